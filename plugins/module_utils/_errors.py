@@ -1,0 +1,36 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""The root of every error that this collection raises on purpose."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+
+class CertflowError(Exception):
+    """Something that the user can act on.
+
+    cause: what is wrong, as one clause that names the object.
+    evidence: what was seen, one fact an entry; shown beside the error, not in its text.
+    remedy: what to do about it, as a sentence; empty where nothing certain can be said.
+
+    str() is always one line: the cause, then the remedy.
+    """
+
+    def __init__(self, cause: str, *, evidence: Sequence[str] = (), remedy: str = "") -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.evidence = tuple(evidence)
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return " ".join(_sentence(part) for part in (self.cause, self.remedy) if part.strip())
+
+
+def _sentence(text: str) -> str:
+    """Put the text on one line and close it with a full stop, unless it ends in punctuation already."""
+    line = " ".join(text.split())
+    return line if line.endswith((".", "!", "?", ":")) else f"{line}."

@@ -1,0 +1,48 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Errors of this room, and the one place where the library's exceptions become them."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import Iterator
+
+from .._errors import CertflowError
+
+try:
+    from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
+except ImportError:
+    pass
+
+
+class CertificateError(CertflowError):
+    """A key, a certificate request or a certificate that cannot be made, read or used."""
+
+
+class BundleError(CertificateError):
+    """A bundle of certificates that cannot be used as trust anchors."""
+
+
+@contextmanager
+def converted(what: str, remedy: str = "") -> Iterator[None]:
+    """Raise CertificateError in place of whatever cryptography raises on bad data.
+
+    what: the clause that the error begins with, such as "the certificate cannot be read".
+    """
+    try:
+        yield
+    except UnsupportedAlgorithm as error:
+        raise CertificateError(f"{what}: unsupported algorithm ({error})", remedy=remedy) from error
+    except (
+        ValueError,  # malformed ASN.1, values out of range
+        TypeError,  # a key of a kind that the operation does not take
+        OverflowError,
+        x509.DuplicateExtension,
+        x509.InvalidVersion,
+        x509.UnsupportedGeneralNameType,
+    ) as error:
+        raise CertificateError(f"{what}: {error}", remedy=remedy) from error

@@ -1,0 +1,71 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Private keys: make, read, write, name."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Dict, Optional, Union
+
+from . import _pem
+from ._errors import CertificateError
+
+try:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+except ImportError:
+    pass
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+
+    PrivateKey = Union[ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey, ed25519.Ed25519PrivateKey]
+
+
+@dataclass(frozen=True)
+class KeyType:
+    """A kind of key. algorithm: "ecdsa", "rsa" or "ed25519"; size: bits of the field or the modulus."""
+
+    algorithm: str
+    size: int
+    source: str
+
+
+KEY_TYPES: Dict[str, KeyType] = {
+    "ecdsa-p256": KeyType("ecdsa", 256, "FIPS 186-5, SP 800-186 section 3.2.1.3"),
+    "ecdsa-p384": KeyType("ecdsa", 384, "FIPS 186-5, SP 800-186 section 3.2.1.4"),
+    "rsa-2048": KeyType("rsa", 2048, "FIPS 186-5 section 5; EKS takes RSA of at least 2048 bits"),
+    "rsa-3072": KeyType("rsa", 3072, "FIPS 186-5 section 5"),
+    "rsa-4096": KeyType("rsa", 4096, "FIPS 186-5 section 5"),
+    "ed25519": KeyType("ed25519", 256, "RFC 8410"),
+}
+
+
+def generate(key_type: str) -> PrivateKey:
+    """Make a key of a type in KEY_TYPES. Raises CertificateError for any other name."""
+    raise NotImplementedError
+
+
+def load(pem: str) -> PrivateKey:
+    """Read the first private key of a PEM text. Raises CertificateError, which never quotes the text."""
+    raise NotImplementedError
+
+
+def to_pem(key: PrivateKey) -> str:
+    """Return the key as unencrypted PKCS#8 PEM."""
+    raise NotImplementedError
+
+
+def type_of(key: PrivateKey) -> Optional[str]:
+    """Return the key's name in KEY_TYPES, or None where the table does not list it."""
+    raise NotImplementedError
+
+
+def public_key_sha256(public_key: PublicKeyTypes) -> str:
+    """Return the SHA-256 of the SubjectPublicKeyInfo (RFC 5280, DER) in lowercase hex."""
+    raise NotImplementedError
