@@ -48,24 +48,52 @@ KEY_TYPES: Dict[str, KeyType] = {
 
 def generate(key_type: str) -> PrivateKey:
     """Make a key of a type in KEY_TYPES. Raises CertificateError for any other name."""
-    raise NotImplementedError
+    row = KEY_TYPES.get(key_type)
+    if row is None:
+        raise CertificateError(f"unknown key type {key_type!r}", remedy=f"Use one of {', '.join(KEY_TYPES)}.")
+    if row.algorithm == "rsa":
+        return rsa.generate_private_key(public_exponent=65537, key_size=row.size)
+    if row.algorithm == "ecdsa":
+        return ec.generate_private_key({256: ec.SECP256R1, 384: ec.SECP384R1}[row.size]())
+    return ed25519.Ed25519PrivateKey.generate()
 
 
 def load(pem: str) -> PrivateKey:
     """Read the first private key of a PEM text. Raises CertificateError, which never quotes the text."""
-    raise NotImplementedError
+    block = next((block for block in _pem.blocks(pem) if block.label.endswith("PRIVATE KEY")), None)
+    if block is None:
+        raise CertificateError("no private key found in the PEM text")
+    if block.label == "ENCRYPTED PRIVATE KEY" or "ENCRYPTED" in block.text.split("\n", 2)[1]:
+        raise CertificateError("the private key is encrypted", remedy="Store it without a passphrase.")
+    try:
+        key = serialization.load_pem_private_key(block.text.encode(), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        # Without the library's own words: no part of a key may reach a log.
+        raise CertificateError("the private key cannot be read: damaged, or of an unknown kind") from None
+    if not isinstance(key, (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey, ed25519.Ed25519PrivateKey)):
+        raise CertificateError("the private key is neither ECDSA, RSA nor Ed25519")
+    return key
 
 
 def to_pem(key: PrivateKey) -> str:
     """Return the key as unencrypted PKCS#8 PEM."""
-    raise NotImplementedError
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode("ascii")
 
 
 def type_of(key: PrivateKey) -> Optional[str]:
     """Return the key's name in KEY_TYPES, or None where the table does not list it."""
-    raise NotImplementedError
+    if isinstance(key, ed25519.Ed25519PrivateKey):
+        return "ed25519"
+    if isinstance(key, rsa.RSAPrivateKey):
+        name = f"rsa-{key.key_size}"
+    else:
+        name = {"secp256r1": "ecdsa-p256", "secp384r1": "ecdsa-p384"}.get(key.curve.name, "")
+    return name if name in KEY_TYPES else None
 
 
 def public_key_sha256(public_key: PublicKeyTypes) -> str:
     """Return the SHA-256 of the SubjectPublicKeyInfo (RFC 5280, DER) in lowercase hex."""
-    raise NotImplementedError
+    spki = public_key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(spki).hexdigest()

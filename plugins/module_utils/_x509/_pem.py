@@ -11,7 +11,7 @@ import base64
 import binascii
 import re
 from dataclasses import dataclass
-from typing import List, Optional, Tuple
+from typing import List, Optional
 
 from ._errors import CertificateError
 
@@ -40,7 +40,8 @@ def blocks(text: str) -> tuple[PemBlock, ...]:
     for line in text.split("\n"):
         marker = _MARKER.fullmatch(line) if line.startswith("-----") else None
         if marker is None:
-            lines.append(line.rstrip())
+            if label is not None:
+                lines.append(line.rstrip())
         elif marker[1] == "BEGIN":
             label, lines = marker[2], []
         else:
