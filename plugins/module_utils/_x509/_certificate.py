@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Dict, List
+from typing import TYPE_CHECKING
 
 from . import _keys, _names, _pem
 from ._errors import CertificateError, converted
@@ -20,15 +20,16 @@ except ImportError:
     pass
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from datetime import datetime
 
-    from cryptography.x509 import Certificate, Extensions
+    from cryptography.x509 import Certificate, Extensions, ObjectIdentifier
 
 LABEL = "CERTIFICATE"
 
 # Attribute of x509.KeyUsage -> word. Source: kubernetes/api certificates/v1/types.go, KeyUsage. Its "signing" and
 # "s/mime" are second words for "digital signature" and "email protection" and never come out of a certificate.
-KEY_USAGES: Dict[str, str] = {
+KEY_USAGES: dict[str, str] = {
     "digital_signature": "digital signature",
     "content_commitment": "content commitment",
     "key_encipherment": "key encipherment",
@@ -39,13 +40,13 @@ KEY_USAGES: Dict[str, str] = {
 }
 
 # Only readable where key_agreement is set (RFC 5280 section 4.2.1.3). Same source.
-KEY_AGREEMENT_USAGES: Dict[str, str] = {
+KEY_AGREEMENT_USAGES: dict[str, str] = {
     "encipher_only": "encipher only",
     "decipher_only": "decipher only",
 }
 
 # Dotted OID -> word. Same source for the words; the OIDs as in Go's crypto/x509, extKeyUsageOIDs.
-EXTENDED_USAGES: Dict[str, str] = {
+EXTENDED_USAGES: dict[str, str] = {
     "2.5.29.37.0": "any",
     "1.3.6.1.5.5.7.3.1": "server auth",
     "1.3.6.1.5.5.7.3.2": "client auth",
@@ -88,7 +89,7 @@ def load(pem: str) -> tuple[Certificate, ...]:
     Raises CertificateError that says which block (counted from 1) does not parse.
     """
     wanted = [block for block in _pem.blocks(pem) if block.label == LABEL]
-    found: List[Certificate] = []
+    found: list[Certificate] = []
     for number, block in enumerate(wanted, 1):
         which = "the certificate" if len(wanted) == 1 else f"certificate {number} of {len(wanted)}"
         found.append(load_block(block, which))
@@ -121,7 +122,9 @@ def describe(certificate: Certificate) -> CertificateFacts:
             serial=_hex(certificate.serial_number),
             fingerprint=fingerprint(certificate),
             public_key_sha256=_keys.public_key_sha256(certificate.public_key()),
-            is_ca=any(isinstance(entry.value, x509.BasicConstraints) and entry.value.ca for entry in extensions),
+            is_ca=any(
+                isinstance(entry.value, x509.BasicConstraints) and entry.value.ca for entry in extensions
+            ),
             usages=_usages(extensions),
             is_self_issued=certificate.issuer == certificate.subject,
         )
@@ -142,18 +145,23 @@ def to_pem(certificate: Certificate) -> str:
     return certificate.public_bytes(serialization.Encoding.PEM).decode("ascii")
 
 
+def extended_usages(oids: Iterable[ObjectIdentifier]) -> list[str]:
+    """Return the word of each extended usage, or its dotted OID where Kubernetes has none."""
+    return [EXTENDED_USAGES.get(oid.dotted_string, oid.dotted_string) for oid in oids]
+
+
 def _hex(number: int) -> str:
     digits = f"{abs(number):x}"
     return "-" * (number < 0) + "0" * (len(digits) % 2) + digits
 
 
 def _usages(extensions: Extensions) -> tuple[str, ...]:
-    words: List[str] = []
+    words: list[str] = []
     for extension in extensions:
         value = extension.value
         if isinstance(value, x509.KeyUsage):
             table = {**KEY_USAGES, **KEY_AGREEMENT_USAGES} if value.key_agreement else KEY_USAGES
             words[:0] = [word for attribute, word in table.items() if getattr(value, attribute)]
         elif isinstance(value, x509.ExtendedKeyUsage):
-            words += [EXTENDED_USAGES.get(oid.dotted_string, oid.dotted_string) for oid in value]
+            words += extended_usages(value)
     return tuple(words)

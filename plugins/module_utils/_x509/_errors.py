@@ -8,9 +8,12 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import Iterator
+from typing import TYPE_CHECKING
 
 from .._errors import CertflowError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 try:
     from cryptography import x509

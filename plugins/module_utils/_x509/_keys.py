@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Dict, Optional, Union
+from typing import TYPE_CHECKING, Union
 
 from . import _pem
 from ._errors import CertificateError
@@ -36,7 +36,7 @@ class KeyType:
     source: str
 
 
-KEY_TYPES: Dict[str, KeyType] = {
+KEY_TYPES: dict[str, KeyType] = {
     "ecdsa-p256": KeyType("ecdsa", 256, "FIPS 186-5, SP 800-186 section 3.2.1.3"),
     "ecdsa-p384": KeyType("ecdsa", 384, "FIPS 186-5, SP 800-186 section 3.2.1.4"),
     "rsa-2048": KeyType("rsa", 2048, "FIPS 186-5 section 5; EKS takes RSA of at least 2048 bits"),
@@ -82,7 +82,7 @@ def to_pem(key: PrivateKey) -> str:
     ).decode("ascii")
 
 
-def type_of(key: PrivateKey) -> Optional[str]:
+def type_of(key: PrivateKey) -> str | None:
     """Return the key's name in KEY_TYPES, or None where the table does not list it."""
     if isinstance(key, ed25519.Ed25519PrivateKey):
         return "ed25519"
@@ -95,5 +95,7 @@ def type_of(key: PrivateKey) -> Optional[str]:
 
 def public_key_sha256(public_key: PublicKeyTypes) -> str:
     """Return the SHA-256 of the SubjectPublicKeyInfo (RFC 5280, DER) in lowercase hex."""
-    spki = public_key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    spki = public_key.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
     return hashlib.sha256(spki).hexdigest()

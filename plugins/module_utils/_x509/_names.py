@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Iterable, List
+from typing import TYPE_CHECKING
 
 from ._errors import CertificateError
 
@@ -20,6 +20,8 @@ except ImportError:
     pass
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cryptography.x509 import Extensions, GeneralName, Name, ObjectIdentifier
 
 
@@ -72,7 +74,9 @@ def subject_name(common_name: str, organizations: Iterable[str]) -> Name:
 
     Raises CertificateError for a part that is empty or longer than 64 bytes.
     """
-    parts = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, _part("organization", text)) for text in organizations]
+    parts = [
+        x509.NameAttribute(NameOID.ORGANIZATION_NAME, _part("organization", text)) for text in organizations
+    ]
     return x509.Name([*parts, x509.NameAttribute(NameOID.COMMON_NAME, _part("common name", common_name))])
 
 
@@ -84,7 +88,7 @@ def _part(what: str, text: str) -> str:
     return text
 
 
-def general_names(dns_names: Iterable[str], ip_addresses: Iterable[str]) -> List[GeneralName]:
+def general_names(dns_names: Iterable[str], ip_addresses: Iterable[str]) -> list[GeneralName]:
     """Raises ValueError for a DNS name that is not ASCII or an address that is none."""
     return [
         *(x509.DNSName(name) for name in dns_names),

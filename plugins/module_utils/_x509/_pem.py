@@ -11,7 +11,6 @@ import base64
 import binascii
 import re
 from dataclasses import dataclass
-from typing import List, Optional
 
 from ._errors import CertificateError
 
@@ -34,9 +33,9 @@ def blocks(text: str) -> tuple[PemBlock, ...]:
     Text outside blocks is ignored, and so is a block whose END never comes or names another label. Go's encoding/pem,
     through which the API server reads a bundle, does the same: of several BEGIN lines the last before an END counts.
     """
-    found: List[PemBlock] = []
-    label: Optional[str] = None
-    lines: List[str] = []
+    found: list[PemBlock] = []
+    label: str | None = None
+    lines: list[str] = []
     for line in text.split("\n"):
         marker = _MARKER.fullmatch(line) if line.startswith("-----") else None
         if marker is None:

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Optional, Sequence
+from typing import TYPE_CHECKING
 
 from . import _keys, _names, _pem
 from ._errors import CertificateError, converted
@@ -21,6 +21,8 @@ except ImportError:
     pass
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ._keys import PrivateKey
 
 LABEL = "CERTIFICATE REQUEST"
@@ -48,7 +50,7 @@ def build(
 ) -> str:
     """Return a signed request as PEM. Raises CertificateError for a name that a certificate cannot hold."""
     # RFC 8032: Ed25519 hashes by itself.
-    digest: Optional[hashes.SHA256] = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+    digest: hashes.SHA256 | None = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
     with converted("the certificate request cannot be built"):
         subject = _names.subject_name(common_name, organizations)
         names = _names.general_names(dns_names, ip_addresses)
