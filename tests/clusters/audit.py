@@ -1,0 +1,50 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an API server was asked, from its audit log."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# One line a request, once it is answered; metadata only, so no Secret gets into the log.
+POLICY = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [{"level": "Metadata"}],
+}
+
+
+def requests(
+    log: Path, *, since: datetime.datetime | None = None, user: str | None = None
+) -> list[dict[str, Any]]:
+    """The audit events of answered requests, in the order of the log.
+
+    `since` (with a time zone) is compared with the time at which the server received the request.
+    """
+    return [event for event in _events(log) if _wanted(event, since, user)]
+
+
+def received(event: dict[str, Any]) -> datetime.datetime:
+    """When the server received the request."""
+    return datetime.datetime.fromisoformat(event["requestReceivedTimestamp"])
+
+
+def _wanted(event: dict[str, Any], since: datetime.datetime | None, user: str | None) -> bool:
+    return (
+        event["stage"] == "ResponseComplete"
+        and (since is None or received(event) >= since)
+        and (user is None or event["user"].get("username") == user)
+    )
+
+
+def _events(log: Path) -> list[dict[str, Any]]:
+    """All complete lines; the server may be in the middle of writing the last."""
+    whole, _newline, _rest = log.read_text().rpartition("\n")
+    return [json.loads(line) for line in whole.splitlines()]

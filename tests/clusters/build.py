@@ -1,0 +1,211 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Build the programs of a control plane from Go modules, once, into a cache that every clone shares."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from .errors import ClusterError, tail
+from .pins import ETCD, KUBERNETES, PROGRAMS, SNAPSHOTTER, Pin
+
+Report = Callable[[str], None]
+
+# Static programs need no C compiler; -buildvcs=false: a cache under a dotfiles repository is nobody's checkout.
+GO_ENV = {"CGO_ENABLED": "0", "GOWORK": "off"}
+GO_FLAGS = (
+    "-mod=mod",
+    "-buildvcs=false",
+    "-trimpath",
+    f"-ldflags=-s -w -X k8s.io/component-base/version.gitVersion={KUBERNETES.version}",
+)
+CPU_SECONDS = 800  # of one cold build; only the estimate rests on it
+REPORT_EVERY = 15.0
+
+
+def say(message: str) -> None:
+    """Progress goes to stderr, so that stdout stays fit for a pipe."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def programs(report: Report = say) -> Path:
+    """The directory with etcd, kube-apiserver, kube-controller-manager and kubectl; built if it is not cached."""
+    target = cache_directory() / "bin" / build_key()
+    if target.is_dir():
+        return target
+    with _lock(target.parent / ".lock", report):
+        if not target.is_dir():  # else another builder has just made it
+            _build(target, report)
+    return target
+
+
+def snapshotter_dir() -> Path:
+    """The unpacked external-snapshotter module; its scripts are in deploy/kubernetes/webhook-example."""
+    return _download(SNAPSHOTTER)
+
+
+def cache_directory() -> Path:
+    """$CERTFLOW_CACHE, else certflow.kubernetes under $XDG_CACHE_HOME or ~/.cache."""
+    own = os.environ.get("CERTFLOW_CACHE")
+    if own:
+        return Path(own).absolute()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "certflow.kubernetes"
+
+
+def build_key() -> str:
+    """A directory name that changes whenever the programs would: versions, packages, flags, environment."""
+    recipe = json.dumps(
+        [
+            [(name, pin.version, pin.checksum, package) for name, (pin, package) in PROGRAMS.items()],
+            GO_FLAGS,
+            sorted(GO_ENV.items()),
+            os.uname().machine,
+        ]
+    )
+    digest = hashlib.sha256(recipe.encode()).hexdigest()[:10]
+    return f"kubernetes-{KUBERNETES.version}-etcd-{ETCD.version}-{digest}"
+
+
+def go_mod(upstream: str, kubernetes: Pin = KUBERNETES, etcd: Pin = ETCD) -> str:
+    """A go.mod that can build Kubernetes from outside its repository.
+
+    Kubernetes requires its staging modules at v0.0.0 and replaces them by paths, which only works inside
+    its own tree; each is also published, as v0.MINOR.PATCH of the same release. `upstream` is the text of
+    Kubernetes' own go.mod. Raises ClusterError when no staging module or no Go version is found in it.
+    """
+    staging = re.findall(r"^\s*(?:replace\s+)?(\S+) => \./staging/src/", upstream, re.MULTILINE)
+    go = re.search(r"^go \S+$", upstream, re.MULTILINE)
+    if not staging or not go:
+        raise ClusterError(
+            f"the go.mod of {kubernetes.module} {kubernetes.version} is not laid out as expected"
+        )
+    godebug = re.findall(r"^godebug .*$", upstream, re.MULTILINE)
+    published = re.sub(r"^v1\.", "v0.", kubernetes.version)
+    return "\n".join(
+        [
+            "module certflow.invalid/clusters",
+            "",
+            go[0],
+            *godebug,
+            "",
+            *(f"require {pin.module} {pin.version}" for pin in (kubernetes, etcd)),
+            "",
+            *(f"replace {module} => {module} {published}" for module in staging),
+            "",
+        ]
+    )
+
+
+def _build(target: Path, report: Report) -> None:
+    """Build into a temporary directory beside `target` and rename: the cache never shows half a build."""
+    for stale in target.parent.glob(".building-*"):  # we hold the lock: nobody builds there any more
+        shutil.rmtree(stale, ignore_errors=True)
+    log = target.parent / f"{target.name}.log"
+    with tempfile.TemporaryDirectory(prefix=".building-", dir=target.parent) as scratch:
+        source, result = Path(scratch, "source"), Path(scratch, "result")
+        source.mkdir()
+        result.mkdir()
+        report(f"Building Kubernetes {KUBERNETES.version} from source, once: {_estimate()} on this machine.")
+        upstream = _download(KUBERNETES)
+        (source / "go.mod").write_text(go_mod((upstream / "go.mod").read_text()))
+        shutil.copyfile(upstream / "go.sum", source / "go.sum")  # pins the content of all that it depends on
+        (source / "go.sum").chmod(0o644)  # files of the module cache are read-only
+        packages = [package for _pin, package in PROGRAMS.values()]
+        _run_with_progress(["go", "build", *GO_FLAGS, "-o", f"{result}/", *packages], source, log, report)
+        for name, (pin, package) in PROGRAMS.items():
+            built = result / _binary_name(package)
+            _verify(built, pin)
+            built.rename(result / name)
+        result.rename(target)
+    log.unlink()
+    report(f"Built and cached in {target}.")
+
+
+def _run_with_progress(command: list[str], directory: Path, log: Path, report: Report) -> None:
+    started = time.monotonic()
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, cwd=directory, env=os.environ | GO_ENV, stdout=out, stderr=out)
+        try:
+            while True:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    status = process.wait(REPORT_EVERY)
+                    break
+                report(f"  {_minutes(time.monotonic() - started)} so far, {_estimate()}")
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+    if status != 0:
+        raise ClusterError(f"building the test clusters' programs failed; the whole log is {log}{tail(log)}")
+
+
+def _verify(binary: Path, pin: Pin) -> None:
+    """What was built says which module it comes from; compare with the table."""
+    info = _go("version", "-m", str(binary))
+    mod = re.search(r"^\s*mod\s+(\S+)\s+(\S+)(?:\s+(\S+))?", info, re.MULTILINE)
+    found = mod.groups() if mod else None
+    if found != (pin.module, pin.version, pin.checksum):
+        raise ClusterError(f"{binary.name} was built from {found}, the table of versions says {pin}")
+
+
+def _download(pin: Pin) -> Path:
+    """Fetch a module through the go command, compare its checksum, give its unpacked directory."""
+    info = json.loads(_go("mod", "download", "-json", f"{pin.module}@{pin.version}"))
+    if info.get("Sum") != pin.checksum:
+        raise ClusterError(
+            f"{pin.module} {pin.version} has checksum {info.get('Sum')}, expected {pin.checksum}"
+        )
+    return Path(info["Dir"])
+
+
+def _go(*arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["go", *arguments], env=os.environ | GO_ENV, cwd="/", capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        raise ClusterError("the test clusters are built with Go 1.26 or newer: no `go` on PATH") from None
+    if done.returncode != 0:
+        # `go mod download -json` reports failure inside its JSON, everything else on stderr.
+        reason = re.search(r'"Error": "(.*)"', done.stdout)
+        raise ClusterError(f"go {' '.join(arguments)}: {reason[1] if reason else done.stderr.strip()}")
+    return done.stdout
+
+
+def _binary_name(package: str) -> str:
+    """go build names a program after its package's last element; a version suffix does not count."""
+    return next(part for part in reversed(package.split("/")) if not re.fullmatch(r"v\d+", part))
+
+
+@contextlib.contextmanager
+def _lock(path: Path, report: Report) -> Iterator[None]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            report("Another build of the test clusters' programs is running; waiting for it.")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _estimate() -> str:
+    return f"about {max(1, round(CPU_SECONDS / (os.cpu_count() or 1) / 60))} min"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

@@ -1,0 +1,82 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A client for the Kubernetes API that is small enough to be above suspicion in a test."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import ssl
+import urllib.parse
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+class ApiError(Exception):
+    """The API server answered with an error: its HTTP status and its Status object's message."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"{status}: {message}")
+        self.status = status
+        self.message = message
+
+
+class Client:
+    """One API server, one client certificate. Knows no proxy and no retry."""
+
+    def __init__(
+        self, url: str, ca: Path, certificate: Path, key: Path, user_agent: str = "clusters"
+    ) -> None:
+        self._address = urllib.parse.urlsplit(url).netloc
+        self._tls = ssl.create_default_context(cafile=str(ca))
+        self._tls.load_cert_chain(certificate, key)
+        self._user_agent = user_agent
+
+    def request(
+        self, method: str, path: str, body: object = None, content_type: str = "application/json"
+    ) -> bytes:
+        """One request, the body of its answer. Raises ApiError, or OSError when there is no server."""
+        with self._open(method, path, body, content_type) as answer:
+            return answer.read()
+
+    def api(
+        self, method: str, path: str, body: object = None, content_type: str = "application/json"
+    ) -> dict[str, Any]:
+        """One request, its answer as an object."""
+        answer: dict[str, Any] = json.loads(self.request(method, path, body, content_type))
+        return answer
+
+    def watch(self, path: str) -> Iterator[dict[str, Any]]:
+        """The events of a watch, until the server ends it. The path carries `watch=1`."""
+        with self._open("GET", path) as answer:
+            for line in answer:
+                yield json.loads(line)
+
+    @contextlib.contextmanager
+    def _open(
+        self, method: str, path: str, body: object = None, content_type: str = "application/json"
+    ) -> Iterator[http.client.HTTPResponse]:
+        connection = http.client.HTTPSConnection(self._address, context=self._tls, timeout=60)
+        headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": self._user_agent}
+        try:
+            connection.request(method, path, None if body is None else json.dumps(body), headers)
+            answer = connection.getresponse()
+            if answer.status >= 400:
+                raise ApiError(answer.status, _message(answer.read()))
+            yield answer
+        except http.client.HTTPException as error:  # the server went away in the middle
+            raise ConnectionError(f"{self._address}: {error!r}") from error
+        finally:
+            connection.close()
+
+
+def _message(body: bytes) -> str:
+    try:
+        return str(json.loads(body)["message"])
+    except (ValueError, KeyError, TypeError):
+        return body.decode(errors="replace").strip()

@@ -1,0 +1,46 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every version that the test clusters are built from, in one table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Pin:
+    """One Go module: path, version, and the checksum of its content as in go.sum."""
+
+    module: str
+    version: str
+    checksum: str
+    source: str
+
+
+KUBERNETES = Pin(
+    "k8s.io/kubernetes",
+    "v1.36.3",
+    "h1:qDQdoMiluAE2Eab6Fa52YV+WjiGz9mZFFoagEA6cI+o=",
+    "the control plane and kubectl",
+)
+ETCD = Pin(
+    "go.etcd.io/etcd/server/v3",
+    "v3.6.8",
+    "h1:U2strdSEy1U8qcSzRIdkYpvOPtBy/9i/IfaaCI9flZ4=",
+    "what k8s.io/kubernetes v1.36.3 requires in its go.mod",
+)
+SNAPSHOTTER = Pin(
+    "github.com/kubernetes-csi/external-snapshotter/v7",
+    "v7.0.2",
+    "h1:3uoCPWcv6OcDx6ZZQaiX6l1MqtZdZmtIP/aqgg50MZM=",
+    "create-cert.sh and patch-ca-bundle.sh, the scripts that this collection replaces",
+)
+
+# program name -> (the module it comes from, its package)
+PROGRAMS: dict[str, tuple[Pin, str]] = {
+    "etcd": (ETCD, "go.etcd.io/etcd/server/v3"),
+    "kube-apiserver": (KUBERNETES, "k8s.io/kubernetes/cmd/kube-apiserver"),
+    "kube-controller-manager": (KUBERNETES, "k8s.io/kubernetes/cmd/kube-controller-manager"),
+    "kubectl": (KUBERNETES, "k8s.io/kubernetes/cmd/kubectl"),
+}

@@ -1,0 +1,113 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Processes that can be found again, and stopped without ever hitting a stranger that got a recycled id."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+# The shell records its own identity before it becomes the program, so there is no moment at which a program
+# runs and is not on record. If the directory is gone (somebody cleans up behind us), nothing is started.
+_LAUNCHER = 'cat "/proc/$$/stat" > "$0" && exec "$@"'
+_IMPORT_ROOT = str(Path(__file__).resolve().parents[len(__name__.split(".")) - 1])
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process id with the start time (clock ticks since boot) that tells it from a later owner of the id."""
+
+    pid: int
+    started: int
+
+    @classmethod
+    def current(cls) -> Process:
+        return cls.from_stat(Path("/proc/self/stat").read_text())
+
+    @classmethod
+    def from_stat(cls, stat: str) -> Process:
+        """Parse /proc/PID/stat. The program's name, in parentheses, may itself hold spaces and parentheses."""
+        pid, rest = stat.split(" (", 1)
+        return cls(int(pid), int(rest.rsplit(")", 1)[1].split()[19]))  # field 22 of proc(5)
+
+    @property
+    def alive(self) -> bool:
+        """Is this very process running? A zombie is not."""
+        stat = _stat(self.pid)
+        return stat is not None and Process.from_stat(stat) == self and _state(stat) not in "ZX"
+
+    def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal to this process, and to no other that has its id by now."""
+        with self._handle() as handle, contextlib.suppress(ProcessLookupError):
+            if handle is not None:
+                signal.pidfd_send_signal(handle, number)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it has ended; False if it has not within `timeout` seconds."""
+        with self._handle() as handle:
+            return handle is None or bool(select.select([handle], [], [], timeout)[0])
+
+    @contextlib.contextmanager
+    def _handle(self) -> Iterator[int | None]:
+        """A pidfd, which cannot come to mean another process; None if this one has ended."""
+        try:
+            handle = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            yield None
+            return
+        try:
+            yield handle if self.alive else None
+        finally:
+            os.close(handle)
+
+
+def start(
+    command: Sequence[str], record: Path, log: Path, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a program in a session of its own, out of reach of Ctrl-C; `record` gets its identity."""
+    with log.open("ab") as out:
+        return subprocess.Popen(
+            ["/bin/sh", "-c", _LAUNCHER, str(record), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+            cwd="/",
+            env=environment,
+        )
+
+
+def recorded(record: Path) -> Process | None:
+    """The process that `start` recorded; None if it never came so far."""
+    try:
+        return Process.from_stat(record.read_text())
+    except (FileNotFoundError, ValueError, IndexError):  # ended before or while it wrote the record
+        return None
+
+
+def python(module: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
+    """The command and the environment that run a module of this package in another process."""
+    command = [sys.executable, "-m", f"{__package__}.{module}", *arguments]
+    return command, os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [_IMPORT_ROOT, *sys.path]))}
+
+
+def _stat(pid: int) -> str | None:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
+def _state(stat: str) -> str:
+    return stat.rsplit(")", 1)[1].split(maxsplit=1)[0]
