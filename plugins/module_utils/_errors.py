@@ -34,6 +34,6 @@ class CertflowError(Exception):
 
 
 def _sentence(text: str) -> str:
-    """Put the text on one line and close it with a full stop, unless it ends in punctuation already."""
+    """Put the text on one line, as a sentence; YAML and JSON at its end stay ready to be copied."""
     line = " ".join(text.split())
-    return line if line.endswith((".", "!", "?", ":")) else f"{line}."
+    return line[:1].upper() + line[1:] + ("" if line.endswith((".", "!", "?", ":", "}")) else ".")

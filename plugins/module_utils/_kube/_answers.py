@@ -1,0 +1,98 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""What an answer of the API server means: errors by status, and when to ask again. Pure."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Mapping
+
+from ._errors import (
+    AlreadyExists,
+    ApiError,
+    AuthenticationError,
+    Conflict,
+    Forbidden,
+    Invalid,
+    KubeError,
+    NotFound,
+)
+
+ERRORS: dict[int, type[ApiError]] = {403: Forbidden, 404: NotFound, 409: Conflict, 422: Invalid}
+# Overload and a server in the middle of a restart: the same request can succeed a moment later.
+TRANSIENT = frozenset((429, 500, 502, 503, 504))
+FIRST_DELAY_SECONDS = 0.25
+LONGEST_DELAY_SECONDS = 10.0
+
+
+def delay(attempt: int, retry_after: str | None = None) -> float:
+    """Seconds to wait before asking again; ``attempt`` counts from 0. Retry-After (in seconds) is a lower bound."""
+    backoff = min(FIRST_DELAY_SECONDS * 2.0**attempt, LONGEST_DELAY_SECONDS)
+    asked = float(retry_after) if retry_after and retry_after.strip().isdigit() else 0.0
+    return max(backoff, asked)
+
+
+def is_transient(status: int, *, idempotent: bool) -> bool:
+    """Whether to repeat a request that was answered so. 429 means that it was not processed at all."""
+    return status == 429 or (idempotent and status in TRANSIENT)
+
+
+def error_from(method: str, path: str, status: int, body: bytes, *, auth_source: str) -> KubeError:
+    """The error for an answer with a status of 400 or more, in the API server's own words."""
+    answer = _status_object(body)
+    message = str(answer.get("message") or "") or _foreign_words(body)
+    reason = str(answer.get("reason") or "")
+    if status == 401 or (status == 403 and 'User "system:anonymous"' in message):
+        return AuthenticationError(
+            f"the API server refused the credentials of {auth_source}",
+            evidence=(f"HTTP {status}: {message}",),
+            remedy="renew the token, the client certificate or the kubeconfig; they have expired or belong to another cluster",
+            status=status,
+            reason=reason,
+            message=message,
+        )
+    kind = AlreadyExists if reason == "AlreadyExists" else ERRORS.get(status, ApiError)
+    return kind(
+        f"{method} {path} was answered with {status} {reason or 'error'}: {message}".strip(),
+        status=status,
+        reason=reason,
+        message=message,
+    )
+
+
+def _status_object(body: bytes) -> Mapping[str, Any]:
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        return {}
+    return answer if isinstance(answer, dict) and answer.get("kind") == "Status" else {}
+
+
+def _foreign_words(body: bytes) -> str:
+    """A page of a load balancer or proxy, shortened to one line."""
+    text = " ".join(body[:2000].decode("utf-8", "replace").split())[:200]
+    return f"not an answer of a Kubernetes API server: {text}" if text else "an empty answer"
+
+
+def warning_texts(header: str | None) -> list[str]:
+    """The texts of a Warning header (RFC 7234 section 5.5, as Kubernetes sends it: 299 - "text")."""
+    texts, rest = [], header or ""
+    while '"' in rest:
+        _code, _quote, rest = rest.partition('"')
+        text, escaped = [], False
+        for index, char in enumerate(rest):
+            if escaped or char not in '\\"':
+                text.append(char)
+                escaped = False
+            elif char == "\\":
+                escaped = True
+            else:
+                rest = rest[index + 1 :]
+                break
+        else:
+            rest = ""
+        texts.append("".join(text))
+    return texts

@@ -1,0 +1,330 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Requests to one API server on fixed paths: retried where that is safe, inside one deadline.
+
+The generated classes of the kubernetes package are not used: they load hundreds of modules on first use, in each
+forked process anew, and write client keys to temporary files.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any, Iterator, Mapping, NoReturn
+from urllib.parse import urlencode, urlsplit
+from urllib.request import getproxies_environment, proxy_bypass_environment
+
+from ._answers import delay, error_from, is_transient, warning_texts
+from ._connection import Connection
+from ._credentials import Credentials
+from ._errors import ApiError, AuthenticationError, ConfigurationError, ConnectionFailed, NotFound
+from ._tls import context_for, load_client_certificate
+
+try:
+    import urllib3
+    from urllib3.exceptions import HTTPError, NewConnectionError, ProxyError, SSLError
+    from urllib3.util import make_headers
+except ImportError:  # reported by _run, with the interpreter's path
+    pass
+
+CONNECT_SECONDS = 5.0
+READ_SECONDS = 30.0
+# A server that has answered once is expected to come back; one that never did has the wrong address.
+FIRST_CONTACT_SECONDS = 5.0
+PAGE = "500"
+JSON_PATCH = "application/json-patch+json"
+
+
+class Client:
+    """One connection, one deadline.
+
+    ``deadline`` is a time of ``time.monotonic()`` after which nothing is retried.
+    ``warnings`` collects the texts of Warning headers, ``written`` each write that took effect ("PUT /api/...").
+    Methods raise the errors of ``_errors``.
+    """
+
+    def __init__(self, connection: Connection, *, user_agent: str, deadline: float) -> None:
+        self.connection = connection
+        self.host = connection.host
+        self.auth_source = connection.auth_source
+        self.deadline = deadline
+        self.warnings: list[str] = []
+        self.written: list[str] = []
+        self._user_agent = user_agent
+        self._credentials = Credentials(connection)
+        self._pool: Any = None
+        self._answered = False
+
+    def get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
+        return self._request("GET", path, query)
+
+    def find(self, path: str) -> dict[str, Any] | None:
+        """The object, or None where there is none."""
+        try:
+            return self.get(path)
+        except NotFound:
+            return None
+
+    def list(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """The whole List object: all pages in ``items``, the first page's metadata."""
+        page = self.get(path, {"limit": PAGE, **(query or {})})
+        items = list(page.get("items") or [])
+        first = page
+        while (page.get("metadata") or {}).get("continue"):
+            page = self.get(path, {"limit": PAGE, **(query or {}), "continue": page["metadata"]["continue"]})
+            items.extend(page.get("items") or [])
+        return {**first, "items": items}
+
+    def create(
+        self, path: str, body: Mapping[str, Any], *, dry_run: bool = False, idempotent: bool = False
+    ) -> dict[str, Any]:
+        """POST. ``idempotent`` is for reviews, which store nothing: they are repeated after a lost answer."""
+        answer = self._request("POST", path, _dry(dry_run), body, idempotent=dry_run or idempotent)
+        return answer if idempotent else self._noted("POST", path, answer, dry_run)
+
+    def replace(self, path: str, body: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
+        """PUT of an object that carries the resourceVersion it was read with."""
+        return self._noted("PUT", path, self._request("PUT", path, _dry(dry_run), body), dry_run)
+
+    def patch(self, path: str, operations: list[dict[str, Any]], *, dry_run: bool = False) -> dict[str, Any]:
+        """JSON patch (RFC 6902)."""
+        answer = self._request("PATCH", path, _dry(dry_run), operations, content=JSON_PATCH)
+        return self._noted("PATCH", path, answer, dry_run)
+
+    def delete(self, path: str, *, uid: str | None = None, dry_run: bool = False) -> None:
+        """Delete; with ``uid`` only that very object (409 when another one has taken its name)."""
+        body = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": uid} if uid else {}}
+        self._noted("DELETE", path, self._request("DELETE", path, _dry(dry_run), body), dry_run)
+
+    def watch(self, path: str, query: Mapping[str, str], *, seconds: float) -> Iterator[dict[str, Any]]:
+        """Events until the server ends the watch after ``seconds`` (at least 1), or the connection breaks.
+
+        Silence is no error here: proxies buffer watches, so callers look again with a GET afterwards.
+        """
+        seconds = max(1.0, seconds)
+        target = self._url(path, {**query, "watch": "true", "timeoutSeconds": str(int(seconds))})
+        timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=seconds + 1.0)
+        try:
+            response = self._connected().request(
+                "GET", target, headers=self._headers(), timeout=timeout, preload_content=False, retries=False
+            )
+        except HTTPError:
+            return
+        try:
+            if response.status < 400:
+                yield from _events(response)
+        except (HTTPError, OSError, ValueError):
+            return
+        finally:
+            response.close()
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.clear()
+            self._pool = None
+
+    def _noted(self, method: str, path: str, answer: dict[str, Any], dry_run: bool) -> dict[str, Any]:
+        if not dry_run:
+            self.written.append(f"{method} {path}")
+        return answer
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        *,
+        content: str = "application/json",
+        idempotent: bool = True,
+    ) -> dict[str, Any]:
+        give_up = self.deadline if self._answered else min(self.deadline, time.monotonic() + FIRST_CONTACT_SECONDS)
+        payload = None if body is None else json.dumps(body).encode()
+        attempt, renewed = 0, False
+        while True:
+            retry_after: str | None = None
+            try:
+                response = self._send(method, path, query, payload, content)
+            except HTTPError as exc:
+                error: Exception = self._unreachable(exc)
+                error.__cause__ = exc
+                again = not isinstance(_root(exc), SSLError) and (idempotent or _never_sent(exc))
+            else:
+                self._answered = True
+                if response.status < 400:
+                    return _decoded(method, path, response)
+                if response.status == 401 and self._credentials.renewable and not renewed:
+                    renewed = True
+                    self._renew()
+                    continue
+                error = error_from(method, path, response.status, response.data, auth_source=self.auth_source)
+                again = is_transient(response.status, idempotent=idempotent)
+                retry_after = response.headers.get("Retry-After")
+            pause = delay(attempt, retry_after)
+            if not again or time.monotonic() + pause > give_up:
+                raise error
+            time.sleep(pause)
+            attempt += 1
+
+    def _send(
+        self, method: str, path: str, query: Mapping[str, str] | None, payload: bytes | None, content: str
+    ) -> Any:
+        left = max(1.0, self.deadline - time.monotonic())
+        timeout = urllib3.Timeout(connect=min(CONNECT_SECONDS, left), read=min(READ_SECONDS, left))
+        headers = self._headers()
+        if payload is not None:
+            headers["Content-Type"] = content
+        response = self._connected().request(
+            method, self._url(path, query), body=payload, headers=headers, timeout=timeout, retries=False
+        )
+        for text in warning_texts(response.headers.get("Warning")):
+            if text not in self.warnings:
+                self.warnings.append(text)
+        return response
+
+    def _url(self, path: str, query: Mapping[str, str] | None) -> str:
+        return f"{self.host}{path}" + (f"?{urlencode(query)}" if query else "")
+
+    def _headers(self) -> dict[str, str]:
+        headers = {"Accept": "application/json", "User-Agent": self._user_agent}
+        options = self.connection.proxy_headers
+        if "basic_auth" in options:
+            headers.update(make_headers(basic_auth=options["basic_auth"]))
+        if "user_agent" in options:
+            headers["User-Agent"] = str(options["user_agent"])
+        authorization = self._credentials.header()
+        if authorization:
+            headers["Authorization"] = authorization
+        if self.connection.impersonate_user:
+            headers["Impersonate-User"] = self.connection.impersonate_user
+        return _with_groups(headers, self.connection.impersonate_groups)
+
+    def _renew(self) -> None:
+        self._credentials.renew()
+        if self._credentials.client_certificate:
+            self.close()  # the new certificate needs a new handshake
+
+    def _connected(self) -> Any:
+        if self._pool is None:
+            self._pool = self._make_pool()
+        return self._pool
+
+    def _make_pool(self) -> Any:
+        connection = self.connection
+        arguments: dict[str, Any] = {"num_pools": 1, "maxsize": 1, "retries": False}
+        if self.host.startswith("https:"):
+            arguments["ssl_context"] = context = context_for(connection)
+            self._credentials.header()  # an exec plugin may bring the client certificate
+            if self._credentials.client_certificate:
+                load_client_certificate(context, *self._credentials.client_certificate, connection.auth_source)
+            if connection.tls_server_name:
+                arguments["server_hostname"] = arguments["assert_hostname"] = connection.tls_server_name
+            if not connection.verify:
+                arguments.update(cert_reqs="CERT_NONE", assert_hostname=False)
+        proxy = proxy_for(connection)
+        if proxy is None:
+            return urllib3.PoolManager(**arguments)
+        if not proxy.startswith(("http://", "https://")):
+            raise ConfigurationError(f"proxy {urlsplit(proxy).scheme}://… is not supported", remedy="use an http(s) proxy")
+        credentials = connection.proxy_headers.get("proxy_basic_auth") or _user_info(proxy)
+        headers = make_headers(proxy_basic_auth=credentials) if credentials else None
+        return urllib3.ProxyManager(proxy, proxy_headers=headers, **arguments)
+
+    def _unreachable(self, exc: Exception) -> ConnectionFailed:
+        root = _root(exc)
+        words = " ".join(str(root).split())
+        if isinstance(root, SSLError):
+            return ConnectionFailed(
+                f"the server's certificate was not accepted: {_tls_words(words)}",
+                remedy=f"check the address and the CA of {self.auth_source}: they belong to different clusters, or a "
+                "proxy stands between",
+            )
+        via = " through the proxy" if isinstance(exc, ProxyError) or isinstance(root, ProxyError) else ""
+        return ConnectionFailed(
+            f"the API server cannot be reached{via}: {_short(words)}",
+            remedy="check the address, the network and the proxy settings from where this task runs",
+        )
+
+
+def _dry(dry_run: bool) -> dict[str, str] | None:
+    return {"dryRun": "All"} if dry_run else None
+
+
+def proxy_for(connection: Connection) -> str | None:
+    """The proxy to use: the connection's own, else HTTPS_PROXY and NO_PROXY as the kubernetes package reads them."""
+    target = urlsplit(connection.host)
+    proxies = getproxies_environment()
+    proxy = connection.proxy or proxies.get(target.scheme)
+    exceptions = {"no": connection.no_proxy} if connection.no_proxy else proxies
+    if not proxy or (not connection.proxy or connection.no_proxy) and proxy_bypass_environment(target.netloc, exceptions):
+        return None
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _user_info(url: str) -> str | None:
+    parts = urlsplit(url)
+    return f"{parts.username}:{parts.password or ''}" if parts.username else None
+
+
+def _with_groups(headers: dict[str, str], groups: tuple[str, ...]) -> Any:
+    """Several Impersonate-Group headers need urllib3's own dictionary, which may hold a name twice."""
+    if not groups:
+        return headers
+    several = urllib3.HTTPHeaderDict(headers)
+    for group in groups:
+        several.add("Impersonate-Group", group)
+    return several
+
+
+def _decoded(method: str, path: str, response: Any) -> dict[str, Any]:
+    try:
+        value = json.loads(response.data)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        _not_json(method, path, response.status)
+    return value
+
+
+def _not_json(method: str, path: str, status: int) -> NoReturn:
+    raise ApiError(
+        f"{method} {path} was answered with {status} and no JSON object",
+        remedy="check that the address is that of a Kubernetes API server",
+        status=status,
+    )
+
+
+def _events(response: Any) -> Iterator[dict[str, Any]]:
+    rest = b""
+    for chunk in response.stream(65536):
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in filter(None, lines):
+            event = json.loads(line)
+            if isinstance(event, dict):
+                yield event
+
+
+def _root(exc: Exception) -> BaseException:
+    """The innermost reason: urllib3 wraps (MaxRetryError, ProxyError) what happened."""
+    reason: BaseException = exc
+    while isinstance(getattr(reason, "reason", None), BaseException):
+        reason = reason.reason  # type: ignore[attr-defined]
+    return reason
+
+
+def _never_sent(exc: Exception) -> bool:
+    return isinstance(_root(exc), NewConnectionError)
+
+
+def _tls_words(words: str) -> str:
+    """OpenSSL's reason without its source line, e.g. "certificate verify failed: unable to get ..."."""
+    text = words.partition("] ")[2] or words
+    return text.split(" (_ssl.c")[0].strip()
+
+
+def _short(words: str) -> str:
+    """urllib3's message without the memory address of its connection object."""
+    return words.partition(">: ")[2] or words.partition("): ")[2] or words

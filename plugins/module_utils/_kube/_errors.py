@@ -1,0 +1,75 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""What can go wrong between this process and an API server."""
+
+from __future__ import annotations
+
+from typing import Sequence
+
+from .._errors import CertflowError
+
+
+class KubeError(CertflowError):
+    """The root of this room's errors.
+
+    ``status`` is the HTTP status (None where there was no answer), ``reason`` and ``message`` are the
+    API server's own words (https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/).
+    """
+
+    def __init__(
+        self,
+        cause: str,
+        *,
+        evidence: Sequence[str] = (),
+        remedy: str = "",
+        status: int | None = None,
+        reason: str = "",
+        message: str = "",
+    ) -> None:
+        super().__init__(cause, evidence=evidence, remedy=remedy)
+        self.status = status
+        self.reason = reason
+        self.message = message
+
+
+class ConfigurationError(KubeError):
+    """The options, the environment or the kubeconfig do not say clearly which cluster is meant, and as whom."""
+
+
+class AuthenticationError(KubeError):
+    """The credentials are missing, expired or refused, or the plugin that makes them failed."""
+
+
+class ConnectionFailed(KubeError):
+    """No answer: the server cannot be reached, or is not the one that its CA vouches for."""
+
+
+class ApiError(KubeError):
+    """An answer with an error that has no class of its own."""
+
+
+class Forbidden(ApiError):
+    """403: authenticated, and not allowed."""
+
+
+class NotFound(ApiError):
+    """404."""
+
+
+class Conflict(ApiError):
+    """409: the object has changed since it was read."""
+
+
+class AlreadyExists(ApiError):
+    """409 with reason AlreadyExists: a create met an object of that name."""
+
+
+class Invalid(ApiError):
+    """422: the API server's validation refused the object."""
+
+
+class MissingRights(KubeError):
+    """Rights that the operation needs are missing; found before anything was written."""

@@ -1,0 +1,158 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""One shape for all operations, and the one place where an error becomes a result."""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from dataclasses import dataclass, field
+from typing import Any, Callable, Mapping
+
+from .._errors import CertflowError
+from .._kube._client import Client
+from .._kube._connection import Connection
+from .._kube._errors import AuthenticationError, KubeError
+from .._kube._kubeconfig import resolve
+from .._x509._certificate import describe_pem
+from .._x509._errors import CertificateError
+from . import _libraries, _redact
+
+VERSION = "1.0.0"
+# For operations that wait for nothing: how long they may repeat requests that fail for the moment.
+DEFAULT_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an operation did, or in check mode would do. ``values`` are the result's own keys."""
+
+    changed: bool
+    values: Mapping[str, Any]
+    diff: Mapping[str, Any] | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A module's work. ``run(client, parameters, check_mode)`` raises CertflowError; ``constraints`` are
+    the other arguments of an argument spec (mutually_exclusive, required_if, ...).
+    """
+
+    name: str
+    argument_spec: Mapping[str, Any]
+    run: Callable[[Client, Mapping[str, Any], bool], Result]
+    constraints: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def hidden(self) -> frozenset[str]:
+        """Options whose values are secret."""
+        return frozenset(name for name, spec in self.argument_spec.items() if spec.get("no_log"))
+
+
+def execute(operation: Operation, parameters: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
+    """Run the operation and return Ansible's result dictionary. Raises nothing but what ends the process.
+
+    Both doors come through here: a success has ``changed``, ``cluster`` and the operation's values; a failure
+    ``failed``, ``msg`` (one line) and ``cause``, ``evidence``, ``remedy``.
+    """
+    client: Client | None = None
+    try:
+        _libraries.require()
+        client = _client(operation, parameters)
+        _guard(client, parameters.get("cluster_uid"))
+        result = operation.run(client, parameters, check_mode)
+        return _success(client, result, parameters, operation)
+    except CertflowError as exc:
+        return _failure(client, exc, parameters, operation)
+    except Exception as exc:  # a defect of this collection: still one line, with the place to report
+        return _failure(client, _defect(exc), parameters, operation)
+    finally:
+        if client is not None:
+            client.close()
+
+
+def _client(operation: Operation, parameters: Mapping[str, Any]) -> Client:
+    seconds = parameters.get("wait_timeout") or DEFAULT_SECONDS
+    return Client(
+        resolve(parameters, os.environ),
+        user_agent=f"certflow.kubernetes/{VERSION} ({operation.name})",
+        deadline=time.monotonic() + seconds,
+    )
+
+
+def _guard(client: Client, uid: str | None) -> None:
+    """The UID of namespace kube-system is the identity of a cluster."""
+    if not uid:
+        return
+    actual = client.get("/api/v1/namespaces/kube-system")["metadata"]["uid"]
+    if actual != uid:
+        raise KubeError(
+            f"this is another cluster than the task names: the UID of its namespace kube-system is {actual}, not {uid}",
+            remedy="check kubeconfig, context and cluster_uid",
+        )
+
+
+def _success(
+    client: Client, result: Result, parameters: Mapping[str, Any], operation: Operation
+) -> dict[str, Any]:
+    answer: dict[str, Any] = {
+        "changed": result.changed,
+        **result.values,
+        "cluster": _cluster(client),
+        "invocation": _redact.invocation(parameters, operation.hidden),
+    }
+    if result.diff is not None:
+        answer["diff"] = dict(result.diff)
+    warnings = [*result.warnings, *(f"API server: {text}" for text in client.warnings)]
+    return {**answer, "warnings": warnings} if warnings else answer
+
+
+def _failure(
+    client: Client | None, error: CertflowError, parameters: Mapping[str, Any], operation: Operation
+) -> dict[str, Any]:
+    where = f"{client.host}: " if client else ""
+    written = list(client.written) if client else []
+    evidence = [*error.evidence, *_expiry(client, error)]
+    if written:
+        evidence.append(f"written before the failure: {', '.join(written)}")
+    answer: dict[str, Any] = {
+        "failed": True,
+        "changed": bool(written),
+        "msg": f"{where}{error}",
+        "cause": error.cause,
+        "evidence": evidence,
+        "remedy": error.remedy,
+        "invocation": _redact.invocation(parameters, operation.hidden),
+        **getattr(error, "values", {}),
+    }
+    return {**answer, "cluster": _cluster(client)} if client else answer
+
+
+def _cluster(client: Client) -> dict[str, str]:
+    return {"host": client.host, "auth_source": client.auth_source}
+
+
+def _expiry(client: Client | None, error: CertflowError) -> list[str]:
+    """When the client certificate that was refused expires: _kube knows no certificates."""
+    connection: Connection | None = client.connection if client else None
+    if not (connection and connection.client_certificate and isinstance(error, AuthenticationError)):
+        return []
+    try:
+        facts = describe_pem(connection.client_certificate)
+    except CertificateError:
+        return []
+    return [f"the client certificate ({facts.subject}) is valid until {facts.not_after:%Y-%m-%d %H:%M} UTC"]
+
+
+def _defect(exc: Exception) -> CertflowError:
+    place = traceback.extract_tb(exc.__traceback__)[-1]
+    file = place.filename.rpartition("module_utils/")[2]
+    return CertflowError(
+        f"a defect of this collection: {type(exc).__name__} at {file}:{place.lineno}: {exc}",
+        remedy="please report it with this line",
+    )

@@ -1,0 +1,65 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Argument specs that several operations share. Their documentation: plugins/doc_fragments, kept equal by sanity."""
+
+from __future__ import annotations
+
+from typing import Any
+
+# kubernetes.core's option names and aliases. Defaults and the environment are _kube's: there a task's value and
+# an environment variable must stay distinguishable.
+AUTH: dict[str, Any] = {
+    "kubeconfig": {"type": "raw"},
+    "context": {"type": "str"},
+    "host": {"type": "str"},
+    "api_key": {"type": "str", "no_log": True},
+    "username": {"type": "str"},
+    "password": {"type": "str", "no_log": True},
+    "validate_certs": {"type": "bool", "aliases": ["verify_ssl"]},
+    "ca_cert": {"type": "path", "aliases": ["ssl_ca_cert"]},
+    "client_cert": {"type": "path", "aliases": ["cert_file"]},
+    "client_key": {"type": "path", "aliases": ["key_file"], "no_log": False},
+    "proxy": {"type": "str"},
+    "no_proxy": {"type": "str"},
+    "proxy_headers": {
+        "type": "dict",
+        "options": {
+            "proxy_basic_auth": {"type": "str", "no_log": True},
+            "basic_auth": {"type": "str", "no_log": True},
+            "user_agent": {"type": "str"},
+        },
+    },
+    "persist_config": {"type": "bool"},
+    "impersonate_user": {"type": "str"},
+    "impersonate_groups": {"type": "list", "elements": "str"},
+    "cluster_uid": {"type": "str"},
+}
+
+WAIT: dict[str, Any] = {
+    "wait": {"type": "bool", "default": True},
+    "wait_timeout": {"type": "int", "default": 120},
+}
+
+TARGETS: dict[str, Any] = {
+    "targets": {
+        "type": "list",
+        "elements": "dict",
+        "options": {
+            "kind": {
+                "type": "str",
+                "required": True,
+                "choices": [
+                    "ValidatingWebhookConfiguration",
+                    "MutatingWebhookConfiguration",
+                    "CustomResourceDefinition",
+                    "APIService",
+                ],
+            },
+            "name": {"type": "str", "required": True},
+            "webhooks": {"type": "list", "elements": "str"},
+        },
+    },
+}

@@ -1,0 +1,170 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""The in-process door: an operation run inside Ansible's own process, where that means the same as the module.
+
+Importing an action plugin happens in Ansible's parent process, so every fork inherits the operation and its
+libraries. Only import happens there: connections, threads and files belong to the fork.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from contextlib import contextmanager
+from typing import Any, Iterator, Mapping
+
+from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.module_utils.common.arg_spec import ModuleArgumentSpecValidator
+from ansible.module_utils.common.parameters import remove_values
+from ansible.plugins.action import ActionBase
+from ansible.release import __version__ as ansible_version
+from ansible.utils.display import Display
+
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run import _libraries, _redact
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operation import Operation, execute
+
+DOOR_VARIABLE = "certflow_kubernetes_door"
+DOORS = ("auto", "inprocess", "module")
+# Seconds by which the operation ends before Ansible's task timeout would cut it off at any line.
+TIMEOUT_MARGIN = 2
+# ansible-core 2.22 masks no_log values at display; before, each result has to be cleaned.
+MASKS_AT_DISPLAY = tuple(int(part) for part in ansible_version.split(".")[:2]) >= (2, 22)
+
+display = Display()
+
+
+class OperationAction(ActionBase):  # type: ignore[misc]
+    """Base of this collection's action plugins; a subclass names its ``operation``."""
+
+    operation: Operation
+    _supports_check_mode = True
+    _supports_async = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        variables = task_vars or {}
+        result: dict[str, Any] = super().run(tmp, variables)
+        arguments = self._arguments()
+        wanted = self._wanted_door(variables)
+        obstacle = self._obstacle(variables)
+        if wanted == "inprocess" and obstacle:
+            raise AnsibleActionFail(f"{DOOR_VARIABLE} is inprocess, which is not possible here: {obstacle}")
+        in_process = wanted == "inprocess" or (wanted == "auto" and not obstacle)
+        reason = f"{DOOR_VARIABLE} asks for it" if wanted != "auto" else obstacle or "same interpreter, local connection"
+        display.vv(f"certflow.kubernetes {self.operation.name}: {'in-process' if in_process else 'module'} door: {reason}")
+        if in_process:
+            result.update(self._run_here(arguments))
+        else:
+            name = f"certflow.kubernetes.{self.operation.name}"
+            result.update(
+                self._execute_module(
+                    module_name=name, module_args=arguments, task_vars=variables, wrap_async=self._task.async_val
+                )
+            )
+        return result
+
+    def _arguments(self) -> dict[str, Any]:
+        """The task's arguments as the module would get them, and an operation that ends inside the task's timeout."""
+        arguments: dict[str, Any] = json.loads(json.dumps(self._task.args, default=str))
+        self._find_kubeconfig(arguments)
+        limit = (self._task.timeout or 0) - TIMEOUT_MARGIN
+        if limit > 0 and "wait_timeout" in self.operation.argument_spec:
+            default = self.operation.argument_spec["wait_timeout"]["default"]
+            given = arguments.get("wait_timeout", default)
+            if str(given).isdigit():
+                arguments["wait_timeout"] = min(int(given), limit)
+        return arguments
+
+    def _find_kubeconfig(self, arguments: dict[str, Any]) -> None:
+        """A kubeconfig in the role's or play's files/ is found by its name; an encrypted one is read in memory only."""
+        kubeconfig = arguments.get("kubeconfig")
+        if not isinstance(kubeconfig, str) or not kubeconfig or self._connection.transport != "local":
+            return
+        try:
+            path = self._find_needle("files", os.path.expanduser(kubeconfig))
+        except AnsibleError:
+            return  # a list of paths, or a file that is missing: the operation says so
+        arguments["kubeconfig"] = path
+        with open(path, "rb") as file:
+            encrypted = file.read(14) == b"$ANSIBLE_VAULT"
+        if encrypted:
+            content = self._loader.load_from_file(path, unsafe=True)
+            arguments["kubeconfig"] = json.loads(json.dumps(content, default=str))
+
+    def _wanted_door(self, variables: Mapping[str, Any]) -> str:
+        door = str(self._templar.template(variables.get(DOOR_VARIABLE, "auto")))
+        if door not in DOORS:
+            raise AnsibleActionFail(f"{DOOR_VARIABLE} is {door!r}; it may be {', '.join(DOORS)}")
+        return door
+
+    def _obstacle(self, variables: Mapping[str, Any]) -> str:
+        """Why the work cannot be done in this process; empty where it can."""
+        if self._connection.transport != "local":
+            return f"connection is {self._connection.transport}"
+        if self._play_context.become or getattr(self._connection, "become", None):
+            return "become is on"
+        if self._task.async_val:
+            return "the task is asynchronous"
+        if sys.platform == "darwin":
+            return "forked processes on macOS cannot look up proxies"
+        interpreter = self._interpreter(variables)
+        # Not realpath: two virtual environments may share one base interpreter and hold different libraries.
+        if os.path.abspath(interpreter or ".") != os.path.abspath(sys.executable):
+            return f"ansible_python_interpreter is {interpreter or 'not set'}, Ansible runs under {sys.executable}"
+        missing = _libraries.missing()
+        return f"{sys.executable} lacks {', '.join(missing)}" if missing else ""
+
+    def _interpreter(self, variables: Mapping[str, Any]) -> str:
+        delegated = variables.get("ansible_delegated_vars") or {}
+        host = self._task.delegate_to
+        own = delegated.get(host, {}) if host else variables
+        value = own.get("ansible_python_interpreter")
+        return str(self._templar.template(value)) if value else ""
+
+    def _run_here(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        with _environment(self._task_environment()):
+            spec, constraints = dict(self.operation.argument_spec), dict(self.operation.constraints)
+            validation = ModuleArgumentSpecValidator(spec, **constraints).validate(arguments)
+            if validation.error_messages:
+                return self._refused(validation, arguments)
+            parameters = validation.validated_parameters
+            result = execute(self.operation, parameters, check_mode=bool(self._task.check_mode))
+        for text in result.pop("warnings", ()):
+            display.warning(text)
+        plain = json.loads(json.dumps(result, default=str))
+        return self._without(plain, validation._no_log_values | _redact.secrets(parameters))
+
+    def _refused(self, validation: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+        text = validation.errors.msg
+        if validation.unsupported_parameters:
+            text = f"Unsupported parameters for (certflow.kubernetes.{self.operation.name}) module: {text}"
+        answer = {
+            "failed": True,
+            "changed": False,
+            "msg": text,
+            "invocation": _redact.invocation(arguments, self.operation.hidden),
+        }
+        return self._without(answer, validation._no_log_values)
+
+    def _without(self, result: dict[str, Any], secrets: set[str]) -> dict[str, Any]:
+        return result if MASKS_AT_DISPLAY else dict(remove_values(result, secrets))
+
+    def _task_environment(self) -> dict[str, str]:
+        environment: dict[str, Any] = {}
+        self._compute_environment_string(environment)
+        return {key: str(value) for key, value in environment.items()}
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """The task's environment, for as long as the block runs: a loop's next item reuses this process."""
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
