@@ -1,0 +1,196 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Whether a request may be approved, and what an approval looks like.
+
+Content is compared before anything is written: whoever may create CSRs could have put another request under
+the name that is waited for, and the signer does not look at who asked.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Callable
+
+from . import _names, _signers
+from ._content import Content, condition_of
+from ._errors import RequestError
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What a request must look like to be approved. None: not compared.
+
+    service, namespace, allow_names: whose names it may carry (see _names.forbidden); this always applies.
+    dns_names, ip_addresses, usages: compared as sets. longest_seconds: an upper bound for expirationSeconds,
+    which a request without one does not keep to; expiration_seconds: the exact value.
+    allow_client_identity: it may be a client certificate, given that common_name and organizations are set.
+    """
+
+    public_key_sha256: str | None = None
+    signer_name: str | None = None
+    usages: tuple[str, ...] | None = None
+    requester: str | None = None
+    common_name: str | None = None
+    organizations: tuple[str, ...] | None = None
+    dns_names: tuple[str, ...] | None = None
+    ip_addresses: tuple[str, ...] | None = None
+    expiration_seconds: int | None = None
+    longest_seconds: int | None = None
+    service: str = ""
+    namespace: str = ""
+    allow_names: tuple[str, ...] = ()
+    allow_client_identity: bool = False
+    cluster: _names.Guarded = _names.NOTHING_GUARDED
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """reason: one word in CamelCase, stable; message: a clause for people."""
+
+    reason: str
+    message: str
+
+
+def compare(content: Content, expected: Expectation) -> tuple[Mismatch, ...]:
+    """Return every way in which a request differs from what is expected; nothing: it may be approved."""
+    return tuple(Mismatch(reason, text) for reason, rule in RULES for text in rule(content, expected))
+
+
+def decided(csr: Mapping[str, Any]) -> str:
+    """Return "Approved", "Denied", or "" while nobody has decided."""
+    return next((kind for kind in ("Denied", "Approved") if condition_of(csr, kind)), "")
+
+
+def approval_body(
+    csr: Mapping[str, Any], decision: str, *, reason: str, message: str, now: datetime
+) -> dict[str, Any]:
+    """Return the object to PUT to /approval, with the UID and the resourceVersion that were read.
+
+    decision: "Approved" or "Denied". Raises RequestError where the opposite was decided: that is final.
+    """
+    earlier = decided(csr)
+    if earlier:
+        raise RequestError(
+            f"CSR {csr['metadata']['name']!r} is {earlier} already, which cannot be changed",
+            remedy="Make a new request.",
+        )
+    stamp = now.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    body = copy.deepcopy(dict(csr))
+    body.setdefault("status", {}).setdefault("conditions", []).append(
+        {
+            "type": decision,
+            "status": "True",
+            "reason": reason,
+            "message": message,
+            # The garbage collector counts from lastUpdateTime (pkg/controller/certificates/cleaner).
+            "lastUpdateTime": stamp,
+            "lastTransitionTime": stamp,
+        }
+    )
+    return body
+
+
+def _integrity(content: Content, _expected: Expectation) -> Iterator[str]:
+    if not content.request.is_signature_valid:
+        yield "its signature is not made by the key that it carries"
+    if content.request.wants_ca:
+        yield "it asks to become a certificate authority"
+
+
+def _public_key(content: Content, expected: Expectation) -> Iterator[str]:
+    wanted, found = expected.public_key_sha256, content.request.public_key_sha256
+    if wanted is not None and found != wanted:
+        yield f"it carries another public key (sha256 {found}, expected {wanted})"
+
+
+def _signer(content: Content, expected: Expectation) -> Iterator[str]:
+    yield from _differs("signer", content.signer_name, expected.signer_name)
+
+
+def _requester(content: Content, expected: Expectation) -> Iterator[str]:
+    yield from _differs("requester", content.requester, expected.requester)
+
+
+def _usages(content: Content, expected: Expectation) -> Iterator[str]:
+    yield from _differ("usages", content.usages, expected.usages)
+
+
+def _client_identity(content: Content, expected: Expectation) -> Iterator[str]:
+    if not _signers.is_client_identity(content.usages):
+        return
+    if not expected.allow_client_identity:
+        yield "it asks for a client certificate, and allow_client_identity is not set"
+    elif expected.common_name is None or expected.organizations is None:
+        yield "it asks for a client certificate: common_name and organizations must be spelled out"
+
+
+def _subject(content: Content, expected: Expectation) -> Iterator[str]:
+    yield from _differs("common name", content.request.common_name, expected.common_name)
+    yield from _differ("organizations", content.request.organizations, expected.organizations)
+
+
+def _requested_names(content: Content, expected: Expectation) -> Iterator[str]:
+    request = content.request
+    wanted = None if expected.dns_names is None else _lower(expected.dns_names)
+    yield from _differ("DNS names", _lower(request.dns_names), wanted)
+    yield from _differ("IP addresses", request.ip_addresses, expected.ip_addresses)
+    if _signers.SERVER_AUTH in content.usages and not request.dns_names and not request.ip_addresses:
+        # Some clients fall back to the common name then, which no rule here has looked at.
+        yield "it asks for a serving certificate without DNS name or IP address"
+
+
+def _forbidden_names(content: Content, expected: Expectation) -> Iterator[str]:
+    request = content.request
+    for refusal in _names.forbidden(
+        request.dns_names,
+        request.ip_addresses,
+        service=expected.service,
+        namespace=expected.namespace,
+        allow=expected.allow_names,
+        cluster=expected.cluster,
+        other_names=(*request.emails, *request.uris),
+    ):
+        yield f"it asks for the name {refusal.name!r}: {refusal.reason}"
+
+
+def _lifetime(content: Content, expected: Expectation) -> Iterator[str]:
+    found, longest = content.expiration_seconds, expected.longest_seconds
+    if expected.expiration_seconds is not None and found != expected.expiration_seconds:
+        yield f"its expirationSeconds is {found}, expected {expected.expiration_seconds}"
+    if longest is not None and (found is None or found > longest):
+        yield f"its expirationSeconds is {found}, more than {longest} is not accepted"
+
+
+# Adding a check is adding a row: (reason, rule that yields a clause for each difference).
+RULES: tuple[tuple[str, Callable[[Content, Expectation], Iterator[str]]], ...] = (
+    ("Integrity", _integrity),
+    ("PublicKey", _public_key),
+    ("Signer", _signer),
+    ("Requester", _requester),
+    ("Usages", _usages),
+    ("ClientIdentity", _client_identity),
+    ("Subject", _subject),
+    ("Names", _requested_names),
+    ("ForbiddenName", _forbidden_names),
+    ("Lifetime", _lifetime),
+)
+
+
+def _differs(what: str, found: str, expected: str | None) -> Iterator[str]:
+    if expected is not None and found != expected:
+        yield f"its {what} is {found!r}, expected {expected!r}"
+
+
+def _differ(what: str, found: Iterable[str], expected: Iterable[str] | None) -> Iterator[str]:
+    if expected is not None and set(found) != set(expected):
+        yield f"its {what} are {sorted(set(found))}, expected {sorted(set(expected))}"
+
+
+def _lower(names: Iterable[str]) -> list[str]:
+    return [name.lower() for name in names]

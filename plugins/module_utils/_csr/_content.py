@@ -1,0 +1,92 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""What a CertificateSigningRequest object says, for people and for comparing."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .._x509 import _request
+from ._errors import RequestError
+
+
+@dataclass(frozen=True)
+class Content:
+    """One CSR object. request: what its PKCS#10 asks for; conditions: those whose status is True, as stored."""
+
+    name: str
+    uid: str
+    resource_version: str
+    signer_name: str
+    usages: tuple[str, ...]
+    requester: str
+    groups: tuple[str, ...]
+    expiration_seconds: int | None
+    request: _request.RequestFacts
+    certificate_pem: str
+    condition: str
+    conditions: tuple[Mapping[str, Any], ...]
+
+
+def content_of(csr: Mapping[str, Any]) -> Content:
+    """Read a CSR object of certificates.k8s.io/v1.
+
+    Raises RequestError or CertificateError where its request does not parse.
+    """
+    metadata, spec = csr["metadata"], csr["spec"]
+    return Content(
+        name=metadata["name"],
+        uid=metadata.get("uid", ""),
+        resource_version=metadata.get("resourceVersion", ""),
+        signer_name=spec["signerName"],
+        usages=tuple(spec.get("usages") or ()),
+        requester=spec.get("username", ""),
+        groups=tuple(spec.get("groups") or ()),
+        expiration_seconds=spec.get("expirationSeconds"),
+        request=_request.parse(_decoded(spec["request"], f"the request of CSR {metadata['name']!r}")),
+        certificate_pem=certificate_of(csr),
+        condition=condition(csr),
+        conditions=conditions(csr),
+    )
+
+
+def certificate_of(csr: Mapping[str, Any]) -> str:
+    """Return status.certificate as PEM text, "" where none is issued. Raises RequestError where it is no base64."""
+    encoded = (csr.get("status") or {}).get("certificate") or ""
+    return _decoded(encoded, f"the certificate of CSR {csr['metadata']['name']!r}")
+
+
+def conditions(csr: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """Return the conditions that are True; v1 knows no other status for Approved and Denied."""
+    found = (csr.get("status") or {}).get("conditions") or ()
+    return tuple(condition for condition in found if condition.get("status", "True") == "True")
+
+
+def condition_of(csr: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
+    """Return the condition of a type ("Approved", "Denied", "Failed"), or None."""
+    return next((entry for entry in conditions(csr) if entry.get("type") == kind), None)
+
+
+def condition(csr: Mapping[str, Any]) -> str:
+    """Return the CONDITION column of `kubectl get csr`, such as "Pending" or "Approved,Issued"."""
+    kinds = {entry.get("type") for entry in conditions(csr)}
+    parts = ["Denied" if "Denied" in kinds else "Approved" if "Approved" in kinds else "Pending"]
+    if "Failed" in kinds:
+        parts.append("Failed")
+    if (csr.get("status") or {}).get("certificate"):
+        parts.append("Issued")
+    return ",".join(parts)
+
+
+def _decoded(text: str, what: str) -> str:
+    try:
+        return base64.b64decode(text, validate=True).decode("ascii")
+    except (binascii.Error, UnicodeDecodeError) as error:
+        raise RequestError(f"{what} is not PEM in base64") from error

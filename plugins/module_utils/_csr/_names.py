@@ -1,0 +1,194 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Which names may stand in a certificate, and whether they are well-formed.
+
+The cluster's CA signs whatever is approved, names of the API server included, so what may be asked for is
+decided here, for requests of our own and for those of others that are to be approved.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Callable
+
+from ._errors import RequestError
+
+DNS_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"  # RFC 1123
+_DNS_NAME = re.compile(rf"{DNS_LABEL}(?:\.{DNS_LABEL})*")
+LONGEST_DNS_NAME = 253
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """Names and addresses of the cluster itself. networks: the service network's, as CIDRs."""
+
+    api_server: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+
+
+NOTHING_GUARDED = Guarded()
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A name that may not stand in the certificate. is_critical: it is the cluster's own, or matches many."""
+
+    name: str
+    reason: str
+    is_critical: bool
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
+
+
+def service_names(service: str, namespace: str) -> tuple[str, ...]:
+    """Return the DNS names of a Service. The API server verifies the last one when it calls a webhook."""
+    return service, f"{service}.{namespace}", f"{service}.{namespace}.svc"
+
+
+def guarded(facts: Mapping[str, Any]) -> Guarded:
+    """Take what is guarded from the facts of _kube._cluster.cluster_facts."""
+    nodes = facts.get("nodes", ())
+    return Guarded(
+        api_server=tuple(filter(None, [facts.get("api_host", "")])),
+        nodes=tuple(text for node in nodes for text in (node["name"], *node.get("addresses", ()))),
+        networks=tuple(facts.get("service_networks", ())),
+    )
+
+
+def forbidden(
+    dns_names: Iterable[str],
+    ip_addresses: Iterable[str] = (),
+    *,
+    service: str = "",
+    namespace: str = "",
+    allow: Iterable[str] = (),
+    cluster: Guarded = NOTHING_GUARDED,
+    other_names: Iterable[str] = (),
+) -> tuple[Refusal, ...]:
+    """Return the names that may not be asked for or approved, each with its reason.
+
+    service, namespace: whose names are fine; without them none is. allow: names that are fine, each spelled out.
+    other_names: e-mail addresses and URIs.
+    """
+    spelled_out = {_normal(name) for name in allow}
+    names = (*dns_names, *ip_addresses, *other_names)
+    found = (
+        _refusal(name, service, namespace, cluster) for name in names if _normal(name) not in spelled_out
+    )
+    return tuple(refusal for refusal in found if refusal)
+
+
+def warnings(allow: Iterable[str], *, cluster: Guarded = NOTHING_GUARDED) -> tuple[str, ...]:
+    """Return a warning for each name in allow that is the cluster's own or a wildcard."""
+    found = (_refusal(name, "", "", cluster) for name in allow)
+    return tuple(f"allow_names permits {refusal}" for refusal in found if refusal and refusal.is_critical)
+
+
+# What is refused, in this order: (does the name match, reason). The name is in lower case, addresses in normal form.
+_CRITICAL: tuple[tuple[Callable[[str, Guarded], bool], str], ...] = (
+    (lambda name, _cluster: "*" in name, "a wildcard stands for names that nobody looked at"),
+    (
+        lambda name, _cluster: re.match(r"kubernetes(\.default(\.svc(\..*)?)?)?$", name) is not None,
+        "it is the API server's name inside the cluster",
+    ),
+    (lambda name, cluster: name in map(_normal, cluster.api_server), "it is the API server's"),
+    (lambda name, cluster: name in map(_normal, cluster.nodes), "it is a node's"),
+    (
+        lambda name, cluster: any(_is_in(name, network) for network in cluster.networks),
+        "it is an address of the service network",
+    ),
+)
+
+
+def _refusal(name: str, service: str, namespace: str, cluster: Guarded) -> Refusal | None:
+    normal = _normal(name)
+    for matches, reason in _CRITICAL:
+        if matches(normal, cluster):
+            return Refusal(name, reason, is_critical=True)
+    if service and namespace:
+        own = service_names(service, namespace)
+        if normal in own or normal.startswith(f"{own[-1]}."):
+            return None
+        return Refusal(name, f"it is none of the names of Service {namespace}/{service}", is_critical=False)
+    return Refusal(name, "no Service and no allow_names says whose it is", is_critical=False)
+
+
+def _normal(name: str) -> str:
+    """DNS ignores case and a dot at the end; an address has many spellings."""
+    try:
+        return str(ipaddress.ip_address(name))
+    except ValueError:
+        return name.lower()[:-1] if name.endswith(".") else name.lower()
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_in(name: str, network: str) -> bool:
+    try:
+        return ipaddress.ip_address(name) in ipaddress.ip_network(network, strict=False)
+    except ValueError:
+        return False
+
+
+def is_dns_name(name: str) -> bool:
+    """Tell whether it is a DNS name in lower case by RFC 1123: labels of at most 63, 253 characters in all."""
+    return len(name) <= LONGEST_DNS_NAME and _DNS_NAME.fullmatch(name) is not None
+
+
+def check_names(dns_names: Sequence[str], ip_addresses: Sequence[str]) -> None:
+    """Raise RequestError for a DNS name or an IP address that is not well-formed. `*.` may lead a DNS name."""
+    for name in dns_names:
+        bare = name.removeprefix("*.")
+        if not is_dns_name(bare.lower()):
+            raise RequestError(f"dns_names has {name!r}: {_dns_fault(bare)}")
+    for address in ip_addresses:
+        if not _is_address(address):
+            raise RequestError(f"ip_addresses has {address!r}: it is not an IP address")
+
+
+def check_object_names(*, service: str, namespace: str, secret: str = "") -> None:
+    """Raise RequestError for a name that the API server would refuse for such an object.
+
+    Service: RFC 1035 label (it begins with a letter); Namespace: RFC 1123 label; Secret: RFC 1123 subdomain.
+    """
+    for fault in _object_name_faults(service, namespace, secret):
+        raise RequestError(fault)
+
+
+def _object_name_faults(service: str, namespace: str, secret: str) -> Iterator[str]:
+    for option, name in (("service", service), ("namespace", namespace)):
+        if not re.fullmatch(DNS_LABEL, name):
+            yield f"{option} {name!r} is not a valid name: {_label_fault(name)}"
+    if service[:1].isdigit():
+        yield f"service {service!r} is not a valid name: a Service's name begins with a letter"
+    if secret and not is_dns_name(secret):
+        yield f"secret.name {secret!r} is not a valid name: {_dns_fault(secret)}"
+
+
+def _dns_fault(name: str) -> str:
+    if len(name) > LONGEST_DNS_NAME:
+        return f"it has {len(name)} characters, a DNS name at most {LONGEST_DNS_NAME}"
+    label = next((label for label in name.split(".") if not re.fullmatch(DNS_LABEL, label)), name)
+    return _label_fault(label)
+
+
+def _label_fault(label: str) -> str:
+    if not label:
+        return "it is empty, or has an empty part between dots"
+    if len(label) > 63:
+        return f"{label!r} has {len(label)} characters, a DNS label at most 63"
+    return f"{label!r} is not lower case letters, digits and inner hyphens"
