@@ -1,0 +1,33 @@
+# Everything starts here. `make test` and `make demo` need Python 3.11 or newer, Go 1.26, git, make, bash and
+# openssl; what else they need, they fetch into the user's cache (${CERTFLOW_CACHE:-~/.cache/certflow.kubernetes}).
+
+PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+RUN := $(or $(PYTHON),@echo "no Python 3.11 or newer found" >&2; false)
+
+.PHONY: help demo test test-quick bench fmt locks clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
+
+demo: ## two real clusters, one play, a webhook on each that its API server accepts (minutes at first, then one)
+	@$(RUN) -m tests.gates.enter dev -m tests.demo
+
+test: ## every gate; `make test GATES="ruff mypy"` runs some (15 minutes; 40 with nothing cached)
+	@$(RUN) -m tests.gates $(GATES)
+
+test-quick: ## lint, types, unit tests and a small test on real clusters (3 minutes)
+	@$(RUN) -m tests.gates --quick
+
+bench: ## side by side with the alternatives, on fifty hosts
+	@$(RUN) -m tests.gates.enter dev -m benchmarks
+
+fmt: ## puts the code into its form
+	@$(RUN) -m tests.gates.enter lint -m ruff check --fix --quiet . ; $(RUN) -m tests.gates.enter lint -m ruff format .
+
+locks: ## resolves tests/locks anew (for maintainers, with every Python at hand)
+	@$(RUN) -m tests.gates.lock
+
+clean: ## removes what runs left in the tree; the user's cache stays
+	rm -rf .work .ansible
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

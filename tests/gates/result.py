@@ -1,0 +1,64 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a gate says when it has run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+
+@dataclass(frozen=True)
+class Result:
+    """Counts of one gate: tests where it runs some, else one for the gate itself."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    #: One line each: why something was skipped, or what a reader should know of a gate that passed.
+    notes: tuple[str, ...] = ()
+
+    def __add__(self, other: Result) -> Result:
+        return Result(
+            self.passed + other.passed,
+            self.failed + other.failed,
+            self.skipped + other.skipped,
+            self.notes + other.notes,
+        )
+
+    def __str__(self) -> str:
+        """Such as "3 passed, 0 failed", the line that ends a run."""
+        skipped = f", {self.skipped} skipped" if self.skipped else ""
+        return f"{self.passed} passed, {self.failed} failed{skipped}"
+
+
+PASSED = Result(passed=1)
+FAILED = Result(failed=1)
+
+
+def of_exit(code: int) -> Result:
+    """The result of a gate that counts as one."""
+    return FAILED if code else PASSED
+
+
+def of_junit(report: Path, code: int) -> Result:
+    """Counts pytest's tests from its XML report.
+
+    A run that ended badly without a failed test (nothing collected, an internal error, a time-out) is one
+    failure.
+    """
+    if not report.exists():
+        return FAILED
+    cases = ElementTree.parse(report).getroot().findall(".//testcase")
+    skips = [case.find("skipped") for case in cases]
+    reasons = {skip.get("message", "no reason given") for skip in skips if skip is not None}
+    failed = sum(case.find("failure") is not None or case.find("error") is not None for case in cases)
+    skipped = sum(skip is not None for skip in skips)
+    passed = len(cases) - failed - skipped
+    crashed = int(code != 0 and not failed)
+    return Result(
+        passed, failed + crashed, skipped, tuple(f"skipped: {reason}" for reason in sorted(reasons))
+    )
