@@ -1,0 +1,121 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""The content of a caBundle: what is in it, what may go in, and how two of them become one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .._x509 import _certificate, _pem
+from .._x509._errors import BundleError, CertificateError, converted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+# A guard against a whole system bundle (about 140 roots) several times over: every webhook of every object would
+# carry a copy, and an object of the API has to stay below 1.5 MiB.
+MAX_CERTIFICATES = 200
+
+# How a wanted bundle and the one that is there become one.
+MODES = ("add", "exactly", "absent")
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """One certificate of a bundle. fingerprint: SHA-256, lower case hex; not_after: aware, UTC; pem: one block."""
+
+    subject: str
+    not_after: datetime
+    fingerprint: str
+    pem: str
+
+    def __str__(self) -> str:
+        return f"{self.subject} until {self.not_after:%Y-%m-%dT%H:%M:%SZ}, SHA-256 {self.fingerprint}"
+
+
+def anchors(bundle: str) -> tuple[Anchor, ...]:
+    """Return the certificates of a bundle in order, each once; what does not parse is left out.
+
+    The API server reads webhook configurations and APIServices the same way (Go's CertPool.AppendCertsFromPEM).
+    """
+    parsed = (_anchor(block) for block in _pem.blocks(bundle))
+    return tuple({anchor.fingerprint: anchor for anchor in parsed if anchor}.values())
+
+
+def check(bundle: str) -> None:
+    """Raise BundleError for a text that is no bundle to give to an API server. It never quotes the text."""
+    if _pem.has_private_key(bundle):
+        raise BundleError(
+            "the CA bundle holds a private key, which would become readable for everyone who may read the object",
+            remedy="Give certificates only; if the key was shown to anybody, replace it",
+        )
+    try:
+        found = _certificate.load(bundle)
+    except CertificateError as error:
+        raise BundleError(
+            f"the CA bundle is damaged: {error.cause}", remedy="Give PEM text as it was issued"
+        ) from error
+    if not found:
+        raise BundleError(
+            "the CA bundle holds no certificate",
+            remedy="Give PEM text with at least one BEGIN CERTIFICATE block",
+        )
+    if len(found) > MAX_CERTIFICATES:
+        raise BundleError(
+            f"the CA bundle holds {len(found)} certificates, more than {MAX_CERTIFICATES}",
+            remedy="Give only the CA that issued the webhook's certificate",
+        )
+
+
+def merge(bundle: str, wanted: str, *, mode: str, now: datetime) -> str:
+    """Return the PEM text that the bundle becomes; the very same text where nothing has to change.
+
+    mode: "add" (the wanted certificates join those that are there), "exactly" (they replace them), "absent" (they
+    go). The order of certificates means nothing to Go, and counts for nothing here. A text that has to change is
+    written anew: without what does not parse (a CustomResourceDefinition refuses it since Kubernetes 1.31), without
+    duplicates and text between the blocks; "add" drops what has expired as well.
+    now: aware. Raises BundleError where every wanted certificate has expired, unless mode is "absent".
+    """
+    present, given = anchors(bundle), anchors(wanted)
+    prints = {anchor.fingerprint for anchor in given}
+    if mode == "absent":
+        kept = [anchor for anchor in present if anchor.fingerprint not in prints]
+        return bundle if len(kept) == len(present) else _text(kept)
+    live = [anchor for anchor in given if anchor.not_after > now]
+    if not live:
+        last = max(anchor.not_after for anchor in given)
+        raise BundleError(
+            f"every certificate of the CA bundle has expired, the last on {last:%Y-%m-%d %H:%M} UTC",
+            remedy="Give the CA that signs now",
+        )
+    held = {anchor.fingerprint for anchor in present}
+    if mode == "exactly":
+        clean = len(_pem.blocks(bundle)) == len(present)
+        return bundle if clean and held == prints else _text(given)
+    missing = [anchor for anchor in live if anchor.fingerprint not in held]
+    return _text([anchor for anchor in present if anchor.not_after > now] + missing) if missing else bundle
+
+
+def _anchor(block: _pem.PemBlock) -> Anchor | None:
+    if block.label != _certificate.LABEL:
+        return None
+    try:
+        with converted("the certificate cannot be read"):
+            certificate = _certificate.load_block(block)
+            return Anchor(
+                subject=certificate.subject.rfc4514_string(),
+                not_after=certificate.not_valid_after_utc,
+                fingerprint=_certificate.fingerprint(certificate),
+                pem=_certificate.to_pem(certificate),
+            )
+    except CertificateError:
+        return None
+
+
+def _text(kept: Iterable[Anchor]) -> str:
+    return "".join(anchor.pem for anchor in kept)

@@ -1,0 +1,22 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Errors of this room."""
+
+from __future__ import annotations
+
+from .._errors import CertflowError
+
+
+class TargetError(CertflowError):
+    """An object that cannot take a caBundle: absent, without a fitting client configuration, or badly named."""
+
+
+class OwnedTargetError(TargetError):
+    """An object whose caBundle is another writer's."""
+
+
+class UntrustedLeafError(TargetError):
+    """A bundle that would leave the API server unable to verify the webhook's certificate."""

@@ -1,0 +1,221 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import _targets
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._errors import TargetError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._owners import WRITERS, owners
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._targets import Target
+from tests.unit.webhook import objects
+from tests.unit.webhook.objects import api_service, client_config, configuration, definition
+
+VALIDATING = Target("ValidatingWebhookConfiguration", "hooks")
+DEFINITION = Target("CustomResourceDefinition", "things.example.com")
+API_SERVICE = Target("APIService", "v1.example.com")
+
+
+def test_an_object_named_twice_is_one_target() -> None:
+    entries = [
+        {"kind": "ValidatingWebhookConfiguration", "name": "a", "webhooks": ["x", "y"]},
+        {"kind": "MutatingWebhookConfiguration", "name": "a", "webhooks": None},
+        {"kind": "ValidatingWebhookConfiguration", "name": "a", "webhooks": ["y", "z"]},
+    ]
+    assert _targets.targets_from(entries) == (
+        Target("ValidatingWebhookConfiguration", "a", ("x", "y", "z")),
+        Target("MutatingWebhookConfiguration", "a"),
+    )
+
+
+@pytest.mark.parametrize("webhooks", [(["x"], []), ([], ["x"]), (None, ["x"])])
+def test_all_and_some_webhooks_are_all(webhooks: tuple[Any, Any]) -> None:
+    entries = [{"kind": VALIDATING.kind, "name": "hooks", "webhooks": names} for names in webhooks]
+    assert _targets.targets_from(entries) == (VALIDATING,)
+
+
+@pytest.mark.parametrize(
+    ("entry", "cause"),
+    [
+        ({"kind": "Secret", "name": "a"}, "Secret is no kind that holds a caBundle"),
+        ({"kind": "APIService", "name": ""}, "'' is no name"),
+        ({"kind": "APIService", "name": "../secrets"}, "'../secrets' is no name"),
+        ({"kind": "APIService", "name": "a/b"}, "'a/b' is no name"),
+        ({"kind": "APIService", "name": "a?x"}, r"'a\?x' is no name"),
+        ({"kind": "APIService", "name": "a\n"}, "is no name"),
+        ({"kind": "APIService", "name": "a" * 254}, "is no name"),
+        ({"kind": "APIService", "name": "v1.x", "webhooks": ["y"]}, "APIService v1.x has no named webhooks"),
+    ],
+)
+def test_a_bad_target_is_refused(entry: dict[str, Any], cause: str) -> None:
+    with pytest.raises(TargetError, match=cause):
+        _targets.targets_from([entry])
+
+
+@pytest.mark.parametrize(
+    ("target", "obj", "expected"),
+    [
+        (
+            VALIDATING,
+            configuration(("a.x.io", client_config("pem")), ("b.x.io", client_config(service=("n", "s")))),
+            [
+                ("a.x.io", "/webhooks/0/clientConfig", "/webhooks/0/name", "hook.kube-system.svc", "pem"),
+                ("b.x.io", "/webhooks/1/clientConfig", "/webhooks/1/name", "s.n.svc", ""),
+            ],
+        ),
+        (
+            DEFINITION,
+            definition(client_config(service=None, url="https://Hook.Example.com:9443/convert")),
+            [("", "/spec/conversion/webhook/clientConfig", "", "hook.example.com", "")],
+        ),
+        (
+            DEFINITION,
+            definition(client_config(service=None, url="https://[2001:db8::1]:9443/convert")),
+            [("", "/spec/conversion/webhook/clientConfig", "", "2001:db8::1", "")],
+        ),
+        (API_SERVICE, api_service(**client_config("pem")), [("", "/spec", "", "hook.kube-system.svc", "pem")]),
+    ],
+)
+def test_client_configs_of_each_kind(
+    target: Target, obj: dict[str, Any], expected: list[tuple[str, ...]]
+) -> None:
+    found = _targets.client_configs(target, obj)
+    assert [(c.webhook, c.pointer, c.name_pointer, c.server_name, c.ca_bundle) for c in found] == expected
+
+
+TWO = configuration(("a.x.io", client_config()), ("b.x.io", client_config(service=("n", "s"))))
+
+
+@pytest.mark.parametrize(
+    ("webhooks", "service", "expected"),
+    [
+        ((), None, ["a.x.io", "b.x.io"]),
+        (("b.x.io",), None, ["b.x.io"]),
+        ((), objects.SERVICE, ["a.x.io"]),
+        (("b.x.io",), ("n", "s"), ["b.x.io"]),
+    ],
+)
+def test_webhooks_are_chosen_by_name_and_by_service(
+    webhooks: tuple[str, ...], service: tuple[str, str] | None, expected: list[str]
+) -> None:
+    target = Target(VALIDATING.kind, "hooks", webhooks)
+    assert [config.webhook for config in _targets.client_configs(target, TWO, service=service)] == expected
+
+
+@pytest.mark.parametrize(
+    ("target", "obj", "service", "line"),
+    [
+        (
+            Target(VALIDATING.kind, "hooks", ("c.x.io",)),
+            TWO,
+            None,
+            "ValidatingWebhookConfiguration hooks has no webhook c.x.io. Use one of a.x.io, b.x.io.",
+        ),
+        (VALIDATING, configuration(), None, "ValidatingWebhookConfiguration hooks has no webhooks."),
+        (Target(VALIDATING.kind, "hooks", ("c",)), configuration(), None, "has no webhook c. It has no webhooks"),
+        (VALIDATING, TWO, ("n", "t"), "does not call Service n/t but Service kube-system/hook, Service n/s."),
+        (
+            Target(VALIDATING.kind, "hooks", ("a.x.io", "b.x.io")),
+            TWO,
+            ("n", "s"),
+            "ValidatingWebhookConfiguration hooks does not call Service n/s but Service kube-system/hook.",
+        ),
+        (
+            DEFINITION,
+            definition(client_config(service=None, url="https://hook/")),
+            ("n", "s"),
+            "CustomResourceDefinition things.example.com does not call Service n/s but https://hook.",
+        ),
+        (
+            DEFINITION,
+            definition(None),
+            None,
+            "CustomResourceDefinition things.example.com has no conversion webhook (its conversion strategy is None).",
+        ),
+        (API_SERVICE, api_service(), None, "APIService v1.example.com is served by the API server itself"),
+        (
+            API_SERVICE,
+            api_service(insecureSkipTLSVerify=True, **client_config()),
+            None,
+            "APIService v1.example.com has insecureSkipTLSVerify: true, which excludes a caBundle.",
+        ),
+    ],
+)
+def test_an_unfit_object_is_refused_in_one_line(
+    target: Target, obj: dict[str, Any], service: tuple[str, str] | None, line: str
+) -> None:
+    with pytest.raises(TargetError) as caught:
+        _targets.client_configs(target, obj, service=service)
+    assert line in str(caught.value)
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("value", ["", "Cg==", "ICAgCg==", "/////w==", "!", None])
+def test_a_placeholder_is_no_bundle(value: str | None) -> None:
+    obj = configuration(("a.x.io", {**client_config(), "caBundle": value}))
+    assert "CERTIFICATE" not in _targets.client_configs(VALIDATING, obj)[0].ca_bundle
+
+
+@pytest.mark.parametrize(
+    ("metadata", "writers"),
+    [
+        ({}, []),
+        ({"annotations": None, "labels": None, "managedFields": None}, []),
+        ({"annotations": {"cert-manager.io/inject-ca-from": "ns/cert"}}, ["cert-manager"]),
+        ({"annotations": {"cert-manager.io/inject-ca-from-secret": "ns/secret"}}, ["cert-manager"]),
+        ({"annotations": {"cert-manager.io/inject-apiserver-ca": "true"}}, ["cert-manager"]),
+        ({"annotations": {"cert-manager.io/inject-ca-from": ""}}, []),
+        ({"annotations": {"service.beta.openshift.io/inject-cabundle": "true"}}, ["OpenShift's service CA"]),
+        ({"annotations": {"service.beta.openshift.io/inject-cabundle": "false"}}, []),
+        ({"labels": {"olm.owner": "op.v1"}}, ["Operator Lifecycle Manager"]),
+        (
+            {"annotations": {"operatorframework.io/installed-alongside-5c3f": "ns/op.v1"}},
+            ["Operator Lifecycle Manager"],
+        ),
+        ({"managedFields": [{"manager": "kubectl"}, {"manager": "eks"}]}, ["Amazon EKS add-ons"]),
+        ({"managedFields": [{"manager": "eksctl"}, {}]}, []),
+        ({"annotations": {"argocd.argoproj.io/tracking-id": "app:..."}}, ["Argo CD"]),
+        ({"labels": {"kustomize.toolkit.fluxcd.io/name": "apps"}}, ["Flux"]),
+        (
+            {
+                "labels": {"app.kubernetes.io/managed-by": "Helm", "helm.toolkit.fluxcd.io/name": "apps"},
+                "annotations": {"meta.helm.sh/release-name": "apps"},
+            },
+            ["Flux", "Helm"],
+        ),
+        ({"labels": {"app.kubernetes.io/managed-by": "kustomize"}}, []),
+    ],
+)
+def test_other_writers_are_recognised_by_their_marks(metadata: dict[str, Any], writers: list[str]) -> None:
+    found = owners(VALIDATING, configuration(("a.x.io", client_config()), **metadata))
+    assert [owner.writer for owner in found] == writers
+    assert all(owner.evidence and owner.remedy for owner in found)
+
+
+def test_every_mark_is_at_a_known_place() -> None:
+    places = {place for writer in WRITERS for place, _pattern in writer.marks}
+    assert places == {"annotation", "label", "manager"}
+    assert all(writer.source.startswith("https://") for writer in WRITERS)
+
+
+@pytest.mark.parametrize(
+    ("target", "group", "expression"),
+    [
+        (VALIDATING, "admissionregistration.k8s.io", ".webhooks[]?.clientConfig.caBundle"),
+        (DEFINITION, "apiextensions.k8s.io", ".spec.conversion.webhook.clientConfig.caBundle"),
+    ],
+)
+def test_the_remedy_for_argo_cd_is_ready_to_paste(target: Target, group: str, expression: str) -> None:
+    yaml = pytest.importorskip("yaml", reason="PyYAML comes with ansible-core")
+    metadata = {"annotations": {"argocd.argoproj.io/tracking-id": "app:..."}}
+    (owner,) = owners(target, {"metadata": metadata})
+    spec = yaml.safe_load(owner.remedy.partition(": ")[2])
+    difference = {"group": group, "kind": target.kind, "name": target.name, "jqPathExpressions": [expression]}
+    assert spec == {
+        "ignoreDifferences": [difference],
+        "syncPolicy": {"syncOptions": ["RespectIgnoreDifferences=true"]},
+    }
