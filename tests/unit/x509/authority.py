@@ -1,0 +1,140 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Certificates for tests, made in memory, good or bad in any way that a test names."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.x509.oid import NameOID, ObjectIdentifier
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+NOW = datetime.datetime(2026, 6, 15, 12, 0, 0, tzinfo=datetime.timezone.utc)
+DAY = datetime.timedelta(days=1)
+
+SERVER_AUTH = "1.3.6.1.5.5.7.3.1"
+CLIENT_AUTH = "1.3.6.1.5.5.7.3.2"
+ANY_USAGE = "2.5.29.37.0"
+
+_SHA256_WITH_RSA = bytes.fromhex("06092a864886f70d01010b")
+_SHA1_WITH_RSA = bytes.fromhex("06092a864886f70d010105")
+
+
+@dataclass(frozen=True)
+class Issued:
+    """A certificate and its key. issuer and serial number come from whoever made it."""
+
+    certificate: x509.Certificate
+    key: Any
+
+    @property
+    def pem(self) -> str:
+        return self.certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+    @property
+    def fingerprint(self) -> str:
+        return self.certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def new_key() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def name(text: str | x509.Name) -> x509.Name:
+    """Return a name whose common name is the text; an empty text gives the empty name."""
+    if isinstance(text, x509.Name):
+        return text
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)] if text else [])
+
+
+def dns(*names: str) -> list[x509.GeneralName]:
+    return [x509.DNSName(entry) for entry in names]
+
+
+def addresses(*texts: str) -> list[x509.GeneralName]:
+    return [x509.IPAddress(ipaddress.ip_address(text)) for text in texts]
+
+
+def networks(*texts: str) -> list[x509.GeneralName]:
+    return [x509.IPAddress(ipaddress.ip_network(text)) for text in texts]
+
+
+def issue(
+    subject: str | x509.Name,
+    issuer: Issued | None = None,
+    *,
+    key: Any = None,
+    names: Iterable[x509.GeneralName] = (),
+    usages: Sequence[str] = (),
+    not_before: datetime.datetime = NOW - DAY,
+    not_after: datetime.datetime = NOW + 365 * DAY,
+    extensions: Iterable[tuple[x509.ExtensionType, bool]] = (),
+    issuer_name: x509.Name | None = None,
+    digest: hashes.HashAlgorithm | None = None,
+    pss: bool = False,
+    serial: int | None = None,
+) -> Issued:
+    """Make a certificate, self-signed without an issuer. usages: dotted OIDs; extensions: (value, critical)."""
+    key = key or new_key()
+    signer = issuer.key if issuer else key
+    builder = x509.CertificateBuilder(
+        issuer_name=issuer_name or (issuer.certificate.subject if issuer else name(subject)),
+        subject_name=name(subject),
+        public_key=key.public_key(),
+        serial_number=serial or x509.random_serial_number(),
+        not_valid_before=not_before,
+        not_valid_after=not_after,
+    )
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    if usages:
+        builder = builder.add_extension(x509.ExtendedKeyUsage(map(ObjectIdentifier, usages)), critical=False)
+    for value, critical in extensions:
+        builder = builder.add_extension(value, critical)
+    algorithm = None if isinstance(signer, ed25519.Ed25519PrivateKey) else digest or hashes.SHA256()
+    scheme = padding.PSS(padding.MGF1(algorithm), padding.PSS.DIGEST_LENGTH) if pss and algorithm else None
+    return Issued(builder.sign(signer, algorithm, rsa_padding=scheme), key)
+
+
+def authority(
+    subject: str | x509.Name,
+    issuer: Issued | None = None,
+    *,
+    path_length: int | None = None,
+    extensions: Iterable[tuple[x509.ExtensionType, bool]] = (),
+    **options: Any,
+) -> Issued:
+    """Make a CA certificate of the plain kind that clusters have: basicConstraints and nothing else."""
+    basic = (x509.BasicConstraints(ca=True, path_length=path_length), True)
+    return issue(subject, issuer, extensions=[basic, *extensions], **options)
+
+
+def key_usage(*bits: str) -> x509.KeyUsage:
+    every = [
+        "digital_signature",
+        "content_commitment",
+        "key_encipherment",
+        "data_encipherment",
+        "key_agreement",
+    ]
+    every += ["key_cert_sign", "crl_sign", "encipher_only", "decipher_only"]
+    return x509.KeyUsage(**{bit: bit in bits for bit in every})
+
+
+def with_sha1(issued: Issued, issuer_key: rsa.RSAPrivateKey) -> Issued:
+    """Sign a certificate of an RSA issuer again, with SHA-1, which cryptography's builder refuses to do."""
+    tbs = issued.certificate.tbs_certificate_bytes.replace(_SHA256_WITH_RSA, _SHA1_WITH_RSA)
+    signature = issuer_key.sign(tbs, padding.PKCS1v15(), hashes.SHA1())
+    der = issued.certificate.public_bytes(serialization.Encoding.DER)
+    der = der.replace(issued.certificate.signature, signature).replace(_SHA256_WITH_RSA, _SHA1_WITH_RSA)
+    return Issued(x509.load_der_x509_certificate(der), issued.key)

@@ -1,0 +1,3 @@
+module certflow.example/verdict
+
+go 1.26
