@@ -91,7 +91,13 @@ def check_leaf(leaf_pem: str) -> None:
             "the certificate comes with a private key in the same text",
             remedy="Give the certificate only; if the key was shown to anybody, replace it",
         )
-    _certificate.load_leaf_and_chain(leaf_pem)
+    try:
+        _certificate.load_leaf_and_chain(leaf_pem)
+    except CertificateError as error:
+        raise CertificateError(
+            f"the webhook's certificate cannot be read: {error.cause}",
+            remedy="Give the PEM text that the webhook serves, its own certificate first",
+        ) from error
 
 
 def plan(

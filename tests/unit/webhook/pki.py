@@ -26,7 +26,7 @@ class Authority(NamedTuple):
     fingerprint: str
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def authority(name: str, *, expires: datetime = NOW + YEAR) -> Authority:
     """A self-signed CA; the same arguments give the same one."""
     key = ec.generate_private_key(ec.SECP256R1())
@@ -36,7 +36,7 @@ def authority(name: str, *, expires: datetime = NOW + YEAR) -> Authority:
     return Authority(certificate, key, pem_of(certificate), certificate.fingerprint(hashes.SHA256()).hex())
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def leaf(issuer: Authority, *names: str, expires: datetime = NOW + YEAR) -> str:
     """PEM of a certificate for these DNS names."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "leaf")])
@@ -48,7 +48,7 @@ def leaf(issuer: Authority, *names: str, expires: datetime = NOW + YEAR) -> str:
     return pem_of(builder.sign(issuer.key, hashes.SHA256()))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def private_key() -> str:
     key = ec.generate_private_key(ec.SECP256R1())
     pkcs8 = serialization.PrivateFormat.PKCS8

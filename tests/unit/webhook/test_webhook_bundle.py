@@ -7,9 +7,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import _bundle
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509._errors import BundleError
+
 from tests.unit.webhook.pki import NOW, authority, leaf, private_key
 
 A, B, C = (authority(name) for name in ("ca-a", "ca-b", "ca-c"))
@@ -27,11 +27,17 @@ LABELLED = f"# the cluster's CA\n{A.pem}\n\n"
         pytest.param("add", " \n", A.pem, A.pem, id="add: to white space, as a placeholder is"),
         pytest.param("add", A.pem, B.pem, A.pem + B.pem, id="add: behind what is there"),
         pytest.param("add", LABELLED, A.pem, LABELLED, id="add: bytes stay when it is there"),
-        pytest.param("add", A.pem + OLD.pem, A.pem, A.pem + OLD.pem, id="add: expired stays when nothing is added"),
-        pytest.param("add", A.pem + OLD.pem, B.pem, A.pem + B.pem, id="add: expired goes when something is added"),
+        pytest.param(
+            "add", A.pem + OLD.pem, A.pem, A.pem + OLD.pem, id="add: expired stays when nothing is added"
+        ),
+        pytest.param(
+            "add", A.pem + OLD.pem, B.pem, A.pem + B.pem, id="add: expired goes when something is added"
+        ),
         pytest.param("add", A.pem + A.pem, B.pem, A.pem + B.pem, id="add: a duplicate goes too"),
         pytest.param("add", DAMAGED + A.pem, B.pem, A.pem + B.pem, id="add: what does not parse goes too"),
-        pytest.param("add", DAMAGED + A.pem, A.pem, DAMAGED + A.pem, id="add: it stays when nothing is added"),
+        pytest.param(
+            "add", DAMAGED + A.pem, A.pem, DAMAGED + A.pem, id="add: it stays when nothing is added"
+        ),
         pytest.param("add", private_key(), A.pem, A.pem, id="add: a key that somebody left there goes"),
         pytest.param("add", A.pem, B.pem + B.pem, A.pem + B.pem, id="add: wanted twice is once"),
         pytest.param("add", A.pem, B.pem + OLD.pem, A.pem + B.pem, id="add: expired is not added"),
@@ -40,7 +46,9 @@ LABELLED = f"# the cluster's CA\n{A.pem}\n\n"
         pytest.param("exactly", "", A.pem, A.pem, id="exactly: first"),
         pytest.param("exactly", A.pem + B.pem, C.pem, C.pem, id="exactly: replaces"),
         pytest.param("exactly", LABELLED, A.pem, LABELLED, id="exactly: bytes stay when equal"),
-        pytest.param("exactly", A.pem + B.pem, B.pem + A.pem, A.pem + B.pem, id="exactly: order means nothing"),
+        pytest.param(
+            "exactly", A.pem + B.pem, B.pem + A.pem, A.pem + B.pem, id="exactly: order means nothing"
+        ),
         pytest.param("exactly", A.pem + OLD.pem, A.pem, A.pem, id="exactly: an expired one is one too many"),
         pytest.param("exactly", A.pem + DAMAGED, A.pem, A.pem, id="exactly: so is what does not parse"),
         pytest.param("exactly", A.pem + A.pem, A.pem, A.pem, id="exactly: so is a duplicate"),
@@ -62,7 +70,7 @@ def test_merge(mode: str, bundle: str, wanted: str, expected: str) -> None:
 
 @pytest.mark.parametrize("mode", ["add", "exactly"])
 def test_a_bundle_that_has_expired_is_refused(mode: str) -> None:
-    with pytest.raises(BundleError, match="(?i)every certificate .* has expired, the last on 2026-11-24"):
+    with pytest.raises(BundleError, match=r"(?i)every certificate .* has expired, the last on 2026-11-24"):
         _bundle.merge(A.pem, OLDER.pem + OLD.pem, mode=mode, now=NOW)
 
 
@@ -96,7 +104,9 @@ def test_no_key_is_quoted_when_one_is_refused() -> None:
         _bundle.check(private_key())
     secret = "".join(private_key().split("\n")[1:-2])
     error = caught.value
-    assert not any(secret[start : start + 12] in repr(vars(error)) for start in range(0, len(secret) - 12, 12))
+    assert not any(
+        secret[start : start + 12] in repr(vars(error)) for start in range(0, len(secret) - 12, 12)
+    )
     assert error.__cause__ is None
 
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import _targets
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._errors import TargetError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._owners import WRITERS, owners
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._targets import Target
+
 from tests.unit.webhook import objects
 from tests.unit.webhook.objects import api_service, client_config, configuration, definition
 
@@ -21,7 +21,7 @@ API_SERVICE = Target("APIService", "v1.example.com")
 
 
 def test_an_object_named_twice_is_one_target() -> None:
-    entries = [
+    entries: list[dict[str, Any]] = [
         {"kind": "ValidatingWebhookConfiguration", "name": "a", "webhooks": ["x", "y"]},
         {"kind": "MutatingWebhookConfiguration", "name": "a", "webhooks": None},
         {"kind": "ValidatingWebhookConfiguration", "name": "a", "webhooks": ["y", "z"]},
@@ -77,7 +77,11 @@ def test_a_bad_target_is_refused(entry: dict[str, Any], cause: str) -> None:
             definition(client_config(service=None, url="https://[2001:db8::1]:9443/convert")),
             [("", "/spec/conversion/webhook/clientConfig", "", "2001:db8::1", "")],
         ),
-        (API_SERVICE, api_service(**client_config("pem")), [("", "/spec", "", "hook.kube-system.svc", "pem")]),
+        (
+            API_SERVICE,
+            api_service(**client_config("pem")),
+            [("", "/spec", "", "hook.kube-system.svc", "pem")],
+        ),
     ],
 )
 def test_client_configs_of_each_kind(
@@ -116,7 +120,12 @@ def test_webhooks_are_chosen_by_name_and_by_service(
             "ValidatingWebhookConfiguration hooks has no webhook c.x.io. Use one of a.x.io, b.x.io.",
         ),
         (VALIDATING, configuration(), None, "ValidatingWebhookConfiguration hooks has no webhooks."),
-        (Target(VALIDATING.kind, "hooks", ("c",)), configuration(), None, "has no webhook c. It has no webhooks"),
+        (
+            Target(VALIDATING.kind, "hooks", ("c",)),
+            configuration(),
+            None,
+            "has no webhook c. It has no webhooks",
+        ),
         (VALIDATING, TWO, ("n", "t"), "does not call Service n/t but Service kube-system/hook, Service n/s."),
         (
             Target(VALIDATING.kind, "hooks", ("a.x.io", "b.x.io")),
