@@ -66,7 +66,7 @@ def certificate_of(csr: Mapping[str, Any]) -> str:
 def conditions(csr: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     """Return the conditions that are True; v1 knows no other status for Approved and Denied."""
     found = (csr.get("status") or {}).get("conditions") or ()
-    return tuple(condition for condition in found if condition.get("status", "True") == "True")
+    return tuple(entry for entry in found if entry.get("status", "True") == "True")
 
 
 def condition_of(csr: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
