@@ -1,0 +1,99 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the collection's own files promise about each other."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.gates import environments
+from tests.gates.tree import listed_files
+from tests.gates.venvs import REPOSITORY
+
+MODULES = sorted(path.stem for path in (REPOSITORY / "plugins" / "modules").glob("*.py"))
+ROLES = sorted(path.parent.name for path in REPOSITORY.glob("roles/*/tasks"))
+PYTHON_FILES = [
+    name for name in listed_files() if name.endswith(".py") and (REPOSITORY / name).stat().st_size
+]
+HEADER = [
+    "# Copyright (c) certflow.kubernetes contributors",
+    "# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)",
+    "# SPDX-License-Identifier: GPL-3.0-or-later",
+]
+
+
+def load(*path: str) -> Any:
+    """Reads a YAML file of the repository."""
+    return yaml.safe_load(REPOSITORY.joinpath(*path).read_text())
+
+
+def test_every_module_is_in_the_action_group() -> None:
+    """A module outside it gets no group defaults and may talk to another cluster than the play means."""
+    extended, *members = load("meta", "runtime.yml")["action_groups"]["k8s"]
+    assert extended == {"metadata": {"extend_group": ["kubernetes.core.k8s"]}}
+    assert members == MODULES != []
+
+
+def test_every_module_has_both_doors() -> None:
+    """An action plugin of the same name, and none without a module."""
+    assert sorted(path.stem for path in (REPOSITORY / "plugins" / "action").glob("*.py")) == MODULES
+
+
+def test_every_role_can_be_read() -> None:
+    """The importer refuses a role without a README; argument_specs is what `ansible-doc` shows."""
+    wanted = ("README.md", "meta/main.yml", "meta/argument_specs.yml", "defaults/main.yml")
+    assert ROLES
+    assert [
+        f"{role}/{name}"
+        for role in ROLES
+        for name in wanted
+        if not (REPOSITORY / "roles" / role / name).is_file()
+    ] == []
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_role_defaults_equal_its_argument_specs(role: str) -> None:
+    """Ansible takes defaults from the one file and shows those of the other."""
+    options = load("roles", role, "meta", "argument_specs.yml")["argument_specs"]["main"]["options"]
+    shown = {name: option["default"] for name, option in options.items() if "default" in option}
+    assert (load("roles", role, "defaults", "main.yml") or {}) == shown
+
+
+def test_the_change_log_knows_the_version() -> None:
+    """What is built next is described."""
+    version = load("galaxy.yml")["version"]
+    assert version in load("changelogs", "changelog.yaml")["releases"]
+    assert f"v{version.replace('.', chr(92) + '.')}" in (REPOSITORY / "CHANGELOG.md").read_text()
+
+
+def test_the_floors_are_what_is_tested() -> None:
+    """An execution environment asks for no client older than the oldest tested one."""
+    lines = (REPOSITORY / "meta" / "ee-requirements.txt").read_text().splitlines()
+    floors = [line.replace(">=", "==") for line in lines if line and not line.startswith("#")]
+    assert floors == list(environments.OLDEST_CLIENTS)
+
+
+@pytest.mark.parametrize("name", PYTHON_FILES)
+def test_every_file_names_its_licence(name: str) -> None:
+    """And every private one says that it is private."""
+    lines = (REPOSITORY / name).read_text().splitlines()
+    shebang = ["#!/usr/bin/python"] if name.startswith("plugins/modules/") else []
+    assert lines[: len(shebang) + 3] == shebang + HEADER
+    if name.startswith(("plugins/module_utils/", "plugins/plugin_utils/")):
+        assert Path(name).name.startswith("_")
+        assert "# Private to this collection: it may change at any time." in lines[:8]
+
+
+def test_no_file_depends_on_one_place() -> None:
+    """No package index by name (pip and go know theirs), and no path of a developer's machine."""
+    # Each pattern is written so that it does not match itself.
+    pattern = re.compile(r"py[p]i\.org|python[h]osted\.org|proxy\.go[l]ang|/w[o]rk/|/r[o]ot/")
+    texts = {name: (REPOSITORY / name).read_text(errors="replace") for name in listed_files()}
+    assert [f"{name}: {match[0]}" for name, text in texts.items() for match in pattern.finditer(text)] == []
