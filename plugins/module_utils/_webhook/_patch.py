@@ -8,10 +8,13 @@
 from __future__ import annotations
 
 import base64
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable
 
+from .._errors import CertflowError
 from .._kube._errors import Conflict, Invalid
+from .._kube._rights import require
 from .._x509 import _certificate, _pem
 from .._x509._errors import CertificateError
 from .._x509._verify import verify
@@ -165,6 +168,33 @@ def write(
         f"{change.target} was changed by somebody else during each of {ATTEMPTS} attempts to write it",
         remedy="Find out who writes it all the time (metadata.managedFields names the clients), and run again",
     )
+
+
+def write_all(
+    client: Client,
+    changes: Sequence[TargetChange],
+    decide: Callable[[_targets.Target, dict[str, Any]], TargetChange],
+    *,
+    check_mode: bool = False,
+) -> list[TargetChange]:
+    """Write changes of several objects in order; an error names the objects that had been written before it.
+
+    decide: plans an object that was read. Raises MissingRights before the first write, and whatever write raises.
+    """
+    due = [change.target for change in changes if change.changed]
+    require(client, [_targets.right(target, "patch") for target in due], "write caBundles")
+    done: list[TargetChange] = []
+    for change in changes:
+        try:
+            replan = functools.partial(decide, change.target)
+            done.append(write(client, change, replan, check_mode=check_mode))
+        except CertflowError as error:
+            written = ", ".join(str(entry.target) for entry in done if entry.changed)
+            if check_mode or not written:
+                raise
+            cause = f"{error.cause.rstrip('.')} ({written} had been written before)"
+            raise TargetError(cause, evidence=error.evidence, remedy=error.remedy) from error
+    return done
 
 
 def report(change: TargetChange) -> dict[str, Any]:
