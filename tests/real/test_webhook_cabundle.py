@@ -1,0 +1,559 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""webhook_cabundle against real API servers: what it writes, what it asks, what it refuses."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import datetime
+import functools
+import json
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operation import execute
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run._webhook_cabundle import OPERATION
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import _patch
+from cryptography.hazmat.primitives import hashes
+
+from tests.clusters import ApiError, audit, pki
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.clusters import Cluster, Fleet
+
+VALIDATING = "ValidatingWebhookConfiguration"
+MUTATING = "MutatingWebhookConfiguration"
+DEFINITION = "CustomResourceDefinition"
+API_SERVICE = "APIService"
+PATHS = {
+    VALIDATING: "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations",
+    MUTATING: "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations",
+    DEFINITION: "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
+    API_SERVICE: "/apis/apiregistration.k8s.io/v1/apiservices",
+}
+JSON_PATCH = "application/json-patch+json"
+DAMAGED = "-----BEGIN CERTIFICATE-----\nTm90IGEgY2VydGlmaWNhdGU=\n-----END CERTIFICATE-----\n"
+SERVICE = {"namespace": "kube-system", "name": "hook"}
+
+
+@functools.cache
+def ca(name: str) -> pki.KeyPair:
+    return pki.make_ca(name)
+
+
+def pem(name: str) -> str:
+    return ca(name).certificate_pem.decode()
+
+
+def fingerprint(name: str) -> str:
+    return ca(name).certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def leaf(name: str, *names: str, lifetime: datetime.timedelta = pki.YEAR) -> str:
+    return pki.issue(ca(name), "leaf", names=names, lifetime=lifetime).certificate_pem.decode()
+
+
+class Site:
+    """A cluster, a user of this test's own, and objects that nobody else touches; gone with `close`."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.id = uuid.uuid4().hex[:8]
+        self.user = f"tester-{self.id}"
+        self.kubeconfig = cluster.kubeconfig_for(self.user, ["system:masters"])
+        self._made: list[str] = []
+
+    def close(self) -> None:
+        for path in self._made:
+            try:
+                self.cluster.api("DELETE", path)
+            except ApiError as error:
+                assert error.status == 404, error
+
+    def run(self, *targets: dict[str, Any], check_mode: bool = False, **options: Any) -> dict[str, Any]:
+        """The module's result; options that are not given have their defaults."""
+        given = {"kubeconfig": str(self.kubeconfig), "targets": list(targets), **options}
+        defaults = {name: spec.get("default") for name, spec in OPERATION.argument_spec.items()}
+        return execute(OPERATION, {**defaults, **given}, check_mode=check_mode)
+
+    def asked(self, since: datetime.datetime | None = None) -> list[tuple[str, str]]:
+        """Verb and resource of each request that this test's user has made; "dry" for a dry run."""
+        return [
+            ("dry" if "dryRun=All" in event["requestURI"] else event["verb"], event["objectRef"]["resource"])
+            for event in self.cluster.requests(since=since, user=self.user)
+        ]
+
+    def webhooks(self, kind: str, *bundles: str | None, **metadata: Any) -> dict[str, Any]:
+        """A webhook configuration with one webhook a bundle (PEM text, None for no key), as a target."""
+        entries = [
+            {
+                "name": f"hook{number}.certflow.test",
+                "clientConfig": client_config(bundle),
+                "rules": [
+                    {
+                        "apiGroups": [f"{self.id}.certflow.test"],
+                        "apiVersions": ["*"],
+                        "operations": ["CREATE"],
+                        "resources": ["nothing"],
+                    }
+                ],
+                "sideEffects": "None",
+                "admissionReviewVersions": ["v1"],
+            }
+            for number, bundle in enumerate(bundles)
+        ]
+        return self._make(kind, f"hooks-{len(self._made)}-{self.id}", {"webhooks": entries}, metadata)
+
+    def definition(self, bundle: str | None = None, *, conversion: bool = True) -> dict[str, Any]:
+        group, plural = f"{self.id}.certflow.test", f"things{len(self._made)}"
+        webhook = {"clientConfig": client_config(bundle), "conversionReviewVersions": ["v1"]}
+        schema = {"openAPIV3Schema": {"type": "object"}}
+        spec = {
+            "group": group,
+            "scope": "Cluster",
+            "names": {"plural": plural, "kind": plural.title()},
+            "versions": [{"name": "v1", "served": True, "storage": True, "schema": schema}],
+            "conversion": {"strategy": "Webhook", "webhook": webhook} if conversion else {"strategy": "None"},
+        }
+        return self._make(DEFINITION, f"{plural}.{group}", {"spec": spec}, {})
+
+    def api_service(self, bundle: str | None = None, **spec: Any) -> dict[str, Any]:
+        group = f"aggregated{len(self._made)}.{self.id}.certflow.test"
+        priorities = {"groupPriorityMinimum": 10, "versionPriority": 10}
+        spec = {"group": group, "version": "v1", **priorities, **client_config(bundle), **spec}
+        return self._make(API_SERVICE, f"v1.{group}", {"spec": spec}, {})
+
+    def read(self, target: dict[str, Any]) -> dict[str, Any]:
+        return self.cluster.api("GET", f"{PATHS[target['kind']]}/{target['name']}")
+
+    def bundles(self, target: dict[str, Any]) -> list[str | None]:
+        """The bundles of an object: PEM text, None where there is no such key."""
+        obj = self.read(target)
+        return [
+            base64.b64decode(place["caBundle"]).decode() if "caBundle" in place else None
+            for place in places(obj)
+        ]
+
+    def patch(self, target: dict[str, Any], *operations: dict[str, Any]) -> None:
+        self.cluster.api("PATCH", f"{PATHS[target['kind']]}/{target['name']}", list(operations), JSON_PATCH)
+
+    def delete(self, target: dict[str, Any]) -> None:
+        self.cluster.api("DELETE", f"{PATHS[target['kind']]}/{target['name']}")
+
+    def _make(self, kind: str, name: str, body: dict[str, Any], metadata: dict[str, Any]) -> dict[str, Any]:
+        version = PATHS[kind].removeprefix("/apis/").rpartition("/")[0]
+        self.cluster.api(
+            "POST",
+            PATHS[kind],
+            {"apiVersion": version, "kind": kind, "metadata": {"name": name, **metadata}, **body},
+        )
+        self._made.append(f"{PATHS[kind]}/{name}")
+        return {"kind": kind, "name": name}
+
+
+def client_config(bundle: str | None) -> dict[str, Any]:
+    place: dict[str, Any] = {} if bundle is None else {"caBundle": base64.b64encode(bundle.encode()).decode()}
+    return {**place, "service": {**SERVICE, "port": 443}}
+
+
+def places(obj: dict[str, Any]) -> list[dict[str, Any]]:
+    if "webhooks" in obj:
+        return [webhook["clientConfig"] for webhook in obj["webhooks"]]
+    return [
+        obj["spec"]["conversion"]["webhook"]["clientConfig"] if "conversion" in obj["spec"] else obj["spec"]
+    ]
+
+
+def without_bundles(obj: dict[str, Any]) -> dict[str, Any]:
+    """What a change of bundles must leave alone."""
+    rest = copy.deepcopy(obj)
+    for place in places(rest):
+        place.pop("caBundle", None)
+    for moving in ("resourceVersion", "generation", "managedFields"):
+        rest["metadata"].pop(moving, None)
+    rest.pop("status", None)
+    return rest
+
+
+@pytest.fixture
+def site(fleet: Fleet) -> Iterator[Site]:
+    site = Site(fleet["onprem"])
+    try:
+        yield site
+    finally:
+        site.close()
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("cluster", ["onprem", "eks"])
+def test_four_kinds_in_one_call_and_a_second_run_that_only_reads(fleet: Fleet, cluster: str) -> None:
+    site = Site(fleet[cluster])
+    try:
+        targets = [
+            site.webhooks(VALIDATING, None, pem("other"), pem("mine")),
+            site.webhooks(MUTATING, "\n"),
+            site.definition(),
+            site.api_service(),
+        ]
+        before = [site.read(target) for target in targets]
+        first = site.run(*targets, ca_bundle=pem("mine"))
+        assert first["changed"], first
+        assert first["reason"] == "4 of 4 targets lacked certificates of the bundle"
+        assert first["targets"][0]["webhooks"] == [
+            {"name": "hook0.certflow.test", "before": [], "after": [fingerprint("mine")]},
+            {
+                "name": "hook1.certflow.test",
+                "before": [fingerprint("other")],
+                "after": [fingerprint("other"), fingerprint("mine")],
+            },
+            {"name": "hook2.certflow.test", "before": [fingerprint("mine")], "after": [fingerprint("mine")]},
+        ]
+        assert [site.bundles(target) for target in targets] == [
+            [pem("mine"), pem("other") + pem("mine"), pem("mine")],
+            [pem("mine")],
+            [pem("mine")],
+            [pem("mine")],
+        ]
+        after = [site.read(target) for target in targets]
+        assert [without_bundles(obj) for obj in after] == [without_bundles(obj) for obj in before]
+        asked = site.asked()
+        assert [verb for verb, _ in asked] == ["get"] * 4 + ["create"] * 4 + ["patch"] * 4
+        assert {resource for verb, resource in asked if verb == "create"} == {"selfsubjectaccessreviews"}
+
+        start = audit.received(site.cluster.requests(user=site.user)[-1]) + datetime.timedelta(microseconds=1)
+        second = site.run(*targets, ca_bundle=pem("mine"))
+        assert (second["changed"], second["reason"]) == (False, "every target is as wanted already")
+        assert "diff" not in second
+        assert [verb for verb, _ in site.asked(start)] == ["get"] * 4
+    finally:
+        site.close()
+
+
+def test_a_life_of_a_bundle(site: Site) -> None:
+    for target in (
+        site.webhooks(VALIDATING, pem("a")),
+        site.definition(pem("a")),
+        site.api_service(pem("a")),
+    ):
+        site.run(target, ca_bundle=pem("b"))
+        assert site.bundles(target) == [pem("a") + pem("b")]
+        assert site.run(target, ca_bundle=pem("b") + pem("a"), mode="exactly")["changed"] is False
+        result = site.run(target, ca_bundle=pem("c"), mode="exactly")
+        assert result["targets"][0]["webhooks"][0]["after"] == [fingerprint("c")]
+        assert site.bundles(target) == [pem("c")]
+        assert site.run(target, ca_bundle=pem("a"), mode="absent")["changed"] is False
+        assert site.run(target, ca_bundle=pem("a") + pem("c"), mode="absent")["changed"]
+        assert site.bundles(target) == [None]
+        assert site.run(target, ca_bundle=pem("c"), mode="absent")["changed"] is False
+
+
+def test_only_the_wanted_webhooks_are_written(site: Site) -> None:
+    target = site.webhooks(VALIDATING, None, None)
+    site.run({**target, "webhooks": ["hook1.certflow.test"]}, ca_bundle=pem("a"))
+    assert site.bundles(target) == [None, pem("a")]
+    other = {"op": "replace", "path": "/webhooks/0/clientConfig/service/name", "value": "other"}
+    site.patch(target, other)
+    site.run(target, ca_bundle=pem("b"), service=SERVICE)
+    assert site.bundles(target) == [None, pem("a") + pem("b")]
+
+
+def test_a_damaged_bundle_is_mended(site: Site) -> None:
+    """Kubernetes 1.31 and newer do not serve a CustomResourceDefinition with a damaged bundle."""
+    definition, webhook = site.definition(DAMAGED), site.webhooks(VALIDATING, DAMAGED + pem("a"))
+    assert wait_for(lambda: condition(site.read(definition), "Established")) == ("False", "InvalidCABundle")
+    site.run(definition, webhook, ca_bundle=pem("b"))
+    assert site.bundles(definition) == [pem("b")]
+    assert site.bundles(webhook) == [pem("a") + pem("b")]
+    assert wait_for(lambda: condition(site.read(definition), "Established", "True"))
+
+
+def test_an_expired_certificate_goes_when_another_is_added(site: Site) -> None:
+    old = leaf("old", "x", lifetime=datetime.timedelta(days=-1))
+    target = site.webhooks(VALIDATING, old + pem("a"))
+    assert site.run(target, ca_bundle=pem("a"))["changed"] is False
+    site.run(target, ca_bundle=pem("b"))
+    assert site.bundles(target) == [pem("a") + pem("b")]
+
+
+def test_check_mode_says_the_same_and_writes_nothing(site: Site) -> None:
+    targets = [site.webhooks(VALIDATING, pem("a")), site.definition(), site.api_service()]
+    before = [site.read(target) for target in targets]
+    planned = site.run(*targets, ca_bundle=pem("b"), check_mode=True)
+    assert [site.read(target)["metadata"]["resourceVersion"] for target in targets] == [
+        obj["metadata"]["resourceVersion"] for obj in before
+    ]
+    assert [verb for verb, _ in site.asked()] == ["get"] * 3 + ["create"] * 3 + ["dry"] * 3
+    done = site.run(*targets, ca_bundle=pem("b"))
+    same = ("changed", "targets", "reason", "diff")
+    assert {key: planned[key] for key in same} == {key: done[key] for key in same}
+    assert "BEGIN" not in json.dumps(done)
+    assert fingerprint("b") in json.dumps(done["diff"]["after"])
+
+
+def test_a_bundle_that_is_not_known_yet_is_a_change_in_check_mode(site: Site) -> None:
+    target = site.webhooks(VALIDATING, pem("a"))
+    result = site.run(target, ca_bundle=None, check_mode=True)
+    assert result["changed"], result
+    assert result["reason"] == "the bundle is not known before the certificate is issued"
+    assert result["targets"][0]["webhooks"][0]["after"] is None
+    assert site.asked() == [("get", "validatingwebhookconfigurations")]
+    assert "does not exist" in site.run({**target, "name": "absent"}, ca_bundle=None, check_mode=True)["msg"]
+    assert "the CA bundle is empty".lower() in site.run(target, ca_bundle=None)["msg"].lower()
+
+
+def between(monkeypatch: pytest.MonkeyPatch, action: Callable[[], None]) -> None:
+    """Do something after the module has read and before it writes."""
+    monkeypatch.setattr(_patch, "require", lambda *_arguments: action())
+
+
+def test_a_change_by_somebody_else_survives(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = site.webhooks(VALIDATING, None)
+    theirs = {
+        "op": "add",
+        "path": "/webhooks/0/clientConfig/caBundle",
+        "value": client_config(pem("a"))["caBundle"],
+    }
+    between(monkeypatch, lambda: site.patch(target, theirs))
+    result = site.run(target, ca_bundle=pem("b"))
+    assert site.bundles(target) == [pem("a") + pem("b")]
+    assert result["targets"][0]["webhooks"][0]["before"] == [fingerprint("a")]
+    assert [verb for verb, _ in site.asked()] == ["get", "patch", "get", "patch"]
+    codes = [event["responseStatus"]["code"] for event in site.cluster.requests(user=site.user)]
+    assert codes == [200, 409, 200, 200]
+
+
+def test_webhooks_that_change_places_get_their_own_bundles(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The API server answers 422 here: the guard of the name fails before the resourceVersion is compared."""
+    target = {**site.webhooks(VALIDATING, None, None), "webhooks": ["hook1.certflow.test"]}
+    between(monkeypatch, lambda: site.patch(target, {"op": "remove", "path": "/webhooks/0"}))
+    result = site.run(target, ca_bundle=pem("a"))
+    assert result["changed"], result
+    assert site.bundles(target) == [pem("a")]
+    codes = [event["responseStatus"]["code"] for event in site.cluster.requests(user=site.user)]
+    assert codes == [200, 422, 200, 200]
+
+
+def test_a_failure_in_the_middle_says_what_was_written(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = site.webhooks(VALIDATING, None), site.webhooks(MUTATING, None)
+    between(monkeypatch, lambda: site.patch(second, {"op": "remove", "path": "/webhooks"}))
+    result = site.run(first, second, ca_bundle=pem("a"))
+    assert result["failed"]
+    assert result["changed"]
+    written = f"{VALIDATING} {first['name']} had been written before"
+    assert result["msg"].startswith(
+        f"{site.cluster.url}: {MUTATING} {second['name']} has no webhooks ({written})"
+    )
+    assert site.bundles(first) == [pem("a")]
+
+
+def test_an_object_deleted_in_the_middle_is_named(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = site.webhooks(VALIDATING, None)
+    between(monkeypatch, lambda: site.delete(target))
+    result = site.run(target, ca_bundle=pem("a"))
+    assert f"{VALIDATING} {target['name']}" in result["msg"]
+    assert "does not exist" in result["msg"]
+    assert not result["changed"]
+
+
+def test_a_certificate_is_verified_for_the_name_of_each_webhook(site: Site) -> None:
+    target = site.webhooks(VALIDATING, None)
+    certificate = leaf("a", "hook.kube-system.svc")
+    assert (
+        "signed by unknown authority" in site.run(target, ca_bundle=pem("b"), certificate=certificate)["msg"]
+    )
+    assert site.run(target, ca_bundle=pem("a"), certificate=certificate)["changed"]
+    assert site.run(target, ca_bundle=pem("a"), certificate=certificate)["changed"] is False
+    assert site.run(target, ca_bundle=certificate, mode="exactly", certificate=certificate)["changed"]
+
+
+CERT_MANAGER = {"cert-manager.io/inject-ca-from": "ns/hook"}
+
+BAD_INPUT: dict[str, tuple[Callable[[Site], dict[str, Any]], Callable[[], dict[str, Any]], str]] = {
+    "no certificate": (
+        lambda s: s.webhooks(VALIDATING, None),
+        lambda: {"ca_bundle": "text"},
+        "The CA bundle holds no certificate. Give PEM",
+    ),
+    "a damaged one": (
+        lambda s: s.webhooks(VALIDATING, None),
+        lambda: {"ca_bundle": DAMAGED},
+        "The CA bundle is damaged",
+    ),
+    "too many": (
+        lambda s: s.webhooks(VALIDATING, None),
+        lambda: {"ca_bundle": pem("a") * 201},
+        "The CA bundle holds 201 certificates, more than 200. Give only the CA",
+    ),
+    "unknown webhook": (
+        lambda s: {**s.webhooks(VALIDATING, None), "webhooks": ["other.certflow.test"]},
+        lambda: {"ca_bundle": pem("a")},
+        "{kind} {name} has no webhook other.certflow.test. Use one of hook0.certflow.test.",
+    ),
+    "absent object": (
+        lambda _: {"kind": VALIDATING, "name": "absent"},
+        lambda: {"ca_bundle": pem("a")},
+        "{kind} absent does not exist. Correct the name",
+    ),
+    "unknown kind": (
+        lambda _: {"kind": "Secret", "name": "x"},
+        lambda: {"ca_bundle": pem("a")},
+        "Targets: Secret is no kind that holds a caBundle. Use one of ValidatingWebhookConfiguration,",
+    ),
+    "no conversion": (
+        lambda s: s.definition(conversion=False),
+        lambda: {"ca_bundle": pem("a")},
+        "{kind} {name} has no conversion webhook (its conversion strategy is None). Take it off",
+    ),
+    "insecure API": (
+        lambda s: s.api_service(insecureSkipTLSVerify=True),
+        lambda: {"ca_bundle": pem("a")},
+        "{kind} {name} has insecureSkipTLSVerify: true, which excludes a caBundle. Set",
+    ),
+    "local API": (
+        lambda _: {"kind": API_SERVICE, "name": "v1.apps"},
+        lambda: {"ca_bundle": pem("a")},
+        "{kind} v1.apps is served by the API server itself (it has no spec.service)",
+    ),
+    "another writer": (
+        lambda s: s.webhooks(VALIDATING, None, annotations=CERT_MANAGER),
+        lambda: {"ca_bundle": pem("a")},
+        "{kind} {name} belongs to cert-manager (annotation cert-manager.io/inject-ca-from: ns/hook).",
+    ),
+    "another Service": (
+        lambda s: s.webhooks(VALIDATING, None),
+        lambda: {"ca_bundle": pem("a"), "service": {"namespace": "a", "name": "b"}},
+        "{kind} {name} does not call Service a/b but Service kube-system/hook. Correct",
+    ),
+    "another CA": (
+        lambda s: s.webhooks(VALIDATING, pem("b")),
+        lambda: {"ca_bundle": pem("b"), "certificate": leaf("a", "hook.kube-system.svc")},
+        "{kind} {name}, webhook hook0.certflow.test: the API server calls hook.kube-system.svc and would refuse",
+    ),
+    "another name": (
+        lambda s: s.definition(),
+        lambda: {"ca_bundle": pem("a"), "certificate": leaf("a", "hook", "hook.kube-system")},
+        "{kind} {name}: the API server calls hook.kube-system.svc and would refuse the certificate:",
+    ),
+    "expired": (
+        lambda s: s.webhooks(VALIDATING, None),
+        lambda: {"ca_bundle": leaf("a", "x", lifetime=datetime.timedelta(days=-1))},
+        "Every certificate of the CA bundle has expired, the last on",
+    ),
+}
+
+
+@pytest.mark.parametrize("row", BAD_INPUT)
+def test_bad_input_is_one_line_and_nothing_is_written(site: Site, row: str) -> None:
+    make, options, line = BAD_INPUT[row]
+    good, bad = site.webhooks(MUTATING, None), make(site)
+    result = site.run(good, bad, **options())
+    assert result["failed"]
+    assert result["msg"].startswith(f"{site.cluster.url}: {line.format(**bad)}"), result["msg"]
+    assert "\n" not in result["msg"]
+    assert result["remedy"]
+    assert result["changed"] is False
+    assert {verb for verb, _ in site.asked()} <= {"get"}
+    assert site.bundles(good) == [None]
+
+
+def test_a_private_key_is_refused_and_never_shown(site: Site) -> None:
+    key = ca("a").key_pem.decode()
+    body = "".join(key.split("\n")[1:-2])
+    target = site.webhooks(VALIDATING, None)
+    pasted: list[dict[str, Any]] = [
+        {"ca_bundle": pem("a") + key},
+        {"ca_bundle": pem("a"), "certificate": pem("a") + key},
+    ]
+    for options in pasted:
+        result = site.run(target, **options)
+        assert "private key" in result["msg"]
+        shown = json.dumps(result)
+        assert not any(body[start : start + 16] in shown for start in range(0, len(body) - 16, 16))
+    assert site.asked() == []
+
+
+def test_missing_rights_are_found_before_the_first_write(site: Site) -> None:
+    first, second = site.webhooks(VALIDATING, None), site.webhooks(MUTATING, None)
+    may_read = ["get"], [first["name"], second["name"]]
+    site.kubeconfig = grant(site, may_read, (["patch"], [first["name"]]))
+    for check_mode in (True, False):
+        result = site.run(first, second, ca_bundle=pem("a"), check_mode=check_mode)
+        assert result["msg"].startswith(
+            f"{site.cluster.url}: The rights to write caBundles are missing: patch "
+            f"mutatingwebhookconfigurations.admissionregistration.k8s.io {second['name']}."
+        )
+        assert f"resourceNames: ['{second['name']}'], verbs: [patch]" in result["remedy"]
+    assert site.bundles(first) == [None]
+    site.kubeconfig = grant(site, may_read, (["patch"], [first["name"], second["name"]]))
+    assert site.run(first, second, ca_bundle=pem("a"))["changed"]
+
+
+def test_an_object_that_may_not_be_read_names_the_rule(site: Site) -> None:
+    target = site.webhooks(VALIDATING, None)
+    site.kubeconfig = site.cluster.kubeconfig_for(f"nobody-{site.id}")
+    result = site.run(target, ca_bundle=pem("a"))
+    assert f"The rights to read and write {VALIDATING} {target['name']} are missing" in result["msg"]
+    assert f"resourceNames: ['{target['name']}'], verbs: [get, patch]" in result["remedy"]
+
+
+def test_take_over_writes_and_what_is_as_wanted_needs_none(site: Site) -> None:
+    target = site.webhooks(VALIDATING, pem("a"), annotations=CERT_MANAGER)
+    assert site.run(target, ca_bundle=pem("a"))["changed"] is False
+    assert site.run(target, ca_bundle=pem("b"), take_over=True)["changed"]
+    assert site.bundles(target) == [pem("a") + pem("b")]
+
+
+def grant(site: Site, *rules: tuple[list[str], list[str]]) -> Any:
+    """A kubeconfig of a new user with these verbs on webhook configurations of these names."""
+    user = f"limited-{uuid.uuid4().hex[:8]}"
+    rbac = "/apis/rbac.authorization.k8s.io/v1"
+    role = {
+        "metadata": {"name": user},
+        "rules": [
+            {
+                "apiGroups": ["admissionregistration.k8s.io"],
+                "resources": ["validatingwebhookconfigurations", "mutatingwebhookconfigurations"],
+                "verbs": verbs,
+                "resourceNames": names,
+            }
+            for verbs, names in rules
+        ],
+    }
+    site.cluster.api("POST", f"{rbac}/clusterroles", role)
+    site._made.append(f"{rbac}/clusterroles/{user}")
+    group = "rbac.authorization.k8s.io"
+    binding = {
+        "metadata": {"name": user},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": user},
+        "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
+    }
+    site.cluster.api("POST", f"{rbac}/clusterrolebindings", binding)
+    site._made.append(f"{rbac}/clusterrolebindings/{user}")
+    return site.cluster.kubeconfig_for(user)
+
+
+def condition(obj: dict[str, Any], kind: str, status: str = "") -> tuple[str, str] | None:
+    """Status and reason of a condition; None while it is not there, or not of the wanted status."""
+    for entry in obj.get("status", {}).get("conditions") or ():
+        if entry["type"] == kind and status in ("", entry["status"]):
+            return entry["status"], entry["reason"]
+    return None
+
+
+def wait_for(value: Callable[[], Any], seconds: float = 20) -> Any:
+    """The value, once it is true; fails after a while."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := value():
+            return found
+        time.sleep(0.1)
+    raise AssertionError(f"nothing within {seconds} s")
