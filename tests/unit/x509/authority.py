@@ -80,7 +80,6 @@ def issue(
     not_after: datetime.datetime = NOW + 365 * DAY,
     extensions: Iterable[tuple[x509.ExtensionType, bool]] = (),
     issuer_name: x509.Name | None = None,
-    digest: hashes.HashAlgorithm | None = None,
     pss: bool = False,
     serial: int | None = None,
 ) -> Issued:
@@ -101,7 +100,7 @@ def issue(
         builder = builder.add_extension(x509.ExtendedKeyUsage(map(ObjectIdentifier, usages)), critical=False)
     for value, critical in extensions:
         builder = builder.add_extension(value, critical)
-    algorithm = None if isinstance(signer, ed25519.Ed25519PrivateKey) else digest or hashes.SHA256()
+    algorithm = None if isinstance(signer, ed25519.Ed25519PrivateKey) else hashes.SHA256()
     scheme = padding.PSS(padding.MGF1(algorithm), padding.PSS.DIGEST_LENGTH) if pss and algorithm else None
     return Issued(builder.sign(signer, algorithm, rsa_padding=scheme), key)
 

@@ -72,6 +72,7 @@ def rows() -> Iterator[Case]:
     yield from _leaves()
     yield from _names()
     yield from _paths()
+    yield from _path_rules()
     yield from _signatures()
     yield from _constraints()
     yield from _bounds()
@@ -239,6 +240,11 @@ def _paths() -> Iterator[Case]:
         "intermediate, unknown critical", "unknown_critical_extension", leaf, bundle(root), intermediates=sent
     )
 
+
+def _path_rules() -> Iterator[Case]:
+    root = authority("root")
+    middle = authority("middle", root)
+    leaf = server(middle)
     short = authority("root", path_length=0)
     below = authority("middle", short)
     yield Case("pathLen 0, no intermediate", "ok", server(short), bundle(short))

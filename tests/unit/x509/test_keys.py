@@ -1,0 +1,79 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Private keys."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import _keys
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509._errors import CertificateError
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed448, rsa
+
+from tests.unit.x509.authority import issue
+
+EC_PARAMETERS = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n"
+
+
+def write(key: object, form: str = "PKCS8", passphrase: bytes | None = None) -> str:
+    protection = (
+        serialization.BestAvailableEncryption(passphrase) if passphrase else serialization.NoEncryption()
+    )
+    private_format = getattr(serialization.PrivateFormat, form)
+    return key.private_bytes(serialization.Encoding.PEM, private_format, protection).decode()  # type: ignore[attr-defined, no-any-return]
+
+
+@pytest.mark.parametrize("key_type", _keys.KEY_TYPES)
+def test_round_trip(key_type: str) -> None:
+    key = _keys.generate(key_type)
+    text = _keys.to_pem(key)
+    again = _keys.load(text)
+    assert text.startswith("-----BEGIN PRIVATE KEY-----\n")
+    assert _keys.type_of(key) == _keys.type_of(again) == key_type
+    assert _keys.public_key_sha256(key.public_key()) == _keys.public_key_sha256(again.public_key())
+
+
+def test_unknown_type() -> None:
+    with pytest.raises(CertificateError, match=r"Unknown key type 'rsa-1024'\. Use one of ecdsa-p256, "):
+        _keys.generate("rsa-1024")
+
+
+@pytest.mark.parametrize("form", ["PKCS8", "TraditionalOpenSSL"])
+def test_other_encodings(form: str) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    assert _keys.type_of(_keys.load(EC_PARAMETERS + write(key, form))) == "ecdsa-p256"
+
+
+def test_types_outside_the_table() -> None:
+    assert _keys.type_of(ec.generate_private_key(ec.SECP521R1())) is None
+    assert _keys.type_of(rsa.generate_private_key(65537, 2048 + 64)) is None
+
+
+def test_public_key_sha256_is_that_of_the_certificate() -> None:
+    issued = issue("one")
+    spki = issued.certificate.public_key()
+    assert _keys.public_key_sha256(spki) == _keys.public_key_sha256(issued.key.public_key())
+    assert len(_keys.public_key_sha256(spki)) == 64
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("", "No private key found"),
+        (EC_PARAMETERS, "No private key found"),
+        ("-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n", "cannot be read"),
+        ("-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n", "cannot be read"),
+        (write(ec.generate_private_key(ec.SECP256R1()), passphrase=b"secret"), "encrypted"),
+        (write(rsa.generate_private_key(65537, 2048), "TraditionalOpenSSL", b"secret"), "encrypted"),
+        (write(ec.generate_private_key(ec.SECP256R1()), "OpenSSH"), "cannot be read"),
+        (write(ed448.Ed448PrivateKey.generate()), "neither ECDSA, RSA nor Ed25519"),
+        (write(dsa.generate_private_key(1024)), "neither ECDSA, RSA nor Ed25519"),
+    ],
+)
+def test_refused(text: str, cause: str) -> None:
+    with pytest.raises(CertificateError, match=cause) as caught:
+        _keys.load(text)
+    assert "c2VjcmV0" not in str(caught.value)
+    assert caught.value.__cause__ is None

@@ -1,0 +1,72 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""PEM blocks: what counts as one."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import _keys, _pem
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509._errors import CertificateError
+
+A = "-----BEGIN A-----\nQQ==\n-----END A-----\n"
+B = "-----BEGIN B B-----\nQkI=\n-----END B B-----\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("", []),
+        ("no block", []),
+        (A + B, ["A", "B B"]),
+        ("before\n" + A + "between\n" + B + "after", ["A", "B B"]),
+        (A.rstrip("\n"), ["A"]),
+        (A.replace("\n", "\r\n"), ["A"]),
+        (A.replace("\n", " \t\n"), ["A"]),
+        ("-----BEGIN A-----\nQQ==\n", []),
+        ("-----BEGIN A-----\nQQ==\n" + B, ["B B"]),
+        ("-----BEGIN A-----\nQQ==\n-----END B-----\n" + B, ["B B"]),
+        ("-----END A-----\n" + B, ["B B"]),
+        (" " + A, []),
+        (A.rstrip("\n") + B, []),
+    ],
+)
+def test_blocks(text: str, labels: list[str]) -> None:
+    assert [block.label for block in _pem.blocks(text)] == labels
+
+
+def test_block_text_has_plain_line_ends() -> None:
+    assert _pem.blocks(A.replace("\n", " \r\n"))[0].text == A
+
+
+def test_der() -> None:
+    assert [_pem.der(block) for block in _pem.blocks(A + B)] == [b"A", b"BB"]
+    with pytest.raises(CertificateError, match="The A block is not base64"):
+        _pem.der(_pem.blocks(A.replace("QQ==", "Q!=="))[0])
+
+
+@pytest.mark.parametrize(
+    "label",
+    [
+        "PRIVATE KEY",
+        "RSA PRIVATE KEY",
+        "EC PRIVATE KEY",
+        "ENCRYPTED PRIVATE KEY",
+        "OPENSSH PRIVATE KEY",
+        "PGP PRIVATE KEY BLOCK",
+    ],
+)
+def test_private_key_found(label: str) -> None:
+    text = f"-----BEGIN {label}-----\nQQ==\n-----END {label}-----\n"
+    assert _pem.has_private_key(A + text)
+    assert _pem.has_private_key(A + text.replace("\n", "\n    ").replace("-----BEGIN", "    -----BEGIN"))
+    assert _pem.has_private_key(text[:40])
+
+
+def test_private_key_not_found() -> None:
+    assert not _pem.has_private_key(A + "the PRIVATE KEY is elsewhere\n-----BEGIN PUBLIC KEY-----\n")
+
+
+def test_private_key_found_as_written() -> None:
+    assert _pem.has_private_key(_keys.to_pem(_keys.generate("ecdsa-p256")))
