@@ -1,0 +1,14 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which unit tests a Python runs."""
+
+from __future__ import annotations
+
+import sys
+
+#: Folders of plugins/ that only a controller loads: no supported core has its controller on Python 3.9.
+CONTROLLER = ("action", "inventory", "plugin_utils")
+
+collect_ignore = list(CONTROLLER) if sys.version_info < (3, 10) else []
