@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,16 @@ wanted = [word for word in sys.argv[1:] if word not in ("--no-setuptools", "--no
 subprocess.check_call([sys.executable, "-m", "ensurepip", "--default-pip"], stdout=subprocess.DEVNULL)
 subprocess.check_call([sys.executable, "-m", "pip", "install", "--quiet", *wanted])
 """
+
+# 2.22.0rc1 takes one library of pylint from a source archive on the web, for the sake of Python 3.15. The
+# release that 2.21 pins does as well on the Pythons before it, and comes from the package index.
+_FROM_INDEX = (re.compile(r"^dill @ https:.*$", re.MULTILINE), "dill==0.4.1")
+
+
+def _use_index(venv: Path) -> None:
+    pattern, replacement = _FROM_INDEX
+    for file in venv.glob("lib/python*/site-packages/ansible_test/_data/requirements/sanity.pylint.txt"):
+        file.write_text(pattern.sub(replacement, file.read_text()))
 
 
 def _home(env: Environment) -> Path:
@@ -64,6 +75,7 @@ def check(choose: Callable[[], Environment], log: Path) -> Result:
         del variables[name]
     # Two runs in one home would make the same environments at the same time.
     with venvs.locked(home / "in-use"):
+        _use_index(venv)
         code = process.run(
             [venv / "bin" / "ansible-test", "sanity", "--color", "no"], log, variables, place, timeout=1500
         )

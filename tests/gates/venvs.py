@@ -79,6 +79,11 @@ def key(env: Environment) -> str:
     return f"{env.name}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
 
+def beside(root: Path, suffix: str) -> Path:
+    """A file next to a directory whose own name may hold dots."""
+    return root.with_name(f"{root.name}.{suffix}")
+
+
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Holds a lock file: several clones may want the same directory at once."""
@@ -98,7 +103,7 @@ def ensure(env: Environment) -> Path:
     ready = root / "ready"
     if ready.exists():
         return root
-    with locked(root.with_suffix(".lock")):
+    with locked(beside(root, "lock")):
         if not ready.exists():
             _build(env, found, root)
             ready.touch()
@@ -126,7 +131,7 @@ def _build(env: Environment, found: Interpreter, root: Path) -> None:
     steps: list[list[str | Path]] = [[found.path, "-m", "venv", root], [*pip, "-r", lock_file(env)]]
     if env.forced:
         steps.append([*pip, "--ignore-requires-python", *env.forced])
-    log = root.with_suffix(".log")
+    log = beside(root, "log")
     log.unlink(missing_ok=True)
     for step in steps:
         if process.run(step, log, os.environ, REPOSITORY):
