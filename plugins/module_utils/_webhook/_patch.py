@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable
 
 from .._errors import CertflowError
-from .._kube._errors import Conflict, Invalid
+from .._kube._errors import Conflict, Invalid, NotFound
 from .._kube._rights import require
 from .._x509 import _certificate, _pem
 from .._x509._errors import CertificateError
@@ -78,8 +78,11 @@ class TargetChange:
 
     @property
     def operations(self) -> list[dict[str, Any]]:
-        """The JSON patch. A stale resourceVersion gives 409 through ``replace``; through ``test`` it would give 422,
-        which looks like a refused bundle."""
+        """The JSON patch of the object, empty where nothing changes.
+
+        A stale resourceVersion gives 409 through ``replace``; through ``test`` it would give 422, as a refused
+        bundle does.
+        """
         lock = {"op": "replace", "path": "/metadata/resourceVersion", "value": self.resource_version}
         changes = [
             operation for bundle in self.bundles if bundle.changed for operation in bundle.operations()
@@ -119,8 +122,8 @@ def plan(
     wanted: PEM text that passed _bundle.check, or None while it is not known. mode: see _bundle.merge.
     service: see _targets.client_configs. leaf_pem: the certificate that the webhook serves, intermediates after it.
     take_over: write also where another writer's marks are.
-    Raises TargetError, OwnedTargetError where another writer would be overruled, UntrustedLeafError where the leaf would not be
-    accepted, BundleError, CertificateError.
+    Raises TargetError, OwnedTargetError where another writer would be overruled, UntrustedLeafError where the leaf
+    would not be accepted, BundleError, CertificateError.
     """
     configs = _targets.client_configs(target, obj, service=service)
     after = [
@@ -155,7 +158,7 @@ def write(
             return first
         try:
             client.patch(change.path, change.operations, dry_run=check_mode)
-        except (Conflict, Invalid) as error:
+        except (Conflict, Invalid, NotFound) as error:
             fresh = _targets.read(client, change.target)
             # A guard that fails because webhooks were moved or removed meanwhile is a 422 too; so is a bundle that
             # the API server refuses, and only then is the object still the one that was read.

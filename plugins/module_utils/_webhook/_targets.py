@@ -154,16 +154,16 @@ def targets_from(option: Sequence[Mapping[str, Any]]) -> tuple[Target, ...]:
         kind, name, webhooks = entry["kind"], entry["name"], tuple(entry.get("webhooks") or ())
         if kind not in KINDS:
             raise TargetError(
-                f"targets: {kind} is no kind that holds a caBundle", remedy=f"Use one of {_listed(KINDS)}"
+                f"{kind} is no kind that holds a caBundle", remedy=f"Use one of {_listed(KINDS)}"
             )
         if not _NAME.fullmatch(name):
             raise TargetError(
-                f"targets: {name!r} is no name of a {kind}",
+                f"{name!r} is no name of a {kind}",
                 remedy="A name consists of lower case letters, digits, '-' and '.', at most 253 in all",
             )
         if webhooks and KINDS[kind].locate is not _webhooks:
             raise TargetError(
-                f"targets: {kind} {name} has no named webhooks", remedy="Leave webhooks out of this target"
+                f"{kind} {name} has no named webhooks", remedy="Leave webhooks out of this target"
             )
         known = merged.get((kind, name))
         # No webhooks means all, and all and some are all.
