@@ -4,8 +4,8 @@
 """Where running clusters live, who owns them, and how they go away whatever became of their owner.
 
 A fleet is one directory, named after the process that owns it; each cluster is a directory inside. A fleet
-is alive while its owner runs, or while it holds the file `kept` (clusters that somebody started by hand).
-Everything else is a leftover of a crash, and whoever comes next removes it.
+is alive while its owner runs or, if it holds the file `kept` (somebody started it by hand), while any of its
+programs runs. Everything else is a leftover of a crash, and whoever comes next removes it.
 """
 
 from __future__ import annotations
@@ -51,22 +51,26 @@ def new_fleet() -> Path:
 
 
 def keep(fleet: Path) -> None:
-    """Let a fleet outlive its owner."""
+    """Let a fleet outlive its owner, for as long as any of its programs runs."""
     (fleet / "kept").touch()
+
+
+def is_kept(fleet: Path) -> bool:
+    return (fleet / "kept").exists()
 
 
 def kept() -> list[Path]:
     """The fleets that somebody started by hand."""
-    return sorted(path for path in _entries() if (path / "kept").exists() and _FLEET.fullmatch(path.name))
+    return sorted(path for path in _entries() if is_kept(path))
 
 
 def remove_leftovers() -> None:
     """Stop and remove what crashed runs left: fleets without a living owner, half-finished removals."""
     for path in _entries():
         fleet = _FLEET.fullmatch(path.name)
-        if fleet and ((path / "kept").exists() or Process(int(fleet[1]), int(fleet[2])).alive):
-            continue
-        remove(path)
+        owned = fleet is not None and Process(int(fleet[1]), int(fleet[2])).alive
+        if not owned and not (is_kept(path) and any(process.alive for process in _processes(path))):
+            remove(path)
 
 
 def remove(directory: Path) -> None:
@@ -80,7 +84,7 @@ def remove(directory: Path) -> None:
     gone = Path(tempfile.mkdtemp(prefix=".gone-", dir=root()))
     with contextlib.suppress(FileNotFoundError):  # somebody else was faster
         directory.rename(gone)
-    processes = [process for record in _records(gone) if (process := recorded(record))]
+    processes = list(_processes(gone))
     for process in processes:
         process.kill()
     for process in processes:
@@ -93,9 +97,11 @@ def remove(directory: Path) -> None:
         gone.parent.rmdir()
 
 
-def _records(directory: Path) -> Iterator[Path]:
+def _processes(directory: Path) -> Iterator[Process]:
     for component in COMPONENTS:
-        yield from directory.rglob(f"{component}.process")
+        for record in directory.rglob(f"{component}.process"):
+            if process := recorded(record):
+                yield process
 
 
 def _entries() -> list[Path]:

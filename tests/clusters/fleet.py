@@ -66,13 +66,12 @@ def running(clusters: Mapping[str, str], report: Report = say) -> Iterator[Fleet
         _boot(fleet)
         yield fleet
     finally:
-        directories.remove(
-            directory
-        )  # interrupted again here: the janitor does it when this process has ended
+        if not directories.is_kept(directory):
+            directories.remove(directory)  # interrupted again here: the janitor does it when we have ended
+            for cluster in fleet.values() if fleet else ():
+                cluster.collect()
         janitor.kill()
         janitor.wait()
-        for cluster in fleet.values() if fleet else ():
-            cluster.collect()
 
 
 def check(clusters: Mapping[str, str]) -> None:
