@@ -11,7 +11,6 @@ the name that is waited for, and the signer does not look at who asked.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -72,7 +71,7 @@ def approval_body(
 ) -> dict[str, Any]:
     """Return the object to PUT to /approval, with the UID and the resourceVersion that were read.
 
-    decision: "Approved" or "Denied". Raises RequestError where the opposite was decided: that is final.
+    decision: "Approved" or "Denied". Raises RequestError where somebody has decided already: that is final.
     """
     earlier = decided(csr)
     if earlier:
@@ -81,19 +80,17 @@ def approval_body(
             remedy="Make a new request.",
         )
     stamp = now.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
-    body = copy.deepcopy(dict(csr))
-    body.setdefault("status", {}).setdefault("conditions", []).append(
-        {
-            "type": decision,
-            "status": "True",
-            "reason": reason,
-            "message": message,
-            # The garbage collector counts from lastUpdateTime (pkg/controller/certificates/cleaner).
-            "lastUpdateTime": stamp,
-            "lastTransitionTime": stamp,
-        }
-    )
-    return body
+    condition = {
+        "type": decision,
+        "status": "True",
+        "reason": reason,
+        "message": message,
+        # The garbage collector counts from lastUpdateTime (k/k pkg/controller/certificates/cleaner).
+        "lastUpdateTime": stamp,
+        "lastTransitionTime": stamp,
+    }
+    status = csr.get("status") or {}
+    return {**csr, "status": {**status, "conditions": [*(status.get("conditions") or ()), condition]}}
 
 
 def _integrity(content: Content, _expected: Expectation) -> Iterator[str]:
@@ -132,13 +129,14 @@ def _client_identity(content: Content, expected: Expectation) -> Iterator[str]:
 
 def _subject(content: Content, expected: Expectation) -> Iterator[str]:
     yield from _differs("common name", content.request.common_name, expected.common_name)
-    yield from _differ("organizations", content.request.organizations, expected.organizations)
+    groups = content.request.organizations
+    if expected.organizations is not None and sorted(groups) != sorted(expected.organizations):
+        yield f"its organizations are {sorted(groups)}, expected {sorted(expected.organizations)}"
 
 
 def _requested_names(content: Content, expected: Expectation) -> Iterator[str]:
     request = content.request
-    wanted = None if expected.dns_names is None else _lower(expected.dns_names)
-    yield from _differ("DNS names", _lower(request.dns_names), wanted)
+    yield from _differ("DNS names", request.dns_names, expected.dns_names)
     yield from _differ("IP addresses", request.ip_addresses, expected.ip_addresses)
     if _signers.SERVER_AUTH in content.usages and not request.dns_names and not request.ip_addresses:
         # Some clients fall back to the common name then, which no rule here has looked at.
@@ -188,9 +186,7 @@ def _differs(what: str, found: str, expected: str | None) -> Iterator[str]:
 
 
 def _differ(what: str, found: Iterable[str], expected: Iterable[str] | None) -> Iterator[str]:
-    if expected is not None and set(found) != set(expected):
-        yield f"its {what} are {sorted(set(found))}, expected {sorted(set(expected))}"
-
-
-def _lower(names: Iterable[str]) -> list[str]:
-    return [name.lower() for name in names]
+    """Both as sets, names in one spelling."""
+    have = {_names.normal(text) for text in found}
+    if expected is not None and have != (want := {_names.normal(text) for text in expected}):
+        yield f"its {what} are {sorted(have)}, expected {sorted(want)}"

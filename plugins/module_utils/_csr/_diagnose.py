@@ -170,13 +170,13 @@ def _not_served(seen: Observation) -> Diagnosis | None:
 
 def _unserved(seen: Observation) -> NotServed | None:
     """The row that says so: of this provider, or of another one that keeps the signer to itself."""
-    if seen.row is None or seen.provider is None or _is_node(seen.csr):
+    if seen.row is None or seen.provider is None or seen.signer == seen.provider.signer or _is_node(seen.csr):
         return None
     for fault in seen.row.not_served:
         if fault.signer == seen.signer:
             return fault
     owners = [row.name for row in PROVIDERS if row.serving_signer == seen.signer]
-    if seen.signer.startswith("kubernetes.io/") or not owners or seen.signer == seen.provider.signer:
+    if seen.signer.startswith("kubernetes.io/") or not owners:
         return None
     remedy = f"Use signer_name: {seen.provider.signer}." if seen.provider.signer else ""
     return NotServed(seen.signer, f"only {' and '.join(owners)} has it", remedy)

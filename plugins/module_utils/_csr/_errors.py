@@ -7,6 +7,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from .._errors import CertflowError
 
 
@@ -16,3 +19,19 @@ class RequestError(CertflowError):
 
 class ProviderError(CertflowError):
     """A provider's row is wrong, or names a provider that no row describes."""
+
+
+class SecretError(CertflowError):
+    """The Secret that is there must not, or cannot, be written."""
+
+
+class AnchorError(CertflowError):
+    """No CA that is known here vouches for the certificate."""
+
+
+class IssueError(CertflowError):
+    """The signer's answer cannot be used, or there is none; ``values`` go into the failed result as they are."""
+
+    def __init__(self, cause: str, *, evidence: Sequence[str] = (), remedy: str = "", **values: Any) -> None:
+        super().__init__(cause, evidence=evidence, remedy=remedy)
+        self.values = values

@@ -21,6 +21,7 @@ from ._errors import RequestError
 
 DNS_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"  # RFC 1123
 _DNS_NAME = re.compile(rf"{DNS_LABEL}(?:\.{DNS_LABEL})*")
+_API_SERVER = re.compile(r"kubernetes(\.default(\.svc(\..*)?)?)?")
 LONGEST_DNS_NAME = 253
 
 
@@ -78,11 +79,9 @@ def forbidden(
     service, namespace: whose names are fine; without them none is. allow: names that are fine, each spelled out.
     other_names: e-mail addresses and URIs.
     """
-    spelled_out = {_normal(name) for name in allow}
+    spelled_out = {normal(name) for name in allow}
     names = (*dns_names, *ip_addresses, *other_names)
-    found = (
-        _refusal(name, service, namespace, cluster) for name in names if _normal(name) not in spelled_out
-    )
+    found = (_refusal(name, service, namespace, cluster) for name in names if normal(name) not in spelled_out)
     return tuple(refusal for refusal in found if refusal)
 
 
@@ -96,11 +95,11 @@ def warnings(allow: Iterable[str], *, cluster: Guarded = NOTHING_GUARDED) -> tup
 _CRITICAL: tuple[tuple[Callable[[str, Guarded], bool], str], ...] = (
     (lambda name, _cluster: "*" in name, "a wildcard stands for names that nobody looked at"),
     (
-        lambda name, _cluster: re.match(r"kubernetes(\.default(\.svc(\..*)?)?)?$", name) is not None,
+        lambda name, _cluster: _API_SERVER.fullmatch(name) is not None,
         "it is the API server's name inside the cluster",
     ),
-    (lambda name, cluster: name in map(_normal, cluster.api_server), "it is the API server's"),
-    (lambda name, cluster: name in map(_normal, cluster.nodes), "it is a node's"),
+    (lambda name, cluster: name in map(normal, cluster.api_server), "it is the API server's"),
+    (lambda name, cluster: name in map(normal, cluster.nodes), "it is a node's"),
     (
         lambda name, cluster: any(_is_in(name, network) for network in cluster.networks),
         "it is an address of the service network",
@@ -109,20 +108,20 @@ _CRITICAL: tuple[tuple[Callable[[str, Guarded], bool], str], ...] = (
 
 
 def _refusal(name: str, service: str, namespace: str, cluster: Guarded) -> Refusal | None:
-    normal = _normal(name)
+    text = normal(name)
     for matches, reason in _CRITICAL:
-        if matches(normal, cluster):
+        if matches(text, cluster):
             return Refusal(name, reason, is_critical=True)
     if service and namespace:
         own = service_names(service, namespace)
-        if normal in own or normal.startswith(f"{own[-1]}."):
+        if text in own or text.startswith(f"{own[-1]}."):
             return None
         return Refusal(name, f"it is none of the names of Service {namespace}/{service}", is_critical=False)
     return Refusal(name, "no Service and no allow_names says whose it is", is_critical=False)
 
 
-def _normal(name: str) -> str:
-    """DNS ignores case and a dot at the end; an address has many spellings."""
+def normal(name: str) -> str:
+    """Return one spelling: DNS ignores case and a dot at the end, an address can be written in many ways."""
     try:
         return str(ipaddress.ip_address(name))
     except ValueError:
@@ -154,10 +153,10 @@ def check_names(dns_names: Sequence[str], ip_addresses: Sequence[str]) -> None:
     for name in dns_names:
         bare = name.removeprefix("*.")
         if not is_dns_name(bare.lower()):
-            raise RequestError(f"dns_names has {name!r}: {_dns_fault(bare)}")
+            raise RequestError(f"the name {name!r} in dns_names is not valid: {_dns_fault(bare)}")
     for address in ip_addresses:
         if not _is_address(address):
-            raise RequestError(f"ip_addresses has {address!r}: it is not an IP address")
+            raise RequestError(f"the entry {address!r} in ip_addresses is not an IP address")
 
 
 def check_object_names(*, service: str, namespace: str, secret: str = "") -> None:
@@ -172,11 +171,11 @@ def check_object_names(*, service: str, namespace: str, secret: str = "") -> Non
 def _object_name_faults(service: str, namespace: str, secret: str) -> Iterator[str]:
     for option, name in (("service", service), ("namespace", namespace)):
         if not re.fullmatch(DNS_LABEL, name):
-            yield f"{option} {name!r} is not a valid name: {_label_fault(name)}"
+            yield f"the {option} {name!r} is not a valid name: {_label_fault(name)}"
     if service[:1].isdigit():
-        yield f"service {service!r} is not a valid name: a Service's name begins with a letter"
+        yield f"the service {service!r} is not a valid name: such a name begins with a letter"
     if secret and not is_dns_name(secret):
-        yield f"secret.name {secret!r} is not a valid name: {_dns_fault(secret)}"
+        yield f"the Secret {secret!r} is not a valid name: {_dns_fault(secret)}"
 
 
 def _dns_fault(name: str) -> str:

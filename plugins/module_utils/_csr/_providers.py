@@ -36,7 +36,7 @@ UNKNOWN = "unknown"
 class Signal:
     """One mark of a provider.
 
-    rule: JMESPath over the facts of _kube._cluster.cluster_facts, true as JMESPath means it (not empty).
+    rule: JMESPath over the facts of _kube._cluster.cluster_facts, true unless null, false, 0 or empty.
     shows: what the mark is, with {} for what the rule found.
     """
 
@@ -256,13 +256,10 @@ def detect(facts: Mapping[str, Any], overrides: Sequence[Mapping[str, Any]] = ()
     """Return the provider that the facts of _kube._cluster.cluster_facts show.
 
     overrides: rows of the user, see rows(). Where the rule of one holds, built-in rows are not asked.
-    Raises ProviderError for a row that cannot be used, and where the library jmespath is missing.
+    Raises ProviderError for a row of the user that cannot be used.
     """
     if not HAS_JMESPATH:
-        raise ProviderError(
-            "the Python library jmespath is missing, so the provider cannot be recognised",
-            remedy="Install jmespath, or name the provider.",
-        )
+        return ProviderVerdict(UNKNOWN, "", ("the Python library jmespath is missing, which the rules need",))
     nodes = [{**_NO_NODE, **node} for node in facts.get("nodes", ())]
     complete = {**_NO_FACTS, **facts, "nodes": nodes}
     seen = [_look(row, complete) for row in rows(overrides)]
@@ -309,6 +306,8 @@ def rows(overrides: Sequence[Mapping[str, Any]] = ()) -> tuple[Provider, ...]:
                 f"the row of provider {name!r} has unknown keys: {', '.join(unknown)}",
                 remedy=f"Known are: name, {', '.join(_OPTIONS)}.",
             )
+        if not isinstance(override.get("rule") or "", str):
+            raise ProviderError(f"the rule of provider {name!r} is not a text: {override['rule']!r}")
         table[name] = _overridden(table.get(name) or Provider(name, "", (), "", "the user"), override)
     return tuple(table.values())
 
@@ -348,16 +347,14 @@ def _look(row: Provider, facts: Mapping[str, Any]) -> _Look:
 
 
 def _found(rule: str, facts: Mapping[str, Any], row: Provider) -> Any:
-    """Evaluate a rule; what JMESPath calls false (null, false, empty) is false in Python, but for the number 0."""
     try:
-        found = jmespath.search(rule, facts)
+        return jmespath.search(rule, facts)
     except JMESPathError as error:
         raise ProviderError(
             f"the rule of provider {row.name!r} cannot be used: {error}",
             evidence=(rule,),
-            remedy="Correct the JMESPath expression; k8s_csr_info shows the facts that it reads.",
+            remedy=f"Correct the JMESPath expression; it reads {', '.join(_NO_FACTS)}.",
         ) from error
-    return True if found == 0 and found is not False else found
 
 
 def _text(found: Any) -> str:

@@ -82,7 +82,7 @@ class Signer:
     common_names: templates over {service} and {namespace}; the first that fits into 64 characters is the
       default; none: the task must spell it out. organizations: the default.
     rules: in the order in which the signer applies them.
-    key_algorithms: kinds of keys known to be taken; longest_lifetime_seconds: None where the cluster sets it.
+    longest_lifetime_seconds: None where the cluster sets it.
     unusable: why no request can be made for it, "" for all others.
     """
 
@@ -92,7 +92,6 @@ class Signer:
     common_names: tuple[str, ...]
     organizations: tuple[str, ...]
     rules: tuple[Rule, ...]
-    key_algorithms: tuple[str, ...]
     longest_lifetime_seconds: int | None
     source: str
     unusable: str = ""
@@ -107,9 +106,10 @@ def _beyond(usages: Iterable[str]) -> Callable[[Request], Iterable[str]]:
     return lambda request: [usage for usage in request.usages if usage not in allowed]
 
 
-def _not_one_of(*accepted: Sequence[str]) -> Callable[[Request], Iterable[str]]:
-    sets = [frozenset(usages) for usages in accepted]
-    return _when(lambda request: frozenset(request.usages) not in sets)
+def _neither(full: Sequence[str], *others: Sequence[str]) -> Callable[[Request], Iterable[str]]:
+    accepted = [frozenset(usages) for usages in (full, *others)]
+    shown = f"[{' '.join(sorted(full))}]"  # as Go prints a sorted list
+    return lambda request: () if frozenset(request.usages) in accepted else (shown,)
 
 
 _LEAVE_USAGES_OUT = "Leave usages out: the default is what this signer takes."
@@ -175,8 +175,8 @@ _KUBELET_SERVING_RULES = (
     _NO_EMAIL,
     _NO_URI,
     Rule(
-        "usages did not match [digital signature key encipherment server auth]",
-        _not_one_of(SERVING_USAGES, (DIGITAL_SIGNATURE, SERVER_AUTH)),
+        "usages did not match ",
+        _neither(SERVING_USAGES, (DIGITAL_SIGNATURE, SERVER_AUTH)),
         _LEAVE_USAGES_OUT,
     ),
     _COMMON_NAME_IS_NODE,
@@ -199,8 +199,8 @@ _KUBELET_CLIENT_RULES = (
     _NO_URI,
     _COMMON_NAME_IS_NODE,
     Rule(
-        "usages did not match [client auth digital signature key encipherment]",
-        _not_one_of(CLIENT_USAGES, (DIGITAL_SIGNATURE, CLIENT_AUTH)),
+        "usages did not match ",
+        _neither(CLIENT_USAGES, (DIGITAL_SIGNATURE, CLIENT_AUTH)),
         _LEAVE_USAGES_OUT,
     ),
 )
@@ -232,10 +232,15 @@ _EKS_RULES = (
         _beyond(SERVING_USAGES),
         "Leave usages out; this signer makes serving certificates only.",
     ),
+    # The API server and kube-controller-manager take whatever Go's crypto/x509 does, Ed25519 too. AWS documents no
+    # kinds of keys, shows RSA, and what its signer does not take it drops without a word.
+    Rule(
+        f"{EKS_APP_SERVING} is not known to take keys of type ",
+        lambda request: [request.key_type] if request.key_type == "ed25519" else [],
+        "Use an ECDSA or RSA key.",
+    ),
 )
 
-# The API server checks the request with Go's crypto/x509 and the controller-manager signs by it: RSA, ECDSA, Ed25519.
-_GO_KEYS = ("ecdsa", "rsa", "ed25519")
 _SERVICE_COMMON_NAMES = ("{service}.{namespace}.svc", "{service}.{namespace}", "{service}")
 _SIGNING_DOC = "https://kubernetes.io/docs/reference/access-authn-authz/certificate-signing-requests/"
 
@@ -254,7 +259,6 @@ SIGNERS: dict[str, Signer] = {
             ),
             organizations=("system:nodes",),
             rules=_KUBELET_SERVING_RULES,
-            key_algorithms=_GO_KEYS,
             longest_lifetime_seconds=None,  # kube-controller-manager --cluster-signing-duration, 365 d by default
             source=f"{_SIGNING_DOC}#kubernetes-signers; k/k pkg/apis/certificates/helpers.go",
         ),
@@ -265,7 +269,6 @@ SIGNERS: dict[str, Signer] = {
             common_names=(),
             organizations=(),
             rules=_CLIENT_RULES,
-            key_algorithms=_GO_KEYS,
             longest_lifetime_seconds=None,
             source=f"{_SIGNING_DOC}#kubernetes-signers; k/k pkg/controller/certificates/signer/signer.go",
         ),
@@ -276,7 +279,6 @@ SIGNERS: dict[str, Signer] = {
             common_names=(),
             organizations=("system:nodes",),
             rules=_KUBELET_CLIENT_RULES,
-            key_algorithms=_GO_KEYS,
             longest_lifetime_seconds=None,
             source=f"{_SIGNING_DOC}#kubernetes-signers; k/k pkg/apis/certificates/helpers.go",
         ),
@@ -287,7 +289,6 @@ SIGNERS: dict[str, Signer] = {
             common_names=_SERVICE_COMMON_NAMES,
             organizations=(),
             rules=(),
-            key_algorithms=_GO_KEYS,
             longest_lifetime_seconds=None,
             source=f"{_SIGNING_DOC}#kubernetes-signers; k/k pkg/apis/certificates/validation",
             unusable="certificates.k8s.io/v1 does not take it: it was for v1beta1, which Kubernetes 1.22 removed",
@@ -299,8 +300,6 @@ SIGNERS: dict[str, Signer] = {
             common_names=_SERVICE_COMMON_NAMES,
             organizations=(),
             rules=_EKS_RULES,
-            # AWS documents no kinds of keys and shows RSA; what it does not take, it drops without a word.
-            key_algorithms=("ecdsa", "rsa"),
             longest_lifetime_seconds=365 * 24 * 3600,
             source="https://docs.aws.amazon.com/eks/latest/userguide/cert-signing.html",
         ),
@@ -315,7 +314,6 @@ GENERIC = Signer(
     common_names=_SERVICE_COMMON_NAMES,
     organizations=(),
     rules=(),
-    key_algorithms=_GO_KEYS,
     longest_lifetime_seconds=None,
     source=f"{_SIGNING_DOC}#signers",
 )
@@ -332,7 +330,7 @@ def signer(name: str) -> Signer:
         return replace(GENERIC, name=name)
     if row.unusable:
         raise RequestError(
-            f"signer_name {name!r} cannot be used: {row.unusable}",
+            f"the signer_name {name!r} cannot be used: {row.unusable}",
             remedy=f"Use {KUBELET_SERVING} for a serving certificate, on Amazon EKS {EKS_APP_SERVING}.",
         )
     return row
@@ -340,12 +338,7 @@ def signer(name: str) -> Signer:
 
 def check(row: Signer, request: Request) -> list[str]:
     """Return why the API server or this signer would refuse the request, in their own words and order."""
-    faults = [rule.text + part for rule in (*API_RULES, *row.rules) for part in rule.refuses(request)]
-    if request.key_type and request.key_type.split("-")[0] not in row.key_algorithms:
-        faults.append(
-            f"{row.name} is not known to take {request.key_type} keys, only {' and '.join(row.key_algorithms)}"
-        )
-    return faults
+    return [rule.text + part for rule in (*API_RULES, *row.rules) for part in rule.refuses(request)]
 
 
 def warnings(row: Signer, request: Request) -> list[str]:
@@ -403,14 +396,14 @@ def subject_for(
     if common_name:
         if len(common_name.encode()) > LONGEST_COMMON_NAME:
             raise RequestError(
-                f"common_name {common_name!r} has {len(common_name.encode())} bytes, a certificate holds 64",
+                f"the common_name {common_name!r} has {len(common_name.encode())} bytes, a certificate holds 64",
                 remedy="Shorten it: clients verify the subjectAltName, not the common name.",
             )
         return common_name, groups
     candidates = (text.format(service=service, namespace=namespace) for text in row.common_names)
     fitting = next((text for text in candidates if len(text) <= LONGEST_COMMON_NAME), None)
     if fitting is None:
-        raise RequestError(f"{row.name} makes client certificates: common_name is missing")
+        raise RequestError(f"the signer {row.name} makes client certificates: common_name is missing")
     return fitting, groups
 
 
@@ -423,6 +416,6 @@ def _check_name(name: str) -> None:
     well_formed = slash and is_dns_name(domain) and "." in domain and _PATH.fullmatch(path)
     if not well_formed or len(name) > 571:
         raise RequestError(
-            f"signer_name {name!r} is not of the form <domain>/<path>",
+            f"the signer_name {name!r} is not of the form <domain>/<path>",
             remedy=f"Give a full name such as {KUBELET_SERVING} or example.com/my-signer.",
         )

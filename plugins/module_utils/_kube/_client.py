@@ -15,7 +15,7 @@ import json
 import time
 from typing import Any, Iterator, Mapping, NoReturn
 from urllib.parse import urlencode, urlsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment
+from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
 from ._answers import delay, error_from, is_transient, warning_texts
 from ._connection import Connection
@@ -49,6 +49,7 @@ class Client:
     def __init__(self, connection: Connection, *, user_agent: str, deadline: float) -> None:
         self.connection = connection
         self.host = connection.host
+        self.host_name = urlsplit(connection.host).hostname or ""
         self.auth_source = connection.auth_source
         self.deadline = deadline
         self.warnings: list[str] = []
@@ -68,7 +69,7 @@ class Client:
         except NotFound:
             return None
 
-    def list(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
+    def list_all(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         """The whole List object: all pages in ``items``, the first page's metadata."""
         page = self.get(path, {"limit": PAGE, **(query or {})})
         items = list(page.get("items") or [])
@@ -188,7 +189,7 @@ class Client:
     def _url(self, path: str, query: Mapping[str, str] | None) -> str:
         return f"{self.host}{path}" + (f"?{urlencode(query)}" if query else "")
 
-    def _headers(self) -> dict[str, str]:
+    def _headers(self) -> Any:
         headers = {"Accept": "application/json", "User-Agent": self._user_agent}
         options = self.connection.proxy_headers
         if "basic_auth" in options:

@@ -77,7 +77,7 @@ def _transport(sources: Sources) -> dict[str, Any]:
 
 def _direct(sources: Sources) -> Connection:
     values = sources.values
-    files = {
+    files: dict[str, Any] = {
         field: _read(values[option], sources.origins[option])
         for field, option in (("client_certificate", "client_cert"), ("client_key", "client_key"))
         if option in values

@@ -63,3 +63,9 @@ TARGETS: dict[str, Any] = {
         },
     },
 }
+
+# kubernetes.core's names for what `kubectl get -l` and `--field-selector` take.
+SELECTORS: dict[str, Any] = {
+    "label_selectors": {"type": "list", "elements": "str"},
+    "field_selectors": {"type": "list", "elements": "str"},
+}

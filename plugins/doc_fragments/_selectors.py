@@ -1,0 +1,24 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Which requests are meant; must be kept in sync with module_utils/_run/_spec.py."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    DOCUMENTATION = r"""
+options:
+  label_selectors:
+    description:
+      - Label selectors, such as C(app.kubernetes.io/managed-by=certflow.kubernetes), all of which must match.
+    type: list
+    elements: str
+  field_selectors:
+    description:
+      - Field selectors, all of which must match. The API server knows C(metadata.name) and C(spec.signerName).
+    type: list
+    elements: str
+"""

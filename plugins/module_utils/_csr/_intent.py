@@ -1,0 +1,203 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""What the task wants, checked before anything is read or sent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from . import _names, _signers
+from ._errors import RequestError
+from ._signers import Request, Signer
+
+TLS_TYPE = "kubernetes.io/tls"
+TLS_KEYS = ("tls.crt", "tls.key")
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+@dataclass(frozen=True)
+class SecretSpec:
+    """The Secret that the workload reads. ``*_key`` are keys of its data; ``ca_key`` "" means no CA in it."""
+
+    namespace: str
+    name: str
+    type: str = TLS_TYPE
+    certificate_key: str = "tls.crt"
+    private_key_key: str = "tls.key"
+    ca_key: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"Secret {self.namespace}/{self.name}"
+
+    @property
+    def path(self) -> str:
+        return f"{self.collection}/{self.name}"
+
+    @property
+    def collection(self) -> str:
+        return f"/api/v1/namespaces/{self.namespace}/secrets"
+
+    @property
+    def data_keys(self) -> frozenset[str]:
+        return frozenset(filter(None, (self.certificate_key, self.private_key_key, self.ca_key)))
+
+
+@dataclass(frozen=True)
+class Intent:
+    """One certificate: for whom, from which signer, and where it goes.
+
+    service: "" for a certificate that is not a Service's. renew_before: None for the default of _decide.
+    trust: "verified", "chain" or "leaf"; ca_bundle: the user's own candidates, PEM text, "" for none.
+    """
+
+    service: str
+    namespace: str
+    signer: Signer
+    request: Request
+    secret: SecretSpec
+    allow_names: tuple[str, ...] = ()
+    allow_client_identity: bool = False
+    renew_before: timedelta | None = None
+    trust: str = "verified"
+    ca_bundle: str = ""
+    take_over: bool = False
+    approve: bool = True
+    wait: bool = True
+
+    @property
+    def is_client(self) -> bool:
+        return _signers.SERVER_AUTH not in self.request.usages
+
+    @property
+    def verified_name(self) -> str | None:
+        """The name under which clients verify the certificate: what the API server calls, else the first one."""
+        if self.is_client:
+            return None
+        names = (*self.request.dns_names, *self.request.ip_addresses)
+        own = _names.service_names(self.service, self.namespace)[-1] if self.service else ""
+        return own if own in names else next(iter(names), None)
+
+    def __str__(self) -> str:
+        what = (
+            f"Service {self.namespace}/{self.service}" if self.service else f"user {self.request.common_name}"
+        )
+        return f"certificate of {what}"
+
+
+def intent_from(parameters: Mapping[str, Any]) -> Intent:
+    """Read the options of k8s_csr. Raises RequestError for whatever cannot be asked for, with the remedy."""
+    service, namespace = parameters.get("service") or "", parameters["namespace"]
+    row = _signers.signer(parameters["signer_name"])
+    secret = _secret_spec(parameters["secret"], namespace)
+    if service:
+        _names.check_object_names(service=service, namespace=namespace, secret=secret.name)
+    request = _request(parameters, row, service, namespace)
+    allow = tuple(parameters.get("allow_names") or ())
+    _names.check_names(request.dns_names, request.ip_addresses)
+    _refuse_forbidden(request, service, namespace, allow)
+    _signers.check_client_identity(
+        request.usages,
+        allowed=bool(parameters.get("allow_client_identity")),
+        common_name=parameters.get("common_name") or "",
+        organizations=parameters.get("organizations"),
+    )
+    for refusal in _signers.check(row, request):
+        raise RequestError(
+            f"signer {row.name} would refuse the request: {refusal}",
+            remedy=_signers.remedy_for(row.name, refusal),
+        )
+    return Intent(
+        service=service,
+        namespace=namespace,
+        signer=row,
+        request=request,
+        secret=secret,
+        allow_names=allow,
+        allow_client_identity=bool(parameters.get("allow_client_identity")),
+        renew_before=duration(parameters["renew_before"]) if parameters.get("renew_before") else None,
+        trust=parameters.get("trust") or "verified",
+        ca_bundle=parameters.get("ca_bundle") or "",
+        take_over=bool(parameters.get("take_over")),
+        approve=bool(parameters.get("approve", True)),
+        wait=bool(parameters.get("wait", True)),
+    )
+
+
+def duration(text: str) -> timedelta:
+    """ "30d", "12h", "90m", or seconds without a unit. Raises RequestError."""
+    match = re.fullmatch(r"(\d+)([smhd]?)", str(text).strip())
+    if match is None:
+        raise RequestError(
+            f"renew_before {text!r} is no duration", remedy="use a number with s, m, h or d, such as 30d"
+        )
+    return timedelta(seconds=int(match[1]) * _UNITS[match[2] or "s"])
+
+
+def _request(parameters: Mapping[str, Any], row: Signer, service: str, namespace: str) -> Request:
+    usages = tuple(parameters.get("usages") or row.usages)
+    is_serving = _signers.SERVER_AUTH in usages
+    if is_serving and not service and not parameters.get("dns_names") and not parameters.get("ip_addresses"):
+        raise RequestError(
+            "a serving certificate needs a name", remedy="give service, or dns_names or ip_addresses"
+        )
+    own = _names.service_names(service, namespace) if service and is_serving else ()
+    common_name, organizations = _signers.subject_for(
+        row, service, namespace, parameters.get("common_name") or "", parameters.get("organizations")
+    )
+    return Request(
+        common_name=common_name,
+        organizations=organizations,
+        dns_names=tuple(dict.fromkeys((*own, *(parameters.get("dns_names") or ())))),
+        ip_addresses=tuple(dict.fromkeys(parameters.get("ip_addresses") or ())),
+        usages=usages,
+        key_type=parameters.get("key_type") or "ecdsa-p256",
+        expiration_seconds=parameters.get("expiration_seconds"),
+    )
+
+
+def _refuse_forbidden(request: Request, service: str, namespace: str, allow: tuple[str, ...]) -> None:
+    for refusal in _names.forbidden(
+        request.dns_names, request.ip_addresses, service=service, namespace=namespace, allow=allow
+    ):
+        raise RequestError(
+            f"the name {refusal.name!r} is not asked for: {refusal.reason}",
+            remedy=f"if it is really meant, spell it out in allow_names: [{refusal.name!r}]",
+        )
+
+
+def _secret_spec(option: Mapping[str, Any], namespace: str) -> SecretSpec:
+    spec = SecretSpec(
+        namespace=namespace,
+        name=option["name"],
+        type=option.get("type") or TLS_TYPE,
+        certificate_key=option.get("certificate_key") or TLS_KEYS[0],
+        private_key_key=option.get("private_key_key") or TLS_KEYS[1],
+        ca_key=option.get("ca_key") or "",
+        labels=dict(option.get("labels") or {}),
+        annotations=dict(option.get("annotations") or {}),
+    )
+    _names.check_object_names(service="unnamed", namespace=namespace, secret=spec.name)
+    keys = [spec.certificate_key, spec.private_key_key, *filter(None, [spec.ca_key])]
+    if len(set(keys)) != len(keys):
+        raise RequestError(f"{spec}: two parts would be stored under one key of its data: {', '.join(keys)}")
+    for key in keys:
+        # k/k pkg/apis/core/validation: IsConfigMapKey
+        if not re.fullmatch(r"[-._a-zA-Z0-9]{1,253}", key) or key in (".", ".."):
+            raise RequestError(
+                f"{spec}: {key!r} cannot be a key of its data", remedy="use letters, digits, -, _ and ."
+            )
+    if spec.type == TLS_TYPE and (spec.certificate_key, spec.private_key_key) != TLS_KEYS:
+        raise RequestError(
+            f"{spec}: type {TLS_TYPE} holds tls.crt and tls.key, not {spec.certificate_key} and {spec.private_key_key}",
+            remedy="set secret.type: Opaque for other keys",
+        )
+    return spec

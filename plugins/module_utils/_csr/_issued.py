@@ -1,0 +1,118 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Is the certificate what was asked for? A signer may do as it likes; nothing else of it is stored. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Callable
+
+from .._x509 import _certificate
+from .._x509._certificate import CertificateFacts
+from .._x509._errors import CertificateError
+from ._errors import IssueError
+from ._intent import Intent
+
+# Signers backdate and round; five minutes is what kube-controller-manager uses.
+TOLERANCE = timedelta(minutes=5)
+PURPOSES = frozenset(("server auth", "client auth", "any"))
+
+
+@dataclass(frozen=True)
+class _Case:
+    intent: Intent
+    public_key_sha256: str
+    certificate: CertificateFacts
+    chain: tuple[CertificateFacts, ...]
+    now: datetime
+
+
+def check(intent: Intent, public_key_sha256: str, pem: str, now: datetime) -> CertificateFacts:
+    """The facts of the issued certificate. Raises IssueError that names the first difference to the request."""
+    try:
+        certificates = [_certificate.describe(entry) for entry in _certificate.load(pem)]
+    except CertificateError as exc:
+        raise IssueError(f"what {intent.signer.name} issued cannot be read: {exc.cause}") from exc
+    if not certificates:
+        raise IssueError(f"what {intent.signer.name} issued holds no certificate")
+    case = _Case(intent, public_key_sha256, certificates[0], tuple(certificates[1:]), now)
+    for rule in RULES:
+        fault = rule(case)
+        if fault:
+            raise IssueError(
+                f"{intent.signer.name} issued a certificate that is not used: {fault}",
+                evidence=(f"subject {case.certificate.subject}, serial {case.certificate.serial}",),
+                remedy="ask whoever runs this signer; what was in use before is unchanged",
+            )
+    return case.certificate
+
+
+def _public_key(case: _Case) -> str:
+    return "" if case.certificate.public_key_sha256 == case.public_key_sha256 else "it carries another public key"
+
+
+def _authority(case: _Case) -> str:
+    return "it is a certificate authority" if case.certificate.is_ca else ""
+
+
+def _names(case: _Case) -> str:
+    request, held = case.intent.request, case.certificate
+    wanted_names = {*request.dns_names, *request.ip_addresses}
+    names = {*held.dns_names, *held.ip_addresses, *held.emails, *held.uris}
+    missing, extra = wanted_names - names, names - wanted_names
+    if missing:
+        return f"it lacks the names {', '.join(sorted(missing))}"
+    return f"it also holds the names {', '.join(sorted(extra))}" if extra else ""
+
+
+def _subject(case: _Case) -> str:
+    """A client certificate is its subject; for a server's, clients look at the names."""
+    request, held = case.intent.request, case.certificate
+    same = (held.common_name, set(held.organizations)) == (request.common_name, set(request.organizations))
+    return "" if same or not case.intent.is_client else f"its subject is {held.subject}"
+
+
+def _usages(case: _Case) -> str:
+    asked, held = set(case.intent.request.usages), set(case.certificate.usages)
+    purpose = {"client auth" if case.intent.is_client else "server auth"}
+    if not (purpose <= held or "any" in held):
+        return f"its usages are {', '.join(sorted(held)) or 'none'}"
+    extra = (held & PURPOSES) - asked
+    return f"it may also be used for {', '.join(sorted(extra))}" if extra else ""
+
+
+def _validity(case: _Case) -> str:
+    held = case.certificate
+    if held.not_before > case.now + TOLERANCE:
+        return f"it is not valid before {held.not_before:%Y-%m-%d %H:%M} UTC"
+    return f"it expired at {held.not_after:%Y-%m-%d %H:%M} UTC" if held.not_after <= case.now else ""
+
+
+def _lifetime(case: _Case) -> str:
+    """expirationSeconds is a hint (KEP-2784): shorter is fine, longer was not agreed to."""
+    bounds = (case.intent.request.expiration_seconds, case.intent.signer.longest_lifetime_seconds)
+    longest = min((seconds for seconds in bounds if seconds), default=None)
+    if longest is None or case.certificate.not_after <= case.now + timedelta(seconds=longest) + TOLERANCE:
+        return ""
+    return f"it is valid until {case.certificate.not_after:%Y-%m-%d %H:%M} UTC, longer than {longest} seconds"
+
+
+def _chain(case: _Case) -> str:
+    stranger = next((entry for entry in case.chain if not entry.is_ca), None)
+    return f"a second certificate came with it that is no authority: {stranger.subject}" if stranger else ""
+
+
+RULES: tuple[Callable[[_Case], str], ...] = (
+    _public_key,
+    _authority,
+    _names,
+    _subject,
+    _usages,
+    _validity,
+    _lifetime,
+    _chain,
+)

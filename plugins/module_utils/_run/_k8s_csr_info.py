@@ -1,0 +1,113 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""k8s_csr_info: what became of requests, and why not more; which provider this cluster is. Reads only."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any, Mapping
+
+from .._csr import _diagnose, _providers, _requests
+from .._csr._content import certificate_of, content_of
+from .._csr._diagnose import Observation
+from .._csr._providers import ProviderVerdict
+from .._errors import CertflowError
+from .._kube import _rights
+from .._kube._client import Client
+from .._kube._cluster import cluster_facts
+from .._kube._errors import Forbidden
+from .._kube._rights import Right
+from .._x509 import _certificate
+from . import _report, _spec
+from ._operation import Operation, Result
+
+AUTO = "auto"
+
+SPEC: dict[str, Any] = {
+    "name": {"type": "str"},
+    **_spec.SELECTORS,
+    "gather": {"type": "list", "elements": "str", "choices": ["csrs", "provider"], "default": ["csrs", "provider"]},
+    "provider": {"type": "str", "default": AUTO},
+    "providers": {"type": "list", "elements": "dict", "default": []},
+    **_spec.AUTH,
+}
+
+
+def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Result:
+    values: dict[str, Any] = {}
+    verdict = _provider(client, parameters)
+    if "csrs" in parameters["gather"]:
+        values["csrs"] = [_entry(csr, csrs, verdict) for csrs in [_selected(client, parameters)] for csr in csrs]
+    if "provider" in parameters["gather"]:
+        values["provider"] = {
+            "name": verdict.name,
+            "signer_name": verdict.signer,
+            "evidence": list(verdict.evidence),
+            "contradictions": list(verdict.contradictions),
+        }
+    return Result(changed=False, values=values)
+
+
+def _provider(client: Client, parameters: Mapping[str, Any]) -> ProviderVerdict:
+    if parameters["provider"] != AUTO:
+        return _providers.given(parameters["provider"], parameters["providers"])
+    return _providers.detect(cluster_facts(client), parameters["providers"])
+
+
+def _selected(client: Client, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+    try:
+        name = parameters.get("name")
+        if name:
+            found = client.find(_requests.path(name))
+            return [found] if found else []
+        return _requests.select(client, parameters.get("label_selectors"), parameters.get("field_selectors"))
+    except Forbidden as exc:
+        verb = "get" if parameters.get("name") else "list"
+        lacking = Right(verb, _requests.GROUP, "certificatesigningrequests")
+        raise _rights.missing_rights([lacking], "read certificate signing requests", exc.message) from exc
+
+
+def _entry(csr: dict[str, Any], csrs: list[dict[str, Any]], verdict: ProviderVerdict) -> dict[str, Any]:
+    now = datetime.now(timezone.utc)
+    peers = _diagnose.peers_of(csr, csrs, now)
+    diagnosis = _diagnose.diagnose(Observation(csr=csr, now=now, provider=verdict, peers=peers))
+    return {
+        **_requests.summary(csr),
+        **_asked(csr),
+        "created": csr["metadata"].get("creationTimestamp", ""),
+        "certificate": _issued(csr),
+        "diagnosis": _requests.as_dict(diagnosis) if diagnosis else None,
+    }
+
+
+def _asked(csr: dict[str, Any]) -> dict[str, Any]:
+    """Who asks for what; a request that does not parse is listed all the same."""
+    try:
+        content = content_of(csr)
+    except CertflowError as exc:
+        return {"requester": csr["spec"].get("username", ""), "subject": "", "names": [], "unreadable": exc.cause}
+    request = content.request
+    return {
+        "requester": content.requester,
+        "subject": request.subject,
+        "names": [*request.dns_names, *request.ip_addresses],
+    }
+
+
+def _issued(csr: dict[str, Any]) -> dict[str, Any] | None:
+    try:
+        pem = certificate_of(csr)
+        return _report.certificate(_certificate.describe_pem(pem)) if pem else None
+    except CertflowError:
+        return None
+
+
+OPERATION = Operation(
+    name="k8s_csr_info",
+    argument_spec=SPEC,
+    run=run,
+    constraints={"mutually_exclusive": [("name", "label_selectors"), ("name", "field_selectors")]},
+)

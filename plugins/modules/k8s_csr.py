@@ -1,0 +1,317 @@
+#!/usr/bin/python
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: k8s_csr
+short_description: A certificate from the cluster's own signers, stored and trusted
+version_added: 1.0.0
+description:
+  - Makes a private key, sends a CertificateSigningRequest, approves it if wanted, waits for the certificate, verifies
+    it, adds the CA that vouches for it to the webhooks that present it, and stores certificate and key in a Secret.
+  - The private key exists in the memory of one process and in the Secret, nowhere else.
+  - Renews inside O(renew_before), and whenever what the Secret holds is not what the task wants. Nothing renews
+    between runs; schedule the task.
+  - A request that is not issued ends the task with RV(diagnosis), one sentence that says why, not with a time-out.
+extends_documentation_fragment:
+  - certflow.kubernetes._attributes
+  - certflow.kubernetes._auth
+  - certflow.kubernetes._targets
+  - certflow.kubernetes._wait
+options:
+  state:
+    description:
+      - V(present) makes sure that a valid certificate is in use.
+      - V(absent) takes back what this module made for the Secret - the anchors that it added to O(targets), requests
+        that were never issued, and the Secret - and nothing else.
+    type: str
+    choices: [present, absent]
+    default: present
+  service:
+    description:
+      - The Service that presents the certificate. Its names C(<service>), C(<service>.<namespace>) and
+        C(<service>.<namespace>.svc), the one that the API server verifies, are asked for.
+      - May be left out for client certificates, and for names that O(allow_names) spells out.
+    type: str
+  namespace:
+    description:
+      - Namespace of the Service and of the Secret.
+    type: str
+    required: true
+  secret:
+    description:
+      - The Secret that the workload reads.
+      - A Secret that C(create-cert.sh) or this module left for the same Service is adopted. One that holds other
+        keys, another writer's marks, or a certificate for other names is refused unless O(take_over=true).
+    type: dict
+    required: true
+    suboptions:
+      name:
+        description:
+          - Name of the Secret.
+        type: str
+        required: true
+      type:
+        description:
+          - Type of the Secret. It cannot be changed later.
+        type: str
+        default: kubernetes.io/tls
+      certificate_key:
+        description:
+          - Key of the data under which the certificate is stored, such as V(cert.pem).
+        type: str
+        default: tls.crt
+      private_key_key:
+        description:
+          - Key of the data under which the private key is stored, such as V(key.pem).
+        type: str
+        default: tls.key
+      ca_key:
+        description:
+          - Key of the data under which the CA is stored, such as V(ca.crt). Without it, it is not stored.
+        type: str
+      labels:
+        description:
+          - Labels to set. Others stay.
+        type: dict
+      annotations:
+        description:
+          - Annotations to set. Others stay.
+        type: dict
+  signer_name:
+    description:
+      - Who signs. V(kubernetes.io/kubelet-serving) works on most clusters that sign with their own CA,
+        V(beta.eks.amazonaws.com/app-serving) on Amazon EKS. Any C(<domain>/<path>) is accepted.
+      - It is always requested, even where this cluster is not expected to serve it.
+    type: str
+    required: true
+  dns_names:
+    description:
+      - DNS names beside the Service's. Any name that is not the Service's has to stand in O(allow_names) too.
+    type: list
+    elements: str
+  ip_addresses:
+    description:
+      - IP addresses. Each has to stand in O(allow_names) too.
+    type: list
+    elements: str
+  common_name:
+    description:
+      - Common name of the subject, at most 64 characters. The signer's own form by default. Required for client
+        certificates, where it is the user's name.
+    type: str
+  organizations:
+    description:
+      - Organizations of the subject. The signer's own form by default. Required for client certificates, where they
+        are the user's groups.
+    type: list
+    elements: str
+  usages:
+    description:
+      - Usages as C(spec.usages) names them. What the signer takes by default.
+    type: list
+    elements: str
+  expiration_seconds:
+    description:
+      - The lifetime to ask for, in seconds, at least 600. It is a hint; the signer may issue for less.
+    type: int
+  key_type:
+    description:
+      - Kind of the private key.
+    type: str
+    choices: [ecdsa-p256, ecdsa-p384, rsa-2048, rsa-3072, rsa-4096, ed25519]
+    default: ecdsa-p256
+  allow_names:
+    description:
+      - Names and addresses outside the Service's own that the certificate may carry, each spelled out. The cluster's
+        CA signs whatever is approved, so wildcards, and names of the API server and of nodes, are refused otherwise.
+    type: list
+    elements: str
+  allow_client_identity:
+    description:
+      - Whether the certificate may log its holder in at the API server (usage C(client auth)).
+    type: bool
+    default: false
+  approve:
+    description:
+      - Whether this task approves its request, after comparing its content. With V(false) somebody else does, and the
+        key waits in an immutable Secret that goes with the request; a later run completes it with the same key.
+    type: bool
+    default: true
+  renew_before:
+    description:
+      - How long before its end a certificate is renewed, such as V(30d), V(12h), or a number of seconds.
+      - By default the smaller of 30 days and a third of the certificate's real lifetime.
+    type: str
+  trust:
+    description:
+      - V(verified) uses the first CA that vouches for the certificate - O(ca_bundle), the kubeconfig's,
+        C(kube-root-ca.crt) of the namespace, OpenShift's C(csr-controller-ca).
+      - V(chain) also takes the chain that the signer sent with it.
+      - V(leaf) trusts the certificate itself, which has to be written anew at each renewal.
+    type: str
+    choices: [verified, chain, leaf]
+    default: verified
+  ca_bundle:
+    description:
+      - CA certificates (PEM text) to try first.
+    type: str
+  take_over:
+    description:
+      - Whether to write a Secret or a target that belongs to another writer.
+    type: bool
+    default: false
+seealso:
+  - module: certflow.kubernetes.k8s_csr_info
+  - module: certflow.kubernetes.k8s_csr_approve
+  - module: certflow.kubernetes.webhook_cabundle
+"""
+
+EXAMPLES = r"""
+- name: The snapshot validation webhook has a certificate that the API server accepts
+  certflow.kubernetes.k8s_csr:
+    service: snapshot-validation-service
+    namespace: kube-system
+    secret: {name: snapshot-validation-secret}
+    signer_name: kubernetes.io/kubelet-serving
+    targets:
+      - kind: ValidatingWebhookConfiguration
+        name: validation-webhook.snapshot.storage.k8s.io
+
+- name: The same for a snapshot webhook before 6.2, which reads other keys
+  certflow.kubernetes.k8s_csr:
+    service: snapshot-validation-service
+    namespace: kube-system
+    secret:
+      name: snapshot-validation-pem
+      type: Opaque
+      certificate_key: cert.pem
+      private_key_key: key.pem
+    signer_name: kubernetes.io/kubelet-serving
+
+- name: Somebody else approves; a later run of the same task completes it
+  certflow.kubernetes.k8s_csr:
+    service: audit-webhook
+    namespace: kube-system
+    secret: {name: audit-webhook-tls}
+    signer_name: kubernetes.io/kubelet-serving
+    approve: false
+    wait: false
+  register: request
+
+- name: A client certificate, spelled out
+  certflow.kubernetes.k8s_csr:
+    namespace: kube-system
+    secret: {name: backup-operator-client}
+    signer_name: kubernetes.io/kube-apiserver-client
+    common_name: backup-operator
+    organizations: [backup]
+    allow_client_identity: true
+
+- name: Take it all back
+  certflow.kubernetes.k8s_csr:
+    state: absent
+    service: audit-webhook
+    namespace: kube-system
+    secret: {name: audit-webhook-tls}
+    signer_name: kubernetes.io/kubelet-serving
+"""
+
+RETURN = r"""
+reason:
+  description: Why something was done, or that nothing had to be.
+  returned: success
+  type: str
+  sample: "Secret kube-system/snapshot-validation-secret does not exist"
+pending:
+  description: Whether a certificate is still to come - its request waits for approval, or this is check mode.
+  returned: success
+  type: bool
+csr:
+  description: The request of this run.
+  returned: when a request was made or continued
+  type: dict
+  sample:
+    name: certflow-snapshot-validation-service-kube-system-3f0a52c1d9
+    uid: 0b0bc0a4-9a4c-44b7-a4f5-5d1c7e3a5f07
+    signer_name: kubernetes.io/kubelet-serving
+    condition: Approved,Issued
+certificate:
+  description: The certificate that is in use now; V(null) while there is none.
+  returned: success
+  type: dict
+  contains:
+    subject: {description: Subject as RFC 4514 text., type: str, returned: success}
+    names: {description: DNS names and IP addresses., type: list, elements: str, returned: success}
+    issuer: {description: Issuer as RFC 4514 text., type: str, returned: success}
+    not_before: {description: Start of validity in UTC., type: str, returned: success}
+    not_after: {description: End of validity in UTC., type: str, returned: success}
+    serial: {description: Serial number in hexadecimal., type: str, returned: success}
+    fingerprint: {description: SHA-256 of the certificate., type: str, returned: success}
+    usages: {description: Usages in Kubernetes' words., type: list, elements: str, returned: success}
+public_key_sha256:
+  description: SHA-256 of the public key; V(null) while there is no certificate.
+  returned: success
+  type: str
+ca_bundle:
+  description: The CA certificates that vouch for the certificate, as PEM text; V(null) while there is none.
+  returned: success
+  type: str
+ca_source:
+  description: Where these were found.
+  returned: success
+  type: str
+  sample: "ConfigMap kube-system/kube-root-ca.crt"
+secret:
+  description: The Secret.
+  returned: success
+  type: dict
+  sample: {namespace: kube-system, name: snapshot-validation-secret, type: kubernetes.io/tls}
+targets:
+  description: The targets with the fingerprints in each bundle before and after.
+  returned: success
+  type: list
+  elements: dict
+diagnosis:
+  description: Why a request is not issued.
+  returned: when a request was made and not issued
+  type: dict
+  sample:
+    code: signer-not-served
+    cause: "The signer kubernetes.io/kubelet-serving will not issue request x on this cluster (eks): ..."
+    certainty: likely
+    evidence: ["eks: ClusterRole eks:certificate-controller-signer"]
+    remedy: "Use signer_name: beta.eks.amazonaws.com/app-serving."
+cluster:
+  description: The API server that was spoken to, and where its address came from.
+  returned: always, unless the connection could not be determined
+  type: dict
+  sample: {host: "https://10.0.0.1:6443", auth_source: "kubeconfig prod.yaml (the task's option kubeconfig), context c1"}
+cause:
+  description: What is wrong.
+  returned: failure
+  type: str
+evidence:
+  description: What was seen.
+  returned: failure
+  type: list
+  elements: str
+remedy:
+  description: What to do about it.
+  returned: failure
+  type: str
+"""
+
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run._k8s_csr import OPERATION
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run._module import run_module
+
+
+def main() -> None:
+    run_module(OPERATION)
+
+
+if __name__ == "__main__":
+    main()

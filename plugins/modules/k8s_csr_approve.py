@@ -1,0 +1,144 @@
+#!/usr/bin/python
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: k8s_csr_approve
+short_description: Approves or denies certificate signing requests after comparing their content
+version_added: 1.0.0
+description:
+  - Decides on requests that others made. What each asks for is compared with O(expect) and O(allow_names) first; one
+    mismatch, and nothing is written.
+  - With selectors, only requests that nobody has decided otherwise are considered.
+  - Names that neither belong to the Service in O(expect) nor stand in O(expect) or O(allow_names) are a mismatch. The
+    cluster's CA signs whatever is approved.
+extends_documentation_fragment:
+  - certflow.kubernetes._attributes
+  - certflow.kubernetes._auth
+  - certflow.kubernetes._selectors
+options:
+  name:
+    description:
+      - Name of one request.
+    type: str
+  decision:
+    description:
+      - What to decide. Both are final.
+    type: str
+    choices: [approve, deny]
+    default: approve
+  message:
+    description:
+      - Why, for the auditor; it is stored in the request's condition.
+    type: str
+  expect:
+    description:
+      - What the request must look like. Only what is given is compared.
+    type: dict
+    suboptions:
+      signer_name: {description: [Its signer.], type: str}
+      usages: {description: [Its usages; the order does not matter.], type: list, elements: str}
+      requester: {description: [The user that made it.], type: str}
+      common_name: {description: [Common name of its subject.], type: str}
+      organizations: {description: [Organizations of its subject; the order does not matter.], type: list, elements: str}
+      dns_names: {description: [Its DNS names; the order does not matter.], type: list, elements: str}
+      ip_addresses: {description: [Its IP addresses; the order does not matter.], type: list, elements: str}
+      public_key_sha256: {description: [SHA-256 of its public key.], type: str}
+      longest_seconds: {description: ["Longest C(expirationSeconds); a request without one does not keep to it."], type: int}
+      service: {description: [The Service whose names it may carry; needs C(namespace)], type: str}
+      namespace: {description: [Namespace of that Service.], type: str}
+  allow_names:
+    description:
+      - Further names and addresses that the request may carry, each spelled out.
+    type: list
+    elements: str
+  allow_client_identity:
+    description:
+      - Whether the certificate may log its holder in at the API server. Needs C(expect.common_name) and
+        C(expect.organizations).
+    type: bool
+    default: false
+  wait:
+    description:
+      - Whether to wait until the certificate is issued.
+    type: bool
+    default: false
+  wait_timeout:
+    description:
+      - Seconds that the whole operation may take, waits and repeated requests included.
+      - A task's C(timeout) that is shorter counts instead.
+    type: int
+    default: 120
+seealso:
+  - module: certflow.kubernetes.k8s_csr
+  - module: certflow.kubernetes.k8s_csr_info
+"""
+
+EXAMPLES = r"""
+- name: Approve what the certificate team asked for
+  certflow.kubernetes.k8s_csr_approve:
+    label_selectors: [app.kubernetes.io/managed-by=certflow.kubernetes]
+    expect:
+      service: audit-webhook
+      namespace: kube-system
+      signer_name: kubernetes.io/kubelet-serving
+    wait: true
+
+- name: Deny a request
+  certflow.kubernetes.k8s_csr_approve:
+    name: somebody-elses-request
+    decision: deny
+    message: Nobody ordered this.
+    allow_names: [db, db.prod.svc]
+  when: false
+"""
+
+RETURN = r"""
+csrs:
+  description: The requests that were found.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name: {description: Name., type: str, returned: success}
+    uid: {description: UID., type: str, returned: success}
+    signer_name: {description: Signer., type: str, returned: success}
+    condition: {description: Condition as C(kubectl get csr) prints it., type: str, returned: success}
+    requester: {description: The user that made it., type: str, returned: success}
+    subject: {description: Subject as RFC 4514 text., type: str, returned: success}
+    names: {description: DNS names and IP addresses., type: list, elements: str, returned: success}
+    decision: {description: V(Approved) or V(Denied)., type: str, returned: success}
+    changed: {description: Whether this task decided it., type: bool, returned: success}
+    reason: {description: Whether it was decided now or before., type: str, returned: success}
+cluster:
+  description: The API server that was spoken to, and where its address came from.
+  returned: always, unless the connection could not be determined
+  type: dict
+cause:
+  description: What is wrong.
+  returned: failure
+  type: str
+evidence:
+  description: What was seen; every mismatch of every request.
+  returned: failure
+  type: list
+  elements: str
+remedy:
+  description: What to do about it.
+  returned: failure
+  type: str
+"""
+
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run._k8s_csr_approve import OPERATION
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run._module import run_module
+
+
+def main() -> None:
+    run_module(OPERATION)
+
+
+if __name__ == "__main__":
+    main()

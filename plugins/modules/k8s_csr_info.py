@@ -1,0 +1,117 @@
+#!/usr/bin/python
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: k8s_csr_info
+short_description: Why a certificate signing request is not issued, and which provider a cluster is
+version_added: 1.0.0
+description:
+  - Reads certificate signing requests and explains each one that is not issued - the cause in one sentence, how
+    certain it is, the evidence, and what to do.
+  - Says which provider the cluster is from, by several marks, and which signer issues serving certificates there.
+extends_documentation_fragment:
+  - certflow.kubernetes._attributes.info
+  - certflow.kubernetes._auth
+  - certflow.kubernetes._selectors
+options:
+  name:
+    description:
+      - Name of one request. Without name and selectors, all are read.
+    type: str
+  gather:
+    description:
+      - What to return.
+    type: list
+    elements: str
+    choices: [csrs, provider]
+    default: [csrs, provider]
+  provider:
+    description:
+      - The provider, where it is known; V(auto) recognises it.
+    type: str
+    default: auto
+  providers:
+    description:
+      - Rows that are added to the table of providers, or replace parts of the row of the same C(name). Keys are
+        C(name), C(serving_signer), C(signals) (each with C(rule), a JMESPath expression over the cluster's facts,
+        C(points), and C(shows)), C(requires), C(ca) and C(source).
+    type: list
+    elements: dict
+    default: []
+seealso:
+  - module: certflow.kubernetes.k8s_csr
+"""
+
+EXAMPLES = r"""
+- name: What is stuck, and why
+  certflow.kubernetes.k8s_csr_info:
+  register: info
+
+- name: Show it
+  ansible.builtin.debug:
+    msg: "{{ info.csrs | selectattr('diagnosis') | map(attribute='diagnosis.cause') | list }}"
+
+- name: Which signer issues here
+  certflow.kubernetes.k8s_csr_info:
+    gather: [provider]
+"""
+
+RETURN = r"""
+csrs:
+  description: The requests.
+  returned: when O(gather) has V(csrs)
+  type: list
+  elements: dict
+  contains:
+    name: {description: Name., type: str, returned: success}
+    uid: {description: UID., type: str, returned: success}
+    signer_name: {description: Signer., type: str, returned: success}
+    condition: {description: Condition as C(kubectl get csr) prints it., type: str, returned: success}
+    requester: {description: The user that made it., type: str, returned: success}
+    subject: {description: Subject as RFC 4514 text., type: str, returned: success}
+    names: {description: DNS names and IP addresses., type: list, elements: str, returned: success}
+    created: {description: When it was made., type: str, returned: success}
+    certificate: {description: "The issued certificate as M(certflow.kubernetes.k8s_csr) returns it.", type: dict, returned: success}
+    diagnosis: {description: "Why it is not issued; V(null) where it is. Keys C(code), C(cause), C(certainty) (V(proven), V(likely) or V(one of)), C(evidence), C(remedy).", type: dict, returned: success}
+provider:
+  description: Which provider the cluster is from.
+  returned: when O(gather) has V(provider)
+  type: dict
+  contains:
+    name: {description: "Name, V(unknown) where marks are missing or contradict each other.", type: str, returned: success}
+    signer_name: {description: "The signer that issues serving certificates there, empty where unknown.", type: str, returned: success}
+    evidence: {description: What speaks for it., type: list, elements: str, returned: success}
+    contradictions: {description: What speaks against it., type: list, elements: str, returned: success}
+cluster:
+  description: The API server that was spoken to, and where its address came from.
+  returned: always, unless the connection could not be determined
+  type: dict
+cause:
+  description: What is wrong.
+  returned: failure
+  type: str
+evidence:
+  description: What was seen.
+  returned: failure
+  type: list
+  elements: str
+remedy:
+  description: What to do about it.
+  returned: failure
+  type: str
+"""
+
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run._k8s_csr_info import OPERATION
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run._module import run_module
+
+
+def main() -> None:
+    run_module(OPERATION)
+
+
+if __name__ == "__main__":
+    main()
