@@ -1,0 +1,263 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Reading CSR objects, comparing them with what is expected, and the object that approves."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from datetime import timedelta, timezone
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import _approve, _content
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._approve import Expectation
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._errors import RequestError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._names import Guarded
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509._errors import CertificateError
+
+from tests.unit.csr.objects import (
+    APP_SERVING,
+    KUBELET_SERVING,
+    NOW,
+    OWN,
+    USAGES,
+    approved,
+    condition,
+    csr,
+    encoded,
+    request,
+)
+
+pytestmark = pytest.mark.quick
+
+CLIENT_USAGES = ["client auth", "digital signature"]
+
+CONDITIONS = [
+    ([], "", "Pending"),
+    (["Approved"], "", "Approved"),
+    (["Approved"], "PEM", "Approved,Issued"),
+    (["Approved", "Failed"], "", "Approved,Failed"),
+    (["Failed", "Approved"], "PEM", "Approved,Failed,Issued"),
+    (["Denied"], "", "Denied"),
+    (["Failed"], "", "Pending,Failed"),
+]
+
+
+@pytest.mark.parametrize(("kinds", "certificate", "expected"), CONDITIONS)
+def test_condition_as_kubectl_prints_it(kinds: list[str], certificate: str, expected: str) -> None:
+    obj = csr(*(condition(kind) for kind in kinds), certificate=certificate)
+    assert _content.condition(obj) == expected
+
+
+def test_condition_of_an_object_without_status() -> None:
+    obj = csr()
+    del obj["status"]
+    assert _content.condition(obj) == "Pending"
+    assert _content.certificate_of(obj) == ""
+
+
+def test_condition_that_is_not_true() -> None:
+    obj = csr({**condition("Failed"), "status": "False"}, {"type": "Approved"})
+    assert _content.condition(obj) == "Approved"
+
+
+def test_content() -> None:
+    pem = request(common_name="jane", organizations=("dev",), ip_addresses=("10.0.0.1",))
+    content = _content.content_of(
+        csr(approved(), name="a", pem=pem, certificate="PEM", expirationSeconds=3600, usages=None)
+    )
+    assert (content.name, content.uid, content.resource_version) == ("a", "3d0b8a6e", "4711")
+    assert (content.signer_name, content.requester) == (KUBELET_SERVING, "deployer")
+    assert (content.usages, content.groups) == ((), ("system:authenticated",))
+    assert (content.expiration_seconds, content.certificate_pem) == (3600, "PEM")
+    assert (content.request.common_name, content.request.dns_names) == ("jane", OWN)
+    assert content.condition == "Approved,Issued"
+    assert [entry["type"] for entry in content.conditions] == ["Approved"]
+
+
+def test_content_that_is_no_request() -> None:
+    broken = csr()
+    broken["spec"]["request"] = "%%%"
+    with pytest.raises(RequestError, match="request of CSR 'hook-apps-1a2b' is not PEM"):
+        _content.content_of(broken)
+    with pytest.raises(CertificateError):
+        _content.content_of(csr(pem="no request at all"))
+
+
+def mismatches(obj: dict[str, Any], **expected: Any) -> list[str]:
+    expectation = Expectation(**{"service": "hook", "namespace": "apps", **expected})
+    return [found.reason for found in _approve.compare(_content.content_of(obj), expectation)]
+
+
+FULL: dict[str, Any] = {
+    "signer_name": KUBELET_SERVING,
+    "usages": ("server auth", "digital signature", "key encipherment"),
+    "requester": "deployer",
+    "common_name": "hook.apps.svc",
+    "organizations": (),
+    "dns_names": ("hook.apps.svc", "HOOK", "hook.apps"),
+    "ip_addresses": (),
+    "expiration_seconds": 3600,
+    "longest_seconds": 3600,
+}
+
+
+def test_everything_as_expected() -> None:
+    obj = csr(expirationSeconds=3600)
+    sha256 = _content.content_of(obj).request.public_key_sha256
+    assert mismatches(obj, public_key_sha256=sha256, **FULL) == []
+
+
+def test_nothing_expected_but_the_names() -> None:
+    assert mismatches(csr()) == []
+
+
+DIFFERENCES: list[tuple[dict[str, Any], list[str]]] = [
+    ({"public_key_sha256": "00"}, ["PublicKey"]),
+    ({"signer_name": APP_SERVING}, ["Signer"]),
+    ({"usages": USAGES[:2]}, ["Usages"]),
+    ({"requester": "jane"}, ["Requester"]),
+    ({"requester": ""}, ["Requester"]),
+    ({"common_name": "hook"}, ["Subject"]),
+    ({"organizations": ("dev",)}, ["Subject"]),
+    ({"dns_names": OWN[:2]}, ["Names"]),
+    ({"dns_names": (*OWN, "more")}, ["Names"]),
+    ({"ip_addresses": ("10.0.0.1",)}, ["Names"]),
+    ({"expiration_seconds": 600}, ["Lifetime"]),
+    ({"longest_seconds": 3599}, ["Lifetime"]),
+    ({"service": "other"}, ["ForbiddenName"] * 3),
+    ({"service": "", "namespace": ""}, ["ForbiddenName"] * 3),
+    ({"service": "", "namespace": "", "allow_names": OWN}, []),
+    ({"cluster": Guarded(nodes=("hook",))}, ["ForbiddenName"]),
+    ({"cluster": Guarded(nodes=("hook",)), "allow_names": ("hook",)}, []),
+]
+
+
+@pytest.mark.parametrize(("expected", "reasons"), DIFFERENCES)
+def test_each_difference_is_told(expected: dict[str, Any], reasons: list[str]) -> None:
+    assert mismatches(csr(expirationSeconds=3600), **expected) == reasons
+
+
+def test_differences_are_told_together() -> None:
+    obj = csr(pem=request(dns_names=(*OWN, "kubernetes.default.svc")), username="mallory")
+    found = _approve.compare(
+        _content.content_of(obj),
+        Expectation(requester="deployer", dns_names=OWN, service="hook", namespace="apps"),
+    )
+    assert [(one.reason, one.message) for one in found] == [
+        ("Requester", "its requester is 'mallory', expected 'deployer'"),
+        (
+            "Names",
+            f"its DNS names are {[*OWN, 'kubernetes.default.svc']}, expected {[*OWN]}",
+        ),
+        (
+            "ForbiddenName",
+            "it asks for the name 'kubernetes.default.svc': it is the API server's name inside the cluster",
+        ),
+    ]
+
+
+def test_a_request_without_lifetime_has_no_bound() -> None:
+    assert mismatches(csr(), longest_seconds=10**9) == ["Lifetime"]
+
+
+def test_address_in_another_spelling_is_the_same() -> None:
+    obj = csr(pem=request(ip_addresses=("fd00::1",)))
+    assert mismatches(obj, ip_addresses=("fd00:0:0::1",), allow_names=("FD00::0:1",)) == []
+    assert mismatches(obj) == ["ForbiddenName"]
+
+
+@pytest.mark.parametrize(
+    ("expected", "reasons"),
+    [
+        ({}, ["ClientIdentity"]),
+        ({"allow_client_identity": True}, ["ClientIdentity"]),
+        ({"allow_client_identity": True, "common_name": "jane"}, ["ClientIdentity"]),
+        ({"common_name": "jane", "organizations": ("dev",)}, ["ClientIdentity"]),
+        ({"allow_client_identity": True, "common_name": "jane", "organizations": ("dev",)}, []),
+        ({"allow_client_identity": True, "common_name": "jane", "organizations": ()}, ["Subject"]),
+    ],
+)
+def test_client_identity_is_spelled_out(expected: dict[str, Any], reasons: list[str]) -> None:
+    obj = csr(pem=request("jane", ("dev",), ()), usages=CLIENT_USAGES)
+    assert mismatches(obj, **expected) == reasons
+
+
+@pytest.mark.parametrize("usage", ["client auth", "any"])
+def test_client_identity_beside_serving(usage: str) -> None:
+    assert mismatches(csr(usages=[*USAGES, usage])) == ["ClientIdentity"]
+
+
+def test_serving_without_a_name_is_refused() -> None:
+    assert mismatches(csr(pem=request(dns_names=()))) == ["Names"]
+
+
+def test_tampered_request_is_refused() -> None:
+    content = _content.content_of(csr())
+    bad = replace(content, request=replace(content.request, is_signature_valid=False, wants_ca=True))
+    found = _approve.compare(bad, Expectation(service="hook", namespace="apps"))
+    assert [one.reason for one in found] == ["Integrity", "Integrity"]
+
+
+def test_mails_and_uris_are_names_too() -> None:
+    content = _content.content_of(csr())
+    other = replace(content, request=replace(content.request, emails=("a@b",), uris=("spiffe://x",)))
+    expected = Expectation(service="hook", namespace="apps", allow_names=("a@b",))
+    assert [one.message for one in _approve.compare(other, expected)] == [
+        "it asks for the name 'spiffe://x': it is none of the names of Service apps/hook"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "expected"),
+    [([], ""), (["Approved"], "Approved"), (["Denied"], "Denied"), (["Failed"], "")],
+)
+def test_decided(kinds: list[str], expected: str) -> None:
+    assert _approve.decided(csr(*(condition(kind) for kind in kinds))) == expected
+
+
+@pytest.mark.parametrize("decision", ["Approved", "Denied"])
+def test_approval_body(decision: str) -> None:
+    obj = csr(condition("Failed"))
+    before = copy.deepcopy(obj)
+    now = NOW.astimezone(timezone(timedelta(hours=2)))
+    body = _approve.approval_body(obj, decision, reason="Checked", message="content as expected", now=now)
+    assert obj == before
+    assert {key: body[key] for key in before if key != "status"} == {
+        key: before[key] for key in before if key != "status"
+    }
+    assert body["status"]["conditions"] == [
+        before["status"]["conditions"][0],
+        {
+            "type": decision,
+            "status": "True",
+            "reason": "Checked",
+            "message": "content as expected",
+            "lastUpdateTime": "2026-09-01T12:00:00Z",
+            "lastTransitionTime": "2026-09-01T12:00:00Z",
+        },
+    ]
+
+
+def test_approval_of_an_object_without_status() -> None:
+    obj = csr()
+    del obj["status"]
+    body = _approve.approval_body(obj, "Approved", reason="A", message="b", now=NOW)
+    assert [entry["type"] for entry in body["status"]["conditions"]] == ["Approved"]
+
+
+@pytest.mark.parametrize("earlier", ["Approved", "Denied"])
+def test_a_decision_is_final(earlier: str) -> None:
+    with pytest.raises(RequestError, match=f"is {earlier} already"):
+        _approve.approval_body(csr(condition(earlier)), "Approved", reason="A", message="b", now=NOW)
+
+
+def test_encoded_certificate_that_is_none() -> None:
+    obj = csr(approved(), certificate="PEM")
+    assert obj["status"]["certificate"] == encoded("PEM")
+    obj["status"]["certificate"] = "***"
+    with pytest.raises(RequestError, match="certificate of CSR 'hook-apps-1a2b'"):
+        _content.certificate_of(obj)

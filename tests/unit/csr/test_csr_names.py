@@ -1,0 +1,174 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which names may be asked for."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import _names
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._errors import RequestError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._names import Guarded
+
+pytestmark = pytest.mark.quick
+
+CLUSTER = Guarded(
+    api_server=("api.example.com", "203.0.113.7"),
+    nodes=("hook", "10.1.0.4", "node-1"),
+    networks=("10.96.0.0/12", "fd00:10:96::/112"),
+)
+
+WILDCARD = "a wildcard stands for names that nobody looked at"
+INSIDE = "it is the API server's name inside the cluster"
+API = "it is the API server's"
+NODE = "it is a node's"
+NETWORK = "it is an address of the service network"
+OUTSIDE = "it is none of the names of Service apps/hook"
+
+NAMES = [
+    ("hook.apps", ""),
+    ("hook.apps.svc", ""),
+    ("HOOK.apps.svc.", ""),
+    ("hook.apps.svc.cluster.local", ""),
+    ("hook.apps.svc.corp.example.com", ""),
+    ("hook", NODE),  # a Service may be called like a node
+    ("hook.other.svc", OUTSIDE),
+    ("other", OUTSIDE),
+    ("hook.appsXsvc", OUTSIDE),
+    ("hook.apps.svcx", OUTSIDE),
+    ("x.hook.apps.svc", OUTSIDE),
+    ("localhost", OUTSIDE),
+    ("", OUTSIDE),
+    ("*", WILDCARD),
+    ("*.apps.svc", WILDCARD),
+    ("*.hook.apps.svc", WILDCARD),
+    ("kubernetes", INSIDE),
+    ("kubernetes.default", INSIDE),
+    ("Kubernetes.Default.SVC.", INSIDE),
+    ("kubernetes.default.svc.cluster.local", INSIDE),
+    ("kubernetes.defaults", OUTSIDE),
+    ("api.example.com", API),
+    ("API.example.com", API),
+    ("203.0.113.7", API),
+    ("10.1.0.4", NODE),
+    ("node-1", NODE),
+    ("10.96.0.1", NETWORK),
+    ("10.111.255.255", NETWORK),
+    ("fd00:10:96:0::a", NETWORK),
+    ("10.112.0.0", OUTSIDE),
+    ("user@example.com", OUTSIDE),
+    ("spiffe://cluster.local/x", OUTSIDE),
+]
+
+
+@pytest.mark.parametrize(("name", "reason"), NAMES)
+def test_name(name: str, reason: str) -> None:
+    found = _names.forbidden([name], service="hook", namespace="apps", cluster=CLUSTER)
+    assert [(refusal.name, refusal.reason) for refusal in found] == ([(name, reason)] if reason else [])
+
+
+@pytest.mark.parametrize("name", [name for name, reason in NAMES if reason])
+def test_spelled_out_name_is_fine_and_only_that_one(name: str) -> None:
+    found = _names.forbidden(
+        [name, "other.example.com"], service="hook", namespace="apps", allow=[name], cluster=CLUSTER
+    )
+    assert [refusal.name for refusal in found] == ["other.example.com"]
+
+
+def test_allow_names_compares_names_not_texts() -> None:
+    assert _names.forbidden(["Other."], ["fd00:0::1"], allow=["other", "fd00::1"]) == ()
+    assert _names.forbidden(["a.example.com"], allow=["*.example.com"])
+
+
+def test_without_a_service_no_name_is_fine() -> None:
+    found = _names.forbidden(["hook"], ["10.0.0.1"], other_names=["a@b"])
+    assert [refusal.name for refusal in found] == ["hook", "10.0.0.1", "a@b"]
+    assert {refusal.reason for refusal in found} == {"no Service and no allow_names says whose it is"}
+
+
+def test_service_called_kubernetes() -> None:
+    found = _names.forbidden(
+        _names.service_names("kubernetes", "apps"), service="kubernetes", namespace="apps"
+    )
+    assert [refusal.name for refusal in found] == ["kubernetes"]
+
+
+def test_warnings_name_what_is_the_clusters_own() -> None:
+    allowed = ["kubernetes.default.svc", "203.0.113.7", "*.example.com", "friend.example.com", "192.0.2.1"]
+    texts = _names.warnings(allowed, cluster=CLUSTER)
+    assert [text.split(": ")[0] for text in texts] == [f"allow_names permits {name}" for name in allowed[:3]]
+
+
+def test_guarded_from_facts() -> None:
+    facts = {
+        "api_host": "api.example.com",
+        "nodes": [{"name": "one", "addresses": ["10.1.0.1", "one.internal"]}, {"name": "two"}],
+        "service_networks": ["10.96.0.0/12"],
+    }
+    assert _names.guarded(facts) == Guarded(
+        ("api.example.com",), ("one", "10.1.0.1", "one.internal", "two"), ("10.96.0.0/12",)
+    )
+    assert _names.guarded({}) == Guarded()
+
+
+def test_service_names() -> None:
+    assert _names.service_names("hook", "apps") == ("hook", "hook.apps", "hook.apps.svc")
+
+
+LONG = ".".join(["a" * 63] * 3 + ["b" * 61])
+
+
+def test_well_formed_names() -> None:
+    assert len(LONG) == 253
+    _names.check_names(["a", "A.b-c.d1", "*.example.com", "1a", LONG], ["10.0.0.1", "::1"])
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("", "empty"),
+        ("a..b", "empty"),
+        (f"{LONG}c", "254 characters"),
+        ("a" * 64, "64 characters"),
+        ("a_b", "'a_b' is not"),
+        ("-a", "'-a' is not"),
+        ("a.*.b", "'*' is not"),
+        ("**.b", "is not"),
+        ("a\n", "is not"),
+        ("bücher.example", "is not"),
+    ],
+)
+def test_malformed_dns_name(name: str, words: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        _names.check_names(["fine", name], [])
+    assert words in caught.value.cause
+    assert repr(name) in caught.value.cause
+
+
+@pytest.mark.parametrize("address", ["10.0.0", "10.0.0.256", "10.0.0.0/8", "hook", ""])
+def test_malformed_address(address: str) -> None:
+    with pytest.raises(RequestError, match="not an IP address"):
+        _names.check_names([], ["10.0.0.1", address])
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ({"service": "s" * 64}, "service .* has 64 characters"),
+        ({"service": "1hook"}, "begins with a letter"),
+        ({"service": "hook.apps"}, "service 'hook.apps' is not a valid name"),
+        ({"service": ""}, "service '' is not a valid name: it is empty"),
+        ({"namespace": "Apps"}, "namespace 'Apps'"),
+        ({"namespace": "n" * 64}, "namespace .* has 64 characters"),
+        ({"secret": "a_b"}, "the Secret 'a_b'"),
+        ({"secret": f"{LONG}c"}, "Secret .* has 254 characters"),
+    ],
+)
+def test_malformed_object_name(names: dict[str, str], words: str) -> None:
+    with pytest.raises(RequestError, match=f"(?i){words}"):
+        _names.check_object_names(**{"service": "hook", "namespace": "apps", "secret": "hook-tls", **names})
+
+
+def test_well_formed_object_names() -> None:
+    _names.check_object_names(service="s" * 63, namespace="1n", secret="a.b-c.1")

@@ -1,0 +1,262 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What each signer refuses, before it is asked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import _signers
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._errors import RequestError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._signers import Request
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import _keys
+
+from tests.unit.csr.objects import APP_SERVING, KUBELET_SERVING
+
+pytestmark = pytest.mark.quick
+
+CLIENT = "kubernetes.io/kube-apiserver-client"
+KUBELET_CLIENT = "kubernetes.io/kube-apiserver-client-kubelet"
+CUSTOM = "example.com/my-signer"
+
+# A request that the signer takes as it is.
+GOOD: dict[str, Request] = {
+    KUBELET_SERVING: Request(
+        common_name="system:node:hook.apps.svc",
+        organizations=("system:nodes",),
+        dns_names=("hook.apps.svc",),
+        usages=_signers.SERVING_USAGES,
+    ),
+    CLIENT: Request(common_name="jane", organizations=("developers",), usages=_signers.CLIENT_USAGES),
+    KUBELET_CLIENT: Request(
+        common_name="system:node:one", organizations=("system:nodes",), usages=_signers.CLIENT_USAGES
+    ),
+    APP_SERVING: Request(
+        common_name="anything", organizations=("any",), dns_names=("hook",), usages=_signers.SERVING_USAGES
+    ),
+    CUSTOM: Request(dns_names=("hook",), usages=("code signing",)),
+}
+
+SIX = [
+    "subject organization is not system:nodes",
+    "DNS or IP subjectAltName is required",
+    "Email subjectAltNames are not allowed",
+    "URI subjectAltNames are not allowed",
+    "usages did not match [digital signature key encipherment server auth]",
+    "subject common name does not begin with system:node:",
+]
+
+# (signer, what differs from the good request, refusals)
+REFUSED: list[tuple[str, dict[str, Any], list[str]]] = [
+    (KUBELET_SERVING, {"organizations": ()}, SIX[:1]),
+    (KUBELET_SERVING, {"organizations": ("system:nodes", "more")}, SIX[:1]),
+    (KUBELET_SERVING, {"dns_names": ()}, SIX[1:2]),
+    (KUBELET_SERVING, {"emails": ("a@example.com",)}, SIX[2:3]),
+    (KUBELET_SERVING, {"uris": ("spiffe://a/b",)}, SIX[3:4]),
+    (KUBELET_SERVING, {"usages": ("server auth",)}, SIX[4:5]),
+    (KUBELET_SERVING, {"usages": (*_signers.SERVING_USAGES, "client auth")}, SIX[4:5]),
+    (KUBELET_SERVING, {"common_name": "hook.apps.svc"}, SIX[5:]),
+    (
+        KUBELET_SERVING,
+        {
+            "organizations": (),
+            "dns_names": (),
+            "emails": ("a@b",),
+            "uris": ("a:b",),
+            "usages": ("any",),
+            "common_name": "x",
+        },
+        SIX,
+    ),
+    (
+        CLIENT,
+        {"organizations": ("system:masters",)},
+        ["use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed"],
+    ),
+    (
+        CLIENT,
+        {"usages": _signers.SERVING_USAGES},
+        [
+            "invalid usage for client certificate: server auth",
+            "missing required usage for client certificate: client auth",
+        ],
+    ),
+    (
+        KUBELET_CLIENT,
+        {"dns_names": ("a",), "ip_addresses": ("10.0.0.1",)},
+        ["DNS subjectAltNames are not allowed", "IP subjectAltNames are not allowed"],
+    ),
+    (
+        KUBELET_CLIENT,
+        {"usages": ("client auth",)},
+        ["usages did not match [client auth digital signature key encipherment]"],
+    ),
+    (
+        APP_SERVING,
+        {"usages": (*_signers.SERVING_USAGES, "client auth")},
+        [f"{APP_SERVING} issues no certificate with the usage client auth"],
+    ),
+    (APP_SERVING, {"key_type": "ed25519"}, [f"{APP_SERVING} is not known to take keys of type ed25519"]),
+    (
+        CUSTOM,
+        {"expiration_seconds": 599},
+        ["spec.expirationSeconds: may not specify a duration less than 600 seconds (10 minutes)"],
+    ),
+    (CUSTOM, {"usages": ()}, ["spec.usages: Required value"]),
+    (CUSTOM, {"usages": ("server-auth",)}, ["spec.usages: Unsupported value: server-auth"]),
+    (CUSTOM, {"usages": ("any", "any")}, ["spec.usages: Duplicate value: any"]),
+]
+
+TAKEN: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for name in GOOD),
+    (KUBELET_SERVING, {"usages": ("server auth", "digital signature")}),
+    (KUBELET_SERVING, {"dns_names": (), "ip_addresses": ("10.0.0.1",)}),
+    (KUBELET_SERVING, {"key_type": "ed25519"}),
+    (CLIENT, {"usages": ("client auth",)}),
+    (CLIENT, {"dns_names": ("a",)}),
+    (KUBELET_CLIENT, {"usages": ("client auth", "digital signature")}),
+    (APP_SERVING, {"usages": ("server auth",), "key_type": "rsa-2048"}),
+    (CUSTOM, {"expiration_seconds": 600}),
+]
+
+
+@pytest.mark.parametrize(("name", "changes", "texts"), REFUSED)
+def test_refusals_in_the_signers_words_and_order(
+    name: str, changes: dict[str, Any], texts: list[str]
+) -> None:
+    row = _signers.signer(name)
+    assert _signers.check(row, replace(GOOD[name], **changes)) == texts
+    assert all(_signers.remedy_for(name, f"spec is invalid: {text}") for text in texts)
+
+
+@pytest.mark.parametrize(("name", "changes"), TAKEN)
+def test_taken(name: str, changes: dict[str, Any]) -> None:
+    assert _signers.check(_signers.signer(name), replace(GOOD[name], **changes)) == []
+
+
+@pytest.mark.parametrize("name", sorted(set(_signers.SIGNERS) - {_signers.LEGACY_UNKNOWN}))
+def test_defaults_are_taken_by_the_signer_itself(name: str) -> None:
+    row = _signers.signer(name)
+    common_name, organizations = _signers.subject_for(
+        row, "hook", "apps", "" if row.common_names else "system:node:one"
+    )
+    request = Request(
+        common_name=common_name,
+        organizations=organizations,
+        dns_names=("hook.apps.svc",) if row.purpose == "serving" else (),
+        usages=row.usages,
+        key_type="ecdsa-p256",
+    )
+    assert _signers.check(row, request) == []
+    assert _signers.is_client_identity(row.usages) == (row.purpose == "client")
+
+
+def test_every_key_type_is_taken_by_the_controller_manager() -> None:
+    for key_type in _keys.KEY_TYPES:
+        request = replace(GOOD[KUBELET_SERVING], key_type=key_type)
+        assert _signers.check(_signers.signer(KUBELET_SERVING), request) == []
+
+
+def test_legacy_unknown_is_explained() -> None:
+    with pytest.raises(RequestError) as caught:
+        _signers.signer("kubernetes.io/legacy-unknown")
+    assert "v1beta1" in str(caught.value)
+    assert KUBELET_SERVING in caught.value.remedy
+    assert APP_SERVING in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "name", ["example.com/a", "a.b/c.d-e.f", "issuers.cert-manager.io/ns.name", "kubernetes.io/other"]
+)
+def test_generic_row(name: str) -> None:
+    row = _signers.signer(name)
+    assert (row.name, row.rules) == (name, ())
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "kubelet-serving", "example/a", "example.com/", "/a", "example.com/a/b", "Example.com/a", "example.com/A",
+     "example.com/a_b", f"example.com/{'a' * 64}", "example.com/a\n", "*"],
+)  # fmt: skip
+def test_invalid_signer_name(name: str) -> None:
+    with pytest.raises(RequestError, match="<domain>/<path>"):
+        _signers.signer(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "service", "expected"),
+    [
+        (KUBELET_SERVING, "hook", ("system:node:hook.apps.svc", ("system:nodes",))),
+        (KUBELET_SERVING, "h" * 47, (f"system:node:{'h' * 47}.apps", ("system:nodes",))),
+        (KUBELET_SERVING, "h" * 48, ("system:node:webhook.svc", ("system:nodes",))),
+        (APP_SERVING, "hook", ("hook.apps.svc", ())),
+        (APP_SERVING, "h" * 63, ("h" * 63, ())),
+        (CUSTOM, "h" * 57, (f"{'h' * 57}.apps", ())),
+    ],
+)
+def test_subject_fits(name: str, service: str, expected: tuple[str, tuple[str, ...]]) -> None:
+    found = _signers.subject_for(_signers.signer(name), service, "apps")
+    assert found == expected
+    assert len(found[0]) <= 64
+
+
+def test_subject_of_the_task_wins() -> None:
+    row = _signers.signer(KUBELET_SERVING)
+    assert _signers.subject_for(row, "hook", "apps", "system:node:x", ["a"]) == ("system:node:x", ("a",))
+    assert _signers.subject_for(row, "hook", "apps", "", []) == ("system:node:hook.apps.svc", ())
+
+
+def test_common_name_too_long() -> None:
+    row = _signers.signer(APP_SERVING)
+    assert _signers.subject_for(row, "hook", "apps", "a" * 64)[0] == "a" * 64
+    with pytest.raises(RequestError, match="65 bytes"):
+        _signers.subject_for(row, "hook", "apps", "a" * 65)
+
+
+def test_client_signer_has_no_default_user() -> None:
+    with pytest.raises(RequestError, match="common_name is missing"):
+        _signers.subject_for(_signers.signer(CLIENT), "hook", "apps")
+
+
+@pytest.mark.parametrize(
+    ("usages", "allowed", "common_name", "organizations", "words"),
+    [
+        (_signers.CLIENT_USAGES, False, "jane", ["dev"], "whoever holds it logs in"),
+        (("any",), False, "jane", ["dev"], "whoever holds it logs in"),
+        (_signers.CLIENT_USAGES, True, "", ["dev"], "spelled out"),
+        (_signers.CLIENT_USAGES, True, "jane", None, "spelled out"),
+    ],
+)
+def test_client_identity_is_refused(
+    usages: tuple[str, ...], allowed: bool, common_name: str, organizations: list[str] | None, words: str
+) -> None:
+    with pytest.raises(RequestError, match=words):
+        _signers.check_client_identity(
+            usages, allowed=allowed, common_name=common_name, organizations=organizations
+        )
+
+
+def test_client_identity_is_granted() -> None:
+    _signers.check_client_identity(_signers.CLIENT_USAGES, allowed=True, common_name="jane", organizations=[])
+    _signers.check_client_identity(_signers.SERVING_USAGES, allowed=False, common_name="", organizations=None)
+
+
+def test_a_shortened_lifetime_is_a_warning() -> None:
+    row = _signers.signer(APP_SERVING)
+    year = 365 * 24 * 3600
+    assert _signers.warnings(row, Request(expiration_seconds=year)) == []
+    (text,) = _signers.warnings(row, Request(expiration_seconds=year + 1))
+    assert "shortened" in text
+    assert _signers.warnings(_signers.signer(KUBELET_SERVING), Request(expiration_seconds=9 * year)) == []
+
+
+def test_unknown_words_have_no_remedy() -> None:
+    assert _signers.remedy_for(KUBELET_SERVING, "the dog ate it") == ""
+
+
+def test_each_row_has_a_source() -> None:
+    assert all(row.source for row in (*_signers.SIGNERS.values(), _signers.GENERIC))
