@@ -15,6 +15,10 @@ class ClusterError(Exception):
     """What went wrong, in words for the person who reads the terminal."""
 
 
+class UsageError(ClusterError):
+    """What was asked for cannot be: a wrong name, profile or option."""
+
+
 def tail(log: Path, lines: int = 5) -> str:
     """The last lines of a log, indented, to follow an error message; empty if there is no log."""
     try:

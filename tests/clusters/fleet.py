@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from . import directories, kubeconfig, processes
 from .build import Report, programs, say
 from .cluster import Cluster
-from .errors import ClusterError
+from .errors import ClusterError, UsageError
 from .profiles import PROFILES
 
 if TYPE_CHECKING:
@@ -75,16 +75,16 @@ def running(clusters: Mapping[str, str], report: Report = say) -> Iterator[Fleet
 
 
 def check(clusters: Mapping[str, str]) -> None:
-    """Raises ClusterError for a name or a profile that cannot be."""
+    """Raises UsageError for a name or a profile that cannot be."""
     if sys.platform != "linux":
         raise ClusterError("test clusters need Linux: they find their processes through /proc")
     for name, profile in clusters.items():
         if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?", name):
-            raise ClusterError(
+            raise UsageError(
                 f"{name!r} is no name for a cluster: up to 40 of a-z, 0-9 and -, not - at the ends"
             )
         if profile not in PROFILES:
-            raise ClusterError(f"there is no profile {profile!r}; there are: {', '.join(PROFILES)}")
+            raise UsageError(f"there is no profile {profile!r}; there are: {', '.join(PROFILES)}")
 
 
 def _lay_out(directory: Path, clusters: Mapping[str, str]) -> Fleet:
