@@ -90,12 +90,14 @@ class Site:
             for event in self.cluster.requests(since=since, user=self.user)
         ]
 
-    def webhooks(self, kind: str, *bundles: str | None, **metadata: Any) -> dict[str, Any]:
+    def webhooks(
+        self, kind: str, *bundles: str | None, service: dict[str, str] = SERVICE, **metadata: Any
+    ) -> dict[str, Any]:
         """A webhook configuration with one webhook a bundle (PEM text, None for no key), as a target."""
         entries = [
             {
                 "name": f"hook{number}.certflow.test",
-                "clientConfig": client_config(bundle),
+                "clientConfig": client_config(bundle, service),
                 "rules": [
                     {
                         "apiGroups": [f"{self.id}.certflow.test"],
@@ -158,9 +160,9 @@ class Site:
         return {"kind": kind, "name": name}
 
 
-def client_config(bundle: str | None) -> dict[str, Any]:
+def client_config(bundle: str | None, service: dict[str, str] = SERVICE) -> dict[str, Any]:
     place: dict[str, Any] = {} if bundle is None else {"caBundle": base64.b64encode(bundle.encode()).decode()}
-    return {**place, "service": {**SERVICE, "port": 443}}
+    return {**place, "service": {**service, "port": 443}}
 
 
 def places(obj: dict[str, Any]) -> list[dict[str, Any]]:
@@ -440,7 +442,7 @@ BAD_INPUT: dict[str, tuple[Callable[[Site], dict[str, Any]], Callable[[], dict[s
     ),
     "another name": (
         lambda s: s.definition(),
-        lambda: {"ca_bundle": pem("a"), "certificate": leaf("a", "hook", "hook.kube-system")},
+        lambda: {"ca_bundle": pem("a"), "certificate": leaf("a", "a.b.svc", "hook.kube-system")},
         "{kind} {name}: the API server calls hook.kube-system.svc and would refuse the certificate:",
     ),
     "expired": (
@@ -450,11 +452,19 @@ BAD_INPUT: dict[str, tuple[Callable[[Site], dict[str, Any]], Callable[[], dict[s
     ),
 }
 
+# The object before the bad one, where an ordinary one would be bad as well.
+GOOD: dict[str, Callable[[Site], dict[str, Any]]] = {
+    "another Service": lambda s: s.webhooks(MUTATING, None, service={"namespace": "a", "name": "b"}),
+    "another CA": lambda s: s.webhooks(MUTATING, pem("a")),
+    "another name": lambda s: s.webhooks(MUTATING, None, service={"namespace": "b", "name": "a"}),
+}
+
 
 @pytest.mark.parametrize("row", BAD_INPUT)
 def test_bad_input_is_one_line_and_nothing_is_written(site: Site, row: str) -> None:
     make, options, line = BAD_INPUT[row]
-    good, bad = site.webhooks(MUTATING, None), make(site)
+    good = GOOD[row](site) if row in GOOD else site.webhooks(MUTATING, None)
+    bad, before = make(site), site.bundles(good)
     result = site.run(good, bad, **options())
     assert result["failed"]
     assert result["msg"].startswith(f"{site.cluster.url}: {line.format(**bad)}"), result["msg"]
@@ -462,7 +472,7 @@ def test_bad_input_is_one_line_and_nothing_is_written(site: Site, row: str) -> N
     assert result["remedy"]
     assert result["changed"] is False
     assert {verb for verb, _ in site.asked()} <= {"get"}
-    assert site.bundles(good) == [None]
+    assert site.bundles(good) == before
 
 
 def test_a_private_key_is_refused_and_never_shown(site: Site) -> None:
