@@ -33,7 +33,7 @@ def requests(
 
 def received(event: dict[str, Any]) -> datetime.datetime:
     """When the server received the request."""
-    return datetime.datetime.fromisoformat(event["requestReceivedTimestamp"])
+    return datetime.datetime.fromisoformat(event["requestReceivedTimestamp"].replace("Z", "+00:00"))
 
 
 def _wanted(event: dict[str, Any], since: datetime.datetime | None, user: str | None) -> bool:

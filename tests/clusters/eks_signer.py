@@ -113,7 +113,7 @@ def _answer(client: Client, ca: KeyPair, request: dict[str, Any]) -> None:
         return
     name = request["metadata"]["name"]
     try:
-        status = status_for(request, ca, datetime.datetime.now(datetime.UTC))
+        status = status_for(request, ca, datetime.datetime.now(datetime.timezone.utc))
         client.api("PUT", f"{REQUESTS}/{name}/status", request | {"status": status})
         print(f"{name}: {'issued' if 'certificate' in status else 'failed'}", flush=True)
     except (ApiError, ValueError) as error:  # changed or gone meanwhile; a request that does not parse

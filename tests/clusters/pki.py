@@ -55,7 +55,7 @@ def make_ca(name: str) -> KeyPair:
     """A self-signed CA: RSA 2048, ten years, like the one of kubeadm and of EKS."""
     key = rsa.generate_private_key(65537, 2048)
     subject = _name(name)
-    builder = _builder(subject, subject, key, datetime.datetime.now(datetime.UTC) + 10 * YEAR)
+    builder = _builder(subject, subject, key, datetime.datetime.now(datetime.timezone.utc) + 10 * YEAR)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     builder = builder.add_extension(
         key_usage("digital_signature", "key_encipherment", "key_cert_sign"), critical=True
@@ -79,7 +79,7 @@ def issue(
     A negative `lifetime` gives one that has expired that long ago.
     """
     key = ec.generate_private_key(ec.SECP256R1())
-    not_after = datetime.datetime.now(datetime.UTC) + lifetime
+    not_after = datetime.datetime.now(datetime.timezone.utc) + lifetime
     builder = _builder(_name(user, groups), ca.certificate.subject, key, not_after)
     builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
     builder = builder.add_extension(key_usage("digital_signature"), critical=True)
@@ -141,7 +141,7 @@ def write_private(path: Path, content: bytes) -> None:
 def _builder(
     subject: x509.Name, issuer: x509.Name, key: PrivateKey, not_after: datetime.datetime
 ) -> x509.CertificateBuilder:
-    not_before = min(datetime.datetime.now(datetime.UTC), not_after) - _BACKDATE
+    not_before = min(datetime.datetime.now(datetime.timezone.utc), not_after) - _BACKDATE
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
