@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.gates.venvs import REPOSITORY
@@ -16,6 +17,14 @@ from tests.gates.venvs import REPOSITORY
 WORK = REPOSITORY / ".work"
 # What a person's own shell may hold and no run may depend on.
 _FOREIGN = ("ANSIBLE_", "K8S_AUTH_", "KUBECONFIG", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "MYPYPATH")
+# What may stand at the top of the built file.
+_SHIPPED = ("changelogs", "docs", "meta", "playbooks", "plugins", "roles")
+_SHIPPED_FILES = ("CHANGELOG.md", "FILES.json", "LICENSE", "MANIFEST.json", "README.md", "tests/config.yml")
+
+
+def shipped(name: str) -> bool:
+    """Whether a file or folder of the repository is one that users get."""
+    return name.split("/", maxsplit=1)[0] in _SHIPPED or name in (*_SHIPPED_FILES, "tests")
 
 
 def link() -> Path:
@@ -55,14 +64,16 @@ def listed_files() -> list[str]:
     return [name for name in listing.split("\0") if name and (REPOSITORY / name).is_file()]
 
 
-def copy(name: str) -> Path:
-    """A real copy of the collection for one gate, in a git repository of its own; replaces the one before.
+def copy(name: str, wanted: Callable[[str], bool] = bool) -> Path:
+    """A real copy of the collection's `wanted` files for one gate, in a git repository of its own.
+
+    It replaces the one before.
 
     ansible-test refuses links and asks git for the files; ansible-lint leaves its cache in the tree.
     """
     place = WORK / "copies" / name / "ansible_collections" / "certflow" / "kubernetes"
     shutil.rmtree(WORK / "copies" / name, ignore_errors=True)
-    for file in listed_files():
+    for file in filter(wanted, listed_files()):
         target = place / file
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(REPOSITORY / file, target, follow_symlinks=False)
