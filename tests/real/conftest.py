@@ -1,0 +1,23 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The two clusters that all tests here share: one like on-prem, one like EKS."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests import clusters
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def fleet() -> Iterator[clusters.Fleet]:
+    """Clusters `onprem` and `eks`, started at the first use. What a test creates, it names uniquely or removes."""
+    with clusters.running({"onprem": "onprem", "eks": "eks"}) as fleet:
+        yield fleet
