@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, padding, rsa
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ ANY_USAGE = "2.5.29.37.0"
 
 _SHA256_WITH_RSA = bytes.fromhex("06092a864886f70d01010b")
 _SHA1_WITH_RSA = bytes.fromhex("06092a864886f70d010105")
+_ECDSA_WITH_SHA256 = bytes.fromhex("06082a8648ce3d040302")
+_VERSION_3 = bytes.fromhex("a003020102")
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ def issue(
     not_after: datetime.datetime = NOW + 365 * DAY,
     extensions: Iterable[tuple[x509.ExtensionType, bool]] = (),
     issuer_name: x509.Name | None = None,
+    digest: hashes.SHA224 | hashes.SHA256 = hashes.SHA256(),  # noqa: B008
     pss: bool = False,
     serial: int | None = None,
 ) -> Issued:
@@ -100,7 +103,7 @@ def issue(
         builder = builder.add_extension(x509.ExtendedKeyUsage(map(ObjectIdentifier, usages)), critical=False)
     for value, critical in extensions:
         builder = builder.add_extension(value, critical)
-    algorithm = None if isinstance(signer, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+    algorithm = None if isinstance(signer, (ed25519.Ed25519PrivateKey, ed448.Ed448PrivateKey)) else digest
     scheme = padding.PSS(padding.MGF1(algorithm), padding.PSS.DIGEST_LENGTH) if pss and algorithm else None
     return Issued(builder.sign(signer, algorithm, rsa_padding=scheme), key)
 
@@ -134,6 +137,39 @@ def with_sha1(issued: Issued, issuer_key: rsa.RSAPrivateKey) -> Issued:
     """Sign a certificate of an RSA issuer again, with SHA-1, which cryptography's builder refuses to do."""
     tbs = issued.certificate.tbs_certificate_bytes.replace(_SHA256_WITH_RSA, _SHA1_WITH_RSA)
     signature = issuer_key.sign(tbs, padding.PKCS1v15(), hashes.SHA1())
-    der = issued.certificate.public_bytes(serialization.Encoding.DER)
-    der = der.replace(issued.certificate.signature, signature).replace(_SHA256_WITH_RSA, _SHA1_WITH_RSA)
+    return _assembled(issued, tbs, _sequence(_SHA1_WITH_RSA + b"\x05\x00"), signature)
+
+
+def as_version_1(issued: Issued, issuer_key: ec.EllipticCurvePrivateKey) -> Issued:
+    """Make a certificate without extensions one of version 1, the default of old openssl."""
+    body = issued.certificate.tbs_certificate_bytes
+    start = body.index(_VERSION_3)
+    tbs = _sequence(body[start + len(_VERSION_3) :])
+    signature = issuer_key.sign(tbs, ec.ECDSA(hashes.SHA256()))
+    return _assembled(issued, tbs, _sequence(_ECDSA_WITH_SHA256), signature)
+
+
+def with_serial(issued: Issued, first_byte: int, issuer_key: ec.EllipticCurvePrivateKey) -> Issued:
+    """Change the first byte of a serial number: above 127 it is negative, which the builder refuses."""
+    number = issued.certificate.serial_number
+    old = number.to_bytes((number.bit_length() + 8) // 8, "big")
+    tbs = issued.certificate.tbs_certificate_bytes.replace(old, bytes([first_byte]) + old[1:], 1)
+    signature = issuer_key.sign(tbs, ec.ECDSA(hashes.SHA256()))
+    return _assembled(issued, tbs, _sequence(_ECDSA_WITH_SHA256), signature)
+
+
+def _assembled(issued: Issued, tbs: bytes, algorithm: bytes, signature: bytes) -> Issued:
+    der = _sequence(tbs + algorithm + _tagged(0x03, b"\x00" + signature))
     return Issued(x509.load_der_x509_certificate(der), issued.key)
+
+
+def _sequence(content: bytes) -> bytes:
+    return _tagged(0x30, content)
+
+
+def _tagged(tag: int, content: bytes) -> bytes:
+    size = len(content)
+    if size < 0x80:
+        return bytes([tag, size]) + content
+    length = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return bytes([tag, 0x80 | len(length)]) + length + content

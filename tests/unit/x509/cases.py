@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import NameOID, ObjectIdentifier
 
+from tests.unit.x509 import fixed
 from tests.unit.x509.authority import (
     ANY_USAGE,
     CLIENT_AUTH,
@@ -25,6 +27,7 @@ from tests.unit.x509.authority import (
     SERVER_AUTH,
     Issued,
     addresses,
+    as_version_1,
     authority,
     dns,
     issue,
@@ -150,6 +153,8 @@ def _leaves() -> Iterator[Case]:
     critical = [(x509.SubjectAlternativeName([x509.DirectoryName(name("hook"))]), True)]
     odd_names = server(ca, names=[], extensions=critical)
     yield Case("only names of an unknown kind, critical", "unknown_critical_extension", odd_names, bundle(ca))
+    own = issue("kubernetes", ca, key=ca.key, names=NAMES)
+    yield Case("leaf with the subject and the key of its CA", "ok", own, bundle(ca))
     yield Case("CA as leaf", "ok", authority("leaf", ca, names=NAMES), bundle(ca))
     key_bits = [(key_usage("crl_sign"), True)]
     yield Case("leaf's keyUsage does not count", "ok", server(ca, extensions=key_bits), bundle(ca))
@@ -171,6 +176,7 @@ def _names() -> Iterator[Case]:
         ("star asked for literally", dns("*.shop.svc"), "*.shop.svc", "ok"),
         ("underscore", dns("ho_ok.shop.svc"), "ho_ok.shop.svc", "ok"),
         ("leading hyphen matches only exactly", dns("-hook.shop.svc"), "-hook.shop.svc", "ok"),
+        ("a lone dot", dns("."), ".", "other_names"),
         ("empty label", dns("hook..svc"), "hook..svc", "ok"),
         ("suffix of another name", dns("xhook.shop.svc"), NAME, "other_names"),
         ("address", addresses("10.1.2.3"), "10.1.2.3", "ok"),
@@ -183,10 +189,10 @@ def _names() -> Iterator[Case]:
         ("IPv4 inside IPv6", addresses("::ffff:10.1.2.3"), "10.1.2.3", "ok"),
         ("IPv6 with a zone", addresses("fe80::1"), "fe80::1%eth0", "other_names"),
         ("address with a leading zero", addresses("10.1.2.3"), "10.1.2.03", "other_names"),
-        ("more than a hundred names", dns(*(f"n{number}.svc" for number in range(120))), NAME, "other_names"),
+        ("a hundred names", dns(*(f"n{number}.svc" for number in range(100))), NAME, "other_names"),
         (
-            "more than a hundred addresses",
-            addresses(*(f"10.9.0.{n}" for n in range(120))),
+            "a hundred addresses",
+            addresses(*(f"10.9.0.{n}" for n in range(100))),
             "10.1.2.3",
             "other_names",
         ),
@@ -245,6 +251,10 @@ def _path_rules() -> Iterator[Case]:
     root = authority("root")
     middle = authority("middle", root)
     leaf = server(middle)
+    ancient = as_version_1(issue("root", key=root.key), root.key)
+    yield Case("version 1 CA", "ok", server(ancient), bundle(ancient))
+    relic = as_version_1(issue("middle", root, key=middle.key), root.key)
+    yield Case("version 1 intermediate", "not_a_ca", leaf, bundle(root), intermediates=[relic])
     short = authority("root", path_length=0)
     below = authority("middle", short)
     yield Case("pathLen 0, no intermediate", "ok", server(short), bundle(short))
@@ -304,6 +314,18 @@ def _signatures() -> Iterator[Case]:
     yield Case("Ed25519", "ok", server(edwards, key=ed25519.Ed25519PrivateKey.generate()), bundle(edwards))
     twin = authority("kubernetes", key=ed25519.Ed25519PrivateKey.generate())
     yield Case("Ed25519, wrong key", "unknown_authority", server(edwards), bundle(twin))
+    goldilocks = authority("kubernetes", key=ed448.Ed448PrivateKey.generate())
+    yield Case("key that Go does not know", "unknown_authority", server(goldilocks), bundle(goldilocks))
+    odd_leaf = server(twin, key=goldilocks.key)
+    yield Case("leaf key that Go does not know", "unsupported_key", odd_leaf, bundle(twin))
+    yield Case("ECDSA, SHA-224", "unknown_authority", server(root, digest=hashes.SHA224()), bundle(root))
+    pairs = {
+        "RSA of 768 bits": (fixed.SMALL_LEAF, fixed.SMALL_ROOT),
+        "RSA-PSS, SHA-1": (fixed.PSS_SHA1_LEAF, fixed.PSS_SHA1_ROOT),
+    }
+    for title, (text, anchor) in pairs.items():
+        leaf = Issued(x509.load_pem_x509_certificate(text.encode()), None)
+        yield Case(title, "unknown_authority", leaf, anchor, now=NOW + 1000 * DAY)
     nameless = authority(x509.Name([]))
     yield Case(
         "authority without a name", "unknown_authority", server(authority(x509.Name([]))), bundle(nameless)
@@ -351,6 +373,7 @@ def _constraints() -> Iterator[Case]:
             "name_constraint",
         ),
         ("wildcard under a permitted domain", dns("svc"), None, dns(NAME, "*.shop.svc"), "ok"),
+        ("wildcard over a permitted name", dns(NAME), None, dns(NAME, "*.shop.svc"), "name_constraint"),
         ("address permitted", networks("10.0.0.0/8"), None, [*NAMES, *addresses("10.9.9.9")], "ok"),
         (
             "address not permitted",
@@ -417,6 +440,8 @@ def _constraints() -> Iterator[Case]:
         bundle(strict),
         intermediates=[named],
     )
+    itself = authority("strict", names=dns("other.svc"), extensions=[(limits, True)])
+    yield Case("an authority's own name", "ok", server(itself, names=dns(NAME)), bundle(itself))
     loose = authority("kubernetes", extensions=[(x509.NameConstraints(directory, None), False)])
     yield Case("directory names, not critical", "ok", server(loose), bundle(loose))
     narrow = authority("middle", root, key=middle.key, usages=[CLIENT_AUTH])
@@ -438,6 +463,9 @@ def _bounds() -> Iterator[Case]:
     pointer = x509.AuthorityKeyIdentifier(bytes([199]), None, None)
     leaf = server(keyed[199], extensions=[(pointer, False)])
     yield Case("CA 199 of 200, found by its key identifier", "ok", leaf, bundle(*keyed))
+    unknown = [*keyed[:150], authority("kubernetes", key=crowd[199].key)]
+    leaf = server(unknown[-1], extensions=[(pointer, False)])
+    yield Case("a CA without key identifier goes before those of another", "ok", leaf, bundle(*unknown))
     few = [authority("mesh") for _ in range(12)]
     mesh = [authority("mesh", other, key=member.key) for member in few for other in few]
     leaf = server(mesh[0])

@@ -7,6 +7,9 @@
 package main
 
 import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -78,6 +81,11 @@ func judge(c testCase) verdict {
 	})
 	if err != nil {
 		return verdict{Error: err.Error()}
+	}
+	switch leaf.PublicKey.(type) { // the same question as crypto/tls asks after Verify
+	case *rsa.PublicKey, *ecdsa.PublicKey, ed25519.PublicKey:
+	default:
+		return verdict{Error: "server's certificate contains an unsupported type of public key"}
 	}
 	return verdict{OK: true, Anchors: anchors(chains)}
 }
