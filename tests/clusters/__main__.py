@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from typing import NoReturn
 
 from . import by_hand
@@ -76,9 +75,8 @@ def _up(options: argparse.Namespace) -> None:
         wanted[name] = profile or name
     check(wanted)
     programs()  # its minutes are not part of the seconds below
-    started = time.monotonic()
-    ready = by_hand.up(wanted)
-    say(f"{', '.join(cluster.name for cluster in ready)}: ready after {time.monotonic() - started:.1f} s")
+    fleet = by_hand.up(wanted)
+    say(f"{', '.join(fleet)}: ready after {fleet.ready_after:.1f} s")
     say(f"export KUBECONFIG={by_hand.kubeconfig_of(None)}")
 
 

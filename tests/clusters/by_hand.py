@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .cluster import Cluster
 
 
-def up(clusters: Mapping[str, str]) -> list[Cluster]:
+def up(clusters: Mapping[str, str]) -> Fleet:
     """Start clusters by name and profile. They outlive this process once all of them are ready."""
     check(clusters)
     with _alone():
@@ -30,7 +30,7 @@ def up(clusters: Mapping[str, str]) -> list[Cluster]:
             raise UsageError(f"already up: {', '.join(there)}")
         with running(clusters) as fleet:
             directories.keep(fleet.directory)
-        return list(fleet.values())
+        return fleet
 
 
 def down(names: Sequence[str]) -> list[str]:

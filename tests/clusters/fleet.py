@@ -9,6 +9,7 @@ import contextlib
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ class Fleet(Mapping[str, Cluster]):
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.ready_after = 0.0  # seconds that the start took
         self._clusters = {
             path.parent.name: Cluster(path.parent) for path in sorted(directory.glob("*/cluster.json"))
         }
@@ -95,6 +97,7 @@ def _lay_out(directory: Path, clusters: Mapping[str, str]) -> Fleet:
 
 def _boot(fleet: Fleet) -> None:
     """Start all at once. If one fails, or we are interrupted, the directory goes first: that ends the others."""
+    begin = time.monotonic()
     with ThreadPoolExecutor(max_workers=len(fleet)) as pool:
         started = [pool.submit(cluster.boot) for cluster in fleet.values()]
         try:
@@ -103,6 +106,7 @@ def _boot(fleet: Fleet) -> None:
         except BaseException:
             directories.remove(fleet.directory)
             raise
+    fleet.ready_after = time.monotonic() - begin
 
 
 def _start_janitor() -> subprocess.Popen[bytes]:
