@@ -1,0 +1,250 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The tables of signers, providers and causes against real control planes: their words, and what they recognise."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import ipaddress
+import time
+import uuid
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import (
+    _approve,
+    _content,
+    _diagnose,
+    _names,
+    _providers,
+    _signers,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._diagnose import Observation
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._errors import RequestError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import _cluster
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._client import Client
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._connection import Connection
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import NameOID
+
+from tests.clusters import ApiError
+from tests.unit.csr.objects import APP_SERVING, KUBELET_SERVING
+from tests.unit.csr.test_csr_signers import CUSTOM, GOOD, REFUSED, TAKEN
+
+if TYPE_CHECKING:
+    from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._signers import Request
+
+    from tests.clusters import Cluster, Fleet
+
+CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
+SECONDS = 15.0  # a signer answers within one
+BUILT_IN = [name for name in GOOD if name.startswith("kubernetes.io/")]
+AT_CREATE = ("spec.", "use of ")  # what the API server refuses; the rest is the signer's
+KEYS = {
+    "rsa-2048": lambda: rsa.generate_private_key(public_exponent=65537, key_size=2048),
+    "ed25519": ed25519.Ed25519PrivateKey.generate,
+}
+
+
+def pem(request: Request) -> str:
+    """PKCS#10 of any shape; the collection itself never sends e-mail addresses and URIs."""
+    subject = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, name) for name in request.organizations]
+    subject.append(x509.NameAttribute(NameOID.COMMON_NAME, request.common_name or "none"))
+    names = [
+        *map(x509.DNSName, request.dns_names),
+        *(x509.IPAddress(ipaddress.ip_address(text)) for text in request.ip_addresses),
+        *map(x509.RFC822Name, request.emails),
+        *map(x509.UniformResourceIdentifier, request.uris),
+    ]
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name(subject))
+    if names:
+        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    key: Any = KEYS.get(request.key_type, lambda: ec.generate_private_key(ec.SECP256R1()))()
+    digest = None if request.key_type == "ed25519" else hashes.SHA256()
+    return builder.sign(key, digest).public_bytes(serialization.Encoding.PEM).decode()
+
+
+def create(cluster: Cluster, signer: str, request: Request, prefix: str = "rules") -> dict[str, Any]:
+    spec: dict[str, Any] = {
+        "request": base64.b64encode(pem(request).encode()).decode(),
+        "signerName": signer,
+        "usages": list(request.usages),
+    }
+    if request.expiration_seconds is not None:
+        spec["expirationSeconds"] = request.expiration_seconds
+    body = {
+        "apiVersion": "certificates.k8s.io/v1",
+        "kind": "CertificateSigningRequest",
+        # Without a label the API server keeps no managedFields of a CSR (seen on 1.36.3).
+        "metadata": {"name": f"{prefix}-{uuid.uuid4().hex[:12]}", "labels": {"made-by": "rules-test"}},
+        "spec": spec,
+    }
+    return cluster.api("POST", CSRS, body)
+
+
+def decide(cluster: Cluster, csr: dict[str, Any], decision: str = "Approved") -> dict[str, Any]:
+    now = datetime.datetime.now(datetime.timezone.utc)
+    body = _approve.approval_body(csr, decision, reason="RulesTest", message="as the test wants it.", now=now)
+    path = f"{CSRS}/{csr['metadata']['name']}"
+    try:
+        return cluster.api("PUT", f"{path}/approval", body)
+    except ApiError:
+        # The controller-manager approves kubelets' client certificates itself, and may have been faster.
+        found = cluster.api("GET", path)
+        assert _approve.decided(found) == decision
+        return found
+
+
+def settled(cluster: Cluster, csr: dict[str, Any], seconds: float = SECONDS) -> dict[str, Any]:
+    """The object once its signer has answered, or as it is after that time."""
+    until = time.monotonic() + seconds
+    while True:
+        found = cluster.api("GET", f"{CSRS}/{csr['metadata']['name']}")
+        if "," in _content.condition(found) or time.monotonic() > until:
+            return found
+        time.sleep(0.1)
+
+
+def observation(cluster: Cluster, csr: dict[str, Any]) -> Observation:
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return Observation(csr, now, _providers.detect(_cluster.cluster_facts(connected(cluster))))
+
+
+def connected(cluster: Cluster) -> Client:
+    certificates = cluster.directory / "pki"
+    connection = Connection(
+        host=cluster.url,
+        auth_source="test",
+        ca_pem=cluster.ca_pem,
+        client_certificate=(certificates / "admin.crt").read_text(),
+        client_key=(certificates / "admin.key").read_text(),
+    )
+    return Client(connection, user_agent="certflow-test", deadline=time.monotonic() + 30)
+
+
+SIGNERS_WORDS = [row for row in REFUSED if row[0] in BUILT_IN and not row[2][0].startswith(AT_CREATE)]
+SERVERS_WORDS = [row for row in REFUSED if row[2][0].startswith(AT_CREATE)]
+
+
+def test_the_controller_manager_refuses_in_the_words_of_the_table(fleet: Fleet) -> None:
+    """All at once: one round of waiting. It stops at its first fault where our table lists them all."""
+    cluster = fleet["onprem"]
+    sent = [
+        (decide(cluster, create(cluster, name, replace(GOOD[name], **changes))), texts)
+        for name, changes, texts in SIGNERS_WORDS
+    ]
+    assert len(sent) > 10
+    for csr, texts in sent:
+        found = settled(cluster, csr)
+        assert _content.condition(found) == "Approved,Failed"
+        failed = _content.condition_of(found, "Failed")
+        assert failed is not None
+        assert failed["message"] == texts[0]
+        diagnosis = _diagnose.diagnose(observation(cluster, found))
+        assert diagnosis is not None
+        assert (diagnosis.code, diagnosis.certainty) == ("failed", "proven")
+        assert diagnosis.remedy.startswith(_signers.remedy_for(csr["spec"]["signerName"], texts[0]))
+
+
+@pytest.mark.parametrize(("name", "changes", "texts"), SERVERS_WORDS)
+def test_the_api_server_refuses_what_the_table_says(
+    fleet: Fleet, name: str, changes: dict[str, Any], texts: list[str]
+) -> None:
+    with pytest.raises(ApiError) as caught:
+        create(fleet["onprem"], name, replace(GOOD[name], **changes))
+    assert caught.value.status in {403, 422}
+    for part in texts[0].replace("spec.expirationSeconds: ", "").split(": "):
+        assert part in caught.value.message
+    assert _signers.remedy_for(name, texts[0])
+
+
+def test_what_the_table_takes_is_issued(fleet: Fleet) -> None:
+    cluster = fleet["onprem"]
+    sent = [
+        decide(cluster, create(cluster, name, replace(GOOD[name], **changes)))
+        for name, changes in TAKEN
+        if name in BUILT_IN
+    ]
+    assert len(sent) > 5
+    for csr in sent:
+        found = settled(cluster, csr)
+        assert _content.condition(found) == "Approved,Issued"
+        assert _diagnose.diagnose(observation(cluster, found)) is None
+        assert "BEGIN CERTIFICATE" in _content.content_of(found).certificate_pem
+
+
+def test_legacy_unknown_is_refused_as_the_table_says(fleet: Fleet) -> None:
+    with pytest.raises(ApiError, match="not allowed via this API version"):
+        create(fleet["onprem"], _signers.LEGACY_UNKNOWN, GOOD[KUBELET_SERVING])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a.b/c.d-e.f", "example/a", "example.com/", "example.com/a/b", "Example.com/a", "example.com/a_b"],
+)
+def test_signer_names_are_valid_where_the_api_server_says_so(fleet: Fleet, name: str) -> None:
+    try:
+        _signers.signer(name)
+        ours = True
+    except RequestError:
+        ours = False
+    try:
+        create(fleet["onprem"], name, GOOD[CUSTOM])
+        theirs = True
+    except ApiError as error:
+        assert error.status == 422
+        theirs = False
+    assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    ("cluster", "provider", "signer"),
+    [("onprem", "kubeadm", KUBELET_SERVING), ("eks", "eks", APP_SERVING)],
+)
+def test_provider(fleet: Fleet, cluster: str, provider: str, signer: str) -> None:
+    facts = _cluster.cluster_facts(connected(fleet[cluster]))
+    verdict = _providers.detect(facts)
+    assert (verdict.name, verdict.signer, verdict.contradictions) == (provider, signer, ())
+    assert facts["unreadable"] == {}
+    assert _names.guarded(facts).networks == tuple(facts["service_networks"]) != ()
+
+
+def test_kubelet_serving_on_eks_is_explained(fleet: Fleet) -> None:
+    cluster = fleet["eks"]
+    pending = create(cluster, KUBELET_SERVING, GOOD[KUBELET_SERVING])
+    before = _diagnose.diagnose(observation(cluster, pending))
+    assert before is not None
+    assert before.code == "never-approved"
+    found = settled(cluster, decide(cluster, pending), seconds=3)
+    after = _diagnose.diagnose(observation(cluster, found))
+    assert after is not None
+    assert (after.code, after.certainty) == ("signer-not-served", "likely")
+    assert APP_SERVING in after.remedy
+    assert any("RulesTest" in text for text in after.evidence)
+
+
+def test_name_that_eks_never_issues(fleet: Fleet) -> None:
+    cluster = fleet["eks"]
+    sent = [
+        decide(cluster, create(cluster, APP_SERVING, GOOD[APP_SERVING], prefix))
+        for prefix in ("csr", "rules")
+    ]
+    assert _content.condition(settled(cluster, sent[1])) == "Approved,Issued"
+    found = _diagnose.diagnose(observation(cluster, settled(cluster, sent[0], seconds=2)))
+    assert found is not None
+    assert found.code == "name-never-issued"
+
+
+def test_denied_names_the_client(fleet: Fleet) -> None:
+    cluster = fleet["onprem"]
+    denied = decide(cluster, create(cluster, KUBELET_SERVING, GOOD[KUBELET_SERVING]), "Denied")
+    found = _diagnose.diagnose(observation(cluster, denied))
+    assert found is not None
+    assert found.cause.endswith("was denied: RulesTest: as the test wants it.")
+    assert "by the client clusters" in found.evidence[0]
