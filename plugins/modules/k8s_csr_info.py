@@ -25,9 +25,11 @@ options:
   gather:
     description:
       - What to return.
+      - V(signer) is the signer to ask for a serving certificate. It fails, with all that was seen, where no signer
+        is known and O(signers) has no entry C(default).
     type: list
     elements: str
-    choices: [csrs, provider]
+    choices: [csrs, provider, signer]
     default: [csrs, provider]
   provider:
     description:
@@ -37,11 +39,17 @@ options:
   providers:
     description:
       - Rows that are added to the table of providers, or replace parts of the row of the same C(name). Keys are
-        C(name), C(serving_signer), C(signals) (each with C(rule), a JMESPath expression over the cluster's facts,
-        C(points), and C(shows)), C(requires), C(ca) and C(source).
+        C(name), C(rule) (a JMESPath expression over the cluster's facts, which replaces all other marks),
+        C(serving_signer), C(ca), C(longest_lifetime_seconds), C(forbidden_prefixes) and C(source).
     type: list
     elements: dict
     default: []
+  signers:
+    description:
+      - Serving signers by the provider's name, where they differ from the table's. The entry C(default) is used where
+        the provider is unknown.
+    type: dict
+    default: {}
 seealso:
   - module: certflow.kubernetes.k8s_csr
 """
@@ -57,7 +65,8 @@ EXAMPLES = r"""
 
 - name: Which signer issues here
   certflow.kubernetes.k8s_csr_info:
-    gather: [provider]
+    gather: [signer]
+    signers: {default: kubernetes.io/kubelet-serving}
 """
 
 RETURN = r"""
@@ -86,6 +95,11 @@ provider:
     signer_name: {description: "The signer that issues serving certificates there, empty where unknown.", type: str, returned: success}
     evidence: {description: What speaks for it., type: list, elements: str, returned: success}
     contradictions: {description: What speaks against it., type: list, elements: str, returned: success}
+signer_name:
+  description: The signer to ask for a serving certificate.
+  returned: when O(gather) has V(signer)
+  type: str
+  sample: beta.eks.amazonaws.com/app-serving
 cluster:
   description: The API server that was spoken to, and where its address came from.
   returned: always, unless the connection could not be determined

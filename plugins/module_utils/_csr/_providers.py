@@ -30,6 +30,8 @@ except ImportError:
 ENOUGH = 3
 STRONG = 2
 UNKNOWN = "unknown"
+# The entry of a dictionary of signers that holds where the provider is unknown.
+DEFAULT = "default"
 
 
 @dataclass(frozen=True)
@@ -277,15 +279,58 @@ def detect(facts: Mapping[str, Any], overrides: Sequence[Mapping[str, Any]] = ()
     )
 
 
-def given(name: str, overrides: Sequence[Mapping[str, Any]] = ()) -> ProviderVerdict:
-    """Return the verdict for a provider that the user names. Raises ProviderError for a name without a row."""
+def given(
+    name: str, overrides: Sequence[Mapping[str, Any]] = (), *, required: bool = True
+) -> ProviderVerdict:
+    """Return the verdict for a provider that the user names.
+
+    Raises ProviderError for a name without a row; where that is not required, the verdict is "unknown".
+    """
     table = rows(overrides)
     row = next((row for row in table if row.name == name), None)
-    if row is None:
-        raise ProviderError(
-            f"no provider is called {name!r}", remedy=f"Known are: {', '.join(row.name for row in table)}."
-        )
-    return ProviderVerdict(name, row.serving_signer, ("named by the user",), row=row)
+    if row is not None:
+        return ProviderVerdict(name, row.serving_signer, ("named by the user",), row=row)
+    cause = f"no provider is called {name!r}"
+    if required:
+        raise ProviderError(cause, remedy=f"Known are: {', '.join(row.name for row in table)}.")
+    return ProviderVerdict(UNKNOWN, "", (cause,))
+
+
+def signer_rows(signers: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return rows for rows(), from the user's signers by provider. An empty entry counts as none.
+
+    Raises ProviderError for a signer that is not a text.
+    """
+    for name, signer in signers.items():
+        if not isinstance(signer or "", str):
+            raise ProviderError(f"the signer of provider {name!r} is not a text: {signer!r}")
+    return [
+        {"name": name, "serving_signer": signer}
+        for name, signer in signers.items()
+        if signer and name != DEFAULT
+    ]
+
+
+def signer_for(verdict: ProviderVerdict, default: str = "") -> str:
+    """Return the signer of serving certificates there, or ``default`` where nobody knows one.
+
+    Raises ProviderError, with all that was seen, where there is no default either.
+    """
+    signer = verdict.signer or default
+    if signer:
+        return signer
+    if verdict.row is not None:
+        cause = f"the provider {verdict.name} has no serving_signer"
+    elif verdict.contradictions:
+        cause = "marks of several providers contradict each other here, so which signer issues is not known"
+    else:
+        cause = "this cluster's provider is not recognised, so which signer issues here is not known"
+    raise ProviderError(
+        cause,
+        evidence=tuple(dict.fromkeys((*verdict.contradictions, *verdict.evidence)))
+        or ("no mark of any provider",),
+        remedy="name the provider, give signers an entry for it or an entry default, or give signer_name",
+    )
 
 
 def rows(overrides: Sequence[Mapping[str, Any]] = ()) -> tuple[Provider, ...]:

@@ -7,8 +7,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timezone
-from typing import Any, Mapping
+from typing import Any
 
 from .._csr import _diagnose, _providers, _requests
 from .._csr._content import certificate_of, content_of
@@ -29,18 +30,26 @@ AUTO = "auto"
 SPEC: dict[str, Any] = {
     "name": {"type": "str"},
     **_spec.SELECTORS,
-    "gather": {"type": "list", "elements": "str", "choices": ["csrs", "provider"], "default": ["csrs", "provider"]},
+    "gather": {
+        "type": "list",
+        "elements": "str",
+        "choices": ["csrs", "provider", "signer"],
+        "default": ["csrs", "provider"],
+    },
     "provider": {"type": "str", "default": AUTO},
     "providers": {"type": "list", "elements": "dict", "default": []},
+    "signers": {"type": "dict", "default": {}},
     **_spec.AUTH,
 }
 
 
-def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Result:
+def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Result:
     values: dict[str, Any] = {}
     verdict = _provider(client, parameters)
     if "csrs" in parameters["gather"]:
-        values["csrs"] = [_entry(csr, csrs, verdict) for csrs in [_selected(client, parameters)] for csr in csrs]
+        values["csrs"] = [
+            _entry(csr, csrs, verdict) for csrs in [_selected(client, parameters)] for csr in csrs
+        ]
     if "provider" in parameters["gather"]:
         values["provider"] = {
             "name": verdict.name,
@@ -48,13 +57,19 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
             "evidence": list(verdict.evidence),
             "contradictions": list(verdict.contradictions),
         }
+    if "signer" in parameters["gather"]:
+        values["signer_name"] = _providers.signer_for(
+            verdict, parameters["signers"].get(_providers.DEFAULT) or ""
+        )
     return Result(changed=False, values=values)
 
 
 def _provider(client: Client, parameters: Mapping[str, Any]) -> ProviderVerdict:
+    signers = parameters["signers"]
+    rows = [*parameters["providers"], *_providers.signer_rows(signers)]
     if parameters["provider"] != AUTO:
-        return _providers.given(parameters["provider"], parameters["providers"])
-    return _providers.detect(cluster_facts(client), parameters["providers"])
+        return _providers.given(parameters["provider"], rows, required=not signers.get(_providers.DEFAULT))
+    return _providers.detect(cluster_facts(client), rows)
 
 
 def _selected(client: Client, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -88,7 +103,12 @@ def _asked(csr: dict[str, Any]) -> dict[str, Any]:
     try:
         content = content_of(csr)
     except CertflowError as exc:
-        return {"requester": csr["spec"].get("username", ""), "subject": "", "names": [], "unreadable": exc.cause}
+        return {
+            "requester": csr["spec"].get("username", ""),
+            "subject": "",
+            "names": [],
+            "unreadable": exc.cause,
+        }
     request = content.request
     return {
         "requester": content.requester,

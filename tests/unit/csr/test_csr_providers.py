@@ -203,6 +203,52 @@ def test_given_by_name() -> None:
         _providers.given("gke")
 
 
+def test_signers_of_the_user_by_provider() -> None:
+    signers = {
+        "eks": "example.com/ours",
+        "kubeadm": "",
+        "own": "example.com/own",
+        "default": "example.com/any",
+    }
+    table = _providers.signer_rows(signers)
+    assert table == [
+        {"name": "eks", "serving_signer": "example.com/ours"},
+        {"name": "own", "serving_signer": "example.com/own"},
+    ]
+    assert _providers.detect(EKS, table).signer == "example.com/ours"
+    assert _providers.given("kubeadm", table).signer == KUBELET_SERVING
+    assert _providers.given("own", table).signer == "example.com/own"
+    with pytest.raises(ProviderError, match=r"(?i)signer of provider 'eks' is not a text"):
+        _providers.signer_rows({"eks": ["example.com/ours"]})
+
+
+NAMELESS = [{"name": "nameless"}]
+CONTRADICTION = facts(EKS_VERSION, cluster_roles=EKS_ROLES, config_maps=KUBEADM_CONFIG)
+NO_SIGNER: list[tuple[str, _providers.ProviderVerdict, str, str]] = [
+    ("nothing seen", _providers.detect({}), "is not recognised", "no mark of any provider"),
+    ("too little seen", _providers.detect(facts(EKS_VERSION)), "is not recognised", f"eks: version {EKS_VERSION}"),
+    ("contradiction", _providers.detect(CONTRADICTION), "contradict each other",
+     "eks-anywhere: ConfigMap kube-system/kubeadm-config"),
+    ("no such name", _providers.given("gke", required=False), "is not recognised", "no provider is called 'gke'"),
+    ("no signer", _providers.given("nameless", NAMELESS), "nameless has no serving_signer", "named by the user"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("verdict", "cause", "evidence"), [row[1:] for row in NO_SIGNER], ids=[row[0] for row in NO_SIGNER]
+)
+def test_no_signer_is_guessed(verdict: _providers.ProviderVerdict, cause: str, evidence: str) -> None:
+    with pytest.raises(ProviderError, match=cause) as caught:
+        _providers.signer_for(verdict)
+    assert evidence in caught.value.evidence
+    assert "default" in caught.value.remedy
+    assert _providers.signer_for(verdict, "example.com/any") == "example.com/any"
+
+
+def test_the_default_yields_to_what_is_known() -> None:
+    assert _providers.signer_for(_providers.detect(EKS), "example.com/any") == APP_SERVING
+
+
 def test_without_jmespath_the_verdict_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_providers, "HAS_JMESPATH", False)
     verdict = _providers.detect(EKS)
