@@ -24,9 +24,13 @@ with suppress(ImportError):
     from cryptography import x509
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from cryptography.x509 import GeneralName, NameConstraints
+
+
+# Names times subtrees of a chain. Go before 1.26 gives up here too; later ones have an algorithm for it.
+MOST_COMPARISONS = 250_000
 
 
 class Rule(NamedTuple):
@@ -51,14 +55,18 @@ def check(constraints: NameConstraints) -> None:
             raise CertificateError(f"failed to parse name constraint {name.value!r}")
 
 
-def refusal(chain: Sequence[tuple[Iterable[GeneralName], NameConstraints | None]]) -> str:
+def refusal(chain: Sequence[tuple[tuple[GeneralName, ...], NameConstraints | None]]) -> str:
     """Say in Go's words which name of a chain a certificate above it does not allow; empty where all are.
 
     chain: leaf first; of each certificate its alternative names and its constraints.
     """
+    comparisons = 0
     for position, (names, _own) in enumerate(chain):
         above = [constraints for _names, constraints in chain[position + 1 :] if constraints is not None]
         for constraints in above:
+            comparisons += len(names) * sum(1 for _subtree in _subtrees(constraints))
+            if comparisons > MOST_COMPARISONS:
+                return "too many names and constraints to compare"
             for name in names:
                 problem = _refused(name, constraints)
                 if problem:
@@ -105,7 +113,7 @@ def _comparable(kind: str, value: Any) -> Any:
     """Return what a subtree is compared with. Raises CertificateError for a name that no constraint can judge."""
     if kind == "ip":
         return value
-    domain = value
+    local, domain = "", value
     if kind == "uri":
         domain = _host(value)
     elif kind == "email":
@@ -117,7 +125,7 @@ def _comparable(kind: str, value: Any) -> Any:
             kind, "URI SAN"
         )
         raise CertificateError(f"{word} {json.dumps(value)}")
-    return value if kind == "email" else domain
+    return f"{local}@{domain.lower()}" if kind == "email" else domain.lower()
 
 
 def _host(uri: str) -> str:
@@ -147,8 +155,8 @@ def _is_domain(text: str, *, leading_dot: bool) -> bool:
 
 
 def _domain_within(name: str, subtree: str, is_excluded: bool) -> bool:
-    """A subtree "example.com" holds itself and what is below it, ".example.com" only what is below."""
-    name, subtree = name.lower(), subtree.lower()
+    """Tell whether a lowercase name is in a subtree: "example.com" holds itself and what is below it, ".example.com" only what is below."""
+    subtree = subtree.lower()
     if name.endswith(subtree):
         rest = name[: len(name) - len(subtree)]
         return not subtree or not rest or subtree.startswith(".") or rest.endswith(".")
@@ -162,7 +170,7 @@ def _email_within(name: str, subtree: str, is_excluded: bool) -> bool:
     if "@" not in subtree:
         return _domain_within(domain, subtree, is_excluded)
     wanted_local, _at, wanted_domain = subtree.rpartition("@")
-    return local == wanted_local and domain.lower() == wanted_domain.lower()
+    return local == wanted_local and domain == wanted_domain.lower()
 
 
 def _address_within(address: Any, network: Any, _is_excluded: bool) -> bool:

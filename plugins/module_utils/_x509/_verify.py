@@ -13,6 +13,7 @@ order and their wording follow Go 1.26 crypto/x509, Certificate.Verify. Not cove
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timezone
 from typing import TYPE_CHECKING, NamedTuple
 
 from . import _candidate, _certificate, _constraints, _hostname, _pem
@@ -240,11 +241,14 @@ def _allows(chain: Chain, usage: str) -> bool:
 def _constraint_problem(chain: Chain) -> str:
     return _constraints.refusal(
         [
-            (member.value(_candidate.ALTERNATIVE_NAMES) or (), member.value(_candidate.NAME_CONSTRAINTS))
+            (
+                tuple(member.value(_candidate.ALTERNATIVE_NAMES) or ()),
+                member.value(_candidate.NAME_CONSTRAINTS),
+            )
             for member in chain
         ]
     )
 
 
 def _rfc3339(moment: datetime) -> str:
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -128,6 +128,8 @@ def _leaves() -> Iterator[Case]:
     ca = authority("kubernetes")
     leaf = server(ca)
     yield Case("expired", "expired", leaf, bundle(ca), now=NOW + 400 * DAY)
+    elsewhere = (NOW + 400 * DAY).astimezone(datetime.timezone(datetime.timedelta(hours=2)))
+    yield Case("expired, told in another time zone", "expired", leaf, bundle(ca), now=elsewhere)
     yield Case("not yet valid", "expired", leaf, bundle(ca), now=NOW - 2 * DAY)
     yield Case("last second", "ok", leaf, bundle(ca), now=NOW + 365 * DAY)
     yield Case("first second", "ok", leaf, bundle(ca), now=NOW - DAY)

@@ -176,6 +176,15 @@ def test_many_certificates_take_linear_time() -> None:
     assert time.process_time() - began < 10
 
 
+def test_many_names_under_many_constraints() -> None:
+    subtrees = dns(*(f"n{number}.svc" for number in range(2000)))
+    ca = authority("wide", extensions=[(x509.NameConstraints(subtrees, None), True)])
+    leaf = issue("hook", ca, names=dns(*(f"n{number}.svc" for number in range(2000))))
+    verdict = _verify.verify(leaf.certificate, ca.pem, name="n7.svc", now=NOW)
+    assert verdict.code == "name_constraint"
+    assert verdict.reason.endswith("too many names and constraints to compare")
+
+
 WITHOUT_LIBRARY = """
 import importlib, sys
 class Refuse:
