@@ -155,7 +155,10 @@ def _is_domain(text: str, *, leading_dot: bool) -> bool:
 
 
 def _domain_within(name: str, subtree: str, is_excluded: bool) -> bool:
-    """Tell whether a lowercase name is in a subtree: "example.com" holds itself and what is below it, ".example.com" only what is below."""
+    """Tell whether a lowercase name is in a subtree.
+
+    "example.com" holds itself and what is below it, ".example.com" only what is below.
+    """
     subtree = subtree.lower()
     if name.endswith(subtree):
         rest = name[: len(name) - len(subtree)]
