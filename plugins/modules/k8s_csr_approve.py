@@ -92,8 +92,8 @@ EXAMPLES = r"""
     name: somebody-elses-request
     decision: deny
     message: Nobody ordered this.
-    allow_names: [db, db.prod.svc]
-  when: false
+    expect:
+      dns_names: [db, db.prod.svc]
 """
 
 RETURN = r"""
