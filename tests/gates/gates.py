@@ -56,8 +56,6 @@ def pytest(choose: Callable[[], Environment], arguments: Sequence[str], timeout:
         venv / "bin" / "python",
         "-m",
         "pytest",
-        "-p",
-        "no:cacheprovider",
         f"--junitxml={report}",
         *arguments,
     ]
