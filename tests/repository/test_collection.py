@@ -66,6 +66,18 @@ def test_role_defaults_equal_its_argument_specs(role: str) -> None:
     assert (load("roles", role, "defaults", "main.yml") or {}) == shown
 
 
+@pytest.mark.parametrize("role", ROLES)
+def test_role_readme_has_every_variable_with_its_default(role: str) -> None:
+    """In its one table."""
+    options = load("roles", role, "meta", "argument_specs.yml")["argument_specs"]["main"]["options"]
+    text = (REPOSITORY / "roles" / role / "README.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.+?) \|", text, re.MULTILINE))
+    assert len(re.findall(r"^\|-", text, re.MULTILINE)) == 1
+    assert rows.keys() == options.keys()
+    shown = {name: yaml.safe_load(cell.strip("`")) for name, cell in rows.items()}
+    assert shown == {name: option.get("default", "required") for name, option in options.items()}
+
+
 def test_the_change_log_knows_the_version() -> None:
     """What is built next is described."""
     version = load("galaxy.yml")["version"]
