@@ -107,6 +107,7 @@ def _preflight(client: Client, intent: Intent, secret: Found | None, planned: An
     _rights.require(client, wanted, f"request the {intent}")
     _refuse_own_names(client, intent)
     trial = _secret.body(intent, secret, key_pem="", certificate_pem="", ca_pem="", anchors="")
+    warned = list(client.warnings)
     try:
         if secret:
             client.replace(spec.path, trial, dry_run=True)
@@ -116,6 +117,7 @@ def _preflight(client: Client, intent: Intent, secret: Found | None, planned: An
         raise SecretError(
             f"namespace {spec.namespace} does not exist, so {spec} cannot be stored", remedy="create the namespace first"
         ) from exc
+    client.warnings[:] = warned  # of a Secret without a certificate, as this trial is
 
 
 def _refuse_own_names(client: Client, intent: Intent) -> None:
