@@ -30,12 +30,20 @@ class Client:
     """One API server, one client certificate. Knows no proxy and no retry."""
 
     def __init__(
-        self, url: str, ca: Path, certificate: Path, key: Path, user_agent: str = "clusters"
+        self,
+        url: str,
+        ca: Path,
+        certificate: Path,
+        key: Path,
+        *,
+        user_agent: str = "clusters",
+        timeout: float = 60.0,
     ) -> None:
         self._address = urllib.parse.urlsplit(url).netloc
         self._tls = ssl.create_default_context(cafile=str(ca))
         self._tls.load_cert_chain(certificate, key)
         self._user_agent = user_agent
+        self._timeout = timeout
 
     def request(
         self, method: str, path: str, body: object = None, content_type: str = "application/json"
@@ -61,7 +69,7 @@ class Client:
     def _open(
         self, method: str, path: str, body: object = None, content_type: str = "application/json"
     ) -> Iterator[http.client.HTTPResponse]:
-        connection = http.client.HTTPSConnection(self._address, context=self._tls, timeout=60)
+        connection = http.client.HTTPSConnection(self._address, context=self._tls, timeout=self._timeout)
         headers = {"Accept": "application/json", "Content-Type": content_type, "User-Agent": self._user_agent}
         try:
             connection.request(method, path, None if body is None else json.dumps(body), headers)

@@ -98,10 +98,7 @@ class Cluster:
     @property
     def client(self) -> Client:
         """A client with the administrator's certificate."""
-        certificates = self.directory / "pki"
-        return Client(
-            self.url, certificates / "ca.crt", certificates / "admin.crt", certificates / "admin.key"
-        )
+        return self._admin()
 
     def api(
         self, method: str, path: str, body: object = None, content_type: str = "application/json"
@@ -174,11 +171,11 @@ class Cluster:
             command, self._record(component), self.log(component), environment
         )
 
-    def stop(self, component: str) -> None:
-        """Stop one program and wait until it has ended."""
+    def stop(self, component: str, number: signal.Signals = signal.SIGTERM) -> None:
+        """Stop one program and wait until it has ended; SIGKILL follows if it takes its time."""
         process = processes.recorded(self._record(component))
         if process is not None:
-            process.kill(signal.SIGTERM)
+            process.kill(number)
             if not process.wait(15):
                 process.kill()
                 process.wait(15)
@@ -231,28 +228,36 @@ class Cluster:
 
     def _start_api(self) -> None:
         """etcd and the API server; on other ports if somebody takes ours at the last moment."""
-        for attempt in range(3):
-            if attempt:
-                self._ports = free_ports()
-                _describe(self.directory, self.name, self.profile_name, self._ports)
-                shutil.rmtree(self.directory / "etcd", ignore_errors=True)
-            certificates = self.directory / "pki"
-            for file, pair in (
-                ("kubeconfig", "admin"),
-                ("controller-manager.kubeconfig", "controller-manager"),
-            ):
-                user = kubeconfig.with_certificate(pki.KeyPair.read(certificates, pair))
-                self._write_kubeconfig(self.directory / file, user)
+        for _attempt in range(3):
+            self._write_own_kubeconfigs()
             self.start("etcd")
             self.start("kube-apiserver")
+            # It listens long before it serves: a connection would hang meanwhile, and longer if it never will.
+            client = self._admin(timeout=2)
             try:
-                self._wait_for("its API server", lambda: self.client.request("GET", "/readyz") == b"ok")
+                self._wait_for("its API server", partial(client.request, "GET", "/readyz"))
             except PortTakenError:
-                self.stop("kube-apiserver")
-                self.stop("etcd")
+                self.stop("kube-apiserver", signal.SIGKILL)
+                self.stop("etcd", signal.SIGKILL)
+                self._move()
             else:
                 return
         raise ClusterError(f"cluster {self.name}: no free ports on loopback, tried three times")
+
+    def _move(self) -> None:
+        """To other ports, as if it had never run."""
+        self._ports = free_ports()
+        _describe(self.directory, self.name, self.profile_name, self._ports)
+        shutil.rmtree(self.directory / "etcd", ignore_errors=True)
+
+    def _write_own_kubeconfigs(self) -> None:
+        for file, pair in (("kubeconfig", "admin"), ("controller-manager.kubeconfig", "controller-manager")):
+            user = kubeconfig.with_certificate(pki.KeyPair.read(self.directory / "pki", pair))
+            self._write_kubeconfig(self.directory / file, user)
+
+    def _admin(self, timeout: float = 60.0) -> Client:
+        paths = (self.directory / "pki" / name for name in ("ca.crt", "admin.crt", "admin.key"))
+        return Client(self.url, *paths, timeout=timeout)
 
     def _wait_for(self, what: str, condition: Callable[[], object]) -> None:
         """Ask until it is true; an error means not yet. Fails at once when a program of the cluster has ended."""

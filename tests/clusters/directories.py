@@ -32,12 +32,8 @@ COMPONENTS = ("eks-signer", "kube-controller-manager", "kube-apiserver", "etcd")
 
 def root() -> Path:
     """The directory of all fleets of this user. Raises ClusterError if somebody else could write in it."""
-    path = Path(tempfile.gettempdir()).resolve() / f"certflow-clusters-{os.getuid()}"
-    path.mkdir(mode=0o700, exist_ok=True)
-    status = path.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
-        raise ClusterError(f"{path} must be a directory of yours with mode 0700; remove it and try again")
-    return path
+    _location().mkdir(mode=0o700, exist_ok=True)
+    return _ours(_location())
 
 
 def new_fleet() -> Path:
@@ -106,6 +102,17 @@ def _processes(directory: Path) -> Iterator[Process]:
 
 def _entries() -> list[Path]:
     try:
-        return [path for path in root().iterdir() if path.is_dir()]
-    except FileNotFoundError:  # removed by whoever took the last fleet away
+        return [path for path in _ours(_location()).iterdir() if path.is_dir()]
+    except FileNotFoundError:
         return []
+
+
+def _location() -> Path:
+    return Path(tempfile.gettempdir()).resolve() / f"certflow-clusters-{os.getuid()}"
+
+
+def _ours(path: Path) -> Path:
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise ClusterError(f"{path} must be a directory of yours with mode 0700; remove it and try again")
+    return path

@@ -128,7 +128,9 @@ def main() -> None:
     )
     options = parser.parse_args()
     pki: Path = options.pki
-    client = Client(options.server, pki / "ca.crt", pki / "signer.crt", pki / "signer.key", "eks-signer")
+    client = Client(
+        options.server, pki / "ca.crt", pki / "signer.crt", pki / "signer.key", user_agent="eks-signer"
+    )
     ca = KeyPair.read(pki, "ca")
     while True:
         try:

@@ -176,7 +176,7 @@ def test_clusters_by_hand_stay_until_they_are_told_to_go(temporary: Path) -> Non
         (["fly"], "argument COMMAND: invalid choice: 'fly' (choose from "),
         ([], "the following arguments are required: COMMAND"),
     ],
-    ids=" ".join,
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_wrong_input_is_one_line(temporary: Path, words: list[str], complaint: str) -> None:
     done = subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=False, timeout=60)
