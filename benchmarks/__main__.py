@@ -52,7 +52,10 @@ class Figure:
 
 def main() -> int:
     """Measure and print. Exit status 1 when a way did not do its work: its figures would mean nothing."""
-    with clusters.running(dict.fromkeys(NAMES, "onprem")) as fleet, tempfile.TemporaryDirectory() as directory:
+    with (
+        clusters.running(dict.fromkeys(NAMES, "onprem")) as fleet,
+        tempfile.TemporaryDirectory() as directory,
+    ):
         workplace = Path(directory)
         figures = [
             _play(fleet, workplace, "inprocess", "k8s_csr, in-process door"),
@@ -73,10 +76,18 @@ def _play(fleet: clusters.Fleet, workplace: Path, door: str, way: str) -> Figure
     inventory.write_text(json.dumps({"all": {"hosts": variables}}))
     command = [
         str(Path(sys.executable).with_name("ansible-playbook")),
-        *("-i", str(inventory), "--forks", str(FORKS), "-e", f"certflow_kubernetes_door={door}", str(PLAYBOOK)),
+        *(
+            "-i",
+            str(inventory),
+            "--forks",
+            str(FORKS),
+            "-e",
+            f"certflow_kubernetes_door={door}",
+            str(PLAYBOOK),
+        ),
     ]
     first = _timed(command, {}, changed=len(hosts))
-    began = datetime.datetime.now(datetime.timezone.utc)
+    began = datetime.datetime.now(datetime.UTC)
     again = _timed(command, {}, changed=0)
     events = [event for name in NAMES for event in fleet[name].requests(since=began)]
     asked = [event for event in events if event.get("userAgent", "").startswith("certflow.kubernetes/")]
@@ -91,7 +102,10 @@ def _scripts(fleet: clusters.Fleet, workplace: Path) -> Figure:
         for _done in pool.map(lambda host: _script(host, workplace), hosts):
             pass
     return Figure(
-        f"create-cert.sh + patch-ca-bundle.sh, {SCRIPTS_AT_A_TIME} at a time", time.monotonic() - began, None, None
+        f"create-cert.sh + patch-ca-bundle.sh, {SCRIPTS_AT_A_TIME} at a time",
+        time.monotonic() - began,
+        None,
+        None,
     )
 
 
@@ -104,7 +118,10 @@ def _script(host: Host, workplace: Path) -> None:
         "PATH": f"{clusters.programs()}:{os.environ['PATH']}",
     }
     arguments = ["--service", "snapshot-validation-service", "--namespace", host.name]
-    _run(["bash", str(scripts / "create-cert.sh"), *arguments, "--secret", "snapshot-validation-secret"], environment)
+    _run(
+        ["bash", str(scripts / "create-cert.sh"), *arguments, "--secret", "snapshot-validation-secret"],
+        environment,
+    )
     template = json.dumps(_webhook(host.name, ca_bundle="${CA_BUNDLE}"))
     filled = _run(["bash", str(scripts / "patch-ca-bundle.sh")], environment, template)
     _run(["kubectl", "apply", "-f", "-"], environment, filled)
@@ -161,23 +178,32 @@ def _timed(command: list[str], environment: dict[str, str], *, changed: int) -> 
 def _run(command: list[str], environment: dict[str, str], text: str = "") -> str:
     done = subprocess.run(command, env=environment, input=text, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
+        raise SystemExit(
+            f"{' '.join(command)} ended with {done.returncode}:\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
+        )
     return done.stdout
 
 
 def _print(figures: list[Figure]) -> None:
     width = max(len(figure.way) for figure in figures)
-    print(f"\n{HOSTS} hosts, {len(NAMES)} control planes, {FORKS} forks, {os.cpu_count()} cores; seconds of wall clock")
+    print(
+        f"\n{HOSTS} hosts, {len(NAMES)} control planes, {FORKS} forks, {os.cpu_count()} cores; seconds of wall clock"
+    )
     print(f"{'':{width}}  first run  without change  requests a host, without change")
     for figure in figures:
         again = f"{figure.again:14.1f}" if figure.again is not None else f"{'does it again':>14}"
         requests = f"{figure.requests:8.1f}" if figure.requests is not None else f"{'-':>8}"
         print(f"{figure.way:{width}}  {figure.first:9.1f}  {again}  {requests}")
     quick, module = figures[0], figures[1]
-    print(f"\nin-process against ordinary module: {module.first / quick.first:.1f} times as fast in the first run, ", end="")
+    print(
+        f"\nin-process against ordinary module: {module.first / quick.first:.1f} times as fast in the first run, ",
+        end="",
+    )
     print(f"{(module.again or 0) / (quick.again or 1):.1f} times without change")
     for figure in figures[2:]:
-        print(f"in-process against {figure.way}: {figure.first / quick.first:.1f} times as fast in the first run")
+        print(
+            f"in-process against {figure.way}: {figure.first / quick.first:.1f} times as fast in the first run"
+        )
 
 
 if __name__ == "__main__":

@@ -19,31 +19,21 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests import clusters
 
-from . import playbook
+from . import playbook, snapshot_webhook
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 REPOSITORY = Path(__file__).parents[2]
-ADMISSION = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
 REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
-WEBHOOK = "validation-webhook.snapshot.storage.k8s.io"
 CRD = "volumegroupsnapshotcontents.groupsnapshot.storage.k8s.io"
-SERVICE = {"namespace": "kube-system", "name": "snapshot-validation-service", "path": "/"}
 
 
 @pytest.fixture(scope="module")
 def onprem(fleet: clusters.Fleet) -> clusters.Cluster:
     """The cluster with the objects that the examples name."""
     cluster = fleet["onprem"]
-    webhook = {
-        "name": WEBHOOK,
-        "clientConfig": {"service": SERVICE},
-        "admissionReviewVersions": ["v1"],
-        "sideEffects": "None",
-        "failurePolicy": "Ignore",
-    }
-    cluster.api("POST", ADMISSION, {"metadata": {"name": WEBHOOK}, "webhooks": [webhook]})
+    snapshot_webhook.ensure(cluster)
     cluster.api("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", _crd())
     return cluster
 
@@ -124,7 +114,10 @@ def _crd() -> dict[str, Any]:
     names = {"plural": plural, "kind": "VolumeGroupSnapshotContent"}
     conversion = {
         "strategy": "Webhook",
-        "webhook": {"clientConfig": {"service": SERVICE}, "conversionReviewVersions": ["v1"]},
+        "webhook": {
+            "clientConfig": {"service": snapshot_webhook.SERVICE},
+            "conversionReviewVersions": ["v1"],
+        },
     }
     schema = {"openAPIV3Schema": {"type": "object"}}
     versions = [

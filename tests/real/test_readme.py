@@ -1,0 +1,83 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The README's files and commands, taken from its text and used as a reader would use them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from . import playbook, snapshot_webhook
+
+if TYPE_CHECKING:
+    from tests import clusters
+
+README = Path(__file__).parents[2] / "README.md"
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def place(fleet: clusters.Fleet, tmp_path: Path) -> Path:
+    """A directory with the README's files, below a home with the kubeconfig that it names."""
+    for cluster in fleet.values():
+        snapshot_webhook.ensure(cluster)
+    (tmp_path / ".kube").mkdir()
+    shutil.copy(fleet.merged_kubeconfig, tmp_path / ".kube" / "fleet.yml")
+    for name, text in _files().items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def test_the_readme_has_the_files_that_this_test_is_about() -> None:
+    assert set(_files()) == {
+        "inventory.yml",
+        "certificates.yml",
+        "roles/your_role/tasks/main.yml",
+        "group_vars/clusters.yml",
+    }
+
+
+def test_the_playbook_runs_as_printed(fleet: clusters.Fleet, place: Path) -> None:
+    commands = [line for line in _commands() if line.startswith("ansible-playbook ")]
+    assert len(commands) == 2
+    runs = []
+    for command in (*commands, commands[-1]):
+        arguments = [word for word in shlex.split(command)[1:] if word != "certificates.yml"]
+        runs.append(playbook.play(place, place / "certificates.yml", *arguments, HOME=str(place)))
+    for run in runs:
+        assert run.status == 0, run.output
+    assert [run.recap("changed") for run in runs] == [len(fleet), len(fleet), 0], runs[0].output
+
+
+def test_the_role_in_a_repository_runs_as_printed(fleet: clusters.Fleet, place: Path) -> None:
+    play = {
+        "name": "A role of somebody's own",
+        "hosts": "elsewhere",
+        "gather_facts": False,
+        "vars": {"cluster_kubeconfig": str(fleet["onprem"].kubeconfig)},
+        "roles": ["your_role"],
+    }
+    inventory = place / "elsewhere.yml"
+    inventory.write_text("all: {hosts: {elsewhere: {ansible_host: 192.0.2.1}}}\n")  # RFC 5737: nobody answers
+    run = playbook.play(place, [play], "-i", str(inventory), HOME=str(place))
+    assert run.status == 0, run.output
+    assert run.recap("changed") == 1, run.output
+
+
+def _files() -> dict[str, str]:
+    """The YAML blocks whose first line names a file, by that name."""
+    texts = [text for kind, text in BLOCK.findall(README.read_text()) if kind == "yaml"]
+    return {match[1]: text for text in texts if (match := re.match(r"# (\S+\.yml)\n", text))}
+
+
+def _commands() -> list[str]:
+    blocks = (text for kind, text in BLOCK.findall(README.read_text()) if kind == "shell")
+    return [line for text in blocks for line in text.splitlines()]
