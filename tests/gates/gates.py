@@ -44,7 +44,7 @@ def mypy(log: Path) -> Result:
     common = ("mypy", "--python-executable", libraries)
     plugins = "ansible_collections.certflow.kubernetes.plugins"
     oldest = _program(LINT, (*common, "--python-version", "3.10", "-p", plugins), log)
-    return of_exit(max(oldest, _program(LINT, (*common, "-p", "tests"), log)))
+    return of_exit(max(oldest, _program(LINT, (*common, "-p", "tests", "-p", "benchmarks"), log)))
 
 
 def pytest(choose: Callable[[], Environment], arguments: Sequence[str], timeout: float, log: Path) -> Result:
