@@ -19,7 +19,7 @@ from types import FrameType
 from tests.gates import process, tree
 from tests.gates.gates import ALL, QUICK, Gate
 from tests.gates.result import FAILED, Result
-from tests.gates.venvs import BuildFailed, Unavailable
+from tests.gates.venvs import REPOSITORY, BuildFailed, Unavailable
 
 _AT_ONCE = 2
 _REMINDER = 60.0
@@ -76,9 +76,7 @@ class Run:
         for note in result.notes:
             self.say(f"{gate.name}: {note}")
         if result.failed:
-            print(
-                f"----- {gate.name}: {log.relative_to(tree.REPOSITORY)}\n{log.read_text(errors='replace')}-----"
-            )
+            print(f"----- {gate.name}: {log.relative_to(REPOSITORY)}\n{log.read_text(errors='replace')}-----")
         if result.passed or result.failed:
             self.say(f"{'FAILED' if result.failed else 'ok':6} {gate.name}: {result} in {seconds:.0f} s")
 

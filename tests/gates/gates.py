@@ -52,13 +52,7 @@ def pytest(choose: Callable[[], Environment], arguments: Sequence[str], timeout:
     venv = venvs.ensure(choose())
     report = log.with_suffix(".xml")
     report.unlink(missing_ok=True)
-    command = [
-        venv / "bin" / "python",
-        "-m",
-        "pytest",
-        f"--junitxml={report}",
-        *arguments,
-    ]
+    command = [str(venv / "bin" / "python"), "-m", "pytest", f"--junitxml={report}", *arguments]
     return of_junit(report, process.run(command, log, tree.environ(venv), REPOSITORY, timeout))
 
 

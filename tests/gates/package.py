@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 import tarfile
 from collections.abc import Sequence
@@ -77,9 +76,11 @@ def ansible_doc(log: Path) -> Result:
     if built is None:
         return of_exit(1)
     place = built.parent
-    paths = {"ANSIBLE_COLLECTIONS_PATH": str(place)}
-    ask = functools.partial(_lint_tool, place=place, log=log, **paths)
-    code = ask(("ansible-galaxy", "collection", "install", "--offline", "--no-deps", "-p", place, built))
+
+    def ask(*command: str | Path) -> int:
+        return _lint_tool(command, place, log, ANSIBLE_COLLECTIONS_PATH=str(place))
+
+    code = ask("ansible-galaxy", "collection", "install", "--offline", "--no-deps", "-p", place, built)
     installed = place / "ansible_collections" / "certflow" / "kubernetes"
     for kind, pattern in (
         ("module", "plugins/modules/[a-z]*.py"),
@@ -87,5 +88,5 @@ def ansible_doc(log: Path) -> Result:
         ("role", "roles/*"),
     ):
         for path in sorted(installed.glob(pattern)):
-            code = ask(("ansible-doc", "--type", kind, f"certflow.kubernetes.{path.stem}")) or code
+            code = ask("ansible-doc", "--type", kind, f"certflow.kubernetes.{path.stem}") or code
     return of_exit(code)

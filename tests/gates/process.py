@@ -76,6 +76,16 @@ def _start(
     return child
 
 
+def _alive(child: subprocess.Popen[bytes]) -> bool:
+    """Whether anything of a program's group is left, the program itself or what it started."""
+    child.poll()
+    try:
+        os.killpg(child.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def end(*children: subprocess.Popen[bytes]) -> None:
     """Ends programs with their groups: first politely, all at once, then for good."""
     for sent, patience in _PATIENCE:
@@ -83,9 +93,9 @@ def end(*children: subprocess.Popen[bytes]) -> None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(child.pid, sent)
         deadline = time.monotonic() + patience
-        while time.monotonic() < deadline and any(child.poll() is None for child in children):
+        while time.monotonic() < deadline and any(map(_alive, children)):
             time.sleep(0.1)
-        children = tuple(child for child in children if child.poll() is None)
+        children = tuple(filter(_alive, children))
         if not children:
             return
 

@@ -117,18 +117,9 @@ def _build(env: Environment, found: Interpreter, root: Path) -> None:
     # What an interrupted run left has no mark `ready`. An environment cannot be moved (its scripts name its
     # path), so it is made in place.
     shutil.rmtree(root, ignore_errors=True)
-    python = root / "bin" / "python"
-    pip = [
-        python,
-        "-m",
-        "pip",
-        "--disable-pip-version-check",
-        "install",
-        "--quiet",
-        "--no-input",
-        "--no-deps",
-    ]
-    steps: list[list[str | Path]] = [[found.path, "-m", "venv", root], [*pip, "-r", lock_file(env)]]
+    python = str(root / "bin" / "python")
+    pip = [python, *"-m pip --disable-pip-version-check install --quiet --no-input --no-deps".split()]
+    steps = [[str(found.path), "-m", "venv", str(root)], [*pip, "-r", str(lock_file(env))]]
     if env.forced:
         steps.append([*pip, "--ignore-requires-python", *env.forced])
     log = beside(root, "log")
@@ -138,6 +129,7 @@ def _build(env: Environment, found: Interpreter, root: Path) -> None:
             raise BuildFailed(
                 f"the environment {env.name} could not be made:\n{log.read_text(errors='replace')}"
             )
+    log.unlink()
     say(f"made {env.name} in {time.monotonic() - start:.0f} s")
 
 

@@ -1,0 +1,176 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The runner of the gates judges rightly: a gate that cannot fail would be worse than none."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.gates import interpreters, lock, process, tree, venvs
+from tests.gates.environments import CORES, ENVIRONMENTS, PYTHON_39, Environment
+from tests.gates.gates import ALL, QUICK
+from tests.gates.result import Result, of_exit, of_junit
+
+REPORT = """<testsuites><testsuite>
+<testcase name="a"/><testcase name="b"/>
+<testcase name="c"><failure message="no"/></testcase>
+<testcase name="d"><error message="no"/></testcase>
+<testcase name="e"><skipped message="no tool"/></testcase>
+</testsuite></testsuites>"""
+
+
+def run(tmp_path: Path, program: str, timeout: float = 30) -> tuple[int, str]:
+    """Runs a line of Python as a gate would; its exit code and log."""
+    log = tmp_path / "log"
+    code = process.run([sys.executable, "-c", program], log, os.environ, tmp_path, timeout)
+    return code, log.read_text()
+
+
+def test_counts_of_a_report(tmp_path: Path) -> None:
+    """An error in a fixture is a failed test; a skip tells its reason."""
+    report = tmp_path / "report.xml"
+    report.write_text(REPORT)
+    assert of_junit(report, 1) == Result(2, 2, 1, ("skipped: no tool",))
+
+
+@pytest.mark.parametrize(
+    ("content", "code"), [(None, 4), ("<testsuites/>", 5), ('<t><testcase name="a"/></t>', 124)]
+)
+def test_a_run_that_ended_badly_has_failed(tmp_path: Path, content: str | None, code: int) -> None:
+    """No report, no test, or an end from outside: pytest's own counts would all say 0 failed."""
+    report = tmp_path / "report.xml"
+    if content:
+        report.write_text(content)
+    assert of_junit(report, code).failed == 1
+
+
+def test_the_closing_line() -> None:
+    """Skips are named only if there are any."""
+    assert str(of_exit(0) + of_exit(0) + of_exit(2)) == "2 passed, 1 failed"
+    assert str(Result(1, 0, 3)) == "1 passed, 0 failed, 3 skipped"
+
+
+def test_output_and_exit_code_are_kept(tmp_path: Path) -> None:
+    """A gate is judged by the one and explained by the other."""
+    code, log = run(tmp_path, "import sys; print('said'); sys.exit(3)")
+    assert code == 3
+    assert log.endswith("said\n")
+
+
+def test_a_hanging_program_is_ended_with_its_children(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it started is gone too, though it ignores Ctrl-C, and the log says why."""
+    monkeypatch.setattr(process, "_PATIENCE", ((signal.SIGINT, 1.0), (signal.SIGTERM, 5.0)))
+    child = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
+    program = f"import subprocess, sys; c = subprocess.Popen([sys.executable, '-c', {child!r}]); print(c.pid, flush=True); c.wait()"
+    code, log = run(tmp_path, program, timeout=1.5)
+    assert code == 124
+    assert "ended after 2 s without a result" in log
+    pid = next(int(line) for line in log.splitlines() if line.isdigit())
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes():
+        assert time.monotonic() < deadline, f"process {pid} is still there"
+        time.sleep(0.1)
+
+
+def test_a_shim_is_not_an_interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next one on PATH is taken; with none there, the answer is None."""
+    minor = "{}.{}".format(*sys.version_info)
+    shims, real = tmp_path / "shims", tmp_path / "real"
+    for folder in (shims, real):
+        folder.mkdir()
+    shim = shims / f"python{minor}"
+    shim.write_text("#!/bin/sh\nexit 127\n")
+    shim.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{shims}{os.pathsep}{real}")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("PYENV_ROOT", raising=False)
+    interpreters.find.cache_clear()
+    try:
+        assert interpreters.find(minor) is None
+        interpreters.find.cache_clear()
+        (real / f"python{minor}").symlink_to(sys.executable)
+        found = interpreters.find(minor)
+        assert found
+        assert found.minor == minor
+    finally:
+        interpreters.find.cache_clear()
+
+
+def test_an_environment_without_python_says_so() -> None:
+    """The text that a run prints for what it leaves out."""
+    with pytest.raises(venvs.Unavailable, match=r"^core 0: no Python 0\.1 or 0\.2 found$"):
+        venvs.python_for(Environment("x", "core 0", ("0.1", "0.2"), ()))
+
+
+def test_merged_locks() -> None:
+    """A pin holds where it was resolved; the newest block stays open to later Pythons."""
+    resolved = {
+        "3.9": {"same": "1", "backport": "1", "moved": "1"},
+        "3.10": {"same": "1", "moved": "2"},
+        "3.11": {"same": "1", "moved": "3"},
+    }
+    assert lock.merge(resolved) == [
+        "backport==1 ; python_version <= '3.9'",
+        "moved==1 ; python_version <= '3.9'",
+        "moved==2 ; python_version >= '3.10' and python_version <= '3.10'",
+        "moved==3 ; python_version >= '3.11'",
+        "same==1",
+    ]
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS.values(), ids=str)
+def test_locks_hold_what_is_asked_for(env: Environment) -> None:
+    """A change of environments.py without `make locks` would test something else than it says."""
+    pins = {line.partition(" ;")[0] for line in venvs.lock_file(env).read_text().lower().splitlines()}
+    assert [need for need in env.requirements if "==" in need and need.lower() not in pins] == []
+
+
+def test_every_core_and_the_oldest_python_run_the_unit_tests() -> None:
+    """A row of the table without a gate would be a promise without a test."""
+    names = [gate.name for gate in (*ALL, *QUICK)]
+    assert {f"unit-{env.name}" for env in (*CORES, PYTHON_39)} <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("plugins/modules/k8s_csr.py", True),
+        ("tests/config.yml", True),
+        ("README.md", True),
+        ("tests/unit/test_imports.py", False),
+        ("tests/gates", False),
+        (".ansible-lint", False),
+        ("pyproject.toml", False),
+    ],
+)
+def test_what_is_shipped(name: str, expected: bool) -> None:
+    """The gate that looks into the built file asks this."""
+    assert tree.shipped(name) is expected
+
+
+def test_a_lock_is_held_by_one(tmp_path: Path) -> None:
+    """Two clones that make one environment do it one after the other."""
+    order: list[str] = []
+
+    def second() -> None:
+        with venvs.locked(tmp_path / "lock"):
+            order.append("second")
+
+    thread = threading.Thread(target=second)
+    with venvs.locked(tmp_path / "lock"):
+        thread.start()
+        thread.join(0.3)
+        order.append("first")
+    thread.join(10)
+    assert order == ["first", "second"]
