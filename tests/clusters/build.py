@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -141,7 +143,14 @@ def _build(target: Path, report: Report) -> None:
 def _run_with_progress(command: list[str], directory: Path, log: Path, report: Report) -> None:
     started = time.monotonic()
     with log.open("wb") as out:
-        process = subprocess.Popen(command, cwd=directory, env=os.environ | GO_ENV, stdout=out, stderr=out)
+        process = subprocess.Popen(
+            command,
+            cwd=directory,
+            env=os.environ | GO_ENV,
+            stdout=out,
+            stderr=out,
+            preexec_fn=_end_with_parent,  # noqa: PLW1509 - nothing has started a thread yet
+        )
         try:
             while True:
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -154,6 +163,12 @@ def _run_with_progress(command: list[str], directory: Path, log: Path, report: R
                 process.wait()
     if status != 0:
         raise ClusterError(f"building the test clusters' programs failed; the whole log is {log}{tail(log)}")
+
+
+def _end_with_parent() -> None:
+    """Runs in the child: a build does not go on for minutes when its builder is killed (prctl(2))."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def _verify(binary: Path, pin: Pin) -> None:

@@ -268,10 +268,11 @@ class Cluster:
                 if condition():
                     return
             except (OSError, ApiError) as error:
-                answer = f", last answer: {error}"
+                answer = f"; the last answer: {error}"
             self._raise_if_ended()
             time.sleep(0.05)
-        raise ClusterError(f"cluster {self.name}: waited {READY_TIMEOUT:.0f} s for {what}{answer}")
+        log = tail(self.log(list(self._children)[-1])) if self._children else ""
+        raise ClusterError(f"cluster {self.name}: waited {READY_TIMEOUT:.0f} s for {what}{answer}{log}")
 
     def _raise_if_ended(self) -> None:
         for component, child in self._children.items():

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -116,8 +117,12 @@ def _answer(client: Client, ca: KeyPair, request: dict[str, Any]) -> None:
         status = status_for(request, ca, datetime.datetime.now(datetime.timezone.utc))
         client.api("PUT", f"{REQUESTS}/{name}/status", request | {"status": status})
         print(f"{name}: {'issued' if 'certificate' in status else 'failed'}", flush=True)
-    except (ApiError, ValueError) as error:  # changed or gone meanwhile; a request that does not parse
-        print(f"{name}: {error}", flush=True)
+    except (ValueError, x509.InvalidVersion, x509.DuplicateExtension, UnsupportedAlgorithm) as error:
+        print(f"{name}: {error}", flush=True)  # nothing that can be signed
+    except ApiError as error:
+        if error.status == 429 or error.status >= 500:
+            raise
+        print(f"{name}: {error}", flush=True)  # changed meanwhile, and then its event is on the way; or gone
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING
 
 from . import directories, kubeconfig, processes
@@ -101,7 +101,7 @@ def _boot(fleet: Fleet) -> None:
     with ThreadPoolExecutor(max_workers=len(fleet)) as pool:
         started = [pool.submit(cluster.boot) for cluster in fleet.values()]
         try:
-            for future in started:
+            for future in as_completed(started):
                 future.result()
         except BaseException:
             directories.remove(fleet.directory)

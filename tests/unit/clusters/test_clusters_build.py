@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -15,6 +17,7 @@ import pytest
 from tests.clusters import build
 from tests.clusters.errors import ClusterError
 from tests.clusters.pins import ETCD, KUBERNETES, PROGRAMS
+from tests.clusters.processes import Process
 
 UPSTREAM = """\
 module k8s.io/kubernetes
@@ -43,6 +46,7 @@ case "$1 $2" in
 "version -m") cat "$3" ;;
 build*)
     echo built >> "$GO_MODULE/builds"
+    [ -z "$GO_HANGS" ] || { echo $$ > "$GO_HANGS"; exec sleep 60; }
     [ -z "$GO_FAILS" ] || { echo "$GO_FAILS"; exit 1; }
     while [ "$1" != -o ]; do shift; done
     echo '{ETCD}' > "$2/server"
@@ -67,6 +71,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GO_MODULE", str(directory))
     monkeypatch.setenv("GO_SUM", KUBERNETES.checksum)
     monkeypatch.delenv("GO_FAILS", raising=False)
+    monkeypatch.delenv("GO_HANGS", raising=False)
     monkeypatch.setenv("CERTFLOW_CACHE", str(tmp_path / "cache"))
     return directory
 
@@ -144,6 +149,26 @@ def test_a_failed_build_shows_the_end_of_its_log_and_leaves_nothing_else(
     monkeypatch.delenv("GO_FAILS")
     assert build.programs(quiet).is_dir()
     assert sorted(path.name for path in cache.iterdir()) == [".lock", build.build_key()]
+
+
+def test_a_build_ends_with_its_builder_and_the_next_one_cleans_up(
+    module: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = module / "hangs"
+    monkeypatch.setenv("GO_HANGS", str(record))
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.clusters", "build"], stderr=subprocess.PIPE
+    ) as builder:
+        while not (record.exists() and record.read_text()):
+            assert builder.poll() is None
+        compiler = Process.from_stat(Path("/proc", record.read_text().strip(), "stat").read_text())
+        assert compiler.alive
+        builder.kill()
+    assert compiler.wait(10)
+    assert list((build.cache_directory() / "bin").glob(".building-*"))
+    monkeypatch.delenv("GO_HANGS")
+    build.programs(quiet)
+    assert not list((build.cache_directory() / "bin").glob(".building-*"))
 
 
 def test_a_module_of_other_content_is_refused(module: Path, monkeypatch: pytest.MonkeyPatch) -> None:
