@@ -16,6 +16,7 @@ options:
       - Path of a kubeconfig, several paths joined by C(:), or its content as a dictionary.
       - Without it, and without O(host), E(K8S_AUTH_KUBECONFIG) is used, then E(KUBECONFIG), the pod's service
         account, and C(~/.kube/config).
+      - Of several files the first to use a name keeps it. They must agree on the current context, or O(context) says it.
       - A path is looked up in the C(files/) of the role or play too; a file that ansible-vault encrypted is decrypted
         in memory where the task runs on the controller.
       - O(kubeconfig) and O(context) on one side, O(host) and credentials on the other are two ways to name a cluster.
@@ -78,20 +79,20 @@ options:
     type: str
   proxy_headers:
     description:
-      - Headers for the proxy and the API server.
+      - Headers for the proxy, as C(kubernetes.core) sends them.
     type: dict
     suboptions:
       proxy_basic_auth:
         description:
-          - C(user:password) for the proxy. Environment variable E(K8S_AUTH_PROXY_HEADERS_PROXY_BASIC_AUTH).
+          - C(user:password) for a Proxy-Authorization header. Environment variable E(K8S_AUTH_PROXY_HEADERS_PROXY_BASIC_AUTH).
         type: str
       basic_auth:
         description:
-          - C(user:password) for the API server. Environment variable E(K8S_AUTH_PROXY_HEADERS_BASIC_AUTH).
+          - C(user:password) for an Authorization header. Environment variable E(K8S_AUTH_PROXY_HEADERS_BASIC_AUTH).
         type: str
       user_agent:
         description:
-          - The User-Agent to send. Environment variable E(K8S_AUTH_PROXY_HEADERS_USER_AGENT).
+          - The User-Agent. Environment variable E(K8S_AUTH_PROXY_HEADERS_USER_AGENT).
         type: str
   persist_config:
     description:
@@ -111,6 +112,12 @@ options:
       - UID of the namespace C(kube-system) of the cluster that is meant. Any other cluster is refused before the
         first write. It costs one request.
     type: str
+  wait_timeout:
+    description:
+      - Seconds that the whole operation may take, waits and repeated requests included.
+      - A task's C(timeout) that is shorter counts instead.
+    type: int
+    default: 120
 requirements:
   - python >= 3.9
   - kubernetes >= 24.2.0

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""How long an operation may take; must be kept in sync with module_utils/_run/_spec.py."""
+"""Whether to wait; must be kept in sync with module_utils/_run/_spec.py."""
 
 from __future__ import annotations
 
@@ -16,10 +16,4 @@ options:
       - Whether to wait until the certificate is issued.
     type: bool
     default: true
-  wait_timeout:
-    description:
-      - Seconds that the whole operation may take, waits and repeated requests included.
-      - A task's C(timeout) that is shorter counts instead.
-    type: int
-    default: 120
 """

@@ -14,16 +14,16 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Iterator, Mapping
+from typing import Any
 
 from ansible.errors import AnsibleActionFail, AnsibleError
-from ansible.module_utils.common.arg_spec import ModuleArgumentSpecValidator
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.parameters import remove_values
+from ansible.module_utils.errors import UnsupportedError
 from ansible.plugins.action import ActionBase
-from ansible.release import __version__ as ansible_version
 from ansible.utils.display import Display
-
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run import _libraries, _redact
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operation import Operation, execute
 
@@ -31,8 +31,6 @@ DOOR_VARIABLE = "certflow_kubernetes_door"
 DOORS = ("auto", "inprocess", "module")
 # Seconds by which the operation ends before Ansible's task timeout would cut it off at any line.
 TIMEOUT_MARGIN = 2
-# ansible-core 2.22 masks no_log values at display; before, each result has to be cleaned.
-MASKS_AT_DISPLAY = tuple(int(part) for part in ansible_version.split(".")[:2]) >= (2, 22)
 
 display = Display()
 
@@ -48,34 +46,29 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         variables = task_vars or {}
         result: dict[str, Any] = super().run(tmp, variables)
         arguments = self._arguments()
-        wanted = self._wanted_door(variables)
-        obstacle = self._obstacle(variables)
-        if wanted == "inprocess" and obstacle:
-            raise AnsibleActionFail(f"{DOOR_VARIABLE} is inprocess, which is not possible here: {obstacle}")
-        in_process = wanted == "inprocess" or (wanted == "auto" and not obstacle)
-        reason = f"{DOOR_VARIABLE} asks for it" if wanted != "auto" else obstacle or "same interpreter, local connection"
-        display.vv(f"certflow.kubernetes {self.operation.name}: {'in-process' if in_process else 'module'} door: {reason}")
-        if in_process:
-            result.update(self._run_here(arguments))
-        else:
-            name = f"certflow.kubernetes.{self.operation.name}"
-            result.update(
-                self._execute_module(
-                    module_name=name, module_args=arguments, task_vars=variables, wrap_async=self._task.async_val
-                )
-            )
-        return result
+        in_process = self._in_process(variables)
+        with _environment(self._task_environment()):
+            spec, constraints = dict(self.operation.argument_spec), dict(self.operation.constraints)
+            validation = ArgumentSpecValidator(spec, **constraints).validate(arguments)
+            # Before the module would: it prints its arguments, a kubeconfig's content included, when it refuses them.
+            if validation.error_messages:
+                return {**result, **self._refused(validation, arguments)}
+            if in_process:
+                return {**result, **self._run_here(validation)}
+        name = f"certflow.kubernetes.{self.operation.name}"
+        answer = self._execute_module(
+            module_name=name, module_args=arguments, task_vars=variables, wrap_async=self._task.async_val
+        )
+        return {**result, **answer}
 
     def _arguments(self) -> dict[str, Any]:
         """The task's arguments as the module would get them, and an operation that ends inside the task's timeout."""
         arguments: dict[str, Any] = json.loads(json.dumps(self._task.args, default=str))
         self._find_kubeconfig(arguments)
-        limit = (self._task.timeout or 0) - TIMEOUT_MARGIN
-        if limit > 0 and "wait_timeout" in self.operation.argument_spec:
-            default = self.operation.argument_spec["wait_timeout"]["default"]
-            given = arguments.get("wait_timeout", default)
+        if self._task.timeout:
+            given = arguments.get("wait_timeout", self.operation.argument_spec["wait_timeout"]["default"])
             if str(given).isdigit():
-                arguments["wait_timeout"] = min(int(given), limit)
+                arguments["wait_timeout"] = min(int(given), max(1, self._task.timeout - TIMEOUT_MARGIN))
         return arguments
 
     def _find_kubeconfig(self, arguments: dict[str, Any]) -> None:
@@ -85,14 +78,30 @@ class OperationAction(ActionBase):  # type: ignore[misc]
             return
         try:
             path = self._find_needle("files", os.path.expanduser(kubeconfig))
-        except AnsibleError:
-            return  # a list of paths, or a file that is missing: the operation says so
+            with open(path, "rb") as file:
+                encrypted = file.read(14) == b"$ANSIBLE_VAULT"
+        except (AnsibleError, OSError, ValueError):
+            return  # a list of paths, or a file that is missing or unreadable: the operation says so
         arguments["kubeconfig"] = path
-        with open(path, "rb") as file:
-            encrypted = file.read(14) == b"$ANSIBLE_VAULT"
         if encrypted:
             content = self._loader.load_from_file(path, unsafe=True)
             arguments["kubeconfig"] = json.loads(json.dumps(content, default=str))
+
+    def _in_process(self, variables: Mapping[str, Any]) -> bool:
+        wanted = self._wanted_door(variables)
+        obstacle = self._obstacle(variables)
+        if wanted == "inprocess" and obstacle:
+            raise AnsibleActionFail(f"{DOOR_VARIABLE} is inprocess, which is not possible here: {obstacle}")
+        in_process = wanted != "module" and not obstacle
+        reason = (
+            f"{DOOR_VARIABLE} asks for it"
+            if wanted != "auto"
+            else obstacle or "same interpreter, local connection"
+        )
+        display.vv(
+            f"certflow.kubernetes {self.operation.name}: {'in-process' if in_process else 'module'} door: {reason}"
+        )
+        return in_process
 
     def _wanted_door(self, variables: Mapping[str, Any]) -> str:
         door = str(self._templar.template(variables.get(DOOR_VARIABLE, "auto")))
@@ -124,33 +133,29 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         value = own.get("ansible_python_interpreter")
         return str(self._templar.template(value)) if value else ""
 
-    def _run_here(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        with _environment(self._task_environment()):
-            spec, constraints = dict(self.operation.argument_spec), dict(self.operation.constraints)
-            validation = ModuleArgumentSpecValidator(spec, **constraints).validate(arguments)
-            if validation.error_messages:
-                return self._refused(validation, arguments)
-            parameters = validation.validated_parameters
-            result = execute(self.operation, parameters, check_mode=bool(self._task.check_mode))
-        for text in result.pop("warnings", ()):
-            display.warning(text)
-        plain = json.loads(json.dumps(result, default=str))
-        return self._without(plain, validation._no_log_values | _redact.secrets(parameters))
+    def _run_here(self, validation: Any) -> dict[str, Any]:
+        parameters = validation.validated_parameters
+        result = execute(self.operation, parameters, check_mode=bool(self._task.check_mode))
+        for both in validation._warnings:  # noqa: SLF001  # said as AnsibleModule says it
+            text = f"Both option {both['option']} and its alias {both['alias']} are set."
+            result["warnings"] = [text, *result.get("warnings", ())]
+        return self._clean(json.loads(json.dumps(result, default=str)), parameters, validation)
 
     def _refused(self, validation: Any, arguments: dict[str, Any]) -> dict[str, Any]:
         text = validation.errors.msg
-        if validation.unsupported_parameters:
+        if isinstance(validation.errors[0], UnsupportedError):
             text = f"Unsupported parameters for (certflow.kubernetes.{self.operation.name}) module: {text}"
-        answer = {
-            "failed": True,
-            "changed": False,
-            "msg": text,
-            "invocation": _redact.invocation(arguments, self.operation.hidden),
-        }
-        return self._without(answer, validation._no_log_values)
+        invocation = _redact.invocation(arguments, self.operation.hidden)
+        answer = {"failed": True, "changed": False, "msg": text, "invocation": invocation}
+        return self._clean(answer, arguments, validation)
 
-    def _without(self, result: dict[str, Any], secrets: set[str]) -> dict[str, Any]:
-        return result if MASKS_AT_DISPLAY else dict(remove_values(result, secrets))
+    def _clean(
+        self, result: dict[str, Any], parameters: Mapping[str, Any], validation: Any
+    ) -> dict[str, Any]:
+        """The result without secrets; from ansible-core 2.22 on Ansible masks them wherever it prints."""
+        known = set(validation._no_log_values)  # noqa: SLF001  # what AnsibleModule itself does with them
+        _redact.protect(parameters, known)
+        return result if _redact.MASKED_BY_ANSIBLE else dict(remove_values(result, known))
 
     def _task_environment(self) -> dict[str, str]:
         environment: dict[str, Any] = {}

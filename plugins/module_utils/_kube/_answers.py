@@ -8,7 +8,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Mapping
+from collections.abc import Mapping
+from typing import Any
 
 from ._errors import (
     AlreadyExists,
@@ -24,6 +25,8 @@ from ._errors import (
 ERRORS: dict[int, type[ApiError]] = {403: Forbidden, 404: NotFound, 409: Conflict, 422: Invalid}
 # Overload and a server in the middle of a restart: the same request can succeed a moment later.
 TRANSIENT = frozenset((429, 500, 502, 503, 504))
+# 500 too: a webhook whose certificate is refused stays refused until somebody repairs it (words of Go's crypto/x509).
+LASTING = ("x509: ",)
 FIRST_DELAY_SECONDS = 0.25
 LONGEST_DELAY_SECONDS = 10.0
 
@@ -35,9 +38,11 @@ def delay(attempt: int, retry_after: str | None = None) -> float:
     return max(backoff, asked)
 
 
-def is_transient(status: int, *, idempotent: bool) -> bool:
+def is_transient(error: KubeError, *, idempotent: bool) -> bool:
     """Whether to repeat a request that was answered so. 429 means that it was not processed at all."""
-    return status == 429 or (idempotent and status in TRANSIENT)
+    if error.status == 429:
+        return True
+    return idempotent and error.status in TRANSIENT and not any(words in error.message for words in LASTING)
 
 
 def error_from(method: str, path: str, status: int, body: bytes, *, auth_source: str) -> KubeError:

@@ -12,20 +12,29 @@ forked process anew, and write client keys to temporary files.
 from __future__ import annotations
 
 import json
+import ssl
 import time
-from typing import Any, Iterator, Mapping, NoReturn
-from urllib.parse import urlencode, urlsplit
+from collections.abc import Iterator, Mapping
+from typing import Any, NoReturn
+from urllib.parse import quote, unquote, urlencode, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
 from ._answers import delay, error_from, is_transient, warning_texts
 from ._connection import Connection
 from ._credentials import Credentials
-from ._errors import ApiError, AuthenticationError, ConfigurationError, ConnectionFailed, NotFound
-from ._tls import context_for, load_client_certificate
+from ._errors import ApiError, ConfigurationError, ConnectionFailed, KubeError, NotFound
+from ._tls import context_for
 
 try:
     import urllib3
-    from urllib3.exceptions import HTTPError, NewConnectionError, ProxyError, SSLError
+    from urllib3.exceptions import (
+        ConnectTimeoutError,
+        HTTPError,
+        InsecureRequestWarning,
+        NewConnectionError,
+        ProxyError,
+        SSLError,
+    )
     from urllib3.util import make_headers
 except ImportError:  # reported by _run, with the interpreter's path
     pass
@@ -57,6 +66,7 @@ class Client:
         self._user_agent = user_agent
         self._credentials = Credentials(connection)
         self._pool: Any = None
+        self._pool_certificate: tuple[str, str] | None = None
         self._answered = False
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -82,9 +92,13 @@ class Client:
     def create(
         self, path: str, body: Mapping[str, Any], *, dry_run: bool = False, idempotent: bool = False
     ) -> dict[str, Any]:
-        """POST. ``idempotent`` is for reviews, which store nothing: they are repeated after a lost answer."""
+        """POST. ``idempotent``: repeat it after a lost answer; the caller knows its object again (AlreadyExists)."""
         answer = self._request("POST", path, _dry(dry_run), body, idempotent=dry_run or idempotent)
-        return answer if idempotent else self._noted("POST", path, answer, dry_run)
+        return self._noted("POST", path, answer, dry_run)
+
+    def review(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """POST of a question, such as SelfSubjectAccessReview: it stores nothing."""
+        return self._request("POST", path, None, body)
 
     def replace(self, path: str, body: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
         """PUT of an object that carries the resourceVersion it was read with."""
@@ -109,9 +123,7 @@ class Client:
         target = self._url(path, {**query, "watch": "true", "timeoutSeconds": str(int(seconds))})
         timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=seconds + 1.0)
         try:
-            response = self._connected().request(
-                "GET", target, headers=self._headers(), timeout=timeout, preload_content=False, retries=False
-            )
+            response = self._open("GET", target, self._headers(), timeout, preload_content=False)
         except HTTPError:
             return
         try:
@@ -142,7 +154,7 @@ class Client:
         content: str = "application/json",
         idempotent: bool = True,
     ) -> dict[str, Any]:
-        give_up = self.deadline if self._answered else min(self.deadline, time.monotonic() + FIRST_CONTACT_SECONDS)
+        first_contact = time.monotonic() + FIRST_CONTACT_SECONDS
         payload = None if body is None else json.dumps(body).encode()
         attempt, renewed = 0, False
         while True:
@@ -150,21 +162,24 @@ class Client:
             try:
                 response = self._send(method, path, query, payload, content)
             except HTTPError as exc:
-                error: Exception = self._unreachable(exc)
+                error: KubeError = self._unreachable(exc)
+                if not idempotent and not _never_sent(exc):
+                    error.evidence += (f"{method} {path} was sent; whether it took effect is not known",)
                 error.__cause__ = exc
-                again = not isinstance(_root(exc), SSLError) and (idempotent or _never_sent(exc))
+                again = not _distrusted(exc) and (idempotent or _never_sent(exc))
             else:
                 self._answered = True
-                if response.status < 400:
+                if response.status < 300:
                     return _decoded(method, path, response)
                 if response.status == 401 and self._credentials.renewable and not renewed:
                     renewed = True
-                    self._renew()
+                    self._credentials.renew()
                     continue
                 error = error_from(method, path, response.status, response.data, auth_source=self.auth_source)
-                again = is_transient(response.status, idempotent=idempotent)
+                again = is_transient(error, idempotent=idempotent)
                 retry_after = response.headers.get("Retry-After")
             pause = delay(attempt, retry_after)
+            give_up = self.deadline if self._answered else min(self.deadline, first_contact)
             if not again or time.monotonic() + pause > give_up:
                 raise error
             time.sleep(pause)
@@ -178,72 +193,70 @@ class Client:
         headers = self._headers()
         if payload is not None:
             headers["Content-Type"] = content
-        response = self._connected().request(
-            method, self._url(path, query), body=payload, headers=headers, timeout=timeout, retries=False
-        )
+        response = self._open(method, self._url(path, query), headers, timeout, body=payload)
         for text in warning_texts(response.headers.get("Warning")):
             if text not in self.warnings:
                 self.warnings.append(text)
         return response
 
+    def _open(self, method: str, url: str, headers: Any, timeout: Any, **options: Any) -> Any:
+        """One request, neither repeated nor redirected: a token must not follow a redirect to somebody else."""
+        certificate = self._credentials.client_certificate
+        if self._pool is None or certificate != self._pool_certificate:
+            self.close()  # a renewed certificate needs a new handshake
+            self._pool, self._pool_certificate = self._make_pool(certificate), certificate
+        return self._pool.request(
+            method, url, headers=headers, timeout=timeout, retries=False, redirect=False, **options
+        )
+
     def _url(self, path: str, query: Mapping[str, str] | None) -> str:
-        return f"{self.host}{path}" + (f"?{urlencode(query)}" if query else "")
+        # A name that a user mistyped must not lead to another path: "..", "?" and the like are part of no name.
+        if {".", ".."} & set(path.split("/")):
+            raise ConfigurationError(f"no object can have the path {path}", remedy="check the names")
+        return f"{self.host}{quote(path)}" + (f"?{urlencode(query)}" if query else "")
 
     def _headers(self) -> Any:
-        headers = {"Accept": "application/json", "User-Agent": self._user_agent}
-        options = self.connection.proxy_headers
-        if "basic_auth" in options:
-            headers.update(make_headers(basic_auth=options["basic_auth"]))
-        if "user_agent" in options:
-            headers["User-Agent"] = str(options["user_agent"])
+        """urllib3's own dictionary, which may hold a name twice: several Impersonate-Group headers."""
+        headers = urllib3.HTTPHeaderDict({"Accept": "application/json", "User-Agent": self._user_agent})
         authorization = self._credentials.header()
         if authorization:
             headers["Authorization"] = authorization
         if self.connection.impersonate_user:
             headers["Impersonate-User"] = self.connection.impersonate_user
-        return _with_groups(headers, self.connection.impersonate_groups)
+        for group in self.connection.impersonate_groups:
+            headers.add("Impersonate-Group", group)
+        return headers
 
-    def _renew(self) -> None:
-        self._credentials.renew()
-        if self._credentials.client_certificate:
-            self.close()  # the new certificate needs a new handshake
-
-    def _connected(self) -> Any:
-        if self._pool is None:
-            self._pool = self._make_pool()
-        return self._pool
-
-    def _make_pool(self) -> Any:
+    def _make_pool(self, certificate: tuple[str, str] | None) -> Any:
         connection = self.connection
         arguments: dict[str, Any] = {"num_pools": 1, "maxsize": 1, "retries": False}
         if self.host.startswith("https:"):
-            arguments["ssl_context"] = context = context_for(connection)
-            self._credentials.header()  # an exec plugin may bring the client certificate
-            if self._credentials.client_certificate:
-                load_client_certificate(context, *self._credentials.client_certificate, connection.auth_source)
+            arguments["ssl_context"] = context_for(connection, certificate)
             if connection.tls_server_name:
                 arguments["server_hostname"] = arguments["assert_hostname"] = connection.tls_server_name
             if not connection.verify:
                 arguments.update(cert_reqs="CERT_NONE", assert_hostname=False)
+                urllib3.disable_warnings(InsecureRequestWarning)  # the user has asked for it
         proxy = proxy_for(connection)
         if proxy is None:
             return urllib3.PoolManager(**arguments)
         if not proxy.startswith(("http://", "https://")):
-            raise ConfigurationError(f"proxy {urlsplit(proxy).scheme}://… is not supported", remedy="use an http(s) proxy")
-        credentials = connection.proxy_headers.get("proxy_basic_auth") or _user_info(proxy)
-        headers = make_headers(proxy_basic_auth=credentials) if credentials else None
+            raise ConfigurationError(
+                f"a proxy of kind {urlsplit(proxy).scheme} is not supported", remedy="use an http(s) proxy"
+            )
+        headers = make_headers(**{"proxy_basic_auth": _user_info(proxy), **connection.proxy_headers})
         return urllib3.ProxyManager(proxy, proxy_headers=headers, **arguments)
 
     def _unreachable(self, exc: Exception) -> ConnectionFailed:
         root = _root(exc)
         words = " ".join(str(root).split())
-        if isinstance(root, SSLError):
+        if _distrusted(exc):
             return ConnectionFailed(
                 f"the server's certificate was not accepted: {_tls_words(words)}",
                 remedy=f"check the address and the CA of {self.auth_source}: they belong to different clusters, or a "
                 "proxy stands between",
             )
-        via = " through the proxy" if isinstance(exc, ProxyError) or isinstance(root, ProxyError) else ""
+        via = " through the proxy" if isinstance(exc, ProxyError) else ""
         return ConnectionFailed(
             f"the API server cannot be reached{via}: {_short(words)}",
             remedy="check the address, the network and the proxy settings from where this task runs",
@@ -257,27 +270,18 @@ def _dry(dry_run: bool) -> dict[str, str] | None:
 def proxy_for(connection: Connection) -> str | None:
     """The proxy to use: the connection's own, else HTTPS_PROXY and NO_PROXY as the kubernetes package reads them."""
     target = urlsplit(connection.host)
-    proxies = getproxies_environment()
-    proxy = connection.proxy or proxies.get(target.scheme)
-    exceptions = {"no": connection.no_proxy} if connection.no_proxy else proxies
-    if not proxy or (not connection.proxy or connection.no_proxy) and proxy_bypass_environment(target.netloc, exceptions):
+    environment = getproxies_environment()
+    proxy = connection.proxy or environment.get(target.scheme)
+    # NO_PROXY is the environment's word about the environment's proxy.
+    exceptions = connection.no_proxy or ("" if connection.proxy else environment.get("no", ""))
+    if not proxy or (exceptions and proxy_bypass_environment(target.netloc, {"no": exceptions})):
         return None
     return proxy if "://" in proxy else f"http://{proxy}"
 
 
 def _user_info(url: str) -> str | None:
     parts = urlsplit(url)
-    return f"{parts.username}:{parts.password or ''}" if parts.username else None
-
-
-def _with_groups(headers: dict[str, str], groups: tuple[str, ...]) -> Any:
-    """Several Impersonate-Group headers need urllib3's own dictionary, which may hold a name twice."""
-    if not groups:
-        return headers
-    several = urllib3.HTTPHeaderDict(headers)
-    for group in groups:
-        several.add("Impersonate-Group", group)
-    return several
+    return f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else None
 
 
 def _decoded(method: str, path: str, response: Any) -> dict[str, Any]:
@@ -308,16 +312,22 @@ def _events(response: Any) -> Iterator[dict[str, Any]]:
                 yield event
 
 
-def _root(exc: Exception) -> BaseException:
+def _root(exc: BaseException) -> BaseException:
     """The innermost reason: urllib3 wraps (MaxRetryError, ProxyError) what happened."""
-    reason: BaseException = exc
-    while isinstance(getattr(reason, "reason", None), BaseException):
-        reason = reason.reason  # type: ignore[attr-defined]
-    return reason
+    inner = getattr(exc, "original_error", None) or getattr(exc, "reason", None)
+    return _root(inner) if isinstance(inner, BaseException) else exc
+
+
+def _distrusted(exc: Exception) -> bool:
+    """Whether the server's certificate is the reason: that does not pass by itself."""
+    root = _root(exc)
+    return isinstance(root, SSLError) and isinstance(
+        next(iter(root.args), None), ssl.SSLCertVerificationError
+    )
 
 
 def _never_sent(exc: Exception) -> bool:
-    return isinstance(_root(exc), NewConnectionError)
+    return isinstance(_root(exc), (NewConnectionError, ConnectTimeoutError))
 
 
 def _tls_words(words: str) -> str:

@@ -3,15 +3,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""From the chosen sources to a Connection. Kubeconfigs are read and merged by the kubernetes package."""
+"""From the chosen sources to a Connection.
+
+The kubernetes package reads kubeconfigs too, but it quotes an entry with its token in some errors and writes client
+keys to temporary files. Here only its legacy auth-providers are used.
+"""
 
 from __future__ import annotations
 
 import base64
-import binascii
 import os
-from pathlib import Path
-from typing import Any, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from ._connection import Connection, ExecPlugin
 from ._errors import AuthenticationError, ConfigurationError
@@ -20,37 +24,73 @@ from ._sources import Sources, choose
 try:
     import yaml
     from kubernetes.client import Configuration
-    from kubernetes.config.config_exception import ConfigException
-    from kubernetes.config.incluster_config import (
-        SERVICE_CERT_FILENAME,
-        SERVICE_HOST_ENV_NAME,
-        SERVICE_PORT_ENV_NAME,
-        SERVICE_TOKEN_FILENAME,
-        InClusterConfigLoader,
-    )
-    from kubernetes.config.kube_config import ConfigNode, FileOrData, KubeConfigLoader, KubeConfigMerger
+    from kubernetes.config import kube_config
 except ImportError:  # reported by _run, with the interpreter's path
     pass
 
 
 DEFAULT_KUBECONFIG = "~/.kube/config"
+# What Kubernetes mounts into a pod: https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/
+SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 VAULT_HEADER = "$ANSIBLE_VAULT"
+SECTIONS = {"clusters": "cluster", "contexts": "context", "users": "user"}
+# Option -> field of a Connection.
+TRANSPORT_FIELDS = {
+    "validate_certs": "verify",
+    "ca_cert": "ca_pem",
+    "proxy": "proxy",
+    "no_proxy": "no_proxy",
+    "proxy_headers": "proxy_headers",
+    "impersonate_user": "impersonate_user",
+    "impersonate_groups": "impersonate_groups",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a kubeconfig says under one name, and the directory that its relative paths start from."""
+
+    value: Mapping[str, Any] = field(repr=False)
+    directory: str
+
+
+@dataclass(frozen=True)
+class Kubeconfig:
+    """Several files, merged as kubectl does it: the first to use a name keeps it. ``where`` names them in words."""
+
+    where: str
+    entries: Mapping[str, Mapping[str, Entry]]  # section -> name -> entry
+    current_contexts: tuple[str, ...]
+
+    def entry(self, section: str, name: str) -> Entry:
+        """Raises ConfigurationError that lists the names there are."""
+        found = self.entries[section].get(name)
+        if found is None:
+            known = ", ".join(sorted(self.entries[section])) or "none"
+            raise ConfigurationError(
+                f"kubeconfig {self.where} has no {SECTIONS[section]} named {name!r}",
+                evidence=(f"{section}: {known}",),
+                remedy=f"give one of its contexts: {known}"
+                if section == "contexts"
+                else "repair the kubeconfig",
+            )
+        return found
 
 
 def resolve(options: Mapping[str, Any], environ: Mapping[str, str]) -> Connection:
     """The connection that ``options`` and ``environ`` name.
 
-    Raises ConfigurationError for mixtures, missing or broken files and unknown contexts.
+    Raises ConfigurationError for mixtures, missing or broken files and unknown contexts, AuthenticationError for a
+    user without credentials.
     """
     sources = choose(options, environ)
     if sources.kind == "direct":
         return _direct(sources)
-    kubeconfig = sources.values.get("kubeconfig")
-    if kubeconfig is not None:
-        return _from_kubeconfig(kubeconfig, sources.origins["kubeconfig"], sources)
+    if "kubeconfig" in sources.values:
+        return _from_kubeconfig(sources.values["kubeconfig"], sources.origins["kubeconfig"], sources)
     if environ.get("KUBECONFIG"):
         return _from_kubeconfig(environ["KUBECONFIG"], "the environment's KUBECONFIG", sources)
-    if environ.get("KUBERNETES_SERVICE_HOST") and os.path.exists(SERVICE_TOKEN_FILENAME):
+    if environ.get("KUBERNETES_SERVICE_HOST") and os.path.exists(f"{SERVICE_ACCOUNT}/token"):
         return _in_cluster(sources, environ)
     if not os.path.exists(os.path.expanduser(DEFAULT_KUBECONFIG)):
         raise ConfigurationError(
@@ -61,219 +101,236 @@ def resolve(options: Mapping[str, Any], environ: Mapping[str, str]) -> Connectio
 
 
 def _transport(sources: Sources) -> dict[str, Any]:
-    values = sources.values
-    shared = {
-        "verify": values["validate_certs"],
-        "proxy": values.get("proxy"),
-        "no_proxy": values.get("no_proxy"),
-        "proxy_headers": values["proxy_headers"],
-        "impersonate_user": values.get("impersonate_user"),
-        "impersonate_groups": tuple(values["impersonate_groups"]),
+    """The fields of a Connection, by option, that the task or the environment gives."""
+    given = {
+        option: sources.values[option]
+        for option in TRANSPORT_FIELDS
+        if sources.values.get(option) not in (None, [], {})
     }
-    if "ca_cert" in values:
-        shared["ca_pem"] = _read(values["ca_cert"], sources.origins["ca_cert"])
-    return shared
+    if "ca_cert" in given:
+        given["ca_cert"] = _read(given["ca_cert"], sources.origins["ca_cert"])
+    if "impersonate_groups" in given:
+        given["impersonate_groups"] = tuple(given["impersonate_groups"])
+    return given
+
+
+def _fields(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {TRANSPORT_FIELDS[option]: value for option, value in given.items()}
 
 
 def _direct(sources: Sources) -> Connection:
-    values = sources.values
+    values, origins = sources.values, sources.origins
     files: dict[str, Any] = {
-        field: _read(values[option], sources.origins[option])
-        for field, option in (("client_certificate", "client_cert"), ("client_key", "client_key"))
+        target: _read(values[option], origins[option])
+        for option, target in (("client_cert", "client_certificate"), ("client_key", "client_key"))
         if option in values
     }
-    basic = (values["username"], values["password"]) if "username" in values and "password" in values else None
     return Connection(
-        host=_host(values["host"], sources.origins["host"]),
-        auth_source=f"{sources.origins['host']}",
+        host=_host(values["host"], origins["host"]),
+        auth_source=origins["host"],
         token=values.get("api_key"),
-        basic=basic,
+        basic=(values["username"], values["password"])
+        if "username" in values and "password" in values
+        else None,
         **files,
-        **_transport(sources),
+        **_fields(_transport(sources)),
     )
 
 
 def _in_cluster(sources: Sources, environ: Mapping[str, str]) -> Connection:
-    configuration = Configuration()
-    where = {name: environ[name] for name in (SERVICE_HOST_ENV_NAME, SERVICE_PORT_ENV_NAME) if name in environ}
-    try:
-        InClusterConfigLoader(SERVICE_TOKEN_FILENAME, SERVICE_CERT_FILENAME, environ=where).load_and_set(configuration)
-    except ConfigException as exc:
-        raise ConfigurationError(f"the pod's service account cannot be used: {exc}") from exc
-    shared = {"ca_pem": _read(SERVICE_CERT_FILENAME, "the pod's service account"), **_transport(sources)}
+    origin = "the pod's service account"
+    address, port = environ["KUBERNETES_SERVICE_HOST"], environ.get("KUBERNETES_SERVICE_PORT") or "443"
+    fields = {"ca_pem": _read(f"{SERVICE_ACCOUNT}/ca.crt", origin), **_fields(_transport(sources))}
     return Connection(
-        host=_host(configuration.host, "the pod's environment"),
-        auth_source="the pod's service account",
-        token_file=SERVICE_TOKEN_FILENAME,
-        **shared,
+        host=f"https://[{address}]:{port}" if ":" in address else f"https://{address}:{port}",
+        auth_source=origin,
+        token_file=f"{SERVICE_ACCOUNT}/token",
+        **fields,
     )
 
 
-def _from_kubeconfig(kubeconfig: Any, origin: str, sources: Sources) -> Connection:
-    where = f"{origin} (a dictionary)" if isinstance(kubeconfig, Mapping) else f"{kubeconfig} ({origin})"
-    config = _load(kubeconfig, where)
-    name = sources.values.get("context") or config.value.get("current-context")
-    if not name:
-        raise ConfigurationError(f"kubeconfig {where} has no current-context", remedy="give context")
-    context = _entry(config, "contexts", name, "context", where)
-    cluster = _entry(config, "clusters", str(context.value.get("cluster") or ""), "cluster", where)
-    user_name = str(context.value.get("user") or "")
-    user = _entry(config, "users", user_name, "user", where)
-    problem = f"kubeconfig {where}, context {name}"
-    fields = {
-        "host": _host(cluster.value.get("server"), problem),
-        "auth_source": f"kubeconfig {where}, context {name}",
-        **_cluster_fields(cluster, problem),
-        **_user_fields(user, cluster, problem),
+def _from_kubeconfig(source: Any, origin: str, sources: Sources) -> Connection:
+    config = _load(source, origin)
+    name = sources.values.get("context") or _current_context(config)
+    problem = f"kubeconfig {config.where}, context {name}"
+    context = config.entry("contexts", name)
+    cluster = config.entry("clusters", str(context.value.get("cluster") or ""))
+    user = config.entry("users", str(context.value.get("user") or ""))
+    own = {**_cluster_fields(cluster, problem), **_user_fields(user, cluster, problem)}
+    # The task overrides a kubeconfig; the environment only completes it.
+    given = {
+        option: value
+        for option, value in _transport(sources).items()
+        if sources.origins.get(option, "").startswith("the task") or own.get(TRANSPORT_FIELDS[option]) is None
     }
-    shared = _transport(sources)
-    fields["verify"] = fields.get("verify", True) and shared.pop("verify")
-    for option, field in (("ca_cert", "ca_pem"), ("proxy", "proxy")):
-        if fields.get(field) and not sources.origins.get(option, "").startswith("the task"):
-            shared.pop(field, None)  # the environment completes a kubeconfig; only the task overrides it
-    fields.update({key: value for key, value in shared.items() if value})
-    return Connection(**fields)
+    return Connection(
+        host=_host(cluster.value.get("server"), problem),
+        auth_source=problem,
+        **{**{key: value for key, value in own.items() if value is not None}, **_fields(given)},
+    )
 
 
-def _load(kubeconfig: Any, where: str) -> Any:
-    """The merged kubeconfig as a ConfigNode whose lists are known to be lists of named mappings."""
-    if isinstance(kubeconfig, Mapping):
-        return _checked(ConfigNode("kubeconfig", dict(kubeconfig)), where)
-    paths = [os.path.expanduser(path) for path in str(kubeconfig).split(os.pathsep) if path]
+def _current_context(config: Kubeconfig) -> str:
+    if len(config.current_contexts) == 1:
+        return config.current_contexts[0]
+    names = ", ".join(config.current_contexts)
+    # kubectl takes the first file's, the kubernetes package the last one's.
+    problem = f"names several current contexts: {names}" if names else "has no current-context"
+    raise ConfigurationError(f"kubeconfig {config.where} {problem}", remedy="give context")
+
+
+def _load(source: Any, origin: str) -> Kubeconfig:
+    if isinstance(source, Mapping):
+        return _merged([(source, "")], f"{origin} (a dictionary)")
+    if "\n" in str(source):
+        raise ConfigurationError(
+            f"{origin} is text of several lines, where a path or a dictionary is expected",
+            remedy="give a dictionary: kubeconfig: '{{ the_text | from_yaml }}'",
+        )
+    where = f"{source} ({origin})"
+    paths = [os.path.expanduser(path) for path in str(source).split(os.pathsep) if path]
     found = [path for path in paths if os.path.exists(path)]
     if not found:
         raise ConfigurationError(f"kubeconfig {where} does not exist", remedy="check the path")
-    for path in found:
-        _check_file(path, where)
-    try:
-        return _checked(KubeConfigMerger(os.pathsep.join(found)).config, where)
-    except ConfigException as exc:
-        raise ConfigurationError(f"kubeconfig {where} cannot be used: {exc}") from exc
+    return _merged([(_parsed(path, where), os.path.dirname(os.path.abspath(path))) for path in found], where)
 
 
-def _check_file(path: str, where: str) -> None:
-    """Refuse what the merger would trip over. YAML errors quote the text, secrets too: only the line is named."""
+def _parsed(path: str, where: str) -> Any:
+    """The content of a file. YAML errors quote its text, and with it secrets: only the line is named."""
     text = _read(path, f"kubeconfig {where}")
     if text.startswith(VAULT_HEADER):
         raise ConfigurationError(
             f"kubeconfig {where} is encrypted with ansible-vault",
-            remedy="run the task on the controller with the vault password; a module on another host cannot decrypt it",
+            remedy="give it as the task's option kubeconfig on the controller, where Ansible can decrypt it",
         )
     try:
-        content = yaml.safe_load(text)
+        return yaml.safe_load(text)
     except yaml.YAMLError as exc:
         mark = getattr(exc, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
-        raise ConfigurationError(f"kubeconfig {where} is not valid YAML{line}") from None
-    _checked(ConfigNode(path, content), where)
-
-
-def _checked(config: Any, where: str) -> Any:
-    content = config.value
-    if not isinstance(content, Mapping):
-        raise ConfigurationError(f"kubeconfig {where} is not a mapping", remedy="check that it is a kubeconfig")
-    for section in ("clusters", "contexts", "users"):
-        for item in content.get(section) or ():
-            plain = item.value if isinstance(item, ConfigNode) else item
-            if not (isinstance(plain, Mapping) and plain.get("name") and isinstance(plain.get(section[:-1]), Mapping)):
-                raise ConfigurationError(f"kubeconfig {where}: an entry of {section} lacks name or {section[:-1]}")
-    return config
-
-
-def _entry(config: Any, section: str, name: str, key: str, where: str) -> Any:
-    """The mapping under ``key`` of the entry ``name``, as a ConfigNode that knows its file's path."""
-    items = config.value.get(section) or []
-    nodes = [item if isinstance(item, ConfigNode) else ConfigNode(section, item, config.path) for item in items]
-    found = next((node for node in nodes if node.value["name"] == name), None)
-    if found is None:
-        known = ", ".join(sorted(str(node.value["name"]) for node in nodes)) or "none"
         raise ConfigurationError(
-            f"kubeconfig {where} has no {key} named {name!r}",
-            evidence=(f"{section}: {known}",),
-            remedy=f"give one of its contexts: {known}" if section == "contexts" else "repair the kubeconfig",
-        )
-    return found[key]
+            f"kubeconfig {where} is not valid YAML{line}", remedy="repair the file"
+        ) from None
 
 
-def _cluster_fields(cluster: Any, problem: str) -> dict[str, Any]:
+def _merged(contents: Iterable[tuple[Any, str]], where: str) -> Kubeconfig:
+    entries: dict[str, dict[str, Entry]] = {section: {} for section in SECTIONS}
+    current: list[str] = []
+    for content, directory in contents:
+        if not isinstance(content, Mapping):
+            raise ConfigurationError(
+                f"kubeconfig {where} is not a mapping", remedy="check that it is a kubeconfig"
+            )
+        for section, key in SECTIONS.items():
+            for name, value in _named(content.get(section), section, key, where):
+                entries[section].setdefault(name, Entry(value, directory))
+        if content.get("current-context"):
+            current.append(str(content["current-context"]))
+    return Kubeconfig(where, entries, tuple(dict.fromkeys(current)))
+
+
+def _named(items: Any, section: str, key: str, where: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
+    for item in items or () if isinstance(items, (list, type(None))) else (items,):
+        value = item.get(key) if isinstance(item, Mapping) else None
+        if not isinstance(value, Mapping) or not item.get("name"):
+            raise ConfigurationError(
+                f"kubeconfig {where}: an entry of {section} lacks name or {key}",
+                remedy="repair the kubeconfig",
+            )
+        yield str(item["name"]), value
+
+
+def _cluster_fields(cluster: Entry, problem: str) -> dict[str, Any]:
     value = cluster.value
-    fields: dict[str, Any] = {"ca_pem": _file_or_data(cluster, "certificate-authority", problem)}
-    if value.get("insecure-skip-tls-verify"):
-        fields["verify"] = False
-    fields["tls_server_name"] = value.get("tls-server-name")
-    fields["proxy"] = value.get("proxy-url")
-    return fields
+    return {
+        "ca_pem": _pem(cluster, "certificate-authority", problem),
+        "verify": False if value.get("insecure-skip-tls-verify") else None,
+        "tls_server_name": value.get("tls-server-name"),
+        "proxy": value.get("proxy-url"),
+    }
 
 
-def _user_fields(user: Any, cluster: Any, problem: str) -> dict[str, Any]:
+def _user_fields(user: Entry, cluster: Entry, problem: str) -> dict[str, Any]:
     value = user.value
     fields: dict[str, Any] = {
-        "client_certificate": _file_or_data(user, "client-certificate", problem),
-        "client_key": _file_or_data(user, "client-key", problem),
+        "client_certificate": _pem(user, "client-certificate", problem),
+        "client_key": _pem(user, "client-key", problem),
         "impersonate_user": value.get("as"),
-        "impersonate_groups": tuple(value.get("as-groups") or ()),
+        "impersonate_groups": tuple(value["as-groups"]) if value.get("as-groups") else None,
     }
     if value.get("auth-provider"):
-        fields["token"] = _auth_provider_token(value, problem)
+        fields["token"] = _auth_provider_token(value["auth-provider"], problem)
+    elif value.get("tokenFile"):
+        fields["token_file"] = _path(user, value["tokenFile"])
     elif value.get("token"):
         fields["token"] = str(value["token"])
-    elif value.get("tokenFile"):
-        fields["token_file"] = os.path.join(_directory(user), str(value["tokenFile"]))
-    elif value.get("exec"):
-        fields["exec_plugin"] = ExecPlugin(value["exec"], _directory(user), cluster.value)
-    elif "username" in value and "password" in value:
+    elif isinstance(value.get("exec"), Mapping):
+        fields["exec_plugin"] = ExecPlugin(value["exec"], user.directory, cluster.value)
+    elif value.get("username") and value.get("password"):
         fields["basic"] = (str(value["username"]), str(value["password"]))
-    if not any(fields.get(name) for name in ("token", "token_file", "exec_plugin", "basic", "client_certificate")):
-        raise AuthenticationError(f"{problem}: its user has no credentials", remedy="repair the kubeconfig")
+    elif not (fields["client_certificate"] and fields["client_key"]):
+        raise AuthenticationError(
+            f"{problem}: its user has no complete credentials", remedy="repair the kubeconfig"
+        )
     return fields
 
 
-def _auth_provider_token(user: Mapping[str, Any], problem: str) -> str:
+def _auth_provider_token(provider: Any, problem: str) -> str:
     """The token of a legacy auth-provider (oidc, gcp), made by the kubernetes package."""
     config = {
         "current-context": "c",
         "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
         "clusters": [{"name": "k", "cluster": {"server": "http://unused"}}],
-        "users": [{"name": "u", "user": dict(user)}],
+        "users": [{"name": "u", "user": {"auth-provider": provider}}],
     }
     configuration = Configuration()
     try:
-        KubeConfigLoader(config).load_and_set(configuration)
-    except Exception as exc:  # whatever the provider's own library raises
-        raise AuthenticationError(f"{problem}: its auth-provider failed: {exc}") from exc
+        kube_config.KubeConfigLoader(config).load_and_set(configuration)
+    except Exception as exc:  # whatever the provider's own library raises; its words may quote the entry
+        raise AuthenticationError(f"{problem}: its auth-provider failed: {type(exc).__name__}") from None
+    finally:
+        kube_config._cleanup_temp_files()  # noqa: SLF001  # the package leaves that to atexit, which forks may never reach
+    # Clients from version 36 on name it BearerToken, older ones authorization.
     token = configuration.api_key.get("BearerToken") or configuration.api_key.get("authorization")
     if not token:
-        raise AuthenticationError(f"{problem}: its auth-provider gave no token")
+        raise AuthenticationError(f"{problem}: its auth-provider gave no token", remedy="sign in anew")
     return str(token).split(" ", 1)[-1]
 
 
-def _directory(node: Any) -> str:
-    return os.path.dirname(os.path.abspath(node.path)) if node.path else ""
+def _path(entry: Entry, path: Any) -> str:
+    return os.path.join(entry.directory, os.path.expanduser(str(path)))
 
 
-def _file_or_data(node: Any, key: str, problem: str) -> str | None:
-    """PEM text of ``key`` (a path) or ``key-data`` (base64)."""
+def _pem(entry: Entry, key: str, problem: str) -> str | None:
+    """PEM text of ``key``-data (base64), else of the file that ``key`` names."""
+    data, path = entry.value.get(f"{key}-data"), entry.value.get(key)
+    if not data:
+        return _read(_path(entry, path), f"{problem}: {key}") if path else None
     try:
-        data = FileOrData(node, key, file_base_path=_directory(node)).as_data()
-        return base64.b64decode(data).decode() if data else None
-    except OSError as exc:
-        raise ConfigurationError(f"{problem}: {key} {exc.filename} cannot be read: {exc.strerror}") from exc
-    except (binascii.Error, UnicodeDecodeError, TypeError, ValueError):
-        raise ConfigurationError(f"{problem}: {key} is not base64 of PEM text") from None
+        return base64.b64decode(data).decode()
+    except (TypeError, ValueError):
+        raise ConfigurationError(
+            f"{problem}: {key}-data is not base64 of PEM text", remedy="repair the kubeconfig"
+        ) from None
 
 
 def _host(value: Any, origin: str) -> str:
     host = str(value or "").rstrip("/")
     if not host.startswith(("https://", "http://")):
-        raise ConfigurationError(f"{origin}: the server's address is not an http(s) URL: {host!r}")
+        raise ConfigurationError(
+            f"{origin}: the server's address is not an http(s) URL: {host!r}", remedy="check it"
+        )
     return host
 
 
 def _read(path: Any, origin: str) -> str:
-    file = Path(os.path.expanduser(str(path)))
+    file = os.path.expanduser(str(path))
     try:
-        return file.read_text()
+        with open(file, encoding="utf-8") as text:
+            return text.read()
     except OSError as exc:
-        raise ConfigurationError(f"{origin}: {file} cannot be read: {exc.strerror}", remedy="check the path") from exc
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"{origin}: {file} is not text") from None
+        raise ConfigurationError(
+            f"{origin}: {file} cannot be read: {exc.strerror}", remedy="check the path"
+        ) from exc
+    except ValueError:
+        raise ConfigurationError(f"{origin}: {file} is not text", remedy="check the path") from None

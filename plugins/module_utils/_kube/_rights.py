@@ -7,8 +7,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Iterable, Sequence
 
 from ._client import Client
 from ._errors import MissingRights
@@ -70,9 +70,11 @@ def _allowed(client: Client, right: Right) -> bool:
     review = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SelfSubjectAccessReview",
-        "spec": {"resourceAttributes": {key: value for key, value in attributes.items() if value or key == "group"}},
+        "spec": {
+            "resourceAttributes": {key: value for key, value in attributes.items() if value or key == "group"}
+        },
     }
-    return bool(client.create(REVIEWS, review, idempotent=True).get("status", {}).get("allowed"))
+    return bool(client.review(REVIEWS, review).get("status", {}).get("allowed"))
 
 
 def _in_words(right: Right) -> str:
@@ -90,7 +92,10 @@ def _role(namespace: str, rights: Sequence[Right]) -> str:
         # RBAC cannot limit create (and list, watch in older servers) to names: the object does not exist yet.
         name = "" if right.verb in ("create", "list", "watch") else right.name
         verbs.setdefault((right.group, right.resource, name), []).append(right.verb)
-    rules = (_rule(group, resource, name, list(dict.fromkeys(wanted))) for (group, resource, name), wanted in verbs.items())
+    rules = (
+        _rule(group, resource, name, list(dict.fromkeys(wanted)))
+        for (group, resource, name), wanted in verbs.items()
+    )
     return (
         f"{{apiVersion: rbac.authorization.k8s.io/v1, kind: {kind}, metadata: {{name: certflow{place}}}, "
         f"rules: [{', '.join(rules)}]}}"

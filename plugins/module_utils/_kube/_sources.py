@@ -12,8 +12,9 @@ with what the environment names for another cluster.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Iterable, Mapping
+from typing import Any
 
 from ._errors import ConfigurationError
 
@@ -40,9 +41,17 @@ PROXY_HEADERS: dict[str, str] = {
     "user_agent": "K8S_AUTH_PROXY_HEADERS_USER_AGENT",
 }
 KUBECONFIG_OPTIONS = ("kubeconfig", "context")
-DIRECT_OPTIONS = ("host", "api_key", "username", "password", "client_cert", "client_key")
+CREDENTIAL_OPTIONS = ("api_key", "username", "password", "client_cert", "client_key")
+DIRECT_OPTIONS = ("host", *CREDENTIAL_OPTIONS)
 # These say how to talk, not to whom: the environment may add them to the task's bundle.
-TRANSPORT_OPTIONS = ("validate_certs", "ca_cert", "proxy", "no_proxy", "impersonate_user", "impersonate_groups")
+TRANSPORT_OPTIONS = (
+    "validate_certs",
+    "ca_cert",
+    "proxy",
+    "no_proxy",
+    "impersonate_user",
+    "impersonate_groups",
+)
 
 TRUE = frozenset(("1", "true", "yes", "on", "y", "t", "enabled"))
 FALSE = frozenset(("0", "false", "no", "off", "n", "f", "disabled"))
@@ -50,7 +59,7 @@ FALSE = frozenset(("0", "false", "no", "off", "n", "f", "disabled"))
 
 @dataclass(frozen=True)
 class Sources:
-    """The bundle that was chosen: ``values`` by option, ``origins`` says where each came from."""
+    """The bundle that was chosen: ``values`` by option, ``origins`` says in words where each came from."""
 
     kind: str  # "kubeconfig", "direct", or "default" (KUBECONFIG, in a pod, ~/.kube/config)
     values: Mapping[str, Any]
@@ -58,71 +67,72 @@ class Sources:
 
 
 def choose(options: Mapping[str, Any], environ: Mapping[str, str]) -> Sources:
-    """Choose one bundle, or raise ConfigurationError that names both sides of a mixture."""
-    task = {name: options[name] for name in ENVIRONMENT if options.get(name) not in (None, "", [])}
-    variables = {name: _variable(name, environ) for name in ENVIRONMENT}
-    env = {name: environ[variable] for name, variable in variables.items() if variable}
-    origin = {name: f"the task's option {name}" for name in task}
-    origin.update({name: f"the environment's {variables[name]}" for name in env if name not in task})
+    """Choose one bundle. Empty values count as unset.
 
-    _refuse_two_kinds(task, "the task's option {}".format)
+    Raises ConfigurationError that names both sides of a mixture, or what is missing or unreadable in a bundle.
+    """
+    task = {name: options[name] for name in ENVIRONMENT if options.get(name) not in (None, "", [])}
+    variables = {name: next(filter(environ.get, ENVIRONMENT[name]), "") for name in ENVIRONMENT}
+    env = {name: environ[variable] for name, variable in variables.items() if variable}
+    in_task = {name: f"the task's option {name}" for name in task}
+    in_env = {name: f"the environment's {variables[name]}" for name in env}
+
+    _refuse(in_task, KUBECONFIG_OPTIONS, in_task, DIRECT_OPTIONS)
     kind = _kind(task)
     if kind is None:
-        _refuse_two_kinds(env, lambda name: f"the environment's {variables[name]}")
+        _refuse(in_env, KUBECONFIG_OPTIONS, in_env, DIRECT_OPTIONS)
         kind = _kind(env)
+    elif kind == "kubeconfig":
+        _refuse(in_task, KUBECONFIG_OPTIONS, in_env, DIRECT_OPTIONS)
     else:
-        _refuse_foreign_environment(kind, task, env, variables)
+        _refuse(in_task, DIRECT_OPTIONS, in_env, KUBECONFIG_OPTIONS)
+        if not _same_host(task, env):
+            _refuse(in_task, DIRECT_OPTIONS, in_env, DIRECT_OPTIONS)
 
-    names = {"kubeconfig": KUBECONFIG_OPTIONS, "direct": DIRECT_OPTIONS}.get(kind or "", ())
-    values = {name: task.get(name, env.get(name)) for name in (*names, *TRANSPORT_OPTIONS)}
-    if "kubeconfig" in task and "context" not in task:
-        # The contexts of one file say nothing about another file.
-        values.pop("context", None)
-    chosen = {name: value for name, value in values.items() if value is not None}
+    added = {name: env[name] for name in (*_completing(task, env), *TRANSPORT_OPTIONS) if name in env}
+    values: dict[str, Any] = {**added, **task}
+    origins = {name: in_task.get(name) or in_env[name] for name in values}
     if kind == "direct":
-        _require_complete(chosen, origin)
-    chosen["validate_certs"] = _boolean(chosen.get("validate_certs", True), variables["validate_certs"])
-    chosen["impersonate_groups"] = _list(chosen.get("impersonate_groups", []))
-    chosen["proxy_headers"] = _proxy_headers(options.get("proxy_headers") or {}, environ)
-    return Sources(kind or "default", chosen, {name: origin[name] for name in chosen if name in origin})
+        _require_complete(values, origins)
+    if "validate_certs" in values:
+        values["validate_certs"] = _boolean(values["validate_certs"], origins["validate_certs"])
+    values["impersonate_groups"] = _list(values.get("impersonate_groups", ()))
+    values["proxy_headers"] = _proxy_headers(options.get("proxy_headers") or {}, environ)
+    return Sources(kind or "default", values, origins)
 
 
-def _variable(option: str, environ: Mapping[str, str]) -> str:
-    return next((name for name in ENVIRONMENT[option] if environ.get(name)), "")
-
-
-def _kind(values: Mapping[str, Any]) -> str | None:
-    if any(name in values for name in DIRECT_OPTIONS):
+def _kind(names: Mapping[str, Any]) -> str | None:
+    if any(name in names for name in DIRECT_OPTIONS):
         return "direct"
-    return "kubeconfig" if any(name in values for name in KUBECONFIG_OPTIONS) else None
+    return "kubeconfig" if any(name in names for name in KUBECONFIG_OPTIONS) else None
 
 
-def _refuse_two_kinds(values: Mapping[str, Any], describe: Any) -> None:
-    kubeconfig = [name for name in KUBECONFIG_OPTIONS if name in values]
-    direct = [name for name in DIRECT_OPTIONS if name in values]
-    if kubeconfig and direct:
-        raise _mixture(describe(kubeconfig[0]), describe(direct[0]))
+def _completing(task: Mapping[str, Any], env: Mapping[str, str]) -> tuple[str, ...]:
+    """The options of an identity that the environment may add to the task's."""
+    if _kind(task) is None:
+        return (*KUBECONFIG_OPTIONS, *DIRECT_OPTIONS)
+    if _kind(task) == "kubeconfig":
+        # The contexts of the environment's file say nothing about the task's file.
+        return () if "kubeconfig" in task else ("kubeconfig",)
+    own = any(name in task for name in CREDENTIAL_OPTIONS)
+    return CREDENTIAL_OPTIONS if _same_host(task, env) and not own else ()
 
 
-def _refuse_foreign_environment(
-    kind: str, task: Mapping[str, Any], env: Mapping[str, str], variables: Mapping[str, str]
+def _same_host(task: Mapping[str, Any], env: Mapping[str, str]) -> bool:
+    return "host" in task and str(task["host"]).rstrip("/") == env.get("host", "").rstrip("/")
+
+
+def _refuse(
+    first: Mapping[str, str], names: Iterable[str], second: Mapping[str, str], other_names: Iterable[str]
 ) -> None:
-    if kind == "kubeconfig":
-        foreign: Iterable[str] = (name for name in DIRECT_OPTIONS if name in env)
-    elif "host" in task and env.get("host") == task["host"]:
-        return  # the same cluster: the environment may complete the task
-    else:
-        foreign = (name for name in (*DIRECT_OPTIONS, *KUBECONFIG_OPTIONS) if name in env)
-    for name in foreign:
-        first = next(option for option in (*KUBECONFIG_OPTIONS, *DIRECT_OPTIONS) if option in task)
-        raise _mixture(f"the task's option {first}", f"the environment's {variables[name]}")
-
-
-def _mixture(first: str, second: str) -> ConfigurationError:
-    return ConfigurationError(
-        f"two sources name a cluster: {first} and {second}; a request or a token could reach the wrong one",
-        remedy=f"give the whole connection in one place: take {second} away, or {first}",
-    )
+    """Refuse a mixture: an option among ``names`` in ``first`` beside one among ``other_names`` in ``second``."""
+    one = next((first[name] for name in names if name in first), None)
+    other = next((second[name] for name in other_names if name in second), None)
+    if one and other:
+        raise ConfigurationError(
+            f"two sources name a cluster: {one} and {other}; a request or a token could reach the wrong one",
+            remedy=f"give the whole connection in one place: take {other} away, or {one}",
+        )
 
 
 def _require_complete(values: Mapping[str, Any], origins: Mapping[str, str]) -> None:
@@ -132,23 +142,20 @@ def _require_complete(values: Mapping[str, Any], origins: Mapping[str, str]) -> 
             f"{origins[given]} is given without a host",
             remedy="give host too, or use kubeconfig and context instead",
         )
-    pairs = (("api_key",), ("username", "password"), ("client_cert", "client_key"))
-    if not any(all(name in values for name in pair) for pair in pairs):
+    complete = (("api_key",), ("username", "password"), ("client_cert", "client_key"))
+    if not any(all(name in values for name in names) for names in complete):
         raise ConfigurationError(
             f"{origins['host']} is given without credentials",
             remedy="give api_key, or client_cert and client_key, or username and password",
         )
 
 
-def _boolean(value: Any, variable: str) -> bool:
-    if isinstance(value, bool):
-        return value
+def _boolean(value: Any, origin: str) -> bool:
+    """kubernetes.core takes "off" and "disabled" for true; here a word that is neither is an error."""
     text = str(value).strip().lower()
     if text in TRUE or text in FALSE:
         return text in TRUE
-    raise ConfigurationError(
-        f"{variable or 'validate_certs'} is neither true nor false: {value!r}", remedy="use true or false"
-    )
+    raise ConfigurationError(f"{origin} is neither true nor false: {value!r}", remedy="use true or false")
 
 
 def _list(value: Any) -> list[str]:

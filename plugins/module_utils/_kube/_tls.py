@@ -10,20 +10,22 @@ from __future__ import annotations
 import os
 import ssl
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Iterator
 
 from ._connection import Connection
 from ._errors import ConfigurationError
 
 
-def context_for(connection: Connection) -> ssl.SSLContext:
-    """A context with the connection's CA and client certificate.
+def context_for(connection: Connection, client_certificate: tuple[str, str] | None) -> ssl.SSLContext:
+    """A context with the connection's CA and this (certificate, key), PEM text.
 
     Raises ConfigurationError where either cannot be parsed.
     """
+    # Only ASCII is taken: a bundle's comments may hold more.
+    authorities = (connection.ca_pem or "").encode("ascii", "ignore").decode()
     try:
-        context = ssl.create_default_context(cadata=connection.ca_pem or None)
+        context = ssl.create_default_context(cadata=authorities or None)
     except (ssl.SSLError, ValueError) as exc:
         raise ConfigurationError(
             f"{connection.auth_source}: the CA certificate is not valid PEM",
@@ -35,20 +37,21 @@ def context_for(connection: Connection) -> ssl.SSLContext:
     if not connection.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
-    if connection.client_certificate and connection.client_key:
-        load_client_certificate(context, connection.client_certificate, connection.client_key, connection.auth_source)
+    if client_certificate:
+        _load(context, *client_certificate, connection.auth_source)
     return context
 
 
-def load_client_certificate(context: ssl.SSLContext, certificate: str, key: str, origin: str) -> None:
+def _load(context: ssl.SSLContext, certificate: str, key: str, origin: str) -> None:
     """Load the pair from memory: the ssl module takes paths only, and a forked process may never run clean-up."""
     with _private_file(f"{certificate}\n{key}\n".encode()) as path:
         try:
-            context.load_cert_chain(path)
+            # Without a password OpenSSL would ask the terminal for that of an encrypted key, and wait.
+            context.load_cert_chain(path, password="")
         except (ssl.SSLError, ValueError) as exc:
             raise ConfigurationError(
                 f"{origin}: the client certificate and key are not a valid pair",
-                remedy="check client_cert and client_key, or the kubeconfig's user",
+                remedy="check client_cert and client_key, or the kubeconfig's user; an encrypted key cannot be used",
             ) from exc
 
 

@@ -21,7 +21,7 @@ def run_module(operation: Operation) -> None:
         no_log=True,  # keeps a kubeconfig given as a dictionary out of the target's syslog
         **operation.constraints,
     )
-    module.no_log_values.update(_redact.secrets(module.params))
+    _redact.protect(module.params, module.no_log_values)
     result = execute(operation, module.params, check_mode=module.check_mode)
     for text in result.pop("warnings", ()):
         module.warn(text)

@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import time
 import traceback
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Callable, Mapping
+from typing import Any, Callable
 
 from .._errors import CertflowError
 from .._kube._client import Client
@@ -23,8 +24,6 @@ from .._x509._errors import CertificateError
 from . import _libraries, _redact
 
 VERSION = "1.0.0"
-# For operations that wait for nothing: how long they may repeat requests that fail for the moment.
-DEFAULT_SECONDS = 120
 
 
 @dataclass(frozen=True)
@@ -77,11 +76,10 @@ def execute(operation: Operation, parameters: Mapping[str, Any], *, check_mode: 
 
 
 def _client(operation: Operation, parameters: Mapping[str, Any]) -> Client:
-    seconds = parameters.get("wait_timeout") or DEFAULT_SECONDS
     return Client(
         resolve(parameters, os.environ),
         user_agent=f"certflow.kubernetes/{VERSION} ({operation.name})",
-        deadline=time.monotonic() + seconds,
+        deadline=time.monotonic() + parameters["wait_timeout"],
     )
 
 

@@ -7,23 +7,41 @@
 
 from __future__ import annotations
 
-from typing import Any, Iterator, Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
+try:
+    from ansible.module_utils.secrets import register_secrets
+except ImportError:  # before ansible-core 2.22
+    register_secrets = None
+
+# Whether Ansible masks registered secrets wherever it prints, instead of each result being cleaned.
+MASKED_BY_ANSIBLE = register_secrets is not None
 # The leaves of a kubeconfig that are secret. Marking the whole option would make a secret of "v1" too.
 SECRET_LEAVES = frozenset(
-    ("token", "password", "client-key-data", "id-token", "refresh-token", "access-token", "client-secret", "value")
+    ("token", "password", "client-key-data", "id-token", "refresh-token", "access-token", "client-secret")
 )
 PLACEHOLDER = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
 
 
-def secrets(parameters: Mapping[str, Any]) -> set[str]:
-    """The secret texts inside ``kubeconfig``, for Ansible's own filter. Short ones would blot out common words."""
-    return {text for text in _leaves(parameters.get("kubeconfig")) if len(text) >= 8}
+def protect(parameters: Mapping[str, Any], known: set[str]) -> None:
+    """Give the secret texts inside ``kubeconfig`` to Ansible's own filter: by ``known``, or by its registry.
+
+    Short ones would blot out common words.
+    """
+    secrets = {text for text in _leaves(parameters.get("kubeconfig")) if len(text) >= 8}
+    if register_secrets:
+        register_secrets(secrets)
+    else:
+        known |= secrets
 
 
 def invocation(parameters: Mapping[str, Any], hidden: frozenset[str]) -> dict[str, Any]:
     """What the result may show of the arguments: no ``hidden`` option's value, no kubeconfig's content."""
-    shown = {key: PLACEHOLDER if key in hidden and value is not None else value for key, value in parameters.items()}
+    shown = {
+        key: PLACEHOLDER if key in hidden and value is not None else value
+        for key, value in parameters.items()
+    }
     if isinstance(shown.get("kubeconfig"), Mapping):
         shown["kubeconfig"] = PLACEHOLDER
     if isinstance(shown.get("proxy_headers"), Mapping):

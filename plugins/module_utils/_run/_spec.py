@@ -36,12 +36,11 @@ AUTH: dict[str, Any] = {
     "impersonate_user": {"type": "str"},
     "impersonate_groups": {"type": "list", "elements": "str"},
     "cluster_uid": {"type": "str"},
-}
-
-WAIT: dict[str, Any] = {
-    "wait": {"type": "bool", "default": True},
+    # kubernetes.core has it for reading too. Repeated requests end by then as well, so every module needs it.
     "wait_timeout": {"type": "int", "default": 120},
 }
+
+WAIT: dict[str, Any] = {"wait": {"type": "bool", "default": True}}
 
 TARGETS: dict[str, Any] = {
     "targets": {
