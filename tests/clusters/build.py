@@ -146,7 +146,8 @@ def _run_with_progress(command: list[str], directory: Path, log: Path, report: R
         process = subprocess.Popen(
             command,
             cwd=directory,
-            env=os.environ | GO_ENV | {"GOTMPDIR": str(directory.parent)},  # go leaves its own when it is killed
+            # GOTMPDIR: go leaves its temporary files behind when it is killed.
+            env=os.environ | GO_ENV | {"GOTMPDIR": str(directory.parent)},
             stdout=out,
             stderr=out,
             preexec_fn=_end_with_parent,  # noqa: PLW1509 - nothing has started a thread yet
