@@ -41,6 +41,17 @@ def test_every_module_is_in_the_action_group() -> None:
     assert members == MODULES != []
 
 
+@pytest.mark.parametrize("role", ROLES)
+def test_every_role_passes_its_connection_to_the_modules_it_uses(role: str) -> None:
+    """By a group of the role's name, which is a group of no other module."""
+    used = re.findall(
+        r"^ +certflow\.kubernetes\.(\w+):$",
+        (REPOSITORY / f"roles/{role}/tasks/main.yml").read_text(),
+        re.MULTILINE,
+    )
+    assert load("meta", "runtime.yml")["action_groups"][role] == sorted(used)
+
+
 def test_every_module_has_both_doors() -> None:
     """An action plugin of the same name, and none without a module."""
     assert sorted(path.stem for path in (REPOSITORY / "plugins" / "action").glob("*.py")) == MODULES
