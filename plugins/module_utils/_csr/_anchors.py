@@ -11,9 +11,9 @@ sign with another one. So each candidate is tried, and only certificates through
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Iterable, Iterator
 
 from .._kube._client import Client
 from .._kube._errors import Forbidden
@@ -45,12 +45,22 @@ class Anchor:
 # ConfigMaps in which clusters publish CAs: (namespace, "" for the Secret's own; name; key; source).
 CONFIG_MAPS: tuple[tuple[str, str, str, str], ...] = (
     ("", "kube-root-ca.crt", "ca.crt", "root-ca-cert-publisher of kube-controller-manager"),
-    ("openshift-config-managed", "csr-controller-ca", "ca-bundle.crt", "OpenShift's cluster-kube-controller-manager-operator"),
+    (
+        "openshift-config-managed",
+        "csr-controller-ca",
+        "ca-bundle.crt",
+        "OpenShift's cluster-kube-controller-manager-operator",
+    ),
 )
 
 
-def candidates(client: Client, intent: Intent, certificate_pem: str) -> Iterator[Candidate]:
-    """Candidates in the order in which they count; each is read only when the ones before it did not do."""
+def candidates(
+    client: Client, intent: Intent, certificate_pem: str, recorded: str = ""
+) -> Iterator[Candidate]:
+    """Candidates in the order in which they count; each is read only when the ones before it did not do.
+
+    recorded: the PEM text of anchors that earlier runs found and added, where they still stand.
+    """
     if intent.trust == "leaf":
         leaf = _certificate.load_leaf_and_chain(certificate_pem)[0]
         yield Candidate("the certificate itself (trust: leaf)", _certificate.to_pem(leaf))
@@ -59,12 +69,16 @@ def candidates(client: Client, intent: Intent, certificate_pem: str) -> Iterator
         yield Candidate("the task's ca_bundle", intent.ca_bundle)
     if client.connection.ca_pem:
         yield Candidate(f"the API server's CA in {client.auth_source}", client.connection.ca_pem)
+    if recorded:  # saves the requests below on clusters that sign with a CA of its own (OpenShift)
+        yield Candidate("the anchor that an earlier run added to the targets", recorded)
     for namespace, name, key, _source in CONFIG_MAPS:
         yield _published(client, namespace or intent.secret.namespace, name, key)
     if intent.trust == "chain":
         _leaf, chain = _certificate.load_leaf_and_chain(certificate_pem)
         text = "".join(_certificate.to_pem(certificate) for certificate in chain)
-        yield Candidate("the chain that came with the certificate (trust: chain)", text, "" if text else "it is empty")
+        yield Candidate(
+            "the chain that came with the certificate (trust: chain)", text, "" if text else "it is empty"
+        )
 
 
 def choose(intent: Intent, certificate_pem: str, offered: Iterable[Candidate], now: datetime) -> Anchor:
@@ -75,7 +89,9 @@ def choose(intent: Intent, certificate_pem: str, offered: Iterable[Candidate], n
     for candidate in offered:
         reason = candidate.problem
         if not reason:
-            verdict = verify(leaf, candidate.pem, name=intent.verified_name, intermediates=chain, now=now, usage=usage)
+            verdict = verify(
+                leaf, candidate.pem, name=intent.verified_name, intermediates=chain, now=now, usage=usage
+            )
             if verdict.ok:
                 return Anchor(candidate.source, _only(candidate.pem, verdict.anchors), verdict.anchors)
             reason = verdict.reason

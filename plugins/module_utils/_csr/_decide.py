@@ -12,11 +12,14 @@ from datetime import datetime, timedelta
 from typing import Callable
 
 from .._x509._certificate import CertificateFacts
-from . import _marks
+from . import _marks, _signers
 from ._intent import Intent
 from ._secret import Found
 
+DUE = "RenewalDue"
 RENEW_AT_MOST = timedelta(days=30)
+# Signers backdate (kube-controller-manager by five minutes) or have a clock of their own.
+CLOCK_SKEW = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,14 @@ class _Case:
     now: datetime
 
 
-def decide(intent: Intent, secret: Found | None, now: datetime) -> Reason | None:
+def no_secret(intent: Intent) -> Reason:
+    return Reason("NoSecret", f"{intent.secret} does not exist")
+
+
+def decide(intent: Intent, secret: Found, now: datetime) -> Reason | None:
     """Why to act, or None to keep what the Secret holds. Whether an anchor vouches for it is seen afterwards."""
-    if secret is None:
-        return Reason("NoSecret", f"{intent.secret} does not exist")
     if secret.certificate is None or not secret.key_sha256:
-        return Reason("Unusable", f"{intent.secret}: {secret.problem or 'it holds no certificate and key'}")
+        return Reason("Unusable", f"{intent.secret}: {secret.problem}")
     case = _Case(intent, secret, secret.certificate, now)
     for code, rule in RULES:
         message = rule(case)
@@ -59,6 +64,12 @@ def renewal_margin(certificate: CertificateFacts, renew_before: timedelta | None
     return min(RENEW_AT_MOST, (certificate.not_after - certificate.not_before) / 3)
 
 
+def judged_at(certificate: CertificateFacts, now: datetime) -> datetime:
+    """The time at which a certificate is judged: now, or its first second where our clock is a little slow."""
+    start = certificate.not_before
+    return start if now < start <= now + CLOCK_SKEW else now
+
+
 def _key(case: _Case) -> str:
     same = case.secret.key_sha256 == case.certificate.public_key_sha256
     return "" if same else "its private key does not belong to its certificate"
@@ -73,17 +84,12 @@ def _names(case: _Case) -> str:
 
 
 def _subject(case: _Case) -> str:
-    """Only a client certificate is known by its subject; a server's is by its names."""
+    """Whoever logs in with a certificate is its subject; a server is known by its names."""
     request, certificate = case.intent.request, case.certificate
-    if not case.intent.is_client:
+    if not _signers.is_client_identity(request.usages):
         return ""
-    wanted, held = (
-        (request.common_name, set(request.organizations)),
-        (
-            certificate.common_name,
-            set(certificate.organizations),
-        ),
-    )
+    wanted = request.common_name, set(request.organizations)
+    held = certificate.common_name, set(certificate.organizations)
     return "" if wanted == held else f"its certificate is for {certificate.subject}"
 
 
@@ -95,11 +101,9 @@ def _usages(case: _Case) -> str:
 
 def _key_type(case: _Case) -> str:
     held, wanted = case.secret.key_type, case.intent.request.key_type
-    # A certificate that somebody else made is adopted with the key it has.
-    adopted = case.secret.labels.get(_marks.MANAGED_BY) != _marks.MANAGER
-    return (
-        "" if adopted or held == wanted else f"its key is {held or 'of an unlisted kind'}, wanted is {wanted}"
-    )
+    if held == wanted or not case.secret.is_ours:  # what somebody else made is adopted with the key it has
+        return ""
+    return f"its key is {held or 'of an unlisted kind'}, wanted is {wanted}"
 
 
 def _signer(case: _Case) -> str:
@@ -109,7 +113,8 @@ def _signer(case: _Case) -> str:
 
 def _not_yet(case: _Case) -> str:
     start = case.certificate.not_before
-    return f"its certificate is not valid before {start:%Y-%m-%d %H:%M} UTC" if case.now < start else ""
+    is_valid = judged_at(case.certificate, case.now) >= start
+    return "" if is_valid else f"its certificate is not valid before {start:%Y-%m-%d %H:%M} UTC"
 
 
 def _expired(case: _Case) -> str:
@@ -120,7 +125,7 @@ def _expired(case: _Case) -> str:
 def _due(case: _Case) -> str:
     end = case.certificate.not_after
     margin = renewal_margin(case.certificate, case.intent.renew_before)
-    if case.now < end - margin:
+    if end - case.now > margin:
         return ""
     return f"its certificate expires at {end:%Y-%m-%d %H:%M} UTC and is renewed {_days(margin)} before"
 
@@ -135,7 +140,7 @@ RULES: tuple[tuple[str, Callable[[_Case], str]], ...] = (
     ("Signer", _signer),
     ("NotYetValid", _not_yet),
     ("Expired", _expired),
-    ("RenewalDue", _due),
+    (DUE, _due),
 )
 
 

@@ -15,8 +15,12 @@ from typing import Any
 
 from . import _names, _signers
 from ._errors import RequestError
+from ._names import Refusal
 from ._signers import Request, Signer
 
+# How this collection knows its own objects again (see _marks).
+MANAGED_BY = "app.kubernetes.io/managed-by"
+PREFIX = "certflow.kubernetes/"
 TLS_TYPE = "kubernetes.io/tls"
 TLS_KEYS = ("tls.crt", "tls.key")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -56,7 +60,7 @@ class Intent:
     """One certificate: for whom, from which signer, and where it goes.
 
     service: "" for a certificate that is not a Service's. renew_before: None for the default of _decide.
-    trust: "verified", "chain" or "leaf"; ca_bundle: the user's own candidates, PEM text, "" for none.
+    trust: "verified", "chain" or "leaf"; wait_timeout: seconds; ca_bundle: the user's own candidates, PEM text, "" for none.
     """
 
     service: str
@@ -72,9 +76,11 @@ class Intent:
     take_over: bool = False
     approve: bool = True
     wait: bool = True
+    wait_timeout: int = 120
 
     @property
     def is_client(self) -> bool:
+        """Whether nobody verifies it under a name."""
         return _signers.SERVER_AUTH not in self.request.usages
 
     @property
@@ -100,21 +106,9 @@ def intent_from(parameters: Mapping[str, Any]) -> Intent:
     secret = _secret_spec(parameters["secret"], namespace)
     if service:
         _names.check_object_names(service=service, namespace=namespace, secret=secret.name)
-    request = _request(parameters, row, service, namespace)
     allow = tuple(parameters.get("allow_names") or ())
-    _names.check_names(request.dns_names, request.ip_addresses)
-    _refuse_forbidden(request, service, namespace, allow)
-    _signers.check_client_identity(
-        request.usages,
-        allowed=bool(parameters.get("allow_client_identity")),
-        common_name=parameters.get("common_name") or "",
-        organizations=parameters.get("organizations"),
-    )
-    for refusal in _signers.check(row, request):
-        raise RequestError(
-            f"signer {row.name} would refuse the request: {refusal}",
-            remedy=_signers.remedy_for(row.name, refusal),
-        )
+    request = _request(parameters, row, service, namespace)
+    _check(parameters, row, request, allow)
     return Intent(
         service=service,
         namespace=namespace,
@@ -129,12 +123,13 @@ def intent_from(parameters: Mapping[str, Any]) -> Intent:
         take_over=bool(parameters.get("take_over")),
         approve=bool(parameters.get("approve", True)),
         wait=bool(parameters.get("wait", True)),
+        wait_timeout=parameters.get("wait_timeout") or Intent.wait_timeout,
     )
 
 
 def duration(text: str) -> timedelta:
-    """ "30d", "12h", "90m", or seconds without a unit. Raises RequestError."""
-    match = re.fullmatch(r"(\d+)([smhd]?)", str(text).strip())
+    """Read "30d", "12h", "90m", or seconds without a unit. Raises RequestError."""
+    match = re.fullmatch(r"([0-9]{1,9})([smhd]?)", str(text).strip())
     if match is None:
         raise RequestError(
             f"renew_before {text!r} is no duration", remedy="use a number with s, m, h or d, such as 30d"
@@ -144,34 +139,62 @@ def duration(text: str) -> timedelta:
 
 def _request(parameters: Mapping[str, Any], row: Signer, service: str, namespace: str) -> Request:
     usages = tuple(parameters.get("usages") or row.usages)
-    is_serving = _signers.SERVER_AUTH in usages
-    if is_serving and not service and not parameters.get("dns_names") and not parameters.get("ip_addresses"):
-        raise RequestError(
-            "a serving certificate needs a name", remedy="give service, or dns_names or ip_addresses"
-        )
-    own = _names.service_names(service, namespace) if service and is_serving else ()
+    own = _names.service_names(service, namespace) if service and _signers.SERVER_AUTH in usages else ()
     common_name, organizations = _signers.subject_for(
         row, service, namespace, parameters.get("common_name") or "", parameters.get("organizations")
     )
+    # One spelling, or the certificate would differ from what was asked for at every run.
+    dns_names = map(_names.normal, (*own, *(parameters.get("dns_names") or ())))
     return Request(
         common_name=common_name,
         organizations=organizations,
-        dns_names=tuple(dict.fromkeys((*own, *(parameters.get("dns_names") or ())))),
-        ip_addresses=tuple(dict.fromkeys(parameters.get("ip_addresses") or ())),
+        dns_names=tuple(dict.fromkeys(dns_names)),
+        ip_addresses=tuple(dict.fromkeys(map(_names.normal, parameters.get("ip_addresses") or ()))),
         usages=usages,
         key_type=parameters.get("key_type") or "ecdsa-p256",
         expiration_seconds=parameters.get("expiration_seconds"),
     )
 
 
-def _refuse_forbidden(request: Request, service: str, namespace: str, allow: tuple[str, ...]) -> None:
-    for refusal in _names.forbidden(
-        request.dns_names, request.ip_addresses, service=service, namespace=namespace, allow=allow
-    ):
+def _check(parameters: Mapping[str, Any], row: Signer, request: Request, allow: tuple[str, ...]) -> None:
+    """Raise RequestError for the first thing that this collection, the API server or the signer would refuse."""
+    _names.check_names(request.dns_names, request.ip_addresses)
+    if not {_signers.SERVER_AUTH, _signers.CLIENT_AUTH} & set(request.usages):
         raise RequestError(
-            f"the name {refusal.name!r} is not asked for: {refusal.reason}",
-            remedy=f"if it is really meant, spell it out in allow_names: [{refusal.name!r}]",
+            f"the usages {', '.join(request.usages)} make neither a serving nor a client certificate",
+            remedy="leave usages out for the signer's default, or add server auth or client auth",
         )
+    if _signers.SERVER_AUTH in request.usages and not (request.dns_names or request.ip_addresses):
+        raise RequestError(
+            "a serving certificate needs a name", remedy="give service, or dns_names or ip_addresses"
+        )
+    for name in _names.forbidden(
+        request.dns_names,
+        request.ip_addresses,
+        service=parameters.get("service") or "",
+        namespace=parameters["namespace"],
+        allow=allow,
+    ):
+        raise forbidden_name(name)
+    _signers.check_client_identity(
+        request.usages,
+        allowed=bool(parameters.get("allow_client_identity")),
+        common_name=parameters.get("common_name") or "",
+        organizations=parameters.get("organizations"),
+    )
+    for refusal in _signers.check(row, request):
+        raise RequestError(
+            f"signer {row.name} would refuse the request: {refusal}",
+            remedy=_signers.remedy_for(row.name, refusal),
+        )
+
+
+def forbidden_name(refusal: Refusal) -> RequestError:
+    """The error for a name that is not asked for unless the task spells it out."""
+    return RequestError(
+        f"the name {refusal.name!r} is not asked for: {refusal.reason}",
+        remedy=f"if it is really meant, spell it out in allow_names: [{refusal.name!r}]",
+    )
 
 
 def _secret_spec(option: Mapping[str, Any], namespace: str) -> SecretSpec:
@@ -186,9 +209,19 @@ def _secret_spec(option: Mapping[str, Any], namespace: str) -> SecretSpec:
         annotations=dict(option.get("annotations") or {}),
     )
     _names.check_object_names(service="unnamed", namespace=namespace, secret=spec.name)
+    _check_data_keys(spec)
+    for place in ("labels", "annotations"):
+        _check_metadata(spec, place, getattr(spec, place))
+    return spec
+
+
+def _check_data_keys(spec: SecretSpec) -> None:
     keys = [spec.certificate_key, spec.private_key_key, *filter(None, [spec.ca_key])]
     if len(set(keys)) != len(keys):
-        raise RequestError(f"{spec}: two parts would be stored under one key of its data: {', '.join(keys)}")
+        raise RequestError(
+            f"{spec}: two parts would be stored under one key of its data: {', '.join(keys)}",
+            remedy="give certificate_key, private_key_key and ca_key different names",
+        )
     for key in keys:
         # k/k pkg/apis/core/validation: IsConfigMapKey
         if not re.fullmatch(r"[-._a-zA-Z0-9]{1,253}", key) or key in (".", ".."):
@@ -200,4 +233,17 @@ def _secret_spec(option: Mapping[str, Any], namespace: str) -> SecretSpec:
             f"{spec}: type {TLS_TYPE} holds tls.crt and tls.key, not {spec.certificate_key} and {spec.private_key_key}",
             remedy="set secret.type: Opaque for other keys",
         )
-    return spec
+
+
+def _check_metadata(spec: SecretSpec, place: str, entries: Mapping[Any, Any]) -> None:
+    for key, value in entries.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise RequestError(
+                f"{spec}: {place} hold text only, and {key}: {value} is none",
+                remedy=f"quote it in secret.{place}: '{key}': '{value}'",
+            )
+        if key == MANAGED_BY or key.startswith(PREFIX):
+            raise RequestError(
+                f"{spec}: {key} in {place} is how this collection knows its own Secrets",
+                remedy=f"take it out of secret.{place}",
+            )

@@ -14,11 +14,11 @@ from typing import Callable
 from .._x509 import _certificate
 from .._x509._certificate import CertificateFacts
 from .._x509._errors import CertificateError
+from . import _signers
+from ._decide import CLOCK_SKEW
 from ._errors import IssueError
 from ._intent import Intent
 
-# Signers backdate and round; five minutes is what kube-controller-manager uses.
-TOLERANCE = timedelta(minutes=5)
 PURPOSES = frozenset(("server auth", "client auth", "any"))
 
 
@@ -52,7 +52,11 @@ def check(intent: Intent, public_key_sha256: str, pem: str, now: datetime) -> Ce
 
 
 def _public_key(case: _Case) -> str:
-    return "" if case.certificate.public_key_sha256 == case.public_key_sha256 else "it carries another public key"
+    return (
+        ""
+        if case.certificate.public_key_sha256 == case.public_key_sha256
+        else "it carries another public key"
+    )
 
 
 def _authority(case: _Case) -> str:
@@ -70,16 +74,15 @@ def _names(case: _Case) -> str:
 
 
 def _subject(case: _Case) -> str:
-    """A client certificate is its subject; for a server's, clients look at the names."""
+    """Whoever logs in with a certificate is its subject; for a server's, clients look at the names."""
     request, held = case.intent.request, case.certificate
     same = (held.common_name, set(held.organizations)) == (request.common_name, set(request.organizations))
-    return "" if same or not case.intent.is_client else f"its subject is {held.subject}"
+    return "" if same or not _signers.is_client_identity(request.usages) else f"its subject is {held.subject}"
 
 
 def _usages(case: _Case) -> str:
     asked, held = set(case.intent.request.usages), set(case.certificate.usages)
-    purpose = {"client auth" if case.intent.is_client else "server auth"}
-    if not (purpose <= held or "any" in held):
+    if not ("any" in held or PURPOSES & asked <= held):
         return f"its usages are {', '.join(sorted(held)) or 'none'}"
     extra = (held & PURPOSES) - asked
     return f"it may also be used for {', '.join(sorted(extra))}" if extra else ""
@@ -87,7 +90,7 @@ def _usages(case: _Case) -> str:
 
 def _validity(case: _Case) -> str:
     held = case.certificate
-    if held.not_before > case.now + TOLERANCE:
+    if held.not_before > case.now + CLOCK_SKEW:
         return f"it is not valid before {held.not_before:%Y-%m-%d %H:%M} UTC"
     return f"it expired at {held.not_after:%Y-%m-%d %H:%M} UTC" if held.not_after <= case.now else ""
 
@@ -96,7 +99,7 @@ def _lifetime(case: _Case) -> str:
     """expirationSeconds is a hint (KEP-2784): shorter is fine, longer was not agreed to."""
     bounds = (case.intent.request.expiration_seconds, case.intent.signer.longest_lifetime_seconds)
     longest = min((seconds for seconds in bounds if seconds), default=None)
-    if longest is None or case.certificate.not_after <= case.now + timedelta(seconds=longest) + TOLERANCE:
+    if longest is None or case.certificate.not_after <= case.now + timedelta(seconds=longest) + CLOCK_SKEW:
         return ""
     return f"it is valid until {case.certificate.not_after:%Y-%m-%d %H:%M} UTC, longer than {longest} seconds"
 

@@ -11,19 +11,18 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from ._intent import Intent, SecretSpec
+from ._intent import MANAGED_BY, PREFIX, Intent, SecretSpec
 
 MANAGER = "certflow.kubernetes"
-MANAGED_BY = "app.kubernetes.io/managed-by"
-SECRET_LABEL = "certflow.kubernetes/secret-hash"  # label values hold 63 characters: too few for names
-SERVICE = "certflow.kubernetes/service"
-SIGNER = "certflow.kubernetes/signer-name"
-SECRET = "certflow.kubernetes/secret"
+SECRET_LABEL = f"{PREFIX}secret-hash"  # label values hold 63 characters: too few for names
+SERVICE = f"{PREFIX}service"
+SIGNER = f"{PREFIX}signer-name"
+SECRET = f"{PREFIX}secret"
 # Which anchors this collection added, as "kind/name=fingerprint ...": state absent removes those and no other.
-ANCHORS = "certflow.kubernetes/added-anchors"
-PENDING_CSR = "certflow.kubernetes/csr"
-PENDING_UID = "certflow.kubernetes/csr-uid"
-PENDING_PUBLIC_KEY = "certflow.kubernetes/public-key-sha256"
+ANCHORS = f"{PREFIX}added-anchors"
+PENDING_CSR = f"{PREFIX}csr"
+PENDING_UID = f"{PREFIX}csr-uid"
+PENDING_PUBLIC_KEY = f"{PREFIX}public-key-sha256"
 
 
 def labels_for(secret: SecretSpec) -> dict[str, str]:
@@ -32,12 +31,8 @@ def labels_for(secret: SecretSpec) -> dict[str, str]:
 
 
 def annotations_for(intent: Intent) -> dict[str, str]:
-    return {
-        SECRET: f"{intent.secret.namespace}/{intent.secret.name}",
-        SERVICE: f"{intent.namespace}/{intent.service}",
-        SIGNER: intent.signer.name,
-    }
+    return {SERVICE: f"{intent.namespace}/{intent.service}", SIGNER: intent.signer.name}
 
 
 def is_ours(obj: Mapping[str, Any]) -> bool:
-    return (obj.get("metadata", {}).get("labels") or {}).get(MANAGED_BY) == MANAGER
+    return (obj["metadata"].get("labels") or {}).get(MANAGED_BY) == MANAGER

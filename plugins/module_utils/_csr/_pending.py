@@ -12,17 +12,19 @@ issued. So a key that can lead to nothing does not stay.
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Mapping
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .._kube._client import Client
-from .._kube._errors import Conflict, NotFound
+from .._kube._errors import Conflict, Forbidden, NotFound
+from .._kube._rights import Right
 from .._x509 import _keys
 from .._x509._errors import CertificateError
-from . import _marks
+from . import _marks, _requests
 from ._errors import SecretError
-from ._intent import Intent, SecretSpec
-from ._requests import GROUP, path
+from ._intent import SecretSpec
 
 if TYPE_CHECKING:
     from .._x509._keys import PrivateKey
@@ -47,70 +49,85 @@ def name(secret: SecretSpec) -> str:
     return f"{secret.name}-pending"
 
 
-def load(client: Client, intent: Intent) -> Pending | None:
+def path(secret: SecretSpec) -> str:
+    return f"{secret.collection}/{name(secret)}"
+
+
+def rights(secret: SecretSpec) -> list[Right]:
+    """To keep a key for later and to find it again."""
+    return [
+        Right("get", "", "secrets", secret.namespace, name(secret)),
+        Right("create", "", "secrets", secret.namespace),
+    ]
+
+
+def find(client: Client, secret: SecretSpec) -> dict[str, Any] | None:
+    """The Secret that keeps the waiting key, None where there is none that this identity may see."""
+    try:
+        obj = client.find(path(secret))
+    except Forbidden:
+        return None  # where a key is to be kept, the right is demanded beforehand
+    return obj if obj is None or _marks.is_ours(obj) else _refuse(secret)
+
+
+def load(client: Client, secret: SecretSpec) -> Pending | None:
     """The request that waits for this Secret, None where there is none.
 
     Raises SecretError for a Secret of that name which this collection did not make.
     """
-    secret = client.find(f"{intent.secret.collection}/{name(intent.secret)}")
-    if secret is None:
+    obj = find(client, secret)
+    if obj is None:
         return None
-    annotations = secret["metadata"].get("annotations") or {}
-    text = base64.b64decode((secret.get("data") or {}).get(KEY, "")).decode("utf-8", "replace")
+    annotations = obj["metadata"].get("annotations") or {}
+    text = base64.b64decode((obj.get("data") or {}).get(KEY, "")).decode("utf-8", "replace")
     try:
         key = _keys.load(text)
-    except CertificateError as exc:
-        raise _foreign(intent) from exc
-    pending = Pending(secret["metadata"]["uid"], None, key)
-    if not _marks.is_ours(secret) or annotations.get(_marks.PENDING_PUBLIC_KEY) != pending.public_key_sha256:
-        raise _foreign(intent)
-    csr = client.find(path(annotations.get(_marks.PENDING_CSR, "")))
+    except CertificateError:
+        _refuse(secret)
+    pending = Pending(obj["metadata"]["uid"], None, key)
+    csr_name = annotations.get(_marks.PENDING_CSR)
+    if not csr_name or annotations.get(_marks.PENDING_PUBLIC_KEY) != pending.public_key_sha256:
+        _refuse(secret)
+    csr = client.find(_requests.path(csr_name))
     if csr is None or csr["metadata"]["uid"] != annotations.get(_marks.PENDING_UID):
         return pending
-    return Pending(pending.secret_uid, csr, key)
+    return replace(pending, csr=csr)
 
 
-def store(client: Client, intent: Intent, csr: Mapping[str, Any], key: PrivateKey) -> None:
-    """Keep the key for a later run. The owner makes it go when the request goes."""
-    metadata = csr["metadata"]
+def store(client: Client, secret: SecretSpec, csr: Mapping[str, Any], key: PrivateKey) -> Pending:
+    """Keep the key for a later run. The owner makes it go when the request goes. Raises AlreadyExists."""
+    owner = {"apiVersion": csr["apiVersion"], "kind": csr["kind"]}
+    owner.update({field: csr["metadata"][field] for field in ("name", "uid")})
     body = {
         "apiVersion": "v1",
         "kind": "Secret",
         "type": "Opaque",
         "immutable": True,
         "metadata": {
-            "name": name(intent.secret),
-            "namespace": intent.secret.namespace,
-            "labels": _marks.labels_for(intent.secret),
+            "name": name(secret),
+            "namespace": secret.namespace,
+            "labels": _marks.labels_for(secret),
             "annotations": {
-                _marks.PENDING_CSR: metadata["name"],
-                _marks.PENDING_UID: metadata["uid"],
+                _marks.PENDING_CSR: owner["name"],
+                _marks.PENDING_UID: owner["uid"],
                 _marks.PENDING_PUBLIC_KEY: _keys.public_key_sha256(key.public_key()),
             },
-            "ownerReferences": [
-                {
-                    "apiVersion": f"{GROUP}/v1",
-                    "kind": "CertificateSigningRequest",
-                    "name": metadata["name"],
-                    "uid": metadata["uid"],
-                }
-            ],
+            "ownerReferences": [owner],
         },
         "data": {KEY: base64.b64encode(_keys.to_pem(key).encode()).decode()},
     }
-    client.create(intent.secret.collection, body)
+    stored = client.create(secret.collection, body)
+    return Pending(stored["metadata"]["uid"], csr, key)
 
 
-def discard(client: Client, intent: Intent, pending: Pending) -> None:
+def discard(client: Client, secret: SecretSpec, uid: str) -> None:
     """Delete the key's Secret: its certificate is stored, or its request is of no use any more."""
-    try:
-        client.delete(f"{intent.secret.collection}/{name(intent.secret)}", uid=pending.secret_uid)
-    except (NotFound, Conflict):
-        pass  # collected with its request, and perhaps made anew by another run
+    with contextlib.suppress(NotFound, Conflict, Forbidden):  # it went, or goes, with its request
+        client.delete(path(secret), uid=uid)
 
 
-def _foreign(intent: Intent) -> SecretError:
-    return SecretError(
-        f"Secret {intent.namespace}/{name(intent.secret)} stands where a waiting key is kept, and is something else",
+def _refuse(secret: SecretSpec) -> NoReturn:
+    raise SecretError(
+        f"Secret {secret.namespace}/{name(secret)} stands where a waiting key is kept, and is something else",
         remedy="delete it if nobody needs it, or give another secret.name",
     )

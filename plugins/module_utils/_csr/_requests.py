@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import base64
 import time
-from datetime import datetime, timezone
-from typing import Any, Callable, Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any, Callable, cast
 
 from .._kube._client import Client
 from .._kube._cluster import cluster_facts
 from .._kube._errors import AlreadyExists, Conflict, Forbidden, NotFound
-from .._kube._rights import Right
+from .._kube._rights import Right, missing_rights
 from . import _diagnose, _marks, _names, _providers
 from ._approve import Expectation, approval_body, compare, decided
 from ._content import certificate_of, condition, content_of
 from ._diagnose import Diagnosis, Observation
 from ._errors import IssueError, RequestError
-from ._intent import Intent
+from ._intent import Intent, SecretSpec
 from ._names import Guarded
 from ._providers import ProviderVerdict
 
@@ -40,15 +42,31 @@ def path(name: str) -> str:
 
 def name_for(intent: Intent, public_key_sha256: str) -> str:
     """Unique for each key, never beginning with csr-: EKS does not issue those (aws/containers-roadmap#2079)."""
-    subject = f"{intent.service or 'client'}-{intent.namespace}"[:200]
-    return f"certflow-{subject}-{public_key_sha256[:10]}"
+    return f"certflow-{intent.service or 'client'}-{intent.namespace}-{public_key_sha256[:10]}"
 
 
-def select(client: Client, labels: Iterable[str] | None, fields: Iterable[str] | None) -> list[dict[str, Any]]:
+def select(
+    client: Client, labels: Iterable[str] | None, fields: Iterable[str] | None
+) -> list[dict[str, Any]]:
     """All requests that the label and field selectors ("key=value") find."""
     query = {"labelSelector": ",".join(labels or ()), "fieldSelector": ",".join(fields or ())}
-    items: list[dict[str, Any]] = client.list_all(COLLECTION, {key: text for key, text in query.items() if text})["items"]
+    try:
+        items: list[dict[str, Any]] = client.list_all(
+            COLLECTION, {key: text for key, text in query.items() if text}
+        )["items"]
+    except Forbidden as exc:
+        lacking = Right("list", GROUP, "certificatesigningrequests")
+        raise missing_rights([lacking], "list certificate signing requests", exc.message) from exc
     return items
+
+
+def find(client: Client, name: str) -> dict[str, Any] | None:
+    """The request of that name, None where there is none. Raises MissingRights."""
+    try:
+        return client.find(path(name))
+    except Forbidden as exc:
+        lacking = Right("get", GROUP, "certificatesigningrequests")
+        raise missing_rights([lacking], f"read CSR {name}", exc.message) from exc
 
 
 def rights(intent: Intent) -> list[Right]:
@@ -66,7 +84,7 @@ def approval_rights(signer_name: str) -> list[Right]:
 
 
 def create(client: Client, intent: Intent, request_pem: str, public_key_sha256: str) -> dict[str, Any]:
-    """Create the request. After a lost answer the one that is there already is recognised by its public key."""
+    """Create the request. After a lost answer the one that is there is recognised: its name is that of its key."""
     name = name_for(intent, public_key_sha256)
     spec: dict[str, Any] = {
         "request": base64.b64encode(request_pem.encode()).decode(),
@@ -75,15 +93,22 @@ def create(client: Client, intent: Intent, request_pem: str, public_key_sha256: 
     }
     if intent.request.expiration_seconds is not None:
         spec["expirationSeconds"] = intent.request.expiration_seconds
-    metadata = {"name": name, "labels": _marks.labels_for(intent.secret), "annotations": _marks.annotations_for(intent)}
-    body = {"apiVersion": f"{GROUP}/v1", "kind": "CertificateSigningRequest", "metadata": metadata, "spec": spec}
+    secret = f"{intent.secret.namespace}/{intent.secret.name}"
+    metadata = {
+        "name": name,
+        "labels": _marks.labels_for(intent.secret),
+        "annotations": {_marks.SECRET: secret, **_marks.annotations_for(intent)},
+    }
+    body = {
+        "apiVersion": f"{GROUP}/v1",
+        "kind": "CertificateSigningRequest",
+        "metadata": metadata,
+        "spec": spec,
+    }
     try:
-        return client.create(COLLECTION, body)
+        return client.create(COLLECTION, body, idempotent=True)
     except AlreadyExists:
-        existing = client.get(path(name))
-        if content_of(existing).request.public_key_sha256 != public_key_sha256:
-            raise
-        return existing
+        return client.get(path(name))  # whatever it is: it is approved only if it is what was asked for
 
 
 def expectation(intent: Intent, csr: Mapping[str, Any], public_key_sha256: str) -> Expectation:
@@ -107,7 +132,7 @@ def expectation(intent: Intent, csr: Mapping[str, Any], public_key_sha256: str) 
 
 
 def approve_own(client: Client, csr: Mapping[str, Any], expected: Expectation) -> dict[str, Any]:
-    """Approve a request of this run. One that somebody substituted under its name is denied."""
+    """Approve a request of this run, unless somebody has decided. One that was put in its place is denied."""
     name, uid = csr["metadata"]["name"], csr["metadata"]["uid"]
 
     def judge(current: Mapping[str, Any]) -> None:
@@ -117,66 +142,70 @@ def approve_own(client: Client, csr: Mapping[str, Any], expected: Expectation) -
         if faults:
             _deny_substitute(client, current, faults)
 
-    return decide(client, csr, "Approved", "CertflowApproved", f"Requested and approved by {_marks.MANAGER}: {name}", judge)
+    message = f"Requested and approved by {_marks.MANAGER}: {name}"
+    return decide(client, csr, Decision("Approved", "CertflowApproved", message), judge)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is written to /approval. kind: "Approved" or "Denied"; reason, message: for an auditor."""
+
+    kind: str
+    reason: str
+    message: str
 
 
 def decide(
-    client: Client,
-    csr: Mapping[str, Any],
-    decision: str,
-    reason: str,
-    message: str,
-    judge: Callable[[Mapping[str, Any]], None],
+    client: Client, csr: Mapping[str, Any], decision: Decision, judge: Callable[[Mapping[str, Any]], None]
 ) -> dict[str, Any]:
-    """Approve or deny what ``judge`` lets pass (it raises otherwise), again on each fresh read after a 409."""
+    """Approve or deny what ``judge`` lets pass (it raises otherwise), again on each fresh read after a 409.
+
+    Returns the request as somebody else has decided it where that came first.
+    """
     current: Mapping[str, Any] = csr
     for _attempt in range(CONFLICTS):
         judge(current)
-        if decided(current) == decision:
+        if decided(current):
             return dict(current)
-        body = approval_body(current, decision, reason=reason, message=message, now=datetime.now(timezone.utc))
         try:
-            return client.replace(f"{path(current['metadata']['name'])}/approval", body)
+            return _write(client, current, decision)
         except Conflict:
             current = client.get(path(current["metadata"]["name"]))
-    raise RequestError(f"CSR {csr['metadata']['name']} was changed by somebody else {CONFLICTS} times in a row")
+    raise RequestError(
+        f"CSR {csr['metadata']['name']} was changed by somebody else {CONFLICTS} times in a row",
+        remedy="see who writes it (metadata.managedFields) and run the task again",
+    )
+
+
+def _write(client: Client, csr: Mapping[str, Any], decision: Decision) -> dict[str, Any]:
+    now = datetime.now(timezone.utc)
+    body = approval_body(csr, decision.kind, reason=decision.reason, message=decision.message, now=now)
+    return client.replace(f"{path(csr['metadata']['name'])}/approval", body)
 
 
 def _deny_substitute(client: Client, csr: Mapping[str, Any], faults: list[str]) -> None:
-    name = csr["metadata"]["name"]
     if not decided(csr):
-        body = approval_body(
-            csr,
-            "Denied",
-            reason="CertflowSubstituted",
-            message=f"Not what {_marks.MANAGER} requested under this name: {'; '.join(faults)}",
-            now=datetime.now(timezone.utc),
-        )
-        client.replace(f"{path(name)}/approval", body)
+        message = f"Not what {_marks.MANAGER} requested under this name: {'; '.join(faults)}"
+        csr = _write(client, csr, Decision("Denied", "CertflowSubstituted", message))
     raise IssueError(
-        f"CSR {name} was replaced by another request while it waited for its approval; it was denied",
+        f"CSR {csr['metadata']['name']} was replaced by another request while it waited for its approval; "
+        f"that one is {decided(csr)}",
         evidence=faults,
         remedy="find out who did that: the audit log of the API server names the user",
     )
 
 
 def wait(client: Client, what: object, csr: Mapping[str, Any], *, until: float) -> dict[str, Any]:
-    """Wait until the request is issued, or is known not to be.
+    """Wait until the request is issued, denied or failed, and return it so.
 
-    ``what`` is whose request it is, in words. Raises IssueError with a diagnosis: at once when it is denied, failed, deleted or replaced; after 4 seconds when
-    this cluster does not serve the signer; at ``until`` (time.monotonic()) otherwise.
+    ``what`` is whose request it is, in words. Raises IssueError: at once when it is deleted or replaced; with a
+    diagnosis after 4 seconds when this cluster does not serve the signer, and at ``until`` (time.monotonic()).
     """
-    name, uid = csr["metadata"]["name"], csr["metadata"]["uid"]
     current, version = dict(csr), csr["metadata"]["resourceVersion"]
     explained_at: float | None = None
-    while True:
-        if certificate_of(current):
-            return current
-        state = condition(current)
-        if is_over(current):
-            raise stuck(client, what, current, with_provider=False)
+    while not (certificate_of(current) or is_over(current)):
         now = time.monotonic()
-        if state == "Approved" and explained_at is None:
+        if explained_at is None and condition(current) == "Approved":
             explained_at = now + EXPLAINED_SECONDS
         if explained_at is not None and now >= explained_at:
             explained_at = float("inf")
@@ -185,7 +214,17 @@ def wait(client: Client, what: object, csr: Mapping[str, Any], *, until: float) 
                 raise error
         if now >= until:
             raise stuck(client, what, current)
-        current, version = _look(client, name, uid, version, min(until, explained_at or until, now + LOOK_SECONDS) - now)
+        current, version = _look(
+            client, current, version, min(until, explained_at or until, now + LOOK_SECONDS) - now
+        )
+    return current
+
+
+def issued(client: Client, what: object, csr: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the request if it is issued; raise IssueError with the diagnosis if it was denied or failed."""
+    if is_over(csr):
+        raise stuck(client, what, csr, with_provider=False)
+    return dict(csr)
 
 
 def is_over(csr: Mapping[str, Any]) -> bool:
@@ -193,34 +232,34 @@ def is_over(csr: Mapping[str, Any]) -> bool:
     return condition(csr) == "Denied" or "Failed" in condition(csr)
 
 
-def _look(client: Client, name: str, uid: str, version: str, seconds: float) -> tuple[dict[str, Any], str]:
+def _look(client: Client, csr: Mapping[str, Any], version: str, seconds: float) -> tuple[dict[str, Any], str]:
     """The request as soon as it changes, at the latest after ``seconds``; a list gives the next watch its start."""
+    name, uid = csr["metadata"]["name"], csr["metadata"]["uid"]
     started = time.monotonic()
-    query = {"fieldSelector": f"metadata.name={name}", "resourceVersion": version}
-    for event in client.watch(COLLECTION, query, seconds=seconds):
+    fields = {"fieldSelector": f"metadata.name={name}"}
+    for event in client.watch(COLLECTION, {**fields, "resourceVersion": version}, seconds=seconds):
         found = event.get("object") or {}
-        if event.get("type") in ("ADDED", "MODIFIED") and found.get("metadata", {}).get("uid") == uid:
+        if event.get("type") in ("ADDED", "MODIFIED") and found["metadata"]["uid"] == uid:
             return found, found["metadata"]["resourceVersion"]
-        break  # deleted, replaced, or too old a version: the list below says which
+        if event.get("type") != "ERROR":
+            break  # deleted or replaced: the list below says which
     else:
-        # A watch that ends early (no right to it, a proxy) must not turn the loop into a storm of requests.
+        # A watch that ends early (no right to it, a proxy, an old version) must not become a storm of requests.
         time.sleep(max(0.0, min(seconds, SHORTEST_LOOK_SECONDS) - (time.monotonic() - started)))
-    page = client.list_all(COLLECTION, {"fieldSelector": f"metadata.name={name}"})
-    found = next((item for item in page["items"] if item["metadata"]["uid"] == uid), None)
-    if found is None:
+    page = client.list_all(COLLECTION, fields)
+    current = next((item for item in page["items"] if item["metadata"]["uid"] == uid), None)
+    if current is None:
         what = "was replaced by another object of its name" if page["items"] else "was deleted"
         raise IssueError(
             f"CSR {name} {what} before its certificate was fetched",
             remedy="run the task again; who did it stands in the audit log of the API server",
         )
-    return found, page["metadata"]["resourceVersion"]
+    return current, page["metadata"]["resourceVersion"]
 
 
 def stuck(client: Client, what: object, csr: Mapping[str, Any], *, with_provider: bool = True) -> IssueError:
     """The error for a request that is not issued: its diagnosis, as far as this identity may look."""
     diagnosis = explain(client, csr, _providers.detect(cluster_facts(client)) if with_provider else None)
-    if diagnosis is None:
-        return IssueError(f"CSR {csr['metadata']['name']} was issued in the last moment", remedy="run the task again")
     return IssueError(
         f"{what}: {diagnosis.cause}",
         evidence=(f"condition {condition(csr)}, certainty {diagnosis.certainty}", *diagnosis.evidence),
@@ -230,27 +269,45 @@ def stuck(client: Client, what: object, csr: Mapping[str, Any], *, with_provider
     )
 
 
-def explain(client: Client, csr: Mapping[str, Any], provider: ProviderVerdict | None) -> Diagnosis | None:
-    """The diagnosis of one request, with one page of the other requests of its signer as evidence."""
+def explain(client: Client, csr: Mapping[str, Any], provider: ProviderVerdict | None) -> Diagnosis:
+    """The diagnosis of a request that is not issued, with one page of its signer's other requests as evidence."""
     now = datetime.now(timezone.utc)
     peers = None
-    if provider is not None and not is_over(csr):
-        others = client.get(COLLECTION, {"fieldSelector": f"spec.signerName={csr['spec']['signerName']}", "limit": "500"})
+    if provider is not None:
+        others = client.get(
+            COLLECTION, {"fieldSelector": f"spec.signerName={csr['spec']['signerName']}", "limit": "500"}
+        )
         peers = _diagnose.peers_of(csr, others.get("items") or (), now)
-    return _diagnose.diagnose(Observation(csr=csr, now=now, provider=provider, peers=peers))
+    diagnosis = _diagnose.diagnose(Observation(csr=csr, now=now, provider=provider, peers=peers))
+    return cast("Diagnosis", diagnosis)  # only an issued request has none
 
 
-def guarded(client: Client, names: Iterable[str]) -> Guarded:
-    """Which of ``names`` are the cluster's own: the API server's host, and nodes that are called so."""
-    nodes = []
-    for name in names:
+def guarded(client: Client, names: Iterable[str], addresses: Iterable[str] = ()) -> Guarded:
+    """What of the cluster itself the names and addresses may mean: its API server, its nodes, its service network."""
+    return Guarded(
+        api_server=(client.host_name,),
+        nodes=tuple(_nodes(client, names)),
+        networks=tuple(_service_networks(client)) if any(addresses) else (),
+    )
+
+
+def _nodes(client: Client, names: Iterable[str]) -> Iterator[str]:
+    for name in filter(_names.is_dns_name, names):
         try:
-            node = client.find(f"/api/v1/nodes/{name}") if _names.is_dns_name(name) else None
+            if client.find(f"/api/v1/nodes/{name}"):
+                yield name
         except Forbidden:
-            break  # this identity sees no nodes
-        if node is not None:
-            nodes.append(name)
-    return Guarded(api_server=(client.host_name,), nodes=tuple(nodes))
+            return  # this identity sees no nodes
+
+
+def _service_networks(client: Client) -> Iterator[str]:
+    """Since Kubernetes 1.33 (KEP-1880); before that, nothing that can be read says it."""
+    try:
+        ranges = client.find("/apis/networking.k8s.io/v1/servicecidrs") or {}
+    except Forbidden:
+        return
+    for entry in ranges.get("items") or ():
+        yield from entry["spec"].get("cidrs") or ()
 
 
 def as_dict(diagnosis: Diagnosis) -> dict[str, Any]:
@@ -273,10 +330,22 @@ def summary(csr: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def own_leftovers(client: Client, intent: Intent) -> list[dict[str, Any]]:
-    """This Secret's earlier requests that can no longer lead to anything: denied, failed, or never issued."""
-    labels = (f"{key}={value}" for key, value in _marks.labels_for(intent.secret).items())
+def unissued(client: Client, secret: SecretSpec) -> list[dict[str, Any]]:
+    """This Secret's requests that were not issued. Issued ones stay: auditors want them, the cluster collects them."""
+    labels = (f"{key}={value}" for key, value in _marks.labels_for(secret).items())
     return [csr for csr in select(client, labels, None) if not certificate_of(csr)]
+
+
+def is_left_over(csr: Mapping[str, Any], signer_name: str, patience: float, now: datetime) -> bool:
+    """Whether nobody waits for a request any more, now that another one has been made in its place.
+
+    One that is as young as another run's ``patience`` (seconds) may be that run's.
+    """
+    created = datetime.strptime(csr["metadata"]["creationTimestamp"], "%Y-%m-%dT%H:%M:%SZ").replace(
+        tzinfo=timezone.utc
+    )
+    is_old = now - created > timedelta(seconds=patience)
+    return is_over(csr) or csr["spec"]["signerName"] != signer_name or is_old
 
 
 def remove(client: Client, csr: Mapping[str, Any]) -> str:
@@ -287,5 +356,7 @@ def remove(client: Client, csr: Mapping[str, Any]) -> str:
     except (NotFound, Conflict):
         return ""
     except Forbidden:
-        return f"CSR {name} is left over: this identity may not delete it; the cluster collects it within a day"
+        return (
+            f"CSR {name} is left over: this identity may not delete it; the cluster collects it within a day"
+        )
     return ""

@@ -18,29 +18,50 @@ from .._x509._certificate import CertificateFacts
 from .._x509._errors import CertificateError
 from . import _marks, _names
 from ._errors import SecretError
-from ._intent import Intent, SecretSpec
+from ._intent import MANAGED_BY, Intent, SecretSpec
 
-# Marks of other writers: (where, prefix of the key, writer, remedy).
+# Marks of other writers: (where, key or prefix that ends in "/", writer, remedy).
 WRITERS: tuple[tuple[str, str, str, str], ...] = (
-    # https://cert-manager.io/docs/reference/annotations/
-    ("annotations", "cert-manager.io/", "cert-manager", "let its Certificate make the certificate"),
+    # https://cert-manager.io/docs/reference/annotations/: set on the Secrets that it writes; others are the user's
+    (
+        "annotations",
+        "cert-manager.io/certificate-name",
+        "cert-manager",
+        "let its Certificate make the certificate",
+    ),
+    (
+        "annotations",
+        "cert-manager.io/issuer-name",
+        "cert-manager",
+        "let its Certificate make the certificate",
+    ),
     # https://external-secrets.io/latest/api/externalsecret/
     ("annotations", "reconcile.external-secrets.io/", "external-secrets", "change its ExternalSecret"),
     ("labels", "reconcile.external-secrets.io/", "external-secrets", "change its ExternalSecret"),
-    # https://docs.openshift.com: service serving certificates
+    # https://docs.openshift.com/container-platform/latest/security/certificates/service-serving-certificate.html
     (
         "annotations",
-        "service.beta.openshift.io/originating-service",
+        "service.beta.openshift.io/originating-service-name",
         "OpenShift's service CA",
         "leave it to the Service",
     ),
+    # https://helm.sh/docs/topics/charts_tips_and_tricks/: it resets what its chart holds at the next upgrade
+    ("annotations", "meta.helm.sh/release-name", "Helm", "take it out of the chart"),
+    # https://argo-cd.readthedocs.io/en/stable/user-guide/resource_tracking/
+    ("annotations", "argocd.argoproj.io/tracking-id", "Argo CD", "take it out of the application"),
+    # https://fluxcd.io/flux/components/kustomize/kustomizations/
+    ("labels", "kustomize.toolkit.fluxcd.io/", "Flux", "take it out of the Kustomization"),
 )
+# kubectl apply leaves the whole Secret, the old private key too, in an annotation; create-cert.sh does that.
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+CONVENTIONAL_CA_KEY = "ca.crt"
 
 
 @dataclass(frozen=True)
 class Found:
     """A Secret that is there. ``key_sha256`` is the hash of the public half: the key itself is not kept.
 
+    ca_key: where in the data the CA stands, "" for nowhere. owners: "Kind name" of each owner.
     problem: why the certificate or the key cannot be used, "" where both are readable.
     """
 
@@ -51,28 +72,40 @@ class Found:
     data_keys: frozenset[str]
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
+    owners: tuple[str, ...] = ()
     certificate_pem: str = ""
     certificate: CertificateFacts | None = None
     key_sha256: str = ""
     key_type: str = ""
+    ca_key: str = ""
     ca_pem: str = ""
     problem: str = ""
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this collection wrote what it holds; an adopted Secret is not marked before that."""
+        return self.labels.get(MANAGED_BY) == _marks.MANAGER
+
+
+@dataclass(frozen=True)
+class Content:
+    """What is written: PEM texts, and the record of anchors for the Secret's annotation."""
+
+    certificate_pem: str
+    key_pem: str
+    ca_pem: str
+    anchors: str
+
+
+# The shape of a Secret, for a server dry run.
+NOTHING = Content("", "", "", "")
 
 
 def found(obj: Mapping[str, Any], spec: SecretSpec) -> Found:
     """Read a Secret object. Never raises for what it holds: a broken certificate is a finding."""
     metadata, data = obj["metadata"], obj.get("data") or {}
-    certificate_pem, problem = _text(data, spec.certificate_key)
-    facts, key_sha256, key_type = None, "", ""
-    try:
-        facts = _certificate.describe_pem(certificate_pem) if certificate_pem else None
-        key_pem, key_problem = _text(data, spec.private_key_key)
-        problem = problem or key_problem
-        if key_pem:
-            key = _keys.load(key_pem)
-            key_sha256, key_type = _keys.public_key_sha256(key.public_key()), _keys.type_of(key) or ""
-    except CertificateError as exc:
-        problem = exc.cause
+    # A CA beside the certificate would go stale if it stayed as it is.
+    ca_key = spec.ca_key or (CONVENTIONAL_CA_KEY if CONVENTIONAL_CA_KEY in data else "")
     return Found(
         uid=metadata.get("uid", ""),
         resource_version=metadata.get("resourceVersion", ""),
@@ -81,13 +114,28 @@ def found(obj: Mapping[str, Any], spec: SecretSpec) -> Found:
         data_keys=frozenset(data),
         labels=metadata.get("labels") or {},
         annotations=metadata.get("annotations") or {},
-        certificate_pem=certificate_pem,
-        certificate=facts,
-        key_sha256=key_sha256,
-        key_type=key_type,
-        ca_pem=_text(data, spec.ca_key)[0] if spec.ca_key else "",
-        problem=problem,
+        owners=tuple(f"{owner['kind']} {owner['name']}" for owner in metadata.get("ownerReferences") or ()),
+        ca_key=ca_key,
+        ca_pem=_text(data, ca_key)[0],
+        **_pair(data, spec),
     )
+
+
+def _pair(data: Mapping[str, Any], spec: SecretSpec) -> dict[str, Any]:
+    """The fields of Found that describe certificate and key, as far as they can be read."""
+    pem, problem = _text(data, spec.certificate_key)
+    key_pem, key_problem = _text(data, spec.private_key_key)
+    fields: dict[str, Any] = {"certificate_pem": pem, "problem": problem or key_problem}
+    try:
+        if pem:
+            fields["certificate"] = _certificate.describe_pem(pem)
+        if key_pem:
+            key = _keys.load(key_pem)
+            fields["key_sha256"] = _keys.public_key_sha256(key.public_key())
+            fields["key_type"] = _keys.type_of(key) or ""
+    except CertificateError as exc:
+        fields["problem"] = exc.cause
+    return fields
 
 
 def refuse_foreign(secret: Found, intent: Intent) -> None:
@@ -107,92 +155,127 @@ def refuse_foreign(secret: Found, intent: Intent) -> None:
     if reason:
         raise SecretError(
             f"{spec} is somebody else's: {reason}",
-            remedy="give another secret.name, or take_over: true to replace what it holds",
+            remedy="give another secret.name, or take_over: true to replace its certificate",
         )
 
 
 def foreign(secret: Found, intent: Intent) -> str:
     """Why the Secret is not this Service's, "" where it may be adopted."""
-    for place, prefix, writer, remedy in WRITERS:
-        mark = next((key for key in getattr(secret, place) if key.startswith(prefix)), None)
-        if mark:
-            return f"{writer} writes it ({place[:-1]} {mark}); {remedy}"
-    if secret.labels.get(_marks.MANAGED_BY) == _marks.MANAGER:
+    for place, mark, writer, remedy in WRITERS:
+        key = next((key for key in getattr(secret, place) if _is_marked(key, mark)), None)
+        if key:
+            return f"{writer} writes it ({place[:-1]} {key}); {remedy}"
+    if secret.owners:
+        return f"it belongs to {', '.join(secret.owners)}"
+    if secret.is_ours:
         owner = secret.annotations.get(_marks.SERVICE, "")
-        return "" if owner in ("", _service(intent)) else f"it was made for Service {owner}"
-    others = secret.data_keys - intent.secret.data_keys - {"ca.crt"}
+        return (
+            ""
+            if owner in ("", f"{intent.namespace}/{intent.service}")
+            else f"it was made for Service {owner}"
+        )
+    others = secret.data_keys - intent.secret.data_keys - {CONVENTIONAL_CA_KEY}
     if others:
         return f"it also holds {', '.join(sorted(others))}"
-    if secret.certificate and not _is_for(secret.certificate, intent):
-        names = (
-            ", ".join((*secret.certificate.dns_names, *secret.certificate.ip_addresses))
-            or secret.certificate.subject
-        )
-        return f"its certificate is for {names}"
-    return ""
+    strangers = _strangers(secret.certificate, intent) if secret.certificate else []
+    return f"its certificate is for {', '.join(strangers)}" if strangers else ""
 
 
-def body(
-    intent: Intent, previous: Found | None, *, key_pem: str, certificate_pem: str, ca_pem: str, anchors: str
-) -> dict[str, Any]:
-    """The Secret to write; with ``previous`` a replacement that holds on to its identity, labels and annotations."""
+def _is_marked(key: str, mark: str) -> bool:
+    return key.startswith(mark) if mark.endswith("/") else key == mark
+
+
+def _strangers(certificate: CertificateFacts, intent: Intent) -> list[str]:
+    """Whose the certificate is, beside this Service or user; a certificate without names is known by its subject."""
+    names = (*certificate.dns_names, *certificate.ip_addresses)
+    if intent.is_client or not names:
+        # create-cert.sh of external-snapshotter makes system:node:hook.demo.svc; with the semicolon.
+        bare = certificate.common_name.rpartition(":")[2].rstrip(";")
+        own = () if intent.is_client else _names.service_names(intent.service, intent.namespace)
+        is_own = certificate.common_name == intent.request.common_name or bare in own
+        return [] if is_own else [certificate.subject]
+    wanted = (*intent.request.dns_names, *intent.request.ip_addresses)
+    refusals = _names.forbidden(names, service=intent.service, namespace=intent.namespace, allow=wanted)
+    return [refusal.name for refusal in refusals]
+
+
+def created(intent: Intent, content: Content) -> dict[str, Any]:
+    """The Secret to create."""
     spec = intent.secret
-    parts = {spec.certificate_key: certificate_pem, spec.private_key_key: key_pem}
-    if spec.ca_key:
-        parts[spec.ca_key] = ca_pem
-    metadata: dict[str, Any] = {
+    metadata = {
         "name": spec.name,
         "namespace": spec.namespace,
-        "labels": {**(previous.labels if previous else {}), **wanted_labels(intent)},
-        "annotations": {**(_kept(previous.annotations) if previous else {}), **wanted_annotations(intent)},
+        "labels": {**_marks.labels_for(spec), **spec.labels},
+        "annotations": _annotations(intent, content.anchors),
     }
-    if anchors:
-        metadata["annotations"][_marks.ANCHORS] = anchors
-    if previous:
-        metadata.update(uid=previous.uid, resourceVersion=previous.resource_version)
-    data = {key: base64.b64encode(text.encode()).decode() for key, text in parts.items()}
+    data = {key: _encoded(text) for key, text in _data(spec, spec.ca_key, content).items()}
     return {"apiVersion": "v1", "kind": "Secret", "type": spec.type, "metadata": metadata, "data": data}
 
 
-def _kept(annotations: Mapping[str, str]) -> dict[str, str]:
-    """kubectl apply leaves the whole Secret, the old private key too, in an annotation (create-cert.sh does that)."""
-    return {key: value for key, value in annotations.items() if key != "kubectl.kubernetes.io/last-applied-configuration"}
-
-
-def wanted_labels(intent: Intent) -> dict[str, str]:
-    return {**_marks.labels_for(intent.secret), **intent.secret.labels}
-
-
-def wanted_annotations(intent: Intent) -> dict[str, str]:
-    own = _marks.annotations_for(intent)
-    del own[_marks.SECRET]
-    return {**own, **intent.secret.annotations}
-
-
-def metadata_patch(secret: Found, intent: Intent, *, ca_pem: str, anchors: str) -> list[dict[str, Any]]:
-    """JSON patch for labels, annotations and the CA beside a certificate that stays; empty where nothing is missing.
-
-    The key is neither read nor sent again.
-    """
-    annotations = {**wanted_annotations(intent), **({_marks.ANCHORS: anchors} if anchors else {})}
-    operations = [
-        *_merge("labels", secret.labels, wanted_labels(intent)),
-        *_merge("annotations", secret.annotations, annotations),
+def replaced(secret: Found, intent: Intent, content: Content | None) -> list[dict[str, Any]]:
+    """JSON patch for another certificate; other keys, labels and annotations stay. Without content: its metadata."""
+    anchors = content.anchors if content else ""
+    data = _data(intent.secret, secret.ca_key, content) if content else {}
+    stale = [{"op": "remove", "path": f"/metadata/annotations/{_pointer(LAST_APPLIED)}"}]
+    return [
+        _lock(secret),
+        *_merge(
+            "/metadata/labels", secret.labels, {**_marks.labels_for(intent.secret), **intent.secret.labels}
+        ),
+        *_merge("/metadata/annotations", secret.annotations, _annotations(intent, anchors)),
+        *(stale if LAST_APPLIED in secret.annotations else []),
+        *_merge(
+            "/data", dict.fromkeys(secret.data_keys, ""), {key: _encoded(text) for key, text in data.items()}
+        ),
     ]
-    if intent.secret.ca_key and secret.ca_pem != ca_pem:
-        value = base64.b64encode(ca_pem.encode()).decode()
-        operations.append({"op": "add", "path": f"/data/{_pointer(intent.secret.ca_key)}", "value": value})
-    lock = {"op": "replace", "path": "/metadata/resourceVersion", "value": secret.resource_version}
-    return [lock, *operations] if operations else []
+
+
+def refreshed(secret: Found, intent: Intent, *, ca_pem: str, anchors: str) -> list[dict[str, Any]]:
+    """JSON patch for what stands around a certificate that stays; empty where nothing is missing.
+
+    The key is neither read nor sent again. A Secret that somebody else made is not marked as ours: its key stays as it
+    is, and state absent leaves it.
+    """
+    own_labels = _marks.labels_for(intent.secret) if secret.is_ours else {}
+    own_annotations = _annotations(intent, "") if secret.is_ours else intent.secret.annotations
+    record = {_marks.ANCHORS: anchors} if anchors or _marks.ANCHORS in secret.annotations else {}
+    is_stale = bool(secret.ca_key) and not _holds(secret.ca_pem, ca_pem)
+    operations = [
+        *_merge("/metadata/labels", secret.labels, {**own_labels, **intent.secret.labels}),
+        *_merge("/metadata/annotations", secret.annotations, {**own_annotations, **record}),
+        *_merge(
+            "/data",
+            dict.fromkeys(secret.data_keys, ""),
+            {secret.ca_key: _encoded(ca_pem)} if is_stale else {},
+        ),
+    ]
+    return [_lock(secret), *operations] if operations else []
+
+
+def _annotations(intent: Intent, anchors: str) -> dict[str, str]:
+    return {
+        **_marks.annotations_for(intent),
+        **intent.secret.annotations,
+        **({_marks.ANCHORS: anchors} if anchors else {}),
+    }
+
+
+def _data(spec: SecretSpec, ca_key: str, content: Content) -> dict[str, str]:
+    parts = {spec.certificate_key: content.certificate_pem, spec.private_key_key: content.key_pem}
+    return {**parts, ca_key: content.ca_pem} if ca_key else parts
+
+
+def _lock(secret: Found) -> dict[str, Any]:
+    """A stale version gives 409 through replace; through test it would give 422, as a refused Secret does."""
+    return {"op": "replace", "path": "/metadata/resourceVersion", "value": secret.resource_version}
 
 
 def _merge(place: str, present: Mapping[str, str], wanted: Mapping[str, str]) -> list[dict[str, Any]]:
     missing = {key: value for key, value in wanted.items() if present.get(key) != value}
     if missing and not present:
-        return [{"op": "add", "path": f"/metadata/{place}", "value": missing}]
+        return [{"op": "add", "path": place, "value": missing}]
     return [
-        {"op": "add", "path": f"/metadata/{place}/{_pointer(key)}", "value": value}
-        for key, value in missing.items()
+        {"op": "add", "path": f"{place}/{_pointer(key)}", "value": value} for key, value in missing.items()
     ]
 
 
@@ -200,16 +283,17 @@ def _pointer(key: str) -> str:
     return key.replace("~", "~0").replace("/", "~1")
 
 
-def _service(intent: Intent) -> str:
-    return f"{intent.namespace}/{intent.service}"
+def _holds(bundle: str, pem: str) -> bool:
+    """Whether every certificate of ``pem`` stands in the bundle, which may hold others."""
+    try:
+        held = {_certificate.fingerprint(entry) for entry in _certificate.load(bundle)}
+    except CertificateError:
+        return False
+    return held.issuperset(_certificate.fingerprint(entry) for entry in _certificate.load(pem))
 
 
-def _is_for(certificate: CertificateFacts, intent: Intent) -> bool:
-    """create-cert.sh and this collection put the Service's names in; a client certificate is known by its user."""
-    if intent.is_client or not intent.service:
-        return certificate.common_name == intent.request.common_name
-    own = set(_names.service_names(intent.service, intent.namespace)[1:])
-    return bool(own & set(certificate.dns_names)) or not (certificate.dns_names or certificate.ip_addresses)
+def _encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
 
 
 def _text(data: Mapping[str, Any], key: str) -> tuple[str, str]:

@@ -7,13 +7,16 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import Any, Iterable, Mapping, Sequence
+from typing import Any, Callable
 
-from .._csr import _marks
+from .._csr import _anchors, _marks
 from .._csr._anchors import Anchor
 from .._csr._intent import Intent
+from .._csr._secret import Found
 from .._kube._client import Client
 from .._kube._rights import Right
 from .._webhook import _bundle, _patch, _targets
@@ -29,15 +32,28 @@ class SeenTarget:
     obj: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Task:
+    """One run of k8s_csr: what is wanted, and what was read before the first write."""
+
+    client: Client
+    intent: Intent
+    secret: Found | None
+    targets: tuple[SeenTarget, ...]
+    check_mode: bool
+
+
 def read(client: Client, targets: Iterable[Target]) -> tuple[SeenTarget, ...]:
     return tuple(SeenTarget(target, _targets.read(client, target)) for target in targets)
 
 
 def plan(
-    intent: Intent, seen: Sequence[SeenTarget], anchor: Anchor | None, leaf_pem: str | None
+    task: Task, anchor: Anchor | None, *, leaf_pem: str | None, now: datetime
 ) -> tuple[TargetChange, ...]:
     """What adding the anchor changes; ``anchor`` None: not issued yet, so every target is taken to change."""
-    return tuple(_plan(intent, entry.target, entry.obj, anchor, leaf_pem) for entry in seen)
+    return tuple(
+        _plan(task.intent, seen.target, seen.obj, anchor, leaf_pem, now=now) for seen in task.targets
+    )
 
 
 def rights(changes: Iterable[TargetChange]) -> list[Right]:
@@ -45,52 +61,68 @@ def rights(changes: Iterable[TargetChange]) -> list[Right]:
 
 
 def write(
-    client: Client, intent: Intent, changes: Sequence[TargetChange], anchor: Anchor, leaf_pem: str
+    task: Task, changes: Iterable[TargetChange], anchor: Anchor, *, leaf_pem: str, now: datetime
 ) -> tuple[TargetChange, ...]:
     """Write what was planned. Every target was planned before the first is written."""
-    return tuple(
-        _patch.write(
-            client, change, lambda obj, target=change.target: _plan(intent, target, obj, anchor, leaf_pem)  # type: ignore[misc]
-        )
-        if change.changed
-        else change
-        for change in changes
-    )
+
+    def replan(target: Target, obj: dict[str, Any]) -> TargetChange:
+        return _plan(task.intent, target, obj, anchor, leaf_pem, now=now)
+
+    return _written(task.client, changes, replan)
 
 
-def added(previous: str, changes: Iterable[TargetChange]) -> str:
-    """The record for the Secret's annotation: what was recorded before, and what these changes add."""
-    entries = set(previous.split())
+def anchor_of_kept(task: Task, secret: Found, now: datetime) -> Anchor:
+    """What vouches for the certificate in the Secret. Raises AnchorError."""
+    pem = secret.certificate_pem
+    recorded = {entry.partition("=")[2] for entry in _record(secret.annotations)}
+    standing = {
+        anchor.fingerprint: anchor.pem
+        for seen in task.targets
+        for config in _targets.client_configs(seen.target, seen.obj, service=service(task.intent))
+        for anchor in _bundle.anchors(config.ca_bundle)
+        if anchor.fingerprint in recorded
+    }
+    offered = _anchors.candidates(task.client, task.intent, pem, "".join(standing.values()))
+    return _anchors.choose(task.intent, pem, offered, now)
+
+
+def added(annotations: Mapping[str, str], changes: Iterable[TargetChange]) -> str:
+    """The record for the Secret's annotation: what these changes add, and what was recorded before and still stands."""
+    entries = _record(annotations)
     for change in changes:
-        for bundle in change.bundles:
-            before = {anchor.fingerprint for anchor in _bundle.anchors(bundle.config.ca_bundle)}
-            after = {anchor.fingerprint for anchor in _bundle.anchors(bundle.after or "")}
-            entries.update(f"{change.target.kind}/{change.target.name}={print_}" for print_ in after - before)
+        mark = _mark(change.target)
+        before = {
+            anchor.fingerprint
+            for bundle in change.bundles
+            for anchor in _bundle.anchors(bundle.config.ca_bundle)
+        }
+        after = {
+            anchor.fingerprint for bundle in change.bundles for anchor in _bundle.anchors(bundle.after or "")
+        }
+        gone = {entry for entry in entries if entry.startswith(mark) and entry[len(mark) :] not in after}
+        entries = (entries - gone) | {f"{mark}{print_}" for print_ in after - before}
     return " ".join(sorted(entries))
 
 
 def plan_removal(
-    intent: Intent, targets: Iterable[Target], client: Client, recorded: str
+    client: Client, intent: Intent, targets: Iterable[Target], annotations: Mapping[str, str]
 ) -> tuple[TargetChange, ...]:
     """What taking back the recorded anchors changes on these targets; targets that are gone need nothing."""
     changes = []
     for target in targets:
-        prints = {
-            entry.partition("=")[2] for entry in recorded.split() if entry.startswith(f"{target.kind}/{target.name}=")
-        }
-        obj = client.find(_targets.path(target)) if prints else None
+        obj = client.find(_targets.path(target)) if _recorded(annotations, target) else None
         if obj is not None:
-            changes.append(remove_from(intent, target, obj, prints))
-    return tuple(changes)
+            changes.append(_removal(intent, target, obj, annotations))
+    return tuple(change for change in changes if change.changed)
 
 
-def remove_from(intent: Intent, target: Target, obj: Mapping[str, Any], prints: set[str]) -> TargetChange:
-    configs = _targets.client_configs(target, obj, service=service(intent))
-    present = (anchor for config in configs for anchor in _bundle.anchors(config.ca_bundle))
-    wanted = "".join(anchor.pem for anchor in present if anchor.fingerprint in prints)
-    return _patch.plan(
-        target, obj, wanted, mode="absent", service=service(intent), take_over=intent.take_over, now=_now()
-    )
+def remove(
+    client: Client, intent: Intent, changes: Iterable[TargetChange], annotations: Mapping[str, str]
+) -> tuple[TargetChange, ...]:
+    def replan(target: Target, obj: dict[str, Any]) -> TargetChange:
+        return _removal(intent, target, obj, annotations)
+
+    return _written(client, changes, replan)
 
 
 def service(intent: Intent) -> tuple[str, str] | None:
@@ -98,7 +130,13 @@ def service(intent: Intent) -> tuple[str, str] | None:
 
 
 def _plan(
-    intent: Intent, target: Target, obj: Mapping[str, Any], anchor: Anchor | None, leaf_pem: str | None
+    intent: Intent,
+    target: Target,
+    obj: Mapping[str, Any],
+    anchor: Anchor | None,
+    leaf_pem: str | None,
+    *,
+    now: datetime,
 ) -> TargetChange:
     return _patch.plan(
         target,
@@ -107,13 +145,41 @@ def _plan(
         service=service(intent),
         take_over=intent.take_over,
         leaf_pem=leaf_pem,
-        now=_now(),
+        now=now,
     )
 
 
-def _now() -> datetime:
-    return datetime.now(timezone.utc)
+def _removal(
+    intent: Intent, target: Target, obj: Mapping[str, Any], annotations: Mapping[str, str]
+) -> TargetChange:
+    prints = _recorded(annotations, target)
+    configs = _targets.client_configs(target, obj, service=service(intent))
+    present = (anchor for config in configs for anchor in _bundle.anchors(config.ca_bundle))
+    wanted = "".join(anchor.pem for anchor in present if anchor.fingerprint in prints)
+    now = datetime.now(timezone.utc)
+    return _patch.plan(
+        target, obj, wanted, mode="absent", service=service(intent), take_over=intent.take_over, now=now
+    )
 
 
-def recorded(annotations: Mapping[str, str]) -> str:
-    return annotations.get(_marks.ANCHORS, "")
+def _written(
+    client: Client, changes: Iterable[TargetChange], replan: Callable[[Target, dict[str, Any]], TargetChange]
+) -> tuple[TargetChange, ...]:
+    return tuple(
+        _patch.write(client, change, functools.partial(replan, change.target)) if change.changed else change
+        for change in changes
+    )
+
+
+def _record(annotations: Mapping[str, str]) -> set[str]:
+    return set(annotations.get(_marks.ANCHORS, "").split())
+
+
+def _recorded(annotations: Mapping[str, str], target: Target) -> set[str]:
+    """Fingerprints of the anchors that this collection added to the target for this Secret."""
+    mark = _mark(target)
+    return {entry[len(mark) :] for entry in _record(annotations) if entry.startswith(mark)}
+
+
+def _mark(target: Target) -> str:
+    return f"{target.kind}/{target.name}="

@@ -7,25 +7,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import datetime, timezone
-from typing import Any, Mapping
+from typing import Any
 
-from .._csr import _anchors, _decide, _names, _secret
+from .._csr import _decide, _names, _secret
 from .._csr._anchors import Anchor
 from .._csr._decide import Reason
 from .._csr._errors import AnchorError, RequestError
 from .._csr._intent import Intent, intent_from
 from .._csr._secret import Found
-from .._kube import _rights
 from .._kube._client import Client
-from .._kube._errors import Forbidden
-from .._kube._rights import Right
 from .._webhook import _bundle, _targets
 from .._webhook._targets import Target
 from .._x509._keys import KEY_TYPES
-from . import _bundles, _obtain, _report, _spec, _withdraw
-from ._bundles import SeenTarget
+from . import _bundles, _keep, _obtain, _secrets, _spec, _withdraw
+from ._bundles import Task
 from ._operation import Operation, Result
 
 SPEC: dict[str, Any] = {
@@ -67,84 +64,45 @@ SPEC: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True)
-class Seen:
-    """Everything that the decision rests on, read before the first write."""
-
-    secret: Found | None
-    targets: tuple[SeenTarget, ...]
-
-
 def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Result:
     intent = intent_from(parameters)
     targets = _targets.targets_from(parameters.get("targets") or [])
     if targets and intent.is_client:
-        raise RequestError("targets are webhooks: they need a serving certificate", remedy="leave targets out")
+        raise RequestError(
+            "targets are webhooks: they need a serving certificate", remedy="leave targets out"
+        )
     if intent.ca_bundle:
         _bundle.check(intent.ca_bundle)
     if parameters["state"] == "absent":
         return _withdraw.run(client, intent, targets, check_mode)
-    seen = _observe(client, intent, targets)
+    return _present(client, intent, targets, check_mode)
+
+
+def _present(client: Client, intent: Intent, targets: tuple[Target, ...], check_mode: bool) -> Result:
+    """Read everything that the decision rests on, decide, act."""
+    secret = _secrets.read(client, intent.secret)
+    if secret is None:
+        task = Task(client, intent, None, _bundles.read(client, targets), check_mode)
+        return _obtain.run(task, _decide.no_secret(intent))
+    _secret.refuse_foreign(secret, intent)
+    task = Task(client, intent, secret, _bundles.read(client, targets), check_mode)
     now = datetime.now(timezone.utc)
-    reason = _decide.decide(intent, seen.secret, now)
-    anchor: Anchor | None = None
-    if seen.secret is not None and reason is None:
-        pem = seen.secret.certificate_pem
-        try:
-            anchor = _anchors.choose(intent, pem, _anchors.candidates(client, intent, pem), now)
-        except AnchorError as exc:
-            reason = Reason("Untrusted", f"{intent.secret}: {exc.cause}")
+    verdict = _judge(task, secret, now)
+    if isinstance(verdict, Reason):
+        return _obtain.run(task, verdict)
     warnings = _names.warnings(intent.allow_names, cluster=_names.guarded({"api_host": client.host_name}))
-    if reason is None and seen.secret is not None and anchor is not None:
-        return _keep(client, intent, seen, seen.secret, anchor, check_mode, warnings)
-    assert reason is not None
-    return _obtain.run(client, intent, seen.secret, seen.targets, reason, check_mode, warnings)
+    return _keep.run(task, secret, verdict, now, warnings=warnings)
 
 
-def _observe(client: Client, intent: Intent, targets: tuple[Target, ...]) -> Seen:
+def _judge(task: Task, secret: Found, now: datetime) -> Reason | Anchor:
+    """Why another certificate is needed, or else what vouches for the one that is there."""
+    reason = _decide.decide(task.intent, secret, now)
+    if reason:
+        return reason
     try:
-        obj = client.find(intent.secret.path)
-    except Forbidden as exc:
-        lacking = Right("get", "", "secrets", intent.secret.namespace, intent.secret.name)
-        raise _rights.missing_rights([lacking], f"read {intent.secret}", exc.message) from exc
-    found = _secret.found(obj, intent.secret) if obj else None
-    if found is not None:
-        _secret.refuse_foreign(found, intent)
-    return Seen(found, _bundles.read(client, targets))
-
-
-def _keep(
-    client: Client,
-    intent: Intent,
-    seen: Seen,
-    secret: Found,
-    anchor: Anchor,
-    check_mode: bool,
-    warnings: tuple[str, ...],
-) -> Result:
-    """The certificate stays; targets that lack its anchor and metadata that differs are brought up to date."""
-    changes = _bundles.plan(intent, seen.targets, anchor, secret.certificate_pem)
-    anchors = _bundles.added(_bundles.recorded(secret.annotations), changes)
-    patch = _secret.metadata_patch(secret, intent, ca_pem=anchor.pem, anchors=anchors)
-    rights = _bundles.rights(changes)
-    if patch:
-        rights.append(Right("patch", "", "secrets", intent.secret.namespace, intent.secret.name))
-    if rights:
-        _rights.require(client, rights, f"bring the {intent} up to date")
-    if not check_mode:
-        changes = _bundles.write(client, intent, changes, anchor, secret.certificate_pem)
-        if patch:
-            client.patch(intent.secret.path, patch)
-    changed = bool(patch) or any(change.changed for change in changes)
-    reason = "the certificate is kept" + ("; targets or the Secret's metadata are brought up to date" if changed else "")
-    return Result(
-        changed=changed,
-        values=_report.values(
-            intent, reason=reason, facts=secret.certificate, anchor=anchor, csr=None, targets=changes
-        ),
-        diff=_report.diff(secret, secret.certificate, changes),
-        warnings=warnings,
-    )
+        return _bundles.anchor_of_kept(task, secret, now)
+    except AnchorError as exc:
+        return Reason("Untrusted", f"{task.intent.secret}: {exc.cause}")
 
 
 OPERATION = Operation(name="k8s_csr", argument_spec=SPEC, run=run)

@@ -7,18 +7,22 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from .._csr import _names, _requests
-from .._csr._approve import Expectation, compare, decided
+from .._csr._approve import EXPECTED, RULES, Expectation, Rules, compare, decided
 from .._csr._content import condition, content_of
 from .._csr._errors import RequestError
+from .._csr._names import Guarded
+from .._csr._requests import Decision
 from .._kube import _rights
 from .._kube._client import Client
 from . import _spec
 from ._operation import Operation, Result
 
 DECISIONS = {"approve": "Approved", "deny": "Denied"}
+MESSAGE = "Compared with what the task certflow.kubernetes.k8s_csr_approve expects."
 
 SPEC: dict[str, Any] = {
     "name": {"type": "str"},
@@ -43,106 +47,142 @@ SPEC: dict[str, Any] = {
     },
     "allow_names": {"type": "list", "elements": "str"},
     "allow_client_identity": {"type": "bool", "default": False},
-    **{**_spec.WAIT, "wait": {"type": "bool", "default": False}},
+    **_spec.WAIT,
+    "wait": {"type": "bool", "default": False},
     **_spec.AUTH,
 }
 
 
 def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Result:
     decision = DECISIONS[parameters["decision"]]
+    allow = tuple(parameters.get("allow_names") or ())
     csrs = _selected(client, parameters, decision)
-    _names.check_names(parameters.get("allow_names") or (), ())
-    open_ones = [csr for csr in csrs if not decided(csr)]
-    expected = {csr["metadata"]["uid"]: _expectation(client, csr, parameters) for csr in open_ones}
-    _refuse_mismatches(open_ones, expected, decision)
-    for signer in dict.fromkeys(csr["spec"]["signerName"] for csr in open_ones):
-        _rights.require(client, _requests.approval_rights(signer), f"{parameters['decision']} requests for {signer}")
-    results = []
-    for csr in csrs:
-        if csr in open_ones and not check_mode:
-            csr = _decide(client, csr, decision, expected[csr["metadata"]["uid"]], parameters)
-        results.append(csr)
-    if parameters["wait"] and decision == "Approved" and not check_mode:
-        results = [
-            _requests.wait(client, f"request {csr['metadata']['name']}", csr, until=client.deadline) for csr in results
-        ]
-    touched = {csr["metadata"]["uid"] for csr in open_ones}
+    undecided = [csr for csr in csrs if not decided(csr)]
+    cluster = _guarded(client, undecided)
+    expected = _expectation(parameters, cluster)
+    rules = _rules(parameters, decision)
+    _refuse_mismatches(undecided, expected, rules, decision)
+    for signer in dict.fromkeys(csr["spec"]["signerName"] for csr in undecided):
+        _rights.require(
+            client, _requests.approval_rights(signer), f"{parameters['decision']} requests for {signer}"
+        )
+    results = {csr["metadata"]["uid"]: csr for csr in csrs}
+    if not check_mode:
+        written = Decision(decision, f"Certflow{decision}", parameters.get("message") or MESSAGE)
+        for csr in undecided:
+            results[csr["metadata"]["uid"]] = _decide(client, csr, written, expected, rules)
+        if parameters["wait"] and decision == "Approved":
+            results = {uid: _issued(client, csr) for uid, csr in results.items()}
+    touched = {csr["metadata"]["uid"] for csr in undecided}
     return Result(
-        changed=bool(open_ones),
-        values={"csrs": [_entry(csr, decision, csr["metadata"]["uid"] in touched) for csr in results]},
+        changed=bool(undecided),
+        values={"csrs": [_entry(csr, decision, uid in touched) for uid, csr in results.items()]},
         diff={
-            "before": {csr["metadata"]["name"]: condition(csr) for csr in open_ones},
-            "after": {csr["metadata"]["name"]: decision for csr in open_ones},
+            "before": {csr["metadata"]["name"]: condition(csr) for csr in undecided},
+            "after": {csr["metadata"]["name"]: decision for csr in undecided},
         },
-        warnings=_names.warnings(
-            parameters.get("allow_names") or (), cluster=_names.guarded({"api_host": client.host_name})
-        ),
+        warnings=_names.warnings(allow, cluster=cluster),
     )
 
 
-def _selected(client: Client, parameters: Mapping[str, Any], decision: str) -> list[Mapping[str, Any]]:
+def _selected(client: Client, parameters: Mapping[str, Any], decision: str) -> list[dict[str, Any]]:
     """The named request, or those that the selectors find and nobody has decided otherwise."""
     name = parameters.get("name")
     if not name:
-        found = _requests.select(client, parameters.get("label_selectors"), parameters.get("field_selectors"))
-        return [csr for csr in found if decided(csr) in ("", decision)]
-    csr = client.find(_requests.path(name))
+        labels, fields = parameters.get("label_selectors"), parameters.get("field_selectors")
+        if not (labels or fields):
+            raise RequestError(
+                "neither a name nor a selector says which requests are meant",
+                remedy="give name, label_selectors or field_selectors",
+            )
+        return [csr for csr in _requests.select(client, labels, fields) if decided(csr) in ("", decision)]
+    csr = _requests.find(client, name)
     if csr is None:
-        raise RequestError(f"CSR {name} does not exist", remedy="check the name; old requests are collected")
-    if decided(csr) not in ("", decision):
         raise RequestError(
-            f"CSR {name} is {decided(csr)} already, which cannot be changed", remedy="make a new request"
+            f"CSR {name} does not exist",
+            remedy="check the name; the cluster collects requests an hour after they were decided",
         )
+    if decided(csr) not in ("", decision):
+        raise _opposite(csr)
     return [csr]
 
 
-def _expectation(client: Client, csr: Mapping[str, Any], parameters: Mapping[str, Any]) -> Expectation:
+def _guarded(client: Client, csrs: list[dict[str, Any]]) -> Guarded:
+    requests = [content_of(csr).request for csr in csrs]
+    names = dict.fromkeys(name for request in requests for name in request.dns_names)
+    return _requests.guarded(client, names, (ip for request in requests for ip in request.ip_addresses))
+
+
+def _expectation(parameters: Mapping[str, Any], cluster: Guarded) -> Expectation:
     expect = {key: value for key, value in (parameters.get("expect") or {}).items() if value is not None}
     lists = {key: tuple(value) for key, value in expect.items() if isinstance(value, list)}
-    request = content_of(csr).request
     # Names that the task spells out are as good as allowed: it knows them.
-    allowed = (
-        *(parameters.get("allow_names") or ()),
-        *lists.get("dns_names", ()),
-        *lists.get("ip_addresses", ()),
+    spelled_out = (
+        parameters.get("allow_names") or (),
+        lists.get("dns_names", ()),
+        lists.get("ip_addresses", ()),
     )
     return Expectation(
         **{**expect, **lists},
-        allow_names=allowed,
+        allow_names=tuple(name for names in spelled_out for name in names),
         allow_client_identity=parameters["allow_client_identity"],
-        cluster=_requests.guarded(client, request.dns_names),
+        cluster=cluster,
     )
 
 
+def _rules(parameters: Mapping[str, Any], decision: str) -> Rules:
+    """What must hold. Whoever denies a request by its name may well do so because it breaks the rules of safety.
+
+    By selector they count for denials too: a wide one must not deny a node's renewal.
+    """
+    return EXPECTED if parameters.get("name") and decision == "Denied" else RULES
+
+
 def _refuse_mismatches(
-    csrs: list[Mapping[str, Any]], expected: Mapping[str, Expectation], decision: str
+    csrs: Iterable[Mapping[str, Any]], expected: Expectation, rules: Rules, decision: str
 ) -> None:
-    """One mismatch and nothing is written: a wide selector must not deny, or approve, a node's renewal."""
+    """One mismatch and nothing is written."""
     faults = [
         f"{csr['metadata']['name']}: {fault.message} ({fault.reason})"
         for csr in csrs
-        for fault in compare(content_of(csr), expected[csr["metadata"]["uid"]])
+        for fault in compare(content_of(csr), expected, rules)
     ]
     if faults:
         raise RequestError(
-            f"nothing was {decision.lower()}: {faults[0]}" + (f" (and {len(faults) - 1} more)" if faults[1:] else ""),
+            f"nothing was {decision.lower()}: {faults[0]}"
+            + (f" (and {len(faults) - 1} more)" if faults[1:] else ""),
             evidence=faults,
             remedy="say in expect and allow_names what is right, or select fewer requests",
         )
 
 
 def _decide(
-    client: Client, csr: Mapping[str, Any], decision: str, expected: Expectation, parameters: Mapping[str, Any]
+    client: Client, csr: Mapping[str, Any], decision: Decision, expected: Expectation, rules: Rules
 ) -> dict[str, Any]:
-    uid = csr["metadata"]["uid"]
-
     def judge(current: Mapping[str, Any]) -> None:
-        if current["metadata"]["uid"] != uid:
-            raise RequestError(f"CSR {current['metadata']['name']} was replaced by another object of its name")
-        _refuse_mismatches([current], {uid: expected}, decision)
+        if current["metadata"]["uid"] != csr["metadata"]["uid"]:
+            raise RequestError(
+                f"CSR {current['metadata']['name']} was replaced by another object of its name while this task ran",
+                remedy="run the task again, and look at the new one first",
+            )
+        _refuse_mismatches([current], expected, rules, decision.kind)
 
-    message = parameters.get("message") or "Compared with what the task certflow.kubernetes.k8s_csr_approve expects."
-    return _requests.decide(client, csr, decision, f"Certflow{decision}", message, judge)
+    result = _requests.decide(client, csr, decision, judge)
+    if decided(result) != decision.kind:
+        raise _opposite(result)
+    return result
+
+
+def _opposite(csr: Mapping[str, Any]) -> RequestError:
+    return RequestError(
+        f"CSR {csr['metadata']['name']} is {decided(csr)} already, which cannot be changed",
+        remedy="make a new request",
+    )
+
+
+def _issued(client: Client, csr: Mapping[str, Any]) -> dict[str, Any]:
+    what = f"request {csr['metadata']['name']}"
+    return _requests.issued(client, what, _requests.wait(client, what, csr, until=client.deadline))
 
 
 def _entry(csr: Mapping[str, Any], decision: str, changed: bool) -> dict[str, Any]:

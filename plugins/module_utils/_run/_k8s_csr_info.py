@@ -16,11 +16,8 @@ from .._csr._content import certificate_of, content_of
 from .._csr._diagnose import Observation
 from .._csr._providers import ProviderVerdict
 from .._errors import CertflowError
-from .._kube import _rights
 from .._kube._client import Client
 from .._kube._cluster import cluster_facts
-from .._kube._errors import Forbidden
-from .._kube._rights import Right
 from .._x509 import _certificate
 from . import _report, _spec
 from ._operation import Operation, Result
@@ -47,9 +44,8 @@ def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Res
     values: dict[str, Any] = {}
     verdict = _provider(client, parameters)
     if "csrs" in parameters["gather"]:
-        values["csrs"] = [
-            _entry(csr, csrs, verdict) for csrs in [_selected(client, parameters)] for csr in csrs
-        ]
+        csrs = _selected(client, parameters)
+        values["csrs"] = [_entry(csr, csrs, verdict) for csr in csrs]
     if "provider" in parameters["gather"]:
         values["provider"] = {
             "name": verdict.name,
@@ -73,16 +69,10 @@ def _provider(client: Client, parameters: Mapping[str, Any]) -> ProviderVerdict:
 
 
 def _selected(client: Client, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
-    try:
-        name = parameters.get("name")
-        if name:
-            found = client.find(_requests.path(name))
-            return [found] if found else []
-        return _requests.select(client, parameters.get("label_selectors"), parameters.get("field_selectors"))
-    except Forbidden as exc:
-        verb = "get" if parameters.get("name") else "list"
-        lacking = Right(verb, _requests.GROUP, "certificatesigningrequests")
-        raise _rights.missing_rights([lacking], "read certificate signing requests", exc.message) from exc
+    if parameters.get("name"):
+        found = _requests.find(client, parameters["name"])
+        return [found] if found else []
+    return _requests.select(client, parameters.get("label_selectors"), parameters.get("field_selectors"))
 
 
 def _entry(csr: dict[str, Any], csrs: list[dict[str, Any]], verdict: ProviderVerdict) -> dict[str, Any]:

@@ -5,168 +5,213 @@
 
 """Ask for a certificate and put it to use: key, request, approval, anchor on the targets, Secret - in this order.
 
-Bundle first, Secret second: at every moment the targets trust what is served. The key stays in this process.
+Bundle first, Secret second: at every moment the targets trust what is served. The key stays in this process, so what
+a crash leaves behind is a request without a key, which leads to nothing and is removed by the next attempt, or a
+request whose key is kept, which the next run goes on with.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING, Any, Mapping
+from typing import TYPE_CHECKING, Any
 
 from .._csr import _anchors, _decide, _issued, _names, _pending, _requests, _secret
-from .._csr._anchors import Anchor
 from .._csr._approve import compare
 from .._csr._content import certificate_of, content_of
 from .._csr._decide import Reason
-from .._csr._errors import RequestError, SecretError
-from .._csr._intent import Intent
+from .._csr._errors import RequestError
+from .._csr._intent import Intent, forbidden_name
+from .._csr._names import Guarded
 from .._csr._pending import Pending
-from .._csr._secret import Found
+from .._csr._secret import Content, Found
 from .._kube import _rights
 from .._kube._client import Client
-from .._kube._errors import AlreadyExists, Conflict, NotFound
-from .._kube._rights import Right
-from .._x509 import _keys, _request
+from .._kube._errors import AlreadyExists, KubeError
+from .._webhook._patch import TargetChange
+from .._x509 import _keys, _pem, _request
 from .._x509._certificate import CertificateFacts
-from . import _bundles, _report
-from ._bundles import SeenTarget
+from . import _bundles, _keep, _report, _secrets
+from ._bundles import Task
 from ._operation import Result
+from ._secrets import Change
 
 if TYPE_CHECKING:
     from .._x509._keys import PrivateKey
 
-WRITE_ATTEMPTS = 5
-
 
 @dataclass(frozen=True)
 class Asked:
-    """A request on the API server with the key that belongs to it. ``pending``: it was, or is, kept for later."""
+    """A request on the API server with the key that belongs to it. ``pending``: where that key is kept."""
 
     csr: Mapping[str, Any]
     key: PrivateKey
     made_now: bool
     pending: Pending | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def public_key_sha256(self) -> str:
         return _keys.public_key_sha256(self.key.public_key())
 
 
-def run(
-    client: Client,
-    intent: Intent,
-    secret: Found | None,
-    targets: tuple[SeenTarget, ...],
-    reason: Reason,
-    check_mode: bool,
-    warnings: tuple[str, ...],
-) -> Result:
+def run(task: Task, reason: Reason) -> Result:
     """Obtain a certificate for ``reason``. Raises before the first write whatever can be known by then."""
-    planned = _bundles.plan(intent, targets, None, None)
-    _preflight(client, intent, secret, planned)
-    if check_mode:
-        values = _report.values(
-            intent, reason=reason.message, facts=None, anchor=None, csr=None, targets=planned, pending=True
-        )
-        return Result(True, values, _report.diff(secret, None, planned, unknown=True), warnings)
-
-    asked = _ask(client, intent)
+    client, intent = task.client, task.intent
+    planned = _bundles.plan(task, None, leaf_pem=None, now=_now())
+    warnings = _preflight(task, planned)
+    if task.check_mode:
+        return _foreseen(task, planned, reason, warnings)
+    asked = _ask(task)
+    warnings += asked.warnings
     csr = asked.csr
     if intent.approve:
-        csr = _requests.approve_own(client, csr, _requests.expectation(intent, csr, asked.public_key_sha256))
-    elif not intent.wait and not certificate_of(csr):
-        if _requests.is_over(csr):
-            raise _requests.stuck(client, intent, csr, with_provider=False)
-        return _waiting(intent, csr, asked, warnings)
+        expected = _requests.expectation(intent, csr, asked.public_key_sha256)
+        csr = _requests.approve_own(client, csr, expected)
+    elif _is_left_waiting(intent, csr):
+        return _waiting(intent, csr, asked.made_now, warnings)
     csr = _requests.wait(client, intent, csr, until=client.deadline)
-
-    pem, now = certificate_of(csr), datetime.now(timezone.utc)
-    facts = _issued.check(intent, asked.public_key_sha256, pem, now)
-    anchor = _anchors.choose(intent, pem, _anchors.candidates(client, intent, pem), now)
-    if secret and secret.certificate and reason.code == "RenewalDue" and facts.not_after <= secret.certificate.not_after:
-        return _keep_longer(client, intent, secret, secret.certificate, facts, csr, warnings)
-    changes = _bundles.plan(intent, targets, anchor, pem)
-    changes = _bundles.write(client, intent, changes, anchor, pem)
-    anchors = _bundles.added(_bundles.recorded(secret.annotations) if secret else "", changes)
-    _store(client, intent, secret, asked.key, pem, anchor, anchors)
-    warnings += _tidy(client, intent, asked)
-    values = _report.values(
-        intent, reason=reason.message, facts=facts, anchor=anchor, csr=_requests.summary(csr), targets=changes
-    )
-    return Result(True, values, _report.diff(secret, facts, changes), warnings)
+    if asked.pending and _requests.is_over(csr):
+        # The refusal is told once; the next run asks anew.
+        _pending.discard(client, intent.secret, asked.pending.secret_uid)
+    csr = _requests.issued(client, intent, csr)
+    result = _put_to_use(task, reason, asked, csr, warnings)
+    if asked.pending:
+        _pending.discard(client, intent.secret, asked.pending.secret_uid)
+    return result
 
 
-def _preflight(client: Client, intent: Intent, secret: Found | None, planned: Any) -> None:
-    """Rights, and what only the API server itself can say: namespace, quota, policies (by a dry run)."""
-    spec = intent.secret
+def _is_left_waiting(intent: Intent, csr: Mapping[str, Any]) -> bool:
+    return not (intent.approve or intent.wait or certificate_of(csr) or _requests.is_over(csr))
+
+
+def _preflight(task: Task, planned: Sequence[TargetChange]) -> tuple[str, ...]:
+    """Rights, names, and what only the API server can say (namespace, quota, policies). Returns warnings."""
+    client, intent, secret = task.client, task.intent, task.secret
     wanted = [*_requests.rights(intent), *_bundles.rights(planned)]
-    wanted.append(Right("update" if secret else "create", "", "secrets", spec.namespace, spec.name if secret else ""))
+    wanted.append(_secrets.right(intent.secret, "patch" if secret else "create"))
     if not intent.approve:
-        wanted.append(Right("create", "", "secrets", spec.namespace))
+        wanted += _pending.rights(intent.secret)
     _rights.require(client, wanted, f"request the {intent}")
-    _refuse_own_names(client, intent)
-    trial = _secret.body(intent, secret, key_pem="", certificate_pem="", ca_pem="", anchors="")
-    warned = list(client.warnings)
-    try:
-        if secret:
-            client.replace(spec.path, trial, dry_run=True)
-        else:
-            client.create(spec.collection, trial, dry_run=True)
-    except NotFound as exc:
-        raise SecretError(
-            f"namespace {spec.namespace} does not exist, so {spec} cannot be stored", remedy="create the namespace first"
-        ) from exc
-    client.warnings[:] = warned  # of a Secret without a certificate, as this trial is
+    request = intent.request
+    cluster = _requests.guarded(client, request.dns_names, request.ip_addresses)
+    _refuse_own_names(intent, cluster)
+    _refuse_other_names(intent, planned)
+    trial: Change = (
+        _secret.replaced(secret, intent, None) if secret else _secret.created(intent, _secret.NOTHING)
+    )
+    _secrets.try_out(client, intent.secret, trial)
+    return _names.warnings(intent.allow_names, cluster=cluster)
 
 
-def _refuse_own_names(client: Client, intent: Intent) -> None:
+def _refuse_own_names(intent: Intent, cluster: Guarded) -> None:
     """A Service may be called like a node; a certificate for that name could stand in for the node's kubelet."""
-    request = intent.request
-    names = [name for name in request.dns_names if name not in intent.allow_names]
     for refusal in _names.forbidden(
-        names, service=intent.service, namespace=intent.namespace, cluster=_requests.guarded(client, names)
+        intent.request.dns_names,
+        intent.request.ip_addresses,
+        service=intent.service,
+        namespace=intent.namespace,
+        allow=intent.allow_names,
+        cluster=cluster,
     ):
-        raise RequestError(
-            f"the name {refusal.name!r} is not asked for: {refusal.reason}",
-            remedy=f"give the Service another name, or spell it out in allow_names: [{refusal.name!r}]",
-        )
+        raise forbidden_name(refusal)
 
 
-def _ask(client: Client, intent: Intent) -> Asked:
+def _refuse_other_names(intent: Intent, planned: Sequence[TargetChange]) -> None:
+    """A webhook that is called by URL may be called under a name that the certificate would not hold."""
+    names = {*intent.request.dns_names, *intent.request.ip_addresses}
+    for change in planned:
+        for called in (bundle.config.server_name for bundle in change.bundles):
+            if not {called, f"*.{called.partition('.')[2]}"} & names:
+                raise RequestError(
+                    f"{change.target} is called under the name {called}, which the certificate would not hold",
+                    remedy=f"add it to dns_names (an address to ip_addresses) and to allow_names: [{called!r}]",
+                )
+
+
+def _foreseen(
+    task: Task, planned: Sequence[TargetChange], reason: Reason, warnings: tuple[str, ...]
+) -> Result:
+    """What check mode can say: only a request that still waits for its approval changes nothing."""
+    pending = _pending.load(task.client, task.intent.secret)
+    csr = pending.csr if pending else None
+    if pending and csr and _is_left_waiting(task.intent, csr) and _fits(task, pending, csr):
+        return _waiting(task.intent, csr, False, warnings)
+    values = _report.values(
+        task.intent, reason=reason.message, facts=None, anchor=None, csr=None, targets=planned, pending=True
+    )
+    return Result(True, values, _report.diff(task.secret, None, planned, unknown=True), warnings)
+
+
+def _ask(task: Task) -> Asked:
     """Go on with the request that an earlier run left, or make one."""
-    pending = _pending.load(client, intent)
+    client, intent = task.client, task.intent
+    pending = _pending.load(client, intent.secret)
     if pending is not None:
-        if pending.csr is not None and _still_fits(intent, pending):
-            return Asked(pending.csr, pending.key, made_now=False, pending=pending)
-        if pending.csr is not None:
-            _requests.remove(client, pending.csr)
-        _pending.discard(client, intent, pending)
+        csr = pending.csr
+        if csr is not None and _fits(task, pending, csr):
+            return Asked(csr, pending.key, made_now=False, pending=pending)
+        if csr is not None and not certificate_of(csr):
+            _requests.remove(client, csr)
+        _pending.discard(client, intent.secret, pending.secret_uid)
     key = _keys.generate(intent.request.key_type)
-    public_key_sha256 = _keys.public_key_sha256(key.public_key())
+    csr = _requests.create(client, intent, _pkcs10(intent, key), _keys.public_key_sha256(key.public_key()))
+    asked = Asked(csr, key, made_now=True, warnings=_remove_leftovers(client, intent, csr))
+    return asked if intent.approve else _keep_key(task, asked)
+
+
+def _pkcs10(intent: Intent, key: PrivateKey) -> str:
     request = intent.request
-    text = _request.build(
+    return _request.build(
         key,
         common_name=request.common_name,
         organizations=request.organizations,
         dns_names=request.dns_names,
         ip_addresses=request.ip_addresses,
     )
-    csr = _requests.create(client, intent, text, public_key_sha256)
-    if not intent.approve:
-        _pending.store(client, intent, csr, key)
-        pending = _pending.load(client, intent)
-    return Asked(csr, key, made_now=True, pending=pending if not intent.approve else None)
 
 
-def _still_fits(intent: Intent, pending: Pending) -> bool:
-    """Whether the waiting request is what the task asks for today; nobody else's request is ever taken for it."""
-    assert pending.csr is not None
-    expected = _requests.expectation(intent, pending.csr, pending.public_key_sha256)
-    return not compare(content_of(pending.csr), expected)
+def _keep_key(task: Task, asked: Asked) -> Asked:
+    """Keep the key for a later run. Where that fails the request goes too: without its key it leads to nothing."""
+    client, secret = task.client, task.intent.secret
+    try:
+        return replace(asked, pending=_pending.store(client, secret, asked.csr, asked.key))
+    except AlreadyExists:
+        there = _pending.load(client, secret)
+        if there and there.csr and there.public_key_sha256 == asked.public_key_sha256:
+            return replace(asked, pending=there)  # our own, its answer was lost
+        _requests.remove(client, asked.csr)
+        if there and there.csr and _fits(task, there, there.csr):
+            return Asked(there.csr, there.key, made_now=False, pending=there)  # another run was faster
+        raise
+    except KubeError:
+        _requests.remove(client, asked.csr)
+        raise
 
 
-def _waiting(intent: Intent, csr: Mapping[str, Any], asked: Asked, warnings: tuple[str, ...]) -> Result:
+def _fits(task: Task, pending: Pending, csr: Mapping[str, Any]) -> bool:
+    """Whether the waiting request is what the task asks for today, and its certificate is not in use already."""
+    intent, secret, content = task.intent, task.secret, content_of(csr)
+    is_used = secret is not None and secret.key_sha256 == pending.public_key_sha256
+    same_kind = _keys.type_of(pending.key) == intent.request.key_type
+    same_lifetime = content.expiration_seconds == intent.request.expiration_seconds
+    expected = _requests.expectation(intent, csr, pending.public_key_sha256)
+    return not is_used and same_kind and same_lifetime and not compare(content, expected)
+
+
+def _remove_leftovers(client: Client, intent: Intent, csr: Mapping[str, Any]) -> tuple[str, ...]:
+    """Remove what earlier attempts left: before Kubernetes 1.35 an approved, unissued request stays for ever."""
+    left = [
+        other
+        for other in _requests.unissued(client, intent.secret)
+        if other["metadata"]["uid"] != csr["metadata"]["uid"]
+        and _requests.is_left_over(other, intent.signer.name, intent.wait_timeout, _now())
+    ]
+    return tuple(filter(None, (_requests.remove(client, other) for other in left)))
+
+
+def _waiting(intent: Intent, csr: Mapping[str, Any], changed: bool, warnings: tuple[str, ...]) -> Result:
     name = csr["metadata"]["name"]
     values = _report.values(
         intent,
@@ -177,67 +222,72 @@ def _waiting(intent: Intent, csr: Mapping[str, Any], asked: Asked, warnings: tup
         targets=(),
         pending=True,
     )
-    return Result(asked.made_now, values, None, warnings)
+    return Result(changed, values, None, warnings)
 
 
-def _keep_longer(
-    client: Client,
-    intent: Intent,
-    secret: Found,
-    held: CertificateFacts,
-    offered: CertificateFacts,
-    csr: Mapping[str, Any],
-    warnings: tuple[str, ...],
+def _put_to_use(
+    task: Task, reason: Reason, asked: Asked, csr: Mapping[str, Any], warnings: tuple[str, ...]
 ) -> Result:
-    """The signer gave a certificate that ends no later than the one in use: nothing is gained by a change."""
-    pem = secret.certificate_pem
-    anchor = _anchors.choose(intent, pem, _anchors.candidates(client, intent, pem), datetime.now(timezone.utc))
-    warning = (
+    """Verify what was issued, make the targets trust it, store it."""
+    intent, secret = task.intent, task.secret
+    pem = "".join(block.text for block in _pem.blocks(certificate_of(csr)))
+    facts = _issued.check(intent, asked.public_key_sha256, pem, _now())
+    now = _decide.judged_at(facts, _now())
+    summary = _requests.summary(csr)
+    held = secret.certificate if secret and reason.code == _decide.DUE else None
+    if secret and held and facts.not_after <= held.not_after:
+        warnings += (_no_gain(intent, facts, held),)
+        return _keep.run(
+            task, secret, _bundles.anchor_of_kept(task, secret, now), now, csr=summary, warnings=warnings
+        )
+    anchor = _anchors.choose(intent, pem, _anchors.candidates(task.client, intent, pem), now)
+    warnings += _too_eager(intent, facts, now)
+    changes = _bundles.plan(task, anchor, leaf_pem=pem, now=now)
+    changes = _bundles.write(task, changes, anchor, leaf_pem=pem, now=now)
+    theirs = _store(task, Content(pem, _keys.to_pem(asked.key), anchor.pem, ""), changes)
+    if theirs:
+        anchor = _bundles.anchor_of_kept(task, theirs, now)
+        return _keep.run(task, theirs, anchor, now, csr=summary, warnings=warnings)
+    values = _report.values(
+        intent, reason=reason.message, facts=facts, anchor=anchor, csr=summary, targets=changes
+    )
+    return Result(True, values, _report.diff(secret, facts, changes), warnings)
+
+
+def _store(task: Task, content: Content, changes: Sequence[TargetChange]) -> Found | None:
+    """Write the Secret. Returns it as it is where another run has just stored a good certificate, which stays."""
+    intent, secret = task.intent, task.secret
+    own = _keys.public_key_sha256(_keys.load(content.key_pem).public_key())
+
+    def change(found: Found | None) -> Change:
+        if found is not None and found is not secret:
+            _secret.refuse_foreign(found, intent)
+            changed_hands = secret is None or found.key_sha256 != secret.key_sha256
+            if found.key_sha256 == own or (changed_hands and _decide.decide(intent, found, _now()) is None):
+                return None
+        wanted = replace(content, anchors=_bundles.added(found.annotations if found else {}, changes))
+        return _secret.replaced(found, intent, wanted) if found else _secret.created(intent, wanted)
+
+    there = _secrets.write(task.client, intent.secret, secret, change)
+    return None if there is None or there.key_sha256 == own else there
+
+
+def _no_gain(intent: Intent, offered: CertificateFacts, held: CertificateFacts) -> str:
+    return (
         f"{intent.signer.name} issued a certificate until {offered.not_after:%Y-%m-%d %H:%M} UTC, no longer than the one "
         f"in {intent.secret} ({held.not_after:%Y-%m-%d %H:%M} UTC), which is kept: is the signer's CA about to expire?"
     )
-    values = _report.values(
-        intent, reason="the certificate is kept", facts=held, anchor=anchor, csr=_requests.summary(csr), targets=()
+
+
+def _too_eager(intent: Intent, facts: CertificateFacts, now: datetime) -> tuple[str, ...]:
+    days = (facts.not_after - now).total_seconds() / 86400
+    if intent.renew_before is None or intent.renew_before < facts.not_after - now:
+        return ()
+    warning = (
+        f"{intent.signer.name} issued for {days:.2f} days and renew_before is longer: every run will renew"
     )
-    return Result(True, values, None, (*warnings, warning))
+    return (warning,)
 
 
-def _store(
-    client: Client, intent: Intent, secret: Found | None, key: PrivateKey, pem: str, anchor: Anchor, anchors: str
-) -> None:
-    """Write the Secret, on a fresh read where somebody was faster; a good certificate of another run is left there."""
-    current = secret
-    for _attempt in range(WRITE_ATTEMPTS):
-        body = _secret.body(
-            intent, current, key_pem=_keys.to_pem(key), certificate_pem=pem, ca_pem=anchor.pem, anchors=anchors
-        )
-        try:
-            if current:
-                client.replace(intent.secret.path, body)
-            else:
-                client.create(intent.secret.collection, body)
-            return
-        except (Conflict, AlreadyExists, NotFound):
-            obj = client.find(intent.secret.path)
-            current = _secret.found(obj, intent.secret) if obj else None
-        if current is not None:
-            _secret.refuse_foreign(current, intent)
-            changed_hands = secret is None or current.key_sha256 != secret.key_sha256
-            if changed_hands and _decide.decide(intent, current, datetime.now(timezone.utc)) is None:
-                return
-    raise SecretError(
-        f"{intent.secret} was changed by somebody else {WRITE_ATTEMPTS} times in a row",
-        remedy="see who writes it (metadata.managedFields) and run the task again",
-    )
-
-
-def _tidy(client: Client, intent: Intent, asked: Asked) -> tuple[str, ...]:
-    """Remove this Secret's dead requests; that a right is missing for it is a warning, the certificate is in use."""
-    if asked.pending is not None:
-        _pending.discard(client, intent, asked.pending)
-    dead = [
-        csr
-        for csr in _requests.own_leftovers(client, intent)
-        if csr["metadata"]["uid"] != asked.csr["metadata"]["uid"]
-    ]
-    return tuple(filter(None, (_requests.remove(client, csr) for csr in dead)))
+def _now() -> datetime:
+    return datetime.now(timezone.utc)

@@ -7,7 +7,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from .._csr._anchors import Anchor
 from .._csr._intent import Intent
@@ -53,13 +54,21 @@ def values(
         "public_key_sha256": facts.public_key_sha256 if facts else None,
         "ca_bundle": anchor.pem if anchor else None,
         "ca_source": anchor.source if anchor else None,
-        "secret": {"namespace": intent.secret.namespace, "name": intent.secret.name, "type": intent.secret.type},
+        "secret": {
+            "namespace": intent.secret.namespace,
+            "name": intent.secret.name,
+            "type": intent.secret.type,
+        },
         "targets": [{**_patch.report(change), "changed": change.changed} for change in targets],
     }
 
 
 def diff(
-    before: Found | None, after: CertificateFacts | None, targets: Sequence[TargetChange], *, unknown: bool = False
+    before: Found | None,
+    after: CertificateFacts | None,
+    targets: Sequence[TargetChange],
+    *,
+    unknown: bool = False,
 ) -> dict[str, Any]:
     """Names, dates and fingerprints of both sides. ``unknown``: a certificate that check mode cannot foresee."""
     old = certificate(before.certificate) if before else None

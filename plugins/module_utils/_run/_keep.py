@@ -1,0 +1,63 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""A certificate that stays: targets that lack its anchor, and what stands around it, are brought up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from .._csr import _secret
+from .._csr._anchors import Anchor
+from .._csr._errors import SecretError
+from .._csr._secret import Found
+from .._kube import _rights
+from . import _bundles, _report, _secrets
+from ._bundles import Task
+from ._operation import Result
+from ._secrets import Change
+
+
+def run(
+    task: Task,
+    secret: Found,
+    anchor: Anchor,
+    now: datetime,
+    *,
+    csr: Mapping[str, Any] | None = None,
+    warnings: tuple[str, ...] = (),
+) -> Result:
+    """``csr``: the request that this run made nevertheless, as it stands in the result."""
+    client, intent, pem = task.client, task.intent, secret.certificate_pem
+    changes = _bundles.plan(task, anchor, leaf_pem=pem, now=now)
+
+    def refresh(found: Found | None) -> Change:
+        if found is None or found.certificate_pem != pem:
+            raise SecretError(
+                f"{intent.secret} was replaced while this task ran", remedy="run the task again"
+            )
+        anchors = _bundles.added(found.annotations, changes)
+        return _secret.refreshed(found, intent, ca_pem=anchor.pem, anchors=anchors)
+
+    patch = refresh(secret)
+    rights = [*_bundles.rights(changes), *([_secrets.right(intent.secret, "patch")] if patch else [])]
+    if rights:
+        _rights.require(client, rights, f"bring the {intent} up to date")
+    if patch:
+        _secrets.try_out(client, intent.secret, patch)
+    if not task.check_mode:
+        changes = _bundles.write(task, changes, anchor, leaf_pem=pem, now=now)
+        _secrets.write(client, intent.secret, secret, refresh)
+    changed = bool(patch) or any(change.changed for change in changes)
+    reason = "the certificate is kept" + (
+        "; targets or the Secret's metadata are brought up to date" if changed else ""
+    )
+    values = _report.values(
+        intent, reason=reason, facts=secret.certificate, anchor=anchor, csr=csr, targets=changes
+    )
+    diff = _report.diff(secret, secret.certificate, changes)
+    return Result(changed or csr is not None, values, diff, warnings)
