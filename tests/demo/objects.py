@@ -1,0 +1,52 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a webhook needs on a cluster before it has a certificate."""
+
+from __future__ import annotations
+
+from typing import Any
+
+NAMESPACE = "demo"
+SERVICE = "team-labels"
+SECRET = "team-labels-tls"
+WEBHOOK = "team-labels.example.com"
+CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+NAMESPACED = f"/api/v1/namespaces/{NAMESPACE}"
+CONFIG_MAPS = f"{NAMESPACED}/configmaps"
+
+
+def service() -> dict[str, Any]:
+    """A Service that leads to this machine, without a node and without a pod."""
+    return {"metadata": {"name": SERVICE}, "spec": {"type": "ExternalName", "externalName": "localhost"}}
+
+
+def configuration(port: int) -> dict[str, Any]:
+    """Who asks the webhook: whoever creates a ConfigMap in the namespace. failurePolicy Fail hides nothing."""
+    return {
+        "metadata": {"name": WEBHOOK},
+        "webhooks": [
+            {
+                "name": WEBHOOK,
+                "clientConfig": {"service": {"namespace": NAMESPACE, "name": SERVICE, "port": port}},
+                "rules": [
+                    {
+                        "apiGroups": [""],
+                        "apiVersions": ["v1"],
+                        "operations": ["CREATE"],
+                        "resources": ["configmaps"],
+                    }
+                ],
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": NAMESPACE}},
+                "failurePolicy": "Fail",
+                "sideEffects": "None",
+                "timeoutSeconds": 5,
+                "admissionReviewVersions": ["v1"],
+            }
+        ],
+    }
+
+
+def config_map(name: str, **labels: str) -> dict[str, Any]:
+    return {"metadata": {"name": name, "labels": labels}, "data": {"colour": "blue"}}

@@ -1,0 +1,121 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Where the story happens: two clusters, a webhook server for each, and the programs that are run."""
+
+from __future__ import annotations
+
+import base64
+import re
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.clusters import ApiError, programs
+from tests.gates import process, tree
+from tests.gates.venvs import REPOSITORY
+
+from . import objects
+from .webhook import Webhook, anything_goes, judge
+
+if TYPE_CHECKING:
+    from tests.clusters import Cluster, Fleet
+
+HERE = Path(__file__).parent
+# What may be broken on purpose: a story that cannot fail proves nothing.
+BREAKS = ("certificate", "rule")
+SECONDS = 120.0
+
+
+class Unseen(Exception):
+    """What the story promises did not happen; the text says what was seen instead."""
+
+
+def say(text: str = "") -> None:
+    print(text, flush=True)
+
+
+def quote(text: str) -> None:
+    """The words of a program, set off from ours."""
+    for line in text.splitlines():
+        if line.strip():
+            say(f"   | {line.rstrip()}")
+
+
+class Stage:
+    """The clusters by name with their webhooks. Its files lie in the fleet's directory and go with it."""
+
+    def __init__(self, fleet: Fleet, broken: str = "") -> None:
+        self.fleet = fleet
+        self.broken = broken
+        self.directory = fleet.directory / "demo"
+        self.directory.mkdir(mode=0o700)
+        rule = anything_goes if broken == "rule" else judge
+        self.webhooks = {name: Webhook(rule) for name in fleet}
+
+    def close(self) -> None:
+        for webhook in self.webhooks.values():
+            webhook.close()
+
+    def prepare(self) -> None:
+        """The webhook's objects on each cluster, as its own manifests would make them."""
+        for name, cluster in self.fleet.items():
+            cluster.api("POST", "/api/v1/namespaces", {"metadata": {"name": objects.NAMESPACE}})
+            cluster.api("POST", f"{objects.NAMESPACED}/services", objects.service())
+            # The cluster makes this one itself; later the webhook would refuse it.
+            _wait_for(cluster, f"{objects.CONFIG_MAPS}/kube-root-ca.crt")
+            cluster.api("POST", objects.CONFIGURATIONS, objects.configuration(self.webhooks[name].port))
+
+    def run(self, *command: str | Path, **variables: str) -> tuple[int, str]:
+        """A program's status and output; it and all that it started are gone when this returns, or is interrupted."""
+        log = self.directory / "output"
+        log.unlink(missing_ok=True)
+        environment = tree.environ(Path(sys.prefix)) | {"HOME": str(self.directory), **variables}
+        environment["PATH"] = f"{programs()}:{environment['PATH']}"
+        status = process.run(command, log, environment, HERE, SECONDS)
+        return status, log.read_text(errors="replace").partition("\n")[2]
+
+    def playbook(self, name: str) -> str:
+        """The output of a playbook of this directory. Raises Unseen where it fails."""
+        program = Path(sys.executable).with_name("ansible-playbook")
+        say(f"   $ ansible-playbook -i inventory.yml {name}        (in {HERE.relative_to(REPOSITORY)})")
+        kubeconfig = str(self.fleet.merged_kubeconfig)
+        status, output = self.run(
+            program, "-i", "inventory.yml", name, KUBECONFIG=kubeconfig, ANSIBLE_CALLBACK_RESULT_FORMAT="yaml"
+        )
+        if status:
+            quote(output)
+            raise Unseen(f"ansible-playbook {name} ended with status {status}")
+        return output
+
+
+def secret(cluster: Cluster) -> tuple[str, str]:
+    """Certificate and key of the webhook, PEM text. Raises Unseen where there is none."""
+    try:
+        data = cluster.api("GET", f"{objects.NAMESPACED}/secrets/{objects.SECRET}")["data"]
+    except ApiError as error:
+        raise Unseen(f"{cluster.name}: {error}") from error
+    return base64.b64decode(data["tls.crt"]).decode(), base64.b64decode(data["tls.key"]).decode()
+
+
+def changed(output: str) -> dict[str, int]:
+    """How many tasks changed something, by host, from the recap of a playbook's output."""
+    recap = output.rpartition("PLAY RECAP")[2]
+    return {
+        host: int(number) for host, number in re.findall(r"^(\S+) .*\bchanged=(\d+)", recap, re.MULTILINE)
+    }
+
+
+def _wait_for(cluster: Cluster, path: str) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            cluster.api("GET", path)
+        except ApiError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            return

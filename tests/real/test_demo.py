@@ -1,0 +1,70 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""`make demo` ends well when it has seen all that it promises, and only then."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.demo import story
+from tests.gates.venvs import REPOSITORY
+
+SECONDS = 300
+
+
+def demo(*arguments: str) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.demo", *arguments],
+        cwd=REPOSITORY,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+def summary(output: str) -> list[tuple[str, str]]:
+    """Each step's result and title."""
+    lines = output.partition("\nSummary\n")[2].splitlines()
+    found = (re.match(r"  (seen|FAILED|-) +(?:[\d.]+ s)? +(.+?): ", line) for line in lines)
+    return [(match[1], match[2]) for match in found if match]
+
+
+def test_all_of_it_is_seen() -> None:
+    status, output = demo()
+    assert status == 0, output
+    assert summary(output) == [("seen", title) for title, _step in story.STEPS]
+    assert "ERROR: After approving csr team-labels.demo, the signed certificate did not appear" in output
+    assert "Use signer_name: beta.eks.amazonaws.com/app-serving." in " ".join(output.split())
+    assert output.count("denied the request: shapes: every ConfigMap needs a label team") == 2
+    assert "PRIVATE KEY" not in output
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        (
+            "certificate",
+            "a good ConfigMap was refused: Internal error occurred: failed calling webhook .* x509: ",
+        ),
+        ("rule", "a bad ConfigMap was accepted"),
+    ],
+)
+def test_it_fails_when_something_is_broken(broken: str, words: str) -> None:
+    status, output = demo("--break", broken)
+    assert status == 1, output
+    assert summary(output) == [
+        ("seen", "One play over both clusters"),
+        ("FAILED", "Each API server calls its webhook"),
+        ("-", "The same play again"),
+    ]
+    assert re.search(words, output)
