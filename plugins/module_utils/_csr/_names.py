@@ -153,10 +153,16 @@ def check_names(dns_names: Sequence[str], ip_addresses: Sequence[str]) -> None:
     for name in dns_names:
         bare = name.removeprefix("*.")
         if not is_dns_name(bare.lower()):
-            raise RequestError(f"the name {name!r} in dns_names is not valid: {_dns_fault(bare)}")
+            raise RequestError(
+                f"the name {name!r} in dns_names is not valid: {_dns_fault(bare)}",
+                remedy="correct it: a DNS name is made of labels of lower case letters, digits and inner hyphens",
+            )
     for address in ip_addresses:
         if not _is_address(address):
-            raise RequestError(f"the entry {address!r} in ip_addresses is not an IP address")
+            raise RequestError(
+                f"the entry {address!r} in ip_addresses is not an IP address",
+                remedy="give an IPv4 or IPv6 address without a mask; names belong in dns_names",
+            )
 
 
 def check_object_names(*, service: str, namespace: str, secret: str = "") -> None:
@@ -165,7 +171,7 @@ def check_object_names(*, service: str, namespace: str, secret: str = "") -> Non
     Service: RFC 1035 label (it begins with a letter); Namespace: RFC 1123 label; Secret: RFC 1123 subdomain.
     """
     for fault in _object_name_faults(service, namespace, secret):
-        raise RequestError(fault)
+        raise RequestError(fault, remedy="give the name of an object as kubectl shows it")
 
 
 def _object_name_faults(service: str, namespace: str, secret: str) -> Iterator[str]:

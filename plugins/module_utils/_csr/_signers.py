@@ -403,7 +403,10 @@ def subject_for(
     candidates = (text.format(service=service, namespace=namespace) for text in row.common_names)
     fitting = next((text for text in candidates if len(text) <= LONGEST_COMMON_NAME), None)
     if fitting is None:
-        raise RequestError(f"the signer {row.name} makes client certificates: common_name is missing")
+        raise RequestError(
+            f"the signer {row.name} makes client certificates: common_name is missing",
+            remedy="Give common_name, the user's name, and allow_client_identity: true.",
+        )
     return fitting, groups
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from .._x509._pem import has_private_key
+
 try:
     from ansible.module_utils.secrets import register_secrets
 except ImportError:  # before ansible-core 2.22
@@ -37,9 +39,9 @@ def protect(parameters: Mapping[str, Any], known: set[str]) -> None:
 
 
 def invocation(parameters: Mapping[str, Any], hidden: frozenset[str]) -> dict[str, Any]:
-    """What the result may show of the arguments: no ``hidden`` option's value, no kubeconfig's content."""
+    """What the result may show of the arguments: no ``hidden`` option's value, no kubeconfig's content, no pasted key."""
     shown = {
-        key: PLACEHOLDER if key in hidden and value is not None else value
+        key: PLACEHOLDER if value is not None and (key in hidden or has_private_key(str(value))) else value
         for key, value in parameters.items()
     }
     if isinstance(shown.get("kubeconfig"), Mapping):

@@ -1,0 +1,133 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the options of k8s_csr become, and every bad one: one clear line with its remedy."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import _intent
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._errors import RequestError
+
+from tests.unit.csr.flow import CLIENT, CLIENT_OPTIONS, CUSTOM, client_intent, intent, parameters
+from tests.unit.csr.objects import APP_SERVING, KUBELET_SERVING, OWN
+
+pytestmark = pytest.mark.quick
+
+OPAQUE = {"type": "Opaque", "certificate_key": "cert.pem", "private_key_key": "key.pem"}
+LONG = "a" * 64
+
+# (options that differ, words that the line must hold)
+BAD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
+    ({"service": LONG}, (LONG, "64 characters", "at most 63")),
+    ({"service": "Hook"}, ("'Hook'", "lower case")),
+    ({"service": "1hook"}, ("'1hook'", "begins with a letter")),
+    ({"namespace": "a.b"}, ("'a.b'", "not a valid name")),
+    ({"namespace": ""}, ("namespace ''", "empty")),
+    ({"secret": {"name": "hook_tls"}}, ("'hook_tls'", "not a valid name")),
+    ({"secret": {"name": "a" * 254}}, ("254 characters", "at most 253")),
+    ({"dns_names": ["under_score"]}, ("'under_score'", "dns_names")),
+    ({"dns_names": [f"{LONG}.example.com"]}, ("64 characters",)),
+    ({"ip_addresses": ["10.0.0.0/8"]}, ("'10.0.0.0/8'", "not an IP address")),
+    ({"dns_names": ["kubernetes.default.svc"]}, ("API server's name", "allow_names")),
+    ({"dns_names": ["other.apps.svc"]}, ("none of the names of Service apps/hook", "allow_names")),
+    ({"dns_names": ["*.apps.svc"]}, ("wildcard", "allow_names: ['*.apps.svc']")),
+    ({"ip_addresses": ["10.96.0.1"]}, ("10.96.0.1", "allow_names")),
+    ({"service": None, "dns_names": ["hook.example.com"]}, ("no Service", "allow_names")),
+    ({"service": None}, ("needs a name", "give service")),
+    ({"usages": ["client auth"]}, ("client certificate", "allow_client_identity")),
+    ({"usages": ["server auth"]}, ("usages did not match", "Leave usages out")),
+    ({"usages": ["digital signature"]}, ("neither a serving nor a client", "leave usages out")),
+    ({"usages": ["server auth", "no such usage"]}, ("Unsupported value: no such usage",)),
+    ({"signer_name": APP_SERVING, "usages": ["server auth", "timestamping"]}, ("timestamping", APP_SERVING)),
+    ({"signer_name": APP_SERVING, "key_type": "ed25519"}, ("ed25519", "ECDSA or RSA")),
+    ({"expiration_seconds": 599}, ("600 seconds", "expiration_seconds")),
+    ({"organizations": ["system:masters"]}, ("subject organization is not system:nodes",)),
+    ({"common_name": "hook"}, ("does not begin with system:node:", "common_name")),
+    ({"common_name": "system:node:" + LONG}, ("64", "Shorten it")),
+    ({"signer_name": "kubernetes.io/legacy-unknown"}, ("v1beta1", KUBELET_SERVING, APP_SERVING)),
+    ({"signer_name": "kubelet-serving"}, ("<domain>/<path>", KUBELET_SERVING)),
+    ({"renew_before": "soon"}, ("'soon'", "30d")),
+    ({"renew_before": "-1d"}, ("'-1d'", "30d")),
+    ({"renew_before": "9999999999d"}, ("no duration", "30d")),
+    ({**CLIENT_OPTIONS, "allow_client_identity": False}, ("logs in", "allow_client_identity: true")),
+    ({**CLIENT_OPTIONS, "organizations": None}, ("spelled out", "organizations: []")),
+    ({**CLIENT_OPTIONS, "common_name": None}, ("common_name", "allow_client_identity")),
+    ({**CLIENT_OPTIONS, "organizations": ["system:masters"]}, ("system:masters", "group of your own")),
+    ({"signer_name": CLIENT, "common_name": "jane"}, ("client certificate", "allow_client_identity")),
+    ({"secret": {"certificate_key": "cert.pem"}}, ("tls.crt and tls.key", "type: Opaque")),
+    ({"secret": {**OPAQUE, "ca_key": "cert.pem"}}, ("one key", "different names")),
+    ({"secret": {**OPAQUE, "private_key_key": "a/b"}}, ("'a/b'", "letters, digits")),
+    ({"secret": {"labels": {"tier": 1}}}, ("tier: 1", "quote it")),
+    ({"secret": {"annotations": {"on": True}}}, ("on: True", "'on': 'True'")),
+    ({"secret": {"labels": {"app.kubernetes.io/managed-by": "me"}}}, ("managed-by", "take it out")),
+    ({"secret": {"annotations": {"certflow.kubernetes/service": "x"}}}, ("knows its own Secrets",)),
+]
+
+
+@pytest.mark.parametrize(("options", "words"), BAD, ids=lambda value: str(value)[:60])
+def test_bad_options(options: dict[str, Any], words: tuple[str, ...]) -> None:
+    with pytest.raises(RequestError) as caught:
+        _intent.intent_from(parameters(**options))
+    line = str(caught.value)
+    assert "\n" not in line
+    assert caught.value.remedy, line
+    assert [word for word in words if word.lower() not in line.lower()] == [], line
+
+
+def test_the_defaults_of_a_service() -> None:
+    wanted = intent()
+    assert wanted.request.dns_names == OWN
+    assert wanted.request.common_name == "system:node:hook.apps.svc"
+    assert wanted.request.organizations == ("system:nodes",)
+    assert (wanted.request.key_type, wanted.request.expiration_seconds) == ("ecdsa-p256", None)
+    assert wanted.secret.path == "/api/v1/namespaces/apps/secrets/hook-tls"
+    assert wanted.secret.data_keys == {"tls.crt", "tls.key"}
+    assert wanted.verified_name == "hook.apps.svc"
+    assert str(wanted) == "certificate of Service apps/hook"
+
+
+def test_a_client_certificate_has_no_names() -> None:
+    wanted = client_intent(service="hook")
+    assert wanted.request.dns_names == ()
+    assert wanted.verified_name is None
+    assert wanted.is_client
+    assert str(client_intent()) == "certificate of user jane"
+
+
+def test_names_have_one_spelling_and_stand_once() -> None:
+    """The certificate comes back in the normal form: another spelling would differ from it at every run."""
+    names, ips = ["Hook.Apps.SVC.", "hook.apps.svc.cluster.local"], ["0:0::1", "::1"]
+    wanted = intent(dns_names=names, ip_addresses=ips, allow_names=["::1"])
+    assert wanted.request.dns_names == (*OWN, "hook.apps.svc.cluster.local")
+    assert wanted.request.ip_addresses == ("::1",)
+
+
+def test_names_without_a_service_are_verified_by_the_first() -> None:
+    wanted = intent(
+        service=None,
+        signer_name=CUSTOM,
+        common_name="x",
+        dns_names=["a.example.com", "b.example.com"],
+        allow_names=["a.example.com", "b.example.com"],
+    )
+    assert wanted.verified_name == "a.example.com"
+
+
+@pytest.mark.parametrize(
+    ("text", "span"),
+    [
+        ("30d", timedelta(days=30)),
+        ("12h", timedelta(hours=12)),
+        ("90m", timedelta(minutes=90)),
+        ("600", timedelta(seconds=600)),
+        ("600s", timedelta(seconds=600)),
+        ("999999999d", timedelta(days=999999999)),
+    ],
+)
+def test_durations(text: str, span: timedelta) -> None:
+    assert _intent.duration(text) == span
