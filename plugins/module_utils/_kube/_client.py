@@ -27,6 +27,8 @@ from ._tls import context_for
 
 try:
     import urllib3
+    from urllib3 import __version__ as URLLIB3_VERSION  # type: ignore[attr-defined]  # noqa: N812
+    from urllib3._collections import HTTPHeaderDict  # urllib3 1.26 has it there only
     from urllib3.exceptions import (
         ConnectTimeoutError,
         HTTPError,
@@ -36,6 +38,7 @@ try:
         SSLError,
     )
     from urllib3.util import make_headers
+    from urllib3.util.ssl_match_hostname import CertificateError
 except ImportError:  # reported by _run, with the interpreter's path
     pass
 
@@ -217,7 +220,7 @@ class Client:
 
     def _headers(self) -> Any:
         """urllib3's own dictionary, which may hold a name twice: several Impersonate-Group headers."""
-        headers = urllib3.HTTPHeaderDict({"Accept": "application/json", "User-Agent": self._user_agent})
+        headers = HTTPHeaderDict({"Accept": "application/json", "User-Agent": self._user_agent})
         authorization = self._credentials.header()
         if authorization:
             headers["Authorization"] = authorization
@@ -231,7 +234,11 @@ class Client:
         connection = self.connection
         arguments: dict[str, Any] = {"num_pools": 1, "maxsize": 1, "retries": False}
         if self.host.startswith("https:"):
-            arguments["ssl_context"] = context_for(connection, certificate)
+            arguments["ssl_context"] = context = context_for(connection, certificate)
+            if URLLIB3_VERSION.startswith("1."):
+                context.check_hostname = (
+                    False  # urllib3 1.26 compares the name itself: it gives OpenSSL no IP address
+                )
             if connection.tls_server_name:
                 arguments["server_hostname"] = arguments["assert_hostname"] = connection.tls_server_name
             if not connection.verify:
@@ -321,9 +328,8 @@ def _root(exc: BaseException) -> BaseException:
 def _distrusted(exc: Exception) -> bool:
     """Whether the server's certificate is the reason: that does not pass by itself."""
     root = _root(exc)
-    return isinstance(root, SSLError) and isinstance(
-        next(iter(root.args), None), ssl.SSLCertVerificationError
-    )
+    reason = root.args[0] if isinstance(root, SSLError) and root.args else None
+    return isinstance(reason, (ssl.SSLCertVerificationError, CertificateError))
 
 
 def _never_sent(exc: Exception) -> bool:

@@ -230,7 +230,9 @@ def _merged(contents: Iterable[tuple[Any, str]], where: str) -> Kubeconfig:
 
 
 def _named(items: Any, section: str, key: str, where: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
-    for item in items or () if isinstance(items, (list, type(None))) else (items,):
+    if not isinstance(items, list):
+        items = [] if items is None else [None]
+    for item in items:
         value = item.get(key) if isinstance(item, Mapping) else None
         if not isinstance(value, Mapping) or not item.get("name"):
             raise ConfigurationError(

@@ -86,7 +86,7 @@ def _in_words(right: Right) -> str:
 
 def _role(namespace: str, rights: Sequence[Right]) -> str:
     kind = "Role" if namespace else "ClusterRole"
-    place = f", namespace: {namespace}" if namespace else ""
+    place = f", namespace: {_text(namespace)}" if namespace else ""
     verbs: dict[tuple[str, str, str], list[str]] = {}
     for right in rights:
         # RBAC cannot limit create (and list, watch in older servers) to names: the object does not exist yet.
@@ -103,5 +103,10 @@ def _role(namespace: str, rights: Sequence[Right]) -> str:
 
 
 def _rule(group: str, resource: str, name: str, verbs: Sequence[str]) -> str:
-    names = f", resourceNames: ['{name}']" if name else ""
-    return f"{{apiGroups: ['{group}'], resources: [{resource}]{names}, verbs: [{', '.join(verbs)}]}}"
+    names = f", resourceNames: [{_text(name)}]" if name else ""
+    return f"{{apiGroups: [{_text(group)}], resources: [{resource}]{names}, verbs: [{', '.join(verbs)}]}}"
+
+
+def _text(value: str) -> str:
+    """YAML text, whatever it looks like: "1" and "on" are names too. Ansible prints double quotes escaped."""
+    return "'" + value.replace("'", "''") + "'"

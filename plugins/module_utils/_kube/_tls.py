@@ -22,10 +22,12 @@ def context_for(connection: Connection, client_certificate: tuple[str, str] | No
 
     Raises ConfigurationError where either cannot be parsed.
     """
-    # Only ASCII is taken: a bundle's comments may hold more.
-    authorities = (connection.ca_pem or "").encode("ascii", "ignore").decode()
+    authorities = None
+    if connection.ca_pem is not None:
+        # Only ASCII is taken, where comments may hold more; and nothing at all would mean the system's trust store.
+        authorities = connection.ca_pem.encode("ascii", "ignore").decode() or "\n"
     try:
-        context = ssl.create_default_context(cadata=authorities or None)
+        context = ssl.create_default_context(cadata=authorities)
     except (ssl.SSLError, ValueError) as exc:
         raise ConfigurationError(
             f"{connection.auth_source}: the CA certificate is not valid PEM",

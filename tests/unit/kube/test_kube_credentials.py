@@ -1,0 +1,257 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Exec plugins, token files and headers; a plugin that fails says so itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import _credentials
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._connection import (
+    Connection,
+    ExecPlugin,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._credentials import Credentials
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors import AuthenticationError
+
+V1 = "client.authentication.k8s.io/v1"
+SECRET = "very-secret-text"
+
+
+def plugin(directory: Path, body: str, **entry: Any) -> Connection:
+    """A connection whose plugin is a Python program with this body."""
+    program = directory / "plugin"
+    program.write_text(f"#!{sys.executable}\nimport json, os, sys, time\n{body}\n")
+    program.chmod(0o700)
+    return connection({"apiVersion": V1, "command": str(program), **entry})
+
+
+def connection(entry: dict[str, Any], directory: str = "", **fields: Any) -> Connection:
+    cluster = {"server": "https://h", "certificate-authority": "ca.pem", "extensions": [
+        {"name": "other", "extension": {}},
+        {"name": "client.authentication.k8s.io/exec", "extension": {"audience": "x"}},
+    ]}  # fmt: skip
+    return Connection(
+        host="https://h",
+        auth_source="kubeconfig /k, context c",
+        exec_plugin=ExecPlugin(entry, directory, cluster),
+        **fields,
+    )
+
+
+def printing(status: dict[str, Any], version: str = V1) -> str:
+    answer = {"apiVersion": version, "kind": "ExecCredential", "status": status}
+    return f"print({json.dumps(answer)!r})"
+
+
+def refused(where: Connection) -> AuthenticationError:
+    credentials = Credentials(where)
+    for _again in range(2):  # a failure is no credential: nothing goes on as system:anonymous
+        with pytest.raises(AuthenticationError) as caught:
+            credentials.header()
+    error = caught.value
+    assert "kubeconfig /k, context c: exec plugin" in error.cause
+    assert error.remedy
+    assert SECRET not in f"{error!r} {error} {error.__cause__!r}"
+    return error
+
+
+def test_token(tmp_path: Path) -> None:
+    assert Credentials(plugin(tmp_path, printing({"token": "t"}))).header() == "Bearer t"
+
+
+def test_certificate(tmp_path: Path) -> None:
+    status = {"clientCertificateData": "CERT", "clientKeyData": "KEY"}
+    credentials = Credentials(plugin(tmp_path, printing(status)))
+    assert credentials.header() is None
+    assert credentials.client_certificate == ("CERT", "KEY")
+
+
+def test_token_and_certificate(tmp_path: Path) -> None:
+    status = {"token": "t", "clientCertificateData": "CERT", "clientKeyData": "KEY"}
+    credentials = Credentials(plugin(tmp_path, printing(status)))
+    assert (credentials.header(), credentials.client_certificate) == ("Bearer t", ("CERT", "KEY"))
+
+
+def test_missing() -> None:
+    error = refused(connection({"apiVersion": V1, "command": "certflow-no-such-program"}))
+    assert "'certflow-no-such-program' is not installed here" in error.cause
+    assert "execution environment" in error.remedy
+
+
+def test_missing_with_hint() -> None:
+    entry = {"apiVersion": V1, "command": "certflow-no-such-program", "installHint": "get it\nfrom there"}
+    assert refused(connection(entry)).remedy == "get it from there"
+
+
+def test_own_words(tmp_path: Path) -> None:
+    body = (
+        f"print({SECRET!r}); print('Token has expired\\nand refresh failed', file=sys.stderr); sys.exit(255)"
+    )
+    error = refused(plugin(tmp_path, body))
+    assert error.cause.endswith("failed with exit code 255: Token has expired and refresh failed")
+
+
+BAD: dict[str, tuple[str, str]] = {
+    "silent failure": ("sys.exit(3)", "failed with exit code 3: it said nothing"),
+    "no output": ("", "printed something else than JSON"),
+    "no JSON": (f"print({SECRET!r})", "printed something else than JSON"),
+    "binary": ("sys.stdout.buffer.write(b'\\xff\\xfe')", "printed something else than JSON"),
+    "no object": (f"print(json.dumps([{SECRET!r}]))", "printed no status"),
+    "no status": ("print('{}')", "printed no status"),
+    "empty status": (printing({}), "returned neither a token nor a client certificate with its key"),
+    "certificate alone": (printing({"clientCertificateData": SECRET}), "returned neither a token nor"),
+    "another version": (printing({"token": SECRET}, "client.authentication.k8s.io/v1beta1"), f"v1beta1, the kubeconfig asks for {V1}"),
+    "endless": ("time.sleep(60)", "gave no answer in 1 s"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if name == "endless":
+        monkeypatch.setattr(_credentials, "PLUGIN_SECONDS", 0.5 + 0.5)
+    body, words = BAD[name]
+    assert words in refused(plugin(tmp_path, body)).cause
+
+
+@pytest.mark.parametrize("entry", [{"env": [SECRET]}, {"env": [{"name": "X"}]}, {"args": 5}, {"env": 5}])
+def test_bad_entry(entry: dict[str, Any], tmp_path: Path) -> None:
+    assert "is not described as Kubernetes wants it" in refused(plugin(tmp_path, "", **entry)).cause
+
+
+def test_not_executable(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert (
+        "cannot be started: Permission denied"
+        in refused(connection({"apiVersion": V1, "command": f"{tmp_path}/file"})).cause
+    )
+
+
+def test_what_the_plugin_sees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FROM_TASK", "yes")
+    body = (
+        f"seen = [os.environ['FROM_TASK'], os.environ['OWN'], json.loads(os.environ['KUBERNETES_EXEC_INFO']), "
+        f"sys.argv[1:], sys.stdin.read()]\nopen({str(tmp_path / 'seen')!r}, 'w').write(json.dumps(seen))\n{printing({'token': 't'})}"
+    )
+    made = plugin(tmp_path, body, args=["a", 1], env=[{"name": "OWN", "value": 5}], provideClusterInfo=True)
+    assert made.exec_plugin is not None
+    Credentials(connection(dict(made.exec_plugin.config), ca_pem="CA")).header()
+    assert json.loads((tmp_path / "seen").read_text()) == [
+        "yes",
+        "5",
+        {
+            "apiVersion": V1,
+            "kind": "ExecCredential",
+            "spec": {
+                "interactive": False,
+                "cluster": {
+                    "server": "https://h",
+                    "certificate-authority-data": "Q0E=",
+                    "config": {"audience": "x"},
+                },
+            },
+        },
+        ["a", "1"],
+        "",
+    ]
+
+
+def test_relative_command_starts_from_the_kubeconfig(tmp_path: Path) -> None:
+    plugin(tmp_path, printing({"token": "t"}))
+    entry = {"apiVersion": V1, "command": "./plugin"}
+    assert Credentials(connection(entry, str(tmp_path))).header() == "Bearer t"
+
+
+def test_bare_command_is_found_in_the_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugin(tmp_path, printing({"token": "t"}))
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert Credentials(connection({"apiVersion": V1, "command": "plugin"})).header() == "Bearer t"
+
+
+def counting(directory: Path, expiry: str) -> Connection:
+    """A plugin that returns token 1, 2, ... each valid until ``expiry`` (a Python expression)."""
+    count = str(directory / "count")
+    return plugin(
+        directory,
+        f"n = os.path.getsize({count!r}) + 1 if os.path.exists({count!r}) else 1\nopen({count!r}, 'a').write('x')\n"
+        "print(json.dumps({'apiVersion': " + repr(V1) + ", 'kind': 'ExecCredential', 'status': "
+        "{'token': str(n), 'expirationTimestamp': " + expiry + "}}))",
+    )
+
+
+@pytest.mark.parametrize(
+    ("expiry", "second"),
+    [
+        ("time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(time.time() + 900))", "Bearer 1"),
+        (
+            "time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(time.time() + 30))",
+            "Bearer 2",
+        ),  # before it expires
+        ("time.strftime('%Y-%m-%dT%H:%M:%S+00:00', time.gmtime(time.time() - 30))", "Bearer 2"),
+        ("'tomorrow'", "Bearer 2"),
+        ("None", "Bearer 1"),
+    ],
+)
+def test_expiry(expiry: str, second: str, tmp_path: Path) -> None:
+    credentials = Credentials(counting(tmp_path, expiry))
+    assert [credentials.header(), credentials.header()] == ["Bearer 1", second]
+
+
+def test_renewal(tmp_path: Path) -> None:
+    credentials = Credentials(counting(tmp_path, "None"))
+    assert credentials.renewable
+    headers = [credentials.header()]
+    credentials.renew()
+    assert [*headers, credentials.header(), credentials.header()] == ["Bearer 1", "Bearer 2", "Bearer 2"]
+
+
+def test_token_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "token"
+    path.write_text("one\n")
+    credentials = Credentials(Connection(host="https://h", auth_source="s", token_file=str(path)))
+    assert credentials.header() == "Bearer one"
+    path.write_text("two\n")
+    assert credentials.header() == "Bearer one"
+    later = time.time() + 61  # kubelets rotate service account tokens
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert credentials.header() == "Bearer two"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "No such file or directory"), (b"\n", "is empty"), (b"\xff", "it is not text")],
+)
+def test_bad_token_file(content: bytes | None, words: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "token").write_bytes(content)
+    credentials = Credentials(
+        Connection(host="https://h", auth_source="s", token_file=str(tmp_path / "token"))
+    )
+    with pytest.raises(AuthenticationError, match=words):
+        credentials.header()
+
+
+def test_fixed_credentials() -> None:
+    basic = Credentials(Connection(host="https://h", auth_source="s", basic=("user", "pä")))
+    assert basic.header() == "Basic dXNlcjpww6Q="
+    token = Credentials(Connection(host="https://h", auth_source="s", token="t"))
+    assert (token.header(), token.renewable) == ("Bearer t", False)
+    pair = Credentials(Connection(host="https://h", auth_source="s", client_certificate="C", client_key="K"))
+    assert (pair.header(), pair.client_certificate) == (None, ("C", "K"))
+
+
+def test_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = plugin(tmp_path, printing({"clientCertificateData": "CERT", "clientKeyData": "KEY"}))
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "empty"))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    Credentials(made).header()
+    assert list((tmp_path / "empty").iterdir()) == []

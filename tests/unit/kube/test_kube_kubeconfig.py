@@ -1,0 +1,376 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From options, environment and kubeconfigs to a Connection, or to one line that says why not."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import _kubeconfig
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._connection import Connection
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._kubeconfig import resolve
+
+SECRET = "very-secret-text"
+
+
+def b64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def config(
+    user: dict[str, Any] | None = None, cluster: dict[str, Any] | None = None, name: str = "a"
+) -> dict[str, Any]:
+    """A kubeconfig with one context; None values are left out."""
+    server = {
+        "server": f"https://{name}:6443",
+        "certificate-authority-data": b64(f"CA of {name}"),
+        **(cluster or {}),
+    }
+    return {
+        "current-context": name,
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
+        "clusters": [
+            {"name": name, "cluster": {key: value for key, value in server.items() if value is not None}}
+        ],
+        "users": [{"name": name, "user": {"token": SECRET} if user is None else user}],
+    }
+
+
+def write(path: Path, content: Any) -> str:
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+    return str(path)
+
+
+def refused(options: dict[str, Any], environment: dict[str, str] | None = None) -> CertflowError:
+    with pytest.raises(CertflowError) as caught:
+        resolve(options, environment or {})
+    error = caught.value
+    everything = f"{error!r} {error} {error.evidence} {error.__cause__!r}"
+    assert SECRET not in everything
+    assert b64(SECRET) not in everything
+    return error
+
+
+def test_dictionary() -> None:
+    connection = resolve({"kubeconfig": config()}, {})
+    assert connection == Connection(
+        host="https://a:6443",
+        auth_source="kubeconfig the task's option kubeconfig (a dictionary), context a",
+        ca_pem="CA of a",
+        token=SECRET,
+    )
+    assert SECRET not in repr(connection)
+
+
+def test_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "kc", config())
+    connection = resolve({"kubeconfig": path}, {})
+    assert connection.auth_source == f"kubeconfig {path} (the task's option kubeconfig), context a"
+    assert resolve({}, {"K8S_AUTH_KUBECONFIG": path}).auth_source == (
+        f"kubeconfig {path} (the environment's K8S_AUTH_KUBECONFIG), context a"
+    )
+    assert resolve({}, {"KUBECONFIG": path}).auth_source == (
+        f"kubeconfig {path} (the environment's KUBECONFIG), context a"
+    )
+
+
+def test_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert "no cluster is named" in refused({}).cause
+    (tmp_path / ".kube").mkdir()
+    write(tmp_path / ".kube" / "config", config())
+    assert resolve({}, {}).auth_source == "kubeconfig ~/.kube/config (the default), context a"
+    assert resolve({"kubeconfig": "~/.kube/config"}, {}).host == "https://a:6443"
+
+
+def test_several_files(tmp_path: Path) -> None:
+    """The first file to use a name keeps it, as with kubectl; relative paths start from each one's own directory."""
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    first = config({"tokenFile": "token"}, name="a")
+    second = config({"tokenFile": "token"}, name="b")
+    second["clusters"].append({"name": "a", "cluster": {"server": "https://other:6443"}})
+    paths = [write(tmp_path / "one" / "kc", first), write(tmp_path / "two" / "kc", second)]
+    both = os.pathsep.join([*paths, str(tmp_path / "absent")])
+    a, b = (resolve({"kubeconfig": both, "context": name}, {}) for name in "ab")
+    assert (a.host, a.token_file) == ("https://a:6443", str(tmp_path / "one" / "token"))
+    assert (b.host, b.token_file) == ("https://b:6443", str(tmp_path / "two" / "token"))
+
+
+def test_several_current_contexts(tmp_path: Path) -> None:
+    """kubectl takes the first, the kubernetes package the last: only the user can know."""
+    paths = [write(tmp_path / name, config(name=name)) for name in "ab"]
+    error = refused({"kubeconfig": os.pathsep.join(paths)})
+    assert "names several current contexts: a, b" in error.cause
+    assert resolve({"kubeconfig": os.pathsep.join([paths[0], paths[0]])}, {}).host == "https://a:6443"
+
+
+def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "ca.pem", "CA")
+    write(tmp_path / "cert.pem", "CERT")
+    write(tmp_path / "key.pem", "KEY")
+    files = {"client-certificate": "cert.pem", "client-key": "./key.pem"}
+    content = config(files, {"certificate-authority-data": None, "certificate-authority": "ca.pem"})
+    write(tmp_path / "kc", content)
+    monkeypatch.chdir("/")
+    connection = resolve({"kubeconfig": str(tmp_path / "kc")}, {})
+    assert (connection.ca_pem, connection.client_certificate, connection.client_key) == ("CA", "CERT", "KEY")
+    monkeypatch.chdir(tmp_path)
+    assert resolve({"kubeconfig": "kc"}, {}).client_key == "KEY"
+
+
+USERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "token": ({"token": "t"}, {"token": "t"}),
+    "token file before token": ({"token": "t", "tokenFile": "/f"}, {"token_file": "/f", "token": None}),
+    "basic": ({"username": "u", "password": "p"}, {"basic": ("u", "p")}),
+    "data before file": (
+        {"client-certificate-data": b64("C"), "client-certificate": "/absent", "client-key-data": b64("K")},
+        {"client_certificate": "C", "client_key": "K"},
+    ),
+    "impersonation": (
+        {"token": "t", "as": "me", "as-groups": ["g", "h"]},
+        {"impersonate_user": "me", "impersonate_groups": ("g", "h")},
+    ),
+    "auth-provider oidc": (
+        {
+            "auth-provider": {
+                "name": "oidc",
+                "config": {"id-token": f"e30.{base64.urlsafe_b64encode(b'{}').decode().rstrip('=')}.sig"},
+            }
+        },
+        {"token": f"e30.{base64.urlsafe_b64encode(b'{}').decode().rstrip('=')}.sig"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", USERS)
+def test_user(name: str) -> None:
+    user, fields = USERS[name]
+    connection = resolve({"kubeconfig": config(user)}, {})
+    assert {field: getattr(connection, field) for field in fields} == fields
+
+
+def test_exec_user(tmp_path: Path) -> None:
+    entry = {"apiVersion": "client.authentication.k8s.io/v1", "command": "./plugin", "args": ["x"]}
+    connection = resolve({"kubeconfig": write(tmp_path / "kc", config({"exec": entry}))}, {})
+    assert connection.exec_plugin is not None
+    assert connection.exec_plugin.config == entry
+    assert connection.exec_plugin.directory == str(tmp_path)
+    assert connection.exec_plugin.cluster["server"] == "https://a:6443"
+
+
+@pytest.mark.parametrize(
+    ("own", "task", "environment", "verify"),
+    [
+        (None, None, None, True),
+        (True, None, None, False),  # the kubeconfig's insecure-skip-tls-verify
+        (None, False, None, False),
+        (True, True, None, True),  # the task overrides the kubeconfig
+        (None, None, "no", False),
+        (True, None, "yes", False),  # the environment only completes it
+        (None, True, "no", True),
+    ],
+)
+def test_verification(own: bool | None, task: bool | None, environment: str | None, verify: bool) -> None:
+    options = {"kubeconfig": config(cluster={"insecure-skip-tls-verify": own}), "validate_certs": task}
+    variables = {"K8S_AUTH_VERIFY_SSL": environment} if environment else {}
+    assert resolve(options, variables).verify is verify
+
+
+def test_task_overrides_and_environment_completes(tmp_path: Path) -> None:
+    ca = write(tmp_path / "ca.pem", "CA of the option")
+    own = config(cluster={"proxy-url": "http://own:1", "tls-server-name": "n"})
+    environment = {
+        "K8S_AUTH_CA_CERT": ca,
+        "K8S_AUTH_PROXY": "http://env:1",
+        "K8S_AUTH_IMPERSONATE_USER": "me",
+    }
+    completed = resolve({"kubeconfig": own}, environment)
+    assert (completed.ca_pem, completed.proxy, completed.tls_server_name) == ("CA of a", "http://own:1", "n")
+    assert completed.impersonate_user == "me"
+    overridden = resolve({"kubeconfig": own, "ca_cert": ca, "proxy": "http://task:1"}, environment)
+    assert (overridden.ca_pem, overridden.proxy) == ("CA of the option", "http://task:1")
+    bare = resolve({"kubeconfig": config(cluster={"certificate-authority-data": None})}, environment)
+    assert (bare.ca_pem, bare.proxy) == ("CA of the option", "http://env:1")
+
+
+def test_direct(tmp_path: Path) -> None:
+    files = {name: write(tmp_path / name, name.upper()) for name in ("ca_cert", "client_cert", "client_key")}
+    connection = resolve({"host": "https://h:6443/", "validate_certs": False, **files}, {})
+    assert connection.host == "https://h:6443"
+    assert (connection.ca_pem, connection.client_certificate, connection.client_key) == (
+        "CA_CERT",
+        "CLIENT_CERT",
+        "CLIENT_KEY",
+    )
+    assert (connection.verify, connection.auth_source) == (False, "the task's option host")
+    assert resolve({}, {"K8S_AUTH_HOST": "https://h", "K8S_AUTH_API_KEY": "t"}).token == "t"
+
+
+@pytest.mark.parametrize(
+    ("address", "port", "host"),
+    [
+        ("10.0.0.1", "443", "https://10.0.0.1:443"),
+        ("fd00::1", "6443", "https://[fd00::1]:6443"),
+        ("x", "", "https://x:443"),
+    ],
+)
+def test_in_a_pod(
+    address: str, port: str, host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_kubeconfig, "SERVICE_ACCOUNT", str(tmp_path))
+    monkeypatch.setattr(_kubeconfig, "DEFAULT_KUBECONFIG", str(tmp_path / "absent"))
+    environment = {"KUBERNETES_SERVICE_HOST": address, "KUBERNETES_SERVICE_PORT": port}
+    assert "no cluster is named" in refused({}, environment).cause  # no token is mounted
+    write(tmp_path / "token", "t")
+    write(tmp_path / "ca.crt", "CA")
+    connection = resolve({}, environment)
+    assert (connection.host, connection.ca_pem, connection.token_file) == (
+        host,
+        "CA",
+        str(tmp_path / "token"),
+    )
+    assert connection.auth_source == "the pod's service account"
+    outranking = resolve({}, {**environment, "KUBECONFIG": write(tmp_path / "kc", config())})
+    assert outranking.host == "https://a:6443"
+
+
+def broken(change: Any) -> dict[str, Any]:
+    content = copy.deepcopy(config())
+    change(content)
+    return content
+
+
+BROKEN: dict[str, tuple[Any, str]] = {
+    "no file": ("/absent/kc", "/absent/kc (the task's option kubeconfig) does not exist"),
+    "text in place of a path": (yaml.safe_dump(config()), "is text of several lines"),
+    "empty": ({}, "has no current-context"),
+    "no current context": (broken(lambda c: c.pop("current-context")), "has no current-context"),
+    "no such current context": (
+        broken(lambda c: c.update({"current-context": "b"})),
+        "has no context named 'b'",
+    ),
+    "no such cluster": (broken(lambda c: c["clusters"].clear()), "has no cluster named 'a'"),
+    "no such user": (broken(lambda c: c["users"].clear()), "has no user named 'a'"),
+    "a context without user": (
+        broken(lambda c: c["contexts"][0]["context"].pop("user")),
+        "has no user named ''",
+    ),
+    "sections are absent": ({"current-context": "a"}, "has no context named 'a'"),
+    "a section is null": (broken(lambda c: c.update(users=None)), "has no user named 'a'"),
+    "a section is a number": (broken(lambda c: c.update(users=5)), "an entry of users lacks name or user"),
+    "a section is text": (broken(lambda c: c.update(users=SECRET)), "an entry of users lacks name or user"),
+    "a section is a mapping": (
+        broken(lambda c: c.update(users=c["users"][0])),
+        "an entry of users lacks name or user",
+    ),
+    "an entry without its mapping": (
+        broken(lambda c: c["users"][0].update(user=SECRET)),
+        "an entry of users lacks name or user",
+    ),
+    "no server": (broken(lambda c: c["clusters"][0]["cluster"].pop("server")), "not an http(s) URL: ''"),
+    "a server without scheme": (config(cluster={"server": "a:6443"}), "not an http(s) URL: 'a:6443'"),
+    "user without credentials": (config({}), "its user has no complete credentials"),
+    "a certificate without key": (
+        config({"client-certificate-data": b64("C")}),
+        "its user has no complete credentials",
+    ),
+    "empty token": (config({"token": ""}), "its user has no complete credentials"),
+    # the kubernetes package quotes the whole entry here
+    "key data is null": (
+        config({"client-certificate-data": b64("C"), "client-key-data": None, "x": SECRET}),
+        "no complete",
+    ),
+    "key data is no base64": (
+        config({"client-key-data": SECRET + "!", "token": "t"}),
+        "client-key-data is not base64",
+    ),
+    "key data is binary": (
+        config({"client-key-data": base64.b64encode(b"\xff\xfe").decode()}),
+        "client-key-data is not base64 of PEM text",
+    ),
+    "key data is a number": (config({"client-key-data": 5}), "client-key-data is not base64 of PEM text"),
+    "a key file that is absent": (
+        config({"client-key": "/absent/key"}),
+        "client-key: /absent/key cannot be read",
+    ),
+    "auth-provider that is unknown": (
+        config({"auth-provider": {"name": "x"}}),
+        "its auth-provider gave no token",
+    ),
+    "auth-provider that is broken": (
+        config({"auth-provider": {"name": "oidc", "config": {"id-token": [SECRET]}}}),
+        "its auth-provider",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken(name: str) -> None:
+    kubeconfig, words = BROKEN[name]
+    error = refused({"kubeconfig": kubeconfig})
+    assert words in error.cause
+    assert len(str(error)) < 400
+
+
+def test_a_context_that_is_absent_lists_those_there(tmp_path: Path) -> None:
+    content = config()
+    content["contexts"] += [
+        {"name": name, "context": {"cluster": "a", "user": "a"}} for name in ("prod", "dev")
+    ]
+    error = refused({"kubeconfig": write(tmp_path / "kc", content), "context": "pord"})
+    assert "has no context named 'pord'" in error.cause
+    assert error.remedy == "give one of its contexts: a, dev, prod"
+
+
+FILES: dict[str, tuple[str, str]] = {
+    "not YAML": (f"users:\n- token: '{SECRET}\n", "is not valid YAML, line "),
+    "YAML with a tag of its own": (f"users: !secret {SECRET}\n", "is not valid YAML, line 1"),
+    "empty": ("", "is not a mapping"),
+    "plain text": (SECRET, "is not a mapping"),
+    "a list": (f"- {SECRET}\n", "is not a mapping"),
+    "encrypted": ("$ANSIBLE_VAULT;1.1;AES256\n6162\n", "is encrypted with ansible-vault"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_broken_file(name: str, tmp_path: Path) -> None:
+    text, words = FILES[name]
+    path = write(tmp_path / "kc", text)
+    error = refused({"kubeconfig": path})
+    assert words in error.cause
+    assert path in error.cause
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    assert f"{tmp_path}/binary is not text" in refused({"kubeconfig": str(tmp_path / "binary")}).cause
+    assert "cannot be read: Is a directory" in refused({"kubeconfig": str(tmp_path)}).cause
+    absent = {"kubeconfig": config(), "ca_cert": str(tmp_path / "absent")}
+    assert f"the task's option ca_cert: {tmp_path}/absent cannot be read" in refused(absent).cause
+
+
+def test_non_ascii_text_is_read_whatever_the_locale(tmp_path: Path) -> None:
+    (tmp_path / "kc").write_bytes(
+        yaml.safe_dump({**config(), "comment": "Müller"}, allow_unicode=True).encode()
+    )
+    assert resolve({"kubeconfig": str(tmp_path / "kc")}, {}).host == "https://a:6443"
+
+
+def test_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kubernetes package would leave key, certificate and CA in the temporary directory."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    resolve({"kubeconfig": config({"client-certificate-data": b64("C"), "client-key-data": b64("K")})}, {})
+    for user in USERS.values():
+        resolve({"kubeconfig": config(user[0])}, {})
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,249 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From an operation's end, good or bad, to Ansible's result."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run import (
+    _libraries,
+    _operation,
+    _redact,
+    _spec,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operation import (
+    Operation,
+    Result,
+    execute,
+)
+
+from tests.unit.kube import pki
+from tests.unit.kube.server import Answer, Server, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._client import Client
+
+ROOT = Path(__file__).resolve().parents[3]
+NAMESPACE = Answer(body={"metadata": {"uid": "u-1"}})
+DEFAULTS = {"wait_timeout": 5}
+
+
+def run(
+    work: Callable[[Client, Mapping[str, Any], bool], Result], server: Server, **parameters: Any
+) -> dict[str, Any]:
+    operation = Operation("k8s_test", {**_spec.AUTH, "word": {"type": "str", "no_log": True}}, work)
+    return execute(
+        operation, {"host": server.url, "api_key": "secret-token", **DEFAULTS, **parameters}, check_mode=True
+    )
+
+
+def test_success() -> None:
+    def work(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Result:
+        client.get("/x")
+        return Result(changed=check_mode, values={"answer": 42}, diff={"before": {}}, warnings=("mind this",))
+
+    with serving(Answer(headers=(("Warning", '299 - "old"'),))) as server:
+        result = run(work, server, word="hush", context=None)
+    assert {key: value for key, value in result.items() if key != "invocation"} == {
+        "changed": True,
+        "answer": 42,
+        "diff": {"before": {}},
+        "warnings": ["mind this", "API server: old"],
+        "cluster": {"host": server.url, "auth_source": "the task's option host"},
+    }
+    assert "secret-token" not in str(result)
+    assert "hush" not in str(result)
+
+
+def test_failure_is_one_line_with_cause_evidence_remedy() -> None:
+    def work(*_arguments: Any) -> Result:
+        raise CertflowError("this is\nbroken", evidence=("seen",), remedy="repair it")
+
+    with serving() as server:
+        result = run(work, server)
+    assert result["failed"] is True
+    assert result["changed"] is False
+    assert result["msg"] == f"{server.url}: This is broken. Repair it."
+    assert (result["cause"], result["evidence"], result["remedy"]) == (
+        "this is\nbroken",
+        ["seen"],
+        "repair it",
+    )
+    assert result["cluster"]["host"] == server.url
+
+
+def test_what_was_written_before_the_failure_is_said() -> None:
+    def work(client: Client, *_others: Any) -> Result:
+        client.create("/dry", {}, dry_run=True)
+        client.create("/things", {})
+        raise CertflowError("broken")
+
+    with serving(Answer(201)) as server:
+        result = run(work, server)
+    assert result["changed"] is True
+    assert result["evidence"] == ["written before the failure: POST /things"]
+
+
+def test_defect_is_one_line_with_its_place() -> None:
+    def work(*_arguments: Any) -> Result:
+        raise KeyError("metadata")
+
+    with serving() as server:
+        result = run(work, server)
+    assert result["failed"] is True
+    assert "a defect of this collection: KeyError at " in result["cause"]
+    assert f"{Path(__file__).name}:" in result["msg"]
+    assert "\n" not in result["msg"]
+
+
+def test_what_ends_the_process_is_not_caught() -> None:
+    """A task's timeout arrives as a BaseException."""
+
+    def work(*_arguments: Any) -> Result:
+        raise KeyboardInterrupt
+
+    with serving() as server, pytest.raises(KeyboardInterrupt):
+        run(work, server)
+
+
+def test_failure_before_there_is_a_cluster() -> None:
+    operation = Operation("k8s_test", _spec.AUTH, lambda *_arguments: Result(changed=False, values={}))
+    result = execute(operation, {"kubeconfig": "/absent/kc", **DEFAULTS}, check_mode=False)
+    assert result["msg"].startswith("Kubeconfig /absent/kc (the task's option kubeconfig) does not exist.")
+    assert "cluster" not in result
+
+
+@pytest.mark.parametrize(("uid", "fails"), [("u-1", False), ("u-2", True), ("", False), (None, False)])
+def test_guard(uid: str | None, fails: bool) -> None:
+    ran = []
+
+    def work(*_arguments: Any) -> Result:
+        ran.append(True)
+        return Result(changed=False, values={})
+
+    with serving(NAMESPACE) as server:
+        result = run(work, server, cluster_uid=uid)
+    assert bool(result.get("failed")) is fails
+    assert bool(ran) is not fails
+    assert len(server.requests) == (1 if uid else 0)
+    if fails:
+        assert "another cluster than the task names" in result["cause"]
+        assert "u-1, not u-2" in result["cause"]
+
+
+def test_refused_certificate_says_until_when_it_is_valid(tmp_path: Path) -> None:
+    ca = pki.ca()
+    me = pki.leaf("me", ca)
+    for name, text in (("ca", ca.certificate), ("cert", me.certificate), ("key", me.key)):
+        (tmp_path / name).write_text(text)
+    refusal = Answer(401, {"kind": "Status", "reason": "Unauthorized", "message": "Unauthorized"})
+
+    def work(client: Client, *_others: Any) -> Result:
+        client.get("/x")
+        raise AssertionError
+
+    with serving(refusal, tls=pki.leaf("server", ca)) as server:
+        files = {"ca_cert": "ca", "client_cert": "cert", "client_key": "key"}
+        result = run(
+            work, server, api_key=None, **{option: str(tmp_path / name) for option, name in files.items()}
+        )
+    assert "refused the credentials of the task's option host" in result["cause"]
+    assert any(
+        re.match(r"the client certificate \(CN=me\) is valid until \d{4}-", line)
+        for line in result["evidence"]
+    )
+
+
+def test_deadline_comes_from_wait_timeout() -> None:
+    seen = []
+
+    def work(client: Client, *_others: Any) -> Result:
+        seen.append(client.deadline)
+        return Result(changed=False, values={})
+
+    with serving() as server:
+        for seconds in (5, 500):
+            run(work, server, wait_timeout=seconds)
+    assert 490 < seen[1] - seen[0] < 500
+
+
+def test_missing_library_names_interpreter_and_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_libraries, "LIBRARIES", {"json": "json", "certflow_no_such_module": "something>=1"})
+    with serving() as server:
+        result = run(lambda *_arguments: Result(changed=False, values={}), server)
+    assert f"{sys.executable} lacks the Python libraries something>=1" in result["cause"]
+    assert "ansible_playbook_python" in result["remedy"]
+
+
+def test_floors_are_those_of_the_execution_environment() -> None:
+    listed = (ROOT / "meta" / "ee-requirements.txt").read_text().split()
+    assert set(_libraries.LIBRARIES.values()) <= set(listed)
+
+
+def test_version_is_that_of_the_collection() -> None:
+    assert f"version: {_operation.VERSION}\n" in (ROOT / "galaxy.yml").read_text()
+
+
+KUBECONFIG = {
+    "apiVersion": "v1",
+    "users": [
+        {
+            "name": "production",
+            "user": {"token": "long-token", "password": "short", "client-key-data": "long-key-data"},
+        },
+        {
+            "name": "b",
+            "user": {"auth-provider": {"config": {"id-token": "long-id-token", "client-id": "not-secret"}}},
+        },
+        {"name": "c", "user": {"exec": {"env": [{"name": "AWS_PROFILE", "value": "production"}]}}},
+    ],
+}
+
+
+def test_only_secret_leaves_are_protected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Marking "v1", "production" or a short word would blot it out wherever it stands (T17)."""
+    registered: set[str] = set()
+    monkeypatch.setattr(_redact, "register_secrets", None)
+    _redact.protect({"kubeconfig": KUBECONFIG}, registered)
+    assert registered == {"long-token", "long-key-data", "long-id-token"}
+    known: set[str] = set()
+    again: set[str] = set()
+    monkeypatch.setattr(_redact, "register_secrets", again.update)
+    _redact.protect({"kubeconfig": KUBECONFIG}, known)
+    assert (known, again) == (set(), registered)
+    _redact.protect({"kubeconfig": "/path"}, known)
+    assert known == set()
+
+
+def test_invocation_shows_no_content() -> None:
+    shown = _redact.invocation(
+        {
+            "kubeconfig": KUBECONFIG,
+            "proxy_headers": {"basic_auth": "u:p"},
+            "api_key": "t",
+            "password": None,
+            "name": "x",
+        },
+        frozenset(("api_key", "password")),
+    )
+    hidden = _redact.PLACEHOLDER
+    assert shown == {
+        "module_args": {
+            "kubeconfig": hidden,
+            "proxy_headers": hidden,
+            "api_key": hidden,
+            "password": None,
+            "name": "x",
+        }
+    }
+    assert _redact.invocation({"kubeconfig": "/path"}, frozenset())["module_args"] == {"kubeconfig": "/path"}
