@@ -36,19 +36,25 @@ def check(intent: Intent, public_key_sha256: str, pem: str, now: datetime) -> Ce
     try:
         certificates = [_certificate.describe(entry) for entry in _certificate.load(pem)]
     except CertificateError as exc:
-        raise IssueError(f"what {intent.signer.name} issued cannot be read: {exc.cause}") from exc
+        raise _refused(intent, exc.cause) from exc
     if not certificates:
-        raise IssueError(f"what {intent.signer.name} issued holds no certificate")
+        raise _refused(intent, "it holds no certificate")
     case = _Case(intent, public_key_sha256, certificates[0], tuple(certificates[1:]), now)
     for rule in RULES:
         fault = rule(case)
         if fault:
-            raise IssueError(
-                f"{intent.signer.name} issued a certificate that is not used: {fault}",
-                evidence=(f"subject {case.certificate.subject}, serial {case.certificate.serial}",),
-                remedy="ask whoever runs this signer; what was in use before is unchanged",
+            raise _refused(
+                intent, fault, f"subject {case.certificate.subject}, serial {case.certificate.serial}"
             )
     return case.certificate
+
+
+def _refused(intent: Intent, fault: str, *evidence: str) -> IssueError:
+    return IssueError(
+        f"what the signer {intent.signer.name} issued is not used: {fault}",
+        evidence=evidence,
+        remedy="ask whoever runs this signer; what was in use before is unchanged",
+    )
 
 
 def _public_key(case: _Case) -> str:

@@ -294,7 +294,7 @@ def guarded(client: Client, names: Iterable[str], addresses: Iterable[str] = ())
 def _nodes(client: Client, names: Iterable[str]) -> Iterator[str]:
     for name in filter(_names.is_dns_name, names):
         try:
-            if client.find(f"/api/v1/nodes/{name}"):
+            if client.find(f"/api/v1/nodes/{name}") is not None:
                 yield name
         except Forbidden:
             return  # this identity sees no nodes

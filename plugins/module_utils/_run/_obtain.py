@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from .._csr import _anchors, _decide, _issued, _names, _pending, _requests, _secret
+from .._csr import _anchors, _decide, _issued, _names, _pending, _requests, _secret, _signers
 from .._csr._approve import compare
 from .._csr._content import certificate_of, content_of
 from .._csr._decide import Reason
@@ -102,7 +102,10 @@ def _preflight(task: Task, planned: Sequence[TargetChange]) -> tuple[str, ...]:
         _secret.replaced(secret, intent, None) if secret else _secret.created(intent, _secret.NOTHING)
     )
     _secrets.try_out(client, intent.secret, trial)
-    return _names.warnings(intent.allow_names, cluster=cluster)
+    return (
+        *_names.warnings(intent.allow_names, cluster=cluster),
+        *_signers.warnings(intent.signer, intent.request),
+    )
 
 
 def _refuse_own_names(intent: Intent, cluster: Guarded) -> None:
@@ -274,7 +277,7 @@ def _store(task: Task, content: Content, changes: Sequence[TargetChange]) -> Fou
 
 def _no_gain(intent: Intent, offered: CertificateFacts, held: CertificateFacts) -> str:
     return (
-        f"{intent.signer.name} issued a certificate until {offered.not_after:%Y-%m-%d %H:%M} UTC, no longer than the one "
+        f"the signer {intent.signer.name} issued a certificate until {offered.not_after:%Y-%m-%d %H:%M} UTC, no longer than the one "
         f"in {intent.secret} ({held.not_after:%Y-%m-%d %H:%M} UTC), which is kept: is the signer's CA about to expire?"
     )
 
@@ -283,9 +286,7 @@ def _too_eager(intent: Intent, facts: CertificateFacts, now: datetime) -> tuple[
     days = (facts.not_after - now).total_seconds() / 86400
     if intent.renew_before is None or intent.renew_before < facts.not_after - now:
         return ()
-    warning = (
-        f"{intent.signer.name} issued for {days:.2f} days and renew_before is longer: every run will renew"
-    )
+    warning = f"the signer {intent.signer.name} issued for {days:.2f} days and renew_before is longer: every run will renew"
     return (warning,)
 
 

@@ -70,7 +70,11 @@ def try_out(client: Client, spec: SecretSpec, wanted: Change) -> None:
     warnings = list(client.warnings)
     try:
         send(client, spec, wanted, dry_run=True)
+    except Conflict:
+        pass  # somebody has just written it: the write itself looks again
     except NotFound as exc:
+        if isinstance(wanted, list):
+            return  # or removed it
         raise SecretError(
             f"namespace {spec.namespace} does not exist, so {spec} cannot be stored",
             remedy=f"create it first: kubectl create namespace {spec.namespace}",

@@ -1,0 +1,117 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A signer may do as it likes: what it issued is used only if it is what was asked for."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import _issued
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._errors import IssueError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._intent import Intent
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import _keys
+from cryptography import x509
+
+from tests.unit.csr.flow import (
+    CLIENT_AUTH,
+    DAY,
+    NOW,
+    SERVER_AND_CLIENT,
+    ca,
+    client_intent,
+    intent,
+    later,
+    leaf,
+)
+from tests.unit.csr.objects import APP_SERVING, OWN
+from tests.unit.x509 import authority
+from tests.unit.x509.authority import ANY_USAGE, Issued
+
+pytestmark = pytest.mark.quick
+
+KEY = authority.new_key()
+HASH = _keys.public_key_sha256(KEY.public_key())
+HOUR = {"expiration_seconds": 3600}
+IP = {"ip_addresses": ["10.1.2.3"], "allow_names": ["10.1.2.3"]}
+NAMES_AND_IP = [*authority.dns(*OWN), *authority.addresses("10.1.2.3")]
+
+
+def own(*names: str, **options: Any) -> Issued:
+    return leaf(*names, key=options.pop("key", KEY), **options)
+
+
+def plain(*names: x509.GeneralName, **options: Any) -> Issued:
+    return authority.issue("x", ca(), key=KEY, names=names, usages=[authority.SERVER_AUTH], **options)
+
+
+def jane(**options: Any) -> Issued:
+    return own("", **{"common_name": "jane", "usages": (CLIENT_AUTH,), **options})
+
+
+GOOD: list[tuple[Intent, str]] = [
+    (intent(), own().pem),
+    (intent(), own(common_name="whatever").pem),
+    (intent(), own().pem + ca("middle", issuer="cluster").pem + ca().pem),
+    (intent(**IP), plain(*NAMES_AND_IP).pem),
+    (intent(**HOUR), own(not_before=NOW, lifetime=timedelta(minutes=65)).pem),
+    (intent(**HOUR), own(not_after=later(minutes=10)).pem),
+    (intent(), own(not_before=later(minutes=5)).pem),
+    (client_intent(organizations=[]), jane().pem),
+]
+
+
+@pytest.mark.parametrize(("wanted", "pem"), GOOD)
+def test_what_was_asked_for_is_taken(wanted: Intent, pem: str) -> None:
+    facts = _issued.check(wanted, HASH, pem, NOW)
+    assert facts.public_key_sha256 == HASH
+
+
+# (word of the refusal, intent, PEM)
+LIES: list[tuple[str, Intent, str]] = [
+    ("another public key", intent(), leaf().pem),
+    ("certificate authority", intent(), authority.authority("x", ca(), key=KEY).pem),
+    ("lacks the names hook", intent(), own("hook.apps", "hook.apps.svc").pem),
+    ("lacks the names hook, hook.apps, hook.apps.svc", intent(), own("").pem),
+    ("also holds the names kubernetes.default.svc", intent(), own(*OWN, "kubernetes.default.svc").pem),
+    ("also holds the names 10.1.2.3", intent(), plain(*NAMES_AND_IP).pem),
+    ("lacks the names 10.1.2.3", intent(**IP), own().pem),
+    (
+        "holds the names a@example.com",
+        intent(),
+        plain(*NAMES_AND_IP[:3], x509.RFC822Name("a@example.com")).pem,
+    ),
+    (
+        "names spiffe://a/b",
+        intent(),
+        plain(*NAMES_AND_IP[:3], x509.UniformResourceIdentifier("spiffe://a/b")).pem,
+    ),
+    ("its usages are client auth", intent(), own(usages=(CLIENT_AUTH,)).pem),
+    ("its usages are none", intent(), own(usages=()).pem),
+    ("also be used for client auth", intent(), own(usages=SERVER_AND_CLIENT).pem),
+    ("also be used for any", intent(), own(usages=(ANY_USAGE,)).pem),
+    ("expired at 2026-06-15 12:00 UTC", intent(), own(not_after=NOW).pem),
+    ("not valid before 2026-06-15 12:06 UTC", intent(), own(not_before=later(minutes=6)).pem),
+    ("longer than 3600 seconds", intent(**HOUR), own(not_after=later(minutes=66)).pem),
+    ("longer than 31536000 seconds", intent(signer_name=APP_SERVING), own(lifetime=367 * DAY).pem),
+    ("no authority: CN=system:node:hook.apps.svc", intent(), own().pem + leaf().pem),
+    ("subject is CN=john", client_intent(), jane(common_name="john").pem),
+    ("subject is CN=jane", client_intent(), jane().pem),
+    ("holds no certificate", intent(), "garbage"),
+    ("holds no certificate", intent(), ""),
+    ("cannot be read", intent(), "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
+    ("is not base64", intent(), own().pem + "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"),
+]
+
+
+@pytest.mark.parametrize(("word", "wanted", "pem"), LIES, ids=lambda value: str(value)[:40])
+def test_anything_else_is_refused(word: str, wanted: Intent, pem: str) -> None:
+    with pytest.raises(IssueError) as caught:
+        _issued.check(wanted, HASH, pem, NOW)
+    line = str(caught.value)
+    assert word in line
+    assert wanted.signer.name in line
+    assert caught.value.remedy

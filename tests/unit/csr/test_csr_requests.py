@@ -1,0 +1,354 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Requests on the API server: created once, approved once, waited for without a storm, removed when nobody waits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import _requests
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._approve import Expectation
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._errors import IssueError, RequestError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors import (
+    AlreadyExists,
+    Conflict,
+    Forbidden,
+    MissingRights,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import _request
+
+from tests.unit.csr.flow import Api, api_error, client_intent, intent, leaf
+from tests.unit.csr.objects import (
+    APP_SERVING,
+    CREATED,
+    KUBELET_SERVING,
+    NOW,
+    approved,
+    condition,
+    csr,
+    request,
+)
+
+pytestmark = pytest.mark.quick
+
+CSRS = _requests.COLLECTION
+NAME = "hook-apps-1a2b"
+HASH = _request.parse(request()).public_key_sha256
+ISSUED = csr(approved(), certificate=leaf().pem)
+FAILED = condition("Failed", "SignerValidationFailure", "usages did not match [..]")
+DENIED = csr(condition("Denied", "No", "not wanted."))
+FOUR_SECONDS = _requests.EXPLAINED_SECONDS
+
+
+def event(kind: str, obj: dict[str, Any]) -> dict[str, Any]:
+    return {"type": kind, "object": obj}
+
+
+def page(*items: dict[str, Any]) -> dict[str, Any]:
+    return {"metadata": {"resourceVersion": "99"}, "items": list(items)}
+
+
+def other_uid(obj: dict[str, Any]) -> dict[str, Any]:
+    return {**obj, "metadata": {**obj["metadata"], "uid": "another"}}
+
+
+def wait(api: Api, start: dict[str, Any], seconds: float = 5.0) -> dict[str, Any]:
+    return _requests.wait(api, "certificate of x", start, until=time.monotonic() + seconds)  # type: ignore[arg-type]
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        intent(),
+        intent(service="csr-hook", namespace="csr"),
+        client_intent(),
+        intent(service="a" * 63, namespace="b" * 63),
+    ],
+)
+def test_names_are_new_for_each_key_and_never_begin_with_csr(wanted: Any) -> None:
+    """EKS passes over requests whose names begin with csr- (aws/containers-roadmap#2079)."""
+    names = {_requests.name_for(wanted, f"{number:064x}"[::-1]) for number in range(50)}
+    assert len(names) == 50
+    assert all(name.startswith("certflow-") and len(name) <= 253 for name in names)
+
+
+# Creating
+
+
+def test_it_is_created_once_and_marked_with_its_secret() -> None:
+    api = Api()
+    body = _requests.create(api, intent(expiration_seconds=3600), request(), HASH)  # type: ignore[arg-type]
+    assert api.asked == [("POST", CSRS)]
+    assert body["spec"]["signerName"] == KUBELET_SERVING
+    assert body["spec"]["expirationSeconds"] == 3600
+    assert body["metadata"]["annotations"]["certflow.kubernetes/secret"] == "apps/hook-tls"
+    assert "app.kubernetes.io/managed-by" in body["metadata"]["labels"]
+
+
+def test_after_a_lost_answer_it_goes_on_with_the_one_that_is_there() -> None:
+    path = _requests.path(_requests.name_for(intent(), HASH))
+    api = Api({path: csr()})
+    api.on_write = lambda *_: api_error(AlreadyExists)
+    assert _requests.create(api, intent(), request(), HASH)["metadata"]["uid"] == "3d0b8a6e"  # type: ignore[arg-type]
+
+
+# Approving
+
+EXPECTED = Expectation(public_key_sha256=HASH, requester="deployer", service="hook", namespace="apps")
+
+
+def approve(api: Api, start: dict[str, Any]) -> dict[str, Any]:
+    return _requests.approve_own(api, start, EXPECTED)  # type: ignore[arg-type]
+
+
+def conflicts(times: int) -> Callable[[str, str, Any], Any]:
+    left = [times]
+
+    def answer(_method: str, _path: str, body: Any) -> Any:
+        left[0] -= 1
+        return api_error(Conflict) if left[0] >= 0 else body
+
+    return answer
+
+
+def test_an_approval_carries_uid_and_version_and_is_written_for_an_auditor() -> None:
+    api = Api()
+    body = approve(api, csr())
+    assert api.asked == [("PUT", f"{CSRS}/{NAME}/approval")]
+    assert body["metadata"]["uid"] == "3d0b8a6e"
+    assert body["metadata"]["resourceVersion"] == "4711"
+    [entry] = body["status"]["conditions"]
+    assert (entry["type"], entry["status"], entry["reason"]) == ("Approved", "True", "CertflowApproved")
+    assert entry["lastUpdateTime"]
+
+
+def test_a_conflict_is_decided_again_on_a_fresh_read() -> None:
+    api = Api({f"{CSRS}/{NAME}": csr()})
+    api.on_write = conflicts(3)
+    approve(api, csr())
+    assert [verb for verb, _path in api.asked] == ["PUT", "GET"] * 3 + ["PUT"]
+
+
+def test_conflicts_do_not_go_on_for_ever() -> None:
+    api = Api({f"{CSRS}/{NAME}": csr()})
+    api.on_write = conflicts(1000)
+    with pytest.raises(RequestError, match="changed by somebody else 10 times"):
+        approve(api, csr())
+
+
+@pytest.mark.parametrize("fresh", [csr(approved()), DENIED], ids=["approved", "denied"])
+def test_who_decides_first_decides(fresh: dict[str, Any]) -> None:
+    """An approver that denies (kubelet-csr-approver) may be faster: the wait says so, no second write is tried."""
+    api = Api({f"{CSRS}/{NAME}": fresh})
+    api.on_write = conflicts(1)
+    assert approve(api, csr())["status"] == fresh["status"]
+    assert [verb for verb, _path in api.asked] == ["PUT", "GET"]
+
+
+SUBSTITUTES = [
+    other_uid(csr()),
+    csr(pem=request(common_name="other")),
+    csr(username="mallory"),
+    csr(pem=request(dns_names=("kubernetes.default.svc",))),
+]
+
+
+@pytest.mark.parametrize("substitute", SUBSTITUTES)
+def test_a_substitute_is_denied(substitute: dict[str, Any]) -> None:
+    api = Api({f"{CSRS}/{NAME}": substitute})
+    answers = iter([api_error(Conflict), None])
+    api.on_write = lambda _method, _path, body: next(answers) or body
+    with pytest.raises(IssueError, match=r"replaced by another request.*is Denied"):
+        approve(api, csr())
+    assert api.sent[-1]["status"]["conditions"][-1]["reason"] == "CertflowSubstituted"
+
+
+def test_a_substitute_that_is_approved_already_is_not_used() -> None:
+    api = Api()
+    with pytest.raises(IssueError, match="is Approved"):
+        approve(api, csr(approved(), username="mallory"))
+    assert api.writes() == []
+
+
+# Waiting
+
+
+@pytest.mark.parametrize("end", [ISSUED, DENIED, csr(approved(), FAILED)], ids=["issued", "denied", "failed"])
+def test_the_watch_ends_it_at_once(end: dict[str, Any]) -> None:
+    api = Api()
+    api.watched = [[event("MODIFIED", csr(approved())), event("MODIFIED", end)], [event("MODIFIED", end)]]
+    started = time.monotonic()
+    assert wait(api, csr()) == end
+    assert time.monotonic() - started < 0.5
+    assert ("GET", CSRS) not in api.asked
+
+
+@pytest.mark.parametrize("state", ["denied", "failed"])
+def test_a_refusal_is_told_with_its_words(state: str) -> None:
+    api, end = Api(), DENIED if state == "denied" else csr(approved(), FAILED)
+    with pytest.raises(IssueError) as caught:
+        _requests.issued(api, "certificate of x", end)  # type: ignore[arg-type]
+    assert caught.value.values["diagnosis"]["code"] == state
+    assert ("not wanted" if state == "denied" else "usages did not match") in str(caught.value)
+    assert api.asked == []
+
+
+def test_where_the_watch_is_silent_the_list_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_requests, "SHORTEST_LOOK_SECONDS", 0.01)
+    api = Api({CSRS: page(ISSUED)})
+    assert wait(api, csr()) == ISSUED
+    assert [verb for verb, _path in api.asked] == ["WATCH", "GET"]
+
+
+@pytest.mark.parametrize(
+    ("events", "items", "word"),
+    [
+        ([event("DELETED", csr())], [], "was deleted"),
+        ([event("ADDED", other_uid(csr()))], [other_uid(csr())], "replaced by another object"),
+        ([event("MODIFIED", other_uid(ISSUED))], [other_uid(ISSUED)], "replaced by another object"),
+    ],
+)
+def test_deletion_and_another_uid_end_it_at_once(
+    events: list[dict[str, Any]], items: list[dict[str, Any]], word: str
+) -> None:
+    api = Api({CSRS: page(*items)})
+    api.watched = [events]
+    started = time.monotonic()
+    with pytest.raises(IssueError, match=word):
+        wait(api, csr())
+    assert time.monotonic() - started < 0.5
+
+
+@pytest.mark.parametrize(
+    "events",
+    [[], [event("ERROR", {"kind": "Status", "code": 410})]],
+    ids=["no right to watch", "old version"],
+)
+def test_a_watch_that_ends_early_is_no_storm(
+    monkeypatch: pytest.MonkeyPatch, events: list[dict[str, Any]]
+) -> None:
+    monkeypatch.setattr(_requests, "SHORTEST_LOOK_SECONDS", 0.2)
+    api = Api({CSRS: page(csr())})
+    api.watched = [list(events) for _ in range(1000)]
+    with pytest.raises(IssueError) as caught:
+        wait(api, csr(), seconds=1.0)
+    assert caught.value.values["diagnosis"]["code"] == "never-approved"
+    assert len([entry for entry in api.asked if entry[0] == "WATCH"]) <= 6
+
+
+def test_it_looks_once_more_before_the_verdict() -> None:
+    answers = iter([page(csr(approved()))])
+    api = Api({CSRS: lambda: next(answers, page(ISSUED))})
+    started = time.monotonic()
+    assert wait(api, csr(approved()), seconds=1.5) == ISSUED
+    assert time.monotonic() - started <= 2.0
+
+
+def test_a_signer_that_is_not_served_ends_it_before_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Approved, on a cluster with the marks of EKS: told after EXPLAINED_SECONDS, not at the deadline."""
+    monkeypatch.setattr(_requests, "EXPLAINED_SECONDS", 0.3)
+    monkeypatch.setattr(_requests, "SHORTEST_LOOK_SECONDS", 0.05)
+    roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
+    api = Api(
+        {
+            CSRS: page(csr(approved())),
+            "/version": {"gitVersion": "v1.36.3-eks-3c42bf9"},
+            f"{roles}/eks:certificate-controller-signer": {"metadata": {}},
+            f"{roles}/eks:certificate-controller-approver": {"metadata": {}},
+        }
+    )
+    started = time.monotonic()
+    with pytest.raises(IssueError) as caught:
+        wait(api, csr(approved()), seconds=30)
+    assert 0.25 < time.monotonic() - started < 2
+    assert caught.value.values["diagnosis"]["code"] == "signer-not-served"
+    assert APP_SERVING in caught.value.remedy
+
+
+def test_what_nobody_can_explain_waits_for_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_requests, "EXPLAINED_SECONDS", 0.1)
+    monkeypatch.setattr(_requests, "SHORTEST_LOOK_SECONDS", 0.05)
+    api = Api(
+        {CSRS: page(csr(approved(), signerName="example.com/x")), "/version": {"gitVersion": "v1.36.3"}}
+    )
+    started = time.monotonic()
+    with pytest.raises(IssueError) as caught:
+        wait(api, csr(approved(), signerName="example.com/x"), seconds=1.0)
+    assert time.monotonic() - started >= 1.0
+    assert caught.value.values["diagnosis"]["certainty"] == "one of"
+    versions = [path for verb, path in api.asked if (verb, path) == ("GET", "/version")]
+    assert len(versions) == 2, (
+        "the provider is looked at after 4 seconds and for the verdict, not at each look"
+    )
+
+
+# What is left over
+
+YOUNG, OLD = "2026-09-01T11:59:00Z", CREATED
+
+
+@pytest.mark.parametrize(
+    ("state", "created", "signer", "is_left"),
+    [
+        ([], YOUNG, KUBELET_SERVING, False),  # may be another run's
+        ([approved()], YOUNG, KUBELET_SERVING, False),
+        ([approved()], OLD, KUBELET_SERVING, True),
+        ([], OLD, KUBELET_SERVING, True),
+        ([approved()], YOUNG, APP_SERVING, True),
+        ([condition("Denied")], YOUNG, KUBELET_SERVING, True),
+        ([approved(), FAILED], YOUNG, KUBELET_SERVING, True),
+    ],
+)
+def test_what_nobody_waits_for(state: list[Any], created: str, signer: str, is_left: bool) -> None:
+    obj = csr(*state, signerName=signer)
+    obj["metadata"]["creationTimestamp"] = created
+    assert _requests.is_left_over(obj, KUBELET_SERVING, 120, NOW) is is_left
+
+
+def test_issued_requests_are_never_left_over() -> None:
+    api = Api({CSRS: page(csr(), ISSUED)})
+    assert _requests.unissued(api, intent().secret) == [csr()]  # type: ignore[arg-type]
+
+
+def test_removing_needs_no_right_to_succeed() -> None:
+    api = Api()
+    api.on_write = lambda *_: api_error(Forbidden)
+    assert "may not delete it" in _requests.remove(api, csr())  # type: ignore[arg-type]
+    assert api.sent == ["3d0b8a6e"], "only that very object"
+    api.on_write = lambda *_: api_error(Conflict)
+    assert _requests.remove(api, csr()) == ""  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "read", [lambda api: _requests.find(api, NAME), lambda api: _requests.select(api, None, None)]
+)
+def test_a_missing_right_to_read_is_named(read: Callable[[Any], Any]) -> None:
+    api = Api({CSRS: api_error(Forbidden), f"{CSRS}/{NAME}": api_error(Forbidden)})
+    with pytest.raises(MissingRights, match="certificatesigningrequests"):
+        read(api)
+
+
+# What belongs to the cluster itself
+
+
+def test_nodes_and_service_networks_are_looked_up() -> None:
+    ranges = {"items": [{"spec": {"cidrs": ["10.96.0.0/12", "fd00::/108"]}}]}
+    api = Api({"/api/v1/nodes/hook": {}, "/apis/networking.k8s.io/v1/servicecidrs": ranges})
+    guarded = _requests.guarded(api, ["hook", "*.apps", "hook.apps"], ["10.96.0.1"])  # type: ignore[arg-type]
+    assert guarded.nodes == ("hook",)
+    assert guarded.networks == ("10.96.0.0/12", "fd00::/108")
+    assert guarded.api_server == ("10.0.0.1",)
+
+
+def test_who_may_not_see_nodes_asks_once() -> None:
+    api = Api({"/api/v1/nodes/hook": api_error(Forbidden)})
+    assert _requests.guarded(api, ["hook", "hook.apps"]).nodes == ()  # type: ignore[arg-type]
+    assert len(api.asked) == 1

@@ -1,0 +1,449 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Writing the Secret when others write it too, keeping the key of a waiting request, and the record of anchors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import _decide, _pending, _requests
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._errors import SecretError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._secret import Content, Found
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors import (
+    AlreadyExists,
+    Conflict,
+    Forbidden,
+    Invalid,
+    MissingRights,
+    NotFound,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run import _bundles, _obtain, _secrets
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run._bundles import Task
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import _patch, _targets
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import _keys, _request
+
+from tests.unit.csr.flow import (
+    NOW,
+    Api,
+    api_error,
+    ca,
+    found,
+    intent,
+    key_pem,
+    leaf,
+    secret_object,
+)
+from tests.unit.csr.objects import approved, condition, csr, encoded, request
+
+pytestmark = pytest.mark.quick
+
+SPEC = intent().secret
+PATH, COLLECTION = SPEC.path, SPEC.collection
+PENDING = f"{COLLECTION}/hook-tls-pending"
+
+
+def newer(obj: dict[str, Any], version: str = "13") -> dict[str, Any]:
+    return {**obj, "metadata": {**obj["metadata"], "resourceVersion": version}}
+
+
+# Writing the Secret
+
+
+def patch_of(seen: Found | None) -> Any:
+    return [{"op": "add", "path": "/x", "value": seen.resource_version}] if seen else {"kind": "Secret"}
+
+
+def test_a_conflict_is_decided_again_on_a_fresh_read() -> None:
+    api = Api({PATH: newer(secret_object())})
+    answers = iter([api_error(Conflict), {}])
+    api.on_write = lambda *_: next(answers)
+    assert _secrets.write(api, SPEC, found(), patch_of) is None  # type: ignore[arg-type]
+    assert [body[0]["value"] for body in api.sent] == ["12", "13"]
+
+
+def test_a_secret_that_went_away_is_created_and_one_that_came_is_patched() -> None:
+    api = Api()
+    answers = iter([api_error(NotFound), {}])
+    api.on_write = lambda *_: next(answers)
+    _secrets.write(api, SPEC, found(), patch_of)  # type: ignore[arg-type]
+    assert api.writes() == [("PATCH", PATH), ("POST", COLLECTION)]
+    api = Api({PATH: secret_object()})
+    answers = iter([api_error(AlreadyExists), {}])
+    api.on_write = lambda *_: next(answers)
+    _secrets.write(api, SPEC, None, patch_of)  # type: ignore[arg-type]
+    assert api.writes() == [("POST", COLLECTION), ("PATCH", PATH)]
+
+
+@pytest.mark.parametrize(("seen", "error"), [(True, Invalid), (False, NotFound)])
+def test_a_refusal_is_no_race(seen: bool, error: Any) -> None:
+    """422 for an unchanged Secret, 404 for a namespace that went away."""
+    api = Api({PATH: secret_object()} if seen else {})
+    api.on_write = lambda *_: api_error(error)
+    with pytest.raises(error):
+        _secrets.write(api, SPEC, found() if seen else None, patch_of)  # type: ignore[arg-type]
+    assert len(api.writes()) == 1
+
+
+def test_somebody_who_writes_all_the_time_is_named() -> None:
+    versions = iter(range(100, 200))
+    api = Api({PATH: lambda: newer(secret_object(), str(next(versions)))})
+    api.on_write = lambda *_: api_error(Conflict)
+    with pytest.raises(SecretError, match="5 times in a row"):
+        _secrets.write(api, SPEC, found(), patch_of)  # type: ignore[arg-type]
+
+
+def test_warnings_of_the_trial_do_not_reach_the_user() -> None:
+    api = Api()
+    api.warnings.append("earlier")
+    api.on_write = lambda *_: api.warnings.append("tls: failed to find any PEM data in certificate input")
+    _secrets.try_out(api, SPEC, {"kind": "Secret"})  # type: ignore[arg-type]
+    assert api.warnings == ["earlier"]
+
+
+@pytest.mark.parametrize(
+    ("error", "word"),
+    [(NotFound, "Namespace apps does not exist"), (Invalid, "would refuse"), (Forbidden, "would refuse")],
+)
+def test_what_the_trial_finds(error: Any, word: str) -> None:
+    api = Api()
+    api.on_write = lambda *_: api_error(error, "its own words")
+    with pytest.raises(SecretError, match=word) as caught:
+        _secrets.try_out(api, SPEC, {"kind": "Secret"})  # type: ignore[arg-type]
+    assert caught.value.remedy
+
+
+def test_a_missing_right_to_read_is_named() -> None:
+    with pytest.raises(MissingRights, match="get secrets hook-tls in namespace apps"):
+        _secrets.read(Api({PATH: api_error(Forbidden)}), SPEC)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("error", [Conflict, NotFound])
+def test_a_secret_that_changes_during_the_trial_is_looked_at_again_later(error: Any) -> None:
+    api = Api()
+    api.on_write = lambda *_: api_error(error)
+    _secrets.try_out(api, SPEC, [{"op": "add"}])  # type: ignore[arg-type]
+
+
+# Two runs at once
+
+
+def store(api: Api, held: Found | None, own: Any) -> Found | None:
+    task = Task(api, intent(), held, (), False)  # type: ignore[arg-type]
+    return _obtain._store(task, Content(own.pem, key_pem(own), ca().pem, ""), ())
+
+
+def raced(theirs: dict[str, Any]) -> Api:
+    """The first write meets what another run has stored meanwhile."""
+    api = Api({PATH: theirs})
+    answers = iter([api_error(AlreadyExists), {}])
+    api.on_write = lambda *_: next(answers)
+    return api
+
+
+@pytest.fixture(autouse=True)
+def _today(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_obtain, "_now", lambda: NOW)
+
+
+def test_another_runs_good_certificate_stays_and_is_what_the_result_tells() -> None:
+    theirs = leaf()
+    there = store(raced(secret_object(theirs)), None, leaf())
+    assert there is not None
+    assert there.certificate_pem == theirs.pem
+
+
+def test_another_runs_bad_certificate_is_replaced() -> None:
+    api = raced(secret_object(leaf(not_after=NOW)))
+    assert store(api, None, leaf()) is None
+    assert api.writes()[-1] == ("PATCH", PATH)
+
+
+def test_the_certificate_that_was_to_be_replaced_is_replaced_although_somebody_touched_the_secret() -> None:
+    """Only another key is another run's: a label that was added meanwhile must not stop a renewal."""
+    old = leaf()
+    api = Api({PATH: newer(secret_object(old))})
+    answers = iter([api_error(Conflict), {}])
+    api.on_write = lambda *_: next(answers)
+    assert store(api, found(old), leaf()) is None
+    assert len(api.writes()) == 2
+
+
+def test_our_own_write_is_known_again_after_a_lost_answer() -> None:
+    own = leaf()
+    api = raced(secret_object(own))
+    assert store(api, None, own) is None
+    assert len(api.writes()) == 1
+
+
+def test_what_became_somebody_elses_meanwhile_is_refused() -> None:
+    api = raced(secret_object(leaf("other.apps.svc")))
+    with pytest.raises(SecretError, match=r"for other\.apps\.svc"):
+        store(api, None, leaf())
+
+
+# The key of a waiting request
+
+KEY = _keys.generate("ecdsa-p256")
+KEY_HASH = _keys.public_key_sha256(KEY.public_key())
+CSR_NAME = "certflow-hook-apps-1a2b"
+PKCS10 = _request.build(
+    KEY,
+    common_name="system:node:hook.apps.svc",
+    organizations=("system:nodes",),
+    dns_names=intent().request.dns_names,
+)
+
+
+def waiting(**annotations: str) -> dict[str, Any]:
+    marks = {"csr": CSR_NAME, "csr-uid": "3d0b8a6e", "public-key-sha256": KEY_HASH, **annotations}
+    return {
+        "metadata": {
+            "name": "hook-tls-pending",
+            "uid": "7e4d",
+            "labels": {"app.kubernetes.io/managed-by": "certflow.kubernetes"},
+            "annotations": {f"certflow.kubernetes/{key}": text for key, text in marks.items()},
+        },
+        "data": {"tls.key": encoded(_keys.to_pem(KEY))},
+    }
+
+
+def its_csr(*conditions: Any, **spec: Any) -> dict[str, Any]:
+    return csr(*conditions, name=CSR_NAME, pem=spec.pop("pem", PKCS10), **spec)
+
+
+def api_with(secret: dict[str, Any] | None, request_: dict[str, Any] | None) -> Api:
+    empty = {"metadata": {"resourceVersion": "1"}, "items": []}
+    return Api({PENDING: secret, _requests.path(CSR_NAME): request_, _requests.COLLECTION: empty})
+
+
+def test_a_waiting_request_is_found_with_its_key() -> None:
+    pending = _pending.load(api_with(waiting(), its_csr()), SPEC)  # type: ignore[arg-type]
+    assert pending is not None
+    assert pending.csr is not None
+    assert pending.public_key_sha256 == KEY_HASH
+
+
+@pytest.mark.parametrize("request_", [None, {**its_csr(), "metadata": {"uid": "another"}}])
+def test_a_request_that_was_collected_or_replaced_is_none(request_: Any) -> None:
+    pending = _pending.load(api_with(waiting(), request_), SPEC)  # type: ignore[arg-type]
+    assert pending is not None
+    assert pending.csr is None
+
+
+STRANGE = [
+    {**waiting(), "metadata": {**waiting()["metadata"], "labels": {}}},
+    {**waiting(), "data": {"tls.key": encoded("text")}},
+    {**waiting(), "data": {}},
+    waiting(**{"public-key-sha256": "other"}),
+    waiting(csr=""),
+]
+
+
+@pytest.mark.parametrize("secret", STRANGE)
+def test_what_stands_in_its_place_is_refused(secret: dict[str, Any]) -> None:
+    with pytest.raises(SecretError, match="Secret apps/hook-tls-pending") as caught:
+        _pending.load(api_with(secret, its_csr()), SPEC)  # type: ignore[arg-type]
+    assert caught.value.remedy
+
+
+def ask(api: Api, held: Found | None = None, **changed: Any) -> _obtain.Asked:
+    return _obtain._ask(Task(api, intent(approve=False, **changed), held, (), False))  # type: ignore[arg-type]
+
+
+def test_the_next_run_goes_on_with_the_same_key() -> None:
+    api = api_with(waiting(), its_csr())
+    asked = ask(api)
+    assert (asked.public_key_sha256, asked.made_now) == (KEY_HASH, False)
+    assert api.writes() == []
+
+
+CHANGES: list[dict[str, Any]] = [
+    {"key_type": "rsa-2048"},
+    {"expiration_seconds": 3600},
+    {"dns_names": ["hook.apps.svc.cluster.local"]},
+    {"signer_name": "example.com/signer"},
+]
+
+
+def created(_method: str, _path: str, body: Any) -> Any:
+    """As the API server answers a create."""
+    if not isinstance(body, dict):
+        return body
+    stamp = {"uid": "new", "resourceVersion": "1", "creationTimestamp": "2026-06-15T12:00:00Z"}
+    return {**body, "metadata": {**body["metadata"], **stamp}}
+
+
+@pytest.mark.parametrize("changed", CHANGES)
+def test_what_is_wanted_otherwise_today_is_superseded(changed: dict[str, Any]) -> None:
+    api = api_with(waiting(), its_csr())
+    api.on_write = created
+    asked = ask(api, **changed)
+    assert asked.made_now
+    assert asked.public_key_sha256 != KEY_HASH
+    assert api.writes() == [
+        ("DELETE", _requests.path(CSR_NAME)),
+        ("DELETE", PENDING),
+        ("POST", _requests.COLLECTION),
+        ("POST", COLLECTION),
+    ]
+    assert api.sent[:2] == ["3d0b8a6e", "7e4d"], "only these very objects"
+
+
+def test_a_certificate_that_is_in_use_already_is_not_taken_again() -> None:
+    """A run ended between the Secret and the removal of the key: its request is spent."""
+    issued = leaf(key=KEY)
+    api = api_with(waiting(), its_csr(approved(), certificate=issued.pem))
+    api.on_write = created
+    asked = ask(api, found(issued))
+    assert asked.made_now
+    assert ("DELETE", _requests.path(CSR_NAME)) not in api.writes(), "issued requests stay"
+
+
+def test_where_the_key_cannot_be_kept_its_request_goes() -> None:
+    api = api_with(None, None)
+    api.on_write = lambda *call: api_error(Forbidden) if call[1] == COLLECTION else created(*call)
+    with pytest.raises(Forbidden):
+        ask(api)
+    assert api.writes()[-1][0] == "DELETE"
+    assert api.sent[-1] == "new"
+
+
+def test_of_two_runs_that_ask_at_once_one_joins_the_other() -> None:
+    there: list[Any] = [None]
+    api = api_with(None, its_csr())
+    api.objects[PENDING] = lambda: there[0]
+
+    def answer(method: str, path: str, body: Any) -> Any:
+        if (method, path) == ("POST", COLLECTION):
+            there[0] = waiting()
+            return api_error(AlreadyExists)
+        return created(method, path, body)
+
+    api.on_write = answer
+    asked = ask(api)
+    assert (asked.public_key_sha256, asked.made_now) == (KEY_HASH, False)
+    assert api.sent[-1] == "new", "its own request, which has no key any more"
+
+
+def test_its_own_secret_is_known_again_after_a_lost_answer() -> None:
+    api = api_with(None, None)
+    sent: dict[str, Any] = {}
+
+    def answer(method: str, path: str, body: Any) -> Any:
+        obj = created(method, path, body)
+        sent[path] = obj
+        if path == COLLECTION:
+            api.objects[PENDING] = {**obj, "metadata": {**obj["metadata"], "uid": "7e4d"}}
+            api.objects[_requests.path(sent[_requests.COLLECTION]["metadata"]["name"])] = sent[
+                _requests.COLLECTION
+            ]
+            return api_error(AlreadyExists)
+        return obj
+
+    api.on_write = answer
+    asked = ask(api)
+    assert asked.made_now
+    assert asked.pending is not None
+    assert [verb for verb, _path in api.writes()] == ["POST", "POST"]
+
+
+def test_leftovers_go_and_other_runs_requests_stay() -> None:
+    def left(name: str, *state: Any, created_at: str = "2026-06-15T11:59:30Z", **spec: Any) -> dict[str, Any]:
+        obj = csr(*state, name=name, pem=request(), **spec)
+        obj["metadata"].update(uid=name, creationTimestamp=created_at)
+        return obj
+
+    listed = [
+        left("theirs"),
+        left("denied", condition("Denied")),
+        left("stuck", approved(), created_at="2026-06-15T11:00:00Z"),
+        left("wrong-signer", approved(), signerName="example.com/other"),
+    ]
+    api = api_with(None, None)
+    api.objects[_requests.COLLECTION] = {"metadata": {"resourceVersion": "1"}, "items": listed}
+    api.on_write = created
+    _obtain._ask(Task(api, intent(), None, (), False))  # type: ignore[arg-type]
+    assert [uid for uid in api.sent if isinstance(uid, str)] == ["denied", "stuck", "wrong-signer"]
+
+
+# The record of anchors
+
+HOOK = _targets.Target("ValidatingWebhookConfiguration", "hook")
+MARK = "ValidatingWebhookConfiguration/hook="
+NEW, OLD = ca().fingerprint, ca("old").fingerprint
+
+
+def change(*bundles: tuple[str, str]) -> _patch.TargetChange:
+    """One webhook for each pair of bundles, before and after."""
+    made = [
+        _patch.BundleChange(_targets.ClientConfig(f"h{number}", "", "", "hook.apps.svc", None, before), after)
+        for number, (before, after) in enumerate(bundles)
+    ]
+    return _patch.TargetChange(HOOK, "1", tuple(made))
+
+
+def pem(*names: str) -> str:
+    return "".join(ca(name).pem for name in names)
+
+
+RECORDS: list[tuple[str, list[tuple[str, str]], str]] = [
+    ("", [("", pem("cluster"))], f"{MARK}{NEW}"),
+    ("", [(pem("cluster"), pem("cluster"))], ""),
+    ("", [(pem("old"), pem("old", "cluster"))], f"{MARK}{NEW}"),
+    # One webhook had it from somebody else: it is not ours to take away from the object.
+    ("", [(pem("cluster"), pem("cluster")), ("", pem("cluster"))], ""),
+    (
+        f"{MARK}{OLD}",
+        [(pem("old"), pem("old", "cluster"))],
+        " ".join(sorted([f"{MARK}{NEW}", f"{MARK}{OLD}"])),
+    ),
+    # What stands there no longer is not recorded for ever.
+    (f"{MARK}{OLD}", [("", pem("cluster"))], f"{MARK}{NEW}"),
+    ("APIService/x=abc", [("", pem("cluster"))], f"APIService/x=abc {MARK}{NEW}"),
+]
+
+
+@pytest.mark.parametrize(("before", "bundles", "after"), RECORDS)
+def test_only_what_was_added_is_recorded(before: str, bundles: list[tuple[str, str]], after: str) -> None:
+    annotations = {"certflow.kubernetes/added-anchors": before} if before else {}
+    assert _bundles.added(annotations, [change(*bundles)]) == after
+
+
+def webhook(*anchors: str) -> dict[str, Any]:
+    config = {"service": {"namespace": "apps", "name": "hook"}, "caBundle": encoded(pem(*anchors))}
+    return {"metadata": {"resourceVersion": "1"}, "webhooks": [{"name": "h0", "clientConfig": config}]}
+
+
+def test_only_what_is_recorded_and_still_there_is_taken_back() -> None:
+    path = _targets.path(HOOK)
+    api = Api({path: webhook("old", "cluster")})
+    record = {"certflow.kubernetes/added-anchors": f"{MARK}{NEW} {MARK}{ca('gone').fingerprint}"}
+    [planned] = _bundles.plan_removal(api, intent(), [HOOK], record)  # type: ignore[arg-type]
+    assert planned.bundles[0].after == pem("old")
+    assert _bundles.plan_removal(api, intent(), [HOOK], {}) == ()  # type: ignore[arg-type]
+    assert _bundles.plan_removal(Api(), intent(), [HOOK], record) == ()  # type: ignore[arg-type]
+
+
+def test_a_recorded_anchor_saves_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenShift signs with a CA of its own: a run without change still costs three requests, not four."""
+    held = found(annotations={"certflow.kubernetes/added-anchors": f"{MARK}{NEW}"})
+    seen = _bundles.SeenTarget(HOOK, webhook("old", "cluster"))
+    api = Api(ca_pem=pem("old"))
+    anchor = _bundles.anchor_of_kept(Task(api, intent(), held, (seen,), False), held, NOW)  # type: ignore[arg-type]
+    assert anchor.pem == pem("cluster")
+    assert api.asked == []
+
+
+def test_a_renewal_that_gains_nothing_says_so() -> None:
+    issued = leaf()
+    facts = found(issued).certificate
+    assert facts is not None
+    assert "is kept" in _obtain._no_gain(intent(), facts, facts)
+    assert _obtain._too_eager(intent(), facts, NOW) == ()
+    assert _obtain._too_eager(intent(renew_before="30d"), facts, NOW) == ()
+    [warning] = _obtain._too_eager(intent(renew_before="400d"), facts, NOW)
+    assert "every run will renew" in warning
+    assert _decide.decide(intent(renew_before="400d"), found(issued), NOW) is not None
