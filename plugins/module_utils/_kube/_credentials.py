@@ -5,16 +5,13 @@
 
 """What proves a connection's identity: tokens, token files, and exec plugins that fail loudly.
 
-The kubernetes package only logs the failure of an exec plugin and goes on as system:anonymous, and its oldest
-supported release passes no cluster to it.
+The kubernetes package runs the plugins. Its own loader of kubeconfigs would only log a failure and go on as
+system:anonymous.
 """
 
 from __future__ import annotations
 
 import base64
-import json
-import os
-import subprocess
 import time
 from collections.abc import Mapping
 from datetime import datetime, timezone
@@ -23,11 +20,16 @@ from typing import Any
 from ._connection import Connection, ExecPlugin
 from ._errors import AuthenticationError
 
+try:
+    from kubernetes.config.config_exception import ConfigException
+    from kubernetes.config.exec_provider import ExecProvider
+    from kubernetes.config.kube_config import ConfigNode
+except ImportError:  # reported by _run, with the interpreter's path
+    pass
+
 # A token is renewed this long before it expires, so that it does not expire on the way (EKS tokens last 15 minutes).
 RENEW_BEFORE_SECONDS = 60.0
 TOKEN_FILE_SECONDS = 60.0
-PLUGIN_SECONDS = 60.0
-CLUSTER_INFO = "client.authentication.k8s.io/exec"
 
 
 class Credentials:
@@ -103,76 +105,39 @@ def _run(plugin: ExecPlugin, connection: Connection) -> Mapping[str, Any]:
     What it prints is a secret and never quoted; its words on the standard error stream are.
     """
     try:
-        command = [_program(plugin), *(str(argument) for argument in plugin.config.get("args") or ())]
-        environment = {str(item["name"]): str(item["value"]) for item in plugin.config.get("env") or ()}
-        environment = {
-            **os.environ,
-            **environment,
-            "KUBERNETES_EXEC_INFO": json.dumps(_exec_info(plugin, connection)),
-        }
-    except (KeyError, TypeError, AttributeError):
-        raise _plugin_error(
-            connection, "is not described as Kubernetes wants it", "repair the kubeconfig"
-        ) from None
-    try:
-        done = subprocess.run(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=PLUGIN_SECONDS,
-            check=False,
-        )
+        status = _provider(plugin, connection).run()
+    except ConfigException as exc:
+        raise _plugin_error(connection, f"failed: {' '.join(str(exc).split())[-500:]}") from None
     except FileNotFoundError:
         hint = " ".join(str(plugin.config.get("installHint") or "").split())
-        remedy = hint or f"install {command[0]!r} where this task runs (on AWX: in the execution environment)"
+        command = plugin.config.get("command")
+        remedy = hint or f"install {command!r} where this task runs (on AWX: in the execution environment)"
         raise _plugin_error(connection, "is not installed here", remedy) from None
-    except subprocess.TimeoutExpired:
-        raise _plugin_error(connection, f"gave no answer in {PLUGIN_SECONDS:.0f} s") from None
     except OSError as exc:
         raise _plugin_error(connection, f"cannot be started: {exc.strerror}") from exc
-    if done.returncode:
-        words = " ".join(done.stderr.decode("utf-8", "replace").split())[-500:]
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise _plugin_error(
-            connection, f"failed with exit code {done.returncode}: {words or 'it said nothing'}"
-        )
-    return _status(done.stdout, plugin, connection)
-
-
-def _program(plugin: ExecPlugin) -> str:
-    """A relative path starts from the kubeconfig's directory, a bare name is looked up in PATH."""
-    command = str(plugin.config.get("command") or "")
-    return os.path.join(plugin.directory, command) if os.sep in command else command
-
-
-def _exec_info(plugin: ExecPlugin, connection: Connection) -> dict[str, Any]:
-    """Names as in the kubeconfig; the CA always as data."""
-    spec: dict[str, Any] = {"interactive": False}
-    if plugin.config.get("provideClusterInfo"):
-        names = ("server", "tls-server-name", "insecure-skip-tls-verify", "proxy-url", "disable-compression")
-        spec["cluster"] = {name: plugin.cluster[name] for name in names if name in plugin.cluster}
-        if connection.ca_pem:
-            spec["cluster"]["certificate-authority-data"] = base64.b64encode(
-                connection.ca_pem.encode()
-            ).decode()
-        for extension in plugin.cluster.get("extensions") or ():
-            if extension.get("name") == CLUSTER_INFO:
-                spec["cluster"]["config"] = extension.get("extension")
-    return {"apiVersion": plugin.config.get("apiVersion"), "kind": "ExecCredential", "spec": spec}
-
-
-def _status(output: bytes, plugin: ExecPlugin, connection: Connection) -> Mapping[str, Any]:
-    try:
-        answer = json.loads(output)
-    except ValueError:
-        raise _plugin_error(connection, "printed something else than JSON") from None
-    status = answer.get("status") if isinstance(answer, dict) else None
-    if not isinstance(status, dict):
+            connection, "is not described as Kubernetes wants it, or answers so", "repair the kubeconfig"
+        ) from None
+    if not isinstance(status, Mapping):
         raise _plugin_error(connection, "printed no status")
-    wanted, got = plugin.config.get("apiVersion"), answer.get("apiVersion")
-    if wanted != got:
-        raise _plugin_error(connection, f"speaks {got}, the kubeconfig asks for {wanted}")
     return status
+
+
+def _provider(plugin: ExecPlugin, connection: Connection) -> Any:
+    config = ConfigNode("exec", dict(plugin.config))
+    directory = plugin.directory or None
+    if not plugin.config.get("provideClusterInfo"):
+        return ExecProvider(config, directory)
+    cluster = dict(plugin.cluster)
+    if connection.ca_pem:
+        cluster["certificate-authority-data"] = base64.b64encode(connection.ca_pem.encode()).decode()
+    try:
+        return ExecProvider(config, directory, ConfigNode("cluster", cluster))
+    except TypeError:  # the package knows clusters of plugins only since version 32
+        raise _plugin_error(
+            connection, "wants to be told the cluster (provideClusterInfo)", "install kubernetes >= 32"
+        ) from None
 
 
 def _plugin_error(connection: Connection, problem: str, remedy: str = "") -> AuthenticationError:

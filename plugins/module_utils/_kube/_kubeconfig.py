@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""From the chosen sources to a Connection.
+"""From the chosen sources to a Connection. The kubernetes package reads and merges kubeconfig files.
 
-The kubernetes package reads kubeconfigs too, but it quotes an entry with its token in some errors and writes client
-keys to temporary files. Here only its legacy auth-providers are used.
+Its words are not passed on: some of its errors quote an entry with its token. And it is not asked to load what it has
+read into a client configuration, since it would write client keys to temporary files.
 """
 
 from __future__ import annotations
@@ -181,7 +181,8 @@ def _current_context(config: Kubeconfig) -> str:
 
 def _load(source: Any, origin: str) -> Kubeconfig:
     if isinstance(source, Mapping):
-        return _merged([(source, "")], f"{origin} (a dictionary)")
+        items = {section: [(item, "") for item in _list(source.get(section))] for section in SECTIONS}
+        return _kubeconfig(items, [source.get("current-context")], f"{origin} (a dictionary)")
     if "\n" in str(source):
         raise ConfigurationError(
             f"{origin} is text of several lines, where a path or a dictionary is expected",
@@ -192,54 +193,55 @@ def _load(source: Any, origin: str) -> Kubeconfig:
     found = [path for path in paths if os.path.exists(path)]
     if not found:
         raise ConfigurationError(f"kubeconfig {where} does not exist", remedy="check the path")
-    return _merged([(_parsed(path, where), os.path.dirname(os.path.abspath(path))) for path in found], where)
+    return _read_files(found, where)
 
 
-def _parsed(path: str, where: str) -> Any:
-    """The content of a file. YAML errors quote its text, and with it secrets: only the line is named."""
-    text = _read(path, f"kubeconfig {where}")
-    if text.startswith(VAULT_HEADER):
-        raise ConfigurationError(
-            f"kubeconfig {where} is encrypted with ansible-vault",
-            remedy="give it as the task's option kubeconfig on the controller, where Ansible can decrypt it",
-        )
+def _read_files(paths: list[str], where: str) -> Kubeconfig:
+    for path in paths:
+        if _read(path, f"kubeconfig {where}").startswith(VAULT_HEADER):
+            raise ConfigurationError(
+                f"kubeconfig {where} is encrypted with ansible-vault",
+                remedy="give it as the task's option kubeconfig on the controller, where Ansible can decrypt it",
+            )
     try:
-        return yaml.safe_load(text)
+        merger = kube_config.KubeConfigMerger(os.pathsep.join(paths))
     except yaml.YAMLError as exc:
         mark = getattr(exc, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         raise ConfigurationError(
             f"kubeconfig {where} is not valid YAML{line}", remedy="repair the file"
         ) from None
+    except Exception:  # it takes the shape for granted and fails in many ways where it is another
+        raise ConfigurationError(f"kubeconfig {where} is no kubeconfig", remedy="check the file") from None
+    nodes = {section: merger.config.value[section] for section in SECTIONS}
+    entries = {
+        section: [(node.value, os.path.dirname(os.path.abspath(node.path))) for node in nodes[section]]
+        for section in SECTIONS
+    }
+    current = [content.get("current-context") for content in merger.config_files.values()]
+    return _kubeconfig(entries, current, where)
 
 
-def _merged(contents: Iterable[tuple[Any, str]], where: str) -> Kubeconfig:
+def _kubeconfig(
+    items: Mapping[str, Iterable[tuple[Any, str]]], current: Iterable[Any], where: str
+) -> Kubeconfig:
+    """items: section -> (entry as it stands in the file, directory)."""
     entries: dict[str, dict[str, Entry]] = {section: {} for section in SECTIONS}
-    current: list[str] = []
-    for content, directory in contents:
-        if not isinstance(content, Mapping):
-            raise ConfigurationError(
-                f"kubeconfig {where} is not a mapping", remedy="check that it is a kubeconfig"
-            )
-        for section, key in SECTIONS.items():
-            for name, value in _named(content.get(section), section, key, where):
-                entries[section].setdefault(name, Entry(value, directory))
-        if content.get("current-context"):
-            current.append(str(content["current-context"]))
-    return Kubeconfig(where, entries, tuple(dict.fromkeys(current)))
+    for section, key in SECTIONS.items():
+        for item, directory in items[section]:
+            value = item.get(key) if isinstance(item, Mapping) else None
+            if not isinstance(value, Mapping) or not item.get("name"):
+                raise ConfigurationError(
+                    f"kubeconfig {where}: an entry of {section} lacks name or {key}",
+                    remedy="repair the kubeconfig",
+                )
+            entries[section].setdefault(str(item["name"]), Entry(value, directory))
+    return Kubeconfig(where, entries, tuple(dict.fromkeys(str(name) for name in current if name)))
 
 
-def _named(items: Any, section: str, key: str, where: str) -> Iterable[tuple[str, Mapping[str, Any]]]:
-    if not isinstance(items, list):
-        items = [] if items is None else [None]
-    for item in items:
-        value = item.get(key) if isinstance(item, Mapping) else None
-        if not isinstance(value, Mapping) or not item.get("name"):
-            raise ConfigurationError(
-                f"kubeconfig {where}: an entry of {section} lacks name or {key}",
-                remedy="repair the kubeconfig",
-            )
-        yield str(item["name"]), value
+def _list(value: Any) -> list[Any]:
+    """What is no list is one bad entry."""
+    return value if isinstance(value, list) else [] if value is None else [None]
 
 
 def _cluster_fields(cluster: Entry, problem: str) -> dict[str, Any]:

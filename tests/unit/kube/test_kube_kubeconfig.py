@@ -335,9 +335,9 @@ def test_a_context_that_is_absent_lists_those_there(tmp_path: Path) -> None:
 FILES: dict[str, tuple[str, str]] = {
     "not YAML": (f"users:\n- token: '{SECRET}\n", "is not valid YAML, line "),
     "YAML with a tag of its own": (f"users: !secret {SECRET}\n", "is not valid YAML, line 1"),
-    "empty": ("", "is not a mapping"),
-    "plain text": (SECRET, "is not a mapping"),
-    "a list": (f"- {SECRET}\n", "is not a mapping"),
+    "empty": ("", "is no kubeconfig"),
+    "plain text": (SECRET, "is no kubeconfig"),
+    "a list": (f"- {SECRET}\n", "is no kubeconfig"),
     "encrypted": ("$ANSIBLE_VAULT;1.1;AES256\n6162\n", "is encrypted with ansible-vault"),
 }
 
