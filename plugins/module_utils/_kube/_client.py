@@ -343,5 +343,6 @@ def _tls_words(words: str) -> str:
 
 
 def _short(words: str) -> str:
-    """urllib3's message without the memory address of its connection object."""
-    return words.partition(">: ")[2] or words.partition("): ")[2] or words
+    """urllib3's message without its connection object and the rest of the deadline."""
+    text = words.partition(">: ")[2] or words.partition("): ")[2] or words
+    return text.partition(" (read timeout=")[0].partition(" (connect timeout=")[0]

@@ -12,8 +12,10 @@ system:anonymous.
 from __future__ import annotations
 
 import base64
+import io
 import time
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from datetime import datetime, timezone
 from typing import Any
 
@@ -105,7 +107,9 @@ def _run(plugin: ExecPlugin, connection: Connection) -> Mapping[str, Any]:
     What it prints is a secret and never quoted; its words on the standard error stream are.
     """
     try:
-        status = _provider(plugin, connection).run()
+        # On a terminal the package would leave the plugin's words there, and then fail over their absence.
+        with redirect_stdout(io.StringIO()):
+            status = _provider(plugin, connection).run()
     except ConfigException as exc:
         raise _plugin_error(connection, f"failed: {' '.join(str(exc).split())[-500:]}") from None
     except FileNotFoundError:

@@ -12,6 +12,12 @@ import sys
 
 from .._errors import CertflowError
 
+try:
+    # cryptography imports it at the first use: in Ansible's forks that would be once a host.
+    import cryptography.hazmat.backends.openssl.backend  # noqa: F401
+except ImportError:
+    pass
+
 # Import name -> what pip installs, with the oldest version that the tests run.
 LIBRARIES: dict[str, str] = {
     "kubernetes.config.kube_config": "kubernetes>=24.2.0",

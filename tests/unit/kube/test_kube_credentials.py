@@ -102,6 +102,12 @@ def test_own_words(tmp_path: Path) -> None:
     assert error.cause.endswith("failed: exec: process returned 255. Token has expired and refresh failed")
 
 
+def test_own_words_on_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    error = refused(plugin(tmp_path, "print('No credentials', file=sys.stderr); sys.exit(1)"))
+    assert error.cause.endswith("failed: exec: process returned 1. No credentials")
+
+
 BAD: dict[str, tuple[str, str]] = {
     "silent failure": ("sys.exit(3)", "failed: exec: process returned 3"),
     "no output": ("", "failed to decode process output"),
