@@ -66,7 +66,7 @@ def _tests(name: str, choose: Callable[[], Environment], folder: str) -> Gate:
 
 def _real(name: str, choose: Callable[[], Environment], *arguments: str) -> Gate:
     command = ["-v", "--durations=15", "tests/real", *arguments]
-    return Gate(name, functools.partial(pytest, choose, command, 1800), clusters=True)
+    return Gate(name, functools.partial(pytest, choose, command, 2400), clusters=True)
 
 
 _STATIC = (
