@@ -46,6 +46,8 @@ options:
       - The Secret that the workload reads.
       - A Secret that C(create-cert.sh) or this module left for the same Service is adopted. One that holds other
         keys, another writer's marks, or a certificate for other names is refused unless O(take_over=true).
+      - Keys of its data, labels and annotations that this task does not name stay as they are, but for C(ca.crt), which is
+        kept up to date where it is there.
     type: dict
     required: true
     suboptions:
@@ -137,8 +139,10 @@ options:
     default: false
   approve:
     description:
-      - Whether this task approves its request, after comparing its content. With V(false) somebody else does, and the
-        key waits in an immutable Secret that goes with the request; a later run completes it with the same key.
+      - Whether this task approves its request, after comparing its content. It then waits for the certificate even with
+        O(wait=false), because nobody else has the key.
+      - With V(false) somebody else approves, and the key waits in an immutable Secret (C(<secret>-pending)) that goes with
+        the request; a later run completes it with the same key.
     type: bool
     default: true
   renew_before:

@@ -15,6 +15,8 @@ description:
   - With selectors, only requests that nobody has decided otherwise are considered.
   - Names that neither belong to the Service in O(expect) nor stand in O(expect) or O(allow_names) are a mismatch. The
     cluster's CA signs whatever is approved.
+  - A request that O(name) names can be denied whatever it asks for; then only what O(expect) gives is compared. With
+    selectors the whole comparison counts for denials too, so that a wide one never denies a node's renewal.
 extends_documentation_fragment:
   - certflow.kubernetes._attributes
   - certflow.kubernetes._auth

@@ -105,8 +105,8 @@ class Site:
         """Verb and resource of each request of the user; the verb is "dry" for a dry run, "review" for a question."""
         found = []
         for event in self.cluster.requests(since=since, user=user or self.user):
-            reference = event["objectRef"]
-            resource = "/".join(filter(None, [reference["resource"], reference.get("subresource")]))
+            reference = event.get("objectRef", {})  # none for paths such as /version
+            resource = "/".join(filter(None, [reference.get("resource"), reference.get("subresource")]))
             verb = "dry" if "dryRun=All" in event["requestURI"] else event["verb"]
             found.append(("review" if resource == "selfsubjectaccessreviews" else verb, resource))
         return found

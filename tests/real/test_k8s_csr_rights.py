@@ -1,0 +1,227 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Rights and bad input on a real control plane: one clear line each, before anything is written."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import datetime
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run import _webhook_cabundle
+
+from .csr_site import HOOK_KIND, Site, assert_one_line, role_in, rule_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.clusters import Fleet
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+REQUEST, APPROVE, BUNDLE = (
+    role_in(DOCS / "rbac" / f"{name}.yaml") for name in ("request", "approve", "bundle")
+)
+TWO_STEP = {"approve": False, "wait": False}
+
+
+@pytest.fixture
+def site(fleet: Fleet) -> Iterator[Site]:
+    with contextlib.closing(Site(fleet["onprem"])) as site:
+        yield site
+
+
+class User:
+    """Somebody with no rights but those that are granted."""
+
+    def __init__(self, site: Site, *roles: dict[str, Any]) -> None:
+        self.name = f"limited-{uuid.uuid4().hex[:8]}"
+        self.kubeconfig = str(site.cluster.kubeconfig_for(self.name))
+        self._site = site
+        site.grant(self.name, *roles)
+
+    def writes(self) -> list[tuple[str, str]]:
+        return self._site.writes(user=self.name)
+
+
+def test_the_documented_roles_are_enough(site: Site) -> None:
+    """Each with its own operations, on a first run, on a renewal, and on the way back."""
+    targets = [site.hook()]
+    both = User(site, REQUEST, APPROVE, BUNDLE)
+    for options in ({}, {"key_type": "rsa-2048"}, {"state": "absent"}):
+        result = site.run(kubeconfig=both.kubeconfig, targets=targets, **options)
+        assert result.get("changed"), result
+        assert "warnings" not in result
+    requester, approver = User(site, REQUEST), User(site, APPROVE)
+    name = site.run(kubeconfig=requester.kubeconfig, **TWO_STEP)["csr"]["name"]
+    expect = {"service": "hook", "namespace": site.name, "requester": requester.name}
+    approved = site.approve(kubeconfig=approver.kubeconfig, name=name, expect=expect, wait=True)
+    assert approved["changed"], approved
+    done = site.run(kubeconfig=requester.kubeconfig, **TWO_STEP)
+    assert (done.get("changed"), done.get("pending")) == (True, False), done
+    assert site.secret("hook-tls-pending") is None
+    bundler = User(site, BUNDLE)
+    given = {"targets": targets, "ca_bundle": site.cluster.ca_pem}
+    result = site.operate(_webhook_cabundle.OPERATION, kubeconfig=bundler.kubeconfig, **given)
+    assert result["changed"], result
+
+
+def without(role: dict[str, Any], resource: str, verb: str) -> dict[str, Any]:
+    """The role without one verb on one resource, in every rule."""
+    rest = copy.deepcopy(role)
+    for rule in rest["rules"]:
+        if resource in rule["resources"]:
+            rule["verbs"] = [entry for entry in rule["verbs"] if entry != verb]
+    rest["rules"] = [rule for rule in rest["rules"] if rule["verbs"]]
+    return rest
+
+
+CSR = "certificatesigningrequests"
+# (verb, resource, options; what the line must name besides)
+RIGHTS: list[tuple[str, str, dict[str, Any], str]] = [
+    ("create", CSR, {}, "certificates.k8s.io"),
+    ("get", CSR, {}, "certificates.k8s.io"),
+    ("list", CSR, {}, "certificates.k8s.io"),
+    ("watch", CSR, {}, "certificates.k8s.io"),
+    ("update", f"{CSR}/approval", {}, "certificates.k8s.io"),
+    ("approve", "signers", {}, "kubernetes.io/kubelet-serving"),
+    ("get", "secrets", {}, "hook-tls"),
+    ("create", "secrets", {}, "namespace"),
+    ("patch", "secrets", {"key_type": "rsa-2048"}, "hook-tls"),
+    ("patch", "secrets", {"secret": {"labels": {"tier": "edge"}}}, "hook-tls"),
+    ("get", "validatingwebhookconfigurations", {}, "hook"),
+    ("patch", "validatingwebhookconfigurations", {}, "hook"),
+    ("create", "secrets", TWO_STEP, "namespace"),
+    ("delete", "secrets", {"state": "absent"}, "hook-tls"),
+]
+
+
+@pytest.mark.parametrize(("verb", "resource", "options", "word"), RIGHTS)
+def test_each_missing_right_is_found_and_the_printed_rule_grants_it(
+    site: Site, verb: str, resource: str, options: dict[str, Any], word: str
+) -> None:
+    targets = [site.hook()]
+    if (verb == "patch" and resource == "secrets") or verb == "delete":
+        assert site.run(targets=targets)["changed"], "there is something to change"
+    user = User(site, *(without(role, resource, verb) for role in (REQUEST, APPROVE, BUNDLE)))
+    options = {"kubeconfig": user.kubeconfig, "targets": targets, **options}
+    result = site.run(**options)
+    assert_one_line(result, site.cluster.url, f"{verb} {resource}", word, "kubectl apply of")
+    assert (result["changed"], user.writes()) == (False, [])
+    site.grant(user.name, rule_in(result))
+    granted = site.run(**options)
+    assert granted.get("changed"), granted
+
+
+def test_two_step_needs_to_read_the_waiting_key(site: Site) -> None:
+    """A role that is limited to the Secret's own name."""
+    limited = copy.deepcopy(REQUEST)
+    for rule in limited["rules"]:
+        if rule["resources"] == ["secrets"] and "get" in rule["verbs"]:
+            rule["verbs"], rule["resourceNames"] = ["get", "patch"], ["hook-tls"]
+    limited["rules"].append({"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]})
+    user = User(site, limited, APPROVE)
+    result = site.run(kubeconfig=user.kubeconfig, **TWO_STEP)
+    assert_one_line(result, "get secrets hook-tls-pending")
+    assert user.writes() == []
+    assert site.run(kubeconfig=user.kubeconfig)["changed"], "who approves at once keeps no key"
+
+
+def test_approving_without_the_right(site: Site) -> None:
+    name = site.run(**TWO_STEP)["csr"]["name"]
+    user = User(site, without(APPROVE, "signers", "approve"))
+    expect = {"service": "hook", "namespace": site.name}
+    result = site.approve(kubeconfig=user.kubeconfig, name=name, expect=expect)
+    assert_one_line(result, "approve signers", "kubernetes.io/kubelet-serving", "kubectl apply of")
+    assert user.writes() == []
+    site.grant(user.name, rule_in(result))
+    assert site.approve(kubeconfig=user.kubeconfig, name=name, expect=expect)["changed"]
+
+
+# Bad input
+
+KEY = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n"
+EXTERNAL = {"kind": HOOK_KIND, "name": "absent"}
+# (options, words of the line)
+BAD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
+    ({"namespace": "absent"}, ("Namespace absent does not exist", "kubectl create namespace absent")),
+    ({"targets": [EXTERNAL]}, (f"{HOOK_KIND} absent does not exist", "Correct the name")),
+    ({"service": "a" * 64}, ("64 characters",)),
+    ({"service": "Hook"}, ("'Hook'", "not a valid name")),
+    ({"dns_names": ["kubernetes"]}, ("'kubernetes'", "allow_names")),
+    ({"dns_names": ["*.example.com"]}, ("wildcard", "allow_names")),
+    ({"usages": ["server auth", "code signing"]}, ("usages did not match", "Leave usages out")),
+    ({"expiration_seconds": 599}, ("600 seconds", "expiration_seconds")),
+    ({"signer_name": "kubernetes.io/legacy-unknown"}, ("legacy-unknown", "v1beta1")),
+    ({"ca_bundle": "text"}, ("no certificate", "BEGIN CERTIFICATE")),
+    ({"ca_bundle": KEY}, ("private key", "replace it")),
+    ({"secret": {"labels": {"a b": "c"}}}, ("would refuse", "a b")),
+    (
+        {
+            "secret": {
+                "type": "kubernetes.io/dockerconfigjson",
+                "certificate_key": "a",
+                "private_key_key": "b",
+            }
+        },
+        ("would refuse", ".dockerconfigjson"),
+    ),
+    ({"cluster_uid": "another"}, ("another cluster than the task names", "cluster_uid")),
+]
+
+
+@pytest.mark.parametrize(("options", "words"), BAD, ids=lambda value: str(value)[:40])
+def test_bad_input(site: Site, options: dict[str, Any], words: tuple[str, ...]) -> None:
+    result = site.refused(*words, **options)
+    assert "c2VjcmV0" not in str(result), "a pasted key is not echoed"
+
+
+def test_more_than_two_hundred_certificates(site: Site) -> None:
+    site.refused("201 certificates", "200", ca_bundle=site.cluster.ca_pem * 201)
+
+
+def test_a_webhook_that_the_configuration_lacks(site: Site) -> None:
+    target = {**site.hook(), "webhooks": ["other.certflow.test"]}
+    site.refused(target["name"], "other.certflow.test", "hook.certflow.test", targets=[target])
+
+
+def test_a_target_that_calls_another_service(site: Site) -> None:
+    target = site.hook(service="other")
+    site.refused(target["name"], f"{site.name}/hook", f"{site.name}/other", targets=[target])
+
+
+def test_targets_of_a_client_certificate(site: Site) -> None:
+    site.refused(
+        "serving certificate",
+        targets=[site.hook()],
+        signer_name="kubernetes.io/kube-apiserver-client",
+        common_name="jane",
+        organizations=[],
+        allow_client_identity=True,
+    )
+
+
+def test_credentials(site: Site, tmp_path: Path) -> None:
+    """Each names the server or the file, and the API server saw no write."""
+    expired = site.cluster.kubeconfig_for(site.user, lifetime=datetime.timedelta(days=-1))
+    text = site.kubeconfig.read_text()
+    strange = tmp_path / "strange"
+    strange.write_text("a: [")
+    closed = tmp_path / "closed"
+    closed.write_text(text.replace(site.cluster.url, "https://127.0.0.1:9"))
+    for options, words in (
+        ({"kubeconfig": str(closed)}, ["https://127.0.0.1:9", "cannot be reached"]),
+        ({"kubeconfig": str(expired)}, [site.cluster.url, "credentials"]),
+        ({"kubeconfig": str(tmp_path / "absent")}, [str(tmp_path / "absent")]),
+        ({"kubeconfig": str(strange)}, [str(strange)]),
+        ({"context": "absent"}, ["absent", str(site.kubeconfig)]),
+    ):
+        result = site.run(**options)
+        assert_one_line(result, *words)
+        assert result["changed"] is False
+    assert site.writes() == []
