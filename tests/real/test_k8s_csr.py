@@ -197,7 +197,7 @@ def test_secrets_as_the_workload_needs_them(site: Site, form: dict[str, Any], ke
 
 
 def test_more_names(site: Site) -> None:
-    more = {"dns_names": ["hook.example.com"], "ip_addresses": ["10.1.2.3", "fd00:0::1"]}
+    more: dict[str, Any] = {"dns_names": ["hook.example.com"], "ip_addresses": ["10.1.2.3", "fd00:0::1"]}
     allow = [*more["dns_names"], *more["ip_addresses"]]
     result = site.run(**more, allow_names=allow)
     assert {"hook.example.com", "10.1.2.3", "fd00::1"} < set(result["certificate"]["names"])
@@ -205,7 +205,7 @@ def test_more_names(site: Site) -> None:
 
 
 def test_the_clusters_own_names_only_where_they_are_spelled_out_and_with_a_warning(site: Site) -> None:
-    options = {"ip_addresses": ["10.96.0.1"], "dns_names": ["kubernetes.default.svc"]}
+    options: dict[str, Any] = {"ip_addresses": ["10.96.0.1"], "dns_names": ["kubernetes.default.svc"]}
     names = ["10.96.0.1", "kubernetes.default.svc"]
     result = site.run(**options, allow_names=names)
     assert result["changed"], result
@@ -220,7 +220,7 @@ def test_a_service_that_is_called_like_a_node(site: Site) -> None:
 
 
 def test_a_client_certificate_logs_in(site: Site, tmp_path: Path) -> None:
-    spelled_out = {
+    spelled_out: dict[str, Any] = {
         "service": None,
         "signer_name": CLIENT,
         "common_name": f"jane-{site.name}",
@@ -293,7 +293,7 @@ def test_a_secret_of_the_script_is_adopted_as_it_is(site: Site) -> None:
 
 
 def test_a_short_certificate_is_renewed_in_time_and_not_before(site: Site) -> None:
-    hour = {"expiration_seconds": 3600}
+    hour: dict[str, Any] = {"expiration_seconds": 3600}
     assert site.run(**hour)["changed"]
     assert site.run(**hour)["changed"] is False, "a third of its life, not 30 days"
     first = site.certificate()
@@ -606,7 +606,7 @@ def test_a_webhook_that_is_called_by_another_name(site: Site) -> None:
         "admissionReviewVersions": ["v1"],
     }
     site.make(HOOKS, {"metadata": {"name": f"url-{site.name}"}, "webhooks": [hook]})
-    options = {
+    options: dict[str, Any] = {
         "service": None,
         "common_name": "system:node:x",
         "dns_names": ["other.example.com"],

@@ -53,7 +53,8 @@ def test_the_documented_roles_are_enough(site: Site) -> None:
     """Each with its own operations, on a first run, on a renewal, and on the way back."""
     targets = [site.hook()]
     both = User(site, REQUEST, APPROVE, BUNDLE)
-    for options in ({}, {"key_type": "rsa-2048"}, {"state": "absent"}):
+    steps: list[dict[str, Any]] = [{}, {"key_type": "rsa-2048"}, {"state": "absent"}]
+    for options in steps:
         result = site.run(kubeconfig=both.kubeconfig, targets=targets, **options)
         assert result.get("changed"), result
         assert "warnings" not in result
@@ -66,7 +67,7 @@ def test_the_documented_roles_are_enough(site: Site) -> None:
     assert (done.get("changed"), done.get("pending")) == (True, False), done
     assert site.secret("hook-tls-pending") is None
     bundler = User(site, BUNDLE)
-    given = {"targets": targets, "ca_bundle": site.cluster.ca_pem}
+    given: dict[str, Any] = {"targets": targets, "ca_bundle": site.cluster.ca_pem}
     result = site.operate(_webhook_cabundle.OPERATION, kubeconfig=bundler.kubeconfig, **given)
     assert result["changed"], result
 
@@ -214,13 +215,14 @@ def test_credentials(site: Site, tmp_path: Path) -> None:
     strange.write_text("a: [")
     closed = tmp_path / "closed"
     closed.write_text(text.replace(site.cluster.url, "https://127.0.0.1:9"))
-    for options, words in (
+    rows: list[tuple[dict[str, Any], list[str]]] = [
         ({"kubeconfig": str(closed)}, ["https://127.0.0.1:9", "cannot be reached"]),
         ({"kubeconfig": str(expired)}, [site.cluster.url, "credentials"]),
         ({"kubeconfig": str(tmp_path / "absent")}, [str(tmp_path / "absent")]),
         ({"kubeconfig": str(strange)}, [str(strange)]),
         ({"context": "absent"}, ["absent", str(site.kubeconfig)]),
-    ):
+    ]
+    for options, words in rows:
         result = site.run(**options)
         assert_one_line(result, *words)
         assert result["changed"] is False

@@ -87,7 +87,7 @@ def leaf(
 
 def key_pem(issued: Issued) -> str:
     formats = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    return issued.key.private_bytes(serialization.Encoding.PEM, *formats).decode()
+    return str(issued.key.private_bytes(serialization.Encoding.PEM, *formats).decode())
 
 
 MARKED: dict[str, Any] = {
@@ -103,7 +103,7 @@ def secret_object(issued: Issued | None = None, **changed: Any) -> dict[str, Any
     """A Secret with a good pair; ``data`` adds keys (None: takes them away), other names go into its metadata."""
     pair = issued or leaf()
     data = {"tls.crt": encoded(pair.pem), "tls.key": encoded(key_pem(pair)), **changed.pop("data", {})}
-    top = {key: changed.pop(key) for key in ("type", "immutable") if key in changed}
+    top: dict[str, Any] = {key: changed.pop(key) for key in ("type", "immutable") if key in changed}
     metadata = {"name": "hook-tls", "namespace": "apps", "uid": "5ec7e7", "resourceVersion": "12", **changed}
     kept = {key: value for key, value in data.items() if value is not None}
     return {"type": "kubernetes.io/tls", **top, "metadata": metadata, "data": kept}
@@ -144,7 +144,7 @@ class Api:
             raise answer
         if answer is None:
             raise NotFound(f"{path} not found", status=404)
-        return copy.deepcopy(answer)  # type: ignore[no-any-return]
+        return copy.deepcopy(answer)
 
     def find(self, path: str) -> dict[str, Any] | None:
         try:

@@ -14,8 +14,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._errors i
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._intent import Intent
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors import Forbidden
 
-from tests.unit.csr.flow import CLIENT_AUTH, NOW, YEAR, Api, api_error, ca, client_intent, intent, leaf
+from tests.unit.csr.flow import YEAR, Api, api_error, ca, client_intent, intent, leaf
 from tests.unit.x509 import authority
+from tests.unit.x509.authority import CLIENT_AUTH, NOW
 
 pytestmark = pytest.mark.quick
 

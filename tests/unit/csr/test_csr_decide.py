@@ -14,11 +14,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import _d
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._intent import Intent
 
 from tests.unit.csr.flow import (
-    CLIENT_AUTH,
     CUSTOM,
-    DAY,
     MARKED,
-    NOW,
     SERVER_AND_CLIENT,
     YEAR,
     client_intent,
@@ -30,6 +27,7 @@ from tests.unit.csr.flow import (
     rsa_key,
 )
 from tests.unit.csr.objects import encoded
+from tests.unit.x509.authority import CLIENT_AUTH, DAY, NOW
 
 pytestmark = pytest.mark.quick
 

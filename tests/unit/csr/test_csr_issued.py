@@ -16,20 +16,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._intent i
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import _keys
 from cryptography import x509
 
-from tests.unit.csr.flow import (
-    CLIENT_AUTH,
-    DAY,
-    NOW,
-    SERVER_AND_CLIENT,
-    ca,
-    client_intent,
-    intent,
-    later,
-    leaf,
-)
+from tests.unit.csr.flow import SERVER_AND_CLIENT, ca, client_intent, intent, later, leaf
 from tests.unit.csr.objects import APP_SERVING, OWN
 from tests.unit.x509 import authority
-from tests.unit.x509.authority import ANY_USAGE, Issued
+from tests.unit.x509.authority import ANY_USAGE, CLIENT_AUTH, DAY, NOW, Issued
 
 pytestmark = pytest.mark.quick
 

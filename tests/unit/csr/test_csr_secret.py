@@ -15,7 +15,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._errors i
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._secret import Content
 
 from tests.unit.csr.flow import (
-    CLIENT_AUTH,
     MARKED,
     ca,
     client_intent,
@@ -27,6 +26,7 @@ from tests.unit.csr.flow import (
     secret_object,
 )
 from tests.unit.csr.objects import KUBELET_SERVING, OWN, encoded
+from tests.unit.x509.authority import CLIENT_AUTH
 
 pytestmark = pytest.mark.quick
 

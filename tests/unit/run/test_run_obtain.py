@@ -25,18 +25,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._run._bundles 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import _patch, _targets
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import _keys, _request
 
-from tests.unit.csr.flow import (
-    NOW,
-    Api,
-    api_error,
-    ca,
-    found,
-    intent,
-    key_pem,
-    leaf,
-    secret_object,
-)
+from tests.unit.csr.flow import Api, api_error, ca, found, intent, key_pem, leaf, secret_object
 from tests.unit.csr.objects import approved, condition, csr, encoded, request
+from tests.unit.x509.authority import NOW
 
 pytestmark = pytest.mark.quick
 
