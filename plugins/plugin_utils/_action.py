@@ -29,8 +29,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operatio
 
 DOOR_VARIABLE = "certflow_kubernetes_door"
 DOORS = ("auto", "inprocess", "module")
-# Seconds by which the operation ends before Ansible's task timeout would cut it off at any line.
-TIMEOUT_MARGIN = 2
+# Seconds by which the operation ends before Ansible's task timeout would cut it off at any line; a module needs some
+# of them to start.
+TIMEOUT_MARGIN = 5
 
 display = Display()
 
