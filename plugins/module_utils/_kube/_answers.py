@@ -38,6 +38,16 @@ def delay(attempt: int, retry_after: str | None = None) -> float:
     return max(backoff, asked)
 
 
+# What to do about an answer that no caller knows better about.
+REMEDIES: dict[int, str] = {
+    403: "grant the right, or change the policy, that the message names",
+    404: "check the name and the namespace",
+    409: "somebody else writes the same object: run the task again",
+    422: "change what the message names",
+}
+OTHER_REMEDY = "see what the API server logs about it, and run the task again"
+
+
 def is_transient(error: KubeError, *, idempotent: bool) -> bool:
     """Whether to repeat a request that was answered so. 429 means that it was not processed at all."""
     if error.status == 429:
@@ -54,7 +64,7 @@ def error_from(method: str, path: str, status: int, body: bytes, *, auth_source:
         return AuthenticationError(
             f"the API server refused the credentials of {auth_source}",
             evidence=(f"HTTP {status}: {message}",),
-            remedy="renew the token, the client certificate or the kubeconfig; they have expired or belong to another cluster",
+            remedy="renew the token, the client certificate or the kubeconfig: they have expired, or are another cluster's",
             status=status,
             reason=reason,
             message=message,
@@ -62,6 +72,7 @@ def error_from(method: str, path: str, status: int, body: bytes, *, auth_source:
     kind = AlreadyExists if reason == "AlreadyExists" else ERRORS.get(status, ApiError)
     return kind(
         f"{method} {path} was answered with {status} {reason or 'error'}: {message}".strip(),
+        remedy=REMEDIES.get(status, OTHER_REMEDY),
         status=status,
         reason=reason,
         message=message,

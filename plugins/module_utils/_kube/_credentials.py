@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import base64
 import io
+import re
+import threading
 import time
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, Callable
 
 from ._connection import Connection, ExecPlugin
 from ._errors import AuthenticationError
@@ -32,6 +34,7 @@ except ImportError:  # reported by _run, with the interpreter's path
 # A token is renewed this long before it expires, so that it does not expire on the way (EKS tokens last 15 minutes).
 RENEW_BEFORE_SECONDS = 60.0
 TOKEN_FILE_SECONDS = 60.0
+PLUGIN_SECONDS = 60.0
 
 
 class Credentials:
@@ -68,13 +71,23 @@ class Credentials:
         if connection.exec_plugin:
             return self._take(_run(connection.exec_plugin, connection))
         if connection.token_file:
-            self._header = f"Bearer {self._read_token(connection.token_file)}"
+            self._header = self._bearer(self._read_token(connection.token_file))
             return time.time() + TOKEN_FILE_SECONDS
         if connection.token:
-            self._header = f"Bearer {connection.token}"
+            self._header = self._bearer(connection.token)
         elif connection.basic:
             self._header = "Basic " + base64.b64encode(":".join(connection.basic).encode()).decode()
         return float("inf")
+
+    def _bearer(self, token: str) -> str:
+        """http.client would refuse other characters, and quote them."""
+        text = token.strip()
+        if not re.fullmatch(r"[!-~]+", text):
+            raise AuthenticationError(
+                f"{self._connection.auth_source}: the token holds characters that a token cannot hold",
+                remedy="check where it comes from: a line break or a blank inside, or another encoding",
+            )
+        return f"Bearer {text}"
 
     def _read_token(self, path: str) -> str:
         try:
@@ -95,7 +108,7 @@ class Credentials:
             raise _plugin_error(
                 self._connection, "returned neither a token nor a client certificate with its key"
             )
-        self._header = f"Bearer {token}" if token else None
+        self._header = self._bearer(str(token)) if token else None
         self.client_certificate = (str(certificate), str(key)) if certificate and key else None
         expiry = status.get("expirationTimestamp")
         return _timestamp(str(expiry)) - RENEW_BEFORE_SECONDS if expiry else float("inf")
@@ -109,7 +122,7 @@ def _run(plugin: ExecPlugin, connection: Connection) -> Mapping[str, Any]:
     try:
         # On a terminal the package would leave the plugin's words there, and then fail over their absence.
         with redirect_stdout(io.StringIO()):
-            status = _provider(plugin, connection).run()
+            status = _in_time(_provider(plugin, connection).run, connection)
     except ConfigException as exc:
         raise _plugin_error(connection, f"failed: {' '.join(str(exc).split())[-500:]}") from None
     except FileNotFoundError:
@@ -126,6 +139,27 @@ def _run(plugin: ExecPlugin, connection: Connection) -> Mapping[str, Any]:
     if not isinstance(status, Mapping):
         raise _plugin_error(connection, "printed no status")
     return status
+
+
+def _in_time(run: Callable[[], Any], connection: Connection) -> Any:
+    """What ``run`` returns or raises. The kubernetes package would wait for ever for a plugin that waits for a person."""
+    outcome: list[Any] = []
+
+    def work() -> None:
+        try:
+            outcome.append((run(), None))
+        except Exception as exc:  # raised again below, in the caller's thread
+            outcome.append((None, exc))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(PLUGIN_SECONDS)
+    if not outcome:
+        raise _plugin_error(connection, f"gave no answer in {PLUGIN_SECONDS:.0f} s")
+    answer, error = outcome[0]
+    if error is not None:
+        raise error
+    return answer
 
 
 def _provider(plugin: ExecPlugin, connection: Connection) -> Any:

@@ -16,10 +16,11 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from ._connection import Connection, ExecPlugin
 from ._errors import AuthenticationError, ConfigurationError
-from ._sources import Sources, choose
+from ._sources import Sources, choose, is_content
 
 try:
     import yaml
@@ -83,7 +84,17 @@ def resolve(options: Mapping[str, Any], environ: Mapping[str, str]) -> Connectio
     Raises ConfigurationError for mixtures, missing or broken files and unknown contexts, AuthenticationError for a
     user without credentials.
     """
-    sources = choose(options, environ)
+    connection = _resolved(choose(options, environ), environ)
+    for name in (connection.impersonate_user or "", *connection.impersonate_groups):
+        if not name.isprintable() or not name.isascii():
+            raise ConfigurationError(
+                f"{connection.auth_source}: the name to impersonate {name!r} cannot be sent",
+                remedy="use printable ASCII characters",
+            )
+    return connection
+
+
+def _resolved(sources: Sources, environ: Mapping[str, str]) -> Connection:
     if sources.kind == "direct":
         return _direct(sources)
     if "kubeconfig" in sources.values:
@@ -183,9 +194,9 @@ def _load(source: Any, origin: str) -> Kubeconfig:
     if isinstance(source, Mapping):
         items = {section: [(item, "") for item in _list(source.get(section))] for section in SECTIONS}
         return _kubeconfig(items, [source.get("current-context")], f"{origin} (a dictionary)")
-    if "\n" in str(source):
+    if is_content(source):
         raise ConfigurationError(
-            f"{origin} is text of several lines, where a path or a dictionary is expected",
+            f"{origin} is a kubeconfig's text, where a path or a dictionary is expected",
             remedy="give a dictionary: kubeconfig: '{{ the_text | from_yaml }}'",
         )
     where = f"{source} ({origin})"
@@ -260,7 +271,7 @@ def _user_fields(user: Entry, cluster: Entry, problem: str) -> dict[str, Any]:
         "client_certificate": _pem(user, "client-certificate", problem),
         "client_key": _pem(user, "client-key", problem),
         "impersonate_user": value.get("as"),
-        "impersonate_groups": tuple(value["as-groups"]) if value.get("as-groups") else None,
+        "impersonate_groups": _groups(value.get("as-groups"), problem),
     }
     if value.get("auth-provider"):
         fields["token"] = _auth_provider_token(value["auth-provider"], problem)
@@ -277,6 +288,14 @@ def _user_fields(user: Entry, cluster: Entry, problem: str) -> dict[str, Any]:
             f"{problem}: its user has no complete credentials", remedy="repair the kubeconfig"
         )
     return fields
+
+
+def _groups(value: Any, problem: str) -> tuple[str, ...] | None:
+    if value and not isinstance(value, list):
+        raise ConfigurationError(
+            f"{problem}: as-groups of its user is no list", remedy="repair the kubeconfig"
+        )
+    return tuple(str(group) for group in value) if value else None
 
 
 def _auth_provider_token(provider: Any, problem: str) -> str:
@@ -320,7 +339,16 @@ def _pem(entry: Entry, key: str, problem: str) -> str | None:
 
 def _host(value: Any, origin: str) -> str:
     host = str(value or "").rstrip("/")
-    if not host.startswith(("https://", "http://")):
+    try:
+        parts = urlsplit(host)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.username or parts.password:
+        raise ConfigurationError(
+            f"{origin}: the server's address holds a user name or a password",
+            remedy="take them out of the address and give username and password",
+        )
+    if parts.scheme not in ("https", "http") or not parts.hostname:
         raise ConfigurationError(
             f"{origin}: the server's address is not an http(s) URL: {host!r}", remedy="check it"
         )

@@ -166,3 +166,10 @@ def _list(value: Any) -> list[str]:
 def _proxy_headers(option: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, str]:
     values = {name: option.get(name) or environ.get(variable) for name, variable in PROXY_HEADERS.items()}
     return {name: str(value) for name, value in values.items() if value}
+
+
+def is_content(kubeconfig: Any) -> bool:
+    """Whether the option holds a kubeconfig itself, as a dictionary or as text, and not a path: it is secret then."""
+    if isinstance(kubeconfig, str):
+        return any(mark in kubeconfig for mark in ("\n", "{", ": "))
+    return isinstance(kubeconfig, (Mapping, list))

@@ -151,6 +151,6 @@ def _defect(exc: Exception) -> CertflowError:
     place = traceback.extract_tb(exc.__traceback__)[-1]
     file = place.filename.rpartition("module_utils/")[2]
     return CertflowError(
-        f"a defect of this collection: {type(exc).__name__} at {file}:{place.lineno}: {exc}",
+        f"a defect of this collection: {type(exc).__name__} at {file}:{place.lineno}",  # its words may be a secret
         remedy="please report it with this line",
     )

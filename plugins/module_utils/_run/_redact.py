@@ -3,14 +3,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Keeps the secrets of a kubeconfig that was given as a dictionary out of everything that Ansible prints or logs."""
+"""Keeps secrets that stand inside options, such as a kubeconfig's, out of everything that Ansible prints or logs."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
+from .._kube._sources import is_content
 from .._x509._pem import has_private_key
+
+with contextlib.suppress(ImportError):  # reported by execute, with the interpreter's path
+    import yaml
 
 try:
     from ansible.module_utils.secrets import register_secrets
@@ -23,15 +29,17 @@ MASKED_BY_ANSIBLE = register_secrets is not None
 SECRET_LEAVES = frozenset(
     ("token", "password", "client-key-data", "id-token", "refresh-token", "access-token", "client-secret")
 )
+SHORTEST_SECRET = 8
 PLACEHOLDER = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
 
 
 def protect(parameters: Mapping[str, Any], known: set[str]) -> None:
-    """Give the secret texts inside ``kubeconfig`` to Ansible's own filter: by ``known``, or by its registry.
+    """Give the secret texts inside ``kubeconfig`` and ``proxy`` to Ansible's own filter: by ``known``, or by its registry.
 
     Short ones would blot out common words.
     """
-    secrets = {text for text in _leaves(parameters.get("kubeconfig")) if len(text) >= 8}
+    found = (*_leaves(_content(parameters.get("kubeconfig"))), _password(parameters.get("proxy")))
+    secrets = {text for text in found if len(text) >= SHORTEST_SECRET}
     if register_secrets:
         register_secrets(secrets)
     else:
@@ -44,11 +52,31 @@ def invocation(parameters: Mapping[str, Any], hidden: frozenset[str]) -> dict[st
         key: PLACEHOLDER if value is not None and (key in hidden or has_private_key(str(value))) else value
         for key, value in parameters.items()
     }
-    if isinstance(shown.get("kubeconfig"), Mapping):
-        shown["kubeconfig"] = PLACEHOLDER
-    if isinstance(shown.get("proxy_headers"), Mapping):
-        shown["proxy_headers"] = PLACEHOLDER
+    secret_inside = {
+        "kubeconfig": is_content(shown.get("kubeconfig")),
+        "proxy_headers": bool(shown.get("proxy_headers")),
+        "proxy": bool(_password(shown.get("proxy"))),
+        "host": bool(_password(shown.get("host"))),
+    }
+    shown.update({key: PLACEHOLDER for key, is_secret in secret_inside.items() if is_secret})
     return {"module_args": shown}
+
+
+def _content(kubeconfig: Any) -> Any:
+    """The kubeconfig as a dictionary, also where its text was given in place of a path."""
+    if not isinstance(kubeconfig, str) or not is_content(kubeconfig):
+        return kubeconfig
+    try:
+        return yaml.safe_load(kubeconfig)
+    except (NameError, yaml.YAMLError):
+        return None
+
+
+def _password(url: Any) -> str:
+    try:
+        return urlsplit(str(url or "")).password or ""
+    except ValueError:
+        return ""
 
 
 def _leaves(value: Any) -> Iterator[str]:

@@ -272,6 +272,29 @@ def test_bad_token_file(content: bytes | None, words: str, tmp_path: Path) -> No
         credentials.header()
 
 
+@pytest.mark.parametrize("token", [f"{SECRET}\nX", f"{SECRET} x", f"{SECRET}\u20ac"])
+def test_a_token_that_no_header_can_hold_is_not_quoted(token: str) -> None:
+    credentials = Credentials(Connection(host="https://h", auth_source="s", token=token))
+    with pytest.raises(AuthenticationError, match="the token holds characters") as caught:
+        credentials.header()
+    assert SECRET not in f"{caught.value!r} {caught.value}"
+
+
+def test_a_line_break_after_a_token_is_no_part_of_it(tmp_path: Path) -> None:
+    """A YAML block scalar ends in one."""
+    assert Credentials(Connection(host="https://h", auth_source="s", token="t\n")).header() == "Bearer t"
+    assert Credentials(plugin(tmp_path, printing({"token": "t\n"}))).header() == "Bearer t"
+
+
+def test_a_plugin_that_waits_for_a_person_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_credentials, "PLUGIN_SECONDS", 0.5)
+    credentials = Credentials(plugin(tmp_path, "time.sleep(3)"))
+    with pytest.raises(AuthenticationError, match="gave no answer in"):
+        credentials.header()
+
+
 def test_fixed_credentials() -> None:
     basic = Credentials(Connection(host="https://h", auth_source="s", basic=("user", "pä")))
     assert basic.header() == "Basic dXNlcjpww6Q="

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -252,7 +253,16 @@ def broken(change: Any) -> dict[str, Any]:
 
 BROKEN: dict[str, tuple[Any, str]] = {
     "no file": ("/absent/kc", "/absent/kc (the task's option kubeconfig) does not exist"),
-    "text in place of a path": (yaml.safe_dump(config()), "is text of several lines"),
+    "text in place of a path": (yaml.safe_dump(config()), "is a kubeconfig's text"),
+    "JSON in place of a path": (json.dumps(config()), "is a kubeconfig's text"),
+    "one line in place of a path": (f"token: {SECRET}", "is a kubeconfig's text"),
+    "a password in the address": (config(cluster={"server": f"https://u:{SECRET}@a"}), "holds a user name"),
+    "an address that does not parse": (config(cluster={"server": "https://[::1"}), "not an http(s) URL"),
+    "groups that are no list": (
+        config({"token": "t", "as-groups": "admins"}),
+        "as-groups of its user is no list",
+    ),
+    "a name that no header can hold": (config({"token": "t", "as": "a\nb"}), "cannot be sent"),
     "empty": ({}, "has no current-context"),
     "no current context": (broken(lambda c: c.pop("current-context")), "has no current-context"),
     "no such current context": (

@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run import (
     _libraries,
@@ -101,7 +103,7 @@ def test_defect_is_one_line_with_its_place() -> None:
     with serving() as server:
         result = run(work, server)
     assert result["failed"] is True
-    assert "a defect of this collection: KeyError at " in result["cause"]
+    assert re.fullmatch(r"a defect of this collection: KeyError at \S+:\d+", result["cause"])
     assert f"{Path(__file__).name}:" in result["msg"]
     assert "\n" not in result["msg"]
 
@@ -247,3 +249,25 @@ def test_invocation_shows_no_content() -> None:
         }
     }
     assert _redact.invocation({"kubeconfig": "/path"}, frozenset())["module_args"] == {"kubeconfig": "/path"}
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"kubeconfig": json.dumps(KUBECONFIG)},
+        {"kubeconfig": yaml.safe_dump(KUBECONFIG)},
+        {"proxy": "http://user:very-secret-password@proxy:3128"},
+        {"host": "https://user:very-secret-password@host"},
+    ],
+)
+def test_what_is_secret_inside_other_texts(
+    parameters: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (option,) = parameters
+    assert _redact.invocation(parameters, frozenset())["module_args"] == {option: _redact.PLACEHOLDER}
+    if option != "host":  # an address with a password is refused, without quoting it
+        known: set[str] = set()
+        monkeypatch.setattr(_redact, "register_secrets", None)
+        _redact.protect(parameters, known)
+        assert known
+        assert all(secret in parameters[option] for secret in known)
