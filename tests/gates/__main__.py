@@ -114,7 +114,9 @@ def main() -> int:
     run = Run()
     run.say(f"{len(gates)} gates, {_AT_ONCE} at a time; logs are in .work/logs")
     run.all(gates)
-    print(run.total)
+    if run.total.skipped:
+        run.say(f"{run.total.skipped} skipped, for the reasons above")
+    print(f"{run.total.passed} passed, {run.total.failed} failed")
     return int(run.total.failed > 0 or run.total.passed == 0)
 
 

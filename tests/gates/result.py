@@ -30,7 +30,7 @@ class Result:
         )
 
     def __str__(self) -> str:
-        """Such as "3 passed, 0 failed", the line that ends a run."""
+        """Such as "3 passed, 0 failed, 1 skipped"."""
         skipped = f", {self.skipped} skipped" if self.skipped else ""
         return f"{self.passed} passed, {self.failed} failed{skipped}"
 
