@@ -7,16 +7,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 
 from .._errors import CertflowError
 
-try:
+with contextlib.suppress(ImportError):
     # cryptography imports it at the first use: in Ansible's forks that would be once a host.
     import cryptography.hazmat.backends.openssl.backend  # noqa: F401
-except ImportError:
-    pass
 
 # Import name -> what pip installs, with the oldest version that the tests run.
 LIBRARIES: dict[str, str] = {
