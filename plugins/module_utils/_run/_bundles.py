@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, Callable
 
@@ -89,19 +89,18 @@ def anchor_of_kept(task: Task, secret: Found, now: datetime) -> Anchor:
 def added(annotations: Mapping[str, str], changes: Iterable[TargetChange]) -> str:
     """The record for the Secret's annotation: what these changes add, and what was recorded before and still stands."""
     entries = _record(annotations)
-    for change in changes:
-        mark = _mark(change.target)
-        before = {
-            anchor.fingerprint
-            for bundle in change.bundles
-            for anchor in _bundle.anchors(bundle.config.ca_bundle)
-        }
-        after = {
-            anchor.fingerprint for bundle in change.bundles for anchor in _bundle.anchors(bundle.after or "")
-        }
+    for target, bundle in ((change.target, bundle) for change in changes for bundle in change.bundles):
+        mark = _mark(target, bundle.config.webhook)
+        before, after = _prints(bundle.config.ca_bundle), _prints(bundle.after or "")
         gone = {entry for entry in entries if entry.startswith(mark) and entry[len(mark) :] not in after}
         entries = (entries - gone) | {f"{mark}{print_}" for print_ in after - before}
     return " ".join(sorted(entries))
+
+
+def unrecorded(annotations: Mapping[str, str], targets: Iterable[Target]) -> str:
+    """The record without what it says of these targets."""
+    gone = {entry for target in targets for entry in _entries(annotations, target)}
+    return " ".join(sorted(_record(annotations) - gone))
 
 
 def plan_removal(
@@ -110,7 +109,7 @@ def plan_removal(
     """What taking back the recorded anchors changes on these targets; targets that are gone need nothing."""
     changes = []
     for target in targets:
-        obj = client.find(_targets.path(target)) if _recorded(annotations, target) else None
+        obj = client.find(_targets.path(target)) if _entries(annotations, target) else None
         if obj is not None:
             changes.append(_removal(intent, target, obj, annotations))
     return tuple(change for change in changes if change.changed)
@@ -152,14 +151,30 @@ def _plan(
 def _removal(
     intent: Intent, target: Target, obj: Mapping[str, Any], annotations: Mapping[str, str]
 ) -> TargetChange:
-    prints = _recorded(annotations, target)
+    """Each webhook loses what was added to it, not what another webhook of the object got."""
     configs = _targets.client_configs(target, obj, service=service(intent))
-    present = (anchor for config in configs for anchor in _bundle.anchors(config.ca_bundle))
-    wanted = "".join(anchor.pem for anchor in present if anchor.fingerprint in prints)
+    recorded = {
+        config.webhook: [
+            anchor.pem
+            for anchor in _bundle.anchors(config.ca_bundle)
+            if _mark(target, config.webhook) + anchor.fingerprint in _record(annotations)
+        ]
+        for config in configs
+    }
     now = datetime.now(timezone.utc)
-    return _patch.plan(
-        target, obj, wanted, mode="absent", service=service(intent), take_over=intent.take_over, now=now
+    options: dict[str, Any] = {"service": service(intent), "take_over": intent.take_over, "now": now}
+    everything = "".join(pem for pems in recorded.values() for pem in pems)
+    planned = _patch.plan(target, obj, everything, mode="absent", **options)
+    bundles = (
+        replace(
+            bundle,
+            after=_bundle.merge(
+                bundle.config.ca_bundle, "".join(recorded[bundle.config.webhook]), mode="absent", now=now
+            ),
+        )
+        for bundle in planned.bundles
     )
+    return replace(planned, bundles=tuple(bundles))
 
 
 def _written(
@@ -175,11 +190,16 @@ def _record(annotations: Mapping[str, str]) -> set[str]:
     return set(annotations.get(_marks.ANCHORS, "").split())
 
 
-def _recorded(annotations: Mapping[str, str], target: Target) -> set[str]:
-    """Fingerprints of the anchors that this collection added to the target for this Secret."""
-    mark = _mark(target)
-    return {entry[len(mark) :] for entry in _record(annotations) if entry.startswith(mark)}
+def _entries(annotations: Mapping[str, str], target: Target) -> set[str]:
+    """What the record says of a target."""
+    place = f"{target.kind}/{target.name}"
+    return {entry for entry in _record(annotations) if entry.startswith((f"{place}=", f"{place}/"))}
 
 
-def _mark(target: Target) -> str:
-    return f"{target.kind}/{target.name}="
+def _mark(target: Target, webhook: str) -> str:
+    """``webhook`` is empty for kinds that hold one bundle only."""
+    return "/".join(filter(None, (target.kind, target.name, webhook))) + "="
+
+
+def _prints(bundle: str) -> set[str]:
+    return {anchor.fingerprint for anchor in _bundle.anchors(bundle)}

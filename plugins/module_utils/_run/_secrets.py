@@ -70,7 +70,7 @@ def try_out(client: Client, spec: SecretSpec, wanted: Change) -> None:
     warnings = list(client.warnings)
     try:
         send(client, spec, wanted, dry_run=True)
-    except Conflict:
+    except (Conflict, AlreadyExists):
         pass  # somebody has just written it: the write itself looks again
     except NotFound as exc:
         if isinstance(wanted, list):

@@ -111,11 +111,18 @@ def test_a_missing_right_to_read_is_named() -> None:
         _secrets.read(Api({PATH: api_error(Forbidden)}), SPEC)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("error", [Conflict, NotFound])
-def test_a_secret_that_changes_during_the_trial_is_looked_at_again_later(error: Any) -> None:
+TRIAL_RACES: list[tuple[Any, Any]] = [
+    (Conflict, [{"op": "add"}]),
+    (NotFound, [{"op": "add"}]),
+    (AlreadyExists, {"kind": "Secret"}),  # two first runs at once
+]
+
+
+@pytest.mark.parametrize(("error", "wanted"), TRIAL_RACES)
+def test_a_secret_that_changes_during_the_trial_is_looked_at_again_later(error: Any, wanted: Any) -> None:
     api = Api()
     api.on_write = lambda *_: api_error(error)
-    _secrets.try_out(api, SPEC, [{"op": "add"}])  # type: ignore[arg-type]
+    _secrets.try_out(api, SPEC, wanted)  # type: ignore[arg-type]
 
 
 # Two runs at once
@@ -363,7 +370,8 @@ def test_leftovers_go_and_other_runs_requests_stay() -> None:
 # The record of anchors
 
 HOOK = _targets.Target("ValidatingWebhookConfiguration", "hook")
-MARK = "ValidatingWebhookConfiguration/hook="
+PLACE = "ValidatingWebhookConfiguration/hook"
+MARK, SECOND = f"{PLACE}/h0=", f"{PLACE}/h1="
 NEW, OLD = ca().fingerprint, ca("old").fingerprint
 
 
@@ -384,8 +392,9 @@ RECORDS: list[tuple[str, list[tuple[str, str]], str]] = [
     ("", [("", pem("cluster"))], f"{MARK}{NEW}"),
     ("", [(pem("cluster"), pem("cluster"))], ""),
     ("", [(pem("old"), pem("old", "cluster"))], f"{MARK}{NEW}"),
-    # One webhook had it from somebody else: it is not ours to take away from the object.
-    ("", [(pem("cluster"), pem("cluster")), ("", pem("cluster"))], ""),
+    # One webhook had it from somebody else: it is not ours to take away from that one.
+    ("", [(pem("cluster"), pem("cluster")), ("", pem("cluster"))], f"{SECOND}{NEW}"),
+    (f"{MARK}{NEW}", [(pem("cluster"), pem("cluster")), ("", pem("cluster"))], f"{MARK}{NEW} {SECOND}{NEW}"),
     (
         f"{MARK}{OLD}",
         [(pem("old"), pem("old", "cluster"))],
@@ -416,6 +425,17 @@ def test_only_what_is_recorded_and_still_there_is_taken_back() -> None:
     assert planned.bundles[0].after == pem("old")
     assert _bundles.plan_removal(api, intent(), [HOOK], {}) == ()  # type: ignore[arg-type]
     assert _bundles.plan_removal(Api(), intent(), [HOOK], record) == ()  # type: ignore[arg-type]
+
+
+def test_each_webhook_loses_only_what_was_added_to_it() -> None:
+    """The second webhook had that CA from somebody else."""
+    both = webhook("cluster")
+    both["webhooks"].append({**both["webhooks"][0], "name": "h1"})
+    record = {"certflow.kubernetes/added-anchors": f"{MARK}{NEW}"}
+    api = Api({_targets.path(HOOK): both})
+    [planned] = _bundles.plan_removal(api, intent(), [HOOK], record)  # type: ignore[arg-type]
+    assert [bundle.after for bundle in planned.bundles] == ["", pem("cluster")]
+    assert len(planned.operations) == 3, "a lock, and one webhook's guard and bundle"
 
 
 def test_a_recorded_anchor_saves_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
