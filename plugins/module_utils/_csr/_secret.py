@@ -181,6 +181,12 @@ def foreign(secret: Found, intent: Intent) -> str:
     return f"its certificate is for {', '.join(strangers)}" if strangers else ""
 
 
+def is_for(secret: Found, intent: Intent) -> bool:
+    """Whether it holds this Service's certificate, whoever made it: then its record of anchors is this Service's."""
+    owner = secret.annotations.get(_marks.SERVICE)
+    return owner == _marks.annotations_for(intent)[_marks.SERVICE] if owner else not foreign(secret, intent)
+
+
 def _is_marked(key: str, mark: str) -> bool:
     return key.startswith(mark) if mark.endswith("/") else key == mark
 
@@ -250,6 +256,18 @@ def refreshed(secret: Found, intent: Intent, *, ca_pem: str, anchors: str) -> li
         ),
     ]
     return [_lock(secret), *operations] if operations else []
+
+
+def recorded(secret: Found, anchors: str) -> list[dict[str, Any]]:
+    """JSON patch for the record of anchors; empty where it is so already."""
+    held = secret.annotations.get(_marks.ANCHORS, "")
+    place = f"/metadata/annotations/{_pointer(_marks.ANCHORS)}"
+    if held == anchors:
+        return []
+    return [
+        _lock(secret),
+        {"op": "add", "path": place, "value": anchors} if anchors else {"op": "remove", "path": place},
+    ]
 
 
 def _annotations(intent: Intent, anchors: str) -> dict[str, str]:

@@ -9,19 +9,38 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from .._csr import _pending, _requests, _secret
-from .._csr._intent import Intent
+from .._csr import _marks, _pending, _requests, _secret
+from .._csr._intent import MANAGED_BY, Intent
 from .._csr._secret import Found
 from .._kube import _rights
 from .._kube._client import Client
-from .._kube._errors import Conflict, NotFound
+from .._kube._errors import Conflict, Forbidden, NotFound
 from .._kube._rights import Right
 from .._webhook._patch import TargetChange
 from .._webhook._targets import Target
 from . import _bundles, _report, _secrets
 from ._operation import Result
+from ._secrets import Change
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is taken back. own: the Secret that goes. adopted: one that stays, without ``record`` of these anchors."""
+
+    record: Mapping[str, str]
+    changes: tuple[TargetChange, ...]
+    requests: Sequence[Mapping[str, Any]]
+    waiting: Mapping[str, Any] | None
+    own: Found | None
+    adopted: Found | None
+    warnings: tuple[str, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.changes or self.requests or self.waiting or self.own or self.adopted)
 
 
 def run(client: Client, intent: Intent, targets: tuple[Target, ...], check_mode: bool) -> Result:
@@ -29,52 +48,96 @@ def run(client: Client, intent: Intent, targets: tuple[Target, ...], check_mode:
 
     Issued requests stay: the cluster collects them after an hour, and auditors want them.
     """
-    found = _secrets.read(client, intent.secret)
-    stranger = _stranger(intent, found)
-    own = None if stranger else found
-    record = own.annotations if own else {}
-    changes = _bundles.plan_removal(client, intent, targets, record)
-    requests = _requests.unissued(client, intent.secret)
-    waiting = _pending.find(client, intent.secret)
-    warnings = [stranger] if stranger else []
-    changed = bool(changes or requests or waiting or own)
-    if changed:
-        _rights.require(client, _needed(intent, changes, requests, waiting, own), f"take back the {intent}")
-    if changed and not check_mode:
-        changes = _bundles.remove(client, intent, changes, record)
-        warnings += filter(None, (_requests.remove(client, csr) for csr in requests))
-        if waiting:
-            _pending.discard(client, intent.secret, waiting["metadata"]["uid"])
-        if own:
+    plan = _plan(client, intent, targets)
+    changes, warnings = plan.changes, list(plan.warnings)
+    if not plan.is_empty:
+        _rights.require(client, _needed(intent, plan), f"take back the {intent}")
+    if not (plan.is_empty or check_mode):
+        changes = _bundles.remove(client, intent, changes, plan.record)
+        warnings += filter(None, (_requests.remove(client, csr) for csr in plan.requests))
+        if plan.waiting:
+            _pending.discard(client, intent.secret, plan.waiting["metadata"]["uid"])
+        if plan.adopted:
+            _forget(client, intent, targets, plan.adopted)
+        if plan.own:
             # Gone, or another object by now: not what this run looked at.
             with contextlib.suppress(NotFound, Conflict):
-                client.delete(intent.secret.path, uid=own.uid)
-    reason = "taken back" if changed else "there is nothing of this collection to take back"
+                client.delete(intent.secret.path, uid=plan.own.uid)
+    reason = "there is nothing of this collection to take back" if plan.is_empty else "taken back"
     values = _report.values(intent, reason=reason, facts=None, anchor=None, csr=None, targets=changes)
-    return Result(changed, values, _report.diff(own, None, changes), tuple(warnings))
+    return Result(not plan.is_empty, values, _report.diff(plan.own, None, changes), tuple(warnings))
 
 
-def _stranger(intent: Intent, found: Found | None) -> str:
-    """Why the Secret is left alone, "" where this collection made it for this Service."""
-    if found is None:
-        return ""
+def _plan(client: Client, intent: Intent, targets: tuple[Target, ...]) -> _Plan:
+    found = _secrets.read(client, intent.secret)
+    stays = _why_it_stays(intent, found) if found else ""
+    record = found.annotations if found and _secret.is_for(found, intent) else {}
+    changes = _bundles.plan_removal(client, intent, targets, record)
+    shared = _who_needs_them(client, intent) if changes else ""
+    is_forgotten = not shared and _bundles.unrecorded(record, targets) != record.get(_marks.ANCHORS, "")
+    return _Plan(
+        record=record,
+        changes=() if shared else changes,
+        requests=_requests.unissued(client, intent.secret),
+        waiting=_pending.find(client, intent.secret),
+        own=None if stays else found,
+        adopted=found if stays and is_forgotten else None,
+        warnings=tuple(filter(None, (stays, shared))),
+    )
+
+
+def _why_it_stays(intent: Intent, found: Found) -> str:
+    """Why the Secret is left there, "" where this collection made it for this Service and nobody keeps more in it."""
     reason = _secret.foreign(found, intent) if found.is_ours else "this collection did not make it"
+    others = found.data_keys - intent.secret.data_keys - {_secret.CONVENTIONAL_CA_KEY}
+    if not reason and others:
+        reason = f"it also holds {', '.join(sorted(others))}; delete it if nobody needs that"
     return f"{intent.secret} is left alone: {reason}" if reason else ""
 
 
-def _needed(
-    intent: Intent,
-    changes: Sequence[TargetChange],
-    requests: Sequence[Mapping[str, Any]],
-    waiting: Mapping[str, Any] | None,
-    own: Found | None,
-) -> list[Right]:
+def _who_needs_them(client: Client, intent: Intent) -> str:
+    """Why the anchors stay: another Secret of the Service is, or may be, in use, and its certificate needs them too.
+
+    A Service gets a second Secret where the first had a type that cannot be changed.
+    """
+    spec, service = intent.secret, _marks.annotations_for(intent)[_marks.SERVICE]
+    later = "take them back with webhook_cabundle (mode: absent) once nothing needs them"
+    try:
+        listed = client.list_all(spec.collection, {"labelSelector": f"{MANAGED_BY}={_marks.MANAGER}"})
+    except Forbidden:
+        return (
+            f"the CA stays in the targets: this identity may not list secrets in namespace {spec.namespace}, so whether "
+            f"another Secret of Service {service} needs it is not known; {later}"
+        )
+    others = [
+        obj["metadata"]["name"]
+        for obj in listed["items"]
+        if (obj["metadata"].get("annotations") or {}).get(_marks.SERVICE) == service
+        and obj["metadata"]["name"] != spec.name
+    ]
+    if not others:
+        return ""
+    return f"the CA stays in the targets: Secret {', '.join(others)} of Service {service} needs it too; {later}"
+
+
+def _forget(client: Client, intent: Intent, targets: tuple[Target, ...], adopted: Found) -> None:
+    """Take these targets out of the record of a Secret that stays."""
+
+    def change(found: Found | None) -> Change:
+        return _secret.recorded(found, _bundles.unrecorded(found.annotations, targets)) if found else None
+
+    _secrets.write(client, intent.secret, adopted, change)
+
+
+def _needed(intent: Intent, plan: _Plan) -> list[Right]:
     spec = intent.secret
-    rights = _bundles.rights(changes)
-    if requests:
+    rights = _bundles.rights(plan.changes)
+    if plan.requests:
         rights.append(Right("delete", _requests.GROUP, "certificatesigningrequests"))
-    if waiting:
+    if plan.waiting:
         rights.append(Right("delete", "", "secrets", spec.namespace, _pending.name(spec)))
-    if own:
+    if plan.adopted:
+        rights.append(_secrets.right(spec, "patch"))
+    if plan.own:
         rights.append(_secrets.right(spec, "delete"))
     return rights

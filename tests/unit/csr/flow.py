@@ -117,7 +117,7 @@ class Api:
     """What _kube._client.Client offers, over scripted answers.
 
     ``objects`` are found by path; a function as value is called, an exception raised. ``watched`` holds what each watch
-    yields in turn. ``asked`` records every call.
+    yields in turn. ``asked`` records every call. ``lacking``: (verb, resource) of the rights that are missing.
     """
 
     host = "https://10.0.0.1:6443"
@@ -134,6 +134,7 @@ class Api:
         self.asked: list[tuple[str, str]] = []
         self.sent: list[Any] = []
         self.warnings: list[str] = []
+        self.lacking: set[tuple[str, str]] = set()
         self.on_write: Callable[[str, str, Any], Any] = lambda _method, _path, body: body
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -157,6 +158,11 @@ class Api:
 
     def create(self, path: str, body: Any, *, dry_run: bool = False, idempotent: bool = False) -> Any:
         return self._write("POST", path, body)
+
+    def review(self, path: str, body: Any) -> dict[str, Any]:
+        wanted = body["spec"]["resourceAttributes"]
+        resource = "/".join(filter(None, (wanted["resource"], wanted.get("subresource"))))
+        return {"status": {"allowed": (wanted["verb"], resource) not in self.lacking}}
 
     def replace(self, path: str, body: Any, *, dry_run: bool = False) -> Any:
         return self._write("PUT", path, body)

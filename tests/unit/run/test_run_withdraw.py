@@ -1,0 +1,134 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""state: absent takes back what was made, and nothing that somebody else needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import _requests
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors import Forbidden
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run import _withdraw
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operation import Result
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import _targets
+
+from tests.unit.csr.flow import MARKED, Api, api_error, ca, intent, secret_object
+from tests.unit.csr.objects import encoded
+
+pytestmark = pytest.mark.quick
+
+SPEC = intent().secret
+HOOK = _targets.Target("ValidatingWebhookConfiguration", "hook")
+OTHER = _targets.Target("ValidatingWebhookConfiguration", "other")
+ANCHORS = "certflow.kubernetes/added-anchors"
+RECORD = f"ValidatingWebhookConfiguration/hook/h0={ca().fingerprint}"
+OURS = {**MARKED, "annotations": {**MARKED["annotations"], ANCHORS: RECORD}}
+FORGET = {"op": "remove", "path": "/metadata/annotations/certflow.kubernetes~1added-anchors"}
+
+
+def webhook() -> dict[str, Any]:
+    config = {"service": {"namespace": "apps", "name": "hook"}, "caBundle": encoded(ca().pem)}
+    return {"metadata": {"resourceVersion": "1"}, "webhooks": [{"name": "h0", "clientConfig": config}]}
+
+
+def page(*items: Any) -> dict[str, Any]:
+    return {"metadata": {"resourceVersion": "1"}, "items": list(items)}
+
+
+def api_with(secret: dict[str, Any], *, listed: Any = None) -> Api:
+    found = page(secret) if listed is None else listed
+    return Api(
+        {
+            SPEC.path: secret,
+            SPEC.collection: found,
+            _targets.path(HOOK): webhook(),
+            _requests.COLLECTION: page(),
+        }
+    )
+
+
+def absent(api: Api, *targets: _targets.Target) -> Result:
+    return _withdraw.run(api, intent(), targets or (HOOK,), False)  # type: ignore[arg-type]
+
+
+GONE = [("PATCH", _targets.path(HOOK)), ("DELETE", SPEC.path)]
+
+
+def test_the_anchor_and_then_the_secret_go() -> None:
+    api = api_with(secret_object(**OURS))
+    result = absent(api)
+    assert (result.changed, result.warnings) == (True, ())
+    assert api.writes() == GONE
+
+
+def named(name: str, **annotations: str) -> dict[str, Any]:
+    return secret_object(**{**MARKED, "annotations": {**MARKED["annotations"], **annotations}, "name": name})
+
+
+@pytest.mark.parametrize(
+    ("listed", "word"),
+    [
+        (page(named("hook-tls"), named("hook-new")), "Secret hook-new of Service apps/hook needs it too"),
+        (api_error(Forbidden), "may not list secrets"),
+    ],
+)
+def test_a_ca_that_another_secret_of_the_service_needs_stays(listed: Any, word: str) -> None:
+    """The way out of a Secret's wrong type is another Secret: deleting the first must not end the second's trust."""
+    api = api_with(secret_object(**OURS), listed=listed)
+    result = absent(api)
+    assert api.writes() == [("DELETE", SPEC.path)]
+    assert word in result.warnings[0]
+    assert result.values["targets"] == []
+
+
+def test_secrets_of_other_services_do_not_count() -> None:
+    other = named("other-tls", **{"certflow.kubernetes/service": "apps/other"})
+    api = api_with(secret_object(**OURS), listed=page(named("hook-tls"), other))
+    assert absent(api).warnings == ()
+    assert api.writes() == GONE
+
+
+def test_nobody_looks_for_other_secrets_where_no_anchor_would_go() -> None:
+    api = api_with(secret_object(**MARKED), listed=api_error(Forbidden))
+    assert absent(api).warnings == ()
+    assert api.writes() == [("DELETE", SPEC.path)]
+
+
+@pytest.mark.parametrize(
+    ("secret", "word"),
+    [
+        ({**OURS, "data": {"password": encoded("x")}}, "also holds password"),
+        ({"annotations": {ANCHORS: RECORD}}, "did not make it"),
+        ({**OURS, "annotations": {**OURS["annotations"], "meta.helm.sh/release-name": "x"}}, "Helm writes it"),
+    ],
+)
+def test_a_secret_that_stays_loses_its_record_with_the_anchors(secret: dict[str, Any], word: str) -> None:
+    api = api_with(secret_object(**secret))
+    result = absent(api)
+    assert result.changed
+    assert [word in text for text in result.warnings] == [True]
+    assert api.writes() == [("PATCH", _targets.path(HOOK)), ("PATCH", SPEC.path)]
+    assert api.sent[-1][1:] == [FORGET]
+
+    forgotten = {key: text for key, text in secret["annotations"].items() if key != ANCHORS}
+    again = api_with(secret_object(**{**secret, "annotations": forgotten}))
+    assert absent(again).changed is False
+    assert again.writes() == []
+
+
+def test_what_was_added_for_another_service_stays() -> None:
+    theirs = {**OURS, "annotations": {**OURS["annotations"], "certflow.kubernetes/service": "apps/other"}}
+    api = api_with(secret_object(**theirs))
+    result = absent(api)
+    assert (result.changed, api.writes()) == (False, [])
+    assert "made for Service apps/other" in result.warnings[0]
+
+
+def test_targets_that_the_task_does_not_name_stay_recorded() -> None:
+    theirs = f"ValidatingWebhookConfiguration/other/h0={ca().fingerprint}"
+    api = api_with(secret_object(annotations={ANCHORS: f"{RECORD} {theirs}"}))
+    absent(api)
+    assert api.sent[-1][1]["value"] == theirs
