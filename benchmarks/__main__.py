@@ -13,8 +13,8 @@ from __future__ import annotations
 import datetime
 import json
 import os
-import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests import clusters
+from tests import clusters, playbook
 
 HOSTS = 50
 FORKS = 10
@@ -52,6 +52,7 @@ class Figure:
 
 def main() -> int:
     """Measure and print. Exit status 1 when a way did not do its work: its figures would mean nothing."""
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))  # clusters and keys go then too
     with (
         clusters.running(dict.fromkeys(NAMES, "onprem")) as fleet,
         tempfile.TemporaryDirectory() as directory,
@@ -74,21 +75,10 @@ def _play(fleet: clusters.Fleet, workplace: Path, door: str, way: str) -> Figure
     inventory = workplace / f"{door}.json"
     variables = {host.name: {"cluster_kubeconfig": str(host.cluster.kubeconfig)} for host in hosts}
     inventory.write_text(json.dumps({"all": {"hosts": variables}}))
-    command = [
-        str(Path(sys.executable).with_name("ansible-playbook")),
-        *(
-            "-i",
-            str(inventory),
-            "--forks",
-            str(FORKS),
-            "-e",
-            f"certflow_kubernetes_door={door}",
-            str(PLAYBOOK),
-        ),
-    ]
-    first = _timed(command, {}, changed=len(hosts))
+    arguments = ("-i", str(inventory), "--forks", str(FORKS), "-e", f"certflow_kubernetes_door={door}")
+    first = _timed(workplace, arguments, changed=len(hosts))
     began = datetime.datetime.now(datetime.UTC)
-    again = _timed(command, {}, changed=0)
+    again = _timed(workplace, arguments, changed=0)
     events = [event for name in NAMES for event in fleet[name].requests(since=began)]
     asked = [event for event in events if event.get("userAgent", "").startswith("certflow.kubernetes/")]
     return Figure(way, first, again, len(asked) / len(hosts))
@@ -165,13 +155,15 @@ def _webhook(name: str, ca_bundle: str = "") -> dict[str, object]:
     }
 
 
-def _timed(command: list[str], environment: dict[str, str], *, changed: int) -> float:
+def _timed(workplace: Path, arguments: tuple[str, ...], *, changed: int) -> float:
+    """Seconds that the play takes. Ends the benchmark where it did not do its work."""
     began = time.monotonic()
-    output = _run(command, {**os.environ, "ANSIBLE_NOCOLOR": "1", **environment})
+    run = playbook.play(workplace, PLAYBOOK, *arguments)
     seconds = time.monotonic() - began
-    seen = sum(int(number) for number in re.findall(r"changed=(\d+)", output))
-    if seen != changed:
-        raise SystemExit(f"{changed} hosts should have changed, {seen} did:\n{output[-3000:]}")
+    if run.status or run.recap("changed") != changed:
+        raise SystemExit(
+            f"{changed} hosts should have changed, {run.recap('changed')} did:\n{run.output[-3000:]}"
+        )
     return seconds
 
 

@@ -65,6 +65,7 @@ def the_explanation(stage: Stage) -> str:
         seconds = time.monotonic() - start
         if seconds <= SECONDS_TO_EXPLAIN:
             break
+        say(f"   That took {seconds:.1f} s: this machine does something else as well. Once more.")
     quote(output.partition("TASK [Say why]")[2].partition("PLAY RECAP")[0].partition("\n")[2])
     words = " ".join(output.split())
     if "code: signer-not-served" not in words or f"Use signer_name: {APP_SERVING}." not in words:

@@ -17,9 +17,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests import clusters
+from tests import clusters, playbook
 
-from . import playbook, snapshot_webhook
+from . import snapshot_webhook
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from . import playbook, snapshot_webhook
+from tests import playbook
+
+from . import snapshot_webhook
 
 if TYPE_CHECKING:
     from tests import clusters

@@ -20,18 +20,16 @@ import yaml
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from tests import playbook
 from tests.clusters import APP_SERVING, ApiError, kubeconfig
 from tests.gates.venvs import REPOSITORY
-
-from . import playbook
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from tests.clusters import Fleet
-
-    from .playbook import Run
+    from tests.playbook import Run
 
 KUBELET_SERVING = "kubernetes.io/kubelet-serving"
 NAMES = ("onprem", "eks")
