@@ -27,6 +27,8 @@ options:
       - V(present) makes sure that a valid certificate is in use.
       - V(absent) takes back what this module made for the Secret - the anchors that it added to O(targets), requests
         that were never issued, and the Secret - and nothing else.
+      - A Secret that this module only adopted, or that holds other keys or another writer's marks, stays. Anchors stay
+        while another Secret of the same Service needs them. A warning says so.
     type: str
     choices: [present, absent]
     default: present
@@ -46,8 +48,8 @@ options:
       - The Secret that the workload reads.
       - A Secret that C(create-cert.sh) or this module left for the same Service is adopted. One that holds other
         keys, another writer's marks, or a certificate for other names is refused unless O(take_over=true).
-      - Keys of its data, labels and annotations that this task does not name stay as they are, but for C(ca.crt), which is
-        kept up to date where it is there.
+      - Keys of its data, labels and annotations that this task does not name stay as they are. So does a C(ca.crt),
+        unless O(secret.ca_key) names it.
     type: dict
     required: true
     suboptions:
@@ -73,7 +75,8 @@ options:
         default: tls.key
       ca_key:
         description:
-          - Key of the data under which the CA is stored, such as V(ca.crt). Without it, it is not stored.
+          - Key of the data under which the CA is stored, such as V(ca.crt), and kept up to date. Without it, it is not
+            stored.
         type: str
       labels:
         description:
@@ -244,7 +247,9 @@ csr:
     signer_name: kubernetes.io/kubelet-serving
     condition: Approved,Issued
 certificate:
-  description: The certificate that is in use now; V(null) while there is none.
+  description:
+    - The certificate that is in use now; V(null) while there is none that fits. While RV(pending) is true it is the one
+      that stays until the new one comes, and RV(public_key_sha256), RV(ca_bundle) and RV(targets) are about that one.
   returned: success
   type: dict
   contains:

@@ -262,6 +262,7 @@ def rsa_pair_of_somebody(site: Site) -> dict[str, str]:
     """What create-cert.sh makes: an RSA key, kubelet-serving; in an unmarked Secret with kubectl's annotation."""
     site.run(secret={"name": "made"}, key_type="rsa-2048")
     pair = site.data("made")
+    site.run(state="absent", secret={"name": "made"})
     site.put_secret(pair, annotations={LAST_APPLIED: '{"data":{"tls.key":"b2xk"}}', "note": "kept"})
     return pair
 
@@ -274,9 +275,10 @@ def test_a_secret_of_the_script_is_adopted_as_it_is(site: Site) -> None:
         assert site.run(targets=[target])["changed"] is False
     assert site.data() == pair
     taken_back = site.run(state="absent", targets=[target])
-    assert taken_back["changed"] is False, "it was not made here"
+    assert taken_back["changed"], "the anchor was added here"
     assert "did not make it" in taken_back["warnings"][0]
-    assert site.data() == pair
+    assert (site.data(), site.bundle(target)) == (pair, "")
+    assert site.run(state="absent", targets=[target])["changed"] is False
 
     time.sleep(1.1)  # a certificate of the same second would last no longer
     renewed = site.run(renew_before="400d", targets=[target])
@@ -339,7 +341,7 @@ def test_somebody_elses_secret_is_left_alone_unless_taken_over(site: Site) -> No
     assert site.data() == theirs
     assert site.run(take_over=True)["changed"]
     assert_pair(site)
-    assert site.data()["ca.crt"] == site.cluster.ca_pem
+    assert site.data()["ca.crt"] == "x", "only ca_key says that it is ours"
     assert site.run()["changed"] is False
 
 
@@ -405,6 +407,26 @@ def test_somebody_else_approves_and_the_next_run_completes_it_with_the_same_key(
     assert site.bundle(target) == site.cluster.ca_pem
     assert site.secret("hook-tls-pending") is None
     assert site.run(**TWO_STEP, targets=[target])["changed"] is False
+
+
+def test_while_a_renewal_waits_the_certificate_in_use_is_told(site: Site) -> None:
+    hour: dict[str, Any] = {"expiration_seconds": 3600}
+    first, target = site.run(**hour), site.hook()
+    due: dict[str, Any] = {**hour, **TWO_STEP, "renew_before": "61m", "targets": [target]}
+    planned = site.run(**due, check_mode=True)
+    asked = site.run(**due)
+    again = site.run(**due)
+    assert [result["changed"] for result in (planned, asked, again)] == [True, True, False]
+    for result in (planned, asked, again):
+        assert result["pending"], result
+        assert result["certificate"] == first["certificate"]
+        assert result["ca_bundle"] == site.cluster.ca_pem
+    assert site.bundle(target) == site.cluster.ca_pem, "the new target trusts what is in use"
+    time.sleep(1.1)
+    site.decide(asked["csr"]["name"])
+    done = site.run(**due)
+    assert (done["changed"], done["pending"]) == (True, False)
+    assert done["certificate"]["serial"] != first["certificate"]["serial"]
 
 
 def test_a_run_waits_for_the_approver(site: Site) -> None:
@@ -647,6 +669,28 @@ def test_taking_back_removes_what_was_made_and_nothing_else(site: Site) -> None:
     assert site.secret("waiting-pending") is None
     assert not [csr for csr in site.csrs() if not csr["status"].get("certificate")]
     assert site.run(state="absent", secret={"name": "waiting"})["changed"] is False
+
+
+def test_the_ca_that_another_secret_of_the_service_needs_stays(site: Site) -> None:
+    """The way out of a Secret of the wrong type: another one, and then the first is taken back."""
+    target = site.hook()
+    site.run(targets=[target])
+    site.run(targets=[target], secret={**OPAQUE, "name": "hook-opaque"})
+    result = site.run(state="absent", targets=[target])
+    assert (result["changed"], site.secret()) == (True, None)
+    assert "Secret hook-opaque" in result["warnings"][0]
+    assert site.bundle(target) == site.cluster.ca_pem
+
+
+def test_what_others_put_beside_the_certificate_is_not_deleted(site: Site) -> None:
+    target = site.hook()
+    site.run(targets=[target])
+    extra = [{"op": "add", "path": "/data/extra", "value": base64.b64encode(b"theirs").decode()}]
+    site.cluster.api("PATCH", f"{site.secrets}/hook-tls", extra, "application/json-patch+json")
+    result = site.run(state="absent", targets=[target])
+    assert "also holds extra" in result["warnings"][0]
+    assert (site.data()["extra"], site.bundle(target)) == ("theirs", "")
+    assert site.run(state="absent", targets=[target])["changed"] is False
 
 
 def test_somebody_elses_secret_is_not_taken_back(site: Site) -> None:

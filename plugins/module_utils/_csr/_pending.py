@@ -37,6 +37,7 @@ class Pending:
     """A request that was made earlier, with its key. ``csr`` is None where the cluster has collected it."""
 
     secret_uid: str
+    csr_name: str
     csr: Mapping[str, Any] | None
     key: PrivateKey
 
@@ -84,8 +85,8 @@ def load(client: Client, secret: SecretSpec) -> Pending | None:
         key = _keys.load(text)
     except CertificateError:
         _refuse(secret)
-    pending = Pending(obj["metadata"]["uid"], None, key)
-    csr_name = annotations.get(_marks.PENDING_CSR)
+    csr_name = annotations.get(_marks.PENDING_CSR, "")
+    pending = Pending(obj["metadata"]["uid"], csr_name, None, key)
     if not csr_name or annotations.get(_marks.PENDING_PUBLIC_KEY) != pending.public_key_sha256:
         _refuse(secret)
     csr = client.find(_requests.path(csr_name))
@@ -117,7 +118,7 @@ def store(client: Client, secret: SecretSpec, csr: Mapping[str, Any], key: Priva
         "data": {KEY: base64.b64encode(_keys.to_pem(key).encode()).decode()},
     }
     stored = client.create(secret.collection, body)
-    return Pending(stored["metadata"]["uid"], csr, key)
+    return Pending(stored["metadata"]["uid"], owner["name"], csr, key)
 
 
 def discard(client: Client, secret: SecretSpec, uid: str) -> None:

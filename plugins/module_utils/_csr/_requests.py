@@ -158,16 +158,16 @@ class Decision:
 def decide(
     client: Client, csr: Mapping[str, Any], decision: Decision, judge: Callable[[Mapping[str, Any]], None]
 ) -> dict[str, Any]:
-    """Approve or deny what ``judge`` lets pass (it raises otherwise), again on each fresh read after a 409.
+    """Approve or deny what ``judge`` lets pass (it raises otherwise, and may write), again on each fresh read after a 409.
 
     Returns the request as somebody else has decided it where that came first.
     """
     current: Mapping[str, Any] = csr
     for _attempt in range(CONFLICTS):
-        judge(current)
-        if decided(current):
-            return dict(current)
         try:
+            judge(current)
+            if decided(current):
+                return dict(current)
             return _write(client, current, decision)
         except Conflict:
             current = client.get(path(current["metadata"]["name"]))

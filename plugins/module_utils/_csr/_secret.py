@@ -61,7 +61,7 @@ CONVENTIONAL_CA_KEY = "ca.crt"
 class Found:
     """A Secret that is there. ``key_sha256`` is the hash of the public half: the key itself is not kept.
 
-    ca_key: where in the data the CA stands, "" for nowhere. owners: "Kind name" of each owner.
+    ca_pem: what stands under the task's ca_key. owners: "Kind name" of each owner.
     problem: why the certificate or the key cannot be used, "" where both are readable.
     """
 
@@ -77,7 +77,6 @@ class Found:
     certificate: CertificateFacts | None = None
     key_sha256: str = ""
     key_type: str = ""
-    ca_key: str = ""
     ca_pem: str = ""
     problem: str = ""
 
@@ -104,8 +103,6 @@ NOTHING = Content("", "", "", "")
 def found(obj: Mapping[str, Any], spec: SecretSpec) -> Found:
     """Read a Secret object. Never raises for what it holds: a broken certificate is a finding."""
     metadata, data = obj["metadata"], obj.get("data") or {}
-    # A CA beside the certificate would go stale if it stayed as it is.
-    ca_key = spec.ca_key or (CONVENTIONAL_CA_KEY if CONVENTIONAL_CA_KEY in data else "")
     return Found(
         uid=metadata.get("uid", ""),
         resource_version=metadata.get("resourceVersion", ""),
@@ -115,8 +112,7 @@ def found(obj: Mapping[str, Any], spec: SecretSpec) -> Found:
         labels=metadata.get("labels") or {},
         annotations=metadata.get("annotations") or {},
         owners=tuple(f"{owner['kind']} {owner['name']}" for owner in metadata.get("ownerReferences") or ()),
-        ca_key=ca_key,
-        ca_pem=_text(data, ca_key)[0],
+        ca_pem=_text(data, spec.ca_key)[0],
         **_pair(data, spec),
     )
 
@@ -214,14 +210,14 @@ def created(intent: Intent, content: Content) -> dict[str, Any]:
         "labels": {**_marks.labels_for(spec), **spec.labels},
         "annotations": _annotations(intent, content.anchors),
     }
-    data = {key: _encoded(text) for key, text in _data(spec, spec.ca_key, content).items()}
+    data = {key: _encoded(text) for key, text in _data(spec, content).items()}
     return {"apiVersion": "v1", "kind": "Secret", "type": spec.type, "metadata": metadata, "data": data}
 
 
 def replaced(secret: Found, intent: Intent, content: Content | None) -> list[dict[str, Any]]:
     """JSON patch for another certificate; other keys, labels and annotations stay. Without content: its metadata."""
     anchors = content.anchors if content else ""
-    data = _data(intent.secret, secret.ca_key, content) if content else {}
+    data = _data(intent.secret, content) if content else {}
     stale = [{"op": "remove", "path": f"/metadata/annotations/{_pointer(LAST_APPLIED)}"}]
     return [
         _lock(secret),
@@ -243,16 +239,21 @@ def refreshed(secret: Found, intent: Intent, *, ca_pem: str, anchors: str) -> li
     is, and state absent leaves it.
     """
     own_labels = _marks.labels_for(intent.secret) if secret.is_ours else {}
-    own_annotations = _annotations(intent, "") if secret.is_ours else intent.secret.annotations
+    own_annotations = {
+        **(_annotations(intent, "") if secret.is_ours else intent.secret.annotations),
+        # Who issued what stays: while another signer's certificate is waited for, the task names that one.
+        **{key: text for key, text in secret.annotations.items() if key == _marks.SIGNER},
+    }
     record = {_marks.ANCHORS: anchors} if anchors or _marks.ANCHORS in secret.annotations else {}
-    is_stale = bool(secret.ca_key) and not _holds(secret.ca_pem, ca_pem)
+    ca_key = intent.secret.ca_key
+    is_stale = bool(ca_key) and not _holds(secret.ca_pem, ca_pem)
     operations = [
         *_merge("/metadata/labels", secret.labels, {**own_labels, **intent.secret.labels}),
         *_merge("/metadata/annotations", secret.annotations, {**own_annotations, **record}),
         *_merge(
             "/data",
             dict.fromkeys(secret.data_keys, ""),
-            {secret.ca_key: _encoded(ca_pem)} if is_stale else {},
+            {ca_key: _encoded(ca_pem)} if is_stale else {},
         ),
     ]
     return [_lock(secret), *operations] if operations else []
@@ -278,9 +279,10 @@ def _annotations(intent: Intent, anchors: str) -> dict[str, str]:
     }
 
 
-def _data(spec: SecretSpec, ca_key: str, content: Content) -> dict[str, str]:
+def _data(spec: SecretSpec, content: Content) -> dict[str, str]:
+    """Without ``ca_key`` a CA beside the certificate is whatever somebody else keeps there: for clients, perhaps."""
     parts = {spec.certificate_key: content.certificate_pem, spec.private_key_key: content.key_pem}
-    return {**parts, ca_key: content.ca_pem} if ca_key else parts
+    return {**parts, spec.ca_key: content.ca_pem} if spec.ca_key else parts
 
 
 def _lock(secret: Found) -> dict[str, Any]:

@@ -29,9 +29,14 @@ def run(
     now: datetime,
     *,
     csr: Mapping[str, Any] | None = None,
+    asked: bool = False,
+    pending: str = "",
     warnings: tuple[str, ...] = (),
 ) -> Result:
-    """``csr``: the request that this run made nevertheless, as it stands in the result."""
+    """``csr``: the request for another certificate as it stands in the result; ``asked``: this run made it, or would.
+
+    ``pending``: why that certificate is still to come, "" where it is not.
+    """
     client, intent, pem = task.client, task.intent, secret.certificate_pem
     changes = _bundles.plan(task, anchor, leaf_pem=pem, now=now)
 
@@ -53,11 +58,17 @@ def run(
         changes = _bundles.write(task, changes, anchor, leaf_pem=pem, now=now)
         _secrets.write(client, intent.secret, secret, refresh)
     changed = bool(patch) or any(change.changed for change in changes)
-    reason = "the certificate is kept" + (
+    reason = (pending or "the certificate is kept") + (
         "; targets or the Secret's metadata are brought up to date" if changed else ""
     )
     values = _report.values(
-        intent, reason=reason, facts=secret.certificate, anchor=anchor, csr=csr, targets=changes
+        intent,
+        reason=reason,
+        facts=secret.certificate,
+        anchor=anchor,
+        csr=csr,
+        targets=changes,
+        pending=bool(pending),
     )
     diff = _report.diff(secret, secret.certificate, changes)
-    return Result(changed or csr is not None, values, diff, warnings)
+    return Result(changed or asked, values, diff, warnings)

@@ -18,10 +18,11 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from .._csr import _anchors, _decide, _issued, _names, _pending, _requests, _secret, _signers
+from .._csr._anchors import Anchor
 from .._csr._approve import compare
 from .._csr._content import certificate_of, content_of
 from .._csr._decide import Reason
-from .._csr._errors import RequestError
+from .._csr._errors import AnchorError, RequestError, SecretError
 from .._csr._intent import Intent, forbidden_name
 from .._csr._names import Guarded
 from .._csr._pending import Pending
@@ -43,12 +44,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Asked:
-    """A request on the API server with the key that belongs to it. ``pending``: where that key is kept."""
+    """A request on the API server with the key that belongs to it. ``pending``: where that key is kept.
+
+    ``reason``: why it was made although another one had been, None where there was none.
+    """
 
     csr: Mapping[str, Any]
     key: PrivateKey
     made_now: bool
     pending: Pending | None = None
+    reason: Reason | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -65,12 +70,13 @@ def run(task: Task, reason: Reason) -> Result:
         return _foreseen(task, planned, reason, warnings)
     asked = _ask(task)
     warnings += asked.warnings
+    reason = asked.reason or reason
     csr = asked.csr
     if intent.approve:
         expected = _requests.expectation(intent, csr, asked.public_key_sha256)
         csr = _requests.approve_own(client, csr, expected)
     elif _is_left_waiting(intent, csr):
-        return _waiting(intent, csr, asked.made_now, warnings)
+        return _waiting(task, _awaited(csr, asked.reason), csr, asked.made_now, warnings)
     csr = _requests.wait(client, intent, csr, until=client.deadline)
     if asked.pending and _requests.is_over(csr):
         # The refusal is told once; the next run asks anew.
@@ -137,12 +143,21 @@ def _foreseen(
     task: Task, planned: Sequence[TargetChange], reason: Reason, warnings: tuple[str, ...]
 ) -> Result:
     """What check mode can say: only a request that still waits for its approval changes nothing."""
-    pending = _pending.load(task.client, task.intent.secret)
+    intent = task.intent
+    pending = _pending.load(task.client, intent.secret)
     csr = pending.csr if pending else None
-    if pending and csr and _is_left_waiting(task.intent, csr) and _fits(task, pending, csr):
-        return _waiting(task.intent, csr, False, warnings)
+    goes_on = pending is not None and csr is not None and _fits(task, pending, csr)
+    if csr and goes_on and _is_left_waiting(intent, csr):
+        return _waiting(task, _awaited(csr), csr, False, warnings)
+    if pending and csr is None:
+        reason = _collected(pending)
+    anchor = None if intent.approve or intent.wait or goes_on else _anchor_in_use(task)
+    if task.secret and anchor:
+        return _keep.run(
+            task, task.secret, anchor, _now(), asked=True, pending=reason.message, warnings=warnings
+        )
     values = _report.values(
-        task.intent, reason=reason.message, facts=None, anchor=None, csr=None, targets=planned, pending=True
+        intent, reason=reason.message, facts=None, anchor=None, csr=None, targets=planned, pending=True
     )
     return Result(True, values, _report.diff(task.secret, None, planned, unknown=True), warnings)
 
@@ -150,18 +165,30 @@ def _foreseen(
 def _ask(task: Task) -> Asked:
     """Go on with the request that an earlier run left, or make one."""
     client, intent = task.client, task.intent
-    pending = _pending.load(client, intent.secret)
+    pending, reason = _pending.load(client, intent.secret), None
     if pending is not None:
         csr = pending.csr
         if csr is not None and _fits(task, pending, csr):
             return Asked(csr, pending.key, made_now=False, pending=pending)
-        if csr is not None and not certificate_of(csr):
+        if csr is None:
+            reason = _collected(pending)
+        elif not certificate_of(csr):
             _requests.remove(client, csr)
         _pending.discard(client, intent.secret, pending.secret_uid)
     key = _keys.generate(intent.request.key_type)
     csr = _requests.create(client, intent, _pkcs10(intent, key), _keys.public_key_sha256(key.public_key()))
-    asked = Asked(csr, key, made_now=True, warnings=_remove_leftovers(client, intent, csr))
+    left = _remove_leftovers(client, intent, csr)
+    asked = Asked(csr, key, made_now=True, reason=reason, warnings=left)
     return asked if intent.approve else _keep_key(task, asked)
+
+
+def _collected(pending: Pending) -> Reason:
+    """A certificate may have been issued, and nobody fetched it: that is not success, and not a first run either."""
+    return Reason(
+        "RequestCollected",
+        f"CSR {pending.csr_name} is gone before its certificate was fetched (the cluster collects an issued one after "
+        "an hour, an undecided one after 24); it is requested again",
+    )
 
 
 def _pkcs10(intent: Intent, key: PrivateKey) -> str:
@@ -180,14 +207,19 @@ def _keep_key(task: Task, asked: Asked) -> Asked:
     client, secret = task.client, task.intent.secret
     try:
         return replace(asked, pending=_pending.store(client, secret, asked.csr, asked.key))
-    except AlreadyExists:
+    except AlreadyExists as exc:
         there = _pending.load(client, secret)
         if there and there.csr and there.public_key_sha256 == asked.public_key_sha256:
             return replace(asked, pending=there)  # our own, its answer was lost
         _requests.remove(client, asked.csr)
         if there and there.csr and _fits(task, there, there.csr):
             return Asked(there.csr, there.key, made_now=False, pending=there)  # another run was faster
-        raise
+        raise SecretError(
+            f"Secret {secret.namespace}/{_pending.name(secret)} keeps the key of an earlier request that is of no use any "
+            "more, and stays in the way of the new key",
+            remedy=f"delete it (kubectl delete secret -n {secret.namespace} {_pending.name(secret)}), or grant this "
+            "identity the right to delete secrets",
+        ) from exc
     except KubeError:
         _requests.remove(client, asked.csr)
         raise
@@ -214,24 +246,50 @@ def _remove_leftovers(client: Client, intent: Intent, csr: Mapping[str, Any]) ->
     return tuple(filter(None, (_requests.remove(client, other) for other in left)))
 
 
-def _waiting(intent: Intent, csr: Mapping[str, Any], changed: bool, warnings: tuple[str, ...]) -> Result:
+def _awaited(csr: Mapping[str, Any], reason: Reason | None = None) -> str:
     name = csr["metadata"]["name"]
+    text = f"CSR {name} waits for its approval: kubectl certificate approve {name}"
+    return f"{reason.message}: {text}" if reason else text
+
+
+def _waiting(
+    task: Task, pending: str, csr: Mapping[str, Any], asked: bool, warnings: tuple[str, ...]
+) -> Result:
+    """The result while somebody else decides: what is in use meanwhile, brought up to date as in any other run."""
+    summary, anchor = _requests.summary(csr), _anchor_in_use(task)
+    if task.secret and anchor:
+        return _keep.run(
+            task, task.secret, anchor, _now(), csr=summary, asked=asked, pending=pending, warnings=warnings
+        )
     values = _report.values(
-        intent,
-        reason=f"CSR {name} waits for its approval: kubectl certificate approve {name}",
-        facts=None,
-        anchor=None,
-        csr=_requests.summary(csr),
-        targets=(),
-        pending=True,
+        task.intent, reason=pending, facts=None, anchor=None, csr=summary, targets=(), pending=True
     )
-    return Result(changed, values, None, warnings)
+    return Result(asked, values, None, warnings)
+
+
+def _anchor_in_use(task: Task) -> Anchor | None:
+    """What vouches for the certificate that stays in use until the new one comes; None where there is no valid one.
+
+    One that lacks a wanted name is none: a target may be called under that name.
+    """
+    secret, request = task.secret, task.intent.request
+    held = secret.certificate if secret else None
+    if secret is None or held is None or held.public_key_sha256 != secret.key_sha256:
+        return None
+    if not {*request.dns_names, *request.ip_addresses} <= {*held.dns_names, *held.ip_addresses}:
+        return None
+    try:
+        return _bundles.anchor_of_kept(task, secret, _now())
+    except AnchorError:
+        return None
 
 
 def _put_to_use(
     task: Task, reason: Reason, asked: Asked, csr: Mapping[str, Any], warnings: tuple[str, ...]
 ) -> Result:
     """Verify what was issued, make the targets trust it, store it."""
+    # The wait may have taken hours: what was read before it decides nothing any more.
+    task = replace(task, targets=_bundles.read(task.client, (seen.target for seen in task.targets)))
     intent, secret = task.intent, task.secret
     pem = "".join(block.text for block in _pem.blocks(certificate_of(csr)))
     facts = _issued.check(intent, asked.public_key_sha256, pem, _now())
@@ -241,7 +299,13 @@ def _put_to_use(
     if secret and held and facts.not_after <= held.not_after:
         warnings += (_no_gain(intent, facts, held),)
         return _keep.run(
-            task, secret, _bundles.anchor_of_kept(task, secret, now), now, csr=summary, warnings=warnings
+            task,
+            secret,
+            _bundles.anchor_of_kept(task, secret, now),
+            now,
+            csr=summary,
+            asked=True,
+            warnings=warnings,
         )
     anchor = _anchors.choose(intent, pem, _anchors.candidates(task.client, intent, pem), now)
     warnings += _too_eager(intent, facts, now)
@@ -250,7 +314,7 @@ def _put_to_use(
     theirs = _store(task, Content(pem, _keys.to_pem(asked.key), anchor.pem, ""), changes)
     if theirs:
         anchor = _bundles.anchor_of_kept(task, theirs, now)
-        return _keep.run(task, theirs, anchor, now, csr=summary, warnings=warnings)
+        return _keep.run(task, theirs, anchor, now, csr=summary, asked=True, warnings=warnings)
     values = _report.values(
         intent, reason=reason.message, facts=facts, anchor=anchor, csr=summary, targets=changes
     )

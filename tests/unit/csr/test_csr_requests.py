@@ -171,6 +171,15 @@ def test_a_substitute_is_denied(substitute: dict[str, Any]) -> None:
     assert api.sent[-1]["status"]["conditions"][-1]["reason"] == "CertflowSubstituted"
 
 
+def test_a_substitute_that_somebody_writes_meanwhile_is_denied_all_the_same() -> None:
+    substitute = csr(username="mallory")
+    api = Api({f"{CSRS}/{NAME}": substitute})
+    api.on_write = conflicts(2)
+    with pytest.raises(IssueError, match=r"replaced by another request.*is Denied"):
+        approve(api, substitute)
+    assert [verb for verb, _path in api.asked] == ["PUT", "GET", "PUT", "GET", "PUT"]
+
+
 def test_a_substitute_that_is_approved_already_is_not_used() -> None:
     api = Api()
     with pytest.raises(IssueError, match="is Approved"):

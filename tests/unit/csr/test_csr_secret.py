@@ -201,7 +201,7 @@ def applied(obj: dict[str, Any], operations: list[dict[str, Any]]) -> dict[str, 
 
 def test_another_certificate_leaves_everything_else_alone() -> None:
     obj = secret_object(
-        data={"other": encoded("kept"), "ca.crt": encoded("old CA")},
+        data={"other": encoded("kept"), "ca.crt": encoded("somebody's CA")},
         labels={"team/x": "kept"},
         annotations={LAST_APPLIED: '{"data":{"tls.key":"b2xk"}}', "note": "kept"},
     )
@@ -211,7 +211,7 @@ def test_another_certificate_leaves_everything_else_alone() -> None:
     assert decoded(after["data"]) == {
         "tls.crt": "CERTIFICATE",
         "tls.key": "KEY",
-        "ca.crt": "CA",
+        "ca.crt": "somebody's CA",
         "other": "kept",
     }
     metadata = after["metadata"]
@@ -248,6 +248,12 @@ def test_an_adopted_secret_is_not_marked_as_ours() -> None:
     assert after["annotations"] == {ANCHORS: "kind/name=print"}
 
 
+def test_the_signer_of_a_certificate_that_stays_is_not_renamed() -> None:
+    """Else the next run would take the old certificate for the new signer's."""
+    wanted = intent(signer_name="example.com/signer")
+    assert _secret.refreshed(ours(), wanted, ca_pem=ca().pem, anchors="") == []
+
+
 def test_the_record_of_anchors_can_become_empty() -> None:
     seen = ours(annotations={**MARKED["annotations"], ANCHORS: "kind/name=print"})
     operations = _secret.refreshed(seen, intent(), ca_pem=ca().pem, anchors="")
@@ -269,6 +275,8 @@ def test_a_ca_beside_the_certificate_is_kept_up_to_date(held: str, is_written: b
     seen = _secret.found(secret_object(data={"ca.crt": encoded(held)}), wanted.secret)
     operations = _secret.refreshed(seen, wanted, ca_pem=ca().pem, anchors="")
     assert [entry["path"] for entry in operations[1:]] == (["/data/ca.crt"] if is_written else [])
+    unnamed = found(data={"ca.crt": encoded(held)})
+    assert _secret.refreshed(unnamed, intent(), ca_pem=ca().pem, anchors="") == []
 
 
 def test_names_of_the_script_are_the_services() -> None:

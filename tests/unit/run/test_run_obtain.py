@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,9 +26,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._run._bundles 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import _patch, _targets
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import _keys, _request
 
-from tests.unit.csr.flow import Api, api_error, ca, found, intent, key_pem, leaf, secret_object
+from tests.unit.csr.flow import MARKED, Api, api_error, ca, found, intent, key_pem, leaf, secret_object
 from tests.unit.csr.objects import approved, condition, csr, encoded, request
-from tests.unit.x509.authority import NOW
+from tests.unit.x509.authority import DAY, NOW
 
 pytestmark = pytest.mark.quick
 
@@ -346,6 +347,109 @@ def test_its_own_secret_is_known_again_after_a_lost_answer() -> None:
     assert asked.made_now
     assert asked.pending is not None
     assert [verb for verb, _path in api.writes()] == ["POST", "POST"]
+
+
+def test_a_request_that_was_collected_is_an_outcome_of_its_own() -> None:
+    api = api_with(waiting(), None)
+    api.on_write = created
+    asked = ask(api)
+    assert asked.reason is not None
+    assert CSR_NAME in asked.reason.message
+    assert "requested again" in asked.reason.message
+    foreseen = _obtain._foreseen(
+        Task(api_with(waiting(), None), intent(approve=False), None, (), True),  # type: ignore[arg-type]
+        (),
+        _decide.no_secret(intent()),
+        (),
+    )
+    assert foreseen.values["reason"] == asked.reason.message
+
+
+def test_a_waiting_key_that_cannot_be_deleted_is_named() -> None:
+    """The right to delete is missing: the new key has no place, and its request goes."""
+    api = api_with(waiting(), None)
+
+    def answer(method: str, path: str, body: Any) -> Any:
+        if path == PENDING:
+            return api_error(Forbidden)
+        return api_error(AlreadyExists) if path == COLLECTION else created(method, path, body)
+
+    api.on_write = answer
+    with pytest.raises(SecretError, match="hook-tls-pending keeps the key") as caught:
+        ask(api)
+    assert "kubectl delete secret -n apps hook-tls-pending" in caught.value.remedy
+    assert api.sent[-1] == "new", "its request leads to nothing"
+
+
+# A certificate in use while another one is waited for
+
+
+def renewing(api: Api, held: Found, *, check_mode: bool = False, **changed: Any) -> Any:
+    options = {"approve": False, "wait": False, "renew_before": "400d", **changed}
+    seen = _bundles.SeenTarget(HOOK, webhook())
+    task = Task(api, intent(**options), held, (seen,), check_mode)  # type: ignore[arg-type]
+    reason = _decide.decide(task.intent, held, NOW)
+    assert reason is not None
+    return _obtain.run(task, reason)
+
+
+def renewal_api(pending: Any = None, request_: Any = None) -> Api:
+    api = api_with(pending, request_)
+    api.connection = replace(api.connection, ca_pem=pem("cluster"))
+    api.objects.update({PATH: secret_object(), _targets.path(HOOK): webhook()})
+    api.on_write = created
+    return api
+
+
+@pytest.mark.parametrize("changed", [{}, {"signer_name": "example.com/signer"}])
+@pytest.mark.parametrize("check_mode", [False, True])
+def test_what_is_in_use_is_told_and_kept_up_to_date_while_another_one_is_waited_for(
+    check_mode: bool, changed: dict[str, Any]
+) -> None:
+    marks = secret_object(**MARKED)["metadata"]
+    held, api = found(labels=marks["labels"], annotations=marks["annotations"]), renewal_api()
+    result = renewing(api, held, check_mode=check_mode, **changed)
+    assert held.certificate is not None
+    assert (result.changed, result.values["pending"]) == (True, True)
+    assert result.values["certificate"]["serial"] == held.certificate.serial
+    assert result.values["ca_bundle"] == pem("cluster")
+    assert [target["changed"] for target in result.values["targets"]] == [True], "it lacked the CA"
+    assert ("waits for its approval" in result.values["reason"]) is not check_mode
+    written = {path for _verb, path in api.writes()}
+    assert (_targets.path(HOOK) in written) is not check_mode
+
+
+def test_a_second_run_that_finds_the_renewal_waiting_changes_nothing() -> None:
+    marked = f"{MARK}{NEW}"
+    held = found(annotations={"certflow.kubernetes/added-anchors": marked})
+    api = renewal_api(waiting(), its_csr())
+    seen = _bundles.SeenTarget(HOOK, webhook("cluster"))
+    task = Task(api, intent(approve=False, wait=False, renew_before="400d"), held, (seen,), False)  # type: ignore[arg-type]
+    result = _obtain.run(task, _decide.Reason(_decide.DUE, "due"))
+    assert (result.changed, result.values["pending"]) == (False, True)
+    assert result.values["csr"]["name"] == CSR_NAME
+    assert result.values["ca_bundle"] == pem("cluster")
+
+
+@pytest.mark.parametrize("held", [leaf(not_after=NOW - DAY / 2), leaf("hook"), leaf(by=ca("strange"))])
+def test_what_is_no_use_is_not_told(held: Any) -> None:
+    result = renewing(renewal_api(), found(held))
+    assert (result.values["certificate"], result.values["ca_bundle"]) == (None, None)
+    assert result.values["pending"]
+
+
+def test_targets_are_read_again_after_the_wait() -> None:
+    """Somebody else wrote the target while the approval was waited for."""
+    issued = leaf(key=KEY)
+    api = renewal_api(waiting(), its_csr(approved(), certificate=issued.pem))
+    api.objects[_targets.path(HOOK)] = lambda: newer(webhook("old"), "2")
+    api.objects[PATH] = None
+    seen = _bundles.SeenTarget(HOOK, webhook())
+    task = Task(api, intent(approve=False), None, (seen,), False)  # type: ignore[arg-type]
+    result = _obtain.run(task, _decide.no_secret(task.intent))
+    patches = [body for (verb, path), body in zip(api.writes(), api.sent) if path == _targets.path(HOOK)]
+    assert [body[0]["value"] for body in patches] == ["2"], "one write, on what stands there now"
+    assert result.values["targets"][0]["webhooks"][0]["before"] == [OLD]
 
 
 def test_leftovers_go_and_other_runs_requests_stay() -> None:
