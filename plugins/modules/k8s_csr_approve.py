@@ -13,8 +13,11 @@ description:
   - Decides on requests that others made. What each asks for is compared with O(expect) and O(allow_names) first; one
     mismatch, and nothing is written.
   - With selectors, only requests that nobody has decided otherwise are considered.
+  - What was approved before is compared too. One that O(name) names and that is not what is expected is an error; one
+    that selectors find is left out of the result, with a warning.
   - Names that neither belong to the Service in O(expect) nor stand in O(expect) or O(allow_names) are a mismatch. The
-    cluster's CA signs whatever is approved.
+    cluster's CA signs whatever is approved. Wildcards and the cluster's own names - of its API server, its nodes, its
+    service network - have to stand in O(allow_names), and come with a warning.
   - A request that O(name) names can be denied whatever it asks for; then only what O(expect) gives is compared. With
     selectors the whole comparison counts for denials too, so that a wide one never denies a node's renewal.
 extends_documentation_fragment:

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Callable
+from typing import Callable
 
 from ._errors import RequestError
 
@@ -27,11 +27,15 @@ LONGEST_DNS_NAME = 253
 
 @dataclass(frozen=True)
 class Guarded:
-    """Names and addresses of the cluster itself. networks: the service network's, as CIDRs."""
+    """Names and addresses of the cluster itself. networks: the service network's, as CIDRs.
+
+    unreadable: what of it this identity may not read, so that it is not guarded.
+    """
 
     api_server: tuple[str, ...] = ()
     nodes: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
 
 
 NOTHING_GUARDED = Guarded()
@@ -52,16 +56,6 @@ class Refusal:
 def service_names(service: str, namespace: str) -> tuple[str, ...]:
     """Return the DNS names of a Service. The API server verifies the last one when it calls a webhook."""
     return service, f"{service}.{namespace}", f"{service}.{namespace}.svc"
-
-
-def guarded(facts: Mapping[str, Any]) -> Guarded:
-    """Take what is guarded from the facts of _kube._cluster.cluster_facts."""
-    nodes = facts.get("nodes", ())
-    return Guarded(
-        api_server=tuple(filter(None, [facts.get("api_host", "")])),
-        nodes=tuple(text for node in nodes for text in (node["name"], *node.get("addresses", ()))),
-        networks=tuple(facts.get("service_networks", ())),
-    )
 
 
 def forbidden(
@@ -85,10 +79,22 @@ def forbidden(
     return tuple(refusal for refusal in found if refusal)
 
 
+def is_critical(name: str, *, cluster: Guarded = NOTHING_GUARDED) -> bool:
+    """Tell whether a name is the cluster's own or a wildcard: it takes allow_names to ask for it or to approve it."""
+    refusal = _refusal(name, "", "", cluster)
+    return refusal is not None and refusal.is_critical
+
+
 def warnings(allow: Iterable[str], *, cluster: Guarded = NOTHING_GUARDED) -> tuple[str, ...]:
-    """Return a warning for each name in allow that is the cluster's own or a wildcard."""
+    """Return a warning for each name in allow that is the cluster's own or a wildcard, and for what is not guarded."""
     found = (_refusal(name, "", "", cluster) for name in allow)
-    return tuple(f"allow_names permits {refusal}" for refusal in found if refusal and refusal.is_critical)
+    return (
+        *(f"allow_names permits {refusal}" for refusal in found if refusal and refusal.is_critical),
+        *(
+            f"this identity may not read {what}, so names and addresses were not compared with them (docs/rbac.md)"
+            for what in cluster.unreadable
+        ),
+    )
 
 
 # What is refused, in this order: (does the name match, reason). The name is in lower case, addresses in normal form.

@@ -71,8 +71,12 @@ def find(client: Client, name: str) -> dict[str, Any] | None:
 
 def rights(intent: Intent) -> list[Right]:
     """What requesting and, where the task approves, approving need."""
-    wanted = [Right(verb, GROUP, "certificatesigningrequests") for verb in ("create", "get", "list", "watch")]
+    wanted = [Right("create", GROUP, "certificatesigningrequests"), *wait_rights()]
     return wanted + (approval_rights(intent.signer.name) if intent.approve else [])
+
+
+def wait_rights() -> list[Right]:
+    return [Right(verb, GROUP, "certificatesigningrequests") for verb in ("get", "list", "watch")]
 
 
 def approval_rights(signer_name: str) -> list[Right]:
@@ -284,28 +288,35 @@ def explain(client: Client, csr: Mapping[str, Any], provider: ProviderVerdict | 
 
 def guarded(client: Client, names: Iterable[str], addresses: Iterable[str] = ()) -> Guarded:
     """What of the cluster itself the names and addresses may mean: its API server, its nodes, its service network."""
-    return Guarded(
-        api_server=(client.host_name,),
-        nodes=tuple(_nodes(client, names)),
-        networks=tuple(_service_networks(client)) if any(addresses) else (),
-    )
+    nodes: list[str] = []
+    networks: list[str] = []
+    unreadable: list[str] = []
+    looks: list[tuple[str, list[str], Iterator[str]]] = [("nodes", nodes, _nodes(client, names))]
+    if any(addresses):  # rare, so that listing all nodes is no burden
+        looks.append(("the nodes' addresses", nodes, _node_addresses(client)))
+        looks.append(("servicecidrs", networks, _service_networks(client)))
+    for what, found, look in looks:
+        try:
+            found.extend(look)
+        except Forbidden:
+            unreadable.append(what)
+    return Guarded((client.host_name,), tuple(nodes), tuple(networks), tuple(unreadable))
 
 
 def _nodes(client: Client, names: Iterable[str]) -> Iterator[str]:
     for name in filter(_names.is_dns_name, names):
-        try:
-            if client.find(f"/api/v1/nodes/{name}") is not None:
-                yield name
-        except Forbidden:
-            return  # this identity sees no nodes
+        if client.find(f"/api/v1/nodes/{name}") is not None:
+            yield name
+
+
+def _node_addresses(client: Client) -> Iterator[str]:
+    for node in client.list_all("/api/v1/nodes")["items"]:
+        yield from (entry["address"] for entry in (node.get("status") or {}).get("addresses") or ())
 
 
 def _service_networks(client: Client) -> Iterator[str]:
     """Since Kubernetes 1.33 (KEP-1880); before that, nothing that can be read says it."""
-    try:
-        ranges = client.find("/apis/networking.k8s.io/v1/servicecidrs") or {}
-    except Forbidden:
-        return
+    ranges = client.find("/apis/networking.k8s.io/v1/servicecidrs") or {}
     for entry in ranges.get("items") or ():
         yield from entry["spec"].get("cidrs") or ()
 

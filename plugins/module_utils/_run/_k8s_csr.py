@@ -16,6 +16,7 @@ from .._csr._anchors import Anchor
 from .._csr._decide import Reason
 from .._csr._errors import AnchorError, RequestError
 from .._csr._intent import Intent, intent_from
+from .._csr._names import Guarded
 from .._csr._secret import Found
 from .._kube._client import Client
 from .._webhook import _bundle, _targets
@@ -90,7 +91,7 @@ def _present(client: Client, intent: Intent, targets: tuple[Target, ...], check_
     verdict = _judge(task, secret, now)
     if isinstance(verdict, Reason):
         return _obtain.run(task, verdict)
-    warnings = _names.warnings(intent.allow_names, cluster=_names.guarded({"api_host": client.host_name}))
+    warnings = _names.warnings(intent.allow_names, cluster=Guarded(api_server=(client.host_name,)))
     return _keep.run(task, secret, verdict, now, warnings=warnings)
 
 

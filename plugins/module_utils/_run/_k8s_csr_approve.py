@@ -58,20 +58,23 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     allow = tuple(parameters.get("allow_names") or ())
     csrs = _selected(client, parameters, decision)
     undecided = [csr for csr in csrs if not decided(csr)]
-    cluster = _guarded(client, undecided)
+    compared = undecided if decision == "Denied" else csrs
+    cluster = _guarded(client, compared)
     expected = _expectation(parameters, cluster)
     rules = _rules(parameters, decision)
     _refuse_mismatches(undecided, expected, rules, decision)
-    for signer in dict.fromkeys(csr["spec"]["signerName"] for csr in undecided):
-        _rights.require(
-            client, _requests.approval_rights(signer), f"{parameters['decision']} requests for {signer}"
-        )
+    strange = _approved_before(
+        [csr for csr in compared if decided(csr)], expected, is_named=bool(parameters.get("name"))
+    )
+    csrs = [csr for csr in csrs if csr["metadata"]["uid"] not in strange]
+    waits = parameters["wait"] and decision == "Approved"
+    _require(client, undecided, waits=waits, purpose=f"{parameters['decision']} the requests")
     results = {csr["metadata"]["uid"]: csr for csr in csrs}
     if not check_mode:
         written = Decision(decision, f"Certflow{decision}", parameters.get("message") or MESSAGE)
         for csr in undecided:
             results[csr["metadata"]["uid"]] = _decide(client, csr, written, expected, rules)
-        if parameters["wait"] and decision == "Approved":
+        if waits:
             results = {uid: _issued(client, csr) for uid, csr in results.items()}
     touched = {csr["metadata"]["uid"] for csr in undecided}
     return Result(
@@ -81,7 +84,7 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
             "before": {csr["metadata"]["name"]: condition(csr) for csr in undecided},
             "after": {csr["metadata"]["name"]: decision for csr in undecided},
         },
-        warnings=_names.warnings(allow, cluster=cluster),
+        warnings=(*strange.values(), *_names.warnings(allow, cluster=cluster)),
     )
 
 
@@ -116,15 +119,12 @@ def _guarded(client: Client, csrs: list[dict[str, Any]]) -> Guarded:
 def _expectation(parameters: Mapping[str, Any], cluster: Guarded) -> Expectation:
     expect = {key: value for key, value in (parameters.get("expect") or {}).items() if value is not None}
     lists = {key: tuple(value) for key, value in expect.items() if isinstance(value, list)}
-    # Names that the task spells out are as good as allowed: it knows them.
-    spelled_out = (
-        parameters.get("allow_names") or (),
-        lists.get("dns_names", ()),
-        lists.get("ip_addresses", ()),
-    )
+    # Names that the task spells out are as good as allowed: it knows them. Not so the cluster's own.
+    spelled_out = (*lists.get("dns_names", ()), *lists.get("ip_addresses", ()))
+    harmless = (name for name in spelled_out if not _names.is_critical(name, cluster=cluster))
     return Expectation(
         **{**expect, **lists},
-        allow_names=tuple(name for names in spelled_out for name in names),
+        allow_names=(*(parameters.get("allow_names") or ()), *harmless),
         allow_client_identity=parameters["allow_client_identity"],
         cluster=cluster,
     )
@@ -142,11 +142,7 @@ def _refuse_mismatches(
     csrs: Iterable[Mapping[str, Any]], expected: Expectation, rules: Rules, decision: str
 ) -> None:
     """One mismatch and nothing is written."""
-    faults = [
-        f"{csr['metadata']['name']}: {fault.message} ({fault.reason})"
-        for csr in csrs
-        for fault in compare(content_of(csr), expected, rules)
-    ]
+    faults = [fault for csr in csrs for fault in _faults(csr, expected, rules)]
     if faults:
         raise RequestError(
             f"nothing was {decision.lower()}: {faults[0]}"
@@ -154,6 +150,44 @@ def _refuse_mismatches(
             evidence=faults,
             remedy="say in expect and allow_names what is right, or select fewer requests",
         )
+
+
+def _faults(csr: Mapping[str, Any], expected: Expectation, rules: Rules) -> list[str]:
+    name = csr["metadata"]["name"]
+    return [
+        f"{name}: {fault.message} ({fault.reason})" for fault in compare(content_of(csr), expected, rules)
+    ]
+
+
+def _approved_before(
+    csrs: Iterable[Mapping[str, Any]], expected: Expectation, *, is_named: bool
+) -> dict[str, str]:
+    """A warning by UID for each request that somebody approved although it is not what is expected.
+
+    Raises RequestError for one that the task names: "approved" must not be the answer to it.
+    """
+    found = {}
+    for csr in csrs:
+        faults = _faults(csr, expected, RULES)
+        if faults and is_named:
+            raise RequestError(
+                f"somebody has approved a request that is not what is expected: {faults[0]}",
+                evidence=faults,
+                remedy="an approval is final: find out who gave it (the audit log of the API server names the user), and "
+                "say in expect and allow_names what is right",
+            )
+        if faults:
+            found[csr["metadata"]["uid"]] = f"approved by somebody, and not what is expected: {faults[0]}"
+    return found
+
+
+def _require(
+    client: Client, undecided: Iterable[Mapping[str, Any]], *, waits: bool, purpose: str
+) -> None:
+    """All that deciding and waiting need, before the first decision."""
+    signers = dict.fromkeys(csr["spec"]["signerName"] for csr in undecided)
+    wanted = [right for signer in signers for right in _requests.approval_rights(signer)]
+    _rights.require(client, [*wanted, *(_requests.wait_rights() if waits else ())], purpose)
 
 
 def _decide(

@@ -100,16 +100,9 @@ def test_warnings_name_what_is_the_clusters_own() -> None:
     assert [text.split(": ")[0] for text in texts] == [f"allow_names permits {name}" for name in allowed[:3]]
 
 
-def test_guarded_from_facts() -> None:
-    facts = {
-        "api_host": "api.example.com",
-        "nodes": [{"name": "one", "addresses": ["10.1.0.1", "one.internal"]}, {"name": "two"}],
-        "service_networks": ["10.96.0.0/12"],
-    }
-    assert _names.guarded(facts) == Guarded(
-        ("api.example.com",), ("one", "10.1.0.1", "one.internal", "two"), ("10.96.0.0/12",)
-    )
-    assert _names.guarded({}) == Guarded()
+def test_what_is_not_guarded_is_said() -> None:
+    [text] = _names.warnings((), cluster=Guarded(unreadable=("nodes",)))
+    assert "may not read nodes" in text
 
 
 def test_service_names() -> None:

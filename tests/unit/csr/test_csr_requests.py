@@ -350,14 +350,23 @@ def test_a_missing_right_to_read_is_named(read: Callable[[Any], Any]) -> None:
 
 def test_nodes_and_service_networks_are_looked_up() -> None:
     ranges = {"items": [{"spec": {"cidrs": ["10.96.0.0/12", "fd00::/108"]}}]}
-    api = Api({"/api/v1/nodes/hook": {}, "/apis/networking.k8s.io/v1/servicecidrs": ranges})
+    node = {"status": {"addresses": [{"type": "InternalIP", "address": "10.1.0.4"}]}}
+    api = Api(
+        {
+            "/api/v1/nodes/hook": {},
+            "/api/v1/nodes": {"items": [node, {}]},
+            "/apis/networking.k8s.io/v1/servicecidrs": ranges,
+        }
+    )
     guarded = _requests.guarded(api, ["hook", "*.apps", "hook.apps"], ["10.96.0.1"])  # type: ignore[arg-type]
-    assert guarded.nodes == ("hook",)
+    assert guarded.nodes == ("hook", "10.1.0.4")
     assert guarded.networks == ("10.96.0.0/12", "fd00::/108")
     assert guarded.api_server == ("10.0.0.1",)
+    assert guarded.unreadable == ()
 
 
 def test_who_may_not_see_nodes_asks_once() -> None:
     api = Api({"/api/v1/nodes/hook": api_error(Forbidden)})
-    assert _requests.guarded(api, ["hook", "hook.apps"]).nodes == ()  # type: ignore[arg-type]
+    guarded = _requests.guarded(api, ["hook", "hook.apps"])  # type: ignore[arg-type]
+    assert (guarded.nodes, guarded.unreadable) == ((), ("nodes",))
     assert len(api.asked) == 1
