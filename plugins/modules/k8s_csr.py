@@ -91,8 +91,8 @@ options:
       - Who signs. V(kubernetes.io/kubelet-serving) works on most clusters that sign with their own CA,
         V(beta.eks.amazonaws.com/app-serving) on Amazon EKS. Any C(<domain>/<path>) is accepted.
       - It is always requested, even where this cluster is not expected to serve it.
+      - Required with O(state=present).
     type: str
-    required: true
   dns_names:
     description:
       - DNS names beside the Service's. Any name that is not the Service's has to stand in O(allow_names) too.
@@ -224,7 +224,6 @@ EXAMPLES = r"""
     service: audit-webhook
     namespace: kube-system
     secret: {name: audit-webhook-tls}
-    signer_name: kubernetes.io/kubelet-serving
 """
 
 RETURN = r"""

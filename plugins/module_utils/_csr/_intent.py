@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -21,8 +21,10 @@ from ._signers import Request, Signer
 # How this collection knows its own objects again (see _marks).
 MANAGED_BY = "app.kubernetes.io/managed-by"
 PREFIX = "certflow.kubernetes/"
+PENDING_SUFFIX = "-pending"
 TLS_TYPE = "kubernetes.io/tls"
 TLS_KEYS = ("tls.crt", "tls.key")
+_NO_SIGNER = replace(_signers.GENERIC, common_names=("",))
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -93,22 +95,28 @@ class Intent:
         return own if own in names else next(iter(names), None)
 
     def __str__(self) -> str:
-        what = (
-            f"Service {self.namespace}/{self.service}" if self.service else f"user {self.request.common_name}"
-        )
-        return f"certificate of {what}"
+        if self.service:
+            return f"certificate of Service {self.namespace}/{self.service}"
+        user = self.request.common_name
+        return f"certificate of user {user}" if user else f"certificate in {self.secret}"
 
 
 def intent_from(parameters: Mapping[str, Any]) -> Intent:
-    """Read the options of k8s_csr. Raises RequestError for whatever cannot be asked for, with the remedy."""
+    """Read the options of k8s_csr. Raises RequestError for whatever cannot be asked for, with the remedy.
+
+    What is taken back (state: absent) is not asked for: it needs no signer, and nothing of the request is checked.
+    """
     service, namespace = parameters.get("service") or "", parameters["namespace"]
-    row = _signers.signer(parameters["signer_name"])
+    is_asked_for = parameters.get("state") != "absent"
+    row = _signers.signer(parameters["signer_name"]) if is_asked_for else _NO_SIGNER
     secret = _secret_spec(parameters["secret"], namespace)
     if service:
         _names.check_object_names(service=service, namespace=namespace, secret=secret.name)
     allow = tuple(parameters.get("allow_names") or ())
     request = _request(parameters, row, service, namespace)
-    _check(parameters, row, request, allow)
+    if is_asked_for:
+        _check(parameters, row, request, allow)
+        _check_waiting_key(parameters, secret)
     return Intent(
         service=service,
         namespace=namespace,
@@ -186,6 +194,17 @@ def _check(parameters: Mapping[str, Any], row: Signer, request: Request, allow: 
         raise RequestError(
             f"signer {row.name} would refuse the request: {refusal}",
             remedy=_signers.remedy_for(row.name, refusal),
+        )
+
+
+def _check_waiting_key(parameters: Mapping[str, Any], secret: SecretSpec) -> None:
+    """Where somebody else approves, the key waits in a Secret with a longer name."""
+    longest = _names.LONGEST_DNS_NAME - len(PENDING_SUFFIX)
+    if not parameters.get("approve", True) and len(secret.name) > longest:
+        raise RequestError(
+            f"{secret} has a name of {len(secret.name)} characters: with approve: false its key waits in a Secret whose "
+            f"name ends in {PENDING_SUFFIX}, which would be too long",
+            remedy=f"give a secret.name of at most {longest} characters",
         )
 
 

@@ -20,6 +20,8 @@ from typing import Callable
 from ._errors import RequestError
 
 DNS_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"  # RFC 1123
+# k8s.io/apimachinery validation.IsDNS1123Subdomain: names of objects, whose parts may be longer than a DNS label.
+_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _DNS_NAME = re.compile(rf"{DNS_LABEL}(?:\.{DNS_LABEL})*")
 _API_SERVER = re.compile(r"kubernetes(\.default(\.svc(\..*)?)?)?")
 LONGEST_DNS_NAME = 253
@@ -186,7 +188,7 @@ def _object_name_faults(service: str, namespace: str, secret: str) -> Iterator[s
             yield f"the {option} {name!r} is not a valid name: {_label_fault(name)}"
     if service[:1].isdigit():
         yield f"the service {service!r} is not a valid name: such a name begins with a letter"
-    if secret and not is_dns_name(secret):
+    if secret and (len(secret) > LONGEST_DNS_NAME or not _SUBDOMAIN.fullmatch(secret)):
         yield f"the Secret {secret!r} is not a valid name: {_dns_fault(secret)}"
 
 

@@ -24,7 +24,7 @@ from .._x509 import _keys
 from .._x509._errors import CertificateError
 from . import _marks, _requests
 from ._errors import SecretError
-from ._intent import SecretSpec
+from ._intent import PENDING_SUFFIX, SecretSpec
 
 if TYPE_CHECKING:
     from .._x509._keys import PrivateKey
@@ -47,7 +47,7 @@ class Pending:
 
 
 def name(secret: SecretSpec) -> str:
-    return f"{secret.name}-pending"
+    return f"{secret.name}{PENDING_SUFFIX}"
 
 
 def path(secret: SecretSpec) -> str:

@@ -31,7 +31,7 @@ LEGACY_UNKNOWN = "kubernetes.io/legacy-unknown"
 EKS_APP_SERVING = "beta.eks.amazonaws.com/app-serving"
 
 SHORTEST_LIFETIME_SECONDS = 600  # certificates.k8s.io/v1, spec.expirationSeconds
-LONGEST_COMMON_NAME = 64  # ub-common-name, RFC 5280 appendix A.1
+LONGEST_IN_SUBJECT = 64  # ub-common-name and ub-organization-name, RFC 5280 appendix A.1
 
 # certificates.k8s.io/v1 KeyUsage.
 # fmt: off
@@ -390,24 +390,31 @@ def subject_for(
 ) -> tuple[str, tuple[str, ...]]:
     """Return common name and organizations: what the task says, else what this signer wants.
 
-    Raises RequestError for a common name of more than 64 characters, or none where the signer has no default.
+    Raises RequestError for a part of more than 64 bytes, and for no common name where the signer has no default.
     """
     groups = row.organizations if organizations is None else tuple(organizations)
+    _check_length("common_name", common_name, "clients verify the subjectAltName, not the common name")
+    for group in groups:
+        _check_length("organization", group, "for a client certificate bind the rights to a group of a shorter name")
     if common_name:
-        if len(common_name.encode()) > LONGEST_COMMON_NAME:
-            raise RequestError(
-                f"the common_name {common_name!r} has {len(common_name.encode())} bytes, a certificate holds 64",
-                remedy="Shorten it: clients verify the subjectAltName, not the common name.",
-            )
         return common_name, groups
     candidates = (text.format(service=service, namespace=namespace) for text in row.common_names)
-    fitting = next((text for text in candidates if len(text) <= LONGEST_COMMON_NAME), None)
+    fitting = next((text for text in candidates if len(text) <= LONGEST_IN_SUBJECT), None)
     if fitting is None:
         raise RequestError(
             f"the signer {row.name} makes client certificates: common_name is missing",
             remedy="Give common_name, the user's name, and allow_client_identity: true.",
         )
     return fitting, groups
+
+
+def _check_length(what: str, text: str, remedy: str) -> None:
+    size = len(text.encode())
+    if size > LONGEST_IN_SUBJECT:
+        raise RequestError(
+            f"the {what} {text!r} has {size} bytes, a certificate holds {LONGEST_IN_SUBJECT}",
+            remedy=f"Shorten it: {remedy}.",
+        )
 
 
 _PATH = re.compile(rf"{DNS_LABEL}(\.{DNS_LABEL})*")

@@ -44,7 +44,7 @@ SPEC: dict[str, Any] = {
             "annotations": {"type": "dict"},
         },
     },
-    "signer_name": {"type": "str", "required": True},
+    "signer_name": {"type": "str"},
     "dns_names": {"type": "list", "elements": "str"},
     "ip_addresses": {"type": "list", "elements": "str"},
     "common_name": {"type": "str"},
@@ -106,4 +106,9 @@ def _judge(task: Task, secret: Found, now: datetime) -> Reason | Anchor:
         return Reason("Untrusted", f"{task.intent.secret}: {exc.cause}")
 
 
-OPERATION = Operation(name="k8s_csr", argument_spec=SPEC, run=run)
+OPERATION = Operation(
+    name="k8s_csr",
+    argument_spec=SPEC,
+    run=run,
+    constraints={"required_if": [("state", "present", ("signer_name",))]},
+)

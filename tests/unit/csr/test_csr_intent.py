@@ -30,6 +30,7 @@ BAD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"namespace": ""}, ("namespace ''", "empty")),
     ({"secret": {"name": "hook_tls"}}, ("'hook_tls'", "not a valid name")),
     ({"secret": {"name": "a" * 254}}, ("254 characters", "at most 253")),
+    ({"secret": {"name": "a" * 246}, "approve": False}, ("246 characters", "-pending", "at most 245")),
     ({"dns_names": ["under_score"]}, ("'under_score'", "dns_names")),
     ({"dns_names": [f"{LONG}.example.com"]}, ("64 characters",)),
     ({"ip_addresses": ["10.0.0.0/8"]}, ("'10.0.0.0/8'", "not an IP address")),
@@ -57,6 +58,7 @@ BAD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({**CLIENT_OPTIONS, "allow_client_identity": False}, ("logs in", "allow_client_identity: true")),
     ({**CLIENT_OPTIONS, "organizations": None}, ("spelled out", "organizations: []")),
     ({**CLIENT_OPTIONS, "common_name": None}, ("common_name", "allow_client_identity")),
+    ({**CLIENT_OPTIONS, "organizations": ["é" * 33]}, ("66 bytes", "holds 64", "shorter name")),
     ({**CLIENT_OPTIONS, "organizations": ["system:masters"]}, ("system:masters", "group of your own")),
     ({"signer_name": CLIENT, "common_name": "jane"}, ("client certificate", "allow_client_identity")),
     ({"secret": {"certificate_key": "cert.pem"}}, ("tls.crt and tls.key", "type: Opaque")),
@@ -116,6 +118,21 @@ def test_names_without_a_service_are_verified_by_the_first() -> None:
         allow_names=["a.example.com", "b.example.com"],
     )
     assert wanted.verified_name == "a.example.com"
+
+
+@pytest.mark.parametrize("name", ["a" * 100, f"{'a' * 64}.b", "a" * 253])
+def test_the_name_of_a_secret_has_no_limit_but_its_length(name: str) -> None:
+    assert intent(secret={"name": name}).secret.name == name
+
+
+def test_a_waiting_key_has_room_for_its_name() -> None:
+    assert intent(secret={"name": "a" * 245}, approve=False).secret.name == "a" * 245
+
+
+@pytest.mark.parametrize("options", [{}, {"service": None}, {"secret": {"name": "a" * 253}, "approve": False}])
+def test_what_is_taken_back_needs_no_signer(options: dict[str, Any]) -> None:
+    wanted = intent(state="absent", signer_name=None, **options)
+    assert "hook" in str(wanted) or "Secret apps/" in str(wanted)
 
 
 @pytest.mark.parametrize(
