@@ -83,6 +83,7 @@ csrs:
     requester: {description: The user that made it., type: str, returned: success}
     subject: {description: Subject as RFC 4514 text., type: str, returned: success}
     names: {description: DNS names and IP addresses., type: list, elements: str, returned: success}
+    unreadable: {description: "Why what it asks for cannot be read. RV(csrs[].names) is empty then.", type: str, returned: when the request does not parse}
     created: {description: When it was made., type: str, returned: success}
     certificate: {description: "The issued certificate as M(certflow.kubernetes.k8s_csr) returns it.", type: dict, returned: success}
     diagnosis: {description: "Why it is not issued; V(null) where it is. Keys C(code), C(cause), C(certainty) (V(proven), V(likely) or V(one of)), C(evidence), C(remedy).", type: dict, returned: success}
@@ -95,6 +96,8 @@ provider:
     signer_name: {description: "The signer that issues serving certificates there, empty where unknown.", type: str, returned: success}
     evidence: {description: What speaks for it., type: list, elements: str, returned: success}
     contradictions: {description: What speaks against it., type: list, elements: str, returned: success}
+    ca: {description: "Where the CA that signs is published, empty where unknown.", type: str, returned: success}
+    longest_lifetime_seconds: {description: "Longest lifetime of a certificate, V(null) where the cluster's flags set it.", type: int, returned: success}
 signer_name:
   description: The signer to ask for a serving certificate.
   returned: when O(gather) has V(signer)

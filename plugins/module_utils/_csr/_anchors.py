@@ -39,7 +39,6 @@ class Anchor:
 
     source: str
     pem: str
-    fingerprints: tuple[str, ...]
 
 
 # ConfigMaps in which clusters publish CAs: (namespace, "" for the Secret's own; name; key; source).
@@ -93,7 +92,7 @@ def choose(intent: Intent, certificate_pem: str, offered: Iterable[Candidate], n
                 leaf, candidate.pem, name=intent.verified_name, intermediates=chain, now=now, usage=usage
             )
             if verdict.ok:
-                return Anchor(candidate.source, _only(candidate.pem, verdict.anchors), verdict.anchors)
+                return Anchor(candidate.source, _only(candidate.pem, verdict.anchors))
             reason = verdict.reason
         tried.append(f"{candidate.source}: {reason}")
     raise AnchorError(

@@ -11,6 +11,7 @@ import base64
 import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import Any
 
 from .._x509 import _request
@@ -19,20 +20,13 @@ from ._errors import RequestError
 
 @dataclass(frozen=True)
 class Content:
-    """One CSR object. request: what its PKCS#10 asks for; conditions: those whose status is True, as stored."""
+    """What one CSR object asks for. request: what its PKCS#10 says."""
 
-    name: str
-    uid: str
-    resource_version: str
     signer_name: str
     usages: tuple[str, ...]
     requester: str
-    groups: tuple[str, ...]
     expiration_seconds: int | None
     request: _request.RequestFacts
-    certificate_pem: str
-    condition: str
-    conditions: tuple[Mapping[str, Any], ...]
 
 
 def content_of(csr: Mapping[str, Any]) -> Content:
@@ -40,20 +34,13 @@ def content_of(csr: Mapping[str, Any]) -> Content:
 
     Raises RequestError or CertificateError where its request does not parse.
     """
-    metadata, spec = csr["metadata"], csr["spec"]
+    spec = csr["spec"]
     return Content(
-        name=metadata["name"],
-        uid=metadata.get("uid", ""),
-        resource_version=metadata.get("resourceVersion", ""),
         signer_name=spec["signerName"],
         usages=tuple(spec.get("usages") or ()),
         requester=spec.get("username", ""),
-        groups=tuple(spec.get("groups") or ()),
         expiration_seconds=spec.get("expirationSeconds"),
-        request=_request.parse(_decoded(spec["request"], f"the request of CSR {metadata['name']!r}")),
-        certificate_pem=certificate_of(csr),
-        condition=condition(csr),
-        conditions=conditions(csr),
+        request=_request.parse(_decoded(spec["request"], f"the request of CSR {csr['metadata']['name']!r}")),
     )
 
 
@@ -83,6 +70,11 @@ def condition(csr: Mapping[str, Any]) -> str:
     if (csr.get("status") or {}).get("certificate"):
         parts.append("Issued")
     return ",".join(parts)
+
+
+def time_of(text: str) -> datetime:
+    """Read a metav1.Time: UTC, whole seconds."""
+    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
 
 
 def _decoded(text: str, what: str) -> str:

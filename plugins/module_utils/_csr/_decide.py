@@ -94,9 +94,9 @@ def _subject(case: _Case) -> str:
 
 
 def _usages(case: _Case) -> str:
-    purpose = {"server auth", "client auth"}
-    wanted, held = purpose & set(case.intent.request.usages), purpose & set(case.certificate.usages)
-    return "" if wanted == held else f"its certificate is for {_listed(held)}, wanted is {_listed(wanted)}"
+    """Judged as when it was issued: else it would be renewed at every run."""
+    fault = _signers.usage_fault(case.intent.request.usages, case.certificate.usages)
+    return f"its certificate does not fit: {fault}" if fault else ""
 
 
 def _key_type(case: _Case) -> str:

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Any, Callable, Optional
 
-from ._content import condition, condition_of
+from ._content import condition, condition_of, time_of
 from ._providers import PROVIDERS, NotServed, Provider, ProviderVerdict
 from ._signers import remedy_for
 
@@ -28,10 +28,15 @@ STUCK_AFTER = timedelta(minutes=10)
 
 @dataclass(frozen=True)
 class Peers:
-    """Other requests of the same signer that are not a node's own: issued, and approved long ago without result."""
+    """Requests of one signer that are not a node's own: issued, and approved long ago without result."""
 
     issued: int
     stuck: int
+
+    def beside(self, csr: Mapping[str, Any], now: datetime) -> Peers:
+        """Those other than this one, which was counted."""
+        own = count((csr,), now)
+        return Peers(max(0, self.issued - own.issued), max(0, self.stuck - own.stuck))
 
 
 @dataclass(frozen=True)
@@ -78,15 +83,9 @@ def diagnose(observation: Observation) -> Diagnosis | None:
     return _merged(found) if found else _unexplained(observation)
 
 
-def peers_of(csr: Mapping[str, Any], all_csrs: Iterable[Mapping[str, Any]], now: datetime) -> Peers:
-    """Count the other requests of a CSR's signer in a list of CSR objects."""
-    states = [
-        _peer_state(other, now)
-        for other in all_csrs
-        if other["metadata"]["name"] != csr["metadata"]["name"]
-        and other["spec"]["signerName"] == csr["spec"]["signerName"]
-        and not _is_node(other)
-    ]
+def count(csrs: Iterable[Mapping[str, Any]], now: datetime) -> Peers:
+    """Count a signer's requests."""
+    states = [_peer_state(csr, now) for csr in csrs if not _is_node(csr)]
     return Peers(issued=states.count("issued"), stuck=states.count("stuck"))
 
 
@@ -94,8 +93,10 @@ def _peer_state(csr: Mapping[str, Any], now: datetime) -> str:
     state, approved = condition(csr), condition_of(csr, "Approved")
     if state.endswith("Issued"):
         return "issued"
-    since = approved and _time(approved.get("lastUpdateTime") or csr["metadata"].get("creationTimestamp"))
-    return "stuck" if state == "Approved" and since and now - since > STUCK_AFTER else ""
+    if state != "Approved" or approved is None:
+        return ""
+    since = approved.get("lastUpdateTime") or csr["metadata"]["creationTimestamp"]
+    return "stuck" if now - time_of(since) > STUCK_AFTER else ""
 
 
 def _denied(seen: Observation) -> Diagnosis | None:
@@ -251,10 +252,3 @@ def _approval(csr: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _is_node(csr: Mapping[str, Any]) -> bool:
     return str(csr["spec"].get("username", "")).startswith("system:node:")
-
-
-def _time(text: str | None) -> datetime | None:
-    """metav1.Time: UTC, whole seconds."""
-    if not text:
-        return None
-    return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)

@@ -19,8 +19,6 @@ from ._decide import CLOCK_SKEW
 from ._errors import IssueError
 from ._intent import Intent
 
-PURPOSES = frozenset(("server auth", "client auth", "any"))
-
 
 @dataclass(frozen=True)
 class _Case:
@@ -87,11 +85,7 @@ def _subject(case: _Case) -> str:
 
 
 def _usages(case: _Case) -> str:
-    asked, held = set(case.intent.request.usages), set(case.certificate.usages)
-    if not ("any" in held or PURPOSES & asked <= held):
-        return f"its usages are {', '.join(sorted(held)) or 'none'}"
-    extra = (held & PURPOSES) - asked
-    return f"it may also be used for {', '.join(sorted(extra))}" if extra else ""
+    return _signers.usage_fault(case.intent.request.usages, case.certificate.usages)
 
 
 def _validity(case: _Case) -> str:

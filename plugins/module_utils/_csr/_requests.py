@@ -20,8 +20,8 @@ from .._kube._errors import AlreadyExists, Conflict, Forbidden, NotFound
 from .._kube._rights import Right, missing_rights
 from . import _diagnose, _marks, _names, _providers
 from ._approve import Expectation, approval_body, compare, decided
-from ._content import certificate_of, condition, content_of
-from ._diagnose import Diagnosis, Observation
+from ._content import certificate_of, condition, content_of, time_of
+from ._diagnose import Diagnosis, Observation, Peers
 from ._errors import IssueError, RequestError
 from ._intent import Intent, SecretSpec
 from ._names import Guarded
@@ -34,6 +34,7 @@ CONFLICTS = 10  # as many as kubectl certificate approve retries
 EXPLAINED_SECONDS = 4.0
 LOOK_SECONDS = 10.0
 SHORTEST_LOOK_SECONDS = 1.0
+SHORTEST_PATIENCE_SECONDS = 600.0
 
 
 def path(name: str) -> str:
@@ -263,7 +264,10 @@ def _look(client: Client, csr: Mapping[str, Any], version: str, seconds: float) 
 
 def stuck(client: Client, what: object, csr: Mapping[str, Any], *, with_provider: bool = True) -> IssueError:
     """The error for a request that is not issued: its diagnosis, as far as this identity may look."""
-    diagnosis = explain(client, csr, _providers.detect(cluster_facts(client)) if with_provider else None)
+    provider = _providers.detect(cluster_facts(client)) if with_provider else None
+    peers = peers_of(client, csr["spec"]["signerName"]) if with_provider else None
+    # Only an issued request has none.
+    diagnosis = cast("Diagnosis", explain(csr, provider, peers))
     return IssueError(
         f"{what}: {diagnosis.cause}",
         evidence=(f"condition {condition(csr)}, certainty {diagnosis.certainty}", *diagnosis.evidence),
@@ -273,17 +277,23 @@ def stuck(client: Client, what: object, csr: Mapping[str, Any], *, with_provider
     )
 
 
-def explain(client: Client, csr: Mapping[str, Any], provider: ProviderVerdict | None) -> Diagnosis:
-    """The diagnosis of a request that is not issued, with one page of its signer's other requests as evidence."""
+def explain(
+    csr: Mapping[str, Any], provider: ProviderVerdict | None, peers: Peers | None
+) -> Diagnosis | None:
+    """The diagnosis of a request, None where it is issued. peers: its signer's requests, itself too, see peers_of."""
     now = datetime.now(timezone.utc)
-    peers = None
-    if provider is not None:
-        others = client.get(
-            COLLECTION, {"fieldSelector": f"spec.signerName={csr['spec']['signerName']}", "limit": "500"}
-        )
-        peers = _diagnose.peers_of(csr, others.get("items") or (), now)
-    diagnosis = _diagnose.diagnose(Observation(csr=csr, now=now, provider=provider, peers=peers))
-    return cast("Diagnosis", diagnosis)  # only an issued request has none
+    others = peers.beside(csr, now) if peers else None
+    return _diagnose.diagnose(Observation(csr=csr, now=now, provider=provider, peers=others))
+
+
+def peers_of(client: Client, signer_name: str) -> Peers | None:
+    """A signer's requests, counted on one page; None where this identity may not list them."""
+    query = {"fieldSelector": f"spec.signerName={signer_name}", "limit": "500"}
+    try:
+        page = client.get(COLLECTION, query)
+    except Forbidden:
+        return None
+    return _diagnose.count(page.get("items") or (), datetime.now(timezone.utc))
 
 
 def guarded(client: Client, names: Iterable[str], addresses: Iterable[str] = ()) -> Guarded:
@@ -350,12 +360,11 @@ def unissued(client: Client, secret: SecretSpec) -> list[dict[str, Any]]:
 def is_left_over(csr: Mapping[str, Any], signer_name: str, patience: float, now: datetime) -> bool:
     """Whether nobody waits for a request any more, now that another one has been made in its place.
 
-    One that is as young as another run's ``patience`` (seconds) may be that run's.
+    One that is as young as another run's patience may be that run's: how long that is nobody knows, so at least ten
+    minutes, or ``patience`` (seconds), which is this run's.
     """
-    created = datetime.strptime(csr["metadata"]["creationTimestamp"], "%Y-%m-%dT%H:%M:%SZ").replace(
-        tzinfo=timezone.utc
-    )
-    is_old = now - created > timedelta(seconds=patience)
+    age = now - time_of(csr["metadata"]["creationTimestamp"])
+    is_old = age > timedelta(seconds=max(patience, SHORTEST_PATIENCE_SECONDS))
     return is_over(csr) or csr["spec"]["signerName"] != signer_name or is_old
 
 

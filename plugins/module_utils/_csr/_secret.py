@@ -20,7 +20,7 @@ from . import _marks, _names
 from ._errors import SecretError
 from ._intent import MANAGED_BY, Intent, SecretSpec
 
-# Marks of other writers: (where, key or prefix that ends in "/", writer, remedy).
+# Marks of other writers: (where, "key", "key=value" or prefix that ends in "/", writer, remedy).
 WRITERS: tuple[tuple[str, str, str, str], ...] = (
     # https://cert-manager.io/docs/reference/annotations/: set on the Secrets that it writes; others are the user's
     (
@@ -47,10 +47,13 @@ WRITERS: tuple[tuple[str, str, str, str], ...] = (
     ),
     # https://helm.sh/docs/topics/charts_tips_and_tricks/: it resets what its chart holds at the next upgrade
     ("annotations", "meta.helm.sh/release-name", "Helm", "take it out of the chart"),
+    ("labels", "app.kubernetes.io/managed-by=Helm", "Helm", "take it out of the chart"),
     # https://argo-cd.readthedocs.io/en/stable/user-guide/resource_tracking/
     ("annotations", "argocd.argoproj.io/tracking-id", "Argo CD", "take it out of the application"),
+    ("labels", "argocd.argoproj.io/instance", "Argo CD", "take it out of the application"),
     # https://fluxcd.io/flux/components/kustomize/kustomizations/
     ("labels", "kustomize.toolkit.fluxcd.io/", "Flux", "take it out of the Kustomization"),
+    ("labels", "helm.toolkit.fluxcd.io/", "Flux", "take it out of the HelmRelease"),
 )
 # kubectl apply leaves the whole Secret, the old private key too, in an annotation; create-cert.sh does that.
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
@@ -158,7 +161,8 @@ def refuse_foreign(secret: Found, intent: Intent) -> None:
 def foreign(secret: Found, intent: Intent) -> str:
     """Why the Secret is not this Service's, "" where it may be adopted."""
     for place, mark, writer, remedy in WRITERS:
-        key = next((key for key in getattr(secret, place) if _is_marked(key, mark)), None)
+        marks: Mapping[str, str] = getattr(secret, place)
+        key = next((key for key, value in marks.items() if _is_marked(key, value, mark)), None)
         if key:
             return f"{writer} writes it ({place[:-1]} {key}); {remedy}"
     if secret.owners:
@@ -183,8 +187,8 @@ def is_for(secret: Found, intent: Intent) -> bool:
     return owner == _marks.annotations_for(intent)[_marks.SERVICE] if owner else not foreign(secret, intent)
 
 
-def _is_marked(key: str, mark: str) -> bool:
-    return key.startswith(mark) if mark.endswith("/") else key == mark
+def _is_marked(key: str, value: str, mark: str) -> bool:
+    return key.startswith(mark) if mark.endswith("/") else mark in (key, f"{key}={value}")
 
 
 def _strangers(certificate: CertificateFacts, intent: Intent) -> list[str]:

@@ -360,6 +360,21 @@ def is_client_identity(usages: Iterable[str]) -> bool:
     return not {CLIENT_AUTH, ANY_USAGE}.isdisjoint(usages)
 
 
+PURPOSES = frozenset((SERVER_AUTH, CLIENT_AUTH, ANY_USAGE))
+
+
+def usage_fault(asked: Iterable[str], held: Iterable[str]) -> str:
+    """Return how the purposes of a certificate differ from what was asked for, "" where they do not.
+
+    "any" stands for every purpose (RFC 5280, anyExtendedKeyUsage); it is more than was asked for unless it was.
+    """
+    wanted, found = PURPOSES & set(asked), PURPOSES & set(held)
+    if ANY_USAGE not in found and not wanted <= found:
+        return f"its usages are {', '.join(sorted(held)) or 'none'}"
+    extra = found - wanted
+    return f"it may also be used for {', '.join(sorted(extra))}" if extra else ""
+
+
 def check_client_identity(
     usages: Iterable[str], *, allowed: bool, common_name: str, organizations: Sequence[str] | None
 ) -> None:

@@ -8,12 +8,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timezone
 from typing import Any
 
-from .._csr import _diagnose, _providers, _requests
-from .._csr._content import certificate_of, content_of
-from .._csr._diagnose import Observation
+from .._csr import _providers, _requests
+from .._csr._content import certificate_of, condition, content_of
+from .._csr._diagnose import Peers
 from .._csr._providers import ProviderVerdict
 from .._errors import CertflowError
 from .._kube._client import Client
@@ -23,6 +22,8 @@ from . import _report, _spec
 from ._operation import Operation, Result
 
 AUTO = "auto"
+# Conditions of requests for which it matters what others got from their signer.
+UNEXPLAINED = ("Pending", "Approved")
 
 SPEC: dict[str, Any] = {
     "name": {"type": "str"},
@@ -45,13 +46,17 @@ def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Res
     verdict = _provider(client, parameters)
     if "csrs" in parameters["gather"]:
         csrs = _selected(client, parameters)
-        values["csrs"] = [_entry(csr, csrs, verdict) for csr in csrs]
+        signers = {csr["spec"]["signerName"] for csr in csrs if condition(csr) in UNEXPLAINED}
+        peers = {signer: _requests.peers_of(client, signer) for signer in sorted(signers)}
+        values["csrs"] = [_entry(csr, verdict, peers.get(csr["spec"]["signerName"])) for csr in csrs]
     if "provider" in parameters["gather"]:
         values["provider"] = {
             "name": verdict.name,
             "signer_name": verdict.signer,
             "evidence": list(verdict.evidence),
             "contradictions": list(verdict.contradictions),
+            "ca": verdict.row.ca if verdict.row else "",
+            "longest_lifetime_seconds": verdict.row.longest_lifetime_seconds if verdict.row else None,
         }
     if "signer" in parameters["gather"]:
         values["signer_name"] = _providers.signer_for(
@@ -75,10 +80,8 @@ def _selected(client: Client, parameters: Mapping[str, Any]) -> list[dict[str, A
     return _requests.select(client, parameters.get("label_selectors"), parameters.get("field_selectors"))
 
 
-def _entry(csr: dict[str, Any], csrs: list[dict[str, Any]], verdict: ProviderVerdict) -> dict[str, Any]:
-    now = datetime.now(timezone.utc)
-    peers = _diagnose.peers_of(csr, csrs, now)
-    diagnosis = _diagnose.diagnose(Observation(csr=csr, now=now, provider=verdict, peers=peers))
+def _entry(csr: dict[str, Any], verdict: ProviderVerdict, peers: Peers | None) -> dict[str, Any]:
+    diagnosis = _requests.explain(csr, verdict, peers)
     return {
         **_requests.summary(csr),
         **_asked(csr),

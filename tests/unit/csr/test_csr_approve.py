@@ -66,16 +66,10 @@ def test_condition_that_is_not_true() -> None:
 
 def test_content() -> None:
     pem = request(common_name="jane", organizations=("dev",), ip_addresses=("10.0.0.1",))
-    content = _content.content_of(
-        csr(approved(), name="a", pem=pem, certificate="PEM", expirationSeconds=3600, usages=None)
-    )
-    assert (content.name, content.uid, content.resource_version) == ("a", "3d0b8a6e", "4711")
+    content = _content.content_of(csr(pem=pem, expirationSeconds=3600, usages=None))
     assert (content.signer_name, content.requester) == (KUBELET_SERVING, "deployer")
-    assert (content.usages, content.groups) == ((), ("system:authenticated",))
-    assert (content.expiration_seconds, content.certificate_pem) == (3600, "PEM")
+    assert (content.usages, content.expiration_seconds) == ((), 3600)
     assert (content.request.common_name, content.request.dns_names) == ("jane", OWN)
-    assert content.condition == "Approved,Issued"
-    assert [entry["type"] for entry in content.conditions] == ["Approved"]
 
 
 def test_content_that_is_no_request() -> None:

@@ -27,7 +27,7 @@ from tests.unit.csr.flow import (
     rsa_key,
 )
 from tests.unit.csr.objects import encoded
-from tests.unit.x509.authority import CLIENT_AUTH, DAY, NOW
+from tests.unit.x509.authority import ANY_USAGE, CLIENT_AUTH, DAY, NOW
 
 pytestmark = pytest.mark.quick
 
@@ -39,6 +39,7 @@ BOTH = {
     "organizations": [],
     "allow_client_identity": True,
 }
+ANY = {**BOTH, "usages": ["server auth", "any"]}
 JANE = leaf("", common_name="jane", usages=(CLIENT_AUTH,))
 BY_CUSTOM = {**MARKED, "annotations": {"certflow.kubernetes/signer-name": CUSTOM}}
 
@@ -58,7 +59,9 @@ CASES: list[tuple[str, str, Intent, Any, dict[str, Any]]] = [
     ("Subject", "hook", intent(**BOTH), leaf(usages=SERVER_AND_CLIENT), {}),
     ("", "", intent(), leaf(common_name="anything"), {}),
     ("Usages", "client auth", intent(), leaf(usages=SERVER_AND_CLIENT), {}),
-    ("Usages", "client auth, wanted is server auth", intent(), leaf(usages=(CLIENT_AUTH,)), {}),
+    ("Usages", "its usages are client auth", intent(), leaf(usages=(CLIENT_AUTH,)), {}),
+    ("", "", intent(**ANY), leaf(usages=(ANY_USAGE,), common_name="jane"), {}),
+    ("Usages", "also be used for any", intent(), leaf(usages=(ANY_USAGE,)), {}),
     ("KeyType", "rsa-2048, wanted is ecdsa-p256", intent(), RSA, MARKED),
     ("", "", intent(), RSA, {}),
     ("", "", intent(key_type="rsa-2048"), RSA, MARKED),

@@ -219,8 +219,9 @@ def test_peers() -> None:
     long_ago, lately = "2026-09-01T11:00:00Z", "2026-09-01T11:59:00Z"
     undated = csr(approved(), name="h")
     del undated["status"]["conditions"][0]["lastUpdateTime"]
+    me = csr(approved(long_ago), name="me")
     all_csrs = [
-        csr(approved(long_ago), name="me"),
+        me,
         csr(approved(long_ago), name="a", certificate="PEM"),
         csr(approved(long_ago), name="b"),
         csr(approved(lately), name="c"),
@@ -228,8 +229,10 @@ def test_peers() -> None:
         csr(condition("Denied"), name="e"),
         csr(name="f"),
         csr(approved(long_ago), name="g", certificate="PEM", username="system:node:one"),
-        csr(approved(long_ago), name="i", signerName="example.com/x"),
         undated,
     ]
-    assert _diagnose.peers_of(all_csrs[0], all_csrs, NOW) == Peers(issued=1, stuck=2)
-    assert _diagnose.peers_of(all_csrs[0], all_csrs, NOW - timedelta(minutes=55)) == Peers(issued=1, stuck=0)
+    counted = _diagnose.count(all_csrs, NOW)
+    assert counted == Peers(issued=1, stuck=3)
+    assert counted.beside(me, NOW) == Peers(issued=1, stuck=2)
+    assert _diagnose.count((), NOW).beside(me, NOW) == Peers(issued=0, stuck=0), "it is not on that page"
+    assert _diagnose.count(all_csrs, NOW - timedelta(minutes=55)) == Peers(issued=1, stuck=0)

@@ -247,10 +247,3 @@ def test_no_signer_is_guessed(verdict: _providers.ProviderVerdict, cause: str, e
 
 def test_the_default_yields_to_what_is_known() -> None:
     assert _providers.signer_for(_providers.detect(EKS), "example.com/any") == APP_SERVING
-
-
-def test_without_jmespath_the_verdict_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_providers, "HAS_JMESPATH", False)
-    verdict = _providers.detect(EKS)
-    assert verdict.name == "unknown"
-    assert "jmespath is missing" in verdict.evidence[0]

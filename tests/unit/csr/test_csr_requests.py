@@ -301,7 +301,7 @@ def test_what_nobody_can_explain_waits_for_the_deadline(monkeypatch: pytest.Monk
 
 # What is left over
 
-YOUNG, OLD = "2026-09-01T11:59:00Z", CREATED
+YOUNG, OLD = "2026-09-01T11:51:00Z", CREATED
 
 
 @pytest.mark.parametrize(
@@ -320,6 +320,11 @@ def test_what_nobody_waits_for(state: list[Any], created: str, signer: str, is_l
     obj = csr(*state, signerName=signer)
     obj["metadata"]["creationTimestamp"] = created
     assert _requests.is_left_over(obj, KUBELET_SERVING, 120, NOW) is is_left
+
+
+def test_a_patient_run_counts_with_patient_others() -> None:
+    assert _requests.is_left_over(csr(approved()), KUBELET_SERVING, 3000, NOW)
+    assert not _requests.is_left_over(csr(approved()), KUBELET_SERVING, 4000, NOW)
 
 
 def test_issued_requests_are_never_left_over() -> None:

@@ -62,6 +62,7 @@ ADOPTED: list[dict[str, Any]] = [
     {"data": {"tls.key": None}},
     {"data": {"tls.crt": "//8="}},
     {"data": {"ca.crt": encoded(ca().pem)}},
+    {"labels": {"app.kubernetes.io/managed-by": "a-person"}},
     # The user's wish towards cert-manager, not its mark.
     {"annotations": {"cert-manager.io/allow-direct-injection": "true"}},
 ]
@@ -83,6 +84,9 @@ FOREIGN: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"annotations": {"meta.helm.sh/release-name": "x"}}, ("Helm",)),
     ({"annotations": {"argocd.argoproj.io/tracking-id": "x"}}, ("Argo CD",)),
     ({"labels": {"kustomize.toolkit.fluxcd.io/name": "x"}}, ("Flux",)),
+    ({"labels": {"helm.toolkit.fluxcd.io/name": "x"}}, ("Flux", "HelmRelease")),
+    ({"labels": {"app.kubernetes.io/managed-by": "Helm"}}, ("Helm",)),
+    ({"labels": {"argocd.argoproj.io/instance": "x"}}, ("Argo CD",)),
     ({"ownerReferences": [OWNER]}, ("belongs to SealedSecret hook-tls",)),
     ({"issued": leaf("other.apps.svc")}, ("for other.apps.svc",)),
     ({"issued": leaf("hook.apps.svc", "other.apps.svc")}, ("for other.apps.svc",)),
