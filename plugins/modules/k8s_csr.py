@@ -9,6 +9,7 @@ DOCUMENTATION = r"""
 module: k8s_csr
 short_description: A certificate from the cluster's own signers, stored and trusted
 version_added: 1.0.0
+author: certflow.kubernetes contributors (@certflow)
 description:
   - Makes a private key, sends a CertificateSigningRequest, approves it if wanted, waits for the certificate, verifies
     it, adds the CA that vouches for it to the webhooks that present it, and stores certificate and key in a Secret.
@@ -283,6 +284,15 @@ targets:
   returned: success
   type: list
   elements: dict
+  contains:
+    kind: {description: Kind of the object., type: str, returned: always}
+    name: {description: Name of the object., type: str, returned: always}
+    changed: {description: "Whether this object was written, or in check mode would be.", type: bool, returned: always}
+    webhooks:
+      description: The places that hold a bundle, as M(certflow.kubernetes.webhook_cabundle) returns them.
+      type: list
+      elements: dict
+      returned: always
 diagnosis:
   description: Why a request is not issued.
   returned: when a request was made and not issued

@@ -9,6 +9,7 @@ DOCUMENTATION = r"""
 module: k8s_csr_approve
 short_description: Approves or denies certificate signing requests after comparing their content
 version_added: 1.0.0
+author: certflow.kubernetes contributors (@certflow)
 description:
   - Decides on requests that others made. What each asks for is compared with O(expect) and O(allow_names) first; one
     mismatch, and nothing is written.
@@ -71,12 +72,6 @@ options:
       - Whether to wait until the certificate is issued.
     type: bool
     default: false
-  wait_timeout:
-    description:
-      - Seconds that the whole operation may take, waits and repeated requests included.
-      - A task's C(timeout) that is shorter counts instead.
-    type: int
-    default: 120
 seealso:
   - module: certflow.kubernetes.k8s_csr
   - module: certflow.kubernetes.k8s_csr_info

@@ -9,6 +9,7 @@ DOCUMENTATION = r"""
 module: k8s_csr_info
 short_description: Why a certificate signing request is not issued, and which provider a cluster is
 version_added: 1.0.0
+author: certflow.kubernetes contributors (@certflow)
 description:
   - Reads certificate signing requests and explains each one that is not issued - the cause in one sentence, how
     certain it is, the evidence, and what to do.

@@ -152,6 +152,10 @@ targets:
       type: str
       returned: always
       sample: validation-webhook.snapshot.storage.k8s.io
+    changed:
+      description: Whether this object was written, or in check mode would be.
+      type: bool
+      returned: always
     webhooks:
       description: The places that hold a bundle.
       type: list

@@ -410,7 +410,9 @@ def subject_for(
     groups = row.organizations if organizations is None else tuple(organizations)
     _check_length("common_name", common_name, "clients verify the subjectAltName, not the common name")
     for group in groups:
-        _check_length("organization", group, "for a client certificate bind the rights to a group of a shorter name")
+        _check_length(
+            "organization", group, "for a client certificate bind the rights to a group of a shorter name"
+        )
     if common_name:
         return common_name, groups
     candidates = (text.format(service=service, namespace=namespace) for text in row.common_names)

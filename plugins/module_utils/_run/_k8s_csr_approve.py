@@ -181,9 +181,7 @@ def _approved_before(
     return found
 
 
-def _require(
-    client: Client, undecided: Iterable[Mapping[str, Any]], *, waits: bool, purpose: str
-) -> None:
+def _require(client: Client, undecided: Iterable[Mapping[str, Any]], *, waits: bool, purpose: str) -> None:
     """All that deciding and waiting need, before the first decision."""
     signers = dict.fromkeys(csr["spec"]["signerName"] for csr in undecided)
     wanted = [right for signer in signers for right in _requests.approval_rights(signer)]

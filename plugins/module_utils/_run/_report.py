@@ -59,7 +59,7 @@ def values(
             "name": intent.secret.name,
             "type": intent.secret.type,
         },
-        "targets": [{**_patch.report(change), "changed": change.changed} for change in targets],
+        "targets": [_patch.report(change) for change in targets],
     }
 
 

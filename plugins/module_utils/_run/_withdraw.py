@@ -117,7 +117,9 @@ def _who_needs_them(client: Client, intent: Intent) -> str:
     ]
     if not others:
         return ""
-    return f"the CA stays in the targets: Secret {', '.join(others)} of Service {service} needs it too; {later}"
+    return (
+        f"the CA stays in the targets: Secret {', '.join(others)} of Service {service} needs it too; {later}"
+    )
 
 
 def _forget(client: Client, intent: Intent, targets: tuple[Target, ...], adopted: Found) -> None:

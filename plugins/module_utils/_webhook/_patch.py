@@ -201,7 +201,7 @@ def write_all(
 
 
 def report(change: TargetChange) -> dict[str, Any]:
-    """Return the change for a result: kind, name, and the fingerprints before and after of each webhook.
+    """Return the change for a result: kind, name, changed, and the fingerprints before and after of each webhook.
 
     ``name`` of a webhook is empty for kinds that have one place only; ``after`` is None while it is not known.
     """
@@ -213,7 +213,8 @@ def report(change: TargetChange) -> dict[str, Any]:
         }
         for bundle in change.bundles
     ]
-    return {"kind": change.target.kind, "name": change.target.name, "webhooks": webhooks}
+    target = change.target
+    return {"kind": target.kind, "name": target.name, "changed": change.changed, "webhooks": webhooks}
 
 
 def diff(changes: Sequence[TargetChange]) -> dict[str, Any]:

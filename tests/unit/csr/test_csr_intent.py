@@ -129,7 +129,9 @@ def test_a_waiting_key_has_room_for_its_name() -> None:
     assert intent(secret={"name": "a" * 245}, approve=False).secret.name == "a" * 245
 
 
-@pytest.mark.parametrize("options", [{}, {"service": None}, {"secret": {"name": "a" * 253}, "approve": False}])
+@pytest.mark.parametrize(
+    "options", [{}, {"service": None}, {"secret": {"name": "a" * 253}, "approve": False}]
+)
 def test_what_is_taken_back_needs_no_signer(options: dict[str, Any]) -> None:
     wanted = intent(state="absent", signer_name=None, **options)
     assert "hook" in str(wanted) or "Secret apps/" in str(wanted)

@@ -43,7 +43,9 @@ def test_by_name_and_in_the_list_the_diagnosis_is_the_same() -> None:
 def test_each_signers_requests_are_counted_once() -> None:
     api = api_with(*STUCK, csr(approved(), certificate=leaf().pem, signerName="example.com/x"))
     info(api)
-    assert api.asked == [("GET", CSRS)] * 2, "all of them, and one signer's: what is issued needs no explanation"
+    assert api.asked == [("GET", CSRS)] * 2, (
+        "all of them, and one signer's: what is issued needs no explanation"
+    )
 
 
 def test_where_others_cannot_be_seen_nothing_is_claimed_of_them() -> None:

@@ -102,7 +102,10 @@ def test_nobody_looks_for_other_secrets_where_no_anchor_would_go() -> None:
     [
         ({**OURS, "data": {"password": encoded("x")}}, "also holds password"),
         ({"annotations": {ANCHORS: RECORD}}, "did not make it"),
-        ({**OURS, "annotations": {**OURS["annotations"], "meta.helm.sh/release-name": "x"}}, "Helm writes it"),
+        (
+            {**OURS, "annotations": {**OURS["annotations"], "meta.helm.sh/release-name": "x"}},
+            "Helm writes it",
+        ),
     ],
 )
 def test_a_secret_that_stays_loses_its_record_with_the_anchors(secret: dict[str, Any], word: str) -> None:

@@ -161,6 +161,7 @@ def test_report_and_diff_hold_meaning_and_no_pem() -> None:
     assert _patch.report(changes[0]) == {
         "kind": "ValidatingWebhookConfiguration",
         "name": "hooks",
+        "changed": True,
         "webhooks": [
             {"name": "a.x.io", "before": [B.fingerprint], "after": [B.fingerprint, A.fingerprint]},
         ],
