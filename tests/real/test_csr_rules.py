@@ -175,7 +175,7 @@ def test_what_the_table_takes_is_issued(fleet: Fleet) -> None:
         found = settled(cluster, csr)
         assert _content.condition(found) == "Approved,Issued"
         assert _diagnose.diagnose(observation(cluster, found)) is None
-        assert "BEGIN CERTIFICATE" in _content.content_of(found).certificate_pem
+        assert "BEGIN CERTIFICATE" in _content.certificate_of(found)
 
 
 def test_legacy_unknown_is_refused_as_the_table_says(fleet: Fleet) -> None:

@@ -30,9 +30,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests import playbook
 from tests.clusters import pki
-
-from . import playbook
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -181,10 +180,9 @@ def rows(site: Site, silent_port: int) -> dict[str, Row]:
         "plain": Row(named),
         "check and diff": Row({**bundle, "check_mode": True, "diff": True}),
         "defaults of the module": Row(
-            {**named, "module_defaults": {INFO: {"kubeconfig": kubeconfig}}}, defaults=False
+            {**named, "module_defaults": {INFO: {"kubeconfig": kubeconfig}}}, defaults=False, forced=()
         ),
-        "environment of the task": Row({INFO: given, "environment": {"KUBECONFIG": kubeconfig}}, defaults=False),
-        "environment of the play": Row(
+        "environment of play and task": Row(
             {INFO: given, "environment": {"K8S_AUTH_CONTEXT": "onprem"}},
             defaults=False,
             play={"environment": {"K8S_AUTH_KUBECONFIG": kubeconfig}},
@@ -225,7 +223,6 @@ def rows(site: Site, silent_port: int) -> dict[str, Row]:
             {**named, "failed_when": "THIS.csrs | length == 1", "changed_when": True}, fails=True
         ),
         "ignored failure": Row({INFO: {**given, "context": "absent"}}, fails=True),
-        "no such request": Row({INFO: {**given, "name": "absent"}}),
         "timeout": Row(
             {
                 INFO: {**given, "host": f"http://127.0.0.1:{silent_port}", "api_key": "t" * 8},
@@ -242,7 +239,7 @@ def rows(site: Site, silent_port: int) -> dict[str, Row]:
         "unsupported before missing": Row({BUNDLE: {"colour": "blue"}}, fails=True),
         "dictionary": Row({INFO: {**given, "kubeconfig": site.content}}, defaults=False),
         "dictionary, refused": Row({INFO: {**given, "kubeconfig": site.content, "colour": "blue"}}, defaults=False, fails=True),
-        "files": Row({INFO: {**given, "kubeconfig": "plain"}}, defaults=False),
+        "files": Row({INFO: {**given, "kubeconfig": "plain"}}, defaults=False, forced=()),
         "encrypted": Row({INFO: {**given, "kubeconfig": "encrypted"}}, defaults=False),
         "local host": Row(named, host="local", forced=()),
         "delegated": Row({**named, "delegate_to": "localhost"}, host="remote", forced=()),
@@ -267,10 +264,9 @@ LIKE_PLAIN = (
 EXPECTED: dict[str, Any] = {
     "plain": lambda site, result: result["csrs"][0]["subject"] == f"CN={HOSTILE}",
     "check and diff": lambda site, result: result["changed"] is True and bool(result["diff"]),
-    "environment of the task": lambda site, result: (
-        "the environment's KUBECONFIG" in result["cluster"]["auth_source"]
+    "environment of play and task": lambda site, result: (
+        "K8S_AUTH_KUBECONFIG" in result["cluster"]["auth_source"]
     ),
-    "environment of the play": lambda site, result: "K8S_AUTH_KUBECONFIG" in result["cluster"]["auth_source"],
     "home of the task": lambda site, result: "the default" in result["cluster"]["auth_source"],
     "nothing names a cluster": lambda site, result: result["msg"].startswith("No cluster is named"),
     "a mixture": lambda site, result: (

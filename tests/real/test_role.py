@@ -257,6 +257,33 @@ def test_the_signer_is_chosen(site: Site) -> None:
     assert not [uri for uri in looked if re.search("clusterroles|nodes\\?|^/version|servicecidrs", uri)]
 
 
+TAKEN_BACK = """
+- hosts: localhost
+  gather_facts: false
+  tasks:
+    - ansible.builtin.include_role: {name: certflow.kubernetes.webhook_certificate}
+      vars:
+        webhook_certificate_kubeconfig: "{{ the_kubeconfig }}"
+        webhook_certificate_context: eks
+        webhook_certificate_provider: no-such-provider
+        webhook_certificate_secret: {name: default}
+        webhook_certificate_state: absent
+    - ansible.builtin.debug:
+        msg: "REPORT {{ ['gone', webhook_certificate_result] | to_json }}"
+"""
+
+
+def test_taking_back_asks_nobody_for_the_signer(site: Site) -> None:
+    """A cluster whose provider is not known any more must not keep what was made there."""
+    start = now()
+    run = site.play(TAKEN_BACK)
+    assert run.status == 0, run.output
+    gone = reports(run)["gone"]
+    assert (gone["signer_name"], gone["provider"]) == ("", {})
+    looked = [event["requestURI"] for event in site.requests("eks", start)]
+    assert not [uri for uri in looked if re.search("clusterroles|nodes|^/version", uri)]
+
+
 @pytest.mark.parametrize("given", ["provider: eks", f"signer_name: {APP_SERVING}"])
 def test_a_run_without_change_costs_three_requests(site: Site, given: str) -> None:
     start = now()

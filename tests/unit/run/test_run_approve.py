@@ -32,7 +32,7 @@ BY_LABEL = {"name": None, "label_selectors": ["a=b"]}
 
 def api_with(*csrs: dict[str, Any]) -> Api:
     listed = {"metadata": {"resourceVersion": "9"}, "items": list(csrs)}
-    nodes = {"metadata": {}, "items": []}
+    nodes: dict[str, Any] = {"metadata": {}, "items": []}
     found = {_requests.path(obj["metadata"]["name"]): obj for obj in csrs}
     return Api({CSRS: listed, "/api/v1/nodes": nodes, **found})
 
