@@ -87,7 +87,12 @@ csrs:
     unreadable: {description: "Why what it asks for cannot be read. RV(csrs[].names) is empty then.", type: str, returned: when the request does not parse}
     created: {description: When it was made., type: str, returned: success}
     certificate: {description: "The issued certificate as M(certflow.kubernetes.k8s_csr) returns it.", type: dict, returned: success}
-    diagnosis: {description: "Why it is not issued; V(null) where it is. Keys C(code), C(cause), C(certainty) (V(proven), V(likely) or V(one of)), C(evidence), C(remedy).", type: dict, returned: success}
+    diagnosis:
+      description:
+        - Why it is not issued; V(null) where it is.
+        - Keys C(code), C(cause), C(certainty) (V(proven), V(likely) or V(one of)), C(evidence), C(remedy).
+      type: dict
+      returned: success
 provider:
   description: Which provider the cluster is from.
   returned: when O(gather) has V(provider)
