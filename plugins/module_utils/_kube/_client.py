@@ -137,6 +137,26 @@ class Client:
         finally:
             response.close()
 
+    def websocket_options(self, path: str, query: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
+        """URL and options for websocket.create_connection: the same server, identity, CA and proxy as for requests."""
+        url, connection = self._url(path, query), self.connection
+        options: dict[str, Any] = {"header": [f"{name}: {value}" for name, value in self._headers().items()]}
+        if url.startswith("https:"):
+            context = context_for(connection, self._credentials.client_certificate)
+            options["sslopt"] = {"context": context}
+            if connection.tls_server_name:
+                options["sslopt"]["server_hostname"] = connection.tls_server_name
+        proxy = urlsplit(proxy_for(connection) or "")
+        # Named in any case, or the library would read the environment by rules of its own.
+        options["http_no_proxy"] = ["none.invalid"] if proxy.hostname else ["*"]
+        if proxy.hostname:
+            options.update(
+                http_proxy_host=proxy.hostname, http_proxy_port=proxy.port or 80, proxy_type="http"
+            )
+            if proxy.username:
+                options["http_proxy_auth"] = (unquote(proxy.username), unquote(proxy.password or ""))
+        return f"ws{url[4:]}", options
+
     def close(self) -> None:
         if self._pool is not None:
             self._pool.clear()

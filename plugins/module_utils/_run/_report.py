@@ -15,6 +15,7 @@ from .._csr._intent import Intent
 from .._csr._secret import Found
 from .._webhook import _patch
 from .._webhook._patch import TargetChange
+from .._webhook._served import Served
 from .._x509._certificate import CertificateFacts
 
 STAMP = "%Y-%m-%dT%H:%M:%SZ"
@@ -32,6 +33,16 @@ def certificate(facts: CertificateFacts | None) -> dict[str, Any] | None:
         "serial": facts.serial,
         "fingerprint": facts.fingerprint,
         "usages": list(facts.usages),
+    }
+
+
+def served(one: Served, refusal: str) -> dict[str, Any]:
+    """What one endpoint serves; ``refusal``: why the API server would not accept it, "" where it would."""
+    return {
+        "endpoint": str(one.endpoint),
+        "certificate": certificate(one.certificate),
+        "verifies": bool(one.certificate) and not refusal,
+        "problem": one.problem or refusal,
     }
 
 

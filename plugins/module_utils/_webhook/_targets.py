@@ -47,7 +47,7 @@ class ClientConfig:
     webhook: the webhook's name, empty where the object has none (CustomResourceDefinition, APIService).
     pointer: JSON pointer of the place. name_pointer: that of the webhook's name, empty as above.
     server_name: the name the API server verifies. service: the Service it calls, None for a URL.
-    ca_bundle: PEM text, empty where there is none.
+    ca_bundle: PEM text, empty where there is none. port: of the Service, or of the URL.
     """
 
     webhook: str
@@ -56,6 +56,7 @@ class ClientConfig:
     server_name: str
     service: ServiceName | None
     ca_bundle: str
+    port: int = 443
 
 
 @dataclass(frozen=True)
@@ -241,7 +242,9 @@ def _client_config(webhook: str, pointer: str, place: Object) -> ClientConfig:
         f"{service[1]}.{service[0]}.svc" if service else urlsplit(place.get("url") or "").hostname or ""
     )
     name_pointer = pointer.rsplit("/", 1)[0] + "/name" if webhook else ""
-    return ClientConfig(webhook, pointer, name_pointer, server_name, service, _decoded(place.get("caBundle")))
+    port = reference.get("port") if reference else urlsplit(place.get("url") or "").port
+    bundle = _decoded(place.get("caBundle"))
+    return ClientConfig(webhook, pointer, name_pointer, server_name, service, bundle, port or 443)
 
 
 def _decoded(ca_bundle: str | None) -> str:

@@ -1,0 +1,106 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Who answers for a webhook: the pods behind its Service, or the one address that it has."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .._kube._errors import Forbidden
+from .._kube._rights import Right
+
+if TYPE_CHECKING:
+    from .._kube._client import Client
+    from ._targets import ClientConfig
+
+SLICES = "discovery.k8s.io"
+_SERVICE_NAME = "kubernetes.io/service-name"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One address. pod: its (namespace, name), None where no pod is behind it."""
+
+    host: str
+    port: int
+    pod: tuple[str, str] | None = None
+
+    def __str__(self) -> str:
+        return f"pod {'/'.join(self.pod)}, port {self.port}" if self.pod else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """Those that are called now. problem: why they are not known, or why there are none; "" where there are."""
+
+    found: tuple[Endpoint, ...] = ()
+    problem: str = ""
+    is_known: bool = True
+
+
+def rights(namespace: str) -> list[Right]:
+    return [
+        Right("get", "", "services", namespace),
+        Right("list", SLICES, "endpointslices", namespace),
+    ]
+
+
+def find(client: Client, config: ClientConfig) -> Endpoints:
+    """Read who is called. What may not be read is a problem in the answer; other errors are raised."""
+    if config.service is None:
+        return _at_address(client, config.server_name, config.port)
+    namespace, name = config.service
+    try:
+        service = client.find(f"/api/v1/namespaces/{namespace}/services/{name}")
+        if service is None:
+            return Endpoints(problem=f"there is no Service {namespace}/{name}")
+        if service["spec"].get("type") == "ExternalName":
+            return _at_address(client, str(service["spec"].get("externalName")), config.port)
+        path = f"/apis/{SLICES}/v1/namespaces/{namespace}/endpointslices"
+        slices = client.list_all(path, {"labelSelector": f"{_SERVICE_NAME}={name}"})["items"]
+    except Forbidden as exc:
+        return Endpoints(problem=f"this identity may not read who is called: {exc.message}", is_known=False)
+    return of_service(service, slices, config.port)
+
+
+def of_service(service: Mapping[str, Any], slices: Iterable[Mapping[str, Any]], port: int) -> Endpoints:
+    """The ready endpoints of a Service's port; a pod with two addresses (dual stack) is one."""
+    where = f"Service {service['metadata']['namespace']}/{service['metadata']['name']}"
+    wanted = next((entry for entry in service["spec"].get("ports") or () if entry.get("port") == port), None)
+    if wanted is None:
+        return Endpoints(problem=f"{where} has no port {port}")
+    found: dict[Any, Endpoint] = {}
+    for endpoint in _ready(slices, wanted.get("name") or ""):
+        found.setdefault(endpoint.pod or endpoint.host, endpoint)
+    return Endpoints(tuple(found.values()), "" if found else f"{where} has no ready endpoint")
+
+
+def _ready(slices: Iterable[Mapping[str, Any]], port_name: str) -> Iterator[Endpoint]:
+    for part in slices:
+        ports = [entry["port"] for entry in part.get("ports") or () if (entry.get("name") or "") == port_name]
+        for entry in part.get("endpoints") or ():
+            if not ports or (entry.get("conditions") or {}).get("ready") is False:
+                continue
+            target = entry.get("targetRef") or {}
+            pod = (target["namespace"], target["name"]) if target.get("kind") == "Pod" else None
+            yield Endpoint(entry["addresses"][0], ports[0], pod)
+
+
+def _at_address(client: Client, host: str, port: int) -> Endpoints:
+    """An address outside of the cluster's network; a loopback one is the API server's own, not ours."""
+    if _is_loopback(host) and not _is_loopback(client.host_name):
+        return Endpoints(problem=f"{host} means the API server's own machine", is_known=False)
+    return Endpoints((Endpoint(host, port),))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.rstrip(".").lower() == "localhost"

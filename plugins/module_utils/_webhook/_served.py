@@ -1,0 +1,174 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""What a webhook serves: the certificate chain that each of its endpoints sends, seen by a TLS handshake.
+
+The API server keeps connections open and verifies none of them again, so that a call that succeeds says nothing of the
+certificate that is served now. A handshake does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .._kube import _forward
+from .._kube._errors import Forbidden, KubeError
+from .._kube._rights import Right
+from .._x509 import _certificate
+from .._x509._certificate import CertificateFacts
+from .._x509._errors import CertificateError
+from .._x509._verify import verify
+from . import _endpoints
+from ._endpoints import Endpoint
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from .._kube._client import Client
+    from ._targets import ClientConfig
+
+HANDSHAKE_SECONDS = 5.0
+_DER = 2  # _ssl.ENCODING_DER
+
+
+@dataclass(frozen=True)
+class Served:
+    """What one endpoint sent.
+
+    chain_pem: leaf first, then what came after it; "" where nothing was seen. problem: why not, "" where it was.
+    is_blind: nothing could be seen for a reason of ours (a missing right), which says nothing of the endpoint.
+    """
+
+    endpoint: Endpoint
+    chain_pem: str = ""
+    certificate: CertificateFacts | None = None
+    problem: str = ""
+    is_blind: bool = False
+
+
+@dataclass(frozen=True)
+class Look:
+    """All endpoints at one moment. problem: why there is none, or why they are not known; is_known: which of it."""
+
+    served: tuple[Served, ...] = ()
+    problem: str = ""
+    is_known: bool = True
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether a certificate was seen on every endpoint, and there is one."""
+        return bool(self.served) and all(one.certificate for one in self.served)
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether looking again, as this identity, would show no more."""
+        return not self.is_known or any(one.is_blind for one in self.served)
+
+
+class Stream(Protocol):
+    """Bytes to and from an endpoint; ``recv`` returns b"" at the end."""
+
+    def send(self, data: bytes) -> None: ...
+    def recv(self) -> bytes: ...
+
+
+def rights(namespace: str) -> list[Right]:
+    """What looking needs; without it nothing is seen, and nothing can be proven."""
+    return [*_endpoints.rights(namespace), *_forward.rights(namespace)]
+
+
+def look(client: Client, config: ClientConfig, *, until: float) -> Look:
+    """Look at every ready endpoint; ``until`` (time.monotonic()) bounds the patience with each.
+
+    Raises KubeError where the API server itself does not answer.
+    """
+    endpoints = _endpoints.find(client, config)
+    served = tuple(_see(client, endpoint, config.server_name, until) for endpoint in endpoints.found)
+    return Look(served, endpoints.problem, endpoints.is_known)
+
+
+def refusal(served: Served, bundle: str, server_name: str, now: datetime) -> str:
+    """Why the API server would not accept what was seen, with this caBundle and under this name; "" where it would."""
+    leaf, chain = _certificate.load_leaf_and_chain(served.chain_pem)
+    return verify(leaf, bundle, name=server_name, intermediates=chain, now=now).reason
+
+
+def _see(client: Client, endpoint: Endpoint, server_name: str, until: float) -> Served:
+    seconds = max(1.0, min(HANDSHAKE_SECONDS, until - time.monotonic()))
+    try:
+        with _open(client, endpoint, seconds) as stream:
+            chain = handshake(stream, server_name)
+    except Forbidden as exc:
+        words = f"this identity may not reach pods through the API server: {exc.message}"
+        return Served(endpoint, problem=words, is_blind=True)
+    except KubeError as exc:
+        return Served(endpoint, problem=exc.cause)
+    except ssl.SSLError as exc:
+        return Served(endpoint, problem=f"the TLS handshake failed: {exc.reason or exc}")
+    except OSError as exc:
+        return Served(endpoint, problem=f"it cannot be reached from here: {exc.strerror or exc}")
+    try:
+        pem = "".join(ssl.DER_cert_to_PEM_cert(der) for der in chain)
+        return Served(endpoint, pem, _certificate.describe_pem(pem))
+    except CertificateError as exc:
+        return Served(endpoint, problem=exc.cause)
+
+
+@contextlib.contextmanager
+def _open(client: Client, endpoint: Endpoint, seconds: float) -> Iterator[Stream]:
+    if endpoint.pod:
+        with _forward.connect(client, *endpoint.pod, endpoint.port, seconds=seconds) as stream:
+            yield stream
+        return
+    with socket.create_connection((endpoint.host, endpoint.port), timeout=seconds) as connection:
+        yield _Direct(connection)
+
+
+class _Direct:
+    def __init__(self, connection: socket.socket) -> None:
+        self.send = connection.sendall
+        self._receive = connection.recv
+
+    def recv(self) -> bytes:
+        return self._receive(65536)
+
+
+def handshake(stream: Stream, server_name: str) -> list[bytes]:
+    """Shake hands as a client that believes anything, and return the chain that was sent, DER, leaf first.
+
+    Raises ssl.SSLError, OSError, and what the stream raises.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE  # judged afterwards, by the rules of the API server's client
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(incoming, outgoing, server_hostname=server_name or None)
+    while True:
+        try:
+            tls.do_handshake()
+        except ssl.SSLWantReadError:
+            stream.send(outgoing.read())
+            data = stream.recv()
+            if not data:
+                raise OSError(None, "it closed the connection during the TLS handshake") from None
+            incoming.write(data)
+        else:
+            return _sent(tls)
+
+
+def _sent(tls: Any) -> list[bytes]:
+    """The chain as sent: public from Python 3.13 on; before 3.10 the ssl module shows the leaf alone."""
+    if hasattr(tls, "get_unverified_chain"):
+        return list(tls.get_unverified_chain())
+    inner: Any = getattr(tls, "_sslobj", None)
+    if hasattr(inner, "get_unverified_chain"):
+        return [entry.public_bytes(_DER) for entry in inner.get_unverified_chain()]
+    return [tls.getpeercert(binary_form=True)]
