@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .. import _writers
 from .._x509 import _certificate, _keys
 from .._x509._certificate import CertificateFacts
 from .._x509._errors import CertificateError
@@ -20,41 +21,6 @@ from . import _marks, _names
 from ._errors import SecretError
 from ._intent import MANAGED_BY, Intent, SecretSpec
 
-# Marks of other writers: (where, "key", "key=value" or prefix that ends in "/", writer, remedy).
-WRITERS: tuple[tuple[str, str, str, str], ...] = (
-    # https://cert-manager.io/docs/reference/annotations/: set on the Secrets that it writes; others are the user's
-    (
-        "annotations",
-        "cert-manager.io/certificate-name",
-        "cert-manager",
-        "let its Certificate make the certificate",
-    ),
-    (
-        "annotations",
-        "cert-manager.io/issuer-name",
-        "cert-manager",
-        "let its Certificate make the certificate",
-    ),
-    # https://external-secrets.io/latest/api/externalsecret/
-    ("annotations", "reconcile.external-secrets.io/", "external-secrets", "change its ExternalSecret"),
-    ("labels", "reconcile.external-secrets.io/", "external-secrets", "change its ExternalSecret"),
-    # https://docs.openshift.com/container-platform/latest/security/certificates/service-serving-certificate.html
-    (
-        "annotations",
-        "service.beta.openshift.io/originating-service-name",
-        "OpenShift's service CA",
-        "leave it to the Service",
-    ),
-    # https://helm.sh/docs/topics/charts_tips_and_tricks/: it resets what its chart holds at the next upgrade
-    ("annotations", "meta.helm.sh/release-name", "Helm", "take it out of the chart"),
-    ("labels", "app.kubernetes.io/managed-by=Helm", "Helm", "take it out of the chart"),
-    # https://argo-cd.readthedocs.io/en/stable/user-guide/resource_tracking/
-    ("annotations", "argocd.argoproj.io/tracking-id", "Argo CD", "take it out of the application"),
-    ("labels", "argocd.argoproj.io/instance", "Argo CD", "take it out of the application"),
-    # https://fluxcd.io/flux/components/kustomize/kustomizations/
-    ("labels", "kustomize.toolkit.fluxcd.io/", "Flux", "take it out of the Kustomization"),
-    ("labels", "helm.toolkit.fluxcd.io/", "Flux", "take it out of the HelmRelease"),
-)
 # kubectl apply leaves the whole Secret, the old private key too, in an annotation; create-cert.sh does that.
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 CONVENTIONAL_CA_KEY = "ca.crt"
@@ -64,7 +30,7 @@ CONVENTIONAL_CA_KEY = "ca.crt"
 class Found:
     """A Secret that is there. ``key_sha256`` is the hash of the public half: the key itself is not kept.
 
-    ca_pem: what stands under the task's ca_key. owners: "Kind name" of each owner.
+    ca_pem: what stands under the task's ca_key. owners: "Kind name" of each owner. writers: whose marks it carries.
     problem: why the certificate or the key cannot be used, "" where both are readable.
     """
 
@@ -76,6 +42,7 @@ class Found:
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     owners: tuple[str, ...] = ()
+    writers: tuple[_writers.Found, ...] = ()
     certificate_pem: str = ""
     certificate: CertificateFacts | None = None
     key_sha256: str = ""
@@ -115,6 +82,7 @@ def found(obj: Mapping[str, Any], spec: SecretSpec) -> Found:
         labels=metadata.get("labels") or {},
         annotations=metadata.get("annotations") or {},
         owners=tuple(f"{owner['kind']} {owner['name']}" for owner in metadata.get("ownerReferences") or ()),
+        writers=_writers.writers(metadata),
         ca_pem=_text(data, spec.ca_key)[0],
         **_pair(data, spec),
     )
@@ -160,11 +128,9 @@ def refuse_foreign(secret: Found, intent: Intent) -> None:
 
 def foreign(secret: Found, intent: Intent) -> str:
     """Why the Secret is not this Service's, "" where it may be adopted."""
-    for place, mark, writer, remedy in WRITERS:
-        marks: Mapping[str, str] = getattr(secret, place)
-        key = next((key for key, value in marks.items() if _is_marked(key, value, mark)), None)
-        if key:
-            return f"{writer} writes it ({place[:-1]} {key}); {remedy}"
+    if secret.writers:
+        first = secret.writers[0]
+        return f"{first.writer.name} writes it ({'; '.join(first.evidence)}); {first.writer.for_secrets}"
     if secret.owners:
         return f"it belongs to {', '.join(secret.owners)}"
     if secret.is_ours:
@@ -185,10 +151,6 @@ def is_for(secret: Found, intent: Intent) -> bool:
     """Whether it holds this Service's certificate, whoever made it: then its record of anchors is this Service's."""
     owner = secret.annotations.get(_marks.SERVICE)
     return owner == _marks.annotations_for(intent)[_marks.SERVICE] if owner else not foreign(secret, intent)
-
-
-def _is_marked(key: str, value: str, mark: str) -> bool:
-    return key.startswith(mark) if mark.endswith("/") else mark in (key, f"{key}={value}")
 
 
 def _strangers(certificate: CertificateFacts, intent: Intent) -> list[str]:

@@ -164,7 +164,7 @@ def _removal(
     now = datetime.now(timezone.utc)
     options: dict[str, Any] = {"service": service(intent), "take_over": intent.take_over, "now": now}
     everything = "".join(pem for pems in recorded.values() for pem in pems)
-    planned = _patch.plan(target, obj, everything, mode="absent", **options)
+    planned = _patch.plan(target, obj, everything, mode="absent", recorded=True, **options)
     bundles = (
         replace(
             bundle,

@@ -18,9 +18,8 @@ from .._kube._rights import require
 from .._x509 import _certificate, _pem
 from .._x509._errors import CertificateError
 from .._x509._verify import verify
-from . import _bundle, _targets
-from ._errors import OwnedTargetError, TargetError, UntrustedLeafError
-from ._owners import owners
+from . import _bundle, _owners, _targets
+from ._errors import TargetError, UntrustedLeafError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,6 +113,7 @@ def plan(
     mode: str = "add",
     service: _targets.ServiceName | None = None,
     take_over: bool = False,
+    recorded: bool = False,
     leaf_pem: str | None = None,
     now: datetime,
 ) -> TargetChange:
@@ -121,7 +121,8 @@ def plan(
 
     wanted: PEM text that passed _bundle.check, or None while it is not known. mode: see _bundle.merge.
     service: see _targets.client_configs. leaf_pem: the certificate that the webhook serves, intermediates after it.
-    take_over: write also where another writer's marks are.
+    take_over: write also where another writer's marks are, see _owners.check. recorded: the wanted certificates are on
+    record as our own additions, so that taking them away takes nothing of another writer's.
     Raises TargetError, OwnedTargetError where another writer would be overruled, UntrustedLeafError where the leaf
     would not be accepted, BundleError, CertificateError.
     """
@@ -134,8 +135,9 @@ def plan(
     if leaf_pem is not None:
         for bundle in bundles:
             _check_trust(target, bundle, leaf_pem, now)
-    if change.changed and not take_over:
-        _check_owners(target, obj)
+    if change.changed:
+        removes = "" if mode == "add" or recorded else mode
+        _owners.check(target, obj, removes=removes, take_over=take_over)
     return change
 
 
@@ -245,17 +247,6 @@ def _check_trust(target: _targets.Target, change: BundleChange, leaf_pem: str, n
         f"{where}: the API server calls {name} and would refuse the certificate: {reason}",
         remedy=_LEAF_REMEDIES.get(verdict.code, "Give the CA that issued this certificate").format(name=name),
     )
-
-
-def _check_owners(target: _targets.Target, obj: _targets.Object) -> None:
-    found = owners(target, obj)
-    if found:
-        raise OwnedTargetError(
-            f"{target} belongs to {' and '.join(owner.writer for owner in found)} "
-            f"({'; '.join(mark for owner in found for mark in owner.evidence)})",
-            evidence=[mark for owner in found for mark in owner.evidence],
-            remedy=f"{'. '.join(owner.remedy for owner in found)}. Or write it nevertheless with take_over: true",
-        )
 
 
 def _prints(bundle: str | None) -> list[str] | None:

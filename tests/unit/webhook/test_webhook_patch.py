@@ -95,6 +95,16 @@ def test_an_object_of_another_writer_is_refused(wanted: str | None) -> None:
     assert plan(VALIDATING, obj, wanted, take_over=True).changed
 
 
+@pytest.mark.parametrize("mode", ["exactly", "absent"])
+def test_what_a_live_writer_wrote_stays_but_for_our_own_additions(mode: str) -> None:
+    obj = configuration(("a.x.io", client_config(A.pem + B.pem)), **OWNED)
+    with pytest.raises(OwnedTargetError, match=f"mode {mode} would remove that"):
+        plan(VALIDATING, obj, mode=mode, take_over=True)
+    with pytest.raises(OwnedTargetError, match="take_over: true"):
+        plan(VALIDATING, obj, mode=mode, recorded=True)
+    assert plan(VALIDATING, obj, mode=mode, recorded=True, take_over=True).changed
+
+
 GOOD = leaf(A, "hook.kube-system.svc")
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import _targets
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._errors import TargetError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._owners import WRITERS, owners
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._targets import Target
 
 from tests.unit.webhook import objects
@@ -167,64 +166,3 @@ def test_an_unfit_object_is_refused_in_one_line(
 def test_a_placeholder_is_no_bundle(value: str | None) -> None:
     obj = configuration(("a.x.io", {**client_config(), "caBundle": value}))
     assert "CERTIFICATE" not in _targets.client_configs(VALIDATING, obj)[0].ca_bundle
-
-
-@pytest.mark.parametrize(
-    ("metadata", "writers"),
-    [
-        ({}, []),
-        ({"annotations": None, "labels": None, "managedFields": None}, []),
-        ({"annotations": {"cert-manager.io/inject-ca-from": "ns/cert"}}, ["cert-manager"]),
-        ({"annotations": {"cert-manager.io/inject-ca-from-secret": "ns/secret"}}, ["cert-manager"]),
-        ({"annotations": {"cert-manager.io/inject-apiserver-ca": "true"}}, ["cert-manager"]),
-        ({"annotations": {"cert-manager.io/inject-ca-from": ""}}, []),
-        ({"annotations": {"service.beta.openshift.io/inject-cabundle": "true"}}, ["OpenShift's service CA"]),
-        ({"annotations": {"service.beta.openshift.io/inject-cabundle": "false"}}, []),
-        ({"labels": {"olm.owner": "op.v1"}}, ["Operator Lifecycle Manager"]),
-        (
-            {"annotations": {"operatorframework.io/installed-alongside-5c3f": "ns/op.v1"}},
-            ["Operator Lifecycle Manager"],
-        ),
-        ({"managedFields": [{"manager": "kubectl"}, {"manager": "eks"}]}, ["Amazon EKS add-ons"]),
-        ({"managedFields": [{"manager": "eksctl"}, {}]}, []),
-        ({"annotations": {"argocd.argoproj.io/tracking-id": "app:..."}}, ["Argo CD"]),
-        ({"labels": {"kustomize.toolkit.fluxcd.io/name": "apps"}}, ["Flux"]),
-        (
-            {
-                "labels": {"app.kubernetes.io/managed-by": "Helm", "helm.toolkit.fluxcd.io/name": "apps"},
-                "annotations": {"meta.helm.sh/release-name": "apps"},
-            },
-            ["Flux", "Helm"],
-        ),
-        ({"labels": {"app.kubernetes.io/managed-by": "kustomize"}}, []),
-    ],
-)
-def test_other_writers_are_recognised_by_their_marks(metadata: dict[str, Any], writers: list[str]) -> None:
-    found = owners(VALIDATING, configuration(("a.x.io", client_config()), **metadata))
-    assert [owner.writer for owner in found] == writers
-    assert all(owner.evidence and owner.remedy for owner in found)
-
-
-def test_every_mark_is_at_a_known_place() -> None:
-    places = {place for writer in WRITERS for place, _pattern in writer.marks}
-    assert places == {"annotation", "label", "manager"}
-    assert all(writer.source.startswith("https://") for writer in WRITERS)
-
-
-@pytest.mark.parametrize(
-    ("target", "group", "expression"),
-    [
-        (VALIDATING, "admissionregistration.k8s.io", ".webhooks[]?.clientConfig.caBundle"),
-        (DEFINITION, "apiextensions.k8s.io", ".spec.conversion.webhook.clientConfig.caBundle"),
-    ],
-)
-def test_the_remedy_for_argo_cd_is_ready_to_paste(target: Target, group: str, expression: str) -> None:
-    yaml = pytest.importorskip("yaml", reason="PyYAML comes with ansible-core")
-    metadata = {"annotations": {"argocd.argoproj.io/tracking-id": "app:..."}}
-    (owner,) = owners(target, {"metadata": metadata})
-    spec = yaml.safe_load(owner.remedy.partition(": ")[2])
-    difference = {"group": group, "kind": target.kind, "name": target.name, "jqPathExpressions": [expression]}
-    assert spec == {
-        "ignoreDifferences": [difference],
-        "syncPolicy": {"syncOptions": ["RespectIgnoreDifferences=true"]},
-    }

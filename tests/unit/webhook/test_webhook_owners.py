@@ -1,0 +1,103 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is written to an object that has another writer, and what never is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils import _writers
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import _owners
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._errors import OwnedTargetError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._targets import Target
+
+VALIDATING = Target("ValidatingWebhookConfiguration", "hooks")
+DEFINITION = Target("CustomResourceDefinition", "things.example.com")
+INJECTED = {"annotations": {"cert-manager.io/inject-ca-from": "ns/cert"}}
+# Writer -> one of its marks.
+MARKS: dict[str, dict[str, Any]] = {
+    "cert-manager": INJECTED,
+    "OpenShift's service CA": {"annotations": {"service.beta.openshift.io/inject-cabundle": "true"}},
+    "Operator Lifecycle Manager": {"labels": {"olm.owner": "op.v1"}},
+    "Operator Lifecycle Manager v1": {"labels": {"olm.operatorframework.io/owner-name": "op"}},
+    "Amazon EKS add-ons": {"managedFields": [{"manager": "eks"}]},
+    "Argo CD": {"annotations": {"argocd.argoproj.io/tracking-id": "app:..."}},
+    "Flux": {"labels": {"kustomize.toolkit.fluxcd.io/name": "apps"}},
+    "Helm": {"labels": {"app.kubernetes.io/managed-by": "Helm"}},
+}
+LIVE = ("cert-manager", "OpenShift's service CA", "Operator Lifecycle Manager")
+REMOVING = ("exactly", "absent")
+
+
+def marked(writer: str) -> dict[str, Any]:
+    return {"metadata": MARKS[writer]}
+
+
+def test_every_writer_of_targets_is_tried_here() -> None:
+    assert list(MARKS) == [writer.name for writer in _writers.WRITERS if writer.for_targets]
+
+
+@pytest.mark.parametrize("writer", MARKS)
+def test_a_target_of_another_writer_is_refused_with_the_remedy_unless_taken_over(writer: str) -> None:
+    obj = marked(writer)
+    with pytest.raises(OwnedTargetError) as caught:
+        _owners.check(VALIDATING, obj)
+    (owner,) = _owners.owners(VALIDATING, obj)
+    assert caught.value.cause.startswith(f"{VALIDATING} belongs to {writer} (")
+    assert caught.value.evidence == owner.evidence
+    assert caught.value.remedy == f"{owner.remedy}. Or write it nevertheless with take_over: true"
+    _owners.check(VALIDATING, obj, take_over=True)
+
+
+@pytest.mark.parametrize("mode", REMOVING)
+@pytest.mark.parametrize("writer", MARKS)
+def test_what_a_live_writer_wrote_is_not_removed_even_when_taken_over(writer: str, mode: str) -> None:
+    obj = marked(writer)
+    assert (_owners.live_writer(VALIDATING, obj) is not None) == (writer in LIVE)
+    if writer not in LIVE:
+        _owners.check(VALIDATING, obj, removes=mode, take_over=True)
+        return
+    for take_over in (False, True):
+        with pytest.raises(OwnedTargetError, match=f"mode {mode} would remove that") as caught:
+            _owners.check(VALIDATING, obj, removes=mode, take_over=take_over)
+        assert caught.value.evidence
+        offers_add = "mode: add with take_over: true keeps what it writes" in caught.value.remedy
+        assert offers_add == (writer == "cert-manager"), "the others overwrite what is added"
+
+
+def test_a_live_writer_is_found_behind_one_that_applies() -> None:
+    metadata = {**INJECTED, "labels": {"app.kubernetes.io/managed-by": "Helm"}}
+    owner = _owners.live_writer(VALIDATING, {"metadata": metadata})
+    assert owner is not None
+    assert owner.writer == "cert-manager"
+    with pytest.raises(OwnedTargetError, match="belongs to cert-manager and Helm"):
+        _owners.check(VALIDATING, {"metadata": metadata})
+
+
+@pytest.mark.parametrize("metadata", [{}, {"labels": {"reconcile.external-secrets.io/managed": "true"}}])
+def test_an_object_without_a_writer_of_bundles_is_free(metadata: dict[str, Any]) -> None:
+    assert _owners.owners(VALIDATING, {"metadata": metadata}) == ()
+    assert _owners.live_writer(VALIDATING, {"metadata": metadata}) is None
+    _owners.check(VALIDATING, {"metadata": metadata}, removes="exactly")
+
+
+@pytest.mark.parametrize(
+    ("target", "group", "expression"),
+    [
+        (VALIDATING, "admissionregistration.k8s.io", ".webhooks[]?.clientConfig.caBundle"),
+        (DEFINITION, "apiextensions.k8s.io", ".spec.conversion.webhook.clientConfig.caBundle"),
+    ],
+)
+def test_the_remedy_for_argo_cd_is_ready_to_paste(target: Target, group: str, expression: str) -> None:
+    yaml = pytest.importorskip("yaml", reason="PyYAML comes with ansible-core")
+    metadata = {"annotations": {"argocd.argoproj.io/tracking-id": "app:..."}}
+    (owner,) = _owners.owners(target, {"metadata": metadata})
+    spec = yaml.safe_load(owner.remedy.partition(": ")[2])
+    difference = {"group": group, "kind": target.kind, "name": target.name, "jqPathExpressions": [expression]}
+    assert spec == {
+        "ignoreDifferences": [difference],
+        "syncPolicy": {"syncOptions": ["RespectIgnoreDifferences=true"]},
+    }
