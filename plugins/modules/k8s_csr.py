@@ -13,6 +13,9 @@ author: certflow.kubernetes contributors (@certflow)
 description:
   - Makes a private key, sends a CertificateSigningRequest, approves it if wanted, waits for the certificate, verifies
     it, adds the CA that vouches for it to the webhooks that present it, and stores certificate and key in a Secret.
+  - Where the certificate replaces another one, it then waits until every endpoint of the Service serves the new one, and
+    drops the CA of the old one only after that was seen. So no call fails in between, whatever the run is cut off by; the
+    next run goes on from there.
   - The private key exists in the memory of one process and in the Secret, nowhere else.
   - Renews inside O(renew_before), and whenever what the Secret holds is not what the task wants. Nothing renews
     between runs; schedule the task.
@@ -172,6 +175,42 @@ options:
       - Whether to write a Secret or a target that belongs to another writer.
     type: bool
     default: false
+  workload:
+    description:
+      - What serves the certificate, for O(on_stale=restart).
+    type: dict
+    suboptions:
+      kind:
+        description:
+          - Its kind.
+        type: str
+        choices: [Deployment, DaemonSet, StatefulSet]
+        default: Deployment
+      name:
+        description:
+          - Its name.
+        type: str
+        required: true
+      namespace:
+        description:
+          - Its namespace. O(namespace) by default.
+        type: str
+  on_stale:
+    description:
+      - What to do where a certificate was replaced and an endpoint still serves the old one after O(served_timeout), or at
+        once where it can never read the new one (a mount by C(subPath), an environment variable).
+      - V(fail) says which endpoints, and why. The new certificate stays in the Secret and the old CA stays trusted.
+      - V(restart) restarts O(workload) as C(kubectl rollout restart) does, and waits as long again.
+    type: str
+    choices: [fail, restart]
+    default: fail
+  served_timeout:
+    description:
+      - Seconds to wait until every endpoint serves a certificate that replaced another one. The kubelet brings a changed
+        Secret to its pods within about 100 seconds, and within a few where this task may patch pods.
+      - With O(wait=false) it looks once.
+    type: int
+    default: 120
 seealso:
   - module: certflow.kubernetes.k8s_csr_info
   - module: certflow.kubernetes.k8s_csr_approve
@@ -293,6 +332,31 @@ targets:
       type: list
       elements: dict
       returned: always
+proof:
+  description:
+    - Whether a certificate that replaced another one is in use, as seen by a TLS handshake with each endpoint of the Service.
+    - V(null) where none was replaced, and once it is proven.
+  returned: success
+  type: dict
+  contains:
+    verdict:
+      description:
+        - V(ok) where every endpoint serves it. V(unproven) where that cannot be seen; the CA of the old one then stays in
+          the targets, and the next run looks again.
+      type: str
+      returned: always
+    evidence: {description: What keeps it from being proven., type: list, elements: str, returned: always}
+    dropped: {description: How many CA certificates of the old one were taken out of the targets., type: int, returned: always}
+    served:
+      description: The endpoints.
+      type: list
+      elements: dict
+      returned: always
+      contains:
+        endpoint: {description: Pod or address., type: str, returned: always}
+        certificate: {description: What it serves; the keys are those of RV(certificate)., type: dict, returned: always}
+        verifies: {description: Whether the API server would accept that., type: bool, returned: always}
+        problem: {description: Why nothing was seen or why the API server would refuse it., type: str, returned: always}
 diagnosis:
   description: Why a request is not issued.
   returned: when a request was made and not issued

@@ -67,10 +67,18 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         arguments: dict[str, Any] = json.loads(json.dumps(self._task.args, default=str))
         self._find_kubeconfig(arguments)
         if self._task.timeout:
-            given = arguments.get("wait_timeout", self.operation.argument_spec["wait_timeout"]["default"])
-            if str(given).isdigit():
-                arguments["wait_timeout"] = min(int(given), max(1, self._task.timeout - TIMEOUT_MARGIN))
+            arguments.update(self._shortened(arguments, max(1, self._task.timeout - TIMEOUT_MARGIN)))
         return arguments
+
+    def _shortened(self, arguments: Mapping[str, Any], seconds: int) -> dict[str, int]:
+        """The options that are seconds of waiting, so that all of them together take no longer."""
+        spec, waits = self.operation.argument_spec, self.operation.waits
+        given = {name: str(arguments.get(name, spec[name]["default"])) for name in waits}
+        known = {name: int(text) for name, text in given.items() if text.isdigit()}
+        total = sum(waits[name] * value for name, value in known.items())
+        if total <= seconds:
+            return known
+        return {name: max(1, value * seconds // total) for name, value in known.items()}
 
     def _find_kubeconfig(self, arguments: dict[str, Any]) -> None:
         """A kubeconfig in the role's or play's files/ is found by its name; an encrypted one is read in memory only."""

@@ -20,6 +20,8 @@ SIGNER = f"{PREFIX}signer-name"
 SECRET = f"{PREFIX}secret"
 # Which anchors this collection added, as "kind/name/webhook=fingerprint ...": state absent removes those and no other.
 ANCHORS = f"{PREFIX}added-anchors"
+# A certificate that was not seen in use everywhere yet: its serial, then the anchors that go once it was, as above.
+UNPROVEN = f"{PREFIX}unproven"
 PENDING_CSR = f"{PREFIX}csr"
 PENDING_UID = f"{PREFIX}csr-uid"
 PENDING_PUBLIC_KEY = f"{PREFIX}public-key-sha256"

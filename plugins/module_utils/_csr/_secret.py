@@ -58,12 +58,13 @@ class Found:
 
 @dataclass(frozen=True)
 class Content:
-    """What is written: PEM texts, and the record of anchors for the Secret's annotation."""
+    """What is written: PEM texts, and the records for the Secret's annotations: anchors, and what is unproven yet."""
 
     certificate_pem: str
     key_pem: str
     ca_pem: str
     anchors: str
+    unproven: str = ""
 
 
 # The shape of a Secret, for a server dry run.
@@ -184,14 +185,15 @@ def replaced(secret: Found, intent: Intent, content: Content | None) -> list[dic
     """JSON patch for another certificate; other keys, labels and annotations stay. Without content: its metadata."""
     anchors = content.anchors if content else ""
     data = _data(intent.secret, content) if content else {}
-    stale = [{"op": "remove", "path": f"/metadata/annotations/{_pointer(LAST_APPLIED)}"}]
+    record = {_marks.UNPROVEN: content.unproven} if content and content.unproven else {}
+    gone = [LAST_APPLIED, *(() if record or content is None else (_marks.UNPROVEN,))]
     return [
         _lock(secret),
         *_merge(
             "/metadata/labels", secret.labels, {**_marks.labels_for(intent.secret), **intent.secret.labels}
         ),
-        *_merge("/metadata/annotations", secret.annotations, _annotations(intent, anchors)),
-        *(stale if LAST_APPLIED in secret.annotations else []),
+        *_merge("/metadata/annotations", secret.annotations, {**_annotations(intent, anchors), **record}),
+        *(_without(key) for key in gone if key in secret.annotations),
         *_merge(
             "/data", dict.fromkeys(secret.data_keys, ""), {key: _encoded(text) for key, text in data.items()}
         ),
@@ -227,14 +229,27 @@ def refreshed(secret: Found, intent: Intent, *, ca_pem: str, anchors: str) -> li
 
 def recorded(secret: Found, anchors: str) -> list[dict[str, Any]]:
     """JSON patch for the record of anchors; empty where it is so already."""
-    held = secret.annotations.get(_marks.ANCHORS, "")
-    place = f"/metadata/annotations/{_pointer(_marks.ANCHORS)}"
-    if held == anchors:
+    operations = _record(secret, anchors)
+    return [_lock(secret), *operations] if operations else []
+
+
+def closed(secret: Found, anchors: str) -> list[dict[str, Any]]:
+    """JSON patch once the certificate is proven to be in use; empty where nothing was open."""
+    if _marks.UNPROVEN not in secret.annotations:
         return []
-    return [
-        _lock(secret),
-        {"op": "add", "path": place, "value": anchors} if anchors else {"op": "remove", "path": place},
-    ]
+    return [_lock(secret), *_record(secret, anchors), _without(_marks.UNPROVEN)]
+
+
+def _record(secret: Found, anchors: str) -> list[dict[str, Any]]:
+    if secret.annotations.get(_marks.ANCHORS, "") == anchors:
+        return []
+    if not anchors:
+        return [_without(_marks.ANCHORS)]
+    return _merge("/metadata/annotations", secret.annotations, {_marks.ANCHORS: anchors})
+
+
+def _without(annotation: str) -> dict[str, Any]:
+    return {"op": "remove", "path": f"/metadata/annotations/{_pointer(annotation)}"}
 
 
 def _annotations(intent: Intent, anchors: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any, Callable
 
@@ -19,9 +19,12 @@ from .._csr._intent import Intent
 from .._csr._secret import Found
 from .._kube._client import Client
 from .._kube._rights import Right
-from .._webhook import _bundle, _patch, _targets
+from .._webhook import _bundle, _owners, _patch, _targets
 from .._webhook._patch import TargetChange
-from .._webhook._targets import Target
+from .._webhook._targets import ClientConfig, Target
+from .._webhook._workload import Rollout
+from .._x509 import _certificate
+from .._x509._verify import verify
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Task:
     secret: Found | None
     targets: tuple[SeenTarget, ...]
     check_mode: bool
+    rollout: Rollout = field(default_factory=Rollout)
 
 
 def read(client: Client, targets: Iterable[Target]) -> tuple[SeenTarget, ...]:
@@ -97,29 +101,68 @@ def added(annotations: Mapping[str, str], changes: Iterable[TargetChange]) -> st
     return " ".join(sorted(entries))
 
 
+def is_open(secret: Found) -> bool:
+    """Whether its certificate replaced another one and was not seen in use everywhere yet."""
+    return _marks.UNPROVEN in secret.annotations
+
+
+def open_record(task: Task, serial: str, changes: Iterable[TargetChange], anchor: Anchor) -> str:
+    """The record of what goes once the certificate with this serial is proven to be in use.
+
+    These are the anchors that this collection added, or that vouch for the certificate that was in use, and that the
+    new one does not need. Others are somebody else's.
+    """
+    needed, found = _prints(anchor.pem), task.secret
+    # What a writer of caBundles put there, only that writer could put back.
+    theirs = {seen.target for seen in task.targets if _owners.live_writer(seen.target, seen.obj)}
+    annotations = found.annotations if found else {}
+    mine = _record(annotations) | _superseded(annotations)
+    entries: set[str] = set()
+    for target, bundle in ((change.target, bundle) for change in changes for bundle in change.bundles):
+        mark = _mark(target, bundle.config.webhook)
+        used = _vouching(found, bundle.config) if found and target not in theirs else set()
+        standing = _prints(bundle.after or "") - needed
+        entries |= {f"{mark}{print_}" for print_ in standing if print_ in used or f"{mark}{print_}" in mine}
+    return " ".join([serial, *sorted(entries)])
+
+
+def drop(task: Task, secret: Found, *, now: datetime) -> tuple[TargetChange, ...]:
+    """Take the anchors of the open record out of the targets; the certificate in the Secret is verified without them."""
+    entries = _superseded(secret.annotations)
+
+    def replan(target: Target, obj: Mapping[str, Any]) -> TargetChange:
+        return _removal(task.intent, target, obj, entries, leaf_pem=secret.certificate_pem, now=now)
+
+    concerned = [seen for seen in task.targets if _entries(entries, seen.target)]
+    return _written(task.client, [replan(seen.target, seen.obj) for seen in concerned], replan)
+
+
 def unrecorded(annotations: Mapping[str, str], targets: Iterable[Target]) -> str:
     """The record without what it says of these targets."""
-    gone = {entry for target in targets for entry in _entries(annotations, target)}
-    return " ".join(sorted(_record(annotations) - gone))
+    record = _record(annotations)
+    gone = {entry for target in targets for entry in _entries(record, target)}
+    return " ".join(sorted(record - gone))
 
 
 def plan_removal(
     client: Client, intent: Intent, targets: Iterable[Target], annotations: Mapping[str, str]
 ) -> tuple[TargetChange, ...]:
     """What taking back the recorded anchors changes on these targets; targets that are gone need nothing."""
-    changes = []
+    changes, record, now = [], _record(annotations), datetime.now(timezone.utc)
     for target in targets:
-        obj = client.find(_targets.path(target)) if _entries(annotations, target) else None
+        obj = client.find(_targets.path(target)) if _entries(record, target) else None
         if obj is not None:
-            changes.append(_removal(intent, target, obj, annotations))
+            changes.append(_removal(intent, target, obj, record, now=now))
     return tuple(change for change in changes if change.changed)
 
 
 def remove(
     client: Client, intent: Intent, changes: Iterable[TargetChange], annotations: Mapping[str, str]
 ) -> tuple[TargetChange, ...]:
+    record, now = _record(annotations), datetime.now(timezone.utc)
+
     def replan(target: Target, obj: dict[str, Any]) -> TargetChange:
-        return _removal(intent, target, obj, annotations)
+        return _removal(intent, target, obj, record, now=now)
 
     return _written(client, changes, replan)
 
@@ -149,21 +192,27 @@ def _plan(
 
 
 def _removal(
-    intent: Intent, target: Target, obj: Mapping[str, Any], annotations: Mapping[str, str]
+    intent: Intent,
+    target: Target,
+    obj: Mapping[str, Any],
+    entries: set[str],
+    *,
+    leaf_pem: str | None = None,
+    now: datetime,
 ) -> TargetChange:
-    """Each webhook loses what was added to it, not what another webhook of the object got."""
+    """Each webhook loses what the entries say of it, not what they say of another webhook of the object."""
     configs = _targets.client_configs(target, obj, service=service(intent))
     recorded = {
         config.webhook: [
             anchor.pem
             for anchor in _bundle.anchors(config.ca_bundle)
-            if _mark(target, config.webhook) + anchor.fingerprint in _record(annotations)
+            if _mark(target, config.webhook) + anchor.fingerprint in entries
         ]
         for config in configs
     }
-    now = datetime.now(timezone.utc)
     options: dict[str, Any] = {"service": service(intent), "take_over": intent.take_over, "now": now}
     everything = "".join(pem for pems in recorded.values() for pem in pems)
+    options["leaf_pem"] = leaf_pem
     planned = _patch.plan(target, obj, everything, mode="absent", recorded=True, **options)
     bundles = (
         replace(
@@ -190,10 +239,23 @@ def _record(annotations: Mapping[str, str]) -> set[str]:
     return set(annotations.get(_marks.ANCHORS, "").split())
 
 
-def _entries(annotations: Mapping[str, str], target: Target) -> set[str]:
-    """What the record says of a target."""
+def _superseded(annotations: Mapping[str, str]) -> set[str]:
+    return set(annotations.get(_marks.UNPROVEN, "").split()[1:])
+
+
+def _vouching(found: Found, config: ClientConfig) -> set[str]:
+    """The anchors through which the certificate in the Secret verifies, at its own time."""
+    if found.certificate is None:
+        return set()
+    leaf, chain = _certificate.load_leaf_and_chain(found.certificate_pem)
+    at = found.certificate.not_before
+    return set(verify(leaf, config.ca_bundle, name=None, intermediates=chain, now=at, usage="any").anchors)
+
+
+def _entries(record: set[str], target: Target) -> set[str]:
+    """What a record says of a target."""
     place = f"{target.kind}/{target.name}"
-    return {entry for entry in _record(annotations) if entry.startswith((f"{place}=", f"{place}/"))}
+    return {entry for entry in record if entry.startswith((f"{place}=", f"{place}/"))}
 
 
 def _mark(target: Target, webhook: str) -> str:

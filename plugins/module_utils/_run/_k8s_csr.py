@@ -21,8 +21,9 @@ from .._csr._secret import Found
 from .._kube._client import Client
 from .._webhook import _bundle, _targets
 from .._webhook._targets import Target
+from .._webhook._workload import RESOURCES, Rollout, Workload
 from .._x509._keys import KEY_TYPES
-from . import _bundles, _keep, _obtain, _secrets, _spec, _withdraw
+from . import _bundles, _keep, _obtain, _secrets, _settle, _spec, _withdraw
 from ._bundles import Task
 from ._operation import Operation, Result
 
@@ -59,6 +60,16 @@ SPEC: dict[str, Any] = {
     "trust": {"type": "str", "choices": ["verified", "chain", "leaf"], "default": "verified"},
     "ca_bundle": {"type": "str"},
     "take_over": {"type": "bool", "default": False},
+    "workload": {
+        "type": "dict",
+        "options": {
+            "kind": {"type": "str", "choices": list(RESOURCES), "default": "Deployment"},
+            "name": {"type": "str", "required": True},
+            "namespace": {"type": "str"},
+        },
+    },
+    "on_stale": {"type": "str", "choices": ["fail", "restart"], "default": "fail"},
+    "served_timeout": {"type": "int", "default": 120},
     **_spec.TARGETS,
     **_spec.WAIT,
     **_spec.AUTH,
@@ -76,22 +87,39 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
         _bundle.check(intent.ca_bundle)
     if parameters["state"] == "absent":
         return _withdraw.run(client, intent, targets, check_mode)
-    return _present(client, intent, targets, check_mode)
+    return _present(client, intent, targets, _rollout(parameters, intent), check_mode)
 
 
-def _present(client: Client, intent: Intent, targets: tuple[Target, ...], check_mode: bool) -> Result:
-    """Read everything that the decision rests on, decide, act."""
+def _rollout(parameters: Mapping[str, Any], intent: Intent) -> Rollout:
+    given = parameters.get("workload")
+    workload = (
+        Workload(given["kind"], given.get("namespace") or intent.namespace, given["name"]) if given else None
+    )
+    return Rollout(workload, parameters["on_stale"], parameters["served_timeout"], intent.wait)
+
+
+def _present(
+    client: Client, intent: Intent, targets: tuple[Target, ...], rollout: Rollout, check_mode: bool
+) -> Result:
+    """Read everything that the decision rests on, decide, act; then see it in use, if it replaced another one."""
     secret = _secrets.read(client, intent.secret)
+    if secret is not None:
+        _secret.refuse_foreign(secret, intent)
+    task = Task(client, intent, secret, _bundles.read(client, targets), check_mode, rollout)
+    result = _obtained_or_kept(task)
+    return _settle.complete(task, result)
+
+
+def _obtained_or_kept(task: Task) -> Result:
+    secret = task.secret
     if secret is None:
-        task = Task(client, intent, None, _bundles.read(client, targets), check_mode)
-        return _obtain.run(task, _decide.no_secret(intent))
-    _secret.refuse_foreign(secret, intent)
-    task = Task(client, intent, secret, _bundles.read(client, targets), check_mode)
+        return _obtain.run(task, _decide.no_secret(task.intent))
     now = datetime.now(timezone.utc)
     verdict = _judge(task, secret, now)
     if isinstance(verdict, Reason):
         return _obtain.run(task, verdict)
-    warnings = _names.warnings(intent.allow_names, cluster=Guarded(api_server=(client.host_name,)))
+    guarded = Guarded(api_server=(task.client.host_name,))
+    warnings = _names.warnings(task.intent.allow_names, cluster=guarded)
     return _keep.run(task, secret, verdict, now, warnings=warnings)
 
 
@@ -110,5 +138,8 @@ OPERATION = Operation(
     name="k8s_csr",
     argument_spec=SPEC,
     run=run,
-    constraints={"required_if": [("state", "present", ("signer_name",))]},
+    constraints={
+        "required_if": [("state", "present", ("signer_name",)), ("on_stale", "restart", ("workload",))]
+    },
+    waits={"wait_timeout": 1, "served_timeout": 2},  # once more after a restart
 )

@@ -33,7 +33,7 @@ from .._kube._errors import AlreadyExists, KubeError
 from .._webhook._patch import TargetChange
 from .._x509 import _keys, _pem, _request
 from .._x509._certificate import CertificateFacts
-from . import _bundles, _keep, _report, _secrets
+from . import _bundles, _keep, _report, _secrets, _settle
 from ._bundles import Task
 from ._operation import Result
 from ._secrets import Change
@@ -96,6 +96,7 @@ def _preflight(task: Task, planned: Sequence[TargetChange]) -> tuple[str, ...]:
     """Rights, names, and what only the API server can say (namespace, quota, policies). Returns warnings."""
     client, intent, secret = task.client, task.intent, task.secret
     wanted = [*_requests.rights(intent), *_bundles.rights(planned)]
+    wanted += task.rollout.rights
     wanted.append(_secrets.right(intent.secret, "patch" if secret else "create"))
     if not intent.approve:
         wanted += _pending.rights(intent.secret)
@@ -311,7 +312,8 @@ def _put_to_use(
     warnings += _too_eager(intent, facts, now)
     changes = _bundles.plan(task, anchor, leaf_pem=pem, now=now)
     changes = _bundles.write(task, changes, anchor, leaf_pem=pem, now=now)
-    theirs = _store(task, Content(pem, _keys.to_pem(asked.key), anchor.pem, ""), changes)
+    unproven = _unproven(task, facts, changes, anchor)
+    theirs = _store(task, Content(pem, _keys.to_pem(asked.key), anchor.pem, "", unproven), changes)
     if theirs:
         anchor = _bundles.anchor_of_kept(task, theirs, now)
         return _keep.run(task, theirs, anchor, now, csr=summary, asked=True, warnings=warnings)
@@ -319,6 +321,14 @@ def _put_to_use(
         intent, reason=reason.message, facts=facts, anchor=anchor, csr=summary, targets=changes
     )
     return Result(True, values, _report.diff(secret, facts, changes), warnings)
+
+
+def _unproven(task: Task, facts: CertificateFacts, changes: Sequence[TargetChange], anchor: Anchor) -> str:
+    """What has to be seen, and what goes then, where a certificate that may be in use is replaced; else ""."""
+    if task.secret is None or task.secret.certificate is None:
+        return ""
+    record = _bundles.open_record(task, facts.serial, changes, anchor)
+    return record if record != facts.serial or _settle.is_served(task) else ""
 
 
 def _store(task: Task, content: Content, changes: Sequence[TargetChange]) -> Found | None:

@@ -39,13 +39,15 @@ class Result:
 @dataclass(frozen=True)
 class Operation:
     """A module's work. ``run(client, parameters, check_mode)`` raises CertflowError; ``constraints`` are
-    the other arguments of an argument spec (mutually_exclusive, required_if, ...).
+    the other arguments of an argument spec (mutually_exclusive, required_if, ...); ``waits`` says which options are
+    seconds of waiting, and how many times over at the most.
     """
 
     name: str
     argument_spec: Mapping[str, Any]
     run: Callable[[Client, Mapping[str, Any], bool], Result]
     constraints: Mapping[str, Any] = field(default_factory=dict)
+    waits: Mapping[str, int] = field(default_factory=lambda: {"wait_timeout": 1})
 
     @property
     def hidden(self) -> frozenset[str]:

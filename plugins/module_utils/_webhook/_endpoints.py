@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ._targets import ClientConfig
 
 SLICES = "discovery.k8s.io"
+ANY_PORT, HTTPS = 0, 443
 _SERVICE_NAME = "kubernetes.io/service-name"
 
 
@@ -70,11 +71,16 @@ def find(client: Client, config: ClientConfig) -> Endpoints:
 
 
 def of_service(service: Mapping[str, Any], slices: Iterable[Mapping[str, Any]], port: int) -> Endpoints:
-    """The ready endpoints of a Service's port; a pod with two addresses (dual stack) is one."""
+    """The ready endpoints of a Service's port; a pod with two addresses (dual stack) is one.
+
+    port: ANY_PORT for the only one, or the one that HTTPS has by default.
+    """
     where = f"Service {service['metadata']['namespace']}/{service['metadata']['name']}"
-    wanted = next((entry for entry in service["spec"].get("ports") or () if entry.get("port") == port), None)
+    ports: list[Mapping[str, Any]] = service["spec"].get("ports") or []
+    number = port or (ports[0].get("port") if len(ports) == 1 else HTTPS)
+    wanted = next((entry for entry in ports if entry.get("port") == number), None)
     if wanted is None:
-        return Endpoints(problem=f"{where} has no port {port}")
+        return Endpoints(problem=f"{where} has no port {number}")
     found: dict[Any, Endpoint] = {}
     for endpoint in _ready(slices, wanted.get("name") or ""):
         found.setdefault(endpoint.pod or endpoint.host, endpoint)

@@ -18,5 +18,9 @@ class OwnedTargetError(TargetError):
     """An object whose caBundle is another writer's."""
 
 
+class StaleError(TargetError):
+    """A webhook goes on serving another certificate than the one that its Secret holds now."""
+
+
 class UntrustedLeafError(TargetError):
     """A bundle that would leave the API server unable to verify the webhook's certificate."""

@@ -50,6 +50,17 @@ class BundleChange:
     def changed(self) -> bool:
         return self.after != self.config.ca_bundle
 
+    @property
+    def gone(self) -> tuple[str, ...]:
+        """Fingerprints of the certificates that the change takes out."""
+        before = _prints(self.config.ca_bundle) or []
+        return tuple(print_ for print_ in before if print_ not in self.left)
+
+    @property
+    def left(self) -> list[str]:
+        """Fingerprints of the certificates that it holds then."""
+        return _prints(self.after) or []
+
     def operations(self) -> list[dict[str, Any]]:
         """Return the JSON patch of this caBundle, guarded by the webhook's name where it has one."""
         config, pointer = self.config, f"{self.config.pointer}/caBundle"

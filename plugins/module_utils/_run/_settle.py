@@ -1,0 +1,267 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""A certificate that replaced another one: wait until it is served everywhere, then drop what vouched for the old one.
+
+The Secret's record (annotation) holds what is still to do, so that a run that was killed is finished by the next one.
+Anchors go on proof alone: each endpoint was seen to serve the new certificate, by a handshake of its own, and the
+targets' bundles vouch for it. A bundle that changes makes each API server dial anew, so that nothing is left of
+connections that nobody verified again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from typing import Any
+
+from .._csr import _secret
+from .._csr._secret import Found
+from .._kube import _rights
+from .._kube._errors import Forbidden
+from .._webhook import _endpoints, _progress, _served, _targets, _workload
+from .._webhook._errors import StaleError
+from .._webhook._patch import TargetChange
+from .._webhook._progress import Progress, View
+from .._webhook._served import Served
+from .._webhook._targets import ClientConfig
+from .._webhook._workload import Workload
+from .._x509._certificate import CertificateFacts
+from . import _bundles, _report, _secrets
+from ._bundles import Task
+from ._operation import Result
+from ._secrets import Change
+
+LOOK_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Settled:
+    """verdict: "ok" or "unproven"; evidence: why not; served: reports of the endpoints; dropped: changes of targets."""
+
+    verdict: str
+    evidence: tuple[str, ...]
+    served: tuple[dict[str, Any], ...]
+    dropped: tuple[TargetChange, ...] = ()
+
+    @property
+    def values(self) -> dict[str, Any]:
+        dropped = sum(len(bundle.gone) for change in self.dropped for bundle in change.bundles)
+        return {
+            "verdict": self.verdict,
+            "evidence": list(self.evidence),
+            "served": list(self.served),
+            "dropped": dropped,
+        }
+
+
+def complete(task: Task, result: Result) -> Result:
+    """The result of a certificate that was obtained or kept, with the proof that it is in use where that was open.
+
+    Raises StaleError where an endpoint goes on serving another certificate, KubeError.
+    """
+    values = {**result.values, "proof": None}
+    before = task.secret
+    is_open = before is not None and _bundles.is_open(before)
+    is_replaced = result.changed and before is not None and before.certificate is not None
+    if values["pending"] or not (is_open or is_replaced):
+        return replace(result, values=values)
+    if task.check_mode:
+        return replace(result, changed=result.changed or is_open, values=values)
+    settled = _run(task)
+    if settled is None:
+        return replace(result, values=values)
+    targets = _amended(values["targets"], settled.dropped)
+    values = {**values, "proof": settled.values, "targets": targets}
+    return replace(result, changed=result.changed or settled.verdict == "ok", values=values)
+
+
+def _amended(targets: list[dict[str, Any]], dropped: tuple[TargetChange, ...]) -> list[dict[str, Any]]:
+    """The report on the targets, as they stand after the drop."""
+    after = {
+        (change.target.kind, change.target.name, bundle.config.webhook): bundle.left
+        for change in dropped
+        for bundle in change.bundles
+    }
+
+    def webhook(target: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
+        key = target["kind"], target["name"], entry["name"]
+        return {**entry, "after": after.get(key, entry["after"])}
+
+    return [
+        {
+            **target,
+            "changed": target["changed"] or any(key[:2] == (target["kind"], target["name"]) for key in after),
+            "webhooks": [webhook(target, entry) for entry in target["webhooks"]],
+        }
+        for target in targets
+    ]
+
+
+def _run(task: Task) -> Settled | None:
+    """Finish what the Secret's record says is not finished; None where nothing is open."""
+    found = _secrets.read(task.client, task.intent.secret)
+    if found is None or found.certificate is None or not _bundles.is_open(found):
+        return None
+    _rights.require(task.client, task.rollout.rights, f"restart {task.rollout.workload}")
+    task = replace(task, secret=found, targets=_bundles.read(task.client, _targets_of(task)))
+    progress, views = _wait(task, found.certificate)
+    reports = tuple(_reports(views))
+    if progress.state != _progress.IN_USE:
+        return Settled("unproven", progress.evidence, reports)
+    return Settled("ok", (), reports, _finish(task, found))
+
+
+def _targets_of(task: Task) -> Iterator[_targets.Target]:
+    return (seen.target for seen in task.targets)
+
+
+def _wait(task: Task, wanted: CertificateFacts) -> tuple[Progress, tuple[View, ...]]:
+    """Look until the certificate is in use, or it is known that waiting shows no more."""
+    rollout = task.rollout
+    progress, views = _watch(task, wanted)
+    if progress.state != _progress.STALE:
+        return progress, views
+    if rollout.on_stale == "restart" and rollout.workload and rollout.wait:
+        _workload.restart(task.client, rollout.workload, _now())
+        progress, views = _watch(task, wanted, restarted=True)
+        if progress.state != _progress.STALE:
+            return progress, views
+    if not rollout.wait:
+        return progress, views
+    raise _stale(task, progress, wanted)
+
+
+def _watch(
+    task: Task, wanted: CertificateFacts, *, restarted: bool = False
+) -> tuple[Progress, tuple[View, ...]]:
+    """Look every other second. Ends early where an endpoint shows nothing for long, or can never change."""
+    until = time.monotonic() + task.rollout.timeout
+    task.client.deadline = max(task.client.deadline, until)
+    unseen_until = time.monotonic() + (task.rollout.timeout if restarted else _progress.UNSEEN_SECONDS)
+    touched: set[str] = set()
+    while True:
+        views = tuple(_views(task, until))
+        progress = _progress.progress(views, wanted.fingerprint, _now())
+        now = time.monotonic()
+        waits = progress.state == _progress.STALE or (
+            progress.state == _progress.UNSEEN and now < unseen_until
+        )
+        if not waits or now >= until or not task.rollout.wait:
+            return progress, views
+        if progress.state == _progress.STALE and not restarted:
+            frozen = [_is_frozen(task, one, wanted, touched) for one in progress.stale]
+            if all(frozen):
+                return progress, views
+            unseen_until = now + _progress.UNSEEN_SECONDS
+        time.sleep(LOOK_SECONDS)
+
+
+def _is_frozen(task: Task, stale: Served, wanted: CertificateFacts, touched: set[str]) -> bool:
+    """Whether waiting is in vain; otherwise the kubelet is made to look, once for each pod."""
+    if stale.endpoint.pod is None:
+        return False
+    pod = _pod(task, stale)
+    if pod is None:
+        return False
+    if _workload.dead_ends(pod, task.intent.secret.name):
+        return True
+    if pod["metadata"]["uid"] not in touched:
+        touched.add(pod["metadata"]["uid"])
+        _workload.touch(task.client, pod, wanted.serial)
+    return False
+
+
+def _pod(task: Task, served: Served) -> dict[str, Any] | None:
+    if served.endpoint.pod is None:
+        return None
+    namespace, name = served.endpoint.pod
+    try:
+        return task.client.find(f"/api/v1/namespaces/{namespace}/pods/{name}")
+    except Forbidden:
+        return None
+
+
+def _views(task: Task, until: float) -> Iterator[View]:
+    """A look for each different address; several webhooks of one Service are one."""
+    seen: dict[Any, _served.Look] = {}
+    for config in _configs(task):
+        address = config.service, config.server_name, config.port
+        if address not in seen:
+            seen[address] = _served.look(task.client, config, until=until)
+        yield View(config, seen[address])
+
+
+def is_served(task: Task) -> bool:
+    """Whether anybody serves the webhook now, as far as this identity may know."""
+    return any(_endpoints.find(task.client, config).found for config in _configs(task))
+
+
+def _configs(task: Task) -> list[ClientConfig]:
+    """Whom the targets call; without targets, the Service, under the name that an API server would use."""
+    service = _bundles.service(task.intent)
+    if service and not task.targets:
+        name, pem = task.intent.verified_name or "", task.secret.certificate_pem if task.secret else ""
+        return [ClientConfig("", "", "", name, service, pem, _endpoints.ANY_PORT)]
+    return [
+        config
+        for seen in task.targets
+        for config in _targets.client_configs(seen.target, seen.obj, service=service)
+    ]
+
+
+def _finish(task: Task, found: Found) -> tuple[TargetChange, ...]:
+    """Drop the old anchors, then close the record."""
+    leaf = found.certificate_pem
+    changes = _bundles.drop(task, found, now=_now())
+
+    def close(current: Found | None) -> Change:
+        if current is None or current.certificate_pem != leaf:
+            return None  # somebody else has replaced it since: theirs to finish
+        return _secret.closed(current, _bundles.added(current.annotations, changes))
+
+    _secrets.write(task.client, task.intent.secret, found, close)
+    return changes
+
+
+def _stale(task: Task, progress: Progress, wanted: CertificateFacts) -> StaleError:
+    reasons = [
+        f"{one.endpoint}: {text}"
+        for one in progress.stale
+        if (pod := _pod(task, one))
+        for text in _workload.dead_ends(pod, task.intent.secret.name)
+    ]
+    workload: Workload | None = task.rollout.workload
+    restarted = task.rollout.on_stale == "restart"
+    what = f"after {workload} was restarted, " if restarted else ""
+    return StaleError(
+        f"{what}{len(progress.stale)} endpoint{'s' if len(progress.stale) != 1 else ''} of the webhook still "
+        f"serve{'s' if len(progress.stale) == 1 else ''} another certificate than the new one in {task.intent.secret}",
+        evidence=(f"wanted is serial {wanted.serial}", *progress.evidence, *reasons),
+        remedy="see why its new pods do not get ready or read another Secret; the old CA stays trusted meanwhile"
+        if restarted
+        else "restart it (on_stale: restart with workload does so), or let its program reload its files; the old CA "
+        "stays trusted meanwhile, and the next run goes on from here",
+    )
+
+
+def _reports(views: tuple[View, ...]) -> Iterator[dict[str, Any]]:
+    shown = set()
+    for view in views:
+        for one in view.look.served:
+            if one.endpoint not in shown:
+                shown.add(one.endpoint)
+                reason = (
+                    _served.refusal(one, view.config.ca_bundle, view.config.server_name, _now())
+                    if one.certificate
+                    else ""
+                )
+                yield _report.served(one, reason)
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)

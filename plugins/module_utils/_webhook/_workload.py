@@ -1,0 +1,124 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""What runs a webhook: how its pods see the Secret, how a change reaches them sooner, and its restart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from .._kube._errors import Forbidden, NotFound
+from .._kube._rights import Right
+
+if TYPE_CHECKING:
+    from .._kube._client import Client
+
+RESOURCES = {"Deployment": "deployments", "DaemonSet": "daemonsets", "StatefulSet": "statefulsets"}
+# What `kubectl rollout restart` writes, so that those who ignore its writes in a template ignore ours as well.
+RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
+TOUCHED = "certflow.kubernetes/certificate"
+
+
+@dataclass(frozen=True)
+class Workload:
+    """kind: a key of RESOURCES."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+    @property
+    def path(self) -> str:
+        return f"/apis/apps/v1/namespaces/{self.namespace}/{RESOURCES[self.kind]}/{self.name}"
+
+    @property
+    def rights(self) -> list[Right]:
+        """What a restart needs."""
+        return [
+            Right(verb, "apps", RESOURCES[self.kind], self.namespace, self.name) for verb in ("get", "patch")
+        ]
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """How a certificate comes into use. workload: what serves it, None where nobody said. on_stale: "fail" or "restart".
+
+    timeout: seconds for the endpoints to serve it, and as many again after a restart. wait: whether to wait at all.
+    """
+
+    workload: Workload | None = None
+    on_stale: str = "fail"
+    timeout: int = 120
+    wait: bool = True
+
+    @property
+    def rights(self) -> list[Right]:
+        """What a restart would need; nothing where none is asked for."""
+        return self.workload.rights if self.workload and self.on_stale == "restart" else []
+
+
+def restart(client: Client, workload: Workload, now: datetime) -> None:
+    """Let its pods be replaced by its own strategy, as `kubectl rollout restart` does. Raises KubeError."""
+    template = client.get(workload.path)["spec"]["template"]
+    stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    client.patch(workload.path, _annotate("/spec/template/metadata", template, RESTARTED_AT, stamp))
+
+
+def touch(client: Client, pod: Mapping[str, Any], serial: str) -> bool:
+    """Write an annotation, upon which the kubelet brings the pod's volumes up to date at once, not within minutes.
+
+    Returns False where this identity may not, or the pod is gone: then it takes the time it takes.
+    """
+    metadata = pod["metadata"]
+    path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
+    try:
+        client.patch(path, _annotate("/metadata", pod, TOUCHED, serial))
+    except (Forbidden, NotFound):
+        return False
+    return True
+
+
+def dead_ends(pod: Mapping[str, Any], secret: str) -> tuple[str, ...]:
+    """Why a change of the Secret never reaches the pod's files while the pod lives; empty where it does."""
+    spec = pod["spec"]
+    volumes = {volume["name"] for volume in spec.get("volumes") or () if _holds(volume, secret)}
+    containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
+    found = tuple(text for container in containers for text in _frozen(container, volumes, secret))
+    return found if volumes or found else (f"no volume of the pod holds Secret {secret}",)
+
+
+def _holds(volume: Mapping[str, Any], secret: str) -> bool:
+    sources = (volume.get("projected") or {}).get("sources") or ()
+    names = [(source.get("secret") or {}).get("name") for source in sources]
+    return secret in ((volume.get("secret") or {}).get("secretName"), *names)
+
+
+def _frozen(container: Mapping[str, Any], volumes: set[str], secret: str) -> Iterator[str]:
+    """https://kubernetes.io/docs/concepts/configuration/secret/: both are set once, when the container starts."""
+    where = f"container {container['name']}"
+    for mount in container.get("volumeMounts") or ():
+        if mount["name"] in volumes and (mount.get("subPath") or mount.get("subPathExpr")):
+            yield f"{where} mounts Secret {secret} by subPath, which is never updated"
+    references = [
+        *(((entry.get("valueFrom") or {}).get("secretKeyRef") or {}) for entry in container.get("env") or ()),
+        *((entry.get("secretRef") or {}) for entry in container.get("envFrom") or ()),
+    ]
+    if any(reference.get("name") == secret for reference in references):
+        yield f"{where} reads Secret {secret} into its environment, which is never updated"
+
+
+def _annotate(place: str, obj: Mapping[str, Any], key: str, value: str) -> list[dict[str, Any]]:
+    annotations = (obj.get("metadata") or {}).get("annotations")
+    pointer = key.replace("~", "~0").replace("/", "~1")
+    if annotations is None:
+        missing = [] if obj.get("metadata") is not None else [{"op": "add", "path": place, "value": {}}]
+        return [*missing, {"op": "add", "path": f"{place}/annotations", "value": {key: value}}]
+    return [{"op": "add", "path": f"{place}/annotations/{pointer}", "value": value}]
