@@ -210,9 +210,13 @@ def _removal(
         ]
         for config in configs
     }
-    options: dict[str, Any] = {"service": service(intent), "take_over": intent.take_over, "now": now}
+    options: dict[str, Any] = {
+        "service": service(intent),
+        "take_over": intent.take_over,
+        "leaf_pem": leaf_pem,
+        "now": now,
+    }
     everything = "".join(pem for pems in recorded.values() for pem in pems)
-    options["leaf_pem"] = leaf_pem
     planned = _patch.plan(target, obj, everything, mode="absent", recorded=True, **options)
     bundles = (
         replace(
