@@ -36,7 +36,7 @@ options:
     type: str
     choices: [approve, deny]
     default: approve
-  message:
+  decision_message:
     description:
       - Why, for the auditor; it is stored in the request's condition.
     type: str
@@ -91,7 +91,7 @@ EXAMPLES = r"""
   certflow.kubernetes.k8s_csr_approve:
     name: somebody-elses-request
     decision: deny
-    message: Nobody ordered this.
+    decision_message: Nobody ordered this.
     expect:
       dns_names: [db, db.prod.svc]
 """

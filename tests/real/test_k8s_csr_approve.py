@@ -134,7 +134,7 @@ def test_denying_by_name_needs_no_excuse(site: Site) -> None:
     name = request(site, "kubernetes.default.svc")
     assert "ForbiddenName" in site.approve(name=name, expect=expect(site))["msg"]
     assert "(Requester)" in site.approve(name=name, decision="deny", expect={"requester": "somebody"})["msg"]
-    denied = site.approve(name=name, decision="deny", message="Not this name.")
+    denied = site.approve(name=name, decision="deny", decision_message="Not this name.")
     assert denied["changed"]
     csr = site.csr(name)
     assert csr is not None

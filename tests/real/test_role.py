@@ -407,7 +407,7 @@ TEXTS = """
     - ansible.builtin.debug: {msg: changed}
       when: webhook_certificate_is_changed
 """
-STRUCTURED = ("secret", "targets", "signers", "providers")
+STRUCTURED = ("secret", "targets", "signers", "providers", "workload")
 IN_THE_PLAY = ("kubeconfig", "context")
 
 

@@ -381,8 +381,8 @@ def _look(row: Provider, facts: Mapping[str, Any]) -> _Look:
     holding = [(signal, found) for signal in row.signals if (found := _found(signal.rule, facts, row))]
     return _Look(
         row,
-        points=sum(signal.points for signal, _ in holding),
-        is_strong=any(signal.points >= STRONG for signal, _ in holding),
+        points=sum(signal.points for signal, _what in holding),
+        is_strong=any(signal.points >= STRONG for signal, _what in holding),
         evidence=tuple(signal.shows.format(_text(found)) for signal, found in holding),
     )
 

@@ -28,7 +28,7 @@ SPEC: dict[str, Any] = {
     "name": {"type": "str"},
     **_spec.SELECTORS,
     "decision": {"type": "str", "choices": list(DECISIONS), "default": "approve"},
-    "message": {"type": "str"},
+    "decision_message": {"type": "str"},
     "expect": {
         "type": "dict",
         "options": {
@@ -71,7 +71,7 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     _require(client, undecided, waits=waits, purpose=f"{parameters['decision']} the requests")
     results = {csr["metadata"]["uid"]: csr for csr in csrs}
     if not check_mode:
-        written = Decision(decision, f"Certflow{decision}", parameters.get("message") or MESSAGE)
+        written = Decision(decision, f"Certflow{decision}", parameters.get("decision_message") or MESSAGE)
         for csr in undecided:
             results[csr["metadata"]["uid"]] = _decide(client, csr, written, expected, rules)
         if waits:

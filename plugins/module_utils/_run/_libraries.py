@@ -15,7 +15,7 @@ from .._errors import CertflowError
 
 with contextlib.suppress(ImportError):
     # cryptography imports it at the first use: in Ansible's forks that would be once a host.
-    import cryptography.hazmat.backends.openssl.backend  # noqa: F401
+    importlib.import_module("cryptography.hazmat.backends.openssl.backend")
 
 # Import name -> what pip installs, with the oldest version that the tests run.
 LIBRARIES: dict[str, str] = {

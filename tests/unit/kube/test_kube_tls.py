@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import ssl
 from pathlib import Path
@@ -95,13 +96,11 @@ def test_no_file_is_left(in_memory: bool, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_no_descriptor_is_left() -> None:
-    def descriptors() -> int:
-        return len(os.listdir("/proc/self/fd"))
-
     if not os.path.isdir("/proc/self/fd"):
         pytest.skip("this system has no /proc")
     context_for(connection(None), pair())
-    before = descriptors()
-    for _again in range(5):
-        context_for(connection(None), pair())
-    assert descriptors() == before
+    held = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(FileNotFoundError):  # the one that listed them
+            held.append(os.readlink(f"/proc/self/fd/{name}"))
+    assert [link for link in held if "certflow" in link] == []
