@@ -52,14 +52,25 @@ CONFIG_MAPS: tuple[tuple[str, str, str, str], ...] = (
     ),
 )
 
+_RECORDED = "the anchor that an earlier run added to the targets"
+
 
 def candidates(
-    client: Client, intent: Intent, certificate_pem: str, recorded: str = ""
+    client: Client, intent: Intent, certificate_pem: str, recorded: str = "", *, own: str = ""
 ) -> Iterator[Candidate]:
     """Candidates in the order in which they count; each is read only when the ones before it did not do.
 
     recorded: the PEM text of anchors that earlier runs found and added, where they still stand.
+    own: that of the CA that this collection made for the certificate, "" where a signer of the cluster was asked.
     """
+    if not intent.signer.is_asked:
+        # Nobody but this collection knows its CA, and trusting that is as narrow as trusting the certificate: it
+        # signs nothing else. So neither trust nor ca_bundle has a meaning.
+        if own:
+            yield Candidate(f"the CA made for this certificate alone, kept in {intent.secret}", own)
+        if recorded:
+            yield Candidate(_RECORDED, recorded)
+        return
     if intent.trust == "leaf":
         leaf = _certificate.load_leaf_and_chain(certificate_pem)[0]
         yield Candidate("the certificate itself (trust: leaf)", _certificate.to_pem(leaf))
@@ -69,7 +80,7 @@ def candidates(
     if client.connection.ca_pem:
         yield Candidate(f"the API server's CA in {client.auth_source}", client.connection.ca_pem)
     if recorded:  # saves the requests below on clusters that sign with a CA of its own (OpenShift)
-        yield Candidate("the anchor that an earlier run added to the targets", recorded)
+        yield Candidate(_RECORDED, recorded)
     for namespace, name, key, _source in CONFIG_MAPS:
         yield _published(client, namespace or intent.secret.namespace, name, key)
     if intent.trust == "chain":

@@ -109,7 +109,7 @@ def intent_from(parameters: Mapping[str, Any]) -> Intent:
     service, namespace = parameters.get("service") or "", parameters["namespace"]
     is_asked_for = parameters.get("state") != "absent"
     row = _signers.signer(parameters["signer_name"]) if is_asked_for else _NO_SIGNER
-    secret = _secret_spec(parameters["secret"], namespace)
+    secret = _secret_spec(parameters["secret"], namespace, row)
     if service:
         _names.check_object_names(service=service, namespace=namespace, secret=secret.name)
     allow = tuple(parameters.get("allow_names") or ())
@@ -167,6 +167,9 @@ def _request(parameters: Mapping[str, Any], row: Signer, service: str, namespace
 def _check(parameters: Mapping[str, Any], row: Signer, request: Request, allow: tuple[str, ...]) -> None:
     """Raise RequestError for the first thing that this collection, the API server or the signer would refuse."""
     _names.check_names(request.dns_names, request.ip_addresses)
+    if not row.is_asked:
+        _check_approval(parameters, row)
+        _refuse(row, request)  # before anything is said about client certificates, which it does not make
     if not {_signers.SERVER_AUTH, _signers.CLIENT_AUTH} & set(request.usages):
         raise RequestError(
             f"the usages {', '.join(request.usages)} make neither a serving nor a client certificate",
@@ -190,10 +193,23 @@ def _check(parameters: Mapping[str, Any], row: Signer, request: Request, allow: 
         common_name=parameters.get("common_name") or "",
         organizations=parameters.get("organizations"),
     )
+    _refuse(row, request)
+
+
+def _refuse(row: Signer, request: Request) -> None:
     for refusal in _signers.check(row, request):
         raise RequestError(
             f"signer {row.name} would refuse the request: {refusal}",
             remedy=_signers.remedy_for(row.name, refusal),
+        )
+
+
+def _check_approval(parameters: Mapping[str, Any], row: Signer) -> None:
+    """Two people cannot share what one does alone: silently going on would pass by the second."""
+    if not parameters.get("approve", True):
+        raise RequestError(
+            f"approve: false leaves the decision to somebody else, and {row.name} sends no request to decide on",
+            remedy="leave approve out, or give a signer_name of the cluster",
         )
 
 
@@ -216,14 +232,14 @@ def forbidden_name(refusal: Refusal) -> RequestError:
     )
 
 
-def _secret_spec(option: Mapping[str, Any], namespace: str) -> SecretSpec:
+def _secret_spec(option: Mapping[str, Any], namespace: str, row: Signer) -> SecretSpec:
     spec = SecretSpec(
         namespace=namespace,
         name=option["name"],
         type=option.get("type") or TLS_TYPE,
         certificate_key=option.get("certificate_key") or TLS_KEYS[0],
         private_key_key=option.get("private_key_key") or TLS_KEYS[1],
-        ca_key=option.get("ca_key") or "",
+        ca_key=option.get("ca_key") or row.ca_key,
         labels=dict(option.get("labels") or {}),
         annotations=dict(option.get("annotations") or {}),
     )

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ._errors import ProviderError
-from ._signers import EKS_APP_SERVING, KUBE_APISERVER_CLIENT, KUBELET_SERVING
+from ._signers import EKS_APP_SERVING, EPHEMERAL_CA, KUBE_APISERVER_CLIENT, KUBELET_SERVING
 
 try:
     import jmespath
@@ -58,7 +58,8 @@ class NotServed:
 class Provider:
     """One provider.
 
-    serving_signer: which signer issues a certificate for a Service's names, once approved; "" where none is known.
+    serving_signer: which signer issues a certificate for a Service's names, once approved; ephemeral-ca where none
+      does; "" where none is known.
     requires: JMESPath rules that must hold, whatever the points.
     ca: where the CA that signs is published.
     longest_lifetime_seconds: None where the cluster's flags set it.
@@ -200,6 +201,29 @@ PROVIDERS: tuple[Provider, ...] = (
         signals=(_version("+rke2", 3),),
         ca="RKE2's server CA, which is ConfigMap kube-root-ca.crt of every namespace",
         source="rancher/rke2 go.mod (k3s)",
+    ),
+    Provider(
+        "rke1",
+        serving_signer=EPHEMERAL_CA,
+        signals=(
+            # Not by the prefix alone: Rancher marks the machines of its RKE2 and k3s clusters with others of it.
+            _node_key("annotation", "rke.cattle.io/internal-ip", 3),
+            _node_key("annotation", "rke.cattle.io/external-ip", 3),
+        ),
+        not_served=tuple(
+            NotServed(
+                signer,
+                "RKE1 starts kube-controller-manager without a signing CA unless its cluster.yml names one "
+                "(services.kube-controller.extra_args: cluster-signing-cert-file, cluster-signing-key-file)",
+                remedy,
+            )
+            for signer, remedy in (
+                (KUBELET_SERVING, f"Use signer_name: {EPHEMERAL_CA}, or name the signing CA there."),
+                (KUBE_APISERVER_CLIENT, "Name the signing CA there."),
+            )
+        ),
+        ca="none signs; ephemeral-ca keeps its own CA in the Secret",
+        source="rancher/rke cluster/plan.go BuildKubeControllerProcess, k8s/node.go; kubernetes/website#28450",
     ),
     Provider(
         "k0s",

@@ -154,6 +154,15 @@ def is_for(secret: Found, intent: Intent) -> bool:
     return owner == _marks.annotations_for(intent)[_marks.SERVICE] if owner else not foreign(secret, intent)
 
 
+def own_ca(secret: Found, intent: Intent) -> str:
+    """The CA beside the certificate as PEM text, where this collection made that CA, and no signer of the cluster did.
+
+    Elsewhere a CA in the Secret is whatever somebody put there, and vouches for nothing.
+    """
+    is_made_here = secret.is_ours and secret.annotations.get(_marks.SIGNER) == intent.signer.name
+    return secret.ca_pem if is_made_here and not intent.signer.is_asked else ""
+
+
 def _strangers(certificate: CertificateFacts, intent: Intent) -> list[str]:
     """Whose the certificate is, beside this Service or user; a certificate without names is known by its subject."""
     names = (*certificate.dns_names, *certificate.ip_addresses)

@@ -29,8 +29,11 @@ KUBE_APISERVER_CLIENT = "kubernetes.io/kube-apiserver-client"
 KUBE_APISERVER_CLIENT_KUBELET = "kubernetes.io/kube-apiserver-client-kubelet"
 LEGACY_UNKNOWN = "kubernetes.io/legacy-unknown"
 EKS_APP_SERVING = "beta.eks.amazonaws.com/app-serving"
+EPHEMERAL_CA = "ephemeral-ca"
 
 SHORTEST_LIFETIME_SECONDS = 600  # certificates.k8s.io/v1, spec.expirationSeconds
+LONGEST_LIFETIME_SECONDS = 2**31 - 1  # its type
+YEAR_SECONDS = 365 * 24 * 3600
 LONGEST_IN_SUBJECT = 64  # ub-common-name and ub-organization-name, RFC 5280 appendix A.1
 
 # certificates.k8s.io/v1 KeyUsage.
@@ -84,6 +87,9 @@ class Signer:
     rules: in the order in which the signer applies them.
     longest_lifetime_seconds: None where the cluster sets it.
     unusable: why no request can be made for it, "" for all others.
+    own_lifetime_seconds: how long a certificate lasts that this process signs itself, where the task does not say;
+      None for a signer of the cluster, which is sent a request.
+    ca_key: under which key of the Secret's data the CA is stored where the task names none; "" for not at all.
     """
 
     name: str
@@ -95,6 +101,13 @@ class Signer:
     longest_lifetime_seconds: int | None
     source: str
     unusable: str = ""
+    own_lifetime_seconds: int | None = None
+    ca_key: str = ""
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether a request is sent to it. Otherwise nobody approves, and the CA is known to this process alone."""
+        return self.own_lifetime_seconds is None
 
 
 def _when(condition: Callable[[Request], object]) -> Callable[[Request], Iterable[str]]:
@@ -140,6 +153,15 @@ API_RULES = (
             )
         ),
         "Ask for 600 seconds or more, or leave expiration_seconds out for the signer's default.",
+    ),
+    Rule(
+        "spec.expirationSeconds: it is an int32, at most ",
+        lambda request: (
+            [str(LONGEST_LIFETIME_SECONDS)]
+            if (request.expiration_seconds or 0) > LONGEST_LIFETIME_SECONDS
+            else []
+        ),
+        "Ask for less, or leave expiration_seconds out for the signer's default.",
     ),
 )
 
@@ -241,6 +263,15 @@ _EKS_RULES = (
     ),
 )
 
+_EPHEMERAL_RULES = (
+    Rule(
+        "it makes serving certificates for webhooks alone, none with the usage ",
+        _beyond(SERVING_USAGES),
+        "Leave usages out. A client certificate needs a signer whose CA its server trusts: for the API server "
+        f"{KUBE_APISERVER_CLIENT}.",
+    ),
+)
+
 _SERVICE_COMMON_NAMES = ("{service}.{namespace}.svc", "{service}.{namespace}", "{service}")
 _SIGNING_DOC = "https://kubernetes.io/docs/reference/access-authn-authz/certificate-signing-requests/"
 
@@ -300,8 +331,21 @@ SIGNERS: dict[str, Signer] = {
             common_names=_SERVICE_COMMON_NAMES,
             organizations=(),
             rules=_EKS_RULES,
-            longest_lifetime_seconds=365 * 24 * 3600,
+            longest_lifetime_seconds=YEAR_SECONDS,
             source="https://docs.aws.amazon.com/eks/latest/userguide/cert-signing.html",
+        ),
+        # No signer of any cluster, hence no <domain>/<path>: a CA in this process's memory, for one signature.
+        Signer(
+            EPHEMERAL_CA,
+            purpose="serving",
+            usages=SERVING_USAGES,
+            common_names=_SERVICE_COMMON_NAMES,
+            organizations=(),
+            rules=_EPHEMERAL_RULES,
+            longest_lifetime_seconds=None,
+            source="_x509/_authority.py",
+            own_lifetime_seconds=YEAR_SECONDS,  # as kube-controller-manager's default
+            ca_key="ca.crt",  # nobody else publishes it, and the next run has to find it again
         ),
     )
 }
@@ -444,5 +488,5 @@ def _check_name(name: str) -> None:
     if not well_formed or len(name) > 571:
         raise RequestError(
             f"the signer_name {name!r} is not of the form <domain>/<path>",
-            remedy=f"Give a full name such as {KUBELET_SERVING} or example.com/my-signer.",
+            remedy=f"Give a full name such as {KUBELET_SERVING} or example.com/my-signer, or {EPHEMERAL_CA}.",
         )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any, Callable
 
-from .._csr import _anchors, _marks
+from .._csr import _anchors, _marks, _secret
 from .._csr._anchors import Anchor
 from .._csr._intent import Intent
 from .._csr._secret import Found
@@ -86,7 +86,8 @@ def anchor_of_kept(task: Task, secret: Found, now: datetime) -> Anchor:
         for anchor in _bundle.anchors(config.ca_bundle)
         if anchor.fingerprint in recorded
     }
-    offered = _anchors.candidates(task.client, task.intent, pem, "".join(standing.values()))
+    own = _secret.own_ca(secret, task.intent)
+    offered = _anchors.candidates(task.client, task.intent, pem, "".join(standing.values()), own=own)
     return _anchors.choose(task.intent, pem, offered, now)
 
 

@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from .._csr import _anchors, _decide, _issued, _names, _pending, _requests, _secret, _signers
+from .._csr import _anchors, _decide, _issued, _marks, _names, _pending, _requests, _secret, _signers
 from .._csr._anchors import Anchor
 from .._csr._approve import compare
 from .._csr._content import certificate_of, content_of
@@ -31,7 +31,7 @@ from .._kube import _rights
 from .._kube._client import Client
 from .._kube._errors import AlreadyExists, KubeError
 from .._webhook._patch import TargetChange
-from .._x509 import _keys, _pem, _request
+from .._x509 import _authority, _keys, _pem, _request
 from .._x509._certificate import CertificateFacts
 from . import _bundles, _keep, _report, _secrets, _settle
 from ._bundles import Task
@@ -61,13 +61,53 @@ class Asked:
         return _keys.public_key_sha256(self.key.public_key())
 
 
+@dataclass(frozen=True)
+class Obtained:
+    """A certificate (PEM text, perhaps with its chain) and its key.
+
+    csr: the request as the result shows it, None where none was sent. own_ca: the CA that was made here, "" elsewhere.
+    """
+
+    certificate_pem: str
+    key: PrivateKey
+    csr: Mapping[str, Any] | None = None
+    own_ca: str = ""
+
+    @property
+    def public_key_sha256(self) -> str:
+        return _keys.public_key_sha256(self.key.public_key())
+
+
 def run(task: Task, reason: Reason) -> Result:
     """Obtain a certificate for ``reason``. Raises before the first write whatever can be known by then."""
-    client, intent = task.client, task.intent
     planned = _bundles.plan(task, None, leaf_pem=None, now=_now())
     warnings = _preflight(task, planned)
     if task.check_mode:
         return _foreseen(task, planned, reason, warnings)
+    if task.intent.signer.is_asked:
+        return _by_request(task, reason, warnings)
+    return _put_to_use(task, reason, _by_own_hand(task.intent), warnings)
+
+
+def _by_own_hand(intent: Intent) -> Obtained:
+    """No request, no approval: a CA that lives as long as this call signs the certificate."""
+    request, row = intent.request, intent.signer
+    key = _keys.generate(request.key_type)
+    signed = _authority.sign_once(
+        key,
+        common_name=request.common_name,
+        organizations=request.organizations,
+        dns_names=request.dns_names,
+        ip_addresses=request.ip_addresses,
+        usages=request.usages,
+        lifetime=timedelta(seconds=request.expiration_seconds or row.own_lifetime_seconds or 0),
+        now=_now(),
+    )
+    return Obtained(signed.certificate_pem, key, own_ca=signed.ca_pem)
+
+
+def _by_request(task: Task, reason: Reason, warnings: tuple[str, ...]) -> Result:
+    client, intent = task.client, task.intent
     asked = _ask(task)
     warnings += asked.warnings
     reason = asked.reason or reason
@@ -82,7 +122,9 @@ def run(task: Task, reason: Reason) -> Result:
         # The refusal is told once; the next run asks anew.
         _pending.discard(client, intent.secret, asked.pending.secret_uid)
     csr = _requests.issued(client, intent, csr)
-    result = _put_to_use(task, reason, asked, csr, warnings)
+    pem = "".join(block.text for block in _pem.blocks(certificate_of(csr)))
+    obtained = Obtained(pem, asked.key, _requests.summary(csr))
+    result = _put_to_use(task, reason, obtained, warnings)
     if asked.pending:
         _pending.discard(client, intent.secret, asked.pending.secret_uid)
     return result
@@ -145,7 +187,7 @@ def _foreseen(
 ) -> Result:
     """What check mode can say: only a request that still waits for its approval changes nothing."""
     intent = task.intent
-    pending = _pending.load(task.client, intent.secret)
+    pending = _pending.load(task.client, intent.secret) if intent.signer.is_asked else None
     csr = pending.csr if pending else None
     goes_on = pending is not None and csr is not None and _fits(task, pending, csr)
     if csr and goes_on and _is_left_waiting(intent, csr):
@@ -285,17 +327,14 @@ def _anchor_in_use(task: Task) -> Anchor | None:
         return None
 
 
-def _put_to_use(
-    task: Task, reason: Reason, asked: Asked, csr: Mapping[str, Any], warnings: tuple[str, ...]
-) -> Result:
+def _put_to_use(task: Task, reason: Reason, obtained: Obtained, warnings: tuple[str, ...]) -> Result:
     """Verify what was issued, make the targets trust it, store it."""
     # The wait may have taken hours: what was read before it decides nothing any more.
     task = replace(task, targets=_bundles.read(task.client, (seen.target for seen in task.targets)))
     intent, secret = task.intent, task.secret
-    pem = "".join(block.text for block in _pem.blocks(certificate_of(csr)))
-    facts = _issued.check(intent, asked.public_key_sha256, pem, _now())
+    pem, summary = obtained.certificate_pem, obtained.csr
+    facts = _issued.check(intent, obtained.public_key_sha256, pem, _now())
     now = _decide.judged_at(facts, _now())
-    summary = _requests.summary(csr)
     held = secret.certificate if secret and reason.code == _decide.DUE else None
     if secret and held and facts.not_after <= held.not_after:
         warnings += (_no_gain(intent, facts, held),)
@@ -308,13 +347,16 @@ def _put_to_use(
             asked=True,
             warnings=warnings,
         )
-    anchor = _anchors.choose(intent, pem, _anchors.candidates(task.client, intent, pem), now)
+    offered = _anchors.candidates(task.client, intent, pem, own=obtained.own_ca)
+    anchor = _anchors.choose(intent, pem, offered, now)
     warnings += _too_eager(intent, facts, now)
     changes = _bundles.plan(task, anchor, leaf_pem=pem, now=now)
     changes = _bundles.write(task, changes, anchor, leaf_pem=pem, now=now)
     unproven = _unproven(task, facts, changes, anchor)
-    theirs = _store(task, Content(pem, _keys.to_pem(asked.key), anchor.pem, "", unproven), changes)
+    theirs = _store(task, Content(pem, _keys.to_pem(obtained.key), anchor.pem, "", unproven), changes)
     if theirs:
+        if obtained.own_ca:
+            _take_back(task, changes)
         anchor = _bundles.anchor_of_kept(task, theirs, now)
         return _keep.run(task, theirs, anchor, now, csr=summary, asked=True, warnings=warnings)
     values = _report.values(
@@ -329,6 +371,14 @@ def _unproven(task: Task, facts: CertificateFacts, changes: Sequence[TargetChang
         return ""
     record = _bundles.open_record(task, facts.serial, changes, anchor)
     return record if record != facts.serial or _settle.is_served(task) else ""
+
+
+def _take_back(task: Task, changes: Sequence[TargetChange]) -> None:
+    """Another run stored its certificate first, and the CA of this one vouches for nothing that will ever be served."""
+    targets = [change.target for change in changes]
+    record = {_marks.ANCHORS: _bundles.added({}, changes)}
+    needless = _bundles.plan_removal(task.client, task.intent, targets, record)
+    _bundles.remove(task.client, task.intent, needless, record)
 
 
 def _store(task: Task, content: Content, changes: Sequence[TargetChange]) -> Found | None:

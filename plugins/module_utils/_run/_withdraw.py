@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .._csr import _marks, _pending, _requests, _secret
+from .._csr import _marks, _pending, _requests, _secret, _signers
 from .._csr._intent import MANAGED_BY, Intent
 from .._csr._secret import Found
 from .._kube import _rights
 from .._kube._client import Client
-from .._kube._errors import Conflict, Forbidden, NotFound
+from .._kube._errors import Conflict, Forbidden, MissingRights, NotFound
 from .._kube._rights import Right
 from .._webhook._patch import TargetChange
 from .._webhook._targets import Target
@@ -74,16 +74,30 @@ def _plan(client: Client, intent: Intent, targets: tuple[Target, ...]) -> _Plan:
     record = found.annotations if found and _secret.is_for(found, intent) else {}
     changes = _bundles.plan_removal(client, intent, targets, record)
     shared = _who_needs_them(client, intent) if changes else ""
+    requests, unseen = _unissued(client, intent, found)
     is_forgotten = not shared and _bundles.unrecorded(record, targets) != record.get(_marks.ANCHORS, "")
     return _Plan(
         record=record,
         changes=() if shared else changes,
-        requests=_requests.unissued(client, intent.secret),
+        requests=requests,
         waiting=_pending.find(client, intent.secret),
         own=None if stays else found,
         adopted=found if stays and is_forgotten else None,
-        warnings=tuple(filter(None, (stays, shared))),
+        warnings=tuple(filter(None, (stays, shared, unseen))),
     )
+
+
+def _unissued(client: Client, intent: Intent, found: Found | None) -> tuple[list[dict[str, Any]], str]:
+    """The requests that were not issued, and a warning where this identity may not look for them.
+
+    It needs no such right where no request was sent.
+    """
+    try:
+        return _requests.unissued(client, intent.secret), ""
+    except MissingRights as exc:
+        row = _signers.SIGNERS.get(found.annotations.get(_marks.SIGNER, "")) if found else None
+        is_own = row is not None and not row.is_asked
+        return [], "" if is_own else f"requests that were never issued are not looked for: {exc.cause}"
 
 
 def _why_it_stays(intent: Intent, found: Found) -> str:

@@ -133,3 +133,33 @@ def test_a_client_certificate_is_verified_as_one() -> None:
     assert choose(client_intent(), Api(ca_pem=ca().pem), jane.pem).pem == ca().pem
     with pytest.raises(AnchorError):
         choose(client_intent(), Api(ca_pem=ca().pem), leaf().pem)
+
+
+OWN_HAND = {"signer_name": "ephemeral-ca"}
+
+
+def own(pem: str, *, own: str = "", recorded: str = "", **changed: Any) -> _anchors.Anchor:
+    """As if every other place had the right CA; none of them may be asked."""
+    api = Api({ROOT_CA: published("ca.crt", ca().pem)}, ca_pem=ca().pem)
+    wanted = intent(**OWN_HAND, **{"ca_bundle": ca().pem, **changed})
+    offered = _anchors.candidates(api, wanted, pem, recorded, own=own)  # type: ignore[arg-type]
+    anchor = _anchors.choose(wanted, pem, offered, NOW)
+    assert api.asked == []
+    return anchor
+
+
+def test_a_ca_that_was_made_here_is_not_searched_for() -> None:
+    anchor = own(leaf().pem, own=ca().pem, recorded=OTHER)
+    assert (anchor.pem, anchor.source) == (
+        ca().pem,
+        "the CA made for this certificate alone, kept in Secret apps/hook-tls",
+    )
+    assert own(leaf().pem, own=OTHER, recorded=ca().pem).source.startswith("the anchor that an earlier run")
+    with pytest.raises(AnchorError) as caught:
+        own(leaf().pem, own=OTHER, recorded=OTHER)
+    assert len(caught.value.evidence) == 2
+
+
+@pytest.mark.parametrize("trust", ["chain", "leaf"])
+def test_trust_has_no_meaning_for_a_ca_that_signed_once(trust: str) -> None:
+    assert own(leaf().pem, own=ca().pem, trust=trust).pem == ca().pem

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.quick
 
 OPAQUE = {"type": "Opaque", "certificate_key": "cert.pem", "private_key_key": "key.pem"}
 LONG = "a" * 64
+OWN_HAND = {"signer_name": "ephemeral-ca"}
 
 # (options that differ, words that the line must hold)
 BAD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
@@ -52,6 +53,12 @@ BAD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"common_name": "system:node:" + LONG}, ("64", "Shorten it")),
     ({"signer_name": "kubernetes.io/legacy-unknown"}, ("v1beta1", KUBELET_SERVING, APP_SERVING)),
     ({"signer_name": "kubelet-serving"}, ("<domain>/<path>", KUBELET_SERVING)),
+    ({**OWN_HAND, "approve": False}, ("approve: false", "no request", "leave approve out")),
+    ({**OWN_HAND, "usages": ["client auth"]}, ("serving certificates for webhooks alone", CLIENT)),
+    ({**OWN_HAND, "usages": ["server auth", "client auth"]}, ("alone", "client auth", "Leave usages out")),
+    ({**OWN_HAND, "expiration_seconds": 599}, ("600 seconds",)),
+    ({**OWN_HAND, "expiration_seconds": 10**12}, ("2147483647",)),
+    ({**OWN_HAND, "secret": {**OPAQUE, "certificate_key": "ca.crt"}}, ("one key", "different names")),
     ({"renew_before": "soon"}, ("'soon'", "30d")),
     ({"renew_before": "-1d"}, ("'-1d'", "30d")),
     ({"renew_before": "9999999999d"}, ("no duration", "30d")),
@@ -91,6 +98,13 @@ def test_the_defaults_of_a_service() -> None:
     assert wanted.secret.data_keys == {"tls.crt", "tls.key"}
     assert wanted.verified_name == "hook.apps.svc"
     assert str(wanted) == "certificate of Service apps/hook"
+
+
+def test_a_ca_that_nobody_publishes_is_stored() -> None:
+    assert intent(**OWN_HAND).secret.ca_key == "ca.crt"
+    assert intent(**OWN_HAND, secret={**OPAQUE, "ca_key": "ca.pem"}).secret.ca_key == "ca.pem"
+    assert intent().secret.ca_key == ""
+    assert intent(**OWN_HAND, wait=False).request.common_name == "hook.apps.svc"
 
 
 def test_a_client_certificate_has_no_names() -> None:

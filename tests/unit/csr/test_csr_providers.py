@@ -35,6 +35,10 @@ def label(key: str) -> dict[str, Any]:
     return {"labels": {key: "true"}}
 
 
+def annotation(key: str) -> dict[str, Any]:
+    return {"annotations": {key: "true"}}
+
+
 RECOGNISED: list[tuple[str, str, dict[str, Any]]] = [
     ("all marks of EKS", "eks", EKS),
     ("EKS, nothing readable but the version and its address", "eks",
@@ -59,6 +63,7 @@ RECOGNISED: list[tuple[str, str, dict[str, Any]]] = [
     ("k3s", "k3s", facts("v1.33.1+k3s1")),
     ("k3s on EC2", "k3s", facts("v1.33.1+k3s1", nodes=(ON_EC2,))),
     ("RKE2", "rke2", facts("v1.33.1+rke2r1")),
+    ("RKE1", "rke1", facts("v1.27.16", nodes=(annotation("rke.cattle.io/internal-ip"),))),
     ("k0s", "k0s", facts("v1.33.1+k0s")),
     ("Talos", "talos", facts(nodes=({"os_image": "Talos (v1.10.3)"},))),
     ("kOps", "kops", facts(nodes=({**ON_EC2, **label("kops.k8s.io/instancegroup")},))),
@@ -74,7 +79,7 @@ RECOGNISED: list[tuple[str, str, dict[str, Any]]] = [
 def test_recognised(name: str, seen: dict[str, Any]) -> None:
     verdict = _providers.detect(seen)
     assert (verdict.name, verdict.contradictions) == (name, ())
-    assert verdict.signer == (APP_SERVING if name == "eks" else KUBELET_SERVING)
+    assert verdict.signer == {"eks": APP_SERVING, "rke1": "ephemeral-ca"}.get(name, KUBELET_SERVING)
     assert verdict.evidence
     assert verdict.row is not None
     assert verdict.row.name == name
@@ -88,6 +93,7 @@ UNKNOWN: list[tuple[str, dict[str, Any]]] = [
     ("EKS Distro on EC2", facts(EKS_VERSION, nodes=(ON_EC2,))),
     ("EC2 alone", facts(nodes=(ON_EC2,))),
     ("kubeadm-config alone", facts("v1.33.1-gke.100", config_maps=KUBEADM_CONFIG)),
+    ("a machine of Rancher's", facts("v1.33.1", nodes=(annotation("rke.cattle.io/machine"),))),
     ("a CRD of OpenShift's", facts(groups=("config.openshift.io",))),
     ("a role called like EKS'", facts(cluster_roles=EKS_ROLES)),
 ]

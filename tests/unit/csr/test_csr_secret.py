@@ -287,3 +287,23 @@ def test_names_of_the_script_are_the_services() -> None:
     assert BY_SCRIPT["issued"].certificate is not None
     assert secret(**BY_SCRIPT).certificate is not None
     assert set(OWN) == set(secret(**BY_SCRIPT).certificate.dns_names)  # type: ignore[union-attr]
+
+
+# (labels and annotations, signer_name of the task, whether the CA beside the certificate is a candidate)
+BESIDE: list[tuple[dict[str, Any], str, bool]] = [
+    ({"labels": MARKED["labels"], "annotations": {SIGNER: "ephemeral-ca"}}, "ephemeral-ca", True),
+    ({"annotations": {SIGNER: "ephemeral-ca"}}, "ephemeral-ca", False),
+    ({"labels": MARKED["labels"]}, "ephemeral-ca", False),
+    (MARKED, "ephemeral-ca", False),
+    ({"labels": MARKED["labels"], "annotations": {SIGNER: "ephemeral-ca"}}, KUBELET_SERVING, False),
+    (MARKED, KUBELET_SERVING, False),
+]
+
+
+@pytest.mark.parametrize(("marks", "signer_name", "counts"), BESIDE)
+def test_a_ca_in_the_secret_counts_only_where_this_collection_made_it(
+    marks: dict[str, Any], signer_name: str, counts: bool
+) -> None:
+    wanted = intent(signer_name=signer_name, secret={"ca_key": "ca.crt"})
+    held = found(of=wanted, data={"ca.crt": encoded(ca().pem)}, **marks)
+    assert _secret.own_ca(held, wanted) == (ca().pem if counts else "")

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.quick
 CLIENT = "kubernetes.io/kube-apiserver-client"
 KUBELET_CLIENT = "kubernetes.io/kube-apiserver-client-kubelet"
 CUSTOM = "example.com/my-signer"
+OWN_HAND = "ephemeral-ca"
 
 # A request that the signer takes as it is.
 GOOD: dict[str, Request] = {
@@ -39,6 +40,7 @@ GOOD: dict[str, Request] = {
         common_name="anything", organizations=("any",), dns_names=("hook",), usages=_signers.SERVING_USAGES
     ),
     CUSTOM: Request(dns_names=("hook",), usages=("code signing",)),
+    OWN_HAND: Request(common_name="hook", dns_names=("hook",), usages=_signers.SERVING_USAGES),
 }
 
 SIX = [
@@ -105,6 +107,16 @@ REFUSED: list[tuple[str, dict[str, Any], list[str]]] = [
         CUSTOM,
         {"expiration_seconds": 599},
         ["spec.expirationSeconds: may not specify a duration less than 600 seconds (10 minutes)"],
+    ),
+    (
+        CUSTOM,
+        {"expiration_seconds": 2**31},
+        ["spec.expirationSeconds: it is an int32, at most 2147483647"],
+    ),
+    (
+        OWN_HAND,
+        {"usages": ("client auth",)},
+        ["it makes serving certificates for webhooks alone, none with the usage client auth"],
     ),
     (CUSTOM, {"usages": ()}, ["spec.usages: Required value"]),
     (CUSTOM, {"usages": ("server-auth",)}, ["spec.usages: Unsupported value: server-auth"]),
@@ -252,6 +264,12 @@ def test_a_shortened_lifetime_is_a_warning() -> None:
     (text,) = _signers.warnings(row, Request(expiration_seconds=year + 1))
     assert "shortened" in text
     assert _signers.warnings(_signers.signer(KUBELET_SERVING), Request(expiration_seconds=9 * year)) == []
+
+
+def test_one_signer_alone_is_not_asked() -> None:
+    rows = [*_signers.SIGNERS.values(), _signers.GENERIC]
+    assert [row.name for row in rows if not row.is_asked] == [OWN_HAND]
+    assert [row.name for row in rows if row.ca_key] == [OWN_HAND]
 
 
 def test_unknown_words_have_no_remedy() -> None:

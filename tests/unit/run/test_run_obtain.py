@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +24,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors 
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run import _bundles, _obtain, _secrets
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run._bundles import Task
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import _patch, _targets
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import _bundle, _patch, _targets
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import _keys, _request
 
 from tests.unit.csr.flow import MARKED, Api, api_error, ca, found, intent, key_pem, leaf, secret_object
@@ -562,3 +563,69 @@ def test_a_renewal_that_gains_nothing_says_so() -> None:
     [warning] = _obtain._too_eager(intent(renew_before="400d"), facts, NOW)
     assert "every run will renew" in warning
     assert _decide.decide(intent(renew_before="400d"), found(issued), NOW) is not None
+
+
+# A certificate of a CA that is made here
+
+
+def by_own_hand(api: Api, held: Found | None = None, *, check_mode: bool = False, **changed: Any) -> Any:
+    seen = _bundles.SeenTarget(HOOK, webhook("old"))
+    api.objects.setdefault(_targets.path(HOOK), webhook("old"))
+    wanted = intent(signer_name="ephemeral-ca", **changed)
+    task = Task(api, wanted, held, (seen,), check_mode)  # type: ignore[arg-type]
+    return _obtain.run(task, _decide.no_secret(wanted))
+
+
+def test_no_request_is_sent_and_no_right_to_one_is_needed() -> None:
+    api = Api()
+    api.lacking = {
+        (verb, resource)
+        for verb in ("create", "get", "list", "watch", "update", "approve")
+        for resource in ("certificatesigningrequests", "certificatesigningrequests/approval", "signers")
+    }
+    result = by_own_hand(api)
+    assert result.values["csr"] is None
+    assert result.values["ca_source"].startswith("the CA made for this certificate alone")
+    assert not [path for _verb, path in api.asked if "certificatesigningrequests" in path]
+    patched, stored = api.sent[-2:]
+    assert patched[2]["value"] == encoded(pem("old") + result.values["ca_bundle"]), "the bundle first"
+    assert stored["data"]["ca.crt"] == encoded(result.values["ca_bundle"])
+    facts = result.values["certificate"]
+    print_ = _bundle.anchors(result.values["ca_bundle"])[0].fingerprint
+    assert stored["metadata"]["annotations"]["certflow.kubernetes/added-anchors"] == f"{MARK}{print_}"
+    assert "CN=ephemeral-ca " in facts["issuer"]
+
+
+def test_check_mode_makes_none() -> None:
+    api = Api()
+    result = by_own_hand(api, check_mode=True)
+    assert (result.changed, result.values["pending"], result.values["ca_bundle"]) == (True, True, None)
+    assert [path for _verb, path in api.asked if path == PENDING] == []
+
+
+def test_of_two_runs_at_once_the_slower_one_takes_its_ca_back() -> None:
+    """Its certificate will never be served; the CA of the faster one goes to the targets instead."""
+    first = Api()
+    by_own_hand(first)
+    theirs = {
+        **first.sent[-1],
+        "metadata": {**first.sent[-1]["metadata"], "uid": "1", "resourceVersion": "1"},
+    }
+    api = Api({PATH: theirs})
+    standing = webhook("old")
+
+    def answer(method: str, path: str, body: Any) -> Any:
+        if path == _targets.path(HOOK):
+            if body[0]["value"] != standing["metadata"]["resourceVersion"]:
+                return api_error(Conflict)
+            standing["metadata"]["resourceVersion"] += "1"
+            standing["webhooks"][0]["clientConfig"]["caBundle"] = body[2]["value"]
+        return api_error(AlreadyExists) if path == COLLECTION else body
+
+    api.objects[_targets.path(HOOK)] = lambda: standing
+    api.on_write = answer
+    result = by_own_hand(api)
+    assert result.values["certificate"]["serial"]
+    bundle = base64.b64decode(standing["webhooks"][0]["clientConfig"]["caBundle"]).decode()
+    assert bundle == pem("old") + result.values["ca_bundle"]
+    assert encoded(result.values["ca_bundle"]) == theirs["data"]["ca.crt"]

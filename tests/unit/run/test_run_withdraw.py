@@ -135,3 +135,20 @@ def test_targets_that_the_task_does_not_name_stay_recorded() -> None:
     api = api_with(secret_object(annotations={ANCHORS: f"{RECORD} {theirs}"}))
     absent(api)
     assert api.sent[-1][1]["value"] == theirs
+
+
+def test_who_may_not_list_requests_takes_back_what_was_made_without_any() -> None:
+    marks = {**OURS["annotations"], "certflow.kubernetes/signer-name": "ephemeral-ca"}
+    api = api_with(secret_object(**{**OURS, "annotations": marks}))
+    api.objects[_requests.COLLECTION] = api_error(Forbidden)
+    assert absent(api).warnings == ()
+    assert api.writes() == GONE
+
+
+def test_who_may_not_list_requests_is_told_that_some_may_be_left() -> None:
+    api = api_with(secret_object(**OURS))
+    api.objects[_requests.COLLECTION] = api_error(Forbidden)
+    [warning] = absent(api).warnings
+    assert "not looked for" in warning
+    assert "list certificatesigningrequests" in warning
+    assert api.writes() == GONE

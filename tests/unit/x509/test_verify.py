@@ -7,10 +7,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,6 +18,8 @@ from tests.unit.x509.authority import authority, with_serial
 from tests.unit.x509.cases import Case
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ansible_collections.certflow.kubernetes.plugins.module_utils._x509._verify import Verdict
 
 RANDOM_CASES = 500
@@ -79,19 +78,6 @@ def test_certificate_that_go_does_not_parse(go_program: Path) -> None:
     some = [odd, sent, anchor]
     assert [judge(case).code for case in some] == [case.code for case in some]
     assert [go_code(answer) for answer in go_verdicts(go_program, some)] == [case.code for case in some]
-
-
-@pytest.fixture(scope="module")
-def go_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    go = shutil.which("go")
-    if go is None:
-        pytest.skip("go is not installed: the verdicts are not compared with Go's own")
-    program = tmp_path_factory.mktemp("go") / "verdict"
-    environ = {**os.environ, "GOTOOLCHAIN": "local", "GOWORK": "off", "GOFLAGS": ""}
-    subprocess.run(
-        [go, "build", "-o", program, "."], cwd=Path(__file__).parent / "go", env=environ, check=True
-    )
-    return program
 
 
 def go_verdicts(program: Path, some: list[Case]) -> list[dict[str, Any]]:
