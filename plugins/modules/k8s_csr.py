@@ -19,6 +19,7 @@ description:
   - The private key exists in the memory of one process and in the Secret, nowhere else.
   - Renews inside O(renew_before), and whenever what the Secret holds is not what the task wants. Nothing renews
     between runs; schedule the task.
+  - Where no signer issues, O(signer_name=ephemeral-ca) makes the certificate without any request.
   - A request that is not issued ends the task with RV(diagnosis), one sentence that says why, not with a time-out.
 extends_documentation_fragment:
   - certflow.kubernetes._attributes
@@ -80,7 +81,7 @@ options:
       ca_key:
         description:
           - Key of the data under which the CA is stored, such as V(ca.crt), and kept up to date. Without it, it is not
-            stored.
+            stored - except with O(signer_name=ephemeral-ca), where the default is V(ca.crt).
         type: str
       labels:
         description:
@@ -95,6 +96,13 @@ options:
       - Who signs. V(kubernetes.io/kubelet-serving) works on most clusters that sign with their own CA,
         V(beta.eks.amazonaws.com/app-serving) on Amazon EKS. Any C(<domain>/<path>) is accepted.
       - It is always requested, even where this cluster is not expected to serve it.
+      - V(ephemeral-ca) is no signer of the cluster - a CA is made in memory, signs this one certificate, and its key is
+        thrown away. No request is sent and no right to requests is needed; everything after the certificate is the same.
+        For clusters where nothing signs (an external CA, RKE1, a policy that denies) and for serving certificates alone.
+      - With V(ephemeral-ca) each renewal brings a new CA, which joins the old one on O(targets). Its CA is known to the
+        Secret (O(secret.ca_key)) and the targets alone. A certificate lasts a year unless O(expiration_seconds) says
+        otherwise. O(approve=false) is refused, because there is nothing to approve. O(trust) and O(ca_bundle) have no
+        meaning, because trusting a CA that signed once is as narrow as trusting the certificate.
       - Required with O(state=present).
     type: str
   dns_names:
@@ -257,6 +265,13 @@ EXAMPLES = r"""
     common_name: backup-operator
     organizations: [backup]
     allow_client_identity: true
+
+- name: A certificate where no signer issues, without any request
+  certflow.kubernetes.k8s_csr:
+    service: policy-webhook
+    namespace: kube-system
+    secret: {name: policy-webhook-tls}
+    signer_name: ephemeral-ca
 
 - name: Take it all back
   certflow.kubernetes.k8s_csr:

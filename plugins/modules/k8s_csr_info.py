@@ -99,13 +99,13 @@ provider:
   type: dict
   contains:
     name: {description: "Name, V(unknown) where marks are missing or contradict each other.", type: str, returned: success}
-    signer_name: {description: "The signer that issues serving certificates there, empty where unknown.", type: str, returned: success}
+    signer_name: {description: "The signer that issues serving certificates there, V(ephemeral-ca) where none does, empty where unknown.", type: str, returned: success}
     evidence: {description: What speaks for it., type: list, elements: str, returned: success}
     contradictions: {description: What speaks against it., type: list, elements: str, returned: success}
     ca: {description: "Where the CA that signs is published, empty where unknown.", type: str, returned: success}
     longest_lifetime_seconds: {description: "Longest lifetime of a certificate, V(null) where the cluster's flags set it.", type: int, returned: success}
 signer_name:
-  description: The signer to ask for a serving certificate.
+  description: The signer to ask for a serving certificate; V(ephemeral-ca) where none issues and none is asked.
   returned: when O(gather) has V(signer)
   type: str
   sample: beta.eks.amazonaws.com/app-serving

@@ -212,6 +212,13 @@ CHOICES = """
     - ansible.builtin.include_role: {name: certflow.kubernetes.webhook_certificate}
       vars:
         webhook_certificate_context: eks
+        webhook_certificate_secret: {name: none-issues}
+        webhook_certificate_provider: ours
+        webhook_certificate_signers: {default: ephemeral-ca}
+    - ansible.builtin.debug: {msg: "REPORT {{ ['none issues', webhook_certificate_result] | to_json }}"}
+    - ansible.builtin.include_role: {name: certflow.kubernetes.webhook_certificate}
+      vars:
+        webhook_certificate_context: eks
         webhook_certificate_secret: {name: own}
         webhook_certificate_provider: ours
         webhook_certificate_signers: {ours: beta.eks.amazonaws.com/app-serving, default: example.com/nobody}
@@ -247,11 +254,15 @@ def test_the_signer_is_chosen(site: Site) -> None:
     assert found == {
         "given": (APP_SERVING, "eks"),
         "default": (KUBELET_SERVING, "unknown"),
+        "none issues": ("ephemeral-ca", "unknown"),
         "own": (APP_SERVING, "ours"),
         "explicit": (APP_SERVING, None),
     }
     for cluster, secret in (("eks", "given"), ("onprem", "default"), ("eks", "own"), ("eks", "explicit")):
         assert site.certificate(cluster, secret) is not None
+    by_own_hand = site.certificate("eks", "none-issues")
+    assert by_own_hand is not None
+    assert "CN=ephemeral-ca " in by_own_hand.issuer.rfc4514_string()
     # Where the provider or the signer is named, nobody looks which one the cluster is from.
     looked = [event["requestURI"] for event in site.requests("eks", start)]
     assert not [uri for uri in looked if re.search("clusterroles|nodes\\?|^/version|servicecidrs", uri)]

@@ -208,8 +208,8 @@ def _check_approval(parameters: Mapping[str, Any], row: Signer) -> None:
     """Two people cannot share what one does alone: silently going on would pass by the second."""
     if not parameters.get("approve", True):
         raise RequestError(
-            f"approve: false leaves the decision to somebody else, and {row.name} sends no request to decide on",
-            remedy="leave approve out, or give a signer_name of the cluster",
+            f"{row.name} sends no request that somebody else could approve (approve: false)",
+            remedy="leave approve out, or give the signer_name of a signer of the cluster",
         )
 
 
