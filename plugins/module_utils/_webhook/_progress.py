@@ -43,7 +43,8 @@ class Progress:
 def progress(views: Iterable[View], fingerprint: str, now: datetime) -> Progress:
     """How far the certificate with this SHA-256 fingerprint is."""
     stale: list[Served] = []
-    unseen, evidence, hidden = False, [], False
+    views = list(views)
+    unseen, evidence, hidden = not views, [], False
     for view in views:
         hidden = hidden or view.look.is_blind
         unseen = unseen or not view.look.is_complete

@@ -76,8 +76,11 @@ class Look:
 class Stream(Protocol):
     """Bytes to and from an endpoint; ``recv`` returns b"" at the end."""
 
-    def send(self, data: bytes) -> None: ...
-    def recv(self) -> bytes: ...
+    def send(self, data: bytes) -> None:
+        """Send all of it."""
+
+    def recv(self) -> bytes:
+        """Wait for something."""
 
 
 def rights(namespace: str) -> list[Right]:
@@ -155,7 +158,8 @@ def handshake(stream: Stream, server_name: str) -> list[bytes]:
         try:
             tls.do_handshake()
         except ssl.SSLWantReadError:
-            stream.send(outgoing.read())
+            if outgoing.pending:
+                stream.send(outgoing.read())
             data = stream.recv()
             if not data:
                 raise OSError(None, "it closed the connection during the TLS handshake") from None

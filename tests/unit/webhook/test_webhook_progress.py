@@ -1,0 +1,154 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How far a certificate is in use, by what its endpoints serve; how its pods see the Secret; the restart."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors import Forbidden, NotFound
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import _progress, _workload
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._endpoints import Endpoint
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._progress import View
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._served import Look, Served
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._targets import ClientConfig
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._workload import Rollout, Workload
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import _certificate
+
+from tests.unit.csr.flow import Api, api_error
+from tests.unit.webhook import pki
+
+NAME = "hook.apps.svc"
+CA, OTHER_CA = pki.authority("one"), pki.authority("two")
+NEW, OLD = pki.leaf(CA, NAME), pki.leaf(OTHER_CA, NAME)
+CONFIG = ClientConfig("w", "", "", NAME, ("apps", "hook"), CA.pem)
+
+
+def served(pem: str, pod: str = "a") -> Served:
+    return Served(Endpoint("10.0.0.4", 8443, ("apps", pod)), pem, _certificate.describe_pem(pem))
+
+
+def unseen(*, blind: bool = False) -> Served:
+    return Served(Endpoint("10.0.0.5", 8443, ("apps", "b")), problem="Connection refused", is_blind=blind)
+
+
+def state(*looks: Look, bundle: str = CA.pem) -> _progress.Progress:
+    config = ClientConfig("w", "", "", NAME, ("apps", "hook"), bundle)
+    fingerprint = _certificate.describe_pem(NEW).fingerprint
+    return _progress.progress((View(config, look) for look in looks), fingerprint, pki.NOW)
+
+
+@pytest.mark.parametrize(
+    ("looks", "expected"),
+    [
+        ([Look((served(NEW), served(NEW, "b")))], _progress.IN_USE),
+        ([Look((served(NEW),)), Look((served(NEW),))], _progress.IN_USE),
+        ([Look((served(NEW), served(OLD, "b")))], _progress.STALE),
+        ([Look((served(OLD), unseen()))], _progress.STALE),
+        ([Look((served(NEW), unseen()))], _progress.UNSEEN),
+        ([Look((), "Service apps/hook has no ready endpoint")], _progress.UNSEEN),
+        ([Look((served(NEW),)), Look(())], _progress.UNSEEN),
+        ([Look((served(NEW), unseen(blind=True)))], _progress.HIDDEN),
+        ([Look((), "this identity may not read", is_known=False)], _progress.HIDDEN),
+    ],
+)
+def test_how_far_it_is(looks: list[Look], expected: str) -> None:
+    assert state(*looks).state == expected
+
+
+def test_nothing_to_look_at_proves_nothing() -> None:
+    assert state().state == _progress.UNSEEN
+
+
+def test_what_is_served_has_to_verify_too() -> None:
+    found = state(Look((served(NEW),)), bundle=OTHER_CA.pem)
+    assert found.state == _progress.STALE
+    assert "the API server would refuse it: certificate signed by unknown authority" in found.evidence[0]
+
+
+def test_the_evidence_names_endpoints_and_serials() -> None:
+    old = _certificate.describe_pem(OLD)
+    evidence = state(Look((served(OLD), unseen()), "half of it")).evidence
+    assert evidence[0] == "half of it"
+    assert evidence[1].startswith(f"pod apps/a, port 8443 serves serial {old.serial}")
+    assert evidence[2] == "pod apps/b, port 8443 shows nothing: Connection refused"
+
+
+VOLUME = {"name": "v", "secret": {"secretName": "hook-tls"}}
+PROJECTED = {
+    "name": "v",
+    "projected": {"sources": [{"configMap": {"name": "x"}}, {"secret": {"name": "hook-tls"}}]},
+}
+MOUNT, SUBPATH = (
+    {"name": "v", "mountPath": "/tls"},
+    {"name": "v", "mountPath": "/tls/tls.crt", "subPath": "tls.crt"},
+)
+VARIABLE = {"name": "CERT", "valueFrom": {"secretKeyRef": {"name": "hook-tls", "key": "tls.crt"}}}
+
+
+@pytest.mark.parametrize(
+    ("volumes", "container", "words"),
+    [
+        ([VOLUME], {"volumeMounts": [MOUNT]}, ()),
+        ([PROJECTED], {"volumeMounts": [MOUNT]}, ()),
+        ([VOLUME], {"volumeMounts": [SUBPATH]}, ("container c mounts Secret hook-tls by subPath",)),
+        ([VOLUME], {"volumeMounts": [{**MOUNT, "subPathExpr": "$(A)"}]}, ("by subPath",)),
+        ([VOLUME], {"volumeMounts": [MOUNT], "env": [VARIABLE]}, ("into its environment",)),
+        ([], {"envFrom": [{"secretRef": {"name": "hook-tls"}}]}, ("into its environment",)),
+        ([], {"env": [{"name": "A", "value": "b"}]}, ("no volume of the pod holds Secret hook-tls",)),
+        ([{"name": "v", "secret": {"secretName": "other"}}], {"volumeMounts": [SUBPATH]}, ("no volume",)),
+        ([VOLUME, {"name": "w", "emptyDir": {}}], {"volumeMounts": [{**SUBPATH, "name": "w"}]}, ()),
+    ],
+)  # fmt: skip
+def test_dead_ends(volumes: list[Any], container: dict[str, Any], words: tuple[str, ...]) -> None:
+    pod = {"spec": {"volumes": volumes, "containers": [{"name": "c", **container}]}}
+    found = _workload.dead_ends(pod, "hook-tls")
+    assert len(found) == len(words)
+    assert all(word in text for word, text in zip(words, found))
+
+
+WORKLOAD = Workload("DaemonSet", "apps", "hook")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "first"),
+    [
+        (None, {"op": "add", "path": "/spec/template/metadata", "value": {}}),
+        ({"labels": {"a": "b"}}, None),
+        ({"annotations": {"x": "y"}}, None),
+    ],
+)
+def test_a_restart_is_what_kubectl_writes(metadata: Any, first: Any) -> None:
+    template = {"spec": {}, **({} if metadata is None else {"metadata": metadata})}
+    api: Any = Api({WORKLOAD.path: {"spec": {"template": template}}})
+    _workload.restart(api, WORKLOAD, pki.NOW)
+    assert api.writes() == [("PATCH", "/apis/apps/v1/namespaces/apps/daemonsets/hook")]
+    *before, last = api.sent[0]
+    assert before == ([first] if first else [])
+    assert "2026-11-25T12:00:00Z" in str(last["value"])
+    if (metadata or {}).get("annotations"):
+        assert last["path"] == "/spec/template/metadata/annotations/kubectl.kubernetes.io~1restartedAt"
+    else:
+        assert last["path"] == "/spec/template/metadata/annotations"
+
+
+@pytest.mark.parametrize(("error", "done"), [(None, True), (Forbidden, False), (NotFound, False)])
+def test_a_touch_is_no_must(error: Any, done: bool) -> None:
+    api: Any = Api()
+    if error:
+        api.on_write = lambda *_arguments: api_error(error)
+    pod = {"metadata": {"namespace": "apps", "name": "a"}}
+    assert _workload.touch(api, pod, "0a") is done
+    assert api.writes() == [("PATCH", "/api/v1/namespaces/apps/pods/a")]
+
+
+def test_rights_are_asked_for_where_a_restart_is() -> None:
+    assert Rollout(WORKLOAD).rights == []
+    assert Rollout(None, "restart").rights == []
+    assert [(right.verb, right.resource, right.name) for right in Rollout(WORKLOAD, "restart").rights] == [
+        ("get", "daemonsets", "hook"),
+        ("patch", "daemonsets", "hook"),
+    ]
