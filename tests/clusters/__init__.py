@@ -17,6 +17,7 @@ from .client import ApiError, Client
 from .cluster import Cluster
 from .errors import ClusterError
 from .fleet import Fleet, running
+from .node import why_no_node
 from .profiles import APP_SERVING, PROFILES
 
 __all__ = [
@@ -31,4 +32,5 @@ __all__ = [
     "programs",
     "running",
     "snapshotter_dir",
+    "why_no_node",
 ]

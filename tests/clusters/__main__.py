@@ -12,7 +12,7 @@ from typing import NoReturn
 from . import by_hand
 from .build import programs, say
 from .errors import ClusterError, UsageError
-from .fleet import check
+from .fleet import check, prepare
 from .profiles import PROFILES
 
 
@@ -68,13 +68,13 @@ def _parser() -> _Parser:
 
 def _up(options: argparse.Namespace) -> None:
     wanted: dict[str, str] = {}
-    for word in options.clusters or PROFILES:
+    for word in options.clusters or [name for name, profile in PROFILES.items() if not profile.node]:
         name, _equals, profile = word.partition("=")
         if name in wanted:
             raise UsageError(f"{name!r} is asked for twice")
         wanted[name] = profile or name
     check(wanted)
-    programs()  # its minutes are not part of the seconds below
+    prepare(wanted)  # its minutes are not part of the seconds below
     fleet = by_hand.up(wanted)
     say(f"{', '.join(fleet)}: ready after {fleet.ready_after:.1f} s")
     say(f"export KUBECONFIG={by_hand.kubeconfig_of(None)}")

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .errors import ClusterError, tail
-from .pins import ETCD, KUBERNETES, PROGRAMS, SNAPSHOTTER, Pin
+from .pins import CONTROL_PLANE, ETCD, KUBERNETES, NODE, SNAPSHOTTER, Pin, ProgramSet
 
 Report = Callable[[str], None]
 
@@ -35,9 +35,6 @@ GO_FLAGS = (
     "-trimpath",
     f"-ldflags=-s -w -X k8s.io/component-base/version.gitVersion={KUBERNETES.version}",
 )
-# Of one cold build, measured; only the estimates rest on them.
-CPU_SECONDS = 600
-PACKAGES = 2715
 REPORT_EVERY = 15.0
 
 
@@ -48,12 +45,23 @@ def say(message: str) -> None:
 
 def programs(report: Report = say) -> Path:
     """The directory with etcd, kube-apiserver, kube-controller-manager and kubectl; built if it is not cached."""
-    target = cache_directory() / "bin" / build_key()
-    if target.is_dir():
-        return target
-    with _lock(target.parent / ".lock", report):
-        if not target.is_dir():  # else another builder has just made it
-            _build(target, report)
+    return _cached(CONTROL_PLANE, report)
+
+
+def node_programs(report: Report = say) -> Path:
+    """The directory with kubelet, kube-proxy and kube-scheduler; built if it is not cached."""
+    return _cached(NODE, report)
+
+
+def static_program(source: Path) -> Path:
+    """The program that one Go file of the standard library alone makes; built if its content is not cached."""
+    digest = hashlib.sha256(json.dumps([source.read_text(), os.uname().machine]).encode()).hexdigest()[:10]
+    target = cache_directory() / "images" / f"{source.parent.name}-{digest}"
+    with lock(target.parent / ".lock"):
+        if not target.is_file():
+            draft = target.with_suffix(".new")
+            _go("build", "-buildvcs=false", "-trimpath", "-ldflags=-s -w", "-o", str(draft), str(source))
+            draft.rename(target)
     return target
 
 
@@ -71,18 +79,18 @@ def cache_directory() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "certflow.kubernetes"
 
 
-def build_key() -> str:
+def build_key(wanted: ProgramSet = CONTROL_PLANE) -> str:
     """A directory name that changes whenever the programs would: versions, packages, flags, environment."""
     recipe = json.dumps(
         [
-            [(name, pin.version, pin.checksum, package) for name, (pin, package) in PROGRAMS.items()],
+            [(name, pin.version, pin.checksum, package) for name, (pin, package) in wanted.programs.items()],
             GO_FLAGS,
             sorted(GO_ENV.items()),
             os.uname().machine,
         ]
     )
     digest = hashlib.sha256(recipe.encode()).hexdigest()[:10]
-    return f"kubernetes-{KUBERNETES.version}-etcd-{ETCD.version}-{digest}"
+    return f"{wanted.title}-{digest}"
 
 
 def go_mod(upstream: str, kubernetes: Pin = KUBERNETES, etcd: Pin = ETCD) -> str:
@@ -115,7 +123,17 @@ def go_mod(upstream: str, kubernetes: Pin = KUBERNETES, etcd: Pin = ETCD) -> str
     )
 
 
-def _build(target: Path, report: Report) -> None:
+def _cached(wanted: ProgramSet, report: Report) -> Path:
+    target = cache_directory() / "bin" / build_key(wanted)
+    if target.is_dir():
+        return target
+    with lock(target.parent / ".lock", report):
+        if not target.is_dir():  # else another builder has just made it
+            _build(wanted, target, report)
+    return target
+
+
+def _build(wanted: ProgramSet, target: Path, report: Report) -> None:
     """Build into a temporary directory beside `target` and rename: the cache never shows half a build."""
     for stale in target.parent.glob(".building-*"):  # we hold the lock: nobody builds there any more
         shutil.rmtree(stale, ignore_errors=True)
@@ -124,14 +142,18 @@ def _build(target: Path, report: Report) -> None:
         source, result = Path(scratch, "source"), Path(scratch, "result")
         source.mkdir()
         result.mkdir()
-        report(f"Building Kubernetes {KUBERNETES.version} from source, once: {_estimate()} on this machine.")
+        names = ", ".join(wanted.programs)
+        report(f"Building Kubernetes {KUBERNETES.version} ({names}) from source, once: {_estimate(wanted)}.")
         upstream = _download(KUBERNETES)
         (source / "go.mod").write_text(go_mod((upstream / "go.mod").read_text()))
         shutil.copyfile(upstream / "go.sum", source / "go.sum")  # pins the content of all that it depends on
         (source / "go.sum").chmod(0o644)  # files of the module cache are read-only
-        packages = [package for _pin, package in PROGRAMS.values()]
-        _run_with_progress(["go", "build", *GO_FLAGS, "-o", f"{result}/", *packages], source, log, report)
-        for name, (pin, package) in PROGRAMS.items():
+        packages = [package for _pin, package in wanted.programs.values()]
+        command = ["go", "build", *GO_FLAGS, "-o", f"{result}/", *packages]
+        _run_with_progress(
+            command, source, log, lambda text, elapsed: report(_progress(text, elapsed, wanted))
+        )
+        for name, (pin, package) in wanted.programs.items():
             built = result / _binary_name(package)
             _verify(built, pin)
             built.rename(result / name)
@@ -140,7 +162,9 @@ def _build(target: Path, report: Report) -> None:
     report(f"Built and cached in {target}.")
 
 
-def _run_with_progress(command: list[str], directory: Path, log: Path, report: Report) -> None:
+def _run_with_progress(
+    command: list[str], directory: Path, log: Path, report: Callable[[str, float], None]
+) -> None:
     started = time.monotonic()
     with log.open("wb") as out:
         process = subprocess.Popen(
@@ -157,7 +181,7 @@ def _run_with_progress(command: list[str], directory: Path, log: Path, report: R
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     status = process.wait(REPORT_EVERY)
                     break
-                report(_progress(log.read_text(errors="replace"), time.monotonic() - started))
+                report(log.read_text(errors="replace"), time.monotonic() - started)
         finally:
             if process.poll() is None:
                 process.terminate()
@@ -211,7 +235,8 @@ def _binary_name(package: str) -> str:
 
 
 @contextlib.contextmanager
-def _lock(path: Path, report: Report) -> Iterator[None]:
+def lock(path: Path, report: Report = say) -> Iterator[None]:
+    """One builder at a time; it says so when it has to wait."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as lock:
         try:
@@ -222,15 +247,15 @@ def _lock(path: Path, report: Report) -> Iterator[None]:
         yield
 
 
-def _estimate() -> str:
-    return f"about {max(1, round(CPU_SECONDS / (os.cpu_count() or 1) / 60))} min"
+def _estimate(wanted: ProgramSet) -> str:
+    return f"about {max(1, round(wanted.cpu_seconds / (os.cpu_count() or 1) / 60))} min"
 
 
-def _progress(log: str, elapsed: float) -> str:
+def _progress(log: str, elapsed: float, wanted: ProgramSet = CONTROL_PLANE) -> str:
     """How far a build is, from the packages that its log names; `elapsed` in seconds."""
     done = sum(not line.startswith("go: ") for line in log.splitlines())
     clock = f"{int(elapsed) // 60}:{int(elapsed) % 60:02d}"
-    if done < PACKAGES / 20:  # too early to tell, or still downloading
-        return f"  {clock} so far; {_estimate()} in all"
-    left = max(1, round(elapsed * (PACKAGES / done - 1) / 60))
-    return f"  {clock} so far; {done} of {PACKAGES} packages compiled; about {left} min left"
+    if done < wanted.packages / 20:  # too early to tell, or still downloading
+        return f"  {clock} so far; {_estimate(wanted)} in all"
+    left = max(1, round(elapsed * (wanted.packages / done - 1) / 60))
+    return f"  {clock} so far; {done} of {wanted.packages} packages compiled; about {left} min left"

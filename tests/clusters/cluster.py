@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from . import audit, components, kubeconfig, pki, processes
+from . import audit, components, image, kubeconfig, node, pki, processes
 from .build import programs
 from .client import ApiError, Client
 from .components import Ports
@@ -67,6 +67,8 @@ class Cluster:
         _describe(directory, name, profile_name, free_ports())
         (directory / "audit-policy.yaml").write_text(yaml.safe_dump(audit.POLICY))
         _make_pki(directory / "pki", PROFILES[profile_name])
+        if PROFILES[profile_name].node:
+            node.write_files(directory)
         return cls(directory)
 
     # What a test wants to know
@@ -150,10 +152,32 @@ class Cluster:
             if "/version?mark=" not in event["requestURI"]
         ]
 
+    # On a node
+
+    def load_image(self, name: str, program: Path) -> None:
+        """Give the node an image that runs one static program. Pods find it with imagePullPolicy IfNotPresent."""
+        done = self.run_inside(
+            "ctr",
+            "--namespace=k8s.io",
+            "images",
+            "import",
+            "--snapshotter=native",
+            "-",
+            stdin=image.archive(name, program),
+        )
+        if done.returncode != 0:
+            raise ClusterError(f"cluster {self.name}: image {name}: {done.stderr.decode().strip()}")
+
+    def run_inside(self, *command: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+        """Run a command of the machine, or `ctr`, in the node's namespaces. Raises ClusterError without a node."""
+        return node.run_inside(self.directory, command, stdin)
+
     # Its programs
 
     def boot(self) -> None:
         """Start everything and return when the cluster can be used. Raises ClusterError with the reason."""
+        if self._profile.node:
+            self._start_namespaces()
         self._start_api()
         for path, body in self._profile.objects:  # a namespace may be younger than readiness, so insist
             self._wait_for(path, partial(self.api, "POST", path, body))
@@ -163,9 +187,14 @@ class Cluster:
         for namespace in ("default", "kube-system"):
             path = f"/api/v1/namespaces/{namespace}/configmaps/kube-root-ca.crt"
             self._wait_for(path, partial(self.api, "GET", path))
+        if self._profile.node:
+            self._start_node()
 
     def start(self, component: str) -> None:
-        """Start one program: etcd, kube-apiserver, kube-controller-manager or eks-signer. Does not wait."""
+        """Start one program: etcd, kube-apiserver, kube-controller-manager, eks-signer, or one of a node's.
+
+        Does not wait.
+        """
         command, environment = self._command(component)
         self._children[component] = processes.start(
             command, self._record(component), self.log(component), environment
@@ -217,6 +246,8 @@ class Cluster:
         return kubeconfig.write(path, self.name, self.url, self.ca_pem, user=user, namespace=namespace)
 
     def _command(self, component: str) -> tuple[list[str], dict[str, str] | None]:
+        if component in node.COMPONENTS:
+            return node.command(component, self.directory, self._ports, self._profile)
         if component == "eks-signer":
             return processes.python("eks_signer", *components.eks_signer(self.directory, self._ports))
         arguments = {
@@ -224,12 +255,37 @@ class Cluster:
             "kube-apiserver": lambda: components.apiserver(self.directory, self._ports, self._profile),
             "kube-controller-manager": lambda: components.controller_manager(self.directory, self._profile),
         }
-        return [str(programs() / component), *arguments[component]()], None
+        command = [str(programs() / component), *arguments[component]()]
+        return (node.in_network(self.directory, command) if self._profile.node else command), None
+
+    def _start_namespaces(self) -> None:
+        self.start("namespace")
+        self._wait_for("its namespaces", (self.directory / "namespace.ready").exists)
+        self.start("containerd")  # it is ready by the time that the API server is
+
+    def _start_node(self) -> None:
+        self.start("kube-scheduler")
+        self._wait_for("containerd", lambda: self.run_inside("ctr", "version").returncode == 0)
+        self.load_image(image.PAUSE, image.program("pause"))
+        self.start("kubelet")
+        self._wait_for("its node", self._node_is_ready)
+        self.start("kube-proxy")
+        accounts = "/api/v1/namespaces/default/serviceaccounts/default"
+        self._wait_for(accounts, partial(self.api, "GET", accounts))  # no pod is admitted without
+
+    def _node_is_ready(self) -> bool:
+        status = self.api("GET", f"/api/v1/nodes/{self._profile.node}")["status"]
+        return any(
+            condition["type"] == "Ready" and condition["status"] == "True"
+            for condition in status.get("conditions", ())
+        )
 
     def _start_api(self) -> None:
         """etcd and the API server; on other ports if somebody takes ours at the last moment."""
         for _attempt in range(3):
             self._write_own_kubeconfigs()
+            if self._profile.node:
+                self.start("relay")
             self.start("etcd")
             self.start("kube-apiserver")
             # It listens long before it serves: a connection would hang meanwhile, and longer if it never will.
@@ -239,6 +295,7 @@ class Cluster:
             except PortTakenError:
                 self.stop("kube-apiserver", signal.SIGKILL)
                 self.stop("etcd", signal.SIGKILL)
+                self.stop("relay", signal.SIGKILL)
                 self._move()
             else:
                 return
@@ -251,7 +308,10 @@ class Cluster:
         shutil.rmtree(self.directory / "etcd", ignore_errors=True)
 
     def _write_own_kubeconfigs(self) -> None:
-        for file, pair in (("kubeconfig", "admin"), ("controller-manager.kubeconfig", "controller-manager")):
+        files = {"kubeconfig": "admin", "controller-manager.kubeconfig": "controller-manager"}
+        if self._profile.node:
+            files |= {f"{name}.kubeconfig": name for name in ("scheduler", "kubelet", "kube-proxy")}
+        for file, pair in files.items():
             user = kubeconfig.with_certificate(pki.KeyPair.read(self.directory / "pki", pair))
             self._write_kubeconfig(self.directory / file, user)
 
@@ -279,7 +339,7 @@ class Cluster:
             if child.poll() is not None:
                 log = self.log(component)
                 ended = f"cluster {self.name}: {component} ended with status {child.returncode}{tail(log)}"
-                taken = log.exists() and "address already in use" in log.read_text(errors="replace")
+                taken = log.exists() and "address already in use" in log.read_text(errors="replace").lower()
                 raise PortTakenError(ended) if taken else ClusterError(ended)
 
 
@@ -320,6 +380,7 @@ def _make_pki(directory: Path, profile: Profile) -> None:
         "admin": pki.issue(ca, "kubernetes-admin", ("system:masters",)),
         "controller-manager": pki.issue(ca, "system:kube-controller-manager"),
         "signer": pki.issue(ca, EKS_CONTROLLER),
+        **(node.pairs(ca, profile.node) if profile.node else {}),
     }
     for name, pair in pairs.items():
         pair.write(directory, name)

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from .profiles import Profile
 
+# The same for every cluster: each is in a network of its own. Outside all Service ranges, or kube-proxy drops it.
+NODE_IP = "10.240.0.1"
+POD_CIDR = "10.244.0.0/24"
 # Not bound, only published as the endpoint of Service kubernetes, which may not be a loopback address (RFC 5737).
 ADVERTISED = "192.0.2.1"
 
@@ -54,9 +57,7 @@ def etcd(directory: Path, ports: Ports) -> list[str]:
 def apiserver(directory: Path, ports: Ports, profile: Profile) -> list[str]:
     pki = directory / "pki"
     return [
-        "--bind-address=127.0.0.1",
         f"--secure-port={ports.apiserver}",
-        f"--advertise-address={ADVERTISED}",
         f"--etcd-servers=https://127.0.0.1:{ports.etcd}",
         f"--etcd-cafile={pki}/etcd-ca.crt",
         f"--etcd-certfile={pki}/etcd.crt",
@@ -73,8 +74,26 @@ def apiserver(directory: Path, ports: Ports, profile: Profile) -> list[str]:
         f"--service-cluster-ip-range={profile.service_cidr}",
         f"--audit-policy-file={directory}/audit-policy.yaml",
         f"--audit-log-path={directory}/audit.log",
+        *(_with_node(directory) if profile.node else _ALONE),
         *(flag.format(pki=pki) for flag in profile.apiserver),
     ]
+
+
+_ALONE = ("--bind-address=127.0.0.1", f"--advertise-address={ADVERTISED}")
+
+
+def _with_node(directory: Path) -> tuple[str, ...]:
+    """Pods reach the API server at the node's address; it reaches webhooks in pods and, as kubeadm's, the kubelet."""
+    pki = directory / "pki"
+    return (
+        "--bind-address=0.0.0.0",  # of the cluster's own network
+        f"--advertise-address={NODE_IP}",
+        "--enable-aggregator-routing",
+        "--kubelet-preferred-address-types=InternalIP",
+        f"--kubelet-certificate-authority={pki}/ca.crt",
+        f"--kubelet-client-certificate={pki}/apiserver-kubelet-client.crt",
+        f"--kubelet-client-key={pki}/apiserver-kubelet-client.key",
+    )
 
 
 def controller_manager(directory: Path, profile: Profile) -> list[str]:
@@ -87,9 +106,37 @@ def controller_manager(directory: Path, profile: Profile) -> list[str]:
         f"--service-account-private-key-file={pki}/sa.key",
         f"--root-ca-file={pki}/ca.crt",
         f"--service-cluster-ip-range={profile.service_cidr}",
+        f"--flex-volume-plugin-dir={directory}/volume-plugins",  # it makes the directory; the usual one is in /usr
         *(flag.format(pki=pki) for flag in profile.controller_manager),
     ]
 
 
 def eks_signer(directory: Path, ports: Ports) -> list[str]:
     return ["--server", f"https://127.0.0.1:{ports.apiserver}", "--pki", str(directory / "pki")]
+
+
+def containerd(directory: Path, profile: Profile) -> list[str]:
+    return [f"--config={directory}/containerd.toml"]
+
+
+def kube_scheduler(directory: Path, profile: Profile) -> list[str]:
+    return [f"--kubeconfig={directory}/scheduler.kubeconfig", "--leader-elect=false", "--secure-port=0"]
+
+
+def kubelet(directory: Path, profile: Profile) -> list[str]:
+    return [
+        f"--config={directory}/kubelet.yaml",
+        f"--kubeconfig={directory}/kubelet.kubeconfig",
+        f"--hostname-override={profile.node}",
+        f"--node-ip={NODE_IP}",
+    ]
+
+
+def kube_proxy(directory: Path, profile: Profile) -> list[str]:
+    return [
+        f"--kubeconfig={directory}/kube-proxy.kubeconfig",
+        f"--hostname-override={profile.node}",
+        "--proxy-mode=nftables",
+        f"--cluster-cidr={POD_CIDR}",
+        "--conntrack-max-per-core=0",  # a limit of the whole machine
+    ]

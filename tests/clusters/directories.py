@@ -19,6 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from . import cgroups
 from .errors import ClusterError
 from .processes import Process, recorded
 
@@ -27,7 +28,16 @@ if TYPE_CHECKING:
 
 _FLEET = re.compile(r"fleet-(\d+)-(\d+)-\w+")
 # In the order in which they are stopped: an apiserver that loses its etcd first hangs for a minute.
-COMPONENTS = ("eks-signer", "kube-controller-manager", "kube-apiserver", "etcd")
+COMPONENTS = (
+    "namespace",  # and with it all that is inside
+    "kube-proxy",
+    "kube-scheduler",
+    "eks-signer",
+    "kube-controller-manager",
+    "relay",
+    "kube-apiserver",
+    "etcd",
+)
 
 
 def root() -> Path:
@@ -86,6 +96,8 @@ def remove(directory: Path) -> None:
     for process in processes:
         if not process.wait(10):
             raise ClusterError(f"process {process.pid} does not end; its files are in {gone}")
+    for file in (*gone.glob("cgroup"), *gone.glob("*/cgroup")):
+        cgroups.remove(file.read_text())
     while gone.exists():
         with contextlib.suppress(FileNotFoundError):  # two of us at the same leftover
             shutil.rmtree(gone)
@@ -95,9 +107,10 @@ def remove(directory: Path) -> None:
 
 def _processes(directory: Path) -> Iterator[Process]:
     for component in COMPONENTS:
-        for record in directory.rglob(f"{component}.process"):
-            if process := recorded(record):
-                yield process
+        for pattern in (f"{component}.process", f"*/{component}.process"):  # of a cluster, of a fleet
+            for record in directory.glob(pattern):
+                if process := recorded(record):
+                    yield process
 
 
 def _entries() -> list[Path]:

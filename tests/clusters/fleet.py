@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING
 
-from . import directories, kubeconfig, processes
+from . import directories, kubeconfig, node, processes
 from .build import Report, programs, say
 from .cluster import Cluster
 from .errors import ClusterError, UsageError
@@ -58,7 +58,7 @@ def running(clusters: Mapping[str, str], report: Report = say) -> Iterator[Fleet
     They also go when this process is killed: a janitor watches it. Raises ClusterError.
     """
     check(clusters)
-    programs(report)  # before anything is started: it may take minutes
+    prepare(clusters, report)
     directories.remove_leftovers()
     janitor = _start_janitor()
     directory = directories.new_fleet()
@@ -74,6 +74,13 @@ def running(clusters: Mapping[str, str], report: Report = say) -> Iterator[Fleet
                 cluster.collect()
         janitor.kill()
         janitor.wait()
+
+
+def prepare(clusters: Mapping[str, str], report: Report = say) -> None:
+    """Build what these clusters run, before anything is started: it may take minutes."""
+    programs(report)
+    if any(PROFILES[profile].node for profile in clusters.values()):
+        node.prepare(report)
 
 
 def check(clusters: Mapping[str, str]) -> None:

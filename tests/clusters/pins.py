@@ -44,3 +44,42 @@ PROGRAMS: dict[str, tuple[Pin, str]] = {
     "kube-controller-manager": (KUBERNETES, "k8s.io/kubernetes/cmd/kube-controller-manager"),
     "kubectl": (KUBERNETES, "k8s.io/kubernetes/cmd/kubectl"),
 }
+NODE_PROGRAMS: dict[str, tuple[Pin, str]] = {
+    name: (KUBERNETES, f"k8s.io/kubernetes/cmd/{name}")
+    for name in ("kubelet", "kube-proxy", "kube-scheduler")
+}
+
+
+@dataclass(frozen=True)
+class ProgramSet:
+    """Programs that are built and cached together. The last two are of one build, measured, for estimates."""
+
+    title: str
+    programs: dict[str, tuple[Pin, str]]
+    cpu_seconds: int
+    packages: int
+
+
+CONTROL_PLANE = ProgramSet(f"kubernetes-{KUBERNETES.version}-etcd-{ETCD.version}", PROGRAMS, 600, 2715)
+# Measured after the control plane, whose packages Go has compiled by then.
+NODE = ProgramSet(f"node-{KUBERNETES.version}", NODE_PROGRAMS, 100, 1000)
+
+# What else a node runs, and the libraries of it that a small system lacks. Their versions are those of the
+# distribution's current release: it serves no older ones.
+DEBIAN_PACKAGES = (
+    "containerd",
+    "runc",
+    "libseccomp2",
+    "containernetworking-plugins",
+    "nftables",
+    "libnftables1",
+    "libnftnl11",
+    "libmnl0",
+    "libxtables12",
+    "libjansson4",
+    "libgmp10",
+    "libedit2",
+    "libtinfo6",
+    "libbsd0",
+    "libmd0",
+)

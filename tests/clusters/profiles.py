@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .pins import KUBERNETES
@@ -31,6 +31,7 @@ class Profile:
     objects: tuple[tuple[str, dict[str, Any]], ...]
     signer: bool
     source: str
+    node: str = ""  # the name of a real node that runs pods; needs root
 
 
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
@@ -107,7 +108,7 @@ _EKS_ROLES = (
     _bound_to_controller("eks:certificate-controller-signer"),
 )
 
-_EKS_NODE = {
+_EKS_NODE: dict[str, Any] = {
     "apiVersion": "v1",
     "kind": "Node",
     "metadata": {
@@ -173,5 +174,16 @@ PROFILES: dict[str, Profile] = {
         signer=True,
         source="Amazon EKS user guide, 'Secure workloads with Kubernetes certificates'; "
         "aws/amazon-eks-pod-identity-webhook#133",
+    ),
+}
+
+PROFILES |= {
+    "onprem-node": replace(
+        PROFILES["onprem"], description="onprem with a real node that runs pods (root only)", node="node-1"
+    ),
+    "eks-node": replace(
+        PROFILES["eks"],
+        description="eks with a real node that runs pods (root only)",
+        node=_EKS_NODE["metadata"]["name"],  # the kubelet takes over the Node object that is there
     ),
 }

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The two clusters that all tests here share: one like on-prem, one like EKS."""
+"""The clusters that all tests here share: one like on-prem, one like EKS, and one with a real node."""
 
 from __future__ import annotations
 
@@ -21,3 +21,13 @@ def fleet() -> Iterator[clusters.Fleet]:
     """Clusters `onprem` and `eks`, started at the first use. What a test creates, it names uniquely or removes."""
     with clusters.running({"onprem": "onprem", "eks": "eks"}) as fleet:
         yield fleet
+
+
+@pytest.fixture(scope="session")
+def node() -> Iterator[clusters.Cluster]:
+    """A cluster like on-prem with a node that runs pods, started at the first use; skips where none can run."""
+    reason = clusters.why_no_node()
+    if reason:
+        pytest.skip(reason)
+    with clusters.running({"node": "onprem-node"}) as fleet:
+        yield fleet["node"]

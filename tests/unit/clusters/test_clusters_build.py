@@ -16,7 +16,7 @@ import pytest
 
 from tests.clusters import build
 from tests.clusters.errors import ClusterError
-from tests.clusters.pins import ETCD, KUBERNETES, PROGRAMS
+from tests.clusters.pins import CONTROL_PLANE, ETCD, KUBERNETES, PROGRAMS
 from tests.clusters.processes import Process
 
 UPSTREAM = """\
@@ -194,11 +194,11 @@ def test_no_go_is_one_clear_line(module: Path, monkeypatch: pytest.MonkeyPatch) 
     [
         (0, 15, "  0:15 so far; about "),
         (
-            build.PACKAGES // 2,
+            CONTROL_PLANE.packages // 2,
             120,
-            f"  2:00 so far; {build.PACKAGES // 2} of 2715 packages compiled; about 2 min left",
+            f"  2:00 so far; {CONTROL_PLANE.packages // 2} of 2715 packages compiled; about 2 min left",
         ),
-        (build.PACKAGES, 305, "  5:05 so far; 2715 of 2715 packages compiled; about 1 min left"),
+        (CONTROL_PLANE.packages, 305, "  5:05 so far; 2715 of 2715 packages compiled; about 1 min left"),
     ],
 )
 def test_progress(compiled: int, elapsed: float, expected: str) -> None:
