@@ -99,7 +99,9 @@ class Webhook:
 
     def configuration(self, ca_pem: str = "") -> dict[str, Any]:
         """The ValidatingWebhookConfiguration: it is asked about ConfigMaps with the label `webhook: NAME` alone."""
-        client: dict[str, Any] = {"service": {"name": self.name, "namespace": self.namespace, "path": "/validate"}}
+        client: dict[str, Any] = {
+            "service": {"name": self.name, "namespace": self.namespace, "path": "/validate"}
+        }
         if ca_pem:
             client |= {"caBundle": base64.b64encode(ca_pem.encode()).decode()}
         rule = {
