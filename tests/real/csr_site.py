@@ -24,6 +24,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operatio
 from cryptography import x509
 
 from tests.clusters import ApiError, Cluster
+from tests.real.other_client import KUBECTL, Client
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -140,6 +141,12 @@ class Site:
         config = self.cluster.api("GET", f"{HOOKS}/{target['name']}")["webhooks"][0]["clientConfig"]
         return base64.b64decode(config.get("caBundle", "")).decode()
 
+    def set_bundle(self, target: dict[str, Any], bundle: str) -> None:
+        """As somebody else writes it."""
+        value = base64.b64encode(bundle.encode()).decode()
+        place = {"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": value}
+        self.cluster.api("PATCH", f"{HOOKS}/{target['name']}", [place], "application/json-patch+json")
+
     def secret(self, name: str = "hook-tls") -> dict[str, Any] | None:
         try:
             return self.cluster.api("GET", f"{self.secrets}/{name}")
@@ -155,11 +162,21 @@ class Site:
     def certificate(self, name: str = "hook-tls", key: str = "tls.crt") -> x509.Certificate:
         return x509.load_pem_x509_certificate(self.data(name)[key].encode())
 
-    def put_secret(self, data: dict[str, str], *, kind: str = "kubernetes.io/tls", **changed: Any) -> None:
+    def put_secret(
+        self, data: dict[str, str], *, kind: str = "kubernetes.io/tls", by: Client = KUBECTL, **changed: Any
+    ) -> None:
         encoded = {key: base64.b64encode(text.encode()).decode() for key, text in data.items()}
         top = {key: changed.pop(key) for key in ("immutable",) if key in changed}
-        body = {"metadata": {"name": "hook-tls", **changed}, "type": kind, "data": encoded, **top}
-        self.cluster.api("POST", self.secrets, body)
+        metadata = {"name": "hook-tls", **changed}
+        body = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": metadata,
+            "type": kind,
+            "data": encoded,
+            **top,
+        }
+        by.write(self.cluster, self.secrets, body)
 
     @property
     def secrets(self) -> str:

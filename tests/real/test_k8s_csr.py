@@ -595,7 +595,13 @@ def test_a_target_of_another_writer_is_refused_before_the_request(site: Site) ->
     owned = site.hook(annotations={"cert-manager.io/inject-ca-from": "a/b"})
     site.refused(owned["name"], "cert-manager", "take_over", targets=[owned])
     assert site.csrs() == []
+    theirs = pki.make_ca("theirs").certificate_pem.decode()
+    site.set_bundle(owned, theirs)
     assert site.run(targets=[owned], take_over=True)["changed"]
+    assert site.bundle(owned) == theirs + site.cluster.ca_pem
+    assert "take_over" in site.run(targets=[owned], state="absent")["msg"]
+    assert site.run(targets=[owned], state="absent", take_over=True)["changed"]
+    assert site.bundle(owned) == theirs, "what we added goes, what cert-manager wrote stays"
 
 
 def test_two_runs_at_once_end_with_one_good_certificate(site: Site) -> None:
@@ -645,9 +651,7 @@ def test_a_webhook_that_is_called_by_another_name(site: Site) -> None:
 def test_taking_back_removes_what_was_made_and_nothing_else(site: Site) -> None:
     added, had = site.hook("added"), site.hook("had")
     foreign = pki.make_ca("foreign").certificate_pem.decode()
-    bundle = base64.b64encode((foreign + site.cluster.ca_pem).encode()).decode()
-    place = {"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": bundle}
-    site.cluster.api("PATCH", f"{HOOKS}/{had['name']}", [place], "application/json-patch+json")
+    site.set_bundle(had, foreign + site.cluster.ca_pem)
     site.run(service="other", secret={"name": "other-tls"})
     targets = [added, had]
     site.run(targets=targets)
