@@ -1,0 +1,41 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""`python -m tests.real.killed AFTER` runs k8s_csr with the options on standard input, and kills itself.
+
+It does so right after the answer of the AFTER-th request that writes, as a power cut would: nothing is cleaned up. With
+fewer writes it ends with 0 and the result on standard output.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._client import Client
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run._k8s_csr import OPERATION
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operation import execute
+
+
+def main(after: int) -> None:
+    noted = Client._noted
+
+    def note(client: Client, method: str, path: str, answer: Any, dry_run: bool) -> Any:
+        noted(client, method, path, answer, dry_run)
+        if len(client.written) == after:
+            print(client.written[-1], file=sys.stderr, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return answer
+
+    setattr(Client, "_noted", note)  # noqa: B010
+    checked = ArgumentSpecValidator(dict(OPERATION.argument_spec)).validate(json.load(sys.stdin))
+    print(json.dumps(execute(OPERATION, checked.validated_parameters, check_mode=False)))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
