@@ -140,7 +140,9 @@ class Client:
     def websocket_options(self, path: str, query: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
         """URL and options for websocket.create_connection: the same server, identity, CA and proxy as for requests."""
         url, connection = self._url(path, query), self.connection
-        options: dict[str, Any] = {"header": [f"{name}: {value}" for name, value in self._headers().items()]}
+        headers = self._headers()
+        headers.discard("Accept")  # the container runtime refuses a stream for whoever accepts JSON alone
+        options: dict[str, Any] = {"header": [f"{name}: {value}" for name, value in headers.items()]}
         if url.startswith("https:"):
             context = context_for(connection, self._credentials.client_certificate)
             options["sslopt"] = {"context": context}

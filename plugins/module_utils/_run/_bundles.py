@@ -23,7 +23,7 @@ from .._webhook import _bundle, _owners, _patch, _targets
 from .._webhook._patch import TargetChange
 from .._webhook._targets import ClientConfig, Target
 from .._webhook._workload import Rollout
-from .._x509 import _certificate
+from .._x509 import _authority, _certificate
 from .._x509._verify import verify
 
 
@@ -111,7 +111,8 @@ def open_record(task: Task, serial: str, changes: Iterable[TargetChange], anchor
     """The record of what goes once the certificate with this serial is proven to be in use.
 
     These are the anchors that this collection added, or that vouch for the certificate that was in use, and that the
-    new one does not need. Others are somebody else's.
+    new one does not need. Others are somebody else's. A CA that was made for one certificate is ours without a record:
+    a run may have been killed before it could write one.
     """
     needed, found = _prints(anchor.pem), task.secret
     # What a writer of caBundles put there, only that writer could put back.
@@ -122,8 +123,16 @@ def open_record(task: Task, serial: str, changes: Iterable[TargetChange], anchor
     for target, bundle in ((change.target, bundle) for change in changes for bundle in change.bundles):
         mark = _mark(target, bundle.config.webhook)
         used = _vouching(found, bundle.config) if found and target not in theirs else set()
-        standing = _prints(bundle.after or "") - needed
-        entries |= {f"{mark}{print_}" for print_ in standing if print_ in used or f"{mark}{print_}" in mine}
+        standing = [
+            anchor for anchor in _bundle.anchors(bundle.after or "") if anchor.fingerprint not in needed
+        ]
+        entries |= {
+            f"{mark}{anchor.fingerprint}"
+            for anchor in standing
+            if anchor.fingerprint in used
+            or f"{mark}{anchor.fingerprint}" in mine
+            or _authority.is_made_here(anchor.subject)
+        }
     return " ".join([serial, *sorted(entries)])
 
 

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ._keys import PrivateKey
 
 ORGANIZATION = "certflow.kubernetes"
+_NAME = "ephemeral-ca"
 # As kube-controller-manager does (k/k pkg/controller/certificates/signer, backdate): clocks differ.
 BACKDATED = timedelta(minutes=5)
 
@@ -84,9 +85,14 @@ def sign_once(
     return Signed(_certificate.to_pem(leaf), _certificate.to_pem(ca))
 
 
+def is_made_here(subject: str) -> bool:
+    """Whether a subject (RFC 4514 text) is that of such a CA: it vouches for one certificate, this one's or none in use."""
+    return f"O={ORGANIZATION}" in subject and f"CN={_NAME} " in subject
+
+
 def _ca(key: PrivateKey, validity: tuple[datetime, datetime]) -> Certificate:
     # A name of its own: of several CAs in one bundle each is found at once, and a person can tell them apart.
-    name = _names.subject_name(f"ephemeral-ca {secrets.token_hex(8)}", [ORGANIZATION])
+    name = _names.subject_name(f"{_NAME} {secrets.token_hex(8)}", [ORGANIZATION])
     return (
         _builder(name, name, key, validity)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
