@@ -17,6 +17,7 @@ from .client import ApiError, Client
 from .cluster import Cluster
 from .errors import ClusterError
 from .fleet import Fleet, running
+from .node import prepare as prepare_node
 from .node import why_no_node
 from .profiles import APP_SERVING, PROFILES
 
@@ -29,6 +30,7 @@ __all__ = [
     "ClusterError",
     "Fleet",
     "audit",
+    "prepare_node",
     "programs",
     "running",
     "snapshotter_dir",

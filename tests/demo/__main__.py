@@ -43,6 +43,8 @@ def _tell(broken: str) -> bool:
     say("A webhook's certificate on two real Kubernetes clusters: one like on-premises, one like Amazon EKS.")
     clusters.programs()  # minutes at the first time, which are no part of the story
     clusters.snapshotter_dir()
+    if not broken and not clusters.why_no_node():
+        clusters.prepare_node()
     start = time.monotonic()
     with clusters.running({"onprem": "onprem", "eks": "eks"}) as fleet:
         for name, cluster in fleet.items():

@@ -77,14 +77,16 @@ class Stage:
         status = process.run(command, log, environment, HERE, SECONDS)
         return status, log.read_text(errors="replace").partition("\n")[2]
 
-    def playbook(self, name: str) -> str:
+    def playbook(self, name: str, *words: str, kubeconfig: Path | None = None) -> str:
         """The output of a playbook of this directory. Raises Unseen where it fails."""
         program = Path(sys.executable).with_name("ansible-playbook")
-        say(f"   $ ansible-playbook -i inventory.yml {name}        (in {HERE.relative_to(REPOSITORY)})")
-        kubeconfig = str(self.fleet.merged_kubeconfig)
-        status, output = self.run(
-            program, "-i", "inventory.yml", name, KUBECONFIG=kubeconfig, ANSIBLE_CALLBACK_RESULT_FORMAT="yaml"
-        )
+        line = " ".join(["ansible-playbook -i inventory.yml", name, *words])
+        say(f"   $ {line}        (in {HERE.relative_to(REPOSITORY)})")
+        variables = {
+            "KUBECONFIG": str(kubeconfig or self.fleet.merged_kubeconfig),
+            "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml",
+        }
+        status, output = self.run(program, *line.split()[1:], **variables)
         if status:
             quote(output)
             raise Unseen(f"ansible-playbook {name} ended with status {status}")
