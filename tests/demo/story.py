@@ -151,7 +151,7 @@ STEPS: tuple[Step, ...] = (
 def tell(fleet: Fleet, broken: str = "") -> bool:
     """Tell the story on clusters `onprem` and `eks`. Returns whether all of it was seen."""
     stage = Stage(fleet, broken)
-    steps = _steps(broken)
+    steps = steps_of(broken)
     seen: list[tuple[str, str, str]] = []
     with contextlib.closing(stage):
         stage.prepare()
@@ -170,7 +170,8 @@ def tell(fleet: Fleet, broken: str = "") -> bool:
     return len(seen) == len(steps) and all(result == "seen" for result, _time, _text in seen)
 
 
-def _steps(broken: str) -> tuple[Step, ...]:
+def steps_of(broken: str = "") -> tuple[Step, ...]:
+    """The steps that this machine can show, or that end where something is broken on purpose."""
     if broken:
         return STEPS[2:]  # what is broken on purpose comes late
     reason = clusters.why_no_node()

@@ -42,7 +42,9 @@ def summary(output: str) -> list[tuple[str, str]]:
 def test_all_of_it_is_seen() -> None:
     status, output = demo()
     assert status == 0, output
-    assert summary(output) == [("seen", title) for title, _step in story.STEPS]
+    assert summary(output) == [("seen", title) for title, _step in story.steps_of()]
+    if story.ON_A_NODE in story.steps_of():
+        assert re.search(r"two renewals, under the same CA and under a new one; \d+ calls, 0 failed", output)
     assert "ERROR: After approving csr team-labels.demo, the signed certificate did not appear" in output
     assert "Use signer_name: beta.eks.amazonaws.com/app-serving." in " ".join(output.split())
     assert output.count("denied the request: shapes: every ConfigMap needs a label team") == 2
