@@ -58,6 +58,7 @@ PREPARE: dict[str, Callable[[clusters.Cluster, Path], None]] = {
     "webhook_cabundle": _webhook_cabundle,
     "k8s_csr_approve": _k8s_csr_approve,
     "k8s_csr_info": lambda _cluster, _directory: None,
+    "k8s_signer_probe": lambda _cluster, _directory: None,
 }
 
 

@@ -37,14 +37,23 @@ def check(intent: Intent, public_key_sha256: str, pem: str, now: datetime) -> Ce
         raise _refused(intent, exc.cause) from exc
     if not certificates:
         raise _refused(intent, "it holds no certificate")
-    case = _Case(intent, public_key_sha256, certificates[0], tuple(certificates[1:]), now)
-    for rule in RULES:
-        fault = rule(case)
-        if fault:
-            raise _refused(
-                intent, fault, f"subject {case.certificate.subject}, serial {case.certificate.serial}"
-            )
-    return case.certificate
+    leaf, chain = certificates[0], tuple(certificates[1:])
+    found = fault(intent, public_key_sha256, leaf, chain, now)
+    if found:
+        raise _refused(intent, found, f"subject {leaf.subject}, serial {leaf.serial}")
+    return leaf
+
+
+def fault(
+    intent: Intent,
+    public_key_sha256: str,
+    leaf: CertificateFacts,
+    chain: tuple[CertificateFacts, ...],
+    now: datetime,
+) -> str:
+    """The first difference between a certificate and what was asked for, "" where there is none."""
+    case = _Case(intent, public_key_sha256, leaf, chain, now)
+    return next(filter(None, (rule(case) for rule in RULES)), "")
 
 
 def _refused(intent: Intent, fault: str, *evidence: str) -> IssueError:

@@ -22,6 +22,9 @@ SECRET = f"{PREFIX}secret"
 ANCHORS = f"{PREFIX}added-anchors"
 # A certificate that was not seen in use everywhere yet: its serial, then the anchors that go once it was, as above.
 UNPROVEN = f"{PREFIX}unproven"
+# A throw-away request: the run that made it, and what it is for, in words.
+PROBE = f"{PREFIX}signer-probe"
+PURPOSE = f"{PREFIX}purpose"
 PENDING_CSR = f"{PREFIX}csr"
 PENDING_UID = f"{PREFIX}csr-uid"
 PENDING_PUBLIC_KEY = f"{PREFIX}public-key-sha256"

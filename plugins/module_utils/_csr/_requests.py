@@ -12,12 +12,13 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import Any, Callable, cast
+from typing import TYPE_CHECKING, Any, Callable, cast
 
 from .._kube._client import Client
 from .._kube._cluster import cluster_facts
 from .._kube._errors import AlreadyExists, Conflict, Forbidden, NotFound
 from .._kube._rights import Right, missing_rights
+from .._x509 import _request
 from . import _diagnose, _marks, _names, _providers
 from ._approve import Expectation, approval_body, compare, decided
 from ._content import certificate_of, condition, content_of, time_of
@@ -26,6 +27,9 @@ from ._errors import IssueError, RequestError
 from ._intent import Intent, SecretSpec
 from ._names import Guarded
 from ._providers import ProviderVerdict
+
+if TYPE_CHECKING:
+    from .._x509._keys import PrivateKey
 
 GROUP = "certificates.k8s.io"
 COLLECTION = f"/apis/{GROUP}/v1/certificatesigningrequests"
@@ -90,9 +94,31 @@ def approval_rights(signer_name: str) -> list[Right]:
     ]
 
 
+def pkcs10(intent: Intent, key: PrivateKey) -> str:
+    """What is asked for, signed by the key, as PEM text."""
+    request = intent.request
+    return _request.build(
+        key,
+        common_name=request.common_name,
+        organizations=request.organizations,
+        dns_names=request.dns_names,
+        ip_addresses=request.ip_addresses,
+    )
+
+
 def create(client: Client, intent: Intent, request_pem: str, public_key_sha256: str) -> dict[str, Any]:
-    """Create the request. After a lost answer the one that is there is recognised: its name is that of its key."""
-    name = name_for(intent, public_key_sha256)
+    """Create the request for a Secret."""
+    secret = f"{intent.secret.namespace}/{intent.secret.name}"
+    metadata = {
+        "name": name_for(intent, public_key_sha256),
+        "labels": _marks.labels_for(intent.secret),
+        "annotations": {_marks.SECRET: secret, **_marks.annotations_for(intent)},
+    }
+    return send(client, intent, request_pem, metadata)
+
+
+def send(client: Client, intent: Intent, request_pem: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Create a request. After a lost answer the one that is there is recognised: its name is that of its key."""
     spec: dict[str, Any] = {
         "request": base64.b64encode(request_pem.encode()).decode(),
         "signerName": intent.signer.name,
@@ -100,22 +126,18 @@ def create(client: Client, intent: Intent, request_pem: str, public_key_sha256: 
     }
     if intent.request.expiration_seconds is not None:
         spec["expirationSeconds"] = intent.request.expiration_seconds
-    secret = f"{intent.secret.namespace}/{intent.secret.name}"
-    metadata = {
-        "name": name,
-        "labels": _marks.labels_for(intent.secret),
-        "annotations": {_marks.SECRET: secret, **_marks.annotations_for(intent)},
-    }
     body = {
         "apiVersion": f"{GROUP}/v1",
         "kind": "CertificateSigningRequest",
-        "metadata": metadata,
+        "metadata": dict(metadata),
         "spec": spec,
     }
     try:
         return client.create(COLLECTION, body, idempotent=True)
     except AlreadyExists:
-        return client.get(path(name))  # whatever it is: it is approved only if it is what was asked for
+        return client.get(
+            path(metadata["name"])
+        )  # whatever it is: it is approved only if it is what was asked for
 
 
 def expectation(intent: Intent, csr: Mapping[str, Any], public_key_sha256: str) -> Expectation:
@@ -138,8 +160,13 @@ def expectation(intent: Intent, csr: Mapping[str, Any], public_key_sha256: str) 
     )
 
 
-def approve_own(client: Client, csr: Mapping[str, Any], expected: Expectation) -> dict[str, Any]:
-    """Approve a request of this run, unless somebody has decided. One that was put in its place is denied."""
+def approve_own(
+    client: Client, csr: Mapping[str, Any], expected: Expectation, decision: Decision | None = None
+) -> dict[str, Any]:
+    """Approve a request of this run, unless somebody has decided. One that was put in its place is denied.
+
+    decision: what is written, where it is not that of a request for a Secret.
+    """
     name, uid = csr["metadata"]["name"], csr["metadata"]["uid"]
 
     def judge(current: Mapping[str, Any]) -> None:
@@ -150,7 +177,7 @@ def approve_own(client: Client, csr: Mapping[str, Any], expected: Expectation) -
             _deny_substitute(client, current, faults)
 
     message = f"Requested and approved by {_marks.MANAGER}: {name}"
-    return decide(client, csr, Decision("Approved", "CertflowApproved", message), judge)
+    return decide(client, csr, decision or Decision("Approved", "CertflowApproved", message), judge)
 
 
 @dataclass(frozen=True)

@@ -44,8 +44,12 @@ def missing_rights(lacking: Sequence[Right], purpose: str, message: str = "") ->
     return MissingRights(
         f"the rights to {purpose} are missing: {names}",
         evidence=(message,) if message else (),
-        remedy=f"grant them, bound to the identity that this task uses, by kubectl apply of: {rule_for(lacking)}",
+        remedy=remedy(lacking),
     )
+
+
+def remedy(lacking: Sequence[Right]) -> str:
+    return f"grant them, bound to the identity that this task uses, by kubectl apply of: {rule_for(lacking)}"
 
 
 def rule_for(rights: Iterable[Right]) -> str:

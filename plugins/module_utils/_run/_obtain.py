@@ -31,7 +31,7 @@ from .._kube import _rights
 from .._kube._client import Client
 from .._kube._errors import AlreadyExists, KubeError
 from .._webhook._patch import TargetChange
-from .._x509 import _authority, _keys, _pem, _request
+from .._x509 import _authority, _keys, _pem
 from .._x509._certificate import CertificateFacts
 from . import _bundles, _keep, _report, _secrets, _settle
 from ._bundles import Task
@@ -219,7 +219,9 @@ def _ask(task: Task) -> Asked:
             _requests.remove(client, csr)
         _pending.discard(client, intent.secret, pending.secret_uid)
     key = _keys.generate(intent.request.key_type)
-    csr = _requests.create(client, intent, _pkcs10(intent, key), _keys.public_key_sha256(key.public_key()))
+    csr = _requests.create(
+        client, intent, _requests.pkcs10(intent, key), _keys.public_key_sha256(key.public_key())
+    )
     left = _remove_leftovers(client, intent, csr)
     asked = Asked(csr, key, made_now=True, reason=reason, warnings=left)
     return asked if intent.approve else _keep_key(task, asked)
@@ -231,17 +233,6 @@ def _collected(pending: Pending) -> Reason:
         "RequestCollected",
         f"CSR {pending.csr_name} is gone before its certificate was fetched (the cluster collects an issued one after "
         "an hour, an undecided one after 24); it is requested again",
-    )
-
-
-def _pkcs10(intent: Intent, key: PrivateKey) -> str:
-    request = intent.request
-    return _request.build(
-        key,
-        common_name=request.common_name,
-        organizations=request.organizations,
-        dns_names=request.dns_names,
-        ip_addresses=request.ip_addresses,
     )
 
 

@@ -1,0 +1,290 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""k8s_signer_probe: ask every signer at once for a throw-away certificate, see who answers, and leave nothing behind."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from typing import Any, Callable, cast
+
+from .._csr import _anchors, _decide, _issued, _marks, _probe, _providers, _requests
+from .._csr._content import certificate_of, time_of
+from .._csr._diagnose import Diagnosis
+from .._csr._errors import AnchorError
+from .._csr._probe import Probe
+from .._csr._providers import ProviderVerdict
+from .._errors import CertflowError
+from .._kube import _rights
+from .._kube._client import Client
+from .._kube._cluster import cluster_facts
+from .._kube._errors import ApiError, KubeError
+from .._kube._rights import Right
+from .._x509 import _certificate, _pem
+from .._x509._errors import CertificateError
+from . import _report, _spec
+from ._operation import Operation, Result
+
+# Of the time that the task has, this is kept for deleting what was sent.
+CLEANING_SECONDS = 5.0
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.2, 1.0
+
+SPEC: dict[str, Any] = {
+    "signers": {"type": "list", "elements": "str"},
+    "probe_seconds": {"type": "int", "default": 15},
+    **_spec.AUTH,
+}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What became of a probe. csr: as last seen; approved_at: time.monotonic(); seconds: from there to the answer.
+
+    fault: why it ended without an answer of the signer. is_tried: it was sent, or the API server refused it.
+    """
+
+    probe: Probe
+    is_tried: bool = False
+    csr: Mapping[str, Any] | None = None
+    approved_at: float = 0.0
+    seconds: float | None = None
+    fault: Diagnosis | None = None
+
+    @property
+    def is_over(self) -> bool:
+        return self.fault is not None or self.csr is None or _probe.is_answered(self.csr)
+
+
+def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Result:
+    token = secrets.token_hex(5)
+    probes = _probe.probes(parameters.get("signers") or _probe.serving_signers(), token)
+    trials = _permitted(client, probes)
+    if check_mode:
+        return Result(False, {"signers": [_entry(client, trial, None) for trial in trials]})
+    with _cleaned_afterwards(client, token) as left:
+        trials = _tried(client, trials, parameters["probe_seconds"])
+    verdict = _verdict(client, trials)
+    entries = [_entry(client, trial, verdict) for trial in trials]
+    return Result(bool(left), {"signers": entries}, warnings=tuple(left))
+
+
+@contextmanager
+def _cleaned_afterwards(client: Client, token: str) -> Iterator[list[str]]:
+    """Delete what the block sent, whatever ends it: an error, Ctrl-C, the task's timeout. Yields what stays, in words."""
+    left: list[str] = []
+    try:
+        yield left
+    except CertflowError as error:
+        left += _cleaned(client, token)
+        error.evidence += tuple(left)
+        raise
+    except BaseException:
+        _cleaned(client, token)
+        raise
+    left += _cleaned(client, token)
+
+
+_COMMON = (
+    *(
+        Right(verb, _requests.GROUP, "certificatesigningrequests")
+        for verb in ("create", "get", "list", "delete")
+    ),
+    Right("update", _requests.GROUP, "certificatesigningrequests/approval"),
+)
+
+
+def _permitted(client: Client, probes: Sequence[Probe]) -> list[Trial]:
+    """A trial for each probe, ended where this identity may not approve it. Raises MissingRights where none is left."""
+    approvals = [Right("approve", _requests.GROUP, "signers", name=probe.signer_name) for probe in probes]
+    lacking = _rights.missing(client, [*_COMMON, *approvals])
+    if set(lacking) & set(_COMMON) or set(lacking) >= set(approvals):
+        raise _rights.missing_rights(lacking, f"probe {', '.join(probe.signer_name for probe in probes)}")
+    faults = [
+        _probe.may_not_approve(probe, _rights.remedy([right])) if right in lacking else None
+        for probe, right in zip(probes, approvals)
+    ]
+    return [Trial(probe, fault=fault) for probe, fault in zip(probes, faults)]
+
+
+def _tried(client: Client, trials: Sequence[Trial], seconds: float) -> list[Trial]:
+    """Send all, approve all, then wait for all together."""
+    sent = [_sent(client, trial) for trial in trials]
+    approved = [_approved(client, trial) for trial in sent]
+    until = min(time.monotonic() + seconds, client.deadline - CLEANING_SECONDS)
+    return _awaited(client, approved, until)
+
+
+def _sent(client: Client, trial: Trial) -> Trial:
+    probe = trial.probe
+
+    def send() -> Trial:
+        csr = _requests.send(client, probe.intent, probe.request_pem, probe.metadata)
+        return replace(trial, csr=csr)
+
+    return trial if trial.fault else replace(_or_refused(trial, "create", send), is_tried=True)
+
+
+def _approved(client: Client, trial: Trial) -> Trial:
+    csr, probe = trial.csr, trial.probe
+    if trial.fault or csr is None:
+        return trial
+    expected = _requests.expectation(probe.intent, csr, probe.public_key_sha256)
+
+    def approve() -> Trial:
+        decided = _requests.approve_own(client, csr, expected, probe.approval)
+        seconds = 0.0 if _probe.is_answered(decided) else None
+        return replace(trial, csr=decided, approved_at=time.monotonic(), seconds=seconds)
+
+    return _or_refused(trial, "approve", approve)
+
+
+def _or_refused(trial: Trial, step: str, act: Callable[[], Trial]) -> Trial:
+    """What the cluster's policies refuse is an answer to the question; a server that fails is none."""
+    try:
+        return act()
+    except ApiError as exc:
+        if exc.status is None or exc.status >= 500:
+            raise
+        return replace(trial, fault=_probe.refused(trial.probe, step, exc.message or exc.cause))
+
+
+def _awaited(client: Client, trials: list[Trial], until: float) -> list[Trial]:
+    """Look again and again, at growing intervals: proxies hold watches back, and a few seconds are not many looks."""
+    pause = SHORTEST_PAUSE
+    while not all(trial.is_over for trial in trials):
+        listed = {csr["metadata"]["uid"]: csr for csr in _listed(client, trials[0].probe.token)}
+        now = time.monotonic()
+        trials = [trial if trial.is_over else _seen(trial, listed, now) for trial in trials]
+        if now >= until:
+            break
+        if not all(trial.is_over for trial in trials):
+            time.sleep(max(0.0, min(pause, until - now)))
+            pause = min(pause * 1.5, LONGEST_PAUSE)
+    return trials
+
+
+def _seen(trial: Trial, listed: Mapping[str, Mapping[str, Any]], now: float) -> Trial:
+    csr = cast("Mapping[str, Any]", trial.csr)
+    current = listed.get(csr["metadata"]["uid"])
+    if current is None:
+        return replace(trial, fault=_probe.deleted(csr))
+    seconds = round(now - trial.approved_at, 1) if _probe.is_answered(current) else None
+    return replace(trial, csr=current, seconds=seconds)
+
+
+def _listed(client: Client, token: str = "") -> list[dict[str, Any]]:
+    """The requests of this run; without a token, of every run."""
+    return _requests.select(client, [f"{_marks.PROBE}={token}" if token else _marks.PROBE], None)
+
+
+def _cleaned(client: Client, token: str) -> list[str]:
+    """Delete what this run sent, and what earlier ones that were killed could not delete. Returns what stays, in words.
+
+    Found by their label: the answer to a request that was sent may have been lost.
+    """
+    client.deadline = max(client.deadline, time.monotonic() + CLEANING_SECONDS)
+    try:
+        found = _listed(client)
+    except KubeError as exc:
+        return [f"requests with the label {_marks.PROBE}={token} may be left over: {exc.cause}"]
+    now = _now()
+    mine = (csr for csr in found if _probe.is_left_over(csr, token, now))
+    return [warning for warning in (_deleted(client, csr) for csr in mine) if warning]
+
+
+def _deleted(client: Client, csr: Mapping[str, Any]) -> str:
+    try:
+        return _requests.remove(client, csr)
+    except KubeError as exc:
+        return f"CSR {csr['metadata']['name']} is left over: {exc.cause}"
+
+
+def _verdict(client: Client, trials: Iterable[Trial]) -> ProviderVerdict | None:
+    """Which provider this is, where something has to be explained by it."""
+    stuck = any(not trial.is_over for trial in trials)
+    return _providers.detect(cluster_facts(client)) if stuck else None
+
+
+def _entry(client: Client, trial: Trial, verdict: ProviderVerdict | None) -> dict[str, Any]:
+    """What the result says of a signer; of a probe that was not sent, what it would be."""
+    probe, csr = trial.probe, trial.csr
+    request = probe.intent.request
+    entry: dict[str, Any] = {
+        "signer_name": probe.signer_name,
+        "issued": None,
+        "seconds": trial.seconds,
+        "request": {
+            "name": probe.metadata["name"],
+            "common_name": request.common_name,
+            "organizations": list(request.organizations),
+            "names": [*request.dns_names, *request.ip_addresses],
+            "usages": list(request.usages),
+            "expiration_seconds": request.expiration_seconds,
+        },
+        "certificate": None,
+        "ca_source": None,
+        "ca_fingerprints": [],
+        "ca_problem": None,
+        "diagnosis": _as_dict(trial.fault),
+    }
+    if not trial.is_tried:
+        return entry
+    if trial.fault or csr is None:
+        return {**entry, "issued": False}
+    if not certificate_of(csr):
+        return {**entry, "issued": False, "diagnosis": _as_dict(_explained(client, csr, verdict))}
+    return {**entry, "issued": True, **_found(client, probe, csr)}
+
+
+def _explained(client: Client, csr: Mapping[str, Any], verdict: ProviderVerdict | None) -> Diagnosis | None:
+    peers = None if _requests.is_over(csr) else _requests.peers_of(client, csr["spec"]["signerName"])
+    return _requests.explain(csr, verdict, peers)
+
+
+def _found(client: Client, probe: Probe, csr: Mapping[str, Any]) -> dict[str, Any]:
+    """The certificate, whether it is what was asked for, and which CA vouches for it."""
+    pem = "".join(block.text for block in _pem.blocks(certificate_of(csr)))
+    try:
+        leaf, intermediates = _certificate.load_leaf_and_chain(pem)
+        facts, chain = _certificate.describe(leaf), tuple(map(_certificate.describe, intermediates))
+    except CertificateError as exc:
+        return {"diagnosis": _as_dict(_probe.unusable(probe, exc.cause))}
+    now = _decide.judged_at(facts, _now())
+    certificate = _report.certificate(facts) or {}
+    lifetime = facts.not_after - time_of(csr["metadata"]["creationTimestamp"])
+    # Its lifetime is told in any case: expirationSeconds is a hint, and another one is no fault of the signer.
+    unlimited = replace(probe.intent, request=replace(probe.intent.request, expiration_seconds=None))
+    fault = _issued.fault(unlimited, probe.public_key_sha256, facts, chain, now)
+    return {
+        "certificate": {**certificate, "lifetime_seconds": int(lifetime.total_seconds())},
+        "diagnosis": _as_dict(_probe.unusable(probe, fault) if fault else None),
+        **_anchor(client, probe, pem, now),
+    }
+
+
+def _anchor(client: Client, probe: Probe, pem: str, now: datetime) -> dict[str, Any]:
+    try:
+        offered = _anchors.candidates(client, probe.intent, pem)
+        anchor = _anchors.choose(probe.intent, pem, offered, now)
+    except AnchorError as exc:
+        return {"ca_problem": "; ".join((exc.cause, *exc.evidence))}
+    prints = [_certificate.fingerprint(ca) for ca in _certificate.load(anchor.pem)]
+    return {"ca_source": anchor.source, "ca_fingerprints": prints}
+
+
+def _as_dict(diagnosis: Diagnosis | None) -> dict[str, Any] | None:
+    return _requests.as_dict(diagnosis) if diagnosis else None
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+OPERATION = Operation(name="k8s_signer_probe", argument_spec=SPEC, run=run)
