@@ -12,7 +12,7 @@ with clusters.running({"onprem-1": "onprem", "eks-1": "eks"}) as fleet:
 from __future__ import annotations
 
 from . import audit
-from .build import programs, snapshotter_dir
+from .build import cainjector, cert_manager_dir, programs, snapshotter_dir
 from .client import ApiError, Client
 from .cluster import Cluster
 from .errors import ClusterError
@@ -30,6 +30,8 @@ __all__ = [
     "ClusterError",
     "Fleet",
     "audit",
+    "cainjector",
+    "cert_manager_dir",
     "prepare_node",
     "programs",
     "running",

@@ -22,7 +22,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .errors import ClusterError, tail
-from .pins import CONTROL_PLANE, ETCD, KUBERNETES, NODE, SNAPSHOTTER, Pin, ProgramSet
+from .pins import (
+    CAINJECTOR,
+    CERT_MANAGER,
+    CONTROL_PLANE,
+    ETCD,
+    KUBERNETES,
+    NODE,
+    SNAPSHOTTER,
+    Pin,
+    ProgramSet,
+)
 
 Report = Callable[[str], None]
 
@@ -35,6 +45,7 @@ GO_FLAGS = (
     "-trimpath",
     f"-ldflags=-s -w -X k8s.io/component-base/version.gitVersion={KUBERNETES.version}",
 )
+MAIN_MODULE = "certflow.invalid/clusters"
 REPORT_EVERY = 15.0
 
 
@@ -51,6 +62,16 @@ def programs(report: Report = say) -> Path:
 def node_programs(report: Report = say) -> Path:
     """The directory with kubelet, kube-proxy and kube-scheduler; built if it is not cached."""
     return _cached(NODE, report)
+
+
+def cainjector(report: Report = say) -> Path:
+    """cert-manager's cainjector as one program, with the flags of cainjector/main.go; built if it is not cached."""
+    return _cached(CAINJECTOR, report) / "cainjector"
+
+
+def cert_manager_dir() -> Path:
+    """The unpacked cert-manager module; its CustomResourceDefinitions are in deploy/crds."""
+    return _download(CERT_MANAGER)
 
 
 def static_program(source: Path) -> Path:
@@ -87,6 +108,7 @@ def build_key(wanted: ProgramSet = CONTROL_PLANE) -> str:
             GO_FLAGS,
             sorted(GO_ENV.items()),
             os.uname().machine,
+            *(path.read_text() for path in _own_files(wanted)),
         ]
     )
     digest = hashlib.sha256(recipe.encode()).hexdigest()[:10]
@@ -101,26 +123,25 @@ def go_mod(upstream: str, kubernetes: Pin = KUBERNETES, etcd: Pin = ETCD) -> str
     Kubernetes' own go.mod. Raises ClusterError when no staging module or no Go version is found in it.
     """
     staging = re.findall(r"^\s*(?:replace\s+)?(\S+) => \./staging/src/", upstream, re.MULTILINE)
-    go = re.search(r"^go \S+$", upstream, re.MULTILINE)
-    if not staging or not go:
-        raise ClusterError(
-            f"the go.mod of {kubernetes.module} {kubernetes.version} is not laid out as expected"
-        )
-    godebug = re.findall(r"^godebug .*$", upstream, re.MULTILINE)
+    if not staging:
+        raise _unexpected(kubernetes)
     published = re.sub(r"^v1\.", "v0.", kubernetes.version)
-    return "\n".join(
-        [
-            "module certflow.invalid/clusters",
-            "",
-            go[0],
-            *godebug,
-            "",
-            *(f"require {pin.module} {pin.version}" for pin in (kubernetes, etcd)),
-            "",
-            *(f"replace {module} => {module} {published}" for module in staging),
-            "",
-        ]
-    )
+    replaced = (f"replace {module} => {module} {published}" for module in staging)
+    return "\n".join([own_go_mod(upstream, kubernetes, etcd), *replaced, ""])
+
+
+def own_go_mod(upstream: str, *pins: Pin) -> str:
+    """A go.mod that requires these modules, with the Go version of the first one's go.mod, `upstream`."""
+    go = re.search(r"^go \S+$", upstream, re.MULTILINE)
+    if not go:
+        raise _unexpected(pins[0])
+    godebug = re.findall(r"^godebug .*$", upstream, re.MULTILINE)
+    requirements = (f"require {pin.module} {pin.version}" for pin in pins)
+    return "\n".join([f"module {MAIN_MODULE}", "", go[0], *godebug, "", *requirements, ""])
+
+
+def _unexpected(pin: Pin) -> ClusterError:
+    return ClusterError(f"the go.mod of {pin.module} {pin.version} is not laid out as expected")
 
 
 def _cached(wanted: ProgramSet, report: Report) -> Path:
@@ -142,12 +163,9 @@ def _build(wanted: ProgramSet, target: Path, report: Report) -> None:
         source, result = Path(scratch, "source"), Path(scratch, "result")
         source.mkdir()
         result.mkdir()
-        names = ", ".join(wanted.programs)
-        report(f"Building Kubernetes {KUBERNETES.version} ({names}) from source, once: {_estimate(wanted)}.")
-        upstream = _download(KUBERNETES)
-        (source / "go.mod").write_text(go_mod((upstream / "go.mod").read_text()))
-        shutil.copyfile(upstream / "go.sum", source / "go.sum")  # pins the content of all that it depends on
-        (source / "go.sum").chmod(0o644)  # files of the module cache are read-only
+        names, main = ", ".join(wanted.programs), CERT_MANAGER if wanted.own else KUBERNETES
+        report(f"Building {names} of {main.module} {main.version}, once: {_estimate(wanted)}.")
+        _lay_out(wanted, _download(main), source)
         packages = [package for _pin, package in wanted.programs.values()]
         command = ["go", "build", *GO_FLAGS, "-o", f"{result}/", *packages]
         _run_with_progress(
@@ -160,6 +178,20 @@ def _build(wanted: ProgramSet, target: Path, report: Report) -> None:
         result.rename(target)
     log.unlink()
     report(f"Built and cached in {target}.")
+
+
+def _lay_out(wanted: ProgramSet, upstream: Path, source: Path) -> None:
+    """Write the module that is built: what it requires, what pins its content, and its own files."""
+    text = (upstream / "go.mod").read_text()
+    (source / "go.mod").write_text(own_go_mod(text, CERT_MANAGER) if wanted.own else go_mod(text))
+    shutil.copyfile(upstream / "go.sum", source / "go.sum")  # pins the content of all that it depends on
+    (source / "go.sum").chmod(0o644)  # files of the module cache are read-only
+    for path in _own_files(wanted):
+        shutil.copyfile(path, source / path.name)
+
+
+def _own_files(wanted: ProgramSet) -> list[Path]:
+    return sorted((Path(__file__).parent / wanted.own).glob("*.go")) if wanted.own else []
 
 
 def _run_with_progress(
@@ -199,10 +231,10 @@ def _end_with_parent() -> None:
 def _verify(binary: Path, pin: Pin) -> None:
     """What was built says which module it comes from; compare with the table."""
     info = _go("version", "-m", str(binary))
-    mod = re.search(r"^\s*mod\s+(\S+)\s+(\S+)(?:\s+(\S+))?", info, re.MULTILINE)
-    found = mod.groups() if mod else None
-    if found != (pin.module, pin.version, pin.checksum):
-        raise ClusterError(f"{binary.name} was built from {found}, the table of versions says {pin}")
+    # dep: a module whose packages a main package of our own uses.
+    found = re.findall(r"^\s*(?:mod|dep)\s+(\S+)\s+(\S+)(?:\s+(\S+))?", info, re.MULTILINE)
+    if (pin.module, pin.version, pin.checksum) not in found:
+        raise ClusterError(f"{binary.name} was built from {found[:1]}, the table of versions says {pin}")
 
 
 def _download(pin: Pin) -> Path:

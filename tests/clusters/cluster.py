@@ -28,7 +28,7 @@ from .profiles import EKS_CONTROLLER, PROFILES, Profile
 if TYPE_CHECKING:
     import datetime
     import subprocess
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 READY_TIMEOUT = 90.0  # on a machine that does much else; the usual is below 10
@@ -195,10 +195,13 @@ class Cluster:
 
         Does not wait.
         """
-        command, environment = self._command(component)
-        self._children[component] = processes.start(
-            command, self._record(component), self.log(component), environment
-        )
+        self.start_program(component, *self._command(component))
+
+    def start_program(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Start a program that ends with the cluster, or with `stop(name)`; `log(name)` is where it prints."""
+        self._children[name] = processes.start(command, self._record(name), self.log(name), environment)
 
     def stop(self, component: str, number: signal.Signals = signal.SIGTERM) -> None:
         """Stop one program and wait until it has ended; SIGKILL follows if it takes its time."""

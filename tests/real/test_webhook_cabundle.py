@@ -392,7 +392,7 @@ def grant(site: Site, *rules: tuple[list[str], list[str]]) -> Any:
         ],
     }
     site.cluster.api("POST", f"{rbac}/clusterroles", role)
-    site._made.append(f"{rbac}/clusterroles/{user}")
+    site.made.append(f"{rbac}/clusterroles/{user}")
     group = "rbac.authorization.k8s.io"
     binding = {
         "metadata": {"name": user},
@@ -400,7 +400,7 @@ def grant(site: Site, *rules: tuple[list[str], list[str]]) -> Any:
         "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
     }
     site.cluster.api("POST", f"{rbac}/clusterrolebindings", binding)
-    site._made.append(f"{rbac}/clusterrolebindings/{user}")
+    site.made.append(f"{rbac}/clusterrolebindings/{user}")
     return site.cluster.kubeconfig_for(user)
 
 

@@ -66,10 +66,10 @@ class Site:
         self.id = uuid.uuid4().hex[:8]
         self.user = f"tester-{self.id}"
         self.kubeconfig = cluster.kubeconfig_for(self.user, ["system:masters"])
-        self._made: list[str] = []
+        self.made: list[str] = []  # paths
 
     def close(self) -> None:
-        for path in self._made:
+        for path in self.made:
             try:
                 self.cluster.api("DELETE", path)
             except ApiError as error:
@@ -114,12 +114,12 @@ class Site:
             }
             for number, bundle in enumerate(bundles)
         ]
-        return self._make(kind, f"hooks-{len(self._made)}-{self.id}", {"webhooks": entries}, metadata, by)
+        return self._make(kind, f"hooks-{len(self.made)}-{self.id}", {"webhooks": entries}, metadata, by)
 
     def definition(
         self, bundle: str | None = None, *, conversion: bool = True, by: Client = KUBECTL, **metadata: Any
     ) -> dict[str, Any]:
-        group, plural = f"{self.id}.certflow.test", f"things{len(self._made)}"
+        group, plural = f"{self.id}.certflow.test", f"things{len(self.made)}"
         webhook = {"clientConfig": client_config(bundle), "conversionReviewVersions": ["v1"]}
         schema = {"openAPIV3Schema": {"type": "object"}}
         spec = {
@@ -132,7 +132,7 @@ class Site:
         return self._make(DEFINITION, f"{plural}.{group}", {"spec": spec}, metadata, by)
 
     def api_service(self, bundle: str | None = None, **spec: Any) -> dict[str, Any]:
-        group = f"aggregated{len(self._made)}.{self.id}.certflow.test"
+        group = f"aggregated{len(self.made)}.{self.id}.certflow.test"
         priorities = {"groupPriorityMinimum": 10, "versionPriority": 10}
         spec = {"group": group, "version": "v1", **priorities, **client_config(bundle), **spec}
         return self._make(API_SERVICE, f"v1.{group}", {"spec": spec}, {}, KUBECTL)
@@ -154,13 +154,18 @@ class Site:
     def delete(self, target: dict[str, Any]) -> None:
         self.cluster.api("DELETE", f"{PATHS[target['kind']]}/{target['name']}")
 
+    def make(self, collection: str, body: dict[str, Any]) -> None:
+        """Create another object that goes with this site."""
+        self.cluster.api("POST", collection, body)
+        self.made.append(f"{collection}/{body['metadata']['name']}")
+
     def _make(
         self, kind: str, name: str, body: dict[str, Any], metadata: dict[str, Any], by: Client
     ) -> dict[str, Any]:
         version = PATHS[kind].removeprefix("/apis/").rpartition("/")[0]
         obj = {"apiVersion": version, "kind": kind, "metadata": {"name": name, **metadata}, **body}
         by.write(self.cluster, PATHS[kind], obj)
-        self._made.append(f"{PATHS[kind]}/{name}")
+        self.made.append(f"{PATHS[kind]}/{name}")
         return {"kind": kind, "name": name}
 
 

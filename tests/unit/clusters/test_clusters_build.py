@@ -16,7 +16,7 @@ import pytest
 
 from tests.clusters import build
 from tests.clusters.errors import ClusterError
-from tests.clusters.pins import CONTROL_PLANE, ETCD, KUBERNETES, PROGRAMS
+from tests.clusters.pins import CAINJECTOR, CERT_MANAGER, CONTROL_PLANE, ETCD, KUBERNETES, PROGRAMS
 from tests.clusters.processes import Process
 
 UPSTREAM = """\
@@ -49,6 +49,8 @@ build*)
     [ -z "$GO_HANGS" ] || { echo $$ > "$GO_HANGS"; exec sleep 60; }
     [ -z "$GO_FAILS" ] || { echo "$GO_FAILS"; exit 1; }
     while [ "$1" != -o ]; do shift; done
+    cp go.mod "$GO_MODULE/built.mod"
+    [ ! -f main.go ] || { cp main.go "$GO_MODULE/built.go"; echo '{CERT_MANAGER}' > "$2/clusters"; exit; }
     echo '{ETCD}' > "$2/server"
     for name in kube-apiserver kube-controller-manager kubectl; do echo '{KUBERNETES}' > "$2/$name"; done ;;
 esac
@@ -64,8 +66,15 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (directory / "go.sum").write_text("")
     command = tmp_path / "path" / "go"
     command.parent.mkdir()
-    lines = {pin: f"\tmod\t{pin.module}\t{pin.version}\t{pin.checksum}" for pin in (ETCD, KUBERNETES)}
-    command.write_text(GO.replace("{ETCD}", lines[ETCD]).replace("{KUBERNETES}", lines[KUBERNETES]))
+    script = GO
+    for place, word, pin in (
+        ("ETCD", "mod", ETCD),
+        ("KUBERNETES", "mod", KUBERNETES),
+        ("CERT_MANAGER", "dep", CERT_MANAGER),
+    ):
+        line = f"\t{word}\t{pin.module}\t{pin.version}\t{pin.checksum}"
+        script = script.replace(f"{{{place}}}", line)
+    command.write_text(script)
     command.chmod(0o755)
     monkeypatch.setenv("PATH", f"{command.parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("GO_MODULE", str(directory))
@@ -127,6 +136,21 @@ def test_it_builds_once(module: Path) -> None:
     assert {path.name for path in directory.iterdir()} == set(PROGRAMS)
     assert build.programs(quiet) == directory
     assert (module / "builds").read_text() == "built\n"
+
+
+def test_a_main_package_of_our_own_is_built_from_the_packages_of_a_module(
+    module: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GO_SUM", CERT_MANAGER.checksum)
+    program = build.cainjector(quiet)
+    assert program.parent.name == build.build_key(CAINJECTOR)
+    assert f"dep\t{CERT_MANAGER.module}" in program.read_text()
+    lines = (module / "built.mod").read_text().splitlines()
+    assert {"go 1.26.0", f"require {CERT_MANAGER.module} {CERT_MANAGER.version}"} <= set(lines)
+    assert "package main" in (module / "built.go").read_text()
+    before = build.build_key(CAINJECTOR)
+    monkeypatch.setattr(build, "_own_files", lambda _wanted: [module / "go.mod"])
+    assert build.build_key(CAINJECTOR) != before
 
 
 def test_two_builders_build_once(module: Path) -> None:
