@@ -75,13 +75,20 @@ def cert_manager_dir() -> Path:
 
 
 def static_program(source: Path) -> Path:
-    """The program that one Go file of the standard library alone makes; built if its content is not cached."""
-    digest = hashlib.sha256(json.dumps([source.read_text(), os.uname().machine]).encode()).hexdigest()[:10]
-    target = cache_directory() / "images" / f"{source.parent.name}-{digest}"
-    with lock(target.parent / ".lock"):
+    """The program that DIRECTORY/main.go makes, with the standard library alone; built if it is not cached.
+
+    It is called like the directory.
+    """
+    flags = ("-buildvcs=false", "-trimpath", "-ldflags=-s -w")
+    recipe = json.dumps([source.read_text(), flags, os.uname().machine])
+    name = source.parent.name
+    target = (
+        cache_directory() / "images" / f"{name}-{hashlib.sha256(recipe.encode()).hexdigest()[:10]}" / name
+    )
+    with lock(target.parent.parent / ".lock"):
         if not target.is_file():
             draft = target.with_suffix(".new")
-            _go("build", "-buildvcs=false", "-trimpath", "-ldflags=-s -w", "-o", str(draft), str(source))
+            _go("build", *flags, "-o", str(draft), str(source))
             draft.rename(target)
     return target
 

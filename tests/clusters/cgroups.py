@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from .errors import ClusterError
 
 
 class Hierarchy(NamedTuple):
-    """One mounted hierarchy: with version 1 there is one for each controller."""
+    """One mounted hierarchy: with version 1 there is one for each controller, which its options name."""
 
     path: str
     type: str
@@ -27,7 +28,7 @@ def hierarchies() -> list[Hierarchy]:
     for line in Path("/proc/self/mounts").read_text().splitlines():
         _device, path, kind, options, *_rest = line.split()
         if kind in ("cgroup", "cgroup2"):
-            found[path] = Hierarchy(path, kind, options)
+            found[path] = Hierarchy(path, kind, "rw" if kind == "cgroup2" else _mountable(options))
     return list(found.values())
 
 
@@ -55,12 +56,19 @@ def remove(name: str) -> None:
         top = Path(hierarchy.path, name)
         deadline = time.monotonic() + 10
         while top.exists():
-            for group in [*sorted(top.rglob("*/"), reverse=True), top]:
-                with contextlib.suppress(OSError):  # a process in it is just ending
-                    group.rmdir()
+            for group, _below, _files in os.walk(top, topdown=False):
+                with contextlib.suppress(OSError):  # a process in it is just ending, or somebody was faster
+                    os.rmdir(group)
             if time.monotonic() > deadline:
                 raise ClusterError(f"the control group {top} does not go")
             time.sleep(0.02)
+
+
+def _mountable(options: str) -> str:
+    """Without what the kernel shows, and takes from nobody but the machine's own first process."""
+    return ",".join(
+        word for word in options.split(",") if not word.startswith(("release_agent=", "seclabel"))
+    )
 
 
 def _delegate(root: Path) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from . import audit, components, image, kubeconfig, node, pki, processes
+from . import audit, components, image, kubeconfig, node, node_files, pki, processes
 from .build import programs
 from .client import ApiError, Client
 from .components import Ports
@@ -68,7 +68,7 @@ class Cluster:
         (directory / "audit-policy.yaml").write_text(yaml.safe_dump(audit.POLICY))
         _make_pki(directory / "pki", PROFILES[profile_name])
         if PROFILES[profile_name].node:
-            node.write_files(directory)
+            node_files.write(directory)
         return cls(directory)
 
     # What a test wants to know
@@ -259,7 +259,9 @@ class Cluster:
             "kube-controller-manager": lambda: components.controller_manager(self.directory, self._profile),
         }
         command = [str(programs() / component), *arguments[component]()]
-        return (node.in_network(self.directory, command) if self._profile.node else command), None
+        if not self._profile.node:
+            return command, None
+        return node.in_network(self.directory, command), node.environment()
 
     def _start_namespaces(self) -> None:
         self.start("namespace")

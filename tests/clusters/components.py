@@ -75,11 +75,16 @@ def apiserver(directory: Path, ports: Ports, profile: Profile) -> list[str]:
         f"--audit-policy-file={directory}/audit-policy.yaml",
         f"--audit-log-path={directory}/audit.log",
         *(_with_node(directory) if profile.node else _ALONE),
+        *_version(profile),
         *(flag.format(pki=pki) for flag in profile.apiserver),
     ]
 
 
 _ALONE = ("--bind-address=127.0.0.1", f"--advertise-address={ADVERTISED}")
+
+
+def _version(profile: Profile) -> tuple[str, ...]:
+    return (f"--version={profile.version}",) if profile.version else ()
 
 
 def _with_node(directory: Path) -> tuple[str, ...]:
@@ -129,6 +134,7 @@ def kubelet(directory: Path, profile: Profile) -> list[str]:
         f"--kubeconfig={directory}/kubelet.kubeconfig",
         f"--hostname-override={profile.node}",
         f"--node-ip={NODE_IP}",
+        *_version(profile),
     ]
 
 

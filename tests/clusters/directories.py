@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 _FLEET = re.compile(r"fleet-(\d+)-(\d+)-\w+")
 # In the order in which they are stopped: an apiserver that loses its etcd first hangs for a minute.
 COMPONENTS = (
-    "namespace",  # and with it all that is inside
+    "namespace",  # with it goes all that is inside
+    "kubelet",
+    "containerd",
     "kube-proxy",
     "kube-scheduler",
     "eks-signer",
@@ -96,8 +98,8 @@ def remove(directory: Path) -> None:
     for process in processes:
         if not process.wait(10):
             raise ClusterError(f"process {process.pid} does not end; its files are in {gone}")
-    for file in (*gone.glob("cgroup"), *gone.glob("*/cgroup")):
-        cgroups.remove(file.read_text())
+    for name in _cgroups(gone):
+        cgroups.remove(name)
     while gone.exists():
         with contextlib.suppress(FileNotFoundError):  # two of us at the same leftover
             shutil.rmtree(gone)
@@ -111,6 +113,13 @@ def _processes(directory: Path) -> Iterator[Process]:
             for record in directory.glob(pattern):
                 if process := recorded(record):
                     yield process
+
+
+def _cgroups(directory: Path) -> Iterator[str]:
+    for pattern in ("cgroup", "*/cgroup"):
+        for file in directory.glob(pattern):
+            with contextlib.suppress(FileNotFoundError):  # two of us at the same leftover
+                yield file.read_text()
 
 
 def _entries() -> list[Path]:

@@ -119,6 +119,8 @@ def _first_process(directory: Path) -> None:
     for base, names in HIDDEN.items():
         _hide(Path(base), names, directory / "hidden" / base.replace("/", "_"))
     for setting, value in SETTINGS.items():
+        if not Path("/proc/sys", setting).exists():
+            continue
         shown = directory / "hidden" / setting.replace("/", "_")
         shown.write_text(f"{value}\n")
         _run("mount", "--bind", shown, f"/proc/sys/{setting}")

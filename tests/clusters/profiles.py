@@ -31,7 +31,8 @@ class Profile:
     objects: tuple[tuple[str, dict[str, Any]], ...]
     signer: bool
     source: str
-    node: str = ""  # the name of a real node that runs pods; needs root
+    version: str = ""  # what its programs say that they are, if not the truth
+    node: str = ""  # the name of a real node, which runs pods
 
 
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
@@ -164,7 +165,7 @@ PROFILES: dict[str, Profile] = {
         description=f"like Amazon EKS: {APP_SERVING} issues, kubelet-serving stays Approved",
         service_cidr="10.100.0.0/16",
         service_ip="10.100.0.1",
-        apiserver=(f"--version={EKS_VERSION}",),
+        apiserver=(),
         # One specific pair switches the other three built-in signers off.
         controller_manager=(
             "--cluster-signing-kubelet-client-cert-file={pki}/ca.crt",
@@ -174,6 +175,7 @@ PROFILES: dict[str, Profile] = {
         signer=True,
         source="Amazon EKS user guide, 'Secure workloads with Kubernetes certificates'; "
         "aws/amazon-eks-pod-identity-webhook#133",
+        version=EKS_VERSION,
     ),
 }
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,12 +16,13 @@ from tests import clusters
 from tests.clusters import image, pki
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 IMAGE = "certflow.invalid/webhook:1"
 PORT = 8443
 #: What it says to an object with `refuse: "yes"` among its labels, annotations or data.
 REFUSAL = "the test webhook refuses this"
+DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
 
 
@@ -99,11 +101,7 @@ class Webhook:
 
     def configuration(self, ca_pem: str = "") -> dict[str, Any]:
         """The ValidatingWebhookConfiguration: it is asked about ConfigMaps with the label `webhook: NAME` alone."""
-        client: dict[str, Any] = {
-            "service": {"name": self.name, "namespace": self.namespace, "path": "/validate"}
-        }
-        if ca_pem:
-            client |= {"caBundle": base64.b64encode(ca_pem.encode()).decode()}
+        client = self._client("/validate", ca_pem)
         rule = {
             "apiGroups": [""],
             "apiVersions": ["v1"],
@@ -122,10 +120,45 @@ class Webhook:
         }
         return {"metadata": {"name": self.name}, "webhooks": [webhook]}
 
+    def definition(self, ca_pem: str = "") -> dict[str, Any]:
+        """A CustomResourceDefinition that it converts: `things`, of the versions v1 (stored) and v2."""
+        client = self._client("/convert", ca_pem)
+        schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+        versions = [
+            {"name": name, "served": True, "storage": name == "v1", "schema": schema} for name in ("v1", "v2")
+        ]
+        group = f"{self.name}.certflow.invalid"
+        return {
+            "metadata": {"name": f"things.{group}"},
+            "spec": {
+                "group": group,
+                "scope": "Namespaced",
+                "names": {"plural": "things", "singular": "thing", "kind": "Thing"},
+                "versions": versions,
+                "conversion": {
+                    "strategy": "Webhook",
+                    "webhook": {"clientConfig": client, "conversionReviewVersions": ["v1"]},
+                },
+            },
+        }
+
     def asked_about(self, *, refuse: bool = False) -> dict[str, Any]:
         """A ConfigMap that the webhook is asked about."""
         labels = {"webhook": self.name} | ({"refuse": "yes"} if refuse else {})
         return {"metadata": {"generateName": "asked-", "labels": labels}}
+
+    def thing(self, version: str) -> dict[str, Any]:
+        """An object of that definition: v2 is converted when it is written, v1 is not."""
+        return {
+            "apiVersion": f"{self.name}.certflow.invalid/{version}",
+            "kind": "Thing",
+            "metadata": {"generateName": "thing-"},
+        }
+
+    def _client(self, path: str, ca_pem: str) -> dict[str, Any]:
+        service = {"name": self.name, "namespace": self.namespace, "path": path}
+        bundle = {"caBundle": base64.b64encode(ca_pem.encode()).decode()} if ca_pem else {}
+        return {"service": service, **bundle}
 
 
 def deploy(cluster: clusters.Cluster, webhook: Webhook) -> None:
@@ -188,6 +221,29 @@ def touch(cluster: clusters.Cluster, webhook: Webhook, value: str) -> None:
         path = f"/api/v1/namespaces/{webhook.namespace}/pods/{pod['metadata']['name']}"
         patch = {"metadata": {"annotations": {"certflow.invalid/touched": value}}}
         cluster.api("PATCH", path, patch, "application/merge-patch+json")
+
+
+def remove(cluster: clusters.Cluster, webhook: Webhook) -> None:
+    """Its configuration, and its namespace with all that is in it."""
+    cluster.api("DELETE", f"{CONFIGURATIONS}/{webhook.name}")
+    cluster.api("DELETE", f"/api/v1/namespaces/{webhook.namespace}")
+
+
+@contextlib.contextmanager
+def custom_resource(cluster: clusters.Cluster, webhook: Webhook, ca_pem: str) -> Iterator[str]:
+    """A custom resource of the versions v1 (stored) and v2, which the webhook converts.
+
+    Gives the path of its objects, with `{}` for the version.
+    """
+    definition = webhook.definition(ca_pem)
+    group, name = definition["spec"]["group"], definition["metadata"]["name"]
+    cluster.api("POST", DEFINITIONS, definition)
+    path = f"/apis/{group}/{{}}/namespaces/{webhook.namespace}/{definition['spec']['names']['plural']}"
+    wait_for(lambda: all(_there(cluster, path.format(version)) for version in ("v1", "v2")))
+    try:
+        yield path
+    finally:
+        cluster.api("DELETE", f"{DEFINITIONS}/{name}")
 
 
 def wait_for(condition: Callable[[], object], seconds: float = 90) -> None:

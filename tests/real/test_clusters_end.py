@@ -47,9 +47,9 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @contextlib.contextmanager
-def owner() -> Iterator[subprocess.Popen[str]]:
+def owner(run: str = RUN) -> Iterator[subprocess.Popen[str]]:
     """A process that runs a cluster until it is told to end."""
-    with subprocess.Popen([sys.executable, "-c", RUN], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([sys.executable, "-c", run], stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process
         finally:
@@ -88,6 +88,15 @@ def when_ready(process: subprocess.Popen[str], temporary: Path) -> None:
     assert process.stdout.readline() == "ready\n"
 
 
+def kill_with_its_janitor(process: subprocess.Popen[str]) -> None:
+    """The worst crash: the owner dies, and the janitor that would clean up after it died before."""
+    for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+        if b"janitor" in Path(f"/proc/{child}/cmdline").read_bytes():
+            os.kill(int(child), signal.SIGKILL)
+    process.kill()
+    process.wait(60)
+
+
 @pytest.mark.parametrize("moment", [while_starting, when_ready])
 @pytest.mark.parametrize(
     "number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name
@@ -104,14 +113,9 @@ def test_nothing_is_left_after(
 
 
 def test_the_next_run_removes_what_a_crash_left(temporary: Path) -> None:
-    """The worst crash: the owner dies, and the janitor that would clean up after it died before."""
     with owner() as process:
         while_starting(process, temporary)
-        for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
-            if b"janitor" in Path(f"/proc/{child}/cmdline").read_bytes():
-                os.kill(int(child), signal.SIGKILL)
-        process.kill()
-        process.wait(60)
+        kill_with_its_janitor(process)
     left = [Process.from_stat(path.read_text()) for path in temporary.rglob("*.process")]
     assert [program for program in left if program.alive]
     directories.remove_leftovers()
