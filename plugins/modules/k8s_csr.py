@@ -180,7 +180,10 @@ options:
     type: str
   take_over:
     description:
-      - Whether to write a Secret or a target that belongs to another writer.
+      - Whether to write a Secret or a target that belongs to another writer. Without it the task fails before the first
+        write, with the marks that were found and what to do instead. The page
+        U(https://github.com/certflow/certflow.kubernetes/blob/main/docs/other-writers.md) has all of them.
+      - On a target whose C(caBundle) another writer writes itself, nothing is removed but what this module added.
     type: bool
     default: false
   workload:

@@ -60,7 +60,7 @@ options:
     description:
       - V(add) adds the certificates to those that are there, and then drops the expired ones. Where they are there
         already, it leaves the bundle as it is.
-      - V(exactly) leaves these certificates alone, in whatever order.
+      - V(exactly) makes the bundle hold these certificates and no others, in whatever order.
       - V(absent) removes these certificates, recognised by their fingerprints, and C(caBundle) with the last of them.
         The API server then trusts the roots of its own operating system.
       - A bundle that is rewritten loses what no API server can use - duplicates, text between the certificates, blocks
@@ -91,9 +91,15 @@ options:
         required: true
   take_over:
     description:
-      - Write also to objects that carry the marks of another writer - cert-manager's injector, OpenShift's service CA,
-        OLM, EKS add-ons, Argo CD, Flux, Helm. It may undo the change; the error without this option says how to
-        prevent that.
+      - Write also to objects that carry another writer's marks. Without it they are refused, with the marks that were
+        found and what to do instead. The page
+        U(https://github.com/certflow/certflow.kubernetes/blob/main/docs/other-writers.md) has all of them.
+      - Argo CD, Flux, Helm, EKS add-ons and OLM v1 only apply manifests. What is written stays until they apply one
+        that holds a C(caBundle).
+      - cert-manager's injector, OpenShift's service CA and OLM write C(caBundle) themselves. V(add) stays beside what
+        cert-manager 1.19 or newer writes; the others, and an older cert-manager, overwrite it. V(exactly) and
+        V(absent) are refused for such objects in any case, because they would remove what only that writer could put
+        back. Take its mark off the object first.
     type: bool
     default: false
 seealso:

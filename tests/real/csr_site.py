@@ -24,7 +24,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operatio
 from cryptography import x509
 
 from tests.clusters import ApiError, Cluster
-from tests.real.other_client import KUBECTL, Client
+
+from .other_client import KUBECTL, Client
 
 if TYPE_CHECKING:
     from pathlib import Path

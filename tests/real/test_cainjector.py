@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from tests import clusters
-from tests.real.webhook_site import DEFINITION, MUTATING, PATHS, VALIDATING, Site, pem, wait_for
+
+from .webhook_site import DEFINITION, MUTATING, PATHS, VALIDATING, Site, pem, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._writers import WRITERS, WRITING
 
-from tests.real import csr_site, webhook_site
-from tests.real.other_client import KUBECTL, Client
-from tests.real.webhook_site import DEFINITION, MUTATING, VALIDATING, fingerprint, pem
+from . import csr_site, webhook_site
+from .other_client import KUBECTL, Client
+from .webhook_site import DEFINITION, MUTATING, VALIDATING, fingerprint, pem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

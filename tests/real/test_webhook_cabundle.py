@@ -15,7 +15,8 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import _patch
 
 from tests.clusters import audit
-from tests.real.webhook_site import (
+
+from .webhook_site import (
     API_SERVICE,
     DAMAGED,
     MUTATING,

@@ -19,7 +19,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._run._webhook_
 from cryptography.hazmat.primitives import hashes
 
 from tests.clusters import ApiError, pki
-from tests.real.other_client import KUBECTL, Client
+
+from .other_client import KUBECTL, Client
 
 if TYPE_CHECKING:
     from collections.abc import Callable
