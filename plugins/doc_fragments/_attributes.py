@@ -53,3 +53,27 @@ attributes:
     membership:
       - certflow.kubernetes.k8s
 """
+    PROBE = r"""
+attributes:
+  check_mode:
+    description:
+      - Reads, looks and sends server dry runs as ever, and does not write the line break that O(renew_connections) asks for.
+    support: full
+  diff_mode:
+    description:
+      - A line break at the end of a C(caBundle) means nothing, so there is no difference to show.
+    support: N/A
+  idempotent:
+    description:
+      - When run twice in a row outside check mode, with the same arguments, the second run changes nothing.
+    support: partial
+    details:
+      - With O(renew_connections) each run that finds no other proof changes a line break.
+  action_group:
+    description:
+      - Use C(group/certflow.kubernetes.k8s) in C(module_defaults) to set the connection for this module. The group
+        extends C(kubernetes.core.k8s).
+    support: full
+    membership:
+      - certflow.kubernetes.k8s
+"""

@@ -19,23 +19,29 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests import clusters, playbook
 
-from . import snapshot_webhook
+from . import snapshot_webhook, team_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    from .https_webhook import Server
 
 REPOSITORY = Path(__file__).parents[2]
 REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 CRD = "volumegroupsnapshotcontents.groupsnapshot.storage.k8s.io"
+# Started for an example, and closed behind the last one.
+SERVERS: list[Server] = []
 
 
 @pytest.fixture(scope="module")
-def onprem(fleet: clusters.Fleet) -> clusters.Cluster:
+def onprem(fleet: clusters.Fleet) -> Iterator[clusters.Cluster]:
     """The cluster with the objects that the examples name."""
     cluster = fleet["onprem"]
     snapshot_webhook.ensure(cluster)
     cluster.api("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", _crd())
-    return cluster
+    yield cluster
+    for server in SERVERS:
+        server.close()
 
 
 def _webhook_cabundle(cluster: clusters.Cluster, directory: Path) -> None:
@@ -59,6 +65,7 @@ PREPARE: dict[str, Callable[[clusters.Cluster, Path], None]] = {
     "k8s_csr_approve": _k8s_csr_approve,
     "k8s_csr_info": lambda _cluster, _directory: None,
     "k8s_signer_probe": lambda _cluster, _directory: None,
+    "webhook_probe": lambda cluster, _directory: SERVERS.append(team_labels.start(cluster)),
 }
 
 

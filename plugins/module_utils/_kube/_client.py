@@ -44,6 +44,8 @@ except ImportError:  # reported by _run, with the interpreter's path
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0
+# A webhook may take 30 s to time out, and a create may call several; the API server itself ends a request after 60 s.
+PATIENT_SECONDS = 65.0
 # A server that has answered once is expected to come back; one that never did has the wrong address.
 FIRST_CONTACT_SECONDS = 5.0
 PAGE = "500"
@@ -98,6 +100,18 @@ class Client:
         """POST. ``idempotent``: repeat it after a lost answer; the caller knows its object again (AlreadyExists)."""
         answer = self._request("POST", path, _dry(dry_run), body, idempotent=dry_run or idempotent)
         return self._noted("POST", path, answer, dry_run)
+
+    def try_create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """POST as a server dry run, once and with patience: what goes wrong is what the caller wants to hear."""
+        return self._request("POST", path, _dry(True), body, once=True)
+
+    def try_get(self, path: str) -> dict[str, Any]:
+        """GET, once and with patience."""
+        return self._request("GET", path, once=True)
+
+    def redial(self) -> None:
+        """Forget the open connection: the next request makes one of its own, perhaps to another API server."""
+        self.close()
 
     def review(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """POST of a question, such as SelfSubjectAccessReview: it stores nothing."""
@@ -178,6 +192,7 @@ class Client:
         *,
         content: str = "application/json",
         idempotent: bool = True,
+        once: bool = False,
     ) -> dict[str, Any]:
         first_contact = time.monotonic() + FIRST_CONTACT_SECONDS
         payload = None if body is None else json.dumps(body).encode()
@@ -185,7 +200,9 @@ class Client:
         while True:
             retry_after: str | None = None
             try:
-                response = self._send(method, path, query, payload, content)
+                response = self._send(
+                    method, path, query, payload, content, PATIENT_SECONDS if once else READ_SECONDS
+                )
             except HTTPError as exc:
                 error: KubeError = self._unreachable(exc)
                 if not idempotent and not _never_sent(exc):
@@ -205,16 +222,22 @@ class Client:
                 retry_after = response.headers.get("Retry-After")
             pause = delay(attempt, retry_after)
             give_up = self.deadline if self._answered else min(self.deadline, first_contact)
-            if not again or time.monotonic() + pause > give_up:
+            if once or not again or time.monotonic() + pause > give_up:
                 raise error
             time.sleep(pause)
             attempt += 1
 
     def _send(
-        self, method: str, path: str, query: Mapping[str, str] | None, payload: bytes | None, content: str
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        payload: bytes | None,
+        content: str,
+        patience: float,
     ) -> Any:
         left = max(1.0, self.deadline - time.monotonic())
-        timeout = urllib3.Timeout(connect=min(CONNECT_SECONDS, left), read=min(READ_SECONDS, left))
+        timeout = urllib3.Timeout(connect=min(CONNECT_SECONDS, left), read=min(patience, left))
         headers = self._headers()
         if payload is not None:
             headers["Content-Type"] = content

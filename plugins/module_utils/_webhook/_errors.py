@@ -7,6 +7,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from .._errors import CertflowError
 
 
@@ -24,3 +27,13 @@ class StaleError(TargetError):
 
 class UntrustedLeafError(TargetError):
     """A bundle that would leave the API server unable to verify the webhook's certificate."""
+
+
+class ProbeError(CertflowError):
+    """What is asked of a probe cannot be asked of this webhook."""
+
+
+class ProofError(CertflowError):
+    """A webhook failed its proof, or was not proven where that is required; ``values`` go into the failed result."""
+
+    values: Mapping[str, Any] = {}

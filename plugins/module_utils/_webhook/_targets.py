@@ -186,13 +186,17 @@ def right(target: Target, verb: str) -> Right:
     return Right(verb, kind.group, kind.resource, name=target.name)
 
 
-def read(client: Client, target: Target) -> dict[str, Any]:
-    """Read the object. Raises TargetError where it is absent, MissingRights where it may not be read, KubeError."""
+def read(client: Client, target: Target, *, writes: bool = True) -> dict[str, Any]:
+    """Read the object. ``writes``: whether it may be written afterwards, so that both rights are named at once.
+
+    Raises TargetError where it is absent, MissingRights where it may not be read, KubeError.
+    """
     try:
         obj = client.find(path(target))
     except Forbidden as error:
-        lacking = [right(target, "get"), right(target, "patch")]
-        raise missing_rights(lacking, f"read and write {target}", error.message) from error
+        lacking = [right(target, "get"), *([right(target, "patch")] if writes else [])]
+        purpose = f"read and write {target}" if writes else f"read {target}"
+        raise missing_rights(lacking, purpose, error.message) from error
     if obj is None:
         raise TargetError(
             f"{target} does not exist",

@@ -1,0 +1,267 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""webhook_probe: does the API server get an answer from a webhook, over a connection that it would make now?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from .._kube import _rights
+from .._webhook import _call, _failures, _match, _probe, _proof, _renew, _served, _targets
+from .._webhook._call import Call
+from .._webhook._errors import ProbeError, ProofError
+from .._webhook._proof import Answer, ApiServers, Observation, Verdict
+from .._webhook._served import Look, Served
+from .._webhook._targets import ClientConfig, Target
+from . import _report, _spec
+from ._operation import Operation, Result
+
+if TYPE_CHECKING:
+    from .._kube._client import Client
+
+PAUSE_SECONDS = 2.0
+_FAIL_OPEN = "Ignore"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What is asked of whom, and what was read once."""
+
+    client: Client
+    target: Target
+    parameters: Mapping[str, Any]
+    check_mode: bool
+    resource: _call.Resource | None
+    api_servers: ApiServers
+
+
+@dataclass(frozen=True)
+class Round:
+    """One attempt. is_changed: the caBundle was written, or would have been in check mode."""
+
+    verdict: Verdict
+    config: ClientConfig
+    call: Call | None = None
+    look: Look = Look()
+    is_changed: bool = False
+
+
+def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Result:
+    """See the module's documentation. Raises ProofError where the verdict asks for it, CertflowError."""
+    if parameters["pending"]:
+        return _skipped()
+    probe = _prepared(client, parameters, check_mode)
+    changed = False
+    while True:
+        last = _round(probe)
+        changed = changed or last.is_changed
+        ends = last.verdict.verdict == _proof.OK or last.verdict.is_lasting or not parameters["wait"]
+        if ends or time.monotonic() + PAUSE_SECONDS > client.deadline:
+            break
+        time.sleep(PAUSE_SECONDS)
+    return _concluded(probe, last, changed)
+
+
+def _prepared(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Probe:
+    option, manifest = parameters["target"], parameters["object"]
+    webhooks = [option["webhook"]] if option["webhook"] else None
+    (target,) = _targets.targets_from([{**option, "webhooks": webhooks}])
+    _call.check_options(
+        target, manifest=manifest, expect=parameters["expect"], message=parameters["denial_message"]
+    )
+    is_admission = _call.KINDS_OF_CALL[target.kind] == _failures.ADMISSION
+    resource = _probe.resource(client, manifest) if is_admission else None
+    servers = _probe.api_servers(client, datetime.now(timezone.utc))
+    return Probe(client, target, parameters, check_mode, resource, servers)
+
+
+def _round(probe: Probe) -> Round:
+    """Read, look, ask, judge; where only old connections are in doubt, make new ones and ask again."""
+    client = probe.client
+    obj = _targets.read(client, probe.target, writes=probe.parameters["renew_connections"])
+    config, target = _config(probe.target, obj)
+    call = _called(probe, obj, config)
+    if call is None:
+        return Round(_nothing_to_convert(), config)
+    look = _served.look(client, config, until=client.deadline)
+    observation = replace(
+        _observation(probe, obj, call, config),
+        seen=_probe.seen(look, config),
+        endpoints_problem=look.problem,
+        are_endpoints_known=look.is_known,
+        is_blind=look.is_blind,
+    )
+    if not observation.is_deserted:  # or the API server would dial an address that nobody answers at
+        observation = replace(observation, answers=_answers(probe, call, obj))
+    verdict = _proof.judge(observation)
+    if verdict.code != "old-connection" or not probe.parameters["renew_connections"]:
+        return Round(verdict, config, call, look)
+    if not config.ca_bundle.strip():
+        return Round(verdict, config, call, look)  # other bytes would be a bundle, and trust nobody
+    verdict = _renewed(replace(probe, target=target), obj, call, observation)
+    return Round(verdict, config, call, look, is_changed=True)
+
+
+def _config(target: Target, obj: Mapping[str, Any]) -> tuple[ClientConfig, Target]:
+    """The one client configuration that is meant, and the target with its webhook named."""
+    configs = _targets.client_configs(target, obj)
+    if len(configs) > 1:
+        names = ", ".join(config.webhook for config in configs)
+        raise ProbeError(
+            f"{target} has {len(configs)} webhooks", remedy=f"Name one in target.webhook: {names}"
+        )
+    config = configs[0]
+    return config, replace(target, webhooks=(config.webhook,) if config.webhook else ())
+
+
+def _called(probe: Probe, obj: Mapping[str, Any], config: ClientConfig) -> Call | None:
+    """The request that the API server needs the webhook for; None where there can be none."""
+    kind, manifest = _call.KINDS_OF_CALL[probe.target.kind], probe.parameters["object"]
+    if kind == _failures.AGGREGATION:
+        return _call.discovery_of(obj)
+    if probe.resource:
+        return _call.creation(probe.resource, manifest, kind, config.webhook)
+    if not _call.unstored(obj):
+        return None
+    manifest = manifest or _call.sample(obj)
+    _call.check_converted(obj, manifest)
+    version = _call.group_version(manifest)[1]
+    return _call.creation(_call.resource_of_definition(obj, version), manifest, kind)
+
+
+def _observation(probe: Probe, obj: Mapping[str, Any], call: Call, config: ClientConfig) -> Observation:
+    """What is known before anybody is asked."""
+    known = Observation(
+        call.words,
+        (),
+        expect=probe.parameters["expect"],
+        message=probe.parameters["denial_message"],
+        has_bundle=bool(config.ca_bundle.strip()),
+        api_servers=probe.api_servers,
+    )
+    if call.kind != _failures.ADMISSION or call.creation is None:
+        return known
+    webhook = next(entry for entry in obj["webhooks"] if entry["name"] == config.webhook)
+    creation = call.creation
+    if webhook.get("namespaceSelector"):
+        labels = _probe.namespace_labels(probe.client, creation)
+        creation = replace(creation, namespace_labels=labels)
+    return replace(
+        known,
+        match=_match.match(webhook, creation),
+        fails_open=webhook.get("failurePolicy") == _FAIL_OPEN,
+    )
+
+
+def _answers(probe: Probe, call: Call, obj: Mapping[str, Any]) -> tuple[Answer, ...]:
+    if call.kind == _failures.AGGREGATION:
+        is_available, words = _call.availability(obj)
+        if not is_available:
+            return (Answer(_failures.of_call(words), f"condition Available is not True: {words}"),)
+    return _probe.ask(probe.client, call, _probe.requests_for(probe.api_servers))
+
+
+def _renewed(probe: Probe, obj: dict[str, Any], call: Call, seen: Observation) -> Verdict:
+    """The verdict over connections that the API servers open now."""
+    client, take_over = probe.client, probe.parameters["take_over"]
+    change = _renew.plan(client, probe.target, obj, take_over=take_over)
+    if probe.check_mode:
+        note = "check mode does not write; a real run changes a line break of the caBundle and asks again"
+        return _proof.judge(replace(seen, notes=(note,)))
+    bundle = _renew.write(client, change, take_over=take_over)
+    answers = _answers(probe, call, _targets.read(client, probe.target))
+    if _renew.stands(client, probe.target, bundle):
+        return _proof.judge(replace(seen, answers=answers, is_renewed=True))
+    note = "somebody else has written the caBundle since, so that old connections may be in use again"
+    return _proof.judge(replace(seen, answers=answers, notes=(note,)))
+
+
+def _nothing_to_convert() -> Verdict:
+    return Verdict(
+        _proof.UNPROVEN,
+        "nothing-to-convert",
+        "one version is served, the one that is stored, so that no object is ever converted",
+        "Serve another version, or set the conversion strategy to None",
+        is_lasting=True,
+    )
+
+
+def _concluded(probe: Probe, last: Round, changed: bool) -> Result:
+    verdict = last.verdict
+    webhook = f", webhook {last.config.webhook}" if last.config.webhook else ""
+    cause = f"{probe.target}{webhook}: {verdict.cause}"
+    served = [_report.served(one, _refusal(one, last.config)) for one in last.look.served]
+    values = _values(replace(verdict, cause=cause, remedy=_remedy(last)), served)
+    accepted = (_proof.OK,) if probe.parameters["require_proof"] else (_proof.OK, _proof.UNPROVEN)
+    if verdict.verdict in accepted:
+        return Result(changed, {**values, "msg": cause})
+    error = ProofError(cause, evidence=verdict.evidence, remedy=_remedy(last))
+    error.values = {key: value for key, value in values.items() if key != "evidence"}
+    raise error
+
+
+def _remedy(last: Round) -> str:
+    """The verdict's, and for a missing right the rule that grants it."""
+    right = last.call.right if last.call else None
+    if last.verdict.code == "no-right" and right:
+        return f"{last.verdict.remedy}, by kubectl apply of: {_rights.rule_for([right])}"
+    return last.verdict.remedy
+
+
+def _refusal(one: Served, config: ClientConfig) -> str:
+    """Why the API server would not accept what was seen; without a caBundle that is not known here."""
+    if one.certificate is None:
+        return ""
+    if not config.ca_bundle.strip():
+        return "it cannot be judged without a caBundle"
+    return _served.refusal(one, config.ca_bundle, config.server_name, datetime.now(timezone.utc))
+
+
+def _values(verdict: Verdict, served: list[dict[str, Any]]) -> dict[str, Any]:
+    failure = {"code": verdict.code, "cause": verdict.cause, "remedy": verdict.remedy}
+    return {
+        "verdict": verdict.verdict,
+        "evidence": list(verdict.evidence),
+        "served": served,
+        "failure": None if verdict.verdict == _proof.OK else failure,
+    }
+
+
+def _skipped() -> Result:
+    """Nothing to prove yet: the certificate is still to come."""
+    cause = "the certificate is not issued yet"
+    verdict = Verdict(_proof.UNPROVEN, "pending", cause, "Probe again once it is issued and served")
+    return Result(False, {**_values(verdict, []), "skipped": True, "skip_reason": cause, "msg": cause})
+
+
+OPERATION = Operation(
+    name="webhook_probe",
+    argument_spec={
+        **_spec.AUTH,
+        "target": {
+            "type": "dict",
+            "required": True,
+            "options": {
+                "kind": {"type": "str", "required": True, "choices": list(_targets.KINDS)},
+                "name": {"type": "str", "required": True},
+                "webhook": {"type": "str"},
+            },
+        },
+        "object": {"type": "dict"},
+        "expect": {"type": "str", "choices": [_proof.ALLOWED, _proof.DENIED], "default": _proof.ALLOWED},
+        "denial_message": {"type": "str", "default": ""},
+        "renew_connections": {"type": "bool", "default": False},
+        "take_over": {"type": "bool", "default": False},
+        "require_proof": {"type": "bool", "default": False},
+        "pending": {"type": "bool", "default": False},
+        "wait": {"type": "bool", "default": False},
+    },
+    run=run,
+)

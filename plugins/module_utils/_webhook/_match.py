@@ -1,0 +1,167 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Does the API server ask this webhook about the creation of this object? Pure.
+
+An object that is created without complaint proves nothing where the webhook is not asked. The rules are those of
+k8s.io/apiserver pkg/admission/plugin/webhook (generic/webhook.go ShouldCallHook, predicates/); conditions in CEL are
+not evaluated here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Callable
+
+Object = Mapping[str, Any]
+
+# Kinds that no webhook is ever asked about, so that a bad one can be repaired: predicates/rules/rules.go.
+EXEMPT_GROUP = "admissionregistration.k8s.io"
+EXEMPT_KINDS = frozenset(
+    f"{effect}{suffix}"
+    for effect in ("Validating", "Mutating")
+    for suffix in ("WebhookConfiguration", "AdmissionPolicy", "AdmissionPolicyBinding")
+)
+
+
+@dataclass(frozen=True)
+class Creation:
+    """The creation of one object. namespace: "" for one outside of namespaces. labels: the object's.
+
+    namespace_labels: None where they could not be read.
+    """
+
+    group: str
+    version: str
+    resource: str
+    kind: str
+    namespace: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    namespace_labels: Mapping[str, str] | None = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Match:
+    """is_asked: None where that cannot be told. reason: why it is not, or cannot be told; "" where it is."""
+
+    is_asked: bool | None
+    reason: str = ""
+
+
+ASKED = Match(True)
+
+
+def match(webhook: Object, creation: Creation) -> Match:
+    """Decide by the rules, the selectors and the conditions of one webhook of a configuration."""
+    answers = [part(webhook, creation) for part in PARTS]
+    # What is certainly not asked for one reason is not asked, whatever the others would say.
+    for wanted in (False, None):
+        for answer in answers:
+            if answer.is_asked is wanted:
+                return answer
+    return ASKED
+
+
+def _exempt(_webhook: Object, creation: Creation) -> Match:
+    if creation.group == EXEMPT_GROUP and creation.kind in EXEMPT_KINDS:
+        return Match(False, f"no webhook is ever asked about a {creation.kind}")
+    return ASKED
+
+
+def _rules(webhook: Object, creation: Creation) -> Match:
+    rules = webhook.get("rules") or ()
+    if any(_rule(rule, creation) for rule in rules):
+        return ASKED
+    what = f"the creation of {_named(creation)}"
+    if webhook.get("matchPolicy", "Equivalent") == "Equivalent":
+        others = [rule for rule in rules if _rule(rule, creation, any_version=True)]
+        if others:
+            versions = ", ".join(dict.fromkeys(text for rule in others for text in rule["apiVersions"]))
+            return Match(None, f"its rules name {what} at other versions only ({versions})")
+    return Match(False, f"its rules do not name {what}")
+
+
+def _rule(rule: Object, creation: Creation, *, any_version: bool = False) -> bool:
+    is_namespaced = bool(creation.namespace)
+    return (
+        rule.get("scope", "*") in ("*", "Namespaced" if is_namespaced else "Cluster")
+        and _listed(rule.get("operations"), "CREATE")
+        and _listed(rule.get("apiGroups"), creation.group)
+        and (any_version or _listed(rule.get("apiVersions"), creation.version))
+        and any(_resource(text, creation.resource) for text in rule.get("resources") or ())
+    )
+
+
+def _resource(text: str, resource: str) -> bool:
+    """A rule's entry: "pods", "*", "pods/*" (with its subresources), "*/*"; "pods/status" is not the object itself."""
+    name, _slash, sub = text.partition("/")
+    return name in ("*", resource) and sub in ("", "*")
+
+
+def _listed(items: Any, wanted: str) -> bool:
+    return "*" in (items or ()) or wanted in (items or ())
+
+
+def _namespace_selector(webhook: Object, creation: Creation) -> Match:
+    selector = webhook.get("namespaceSelector") or {}
+    is_namespace = creation.group == "" and creation.resource == "namespaces"
+    if not _terms(selector) or not (creation.namespace or is_namespace):
+        return ASKED
+    labels = creation.labels if is_namespace else creation.namespace_labels
+    if labels is None:
+        return Match(None, f"the labels of namespace {creation.namespace} may not be read")
+    if _selects(selector, labels):
+        return ASKED
+    return Match(False, f"its namespaceSelector leaves out namespace {creation.namespace or 'itself'}")
+
+
+def _object_selector(webhook: Object, creation: Creation) -> Match:
+    if _selects(webhook.get("objectSelector") or {}, creation.labels):
+        return ASKED
+    return Match(False, "its objectSelector leaves out an object with these labels")
+
+
+def _conditions(webhook: Object, _creation: Creation) -> Match:
+    if not webhook.get("matchConditions"):
+        return ASKED
+    names = ", ".join(str(entry.get("name")) for entry in webhook["matchConditions"])
+    return Match(None, f"its matchConditions ({names}) are not evaluated here")
+
+
+PARTS: tuple[Callable[[Object, Creation], Match], ...] = (
+    _exempt,
+    _rules,
+    _namespace_selector,
+    _object_selector,
+    _conditions,
+)
+
+
+def _terms(selector: Object) -> bool:
+    return bool(selector.get("matchLabels") or selector.get("matchExpressions"))
+
+
+def _selects(selector: Object, labels: Mapping[str, str]) -> bool:
+    wanted = selector.get("matchLabels") or {}
+    return all(labels.get(key) == value for key, value in wanted.items()) and all(
+        _OPERATORS[entry["operator"]](labels.get(entry["key"]), entry.get("values") or ())
+        for entry in selector.get("matchExpressions") or ()
+    )
+
+
+# k8s.io/apimachinery pkg/labels/selector.go: NotIn is true as well where there is no such label.
+_OPERATORS: dict[str, Callable[[str | None, Any], bool]] = {
+    "In": lambda value, values: value in values,
+    "NotIn": lambda value, values: value not in values,
+    "Exists": lambda value, _values: value is not None,
+    "DoesNotExist": lambda value, _values: value is None,
+}
+
+
+def _named(creation: Creation) -> str:
+    group = f".{creation.group}" if creation.group else ""
+    scope = "in a namespace" if creation.namespace else "outside of namespaces"
+    return f"{creation.resource}{group}/{creation.version} {scope}"

@@ -1,0 +1,122 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Asks API servers to call a webhook, and what they say."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from .._kube._errors import AlreadyExists, ApiError, AuthenticationError, Forbidden, KubeError
+from . import _call, _failures, _served
+from ._match import Creation
+from ._proof import Answer, ApiServers, Seen
+
+if TYPE_CHECKING:
+    from .._kube._client import Client
+    from ._call import Call, Resource
+    from ._served import Look, Served
+    from ._targets import ClientConfig, Object
+
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
+# KEP-1965: each API server holds one; k8s.io/kubernetes pkg/controlplane/instance.go.
+LEASE_LABEL = "apiserver.kubernetes.io/identity=kube-apiserver"
+# Behind a load balancer nobody can tell which API server a connection reaches: a few for each of them.
+PER_SERVER, MOST_REQUESTS = 3, 12
+
+
+def api_servers(client: Client, now: datetime) -> ApiServers:
+    """Count the API servers that hold a Lease which has not expired."""
+    try:
+        leases = client.list_all(LEASES, {"labelSelector": LEASE_LABEL})["items"]
+    except Forbidden as error:
+        return ApiServers(problem=f"the number of API servers may not be read: {error.message}")
+    except ApiError as error:
+        return ApiServers(problem=f"the number of API servers cannot be read: {error.message or error.cause}")
+    count = sum(_is_live(lease["spec"], now) for lease in leases)
+    return ApiServers(count) if count else ApiServers()
+
+
+def requests_for(servers: ApiServers) -> int:
+    """How many connections to make."""
+    return min(MOST_REQUESTS, PER_SERVER * (servers.count or 1))
+
+
+def resource(client: Client, manifest: Object) -> Resource:
+    """Find where objects of this kind are created. Raises ProbeError, KubeError."""
+    path = _call.discovery_path(*_call.group_version(manifest))
+    return _call.resource_of(manifest, client.find(path))
+
+
+def namespace_labels(client: Client, creation: Creation) -> dict[str, str] | None:
+    """Labels of the object's namespace; None where they may not be read."""
+    if not creation.namespace:
+        return {}
+    try:
+        namespace = client.find(f"/api/v1/namespaces/{creation.namespace}")
+    except Forbidden:
+        return None
+    return (namespace or {}).get("metadata", {}).get("labels") or {}
+
+
+def ask(client: Client, call: Call, count: int) -> tuple[Answer, ...]:
+    """Send the request several times, each over a connection of its own; a failed call ends it.
+
+    Raises ConnectionFailed and AuthenticationError: the API server itself did not answer.
+    """
+    answers: list[Answer] = []
+    for _connection in range(count):
+        client.redial()
+        answers.append(_ask(client, call))
+        failure = answers[-1].failure
+        if failure and failure.about != _failures.REFUSAL:
+            break
+    return tuple(answers)
+
+
+def seen(look: Look, config: ClientConfig) -> tuple[Seen, ...]:
+    """What each endpoint serves, and whether a new connection would accept it."""
+    return tuple(_seen(one, config) for one in look.served)
+
+
+def _ask(client: Client, call: Call) -> Answer:
+    try:
+        if call.body is None:
+            client.try_get(call.path)
+        else:
+            client.try_create(call.path, call.body)
+    except (ApiError, AuthenticationError) as error:
+        if isinstance(error, AuthenticationError) and call.body is not None:
+            raise
+        return _answer(error, call)
+    return Answer()
+
+
+def _answer(error: KubeError, call: Call) -> Answer:
+    words = error.message or error.cause
+    if isinstance(error, AlreadyExists) and re.match(r'[^"]*"[^"]*" already exists$', words):
+        # The last thing that is looked at, behind admission and conversion (k8s.io/apiserver store.go Create).
+        return Answer(words=f"accepted ({words})")
+    failure = _failures.of_answer(words, call.kind, call.webhook)
+    return Answer(failure, words)
+
+
+def _seen(one: Served, config: ClientConfig) -> Seen:
+    if one.certificate is None:
+        return Seen(str(one.endpoint), problem=one.problem)
+    refusal = _served.refusal(one, config.ca_bundle, config.server_name, datetime.now(timezone.utc))
+    facts = one.certificate
+    words = f"serves serial {facts.serial}, valid until {facts.not_after:%Y-%m-%d %H:%M} UTC"
+    return Seen(str(one.endpoint), certificate=words, refusal=refusal)
+
+
+def _is_live(spec: dict[str, Any], now: datetime) -> bool:
+    if not spec.get("renewTime"):
+        return False
+    moment = datetime.strptime(spec["renewTime"].rstrip("Z")[:19], "%Y-%m-%dT%H:%M:%S")
+    age = now - moment.replace(tzinfo=timezone.utc)
+    return age.total_seconds() <= float(spec.get("leaseDurationSeconds") or 0)

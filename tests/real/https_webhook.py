@@ -1,0 +1,123 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""An HTTPS server on loopback that keeps its connections open, changes its certificate, and fails as it is told."""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.clusters import pki
+
+Reply = tuple[int, object]
+
+
+def allow(review: dict[str, Any]) -> Reply:
+    return _review(review, allowed=True)
+
+
+def deny(review: dict[str, Any]) -> Reply:
+    return _review(review, allowed=False, status={"message": "no team, no ConfigMap"})
+
+
+def convert(review: dict[str, Any]) -> Reply:
+    wanted = review["request"]["desiredAPIVersion"]
+    objects = [{**obj, "apiVersion": wanted} for obj in review["request"]["objects"]]
+    return _review(review, convertedObjects=objects, result={"status": "Success"})
+
+
+def _review(review: dict[str, Any], **response: Any) -> Reply:
+    response["uid"] = review["request"]["uid"]
+    return 200, {"apiVersion": review["apiVersion"], "kind": review["kind"], "response": response}
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"  # connections stay open
+    server: Server
+
+    def do_POST(self) -> None:
+        review = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.calls.append(self.path)
+        self._reply(*self.server.answer(review))
+
+    def do_GET(self) -> None:
+        self.server.calls.append(self.path)
+        self._reply(*self.server.answer({"path": self.path}))
+
+    def _reply(self, status: int, body: object) -> None:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *arguments: object) -> None:
+        """Tests look at `calls`."""
+
+
+class Server(ThreadingHTTPServer):
+    """On a free loopback port, from `serve` until `close`. `connections` counts handshakes that were begun."""
+
+    daemon_threads = True
+
+    def __init__(self, answer: Callable[[dict[str, Any]], Reply]) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.answer = answer
+        self.calls: list[str] = []
+        self.connections = 0
+        self._tls: ssl.SSLContext | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def port(self) -> int:
+        return int(self.server_address[1])
+
+    def present(self, pair: pki.KeyPair | None) -> None:
+        """From the next connection on, present this certificate; None: speak no TLS. Open connections stay."""
+        self._tls = _context(pair) if pair else None
+
+    def serve(self) -> Server:
+        self._thread = threading.Thread(target=self.serve_forever, daemon=True, args=(0.05,))
+        self._thread.start()
+        return self
+
+    def close(self) -> None:
+        if self._thread:
+            self.shutdown()
+            self._thread.join()
+            self._thread = None
+        self.server_close()
+
+    def get_request(self) -> tuple[Any, Any]:
+        connection, address = super().get_request()
+        self.connections += 1
+        if self._tls is None:
+            return connection, address
+        # The handshake belongs to the thread of its connection: a caller that hangs up must not stop the others.
+        tls = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return tls, address
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """A caller that does not trust the certificate hangs up, and says so itself."""
+
+
+def _context(pair: pki.KeyPair) -> ssl.SSLContext:
+    """The ssl module takes paths only, and a key has no place on a disk: anonymous memory has a path too."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    descriptor = os.memfd_create("webhook")
+    try:
+        os.write(descriptor, pair.certificate_pem + pair.key_pem)
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
+    return context
