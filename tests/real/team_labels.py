@@ -49,7 +49,8 @@ def _definition(client: dict[str, Any]) -> dict[str, Any]:
     group = TEAMS.partition(".")[2]
     schema = {"openAPIV3Schema": {"type": "object"}}
     versions = [
-        {"name": name, "served": True, "storage": name == "v1", "schema": schema} for name in ("v1", "v1beta1")
+        {"name": name, "served": True, "storage": name == "v1", "schema": schema}
+        for name in ("v1", "v1beta1")
     ]
     return {
         "metadata": {"name": TEAMS},

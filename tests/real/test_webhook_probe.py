@@ -17,9 +17,11 @@ import json
 import socket
 import time
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operation import execute
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run._webhook_probe import OPERATION
@@ -35,10 +37,10 @@ from .https_webhook import Server, allow, convert, deny
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from tests.clusters import Cluster, Fleet
 
+REPOSITORY = Path(__file__).parents[2]
 VALIDATING = "ValidatingWebhookConfiguration"
 HOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
 MUTATING_HOOKS = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
@@ -248,12 +250,17 @@ class Site:
 
     def become(self, *rules: tuple[str, str, list[str]]) -> None:
         """Another user, who may do this much: (group, resource, verbs)."""
+        self.become_by(
+            [
+                {"apiGroups": [group], "resources": [resource], "verbs": verbs}
+                for group, resource, verbs in rules
+            ]
+        )
+
+    def become_by(self, rules: list[dict[str, Any]]) -> None:
+        """Another user, with the rules of a ClusterRole."""
         self.user = f"limited-{uuid.uuid4().hex[:8]}"
-        written = [
-            {"apiGroups": [group], "resources": [resource], "verbs": verbs}
-            for group, resource, verbs in rules
-        ]
-        self.make(f"{RBAC}/clusterroles", {"metadata": {"name": self.user}, "rules": written})
+        self.make(f"{RBAC}/clusterroles", {"metadata": {"name": self.user}, "rules": rules})
         group = "rbac.authorization.k8s.io"
         binding = {
             "metadata": {"name": self.user},
@@ -399,7 +406,11 @@ def test_bytes_that_were_there_before_would_bring_old_connections_back(site: Sit
     for text, said in ((original, "accepted"), (original + 3 * "\n", "x509: certificate signed by unknown")):
         operation = {"op": "replace", "path": "/webhooks/0/clientConfig/caBundle", "value": encoded(text)}
         site.cluster.api("PATCH", f"{HOOKS}/{target['name']}", [operation], JSON_PATCH)
-        wait_for(lambda said=said: said in site.dry_run())
+        wait_for(functools.partial(_says, site, said))
+
+
+def _says(site: Site, words: str) -> bool:
+    return words in site.dry_run()
 
 
 def test_what_was_proven_otherwise_is_not_written(site: Site) -> None:
@@ -590,6 +601,15 @@ def test_the_right_to_send_the_object_is_named(site: Site) -> None:
     assert (result["verdict"], result["failure"]["code"]) == ("unproven", "no-right")
     assert f"namespace: '{site.id}'" in result["failure"]["remedy"]
     assert "resources: [configmaps], verbs: [create]" in result["failure"]["remedy"]
+
+
+def test_the_rights_in_the_documentation_are_enough(site: Site) -> None:
+    target = site.asked()
+    role = yaml.safe_load((REPOSITORY / "docs" / "rbac" / "prove.yaml").read_text())
+    site.become_by(role["rules"])
+    result = site.probe(target)
+    assert result["verdict"] == "ok"
+    assert "may not be" not in " ".join(result["evidence"])
 
 
 def test_a_failed_call_is_not_repeated_by_itself(site: Site) -> None:

@@ -196,13 +196,12 @@ class Client:
     ) -> dict[str, Any]:
         first_contact = time.monotonic() + FIRST_CONTACT_SECONDS
         payload = None if body is None else json.dumps(body).encode()
+        patience = PATIENT_SECONDS if once else READ_SECONDS
         attempt, renewed = 0, False
         while True:
             retry_after: str | None = None
             try:
-                response = self._send(
-                    method, path, query, payload, content, PATIENT_SECONDS if once else READ_SECONDS
-                )
+                response = self._send(method, path, query, payload, content, patience=patience)
             except HTTPError as exc:
                 error: KubeError = self._unreachable(exc)
                 if not idempotent and not _never_sent(exc):
@@ -234,6 +233,7 @@ class Client:
         query: Mapping[str, str] | None,
         payload: bytes | None,
         content: str,
+        *,
         patience: float,
     ) -> Any:
         left = max(1.0, self.deadline - time.monotonic())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -49,7 +49,7 @@ class Round:
     verdict: Verdict
     config: ClientConfig
     call: Call | None = None
-    look: Look = Look()
+    look: Look = field(default_factory=Look)
     is_changed: bool = False
 
 

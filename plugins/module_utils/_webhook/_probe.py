@@ -115,8 +115,8 @@ def _seen(one: Served, config: ClientConfig) -> Seen:
 
 
 def _is_live(spec: dict[str, Any], now: datetime) -> bool:
+    """renewTime is a MicroTime: the fraction of a second may be of any length, and Python 3.9 reads few of them."""
     if not spec.get("renewTime"):
         return False
-    moment = datetime.strptime(spec["renewTime"].rstrip("Z")[:19], "%Y-%m-%dT%H:%M:%S")
-    age = now - moment.replace(tzinfo=timezone.utc)
-    return age.total_seconds() <= float(spec.get("leaseDurationSeconds") or 0)
+    renewed = datetime.fromisoformat(f"{spec['renewTime'][:19]}+00:00")
+    return (now - renewed).total_seconds() <= float(spec.get("leaseDurationSeconds") or 0)

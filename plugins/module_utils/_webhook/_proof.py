@@ -24,16 +24,17 @@ OK, FAILED, UNPROVEN = "ok", "failed", "unproven"
 ALLOWED, DENIED = "allowed", "denied"
 # Codes of verdicts that stay what they are while nobody changes the task, a right or the webhook's configuration.
 LASTING = frozenset(
-    [
+    (
+        "another-webhook",
         "hidden-by-ignore",
-        "not-asked",
-        "perhaps-not-asked",
-        "nothing-to-convert",
+        "invalid-object",
+        "namespace",
         "no-dry-run",
         "no-right",
-        "namespace",
-    ]
-    + ["invalid-object", "policy", "another-webhook"]
+        "not-asked",
+        "perhaps-not-asked",
+        "policy",
+    )
 )
 
 

@@ -575,3 +575,38 @@ def test_conflict_is_the_callers() -> None:
         with pytest.raises(Conflict):
             own.replace("/p", {})
     assert len(server.requests) == 1
+
+
+TRIES: list[Callable[[Client], Any]] = [
+    lambda own: own.try_create("/api/v1/things", {"kind": "Thing"}),
+    lambda own: own.try_get(PATH),
+]
+
+
+@pytest.mark.parametrize("answer", [BUSY, BROKEN, LOST, CONFLICT])
+def test_what_is_tried_once_is_never_repeated(answer: Answer, pauses: list[float]) -> None:
+    for ask in TRIES:
+        with serving(answer, DONE) as server:
+            with pytest.raises((ApiError, ConnectionFailed)):
+                ask(client(server))
+            assert len(server.requests) == 1
+    assert pauses == []
+
+
+def test_a_try_is_a_dry_run() -> None:
+    with serving(DONE) as server:
+        own = client(server)
+        assert own.try_create("/api/v1/things", {"kind": "Thing"}) == {"kind": "Done"}
+        assert server.paths() == ["POST /api/v1/things?dryRun=All"]
+        assert own.written == []
+
+
+def test_redial_makes_a_connection_of_its_own() -> None:
+    with serving(DONE) as server:
+        own = client(server)
+        for _again in range(2):
+            own.get(PATH)
+        assert server.connections == 1
+        own.redial()
+        own.get(PATH)
+        assert server.connections == 2

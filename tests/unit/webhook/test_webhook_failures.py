@@ -46,8 +46,10 @@ ANSWERS = [
     (POST + 'cannot route to service with ClusterIP "None"', "service-type", "this kind of Service"),
     (POST + 'unsupported service type "ExternalName"', "service-type", "this kind of Service"),
     (
-        f'Internal error occurred: failed calling webhook "{HOOK}": could not get REST client: unable to load root '
-        "certificates: unable to parse bytes as PEM block",
+        (
+            f'Internal error occurred: failed calling webhook "{HOOK}": could not get REST client: unable to load root '
+            "certificates: unable to parse bytes as PEM block"
+        ),
         "bad-bundle",
         "no certificate that can be read: unable to load root certificates: unable to parse bytes as PEM block",
     ),
@@ -148,14 +150,18 @@ ANSWERS = [
         "unknown conversion",
     ),
     (
-        f'Internal error occurred: failed calling webhook "{HOOK}": received invalid webhook response: expected '
-        'response.uid="a", got "b"',
+        (
+            f'Internal error occurred: failed calling webhook "{HOOK}": received invalid webhook response: expected '
+            'response.uid="a", got "b"'
+        ),
         "invalid-response",
         'expected response.uid="a", got "b"',
     ),
     (
-        f'Internal error occurred: admission webhook "{HOOK}" attempted to modify the object, which is not supported '
-        "for this operation",
+        (
+            f'Internal error occurred: admission webhook "{HOOK}" attempted to modify the object, which is not supported '
+            "for this operation"
+        ),
         "invalid-response",
         "attempted to modify the object",
     ),
@@ -190,8 +196,10 @@ def test_a_failed_call_of_an_admission_webhook(words: str, code: str, cause: str
 CONVERSIONS = [
     ('failed: Post "https://h.n.svc:443/c?timeout=30s": context deadline exceeded', "timed-out", "in time"),
     (
-        'failed: Post "https://h.n.svc:443/c?timeout=30s": tls: failed to verify certificate: x509: certificate signed '
-        "by unknown authority",
+        (
+            'failed: Post "https://h.n.svc:443/c?timeout=30s": tls: failed to verify certificate: x509: certificate signed '
+            "by unknown authority"
+        ),
         "unknown-authority",
         "serves: certificate signed by unknown authority",
     ),
@@ -225,8 +233,10 @@ AGGREGATIONS = [
     ('cannot find endpointslices for service/hook in "probe"', "no-endpoints"),
     ('endpointslices for service/hook in "probe" have no addresses with port name "https"', "no-endpoints"),
     (
-        'failing or missing response from https://h:1/apis/a/v1: Get "https://h:1/apis/a/v1": dial tcp 127.0.0.1:1: '
-        "connect: connection refused",
+        (
+            'failing or missing response from https://h:1/apis/a/v1: Get "https://h:1/apis/a/v1": dial tcp 127.0.0.1:1: '
+            "connect: connection refused"
+        ),
         "refused",
     ),
     (
