@@ -129,9 +129,10 @@ def test_a_webhook_that_reloads(reloading: Site, say: Say) -> None:
     assert (again["changed"], again["proof"]) == (False, None)
 
 
-def test_killed_after_each_write_and_run_again(node: Cluster, say: Say) -> None:
+@pytest.mark.parametrize(("signer", "name"), [(KUBELET_SERVING, "killed-same"), (EPHEMERAL_CA, "killed-new")])
+def test_killed_after_each_write_and_run_again(node: Cluster, signer: str, name: str, say: Say) -> None:
     """Each time the next run completes, and what it leaves is in use."""
-    site = Site(node, Webhook("killed", "killed"), EPHEMERAL_CA)
+    site = Site(node, Webhook(name, name), signer)
     steps = []
     with site.load() as load:
         for after in range(1, 12):

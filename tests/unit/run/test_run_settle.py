@@ -1,0 +1,262 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Seeing a certificate in use that replaced another one: when to wait, restart, fail, and what goes on proof."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._anchors import Anchor
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors import (
+    Forbidden,
+    MissingRights,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run import _bundles, _settle
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run._bundles import SeenTarget, Task
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operation import Result
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import _served, _targets
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._endpoints import Endpoint
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._errors import StaleError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._served import Look, Served
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._targets import Target
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._workload import Rollout, Workload
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import _certificate
+
+from tests.unit.csr.flow import MARKED, Api, api_error, ca, found, intent, leaf, secret_object
+from tests.unit.csr.objects import encoded
+from tests.unit.x509.authority import NOW
+
+pytestmark = pytest.mark.quick
+
+TARGET = Target("ValidatingWebhookConfiguration", "hook")
+MARK = "ValidatingWebhookConfiguration/hook/w="
+OLD_CA, NEW_CA = ca("old"), ca()
+OLD, NEW = leaf(by=OLD_CA), leaf(by=NEW_CA)
+SPEC = intent().secret
+POD = "/api/v1/namespaces/apps/pods/a"
+WORKLOAD = Workload("Deployment", "apps", "hook")
+
+
+def configuration(bundle: str) -> dict[str, Any]:
+    config = {"service": {"namespace": "apps", "name": "hook"}, "caBundle": encoded(bundle)}
+    return {
+        "metadata": {"name": "hook", "resourceVersion": "7"},
+        "webhooks": [{"name": "w", "clientConfig": config}],
+    }
+
+
+def secret(record: str | None) -> dict[str, Any]:
+    annotations = dict(MARKED["annotations"])
+    if record is not None:
+        annotations["certflow.kubernetes/unproven"] = record
+    return secret_object(NEW, **{**MARKED, "annotations": annotations})
+
+
+def endpoint(pem: str = "", problem: str = "", *, blind: bool = False) -> Served:
+    facts = _certificate.describe_pem(pem) if pem else None
+    return Served(Endpoint("10.0.0.4", 8443, ("apps", "a")), pem, facts, problem, is_blind=blind)
+
+
+FRESH, STALE = Look((endpoint(NEW.pem),)), Look((endpoint(OLD.pem),))
+NOBODY, BLIND = Look((), "no ready endpoint"), Look((endpoint(problem="no right", blind=True),))
+
+
+class Scene:
+    """The API server with an open record, and looks that follow each other; the last one stays."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *looks: Look, record: str | None = None) -> None:
+        self.bundle = OLD_CA.pem + NEW_CA.pem
+        self.objects: dict[str, Any] = {
+            SPEC.path: secret(f"0a {MARK}{OLD_CA.fingerprint}" if record is None else record),
+            _targets.path(TARGET): configuration(self.bundle),
+            POD: {"metadata": {"namespace": "apps", "name": "a", "uid": "u"}, "spec": self.pod()},
+            WORKLOAD.path: {"spec": {"template": {"metadata": {"annotations": {}}}}},
+        }
+        self.api: Any = Api(self.objects, seconds=60)
+        self.looks, self.looked = list(looks), 0
+        self.slept = 0.0
+        clock = time.monotonic()
+        monkeypatch.setattr(_served, "look", self._look)
+        monkeypatch.setattr(_settle, "_now", lambda: NOW)
+        monkeypatch.setattr(time, "monotonic", lambda: clock + self.slept)
+        monkeypatch.setattr(time, "sleep", self._sleep)
+
+    def pod(self, **mount: str) -> dict[str, Any]:
+        volumes = [{"name": "v", "secret": {"secretName": SPEC.name}}]
+        return {"volumes": volumes, "containers": [{"name": "c", "volumeMounts": [{"name": "v", **mount}]}]}
+
+    def settle(
+        self, rollout: Rollout | None = None, *, check_mode: bool = False, changed: bool = True
+    ) -> Result:
+        held = found(NEW, **{**MARKED, "annotations": self.objects[SPEC.path]["metadata"]["annotations"]})
+        seen = SeenTarget(TARGET, self.objects[_targets.path(TARGET)])
+        task = Task(self.api, intent(), held, (seen,), check_mode, rollout or Rollout(timeout=30))
+        report = {"kind": TARGET.kind, "name": "hook", "changed": False}
+        webhook = {"name": "w", "before": [], "after": [OLD_CA.fingerprint, NEW_CA.fingerprint]}
+        values = {"pending": False, "targets": [{**report, "webhooks": [webhook]}]}
+        return _settle.complete(task, Result(changed, values))
+
+    @property
+    def patched(self) -> list[str]:
+        return [path for _method, path in self.api.writes()]
+
+    def _look(self, *_arguments: Any, **_options: Any) -> Look:
+        self.looked += 1
+        return self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+
+    def _sleep(self, seconds: float) -> None:
+        self.slept += seconds
+
+
+Make = Callable[..., Scene]
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Make:
+    return lambda *looks, **options: Scene(monkeypatch, *looks, **options)
+
+
+def test_in_use_everywhere_drops_the_old_anchor_and_then_closes_the_record(scene: Make) -> None:
+    stage = scene(FRESH)
+    result = stage.settle()
+    assert stage.patched == [_targets.path(TARGET), SPEC.path]
+    assert stage.api.sent[0][-1]["value"] == encoded(NEW_CA.pem)
+    assert {"op": "remove", "path": "/metadata/annotations/certflow.kubernetes~1unproven"} in stage.api.sent[
+        1
+    ]
+    assert (result.values["proof"]["verdict"], result.values["proof"]["dropped"]) == ("ok", 1)
+    assert result.values["targets"][0]["webhooks"][0]["after"] == [NEW_CA.fingerprint]
+    assert result.values["targets"][0]["changed"]
+
+
+def test_it_waits_for_the_last_endpoint_and_makes_the_kubelet_look_once(scene: Make) -> None:
+    stage = scene(STALE, STALE, STALE, FRESH)
+    assert stage.settle().values["proof"]["verdict"] == "ok"
+    assert stage.looked == 4
+    assert stage.patched == [POD, _targets.path(TARGET), SPEC.path]
+
+
+@pytest.mark.parametrize(
+    ("look", "seconds"),
+    [
+        (NOBODY, 10),
+        (Look((endpoint(problem="refused"),)), 10),
+        (BLIND, 0),
+        (Look((), "no right", is_known=False), 0),
+    ],
+)
+def test_what_cannot_be_seen_leaves_trust_as_it_is(scene: Make, look: Look, seconds: float) -> None:
+    stage = scene(look)
+    result = stage.settle()
+    assert result.values["proof"]["verdict"] == "unproven"
+    assert result.values["proof"]["evidence"]
+    assert stage.patched == []
+    assert seconds <= stage.slept <= seconds + 2
+
+
+def test_an_endpoint_that_stays_stale_is_named(scene: Make) -> None:
+    stage = scene(STALE)
+    with pytest.raises(
+        StaleError, match="1 endpoint of the webhook still serves another certificate"
+    ) as caught:
+        stage.settle()
+    assert 28 <= stage.slept <= 30
+    assert _certificate.describe_pem(OLD.pem).serial in " ".join(caught.value.evidence)
+    assert "on_stale: restart" in caught.value.remedy
+    assert stage.patched == [POD]
+
+
+def test_a_dead_end_is_not_waited_for(scene: Make) -> None:
+    stage = scene(STALE)
+    stage.objects[POD]["spec"] = stage.api.objects[POD]["spec"] = stage.pod(subPath="tls.crt")
+    with pytest.raises(StaleError) as caught:
+        stage.settle()
+    assert (stage.slept, stage.patched) == (0, [])
+    assert any("by subPath, which is never updated" in text for text in caught.value.evidence)
+
+
+def test_a_restart_that_was_asked_for(scene: Make) -> None:
+    stage = scene(*[STALE] * 20, NOBODY, FRESH)
+    result = stage.settle(Rollout(WORKLOAD, "restart", timeout=30))
+    assert result.values["proof"]["verdict"] == "ok"
+    assert stage.patched == [POD, WORKLOAD.path, _targets.path(TARGET), SPEC.path]
+
+
+def test_a_restart_that_cures_nothing(scene: Make) -> None:
+    stage = scene(STALE)
+    with pytest.raises(StaleError, match=r"^After Deployment apps/hook was restarted, 1 endpoint"):
+        stage.settle(Rollout(WORKLOAD, "restart", timeout=30))
+    assert stage.patched == [POD, WORKLOAD.path]
+
+
+def test_a_restart_needs_its_rights_before_anything_is_done(scene: Make) -> None:
+    stage = scene(STALE)
+    stage.api.lacking.add(("patch", "deployments"))
+    with pytest.raises(MissingRights, match=r"patch deployments\.apps hook in namespace apps"):
+        stage.settle(Rollout(WORKLOAD, "restart"))
+    assert stage.patched == []
+
+
+def test_without_wait_it_looks_once(scene: Make) -> None:
+    stage = scene(STALE)
+    result = stage.settle(Rollout(WORKLOAD, "restart", wait=False))
+    assert result.values["proof"]["verdict"] == "unproven"
+    assert (stage.looked, stage.slept, stage.patched) == (1, 0, [])
+
+
+def test_pods_that_may_not_be_read_are_waited_for(scene: Make) -> None:
+    stage = scene(STALE, FRESH)
+    stage.api.objects[POD] = api_error(Forbidden)
+    assert stage.settle().values["proof"]["verdict"] == "ok"
+
+
+def test_check_mode_foresees_and_does_nothing(scene: Make) -> None:
+    stage = scene(FRESH)
+    result = stage.settle(check_mode=True, changed=False)
+    assert (result.changed, result.values["proof"], stage.looked, stage.patched) == (True, None, 0, [])
+
+
+def test_a_steady_run_asks_nothing(scene: Make) -> None:
+    stage = scene(FRESH)
+    del stage.objects[SPEC.path]["metadata"]["annotations"]["certflow.kubernetes/unproven"]
+    result = stage.settle(changed=False)
+    assert (result.changed, result.values["proof"], stage.api.asked) == (False, None, [])
+
+
+# The record
+
+
+def record(*, after: str, annotations: dict[str, str] | None = None, before: str = "") -> list[str]:
+    """What goes once NEW is in use: OLD was, and the bundle holds ``after`` by then."""
+    held = found(OLD, **{**MARKED, "annotations": {**MARKED["annotations"], **(annotations or {})}})
+    seen = SeenTarget(TARGET, configuration(before or after))
+    task = Task(Api(), intent(), held, (seen,), False)  # type: ignore[arg-type]
+    anchor = Anchor("test", NEW_CA.pem)
+    changes = _bundles.plan(task, anchor, leaf_pem=None, now=NOW)
+    return _bundles.open_record(task, "0a", changes, anchor).split()
+
+
+def test_what_vouched_for_the_old_one_goes_and_strangers_stay() -> None:
+    stranger = ca("stranger")
+    assert record(after=OLD_CA.pem + stranger.pem) == ["0a", f"{MARK}{OLD_CA.fingerprint}"]
+
+
+def test_what_this_collection_added_goes() -> None:
+    stranger = ca("stranger")
+    added = {"certflow.kubernetes/added-anchors": f"{MARK}{stranger.fingerprint}"}
+    assert f"{MARK}{stranger.fingerprint}" in record(after=OLD_CA.pem + stranger.pem, annotations=added)
+
+
+def test_what_an_unfinished_rotation_was_to_drop_still_goes() -> None:
+    stranger = ca("stranger")
+    earlier = {"certflow.kubernetes/unproven": f"09 {MARK}{stranger.fingerprint}"}
+    assert f"{MARK}{stranger.fingerprint}" in record(after=stranger.pem, annotations=earlier)
+
+
+def test_under_the_same_ca_nothing_goes() -> None:
+    assert record(after=NEW_CA.pem) == ["0a"]
