@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 RUN := $(or $(PYTHON),@echo "no Python 3.11 or newer found" >&2; false)
 
-.PHONY: help demo test test-quick bench fmt locks clean
+.PHONY: help demo test test-all test-quick bench fmt locks clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -15,6 +15,9 @@ demo: ## two real clusters, one play, a webhook on each that its API server acce
 
 test: ## every gate; `make test GATES="ruff mypy"` runs some (15 minutes; 40 with nothing cached)
 	@$(RUN) -m tests.gates $(GATES)
+
+test-all: ## every gate, and the tests that are too long for `make test`
+	@$(RUN) -m tests.gates --all
 
 test-quick: ## lint, types, unit tests and a small test on real clusters (3 minutes)
 	@$(RUN) -m tests.gates --quick

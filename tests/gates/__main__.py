@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""`python3 -m tests.gates [--quick] [GATE...]` runs the gates two at a time and prints one line for each."""
+"""`python3 -m tests.gates [--quick | --all] [GATE...]` runs the gates two at a time and prints one line for each."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from tests.gates import process, tree
-from tests.gates.gates import ALL, QUICK, Gate
+from tests.gates.gates import ALL, FULL, QUICK, Gate
 from tests.gates.result import FAILED, Result
 from tests.gates.venvs import REPOSITORY, BuildFailed, Unavailable
 
@@ -27,11 +27,13 @@ _REMINDER = 60.0
 
 def _arguments() -> tuple[Gate, ...]:
     parser = argparse.ArgumentParser(prog="python3 -m tests.gates", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="only what takes under 3 minutes together")
+    extent = parser.add_mutually_exclusive_group()
+    extent.add_argument("--quick", action="store_true", help="only what takes under 3 minutes together")
+    extent.add_argument("--all", action="store_true", help="also the tests with the marker full")
     parser.add_argument("--list", action="store_true", help="print the names of all gates and end")
     parser.add_argument("gates", nargs="*", metavar="GATE", help="run these alone")
     given = parser.parse_args()
-    known = {gate.name: gate for gate in (*ALL, *QUICK)}
+    known = {gate.name: gate for gate in (*ALL, *FULL, *QUICK)}
     if given.list:
         print("\n".join(known))
         sys.exit()
@@ -39,7 +41,9 @@ def _arguments() -> tuple[Gate, ...]:
         parser.error(f"no such gate: {', '.join(unknown)}; --list names them all")
     if given.gates:
         return tuple(known[name] for name in given.gates)
-    return QUICK if given.quick else ALL
+    if given.quick:
+        return QUICK
+    return (*FULL, *ALL) if given.all else ALL
 
 
 class Run:

@@ -64,9 +64,9 @@ def _tests(name: str, choose: Callable[[], Environment], folder: str) -> Gate:
     return Gate(name, functools.partial(pytest, choose, ["-q", folder], 300))
 
 
-def _real(name: str, choose: Callable[[], Environment], *arguments: str) -> Gate:
+def _real(name: str, choose: Callable[[], Environment], *arguments: str, timeout: float = 2400) -> Gate:
     command = ["-v", "--durations=15", *arguments]
-    return Gate(name, functools.partial(pytest, choose, command, 2400), clusters=True)
+    return Gate(name, functools.partial(pytest, choose, command, timeout), clusters=True)
 
 
 _STATIC = (
@@ -91,6 +91,8 @@ ALL = (
         for env in (*CORES, PYTHON_39)
     ),
 )
+# What `make test` leaves out: tests with the marker full, wherever they stand.
+FULL = (_real("full", venvs.newest_core, "tests", "-m", "full", timeout=7200),)
 # What daily work needs, in under 3 minutes.
 QUICK = (
     _real("real-quick", venvs.newest_core, "tests/real", "-m", "quick"),

@@ -445,6 +445,17 @@ def test_silent_server(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.cause == "the API server cannot be reached: Read timed out."
 
 
+@pytest.mark.full
+def test_silent_server_by_the_real_clock() -> None:
+    """A read ends after half a minute; a server that never answered is not asked again by then."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        own = client(f"http://127.0.0.1:{silent.getsockname()[1]}", seconds=40)
+        started = time.monotonic()
+        with pytest.raises(ConnectionFailed, match="Read timed out"):
+            own.get(PATH)
+    assert time.monotonic() - started >= _client.READ_SECONDS
+
+
 def events(*objects: Any, end: bytes = b"") -> Answer:
     return Answer(body=b"".join(json.dumps(event).encode() + b"\n" for event in objects) + end)
 
