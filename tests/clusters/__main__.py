@@ -48,7 +48,7 @@ def _parser() -> _Parser:
         "clusters",
         nargs="*",
         metavar="NAME=PROFILE",
-        help="a name of your choice and a profile; a profile alone is its own name; default: one of each profile",
+        help="a name of your choice and a profile; a profile alone is its own name; default: one of each profile without a node",
     )
     up.set_defaults(act=_up)
     down = commands.add_parser("down", help="stop clusters and remove all that they left")
@@ -61,7 +61,9 @@ def _parser() -> _Parser:
         "name", nargs="?", metavar="NAME", help="default: one file with a context per cluster"
     )
     config.set_defaults(act=lambda options: print(by_hand.kubeconfig_of(options.name)))
-    build = commands.add_parser("build", help="only build the programs (`up` does it when needed)")
+    build = commands.add_parser(
+        "build", help="only build the programs of a control plane (`up` does it when needed)"
+    )
     build.set_defaults(act=lambda _options: print(programs()))
     return parser
 

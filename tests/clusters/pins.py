@@ -72,8 +72,8 @@ class ProgramSet:
 
 
 CONTROL_PLANE = ProgramSet(f"kubernetes-{KUBERNETES.version}-etcd-{ETCD.version}", PROGRAMS, 600, 2715)
-# Measured after the control plane, whose packages Go has compiled by then.
-NODE = ProgramSet(f"node-{KUBERNETES.version}", NODE_PROGRAMS, 100, 1000)
+# After the control plane, whose packages Go has compiled by then.
+NODE = ProgramSet(f"node-{KUBERNETES.version}", NODE_PROGRAMS, 60, 132)
 # cert-manager's commands are modules of their own, which are not published; the packages that they start are. Measured
 # after the control plane.
 CAINJECTOR = ProgramSet(

@@ -8,22 +8,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import struct
 import sys
 
 from .namespaces import enter_network
 from .processes import Process
 
 _CHUNK = 1 << 16
+_AT_ONCE = struct.pack("ii", 1, 0)  # struct linger: on, 0 s
 
 
-async def serve(listener: socket.socket, port: int) -> None:
+def run(listener: socket.socket, port: int) -> None:
     """Serve until killed. Bytes pass both ways as they are, for as long as both sides keep the connection."""
+    asyncio.run(_serve(listener, port))
 
+
+async def _serve(listener: socket.socket, port: int) -> None:
     async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             inside = await asyncio.open_connection("127.0.0.1", port)
         except OSError:
-            writer.transport.abort()  # nobody listens there: the client sees a reset
+            _reset(writer)  # nobody listens there
             return
         await asyncio.gather(_carry(reader, inside[1]), _carry(inside[0], writer))
         for end in (writer, inside[1]):
@@ -40,17 +45,24 @@ async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
             writer.write(data)
             await writer.drain()
     except OSError:
-        writer.transport.abort()
+        _reset(writer)
         return
     with contextlib.suppress(OSError):
         writer.write_eof()
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """End a connection as one ends whose server has gone: not in order."""
+    with contextlib.suppress(OSError):  # closed already
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+    writer.transport.abort()
 
 
 def main() -> None:
     pid, started, port = map(int, sys.argv[1:4])
     listener = socket.create_server(("127.0.0.1", port))  # belongs to the network in which it is made
     enter_network(Process(pid, started))
-    asyncio.run(serve(listener, port))
+    run(listener, port)
 
 
 if __name__ == "__main__":
