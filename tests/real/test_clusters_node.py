@@ -229,29 +229,27 @@ def test_nothing_of_a_node_is_left_after(
     before = machine()
     with owner(RUN) as process:
         moment(process, temporary)
-        inside = programs_inside(temporary)
+        inside, groups = programs_inside(temporary), control_groups(temporary)
         assert machine() == before
         end(process)
         process.wait(60)
     wait_for(lambda: nothing_left(temporary))
     assert not [program for program in inside if program.alive]
+    assert not [group for group in groups if group.exists()]
     assert machine() == before
-    assert not control_groups(temporary)
 
 
 def test_the_next_run_removes_the_node_that_a_crash_left(temporary: Path) -> None:
     _skip_without_node()
     with owner(RUN) as process:
         when_ready(process, temporary)
-        inside = programs_inside(temporary)
-        groups = control_groups(temporary)
+        inside, groups = programs_inside(temporary), control_groups(temporary)
         kill_with_its_janitor(process)
     assert all(program.alive for program in inside)  # a pod among them
     assert any(b"pause" in Path(f"/proc/{program.pid}/cmdline").read_bytes() for program in inside)
     directories.remove_leftovers()
     assert not [program for program in inside if program.alive]
     assert nothing_left(temporary)
-    assert groups
     assert not [group for group in groups if group.exists()]
 
 
