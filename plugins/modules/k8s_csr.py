@@ -222,6 +222,29 @@ options:
       - With O(wait=false) it looks once.
     type: int
     default: 120
+  probe:
+    description:
+      - What to ask the webhooks in O(targets) through the API server, as M(certflow.kubernetes.webhook_probe) does, once every
+        endpoint serves a certificate that replaced another one, and again after the old CA was dropped.
+      - Where the answer is another one, the task fails and the old CA stays, or is put back. Where it proves nothing, the old
+        CA stays.
+    type: dict
+    suboptions:
+      object:
+        description:
+          - A manifest, sent as a server dry run and never stored. Required for admission webhooks.
+        type: dict
+      expect:
+        description:
+          - What the webhook has to say to it.
+        type: str
+        choices: [allowed, denied]
+        default: allowed
+      denial_message:
+        description:
+          - A text that the denial has to contain.
+        type: str
+        default: ""
 seealso:
   - module: certflow.kubernetes.k8s_csr_info
   - module: certflow.kubernetes.k8s_csr_approve
@@ -238,6 +261,26 @@ EXAMPLES = r"""
     targets:
       - kind: ValidatingWebhookConfiguration
         name: validation-webhook.snapshot.storage.k8s.io
+
+- name: A renewal is proven by a refusal that only the webhook can give, and pods that do not reload are restarted
+  certflow.kubernetes.k8s_csr:
+    service: snapshot-validation-service
+    namespace: kube-system
+    secret: {name: snapshot-validation-secret}
+    signer_name: kubernetes.io/kubelet-serving
+    targets:
+      - kind: ValidatingWebhookConfiguration
+        name: validation-webhook.snapshot.storage.k8s.io
+    on_stale: restart
+    workload: {name: snapshot-validation-deployment}
+    probe:
+      object:
+        apiVersion: snapshot.storage.k8s.io/v1
+        kind: VolumeSnapshot
+        metadata: {name: probe, namespace: default}
+        spec: {source: {persistentVolumeClaimName: probe}, volumeSnapshotClassName: ""}
+      expect: denied
+      denial_message: Spec.VolumeSnapshotClassName must not be the empty string
 
 - name: The same for a snapshot webhook before 6.2, which reads other keys
   certflow.kubernetes.k8s_csr:
@@ -352,7 +395,8 @@ targets:
       returned: always
 proof:
   description:
-    - Whether a certificate that replaced another one is in use, as seen by a TLS handshake with each endpoint of the Service.
+    - Whether a certificate that replaced another one is in use, as seen by a TLS handshake with each endpoint of the Service
+      and, where O(probe) is given, by what the webhooks answer.
     - V(null) where none was replaced, and once it is proven.
   returned: success
   type: dict

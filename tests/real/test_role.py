@@ -418,7 +418,7 @@ TEXTS = """
     - ansible.builtin.debug: {msg: changed}
       when: webhook_certificate_is_changed
 """
-STRUCTURED = ("secret", "targets", "signers", "providers", "workload")
+STRUCTURED = ("secret", "targets", "signers", "providers", "workload", "probe")
 IN_THE_PLAY = ("kubeconfig", "context")
 
 

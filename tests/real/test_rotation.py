@@ -129,6 +129,21 @@ def test_a_webhook_that_reloads(reloading: Site, say: Say) -> None:
     assert (again["changed"], again["proof"]) == (False, None)
 
 
+def test_what_the_webhook_answers_decides_too(node: Cluster) -> None:
+    site = Site(node, Webhook("probed", "probed"), EPHEMERAL_CA)
+    denied = {**site.webhook.asked_about(refuse=True), "apiVersion": "v1", "kind": "ConfigMap"}
+    denied["metadata"]["namespace"] = site.webhook.namespace
+    probe = {"object": denied, "expect": "denied", "denial_message": node_webhook.REFUSAL}
+    failed = site.renew(probe={**probe, "denial_message": "something else"})
+    assert failed["failed"], failed
+    assert "with other words than 'something else'" in failed["msg"]
+    assert site.anchors() == 2
+    result = site.run(probe=probe)
+    assert_in_use(result)
+    assert site.anchors() == 1
+    site.close()
+
+
 @pytest.mark.parametrize(("signer", "name"), [(KUBELET_SERVING, "killed-same"), (EPHEMERAL_CA, "killed-new")])
 def test_killed_after_each_write_and_run_again(node: Cluster, signer: str, name: str, say: Say) -> None:
     """Each time the next run completes, and what it leaves is in use."""

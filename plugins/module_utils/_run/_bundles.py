@@ -147,6 +147,26 @@ def drop(task: Task, secret: Found, *, now: datetime) -> tuple[TargetChange, ...
     return _written(task.client, [replan(seen.target, seen.obj) for seen in concerned], replan)
 
 
+def put_back(task: Task, dropped: Iterable[TargetChange], *, now: datetime) -> None:
+    """Undo a drop, on the targets as they are now."""
+    gone = {
+        change.target: "".join(
+            anchor.pem
+            for bundle in change.bundles
+            for anchor in _bundle.anchors(bundle.config.ca_bundle)
+            if anchor.fingerprint in bundle.gone
+        )
+        for change in dropped
+    }
+
+    def replan(target: Target, obj: Mapping[str, Any]) -> TargetChange:
+        options: dict[str, Any] = {"service": service(task.intent), "take_over": True, "now": now}
+        return _patch.plan(target, obj, gone[target], **options)
+
+    changes = [replan(target, _targets.read(task.client, target)) for target in gone if gone[target]]
+    _written(task.client, changes, replan)
+
+
 def unrecorded(annotations: Mapping[str, str], targets: Iterable[Target]) -> str:
     """The record without what it says of these targets."""
     record = _record(annotations)

@@ -23,7 +23,7 @@ from .._webhook import _bundle, _targets
 from .._webhook._targets import Target
 from .._webhook._workload import RESOURCES, Rollout, Workload
 from .._x509._keys import KEY_TYPES
-from . import _bundles, _keep, _obtain, _secrets, _settle, _spec, _withdraw
+from . import _bundles, _keep, _obtain, _secrets, _settle, _spec, _webhook_probe, _withdraw
 from ._bundles import Task
 from ._operation import Operation, Result
 
@@ -70,6 +70,13 @@ SPEC: dict[str, Any] = {
     },
     "on_stale": {"type": "str", "choices": ["fail", "restart"], "default": "fail"},
     "served_timeout": {"type": "int", "default": 120},
+    "probe": {
+        "type": "dict",
+        "options": {
+            name: _webhook_probe.OPERATION.argument_spec[name]
+            for name in ("object", "expect", "denial_message")
+        },
+    },
     **_spec.TARGETS,
     **_spec.WAIT,
     **_spec.AUTH,
@@ -83,6 +90,8 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
         raise RequestError(
             "targets are webhooks: they need a serving certificate", remedy="leave targets out"
         )
+    if parameters.get("probe") is not None and not targets:
+        raise RequestError("a probe asks the webhooks in targets", remedy="give targets, or leave probe out")
     if intent.ca_bundle:
         _bundle.check(intent.ca_bundle)
     if parameters["state"] == "absent":
@@ -95,7 +104,9 @@ def _rollout(parameters: Mapping[str, Any], intent: Intent) -> Rollout:
     workload = (
         Workload(given["kind"], given.get("namespace") or intent.namespace, given["name"]) if given else None
     )
-    return Rollout(workload, parameters["on_stale"], parameters["served_timeout"], intent.wait)
+    return Rollout(
+        workload, parameters["on_stale"], parameters["served_timeout"], intent.wait, parameters.get("probe")
+    )
 
 
 def _present(

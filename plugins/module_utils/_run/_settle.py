@@ -24,19 +24,21 @@ from .._csr._secret import Found
 from .._kube import _rights
 from .._kube._errors import Forbidden
 from .._webhook import _endpoints, _progress, _served, _targets, _workload
-from .._webhook._errors import StaleError
+from .._webhook._errors import ProofError, StaleError
 from .._webhook._patch import TargetChange
 from .._webhook._progress import Progress, View
 from .._webhook._served import Served
 from .._webhook._targets import ClientConfig
 from .._webhook._workload import Workload
 from .._x509._certificate import CertificateFacts
-from . import _bundles, _report, _secrets
+from . import _bundles, _report, _secrets, _webhook_probe
 from ._bundles import Task
 from ._operation import Result
 from ._secrets import Change
 
 LOOK_SECONDS = 2.0
+PROBE_SECONDS = 30.0
+_NOT_ASKED = ("not-asked", "perhaps-not-asked")
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,45 @@ def _run(task: Task) -> Settled | None:
     reports = tuple(_reports(views))
     if progress.state != _progress.IN_USE:
         return Settled("unproven", progress.evidence, reports)
-    return Settled("ok", (), reports, _finish(task, found))
+    doubts = _probe(task)
+    if doubts:
+        return Settled("unproven", doubts, reports)
+    dropped = _drop(task, found)
+    _close(task, found, dropped)
+    return Settled("ok", (), reports, dropped)
+
+
+def _probe(task: Task) -> tuple[str, ...]:
+    """Ask each webhook what the task wants it to be asked; why that proves nothing, empty where it does.
+
+    A webhook that is not asked about the object says nothing; one of them has to be. Raises ProofError.
+    """
+    asked = task.rollout.probe
+    if asked is None:
+        return ()
+    service = _bundles.service(task.intent)
+    task.client.deadline = max(task.client.deadline, time.monotonic() + PROBE_SECONDS)
+    results = [
+        _webhook_probe.prove(task.client, config, seen.target, asked)
+        for seen in task.targets
+        for config in _targets.client_configs(seen.target, seen.obj, service=service)
+    ]
+    doubtful = [result["failure"] for result in results if result["failure"]]
+    others = [failure for failure in doubtful if failure["code"] not in _NOT_ASKED]
+    is_proven = len(doubtful) < len(results) and not others
+    return () if is_proven else tuple(failure["cause"] for failure in others or doubtful)
+
+
+def _drop(task: Task, found: Found) -> tuple[TargetChange, ...]:
+    """Drop the old anchors, and put them back where the webhook then fails its probe."""
+    dropped = _bundles.drop(task, found, now=_now())
+    if any(change.changed for change in dropped):
+        try:
+            _probe(task)  # the bundle's bytes changed: each API server dials anew
+        except ProofError:
+            _bundles.put_back(task, dropped, now=_now())
+            raise
+    return dropped
 
 
 def _targets_of(task: Task) -> Iterator[_targets.Target]:
@@ -214,10 +254,9 @@ def _configs(task: Task) -> list[ClientConfig]:
     ]
 
 
-def _finish(task: Task, found: Found) -> tuple[TargetChange, ...]:
-    """Drop the old anchors, then close the record."""
+def _close(task: Task, found: Found, changes: tuple[TargetChange, ...]) -> None:
+    """Nothing is left to do for this certificate."""
     leaf = found.certificate_pem
-    changes = _bundles.drop(task, found, now=_now())
 
     def close(current: Found | None) -> Change:
         if current is None or current.certificate_pem != leaf:
@@ -225,7 +264,6 @@ def _finish(task: Task, found: Found) -> tuple[TargetChange, ...]:
         return _secret.closed(current, _bundles.added(current.annotations, changes))
 
     _secrets.write(task.client, task.intent.secret, found, close)
-    return changes
 
 
 def _stale(task: Task, progress: Progress, wanted: CertificateFacts) -> StaleError:

@@ -69,6 +69,21 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     return _concluded(probe, last, changed)
 
 
+def prove(client: Client, config: ClientConfig, target: Target, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a probe of one webhook, repeated until waiting changes nothing; nothing is written.
+
+    asked: ``object``, ``expect``, ``denial_message`` for an admission webhook. Raises ProofError where it failed.
+    """
+    is_admission = _call.KINDS_OF_CALL[target.kind] == _failures.ADMISSION
+    parameters = {
+        **{name: spec.get("default") for name, spec in OPERATION.argument_spec.items()},
+        **(asked if is_admission else {}),
+        "target": {"kind": target.kind, "name": target.name, "webhook": config.webhook},
+        "wait": True,
+    }
+    return dict(run(client, parameters, check_mode=False).values)
+
+
 def _prepared(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Probe:
     option, manifest = parameters["target"], parameters["object"]
     webhooks = [option["webhook"]] if option["webhook"] else None

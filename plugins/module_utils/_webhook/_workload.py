@@ -52,12 +52,14 @@ class Rollout:
     """How a certificate comes into use. workload: what serves it, None where nobody said. on_stale: "fail" or "restart".
 
     timeout: seconds for the endpoints to serve it, and as many again after a restart. wait: whether to wait at all.
+    probe: what to ask the webhook afterwards, as webhook_probe is told; None for nothing.
     """
 
     workload: Workload | None = None
     on_stale: str = "fail"
     timeout: int = 120
     wait: bool = True
+    probe: Mapping[str, Any] | None = None
 
     @property
     def rights(self) -> list[Right]:

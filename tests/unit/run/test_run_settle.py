@@ -16,12 +16,19 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors 
     Forbidden,
     MissingRights,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._run import _bundles, _settle
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run import (
+    _bundles,
+    _settle,
+    _webhook_probe,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run._bundles import SeenTarget, Task
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operation import Result
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import _served, _targets
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._endpoints import Endpoint
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._errors import StaleError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._errors import (
+    ProofError,
+    StaleError,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._served import Look, Served
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._targets import Target
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._workload import Rollout, Workload
@@ -226,6 +233,74 @@ def test_a_steady_run_asks_nothing(scene: Make) -> None:
     del stage.objects[SPEC.path]["metadata"]["annotations"]["certflow.kubernetes/unproven"]
     result = stage.settle(changed=False)
     assert (result.changed, result.values["proof"], stage.api.asked) == (False, None, [])
+
+
+# The probe
+
+PROBED = Rollout(timeout=30, probe={"object": {"kind": "ConfigMap"}})
+
+
+def probed(monkeypatch: pytest.MonkeyPatch, *answers: Any) -> None:
+    """What each probe says; an error is raised."""
+    left = list(answers)
+
+    def prove(*_arguments: Any) -> dict[str, Any]:
+        answer = left.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return {"failure": answer}
+
+    monkeypatch.setattr(_webhook_probe, "prove", prove)
+
+
+def test_it_is_asked_before_the_drop_and_after(scene: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = scene(FRESH)
+    probed(monkeypatch, None, None)
+    assert stage.settle(PROBED).values["proof"]["verdict"] == "ok"
+    assert stage.patched == [_targets.path(TARGET), SPEC.path]
+
+
+def test_an_answer_that_proves_nothing_leaves_trust_as_it_is(
+    scene: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = scene(FRESH)
+    probed(monkeypatch, {"code": "hidden-by-ignore", "cause": "Ignore hides it"})
+    proof = stage.settle(PROBED).values["proof"]
+    assert (proof["verdict"], proof["evidence"]) == ("unproven", ["Ignore hides it"])
+    assert stage.patched == []
+
+
+@pytest.mark.parametrize("code", ["not-asked", "perhaps-not-asked"])
+def test_somebody_has_to_be_asked(scene: Make, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    stage = scene(FRESH)
+    probed(monkeypatch, {"code": code, "cause": "rules"})
+    assert stage.settle(PROBED).values["proof"]["verdict"] == "unproven"
+
+
+def test_a_failed_probe_keeps_the_old_anchor(scene: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = scene(FRESH)
+    probed(monkeypatch, ProofError("it says something else"))
+    with pytest.raises(ProofError):
+        stage.settle(PROBED)
+    assert stage.patched == []
+
+
+def test_a_probe_that_fails_after_the_drop_puts_the_anchor_back(
+    scene: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = scene(FRESH)
+    probed(monkeypatch, None, ProofError("it says something else"))
+
+    def write(_method: str, path: str, operations: Any) -> Any:
+        if path == _targets.path(TARGET):
+            stage.api.objects[path]["webhooks"][0]["clientConfig"]["caBundle"] = operations[-1]["value"]
+        return operations
+
+    stage.api.on_write = write
+    with pytest.raises(ProofError):
+        stage.settle(PROBED)
+    assert stage.patched == [_targets.path(TARGET)] * 2
+    assert stage.api.sent[1][-1]["value"] == encoded(NEW_CA.pem + OLD_CA.pem)
 
 
 # The record
