@@ -1,0 +1,205 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""What a step of a plan is, and the words for what it does: the language between who plans and who acts. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of an action."""
+
+    name: str
+    meaning: str
+    required: bool = True
+
+
+@dataclass(frozen=True)
+class Action:
+    """One word of the language. Doing it twice is doing it once; what is there already is no change."""
+
+    name: str
+    meaning: str
+    parameters: tuple[Parameter, ...]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing to do, and why.
+
+    id: a stable word, unique within its stage. title: what is done, in a few words. reason: why, and why now - for
+    somebody who reads it at night. parameters: those that ACTIONS has for the action.
+    only_after: the id of a step of the same stage; where that one changed nothing, there is nothing to do.
+    hazards: ids of the rows of _hazards that this step is the answer to.
+    """
+
+    id: str
+    title: str
+    reason: str
+    action: str
+    parameters: Mapping[str, Any]
+    only_after: str = ""
+    hazards: tuple[str, ...] = ()
+
+
+# What a release's objects are called in a step, and which they are upstream.
+PARTS: dict[str, str] = {
+    "crds": "the three VolumeSnapshot CustomResourceDefinitions",
+    "group_crds": "the three VolumeGroupSnapshot CustomResourceDefinitions",
+    "controller_rbac": "the controller's ServiceAccount, ClusterRole, Role and their bindings",
+    "controller": "the controller's Deployment",
+    "webhook_rbac": "the validation webhook's ServiceAccount, ClusterRole and binding (6.0 to 8.1)",
+    "webhook": "the webhook's Deployment and PodDisruptionBudget: validation to 8.1, conversion from 8.4",
+    "webhook_service": "the webhook's Service, with the selector that a fresh install has",
+    "webhook_configurations": "the ValidatingWebhookConfigurations, without caBundle",
+}
+
+_NAMESPACE = Parameter("namespace", "the namespace")
+_NAME = Parameter("name", "the object's name")
+_CRD = Parameter("crd", "the CustomResourceDefinition's name")
+
+ACTIONS: tuple[Action, ...] = (
+    Action(
+        "apply",
+        "server-side apply of a release's objects; CustomResourceDefinitions without spec.conversion, and until Established",
+        (
+            Parameter("release", "whose files"),
+            Parameter("parts", "which of PARTS"),
+            Parameter("namespace", "the namespace of what has one", required=False),
+            Parameter(
+                "arguments", "arguments beside the manifest's own (controller, webhook)", required=False
+            ),
+            Parameter("secret", "the Secret that the webhook mounts", required=False),
+            Parameter("configurations", "which ValidatingWebhookConfigurations, by name", required=False),
+            Parameter("failure_policy", "the webhook configurations' failurePolicy", required=False),
+            Parameter(
+                "nodes", "whether the controller may read nodes (distributed snapshotting)", required=False
+            ),
+            Parameter(
+                "keep_unserved",
+                "versions of the cluster's own CustomResourceDefinitions that stay listed, unserved and not stored, with "
+                "their schemas",
+                required=False,
+            ),
+        ),
+    ),
+    Action(
+        "conversion_none",
+        "spec.conversion becomes {strategy: None}, by JSON patch, and is read back",
+        (_CRD,),
+    ),
+    Action(
+        "conversion_webhook",
+        "spec.conversion becomes a webhook, by JSON patch, with a caBundle in the same write",
+        (
+            _CRD,
+            Parameter("service", "{namespace, name, path, port} of the webhook"),
+            Parameter("secret", "{namespace, name} of the Secret whose ca.crt is the caBundle"),
+        ),
+    ),
+    Action(
+        "migrate_storage",
+        "every object is written back at the storage version, then status.storedVersions names it alone; one refused "
+        "object ends it before that",
+        (_CRD, Parameter("version", "the storage version")),
+    ),
+    Action(
+        "narrow_rules",
+        "the rules of a ValidatingWebhookConfiguration are replaced, and nothing else of it",
+        (_NAME, Parameter("rules", "webhook's name to its rules")),
+    ),
+    Action(
+        "failure_policy",
+        "the failurePolicy of every webhook in ValidatingWebhookConfigurations",
+        (Parameter("names", "their names"), Parameter("policy", "Ignore or Fail")),
+    ),
+    Action(
+        "delete",
+        "objects are deleted in this order, those that are gone already passed over",
+        (
+            Parameter(
+                "objects",
+                "{api_version, kind, namespace, name}, or label_selector instead of name; only_if_empty: refused while a "
+                "CustomResourceDefinition has objects",
+            ),
+        ),
+    ),
+    Action(
+        "certificate",
+        "a certificate for the Service in the Secret, its CA on the targets (module k8s_csr)",
+        (
+            _NAMESPACE,
+            Parameter("service", "the Service's name"),
+            Parameter("secret", "the Secret's name, of type kubernetes.io/tls, with ca.crt"),
+            Parameter("targets", "k8s_csr's targets; empty while there are none"),
+        ),
+    ),
+    Action(
+        "detach",
+        "the Deployment is deleted and its pods stay: its ReplicaSets are orphaned, labelled "
+        "certflow.kubernetes/detached with the Deployment's name, and lose the labels by which a new one would adopt them",
+        (_NAMESPACE, _NAME),
+    ),
+    Action(
+        "switch_service",
+        "the Service's selector is replaced; done when its EndpointSlices name only pods that it selects",
+        (_NAMESPACE, _NAME, Parameter("selector", "the new selector")),
+    ),
+    Action(
+        "redial",
+        "the caBundles get another number of line breaks, so that every API server opens new connections",
+        (Parameter("targets", "{kind, name} of the objects"),),
+    ),
+    Action(
+        "wait_available",
+        "until every replica of the newest template is available, and no other is left of this Deployment",
+        (_NAMESPACE, _NAME),
+    ),
+    Action(
+        "prove",
+        "that it works, by what only it can do",
+        (
+            Parameter("what", "webhook, conversion, schema, controller or version"),
+            Parameter("namespace", "where", required=False),
+            Parameter(
+                "name",
+                "which Deployment, ValidatingWebhookConfiguration or CustomResourceDefinition",
+                required=False,
+            ),
+            Parameter("release", "which release it has to be", required=False),
+            Parameter("by", "how: empty-class, second-default-class", required=False),
+            Parameter("version", "conversion: the version that is not stored", required=False),
+        ),
+    ),
+)
+
+# The label of pods by which a Service tells those of a release from older ones while both run.
+RELEASE_LABEL = "app.kubernetes.io/version"
+DETACHED_LABEL = "certflow.kubernetes/detached"
+
+_BY_NAME = {action.name: action for action in ACTIONS}
+
+
+def faults(step: Step) -> list[str]:
+    """What is wrong with the form of a step; empty where it can be acted on."""
+    action = _BY_NAME.get(step.action)
+    if action is None:
+        return [f"{step.id}: no action {step.action}"]
+    known = {parameter.name for parameter in action.parameters}
+    needed = {parameter.name for parameter in action.parameters if parameter.required}
+    given = set(step.parameters)
+    return [f"{step.id}: {step.action} has no parameter {name}" for name in sorted(given - known)] + [
+        f"{step.id}: {step.action} needs {name}" for name in sorted(needed - given)
+    ]
+
+
+def as_dict(step: Step, stage: str) -> dict[str, Any]:
+    """A step as results carry it; stage: the release that its stage leads to."""
+    return {**asdict(step), "hazards": list(step.hazards), "stage": stage}
