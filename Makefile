@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 RUN := $(or $(PYTHON),@echo "no Python 3.11 or newer found" >&2; false)
 
-.PHONY: help demo test test-all test-quick bench fmt locks clean
+.PHONY: help demo test test-all test-quick bench fmt docs locks clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -27,6 +27,9 @@ bench: ## side by side with the alternatives, on fifty hosts
 
 fmt: ## puts the code into its form
 	@$(RUN) -m tests.gates.enter lint -m ruff check --fix --quiet . ; $(RUN) -m tests.gates.enter lint -m ruff format .
+
+docs: ## writes the pages that are made from tables of the code
+	@$(RUN) -m tests.gates.enter dev -m tests.pages
 
 locks: ## resolves tests/locks anew (for maintainers, with every Python at hand)
 	@$(RUN) -m tests.gates.lock

@@ -12,7 +12,14 @@ version_added: 1.0.0
 author: certflow.kubernetes contributors (@certflow)
 description:
   - Reads certificate signing requests and explains each one that is not issued - the cause in one sentence, how
-    certain it is, the evidence, and what to do.
+    certain it is, the evidence, and what to do. All causes that it knows, and how to see each of them by hand, are on the
+    page U(https://github.com/certflow/certflow.kubernetes/blob/main/docs/why-not-issued.md).
+  - Counts the requests by signer. Requests that were approved long ago and never issued are the quickest sign of a signer
+    that does not work.
+  - Around a stuck request it reads, once for each run, the signer's other requests, the Lease and the flags of
+    kube-controller-manager, the CAs that the cluster publishes, and for signers that are not part of Kubernetes Events
+    and cert-manager's issuer. For one that nobody has approved it asks whether this identity may. What it may not read
+    stands in the evidence.
   - Says which provider the cluster is from, by several marks, and which signer issues serving certificates there.
 extends_documentation_fragment:
   - certflow.kubernetes._attributes.info
@@ -21,7 +28,8 @@ extends_documentation_fragment:
 options:
   name:
     description:
-      - Name of one request. Without name and selectors, all are read.
+      - Name of one request. Without name and selectors, all are read. One that does not exist has an entry too, with the
+        condition V(NotFound).
     type: str
   gather:
     description:
@@ -64,6 +72,19 @@ EXAMPLES = r"""
   ansible.builtin.debug:
     msg: "{{ info.csrs | selectattr('diagnosis') | map(attribute='diagnosis.cause') | list }}"
 
+- name: Signers that leave approved requests unanswered
+  ansible.builtin.debug:
+    msg: "{{ info.signers | selectattr('stuck') | map(attribute='signer_name') | list }}"
+
+- name: One request, whoever made it
+  certflow.kubernetes.k8s_csr_info:
+    name: audit-webhook-request
+  register: one
+
+- name: Why it is not issued
+  ansible.builtin.debug:
+    msg: "{{ one.csrs[0].diagnosis.cause | default('it is issued') }}"
+
 - name: Which signer issues here
   certflow.kubernetes.k8s_csr_info:
     gather: [signer]
@@ -80,7 +101,10 @@ csrs:
     name: {description: Name., type: str, returned: success}
     uid: {description: UID., type: str, returned: success}
     signer_name: {description: Signer., type: str, returned: success}
-    condition: {description: Condition as C(kubectl get csr) prints it., type: str, returned: success}
+    condition:
+      description: Condition as C(kubectl get csr) prints it; V(NotFound) for a O(name) that does not exist, or no longer.
+      type: str
+      returned: success
     requester: {description: The user that made it., type: str, returned: success}
     subject: {description: Subject as RFC 4514 text., type: str, returned: success}
     names: {description: DNS names and IP addresses., type: list, elements: str, returned: success}
@@ -89,10 +113,22 @@ csrs:
     certificate: {description: "The issued certificate as M(certflow.kubernetes.k8s_csr) returns it.", type: dict, returned: success}
     diagnosis:
       description:
-        - Why it is not issued; V(null) where it is.
+        - Why it is not issued, or not for as long as it asked for; V(null) where all is well.
         - Keys C(code), C(cause), C(certainty) (V(proven), V(likely) or V(one of)), C(evidence), C(remedy).
+        - Codes are stable. For issued requests they are V(lifetime-shortened) and V(signing-ca-expiring).
       type: dict
       returned: success
+signers:
+  description: How the signers do, by the requests in RV(csrs), nodes' own included; the one with most stuck requests first.
+  returned: when O(gather) has V(csrs)
+  type: list
+  elements: dict
+  contains:
+    signer_name: {description: Signer., type: str, returned: success}
+    issued: {description: How many have a certificate. The cluster collects those after an hour., type: int, returned: success}
+    pending: {description: How many wait for a decision., type: int, returned: success}
+    stuck: {description: "How many were approved more than ten minutes ago, and neither issued nor refused.", type: int, returned: success}
+    oldest_stuck: {description: "When the oldest of these was approved, V(null) where there is none.", type: str, returned: success}
 provider:
   description: Which provider the cluster is from.
   returned: when O(gather) has V(provider)

@@ -18,12 +18,12 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import (
     _approve,
     _content,
-    _diagnose,
     _providers,
     _signers,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._diagnose import Observation
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._diagnosis import Diagnosis
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._errors import RequestError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._surroundings import Surroundings
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import _cluster
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._connection import Connection
@@ -110,9 +110,8 @@ def settled(cluster: Cluster, csr: dict[str, Any], seconds: float = SECONDS) -> 
         time.sleep(0.1)
 
 
-def observation(cluster: Cluster, csr: dict[str, Any]) -> Observation:
-    now = datetime.datetime.now(datetime.timezone.utc)
-    return Observation(csr, now, _providers.detect(_cluster.cluster_facts(connected(cluster))))
+def explained(cluster: Cluster, csr: dict[str, Any]) -> Diagnosis | None:
+    return Surroundings(connected(cluster)).explain(csr)
 
 
 def connected(cluster: Cluster) -> Client:
@@ -145,7 +144,7 @@ def test_the_controller_manager_refuses_in_the_words_of_the_table(fleet: Fleet) 
         failed = _content.condition_of(found, "Failed")
         assert failed is not None
         assert failed["message"] == texts[0]
-        diagnosis = _diagnose.diagnose(observation(cluster, found))
+        diagnosis = explained(cluster, found)
         assert diagnosis is not None
         assert (diagnosis.code, diagnosis.certainty) == ("failed", "proven")
         assert diagnosis.remedy.startswith(_signers.remedy_for(csr["spec"]["signerName"], texts[0]))
@@ -174,7 +173,7 @@ def test_what_the_table_takes_is_issued(fleet: Fleet) -> None:
     for csr in sent:
         found = settled(cluster, csr)
         assert _content.condition(found) == "Approved,Issued"
-        assert _diagnose.diagnose(observation(cluster, found)) is None
+        assert explained(cluster, found) is None
         assert "BEGIN CERTIFICATE" in _content.certificate_of(found)
 
 
@@ -217,13 +216,14 @@ def test_provider(fleet: Fleet, cluster: str, provider: str, signer: str) -> Non
 def test_kubelet_serving_on_eks_is_explained(fleet: Fleet) -> None:
     cluster = fleet["eks"]
     pending = create(cluster, KUBELET_SERVING, GOOD[KUBELET_SERVING])
-    before = _diagnose.diagnose(observation(cluster, pending))
+    before = explained(cluster, pending)
     assert before is not None
     assert before.code == "never-approved"
     found = settled(cluster, decide(cluster, pending), seconds=3)
-    after = _diagnose.diagnose(observation(cluster, found))
+    after = explained(cluster, found)
     assert after is not None
-    assert (after.code, after.certainty) == ("signer-not-served", "likely")
+    assert after.code == "signer-not-served"
+    assert after.is_settled
     assert APP_SERVING in after.remedy
     assert any("RulesTest" in text for text in after.evidence)
 
@@ -235,7 +235,7 @@ def test_name_that_eks_never_issues(fleet: Fleet) -> None:
         for prefix in ("csr", "rules")
     ]
     assert _content.condition(settled(cluster, sent[1])) == "Approved,Issued"
-    found = _diagnose.diagnose(observation(cluster, settled(cluster, sent[0], seconds=2)))
+    found = explained(cluster, settled(cluster, sent[0], seconds=2))
     assert found is not None
     assert found.code == "name-never-issued"
 
@@ -243,7 +243,7 @@ def test_name_that_eks_never_issues(fleet: Fleet) -> None:
 def test_denied_names_the_client(fleet: Fleet) -> None:
     cluster = fleet["onprem"]
     denied = decide(cluster, create(cluster, KUBELET_SERVING, GOOD[KUBELET_SERVING]), "Denied")
-    found = _diagnose.diagnose(observation(cluster, denied))
+    found = explained(cluster, denied)
     assert found is not None
     assert found.cause.endswith("was denied: RulesTest: as the test wants it.")
     assert "by the client clusters" in found.evidence[0]

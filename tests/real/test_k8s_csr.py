@@ -530,16 +530,29 @@ def test_what_nobody_signs_is_not_claimed_to_be_known(site: Site) -> None:
     assert_one_line(result, "example.com/nobody", "one of")
 
 
-def test_a_stopped_controller_manager(site: Site) -> None:
+def test_a_stopped_controller_manager_is_told_as_soon_as_its_lease_proves_it(site: Site) -> None:
     site.cluster.stop("kube-controller-manager")
+    started = time.monotonic()
     try:
-        result = site.run(wait_timeout=5)
+        result = site.run(wait_timeout=300)
     finally:
         site.cluster.start("kube-controller-manager")
-    assert_one_line(result, "one of", "kube-controller-manager")
-    assert result["diagnosis"]["code"] == "approved-not-issued"
+        eventually(lambda: leads(site.cluster), seconds=60)
+    assert_one_line(result, "kube-controller-manager does not run", "Start kube-controller-manager")
+    assert (result["diagnosis"]["code"], result["diagnosis"]["certainty"]) == (
+        "controller-manager-stopped",
+        "proven",
+    )
+    assert time.monotonic() - started < 100, "not at the time-out"
     assert site.run(wait_timeout=60)["changed"]
     assert_pair(site)
+
+
+def leads(cluster: Cluster) -> bool:
+    """Whether a controller-manager has renewed its Lease within the last seconds."""
+    path = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-controller-manager"
+    renewed = cluster.api("GET", path)["spec"]["renewTime"].replace("Z", "+00:00")
+    return now() - datetime.datetime.fromisoformat(renewed) < datetime.timedelta(seconds=4)
 
 
 @contextlib.contextmanager

@@ -212,7 +212,8 @@ def test_info_tells_the_provider_and_why_requests_are_stuck(site: Site, eks: Sit
 
 
 def test_info_on_one_that_does_not_exist(site: Site) -> None:
-    assert site.info(name="absent", gather=["csrs"])["csrs"] == []
+    [absent] = site.info(name="absent", gather=["csrs"])["csrs"]
+    assert (absent["condition"], absent["diagnosis"]["code"]) == ("NotFound", "collected")
 
 
 @pytest.mark.parametrize(("options", "verb"), [({"name": "x"}, "get"), ({}, "list")])

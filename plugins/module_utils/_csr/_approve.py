@@ -16,9 +16,19 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any, Callable
 
+from .._kube._rights import Right
 from . import _names, _signers
-from ._content import Content, condition_of
+from ._content import GROUP, Content, condition_of
 from ._errors import RequestError
+
+
+def approval_rights(signer_name: str) -> list[Right]:
+    """Both are needed: the update, and the CertificateApproval admission's verb approve on the signer or its domain."""
+    domain = f"{signer_name.partition('/')[0]}/*"
+    return [
+        Right("update", GROUP, "certificatesigningrequests/approval"),
+        Right("approve", GROUP, "signers", name=signer_name, or_name=domain),
+    ]
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,9 @@ from typing import Any
 from .._x509 import _request
 from ._errors import RequestError
 
+GROUP = "certificates.k8s.io"
+COLLECTION = f"/apis/{GROUP}/v1/certificatesigningrequests"
+
 
 @dataclass(frozen=True)
 class Content:

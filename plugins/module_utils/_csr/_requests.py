@@ -15,24 +15,23 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Callable, cast
 
 from .._kube._client import Client
-from .._kube._cluster import cluster_facts
 from .._kube._errors import AlreadyExists, Conflict, Forbidden, NotFound
 from .._kube._rights import Right, missing_rights
 from .._x509 import _request
-from . import _diagnose, _marks, _names, _providers
-from ._approve import Expectation, approval_body, compare, decided
+from . import _content, _diagnose, _marks, _names
+from ._approve import Expectation, approval_body, approval_rights, compare, decided
 from ._content import certificate_of, condition, content_of, time_of
-from ._diagnose import Diagnosis, Observation, Peers
+from ._diagnosis import Diagnosis
 from ._errors import IssueError, RequestError
 from ._intent import Intent, SecretSpec
 from ._names import Guarded
-from ._providers import ProviderVerdict
+from ._observation import Observation
+from ._surroundings import Surroundings
 
 if TYPE_CHECKING:
     from .._x509._keys import PrivateKey
 
-GROUP = "certificates.k8s.io"
-COLLECTION = f"/apis/{GROUP}/v1/certificatesigningrequests"
+GROUP, COLLECTION = _content.GROUP, _content.COLLECTION
 CONFLICTS = 10  # as many as kubectl certificate approve retries
 # An approved request whose signer this cluster does not serve is given up after this.
 EXPLAINED_SECONDS = 4.0
@@ -84,14 +83,6 @@ def rights(intent: Intent) -> list[Right]:
 
 def wait_rights() -> list[Right]:
     return [Right(verb, GROUP, "certificatesigningrequests") for verb in ("get", "list", "watch")]
-
-
-def approval_rights(signer_name: str) -> list[Right]:
-    """Both are needed: the update, and the CertificateApproval admission's verb approve on the signer."""
-    return [
-        Right("update", GROUP, "certificatesigningrequests/approval"),
-        Right("approve", GROUP, "signers", name=signer_name),
-    ]
 
 
 def pkcs10(intent: Intent, key: PrivateKey) -> str:
@@ -233,31 +224,37 @@ def wait(client: Client, what: object, csr: Mapping[str, Any], *, until: float) 
     """Wait until the request is issued, denied or failed, and return it so.
 
     ``what`` is whose request it is, in words. Raises IssueError: at once when it is deleted or replaced; with a
-    diagnosis after 4 seconds when this cluster does not serve the signer, and at ``until`` (time.monotonic()).
+    diagnosis after 4 seconds when this cluster does not serve the signer, as soon as a Lease proves that the
+    controller-manager has stopped, and at ``until`` (time.monotonic()).
     """
     current, version = dict(csr), csr["metadata"]["resourceVersion"]
-    explained_at: float | None = None
+    around = Surroundings(client)
+    explain_at: float | None = None
     while not (certificate_of(current) or is_over(current)):
         now = time.monotonic()
-        if explained_at is None and condition(current) == "Approved":
-            explained_at = now + EXPLAINED_SECONDS
-        if explained_at is not None and now >= explained_at:
-            explained_at = float("inf")
-            error = stuck(client, what, current)
-            if error.values["diagnosis"]["certainty"] in (_diagnose.PROVEN, _diagnose.LIKELY):
-                raise error
-        if now >= until:
-            raise stuck(client, what, current)
-        current, version = _look(
-            client, current, version, min(until, explained_at or until, now + LOOK_SECONDS) - now
-        )
+        if explain_at is None and condition(current) == "Approved":
+            explain_at = now + EXPLAINED_SECONDS
+        is_last = now >= until
+        if is_last or (explain_at is not None and now >= explain_at):
+            around.look_again(everything=is_last)
+            diagnosis = around.explain(current)
+            if diagnosis and (is_last or diagnosis.is_settled):
+                latest = client.find(path(current["metadata"]["name"]))  # explaining takes a moment
+                if latest is None or not _is_newer(latest, current):
+                    raise _unissued(what, current, diagnosis)
+                current = latest
+                continue
+            explain_at = time.monotonic() + around.seconds_to_the_next_proof(current)
+        seconds = min(until, explain_at or until, now + LOOK_SECONDS) - now
+        current, version = _look(client, what, current, version, seconds)
     return current
 
 
 def issued(client: Client, what: object, csr: Mapping[str, Any]) -> dict[str, Any]:
     """Return the request if it is issued; raise IssueError with the diagnosis if it was denied or failed."""
-    if is_over(csr):
-        raise stuck(client, what, csr, with_provider=False)
+    diagnosis = Surroundings(client).explain(csr) if is_over(csr) else None
+    if diagnosis:
+        raise _unissued(what, csr, diagnosis)
     return dict(csr)
 
 
@@ -266,7 +263,15 @@ def is_over(csr: Mapping[str, Any]) -> bool:
     return condition(csr) == "Denied" or "Failed" in condition(csr)
 
 
-def _look(client: Client, csr: Mapping[str, Any], version: str, seconds: float) -> tuple[dict[str, Any], str]:
+def _is_newer(latest: Mapping[str, Any], csr: Mapping[str, Any]) -> bool:
+    """Whether it is that very object, and has changed."""
+    found, known = latest["metadata"], csr["metadata"]
+    return bool(found["uid"] == known["uid"] and found["resourceVersion"] != known["resourceVersion"])
+
+
+def _look(
+    client: Client, what: object, csr: Mapping[str, Any], version: str, seconds: float
+) -> tuple[dict[str, Any], str]:
     """The request as soon as it changes, at the latest after ``seconds``; a list gives the next watch its start."""
     name, uid = csr["metadata"]["name"], csr["metadata"]["uid"]
     started = time.monotonic()
@@ -283,46 +288,31 @@ def _look(client: Client, csr: Mapping[str, Any], version: str, seconds: float) 
     page = client.list_all(COLLECTION, fields)
     current = next((item for item in page["items"] if item["metadata"]["uid"] == uid), None)
     if current is None:
-        what = "was replaced by another object of its name" if page["items"] else "was deleted"
-        raise IssueError(
-            f"CSR {name} {what} before its certificate was fetched",
-            remedy="run the task again; who did it stands in the audit log of the API server",
-        )
+        raise _replaced(name) if page["items"] else gone(client, csr, what)
     return current, page["metadata"]["resourceVersion"]
 
 
-def stuck(client: Client, what: object, csr: Mapping[str, Any], *, with_provider: bool = True) -> IssueError:
-    """The error for a request that is not issued: its diagnosis, as far as this identity may look."""
-    provider = _providers.detect(cluster_facts(client)) if with_provider else None
-    peers = peers_of(client, csr["spec"]["signerName"]) if with_provider else None
-    # Only an issued request has none.
-    diagnosis = cast("Diagnosis", explain(csr, provider, peers))
+def _replaced(name: str) -> IssueError:
+    return IssueError(
+        f"CSR {name} was replaced by another object of its name before its certificate was fetched",
+        remedy="run the task again; who did it stands in the audit log of the API server",
+    )
+
+
+def gone(client: Client, csr: Mapping[str, Any], what: object) -> IssueError:
+    """The error for a request that is not there any more, as it was last seen."""
+    diagnosis = _diagnose.diagnose(Observation(csr, client.now(), gone=True))
+    return _unissued(what, csr, cast("Diagnosis", diagnosis))  # what is gone is always explained
+
+
+def _unissued(what: object, csr: Mapping[str, Any], diagnosis: Diagnosis) -> IssueError:
     return IssueError(
         f"{what}: {diagnosis.cause}",
         evidence=(f"condition {condition(csr)}, certainty {diagnosis.certainty}", *diagnosis.evidence),
         remedy=diagnosis.remedy,
-        diagnosis=as_dict(diagnosis),
+        diagnosis=diagnosis.as_dict(),
         csr=summary(csr),
     )
-
-
-def explain(
-    csr: Mapping[str, Any], provider: ProviderVerdict | None, peers: Peers | None
-) -> Diagnosis | None:
-    """The diagnosis of a request, None where it is issued. peers: its signer's requests, itself too, see peers_of."""
-    now = datetime.now(timezone.utc)
-    others = peers.beside(csr, now) if peers else None
-    return _diagnose.diagnose(Observation(csr=csr, now=now, provider=provider, peers=others))
-
-
-def peers_of(client: Client, signer_name: str) -> Peers | None:
-    """A signer's requests, counted on one page; None where this identity may not list them."""
-    query = {"fieldSelector": f"spec.signerName={signer_name}", "limit": "500"}
-    try:
-        page = client.get(COLLECTION, query)
-    except Forbidden:
-        return None
-    return _diagnose.count(page.get("items") or (), datetime.now(timezone.utc))
 
 
 def guarded(client: Client, names: Iterable[str], addresses: Iterable[str] = ()) -> Guarded:
@@ -358,16 +348,6 @@ def _service_networks(client: Client) -> Iterator[str]:
     ranges = client.find("/apis/networking.k8s.io/v1/servicecidrs") or {}
     for entry in ranges.get("items") or ():
         yield from entry["spec"].get("cidrs") or ()
-
-
-def as_dict(diagnosis: Diagnosis) -> dict[str, Any]:
-    return {
-        "code": diagnosis.code,
-        "cause": diagnosis.cause,
-        "certainty": diagnosis.certainty,
-        "evidence": list(diagnosis.evidence),
-        "remedy": diagnosis.remedy,
-    }
 
 
 def summary(csr: Mapping[str, Any]) -> dict[str, Any]:

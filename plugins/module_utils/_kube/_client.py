@@ -15,6 +15,8 @@ import json
 import ssl
 import time
 from collections.abc import Iterator, Mapping
+from datetime import datetime, timedelta, timezone
+from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn
 from urllib.parse import quote, unquote, urlencode, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
@@ -73,6 +75,11 @@ class Client:
         self._pool: Any = None
         self._pool_certificate: tuple[str, str] | None = None
         self._answered = False
+        self._ahead = timedelta()
+
+    def now(self) -> datetime:
+        """The time by the API server's clock as its last answer told it (Date header), else by ours. UTC."""
+        return datetime.now(timezone.utc) + self._ahead
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         return self._request("GET", path, query)
@@ -245,6 +252,7 @@ class Client:
         for text in warning_texts(response.headers.get("Warning")):
             if text not in self.warnings:
                 self.warnings.append(text)
+        self._ahead = _ahead(response.headers.get("Date"), self._ahead)
         return response
 
     def _open(self, method: str, url: str, headers: Any, timeout: Any, **options: Any) -> Any:
@@ -313,6 +321,14 @@ class Client:
             f"the API server cannot be reached{via}: {_short(words)}",
             remedy="check the address, the network and the proxy settings from where this task runs",
         )
+
+
+def _ahead(date: str | None, otherwise: timedelta) -> timedelta:
+    """How far a server's clock is ahead of ours. Its answer has whole seconds, and was on its way."""
+    try:
+        return parsedate_to_datetime(date or "") - datetime.now(timezone.utc)
+    except (TypeError, ValueError):  # none, or no date; a zone "-0000" says nothing either
+        return otherwise
 
 
 def _dry(dry_run: bool) -> dict[str, str] | None:

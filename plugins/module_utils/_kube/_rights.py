@@ -18,18 +18,27 @@ REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 @dataclass(frozen=True)
 class Right:
-    """One verb on one resource ("x" or "x/subresource"); cluster-wide without ``namespace``, any object without ``name``."""
+    """One verb on one resource ("x" or "x/subresource"); cluster-wide without ``namespace``, any object without ``name``.
+
+    or_name: another name that is as good where the API server asks for either.
+    """
 
     verb: str
     group: str
     resource: str
     namespace: str = ""
     name: str = ""
+    or_name: str = ""
 
 
 def missing(client: Client, rights: Iterable[Right]) -> list[Right]:
     """Those of ``rights`` that SelfSubjectAccessReview denies. Writes nothing."""
-    return [right for right in dict.fromkeys(rights) if not _allowed(client, right)]
+    return [
+        right
+        for right in dict.fromkeys(rights)
+        if not _allowed(client, right, right.name)
+        and not (right.or_name and _allowed(client, right, right.or_name))
+    ]
 
 
 def require(client: Client, rights: Iterable[Right], purpose: str) -> None:
@@ -61,7 +70,7 @@ def rule_for(rights: Iterable[Right]) -> str:
     return roles[0] if len(roles) == 1 else "{apiVersion: v1, kind: List, items: [" + ", ".join(roles) + "]}"
 
 
-def _allowed(client: Client, right: Right) -> bool:
+def _allowed(client: Client, right: Right, name: str) -> bool:
     resource, _slash, subresource = right.resource.partition("/")
     attributes = {
         "verb": right.verb,
@@ -69,7 +78,7 @@ def _allowed(client: Client, right: Right) -> bool:
         "resource": resource,
         "subresource": subresource,
         "namespace": right.namespace,
-        "name": right.name,
+        "name": name,
     }
     review = {
         "apiVersion": "authorization.k8s.io/v1",

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .._csr import _names, _requests
-from .._csr._approve import EXPECTED, RULES, Expectation, Rules, compare, decided
+from .._csr._approve import EXPECTED, RULES, Expectation, Rules, approval_rights, compare, decided
 from .._csr._content import condition, content_of
 from .._csr._errors import RequestError
 from .._csr._names import Guarded
@@ -184,7 +184,7 @@ def _approved_before(
 def _require(client: Client, undecided: Iterable[Mapping[str, Any]], *, waits: bool, purpose: str) -> None:
     """All that deciding and waiting need, before the first decision."""
     signers = dict.fromkeys(csr["spec"]["signerName"] for csr in undecided)
-    wanted = [right for signer in signers for right in _requests.approval_rights(signer)]
+    wanted = [right for signer in signers for right in approval_rights(signer)]
     _rights.require(client, [*wanted, *(_requests.wait_rights() if waits else ())], purpose)
 
 

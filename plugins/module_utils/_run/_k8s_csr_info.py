@@ -7,13 +7,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
-from .._csr import _providers, _requests
-from .._csr._content import certificate_of, condition, content_of
-from .._csr._diagnose import Peers
+from .._csr import _peers, _providers, _requests
+from .._csr._content import certificate_of, content_of
+from .._csr._diagnose import diagnose
+from .._csr._diagnosis import Diagnosis
+from .._csr._observation import GONE, Observation
 from .._csr._providers import ProviderVerdict
+from .._csr._surroundings import Surroundings
 from .._errors import CertflowError
 from .._kube._client import Client
 from .._kube._cluster import cluster_facts
@@ -22,8 +26,6 @@ from . import _report, _spec
 from ._operation import Operation, Result
 
 AUTO = "auto"
-# Conditions of requests for which it matters what others got from their signer.
-UNEXPLAINED = ("Pending", "Approved")
 
 SPEC: dict[str, Any] = {
     "name": {"type": "str"},
@@ -46,9 +48,12 @@ def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Res
     verdict = _provider(client, parameters)
     if "csrs" in parameters["gather"]:
         csrs = _selected(client, parameters)
-        signers = {csr["spec"]["signerName"] for csr in csrs if condition(csr) in UNEXPLAINED}
-        peers = {signer: _requests.peers_of(client, signer) for signer in sorted(signers)}
-        values["csrs"] = [_entry(csr, verdict, peers.get(csr["spec"]["signerName"])) for csr in csrs]
+        is_all = not any(parameters.get(option) for option in ("name", *_spec.SELECTORS))
+        around = Surroundings(client, verdict, csrs if is_all else None)
+        values["csrs"] = [_entry(csr, around.explain(csr)) for csr in csrs]
+        values["signers"] = _counted(csrs, client.now())
+        if parameters.get("name") and not csrs:
+            values["csrs"] = [_absent(parameters["name"], client.now())]
     if "provider" in parameters["gather"]:
         values["provider"] = {
             "name": verdict.name,
@@ -80,14 +85,42 @@ def _selected(client: Client, parameters: Mapping[str, Any]) -> list[dict[str, A
     return _requests.select(client, parameters.get("label_selectors"), parameters.get("field_selectors"))
 
 
-def _entry(csr: dict[str, Any], verdict: ProviderVerdict, peers: Peers | None) -> dict[str, Any]:
-    diagnosis = _requests.explain(csr, verdict, peers)
+def _counted(csrs: Sequence[Mapping[str, Any]], now: datetime) -> list[dict[str, Any]]:
+    """How the signers do, those with the most stuck requests first."""
+    counts = {signer: _peers.count(found, now) for signer, found in _peers.by_signer(csrs).items()}
+    return [
+        {
+            "signer_name": signer,
+            "issued": peers.issued,
+            "pending": peers.pending,
+            "stuck": peers.stuck,
+            "oldest_stuck": peers.oldest_stuck.strftime(_report.STAMP) if peers.oldest_stuck else None,
+        }
+        for signer, peers in sorted(counts.items(), key=lambda entry: (-entry[1].stuck, entry[0]))
+    ]
+
+
+def _entry(csr: dict[str, Any], diagnosis: Diagnosis | None) -> dict[str, Any]:
     return {
         **_requests.summary(csr),
         **_asked(csr),
         "created": csr["metadata"].get("creationTimestamp", ""),
         "certificate": _issued(csr),
-        "diagnosis": _requests.as_dict(diagnosis) if diagnosis else None,
+        "diagnosis": diagnosis.as_dict() if diagnosis else None,
+    }
+
+
+def _absent(name: str, now: datetime) -> dict[str, Any]:
+    """The entry for a request that is not there, or not any more."""
+    diagnosis = diagnose(Observation({"metadata": {"name": name}}, now, gone=True))
+    empty = dict.fromkeys(("uid", "signer_name", "requester", "subject", "created"), "")
+    return {
+        **empty,
+        "name": name,
+        "condition": GONE,
+        "names": [],
+        "certificate": None,
+        "diagnosis": diagnosis.as_dict() if diagnosis else None,
     }
 
 

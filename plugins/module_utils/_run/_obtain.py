@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from .._csr import _anchors, _decide, _issued, _marks, _names, _pending, _requests, _secret, _signers
+from .._csr import _anchors, _decide, _ended, _issued, _marks, _names, _pending, _requests, _secret, _signers
 from .._csr._anchors import Anchor
 from .._csr._approve import compare
 from .._csr._content import certificate_of, content_of
@@ -229,11 +229,7 @@ def _ask(task: Task) -> Asked:
 
 def _collected(pending: Pending) -> Reason:
     """A certificate may have been issued, and nobody fetched it: that is not success, and not a first run either."""
-    return Reason(
-        "RequestCollected",
-        f"CSR {pending.csr_name} is gone before its certificate was fetched (the cluster collects an issued one after "
-        "an hour, an undecided one after 24); it is requested again",
-    )
+    return Reason("RequestCollected", f"{_ended.gone(pending.csr_name)}; it is requested again")
 
 
 def _keep_key(task: Task, asked: Asked) -> Asked:

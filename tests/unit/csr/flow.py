@@ -21,6 +21,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from tests.unit.csr import objects
 from tests.unit.csr.objects import KUBELET_SERVING, OWN, encoded
 from tests.unit.x509 import authority
 from tests.unit.x509.authority import CLIENT_AUTH, DAY, NOW, SERVER_AUTH, Issued
@@ -135,7 +136,11 @@ class Api:
         self.sent: list[Any] = []
         self.warnings: list[str] = []
         self.lacking: set[tuple[str, str]] = set()
+        self.reviews = 0
         self.on_write: Callable[[str, str, Any], Any] = lambda _method, _path, body: body
+
+    def now(self) -> datetime:
+        return objects.NOW
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         self.asked.append(("GET", path))
@@ -160,6 +165,7 @@ class Api:
         return self._write("POST", path, body)
 
     def review(self, path: str, body: Any) -> dict[str, Any]:
+        self.reviews += 1
         wanted = body["spec"]["resourceAttributes"]
         resource = "/".join(filter(None, (wanted["resource"], wanted.get("subresource"))))
         return {"status": {"allowed": (wanted["verb"], resource) not in self.lacking}}

@@ -6,18 +6,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import _diagnose, _providers, _signers
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._diagnose import (
-    Diagnosis,
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import (
+    _causes,
+    _diagnose,
+    _ended,
+    _peers,
+    _providers,
+    _signers,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._approve import approval_rights
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._diagnosis import Diagnosis, span
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._observation import (
+    Authority,
+    Issuer,
     Observation,
-    Peers,
+    Report,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._peers import Peers
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._controller_manager import (
+    Flags,
+    Lease,
 )
 
+from tests.unit.csr.flow import ca, leaf
 from tests.unit.csr.objects import (
     APP_SERVING,
     EKS,
@@ -34,8 +51,57 @@ pytestmark = pytest.mark.quick
 
 ON_EKS = _providers.detect(EKS)
 ON_KUBEADM = _providers.detect(facts(config_maps=KUBEADM_CONFIG))
+ON_OPENSHIFT = _providers.given("openshift")
 UNKNOWN = _providers.detect({})
 CLIENT = "kubernetes.io/kube-apiserver-client"
+CUSTOM = "example.com/x"
+CLUSTER_ISSUER = "clusterissuers.cert-manager.io/main"
+LACKING = tuple(approval_rights(KUBELET_SERVING)[1:])
+CA = "CN=signer"
+
+
+def ago(**span: float) -> datetime:
+    return NOW - timedelta(**span)
+
+
+def later(**span: float) -> datetime:
+    return NOW + timedelta(**span)
+
+
+def lease(**age: float) -> Lease:
+    """Of 15 seconds, renewed that long ago."""
+    return Lease(ago(**age), timedelta(seconds=15), "one_1a2b")
+
+
+def flags(*parts: str, **others: str) -> Flags:
+    """With a pair of files for each part ("" for the general one)."""
+    pairs = {
+        f"cluster-signing-{part + '-' if part else ''}{kind}-file": f"/pki/{kind}"
+        for part in parts
+        for kind in ("cert", "key")
+    }
+    return Flags("kube-controller-manager-one", {**pairs, **others})
+
+
+def authority(until: datetime, source: str = "ConfigMap a/b", **changed: Any) -> Authority:
+    return Authority(source, changed.pop("subject", CA), until, **changed)
+
+
+def stamp(at: datetime) -> str:
+    return f"{at:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def issued(asked: int | None, *, until: datetime, at: datetime = NOW, **options: Any) -> dict[str, Any]:
+    """A request that was issued until then, by CN=cluster."""
+    pem = leaf(not_before=min(at, until) - timedelta(minutes=5), not_after=until).pem
+    spec: dict[str, Any] = {} if asked is None else {"expirationSeconds": asked}
+    return csr(approved(stamp(at)), certificate=pem, **{**spec, **options})
+
+
+def made(at: datetime) -> dict[str, Any]:
+    obj = csr()
+    obj["metadata"]["creationTimestamp"] = stamp(at)
+    return obj
 
 
 def diagnosed(obj: dict[str, Any], **seen: Any) -> Diagnosis:
@@ -44,13 +110,33 @@ def diagnosed(obj: dict[str, Any], **seen: Any) -> Diagnosis:
     return found
 
 
-def test_issued_needs_no_diagnosis() -> None:
-    obj = csr(approved(), name="csr-x", certificate="PEM")
-    assert _diagnose.diagnose(Observation(obj, NOW, ON_EKS)) is None
+WELL = [
+    ("issued", csr(approved(), name="csr-x", certificate="PEM"), {"provider": ON_EKS}),
+    ("as long as was asked", issued(3600, until=later(hours=1)), {}),
+    ("backdated", issued(86400, until=later(hours=23, minutes=55)), {}),
+    ("longer than was asked", issued(600, until=later(hours=1)), {}),
+    (
+        "nothing asked, and soon over",
+        issued(None, until=later(days=20)),
+        {"authorities": (authority(later(days=99)),)},
+    ),
+    (
+        "to the end of a CA that has long to go",
+        issued(None, until=later(days=90)),
+        {"authorities": (authority(later(days=90), subject="CN=cluster"),)},
+    ),
+]
+
+
+@pytest.mark.parametrize(("obj", "seen"), [row[1:] for row in WELL], ids=[row[0] for row in WELL])
+def test_what_is_well_needs_no_diagnosis(obj: dict[str, Any], seen: dict[str, Any]) -> None:
+    assert _diagnose.diagnose(Observation(obj, NOW, **seen)) is None
 
 
 CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
     ("pending", csr(), {}, ("never-approved", "proven")),
+    ("pending, may approve", csr(), {"lacking": ()}, ("never-approved", "proven")),
+    ("pending, may not approve", csr(), {"lacking": LACKING}, ("no-right-to-approve", "proven")),
     ("denied", csr(condition("Denied")), {"provider": ON_EKS}, ("denied", "proven")),
     ("failed", csr(approved(), condition("Failed")), {"provider": ON_EKS}, ("failed", "proven")),
     ("denied and failed", csr(condition("Failed"), condition("Denied")), {}, ("denied", "proven")),
@@ -116,7 +202,7 @@ CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
     (
         "csr- and a signer proven wrong",
         csr(approved(), name="csr-x"),
-        {"provider": ON_EKS, "peers": Peers(0, 1)},
+        {"provider": ON_EKS, "peers": Peers(stuck=1)},
         ("signer-not-served", "proven"),
     ),
     (
@@ -124,6 +210,264 @@ CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
         csr(approved()),
         {"provider": replace(ON_EKS, signer=KUBELET_SERVING)},
         ("approved-not-issued", "one of"),
+    ),
+    # kube-controller-manager
+    (
+        "its Lease has run out",
+        csr(approved()),
+        {"lease": lease(seconds=16)},
+        ("controller-manager-stopped", "proven"),
+    ),
+    (
+        "its Lease was given back",
+        csr(approved()),
+        {"lease": Lease(ago(seconds=16), timedelta(seconds=1), "")},
+        ("controller-manager-stopped", "proven"),
+    ),
+    (
+        "given back just now, a standby takes it",
+        csr(approved()),
+        {"lease": Lease(ago(seconds=3), timedelta(seconds=1), "")},
+        ("approved-not-issued", "one of"),
+    ),
+    ("its Lease holds", csr(approved()), {"lease": lease(seconds=14)}, ("approved-not-issued", "one of")),
+    (
+        "its Lease is days old: leader election may have been switched off",
+        csr(approved()),
+        {"lease": lease(days=3)},
+        ("controller-manager-stopped", "likely"),
+    ),
+    (
+        "it issues without a Lease",
+        csr(approved()),
+        {"lease": lease(hours=2), "peers": Peers(issued=1, last_issued=ago(minutes=5))},
+        ("approved-not-issued", "one of"),
+    ),
+    (
+        "its flags say: no leader election",
+        csr(approved()),
+        {"lease": lease(hours=2), "flags": (flags("", **{"leader-elect": "false"}),)},
+        ("approved-not-issued", "one of"),
+    ),
+    (
+        "its Lease says nothing of another signer",
+        csr(approved(), signerName=CUSTOM),
+        {"lease": lease(hours=2)},
+        ("approved-not-issued", "one of"),
+    ),
+    (
+        "stopped or not, EKS does not serve it",
+        csr(approved()),
+        {"provider": ON_EKS, "lease": None},
+        ("signer-not-served", "likely"),
+    ),
+    ("an external CA", csr(approved()), {"flags": (flags(),)}, ("signer-switched-off", "proven")),
+    (
+        "an external CA, flags set to nothing",
+        csr(approved()),
+        {"flags": (flags(**{"cluster-signing-cert-file": "", "cluster-signing-key-file": ""}),)},
+        ("signer-switched-off", "proven"),
+    ),
+    (
+        "a pair for another signer",
+        csr(approved()),
+        {"flags": (flags("kubelet-client", "kube-apiserver-client"),)},
+        ("signer-switched-off", "proven"),
+    ),
+    (
+        "a pair of its own",
+        csr(approved()),
+        {"flags": (flags("kubelet-serving"),)},
+        ("approved-not-issued", "one of"),
+    ),
+    ("the general pair", csr(approved()), {"flags": (flags(""),)}, ("approved-not-issued", "one of")),
+    (
+        "one of two has a pair",
+        csr(approved()),
+        {"flags": (flags(), flags(""))},
+        ("approved-not-issued", "one of"),
+    ),
+    (
+        "the controller is switched off",
+        csr(approved()),
+        {"flags": (flags("", controllers="*,-csrsigning"),)},
+        ("signer-switched-off", "proven"),
+    ),
+    (
+        "the controller is not among those that run",
+        csr(approved()),
+        {"flags": (flags("", controllers="namespace,serviceaccount"),)},
+        ("signer-switched-off", "proven"),
+    ),
+    (
+        "the controller is among those that run",
+        csr(approved()),
+        {"flags": (flags("", controllers="certificatesigningrequest-signing-controller"),)},
+        ("approved-not-issued", "one of"),
+    ),
+    # the CA
+    (
+        "the CA of earlier certificates has expired",
+        csr(approved()),
+        {"authorities": (authority(ago(days=1)),), "peers": Peers(issued=1, issuers=(CA,))},
+        ("signing-ca-expired", "likely"),
+    ),
+    (
+        "it has a valid successor of its name",
+        csr(approved()),
+        {
+            "authorities": (authority(ago(days=1)), authority(later(days=9))),
+            "peers": Peers(issued=1, issuers=(CA,)),
+        },
+        ("approved-not-issued", "one of"),
+    ),
+    (
+        "another CA has expired",
+        csr(approved()),
+        {"authorities": (authority(ago(days=1), subject="CN=z"),), "peers": Peers(issued=1, issuers=(CA,))},
+        ("approved-not-issued", "one of"),
+    ),
+    (
+        "the CA for requests has expired, the API server's has not",
+        csr(approved()),
+        {
+            "provider": ON_OPENSHIFT,
+            "authorities": (
+                authority(later(days=9), subject="CN=api"),
+                authority(ago(days=1), for_requests=True),
+            ),
+        },
+        ("signing-ca-expired", "likely"),
+    ),
+    (
+        "the API server's has expired, the CA for requests has not",
+        csr(approved()),
+        {
+            "authorities": (
+                authority(ago(days=9), subject="CN=api"),
+                authority(later(days=1), for_requests=True),
+            )
+        },
+        ("approved-not-issued", "one of"),
+    ),
+    (
+        "nothing tells which CA a custom signer has",
+        csr(approved(), signerName=CUSTOM),
+        {"authorities": (authority(ago(days=1)),)},
+        ("approved-not-issued", "one of"),
+    ),
+    (
+        "a custom signer's earlier certificates do",
+        csr(approved(), signerName=CUSTOM),
+        {"authorities": (authority(ago(days=1)),), "peers": Peers(issued=1, issuers=(CA,))},
+        ("signing-ca-expired", "likely"),
+    ),
+    # other signers
+    (
+        "legacy-unknown",
+        csr(approved(), signerName=_signers.LEGACY_UNKNOWN),
+        {"provider": ON_KUBEADM},
+        ("legacy-unknown", "likely"),
+    ),
+    (
+        "a slip of the pen",
+        csr(approved(), signerName="kubernetes.io/kublet-serving"),
+        {"provider": ON_KUBEADM},
+        ("no-such-signer", "likely"),
+    ),
+    (
+        "cert-manager is not installed",
+        csr(approved(), signerName=CLUSTER_ISSUER),
+        {"issuer": Issuer("ClusterIssuer main", installed=False, exists=False)},
+        ("issuer-absent", "proven"),
+    ),
+    (
+        "its issuer does not exist",
+        csr(approved(), signerName=CLUSTER_ISSUER),
+        {"issuer": Issuer("ClusterIssuer main", installed=True, exists=False)},
+        ("issuer-absent", "proven"),
+    ),
+    (
+        "its issuer exists",
+        csr(approved(), signerName=CLUSTER_ISSUER),
+        {"issuer": Issuer("ClusterIssuer main", installed=True, exists=True)},
+        ("cert-manager-gate-off", "likely"),
+    ),
+    (
+        "whether its issuer exists is not known",
+        csr(approved(), signerName=CLUSTER_ISSUER),
+        {"issuer": Issuer("ClusterIssuer main", installed=None, exists=None)},
+        ("cert-manager-gate-off", "likely"),
+    ),
+    (
+        "it has issued before",
+        csr(approved(), signerName=CLUSTER_ISSUER),
+        {"peers": Peers(issued=1)},
+        ("approved-not-issued", "one of"),
+    ),
+    (
+        "it says why",
+        csr(approved(), signerName=CLUSTER_ISSUER),
+        {"reports": (Report("cert-manager", "IssuerNotReady", "not ready\nyet", warning=True),)},
+        ("signer-reports", "likely"),
+    ),
+    (
+        "it says that it waits",
+        csr(approved(), signerName=CLUSTER_ISSUER),
+        {"reports": (Report("cert-manager", "WaitingApproval", "waiting", warning=False),)},
+        ("approved-not-issued", "one of"),
+    ),
+    # days later
+    ("left over", csr(approved(stamp(ago(days=3)))), {"provider": ON_KUBEADM}, ("left-over", "one of")),
+    (
+        "left over on EKS",
+        csr(approved(stamp(ago(days=3)))),
+        {"provider": ON_EKS},
+        ("signer-not-served", "likely"),
+    ),
+    # issued, but
+    ("half of what was asked", issued(7200, until=later(hours=1)), {}, ("lifetime-shortened", "proven")),
+    ("ten minutes of twenty", issued(1200, until=later(minutes=10)), {}, ("lifetime-shortened", "proven")),
+    (
+        "cut to the end of the CA",
+        issued(7200, until=later(hours=1)),
+        {"authorities": (authority(later(hours=1), subject="CN=cluster"),)},
+        ("signing-ca-expiring", "proven"),
+    ),
+    (
+        "nothing asked, and cut",
+        issued(None, until=later(days=20)),
+        {"authorities": (authority(later(days=20), subject="CN=cluster"),)},
+        ("signing-ca-expiring", "proven"),
+    ),
+    # gone
+    ("nothing known of it", {"metadata": {"name": "x"}}, {"gone": True}, ("collected", "one of")),
+    ("too young to be collected", csr(), {"gone": True}, ("deleted", "likely")),
+    ("undecided for a day", made(ago(hours=25)), {"gone": True}, ("collected", "likely")),
+    (
+        "denied long ago",
+        csr(condition("Denied", at=stamp(ago(hours=2)))),
+        {"gone": True},
+        ("collected", "likely"),
+    ),
+    (
+        "denied lately",
+        csr(condition("Denied", at=stamp(ago(minutes=9)))),
+        {"gone": True},
+        ("deleted", "likely"),
+    ),
+    (
+        "failed long ago",
+        csr(approved(), condition("Failed", at=stamp(ago(hours=2)))),
+        {"gone": True},
+        ("collected", "likely"),
+    ),
+    ("approved lately", csr(approved(stamp(ago(hours=2)))), {"gone": True}, ("deleted", "likely")),
+    (
+        "issued long ago",
+        issued(None, until=later(days=9), at=ago(hours=2)),
+        {"gone": True},
+        ("collected", "likely"),
     ),
 ]
 
@@ -138,10 +482,21 @@ def test_code_and_certainty(obj: dict[str, Any], seen: dict[str, Any], answer: t
     assert found.cause.endswith(".")
 
 
-def test_every_code_of_the_table_is_reached() -> None:
-    assert {answer[0] for *_, answer in CODES} == {
-        "never-approved", "denied", "failed", "signer-not-served", "name-never-issued", "several", "approved-not-issued",
-    }  # fmt: skip
+def test_every_cause_has_a_row() -> None:
+    assert {answer[0] for *_, answer in CODES} == {cause.code for cause in _causes.CAUSES} | {"several"}
+    assert len({cause.code for cause in _causes.CAUSES}) == len(_causes.CAUSES)
+
+
+def test_a_diagnosis_has_the_code_of_its_row() -> None:
+    for _title, obj, seen, _answer in CODES:
+        observed = Observation(obj, NOW, **seen)
+        found = [
+            (cause.code, diagnosis.code)
+            for cause in _causes.CAUSES
+            if cause.symptom == observed.symptom and (diagnosis := cause.rule(observed))
+        ]
+        assert found
+        assert all(code == of_diagnosis for code, of_diagnosis in found)
 
 
 def test_kubelet_serving_on_eks_in_words() -> None:
@@ -160,11 +515,32 @@ def test_never_approved_tells_how() -> None:
     assert "kubectl certificate approve hook-apps-1a2b" in found.remedy
 
 
-def test_never_approved_warns_when_approval_would_not_help() -> None:
-    found = diagnosed(csr(), provider=ON_EKS)
-    assert found.code == "never-approved"
-    assert any(text.startswith("approval alone will not help: The signer") for text in found.evidence)
-    assert APP_SERVING in found.remedy
+def test_who_may_not_approve_gets_the_rule() -> None:
+    found = diagnosed(csr(), lacking=LACKING)
+    assert "lacks the right to approve signers kubernetes.io/kubelet-serving" in found.cause
+    assert found.remedy.endswith("resourceNames: ['kubernetes.io/kubelet-serving'], verbs: [approve]}]}")
+    may = diagnosed(csr(), lacking=())
+    assert "this identity may approve requests for kubernetes.io/kubelet-serving" in may.evidence
+    unread = diagnosed(csr(), unreadable=("cannot read the right to approve",))
+    assert "cannot read the right to approve" in unread.evidence
+
+
+FORESEEN: list[tuple[dict[str, Any], str]] = [
+    ({"provider": ON_EKS}, "The signer kubernetes.io/kubelet-serving will not issue"),
+    ({"lease": lease(hours=1)}, "kube-controller-manager does not run"),
+    ({"flags": (flags(),)}, "kube-controller-manager has no CA"),
+    ({"authorities": (authority(ago(days=1)),)}, "expired"),
+]
+
+
+@pytest.mark.parametrize(("seen", "words"), FORESEEN)
+def test_never_approved_warns_when_approval_would_not_help(seen: dict[str, Any], words: str) -> None:
+    for rights in ({}, {"lacking": LACKING}):
+        found = diagnosed(csr(), **seen, **rights)
+        assert found.code in ("never-approved", "no-right-to-approve")
+        [warning] = [text for text in found.evidence if text.startswith("approval alone will not help: ")]
+        assert words in warning
+    assert "kubectl certificate approve" not in diagnosed(csr(), **seen).remedy
 
 
 def test_denied_names_the_client_and_claims_no_more() -> None:
@@ -182,6 +558,24 @@ def test_denied_names_the_client_and_claims_no_more() -> None:
 
 def test_denied_without_a_word() -> None:
     assert diagnosed(csr(condition("Denied"))).cause == "Request hook-apps-1a2b was denied: no reason given."
+
+
+@pytest.mark.parametrize("row", _ended.DENIALS, ids=lambda row: row.text)
+def test_denials_of_known_controllers(row: _ended.Word) -> None:
+    found = diagnosed(
+        csr(condition("Denied", "kubelet-serving cert denied", f"not complying with {row.text} rules"))
+    )
+    assert row.says in found.evidence
+    assert found.remedy.startswith(row.remedy)
+
+
+@pytest.mark.parametrize("row", _ended.REFUSALS, ids=lambda row: row.text)
+def test_refusals_of_other_signers(row: _ended.Word) -> None:
+    found = diagnosed(
+        csr(approved(), condition("Failed", row.text, "as they say"), signerName=CLUSTER_ISSUER)
+    )
+    assert row.says in found.evidence
+    assert found.remedy.startswith(row.remedy)
 
 
 MESSAGES = [
@@ -215,24 +609,118 @@ def test_likely_causes_are_listed_together() -> None:
     assert len(found.evidence) == len(set(found.evidence))
 
 
-def test_peers() -> None:
+@pytest.mark.parametrize(
+    ("seen", "there", "absent"),
+    [
+        ({}, ["no such signer", "does not run", "missing", "slow"], []),
+        ({"lease": lease(seconds=2)}, ["missing"], ["does not run"]),
+        ({"flags": (flags(""),)}, ["does not run", "has expired"], ["no such signer", "missing"]),
+        ({"peers": Peers(issued=3)}, ["slow"], ["no such signer"]),
+    ],
+)
+def test_what_the_evidence_excludes_is_not_named(
+    seen: dict[str, Any], there: list[str], absent: list[str]
+) -> None:
+    found = diagnosed(csr(approved()), **seen)
+    assert [word for word in there if word not in found.cause] == []
+    assert [word for word in absent if word in found.cause] == []
+
+
+def test_the_unexplained_tells_all_that_was_seen() -> None:
+    peers = Peers(issued=2, stuck=3, last_issued=ago(hours=1), oldest_stuck=ago(days=2))
+    seen = {
+        "lease": lease(seconds=2),
+        "flags": (flags(""),),
+        "peers": peers,
+        "unreadable": ("cannot read x: no",),
+    }
+    text = " | ".join(diagnosed(csr(approved()), **seen).evidence)
+    for part in (
+        "2 other requests of this signer were issued, the last one approved at 2026-09-01 11:00:00 UTC",
+        "3 other requests of this signer are stuck too, the oldest one approved at 2026-08-30 12:00:00 UTC",
+        "it renewed its Lease at 2026-09-01 11:59:58 UTC",
+        "--cluster-signing-cert-file=/pki/cert",
+        "cannot read x: no",
+    ):
+        assert part in text
+
+
+def test_a_stopped_controller_manager_in_words() -> None:
+    found = diagnosed(csr(approved()), lease=lease(minutes=3))
+    assert "renewed its Lease 3 minutes ago for the last time" in found.cause
+    assert any(
+        "last renewed at 2026-09-01 11:57:00 UTC, holds for 15 seconds, holder one_1a2b" in e
+        for e in found.evidence
+    )
+
+
+def test_an_external_ca_tells_which_signers_are_served() -> None:
+    found = diagnosed(csr(approved()), flags=(flags("kubelet-client"),))
+    assert "it issues for: kubernetes.io/kube-apiserver-client-kubelet" in found.evidence
+    assert "--cluster-signing-kubelet-serving-cert-file" in found.cause
+
+
+def test_a_slip_of_the_pen_is_corrected() -> None:
+    found = diagnosed(csr(approved(), signerName="kubernetes.io/kubelet-servings"))
+    assert KUBELET_SERVING in found.remedy
+    assert "signer that exists" in diagnosed(csr(approved(), signerName="kubernetes.io/xyz")).remedy
+
+
+def test_a_shortened_lifetime_in_words() -> None:
+    obj = issued(2 * 365 * 86400, until=later(days=365), signerName=APP_SERVING)
+    found = diagnosed(obj, provider=ON_EKS)
+    assert "asked for 730 days and was issued for 365 days" in found.cause
+    assert "eks issues for 365 days at most" in found.evidence
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0 seconds"),
+        (119, "119 seconds"),
+        (120, "2 minutes"),
+        (3600, "1 hour"),
+        (5400, "90 minutes"),
+        (7200, "2 hours"),
+        (86400, "24 hours"),
+        (3 * 86400, "3 days"),
+    ],
+)
+def test_spans(seconds: int, text: str) -> None:
+    assert span(timedelta(seconds=seconds)) == text
+
+
+def requests() -> Iterator[dict[str, Any]]:
     long_ago, lately = "2026-09-01T11:00:00Z", "2026-09-01T11:59:00Z"
-    undated = csr(approved(), name="h")
+    yield csr(approved(long_ago), name="me")
+    yield csr(approved(long_ago), name="a", certificate=leaf().pem)
+    yield csr(approved("2026-09-01T10:00:00Z"), name="a2", certificate=leaf(by=ca("other")).pem)
+    yield csr(approved("2026-09-01T09:00:00Z"), name="a3", certificate="PEM")
+    yield csr(approved("2026-08-30T11:00:00Z"), name="b")
+    yield csr(approved(lately), name="c")
+    yield csr(approved(long_ago), condition("Failed"), name="d")
+    yield csr(condition("Denied"), name="e")
+    yield csr(name="f")
+    yield csr(approved(long_ago), name="g", certificate="PEM", username="system:node:one")
+    undated = csr(approved(long_ago), name="h")
     del undated["status"]["conditions"][0]["lastUpdateTime"]
-    me = csr(approved(long_ago), name="me")
-    all_csrs = [
-        me,
-        csr(approved(long_ago), name="a", certificate="PEM"),
-        csr(approved(long_ago), name="b"),
-        csr(approved(lately), name="c"),
-        csr(approved(long_ago), condition("Failed"), name="d"),
-        csr(condition("Denied"), name="e"),
-        csr(name="f"),
-        csr(approved(long_ago), name="g", certificate="PEM", username="system:node:one"),
-        undated,
-    ]
-    counted = _diagnose.count(all_csrs, NOW)
-    assert counted == Peers(issued=1, stuck=3)
-    assert counted.beside(me, NOW) == Peers(issued=1, stuck=2)
-    assert _diagnose.count((), NOW).beside(me, NOW) == Peers(issued=0, stuck=0), "it is not on that page"
-    assert _diagnose.count(all_csrs, NOW - timedelta(minutes=55)) == Peers(issued=1, stuck=0)
+    yield undated
+
+
+def test_peers() -> None:
+    all_csrs = list(requests())
+    me, at_eleven = all_csrs[0], NOW - timedelta(hours=1)
+    counted = _peers.count(_peers.others(all_csrs), NOW)
+    assert counted == Peers(
+        issued=3,
+        pending=1,
+        stuck=3,
+        last_issued=at_eleven,
+        oldest_stuck=ago(days=2, hours=1),
+        issuers=("CN=cluster", "CN=other"),
+    )
+    assert counted.beside(me, NOW) == replace(counted, stuck=2)
+    assert counted.beside(csr(approved(), username="system:node:one"), NOW) == counted, "it was not counted"
+    assert _peers.count((), NOW).beside(me, NOW) == Peers(), "it is not on that page"
+    assert _peers.count(all_csrs, NOW).issued == 4, "with nodes"
+    assert _peers.count(all_csrs, NOW - timedelta(minutes=55)).stuck == 1

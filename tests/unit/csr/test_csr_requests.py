@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import _requests
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._approve import Expectation
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._errors import IssueError, RequestError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._controller_manager import LEASE
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors import (
     AlreadyExists,
     Conflict,
@@ -220,7 +222,7 @@ def test_where_the_watch_is_silent_the_list_ends_it(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("events", "items", "word"),
     [
-        ([event("DELETED", csr())], [], "was deleted"),
+        ([event("DELETED", csr())], [], "was deleted before its certificate was fetched"),
         ([event("ADDED", other_uid(csr()))], [other_uid(csr())], "replaced by another object"),
         ([event("MODIFIED", other_uid(ISSUED))], [other_uid(ISSUED)], "replaced by another object"),
     ],
@@ -294,9 +296,39 @@ def test_what_nobody_can_explain_waits_for_the_deadline(monkeypatch: pytest.Monk
     assert time.monotonic() - started >= 1.0
     assert caught.value.values["diagnosis"]["certainty"] == "one of"
     versions = [path for verb, path in api.asked if (verb, path) == ("GET", "/version")]
-    assert len(versions) == 2, (
-        "the provider is looked at after 4 seconds and for the verdict, not at each look"
+    assert len(versions) == 1, "the provider does not change while somebody waits"
+
+
+def lease(renewed: datetime) -> dict[str, Any]:
+    stamp = renewed.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return {"spec": {"renewTime": stamp, "leaseDurationSeconds": 15, "holderIdentity": "one"}}
+
+
+def test_a_stopped_controller_manager_ends_it_when_its_lease_proves_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Stopped just before the request: after EXPLAINED_SECONDS the Lease still holds, two seconds later it does not."""
+    monkeypatch.setattr(_requests, "EXPLAINED_SECONDS", 0.1)
+    monkeypatch.setattr(_requests, "SHORTEST_LOOK_SECONDS", 0.05)
+    start = time.monotonic()
+    api = Api({CSRS: page(csr(approved())), LEASE: lease(NOW - timedelta(seconds=14))})
+    monkeypatch.setattr(api, "now", lambda: NOW + timedelta(seconds=time.monotonic() - start))
+    with pytest.raises(IssueError) as caught:
+        wait(api, csr(approved()), seconds=30)
+    assert 1.0 < time.monotonic() - start < 10
+    assert caught.value.values["diagnosis"]["code"] == "controller-manager-stopped"
+    asked = [path for _verb, path in api.asked]
+    assert (asked.count(LEASE), asked.count("/version")) == (2, 1)
+
+
+def test_what_was_issued_while_it_was_explained_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_requests, "EXPLAINED_SECONDS", 0.1)
+    monkeypatch.setattr(_requests, "SHORTEST_LOOK_SECONDS", 0.05)
+    newer = {**ISSUED, "metadata": {**ISSUED["metadata"], "resourceVersion": "4712"}}
+    api = Api(
+        {CSRS: page(csr(approved())), LEASE: lease(NOW - timedelta(hours=1)), _requests.path(NAME): newer}
     )
+    assert wait(api, csr(approved()), seconds=30) == newer
 
 
 # What is left over

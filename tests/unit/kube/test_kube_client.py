@@ -10,6 +10,7 @@ import json
 import socket
 import sys
 import time
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -621,3 +622,23 @@ def test_redial_makes_a_connection_of_its_own() -> None:
         own.redial()
         own.get(PATH)
         assert server.connections == 2
+
+
+# The server's clock
+
+
+def test_the_time_is_the_servers() -> None:
+    ahead = _client._ahead("Tue, 01 Sep 2026 12:00:00 GMT", timedelta())
+    server = datetime.now(timezone.utc) + ahead
+    assert abs(server - datetime(2026, 9, 1, 12, 0, 0, tzinfo=timezone.utc)) < timedelta(seconds=5)
+    for unknown in (None, "", "yesterday", "Tue, 01 Sep 2026 12:00:00 -0000"):
+        assert _client._ahead(unknown, timedelta(1)) == timedelta(1)
+
+
+def test_every_answer_tells_it() -> None:
+    with serving(DONE) as server:
+        own = client(server)
+        own._ahead = timedelta(days=1)
+        assert own.now() - datetime.now(timezone.utc) > timedelta(hours=23)
+        own.get(PATH)
+        assert abs(own.now() - datetime.now(timezone.utc)) < timedelta(minutes=1)

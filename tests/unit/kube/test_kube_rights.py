@@ -112,6 +112,19 @@ def test_reviews() -> None:
     assert client.written == []
 
 
+def test_another_name_is_as_good() -> None:
+    """CertificateApproval takes the signer's name or its domain's (k/k pkg/registry/certificates)."""
+    right = Right("approve", GROUP, "signers", name="a.b/c", or_name="a.b/*")
+    answers = [Answer(201, {"status": {"allowed": allowed}}) for allowed in (True, False, True, False, False)]
+    with serving(*answers) as server:
+        connection = Connection(host=server.url, auth_source="s", token="t")
+        client = Client(connection, user_agent="test/1", deadline=time.monotonic() + 10)
+        assert [missing(client, [right]) for _time in range(3)] == [[], [], [right]]
+        client.close()
+    asked = [json.loads(request.body)["spec"]["resourceAttributes"]["name"] for request in server.requests]
+    assert asked == ["a.b/c", "a.b/c", "a.b/*", "a.b/c", "a.b/*"]
+
+
 def test_missing_rights_are_one_line_with_the_rule() -> None:
     with serving(Answer(201, {"status": {}})) as server:
         client = Client(

@@ -10,15 +10,19 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import _requests
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._surroundings import EVENTS
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._controller_manager import LEASE, PODS
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors import Forbidden
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run import _k8s_csr_info
 
 from tests.unit.csr.flow import Api, api_error, leaf
-from tests.unit.csr.objects import approved, csr
+from tests.unit.csr.objects import KUBELET_SERVING, approved, condition, csr
 
 pytestmark = pytest.mark.quick
 
 CSRS = _requests.COLLECTION
+ROOT_CA = "/api/v1/namespaces/kube-system/configmaps/kube-root-ca.crt"
+OPENSHIFT = "/api/v1/namespaces/openshift-config-managed/configmaps/csr-controller-ca"
 STUCK = [csr(approved(), name=f"stuck-{number}") for number in range(3)]
 
 
@@ -40,12 +44,37 @@ def test_by_name_and_in_the_list_the_diagnosis_is_the_same() -> None:
     assert any(text.startswith("2 other") for text in one["diagnosis"]["evidence"])
 
 
-def test_each_signers_requests_are_counted_once() -> None:
+def test_the_list_of_all_needs_no_second_look_at_a_signer() -> None:
     api = api_with(*STUCK, csr(approved(), certificate=leaf().pem, signerName="example.com/x"))
     info(api)
-    assert api.asked == [("GET", CSRS)] * 2, (
-        "all of them, and one signer's: what is issued needs no explanation"
-    )
+    assert api.asked == [("GET", CSRS)]
+
+
+def test_each_fact_is_read_once_a_run() -> None:
+    """Fifty stuck and fifty pending requests of two signers cost what one of each costs, and a page per signer."""
+    many = [
+        csr(*conditions, name=f"{number}-{signer[:4]}", signerName=signer)
+        for number in range(50)
+        for conditions in ([approved()], [])
+        for signer in (KUBELET_SERVING, "example.com/x")
+    ]
+    api = api_with(*many)
+    found = info(api, provider="kubeadm", label_selectors=["x"])["csrs"]
+    assert len(found) == 200
+    paths = [path for verb, path in api.asked if verb == "GET"]
+    assert sorted(path for path in paths if path != CSRS) == sorted([LEASE, PODS, EVENTS, ROOT_CA, OPENSHIFT])
+    assert paths.count(CSRS) == 3, "the selected ones, and each signer's"
+    assert api.reviews == 3, "to update the approval, and to approve for each signer"
+
+
+def test_what_is_settled_costs_nothing_more() -> None:
+    api = api_with(csr(condition("Denied"), name="a"), csr(approved(), condition("Failed"), name="b"))
+    assert [one["diagnosis"]["code"] for one in info(api, label_selectors=["x"])["csrs"]] == [
+        "denied",
+        "failed",
+    ]
+    assert api.asked == [("GET", CSRS)]
+    assert api.reviews == 0
 
 
 def test_where_others_cannot_be_seen_nothing_is_claimed_of_them() -> None:
@@ -53,6 +82,52 @@ def test_where_others_cannot_be_seen_nothing_is_claimed_of_them() -> None:
     api.objects[CSRS] = api_error(Forbidden)
     [one] = info(api, name="stuck-0")["csrs"]
     assert one["diagnosis"]["certainty"] == "likely"
+    assert one["diagnosis"]["evidence"][-1] == f"cannot read requests of the signer {KUBELET_SERVING}: no"
+
+
+def test_what_may_not_be_read_is_said_and_no_failure() -> None:
+    api = api_with(STUCK[0])
+    api.objects.update({path: api_error(Forbidden) for path in (LEASE, PODS, ROOT_CA, OPENSHIFT)})
+    [one] = info(api, name="stuck-0", provider="kubeadm")["csrs"]
+    assert one["diagnosis"]["code"] == "approved-not-issued"
+    assert [text.partition(":")[0] for text in one["diagnosis"]["evidence"][-4:]] == [
+        "cannot read Lease kube-system/kube-controller-manager",
+        "cannot read pods in kube-system",
+        "cannot read ConfigMap kube-system/kube-root-ca.crt",
+        "cannot read ConfigMap openshift-config-managed/csr-controller-ca",
+    ]
+
+
+def test_one_that_is_not_there_is_explained() -> None:
+    [one] = info(api_with(), name="gone")["csrs"]
+    assert (one["name"], one["condition"], one["certificate"]) == ("gone", "NotFound", None)
+    assert (one["diagnosis"]["code"], one["diagnosis"]["certainty"]) == ("collected", "one of")
+    full = info(api_with(STUCK[0]), name="stuck-0")["csrs"][0]
+    assert one.keys() == full.keys()
+
+
+def test_signers_are_counted_the_worst_first() -> None:
+    node: dict[str, Any] = {"username": "system:node:one"}
+    found = info(
+        api_with(
+            csr(approved(), name="a", certificate=leaf().pem),
+            csr(name="b"),
+            csr(approved(), name="c", signerName="example.com/x"),
+            csr(approved("2026-08-30T11:00:00Z"), name="d", signerName="example.com/x", **node),
+            csr(condition("Denied"), name="e", signerName="example.com/y"),
+        )
+    )
+    assert found["signers"] == [
+        {
+            "signer_name": "example.com/x",
+            "issued": 0,
+            "pending": 0,
+            "stuck": 2,
+            "oldest_stuck": "2026-08-30T11:00:00Z",
+        },
+        {"signer_name": "example.com/y", "issued": 0, "pending": 0, "stuck": 0, "oldest_stuck": None},
+        {"signer_name": KUBELET_SERVING, "issued": 1, "pending": 1, "stuck": 0, "oldest_stuck": None},
+    ]
 
 
 def test_the_provider_says_where_its_ca_is_and_how_long_it_issues() -> None:

@@ -72,4 +72,4 @@ def test_module(
     if status:
         assert "was answered with 404 NotFound: absent" in result["msg"]
     else:
-        assert result["csrs"] == []
+        assert [csr["condition"] for csr in result["csrs"]] == ["NotFound"]

@@ -1,0 +1,52 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Requests that nobody has decided about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .._kube._rights import rule_for
+from ._diagnosis import PROVEN, Diagnosis
+from ._observation import Observation
+from ._unissued import foreseen
+
+
+def no_right_to_approve(seen: Observation) -> Diagnosis | None:
+    if not seen.lacking:
+        return None
+    missing = ", ".join(f"{right.verb} {right.resource} {right.name}".strip() for right in seen.lacking)
+    return Diagnosis(
+        "no-right-to-approve",
+        f"Nobody has approved request {seen.name} yet, and this identity may not: it lacks the right to {missing}.",
+        PROVEN,
+        tuple(_evidence(seen)),
+        f"Let somebody approve it who may (kubectl certificate approve {seen.name}), or grant the right, bound to this "
+        f"identity, by kubectl apply of: {rule_for(seen.lacking)}",
+    )
+
+
+def never_approved(seen: Observation) -> Diagnosis | None:
+    later = foreseen(seen)
+    may = f"this identity may approve requests for {seen.signer}" if seen.lacking is not None else ""
+    return Diagnosis(
+        "never-approved",
+        f"Nobody has approved request {seen.name} yet.",
+        PROVEN,
+        tuple(filter(None, (*_evidence(seen), may))),
+        later.remedy
+        if later
+        else f"Approve it (kubectl certificate approve {seen.name}), or set approve: true; it is collected 24 hours after "
+        "its creation.",
+    )
+
+
+def _evidence(seen: Observation) -> Iterator[str]:
+    yield f"no condition since it was created at {seen.csr['metadata'].get('creationTimestamp', 'an unknown time')}"
+    later = foreseen(seen)
+    if later:
+        yield f"approval alone will not help: {later.cause}"
+    yield from seen.unreadable

@@ -1,0 +1,34 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Pages that are made from tables are as the tables are."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests import pages
+from tests.gates.venvs import REPOSITORY
+
+
+@pytest.mark.parametrize("name", pages.PAGES)
+def test_a_page_is_as_its_tables_are(name: str) -> None:
+    assert (REPOSITORY / "docs" / name).read_text() == pages.PAGES[name](), "run `make docs`"
+
+
+@pytest.mark.parametrize("name", pages.PAGES)
+def test_every_link_inside_a_page_leads_somewhere(name: str) -> None:
+    text = pages.PAGES[name]()
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    anchors = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
+    links = re.findall(r"\]\(#([^)]+)\)", text)
+    assert links
+    assert [link for link in links if link not in anchors] == []
+    assert len(set(anchors)) == len(anchors)
+
+
+def test_the_readme_names_the_page() -> None:
+    assert "docs/why-not-issued.md" in (REPOSITORY / "README.md").read_text()
