@@ -127,7 +127,7 @@ signers:
     signer_name: {description: Signer., type: str, returned: success}
     issued: {description: How many have a certificate. The cluster collects those after an hour., type: int, returned: success}
     pending: {description: How many wait for a decision., type: int, returned: success}
-    stuck: {description: "How many were approved more than ten minutes ago, and neither issued nor refused.", type: int, returned: success}
+    stuck: {description: How many were approved ten minutes ago or earlier and never answered., type: int, returned: success}
     oldest_stuck: {description: "When the oldest of these was approved, V(null) where there is none.", type: str, returned: success}
 provider:
   description: Which provider the cluster is from.
@@ -135,7 +135,10 @@ provider:
   type: dict
   contains:
     name: {description: "Name, V(unknown) where marks are missing or contradict each other.", type: str, returned: success}
-    signer_name: {description: "The signer that issues serving certificates there, V(ephemeral-ca) where none does, empty where unknown.", type: str, returned: success}
+    signer_name:
+      description: The signer that issues serving certificates there, V(ephemeral-ca) where none does, empty where unknown.
+      type: str
+      returned: success
     evidence: {description: What speaks for it., type: list, elements: str, returned: success}
     contradictions: {description: What speaks against it., type: list, elements: str, returned: success}
     ca: {description: "Where the CA that signs is published, empty where unknown.", type: str, returned: success}
