@@ -23,12 +23,14 @@ from ._errors import RequestError
 
 
 def approval_rights(signer_name: str) -> list[Right]:
-    """Both are needed: the update, and the CertificateApproval admission's verb approve on the signer or its domain."""
-    domain = f"{signer_name.partition('/')[0]}/*"
-    return [
-        Right("update", GROUP, "certificatesigningrequests/approval"),
-        Right("approve", GROUP, "signers", name=signer_name, or_name=domain),
-    ]
+    """Both are needed: the update, and the CertificateApproval admission's verb approve on the signer."""
+    return [Right("update", GROUP, "certificatesigningrequests/approval"), right_for(signer_name)]
+
+
+def right_for(signer_name: str) -> Right:
+    """To approve for a signer, by its name or by its domain (k/k pkg/certauthorization)."""
+    domain = signer_name.partition("/")[0]
+    return Right("approve", GROUP, "signers", name=signer_name, or_name=f"{domain}/*")
 
 
 @dataclass(frozen=True)

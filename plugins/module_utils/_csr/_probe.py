@@ -18,7 +18,7 @@ from typing import Any
 from .._x509 import _keys
 from . import _marks, _requests, _signers
 from ._content import certificate_of, condition_of, time_of
-from ._diagnose import PROVEN, Diagnosis
+from ._diagnosis import PROVEN, Diagnosis
 from ._errors import RequestError
 from ._intent import MANAGED_BY, Intent, intent_from
 from ._providers import PROVIDERS

@@ -9,22 +9,22 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, Callable, cast
 
-from .._csr import _anchors, _decide, _issued, _marks, _probe, _providers, _requests
+from .._csr import _anchors, _decide, _issued, _marks, _probe, _requests
+from .._csr._approve import right_for
 from .._csr._content import certificate_of, time_of
-from .._csr._diagnose import Diagnosis
+from .._csr._diagnosis import Diagnosis
 from .._csr._errors import AnchorError
 from .._csr._probe import Probe
-from .._csr._providers import ProviderVerdict
+from .._csr._surroundings import Surroundings
 from .._errors import CertflowError
 from .._kube import _rights
 from .._kube._client import Client
-from .._kube._cluster import cluster_facts
 from .._kube._errors import ApiError, KubeError
 from .._kube._rights import Right
 from .._x509 import _certificate, _pem
@@ -67,11 +67,11 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     probes = _probe.probes(parameters.get("signers") or _probe.serving_signers(), token)
     trials = _permitted(client, probes)
     if check_mode:
-        return Result(False, {"signers": [_entry(client, trial, None) for trial in trials]})
+        return Result(False, {"signers": [_entry(client, trial, Surroundings(client)) for trial in trials]})
     with _cleaned_afterwards(client, token) as left:
         trials = _tried(client, trials, parameters["probe_seconds"])
-    verdict = _verdict(client, trials)
-    entries = [_entry(client, trial, verdict) for trial in trials]
+    around = Surroundings(client)
+    entries = [_entry(client, trial, around) for trial in trials]
     return Result(bool(left), {"signers": entries}, warnings=tuple(left))
 
 
@@ -102,7 +102,7 @@ _COMMON = (
 
 def _permitted(client: Client, probes: Sequence[Probe]) -> list[Trial]:
     """A trial for each probe, ended where this identity may not approve it. Raises MissingRights where none is left."""
-    approvals = [Right("approve", _requests.GROUP, "signers", name=probe.signer_name) for probe in probes]
+    approvals = [right_for(probe.signer_name) for probe in probes]
     lacking = _rights.missing(client, [*_COMMON, *approvals])
     if set(lacking) & set(_COMMON) or set(lacking) >= set(approvals):
         raise _rights.missing_rights(lacking, f"probe {', '.join(probe.signer_name for probe in probes)}")
@@ -206,13 +206,7 @@ def _deleted(client: Client, csr: Mapping[str, Any]) -> str:
         return f"CSR {csr['metadata']['name']} is left over: {exc.cause}"
 
 
-def _verdict(client: Client, trials: Iterable[Trial]) -> ProviderVerdict | None:
-    """Which provider this is, where something has to be explained by it."""
-    stuck = any(not trial.is_over for trial in trials)
-    return _providers.detect(cluster_facts(client)) if stuck else None
-
-
-def _entry(client: Client, trial: Trial, verdict: ProviderVerdict | None) -> dict[str, Any]:
+def _entry(client: Client, trial: Trial, around: Surroundings) -> dict[str, Any]:
     """What the result says of a signer; of a probe that was not sent, what it would be."""
     probe, csr = trial.probe, trial.csr
     request = probe.intent.request
@@ -239,13 +233,8 @@ def _entry(client: Client, trial: Trial, verdict: ProviderVerdict | None) -> dic
     if trial.fault or csr is None:
         return {**entry, "issued": False}
     if not certificate_of(csr):
-        return {**entry, "issued": False, "diagnosis": _as_dict(_explained(client, csr, verdict))}
+        return {**entry, "issued": False, "diagnosis": _as_dict(around.explain(csr))}
     return {**entry, "issued": True, **_found(client, probe, csr)}
-
-
-def _explained(client: Client, csr: Mapping[str, Any], verdict: ProviderVerdict | None) -> Diagnosis | None:
-    peers = None if _requests.is_over(csr) else _requests.peers_of(client, csr["spec"]["signerName"])
-    return _requests.explain(csr, verdict, peers)
 
 
 def _found(client: Client, probe: Probe, csr: Mapping[str, Any]) -> dict[str, Any]:
@@ -280,7 +269,7 @@ def _anchor(client: Client, probe: Probe, pem: str, now: datetime) -> dict[str, 
 
 
 def _as_dict(diagnosis: Diagnosis | None) -> dict[str, Any] | None:
-    return _requests.as_dict(diagnosis) if diagnosis else None
+    return diagnosis.as_dict() if diagnosis else None
 
 
 def _now() -> datetime:

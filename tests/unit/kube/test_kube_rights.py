@@ -113,7 +113,7 @@ def test_reviews() -> None:
 
 
 def test_another_name_is_as_good() -> None:
-    """CertificateApproval takes the signer's name or its domain's (k/k pkg/registry/certificates)."""
+    """CertificateApproval takes the signer's name or its domain's (k/k pkg/certauthorization)."""
     right = Right("approve", GROUP, "signers", name="a.b/c", or_name="a.b/*")
     answers = [Answer(201, {"status": {"allowed": allowed}}) for allowed in (True, False, True, False, False)]
     with serving(*answers) as server:
