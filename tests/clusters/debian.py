@@ -13,10 +13,14 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .build import Report, cache_directory, lock, say
 from .errors import ClusterError
 from .pins import DEBIAN_PACKAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 # What must start, or the packages do not fit together; each prints its version.
 _PROBES = ("usr/bin/containerd", "usr/sbin/runc", "usr/sbin/nft")
@@ -33,12 +37,15 @@ def unpacked(report: Report = say) -> Path:
     return target
 
 
-def environment(root: Path) -> dict[str, str]:
-    """The environment in which programs below `root` find each other and their libraries."""
+def environment(root: Path, base: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """`base` so that programs below `root` find each other and their libraries."""
     libraries = sorted({str(path.parent) for path in root.glob("**/*-linux-gnu*/*.so.*")})
-    programs = [str(root / directory) for directory in ("usr/bin", "usr/sbin", "sbin", "bin")]
-    path = [*programs, os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]
-    return os.environ | {"PATH": os.pathsep.join(path), "LD_LIBRARY_PATH": os.pathsep.join(libraries)}
+    programs = [str(root / directory) for directory in ("usr/bin", "usr/sbin")]
+    places = {
+        "PATH": [*programs, base.get("PATH", os.defpath), "/usr/sbin", "/sbin"],
+        "LD_LIBRARY_PATH": [*libraries, base.get("LD_LIBRARY_PATH", "")],
+    }
+    return {**base, **{name: os.pathsep.join(filter(None, found)) for name, found in places.items()}}
 
 
 def _key() -> str:

@@ -16,7 +16,7 @@ from .errors import ClusterError
 from .processes import Process, recorded
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from .components import Ports
@@ -58,8 +58,9 @@ def _check() -> None:
     missing = [tool for tool in _TOOLS if not shutil.which(tool)]
     if missing:
         raise ClusterError(f"a cluster with a node needs the program {missing[0]}")
-    if not cgroups.hierarchies():
-        raise ClusterError("a cluster with a node needs control groups, and none are mounted")
+    hierarchies = cgroups.hierarchies()
+    if not hierarchies or not all(os.access(hierarchy.path, os.W_OK) for hierarchy in hierarchies):
+        raise ClusterError("a cluster with a node needs control groups, mounted and writable")
     probe = subprocess.run(_PROBE.split(), capture_output=True, text=True, check=False)
     if probe.returncode != 0:
         raise ClusterError(f"a cluster with a node needs namespaces: {probe.stderr.strip()}")
@@ -89,7 +90,7 @@ def command(
         return in_network(directory, [program, *arguments]), environment()
     where = ["enter", *_identity(directory), str(directory / f"{component}.process")]
     enter, imports = processes.python("namespaces", *where, program, *arguments)
-    return enter, imports | environment()
+    return enter, environment(imports)
 
 
 def in_network(directory: Path, command: list[str]) -> list[str]:
@@ -107,9 +108,9 @@ def run_inside(
     )
 
 
-def environment() -> dict[str, str]:
-    """The environment of programs on a node: those of the Debian packages are found."""
-    found = debian.environment(debian.unpacked())
+def environment(base: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """`base` for programs on a node: those of the Debian packages are found, and no proxy is asked."""
+    found = debian.environment(debian.unpacked(), base)
     return {name: value for name, value in found.items() if name.lower() not in _PROXIES}
 
 

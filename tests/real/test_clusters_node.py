@@ -212,13 +212,19 @@ def while_the_node_starts(process: subprocess.Popen[str], temporary: Path) -> No
     wait_for(lambda: list(temporary.glob("*/fleet-*/*/kubelet.process")) or process.poll() is not None)
 
 
+def when_a_pod_runs(process: subprocess.Popen[str], temporary: Path) -> None:
+    when_ready(process, temporary)
+    commands = [Path(f"/proc/{program.pid}/cmdline").read_bytes() for program in programs_inside(temporary)]
+    assert [command for command in commands if b"pause" in command]
+
+
 @pytest.mark.parametrize(
     ("moment", "end"),
     [
         (while_the_node_starts, lambda process: process.send_signal(signal.SIGINT)),
-        (when_ready, lambda process: process.kill()),
+        (when_a_pod_runs, lambda process: process.kill()),
     ],
-    ids=["Ctrl-C while it starts", "SIGKILL when it is ready"],
+    ids=["Ctrl-C while it starts", "SIGKILL when a pod runs"],
 )
 def test_nothing_of_a_node_is_left_after(
     temporary: Path,
@@ -242,11 +248,10 @@ def test_nothing_of_a_node_is_left_after(
 def test_the_next_run_removes_the_node_that_a_crash_left(temporary: Path) -> None:
     _skip_without_node()
     with owner(RUN) as process:
-        when_ready(process, temporary)
+        while_the_node_starts(process, temporary)
         inside, groups = programs_inside(temporary), control_groups(temporary)
         kill_with_its_janitor(process)
-    assert all(program.alive for program in inside)  # a pod among them
-    assert any(b"pause" in Path(f"/proc/{program.pid}/cmdline").read_bytes() for program in inside)
+    assert [program for program in inside if program.alive]
     directories.remove_leftovers()
     assert not [program for program in inside if program.alive]
     assert nothing_left(temporary)
