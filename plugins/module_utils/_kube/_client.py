@@ -52,6 +52,7 @@ PATIENT_SECONDS = 65.0
 FIRST_CONTACT_SECONDS = 5.0
 PAGE = "500"
 JSON_PATCH = "application/json-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"  # of which JSON is a part
 
 
 class Client:
@@ -93,13 +94,19 @@ class Client:
 
     def list_all(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         """The whole List object: all pages in ``items``, the first page's metadata."""
-        page = self.get(path, {"limit": PAGE, **(query or {})})
-        items = list(page.get("items") or [])
-        first = page
-        while (page.get("metadata") or {}).get("continue"):
-            page = self.get(path, {"limit": PAGE, **(query or {}), "continue": page["metadata"]["continue"]})
-            items.extend(page.get("items") or [])
-        return {**first, "items": items}
+        pages = list(self.pages(path, query))
+        return {**pages[0], "items": [item for page in pages for item in page.get("items") or []]}
+
+    def pages(self, path: str, query: Mapping[str, str] | None = None) -> Iterator[dict[str, Any]]:
+        """The List objects of all pages, one after the other."""
+        more: dict[str, str] = {}
+        while True:
+            page = self.get(path, {"limit": PAGE, **(query or {}), **more})
+            yield page
+            token = (page.get("metadata") or {}).get("continue")
+            if not token:
+                return
+            more = {"continue": token}
 
     def create(
         self, path: str, body: Mapping[str, Any], *, dry_run: bool = False, idempotent: bool = False
@@ -133,9 +140,25 @@ class Client:
         answer = self._request("PATCH", path, _dry(dry_run), operations, content=JSON_PATCH)
         return self._noted("PATCH", path, answer, dry_run)
 
-    def delete(self, path: str, *, uid: str | None = None, dry_run: bool = False) -> None:
-        """Delete; with ``uid`` only that very object (409 when another one has taken its name)."""
-        body = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": uid} if uid else {}}
+    def apply(
+        self, path: str, body: Mapping[str, Any], *, manager: str, dry_run: bool = False
+    ) -> dict[str, Any]:
+        """Server-side apply: create, or change what ``manager`` is to own, taken over from others where they differ."""
+        query = {"fieldManager": manager, "force": "true", **(_dry(dry_run) or {})}
+        answer = self._request("PATCH", path, query, body, content=APPLY_PATCH)
+        return self._noted("PATCH", path, answer, dry_run)
+
+    def delete(
+        self, path: str, *, uid: str | None = None, orphan: bool = False, dry_run: bool = False
+    ) -> None:
+        """Delete; with ``uid`` only that very object (409 when another one has taken its name).
+
+        ``orphan``: what it owns stays, without an owner.
+        """
+        body: dict[str, Any] = {"kind": "DeleteOptions", "apiVersion": "v1"}
+        body["preconditions"] = {"uid": uid} if uid else {}
+        if orphan:
+            body["propagationPolicy"] = "Orphan"
         self._noted("DELETE", path, self._request("DELETE", path, _dry(dry_run), body), dry_run)
 
     def watch(self, path: str, query: Mapping[str, str], *, seconds: float) -> Iterator[dict[str, Any]]:

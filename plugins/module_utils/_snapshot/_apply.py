@@ -1,0 +1,194 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Apply manifests: each is looked at and tried by a dry run before the first is written.
+
+Server-side apply under one field manager, after the fields of other managers were moved to it (see _ssa).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from .. import _writers
+from .._kube._errors import Conflict, Forbidden, Invalid, NotFound
+from . import _ssa
+from ._changes import Change, changes
+from ._errors import OwnedObjectError, RefusedObjectError, StepError
+from ._kinds import KINDS, Reference, reference
+
+if TYPE_CHECKING:
+    from .._kube._client import Client
+
+Object = Mapping[str, Any]
+# How often an object is read anew because somebody else wrote it at the same moment.
+ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one object, or what would. change: "created", "changed", "deleted" or "unchanged".
+
+    left: fields that other managers own and that were left to them, as "MANAGER: FIELD".
+    """
+
+    reference: Reference
+    change: str
+    changes: tuple[Change, ...] = ()
+    left: tuple[str, ...] = ()
+
+    @property
+    def changed(self) -> bool:
+        return self.change != "unchanged"
+
+
+@dataclass(frozen=True)
+class Preview:
+    """One manifest as the API server would have it. live: None where there is no such object yet.
+
+    moving: whether fields of other managers have to be moved first. due: whether anything has to be written.
+    """
+
+    manifest: Object
+    live: Object | None
+    foreseen: Object
+    moving: bool
+    due: bool
+    left: tuple[str, ...] = ()
+
+    @property
+    def outcome(self) -> Outcome:
+        """What writing it would do."""
+        kind = "created" if self.live is None else "changed" if self.due else "unchanged"
+        return Outcome(reference(self.manifest), kind, changes(self.live, self.foreseen), self.left)
+
+
+def preview(client: Client, manifests: Sequence[Object], *, take_over: bool = False) -> list[Preview]:
+    """Read each object and try each manifest, and write nothing.
+
+    take_over: also where another writer's marks are. Raises OwnedObjectError, RefusedObjectError, StepError, KubeError.
+    """
+    for manifest in manifests:
+        if not (manifest.get("kind") in KINDS and KINDS[manifest["kind"]].applied):
+            raise StepError(
+                f"a manifest of kind {manifest.get('kind')} is not among those that can be applied"
+            )
+    new_namespaces = {
+        manifest["metadata"]["name"] for manifest in manifests if manifest["kind"] == "Namespace"
+    }
+    return [_preview(client, manifest, new_namespaces, take_over) for manifest in manifests]
+
+
+def write(client: Client, one: Preview, *, take_over: bool = False) -> Outcome:
+    """Apply the manifest if that is due, and return what changed. Raises what preview raises."""
+    if not one.due:
+        return one.outcome
+    with _refusals(one.manifest):
+        answer = _written(client, one, take_over)
+    left = _ssa.left_to_others(answer["metadata"].get("managedFields") or ())
+    return replace(one.outcome, changes=changes(one.live, answer), left=left)
+
+
+def delete(
+    client: Client, target: Reference, *, uid: str = "", orphan: bool = False, check_mode: bool = False
+) -> Outcome:
+    """Delete one object: the one of this UID, or the one that is there now. One that is gone is no change."""
+    live = client.find(target.path)
+    if live is None or (uid and live["metadata"]["uid"] != uid):
+        return Outcome(target, "unchanged")
+    try:
+        client.delete(target.path, uid=live["metadata"]["uid"], orphan=orphan, dry_run=check_mode)
+    except NotFound:
+        return Outcome(target, "unchanged")
+    return Outcome(target, "deleted")
+
+
+def _preview(client: Client, manifest: Object, new_namespaces: Collection[str], take_over: bool) -> Preview:
+    place = reference(manifest)
+    managers = _ssa.movable(take_over=take_over)
+    for _attempt in range(ATTEMPTS):
+        live = client.find(place.path)
+        if live is not None and not take_over:
+            _refuse_owned(place, live)
+        if live is None and place.namespace in new_namespaces:
+            return Preview(
+                manifest, None, manifest, moving=False, due=True
+            )  # no dry run without its namespace
+        with suppress(Conflict), _refusals(manifest):
+            return _tried(client, manifest, live, managers)
+    raise _contended(place)
+
+
+def _tried(client: Client, manifest: Object, live: Object | None, managers: Collection[str]) -> Preview:
+    """What dry runs say. The second of them sees the object without what the fields' move will take away."""
+    path = reference(manifest).path
+    answer = client.apply(path, manifest, manager=_ssa.MANAGER, dry_run=True)
+    moving = live is not None and any(_ssa.migration(obj, managers) for obj in (live, answer))
+    if live is not None and moving:
+        pruned = _ssa.without_moved(answer, live, managers)
+        pruned["metadata"].pop("managedFields", None)
+        answer = client.replace(path, pruned, dry_run=True)
+    entries = _ssa.moved(answer["metadata"].get("managedFields") or (), answer["apiVersion"], managers)
+    due, left = moving or _differs(live, answer), _ssa.left_to_others(entries)
+    return Preview(manifest, live, answer, moving, due, left)
+
+
+def _differs(live: Object | None, answer: Object) -> bool:
+    """Whether an apply would write: another content, or fields that our manager did not own before."""
+    if live is None:
+        return True
+    before, after = (_ssa.own_fields(obj["metadata"].get("managedFields") or ()) for obj in (live, answer))
+    return bool(changes(live, answer)) or before != after
+
+
+def _written(client: Client, one: Preview, take_over: bool) -> Object:
+    """Move and apply; once more where the apply itself noted a manager of old (before-first-apply)."""
+    place, managers = reference(one.manifest), _ssa.movable(take_over=take_over)
+    live = one.live
+    for _attempt in range(ATTEMPTS):
+        patch = _ssa.migration(live, managers) if live is not None else []
+        try:
+            if patch:
+                client.patch(place.path, patch)
+            live = client.apply(place.path, one.manifest, manager=_ssa.MANAGER)
+        except Conflict:
+            live = client.find(place.path)
+            continue
+        if not _ssa.migration(live, managers):
+            return live
+    raise _contended(place)
+
+
+def _contended(place: Reference) -> Conflict:
+    return Conflict(
+        f"{place} is written by somebody else all the time", remedy="run the task again", status=409
+    )
+
+
+def _refuse_owned(place: Reference, live: Object) -> None:
+    found = _writers.writers(live["metadata"])
+    if found:
+        evidence = [mark for one in found for mark in one.evidence]
+        raise OwnedObjectError(
+            f"{place} belongs to {' and '.join(one.writer.name for one in found)} ({'; '.join(evidence)})",
+            evidence=evidence,
+            remedy="Upgrade it there, or take it over with take_over: true",
+        )
+
+
+@contextmanager
+def _refusals(manifest: Object) -> Iterator[None]:
+    """Name the object that the API server refuses: its own message may be about one field alone."""
+    try:
+        yield
+    except (Forbidden, Invalid) as exc:
+        raise RefusedObjectError(
+            f"the API server refuses {reference(manifest)}: {exc.message}",
+            evidence=(exc.cause,),
+            remedy=exc.remedy,
+        ) from exc

@@ -1,0 +1,41 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""What can go wrong when a release of the snapshot controller is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .._errors import CertflowError
+
+
+class SourceError(CertflowError):
+    """The manifests of a release cannot be had: not there, not reachable, or not what they have to be."""
+
+
+class StepError(CertflowError):
+    """A step of a plan cannot be carried out as it is written."""
+
+
+class OwnedObjectError(CertflowError):
+    """An object belongs to another writer, who would undo the change or be undone by it."""
+
+
+class RefusedObjectError(CertflowError):
+    """The API server refuses an object; ``values`` go into the failed result."""
+
+    values: Mapping[str, Any] = {}
+
+
+class RolloutError(CertflowError):
+    """A Deployment does not become available; ``values`` go into the failed result."""
+
+    values: Mapping[str, Any] = {}
+
+
+class MigrationError(CertflowError):
+    """Objects of a CustomResourceDefinition could not all be stored at its storage version."""

@@ -1,0 +1,99 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""The kinds of objects that this room applies or deletes, with their fixed paths. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One row. plural: the resource's name in paths. applied: whether manifests may hold it; others are only deleted."""
+
+    name: str
+    api_version: str
+    plural: str
+    namespaced: bool
+    applied: bool = True
+
+    @property
+    def group(self) -> str:
+        """The API group, "" for the core group."""
+        return self.api_version.rpartition("/")[0]
+
+    def collection(self, namespace: str = "") -> str:
+        """Return the path of all such objects, of one namespace or of all of them."""
+        root = f"/apis/{self.api_version}" if self.group else f"/api/{self.api_version}"
+        place = f"/namespaces/{namespace}" if self.namespaced and namespace else ""
+        return f"{root}{place}/{self.plural}"
+
+
+_RBAC = "rbac.authorization.k8s.io/v1"
+_ADMISSION = "admissionregistration.k8s.io/v1"
+
+# The paths are those of https://kubernetes.io/docs/reference/kubernetes-api/, each served by Kubernetes 1.25 and newer.
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind("Namespace", "v1", "namespaces", namespaced=False),
+        Kind(
+            "CustomResourceDefinition",
+            "apiextensions.k8s.io/v1",
+            "customresourcedefinitions",
+            namespaced=False,
+        ),
+        Kind("ServiceAccount", "v1", "serviceaccounts", namespaced=True),
+        Kind("ClusterRole", _RBAC, "clusterroles", namespaced=False),
+        Kind("ClusterRoleBinding", _RBAC, "clusterrolebindings", namespaced=False),
+        Kind("Role", _RBAC, "roles", namespaced=True),
+        Kind("RoleBinding", _RBAC, "rolebindings", namespaced=True),
+        Kind("Service", "v1", "services", namespaced=True),
+        Kind("Deployment", "apps/v1", "deployments", namespaced=True),
+        Kind("PodDisruptionBudget", "policy/v1", "poddisruptionbudgets", namespaced=True),
+        Kind(
+            "ValidatingWebhookConfiguration", _ADMISSION, "validatingwebhookconfigurations", namespaced=False
+        ),
+        Kind(
+            "MutatingWebhookConfiguration", _ADMISSION, "mutatingwebhookconfigurations", False, applied=False
+        ),
+        Kind("StatefulSet", "apps/v1", "statefulsets", namespaced=True, applied=False),
+        Kind("ReplicaSet", "apps/v1", "replicasets", namespaced=True, applied=False),
+        Kind("Pod", "v1", "pods", namespaced=True, applied=False),
+        Kind("Secret", "v1", "secrets", namespaced=True, applied=False),
+        Kind(
+            "CertificateSigningRequest",
+            "certificates.k8s.io/v1",
+            "certificatesigningrequests",
+            False,
+            applied=False,
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Reference:
+    """One object by name; ``namespace`` is "" for a kind that has none."""
+
+    kind: str
+    name: str
+    namespace: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}" if self.namespace else f"{self.kind} {self.name}"
+
+    @property
+    def path(self) -> str:
+        return f"{KINDS[self.kind].collection(self.namespace)}/{self.name}"
+
+
+def reference(obj: Mapping[str, Any]) -> Reference:
+    """Return which object a manifest is about."""
+    metadata = obj["metadata"]
+    return Reference(obj["kind"], metadata["name"], metadata.get("namespace") or "")
