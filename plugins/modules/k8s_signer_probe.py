@@ -50,7 +50,8 @@ options:
     description:
       - How long to wait for all certificates together, in seconds after the approvals. Signers answer within a few seconds.
         A signer that has not answered by then is reported as one that does not issue.
-      - The wait ends five seconds before O(wait_timeout), so that there is time to delete the requests.
+      - Of O(wait_timeout), and of the task's own timeout, five seconds are kept for deleting the requests. Where that leaves
+        less than this, a warning says so.
     type: int
     default: 15
 seealso:

@@ -14,11 +14,14 @@ import base64
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
+import time
 import uuid
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -34,8 +37,7 @@ from tests import playbook
 from tests.clusters import pki
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from tests.clusters import Fleet
 
@@ -503,11 +505,12 @@ IN_A_FORK = """
 import json, os, sys
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run import (
-    _k8s_csr, _k8s_csr_approve, _k8s_csr_info, _webhook_cabundle,
+    _k8s_csr, _k8s_csr_approve, _k8s_csr_info, _k8s_signer_probe, _webhook_cabundle,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operation import execute
 
-rooms = {room.OPERATION.name: room.OPERATION for room in (_k8s_csr, _k8s_csr_approve, _k8s_csr_info, _webhook_cabundle)}
+rooms = (_k8s_csr, _k8s_csr_approve, _k8s_csr_info, _k8s_signer_probe, _webhook_cabundle)
+rooms = {room.OPERATION.name: room.OPERATION for room in rooms}
 for name, arguments in json.load(sys.stdin):
     reader, writer = os.pipe()
     if os.fork() == 0:
@@ -551,6 +554,8 @@ def test_an_operation_in_a_fork_imports_nothing(site: Site) -> None:
         ("k8s_csr_info", {"kubeconfig": by_plugin}),
         ("k8s_csr", {**where, **csr}),
         ("k8s_csr", {**where, **csr}),
+        ("k8s_csr", {**where, **csr, "signer_name": "ephemeral-ca", "wait": False}),
+        ("k8s_signer_probe", {**where, "signers": [csr["signer_name"]]}),
         ("webhook_cabundle", {**where, "ca_bundle": site.ca, "targets": [target]}),
         ("k8s_csr_approve", {**where, "name": site.name, "decision": "deny"}),
         ("k8s_csr", {**where, **csr, "state": "absent"}),
@@ -569,4 +574,52 @@ def test_an_operation_in_a_fork_imports_nothing(site: Site) -> None:
     assert [line["new"] for line in told] == [[]] * len(calls)
     assert [line["failed"] for line in told[:-1]] == [None] * (len(calls) - 1)
     assert "no context named 'absent'" in told[-1]["failed"]
-    assert [line["changed"] for line in told] == [False, False, True, False, True, True, True, False]
+    assert [line["changed"] for line in told] == [
+        *(False, False, True, False),
+        *(True, False, True, True, True, False),
+    ]
+
+
+PROBE = "certflow.kubernetes.k8s_signer_probe"
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_ctrl_c_leaves_nothing(site: Site, door: str) -> None:
+    """A probe is interrupted in the middle of its wait: what it sent is deleted before its process ends."""
+    task = {
+        PROBE: {"signers": ["example.com/nobody"], "kubeconfig": str(site.kubeconfig), "probe_seconds": 100}
+    }
+    (site.directory / "probe.yml").write_text(yaml.safe_dump(one(task, vars={DOOR: door})))
+    program = str(Path(sys.executable).with_name("ansible-playbook"))
+    process = subprocess.Popen(
+        [program, "probe.yml"],
+        cwd=site.directory,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,  # as a terminal: the signal goes to all of its processes
+    )
+    try:
+        eventually(lambda: probes(site) or process.poll() is not None)
+        assert process.poll() is None, process.communicate()[0]
+        os.killpg(process.pid, signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode, output
+    eventually(lambda: not probes(site))
+
+
+def probes(site: Site) -> list[str]:
+    labels = "labelSelector=certflow.kubernetes/signer-probe"
+    listed = site.fleet["onprem"].api("GET", f"{REQUESTS}?{labels}")["items"]
+    return [csr["metadata"]["name"] for csr in listed]
+
+
+def eventually(condition: Callable[[], object], seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not come about"
+        time.sleep(0.1)

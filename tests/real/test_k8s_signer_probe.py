@@ -7,10 +7,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
-import subprocess
-import sys
 import time
 import uuid
 from datetime import timedelta
@@ -285,38 +281,6 @@ def test_what_cannot_be_deleted_is_told(site: Site) -> None:
     [warning] = result["warnings"]
     assert f"CSR {name} is left over" in warning
     site.cluster.api("DELETE", f"{CSRS}/{name}")
-
-
-SCRIPT = """
-import sys
-from ansible_collections.certflow.kubernetes.plugins.module_utils._run._k8s_signer_probe import OPERATION
-from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operation import execute
-given = {"kubeconfig": sys.argv[1], "signers": ["example.com/nobody"], "probe_seconds": 60, "wait_timeout": 120}
-execute(OPERATION, given, check_mode=False)
-"""
-
-
-def test_ctrl_c_leaves_nothing(site: Site) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(site.kubeconfig)],
-        env={**os.environ},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        until = time.monotonic() + 60
-        while not (names := left_over(site.cluster)):
-            assert process.poll() is None, process.communicate()[1]
-            assert time.monotonic() < until
-            time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
-    finally:
-        process.kill()
-        process.wait()
-    assert "KeyboardInterrupt" in errors
-    assert names
-    assert left_over(site.cluster) == []
 
 
 def test_what_a_killed_run_left_goes_with_the_next_once_it_is_old(site: Site) -> None:

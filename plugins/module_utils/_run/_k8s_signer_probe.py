@@ -10,7 +10,6 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any, Callable, cast
@@ -30,6 +29,7 @@ from .._kube._rights import Right
 from .._x509 import _certificate, _pem
 from .._x509._errors import CertificateError
 from . import _report, _spec
+from ._interrupt import put_away_by
 from ._operation import Operation, Result
 
 # Of the time that the task has, this is kept for deleting what was sent.
@@ -68,27 +68,32 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     trials = _permitted(client, probes)
     if check_mode:
         return Result(False, {"signers": [_entry(client, trial, Surroundings(client)) for trial in trials]})
-    with _cleaned_afterwards(client, token) as left:
-        trials = _tried(client, trials, parameters["probe_seconds"])
-    around = Surroundings(client)
-    entries = [_entry(client, trial, around) for trial in trials]
-    return Result(bool(left), {"signers": entries}, warnings=tuple(left))
-
-
-@contextmanager
-def _cleaned_afterwards(client: Client, token: str) -> Iterator[list[str]]:
-    """Delete what the block sent, whatever ends it: an error, Ctrl-C, the task's timeout. Yields what stays, in words."""
     left: list[str] = []
+    seconds = _patience(client, parameters["probe_seconds"])
     try:
-        yield left
+        with put_away_by(lambda: left.extend(_cleaned(client, token))):
+            trials = _tried(client, trials, seconds)
     except CertflowError as error:
-        left += _cleaned(client, token)
         error.evidence += tuple(left)
         raise
-    except BaseException:
-        _cleaned(client, token)
-        raise
-    left += _cleaned(client, token)
+    around = Surroundings(client)
+    entries = [_entry(client, trial, around) for trial in trials]
+    warnings = (*left, *_hurried(seconds, parameters["probe_seconds"]))
+    return Result(bool(left), {"signers": entries}, warnings=warnings)
+
+
+def _patience(client: Client, wanted: int) -> float:
+    """How long to wait for certificates: of the time that the task has, some is kept for deleting the requests."""
+    there = max(0.0, client.deadline - time.monotonic())
+    return min(float(wanted), max(there - CLEANING_SECONDS, there / 2))
+
+
+def _hurried(seconds: float, wanted: int) -> Iterator[str]:
+    if seconds < wanted:
+        yield (
+            f"waited for {seconds:.0f} seconds instead of probe_seconds {wanted}, which says less of a signer that did not "
+            "issue: wait_timeout, or the task's timeout, is too short for more"
+        )
 
 
 _COMMON = (
@@ -117,8 +122,7 @@ def _tried(client: Client, trials: Sequence[Trial], seconds: float) -> list[Tria
     """Send all, approve all, then wait for all together."""
     sent = [_sent(client, trial) for trial in trials]
     approved = [_approved(client, trial) for trial in sent]
-    until = min(time.monotonic() + seconds, client.deadline - CLEANING_SECONDS)
-    return _awaited(client, approved, until)
+    return _awaited(client, approved, time.monotonic() + seconds)
 
 
 def _sent(client: Client, trial: Trial) -> Trial:
