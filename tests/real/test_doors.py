@@ -11,6 +11,7 @@ certflow_kubernetes_door forces a door, the line that the action prints at -vv s
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from dataclasses import dataclass, field
@@ -35,12 +37,14 @@ from cryptography.x509.oid import NameOID
 
 from tests import playbook
 from tests.clusters import pki
+from tests.gates.venvs import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.clusters import Fleet
 
+OPERATIONS = sorted(path.stem for path in (REPOSITORY / "plugins" / "modules").glob("*.py"))
 DOOR = "certflow_kubernetes_door"
 DOORS = {"inprocess": "in-process", "module": "module"}
 LINE = re.compile(r"certflow\.kubernetes (\w+): (in-process|module) door: (.*)")
@@ -482,6 +486,71 @@ def test_no_secret_is_ever_printed(site: Site) -> None:
     assert run.output.count("Unsupported parameters") >= 4
 
 
+@contextlib.contextmanager
+def processes() -> Iterator[set[bytes]]:
+    """Arguments and environment of every process that is seen while the block runs."""
+    seen: set[bytes] = set()
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.1):
+            for place in Path("/proc").glob("[0-9]*"):
+                for name in ("cmdline", "environ"):
+                    with contextlib.suppress(OSError):
+                        seen.add((place / name).read_bytes())
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        watcher.join()
+
+
+def forms_of(encoded: str) -> list[bytes]:
+    """The ways in which a private key, given as a Secret holds it, might be shown: any part of its PEM text or of that."""
+    lines = base64.b64decode(encoded).splitlines()[1:-1]
+    return [*lines, encoded[40:100].encode()]
+
+
+def test_a_new_private_key_is_seen_nowhere(site: Site) -> None:
+    """At the highest verbosity, with a difference shown, and with the files of the ordinary module kept."""
+    directory = site.directory / "kept"
+    directory.mkdir()
+    csr = {"kubeconfig": str(site.kubeconfig), "service": site.name, "namespace": "default"}
+    signers = {"signed": "kubernetes.io/kubelet-serving", "own": "ephemeral-ca"}
+    tasks: list[dict[str, Any]] = [
+        {
+            "certflow.kubernetes.k8s_csr": {
+                **csr,
+                "signer_name": signer,
+                "secret": {"name": f"{site.name}-{name}-{door}"},
+            },
+            "vars": {DOOR: door},
+        }
+        for door in DOORS
+        for name, signer in signers.items()
+    ]
+    places = dict.fromkeys(("TMPDIR", "ANSIBLE_LOCAL_TEMP", "ANSIBLE_REMOTE_TEMP"), str(directory))
+    kept = {**places, "ANSIBLE_KEEP_REMOTE_FILES": "true", "ANSIBLE_PIPELINING": "false"}
+    with processes() as seen:
+        run = site.play(
+            [{"hosts": "localhost", "gather_facts": False, "tasks": tasks}], "-vvvv", "--diff", **kept
+        )
+    assert (run.status, run.recap("changed")) == (0, len(tasks)), run.output
+    assert sorted(door for door, _reason in doors(run)) == sorted([*DOORS.values()] * 2)
+    files = [path.read_bytes() for path in directory.rglob("*") if path.is_file()]
+    assert files, "the ordinary module leaves its files"
+    assert any(b"ansible-playbook" in text for text in seen)
+    shown = [run.output.encode(), *seen, *files]
+    for task in tasks:
+        path = f"/api/v1/namespaces/default/secrets/{task['certflow.kubernetes.k8s_csr']['secret']['name']}"
+        key = site.fleet["onprem"].api("GET", path)["data"]["tls.key"]
+        site.fleet["onprem"].api("DELETE", path)
+        assert [form for form in forms_of(key) for text in shown if form in text] == []
+
+
 def test_nothing_is_left_on_disk(site: Site) -> None:
     """Twenty hosts, ten forks: forks end without clean-up on Python before 3.13, so nothing may need any."""
     empty = site.directory / "tmp"
@@ -502,15 +571,12 @@ def test_nothing_is_left_on_disk(site: Site) -> None:
 
 # Imports what Ansible's parent process imports, forks, and says what the fork imported on top.
 IN_A_FORK = """
-import json, os, sys
+import importlib, json, os, sys
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.certflow.kubernetes.plugins.module_utils._run import (
-    _k8s_csr, _k8s_csr_approve, _k8s_csr_info, _k8s_signer_probe, _webhook_cabundle,
-)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operation import execute
 
-rooms = (_k8s_csr, _k8s_csr_approve, _k8s_csr_info, _k8s_signer_probe, _webhook_cabundle)
-rooms = {room.OPERATION.name: room.OPERATION for room in rooms}
+room = "ansible_collections.certflow.kubernetes.plugins.module_utils._run._"
+rooms = {name: importlib.import_module(room + name).OPERATION for name in sys.argv[1:]}
 for name, arguments in json.load(sys.stdin):
     reader, writer = os.pipe()
     if os.fork() == 0:
@@ -542,28 +608,35 @@ def test_an_operation_in_a_fork_imports_nothing(site: Site) -> None:
     plugin.chmod(0o700)
     entry = {"exec": {"apiVersion": answer["apiVersion"], "command": str(plugin)}}
     by_plugin = {**site.content, "users": [{"name": "onprem", "user": entry}]}
-    csr = {
+    csr: dict[str, Any] = {
         "service": site.name,
         "namespace": "default",
         "secret": {"name": site.name},
         "signer_name": "kubernetes.io/kubelet-serving",
         "targets": [target],
     }
-    calls = [
-        ("k8s_csr_info", where),
-        ("k8s_csr_info", {"kubeconfig": by_plugin}),
-        ("k8s_csr", {**where, **csr}),
-        ("k8s_csr", {**where, **csr}),
-        ("k8s_csr", {**where, **csr, "signer_name": "ephemeral-ca", "wait": False}),
-        ("k8s_signer_probe", {**where, "signers": [csr["signer_name"]]}),
-        ("webhook_cabundle", {**where, "ca_bundle": site.ca, "targets": [target]}),
-        ("k8s_csr_approve", {**where, "name": site.name, "decision": "deny"}),
-        ("k8s_csr", {**where, **csr, "state": "absent"}),
-        ("k8s_csr_info", {**where, "context": "absent"}),
+    absent, nobody = "no context named 'absent'", f"no Service default/{site.name}"
+    own_ca = {**csr, "signer_name": "ephemeral-ca"}
+    asked = {"target": target, "object": {"apiVersion": "v1", "kind": "Namespace"}}
+    # (operation, arguments, whether it changes something, words of its failure)
+    calls: list[tuple[str, dict[str, Any], bool, str]] = [
+        ("k8s_csr_info", where, False, ""),
+        ("k8s_csr_info", {"kubeconfig": by_plugin}, False, ""),
+        ("k8s_csr", {**where, **csr}, True, ""),
+        ("k8s_csr", {**where, **csr}, False, ""),
+        ("webhook_cabundle", {**where, "ca_bundle": site.ca, "targets": [target]}, True, ""),
+        ("k8s_csr_approve", {**where, "name": site.name, "decision": "deny"}, True, ""),
+        ("k8s_csr", {**where, **csr, "state": "absent"}, True, ""),
+        ("k8s_csr", {**where, **own_ca}, True, ""),
+        ("webhook_probe", {**where, **asked}, False, nobody),
+        ("k8s_csr", {**where, **own_ca, "state": "absent"}, True, ""),
+        ("k8s_signer_probe", {**where, "signers": [csr["signer_name"]]}, False, ""),
+        ("k8s_csr_info", {**where, "context": "absent"}, False, absent),
     ]
+    assert {name for name, *_rest in calls} == set(OPERATIONS)
     done = subprocess.run(
-        [sys.executable, "-c", IN_A_FORK],
-        input=json.dumps(calls),
+        [sys.executable, "-c", IN_A_FORK, *OPERATIONS],
+        input=json.dumps([call[:2] for call in calls]),
         capture_output=True,
         text=True,
         timeout=120,
@@ -572,12 +645,9 @@ def test_an_operation_in_a_fork_imports_nothing(site: Site) -> None:
     assert done.returncode == 0, done.stderr
     told = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["new"] for line in told] == [[]] * len(calls)
-    assert [line["failed"] for line in told[:-1]] == [None] * (len(calls) - 1)
-    assert "no context named 'absent'" in told[-1]["failed"]
-    assert [line["changed"] for line in told] == [
-        *(False, False, True, False),
-        *(True, False, True, True, True, False),
-    ]
+    for line, (_name, _arguments, changes, words) in zip(told, calls, strict=True):
+        assert (bool(line["failed"]), line["changed"]) == (bool(words), changes), line
+        assert words in (line["failed"] or ""), line
 
 
 PROBE = "certflow.kubernetes.k8s_signer_probe"
