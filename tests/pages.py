@@ -21,6 +21,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import (
     _signers,
 )
 
+from tests import page_of_writers
 from tests.gates.venvs import REPOSITORY
 
 if TYPE_CHECKING:
@@ -104,7 +105,10 @@ def why_not_issued() -> str:
     return "".join(parts)
 
 
-PAGES: dict[str, Callable[[], str]] = {"why-not-issued.md": why_not_issued}
+PAGES: dict[str, Callable[[], str]] = {
+    "why-not-issued.md": why_not_issued,
+    "other-writers.md": page_of_writers.other_writers,
+}
 
 
 def _of(symptom: str) -> list[Cause]:

@@ -30,5 +30,6 @@ def test_every_link_inside_a_page_leads_somewhere(name: str) -> None:
     assert len(set(anchors)) == len(anchors)
 
 
-def test_the_readme_names_the_page() -> None:
-    assert "docs/why-not-issued.md" in (REPOSITORY / "README.md").read_text()
+@pytest.mark.parametrize("name", pages.PAGES)
+def test_the_readme_names_the_page(name: str) -> None:
+    assert f"docs/{name}" in (REPOSITORY / "README.md").read_text()
