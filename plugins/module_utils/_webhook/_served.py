@@ -158,12 +158,13 @@ def handshake(stream: Stream, server_name: str) -> list[bytes]:
         try:
             tls.do_handshake()
         except ssl.SSLWantReadError:
-            if outgoing.pending:
-                stream.send(outgoing.read())
-            data = stream.recv()
-            if not data:
+            ours = outgoing.read()
+            if ours:
+                stream.send(ours)
+            theirs = stream.recv()
+            if not theirs:
                 raise OSError(None, "it closed the connection during the TLS handshake") from None
-            incoming.write(data)
+            incoming.write(theirs)
         else:
             return _sent(tls)
 
