@@ -70,7 +70,7 @@ def _parser() -> _Parser:
 
 def _up(options: argparse.Namespace) -> None:
     wanted: dict[str, str] = {}
-    for word in options.clusters or [name for name, profile in PROFILES.items() if not profile.node]:
+    for word in options.clusters or [name for name, profile in PROFILES.items() if profile.usual]:
         name, _equals, profile = word.partition("=")
         if name in wanted:
             raise UsageError(f"{name!r} is asked for twice")

@@ -84,7 +84,7 @@ class Cluster:
 
     @property
     def ca_pem(self) -> str:
-        """The cluster's CA: serves the API, signs clients, is kube-root-ca.crt and signs CSRs."""
+        """The cluster's CA: serves the API, signs clients, is kube-root-ca.crt and, unless another does, signs CSRs."""
         return (self.directory / "pki" / "ca.crt").read_text()
 
     @property
@@ -386,6 +386,7 @@ def _make_pki(directory: Path, profile: Profile) -> None:
         "controller-manager": pki.issue(ca, "system:kube-controller-manager"),
         "signer": pki.issue(ca, EKS_CONTROLLER),
         **(node.pairs(ca, profile.node) if profile.node else {}),
+        **({"signing-ca": pki.make_ca(profile.signing_ca)} if profile.signing_ca else {}),
     }
     for name, pair in pairs.items():
         pair.write(directory, name)

@@ -51,11 +51,12 @@ class KeyPair:
         return cls(x509.load_pem_x509_certificate((directory / f"{name}.crt").read_bytes()), key)
 
 
-def make_ca(name: str) -> KeyPair:
-    """A self-signed CA: RSA 2048, ten years, like the one of kubeadm and of EKS."""
+def make_ca(name: str, *, lifetime: datetime.timedelta = 10 * YEAR, issuer: KeyPair | None = None) -> KeyPair:
+    """A CA: RSA 2048, like the one of kubeadm and of EKS. Self-signed, or an intermediate of `issuer`."""
     key = rsa.generate_private_key(65537, 2048)
     subject = _name(name)
-    builder = _builder(subject, subject, key, datetime.datetime.now(datetime.timezone.utc) + 10 * YEAR)
+    not_after = datetime.datetime.now(datetime.timezone.utc) + lifetime
+    builder = _builder(subject, issuer.certificate.subject if issuer else subject, key, not_after)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     builder = builder.add_extension(
         key_usage("digital_signature", "key_encipherment", "key_cert_sign"), critical=True
@@ -63,7 +64,9 @@ def make_ca(name: str) -> KeyPair:
     builder = builder.add_extension(
         x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
     )
-    return KeyPair(builder.sign(key, hashes.SHA256()), key)
+    if issuer:
+        builder = builder.add_extension(authority(issuer), critical=False)
+    return KeyPair(builder.sign(issuer.key if issuer else key, hashes.SHA256()), key)
 
 
 def issue(

@@ -33,6 +33,12 @@ class Profile:
     source: str
     version: str = ""  # what its programs say that they are, if not the truth
     node: str = ""  # the name of a real node, which runs pods
+    signing_ca: str = ""  # the name of a second CA, in {pki}/signing-ca.crt and .key
+
+    @property
+    def usual(self) -> bool:
+        """Whether `up` starts one where nobody says which."""
+        return not (self.node or self.signing_ca)
 
 
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
@@ -180,6 +186,18 @@ PROFILES: dict[str, Profile] = {
 }
 
 PROFILES |= {
+    "other-ca": replace(
+        PROFILES["onprem"],
+        description="onprem that signs for kubelet-serving alone, with a CA of its own, for a day at most",
+        controller_manager=(
+            "--cluster-signing-kubelet-serving-cert-file={pki}/signing-ca.crt",
+            "--cluster-signing-kubelet-serving-key-file={pki}/signing-ca.key",
+            "--cluster-signing-duration=24h",
+        ),
+        signing_ca="kube-csr-signer",
+        source="openshift/cluster-kube-controller-manager-operator bindata/assets/config/defaultconfig.yaml; "
+        "gardener/gardener#6784",
+    ),
     "onprem-node": replace(
         PROFILES["onprem"], description="onprem with a real node that runs pods (root only)", node="node-1"
     ),

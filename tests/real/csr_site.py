@@ -195,11 +195,19 @@ class Site:
             assert error.status == 404, error
             return None
 
-    def decide(self, name: str, decision: str = "Approved") -> None:
-        """What kubectl certificate approve and deny write."""
+    def decide(
+        self,
+        name: str,
+        decision: str = "Approved",
+        *,
+        manager: str = "kubectl",
+        reason: str = "ByHand",
+        message: str = "by a person.",
+    ) -> None:
+        """What kubectl certificate approve and deny write, or another client."""
         csr = self.cluster.api("GET", f"{CSRS}/{name}")
-        body = _approve.approval_body(csr, decision, reason="ByHand", message="by a person.", now=now())
-        self.cluster.api("PUT", f"{CSRS}/{name}/approval", body)
+        body = _approve.approval_body(csr, decision, reason=reason, message=message, now=now())
+        self.cluster.api("PUT", f"{CSRS}/{name}/approval?fieldManager={manager}", body)
 
     def grant(self, user: str, *roles: dict[str, Any]) -> None:
         """Apply ClusterRoles and Roles (or a List of them), bound to a user."""

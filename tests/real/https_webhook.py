@@ -11,12 +11,10 @@ import os
 import ssl
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    from tests.clusters import pki
 
 Reply = tuple[int, object]
 
@@ -38,6 +36,16 @@ def convert(review: dict[str, Any]) -> Reply:
 def _review(review: dict[str, Any], **response: Any) -> Reply:
     response["uid"] = review["request"]["uid"]
     return 200, {"apiVersion": review["apiVersion"], "kind": review["kind"], "response": response}
+
+
+class Pair(Protocol):
+    """A certificate, with what is sent along, and its key, such as a pki.KeyPair."""
+
+    @property
+    def certificate_pem(self) -> bytes: ...
+
+    @property
+    def key_pem(self) -> bytes: ...
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -82,7 +90,7 @@ class Server(ThreadingHTTPServer):
     def port(self) -> int:
         return int(self.server_address[1])
 
-    def present(self, pair: pki.KeyPair | None) -> None:
+    def present(self, pair: Pair | None) -> None:
         """From the next connection on, present this certificate; None: speak no TLS. Open connections stay."""
         self._tls = _context(pair) if pair else None
 
@@ -111,7 +119,7 @@ class Server(ThreadingHTTPServer):
         """A caller that does not trust the certificate hangs up, and says so itself."""
 
 
-def _context(pair: pki.KeyPair) -> ssl.SSLContext:
+def _context(pair: Pair) -> ssl.SSLContext:
     """The ssl module takes paths only, and a key has no place on a disk: anonymous memory has a path too."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     descriptor = os.memfd_create("webhook")

@@ -21,8 +21,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
 
-from tests.clusters import APP_SERVING, Client, audit, eks_signer, pki
+from tests.clusters import APP_SERVING, Client, audit, pki
 
+from .csr_by_hand import signing
 from .csr_site import CSRS, HOOK_KIND, HOOKS, WRITES, Site, assert_one_line, now
 
 if TYPE_CHECKING:
@@ -493,18 +494,44 @@ def test_a_denial_is_told_once_then_it_is_asked_anew(site: Site) -> None:
     assert again["csr"]["name"] != name
 
 
-def test_a_denial_ends_the_wait_at_once(site: Site) -> None:
-    def denier() -> None:
-        eventually(lambda: bool(site.csrs()))
-        site.decide(site.csrs()[0]["metadata"]["name"], "Denied")
+def meanwhile(site: Site, act: Callable[[str], object], **options: Any) -> dict[str, Any]:
+    """A run that waits, while somebody does something to its request."""
 
-    thread = threading.Thread(target=denier)
+    def other() -> None:
+        eventually(lambda: bool(site.csrs()))
+        act(site.csrs()[0]["metadata"]["name"])
+
+    thread = threading.Thread(target=other)
     thread.start()
     started = time.monotonic()
-    result = site.run(approve=False, wait_timeout=60)
+    result = site.run(approve=False, wait_timeout=60, **options)
     thread.join()
-    assert_one_line(result, "was denied")
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 30, "not at the time-out"
+    return result
+
+
+def test_a_policy_controller_that_denies_ends_the_wait_at_once(site: Site) -> None:
+    """In the words of kubelet-csr-approver, which denies what is no node's (postfinance/kubelet-csr-approver#61)."""
+    words = {
+        "manager": "kubelet-csr-approver",
+        "reason": "kubelet-serving cert denied",
+        "message": "CSR not complying with kubelet-csr-approver validation process. Reason: not a node",
+    }
+    result = meanwhile(site, lambda name: site.decide(name, "Denied", **words))
+    assert_one_line(result, "was denied: kubelet-serving cert denied", "--ignore-non-system-node")
+    diagnosis = result["diagnosis"]
+    assert (diagnosis["code"], diagnosis["certainty"]) == ("denied", "proven")
+    assert "by the client kubelet-csr-approver " in diagnosis["evidence"][0]
+    assert any("audit log" in text for text in diagnosis["evidence"])
+
+
+def test_a_request_that_is_deleted_ends_the_wait_at_once(site: Site) -> None:
+    result = meanwhile(site, lambda name: site.cluster.api("DELETE", f"{CSRS}/{name}"))
+    assert_one_line(result, "was deleted before its certificate was fetched", "Make the request again")
+    assert (result["diagnosis"]["code"], result["diagnosis"]["certainty"]) == ("deleted", "likely")
+    gone = site.info(name=result["csr"]["name"])["csrs"][0]
+    assert (gone["condition"], gone["diagnosis"]["code"]) == ("NotFound", "collected")
+    assert site.run()["changed"]
 
 
 # A signer that does not issue
@@ -553,30 +580,6 @@ def leads(cluster: Cluster) -> bool:
     path = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-controller-manager"
     renewed = cluster.api("GET", path)["spec"]["renewTime"].replace("Z", "+00:00")
     return now() - datetime.datetime.fromisoformat(renewed) < datetime.timedelta(seconds=4)
-
-
-@contextlib.contextmanager
-def signing(cluster: Cluster, signer: str, ca: pki.KeyPair, chain: str = "") -> Iterator[None]:
-    """A signer of its own CA, until the block ends."""
-    stop = threading.Event()
-
-    def serve() -> None:
-        while not stop.wait(0.1):
-            for csr in cluster.api("GET", f"{CSRS}?fieldSelector=spec.signerName={signer}")["items"]:
-                status = csr.get("status") or {}
-                if status.get("conditions") and not status.get("certificate"):
-                    leaf = eks_signer.sign(csr["spec"], ca, now()).public_bytes(serialization.Encoding.PEM)
-                    pem = base64.b64encode(leaf + chain.encode()).decode()
-                    body = {**csr, "status": {**status, "certificate": pem}}
-                    cluster.api("PUT", f"{CSRS}/{csr['metadata']['name']}/status", body)
-
-    thread = threading.Thread(target=serve)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 def test_a_ca_that_nobody_knows_is_not_trusted_by_itself(site: Site) -> None:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from tests.clusters import Fleet
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-REQUEST, APPROVE, BUNDLE = (
-    role_in(DOCS / "rbac" / f"{name}.yaml") for name in ("request", "approve", "bundle")
+REQUEST, APPROVE, BUNDLE, EXPLAIN = (
+    role_in(DOCS / "rbac" / f"{name}.yaml") for name in ("request", "approve", "bundle", "explain")
 )
 TWO_STEP = {"approve": False, "wait": False}
 
@@ -142,6 +142,54 @@ def test_approving_without_the_right(site: Site) -> None:
     assert user.writes() == []
     site.grant(user.name, rule_in(result))
     assert site.approve(kubeconfig=user.kubeconfig, name=name, expect=expect)["changed"]
+
+
+def test_who_may_not_approve_is_told_the_rule(site: Site) -> None:
+    """By k8s_csr_info; with the rule, or with the right for the whole domain of the signer, it is as for anybody."""
+    name = site.run(**TWO_STEP)["csr"]["name"]
+    users = [User(site, without(APPROVE, "signers", "approve")) for _number in range(2)]
+    for user in users:
+        found = site.info(kubeconfig=user.kubeconfig, name=name, gather=["csrs"])["csrs"][0]["diagnosis"]
+        assert (found["code"], found["certainty"]) == ("no-right-to-approve", "proven")
+    domain = copy.deepcopy(rule_in(found))
+    domain["rules"][0]["resourceNames"] = ["kubernetes.io/*"]
+    expect = {"service": "hook", "namespace": site.name}
+    for user, rule in zip(users, (rule_in(found), domain), strict=True):
+        site.grant(user.name, rule)
+        found = site.info(kubeconfig=user.kubeconfig, name=name, gather=["csrs"])["csrs"][0]["diagnosis"]
+        assert found["code"] == "never-approved"
+        planned = site.approve(kubeconfig=user.kubeconfig, name=name, expect=expect, check_mode=True)
+        assert planned["changed"], planned
+    assert site.approve(kubeconfig=users[1].kubeconfig, name=name, expect=expect)["changed"]
+
+
+def test_what_may_not_be_read_is_said_and_what_the_documented_role_reads(site: Site) -> None:
+    stuck = [
+        site.run(signer_name=signer, common_name="x", wait_timeout=1, secret={"name": f"tls-{number}"})
+        for number, signer in enumerate(("example.com/nobody", "issuers.cert-manager.io/x.y"))
+    ]
+    waiting = site.run(**TWO_STEP)
+    names = [result["csr"]["name"] for result in (*stuck, waiting)]
+    able, blind = User(site, EXPLAIN), User(site, {**EXPLAIN, "rules": EXPLAIN["rules"][:1]})
+    evidence = [
+        [
+            text
+            for name in names
+            for text in site.info(kubeconfig=user.kubeconfig, name=name)["csrs"][0]["diagnosis"]["evidence"]
+            if text.startswith("cannot read ")
+        ]
+        for user in (able, blind)
+    ]
+    assert evidence[0] == []
+    for what in (
+        "Lease kube-system/kube-controller-manager",
+        "pods in kube-system",
+        "ConfigMap kube-system/kube-root-ca.crt",
+        "Events",
+    ):
+        assert any(text.startswith(f"cannot read {what}: ") for text in evidence[1]), evidence[1]
+    assert site.info(kubeconfig=able.kubeconfig, gather=["provider"])["provider"]["name"] == "kubeadm"
+    assert able.writes() == []
 
 
 # Bad input
