@@ -20,7 +20,10 @@ description:
   - Renews inside O(renew_before), and whenever what the Secret holds is not what the task wants. Nothing renews
     between runs; schedule the task.
   - Where no signer issues, O(signer_name=ephemeral-ca) makes the certificate without any request.
-  - A request that is not issued ends the task with RV(diagnosis), one sentence that says why, not with a time-out.
+  - A request that is not issued ends the task with RV(diagnosis), one sentence that says why, not with a time-out - four
+    seconds after its approval where the cluster is known not to serve its signer, and as soon as the Lease of
+    kube-controller-manager proves that it has stopped. All causes are on the page
+    U(https://github.com/certflow/certflow.kubernetes/blob/main/docs/why-not-issued.md).
 extends_documentation_fragment:
   - certflow.kubernetes._attributes
   - certflow.kubernetes._auth
@@ -420,7 +423,7 @@ proof:
         verifies: {description: Whether the API server would accept that., type: bool, returned: always}
         problem: {description: Why nothing was seen or why the API server would refuse it., type: str, returned: always}
 diagnosis:
-  description: Why a request is not issued.
+  description: Why a request is not issued, as M(certflow.kubernetes.k8s_csr_info) says it.
   returned: when a request was made and not issued
   type: dict
   sample:

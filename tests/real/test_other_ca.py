@@ -253,6 +253,8 @@ def test_a_lifetime_that_is_not_granted(site: Site) -> None:
     found = diagnosis_of(site, csr)
     assert (found["code"], found["certainty"]) == ("lifetime-shortened", "proven")
     assert "asked for 7 days and was issued for 23 hours" in found["cause"]
+    result = site.run(expiration_seconds=7 * 86400, trust="leaf")
+    assert any("not for the 7 days that were asked for" in text for text in result["warnings"]), result
     hour = replace(GOOD[KUBELET_SERVING], expiration_seconds=3600)
     csr = settled(site.cluster, decide(site.cluster, create(site.cluster, KUBELET_SERVING, hour)))
     assert site.info(name=csr["metadata"]["name"])["csrs"][0]["diagnosis"] is None

@@ -61,8 +61,8 @@ CAUSES: tuple[Cause, ...] = (
         "Approving takes two rights: `update` on `certificatesigningrequests/approval`, and `approve` on the signer by its "
         "name (or on `<domain>/*`). The second one is easily forgotten, because the verb is nowhere else: then `kubectl "
         "certificate approve` fails with `user not permitted to approve requests with signerName`.",
-        "`kubectl auth can-i update certificatesigningrequests --subresource=approval` and `kubectl auth can-i approve "
-        "signers.certificates.k8s.io/<signer name>`.",
+        "`kubectl auth can-i --list | grep certificates.k8s.io` shows both. (Asked for `signers` alone it says no in any "
+        "case: there is no such resource that it knows.)",
         "Let somebody approve it who may, or grant both rights; the diagnosis ends with the ClusterRole, ready to apply.",
         (
             f"{_CSR_DOC}#authorization",
@@ -148,7 +148,8 @@ CAUSES: tuple[Cause, ...] = (
         "`kubectl -n kube-system get pods -l component=kube-controller-manager -o yaml | grep -e --cluster-signing`; its "
         "log says `Skipping CSR signer controller`.",
         "Set `--cluster-signing-cert-file` and `--cluster-signing-key-file`, or the pair of this signer. Where the key must "
-        "stay outside the cluster, ask another signer, or sign the request there and write `status.certificate`.",
+        "stay outside the cluster, ask another signer, sign the request there and write `status.certificate`, or give a "
+        "webhook its certificate with `signer_name: ephemeral-ca`, which asks no signer.",
         (_APP_CODE, "k/k cmd/kubeadm/app/phases/controlplane/manifests.go"),
         _control_plane.switched_off,
     ),

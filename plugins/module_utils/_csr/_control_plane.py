@@ -14,6 +14,7 @@ from datetime import timedelta
 from .._kube._controller_manager import Flags
 from ._diagnosis import LIKELY, PROVEN, Diagnosis, approval, moment, span
 from ._observation import CONTROLLED, Authority, Observation
+from ._signers import EPHEMERAL_CA
 
 # The controller that signs, by its name and by the older one (k/k cmd/kube-controller-manager/names).
 SIGNING_CONTROLLER = ("certificatesigningrequest-signing-controller", "csrsigning")
@@ -68,7 +69,8 @@ def switched_off(seen: Observation) -> Diagnosis | None:
             f"it issues for: {', '.join(served) or 'no signer'}",
         ),
         f"{_other_signer(seen)}Give kube-controller-manager the CA's certificate and key by these flags, or ask "
-        "another signer. Where the key is kept outside the cluster, sign the request there.",
+        f"another signer; for a webhook signer_name: {EPHEMERAL_CA} asks none. Where the key is kept outside the cluster, "
+        "sign the request there.",
     )
 
 

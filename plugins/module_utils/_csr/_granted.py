@@ -14,11 +14,13 @@ from typing import Any
 from .._x509 import _certificate
 from .._x509._certificate import CertificateFacts
 from .._x509._errors import CertificateError
+from . import _signers
 from ._content import certificate_of
 from ._diagnosis import PROVEN, Diagnosis, moment, span
 from ._errors import RequestError
 from ._observation import Authority, Observation
 from ._peers import approved_at
+from ._signers import Request, Signer
 
 # kube-controller-manager backdates by five minutes, at the cost of the end where eight hours or more are asked for
 # (k/k pkg/controller/certificates/authority/policies.go); a minute more for the clocks, and a hundredth for rounding.
@@ -74,6 +76,16 @@ def shortened(seen: Observation) -> Diagnosis | None:
     )
 
 
+def warnings(signer: Signer, request: Request, granted: timedelta) -> tuple[str, ...]:
+    """What to tell of a certificate that is put to use; what the table of signers foresaw was told before."""
+    asked = timedelta(seconds=request.expiration_seconds or 0)
+    if not _is_less(granted, asked) or _signers.warnings(signer, request):
+        return ()
+    return (
+        f"the signer {signer.name} issued for {span(granted)}, not for the {span(asked)} that were asked for",
+    )
+
+
 def _evidence(seen: Observation, facts: CertificateFacts) -> Iterator[str]:
     yield f"certificate by {facts.issuer}, until {moment(facts.not_after)}"
     if _asked(seen.csr):
@@ -89,8 +101,11 @@ def _ending(seen: Observation, facts: CertificateFacts) -> Authority | None:
 
 
 def _is_shorter(csr: Mapping[str, Any], facts: CertificateFacts) -> bool:
-    asked = _asked(csr)
-    return bool(asked) and facts.not_after - approved_at(csr) < asked - ALLOWANCE - asked / 100
+    return _is_less(facts.not_after - approved_at(csr), _asked(csr))
+
+
+def _is_less(granted: timedelta, asked: timedelta) -> bool:
+    return bool(asked) and granted < asked - ALLOWANCE - asked / 100
 
 
 def _asked(csr: Mapping[str, Any]) -> timedelta:

@@ -17,7 +17,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
-from .._csr import _anchors, _decide, _ended, _issued, _marks, _names, _pending, _requests, _secret, _signers
+from .._csr import (
+    _anchors,
+    _decide,
+    _ended,
+    _granted,
+    _issued,
+    _marks,
+    _names,
+    _pending,
+    _requests,
+    _secret,
+    _signers,
+)
 from .._csr._anchors import Anchor
 from .._csr._approve import compare
 from .._csr._content import certificate_of, content_of
@@ -337,6 +349,7 @@ def _put_to_use(task: Task, reason: Reason, obtained: Obtained, warnings: tuple[
     offered = _anchors.candidates(task.client, intent, pem, own=obtained.own_ca)
     anchor = _anchors.choose(intent, pem, offered, now)
     warnings += _too_eager(intent, facts, now)
+    warnings += _granted.warnings(intent.signer, intent.request, facts.not_after - now)
     changes = _bundles.plan(task, anchor, leaf_pem=pem, now=now)
     changes = _bundles.write(task, changes, anchor, leaf_pem=pem, now=now)
     unproven = _unproven(task, facts, changes, anchor)

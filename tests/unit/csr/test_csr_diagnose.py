@@ -16,6 +16,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import (
     _causes,
     _diagnose,
     _ended,
+    _granted,
     _peers,
     _providers,
     _signers,
@@ -671,6 +672,18 @@ def test_a_shortened_lifetime_in_words() -> None:
     found = diagnosed(obj, provider=ON_EKS)
     assert "asked for 730 days and was issued for 365 days" in found.cause
     assert "eks issues for 365 days at most" in found.evidence
+
+
+def test_a_warning_for_what_no_table_foresaw() -> None:
+    serving, eks = (_signers.signer(name) for name in (KUBELET_SERVING, APP_SERVING))
+    week, years = (_signers.Request(expiration_seconds=days * 86400) for days in (7, 730))
+    [text] = _granted.warnings(serving, week, timedelta(days=1))
+    assert text == (
+        "the signer kubernetes.io/kubelet-serving issued for 24 hours, not for the 7 days that were asked for"
+    )
+    assert _granted.warnings(serving, week, timedelta(days=7, minutes=-5)) == ()
+    assert _granted.warnings(serving, _signers.Request(), timedelta(days=1)) == ()
+    assert _granted.warnings(eks, years, timedelta(days=365)) == (), "that was told before"
 
 
 @pytest.mark.parametrize(
