@@ -64,6 +64,7 @@ def execute(operation: Operation, parameters: Mapping[str, Any], *, check_mode: 
     client: Client | None = None
     try:
         _libraries.require()
+        _check_time(parameters["wait_timeout"])
         client = _client(operation, parameters)
         _guard(client, parameters.get("cluster_uid"))
         result = operation.run(client, parameters, check_mode)
@@ -75,6 +76,11 @@ def execute(operation: Operation, parameters: Mapping[str, Any], *, check_mode: 
     finally:
         if client is not None:
             client.close()
+
+
+def _check_time(seconds: int) -> None:
+    if seconds < 1:
+        raise CertflowError(f"wait_timeout is {seconds}", remedy="give a number of seconds, 1 or more")
 
 
 def _client(operation: Operation, parameters: Mapping[str, Any]) -> Client:

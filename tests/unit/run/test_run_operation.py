@@ -179,6 +179,16 @@ def test_deadline_comes_from_wait_timeout() -> None:
     assert 490 < seen[1] - seen[0] < 500
 
 
+@pytest.mark.parametrize("seconds", [0, -1])
+def test_no_time_at_all_is_refused_before_anything_is_asked(seconds: int) -> None:
+    """Else a request would be sent and approved, and nobody would wait for it."""
+    with serving() as server:
+        result = run(lambda *_arguments: Result(changed=True, values={}), server, wait_timeout=seconds)
+        assert server.requests == []
+    assert result["msg"] == f"Wait_timeout is {seconds}. Give a number of seconds, 1 or more."
+    assert result["changed"] is False
+
+
 def test_missing_library_names_interpreter_and_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_libraries, "LIBRARIES", {"json": "json", "certflow_no_such_module": "something>=1"})
     with serving() as server:
