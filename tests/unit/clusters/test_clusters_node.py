@@ -145,5 +145,8 @@ def test_behind_the_relay_nobody_is_a_reset(relayed: tuple[socket.socket, tuple[
     """An orderly end would look to a client of TLS like a fault of the server's."""
     listening, address = relayed
     listening.close()
-    with socket.create_connection(address, 10) as client, pytest.raises(ConnectionResetError):
+    with (
+        pytest.raises(ConnectionResetError),
+        socket.create_connection(address, 10) as client,
+    ):  # as early as that
         client.recv(100)
