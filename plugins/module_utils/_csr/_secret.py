@@ -184,7 +184,7 @@ def created(intent: Intent, content: Content) -> dict[str, Any]:
         "name": spec.name,
         "namespace": spec.namespace,
         "labels": {**_marks.labels_for(spec), **spec.labels},
-        "annotations": _annotations(intent, content.anchors),
+        "annotations": {**_annotations(intent, content.anchors), **_open(content)},
     }
     data = {key: _encoded(text) for key, text in _data(spec, content).items()}
     return {"apiVersion": "v1", "kind": "Secret", "type": spec.type, "metadata": metadata, "data": data}
@@ -194,7 +194,7 @@ def replaced(secret: Found, intent: Intent, content: Content | None) -> list[dic
     """JSON patch for another certificate; other keys, labels and annotations stay. Without content: its metadata."""
     anchors = content.anchors if content else ""
     data = _data(intent.secret, content) if content else {}
-    record = {_marks.UNPROVEN: content.unproven} if content and content.unproven else {}
+    record = _open(content) if content else {}
     gone = [LAST_APPLIED, *(() if record or content is None else (_marks.UNPROVEN,))]
     return [
         _lock(secret),
@@ -259,6 +259,10 @@ def _record(secret: Found, anchors: str) -> list[dict[str, Any]]:
 
 def _without(annotation: str) -> dict[str, Any]:
     return {"op": "remove", "path": f"/metadata/annotations/{_pointer(annotation)}"}
+
+
+def _open(content: Content) -> dict[str, str]:
+    return {_marks.UNPROVEN: content.unproven} if content.unproven else {}
 
 
 def _annotations(intent: Intent, anchors: str) -> dict[str, str]:

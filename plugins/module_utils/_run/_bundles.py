@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -18,8 +19,10 @@ from .._csr._anchors import Anchor
 from .._csr._intent import Intent
 from .._csr._secret import Found
 from .._kube._client import Client
+from .._kube._errors import MissingRights
 from .._kube._rights import Right
 from .._webhook import _bundle, _owners, _patch, _targets
+from .._webhook._errors import TargetError
 from .._webhook._patch import TargetChange
 from .._webhook._targets import ClientConfig, Target
 from .._webhook._workload import Rollout
@@ -123,16 +126,10 @@ def open_record(task: Task, serial: str, changes: Iterable[TargetChange], anchor
     for target, bundle in ((change.target, bundle) for change in changes for bundle in change.bundles):
         mark = _mark(target, bundle.config.webhook)
         used = _vouching(found, bundle.config) if found and target not in theirs else set()
-        standing = [
-            anchor for anchor in _bundle.anchors(bundle.after or "") if anchor.fingerprint not in needed
-        ]
-        entries |= {
-            f"{mark}{anchor.fingerprint}"
-            for anchor in standing
-            if anchor.fingerprint in used
-            or f"{mark}{anchor.fingerprint}" in mine
-            or _authority.is_made_here(anchor.subject)
-        }
+        goes = {f"{mark}{print_}" for print_ in _prints(bundle.after or "") - needed}
+        entries |= goes & (
+            mine | {f"{mark}{print_}" for print_ in used} | _made_here(mark, bundle.after or "")
+        )
     return " ".join([serial, *sorted(entries)])
 
 
@@ -172,6 +169,24 @@ def unrecorded(annotations: Mapping[str, str], targets: Iterable[Target]) -> str
     record = _record(annotations)
     gone = {entry for target in targets for entry in _entries(record, target)}
     return " ".join(sorted(record - gone))
+
+
+def with_orphans(
+    client: Client, intent: Intent, targets: Iterable[Target], annotations: Mapping[str, str]
+) -> dict[str, str]:
+    """The annotations, whose record also names what needs none: CAs that were made here, on webhooks of this Service.
+
+    A run that was killed between target and Secret leaves such a one, and its key is gone.
+    """
+    entries = _record(annotations)
+    for target in targets:
+        with contextlib.suppress(
+            TargetError, MissingRights
+        ):  # of no concern, where nothing else is to be done
+            obj = _targets.read(client, target)
+            for config in _targets.client_configs(target, obj, service=service(intent)):
+                entries |= _made_here(_mark(target, config.webhook), config.ca_bundle)
+    return {**annotations, _marks.ANCHORS: " ".join(sorted(entries))}
 
 
 def plan_removal(
@@ -284,6 +299,14 @@ def _vouching(found: Found, config: ClientConfig) -> set[str]:
     leaf, chain = _certificate.load_leaf_and_chain(found.certificate_pem)
     at = found.certificate.not_before
     return set(verify(leaf, config.ca_bundle, name=None, intermediates=chain, now=at, usage="any").anchors)
+
+
+def _made_here(mark: str, bundle: str) -> set[str]:
+    return {
+        f"{mark}{anchor.fingerprint}"
+        for anchor in _bundle.anchors(bundle)
+        if _authority.is_made_here(anchor.subject)
+    }
 
 
 def _entries(record: set[str], target: Target) -> set[str]:

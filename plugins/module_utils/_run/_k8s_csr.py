@@ -8,10 +8,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import Any
 
-from .._csr import _decide, _names, _secret
+from .._csr import _decide, _names, _pending, _secret
 from .._csr._anchors import Anchor
 from .._csr._decide import Reason
 from .._csr._errors import AnchorError, RequestError
@@ -131,7 +132,16 @@ def _obtained_or_kept(task: Task) -> Result:
         return _obtain.run(task, verdict)
     guarded = Guarded(api_server=(task.client.host_name,))
     warnings = _names.warnings(task.intent.allow_names, cluster=guarded)
-    return _keep.run(task, secret, verdict, now, warnings=warnings)
+    result = _keep.run(task, secret, verdict, now, warnings=warnings)
+    return result if task.intent.approve else _without_spent_key(task, secret, result)
+
+
+def _without_spent_key(task: Task, secret: Found, result: Result) -> Result:
+    """Finish what a run that was killed after it had stored the certificate could not do."""
+    spent = _pending.spent(task.client, task.intent.secret, secret.key_sha256)
+    if spent and not task.check_mode:
+        _pending.discard(task.client, task.intent.secret, spent)
+    return replace(result, changed=result.changed or bool(spent))
 
 
 def _judge(task: Task, secret: Found, now: datetime) -> Reason | Anchor:

@@ -366,11 +366,10 @@ def _put_to_use(task: Task, reason: Reason, obtained: Obtained, warnings: tuple[
 
 
 def _unproven(task: Task, facts: CertificateFacts, changes: Sequence[TargetChange], anchor: Anchor) -> str:
-    """What has to be seen, and what goes then, where a certificate that may be in use is replaced; else ""."""
-    if task.secret is None or task.secret.certificate is None:
-        return ""
+    """What has to be seen, and what goes then, where something is to go or a certificate in use is replaced; else ""."""
     record = _bundles.open_record(task, facts.serial, changes, anchor)
-    return record if record != facts.serial or _settle.is_served(task) else ""
+    replaces = task.secret is not None and task.secret.certificate is not None
+    return record if record != facts.serial or (replaces and _settle.is_served(task)) else ""
 
 
 def _take_back(task: Task, changes: Sequence[TargetChange]) -> None:

@@ -69,8 +69,7 @@ def complete(task: Task, result: Result) -> Result:
     values = {**result.values, "proof": None}
     before = task.secret
     is_open = before is not None and _bundles.is_open(before)
-    is_replaced = result.changed and before is not None and before.certificate is not None
-    if values["pending"] or not (is_open or is_replaced):
+    if values["pending"] or not (is_open or result.changed):
         return replace(result, values=values)
     if task.check_mode:
         return replace(result, changed=result.changed or is_open, values=values)

@@ -71,11 +71,12 @@ def run(client: Client, intent: Intent, targets: tuple[Target, ...], check_mode:
 def _plan(client: Client, intent: Intent, targets: tuple[Target, ...]) -> _Plan:
     found = _secrets.read(client, intent.secret)
     stays = _why_it_stays(intent, found) if found else ""
-    record = found.annotations if found and _secret.is_for(found, intent) else {}
+    recorded = found.annotations if found and _secret.is_for(found, intent) else {}
+    record = _bundles.with_orphans(client, intent, targets, recorded)
     changes = _bundles.plan_removal(client, intent, targets, record)
     shared = _who_needs_them(client, intent) if changes else ""
     requests, unseen = _unissued(client, intent, found)
-    is_forgotten = not shared and _bundles.unrecorded(record, targets) != record.get(_marks.ANCHORS, "")
+    is_forgotten = not shared and _bundles.unrecorded(recorded, targets) != recorded.get(_marks.ANCHORS, "")
     return _Plan(
         record=record,
         changes=() if shared else changes,

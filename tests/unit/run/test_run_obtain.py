@@ -8,10 +8,16 @@ from __future__ import annotations
 
 import base64
 from dataclasses import replace
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import _decide, _pending, _requests
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import (
+    _decide,
+    _marks,
+    _pending,
+    _requests,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._errors import SecretError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._secret import Content, Found
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors import (
@@ -22,9 +28,15 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors 
     MissingRights,
     NotFound,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._run import _bundles, _obtain, _secrets
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run import (
+    _bundles,
+    _k8s_csr,
+    _obtain,
+    _secrets,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run._bundles import Task
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import _bundle, _patch, _targets
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._workload import Rollout
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import _keys, _request
 
 from tests.unit.csr.flow import MARKED, Api, api_error, ca, found, intent, key_pem, leaf, secret_object
@@ -125,6 +137,29 @@ def test_a_secret_that_changes_during_the_trial_is_looked_at_again_later(error: 
     api = Api()
     api.on_write = lambda *_: api_error(error)
     _secrets.try_out(api, SPEC, wanted)  # type: ignore[arg-type]
+
+
+def keeping(issued: Any, *, check_mode: bool = False, **secret: Any) -> tuple[Api, bool]:
+    """A run with approve: false over a good certificate; what it asked, and whether it reports a change."""
+    marks = {**MARKED, "labels": _marks.labels_for(SPEC)}
+    api = Api({PATH: secret_object(issued, **marks), PENDING: secret}, ca_pem=ca().pem)
+    result = _k8s_csr._present(api, intent(approve=False), (), Rollout(), check_mode)  # type: ignore[arg-type]
+    return api, result.changed
+
+
+@pytest.mark.parametrize("check_mode", [False, True])
+def test_a_key_whose_certificate_is_stored_does_not_stay(check_mode: bool) -> None:
+    """A run was killed between the two."""
+    issued = leaf(not_before=datetime.now(timezone.utc) - DAY)
+    mark = {"certflow.kubernetes/public-key-sha256": _keys.public_key_sha256(issued.key.public_key())}
+    spent = {"metadata": {**MARKED, "annotations": mark, "uid": "spent"}}
+    api, changed = keeping(issued, check_mode=check_mode, **spent)
+    assert changed
+    assert (api.writes(), api.sent) == (([], []) if check_mode else ([("DELETE", PENDING)], ["spent"]))
+    foreign = {"metadata": {"annotations": mark, "uid": "spent"}}
+    for other in ({"metadata": {**MARKED, "annotations": {}, "uid": "other"}}, foreign):
+        api, changed = keeping(issued, **other)
+        assert (api.writes(), changed) == ([], False)
 
 
 # Two runs at once
@@ -594,6 +629,21 @@ def test_no_request_is_sent_and_no_right_to_one_is_needed() -> None:
     print_ = _bundle.anchors(result.values["ca_bundle"])[0].fingerprint
     assert stored["metadata"]["annotations"]["certflow.kubernetes/added-anchors"] == f"{MARK}{print_}"
     assert "CN=ephemeral-ca " in facts["issuer"]
+
+
+def test_a_ca_that_a_killed_first_run_left_on_a_target_goes_once_the_new_certificate_is_in_use() -> None:
+    """It vouches for a certificate that was never stored; whether another Secret's is served, only a look can tell."""
+    killed = Api()
+    by_own_hand(killed)
+    orphan = base64.b64decode(killed.sent[-1]["data"]["ca.crt"]).decode()
+    api = Api({_targets.path(HOOK): webhook("old")})
+    api.objects[_targets.path(HOOK)]["webhooks"][0]["clientConfig"]["caBundle"] = encoded(pem("old") + orphan)
+    by_own_hand(api)
+    marks = api.sent[-1]["metadata"]["annotations"]
+    serial, *goes = marks["certflow.kubernetes/unproven"].split()
+    assert serial
+    assert goes == [f"{MARK}{_bundle.anchors(orphan)[0].fingerprint}"]
+    assert "certflow.kubernetes/unproven" not in killed.sent[-1]["metadata"]["annotations"]
 
 
 def test_check_mode_makes_none() -> None:

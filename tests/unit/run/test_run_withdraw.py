@@ -14,9 +14,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run import _withdraw
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operation import Result
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import _targets
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import _authority, _keys
 
 from tests.unit.csr.flow import MARKED, Api, api_error, ca, intent, secret_object
 from tests.unit.csr.objects import encoded
+from tests.unit.x509.authority import DAY, NOW
 
 pytestmark = pytest.mark.quick
 
@@ -120,6 +122,42 @@ def test_a_secret_that_stays_loses_its_record_with_the_anchors(secret: dict[str,
     again = api_with(secret_object(**{**secret, "annotations": forgotten}))
     assert absent(again).changed is False
     assert again.writes() == []
+
+
+def orphan() -> str:
+    """A CA that a killed run left on a target, and nowhere else."""
+    signed = _authority.sign_once(
+        _keys.generate("ecdsa-p256"),
+        common_name="hook.apps.svc",
+        usages=["server auth"],
+        lifetime=DAY,
+        now=NOW,
+    )
+    return signed.ca_pem
+
+
+@pytest.mark.parametrize("secret", [None, secret_object(**MARKED), secret_object(**OURS)])
+def test_a_ca_that_was_made_here_and_never_recorded_goes_too(secret: dict[str, Any] | None) -> None:
+    api = api_with(secret or {}, listed=page())
+    api.objects[SPEC.path] = secret
+    target = api.objects[_targets.path(HOOK)]
+    target["webhooks"][0]["clientConfig"]["caBundle"] = encoded(ca().pem + orphan())
+    assert absent(api).changed
+    recorded = secret is not None and ANCHORS in secret["metadata"]["annotations"]
+    left = {} if recorded else {"value": encoded(ca().pem)}
+    assert api.sent[0][2] == {
+        "op": "remove" if recorded else "add",
+        "path": "/webhooks/0/clientConfig/caBundle",
+        **left,
+    }
+
+
+def test_a_target_that_cannot_be_read_or_calls_another_service_is_no_hindrance() -> None:
+    for obj in (api_error(Forbidden), {**webhook(), "webhooks": []}, None):
+        api = api_with(secret_object(**MARKED))
+        api.objects[_targets.path(HOOK)] = obj
+        absent(api)
+        assert api.writes() == [("DELETE", SPEC.path)]
 
 
 def test_what_was_added_for_another_service_stays() -> None:
