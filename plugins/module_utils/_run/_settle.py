@@ -231,7 +231,7 @@ def _views(task: Task, until: float) -> Iterator[View]:
     for config in _configs(task):
         address = config.service, config.server_name, config.port
         if address not in seen:
-            seen[address] = _served.look(task.client, config, until=until)
+            seen[address] = _served.look(task.client, config, until=until, aside=True)
         yield View(config, seen[address])
 
 
@@ -289,8 +289,8 @@ def _stale(task: Task, progress: Progress, wanted: CertificateFacts) -> StaleErr
 def _reports(views: tuple[View, ...]) -> Iterator[dict[str, Any]]:
     shown = set()
     for view in views:
-        for one in view.look.served:
-            if one.endpoint not in shown:
+        for one in (*view.look.served, *view.look.aside):
+            if one.endpoint not in shown and one.endpoint.state != _endpoints.TERMINATING:
                 shown.add(one.endpoint)
                 reason = (
                     _served.refusal(one, view.config.ca_bundle, view.config.server_name, _now())

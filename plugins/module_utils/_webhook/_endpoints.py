@@ -20,29 +20,38 @@ if TYPE_CHECKING:
     from ._targets import ClientConfig
 
 SLICES = "discovery.k8s.io"
+# Only a ready one gets new connections. One that is not may become ready at any moment; one that is terminating never,
+# but gets connections until each node's kube-proxy knows (KEP-1669).
+READY, NOT_READY, TERMINATING = "ready", "not ready", "terminating"
 ANY_PORT, HTTPS = 0, 443
 _SERVICE_NAME = "kubernetes.io/service-name"
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One address. pod: its (namespace, name), None where no pod is behind it."""
+    """One address. pod: its (namespace, name), None where no pod is behind it. state: READY, NOT_READY, TERMINATING."""
 
     host: str
     port: int
     pod: tuple[str, str] | None = None
+    state: str = READY
 
     def __str__(self) -> str:
-        return f"pod {'/'.join(self.pod)}, port {self.port}" if self.pod else f"{self.host}:{self.port}"
+        name = f"pod {'/'.join(self.pod)}, port {self.port}" if self.pod else f"{self.host}:{self.port}"
+        return name if self.state == READY else f"{name} ({self.state})"
 
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Those that are called now. problem: why they are not known, or why there are none; "" where there are."""
+    """found: those that are called now. problem: why they are not known, or why there are none; "" where there are.
+
+    aside: those that are not ready or terminating.
+    """
 
     found: tuple[Endpoint, ...] = ()
     problem: str = ""
     is_known: bool = True
+    aside: tuple[Endpoint, ...] = ()
 
 
 def rights(namespace: str) -> list[Right]:
@@ -71,7 +80,7 @@ def find(client: Client, config: ClientConfig) -> Endpoints:
 
 
 def of_service(service: Mapping[str, Any], slices: Iterable[Mapping[str, Any]], port: int) -> Endpoints:
-    """The ready endpoints of a Service's port; a pod with two addresses (dual stack) is one.
+    """The endpoints of a Service's port; a pod with two addresses (dual stack) is one.
 
     port: ANY_PORT for the only one, or the one that HTTPS has by default.
     """
@@ -82,20 +91,36 @@ def of_service(service: Mapping[str, Any], slices: Iterable[Mapping[str, Any]], 
     if wanted is None:
         return Endpoints(problem=f"{where} has no port {number}")
     found: dict[Any, Endpoint] = {}
-    for endpoint in _ready(slices, wanted.get("name") or ""):
-        found.setdefault(endpoint.pod or endpoint.host, endpoint)
-    return Endpoints(tuple(found.values()), "" if found else f"{where} has no ready endpoint")
+    for endpoint in _of_slices(slices, wanted.get("name") or ""):
+        key = endpoint.pod or endpoint.host
+        # While slices are reordered an endpoint may stand in two of them.
+        known = found.get(key)
+        if known is None or (known.state != READY and endpoint.state == READY):
+            found[key] = endpoint
+    ready = tuple(one for one in found.values() if one.state == READY)
+    aside = tuple(one for one in found.values() if one.state != READY)
+    return Endpoints(ready, "" if ready else f"{where} has no ready endpoint", aside=aside)
 
 
-def _ready(slices: Iterable[Mapping[str, Any]], port_name: str) -> Iterator[Endpoint]:
+def _of_slices(slices: Iterable[Mapping[str, Any]], port_name: str) -> Iterator[Endpoint]:
     for part in slices:
-        ports = [entry["port"] for entry in part.get("ports") or () if (entry.get("name") or "") == port_name]
+        ports = [
+            entry.get("port") for entry in part.get("ports") or () if (entry.get("name") or "") == port_name
+        ]
+        if not ports or ports[0] is None:
+            continue
         for entry in part.get("endpoints") or ():
-            if not ports or (entry.get("conditions") or {}).get("ready") is False:
-                continue
             target = entry.get("targetRef") or {}
-            pod = (target["namespace"], target["name"]) if target.get("kind") == "Pod" else None
-            yield Endpoint(entry["addresses"][0], ports[0], pod)
+            is_pod = target.get("kind") == "Pod" and "namespace" in target and "name" in target
+            pod = (target["namespace"], target["name"]) if is_pod else None
+            yield Endpoint(entry["addresses"][0], ports[0], pod, _state(entry.get("conditions") or {}))
+
+
+def _state(conditions: Mapping[str, Any]) -> str:
+    """k8s.io/api discovery/v1 EndpointConditions: what is not said means ready, and not terminating."""
+    if conditions.get("ready") is not False:
+        return READY
+    return TERMINATING if conditions.get("terminating") else NOT_READY
 
 
 def _at_address(client: Client, host: str, port: int) -> Endpoints:

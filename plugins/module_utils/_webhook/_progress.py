@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
+from ._endpoints import TERMINATING
 from ._served import Look, Served, refusal
 from ._targets import ClientConfig
 
@@ -33,6 +34,9 @@ class Progress:
     """state: in use (on every endpoint), stale (some serve another one), unseen (some serve nothing now, or there is
     none), hidden (this identity cannot see). stale: endpoints that serve another certificate, or a chain that does not
     verify. evidence: for people.
+
+    An endpoint that is not ready counts: it would come back with what it serves, perhaps from a node that is cut off
+    now. One that is terminating counts while it serves: some kube-proxy may still send calls there.
     """
 
     state: str
@@ -50,12 +54,16 @@ def progress(views: Iterable[View], fingerprint: str, now: datetime) -> Progress
         unseen = unseen or not view.look.is_complete
         if view.look.problem:
             evidence.append(view.look.problem)
-        for one in view.look.served:
+        for one in (*view.look.served, *view.look.aside):
             fault = _fault(one, view.config, fingerprint, now)
-            if fault:
-                evidence.append(f"{one.endpoint} {fault}")
-            if fault and one.certificate:
+            is_leaving = one.endpoint.state == TERMINATING
+            if not fault or (is_leaving and not one.certificate):
+                continue
+            evidence.append(f"{one.endpoint} {fault}")
+            if one.certificate and not is_leaving:
                 stale.append(one)
+            else:
+                unseen = True
     state = HIDDEN if hidden else STALE if stale else UNSEEN if unseen else IN_USE
     return Progress(state, tuple(stale), tuple(dict.fromkeys(evidence)))
 

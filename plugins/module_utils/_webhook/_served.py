@@ -15,7 +15,7 @@ import contextlib
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -56,11 +56,15 @@ class Served:
 
 @dataclass(frozen=True)
 class Look:
-    """All endpoints at one moment. problem: why there is none, or why they are not known; is_known: which of it."""
+    """All endpoints at one moment. problem: why there is none, or why they are not known; is_known: which of it.
+
+    aside: those that are not ready or terminating, where they were to be looked at.
+    """
 
     served: tuple[Served, ...] = ()
     problem: str = ""
     is_known: bool = True
+    aside: tuple[Served, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -88,14 +92,18 @@ def rights(namespace: str) -> list[Right]:
     return [*_endpoints.rights(namespace), *_forward.rights(namespace)]
 
 
-def look(client: Client, config: ClientConfig, *, until: float) -> Look:
+def look(client: Client, config: ClientConfig, *, until: float, aside: bool = False) -> Look:
     """Look at every ready endpoint; ``until`` (time.monotonic()) bounds the patience with each.
 
-    Raises KubeError where the API server itself does not answer.
+    ``aside``: at those too that get no new connections now. Raises KubeError where the API server itself does not answer.
     """
     endpoints = _endpoints.find(client, config)
-    served = tuple(_see(client, endpoint, config.server_name, until) for endpoint in endpoints.found)
-    return Look(served, endpoints.problem, endpoints.is_known)
+
+    def see(some: Iterable[Endpoint]) -> tuple[Served, ...]:
+        return tuple(_see(client, endpoint, config.server_name, until) for endpoint in some)
+
+    others = see(endpoints.aside) if aside else ()
+    return Look(see(endpoints.found), endpoints.problem, endpoints.is_known, others)
 
 
 def refusal(served: Served, bundle: str, server_name: str, now: datetime) -> str:

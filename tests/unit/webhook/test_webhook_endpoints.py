@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -55,7 +56,7 @@ A, B = Endpoint("10.0.0.4", 8443, ("apps", "a")), Endpoint("10.0.0.5", 8443, ("a
             service(), [part(pod("a", "10.0.0.4")), part(pod("b", "10.0.0.5"))], 443, (A, B), id="slices"
         ),
         pytest.param(
-            service(), [part(pod("a", "10.0.0.4", ready=True), pod("b", "10.0.0.5", ready=False))], 443, (A,), id="ready"
+            service(), [part(pod("a", "10.0.0.4", ready=True, terminating=True))], 443, (A,), id="publishNotReadyAddresses"
         ),
         pytest.param(
             service(), [part(pod("a", "10.0.0.4")), part(pod("a", "fd00::4"))], 443, (A,), id="dual stack is one pod"
@@ -86,10 +87,35 @@ def test_of_a_service(obj: Any, slices: list[Any], port: int, expected: tuple[En
 
 
 @pytest.mark.parametrize(
+    ("conditions", "state"),
+    [
+        ({"ready": False}, "not ready"),
+        ({"ready": False, "serving": False, "terminating": False}, "not ready"),
+        ({"ready": False, "serving": True, "terminating": True}, "terminating"),
+    ],
+)
+def test_those_that_get_no_new_connections_stand_aside(conditions: dict[str, bool], state: str) -> None:
+    slices = [part(pod("a", "10.0.0.4"), pod("b", "10.0.0.5", **conditions))]
+    found = _endpoints.of_service(service(), slices, 443)
+    assert found == Endpoints((A,), aside=(replace(B, state=state),))
+    assert str(found.aside[0]) == f"pod apps/b, port 8443 ({state})"
+
+
+def test_an_endpoint_that_moves_between_slices_is_ready_where_one_says_so() -> None:
+    slices = [part(pod("a", "10.0.0.4", ready=False)), part(pod("a", "10.0.0.4", ready=True))]
+    assert _endpoints.of_service(service(), slices, 443) == Endpoints((A,))
+
+
+@pytest.mark.parametrize(
     ("slices", "port", "problem"),
     [
         ([], 443, "Service apps/hook has no ready endpoint"),
-        ([part(pod("a", "10.0.0.4", ready=False))], 443, "Service apps/hook has no ready endpoint"),
+        # Made by hand: a port without number is any port (k8s.io/api discovery/v1 EndpointPort).
+        (
+            [{**part(pod("a", "10.0.0.4")), "ports": [{"name": "https"}]}],
+            443,
+            "Service apps/hook has no ready endpoint",
+        ),
         ([part(pod("a", "10.0.0.4"))], 8443, "Service apps/hook has no port 8443"),
     ],
 )

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -31,6 +32,11 @@ def served(pem: str, pod: str = "a") -> Served:
     return Served(Endpoint("10.0.0.4", 8443, ("apps", pod)), pem, _certificate.describe_pem(pem))
 
 
+def aside(one: Served, state: str) -> Look:
+    """Beside an endpoint that serves the new one."""
+    return Look((served(NEW),), aside=(replace(one, endpoint=replace(one.endpoint, state=state)),))
+
+
 def unseen(*, blind: bool = False) -> Served:
     return Served(Endpoint("10.0.0.5", 8443, ("apps", "b")), problem="Connection refused", is_blind=blind)
 
@@ -53,6 +59,13 @@ def state(*looks: Look, bundle: str = CA.pem) -> _progress.Progress:
         ([Look((served(NEW),)), Look(())], _progress.UNSEEN),
         ([Look((served(NEW), unseen(blind=True)))], _progress.HIDDEN),
         ([Look((), "this identity may not read", is_known=False)], _progress.HIDDEN),
+        # Back from a node that was cut off it would serve the old one again, and its CA would be gone.
+        ([aside(served(OLD, "b"), "not ready")], _progress.STALE),
+        ([aside(unseen(), "not ready")], _progress.UNSEEN),
+        ([aside(served(NEW, "b"), "not ready")], _progress.IN_USE),
+        # Until every kube-proxy knows that it goes, an API server that dials anew may reach it.
+        ([aside(served(OLD, "b"), "terminating")], _progress.UNSEEN),
+        ([aside(unseen(), "terminating")], _progress.IN_USE),
     ],
 )
 def test_how_far_it_is(looks: list[Look], expected: str) -> None:
