@@ -29,12 +29,16 @@ _SERVICE_NAME = "kubernetes.io/service-name"
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One address. pod: its (namespace, name), None where no pod is behind it. state: READY, NOT_READY, TERMINATING."""
+    """One address. pod: its (namespace, name), None where no pod is behind it. state: READY, NOT_READY, TERMINATING.
+
+    is_outside: whether it may be dialled from here. An address of the cluster's network may be somebody else's there.
+    """
 
     host: str
     port: int
     pod: tuple[str, str] | None = None
     state: str = READY
+    is_outside: bool = False
 
     def __str__(self) -> str:
         name = f"pod {'/'.join(self.pod)}, port {self.port}" if self.pod else f"{self.host}:{self.port}"
@@ -127,7 +131,7 @@ def _at_address(client: Client, host: str, port: int) -> Endpoints:
     """An address outside of the cluster's network; a loopback one is the API server's own, not ours."""
     if _is_loopback(host) and not _is_loopback(client.host_name):
         return Endpoints(problem=f"{host} means the API server's own machine", is_known=False)
-    return Endpoints((Endpoint(host, port),))
+    return Endpoints((Endpoint(host, port, is_outside=True),))
 
 
 def _is_loopback(host: str) -> bool:

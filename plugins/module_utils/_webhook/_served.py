@@ -113,10 +113,13 @@ def refusal(served: Served, bundle: str, server_name: str, now: datetime) -> str
 
 
 def _see(client: Client, endpoint: Endpoint, server_name: str, until: float) -> Served:
+    if not (endpoint.pod or endpoint.is_outside):
+        words = "no pod is behind it, and no address of the cluster's network is dialled from here"
+        return Served(endpoint, problem=words, is_blind=True)
     seconds = max(1.0, min(HANDSHAKE_SECONDS, until - time.monotonic()))
     try:
         with _open(client, endpoint, seconds) as stream:
-            chain = handshake(stream, server_name)
+            chain = handshake(stream, server_name, until=time.monotonic() + 2 * HANDSHAKE_SECONDS)
     except Forbidden as exc:
         words = f"this identity may not reach pods through the API server: {exc.message}"
         return Served(endpoint, problem=words, is_blind=True)
@@ -126,6 +129,10 @@ def _see(client: Client, endpoint: Endpoint, server_name: str, until: float) -> 
         return Served(endpoint, problem=f"the TLS handshake failed: {exc.reason or exc}")
     except OSError as exc:
         return Served(endpoint, problem=f"it cannot be reached from here: {exc.strerror or exc}")
+    return _understood(endpoint, chain)
+
+
+def _understood(endpoint: Endpoint, chain: list[bytes]) -> Served:
     try:
         pem = "".join(ssl.DER_cert_to_PEM_cert(der) for der in chain)
         return Served(endpoint, pem, _certificate.describe_pem(pem))
@@ -152,10 +159,10 @@ class _Direct:
         return self._receive(65536)
 
 
-def handshake(stream: Stream, server_name: str) -> list[bytes]:
+def handshake(stream: Stream, server_name: str, *, until: float) -> list[bytes]:
     """Shake hands as a client that believes anything, and return the chain that was sent, DER, leaf first.
 
-    Raises ssl.SSLError, OSError, and what the stream raises.
+    ``until`` (time.monotonic()): when to give up on a server that sends a byte now and then. Raises ssl.SSLError, OSError, and what the stream raises.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -169,11 +176,16 @@ def handshake(stream: Stream, server_name: str) -> list[bytes]:
             ours = outgoing.read()
             if ours:
                 stream.send(ours)
+            if time.monotonic() > until:
+                raise OSError(None, "its TLS handshake comes to no end") from None
             theirs = stream.recv()
             if not theirs:
                 raise OSError(None, "it closed the connection during the TLS handshake") from None
             incoming.write(theirs)
         else:
+            # The rest of TLS 1.3's handshake, so that nobody logs one that was broken off.
+            with contextlib.suppress(OSError, KubeError):
+                stream.send(outgoing.read())
             return _sent(tls)
 
 

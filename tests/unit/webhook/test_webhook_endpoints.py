@@ -160,7 +160,7 @@ def test_an_address_outside_of_the_cluster(host: str, api_host: str, is_seen: bo
     called = config() if by == "ExternalName" else config(service=None, server_name=host)
     found = _endpoints.find(api, called)
     assert found.is_known is is_seen
-    assert found.found == ((Endpoint(host, 443),) if is_seen else ())
+    assert found.found == ((Endpoint(host, 443, is_outside=True),) if is_seen else ())
 
 
 def test_in_words() -> None:
