@@ -145,13 +145,13 @@ def drop(task: Task, secret: Found, *, now: datetime) -> tuple[TargetChange, ...
 
 
 def put_back(task: Task, dropped: Iterable[TargetChange], *, now: datetime) -> None:
-    """Undo a drop, on the targets as they are now."""
+    """Undo a drop, on the targets as they are now. What has expired vouches for nobody and stays away."""
     gone = {
         change.target: "".join(
             anchor.pem
             for bundle in change.bundles
             for anchor in _bundle.anchors(bundle.config.ca_bundle)
-            if anchor.fingerprint in bundle.gone
+            if anchor.fingerprint in bundle.gone and anchor.not_after > now
         )
         for change in dropped
     }

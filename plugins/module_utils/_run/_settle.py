@@ -21,6 +21,7 @@ from typing import Any
 
 from .._csr import _secret
 from .._csr._secret import Found
+from .._errors import CertflowError
 from .._kube import _rights
 from .._kube._errors import Forbidden
 from .._webhook import _endpoints, _progress, _served, _targets, _workload
@@ -73,12 +74,13 @@ def complete(task: Task, result: Result) -> Result:
         return replace(result, values=values)
     if task.check_mode:
         return replace(result, changed=result.changed or is_open, values=values)
+    written = len(task.client.written)
     settled = _run(task)
     if settled is None:
         return replace(result, values=values)
     targets = _amended(values["targets"], settled.dropped)
     values = {**values, "proof": settled.values, "targets": targets}
-    return replace(result, changed=result.changed or settled.verdict == "ok", values=values)
+    return replace(result, changed=result.changed or len(task.client.written) > written, values=values)
 
 
 def _amended(targets: list[dict[str, Any]], dropped: tuple[TargetChange, ...]) -> list[dict[str, Any]]:
@@ -149,8 +151,11 @@ def _drop(task: Task, found: Found) -> tuple[TargetChange, ...]:
     if any(change.changed for change in dropped):
         try:
             _probe(task)  # the bundle's bytes changed: each API server dials anew
-        except ProofError:
-            _bundles.put_back(task, dropped, now=_now())
+        except ProofError as error:
+            try:
+                _bundles.put_back(task, dropped, now=_now())
+            except CertflowError as other:  # what the webhook said weighs more
+                error.evidence += (f"the old CA could not be put back: {other.cause}",)
             raise
     return dropped
 
@@ -207,7 +212,7 @@ def _is_frozen(task: Task, stale: Served, wanted: CertificateFacts, touched: set
     pod = _pod(task, stale)
     if pod is None:
         return False
-    if _workload.dead_ends(pod, task.intent.secret.name):
+    if _workload.is_frozen(pod, task.intent.secret.name):
         return True
     if pod["metadata"]["uid"] not in touched:
         touched.add(pod["metadata"]["uid"])

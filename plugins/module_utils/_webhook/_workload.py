@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from .._kube._errors import Forbidden, NotFound
+from .._kube._errors import ApiError
 from .._kube._rights import Right
 
 if TYPE_CHECKING:
@@ -77,24 +77,45 @@ def restart(client: Client, workload: Workload, now: datetime) -> None:
 def touch(client: Client, pod: Mapping[str, Any], serial: str) -> bool:
     """Write an annotation, upon which the kubelet brings the pod's volumes up to date at once, not within minutes.
 
-    Returns False where this identity may not, or the pod is gone: then it takes the time it takes.
+    Returns False where this identity may not, a policy refuses, or the pod is gone: then it takes the time it takes.
     """
     metadata = pod["metadata"]
     path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
     try:
         client.patch(path, _annotate("/metadata", pod, TOUCHED, serial))
-    except (Forbidden, NotFound):
+    except ApiError:
         return False
     return True
 
 
+def is_frozen(pod: Mapping[str, Any], secret: str) -> bool:
+    """Whether no change of the Secret reaches the pod while it lives, so that waiting is in vain.
+
+    It is not where one container has a mount that changes, or where no volume holds the Secret: a program may read it
+    from the API server.
+    """
+    volumes, containers = _mounts(pod, secret)
+    mounts = [mount for container in containers for mount in container.get("volumeMounts") or ()]
+    changes = any(mount["name"] in volumes and not _is_part(mount) for mount in mounts)
+    return not changes and any(any(_frozen(container, volumes, secret)) for container in containers)
+
+
 def dead_ends(pod: Mapping[str, Any], secret: str) -> tuple[str, ...]:
-    """Why a change of the Secret never reaches the pod's files while the pod lives; empty where it does."""
-    spec = pod["spec"]
-    volumes = {volume["name"] for volume in spec.get("volumes") or () if _holds(volume, secret)}
-    containers = [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
+    """Why a change of the Secret may never reach the pod while it lives, for people; empty where nothing speaks for it."""
+    volumes, containers = _mounts(pod, secret)
     found = tuple(text for container in containers for text in _frozen(container, volumes, secret))
     return found if volumes or found else (f"no volume of the pod holds Secret {secret}",)
+
+
+def _mounts(pod: Mapping[str, Any], secret: str) -> tuple[set[str], list[Mapping[str, Any]]]:
+    """The names of the volumes that hold the Secret, and all containers."""
+    spec = pod["spec"]
+    volumes = {volume["name"] for volume in spec.get("volumes") or () if _holds(volume, secret)}
+    return volumes, [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
+
+
+def _is_part(mount: Mapping[str, Any]) -> bool:
+    return bool(mount.get("subPath") or mount.get("subPathExpr"))
 
 
 def _holds(volume: Mapping[str, Any], secret: str) -> bool:
@@ -107,7 +128,7 @@ def _frozen(container: Mapping[str, Any], volumes: set[str], secret: str) -> Ite
     """https://kubernetes.io/docs/concepts/configuration/secret/: both are set once, when the container starts."""
     where = f"container {container['name']}"
     for mount in container.get("volumeMounts") or ():
-        if mount["name"] in volumes and (mount.get("subPath") or mount.get("subPathExpr")):
+        if mount["name"] in volumes and _is_part(mount):
             yield f"{where} mounts Secret {secret} by subPath, which is never updated"
     references = [
         *(((entry.get("valueFrom") or {}).get("secretKeyRef") or {}) for entry in container.get("env") or ()),

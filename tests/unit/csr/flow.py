@@ -134,6 +134,7 @@ class Api:
         self.watched: list[list[dict[str, Any]]] = []
         self.asked: list[tuple[str, str]] = []
         self.sent: list[Any] = []
+        self.written: list[str] = []
         self.warnings: list[str] = []
         self.lacking: set[tuple[str, str]] = set()
         self.reviews = 0
@@ -192,6 +193,7 @@ class Api:
         answer = self.on_write(method, path, body)
         if isinstance(answer, Exception):
             raise answer
+        self.written.append(f"{method} {path}")
         return answer
 
 

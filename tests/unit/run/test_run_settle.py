@@ -209,6 +209,12 @@ def test_a_restart_needs_its_rights_before_anything_is_done(scene: Make) -> None
     assert stage.patched == []
 
 
+def test_a_restart_is_a_change_whatever_becomes_of_the_proof(scene: Make) -> None:
+    stage = scene(*[STALE] * 20, NOBODY)
+    result = stage.settle(Rollout(WORKLOAD, "restart", timeout=30), changed=False)
+    assert (result.values["proof"]["verdict"], result.changed) == ("unproven", True)
+
+
 def test_without_wait_it_looks_once(scene: Make) -> None:
     stage = scene(STALE)
     result = stage.settle(Rollout(WORKLOAD, "restart", wait=False))
@@ -301,6 +307,24 @@ def test_a_probe_that_fails_after_the_drop_puts_the_anchor_back(
         stage.settle(PROBED)
     assert stage.patched == [_targets.path(TARGET)] * 2
     assert stage.api.sent[1][-1]["value"] == encoded(NEW_CA.pem + OLD_CA.pem)
+
+
+def test_what_the_webhook_said_is_told_where_the_anchor_cannot_be_put_back(
+    scene: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = scene(FRESH)
+    probed(monkeypatch, None, ProofError("it says something else"))
+    answers = [{}, api_error(Forbidden, "not any more")]
+
+    def write(_method: str, path: str, _operations: Any) -> Any:
+        stage.api.objects[path]["webhooks"][0]["clientConfig"].pop("caBundle", None)
+        return answers.pop(0)
+
+    stage.api.objects[_targets.path(TARGET)] = configuration(stage.bundle)
+    stage.api.on_write = write
+    with pytest.raises(ProofError, match="It says something else") as caught:
+        stage.settle(PROBED)
+    assert caught.value.evidence == ("the old CA could not be put back: not any more",)
 
 
 # The record

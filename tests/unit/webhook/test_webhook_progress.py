@@ -10,7 +10,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors import Forbidden, NotFound
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors import (
+    Forbidden,
+    Invalid,
+    NotFound,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import _progress, _workload
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._endpoints import Endpoint
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._progress import View
@@ -123,6 +127,25 @@ def test_dead_ends(volumes: list[Any], container: dict[str, Any], words: tuple[s
     assert all(word in text for word, text in zip(words, found))
 
 
+@pytest.mark.parametrize(
+    ("volumes", "containers", "expected"),
+    [
+        ([VOLUME], [{"volumeMounts": [SUBPATH]}], True),
+        ([], [{"env": [VARIABLE]}], True),
+        ([VOLUME], [{"volumeMounts": [MOUNT]}], False),
+        # The program that serves may be the one with the whole mount.
+        ([VOLUME], [{"volumeMounts": [MOUNT]}, {"volumeMounts": [SUBPATH]}], False),
+        # It may read the Secret from the API server, as Knative's and Kyverno's do.
+        ([], [{}], False),
+        ([VOLUME], [{}], False),
+    ],
+)
+def test_whether_waiting_is_in_vain(volumes: list[Any], containers: list[Any], expected: bool) -> None:
+    named = [{"name": f"c{index}", **container} for index, container in enumerate(containers)]
+    pod = {"spec": {"volumes": volumes, "containers": named}}
+    assert _workload.is_frozen(pod, "hook-tls") is expected
+
+
 WORKLOAD = Workload("DaemonSet", "apps", "hook")
 
 
@@ -148,7 +171,9 @@ def test_a_restart_is_what_kubectl_writes(metadata: Any, first: Any) -> None:
         assert last["path"] == "/spec/template/metadata/annotations"
 
 
-@pytest.mark.parametrize(("error", "done"), [(None, True), (Forbidden, False), (NotFound, False)])
+@pytest.mark.parametrize(
+    ("error", "done"), [(None, True), (Forbidden, False), (NotFound, False), (Invalid, False)]
+)
 def test_a_touch_is_no_must(error: Any, done: bool) -> None:
     api: Any = Api()
     if error:
