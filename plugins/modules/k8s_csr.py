@@ -400,7 +400,7 @@ proof:
   description:
     - Whether a certificate that replaced another one is in use, as seen by a TLS handshake with each endpoint of the Service
       and, where O(probe) is given, by what the webhooks answer.
-    - V(null) where none was replaced, and once it is proven.
+    - V(null) where none was replaced, once it is proven, and where nobody serves the webhook yet and no CA is to go.
   returned: success
   type: dict
   contains:

@@ -115,13 +115,22 @@ def _run(task: Task) -> Settled | None:
     progress, views = _wait(task, found.certificate)
     reports = tuple(_reports(views))
     if progress.state != _progress.IN_USE:
-        return Settled("unproven", progress.evidence, reports)
+        return Settled("unproven", (*progress.evidence, *_rule_to_see(task, progress)), reports)
     doubts = _probe(task)
     if doubts:
         return Settled("unproven", doubts, reports)
     dropped = _drop(task, found)
     _close(task, found, dropped)
     return Settled("ok", (), reports, dropped)
+
+
+def _rule_to_see(task: Task, progress: Progress) -> Iterator[str]:
+    """What would let this identity look, where rights are what it lacks."""
+    service = _bundles.service(task.intent)
+    if progress.state == _progress.HIDDEN and service:
+        lacking = _rights.missing(task.client, _served.rights(service[0]))
+        if lacking:
+            yield f"to see what is served, {_rights.remedy(lacking)}"
 
 
 def _probe(task: Task) -> tuple[str, ...]:
@@ -280,14 +289,28 @@ def _stale(task: Task, progress: Progress, wanted: CertificateFacts) -> StaleErr
     workload: Workload | None = task.rollout.workload
     restarted = task.rollout.on_stale == "restart"
     what = f"after {workload} was restarted, " if restarted else ""
+    if all(one.certificate and one.certificate.fingerprint == wanted.fingerprint for one in progress.stale):
+        return _refused(task, progress)
     return StaleError(
         f"{what}{len(progress.stale)} endpoint{'s' if len(progress.stale) != 1 else ''} of the webhook still "
         f"serve{'s' if len(progress.stale) == 1 else ''} another certificate than the new one in {task.intent.secret}",
         evidence=(f"wanted is serial {wanted.serial}", *progress.evidence, *reasons),
-        remedy="see why its new pods do not get ready or read another Secret; the old CA stays trusted meanwhile"
+        remedy="see why its new pods do not get ready, read another Secret, or are not made at all (a paused Deployment, "
+        "updateStrategy OnDelete); the old CA stays trusted meanwhile"
         if restarted
         else "restart it (on_stale: restart with workload does so), or let its program reload its files; the old CA "
         "stays trusted meanwhile, and the next run goes on from here",
+    )
+
+
+def _refused(task: Task, progress: Progress) -> StaleError:
+    """They serve the right certificate; it is what is beside it that does not do."""
+    return StaleError(
+        f"the webhook serves the new certificate of {task.intent.secret}, and the API server would refuse it: "
+        f"{progress.evidence[0]}",
+        evidence=progress.evidence,
+        remedy="let its program send the intermediate certificates that stand behind the first one in the Secret; the old CA "
+        "stays trusted meanwhile",
     )
 
 

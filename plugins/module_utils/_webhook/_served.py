@@ -14,9 +14,11 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .._kube import _forward
@@ -30,12 +32,12 @@ from . import _endpoints
 from ._endpoints import Endpoint
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from .._kube._client import Client
     from ._targets import ClientConfig
 
 HANDSHAKE_SECONDS = 5.0
+# Before, the ssl module shows the leaf alone (bpo-18233).
+SHOWS_CHAINS = sys.version_info >= (3, 10)
 _DER = 2  # _ssl.ENCODING_DER
 
 
@@ -100,7 +102,9 @@ def look(client: Client, config: ClientConfig, *, until: float, aside: bool = Fa
     endpoints = _endpoints.find(client, config)
 
     def see(some: Iterable[Endpoint]) -> tuple[Served, ...]:
-        return tuple(_see(client, endpoint, config.server_name, until) for endpoint in some)
+        return tuple(
+            _judgeable(_see(client, endpoint, config.server_name, until), config) for endpoint in some
+        )
 
     others = see(endpoints.aside) if aside else ()
     return Look(see(endpoints.found), endpoints.problem, endpoints.is_known, others)
@@ -110,6 +114,18 @@ def refusal(served: Served, bundle: str, server_name: str, now: datetime) -> str
     """Why the API server would not accept what was seen, with this caBundle and under this name; "" where it would."""
     leaf, chain = _certificate.load_leaf_and_chain(served.chain_pem)
     return verify(leaf, bundle, name=server_name, intermediates=chain, now=now).reason
+
+
+def _judgeable(seen: Served, config: ClientConfig) -> Served:
+    """What was seen, or that it cannot be judged: what was sent beside a leaf may be what makes it verify."""
+    if SHOWS_CHAINS or seen.certificate is None:
+        return seen
+    leaf, _chain = _certificate.load_leaf_and_chain(seen.chain_pem)
+    now = datetime.now(timezone.utc)
+    if verify(leaf, config.ca_bundle, name=config.server_name, now=now).code != "unknown_authority":
+        return seen
+    words = "Python 3.9 does not show the intermediate certificates that it may send; run the task with a newer one"
+    return Served(seen.endpoint, problem=words, is_blind=True)
 
 
 def _see(client: Client, endpoint: Endpoint, server_name: str, until: float) -> Served:

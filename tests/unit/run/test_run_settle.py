@@ -187,6 +187,24 @@ def test_a_dead_end_is_not_waited_for(scene: Make) -> None:
     assert any("by subPath, which is never updated" in text for text in caught.value.evidence)
 
 
+def test_the_right_certificate_that_would_be_refused_is_no_old_one(scene: Make) -> None:
+    """Its program sends no intermediate certificates, for example: neither waiting nor "restart it" helps there."""
+    stage = scene(FRESH)
+    stage.api.objects[_targets.path(TARGET)] = configuration(OLD_CA.pem)
+    with pytest.raises(StaleError, match=r"would refuse it: .* unknown authority") as caught:
+        stage.settle()
+    assert "intermediate certificates" in caught.value.remedy
+    assert "another certificate" not in str(caught.value)
+
+
+def test_who_may_not_look_is_told_the_rule_that_lets_it(scene: Make) -> None:
+    stage = scene(BLIND)
+    stage.api.lacking |= {("get", "pods/portforward"), ("create", "pods/portforward")}
+    evidence = stage.settle().values["proof"]["evidence"]
+    assert evidence[-1].startswith("to see what is served, grant them")
+    assert "resources: [pods/portforward], verbs: [get, create]" in evidence[-1]
+
+
 def test_a_restart_that_was_asked_for(scene: Make) -> None:
     stage = scene(*[STALE] * 20, NOBODY, FRESH)
     result = stage.settle(Rollout(WORKLOAD, "restart", timeout=30))

@@ -10,6 +10,7 @@ import socket
 import ssl
 import threading
 import time
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,26 @@ def test_a_server_that_sends_a_byte_now_and_then_is_given_up() -> None:
 
     with pytest.raises(OSError, match="comes to no end"):
         _served.handshake(Slow(), "hook.apps.svc", until=time.monotonic() - 1)
+
+
+@pytest.mark.parametrize(
+    ("shows", "bundle", "is_blind"), [(True, "other", False), (False, "other", True), (False, "ca", False)]
+)
+def test_a_leaf_without_its_chain_is_not_judged(
+    monkeypatch: pytest.MonkeyPatch, shows: bool, bundle: str, is_blind: bool
+) -> None:
+    """Python 3.9 shows no intermediate certificates: that they are missing here says nothing of what was sent."""
+    ca, now = pki.authority("ca"), datetime.now(timezone.utc)
+    leaf = pki.leaf(ca, "hook.example.com", expires=now + pki.YEAR)
+    monkeypatch.setattr(_served, "SHOWS_CHAINS", shows)
+    monkeypatch.setattr(
+        _served, "handshake", lambda *_arguments, **_options: [ssl.PEM_cert_to_DER_cert(leaf)]
+    )
+    monkeypatch.setattr(socket, "create_connection", lambda *_arguments, **_options: socket.socket())
+    config = ClientConfig("w", "", "", "hook.example.com", None, pki.authority(bundle).pem)
+    api: Any = Api()
+    (seen,) = _served.look(api, config, until=time.monotonic() + 5).served
+    assert (seen.is_blind, seen.certificate is None) == (is_blind, is_blind)
 
 
 def test_an_address_of_the_clusters_network_is_never_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
