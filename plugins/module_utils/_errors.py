@@ -7,10 +7,11 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 
 class CertflowError(Exception):
@@ -31,6 +32,22 @@ class CertflowError(Exception):
 
     def __str__(self) -> str:
         return " ".join(_sentence(part) for part in (self.cause, self.remedy) if part.strip())
+
+
+class MalformedObject(CertflowError):
+    """An object of the API that lacks what its description promises, or holds something else there."""
+
+
+@contextmanager
+def shaped(what: object) -> Iterator[None]:
+    """Raise MalformedObject in place of what reading an object of another shape raises. Its content is not quoted."""
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise MalformedObject(
+            f"{what} is not shaped as the Kubernetes API describes it ({type(error).__name__})",
+            remedy="See who answers at the API server's address, and which program wrote the object",
+        ) from error
 
 
 def _sentence(text: str) -> str:

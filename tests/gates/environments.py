@@ -26,7 +26,9 @@ class Environment(NamedTuple):
 # The floors that README and meta/ee-requirements.txt promise, and the newest releases that were tried.
 OLDEST_CLIENTS = ("kubernetes==24.2.0", "cryptography==42.0.0", "jmespath==1.0.0")
 NEWEST_CLIENTS = ("kubernetes==37.0.2", "cryptography==50.0.2", "jmespath==1.1.0")
-TESTING = ("pytest", "PyYAML", "types-PyYAML", "types-jmespath")
+# The last hypothesis for Python 3.9, everywhere: what it draws is then the same on all of them.
+HYPOTHESIS = "hypothesis==6.141.1"
+TESTING = ("pytest", HYPOTHESIS, "PyYAML", "types-PyYAML", "types-jmespath")
 
 # Each core with the Pythons its own release notes allow for a controller. The oldest one carries the
 # oldest clients, so that real clusters are reached through them too.
@@ -81,7 +83,7 @@ PYTHON_39 = Environment(
     "python-3.9",
     "Python 3.9 with the oldest clients",
     ("3.9",),
-    (*OLDEST_CLIENTS, "pytest", "PyYAML", "Jinja2", "packaging", "resolvelib<1.1"),
+    (*OLDEST_CLIENTS, "pytest", HYPOTHESIS, "PyYAML", "Jinja2", "packaging", "resolvelib<1.1"),
     forced=("ansible-core==2.16.19",),
 )
 

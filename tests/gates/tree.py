@@ -54,6 +54,7 @@ def environ(venv: Path) -> dict[str, str]:
         "ANSIBLE_REMOTE_TEMP": str(work / "ansible" / "remote"),
         "ANSIBLE_LOCALHOST_WARNING": "false",
         "ANSIBLE_NOCOLOR": "true",
+        "HYPOTHESIS_STORAGE_DIRECTORY": str(WORK / "hypothesis"),
     }
 
 

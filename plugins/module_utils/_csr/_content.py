@@ -8,12 +8,12 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
+from .._errors import shaped
 from .._x509 import _request
 from ._errors import RequestError
 
@@ -35,15 +35,19 @@ class Content:
 def content_of(csr: Mapping[str, Any]) -> Content:
     """Read a CSR object of certificates.k8s.io/v1.
 
-    Raises RequestError or CertificateError where its request does not parse.
+    Raises RequestError or CertificateError where its request does not parse, MalformedObject for what is no CSR object.
     """
-    spec = csr["spec"]
+    with shaped("the CSR object"):
+        return _content(csr["spec"], csr["metadata"]["name"])
+
+
+def _content(spec: Mapping[str, Any], name: str) -> Content:
     return Content(
         signer_name=spec["signerName"],
         usages=tuple(spec.get("usages") or ()),
         requester=spec.get("username", ""),
         expiration_seconds=spec.get("expirationSeconds"),
-        request=_request.parse(_decoded(spec["request"], f"the request of CSR {csr['metadata']['name']!r}")),
+        request=_request.parse(_decoded(spec["request"], f"the request of CSR {name!r}")),
     )
 
 
@@ -83,5 +87,5 @@ def time_of(text: str) -> datetime:
 def _decoded(text: str, what: str) -> str:
     try:
         return base64.b64decode(text, validate=True).decode("ascii")
-    except (binascii.Error, UnicodeDecodeError) as error:
+    except (TypeError, ValueError) as error:
         raise RequestError(f"{what} is not PEM in base64") from error

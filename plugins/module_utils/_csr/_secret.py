@@ -8,12 +8,12 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from .. import _writers
+from .._errors import shaped
 from .._x509 import _certificate, _keys
 from .._x509._certificate import CertificateFacts
 from .._x509._errors import CertificateError
@@ -72,7 +72,15 @@ NOTHING = Content("", "", "", "")
 
 
 def found(obj: Mapping[str, Any], spec: SecretSpec) -> Found:
-    """Read a Secret object. Never raises for what it holds: a broken certificate is a finding."""
+    """Read a Secret object. Never raises for what it holds: a broken certificate is a finding.
+
+    Raises MalformedObject for what is no Secret.
+    """
+    with shaped(spec):
+        return _found(obj, spec)
+
+
+def _found(obj: Mapping[str, Any], spec: SecretSpec) -> Found:
     metadata, data = obj["metadata"], obj.get("data") or {}
     return Found(
         uid=metadata.get("uid", ""),
@@ -316,5 +324,5 @@ def _text(data: Mapping[str, Any], key: str) -> tuple[str, str]:
         return "", f"it lacks {key}"
     try:
         return base64.b64decode(data[key]).decode(), ""
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # no base64, or no text
         return "", f"its {key} is not text"

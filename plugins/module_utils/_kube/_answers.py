@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,7 +35,7 @@ LONGEST_DELAY_SECONDS = 10.0
 def delay(attempt: int, retry_after: str | None = None) -> float:
     """Seconds to wait before asking again; ``attempt`` counts from 0. Retry-After (in seconds) is a lower bound."""
     backoff = min(FIRST_DELAY_SECONDS * 2.0**attempt, LONGEST_DELAY_SECONDS)
-    asked = float(retry_after) if retry_after and retry_after.strip().isdigit() else 0.0
+    asked = float(retry_after) if retry_after and re.fullmatch(r"\s*[0-9]+\s*", retry_after) else 0.0
     return max(backoff, asked)
 
 
@@ -82,7 +83,7 @@ def error_from(method: str, path: str, status: int, body: bytes, *, auth_source:
 def _status_object(body: bytes) -> Mapping[str, Any]:
     try:
         answer = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return answer if isinstance(answer, dict) and answer.get("kind") == "Status" else {}
 
@@ -95,20 +96,9 @@ def _foreign_words(body: bytes) -> str:
 
 def warning_texts(header: str | None) -> list[str]:
     """The texts of a Warning header (RFC 7234 section 5.5, as Kubernetes sends it: 299 - "text")."""
-    texts, rest = [], header or ""
-    while '"' in rest:
-        _code, _quote, rest = rest.partition('"')
-        text, escaped = [], False
-        for index, char in enumerate(rest):
-            if escaped or char not in '\\"':
-                text.append(char)
-                escaped = False
-            elif char == "\\":
-                escaped = True
-            else:
-                rest = rest[index + 1 :]
-                break
-        else:
-            rest = ""
-        texts.append("".join(text))
-    return texts
+    found = _QUOTED.findall(header or "")
+    return [re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL) for text in found]
+
+
+# Each character is looked at once: a quote that never ends leaves no place to try again from.
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)(?:"|\\?\Z)', re.DOTALL)

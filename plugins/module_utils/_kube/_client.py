@@ -39,7 +39,7 @@ try:
         ProxyError,
         SSLError,
     )
-    from urllib3.util import make_headers
+    from urllib3.util import make_headers, parse_url
     from urllib3.util.ssl_match_hostname import CertificateError
 except ImportError:  # reported by _run, with the interpreter's path
     pass
@@ -176,7 +176,7 @@ class Client:
         try:
             if response.status < 400:
                 yield from _events(response)
-        except (HTTPError, OSError, ValueError):
+        except (HTTPError, OSError, ValueError, RecursionError):
             return
         finally:
             response.close()
@@ -350,7 +350,12 @@ def _ahead(date: str | None, otherwise: timedelta) -> timedelta:
     """How far a server's clock is ahead of ours. Its answer has whole seconds, and was on its way."""
     try:
         return parsedate_to_datetime(date or "") - datetime.now(timezone.utc)
-    except (TypeError, ValueError):  # none, or no date; a zone "-0000" says nothing either
+    except (
+        IndexError,
+        OverflowError,
+        TypeError,
+        ValueError,
+    ):  # none, or no date; a zone "-0000" says nothing either
         return otherwise
 
 
@@ -367,18 +372,37 @@ def proxy_for(connection: Connection) -> str | None:
     exceptions = connection.no_proxy or ("" if connection.proxy else environment.get("no", ""))
     if not proxy or (exceptions and proxy_bypass_environment(target.netloc, {"no": exceptions})):
         return None
-    return proxy if "://" in proxy else f"http://{proxy}"
+    return _checked(proxy if "://" in proxy else f"http://{proxy}")
+
+
+def _checked(proxy: str) -> str:
+    """The address of a proxy. It may hold a password, so that no error quotes it."""
+    try:
+        parts = urlsplit(proxy)
+        parse_url(proxy)
+        is_usable = bool(parts.hostname) and parts.port != 0
+    except (HTTPError, ValueError):
+        is_usable = False
+    if not is_usable:
+        raise ConfigurationError(
+            "the proxy's address is not a URL",
+            remedy="check proxy, proxy-url of the kubeconfig, and HTTPS_PROXY",
+        )
+    return proxy
 
 
 def _user_info(url: str) -> str | None:
+    """As make_headers takes it: it encodes the text as Latin-1, a password is UTF-8 (RFC 7617)."""
     parts = urlsplit(url)
-    return f"{unquote(parts.username)}:{unquote(parts.password or '')}" if parts.username else None
+    if not parts.username:
+        return None
+    return f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode().decode("latin-1")
 
 
 def _decoded(method: str, path: str, response: Any) -> dict[str, Any]:
     try:
         value = json.loads(response.data)
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         _not_json(method, path, response.status)
@@ -394,9 +418,14 @@ def _not_json(method: str, path: str, status: int) -> NoReturn:
 
 
 def _events(response: Any) -> Iterator[dict[str, Any]]:
-    rest = b""
+    begun: list[bytes] = []
     for chunk in response.stream(65536):
-        *lines, rest = (rest + chunk).split(b"\n")
+        first, *others = chunk.split(b"\n")
+        begun.append(first)
+        if not others:
+            continue
+        lines = [b"".join(begun), *others[:-1]]
+        begun = [others[-1]]
         for line in filter(None, lines):
             event = json.loads(line)
             if isinstance(event, dict):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +31,9 @@ except ImportError:  # reported by _run, with the interpreter's path
     pass
 
 
+# What an address may consist of (RFC 3986, and names in other scripts), and a name or address in a certificate.
+_PRINTED = re.compile(r"[^\s\x00-\x1f\x7f]+")
+_SERVER_NAME = re.compile(r"[A-Za-z0-9_.:-]+")
 DEFAULT_KUBECONFIG = "~/.kube/config"
 # What Kubernetes mounts into a pod: https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -85,6 +89,12 @@ def resolve(options: Mapping[str, Any], environ: Mapping[str, str]) -> Connectio
     user without credentials.
     """
     connection = _resolved(choose(options, environ), environ)
+    server_name = connection.tls_server_name
+    if server_name and not _SERVER_NAME.fullmatch(server_name):
+        raise ConfigurationError(
+            f"{connection.auth_source}: tls-server-name is no host name: {server_name!r}",
+            remedy="repair the kubeconfig",
+        )
     for name in (connection.impersonate_user or "", *connection.impersonate_groups):
         if not name.isprintable() or not name.isascii():
             raise ConfigurationError(
@@ -260,8 +270,8 @@ def _cluster_fields(cluster: Entry, problem: str) -> dict[str, Any]:
     return {
         "ca_pem": _pem(cluster, "certificate-authority", problem),
         "verify": False if value.get("insecure-skip-tls-verify") else None,
-        "tls_server_name": value.get("tls-server-name"),
-        "proxy": value.get("proxy-url"),
+        "tls_server_name": _text(cluster, "tls-server-name", problem),
+        "proxy": _text(cluster, "proxy-url", problem),
     }
 
 
@@ -270,7 +280,7 @@ def _user_fields(user: Entry, cluster: Entry, problem: str) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "client_certificate": _pem(user, "client-certificate", problem),
         "client_key": _pem(user, "client-key", problem),
-        "impersonate_user": value.get("as"),
+        "impersonate_user": _text(user, "as", problem),
         "impersonate_groups": _groups(value.get("as-groups"), problem),
     }
     if value.get("auth-provider"):
@@ -288,6 +298,13 @@ def _user_fields(user: Entry, cluster: Entry, problem: str) -> dict[str, Any]:
             f"{problem}: its user has no complete credentials", remedy="repair the kubeconfig"
         )
     return fields
+
+
+def _text(entry: Entry, key: str, problem: str) -> str | None:
+    value = entry.value.get(key)
+    if value and not isinstance(value, str):
+        raise ConfigurationError(f"{problem}: {key} is no text", remedy="repair the kubeconfig")
+    return value or None
 
 
 def _groups(value: Any, problem: str) -> tuple[str, ...] | None:
@@ -341,16 +358,18 @@ def _host(value: Any, origin: str) -> str:
     host = str(value or "").rstrip("/")
     try:
         parts = urlsplit(host)
+        is_url = parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        parts = urlsplit("")
+        parts, is_url = urlsplit(""), False
     if parts.username or parts.password:
         raise ConfigurationError(
             f"{origin}: the server's address holds a user name or a password",
             remedy="take them out of the address and give username and password",
         )
-    if parts.scheme not in ("https", "http") or not parts.hostname:
+    if not is_url or not _PRINTED.fullmatch(host):
+        shown = "" if "@" in host else f": {host!r}"  # a password may stand before the @
         raise ConfigurationError(
-            f"{origin}: the server's address is not an http(s) URL: {host!r}", remedy="check it"
+            f"{origin}: the server's address is not an http(s) URL{shown}", remedy="check it"
         )
     return host
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .._errors import shaped
 from .._kube._errors import Forbidden
 from .._kube._rights import Right
 
@@ -86,8 +87,13 @@ def find(client: Client, config: ClientConfig) -> Endpoints:
 def of_service(service: Mapping[str, Any], slices: Iterable[Mapping[str, Any]], port: int) -> Endpoints:
     """The endpoints of a Service's port; a pod with two addresses (dual stack) is one.
 
-    port: ANY_PORT for the only one, or the one that HTTPS has by default.
+    port: ANY_PORT for the only one, or the one that HTTPS has by default. Raises MalformedObject.
     """
+    with shaped("the Service, or one of its EndpointSlices,"):
+        return _of_service(service, slices, port)
+
+
+def _of_service(service: Mapping[str, Any], slices: Iterable[Mapping[str, Any]], port: int) -> Endpoints:
     where = f"Service {service['metadata']['namespace']}/{service['metadata']['name']}"
     ports: list[Mapping[str, Any]] = service["spec"].get("ports") or []
     number = port or (ports[0].get("port") if len(ports) == 1 else HTTPS)

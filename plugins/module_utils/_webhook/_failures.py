@@ -109,7 +109,7 @@ _REST_ERRORS = "k8s.io/apimachinery pkg/api/errors/errors.go NewGenericServerRes
 CALLS = (
     Row(
         "service-missing",
-        r'service "[^"]*" not found|service/\S+ in "[^"]*" is not present|there is no Service ',
+        r'service "[^"]*" not found|service/[^\s/]+ in "[^"]*" is not present|there is no Service ',
         "the Service that it names does not exist",
         "Create the Service, or correct its name and namespace in the client configuration",
         source=f"{_RESOLVER}; {_AVAILABILITY}",

@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
+from .._errors import shaped
+
 Object = Mapping[str, Any]
 
 # Kinds that no webhook is ever asked about, so that a bad one can be repaired: predicates/rules/rules.go.
@@ -55,8 +57,9 @@ ASKED = Match(True)
 
 
 def match(webhook: Object, creation: Creation) -> Match:
-    """Decide by the rules, the selectors and the conditions of one webhook of a configuration."""
-    answers = [part(webhook, creation) for part in PARTS]
+    """Decide by the rules, the selectors and the conditions of one webhook. Raises MalformedObject."""
+    with shaped("the webhook"):
+        answers = [part(webhook, creation) for part in PARTS]
     # What is certainly not asked for one reason is not asked, whatever the others would say.
     for wanted in (False, None):
         for answer in answers:

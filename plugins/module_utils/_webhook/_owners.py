@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .. import _writers
+from .._errors import shaped
 from ._errors import OwnedTargetError
 from ._targets import KINDS, Object, Target
 
@@ -36,11 +37,13 @@ def owners(target: Target, obj: Object) -> tuple[Owner, ...]:
         "name": target.name,
         "expression": kind.expression,
     }
+    with shaped(target):
+        writers = _writers.writers(obj["metadata"])
     return tuple(
         Owner(
             found.writer.name, found.evidence, found.writer.for_targets.format(**context), found.writer.bundle
         )
-        for found in _writers.writers(obj["metadata"])
+        for found in writers
         if found.writer.for_targets
     )
 

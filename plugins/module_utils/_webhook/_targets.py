@@ -8,13 +8,13 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable
 from urllib.parse import urlsplit
 
+from .._errors import shaped
 from .._kube._errors import Forbidden
 from .._kube._rights import Right, missing_rights
 from ._errors import TargetError
@@ -211,9 +211,10 @@ def client_configs(
     """Return the wanted client configurations of an object, at least one.
 
     service: take only those that call this Service. Raises TargetError for a webhook name that the object lacks,
-    one that calls another Service, and where nothing is left.
+    one that calls another Service, and where nothing is left; MalformedObject.
     """
-    found = [_client_config(*place) for place in KINDS[target.kind].locate(target, obj)]
+    with shaped(target):
+        found = [_client_config(*place) for place in KINDS[target.kind].locate(target, obj)]
     present = [config.webhook for config in found]
     for name in target.webhooks:
         if name not in present:
@@ -227,7 +228,7 @@ def client_configs(
             f"{target} has no webhooks", remedy="Take it off the targets, or add its webhooks first"
         )
     fitting = [config for config in named if service is None or config.service == service]
-    strangers = [config for config in named if config not in fitting]
+    strangers = [config for config in named if service is not None and config.service != service]
     if not fitting or (target.webhooks and strangers):
         wanted = "/".join(service or ())
         raise TargetError(
@@ -255,7 +256,7 @@ def _decoded(ca_bundle: str | None) -> str:
     # Bytes that are no text can be no PEM either: they need not survive, only not hurt.
     try:
         return base64.b64decode(ca_bundle or "").decode("utf-8", "replace")
-    except binascii.Error:
+    except ValueError:
         return ""
 
 

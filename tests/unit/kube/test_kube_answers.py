@@ -98,6 +98,7 @@ def test_transient(code: int, message: str, read: bool, write: bool) -> None:
     [
         *((0, None, 0.25), (1, None, 0.5), (20, None, 10), (0, "3", 3), (0, " 3 ", 3), (5, "1", 8)),
         # A date is allowed by HTTP and never sent by Kubernetes.
+        *((0, "\u00b2", 0.25), (0, "9" * 400, float("inf"))),  # a digit for Python, in no header of HTTP
         *((0, "Wed, 21 Oct 2015 07:28:00 GMT", 0.25), (0, "-1", 0.25), (0, "", 0.25)),
     ],
 )
@@ -113,6 +114,7 @@ def test_delay(attempt: int, retry_after: Any, seconds: float) -> None:
         ('299 - "v1beta1 is deprecated"', ["v1beta1 is deprecated"]),
         ('299 - "one", 299 - "two, \\"quoted\\" \\\\"', ["one", 'two, "quoted" \\']),
         ('299 - "never closed', ["never closed"]),
+        ('299 - "ends in the middle of an escape\\', ["ends in the middle of an escape"]),
         ("nonsense", []),
     ],
 )

@@ -526,6 +526,16 @@ def test_proxy_for(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert proxy_for(Connection(**{"host": "https://h.example:6443", "auth_source": "s", **fields})) == proxy
 
 
+@pytest.mark.parametrize(
+    "proxy", ["http://us:secret@[", "http://us:secret@p:99999", "http://us:secret@p\0", "us:secret@"]
+)
+def test_what_is_no_proxy_is_not_quoted(proxy: str) -> None:
+    """It may hold a password."""
+    with pytest.raises(ConfigurationError, match="address is not a URL") as caught:
+        proxy_for(Connection(host="https://h.example:6443", auth_source="s", proxy=proxy))
+    assert "secret" not in str(caught.value)
+
+
 def test_through_a_proxy() -> None:
     with serving(DONE) as proxy:
         own = client(
