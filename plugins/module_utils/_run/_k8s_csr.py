@@ -91,8 +91,12 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
         raise RequestError(
             "targets are webhooks: they need a serving certificate", remedy="leave targets out"
         )
-    if parameters.get("probe") is not None and not targets:
-        raise RequestError("a probe asks the webhooks in targets", remedy="give targets, or leave probe out")
+    if parameters.get("probe") is not None:
+        if not targets:
+            raise RequestError(
+                "a probe asks the webhooks in targets", remedy="give targets, or leave probe out"
+            )
+        _webhook_probe.check(targets, parameters["probe"])  # now, not in the middle of the first renewal
     if intent.ca_bundle:
         _bundle.check(intent.ca_bundle)
     if parameters["state"] == "absent":

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -67,6 +67,15 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
             break
         time.sleep(PAUSE_SECONDS)
     return _concluded(probe, last, changed)
+
+
+def check(targets: Iterable[Target], asked: Mapping[str, Any]) -> None:
+    """Raise ProbeError for what ``prove`` could not ask one of these targets."""
+    for target in targets:
+        if _call.KINDS_OF_CALL[target.kind] == _failures.ADMISSION:
+            _call.check_options(
+                target, manifest=asked["object"], expect=asked["expect"], message=asked["denial_message"]
+            )
 
 
 def prove(client: Client, config: ClientConfig, target: Target, asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,12 +12,14 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._anchors import Anchor
+from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors import (
     Forbidden,
     MissingRights,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run import (
     _bundles,
+    _k8s_csr,
     _settle,
     _webhook_probe,
 )
@@ -34,7 +36,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._targ
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._workload import Rollout, Workload
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import _certificate
 
-from tests.unit.csr.flow import MARKED, Api, api_error, ca, found, intent, leaf, secret_object
+from tests.unit.csr.flow import MARKED, Api, api_error, ca, found, intent, leaf, parameters, secret_object
 from tests.unit.csr.objects import encoded
 from tests.unit.x509.authority import NOW
 
@@ -343,6 +345,27 @@ def test_what_the_webhook_said_is_told_where_the_anchor_cannot_be_put_back(
     with pytest.raises(ProofError, match="It says something else") as caught:
         stage.settle(PROBED)
     assert caught.value.evidence == ("the old CA could not be put back: not any more",)
+
+
+@pytest.mark.parametrize(
+    ("targets", "probe", "words"),
+    [
+        ([], {"object": {"apiVersion": "v1", "kind": "ConfigMap"}}, "asks the webhooks in targets"),
+        ([{"kind": TARGET.kind, "name": "hook"}], {"expect": "denied"}, "can only be asked with an object"),
+        (
+            [{"kind": TARGET.kind, "name": "hook"}],
+            {"object": {"apiVersion": "v1", "kind": "ConfigMap"}, "denial_message": "no"},
+            "is about a denial",
+        ),
+    ],
+)
+def test_a_probe_that_cannot_be_asked_is_refused_at_once(targets: Any, probe: Any, words: str) -> None:
+    """And not in the middle of the first renewal, a year later."""
+    asked = {"object": None, "expect": "allowed", "denial_message": "", **probe}
+    api: Any = Api()
+    with pytest.raises(CertflowError, match=words):
+        _k8s_csr.run(api, {**parameters(), "targets": targets, "probe": asked}, True)
+    assert api.asked == []
 
 
 # The record
