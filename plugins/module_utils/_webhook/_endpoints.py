@@ -101,7 +101,7 @@ def _of_service(service: Mapping[str, Any], slices: Iterable[Mapping[str, Any]],
     if wanted is None:
         return Endpoints(problem=f"{where} has no port {number}")
     found: dict[Any, Endpoint] = {}
-    for endpoint in _of_slices(slices, wanted.get("name") or ""):
+    for endpoint in _of_slices(slices, service["metadata"]["namespace"], wanted.get("name") or ""):
         key = endpoint.pod or endpoint.host
         # While slices are reordered an endpoint may stand in two of them.
         known = found.get(key)
@@ -112,7 +112,8 @@ def _of_service(service: Mapping[str, Any], slices: Iterable[Mapping[str, Any]],
     return Endpoints(ready, "" if ready else f"{where} has no ready endpoint", aside=aside)
 
 
-def _of_slices(slices: Iterable[Mapping[str, Any]], port_name: str) -> Iterator[Endpoint]:
+def _of_slices(slices: Iterable[Mapping[str, Any]], namespace: str, port_name: str) -> Iterator[Endpoint]:
+    """A Service's pods are of its own namespace; a slice that names others was written by hand, and leads nobody there."""
     for part in slices:
         ports = [
             entry.get("port") for entry in part.get("ports") or () if (entry.get("name") or "") == port_name
@@ -121,8 +122,8 @@ def _of_slices(slices: Iterable[Mapping[str, Any]], port_name: str) -> Iterator[
             continue
         for entry in part.get("endpoints") or ():
             target = entry.get("targetRef") or {}
-            is_pod = target.get("kind") == "Pod" and "namespace" in target and "name" in target
-            pod = (target["namespace"], target["name"]) if is_pod else None
+            is_pod = target.get("kind") == "Pod" and target.get("namespace") == namespace and "name" in target
+            pod = (namespace, target["name"]) if is_pod else None
             yield Endpoint(entry["addresses"][0], ports[0], pod, _state(entry.get("conditions") or {}))
 
 
