@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import _served
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._targets import ClientConfig
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -102,3 +103,16 @@ def test_an_address_of_the_clusters_network_is_never_dialled(monkeypatch: pytest
     look = _served.look(api, config, until=time.monotonic() + 5)
     assert (look.is_blind, look.is_complete) == (True, False)
     assert "no pod is behind it" in look.served[0].problem
+
+
+@pytest.mark.parametrize("role", ["rotate", "prove"])
+def test_the_documented_roles_let_it_look(role: str) -> None:
+    file = Path(__file__).resolve().parents[3] / "docs" / "rbac" / f"{role}.yaml"
+    rules = yaml.safe_load(file.read_text())["rules"]
+    for right in _served.rights("apps"):
+        assert any(
+            right.group in rule["apiGroups"]
+            and right.resource in rule["resources"]
+            and right.verb in rule["verbs"]
+            for rule in rules
+        ), right
