@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 RUN := $(or $(PYTHON),@echo "no Python 3.11 or newer found" >&2; false)
 
-.PHONY: help demo test test-all test-quick bench fmt docs locks clean
+.PHONY: help demo test test-all test-quick bench fmt docs locks sums clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -33,6 +33,9 @@ docs: ## writes the pages that are made from tables of the code
 
 locks: ## resolves tests/locks anew (for maintainers, with every Python at hand)
 	@$(RUN) -m tests.gates.lock
+
+sums: ## writes the table of the releases' files anew (for maintainers)
+	@$(RUN) -m tests.release_sums
 
 clean: ## removes what runs left in the tree; the user's cache stays
 	rm -rf .work .ansible

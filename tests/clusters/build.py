@@ -29,6 +29,7 @@ from .pins import (
     ETCD,
     KUBERNETES,
     NODE,
+    SNAPSHOT_PROGRAMS,
     SNAPSHOTTER,
     Pin,
     ProgramSet,
@@ -43,7 +44,6 @@ GO_FLAGS = (
     "-mod=mod",
     "-buildvcs=false",
     "-trimpath",
-    f"-ldflags=-s -w -X k8s.io/component-base/version.gitVersion={KUBERNETES.version}",
 )
 MAIN_MODULE = "certflow.invalid/clusters"
 REPORT_EVERY = 15.0
@@ -72,6 +72,19 @@ def cainjector(report: Report = say) -> Path:
 def cert_manager_dir() -> Path:
     """The unpacked cert-manager module; its CustomResourceDefinitions are in deploy/crds."""
     return _download(CERT_MANAGER)
+
+
+def snapshot_programs(release: str, report: Report = say) -> Path:
+    """The directory with snapshot-controller and the webhook of a release, as "8.7.0"; built if it is not cached."""
+    return _cached(SNAPSHOT_PROGRAMS[release], report)
+
+
+def snapshot_manifests(release: str) -> tuple[Path, Path]:
+    """The directories of a release's deploy/kubernetes and client/config/crd, as its modules hold them."""
+    wanted = SNAPSHOT_PROGRAMS[release]
+    assert wanted.sibling
+    main = _download(_main_pin(wanted))
+    return main / "deploy" / "kubernetes", _download(wanted.sibling) / "config" / "crd"
 
 
 def static_program(source: Path) -> Path:
@@ -112,14 +125,20 @@ def build_key(wanted: ProgramSet = CONTROL_PLANE) -> str:
     recipe = json.dumps(
         [
             [(name, pin.version, pin.checksum, package) for name, (pin, package) in wanted.programs.items()],
-            GO_FLAGS,
+            flags(wanted),
             sorted(GO_ENV.items()),
             os.uname().machine,
             *(path.read_text() for path in _own_files(wanted)),
+            *((wanted.sibling.version, wanted.sibling.checksum) if wanted.sibling else ()),
         ]
     )
     digest = hashlib.sha256(recipe.encode()).hexdigest()[:10]
     return f"{wanted.title}-{digest}"
+
+
+def flags(wanted: ProgramSet) -> tuple[str, ...]:
+    """The flags of `go build`."""
+    return (*GO_FLAGS, f"-ldflags=-s -w -X {wanted.version}")
 
 
 def go_mod(upstream: str, kubernetes: Pin = KUBERNETES, etcd: Pin = ETCD) -> str:
@@ -135,6 +154,16 @@ def go_mod(upstream: str, kubernetes: Pin = KUBERNETES, etcd: Pin = ETCD) -> str
     published = re.sub(r"^v1\.", "v0.", kubernetes.version)
     replaced = (f"replace {module} => {module} {published}" for module in staging)
     return "\n".join([own_go_mod(upstream, kubernetes, etcd), *replaced, ""])
+
+
+def sibling_go_mod(upstream: str, main: Pin, sibling: Pin) -> str:
+    """A go.mod that can build a module from outside its repository, where it replaces another module by a directory.
+
+    The other one is published too; what else the module replaces is replaced alike.
+    """
+    others = re.findall(r"^\s*(?:replace\s+)?(\S+ => [^\s.]\S* \S+)$", upstream, re.MULTILINE)
+    replaced = [f"{sibling.module} => {sibling.module} {sibling.version}", *others]
+    return "\n".join([own_go_mod(upstream, main), *(f"replace {text}" for text in replaced), ""])
 
 
 def own_go_mod(upstream: str, *pins: Pin) -> str:
@@ -170,11 +199,11 @@ def _build(wanted: ProgramSet, target: Path, report: Report) -> None:
         source, result = Path(scratch, "source"), Path(scratch, "result")
         source.mkdir()
         result.mkdir()
-        names, main = ", ".join(wanted.programs), CERT_MANAGER if wanted.own else KUBERNETES
+        names, main = ", ".join(wanted.programs), _main_pin(wanted)
         report(f"Building {names} of {main.module} {main.version}, once: {_estimate(wanted)}.")
         _lay_out(wanted, _download(main), source)
         packages = [package for _pin, package in wanted.programs.values()]
-        command = ["go", "build", *GO_FLAGS, "-o", f"{result}/", *packages]
+        command = ["go", "build", *flags(wanted), "-o", f"{result}/", *packages]
         _run_with_progress(
             command, source, log, lambda text, elapsed: report(_progress(text, elapsed, wanted))
         )
@@ -189,12 +218,26 @@ def _build(wanted: ProgramSet, target: Path, report: Report) -> None:
 
 def _lay_out(wanted: ProgramSet, upstream: Path, source: Path) -> None:
     """Write the module that is built: what it requires, what pins its content, and its own files."""
-    text = (upstream / "go.mod").read_text()
-    (source / "go.mod").write_text(own_go_mod(text, CERT_MANAGER) if wanted.own else go_mod(text))
+    (source / "go.mod").write_text(_go_mod_for(wanted, (upstream / "go.mod").read_text()))
     shutil.copyfile(upstream / "go.sum", source / "go.sum")  # pins the content of all that it depends on
     (source / "go.sum").chmod(0o644)  # files of the module cache are read-only
     for path in _own_files(wanted):
         shutil.copyfile(path, source / path.name)
+
+
+def _go_mod_for(wanted: ProgramSet, upstream: str) -> str:
+    if wanted.own:
+        return own_go_mod(upstream, CERT_MANAGER)
+    if wanted.sibling:
+        return sibling_go_mod(upstream, _main_pin(wanted), wanted.sibling)
+    return go_mod(upstream)
+
+
+def _main_pin(wanted: ProgramSet) -> Pin:
+    """The module whose go.mod and go.sum the build starts from."""
+    if wanted.own or wanted.sibling:
+        return next(pin for pin, _package in wanted.programs.values())
+    return KUBERNETES
 
 
 def _own_files(wanted: ProgramSet) -> list[Path]:

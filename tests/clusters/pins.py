@@ -61,7 +61,8 @@ class ProgramSet:
     """Programs that are built and cached together.
 
     cpu_seconds and packages are of one build, measured, for estimates. own: the directory, beside this file, of a main
-    package of our own that is built from a module's packages.
+    package of our own that is built from a module's packages. version: the variable that makes the programs say their
+    version. sibling: a module that the programs' module replaces by a directory of its repository.
     """
 
     title: str
@@ -69,6 +70,8 @@ class ProgramSet:
     cpu_seconds: int
     packages: int
     own: str = ""
+    version: str = f"k8s.io/component-base/version.gitVersion={KUBERNETES.version}"
+    sibling: Pin | None = None
 
 
 CONTROL_PLANE = ProgramSet(f"kubernetes-{KUBERNETES.version}-etcd-{ETCD.version}", PROGRAMS, 600, 2715)
@@ -83,6 +86,51 @@ CAINJECTOR = ProgramSet(
     565,
     own="cainjector",
 )
+
+
+def _snapshot_programs(
+    release: str, checksum: str, client: tuple[str, str], cpu_seconds: int, packages: int
+) -> ProgramSet:
+    """The snapshot controller of a release, and its webhook where it has one; client: the API module, with its checksum."""
+    major = release.partition(".")[0]
+    module, minor = (
+        f"github.com/kubernetes-csi/external-snapshotter/v{major}",
+        float(release.rpartition(".")[0]),
+    )
+    pin = Pin(module, f"v{release}", checksum, "the programs that the role snapshot_controller installs")
+    webhook = (
+        "snapshot-validation-webhook"
+        if minor < 8.2
+        else "snapshot-conversion-webhook"
+        if minor >= 8.4
+        else ""
+    )
+    names = ("snapshot-controller", *filter(None, [webhook]))
+    version, own_checksum = client
+    return ProgramSet(
+        f"external-snapshotter-v{release}",
+        {name: (pin, f"{module}/cmd/{name}") for name in names},
+        cpu_seconds,
+        packages,
+        version=f"main.version=v{release}",
+        sibling=Pin(
+            f"github.com/kubernetes-csi/external-snapshotter/client/v{major}",
+            f"v{version}",
+            own_checksum,
+            f"the API of {release}, its CustomResourceDefinitions included",
+        ),
+    )
+
+
+# Release of external-snapshotter -> its programs. The proxy serves no other client modules than these.
+SNAPSHOT_PROGRAMS: dict[str, ProgramSet] = {
+    "4.2.1": _snapshot_programs("4.2.1", "h1:DnvJBgRLGceADE8xyvjiUbX1GB/oVF+eVSwgXPhnp6o=", ("4.2.0", "h1:nHHjmvjitIiyPlUHk/ofpgvBcNcawJLtf4PYHORLjAA="), 130, 419),
+    "6.2.2": _snapshot_programs("6.2.2", "h1:yL6UagRINyje0QJTzYEqFFOKAVlZOIeYBoa6E+ZkEQg=", ("6.2.0", "h1:cMM5AB37e9aRGjErygVT6EuBPB6s5a+l95OPERmSlVM="), 160, 472),
+    "7.0.2": _snapshot_programs("7.0.2", "h1:3uoCPWcv6OcDx6ZZQaiX6l1MqtZdZmtIP/aqgg50MZM=", ("7.0.0", "h1:j3YK74myEQRxR/srciTpOrm221SAvz6J5OVWbyfeXFo="), 200, 700),
+    "8.1.0": _snapshot_programs("8.1.0", "h1:4kXR1zscbFJ/wIVt2+0hqhY0nBfvqbHTJn8Jt2icwnU=", ("8.0.0", "h1:mjQG0Vakr2h246kEDR85U8y8ZhPgT3bguTCajRa/jaw="), 200, 700),
+    "8.4.0": _snapshot_programs("8.4.0", "h1:xR3Yy6zs8Rfek7pHXDjIYiqUITsWWo1/o1NT9bF225I=", ("8.4.0", "h1:bMqrb3UHgHbP+PW9VwiejfDJU1R0PpXVZNMdeH8WYKI="), 200, 700),
+    "8.7.0": _snapshot_programs("8.7.0", "h1:sYxyBXffG+pc2QfvFkP6uJqtYVFVRvkrxAHi8WjD5fU=", ("8.7.0", "h1:HVaSUeRRHPu49aSiL8eXOjS9Re9G6pM0NzdTGI7mM14="), 200, 700),
+}  # fmt: skip
 
 # What else a node runs, and the libraries of it that a small system lacks. Their versions are those of the
 # distribution's current release: it serves no older ones.

@@ -92,6 +92,10 @@ class Client:
         except NotFound:
             return None
 
+    def text(self, path: str, query: Mapping[str, str] | None = None) -> str:
+        """What is no object, such as a pod's log."""
+        return str(self._request("GET", path, query, plain=True)["text"])
+
     def list_all(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         """The whole List object: all pages in ``items``, the first page's metadata."""
         pages = list(self.pages(path, query))
@@ -149,16 +153,16 @@ class Client:
         return self._noted("PATCH", path, answer, dry_run)
 
     def delete(
-        self, path: str, *, uid: str | None = None, orphan: bool = False, dry_run: bool = False
+        self, path: str, *, uid: str | None = None, propagation: str = "", dry_run: bool = False
     ) -> None:
         """Delete; with ``uid`` only that very object (409 when another one has taken its name).
 
-        ``orphan``: what it owns stays, without an owner.
+        ``propagation``: what becomes of what it owns, "Orphan", "Foreground" or "Background"; the kind's default without.
         """
         body: dict[str, Any] = {"kind": "DeleteOptions", "apiVersion": "v1"}
         body["preconditions"] = {"uid": uid} if uid else {}
-        if orphan:
-            body["propagationPolicy"] = "Orphan"
+        if propagation:
+            body["propagationPolicy"] = propagation
         self._noted("DELETE", path, self._request("DELETE", path, _dry(dry_run), body), dry_run)
 
     def watch(self, path: str, query: Mapping[str, str], *, seconds: float) -> Iterator[dict[str, Any]]:
@@ -223,6 +227,7 @@ class Client:
         content: str = "application/json",
         idempotent: bool = True,
         once: bool = False,
+        plain: bool = False,
     ) -> dict[str, Any]:
         first_contact = time.monotonic() + FIRST_CONTACT_SECONDS
         payload = None if body is None else json.dumps(body).encode()
@@ -241,7 +246,8 @@ class Client:
             else:
                 self._answered = True
                 if response.status < 300:
-                    return _decoded(method, path, response)
+                    text = response.data.decode("utf-8", "replace") if plain else ""
+                    return {"text": text} if plain else _decoded(method, path, response)
                 if response.status == 401 and self._credentials.renewable and not renewed:
                     renewed = True
                     self._credentials.renew()

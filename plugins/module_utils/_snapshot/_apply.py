@@ -95,14 +95,25 @@ def write(client: Client, one: Preview, *, take_over: bool = False) -> Outcome:
 
 
 def delete(
-    client: Client, target: Reference, *, uid: str = "", orphan: bool = False, check_mode: bool = False
+    client: Client,
+    target: Reference,
+    *,
+    uid: str = "",
+    propagation: str = "",
+    take_over: bool = False,
+    check_mode: bool = False,
 ) -> Outcome:
-    """Delete one object: the one of this UID, or the one that is there now. One that is gone is no change."""
+    """Delete one object: the one of this UID, or the one that is there now. One that is gone is no change.
+
+    propagation: what becomes of what it owns, as of Client.delete. Raises OwnedObjectError, KubeError.
+    """
     live = client.find(target.path)
     if live is None or (uid and live["metadata"]["uid"] != uid):
         return Outcome(target, "unchanged")
+    if not take_over:
+        refuse_owned(target, live)
     try:
-        client.delete(target.path, uid=live["metadata"]["uid"], orphan=orphan, dry_run=check_mode)
+        client.delete(target.path, uid=live["metadata"]["uid"], propagation=propagation, dry_run=check_mode)
     except NotFound:
         return Outcome(target, "unchanged")
     return Outcome(target, "deleted")
@@ -114,14 +125,14 @@ def _preview(client: Client, manifest: Object, new_namespaces: Collection[str], 
     for _attempt in range(ATTEMPTS):
         live = client.find(place.path)
         if live is not None and not take_over:
-            _refuse_owned(place, live)
+            refuse_owned(place, live)
         if live is None and place.namespace in new_namespaces:
             return Preview(
                 manifest, None, manifest, moving=False, due=True
             )  # no dry run without its namespace
         with suppress(Conflict), _refusals(manifest):
             return _tried(client, manifest, live, managers)
-    raise _contended(place)
+    raise contended(place)
 
 
 def _tried(client: Client, manifest: Object, live: Object | None, managers: Collection[str]) -> Preview:
@@ -161,16 +172,18 @@ def _written(client: Client, one: Preview, take_over: bool) -> Object:
             continue
         if not _ssa.migration(live, managers):
             return live
-    raise _contended(place)
+    raise contended(place)
 
 
-def _contended(place: Reference) -> Conflict:
+def contended(place: Reference) -> Conflict:
+    """The error of whoever lost every race for an object."""
     return Conflict(
         f"{place} is written by somebody else all the time", remedy="run the task again", status=409
     )
 
 
-def _refuse_owned(place: Reference, live: Object) -> None:
+def refuse_owned(place: Reference, live: Object) -> None:
+    """Raise OwnedObjectError where another writer has left its marks."""
     found = _writers.writers(live["metadata"])
     if found:
         evidence = [mark for one in found for mark in one.evidence]

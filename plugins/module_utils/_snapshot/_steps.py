@@ -108,7 +108,13 @@ ACTIONS: tuple[Action, ...] = (
         "migrate_storage",
         "every object is written back at the storage version, then status.storedVersions names it alone; one refused "
         "object ends it before that",
-        (_CRD, Parameter("version", "the storage version")),
+        (
+            _CRD,
+            Parameter("version", "the storage version"),
+            Parameter(
+                "settle_seconds", "until every API server knows a new storage version; 10", required=False
+            ),
+        ),
     ),
     Action(
         "narrow_rules",
@@ -144,13 +150,18 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "detach",
         "the Deployment is deleted and its pods stay: its ReplicaSets are orphaned, labelled "
-        "certflow.kubernetes/detached with the Deployment's name, and lose the labels by which a new one would adopt them",
+        "certflow.kubernetes/detached with the Deployment's name, as its pods are, and lose the labels by which a new one would adopt them",
         (_NAMESPACE, _NAME),
     ),
     Action(
         "switch_service",
         "the Service's selector is replaced; done when its EndpointSlices name only pods that it selects",
-        (_NAMESPACE, _NAME, Parameter("selector", "the new selector")),
+        (
+            _NAMESPACE,
+            _NAME,
+            Parameter("selector", "the new selector"),
+            Parameter("target_port", "where its port leads from then on, in the same write", required=False),
+        ),
     ),
     Action(
         "redial",
@@ -160,7 +171,15 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "wait_available",
         "until every replica of the newest template is available, and no other is left of this Deployment",
-        (_NAMESPACE, _NAME),
+        (
+            _NAMESPACE,
+            _NAME,
+            Parameter(
+                "redial",
+                "targets that are redialled whenever pods begin to end, while they still serve",
+                required=False,
+            ),
+        ),
     ),
     Action(
         "prove",

@@ -16,7 +16,15 @@ import pytest
 
 from tests.clusters import build
 from tests.clusters.errors import ClusterError
-from tests.clusters.pins import CAINJECTOR, CERT_MANAGER, CONTROL_PLANE, ETCD, KUBERNETES, PROGRAMS
+from tests.clusters.pins import (
+    CAINJECTOR,
+    CERT_MANAGER,
+    CONTROL_PLANE,
+    ETCD,
+    KUBERNETES,
+    PROGRAMS,
+    SNAPSHOT_PROGRAMS,
+)
 from tests.clusters.processes import Process
 
 UPSTREAM = """\
@@ -100,6 +108,40 @@ def test_go_mod_takes_staging_modules_from_where_they_are_published() -> None:
         "replace k8s.io/client-go => k8s.io/client-go v0.36.3",
         "replace k8s.io/kubectl => k8s.io/kubectl v0.36.3",
     ]
+
+
+def test_go_mod_takes_a_sibling_module_from_where_it_is_published() -> None:
+    wanted = SNAPSHOT_PROGRAMS["7.0.2"]
+    (main, _package), sibling = wanted.programs["snapshot-controller"], wanted.sibling
+    assert sibling is not None
+    upstream = f"""module {main.module}
+
+go 1.21
+
+require {sibling.module} v7.0.0
+
+replace {sibling.module} => ./client
+
+replace k8s.io/api => k8s.io/api v0.29.0
+"""
+    lines = build.sibling_go_mod(upstream, main, sibling).splitlines()
+    assert lines[0] == f"module {build.MAIN_MODULE}"
+    assert [line for line in lines if line.startswith(("go", "require"))] == [
+        "go 1.21",
+        f"require {main.module} v7.0.2",
+    ]
+    assert [line for line in lines if line.startswith("replace")] == [
+        f"replace {sibling.module} => {sibling.module} v7.0.0",
+        "replace k8s.io/api => k8s.io/api v0.29.0",
+    ]
+
+
+def test_each_release_has_the_webhook_of_its_time() -> None:
+    names = {release: sorted(wanted.programs) for release, wanted in SNAPSHOT_PROGRAMS.items()}
+    validation, conversion = (
+        ["snapshot-controller", f"snapshot-{kind}-webhook"] for kind in ("validation", "conversion")
+    )
+    assert (names["4.2.1"], names["8.1.0"], names["8.4.0"]) == (validation, validation, conversion)
 
 
 @pytest.mark.parametrize("missing", ["go 1.26.0\n", "./staging/src/"])

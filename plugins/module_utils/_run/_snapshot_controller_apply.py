@@ -1,0 +1,152 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""snapshot_controller_apply: carries out one step of a plan that snapshot_controller_plan made."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .._snapshot import _act, _steps
+from .._snapshot._act import Context
+from .._snapshot._apply import Outcome
+from .._snapshot._errors import StepError
+from .._snapshot._source import UPSTREAM, Source
+from .._snapshot._wanted import REGISTRY, WEBHOOK_PORT, Images, Wanted, Workload
+from . import _snapshot_redial
+from ._operation import Operation, Result
+from ._spec import AUTH
+
+if TYPE_CHECKING:
+    from .._kube._client import Client
+
+ACTIONS = {**_act.ACTIONS, **_snapshot_redial.ACTIONS}
+
+WORKLOAD: dict[str, Any] = {
+    "replicas": {"type": "int"},
+    "min_ready_seconds": {"type": "int"},
+    "labels": {"type": "dict", "default": {}},
+    "annotations": {"type": "dict", "default": {}},
+    "tolerations": {"type": "list", "elements": "dict", "default": []},
+    "node_selector": {"type": "dict", "default": {}},
+    "affinity": {"type": "dict", "default": {}},
+    "resources": {"type": "dict", "default": {}},
+    "priority_class": {"type": "str", "default": ""},
+    "host_network": {"type": "bool", "default": False},
+}
+SOURCE: dict[str, Any] = {
+    "source": {"type": "str", "default": UPSTREAM},
+    "sums": {"type": "dict", "default": {}},
+    "cache_directory": {"type": "path", "default": "~/.cache/certflow.kubernetes/releases"},
+}
+
+
+def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Result:
+    """See the module's documentation. Raises CertflowError."""
+    step = _step(parameters["step"])
+    context = _context(client, parameters, check_mode)
+    outcomes = ACTIONS[step.action](context, step.parameters)
+    changed = [outcome for outcome in outcomes if outcome.changed]
+    values = {
+        "action": step.action,
+        "objects": [_report(outcome) for outcome in outcomes],
+        "reason": step.reason if changed else "everything is as this step would have it",
+    }
+    return Result(bool(changed), values, diff=_diff(changed) if changed else None)
+
+
+def _step(given: Mapping[str, Any]) -> _steps.Step:
+    """The step, checked. Raises StepError for what no plan says."""
+    fields = ("id", "title", "reason", "action")
+    missing = [name for name in (*fields, "parameters") if name not in given]
+    if missing:
+        raise StepError(
+            f"the step lacks {', '.join(missing)}", remedy="Give one entry of the plan's steps as it is"
+        )
+    name, title, reason, action = (str(given[field]) for field in fields)
+    step = _steps.Step(name, title, reason, action, dict(given["parameters"]))
+    faults = _steps.faults(step)
+    if not faults and step.action not in ACTIONS:
+        faults = [f"{step.id}: {step.action} is not this module's to do; the role does it by another"]
+    if faults:
+        raise StepError(
+            f"this step cannot be done: {'; '.join(faults)}", remedy="Plan again with this version"
+        )
+    return step
+
+
+def _context(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Context:
+    wanted = Wanted(
+        controller=_workload(parameters["controller"]),
+        webhook=_workload(parameters["webhook"]),
+        images=Images(parameters["image_registry"], parameters["digests"], parameters["pull_secrets"]),
+        port=(parameters["webhook"] or {}).get("port") or WEBHOOK_PORT,
+        kubernetes=_kubernetes(client),
+    )
+    source = Source(parameters["source"], Path(parameters["cache_directory"]), parameters["sums"])
+    return Context(client, source, wanted, parameters["namespace"], parameters["take_over"], check_mode)
+
+
+def _workload(given: Mapping[str, Any] | None) -> Workload:
+    return Workload(
+        **{key: value for key, value in (given or {}).items() if key in WORKLOAD and value is not None}
+    )
+
+
+def _kubernetes(client: Client) -> tuple[int, int]:
+    version = client.get("/version")
+    major, minor = (re.match(r"\d+", str(version.get(key) or "0")) for key in ("major", "minor"))
+    return (int(major[0]) if major else 0, int(minor[0]) if minor else 0)
+
+
+def _report(outcome: Outcome) -> dict[str, Any]:
+    target = outcome.reference
+    return {
+        "kind": target.kind,
+        "namespace": target.namespace,
+        "name": target.name,
+        "change": outcome.change,
+        "changes": [{"path": one.path, "before": one.before, "after": one.after} for one in outcome.changes],
+        "left": list(outcome.left),
+    }
+
+
+def _diff(changed: Sequence[Outcome]) -> dict[str, Any]:
+    """Each object's changed fields by path; of one that comes or goes, that it does."""
+    before: dict[str, Any] = {}
+    after: dict[str, Any] = {}
+    for outcome in changed:
+        name = str(outcome.reference)
+        if outcome.change == "deleted":
+            before[name], after[name] = "there", "deleted"
+        else:
+            before[name] = {one.path: one.before for one in outcome.changes if one.before is not None}
+            after[name] = {one.path: one.after for one in outcome.changes if one.after is not None}
+    return {"before": before, "after": after}
+
+
+OPERATION = Operation(
+    name="snapshot_controller_apply",
+    argument_spec={
+        **AUTH,
+        "wait_timeout": {"type": "int", "default": 600},
+        "step": {"type": "dict", "required": True},
+        **SOURCE,
+        "namespace": {"type": "str", "default": "kube-system"},
+        "image_registry": {"type": "str", "default": REGISTRY},
+        "digests": {"type": "dict", "default": {}},
+        "pull_secrets": {"type": "list", "elements": "str", "default": []},
+        "controller": {"type": "dict", "options": WORKLOAD},
+        "webhook": {
+            "type": "dict",
+            "options": {**WORKLOAD, "port": {"type": "int", "default": WEBHOOK_PORT}},
+        },
+        "take_over": {"type": "bool", "default": False},
+    },
+    run=run,
+)

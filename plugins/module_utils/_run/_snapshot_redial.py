@@ -1,0 +1,106 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Actions of a plan that are about a caBundle: here the rooms of webhooks and of the snapshot controller meet."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from .._snapshot import _patches, _wait
+from .._snapshot._apply import Outcome
+from .._snapshot._changes import Change
+from .._snapshot._errors import StepError
+from .._snapshot._kinds import Reference
+from .._webhook import _bundle, _renew, _targets
+from .._webhook._targets import Target
+
+if TYPE_CHECKING:
+    from .._snapshot._act import Context
+
+Parameters = Mapping[str, Any]
+
+
+def redial(context: Context, parameters: Parameters) -> list[Outcome]:
+    """Every API server opens new connections to the webhooks of these objects."""
+    return _redialled(context, parameters["targets"])
+
+
+def wait_available(context: Context, parameters: Parameters) -> list[Outcome]:
+    """Until every replica of the newest template is available; API servers leave pods that have begun to end."""
+    if context.check_mode:
+        return []
+    target = Reference("Deployment", parameters["name"], parameters["namespace"])
+    outcomes: list[Outcome] = []
+    _wait.available(
+        context.client,
+        target,
+        on_ending=lambda: outcomes.extend(_redialled(context, parameters.get("redial") or ())),
+    )
+    return outcomes
+
+
+def conversion_webhook(context: Context, parameters: Parameters) -> list[Outcome]:
+    """spec.conversion calls the webhook, with the CA of its Secret in the same write; CAs that are there stay."""
+    target = Reference("CustomResourceDefinition", parameters["crd"])
+    anchor = _anchor(context, parameters["secret"])
+
+    def decide(crd: Mapping[str, Any]) -> list[dict[str, Any]]:
+        present = _text(_patches.bundle_of(crd))
+        merged = (
+            _bundle.merge(present, anchor, mode="add", now=datetime.now(timezone.utc)) if anchor else present
+        )
+        encoded = base64.b64encode(merged.encode()).decode()
+        return _patches.webhook_conversion(crd, parameters["service"], encoded)
+
+    if not anchor:  # only in check mode
+        return [Outcome(target, "changed", (Change("spec.conversion.strategy", "None", "Webhook"),))]
+    patched = _patches.patched(
+        context.client, target, decide, check_mode=context.check_mode, take_over=context.take_over
+    )
+    return [patched]
+
+
+def _redialled(context: Context, targets: Iterable[Mapping[str, Any]]) -> list[Outcome]:
+    """A webhook without a caBundle is not called, so there is nothing to dial anew."""
+    outcomes = []
+    for target in _targets.targets_from(list(targets)):
+        obj = _targets.read(context.client, target)
+        for config in _targets.client_configs(target, obj):
+            if not config.ca_bundle.strip():
+                continue
+            one = Target(target.kind, target.name, (config.webhook,) if config.webhook else ())
+            fresh = _targets.read(context.client, one)
+            change = _renew.plan(context.client, one, fresh, take_over=context.take_over)
+            if not context.check_mode:
+                _renew.write(context.client, change, take_over=context.take_over)
+            outcomes.append(Outcome(Reference(one.kind, one.name), "changed"))
+    return outcomes
+
+
+def _anchor(context: Context, secret: Mapping[str, str]) -> str:
+    """ca.crt of the Secret, PEM; "" in check mode where the certificate is still to come."""
+    target = Reference("Secret", secret["name"], secret["namespace"])
+    found = context.client.find(target.path)
+    text = _text(((found or {}).get("data") or {}).get("ca.crt") or "")
+    if text.strip():
+        _bundle.check(text)
+    elif not context.check_mode:
+        raise StepError(f"{target} has no ca.crt", remedy="Let the certificate's step come first")
+    return text
+
+
+def _text(encoded: str) -> str:
+    try:
+        return base64.b64decode(encoded, validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return ""
+
+
+ACTIONS = {"redial": redial, "wait_available": wait_available, "conversion_webhook": conversion_webhook}

@@ -1,0 +1,202 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Carry out a step's action. Each may be done again: what is done already is no change.
+
+Actions that need certificates or webhooks are _run's: there the rooms meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from . import _apply, _detach, _patches, _render, _source, _storage, _wait
+from ._apply import Outcome
+from ._errors import StepError
+from ._kinds import KINDS, Reference, reference
+from ._source import Source
+from ._wanted import Wanted
+
+if TYPE_CHECKING:
+    from .._kube._client import Client
+
+Parameters = Mapping[str, Any]
+GROUP_CRD = ".groupsnapshot.storage.k8s.io"
+# Deleted together with what they own, and gone only when that is gone: no two controllers at a time.
+OWNING = ("Deployment", "StatefulSet", "ReplicaSet")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What every action may need. namespace: where nothing else is said."""
+
+    client: Client
+    source: Source
+    wanted: Wanted
+    namespace: str
+    take_over: bool
+    check_mode: bool
+
+
+def apply(context: Context, parameters: Parameters) -> list[Outcome]:
+    """Apply parts of a release; all of them are tried before the first is written."""
+    given = {**parameters, "namespace": parameters.get("namespace") or context.namespace}
+    files = _source.files(context.source, given["release"])
+    rendered = _render.render(files, given, context.wanted)
+    manifests = [_render.keeping(obj, _live(context.client, obj), given) for obj in rendered]
+    manifests = [*_namespace(context.client, manifests), *manifests]
+    previews = _apply.preview(context.client, manifests, take_over=context.take_over)
+    if context.check_mode:
+        return [one.outcome for one in previews]
+    outcomes = [_apply.write(context.client, one, take_over=context.take_over) for one in previews]
+    crds = [one.reference.name for one in outcomes if one.reference.kind == "CustomResourceDefinition"]
+    _wait.established(context.client, crds)
+    return outcomes
+
+
+def conversion_none(context: Context, parameters: Parameters) -> list[Outcome]:
+    """spec.conversion becomes {strategy: None}, read back."""
+    target = Reference("CustomResourceDefinition", parameters["crd"])
+    outcome = _patched(context, target, _patches.no_conversion)
+    if not context.check_mode and _patches.no_conversion(context.client.get(target.path)):
+        raise StepError(
+            f"{target} has a conversion webhook again", remedy="Find out who writes it, and plan again"
+        )
+    return [outcome]
+
+
+def migrate_storage(context: Context, parameters: Parameters) -> list[Outcome]:
+    """Every object is written back at the version, then storedVersions names it alone."""
+    settle = float(parameters.get("settle_seconds", _storage.SETTLE_SECONDS))
+    migration = _storage.migrate(
+        context.client, parameters["crd"], parameters["version"], settle=settle, check_mode=context.check_mode
+    )
+    return list(migration.outcomes)
+
+
+def narrow_rules(context: Context, parameters: Parameters) -> list[Outcome]:
+    """The rules of a ValidatingWebhookConfiguration are replaced, and nothing else of it."""
+    target = Reference("ValidatingWebhookConfiguration", parameters["name"])
+    return [_patched(context, target, lambda obj: _patches.rules(obj, parameters["rules"]))]
+
+
+def failure_policy(context: Context, parameters: Parameters) -> list[Outcome]:
+    """The failurePolicy of every webhook of some configurations."""
+    policy = parameters["policy"]
+    return [
+        _patched(
+            context,
+            Reference("ValidatingWebhookConfiguration", name),
+            lambda obj: _patches.failure_policy(obj, policy),
+        )
+        for name in parameters["names"]
+    ]
+
+
+def switch_service(context: Context, parameters: Parameters) -> list[Outcome]:
+    """The Service's selector, and if given its target port, until its endpoints are those."""
+    target = Reference("Service", parameters["name"], parameters["namespace"])
+    selector, port = dict(parameters["selector"]), parameters.get("target_port")
+    outcome = _patched(context, target, lambda obj: _patches.selector(obj, selector, port))
+    if not context.check_mode:
+        _wait.switched(context.client, target, selector, port)
+    return [outcome]
+
+
+def detach(context: Context, parameters: Parameters) -> list[Outcome]:
+    """The Deployment goes, its pods stay."""
+    target = Reference("Deployment", parameters["name"], parameters["namespace"])
+    return _detach.detach(context.client, target, check_mode=context.check_mode, take_over=context.take_over)
+
+
+def delete(context: Context, parameters: Parameters) -> list[Outcome]:
+    """Objects are deleted in their order, those that are gone already passed over."""
+    return [outcome for entry in parameters["objects"] for outcome in _delete(context, entry)]
+
+
+def _delete(context: Context, entry: Mapping[str, Any]) -> list[Outcome]:
+    client, kind = context.client, entry["kind"]
+    if kind not in KINDS:
+        raise StepError(f"objects of kind {kind} are not among those that can be deleted")
+    outcomes = []
+    for target in _named(client, entry):
+        if kind == "CustomResourceDefinition":
+            _check_crd(client, target)
+        propagation = "Orphan" if entry.get("orphan") else "Foreground" if kind in OWNING else ""
+        live = client.find(target.path)
+        uid = entry.get("uid") or (live or {}).get("metadata", {}).get("uid", "")
+        outcome = _apply.delete(
+            client,
+            target,
+            uid=uid,
+            propagation=propagation,
+            take_over=context.take_over,
+            check_mode=context.check_mode,
+        )
+        if outcome.changed and not context.check_mode:
+            _wait.gone(client, target, uid)
+        outcomes.append(outcome)
+    return outcomes
+
+
+def _named(client: Client, entry: Mapping[str, Any]) -> list[Reference]:
+    kind, namespace = entry["kind"], entry.get("namespace") or ""
+    if entry.get("name"):
+        return [Reference(kind, entry["name"], namespace)]
+    items = client.list_all(KINDS[kind].collection(namespace), {"labelSelector": entry["label_selector"]})[
+        "items"
+    ]
+    return [Reference(kind, item["metadata"]["name"], namespace) for item in items]
+
+
+def _check_crd(client: Client, target: Reference) -> None:
+    """A CustomResourceDefinition takes its objects along, and a driver then deletes the snapshots themselves."""
+    if not target.name.endswith(GROUP_CRD):
+        raise StepError(f"{target} is never deleted: every snapshot would go with it")
+    live = client.find(target.path)
+    if live is None:
+        return
+    spec = live["spec"]
+    served = next(version["name"] for version in spec["versions"] if version["served"])
+    found = client.get(f"/apis/{spec['group']}/{served}/{spec['names']['plural']}", {"limit": "1"})["items"]
+    if found:
+        raise StepError(
+            f"{target} is not deleted, as it has objects: they would go with it",
+            remedy="Migrate or delete them first",
+        )
+
+
+def _patched(context: Context, target: Reference, decide: Callable[[Mapping[str, Any]], Any]) -> Outcome:
+    return _patches.patched(
+        context.client, target, decide, check_mode=context.check_mode, take_over=context.take_over
+    )
+
+
+def _live(client: Client, manifest: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The object that is there, for the kinds of which something is kept."""
+    if manifest["kind"] in ("CustomResourceDefinition", "ValidatingWebhookConfiguration"):
+        return client.find(reference(manifest).path)
+    return None
+
+
+def _namespace(client: Client, manifests: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The namespaces that the manifests need and that are not there; those that are, are nobody's business here."""
+    names = dict.fromkeys(manifest["metadata"].get("namespace") for manifest in manifests)
+    missing = [name for name in names if name and client.find(Reference("Namespace", name).path) is None]
+    return [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in missing]
+
+
+ACTIONS: dict[str, Callable[[Context, Parameters], list[Outcome]]] = {
+    "apply": apply,
+    "conversion_none": conversion_none,
+    "migrate_storage": migrate_storage,
+    "narrow_rules": narrow_rules,
+    "failure_policy": failure_policy,
+    "switch_service": switch_service,
+    "detach": detach,
+    "delete": delete,
+}
