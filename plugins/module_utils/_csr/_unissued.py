@@ -139,7 +139,10 @@ def reported(seen: Observation) -> Diagnosis | None:
         )
         + ".",
         LIKELY,
-        (*approval(seen.csr), *(f"Event {report.reason}: {report.message}" for report in seen.reports)),
+        (
+            *approval(seen.csr),
+            *(" ".join(f"Event {one.reason}: {one.message}".split()) for one in seen.reports),
+        ),
         "Settle what the signer objects to; kubectl describe csr shows its Events.",
     )
 

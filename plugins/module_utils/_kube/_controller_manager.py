@@ -26,6 +26,7 @@ FLAGS = ("cluster-signing-", "controllers", "leader-elect", "root-ca-file")
 SHORTEST_LEASE = timedelta(seconds=15)
 # Beyond this our clock, or the API server's, cannot be what makes a Lease look old.
 SKEW = timedelta(minutes=5)
+LONGEST_PAUSE_SECONDS = 30.0  # whatever a Lease says
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def read_lease(client: Client, before: Lease | None = None) -> Lease | None:
     lease = _lease(client.find(LEASE))
     if lease is None or lease == before or not lease.runs_out < client.now() < lease.runs_out + SKEW:
         return lease
-    time.sleep(lease.length.total_seconds() / 5)
+    time.sleep(min(lease.length.total_seconds() / 5, LONGEST_PAUSE_SECONDS))
     return _lease(client.find(LEASE))
 
 

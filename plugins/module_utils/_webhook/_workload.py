@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from .._kube._errors import ApiError
+from .._kube._errors import ApiError, Conflict
 from .._kube._rights import Right
 
 if TYPE_CHECKING:
@@ -69,9 +69,16 @@ class Rollout:
 
 def restart(client: Client, workload: Workload, now: datetime) -> None:
     """Let its pods be replaced by its own strategy, as `kubectl rollout restart` does. Raises KubeError."""
-    template = client.get(workload.path)["spec"]["template"]
     stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
-    client.patch(workload.path, _annotate("/spec/template/metadata", template, RESTARTED_AT, stamp))
+    for is_last in (False, True):
+        obj = client.get(workload.path)
+        try:
+            client.patch(workload.path, _annotate(obj, "/spec/template", RESTARTED_AT, stamp))
+        except Conflict:
+            if is_last:
+                raise
+        else:
+            return
 
 
 def touch(client: Client, pod: Mapping[str, Any], serial: str) -> bool:
@@ -82,7 +89,7 @@ def touch(client: Client, pod: Mapping[str, Any], serial: str) -> bool:
     metadata = pod["metadata"]
     path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
     try:
-        client.patch(path, _annotate("/metadata", pod, TOUCHED, serial))
+        client.patch(path, _annotate(pod, "", TOUCHED, serial))
     except ApiError:
         return False
     return True
@@ -138,10 +145,18 @@ def _frozen(container: Mapping[str, Any], volumes: set[str], secret: str) -> Ite
         yield f"{where} reads Secret {secret} into its environment, which is never updated"
 
 
-def _annotate(place: str, obj: Mapping[str, Any], key: str, value: str) -> list[dict[str, Any]]:
-    annotations = (obj.get("metadata") or {}).get("annotations")
-    pointer = key.replace("~", "~0").replace("/", "~1")
-    if annotations is None:
-        missing = [] if obj.get("metadata") is not None else [{"op": "add", "path": place, "value": {}}]
-        return [*missing, {"op": "add", "path": f"{place}/annotations", "value": {key: value}}]
-    return [{"op": "add", "path": f"{place}/annotations/{pointer}", "value": value}]
+def _annotate(obj: Mapping[str, Any], place: str, key: str, value: str) -> list[dict[str, Any]]:
+    """JSON patch for an annotation at ``place`` ("" or a path to a template).
+
+    Where there are none yet, all of them are written, so only over the object as it was read.
+    """
+    part: Mapping[str, Any] = obj
+    for name in filter(None, place.split("/")):
+        part = part[name]
+    metadata, where = part.get("metadata"), f"{place}/metadata/annotations"
+    if (metadata or {}).get("annotations") is not None:
+        return [{"op": "add", "path": f"{where}/{key.replace('~', '~0').replace('/', '~1')}", "value": value}]
+    version = obj["metadata"]["resourceVersion"]
+    lock = {"op": "replace", "path": "/metadata/resourceVersion", "value": version}
+    missing = [] if metadata is not None else [{"op": "add", "path": f"{place}/metadata", "value": {}}]
+    return [lock, *missing, {"op": "add", "path": where, "value": {key: value}}]

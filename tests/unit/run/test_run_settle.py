@@ -83,7 +83,10 @@ class Scene:
         self.objects: dict[str, Any] = {
             SPEC.path: secret(f"0a {MARK}{OLD_CA.fingerprint}" if record is None else record),
             _targets.path(TARGET): configuration(self.bundle),
-            POD: {"metadata": {"namespace": "apps", "name": "a", "uid": "u"}, "spec": self.pod()},
+            POD: {
+                "metadata": {"namespace": "apps", "name": "a", "uid": "u", "resourceVersion": "9"},
+                "spec": self.pod(),
+            },
             WORKLOAD.path: {"spec": {"template": {"metadata": {"annotations": {}}}}},
         }
         self.api: Any = Api(self.objects, seconds=60)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors import (
+    Conflict,
     Forbidden,
     Invalid,
     NotFound,
@@ -147,28 +148,42 @@ def test_whether_waiting_is_in_vain(volumes: list[Any], containers: list[Any], e
 
 
 WORKLOAD = Workload("DaemonSet", "apps", "hook")
+LOCK = {"op": "replace", "path": "/metadata/resourceVersion", "value": "9"}
 
 
 @pytest.mark.parametrize(
     ("metadata", "first"),
     [
-        (None, {"op": "add", "path": "/spec/template/metadata", "value": {}}),
-        ({"labels": {"a": "b"}}, None),
-        ({"annotations": {"x": "y"}}, None),
+        (None, [LOCK, {"op": "add", "path": "/spec/template/metadata", "value": {}}]),
+        ({"labels": {"a": "b"}}, [LOCK]),
+        ({"annotations": {"x": "y"}}, []),
     ],
 )
-def test_a_restart_is_what_kubectl_writes(metadata: Any, first: Any) -> None:
+def test_a_restart_is_what_kubectl_writes(metadata: Any, first: list[Any]) -> None:
+    """Without annotations all of them are written: only over the object that was read, or somebody's would be lost."""
     template = {"spec": {}, **({} if metadata is None else {"metadata": metadata})}
-    api: Any = Api({WORKLOAD.path: {"spec": {"template": template}}})
+    api: Any = Api({WORKLOAD.path: {"metadata": {"resourceVersion": "9"}, "spec": {"template": template}}})
     _workload.restart(api, WORKLOAD, pki.NOW)
     assert api.writes() == [("PATCH", "/apis/apps/v1/namespaces/apps/daemonsets/hook")]
     *before, last = api.sent[0]
-    assert before == ([first] if first else [])
+    assert before == first
     assert "2026-11-25T12:00:00Z" in str(last["value"])
     if (metadata or {}).get("annotations"):
         assert last["path"] == "/spec/template/metadata/annotations/kubectl.kubernetes.io~1restartedAt"
     else:
         assert last["path"] == "/spec/template/metadata/annotations"
+
+
+def test_a_restart_is_tried_again_on_what_somebody_else_has_written() -> None:
+    obj = {"metadata": {"resourceVersion": "9"}, "spec": {"template": {}}}
+    api: Any = Api({WORKLOAD.path: obj})
+    answers = iter([api_error(Conflict), {}])
+    api.on_write = lambda *_arguments: next(answers)
+    _workload.restart(api, WORKLOAD, pki.NOW)
+    assert len(api.writes()) == 2
+    api.on_write = lambda *_arguments: api_error(Conflict)
+    with pytest.raises(Conflict):
+        _workload.restart(api, WORKLOAD, pki.NOW)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +193,7 @@ def test_a_touch_is_no_must(error: Any, done: bool) -> None:
     api: Any = Api()
     if error:
         api.on_write = lambda *_arguments: api_error(error)
-    pod = {"metadata": {"namespace": "apps", "name": "a"}}
+    pod = {"metadata": {"namespace": "apps", "name": "a", "resourceVersion": "9"}}
     assert _workload.touch(api, pod, "0a") is done
     assert api.writes() == [("PATCH", "/api/v1/namespaces/apps/pods/a")]
 
