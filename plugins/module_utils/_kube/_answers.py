@@ -17,13 +17,23 @@ from ._errors import (
     ApiError,
     AuthenticationError,
     Conflict,
+    CutShort,
+    Expired,
     Forbidden,
     Invalid,
     KubeError,
     NotFound,
 )
 
-ERRORS: dict[int, type[ApiError]] = {403: Forbidden, 404: NotFound, 409: Conflict, 422: Invalid}
+ERRORS: dict[int, type[ApiError]] = {
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+    410: Expired,
+    422: Invalid,
+}
+# What an API server says without an object, of a path that it does not know at all (net/http NotFound).
+PLAIN_NOT_FOUND = b"404 page not found"
 # Overload and a server in the middle of a restart: the same request can succeed a moment later.
 TRANSIENT = frozenset((429, 500, 502, 503, 504))
 # 500 too: a webhook whose certificate is refused stays refused until somebody repairs it (words of Go's crypto/x509).
@@ -47,13 +57,38 @@ REMEDIES: dict[int, str] = {
     422: "change what the message names",
 }
 OTHER_REMEDY = "see what the API server logs about it, and run the task again"
+FOREIGN_REMEDY = (
+    "see who answered: the address may be another server's, or a proxy or load balancer stands between"
+)
 
 
 def is_transient(error: KubeError, *, idempotent: bool) -> bool:
     """Whether to repeat a request that was answered so. 429 means that it was not processed at all."""
     if error.status == 429:
         return True
-    return idempotent and error.status in TRANSIENT and not any(words in error.message for words in LASTING)
+    passes = error.status in TRANSIENT and not any(words in error.message for words in LASTING)
+    return idempotent and (passes or isinstance(error, CutShort))
+
+
+def object_from(method: str, path: str, status: int, body: bytes) -> dict[str, Any]:
+    """The JSON object of a good answer. Raises CutShort for the beginning of one, ApiError for something else."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        value = None
+        if body.lstrip()[:1] in (b"", b"{"):
+            raise CutShort(
+                f"{method} {path} was answered with {status} and half of a JSON object",
+                remedy="see what stands between here and the API server, and run the task again",
+                status=status,
+            ) from None
+    if not isinstance(value, dict):
+        raise ApiError(
+            f"{method} {path} was answered with {status} and no JSON object",
+            remedy="check that the address is that of a Kubernetes API server",
+            status=status,
+        )
+    return value
 
 
 def error_from(method: str, path: str, status: int, body: bytes, *, auth_source: str) -> KubeError:
@@ -70,10 +105,11 @@ def error_from(method: str, path: str, status: int, body: bytes, *, auth_source:
             reason=reason,
             message=message,
         )
+    is_foreign = not answer and body.strip() != PLAIN_NOT_FOUND
     kind = AlreadyExists if reason == "AlreadyExists" else ERRORS.get(status, ApiError)
-    return kind(
+    return (ApiError if is_foreign else kind)(
         f"{method} {path} was answered with {status} {reason or 'error'}: {message}".strip(),
-        remedy=REMEDIES.get(status, OTHER_REMEDY),
+        remedy=FOREIGN_REMEDY if is_foreign else REMEDIES.get(status, OTHER_REMEDY),
         status=status,
         reason=reason,
         message=message,

@@ -17,14 +17,14 @@ import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import quote, unquote, urlencode, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
-from ._answers import delay, error_from, is_transient, warning_texts
+from ._answers import delay, error_from, is_transient, object_from, warning_texts
 from ._connection import Connection
 from ._credentials import Credentials
-from ._errors import ApiError, ConfigurationError, ConnectionFailed, KubeError, NotFound
+from ._errors import ConfigurationError, ConnectionFailed, Expired, KubeError, NotFound
 from ._tls import context_for
 
 try:
@@ -98,7 +98,10 @@ class Client:
 
     def list_all(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         """The whole List object: all pages in ``items``, the first page's metadata."""
-        pages = list(self.pages(path, query))
+        try:
+            pages = list(self.pages(path, query))
+        except Expired:  # the other pages are not kept any more: all at once, as client-go's pager does then
+            pages = [self.get(path, query)]
         return {**pages[0], "items": [item for page in pages for item in page.get("items") or []]}
 
     def pages(self, path: str, query: Mapping[str, str] | None = None) -> Iterator[dict[str, Any]]:
@@ -133,7 +136,7 @@ class Client:
 
     def review(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """POST of a question, such as SelfSubjectAccessReview: it stores nothing."""
-        return self._request("POST", path, None, body)
+        return self._request("POST", path, None, body, stores=False)
 
     def replace(self, path: str, body: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
         """PUT of an object that carries the resourceVersion it was read with."""
@@ -228,39 +231,49 @@ class Client:
         idempotent: bool = True,
         once: bool = False,
         plain: bool = False,
+        stores: bool = True,
     ) -> dict[str, Any]:
         first_contact = time.monotonic() + FIRST_CONTACT_SECONDS
         payload = None if body is None else json.dumps(body).encode()
         patience = PATIENT_SECONDS if once else READ_SECONDS
-        attempt, renewed = 0, False
+        attempt, renewed, uncertain = 0, False, False
         while True:
             retry_after: str | None = None
             try:
                 response = self._send(method, path, query, payload, content, patience=patience)
             except HTTPError as exc:
                 error: KubeError = self._unreachable(exc)
-                if not idempotent and not _never_sent(exc):
-                    error.evidence += (f"{method} {path} was sent; whether it took effect is not known",)
                 error.__cause__ = exc
                 again = not _distrusted(exc) and (idempotent or _never_sent(exc))
+                uncertain = uncertain or not (_distrusted(exc) or _never_sent(exc))
             else:
                 self._answered = True
-                if response.status < 300:
-                    text = response.data.decode("utf-8", "replace") if plain else ""
-                    return {"text": text} if plain else _decoded(method, path, response)
                 if response.status == 401 and self._credentials.renewable and not renewed:
                     renewed = True
                     self._credentials.renew()
                     continue
-                error = error_from(method, path, response.status, response.data, auth_source=self.auth_source)
-                again = is_transient(error, idempotent=idempotent)
+                try:
+                    return self._taken(method, path, response, plain=plain)
+                except KubeError as exc:
+                    error, again = exc, is_transient(exc, idempotent=idempotent)
+                uncertain = uncertain or response.status < 300 or response.status >= 500
                 retry_after = response.headers.get("Retry-After")
             pause = delay(attempt, retry_after)
             give_up = self.deadline if self._answered else min(self.deadline, first_contact)
             if once or not again or time.monotonic() + pause > give_up:
+                if uncertain and stores and method != "GET" and "dryRun" not in (query or {}):
+                    error.evidence += (f"{method} {path} was sent; whether it took effect is not known",)
                 raise error
             time.sleep(pause)
             attempt += 1
+
+    def _taken(self, method: str, path: str, response: Any, *, plain: bool) -> dict[str, Any]:
+        """What a good answer holds. Raises the error that another one is."""
+        if response.status >= 300:
+            raise error_from(method, path, response.status, response.data, auth_source=self.auth_source)
+        if plain:
+            return {"text": response.data.decode("utf-8", "replace")}
+        return object_from(method, path, response.status, response.data)
 
     def _send(
         self,
@@ -403,24 +416,6 @@ def _user_info(url: str) -> str | None:
     if not parts.username:
         return None
     return f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode().decode("latin-1")
-
-
-def _decoded(method: str, path: str, response: Any) -> dict[str, Any]:
-    try:
-        value = json.loads(response.data)
-    except (ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        _not_json(method, path, response.status)
-    return value
-
-
-def _not_json(method: str, path: str, status: int) -> NoReturn:
-    raise ApiError(
-        f"{method} {path} was answered with {status} and no JSON object",
-        remedy="check that the address is that of a Kubernetes API server",
-        status=status,
-    )
 
 
 def _events(response: Any) -> Iterator[dict[str, Any]]:

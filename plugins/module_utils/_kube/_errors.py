@@ -56,7 +56,15 @@ class Forbidden(ApiError):
 
 
 class NotFound(ApiError):
-    """404."""
+    """404, in the API server's own words: a page of a load balancer says nothing of the object."""
+
+
+class Expired(ApiError):
+    """410: the page of a list, or the version that a watch was to begin at, is not kept any more."""
+
+
+class CutShort(ApiError):
+    """A good answer whose end is missing."""
 
 
 class Conflict(ApiError):

@@ -220,8 +220,7 @@ def explain(words: str) -> object:
 def read_answer(body: bytes) -> object:
     error = _answers.error_from("GET", "/x", 500, body, auth_source="a kubeconfig")
     _answers.is_transient(error, idempotent=True)
-    response = type("Response", (), {"data": body, "status": 200})
-    return str(error), _client._decoded("GET", "/x", response)
+    return str(error), _answers.object_from("GET", "/x", 200, body)
 
 
 def read_headers(texts: tuple[str, str, str]) -> object:

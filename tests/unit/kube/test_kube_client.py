@@ -27,6 +27,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors 
     ConfigurationError,
     Conflict,
     ConnectionFailed,
+    Forbidden,
     NotFound,
 )
 
@@ -192,6 +193,9 @@ RETRIES: dict[str, tuple[list[Answer], int, int]] = {
     "500 may have been: only a read is sent again": ([BROKEN, DONE], 2, 1),
     "503": ([Answer(503, b"<html>"), DONE], 2, 1),
     "a lost answer": ([LOST, DONE], 2, 1),
+    "half of an object": ([Answer(200, b'{"kind": "Thing", "metadata": {"na'), DONE], 2, 1),
+    "a good status and nothing else": ([Answer(200, b""), DONE], 2, 1),
+    "a page of a proxy": ([Answer(200, b"<html>sign in"), DONE], 1, 1),
     "an error that stays": ([CONFLICT, DONE], 1, 1),
 }
 
@@ -226,13 +230,67 @@ def test_writes_that_may_be_repeated(name: str, pauses: list[float]) -> None:
     assert len(server.requests) == 3
 
 
-def test_lost_answer_of_a_create_is_said() -> None:
-    with serving(LOST) as server:
-        own = client(server)
-        with pytest.raises(ConnectionFailed) as caught:
-            create(own)
-    assert caught.value.evidence == ("POST /api/v1/things was sent; whether it took effect is not known",)
+UNCERTAIN: dict[str, tuple[Answer, Callable[[Client], Any], str]] = {
+    "a create": (LOST, lambda own: own.create("/p", {}), "POST /p"),
+    "after all repetitions": (BROKEN, lambda own: own.patch("/p", []), "PATCH /p"),
+    "half of an answer": (Answer(200, b"{"), lambda own: own.delete("/p"), "DELETE /p"),
+    "it was refused": (CONFLICT, lambda own: own.replace("/p", {}), ""),
+    "it was not processed": (BUSY, lambda own: own.replace("/p", {}), ""),
+    "a read": (LOST, lambda own: own.get("/p"), ""),
+    "a question": (LOST, lambda own: own.review("/p", {}), ""),
+    "a dry run": (LOST, lambda own: own.patch("/p", [], dry_run=True), ""),
+}
+
+
+@pytest.mark.parametrize("name", UNCERTAIN)
+def test_a_write_that_may_have_taken_effect_is_said(name: str, pauses: list[float]) -> None:
+    answer, call, request = UNCERTAIN[name]
+    with serving(answer) as server:
+        own = client(server, seconds=5)
+        with pytest.raises((ConnectionFailed, ApiError)) as caught:
+            call(own)
+    words = (f"{request} was sent; whether it took effect is not known",) if request else ()
+    assert caught.value.evidence == words
     assert own.written == []
+
+
+def test_what_is_certain_in_the_end_is_not_doubted(pauses: list[float]) -> None:
+    """The answer was lost, and the next one says how it stands: callers look again after a conflict."""
+    with serving(LOST, DONE) as server:
+        own = client(server)
+        own.patch("/p", [])
+    assert own.written == ["PATCH /p"]
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_the_page_of_a_load_balancer_says_nothing_of_an_object(status: int) -> None:
+    """A Secret is neither absent nor forbidden because somebody on the way says so."""
+    with serving(Answer(status, b"<html><h1>default backend</h1>")) as server:
+        own = client(server)
+        with pytest.raises(ApiError, match=r"not an answer of a Kubernetes API server: <html>") as caught:
+            own.find(PATH)
+    assert not isinstance(caught.value, (NotFound, Forbidden))
+    assert "load balancer" in caught.value.remedy
+
+
+def test_a_path_that_the_server_does_not_know() -> None:
+    """Older servers lack whole groups; the answer is Go's own, and no object."""
+    with serving(Answer(404, b"404 page not found\n")) as server:
+        assert client(server).find("/apis/networking.k8s.io/v1/servicecidrs") is None
+
+
+EXPIRED = Answer(
+    410, {"kind": "Status", "reason": "Expired", "message": "The provided continue parameter is too old"}
+)
+
+
+def test_pages_that_are_not_kept_any_more() -> None:
+    first = Answer(body={"metadata": {"resourceVersion": "7", "continue": "c1"}, "items": [1]})
+    everything = Answer(body={"metadata": {"resourceVersion": "9"}, "items": [1, 2]})
+    with serving(first, EXPIRED, everything) as server:
+        page = client(server).list_all("/p", {"labelSelector": "a=b"})
+    assert (page["items"], page["metadata"]["resourceVersion"]) == ([1, 2], "9")
+    assert server.paths()[-1] == "GET /p?labelSelector=a%3Db"
 
 
 def test_retry_after_is_kept(pauses: list[float]) -> None:
