@@ -46,7 +46,7 @@ class Authority:
 
 @dataclass(frozen=True)
 class Report:
-    """An Event on the request: what a controller says of it."""
+    """An Event on the request: what a controller says of it, in one line."""
 
     reporter: str
     reason: str

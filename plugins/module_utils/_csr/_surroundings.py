@@ -233,5 +233,5 @@ def _by_uid(client: Client) -> Iterator[tuple[str, tuple[Report, ...]]]:
 
 def _report(event: Mapping[str, Any]) -> Report:
     reporter = event.get("reportingComponent") or (event.get("source") or {}).get("component") or ""
-    reason, message = event.get("reason", ""), event.get("message", "")
+    reason, message = (" ".join(str(event.get(key) or "").split()) for key in ("reason", "message"))
     return Report(reporter, reason, message, event.get("type") == "Warning")

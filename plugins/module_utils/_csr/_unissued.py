@@ -132,17 +132,12 @@ def reported(seen: Observation) -> Diagnosis | None:
     if not found:
         return None
     last = found[-1]
+    said = f"{last.reason}: {last.message.rstrip('.')}"
     return Diagnosis(
         "signer-reports",
-        f"{last.reporter or 'A controller'} says of request {seen.name}: {last.reason}: {' '.join(last.message.split())}".rstrip(
-            "."
-        )
-        + ".",
+        f"{last.reporter or 'A controller'} says of request {seen.name}: {said}.",
         LIKELY,
-        (
-            *approval(seen.csr),
-            *(" ".join(f"Event {one.reason}: {one.message}".split()) for one in seen.reports),
-        ),
+        (*approval(seen.csr), *(f"Event {report.reason}: {report.message}" for report in seen.reports)),
         "Settle what the signer objects to; kubectl describe csr shows its Events.",
     )
 

@@ -409,7 +409,7 @@ CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
     (
         "it says why",
         csr(approved(), signerName=CLUSTER_ISSUER),
-        {"reports": (Report("cert-manager", "IssuerNotReady", "not ready\nyet", warning=True),)},
+        {"reports": (Report("cert-manager", "IssuerNotReady", "not ready yet.", warning=True),)},
         ("signer-reports", "likely"),
     ),
     (

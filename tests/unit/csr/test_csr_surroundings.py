@@ -161,7 +161,7 @@ def event(uid: str, reason: str, at: str, kind: str = "Warning") -> dict[str, An
     return {
         "involvedObject": about,
         "reason": reason,
-        "message": "m",
+        "message": "not\nready ",
         "type": kind,
         "lastTimestamp": at,
         "source": {"component": "signer"},
@@ -178,7 +178,7 @@ def test_events_of_the_request_in_their_order() -> None:
     ]
     found = observe({EVENTS: {"items": events}}, obj).reports
     assert [(report.reason, report.warning) for report in found] == [("Early", False), ("Late", True)]
-    assert found[0].reporter == "signer"
+    assert (found[0].reporter, found[0].message) == ("signer", "not ready")
 
 
 def lease(seconds: float) -> dict[str, Any]:
