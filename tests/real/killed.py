@@ -2,10 +2,10 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""`python -m tests.real.killed AFTER` runs k8s_csr with the options on standard input, and kills itself.
+"""`python -m tests.real.killed AFTER [SIGNAL]` runs k8s_csr with the options on standard input, and kills itself.
 
-It does so right after the answer of the AFTER-th request that writes, as a power cut would: nothing is cleaned up. With
-fewer writes it ends with 0 and the result on standard output.
+It does so right after the answer of the AFTER-th request that writes, as a power cut would: nothing is cleaned up - or
+with another signal, such as Ctrl-C's INT. With fewer writes it ends with 0 and the result on standard output.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._run._k8s_csr 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operation import execute
 
 
-def main(after: int) -> None:
+def main(after: int, kind: signal.Signals = signal.SIGKILL) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts its background jobs without
     noted = Client._noted
 
     def note(client: Client, method: str, path: str, answer: Any, dry_run: bool) -> Any:
         noted(client, method, path, answer, dry_run)
         if len(client.written) == after:
             print(client.written[-1], file=sys.stderr, flush=True)
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), kind)
         return answer
 
     setattr(Client, "_noted", note)  # noqa: B010
@@ -38,4 +39,4 @@ def main(after: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), *(signal.Signals[f"SIG{name}"] for name in sys.argv[2:]))

@@ -64,7 +64,12 @@ def test_its_whole_life(site: Site) -> None:
     assert (first["changed"], first["csr"], first.get("warnings")) == (True, None, None), first
     assert first["ca_bundle"] == site.bundle(target) == site.data()[CA_KEY]
     assert_trusted(site, target)
-    assert site.writes() == [("patch", "validatingwebhookconfigurations"), ("create", "secrets")]
+    assert site.writes() == [
+        ("create", "leases"),
+        ("patch", "validatingwebhookconfigurations"),
+        ("create", "secrets"),
+        ("delete", "leases"),
+    ]
 
     before = len(site.asked())
     again = site.run(targets=[target])

@@ -110,12 +110,14 @@ def test_a_first_run_and_a_second_that_only_reads(either: Site) -> None:
     assert names_of(site.certificate()) == set(first["certificate"]["names"])
     assert f"hook.{site.name}.svc" in names_of(site.certificate())
     assert [entry for entry in site.asked() if entry[0] in WRITES] == [
+        ("create", "leases"),
         ("create", "certificatesigningrequests"),
         ("update", "certificatesigningrequests/approval"),
         ("patch", "validatingwebhookconfigurations"),
         ("patch", "validatingwebhookconfigurations"),
         ("create", "secrets"),
-    ], "the bundle first, the Secret second"
+        ("delete", "leases"),
+    ], "the bundle first, the Secret second, and nobody else's run between"
 
     start = since(site)
     second = site.run(targets=targets)

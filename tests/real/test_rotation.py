@@ -21,6 +21,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operatio
 from tests.clusters import ApiError
 from tests.gates.venvs import REPOSITORY
 from tests.real import node_webhook
+from tests.real.leases import lapse
 from tests.real.load import Load
 from tests.real.node_webhook import Webhook
 
@@ -163,6 +164,7 @@ def test_killed_after_each_write_and_run_again(node: Cluster, signer: str, name:
                 break
             assert died.returncode == -9, died.stderr
             steps.append(died.stderr.strip())
+            lapse(node, site.webhook.namespace)  # a minute later
             site.run()
             assert len(load.failed) == 0, (steps[-1], load.failed)
     say(f"killed after {len(steps)} writes: {', '.join(steps)}; {load}")

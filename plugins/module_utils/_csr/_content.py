@@ -52,9 +52,13 @@ def _content(spec: Mapping[str, Any], name: str) -> Content:
 
 
 def certificate_of(csr: Mapping[str, Any]) -> str:
-    """Return status.certificate as PEM text, "" where none is issued. Raises RequestError where it is no base64."""
+    """Return status.certificate as PEM text, "" where none is issued. Raises RequestError where it is no base64.
+
+    Bytes outside its blocks may be anything (k/k pkg/apis/certificates/validation); one inside is found by whoever
+    reads the block.
+    """
     encoded = (csr.get("status") or {}).get("certificate") or ""
-    return _decoded(encoded, f"the certificate of CSR {csr['metadata']['name']!r}")
+    return _decoded(encoded, f"the certificate of CSR {csr['metadata']['name']!r}", errors="replace")
 
 
 def conditions(csr: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
@@ -84,8 +88,10 @@ def time_of(text: str) -> datetime:
     return datetime.fromisoformat(text.removesuffix("Z")).replace(tzinfo=timezone.utc)
 
 
-def _decoded(text: str, what: str) -> str:
+def _decoded(text: str, what: str, *, errors: str = "strict") -> str:
     try:
-        return base64.b64decode(text, validate=True).decode("ascii")
+        return base64.b64decode(text, validate=True).decode("ascii", errors)
     except (TypeError, ValueError) as error:
-        raise RequestError(f"{what} is not PEM in base64") from error
+        raise RequestError(
+            f"{what} is not PEM in base64", remedy="see who made it, and delete it if nobody needs it"
+        ) from error

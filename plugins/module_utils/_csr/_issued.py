@@ -115,7 +115,14 @@ def _lifetime(case: _Case) -> str:
 
 def _chain(case: _Case) -> str:
     stranger = next((entry for entry in case.chain if not entry.is_ca), None)
-    return f"a second certificate came with it that is no authority: {stranger.subject}" if stranger else ""
+    if stranger:
+        return f"a second certificate came with it that is no authority: {stranger.subject}"
+    # Each certifies the one before it (RFC 5246 section 7.4.2): the whole is sent in handshakes as it is stored, and
+    # not every client sorts it.
+    for before, entry in zip((case.certificate, *case.chain), case.chain):
+        if before.issuer != entry.subject:
+            return f"its chain is in the wrong order: {entry.subject} did not issue {before.subject}"
+    return ""
 
 
 RULES: tuple[Callable[[_Case], str], ...] = (

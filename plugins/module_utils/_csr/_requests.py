@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Any, Callable, cast
+from typing import TYPE_CHECKING, Any, Callable, NoReturn, cast
 
 from .._kube._client import Client
 from .._kube._errors import AlreadyExists, Conflict, Forbidden, NotFound
@@ -195,10 +195,19 @@ def decide(
                 return dict(current)
             return _write(client, current, decision)
         except Conflict:
-            current = client.get(path(current["metadata"]["name"]))
+            current = find(client, csr["metadata"]["name"]) or _vanished(csr)
+        except NotFound:
+            _vanished(csr)
     raise RequestError(
         f"CSR {csr['metadata']['name']} was changed by somebody else {CONFLICTS} times in a row",
         remedy="see who writes it (metadata.managedFields) and run the task again",
+    )
+
+
+def _vanished(csr: Mapping[str, Any]) -> NoReturn:
+    raise IssueError(
+        f"CSR {csr['metadata']['name']} was deleted before it was decided on",
+        remedy="run the task again; who did it stands in the audit log of the API server",
     )
 
 
@@ -251,16 +260,20 @@ def wait(client: Client, what: object, csr: Mapping[str, Any], *, until: float) 
 
 
 def issued(client: Client, what: object, csr: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the request if it is issued; raise IssueError with the diagnosis if it was denied or failed."""
-    diagnosis = Surroundings(client).explain(csr) if is_over(csr) else None
-    if diagnosis:
-        raise _unissued(what, csr, diagnosis)
+    """Return the request if it is issued; raise IssueError with the diagnosis if it was denied or failed.
+
+    Also where a certificate came all the same: the API server does not keep signers from that.
+    """
+    if is_over(csr):
+        status = {key: value for key, value in csr["status"].items() if key != "certificate"}
+        diagnosis = Surroundings(client).explain({**csr, "status": status})
+        raise _unissued(what, csr, cast("Diagnosis", diagnosis))  # what has ended is always explained
     return dict(csr)
 
 
 def is_over(csr: Mapping[str, Any]) -> bool:
     """Denied or Failed: this object will never be issued."""
-    return condition(csr) == "Denied" or "Failed" in condition(csr)
+    return bool({"Denied", "Failed"} & set(condition(csr).split(",")))
 
 
 def _is_newer(latest: Mapping[str, Any], csr: Mapping[str, Any]) -> bool:

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Callable
 from urllib.parse import quote, unquote, urlencode, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
@@ -60,6 +60,7 @@ class Client:
 
     ``deadline`` is a time of ``time.monotonic()`` after which nothing is retried.
     ``warnings`` collects the texts of Warning headers, ``written`` each write that took effect ("PUT /api/...").
+    ``before_request`` is called before each request, but for those that it makes itself.
     Methods raise the errors of ``_errors``.
     """
 
@@ -71,6 +72,7 @@ class Client:
         self.deadline = deadline
         self.warnings: list[str] = []
         self.written: list[str] = []
+        self.before_request: Callable[[], None] | None = None
         self._user_agent = user_agent
         self._credentials = Credentials(connection)
         self._pool: Any = None
@@ -168,11 +170,16 @@ class Client:
             body["propagationPolicy"] = propagation
         self._noted("DELETE", path, self._request("DELETE", path, _dry(dry_run), body), dry_run)
 
+    def send(self, method: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """A write beside the work, such as one of a Lease: ``written`` does not tell it. Repeated after a lost answer."""
+        return self._request(method, path, None, body)
+
     def watch(self, path: str, query: Mapping[str, str], *, seconds: float) -> Iterator[dict[str, Any]]:
         """Events until the server ends the watch after ``seconds`` (at least 1), or the connection breaks.
 
         Silence is no error here: proxies buffer watches, so callers look again with a GET afterwards.
         """
+        self._prepare()
         seconds = max(1.0, seconds)
         target = self._url(path, {**query, "watch": "true", "timeoutSeconds": str(int(seconds))})
         timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=seconds + 1.0)
@@ -239,6 +246,7 @@ class Client:
         attempt, renewed, uncertain = 0, False, False
         while True:
             retry_after: str | None = None
+            self._prepare()
             try:
                 response = self._send(method, path, query, payload, content, patience=patience)
             except HTTPError as exc:
@@ -274,6 +282,12 @@ class Client:
         if plain:
             return {"text": response.data.decode("utf-8", "replace")}
         return object_from(method, path, response.status, response.data)
+
+    def _prepare(self) -> None:
+        prepare, self.before_request = self.before_request, None
+        if prepare is not None:
+            prepare()
+            self.before_request = prepare
 
     def _send(
         self,

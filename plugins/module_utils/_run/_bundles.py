@@ -20,6 +20,7 @@ from .._csr._intent import Intent
 from .._csr._secret import Found
 from .._kube._client import Client
 from .._kube._errors import MissingRights
+from .._kube._lease import Lease
 from .._kube._rights import Right
 from .._webhook import _bundle, _owners, _patch, _targets
 from .._webhook._errors import TargetError
@@ -28,6 +29,7 @@ from .._webhook._targets import ClientConfig, Target
 from .._webhook._workload import Rollout
 from .._x509 import _authority, _certificate
 from .._x509._verify import verify
+from . import _secrets, _turn
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class SeenTarget:
 
 @dataclass(frozen=True)
 class Task:
-    """One run of k8s_csr: what is wanted, and what was read before the first write."""
+    """One run of k8s_csr: what is wanted, and what was read before the first write. lease: this run's turn to write."""
 
     client: Client
     intent: Intent
@@ -48,10 +50,30 @@ class Task:
     targets: tuple[SeenTarget, ...]
     check_mode: bool
     rollout: Rollout = field(default_factory=Rollout)
+    lease: Lease | None = None
 
 
 def read(client: Client, targets: Iterable[Target]) -> tuple[SeenTarget, ...]:
     return tuple(SeenTarget(target, _targets.read(client, target)) for target in targets)
+
+
+def take_turn(task: Task) -> None:
+    """Called before the first write. Raises _turn.Moved where the Secret or a target is not what was read any more."""
+    _turn.take(task.lease, lambda: _versions(task) == _versions_now(task))
+
+
+def _versions(task: Task) -> list[Any]:
+    secret = task.secret
+    return [secret and (secret.uid, secret.resource_version), *(_version(seen.obj) for seen in task.targets)]
+
+
+def _versions_now(task: Task) -> list[Any]:
+    fresh = read(task.client, (seen.target for seen in task.targets))
+    return _versions(replace(task, secret=_secrets.read(task.client, task.intent.secret), targets=fresh))
+
+
+def _version(obj: Mapping[str, Any]) -> tuple[str, str]:
+    return obj["metadata"]["uid"], obj["metadata"]["resourceVersion"]
 
 
 def plan(

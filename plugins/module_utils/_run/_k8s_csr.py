@@ -20,11 +20,12 @@ from .._csr._intent import Intent, intent_from
 from .._csr._names import Guarded
 from .._csr._secret import Found
 from .._kube._client import Client
+from .._kube._lease import Lease
 from .._webhook import _bundle, _targets
 from .._webhook._targets import Target
 from .._webhook._workload import RESOURCES, Rollout, Workload
 from .._x509._keys import KEY_TYPES
-from . import _bundles, _keep, _obtain, _secrets, _settle, _spec, _webhook_probe, _withdraw
+from . import _bundles, _keep, _obtain, _secrets, _settle, _spec, _turn, _webhook_probe, _withdraw
 from ._bundles import Task
 from ._operation import Operation, Result
 
@@ -99,9 +100,14 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
         _webhook_probe.check(targets, parameters["probe"])  # now, not in the middle of the first renewal
     if intent.ca_bundle:
         _bundle.check(intent.ca_bundle)
-    if parameters["state"] == "absent":
-        return _withdraw.run(client, intent, targets, check_mode)
-    return _present(client, intent, targets, _rollout(parameters, intent), check_mode)
+    rollout = _rollout(parameters, intent)
+
+    def act(lease: Lease) -> Result:
+        if parameters["state"] == "absent":
+            return _withdraw.run(client, intent, targets, check_mode, lease)
+        return _present(client, intent, targets, rollout, check_mode=check_mode, lease=lease)
+
+    return _turn.alone(client, intent, act)
 
 
 def _rollout(parameters: Mapping[str, Any], intent: Intent) -> Rollout:
@@ -115,13 +121,19 @@ def _rollout(parameters: Mapping[str, Any], intent: Intent) -> Rollout:
 
 
 def _present(
-    client: Client, intent: Intent, targets: tuple[Target, ...], rollout: Rollout, check_mode: bool
+    client: Client,
+    intent: Intent,
+    targets: tuple[Target, ...],
+    rollout: Rollout,
+    *,
+    check_mode: bool,
+    lease: Lease,
 ) -> Result:
     """Read everything that the decision rests on, decide, act; then see it in use, if it replaced another one."""
     secret = _secrets.read(client, intent.secret)
     if secret is not None:
         _secret.refuse_foreign(secret, intent)
-    task = Task(client, intent, secret, _bundles.read(client, targets), check_mode, rollout)
+    task = Task(client, intent, secret, _bundles.read(client, targets), check_mode, rollout, lease)
     result = _obtained_or_kept(task)
     return _settle.complete(task, result)
 

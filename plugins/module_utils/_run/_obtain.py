@@ -97,7 +97,12 @@ def run(task: Task, reason: Reason) -> Result:
     if task.check_mode:
         return _foreseen(task, planned, reason, warnings)
     if task.intent.signer.is_asked:
+        waits = _left_waiting(task)
+        if waits:
+            return _waiting(task, _awaited(waits), waits, False, warnings)
+        _bundles.take_turn(task)
         return _by_request(task, reason, warnings)
+    _bundles.take_turn(task)
     return _put_to_use(task, reason, _by_own_hand(task.intent), warnings)
 
 
@@ -140,6 +145,16 @@ def _by_request(task: Task, reason: Reason, warnings: tuple[str, ...]) -> Result
     if asked.pending:
         _pending.discard(client, intent.secret, asked.pending.secret_uid)
     return result
+
+
+def _left_waiting(task: Task) -> Mapping[str, Any] | None:
+    """The request of an earlier run that only its approver can bring on: there is nothing to write for it."""
+    if task.intent.approve or task.intent.wait:
+        return None
+    pending = _pending.load(task.client, task.intent.secret)
+    csr = pending.csr if pending else None
+    is_it = pending and csr and _fits(task, pending, csr) and _is_left_waiting(task.intent, csr)
+    return csr if is_it else None
 
 
 def _is_left_waiting(intent: Intent, csr: Mapping[str, Any]) -> bool:

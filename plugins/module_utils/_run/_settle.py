@@ -112,6 +112,8 @@ def _run(task: Task) -> Settled | None:
         return None
     _rights.require(task.client, task.rollout.rights, f"restart {task.rollout.workload}")
     task = replace(task, secret=found, targets=_bundles.read(task.client, _targets_of(task)))
+    if task.rollout.wait:  # it may make the kubelet look, and restart the workload
+        _bundles.take_turn(task)
     progress, views = _wait(task, found.certificate)
     reports = tuple(_reports(views))
     if progress.state != _progress.IN_USE:
@@ -119,6 +121,7 @@ def _run(task: Task) -> Settled | None:
     doubts = _probe(task)
     if doubts:
         return Settled("unproven", doubts, reports)
+    _bundles.take_turn(task)
     dropped = _drop(task, found)
     _close(task, found, dropped)
     return Settled("ok", (), reports, dropped)

@@ -18,10 +18,11 @@ from .._csr._secret import Found
 from .._kube import _rights
 from .._kube._client import Client
 from .._kube._errors import Conflict, Forbidden, MissingRights, NotFound
+from .._kube._lease import Lease
 from .._kube._rights import Right
 from .._webhook._patch import TargetChange
 from .._webhook._targets import Target
-from . import _bundles, _report, _secrets
+from . import _bundles, _report, _secrets, _turn
 from ._operation import Result
 from ._secrets import Change
 
@@ -43,7 +44,13 @@ class _Plan:
         return not (self.changes or self.requests or self.waiting or self.own or self.adopted)
 
 
-def run(client: Client, intent: Intent, targets: tuple[Target, ...], check_mode: bool) -> Result:
+def run(
+    client: Client,
+    intent: Intent,
+    targets: tuple[Target, ...],
+    check_mode: bool,
+    lease: Lease | None = None,
+) -> Result:
     """Remove recorded anchors from ``targets``, requests that were not issued with their keys, and the Secret.
 
     Issued requests stay: the cluster collects them after an hour, and auditors want them.
@@ -53,6 +60,7 @@ def run(client: Client, intent: Intent, targets: tuple[Target, ...], check_mode:
     if not plan.is_empty:
         _rights.require(client, _needed(intent, plan), f"take back the {intent}")
     if not (plan.is_empty or check_mode):
+        _turn.take(lease, lambda: _plan(client, intent, targets) == plan)
         changes = _bundles.remove(client, intent, changes, plan.record)
         warnings += filter(None, (_requests.remove(client, csr) for csr in plan.requests))
         if plan.waiting:

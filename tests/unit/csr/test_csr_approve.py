@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 from dataclasses import replace
 from datetime import timedelta, timezone
@@ -247,6 +248,12 @@ def test_approval_of_an_object_without_status() -> None:
 def test_a_decision_is_final(earlier: str) -> None:
     with pytest.raises(RequestError, match=f"is {earlier} already"):
         _approve.approval_body(csr(condition(earlier)), "Approved", reason="A", message="b", now=NOW)
+
+
+def test_words_outside_the_blocks_of_a_certificate_may_be_any_bytes() -> None:
+    obj = csr(approved())
+    obj["status"]["certificate"] = base64.b64encode("Zürich\n".encode("latin-1") + b"PEM").decode()
+    assert _content.certificate_of(obj).endswith("PEM")
 
 
 def test_encoded_certificate_that_is_none() -> None:

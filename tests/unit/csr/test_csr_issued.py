@@ -45,7 +45,7 @@ def jane(**options: Any) -> Issued:
 GOOD: list[tuple[Intent, str]] = [
     (intent(), own().pem),
     (intent(), own(common_name="whatever").pem),
-    (intent(), own().pem + ca("middle", issuer="cluster").pem + ca().pem),
+    (intent(), own(by=ca("middle", issuer="cluster")).pem + ca("middle", issuer="cluster").pem + ca().pem),
     (intent(**IP), plain(*NAMES_AND_IP).pem),
     (intent(**HOUR), own(not_before=NOW, lifetime=timedelta(minutes=65)).pem),
     (intent(**HOUR), own(not_after=later(minutes=10)).pem),
@@ -88,6 +88,16 @@ LIES: list[tuple[str, Intent, str]] = [
     ("longer than 3600 seconds", intent(**HOUR), own(not_after=later(minutes=66)).pem),
     ("longer than 31536000 seconds", intent(signer_name=APP_SERVING), own(lifetime=367 * DAY).pem),
     ("no authority: CN=system:node:hook.apps.svc", intent(), own().pem + leaf().pem),
+    (
+        "wrong order: CN=middle did not issue CN=system:node",
+        intent(),
+        own().pem + ca("middle", issuer="cluster").pem,
+    ),
+    (
+        "wrong order: CN=cluster did not issue CN=system:node",
+        intent(),
+        own(by=ca("middle", issuer="cluster")).pem + ca().pem + ca("middle", issuer="cluster").pem,
+    ),
     ("subject is CN=john", client_intent(), jane(common_name="john").pem),
     ("subject is CN=jane", client_intent(), jane().pem),
     ("holds no certificate", intent(), "garbage"),

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -20,7 +21,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors 
     AlreadyExists,
     Conflict,
     Forbidden,
+    KubeError,
     MissingRights,
+    NotFound,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import _request
 
@@ -33,6 +36,7 @@ from tests.unit.csr.objects import (
     approved,
     condition,
     csr,
+    encoded,
     request,
 )
 
@@ -93,6 +97,14 @@ def test_it_is_created_once_and_marked_with_its_secret() -> None:
     assert body["spec"]["expirationSeconds"] == 3600
     assert body["metadata"]["annotations"]["certflow.kubernetes/secret"] == "apps/hook-tls"
     assert "app.kubernetes.io/managed-by" in body["metadata"]["labels"]
+
+
+@pytest.mark.parametrize("first", [Conflict, NotFound])
+def test_a_request_that_is_gone_before_it_is_approved(first: type[KubeError]) -> None:
+    api = Api()
+    api.on_write = lambda *_: api_error(first)
+    with pytest.raises(IssueError, match=f"CSR {NAME} was deleted before it was decided on"):
+        approve(api, csr())
 
 
 def test_after_a_lost_answer_it_goes_on_with_the_one_that_is_there() -> None:
@@ -202,9 +214,13 @@ def test_the_watch_ends_it_at_once(end: dict[str, Any]) -> None:
     assert ("GET", CSRS) not in api.asked
 
 
+@pytest.mark.parametrize("certificate", ["", "PEM"], ids=["", "issued all the same"])
 @pytest.mark.parametrize("state", ["denied", "failed"])
-def test_a_refusal_is_told_with_its_words(state: str) -> None:
-    api, end = Api(), DENIED if state == "denied" else csr(approved(), FAILED)
+def test_a_refusal_is_told_with_its_words(state: str, certificate: str) -> None:
+    api, end = Api(), copy.deepcopy(DENIED if state == "denied" else csr(approved(), FAILED))
+    if certificate:
+        end["status"]["certificate"] = encoded(certificate)
+    assert _requests.is_over(end)
     with pytest.raises(IssueError) as caught:
         _requests.issued(api, "certificate of x", end)  # type: ignore[arg-type]
     assert caught.value.values["diagnosis"]["code"] == state
