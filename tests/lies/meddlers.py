@@ -11,14 +11,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run import _webhook_cabundle
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
 from tests.clusters import pki
+from tests.gates.venvs import REPOSITORY
 from tests.lies import signers
 from tests.lies.stage import APPROVED, Moment
-from tests.real.csr_site import CSRS, HOOKS
+from tests.real.csr_site import CSRS, HOOKS, role_in
 from tests.unit.x509 import authority
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
     from tests.lies.stage import InUse, Stage
 
+RBAC = REPOSITORY / "docs" / "rbac"
 MERGE = "application/merge-patch+json"
 BEFORE_APPROVAL = Moment("before", r"PUT .*/approval$")
 BEFORE_SECRET = Moment("before", r"PATCH .*/secrets/hook-tls$")
@@ -136,6 +139,32 @@ def _inject(stage: Stage) -> None:
     _target(stage, "PATCH", marks, MERGE)
 
 
+def _another_task(stage: Stage) -> None:
+    """webhook_cabundle, for another certificate of the webhook."""
+    given = {"targets": [stage.target], "ca_bundle": _foreign()}
+    result = stage.site.operate(_webhook_cabundle.OPERATION, **given)
+    assert result.get("changed"), result
+
+
+def _same_task(stage: Stage) -> None:
+    """The same task, by somebody whom no Lease holds back."""
+    roles = [role_in(RBAC / f"{name}.yaml") for name in ("request", "approve", "bundle")]
+    for role in roles:
+        role["rules"] = [rule for rule in role["rules"] if rule["resources"] != ["leases"]]
+    roles[1]["rules"].append(
+        {
+            "apiGroups": ["certificates.k8s.io"],
+            "resources": ["signers"],
+            "resourceNames": [signers.LIAR],
+            "verbs": ["approve"],
+        }
+    )
+    user = f"hasty-{stage.site.name}"
+    stage.site.grant(user, *roles)
+    result = stage.run(kubeconfig=str(stage.site.cluster.kubeconfig_for(user)))
+    assert result.get("changed"), result
+
+
 def _is_replaced(before: InUse, after: InUse) -> bool:
     """The new certificate is stored, and its CA stands beside the old one."""
     return after.data["tls.crt"] != before.data["tls.crt"] and signers.root().pem in after.bundle
@@ -204,6 +233,15 @@ MEDDLINGS: tuple[Meddling, ...] = (
         BEFORE_TARGET,
         _put_bundle,
         holds=lambda before, after: _is_replaced(before, after) and _foreign() in after.bundle,
+    ),
+    Meddling(
+        "another task of this collection adds a CA to the webhook",
+        BEFORE_TARGET,
+        _another_task,
+        holds=lambda before, after: _is_replaced(before, after) and _foreign() in after.bundle,
+    ),
+    Meddling(
+        "the same task runs, and stores its certificate first", BEFORE_SECRET, _same_task, holds=_is_replaced
     ),
     Meddling(
         "somebody moves the webhook in its configuration", BEFORE_TARGET, _move_webhooks, holds=_is_replaced

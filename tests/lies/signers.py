@@ -214,7 +214,12 @@ LIES: tuple[Lie, ...] = (
         lambda asked: asked.leaf(extensions=[(_UNKNOWN, True)]).pem,
         ("CA that is known here vouches",),
     ),
-    Lie("what was asked for, and marked Failed", lambda asked: asked.leaf().pem, ("Failed",), failed=True),
+    Lie(
+        "what was asked for, and marked Failed",
+        lambda asked: asked.leaf().pem,
+        ("refused request", "Lied: or not"),
+        failed=True,
+    ),
     # The API server refuses to store it, so that nothing is issued.
     Lie("garbage", lambda asked: b"\x00garbage", ("example.com/liar",), {"wait_timeout": 1}),
 )

@@ -38,13 +38,13 @@ APPROVED = Moment("after", r"PUT .*/approval$")
 
 
 @contextlib.contextmanager
-def meddled(moment: Moment, act: Callable[[], None]) -> Iterator[list[str]]:
-    """``act`` is called once, at the first such request. Yields the requests at which it was."""
+def meddled(moment: Moment, act: Callable[[], Any], *, always: bool = False) -> Iterator[list[str]]:
+    """``act`` is called at the first such request, or at each. Yields the requests at which it was."""
     done: list[str] = []
     send = Client._open
 
     def meddle(when: str, request: str) -> None:
-        if when == moment.when and not done and re.search(moment.request, request):
+        if when == moment.when and (always or not done) and re.search(moment.request, request):
             done.append(request)
             act()
 
@@ -111,7 +111,7 @@ class Stage:
         with contextlib.ExitStack() as stack:
             done = stack.enter_context(meddled(meddling.moment, lambda: meddling.act(self)))
             if meddling.moment != APPROVED:
-                stack.enter_context(meddled(APPROVED, lambda: self.issue(signers.TRUTHS[0])))
+                stack.enter_context(meddled(APPROVED, lambda: self.issue(signers.TRUTHS[0]), always=True))
             result = self.run(**meddling.options)
         assert done, result
         return result

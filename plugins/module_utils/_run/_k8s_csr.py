@@ -156,6 +156,7 @@ def _without_spent_key(task: Task, secret: Found, result: Result) -> Result:
     """Finish what a run that was killed after it had stored the certificate could not do."""
     spent = _pending.spent(task.client, task.intent.secret, secret.key_sha256)
     if spent and not task.check_mode:
+        _bundles.take_turn(task)
         _pending.discard(task.client, task.intent.secret, spent)
     return replace(result, changed=result.changed or bool(spent))
 

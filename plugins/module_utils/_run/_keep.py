@@ -54,7 +54,7 @@ def run(
         _rights.require(client, rights, f"bring the {intent} up to date")
     if patch:
         _secrets.try_out(client, intent.secret, patch)
-    if not task.check_mode and (rights or patch):
+    if rights and not task.check_mode:
         _bundles.take_turn(task)
         changes = _bundles.write(task, changes, anchor, leaf_pem=pem, now=now)
         _secrets.write(client, intent.secret, secret, refresh)

@@ -112,8 +112,6 @@ def _run(task: Task) -> Settled | None:
         return None
     _rights.require(task.client, task.rollout.rights, f"restart {task.rollout.workload}")
     task = replace(task, secret=found, targets=_bundles.read(task.client, _targets_of(task)))
-    if task.rollout.wait:  # it may make the kubelet look, and restart the workload
-        _bundles.take_turn(task)
     progress, views = _wait(task, found.certificate)
     reports = tuple(_reports(views))
     if progress.state != _progress.IN_USE:
@@ -183,6 +181,7 @@ def _wait(task: Task, wanted: CertificateFacts) -> tuple[Progress, tuple[View, .
     if progress.state != _progress.STALE:
         return progress, views
     if rollout.on_stale == "restart" and rollout.workload and rollout.wait:
+        _bundles.take_turn(task)
         _workload.restart(task.client, rollout.workload, _now())
         progress, views = _watch(task, wanted, restarted=True)
         if progress.state != _progress.STALE:
@@ -228,6 +227,7 @@ def _is_frozen(task: Task, stale: Served, wanted: CertificateFacts, touched: set
         return True
     if pod["metadata"]["uid"] not in touched:
         touched.add(pod["metadata"]["uid"])
+        _bundles.take_turn(task)
         _workload.touch(task.client, pod, wanted.serial)
     return False
 
