@@ -141,7 +141,7 @@ def _inject(stage: Stage) -> None:
 
 def _another_task(stage: Stage) -> None:
     """webhook_cabundle, for another certificate of the webhook."""
-    given = {"targets": [stage.target], "ca_bundle": _foreign()}
+    given: dict[str, Any] = {"targets": [stage.target], "ca_bundle": _foreign()}
     result = stage.site.operate(_webhook_cabundle.OPERATION, **given)
     assert result.get("changed"), result
 

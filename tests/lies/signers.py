@@ -88,8 +88,8 @@ class Asked:
         entries = [*authority.dns(*(self.names if names is None else names)), *more]
         options.setdefault("key", _PublicHalf(self.request.public_key()))
         subject = options.pop("subject", self.request.subject)
-        times = {"not_before": now + start, "not_after": now + end}
-        return authority.issue(subject, by or root(), names=entries, usages=usages, **times, **options)
+        options.update(not_before=now + start, not_after=now + end)
+        return authority.issue(subject, by or root(), names=entries, usages=usages, **options)
 
 
 def asked(csr: dict[str, Any]) -> Asked:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tests.clusters import Fleet
 
 NEVER = 99
+ABSENT: dict[str, Any] = {"state": "absent"}
 LEASE_WRITES = [("create", "leases"), ("delete", "leases")]
 
 
@@ -130,25 +131,31 @@ def test_an_error_gives_it_back(site: Site) -> None:
 
 
 def test_it_is_taken_only_when_there_is_something_to_write(site: Site) -> None:
-    target = site.hook()
-    site.run(targets=[target], check_mode=True)
+    given: dict[str, Any] = {"targets": [site.hook()], "served_timeout": 1}
+    site.run(**given, check_mode=True)
     assert site.writes() == []
-    site.run(targets=[target])
+    site.run(**given)
     start = since(site)
-    for options in (
+    reading: list[dict[str, Any]] = [
         {},
         {"check_mode": True, "key_type": "rsa-2048"},
-        {"check_mode": True, "state": "absent"},
-    ):
-        site.run(targets=[target], **options)
+        {"check_mode": True, **ABSENT},
+    ]
+    for options in reading:
+        site.run(**given, **options)
     assert [entry for entry in site.asked(start) if entry[0] in WRITES] == []
-    for options in ({"secret": {"labels": {"tier": "edge"}}}, {"key_type": "rsa-2048"}, {"state": "absent"}):
+    writing: list[dict[str, Any]] = [
+        {"secret": {"labels": {"tier": "edge"}}},
+        {"key_type": "ecdsa-p384"},
+        ABSENT,
+    ]
+    for options in writing:
         start = since(site)
-        assert site.run(targets=[target], **options)["changed"]
+        assert site.run(**given, **options)["changed"]
         writes = [entry for entry in site.asked(start) if entry[0] in WRITES]
         assert [writes[0], writes[-1]] == LEASE_WRITES, options
         assert len([entry for entry in writes if entry[1] == "leases"]) == 2
-    assert site.run(targets=[target], state="absent")["changed"] is False
+    assert site.run(**given, **ABSENT)["changed"] is False
 
 
 def test_it_is_held_while_an_approver_is_waited_for(site: Site) -> None:

@@ -127,7 +127,7 @@ def _present(
     rollout: Rollout,
     *,
     check_mode: bool,
-    lease: Lease,
+    lease: Lease | None = None,
 ) -> Result:
     """Read everything that the decision rests on, decide, act; then see it in use, if it replaced another one."""
     secret = _secrets.read(client, intent.secret)

@@ -143,7 +143,7 @@ def keeping(issued: Any, *, check_mode: bool = False, **secret: Any) -> tuple[Ap
     """A run with approve: false over a good certificate; what it asked, and whether it reports a change."""
     marks = {**MARKED, "labels": _marks.labels_for(SPEC)}
     api = Api({PATH: secret_object(issued, **marks), PENDING: secret}, ca_pem=ca().pem)
-    result = _k8s_csr._present(api, intent(approve=False), (), Rollout(), check_mode)  # type: ignore[arg-type]
+    result = _k8s_csr._present(api, intent(approve=False), (), Rollout(), check_mode=check_mode)  # type: ignore[arg-type]
     return api, result.changed
 
 
