@@ -506,9 +506,9 @@ def meanwhile(site: Site, act: Callable[[str], object], **options: Any) -> dict[
     thread = threading.Thread(target=other)
     thread.start()
     started = time.monotonic()
-    result = site.run(approve=False, wait_timeout=60, **options)
+    result = site.run(approve=False, wait_timeout=300, **options)
     thread.join()
-    assert time.monotonic() - started < 30, "not at the time-out"
+    assert time.monotonic() - started < 200, "not at the time-out"
     return result
 
 
@@ -572,7 +572,7 @@ def test_a_stopped_controller_manager_is_told_as_soon_as_its_lease_proves_it(sit
         "controller-manager-stopped",
         "proven",
     )
-    assert time.monotonic() - started < 100, "not at the time-out"
+    assert time.monotonic() - started < 200, "not at the time-out"
     assert site.run(wait_timeout=60)["changed"]
     assert_pair(site)
 

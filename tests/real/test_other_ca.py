@@ -226,19 +226,29 @@ def diagnosis_of(site: Site, csr: dict[str, Any]) -> dict[str, Any]:
     return dict(found)
 
 
+def short_lived(cluster: Cluster) -> tuple[pki.KeyPair, dict[str, Any]]:
+    """A CA that signs and soon ends, and a request that it issued; a busy machine needs one that ends later."""
+    for seconds in (12, 60, 300):
+        ca = pki.make_ca("short-lived", lifetime=datetime.timedelta(seconds=seconds))
+        ca.write(cluster.directory / "pki", "signing-ca")
+        while now() < ca.certificate.not_valid_after_utc - datetime.timedelta(seconds=2):
+            csr = settled(
+                cluster, decide(cluster, create(cluster, KUBELET_SERVING, GOOD[KUBELET_SERVING])), 2
+            )
+            if issuer_in(csr) == "CN=short-lived":
+                return ca, csr
+    raise AssertionError("the controller-manager does not take another CA")
+
+
 def test_a_ca_that_ends(site: Site) -> None:
     """First the certificates end with it, then there are none, and the cluster has the evidence of both."""
-    cluster = site.cluster
-    ca = pki.make_ca("short-lived", lifetime=datetime.timedelta(seconds=12))
-    sign_with(cluster, ca)
+    ca, last = short_lived(site.cluster)
     publish(site, pem(ca))
-    last = settled(cluster, decide(cluster, create(cluster, KUBELET_SERVING, GOOD[KUBELET_SERVING])))
-    assert issuer_in(last) == "CN=short-lived"
     expiring = diagnosis_of(site, last)
     assert (expiring["code"], expiring["certainty"]) == ("signing-ca-expiring", "proven")
 
     end = ca.certificate.not_valid_after_utc
-    eventually(lambda: datetime.datetime.now(datetime.timezone.utc) > end + datetime.timedelta(seconds=1))
+    eventually(lambda: now() > end + datetime.timedelta(seconds=1), seconds=400)
     result = site.run(wait_timeout=120)
     assert_one_line(result, "CN=short-lived", "expired at", "Renew the signing CA")
     diagnosis = result["diagnosis"]
@@ -285,8 +295,8 @@ def test_a_signer_that_is_switched_off(site: Site) -> None:
     pod = {"metadata": {"name": f"kube-controller-manager-{site.name}", "labels": labels}}
     site.make("/api/v1/namespaces/kube-system/pods", {**pod, "spec": {"containers": [container]}})
     started = time.monotonic()
-    result = site.run(**client, wait_timeout=120)
-    assert time.monotonic() - started < 60, "not at the time-out"
+    result = site.run(**client, wait_timeout=300)
+    assert time.monotonic() - started < 200, "not at the time-out"
     assert_one_line(result, "has no CA for the signer kubernetes.io/kube-apiserver-client", "external CA")
     diagnosis = result["diagnosis"]
     assert (diagnosis["code"], diagnosis["certainty"]) == ("signer-switched-off", "proven")
