@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
 
-FEW, MANY = 30, 2000
+FEW, MANY = 30, 500
 NOW = csr_objects.NOW
 SPEC = SecretSpec("shop", "hook-tls", ca_key="ca.crt")
 CERTIFICATE, CA, KEY = x509.LEAF.pem, x509.CA.pem, x509.KEY
