@@ -57,14 +57,16 @@ def certificate_of(csr: Mapping[str, Any]) -> str:
     Bytes outside its blocks may be anything (k/k pkg/apis/certificates/validation); one inside is found by whoever
     reads the block.
     """
-    encoded = (csr.get("status") or {}).get("certificate") or ""
-    return _decoded(encoded, f"the certificate of CSR {csr['metadata']['name']!r}", errors="replace")
+    with shaped("the CSR object"):
+        encoded = (csr.get("status") or {}).get("certificate") or ""
+        return _decoded(encoded, f"the certificate of CSR {csr['metadata']['name']!r}", errors="replace")
 
 
 def conditions(csr: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     """Return the conditions that are True; v1 knows no other status for Approved and Denied."""
-    found = (csr.get("status") or {}).get("conditions") or ()
-    return tuple(entry for entry in found if entry.get("status", "True") == "True")
+    with shaped("the CSR object"):
+        found = (csr.get("status") or {}).get("conditions") or ()
+        return tuple(entry for entry in found if entry.get("status", "True") == "True")
 
 
 def condition_of(csr: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
@@ -74,7 +76,7 @@ def condition_of(csr: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
 
 def condition(csr: Mapping[str, Any]) -> str:
     """Return the CONDITION column of `kubectl get csr`, such as "Pending" or "Approved,Issued"."""
-    kinds = {entry.get("type") for entry in conditions(csr)}
+    kinds = [entry.get("type") for entry in conditions(csr)]
     parts = ["Denied" if "Denied" in kinds else "Approved" if "Approved" in kinds else "Pending"]
     if "Failed" in kinds:
         parts.append("Failed")

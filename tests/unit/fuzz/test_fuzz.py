@@ -167,7 +167,7 @@ def read_csr(value: Any) -> object:
 
 
 def match_webhook(value: Any) -> object:
-    return _match.match(value["webhooks"][0], CREATION)
+    return _match.match(value, CREATION)
 
 
 def read_endpoints(values: tuple[Any, Any]) -> object:
@@ -269,7 +269,7 @@ CASES: dict[str, Case] = {
         damaged_object(objects.definition(objects.client_config(CA))),
         objects.definition(objects.client_config(CA)),
     ),
-    "rules and selectors": Case(match_webhook, damaged_object(webhooks()), webhooks()),
+    "rules and selectors": Case(match_webhook, damaged_object(webhooks()["webhooks"][0]), webhooks()["webhooks"][0]),
     "endpoints": Case(
         read_endpoints, st.tuples(damaged_object(SERVICE), damaged_object([SLICE])), (SERVICE, [SLICE])
     ),
