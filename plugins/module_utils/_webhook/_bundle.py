@@ -56,6 +56,8 @@ def check(bundle: str) -> None:
         )
     try:
         found = _certificate.load(bundle)
+        for certificate in found:
+            _certificate.describe(certificate)  # the parts of one that is read may be damaged all the same
     except CertificateError as error:
         raise BundleError(
             f"the CA bundle is damaged: {error.cause}", remedy="Give PEM text as it was issued"

@@ -352,6 +352,14 @@ def test_kubeconfig_files(tmp_path: Path, examples: int) -> None:
     fuzz(functools.partial(read_kubeconfig_file, tmp_path), damaged_text(YAML), YAML, examples)
 
 
+def test_a_bundle_that_is_read_and_cannot_be_described() -> None:
+    """Its subject holds a value of no length: the certificate loads, and has no name."""
+    block = _pem.blocks(CA)[0]
+    broken = _pem.encode(block.label, _pem.der(block).replace(b"\x0c\x0akubernetes", b"\x00\x0akubernetes"))
+    with pytest.raises(CertflowError, match="damaged"):
+        merge_bundles((CA, broken))
+
+
 # What would take quadratic time if anything did: (parser, a text of so many pieces).
 GROWING: dict[str, tuple[Callable[[Any], object], Callable[[int], Any]]] = {
     "service after service": (explain, lambda n: "error trying to reach service: " + "service/" * n),
