@@ -76,12 +76,8 @@ def object_from(method: str, path: str, status: int, body: bytes) -> dict[str, A
         value = json.loads(body)
     except (ValueError, RecursionError):
         value = None
-        if body.lstrip()[:1] in (b"", b"{"):
-            raise CutShort(
-                f"{method} {path} was answered with {status} and half of a JSON object",
-                remedy="see what stands between here and the API server, and run the task again",
-                status=status,
-            ) from None
+        if _is_cut_short(body) or not body.strip():
+            raise _cut_short(method, path, status) from None
     if not isinstance(value, dict):
         raise ApiError(
             f"{method} {path} was answered with {status} and no JSON object",
@@ -94,6 +90,8 @@ def object_from(method: str, path: str, status: int, body: bytes) -> dict[str, A
 def error_from(method: str, path: str, status: int, body: bytes, *, auth_source: str) -> KubeError:
     """The error for an answer with a status of 400 or more, in the API server's own words."""
     answer = _status_object(body)
+    if _is_cut_short(body):
+        return _cut_short(method, path, status)
     message = str(answer.get("message") or "") or _foreign_words(body)
     reason = str(answer.get("reason") or "")
     if status == 401 or (status == 403 and 'User "system:anonymous"' in message):
@@ -113,6 +111,25 @@ def error_from(method: str, path: str, status: int, body: bytes, *, auth_source:
         status=status,
         reason=reason,
         message=message,
+    )
+
+
+def _is_cut_short(body: bytes) -> bool:
+    """Whether it begins as an object and does not end as one."""
+    try:
+        json.loads(body)
+    except ValueError:
+        return body.lstrip().startswith(b"{")
+    except RecursionError:
+        pass
+    return False
+
+
+def _cut_short(method: str, path: str, status: int) -> CutShort:
+    return CutShort(
+        f"{method} {path} was answered with {status} and half of a JSON object",
+        remedy="see what stands between here and the API server, and run the task again",
+        status=status,
     )
 
 

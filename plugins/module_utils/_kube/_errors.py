@@ -64,7 +64,7 @@ class Expired(ApiError):
 
 
 class CutShort(ApiError):
-    """A good answer whose end is missing."""
+    """An answer whose end is missing."""
 
 
 class Conflict(ApiError):

@@ -194,6 +194,12 @@ RETRIES: dict[str, tuple[list[Answer], int, int]] = {
     "503": ([Answer(503, b"<html>"), DONE], 2, 1),
     "a lost answer": ([LOST, DONE], 2, 1),
     "half of an object": ([Answer(200, b'{"kind": "Thing", "metadata": {"na'), DONE], 2, 1),
+    "half of an error": (
+        [Answer(404, b'{"kind": "Status", "message": "secrets \\"hook'), DONE],
+        2,
+        1,
+    ),
+    "an object of a gateway": ([Answer(404, {"error": "no route"}), DONE], 1, 1),
     "a good status and nothing else": ([Answer(200, b""), DONE], 2, 1),
     "a page of a proxy": ([Answer(200, b"<html>sign in"), DONE], 1, 1),
     "an error that stays": ([CONFLICT, DONE], 1, 1),
