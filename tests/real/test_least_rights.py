@@ -114,7 +114,7 @@ def a_new_one(place: Place) -> Run:
 
 
 def for_an_address(place: Place) -> Run:
-    named = {"ip_addresses": ["203.0.113.7"], "allow_names": ["203.0.113.7"]}
+    named: dict[str, Any] = {"ip_addresses": ["203.0.113.7"], "allow_names": ["203.0.113.7"]}
     return lambda **who: place.site.run(**named, **who)
 
 
@@ -143,13 +143,13 @@ def the_way_back(place: Place) -> Run:
 
 
 def for_another_signer(place: Place) -> Run:
-    options = {"signer_name": APP_SERVING, "wait_timeout": 2}
+    options: dict[str, Any] = {"signer_name": APP_SERVING, "wait_timeout": 2}
     return lambda **who: place.site.run(**options, **who)
 
 
 def by_own_hand(place: Place) -> Run:
     targets = [place.site.hook(f"hook-{uuid.uuid4().hex[:4]}")]
-    named = {"ip_addresses": ["203.0.113.7"], "allow_names": ["203.0.113.7"]}
+    named: dict[str, Any] = {"ip_addresses": ["203.0.113.7"], "allow_names": ["203.0.113.7"]}
     return lambda **who: place.site.run(signer_name="ephemeral-ca", targets=targets, **named, **who)
 
 
@@ -161,12 +161,12 @@ def by_own_hand_again(place: Place) -> Run:
 def by_own_hand_and_back(place: Place) -> Run:
     targets = [place.site.hook(f"hook-{uuid.uuid4().hex[:4]}")]
     assert place.site.run(signer_name="ephemeral-ca", targets=targets)["changed"]
-    back = {"signer_name": "ephemeral-ca", "state": "absent", "targets": targets}
+    back: dict[str, Any] = {"signer_name": "ephemeral-ca", "state": "absent", "targets": targets}
     return lambda **who: place.site.run(**back, **who)
 
 
 def a_decision(place: Place) -> Run:
-    named = {"ip_addresses": ["203.0.113.7"], "allow_names": ["203.0.113.7"]}
+    named: dict[str, Any] = {"ip_addresses": ["203.0.113.7"], "allow_names": ["203.0.113.7"]}
     name = place.site.run(**TWO_STEP, **named)["csr"]["name"]
     expect = {"service": "hook", "namespace": place.site.name, "ip_addresses": ["203.0.113.7"]}
     return lambda **who: place.site.approve(name=name, expect=expect, wait=True, **who)
@@ -190,7 +190,7 @@ def bundles(place: Place) -> Run:
 
 
 def throw_away(signer: str) -> Callable[[Place], Run]:
-    options = {"signers": [signer], "probe_seconds": 4}
+    options: dict[str, Any] = {"signers": [signer], "probe_seconds": 4}
     return lambda place: lambda **who: place.site.operate(_k8s_signer_probe.OPERATION, **options, **who)
 
 
@@ -230,7 +230,7 @@ def a_renewal_seen(place: Place) -> Run:
     """Under a new CA, so that the old one waits to be dropped."""
     site = place.site
     pods(site, site.name, "hook")
-    options = {"signer_name": "ephemeral-ca", "targets": [site.hook()], "wait": False}
+    options: dict[str, Any] = {"signer_name": "ephemeral-ca", "targets": [site.hook()], "wait": False}
     assert site.run(**options)["changed"]
     return lambda **who: site.run(key_type="rsa-2048", **options, **who)
 
