@@ -13,6 +13,10 @@ from typing import Any
 from .._errors import CertflowError
 
 
+class ReleaseError(CertflowError):
+    """The release that is asked for does not exist, or may not be installed."""
+
+
 class SourceError(CertflowError):
     """The manifests of a release cannot be had: not there, not reachable, or not what they have to be."""
 

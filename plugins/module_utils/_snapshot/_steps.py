@@ -77,8 +77,11 @@ ACTIONS: tuple[Action, ...] = (
                 "arguments", "arguments beside the manifest's own (controller, webhook)", required=False
             ),
             Parameter("secret", "the Secret that the webhook mounts", required=False),
-            Parameter("configurations", "which ValidatingWebhookConfigurations, by name", required=False),
-            Parameter("failure_policy", "the webhook configurations' failurePolicy", required=False),
+            Parameter(
+                "failure_policies",
+                "which ValidatingWebhookConfigurations, and the failurePolicy of each",
+                required=False,
+            ),
             Parameter(
                 "nodes", "whether the controller may read nodes (distributed snapshotting)", required=False
             ),
@@ -128,11 +131,11 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action(
         "delete",
-        "objects are deleted in this order, those that are gone already passed over",
+        "objects are deleted in this order, those that are gone already passed over; of a ReplicaSet until its pods are gone",
         (
             Parameter(
                 "objects",
-                "{api_version, kind, namespace, name}, or label_selector instead of name; only_if_empty: refused while a "
+                "{kind, namespace, name}, or label_selector instead of name; only_if_empty: refused while a "
                 "CustomResourceDefinition has objects",
             ),
         ),
@@ -185,7 +188,7 @@ ACTIONS: tuple[Action, ...] = (
         "prove",
         "that it works, by what only it can do",
         (
-            Parameter("what", "webhook, conversion, schema, controller or version"),
+            Parameter("what", "webhook, conversion, schema, controller, groups or version"),
             Parameter("namespace", "where", required=False),
             Parameter(
                 "name",
@@ -193,7 +196,7 @@ ACTIONS: tuple[Action, ...] = (
                 required=False,
             ),
             Parameter("release", "which release it has to be", required=False),
-            Parameter("by", "how: empty-class, second-default-class", required=False),
+            Parameter("by", "how: empty-class, second-default-class, empty-reference", required=False),
             Parameter("version", "conversion: the version that is not stored", required=False),
         ),
     ),

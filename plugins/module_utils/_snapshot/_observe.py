@@ -1,0 +1,202 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Reads of a cluster what belongs to external-snapshotter, whoever installed it. Writes nothing.
+
+What may not be read is said, not guessed: each rule that needs it refuses by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from .._kube._errors import ApiError, NotFound
+from . import _crds
+from ._crds import SERVED, Crd
+from ._installed import CONVERSION, LEASE, SIDECAR, VALIDATION
+from ._reading import CONTROLLER_ROLE, Reading, is_relevant, program_of
+from ._releases import CONTROLLER_NAMESPACE, CONVERTS, GROUP_CONTENTS, GROUP_CRDS, OLDEST, SNAPSHOT_CRDS, get
+
+if TYPE_CHECKING:
+    from .._kube._client import Client
+
+Object = Mapping[str, Any]
+
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
+# Objects of owners that exist beside what they installed (_owners, place api): (API group, resource, path).
+OWNERS_OBJECTS = (
+    (
+        "operator.openshift.io",
+        "csisnapshotcontrollers",
+        "/apis/operator.openshift.io/v1/csisnapshotcontrollers",
+    ),
+    ("helm.cattle.io", "helmcharts", "/apis/helm.cattle.io/v1/helmcharts"),
+)
+_WEBHOOKS = {VALIDATION: OLDEST.webhook, CONVERSION: get(CONVERTS).webhook}
+_ACCOUNT, _ROLE, _BINDING = "snapshot-webhook", "snapshot-webhook-runner", "snapshot-webhook-role"
+
+
+class _Reader:
+    """Reads that remember what was refused."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.objects: dict[str, tuple[Object, ...]] = {}
+        self.unreadable: dict[str, str] = {}
+
+    def list(
+        self, what: str, path: str, keep: Callable[[Object], bool] = lambda _obj: True, *, once: bool = False
+    ) -> None:
+        """once: what is refused by somebody's webhook is refused for good, and soon."""
+        try:
+            answer = self._client.try_get(path) if once else self._client.list_all(path)
+            items = answer["items"]
+        except NotFound:
+            items = []
+        except ApiError as error:
+            self.unreadable[what] = error.message or error.cause
+            return
+        self.objects[what] = (*self.objects.get(what, ()), *filter(keep, items))
+
+    def get(self, what: str, *paths: str) -> None:
+        for path in paths:
+            try:
+                found = self._client.find(path)
+            except ApiError as error:
+                self.unreadable[what] = error.message or error.cause
+                continue
+            self.objects[what] = (*self.objects.get(what, ()), *([found] if found else ()))
+
+
+def observe(client: Client, *, needs_rules: bool) -> Reading:
+    """Read it. needs_rules: whether the target's rules bind stored objects, which are read where they do not yet.
+
+    Raises ConnectionFailed and AuthenticationError; any other refusal is in ``unreadable``.
+    """
+    reader = _Reader(client)
+    version = client.get("/version").get("gitVersion", "")
+    reader.get("crds", *(f"{CRDS}/{name}" for name in (*SNAPSHOT_CRDS, *GROUP_CRDS)))
+    for kind in ("deployments", "statefulsets", "daemonsets"):
+        reader.list(kind, f"/apis/apps/v1/{kind}", is_relevant)
+    reader.list("configurations", CONFIGURATIONS)
+    reader.get("cluster_roles", f"{RBAC}/clusterroles/{CONTROLLER_ROLE}", f"{RBAC}/clusterroles/{_ROLE}")
+    reader.get("cluster_role_bindings", f"{RBAC}/clusterrolebindings/{_BINDING}")
+    _read_places(reader)
+    _read_stored(reader, needs_rules)
+    return Reading(reader.objects, version, _owners_objects(client, reader), reader.unreadable)
+
+
+def _read_places(reader: _Reader) -> None:
+    """What lies in the namespaces of controllers and webhooks."""
+    controllers = _namespaces(reader, "controller") | {CONTROLLER_NAMESPACE}
+    webhooks = _namespaces(reader, VALIDATION, CONVERSION) | {name for name, _service in _called(reader)}
+    for namespace in sorted(controllers | webhooks | {"default"}):
+        reader.list("replicasets", f"/apis/apps/v1/namespaces/{namespace}/replicasets", is_relevant)
+    for namespace in sorted(controllers):
+        reader.get("leases", f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{LEASE}")
+    detached = {obj["metadata"]["namespace"] for obj in reader.objects.get("replicasets", ())}
+    for namespace in sorted(webhooks | detached | controllers | {"default"}):
+        _read_webhooks(reader, namespace)
+
+
+def _read_webhooks(reader: _Reader, namespace: str) -> None:
+    core = f"/api/v1/namespaces/{namespace}"
+    mounted = {
+        volume["secret"]["secretName"]
+        for what in ("deployments", "replicasets")
+        for obj in reader.objects.get(what, ())
+        if obj["metadata"]["namespace"] == namespace and _programs(obj) & {VALIDATION, CONVERSION}
+        for volume in obj["spec"]["template"]["spec"].get("volumes") or ()
+        if "secret" in volume
+    }
+    called = {name for place, name in _called(reader) if place == namespace}
+    known = [webhook for webhook in _WEBHOOKS.values() if webhook]
+    services = sorted(called | {webhook.service for webhook in known})
+    secrets = sorted(mounted | {webhook.secret for webhook in known})
+    reader.get("services", *(f"{core}/services/{name}" for name in services))
+    reader.get("secrets", *(f"{core}/secrets/{name}" for name in secrets))
+    reader.get("service_accounts", f"{core}/serviceaccounts/{_ACCOUNT}")
+    budgets = f"/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets"
+    reader.get("budgets", *(f"{budgets}/{webhook.deployment}" for webhook in known))
+    # create-cert.sh leaves its request under the Service's name.
+    reader.get("requests", *(f"{REQUESTS}/{webhook.service}.{namespace}" for webhook in known))
+
+
+def _read_stored(reader: _Reader, needs_rules: bool) -> None:
+    """Objects of the six kinds, as far as a rule needs them."""
+    crds = {obj["metadata"]["name"]: _crds.parse(obj) for obj in reader.objects.get("crds", ())}
+    wanted = {"volumesnapshotclasses": "classes"}
+    plain = crds.get(f"volumesnapshots.{SNAPSHOT_CRDS[0].partition('.')[2]}")
+    behind = plain is not None and (plain.set is None or not plain.set.rules)
+    if plain and (plain.versions.get("v1beta1") == SERVED or (needs_rules and behind)):
+        wanted.update(volumesnapshots="snapshots", volumesnapshotcontents="contents")
+    wanted.update(
+        volumegroupsnapshotclasses="group_classes",
+        volumegroupsnapshots="group_snapshots",
+        volumegroupsnapshotcontents="group_contents",
+    )
+    for name, crd in crds.items():
+        plural, _dot, group = name.partition(".")
+        converts = crd.conversion.strategy == "Webhook"
+        if plural in wanted and crd.storage:
+            reader.list(wanted[plural], f"/apis/{group}/{crd.storage}/{plural}", once=converts)
+        if name == GROUP_CONTENTS and not converts and _may_hide(crd):
+            reader.list("group_contents_v1beta1", f"/apis/{group}/v1beta1/{plural}")
+
+
+def _may_hide(crd: Crd) -> bool:
+    """Whether objects may be stored at v1beta1 that are read at another version, without what that one lacks."""
+    served = crd.versions.get("v1beta1") == SERVED
+    return served and "v1beta1" in crd.stored_versions
+
+
+def _owners_objects(client: Client, reader: _Reader) -> tuple[str, ...]:
+    groups = {group["name"] for group in client.get("/apis").get("groups") or ()}
+    for group, resource, path in OWNERS_OBJECTS:
+        if group in groups:
+            reader.list(resource, path)
+    return tuple(
+        f"{group}/{resource}/{obj['metadata']['name']}"
+        for group, resource, _path in OWNERS_OBJECTS
+        for obj in reader.objects.get(resource, ())
+    )
+
+
+def _namespaces(reader: _Reader, *programs: str) -> set[str]:
+    return {
+        obj["metadata"]["namespace"]
+        for what in ("deployments", "statefulsets")
+        for obj in reader.objects.get(what, ())
+        if _programs(obj) & set(programs)
+    }
+
+
+def _programs(obj: Object) -> set[str]:
+    containers: Iterable[Object] = obj["spec"]["template"]["spec"].get("containers") or ()
+    return {program_of(one.get("image", "")) for one in containers} - {"", SIDECAR}
+
+
+def _called(reader: _Reader) -> set[tuple[str, str]]:
+    """The Services that webhook configurations of these groups, and conversions, call."""
+    entries = [
+        entry
+        for obj in reader.objects.get("configurations", ())
+        for entry in obj.get("webhooks") or ()
+        if any(
+            "snapshot.storage.k8s.io" in group
+            for rule in entry.get("rules") or ()
+            for group in rule.get("apiGroups") or ()
+        )
+    ]
+    configs = [entry["clientConfig"] for entry in entries] + [
+        ((obj["spec"].get("conversion") or {}).get("webhook") or {}).get("clientConfig") or {}
+        for obj in reader.objects.get("crds", ())
+    ]
+    services = [config["service"] for config in configs if config.get("service")]
+    return {(service["namespace"], service["name"]) for service in services}

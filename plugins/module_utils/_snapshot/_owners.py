@@ -1,0 +1,266 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Who else deploys the snapshot controller, recognised by the marks on its objects, as a table. Pure.
+
+An object of another deployer is never written: that one would undo it, or be broken by it. Adopting is a choice, by the
+deployer's name. kubectl's mark is no deployer's: kubespray, minikube and many scripts leave nothing else, so even that is
+a choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+# This collection's own mark: who applied the object. Certificates and bundles are written with another operation.
+MANAGER = "certflow.kubernetes"
+KUBECTL, UNMARKED, HOSTED = "kubectl", "unmarked", "hosted"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """One row.
+
+    key: what a task calls it. marks: (place, pattern) pairs; place is annotation, label, manager (of managedFields), owner
+    (kind of an ownerReference), image, or api (an object of the owner's own that exists); pattern is "key" or
+    "key=value", both may hold wildcards. upgrade: how it is upgraded there.
+    adopting: what has to be done there first, or its owner comes back; "" where it cannot be taken from its owner.
+    """
+
+    key: str
+    name: str
+    marks: tuple[tuple[str, str], ...]
+    upgrade: str
+    adopting: str
+    source: str
+
+
+# An object has the first owner whose mark it carries, so who is known by more than a tool's mark comes first.
+OWNERS: tuple[Owner, ...] = (
+    Owner(
+        "openshift",
+        "OpenShift's cluster-csi-snapshot-controller-operator",
+        (
+            ("api", "operator.openshift.io/csisnapshotcontrollers/cluster"),
+            ("manager", "cluster-csi-snapshot-controller-operator"),
+            ("annotation", "include.release.openshift.io/*"),
+            ("annotation", "release.openshift.io/*"),
+        ),
+        upgrade="It is upgraded with the cluster (oc adm upgrade).",
+        adopting="",
+        source="github.com/openshift/cluster-csi-snapshot-controller-operator:assets",
+    ),
+    Owner(
+        "rke2",
+        "RKE2's chart rke2-snapshot-controller",
+        (
+            ("api", "helm.cattle.io/helmcharts/rke2-snapshot-controller*"),
+            ("annotation", "meta.helm.sh/release-name=rke2-snapshot-controller*"),
+            ("label", "app.kubernetes.io/name=rke2-snapshot-controller"),
+            ("image", "*/hardened-snapshot-controller*"),
+        ),
+        upgrade="It is upgraded with RKE2 itself.",
+        adopting="Put rke2-snapshot-controller, rke2-snapshot-controller-crd and rke2-snapshot-validation-webhook under "
+        "disable: in every server's configuration, which also removes what they installed.",
+        source="https://docs.rke2.io/install/packaged_components; github.com/rancher/rke2-charts",
+    ),
+    Owner(
+        "eks",
+        "the Amazon EKS add-on snapshot-controller",
+        (("manager", "eks"), ("image", "*.dkr.ecr.*/eks/*")),
+        upgrade="Update the add-on: aws eks update-addon --addon-name snapshot-controller --addon-version VERSION.",
+        adopting="Take it out of the add-ons and keep its objects: aws eks delete-addon --preserve.",
+        source="https://docs.aws.amazon.com/eks/latest/userguide/csi-snapshot-controller.html; "
+        ".../kubernetes-field-management.html",
+    ),
+    Owner(
+        "kops",
+        "kOps",
+        (("label", "k8s-addon=snapshot-controller.addons.k8s.io"), ("label", "addon.kops.k8s.io/*")),
+        upgrade="It is upgraded with kOps (kops update cluster).",
+        adopting="Set spec.snapshotController.enabled: false in the Cluster; kOps leaves the objects.",
+        source="https://kops.sigs.k8s.io/addons/#snapshot-controller",
+    ),
+    Owner(
+        "kubeone",
+        "KubeOne",
+        (("label", "kubeone.io/addon"),),
+        upgrade="It is upgraded with KubeOne (kubeone apply).",
+        adopting="Take the add-on out of the KubeOne manifest, and its label off the objects: kubeone apply prunes what "
+        "carries the label.",
+        source="https://docs.kubermatic.com/kubeone/main/guides/addons/",
+    ),
+    Owner(
+        "addon-manager",
+        "the cluster's add-on manager (minikube and hosted clusters)",
+        (("label", "addonmanager.kubernetes.io/mode=Reconcile"),),
+        upgrade="It is upgraded with the tool that made the cluster (minikube addons enable volumesnapshots).",
+        adopting="Switch the add-on off there (minikube addons disable volumesnapshots), which also removes its objects.",
+        source="kubernetes/minikube:deploy/addons/volumesnapshots; kubernetes/kubernetes:cluster/addons/addon-manager",
+    ),
+    Owner(
+        "olm",
+        "the Operator Lifecycle Manager",
+        (
+            ("label", "olm.owner"),
+            ("label", "olm.managed=true"),
+            ("label", "olm.operatorframework.io/owner-name"),
+            ("annotation", "operatorframework.io/installed-alongside-*"),
+            ("owner", "ClusterServiceVersion"),
+        ),
+        upgrade="It is upgraded by its Subscription or ClusterExtension.",
+        adopting="",
+        source="https://github.com/operator-framework/operator-lifecycle-manager",
+    ),
+    Owner(
+        "argocd",
+        "Argo CD",
+        (
+            ("annotation", "argocd.argoproj.io/tracking-id"),
+            ("label", "argocd.argoproj.io/instance"),
+            ("manager", "argocd-controller"),
+            ("manager", "argocd-application-controller"),
+        ),
+        upgrade="Change the revision in the repository that the Application reads.",
+        adopting="Delete the Application without its resources (kubectl delete application NAME --cascade=orphan), or take "
+        "these objects out of it.",
+        source="https://argo-cd.readthedocs.io/en/stable/user-guide/resource_tracking/",
+    ),
+    Owner(
+        "flux",
+        "Flux",
+        (
+            ("label", "kustomize.toolkit.fluxcd.io/name"),
+            ("label", "helm.toolkit.fluxcd.io/name"),
+            ("manager", "kustomize-controller"),
+            ("manager", "helm-controller"),
+            ("manager", "flux"),
+        ),
+        upgrade="Change the revision in the repository that the Kustomization or HelmRelease reads.",
+        adopting="Annotate the objects with kustomize.toolkit.fluxcd.io/prune=disabled and take them out of the "
+        "Kustomization; a HelmRelease is suspended, then deleted, which uninstalls nothing.",
+        source="https://fluxcd.io/flux/components/kustomize/kustomizations/; #735",
+    ),
+    Owner(
+        "helm",
+        "Helm",
+        (
+            ("annotation", "meta.helm.sh/release-name"),
+            ("label", "app.kubernetes.io/managed-by=Helm"),
+            ("label", "helm.sh/chart"),
+            ("manager", "helm"),
+        ),
+        upgrade="Upgrade the release (helm upgrade); piraeus' chart snapshot-controller brings the CustomResourceDefinitions "
+        "along from its version 5 on, others never upgrade them.",
+        adopting="Make Helm forget the objects and keep them: annotate each with helm.sh/resource-policy=keep by an upgrade of "
+        "the release, then helm uninstall it. helm uninstall without that deletes the CustomResourceDefinitions of "
+        "piraeus' chart, and every snapshot with them.",
+        source="https://helm.sh/docs/howto/charts_tips_and_tricks/; piraeusdatastore/helm-charts:charts/snapshot-controller; "
+        "rancher/rke2#8576",
+    ),
+    Owner(
+        "operator",
+        "an operator",
+        (("owner", "*"),),
+        upgrade="It is upgraded by whatever its ownerReference names.",
+        adopting="",
+        source="https://kubernetes.io/docs/concepts/overview/working-with-objects/owners-dependents/",
+    ),
+    Owner(
+        KUBECTL,
+        "kubectl, or a tool that uses it",
+        (
+            ("annotation", "kubectl.kubernetes.io/last-applied-configuration"),
+            ("manager", "kubectl"),
+            ("manager", "kubectl-client-side-apply"),
+            ("manager", "kubectl-create"),
+            ("manager", "kubectl-replace"),
+        ),
+        upgrade="kubespray and the scripts of CSI drivers leave this mark, and apply their version again at their next run: "
+        "then it is upgraded there (kubespray: snapshot_controller_image_tag).",
+        adopting="Make sure that nothing applies it again: kubespray with csi_snapshot_controller_enabled: false.",
+        source="kubernetes-sigs/kubespray:roles/kubespray_defaults; kubernetes-sigs/vsphere-csi-driver:manifests",
+    ),
+    Owner(
+        HOSTED,
+        "a controller that runs outside of the cluster, or none",
+        (),
+        upgrade="Hosted control planes and managed clouds run the controller where it is not seen, and upgrade it themselves.",
+        adopting="Make sure that no controller works on this cluster: a VolumeSnapshot that names a missing class gets no "
+        "status.error within a minute.",
+        source="openshift/hypershift; the providers' documentation",
+    ),
+    Owner(
+        UNMARKED,
+        "nobody who left a mark",
+        (),
+        upgrade="Whoever made it upgrades it.",
+        adopting="Make sure that nothing applies it again.",
+        source="https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management",
+    ),
+)
+BY_KEY = {owner.key: owner for owner in OWNERS}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Whose an object is. key: of OWNERS, "" where this collection applied it. evidence: the marks, as they were seen."""
+
+    key: str = ""
+    evidence: tuple[str, ...] = ()
+
+
+OURS = Origin()
+
+
+def origin(obj: Mapping[str, Any], *, images: Iterable[str] = (), apis: Iterable[str] = ()) -> Origin:
+    """Whose the object is. images: of its containers. apis: "group/resource/name" of owners' own objects that exist.
+
+    Another deployer's mark counts beside this collection's: it may come back at any time.
+    """
+    present = tuple(_marks(obj.get("metadata") or {}, images, apis))
+    applied = ("manager", MANAGER, "Apply") in present
+    for owner in OWNERS:
+        evidence = _evidence(owner, present)
+        if evidence and not (applied and owner.key == KUBECTL):
+            return Origin(owner.key, evidence)
+    return OURS if applied else Origin(UNMARKED, ("no mark of any deployer",))
+
+
+def _evidence(owner: Owner, present: tuple[tuple[str, str, str], ...]) -> tuple[str, ...]:
+    found = (
+        _shown(place, key, value)
+        for place, key, value in present
+        if any(where == place and _matches(pattern, key, value) for where, pattern in owner.marks)
+    )
+    return tuple(dict.fromkeys(found))
+
+
+def _shown(place: str, key: str, value: str) -> str:
+    # kubectl's annotation holds the whole object.
+    brief = "" if place == "manager" or len(value) > 80 else value
+    words = {"manager": "field manager", "owner": "ownerReference", "api": "object"}.get(place, place)
+    return f"{words} {key}: {brief}" if brief else f"{words} {key}"
+
+
+def _marks(
+    metadata: Mapping[str, Any], images: Iterable[str], apis: Iterable[str]
+) -> Iterator[tuple[str, str, str]]:
+    for place, field in (("annotation", "annotations"), ("label", "labels")):
+        yield from ((place, key, value) for key, value in (metadata.get(field) or {}).items())
+    for entry in metadata.get("managedFields") or ():
+        yield "manager", entry.get("manager", ""), entry.get("operation", "")
+    for reference in metadata.get("ownerReferences") or ():
+        yield "owner", reference.get("kind", ""), reference.get("name", "")
+    yield from (("image", image, "") for image in images)
+    yield from (("api", api, "") for api in apis)
+
+
+def _matches(pattern: str, key: str, value: str) -> bool:
+    wanted_key, equals, wanted_value = pattern.partition("=")
+    return fnmatchcase(key, wanted_key) and (not equals or fnmatchcase(value, wanted_value))

@@ -1,0 +1,335 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Objects of a cluster, and what they say of external-snapshotter. Pure; _observe fetches the objects."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .. import _writers
+from .._x509 import _certificate
+from .._x509._errors import CertificateError
+from . import _crds, _owners, _validity
+from ._installed import (
+    CONTROLLER,
+    CONVERSION,
+    LEASE,
+    SIDECAR,
+    VALIDATION,
+    Configuration,
+    Detached,
+    GroupObjects,
+    Hook,
+    Installed,
+    Lease,
+    Objects,
+    Secret,
+    Service,
+    Workload,
+)
+from ._releases import GROUP, SNAPSHOT, Release, Version, parse
+from ._steps import DETACHED_LABEL, RELEASE_LABEL
+
+# How an image's name ends, and which program it is; rebuilt ones put something before it (hardened-snapshot-controller).
+PROGRAMS = (
+    ("snapshot-controller", CONTROLLER),
+    ("snapshot-validation-webhook", VALIDATION),
+    ("snapshot-conversion-webhook", CONVERSION),
+    ("csi-snapshotter", SIDECAR),
+)
+DEFAULT_CLASS = "snapshot.storage.kubernetes.io/is-default-class"
+INVALID_LABELS = (
+    "snapshot.storage.kubernetes.io/invalid-snapshot-resource",
+    "snapshot.storage.kubernetes.io/invalid-snapshot-content-resource",
+)
+CERTIFICATE_KEYS = ("tls.crt", "cert.pem")
+CONTROLLER_ROLE = "snapshot-controller-runner"
+# A status of that name lists the snapshots' handles: v1beta1's, and that of v1beta2 and v1.
+LISTS = ("volumeSnapshotHandlePairList", "volumeSnapshotInfoList")
+
+# rbac-snapshot-controller.yaml: what newer controllers need beside what 4.2's had.
+RIGHTS: tuple[tuple[Version, str, str, tuple[str, ...]], ...] = (
+    ((5, 0, 0), SNAPSHOT, "volumesnapshots", ("patch",)),
+    ((5, 0, 0), SNAPSHOT, "volumesnapshotcontents", ("patch",)),
+    ((5, 0, 0), SNAPSHOT, "volumesnapshots/status", ("patch",)),
+    ((5, 0, 0), SNAPSHOT, "volumesnapshotcontents/status", ("patch",)),
+    ((7, 0, 0), SNAPSHOT, "volumesnapshots", ("delete",)),
+    ((7, 0, 0), GROUP, "volumegroupsnapshots", ("get", "list", "watch", "update", "patch")),
+    ((7, 0, 0), GROUP, "volumegroupsnapshotclasses", ("get", "list", "watch")),
+    ((7, 0, 0), GROUP, "volumegroupsnapshotcontents", ("get", "list", "watch", "create", "update", "delete", "patch")),
+    ((8, 2, 0), SNAPSHOT, "volumesnapshots", ("create",)),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Objects by what they are ("crds", "deployments", ...), as the API server gave them, and what could not be read."""
+
+    objects: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
+    kubernetes: str = ""
+    apis: tuple[str, ...] = ()
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+
+    def __getitem__(self, what: str) -> tuple[Mapping[str, Any], ...]:
+        return self.objects.get(what, ())
+
+
+def installed(reading: Reading, release: Release) -> Installed:
+    """What is there. release: the target, whose rules stored objects are held against."""
+    crds = [_crds.parse(obj) for obj in reading["crds"]]
+    role = next((obj for obj in reading["cluster_roles"] if _name(obj) == CONTROLLER_ROLE), None)
+    return Installed(
+        kubernetes=(parse(reading.kubernetes) or (0, 0, 0))[:2],
+        kubernetes_version=reading.kubernetes,
+        crds={crd.name: crd for crd in crds},
+        crd_origins={_name(obj): _owners.origin(obj, apis=reading.apis) for obj in reading["crds"]},
+        workloads=tuple(_workloads(reading)),
+        detached=tuple(_detached(reading["replicasets"])),
+        configurations=tuple(_configurations(reading)),
+        services=tuple(
+            Service(*_place(obj), obj["spec"].get("selector") or {}, _owners.origin(obj))
+            for obj in reading["services"]
+        ),
+        secrets=tuple(_secret(obj) for obj in reading["secrets"]),
+        controller_role=_owners.origin(role, apis=reading.apis) if role else None,
+        missing_rights=tuple(_missing(role, release)) if role else (),
+        webhook_account=bool(reading["service_accounts"] and reading["cluster_role_bindings"]),
+        default_classes=_defaults(reading["classes"]),
+        objects=_objects(reading, release),
+        groups=_groups(reading, release),
+        leases=tuple(_lease(obj) for obj in reading["leases"] if _name(obj) == LEASE),
+        leftovers=tuple(_leftovers(reading)),
+        unreadable=reading.unreadable,
+    )
+
+
+def program_of(image: str) -> str:
+    """Which program an image holds, "" for others'."""
+    name = image.rpartition("/")[2].partition("@")[0].partition(":")[0]
+    return next((program for ending, program in PROGRAMS if name.endswith(ending)), "")
+
+
+def is_relevant(workload: Mapping[str, Any]) -> bool:
+    return any(program_of(one.get("image", "")) for one in _containers(workload))
+
+
+def _containers(workload: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return workload["spec"]["template"]["spec"].get("containers") or []
+
+
+def _workloads(reading: Reading) -> Iterator[Workload]:
+    for kind, what in (
+        ("Deployment", "deployments"),
+        ("StatefulSet", "statefulsets"),
+        ("DaemonSet", "daemonsets"),
+    ):
+        for obj in reading[what]:
+            for container in _containers(obj):
+                program = program_of(container.get("image", ""))
+                if program:
+                    yield _workload(kind, obj, container, program, reading.apis)
+
+
+def _workload(
+    kind: str, obj: Mapping[str, Any], container: Mapping[str, Any], program: str, apis: Iterable[str]
+) -> Workload:
+    spec, template = obj["spec"], obj["spec"]["template"]
+    pod, image = template["spec"], container["image"]
+    return Workload(
+        program,
+        kind,
+        *_place(obj),
+        image=image,
+        version=_version(image, (template.get("metadata") or {}).get("labels") or {}),
+        arguments=(*(container.get("command") or ())[1:], *(container.get("args") or ())),
+        selector=(spec.get("selector") or {}).get("matchLabels") or {},
+        secrets=_secrets_of(pod),
+        service_account=pod.get("serviceAccountName") or pod.get("serviceAccount") or "",
+        drains="sleep" in ((container.get("lifecycle") or {}).get("preStop") or {}),
+        replicas=int(spec.get("replicas", 1)),
+        available=int((obj.get("status") or {}).get("availableReplicas") or 0),
+        # What is no Deployment of one program is a driver's own, and so is whatever marks it.
+        origin=_owners.origin(obj, images=[image], apis=() if program == SIDECAR else apis),
+    )
+
+
+def _secrets_of(pod: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(volume["secret"]["secretName"] for volume in pod.get("volumes") or () if "secret" in volume)
+
+
+def _version(image: str, labels: Mapping[str, str]) -> Version | None:
+    tag = image.rpartition("/")[2].partition("@")[0].partition(":")[2]
+    return parse(tag) or parse(labels.get(RELEASE_LABEL, ""))
+
+
+def _detached(replica_sets: Iterable[Mapping[str, Any]]) -> Iterator[Detached]:
+    for obj in replica_sets:
+        # A scaled-down one is the history of a Deployment that is gone: it runs nothing.
+        if obj["metadata"].get("ownerReferences") or not obj["spec"].get("replicas", 1):
+            continue
+        label = (obj["metadata"].get("labels") or {}).get(DETACHED_LABEL, "")
+        for container in _containers(obj):
+            program = program_of(container.get("image", ""))
+            if program and program != SIDECAR:
+                workload = _workload("ReplicaSet", obj, container, program, ())
+                yield Detached(workload, label or workload.name.rpartition("-")[0], bool(label))
+
+
+def _configurations(reading: Reading) -> Iterator[Configuration]:
+    for obj in reading["configurations"]:
+        hooks = tuple(_hook(entry) for entry in obj.get("webhooks") or ())
+        groups = {group for hook in hooks for rule in hook.rules for group in rule.get("apiGroups") or ()} & {
+            SNAPSHOT,
+            GROUP,
+        }
+        if groups:
+            yield Configuration(
+                _name(obj), tuple(sorted(groups)), hooks, _owners.origin(obj, apis=reading.apis)
+            )
+
+
+def _hook(entry: Mapping[str, Any]) -> Hook:
+    service = entry["clientConfig"].get("service")
+    return Hook(
+        entry["name"],
+        (service["namespace"], service["name"]) if service else None,
+        (service or {}).get("path", ""),
+        entry.get("failurePolicy", "Fail"),
+        tuple(entry.get("rules") or ()),
+    )
+
+
+def _secret(obj: Mapping[str, Any]) -> Secret:
+    namespace, name = _place(obj)
+    data = obj.get("data") or {}
+    seen: dict[str, Any] = {}
+    key = next((key for key in CERTIFICATE_KEYS if key in data), "")
+    try:
+        facts = _certificate.describe_pem(base64.b64decode(data.get(key, "")).decode("utf-8", "replace"))
+        seen = {
+            "subject": facts.subject,
+            "names": facts.dns_names,
+            "not_after": facts.not_after.isoformat(),
+        }
+    except (CertificateError, binascii.Error):
+        pass  # what cannot be read is no certificate; the step that makes one says more
+    writers = tuple(found.writer.name for found in _writers.writers(obj["metadata"]))
+    return Secret(namespace, name, obj.get("type", "Opaque"), tuple(sorted(data)), writers=writers, **seen)
+
+
+def _missing(role: Mapping[str, Any], release: Release) -> Iterator[str]:
+    granted = {
+        (group, resource, verb)
+        for rule in role.get("rules") or ()
+        for group in rule.get("apiGroups") or ()
+        for resource in rule.get("resources") or ()
+        for verb in rule.get("verbs") or ()
+    }
+    for since, group, resource, verbs in RIGHTS:
+        if since <= release.version:
+            yield from (
+                f"{verb} {resource}.{group}"
+                for verb in verbs
+                if not _is_granted(granted, group, resource, verb)
+            )
+
+
+def _is_granted(granted: set[tuple[str, str, str]], group: str, resource: str, verb: str) -> bool:
+    return any(
+        (one, two, three) in granted
+        for one in (group, "*")
+        for two in (resource, "*")
+        for three in (verb, "*")
+    )
+
+
+def _defaults(classes: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for obj in classes:
+        if (obj["metadata"].get("annotations") or {}).get(DEFAULT_CLASS) == "true":
+            found[obj["driver"]] = (*found.get(obj["driver"], ()), _name(obj))
+    return found
+
+
+def _objects(reading: Reading, release: Release) -> Objects:
+    snapshots, contents = reading["snapshots"], reading["contents"]
+    held = _crds.row(release.crds, SNAPSHOT).rules
+    clients = {
+        entry.get("manager", "?")
+        for obj in (*snapshots, *contents, *reading["classes"])
+        for entry in obj["metadata"].get("managedFields") or ()
+        if entry.get("apiVersion") == f"{SNAPSHOT}/v1beta1"
+    }
+    return Objects(
+        snapshots=len(snapshots),
+        contents=len(contents),
+        faults=tuple(
+            _validity.faults("VolumeSnapshot", snapshots)
+            + _validity.faults("VolumeSnapshotContent", contents)
+            if held
+            else ()
+        ),
+        labelled=tuple(
+            _validity.place(obj)
+            for obj in (*snapshots, *contents)
+            if any(label in (obj["metadata"].get("labels") or {}) for label in INVALID_LABELS)
+        ),
+        old_clients=tuple(sorted(clients)),
+        read="snapshots" in reading.objects,
+    )
+
+
+def _groups(reading: Reading, release: Release) -> GroupObjects:
+    contents, snapshots = reading["group_contents"], reading["group_snapshots"]
+    held = release.group_crds and _crds.row(release.group_crds, GROUP).rules
+    faults = _validity.faults("VolumeGroupSnapshot", snapshots)
+    faults += _validity.faults("VolumeGroupSnapshotContent", contents)
+    return GroupObjects(
+        classes=len(reading["group_classes"]),
+        snapshots=len(snapshots),
+        contents=len(contents),
+        lists=sum(_lists(obj) for obj in contents),
+        hidden=sum(_lists(obj) for obj in reading["group_contents_v1beta1"]),
+        faults=tuple(faults) if held else (),
+        alpha_sources=tuple(
+            _name(obj) for obj in contents if "persistentVolumeNames" in (obj["spec"].get("source") or {})
+        ),
+    )
+
+
+def _lists(content: Mapping[str, Any]) -> bool:
+    return any((content.get("status") or {}).get(key) for key in LISTS)
+
+
+def _lease(obj: Mapping[str, Any]) -> Lease:
+    spec = obj.get("spec") or {}
+    return Lease(_place(obj)[0], spec.get("holderIdentity") or "", spec.get("renewTime") or "")
+
+
+def _leftovers(reading: Reading) -> Iterator[tuple[str, str, str]]:
+    """Objects that only a webhook needs."""
+    for kind, what in (
+        ("ServiceAccount", "service_accounts"),
+        ("ClusterRole", "cluster_roles"),
+        ("ClusterRoleBinding", "cluster_role_bindings"),
+        ("PodDisruptionBudget", "budgets"),
+        ("CertificateSigningRequest", "requests"),
+    ):
+        for obj in reading[what]:
+            if _name(obj) != CONTROLLER_ROLE:
+                yield (kind, *_place(obj))
+
+
+def _name(obj: Mapping[str, Any]) -> str:
+    return str(obj["metadata"]["name"])
+
+
+def _place(obj: Mapping[str, Any]) -> tuple[str, str]:
+    return str(obj["metadata"].get("namespace") or ""), _name(obj)

@@ -1,0 +1,143 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""What is installed and what is planned, as results carry it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import Any
+
+from . import _hazards
+from ._installed import CONTROLLER, CONVERSION, SIDECAR, VALIDATION, Configuration, Workload
+from ._owners import BY_KEY, OURS
+from ._plan import Plan
+from ._releases import text
+from ._situation import Situation
+from ._steps import as_dict
+
+
+def installed(now: Situation) -> dict[str, Any]:
+    here = now.installed
+    return {
+        "version": text(now.version) if now.version else "",
+        "kubernetes": here.kubernetes_version,
+        "crds": [
+            {
+                "name": crd.name,
+                "releases": crd.set.releases if crd.set else "",
+                "versions": dict(crd.versions),
+                "stored_versions": list(crd.stored_versions),
+                "conversion": crd.conversion.strategy,
+            }
+            for crd in here.crds.values()
+        ],
+        "controllers": [_workload(one) for one in (*here.running(CONTROLLER), *here.orphans(CONTROLLER))],
+        "webhooks": [
+            {"program": kind, **_workload(one)}
+            for kind in (VALIDATION, CONVERSION)
+            for one in (*here.running(kind), *here.orphans(kind))
+        ],
+        "configurations": [_configuration(one) for one in here.configurations],
+        "secrets": [
+            {**asdict(one), **_lists(keys=one.keys, names=one.names, writers=one.writers)}
+            for one in here.secrets
+        ],
+        "sidecars": [_workload(one) for one in here.running(SIDECAR)],
+        "default_classes": {driver: list(names) for driver, names in here.default_classes.items()},
+        "group_objects": {
+            "classes": here.groups.classes,
+            "snapshots": here.groups.snapshots,
+            "contents": here.groups.contents,
+        },
+        "leases": [asdict(one) for one in here.leases],
+        "unreadable": dict(here.unreadable),
+    }
+
+
+def _lists(**fields: Iterable[str]) -> dict[str, list[str]]:
+    return {name: list(values) for name, values in fields.items()}
+
+
+def _workload(one: Workload) -> dict[str, Any]:
+    return {
+        "kind": one.kind,
+        "namespace": one.namespace,
+        "name": one.name,
+        "image": one.image,
+        "version": text(one.version) if one.version else "",
+        "arguments": list(one.arguments),
+        "replicas": one.replicas,
+        "available": one.available,
+    }
+
+
+def _configuration(one: Configuration) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "webhooks": [
+            {
+                "name": hook.name,
+                "service": "/".join(hook.service) if hook.service else "",
+                "path": hook.path,
+                "failure_policy": hook.failure_policy,
+                "resources": sorted(hook.resources()),
+                "versions": sorted(hook.versions()),
+            }
+            for hook in one.hooks
+        ],
+    }
+
+
+def owners(now: Situation) -> list[dict[str, Any]]:
+    """Whose the objects are, one entry for each object that is not this collection's."""
+    return [
+        {
+            "object": what,
+            "owner": origin.key,
+            "name": BY_KEY[origin.key].name,
+            "evidence": list(origin.evidence),
+            "adopted": now.adopts(origin.key),
+        }
+        for what, origin in now.origins
+        if origin != OURS
+    ]
+
+
+def plan(one: Plan) -> dict[str, Any]:
+    return {
+        "refused": [{**asdict(row), "evidence": list(row.evidence)} for row in one.refused],
+        "hazards": [_hazard(found) for found in one.found],
+        "reports": [_said(found) for found in one.found if found.hazard.handling == _hazards.REPORT],
+        "stages": [
+            {
+                "start": stage.start,
+                "release": str(stage.release),
+                "reason": stage.reason,
+                "steps": [step.id for step in stage.steps],
+            }
+            for stage in one.stages
+        ],
+        "steps": [as_dict(step, str(stage.release)) for stage in one.stages for step in stage.steps],
+    }
+
+
+def _hazard(found: _hazards.Found) -> dict[str, Any]:
+    row, finding = found.hazard, found.finding
+    return {
+        "id": row.id,
+        "title": row.title,
+        "handling": row.handling,
+        "answer": row.answer,
+        "evidence": list(finding.evidence),
+        "remedy": finding.remedy,
+        "source": row.source,
+    }
+
+
+def _said(found: _hazards.Found) -> str:
+    """One line."""
+    return f"{found.hazard.title}: {'; '.join(found.finding.evidence)}. {found.finding.remedy}".strip()

@@ -1,0 +1,125 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Hazards of the controller: its rights, its arguments, its selector, its group snapshots. Pure."""
+
+from __future__ import annotations
+
+from . import _flags
+from ._finding import Finding, labels, listed
+from ._installed import CONTROLLER, CONVERSION, SIDECAR, VALIDATION
+from ._releases import GROUP_GATE
+from ._situation import Situation
+
+
+def rights_first(now: Situation) -> Finding | None:
+    missing = now.installed.missing_rights
+    if now.is_first or not missing:
+        return None
+    return Finding(listed(missing))
+
+
+def selector(now: Situation) -> Finding | None:
+    live = now.controller
+    if live is None or not now.replaces_controller or dict(live.selector) == dict(now.selector):
+        return None
+    return Finding((f"{live}: {labels(live.selector)}, wanted {labels(now.selector)}",))
+
+
+def unknown_arguments(now: Situation) -> Finding | None:
+    """The user's own."""
+    wrong = _flags.unknown(CONTROLLER, now.options.controller_arguments, now.release)
+    for kind in (VALIDATION, CONVERSION):
+        if now.wants(kind):
+            wrong += _flags.unknown(kind, now.options.webhook_arguments, now.release)
+    if not wrong:
+        return None
+    return Finding(
+        listed(f"{one}: {now.release} does not know it" for one in wrong),
+        f"Take it out, or give what took its place: {_instead(wrong)}. A program ends at a flag that it does not know.",
+    )
+
+
+def _instead(arguments: list[str]) -> str:
+    rows = _flags.lost(CONTROLLER, arguments)
+    return "; ".join(dict.fromkeys(flag.instead for _one, flag in rows if flag.instead)) or "nothing did"
+
+
+def ended_arguments(now: Situation) -> Finding | None:
+    """The running controller's own."""
+    live = now.controller
+    wrong = _flags.unknown(CONTROLLER, live.arguments, now.release) if live else []
+    return Finding(listed(f"{live}: {one}" for one in wrong)) if wrong else None
+
+
+def dropped_arguments(now: Situation) -> Finding | None:
+    live, dropped = now.controller, now.dropped_arguments
+    if live is None or not live.origin.key or not dropped:
+        return None
+    return Finding(
+        listed(f"{live}: {one}" for one in dropped),
+        "Put what is to stay into controller_arguments, or accept: [arguments-dropped].",
+    )
+
+
+def arguments_taken_back(now: Situation) -> Finding | None:
+    live, dropped = now.controller, now.dropped_arguments
+    if live is None or live.origin.key or not dropped:
+        return None
+    return Finding(
+        listed(f"{live}: {one}" for one in dropped), "They are no longer in controller_arguments, and go."
+    )
+
+
+def sidecars_flags(now: Situation) -> Finding | None:
+    found = [
+        f"{one}: {argument}, instead {flag.instead}"
+        for one in now.installed.running(SIDECAR)
+        for argument, flag in _flags.lost(SIDECAR, one.arguments)
+    ]
+    if not found:
+        return None
+    return Finding(
+        listed(found),
+        "csi-snapshotter 8.2 (8.3 for klog's flags) ends at them: change them when you upgrade that driver.",
+    )
+
+
+def gate_by_default(now: Situation) -> Finding | None:
+    groups = now.release.groups
+    if not (groups and groups.on):
+        return None
+    word = "on" if now.groups_wanted else "off"
+    return Finding((f"{GROUP_GATE} is on by default in {now.release}; it is set to {word}",))
+
+
+def better_patch(now: Situation) -> Finding | None:
+    if not now.release.avoid:
+        return None
+    return Finding(
+        (f"{now.release}: {now.release.avoid}",), "Take that patch, on a cluster with many snapshots."
+    )
+
+
+def image_of_another(now: Situation) -> Finding | None:
+    """Upstream's manifests name older images, or such as never existed."""
+    return Finding((f"the objects of {now.release} run the images of {now.release}",))
+
+
+def nodes(now: Situation) -> Finding | None:
+    given = _flags.value(now.options.controller_arguments, "enable-distributed-snapshotting")
+    if given is None or given.lower() == "false":
+        return None
+    return Finding(("--enable-distributed-snapshotting",))
+
+
+def gap_of_leaders(now: Situation) -> Finding | None:
+    live = now.controller
+    if live is None or live.version == now.release.version:
+        return None
+    return Finding(
+        (f"{live}: a new leader takes over up to 15 s after the old one ended",),
+        "Snapshots that are asked for in between wait that long; none is lost.",
+    )

@@ -1,0 +1,180 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Hazards of what is there: which controllers run, whether they can be told apart, and what could not be read. Pure."""
+
+from __future__ import annotations
+
+from ._finding import Finding, listed
+from ._installed import CONTROLLER, VALIDATION
+from ._releases import CONTROLLER as CONTROLLER_NAME
+from ._releases import NEWEST, OLDEST, SNAPSHOT_CRDS, find, text
+from ._situation import Situation
+
+# What a decision rests on; without the rest the answer is only less complete.
+ESSENTIAL = (
+    "crds",
+    "deployments",
+    "statefulsets",
+    "replicasets",
+    "configurations",
+    "services",
+    "cluster_roles",
+    "cluster_role_bindings",
+    "service_accounts",
+    "classes",
+    "snapshots",
+    "contents",
+    "group_classes",
+    "group_snapshots",
+    "group_contents",
+    "group_contents_v1beta1",
+)
+
+
+def unreadable(now: Situation) -> Finding | None:
+    missing = [what for what in ESSENTIAL if what in now.installed.unreadable]
+    missing += ["secrets"] if "secrets" in now.installed.unreadable and now.wants(VALIDATION) else []
+    # A conversion that fails is a hazard of its own.
+    missing = [what for what in missing if not (what == "group_contents" and now.hides_lists)]
+    if not missing:
+        return None
+    return Finding(
+        listed(f"{what}: {now.installed.unreadable[what]}" for what in missing),
+        "Grant get and list of what is named to the identity that this task uses.",
+    )
+
+
+def hosted(now: Situation) -> Finding | None:
+    if not now.is_hosted:
+        return None
+    leases = [
+        f"Lease {one.namespace}: held by {one.holder}, renewed {one.renewed}" for one in now.installed.leases
+    ]
+    return Finding(
+        listed([*(f"CustomResourceDefinition {name}" for name in now.installed.crds), *leases]),
+        "Upgrade it where the control plane is run. If nobody runs a controller here, adopt: [hosted] installs one.",
+    )
+
+
+def older_than_known(now: Situation) -> Finding | None:
+    version, old = now.version, []
+    if version and version < OLDEST.version:
+        old.append(f"{now.controller} runs {text(version)}")
+    for name in SNAPSHOT_CRDS:
+        crd = now.installed.crds.get(name)
+        if crd and (crd.storage == "v1beta1" or "v1alpha1" in crd.stored_versions):
+            stored = ", ".join(crd.stored_versions)
+            old.append(f"{name} stores {crd.storage or 'nothing'}, storedVersions {stored}")
+    if not old:
+        return None
+    return Finding(
+        listed(old),
+        "By hand, in this order: external-snapshotter 3.0.3, so that its controller labels invalid objects "
+        "(snapshot.storage.kubernetes.io/invalid-snapshot-resource); delete those; delete StatefulSet "
+        "default/snapshot-controller; kubectl apply -k the CustomResourceDefinitions, then RBAC and controller of 4.2.1. "
+        "Objects of 2019's v1alpha1 have to be deleted, or no controller starts (#646).",
+    )
+
+
+def newer_than_known(now: Situation) -> Finding | None:
+    version = now.version
+    if version is None or (version <= NEWEST.version and find(version)):
+        return None
+    if version < OLDEST.version:
+        return None
+    return Finding(
+        (f"{now.controller} runs {text(version)}; known are {OLDEST} to {NEWEST}",),
+        "Use a version of this collection that knows it.",
+    )
+
+
+def version_unknown(now: Situation) -> Finding | None:
+    if now.controller is None or now.version is not None:
+        return None
+    return Finding(
+        (f"{now.controller}: image {now.controller.image}",),
+        "Say which release it is with installed_version: the first line of its log has it.",
+    )
+
+
+def two_controllers(now: Situation) -> Finding | None:
+    staying = [one for one in now.others if one not in now.removed]
+    if not staying:
+        return None
+    return Finding(
+        listed(
+            f"{one}: {one.image}"
+            for one in (now.controller, *staying)
+            if one
+        ),
+        "Name those that are to go in remove_controllers, as namespace/name.",
+    )  # fmt: skip
+
+
+def leftover_statefulset(now: Situation) -> Finding | None:
+    found = [one for one in now.removed if now.is_leftover(one)]
+    return Finding(listed(f"{one}: {one.image}" for one in found)) if found else None
+
+
+def controller_of_another_name(now: Situation) -> Finding | None:
+    one = now.controller
+    known = {("Deployment", CONTROLLER_NAME)}
+    if (
+        one is None
+        or one in now.removed
+        or one in now.installed.orphans(CONTROLLER)
+        or (one.kind, one.name) in known
+    ):
+        return None
+    return Finding(
+        (f"{one}: {one.image}",),
+        f"Name it in remove_controllers ({one.namespace}/{one.name}): it goes when Deployment "
+        f"{now.namespace}/{CONTROLLER_NAME} runs.",
+    )
+
+
+def namespace_moves(now: Situation) -> Finding | None:
+    wanted = now.options.namespace
+    if not wanted or wanted == now.namespace:
+        return None
+    return Finding(
+        (f"{now.controller or 'the controller'} is in namespace {now.namespace}, not {wanted}",),
+        f"Give namespace: {now.namespace}. The Lease of the leader is in the controller's namespace: two in two "
+        "namespaces would both lead.",
+    )
+
+
+def webhook_moves(now: Situation) -> Finding | None:
+    wanted, kinds = now.options.webhook_namespace, [VALIDATION, "conversion"]
+    moving = [kind for kind in kinds if now.wants(kind) and wanted and wanted != now.webhook_namespace(kind)]
+    if not moving:
+        return None
+    place = now.webhook_namespace(moving[0])
+    return Finding((f"the {moving[0]} webhook is in namespace {place}, not {wanted}",), f"Give webhook_namespace: {place}.")  # fmt: skip
+
+
+def names_of_others(now: Situation) -> Finding | None:
+    if not now.wants(VALIDATION):
+        return None
+    hook = now.hook(VALIDATION)
+    known = {one.name for one in hook.configurations} | {f"validation-webhook.{group}" for group in _GROUPS}
+    foreign = [
+        f"ValidatingWebhookConfiguration {one.name}"
+        for one in now.installed.configurations
+        if one.name not in known
+    ]
+    foreign += [str(one) for one in now.installed.running(VALIDATION) if one.name != hook.deployment]
+    foreign += [f"Service {place}/{name}" for place, name in now.called(VALIDATION) if name != hook.service]
+    if not foreign:
+        return None
+    return Finding(
+        listed(foreign),
+        f"Delete these first, configurations before the rest, or go to 8.2 or newer, which has no validation webhook; "
+        f"upstream's are called {hook.deployment} and {hook.service}.",
+    )  # fmt: skip
+
+
+_GROUPS = ("snapshot.storage.k8s.io", "groupsnapshot.storage.k8s.io")

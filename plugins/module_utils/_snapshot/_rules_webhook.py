@@ -1,0 +1,191 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Hazards of the webhooks: who is asked about what, in which order. Pure."""
+
+from __future__ import annotations
+
+from ._finding import Finding, labels, listed
+from ._installed import CONVERSION, VALIDATION, Hook
+from ._releases import GROUP, SNAPSHOT, Rules, text
+from ._situation import DRAINS_SINCE, NO_VERSION, Situation
+
+
+def _pairs(now: Situation) -> list[tuple[Rules, Hook]]:
+    """Each configuration that stays, with its webhooks."""
+    live = ((rules, now.live(rules)) for rules in now.configurations)
+    return [(rules, hook) for rules, one in live if one for hook in one.hooks]
+
+
+def rights_before_webhook(now: Situation) -> Finding | None:
+    if not now.wants(VALIDATION) or not now.hook(VALIDATION).service_account or now.installed.webhook_account:
+        return None
+    return Finding(("the webhook's ServiceAccount, ClusterRole or binding is missing",))
+
+
+def wider_rules(now: Situation) -> Finding | None:
+    """Kinds that the new webhook does not know: it denies them, and failurePolicy Ignore does not help."""
+    wide = [
+        f"ValidatingWebhookConfiguration {rules.name}: {', '.join(sorted(hook.resources() - set(rules.resources)))}"
+        for rules, hook in _pairs(now)
+        if hook.resources() - set(rules.resources)
+    ]
+    return Finding(listed(wide)) if wide else None
+
+
+def classes_before_binary(now: Situation) -> Finding | None:
+    """The other way round: the old webhook denies what the new rules ask it about."""
+    if not now.wants(VALIDATION):
+        return None
+    live = now.installed.webhook(VALIDATION)
+    wider = [rules.name for rules, hook in _pairs(now) if set(rules.resources) - hook.resources()]
+    denied = [
+        f"{live} {text(live.version)} is asked about classes and denies each"
+        for rules, hook in _pairs(now)
+        if live and live.version and live.version < (6, 0, 0) and "volumesnapshotclasses" in hook.resources()
+    ]
+    if not wider and not denied:
+        return None
+    return Finding(
+        listed([*denied, *(f"ValidatingWebhookConfiguration {name} gets more kinds" for name in wider)])
+    )
+
+
+def beta_rules(now: Situation) -> Finding | None:
+    if now.release.version < (6, 0, 0):
+        return None
+    found = [rules.name for rules, hook in _pairs(now) if "v1beta1" in hook.versions()]
+    return (
+        Finding(listed(f"ValidatingWebhookConfiguration {name}: v1beta1" for name in found))
+        if found
+        else None
+    )
+
+
+def secret_type(now: Situation) -> Finding | None:
+    if not now.wants(VALIDATION):
+        return None
+    namespace = now.webhook_namespace(VALIDATION)
+    found = [now.installed.secret(namespace, name) for name in now.mounted(VALIDATION)]
+    wrong = [one for one in found if one and one.type != "kubernetes.io/tls"]
+    return Finding(
+        listed(f"Secret {one.namespace}/{one.name}: type {one.type}, keys {', '.join(one.keys)}" for one in wrong)
+    ) if wrong else None  # fmt: skip
+
+
+def webhook_selector(now: Situation) -> Finding | None:
+    live = now.installed.webhook(VALIDATION)
+    if (
+        live is None
+        or not now.wants(VALIDATION)
+        or dict(live.selector) == dict(now.hook(VALIDATION).selector)
+    ):
+        return None
+    return Finding((f"{live}: {labels(live.selector)}, wanted {labels(now.hook(VALIDATION).selector)}",))
+
+
+def no_drain(now: Situation) -> Finding | None:
+    kinds = [kind for kind in (VALIDATION, CONVERSION) if now.wants(kind) and now.hands_over(kind)]
+    live = [one for kind in kinds if (one := now.installed.webhook(kind)) and not one.drains]
+    return Finding(listed(f"{one}: no preStop sleep" for one in live)) if live else None
+
+
+def no_drain_here(now: Situation) -> Finding | None:
+    """Before 1.30 the new pods cannot sleep either; a later change of options rolls them as they are."""
+    kinds = [kind for kind in (VALIDATION, CONVERSION) if now.wants(kind)]
+    if not kinds or now.installed.kubernetes >= DRAINS_SINCE or now.installed.kubernetes == (0, 0):
+        return None
+    return Finding(
+        (f"Kubernetes {now.installed.kubernetes_version}",),
+        "When only options change, a webhook's old pods end in the middle of calls: with failurePolicy Fail change them "
+        "together with the release, or give failure_policy: Ignore for that run.",
+    )
+
+
+def groups_path(now: Situation) -> Finding | None:
+    found = [one for one in now.surplus if one.groups == (GROUP,) and now.wants(VALIDATION)]
+    return Finding(listed(f"ValidatingWebhookConfiguration {one.name}" for one in found)) if found else None
+
+
+def dangling(now: Situation) -> Finding | None:
+    """Configurations whose webhook goes, or is gone."""
+    if now.wants(VALIDATION) or not now.installed.configurations:
+        return None
+    return Finding(
+        listed(
+            f"ValidatingWebhookConfiguration {one.name}: {hook.failure_policy}"
+            for one in now.installed.configurations
+            for hook in one.hooks
+        )
+    )
+
+
+def webhook_left(now: Situation) -> Finding | None:
+    kinds = [kind for kind in (VALIDATION, CONVERSION) if not now.wants(kind)]
+    found = [str(one) for kind in kinds for one in now.installed.running(kind)]
+    return Finding(listed(found)) if found else None
+
+
+def unpublished(now: Situation) -> Finding | None:
+    missing = [now.hook(kind).image for kind in (VALIDATION, CONVERSION) if now.wants(kind)]
+    missing = [image for image in missing if image in now.release.unpublished]
+    if not missing:
+        return None
+    return Finding(
+        (f"{missing[0]} {now.release} was never published",),
+        "Take another patch of it: 6.2.1 or newer.",
+    )
+
+
+def policy_reset(now: Situation) -> Finding | None:
+    strict = [
+        rules.name
+        for rules, hook in _pairs(now)
+        if hook.failure_policy == "Fail" and now.options.failure_policy != "Ignore"
+    ]
+    return (
+        Finding(listed(f"ValidatingWebhookConfiguration {name}: Fail" for name in strict)) if strict else None
+    )
+
+
+def nobody_behind(now: Situation) -> Finding | None:
+    """A configuration without a webhook: damage that a repair heals."""
+    if not now.wants(VALIDATION) or not now.installed.configurations:
+        return None
+    live = now.installed.webhook(VALIDATION)
+    detached = now.installed.orphans(VALIDATION)
+    services = {(one.namespace, one.name) for one in now.installed.services}
+    gone = [
+        f"Service {place}/{name} is not there"
+        for place, name in now.called(VALIDATION)
+        if (place, name) not in services
+    ]
+    if live is None and not detached:
+        gone.append("no Deployment runs the webhook")
+    elif live is not None and not live.available:
+        gone.append(f"{live}: no pod is available")
+    return Finding(listed(gone)) if gone else None
+
+
+def second_default_only(now: Situation) -> Finding | None:
+    """CEL refuses first, so that one probe is left."""
+    if not now.wants(VALIDATION) or not now.release.version >= (6, 0, 0):
+        return None
+    rules = now.installed.crds.get(f"volumesnapshots.{SNAPSHOT}")
+    ruled = bool(rules and rules.set and rules.set.rules) or now.release.version >= (8, 0, 0)
+    return Finding(("the kinds' own rules answer before the webhook is asked",)) if ruled else None
+
+
+def mode_of_volumes(now: Situation) -> Finding | None:
+    if not now.crosses((7, 0, 0)) or (now.version or NO_VERSION) == NO_VERSION:
+        return None
+    arguments = (*now.options.controller_arguments, *now.options.webhook_arguments)
+    if any(one.startswith("--prevent-volume-mode-conversion=false") for one in arguments):
+        return None
+    return Finding(
+        ("--prevent-volume-mode-conversion is true from 7.0 on",),
+        "A restore that changes Block to Filesystem or back is refused, unless its VolumeSnapshotContent is annotated "
+        'snapshot.storage.kubernetes.io/allow-volume-mode-change: "true" (backup tools that move data do that).',
+    )

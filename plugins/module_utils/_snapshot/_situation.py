@@ -1,0 +1,388 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""A cluster, where it is to go, and what the user wants of it; and what follows from these alone. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from . import _crds, _flags
+from ._crds import Crd
+from ._installed import CONTROLLER, CONVERSION, SIDECAR, VALIDATION, Configuration, Installed, Workload
+from ._owners import HOSTED, Origin
+from ._releases import CONTROLLER as CONTROLLER_NAME
+from ._releases import (
+    CONTROLLER_NAMESPACE,
+    GATES_FLAG,
+    GROUP,
+    GROUP_CONTENTS,
+    GROUP_CRDS,
+    GROUP_FLAG,
+    OLD_LABEL,
+    SNAPSHOT,
+    Release,
+    Rules,
+    Version,
+    Webhook,
+    find,
+)
+
+NO_VERSION: Version = (0, 0, 0)
+# Since when pods can sleep before they end, which is how they are left in peace (KEP-3960, on by default).
+DRAINS_SINCE = (1, 30)
+# Since when what is wrong already may stay wrong in an update (KEP-4008, on by default).
+RATCHETS_SINCE = (1, 30)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user wants. None and "" leave it as it is, or as the release has it.
+
+    adopt: keys of _owners. accept: ids of hazards that need a person's word. remove_controllers: "namespace/name".
+    installed_version: of a controller whose image does not tell. arguments: beside the manifest's own, by program.
+    """
+
+    namespace: str = ""
+    webhook_namespace: str = ""
+    validation_webhook: bool | None = None
+    conversion_webhook: bool | None = None
+    group_snapshots: bool | None = None
+    failure_policy: str = ""
+    adopt: tuple[str, ...] = ()
+    accept: tuple[str, ...] = ()
+    remove_controllers: tuple[str, ...] = ()
+    installed_version: Version | None = None
+    controller_arguments: tuple[str, ...] = ()
+    webhook_arguments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Situation:
+    """One stage: from what is installed to a release."""
+
+    installed: Installed
+    release: Release
+    options: Options
+
+    @property
+    def controller(self) -> Workload | None:
+        """The one that counts: before those that go, and an upgrade's Deployment before a StatefulSet of before 4.1."""
+        found = sorted(
+            self.installed.running(CONTROLLER),
+            key=lambda one: (self._is_named(one), one.kind != "Deployment", one.name != CONTROLLER_NAME),
+        )
+        return next(iter((*found, *self.installed.orphans(CONTROLLER))), None)
+
+    @property
+    def version(self) -> Version | None:
+        """What runs now, None where nothing does or nobody can tell."""
+        if self.controller is None:
+            return None
+        return self.controller.version or self.options.installed_version
+
+    @property
+    def current(self) -> Release | None:
+        return find(self.version)
+
+    @property
+    def is_back(self) -> bool:
+        return (self.version or NO_VERSION) > self.release.version
+
+    @property
+    def is_first(self) -> bool:
+        """Nothing is there, or only what this collection has begun to install, or kinds that the user adopts."""
+        ours = all(not origin.key for origin in self.installed.crd_origins.values())
+        return self._has_no_controller and (ours or HOSTED in self.options.adopt)
+
+    @property
+    def is_hosted(self) -> bool:
+        """Kinds without a controller, and not ones that this collection has begun with."""
+        return self._has_no_controller and not self.is_first
+
+    @property
+    def _has_no_controller(self) -> bool:
+        return self.controller is None
+
+    def crosses(self, version: Version) -> bool:
+        """Whether the way leads upwards to this release or past it."""
+        return (self.version or NO_VERSION) < version <= self.release.version
+
+    # Namespaces: what is there stays where it is.
+
+    @property
+    def namespace(self) -> str:
+        found = self.controller.namespace if self.controller else ""
+        return found or self.options.namespace or CONTROLLER_NAMESPACE
+
+    def webhook_namespace(self, kind: str) -> str:
+        live = self.installed.webhook(kind)
+        called = [place for place, _name in self.called(kind)]
+        detached = [one.namespace for one in self.installed.orphans(kind)]
+        found = live.namespace if live else (called or detached or [""])[0]
+        return found or self.options.webhook_namespace or self.options.namespace or self.namespace
+
+    def called(self, kind: str) -> list[tuple[str, str]]:
+        """The Services that the API server calls for this kind of webhook."""
+        if kind == CONVERSION:
+            contents = self.installed.crds.get(GROUP_CONTENTS)
+            service = contents.conversion.service if contents else None
+            return [service] if service else []
+        hooks = (hook for one in self.installed.configurations for hook in one.hooks)
+        return [hook.service for hook in hooks if hook.service]
+
+    # Group snapshots.
+
+    @property
+    def groups_wanted(self) -> bool:
+        if self.release.groups is None:
+            return False
+        if self.options.group_snapshots is not None:
+            return self.options.group_snapshots
+        return self.groups_on
+
+    @property
+    def groups_on(self) -> bool:
+        """Whether the controller works on them now; a gate that is on by default finds nothing without their kinds."""
+        live = self.controller
+        current = self.current if self.present(GROUP) else None
+        return live is not None and _flags.groups_on(live.arguments, current)
+
+    @property
+    def contents(self) -> Crd | None:
+        return self.installed.crds.get(GROUP_CONTENTS)
+
+    @property
+    def alpha(self) -> list[Crd]:
+        """Kinds of groups that have, or once stored, the version that 8.2 dropped."""
+        found = (self.installed.crds.get(name) for name in GROUP_CRDS)
+        return [crd for crd in found if crd and "v1alpha1" in {*crd.stored_versions, *crd.versions}]
+
+    @property
+    def old_sidecars(self) -> list[Workload]:
+        """csi-snapshotters that work on groups at v1beta1 or before."""
+        return [
+            one
+            for one in self.installed.running(SIDECAR)
+            if (one.version or NO_VERSION) < (8, 4, 0) and _flags.groups_on(one.arguments, find(one.version))
+        ]
+
+    @property
+    def hides_lists(self) -> bool:
+        """Whether contents are stored at v1beta1 whose lists of handles only the conversion webhook shows at v1beta2."""
+        crd, groups = self.contents, self.installed.groups
+        if crd is None:
+            return False
+        unreadable = crd.conversion.strategy == "Webhook" and "group_contents" in self.installed.unreadable
+        return unreadable or bool(groups.hidden) or (crd.storage == "v1beta1" and bool(groups.lists))
+
+    @property
+    def converts(self) -> bool:
+        """Whether a conversion webhook answers, as far as that can be seen."""
+        live, crd = self.installed.webhook(CONVERSION), self.contents
+        return bool(
+            live
+            and live.available
+            and crd
+            and crd.conversion.strategy == "Webhook"
+            and crd.conversion.has_bundle
+            and "group_contents" not in self.installed.unreadable
+        )
+
+    @property
+    def stores_v1beta1(self) -> bool:
+        crd = self.contents
+        return crd is not None and bool({"v1alpha1", "v1beta1"} & set(crd.stored_versions))
+
+    @property
+    def conversion_needed(self) -> bool:
+        """Whether something is stored at v1beta1 or asks for it."""
+        stored = self.stores_v1beta1 and self.installed.groups.contents > 0
+        return stored or self.hides_lists or self.converts or bool(self.contents and self.old_sidecars)
+
+    # Webhooks.
+
+    def wants(self, kind: str) -> bool:
+        if not self.release.has(kind):
+            return False
+        if kind == CONVERSION:
+            asked = self.options.conversion_webhook
+            return self.conversion_needed if asked is None else asked
+        asked = self.options.validation_webhook
+        return self.has_validation or self.is_first or self._lost_validation if asked is None else asked
+
+    @property
+    def has_validation(self) -> bool:
+        return bool(
+            self.installed.configurations
+            or self.installed.running(VALIDATION)
+            or self.installed.orphans(VALIDATION)
+        )
+
+    @property
+    def _lost_validation(self) -> bool:
+        """From 8.2 on there is none; whoever goes back gets it back."""
+        return self.is_back and (self.version or NO_VERSION) >= (8, 2, 0)
+
+    def hook(self, kind: str) -> Webhook:
+        """The release's webhook, where it is wanted."""
+        if self.release.webhook is None or not self.release.has(kind):
+            raise KeyError(kind)
+        return self.release.webhook
+
+    @property
+    def configurations(self) -> tuple[Rules, ...]:
+        """The ValidatingWebhookConfigurations that are wanted. Upstream's for groups calls a path that is not served
+        unless the webhook is told to (404), so it comes only with group snapshots."""
+        if not self.wants(VALIDATION):
+            return ()
+        return tuple(
+            one for one in self.hook(VALIDATION).configurations if one.group != GROUP or self.groups_wanted
+        )
+
+    def live(self, rules: Rules) -> Configuration | None:
+        return next((one for one in self.installed.configurations if one.name == rules.name), None)
+
+    @property
+    def surplus(self) -> tuple[Configuration, ...]:
+        """Configurations that are there and not wanted."""
+        wanted = {one.name for one in self.configurations}
+        return tuple(one for one in self.installed.configurations if one.name not in wanted)
+
+    def secret(self, kind: str) -> str:
+        """The name of the webhook's Secret: the one it has, where its type can hold what every release since 6.2 reads."""
+        fresh, namespace = self.hook(kind).secret, self.webhook_namespace(kind)
+        for name in self.mounted(kind):
+            found = self.installed.secret(namespace, name)
+            if found and found.type == "kubernetes.io/tls":
+                return name
+        return fresh
+
+    def mounted(self, kind: str) -> tuple[str, ...]:
+        found = (*self.installed.running(kind), *self.installed.orphans(kind))
+        return tuple(dict.fromkeys(name for one in found for name in one.secrets))
+
+    def webhook_arguments(self, kind: str) -> list[str]:
+        groups = kind == VALIDATION and self.groups_wanted
+        own = ["--enable-volume-group-snapshot-webhook"] if groups else []
+        return _flags.merged(own, [one for one in self.options.webhook_arguments if one not in own])
+
+    def hands_over(self, kind: str) -> bool:
+        """Whether old pods have to leave the Service before they end, because they do not wait, or a new Deployment
+        cannot take them over."""
+        live = self.installed.webhook(kind)
+        if self.installed.orphans(kind):
+            return True
+        if live is None:
+            return False
+        if dict(live.selector) != dict(self.hook(kind).selector):
+            return True
+        done = not live.origin.key and live.version == self.release.version
+        return not live.drains and not done
+
+    # The controller.
+
+    @property
+    def selector(self) -> Mapping[str, str]:
+        return {self.release.label: CONTROLLER_NAME}
+
+    @property
+    def replaces_controller(self) -> bool:
+        """Whether the Deployment cannot be changed into the release's: its selector is immutable."""
+        live = self.controller
+        if self.installed.orphans(CONTROLLER):
+            return True
+        return live is not None and live not in self.removed and dict(live.selector) != dict(self.selector)
+
+    @property
+    def controller_arguments(self) -> list[str]:
+        return _flags.merged(
+            _flags.for_groups(self.groups_wanted, self.release), self.options.controller_arguments
+        )
+
+    @property
+    def dropped_arguments(self) -> list[str]:
+        """Arguments of the running controller that nobody would give to the new one."""
+        live = self.controller
+        if live is None:
+            return []
+        known = {_flags.name(one) for one in (*self.controller_arguments, "--v", "--leader-election")}
+        gates = {GATES_FLAG, GROUP_FLAG}
+        gone = set(_flags.unknown(CONTROLLER, live.arguments, self.release))
+        return [
+            one
+            for one in live.arguments
+            if _flags.name(one) and _flags.name(one) not in known | gates and one not in gone
+        ]
+
+    @property
+    def others(self) -> list[Workload]:
+        """Controllers beside the one that counts."""
+        return [one for one in self.installed.running(CONTROLLER) if one is not self.controller]
+
+    def is_leftover(self, one: Workload) -> bool:
+        """The StatefulSet in namespace default that 4.1's manifests left behind."""
+        return (one.kind, one.namespace, one.name) == (
+            "StatefulSet",
+            "default",
+            CONTROLLER_NAME,
+        ) and one.selector in (
+            {},
+            {OLD_LABEL: CONTROLLER_NAME},
+        )
+
+    @property
+    def removed(self) -> list[Workload]:
+        """Controllers that go: the known leftover, and those that the user names."""
+        return [one for one in self.installed.running(CONTROLLER) if self._goes(one)]
+
+    def _goes(self, one: Workload) -> bool:
+        return self._is_named(one) or (self.is_leftover(one) and one in self.others)
+
+    def _is_named(self, one: Workload) -> bool:
+        return f"{one.namespace}/{one.name}" in self.options.remove_controllers
+
+    # CustomResourceDefinitions.
+
+    def keeps(self, group: str) -> bool:
+        """Whether the cluster's are newer than the release's: they never go back."""
+        key = self.release.crds if group == SNAPSHOT else self.release.group_crds
+        if not key:
+            return True
+        wanted = _crds.rank(_crds.row(key, group))
+        live = [self.installed.crds[name].set for name in _crds.names(group) if name in self.installed.crds]
+        return any(one is not None and _crds.rank(one) > wanted for one in live)
+
+    def present(self, group: str) -> bool:
+        return any(name in self.installed.crds for name in _crds.names(group))
+
+    # Owners.
+
+    @property
+    def origins(self) -> list[tuple[str, Origin]]:
+        """Every object that a plan may write, and whose it is."""
+        here = self.installed
+        named = [(f"CustomResourceDefinition {name}", origin) for name, origin in here.crd_origins.items()]
+        named += [(str(one), one.origin) for one in here.workloads if one.program != SIDECAR]
+        named += [(f"ValidatingWebhookConfiguration {one.name}", one.origin) for one in here.configurations]
+        named += [(f"Service {one.namespace}/{one.name}", one.origin) for one in here.services]
+        if here.controller_role:
+            named.append(("ClusterRole snapshot-controller-runner", here.controller_role))
+        return named
+
+    def adopts(self, key: str) -> bool:
+        return key in self.options.adopt
+
+    def as_facts(self) -> dict[str, Any]:
+        """What was decided, for a result."""
+        return {
+            "release": str(self.release),
+            "namespace": self.namespace,
+            "group_snapshots": self.groups_wanted,
+            "validation_webhook": self.wants(VALIDATION),
+            "conversion_webhook": self.wants(CONVERSION),
+        }

@@ -1,0 +1,248 @@
+#!/usr/bin/python
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: snapshot_controller_plan
+short_description: What of external-snapshotter is installed, and the steps to another release
+version_added: 1.0.0
+author: certflow.kubernetes contributors (@certflow)
+description:
+  - Looks at a cluster and says what of external-snapshotter runs there - its kinds by their fingerprint, controllers in all
+    namespaces, webhooks with their certificates - and whose it is.
+  - Says what stands in the way of a release, and gives the steps to it in the order that is right for these two releases,
+    each with its reason. Between the two there are stages only where a hazard demands one.
+  - The plan is made from what is there, not from what was done last. The plan of a run that was cut off is what is left, and
+    the plan of a cluster that has the release already is its repair.
+  - What cannot be done safely is in RV(refused), with the reason and what to do, and then there are no steps.
+  - Knows the releases 4.2 to 8.7 of external-snapshotter. Older ones are recognised, and refused with the way by hand.
+extends_documentation_fragment:
+  - certflow.kubernetes._attributes.info
+  - certflow.kubernetes._auth
+options:
+  version:
+    description:
+      - The release to go to, such as V(8.7.0). Older than what is installed is the way back, where there is one.
+      - A release that does not exist, or must never be installed, is an error before anything is read.
+    type: str
+    required: true
+  installed_version:
+    description:
+      - The release that is installed, where the controller's image does not tell, because it has a digest alone or a tag of
+        its own.
+    type: str
+  namespace:
+    description:
+      - Namespace of a new controller, C(kube-system) by default. One that is there stays where it is; another value is refused.
+    type: str
+  webhook_namespace:
+    description:
+      - Namespace of a new webhook, that of the controller by default. One that is there stays where it is; another value is
+        refused.
+    type: str
+  validation_webhook:
+    description:
+      - Whether the releases to 8.1 get their validation webhook. By default it is there where it was, where nothing was
+        installed, and on the way back from a release that has none.
+    type: bool
+  conversion_webhook:
+    description:
+      - Whether the releases 8.4 and 8.5 get their conversion webhook. By default it is there where group snapshots are stored or
+        asked for at v1beta1, and where one works already.
+    type: bool
+  group_snapshots:
+    description:
+      - Whether the controller works on group snapshots. By default as it does now.
+      - The release 8.7 does unless it is told otherwise, so that it is always told.
+    type: bool
+  failure_policy:
+    description:
+      - The validation webhook's failurePolicy once it is proven. By default the one that it has, and V(Ignore) for a new one, as
+        upstream has it.
+    type: str
+    choices: [Ignore, Fail]
+  controller_arguments:
+    description:
+      - Arguments of the controller beside C(--v), C(--leader-election) and the gate of group snapshots. One that the release
+        does not know is refused.
+    type: list
+    elements: str
+    default: []
+  webhook_arguments:
+    description:
+      - Arguments of the webhook beside its certificate's. One that the release does not know is refused.
+    type: list
+    elements: str
+    default: []
+  adopt:
+    description:
+      - Whose objects may be taken over. Without it, objects of anybody else are refused, with how they are upgraded there.
+      - V(kubectl) is whatever has kubectl's mark and no other, which is no proof that nobody owns it - kubespray and the scripts
+        of CSI drivers leave no other either. V(unmarked) is what has no mark at all, V(hosted) are kinds without a controller.
+    type: list
+    elements: str
+    choices: [rke2, eks, kops, kubeone, addon-manager, argocd, flux, helm, kubectl, hosted, unmarked]
+    default: []
+  accept:
+    description:
+      - Hazards of handling C(ask) that are accepted, by their id.
+    type: list
+    elements: str
+    choices: [sidecars-at-v1beta1, arguments-dropped]
+    default: []
+  remove_controllers:
+    description:
+      - Controllers that are deleted, as C(namespace/name), where several run or one has another name than upstream's.
+    type: list
+    elements: str
+    default: []
+seealso:
+  - module: certflow.kubernetes.k8s_csr
+  - module: certflow.kubernetes.webhook_probe
+notes:
+  - It needs to get and list what it looks at in all namespaces. What it may not read is named, and refused where the
+    decision rests on it.
+  - Snapshots are listed only where a rule needs them, which is when the rules of 8.0 are new to the cluster, or v1beta1 is
+    still served there.
+"""
+
+EXAMPLES = r"""
+- name: What is installed, and the way to 8.7.0
+  certflow.kubernetes.snapshot_controller_plan:
+    version: 8.7.0
+    adopt: [kubectl]
+  register: plan
+
+- name: What stands in the way
+  ansible.builtin.debug:
+    msg: "{{ plan.refused }}"
+
+- name: The steps, each with its reason
+  ansible.builtin.debug:
+    msg: "{{ plan.steps | map(attribute='title') | list }}"
+"""
+
+RETURN = r"""
+installed:
+  description: What is there.
+  returned: success
+  type: dict
+  contains:
+    version: {description: "The release of the controller, empty where none runs or nobody can tell.", type: str, returned: success}
+    kubernetes: {description: Version of Kubernetes., type: str, returned: success}
+    crds:
+      description:
+        - The kinds, each with C(name), C(releases) (which shipped it so, empty where none did), C(versions) (to C(stored),
+          C(served) or C(listed)), C(stored_versions) and C(conversion).
+      type: list
+      elements: dict
+      returned: success
+    controllers:
+      description: "Each with C(kind), C(namespace), C(name), C(image), C(version), C(arguments), C(replicas), C(available)."
+      type: list
+      elements: dict
+      returned: success
+    webhooks:
+      description: As RV(installed.controllers), with C(program).
+      type: list
+      elements: dict
+      returned: success
+    configurations:
+      description:
+        - ValidatingWebhookConfigurations whose rules name snapshots. Each has C(name) and C(webhooks), these C(name),
+          C(service), C(path), C(failure_policy), C(resources) and C(versions).
+      type: list
+      elements: dict
+      returned: success
+    secrets:
+      description: "Secrets of the webhooks, each with C(namespace), C(name), C(type), C(keys), and of its certificate C(subject), C(names), C(not_after)."
+      type: list
+      elements: dict
+      returned: success
+    sidecars:
+      description: The csi-snapshotters of CSI drivers, as RV(installed.controllers). They are not touched.
+      type: list
+      elements: dict
+      returned: success
+    default_classes: {description: Names of the default classes by driver., type: dict, returned: success}
+    group_objects: {description: "How many group snapshots are stored: C(classes), C(snapshots), C(contents).", type: dict, returned: success}
+    leases: {description: "Who leads, by namespace.", type: list, elements: dict, returned: success}
+    unreadable: {description: "What could not be read, and why.", type: dict, returned: success}
+owners:
+  description: Objects that somebody else applied, each with C(object), C(owner), C(name), C(evidence) and C(adopted).
+  returned: success
+  type: list
+  elements: dict
+refused:
+  description:
+    - Why nothing may be written, each with C(id), C(reason), C(evidence) and C(remedy). Empty where the steps may be gone.
+  returned: success
+  type: list
+  elements: dict
+hazards:
+  description:
+    - What can go wrong on this way, each with C(id), C(title), C(handling) (V(refuse), V(ask), V(step) or V(report)), C(answer),
+      C(evidence), C(remedy) and C(source).
+  returned: success
+  type: list
+  elements: dict
+reports:
+  description: Hazards of handling C(report), one line each. A person should know them; nothing is done about them.
+  returned: success
+  type: list
+  elements: str
+stages:
+  description:
+    - The releases on the way. Each has C(start) (empty where nothing was there), C(release), C(reason) (why it is a stage of its
+      own) and C(steps), the ids of its steps.
+  returned: success
+  type: list
+  elements: dict
+steps:
+  description: The steps of all stages, in their order; none where anything is refused.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    id: {description: "A stable word, unique within its stage.", type: str, returned: success}
+    stage: {description: The release of its stage., type: str, returned: success}
+    title: {description: What is done., type: str, returned: success}
+    reason: {description: "Why, and why now.", type: str, returned: success}
+    action: {description: How., type: str, returned: success, sample: apply}
+    parameters: {description: With what., type: dict, returned: success}
+    only_after: {description: "The id of a step of the same stage; where that changed nothing, this one has nothing to do.", type: str, returned: success}
+    hazards: {description: Ids of the hazards that it is the answer to., type: list, elements: str, returned: success}
+cluster:
+  description: The API server that was spoken to, and where its address came from.
+  returned: always, unless the connection could not be determined
+  type: dict
+cause:
+  description: What is wrong.
+  returned: failure
+  type: str
+evidence:
+  description: What was seen.
+  returned: failure
+  type: list
+  elements: str
+remedy:
+  description: What to do about it.
+  returned: failure
+  type: str
+"""
+
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run._module import run_module
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run._snapshot_controller_plan import (
+    OPERATION,
+)
+
+
+def main() -> None:
+    run_module(OPERATION)
+
+
+if __name__ == "__main__":
+    main()
