@@ -21,7 +21,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import (
     _signers,
 )
 
-from tests import page_of_writers
+from tests import page_of_hazards, page_of_writers
 from tests.gates.venvs import REPOSITORY
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ def why_not_issued() -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "why-not-issued.md": why_not_issued,
     "other-writers.md": page_of_writers.other_writers,
+    "hazards.md": page_of_hazards.hazards,
 }
 
 

@@ -11,7 +11,7 @@ short_description: What of external-snapshotter is installed, and the steps to a
 version_added: 1.0.0
 author: certflow.kubernetes contributors (@certflow)
 description:
-  - Looks at a cluster and says what of external-snapshotter runs there - its kinds by their fingerprint, controllers in all
+  - Looks at a cluster and says what of external-snapshotter runs there - its CRDs by their fingerprint, controllers in all
     namespaces, webhooks with their certificates - and whose it is.
   - Says what stands in the way of a release, and gives the steps to it in the order that is right for these two releases,
     each with its reason. Between the two there are stages only where a hazard demands one.
@@ -81,7 +81,7 @@ options:
     description:
       - Whose objects may be taken over. Without it, objects of anybody else are refused, with how they are upgraded there.
       - V(kubectl) is whatever has kubectl's mark and no other, which is no proof that nobody owns it - kubespray and the scripts
-        of CSI drivers leave no other either. V(unmarked) is what has no mark at all, V(hosted) are kinds without a controller.
+        of CSI drivers leave no other either. V(unmarked) is what has no mark at all, V(hosted) are CRDs without a controller.
     type: list
     elements: str
     choices: [rke2, eks, kops, kubeone, addon-manager, argocd, flux, helm, kubectl, hosted, unmarked]
@@ -135,7 +135,7 @@ installed:
     kubernetes: {description: Version of Kubernetes., type: str, returned: success}
     crds:
       description:
-        - The kinds, each with C(name), C(releases) (which shipped it so, empty where none did), C(versions) (to C(stored),
+        - The CustomResourceDefinitions, each with C(name), C(releases) (which shipped it so, empty where none did), C(versions) (to C(stored),
           C(served) or C(listed)), C(stored_versions) and C(conversion).
       type: list
       elements: dict

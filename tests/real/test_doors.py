@@ -633,6 +633,7 @@ def test_an_operation_in_a_fork_imports_nothing(site: Site) -> None:
         ("webhook_probe", {**where, **asked}, False, nobody),
         ("k8s_csr", {**where, **own_ca, "state": "absent"}, True, ""),
         ("k8s_signer_probe", {**where, "signers": [csr["signer_name"]]}, False, ""),
+        ("snapshot_controller_plan", {**where, "version": "8.7.0"}, False, ""),
         ("k8s_csr_info", {**where, "context": "absent"}, False, absent),
     ]
     assert {name for name, *_rest in calls} == set(OPERATIONS)

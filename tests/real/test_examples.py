@@ -65,6 +65,7 @@ PREPARE: dict[str, Callable[[clusters.Cluster, Path], None]] = {
     "k8s_csr_approve": _k8s_csr_approve,
     "k8s_csr_info": lambda _cluster, _directory: None,
     "k8s_signer_probe": lambda _cluster, _directory: None,
+    "snapshot_controller_plan": lambda _cluster, _directory: None,
     "webhook_probe": lambda cluster, _directory: SERVERS.append(team_labels.start(cluster)),
 }
 

@@ -34,7 +34,7 @@ REGISTRY = "registry.k8s.io/sig-storage"
 
 def after(now: Situation) -> Installed:
     """The cluster when every step of the stage was done."""
-    crds = dict(_kinds(now))
+    crds = dict(_crds_after(now))
     kinds = [kind for kind in (VALIDATION, CONVERSION) if now.wants(kind)]
     return replace(
         now.installed,
@@ -68,7 +68,7 @@ def after(now: Situation) -> Installed:
     )
 
 
-def _kinds(now: Situation) -> Iterator[tuple[str, Crd]]:
+def _crds_after(now: Situation) -> Iterator[tuple[str, Crd]]:
     groups = now.present(GROUP) or now.groups_wanted or now.wants(CONVERSION)
     for group, key, wanted in (
         (SNAPSHOT, now.release.crds, True),

@@ -49,7 +49,7 @@ HAZARDS: tuple[Hazard, ...] = (
         "https://kubernetes.io/docs/reference/access-authn-authz/rbac/", present.unreadable,
     ),
     Hazard(
-        "hosted", "The kinds are there and no controller is: it runs outside of the cluster, or nowhere", _ANY, REFUSE,
+        "hosted", "The CRDs are there and no controller is: it runs outside of the cluster, or nowhere", _ANY, REFUSE,
         "A second controller would work against the first one. It stops, unless adopt names hosted.",
         "openshift/hypershift; hosted control planes of cloud providers", present.hosted,
     ),
@@ -100,22 +100,22 @@ HAZARDS: tuple[Hazard, ...] = (
         "A second one beside it would be asked as well.",
         "piraeusdatastore/helm-charts:charts/snapshot-validation-webhook", present.names_of_others,
     ),
-    # Kinds and stored objects.
+    # CRDs and stored objects.
     Hazard(
-        "kind-deleted", "One of the kinds is being deleted", _ANY, REFUSE,
-        "VolumeSnapshots go with their kind, and with deletionPolicy Delete the snapshots in the storage too. No plan deletes "
-        "one of the three kinds of snapshots, ever.",
+        "crd-deleted", "One of the CRDs is being deleted", _ANY, REFUSE,
+        "VolumeSnapshots go with their CRD, and with deletionPolicy Delete the snapshots in the storage too. No plan deletes "
+        "one of the three VolumeSnapshot CRDs, ever.",
         "https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/",
         stored.being_deleted,
     ),
     Hazard(
-        "kubernetes-too-old", "The kinds' rules are written in CEL", "7.0 to 8.0", REFUSE,
+        "kubernetes-too-old", "The CRDs' rules are written in CEL", "7.0 to 8.0", REFUSE,
         "Before Kubernetes 1.25 they would bind nobody, and from 8.2 on no webhook is left either.",
         "CHANGELOG-8.0 (#1073, #1076); release notes of v8.6.0", stored.cel_without_kubernetes,
     ),
     Hazard(
         "stored-versions", "The cluster once stored a version that the release does not list", _ANY, REFUSE,
-        "The API server refuses the kinds (status.storedVersions[0]: missing from spec.versions). kubectl apply -k would have "
+        "The API server refuses the CRDs (status.storedVersions[0]: missing from spec.versions). kubectl apply -k would have "
         "written the others by then.",
         "#718, #1307", stored.stored_versions,
     ),
@@ -150,13 +150,13 @@ HAZARDS: tuple[Hazard, ...] = (
         "Named by driver.", "v8.7.0:pkg/common-controller/snapshot_controller.go", stored.default_classes,
     ),
     Hazard(
-        "kinds-of-others", "The kinds are not as any release shipped them", _ANY, REPORT,
+        "foreign-crds", "CRDs are not as any release shipped them", _ANY, REPORT,
         "The release's own take their place, after storedVersions was looked at.", "rancher/rke2-charts#729",
         stored.served_kinds_of_others,
     ),
     Hazard(
-        "kinds-stay", "The kinds are newer than the release", "any way back", REPORT,
-        "They stay, and so do the controller's rights.", "#629", stored.kinds_stay,
+        "crds-stay", "The CRDs are newer than the release", "any way back", REPORT,
+        "They stay. The controller's rights come after the older controller, not before it.", "#629", stored.kinds_stay,
     ),
     # Group snapshots.
     Hazard(
@@ -171,18 +171,18 @@ HAZARDS: tuple[Hazard, ...] = (
     ),
     Hazard(
         "alpha-dropped-empty", "8.2 drops v1alpha1 of groups; nothing is stored", "8.1 to 8.2", STEP,
-        "The three kinds of groups are deleted - refused if an object has appeared - and made anew.",
+        "The three group CRDs are deleted - refused if an object has appeared - and made anew.",
         "#1150, #1307; kubermatic/kubeone#3622", stored.alpha_empty,
     ),
     Hazard(
         "alpha-dropped", "8.2 drops v1alpha1 of groups; objects are stored", "8.1 to 8.2", STEP,
-        "A bridge: 8.2's kinds with v1alpha1 listed and unserved, every object written back at v1beta1, storedVersions "
-        "[v1beta1], then the release's own kinds. Patching storedVersions without the rewrite makes the kind unreadable.",
+        "A bridge: 8.2's CRDs with v1alpha1 listed and unserved, every object written back at v1beta1, storedVersions "
+        "[v1beta1], then the release's own CRDs. Patching storedVersions without the rewrite makes every object of the CRD unreadable.",
         "#1307; rancher/rke2#8576; rook/rook#15234", stored.alpha_objects,
     ),
     Hazard(
         "conversion-needed", "VolumeGroupSnapshotContents are stored or asked for at v1beta1", "8.3 to 8.4", STEP,
-        "Certificate, conversion webhook, then spec.conversion with the caBundle in the same write, and only then the kinds "
+        "Certificate, conversion webhook, then spec.conversion with the caBundle in the same write, and only then the CRDs "
         "with v1beta2. Upstream's point at a Service in namespace default that is not there, and an image that never existed.",
         "client/v8.4.0:config/crd; #1358; piraeusdatastore/helm-charts#74", stored.conversion_needed,
     ),
@@ -198,7 +198,7 @@ HAZARDS: tuple[Hazard, ...] = (
     ),
     Hazard(
         "conversion-left", "spec.conversion still names a webhook", "8.5 to 8.6", STEP,
-        "It is set to None by JSON patch before the new kinds, and read back: an apply leaves it, with rc 0, or is refused, "
+        "It is set to None by JSON patch before the new CRDs, and read back: an apply leaves it, with rc 0, or is refused, "
         "depending on who wrote it. Left there it breaks group snapshots, at 8.7 silently.",
         "piraeusdatastore/helm-charts#87, #90, #98; #1469", stored.conversion_left,
     ),
@@ -213,23 +213,23 @@ HAZARDS: tuple[Hazard, ...] = (
         "client/v8.6.0:config/crd", stored.rewritten_at_v1beta2,
     ),
     Hazard(
-        "sidecars-at-v1beta1", "csi-snapshotters that speak v1beta1 to kinds that convert nothing", "8.5 to 8.6", ASK,
+        "sidecars-at-v1beta1", "csi-snapshotters that speak v1beta1 to CRDs that convert nothing", "8.5 to 8.6", ASK,
         "It stops: what they write would be stored without the lists of handles.", "client/v8.6.0:config/crd",
         stored.sidecars_at_v1beta1,
     ),
     Hazard(
-        "sidecars-before-kinds", "csi-snapshotter 8.4 or newer with kinds of before 8.4", "8.3 to 8.4", REPORT,
-        "Kinds come before sidecars; those that are ahead are named.", "#1385; rook/rook#17043; rancher/rke2#10467",
-        stored.sidecars_before_kinds,
+        "sidecars-before-crds", "csi-snapshotter 8.4 or newer with CRDs of before 8.4", "8.3 to 8.4", REPORT,
+        "CRDs come before sidecars; those that are ahead are named.", "#1385; rook/rook#17043; rancher/rke2#10467",
+        stored.sidecars_before_crds,
     ),
     Hazard(
-        "groups-without-kinds", "The controller works on groups, and their kinds are not there at its version", "7.0 to 8.7",
-        STEP, "Kinds before the controller: to 8.6 it would end after 30 s, again and again.",
-        "v8.6.0:cmd/snapshot-controller/main.go", stored.groups_without_kinds,
+        "group-crds-first", "The controller works on groups, and their CRDs are not there at its version", "7.0 to 8.7",
+        STEP, "CRDs before the controller: to 8.6 it would end after 30 s, again and again.",
+        "v8.6.0:cmd/snapshot-controller/main.go", stored.group_crds_first,
     ),
     Hazard(
         "back-to-alpha", "Group snapshots on the way back to a release that speaks a version that is gone", "8.2 to 8.1",
-        REFUSE, "Kinds do not go back.", "#629", stored.back_to_alpha,
+        REFUSE, "CRDs do not go back.", "#629", stored.back_to_alpha,
     ),
     Hazard(
         "back-without-lists", "Group snapshots on the way back to v1beta1, which nobody converts", "8.6 to 8.3", REFUSE,
@@ -284,7 +284,7 @@ HAZARDS: tuple[Hazard, ...] = (
     ),
     Hazard(
         "dangling-configuration", "A webhook configuration outlives its webhook", "8.1 to 8.2", STEP,
-        "Both configurations are deleted when the kinds have their own rules, and before anything of the webhook: with Fail "
+        "Both configurations are deleted when the CRDs have their own rules, and before anything of the webhook: with Fail "
         "every write of a class would fail.",
         "kubermatic/kubeone#3181; #939", webhook.dangling,
     ),
@@ -307,7 +307,7 @@ HAZARDS: tuple[Hazard, ...] = (
         "https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/", webhook.nobody_behind,
     ),
     Hazard(
-        "rules-answer-first", "The kinds' rules refuse before the webhook is asked", "7.0 to 8.0", STEP,
+        "rules-answer-first", "The CRDs' rules refuse before the webhook is asked", "7.0 to 8.0", STEP,
         "The webhook is proven by a second default class, which only it refuses.", "v8.1.0:pkg/validation-webhook",
         webhook.second_default_only,
     ),

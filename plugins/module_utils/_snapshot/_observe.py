@@ -129,7 +129,7 @@ def _read_webhooks(reader: _Reader, namespace: str) -> None:
 
 
 def _read_stored(reader: _Reader, needs_rules: bool) -> None:
-    """Objects of the six kinds, as far as a rule needs them."""
+    """Objects of the six CRDs, as far as a rule needs them."""
     crds = {obj["metadata"]["name"]: _crds.parse(obj) for obj in reader.objects.get("crds", ())}
     wanted = {"volumesnapshotclasses": "classes"}
     plain = crds.get(f"volumesnapshots.{SNAPSHOT_CRDS[0].partition('.')[2]}")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from . import _hazards
 from ._after import after
@@ -49,7 +48,6 @@ class Plan:
     refused: tuple[Refusal, ...]
     stages: tuple[Stage, ...]
     found: tuple[Found, ...]
-    facts: dict[str, Any]
 
 
 def plan(installed: Installed, target: Release, options: Options) -> Plan:
@@ -59,28 +57,28 @@ def plan(installed: Installed, target: Release, options: Options) -> Plan:
     every: dict[str, Found] = {}
     here = installed
     while not stages or stages[-1].release != target:
-        to, why = _next(here, target, options)
-        now = Situation(here, to, options)
+        now = Situation(here, target, options)
         found = _hazards.find(now)
+        between = next((one for one in found if one.finding.via), None)
+        if between:
+            now = Situation(here, get(between.finding.via), options)
+            found = (between, *_hazards.find(now))
         every.update({one.hazard.id: one for one in found if one.hazard.id not in every})
         refused += _refusals(found, options)
-        reason = why or ("repair" if now.version == to.version else "")
-        ids = frozenset(one.hazard.id for one in found)
-        stages.append(Stage(text(now.version) if now.version else "", to, reason, tuple(steps(now, ids))))
-        here = after(now)
-    facts = Situation(installed, stages[0].release, options).as_facts()
+        stages.append(_stage(now, found, between))
+        if now.release != target:
+            here = after(now)
     distinct = tuple({one.id: one for one in refused}.values())
-    return Plan(distinct, () if distinct else tuple(stages), tuple(every.values()), facts)
+    return Plan(distinct, () if distinct else tuple(stages), tuple(every.values()))
 
 
-def _next(here: Installed, target: Release, options: Options) -> tuple[Release, str]:
-    """The next stage's release, and why it is not the target."""
-    for one in _hazards.find(Situation(here, target, options)):
-        if one.finding.via:
-            return get(
-                one.finding.via
-            ), f"{one.hazard.title}: {'; '.join(one.finding.evidence)}. {one.hazard.answer}"
-    return target, ""
+def _stage(now: Situation, found: Iterable[Found], between: Found | None) -> Stage:
+    ids = frozenset(one.hazard.id for one in found)
+    reason = "repair" if now.version == now.release.version else ""
+    if between:
+        seen = "; ".join(between.finding.evidence)
+        reason = f"{between.hazard.title}: {seen}. {between.hazard.answer}"
+    return Stage(text(now.version) if now.version else "", now.release, reason, tuple(steps(now, ids)))
 
 
 def _refusals(found: Iterable[Found], options: Options) -> Iterable[Refusal]:

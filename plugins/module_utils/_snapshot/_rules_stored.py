@@ -24,7 +24,7 @@ def being_deleted(now: Situation) -> Finding | None:
         return None
     return Finding(
         listed(f"{name} has a deletionTimestamp" for name in found),
-        "Its objects go with it. Find out who deleted it, and back up what is left (kubectl get -o yaml). A group's kind "
+        "Its objects go with it. Find out who deleted it, and back up what is left (kubectl get -o yaml). A group's CRD "
         "hangs while its conversion webhook does not answer, and goes on once spec.conversion is {strategy: None}.",
     )
 
@@ -143,7 +143,7 @@ def empty_references(now: Situation) -> Finding | None:
     if not now.has_validation or not now.crosses((8, 0, 0)):
         return None
     return Finding(
-        ("the rules of the kinds accept volumeSnapshotRef.name and .namespace that are empty texts",),
+        ("the rules of the CRDs accept volumeSnapshotRef.name and .namespace that are empty texts",),
         "Nothing is to be done; the webhook of before 8.0 refused them, the rules since do not.",
     )
 
@@ -277,14 +277,14 @@ def sidecars_at_v1beta1(now: Situation) -> Finding | None:
     )
 
 
-def sidecars_before_kinds(now: Situation) -> Finding | None:
+def sidecars_before_crds(now: Situation) -> Finding | None:
     crd = now.contents
     new = [one for one in now.installed.running(SIDECAR) if (one.version or NO_VERSION) >= (8, 4, 0)]
     if crd is None or "v1beta2" in crd.versions or not new:
         return None
     return Finding(
         listed(f"{one}: {one.image}" for one in new),
-        "With group snapshots on they wait for v1beta2 of the kinds, and ordinary snapshots stop (#1385) until 8.4's are "
+        "With group snapshots on they wait for v1beta2 of the CRDs, and ordinary snapshots stop (#1385) until 8.4's are "
         "there.",
     )
 
@@ -295,7 +295,7 @@ def back_to_alpha(now: Situation) -> Finding | None:
         return None
     return Finding(
         (f"{now.release} speaks {groups.version}; {crd.name} has {', '.join(crd.versions)}",),
-        f"Go back no further than {BRIDGE}, or give group_snapshots: false. Kinds never go back.",
+        f"Go back no further than {BRIDGE}, or give group_snapshots: false. CRDs never go back.",
     )
 
 
@@ -318,7 +318,7 @@ def kinds_stay(now: Situation) -> Finding | None:
     if not newer:
         return None
     return Finding(
-        listed(f"the kinds of {group} are newer than {now.release}'s" for group in newer),
+        listed(f"the CRDs of {group} are newer than {now.release}'s" for group in newer),
         "They and the controller's rights stay as they are: older controllers work with them, and going back would be "
         "refused, or lose what only the newer ones know.",
     )
@@ -328,8 +328,8 @@ def _has(now: Situation, group: str) -> bool:
     return bool(now.release.crds if group == SNAPSHOT else now.release.group_crds)
 
 
-def groups_without_kinds(now: Situation) -> Finding | None:
-    """Gate on, kinds absent or at another version: handled by their order."""
+def group_crds_first(now: Situation) -> Finding | None:
+    """Gate on, CRDs absent or at another version: handled by their order."""
     groups = now.release.groups
     if groups is None or not now.groups_wanted or now.is_back:
         return None
@@ -337,7 +337,7 @@ def groups_without_kinds(now: Situation) -> Finding | None:
     if crd is not None and groups.version in crd.versions:
         return None
     seen = ", ".join(crd.versions) if crd else "nothing"
-    return Finding((f"{now.release} asks for {groups.version} of the groups' kinds; there is {seen}",))
+    return Finding((f"{now.release} asks for {groups.version} of the group CRDs; there is {seen}",))
 
 
 def served_kinds_of_others(now: Situation) -> Finding | None:

@@ -175,7 +175,7 @@ def second_default_only(now: Situation) -> Finding | None:
         return None
     rules = now.installed.crds.get(f"volumesnapshots.{SNAPSHOT}")
     ruled = bool(rules and rules.set and rules.set.rules) or now.release.version >= (8, 0, 0)
-    return Finding(("the kinds' own rules answer before the webhook is asked",)) if ruled else None
+    return Finding(("the CRDs' own rules answer before the webhook is asked",)) if ruled else None
 
 
 def mode_of_volumes(now: Situation) -> Finding | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 from . import _crds, _flags
 from ._crds import Crd
@@ -69,7 +69,7 @@ class Situation:
     release: Release
     options: Options
 
-    @property
+    @cached_property
     def controller(self) -> Workload | None:
         """The one that counts: before those that go, and an upgrade's Deployment before a StatefulSet of before 4.1."""
         found = sorted(
@@ -95,13 +95,13 @@ class Situation:
 
     @property
     def is_first(self) -> bool:
-        """Nothing is there, or only what this collection has begun to install, or kinds that the user adopts."""
+        """Nothing is there, or only what this collection has begun to install, or CRDs that the user adopts."""
         ours = all(not origin.key for origin in self.installed.crd_origins.values())
         return self._has_no_controller and (ours or HOSTED in self.options.adopt)
 
     @property
     def is_hosted(self) -> bool:
-        """Kinds without a controller, and not ones that this collection has begun with."""
+        """CRDs without a controller, and not ones that this collection has begun with."""
         return self._has_no_controller and not self.is_first
 
     @property
@@ -137,7 +137,7 @@ class Situation:
 
     # Group snapshots.
 
-    @property
+    @cached_property
     def groups_wanted(self) -> bool:
         if self.release.groups is None:
             return False
@@ -147,7 +147,7 @@ class Situation:
 
     @property
     def groups_on(self) -> bool:
-        """Whether the controller works on them now; a gate that is on by default finds nothing without their kinds."""
+        """Whether the controller works on them now; a gate that is on by default finds nothing without the group CRDs."""
         live = self.controller
         current = self.current if self.present(GROUP) else None
         return live is not None and _flags.groups_on(live.arguments, current)
@@ -158,7 +158,7 @@ class Situation:
 
     @property
     def alpha(self) -> list[Crd]:
-        """Kinds of groups that have, or once stored, the version that 8.2 dropped."""
+        """Group CRDs that have, or once stored, the version that 8.2 dropped."""
         found = (self.installed.crds.get(name) for name in GROUP_CRDS)
         return [crd for crd in found if crd and "v1alpha1" in {*crd.stored_versions, *crd.versions}]
 
@@ -376,13 +376,3 @@ class Situation:
 
     def adopts(self, key: str) -> bool:
         return key in self.options.adopt
-
-    def as_facts(self) -> dict[str, Any]:
-        """What was decided, for a result."""
-        return {
-            "release": str(self.release),
-            "namespace": self.namespace,
-            "group_snapshots": self.groups_wanted,
-            "validation_webhook": self.wants(VALIDATION),
-            "conversion_webhook": self.wants(CONVERSION),
-        }

@@ -39,7 +39,7 @@ def _object(kind: str, name: str, namespace: str = "") -> dict[str, str]:
     return {"kind": kind, "namespace": namespace, "name": name} if namespace else {"kind": kind, "name": name}
 
 
-# Kinds.
+# CRDs.
 
 
 def _crds_of_snapshots(now: Situation, _found: Found) -> Iterator[Step]:
@@ -47,12 +47,12 @@ def _crds_of_snapshots(now: Situation, _found: Found) -> Iterator[Step]:
         return
     yield Step(
         "crds",
-        "Kinds of snapshots",
-        "Kinds come before everything that uses them. Older controllers and webhooks work with newer ones; a version that was "
+        "VolumeSnapshot CRDs",
+        "CRDs come before everything that uses them. Older controllers and webhooks work with newer ones; a version that was "
         "once stored stays listed, so that nothing becomes unreadable.",
         "apply",
         {"release": str(now.release), "parts": ["crds"]},
-        hazards=_of(_found, "v1beta1-unserved", "invalid-objects-kept", "kinds-of-others"),
+        hazards=_of(_found, "v1beta1-unserved", "invalid-objects-kept", "foreign-crds"),
     )
 
 
@@ -61,7 +61,7 @@ def _of(found: Found, *ids: str) -> tuple[str, ...]:
 
 
 def _delete_configurations(now: Situation, found: Found) -> Iterator[Step]:
-    """Those whose webhook goes; the kinds have their rules by now."""
+    """Those whose webhook goes; the CRDs have their rules by now."""
     if not now.surplus:
         return
     yield Step(
@@ -71,7 +71,7 @@ def _delete_configurations(now: Situation, found: Found) -> Iterator[Step]:
         if now.wants(VALIDATION)
         else "From here on nobody will answer for them, and with Fail every write that they name would fail. "
         + (
-            "The kinds have rules of their own by now; a"
+            "The CRDs have rules of their own by now; a"
             if _crds.row(now.release.crds, SNAPSHOT).rules
             else "A"
         )
@@ -106,16 +106,16 @@ def _both(rules: Rules, hook: Hook) -> list[dict[str, object]]:
     return replace(rules, resources=common).as_rules() if common else []
 
 
-# Kinds of groups.
+# Group CRDs.
 
 
 def _alpha(now: Situation, found: Found) -> Iterator[Step]:
     if "alpha-dropped-empty" in found:
         yield Step(
             "groups-delete",
-            "Kinds of groups, which hold no object",
-            f"They once stored v1alpha1, which {now.release} does not list, so that the API server would refuse its kinds. "
-            "Nothing is stored; where an object has appeared meanwhile, this is refused. The kinds of snapshots are not touched.",
+            "Group CRDs, which hold no object",
+            f"They once stored v1alpha1, which {now.release} does not list, so that the API server would refuse its CRDs. "
+            "Nothing is stored; where an object has appeared meanwhile, this is refused. The VolumeSnapshot CRDs are not touched.",
             "delete",
             {
                 "objects": [
@@ -133,9 +133,9 @@ def _bridge(now: Situation) -> Iterator[Step]:
     if any(crd.versions.get("v1alpha1") == _crds.STORED for crd in now.alpha):
         yield Step(
             "groups-bridge",
-            "Kinds of groups with v1alpha1 and v1beta1 at once",
+            "Group CRDs with v1alpha1 and v1beta1 at once",
             "Objects are stored at v1alpha1, which the release does not list. For as long as they are rewritten, it has to stay "
-            f"listed: the kinds of {BRIDGE}, with the cluster's own v1alpha1, not served.",
+            f"listed: the CRDs of {BRIDGE}, with the cluster's own v1alpha1, not served.",
             "apply",
             {"release": BRIDGE, "parts": ["group_crds"], "keep_unserved": ["v1alpha1"]},
             hazards=("alpha-dropped",),
@@ -148,8 +148,8 @@ def _migrate(crd: str, version: str, hazard: str) -> Step:
     return Step(
         f"rewrite-{crd.partition('.')[0]}-{version}",
         f"Every object of {crd.partition('.')[0]} stored at {version}",
-        "status.storedVersions may name a version alone only when no object is left at another one: with one left, the kind "
-        "could not be read any more. So each is written back first, and one that is refused ends it there.",
+        "status.storedVersions may name a version alone only when no object is left at another one: with one left, none "
+        "could be read any more. So each is written back first, and one that is refused ends it there.",
         "migrate_storage",
         {"crd": crd, "version": version},
         hazards=(hazard,),
@@ -179,7 +179,7 @@ def _conversion_none(_now: Situation, found: Found) -> Iterator[Step]:
         yield Step(
             "conversion-none",
             "Group contents are converted by nobody",
-            "An apply of the new kind would leave the webhook in place, or be refused, depending on who wrote it; a webhook left "
+            "An apply of the new CRD would leave the webhook in place, or be refused, depending on who wrote it; a webhook left "
             "there knows no v1 and breaks every group snapshot. By JSON patch, and read back.",
             "conversion_none",
             {"crd": GROUP_CONTENTS},
@@ -193,13 +193,13 @@ def _groups_apply(now: Situation, found: Found) -> Iterator[Step]:
         return
     yield Step(
         "group-crds",
-        "Kinds of groups",
+        "Group CRDs",
         "They are there already, so they follow the release; whether the controller works on them is another question."
         if now.present(GROUP)
-        else "Group snapshots are asked for, and the controller looks for their kinds when it starts.",
+        else "Group snapshots are asked for, and the controller looks for them when it starts.",
         "apply",
         {"release": str(now.release), "parts": ["group_crds"]},
-        hazards=_of(found, "groups-without-kinds", "alpha-dropped", "alpha-dropped-empty"),
+        hazards=_of(found, "group-crds-first", "alpha-dropped", "alpha-dropped-empty"),
     )
 
 
@@ -232,7 +232,7 @@ def _call(now: Situation, found: Found) -> Step:
         "conversion-webhook",
         "Group contents are converted by the webhook",
         "It answers by now. With the caBundle in the same write: without one, or with nobody behind it, no content that is "
-        "stored at v1beta1 could be read. And before the kinds get v1beta2, so that nothing is ever read unconverted.",
+        "stored at v1beta1 could be read. And before the CRDs get v1beta2, so that nothing is ever read unconverted.",
         "conversion_webhook",
         {
             "crd": GROUP_CONTENTS,
@@ -399,7 +399,7 @@ REFUSALS = {
 
 
 def refusal(now: Situation) -> str:
-    """The kinds' rules come before the webhook, and know everything but a second default class, and empty references."""
+    """The CRDs' rules come before the webhook, and know everything but a second default class, and empty references."""
     crd = now.installed.crds.get(f"volumesnapshots.{SNAPSHOT}")
     kept = now.keeps(SNAPSHOT) and crd is not None and crd.set is not None and crd.set.rules
     if not (kept or _crds.row(now.release.crds, SNAPSHOT).rules):
@@ -430,7 +430,7 @@ def _controller(now: Situation, found: Found) -> Iterator[Step]:
     yield Step(
         "controller",
         f"The controller of {now.release}",
-        "Kinds, rights and webhook are those of the release by now. The gate of group snapshots is set in so many words, where "
+        "CRDs, rights and webhook are those of the release by now. The gate of group snapshots is set in so many words, where "
         "the release has one that is not off anyway.",
         "apply",
         {
@@ -444,7 +444,7 @@ def _controller(now: Situation, found: Found) -> Iterator[Step]:
     yield Step(
         "controller-wait",
         "Its pods are available",
-        "Each has to run for as long as it may wait for its kinds, so this takes a minute or more. Where the new one does not "
+        "Each has to run for as long as it may wait for its CRDs, so this takes a minute or more. Where the new one does not "
         "start, an old pod stays and leads.",
         "wait_available",
         {"namespace": now.namespace, "name": CONTROLLER_NAME},
@@ -489,7 +489,7 @@ def _prove(now: Situation, found: Found) -> Iterator[Step]:
     if _crds.row(now.release.crds, SNAPSHOT).rules:
         yield Step(
             "prove-rules",
-            "The kinds refuse what their rules forbid",
+            "The CRDs refuse what their rules forbid",
             "On a cluster where they did not, nothing would: the webhook leaves that to them.",
             "prove",
             {"what": "schema", "release": str(now.release)},
@@ -512,10 +512,10 @@ def _prove(now: Situation, found: Found) -> Iterator[Step]:
         yield Step(
             "prove-groups",
             "Group snapshots are worked on",
-            "Since 8.7 a controller that does not find their kinds goes on without them, and says so in its log alone.",
+            "Since 8.7 a controller that does not find their CRDs goes on without them, and says so in its log alone.",
             "prove",
             {"what": "groups", "namespace": now.namespace, "release": str(now.release)},
-            hazards=_of(found, "groups-without-kinds"),
+            hazards=_of(found, "group-crds-first"),
         )
 
 
@@ -591,7 +591,7 @@ def _belongs(kind_of_object: str, name: str, kind: str) -> bool:
 
 
 Phase = Callable[[Situation, Found], Iterable[Step]]
-# The order. Kinds, then rights; rules before a webhook that knows less, after one that knows more; a webhook before the
+# The order. CRDs, then rights; rules before a webhook that knows less, after one that knows more; a webhook before the
 # configuration that calls it, and after it when it goes; the controller when all it needs is there; proofs; what is left.
 STAGE: tuple[Phase, ...] = (
     _crds_of_snapshots,

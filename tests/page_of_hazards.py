@@ -1,0 +1,102 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""docs/hazards.md, made from the tables of hazards, releases and owners of the snapshot controller."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot import (
+    _hazards,
+    _owners,
+    _releases,
+)
+
+if TYPE_CHECKING:
+    from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._hazards import Hazard
+    from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._owners import Owner
+
+BEGIN = """\
+# What can go wrong when the snapshot controller is upgraded
+
+<!-- Made by `make docs` from the tables in plugins/module_utils/_snapshot: change those. -->
+
+`snapshot_controller_plan` looks for each of these, for the release that is installed and the one that is wanted, and says
+which are there and what was seen of them. There are four ways to handle one:
+
+| | |
+|---|---|
+| [`refuse`](#refused) | nothing is written; the reason and what to do are said |
+| [`ask`](#asked) | nothing is written, unless the task accepts it by its id (`accept`) |
+| [`step`](#handled-by-a-step) | a step of the plan is the answer |
+| [`report`](#reported) | it is said; nothing needs to be done by the plan |
+
+Beside these, an object that [somebody else](#who-else-installs-it) applied is refused, and some releases are
+[never installed](#releases-that-are-never-installed).
+"""
+SECTIONS = {
+    _hazards.REFUSE: "Refused",
+    _hazards.ASK: "Asked",
+    _hazards.STEP: "Handled by a step",
+    _hazards.REPORT: "Reported",
+}
+HAZARDS = "\n| Between | What goes wrong | What is done | Source |\n|---|---|---|---|\n"
+NEVER = """
+## Releases that are never installed
+
+| Release | Why |
+|---|---|
+"""
+OWNERS = """
+## Who else installs it
+
+| Whose | Recognised by | How it is upgraded there | To adopt it |
+|---|---|---|---|
+"""
+UPSTREAM = "kubernetes-csi/external-snapshotter"
+
+
+def hazards() -> str:
+    """The page."""
+    parts = [BEGIN]
+    for handling, title in SECTIONS.items():
+        rows = [row for row in _hazards.HAZARDS if row.handling == handling]
+        parts += [f"\n## {title}\n", HAZARDS, *map(_hazard, rows)]
+    parts += [NEVER, *_never(), OWNERS, *map(_owner, _owners.OWNERS)]
+    return "".join(parts)
+
+
+def _hazard(row: Hazard) -> str:
+    return _row(row.where, f"{row.title}<br>`{row.id}`", row.answer, _linked(row.source))
+
+
+def _never() -> Iterator[str]:
+    for release in _releases.RELEASES:
+        if release.never:
+            yield _row(str(release), f"{release.never[:1].upper()}{_linked(release.never[1:])}.")
+        for program in release.unpublished:
+            yield _row(f"{release}, with its webhook", f"The image {program} {release} was never published.")
+
+
+def _owner(owner: Owner) -> str:
+    words = {"manager": "field manager", "owner": "ownerReference", "api": "object"}
+    marks = (f"{words.get(place, place)} `{pattern.replace('=', ': ')}`" for place, pattern in owner.marks)
+    adopting = f"{owner.adopting} Then `adopt: [{owner.key}]`." if owner.adopting else "It cannot be."
+    article, _blank, _rest = owner.name.partition(" ")
+    name = owner.name[:1].upper() + owner.name[1:] if article in ("a", "an", "the", "nobody") else owner.name
+    return _row(name, "<br>".join(marks) or "no mark", owner.upgrade, adopting)
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |\n"
+
+
+def _linked(source: str) -> str:
+    """A source with issues as links; #N alone is upstream's."""
+    full = re.sub(r"(?<![\w/])#(\d+)", rf"{UPSTREAM}#\1", source)
+    linked = re.sub(r"([\w.-]+/[\w.-]+)#(\d+)", r"[\1#\2](https://github.com/\1/issues/\2)", full)
+    return linked.replace(f"[{UPSTREAM}#", "[#")
