@@ -77,6 +77,16 @@ options:
     type: list
     elements: str
     default: []
+  webhook_port:
+    description:
+      - Where the webhook's pods listen. A change of it, and of upstream's 443, needs steps of its own.
+    type: int
+    default: 8443
+  webhook_host_network:
+    description:
+      - Whether the webhook's pods use the network of their nodes.
+    type: bool
+    default: false
   adopt:
     description:
       - Whose objects may be taken over. Without it, objects of anybody else are refused, with how they are upgraded there.
@@ -213,7 +223,6 @@ steps:
     reason: {description: "Why, and why now.", type: str, returned: success}
     action: {description: How., type: str, returned: success, sample: apply}
     parameters: {description: With what., type: dict, returned: success}
-    only_after: {description: "The id of a step of the same stage; where that changed nothing, this one has nothing to do.", type: str, returned: success}
     hazards: {description: Ids of the hazards that it is the answer to., type: list, elements: str, returned: success}
 cluster:
   description: The API server that was spoken to, and where its address came from.

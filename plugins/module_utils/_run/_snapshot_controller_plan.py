@@ -28,6 +28,8 @@ SPEC: dict[str, Any] = {
     "failure_policy": {"type": "str", "choices": ["Ignore", "Fail"]},
     "controller_arguments": {"type": "list", "elements": "str", "default": []},
     "webhook_arguments": {"type": "list", "elements": "str", "default": []},
+    "webhook_port": {"type": "int", "default": 8443},
+    "webhook_host_network": {"type": "bool", "default": False},
     "adopt": {
         "type": "list",
         "elements": "str",
@@ -69,6 +71,8 @@ def _options(parameters: Mapping[str, Any]) -> Options:
         installed_version=_version(parameters["installed_version"]),
         controller_arguments=tuple(parameters["controller_arguments"]),
         webhook_arguments=tuple(parameters["webhook_arguments"]),
+        webhook_port=parameters["webhook_port"],
+        webhook_host_network=parameters["webhook_host_network"],
     )
 
 

@@ -134,6 +134,8 @@ def _webhook(now: Situation, kind: str) -> Workload:
         secrets=(now.secret(kind),),
         service_account=hook.service_account,
         drains=now.installed.kubernetes >= DRAINS_SINCE,
+        port=now.options.webhook_port,
+        host_network=now.options.webhook_host_network,
         replicas=2,
         available=2,
     )

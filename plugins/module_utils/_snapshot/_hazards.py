@@ -274,6 +274,17 @@ HAZARDS: tuple[Hazard, ...] = (
         "v8.1.0:deploy/kubernetes/webhook-example; KEP-3960", webhook.no_drain,
     ),
     Hazard(
+        "webhook-port", "Old and new webhook listen on different ports, and a Service leads to one", _ANY, STEP,
+        "While both run, the Service leads to the old pods alone; labels and port change in one write. This collection's pods "
+        "are not root, and so listen above 1024; upstream's listen on 443.",
+        "v8.1.0:deploy/kubernetes/webhook-example/webhook.yaml", webhook.port_changes,
+    ),
+    Hazard(
+        "host-port", "Old and new webhook want the same port of a node", _ANY, REPORT,
+        "New pods wait for another node; it is said.",
+        "https://kubernetes.io/docs/concepts/configuration/overview/#services", webhook.one_port_of_a_node,
+    ),
+    Hazard(
         "no-drain-here", "Before Kubernetes 1.30 no pod can wait before it ends", _ANY, REPORT,
         "It is said; a change of release takes the way of no-drain.", "KEP-3960", webhook.no_drain_here,
     ),

@@ -24,7 +24,8 @@ class Workload:
     """What runs one of the programs.
 
     version: what its image's tag or its label says, None where neither does. selector: matchLabels. secrets: that it mounts.
-    drains: whether its pods wait before they end, so that nobody calls them any more. available: pods.
+    drains: whether its pods wait before they end, so that nobody calls them any more. available: pods. port: where they
+    listen.
     """
 
     program: str
@@ -38,6 +39,8 @@ class Workload:
     secrets: tuple[str, ...] = ()
     service_account: str = ""
     drains: bool = False
+    port: int = 443
+    host_network: bool = False
     replicas: int = 1
     available: int = 0
     origin: Origin = OURS

@@ -16,7 +16,7 @@ from typing import Any
 from .. import _writers
 from .._x509 import _certificate
 from .._x509._errors import CertificateError
-from . import _crds, _owners, _validity
+from . import _crds, _flags, _owners, _validity
 from ._installed import (
     CONTROLLER,
     CONVERSION,
@@ -152,12 +152,21 @@ def _workload(
         selector=(spec.get("selector") or {}).get("matchLabels") or {},
         secrets=_secrets_of(pod),
         service_account=pod.get("serviceAccountName") or pod.get("serviceAccount") or "",
+        port=_port(container),
+        host_network=bool(pod.get("hostNetwork")),
         drains="sleep" in ((container.get("lifecycle") or {}).get("preStop") or {}),
         replicas=int(spec.get("replicas", 1)),
         available=int((obj.get("status") or {}).get("availableReplicas") or 0),
         # What is no Deployment of one program is a driver's own, and so is whatever marks it.
         origin=_owners.origin(obj, images=[image], apis=() if program == SIDECAR else apis),
     )
+
+
+def _port(container: Mapping[str, Any]) -> int:
+    """By its argument, else by what the container declares, else what the webhooks listen on by themselves."""
+    given = _flags.value(container.get("args") or (), "port") or ""
+    declared = [int(one["containerPort"]) for one in container.get("ports") or ()]
+    return int(given) if given.isdigit() else (declared or [443])[0]
 
 
 def _secrets_of(pod: Mapping[str, Any]) -> tuple[str, ...]:

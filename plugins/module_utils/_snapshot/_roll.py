@@ -7,7 +7,8 @@
 
 Pods of this collection wait before they end, so an ordinary roll does, with new connections while they wait. Others end at
 once, with whatever they are asked at that moment; the API server keeps connections to a pod that has left its Service, and
-does not repeat a call. So those leave the Service, the API servers dial anew, and only then they go.
+does not repeat a call. So those leave the Service, the API servers dial anew, and only then they go. Old and new pods run
+side by side for that, under one Service that leads to the one or the other.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ._installed import VALIDATION
+from ._installed import VALIDATION, Service
 from ._situation import Situation
 from ._steps import DETACHED_LABEL, RELEASE_LABEL, Step
 
@@ -36,16 +37,12 @@ class Roll:
 
 def roll(now: Situation, wanted: Roll) -> Iterator[Step]:
     """The steps to the release's webhook."""
-    kind, over = wanted.kind, now.hands_over(wanted.kind)
-    if over:
-        yield _detach(now, kind)
-    yield _deployment(now, wanted)
-    yield _wait(now, kind)
-    if over:
+    if now.hands_over(wanted.kind):
         yield from _hand_over(now, wanted)
-    elif wanted.targets:
-        yield _redial(wanted, f"{_prefix(kind)}-deployment")
-    yield _service(now, kind)
+        return
+    yield _deployment(now, wanted)
+    yield _wait(now, wanted.kind, wanted.targets)
+    yield _service(now, wanted.kind)
 
 
 def delete_detached(prefix: str, namespace: str, deployment: str, why: str) -> Step:
@@ -74,21 +71,63 @@ def _place(now: Situation, kind: str) -> dict[str, str]:
     return {"namespace": now.webhook_namespace(kind)}
 
 
+def _hand_over(now: Situation, wanted: Roll) -> Iterator[Step]:
+    kind, service = wanted.kind, _find_service(now, wanted.kind)
+    switched = service is not None and service.selector.get(RELEASE_LABEL) == str(now.release)
+    yield _detach(now, kind)
+    if service and not switched:
+        yield _hold(now, kind, service)
+    yield _deployment(now, wanted)
+    yield _wait(now, kind)
+    yield _switch(now, kind) if service else _service(now, kind)
+    if wanted.targets:
+        yield _redial(wanted)
+    if wanted.proof:
+        yield wanted.proof
+    deployment = now.hook(kind).deployment
+    yield delete_detached(
+        _prefix(kind), now.webhook_namespace(kind), deployment, "Nobody calls them any more."
+    )
+    if service:
+        yield _service(now, kind)
+
+
 def _detach(now: Situation, kind: str) -> Step:
-    live = now.installed.webhook(kind)
-    moved = live is not None and dict(live.selector) != dict(now.hook(kind).selector)
+    live, hook, port = now.installed.webhook(kind), now.hook(kind), now.options.webhook_port
+    hazards = ["no-drain"] if live and not live.drains else []
+    why = "A rolling update would end them in the middle of calls, because they do not wait."
+    if live and live.port != port:
+        hazards.append("webhook-port")
+        why = f"The new ones listen on {port}, and a Service leads to one port."
+    if live and dict(live.selector) != dict(hook.selector):
+        hazards.append("webhook-selector")
+        why = "The new Deployment has another selector, which is immutable; kubectl apply would switch the Service to nobody."
     return Step(
         f"{_prefix(kind)}-detach",
         "The old webhook's pods without their Deployment",
-        "They go on answering. "
-        + (
-            "The new Deployment has another selector, which is immutable; kubectl apply would switch the Service to nobody."
-            if moved
-            else "A rolling update would end them in the middle of calls, because they do not wait."
-        ),
+        f"They go on answering. {why}",
         "detach",
-        {**_place(now, kind), "name": now.hook(kind).deployment},
-        hazards=("webhook-selector", "no-drain") if moved and kind == VALIDATION else ("no-drain",),
+        {**_place(now, kind), "name": hook.deployment},
+        hazards=tuple(hazards),
+    )
+
+
+def _hold(now: Situation, kind: str, service: Service) -> Step:
+    deployment = now.hook(kind).deployment
+    own = {
+        key: value for key, value in service.selector.items() if key not in (RELEASE_LABEL, DETACHED_LABEL)
+    }
+    return Step(
+        f"{_prefix(kind)}-hold",
+        "The Service leads to the old pods alone",
+        "The new ones may have its labels too, and listen on another port: they must not be called before the Service's port is "
+        "theirs.",
+        "switch_service",
+        {
+            **_place(now, kind),
+            "name": service.name,
+            "selector": {**own, DETACHED_LABEL: deployment},
+        },
     )
 
 
@@ -112,39 +151,40 @@ def _deployment(now: Situation, wanted: Roll) -> Step:
     )
 
 
-def _wait(now: Situation, kind: str) -> Step:
+def _wait(now: Situation, kind: str, targets: tuple[dict[str, str], ...] = ()) -> Step:
+    """targets: what calls the pods that go meanwhile."""
     return Step(
         f"{_prefix(kind)}-wait",
         "Its pods answer",
-        "Before anybody is sent to them.",
+        "Old ones end meanwhile, a few seconds after they were told to: until then every API server is made to dial anew."
+        if targets
+        else "Before anybody is sent to them.",
         "wait_available",
-        {**_place(now, kind), "name": now.hook(kind).deployment},
+        {
+            **_place(now, kind),
+            "name": now.hook(kind).deployment,
+            **({"redial": list(targets)} if targets else {}),
+        },
     )
 
 
-def _hand_over(now: Situation, wanted: Roll) -> Iterator[Step]:
-    kind = wanted.kind
-    hook, prefix = now.hook(kind), _prefix(kind)
-    if _has_service(now, kind):
-        yield Step(
-            f"{prefix}-switch",
-            "The Service leads to the new pods alone",
-            "Both run now, and only the new ones are to be called; the old ones still answer over connections that are open.",
-            "switch_service",
-            {
-                **_place(now, kind),
-                "name": hook.service,
-                "selector": {**hook.selector, RELEASE_LABEL: str(now.release)},
-            },
-        )
-    if wanted.targets:
-        yield _redial(wanted)
-    if wanted.proof:
-        yield wanted.proof
-    yield delete_detached(prefix, now.webhook_namespace(kind), hook.deployment, "Nobody calls them any more.")
+def _switch(now: Situation, kind: str) -> Step:
+    hook = now.hook(kind)
+    return Step(
+        f"{_prefix(kind)}-switch",
+        "The Service leads to the new pods alone",
+        "They answer by now; labels and port in one write. The old ones still answer over connections that are open.",
+        "switch_service",
+        {
+            **_place(now, kind),
+            "name": hook.service,
+            "selector": {**hook.selector, RELEASE_LABEL: str(now.release)},
+            "target_port": now.options.webhook_port,
+        },
+    )
 
 
-def _redial(wanted: Roll, after: str = "") -> Step:
+def _redial(wanted: Roll) -> Step:
     return Step(
         f"{_prefix(wanted.kind)}-redial",
         "Every API server dials anew",
@@ -152,8 +192,6 @@ def _redial(wanted: Roll, after: str = "") -> Step:
         "nothing to TLS and makes it open new ones.",
         "redial",
         {"targets": list(wanted.targets)},
-        only_after=after,
-        hazards=("no-drain",),
     )
 
 
@@ -167,6 +205,6 @@ def _service(now: Situation, kind: str) -> Step:
     )
 
 
-def _has_service(now: Situation, kind: str) -> bool:
+def _find_service(now: Situation, kind: str) -> Service | None:
     place = (now.webhook_namespace(kind), now.hook(kind).service)
-    return any((one.namespace, one.name) == place for one in now.installed.services)
+    return next((one for one in now.installed.services if (one.namespace, one.name) == place), None)

@@ -8,9 +8,9 @@
 from __future__ import annotations
 
 from ._finding import Finding, listed
-from ._installed import CONTROLLER, VALIDATION
+from ._installed import CONTROLLER, CONVERSION, VALIDATION
 from ._releases import CONTROLLER as CONTROLLER_NAME
-from ._releases import NEWEST, OLDEST, SNAPSHOT_CRDS, find, text
+from ._releases import GROUP, NEWEST, OLDEST, SNAPSHOT, SNAPSHOT_CRDS, find, text
 from ._situation import Situation
 
 # What a decision rests on; without the rest the answer is only less complete.
@@ -148,7 +148,7 @@ def namespace_moves(now: Situation) -> Finding | None:
 
 
 def webhook_moves(now: Situation) -> Finding | None:
-    wanted, kinds = now.options.webhook_namespace, [VALIDATION, "conversion"]
+    wanted, kinds = now.options.webhook_namespace, [VALIDATION, CONVERSION]
     moving = [kind for kind in kinds if now.wants(kind) and wanted and wanted != now.webhook_namespace(kind)]
     if not moving:
         return None
@@ -157,24 +157,24 @@ def webhook_moves(now: Situation) -> Finding | None:
 
 
 def names_of_others(now: Situation) -> Finding | None:
-    if not now.wants(VALIDATION):
-        return None
-    hook = now.hook(VALIDATION)
-    known = {one.name for one in hook.configurations} | {f"validation-webhook.{group}" for group in _GROUPS}
-    foreign = [
-        f"ValidatingWebhookConfiguration {one.name}"
-        for one in now.installed.configurations
-        if one.name not in known
-    ]
-    foreign += [str(one) for one in now.installed.running(VALIDATION) if one.name != hook.deployment]
-    foreign += [f"Service {place}/{name}" for place, name in now.called(VALIDATION) if name != hook.service]
+    kinds = [kind for kind in (VALIDATION, CONVERSION) if now.wants(kind)]
+    foreign = [one for kind in kinds for one in _foreign(now, kind)]
     if not foreign:
         return None
+    hook = now.hook(kinds[0])
     return Finding(
         listed(foreign),
         f"Delete these first, configurations before the rest, or go to 8.2 or newer, which has no validation webhook; "
         f"upstream's are called {hook.deployment} and {hook.service}.",
-    )  # fmt: skip
+    )
 
 
-_GROUPS = ("snapshot.storage.k8s.io", "groupsnapshot.storage.k8s.io")
+def _foreign(now: Situation, kind: str) -> list[str]:
+    hook = now.hook(kind)
+    known = {f"validation-webhook.{group}" for group in (SNAPSHOT, GROUP)}
+    configurations = now.installed.configurations if kind == VALIDATION else ()
+    return [
+        *(f"ValidatingWebhookConfiguration {one.name}" for one in configurations if one.name not in known),
+        *(str(one) for one in now.installed.running(kind) if one.name != hook.deployment),
+        *(f"Service {place}/{name}" for place, name in now.called(kind) if name != hook.service),
+    ]

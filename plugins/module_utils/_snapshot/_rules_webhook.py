@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from ._finding import Finding, labels, listed
-from ._installed import CONVERSION, VALIDATION, Hook
+from ._installed import CONVERSION, VALIDATION, Hook, Workload
 from ._releases import GROUP, SNAPSHOT, Rules, text
 from ._situation import DRAINS_SINCE, NO_VERSION, Situation
 
@@ -90,6 +90,33 @@ def no_drain(now: Situation) -> Finding | None:
     kinds = [kind for kind in (VALIDATION, CONVERSION) if now.wants(kind) and now.hands_over(kind)]
     live = [one for kind in kinds if (one := now.installed.webhook(kind)) and not one.drains]
     return Finding(listed(f"{one}: no preStop sleep" for one in live)) if live else None
+
+
+def port_changes(now: Situation) -> Finding | None:
+    port = now.options.webhook_port
+    live = _live(now)
+    moving = [f"{one} listens on {one.port}, the new one on {port}" for one in live if one.port != port]
+    return Finding(listed(moving)) if moving else None
+
+
+def one_port_of_a_node(now: Situation) -> Finding | None:
+    port = now.options.webhook_port
+    live = [
+        one for one in _live(now) if one.host_network and one.port == port and now.hands_over(one.program)
+    ]
+    if not (live and now.options.webhook_host_network):
+        return None
+    return Finding(
+        listed(f"{one} uses port {port} of its nodes" for one in live),
+        "New pods find no place on these nodes until the old ones go: give another webhook_port, or have nodes to spare. A pod "
+        "that finds no place replaces nobody.",
+    )
+
+
+def _live(now: Situation) -> list[Workload]:
+    """The webhooks that run and stay."""
+    found = [now.installed.webhook(kind) for kind in (VALIDATION, CONVERSION) if now.wants(kind)]
+    return [one for one in found if one]
 
 
 def no_drain_here(now: Situation) -> Finding | None:

@@ -59,6 +59,8 @@ class Options:
     installed_version: Version | None = None
     controller_arguments: tuple[str, ...] = ()
     webhook_arguments: tuple[str, ...] = ()
+    webhook_port: int = 8443
+    webhook_host_network: bool = False
 
 
 @dataclass(frozen=True)
@@ -279,7 +281,7 @@ class Situation:
             return True
         if live is None:
             return False
-        if dict(live.selector) != dict(self.hook(kind).selector):
+        if dict(live.selector) != dict(self.hook(kind).selector) or live.port != self.options.webhook_port:
             return True
         done = not live.origin.key and live.version == self.release.version
         return not live.drains and not done

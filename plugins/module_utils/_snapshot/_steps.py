@@ -36,7 +36,6 @@ class Step:
 
     id: a stable word, unique within its stage. title: what is done, in a few words. reason: why, and why now - for
     somebody who reads it at night. parameters: those that ACTIONS has for the action.
-    only_after: the id of a step of the same stage; where that one changed nothing, there is nothing to do.
     hazards: ids of the rows of _hazards that this step is the answer to.
     """
 
@@ -45,7 +44,6 @@ class Step:
     reason: str
     action: str
     parameters: Mapping[str, Any]
-    only_after: str = ""
     hazards: tuple[str, ...] = ()
 
 

@@ -271,6 +271,14 @@ CASES: dict[str, tuple[list[Case], list[Case]]] = {
     "secret-type": ([(V421, "6.2.2", NO)], [(V622, "7.0.2", NO), (V421, "8.7.0", NO)]),
     "webhook-selector": ([(V622, "7.0.2", NO)], [(V702, "8.1.1", NO), (V421, "6.2.2", NO), (V622, "8.2.1", NO)]),
     "no-drain": ([(V421, "6.2.2", NO)], [(ours("6.2.2"), "6.2.3", NO), (V622, "8.2.1", NO)]),
+    "webhook-port": (
+        [(V622, "7.0.2", NO), (ours("7.0.2"), "7.0.2", {"webhook_port": 9443})],
+        [(ours("7.0.2"), "8.1.1", NO), (V811, "8.2.1", NO)],
+    ),
+    "host-port": (
+        [(changed(V622, VALIDATION, host_network=True), "7.0.2", {"webhook_port": 443, "webhook_host_network": True})],
+        [(changed(V622, VALIDATION, host_network=True), "7.0.2", {"webhook_host_network": True})],
+    ),
     "no-drain-here": ([(kubernetes(V622, 29), "7.0.2", NO)], [(V622, "7.0.2", NO), (kubernetes(V811, 29), "8.2.1", NO)]),
     "groups-path": (
         [(changed(V1ALPHA1, CONTROLLER, arguments=()), "8.1.1", NO)], [(V1ALPHA1, "8.1.1", NO), (V1ALPHA1, "8.2.1", NO)]

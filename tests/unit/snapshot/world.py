@@ -54,6 +54,7 @@ def upstream(release: str, *, policy: str = "Fail", groups: bool = False) -> Ins
         replace(
             one,
             drains=False,
+            port=443,
             origin=BY_KUBECTL,
             secrets=(secret,) if one.program == VALIDATION else one.secrets,
         )
