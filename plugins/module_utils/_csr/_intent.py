@@ -140,7 +140,7 @@ def duration(text: str) -> timedelta:
     match = re.fullmatch(r"([0-9]{1,9})([smhd]?)", str(text).strip())
     if match is None:
         raise RequestError(
-            f"renew_before {text!r} is no duration", remedy="use a number with s, m, h or d, such as 30d"
+            f"the renew_before {text!r} is no duration", remedy="use a number with s, m, h or d, such as 30d"
         )
     return timedelta(seconds=int(match[1]) * _UNITS[match[2] or "s"])
 

@@ -173,7 +173,7 @@ def check_names(dns_names: Sequence[str], ip_addresses: Sequence[str]) -> None:
             )
 
 
-def check_object_names(*, service: str, namespace: str, secret: str = "") -> None:
+def check_object_names(*, service: str, namespace: str, secret: str) -> None:
     """Raise RequestError for a name that the API server would refuse for such an object.
 
     Service: RFC 1035 label (it begins with a letter); Namespace: RFC 1123 label; Secret: RFC 1123 subdomain.
@@ -188,7 +188,7 @@ def _object_name_faults(service: str, namespace: str, secret: str) -> Iterator[s
             yield f"the {option} {name!r} is not a valid name: {_label_fault(name)}"
     if service[:1].isdigit():
         yield f"the service {service!r} is not a valid name: such a name begins with a letter"
-    if secret and (len(secret) > LONGEST_DNS_NAME or not _SUBDOMAIN.fullmatch(secret)):
+    if len(secret) > LONGEST_DNS_NAME or not _SUBDOMAIN.fullmatch(secret):
         yield f"the Secret {secret!r} is not a valid name: {_dns_fault(secret)}"
 
 

@@ -95,6 +95,11 @@ def resolve(options: Mapping[str, Any], environ: Mapping[str, str]) -> Connectio
             f"{connection.auth_source}: tls-server-name is no host name: {server_name!r}",
             remedy="repair the kubeconfig",
         )
+    if connection.impersonate_groups and not connection.impersonate_user:  # answered 400 by every API server
+        raise ConfigurationError(
+            f"{connection.auth_source}: groups to impersonate are given, and no user",
+            remedy="give impersonate_user too",
+        )
     for name in (connection.impersonate_user or "", *connection.impersonate_groups):
         if not name.isprintable() or not name.isascii():
             raise ConfigurationError(

@@ -80,7 +80,7 @@ def execute(operation: Operation, parameters: Mapping[str, Any], *, check_mode: 
 
 def _check_time(seconds: int) -> None:
     if seconds < 1:
-        raise CertflowError(f"wait_timeout is {seconds}", remedy="give a number of seconds, 1 or more")
+        raise CertflowError(f"the wait_timeout is {seconds}", remedy="give a number of seconds, 1 or more")
 
 
 def _client(operation: Operation, parameters: Mapping[str, Any]) -> Client:

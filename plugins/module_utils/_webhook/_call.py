@@ -78,9 +78,20 @@ def check_options(target: Target, *, manifest: Object | None, expect: str, messa
     if kind != _failures.ADMISSION and expect != "allowed":
         raise ProbeError(f"{target} is not asked for permission", remedy="Leave out expect")
     if message and expect != "denied":
-        raise ProbeError("denial_message is about a denial", remedy="Add expect: denied, or leave it out")
+        raise ProbeError("the denial_message is about a denial", remedy="Add expect: denied, or leave it out")
     if manifest is not None and not (manifest.get("apiVersion") and manifest.get("kind")):
         raise ProbeError("the object has no apiVersion or no kind", remedy="Give a whole manifest")
+    if manifest is not None:
+        _check_shape(manifest)
+
+
+def _check_shape(manifest: Object) -> None:
+    """Only what is read here before the API server, which knows the whole schema, sees it."""
+    metadata = manifest.get("metadata") or {}
+    if not isinstance(metadata, Mapping):
+        raise ProbeError("the object's metadata is no dictionary", remedy="Give a whole manifest")
+    if not isinstance(metadata.get("labels") or {}, Mapping):
+        raise ProbeError("the object's metadata.labels is no dictionary", remedy="Give labels as NAME: VALUE")
 
 
 def group_version(manifest: Object) -> tuple[str, str]:

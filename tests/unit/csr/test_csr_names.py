@@ -155,6 +155,10 @@ def test_malformed_address(address: str) -> None:
         ({"namespace": "Apps"}, "namespace 'Apps'"),
         ({"namespace": "n" * 64}, "namespace .* has 64 characters"),
         ({"secret": "a_b"}, "the Secret 'a_b'"),
+        (
+            {"secret": ""},
+            "the Secret '' is not a valid name: it is empty",
+        ),  # would read, or delete, all of them
         ({"secret": f"{LONG}c"}, "Secret .* has 254 characters"),
     ],
 )

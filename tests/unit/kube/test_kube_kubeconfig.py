@@ -160,6 +160,12 @@ def test_user(name: str) -> None:
     assert {field: getattr(connection, field) for field in fields} == fields
 
 
+def test_groups_are_impersonated_together_with_a_user() -> None:
+    with pytest.raises(CertflowError, match="no user") as caught:
+        resolve({"kubeconfig": config({"token": "t"}), "impersonate_groups": ["g"]}, {})
+    assert caught.value.remedy == "give impersonate_user too"
+
+
 def test_exec_user(tmp_path: Path) -> None:
     entry = {"apiVersion": "client.authentication.k8s.io/v1", "command": "./plugin", "args": ["x"]}
     connection = resolve({"kubeconfig": write(tmp_path / "kc", config({"exec": entry}))}, {})

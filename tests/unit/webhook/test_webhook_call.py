@@ -104,6 +104,22 @@ def test_a_namespace_where_one_belongs(resource: Resource, metadata: dict[str, s
     assert caught.value.remedy.startswith(remedy)
 
 
+@pytest.mark.parametrize(
+    ("metadata", "words"),
+    [
+        ("probe", "^The object's metadata is no dictionary"),
+        ([{}], "^The object's metadata is no dictionary"),
+        ({"labels": ["team"]}, "^The object's metadata.labels is no dictionary"),
+        ({"labels": "team"}, "^The object's metadata.labels is no dictionary"),
+    ],
+)
+def test_an_object_whose_metadata_cannot_be_read(metadata: Any, words: str) -> None:
+    target = Target("ValidatingWebhookConfiguration", "hook")
+    manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
+    with pytest.raises(ProbeError, match=words):
+        _call.check_options(target, manifest=manifest, expect="allowed", message="")
+
+
 def test_a_sample_is_of_a_version_that_is_converted() -> None:
     sample = _call.sample(DEFINITION)
     assert sample == {"apiVersion": "example.com/v2", "kind": "Thing", "metadata": {"namespace": "default"}}
