@@ -56,6 +56,9 @@ class OperationAction(ActionBase):  # type: ignore[misc]
                 return {**result, **self._refused(validation, arguments)}
             if in_process:
                 return {**result, **self._run_here(validation)}
+        if _redact.is_content(arguments.get("kubeconfig")) and self._connection.transport == "local":
+            # Otherwise Ansible writes the module with its arguments to a file, a decrypted kubeconfig in clear.
+            self._connection.set_option("pipelining", True)
         name = f"certflow.kubernetes.{self.operation.name}"
         answer = self._execute_module(
             module_name=name, module_args=arguments, task_vars=variables, wrap_async=self._task.async_val

@@ -553,6 +553,17 @@ def test_a_new_private_key_is_seen_nowhere(site: Site) -> None:
         assert [form for form in forms_of(key) for text in shown if form in text] == []
 
 
+def test_a_decrypted_kubeconfig_is_in_no_file(site: Site) -> None:
+    """The ordinary module gets it by a pipe, although Ansible is set to write modules into files."""
+    directory = site.directory / "unpiped"
+    directory.mkdir()
+    kept = dict.fromkeys(("TMPDIR", "ANSIBLE_LOCAL_TEMP", "ANSIBLE_REMOTE_TEMP"), str(directory))
+    task = {INFO: {"name": site.name, "kubeconfig": "encrypted"}, "vars": {DOOR: "module"}}
+    run = site.play(one(task), "-vvv", ANSIBLE_PIPELINING="false", **kept)
+    assert run.status == 0, run.output
+    assert " PUT " not in run.output
+
+
 def test_nothing_is_left_on_disk(site: Site) -> None:
     """Twenty hosts, ten forks: forks end without clean-up on Python before 3.13, so nothing may need any."""
     empty = site.directory / "tmp"
