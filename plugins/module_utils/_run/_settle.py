@@ -296,7 +296,8 @@ def _stale(task: Task, progress: Progress, wanted: CertificateFacts) -> StaleErr
         return _refused(task, progress)
     return StaleError(
         f"{what}{len(progress.stale)} endpoint{'s' if len(progress.stale) != 1 else ''} of the webhook still "
-        f"serve{'s' if len(progress.stale) == 1 else ''} another certificate than the new one in {task.intent.secret}",
+        f"serve{'s' if len(progress.stale) == 1 else ''} another certificate than the new one in {task.intent.secret} "
+        f"({_named(progress.stale)})",
         evidence=(f"wanted is serial {wanted.serial}", *progress.evidence, *reasons),
         remedy="see why its new pods do not get ready, read another Secret, or are not made at all (a paused Deployment, "
         "updateStrategy OnDelete); the old CA stays trusted meanwhile"
@@ -304,6 +305,12 @@ def _stale(task: Task, progress: Progress, wanted: CertificateFacts) -> StaleErr
         else "restart it (on_stale: restart with workload does so), or let its program reload its files; the old CA "
         "stays trusted meanwhile, and the next run goes on from here",
     )
+
+
+def _named(endpoints: tuple[Served, ...]) -> str:
+    """The first three: a line stays readable, and the evidence has all of them."""
+    more = [f"and {len(endpoints) - 3} more"] if len(endpoints) > 3 else []
+    return "; ".join([*(str(one.endpoint) for one in endpoints[:3]), *more])
 
 
 def _refused(task: Task, progress: Progress) -> StaleError:
