@@ -118,7 +118,7 @@ def _read_webhooks(reader: _Reader, namespace: str) -> None:
     called = {name for place, name in _called(reader) if place == namespace}
     known = [webhook for webhook in _WEBHOOKS.values() if webhook]
     services = sorted(called | {webhook.service for webhook in known})
-    secrets = sorted(mounted | {webhook.secret for webhook in known})
+    secrets = sorted(mounted | {name for webhook in known for name in (webhook.secret, webhook.old_secret)})
     reader.get("services", *(f"{core}/services/{name}" for name in services))
     reader.get("secrets", *(f"{core}/secrets/{name}" for name in secrets))
     reader.get("service_accounts", f"{core}/serviceaccounts/{_ACCOUNT}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ._steps import RELEASE_LABEL
+from ._steps import PORT_LABEL, RELEASE_LABEL
 from ._wanted import Wanted, Workload
 
 # How long a webhook goes on serving after it was told to end: its programs stop at once, with calls that are under way
@@ -38,7 +38,8 @@ def deployment(part: str, obj: Object, parameters: Mapping[str, Any], wanted: Wa
         _mount(template["spec"], container, parameters.get("secret"))
     container["args"] = merged(container["args"], arguments)
     _metadata(obj["metadata"], workload, {})
-    _metadata(template["metadata"], workload, {RELEASE_LABEL: parameters["release"]})
+    port = {PORT_LABEL: str(wanted.port)} if part == "webhook" else {}
+    _metadata(template["metadata"], workload, {RELEASE_LABEL: parameters["release"], **port})
     _place(template["spec"], container, workload, wanted)
     if workload.replicas is not None:
         spec["replicas"] = workload.replicas

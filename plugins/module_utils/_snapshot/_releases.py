@@ -78,6 +78,11 @@ class Webhook:
         return "snapshot-validation-service" if self.kind == VALIDATION else f"{self.image}-service"
 
     @property
+    def old_secret(self) -> str:
+        """What upstream's manifests call it."""
+        return "snapshot-validation-secret" if self.kind == VALIDATION else f"{self.image}-secret"
+
+    @property
     def secret(self) -> str:
         """The name of a new Secret: upstream's may hold a Secret of a type that cannot be changed (6.2)."""
         return "snapshot-validation-tls" if self.kind == VALIDATION else f"{self.image}-tls"

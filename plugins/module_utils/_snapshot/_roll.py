@@ -14,12 +14,16 @@ side by side for that, under one Service that leads to the one or the other.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from ._installed import VALIDATION, Service
+from ._installed import VALIDATION, Service, Workload
+from ._releases import Version, text
 from ._situation import Situation
-from ._steps import DETACHED_LABEL, RELEASE_LABEL, Step
+from ._steps import DETACHED_LABEL, PORT_LABEL, RELEASE_LABEL, Step
+
+# What tells a ReplicaSet's pods from those of its siblings.
+_HASH = "pod-template-hash"
 
 
 @dataclass(frozen=True)
@@ -40,9 +44,16 @@ def roll(now: Situation, wanted: Roll) -> Iterator[Step]:
     if now.hands_over(wanted.kind):
         yield from _hand_over(now, wanted)
         return
+    service = _find_service(now, wanted.kind)
+    cut_off = service is not None and bool(
+        {RELEASE_LABEL, PORT_LABEL, DETACHED_LABEL} & set(service.selector)
+    )
+    if cut_off:  # by a run that ended in the middle: the new pods have other labels
+        yield _service(now, wanted.kind)
     yield _deployment(now, wanted)
     yield _wait(now, wanted.kind, wanted.targets)
-    yield _service(now, wanted.kind)
+    if not cut_off:
+        yield _service(now, wanted.kind)
 
 
 def delete_detached(prefix: str, namespace: str, deployment: str, why: str) -> Step:
@@ -73,10 +84,19 @@ def _place(now: Situation, kind: str) -> dict[str, str]:
 
 def _hand_over(now: Situation, wanted: Roll) -> Iterator[Step]:
     kind, service = wanted.kind, _find_service(now, wanted.kind)
-    switched = service is not None and service.selector.get(RELEASE_LABEL) == str(now.release)
-    yield _detach(now, kind)
-    if service and not switched:
-        yield _hold(now, kind, service)
+    live, orphans, replaces = (
+        now.installed.webhook(kind),
+        now.installed.orphans(kind),
+        now.replaces(wanted.kind),
+    )
+    if live and replaces and orphans:
+        yield from _settle(now, wanted, live, service)
+        replaces, orphans = bool(live.available), () if live.available else orphans
+    if replaces or not all(one.labelled for one in now.installed.detached if one.program == kind):
+        yield _detach(now, kind)
+    old = live if live and replaces else orphans[0]
+    if service and not _is_switched(now, kind, service):
+        yield _hold(now, kind, service, old)
     yield _deployment(now, wanted)
     yield _wait(now, kind)
     yield _switch(now, kind) if service else _service(now, kind)
@@ -90,6 +110,56 @@ def _hand_over(now: Situation, wanted: Roll) -> Iterator[Step]:
     )
     if service:
         yield _service(now, kind)
+
+
+def _is_switched(now: Situation, kind: str, service: Service) -> bool:
+    """Whether a run that was cut off had come so far."""
+    live = now.installed.webhook(kind)
+    done = live is not None and not now.replaces(kind) and live.version == now.release.version
+    return (
+        done
+        and _generation(now.release.version, now.options.webhook_port).items() <= service.selector.items()
+    )
+
+
+def _settle(now: Situation, wanted: Roll, live: Workload, service: Service | None) -> Iterator[Step]:
+    """A run was cut off on the way to another release, or to another port: one generation of pods goes before the next
+    comes."""
+    kind, deployment = wanted.kind, now.hook(wanted.kind).deployment
+    if not live.available:
+        yield Step(
+            f"{_prefix(kind)}-delete-failed",
+            "Pods that never answered",
+            "A run ended before they did. Nobody calls them: the Service leads to those that were there before.",
+            "delete",
+            {"objects": [{"kind": "Deployment", **_place(now, kind), "name": live.name}]},
+        )
+        return
+    if service and live.version:
+        generation = {} if live.origin.key else _generation(live.version, live.port)
+        yield Step(
+            f"{_prefix(kind)}-settle",
+            "The Service leads to the pods that came last",
+            "A run ended between two generations of pods. These answer; the older ones go, before still newer ones come.",
+            "switch_service",
+            {
+                **_place(now, kind),
+                "name": service.name,
+                "selector": {**live.selector, **generation},
+                "target_port": live.port,
+            },
+        )
+    if wanted.targets:
+        yield replace(_redial(wanted), id=f"{_prefix(kind)}-settle-redial")
+    older = delete_detached(
+        _prefix(kind), now.webhook_namespace(kind), deployment, "Nobody calls them any more."
+    )
+    yield replace(older, id=f"{_prefix(kind)}-delete-older")
+
+
+def _generation(release: Version, port: int) -> dict[str, str]:
+    """The labels by which pods of this collection are told from those that it replaces, or that replace them."""
+    return {RELEASE_LABEL: text(release), PORT_LABEL: str(port)}
 
 
 def _detach(now: Situation, kind: str) -> Step:
@@ -112,11 +182,9 @@ def _detach(now: Situation, kind: str) -> Step:
     )
 
 
-def _hold(now: Situation, kind: str, service: Service) -> Step:
+def _hold(now: Situation, kind: str, service: Service, old: Workload) -> Step:
     deployment = now.hook(kind).deployment
-    own = {
-        key: value for key, value in service.selector.items() if key not in (RELEASE_LABEL, DETACHED_LABEL)
-    }
+    own = {key: value for key, value in old.selector.items() if key != _HASH}
     return Step(
         f"{_prefix(kind)}-hold",
         "The Service leads to the old pods alone",
@@ -127,6 +195,7 @@ def _hold(now: Situation, kind: str, service: Service) -> Step:
             **_place(now, kind),
             "name": service.name,
             "selector": {**own, DETACHED_LABEL: deployment},
+            "target_port": old.port,
         },
     )
 
@@ -178,7 +247,7 @@ def _switch(now: Situation, kind: str) -> Step:
         {
             **_place(now, kind),
             "name": hook.service,
-            "selector": {**hook.selector, RELEASE_LABEL: str(now.release)},
+            "selector": {**hook.selector, **_generation(now.release.version, now.options.webhook_port)},
             "target_port": now.options.webhook_port,
         },
     )
@@ -199,7 +268,7 @@ def _service(now: Situation, kind: str) -> Step:
     return Step(
         f"{_prefix(kind)}-service",
         "The webhook's Service",
-        "As a fresh install has it: its selector need not tell old pods from new ones any more.",
+        "As a fresh install has it: there are no other pods that its selector would have to tell from these.",
         "apply",
         {"release": str(now.release), "parts": ["webhook_service"], **_place(now, kind)},
     )

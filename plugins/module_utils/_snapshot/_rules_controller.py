@@ -23,7 +23,7 @@ def rights_first(now: Situation) -> Finding | None:
 
 def selector(now: Situation) -> Finding | None:
     live = now.controller
-    if live is None or not now.replaces_controller or dict(live.selector) == dict(now.selector):
+    if live is None or not now.detaches_controller or dict(live.selector) == dict(now.selector):
         return None
     return Finding((f"{live}: {labels(live.selector)}, wanted {labels(now.selector)}",))
 

@@ -247,7 +247,9 @@ def conversion_left(now: Situation) -> Finding | None:
 
 def lists_at_v1beta1(now: Situation) -> Finding | None:
     """Going to None: the lists have to be rewritten while somebody can convert them."""
-    if now.release.group_crds != "8.6" or not now.hides_lists or now.converts:
+    hidden = now.hides_lists and not now.converts
+    written = bool(now.installed.groups.lists) and now.speaks_v1beta1
+    if now.release.group_crds != "8.6" or not (hidden or written):
         return None
     groups, why = now.installed.groups, now.installed.unreadable.get("group_contents")
     seen = f"{max(groups.lists, groups.hidden)} VolumeGroupSnapshotContents list handles at v1beta1"

@@ -192,8 +192,15 @@ class Situation:
             and crd
             and crd.conversion.strategy == "Webhook"
             and crd.conversion.has_bundle
+            and crd.storage == "v1beta2"
             and "group_contents" not in self.installed.unreadable
         )
+
+    @property
+    def speaks_v1beta1(self) -> bool:
+        """Whether the controller works on groups at v1beta1: what it writes has no lists where nobody converts."""
+        current = self.current
+        return bool(self.groups_on and current and current.groups and current.groups.version == "v1beta1")
 
     @property
     def stores_v1beta1(self) -> bool:
@@ -273,18 +280,20 @@ class Situation:
         own = ["--enable-volume-group-snapshot-webhook"] if groups else []
         return _flags.merged(own, [one for one in self.options.webhook_arguments if one not in own])
 
-    def hands_over(self, kind: str) -> bool:
-        """Whether old pods have to leave the Service before they end, because they do not wait, or a new Deployment
-        cannot take them over."""
+    def replaces(self, kind: str) -> bool:
+        """Whether the Deployment that runs cannot become the release's, or not without a failed call: its selector is
+        immutable, a Service leads to one port, and its pods may not wait before they end."""
         live = self.installed.webhook(kind)
-        if self.installed.orphans(kind):
-            return True
         if live is None:
             return False
         if dict(live.selector) != dict(self.hook(kind).selector) or live.port != self.options.webhook_port:
             return True
         done = not live.origin.key and live.version == self.release.version
         return not live.drains and not done
+
+    def hands_over(self, kind: str) -> bool:
+        """Whether old pods leave the Service before they end: those that are to be replaced, or already have no Deployment."""
+        return bool(self.installed.orphans(kind)) or self.replaces(kind)
 
     # The controller.
 
@@ -293,12 +302,17 @@ class Situation:
         return {self.release.label: CONTROLLER_NAME}
 
     @property
-    def replaces_controller(self) -> bool:
+    def detaches_controller(self) -> bool:
         """Whether the Deployment cannot be changed into the release's: its selector is immutable."""
         live = self.controller
-        if self.installed.orphans(CONTROLLER):
-            return True
+        if live in self.installed.orphans(CONTROLLER):
+            return not all(one.labelled for one in self.installed.detached)
         return live is not None and live not in self.removed and dict(live.selector) != dict(self.selector)
+
+    @property
+    def leaves_controllers(self) -> bool:
+        """Whether pods without a Deployment are to go in the end."""
+        return self.detaches_controller or bool(self.installed.orphans(CONTROLLER))
 
     @property
     def controller_arguments(self) -> list[str]:

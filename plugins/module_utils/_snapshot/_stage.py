@@ -17,7 +17,7 @@ from typing import Any
 
 from . import _crds
 from ._installed import CONVERSION, VALIDATION, Hook, Workload
-from ._releases import BRIDGE, GROUP, GROUP_CONTENTS, GROUP_CRDS, SNAPSHOT, Rules
+from ._releases import BRIDGE, GROUP, GROUP_CONTENTS, GROUP_CRDS, RELEASES, SNAPSHOT, Rules
 from ._releases import CONTROLLER as CONTROLLER_NAME
 from ._roll import Roll, delete_detached, roll
 from ._situation import Situation
@@ -216,8 +216,7 @@ def _beta2_plain(now: Situation, found: Found) -> Iterator[Step]:
 def _conversion(now: Situation, found: Found) -> Iterator[Step]:
     if not now.wants(CONVERSION):
         return
-    namespace, hook = now.webhook_namespace(CONVERSION), now.hook(CONVERSION)
-    calls = now.contents is not None and now.contents.conversion.service == (namespace, hook.service)
+    calls = _calls(now)
     targets = _targets([GROUP_CONTENTS], "CustomResourceDefinition") if calls else []
     proof = _prove_conversion("conversion-prove-first", found) if calls else None
     yield _certificate(now, CONVERSION, targets)
@@ -248,9 +247,15 @@ def _conversion_trust(now: Situation, found: Found) -> Iterator[Step]:
         return
     if not now.present(GROUP):
         yield _call(now, found)
-    targets = _targets([GROUP_CONTENTS], "CustomResourceDefinition")
-    yield _certificate(now, CONVERSION, targets, trust=True)
+    if not _calls(now):
+        yield _trust(now, CONVERSION, _targets([GROUP_CONTENTS], "CustomResourceDefinition"))
     yield _prove_conversion("prove-conversion", found)
+
+
+def _calls(now: Situation) -> bool:
+    """Whether the CRD names the webhook already."""
+    place = (now.webhook_namespace(CONVERSION), now.hook(CONVERSION).service)
+    return now.contents is not None and now.contents.conversion.service == place
 
 
 def _prove_conversion(name: str, found: Found) -> Step:
@@ -265,28 +270,39 @@ def _prove_conversion(name: str, found: Found) -> Step:
     )
 
 
-def _certificate(now: Situation, kind: str, targets: list[dict[str, str]], *, trust: bool = False) -> Step:
-    hook = now.hook(kind)
-    fresh = now.secret(kind) not in now.mounted(kind)
+def _certificate(now: Situation, kind: str, targets: list[dict[str, str]]) -> Step:
+    mounted = now.mounted(kind)
+    moves = bool(mounted) and now.secret(kind) not in mounted
     return Step(
-        f"{kind}-trust" if trust else f"{kind}-certificate",
-        "The CA of the webhook's certificate where it is called"
-        if trust
-        else "A certificate for the webhook",
-        "What calls the webhook has to know the CA of its certificate; what was made just now does not yet."
-        if trust
-        else "In a Secret of a new name: a Secret's type cannot be changed, and pods that mount the old one go on with it."
-        if fresh
-        else "It is made anew only where the Secret's is about to expire, or is not for this Service.",
+        f"{kind}-certificate",
+        "A certificate for the webhook",
+        "In a Secret of a new name: a Secret's type cannot be changed, and pods that mount the old one go on with it."
+        if moves
+        else "Before its pods, which do not start without it. It is made anew only where the Secret's is about to expire, or is "
+        "not for this Service.",
         "certificate",
-        {
-            "namespace": now.webhook_namespace(kind),
-            "service": hook.service,
-            "secret": now.secret(kind),
-            "targets": targets,
-        },
-        hazards=("secret-type",) if fresh and kind == VALIDATION and not trust and now.mounted(kind) else (),
+        _certificate_of(now, kind, targets),
+        hazards=("secret-type",) if moves and kind == VALIDATION else (),
     )
+
+
+def _trust(now: Situation, kind: str, targets: list[dict[str, str]]) -> Step:
+    return Step(
+        f"{kind}-trust",
+        "The CA of the webhook's certificate where it is called",
+        "What was made just now does not know it yet, and the API server calls nobody whom it does not trust.",
+        "certificate",
+        _certificate_of(now, kind, targets),
+    )
+
+
+def _certificate_of(now: Situation, kind: str, targets: list[dict[str, str]]) -> dict[str, Any]:
+    return {
+        "namespace": now.webhook_namespace(kind),
+        "service": now.hook(kind).service,
+        "secret": now.secret(kind),
+        "targets": targets,
+    }
 
 
 # Rights.
@@ -358,7 +374,8 @@ def _configure(now: Situation, found: Found) -> Iterator[Step]:
         },
         hazards=_of(found, "webhook-first", "v1beta1-rules", "policy-reset"),
     )
-    yield _certificate(now, VALIDATION, _targets(first), trust=True)
+    if not all(now.live(rules) for rules in now.configurations):
+        yield _trust(now, VALIDATION, _targets(first))
     yield from _prove_webhook(now, found, "prove-webhook")
     changing = [name for name, policy in first.items() if policy != wanted]
     if changing:
@@ -430,8 +447,8 @@ def _controller(now: Situation, found: Found) -> Iterator[Step]:
     yield Step(
         "controller",
         f"The controller of {now.release}",
-        "CRDs, rights and webhook are those of the release by now. The gate of group snapshots is set in so many words, where "
-        "the release has one that is not off anyway.",
+        "What it needs is there by now. The gate of group snapshots is set in so many words, where the release has one that is "
+        "not off anyway.",
         "apply",
         {
             "release": str(now.release),
@@ -449,7 +466,7 @@ def _controller(now: Situation, found: Found) -> Iterator[Step]:
         "wait_available",
         {"namespace": now.namespace, "name": CONTROLLER_NAME},
     )
-    if now.replaces_controller:
+    if now.leaves_controllers:
         yield delete_detached(
             "controller", now.namespace, CONTROLLER_NAME, "The new pods run and wait for the Lease."
         )
@@ -459,7 +476,7 @@ def _controller(now: Situation, found: Found) -> Iterator[Step]:
 
 
 def _replace(now: Situation, found: Found) -> Iterator[Step]:
-    if not now.replaces_controller:
+    if not now.detaches_controller:
         return
     yield Step(
         "controller-detach",
@@ -536,19 +553,22 @@ def _clean(now: Situation, found: Found) -> Iterator[Step]:
             )
 
 
+# What a webhook's Secret may hold; one that holds more is not the webhook's alone.
+CERTIFICATE_KEYS = {"tls.crt", "tls.key", "ca.crt", "cert.pem", "key.pem"}
+
+
 def _old_secret(now: Situation, kind: str) -> list[dict[str, Any]]:
-    namespace = now.webhook_namespace(kind)
-    return [
-        _object("Secret", name, namespace)
-        for name in now.mounted(kind)
-        if name != now.secret(kind) and _is_ours_to_delete(now, namespace, name)
-    ] + _requests(now, kind)
+    """The one that is mounted no longer; after a run that was cut off, upstream's that nobody mounts."""
+    namespace, hook = now.webhook_namespace(kind), now.hook(kind)
+    names = {*now.mounted(kind), hook.old_secret} - {now.secret(kind)}
+    found = [_object("Secret", name, namespace) for name in sorted(names) if _may_go(now, namespace, name)]
+    return found + _requests(now, kind)
 
 
-def _is_ours_to_delete(now: Situation, namespace: str, name: str) -> bool:
-    """A Secret that somebody else writes is his."""
+def _may_go(now: Situation, namespace: str, name: str) -> bool:
+    """A Secret that somebody else writes, or that holds something else, is his."""
     found = now.installed.secret(namespace, name)
-    return found is not None and not found.writers
+    return found is not None and not found.writers and set(found.keys) <= CERTIFICATE_KEYS
 
 
 def _requests(now: Situation, kind: str) -> list[dict[str, Any]]:
@@ -571,12 +591,9 @@ def _webhook_objects(now: Situation, kind: str) -> list[dict[str, Any]]:
     found += [
         _object(one, name, place) for one, place, name in now.installed.leftovers if _belongs(one, name, kind)
     ]
-    names = {*now.mounted(kind), f"snapshot-{kind}-tls", f"snapshot-{kind}-webhook-tls"}
-    found += [
-        _object("Secret", name, namespace)
-        for name in sorted(names)
-        if _is_ours_to_delete(now, namespace, name)
-    ]
+    known = next(one.webhook for one in RELEASES if one.webhook and one.webhook.kind == kind)
+    names = {*now.mounted(kind), known.secret, known.old_secret}
+    found += [_object("Secret", name, namespace) for name in sorted(names) if _may_go(now, namespace, name)]
     return found
 
 

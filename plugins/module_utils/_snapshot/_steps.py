@@ -202,6 +202,8 @@ ACTIONS: tuple[Action, ...] = (
 
 # The label of pods by which a Service tells those of a release from older ones while both run.
 RELEASE_LABEL = "app.kubernetes.io/version"
+# The same of a webhook's pods, for another port of the same release.
+PORT_LABEL = "certflow.kubernetes/port"
 DETACHED_LABEL = "certflow.kubernetes/detached"
 
 _BY_NAME = {action.name: action for action in ACTIONS}
