@@ -24,6 +24,7 @@ from ansible.module_utils.common.parameters import remove_values
 from ansible.module_utils.errors import UnsupportedError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._sources import is_content
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run import _libraries, _redact
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operation import Operation, execute
 
@@ -56,7 +57,7 @@ class OperationAction(ActionBase):  # type: ignore[misc]
                 return {**result, **self._refused(validation, arguments)}
             if in_process:
                 return {**result, **self._run_here(validation)}
-        if _redact.is_content(arguments.get("kubeconfig")) and self._connection.transport == "local":
+        if is_content(arguments.get("kubeconfig")) and self._connection.transport == "local":
             # Otherwise Ansible writes the module with its arguments to a file, a decrypted kubeconfig in clear.
             self._connection.set_option("pipelining", True)
         name = f"certflow.kubernetes.{self.operation.name}"

@@ -188,6 +188,8 @@ class Lease:
         if exc.status is None or exc.status >= 500:
             raise exc
         self._client.before_request = None
+        if isinstance(exc, NotFound):
+            return  # without its namespace nothing can be written, and the write itself says so better
         self.problem = (
             f"another run at the same time is not kept away from the {self._purpose}: {self._title} cannot be written "
             f"as it should be ({exc.message}); docs/rbac.md has the rights"

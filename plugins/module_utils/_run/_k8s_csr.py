@@ -111,6 +111,11 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
 
 
 def _rollout(parameters: Mapping[str, Any], intent: Intent) -> Rollout:
+    if parameters["served_timeout"] < 0:
+        raise RequestError(
+            f"the served_timeout is {parameters['served_timeout']}",
+            remedy="give a number of seconds, 0 or more",
+        )
     given = parameters.get("workload")
     workload = (
         Workload(given["kind"], given.get("namespace") or intent.namespace, given["name"]) if given else None

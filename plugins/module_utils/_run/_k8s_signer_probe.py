@@ -18,7 +18,7 @@ from .._csr import _anchors, _decide, _issued, _marks, _probe, _requests
 from .._csr._approve import right_for
 from .._csr._content import certificate_of, time_of
 from .._csr._diagnosis import Diagnosis
-from .._csr._errors import AnchorError
+from .._csr._errors import AnchorError, RequestError
 from .._csr._probe import Probe
 from .._csr._surroundings import Surroundings
 from .._errors import CertflowError
@@ -63,6 +63,9 @@ class Trial:
 
 
 def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Result:
+    if parameters["probe_seconds"] < 0:
+        wanted = "give a number of seconds, 0 or more"
+        raise RequestError(f"the probe_seconds are {parameters['probe_seconds']}", remedy=wanted)
     token = secrets.token_hex(5)
     probes = _probe.probes(parameters.get("signers") or _probe.serving_signers(), token)
     trials = _permitted(client, probes)

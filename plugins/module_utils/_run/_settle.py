@@ -80,7 +80,21 @@ def complete(task: Task, result: Result) -> Result:
         return replace(result, values=values)
     targets = _amended(values["targets"], settled.dropped)
     values = {**values, "proof": settled.values, "targets": targets}
-    return replace(result, changed=result.changed or len(task.client.written) > written, values=values)
+    return replace(
+        result,
+        changed=result.changed or len(task.client.written) > written,
+        values=values,
+        warnings=(*result.warnings, *_doubts(task, settled)),
+    )
+
+
+def _doubts(task: Task, settled: Settled) -> tuple[str, ...]:
+    """What somebody should know who reads no more than the warnings."""
+    if settled.verdict == "ok":
+        return ()
+    why = next(iter(settled.evidence), "nothing was seen")
+    what = f"that the new certificate of {task.intent.secret} is in use is not proven ({why})"
+    return (f"{what}: the old CA stays trusted, and the next run looks again",)
 
 
 def _amended(targets: list[dict[str, Any]], dropped: tuple[TargetChange, ...]) -> list[dict[str, Any]]:

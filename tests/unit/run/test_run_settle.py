@@ -167,6 +167,7 @@ def test_what_cannot_be_seen_leaves_trust_as_it_is(scene: Make, look: Look, seco
     result = stage.settle()
     assert result.values["proof"]["verdict"] == "unproven"
     assert result.values["proof"]["evidence"]
+    assert ["is not proven" in warning for warning in result.warnings] == [True]
     assert stage.patched == []
     assert seconds <= stage.slept <= seconds + 2
 
