@@ -172,7 +172,10 @@ def test_clusters_by_hand_stay_until_they_are_told_to_go(temporary: Path) -> Non
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["up", "moon"], "there is no profile 'moon'; there are: onprem, eks, other-ca, onprem-node, eks-node"),
+        (
+            ["up", "moon"],
+            "there is no profile 'moon'; there are: onprem, eks, other-ca, onprem-node, eks-node",
+        ),
         (["up", "Big=eks"], "'Big' is no name for a cluster: up to 40 of a-z, 0-9 and -, not - at the ends"),
         (["up", "a=eks", "a=eks"], "'a' is asked for twice"),
         (["down", "moon"], "not up: moon; up are: none"),
