@@ -413,7 +413,7 @@ def _checked(proxy: str) -> str:
     try:
         parts = urlsplit(proxy)
         parse_url(proxy)
-        is_usable = bool(parts.hostname) and parts.port != 0
+        is_usable = bool(parts.hostname) and parts.port != 0 and proxy.isprintable()
     except (HTTPError, ValueError):
         is_usable = False
     if not is_usable:
