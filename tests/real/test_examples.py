@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests import clusters, playbook
 
-from . import snapshot_webhook, team_labels
+from . import snapshot_site, snapshot_webhook, team_labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,8 +66,12 @@ PREPARE: dict[str, Callable[[clusters.Cluster, Path], None]] = {
     "k8s_csr_info": lambda _cluster, _directory: None,
     "k8s_signer_probe": lambda _cluster, _directory: None,
     "snapshot_controller_plan": lambda _cluster, _directory: None,
+    "snapshot_controller_apply": lambda _cluster, _directory: None,
     "webhook_probe": lambda cluster, _directory: SERVERS.append(team_labels.start(cluster)),
 }
+
+# The modules that fetch manifests.
+FETCH = ("snapshot_controller_apply",)
 
 
 def test_every_module_is_here() -> None:
@@ -77,11 +81,14 @@ def test_every_module_is_here() -> None:
 @pytest.mark.parametrize("module", PREPARE)
 def test_the_examples_run(onprem: clusters.Cluster, module: str, tmp_path: Path) -> None:
     PREPARE[module](onprem, tmp_path)
-    run = playbook.play(
-        tmp_path,
-        [{"name": module, "hosts": "localhost", "gather_facts": False, "tasks": _examples(module)}],
-        K8S_AUTH_KUBECONFIG=str(onprem.kubeconfig),
-    )
+    play: dict[str, Any] = {"name": module, "hosts": "localhost", "gather_facts": False}
+    with snapshot_site.module_proxy("8.7.0") as proxy:
+        # In place of where releases are published.
+        fetched = {"source": proxy, "cache_directory": str(tmp_path / "cache")}
+        play["module_defaults"] = {f"certflow.kubernetes.{name}": fetched for name in FETCH}
+        run = playbook.play(
+            tmp_path, [{**play, "tasks": _examples(module)}], K8S_AUTH_KUBECONFIG=str(onprem.kubeconfig)
+        )
     assert run.status == 0, run.output
     assert run.recap("ok") == len(_examples(module)), run.output
 

@@ -230,7 +230,7 @@ def test_another_writers_object_is_refused(cluster: Cluster, client: Client, nam
     with pytest.raises(OwnedObjectError, match="belongs to Helm"):
         _apply.preview(client, [new_deployment(namespace)])
     (seen,) = _apply.preview(client, [new_deployment(namespace)], take_over=True)
-    _apply.write(client, seen, take_over=True)
+    _apply.write(client, seen)
     live = cluster.api("GET", f"/apis/apps/v1/namespaces/{namespace}/deployments/hook")
     assert "hostNetwork" not in live["spec"]["template"]["spec"]
     assert client.written

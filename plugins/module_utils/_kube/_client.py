@@ -168,6 +168,8 @@ class Client:
         body["preconditions"] = {"uid": uid} if uid else {}
         if propagation:
             body["propagationPolicy"] = propagation
+        if dry_run:
+            body["dryRun"] = ["All"]  # the query says it too, but is not read where there is a body
         self._noted("DELETE", path, self._request("DELETE", path, _dry(dry_run), body), dry_run)
 
     def send(self, method: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .._snapshot import _act, _steps
 from .._snapshot._act import Context
 from .._snapshot._apply import Outcome
-from .._snapshot._errors import StepError
+from .._snapshot._errors import NotYetError, StepError
 from .._snapshot._source import UPSTREAM, Source
 from .._snapshot._wanted import REGISTRY, WEBHOOK_PORT, Images, Wanted, Workload
 from . import _snapshot_redial
@@ -50,14 +50,19 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     """See the module's documentation. Raises CertflowError."""
     step = _step(parameters["step"])
     context = _context(client, parameters, check_mode)
-    outcomes = ACTIONS[step.action](context, step.parameters)
+    try:
+        outcomes = ACTIONS[step.action](context, step.parameters)
+    except NotYetError as exc:
+        if not (check_mode and context.pending):
+            raise
+        return Result(True, _values(step, f"it can be tried only after the steps before it: {exc.cause}"))
     changed = [outcome for outcome in outcomes if outcome.changed]
-    values = {
-        "action": step.action,
-        "objects": [_report(outcome) for outcome in outcomes],
-        "reason": step.reason if changed else "everything is as this step would have it",
-    }
-    return Result(bool(changed), values, diff=_diff(changed) if changed else None)
+    reason = step.reason if changed else "everything is as this step would have it"
+    return Result(bool(changed), _values(step, reason, outcomes), diff=_diff(changed) if changed else None)
+
+
+def _values(step: _steps.Step, reason: str, outcomes: Sequence[Outcome] = ()) -> dict[str, Any]:
+    return {"action": step.action, "reason": reason, "objects": [_report(outcome) for outcome in outcomes]}
 
 
 def _step(given: Mapping[str, Any]) -> _steps.Step:
@@ -89,7 +94,15 @@ def _context(client: Client, parameters: Mapping[str, Any], check_mode: bool) ->
         kubernetes=_kubernetes(client),
     )
     source = Source(parameters["source"], Path(parameters["cache_directory"]), parameters["sums"])
-    return Context(client, source, wanted, parameters["namespace"], parameters["take_over"], check_mode)
+    return Context(
+        client,
+        source,
+        wanted,
+        namespace=parameters["namespace"],
+        take_over=parameters["take_over"],
+        check_mode=check_mode,
+        pending=parameters["pending"],
+    )
 
 
 def _workload(given: Mapping[str, Any] | None) -> Workload:
@@ -113,6 +126,7 @@ def _report(outcome: Outcome) -> dict[str, Any]:
         "change": outcome.change,
         "changes": [{"path": one.path, "before": one.before, "after": one.after} for one in outcome.changes],
         "left": list(outcome.left),
+        "note": outcome.note,
     }
 
 
@@ -147,6 +161,7 @@ OPERATION = Operation(
             "options": {**WORKLOAD, "port": {"type": "int", "default": WEBHOOK_PORT}},
         },
         "take_over": {"type": "bool", "default": False},
+        "pending": {"type": "bool", "default": False},
     },
     run=run,
 )

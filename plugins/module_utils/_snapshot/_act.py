@@ -32,7 +32,10 @@ OWNING = ("Deployment", "StatefulSet", "ReplicaSet")
 
 @dataclass(frozen=True)
 class Context:
-    """What every action may need. namespace: where nothing else is said."""
+    """What every action may need. namespace: where nothing else is said.
+
+    pending: in check mode, whether earlier steps would have changed the cluster, so that not all can be tried.
+    """
 
     client: Client
     source: Source
@@ -40,6 +43,7 @@ class Context:
     namespace: str
     take_over: bool
     check_mode: bool
+    pending: bool = False
 
 
 def apply(context: Context, parameters: Parameters) -> list[Outcome]:
@@ -47,12 +51,13 @@ def apply(context: Context, parameters: Parameters) -> list[Outcome]:
     given = {**parameters, "namespace": parameters.get("namespace") or context.namespace}
     files = _source.files(context.source, given["release"])
     rendered = _render.render(files, given, context.wanted)
-    manifests = [_render.keeping(obj, _live(context.client, obj), given) for obj in rendered]
+    manifests = [_render.keeping(obj, _live(context.client, obj, given), given) for obj in rendered]
     manifests = [*_namespace(context.client, manifests), *manifests]
-    previews = _apply.preview(context.client, manifests, take_over=context.take_over)
+    lenient = context.check_mode and context.pending
+    previews = _apply.preview(context.client, manifests, take_over=context.take_over, lenient=lenient)
     if context.check_mode:
         return [one.outcome for one in previews]
-    outcomes = [_apply.write(context.client, one, take_over=context.take_over) for one in previews]
+    outcomes = [_apply.write(context.client, one) for one in previews]
     crds = [one.reference.name for one in outcomes if one.reference.kind == "CustomResourceDefinition"]
     _wait.established(context.client, crds)
     return outcomes
@@ -176,11 +181,13 @@ def _patched(context: Context, target: Reference, decide: Callable[[Mapping[str,
     )
 
 
-def _live(client: Client, manifest: Mapping[str, Any]) -> Mapping[str, Any] | None:
+def _live(client: Client, manifest: Mapping[str, Any], parameters: Parameters) -> Mapping[str, Any] | None:
     """The object that is there, for the kinds of which something is kept."""
-    if manifest["kind"] in ("CustomResourceDefinition", "ValidatingWebhookConfiguration"):
-        return client.find(reference(manifest).path)
-    return None
+    kind = manifest["kind"]
+    kept = (kind == "CustomResourceDefinition" and parameters.get("keep_unserved")) or (
+        kind == "ValidatingWebhookConfiguration"
+    )
+    return client.find(reference(manifest).path) if kept else None
 
 
 def _namespace(client: Client, manifests: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

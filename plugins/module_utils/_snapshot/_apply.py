@@ -34,13 +34,15 @@ ATTEMPTS = 5
 class Outcome:
     """What became of one object, or what would. change: "created", "changed", "deleted" or "unchanged".
 
-    left: fields that other managers own and that were left to them, as "MANAGER: FIELD".
+    left: fields that other managers own and that were left to them, as "MANAGER: FIELD". note: why a change could not be
+    tried, in check mode, and is foreseen without the API server's word.
     """
 
     reference: Reference
     change: str
     changes: tuple[Change, ...] = ()
     left: tuple[str, ...] = ()
+    note: str = ""
 
     @property
     def changed(self) -> bool:
@@ -51,27 +53,38 @@ class Outcome:
 class Preview:
     """One manifest as the API server would have it. live: None where there is no such object yet.
 
-    moving: whether fields of other managers have to be moved first. due: whether anything has to be written.
+    due: whether anything has to be written. managers: those whose fields are moved. left, note: see Outcome.
     """
 
     manifest: Object
     live: Object | None
     foreseen: Object
-    moving: bool
     due: bool
+    managers: frozenset[str]
     left: tuple[str, ...] = ()
+    note: str = ""
 
     @property
     def outcome(self) -> Outcome:
         """What writing it would do."""
         kind = "created" if self.live is None else "changed" if self.due else "unchanged"
-        return Outcome(reference(self.manifest), kind, changes(self.live, self.foreseen), self.left)
+        return Outcome(reference(self.manifest), kind, self.changes_to(self.foreseen), self.left, self.note)
+
+    def changes_to(self, after: Object) -> tuple[Change, ...]:
+        """What differs in meaning, and that fields have another owner from then on."""
+        before = self.live["metadata"].get("managedFields") or () if self.live else ()
+        old = sorted({str(entry.get("manager")) for entry in before if _ssa.is_movable(entry, self.managers)})
+        owners = [Change("metadata.managedFields", old, [_ssa.MANAGER])] if old else []
+        return (*owners, *changes(self.live, after))
 
 
-def preview(client: Client, manifests: Sequence[Object], *, take_over: bool = False) -> list[Preview]:
+def preview(
+    client: Client, manifests: Sequence[Object], *, take_over: bool = False, lenient: bool = False
+) -> list[Preview]:
     """Read each object and try each manifest, and write nothing.
 
-    take_over: also where another writer's marks are. Raises OwnedObjectError, RefusedObjectError, StepError, KubeError.
+    take_over: also where another writer's marks are. lenient: what the API server refuses now, because earlier steps were
+    not done but only foreseen, is foreseen too, with its words as the note. Raises OwnedObjectError, RefusedObjectError, StepError, KubeError.
     """
     for manifest in manifests:
         if not (manifest.get("kind") in KINDS and KINDS[manifest["kind"]].applied):
@@ -81,17 +94,25 @@ def preview(client: Client, manifests: Sequence[Object], *, take_over: bool = Fa
     new_namespaces = {
         manifest["metadata"]["name"] for manifest in manifests if manifest["kind"] == "Namespace"
     }
-    return [_preview(client, manifest, new_namespaces, take_over) for manifest in manifests]
+    previews = []
+    for manifest in manifests:
+        try:
+            previews.append(_preview(client, manifest, new_namespaces, take_over))
+        except RefusedObjectError as exc:
+            if not lenient:
+                raise
+            previews.append(_untried(client, manifest, take_over, exc.cause))
+    return previews
 
 
-def write(client: Client, one: Preview, *, take_over: bool = False) -> Outcome:
+def write(client: Client, one: Preview) -> Outcome:
     """Apply the manifest if that is due, and return what changed. Raises what preview raises."""
     if not one.due:
         return one.outcome
     with _refusals(one.manifest):
-        answer = _written(client, one, take_over)
+        answer = _written(client, one)
     left = _ssa.left_to_others(answer["metadata"].get("managedFields") or ())
-    return replace(one.outcome, changes=changes(one.live, answer), left=left)
+    return replace(one.outcome, changes=one.changes_to(answer), left=left)
 
 
 def delete(
@@ -127,15 +148,13 @@ def _preview(client: Client, manifest: Object, new_namespaces: Collection[str], 
         if live is not None and not take_over:
             refuse_owned(place, live)
         if live is None and place.namespace in new_namespaces:
-            return Preview(
-                manifest, None, manifest, moving=False, due=True
-            )  # no dry run without its namespace
+            return Preview(manifest, None, manifest, True, managers)  # no dry run without its namespace
         with suppress(Conflict), _refusals(manifest):
             return _tried(client, manifest, live, managers)
     raise contended(place)
 
 
-def _tried(client: Client, manifest: Object, live: Object | None, managers: Collection[str]) -> Preview:
+def _tried(client: Client, manifest: Object, live: Object | None, managers: frozenset[str]) -> Preview:
     """What dry runs say. The second of them sees the object without what the fields' move will take away."""
     path = reference(manifest).path
     answer = client.apply(path, manifest, manager=_ssa.MANAGER, dry_run=True)
@@ -146,7 +165,21 @@ def _tried(client: Client, manifest: Object, live: Object | None, managers: Coll
         answer = client.replace(path, pruned, dry_run=True)
     entries = _ssa.moved(answer["metadata"].get("managedFields") or (), answer["apiVersion"], managers)
     due, left = moving or _differs(live, answer), _ssa.left_to_others(entries)
-    return Preview(manifest, live, answer, moving, due, left)
+    return Preview(manifest, live, answer, due, managers, left)
+
+
+def _untried(client: Client, manifest: Object, take_over: bool, note: str) -> Preview:
+    """What can be said without the API server: the manifest, and what else the object has now."""
+    live = client.find(reference(manifest).path)
+    managers = _ssa.movable(take_over=take_over)
+    return Preview(manifest, live, _overlaid(live, manifest), True, managers, note=note)
+
+
+def _overlaid(below: Any, above: Any) -> Any:
+    if isinstance(below, Mapping) and isinstance(above, Mapping):
+        merged = {key: _overlaid(below.get(key), value) for key, value in above.items()}
+        return {**below, **merged}
+    return above
 
 
 def _differs(live: Object | None, answer: Object) -> bool:
@@ -157,10 +190,9 @@ def _differs(live: Object | None, answer: Object) -> bool:
     return bool(changes(live, answer)) or before != after
 
 
-def _written(client: Client, one: Preview, take_over: bool) -> Object:
+def _written(client: Client, one: Preview) -> Object:
     """Move and apply; once more where the apply itself noted a manager of old (before-first-apply)."""
-    place, managers = reference(one.manifest), _ssa.movable(take_over=take_over)
-    live = one.live
+    place, managers, live = reference(one.manifest), one.managers, one.live
     for _attempt in range(ATTEMPTS):
         patch = _ssa.migration(live, managers) if live is not None else []
         try:

@@ -11,7 +11,8 @@ would adopt its ReplicaSets by (kubernetes pkg/controller/controller_ref_manager
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from . import _wait
@@ -43,13 +44,8 @@ def detach(
         for pod in _listed(client, "Pod", target)
         if uids & {owner["uid"] for owner in pod["metadata"].get("ownerReferences") or ()}
     ]
-    labelled = [
-        patched(
-            client,
-            Reference(kind, obj["metadata"]["name"], target.namespace),
-            _label(target.name),
-            check_mode=check_mode,
-        )
+    marked = [
+        patched(client, _place(kind, obj, target), _label(target.name), check_mode=check_mode)
         for kind, objects in (("ReplicaSet", sets), ("Pod", pods))
         for obj in objects
     ]
@@ -61,16 +57,21 @@ def detach(
         ]
         if not check_mode:
             _wait.gone(client, target, uid)
-    freed = [
-        patched(
-            client,
-            Reference("ReplicaSet", one["metadata"]["name"], target.namespace),
-            _free,
-            check_mode=check_mode,
-        )
-        for one in ([] if check_mode else sets)
-    ]
-    return [one for one in (*labelled, *gone, *freed) if one.changed]
+    freed = [patched(client, _place("ReplicaSet", one, target), _free, check_mode=check_mode) for one in sets]
+    return _merged((*marked, *gone, *freed))
+
+
+def _place(kind: str, obj: Object, target: Reference) -> Reference:
+    return Reference(kind, obj["metadata"]["name"], target.namespace)
+
+
+def _merged(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """One outcome an object; those without a change left out."""
+    found: dict[Reference, Outcome] = {}
+    for one in (one for one in outcomes if one.changed):
+        before = found.get(one.reference)
+        found[one.reference] = replace(one, changes=(*before.changes, *one.changes)) if before else one
+    return list(found.values())
 
 
 def _is_of(replica_set: Object, deployment: Object | None, name: str) -> bool:

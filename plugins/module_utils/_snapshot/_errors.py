@@ -25,6 +25,10 @@ class StepError(CertflowError):
     """A step of a plan cannot be carried out as it is written."""
 
 
+class NotYetError(StepError):
+    """Something is missing that an earlier step of the plan makes; in check mode that is no fault."""
+
+
 class OwnedObjectError(CertflowError):
     """An object belongs to another writer, who would undo the change or be undone by it."""
 

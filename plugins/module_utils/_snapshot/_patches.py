@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from .._kube._errors import Conflict
 from ._apply import ATTEMPTS, Outcome, contended, refuse_owned
 from ._changes import changes
-from ._errors import StepError
+from ._errors import NotYetError
 from ._kinds import Reference
 
 if TYPE_CHECKING:
@@ -34,12 +34,12 @@ def patched(
 ) -> Outcome:
     """Write what ``decide`` says about the object as it is now; [] is no change. Decided anew after a conflict.
 
-    Raises StepError where there is no such object, OwnedObjectError, KubeError.
+    Raises NotYetError where there is no such object, OwnedObjectError, KubeError.
     """
     for _attempt in range(ATTEMPTS):
         live = client.find(target.path)
         if live is None:
-            raise StepError(f"there is no {target}", remedy="Plan again: somebody has deleted it")
+            raise NotYetError(f"there is no {target}", remedy="Plan again: somebody has deleted it")
         operations = decide(live)
         if not operations:
             return Outcome(target, "unchanged")
@@ -84,11 +84,11 @@ def bundle_of(crd: Object) -> str:
 
 
 def rules(configuration: Object, wanted: Mapping[str, Sequence[Object]]) -> Operations:
-    """The rules of the named webhooks are replaced. Raises StepError for a webhook that it does not have."""
+    """The rules of the named webhooks are replaced. Raises NotYetError for a webhook that it does not have."""
     names = [webhook["name"] for webhook in configuration.get("webhooks") or ()]
     missing = [name for name in wanted if name not in names]
     if missing:
-        raise StepError(f"{configuration['metadata']['name']} has no webhook {missing[0]}")
+        raise NotYetError(f"{configuration['metadata']['name']} has no webhook {missing[0]}")
     return [
         operation
         for index, webhook in enumerate(configuration["webhooks"])

@@ -14,8 +14,9 @@ from ._steps import PORT_LABEL, RELEASE_LABEL
 from ._wanted import Wanted, Workload
 
 # How long a webhook goes on serving after it was told to end: its programs stop at once, with calls that are under way
-# (external-snapshotter pkg/*-webhook: tls.Listen without Shutdown). API servers need a moment to see that it leaves.
-DRAIN_SECONDS = 10
+# (external-snapshotter pkg/*-webhook: tls.Listen without Shutdown). In that time the API servers are made to dial anew,
+# once all new pods are available; those start together, so that they are within a few seconds of each other.
+DRAIN_SECONDS = 30
 # lifecycle.preStop.sleep (KEP-3960) is on by default from here; older API servers do not know the field.
 SLEEP_SINCE = (1, 30)
 # No user of the image: it has none. Any but root will do, as the programs write no file.
@@ -77,7 +78,7 @@ def _harden(obj: Object, container: Object, workload: Workload, wanted: Wanted) 
     spec = obj["spec"]
     spec["replicas"] = max(FEWEST_REPLICAS, spec.get("replicas") or 1)
     # On the host's network two pods of one port cannot be on one node: there may be no room for one more.
-    surge = (0, 1) if workload.host_network else (1, 0)
+    surge: tuple[int | str, int] = (0, 1) if workload.host_network else ("100%", 0)
     spec["strategy"] = {
         "type": "RollingUpdate",
         "rollingUpdate": {"maxSurge": surge[0], "maxUnavailable": surge[1]},
@@ -89,6 +90,7 @@ def _harden(obj: Object, container: Object, workload: Workload, wanted: Wanted) 
     }
     if wanted.kubernetes >= SLEEP_SINCE:
         container["lifecycle"] = {"preStop": {"sleep": {"seconds": DRAIN_SECONDS}}}
+        spec["template"]["spec"]["terminationGracePeriodSeconds"] = DRAIN_SECONDS + 30
     container["securityContext"] = {
         "allowPrivilegeEscalation": False,
         "capabilities": {"drop": ["ALL"]},

@@ -76,13 +76,12 @@ def keeping(obj: Object, live: Mapping[str, Any] | None, parameters: Parameters)
             if version["name"] in unserved and version["name"] not in listed:
                 versions.append({**version, "served": False, "storage": False})
     if obj["kind"] == "ValidatingWebhookConfiguration":
+        given = (parameters.get("failure_policies") or {}).get(obj["metadata"]["name"])
         policies = {
             webhook["name"]: webhook.get("failurePolicy") for webhook in (live or {}).get("webhooks") or ()
         }
         for webhook in obj["webhooks"]:
-            webhook["failurePolicy"] = (
-                parameters.get("failure_policy") or policies.get(webhook["name"]) or "Ignore"
-            )
+            webhook["failurePolicy"] = given or policies.get(webhook["name"]) or "Ignore"
     return obj
 
 
@@ -95,7 +94,7 @@ def _objects(files: Mapping[str, str], part: str, parameters: Parameters) -> lis
         for obj in yaml.load_all(files[path], Loader=_LOADER)  # a safe loader, see above
         if obj and obj["kind"] in kinds
     ]
-    names = parameters.get("configurations")
+    names = parameters.get("failure_policies")
     if part == "webhook_configurations" and names is not None:
         found = [obj for obj in found if obj["metadata"]["name"] in names]
     if not found:

@@ -43,7 +43,7 @@ class Trouble:
 
 @dataclass(frozen=True)
 class Progress:
-    """done: every replica is of the newest template and available, and no other pod is left.
+    """done: every replica is of the newest template and available, and no other pod is left but those on their way out.
 
     words: how far it is, for a reader. ending: UIDs of pods that are on their way out.
     """
@@ -58,7 +58,8 @@ def progress(deployment: Object, replica_sets: Iterable[Object], pods: Iterable[
     """Judge a Deployment by its ReplicaSets and pods; those of others are told apart by their owner."""
     spec, status = deployment["spec"], deployment.get("status") or {}
     sets = {one["metadata"]["uid"]: one for one in replica_sets if _owned_by(one, deployment)}
-    own = [pod for pod in pods if any(_owned_by(pod, one) for one in sets.values())]
+    every = [pod for pod in pods if any(_owned_by(pod, one) for one in sets.values())]
+    own = [pod for pod in every if not pod["metadata"].get("deletionTimestamp")]
     newest = [pod for pod in own if _revision(sets, pod) == _annotated(deployment)]
     wanted = spec.get("replicas", 1)
     counts = [int(status.get(key) or 0) for key in ("updatedReplicas", "availableReplicas", "replicas")]
@@ -70,7 +71,7 @@ def progress(deployment: Object, replica_sets: Iterable[Object], pods: Iterable[
         done=seen and counts == [wanted] * 3 and len(own) == wanted,
         words=f"{counts[0]} of {wanted} pods are of the new template, {counts[1]} available, {len(own) - counts[0]} old ones left",
         troubles=tuple(troubles),
-        ending=frozenset(pod["metadata"]["uid"] for pod in own if pod["metadata"].get("deletionTimestamp")),
+        ending=frozenset(pod["metadata"]["uid"] for pod in every if pod not in own),
     )
 
 

@@ -21,7 +21,7 @@ from .._kube._errors import ApiError, Conflict, NotFound
 from . import _wait
 from ._apply import ATTEMPTS, Outcome, contended
 from ._changes import Change
-from ._errors import MigrationError, StepError
+from ._errors import MigrationError, NotYetError
 from ._kinds import Reference
 from ._patches import patched
 
@@ -51,10 +51,12 @@ def migrate(
 ) -> Migration:
     """Make ``version`` the only stored version. Nothing is written where it is already.
 
-    Raises MigrationError, with every refused object named, before storedVersions is touched; StepError, KubeError.
+    Raises MigrationError, with every refused object named, before storedVersions is touched; NotYetError, KubeError.
     """
     target = Reference("CustomResourceDefinition", crd)
-    live = client.get(target.path)
+    live = client.find(target.path)
+    if live is None:
+        raise NotYetError(f"there is no {target}", remedy="Plan again: somebody has deleted it")
     if _stored(live) == [version] and _storage(live) == version:
         return Migration((Outcome(target, "unchanged"),), 0)
     switched = patched(client, target, lambda obj: _switch(obj, version), check_mode=check_mode)
@@ -154,7 +156,7 @@ def _switch(crd: Object, version: str) -> list[dict[str, Any]]:
     versions = crd["spec"]["versions"]
     wanted = next((entry for entry in versions if entry["name"] == version), None)
     if wanted is None or not wanted["served"]:
-        raise StepError(f"{crd['metadata']['name']} does not serve {version}", remedy="Plan again")
+        raise NotYetError(f"{crd['metadata']['name']} does not serve {version}", remedy="Plan again")
     if wanted["storage"]:
         return []
     return [

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .._kube._errors import KubeError
 from ._errors import RolloutError, StepError
@@ -29,7 +29,7 @@ SLICES = "/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
 
 
 def available(client: Client, target: Reference, *, on_ending: Callable[[], None] = lambda: None) -> None:
-    """Wait until every replica of the newest template is available and no older pod is left.
+    """Wait until every replica of the newest template is available and every older pod has begun to end.
 
     on_ending: called when pods have begun to end that had not before. Raises RolloutError with the pods' own words as
     soon as it is clear that it gets no further, or at the deadline; StepError where there is no such Deployment.
@@ -78,9 +78,8 @@ def switched(client: Client, target: Reference, selector: dict[str, str], port: 
     labels = ",".join(f"{key}={value}" for key, value in selector.items())
 
     def is_switched() -> bool:
-        pods = {
-            pod["metadata"]["name"] for pod in client.list_all(pods_path, {"labelSelector": labels})["items"]
-        }
+        listed = client.list_all(pods_path, {"labelSelector": labels})["items"]
+        pods = {pod["metadata"]["name"] for pod in listed if _has_address(pod)}
         path = SLICES.format(namespace=target.namespace)
         slices = client.list_all(path, {"labelSelector": f"kubernetes.io/service-name={target.name}"})[
             "items"
@@ -92,6 +91,12 @@ def switched(client: Client, target: Reference, selector: dict[str, str], port: 
         return named <= pods and bool(named) == bool(pods) and (port is None or ports <= {port})
 
     until(client, is_switched, f"the endpoints of {target} are not those of the new selector")
+
+
+def _has_address(pod: dict[str, Any]) -> bool:
+    """Whether it can be an endpoint: not yet without an address, no more once it has ended."""
+    status = pod.get("status") or {}
+    return bool(status.get("podIP")) and status.get("phase") in ("Pending", "Running")
 
 
 def until(client: Client, condition: Callable[[], bool], otherwise: str) -> None:

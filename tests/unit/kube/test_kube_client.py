@@ -113,7 +113,22 @@ WRITES: dict[str, tuple[Callable[[Client], Any], str, Any]] = {
     "delete, dry run": (
         lambda c: c.delete("/p", dry_run=True),
         "DELETE /p?dryRun=All",
-        {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {}},
+        {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {}, "dryRun": ["All"]},
+    ),
+    "delete, what it owns stays": (
+        lambda c: c.delete("/p", propagation="Orphan"),
+        "DELETE /p",
+        {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {}, "propagationPolicy": "Orphan"},
+    ),
+    "apply": (
+        lambda c: c.apply("/p", {"a": 1}, manager="me"),
+        "PATCH /p?fieldManager=me&force=true",
+        {"a": 1},
+    ),
+    "apply, dry run": (
+        lambda c: c.apply("/p", {"a": 1}, manager="me", dry_run=True),
+        "PATCH /p?fieldManager=me&force=true&dryRun=All",
+        {"a": 1},
     ),
 }
 
