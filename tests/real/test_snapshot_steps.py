@@ -34,6 +34,8 @@ GROUP_KINDS = ("volumegroupsnapshotclasses", "volumegroupsnapshotcontents", "vol
 GROUP_CRDS = tuple(f"{kind}.{GROUP}" for kind in GROUP_KINDS)
 Object = dict[str, Any]
 
+pytestmark = pytest.mark.full  # minutes: six releases, one after another, on two clusters
+
 
 @pytest.fixture(scope="module")
 def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Site]]:
