@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 RUN := $(or $(PYTHON),@echo "no Python 3.11 or newer found" >&2; false)
 
-.PHONY: help demo test test-all test-quick bench fmt docs locks sums clean
+.PHONY: help demo test test-all test-quick reliability bench fmt docs locks sums clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -21,6 +21,9 @@ test-all: ## every gate, and the tests that are too long for `make test`
 
 test-quick: ## lint, types, unit tests and a small test on real clusters (3 minutes)
 	@$(RUN) -m tests.gates --quick
+
+reliability: ## every case of docs/reliability.md on a real control plane, and its figures anew (an hour)
+	@$(RUN) -m tests.gates.enter dev -m tests.faults
 
 bench: ## side by side with the alternatives, on fifty hosts
 	@$(RUN) -m tests.gates.enter dev -m benchmarks

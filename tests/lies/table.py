@@ -38,13 +38,13 @@ HEAD = """\
 
 @dataclass(frozen=True)
 class Outcome:
-    """A row of the page. ``said``: the task's cause, "" where it ended well. is_right: as the table wants it."""
+    """A row of the page. ``said``: the task's cause, "" where it ended well. is_good: as the table wants it."""
 
     kind: str
     done: str
     said: str
     in_use: str
-    is_right: bool
+    is_good: bool
 
 
 def outcomes(cluster: Cluster) -> Iterator[Outcome]:
@@ -87,10 +87,10 @@ def _in_use(before: InUse, after: InUse) -> str:
 
 def text(rows: list[Outcome]) -> str:
     """For docs/reliability.md: a line of figures, then the table."""
-    right = sum(row.is_right for row in rows)
+    right = sum(row.is_good for row in rows)
     refused = sum(bool(row.said) for row in rows)
     lines = [
-        f"| {row.kind} | {row.done} | {row.said or 'it ends well'} | {row.in_use}{'' if row.is_right else ' (**wrong**)'} |\n"
+        f"| {row.kind} | {row.done} | {row.said or 'it ends well'} | {row.in_use}{'' if row.is_good else ' (**wrong**)'} |\n"
         for row in rows
     ]
     figures = f"{len(rows)} cases: {refused} refused in one line, {len(rows) - refused} ended well; {right} as they should.\n"

@@ -379,15 +379,19 @@ def unissued(client: Client, secret: SecretSpec) -> list[dict[str, Any]]:
     return [csr for csr in select(client, labels, None) if not certificate_of(csr)]
 
 
-def is_left_over(csr: Mapping[str, Any], signer_name: str, patience: float, now: datetime) -> bool:
+def is_left_over(
+    csr: Mapping[str, Any], signer_name: str, patience: float, now: datetime, *, alone: str = ""
+) -> bool:
     """Whether nobody waits for a request any more, now that another one has been made in its place.
 
     One that is as young as another run's patience may be that run's: how long that is nobody knows, so at least ten
-    minutes, or ``patience`` (seconds), which is this run's.
+    minutes, or ``patience`` (seconds), which is this run's. alone: the requester (spec.username) whose other runs are
+    known to be over, "" where that is not known.
     """
     age = now - time_of(csr["metadata"]["creationTimestamp"])
     is_old = age > timedelta(seconds=max(patience, SHORTEST_PATIENCE_SECONDS))
-    return is_over(csr) or csr["spec"]["signerName"] != signer_name or is_old
+    is_of_a_dead_run = bool(alone) and csr["spec"].get("username") == alone
+    return is_over(csr) or csr["spec"]["signerName"] != signer_name or is_old or is_of_a_dead_run
 
 
 def remove(client: Client, csr: Mapping[str, Any]) -> str:

@@ -50,6 +50,8 @@ READ_SECONDS = 30.0
 PATIENT_SECONDS = 65.0
 # A server that has answered once is expected to come back; one that never did has the wrong address.
 FIRST_CONTACT_SECONDS = 5.0
+# An API server that has just come up refuses what it allows once it has read its roles and ServiceAccounts.
+STARTING_SECONDS = 20.0
 PAGE = "500"
 JSON_PATCH = "application/json-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"  # of which JSON is a part
@@ -78,6 +80,7 @@ class Client:
         self._pool: Any = None
         self._pool_certificate: tuple[str, str] | None = None
         self._answered = False
+        self._broken_at = float("-inf")
         self._ahead = timedelta()
 
     def now(self) -> datetime:
@@ -188,12 +191,13 @@ class Client:
         try:
             response = self._open("GET", target, self._headers(), timeout, preload_content=False)
         except HTTPError:
+            self._broken_at = time.monotonic()
             return
         try:
             if response.status < 400:
                 yield from _events(response)
         except (HTTPError, OSError, ValueError, RecursionError):
-            return
+            self._broken_at = time.monotonic()
         finally:
             response.close()
 
@@ -254,6 +258,7 @@ class Client:
             except HTTPError as exc:
                 error: KubeError = self._unreachable(exc)
                 error.__cause__ = exc
+                self._broken_at = time.monotonic()
                 again = not _distrusted(exc) and (idempotent or _never_sent(exc))
                 uncertain = uncertain or not (_distrusted(exc) or _never_sent(exc))
             else:
@@ -265,7 +270,7 @@ class Client:
                 try:
                     return self._taken(method, path, response, plain=plain)
                 except KubeError as exc:
-                    error, again = exc, is_transient(exc, idempotent=idempotent)
+                    error, again = exc, is_transient(exc, idempotent=idempotent) or self._is_starting(exc)
                 uncertain = uncertain or response.status < 300 or response.status >= 500
                 retry_after = response.headers.get("Retry-After")
             pause = delay(attempt, retry_after)
@@ -276,6 +281,10 @@ class Client:
                 raise error
             time.sleep(pause)
             attempt += 1
+
+    def _is_starting(self, error: KubeError) -> bool:
+        """Whether a refusal may be that of an API server which was restarted in the middle of this run."""
+        return error.status in (401, 403) and time.monotonic() < self._broken_at + STARTING_SECONDS
 
     def _taken(self, method: str, path: str, response: Any, *, plain: bool) -> dict[str, Any]:
         """What a good answer holds. Raises the error that another one is."""

@@ -110,6 +110,11 @@ class Lease:
         else:
             self._client.before_request = self._renew_in_time
 
+    @property
+    def is_held(self) -> bool:
+        """Whether nobody else who takes this Lease is at work now."""
+        return self._held is not None
+
     def release(self) -> None:
         """Give it back, if it is held. Where that fails it ends by itself."""
         held, self._held = self._held, None

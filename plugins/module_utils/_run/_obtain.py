@@ -40,7 +40,6 @@ from .._csr._names import Guarded
 from .._csr._pending import Pending
 from .._csr._secret import Content, Found
 from .._kube import _rights
-from .._kube._client import Client
 from .._kube._errors import AlreadyExists, KubeError
 from .._webhook._patch import TargetChange
 from .._x509 import _authority, _keys, _pem
@@ -249,7 +248,7 @@ def _ask(task: Task) -> Asked:
     csr = _requests.create(
         client, intent, _requests.pkcs10(intent, key), _keys.public_key_sha256(key.public_key())
     )
-    left = _remove_leftovers(client, intent, csr)
+    left = _remove_leftovers(task, csr)
     asked = Asked(csr, key, made_now=True, reason=reason, warnings=left)
     return asked if intent.approve else _keep_key(task, asked)
 
@@ -292,13 +291,18 @@ def _fits(task: Task, pending: Pending, csr: Mapping[str, Any]) -> bool:
     return not is_used and same_kind and same_lifetime and not compare(content, expected)
 
 
-def _remove_leftovers(client: Client, intent: Intent, csr: Mapping[str, Any]) -> tuple[str, ...]:
-    """Remove what earlier attempts left: before Kubernetes 1.35 an approved, unissued request stays for ever."""
+def _remove_leftovers(task: Task, csr: Mapping[str, Any]) -> tuple[str, ...]:
+    """Remove what earlier attempts left: before Kubernetes 1.35 an approved, unissued request stays for ever.
+
+    While it is this run's turn, what the same identity has sent before is that of a run that died.
+    """
+    client, intent = task.client, task.intent
+    alone = csr["spec"].get("username", "") if task.lease and task.lease.is_held else ""
     left = [
         other
         for other in _requests.unissued(client, intent.secret)
         if other["metadata"]["uid"] != csr["metadata"]["uid"]
-        and _requests.is_left_over(other, intent.signer.name, intent.wait_timeout, _now())
+        and _requests.is_left_over(other, intent.signer.name, intent.wait_timeout, _now(), alone=alone)
     ]
     return tuple(filter(None, (_requests.remove(client, other) for other in left)))
 

@@ -141,9 +141,10 @@ def test_write(name: str) -> None:
         call(own)
     assert server.paths() == [request]
     assert json.loads(server.requests[0].body) == body
-    kind = "application/json-patch+json" if "patch" in name else "application/json"
+    kinds = {"patch": "application/json-patch+json", "apply": "application/apply-patch+yaml"}
+    kind = kinds.get(name.partition(",")[0], "application/json")
     assert server.requests[0].headers["content-type"] == [kind]
-    assert own.written == ([] if "dry" in name else [request])
+    assert own.written == ([] if "dry" in name else [request.partition("?")[0]])
 
 
 def test_review_is_no_write() -> None:

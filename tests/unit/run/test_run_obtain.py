@@ -488,23 +488,44 @@ def test_targets_are_read_again_after_the_wait() -> None:
     assert result.values["targets"][0]["webhooks"][0]["before"] == [OLD]
 
 
-def test_leftovers_go_and_other_runs_requests_stay() -> None:
+class Turn:
+    """A Lease that is held, or not."""
+
+    def __init__(self, is_held: bool) -> None:
+        self.is_held = is_held
+
+
+ME = {"username": "me"}
+
+
+@pytest.mark.parametrize(
+    ("turn", "more"), [(None, []), (Turn(is_held=False), []), (Turn(is_held=True), ["of-a-dead-run"])]
+)
+def test_leftovers_go_and_other_runs_requests_stay(turn: Any, more: list[str]) -> None:
+    """Without its turn a run cannot tell a request of a run that died from one that is waited for."""
+
     def left(name: str, *state: Any, created_at: str = "2026-06-15T11:59:30Z", **spec: Any) -> dict[str, Any]:
         obj = csr(*state, name=name, pem=request(), **spec)
         obj["metadata"].update(uid=name, creationTimestamp=created_at)
         return obj
 
     listed = [
-        left("theirs"),
+        left("theirs", username="somebody"),
+        left("of-a-dead-run", **ME),
         left("denied", condition("Denied")),
         left("stuck", approved(), created_at="2026-06-15T11:00:00Z"),
         left("wrong-signer", approved(), signerName="example.com/other"),
     ]
     api = api_with(None, None)
     api.objects[_requests.COLLECTION] = {"metadata": {"resourceVersion": "1"}, "items": listed}
-    api.on_write = created
-    _obtain._ask(Task(api, intent(), None, (), False))  # type: ignore[arg-type]
-    assert [uid for uid in api.sent if isinstance(uid, str)] == ["denied", "stuck", "wrong-signer"]
+
+    def made(method: str, path: str, body: Any) -> Any:
+        answer = created(method, path, body)
+        return {**answer, "spec": {**answer["spec"], **ME}} if path == _requests.COLLECTION else answer
+
+    api.on_write = made
+    _obtain._ask(Task(api, intent(), None, (), False, lease=turn))  # type: ignore[arg-type]
+    assert [uid for uid in api.sent if isinstance(uid, str)] == [*more, "denied", "stuck", "wrong-signer"]
 
 
 # The record of anchors

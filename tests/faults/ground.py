@@ -1,0 +1,95 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Where the cases stand: one cluster, one namespace, one server that serves all their Secrets."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from tests.clusters import ApiError
+from tests.faults.place import Place
+from tests.faults.proxy import Proxy
+from tests.faults.served import Served
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.clusters import Cluster
+    from tests.faults.flows import Task
+
+BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
+
+
+class Ground:
+    """Cases run as a ServiceAccount with all rights: its token passes through a proxy that ends TLS.
+
+    ``proxy``: stands before the API server for whoever goes ``through_proxy``.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.namespace = f"faults-{uuid.uuid4().hex[:8]}"
+        self._numbers = itertools.count(1)
+        self._places: dict[str, Place] = {}
+        self._served = Served(self._pair)
+        cluster.api("POST", "/api/v1/namespaces", {"metadata": {"name": self.namespace}})
+        self.kubeconfig = self._service_account()
+        self.proxy = Proxy(cluster)
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[Place]:
+        """A case's own, gone with the block."""
+        name = f"hook{next(self._numbers)}"
+        place = Place(self.cluster, self.kubeconfig, self.namespace, name, self._served.port)
+        place.make()
+        self._places[place.server_name] = place
+        try:
+            yield place
+        finally:
+            del self._places[place.server_name]
+            place.close()
+
+    def through_proxy(self, task: Task) -> Task:
+        """The same task by the same identity."""
+        kubeconfig: dict[str, Any] = yaml.safe_load(self.kubeconfig.read_text())
+        kubeconfig["clusters"][0]["cluster"]["server"] = self.proxy.url
+        return replace(task, options={**task.options, "kubeconfig": kubeconfig})
+
+    def wait_until_ready(self) -> None:
+        """For an API server that was killed."""
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                self.cluster.client.request("GET", "/readyz")
+            except (OSError, ApiError):
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+            else:
+                return
+
+    def close(self) -> None:
+        self.proxy.close()
+        self._served.close()
+        for path in (f"{BINDINGS}/{self.namespace}", f"/api/v1/namespaces/{self.namespace}"):
+            self.cluster.api("DELETE", path)
+
+    def _service_account(self) -> Path:
+        subject = {"kind": "ServiceAccount", "name": "cases", "namespace": self.namespace}
+        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
+        binding = {"metadata": {"name": self.namespace}, "roleRef": role, "subjects": [subject]}
+        self.cluster.api("POST", BINDINGS, binding)
+        return self.cluster.token_kubeconfig("cases", self.namespace, seconds=7200)
+
+    def _pair(self, server_name: str) -> dict[str, str]:
+        place = self._places.get(server_name)
+        return place.data() if place else {}
