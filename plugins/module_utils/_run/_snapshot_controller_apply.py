@@ -154,7 +154,7 @@ OPERATION = Operation(
         "namespace": {"type": "str", "default": "kube-system"},
         "image_registry": {"type": "str", "default": REGISTRY},
         "digests": {"type": "dict", "default": {}},
-        "pull_secrets": {"type": "list", "elements": "str", "default": []},
+        "pull_secrets": {"type": "list", "elements": "str", "default": [], "no_log": False},  # names
         "controller": {"type": "dict", "options": WORKLOAD},
         "webhook": {
             "type": "dict",
