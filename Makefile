@@ -13,7 +13,7 @@ help: ## this list
 demo: ## two real clusters, one play, a webhook on each that its API server accepts (minutes at first, then one)
 	@$(RUN) -m tests.gates.enter dev -m tests.demo
 
-test: ## every gate; `make test GATES="ruff mypy"` runs some (15 minutes; 40 with nothing cached)
+test: ## every gate; `make test GATES="ruff mypy"` runs some (25 minutes; 50 with nothing cached)
 	@$(RUN) -m tests.gates $(GATES)
 
 test-all: ## every gate, and the tests that are too long for `make test`
