@@ -631,6 +631,8 @@ def test_an_operation_in_a_fork_imports_nothing(site: Site) -> None:
     absent, nobody = "no context named 'absent'", f"no Service default/{site.name}"
     own_ca = {**csr, "signer_name": "ephemeral-ca"}
     asked = {"target": target, "object": {"apiVersion": "v1", "kind": "Namespace"}}
+    nothing = {"objects": [{"kind": "Deployment", "namespace": "default", "name": site.name}]}
+    gone = {"id": "gone", "title": "gone", "reason": "none", "action": "delete", "parameters": nothing}
     # (operation, arguments, whether it changes something, words of its failure)
     calls: list[tuple[str, dict[str, Any], bool, str]] = [
         ("k8s_csr_info", where, False, ""),
@@ -645,6 +647,7 @@ def test_an_operation_in_a_fork_imports_nothing(site: Site) -> None:
         ("k8s_csr", {**where, **own_ca, "state": "absent"}, True, ""),
         ("k8s_signer_probe", {**where, "signers": [csr["signer_name"]]}, False, ""),
         ("snapshot_controller_plan", {**where, "version": "8.7.0"}, False, ""),
+        ("snapshot_controller_apply", {**where, "step": gone}, False, ""),
         ("k8s_csr_info", {**where, "context": "absent"}, False, absent),
     ]
     assert {name for name, *_rest in calls} == set(OPERATIONS)
