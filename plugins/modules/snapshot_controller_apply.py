@@ -21,7 +21,7 @@ version_added: 1.0.0
 author: certflow.kubernetes contributors (@certflow)
 extends_documentation_fragment:
   - certflow.kubernetes._attributes
-  - certflow.kubernetes._snapshot_workloads
+  - certflow.kubernetes._snapshot_release
   - certflow.kubernetes._auth
 options:
   step:
@@ -32,54 +32,14 @@ options:
         and prove are the role's.
     type: dict
     required: true
-  source:
+  run_id:
     description:
-      - Where manifests come from - a directory that holds the unpacked release, an archive (C(.zip), C(.tar.gz), C(.tgz),
-        C(.tar)) as a file or URL, or the URL of a Go module proxy.
-      - C({version}) in it stands for the release, as 8.7.0; a plan may need the files of several.
-      - Proxies and CAs of the connection are those of the environment, E(HTTPS_PROXY), E(NO_PROXY) and E(SSL_CERT_FILE). A
-        URL must not hold a password.
+      - The run that this step is part of, a name of its own such as a UUID. While it works no other run does, by the Lease
+        C(certflow-snapshot-controller) in namespace C(kube-system); one that is another run's is waited for.
+      - A step whose C(action) is C(take_turn) only takes it, one of action C(end_turn) gives it back. Without the right to
+        Leases the run goes on with a warning.
     type: str
-    default: https://github.com/kubernetes-csi/external-snapshotter/archive/refs/tags/v{version}.tar.gz
-  sums:
-    description:
-      - SHA-256 sums of the files of releases that this collection does not know, or that you have changed. A dictionary
-        by release of dictionaries by the file's path in the repository.
-    type: dict
-    default: {}
-  cache_directory:
-    description:
-      - Where fetched manifests are kept, on the machine that runs this task. They are verified at each use.
-    type: path
-    default: ~/.cache/certflow.kubernetes/releases
-  namespace:
-    description:
-      - Namespace of what has one, where the step does not say it.
-    type: str
-    default: kube-system
-  image_registry:
-    description:
-      - Registry of the images, with the path below which they are called C(snapshot-controller),
-        C(snapshot-validation-webhook) and C(snapshot-conversion-webhook). Their tag is always the release's own.
-    type: str
-    default: registry.k8s.io/sig-storage
-  digests:
-    description:
-      - Digests that the images are pinned to, by program and tag.
-    type: dict
-    default: {}
-  pull_secrets:
-    description:
-      - Names of the Secrets with which the images are pulled.
-    type: list
-    elements: str
-    default: []
-  take_over:
-    description:
-      - Write also to objects that carry the marks of another writer, such as Helm, Argo CD, Flux or EKS add-ons, and move
-        its fields. It may undo the change.
-    type: bool
-    default: false
+    default: ""
   pending:
     description:
       - In check mode, whether steps before this one would have changed the cluster. Then what the API server refuses as

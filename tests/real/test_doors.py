@@ -647,6 +647,7 @@ def test_an_operation_in_a_fork_imports_nothing(site: Site) -> None:
         ("k8s_csr", {**where, **own_ca, "state": "absent"}, True, ""),
         ("k8s_signer_probe", {**where, "signers": [csr["signer_name"]]}, False, ""),
         ("snapshot_controller_plan", {**where, "version": "8.7.0"}, False, ""),
+        ("snapshot_controller_preflight", {**where, "steps": [gone]}, False, ""),
         ("snapshot_controller_apply", {**where, "step": gone}, False, ""),
         ("k8s_csr_info", {**where, "context": "absent"}, False, absent),
     ]

@@ -66,12 +66,13 @@ PREPARE: dict[str, Callable[[clusters.Cluster, Path], None]] = {
     "k8s_csr_info": lambda _cluster, _directory: None,
     "k8s_signer_probe": lambda _cluster, _directory: None,
     "snapshot_controller_plan": lambda _cluster, _directory: None,
+    "snapshot_controller_preflight": lambda _cluster, _directory: None,
     "snapshot_controller_apply": lambda _cluster, _directory: None,
     "webhook_probe": lambda cluster, _directory: SERVERS.append(team_labels.start(cluster)),
 }
 
 # The modules that fetch manifests.
-FETCH = ("snapshot_controller_apply",)
+FETCH = ("snapshot_controller_apply", "snapshot_controller_preflight")
 
 
 def test_every_module_is_here() -> None:

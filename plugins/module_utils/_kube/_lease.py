@@ -56,11 +56,13 @@ def terms(obj: Mapping[str, Any]) -> Terms:
     return Terms(str(spec.get("holderIdentity") or ""), _time(spec.get("acquireTime")), until)
 
 
-def spec_of(holder: str, since: datetime, now: datetime, transitions: int) -> dict[str, Any]:
-    """The spec of a Lease that is held from ``since`` on, and for SECONDS from ``now`` on. Both UTC."""
+def spec_of(
+    holder: str, since: datetime, now: datetime, transitions: int, seconds: int = SECONDS
+) -> dict[str, Any]:
+    """The spec of a Lease that is held from ``since`` on, and for ``seconds`` from ``now`` on. Both UTC."""
     return {
         "holderIdentity": holder,
-        "leaseDurationSeconds": SECONDS,
+        "leaseDurationSeconds": seconds,
         "acquireTime": since.strftime(_STAMP),
         "renewTime": now.strftime(_STAMP),
         "leaseTransitions": transitions,
@@ -71,14 +73,24 @@ class Lease:
     """One Lease that this run wants. Once it is taken, the client renews it before its requests: who waits asks.
 
     purpose: what it is held for, in words. metadata: labels and annotations of the object.
+    holder: whose it is, where several processes are one run; this process's own otherwise. seconds: how long it lasts.
     problem: why this identity goes on without it, "" where nothing is in the way.
     """
 
     def __init__(
-        self, client: Client, namespace: str, name: str, *, purpose: str, metadata: Mapping[str, Any]
+        self,
+        client: Client,
+        namespace: str,
+        name: str,
+        *,
+        purpose: str,
+        metadata: Mapping[str, Any],
+        holder: str = "",
+        seconds: int = SECONDS,
     ) -> None:
         # As the controllers of Kubernetes name themselves: the object alone tells whose it is.
-        self.holder = f"{socket.gethostname()}_{uuid.uuid4()}"
+        self.holder = holder or f"{socket.gethostname()}_{uuid.uuid4()}"
+        self._seconds = seconds
         self.problem = ""
         self.is_tried = False
         self._client, self._purpose, self._title = client, purpose, f"Lease {namespace}/{name}"
@@ -137,7 +149,7 @@ class Lease:
         if found is None:
             now = self._client.now()
             try:
-                body = {**self._body, "spec": spec_of(self.holder, now, now, 0)}
+                body = {**self._body, "spec": spec_of(self.holder, now, now, 0, self._seconds)}
                 self._take(self._client.send("POST", self._collection, body))
                 return None
             except AlreadyExists:
@@ -148,12 +160,13 @@ class Lease:
     def _take_over(self, found: Mapping[str, Any]) -> Terms | None:
         there, now = terms(found), self._client.now()
         if there.holder == self.holder:
-            self._take(found)  # the answer to our own write was lost
+            self._take(found)  # the answer to our own write was lost, or another process of this run took it
+            self._renewed = -RENEW_SECONDS  # whoever took it may have done so long ago
             return None
         if not there.is_free(now) and not self._is_silent(found):
             return there
         changes = int((found.get("spec") or {}).get("leaseTransitions") or 0) + 1
-        spec = spec_of(self.holder, now, now, changes)
+        spec = spec_of(self.holder, now, now, changes, self._seconds)
         try:
             self._take(self._client.send("PUT", self._path, {**found, "spec": spec}))
         except (Conflict, NotFound):
@@ -178,7 +191,7 @@ class Lease:
         now = self._client.now()
         since, changes = terms(held).since or now, held["spec"].get("leaseTransitions") or 0
         try:
-            spec = spec_of(self.holder, since, now, changes)
+            spec = spec_of(self.holder, since, now, changes, self._seconds)
             self._take(self._client.send("PUT", self._path, {**held, "spec": spec}))
         except (Conflict, NotFound):
             other = self._try()

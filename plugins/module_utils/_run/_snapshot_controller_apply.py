@@ -7,51 +7,33 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._snapshot import _act, _steps
-from .._snapshot._act import Context
+from .._snapshot import _steps
 from .._snapshot._apply import Outcome
 from .._snapshot._errors import NotYetError, StepError
-from .._snapshot._source import UPSTREAM, Source
-from .._snapshot._wanted import REGISTRY, WEBHOOK_PORT, Images, Wanted, Workload
-from . import _snapshot_redial
+from . import _snapshot_turn
 from ._operation import Operation, Result
+from ._snapshot_rendering import ACTIONS, RENDERING, context_from, report, step_from
 from ._spec import AUTH
 
 if TYPE_CHECKING:
     from .._kube._client import Client
 
-ACTIONS = {**_act.ACTIONS, **_snapshot_redial.ACTIONS}
-
-WORKLOAD: dict[str, Any] = {
-    "replicas": {"type": "int"},
-    "min_ready_seconds": {"type": "int"},
-    "labels": {"type": "dict", "default": {}},
-    "annotations": {"type": "dict", "default": {}},
-    "tolerations": {"type": "list", "elements": "dict", "default": []},
-    "node_selector": {"type": "dict", "default": {}},
-    "affinity": {"type": "dict", "default": {}},
-    "resources": {"type": "dict", "default": {}},
-    "priority_class": {"type": "str", "default": ""},
-    "host_network": {"type": "bool", "default": False},
-}
-SOURCE: dict[str, Any] = {
-    "source": {"type": "str", "default": UPSTREAM},
-    "sums": {"type": "dict", "default": {}},
-    "cache_directory": {"type": "path", "default": "~/.cache/certflow.kubernetes/releases"},
-}
+TURNS = (_steps.TAKE_TURN, _steps.END_TURN)
 
 
 def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Result:
     """See the module's documentation. Raises CertflowError."""
-    step = _step(parameters["step"])
-    context = _context(client, parameters, check_mode)
+    if parameters["step"].get("action") in TURNS:
+        return _turn(client, parameters, check_mode)
+    step = step_from(parameters["step"])
+    context = context_from(client, parameters, check_mode)
+    run_id = "" if check_mode else parameters["run_id"]
     try:
-        outcomes = ACTIONS[step.action](context, step.parameters)
+        with _snapshot_turn.kept(client, run_id):
+            outcomes = ACTIONS[step.action](context, step.parameters)
     except NotYetError as exc:
         if not (check_mode and context.pending):
             raise
@@ -61,73 +43,25 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     return Result(bool(changed), _values(step, reason, outcomes), diff=_diff(changed) if changed else None)
 
 
+def _turn(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Result:
+    """Take this run's turn, or give it back. It is no change: nothing of it is left in the end."""
+    action, run_id = parameters["step"]["action"], parameters["run_id"]
+    if not run_id:
+        raise StepError(f"{action} needs run_id", remedy="Give the run a name of its own, such as a UUID")
+    warnings: tuple[str, ...] = ()
+    if action == _steps.END_TURN and not check_mode:
+        _snapshot_turn.end(client, run_id)
+    elif not check_mode:
+        with _snapshot_turn.kept(client, run_id) as lease:
+            warnings = (lease.problem,) if lease and lease.problem else ()
+    reason = (
+        "no other run writes until it is given back" if action == _steps.TAKE_TURN else "others may go on"
+    )
+    return Result(False, {"action": action, "reason": reason, "objects": []}, warnings=warnings)
+
+
 def _values(step: _steps.Step, reason: str, outcomes: Sequence[Outcome] = ()) -> dict[str, Any]:
-    return {"action": step.action, "reason": reason, "objects": [_report(outcome) for outcome in outcomes]}
-
-
-def _step(given: Mapping[str, Any]) -> _steps.Step:
-    """The step, checked. Raises StepError for what no plan says."""
-    fields = ("id", "title", "reason", "action")
-    missing = [name for name in (*fields, "parameters") if name not in given]
-    if missing:
-        raise StepError(
-            f"the step lacks {', '.join(missing)}", remedy="Give one entry of the plan's steps as it is"
-        )
-    name, title, reason, action = (str(given[field]) for field in fields)
-    step = _steps.Step(name, title, reason, action, dict(given["parameters"]))
-    faults = _steps.faults(step)
-    if not faults and step.action not in ACTIONS:
-        faults = [f"{step.id}: {step.action} is not this module's to do; the role does it by another"]
-    if faults:
-        raise StepError(
-            f"this step cannot be done: {'; '.join(faults)}", remedy="Plan again with this version"
-        )
-    return step
-
-
-def _context(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Context:
-    wanted = Wanted(
-        controller=_workload(parameters["controller"]),
-        webhook=_workload(parameters["webhook"]),
-        images=Images(parameters["image_registry"], parameters["digests"], parameters["pull_secrets"]),
-        port=(parameters["webhook"] or {}).get("port") or WEBHOOK_PORT,
-        kubernetes=_kubernetes(client),
-    )
-    source = Source(parameters["source"], Path(parameters["cache_directory"]), parameters["sums"])
-    return Context(
-        client,
-        source,
-        wanted,
-        namespace=parameters["namespace"],
-        take_over=parameters["take_over"],
-        check_mode=check_mode,
-        pending=parameters["pending"],
-    )
-
-
-def _workload(given: Mapping[str, Any] | None) -> Workload:
-    return Workload(
-        **{key: value for key, value in (given or {}).items() if key in WORKLOAD and value is not None}
-    )
-
-
-def _kubernetes(client: Client) -> tuple[int, int]:
-    version = client.get("/version")
-    major, minor = (re.match(r"\d+", str(version.get(key) or "0")) for key in ("major", "minor"))
-    return (int(major[0]) if major else 0, int(minor[0]) if minor else 0)
-
-
-def _report(outcome: Outcome) -> dict[str, Any]:
-    target = outcome.reference
-    return {
-        "kind": target.kind,
-        "namespace": target.namespace,
-        "name": target.name,
-        "change": outcome.change,
-        "changes": [{"path": one.path, "before": one.before, "after": one.after} for one in outcome.changes],
-        "left": list(outcome.left),
-        "note": outcome.note,
-    }
+    return {"action": step.action, "reason": reason, "objects": [report(outcome) for outcome in outcomes]}
 
 
 def _diff(changed: Sequence[Outcome]) -> dict[str, Any]:
@@ -150,17 +84,8 @@ OPERATION = Operation(
         **AUTH,
         "wait_timeout": {"type": "int", "default": 600},
         "step": {"type": "dict", "required": True},
-        **SOURCE,
-        "namespace": {"type": "str", "default": "kube-system"},
-        "image_registry": {"type": "str", "default": REGISTRY},
-        "digests": {"type": "dict", "default": {}},
-        "pull_secrets": {"type": "list", "elements": "str", "default": [], "no_log": False},  # names
-        "controller": {"type": "dict", "options": WORKLOAD},
-        "webhook": {
-            "type": "dict",
-            "options": {**WORKLOAD, "port": {"type": "int", "default": WEBHOOK_PORT}},
-        },
-        "take_over": {"type": "bool", "default": False},
+        **RENDERING,
+        "run_id": {"type": "str", "default": ""},
         "pending": {"type": "bool", "default": False},
     },
     run=run,

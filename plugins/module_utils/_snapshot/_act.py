@@ -48,19 +48,24 @@ class Context:
 
 def apply(context: Context, parameters: Parameters) -> list[Outcome]:
     """Apply parts of a release; all of them are tried before the first is written."""
-    given = {**parameters, "namespace": parameters.get("namespace") or context.namespace}
-    files = _source.files(context.source, given["release"])
-    rendered = _render.render(files, given, context.wanted)
-    manifests = [_render.keeping(obj, _live(context.client, obj, given), given) for obj in rendered]
-    manifests = [*_namespace(context.client, manifests), *manifests]
+    wanted = manifests(context, parameters)
+    wanted = [*_namespace(context.client, wanted), *wanted]
     lenient = context.check_mode and context.pending
-    previews = _apply.preview(context.client, manifests, take_over=context.take_over, lenient=lenient)
+    previews = _apply.preview(context.client, wanted, take_over=context.take_over, lenient=lenient)
     if context.check_mode:
         return [one.outcome for one in previews]
     outcomes = [_apply.write(context.client, one) for one in previews]
     crds = [one.reference.name for one in outcomes if one.reference.kind == "CustomResourceDefinition"]
     _wait.established(context.client, crds)
     return outcomes
+
+
+def manifests(context: Context, parameters: Parameters) -> list[dict[str, Any]]:
+    """What a step of action "apply" would apply: the release's objects, as they are wanted."""
+    given = {**parameters, "namespace": parameters.get("namespace") or context.namespace}
+    files = _source.files(context.source, given["release"])
+    rendered = _render.render(files, given, context.wanted)
+    return [_render.keeping(obj, _live(context.client, obj, given), given) for obj in rendered]
 
 
 def conversion_none(context: Context, parameters: Parameters) -> list[Outcome]:

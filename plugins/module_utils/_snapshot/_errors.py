@@ -47,3 +47,9 @@ class RolloutError(CertflowError):
 
 class MigrationError(CertflowError):
     """Objects of a CustomResourceDefinition could not all be stored at its storage version."""
+
+
+class PreflightError(CertflowError):
+    """A step of a plan would fail; ``values`` go into the failed result."""
+
+    values: Mapping[str, Any] = {}

@@ -200,6 +200,9 @@ ACTIONS: tuple[Action, ...] = (
     ),
 )
 
+# What the role asks beside a plan's steps: from the first to the last of its writes no other run of it is at work.
+TAKE_TURN, END_TURN = "take_turn", "end_turn"
+
 # The label of pods by which a Service tells those of a release from older ones while both run.
 RELEASE_LABEL = "app.kubernetes.io/version"
 # The same of a webhook's pods, for another port of the same release.

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Options of the Deployments; must be kept in sync with module_utils/_run/_snapshot_controller_apply.py."""
+"""Options of whatever renders a release; must be kept in sync with module_utils/_run/_snapshot_rendering.py."""
 
 from __future__ import annotations
 
@@ -11,6 +11,54 @@ from __future__ import annotations
 class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
+  source:
+    description:
+      - Where manifests come from - a directory that holds the unpacked release, an archive (C(.zip), C(.tar.gz), C(.tgz),
+        C(.tar)) as a file or URL, or the URL of a Go module proxy.
+      - C({version}) in it stands for the release, as 8.7.0; a plan may need the files of several.
+      - Proxies and CAs of the connection are those of the environment, E(HTTPS_PROXY), E(NO_PROXY) and E(SSL_CERT_FILE). A
+        URL must not hold a password.
+    type: str
+    default: https://github.com/kubernetes-csi/external-snapshotter/archive/refs/tags/v{version}.tar.gz
+  sums:
+    description:
+      - SHA-256 sums of the files of releases that this collection does not know, or that you have changed. A dictionary
+        by release of dictionaries by the file's path in the repository.
+    type: dict
+    default: {}
+  cache_directory:
+    description:
+      - Where fetched manifests are kept, on the machine that runs this task. They are verified at each use.
+    type: path
+    default: ~/.cache/certflow.kubernetes/releases
+  namespace:
+    description:
+      - Namespace of what has one, where the step does not say it.
+    type: str
+    default: kube-system
+  image_registry:
+    description:
+      - Registry of the images, with the path below which they are called C(snapshot-controller),
+        C(snapshot-validation-webhook) and C(snapshot-conversion-webhook). Their tag is always the release's own.
+    type: str
+    default: registry.k8s.io/sig-storage
+  digests:
+    description:
+      - Digests that the images are pinned to, by program and tag.
+    type: dict
+    default: {}
+  pull_secrets:
+    description:
+      - Names of the Secrets with which the images are pulled.
+    type: list
+    elements: str
+    default: []
+  take_over:
+    description:
+      - Write also to objects that carry the marks of another writer, such as Helm, Argo CD, Flux or EKS add-ons, and move
+        its fields. It may undo the change.
+    type: bool
+    default: false
   controller:
     description:
       - The controller's Deployment, where it is to differ from upstream's.
