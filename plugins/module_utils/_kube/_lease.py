@@ -223,7 +223,8 @@ class Lease:
 
 
 def _time(text: Any) -> datetime | None:
+    """A metav1.MicroTime. Not by strptime: it imports a module at its first use, in each fork anew."""
     try:
-        return datetime.strptime(str(text), _STAMP).replace(tzinfo=timezone.utc)
+        return datetime.fromisoformat(str(text).replace("Z", "+00:00")).astimezone(timezone.utc)
     except ValueError:
         return None
