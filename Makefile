@@ -22,8 +22,8 @@ test-all: ## every gate, and the tests that are too long for `make test`
 test-quick: ## lint, types, unit tests and a small test on real clusters (3 minutes)
 	@$(RUN) -m tests.gates --quick
 
-reliability: ## every case of docs/reliability.md on a real control plane, and its figures anew (an hour)
-	@$(RUN) -m tests.gates.enter dev -m tests.faults
+reliability: ## every case of docs/reliability.md on a real control plane, and its figures anew; or TABLES=lies (hours)
+	@$(RUN) -m tests.gates.enter dev -m tests.faults $(TABLES)
 
 bench: ## side by side with the alternatives, on fifty hosts
 	@$(RUN) -m tests.gates.enter dev -m benchmarks

@@ -4,23 +4,28 @@
 
 """`python -m tests.faults` (`make reliability`) runs every case of all tables and writes docs/reliability.md.
 
-It prints each case that did not end as it has to, and then ends with 1. Names of tasks as arguments run these alone, and
-write nothing.
+It prints each case that did not end as it has to, and then ends with 1. Arguments choose: names of tables (crashes,
+transport, lies) and of tasks. What was not chosen stays on the page as it is, so parts may run beside each other, each
+on a control plane of its own.
 """
 
 from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Iterable, Iterator
-from typing import Protocol, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from tests import clusters
 from tests.faults import crash, page, transport
 from tests.faults.crash import Killer
-from tests.faults.flows import FLOWS
+from tests.faults.flows import FLOWS, NAMED
 from tests.faults.ground import Ground
 from tests.lies import table as lies_table
+
+if TYPE_CHECKING:
+    from tests.clusters import Cluster
 
 
 class Judged(Protocol):
@@ -47,38 +52,61 @@ class Run:
                 print(case, flush=True)
             yield case
 
-    def crashes(self, ground: Ground, names: list[str]) -> dict[str, list[str]]:
-        rows = {}
+    def crashes(self, ground: Ground, names: Names) -> None:
         with contextlib.closing(Killer()) as killer:
-            for flow in (flow for flow in FLOWS if flow.name in names):
+            for flow in (flow for flow in FLOWS if names.hold(flow.name)):
                 count = len(crash.whole(ground, killer, flow))
                 points = list(self.told(crash.points(ground, killer, flow, crash.everywhere(count))))
-                rows[flow.name] = page.crash_row(count, points)
-                print(f"{flow.name}: {' | '.join(rows[flow.name])}", flush=True)
-        return rows
+                row = page.crash_row(count, points)
+                print(f"{flow.name}: {' | '.join(row)}", flush=True)
+                page.put_crash_row(flow.name, row)
 
-    def faults(self, ground: Ground, names: list[str]) -> dict[str, dict[str, str]]:
-        columns = {}
-        for flow in (flow for flow in transport.FLOWS if flow.name in names):
+    def faults(self, ground: Ground, names: Names) -> None:
+        for flow in (flow for flow in transport.FLOWS if names.hold(flow.name)):
             cases = list(self.told(transport.everywhere(ground, flow)))
-            columns[flow.name] = page.transport_column(cases)
-            print(f"{flow.name}: {columns[flow.name]}", flush=True)
-        return columns
+            column = page.transport_column(cases)
+            print(f"{flow.name}: {column}", flush=True)
+            page.put_transport_column(flow.name, column)
+
+    def lies(self, cluster: Cluster) -> None:
+        page.write(page.LIES, lies_table.text(list(self.told(lies_table.outcomes(cluster)))))
+
+
+@dataclass(frozen=True)
+class Names:
+    """What was chosen; what no name chooses among, is all of it."""
+
+    tables: Sequence[str]
+    tasks: Sequence[str]
+
+    def hold(self, task: str) -> bool:
+        return not self.tasks or task in self.tasks
+
+
+def chosen(arguments: Sequence[str]) -> Names:
+    """Tasks alone: both tables that have tasks."""
+    tables = [name for name in arguments if name in page.TABLES]
+    tasks = [name for name in arguments if name in NAMED]
+    unknown = set(arguments) - {*tables, *tasks}
+    if unknown:
+        sys.exit(
+            f"no table and no task: {', '.join(sorted(unknown))}; there are {', '.join((*page.TABLES, *NAMED))}"
+        )
+    return Names(tables or (page.TABLES[:2] if tasks else page.TABLES), tasks)
 
 
 def main() -> int:
-    names = sys.argv[1:] or [flow.name for flow in FLOWS]
-    run = Run()
+    names, run = chosen(sys.argv[1:]), Run()
     with (
         clusters.running({"onprem": "onprem"}) as fleet,
         contextlib.closing(Ground(fleet["onprem"])) as ground,
     ):
-        crashes, faults = run.crashes(ground, names), run.faults(ground, names)
-        lies = [] if sys.argv[1:] else list(run.told(lies_table.outcomes(fleet["onprem"])))
-    if lies:
-        page.write(page.CRASHES, page.crash_table(crashes))
-        page.write(page.TRANSPORT, page.transport_table(faults))
-        page.write(page.LIES, lies_table.text(lies))
+        if page.CRASHES in names.tables:
+            run.crashes(ground, names)
+        if page.TRANSPORT in names.tables:
+            run.faults(ground, names)
+        if page.LIES in names.tables:
+            run.lies(fleet["onprem"])
     print(f"{run.bad} cases did not end as they have to")
     return int(run.bad > 0)
 

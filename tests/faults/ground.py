@@ -88,7 +88,7 @@ class Ground:
         role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
         binding = {"metadata": {"name": self.namespace}, "roleRef": role, "subjects": [subject]}
         self.cluster.api("POST", BINDINGS, binding)
-        return self.cluster.token_kubeconfig("cases", self.namespace, seconds=7200)
+        return self.cluster.token_kubeconfig("cases", self.namespace, seconds=86400)
 
     def _pair(self, server_name: str) -> dict[str, str]:
         place = self._places.get(server_name)

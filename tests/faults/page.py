@@ -6,9 +6,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+import fcntl
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from tests.faults.flows import NAMED
 from tests.faults.transport import FAULTS
 from tests.faults.verdict import COMPLETES, SAYS
 from tests.gates.venvs import REPOSITORY
@@ -18,10 +21,9 @@ if TYPE_CHECKING:
     from tests.faults.transport import Case
 
 PATH = REPOSITORY / "docs" / "reliability.md"
-CRASHES, TRANSPORT, LIES = "crashes", "transport", "lies"
+TABLES = CRASHES, TRANSPORT, LIES = ("crashes", "transport", "lies")
+WRONG = "**wrong**"
 CRASH_HEAD = ("Task", "Requests", "Killed at", "Next run completes", "... says what to do", "Left over")
-
-Table = Mapping[str, Sequence[str]]
 
 
 def crash_row(requests: int, points: Sequence[Point]) -> list[str]:
@@ -35,23 +37,45 @@ def crash_row(requests: int, points: Sequence[Point]) -> list[str]:
 
 def transport_column(cases: Iterable[Case]) -> dict[str, str]:
     """A cell for each fault: how many tasks ended well; after a plus, how many said what to do."""
-    firsts: dict[str, list[str]] = {}
+    rows: dict[str, list[Case]] = {}
     for case in cases:
-        firsts.setdefault(case.fault, []).append(case.first)
-    return {fault: _cell(ends.count(COMPLETES), ends.count(SAYS)) for fault, ends in firsts.items()}
+        rows.setdefault(case.fault, []).append(case)
+    return {fault: _cell(row) for fault, row in rows.items()}
 
 
-def _cell(completed: int, said: int) -> str:
-    return f"{completed} + {said}" if said else str(completed)
+def _cell(row: Sequence[Case]) -> str:
+    ends = [case.first for case in row]
+    completed, said = ends.count(COMPLETES), ends.count(SAYS)
+    cell = f"{completed} + {said}" if said else str(completed)
+    wrong = sum(not case.is_good for case in row)
+    return f"{cell}, {wrong} {WRONG}" if wrong else cell
 
 
-def crash_table(rows: Table) -> str:
-    return _table(CRASH_HEAD, [[task, *cells] for task, cells in rows.items()])
+def put_crash_row(task: str, cells: Sequence[str]) -> None:
+    """In the place of the task's row; the others stay."""
+    with _locked():
+        rows = {name: list(row.values()) for name, row in read(CRASHES).items()}
+        rows[task] = list(cells)
+        write(CRASHES, _table(CRASH_HEAD, [[name, *rows[name]] for name in NAMED if name in rows]))
 
 
-def transport_table(columns: Mapping[str, Mapping[str, str]]) -> str:
-    lines = [[fault.name, *(column.get(fault.name, "") for column in columns.values())] for fault in FAULTS]
-    return _table(("Fault", *columns), lines)
+def put_transport_column(task: str, column: Mapping[str, str]) -> None:
+    """In the place of the task's column; the others stay."""
+    with _locked():
+        told = read(TRANSPORT)
+        columns = {name: {fault: row.get(name, "") for fault, row in told.items()} for name in NAMED}
+        columns[task] = dict(column)
+        tasks = [name for name in NAMED if any(columns[name].values())]
+        rows = [[fault.name, *(columns[name].get(fault.name, "") for name in tasks)] for fault in FAULTS]
+        write(TRANSPORT, _table(("Fault", *tasks), rows))
+
+
+@contextlib.contextmanager
+def _locked() -> Iterator[None]:
+    """Alone with the page: runs of its parts may stand beside each other."""
+    with PATH.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def write(name: str, text: str) -> None:
@@ -69,6 +93,8 @@ def part(name: str) -> str:
 def read(name: str) -> dict[str, dict[str, str]]:
     """The table of that name: a dictionary by head for each row, by the row's first cell."""
     text = part(name)
+    if not text.strip():
+        return {}
     head, _rule, *rows = [
         [cell.strip() for cell in line.strip("|").split("|")] for line in text.strip().splitlines()
     ]

@@ -80,7 +80,7 @@ def test_killed_at_every_request_and_run_again(ground: Ground, killer: Killer, f
     assert_told(dict(zip(page.CRASH_HEAD[1:], row, strict=True)), page.read(page.CRASHES)[flow.name])
 
 
-NEW = NAMED["k8s_csr: new"]
+NEW, ASK = NAMED["k8s_csr: new"], NAMED["k8s_csr, two steps: ask"]
 CSR = "create certificatesigningrequests"
 
 
@@ -103,8 +103,14 @@ def test_no_lost_answer_of_a_write_matters(ground: Ground, asked: list[str]) -> 
         assert_case(ground, transport.LOST, asked.index(words) + 1)
 
 
-def assert_case(ground: Ground, fault: Fault, number: int) -> None:
-    cases = list(transport.cases(ground, NEW, fault, [number]))
+@pytest.mark.parametrize("fault", transport.FAULTS[:2], ids=by_name)
+def test_a_key_is_kept_although_its_connection_breaks(ground: Ground, fault: Fault) -> None:
+    number = transport.whole(ground, ASK).index("create secrets") + 1
+    assert_case(ground, fault, number, ASK)
+
+
+def assert_case(ground: Ground, fault: Fault, number: int, flow: Flow = NEW) -> None:
+    cases = list(transport.cases(ground, flow, fault, [number]))
     assert len(cases) == 1
     assert_good(cases)
 

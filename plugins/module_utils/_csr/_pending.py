@@ -96,7 +96,10 @@ def load(client: Client, secret: SecretSpec) -> Pending | None:
 
 
 def store(client: Client, secret: SecretSpec, csr: Mapping[str, Any], key: PrivateKey) -> Pending:
-    """Keep the key for a later run. The owner makes it go when the request goes. Raises AlreadyExists."""
+    """Keep the key for a later run. The owner makes it go when the request goes.
+
+    Raises AlreadyExists: by another request's key, or by this one whose answer was lost.
+    """
     owner = {"apiVersion": csr["apiVersion"], "kind": csr["kind"]}
     owner.update({field: csr["metadata"][field] for field in ("name", "uid")})
     body = {
@@ -117,7 +120,7 @@ def store(client: Client, secret: SecretSpec, csr: Mapping[str, Any], key: Priva
         },
         "data": {KEY: base64.b64encode(_keys.to_pem(key).encode()).decode()},
     }
-    stored = client.create(secret.collection, body)
+    stored = client.create(secret.collection, body, idempotent=True)
     return Pending(stored["metadata"]["uid"], owner["name"], csr, key)
 
 
