@@ -77,3 +77,25 @@ attributes:
     membership:
       - certflow.kubernetes.k8s
 """
+    PROOF = r"""
+attributes:
+  check_mode:
+    description:
+      - Reads and sends server dry runs as ever, and creates nothing. What cannot be seen then is said to be unproven.
+    support: full
+  diff_mode:
+    description:
+      - Nothing that it creates is left, so there is no difference to show.
+    support: N/A
+  idempotent:
+    description:
+      - When run twice in a row outside check mode, with the same arguments, the second run changes nothing.
+    support: full
+  action_group:
+    description:
+      - Use C(group/certflow.kubernetes.k8s) in C(module_defaults) to set the connection for this module. The group
+        extends C(kubernetes.core.k8s).
+    support: full
+    membership:
+      - certflow.kubernetes.k8s
+"""

@@ -110,6 +110,8 @@ options:
     elements: str
     default: []
 seealso:
+  - module: certflow.kubernetes.snapshot_controller_apply
+  - module: certflow.kubernetes.snapshot_controller_prove
   - module: certflow.kubernetes.k8s_csr
   - module: certflow.kubernetes.webhook_probe
 notes:
@@ -224,6 +226,15 @@ steps:
     action: {description: How., type: str, returned: success, sample: apply}
     parameters: {description: With what., type: dict, returned: success}
     hazards: {description: Ids of the hazards that it is the answer to., type: list, elements: str, returned: success}
+proofs:
+  description:
+    - Steps of action C(prove) for what is installed now, whatever is refused. They are for the look before the first step, by
+      M(certflow.kubernetes.snapshot_controller_prove); their C(id) is that of the proof of the same thing among RV(steps).
+    - Each is about something that is there - a webhook that is asked, a conversion that is in use, CRDs with rules, a
+      controller whose release is known, group snapshots that are worked on.
+  returned: success
+  type: list
+  elements: dict
 cluster:
   description: The API server that was spoken to, and where its address came from.
   returned: always, unless the connection could not be determined

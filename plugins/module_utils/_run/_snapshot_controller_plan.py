@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._kube._client import Client
-from .._snapshot import _crds, _hazards, _observe, _owners, _plan, _reading, _releases, _report
+from .._snapshot import _before, _crds, _hazards, _observe, _owners, _plan, _reading, _releases, _report
 from .._snapshot._errors import ReleaseError
 from .._snapshot._situation import Options, Situation
 from . import _spec
@@ -53,7 +53,12 @@ def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Res
     installed = _reading.installed(_observe.observe(client, needs_rules=rules), release)
     plan = _plan.plan(installed, release, options)
     now = Situation(installed, release, options)
-    values = {"installed": _report.installed(now), "owners": _report.owners(now), **_report.plan(plan)}
+    values = {
+        "installed": _report.installed(now),
+        "owners": _report.owners(now),
+        "proofs": _report.proofs(_before.proofs(now)),
+        **_report.plan(plan),
+    }
     return Result(changed=False, values=values)
 
 

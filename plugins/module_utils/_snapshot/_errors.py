@@ -53,3 +53,9 @@ class PreflightError(CertflowError):
     """A step of a plan would fail; ``values`` go into the failed result."""
 
     values: Mapping[str, Any] = {}
+
+
+class UnprovenError(CertflowError):
+    """What a step was to prove is not so, or cannot be told; ``values`` go into the failed result."""
+
+    values: Mapping[str, Any] = {}

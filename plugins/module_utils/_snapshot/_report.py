@@ -17,7 +17,7 @@ from ._owners import BY_KEY, OURS
 from ._plan import Plan
 from ._releases import text
 from ._situation import Situation
-from ._steps import as_dict
+from ._steps import Step, as_dict
 
 
 def installed(now: Situation) -> dict[str, Any]:
@@ -123,6 +123,11 @@ def plan(one: Plan) -> dict[str, Any]:
         ],
         "steps": [as_dict(step, str(stage.release)) for stage in one.stages for step in stage.steps],
     }
+
+
+def proofs(steps: Iterable[Step]) -> list[dict[str, Any]]:
+    """Steps that belong to no stage."""
+    return [as_dict(step, "") for step in steps]
 
 
 def _hazard(found: _hazards.Found) -> dict[str, Any]:

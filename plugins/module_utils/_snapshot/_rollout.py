@@ -75,6 +75,13 @@ def progress(deployment: Object, replica_sets: Iterable[Object], pods: Iterable[
     )
 
 
+def newest_pods(deployment: Object, replica_sets: Iterable[Object], pods: Iterable[Object]) -> frozenset[str]:
+    """UIDs of the pods that are of a Deployment's newest template."""
+    sets = {one["metadata"]["uid"]: one for one in replica_sets if _owned_by(one, deployment)}
+    wanted = _annotated(deployment)
+    return frozenset(pod["metadata"]["uid"] for pod in pods if sets and _revision(sets, pod) == wanted)
+
+
 def _conditions(status: Object) -> Iterator[Trouble]:
     for condition in status.get("conditions") or ():
         kind, reason, message = (condition.get(key) or "" for key in ("type", "reason", "message"))

@@ -1,0 +1,105 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""What can be proven before anything is changed: proofs of what is installed now. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from . import _crds
+from ._installed import CONVERSION, VALIDATION, Configuration
+from ._releases import GROUP, GROUP_CONTENTS, SNAPSHOT, text
+from ._situation import Situation
+from ._steps import Step
+
+
+def proofs(now: Situation) -> list[Step]:
+    """Steps that prove what is installed now; their ids are those of the proofs of a stage."""
+    return [step for proof in _BEFORE for step in proof(now)]
+
+
+def _webhook(now: Situation) -> Iterator[Step]:
+    for one in now.installed.configurations:
+        if SNAPSHOT in one.groups:
+            by = _refusal(now, one)
+            if by:
+                yield _step("prove-webhook", "webhook", name=one.name, by=by, **_release(now))
+                return
+
+
+def _refusal(now: Situation, configuration: Configuration) -> str:
+    """What the installed webhook is asked about and refuses before the installed rules do; "" where there is nothing."""
+    asked = {resource for hook in configuration.hooks for resource in hook.resources()}
+    live = now.installed.webhook(VALIDATION)
+    version = (live.version if live else None) or now.version
+    if not _has_rules(now):
+        if version is not None and version >= (8, 0, 0):
+            return "second-default-class" if "volumesnapshotclasses" in asked else ""
+        return "empty-class" if "volumesnapshots" in asked else ""
+    if "volumesnapshotclasses" in asked and (version is None or version >= (6, 0, 0)):
+        return "second-default-class"
+    old = version is not None and version < (8, 0, 0)
+    return "empty-reference" if old and "volumesnapshotcontents" in asked else ""
+
+
+def _has_rules(now: Situation) -> bool:
+    crd = now.installed.crds.get(f"volumesnapshots.{SNAPSHOT}")
+    return crd is not None and crd.set is not None and crd.set.rules
+
+
+def _conversion(now: Situation) -> Iterator[Step]:
+    crd = now.contents
+    if crd is None or crd.conversion.strategy != "Webhook":
+        return
+    other = sorted(version for version, state in crd.versions.items() if state == _crds.SERVED)
+    if other:
+        version = "v1beta1" if "v1beta1" in other else other[0]
+        yield _step("prove-conversion", CONVERSION, name=GROUP_CONTENTS, version=version)
+
+
+def _schema(now: Situation) -> Iterator[Step]:
+    if _has_rules(now):
+        yield _step("prove-rules", "schema", **_release(now))
+
+
+def _version(now: Situation) -> Iterator[Step]:
+    live = now.controller
+    if live and live.kind == "Deployment" and now.version:
+        yield _step("prove-version", "version", namespace=live.namespace, name=live.name, **_release(now))
+
+
+def _controller(now: Situation) -> Iterator[Step]:
+    if now.controller:
+        yield _step("prove-controller", "controller", namespace=now.controller.namespace)
+
+
+def _groups(now: Situation) -> Iterator[Step]:
+    if now.controller and now.groups_on and now.present(GROUP):
+        yield _step("prove-groups", "groups", namespace=now.controller.namespace, **_release(now))
+
+
+def _release(now: Situation) -> dict[str, str]:
+    return {"release": text(now.version)} if now.version else {}
+
+
+def _step(step_id: str, what: str, **parameters: str) -> Step:
+    return Step(
+        step_id,
+        "What works now",
+        "So that what was broken before is told apart from what this run breaks.",
+        "prove",
+        {"what": what, **parameters},
+    )
+
+
+_BEFORE: tuple[Callable[[Situation], Iterator[Step]], ...] = (
+    _webhook,
+    _conversion,
+    _schema,
+    _version,
+    _controller,
+    _groups,
+)
