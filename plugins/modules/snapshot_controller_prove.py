@@ -51,7 +51,7 @@ options:
   wait_timeout:
     description:
       - Seconds after which what was not seen is not there. A controller whose holder of the Lease has ended takes up to 120 to
-        go on, and needs half a minute to start. For a look at what should run already 30 are enough.
+        go on, and needs half a minute to start. For a look at what should run already 10 are enough.
     type: int
     default: 180
 seealso:
@@ -77,7 +77,7 @@ EXAMPLES = r"""
   certflow.kubernetes.snapshot_controller_prove:
     step: "{{ item }}"
     require: false
-    wait_timeout: 30
+    wait_timeout: 10
   loop: "{{ plan.proofs }}"
   loop_control:
     label: "{{ item.id }}"
@@ -94,7 +94,7 @@ EXAMPLES = r"""
         what: schema
     before: "{{ before.results | selectattr('item.id', 'eq', 'prove-rules') | first | default({}) }}"
     require: false
-    wait_timeout: 30
+    wait_timeout: 10
 """
 
 RETURN = r"""

@@ -67,8 +67,8 @@ PREPARE: dict[str, Callable[[clusters.Cluster, Path], None]] = {
     "k8s_signer_probe": lambda _cluster, _directory: None,
     "snapshot_controller_plan": lambda _cluster, _directory: None,
     "snapshot_controller_preflight": lambda _cluster, _directory: None,
-    "snapshot_controller_apply": lambda _cluster, _directory: None,
     "snapshot_controller_prove": lambda _cluster, _directory: None,
+    "snapshot_controller_apply": lambda _cluster, _directory: None,
     "webhook_probe": lambda cluster, _directory: SERVERS.append(team_labels.start(cluster)),
 }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,9 +19,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._run import (
     _snapshot_controller_prove,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operation import Operation, execute
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._proofs import LABEL
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._proofs import LABEL, UNTIL
 
 from tests import clusters
+from tests.clusters import build
 
 from . import snapshot_lab as lab
 from .node_webhook import wait_for
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.clusters import Cluster
+
+REPOSITORY = Path(__file__).parents[2]
+LEFT = f"{lab.SNAPSHOTS}/namespaces/default/volumesnapshots"
+CONFIGURATION = f"{lab.CONFIGURATIONS}/{lab.CONFIGURATION}"
 
 
 @pytest.fixture(scope="module")
@@ -79,46 +85,68 @@ def prove(
 
 
 @contextlib.contextmanager
-def scaled(cluster: Cluster, path: str, replicas: int = 0) -> Iterator[None]:
+def without_pods(cluster: Cluster, path: str) -> Iterator[None]:
     """A Deployment without pods, and at the end with those that it had."""
     before = cluster.api("GET", path)["spec"]["replicas"]
-    _scale(cluster, path, replicas)
+    scale(cluster, path, 0)
     yield
-    _scale(cluster, path, before)
-    lab.wait_until_available(cluster, "8.1.0", webhook="snapshot-validation" in path)
+    scale(cluster, path, before)
 
 
-def _scale(cluster: Cluster, path: str, replicas: int) -> None:
-    cluster.api("PATCH", path, {"spec": {"replicas": replicas}}, "application/merge-patch+json")
-    namespace, name = path.split("/")[5], path.split("/")[7]
-    selector = cluster.api("GET", path)["spec"]["selector"]["matchLabels"]
-    label = ",".join(f"{key}={value}" for key, value in selector.items())
-    count = lambda: len(lab.kubectl(cluster, "get", "pods", "-n", namespace, "-l", label, "-oname").split())  # noqa: E731
-    wait_for(lambda: count() == replicas, seconds=90)
-    assert name
+def scale(cluster: Cluster, path: str, replicas: int) -> None:
+    """Until there are so many pods, all of them ready."""
+    spec = {"spec": {"replicas": replicas}}
+    selector = cluster.api("PATCH", path, spec, "application/merge-patch+json")["spec"]["selector"]
+    label = ",".join(f"{key}={value}" for key, value in selector["matchLabels"].items())
+    namespace = path.split("/")[5]
+    ready = 'jsonpath={range .items[*]}{.status.conditions[?(@.type=="Ready")].status} {end}'
+
+    def is_there() -> bool:
+        found = lab.kubectl(cluster, "get", "pods", "-n", namespace, "-l", label, "-o", ready)
+        return found.split() == ["True"] * replicas
+
+    wait_for(is_there, seconds=120)
 
 
-def policy(cluster: Cluster, value: str) -> None:
-    patch = json.dumps([{"op": "replace", "path": "/webhooks/0/failurePolicy", "value": value}])
+def configure(cluster: Cluster, field: str, value: Any) -> None:
+    """Set a field of the webhook in its configuration."""
+    patch = json.dumps([{"op": "replace", "path": f"/webhooks/0/{field}", "value": value}])
     lab.kubectl(
         cluster, "patch", "validatingwebhookconfiguration", lab.CONFIGURATION, "--type=json", f"-p={patch}"
     )
 
 
-def test_what_works_is_proven(cluster: Cluster) -> None:
-    steps = proofs(cluster)
+@pytest.fixture(scope="module")
+def steps(cluster: Cluster) -> dict[str, dict[str, Any]]:
+    return proofs(cluster)
+
+
+def test_what_works_is_proven_with_the_rights_of_the_role(
+    cluster: Cluster, steps: dict[str, dict[str, Any]]
+) -> None:
+    role = REPOSITORY / "docs" / "rbac" / "snapshot-prove.yaml"
+    lab.kubectl(cluster, "apply", "-f", str(role))
+    binding = ("prover", "--clusterrole=certflow-snapshot-prove", "--user=prover")
+    lab.kubectl(cluster, "create", "clusterrolebinding", *binding)
+    kubeconfig = str(cluster.kubeconfig_for("prover"))
     assert list(steps) == ["prove-webhook", "prove-rules", "prove-version", "prove-controller"]
     assert steps["prove-webhook"]["parameters"]["by"] == "second-default-class"
-    results = {name: prove(cluster, step, "ok") for name, step in steps.items()}
+    results = {name: prove(cluster, step, "ok", kubeconfig=kubeconfig) for name, step in steps.items()}
     assert "denies the object" in results["prove-webhook"]["summary"]
     assert "are 8.1.0, by their own words" in results["prove-version"]["summary"]
     assert results["prove-version"]["was_broken_before"] is None
 
 
-def test_check_mode_creates_nothing(cluster: Cluster) -> None:
+def test_without_rights_nothing_is_claimed(cluster: Cluster, steps: dict[str, dict[str, Any]]) -> None:
+    kubeconfig = str(cluster.kubeconfig_for("nobody"))
+    for step in steps.values():
+        result = prove(cluster, step, "unproven", kubeconfig=kubeconfig)
+        assert "nobody" in result["msg"]
+
+
+def test_check_mode_creates_nothing(cluster: Cluster, steps: dict[str, dict[str, Any]]) -> None:
     user = f"check-{uuid.uuid4().hex[:8]}"
     kubeconfig = str(cluster.kubeconfig_for(user, ["system:masters"]))
-    steps = proofs(cluster)
     for name, verdict in (
         ("prove-webhook", "unproven"),
         ("prove-rules", "ok"),
@@ -128,3 +156,145 @@ def test_check_mode_creates_nothing(cluster: Cluster) -> None:
         prove(cluster, steps[name], verdict, check_mode=True, kubeconfig=kubeconfig)
     sent = [entry for entry in cluster.requests(user=user) if "dryRun=All" not in entry["requestURI"]]
     assert {entry["verb"] for entry in sent} <= {"get", "list"}
+
+
+def test_what_a_killed_run_left_is_removed_by_a_later_one(
+    cluster: Cluster, steps: dict[str, dict[str, Any]]
+) -> None:
+    for name, until in (("old", "2026-01-01T00:00:00Z"), ("young", "2999-01-01T00:00:00Z")):
+        left = lab.snapshot(name, snapshot_class=name)
+        left["metadata"] |= {"labels": {LABEL: name}, "annotations": {UNTIL: until}}
+        cluster.api("POST", LEFT, left)
+    prove(cluster, steps["prove-controller"], "ok", namespace="default")
+    found = [item["metadata"]["name"] for item in cluster.api("GET", LEFT)["items"]]
+    cluster.api("DELETE", f"{LEFT}/young")
+    assert found == ["young"]  # that of a run beside this one
+
+
+def test_a_webhook_without_pods(cluster: Cluster, steps: dict[str, dict[str, Any]]) -> None:
+    """Behind Fail, and behind Ignore, which hides it; where it is asked about snapshots, nobody can make one."""
+    step, rules = steps["prove-webhook"], cluster.api("GET", CONFIGURATION)["webhooks"][0]["rules"]
+    every = [{**rules[0], "resources": ["volumesnapshots", "volumesnapshotclasses"]}]
+    before = prove(cluster, step, "ok")
+    with without_pods(cluster, lab.era("8.1.0").deployment_path):
+        for policy in ("Fail", "Ignore"):
+            configure(cluster, "failurePolicy", policy)
+            result = prove(cluster, step, "failed", before=before, wait_timeout=5)
+            assert result["was_broken_before"] is False
+            assert "no pod is ready behind its Service" in result["summary"]
+            assert "worked before this run, and is broken now" in result["msg"]
+        configure(cluster, "rules", every)
+        configure(cluster, "failurePolicy", "Fail")
+        result = prove(cluster, steps["prove-controller"], "failed", wait_timeout=5)
+        assert f"webhook {lab.CONFIGURATION} ends every such write" in result["summary"]
+        configure(cluster, "rules", rules)
+    assert prove(cluster, step, "ok", before=result)["was_broken_before"] is True
+
+
+def test_no_configuration_asks_it(cluster: Cluster, steps: dict[str, dict[str, Any]]) -> None:
+    step = steps["prove-webhook"]
+    nobody = {**step, "parameters": {**step["parameters"], "name": "nobody"}}
+    assert "does not exist" in prove(cluster, nobody, "failed", wait_timeout=5)["summary"]
+    configure(cluster, "objectSelector", {"matchLabels": {"no": "one"}})
+    assert "does not ask it" in prove(cluster, step, "failed", require=False)["summary"]
+    configure(cluster, "objectSelector", {})
+
+
+def test_a_controller_without_pods(cluster: Cluster, steps: dict[str, dict[str, Any]]) -> None:
+    with without_pods(cluster, lab.CONTROLLER):
+        before = prove(cluster, steps["prove-controller"], "failed", require=False, wait_timeout=5)
+        assert "no pod of a snapshot controller" in before["summary"]
+        after = prove(cluster, steps["prove-controller"], "failed", before=before, wait_timeout=5)
+        assert after["was_broken_before"] is True
+        assert "broken before this run as well" in after["msg"]
+        version = prove(cluster, steps["prove-version"], "failed", wait_timeout=5)
+        assert "0 of 0 pods" in version["summary"]
+    # The Lease of the pod that is gone has to run out first.
+    prove(cluster, steps["prove-version"], "ok", wait_timeout=120)
+
+
+def test_a_tag_that_holds_another_release(cluster: Cluster, steps: dict[str, dict[str, Any]]) -> None:
+    """The image is called 8.7.0 and holds 8.1.0, which only the pod itself can tell."""
+    image = f"{lab.REGISTRY}/snapshot-controller:v8.7.0"
+    cluster.load_image(image, build.snapshot_programs("8.1.0") / "snapshot-controller")
+    lab.kubectl(cluster, "set", "image", "-n", "kube-system", "deployment/snapshot-controller", f"*={image}")
+    lab.wait_until_available(cluster, "8.1.0", webhook=False)
+    step = steps["prove-version"]
+    wanted = {**step, "parameters": {**step["parameters"], "release": "8.7.0"}}
+    result = prove(cluster, wanted, "failed")
+    assert "says of itself 8.1.0, not 8.7.0" in result["summary"]
+
+
+@pytest.fixture
+def other(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """A cluster of its own; its mark says with which release."""
+    reason = clusters.why_no_node()
+    if reason:
+        pytest.skip(reason)
+    release, groups = request.param
+    with clusters.running({"other": "onprem-node"}) as fleet:
+        lab.install(fleet["other"], release, groups=groups)
+        yield fleet["other"]
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("other", [("6.2.2", False)], indirect=True)
+def test_a_webhook_of_before_the_rules(other: Cluster) -> None:
+    found = proofs(other)
+    assert list(found) == ["prove-webhook", "prove-version", "prove-controller"]
+    assert found["prove-webhook"]["parameters"]["by"] == "empty-class"
+    for step in found.values():
+        prove(other, step, "ok")
+    rules = {**found["prove-controller"], "parameters": {"what": "schema"}}
+    assert "oneOf" in prove(other, rules, "failed")["summary"]
+    with without_pods(other, lab.era("6.2.2").deployment_path):
+        prove(other, found["prove-webhook"], "failed", wait_timeout=5)
+        result = prove(other, found["prove-controller"], "failed", wait_timeout=5)
+        assert "ends every such write" in result["summary"]
+        configure(other, "failurePolicy", "Ignore")
+        assert "no pod is ready" in prove(other, found["prove-webhook"], "failed", wait_timeout=5)["summary"]
+        prove(other, found["prove-controller"], "ok")
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("other", [("8.4.0", True)], indirect=True)
+def test_group_snapshots_and_their_conversion(other: Cluster) -> None:
+    found = proofs(other)
+    groups = ["prove-conversion", "prove-rules", "prove-version", "prove-controller", "prove-groups"]
+    assert list(found) == groups
+    for step in found.values():
+        prove(other, step, "ok")
+    with without_pods(other, lab.era("8.4.0").deployment_path):
+        result = prove(other, found["prove-conversion"], "failed", wait_timeout=5)
+        assert "no pod is ready behind its Service" in result["summary"]
+    prove(other, found["prove-conversion"], "ok")
+    none = json.dumps([{"op": "replace", "path": "/spec/conversion", "value": {"strategy": "None"}}])
+    lab.kubectl(other, "patch", "crd", lab.GROUP_CONTENTS, "--type=json", f"-p={none}")
+    prove(other, found["prove-conversion"], "failed", wait_timeout=5)
+    without_groups(other)
+    assert (
+        "nobody works on a VolumeGroupSnapshot"
+        in (prove(other, found["prove-groups"], "failed", wait_timeout=5)["summary"])
+    )
+    prove(other, found["prove-controller"], "ok", wait_timeout=120)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("other", [("8.7.0", True)], indirect=True)
+def test_group_snapshots_without_conversion(other: Cluster) -> None:
+    found = proofs(other)
+    assert list(found) == ["prove-rules", "prove-version", "prove-controller", "prove-groups"]
+    for step in found.values():
+        prove(other, step, "ok")
+    groups = lab.kubectl(other, "get", "crds", "-oname").split()
+    lab.kubectl(other, "delete", *(name for name in groups if ".groupsnapshot." in name))
+    assert "there is no CustomResourceDefinition" in prove(other, found["prove-groups"], "failed")["summary"]
+
+
+def without_groups(cluster: Cluster) -> None:
+    """Switch the gate of group snapshots off."""
+    args = ["--v=5", "--leader-election=true", "--feature-gates=CSIVolumeGroupSnapshot=false"]
+    patch = json.dumps([{"op": "replace", "path": "/spec/template/spec/containers/0/args", "value": args}])
+    deployment = ("deployment/snapshot-controller", "-n", "kube-system")
+    lab.kubectl(cluster, "patch", *deployment, "--type=json", f"-p={patch}")
+    lab.wait_until_available(cluster, "8.4.0", webhook=False)

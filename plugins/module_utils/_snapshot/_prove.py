@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -63,10 +62,14 @@ class Traces:
         path = f"{collection}/{manifest['metadata']['name']}"
         self._collections.add(collection)
         self._made.append(path)  # before it is sent: the answer may get lost
-        with contextlib.suppress(
-            AlreadyExists
-        ):  # sent again after a lost answer: of this name there is only ours
+        try:
             self._client.send("POST", collection, manifest)
+        except AlreadyExists:  # sent again after a lost answer: of this name there is only ours
+            pass
+        except ApiError as error:
+            if error.status is not None and error.status < 500:
+                self._made.remove(path)
+            raise
         return path
 
     def remove(self) -> list[str]:
