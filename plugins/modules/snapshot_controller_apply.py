@@ -40,6 +40,13 @@ options:
         Leases the run goes on with a warning.
     type: str
     default: ""
+  originals:
+    description:
+      - Deployments as they were, which RV(certflow.kubernetes.snapshot_controller_preflight#module:originals) returned. A step
+        that applies one of them puts it back as it was, instead of making it anew from the release's manifests.
+    type: list
+    elements: dict
+    default: []
   pending:
     description:
       - In check mode, whether steps before this one would have changed the cluster. Then what the API server refuses as

@@ -158,7 +158,7 @@ installed:
       elements: dict
       returned: success
     webhooks:
-      description: As RV(installed.controllers), with C(program).
+      description: As RV(installed.controllers), with C(program) and C(port).
       type: list
       elements: dict
       returned: success

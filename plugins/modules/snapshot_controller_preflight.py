@@ -28,6 +28,12 @@ options:
     type: list
     elements: dict
     required: true
+  backup_directory:
+    description:
+      - Directory on the machine that runs this task for a file with every object that the steps will change or delete, as it is
+        now, and how to put it back. Secrets are no part of it. No file is written where nothing is due, in check mode, or
+        without this option.
+    type: path
   require:
     description:
       - Whether the task fails where there are problems. Without it they are returned.
@@ -47,7 +53,7 @@ seealso:
   - module: certflow.kubernetes.snapshot_controller_plan
   - module: certflow.kubernetes.snapshot_controller_apply
 notes:
-  - The cache of manifests is written.
+  - The cache of manifests is written, and the backup.
   - Whether an image can be pulled is known where a node holds it already, and else when the first pod starts.
 """
 
@@ -97,6 +103,16 @@ new_namespaces:
   returned: always, once the plan was tried
   type: list
   elements: str
+originals:
+  description: The Deployments that the steps will change or delete, as they are now; for the way back.
+  returned: success
+  type: list
+  elements: dict
+backup:
+  description: Path of the file with everything that they will change or delete, empty where none was written.
+  returned: success
+  type: str
+  sample: /home/me/.local/state/certflow.kubernetes/203.0.113.7-6443-20260301T030000Z.yaml
 cluster:
   description: The API server that was spoken to, and where its address came from.
   returned: always, unless the connection could not be determined

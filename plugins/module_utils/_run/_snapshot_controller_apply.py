@@ -86,6 +86,7 @@ OPERATION = Operation(
         "step": {"type": "dict", "required": True},
         **RENDERING,
         "run_id": {"type": "str", "default": ""},
+        "originals": {"type": "list", "elements": "dict", "default": []},
         "pending": {"type": "bool", "default": False},
     },
     run=run,

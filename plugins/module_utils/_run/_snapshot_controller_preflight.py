@@ -8,9 +8,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._snapshot import _preflight, _steps
+from .._snapshot import _backup, _preflight, _steps
 from .._snapshot._errors import PreflightError
 from .._snapshot._preflight import Foreseen, Problem, Tried
 from . import _snapshot_turn
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from .._kube._client import Client
 
 
-def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Result:
+def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Result:
     """See the module's documentation. Raises PreflightError, CertflowError."""
     steps = [_step(given) for given in parameters["steps"]]
     foreseen = _preflight.foresee(context_from(client, parameters, True), steps, ACTIONS)
@@ -30,6 +31,13 @@ def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Res
     values = _values(foreseen, problems)
     if problems and parameters["require"]:
         raise _error(problems, values)
+    touched = [outcome.reference for one in foreseen.tried if one.due for outcome in one.outcomes]
+    originals = _backup.originals(client, touched)
+    values["originals"] = [one for one in originals if one["kind"] == "Deployment"]
+    values["backup"] = ""
+    if parameters["backup_directory"] and originals and not check_mode:
+        directory = Path(parameters["backup_directory"])
+        values["backup"] = str(_backup.write(directory, client.host, client.now(), originals))
     return Result(False, values)
 
 
@@ -97,6 +105,7 @@ OPERATION = Operation(
         **AUTH,
         "wait_timeout": {"type": "int", "default": 300},
         "steps": {"type": "list", "elements": "dict", "required": True},
+        "backup_directory": {"type": "path"},
         "require": {"type": "bool", "default": True},
         "run_id": {"type": "str", "default": ""},
         **RENDERING,

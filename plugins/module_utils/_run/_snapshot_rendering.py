@@ -82,6 +82,7 @@ def context_from(client: Client, parameters: Mapping[str, Any], check_mode: bool
         images=Images(parameters["image_registry"], parameters["digests"], parameters["pull_secrets"]),
         port=(parameters["webhook"] or {}).get("port") or WEBHOOK_PORT,
         kubernetes=_kubernetes(client),
+        originals=parameters.get("originals") or (),
     )
     source = Source(parameters["source"], Path(parameters["cache_directory"]), parameters["sums"])
     return Context(

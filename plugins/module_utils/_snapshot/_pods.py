@@ -28,6 +28,9 @@ Object = dict[str, Any]
 
 def deployment(part: str, obj: Object, parameters: Mapping[str, Any], wanted: Wanted) -> Object:
     """Return upstream's Deployment as it is wanted; ``part``: "controller" or "webhook"."""
+    original = _original(obj, wanted)
+    if original is not None:
+        return _put_back(part, original, parameters, wanted)
     workload = wanted.controller if part == "controller" else wanted.webhook
     spec, template = obj["spec"], obj["spec"]["template"]
     (container,) = template["spec"]["containers"]
@@ -47,6 +50,37 @@ def deployment(part: str, obj: Object, parameters: Mapping[str, Any], wanted: Wa
     if workload.min_ready_seconds is not None:
         spec["minReadySeconds"] = workload.min_ready_seconds
     return obj
+
+
+def _original(obj: Object, wanted: Wanted) -> Mapping[str, Any] | None:
+    def place(one: Mapping[str, Any]) -> tuple[Any, Any]:
+        return one["metadata"].get("namespace"), one["metadata"]["name"]
+
+    return next((one for one in wanted.originals if place(one) == place(obj)), None)
+
+
+def _put_back(
+    part: str, original: Mapping[str, Any], parameters: Mapping[str, Any], wanted: Wanted
+) -> Object:
+    """The Deployment as it was; its pods carry the labels by which a Service tells them from those that failed."""
+    template = original["spec"]["template"]
+    port = {PORT_LABEL: str(wanted.port)} if part == "webhook" else {}
+    labels = {**(template["metadata"].get("labels") or {}), RELEASE_LABEL: parameters["release"], **port}
+    metadata = {
+        key: original["metadata"][key]
+        for key in ("name", "namespace", "labels", "annotations")
+        if key in original["metadata"]
+    }
+    spec = {
+        **original["spec"],
+        "template": {**template, "metadata": {**template["metadata"], "labels": labels}},
+    }
+    return {
+        "apiVersion": original["apiVersion"],
+        "kind": original["kind"],
+        "metadata": metadata,
+        "spec": spec,
+    }
 
 
 def image(upstream: str, release: str, wanted: Wanted) -> str:

@@ -37,7 +37,7 @@ def installed(now: Situation) -> dict[str, Any]:
         ],
         "controllers": [_workload(one) for one in (*here.running(CONTROLLER), *here.orphans(CONTROLLER))],
         "webhooks": [
-            {"program": kind, **_workload(one)}
+            {"program": kind, "port": one.port, **_workload(one)}
             for kind in (VALIDATION, CONVERSION)
             for one in (*here.running(kind), *here.orphans(kind))
         ],

@@ -46,10 +46,14 @@ class Images:
 
 @dataclass(frozen=True)
 class Wanted:
-    """kubernetes: the API server's minor version, which says what pods may have. port: where the webhook listens."""
+    """kubernetes: the API server's minor version, which says what pods may have. port: where the webhook listens.
+
+    originals: Deployments that are to be as they were before a step failed, instead of rendered.
+    """
 
     controller: Workload = Workload()
     webhook: Workload = Workload()
     images: Images = Images()
     port: int = WEBHOOK_PORT
     kubernetes: tuple[int, int] = (1, 25)
+    originals: Sequence[Mapping[str, Any]] = ()
