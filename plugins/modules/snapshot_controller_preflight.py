@@ -41,7 +41,7 @@ options:
     default: true
   run_id:
     description:
-      - The run that asks. Its own Lease is no problem.
+      - The run that asks. Whether another one is at work is among RV(notes).
     type: str
     default: ""
   wait_timeout:

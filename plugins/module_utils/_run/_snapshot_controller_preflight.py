@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,10 +27,10 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     """See the module's documentation. Raises PreflightError, CertflowError."""
     steps = [_step(given) for given in parameters["steps"]]
     foreseen = _preflight.foresee(context_from(client, parameters, True), steps, ACTIONS)
-    problems = [*foreseen.problems, *_other_run(client, parameters["run_id"])]
-    values = _values(foreseen, problems)
-    if problems and parameters["require"]:
-        raise _error(problems, values)
+    values = _values(foreseen)
+    values["notes"] += _other_run(client, parameters["run_id"])
+    if foreseen.problems and parameters["require"]:
+        raise _error(foreseen.problems, values)
     touched = [outcome.reference for one in foreseen.tried if one.due for outcome in one.outcomes]
     originals = _backup.originals(client, touched)
     values["originals"] = [one for one in originals if one["kind"] == "Deployment"]
@@ -48,28 +48,23 @@ def _step(given: Mapping[str, Any]) -> _steps.Step:
     return _steps.Step(str(given.get("id")), str(given.get("title")), "", str(given.get("action")), {})
 
 
-def _other_run(client: Client, run_id: str) -> list[Problem]:
+def _other_run(client: Client, run_id: str) -> list[str]:
+    """Another run is no problem: the one that is to write waits for it."""
     other = _snapshot_turn.other(client, run_id)
     if other is None:
         return []
     until = f"; if that run is dead, it ends by itself at {other.until:%H:%M:%S} UTC" if other.until else ""
-    title = f"Lease {_snapshot_turn.NAMESPACE}/{_snapshot_turn.NAME}"
-    return [
-        Problem(
-            "",
-            f"another run works on the snapshot controller: {other.holder} holds {title}",
-            remedy=f"Let it finish{until}",
-        )
-    ]
+    lease = f"Lease {_snapshot_turn.NAMESPACE}/{_snapshot_turn.NAME}"
+    return [f"another run works on the snapshot controller: {other.holder} holds {lease}{until}"]
 
 
-def _values(foreseen: Foreseen, problems: list[Problem]) -> dict[str, Any]:
+def _values(foreseen: Foreseen) -> dict[str, Any]:
     return {
         "due": [one.step.id for one in foreseen.tried if one.due],
         "foreseen": [_tried(one) for one in foreseen.tried if one.due],
         "problems": [
             {"step": one.step, "cause": one.cause, "evidence": list(one.evidence), "remedy": one.remedy}
-            for one in problems
+            for one in foreseen.problems
         ],
         "notes": list(foreseen.notes),
         "new_namespaces": [
@@ -86,7 +81,7 @@ def _tried(one: Tried) -> dict[str, Any]:
     return {"id": one.step.id, "title": one.step.title, "objects": objects, "note": one.note}
 
 
-def _error(problems: list[Problem], values: dict[str, Any]) -> PreflightError:
+def _error(problems: Sequence[Problem], values: dict[str, Any]) -> PreflightError:
     causes = list(dict.fromkeys(one.cause for one in problems))
     more = f" (and {len(causes) - 1} more, see problems)" if len(causes) > 1 else ""
     evidence = [f"{one.step}: {one.cause}" if one.step else one.cause for one in problems]

@@ -122,7 +122,7 @@ def _no_further(client: Client, target: Reference, now: Progress, stuck: list[Tr
     words = list(dict.fromkeys(trouble.words for trouble in stuck)) or [now.words]
     logs = [line for trouble in stuck[:2] if trouble.log for line in _log(client, target, *trouble.log)]
     error = RolloutError(
-        f"{target} does not become available: {'; '.join([*words[:2], *logs[-LOG_LINES:]])}",
+        f"{target} does not become available: {'; '.join([*words[:1], *logs[-LOG_LINES:]])}",
         evidence=[now.words, *words, *logs],
         remedy="Correct what the pods say, and run the task again",
     )
