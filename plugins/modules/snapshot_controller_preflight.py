@@ -11,6 +11,7 @@ short_description: Tries the steps of a plan for the snapshot controller before 
 description:
   - Sends what each step would write as a server dry run, so that RBAC with its escalation check, admission, policies and
     schemas speak before anything is changed, and says what each step would change.
+  - Asks for the rights that no dry run shows - of what steps wait for, and of what proofs create - by access reviews.
   - Tries a pod of each Deployment as well, since policies and quotas refuse pods long after their Deployment was accepted.
   - Says whether another run is at work, and which images no node holds yet.
   - Writes nothing, in check mode or not. Warnings of the API server, such as those of PodSecurity, are this task's warnings.
@@ -24,7 +25,7 @@ options:
   steps:
     description:
       - The steps of a plan, as they are. What steps before one would have changed is taken into account; certificates and
-        proofs are passed over.
+        proofs are passed over, but for the rights that proofs need.
     type: list
     elements: dict
     required: true
@@ -42,6 +43,11 @@ options:
   run_id:
     description:
       - The run that asks. Whether another one is at work is among RV(notes).
+    type: str
+    default: ""
+  probe_namespace:
+    description:
+      - Where the proofs will create a snapshot, if not in the controller's namespace. Their rights are asked for there.
     type: str
     default: ""
   wait_timeout:

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     Run = Callable[..., dict[str, Any]]
 
 RBAC = Path(__file__).resolve().parents[2] / "docs" / "rbac"
-# Of the certificate operations; test_snapshot_plan.py and test_snapshot_prove.py try these.
-OTHERS = ("plan", "snapshot-prove")
+# Of the certificate operations; test_snapshot_plan.py, test_snapshot_prove.py and test_snapshot_rights.py try these.
+OTHERS = ("plan", "snapshot-prove", "upgrade")
 ROLES = {path.stem: role_in(path) for path in sorted(RBAC.glob("*.yaml")) if path.stem not in OTHERS}
 CSR, APP_SERVING = "certificatesigningrequests", "beta.eks.amazonaws.com/app-serving"
 TWO_STEP = {"approve": False, "wait": False}
@@ -73,24 +73,26 @@ class Grant:
         return {**role, "rules": [*rules[: self.rule], *kept, *rules[self.rule + 1 :]]}
 
 
-def grants(name: str) -> Iterator[Grant]:
-    """A comment speaks of the rules below it, up to the next one."""
+def grants(name: str, role: dict[str, Any], text: str) -> Iterator[Grant]:
+    """What a role grants. A comment speaks of the rules below it, up to the next one."""
     marks, is_optional, comment = [], False, ""
-    for line in (RBAC / f"{name}.yaml").read_text().partition("rules:\n")[2].splitlines():
+    for line in text.partition("rules:\n")[2].splitlines():
         if line.startswith("  # "):
             comment += line
         elif line.startswith("  - "):
             is_optional = comment.startswith("  # Optional") if comment else is_optional
             marks.append(is_optional)
             comment = ""
-    for number, (rule, optional) in enumerate(zip(ROLES[name]["rules"], marks, strict=True)):
+    for number, (rule, optional) in enumerate(zip(role["rules"], marks, strict=True)):
         for resource in rule["resources"]:
             for verb in rule["verbs"]:
                 for signer in rule["resourceNames"] if resource == "signers" else [""]:
                     yield Grant(name, number, resource, verb, optional, signer)
 
 
-GRANTS = [grant for name in ROLES for grant in grants(name)]
+GRANTS = [
+    grant for name, role in ROLES.items() for grant in grants(name, role, (RBAC / f"{name}.yaml").read_text())
+]
 
 
 @dataclass

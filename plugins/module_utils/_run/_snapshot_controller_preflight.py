@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Result:
     """See the module's documentation. Raises PreflightError, CertflowError."""
     steps = [_step(given) for given in parameters["steps"]]
-    foreseen = _preflight.foresee(context_from(client, parameters, True), steps, ACTIONS)
+    context, place = context_from(client, parameters, True), parameters["probe_namespace"]
+    foreseen = _preflight.foresee(context, steps, ACTIONS, probe_namespace=place)
     values = _values(foreseen)
     values["notes"] += _other_run(client, parameters["run_id"])
     if foreseen.problems and parameters["require"]:
@@ -42,10 +43,11 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
 
 
 def _step(given: Mapping[str, Any]) -> _steps.Step:
-    """A plan's step; of one that is another module's only what it is called."""
+    """A plan's step; one that is another module's is that one's to check."""
     if given.get("action") in ACTIONS:
         return step_from(given)
-    return _steps.Step(str(given.get("id")), str(given.get("title")), "", str(given.get("action")), {})
+    name, title, action = (str(given.get(field)) for field in ("id", "title", "action"))
+    return _steps.Step(name, title, "", action, dict(given.get("parameters") or {}))
 
 
 def _other_run(client: Client, run_id: str) -> list[str]:
@@ -103,6 +105,7 @@ OPERATION = Operation(
         "backup_directory": {"type": "path"},
         "require": {"type": "bool", "default": True},
         "run_id": {"type": "str", "default": ""},
+        "probe_namespace": {"type": "str", "default": ""},
         **RENDERING,
     },
     run=run,

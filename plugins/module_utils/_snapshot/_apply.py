@@ -10,6 +10,7 @@ Server-side apply under one field manager, after the fields of other managers we
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 Object = Mapping[str, Any]
 # How often an object is read anew because somebody else wrote it at the same moment.
 ATTEMPTS = 5
+# Of https://github.com/kubernetes/apiserver pkg/endpoints/handlers/responsewriters/errors.go, and of kubernetes
+# pkg/registry/rbac/validation/rule.go.
+_LACKS_RIGHTS = re.compile(r" cannot \w+ resource |is attempting to grant RBAC permissions")
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ def preview(
     """Read each object and try each manifest, and write nothing.
 
     take_over: also where another writer's marks are. lenient: what the API server refuses now, because earlier steps were
-    not done but only foreseen, is foreseen too, with its words as the note. Raises OwnedObjectError, RefusedObjectError, StepError, KubeError.
+    not done but only foreseen, is foreseen too, with its words as the note; a lack of rights is none of that. Raises OwnedObjectError, RefusedObjectError, StepError, KubeError.
     """
     for manifest in manifests:
         if not (manifest.get("kind") in KINDS and KINDS[manifest["kind"]].applied):
@@ -99,10 +103,15 @@ def preview(
         try:
             previews.append(_preview(client, manifest, new_namespaces, take_over))
         except RefusedObjectError as exc:
-            if not lenient:
+            if not lenient or _is_for_lack_of_rights(exc):
                 raise
             previews.append(_untried(client, manifest, take_over, exc.cause))
     return previews
+
+
+def _is_for_lack_of_rights(error: RefusedObjectError) -> bool:
+    """Whether RBAC or its escalation check said no: no earlier step changes what this identity may do."""
+    return bool(_LACKS_RIGHTS.search(error.cause))
 
 
 def write(client: Client, one: Preview) -> Outcome:

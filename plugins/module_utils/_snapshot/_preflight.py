@@ -4,7 +4,8 @@
 # Private to this collection: it may change at any time.
 
 """Try the steps of a plan before the first of them writes: by server dry runs, which admission and RBAC answer as they would
-the real thing. An access review would not see the escalation check of RBAC, nor quotas, nor policies.
+the real thing. An access review would not see the escalation check of RBAC, nor quotas, nor policies. Reviews are asked only
+for what no dry run shows: what steps wait for, and what proofs create.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .._errors import CertflowError
+from .._kube import _rights
 from .._kube._errors import ApiError, Forbidden, KubeError, NotFound
-from . import _act
+from . import _act, _needs
 from ._act import Context
 from ._apply import Outcome
 from ._errors import NotYetError
@@ -65,9 +67,14 @@ class Foreseen:
     notes: tuple[str, ...]
 
 
-def foresee(context: Context, steps: Sequence[Step], actions: Mapping[str, Act]) -> Foreseen:
-    """Try each step; those that others carry out (certificate, prove) are passed over. Raises KubeError where no API
-    server answers."""
+def foresee(
+    context: Context, steps: Sequence[Step], actions: Mapping[str, Act], *, probe_namespace: str = ""
+) -> Foreseen:
+    """Try each step; those that others carry out (certificate, prove) are passed over, but for the rights of proofs.
+
+    probe_namespace: where proofs create a snapshot, if not where their step says. Raises KubeError where no API server
+    answers.
+    """
     tried: list[Tried] = []
     problems: list[Problem] = []
     notes: list[str] = []
@@ -88,7 +95,19 @@ def foresee(context: Context, steps: Sequence[Step], actions: Mapping[str, Act])
             if isinstance(exc, KubeError) and not isinstance(exc, ApiError):
                 raise
             problems.append(_problem(step, exc))
+    if any(one.due for one in tried):
+        problems += _lacking(context, steps, probe_namespace)
     return Foreseen(tuple(tried), tuple(problems), tuple(dict.fromkeys(notes)))
+
+
+def _lacking(context: Context, steps: Sequence[Step], probe_namespace: str) -> list[Problem]:
+    """The rights that would be missed in the middle of the upgrade."""
+    wanted = _needs.needs(steps, context.namespace, probe_namespace)
+    lacking = _rights.missing(context.client, wanted)
+    if not lacking:
+        return []
+    error = _rights.missing_rights(lacking, "see the upgrade through and prove it")
+    return [Problem("", error.cause, (), error.remedy)]
 
 
 def _problem(step: Step, error: CertflowError) -> Problem:

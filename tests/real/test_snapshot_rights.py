@@ -1,0 +1,190 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""docs/rbac/upgrade.yaml beside plan.yaml and snapshot-prove.yaml is enough for the preflight, and what is missing of it shows there.
+
+On a real control plane without a node: the preflight tries every step by dry runs, and needs no pod.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run import (
+    _snapshot_controller_plan,
+    _snapshot_controller_preflight,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operation import Operation, execute
+
+from tests import clusters
+
+from . import snapshot_lab as lab
+from . import test_snapshot_plan
+from .csr_site import role_in
+from .node_webhook import wait_for
+from .snapshot_site import module_proxy
+from .test_least_rights import RBAC, Grant, grants, without
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.clusters import Cluster
+
+DOCUMENTS = (RBAC / "upgrade.yaml").read_text().split("\n---\n")[1:]
+# The ClusterRole, and the Role in kube-system.
+UPGRADE: tuple[dict[str, Any], ...] = tuple(map(yaml.safe_load, DOCUMENTS))
+PLAN, PROVE = (role_in(RBAC / f"{name}.yaml") for name in ("plan", "snapshot-prove"))
+GRANTS = [
+    grant for role, text in zip(UPGRADE, DOCUMENTS, strict=True) for grant in grants(role["kind"], role, text)
+]
+
+
+# Each brings a cluster that has nothing of it into a state.
+
+
+def nothing(_cluster: Cluster) -> None:
+    pass
+
+
+def recent(cluster: Cluster) -> None:
+    """7.0.2, with a Secret of the webhook's."""
+    test_snapshot_plan.install(cluster, "7.0.2")
+    secret = ("create", "secret", "generic", "snapshot-validation-secret", "-n", "default")
+    lab.kubectl(cluster, *secret, "--from-literal=tls.crt=x", "--from-literal=tls.key=x")
+
+
+def old(cluster: Cluster) -> None:
+    test_snapshot_plan.install(cluster, "4.2.1")
+
+
+# What is tried, by cluster: the state, and the release that is to come.
+STATES = {"nothing": nothing, "recent": recent, "old": old}
+WAYS = [("recent", "8.1.0"), ("recent", "8.7.0"), ("nothing", "8.1.0"), ("old", "8.7.0")]
+# What is needed on other ways than these: a driver left that StatefulSet behind, group snapshots are stored at old versions.
+UNTRIED = {
+    ("statefulsets", "get"),
+    ("statefulsets", "delete"),
+    ("customresourcedefinitions/status", "patch"),
+    *(
+        (f"volumegroupsnapshot{kind}", verb)
+        for kind in ("classes", "contents", "s")
+        for verb in ("get", "update")
+    ),
+}
+SAMPLE = {("clusterroles", "escalate"), ("deployments", "create")}
+
+
+class Site:
+    """Clusters by state, started when they are asked for, and manifests."""
+
+    def __init__(self, stack: contextlib.ExitStack, source: str, cache: Path) -> None:
+        self._stack = stack
+        self._clusters: dict[str, Cluster] = {}
+        self._where = {"source": source, "cache_directory": str(cache)}
+
+    def cluster(self, state: str) -> Cluster:
+        if state not in self._clusters:
+            fleet = self._stack.enter_context(clusters.running({state: "onprem"}))
+            STATES[state](fleet[state])
+            self._clusters[state] = fleet[state]
+        return self._clusters[state]
+
+    def tried(self, state: str, release: str, *roles: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """What the preflight says to somebody with these roles, and what was written."""
+        cluster, user = self.cluster(state), f"limited-{uuid.uuid4().hex[:8]}"
+        grant(cluster, user, *roles)
+        who = {"kubeconfig": str(cluster.kubeconfig_for(user))}
+        plan = run(_snapshot_controller_plan.OPERATION, version=release, adopt=["kubectl"], **who)
+        assert (plan["refused"], plan["installed"]["unreadable"]) == ([], {})
+        given = {"steps": plan["steps"], "take_over": True, **self._where}
+        result = run(_snapshot_controller_preflight.OPERATION, **given, **who)
+        return result, [
+            f"{event['verb']} {event['requestURI']}"
+            for event in cluster.requests(user=user)
+            if event["verb"] not in ("get", "list")
+            and "dryRun=All" not in event["requestURI"]
+            and "/selfsubjectaccessreviews" not in event["requestURI"]
+        ]
+
+
+def run(operation: Operation, **given: Any) -> dict[str, Any]:
+    checked = ArgumentSpecValidator(operation.argument_spec).validate(given)
+    assert not checked.error_messages, checked.error_messages
+    return execute(operation, checked.validated_parameters, check_mode=True)
+
+
+def grant(cluster: Cluster, user: str, *roles: dict[str, Any]) -> None:
+    """The roles, under names of the user's own, and bound to it."""
+    api = "rbac.authorization.k8s.io"
+    documents = []
+    for role in roles:
+        metadata = {**role["metadata"], "name": f"{role['metadata']['name']}-{user}"}
+        reference = {"apiGroup": api, "kind": role["kind"], "name": metadata["name"]}
+        subject = {"apiGroup": api, "kind": "User", "name": user}
+        binding = {"metadata": metadata, "roleRef": reference, "subjects": [subject]}
+        documents += [
+            {**role, "metadata": metadata},
+            {"apiVersion": f"{api}/v1", "kind": f"{role['kind']}Binding", **binding},
+        ]
+    lab.kubectl(cluster, "apply", "-f-", stdin="\n---\n".join(map(json.dumps, documents)))
+    kubeconfig = f"--as={user}"
+    wait_for(
+        lambda: "yes" in lab.kubectl(cluster, "auth", "can-i", "list", "deployments.apps", "-A", kubeconfig)
+    )
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(module_proxy("8.1.0", "8.7.0"))
+        yield Site(stack, source, tmp_path_factory.mktemp("releases"))
+
+
+@pytest.mark.parametrize(
+    ("state", "release"),
+    [pytest.param(*way, marks=[] if way[0] == "recent" else [pytest.mark.full]) for way in WAYS],
+)
+def test_the_roles_are_enough(site: Site, state: str, release: str) -> None:
+    result, writes = site.tried(state, release, PLAN, PROVE, *UPGRADE)
+    assert not result.get("failed"), result
+    assert (result["problems"], writes) == ([], [])
+    assert result["due"]
+    # All that is not known is whether images can be pulled, and what policies say of pods.
+    assert [note for note in result["notes"] if "no node tells" not in note and "a pod of" not in note] == []
+
+
+def is_tried(one: Grant) -> bool:
+    return not one.is_optional and (one.resource, one.verb) not in UNTRIED
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        pytest.param(one, marks=[] if (one.resource, one.verb) in SAMPLE else [pytest.mark.full])
+        for one in GRANTS
+        if is_tried(one)
+    ],
+    ids=str,
+)
+def test_what_is_missing_is_said_before_the_first_write(site: Site, missing: Grant) -> None:
+    """In one line, which names the verb and the resource."""
+    roles = [missing.taken_from(role) if role["kind"] == missing.role else role for role in UPGRADE]
+    for state, release in WAYS:
+        result, writes = site.tried(state, release, PLAN, without(PROVE, missing), *roles)
+        assert writes == []
+        if result.get("failed"):
+            break
+    assert result.get("failed"), f"{missing} is not missed"
+    assert result["msg"].lower().count("nothing was written: ") == 1
+    assert "\n" not in result["msg"]
+    causes = " ".join(one["cause"] for one in result["problems"])
+    assert missing.verb in causes or "must not" in causes or "attempting to grant" in causes, causes
+    assert all(one["remedy"] for one in result["problems"]), result["problems"]
