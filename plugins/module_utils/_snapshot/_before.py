@@ -88,7 +88,7 @@ def _release(now: Situation) -> dict[str, str]:
 def _step(step_id: str, what: str, **parameters: str) -> Step:
     return Step(
         step_id,
-        "What works now",
+        f"What works now: {what}",
         "So that what was broken before is told apart from what this run breaks.",
         "prove",
         {"what": what, **parameters},
