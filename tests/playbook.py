@@ -31,14 +31,23 @@ class Run:
         return sum(int(part.partition("=")[2]) for part in tail.split() if part.startswith(f"{word}="))
 
 
-def play(directory: Path, plays: list[dict[str, Any]] | Path, *arguments: str, **environment: str) -> Run:
-    """Run plays (or a file of them) in ``directory``; ``environment`` is added to the process's own."""
+def play(
+    directory: Path,
+    plays: list[dict[str, Any]] | Path,
+    *arguments: str,
+    program: str = "ansible-playbook",
+    **environment: str,
+) -> Run:
+    """Run plays (or a file of them, or a playbook of a collection by its name) in ``directory``.
+
+    ``environment`` is added to the process's own.
+    """
     path = plays
     if not isinstance(path, Path):
         path = directory / "play.yml"
         path.write_text(yaml.safe_dump(plays, sort_keys=False))
     done = subprocess.run(
-        [str(Path(sys.executable).with_name("ansible-playbook")), *arguments, str(path)],
+        [str(Path(sys.executable).with_name(program)), *arguments, str(path)],
         cwd=directory,
         env={**os.environ, **environment},
         stdin=subprocess.DEVNULL,

@@ -24,9 +24,11 @@ from ansible.module_utils.common.parameters import remove_values
 from ansible.module_utils.errors import UnsupportedError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._sources import is_content
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run import _libraries, _redact
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operation import Operation, execute
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _content
 
 DOOR_VARIABLE = "certflow_kubernetes_door"
 DOORS = ("auto", "inprocess", "module")
@@ -91,13 +93,15 @@ class OperationAction(ActionBase):  # type: ignore[misc]
             return
         try:
             path = self._find_needle("files", os.path.expanduser(kubeconfig))
-            with open(path, "rb") as file:
-                encrypted = file.read(14) == b"$ANSIBLE_VAULT"
+            encrypted = _content.is_encrypted(path)
         except (AnsibleError, OSError, ValueError):
             return  # a list of paths, or a file that is missing or unreadable: the operation says so
         arguments["kubeconfig"] = path
         if encrypted:
-            content = self._loader.load_from_file(path, unsafe=True)
+            try:
+                content = _content.load(self._loader, path)
+            except CertflowError as error:
+                raise AnsibleActionFail(str(error)) from None
             arguments["kubeconfig"] = json.loads(json.dumps(content, default=str))
 
     def _in_process(self, variables: Mapping[str, Any]) -> bool:

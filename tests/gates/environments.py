@@ -108,4 +108,13 @@ BENCH = Environment(
     ("ansible==14.5.0", "ansible-core==2.21.5", *NEWEST_CLIENTS, *TESTING),
 )
 
-ENVIRONMENTS = {env.name: env for env in (*CORES, PYTHON_39, LINT, BENCH)}
+# What runs a job of AWX inside its execution environment, and what makes such an environment. AWX 24 does not get
+# along with the facts that ansible-core 2.19 and newer cache.
+AWX = Environment(
+    "awx",
+    "ansible-runner and ansible-builder",
+    ("3.11", "3.12", "3.13"),
+    ("ansible-core==2.18.19", "ansible-runner==2.4.3", "ansible-builder==3.2.0", *NEWEST_CLIENTS),
+)
+
+ENVIRONMENTS = {env.name: env for env in (*CORES, PYTHON_39, LINT, BENCH, AWX)}

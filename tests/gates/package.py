@@ -71,7 +71,7 @@ def galaxy_importer(log: Path) -> Result:
 
 
 def ansible_doc(log: Path) -> Result:
-    """Every page can be read from the installed file: modules, roles, inventory plugins."""
+    """Every page can be read from the installed file: modules, roles, inventory and lookup plugins."""
     built = _build("ansible-doc", log)
     if built is None:
         return of_exit(1)
@@ -85,6 +85,7 @@ def ansible_doc(log: Path) -> Result:
     for kind, pattern in (
         ("module", "plugins/modules/[a-z]*.py"),
         ("inventory", "plugins/inventory/[a-z]*.py"),
+        ("lookup", "plugins/lookup/[a-z]*.py"),
         ("role", "roles/*"),
     ):
         for path in sorted(installed.glob(pattern)):

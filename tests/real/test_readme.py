@@ -6,20 +6,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
-from tests import playbook
+from tests import clusters, playbook
 
 from . import snapshot_webhook
-
-if TYPE_CHECKING:
-    from tests import clusters
 
 README = Path(__file__).parents[2] / "README.md"
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -42,13 +39,15 @@ def test_the_readme_has_the_files_that_this_test_is_about() -> None:
     assert set(_files()) == {
         "inventory.yml",
         "certificates.yml",
+        "fleet.yml",
+        "webhook.yml",
         "roles/your_role/tasks/main.yml",
         "group_vars/clusters.yml",
     }
 
 
 def test_the_playbook_runs_as_printed(fleet: clusters.Fleet, place: Path) -> None:
-    commands = [line for line in _commands() if line.startswith("ansible-playbook ")]
+    commands = [line for line in _commands() if re.match("ansible-playbook .* certificates.yml", line)]
     assert len(commands) == 2
     runs = []
     for command in (*commands, commands[-1]):
@@ -57,6 +56,24 @@ def test_the_playbook_runs_as_printed(fleet: clusters.Fleet, place: Path) -> Non
     for run in runs:
         assert run.status == 0, run.output
     assert [run.recap("changed") for run in runs] == [len(fleet), len(fleet), 0], runs[0].output
+
+
+def test_the_fleet_runs_as_printed(fleet: clusters.Fleet, place: Path) -> None:
+    """On what `tests/clusters/clusters up` starts: one cluster of each usual profile."""
+    assert set(fleet) == {name for name, profile in clusters.PROFILES.items() if profile.usual}
+    commands = [line for line in _commands() if "-i fleet.yml" in line]
+    graph, check, write = (shlex.split(command) for command in commands)
+    shown = playbook.play(place, Path(graph[-1]), *graph[1:-1], program=graph[0], HOME=str(place))
+    assert "|--@provider_unknown:" in shown.output, shown.output
+    for arguments in (check, write):
+        name = next(word for word in arguments if word.startswith("certflow.kubernetes."))
+        others = [word for word in arguments[1:] if word != name]
+        run = playbook.play(place, Path(name), *others, HOME=str(place))
+        assert run.status == 0, run.output
+        assert run.recap("changed") == len(fleet), run.output
+    report = json.loads((place / "report.json").read_text())
+    assert {one["status"] for one in report["clusters"].values()} == {"changed"}
+    assert set(report["clusters"]) == set(fleet)
 
 
 def test_the_role_in_a_repository_runs_as_printed(fleet: clusters.Fleet, place: Path) -> None:

@@ -9,6 +9,6 @@ from __future__ import annotations
 import sys
 
 #: Folders of plugins/ that only a controller loads: no supported core has its controller on Python 3.9.
-CONTROLLER = ("action", "inventory", "plugin_utils")
+CONTROLLER = ("action", "inventory", "lookup", "plugin_utils")
 
 collect_ignore = list(CONTROLLER) if sys.version_info < (3, 10) else []

@@ -1,0 +1,78 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Lookup plugin: a release of external-snapshotter, if it may be installed and its files are what they have to be."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: snapshot_release
+short_description: A release of external-snapshotter that may be installed, with its files verified
+version_added: 1.0.0
+author:
+  - certflow.kubernetes contributors
+description:
+  - Asks no cluster. Fails with one clear line where there is no such release, where it must not be installed, and where its
+    manifests cannot be had or are not what they have to be.
+  - The manifests are fetched and kept as M(certflow.kubernetes.snapshot_controller_apply) does it, so the run behind finds
+    them.
+options:
+  _terms:
+    description:
+      - Releases, such as V(8.7.0).
+    required: true
+  source:
+    description:
+      - Where manifests come from, as in M(certflow.kubernetes.snapshot_controller_apply).
+    type: str
+    default: ""
+  sums:
+    description:
+      - SHA-256 sums of the files of releases that the collection does not know, by release and path.
+    type: dict
+    default: {}
+  cache_directory:
+    description:
+      - Where fetched manifests are kept, C(~/.cache/certflow.kubernetes/releases) if unset.
+    type: str
+    default: ""
+"""
+
+EXAMPLES = r"""
+- name: The release can be installed
+  ansible.builtin.debug:
+    msg: "{{ lookup('certflow.kubernetes.snapshot_release', '8.7.0') }}"
+"""
+
+RETURN = r"""
+_raw:
+  description:
+    - The releases, written as the collection writes them.
+  type: list
+  elements: str
+"""
+
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.plugins.lookup import LookupBase
+from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot import _releases, _source
+
+CACHE = "~/.cache/certflow.kubernetes/releases"
+
+
+class LookupModule(LookupBase):  # type: ignore[misc]
+    def run(self, terms: list[Any], variables: Any = None, **kwargs: Any) -> list[str]:
+        self.set_options(var_options=variables, direct=kwargs)
+        cache = Path(self.get_option("cache_directory") or CACHE).expanduser()
+        source = _source.Source(self.get_option("source") or "", cache, self.get_option("sums") or {})
+        try:
+            releases = [str(_releases.target(str(term))) for term in terms]
+            for release in releases:
+                _source.files(source, release)
+        except CertflowError as error:
+            raise AnsibleError(str(error)) from None
+        return releases

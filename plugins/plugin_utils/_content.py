@@ -1,0 +1,47 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Kubeconfigs that may be encrypted with ansible-vault, read on the controller."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+from ansible.errors import AnsibleError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+
+VAULT_HEADER = b"$ANSIBLE_VAULT"
+
+
+def is_encrypted(path: str) -> bool:
+    """Raises OSError."""
+    with open(path, "rb") as file:
+        return file.read(len(VAULT_HEADER)) == VAULT_HEADER
+
+
+def load(loader: Any, path: str) -> Any:
+    """What the file's YAML holds, decrypted in memory by Ansible's DataLoader. Raises CertflowError, which quotes nothing.
+
+    Parsed here: from ansible-core 2.22 on each text that DataLoader itself takes from an encrypted file is a secret that is
+    masked wherever Ansible prints, names of contexts and words such as "v1" included.
+    """
+    try:
+        encrypted = is_encrypted(path)
+    except OSError as error:
+        raise CertflowError(
+            f"kubeconfig {path} cannot be read: {error.strerror}", remedy="check the path and its mode"
+        ) from error
+    try:
+        text = bytes(loader._get_file_contents(path)[0])  # noqa: SLF001  # the same in every core
+    except AnsibleError:
+        raise CertflowError(
+            f"kubeconfig {path} cannot be {'decrypted' if encrypted else 'read'}",
+            remedy="give the password (--vault-password-file, --ask-vault-pass)" if encrypted else "check it",
+        ) from None
+    try:
+        return yaml.safe_load(text.decode())
+    except (UnicodeDecodeError, yaml.YAMLError):  # whose words quote the file
+        raise CertflowError(f"kubeconfig {path} is not valid YAML", remedy="repair the file") from None

@@ -1,0 +1,200 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""The contexts of kubeconfigs as data: which there are, which are wanted, from which provider each seems to be.
+
+Everything is taken from the files' text; nobody asks a cluster. Credentials are not read, and none gets further.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+from urllib.parse import urlsplit
+
+from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Context:
+    """One context. server: the address of the API server, without a user name or password in it."""
+
+    name: str
+    file: str
+    server: str
+    provider: str
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What in a kubeconfig tells the provider.
+
+    where: "host" is the API server's host name, of the address or of tls-server-name behind a tunnel; "cluster" the name of
+    the cluster's entry; "command" the words of the user's exec plugin, the program without its directory.
+    pattern: as in a shell. provider: the name of a row of _csr._providers.
+    """
+
+    where: str
+    pattern: str
+    provider: str
+    source: str
+
+
+# A name that people choose freely, such as that of a context, is no mark.
+MARKS = (
+    Mark(
+        "host",
+        "*.eks.amazonaws.com",
+        "eks",
+        "Amazon EKS user guide, 'Amazon EKS cluster endpoint access control'",
+    ),
+    Mark("host", "*.eks.amazonaws.com.cn", "eks", "Amazon Web Services in China, 'Endpoints and ARNs'"),
+    Mark(
+        "host",
+        "*.api.aws",
+        "eks",
+        "Amazon EKS user guide: dual-stack clusters are at *.eks-cluster.REGION.api.aws",
+    ),
+    Mark(
+        "cluster",
+        "arn:aws*:eks:*:cluster/*",
+        "eks",
+        "aws eks update-kubeconfig names the entry by the cluster's ARN",
+    ),
+    Mark("command", "aws *eks get-token*", "eks", "aws eks update-kubeconfig"),
+    Mark("command", "aws-iam-authenticator token*", "eks", "eksctl utils write-kubeconfig"),
+    Mark("cluster", "kind-*", "kubeadm", "kubernetes-sigs/kind pkg/cluster/internal/kubeconfig"),
+)
+
+
+def contexts(file: str, content: Any) -> list[Context]:
+    """The contexts of one kubeconfig.
+
+    file: its path, which the contexts carry. content: what its YAML holds. Raises CertflowError.
+    """
+    if not isinstance(content, Mapping) or not isinstance(content.get("contexts"), list):
+        raise CertflowError(f"{file} is no kubeconfig: it has no list of contexts", remedy="check the path")
+    clusters = _entries(file, content, "clusters", "cluster")
+    users = _entries(file, content, "users", "user")
+    return [
+        _context(file, name, entry, clusters, users)
+        for name, entry in _entries(file, content, "contexts", "context").items()
+    ]
+
+
+def _entries(file: str, content: Mapping[str, Any], section: str, key: str) -> dict[str, Mapping[str, Any]]:
+    found: dict[str, Mapping[str, Any]] = {}
+    items = content.get(section)
+    for item in items if isinstance(items, list) else []:
+        value = item.get(key) if isinstance(item, Mapping) else None
+        name = str(item.get("name") or "") if isinstance(item, Mapping) else ""
+        if not name or not isinstance(value, Mapping):
+            raise CertflowError(
+                f"{file}: an entry of {section} lacks name or {key}", remedy="repair the kubeconfig"
+            )
+        if name in found:
+            raise CertflowError(
+                f"{file} has two {section} with the name {name!r}", remedy="rename or remove one of them"
+            )
+        found[name] = value
+    return found
+
+
+def _context(
+    file: str,
+    name: str,
+    entry: Mapping[str, Any],
+    clusters: Mapping[str, Mapping[str, Any]],
+    users: Mapping[str, Mapping[str, Any]],
+) -> Context:
+    cluster_name = str(entry.get("cluster") or "")
+    cluster = clusters.get(cluster_name)
+    if cluster is None:
+        raise CertflowError(
+            f"{file}: context {name} names the cluster {cluster_name!r}, which is not there",
+            remedy="repair the kubeconfig",
+        )
+    user = users.get(str(entry.get("user") or ""), {})
+    return Context(name, file, _server(cluster), _provider(cluster_name, cluster, user))
+
+
+def _server(cluster: Mapping[str, Any]) -> str:
+    """The address as it stands there; what may hold a password is not shown."""
+    server = str(cluster.get("server") or "")
+    return "" if "@" in server else server
+
+
+def _provider(name: str, cluster: Mapping[str, Any], user: Mapping[str, Any]) -> str:
+    seen = {
+        "host": (_host(cluster), str(cluster.get("tls-server-name") or "")),
+        "cluster": (name,),
+        "command": (_command(user),),
+    }
+    found = {
+        mark.provider for mark in MARKS if any(fnmatchcase(value, mark.pattern) for value in seen[mark.where])
+    }
+    return found.pop() if len(found) == 1 else UNKNOWN
+
+
+def _host(cluster: Mapping[str, Any]) -> str:
+    try:
+        return urlsplit(str(cluster.get("server") or "")).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _command(user: Mapping[str, Any]) -> str:
+    plugin = user.get("exec")
+    if not isinstance(plugin, Mapping):
+        return ""
+    words = plugin.get("args") if isinstance(plugin.get("args"), list) else []
+    return " ".join([os.path.basename(str(plugin.get("command") or "")), *map(str, words or [])])
+
+
+def unique(found: Iterable[Context]) -> list[Context]:
+    """The same contexts. Raises CertflowError for two of one name: which cluster a host is would be chance."""
+    by_name: dict[str, Context] = {}
+    for context in found:
+        first = by_name.setdefault(context.name, context)
+        if first is not context:
+            raise CertflowError(
+                f"two kubeconfigs have a context named {context.name!r}: {first.file} and {context.file}",
+                remedy="rename one: kubectl --kubeconfig FILE config rename-context OLD NEW",
+            )
+    return list(by_name.values())
+
+
+def wanted(found: Sequence[Context], include: Sequence[str], exclude: Sequence[str]) -> list[Context]:
+    """The contexts that a pattern of ``include`` matches, all if there is none, and none of ``exclude``.
+
+    Raises CertflowError for a pattern that matches nothing, and where nothing is left.
+    """
+    names = [context.name for context in found]
+    for option, patterns in (("include", include), ("exclude", exclude)):
+        for pattern in patterns:
+            if not _matching(names, [pattern]):
+                raise CertflowError(
+                    f"no context matches {pattern!r} of {option}",
+                    evidence=names,
+                    remedy=f"there are: {', '.join(sorted(names)) or 'none'}",
+                )
+    chosen = _matching(names, include or ["*"]) - _matching(names, exclude)
+    if not chosen:
+        raise CertflowError(
+            "no context is left" if names else "the kubeconfigs have no context",
+            evidence=names,
+            remedy="check include and exclude" if names else "check the paths",
+        )
+    return [context for context in found if context.name in chosen]
+
+
+def _matching(names: Iterable[str], patterns: Iterable[str]) -> set[str]:
+    patterns = list(patterns)
+    return {name for name in names if any(fnmatchcase(name, pattern) for pattern in patterns)}

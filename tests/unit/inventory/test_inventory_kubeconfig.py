@@ -1,0 +1,274 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The inventory plugin kubeconfig: what becomes a host, with which variables, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible_collections.certflow.kubernetes.plugins.inventory import kubeconfig
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._providers import PROVIDERS
+from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _content, _contexts
+
+TOKEN = "not-for-anybodys-eyes"
+ARN = "arn:aws:eks:eu-west-1:111122223333:cluster/shop"
+GET_TOKEN = {"command": "/usr/local/bin/aws", "args": ["--region", "eu-west-1", "eks", "get-token"]}
+
+
+def config(
+    *names: str, cluster: str = "", server: str = "https://192.0.2.1:6443", user: Any = None, **more: str
+) -> dict[str, Any]:
+    """A kubeconfig with these contexts, each with a cluster and a user of its own."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [
+            {"name": cluster or f"{name}-cluster", "cluster": {"server": server, **more}} for name in names
+        ],
+        "users": [{"name": f"{name}-user", "user": user or {"token": TOKEN}} for name in names],
+        "contexts": [
+            {"name": name, "context": {"cluster": cluster or f"{name}-cluster", "user": f"{name}-user"}}
+            for name in names
+        ],
+    }
+
+
+def found(*names: str, file: str = "a.yml") -> list[_contexts.Context]:
+    return _contexts.contexts(file, config(*names))
+
+
+@pytest.mark.parametrize(
+    ("given", "provider"),
+    [
+        ({}, "unknown"),
+        ({"server": "https://ABC.gr7.eu-west-1.eks.amazonaws.com"}, "eks"),
+        ({"server": "https://abc.gr7.cn-north-1.eks.amazonaws.com.cn"}, "eks"),
+        ({"server": "https://abc.eks-cluster.eu-west-1.api.aws"}, "eks"),
+        ({"server": "https://eks.amazonaws.com.example.com"}, "unknown"),
+        ({"server": "https://127.0.0.1:6443", "tls-server-name": "abc.eu-west-1.eks.amazonaws.com"}, "eks"),
+        ({"server": "https://[broken"}, "unknown"),
+        ({"cluster": ARN}, "eks"),
+        ({"cluster": ARN.replace("aws", "aws-us-gov")}, "eks"),
+        ({"cluster": "kind-shop"}, "kubeadm"),
+        ({"user": {"exec": GET_TOKEN}}, "eks"),
+        ({"user": {"exec": {"command": "aws-iam-authenticator", "args": ["token", "-i", "shop"]}}}, "eks"),
+        ({"user": {"exec": {"command": "aws", "args": None}}}, "unknown"),
+        ({"user": {"exec": {"command": "kubelogin", "args": ["get-token"]}}}, "unknown"),
+        ({"cluster": "kind-shop", "user": {"exec": GET_TOKEN}}, "unknown"),  # one contradicts the other
+    ],
+)
+def test_the_provider_is_what_the_kubeconfig_shows(given: dict[str, Any], provider: str) -> None:
+    (context,) = _contexts.contexts("a.yml", config("c", **given))
+    assert context.provider == provider
+
+
+def test_every_mark_is_of_a_provider_that_the_modules_know() -> None:
+    assert {mark.provider for mark in _contexts.MARKS} <= {row.name for row in PROVIDERS}
+
+
+def test_a_password_in_an_address_is_not_shown() -> None:
+    (context,) = _contexts.contexts("a.yml", config("c", server="https://user:password@192.0.2.1"))
+    assert context.server == ""
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "left"),
+    [
+        ([], [], ["prod-a", "prod-b", "test"]),
+        (["prod-*"], [], ["prod-a", "prod-b"]),
+        (["prod-*", "test"], ["*-b"], ["prod-a", "test"]),
+        ([], ["[pt]*-a"], ["prod-b", "test"]),
+    ],
+)
+def test_patterns(include: list[str], exclude: list[str], left: list[str]) -> None:
+    chosen = _contexts.wanted(found("prod-a", "prod-b", "test"), include, exclude)
+    assert [context.name for context in chosen] == left
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "words"),
+    [
+        (["prod"], [], "No context matches 'prod' of include. There are: prod-a, test."),
+        (["test", "PROD*"], [], "No context matches 'PROD*' of include"),
+        ([], ["prd-*"], "No context matches 'prd-*' of exclude"),
+        (["test"], ["t*"], "No context is left. Check include and exclude."),
+    ],
+)
+def test_patterns_that_cannot_be_meant(include: list[str], exclude: list[str], words: str) -> None:
+    with pytest.raises(CertflowError) as caught:
+        _contexts.wanted(found("prod-a", "test"), include, exclude)
+    assert str(caught.value).startswith(words)
+
+
+def test_kubeconfigs_without_a_context() -> None:
+    with pytest.raises(CertflowError, match="The kubeconfigs have no context"):
+        _contexts.wanted(found(), [], [])
+
+
+def test_two_contexts_of_one_name_are_refused() -> None:
+    both = [*found("a", "b"), *found("b", "c", file="other.yml")]
+    with pytest.raises(CertflowError, match=r"Two kubeconfigs have a context named 'b': a.yml and other.yml"):
+        _contexts.unique(both)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "is no kubeconfig"),
+        ("some text", "is no kubeconfig"),
+        ({"kind": "Config"}, "is no kubeconfig"),
+        ({"contexts": ["x"]}, "an entry of contexts lacks name or context"),
+        ({"contexts": [{"name": "x", "context": {"cluster": "y"}}]}, "context x names the cluster 'y'"),
+        ({**config("c"), "contexts": 2 * config("c")["contexts"]}, "has two contexts with the name 'c'"),
+    ],
+)
+def test_what_is_no_kubeconfig(content: Any, words: str) -> None:
+    with pytest.raises(CertflowError) as caught:
+        _contexts.contexts("a.yml", content)
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f"users: [{{token: {TOKEN}", "is not valid YAML"),
+        (f"$ANSIBLE_VAULT;1.1;AES256\n{TOKEN}\n", "cannot be decrypted"),
+    ],
+)
+def test_what_cannot_be_read_is_not_quoted(text: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "k").write_text(text)
+    with pytest.raises(CertflowError) as caught:
+        _content.load(DataLoader(), str(tmp_path / "k"))
+    assert words in str(caught.value)
+    assert TOKEN not in str(caught.value)
+
+
+def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relative to the inventory; a pattern; a directory without its hidden files and its directories; each once."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("a.yml", "b.yml", "fleet/c", "fleet/.hidden", "fleet/cache/x", "home/d"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).touch()
+    given = ["*.yml", "fleet", "~/d", "a.yml"]
+    wanted = [str(tmp_path / name) for name in ("a.yml", "b.yml", "fleet/c", "home/d")]
+    assert list(kubeconfig._files(given, str(tmp_path))) == wanted
+    assert list(kubeconfig._files("a.yml:~/d", str(tmp_path))) == [wanted[0], wanted[3]]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("absent", "Kubeconfig absent: it does not exist"),
+        (["*.json"], "Kubeconfig *.json: no file matches the pattern"),
+        (["empty"], "Kubeconfig empty: the directory has no file"),
+        ({"a": "b"}, "Kubeconfig is neither a path nor a list of paths"),
+    ],
+)
+def test_paths_that_lead_nowhere(given: Any, words: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CertflowError) as caught:
+        list(kubeconfig._files(given, str(tmp_path)))
+    assert words in str(caught.value)
+
+
+def ansible(tmp_path: Path, program: str, *arguments: str, **environment: str) -> str:
+    """Standard output and errors of a program of this environment."""
+    command = [str(Path(sys.executable).with_name(program)), *arguments]
+    variables = {**os.environ, **environment}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False, timeout=120
+    )
+    return done.stdout + done.stderr
+
+
+def inventory(tmp_path: Path, options: dict[str, Any], *arguments: str, **environment: str) -> str:
+    """What ansible-inventory prints."""
+    text = yaml.safe_dump({"plugin": "certflow.kubernetes.kubeconfig", **options})
+    (tmp_path / "clusters.yml").write_text(text)
+    return ansible(tmp_path, "ansible-inventory", "-i", "clusters.yml", "--list", *arguments, **environment)
+
+
+def plain(value: Any) -> Any:
+    return value["__ansible_unsafe"] if isinstance(value, dict) else value
+
+
+def test_the_inventory_that_ansible_gets(tmp_path: Path) -> None:
+    """Two files, one of them encrypted; groups by provider and of one's own; no credential anywhere."""
+    (tmp_path / "one.yml").write_text(yaml.safe_dump(config("a", "b", "{{ 6 * 7 }}")))
+    (tmp_path / "two.yml").write_text(yaml.safe_dump(config("c", cluster=ARN)))
+    (tmp_path / "password").write_text("open sesame\n")
+    vault = ("--vault-password-file", "password")
+    ansible(tmp_path, "ansible-vault", "encrypt", *vault, "two.yml")
+    assert "$ANSIBLE_VAULT" in (tmp_path / "two.yml").read_text()
+    options = {
+        "kubeconfig": ["one.yml", "two.yml"],
+        "exclude": ["b"],
+        "prefix": "k8s-",
+        "groups": {"canary": "certflow_context == 'a'"},
+        "keyed_groups": [{"key": "certflow_provider", "prefix": "of"}],
+        "compose": {"shown": "certflow_server"},
+    }
+    output = inventory(tmp_path, options, *vault)
+    listed = json.loads(output)
+    hosts = {
+        name: {key: plain(value) for key, value in variables.items()}
+        for name, variables in listed.pop("_meta")["hostvars"].items()
+    }
+    assert hosts["k8s-c"] == {
+        "ansible_connection": "local",
+        "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+        "certflow_context": "c",
+        "certflow_kubeconfig": str(tmp_path / "two.yml"),
+        "certflow_provider": "eks",
+        "certflow_server": "https://192.0.2.1:6443",
+        "shown": "https://192.0.2.1:6443",
+    }
+    groups = {name: sorted(group["hosts"]) for name, group in listed.items() if "hosts" in group}
+    assert groups == {
+        "canary": ["k8s-a"],
+        "clusters": sorted(hosts),
+        "of_eks": ["k8s-c"],
+        "of_unknown": ["k8s-a", "k8s-{{ 6 * 7 }}"],
+        "provider_eks": ["k8s-c"],
+        "provider_unknown": ["k8s-a", "k8s-{{ 6 * 7 }}"],
+    }
+    assert TOKEN not in output
+    told = ansible(
+        tmp_path, "ansible", "-i", "clusters.yml", "provider_unknown", *vault, "-m", "debug",
+        "-a", "msg={{ ansible_python_interpreter }}/{{ certflow_context }}/",
+    )  # fmt: skip
+    assert f"{sys.executable}/a/" in told  # the interpreter is a template, and what a kubeconfig says is none
+    assert "/{{ 6 * 7 }}/" in told
+
+
+def test_a_kubeconfig_of_the_environment_is_left_to_the_tasks(tmp_path: Path) -> None:
+    """In AWX the file of a job is another one than that of the inventory's update."""
+    (tmp_path / "one.yml").write_text(yaml.safe_dump(config("a")))
+    for variable in ("K8S_AUTH_KUBECONFIG", "KUBECONFIG"):
+        output = inventory(tmp_path, {}, **{variable: str(tmp_path / "one.yml")})
+        variables = json.loads(output)["_meta"]["hostvars"]["a"]
+        assert "certflow_kubeconfig" not in variables
+        assert plain(variables["certflow_context"]) == "a"
+
+
+def test_what_is_refused_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "one.yml").write_text(yaml.safe_dump(config("a")))
+    (tmp_path / "two.yml").write_text(yaml.safe_dump(config("a")))
+    strict = {"ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "true", "COLUMNS": "500"}
+    output = inventory(tmp_path, {"kubeconfig": "."}, **strict)
+    assert "is no kubeconfig: it has no list of contexts" in " ".join(
+        output.split()
+    )  # the inventory file itself lies there
+    output = inventory(tmp_path, {"kubeconfig": ["one.yml", "two.yml"]}, **strict)
+    assert "Two kubeconfigs have a context named 'a'" in " ".join(output.split())
