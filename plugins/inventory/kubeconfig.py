@@ -10,8 +10,7 @@ DOCUMENTATION = r"""
 name: kubeconfig
 short_description: One host for each context of kubeconfigs
 version_added: 1.0.0
-author:
-  - certflow.kubernetes contributors
+author: certflow.kubernetes contributors (@certflow)
 description:
   - Makes an inventory host of each context of one or several kubeconfigs, named like the context, in the group C(clusters)
     and in a group of its provider.

@@ -10,8 +10,7 @@ DOCUMENTATION = r"""
 name: snapshot_release
 short_description: A release of external-snapshotter that may be installed, with its files verified
 version_added: 1.0.0
-author:
-  - certflow.kubernetes contributors
+author: certflow.kubernetes contributors (@certflow)
 description:
   - Asks no cluster. Fails with one clear line where there is no such release, where it must not be installed, and where its
     manifests cannot be had or are not what they have to be.

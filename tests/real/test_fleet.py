@@ -217,7 +217,11 @@ def test_an_upgrade_that_is_only_tried(site: Site, tmp_path: Path) -> None:
     path = DEPLOYMENTS.format(site.name)
     site.fleet["eks"].api("POST", path, BY_HELM)
     with module_proxy("8.7.0") as proxy:
-        own = {"snapshot_controller_source": proxy, "snapshot_controller_cache_directory": str(tmp_path)}
+        own = {
+            "snapshot_controller_source": proxy,
+            "snapshot_controller_cache_directory": str(tmp_path),
+            "snapshot_controller_backup_directory": str(tmp_path),
+        }
         variables = {**own, "snapshot_controller_version": "8.7.0", "certflow_max_failures": 2}
         order = ("well-1", "owned", "dead")
         run = site.play(UPGRADE, "--check", "-e", json.dumps(variables), order=order)
