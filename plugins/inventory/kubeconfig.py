@@ -67,25 +67,19 @@ notes:
 """
 
 EXAMPLES = r"""
-# clusters.yml - every context of ~/.kube/config
+# clusters.yml - without any other option than plugin, every context of ~/.kube/config is a host
 plugin: certflow.kubernetes.kubeconfig
-
----
 # Several files, and only some of their contexts
-plugin: certflow.kubernetes.kubeconfig
 kubeconfig:
   - ~/.kube/datacentre.yml
   - kubeconfigs/*.yml # beside this file
 include: ["prod-*"]
 exclude: ["*-old"]
-
----
 # Groups of one's own, by the name of the context
-plugin: certflow.kubernetes.kubeconfig
 groups:
   canary: certflow_context in ["prod-eu-1", "prod-us-1"]
 keyed_groups:
-  - key: certflow_context.split("-")[0]
+  - key: certflow_context.split("-")[1]
     separator: ""
 
 # A play on such an inventory needs to say once where its modules and roles find their cluster:
