@@ -5,13 +5,16 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 RUN := $(or $(PYTHON),@echo "no Python 3.11 or newer found" >&2; false)
 
-.PHONY: help demo test test-all test-quick reliability bench fmt docs locks sums clean
+.PHONY: help demo demo-upgrade test test-all test-quick reliability bench fmt docs locks sums clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
 
 demo: ## two real clusters, one play, a webhook on each that its API server accepts (minutes at first, then one)
 	@$(RUN) -m tests.gates.enter dev -m tests.demo
+
+demo-upgrade: ## the snapshot controller to another release on two clusters; with real pods where the user is root
+	@$(RUN) -m tests.gates.enter dev -m tests.demo.upgrade
 
 test: ## every gate; `make test GATES="ruff mypy"` runs some (25 minutes; 50 with nothing cached)
 	@$(RUN) -m tests.gates $(GATES)

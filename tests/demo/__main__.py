@@ -56,6 +56,7 @@ def _tell(broken: str) -> bool:
     say(
         f"{'All of it was seen' if complete else 'NOT all of it was seen'}, in {seconds:.0f} s; nothing is left running."
     )
+    say("make demo-upgrade shows the snapshot controller's way to another release.")
     return complete
 
 

@@ -44,29 +44,15 @@ def quote(text: str) -> None:
             say(f"   | {line.rstrip()}")
 
 
-class Stage:
-    """The clusters by name with their webhooks. Its files lie in the fleet's directory and go with it."""
+class Place:
+    """The clusters by name, and the programs that are run. Its files lie in the fleet's directory and go with it."""
 
-    def __init__(self, fleet: Fleet, broken: str = "") -> None:
+    seconds = SECONDS  # that a program may take
+
+    def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
-        self.broken = broken
         self.directory = fleet.directory / "demo"
         self.directory.mkdir(mode=0o700)
-        rule = anything_goes if broken == "rule" else judge
-        self.webhooks = {name: Webhook(rule) for name in fleet}
-
-    def close(self) -> None:
-        for webhook in self.webhooks.values():
-            webhook.close()
-
-    def prepare(self) -> None:
-        """The webhook's objects on each cluster, as its own manifests would make them."""
-        for name, cluster in self.fleet.items():
-            cluster.api("POST", "/api/v1/namespaces", {"metadata": {"name": objects.NAMESPACE}})
-            cluster.api("POST", f"{objects.NAMESPACED}/services", objects.service())
-            # The cluster makes this one itself; later the webhook would refuse it.
-            _wait_for(cluster, f"{objects.CONFIG_MAPS}/kube-root-ca.crt")
-            cluster.api("POST", objects.CONFIGURATIONS, objects.configuration(self.webhooks[name].port))
 
     def run(self, *command: str | Path, **variables: str) -> tuple[int, str]:
         """A program's status and output; it and all that it started are gone when this returns, or is interrupted."""
@@ -74,7 +60,7 @@ class Stage:
         log.unlink(missing_ok=True)
         environment = tree.environ(Path(sys.prefix)) | {"HOME": str(self.directory), **variables}
         environment["PATH"] = f"{programs()}:{environment['PATH']}"
-        status = process.run(command, log, environment, HERE, SECONDS)
+        status = process.run(command, log, environment, HERE, self.seconds)
         return status, log.read_text(errors="replace").partition("\n")[2]
 
     def playbook(self, name: str, *words: str, kubeconfig: Path | None = None) -> str:
@@ -91,6 +77,29 @@ class Stage:
             quote(output)
             raise Unseen(f"ansible-playbook {name} ended with status {status}")
         return output
+
+
+class Stage(Place):
+    """With a webhook on this machine for each cluster."""
+
+    def __init__(self, fleet: Fleet, broken: str = "") -> None:
+        super().__init__(fleet)
+        self.broken = broken
+        rule = anything_goes if broken == "rule" else judge
+        self.webhooks = {name: Webhook(rule) for name in fleet}
+
+    def close(self) -> None:
+        for webhook in self.webhooks.values():
+            webhook.close()
+
+    def prepare(self) -> None:
+        """The webhook's objects on each cluster, as its own manifests would make them."""
+        for name, cluster in self.fleet.items():
+            cluster.api("POST", "/api/v1/namespaces", {"metadata": {"name": objects.NAMESPACE}})
+            cluster.api("POST", f"{objects.NAMESPACED}/services", objects.service())
+            # The cluster makes this one itself; later the webhook would refuse it.
+            _wait_for(cluster, f"{objects.CONFIG_MAPS}/kube-root-ca.crt")
+            cluster.api("POST", objects.CONFIGURATIONS, objects.configuration(self.webhooks[name].port))
 
 
 def secret(cluster: Cluster) -> tuple[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tests import clusters
 from tests.clusters import APP_SERVING, ApiError, ClusterError, pki, snapshotter_dir
@@ -19,7 +19,7 @@ from .stage import Stage, Unseen, changed, quote, say, secret
 from .webhook import RULE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from tests.clusters import Fleet
 
@@ -27,6 +27,7 @@ REQUEST = f"{objects.SERVICE}.{objects.NAMESPACE}"
 REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 SIGNERS = {"onprem": "kubernetes.io/kubelet-serving", "eks": APP_SERVING}
 SECONDS_TO_EXPLAIN = 5.0
+Where = TypeVar("Where")
 
 
 def the_usual_script(stage: Stage) -> str:
@@ -152,20 +153,25 @@ def tell(fleet: Fleet, broken: str = "") -> bool:
     """Tell the story on clusters `onprem` and `eks`. Returns whether all of it was seen."""
     stage = Stage(fleet, broken)
     steps = steps_of(broken)
-    seen: list[tuple[str, str, str]] = []
     with contextlib.closing(stage):
         stage.prepare()
-        for number, (title, step) in enumerate(steps, 1):
-            say(f"\n{number}. {title}")
-            start = time.monotonic()
-            try:
-                answer, result = step(stage), "seen"
-            except (Unseen, ApiError, ClusterError, OSError) as error:
-                answer, result = str(error), "FAILED"
-            say(f"   => {answer}")
-            seen.append((result, f"{time.monotonic() - start:4.1f} s", f"{title}: {answer}"))
-            if result == "FAILED":
-                break
+        return told(stage, steps)
+
+
+def told(place: Where, steps: Sequence[tuple[str, Callable[[Where], str]]]) -> bool:
+    """Take one step after another, to the end or to the first that fails, and sum up. Returns whether all were seen."""
+    seen: list[tuple[str, str, str]] = []
+    for number, (title, step) in enumerate(steps, 1):
+        say(f"\n{number}. {title}")
+        start = time.monotonic()
+        try:
+            answer, result = step(place), "seen"
+        except (Unseen, ApiError, ClusterError, OSError, AssertionError) as error:
+            answer, result = str(error), "FAILED"
+        say(f"   => {answer}")
+        seen.append((result, f"{time.monotonic() - start:4.1f} s", f"{title}: {answer}"))
+        if result == "FAILED":
+            break
     _summary(seen, [title for title, _step in steps[len(seen) :]])
     return len(seen) == len(steps) and all(result == "seen" for result, _time, _text in seen)
 

@@ -87,13 +87,16 @@ def install(
     failure_policy: str = "Fail",
     min_ready_seconds: int = 3,
     wait: bool = True,
+    pods: bool = True,
 ) -> pki.KeyPair:
     """Install a release, and return when its pods are available and the webhook is called.
 
     groups: with group snapshots: CustomResourceDefinitions, the controller's flag; from 8.4 with the conversion webhook.
-    Returns the CA that signed the webhook's certificate. Use it on a cluster that has nothing of it yet.
+    pods: without them its objects alone, on a cluster that has no node. Returns the CA that signed the webhook's
+    certificate. Use it on a cluster that has nothing of it yet.
     """
-    load_images(cluster, release)
+    if pods:
+        load_images(cluster, release)
     deploy, crds = build.snapshot_manifests(release)
     has_webhook = webhook and (
         era(release).kind == "validation" or (era(release).kind == "conversion" and groups)
@@ -108,7 +111,7 @@ def install(
     if has_webhook and era(release).kind == "validation":
         template = (deploy / "webhook-example" / "admission-configuration-template").read_text()
         kubectl(cluster, "apply", "-f-", stdin=_configurations(template, _bundle(ca), groups=groups))
-    if wait:
+    if wait and pods:
         wait_until_available(cluster, release, webhook=has_webhook)
         if has_webhook and era(release).kind == "validation":
             patch = json.dumps(

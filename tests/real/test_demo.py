@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""`make demo` ends well when it has seen all that it promises, and only then."""
+"""`make demo` and `make demo-upgrade` end well when they have seen all that they promise, and only then."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ import sys
 
 import pytest
 
-from tests.demo import story
+from tests import clusters
+from tests.demo import story, upgrade
 from tests.gates.venvs import REPOSITORY
 
 SECONDS = 300
 
 
-def demo(*arguments: str) -> tuple[int, str]:
+def demo(*arguments: str, module: str = "tests.demo", seconds: int = SECONDS) -> tuple[int, str]:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.demo", *arguments],
+        [sys.executable, "-m", module, *arguments],
         cwd=REPOSITORY,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=SECONDS,
+        timeout=seconds,
         check=False,
     )
     return done.returncode, done.stdout
@@ -70,3 +71,22 @@ def test_it_fails_when_something_is_broken(broken: str, words: str) -> None:
         ("-", "The same play again"),
     ]
     assert re.search(words, output)
+
+
+def test_an_upgrade_without_pods() -> None:
+    status, output = demo("--without-pods", module="tests.demo.upgrade")
+    assert status == 0, output
+    assert summary(output) == [("seen", title) for title, _step in upgrade.WITHOUT_PODS]
+    assert "field is immutable" in output
+    assert "No pod runs here" in output
+
+
+@pytest.mark.full
+def test_an_upgrade() -> None:
+    reason = clusters.why_no_node()
+    if reason:
+        pytest.skip(reason)
+    status, output = demo(module="tests.demo.upgrade", seconds=1200)
+    assert status == 0, output
+    assert summary(output) == [("seen", title) for title, _step in upgrade.WITH_PODS]
+    assert "PRIVATE KEY" not in output
