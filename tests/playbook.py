@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,12 +44,8 @@ def play(
 
     ``environment`` is added to the process's own.
     """
-    path = plays
-    if not isinstance(path, Path):
-        path = directory / "play.yml"
-        path.write_text(yaml.safe_dump(plays, sort_keys=False))
     done = subprocess.run(
-        [str(Path(sys.executable).with_name(program)), *arguments, str(path)],
+        _command(program, directory, plays, arguments),
         cwd=directory,
         env={**os.environ, **environment},
         stdin=subprocess.DEVNULL,
@@ -58,3 +56,40 @@ def play(
         check=False,
     )
     return Run(done.returncode, done.stdout)
+
+
+def followed(
+    directory: Path, plays: list[dict[str, Any]] | Path, *arguments: str, seconds: float = SECONDS
+) -> tuple[Run, list[tuple[float, str]]]:
+    """The same, and when each task began (time.time), with its name."""
+    lines: list[str] = []
+    began: list[tuple[float, str]] = []
+    with subprocess.Popen(
+        _command("ansible-playbook", directory, plays, arguments),
+        cwd=directory,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        timer = threading.Timer(seconds, process.kill)
+        timer.start()
+        assert process.stdout
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith("TASK ["):
+                name = line.removeprefix("TASK [").rpartition("]")[0].rpartition(" : ")[2]
+                began.append((time.time(), name))
+        timer.cancel()
+    return Run(process.returncode, "".join(lines)), began
+
+
+def _command(
+    program: str, directory: Path, plays: list[dict[str, Any]] | Path, arguments: tuple[str, ...]
+) -> list[str]:
+    path = plays
+    if not isinstance(path, Path):
+        path = directory / "play.yml"
+        path.write_text(yaml.safe_dump(plays, sort_keys=False))
+    return [str(Path(sys.executable).with_name(program)), *arguments, str(path)]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Calls of a webhook while something happens to its certificate: how many were made, and which of them failed."""
+"""Calls of a webhook while something happens to it: how many were made, and which of them failed."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ CONNECTIONS = 4
 
 
 class Load:
-    """Makes PER_SECOND calls a second from CONNECTIONS threads while its block runs."""
+    """Makes so many calls a second from CONNECTIONS threads while its block runs."""
 
-    def __init__(self, call: Callable[[], Any]) -> None:
+    def __init__(self, call: Callable[[], Any], per_second: int = PER_SECOND) -> None:
         self._call = call
+        self._pause = 1 / per_second
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._work, daemon=True) for _number in range(CONNECTIONS)]
         self._lock = threading.Lock()
@@ -33,7 +34,7 @@ class Load:
     def __enter__(self) -> Load:
         for thread in self._threads:
             thread.start()
-            time.sleep(1 / PER_SECOND)  # not all at the same moment
+            time.sleep(self._pause)  # not all at the same moment
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -55,5 +56,5 @@ class Load:
             with self._lock:
                 self.made += 1
                 self.failed += [failure] if failure else []
-            due = max(due + CONNECTIONS / PER_SECOND, time.monotonic())
+            due = max(due + CONNECTIONS * self._pause, time.monotonic())
             self._stop.wait(max(0.0, due - time.monotonic()))

@@ -49,6 +49,11 @@ def cluster() -> Iterator[Cluster]:
 def nothing_installed(cluster: Cluster) -> Iterator[None]:
     """Each test begins on a cluster that has nothing of it."""
     yield
+    clean(cluster)
+
+
+def clean(cluster: Cluster) -> None:
+    """Everything of it goes."""
     selected = ("-A", "-l", "app notin (x)", "--wait=false", "--ignore-not-found")
     kubectl(cluster, "delete", "deployments,statefulsets", *selected)
     names = kubectl(cluster, "get", "crds,validatingwebhookconfigurations", "-oname").split()
