@@ -17,7 +17,7 @@ from typing import Any
 
 import yaml
 
-SECONDS = 300
+SECONDS = 900
 
 
 @dataclass(frozen=True)
