@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The upgrade playbook and the inventory plugin on five hosts, four of them clusters with nodes."""
+"""The upgrade playbook and the inventory plugin on five hosts, two of them clusters with nodes."""
 
 from __future__ import annotations
 
