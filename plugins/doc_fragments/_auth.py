@@ -19,6 +19,9 @@ options:
       - Of several files the first to use a name keeps it. They must agree on the current context, or O(context) says it.
       - A path is looked up in the C(files/) of the role or play too; a file that ansible-vault encrypted is decrypted
         in memory where the task runs on the controller.
+      - Content, and any other option that is secret, is written to no file there. Where Ansible insists on one, for
+        C(async), E(ANSIBLE_KEEP_REMOTE_FILES) or become with su, the task is refused. On another machine Ansible
+        writes the options of a module to a temporary file, unless its connection uses pipelining.
       - O(kubeconfig) and O(context) on one side, O(host) and credentials on the other are two ways to name a cluster.
         A mixture of them, also of a task's options and E(K8S_AUTH_HOST) and its like, is refused - a request or a
         token could reach another cluster than the task names.

@@ -25,7 +25,6 @@ from ansible.module_utils.errors import UnsupportedError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._sources import is_content
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run import _libraries, _redact
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operation import Operation, execute
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _content
@@ -59,14 +58,28 @@ class OperationAction(ActionBase):  # type: ignore[misc]
                 return {**result, **self._refused(validation, arguments)}
             if in_process:
                 return {**result, **self._run_here(validation)}
-        if is_content(arguments.get("kubeconfig")) and self._connection.transport == "local":
-            # Otherwise Ansible writes the module with its arguments to a file, a decrypted kubeconfig in clear.
-            self._connection.set_option("pipelining", True)
+        self._keep_off_the_disk(_redact.secrets_in(validation.validated_parameters, self.operation.hidden))
         name = f"certflow.kubernetes.{self.operation.name}"
         answer = self._execute_module(
             module_name=name, module_args=arguments, task_vars=variables, wrap_async=self._task.async_val
         )
         return {**result, **answer}
+
+    def _keep_off_the_disk(self, secret: list[str]) -> None:
+        """The module gets options that are secret by a pipe, never by a file of its arguments, where that is this machine's.
+
+        On another machine that is for its connection's option pipelining to say. Raises AnsibleActionFail where Ansible
+        uses a file all the same.
+        """
+        if not secret or self._connection.transport != "local":
+            return
+        self._connection.set_option("pipelining", True)
+        if self._task.async_val or not self._is_pipelining_enabled("new"):
+            cause = "async" if self._task.async_val else "ANSIBLE_KEEP_REMOTE_FILES, or this become method,"
+            raise AnsibleActionFail(
+                f"Ansible would write the secret in {', '.join(secret)} to a file in clear, because of {cause} here: do "
+                "without that, or name a kubeconfig file, not encrypted, by its path"
+            )
 
     def _arguments(self) -> dict[str, Any]:
         """The task's arguments as the module would get them, and an operation that ends inside the task's timeout."""

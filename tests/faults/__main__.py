@@ -5,8 +5,8 @@
 """`python -m tests.faults` (`make reliability`) runs every case of all tables and writes docs/reliability.md.
 
 It prints each case that did not end as it has to, and then ends with 1. Arguments choose: names of tables (crashes,
-transport, lies) and of tasks. What was not chosen stays on the page as it is, so parts may run beside each other, each
-on a control plane of its own.
+transport, lies), of tasks, and of the transport table's faults. What was not chosen stays on the page as it is, so parts
+may run beside each other, each on a control plane of its own.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from tests.lies import table as lies_table
 
 if TYPE_CHECKING:
     from tests.clusters import Cluster
+    from tests.faults.transport import Fault
 
 
 class Judged(Protocol):
@@ -63,10 +64,12 @@ class Run:
 
     def faults(self, ground: Ground, names: Names) -> None:
         for flow in (flow for flow in transport.FLOWS if names.hold(flow.name)):
-            cases = list(self.told(transport.everywhere(ground, flow)))
-            column = page.transport_column(cases)
-            print(f"{flow.name}: {column}", flush=True)
-            page.put_transport_column(flow.name, column)
+            asked = transport.whole(ground, flow)
+            for fault in names.faults:
+                cases = list(self.told(transport.cases(ground, flow, fault, transport.numbers(fault, asked))))
+                column = page.transport_column(cases)
+                print(f"{flow.name}: {column}", flush=True)
+                page.put_transport_cells(flow.name, column)
 
     def lies(self, cluster: Cluster) -> None:
         page.write(page.LIES, lies_table.text(list(self.told(lies_table.outcomes(cluster)))))
@@ -78,21 +81,24 @@ class Names:
 
     tables: Sequence[str]
     tasks: Sequence[str]
+    faults: Sequence[Fault]
 
     def hold(self, task: str) -> bool:
         return not self.tasks or task in self.tasks
 
 
 def chosen(arguments: Sequence[str]) -> Names:
-    """Tasks alone: both tables that have tasks."""
+    """What the arguments mean. Tasks alone: both tables that have tasks; faults alone: the one that has faults."""
     tables = [name for name in arguments if name in page.TABLES]
     tasks = [name for name in arguments if name in NAMED]
-    unknown = set(arguments) - {*tables, *tasks}
+    faults = [fault for fault in transport.FAULTS if fault.name in arguments]
+    unknown = set(arguments) - {*tables, *tasks, *(fault.name for fault in faults)}
     if unknown:
-        sys.exit(
-            f"no table and no task: {', '.join(sorted(unknown))}; there are {', '.join((*page.TABLES, *NAMED))}"
-        )
-    return Names(tables or (page.TABLES[:2] if tasks else page.TABLES), tasks)
+        known = (*page.TABLES, *NAMED, *(fault.name for fault in transport.FAULTS))
+        sys.exit(f"nothing is called {', '.join(sorted(unknown))}; there are: {'; '.join(known)}")
+    if not tables:
+        tables = [page.TRANSPORT] if faults else [*page.TABLES[:2], *([] if tasks else [page.LIES])]
+    return Names(tables, tasks, faults or transport.FAULTS)
 
 
 def main() -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from tests.clusters import Cluster
     from tests.faults.flows import Task
 
+MANAGER = "kube-controller-manager"
 BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
 
 
@@ -45,6 +47,9 @@ class Ground:
         cluster.api("POST", "/api/v1/namespaces", {"metadata": {"name": self.namespace}})
         self.kubeconfig = self._service_account()
         self.proxy = Proxy(cluster)
+        self._over = threading.Event()
+        self._kubelet = threading.Thread(target=self._keep_manager, daemon=True)
+        self._kubelet.start()
 
     @contextlib.contextmanager
     def place(self) -> Iterator[Place]:
@@ -65,23 +70,19 @@ class Ground:
         kubeconfig["clusters"][0]["cluster"]["server"] = self.proxy.url
         return replace(task, options={**task.options, "kubeconfig": kubeconfig})
 
-    def wait_until_ready(self) -> None:
-        """For an API server that was killed."""
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                self.cluster.client.request("GET", "/readyz")
-            except (OSError, ApiError):
-                assert time.monotonic() < deadline
-                time.sleep(0.2)
-            else:
-                return
-
     def close(self) -> None:
+        self._over.set()
+        self._kubelet.join()
         self.proxy.close()
         self._served.close()
         for path in (f"{BINDINGS}/{self.namespace}", f"/api/v1/namespaces/{self.namespace}"):
             self.cluster.api("DELETE", path)
+
+    def _keep_manager(self) -> None:
+        """A controller-manager that could not renew its Lease ends; a kubelet starts it again, and so does this."""
+        while not self._over.wait(1):
+            if MANAGER not in self.cluster.running:
+                self.cluster.start(MANAGER)
 
     def _service_account(self) -> Path:
         subject = {"kind": "ServiceAccount", "name": "cases", "namespace": self.namespace}
@@ -93,3 +94,16 @@ class Ground:
     def _pair(self, server_name: str) -> dict[str, str]:
         place = self._places.get(server_name)
         return place.data() if place else {}
+
+
+def wait_until_ready(cluster: Cluster) -> None:
+    """For an API server that was killed."""
+    deadline = time.monotonic() + 240
+    while True:
+        try:
+            cluster.client.request("GET", "/readyz")
+        except (OSError, ApiError):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        else:
+            return

@@ -59,12 +59,12 @@ def put_crash_row(task: str, cells: Sequence[str]) -> None:
         write(CRASHES, _table(CRASH_HEAD, [[name, *rows[name]] for name in NAMED if name in rows]))
 
 
-def put_transport_column(task: str, column: Mapping[str, str]) -> None:
-    """In the place of the task's column; the others stay."""
+def put_transport_cells(task: str, column: Mapping[str, str]) -> None:
+    """In the place of the task's cells for these faults; the others stay."""
     with _locked():
         told = read(TRANSPORT)
         columns = {name: {fault: row.get(name, "") for fault, row in told.items()} for name in NAMED}
-        columns[task] = dict(column)
+        columns[task].update(column)
         tasks = [name for name in NAMED if any(columns[name].values())]
         rows = [[fault.name, *(columns[name].get(fault.name, "") for name in tasks)] for fault in FAULTS]
         write(TRANSPORT, _table(("Fault", *tasks), rows))

@@ -123,7 +123,7 @@ class Proxy(ThreadingHTTPServer):
     def settle(self) -> None:
         """Wait until nothing is under way any more: what was held back has been delivered."""
         with self._idle:
-            assert self._idle.wait_for(lambda: self._busy == 0, 30)
+            assert self._idle.wait_for(lambda: self._busy == 0, 300)
 
     def close(self) -> None:
         self.shutdown()

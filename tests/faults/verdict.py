@@ -53,7 +53,10 @@ def of_next_run(place: Place, flow: Flow, task: Task, before: dict[str, str]) ->
         result = task.run()
     if result.get("failed"):
         return Verdict(FAILS, (*wrong, str(result["msg"])))
-    flow.finish(place, task)
+    try:
+        flow.finish(place, task)
+    except AssertionError as error:
+        return Verdict(FAILS, (*wrong, str(error)))
     wrong += lost(place, flow, before)
     left = [text for text in place.leftovers() if not any(ca in text for ca in flow.kept)]
     wrong += _restless(task)

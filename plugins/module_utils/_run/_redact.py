@@ -46,20 +46,19 @@ def protect(parameters: Mapping[str, Any], known: set[str]) -> None:
         known |= secrets
 
 
+def secrets_in(parameters: Mapping[str, Any], hidden: frozenset[str]) -> list[str]:
+    """Options that hold a secret: the ``hidden`` ones, a kubeconfig's content, a pasted key, a password in a URL."""
+    return [
+        name for name, value in parameters.items() if value and (name in hidden or _is_secret(name, value))
+    ]
+
+
 def invocation(parameters: Mapping[str, Any], hidden: frozenset[str]) -> dict[str, Any]:
-    """What the result may show of the arguments: no ``hidden`` option's value, no kubeconfig's content, no pasted key."""
-    shown = {
-        key: PLACEHOLDER if value is not None and (key in hidden or has_private_key(str(value))) else value
-        for key, value in parameters.items()
+    """What the result may show of the arguments: of options that hold a secret their names alone."""
+    secret = secrets_in(parameters, hidden)
+    return {
+        "module_args": {key: PLACEHOLDER if key in secret else value for key, value in parameters.items()}
     }
-    secret_inside = {
-        "kubeconfig": is_content(shown.get("kubeconfig")),
-        "proxy_headers": bool(shown.get("proxy_headers")),
-        "proxy": bool(_password(shown.get("proxy"))),
-        "host": bool(_password(shown.get("host"))),
-    }
-    shown.update({key: PLACEHOLDER for key, is_secret in secret_inside.items() if is_secret})
-    return {"module_args": shown}
 
 
 def _content(kubeconfig: Any) -> Any:
@@ -77,6 +76,14 @@ def _password(url: Any) -> str:
         return urlsplit(str(url or "")).password or ""
     except ValueError:
         return ""
+
+
+def _is_secret(option: str, value: Any) -> bool:
+    if option == "kubeconfig":
+        return is_content(value)
+    if option == "proxy_headers" or (option in ("proxy", "host") and _password(value)):
+        return True
+    return has_private_key(str(value))
 
 
 def _leaves(value: Any) -> Iterator[str]:
