@@ -164,6 +164,8 @@ def rows(stage: Stage, door: str) -> list[Row]:
     asked = {"target": target, "wait_timeout": 1, "object": {"apiVersion": "v1", "kind": "Namespace"}}
     nothing = {"objects": [{"kind": "Deployment", "namespace": "default", "name": stage.name}]}
     gone = {"id": "gone", "title": "gone", "reason": "none", "action": "delete", "parameters": nothing}
+    webhook = {"what": "webhook", "name": stage.name, "by": "second-default-class"}
+    proof = {**gone, "action": "prove", "parameters": webhook}
     bundle = {"ca_bundle": stage.ca, "targets": [target], "kubeconfig": "{{ leaf }}"}
     whole = {"kubeconfig": "{{ text | from_yaml }}"}
     return [
@@ -186,6 +188,7 @@ def rows(stage: Stage, door: str) -> list[Row]:
         Row("snapshot_controller_plan", {**whole, "version": "8.7.0"}),
         Row("snapshot_controller_preflight", {"steps": [gone]}),
         Row("snapshot_controller_apply", {"step": gone}),
+        Row("snapshot_controller_prove", {"step": proof, "require": False, "wait_timeout": 5}),
         Row("k8s_csr", {**two, "state": "absent"}, is_daily=False),
     ]  # fmt: skip
 
