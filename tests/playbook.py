@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -59,9 +60,16 @@ def play(
 
 
 def followed(
-    directory: Path, plays: list[dict[str, Any]] | Path, *arguments: str, seconds: float = SECONDS
+    directory: Path,
+    plays: list[dict[str, Any]] | Path,
+    *arguments: str,
+    seconds: float = SECONDS,
+    kill_at: str = "",
 ) -> tuple[Run, list[tuple[float, str]]]:
-    """The same, and when each task began (time.time), with its name."""
+    """The same, and when each task began (time.time), with its name.
+
+    kill_at: the task at whose beginning ansible-playbook and all that it started are killed (SIGKILL).
+    """
     lines: list[str] = []
     began: list[tuple[float, str]] = []
     with subprocess.Popen(
@@ -72,6 +80,7 @@ def followed(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=bool(kill_at),
     ) as process:
         timer = threading.Timer(seconds, process.kill)
         timer.start()
@@ -81,6 +90,8 @@ def followed(
             if line.startswith("TASK ["):
                 name = line.removeprefix("TASK [").rpartition("]")[0].rpartition(" : ")[2]
                 began.append((time.time(), name))
+                if name == kill_at:
+                    os.killpg(process.pid, signal.SIGKILL)
         timer.cancel()
     return Run(process.returncode, "".join(lines)), began
 

@@ -20,10 +20,15 @@ def leases(cluster: Cluster, namespace: str) -> list[dict[str, Any]]:
     return list(cluster.api("GET", path(namespace))["items"])
 
 
-def lapse(cluster: Cluster, namespace: str) -> None:
-    """A minute later: what nobody renews has ended. A test that killed its holder need not wait for that."""
+def lapse(cluster: Cluster, namespace: str, starting: str = "") -> None:
+    """A minute later: what nobody renews has ended. A test that killed its holder need not wait for that.
+
+    starting: how the names of Leases begin that this is about.
+    """
     past = [{"op": "replace", "path": "/spec/renewTime", "value": "2020-01-01T00:00:00.000000Z"}]
     for lease in leases(cluster, namespace):
+        if not lease["metadata"]["name"].startswith(starting):
+            continue
         cluster.api(
             "PATCH", f"{path(namespace)}/{lease['metadata']['name']}", past, "application/json-patch+json"
         )

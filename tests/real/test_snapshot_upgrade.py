@@ -23,7 +23,7 @@ import pytest
 from tests import clusters, playbook
 from tests.clusters import build, kubeconfig
 
-from . import snapshot_kept
+from . import leases, snapshot_kept
 from . import snapshot_lab as lab
 from .node_webhook import wait_for
 from .snapshot_kept import Kept
@@ -90,6 +90,17 @@ class Lab:
 
     def role(self, release: str, *names: str, **given: Any) -> list[tuple[float, str]]:
         """One run of the role, for these clusters. Returns when each of its tasks began, and when it was through."""
+        run, tasks = self.attempt(release, *names, **given)
+        assert run.status == 0, run.output
+        for planned, done, hazards in _reported(run):
+            assert done == [step for step in planned if step in done]  # whatever other clusters need
+            self.hazards.update(hazards)
+        return [*tasks, (time.time(), "after")]
+
+    def attempt(
+        self, release: str, *names: str, kill_at: str = "", **given: Any
+    ) -> tuple[Run, list[tuple[float, str]]]:
+        """The same, however it ends; kill_at: the task at whose beginning it is killed."""
         for name in names:
             lab.load_images(self.fleet[name], release)
         variables = {**self._variables, "snapshot_controller_version": release, **given}
@@ -99,14 +110,8 @@ class Lab:
             "roles": ["certflow.kubernetes.snapshot_controller"],
             "post_tasks": [{"ansible.builtin.debug": {"msg": REPORT}}],
         }
-        run, tasks = playbook.followed(
-            self._directory, [play], "-i", "inventory.ini", "-e", json.dumps(variables), seconds=SECONDS
-        )
-        assert run.status == 0, run.output
-        for planned, done, hazards in _reported(run):
-            assert done == [step for step in planned if step in done]  # whatever other clusters need
-            self.hazards.update(hazards)
-        return [*tasks, (time.time(), "after")]
+        words = ("-i", "inventory.ini", "-e", json.dumps(variables))
+        return playbook.followed(self._directory, [play], *words, seconds=SECONDS, kill_at=kill_at)
 
     def fresh(self, release: str, **given: Any) -> dict[str, Any]:
         """The objects of a release that the role installed on an empty cluster; made once, kept as plain data."""
@@ -213,6 +218,16 @@ def test_every_release_on_both_kinds_of_clusters(emptied: Lab, capsys: pytest.Ca
     assert emptied.hazards >= MET_ON_THE_WAY
 
 
+@pytest.mark.full
+@pytest.mark.parametrize(("first", "last"), [("4.2.1", "7.0.2"), ("4.2.1", "8.7.0")])
+def test_many_releases_in_one_run(
+    emptied: Lab, capsys: pytest.CaptureFixture[str], first: str, last: str
+) -> None:
+    """On both kinds of clusters, through no release in between: nothing that is stored needs one."""
+    upgrade = Upgrade(emptied, first, {"onprem": "Fail", "eks": "Ignore"}, capsys)
+    upgrade.to(last)
+
+
 # Releases with group snapshots, and the version of them that is then asked for.
 GROUPS = {"7.0.2": "v1alpha1", "8.1.0": "v1alpha1", "8.4.0": "v1beta2", "8.7.0": "v1"}
 
@@ -251,3 +266,59 @@ def test_the_client_sees_what_a_careless_upgrade_does(
         assert bool(load.wrong()) == (policy == "Fail")
         assert bool(load.accepted()) == (policy == "Ignore")
         assert all(one.at >= begun for one in (*load.wrong(), *load.accepted()))
+
+
+@pytest.mark.full
+def test_what_ran_before_is_put_back_when_a_step_fails(
+    emptied: Lab, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An image that does not exist, behind failurePolicy Fail: no create fails, and the old release runs as before."""
+    upgrade = Upgrade(emptied, "6.2.2", {"onprem": "Fail"}, capsys)
+    cluster, before = emptied.fleet["onprem"], _pods(emptied.fleet["onprem"])
+    with SnapshotLoad(cluster, "6.2.2") as load:
+        time.sleep(2)
+        registry = {"snapshot_controller_image_registry": "nowhere.invalid/certflow"}
+        run, moments = emptied.attempt("7.0.2", "onprem", **registry)
+        time.sleep(2)
+    upgrade.say(f"an image that does not exist, Fail\n{load.table(moments)}\n")
+    assert run.status != 0, run.output
+    for words in ("Its pods answer", "nowhere.invalid/certflow", "Put back to 6.2.2"):
+        assert words in run.output.rpartition("Say what failed")[2], run.output
+    assert (load.wrong(), load.accepted()) == ([], [])
+    assert _pods(cluster) == before
+    upgrade.kept["onprem"].check()
+    upgrade.to("7.0.2")
+
+
+# Tasks of the way from 6.2.2 to 7.0.2, each at another moment of the handover.
+KILLED_AT = (
+    "Rights of the webhook",
+    "The Service leads to the old pods alone",
+    "Its pods answer",
+    "The Service leads to the new pods alone",
+    "The old pods",
+    "The controller of 7.0.2",
+    "A snapshot is worked on",
+)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("task", KILLED_AT)
+def test_a_run_that_was_killed_is_completed_by_the_next(
+    emptied: Lab, capsys: pytest.CaptureFixture[str], task: str
+) -> None:
+    upgrade = Upgrade(emptied, "6.2.2", {"onprem": "Fail"}, capsys)
+    cluster = emptied.fleet["onprem"]
+    with SnapshotLoad(cluster, "6.2.2") as load:
+        run, _moments = emptied.attempt("7.0.2", "onprem", kill_at=task)
+    assert run.status == -9, run.output
+    assert load.wrong() == []
+    leases.lapse(cluster, "kube-system", starting="certflow-")
+    upgrade.to("7.0.2")
+
+
+def _pods(cluster: Cluster) -> list[tuple[str, list[str]]]:
+    """Image and arguments of every pod of a controller or webhook that is there to stay."""
+    found = cluster.api("GET", "/api/v1/pods")["items"]
+    containers = [one["spec"]["containers"][0] for one in found if "deletionTimestamp" not in one["metadata"]]
+    return sorted((one["image"], one["args"]) for one in containers if "/snapshot-" in one["image"])
