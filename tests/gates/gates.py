@@ -82,7 +82,9 @@ _STATIC = (
     _tests("repository", venvs.newest_core, "tests/repository"),
 )
 # What differs between cores: tests that go through ansible-playbook. The others call operations from Python.
-THROUGH_ANSIBLE = [f"tests/real/test_{name}.py" for name in ("doors", "role", "examples", "fleet", "readme")]
+THROUGH_ANSIBLE = [
+    f"tests/real/test_{name}.py" for name in ("doors", "role", "snapshot_role", "examples", "fleet", "readme")
+]
 # The long ones first: they decide how long the whole takes.
 ALL = (
     _real("real-newest", venvs.newest_core, "tests/real"),

@@ -214,7 +214,7 @@ CASES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "altered": ({"source": "{{ playbook_dir }}/altered", "cache": "{{ playbook_dir }}/none"}, ("setup-snapshot-controller.yaml",)),
     "no policy": ({"failure_policy": "fail"}, ("failure_policy", "Ignore", "Fail")),
     "no option": ({"controller": {"replica": 2}}, ("replica",)),
-    "no number": ({"controller": {"replicas": "many"}}, ("replicas", "many")),
+    "no number": ({"controller": {"replicas": "many"}}, ("replicas", "int")),
     "no argument": ({"arguments": ["--no-such-flag=1"]}, ("nothing was written: ", "no-such-flag")),
 }  # fmt: skip
 
