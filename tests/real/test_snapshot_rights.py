@@ -2,9 +2,10 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""docs/rbac/upgrade.yaml beside plan.yaml and snapshot-prove.yaml is enough for the preflight, and what is missing of it shows there.
+"""docs/rbac/upgrade.yaml and upgrade-turn.yaml, with plan.yaml and snapshot-prove.yaml, are enough for the preflight.
 
-On a real control plane without a node: the preflight tries every step by dry runs, and needs no pod.
+What is missing of them shows there. On a real control plane without a node: the preflight tries every step by dry runs, and
+needs no pod.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
 
     from tests.clusters import Cluster
 
-DOCUMENTS = (RBAC / "upgrade.yaml").read_text().split("\n---\n")[1:]
 # The ClusterRole, and the Role in kube-system.
+DOCUMENTS = [(RBAC / f"{name}.yaml").read_text() for name in ("upgrade", "upgrade-turn")]
 UPGRADE: tuple[dict[str, Any], ...] = tuple(map(yaml.safe_load, DOCUMENTS))
 PLAN, PROVE = (role_in(RBAC / f"{name}.yaml") for name in ("plan", "snapshot-prove"))
 GRANTS = [
