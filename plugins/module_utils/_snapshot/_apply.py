@@ -88,7 +88,8 @@ def preview(
     """Read each object and try each manifest, and write nothing.
 
     take_over: also where another writer's marks are. lenient: what the API server refuses now, because earlier steps were
-    not done but only foreseen, is foreseen too, with its words as the note; a lack of rights is none of that. Raises OwnedObjectError, RefusedObjectError, StepError, KubeError.
+    not done but only foreseen, is foreseen too, with its words as the note; a lack of rights is none of that. Raises
+    OwnedObjectError, RefusedObjectError, StepError, KubeError.
     """
     for manifest in manifests:
         if not (manifest.get("kind") in KINDS and KINDS[manifest["kind"]].applied):
