@@ -5,7 +5,7 @@ PYTHON ?= $(shell for python in python3 python3.14 python3.13 python3.12 python3
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 RUN := $(or $(PYTHON),@echo "no Python 3.11 or newer found" >&2; false)
 
-.PHONY: help demo demo-upgrade test test-all test-quick reliability bench fmt docs locks sums clean
+.PHONY: help demo demo-upgrade test test-all test-quick reliability upgrades bench fmt docs locks sums clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -27,6 +27,9 @@ test-quick: ## lint, types, unit tests and a small test on real clusters (3 minu
 
 reliability: ## every case of docs/reliability.md on a real control plane, and its figures anew; or TABLES=lies (hours)
 	@$(RUN) -m tests.gates.enter dev -m tests.faults $(TABLES)
+
+upgrades: ## every row of docs/upgrades.md on real nodes, and its figures anew; or ROWS="kills" (an hour; as root)
+	@$(RUN) -m tests.gates.enter dev -m tests.upgrades $(ROWS)
 
 bench: ## side by side with the alternatives, on fifty hosts
 	@$(RUN) -m tests.gates.enter dev -m benchmarks

@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from typing import Any
 import yaml
 
 SECONDS = 900
+Meet = Callable[[str, "subprocess.Popen[str]"], None]
 
 
 @dataclass(frozen=True)
@@ -64,11 +67,11 @@ def followed(
     plays: list[dict[str, Any]] | Path,
     *arguments: str,
     seconds: float = SECONDS,
-    kill_at: str = "",
+    meet: Meet | None = None,
 ) -> tuple[Run, list[tuple[float, str]]]:
     """The same, and when each task began (time.time), with its name.
 
-    kill_at: the task at whose beginning ansible-playbook and all that it started are killed (SIGKILL).
+    meet: called with each task's name when it begins, and with the process, which does not wait for it.
     """
     lines: list[str] = []
     began: list[tuple[float, str]] = []
@@ -80,7 +83,7 @@ def followed(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        start_new_session=bool(kill_at),
+        start_new_session=meet is not None,
     ) as process:
         timer = threading.Timer(seconds, process.kill)
         timer.start()
@@ -90,10 +93,16 @@ def followed(
             if line.startswith("TASK ["):
                 name = line.removeprefix("TASK [").rpartition("]")[0].rpartition(" : ")[2]
                 began.append((time.time(), name))
-                if name == kill_at:
-                    os.killpg(process.pid, signal.SIGKILL)
+                if meet is not None:
+                    meet(name, process)
         timer.cancel()
     return Run(process.returncode, "".join(lines)), began
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """End a process of `followed` that meets something, and all that it started, as a machine does that fails."""
+    with contextlib.suppress(ProcessLookupError):  # it has ended
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _command(

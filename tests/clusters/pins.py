@@ -129,7 +129,9 @@ SNAPSHOT_PROGRAMS: dict[str, ProgramSet] = {
     "7.0.2": _snapshot_programs("7.0.2", "h1:3uoCPWcv6OcDx6ZZQaiX6l1MqtZdZmtIP/aqgg50MZM=", ("7.0.0", "h1:j3YK74myEQRxR/srciTpOrm221SAvz6J5OVWbyfeXFo="), 170, 480),
     "8.1.0": _snapshot_programs("8.1.0", "h1:4kXR1zscbFJ/wIVt2+0hqhY0nBfvqbHTJn8Jt2icwnU=", ("8.0.0", "h1:mjQG0Vakr2h246kEDR85U8y8ZhPgT3bguTCajRa/jaw="), 200, 700),
     "8.2.0": _snapshot_programs("8.2.0", "h1:tkAUjVI0K0s3wp+KjIHR284nkKNIv17KHOYeEy1fd3A=", ("8.2.0", "h1:Q3jQ1NkFqv5o+F8dMmHd8SfEmlcwNeo1immFApntEwE="), 170, 480),
+    "8.3.0": _snapshot_programs("8.3.0", "h1:qkUw53bWEuHY0iVaF4V+oIS3r2vm8Sz1/xzf+D+yi80=", ("8.2.0", "h1:Q3jQ1NkFqv5o+F8dMmHd8SfEmlcwNeo1immFApntEwE="), 170, 480),
     "8.4.0": _snapshot_programs("8.4.0", "h1:xR3Yy6zs8Rfek7pHXDjIYiqUITsWWo1/o1NT9bF225I=", ("8.4.0", "h1:bMqrb3UHgHbP+PW9VwiejfDJU1R0PpXVZNMdeH8WYKI="), 200, 700),
+    "8.6.0": _snapshot_programs("8.6.0", "h1:PY0WimDZEra5nlQfg9XliMh0kXoZAaE92z4WSrTutdQ=", ("8.6.0", "h1:FtGewu2k6HWw6evLGXY8JqUZ9eHpti1kd3e4amj+ilA="), 200, 700),
     "8.7.0": _snapshot_programs("8.7.0", "h1:sYxyBXffG+pc2QfvFkP6uJqtYVFVRvkrxAHi8WjD5fU=", ("8.7.0", "h1:HVaSUeRRHPu49aSiL8eXOjS9Re9G6pM0NzdTGI7mM14="), 200, 700),
 }  # fmt: skip
 

@@ -72,7 +72,7 @@ class Run:
                 page.put_transport_cells(flow.name, column)
 
     def lies(self, cluster: Cluster) -> None:
-        page.write(page.LIES, lies_table.text(list(self.told(lies_table.outcomes(cluster)))))
+        page.PAGE.write(page.LIES, lies_table.text(list(self.told(lies_table.outcomes(cluster)))))
 
 
 @dataclass(frozen=True)

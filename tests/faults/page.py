@@ -6,11 +6,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from tests import written
 from tests.faults.flows import NAMED
 from tests.faults.transport import FAULTS
 from tests.faults.verdict import COMPLETES, SAYS
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from tests.faults.crash import Point
     from tests.faults.transport import Case
 
-PATH = REPOSITORY / "docs" / "reliability.md"
+PAGE = written.Page(REPOSITORY / "docs" / "reliability.md", "make reliability")
 TABLES = CRASHES, TRANSPORT, LIES = ("crashes", "transport", "lies")
 WRONG = "**wrong**"
 CRASH_HEAD = ("Task", "Requests", "Killed at", "Next run completes", "... says what to do", "Left over")
@@ -53,61 +52,15 @@ def _cell(row: Sequence[Case]) -> str:
 
 def put_crash_row(task: str, cells: Sequence[str]) -> None:
     """In the place of the task's row; the others stay."""
-    with _locked():
-        rows = {name: list(row.values()) for name, row in read(CRASHES).items()}
-        rows[task] = list(cells)
-        write(CRASHES, _table(CRASH_HEAD, [[name, *rows[name]] for name in NAMED if name in rows]))
+    PAGE.put(CRASHES, CRASH_HEAD, {task: cells}, NAMED)
 
 
 def put_transport_cells(task: str, column: Mapping[str, str]) -> None:
     """In the place of the task's cells for these faults; the others stay."""
-    with _locked():
-        told = read(TRANSPORT)
+    with PAGE.alone():
+        told = PAGE.read(TRANSPORT)
         columns = {name: {fault: row.get(name, "") for fault, row in told.items()} for name in NAMED}
         columns[task].update(column)
         tasks = [name for name in NAMED if any(columns[name].values())]
         rows = [[fault.name, *(columns[name].get(fault.name, "") for name in tasks)] for fault in FAULTS]
-        write(TRANSPORT, _table(("Fault", *tasks), rows))
-
-
-@contextlib.contextmanager
-def _locked() -> Iterator[None]:
-    """Alone with the page: runs of its parts may stand beside each other."""
-    with PATH.open() as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def write(name: str, text: str) -> None:
-    """Put a table, and what stands around it, in the place of the one of that name."""
-    before, begin, rest = PATH.read_text().partition(_begin(name))
-    _old, end, after = rest.partition(_END)
-    PATH.write_text(f"{before}{begin}\n{text}{end}{after}")
-
-
-def part(name: str) -> str:
-    """What stands in that place."""
-    return PATH.read_text().partition(_begin(name))[2].partition(_END)[0]
-
-
-def read(name: str) -> dict[str, dict[str, str]]:
-    """The table of that name: a dictionary by head for each row, by the row's first cell."""
-    text = part(name)
-    if not text.strip():
-        return {}
-    head, _rule, *rows = [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in text.strip().splitlines()
-    ]
-    return {row[0]: dict(zip(head[1:], row[1:], strict=True)) for row in rows}
-
-
-_END = "<!-- end -->"
-
-
-def _begin(name: str) -> str:
-    return f"<!-- {name}: written by make reliability -->"
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = (head, ["---"] * len(head), *rows)
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+        PAGE.write(TRANSPORT, written.table(("Fault", *tasks), rows))

@@ -77,7 +77,7 @@ def test_killed_at_every_request_and_run_again(ground: Ground, killer: Killer, f
     row = page.crash_row(count, points)
     print(f"{flow.name}: {' | '.join(row)}")
     assert_good(points)
-    assert_told(dict(zip(page.CRASH_HEAD[1:], row, strict=True)), page.read(page.CRASHES)[flow.name])
+    assert_told(dict(zip(page.CRASH_HEAD[1:], row, strict=True)), page.PAGE.read(page.CRASHES)[flow.name])
 
 
 NEW, ASK = NAMED["k8s_csr: new"], NAMED["k8s_csr, two steps: ask"]
@@ -122,7 +122,7 @@ def test_every_fault_at_every_request(ground: Ground, flow: Flow) -> None:
     column = page.transport_column(cases)
     print(f"{flow.name}: {column}")
     assert_good(cases)
-    assert_told(column, {fault: cells[flow.name] for fault, cells in page.read(page.TRANSPORT).items()})
+    assert_told(column, {fault: cells[flow.name] for fault, cells in page.PAGE.read(page.TRANSPORT).items()})
 
 
 def assert_told(found: dict[str, str], told: dict[str, str]) -> None:

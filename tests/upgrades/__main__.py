@@ -1,0 +1,82 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""`python -m tests.upgrades` (`make upgrades`) runs jumps, repairs, faults and kills, and writes docs/upgrades.md.
+
+It prints what did not end as it has to, and then ends with 1. Arguments choose: names of tables (jumps, repairs, faults,
+kills), or words of rows; what was not chosen stays on the page as it is.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tests import clusters
+from tests.upgrades import faults, jumps, lab, page, repairs
+
+if TYPE_CHECKING:
+    from tests.upgrades.lab import Lab
+
+Row = tuple[str, str, Callable[["Lab"], object]]  # its table, its name, and what runs it and writes it
+
+
+def rows() -> Iterator[Row]:
+    for jump in (*jumps.STEPS, *jumps.JUMPS):
+        yield page.JUMPED, str(jump), partial(_jump, jumps.go, jump)
+    for jump in jumps.WAYS_BACK:
+        yield page.JUMPED, str(jump), partial(_jump, jumps.go_back, jump)
+    for damage in repairs.DAMAGES:
+        yield page.REPAIRED, damage.name, partial(_repair, damage)
+    for fault in faults.FAULTS:
+        yield page.MET, fault.name, partial(_fault, fault)
+    yield page.KILLED, str(jumps.JUMPS[0]), partial(_kills, jumps.JUMPS[0])
+
+
+def _jump(go: Callable[..., list[jumps.Gone]], jump: jumps.Jump, site: Lab) -> None:
+    page.put_jump(jump, go(site, jump, print))
+
+
+def _repair(damage: repairs.Damage, site: Lab) -> None:
+    wrong = repairs.repaired(site, damage)
+    page.put_repair(damage.name, wrong)
+    assert wrong == []
+
+
+def _fault(fault: faults.Fault, site: Lab) -> None:
+    met = faults.meet(site, fault, print)
+    page.put_fault(met)
+    assert met.wrong == ()
+
+
+def _kills(jump: jumps.Jump, site: Lab) -> None:
+    killed, made, refused = faults.killed_at_every_step(site, jump, print)
+    page.put_kills(jump, killed, made, refused)
+    assert refused == 0
+
+
+def main() -> int:
+    reason, words, wrong = clusters.why_no_node(), sys.argv[1:], 0
+    if reason:
+        sys.exit(reason)
+    chosen = [row for row in rows() if not words or any(word in row[:2] or word in row[1] for word in words)]
+    with lab.running() as site:
+        for table, name, run in chosen:
+            print(f"{table}: {name}", flush=True)
+            try:
+                run(site)
+            except AssertionError:
+                wrong += 1
+                traceback.print_exc()
+            if table != page.REPAIRED:
+                site.empty()
+    print(f"{wrong} of {len(chosen)} rows did not end as they have to")
+    return int(wrong > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,237 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Clusters on which the role snapshot_controller runs, and a way from release to release under load.
+
+The first release is installed by its own manifests with kubectl. While the role works, a client creates valid and invalid
+objects by dry runs; afterwards users' objects are as they were, and everything else as on a cluster where the role
+installed the release afresh.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests import clusters, playbook
+from tests.clusters import kubeconfig
+from tests.real import leases, snapshot_kept
+from tests.real import snapshot_lab as lab
+from tests.real.snapshot_kept import Kept
+from tests.real.snapshot_load import SnapshotLoad
+from tests.real.snapshot_site import module_proxy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from tests.clusters import Cluster, Fleet
+    from tests.playbook import Meet, Run
+
+RELEASES = ("4.2.1", "6.2.2", "7.0.2", "8.1.0", "8.2.0", "8.3.0", "8.4.0", "8.6.0", "8.7.0")
+FRESH = "fresh"  # the cluster on which a release is installed afresh, and removed again
+PROFILES = {"onprem": "onprem-node", "eks": "eks-node", FRESH: "onprem-node"}
+# A release that fails leaves its pods until then.
+SECONDS = 1200
+UPGRADERS = "upgraders"  # the group whose right to everything can be taken away
+BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
+# What is the same on every cluster: the old one was installed with kubectl, in upstream's namespaces.
+VARIABLES = {
+    "ansible_connection": "local",
+    "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+    "snapshot_controller_context": "{{ inventory_hostname }}",
+    "snapshot_controller_adopt": ["kubectl"],
+    "snapshot_controller_webhook_namespace": lab.WEBHOOK_NAMESPACE,
+    "snapshot_controller_controller": {"min_ready_seconds": 3},
+}
+
+# Each cluster's steps, as planned and as done, the hazards that its plan names, and the releases on its way.
+REPORT = """REPORT {{ [snapshot_controller_result.plan | map(attribute='id'),
+                      snapshot_controller_result.steps | map(attribute='id'),
+                      snapshot_controller_result.hazards | map(attribute='id'),
+                      snapshot_controller_result.stages | map(attribute='release')] | to_json }}"""
+
+
+class Lab:
+    """Clusters, a source of releases, and what a fresh install of a release is like."""
+
+    def __init__(self, fleet: Fleet, source: str, directory: Path) -> None:
+        self.fleet = fleet
+        self.hazards: set[str] = set()  # all that plans named
+        self.stages: list[str] = []  # of the last run
+        self._directory = directory
+        self._fresh: dict[str, dict[str, Any]] = {}
+        for cluster in fleet.values():
+            grant(cluster)
+        users = [cluster.kubeconfig_for("role", [UPGRADERS]) for cluster in fleet.values()]
+        self._variables = {
+            **VARIABLES,
+            "snapshot_controller_kubeconfig": str(kubeconfig.merge(directory / "kubeconfig", users)),
+            "snapshot_controller_source": source,
+            "snapshot_controller_cache_directory": str(directory / "cache"),
+            "snapshot_controller_backup_directory": str(directory / "backups"),
+        }
+        (directory / "inventory.ini").write_text("\n".join(fleet))
+
+    def role(self, release: str, *names: str, **given: Any) -> list[tuple[float, str]]:
+        """One run of the role, for these clusters. Returns when each of its tasks began, and when it was through."""
+        run, tasks = self.attempt(release, *names, **given)
+        assert run.status == 0, run.output
+        for planned, done, hazards, stages in _reported(run):
+            assert done == [step for step in planned if step in done]  # whatever other clusters need
+            self.hazards.update(hazards)
+            self.stages = stages
+        return [*tasks, (time.time(), "after")]
+
+    def attempt(
+        self, release: str, *names: str, meet: Meet | None = None, **given: Any
+    ) -> tuple[Run, list[tuple[float, str]]]:
+        """The same, however it ends; meet: what happens when tasks begin, as playbook.followed has it."""
+        for name in names:
+            lab.load_images(self.fleet[name], release)
+        variables = {**self._variables, "snapshot_controller_version": release, **given}
+        play = {
+            "hosts": ",".join(names),
+            "gather_facts": False,
+            "roles": ["certflow.kubernetes.snapshot_controller"],
+            "post_tasks": [{"ansible.builtin.debug": {"msg": REPORT}}],
+        }
+        words = ("-i", "inventory.ini", "-e", json.dumps(variables))
+        return playbook.followed(self._directory, [play], *words, seconds=SECONDS, meet=meet)
+
+    def fresh(self, release: str, **given: Any) -> dict[str, Any]:
+        """The objects of a release that the role installed on an empty cluster; made once, kept as plain data."""
+        key = json.dumps([release, given])
+        if key not in self._fresh:
+            self.role(release, FRESH, **given)
+            self._fresh[key] = snapshot_kept.objects(self.fleet[FRESH])
+            snapshot_kept.remove(self.fleet[FRESH])
+        return self._fresh[key]
+
+    def empty(self) -> None:
+        """Every cluster has nothing of it any more."""
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(snapshot_kept.remove, self.fleet.values()))
+
+
+@contextlib.contextmanager
+def running() -> Iterator[Lab]:
+    """A lab with the clusters of PROFILES. Ask clusters.why_no_node() first."""
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        module_proxy(*RELEASES) as source,
+        clusters.running(PROFILES) as fleet,
+    ):
+        yield Lab(fleet, source, Path(directory))
+
+
+def grant(cluster: Cluster) -> None:
+    """The role's user may do everything."""
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
+    subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": UPGRADERS}
+    cluster.api("POST", BINDINGS, {"metadata": {"name": UPGRADERS}, "roleRef": role, "subjects": [subject]})
+
+
+def _reported(run: Run) -> list[list[list[str]]]:
+    texts = re.findall(r'"msg": ("REPORT .*")$', run.output, re.MULTILINE)
+    return [json.loads(json.loads(text).partition(" ")[2]) for text in texts]
+
+
+class Upgrade:
+    """A way from release to release, on some clusters at once.
+
+    policies: cluster to the failurePolicy that its webhook has from the beginning. groups: the version at which group
+    snapshots are there from the beginning, if any.
+    """
+
+    def __init__(
+        self, site: Lab, first: str, policies: Mapping[str, str], say: Callable[[str], None], groups: str = ""
+    ) -> None:
+        self.site, self.here, self.policies, self.say = site, first, policies, say
+        self._groups = groups
+        self.load: dict[str, SnapshotLoad] = {}  # of the last run
+        with ThreadPoolExecutor() as pool:
+            self.kept = dict(zip(policies, pool.map(self._begin, policies), strict=True))
+
+    def to(
+        self, release: str, group_version: str = "", *, killed_at: Sequence[Meet] = (), **given: Any
+    ) -> None:
+        """One run of the role, and all that has to hold meanwhile and afterwards.
+
+        killed_at: what kills runs before it, one after the other.
+        """
+        with self.under_load(release):
+            moments = []
+            for meet in killed_at:
+                run, began = self.site.attempt(release, *self.policies, meet=meet, **given)
+                assert run.status == -9, run.output
+                self.let_turns_lapse()
+                moments += began
+            moments += self.site.role(release, *self.policies, **given)
+        self.tell(release, moments)
+        for name, load in self.load.items():
+            assert load.wrong() == [], name
+            assert load.accepted(since=moments[-1][0]) == [], name
+        self.check(release, group_version, **given)
+
+    @contextlib.contextmanager
+    def under_load(self, release: str) -> Iterator[None]:
+        """A client works while the block does; what it saw is in ``load`` afterwards."""
+        self.load = {name: SnapshotLoad(self.cluster(name), release) for name in self.policies}
+        with ExitStack() as stack:
+            for load in self.load.values():
+                stack.enter_context(load)
+            time.sleep(2)  # so that something is counted before
+            yield
+            time.sleep(2)
+
+    def tell(self, what: str, moments: Sequence[tuple[float, str]]) -> None:
+        for name, load in self.load.items():
+            self.say(f"{name}, {self.policies[name]}: {self.here} to {what}\n{load.table(moments)}\n")
+
+    def check(self, release: str, group_version: str = "", **given: Any) -> None:
+        """Users' objects are as they were, all else as on a cluster that got the release afresh."""
+        fresh = self.site.fresh(release, **given)
+        for name, kept in self.kept.items():
+            kept.check(group_version)
+            found = snapshot_kept.objects(self.cluster(name))
+            assert snapshot_kept.differences(found, fresh) == [], name
+            assert policies(self.cluster(name)) <= {self.policies[name]}, name
+        self.here = release
+
+    def let_turns_lapse(self) -> None:
+        """Two minutes later: the turn of a run that was killed has ended."""
+        for name in self.policies:
+            leases.lapse(self.cluster(name), "kube-system", starting="certflow-")
+
+    def cluster(self, name: str) -> Cluster:
+        return self.site.fleet[name]
+
+    def _begin(self, name: str) -> Kept:
+        cluster = self.cluster(name)
+        lab.install(cluster, self.here, groups=bool(self._groups), failure_policy=self.policies[name])
+        kept = Kept(cluster)
+        kept.make(beta=self.here == "4.2.1")  # later ones do not serve v1beta1
+        if self._groups:
+            kept.make_groups(self._groups)
+        return kept
+
+
+def policies(cluster: Cluster) -> set[str]:
+    """The failurePolicies of the snapshot webhooks that are there."""
+    found = cluster.api("GET", lab.CONFIGURATIONS)["items"]
+    return {hook["failurePolicy"] for one in found for hook in one["webhooks"] if "snapshot" in hook["name"]}
+
+
+def pods(cluster: Cluster) -> list[tuple[str, list[str]]]:
+    """Image and arguments of every pod of a controller or webhook that is there to stay."""
+    found = cluster.api("GET", "/api/v1/pods")["items"]
+    containers = [one["spec"]["containers"][0] for one in found if "deletionTimestamp" not in one["metadata"]]
+    return sorted((one["image"], one["args"]) for one in containers if "/snapshot-" in one["image"])

@@ -1,0 +1,67 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""docs/upgrades.md: its tables come from runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests import written
+from tests.gates.venvs import REPOSITORY
+from tests.upgrades.faults import FAULTS
+from tests.upgrades.jumps import JUMPS, STEPS, WAYS_BACK
+from tests.upgrades.repairs import DAMAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from tests.upgrades.faults import Met
+    from tests.upgrades.jumps import Gone, Jump
+
+PAGE = written.Page(REPOSITORY / "docs" / "upgrades.md", "make upgrades")
+PARTS = JUMPED, REPAIRED, MET, KILLED = ("jumps", "repairs", "faults", "kills")
+WRONG = "**wrong**"
+JUMP_HEAD = (
+    "From, to",
+    "Cluster",
+    "By way of",
+    "Valid creates",
+    "... refused",
+    "Invalid creates",
+    "... accepted",
+)
+REPAIR_HEAD = ("Damage", "After the next run")
+FAULT_HEAD = ("What happens", "From, to", "That run", "Valid creates", "... refused", "The next run")
+KILL_HEAD = ("From, to", "Runs killed", "Valid creates", "... refused", "The last run")
+
+
+def put_jump(jump: Jump, gone: Iterable[Gone]) -> None:
+    rows = {}
+    for one in gone:
+        cluster = f"{one.cluster}, {one.policy}"
+        counts = map(str, (one.made, one.refused, one.invalid, one.accepted))
+        rows[_jump(jump, one.cluster)] = [cluster, ", ".join(one.stages[:-1]) or "no other", *counts]
+    order = [_jump(row, cluster) for row in (*STEPS, *JUMPS, *WAYS_BACK) for cluster in row.policies]
+    PAGE.put(JUMPED, JUMP_HEAD, rows, order)
+
+
+def _jump(jump: Jump, cluster: str) -> str:
+    """The first cell, which is the row's name."""
+    return str(jump) if cluster == next(iter(jump.policies)) else f"{jump} (on {cluster})"
+
+
+def put_repair(damage: str, wrong: Sequence[str]) -> None:
+    cell = f"{WRONG}: {'; '.join(wrong)}" if wrong else "as it was"
+    PAGE.put(REPAIRED, REPAIR_HEAD, {damage: [cell]}, [one.name for one in DAMAGES])
+
+
+def put_fault(met: Met) -> None:
+    end = f"{met.end} ({WRONG})" if met.wrong else met.end
+    row = [met.jump, end, str(met.made), str(met.refused), "completes"]
+    PAGE.put(MET, FAULT_HEAD, {met.fault: row}, [one.name for one in FAULTS])
+
+
+def put_kills(jump: Jump, killed: int, made: int, refused: int) -> None:
+    PAGE.put(KILLED, KILL_HEAD, {str(jump): [str(killed), str(made), str(refused), "completes"]}, [str(jump)])
