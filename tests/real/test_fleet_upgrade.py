@@ -36,7 +36,10 @@ def seven() -> Iterator[clusters.Fleet]:
     reason = clusters.why_no_node()
     if reason:
         pytest.skip(reason)
-    wanted = {name: f"{name.partition('-')[0]}-node" for name in NODES} | {"helm": "onprem", "canary": "onprem"}
+    wanted = {name: f"{name.partition('-')[0]}-node" for name in NODES} | {
+        "helm": "onprem",
+        "canary": "onprem",
+    }
     with clusters.running(wanted) as fleet:
         for name, release in NODES.items():
             snapshot_lab.load_images(fleet[name], TARGET)

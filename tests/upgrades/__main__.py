@@ -34,7 +34,8 @@ def rows() -> Iterator[Row]:
         yield page.REPAIRED, damage.name, partial(_repair, damage)
     for fault in faults.FAULTS:
         yield page.MET, fault.name, partial(_fault, fault)
-    yield page.KILLED, str(jumps.JUMPS[0]), partial(_kills, jumps.JUMPS[0])
+    for jump in faults.KILLED_ALL_ALONG:
+        yield page.KILLED, str(jump), partial(_kills, jump)
 
 
 def _jump(go: Callable[..., list[jumps.Gone]], jump: jumps.Jump, site: Lab) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tests import written
 from tests.gates.venvs import REPOSITORY
-from tests.upgrades.faults import FAULTS
+from tests.upgrades.faults import FAULTS, KILLED_ALL_ALONG
 from tests.upgrades.jumps import JUMPS, STEPS, WAYS_BACK
 from tests.upgrades.repairs import DAMAGES
 
@@ -64,4 +64,9 @@ def put_fault(met: Met) -> None:
 
 
 def put_kills(jump: Jump, killed: int, made: int, refused: int) -> None:
-    PAGE.put(KILLED, KILL_HEAD, {str(jump): [str(killed), str(made), str(refused), "completes"]}, [str(jump)])
+    PAGE.put(
+        KILLED,
+        KILL_HEAD,
+        {str(jump): [str(killed), str(made), str(refused), "completes"]},
+        map(str, KILLED_ALL_ALONG),
+    )
