@@ -27,6 +27,7 @@ from .pins import (
     CERT_MANAGER,
     CONTROL_PLANE,
     ETCD,
+    HELM_PROGRAM,
     KUBERNETES,
     NODE,
     SNAPSHOT_PROGRAMS,
@@ -72,6 +73,11 @@ def cainjector(report: Report = say) -> Path:
 def cert_manager_dir() -> Path:
     """The unpacked cert-manager module; its CustomResourceDefinitions are in deploy/crds."""
     return _download(CERT_MANAGER)
+
+
+def helm(report: Report = say) -> Path:
+    """Helm's program; built if it is not cached."""
+    return _cached(HELM_PROGRAM, report) / "helm"
 
 
 def snapshot_programs(release: str, report: Report = say) -> Path:
@@ -226,18 +232,16 @@ def _lay_out(wanted: ProgramSet, upstream: Path, source: Path) -> None:
 
 
 def _go_mod_for(wanted: ProgramSet, upstream: str) -> str:
-    if wanted.own:
-        return own_go_mod(upstream, CERT_MANAGER)
+    main = _main_pin(wanted)
     if wanted.sibling:
-        return sibling_go_mod(upstream, _main_pin(wanted), wanted.sibling)
-    return go_mod(upstream)
+        return sibling_go_mod(upstream, main, wanted.sibling)
+    return go_mod(upstream) if main == KUBERNETES else own_go_mod(upstream, main)
 
 
 def _main_pin(wanted: ProgramSet) -> Pin:
     """The module whose go.mod and go.sum the build starts from."""
-    if wanted.own or wanted.sibling:
-        return next(pin for pin, _package in wanted.programs.values())
-    return KUBERNETES
+    pins = [pin for pin, _package in wanted.programs.values()]
+    return KUBERNETES if KUBERNETES in pins else pins[0]
 
 
 def _own_files(wanted: ProgramSet) -> list[Path]:

@@ -88,6 +88,16 @@ CAINJECTOR = ProgramSet(
 )
 
 
+# Who else deploys the snapshot controller: a release made by the real program.
+HELM = Pin(
+    "helm.sh/helm/v3",
+    "v3.22.0",
+    "h1:n1if5iQgHYsujPAcO5oonH/KiSNUmqmUF0iGVjSF3AU=",
+    "marks of Helm on what it installs",
+)
+HELM_PROGRAM = ProgramSet(f"helm-{HELM.version}", {"helm": (HELM, "helm.sh/helm/v3/cmd/helm")}, 150, 900)
+
+
 def _snapshot_programs(
     release: str, checksum: str, client: tuple[str, str], cpu_seconds: int, packages: int
 ) -> ProgramSet:
