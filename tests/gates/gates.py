@@ -98,7 +98,7 @@ ALL = (
     *map(_unit, (*CORES, PYTHON_39)),
 )
 # What `make test` leaves out: tests with the marker full, wherever they stand.
-FULL = (_real("full", venvs.newest_core, "tests", "-m", "full", timeout=7200),)
+FULL = (_real("full", venvs.newest_core, "tests", "-m", "full", timeout=6 * 3600),)
 # What daily work needs, in under 3 minutes.
 QUICK = (
     _real("real-quick", venvs.newest_core, "tests/real", "-m", "quick"),
