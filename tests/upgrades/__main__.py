@@ -30,12 +30,12 @@ def rows() -> Iterator[Row]:
         yield page.JUMPED, str(jump), partial(_jump, jumps.go, jump)
     for jump in jumps.WAYS_BACK:
         yield page.JUMPED, str(jump), partial(_jump, jumps.go_back, jump)
-    for damage in repairs.DAMAGES:
-        yield page.REPAIRED, damage.name, partial(_repair, damage)
     for fault in faults.FAULTS:
         yield page.MET, fault.name, partial(_fault, fault)
     for jump in faults.KILLED_ALL_ALONG:
         yield page.KILLED, str(jump), partial(_kills, jump)
+    for damage in repairs.DAMAGES:  # last: what one repairs, the next damages
+        yield page.REPAIRED, damage.name, partial(_repair, damage)
 
 
 def _jump(go: Callable[..., list[jumps.Gone]], jump: jumps.Jump, site: Lab) -> None:
@@ -60,6 +60,15 @@ def _kills(jump: jumps.Jump, site: Lab) -> None:
     assert refused == 0
 
 
+def _is_good(run: Callable[[], object]) -> bool:
+    try:
+        run()
+    except AssertionError:
+        traceback.print_exc()
+        return False
+    return True
+
+
 def main() -> int:
     reason, words, wrong = clusters.why_no_node(), sys.argv[1:], 0
     if reason:
@@ -68,12 +77,9 @@ def main() -> int:
     with lab.running() as site:
         for table, name, run in chosen:
             print(f"{table}: {name}", flush=True)
-            try:
-                run(site)
-            except AssertionError:
-                wrong += 1
-                traceback.print_exc()
-            if table != page.REPAIRED:
+            is_good = _is_good(partial(run, site))
+            wrong += not is_good
+            if table != page.REPAIRED or not is_good:
                 site.empty()
     print(f"{wrong} of {len(chosen)} rows did not end as they have to")
     return int(wrong > 0)

@@ -68,7 +68,6 @@ DAMAGES = (
         _kubectl(
             "set", "image", *CONTROLLER, f"snapshot-controller={lab.REGISTRY}/snapshot-controller:v6.2.2"
         ),
-        {"snapshot_controller_installed_version": RELEASE},
     ),
     Damage(
         "the webhook's certificate has expired", lambda cluster: _serve(cluster, -datetime.timedelta(days=1))
