@@ -176,6 +176,7 @@ def _left(cluster: Cluster) -> dict[str, Object]:
     """What is left; users' objects lose the finalizers that only a driver would remove, and so can go."""
     left = objects(cluster)
     for obj in (obj for name, obj in left.items() if name.startswith(_DEFINITIONS)):
+        lab.remind(cluster, f"crd/{obj['metadata']['name']}")
         group, plural = obj["spec"]["group"], obj["spec"]["names"]["plural"]
         version = next(one["name"] for one in obj["spec"]["versions"] if one["storage"])
         with contextlib.suppress(ApiError):  # gone meanwhile

@@ -12,9 +12,11 @@ never answers). All pods are real programs.
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
 import subprocess
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -213,6 +215,29 @@ def default_class(name: str, *, driver: str = "test.certflow.invalid") -> dict[s
         "driver": driver,
         "deletionPolicy": "Delete",
     }
+
+
+def delete(cluster: Cluster, *names: str) -> None:
+    """Delete objects, each "kind/name", and wait until they are gone."""
+    kubectl(cluster, "delete", "--wait=false", "--ignore-not-found", *names)
+
+    def is_gone() -> bool:
+        left = kubectl(cluster, "get", "--ignore-not-found", "-oname", *names).split()
+        for name in left:
+            remind(cluster, name)
+        return not left
+
+    wait_for(is_gone, seconds=120)
+
+
+def remind(cluster: Cluster, name: str) -> None:
+    """Change a definition that is to go.
+
+    An API server that has just begun to serve it may fail to empty it ("storage is (re)initializing"), and look at it again
+    only once it changes.
+    """
+    with contextlib.suppress(AssertionError):  # it is gone
+        kubectl(cluster, "annotate", "--overwrite", name, f"reminded={time.time_ns()}")
 
 
 def kubectl(cluster: Cluster, *arguments: str, stdin: str | None = None) -> str:

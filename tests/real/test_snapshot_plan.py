@@ -26,7 +26,7 @@ from tests import clusters
 from tests.clusters import build
 
 from .node_webhook import wait_for
-from .snapshot_lab import GROUP_CONTENTS, apply_crds, kubectl
+from .snapshot_lab import GROUP_CONTENTS, apply_crds, delete, kubectl
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +59,7 @@ def clean(cluster: Cluster) -> None:
     names = kubectl(cluster, "get", "crds,validatingwebhookconfigurations", "-oname").split()
     found = [name for name in names if "snapshot.storage.k8s.io" in name]
     if found:
-        kubectl(cluster, "delete", *found)
+        delete(cluster, *found)
     kubectl(
         cluster, "delete", "secrets,services", "-n", "default", "-l", "snapshot-test", "--ignore-not-found"
     )

@@ -259,7 +259,7 @@ STANZAS = {
 def test_a_conversion_stanza_goes_whoever_wrote_it(sites: tuple[Site, Site], way: str) -> None:
     _old, fresh = sites
     name = GROUP_CRDS[1]
-    lab.kubectl(fresh.cluster, "delete", "crd", "--ignore-not-found", name)
+    lab.delete(fresh.cluster, f"crd/{name}")
     _deploy, directory = build.snapshot_manifests("8.4.0")
     text = (directory / f"{GROUP}_{GROUP_KINDS[1]}.yaml").read_text()
     lab.kubectl(fresh.cluster, *STANZAS[way], stdin=text)
@@ -271,7 +271,7 @@ def test_a_conversion_stanza_goes_whoever_wrote_it(sites: tuple[Site, Site], way
     fresh.done("conversion_none", crd=name)
     fresh.run("apply", release="8.7.0", parts=["group_crds"])
     assert fresh.crd(name)["spec"]["conversion"] == {"strategy": "None"}
-    lab.kubectl(fresh.cluster, "delete", "crd", name)
+    lab.delete(fresh.cluster, f"crd/{name}")
 
 
 # Deployments, Services, rules: without a node their pods are made, and wait
