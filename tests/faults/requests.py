@@ -14,7 +14,10 @@ _VERBS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DE
 def in_words(method: str, url: str) -> str:
     """Verb and resource, as RBAC calls them: "update certificatesigningrequests/approval", "watch ..."."""
     parts = urlsplit(url)
-    _root, _group, *rest = parts.path.strip("/").split("/")
+    _root, *rest = parts.path.strip("/").split("/")
+    if len(rest) < 2:  # what the server is, not what it holds
+        return f"{_VERBS[method]} {parts.path}"
+    _group, *rest = rest
     place = rest if parts.path.startswith("/api/") else rest[1:]
     if place[0] == "namespaces" and len(place) > 2:
         place = place[2:]
