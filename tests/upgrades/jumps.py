@@ -77,7 +77,7 @@ def go_back(site: Lab, jump: Jump, say: Callable[[str], None]) -> list[Gone]:
         moments = site.role(jump.last, *jump.policies, **jump.given)
     upgrade.tell(jump.last, moments)
     for name, load in upgrade.load.items():
-        assert load.wrong() == [], name
+        assert load.wrong() == [], f"{name}: {load.wrong()[:5]}"
         upgrade.kept[name].check()
         assert {image.rpartition(":v")[2] for image, _arguments in pods(upgrade.cluster(name))} == {jump.last}
         assert snapshot_lab.era(jump.last).kind != "validation" or snapshot_lab.webhook_refuses(

@@ -177,8 +177,8 @@ class Upgrade:
             moments += self.site.role(release, *self.policies, **given)
         self.tell(release, moments)
         for name, load in self.load.items():
-            assert load.wrong() == [], name
-            assert load.accepted(since=moments[-1][0]) == [], name
+            wrong = [*load.wrong(), *load.accepted(since=moments[-1][0])]
+            assert wrong == [], f"{name}: {wrong[:5]}"
         self.check(release, group_version, **given)
 
     @contextlib.contextmanager
@@ -201,8 +201,8 @@ class Upgrade:
         fresh = self.site.fresh(release, **given)
         for name, kept in self.kept.items():
             kept.check(group_version)
-            found = snapshot_kept.objects(self.cluster(name))
-            assert snapshot_kept.differences(found, fresh) == [], name
+            other = snapshot_kept.differences(snapshot_kept.objects(self.cluster(name)), fresh)
+            assert other == [], "\n".join([name, *other])
             assert policies(self.cluster(name)) <= {self.policies[name]}, name
         self.here = release
 
