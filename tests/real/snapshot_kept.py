@@ -129,7 +129,12 @@ _SPACED = (
 # The last words of paths (of _changes) of what no two clusters have in common, or what the user decides.
 _OWN = ("caBundle", "clusterIP", "clusterIPs", "nodePort", "failurePolicy")
 # Annotations of a certificate's Secret: where its CA was added, and who issued it.
-_OWN_ANNOTATIONS = ("certflow.kubernetes/added-anchors", "certflow.kubernetes/signer-name")
+# Of a certificate, and of the name of its Secret.
+_OWN_MARKS = (
+    "certflow.kubernetes/added-anchors",
+    "certflow.kubernetes/signer-name",
+    "certflow.kubernetes/secret-hash",
+)
 
 
 def objects(cluster: Cluster) -> dict[str, Object]:
@@ -150,7 +155,7 @@ def differences(found: dict[str, Object], wanted: dict[str, Object]) -> list[str
         lines += [
             f"{name}: {change.path}: {change.after!r}, fresh {change.before!r}"
             for change in difference(wanted[name], found[name])
-            if change.path.rpartition(".")[2] not in _OWN and not change.path.endswith(_OWN_ANNOTATIONS)
+            if change.path.rpartition(".")[2] not in _OWN and not change.path.endswith(_OWN_MARKS)
         ]
     return lines
 
