@@ -71,7 +71,7 @@ def _unit(env: Environment) -> Gate:
     return _tests(f"unit-{env.name}", functools.partial(_itself, env), "tests/unit", *others)
 
 
-def _real(name: str, choose: Callable[[], Environment], *arguments: str, timeout: float = 2400) -> Gate:
+def _real(name: str, choose: Callable[[], Environment], *arguments: str, timeout: float = 3600) -> Gate:
     command = ["-v", "--durations=15", *arguments]
     return Gate(name, functools.partial(pytest, choose, command, timeout), clusters=True)
 
