@@ -125,7 +125,7 @@ FAULTS = (
     Fault(
         "a webhook that never gets ready",
         (BACK,),
-        given={"snapshot_controller_webhook": {"resources": {"limits": {"memory": "6Mi"}}}, **SHORTLY},
+        given={"snapshot_controller_webhook": {"node_selector": {"certflow.invalid/no": "node"}}, **SHORTLY},
     ),
     Fault("a proof that fails", (BACK,), at="A snapshot is worked on", do=_unbind_controller, given=SHORTLY),
     Fault("storedVersions that refuse", (REFUSES,), do=_store_at_unknown, mend=_forget_unknown),
