@@ -22,6 +22,9 @@ from ._releases import Version, text
 from ._situation import Situation
 from ._steps import DETACHED_LABEL, PORT_LABEL, RELEASE_LABEL, Step
 
+# While the old pods are still there to go back to, nobody waits longer for a new webhook that does not answer.
+PROVEN_SECONDS = 60
+
 # What tells a ReplicaSet's pods from those of its siblings.
 _HASH = "pod-template-hash"
 
@@ -103,7 +106,7 @@ def _hand_over(now: Situation, wanted: Roll) -> Iterator[Step]:
     if wanted.targets:
         yield _redial(wanted)
     if wanted.proof:
-        yield wanted.proof
+        yield replace(wanted.proof, parameters={**wanted.proof.parameters, "within": PROVEN_SECONDS})
     deployment = now.hook(kind).deployment
     yield delete_detached(
         _prefix(kind), now.webhook_namespace(kind), deployment, "Nobody calls them any more."

@@ -196,6 +196,7 @@ ACTIONS: tuple[Action, ...] = (
             Parameter("release", "which release it has to be", required=False),
             Parameter("by", "how: empty-class, second-default-class, empty-reference", required=False),
             Parameter("version", "conversion: the version that is not stored", required=False),
+            Parameter("within", "seconds that it may take at the most", required=False),
         ),
     ),
 )
