@@ -16,7 +16,7 @@ from tests import playbook
 from tests.real import snapshot_lab as lab
 from tests.real.node_webhook import wait_for
 from tests.real.snapshot_kept import GROUPS
-from tests.upgrades.jumps import ONE, Jump, counts
+from tests.upgrades.jumps import ONE, WITH_GROUPS, Jump, counts
 from tests.upgrades.lab import BINDINGS, UPGRADERS, Upgrade, grant, pods
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ FAULTS = (
         (REFUSES, STOPS, BACK),
         do=_forbid_group_updates,
         mend=_allow_group_updates,
-        jump=Jump("8.1.0", "8.7.0", ONE, ("v1alpha1", "v1"), {"snapshot_controller_group_snapshots": True}),
+        jump=WITH_GROUPS,
     ),
     Fault(
         "a right taken away in the middle",
