@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tests import clusters
+from tests.clusters import ApiError
 from tests.upgrades import faults, jumps, lab, page, repairs
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def _repair(damage: repairs.Damage, site: Lab) -> None:
 def _fault(fault: faults.Fault, site: Lab) -> None:
     met = faults.meet(site, fault, print)
     page.put_fault(met)
-    assert met.wrong == ()
+    assert met.wrong == (), "\n".join(met.wrong)
 
 
 def _kills(jump: jumps.Jump, site: Lab) -> None:
@@ -63,7 +64,7 @@ def _kills(jump: jumps.Jump, site: Lab) -> None:
 def _is_good(run: Callable[[], object]) -> bool:
     try:
         run()
-    except AssertionError:
+    except (AssertionError, ApiError, OSError):
         traceback.print_exc()
         return False
     return True

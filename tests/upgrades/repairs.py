@@ -26,6 +26,7 @@ RELEASE = "7.0.2"
 HERE = "onprem"
 CONTROLLER = ("-n", "kube-system", "deployment/snapshot-controller")
 OWN = lab.era(RELEASE)
+SECRET = "snapshot-validation-tls"  # as the role calls it
 SERVER = f"{OWN.service}.{lab.WEBHOOK_NAMESPACE}.svc"
 
 
@@ -47,7 +48,7 @@ def _serve(cluster: Cluster, lifetime: datetime.timedelta) -> None:
     pair = pki.issue(pki.make_ca("foreign"), SERVER, names=(SERVER,), lifetime=lifetime)
     data = {"tls.crt": pair.certificate_pem, "tls.key": pair.key_pem}
     patch = {"data": {key: base64.b64encode(value).decode() for key, value in data.items()}}
-    path = f"/api/v1/namespaces/{lab.WEBHOOK_NAMESPACE}/secrets/{OWN.secret}"
+    path = f"/api/v1/namespaces/{lab.WEBHOOK_NAMESPACE}/secrets/{SECRET}"
     cluster.api("PATCH", path, patch, "application/merge-patch+json")
 
 

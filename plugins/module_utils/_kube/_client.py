@@ -83,6 +83,10 @@ class Client:
         self._broken_at = float("-inf")
         self._ahead = timedelta()
 
+    def answered_before(self) -> None:
+        """Its API server answered somebody else of this run: if it is silent now it is waited for, as one that restarts."""
+        self._answered = True
+
     def now(self) -> datetime:
         """The time by the API server's clock as its last answer told it (Date header), else by ours. UTC."""
         return datetime.now(timezone.utc) + self._ahead

@@ -31,6 +31,8 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     step = step_from(parameters["step"])
     context = context_from(client, parameters, check_mode)
     run_id = "" if check_mode else parameters["run_id"]
+    if run_id:  # it has had its turn given to it
+        client.answered_before()
     try:
         with _snapshot_turn.kept(client, run_id):
             outcomes = ACTIONS[step.action](context, step.parameters)

@@ -502,6 +502,16 @@ def test_nobody_listens(pauses: list[float]) -> None:
     assert 1 < sum(pauses) <= _client.FIRST_CONTACT_SECONDS
 
 
+def test_a_server_that_answered_before_is_waited_for(pauses: list[float]) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        own = client(f"https://127.0.0.1:{closed.getsockname()[1]}")
+        own.answered_before()
+        with pytest.raises(ConnectionFailed):
+            own.get(PATH)
+    assert sum(pauses) > _client.FIRST_CONTACT_SECONDS
+
+
 def test_create_is_repeated_where_it_was_never_sent(pauses: list[float]) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
