@@ -183,6 +183,7 @@ def meet(site: Lab, fault: Fault, say: Callable[[str], None]) -> Met:
     upgrade.tell(f"{jump.last}, {fault.name}", moments)
     end, (made, refused, *_invalid) = _end(run), counts(upgrade.load[HERE])
     wrong = [] if end in fault.ends else [run.output]
+    wrong += ["what failed is not said in one line"] if _is_torn(run) else []
     wrong += [f"{refused} of {made} valid creates were refused"] if refused and not fault.is_outage else []
     wrong += ["other pods run than before"] if end in (BACK, REFUSES) and pods(cluster) != before else []
     upgrade.kept[HERE].check(_served(cluster, jump))
@@ -208,6 +209,12 @@ def _served(cluster: Cluster, jump: Jump) -> str:
         return ""
     versions = [one["version"] for one in cluster.api("GET", GROUPS)["versions"]]
     return jump.groups[0] if jump.groups[0] in versions else str(versions[0])
+
+
+def _is_torn(run: Run) -> bool:
+    """Whether the message of the failure has a line break in it."""
+    said = [line for line in run.output.splitlines() if line.startswith("fatal: ")][-1:]
+    return any("\\n" in line for line in said)
 
 
 def _end(run: Run) -> str:
