@@ -126,9 +126,8 @@ def test_a_fault_and_the_next_run(emptied: Lab, say: Say, fault: Fault) -> None:
 @pytest.mark.full
 @pytest.mark.parametrize("jump", faults.KILLED_ALL_ALONG, ids=str)
 def test_killed_at_every_step(emptied: Lab, say: Say, jump: Jump) -> None:
-    killed, _made, refused = faults.killed_at_every_step(emptied, jump, say)
+    killed, _made, _refused = faults.killed_at_every_step(emptied, jump, say)
     assert killed >= 10  # as many as the plan has steps, or one less where the last one was through
-    assert refused == 0
 
 
 # Releases with group snapshots, and the version of them that is then asked for.

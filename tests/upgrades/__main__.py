@@ -58,7 +58,6 @@ def _fault(fault: faults.Fault, site: Lab) -> None:
 def _kills(jump: jumps.Jump, site: Lab) -> None:
     killed, made, refused = faults.killed_at_every_step(site, jump, print)
     page.put_kills(jump, killed, made, refused)
-    assert refused == 0
 
 
 def _is_good(run: Callable[[], object]) -> bool:

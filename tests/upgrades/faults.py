@@ -184,7 +184,7 @@ def meet(site: Lab, fault: Fault, say: Callable[[str], None]) -> Met:
     end, (made, refused, *_invalid) = _end(run), counts(upgrade.load[HERE])
     wrong = [] if end in fault.ends else [run.output]
     wrong += ["what failed is not said in one line"] if _is_torn(run) else []
-    wrong += [f"{refused} of {made} valid creates were refused"] if refused and not fault.is_outage else []
+    wrong += [str(one) for one in upgrade.load[HERE].wrong()[:5] if not fault.is_outage]
     wrong += ["other pods run than before"] if end in (BACK, REFUSES) and pods(cluster) != before else []
     upgrade.kept[HERE].check(_served(cluster, jump))
     upgrade.let_turns_lapse()
@@ -246,6 +246,7 @@ def killed_at_every_step(site: Lab, jump: Jump, say: Callable[[str], None]) -> t
             killed += 1
             upgrade.let_turns_lapse()
     upgrade.tell(f"{jump.last}, killed {killed} times", moments)
+    assert upgrade.load[HERE].wrong() == []
     made, refused, *_invalid = counts(upgrade.load[HERE])
     upgrade.check(jump.last, jump.groups[1], **jump.given)
     return killed, made, refused

@@ -98,4 +98,5 @@ def gone(upgrade: Upgrade) -> list[Gone]:
 def counts(load: SnapshotLoad) -> tuple[int, int, int, int]:
     """Valid creates: made, and not accepted; invalid ones: made, and accepted."""
     valid = [one for one in load.answers if one.valid]
-    return len(valid), len(load.wrong()), len(load.answers) - len(valid), len(load.accepted())
+    refused = sum(one.valid for one in load.wrong())
+    return len(valid), refused, len(load.answers) - len(valid), len(load.accepted())
