@@ -16,7 +16,7 @@ from tests import playbook
 from tests.real import snapshot_lab as lab
 from tests.real.node_webhook import wait_for
 from tests.real.snapshot_kept import GROUPS
-from tests.upgrades.jumps import ONE, WITH_GROUPS, Jump, counts
+from tests.upgrades.jumps import FROM_BETA, ONE, Jump, counts
 from tests.upgrades.lab import BINDINGS, UPGRADERS, Upgrade, grant, pods
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ FAULTS = (
         (REFUSES, STOPS, BACK),
         do=_forbid_group_updates,
         mend=_allow_group_updates,
-        jump=WITH_GROUPS,
+        jump=FROM_BETA,
     ),
     Fault(
         "a right taken away in the middle",

@@ -39,13 +39,16 @@ class Jump:
 
 CHAIN = ("4.2.1", "6.2.2", "7.0.2", "8.1.0", "8.4.0", "8.7.0")
 STEPS = tuple(Jump(first, last) for first, last in itertools.pairwise(CHAIN))
-WITH_GROUPS = Jump("8.4.0", "8.7.0", ONE, ("v1beta1", "v1"), {"snapshot_controller_group_snapshots": True})
+GROUPS: Mapping[str, Any] = {"snapshot_controller_group_snapshots": True}
+# Stored at v1beta1 with lists that only the conversion webhook of 8.4 keeps: there is no way past it.
+FROM_BETA = Jump("8.2.0", "8.7.0", ONE, ("v1beta1", "v1"), GROUPS)
 JUMPS = (
     Jump("4.2.1", "8.7.0"),
     Jump("7.0.2", "8.6.0"),
     Jump("6.2.2", "8.3.0"),
     Jump("4.2.1", "7.0.2"),
-    WITH_GROUPS,
+    Jump("8.4.0", "8.7.0", ONE, ("v1beta1", "v1"), GROUPS),
+    FROM_BETA,
 )
 # CRDs and rights stay as they are, so afterwards the release is not as a fresh one.
 WAYS_BACK = (Jump("7.0.2", "6.2.2", ONE), Jump("8.7.0", "8.6.0", ONE))
