@@ -84,8 +84,9 @@ class Client:
         self._ahead = timedelta()
 
     def answered_before(self) -> None:
-        """Its API server answered somebody else of this run: if it is silent now it is waited for, as one that restarts."""
+        """Its API server answered this run a moment ago: if it does not now, it is taken for one that restarts."""
         self._answered = True
+        self._broken_at = time.monotonic()
 
     def now(self) -> datetime:
         """The time by the API server's clock as its last answer told it (Date header), else by ours. UTC."""

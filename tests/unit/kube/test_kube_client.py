@@ -512,6 +512,17 @@ def test_a_server_that_answered_before_is_waited_for(pauses: list[float]) -> Non
     assert sum(pauses) > _client.FIRST_CONTACT_SECONDS
 
 
+def test_a_server_that_answered_before_may_not_have_read_its_roles_yet(pauses: list[float]) -> None:
+    refusal = Answer(403, {"kind": "Status", "reason": "Forbidden", "message": "forbidden"})
+    with serving(refusal, refusal, DONE, refusal) as server:
+        own = client(server)
+        own.answered_before()
+        assert own.get(PATH) == {"kind": "Done"}
+        with pytest.raises(Forbidden):
+            own.get(PATH)
+    assert _client.STARTING_SECONDS <= sum(pauses) < 2 * _client.STARTING_SECONDS
+
+
 def test_create_is_repeated_where_it_was_never_sent(pauses: list[float]) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
