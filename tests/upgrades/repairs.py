@@ -56,8 +56,9 @@ def _another_controller(cluster: Cluster) -> None:
     found = cluster.api("GET", lab.CONTROLLER)
     spec = {**found["spec"], "replicas": 1}
     spec["template"]["spec"] |= dict.fromkeys(("serviceAccount", "serviceAccountName"), "default")
-    body = {"metadata": {"name": "snapshot-controller", "namespace": "default"}, "spec": spec}
-    cluster.api("POST", "/apis/apps/v1/namespaces/default/deployments", body)
+    metadata = {"name": "snapshot-controller", "namespace": "default"}
+    body = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
+    lab.kubectl(cluster, "create", "-f-", stdin=json.dumps(body))
 
 
 # 8.2 brought it; a program ends at once that does not know one of its arguments.
