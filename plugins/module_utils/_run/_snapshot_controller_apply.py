@@ -29,10 +29,10 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     if parameters["step"].get("action") in TURNS:
         return _turn(client, parameters, check_mode)
     step = step_from(parameters["step"])
-    context = context_from(client, parameters, check_mode)
     run_id = "" if check_mode else parameters["run_id"]
-    if run_id:  # it has had its turn given to it
+    if run_id:  # it has taken its turn
         client.answered_before()
+    context = context_from(client, parameters, check_mode)
     try:
         with _snapshot_turn.kept(client, run_id):
             outcomes = ACTIONS[step.action](context, step.parameters)
