@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests import clusters, playbook
 
-from . import snapshot_site, snapshot_webhook, team_labels
+from . import snapshot_lab, snapshot_site, snapshot_webhook, team_labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,11 +35,13 @@ SERVERS: list[Server] = []
 
 @pytest.fixture(scope="module")
 def onprem(fleet: clusters.Fleet) -> Iterator[clusters.Cluster]:
-    """The cluster with the objects that the examples name."""
+    """The cluster with the objects that the examples name; others' tests find none of external-snapshotter's CRDs there."""
     cluster = fleet["onprem"]
     snapshot_webhook.ensure(cluster)
     cluster.api("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", _crd())
     yield cluster
+    names = snapshot_lab.kubectl(cluster, "get", "crds", "-oname").split()
+    snapshot_lab.delete(cluster, *(name for name in names if name.endswith("snapshot.storage.k8s.io")))
     for server in SERVERS:
         server.close()
 
