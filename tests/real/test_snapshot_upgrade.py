@@ -127,7 +127,9 @@ def test_a_fault_and_the_next_run(emptied: Lab, say: Say, fault: Fault) -> None:
 @pytest.mark.parametrize("jump", faults.KILLED_ALL_ALONG, ids=str)
 def test_killed_at_every_step(emptied: Lab, say: Say, jump: Jump) -> None:
     killed, _made, _refused = faults.killed_at_every_step(emptied, jump, say)
-    assert killed >= 10  # as many as the plan has steps, or one less where the last one was through
+    assert (
+        killed >= 6
+    )  # fewer than the plan had steps at first: what a killed run has done is not planned again
 
 
 # Releases with group snapshots, and the version of them that is then asked for.
