@@ -22,7 +22,7 @@ from tests import playbook
 from .snapshot_site import module_proxy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from tests.clusters import Cluster, Fleet
     from tests.playbook import Run
@@ -78,7 +78,9 @@ class Site:
 
     def play(self, name: Path, *arguments: str, order: tuple[str, ...] = tuple(HOSTS)) -> Run:
         """Run a playbook of the collection on the hosts, in this order."""
-        (self.directory / "kubeconfig").write_text(yaml.safe_dump(self._kubeconfig(order)))
+        (self.directory / "kubeconfig").write_text(
+            yaml.safe_dump(kubeconfig({host: self._part(host) for host in order}))
+        )
         inventory = {"plugin": "certflow.kubernetes.kubeconfig", "kubeconfig": "kubeconfig"}
         (self.directory / "clusters.yml").write_text(yaml.safe_dump(inventory))
         group_vars = {
@@ -98,17 +100,6 @@ class Site:
         command = ["-i", "clusters.yml", "-e", "certflow_report=report.json", *arguments]
         return playbook.play(self.directory, name, *command)
 
-    def _kubeconfig(self, order: tuple[str, ...]) -> dict[str, Any]:
-        merged: dict[str, Any] = {"contexts": [], "clusters": [], "users": []}
-        for host in order:
-            part = yaml.safe_load(self._part(host).read_text())
-            if host == "dead":
-                part["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{closed_port()}"
-            for section, items in merged.items():
-                items.append({**part[section][0], "name": host})
-            merged["contexts"][-1]["context"] = {"cluster": host, "user": host}
-        return merged
-
     def _part(self, host: str) -> Path:
         cluster: Cluster = self.fleet[HOSTS[host][0] or "onprem"]
         return cluster.kubeconfig_for(f"{self.name}-nobody") if host == "canary" else cluster.kubeconfig
@@ -117,6 +108,19 @@ class Site:
         """Status by cluster, as the file has it."""
         written = json.loads((self.directory / "report.json").read_text())
         return {name: outcome["status"] for name, outcome in written["clusters"].items()}
+
+
+def kubeconfig(parts: Mapping[str, Path]) -> dict[str, Any]:
+    """One kubeconfig with a context for each host, in this order; at that of `dead` nobody listens."""
+    merged: dict[str, Any] = {"contexts": [], "clusters": [], "users": []}
+    for host, path in parts.items():
+        part = yaml.safe_load(path.read_text())
+        if host == "dead":
+            part["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{closed_port()}"
+        for section, items in merged.items():
+            items.append({**part[section][0], "name": host})
+        merged["contexts"][-1]["context"] = {"cluster": host, "user": host}
+    return merged
 
 
 def closed_port() -> int:

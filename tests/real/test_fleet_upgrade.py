@@ -18,7 +18,7 @@ from tests import clusters, playbook
 
 from . import snapshot_lab
 from .snapshot_site import module_proxy
-from .test_fleet import BY_HELM, DEPLOYMENTS, closed_port
+from .test_fleet import BY_HELM, DEPLOYMENTS, kubeconfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,19 +49,6 @@ def seven() -> Iterator[clusters.Fleet]:
         yield fleet
 
 
-def kubeconfig(fleet: clusters.Fleet, order: list[str]) -> dict[str, Any]:
-    merged: dict[str, Any] = {"contexts": [], "clusters": [], "users": []}
-    for host in order:
-        path = fleet.get(host, fleet["helm"]).kubeconfig
-        part = yaml.safe_load(path.read_text())
-        if host == "dead":
-            part["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{closed_port()}"
-        for section, items in merged.items():
-            items.append({**part[section][0], "name": host})
-        merged["contexts"][-1]["context"] = {"cluster": host, "user": host}
-    return merged
-
-
 def release_of(cluster: clusters.Cluster) -> str:
     containers = cluster.api("GET", snapshot_lab.CONTROLLER)["spec"]["template"]["spec"]["containers"]
     return str(containers[0]["image"].rpartition(":v")[2])
@@ -75,7 +62,8 @@ def test_seven_hosts(seven: clusters.Fleet, tmp_path: Path) -> None:
     (tmp_path / "clusters.yml").write_text("plugin: certflow.kubernetes.kubeconfig\nkubeconfig: kubeconfig\n")
 
     def run(order: list[str], **variables: Any) -> tuple[playbook.Run, dict[str, str]]:
-        (tmp_path / "kubeconfig").write_text(yaml.safe_dump(kubeconfig(seven, order)))
+        parts = {host: seven.get(host, seven["helm"]).kubeconfig for host in order}
+        (tmp_path / "kubeconfig").write_text(yaml.safe_dump(kubeconfig(parts)))
         common: dict[str, Any] = {"snapshot_controller_version": TARGET, "certflow_report": "report.json"}
         common |= {"snapshot_controller_source": proxy, "snapshot_controller_adopt": ["kubectl"]}
         common |= {"snapshot_controller_controller": {"min_ready_seconds": 3}}
