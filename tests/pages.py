@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from ansible_collections.certflow.kubernetes.plugins.module_utils import _codes
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import (
     _causes,
     _diagnosis,
@@ -105,7 +106,26 @@ def why_not_issued() -> str:
     return "".join(parts)
 
 
+FAILURE_CODES = """\
+# Failure codes
+
+<!-- Made by `make docs` from the table in plugins/module_utils/_codes.py: change that. -->
+
+A failed task of this collection has `code` in its result, beside `cause`, `evidence` and `remedy`. Decide by the code, for
+example in `failed_when` or `rescue`. Messages may change between releases. Codes are never renamed or reused.
+
+| Code | Meaning |
+|---|---|
+"""
+
+
+def failure_codes() -> str:
+    """docs/failure-codes.md."""
+    return FAILURE_CODES + "".join(f"| `{code}` | {meaning} |\n" for code, meaning in _codes.CODES.items())
+
+
 PAGES: dict[str, Callable[[], str]] = {
+    "failure-codes.md": failure_codes,
     "why-not-issued.md": why_not_issued,
     "other-writers.md": page_of_writers.other_writers,
     "hazards.md": page_of_hazards.hazards,

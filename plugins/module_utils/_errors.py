@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 class CertflowError(Exception):
     """Something that the user can act on.
 
+    code: a stable word for programs in kebab-case, a row of _codes.CODES. A class has a default for its errors.
     cause: what is wrong, as one clause that names the object.
     evidence: what was seen, one fact an entry; shown beside the error, not in its text.
     remedy: what to do about it, as a sentence; empty where nothing certain can be said.
@@ -24,8 +25,12 @@ class CertflowError(Exception):
     str() is always one line: the cause, then the remedy.
     """
 
-    def __init__(self, cause: str, *, evidence: Sequence[str] = (), remedy: str = "") -> None:
+    code = "invalid-input"
+
+    def __init__(self, cause: str, *, code: str = "", evidence: Sequence[str] = (), remedy: str = "") -> None:
         super().__init__(cause)
+        if code:
+            self.code = code
         self.cause = cause
         self.evidence = tuple(evidence)
         self.remedy = remedy
@@ -36,6 +41,8 @@ class CertflowError(Exception):
 
 class MalformedObject(CertflowError):
     """An object of the API that lacks what its description promises, or holds something else there."""
+
+    code = "malformed-object"
 
 
 @contextmanager

@@ -176,7 +176,13 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         if isinstance(validation.errors[0], UnsupportedError):
             text = f"Unsupported parameters for (certflow.kubernetes.{self.operation.name}) module: {text}"
         invocation = _redact.invocation(arguments, self.operation.hidden)
-        answer = {"failed": True, "changed": False, "msg": text, "invocation": invocation}
+        answer = {
+            "failed": True,
+            "changed": False,
+            "msg": text,
+            "code": "invalid-input",
+            "invocation": invocation,
+        }
         return self._clean(answer, arguments, validation)
 
     def _clean(

@@ -25,7 +25,7 @@ def test_every_link_inside_a_page_leads_somewhere(name: str) -> None:
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     anchors = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
     links = re.findall(r"\]\(#([^)]+)\)", text)
-    assert links
+    assert links or name == "failure-codes.md"  # one table, no links
     assert [link for link in links if link not in anchors] == []
     assert len(set(anchors)) == len(anchors)
 

@@ -19,17 +19,20 @@ class KubeError(CertflowError):
     API server's own words (https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/).
     """
 
+    code = "api-error"
+
     def __init__(
         self,
         cause: str,
         *,
+        code: str = "",
         evidence: Sequence[str] = (),
         remedy: str = "",
         status: int | None = None,
         reason: str = "",
         message: str = "",
     ) -> None:
-        super().__init__(cause, evidence=evidence, remedy=remedy)
+        super().__init__(cause, code=code, evidence=evidence, remedy=remedy)
         self.status = status
         self.reason = reason
         self.message = message
@@ -38,13 +41,19 @@ class KubeError(CertflowError):
 class ConfigurationError(KubeError):
     """The options, the environment or the kubeconfig do not say clearly which cluster is meant, and as whom."""
 
+    code = "invalid-connection"
+
 
 class AuthenticationError(KubeError):
     """The credentials are missing, expired or refused, or the plugin that makes them failed."""
 
+    code = "authentication-failed"
+
 
 class ConnectionFailed(KubeError):
     """No answer: the server cannot be reached, or is not the one that its CA vouches for."""
+
+    code = "unreachable"
 
 
 class ApiError(KubeError):
@@ -54,30 +63,46 @@ class ApiError(KubeError):
 class Forbidden(ApiError):
     """403: authenticated, and not allowed."""
 
+    code = "forbidden"
+
 
 class NotFound(ApiError):
     """404, in the API server's own words: a page of a load balancer says nothing of the object."""
+
+    code = "not-found"
 
 
 class Expired(ApiError):
     """410: the page of a list, or the version that a watch was to begin at, is not kept any more."""
 
+    code = "list-expired"
+
 
 class CutShort(ApiError):
     """An answer whose end is missing."""
+
+    code = "answer-cut-short"
 
 
 class Conflict(ApiError):
     """409: the object has changed since it was read."""
 
+    code = "conflict"
+
 
 class AlreadyExists(ApiError):
     """409 with reason AlreadyExists: a create met an object of that name."""
+
+    code = "already-exists"
 
 
 class Invalid(ApiError):
     """422: the API server's validation refused the object."""
 
+    code = "object-invalid"
+
 
 class MissingRights(KubeError):
     """Rights that the operation needs are missing; found before anything was written."""
+
+    code = "missing-permissions"

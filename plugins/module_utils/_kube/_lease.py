@@ -34,6 +34,8 @@ _STAMP = "%Y-%m-%dT%H:%M:%S.%fZ"  # metav1.MicroTime
 class HeldByAnother(KubeError):
     """Another run holds the Lease, and did not give it back in time."""
 
+    code = "lease-held"
+
 
 @dataclass(frozen=True)
 class Terms:

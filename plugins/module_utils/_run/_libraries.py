@@ -36,6 +36,7 @@ def require() -> None:
     if packages:
         raise CertflowError(
             f"{sys.executable} lacks the Python libraries {', '.join(packages)}",
+            code="missing-library",
             remedy="install them for that interpreter, or run the task on the controller: delegate_to: localhost, with "
             "ansible_python_interpreter: '{{ ansible_playbook_python }}'",
         )

@@ -59,7 +59,7 @@ def execute(operation: Operation, parameters: Mapping[str, Any], *, check_mode: 
     """Run the operation and return Ansible's result dictionary. Raises nothing but what ends the process.
 
     Both doors come through here: a success has ``changed``, ``cluster`` and the operation's values; a failure
-    ``failed``, ``msg`` (one line) and ``cause``, ``evidence``, ``remedy``.
+    ``failed``, ``msg`` (one line), ``code`` and ``cause``, ``evidence``, ``remedy``.
     """
     client: Client | None = None
     try:
@@ -99,6 +99,7 @@ def _guard(client: Client, uid: str | None) -> None:
     if actual != uid:
         raise KubeError(
             f"this is another cluster than the task names: the UID of its namespace kube-system is {actual}, not {uid}",
+            code="wrong-cluster",
             remedy="check kubeconfig, context and cluster_uid",
         )
 
@@ -130,6 +131,7 @@ def _failure(
         "failed": True,
         "changed": bool(written),
         "msg": f"{where}{error}",
+        "code": error.code,
         "cause": error.cause,
         "evidence": evidence,
         "remedy": error.remedy,
@@ -160,5 +162,6 @@ def _defect(exc: Exception) -> CertflowError:
     file = place.filename.rpartition("module_utils/")[2]
     return CertflowError(
         f"a defect of this collection: {type(exc).__name__} at {file}:{place.lineno}",  # its words may be a secret
+        code="defect",
         remedy="please report it with this line",
     )

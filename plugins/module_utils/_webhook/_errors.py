@@ -16,24 +16,36 @@ from .._errors import CertflowError
 class TargetError(CertflowError):
     """An object that cannot take a caBundle: absent, without a fitting client configuration, or badly named."""
 
+    code = "invalid-target"
+
 
 class OwnedTargetError(TargetError):
     """An object whose caBundle is another writer's."""
+
+    code = "owned-by-another"
 
 
 class StaleError(TargetError):
     """A webhook goes on serving another certificate than the one that its Secret holds now."""
 
+    code = "certificate-not-served"
+
 
 class UntrustedLeafError(TargetError):
     """A bundle that would leave the API server unable to verify the webhook's certificate."""
+
+    code = "certificate-untrusted"
 
 
 class ProbeError(CertflowError):
     """What is asked of a probe cannot be asked of this webhook."""
 
+    code = "probe-impossible"
+
 
 class ProofError(CertflowError):
     """A webhook failed its proof, or was not proven where that is required; ``values`` go into the failed result."""
+
+    code = "webhook-unproven"
 
     values: Mapping[str, Any] = {}

@@ -25,9 +25,13 @@ except ImportError:
 class CertificateError(CertflowError):
     """A key, a certificate request or a certificate that cannot be made, read or used."""
 
+    code = "invalid-certificate"
+
 
 class BundleError(CertificateError):
     """A bundle of certificates that cannot be used as trust anchors."""
+
+    code = "invalid-bundle"
 
 
 @contextmanager

@@ -1,0 +1,55 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Every failure code of this collection, in one table.
+
+A failed result has one of these as ``code``. Playbooks, reports and tests decide by the code and never by the text of
+a message, so a code is never renamed and never reused. The page docs/failure-codes.md is made from this table.
+"""
+
+from __future__ import annotations
+
+CODES = {
+    "already-exists": "The API server refused to create an object because another one has its name.",
+    "answer-cut-short": "The API server's answer ended before it was complete.",
+    "api-error": "The API server answered with an error that has no code of its own.",
+    "authentication-failed": "The credentials are missing, expired or refused, or the exec plugin that makes them failed.",
+    "certificate-not-served": "An endpoint of the webhook serves another certificate than the one in its Secret.",
+    "certificate-untrusted": "The caBundle would not verify the certificate that the webhook serves.",
+    "conflict": "The object changed between the read and the write, also on another try.",
+    "defect": "The collection failed in a way that its authors did not foresee. Report the line of the message.",
+    "forbidden": "The API server knows the user and does not permit the request.",
+    "invalid-bundle": "The CA bundle holds no certificate that can be a trust anchor.",
+    "invalid-certificate": "A key, a request or a certificate cannot be made, read or used.",
+    "invalid-connection": "The options, the environment or the kubeconfig do not say clearly which cluster is meant.",
+    "invalid-input": "An option has a value that the module does not accept.",
+    "invalid-provider": "A provider's row is wrong, or no row describes the provider.",
+    "invalid-request": "The certificate signing request cannot be made, approved or completed as the task says.",
+    "invalid-step": "A step of an upgrade plan cannot be carried out as it is written.",
+    "invalid-target": "The target object does not exist, has no client configuration, or has a name that is not valid.",
+    "lease-held": "Another run holds the Lease and did not release it in time.",
+    "list-expired": "The API server no longer keeps the page of the list or the version of the watch.",
+    "malformed-object": "An object does not have the shape that the Kubernetes API describes.",
+    "migration-failed": "Objects of a CustomResourceDefinition were not all stored at its storage version.",
+    "missing-library": "The Python interpreter lacks a library that the collection needs.",
+    "missing-permissions": "The user lacks permissions. The check ran before the first write.",
+    "no-trust-anchor": "No CA certificate that the cluster publishes verifies the issued certificate.",
+    "not-found": "The API server has no object of that name.",
+    "not-issued": "The signer did not issue the certificate, or issued one that cannot be used. See `diagnosis` in the result.",
+    "object-invalid": "The API server's validation refused the object.",
+    "object-refused": "The API server refused to create or change an object of the upgrade.",
+    "owned-by-another": "Another program or team manages the object.",
+    "preflight-failed": "A step of the upgrade plan would fail. Nothing was written.",
+    "probe-impossible": "This webhook cannot be asked in the way that the task says.",
+    "release-unavailable": "The release does not exist, or it must not be installed.",
+    "rollout-failed": "A Deployment did not become available in time.",
+    "secret-unusable": "The Secret must not be written, or cannot be.",
+    "source-unusable": "The manifests of the release are not there, cannot be fetched, or have another checksum.",
+    "step-too-early": "A step needs something that an earlier step of the plan makes.",
+    "unreachable": "The API server did not answer, or its certificate did not verify.",
+    "verification-failed": "A verification of the upgrade found a fault, or could not be completed.",
+    "webhook-unproven": "The webhook failed its probe, or was not proven although the task requires it.",
+    "wrong-cluster": "The cluster's UID is not the one that the task names.",
+}

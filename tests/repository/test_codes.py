@@ -1,0 +1,71 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The table of failure codes and the code agree: every code that is raised has a row, and every row is raised."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+
+from ansible_collections.certflow.kubernetes.plugins.module_utils._codes import CODES
+
+from tests.gates.venvs import REPOSITORY
+
+KEBAB_CASE = re.compile(r"[a-z]+(-[a-z]+)*")
+
+
+def raised() -> Iterator[tuple[str, str]]:
+    """Yield each code of an error with its place: the default of an error class, or the code of one raise."""
+    for path in sorted((REPOSITORY / "plugins").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            place = f"{path.relative_to(REPOSITORY)}:{getattr(node, 'lineno', 0)}"
+            if isinstance(node, ast.ClassDef):
+                yield from ((code, place) for code in _defaults(node))
+            elif isinstance(node, ast.Call) and _is_error(node.func):
+                yield from ((code, place) for code in _given(node))
+
+
+def _defaults(node: ast.ClassDef) -> Iterator[str]:
+    bases = [ast.unparse(base) for base in node.bases]
+    if not any(base.endswith(("Error", "Failed", "Exception")) or base == "ApiError" for base in bases):
+        return
+    for entry in node.body:
+        if isinstance(entry, ast.Assign) and ast.unparse(entry.targets[0]) == "code":
+            yield ast.literal_eval(entry.value)
+
+
+def _given(node: ast.Call) -> Iterator[str]:
+    for keyword in node.keywords:
+        if keyword.arg == "code":
+            yield from (
+                constant.value
+                for constant in ast.walk(keyword.value)
+                if isinstance(constant, ast.Constant) and isinstance(constant.value, str) and constant.value
+            )
+
+
+def _is_error(function: ast.expr) -> bool:
+    """Return True for the call of an error class. Other calls may have a parameter called code as well."""
+    name = ast.unparse(function).rpartition(".")[2]
+    return bool(
+        re.search(
+            r"(Error|Failed|Forbidden|NotFound|Expired|Conflict|Exists|Invalid|Missing\w+|Held\w+)$", name
+        )
+    )
+
+
+def test_every_code_has_a_row() -> None:
+    unknown = [f"{place}: {code}" for code, place in raised() if code not in CODES]
+    assert not unknown, "add them to plugins/module_utils/_codes.py"
+
+
+def test_every_row_is_raised() -> None:
+    assert not set(CODES) - {code for code, _ in raised()}
+
+
+def test_rows_are_sorted_and_in_kebab_case() -> None:
+    assert list(CODES) == sorted(CODES)
+    assert all(KEBAB_CASE.fullmatch(code) for code in CODES)
