@@ -1,0 +1,118 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Imports go one way through the rooms of plugins/, and no two files import each other."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+from tests.gates.venvs import REPOSITORY
+
+PLUGINS = REPOSITORY / "plugins"
+COLLECTION = "ansible_collections.certflow.kubernetes.plugins."
+# A room may import itself, and the rooms beside it in this table.
+LOWEST = ("_errors", "_codes", "_writers")
+MAY_IMPORT: dict[str, tuple[str, ...]] = {
+    "_errors": (),
+    "_codes": (),
+    "_writers": (),
+    "_x509": LOWEST,
+    "_kube": LOWEST,
+    "_csr": (*LOWEST, "_x509", "_kube"),
+    "_webhook": (*LOWEST, "_x509", "_kube"),
+    "_snapshot": (*LOWEST, "_x509", "_kube"),
+    "_run": (*LOWEST, "_x509", "_kube", "_csr", "_webhook", "_snapshot"),
+}
+# The one room of module_utils that knows Ansible.
+KNOWS_ANSIBLE = "_run"
+FILES = sorted(PLUGINS.rglob("*.py"))
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Yield every module that a file imports, by its whole dotted name, including imports for type checking."""
+    package = path.relative_to(PLUGINS).parent.parts
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            base = package[: len(package) - (node.level - 1)]
+            parts = [*base, *(node.module.split(".") if node.module else ())]
+            yield from (COLLECTION + ".".join([*parts, alias.name]) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def room(module: str) -> str:
+    """Return the room of module_utils that a dotted name lies in, or an empty text."""
+    inside = module.removeprefix(COLLECTION + "module_utils.")
+    return "" if inside == module else inside.partition(".")[0]
+
+
+def name_of(path: Path) -> str:
+    return COLLECTION + ".".join(path.relative_to(PLUGINS).with_suffix("").parts).removesuffix(".__init__")
+
+
+def of_module_utils() -> list[Path]:
+    return [path for path in FILES if path.is_relative_to(PLUGINS / "module_utils")]
+
+
+def test_every_room_has_a_row() -> None:
+    assert {room(name_of(path)) for path in of_module_utils()} - {""} == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("name", MAY_IMPORT)
+def test_a_room_imports_only_rooms_below_it(name: str) -> None:
+    arrows = {
+        f"{path.relative_to(PLUGINS)} imports {target}"
+        for path in of_module_utils()
+        if room(name_of(path)) == name
+        for target in map(room, imported(path))
+        if target and target not in (name, *MAY_IMPORT[name])
+    }
+    assert not arrows
+
+
+def test_only_one_room_imports_ansible() -> None:
+    strangers = {
+        str(path.relative_to(PLUGINS))
+        for path in of_module_utils()
+        if room(name_of(path)) != KNOWS_ANSIBLE
+        for module in imported(path)
+        if module.partition(".")[0] == "ansible"
+    }
+    assert not strangers
+
+
+def test_module_utils_import_nothing_of_the_controller() -> None:
+    upwards = {
+        f"{path.relative_to(PLUGINS)} imports {module}"
+        for path in of_module_utils()
+        for module in imported(path)
+        if module.startswith(COLLECTION) and not module.startswith(COLLECTION + "module_utils")
+    }
+    assert not upwards
+
+
+def test_there_is_no_circle() -> None:
+    names = {name_of(path) for path in FILES}
+    graph = {
+        name_of(path): {
+            target
+            for module in imported(path)
+            for target in (module, module.rpartition(".")[0])
+            if target in names and target != name_of(path)
+        }
+        for path in FILES
+    }
+    try:
+        order = list(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        pytest.fail(f"these files import each other: {error.args[1]}")
+    assert len(order) >= len(FILES)
