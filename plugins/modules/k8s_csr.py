@@ -135,6 +135,8 @@ options:
   usages:
     description:
       - Usages as C(spec.usages) names them. What the signer takes by default.
+      - They contain C(server auth), C(client auth) or both, beside key usages. C(cert sign), C(crl sign) and extended
+        usages for other purposes, such as C(code signing), are refused.
     type: list
     elements: str
   expiration_seconds:
@@ -155,7 +157,8 @@ options:
     elements: str
   allow_client_identity:
     description:
-      - Whether the certificate may log its holder in at the API server (usage C(client auth)).
+      - Whether the certificate may log its holder in at the API server (usage C(client auth) or C(any)). Needs
+        O(common_name) and O(organizations).
     type: bool
     default: false
   approve:
