@@ -153,6 +153,7 @@ options:
     description:
       - Names and addresses outside the Service's own that the certificate may carry, each spelled out. The cluster's
         CA signs whatever is approved, so wildcards, and names of the API server and of nodes, are refused otherwise.
+        The notation of an address does not matter. V(::ffff:192.0.2.1) is V(192.0.2.1).
     type: list
     elements: str
   allow_client_identity:

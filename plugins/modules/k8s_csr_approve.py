@@ -63,7 +63,8 @@ options:
       namespace: {description: [Namespace of that Service.], type: str}
   allow_names:
     description:
-      - Further names and addresses that the request may carry, each spelled out.
+      - Further names and addresses that the request may carry, each spelled out. The notation of an address does not
+        matter. V(::ffff:192.0.2.1) is V(192.0.2.1).
     type: list
     elements: str
   allow_client_identity:

@@ -120,10 +120,10 @@ def test_a_client_certificate_has_no_names() -> None:
 
 def test_names_have_one_spelling_and_stand_once() -> None:
     """The certificate comes back in the normal form: another spelling would differ from it at every run."""
-    names, ips = ["Hook.Apps.SVC.", "hook.apps.svc.cluster.local"], ["0:0::1", "::1"]
-    wanted = intent(dns_names=names, ip_addresses=ips, allow_names=["::1"])
+    names, ips = ["Hook.Apps.SVC.", "hook.apps.svc.cluster.local"], ["0:0::1", "::1", "::ffff:192.0.2.1"]
+    wanted = intent(dns_names=names, ip_addresses=ips, allow_names=["::1", "192.0.2.1"])
     assert wanted.request.dns_names == (*OWN, "hook.apps.svc.cluster.local")
-    assert wanted.request.ip_addresses == ("::1",)
+    assert wanted.request.ip_addresses == ("::1", "192.0.2.1")
 
 
 def test_names_without_a_service_are_verified_by_the_first() -> None:
