@@ -170,10 +170,7 @@ def put_back(task: Task, dropped: Iterable[TargetChange], *, now: datetime) -> N
     """Undo a drop, on the targets as they are now. What has expired vouches for nobody and stays away."""
     gone = {
         change.target: "".join(
-            anchor.pem
-            for bundle in change.bundles
-            for anchor in _bundle.anchors(bundle.config.ca_bundle)
-            if anchor.fingerprint in bundle.gone and anchor.not_after > now
+            anchor.pem for bundle in change.bundles for anchor in bundle.removed if anchor.is_live(now)
         )
         for change in dropped
     }
