@@ -11,7 +11,7 @@ import base64
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Callable, NoReturn, cast
 
 from .._kube._client import Client
@@ -212,7 +212,7 @@ def _vanished(csr: Mapping[str, Any]) -> NoReturn:
 
 
 def _write(client: Client, csr: Mapping[str, Any], decision: Decision) -> dict[str, Any]:
-    now = datetime.now(timezone.utc)
+    now = client.now()
     body = approval_body(csr, decision.kind, reason=decision.reason, message=decision.message, now=now)
     return client.replace(f"{path(csr['metadata']['name'])}/approval", body)
 

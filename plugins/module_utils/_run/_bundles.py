@@ -11,7 +11,7 @@ import contextlib
 import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any, Callable
 
 from .._csr import _anchors, _marks, _secret
@@ -212,7 +212,7 @@ def plan_removal(
     client: Client, intent: Intent, targets: Iterable[Target], annotations: Mapping[str, str]
 ) -> tuple[TargetChange, ...]:
     """What taking back the recorded anchors changes on these targets; targets that are gone need nothing."""
-    changes, record, now = [], _record(annotations), datetime.now(timezone.utc)
+    changes, record, now = [], _record(annotations), client.now()
     for target in targets:
         obj = client.find(_targets.path(target)) if _entries(record, target) else None
         if obj is not None:
@@ -223,7 +223,7 @@ def plan_removal(
 def remove(
     client: Client, intent: Intent, changes: Iterable[TargetChange], annotations: Mapping[str, str]
 ) -> tuple[TargetChange, ...]:
-    record, now = _record(annotations), datetime.now(timezone.utc)
+    record, now = _record(annotations), client.now()
 
     def replan(target: Target, obj: dict[str, Any]) -> TargetChange:
         return _removal(intent, target, obj, record, now=now)

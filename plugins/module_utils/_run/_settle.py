@@ -16,7 +16,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any
 
 from .._csr import _secret
@@ -127,7 +127,7 @@ def _run(task: Task) -> Settled | None:
     _rights.require(task.client, task.rollout.rights, f"restart {task.rollout.workload}")
     task = replace(task, secret=found, targets=_bundles.read(task.client, _targets_of(task)))
     progress, views = _wait(task, found.certificate)
-    reports = tuple(_reports(views))
+    reports = tuple(_reports(views, task.client.now()))
     if progress.state != _progress.IN_USE:
         return Settled("unproven", (*progress.evidence, *_rule_to_see(task, progress)), reports)
     doubts = _probe(task)
@@ -171,13 +171,13 @@ def _probe(task: Task) -> tuple[str, ...]:
 
 def _drop(task: Task, found: Found) -> tuple[TargetChange, ...]:
     """Drop the old anchors, and put them back where the webhook then fails its probe."""
-    dropped = _bundles.drop(task, found, now=_now())
+    dropped = _bundles.drop(task, found, now=task.client.now())
     if any(change.changed for change in dropped):
         try:
             _probe(task)  # the bundle's bytes changed: each API server dials anew
         except ProofError as error:
             try:
-                _bundles.put_back(task, dropped, now=_now())
+                _bundles.put_back(task, dropped, now=task.client.now())
             except CertflowError as other:  # what the webhook said weighs more
                 error.evidence += (f"the old CA could not be put back: {other.cause}",)
             raise
@@ -196,7 +196,7 @@ def _wait(task: Task, wanted: CertificateFacts) -> tuple[Progress, tuple[View, .
         return progress, views
     if rollout.on_stale == "restart" and rollout.workload and rollout.wait:
         _bundles.take_turn(task)
-        _workload.restart(task.client, rollout.workload, _now())
+        _workload.restart(task.client, rollout.workload, task.client.now())
         progress, views = _watch(task, wanted, restarted=True)
         if progress.state != _progress.STALE:
             return progress, views
@@ -215,7 +215,7 @@ def _watch(
     touched: set[str] = set()
     while True:
         views = tuple(_views(task, until))
-        progress = _progress.progress(views, wanted.fingerprint, _now())
+        progress = _progress.progress(views, wanted.fingerprint, task.client.now())
         now = time.monotonic()
         waits = progress.state == _progress.STALE or (
             progress.state == _progress.UNSEEN and now < unseen_until
@@ -338,19 +338,15 @@ def _refused(task: Task, progress: Progress) -> StaleError:
     )
 
 
-def _reports(views: tuple[View, ...]) -> Iterator[dict[str, Any]]:
+def _reports(views: tuple[View, ...], now: datetime) -> Iterator[dict[str, Any]]:
     shown = set()
     for view in views:
         for one in (*view.look.served, *view.look.aside):
             if one.endpoint not in shown and one.endpoint.state != _endpoints.TERMINATING:
                 shown.add(one.endpoint)
                 reason = (
-                    _served.refusal(one, view.config.ca_bundle, view.config.server_name, _now())
+                    _served.refusal(one, view.config.ca_bundle, view.config.server_name, now)
                     if one.certificate
                     else ""
                 )
                 yield _report.served(one, reason)
-
-
-def _now() -> datetime:
-    return datetime.now(timezone.utc)

@@ -94,7 +94,7 @@ class Scene:
         self.slept = 0.0
         clock = time.monotonic()
         monkeypatch.setattr(_served, "look", self._look)
-        monkeypatch.setattr(_settle, "_now", lambda: NOW)
+        monkeypatch.setattr(Api, "now", lambda _api: NOW)
         monkeypatch.setattr(time, "monotonic", lambda: clock + self.slept)
         monkeypatch.setattr(time, "sleep", self._sleep)
 
