@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Callable
@@ -155,9 +155,20 @@ def open_record(task: Task, serial: str, changes: Iterable[TargetChange], anchor
     return " ".join([serial, *sorted(entries)])
 
 
-def drop(task: Task, secret: Found, *, now: datetime) -> tuple[TargetChange, ...]:
-    """Take the anchors of the open record out of the targets; the certificate in the Secret is verified without them."""
+def due(task: Task, secret: Found, keep: Collection[ClientConfig] = ()) -> frozenset[str]:
+    """Return the entries of the open record, without those of the client configurations that keep their anchors."""
     entries = _superseded(secret.annotations)
+    marks = [
+        _mark(seen.target, config.webhook)
+        for seen in task.targets
+        for config in _targets.client_configs(seen.target, seen.obj, service=service(task.intent))
+        if config in keep
+    ]
+    return frozenset(entry for entry in entries if not any(entry.startswith(mark) for mark in marks))
+
+
+def drop(task: Task, secret: Found, entries: Collection[str], *, now: datetime) -> tuple[TargetChange, ...]:
+    """Remove the anchors of these entries from the targets. The certificate in the Secret is verified without them."""
 
     def replan(target: Target, obj: Mapping[str, Any]) -> TargetChange:
         return _removal(task.intent, target, obj, entries, leaf_pem=secret.certificate_pem, now=now)
@@ -259,7 +270,7 @@ def _removal(
     intent: Intent,
     target: Target,
     obj: Mapping[str, Any],
-    entries: set[str],
+    entries: Collection[str],
     *,
     leaf_pem: str | None = None,
     now: datetime,
@@ -328,7 +339,7 @@ def _made_here(mark: str, bundle: str) -> set[str]:
     }
 
 
-def _entries(record: set[str], target: Target) -> set[str]:
+def _entries(record: Collection[str], target: Target) -> set[str]:
     """What a record says of a target."""
     place = f"{target.kind}/{target.name}"
     return {entry for entry in record if entry.startswith((f"{place}=", f"{place}/"))}

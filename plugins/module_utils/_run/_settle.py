@@ -14,7 +14,7 @@ connections that nobody verified again.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -44,12 +44,22 @@ _NOT_ASKED = ("not-asked", "perhaps-not-asked")
 
 @dataclass(frozen=True)
 class Settled:
-    """verdict: "ok" or "unproven"; evidence: why not; served: reports of the endpoints; dropped: changes of targets."""
+    """What was seen of a certificate that replaced another one.
+
+    verdict: "ok" or "unproven".
+    evidence: why it is not proven.
+    served: reports of the endpoints.
+    dropped: changes of targets.
+    kept: number of recorded anchors that stay in the targets.
+    is_closed: True if a later run would see no more.
+    """
 
     verdict: str
     evidence: tuple[str, ...]
     served: tuple[dict[str, Any], ...]
     dropped: tuple[TargetChange, ...] = ()
+    kept: int = 0
+    is_closed: bool = False
 
     @property
     def values(self) -> dict[str, Any]:
@@ -59,6 +69,7 @@ class Settled:
             "evidence": list(self.evidence),
             "served": list(self.served),
             "dropped": dropped,
+            "kept": self.kept,
         }
 
 
@@ -89,12 +100,20 @@ def complete(task: Task, result: Result) -> Result:
 
 
 def _doubts(task: Task, settled: Settled) -> tuple[str, ...]:
-    """What somebody should know who reads no more than the warnings."""
+    """Return a warning if the certificate is not proven to be in use, with what becomes of the old CA."""
     if settled.verdict == "ok":
         return ()
     why = next(iter(settled.evidence), "nothing was seen")
     what = f"that the new certificate of {task.intent.secret} is in use is not proven ({why})"
-    return (f"{what}: the old CA stays trusted, and the next run looks again",)
+    if not settled.is_closed:
+        return (f"{what}: the old CA stays trusted, and the next run looks again",)
+    if not settled.kept:
+        return (f"{what}: check that every machine at that address serves it",)
+    later = (
+        "the old CA stays trusted until a renewal after it has expired. To remove it earlier, check that every machine "
+        "at that address serves the new certificate, and run webhook_cabundle with mode exactly"
+    )
+    return (f"{what}: {later}",)
 
 
 def _amended(targets: list[dict[str, Any]], dropped: tuple[TargetChange, ...]) -> list[dict[str, Any]]:
@@ -128,15 +147,22 @@ def _run(task: Task) -> Settled | None:
     task = replace(task, secret=found, targets=_bundles.read(task.client, _targets_of(task)))
     progress, views = _wait(task, found.certificate)
     reports = tuple(_reports(views, task.client.now()))
-    if progress.state != _progress.IN_USE:
-        return Settled("unproven", (*progress.evidence, *_rule_to_see(task, progress)), reports)
+    recorded = _bundles.due(task, found)
+    open_result = Settled("unproven", (), reports, kept=len(recorded))
+    if progress.state not in (_progress.IN_USE, _progress.PARTLY_SEEN):
+        return replace(open_result, evidence=(*progress.evidence, *_rule_to_see(task, progress)))
     doubts = _probe(task)
     if doubts:
-        return Settled("unproven", doubts, reports)
+        return replace(open_result, evidence=doubts)
     _bundles.take_turn(task)
-    dropped = _drop(task, found)
+    hidden = [view.config for view in views if _progress.is_partly_seen(view.look)]
+    due = _bundles.due(task, found, keep=hidden)
+    dropped = _drop(task, found, due)
     _close(task, found, dropped)
-    return Settled("ok", (), reports, dropped)
+    verdict = "unproven" if hidden else "ok"
+    kept = len(recorded - due)
+    evidence = progress.evidence if hidden else ()
+    return Settled(verdict, evidence, reports, dropped, kept=kept, is_closed=True)
 
 
 def _rule_to_see(task: Task, progress: Progress) -> Iterator[str]:
@@ -169,9 +195,9 @@ def _probe(task: Task) -> tuple[str, ...]:
     return () if is_proven else tuple(failure["cause"] for failure in others or doubtful)
 
 
-def _drop(task: Task, found: Found) -> tuple[TargetChange, ...]:
-    """Drop the old anchors, and put them back where the webhook then fails its probe."""
-    dropped = _bundles.drop(task, found, now=task.client.now())
+def _drop(task: Task, found: Found, entries: Collection[str]) -> tuple[TargetChange, ...]:
+    """Drop the old anchors, and put them back if the webhook then fails its probe."""
+    dropped = _bundles.drop(task, found, entries, now=task.client.now())
     if any(change.changed for change in dropped):
         try:
             _probe(task)  # the bundle's bytes changed: each API server dials anew
