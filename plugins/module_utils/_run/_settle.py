@@ -7,8 +7,8 @@
 
 The Secret's record (annotation) holds what is still to do, so that a run that was killed is finished by the next one.
 Anchors go on proof alone: each endpoint was seen to serve the new certificate, by a handshake of its own, and the
-targets' bundles vouch for it. A bundle that changes makes each API server dial anew, so that nothing is left of
-connections that nobody verified again.
+targets' bundles vouch for it. An address that may lead to several machines never proves that, and keeps its anchors.
+A bundle that changes makes each API server open new connections, so that none stays open that was verified earlier.
 """
 
 from __future__ import annotations
