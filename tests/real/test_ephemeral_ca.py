@@ -194,7 +194,7 @@ def test_an_address_with_two_machines_keeps_the_old_ca(site: Site) -> None:
 
 
 def _serial(port: int, bundle: str) -> str:
-    """Connect as an API server does that dials anew; raises ssl.SSLError for a certificate that is not trusted."""
+    """Connect as an API server does. Raises ssl.SSLError for a certificate that is not trusted."""
     context = ssl.create_default_context(cadata=bundle)
     with (
         socket.create_connection(("127.0.0.1", port), timeout=10) as connection,

@@ -25,7 +25,7 @@ from tests.unit.x509.authority import authority
 
 MODULE_UTILS = Path(__file__).resolve().parents[2] / "plugins" / "module_utils"
 # The client turns this machine's clock into the API server's.
-# With Python 3.9 alone, _served asks whether a certificate has a known authority; its answer rests on no date.
+# _served asks under Python 3.9 whether a certificate has a known authority. The answer rests on no date.
 OWN_CLOCK = {"_kube/_client.py", "_webhook/_served.py"}
 
 DAY = timedelta(days=1)
