@@ -135,6 +135,8 @@ options:
   usages:
     description:
       - Usages as C(spec.usages) names them. What the signer takes by default.
+      - They contain C(server auth), C(client auth) or both, beside key usages. C(cert sign), C(crl sign) and extended
+        usages for other purposes, such as C(code signing), are refused.
     type: list
     elements: str
   expiration_seconds:
@@ -151,11 +153,13 @@ options:
     description:
       - Names and addresses outside the Service's own that the certificate may carry, each spelled out. The cluster's
         CA signs whatever is approved, so wildcards, and names of the API server and of nodes, are refused otherwise.
+        The notation of an address does not matter. V(::ffff:192.0.2.1) is V(192.0.2.1).
     type: list
     elements: str
   allow_client_identity:
     description:
-      - Whether the certificate may log its holder in at the API server (usage C(client auth)).
+      - Whether the certificate may log its holder in at the API server (usage C(client auth) or C(any)). Needs
+        O(common_name) and O(organizations).
     type: bool
     default: false
   approve:
@@ -409,12 +413,17 @@ proof:
   contains:
     verdict:
       description:
-        - V(ok) where every endpoint serves it. V(unproven) where that cannot be seen; the CA of the old one then stays in
-          the targets, and the next run looks again.
+        - V(ok) if every endpoint serves it. V(unproven) if that cannot be seen. The CA of the old one then stays in the
+          targets, and the next run looks again.
+        - It is also V(unproven) if a target calls a URL or a Service of type ExternalName. Such an address may lead each
+          connection to another machine, so that no look shows all of them. That webhook keeps the CA of the old one, and
+          later runs do not look again. A renewal after that CA has expired removes it. To remove it earlier, check that
+          every machine serves the new certificate, and run M(certflow.kubernetes.webhook_cabundle) with C(mode=exactly).
       type: str
       returned: always
     evidence: {description: What keeps it from being proven., type: list, elements: str, returned: always}
     dropped: {description: How many CA certificates of the old one were taken out of the targets., type: int, returned: always}
+    kept: {description: How many CA certificates of the old one stay in the targets., type: int, returned: always}
     served:
       description: The endpoints.
       type: list

@@ -19,6 +19,11 @@ description:
   - Names that neither belong to the Service in O(expect) nor stand in O(expect) or O(allow_names) are a mismatch. The
     cluster's CA signs whatever is approved. Wildcards and the cluster's own names - of its API server, its nodes, its
     service network - have to stand in O(allow_names), and come with a warning.
+  - The usages decide what the certificate is for. The key usages C(signing), C(digital signature), C(key encipherment),
+    C(key agreement), C(data encipherment), C(content commitment), C(encipher only) and C(decipher only) say nothing
+    about that. A request whose only extended usage is C(server auth) is for a server. A request without an extended
+    usage, or with C(client auth) or C(any), is a login at the API server and needs O(allow_client_identity).
+    A request with C(cert sign), C(crl sign) or any other extended usage is never approved.
   - A request that O(name) names can be denied whatever it asks for; then only what O(expect) gives is compared. With
     selectors the whole comparison counts for denials too, so that a wide one never denies a node's renewal.
 extends_documentation_fragment:
@@ -58,13 +63,16 @@ options:
       namespace: {description: [Namespace of that Service.], type: str}
   allow_names:
     description:
-      - Further names and addresses that the request may carry, each spelled out.
+      - Further names and addresses that the request may carry, each spelled out. The notation of an address does not
+        matter. V(::ffff:192.0.2.1) is V(192.0.2.1).
     type: list
     elements: str
   allow_client_identity:
     description:
       - Whether the certificate may log its holder in at the API server. Needs C(expect.common_name) and
         C(expect.organizations).
+      - Every request is such a login unless its only extended usage is C(server auth). The API server also accepts a
+        certificate without any extended usage.
     type: bool
     default: false
   wait:

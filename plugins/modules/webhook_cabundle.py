@@ -64,7 +64,7 @@ options:
       - V(absent) removes these certificates, recognised by their fingerprints, and C(caBundle) with the last of them.
         The API server then trusts the roots of its own operating system.
       - A bundle that is rewritten loses what no API server can use - duplicates, text between the certificates, blocks
-        that are damaged or no certificates. An empty or blank bundle, such as the placeholder C(Cg==), counts as none.
+        that are cut off or no certificates. An empty or blank bundle, such as the placeholder C(Cg==), counts as none.
     type: str
     choices: [add, exactly, absent]
     default: add

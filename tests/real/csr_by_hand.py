@@ -22,20 +22,49 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._connect
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from tests.clusters import ApiError, eks_signer
+from tests.clusters import ApiError, eks_signer, pki
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._diagnosis import Diagnosis
     from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._signers import Request
 
-    from tests.clusters import Cluster, pki
+    from tests.clusters import Cluster
 
 CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 SECONDS = 15.0  # a signer answers within one
+# How the built-in signers write a usage into a certificate: k/k staging client-go util/certificate/csr and
+# pkg/controller/certificates/authority.
+KEY_USAGES = {
+    "signing": "digital_signature",
+    "digital signature": "digital_signature",
+    "content commitment": "content_commitment",
+    "key encipherment": "key_encipherment",
+    "key agreement": "key_agreement",
+    "data encipherment": "data_encipherment",
+    "cert sign": "key_cert_sign",
+    "crl sign": "crl_sign",
+    "encipher only": "encipher_only",
+    "decipher only": "decipher_only",
+}
+EXTENDED_USAGES = {
+    "any": ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
+    "server auth": ExtendedKeyUsageOID.SERVER_AUTH,
+    "client auth": ExtendedKeyUsageOID.CLIENT_AUTH,
+    "code signing": ExtendedKeyUsageOID.CODE_SIGNING,
+    "email protection": ExtendedKeyUsageOID.EMAIL_PROTECTION,
+    "s/mime": ExtendedKeyUsageOID.EMAIL_PROTECTION,
+    "ipsec end system": x509.ObjectIdentifier("1.3.6.1.5.5.7.3.5"),
+    "ipsec tunnel": x509.ObjectIdentifier("1.3.6.1.5.5.7.3.6"),
+    "ipsec user": x509.ObjectIdentifier("1.3.6.1.5.5.7.3.7"),
+    "timestamping": ExtendedKeyUsageOID.TIME_STAMPING,
+    "ocsp signing": ExtendedKeyUsageOID.OCSP_SIGNING,
+    "microsoft sgc": x509.ObjectIdentifier("1.3.6.1.4.1.311.10.3.3"),
+    "netscape sgc": x509.ObjectIdentifier("2.16.840.1.113730.4.1"),
+}
 KEYS = {
     "rsa-2048": lambda: rsa.generate_private_key(public_exponent=65537, key_size=2048),
     "ed25519": ed25519.Ed25519PrivateKey.generate,
@@ -113,15 +142,42 @@ def explained(cluster: Cluster, csr: dict[str, Any]) -> Diagnosis | None:
 
 
 def connected(cluster: Cluster) -> Client:
-    certificates = cluster.directory / "pki"
+    return connected_as(cluster, pki.KeyPair.read(cluster.directory / "pki", "admin"))
+
+
+def connected_as(cluster: Cluster, pair: pki.KeyPair) -> Client:
     connection = Connection(
         host=cluster.url,
         auth_source="test",
         ca_pem=cluster.ca_pem,
-        client_certificate=(certificates / "admin.crt").read_text(),
-        client_key=(certificates / "admin.key").read_text(),
+        client_certificate=pair.certificate_pem.decode(),
+        client_key=pair.key_pem.decode(),
     )
     return Client(connection, user_agent="certflow-test", deadline=time.monotonic() + 30)
+
+
+def with_usages(ca: pki.KeyPair, user: str, usages: Iterable[str]) -> pki.KeyPair:
+    """Return a certificate of the CA for these usages, as a signer makes it that takes them at their word."""
+    model = pki.issue(ca, user, ["system:masters"]).certificate
+    key = ec.generate_private_key(ec.SECP256R1())
+    builder = (
+        x509.CertificateBuilder(issuer_name=model.issuer, subject_name=model.subject)
+        .public_key(key.public_key())
+        .serial_number(model.serial_number)
+        .not_valid_before(model.not_valid_before_utc)
+        .not_valid_after(model.not_valid_after_utc)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(pki.authority(ca), critical=False)
+    )
+    bits = {KEY_USAGES[usage] for usage in usages if usage in KEY_USAGES}
+    # The last two bits mean something only beside key agreement.
+    bits |= {"key_agreement"} if bits & {"encipher_only", "decipher_only"} else set()
+    purposes = [EXTENDED_USAGES[usage] for usage in usages if usage in EXTENDED_USAGES]
+    if bits:
+        builder = builder.add_extension(pki.key_usage(*bits), critical=True)
+    if purposes:
+        builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
+    return pki.KeyPair(builder.sign(ca.key, hashes.SHA256()), key)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import ssl
@@ -117,6 +118,17 @@ class Server(ThreadingHTTPServer):
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A caller that does not trust the certificate hangs up, and says so itself."""
+
+
+class Balanced(Server):
+    """One address for several machines: each connection meets the next one, and each has a certificate of its own."""
+
+    def present_in_turn(self, *pairs: Pair) -> None:
+        self._turns = itertools.cycle([_context(pair) for pair in pairs])
+
+    def get_request(self) -> tuple[Any, Any]:
+        self._tls = next(self._turns)
+        return super().get_request()
 
 
 def _context(pair: Pair) -> ssl.SSLContext:

@@ -13,15 +13,16 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import _content, _providers, _signers
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._errors import RequestError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import _cluster
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors import AuthenticationError
 
-from tests.clusters import ApiError
+from tests.clusters import ApiError, pki
 from tests.unit.csr.objects import APP_SERVING, KUBELET_SERVING
 from tests.unit.csr.test_csr_signers import CUSTOM, GOOD, REFUSED, TAKEN
 
-from .csr_by_hand import connected, create, decide, explained, settled
+from .csr_by_hand import connected, connected_as, create, decide, explained, settled, with_usages
 
 if TYPE_CHECKING:
-    from tests.clusters import Fleet
+    from tests.clusters import Cluster, Fleet
 
 BUILT_IN = [name for name in GOOD if name.startswith("kubernetes.io/")]
 AT_CREATE = ("spec.", "use of ")  # what the API server refuses; the rest is the signer's
@@ -84,6 +85,42 @@ def test_what_the_table_takes_is_issued(fleet: Fleet) -> None:
         assert _content.condition(found) == "Approved,Issued"
         assert explained(cluster, found) is None
         assert "BEGIN CERTIFICATE" in _content.certificate_of(found)
+
+
+# All pairs that hold server auth, and some that a signer could be talked into.
+COMBINATIONS = [
+    (),
+    *((name,) for name in _signers.USAGES),
+    *(("server auth", name) for name in _signers.USAGES if name != "server auth"),
+    ("digital signature", "key encipherment"),
+    ("code signing", "client auth"),
+    ("timestamping", "any"),
+    ("code signing", "email protection"),
+]
+
+
+def test_the_api_server_takes_for_a_login_what_the_table_says(fleet: Fleet) -> None:
+    cluster = fleet["onprem"]
+    ca = pki.KeyPair.read(cluster.directory / "pki", "ca")
+    ours = {usages: _signers.is_client_identity(usages) for usages in COMBINATIONS}
+    assert {name: ours[name,] for name in _signers.USAGES} == {
+        name: row.is_login for name, row in _signers.USAGES.items()
+    }
+    theirs = {usages: _logs_in(cluster, with_usages(ca, "mallory", usages)) for usages in COMBINATIONS}
+    assert theirs == ours
+
+
+def _logs_in(cluster: Cluster, pair: pki.KeyPair) -> bool:
+    client = connected_as(cluster, pair)
+    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+    try:
+        user = client.review("/apis/authentication.k8s.io/v1/selfsubjectreviews", body)["status"]["userInfo"]
+    except AuthenticationError:
+        return False
+    finally:
+        client.close()
+    assert (user["username"], "system:masters" in user["groups"]) == ("mallory", True)
+    return True
 
 
 def test_legacy_unknown_is_refused_as_the_table_says(fleet: Fleet) -> None:

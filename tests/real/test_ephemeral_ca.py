@@ -7,11 +7,15 @@
 from __future__ import annotations
 
 import contextlib
+import socket
+import ssl
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run import _webhook_cabundle
 from cryptography import x509
 
 from tests.clusters import ApiError
@@ -19,6 +23,7 @@ from tests.demo import webhook
 from tests.demo.webhook import Webhook
 
 from .csr_site import HOOKS, Site, role_in
+from .https_webhook import Balanced, deny
 from .test_k8s_csr_rights import BUNDLE, DOCS, User
 
 if TYPE_CHECKING:
@@ -144,11 +149,67 @@ def test_the_api_server_calls_a_webhook_with_it(site: Site) -> None:
     assert len(server.calls) == 2
 
 
-def _configuration(site: Site, name: str, port: int) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Stored:
+    """What a machine of the webhook has loaded."""
+
+    certificate_pem: bytes
+    key_pem: bytes
+
+    @classmethod
+    def by(cls, site: Site) -> Stored:
+        data = site.data()
+        return cls(data["tls.crt"].encode(), data["tls.key"].encode())
+
+
+def test_an_address_with_two_machines_keeps_the_old_ca(site: Site) -> None:
+    """One of them reloads and the other does not. A single connection sees one of them."""
+    with contextlib.closing(Balanced(deny)) as server:
+        target = {"kind": "ValidatingWebhookConfiguration", "name": f"balanced-{site.name}"}
+        url = {"url": f"https://localhost:{server.port}/"}
+        site.make(HOOKS, _configuration(site, target["name"], server.port, client_config=url))
+        names: dict[str, Any] = {"service": None, "common_name": "x", "dns_names": ["localhost"]}
+        options = {**names, "allow_names": ["localhost"], "targets": [target]}
+        old_ca = site.run(**options, expiration_seconds=3600)["ca_bundle"]
+        old = Stored.by(site)
+        new_ca = site.run(**options, **RENEW)["ca_bundle"]
+        server.present_in_turn(old, Stored.by(site))
+        server.serve()
+        seen = site.run(**options, served_timeout=20)
+        assert (seen["proof"]["verdict"], seen["proof"]["kept"], seen["proof"]["dropped"]) == (
+            "unproven",
+            1,
+            0,
+        ), seen
+        assert f"localhost:{server.port}" in seen["warnings"][0]
+        assert prints(site.bundle(target)) == prints(old_ca + new_ca)
+        assert len({_serial(server.port, site.bundle(target)) for _connection in range(4)}) == 2
+        assert "no team, no ConfigMap" in _call(site)
+        again = site.run(**options)
+        assert (again["changed"], again["proof"]) == (False, None)
+        # The user knows when the last machine has reloaded.
+        exactly = {"targets": [target], "ca_bundle": new_ca, "mode": "exactly"}
+        assert site.operate(_webhook_cabundle.OPERATION, **exactly)["changed"]
+        assert prints(site.bundle(target)) == prints(new_ca)
+
+
+def _serial(port: int, bundle: str) -> str:
+    """Connect as an API server does. Raises ssl.SSLError for a certificate that is not trusted."""
+    context = ssl.create_default_context(cadata=bundle)
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=10) as connection,
+        context.wrap_socket(connection, server_hostname="localhost") as tls,
+    ):
+        return str((tls.getpeercert() or {})["serialNumber"])
+
+
+def _configuration(
+    site: Site, name: str, port: int, *, client_config: dict[str, Any] | None = None
+) -> dict[str, Any]:
     rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]}
     hook = {
         "name": "called.certflow.test",
-        "clientConfig": {"service": {"namespace": site.name, "name": "hook", "port": port}},
+        "clientConfig": client_config or {"service": {"namespace": site.name, "name": "hook", "port": port}},
         "rules": [rule],
         "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": site.name}},
         "failurePolicy": "Fail",

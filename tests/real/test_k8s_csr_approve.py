@@ -119,6 +119,21 @@ def test_a_mismatch_writes_nothing(site: Site, differs: dict[str, Any], reason: 
     assert site.writes() == []
 
 
+@pytest.mark.parametrize(
+    ("usages", "reason"),
+    [
+        (["digital signature", "key encipherment"], "ClientIdentity"),
+        (["server auth", "code signing"], "UnexpectedUsage"),
+    ],
+)
+def test_usages_that_are_not_only_a_servers_write_nothing(site: Site, usages: list[str], reason: str) -> None:
+    """A signer may take usages at their word, and the API server takes a certificate without purpose for a login."""
+    name = request(site, signer="example.com/takes-all", common_name="root", usages=usages)
+    result = site.approve(name=name, expect=expect(site, signer_name="example.com/takes-all"))
+    assert_one_line(result, name, f"({reason})", "expect and allow_names")
+    assert (conditions(site, name), site.writes()) == ([], [])
+
+
 @pytest.mark.parametrize("decision", ["approve", "deny"])
 def test_a_wide_selector_decides_nothing_about_a_node(site: Site, decision: str) -> None:
     """One that does not fit, and nothing is written: not the node's renewal, not the others."""

@@ -126,12 +126,21 @@ def _usages(content: Content, expected: Expectation) -> Iterator[str]:
 
 
 def _client_identity(content: Content, expected: Expectation) -> Iterator[str]:
+    """Every request that is not only for a server is a login."""
     if not _signers.is_client_identity(content.usages):
         return
+    usages = ", ".join(content.usages) or "none"
     if not expected.allow_client_identity:
-        yield "it asks for a client certificate, and allow_client_identity is not set"
+        yield f"it asks for a client certificate (usages: {usages}), and allow_client_identity is not set"
     elif expected.common_name is None or expected.organizations is None:
-        yield "it asks for a client certificate: common_name and organizations must be spelled out"
+        yield (
+            f"it asks for a client certificate (usages: {usages}): common_name and organizations must be spelled out"
+        )
+
+
+def _unexpected_usages(content: Content, _expected: Expectation) -> Iterator[str]:
+    for usage in _signers.unexpected_usages(content.usages):
+        yield f"it asks for the usage {usage!r}, which is never approved here"
 
 
 def _subject(content: Content, expected: Expectation) -> Iterator[str]:
@@ -192,6 +201,7 @@ EXPECTED: Rules = (
 SAFETY: Rules = (
     ("Integrity", _integrity),
     ("ClientIdentity", _client_identity),
+    ("UnexpectedUsage", _unexpected_usages),
     ("Names", _nameless),
     ("ForbiddenName", _forbidden_names),
 )

@@ -194,6 +194,7 @@ def _check(parameters: Mapping[str, Any], row: Signer, request: Request, allow: 
         organizations=parameters.get("organizations"),
     )
     _refuse(row, request)
+    _signers.check_usages(request.usages)  # after the words of the signer, which say what it takes instead
 
 
 def _refuse(row: Signer, request: Request) -> None:

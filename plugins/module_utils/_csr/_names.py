@@ -23,6 +23,10 @@ DNS_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"  # RFC 1123
 # k8s.io/apimachinery validation.IsDNS1123Subdomain: names of objects, whose parts may be longer than a DNS label.
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _DNS_NAME = re.compile(rf"{DNS_LABEL}(?:\.{DNS_LABEL})*")
+# Notations of an IPv4 address besides the usual one, which Python and Go refuse: up to four numbers in decimal, octal or
+# hexadecimal (inet_aton). Programs disagree about their meaning.
+_NUMBER = r"(?:[0-9]+|0x[0-9a-f]*)"
+_NUMBERS = re.compile(rf"{_NUMBER}(?:\.{_NUMBER}){{0,3}}")
 _API_SERVER = re.compile(r"kubernetes(\.default(\.svc(\..*)?)?)?")
 LONGEST_DNS_NAME = 253
 
@@ -112,6 +116,10 @@ _CRITICAL: tuple[tuple[Callable[[str, Guarded], bool], str], ...] = (
         lambda name, cluster: any(_is_in(name, network) for network in cluster.networks),
         "it is an address of the service network",
     ),
+    (
+        lambda name, _cluster: _address(name) is None and _NUMBERS.fullmatch(name) is not None,
+        "it is a number, which programs read as different addresses",
+    ),
 )
 
 
@@ -129,24 +137,36 @@ def _refusal(name: str, service: str, namespace: str, cluster: Guarded) -> Refus
 
 
 def normal(name: str) -> str:
-    """Return one spelling: DNS ignores case and a dot at the end, an address can be written in many ways."""
-    try:
-        return str(ipaddress.ip_address(name))
-    except ValueError:
-        return name.lower()[:-1] if name.endswith(".") else name.lower()
+    """Return one spelling of a name. DNS ignores case and a dot at the end. An address has many notations."""
+    address = _address(name)
+    if address is not None:
+        return str(address)
+    return name.lower()[:-1] if name.endswith(".") else name.lower()
 
 
-def _is_address(text: str) -> bool:
+def is_address(text: str) -> bool:
+    """Return True for an IPv4 or IPv6 address in a notation that Go reads."""
+    return _address(text) is not None
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the address that Go reads (net.ParseIP), or None.
+
+    Go compares ::ffff:a.b.c.d and a.b.c.d as equal (net.IP.Equal), and knows no zone.
+    """
     try:
-        ipaddress.ip_address(text)
+        address = ipaddress.ip_address(text)
     except ValueError:
-        return False
-    return True
+        return None
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    return None if address.scope_id else address.ipv4_mapped or address
 
 
 def _is_in(name: str, network: str) -> bool:
+    address = _address(name)
     try:
-        return ipaddress.ip_address(name) in ipaddress.ip_network(network, strict=False)
+        return address is not None and address in ipaddress.ip_network(network, strict=False)
     except ValueError:
         return False
 
@@ -166,7 +186,7 @@ def check_names(dns_names: Sequence[str], ip_addresses: Sequence[str]) -> None:
                 remedy="correct it: a DNS name is made of labels of lower case letters, digits and inner hyphens",
             )
     for address in ip_addresses:
-        if not _is_address(address):
+        if not is_address(address):
             raise RequestError(
                 f"the entry {address!r} in ip_addresses is not an IP address",
                 remedy="give an IPv4 or IPv6 address without a mask; names belong in dns_names",

@@ -11,7 +11,7 @@ import base64
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Callable, NoReturn, cast
 
 from .._kube._client import Client
@@ -212,7 +212,7 @@ def _vanished(csr: Mapping[str, Any]) -> NoReturn:
 
 
 def _write(client: Client, csr: Mapping[str, Any], decision: Decision) -> dict[str, Any]:
-    now = datetime.now(timezone.utc)
+    now = client.now()
     body = approval_body(csr, decision.kind, reason=decision.reason, message=decision.message, now=now)
     return client.replace(f"{path(csr['metadata']['name'])}/approval", body)
 
@@ -329,12 +329,14 @@ def _unissued(what: object, csr: Mapping[str, Any], diagnosis: Diagnosis) -> Iss
 
 
 def guarded(client: Client, names: Iterable[str], addresses: Iterable[str] = ()) -> Guarded:
-    """What of the cluster itself the names and addresses may mean: its API server, its nodes, its service network."""
+    """Read the cluster's own names and addresses that these may be: its API server, its nodes, its service networks."""
+    wanted = [_names.normal(name) for name in names]
     nodes: list[str] = []
     networks: list[str] = []
     unreadable: list[str] = []
-    looks: list[tuple[str, list[str], Iterator[str]]] = [("nodes", nodes, _nodes(client, names))]
-    if any(addresses):  # rare, so that listing all nodes is no burden
+    looks: list[tuple[str, list[str], Iterator[str]]] = [("nodes", nodes, _nodes(client, wanted))]
+    # An address is rare, so that listing all nodes is no burden. It may also be written as a DNS name.
+    if any(addresses) or any(map(_names.is_address, wanted)):
         looks.append(("the nodes' addresses", nodes, _node_addresses(client)))
         looks.append(("servicecidrs", networks, _service_networks(client)))
     for what, found, look in looks:

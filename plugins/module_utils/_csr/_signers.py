@@ -36,15 +36,55 @@ LONGEST_LIFETIME_SECONDS = 2**31 - 1  # its type
 YEAR_SECONDS = 365 * 24 * 3600
 LONGEST_IN_SUBJECT = 64  # ub-common-name and ub-organization-name, RFC 5280 appendix A.1
 
-# certificates.k8s.io/v1 KeyUsage.
-# fmt: off
-KNOWN_USAGES = frozenset([
-    "signing", "digital signature", "content commitment", "key encipherment", "key agreement",
-    "data encipherment", "cert sign", "crl sign", "encipher only", "decipher only", "any", "server auth",
-    "client auth", "code signing", "email protection", "s/mime", "ipsec end system", "ipsec tunnel",
-    "ipsec user", "timestamping", "ocsp signing", "microsoft sgc", "netscape sgc",
-])
-# fmt: on
+KEY, AUTHORITY, EXTENDED = "key", "authority", "extended"
+
+
+@dataclass(frozen=True)
+class Usage:
+    """One KeyUsage of certificates.k8s.io/v1.
+
+    kind: KEY says what the key does and nothing about a purpose. AUTHORITY lets the holder sign certificates or
+      revocation lists. EXTENDED is a purpose.
+    is_login: True if kube-apiserver accepts a certificate that has only this usage as a login. It verifies with Go,
+      which takes a certificate without extended usages for every purpose (crypto/x509, VerifyOptions.KeyUsages).
+    """
+
+    name: str
+    kind: str
+    is_login: bool
+
+
+# A test logs in to a real API server with a certificate for each row.
+USAGES = {
+    row.name: row
+    for row in (
+        Usage("signing", KEY, is_login=True),
+        Usage(DIGITAL_SIGNATURE, KEY, is_login=True),
+        Usage("content commitment", KEY, is_login=True),
+        Usage(KEY_ENCIPHERMENT, KEY, is_login=True),
+        Usage("key agreement", KEY, is_login=True),
+        Usage("data encipherment", KEY, is_login=True),
+        Usage("encipher only", KEY, is_login=True),
+        Usage("decipher only", KEY, is_login=True),
+        Usage("cert sign", AUTHORITY, is_login=True),
+        Usage("crl sign", AUTHORITY, is_login=True),
+        Usage(ANY_USAGE, EXTENDED, is_login=True),
+        Usage(SERVER_AUTH, EXTENDED, is_login=False),
+        Usage(CLIENT_AUTH, EXTENDED, is_login=True),
+        Usage("code signing", EXTENDED, is_login=False),
+        Usage("email protection", EXTENDED, is_login=False),
+        Usage("s/mime", EXTENDED, is_login=False),
+        Usage("ipsec end system", EXTENDED, is_login=False),
+        Usage("ipsec tunnel", EXTENDED, is_login=False),
+        Usage("ipsec user", EXTENDED, is_login=False),
+        Usage("timestamping", EXTENDED, is_login=False),
+        Usage("ocsp signing", EXTENDED, is_login=False),
+        Usage("microsoft sgc", EXTENDED, is_login=False),
+        Usage("netscape sgc", EXTENDED, is_login=False),
+    )
+}
+KNOWN_USAGES = frozenset(USAGES)
+PURPOSES = frozenset((SERVER_AUTH, CLIENT_AUTH, ANY_USAGE))
 
 
 @dataclass(frozen=True)
@@ -400,11 +440,29 @@ def remedy_for(signer_name: str, message: str) -> str:
 
 
 def is_client_identity(usages: Iterable[str]) -> bool:
-    """Tell whether a certificate with these usages lets its holder log in as its subject."""
-    return not {CLIENT_AUTH, ANY_USAGE}.isdisjoint(usages)
+    """Return True if a certificate with these usages lets its holder log in as its subject.
+
+    Only extended usages restrict what a certificate is for, so that one without them is a login too.
+    """
+    extended = [row for row in map(_usage, usages) if row.kind == EXTENDED]
+    return not extended or any(row.is_login for row in extended)
 
 
-PURPOSES = frozenset((SERVER_AUTH, CLIENT_AUTH, ANY_USAGE))
+def unexpected_usages(usages: Iterable[str]) -> tuple[str, ...]:
+    """Return the usages that this collection never asks for and never approves, in their order.
+
+    They sign other certificates, or serve a purpose that is neither a server's nor a client's.
+    """
+    return tuple(
+        row.name
+        for row in map(_usage, usages)
+        if row.kind == AUTHORITY or (row.kind == EXTENDED and row.name not in PURPOSES)
+    )
+
+
+def _usage(name: str) -> Usage:
+    """Return the row of a usage. The API server refuses one that no row describes."""
+    return USAGES.get(name) or Usage(name, EXTENDED, is_login=False)
 
 
 def usage_fault(asked: Iterable[str], held: Iterable[str]) -> str:
@@ -419,24 +477,34 @@ def usage_fault(asked: Iterable[str], held: Iterable[str]) -> str:
     return f"it may also be used for {', '.join(sorted(extra))}" if extra else ""
 
 
+def check_usages(usages: Iterable[str]) -> None:
+    """Raise RequestError for a usage that this collection never asks for."""
+    unexpected = unexpected_usages(usages)
+    if unexpected:
+        raise RequestError(
+            f"this collection requests no certificate with the usage {', '.join(unexpected)}",
+            remedy="Take it out of usages. A serving certificate needs server auth, a client certificate client auth.",
+        )
+
+
 def check_client_identity(
     usages: Iterable[str], *, allowed: bool, common_name: str, organizations: Sequence[str] | None
 ) -> None:
     """Raise RequestError for a client certificate that the task does not spell out.
 
-    organizations: None where the task does not say; an empty list says "none".
+    organizations: None if the task does not say. An empty list says that the user has no group.
     """
     if not is_client_identity(usages):
         return
     if not allowed:
         raise RequestError(
-            "the usages ask for a client certificate: whoever holds it logs in as its subject",
-            remedy="Set allow_client_identity: true, common_name and organizations if that is meant.",
+            "the usages ask for a client certificate, and its holder logs in as its subject",
+            remedy="Set allow_client_identity: true, common_name and organizations if you mean that.",
         )
     if not common_name or organizations is None:
         raise RequestError(
             "a client certificate needs its user (common_name) and its groups (organizations) spelled out",
-            remedy="Give both; organizations: [] for a user without groups.",
+            remedy="Give both. Write organizations: [] for a user without groups.",
         )
 
 

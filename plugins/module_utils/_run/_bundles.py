@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any, Callable
 
 from .._csr import _anchors, _marks, _secret
@@ -155,9 +155,20 @@ def open_record(task: Task, serial: str, changes: Iterable[TargetChange], anchor
     return " ".join([serial, *sorted(entries)])
 
 
-def drop(task: Task, secret: Found, *, now: datetime) -> tuple[TargetChange, ...]:
-    """Take the anchors of the open record out of the targets; the certificate in the Secret is verified without them."""
+def due(task: Task, secret: Found, keep: Collection[ClientConfig] = ()) -> frozenset[str]:
+    """Return the entries of the open record, without those of the client configurations that keep their anchors."""
     entries = _superseded(secret.annotations)
+    marks = [
+        _mark(seen.target, config.webhook)
+        for seen in task.targets
+        for config in _targets.client_configs(seen.target, seen.obj, service=service(task.intent))
+        if config in keep
+    ]
+    return frozenset(entry for entry in entries if not any(entry.startswith(mark) for mark in marks))
+
+
+def drop(task: Task, secret: Found, entries: Collection[str], *, now: datetime) -> tuple[TargetChange, ...]:
+    """Remove the anchors of these entries from the targets. The certificate in the Secret is verified without them."""
 
     def replan(target: Target, obj: Mapping[str, Any]) -> TargetChange:
         return _removal(task.intent, target, obj, entries, leaf_pem=secret.certificate_pem, now=now)
@@ -170,10 +181,7 @@ def put_back(task: Task, dropped: Iterable[TargetChange], *, now: datetime) -> N
     """Undo a drop, on the targets as they are now. What has expired vouches for nobody and stays away."""
     gone = {
         change.target: "".join(
-            anchor.pem
-            for bundle in change.bundles
-            for anchor in _bundle.anchors(bundle.config.ca_bundle)
-            if anchor.fingerprint in bundle.gone and anchor.not_after > now
+            anchor.pem for bundle in change.bundles for anchor in bundle.removed if anchor.is_live(now)
         )
         for change in dropped
     }
@@ -215,7 +223,7 @@ def plan_removal(
     client: Client, intent: Intent, targets: Iterable[Target], annotations: Mapping[str, str]
 ) -> tuple[TargetChange, ...]:
     """What taking back the recorded anchors changes on these targets; targets that are gone need nothing."""
-    changes, record, now = [], _record(annotations), datetime.now(timezone.utc)
+    changes, record, now = [], _record(annotations), client.now()
     for target in targets:
         obj = client.find(_targets.path(target)) if _entries(record, target) else None
         if obj is not None:
@@ -226,7 +234,7 @@ def plan_removal(
 def remove(
     client: Client, intent: Intent, changes: Iterable[TargetChange], annotations: Mapping[str, str]
 ) -> tuple[TargetChange, ...]:
-    record, now = _record(annotations), datetime.now(timezone.utc)
+    record, now = _record(annotations), client.now()
 
     def replan(target: Target, obj: dict[str, Any]) -> TargetChange:
         return _removal(intent, target, obj, record, now=now)
@@ -262,7 +270,7 @@ def _removal(
     intent: Intent,
     target: Target,
     obj: Mapping[str, Any],
-    entries: set[str],
+    entries: Collection[str],
     *,
     leaf_pem: str | None = None,
     now: datetime,
@@ -331,7 +339,7 @@ def _made_here(mark: str, bundle: str) -> set[str]:
     }
 
 
-def _entries(record: set[str], target: Target) -> set[str]:
+def _entries(record: Collection[str], target: Target) -> set[str]:
     """What a record says of a target."""
     place = f"{target.kind}/{target.name}"
     return {entry for entry in record if entry.startswith((f"{place}=", f"{place}/"))}

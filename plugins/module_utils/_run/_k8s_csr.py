@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any
 
 from .._csr import _decide, _names, _pending, _secret
@@ -147,7 +147,7 @@ def _obtained_or_kept(task: Task) -> Result:
     secret = task.secret
     if secret is None:
         return _obtain.run(task, _decide.no_secret(task.intent))
-    now = datetime.now(timezone.utc)
+    now = task.client.now()
     verdict = _judge(task, secret, now)
     if isinstance(verdict, Reason):
         return _obtain.run(task, verdict)

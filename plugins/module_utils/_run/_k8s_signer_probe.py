@@ -11,7 +11,7 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any, Callable, cast
 
 from .._csr import _anchors, _decide, _issued, _marks, _probe, _requests
@@ -254,7 +254,7 @@ def _found(client: Client, probe: Probe, csr: Mapping[str, Any]) -> dict[str, An
         facts, chain = _certificate.describe(leaf), tuple(map(_certificate.describe, intermediates))
     except CertificateError as exc:
         return {"diagnosis": _as_dict(_probe.unusable(probe, exc.cause))}
-    now = _decide.judged_at(facts, _now())
+    now = _decide.judged_at(facts, client.now())
     certificate = _report.certificate(facts) or {}
     lifetime = facts.not_after - time_of(csr["metadata"]["creationTimestamp"])
     # Its lifetime is told in any case: expirationSeconds is a hint, and another one is no fault of the signer.
@@ -279,10 +279,6 @@ def _anchor(client: Client, probe: Probe, pem: str, now: datetime) -> dict[str, 
 
 def _as_dict(diagnosis: Diagnosis | None) -> dict[str, Any] | None:
     return diagnosis.as_dict() if diagnosis else None
-
-
-def _now() -> datetime:
-    return datetime.now(timezone.utc)
 
 
 OPERATION = Operation(name="k8s_signer_probe", argument_spec=SPEC, run=run)

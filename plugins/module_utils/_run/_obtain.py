@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from .._csr import (
@@ -91,7 +91,7 @@ class Obtained:
 
 def run(task: Task, reason: Reason) -> Result:
     """Obtain a certificate for ``reason``. Raises before the first write whatever can be known by then."""
-    planned = _bundles.plan(task, None, leaf_pem=None, now=_now())
+    planned = _bundles.plan(task, None, leaf_pem=None, now=task.client.now())
     warnings = _preflight(task, planned)
     if task.check_mode:
         return _foreseen(task, planned, reason, warnings)
@@ -102,10 +102,10 @@ def run(task: Task, reason: Reason) -> Result:
         _bundles.take_turn(task)
         return _by_request(task, reason, warnings)
     _bundles.take_turn(task)
-    return _put_to_use(task, reason, _by_own_hand(task.intent), warnings)
+    return _put_to_use(task, reason, _by_own_hand(task.intent, task.client.now()), warnings)
 
 
-def _by_own_hand(intent: Intent) -> Obtained:
+def _by_own_hand(intent: Intent, now: datetime) -> Obtained:
     """No request, no approval: a CA that lives as long as this call signs the certificate."""
     request, row = intent.request, intent.signer
     key = _keys.generate(request.key_type)
@@ -117,7 +117,7 @@ def _by_own_hand(intent: Intent) -> Obtained:
         ip_addresses=request.ip_addresses,
         usages=request.usages,
         lifetime=timedelta(seconds=request.expiration_seconds or row.own_lifetime_seconds or 0),
-        now=_now(),
+        now=now,
     )
     return Obtained(signed.certificate_pem, key, own_ca=signed.ca_pem)
 
@@ -223,7 +223,13 @@ def _foreseen(
     anchor = None if intent.approve or intent.wait or goes_on else _anchor_in_use(task)
     if task.secret and anchor:
         return _keep.run(
-            task, task.secret, anchor, _now(), asked=True, pending=reason.message, warnings=warnings
+            task,
+            task.secret,
+            anchor,
+            task.client.now(),
+            asked=True,
+            pending=reason.message,
+            warnings=warnings,
         )
     values = _report.values(
         intent, reason=reason.message, facts=None, anchor=None, csr=None, targets=planned, pending=True
@@ -302,7 +308,7 @@ def _remove_leftovers(task: Task, csr: Mapping[str, Any]) -> tuple[str, ...]:
         other
         for other in _requests.unissued(client, intent.secret)
         if other["metadata"]["uid"] != csr["metadata"]["uid"]
-        and _requests.is_left_over(other, intent.signer.name, intent.wait_timeout, _now(), alone=alone)
+        and _requests.is_left_over(other, intent.signer.name, intent.wait_timeout, client.now(), alone=alone)
     ]
     return tuple(filter(None, (_requests.remove(client, other) for other in left)))
 
@@ -320,7 +326,14 @@ def _waiting(
     summary, anchor = _requests.summary(csr), _anchor_in_use(task)
     if task.secret and anchor:
         return _keep.run(
-            task, task.secret, anchor, _now(), csr=summary, asked=asked, pending=pending, warnings=warnings
+            task,
+            task.secret,
+            anchor,
+            task.client.now(),
+            csr=summary,
+            asked=asked,
+            pending=pending,
+            warnings=warnings,
         )
     values = _report.values(
         task.intent, reason=pending, facts=None, anchor=None, csr=summary, targets=(), pending=True
@@ -340,7 +353,7 @@ def _anchor_in_use(task: Task) -> Anchor | None:
     if not {*request.dns_names, *request.ip_addresses} <= {*held.dns_names, *held.ip_addresses}:
         return None
     try:
-        return _bundles.anchor_of_kept(task, secret, _now())
+        return _bundles.anchor_of_kept(task, secret, task.client.now())
     except AnchorError:
         return None
 
@@ -351,8 +364,8 @@ def _put_to_use(task: Task, reason: Reason, obtained: Obtained, warnings: tuple[
     task = replace(task, targets=_bundles.read(task.client, (seen.target for seen in task.targets)))
     intent, secret = task.intent, task.secret
     pem, summary = obtained.certificate_pem, obtained.csr
-    facts = _issued.check(intent, obtained.public_key_sha256, pem, _now())
-    now = _decide.judged_at(facts, _now())
+    facts = _issued.check(intent, obtained.public_key_sha256, pem, task.client.now())
+    now = _decide.judged_at(facts, task.client.now())
     held = secret.certificate if secret and reason.code == _decide.DUE else None
     if secret and held and facts.not_after <= held.not_after:
         warnings += (_no_gain(intent, facts, held),)
@@ -408,7 +421,9 @@ def _store(task: Task, content: Content, changes: Sequence[TargetChange]) -> Fou
         if found is not None and found is not secret:
             _secret.refuse_foreign(found, intent)
             changed_hands = secret is None or found.key_sha256 != secret.key_sha256
-            if found.key_sha256 == own or (changed_hands and _decide.decide(intent, found, _now()) is None):
+            if found.key_sha256 == own or (
+                changed_hands and _decide.decide(intent, found, task.client.now()) is None
+            ):
                 return None
         wanted = replace(content, anchors=_bundles.added(found.annotations if found else {}, changes))
         return _secret.replaced(found, intent, wanted) if found else _secret.created(intent, wanted)
@@ -430,7 +445,3 @@ def _too_eager(intent: Intent, facts: CertificateFacts, now: datetime) -> tuple[
         return ()
     warning = f"the signer {intent.signer.name} issued for {days:.2f} days and renew_before is longer: every run will renew"
     return (warning,)
-
-
-def _now() -> datetime:
-    return datetime.now(timezone.utc)

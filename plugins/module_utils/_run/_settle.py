@@ -7,16 +7,16 @@
 
 The Secret's record (annotation) holds what is still to do, so that a run that was killed is finished by the next one.
 Anchors go on proof alone: each endpoint was seen to serve the new certificate, by a handshake of its own, and the
-targets' bundles vouch for it. A bundle that changes makes each API server dial anew, so that nothing is left of
-connections that nobody verified again.
+targets' bundles vouch for it. An address that may lead to several machines never proves that, and keeps its anchors.
+A bundle that changes makes each API server open new connections, so that none stays open that was verified earlier.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any
 
 from .._csr import _secret
@@ -44,12 +44,22 @@ _NOT_ASKED = ("not-asked", "perhaps-not-asked")
 
 @dataclass(frozen=True)
 class Settled:
-    """verdict: "ok" or "unproven"; evidence: why not; served: reports of the endpoints; dropped: changes of targets."""
+    """What was seen of a certificate that replaced another one.
+
+    verdict: "ok" or "unproven".
+    evidence: why it is not proven.
+    served: reports of the endpoints.
+    dropped: changes of targets.
+    kept: number of recorded anchors that stay in the targets.
+    is_closed: True if a later run would see no more.
+    """
 
     verdict: str
     evidence: tuple[str, ...]
     served: tuple[dict[str, Any], ...]
     dropped: tuple[TargetChange, ...] = ()
+    kept: int = 0
+    is_closed: bool = False
 
     @property
     def values(self) -> dict[str, Any]:
@@ -59,6 +69,7 @@ class Settled:
             "evidence": list(self.evidence),
             "served": list(self.served),
             "dropped": dropped,
+            "kept": self.kept,
         }
 
 
@@ -89,12 +100,20 @@ def complete(task: Task, result: Result) -> Result:
 
 
 def _doubts(task: Task, settled: Settled) -> tuple[str, ...]:
-    """What somebody should know who reads no more than the warnings."""
+    """Return a warning if the certificate is not proven to be in use, with what becomes of the old CA."""
     if settled.verdict == "ok":
         return ()
     why = next(iter(settled.evidence), "nothing was seen")
     what = f"that the new certificate of {task.intent.secret} is in use is not proven ({why})"
-    return (f"{what}: the old CA stays trusted, and the next run looks again",)
+    if not settled.is_closed:
+        return (f"{what}: the old CA stays trusted, and the next run looks again",)
+    if not settled.kept:
+        return (f"{what}: check that every machine at that address serves it",)
+    later = (
+        "the old CA stays trusted until a renewal after it has expired. To remove it earlier, check that every machine "
+        "at that address serves the new certificate, and run webhook_cabundle with mode exactly"
+    )
+    return (f"{what}: {later}",)
 
 
 def _amended(targets: list[dict[str, Any]], dropped: tuple[TargetChange, ...]) -> list[dict[str, Any]]:
@@ -127,16 +146,23 @@ def _run(task: Task) -> Settled | None:
     _rights.require(task.client, task.rollout.rights, f"restart {task.rollout.workload}")
     task = replace(task, secret=found, targets=_bundles.read(task.client, _targets_of(task)))
     progress, views = _wait(task, found.certificate)
-    reports = tuple(_reports(views))
-    if progress.state != _progress.IN_USE:
-        return Settled("unproven", (*progress.evidence, *_rule_to_see(task, progress)), reports)
+    reports = tuple(_reports(views, task.client.now()))
+    recorded = _bundles.due(task, found)
+    open_result = Settled("unproven", (), reports, kept=len(recorded))
+    if progress.state not in (_progress.IN_USE, _progress.PARTLY_SEEN):
+        return replace(open_result, evidence=(*progress.evidence, *_rule_to_see(task, progress)))
     doubts = _probe(task)
     if doubts:
-        return Settled("unproven", doubts, reports)
+        return replace(open_result, evidence=doubts)
     _bundles.take_turn(task)
-    dropped = _drop(task, found)
+    hidden = [view.config for view in views if _progress.is_partly_seen(view.look)]
+    due = _bundles.due(task, found, keep=hidden)
+    dropped = _drop(task, found, due)
     _close(task, found, dropped)
-    return Settled("ok", (), reports, dropped)
+    verdict = "unproven" if hidden else "ok"
+    kept = len(recorded - due)
+    evidence = progress.evidence if hidden else ()
+    return Settled(verdict, evidence, reports, dropped, kept=kept, is_closed=True)
 
 
 def _rule_to_see(task: Task, progress: Progress) -> Iterator[str]:
@@ -169,15 +195,15 @@ def _probe(task: Task) -> tuple[str, ...]:
     return () if is_proven else tuple(failure["cause"] for failure in others or doubtful)
 
 
-def _drop(task: Task, found: Found) -> tuple[TargetChange, ...]:
-    """Drop the old anchors, and put them back where the webhook then fails its probe."""
-    dropped = _bundles.drop(task, found, now=_now())
+def _drop(task: Task, found: Found, entries: Collection[str]) -> tuple[TargetChange, ...]:
+    """Drop the old anchors, and put them back if the webhook then fails its probe."""
+    dropped = _bundles.drop(task, found, entries, now=task.client.now())
     if any(change.changed for change in dropped):
         try:
             _probe(task)  # the bundle's bytes changed: each API server dials anew
         except ProofError as error:
             try:
-                _bundles.put_back(task, dropped, now=_now())
+                _bundles.put_back(task, dropped, now=task.client.now())
             except CertflowError as other:  # what the webhook said weighs more
                 error.evidence += (f"the old CA could not be put back: {other.cause}",)
             raise
@@ -196,7 +222,7 @@ def _wait(task: Task, wanted: CertificateFacts) -> tuple[Progress, tuple[View, .
         return progress, views
     if rollout.on_stale == "restart" and rollout.workload and rollout.wait:
         _bundles.take_turn(task)
-        _workload.restart(task.client, rollout.workload, _now())
+        _workload.restart(task.client, rollout.workload, task.client.now())
         progress, views = _watch(task, wanted, restarted=True)
         if progress.state != _progress.STALE:
             return progress, views
@@ -215,7 +241,7 @@ def _watch(
     touched: set[str] = set()
     while True:
         views = tuple(_views(task, until))
-        progress = _progress.progress(views, wanted.fingerprint, _now())
+        progress = _progress.progress(views, wanted.fingerprint, task.client.now())
         now = time.monotonic()
         waits = progress.state == _progress.STALE or (
             progress.state == _progress.UNSEEN and now < unseen_until
@@ -338,19 +364,15 @@ def _refused(task: Task, progress: Progress) -> StaleError:
     )
 
 
-def _reports(views: tuple[View, ...]) -> Iterator[dict[str, Any]]:
+def _reports(views: tuple[View, ...], now: datetime) -> Iterator[dict[str, Any]]:
     shown = set()
     for view in views:
         for one in (*view.look.served, *view.look.aside):
             if one.endpoint not in shown and one.endpoint.state != _endpoints.TERMINATING:
                 shown.add(one.endpoint)
                 reason = (
-                    _served.refusal(one, view.config.ca_bundle, view.config.server_name, _now())
+                    _served.refusal(one, view.config.ca_bundle, view.config.server_name, now)
                     if one.certificate
                     else ""
                 )
                 yield _report.served(one, reason)
-
-
-def _now() -> datetime:
-    return datetime.now(timezone.utc)

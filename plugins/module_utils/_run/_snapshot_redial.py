@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from .._snapshot import _patches, _wait
@@ -53,9 +52,8 @@ def conversion_webhook(context: Context, parameters: Parameters) -> list[Outcome
 
     def decide(crd: Mapping[str, Any]) -> list[dict[str, Any]]:
         present = _text(_patches.bundle_of(crd))
-        merged = (
-            _bundle.merge(present, anchor, mode="add", now=datetime.now(timezone.utc)) if anchor else present
-        )
+        now = context.client.now()
+        merged = _bundle.merge(present, anchor, mode="add", now=now) if anchor else present
         encoded = base64.b64encode(merged.encode()).decode()
         return _patches.webhook_conversion(crd, parameters["service"], encoded)
 

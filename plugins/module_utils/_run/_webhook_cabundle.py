@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from .._webhook import _bundle, _patch, _targets
@@ -33,7 +32,7 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     leaf = parameters["certificate"] or None
     if leaf:
         _patch.check_leaf(leaf)
-    service, now = parameters["service"], datetime.now(timezone.utc)
+    service = parameters["service"]
 
     def decide(target: _targets.Target, obj: _targets.Object) -> _patch.TargetChange:
         return _patch.plan(
@@ -44,7 +43,7 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
             service=(service["namespace"], service["name"]) if service else None,
             take_over=parameters["take_over"],
             leaf_pem=leaf,
-            now=now,
+            now=client.now(),  # after a read, so that it is the API server's time
         )
 
     targets = _targets.targets_from(parameters["targets"])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from .._kube import _rights
@@ -102,7 +102,7 @@ def _prepared(client: Client, parameters: Mapping[str, Any], check_mode: bool) -
     )
     is_admission = _call.KINDS_OF_CALL[target.kind] == _failures.ADMISSION
     resource = _probe.resource(client, manifest) if is_admission else None
-    servers = _probe.api_servers(client, datetime.now(timezone.utc))
+    servers = _probe.api_servers(client)
     return Probe(client, target, parameters, check_mode, resource, servers)
 
 
@@ -117,7 +117,7 @@ def _round(probe: Probe) -> Round:
     look = _served.look(client, config, until=client.deadline)
     observation = replace(
         _observation(probe, obj, call, config),
-        seen=_probe.seen(look, config),
+        seen=_probe.seen(look, config, client.now()),
         endpoints_problem=look.problem,
         are_endpoints_known=look.is_known,
         is_blind=look.is_blind,
@@ -221,7 +221,8 @@ def _concluded(probe: Probe, last: Round, changed: bool) -> Result:
     verdict = last.verdict
     webhook = f", webhook {last.config.webhook}" if last.config.webhook else ""
     cause = f"{probe.target}{webhook}: {verdict.cause}"
-    served = [_report.served(one, _refusal(one, last.config)) for one in last.look.served]
+    now = probe.client.now()
+    served = [_report.served(one, _refusal(one, last.config, now)) for one in last.look.served]
     values = _values(replace(verdict, cause=cause, remedy=_remedy(last)), served)
     accepted = (_proof.OK,) if probe.parameters["require_proof"] else (_proof.OK, _proof.UNPROVEN)
     if verdict.verdict in accepted:
@@ -239,13 +240,13 @@ def _remedy(last: Round) -> str:
     return last.verdict.remedy
 
 
-def _refusal(one: Served, config: ClientConfig) -> str:
+def _refusal(one: Served, config: ClientConfig, now: datetime) -> str:
     """Why the API server would not accept what was seen; without a caBundle that is not known here."""
     if one.certificate is None:
         return ""
     if not config.ca_bundle.strip():
         return "it cannot be judged without a caBundle"
-    return _served.refusal(one, config.ca_bundle, config.server_name, datetime.now(timezone.utc))
+    return _served.refusal(one, config.ca_bundle, config.server_name, now)
 
 
 def _values(verdict: Verdict, served: list[dict[str, Any]]) -> dict[str, Any]:

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -27,24 +28,38 @@ MODES = ("add", "exactly", "absent")
 
 @dataclass(frozen=True)
 class Anchor:
-    """One certificate of a bundle. fingerprint: SHA-256, lower case hex; not_after: aware, UTC; pem: one block."""
+    """One certificate of a bundle.
+
+    subject: RFC 4514 text, "" if the certificate cannot be read here.
+    not_after: aware, UTC. None if the certificate cannot be read here.
+    fingerprint: SHA-256 of the certificate, lower case hex.
+    pem: one block.
+    """
 
     subject: str
-    not_after: datetime
+    not_after: datetime | None
     fingerprint: str
     pem: str
 
+    def is_live(self, now: datetime) -> bool:
+        """Return True unless it has expired. A certificate that cannot be read here counts as live."""
+        return self.not_after is None or self.not_after > now
+
     def __str__(self) -> str:
+        if self.not_after is None:
+            return f"a certificate that cannot be read here, SHA-256 {self.fingerprint}"
         return f"{self.subject} until {self.not_after:%Y-%m-%dT%H:%M:%SZ}, SHA-256 {self.fingerprint}"
 
 
 def anchors(bundle: str) -> tuple[Anchor, ...]:
-    """Return the certificates of a bundle in order, each once; what does not parse is left out.
+    """Return the certificates of a bundle in order, each once.
 
-    The API server reads webhook configurations and APIServices the same way (Go's CertPool.AppendCertsFromPEM).
+    The API server reads webhook configurations and APIServices with Go (CertPool.AppendCertsFromPEM), which reads
+    certificates that cryptography refuses. Every block that may be such a certificate is kept. What cannot be a
+    certificate for Go either is left out.
     """
-    parsed = (_anchor(block) for block in _pem.blocks(bundle))
-    return tuple({anchor.fingerprint: anchor for anchor in parsed if anchor}.values())
+    found = (_anchor(block) for block in _pem.blocks(bundle))
+    return tuple({anchor.fingerprint: anchor for anchor in found if anchor}.values())
 
 
 def check(bundle: str) -> None:
@@ -75,22 +90,22 @@ def check(bundle: str) -> None:
 
 
 def merge(bundle: str, wanted: str, *, mode: str, now: datetime) -> str:
-    """Return the PEM text that the bundle becomes; the very same text where nothing has to change.
+    """Return the PEM text that the bundle becomes, which is the same text if nothing has to change.
 
-    mode: "add" (the wanted certificates join those that are there), "exactly" (they replace them), "absent" (they
-    go). The order of certificates means nothing to Go, and counts for nothing here. A text that has to change is
-    written anew: without what does not parse (a CustomResourceDefinition refuses it since Kubernetes 1.31), without
-    duplicates and text between the blocks; "add" drops what has expired as well.
-    now: aware. Raises BundleError where every wanted certificate has expired, unless mode is "absent".
+    mode: "add" (the wanted certificates join the present ones), "exactly" (they replace them) or "absent" (they are
+    removed). The order of certificates means nothing to Go, and is ignored here. A text that has to change is written
+    again without duplicates, text between the blocks, and blocks that hold no certificate (a CustomResourceDefinition
+    refuses them since Kubernetes 1.31). "add" also removes expired certificates.
+    now: aware. Raises BundleError if every wanted certificate has expired, unless mode is "absent".
     """
     present, given = anchors(bundle), anchors(wanted)
     prints = {anchor.fingerprint for anchor in given}
     if mode == "absent":
         kept = [anchor for anchor in present if anchor.fingerprint not in prints]
         return bundle if len(kept) == len(present) else _text(kept)
-    live = [anchor for anchor in given if anchor.not_after > now]
+    live = [anchor for anchor in given if anchor.is_live(now)]
     if not live:
-        last = max(anchor.not_after for anchor in given)
+        last = max(anchor.not_after for anchor in given if anchor.not_after)
         raise BundleError(
             f"every certificate of the CA bundle has expired, the last on {last:%Y-%m-%d %H:%M} UTC",
             remedy="Give the CA that signs now",
@@ -100,7 +115,7 @@ def merge(bundle: str, wanted: str, *, mode: str, now: datetime) -> str:
         clean = len(_pem.blocks(bundle)) == len(present)
         return bundle if clean and held == prints else _text(given)
     missing = [anchor for anchor in live if anchor.fingerprint not in held]
-    return _text([anchor for anchor in present if anchor.not_after > now] + missing) if missing else bundle
+    return _text([anchor for anchor in present if anchor.is_live(now)] + missing) if missing else bundle
 
 
 def _anchor(block: _pem.PemBlock) -> Anchor | None:
@@ -116,7 +131,29 @@ def _anchor(block: _pem.PemBlock) -> Anchor | None:
                 pem=_certificate.to_pem(certificate),
             )
     except CertificateError:
+        return _unread(block)
+
+
+def _unread(block: _pem.PemBlock) -> Anchor | None:
+    try:
+        der = _pem.der(block)
+    except CertificateError:
         return None
+    if not _is_sequence(der):
+        return None
+    fingerprint = hashlib.sha256(der).hexdigest()
+    return Anchor("", None, fingerprint, _pem.encode(_certificate.LABEL, der))
+
+
+def _is_sequence(der: bytes) -> bool:
+    """Return True if the bytes are one complete SEQUENCE, as every certificate is. Go refuses all else."""
+    if der[:1] != b"\x30" or len(der) < 2:
+        return False
+    size, head = der[1], 2
+    if size >= 0x80:
+        head += size & 0x7F
+        size = int.from_bytes(der[2:head], "big")
+    return len(der) == head + size
 
 
 def _text(kept: Iterable[Anchor]) -> str:

@@ -30,9 +30,12 @@ _SERVICE_NAME = "kubernetes.io/service-name"
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One address. pod: its (namespace, name), None where no pod is behind it. state: READY, NOT_READY, TERMINATING.
+    """One address.
 
-    is_outside: whether it may be dialled from here. An address of the cluster's network may be somebody else's there.
+    pod: its (namespace, name), None if the endpoint is no pod.
+    state: READY, NOT_READY, TERMINATING.
+    is_outside: True for the address of a URL or of a Service of type ExternalName. It may be connected to from here, and
+      may lead each connection to another machine. An address of the cluster's network may be another machine's here.
     """
 
     host: str

@@ -52,9 +52,14 @@ class BundleChange:
 
     @property
     def gone(self) -> tuple[str, ...]:
-        """Fingerprints of the certificates that the change takes out."""
-        before = _prints(self.config.ca_bundle) or []
-        return tuple(print_ for print_ in before if print_ not in self.left)
+        """Return the fingerprints of the certificates that the change removes."""
+        return tuple(anchor.fingerprint for anchor in self.removed)
+
+    @property
+    def removed(self) -> tuple[_bundle.Anchor, ...]:
+        """Return the certificates that the change removes."""
+        left = frozenset(self.left)
+        return tuple(a for a in _bundle.anchors(self.config.ca_bundle) if a.fingerprint not in left)
 
     @property
     def left(self) -> list[str]:

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from .._kube._errors import AlreadyExists, ApiError, AuthenticationError, Forbidden, KubeError
@@ -29,7 +29,7 @@ LEASE_LABEL = "apiserver.kubernetes.io/identity=kube-apiserver"
 PER_SERVER, MOST_REQUESTS = 3, 12
 
 
-def api_servers(client: Client, now: datetime) -> ApiServers:
+def api_servers(client: Client) -> ApiServers:
     """Count the API servers that hold a Lease which has not expired."""
     try:
         leases = client.list_all(LEASES, {"labelSelector": LEASE_LABEL})["items"]
@@ -37,6 +37,7 @@ def api_servers(client: Client, now: datetime) -> ApiServers:
         return ApiServers(problem=f"the number of API servers may not be read: {error.message}")
     except ApiError as error:
         return ApiServers(problem=f"the number of API servers cannot be read: {error.message or error.cause}")
+    now = client.now()
     count = sum(_is_live(lease["spec"], now) for lease in leases)
     return ApiServers(count) if count else ApiServers()
 
@@ -78,9 +79,9 @@ def ask(client: Client, call: Call, count: int) -> tuple[Answer, ...]:
     return tuple(answers)
 
 
-def seen(look: Look, config: ClientConfig) -> tuple[Seen, ...]:
-    """What each endpoint serves, and whether a new connection would accept it."""
-    return tuple(_seen(one, config) for one in look.served)
+def seen(look: Look, config: ClientConfig, now: datetime) -> tuple[Seen, ...]:
+    """Return what each endpoint serves, and whether a new connection would accept it."""
+    return tuple(_seen(one, config, now) for one in look.served)
 
 
 def _ask(client: Client, call: Call) -> Answer:
@@ -105,10 +106,10 @@ def _answer(error: KubeError, call: Call) -> Answer:
     return Answer(failure, words)
 
 
-def _seen(one: Served, config: ClientConfig) -> Seen:
+def _seen(one: Served, config: ClientConfig, now: datetime) -> Seen:
     if one.certificate is None:
         return Seen(str(one.endpoint), problem=one.problem)
-    refusal = _served.refusal(one, config.ca_bundle, config.server_name, datetime.now(timezone.utc))
+    refusal = _served.refusal(one, config.ca_bundle, config.server_name, now)
     facts = one.certificate
     words = f"serves serial {facts.serial}, valid until {facts.not_after:%Y-%m-%d %H:%M} UTC"
     return Seen(str(one.endpoint), certificate=words, refusal=refusal)

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -18,7 +18,7 @@ from ._targets import ClientConfig
 # An endpoint that answers nothing serves no old certificate either: it may be starting, or stopping.
 UNSEEN_SECONDS = 10.0
 
-IN_USE, STALE, UNSEEN, HIDDEN = "in use", "stale", "unseen", "hidden"
+IN_USE, PARTLY_SEEN, STALE, UNSEEN, HIDDEN = "in use", "partly seen", "stale", "unseen", "hidden"
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,16 @@ class View:
 
 @dataclass(frozen=True)
 class Progress:
-    """state: in use (on every endpoint), stale (some serve another one), unseen (some serve nothing now, or there is
-    none), hidden (this identity cannot see). stale: endpoints that serve another certificate, or a chain that does not
-    verify. evidence: for people.
+    """How far a certificate is in use.
+
+    state: one of the following.
+      IN_USE: every endpoint serves it.
+      PARTLY_SEEN: every endpoint that was seen serves it, and one of them is an address that may lead to more machines.
+      STALE: some endpoints serve another certificate.
+      UNSEEN: some endpoints serve nothing now, or no endpoint exists.
+      HIDDEN: this identity cannot see what is served.
+    stale: endpoints that serve another certificate, or a chain that does not verify.
+    evidence: for people.
 
     An endpoint that is not ready counts: it would come back with what it serves, perhaps from a node that is cut off
     now. One that is terminating counts while it serves: some kube-proxy may still send calls there.
@@ -45,12 +52,11 @@ class Progress:
 
 
 def progress(views: Iterable[View], fingerprint: str, now: datetime) -> Progress:
-    """How far the certificate with this SHA-256 fingerprint is."""
+    """Return how far the certificate with this SHA-256 fingerprint is."""
     stale: list[Served] = []
     views = list(views)
-    unseen, evidence, hidden = not views, [], False
+    unseen, evidence = not views, []
     for view in views:
-        hidden = hidden or view.look.is_blind
         unseen = unseen or not view.look.is_complete
         if view.look.problem:
             evidence.append(view.look.problem)
@@ -64,8 +70,35 @@ def progress(views: Iterable[View], fingerprint: str, now: datetime) -> Progress
                 stale.append(one)
             else:
                 unseen = True
-    state = HIDDEN if hidden else STALE if stale else UNSEEN if unseen else IN_USE
+    state = _state(views, is_stale=bool(stale), is_unseen=unseen)
+    if state == PARTLY_SEEN:
+        evidence += _doubts(views)
     return Progress(state, tuple(stale), tuple(dict.fromkeys(evidence)))
+
+
+def is_partly_seen(look: Look) -> bool:
+    """Return True if an endpoint is one address for machines that cannot be counted.
+
+    A URL, or a Service of type ExternalName, may lead each connection to another machine.
+    """
+    return any(one.endpoint.is_outside for one in look.served)
+
+
+def _state(views: Iterable[View], *, is_stale: bool, is_unseen: bool) -> str:
+    looks = [view.look for view in views]
+    rules = (
+        (HIDDEN, any(look.is_blind for look in looks)),
+        (STALE, is_stale),
+        (UNSEEN, is_unseen),
+        (PARTLY_SEEN, any(map(is_partly_seen, looks))),
+    )
+    return next((state for state, holds in rules if holds), IN_USE)
+
+
+def _doubts(views: Iterable[View]) -> Iterator[str]:
+    for view in views:
+        for one in view.look.served if is_partly_seen(view.look) else ():
+            yield f"{one.endpoint} serves it on one connection, and more machines may answer at that address"
 
 
 def _fault(served: Served, config: ClientConfig, fingerprint: str, now: datetime) -> str:

@@ -181,6 +181,30 @@ def test_client_identity_is_spelled_out(expected: dict[str, Any], reasons: list[
     assert mismatches(obj, **expected) == reasons
 
 
+@pytest.mark.parametrize("usages", [(), ("digital signature", "key encipherment"), ("key agreement",)])
+def test_a_certificate_without_extended_usages_is_a_login(usages: tuple[str, ...]) -> None:
+    obj = csr(pem=request("root", ("system:masters",), ()), usages=list(usages))
+    assert mismatches(obj) == ["ClientIdentity"]
+    assert mismatches(obj, usages=usages, dns_names=()) == ["ClientIdentity"]
+    spelled_out = {"common_name": "root", "organizations": ("system:masters",), "allow_client_identity": True}
+    assert mismatches(obj, **spelled_out) == []
+
+
+@pytest.mark.parametrize(
+    "usage",
+    ["cert sign", "crl sign", "code signing", "email protection", "s/mime", "ipsec user", "ocsp signing"],
+)
+def test_an_unexpected_usage_is_refused_even_if_it_is_spelled_out(usage: str) -> None:
+    obj = csr(usages=[*USAGES, usage])
+    assert mismatches(obj) == ["UnexpectedUsage"]
+    assert mismatches(obj, usages=(*USAGES, usage)) == ["UnexpectedUsage"]
+
+
+@pytest.mark.parametrize("usage", ["signing", "key agreement", "data encipherment", "content commitment"])
+def test_what_a_key_does_says_nothing_about_the_purpose(usage: str) -> None:
+    assert mismatches(csr(usages=[*USAGES, usage])) == []
+
+
 @pytest.mark.parametrize("usage", ["client auth", "any"])
 def test_client_identity_beside_serving(usage: str) -> None:
     assert mismatches(csr(usages=[*USAGES, usage])) == ["ClientIdentity"]

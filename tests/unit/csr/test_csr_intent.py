@@ -46,6 +46,9 @@ BAD: list[tuple[dict[str, Any], tuple[str, ...]]] = [
     ({"usages": ["digital signature"]}, ("neither a serving nor a client", "leave usages out")),
     ({"usages": ["server auth", "no such usage"]}, ("Unsupported value: no such usage",)),
     ({"signer_name": APP_SERVING, "usages": ["server auth", "timestamping"]}, ("timestamping", APP_SERVING)),
+    ({"signer_name": CUSTOM, "usages": ["server auth", "cert sign"]}, ("the usage cert sign", "Take it out")),
+    ({"signer_name": CUSTOM, "usages": ["server auth", "code signing"]}, ("code signing", "Take it out")),
+    ({"signer_name": CUSTOM, "usages": ["server auth", "any"]}, ("logs in", "allow_client_identity: true")),
     ({"signer_name": APP_SERVING, "key_type": "ed25519"}, ("ed25519", "ECDSA or RSA")),
     ({"expiration_seconds": 599}, ("600 seconds", "expiration_seconds")),
     ({"organizations": ["system:masters"]}, ("subject organization is not system:nodes",)),
@@ -117,10 +120,10 @@ def test_a_client_certificate_has_no_names() -> None:
 
 def test_names_have_one_spelling_and_stand_once() -> None:
     """The certificate comes back in the normal form: another spelling would differ from it at every run."""
-    names, ips = ["Hook.Apps.SVC.", "hook.apps.svc.cluster.local"], ["0:0::1", "::1"]
-    wanted = intent(dns_names=names, ip_addresses=ips, allow_names=["::1"])
+    names, ips = ["Hook.Apps.SVC.", "hook.apps.svc.cluster.local"], ["0:0::1", "::1", "::ffff:192.0.2.1"]
+    wanted = intent(dns_names=names, ip_addresses=ips, allow_names=["::1", "192.0.2.1"])
     assert wanted.request.dns_names == (*OWN, "hook.apps.svc.cluster.local")
-    assert wanted.request.ip_addresses == ("::1",)
+    assert wanted.request.ip_addresses == ("::1", "192.0.2.1")
 
 
 def test_names_without_a_service_are_verified_by_the_first() -> None:

@@ -14,7 +14,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._names im
 pytestmark = pytest.mark.quick
 
 CLUSTER = Guarded(
-    api_server=("api.example.com", "203.0.113.7"),
+    api_server=("api.example.com", "203.0.113.7", "2001:db8::7"),
     nodes=("hook", "10.1.0.4", "node-1"),
     networks=("10.96.0.0/12", "fd00:10:96::/112"),
 )
@@ -24,6 +24,7 @@ INSIDE = "it is the API server's name inside the cluster"
 API = "it is the API server's"
 NODE = "it is a node's"
 NETWORK = "it is an address of the service network"
+AMBIGUOUS = "it is a number, which programs read as different addresses"
 OUTSIDE = "it is none of the names of Service apps/hook"
 
 NAMES = [
@@ -57,6 +58,27 @@ NAMES = [
     ("10.111.255.255", NETWORK),
     ("fd00:10:96:0::a", NETWORK),
     ("10.112.0.0", OUTSIDE),
+    # One address in many notations: to Go, and so to the API server, ::ffff:a.b.c.d is a.b.c.d.
+    ("::ffff:10.96.0.1", NETWORK),
+    ("::ffff:a60:1", NETWORK),
+    ("0:0:0:0:0:FFFF:10.96.0.1", NETWORK),
+    ("0000:0000:0000:0000:0000:ffff:0a60:0001", NETWORK),
+    ("fd00:0010:0096:0000:0000:0000:0000:000A", NETWORK),
+    ("::ffff:203.0.113.7", API),
+    ("2001:0DB8::0007", API),
+    ("2001:db8:0:0:0:0:0:7", API),
+    ("::ffff:10.1.0.4", NODE),
+    ("::10.96.0.1", OUTSIDE),  # to Go another address
+    ("::ffff:10.112.0.0", OUTSIDE),
+    # Programs read these as 10.96.0.1, as another address, or as a DNS name.
+    ("010.096.000.001", AMBIGUOUS),
+    ("10.96.1", AMBIGUOUS),
+    ("0x0a600001", AMBIGUOUS),
+    ("174063617", AMBIGUOUS),
+    ("10.96.0.0x1.", AMBIGUOUS),
+    ("node-1.2x", OUTSIDE),
+    ("other.123", OUTSIDE),  # a namespace may be a number
+    ("https://10.112.0.0", OUTSIDE),
     ("user@example.com", OUTSIDE),
     ("spiffe://cluster.local/x", OUTSIDE),
 ]
@@ -79,6 +101,21 @@ def test_spelled_out_name_is_fine_and_only_that_one(name: str) -> None:
 def test_allow_names_compares_names_not_texts() -> None:
     assert _names.forbidden(["Other."], ["fd00:0::1"], allow=["other", "fd00::1"]) == ()
     assert _names.forbidden(["a.example.com"], allow=["*.example.com"])
+
+
+@pytest.mark.parametrize("allowed", ["10.0.0.1", "::ffff:10.0.0.1", "::FFFF:a00:1", "0::ffff:10.0.0.1"])
+@pytest.mark.parametrize("asked", ["10.0.0.1", "::ffff:10.0.0.1"])
+def test_an_address_is_allowed_in_any_notation(allowed: str, asked: str) -> None:
+    assert _names.forbidden([], [asked], allow=[allowed]) == ()
+    assert _names.forbidden([], [asked], allow=["10.0.0.2"])
+
+
+def test_a_notation_does_not_hide_the_warning() -> None:
+    for name in ("::ffff:10.96.0.1", "::ffff:203.0.113.7", "::ffff:10.1.0.4", "010.096.0.1"):
+        assert _names.is_critical(name, cluster=CLUSTER)
+        assert [text.split(": ")[0] for text in _names.warnings([name], cluster=CLUSTER)] == [
+            f"allow_names permits {name}"
+        ]
 
 
 def test_without_a_service_no_name_is_fine() -> None:
@@ -139,7 +176,9 @@ def test_malformed_dns_name(name: str, words: str) -> None:
     assert repr(name) in caught.value.cause
 
 
-@pytest.mark.parametrize("address", ["10.0.0", "10.0.0.256", "10.0.0.0/8", "hook", ""])
+@pytest.mark.parametrize(
+    "address", ["10.0.0", "10.0.0.256", "10.0.0.0/8", "hook", "", "010.0.0.1", "fe80::1%eth0", "[::1]"]
+)
 def test_malformed_address(address: str) -> None:
     with pytest.raises(RequestError, match="not an IP address"):
         _names.check_names([], ["10.0.0.1", address])

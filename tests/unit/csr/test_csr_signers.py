@@ -237,8 +237,11 @@ def test_client_signer_has_no_default_user() -> None:
 @pytest.mark.parametrize(
     ("usages", "allowed", "common_name", "organizations", "words"),
     [
-        (_signers.CLIENT_USAGES, False, "jane", ["dev"], "whoever holds it logs in"),
-        (("any",), False, "jane", ["dev"], "whoever holds it logs in"),
+        (_signers.CLIENT_USAGES, False, "jane", ["dev"], "its holder logs in"),
+        (("any",), False, "jane", ["dev"], "its holder logs in"),
+        ((), False, "jane", ["dev"], "its holder logs in"),
+        (("digital signature", "key encipherment"), False, "jane", ["dev"], "its holder logs in"),
+        (("digital signature", "key encipherment"), True, "", ["dev"], "spelled out"),
         (_signers.CLIENT_USAGES, True, "", ["dev"], "spelled out"),
         (_signers.CLIENT_USAGES, True, "jane", None, "spelled out"),
     ],
@@ -255,6 +258,50 @@ def test_client_identity_is_refused(
 def test_client_identity_is_granted() -> None:
     _signers.check_client_identity(_signers.CLIENT_USAGES, allowed=True, common_name="jane", organizations=[])
     _signers.check_client_identity(_signers.SERVING_USAGES, allowed=False, common_name="", organizations=None)
+
+
+# (usages, is it a login?, the usages that are never asked for and never approved)
+PURPOSES: list[tuple[tuple[str, ...], bool, tuple[str, ...]]] = [
+    ((), True, ()),
+    (("server auth",), False, ()),
+    (("server auth", "signing", "digital signature", "key encipherment", "key agreement"), False, ()),
+    (("data encipherment", "content commitment", "encipher only", "decipher only", "server auth"), False, ()),
+    (("digital signature", "key encipherment"), True, ()),
+    (("client auth",), True, ()),
+    (("server auth", "client auth"), True, ()),
+    (("any",), True, ()),
+    (("server auth", "any"), True, ()),
+    (("server auth", "cert sign"), False, ("cert sign",)),
+    (("cert sign", "crl sign"), True, ("cert sign", "crl sign")),
+    (("server auth", "code signing"), False, ("code signing",)),
+    (("client auth", "email protection"), True, ("email protection",)),
+    (("s/mime", "digital signature"), False, ("s/mime",)),
+    (("server auth", "no such usage"), False, ("no such usage",)),
+    *(
+        (("server auth", usage), False, (usage,))
+        for usage in (
+            "ipsec end system", "ipsec tunnel", "ipsec user", "timestamping", "ocsp signing", "microsoft sgc",
+            "netscape sgc",
+        )
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("usages", "is_login", "unexpected"), PURPOSES)
+def test_what_usages_are_for(usages: tuple[str, ...], is_login: bool, unexpected: tuple[str, ...]) -> None:
+    assert _signers.is_client_identity(usages) == is_login
+    assert _signers.unexpected_usages(usages) == unexpected
+
+
+def test_each_usage_of_the_api_is_in_the_table_of_purposes() -> None:
+    assert len(_signers.USAGES) == 23
+    assert {usage for usages, _login, _unexpected in PURPOSES for usage in usages} >= _signers.KNOWN_USAGES
+
+
+def test_usages_that_are_never_asked_for() -> None:
+    _signers.check_usages(_signers.SERVING_USAGES)
+    with pytest.raises(RequestError, match="cert sign, code signing"):
+        _signers.check_usages(("server auth", "cert sign", "code signing"))
 
 
 def test_a_shortened_lifetime_is_a_warning() -> None:

@@ -69,6 +69,23 @@ def test_a_nodes_address_is_not_expected_either() -> None:
         decide(api, expect={**EXPECT, "ip_addresses": ["10.1.0.4"]})
 
 
+@pytest.mark.parametrize(
+    ("dns_names", "ip_addresses"),
+    [(("NODE-1",), ()), (("node-1.",), ()), (("10.1.0.4",), ()), ((), ("::ffff:10.1.0.4",))],
+)
+def test_a_node_is_recognised_in_any_notation(
+    dns_names: tuple[str, ...], ip_addresses: tuple[str, ...]
+) -> None:
+    api = api_with(csr(pem=request(dns_names=dns_names, ip_addresses=ip_addresses)))
+    node = {"status": {"addresses": [{"type": "InternalIP", "address": "10.1.0.4"}]}}
+    api.objects["/api/v1/nodes"] = {"metadata": {}, "items": [node]}
+    api.objects["/api/v1/nodes/node-1"] = node
+    expect = {"dns_names": list(dns_names), "ip_addresses": list(ip_addresses)}
+    with pytest.raises(RequestError, match="it is a node's"):
+        decide(api, expect=expect)
+    assert decide(api, expect=expect, allow_names=["node-1", "10.1.0.4"]).changed
+
+
 STRANGE = csr(approved(), name="strange", pem=API_SERVER)
 STRANGE["metadata"]["uid"] = "strange"
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 from dataclasses import replace
-from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -150,7 +149,7 @@ def keeping(issued: Any, *, check_mode: bool = False, **secret: Any) -> tuple[Ap
 @pytest.mark.parametrize("check_mode", [False, True])
 def test_a_key_whose_certificate_is_stored_does_not_stay(check_mode: bool) -> None:
     """A run was killed between the two."""
-    issued = leaf(not_before=datetime.now(timezone.utc) - DAY)
+    issued = leaf()
     mark = {"certflow.kubernetes/public-key-sha256": _keys.public_key_sha256(issued.key.public_key())}
     spent = {"metadata": {**MARKED, "annotations": mark, "uid": "spent"}}
     api, changed = keeping(issued, check_mode=check_mode, **spent)
@@ -180,7 +179,7 @@ def raced(theirs: dict[str, Any]) -> Api:
 
 @pytest.fixture(autouse=True)
 def _today(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_obtain, "_now", lambda: NOW)
+    monkeypatch.setattr(Api, "now", lambda _api: NOW)
 
 
 def test_another_runs_good_certificate_stays_and_is_what_the_result_tells() -> None:

@@ -68,7 +68,7 @@ class Signers(Api):
 
 @pytest.fixture(autouse=True)
 def _today(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_k8s_signer_probe, "_now", lambda: authority.NOW)
+    monkeypatch.setattr(Api, "now", lambda _api: authority.NOW)
 
 
 def probe(api: Api, *signers: str, seconds: int = 0) -> Result:

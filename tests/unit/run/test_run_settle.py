@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._anchors import Anchor
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._intent import Intent
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors import (
     Forbidden,
@@ -44,6 +45,7 @@ pytestmark = pytest.mark.quick
 
 TARGET = Target("ValidatingWebhookConfiguration", "hook")
 MARK = "ValidatingWebhookConfiguration/hook/w="
+OTHER_MARK = "ValidatingWebhookConfiguration/hook/v="
 OLD_CA, NEW_CA = ca("old"), ca()
 OLD, NEW = leaf(by=OLD_CA), leaf(by=NEW_CA)
 SPEC = intent().secret
@@ -59,6 +61,13 @@ def configuration(bundle: str) -> dict[str, Any]:
     }
 
 
+def without_a_service() -> Intent:
+    names = ["hook.apps.svc"]
+    return intent(
+        service=None, signer_name="example.com/any", common_name="x", dns_names=names, allow_names=names
+    )
+
+
 def secret(record: str | None) -> dict[str, Any]:
     annotations = dict(MARKED["annotations"])
     if record is not None:
@@ -72,6 +81,14 @@ def endpoint(pem: str = "", problem: str = "", *, blind: bool = False) -> Served
 
 
 FRESH, STALE = Look((endpoint(NEW.pem),)), Look((endpoint(OLD.pem),))
+
+
+def at_address(pem: str) -> Served:
+    endpoint = Endpoint("hooks.example.com", 443, is_outside=True)
+    return Served(endpoint, pem, _certificate.describe_pem(pem))
+
+
+BALANCED_FRESH, BALANCED_STALE = Look((at_address(NEW.pem),)), Look((at_address(OLD.pem),))
 NOBODY, BLIND = Look((), "no ready endpoint"), Look((endpoint(problem="no right", blind=True),))
 
 
@@ -94,7 +111,7 @@ class Scene:
         self.slept = 0.0
         clock = time.monotonic()
         monkeypatch.setattr(_served, "look", self._look)
-        monkeypatch.setattr(_settle, "_now", lambda: NOW)
+        monkeypatch.setattr(Api, "now", lambda _api: NOW)
         monkeypatch.setattr(time, "monotonic", lambda: clock + self.slept)
         monkeypatch.setattr(time, "sleep", self._sleep)
 
@@ -103,11 +120,16 @@ class Scene:
         return {"volumes": volumes, "containers": [{"name": "c", "volumeMounts": [{"name": "v", **mount}]}]}
 
     def settle(
-        self, rollout: Rollout | None = None, *, check_mode: bool = False, changed: bool = True
+        self,
+        rollout: Rollout | None = None,
+        *,
+        check_mode: bool = False,
+        changed: bool = True,
+        wanted: Intent | None = None,
     ) -> Result:
         held = found(NEW, **{**MARKED, "annotations": self.objects[SPEC.path]["metadata"]["annotations"]})
         seen = SeenTarget(TARGET, self.objects[_targets.path(TARGET)])
-        task = Task(self.api, intent(), held, (seen,), check_mode, rollout or Rollout(timeout=30))
+        task = Task(self.api, wanted or intent(), held, (seen,), check_mode, rollout or Rollout(timeout=30))
         report = {"kind": TARGET.kind, "name": "hook", "changed": False}
         webhook = {"name": "w", "before": [], "after": [OLD_CA.fingerprint, NEW_CA.fingerprint]}
         values = {"pending": False, "targets": [{**report, "webhooks": [webhook]}]}
@@ -170,6 +192,50 @@ def test_what_cannot_be_seen_leaves_trust_as_it_is(scene: Make, look: Look, seco
     assert ["is not proven" in warning for warning in result.warnings] == [True]
     assert stage.patched == []
     assert seconds <= stage.slept <= seconds + 2
+
+
+def test_one_look_at_an_address_leaves_the_old_anchor(scene: Make) -> None:
+    """Two backends in turn behind a URL: one has reloaded, the other has not."""
+    stage = scene(BALANCED_STALE, BALANCED_FRESH, BALANCED_STALE)
+    result = stage.settle()
+    proof = result.values["proof"]
+    assert (proof["verdict"], proof["dropped"], proof["kept"]) == ("unproven", 0, 1)
+    assert "hooks.example.com:443" in proof["evidence"][0]
+    assert stage.patched == [SPEC.path], "nothing is left to look at, so that the record is closed"
+    [warning] = result.warnings
+    assert "webhook_cabundle" in warning
+    assert result.values["targets"][0]["webhooks"][0]["after"] == [OLD_CA.fingerprint, NEW_CA.fingerprint]
+
+
+def test_an_address_without_an_old_anchor_is_told_too(scene: Make) -> None:
+    result = scene(BALANCED_FRESH, record="0a").settle()
+    assert (result.values["proof"]["verdict"], result.values["proof"]["kept"]) == ("unproven", 0)
+    [warning] = result.warnings
+    assert "hooks.example.com:443" in warning
+    assert "webhook_cabundle" not in warning
+
+
+def test_an_address_that_stays_stale_is_named(scene: Make) -> None:
+    stage = scene(BALANCED_STALE)
+    with pytest.raises(StaleError, match=r"still serves another certificate .*hooks\.example\.com:443"):
+        stage.settle()
+    assert stage.patched == []
+
+
+def test_each_webhook_loses_the_anchors_of_its_own_endpoints(scene: Make) -> None:
+    """A Service whose pods were all seen loses its old anchor, although a URL beside it keeps its own."""
+    stage = scene(
+        FRESH, BALANCED_FRESH, record=f"0a {MARK}{OLD_CA.fingerprint} {OTHER_MARK}{OLD_CA.fingerprint}"
+    )
+    obj = configuration(stage.bundle)
+    url = {"url": "https://hook.apps.svc/x", "caBundle": encoded(stage.bundle)}
+    obj["webhooks"].append({"name": "v", "clientConfig": url})
+    stage.objects[_targets.path(TARGET)] = stage.api.objects[_targets.path(TARGET)] = obj
+    proof = stage.settle(wanted=without_a_service()).values["proof"]
+    assert (proof["verdict"], proof["dropped"], proof["kept"]) == ("unproven", 1, 1)
+    paths = [operation["path"] for operation in stage.api.sent[0]]
+    assert paths == ["/metadata/resourceVersion", "/webhooks/0/name", "/webhooks/0/clientConfig/caBundle"]
+    assert stage.patched == [_targets.path(TARGET), SPEC.path]
 
 
 def test_an_endpoint_that_stays_stale_is_named(scene: Make) -> None:

@@ -4,19 +4,29 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import _bundle
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509._errors import BundleError
 
-from tests.unit.webhook.pki import NOW, authority, leaf, private_key
+from tests.unit.webhook.pki import NOW, authority, leaf, private_key, unreadable_authority
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 A, B, C = (authority(name) for name in ("ca-a", "ca-b", "ca-c"))
 TWIN = authority("ca-a", expires=NOW + timedelta(days=700))
 OLD = authority("ca-old", expires=NOW - timedelta(days=1))
 OLDER = authority("ca-older", expires=NOW - timedelta(days=9))
 DAMAGED = "-----BEGIN CERTIFICATE-----\nTm90IGEgY2VydGlmaWNhdGU=\n-----END CERTIFICATE-----\n"
+OPAQUE = unreadable_authority("ca-opaque")
+# A SEQUENCE that is cut off, or followed by something: Go does not read it either.
+CUT_OFF = "-----BEGIN CERTIFICATE-----\nMIIBCgKC\n-----END CERTIFICATE-----\n"
+TRAILING = "-----BEGIN CERTIFICATE-----\nMAMCAQAA\n-----END CERTIFICATE-----\n"
 LABELLED = f"# the cluster's CA\n{A.pem}\n\n"
 
 
@@ -38,6 +48,18 @@ LABELLED = f"# the cluster's CA\n{A.pem}\n\n"
         pytest.param(
             "add", DAMAGED + A.pem, A.pem, DAMAGED + A.pem, id="add: it stays when nothing is added"
         ),
+        pytest.param("add", CUT_OFF, A.pem, A.pem, id="add: so does what is cut off"),
+        pytest.param("add", TRAILING, A.pem, A.pem, id="add: and what is longer than its length says"),
+        pytest.param(
+            "add",
+            B.pem + OPAQUE.pem + OPAQUE.pem + OLD.pem,
+            A.pem,
+            B.pem + OPAQUE.pem + A.pem,
+            id="add: a certificate that only Go reads stays",
+        ),
+        pytest.param("exactly", OPAQUE.pem, A.pem, A.pem, id="exactly: it goes"),
+        pytest.param("exactly", A.pem + OPAQUE.pem, A.pem, A.pem, id="exactly: it is one too many"),
+        pytest.param("absent", A.pem + OPAQUE.pem, A.pem, OPAQUE.pem, id="absent: it stays"),
         pytest.param("add", private_key(), A.pem, A.pem, id="add: a key that somebody left there goes"),
         pytest.param("add", A.pem, B.pem + B.pem, A.pem + B.pem, id="add: wanted twice is once"),
         pytest.param("add", A.pem, B.pem + OLD.pem, A.pem + B.pem, id="add: expired is not added"),
@@ -82,6 +104,7 @@ def test_a_bundle_that_has_expired_is_refused(mode: str) -> None:
         ("-----BEGIN CERTIFICATE-----\nMII", "holds no certificate"),
         (DAMAGED, "is damaged: the certificate cannot be read"),
         (A.pem + DAMAGED, "is damaged: certificate 2 of 2 cannot be read"),
+        (A.pem + OPAQUE.pem, "is damaged: certificate 2 of 2 cannot be read"),
         (A.pem + private_key(), "holds a private key"),
         (private_key().rpartition("-----END")[0], "holds a private key"),
         (A.pem * 201, "holds 201 certificates, more than 200"),
@@ -113,3 +136,30 @@ def test_no_key_is_quoted_when_one_is_refused() -> None:
 def test_an_anchor_says_subject_date_and_fingerprint() -> None:
     (anchor,) = _bundle.anchors(LABELLED)
     assert str(anchor) == f"CN=ca-a until 2027-11-25T12:00:00Z, SHA-256 {A.fingerprint}"
+
+
+def test_a_certificate_that_cannot_be_read_is_told_by_its_fingerprint() -> None:
+    (anchor,) = _bundle.anchors(OPAQUE.pem)
+    assert (anchor.subject, anchor.not_after, anchor.fingerprint) == ("", None, OPAQUE.fingerprint)
+    assert str(anchor) == f"a certificate that cannot be read here, SHA-256 {OPAQUE.fingerprint}"
+    assert anchor.pem == OPAQUE.pem
+
+
+def test_what_go_trusted_before_a_merge_it_trusts_after_it(go_program: Path) -> None:
+    """The bundle is read by a Go program, which takes more than the library that this collection uses."""
+    served = leaf(OPAQUE, "hook.apps.svc")
+    bundles = [OPAQUE.pem, _bundle.merge(OPAQUE.pem, A.pem, mode="add", now=NOW), A.pem]
+    questions = [
+        {
+            "leaf": served,
+            "bundle": bundle,
+            "name": "hook.apps.svc",
+            "time": int(NOW.timestamp()),
+            "usage": "server auth",
+        }
+        for bundle in bundles
+    ]
+    output = subprocess.run(
+        [go_program], input=json.dumps(questions).encode(), capture_output=True, check=True
+    )
+    assert [verdict["ok"] for verdict in json.loads(output.stdout)] == [True, True, False]

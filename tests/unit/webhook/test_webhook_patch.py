@@ -15,7 +15,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors 
     Invalid,
     MissingRights,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import _patch, _targets
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import _bundle, _patch, _targets
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._errors import (
     OwnedTargetError,
     TargetError,
@@ -103,6 +103,22 @@ def test_what_a_live_writer_wrote_stays_but_for_our_own_additions(mode: str) -> 
     with pytest.raises(OwnedTargetError, match="take_over: true"):
         plan(VALIDATING, obj, mode=mode, recorded=True)
     assert plan(VALIDATING, obj, mode=mode, recorded=True, take_over=True).changed
+
+
+def test_each_bundle_is_read_once_to_tell_what_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted and not timed: reading a bundle again for each of its certificates is quadratic."""
+    held = "".join(authority(f"ca-{number}").pem for number in range(20))
+    [change] = plan(VALIDATING, configuration(("a.x.io", client_config(held))), mode="exactly").bundles
+    read: list[str] = []
+    anchors = _bundle.anchors
+
+    def counted(bundle: str) -> tuple[_bundle.Anchor, ...]:
+        read.append(bundle)
+        return anchors(bundle)
+
+    monkeypatch.setattr(_bundle, "anchors", counted)
+    assert len(change.gone) == 20
+    assert sorted(read) == sorted([held, A.pem])
 
 
 GOOD = leaf(A, "hook.kube-system.svc")

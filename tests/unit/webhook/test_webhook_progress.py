@@ -37,6 +37,12 @@ def served(pem: str, pod: str = "a") -> Served:
     return Served(Endpoint("10.0.0.4", 8443, ("apps", pod)), pem, _certificate.describe_pem(pem))
 
 
+def at_address(pem: str) -> Served:
+    """What one connection to a URL or to a Service of type ExternalName was sent."""
+    endpoint = Endpoint("hooks.example.com", 443, is_outside=True)
+    return Served(endpoint, pem, _certificate.describe_pem(pem))
+
+
 def aside(one: Served, state: str) -> Look:
     """Beside an endpoint that serves the new one."""
     return Look((served(NEW),), aside=(replace(one, endpoint=replace(one.endpoint, state=state)),))
@@ -68,6 +74,13 @@ def state(*looks: Look, bundle: str = CA.pem) -> _progress.Progress:
         ([aside(served(OLD, "b"), "not ready")], _progress.STALE),
         ([aside(unseen(), "not ready")], _progress.UNSEEN),
         ([aside(served(NEW, "b"), "not ready")], _progress.IN_USE),
+        # One address may lead to many machines, and only one of them was seen.
+        ([Look((at_address(NEW),))], _progress.PARTLY_SEEN),
+        ([Look((served(NEW),)), Look((at_address(NEW),))], _progress.PARTLY_SEEN),
+        ([Look((at_address(OLD),))], _progress.STALE),
+        ([Look((at_address(NEW),)), Look((served(OLD),))], _progress.STALE),
+        ([Look((at_address(NEW),)), Look((unseen(),))], _progress.UNSEEN),
+        ([Look((at_address(NEW),)), Look((unseen(blind=True),))], _progress.HIDDEN),
         # Until every kube-proxy knows that it goes, an API server that dials anew may reach it.
         ([aside(served(OLD, "b"), "terminating")], _progress.UNSEEN),
         ([aside(unseen(), "terminating")], _progress.IN_USE),
@@ -93,6 +106,12 @@ def test_the_evidence_names_endpoints_and_serials() -> None:
     assert evidence[0] == "half of it"
     assert evidence[1].startswith(f"pod apps/a, port 8443 serves serial {old.serial}")
     assert evidence[2] == "pod apps/b, port 8443 shows nothing: Connection refused"
+
+
+def test_the_evidence_says_what_one_address_hides() -> None:
+    [line] = state(Look((at_address(NEW),))).evidence
+    assert line.startswith("hooks.example.com:443 serves it")
+    assert "more machines" in line
 
 
 VOLUME = {"name": "v", "secret": {"secretName": "hook-tls"}}

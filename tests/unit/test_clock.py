@@ -1,0 +1,86 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One clock: what has expired, and what is due, is decided by the API server's clock and never by this machine's."""
+
+from __future__ import annotations
+
+import ast
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import _marks
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run import _k8s_csr, _webhook_cabundle
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import _targets
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._targets import Target
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._workload import Rollout
+
+from tests.unit.csr.flow import MARKED, Api, intent, leaf, secret_object
+from tests.unit.csr.objects import encoded
+from tests.unit.x509.authority import authority
+
+MODULE_UTILS = Path(__file__).resolve().parents[2] / "plugins" / "module_utils"
+# The client turns this machine's clock into the API server's.
+# _served asks under Python 3.9 whether a certificate has a known authority. The answer rests on no date.
+OWN_CLOCK = {"_kube/_client.py", "_webhook/_served.py"}
+
+DAY = timedelta(days=1)
+YEAR = 365 * DAY
+# This machine's clock is a year ahead of the API server's.
+NOW = datetime.now(timezone.utc) - YEAR
+TARGET = Target("ValidatingWebhookConfiguration", "hook")
+OTHER = authority("another team's", not_before=NOW - YEAR, not_after=NOW + 100 * DAY)
+LIVING = authority("cluster", not_before=NOW - YEAR, not_after=NOW + 10 * YEAR)
+GONE = authority("expired", not_before=NOW - YEAR, not_after=NOW - DAY)
+
+
+def reads_the_clock(path: Path) -> bool:
+    calls = (node.func for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+    names = {ast.unparse(function) for function in calls}
+    return not names.isdisjoint({"datetime.now", "datetime.utcnow", "datetime.today", "date.today"})
+
+
+def test_only_the_client_reads_this_machines_clock() -> None:
+    files = sorted(path for path in MODULE_UTILS.rglob("*.py") if reads_the_clock(path))
+    assert {str(path.relative_to(MODULE_UTILS)) for path in files} == OWN_CLOCK
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(Api, "now", lambda _api: NOW)
+    return Api({_targets.path(TARGET): configuration(OTHER.pem + GONE.pem)})
+
+
+def configuration(bundle: str) -> dict[str, Any]:
+    config = {"service": {"namespace": "apps", "name": "hook"}, "caBundle": encoded(bundle)}
+    return {
+        "metadata": {"name": "hook", "resourceVersion": "7"},
+        "webhooks": [{"name": "w", "clientConfig": config}],
+    }
+
+
+def test_an_anchor_that_has_not_expired_stays(api: Any) -> None:
+    options = {
+        "ca_bundle": LIVING.pem,
+        "certificate": None,
+        "mode": "add",
+        "service": None,
+        "take_over": False,
+    }
+    targets = [{"kind": TARGET.kind, "name": TARGET.name}]
+    assert _webhook_cabundle.run(api, {**options, "targets": targets}, False).changed
+    assert api.sent[-1][-1]["value"] == encoded(OTHER.pem + LIVING.pem), "and what has expired goes"
+
+
+def test_a_certificate_that_is_not_due_is_kept(api: Any) -> None:
+    held = leaf(by=LIVING, not_before=NOW - DAY, not_after=NOW + 300 * DAY)
+    api.objects[intent().secret.path] = secret_object(
+        held, **{**MARKED, "labels": _marks.labels_for(intent().secret)}
+    )
+    api.connection = replace(api.connection, ca_pem=LIVING.pem)
+    result = _k8s_csr._present(api, intent(), (), Rollout(), check_mode=False)
+    assert (result.changed, result.values["reason"]) == (False, "the certificate is kept")
