@@ -40,7 +40,7 @@ EXPLAINED_SECONDS = 4.0
 LOOK_SECONDS = 10.0
 SHORTEST_LOOK_SECONDS = 1.0
 SHORTEST_PATIENCE_SECONDS = 600.0
-TOO_MANY_REQUESTS = 429
+REFUSALS = frozenset(range(400, 500)) - {429}  # 429: too many requests at once
 _PLAIN_NAME = re.compile("[a-z0-9][a-z0-9.-]{0,252}")
 
 
@@ -178,7 +178,7 @@ def own_identity(client: Client, csr: Mapping[str, Any]) -> Requester | None:
     try:
         return requester_of(client.create(COLLECTION, body, dry_run=True))
     except ApiError as exc:
-        if exc.status is not None and (exc.status >= 500 or exc.status == TOO_MANY_REQUESTS):
+        if exc.status not in REFUSALS:
             raise
         return None
     finally:
