@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import _marks, _requests
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._intent import intent_from
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._client import Client
@@ -24,7 +25,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._kubecon
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run import _webhook_cabundle
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import _keys
 
+from tests import clusters
+from tests.clusters import kubeconfig
+
 from .csr_site import CSRS, HOOK_KIND, Site, assert_one_line, role_in, rule_in
+from .https_webhook import Reply, Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -428,3 +433,49 @@ def test_two_sessions_of_one_assumed_role_are_one_identity(
     assert csr is not None
     assert csr["spec"]["username"] == "aws:111122223333:monday"
     assert csr["spec"]["extra"]["canonicalarn"] == [ROLE_ARN]
+
+
+def as_authenticator(review: dict[str, Any]) -> Reply:
+    """Answer a TokenReview as aws-iam-authenticator does on EKS. The test's tokens are ROLE.SESSION."""
+    role, _dot, session = review["spec"]["token"].partition(".")
+    arn = f"arn:aws:iam::111122223333:role/{role}"
+    extra = {"arn": [f"{arn}/{session}"], "canonicalArn": [arn], "sessionName": [session]}
+    user = {
+        "username": f"aws:111122223333:{session}",
+        "uid": f"aws-iam-authenticator:administrative:{session}",
+        "groups": ["system:masters"],
+        "extra": extra,
+    }
+    status = {"authenticated": True, "user": user}
+    return 200, {"apiVersion": review["apiVersion"], "kind": review["kind"], "status": status}
+
+
+@pytest.mark.full
+def test_two_sessions_of_one_assumed_role_by_a_token_webhook(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EKS knows its users by such a webhook. Unlike headers it keeps the spelling of the keys of extra."""
+    server = Server(as_authenticator).serve()
+    url = f"http://127.0.0.1:{server.port}/authenticate"
+    webhook = kubeconfig.write(tmp_path / "webhook", "authenticator", url, "", user={})
+    profile = clusters.PROFILES["eks"]
+    flag = f"--authentication-token-webhook-config-file={webhook}"
+    asking = dataclasses.replace(profile, apiserver=(*profile.apiserver, flag))
+    monkeypatch.setitem(clusters.PROFILES, "eks", asking)  # type: ignore[arg-type]
+    with clusters.running({"iam": "eks"}) as fleet, contextlib.closing(server):
+        site = Site(fleet["iam"], clusters.APP_SERVING)
+
+        def by(token: str) -> dict[str, Any]:
+            content: dict[str, Any] = yaml.safe_load(site.kubeconfig.read_text())
+            content["users"][0]["user"] = {"token": token}
+            return {"kubeconfig": content, **TWO_STEP}
+
+        name = site.run(**by("deployer.monday"))["csr"]["name"]
+        csr = site.csr(name)
+        assert csr is not None
+        assert csr["spec"]["extra"]["canonicalArn"] == [ROLE_ARN]
+        site.decide(name)
+        result = site.run(**by("other.mallory"))
+        assert result["code"] == "requested-by-another-identity"
+        done = site.run(**by("deployer.tuesday"))
+        assert (done.get("changed"), done.get("pending"), done["csr"]["name"]) == (True, False, name), done

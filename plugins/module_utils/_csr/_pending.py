@@ -240,6 +240,6 @@ def discard(client: Client, secret: SecretSpec, uid: str) -> None:
 
 def _refuse(secret: SecretSpec) -> NoReturn:
     raise SecretError(
-        f"Secret {secret.namespace}/{name(secret)} stands where a waiting key is kept, and is something else",
-        remedy="delete it if nobody needs it, or give another secret.name",
+        f"Secret {secret.namespace}/{name(secret)} has the name of the Secret that keeps a waiting key, and is another one",
+        remedy="Delete it if it is not needed, or give another secret.name",
     )

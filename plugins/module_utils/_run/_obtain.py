@@ -346,7 +346,8 @@ def _remove_kept_key(task: Task, own: Requester) -> tuple[str, ...]:
     try:
         pending = _pending.load(client, intent.secret)
     except SecretError as exc:
-        return (f"it is left alone: {exc}",)
+        removal = _pending.removal(intent.secret, None)
+        return (f"{exc.cause}; it is left alone, and removed by {removal}",)
     if pending is None:
         return ()
     reason = _pending.foreign(pending, own, intent.requesters)

@@ -64,7 +64,7 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], list[str], bool]] = [
     (session("monday"), stamp("mallory", canonicalArn=["x"], canonicalarn=[ROLE]), [], False),
     # Equal groups, and other keys of extra, are shared by many.
     (stamp("deployer", arn=[ROLE]), stamp("mallory", arn=[ROLE]), [], False),
-    (stamp("deployer", **{"example.com/canonicalArn": [ROLE]}), session("monday"), [], False),
+    (stamp("deployer", "", **{"example.com/canonicalArn": [ROLE]}), session("monday"), [], False),
     # The task's word is about user names, not about UIDs or roles.
     (stamp("deployer"), stamp("colleague"), ["colleague"], True),
     (stamp("deployer"), stamp("mallory"), ["colleague", "deployer"], False),
