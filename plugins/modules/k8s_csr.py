@@ -165,11 +165,21 @@ options:
   approve:
     description:
       - Whether this task approves its request, after comparing its content. It then waits for the certificate even with
-        O(wait=false), because nobody else has the key.
-      - With V(false) somebody else approves, and the key waits in an immutable Secret (C(<secret>-pending)) that goes with
-        the request; a later run completes it with the same key.
+        O(wait=false), because the key exists only in this task. It never goes on with an earlier request. A request and a
+        key that an earlier task of the same identity left are removed.
+      - With V(false) another identity approves. The key waits in an immutable Secret (C(<secret>-pending)) that is deleted
+        with the request. A later task of the same identity completes the request with the same key.
+      - The same identity has the same user name, the same UID, or on EKS the same canonical ARN of a role, as the API
+        server stamps them on a dry run. The task fails with the code C(requested-by-another-identity) if the waiting
+        request is another identity's, or if the Secret is not owned by it. Nothing of it is used then.
     type: bool
     default: true
+  requesters:
+    description:
+      - User names that count as this identity when a task goes on with a waiting request, or removes one.
+      - Give it if several identities take turns for one certificate, with O(approve=false).
+    type: list
+    elements: str
   renew_before:
     description:
       - How long before its end a certificate is renewed, such as V(30d), V(12h), or a number of seconds.

@@ -52,7 +52,7 @@ options:
     suboptions:
       signer_name: {description: [Its signer.], type: str}
       usages: {description: [Its usages; the order does not matter.], type: list, elements: str}
-      requester: {description: [The user that made it.], type: str}
+      requester: {description: [The name of the user that made it.], type: str}
       common_name: {description: [Common name of its subject.], type: str}
       organizations: {description: [Organizations of its subject; the order does not matter.], type: list, elements: str}
       dns_names: {description: [Its DNS names; the order does not matter.], type: list, elements: str}
@@ -115,7 +115,18 @@ csrs:
     uid: {description: UID., type: str, returned: success}
     signer_name: {description: Signer., type: str, returned: success}
     condition: {description: Condition as C(kubectl get csr) prints it., type: str, returned: success}
-    requester: {description: The user that made it., type: str, returned: success}
+    requester:
+      description: The user that made it, as the API server stamped it on the request.
+      type: dict
+      returned: success
+      contains:
+        username: {description: User name., type: str, returned: success}
+        uid: {description: UID of the user. Empty for most ways to authenticate., type: str, returned: success}
+        groups: {description: Groups of the user., type: list, elements: str, returned: success}
+        canonical_arn:
+          description: The role or user of AWS that EKS recognised, without the name of a session. Empty elsewhere.
+          type: str
+          returned: success
     subject: {description: Subject as RFC 4514 text., type: str, returned: success}
     names: {description: DNS names and IP addresses., type: list, elements: str, returned: success}
     decision: {description: V(Approved) or V(Denied)., type: str, returned: success}
@@ -130,7 +141,7 @@ cause:
   returned: failure
   type: str
 evidence:
-  description: What was seen; every mismatch of every request.
+  description: What was seen; every mismatch of every request, and who requested it.
   returned: failure
   type: list
   elements: str

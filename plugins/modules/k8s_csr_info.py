@@ -105,7 +105,18 @@ csrs:
       description: Condition as C(kubectl get csr) prints it; V(NotFound) for a O(name) that does not exist, or no longer.
       type: str
       returned: success
-    requester: {description: The user that made it., type: str, returned: success}
+    requester:
+      description: The user that made it, as the API server stamped it on the request.
+      type: dict
+      returned: success
+      contains:
+        username: {description: User name., type: str, returned: success}
+        uid: {description: UID of the user. Empty for most ways to authenticate., type: str, returned: success}
+        groups: {description: Groups of the user., type: list, elements: str, returned: success}
+        canonical_arn:
+          description: The role or user of AWS that EKS recognised, without the name of a session. Empty elsewhere.
+          type: str
+          returned: success
     subject: {description: Subject as RFC 4514 text., type: str, returned: success}
     names: {description: DNS names and IP addresses., type: list, elements: str, returned: success}
     unreadable: {description: "Why what it asks for cannot be read. RV(csrs[].names) is empty then.", type: str, returned: when the request does not parse}

@@ -92,6 +92,13 @@ def _fetch(place: Place) -> Task:
     return _csr(place, approve=False)
 
 
+def _approves_itself(place: Place) -> Task:
+    """A request waits for another identity's approval, and the task does not wait for that any longer."""
+    asked = _ask(place).run()
+    assert asked["pending"], asked
+    return _csr(place)
+
+
 def _approved_by_somebody(place: Place, task: Task) -> None:
     """The other half of a request that waits: a person approves, and the same task completes it."""
     asked = task.run()
@@ -169,6 +176,7 @@ FLOWS: tuple[Flow, ...] = (
     Flow("k8s_csr: renewal, new CA (another signer)", _another_signer, kept=(MADE_HERE,)),
     Flow("k8s_csr, two steps: ask", _ask, finish=_approved_by_somebody, kept=(MADE_HERE,)),
     Flow("k8s_csr, two steps: fetch", _fetch, kept=(MADE_HERE,)),
+    Flow("k8s_csr, two steps: ask, then approve: true", _approves_itself, kept=(MADE_HERE,)),
     Flow("k8s_csr: state absent", _absent, keeps_trust=False),
     Flow("k8s_csr: new, ephemeral-ca, then state absent", _new_by_own_hand, _given_up, keeps_trust=False),
     Flow("k8s_csr_approve: two requests", _approve),

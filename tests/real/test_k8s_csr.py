@@ -451,14 +451,18 @@ def test_a_run_waits_for_the_approver(site: Site) -> None:
 
 
 def test_nobody_approves(site: Site) -> None:
-    """The wait ends, the request and its key stay: a later run goes on with them."""
+    """The wait ends, the request and its key stay. A run that approves removes both and makes its own."""
     result = site.run(approve=False, wait_timeout=2)
     assert_one_line(result, "Nobody has approved", "kubectl certificate approve")
     assert result["diagnosis"]["code"] == "never-approved"
-    key = site.data("hook-tls-pending")["tls.key"]
-    assert site.run()["changed"], "this run approves it itself"
-    assert site.data()["tls.key"] == key
-    assert len(site.csrs()) == 1
+    waiting, key = site.csrs()[0], site.data("hook-tls-pending")["tls.key"]
+    approving = site.run()
+    assert approving["changed"]
+    assert "warnings" not in approving
+    assert site.data()["tls.key"] != key, "a run that approves goes on with no earlier request"
+    assert [csr["metadata"]["name"] for csr in site.csrs()] == [approving["csr"]["name"]]
+    assert waiting["metadata"]["name"] != approving["csr"]["name"]
+    assert site.secret("hook-tls-pending") is None
 
 
 def test_a_waiting_request_that_was_deleted_is_made_anew(site: Site) -> None:

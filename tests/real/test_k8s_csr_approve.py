@@ -82,6 +82,8 @@ def test_by_name_and_a_second_run_that_changes_nothing(site: Site) -> None:
     [entry] = first["csrs"]
     assert (entry["name"], entry["condition"], entry["changed"]) == (name, "Approved,Issued", True)
     assert entry["names"] == [f"hook.{site.name}.svc"]
+    assert (entry["requester"]["username"], entry["requester"]["uid"]) == ("kubernetes-admin", "")
+    assert "system:masters" in entry["requester"]["groups"]
     again = site.approve(name=name, expect=expect(site), wait=True)
     assert (again["changed"], again["csrs"][0]["changed"]) == (False, False)
     assert site.writes() == [("update", "certificatesigningrequests/approval")]
@@ -115,6 +117,7 @@ def test_a_mismatch_writes_nothing(site: Site, differs: dict[str, Any], reason: 
     name = request(site)
     result = site.approve(name=name, expect={**expect(site), **differs})
     assert_one_line(result, site.cluster.url, name, f"({reason})", "expect and allow_names")
+    assert result["evidence"][-1] == f"{name} was requested by 'kubernetes-admin'"
     assert conditions(site, name) == []
     assert site.writes() == []
 

@@ -6,17 +6,30 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import copy
+import dataclasses
 import datetime
+import time
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import _marks, _requests
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._intent import intent_from
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._client import Client
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._kubeconfig import resolve
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run import _webhook_cabundle
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import _keys
 
-from .csr_site import HOOK_KIND, Site, assert_one_line, role_in, rule_in
+from tests import clusters
+from tests.clusters import kubeconfig
+
+from .csr_site import CSRS, HOOK_KIND, Site, assert_one_line, role_in, rule_in
+from .https_webhook import Reply, Server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -275,3 +288,194 @@ def test_credentials(site: Site, tmp_path: Path) -> None:
         assert_one_line(result, *words)
         assert result["changed"] is False
     assert site.writes() == []
+
+
+# Requests of another identity
+
+# What create-only rights are enough for: a request, and a Secret in the namespace.
+PLANTER = {
+    "kind": "List",
+    "items": [
+        {
+            "kind": "ClusterRole",
+            "metadata": {"name": "plant-requests"},
+            "rules": [{"apiGroups": ["certificates.k8s.io"], "resources": [CSR], "verbs": ["create"]}],
+        },
+        {
+            "kind": "Role",
+            "metadata": {"name": "plant-secrets"},
+            "rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]}],
+        },
+    ],
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Planted:
+    """A request with the Service's names and the Secret that looks like its kept key, made by another user."""
+
+    user: str
+    csr: str
+    key: str
+
+
+def plant(site: Site, *, is_owned: bool) -> Planted:
+    mallory = User(site)
+    planter = copy.deepcopy(PLANTER)
+    planter["items"][1]["metadata"]["namespace"] = site.name  # type: ignore[index]
+    site.grant(mallory.name, planter)
+    parameters = {"service": "hook", "namespace": site.name, "signer_name": site.signer}
+    wanted = intent_from({**parameters, "secret": {"name": "hook-tls"}, "approve": False})
+    key = _keys.generate("ecdsa-p256")
+    public = _keys.public_key_sha256(key.public_key())
+    metadata = {
+        "name": _requests.name_for(wanted, public),
+        "labels": _marks.labels_for(wanted.secret),
+        "annotations": _marks.annotations_for(wanted),
+    }
+    spec = {
+        "request": encoded(_requests.pkcs10(wanted, key)),
+        "signerName": site.signer,
+        "usages": list(wanted.request.usages),
+    }
+    connection = resolve({"kubeconfig": mallory.kubeconfig}, {})
+    client = Client(connection, user_agent="mallory", deadline=time.monotonic() + 30)
+    csr = client.create(CSRS, {"metadata": metadata, "spec": spec})
+    marks = {
+        _marks.PENDING_CSR: metadata["name"],
+        _marks.PENDING_UID: csr["metadata"]["uid"],
+        _marks.PENDING_PUBLIC_KEY: public,
+    }
+    kept: dict[str, Any] = {"name": "hook-tls-pending", "labels": metadata["labels"], "annotations": marks}
+    if is_owned:
+        owner = {"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest"}
+        kept["ownerReferences"] = [{**owner, "name": metadata["name"], "uid": csr["metadata"]["uid"]}]
+    data = {"tls.key": encoded(_keys.to_pem(key))}
+    client.create(site.secrets, {"metadata": kept, "type": "Opaque", "immutable": True, "data": data})
+    return Planted(mallory.name, str(metadata["name"]), _keys.to_pem(key))
+
+
+def encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+@pytest.mark.parametrize("is_owned", [True, False])
+def test_a_planted_request_and_key_are_not_used_by_a_run_that_approves(site: Site, is_owned: bool) -> None:
+    planted = plant(site, is_owned=is_owned)
+    done = site.run()
+    assert done.get("changed"), done
+    assert site.data()["tls.key"] != planted.key
+    assert done["csr"]["name"] != planted.csr
+    csr = site.csr(planted.csr)
+    assert csr is not None, "it belongs to another identity"
+    assert "conditions" not in csr["status"]
+    assert site.secret("hook-tls-pending") is not None
+    told = " ".join(done["warnings"])
+    assert planted.user in told
+    assert f"kubectl delete csr {planted.csr}" in told
+
+
+def test_a_planted_request_and_key_stop_a_run_that_does_not_approve(site: Site) -> None:
+    planted = plant(site, is_owned=True)
+    commands = (f"kubectl delete csr {planted.csr}", f"kubectl delete secret -n {site.name} hook-tls-pending")
+    for options in ({}, {"wait": False}, {"check_mode": True}):
+        result = site.refused(planted.user, site.user, *commands, approve=False, **options)
+        assert result["code"] == "requested-by-another-identity"
+    expect = {"service": "hook", "namespace": site.name}
+    issued = site.approve(name=planted.csr, expect=expect, wait=True, kubeconfig=str(site.cluster.kubeconfig))
+    assert issued["csrs"][0]["requester"]["username"] == planted.user
+    result = site.refused(planted.user, approve=False)
+    assert result["code"] == "requested-by-another-identity", "issued by now, and still of another identity"
+    assert site.secret() is None
+    accepted = site.run(approve=False, requesters=[planted.user])
+    assert accepted.get("changed"), accepted
+    assert site.data()["tls.key"] == planted.key, "the user's word"
+
+
+ROLE_ARN = "arn:aws:iam::111122223333:role/deployer"
+
+
+def acting_as(monkeypatch: pytest.MonkeyPatch, session: str, arn: str = ROLE_ARN) -> None:
+    """Make the API server see an assumed role, in the words of aws-iam-authenticator (pkg/server/server.go).
+
+    The headers are those of an impersonating proxy. kube-apiserver lower-cases the keys of extra that come in headers.
+    """
+    headers = Client._headers
+
+    def impersonating(self: Client) -> Any:
+        found = headers(self)
+        found["Impersonate-User"] = f"aws:111122223333:{session}"
+        found["Impersonate-Group"] = "system:masters"
+        found["Impersonate-Extra-canonicalArn"] = arn
+        found["Impersonate-Extra-sessionName"] = session
+        return found
+
+    monkeypatch.setattr(Client, "_headers", impersonating)
+
+
+def test_two_sessions_of_one_assumed_role_are_one_identity(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        acting_as(patch, "monday")
+        name = site.run(**TWO_STEP)["csr"]["name"]
+    site.decide(name)
+    with monkeypatch.context() as patch:
+        acting_as(patch, "mallory", "arn:aws:iam::111122223333:role/other")
+        result = site.run(**TWO_STEP)
+        assert_one_line(result, "'aws:111122223333:monday'", "'aws:111122223333:mallory'")
+        assert result["code"] == "requested-by-another-identity"
+    with monkeypatch.context() as patch:
+        acting_as(patch, "tuesday")
+        done = site.run(**TWO_STEP)
+    assert (done.get("changed"), done.get("pending"), done["csr"]["name"]) == (True, False, name), done
+    csr = site.csr(name)
+    assert csr is not None
+    assert csr["spec"]["username"] == "aws:111122223333:monday"
+    assert csr["spec"]["extra"]["canonicalarn"] == [ROLE_ARN]
+
+
+def as_authenticator(review: dict[str, Any]) -> Reply:
+    """Answer a TokenReview as aws-iam-authenticator does on EKS. The test's tokens are ROLE.SESSION."""
+    role, _dot, session = review["spec"]["token"].partition(".")
+    arn = f"arn:aws:iam::111122223333:role/{role}"
+    extra = {"arn": [f"{arn}/{session}"], "canonicalArn": [arn], "sessionName": [session]}
+    user = {
+        "username": f"aws:111122223333:{session}",
+        "uid": f"aws-iam-authenticator:administrative:{session}",
+        "groups": ["system:masters"],
+        "extra": extra,
+    }
+    status = {"authenticated": True, "user": user}
+    return 200, {"apiVersion": review["apiVersion"], "kind": review["kind"], "status": status}
+
+
+@pytest.mark.full
+def test_two_sessions_of_one_assumed_role_by_a_token_webhook(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EKS knows its users by such a webhook. Unlike headers it keeps the spelling of the keys of extra."""
+    server = Server(as_authenticator).serve()
+    url = f"http://127.0.0.1:{server.port}/authenticate"
+    webhook = kubeconfig.write(tmp_path / "webhook", "authenticator", url, "", user={})
+    profile = clusters.PROFILES["eks"]
+    flag = f"--authentication-token-webhook-config-file={webhook}"
+    asking = dataclasses.replace(profile, apiserver=(*profile.apiserver, flag))
+    monkeypatch.setitem(clusters.PROFILES, "eks", asking)  # type: ignore[arg-type]
+    with clusters.running({"iam": "eks"}) as fleet, contextlib.closing(server):
+        site = Site(fleet["iam"], clusters.APP_SERVING)
+
+        def by(token: str) -> dict[str, Any]:
+            content: dict[str, Any] = yaml.safe_load(site.kubeconfig.read_text())
+            content["users"][0]["user"] = {"token": token}
+            return {"kubeconfig": content, **TWO_STEP}
+
+        name = site.run(**by("deployer.monday"))["csr"]["name"]
+        csr = site.csr(name)
+        assert csr is not None
+        assert csr["spec"]["extra"]["canonicalArn"] == [ROLE_ARN]
+        site.decide(name)
+        result = site.run(**by("other.mallory"))
+        assert result["code"] == "requested-by-another-identity"
+        done = site.run(**by("deployer.tuesday"))
+        assert (done.get("changed"), done.get("pending"), done["csr"]["name"]) == (True, False, name), done

@@ -62,6 +62,7 @@ class Intent:
     """One certificate: for whom, from which signer, and where it goes.
 
     service: "" for a certificate that is not a Service's. renew_before: None for the default of _decide.
+    requesters: user names that the task takes for its own identity.
     trust: "verified", "chain" or "leaf"; wait_timeout: seconds; ca_bundle: the user's own candidates, PEM text, "" for none.
     """
 
@@ -77,6 +78,7 @@ class Intent:
     ca_bundle: str = ""
     take_over: bool = False
     approve: bool = True
+    requesters: tuple[str, ...] = ()
     wait: bool = True
     wait_timeout: int = 120
 
@@ -130,6 +132,7 @@ def intent_from(parameters: Mapping[str, Any]) -> Intent:
         ca_bundle=parameters.get("ca_bundle") or "",
         take_over=bool(parameters.get("take_over")),
         approve=bool(parameters.get("approve", True)),
+        requesters=tuple(parameters.get("requesters") or ()),
         wait=bool(parameters.get("wait", True)),
         wait_timeout=parameters.get("wait_timeout") or Intent.wait_timeout,
     )

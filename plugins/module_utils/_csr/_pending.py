@@ -3,28 +3,34 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Requests that somebody else approves later: the key waits in an immutable Secret that the request owns.
+"""Requests that another identity approves later: the key waits in an immutable Secret that the request owns.
 
-Kubernetes collects the Secret with the request: 24 hours after it was made while nobody decides, an hour after it was
+Kubernetes collects the Secret with the request: 24 hours after it was made without a decision, an hour after it was
 issued. So a key that can lead to nothing does not stay.
+
+The permission to create requests and Secrets is enough to plant both. So a later run goes on with them only if the API
+server stamped this identity on the request, the request owns the Secret, and the Secret keeps the request's key.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Callable, NoReturn
 
+from .._errors import CertflowError
 from .._kube._client import Client
 from .._kube._errors import Conflict, Forbidden, NotFound
 from .._kube._rights import Right
 from .._x509 import _keys
 from .._x509._errors import CertificateError
 from . import _marks, _requests
-from ._errors import SecretError
+from ._content import content_of
+from ._errors import RequestError, SecretError
 from ._intent import PENDING_SUFFIX, SecretSpec
+from ._requester import Requester, is_same, requester_of
 
 if TYPE_CHECKING:
     from .._x509._keys import PrivateKey
@@ -34,12 +40,20 @@ KEY = "tls.key"
 
 @dataclass(frozen=True)
 class Pending:
-    """A request that was made earlier, with its key. ``csr`` is None where the cluster has collected it."""
+    """A request that was made earlier, with its key.
+
+    secret_uid: the UID of the Secret that keeps the key.
+    csr_name: the name of the request.
+    csr: the request, None if the cluster has collected it.
+    key: the key that the Secret keeps.
+    is_owned: whether the Secret has an ownerReference to this very request, as ``store`` writes it.
+    """
 
     secret_uid: str
     csr_name: str
     csr: Mapping[str, Any] | None
     key: PrivateKey
+    is_owned: bool = True
 
     @property
     def public_key_sha256(self) -> str:
@@ -85,14 +99,94 @@ def load(client: Client, secret: SecretSpec) -> Pending | None:
         key = _keys.load(text)
     except CertificateError:
         _refuse(secret)
-    csr_name = annotations.get(_marks.PENDING_CSR, "")
-    pending = Pending(obj["metadata"]["uid"], csr_name, None, key)
-    if not csr_name or annotations.get(_marks.PENDING_PUBLIC_KEY) != pending.public_key_sha256:
+    csr_name, csr_uid = annotations.get(_marks.PENDING_CSR, ""), annotations.get(_marks.PENDING_UID)
+    owners = [owner.get("uid") for owner in obj["metadata"].get("ownerReferences") or ()]
+    pending = Pending(obj["metadata"]["uid"], csr_name, None, key, is_owned=csr_uid in owners)
+    is_ours = annotations.get(_marks.PENDING_PUBLIC_KEY) == pending.public_key_sha256
+    if not (is_ours and _requests.is_plain(csr_name)):
         _refuse(secret)
     csr = client.find(_requests.path(csr_name))
-    if csr is None or csr["metadata"]["uid"] != annotations.get(_marks.PENDING_UID):
+    if csr is None or csr["metadata"]["uid"] != csr_uid:
         return pending
     return replace(pending, csr=csr)
+
+
+def _another_requester(pending: Pending, own: Requester | None, accepted: Collection[str]) -> Iterator[str]:
+    if pending.csr is None:
+        return
+    requester = requester_of(pending.csr)
+    if requester.username and requester.username in accepted:
+        return
+    if own is None:
+        yield f"CSR {pending.csr_name} was requested by {requester}, and {_requests.UNKNOWN_IDENTITY}"
+    elif not is_same(own, requester):
+        yield f"CSR {pending.csr_name} was requested by {requester}, and this identity is {own}"
+
+
+def _another_owner(pending: Pending, _own: Requester | None, _accepted: Collection[str]) -> Iterator[str]:
+    if not pending.is_owned:
+        yield f"the Secret that keeps the key has no ownerReference to CSR {pending.csr_name}"
+
+
+def _another_key(pending: Pending, _own: Requester | None, _accepted: Collection[str]) -> Iterator[str]:
+    if pending.csr is None:
+        return
+    try:
+        carried = content_of(pending.csr).request.public_key_sha256
+    except CertflowError as exc:
+        yield f"CSR {pending.csr_name} cannot be read: {exc.cause}"
+    else:
+        if carried != pending.public_key_sha256:
+            yield f"CSR {pending.csr_name} carries another public key than the Secret keeps"
+
+
+# Adding a condition is adding a rule, which yields why the request or its key is another identity's. The requester goes
+# first: what another identity wrote is not parsed.
+RULES: tuple[Callable[[Pending, Requester | None, Collection[str]], Iterator[str]], ...] = (
+    _another_requester,
+    _another_owner,
+    _another_key,
+)
+
+
+def foreign(pending: Pending, own: Requester | None, accepted: Collection[str]) -> str:
+    """Return why a waiting request must not be used or removed, "" if it is this identity's.
+
+    own: this identity, None if the API server refuses to tell. accepted: user names that the task takes for it.
+    """
+    found = (reason for rule in RULES for reason in rule(pending, own, accepted))
+    return next(found, "")
+
+
+def removal(secret: SecretSpec, pending: Pending | None) -> str:
+    """Return the command that removes what waits, the request only if it is one for this Secret."""
+    own_labels = _marks.labels_for(secret).items()
+    csr = pending.csr if pending else None
+    is_its_request = csr is not None and own_labels <= (csr["metadata"].get("labels") or {}).items()
+    commands = [f"kubectl delete secret -n {secret.namespace} {name(secret)}"]
+    if pending and is_its_request:
+        commands.insert(0, _requests.removal(pending.csr_name))
+    return " && ".join(commands)
+
+
+def refuse_foreign(
+    secret: SecretSpec, pending: Pending, own: Requester | None, accepted: Collection[str]
+) -> None:
+    """Raise RequestError if the waiting request or its key is another identity's."""
+    reason = foreign(pending, own, accepted)
+    if not reason:
+        return
+    is_another = any(_another_requester(pending, own, accepted))
+    raise RequestError(
+        f"the request that waits for {secret} is not used: {reason}",
+        code="requested-by-another-identity",
+        remedy=f"Remove it: {removal(secret, pending)}"
+        + (
+            ". If its requester is this identity under another name, add it to requesters instead"
+            if is_another
+            else ""
+        ),
+    )
 
 
 def store(client: Client, secret: SecretSpec, csr: Mapping[str, Any], key: PrivateKey) -> Pending:
@@ -146,6 +240,6 @@ def discard(client: Client, secret: SecretSpec, uid: str) -> None:
 
 def _refuse(secret: SecretSpec) -> NoReturn:
     raise SecretError(
-        f"Secret {secret.namespace}/{name(secret)} stands where a waiting key is kept, and is something else",
-        remedy="delete it if nobody needs it, or give another secret.name",
+        f"Secret {secret.namespace}/{name(secret)} has the name of the Secret that keeps a waiting key, and is another one",
+        remedy="Delete it if it is not needed, or give another secret.name",
     )

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Callable, NoReturn, cast
 
 from .._kube._client import Client
-from .._kube._errors import AlreadyExists, Conflict, Forbidden, NotFound
+from .._kube._errors import AlreadyExists, ApiError, Conflict, Forbidden, NotFound
 from .._kube._rights import Right, missing_rights
 from .._x509 import _request
 from . import _content, _diagnose, _marks, _names
@@ -26,6 +27,7 @@ from ._errors import IssueError, RequestError
 from ._intent import Intent, SecretSpec
 from ._names import Guarded
 from ._observation import Observation
+from ._requester import Requester, is_same, requester_of
 from ._surroundings import Surroundings
 
 if TYPE_CHECKING:
@@ -38,6 +40,8 @@ EXPLAINED_SECONDS = 4.0
 LOOK_SECONDS = 10.0
 SHORTEST_LOOK_SECONDS = 1.0
 SHORTEST_PATIENCE_SECONDS = 600.0
+REFUSALS = frozenset(range(400, 500)) - {429}  # 429: too many requests at once
+_PLAIN_NAME = re.compile("[a-z0-9][a-z0-9.-]{0,252}")
 
 
 def path(name: str) -> str:
@@ -47,6 +51,16 @@ def path(name: str) -> str:
 def name_for(intent: Intent, public_key_sha256: str) -> str:
     """Unique for each key, never beginning with csr-: EKS does not issue those (aws/containers-roadmap#2079)."""
     return f"certflow-{intent.service or 'client'}-{intent.namespace}-{public_key_sha256[:10]}"
+
+
+def is_plain(name: str) -> bool:
+    """Return True for a name that may stand in a command line. The API server takes nearly every text as name."""
+    return _PLAIN_NAME.fullmatch(name) is not None
+
+
+def removal(name: str) -> str:
+    """Return the command that deletes the request, with a placeholder for a name that is no plain one."""
+    return f"kubectl delete csr {name if is_plain(name) else 'NAME'}"
 
 
 def select(
@@ -109,7 +123,11 @@ def create(client: Client, intent: Intent, request_pem: str, public_key_sha256: 
 
 
 def send(client: Client, intent: Intent, request_pem: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Create a request. After a lost answer the one that is there is recognised: its name is that of its key."""
+    """Create a request and return it as the API server stored it: its requester is this identity.
+
+    After a lost answer the stored request is recognised by its name, which is that of its key. Its content is compared
+    before it is approved. Raises RequestError if another identity made the request of that name.
+    """
     spec: dict[str, Any] = {
         "request": base64.b64encode(request_pem.encode()).decode(),
         "signerName": intent.signer.name,
@@ -117,28 +135,68 @@ def send(client: Client, intent: Intent, request_pem: str, metadata: Mapping[str
     }
     if intent.request.expiration_seconds is not None:
         spec["expirationSeconds"] = intent.request.expiration_seconds
-    body = {
-        "apiVersion": f"{GROUP}/v1",
-        "kind": "CertificateSigningRequest",
-        "metadata": dict(metadata),
-        "spec": spec,
-    }
+    body = {**_HEAD, "metadata": dict(metadata), "spec": spec}
     try:
         return client.create(COLLECTION, body, idempotent=True)
     except AlreadyExists:
-        return client.get(
-            path(metadata["name"])
-        )  # whatever it is: it is approved only if it is what was asked for
+        return _recognised(client, metadata["name"])
 
 
-def expectation(intent: Intent, csr: Mapping[str, Any], public_key_sha256: str) -> Expectation:
-    """What this run's own request must still look like when it is approved."""
+_HEAD = {"apiVersion": f"{GROUP}/v1", "kind": "CertificateSigningRequest"}
+_ASKED = ("request", "signerName", "usages", "expirationSeconds")
+
+
+def _recognised(client: Client, name: str) -> dict[str, Any]:
+    csr = client.get(path(name))
+    own, requester = own_identity(client, csr), requester_of(csr)
+    if own is None or not is_same(own, requester):
+        raise RequestError(
+            f"CSR {name}, which this run was about to make, was requested by {requester}",
+            code="requested-by-another-identity",
+            evidence=(f"this identity is {own}" if own else UNKNOWN_IDENTITY,),
+            remedy=f"Delete it ({removal(name)}) and run the task again",
+        )
+    return csr
+
+
+UNKNOWN_IDENTITY = "the API server refused the dry run that tells which identity this task has"
+
+
+def own_identity(client: Client, csr: Mapping[str, Any]) -> Requester | None:
+    """Return the identity that the API server stamps on requests of this task, None if it refuses to tell.
+
+    The answer comes from a dry run that asks for the same as ``csr``, which the API server has accepted before. Unlike
+    a SelfSubjectReview it exists in every version, and it is right under impersonation.
+    """
+    metadata = {key: csr["metadata"][key] for key in ("labels", "annotations") if csr["metadata"].get(key)}
+    body = {
+        **_HEAD,
+        "metadata": {**metadata, "generateName": "certflow-requester-"},
+        "spec": {key: csr["spec"][key] for key in _ASKED if key in csr["spec"]},
+    }
+    warnings = list(client.warnings)
+    try:
+        return requester_of(client.create(COLLECTION, body, dry_run=True))
+    except ApiError as exc:
+        if exc.status not in REFUSALS:
+            raise
+        return None
+    finally:
+        client.warnings[:] = warnings
+
+
+def expectation(intent: Intent, public_key_sha256: str, *, requester: str | None = None) -> Expectation:
+    """Return what a request for this intent looks like.
+
+    requester: this identity's user name, as the API server stamped it on the request that this run sent. None: the
+    requester has been compared already.
+    """
     request = intent.request
     return Expectation(
         public_key_sha256=public_key_sha256,
         signer_name=intent.signer.name,
         usages=request.usages,
-        requester=(csr.get("spec") or {}).get("username"),
+        requester=requester,
         common_name=request.common_name,
         organizations=request.organizations,
         dns_names=request.dns_names,
@@ -381,19 +439,15 @@ def unissued(client: Client, secret: SecretSpec) -> list[dict[str, Any]]:
     return [csr for csr in select(client, labels, None) if not certificate_of(csr)]
 
 
-def is_left_over(
-    csr: Mapping[str, Any], signer_name: str, patience: float, now: datetime, *, alone: str = ""
-) -> bool:
-    """Whether nobody waits for a request any more, now that another one has been made in its place.
+def is_left_over(csr: Mapping[str, Any], signer_name: str, patience: float, now: datetime) -> bool:
+    """Return True if no run waits any longer for this request, which has been made again.
 
-    One that is as young as another run's patience may be that run's: how long that is nobody knows, so at least ten
-    minutes, or ``patience`` (seconds), which is this run's. alone: the requester (spec.username) whose other runs are
-    known to be over, "" where that is not known.
+    A younger request than another run's patience may be waited for. That patience is not known, so it is taken as ten
+    minutes, or as ``patience`` (seconds) of this run if that is longer.
     """
     age = now - time_of(csr["metadata"]["creationTimestamp"])
     is_old = age > timedelta(seconds=max(patience, SHORTEST_PATIENCE_SECONDS))
-    is_of_a_dead_run = bool(alone) and csr["spec"].get("username") == alone
-    return is_over(csr) or csr["spec"]["signerName"] != signer_name or is_old or is_of_a_dead_run
+    return is_over(csr) or csr["spec"]["signerName"] != signer_name or is_old
 
 
 def remove(client: Client, csr: Mapping[str, Any]) -> str:

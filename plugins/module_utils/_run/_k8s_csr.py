@@ -58,6 +58,7 @@ SPEC: dict[str, Any] = {
     "allow_names": {"type": "list", "elements": "str"},
     "allow_client_identity": {"type": "bool", "default": False},
     "approve": {"type": "bool", "default": True},
+    "requesters": {"type": "list", "elements": "str"},
     "renew_before": {"type": "str"},
     "trust": {"type": "str", "choices": ["verified", "chain", "leaf"], "default": "verified"},
     "ca_bundle": {"type": "str"},

@@ -15,6 +15,7 @@ from .._csr._approve import EXPECTED, RULES, Expectation, Rules, approval_rights
 from .._csr._content import condition, content_of
 from .._csr._errors import RequestError
 from .._csr._names import Guarded
+from .._csr._requester import requester_of
 from .._csr._requests import Decision
 from .._kube import _rights
 from .._kube._client import Client
@@ -141,13 +142,17 @@ def _rules(parameters: Mapping[str, Any], decision: str) -> Rules:
 def _refuse_mismatches(
     csrs: Iterable[Mapping[str, Any]], expected: Expectation, rules: Rules, decision: str
 ) -> None:
-    """One mismatch and nothing is written."""
-    faults = [fault for csr in csrs for fault in _faults(csr, expected, rules)]
+    """Raise RequestError for the first mismatch, before anything is written."""
+    faults, requesters = [], []
+    for csr in csrs:
+        found = _faults(csr, expected, rules)
+        faults += found
+        requesters += [_requested_by(csr)] if found else []
     if faults:
         raise RequestError(
             f"nothing was {decision.lower()}: {faults[0]}"
             + (f" (and {len(faults) - 1} more)" if faults[1:] else ""),
-            evidence=faults,
+            evidence=[*faults, *requesters],
             remedy="say in expect and allow_names what is right, or select fewer requests",
         )
 
@@ -157,6 +162,10 @@ def _faults(csr: Mapping[str, Any], expected: Expectation, rules: Rules) -> list
     return [
         f"{name}: {fault.message} ({fault.reason})" for fault in compare(content_of(csr), expected, rules)
     ]
+
+
+def _requested_by(csr: Mapping[str, Any]) -> str:
+    return f"{csr['metadata']['name']} was requested by {requester_of(csr)}"
 
 
 def _approved_before(
@@ -172,7 +181,7 @@ def _approved_before(
         if faults and is_named:
             raise RequestError(
                 f"somebody has approved a request that is not what is expected: {faults[0]}",
-                evidence=faults,
+                evidence=[*faults, _requested_by(csr)],
                 remedy="an approval is final: find out who gave it (the audit log of the API server names the user), and "
                 "say in expect and allow_names what is right",
             )
@@ -221,7 +230,7 @@ def _entry(csr: Mapping[str, Any], decision: str, changed: bool) -> dict[str, An
     content = content_of(csr)
     return {
         **_requests.summary(csr),
-        "requester": content.requester,
+        "requester": requester_of(csr).as_dict(),
         "subject": content.request.subject,
         "names": [*content.request.dns_names, *content.request.ip_addresses],
         "decision": decision,

@@ -17,6 +17,7 @@ from .._csr._diagnose import diagnose
 from .._csr._diagnosis import Diagnosis
 from .._csr._observation import GONE, Observation
 from .._csr._providers import ProviderVerdict
+from .._csr._requester import Requester, requester_of
 from .._csr._surroundings import Surroundings
 from .._errors import CertflowError
 from .._kube._client import Client
@@ -113,9 +114,10 @@ def _entry(csr: dict[str, Any], diagnosis: Diagnosis | None) -> dict[str, Any]:
 def _absent(name: str, now: datetime) -> dict[str, Any]:
     """The entry for a request that is not there, or not any more."""
     diagnosis = diagnose(Observation({"metadata": {"name": name}}, now, gone=True))
-    empty = dict.fromkeys(("uid", "signer_name", "requester", "subject", "created"), "")
+    empty = dict.fromkeys(("uid", "signer_name", "subject", "created"), "")
     return {
         **empty,
+        "requester": Requester().as_dict(),
         "name": name,
         "condition": GONE,
         "names": [],
@@ -130,14 +132,14 @@ def _asked(csr: dict[str, Any]) -> dict[str, Any]:
         content = content_of(csr)
     except CertflowError as exc:
         return {
-            "requester": csr["spec"].get("username", ""),
+            "requester": requester_of(csr).as_dict(),
             "subject": "",
             "names": [],
             "unreadable": exc.cause,
         }
     request = content.request
     return {
-        "requester": content.requester,
+        "requester": requester_of(csr).as_dict(),
         "subject": request.subject,
         "names": [*request.dns_names, *request.ip_addresses],
     }

@@ -20,6 +20,7 @@ from .._csr._content import certificate_of, time_of
 from .._csr._diagnosis import Diagnosis
 from .._csr._errors import AnchorError, RequestError
 from .._csr._probe import Probe
+from .._csr._requester import requester_of
 from .._csr._surroundings import Surroundings
 from .._errors import CertflowError
 from .._kube import _rights
@@ -142,7 +143,8 @@ def _approved(client: Client, trial: Trial) -> Trial:
     csr, probe = trial.csr, trial.probe
     if trial.fault or csr is None:
         return trial
-    expected = _requests.expectation(probe.intent, csr, probe.public_key_sha256)
+    own = requester_of(csr)
+    expected = _requests.expectation(probe.intent, probe.public_key_sha256, requester=own.username)
 
     def approve() -> Trial:
         decided = _requests.approve_own(client, csr, expected, probe.approval)

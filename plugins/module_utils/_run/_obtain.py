@@ -5,9 +5,9 @@
 
 """Ask for a certificate and put it to use: key, request, approval, anchor on the targets, Secret - in this order.
 
-Bundle first, Secret second: at every moment the targets trust what is served. The key stays in this process, so what
-a crash leaves behind is a request without a key, which leads to nothing and is removed by the next attempt, or a
-request whose key is kept, which the next run goes on with.
+Bundle first, Secret second: at every moment the targets trust what is served. The key stays in this process. A crash
+leaves a request without a key, which leads to nothing and is removed by the next attempt. With ``approve: false`` it
+may leave a request whose key is kept, which the next run of the same identity goes on with.
 """
 
 from __future__ import annotations
@@ -38,7 +38,9 @@ from .._csr._errors import AnchorError, RequestError, SecretError
 from .._csr._intent import Intent, forbidden_name
 from .._csr._names import Guarded
 from .._csr._pending import Pending
+from .._csr._requester import Requester, is_same, requester_of
 from .._csr._secret import Content, Found
+from .._errors import CertflowError
 from .._kube import _rights
 from .._kube._errors import AlreadyExists, KubeError
 from .._webhook._patch import TargetChange
@@ -129,7 +131,8 @@ def _by_request(task: Task, reason: Reason, warnings: tuple[str, ...]) -> Result
     reason = asked.reason or reason
     csr = asked.csr
     if intent.approve:
-        expected = _requests.expectation(intent, csr, asked.public_key_sha256)
+        own = requester_of(csr)
+        expected = _requests.expectation(intent, asked.public_key_sha256, requester=own.username)
         csr = _requests.approve_own(client, csr, expected)
     elif _is_left_waiting(intent, csr):
         return _waiting(task, _awaited(csr, asked.reason), csr, asked.made_now, warnings)
@@ -147,13 +150,27 @@ def _by_request(task: Task, reason: Reason, warnings: tuple[str, ...]) -> Result
 
 
 def _left_waiting(task: Task) -> Mapping[str, Any] | None:
-    """The request of an earlier run that only its approver can bring on: there is nothing to write for it."""
-    if task.intent.approve or task.intent.wait:
-        return None
-    pending = _pending.load(task.client, task.intent.secret)
+    """Return the request of an earlier run that only its approver can bring on. There is nothing to write for it.
+
+    Raises RequestError, before the first write, for a request or a key of another identity.
+    """
+    pending = _resumable(task)
     csr = pending.csr if pending else None
     is_it = pending and csr and _fits(task, pending, csr) and _is_left_waiting(task.intent, csr)
     return csr if is_it else None
+
+
+def _resumable(task: Task) -> Pending | None:
+    """Return this identity's request that waits for another one's approval, also if the cluster has collected it.
+
+    A task that approves resumes no request. Raises RequestError for a request or a key of another identity.
+    """
+    client, intent = task.client, task.intent
+    pending = None if intent.approve else _pending.load(client, intent.secret)
+    if pending is not None:
+        own = _requests.own_identity(client, pending.csr) if pending.csr else None
+        _pending.refuse_foreign(intent.secret, pending, own, intent.requesters)
+    return pending
 
 
 def _is_left_waiting(intent: Intent, csr: Mapping[str, Any]) -> bool:
@@ -213,7 +230,7 @@ def _foreseen(
 ) -> Result:
     """What check mode can say: only a request that still waits for its approval changes nothing."""
     intent = task.intent
-    pending = _pending.load(task.client, intent.secret) if intent.signer.is_asked else None
+    pending = _resumable(task) if intent.signer.is_asked else None
     csr = pending.csr if pending else None
     goes_on = pending is not None and csr is not None and _fits(task, pending, csr)
     if csr and goes_on and _is_left_waiting(intent, csr):
@@ -238,9 +255,9 @@ def _foreseen(
 
 
 def _ask(task: Task) -> Asked:
-    """Go on with the request that an earlier run left, or make one."""
+    """Make a request. With ``approve: false`` go on with this identity's request that waits, if there is one."""
     client, intent = task.client, task.intent
-    pending, reason = _pending.load(client, intent.secret), None
+    pending, reason = _resumable(task), None
     if pending is not None:
         csr = pending.csr
         if csr is not None and _fits(task, pending, csr):
@@ -265,26 +282,38 @@ def _collected(pending: Pending) -> Reason:
 
 
 def _keep_key(task: Task, asked: Asked) -> Asked:
-    """Keep the key for a later run. Where that fails the request goes too: without its key it leads to nothing."""
+    """Keep the key for a later run. If that fails the request goes too: without its key it leads to nothing."""
     client, secret = task.client, task.intent.secret
     try:
         return replace(asked, pending=_pending.store(client, secret, asked.csr, asked.key))
     except AlreadyExists as exc:
-        there = _pending.load(client, secret)
-        if there and there.csr and there.public_key_sha256 == asked.public_key_sha256:
-            return replace(asked, pending=there)  # our own, its answer was lost
-        _requests.remove(client, asked.csr)
-        if there and there.csr and _fits(task, there, there.csr):
-            return Asked(there.csr, there.key, made_now=False, pending=there)  # another run was faster
-        raise SecretError(
-            f"Secret {secret.namespace}/{_pending.name(secret)} keeps the key of an earlier request that is of no use any "
-            "more, and stays in the way of the new key",
-            remedy=f"delete it (kubectl delete secret -n {secret.namespace} {_pending.name(secret)}), or grant this "
-            "identity the right to delete secrets",
-        ) from exc
+        try:
+            return _kept_already(task, asked)
+        except CertflowError as error:
+            _requests.remove(client, asked.csr)
+            raise error from exc
     except KubeError:
         _requests.remove(client, asked.csr)
         raise
+
+
+def _kept_already(task: Task, asked: Asked) -> Asked:
+    """Return what the Secret keeps: the key of this run, whose answer was lost, or that of a run that was faster."""
+    client, secret = task.client, task.intent.secret
+    there = _pending.load(client, secret)
+    if there and there.csr and there.public_key_sha256 == asked.public_key_sha256:
+        return replace(asked, pending=there)
+    if there:
+        _pending.refuse_foreign(secret, there, requester_of(asked.csr), task.intent.requesters)
+    if there and there.csr and _fits(task, there, there.csr):
+        _requests.remove(client, asked.csr)
+        return Asked(there.csr, there.key, made_now=False, pending=there)
+    raise SecretError(
+        f"Secret {secret.namespace}/{_pending.name(secret)} keeps the key of an earlier request that is of no use any "
+        "more, and stays in the way of the new key",
+        remedy=f"delete it (kubectl delete secret -n {secret.namespace} {_pending.name(secret)}), or grant this "
+        "identity the right to delete secrets",
+    )
 
 
 def _fits(task: Task, pending: Pending, csr: Mapping[str, Any]) -> bool:
@@ -293,24 +322,58 @@ def _fits(task: Task, pending: Pending, csr: Mapping[str, Any]) -> bool:
     is_used = secret is not None and secret.key_sha256 == pending.public_key_sha256
     same_kind = _keys.type_of(pending.key) == intent.request.key_type
     same_lifetime = content.expiration_seconds == intent.request.expiration_seconds
-    expected = _requests.expectation(intent, csr, pending.public_key_sha256)
+    expected = _requests.expectation(intent, pending.public_key_sha256)
     return not is_used and same_kind and same_lifetime and not compare(content, expected)
 
 
 def _remove_leftovers(task: Task, csr: Mapping[str, Any]) -> tuple[str, ...]:
-    """Remove what earlier attempts left: before Kubernetes 1.35 an approved, unissued request stays for ever.
+    """Remove what earlier runs of this identity left, and return warnings of what is another identity's.
 
-    While it is this run's turn, what the same identity has sent before is that of a run that died.
+    Before Kubernetes 1.35 an approved request that is not issued stays for ever. While this run holds the Lease, all
+    other requests of this identity are of runs that died.
     """
+    client, intent, own = task.client, task.intent, requester_of(csr)
+    warnings = _remove_kept_key(task, own) if intent.approve else ()
+    is_alone = task.lease is not None and task.lease.is_held
+    foreign = []
+    for other in _requests.unissued(client, intent.secret):
+        if other["metadata"]["uid"] == csr["metadata"]["uid"]:
+            continue
+        if not is_same(own, requester_of(other), intent.requesters):
+            foreign.append(other)
+        elif is_alone or _requests.is_left_over(other, intent.signer.name, intent.wait_timeout, client.now()):
+            warnings += tuple(filter(None, [_requests.remove(client, other)]))
+    return warnings + _left_alone(intent, [other for other in foreign if not _requests.is_over(other)])
+
+
+def _remove_kept_key(task: Task, own: Requester) -> tuple[str, ...]:
+    """Remove the request and the key that a run with ``approve: false`` left: this run replaces them."""
     client, intent = task.client, task.intent
-    alone = csr["spec"].get("username", "") if task.lease and task.lease.is_held else ""
-    left = [
-        other
-        for other in _requests.unissued(client, intent.secret)
-        if other["metadata"]["uid"] != csr["metadata"]["uid"]
-        and _requests.is_left_over(other, intent.signer.name, intent.wait_timeout, client.now(), alone=alone)
-    ]
-    return tuple(filter(None, (_requests.remove(client, other) for other in left)))
+    try:
+        pending = _pending.load(client, intent.secret)
+    except SecretError as exc:
+        removal = _pending.removal(intent.secret, None)
+        return (f"{exc.cause}; it is left alone, and removed by {removal}",)
+    if pending is None:
+        return ()
+    reason = _pending.foreign(pending, own, intent.requesters)
+    if reason:
+        removal = _pending.removal(intent.secret, None)
+        return (f"the key that waits for {intent.secret} is left alone: {reason}; remove it: {removal}",)
+    if pending.csr and not certificate_of(pending.csr):
+        _requests.remove(client, pending.csr)
+    _pending.discard(client, intent.secret, pending.secret_uid)
+    return ()
+
+
+def _left_alone(intent: Intent, foreign: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    if not foreign:
+        return ()
+    name = foreign[0]["metadata"]["name"]
+    more = f" ({len(foreign) - 1} more requests are like it)" if foreign[1:] else ""
+    requester = requester_of(foreign[0])
+    warning = f"CSR {name!r} for {intent.secret} was requested by {requester}, not by this identity, and is left alone{more}"
+    return (f"{warning}; remove it: {_requests.removal(name)}",)
 
 
 def _awaited(csr: Mapping[str, Any], reason: Reason | None = None) -> str:

@@ -26,6 +26,7 @@ from tests.unit.csr.objects import KUBELET_SERVING, OWN, encoded
 from tests.unit.x509 import authority
 from tests.unit.x509.authority import CLIENT_AUTH, DAY, NOW, SERVER_AUTH, Issued
 
+CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 CLIENT = "kubernetes.io/kube-apiserver-client"
 CUSTOM = "example.com/signer"
 YEAR = 365 * DAY
@@ -119,6 +120,7 @@ class Api:
 
     ``objects`` are found by path; a function as value is called, an exception raised. ``watched`` holds what each watch
     yields in turn. ``asked`` records every call. ``lacking``: (verb, resource) of the rights that are missing.
+    ``identity``: what it stamps on requests, or the error with which it refuses their dry run.
     """
 
     host = "https://10.0.0.1:6443"
@@ -138,6 +140,7 @@ class Api:
         self.warnings: list[str] = []
         self.lacking: set[tuple[str, str]] = set()
         self.reviews = 0
+        self.identity: dict[str, Any] | Exception = {"username": "deployer"}
         self.on_write: Callable[[str, str, Any], Any] = lambda _method, _path, body: body
 
     def now(self) -> datetime:
@@ -163,7 +166,19 @@ class Api:
         return self.get(path, query)
 
     def create(self, path: str, body: Any, *, dry_run: bool = False, idempotent: bool = False) -> Any:
-        return self._write("POST", path, body)
+        if path != CSRS:
+            return self._write("POST", path, body)
+        if not dry_run:
+            return self._stamped(self._write("POST", path, body))
+        self.asked.append(("DRY", path))
+        if isinstance(self.identity, Exception):
+            raise self.identity
+        return self._stamped(body)
+
+    def _stamped(self, csr: Any) -> Any:
+        """As the API server overwrites the requester, whatever the body says."""
+        stamp = {} if isinstance(self.identity, Exception) else self.identity
+        return {**csr, "spec": {**csr["spec"], **stamp}}
 
     def review(self, path: str, body: Any) -> dict[str, Any]:
         self.reviews += 1
@@ -185,7 +200,7 @@ class Api:
         yield from self.watched.pop(0) if self.watched else ()
 
     def writes(self) -> list[tuple[str, str]]:
-        return [entry for entry in self.asked if entry[0] not in ("GET", "WATCH")]
+        return [entry for entry in self.asked if entry[0] not in ("GET", "WATCH", "DRY")]
 
     def _write(self, method: str, path: str, body: Any) -> Any:
         self.asked.append((method, path))

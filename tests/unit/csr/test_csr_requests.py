@@ -19,7 +19,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._errors i
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._controller_manager import LEASE
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors import (
     AlreadyExists,
+    ApiError,
     Conflict,
+    ConnectionFailed,
+    CutShort,
     Forbidden,
     KubeError,
     MissingRights,
@@ -107,11 +110,69 @@ def test_a_request_that_is_gone_before_it_is_approved(first: type[KubeError]) ->
         approve(api, csr())
 
 
-def test_after_a_lost_answer_it_goes_on_with_the_one_that_is_there() -> None:
+def lost_answer(**spec: Any) -> Api:
     path = _requests.path(_requests.name_for(intent(), HASH))
-    api = Api({path: csr()})
+    api = Api({path: csr(**spec)})
     api.on_write = lambda *_: api_error(AlreadyExists)
+    return api
+
+
+def test_after_a_lost_answer_it_goes_on_with_the_stored_request() -> None:
+    api = lost_answer()
     assert _requests.create(api, intent(), request(), HASH)["metadata"]["uid"] == "3d0b8a6e"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("spec", "identity"),
+    [
+        ({"username": "mallory"}, {"username": "deployer"}),
+        ({}, Forbidden("no", status=403)),
+        ({"username": ""}, {"username": ""}),
+    ],
+)
+def test_a_request_of_another_identity_with_our_name_is_not_used(spec: dict[str, Any], identity: Any) -> None:
+    api = lost_answer(**spec)
+    api.identity = identity
+    with pytest.raises(RequestError, match="was requested by") as caught:
+        _requests.create(api, intent(), request(), HASH)  # type: ignore[arg-type]
+    assert caught.value.code == "requested-by-another-identity"
+    assert "kubectl delete csr certflow-hook-apps-" in caught.value.remedy
+
+
+# Who this identity is
+
+
+def test_the_identity_comes_from_a_dry_run_that_asks_for_the_same() -> None:
+    api = Api()
+    api.identity = {"username": "deployer", "uid": "7", "extra": {"canonicalArn": ["arn:aws:iam::1:role/r"]}}
+    api.warnings.append("earlier")
+    own = _requests.own_identity(api, csr(username="mallory", expirationSeconds=3600))  # type: ignore[arg-type]
+    assert own is not None
+    assert (own.username, own.uid, own.canonical_arn) == ("deployer", "7", "arn:aws:iam::1:role/r")
+    assert (api.asked, api.written, api.warnings) == ([("DRY", CSRS)], [], ["earlier"])
+
+
+@pytest.mark.parametrize("error", [Forbidden("no", status=403), ApiError("no", status=400)])
+def test_a_refused_dry_run_tells_no_identity(error: KubeError) -> None:
+    api = Api()
+    api.identity = error
+    assert _requests.own_identity(api, csr()) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ApiError("no", status=500),
+        ApiError("no", status=429),
+        CutShort("no", status=201),
+        ConnectionFailed("no"),
+    ],
+)
+def test_an_api_server_that_fails_is_not_taken_for_a_refusal(error: KubeError) -> None:
+    api = Api()
+    api.identity = error
+    with pytest.raises(type(error)):
+        _requests.own_identity(api, csr())  # type: ignore[arg-type]
 
 
 # Approving

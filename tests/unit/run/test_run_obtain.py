@@ -17,7 +17,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import (
     _pending,
     _requests,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._errors import SecretError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._errors import (
+    RequestError,
+    SecretError,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._secret import Content, Found
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors import (
     AlreadyExists,
@@ -239,13 +242,22 @@ def waiting(**annotations: str) -> dict[str, Any]:
             "uid": "7e4d",
             "labels": {"app.kubernetes.io/managed-by": "certflow.kubernetes"},
             "annotations": {f"certflow.kubernetes/{key}": text for key, text in marks.items()},
+            "ownerReferences": [{"kind": "CertificateSigningRequest", "name": CSR_NAME, "uid": "3d0b8a6e"}],
         },
         "data": {"tls.key": encoded(_keys.to_pem(KEY))},
     }
 
 
+def without_owner() -> dict[str, Any]:
+    secret = waiting()
+    del secret["metadata"]["ownerReferences"]
+    return secret
+
+
 def its_csr(*conditions: Any, **spec: Any) -> dict[str, Any]:
-    return csr(*conditions, name=CSR_NAME, pem=spec.pop("pem", PKCS10), **spec)
+    obj = csr(*conditions, name=CSR_NAME, pem=spec.pop("pem", PKCS10), **spec)
+    obj["metadata"]["labels"] = _marks.labels_for(SPEC)
+    return obj
 
 
 def api_with(secret: dict[str, Any] | None, request_: dict[str, Any] | None) -> Api:
@@ -273,6 +285,7 @@ STRANGE = [
     {**waiting(), "data": {}},
     waiting(**{"public-key-sha256": "other"}),
     waiting(csr=""),
+    waiting(csr="x; curl example.com"),
 ]
 
 
@@ -294,20 +307,106 @@ def test_the_next_run_goes_on_with_the_same_key() -> None:
     assert api.writes() == []
 
 
-CHANGES: list[dict[str, Any]] = [
-    {"key_type": "rsa-2048"},
-    {"expiration_seconds": 3600},
-    {"dns_names": ["hook.apps.svc.cluster.local"]},
-    {"signer_name": "example.com/signer"},
-]
-
-
 def created(_method: str, _path: str, body: Any) -> Any:
     """As the API server answers a create."""
     if not isinstance(body, dict):
         return body
     stamp = {"uid": "new", "resourceVersion": "1", "creationTimestamp": "2026-06-15T12:00:00Z"}
     return {**body, "metadata": {**body["metadata"], **stamp}}
+
+
+def approving(api: Api, **changed: Any) -> _obtain.Asked:
+    api.on_write = created
+    return _obtain._ask(Task(api, intent(**changed), None, (), False))  # type: ignore[arg-type]
+
+
+def test_a_run_that_approves_makes_a_new_request_and_removes_its_own_waiting_one() -> None:
+    api = api_with(waiting(), its_csr())
+    asked = approving(api)
+    assert asked.made_now
+    assert (asked.public_key_sha256 == KEY_HASH, asked.warnings, asked.pending) == (False, (), None)
+    assert api.writes() == [
+        ("POST", _requests.COLLECTION),
+        ("DELETE", _requests.path(CSR_NAME)),
+        ("DELETE", PENDING),
+    ]
+    assert ("DRY", _requests.COLLECTION) not in api.asked, "the answer to its own request tells who it is"
+
+
+PLANTED: dict[str, tuple[dict[str, Any], dict[str, Any] | None, dict[str, Any] | Exception, str]] = {
+    "another requester": (waiting(), its_csr(username="mallory"), {"username": "deployer"}, "'mallory'"),
+    "another requester, issued": (
+        waiting(),
+        its_csr(approved(), certificate=leaf(key=KEY).pem, username="mallory"),
+        {"username": "deployer"},
+        "'mallory'",
+    ),
+    "another key": (waiting(), its_csr(pem=request()), {"username": "deployer"}, "another public key"),
+    "no owner": (without_owner(), its_csr(), {"username": "deployer"}, "ownerReference"),
+    "no owner, and its request is gone": (without_owner(), None, {"username": "deployer"}, "ownerReference"),
+}
+
+
+@pytest.mark.parametrize("case", PLANTED)
+def test_a_planted_request_stops_a_run_that_does_not_approve(case: str) -> None:
+    secret, request_, identity, word = PLANTED[case]
+    for check_mode in (False, True):
+        for wait in (False, True):
+            api = api_with(secret, request_)
+            api.identity = identity
+            task = Task(api, intent(approve=False, wait=wait), None, (), check_mode)  # type: ignore[arg-type]
+            with pytest.raises(RequestError, match=word) as caught:
+                _obtain.run(task, _decide.no_secret(task.intent))
+            assert caught.value.code == "requested-by-another-identity"
+            assert "kubectl delete secret -n apps hook-tls-pending" in caught.value.remedy
+            assert (f"kubectl delete csr {CSR_NAME}" in caught.value.remedy) is bool(request_)
+            assert [entry for entry in api.writes() if entry != ("POST", COLLECTION)] == [], "the trial alone"
+
+
+@pytest.mark.parametrize("case", PLANTED)
+def test_a_planted_request_is_left_alone_by_a_run_that_approves(case: str) -> None:
+    secret, request_, identity, word = PLANTED[case]
+    api = api_with(secret, request_)
+    api.identity = identity
+    asked = approving(api)
+    assert asked.made_now
+    assert asked.public_key_sha256 != KEY_HASH
+    assert api.writes() == [("POST", _requests.COLLECTION)]
+    assert word in asked.warnings[0]
+    assert "kubectl delete secret -n apps hook-tls-pending" in asked.warnings[0]
+
+
+@pytest.mark.parametrize("secret", STRANGE)
+def test_what_stands_in_the_place_of_a_kept_key_does_not_stop_a_run_that_approves(secret: Any) -> None:
+    api = api_with(secret, its_csr())
+    asked = approving(api)
+    assert "hook-tls-pending" in asked.warnings[0]
+    assert api.writes() == [("POST", _requests.COLLECTION)]
+
+
+def test_without_an_answer_to_who_this_identity_is_nothing_is_resumed() -> None:
+    api = api_with(waiting(), its_csr())
+    api.identity = Forbidden("no", status=403)
+    with pytest.raises(RequestError, match="refused the dry run") as caught:
+        ask(api)
+    assert caught.value.code == "requested-by-another-identity"
+    assert ask(api, requesters=["deployer"]).public_key_sha256 == KEY_HASH, "the user's word"
+
+
+def test_a_request_that_is_not_for_this_secret_is_not_in_the_command() -> None:
+    theirs = its_csr(username="mallory")
+    del theirs["metadata"]["labels"]
+    with pytest.raises(RequestError) as caught:
+        ask(api_with(waiting(), theirs))
+    assert "kubectl delete csr" not in caught.value.remedy
+
+
+CHANGES: list[dict[str, Any]] = [
+    {"key_type": "rsa-2048"},
+    {"expiration_seconds": 3600},
+    {"dns_names": ["hook.apps.svc.cluster.local"]},
+    {"signer_name": "example.com/signer"},
+]
 
 
 @pytest.mark.parametrize("changed", CHANGES)
@@ -509,22 +608,25 @@ def test_leftovers_go_and_other_runs_requests_stay(turn: Any, more: list[str]) -
         return obj
 
     listed = [
-        left("theirs", username="somebody"),
+        left("theirs", username="mallory"),
+        left("theirs, stuck", approved(), username="mallory", created_at="2026-06-15T11:00:00Z"),
+        left("theirs, denied", condition("Denied"), username="mallory"),
         left("of-a-dead-run", **ME),
-        left("denied", condition("Denied")),
-        left("stuck", approved(), created_at="2026-06-15T11:00:00Z"),
-        left("wrong-signer", approved(), signerName="example.com/other"),
+        left("denied", condition("Denied"), **ME),
+        left("stuck", approved(), created_at="2026-06-15T11:00:00Z", **ME),
+        left("wrong-signer", approved(), signerName="example.com/other", **ME),
+        left("accepted, stuck", approved(), username="colleague", created_at="2026-06-15T11:00:00Z"),
     ]
     api = api_with(None, None)
     api.objects[_requests.COLLECTION] = {"metadata": {"resourceVersion": "1"}, "items": listed}
-
-    def made(method: str, path: str, body: Any) -> Any:
-        answer = created(method, path, body)
-        return {**answer, "spec": {**answer["spec"], **ME}} if path == _requests.COLLECTION else answer
-
-    api.on_write = made
-    _obtain._ask(Task(api, intent(), None, (), False, lease=turn))  # type: ignore[arg-type]
-    assert [uid for uid in api.sent if isinstance(uid, str)] == [*more, "denied", "stuck", "wrong-signer"]
+    api.on_write, api.identity = created, {**ME}
+    wanted = intent(requesters=["colleague"])
+    asked = _obtain._ask(Task(api, wanted, None, (), False, lease=turn))  # type: ignore[arg-type]
+    removed = [uid for uid in api.sent if isinstance(uid, str)]
+    assert removed == [*more, "denied", "stuck", "wrong-signer", "accepted, stuck"]
+    [warning] = asked.warnings
+    assert "CSR 'theirs' for Secret apps/hook-tls was requested by 'mallory'" in warning
+    assert "(1 more requests are like it); remove it: kubectl delete csr theirs" in warning
 
 
 # The record of anchors

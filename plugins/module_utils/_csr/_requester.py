@@ -1,0 +1,79 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""The identity that the API server stamped on a request, and the rule for two stamps of one identity.
+
+The API server overwrites username, uid, groups and extra of every request with those of the authenticated user, also
+in a dry run. A client cannot choose them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .._errors import shaped
+
+# aws-iam-authenticator, pkg/server/server.go: the role of an assumed role, without the session's name. kube-apiserver
+# lower-cases the keys of extra that come in headers (impersonation, authenticating proxy), so both spellings exist.
+CANONICAL_ARN = "canonicalarn"
+# Two requests are of one identity if one of these is equal, and not empty.
+MARKS = ("username", "uid", "canonical_arn")
+
+
+@dataclass(frozen=True)
+class Requester:
+    """A user as the API server knows it.
+
+    username: the name. It changes with the session where the name of an assumed role holds it.
+    uid: empty for most ways to authenticate.
+    groups: the groups of the user.
+    canonical_arn: the extra ``canonicalArn`` of EKS. Empty if there is none, or more than one.
+    """
+
+    username: str = ""
+    uid: str = ""
+    groups: tuple[str, ...] = ()
+    canonical_arn: str = ""
+
+    def __str__(self) -> str:
+        marks = (("uid", self.uid), ("canonicalArn", self.canonical_arn))
+        more = ", ".join(f"{name} {value!r}" for name, value in marks if value)
+        return f"{self.username!r} ({more})" if more else repr(self.username)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the requester as results show it."""
+        return {
+            "username": self.username,
+            "uid": self.uid,
+            "groups": list(self.groups),
+            "canonical_arn": self.canonical_arn,
+        }
+
+
+def requester_of(csr: Mapping[str, Any]) -> Requester:
+    """Return who made the request. Raises MalformedObject."""
+    with shaped("the CSR object"):
+        spec = csr.get("spec") or {}
+        extra = (spec.get("extra") or {}).items()
+        arns = {arn for key, values in extra if key.lower() == CANONICAL_ARN for arn in values}
+        return Requester(
+            username=spec.get("username") or "",
+            uid=spec.get("uid") or "",
+            groups=tuple(spec.get("groups") or ()),
+            canonical_arn=arns.pop() if len(arns) == 1 else "",
+        )
+
+
+def is_same(own: Requester, other: Requester, accepted: Collection[str] = ()) -> bool:
+    """Return True if ``other`` is the identity ``own``, or if the user named it as such.
+
+    accepted: the user names of the option ``requesters``.
+    """
+    is_accepted = bool(other.username) and other.username in accepted
+    return is_accepted or any(
+        getattr(own, mark) and getattr(own, mark) == getattr(other, mark) for mark in MARKS
+    )
