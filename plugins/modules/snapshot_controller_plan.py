@@ -166,7 +166,7 @@ installed:
     configurations:
       description:
         - The validation webhook's ValidatingWebhookConfigurations, known by upstream's name, or because every webhook in them
-          calls a Service whose pods run the webhook's program. Each has C(name) and C(webhooks), these C(name), C(service),
+          calls a Service whose pods run the webhook's program and is asked about snapshots only. Each has C(name) and C(webhooks), these C(name), C(service),
           C(path), C(failure_policy), C(resources) and C(versions).
         - Other configurations that name snapshots or call the webhook are in RV(hazards), and are left as they are.
       type: list

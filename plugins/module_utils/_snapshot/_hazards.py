@@ -119,7 +119,7 @@ HAZARDS: tuple[Hazard, ...] = (
     Hazard(
         "foreign-configuration", "A webhook configuration of another owner names snapshots", _ANY, REPORT,
         "It is left as it is. A configuration is the snapshot webhook's only by upstream's name, or if every webhook in it calls "
-        "a Service whose pods run the webhook's program.",
+        "a Service whose pods run the webhook's program and is asked about snapshots only.",
         "Kyverno, Gatekeeper and other policy engines", webhook.foreign_configurations,
     ),
     Hazard(
@@ -136,7 +136,7 @@ HAZARDS: tuple[Hazard, ...] = (
         "https://kubernetes.io/docs/concepts/configuration/secret/", webhook.kept_secrets,
     ),
     Hazard(
-        "names-elsewhere", "Objects of upstream's names in a namespace where the webhook is not", _ANY, REPORT,
+        "names-elsewhere", "Objects of upstream's names where nothing tells of the webhook", _ANY, REPORT,
         "They are left. A name counts only in the namespace of the webhook that is called.",
         "v8.1.0:deploy/kubernetes/webhook-example", webhook.names_elsewhere,
     ),

@@ -201,7 +201,8 @@ def _configurations(reading: Reading) -> tuple[list[Configuration], list[Configu
     """Return the webhook's configurations, and others that name snapshots or call one of the Services that were read.
 
     A configuration is the webhook's by upstream's name, or if every webhook in it calls a Service whose pods run the
-    webhook's program. A rule that names snapshots is no such mark: policy engines have that too.
+    webhook's program, and is asked about snapshots only. A rule that names snapshots is no such mark by itself: policy
+    engines have that too.
     """
     programs = {_place(obj): _behind(obj, reading) for obj in reading["services"]}
     own: list[Configuration] = []
@@ -222,7 +223,8 @@ def _configurations(reading: Reading) -> tuple[list[Configuration], list[Configu
 def _is_own(configuration: Configuration) -> bool:
     hooks = configuration.hooks
     served = bool(hooks) and all(hook.answered_by == VALIDATION for hook in hooks)
-    return configuration.name in CONFIGURATION_NAMES or served
+    asked = {group for hook in hooks for rule in hook.rules for group in rule.get("apiGroups") or ()}
+    return configuration.name in CONFIGURATION_NAMES or (served and asked <= {SNAPSHOT, GROUP})
 
 
 def _is_known(hook: Hook, programs: Mapping[tuple[str, str], str]) -> bool:

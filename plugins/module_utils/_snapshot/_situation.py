@@ -173,9 +173,15 @@ class Situation:
 
     # What is the webhook's, by a positive mark, and who else depends on it.
 
+    def is_located(self, kind: str) -> bool:
+        """Return True if something tells where the webhook is: only there upstream's names are its own."""
+        return bool(self.called(kind) or self.installed.running(kind) or self.installed.orphans(kind))
+
     def services(self, kind: str) -> list[Service]:
-        """Return the Services that are the webhook's: of upstream's name where the webhook is, or called for it."""
-        own = {(self.webhook_namespace(kind), known_webhook(kind).service), *self.called(kind)}
+        """Return the Services that are the webhook's: of upstream's name where it is or is to be, or called for it."""
+        own = set(self.called(kind))
+        if self.is_located(kind) or self.wants(kind):
+            own.add((self.webhook_namespace(kind), known_webhook(kind).service))
         return [one for one in self.installed.services if (one.namespace, one.name) in own]
 
     def callers(self, kind: str) -> list[tuple[Configuration, Hook]]:
@@ -191,11 +197,13 @@ class Situation:
     def candidates(self, kind: str) -> list[Secret]:
         """Return the Secrets that the webhook mounts or that have one of its names, where the webhook is."""
         known, namespace = known_webhook(kind), self.webhook_namespace(kind)
-        names = {*self.mounted(kind), known.secret, known.old_secret}
+        names = {*self.mounted(kind), known.secret, known.old_secret} if self.is_located(kind) else set()
         return [one for one in self.installed.secrets if one.namespace == namespace and one.name in names]
 
     def leftovers(self, kind: str) -> list[tuple[str, str, str]]:
         """Return the webhook's other objects, as (kind, namespace, name)."""
+        if not self.is_located(kind):
+            return []
         place = self.webhook_namespace(kind)
         return [one for one in self.installed.leftovers if _belongs(one, kind, place)]
 

@@ -83,6 +83,7 @@ CONFIGURATIONS_TABLE: dict[str, tuple[Object, str]] = {
     "upstream's name": (configuration(UPSTREAM, (HOOK, "snapshots")), OWN),
     "upstream's name, and a Service that does not exist": (configuration(UPSTREAM, (("x", "y"), "snapshots")), OWN),
     "another name, and every webhook is answered by the program": (configuration("mine", (HOOK, "snapshots"), (ALIAS, "snapshots")), OWN),
+    "the program answers, and is asked about other kinds too": (configuration("wide", (HOOK, "snapshots"), (HOOK, "pods")), FOREIGN),
     "a policy engine": (configuration("company-policy", (POLICY, "pods"), (POLICY, "snapshots")), FOREIGN),
     "a policy engine with an owner": (configuration("kyverno", (POLICY, "snapshots"), **KYVERNO), FOREIGN),
     "one webhook is the program's, another is not": (configuration("mixed", (HOOK, "snapshots"), (POLICY, "pods")), FOREIGN),
@@ -252,6 +253,14 @@ ELSEWHERE = replace(
 
 def test_a_name_counts_only_where_the_webhook_is() -> None:
     assert gone(ELSEWHERE) == gone(V811)
+
+
+def test_no_name_counts_where_nothing_tells_of_a_webhook() -> None:
+    start = upstream("8.2.1")
+    leftovers = tuple((kind, "kube-system" if place else "", name) for kind, place, name in ELSEWHERE.leftovers)
+    left = replace(start, services=V811.services, secrets=V811.secrets, leftovers=leftovers)
+    assert gone(left) == []
+    assert gone(left, "8.1.1") == []  # it gets a webhook there, and what it would take over has to be adopted
 
 
 def test_while_another_configuration_calls_it_nothing_of_the_webhook_is_deleted() -> None:
