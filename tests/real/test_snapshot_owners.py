@@ -218,7 +218,9 @@ def webhook_configuration(name: str, *calls: tuple[str, str, str, str], **metada
         {
             "name": f"h{number}.{name}.example.com",
             "clientConfig": {"service": {"namespace": place, "name": service, "path": "/validate"}},
-            "rules": [{"apiGroups": [group], "apiVersions": ["v1"], "operations": ["DELETE"], "resources": [plural]}],
+            "rules": [
+                {"apiGroups": [group], "apiVersions": ["v1"], "operations": ["DELETE"], "resources": [plural]}
+            ],
             "failurePolicy": "Ignore",
             "sideEffects": "None",
             "admissionReviewVersions": ["v1"],
@@ -242,21 +244,33 @@ def service(namespace: str, name: str) -> Object:
 
 
 def tls(namespace: str, name: str) -> Object:
-    return named("Secret", namespace, name, type="kubernetes.io/tls", data={"tls.crt": "eA==", "tls.key": "eA=="})
+    return named(
+        "Secret", namespace, name, type="kubernetes.io/tls", data={"tls.crt": "eA==", "tls.key": "eA=="}
+    )
 
 
 def deployment(namespace: str, name: str, *images: str, secret: str = "") -> Object:
     labels = {"app": name}
-    pod: Object = {"containers": [{"name": f"c{number}", "image": image} for number, image in enumerate(images)]}
+    pod: Object = {
+        "containers": [{"name": f"c{number}", "image": image} for number, image in enumerate(images)]
+    }
     if secret:
         pod["volumes"] = [{"name": "tls", "secret": {"secretName": secret}}]
     spec = {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}}
     return named("Deployment", namespace, name, "apps/v1", spec=spec)
 
 
-SNAPSHOTS_GROUP, HOOK, SECRET = "snapshot.storage.k8s.io", "snapshot-validation-service", "snapshot-validation-secret"
+SNAPSHOTS_GROUP, HOOK, SECRET = (
+    "snapshot.storage.k8s.io",
+    "snapshot-validation-service",
+    "snapshot-validation-secret",
+)
 ENGINE = ("policy", "policy-svc", "", "pods"), ("policy", "policy-svc", SNAPSHOTS_GROUP, "volumesnapshots")
-OWNED = {"ownerReferences": [{"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "name": "policy-engine"}]}
+OWNED = {
+    "ownerReferences": [
+        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "name": "policy-engine"}
+    ]
+}
 NAMESPACES = ("policy", "team")
 PROGRAM = "registry.k8s.io/sig-storage/snapshot-validation-webhook:v8.1.0"
 CRON = {
@@ -348,25 +362,42 @@ def upgraded(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
     owner = cluster.api("GET", "/apis/rbac.authorization.k8s.io/v1/clusterroles/policy-engine")
     OWNED["ownerReferences"][0]["uid"] = owner["metadata"]["uid"]
     install(cluster, "8.1.0")
-    volume = [{"op": "replace", "path": "/spec/template/spec/volumes/0/secret/secretName", "value": "shared-tls"}]
+    volume = [
+        {"op": "replace", "path": "/spec/template/spec/volumes/0/secret/secretName", "value": "shared-tls"}
+    ]
     place = ("-n", "default", "deployment", "snapshot-validation-deployment")
     lab.kubectl(cluster, "patch", *place, "--type=json", f"-p={json.dumps(volume)}")
     others = [one for _finding, objects in OTHERS.values() for one in objects]
-    lab.kubectl(cluster, "apply", "-f-", stdin=yaml.safe_dump_all([*others, tls("default", "snapshot-validation-tls"), SHARED]))
+    lab.kubectl(
+        cluster,
+        "apply",
+        "-f-",
+        stdin=yaml.safe_dump_all([*others, tls("default", "snapshot-validation-tls"), SHARED]),
+    )
     before, cache = uids(cluster, others), tmp_path_factory.mktemp("cache")
     assert len(before) == len(others)
     shared = carry_out_deletions(cluster, cache)
     kept = uids(cluster, [*WEBHOOK, SHARED, OWN_CONFIGURATION])
     lab.kubectl(cluster, "delete", "validatingwebhookconfiguration", "second")
-    lab.kubectl(cluster, "apply", "-f-", stdin=yaml.safe_dump(OWN_CONFIGURATION))  # or nothing tells which webhook it is
+    lab.kubectl(
+        cluster, "apply", "-f-", stdin=yaml.safe_dump(OWN_CONFIGURATION)
+    )  # or nothing tells which webhook it is
     yield Upgraded(before, shared, kept, carry_out_deletions(cluster, cache))
     configurations = [one["metadata"]["name"] for one in others if "webhooks" in one]
     removed = [f"ValidatingWebhookConfiguration/{name}" for name in configurations]
-    lab.kubectl(cluster, "delete", *removed, "ClusterRole/policy-engine", *(f"namespace/{name}" for name in NAMESPACES), "--wait=false", "--ignore-not-found")
+    lab.kubectl(
+        cluster,
+        "delete",
+        *removed,
+        "ClusterRole/policy-engine",
+        *(f"namespace/{name}" for name in NAMESPACES),
+        "--wait=false",
+        "--ignore-not-found",
+    )
     for one in others:
         if one["metadata"].get("namespace") in ("default", "kube-system"):
-            place = ("-n", one["metadata"]["namespace"], f"{one['kind']}/{one['metadata']['name']}")
-            lab.kubectl(cluster, "delete", *place, "--wait=false", "--ignore-not-found")
+            where = ("-n", one["metadata"]["namespace"], f"{one['kind']}/{one['metadata']['name']}")
+            lab.kubectl(cluster, "delete", *where, "--wait=false", "--ignore-not-found")
     snapshot_kept.remove(cluster)  # fmt: skip
 
 
@@ -392,7 +423,9 @@ def test_a_webhook_that_another_configuration_calls_is_left_until_it_does_not(
 
 
 def test_a_driver_whose_pod_contains_the_controller_is_never_deleted(empty: Cluster, tmp_path: Path) -> None:
-    driver = deployment("kube-system", "lvm-csi-controller", "x/csi-provisioner:v1", "x/snapshot-controller:v8.1.0")
+    driver = deployment(
+        "kube-system", "lvm-csi-controller", "x/csi-provisioner:v1", "x/snapshot-controller:v8.1.0"
+    )
     lab.kubectl(empty, "apply", "-f-", stdin=yaml.safe_dump(driver))
     name = "kube-system/lvm-csi-controller"
     for given in ([], [name]):

@@ -90,8 +90,8 @@ def _policies(given: Any) -> dict[str, Any]:
     wrong = [one for one in (given.values() if by_name else [given or POLICIES[0]]) if one not in POLICIES]
     if wrong:
         raise CertflowError(
-            f"failure_policy is {wrong[0]!r}",
-            remedy=f"give {' or '.join(POLICIES)}, or a dictionary of configurations' names and these",
+            f"the option failure_policy has the value {wrong[0]!r}",
+            remedy=f"Give {' or '.join(POLICIES)}, or a dictionary of configurations' names and these",
         )
     return {"failure_policies": dict(given)} if by_name else {"failure_policy": given or ""}
 

@@ -66,7 +66,9 @@ def _kept(place: Reference, obj: Object) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {key: obj["metadata"][key] for key in ("name", "namespace", "labels") if key in obj["metadata"]},
+        "metadata": {
+            key: obj["metadata"][key] for key in ("name", "namespace", "labels") if key in obj["metadata"]
+        },
         "type": obj.get("type", "Opaque"),
         "data": {key: value for key, value in data.items() if _is_public(key, value)},
     }

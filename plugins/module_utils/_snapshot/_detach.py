@@ -63,7 +63,8 @@ def detach(
             _wait.gone(client, target, uid)
     places = [_place("ReplicaSet", one, target) for one in sets]
     renewed = [
-        patched(client, one, _relabel(target.name), check_mode=check_mode, take_over=take_over) for one in places
+        patched(client, one, _relabel(target.name), check_mode=check_mode, take_over=take_over)
+        for one in places
     ]
     if not check_mode:
         for place in places:

@@ -109,9 +109,7 @@ def users_of(
 
 def _counts(what: str, obj: Object) -> bool:
     """Return False for what another object of USERS stands for, and for the history of a Deployment."""
-    owners = {
-        one["kind"] for one in obj["metadata"].get("ownerReferences") or () if one.get("controller")
-    }
+    owners = {one["kind"] for one in obj["metadata"].get("ownerReferences") or () if one.get("controller")}
     if what == "replicasets":
         return bool(obj["spec"].get("replicas", 1))
     return not (what == "pods" and owners & {"ReplicaSet", "StatefulSet", "DaemonSet", "Job"})

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from ._finding import Finding, listed
 from ._installed import CONTROLLER, CONVERSION, VALIDATION
-from ._releases import CONTROLLER as CONTROLLER_NAME
 from ._releases import CONFIGURATION_NAMES, NEWEST, OLDEST, SNAPSHOT_CRDS, find, text
+from ._releases import CONTROLLER as CONTROLLER_NAME
 from ._situation import Situation
 
 # What a decision rests on; without the rest the answer is only less complete.
@@ -37,7 +37,9 @@ ESSENTIAL = (
 def unreadable(now: Situation) -> Finding | None:
     missing = [what for what in ESSENTIAL if what in now.installed.unreadable]
     hooks = now.has_validation or now.installed.running(CONVERSION) or now.installed.orphans(CONVERSION)
-    missing += ["mutating_configurations"] if hooks and "mutating_configurations" in now.installed.unreadable else []
+    missing += (
+        ["mutating_configurations"] if hooks and "mutating_configurations" in now.installed.unreadable else []
+    )
     missing += ["secrets"] if "secrets" in now.installed.unreadable and now.wants(VALIDATION) else []
     # A conversion that fails is a hazard of its own.
     missing = [what for what in missing if not (what == "group_contents" and now.hides_lists)]

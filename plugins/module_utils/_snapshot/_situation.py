@@ -63,7 +63,11 @@ def known_webhook(kind: str) -> Webhook:
 def _belongs(entry: tuple[str, str, str], kind: str, place: str) -> bool:
     """Return True for an object of this kind of webhook, if it has a namespace that of the webhook."""
     what, namespace, name = entry
-    if what in ("ServiceAccount", "ClusterRole", "ClusterRoleBinding"):  # the conversion webhook asks nothing of the API
+    if what in (
+        "ServiceAccount",
+        "ClusterRole",
+        "ClusterRoleBinding",
+    ):  # the conversion webhook asks nothing of the API
         return kind == VALIDATION and namespace in ("", place)
     known = known_webhook(kind)
     if what == "CertificateSigningRequest":
@@ -212,7 +216,9 @@ class Situation:
         kinds = (VALIDATION, CONVERSION)
         services = [one for kind in kinds for one in self.services(kind)]
         secrets = [one for kind in kinds for one in self.candidates(kind)]
-        known = [name for kind in kinds for name in (known_webhook(kind).secret, known_webhook(kind).old_secret)]
+        known = [
+            name for kind in kinds for name in (known_webhook(kind).secret, known_webhook(kind).old_secret)
+        ]
         own = [one for kind in kinds for one in self.leftovers(kind)]
         named = {known_webhook(kind).service for kind in kinds}
         return [
@@ -230,7 +236,9 @@ class Situation:
         """Return why a Secret must not be deleted with the webhook, "" if it may be."""
         known = known_webhook(kind)
         others = [what for what, program in secret.users if program != kind]
-        unread = [self.installed.unreadable[what] for what in NEEDED_USERS if what in self.installed.unreadable]
+        unread = [
+            self.installed.unreadable[what] for what in NEEDED_USERS if what in self.installed.unreadable
+        ]
         if secret.writers:
             return f"{' and '.join(secret.writers)} writes it"
         if not set(secret.keys) <= CERTIFICATE_KEYS:
@@ -471,9 +479,7 @@ class Situation:
         return [one for one in self.installed.running(CONTROLLER) if self._goes(one)]
 
     def _goes(self, one: Workload) -> bool:
-        return not one.companions and (
-            self._is_named(one) or (self.is_leftover(one) and one in self.others)
-        )
+        return not one.companions and (self._is_named(one) or (self.is_leftover(one) and one in self.others))
 
     def _is_named(self, one: Workload) -> bool:
         return f"{one.namespace}/{one.name}" in self.options.remove_controllers

@@ -17,7 +17,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import _i
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._intent import Intent
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._secret import Found
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._connection import Connection
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors import Conflict, KubeError, NotFound
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors import (
+    Conflict,
+    KubeError,
+    NotFound,
+)
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 

@@ -83,7 +83,9 @@ class Cluster:
         self.act()
         plural = path.rpartition("/")[2]
         return {
-            "items": [copy.deepcopy(obj) for name, obj in self.objects.items() if name.startswith(f"{plural}/")]
+            "items": [
+                copy.deepcopy(obj) for name, obj in self.objects.items() if name.startswith(f"{plural}/")
+            ]
         }
 
     def patch(self, path: str, operations: list[Object], *, dry_run: bool = False) -> Object:
@@ -119,7 +121,7 @@ class Cluster:
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_wait.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(_wait, "PAUSE_SECONDS", 0)
 
 
 def detach(cluster: Cluster, **given: Any) -> list[Any]:

@@ -59,7 +59,9 @@ def service(place: tuple[str, str], **selector: str) -> Object:
 
 
 WEBHOOK = objects.workload("hooks", "hook", IMAGE, selector={"app": "hook"})
-OTHER_POD = objects.workload("hooks", "engine", "example.com/engine:v1", selector={"app": "hook", "tier": "x"})
+OTHER_POD = objects.workload(
+    "hooks", "engine", "example.com/engine:v1", selector={"app": "hook", "tier": "x"}
+)
 KYVERNO = {"ownerReferences": [{"kind": "ClusterRole", "name": "kyverno", "uid": "u"}]}
 
 
@@ -93,9 +95,7 @@ CONFIGURATIONS_TABLE: dict[str, tuple[Object, str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("given", "whose"), CONFIGURATIONS_TABLE.values(), ids=list(CONFIGURATIONS_TABLE)
-)
+@pytest.mark.parametrize(("given", "whose"), CONFIGURATIONS_TABLE.values(), ids=list(CONFIGURATIONS_TABLE))
 def test_whose_a_configuration_is(given: Object, whose: str) -> None:
     here = cluster(validating=[given])
     name = given["metadata"]["name"]
@@ -214,7 +214,9 @@ def test_what_uses_a_secret(what: str, obj: Object, expected: tuple[tuple[str, s
 # What the plan deletes.
 
 V811 = upstream("8.1.1")
-CALLER = Configuration("caller", (), (Hook("h", ("kube-system", "snapshot-validation-service"), "/", "Fail", ()),))
+CALLER = Configuration(
+    "caller", (), (Hook("h", ("kube-system", "snapshot-validation-service"), "/", "Fail", ()),)
+)
 
 
 def gone(start: Installed, target: str = "8.7.0", **given: Any) -> list[str]:
@@ -241,7 +243,11 @@ def test_all_of_the_webhook_is_deleted_and_its_workload_last() -> None:
 OWN_SERVICE = V811.services[0]
 ELSEWHERE = replace(
     V811,
-    services=(*V811.services, replace(OWN_SERVICE, namespace="default"), Service("team", "my-validation-api", {})),
+    services=(
+        *V811.services,
+        replace(OWN_SERVICE, namespace="default"),
+        Service("team", "my-validation-api", {}),
+    ),
     secrets=(*V811.secrets, replace(V811.secrets[0], namespace="default")),
     leftovers=(
         ("ServiceAccount", "default", "snapshot-webhook"),
@@ -257,7 +263,9 @@ def test_a_name_counts_only_where_the_webhook_is() -> None:
 
 def test_no_name_counts_where_nothing_tells_of_a_webhook() -> None:
     start = upstream("8.2.1")
-    leftovers = tuple((kind, "kube-system" if place else "", name) for kind, place, name in ELSEWHERE.leftovers)
+    leftovers = tuple(
+        (kind, "kube-system" if place else "", name) for kind, place, name in ELSEWHERE.leftovers
+    )
     left = replace(start, services=V811.services, secrets=V811.secrets, leftovers=leftovers)
     assert gone(left) == []
     assert gone(left, "8.1.1") == []  # it gets a webhook there, and what it would take over has to be adopted
@@ -270,7 +278,9 @@ def test_while_another_configuration_calls_it_nothing_of_the_webhook_is_deleted(
 def test_a_shared_secret_stays_and_the_rest_goes() -> None:
     """The Secret of another name is nobody's but the user's; the one of upstream's name is mounted by another workload."""
     shared = changed(
-        replace(V811, secrets=(replace(V811.secrets[0], name="shared-tls"),)), VALIDATION, secrets=("shared-tls",)
+        replace(V811, secrets=(replace(V811.secrets[0], name="shared-tls"),)),
+        VALIDATION,
+        secrets=("shared-tls",),
     )
     used = replace(V811, secrets=(replace(V811.secrets[0], users=(("Deployment kube-system/shop", ""),)),))
     for start in (shared, used):
@@ -289,7 +299,9 @@ DRIVER = replace(
 )  # fmt: skip
 MIXED_STARTS: dict[str, Installed] = {
     "a CSI driver beside the controller": with_workload(V811, DRIVER),
-    "a CSI driver is the controller": changed(V811, CONTROLLER, name="driver", companions=("csi-provisioner",)),
+    "a CSI driver is the controller": changed(
+        V811, CONTROLLER, name="driver", companions=("csi-provisioner",)
+    ),
     "the webhook is one of several containers": changed(V811, VALIDATION, companions=("policy",)),
 }
 
@@ -353,7 +365,9 @@ SECRETS: dict[str, tuple[Api, Object, str, str]] = {
 
 
 @pytest.mark.parametrize(("api", "entry", "change", "words"), SECRETS.values(), ids=list(SECRETS))
-def test_a_secret_is_looked_at_again_before_it_is_deleted(api: Api, entry: Object, change: str, words: str) -> None:
+def test_a_secret_is_looked_at_again_before_it_is_deleted(
+    api: Api, entry: Object, change: str, words: str
+) -> None:
     found = delete_secret(api, **entry)
     assert found[0] == change
     assert words in found[1]

@@ -171,7 +171,10 @@ def test_the_way_to_8_7_at_once() -> None:
     ]
     gone = [(one["kind"], one["name"]) for one in steps["validation-clean"].parameters["objects"]]
     assert gone[0] == ("Service", "snapshot-validation-service")
-    assert gone[-1] == ("Deployment", "snapshot-validation-deployment")  # it shows until then where the webhook is
+    assert gone[-1] == (
+        "Deployment",
+        "snapshot-validation-deployment",
+    )  # it shows until then where the webhook is
     assert ("Secret", "snapshot-validation-secret") in gone
 
 
@@ -217,7 +220,12 @@ POLICIES: list[tuple[tuple[str, str], dict[str, object], tuple[str, str], list[s
     (("Ignore", "Fail"), {}, ("Ignore", "Fail"), []),
     (("Fail", "Ignore"), {"failure_policy": "Fail"}, ("Fail", "Fail"), [GROUP_NAME]),
     (("Fail", "Ignore"), {"failure_policy": "Ignore"}, ("Ignore", "Ignore"), []),
-    (("Ignore", "Ignore"), {"failure_policies": {SNAPSHOT_NAME: "Fail"}}, ("Fail", "Ignore"), [SNAPSHOT_NAME]),
+    (
+        ("Ignore", "Ignore"),
+        {"failure_policies": {SNAPSHOT_NAME: "Fail"}},
+        ("Fail", "Ignore"),
+        [SNAPSHOT_NAME],
+    ),
     (("Fail", ""), {}, ("Fail", "Ignore"), []),  # a new one, as upstream has it
     (
         ("", ""),
@@ -232,7 +240,10 @@ POLICIES: list[tuple[tuple[str, str], dict[str, object], tuple[str, str], list[s
 def test_each_configuration_keeps_its_own_policy(
     live: tuple[str, str], given: dict[str, object], wanted: tuple[str, str], later: list[str]
 ) -> None:
-    start, policies = upstream("7.0.2", groups=True), dict(zip((SNAPSHOT_NAME, GROUP_NAME), live, strict=True))
+    start, policies = (
+        upstream("7.0.2", groups=True),
+        dict(zip((SNAPSHOT_NAME, GROUP_NAME), live, strict=True)),
+    )
     configurations = tuple(
         replace(one, hooks=(replace(one.hooks[0], failure_policy=policies[one.name]),))
         for one in start.configurations

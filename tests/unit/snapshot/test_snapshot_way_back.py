@@ -144,7 +144,11 @@ def test_the_backup_holds_what_is_touched_but_no_private_key(tmp_path: Path) -> 
         "type": "kubernetes.io/tls",
         "data": {key: encoded(value) for key, value in values.items()},
     }
-    old = {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"name": "old", "namespace": "default"}}
+    old = {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": {"name": "old", "namespace": "default"},
+    }
     owned = {"name": "set", "namespace": "default", "ownerReferences": [{"controller": True}]}
     made = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": owned}
     touched = [
