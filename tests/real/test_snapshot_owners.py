@@ -14,12 +14,16 @@ import contextlib
 import json
 import re
 import subprocess
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._client import Client
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors import Conflict
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._kubeconfig import resolve
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run._snapshot_controller_plan import SPEC
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._owners import BY_KEY
 
@@ -438,6 +442,25 @@ def test_a_driver_whose_pod_contains_the_controller_is_never_deleted(empty: Clus
     assert site.run("delete", options={"take_over": True}, objects=[entry])["code"] == "other-containers"
     assert site.writes() == []
     lab.kubectl(empty, "delete", "-n", "kube-system", "deployment", "lvm-csi-controller")
+
+
+def test_a_secret_that_was_written_since_is_left(empty: Cluster, tmp_path: Path) -> None:
+    """Since the plan, which the step knows; and since it was read, which the API server knows."""
+    secret = tls("kube-public", SECRET)
+    place = {"kind": "Secret", "namespace": "kube-public", "name": SECRET, "only_used_by": "validation"}
+    lab.kubectl(empty, "apply", "-f-", stdin=yaml.safe_dump(secret))
+    planned = empty.api("GET", path(secret))["metadata"]["resourceVersion"]
+    lab.kubectl(empty, "label", "secret", "-n", "kube-public", SECRET, "written=since")
+    connection = resolve({"kubeconfig": str(empty.kubeconfig)}, {})
+    client = Client(connection, user_agent="certflow-test", deadline=time.monotonic() + 60)
+    with pytest.raises(Conflict):
+        client.delete(path(secret), resource_version=planned)
+    site = Site(empty, "none", tmp_path)
+    left = site.run("delete", objects=[{**place, "resource_version": planned}])
+    assert (left["changed"], len(left["warnings"])) == (False, 1)
+    assert "was changed after the plan was made" in left["warnings"][0]
+    assert site.run("delete", objects=[place])["changed"]
+    assert uids(empty, [secret]) == {}
 
 
 def assert_refused(cluster: Cluster, key: str, evidence: str) -> None:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the role's undo asks of its plan: each configuration gets back the failurePolicy that it had."""
+"""What the role makes of a plan: the lines that it shows, and what its undo asks for."""
 
 from __future__ import annotations
 
@@ -49,6 +49,38 @@ def test_the_policies_of_before_are_given_by_configuration(tmp_path: Path) -> No
     given = json.loads(json.loads(found[1]).partition(" ")[2])
     assert given == BEFORE
     assert plan._policies(given) == {"failure_policies": BEFORE}
+
+
+def test_the_plan_that_is_shown_names_what_is_deleted(tmp_path: Path) -> None:
+    objects = [
+        {"kind": "ValidatingWebhookConfiguration", "name": "company"},
+        {"kind": "Secret", "namespace": "default", "name": "tls"},
+        {"kind": "ReplicaSet", "namespace": "default", "label_selector": "a=b"},
+    ]
+    steps = [
+        {"title": "first", "action": "apply", "parameters": {}},
+        {"title": "last", "action": "delete", "parameters": {"objects": objects}},
+    ]
+    shown = {"steps": steps, "refused": [], "reports": [], "stages": [], "installed": {"version": "8.1.0"}}
+    play = {
+        "hosts": "localhost",
+        "gather_facts": False,
+        "vars_files": [str(ROLE / "vars" / "main.yml")],
+        "vars": {"__snapshot_controller_plan": shown, "snapshot_controller_version": "8.7.0"},
+        "tasks": [
+            {"ansible.builtin.debug": {"msg": "LINES {{ __snapshot_controller_plan_lines | to_json }}"}}
+        ],
+    }
+    run = playbook.play(tmp_path, [play])
+    assert run.status == 0, run.output
+    found = re.search(r'"msg": ("LINES .*")$', run.output, re.MULTILINE)
+    assert found
+    assert json.loads(json.loads(found[1]).partition(" ")[2]) == [
+        "from 8.1.0 to 8.7.0",
+        "first",
+        "last",
+        "deletes: ValidatingWebhookConfiguration company; Secret default tls",
+    ]
 
 
 @pytest.mark.parametrize("wrong", ["fail", {"snapshot": "Never"}, ["Fail"], {"snapshot": None}])
