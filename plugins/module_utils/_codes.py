@@ -40,6 +40,7 @@ CODES = {
     "not-issued": "The signer did not issue the certificate, or issued one that cannot be used. See `diagnosis` in the result.",
     "object-invalid": "The API server's validation refused the object.",
     "object-refused": "The API server refused to create or change an object of the upgrade.",
+    "other-containers": "The workload also runs other containers, so it is not deleted.",
     "owned-by-another": "Another program or team manages the object.",
     "preflight-failed": "A step of the upgrade plan would fail. Nothing was written.",
     "probe-impossible": "This webhook cannot be asked in the way that the task says.",

@@ -17,6 +17,8 @@ description:
     like wrote are moved to it first, so that those which a newer release no longer has are gone, as after a fresh install.
     A C(caBundle) and the conversion of a custom resource definition are never part of what is applied.
   - Each step may be repeated. What is done already is no change.
+  - A workload that also runs other containers is never deleted, which is an error with the code V(other-containers). A Secret
+    that was changed since the plan, or that something else uses by now, is left with a warning.
 version_added: 1.0.0
 author: certflow.kubernetes contributors (@certflow)
 extends_documentation_fragment:

@@ -60,10 +60,10 @@ options:
     type: bool
   failure_policy:
     description:
-      - The validation webhook's failurePolicy once it is proven. By default the one that it has, and V(Ignore) for a new one, as
-        upstream has it.
-    type: str
-    choices: [Ignore, Fail]
+      - The validation webhook's failurePolicy once it is proven, V(Ignore) or V(Fail). By default each configuration keeps the
+        one that it has, and a new one gets V(Ignore), as upstream has it.
+      - A dictionary gives one for each configuration by its name. A configuration that it does not name keeps what it has.
+    type: raw
   controller_arguments:
     description:
       - Arguments of the controller beside C(--v), C(--leader-election) and the gate of group snapshots. One that the release
@@ -106,6 +106,7 @@ options:
   remove_controllers:
     description:
       - Controllers that are deleted, as C(namespace/name), where several run or one has another name than upstream's.
+      - One that shares its pods with other containers, such as a CSI driver's, is never deleted.
     type: list
     elements: str
     default: []
@@ -164,13 +165,15 @@ installed:
       returned: success
     configurations:
       description:
-        - ValidatingWebhookConfigurations whose rules name snapshots. Each has C(name) and C(webhooks), these C(name),
-          C(service), C(path), C(failure_policy), C(resources) and C(versions).
+        - The validation webhook's ValidatingWebhookConfigurations, known by upstream's name, or because every webhook in them
+          calls a Service whose pods run the webhook's program and is asked about snapshots only. Each has C(name) and C(webhooks), these C(name), C(service),
+          C(path), C(failure_policy), C(resources) and C(versions).
+        - Other configurations that name snapshots or call the webhook are in RV(hazards), and are left as they are.
       type: list
       elements: dict
       returned: success
     secrets:
-      description: "Secrets of the webhooks, each with C(namespace), C(name), C(type), C(keys), and of its certificate C(subject), C(names), C(not_after)."
+      description: "Secrets of the webhooks, each with C(namespace), C(name), C(type), C(keys), C(users), and of its certificate C(subject), C(names), C(not_after)."
       type: list
       elements: dict
       returned: success

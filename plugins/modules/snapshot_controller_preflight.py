@@ -32,7 +32,7 @@ options:
   backup_directory:
     description:
       - Directory on the machine that runs this task for a file with every object that the steps will change or delete, as it is
-        now, and how to put it back. Secrets are no part of it. No file is written where nothing is due, in check mode, or
+        now, and how to put it back. Of a Secret it holds the certificates only. No file is written where nothing is due, in check mode, or
         without this option.
     type: path
   require:

@@ -10,15 +10,20 @@ field manager, with their labels and annotations; what cannot run here leaves wh
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._client import Client
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors import Conflict
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._kubeconfig import resolve
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run._snapshot_controller_plan import SPEC
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._owners import BY_KEY
 
@@ -27,7 +32,8 @@ from tests.clusters import build
 
 from . import snapshot_kept
 from . import snapshot_lab as lab
-from .test_snapshot_plan import plan
+from .snapshot_site import Site
+from .test_snapshot_plan import install, plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -205,6 +211,256 @@ def test_a_release_of_helm(empty: Cluster, tmp_path: Path) -> None:
     assert json.loads(helm("list", "-o", "json")) == []
     assert empty.api("GET", lab.CONTROLLER)["metadata"]["name"] == "snapshot-controller"
     assert_adopted(empty, "helm")
+
+
+# Objects of others beside an installation of 8.1.0, and which finding names them.
+
+
+def webhook_configuration(name: str, *calls: tuple[str, str, str, str], **metadata: Any) -> Object:
+    """calls: namespace and name of the Service, API group and resource that it is asked about."""
+    webhooks = [
+        {
+            "name": f"h{number}.{name}.example.com",
+            "clientConfig": {"service": {"namespace": place, "name": service, "path": "/validate"}},
+            "rules": [
+                {"apiGroups": [group], "apiVersions": ["v1"], "operations": ["DELETE"], "resources": [plural]}
+            ],
+            "failurePolicy": "Ignore",
+            "sideEffects": "None",
+            "admissionReviewVersions": ["v1"],
+        }
+        for number, (place, service, group, plural) in enumerate(calls)
+    ]
+    return {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": name, **metadata},
+        "webhooks": webhooks,
+    }  # fmt: skip
+
+
+def named(kind: str, namespace: str, name: str, version: str = "v1", **more: Any) -> Object:
+    return {"apiVersion": version, "kind": kind, "metadata": {"namespace": namespace, "name": name}, **more}
+
+
+def service(namespace: str, name: str) -> Object:
+    return named("Service", namespace, name, spec={"selector": {"app": name}, "ports": [{"port": 443}]})
+
+
+def tls(namespace: str, name: str) -> Object:
+    return named(
+        "Secret", namespace, name, type="kubernetes.io/tls", data={"tls.crt": "eA==", "tls.key": "eA=="}
+    )
+
+
+def deployment(namespace: str, name: str, *images: str, secret: str = "") -> Object:
+    labels = {"app": name}
+    pod: Object = {
+        "containers": [{"name": f"c{number}", "image": image} for number, image in enumerate(images)]
+    }
+    if secret:
+        pod["volumes"] = [{"name": "tls", "secret": {"secretName": secret}}]
+    spec = {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}}
+    return named("Deployment", namespace, name, "apps/v1", spec=spec)
+
+
+SNAPSHOTS_GROUP, HOOK, SECRET = (
+    "snapshot.storage.k8s.io",
+    "snapshot-validation-service",
+    "snapshot-validation-secret",
+)
+ENGINE = ("policy", "policy-svc", "", "pods"), ("policy", "policy-svc", SNAPSHOTS_GROUP, "volumesnapshots")
+OWNED = {
+    "ownerReferences": [
+        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "name": "policy-engine"}
+    ]
+}
+NAMESPACES = ("policy", "team")
+PROGRAM = "registry.k8s.io/sig-storage/snapshot-validation-webhook:v8.1.0"
+CRON = {
+    "schedule": "0 0 1 1 *",
+    "jobTemplate": {"spec": {"template": {"spec": {
+        "restartPolicy": "Never",
+        "containers": [{"name": "a", "image": "a", "envFrom": [{"secretRef": {"name": SECRET}}]}],
+    }}}},
+}  # fmt: skip
+# The finding that reports them, and the objects: all of them are left.
+OTHERS: dict[str, tuple[str, list[Object]]] = {
+    "a policy engine that names snapshots among others": (
+        "foreign-configuration",
+        [webhook_configuration("company-policy", *ENGINE), service("policy", "policy-svc")],
+    ),
+    "a policy engine with an owner": (
+        "foreign-configuration", [webhook_configuration("engine", *ENGINE, **OWNED)],
+    ),
+    "a TLS Secret that the webhook shares with a shop": (
+        "secret-kept", [tls("default", "shared-tls"), deployment("default", "shop", "a", secret="shared-tls")],
+    ),
+    "upstream's Secret that a CronJob uses": (
+        "secret-kept", [tls("default", SECRET), named("CronJob", "default", "report", "batch/v1", spec=CRON)],
+    ),
+    "upstream's names in another namespace": (
+        "names-elsewhere",
+        [
+            service("kube-system", HOOK), tls("kube-system", SECRET), named("ServiceAccount", "kube-system", "snapshot-webhook"),
+            service("team", HOOK), tls("team", SECRET),
+            deployment("team", "snapshot-validation-deployment", PROGRAM, secret=SECRET),
+        ],
+    ),
+}  # fmt: skip
+SHARED = webhook_configuration("second", ("default", HOOK, "", "configmaps"))
+
+
+def path(obj: Object) -> str:
+    place = obj["metadata"].get("namespace")
+    root = f"/apis/{obj['apiVersion']}" if "/" in obj["apiVersion"] else f"/api/{obj['apiVersion']}"
+    return f"{root}{f'/namespaces/{place}' if place else ''}/{obj['kind'].lower()}s/{obj['metadata']['name']}"
+
+
+def uids(cluster: Cluster, objects: list[Object]) -> dict[str, str]:
+    """Of those that exist."""
+    found = {}
+    for one in objects:
+        with contextlib.suppress(clusters.ApiError):
+            found[path(one)] = cluster.api("GET", path(one))["metadata"]["uid"]
+    return found
+
+
+def carry_out_deletions(cluster: Cluster, cache: Path) -> dict[str, Any]:
+    """Plan, do each step that deletes as the role does it, and return the plan."""
+    result = plan(cluster, TARGET, adopt=["kubectl"])
+    assert result["refused"] == []
+    site = Site(cluster, "none", cache)
+    for step in result["steps"]:
+        if step["action"] == "delete":
+            done = site.run("delete", options={"take_over": True}, **step["parameters"])
+            assert not done.get("failed"), done["msg"]
+    return result
+
+
+@dataclass
+class Upgraded:
+    """before: UIDs of all objects of OTHERS. shared, last: the plan while a second configuration called the webhook, and after."""
+
+    before: dict[str, str]
+    shared: dict[str, Any]
+    kept: dict[str, str]
+    last: dict[str, Any]
+
+
+WEBHOOK = [
+    service("default", HOOK),
+    tls("default", "snapshot-validation-tls"),
+    deployment("default", "snapshot-validation-deployment"),
+]
+OWN_CONFIGURATION = webhook_configuration(
+    lab.CONFIGURATION, ("default", HOOK, SNAPSHOTS_GROUP, "volumesnapshotclasses")
+)
+
+
+@pytest.fixture(scope="module")
+def upgraded(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upgraded]:
+    for name in NAMESPACES:
+        lab.kubectl(cluster, "create", "namespace", name)
+    lab.kubectl(cluster, "create", "clusterrole", "policy-engine", "--verb=get", "--resource=pods")
+    owner = cluster.api("GET", "/apis/rbac.authorization.k8s.io/v1/clusterroles/policy-engine")
+    OWNED["ownerReferences"][0]["uid"] = owner["metadata"]["uid"]
+    install(cluster, "8.1.0")
+    volume = [
+        {"op": "replace", "path": "/spec/template/spec/volumes/0/secret/secretName", "value": "shared-tls"}
+    ]
+    place = ("-n", "default", "deployment", "snapshot-validation-deployment")
+    lab.kubectl(cluster, "patch", *place, "--type=json", f"-p={json.dumps(volume)}")
+    others = [one for _finding, objects in OTHERS.values() for one in objects]
+    lab.kubectl(
+        cluster,
+        "apply",
+        "-f-",
+        stdin=yaml.safe_dump_all([*others, tls("default", "snapshot-validation-tls"), SHARED]),
+    )
+    before, cache = uids(cluster, others), tmp_path_factory.mktemp("cache")
+    assert len(before) == len(others)
+    shared = carry_out_deletions(cluster, cache)
+    kept = uids(cluster, [*WEBHOOK, SHARED, OWN_CONFIGURATION])
+    lab.kubectl(cluster, "delete", "validatingwebhookconfiguration", "second")
+    lab.kubectl(
+        cluster, "apply", "-f-", stdin=yaml.safe_dump(OWN_CONFIGURATION)
+    )  # or nothing tells which webhook it is
+    yield Upgraded(before, shared, kept, carry_out_deletions(cluster, cache))
+    configurations = [one["metadata"]["name"] for one in others if "webhooks" in one]
+    removed = [f"ValidatingWebhookConfiguration/{name}" for name in configurations]
+    lab.kubectl(
+        cluster,
+        "delete",
+        *removed,
+        "ClusterRole/policy-engine",
+        *(f"namespace/{name}" for name in NAMESPACES),
+        "--wait=false",
+        "--ignore-not-found",
+    )
+    for one in others:
+        if one["metadata"].get("namespace") in ("default", "kube-system"):
+            where = ("-n", one["metadata"]["namespace"], f"{one['kind']}/{one['metadata']['name']}")
+            lab.kubectl(cluster, "delete", *where, "--wait=false", "--ignore-not-found")
+    snapshot_kept.remove(cluster)  # fmt: skip
+
+
+@pytest.mark.parametrize("row", OTHERS)
+def test_objects_of_others_are_left_and_reported(cluster: Cluster, upgraded: Upgraded, row: str) -> None:
+    finding, objects = OTHERS[row]
+    before = {path(one): upgraded.before[path(one)] for one in objects}
+    assert uids(cluster, objects) == before
+    evidence = {one["id"]: one["evidence"] for one in upgraded.last["hazards"]}[finding]
+    assert any(objects[0]["metadata"]["name"] in line for line in evidence), evidence
+    assert {one["handling"] for one in upgraded.last["hazards"] if one["id"] == finding} == {"report"}
+    assert "controller" in {step["id"] for step in upgraded.last["steps"]}  # the upgrade goes on
+
+
+def test_a_webhook_that_another_configuration_calls_is_left_until_it_does_not(
+    cluster: Cluster, upgraded: Upgraded
+) -> None:
+    evidence = {one["id"]: one["evidence"] for one in upgraded.shared["hazards"]}["webhook-shared"]
+    assert any("second" in line for line in evidence)
+    assert set(upgraded.kept) == {path(one) for one in (*WEBHOOK, SHARED)}  # its own configuration is gone
+    assert "webhook-shared" not in {one["id"] for one in upgraded.last["hazards"]}
+    assert uids(cluster, WEBHOOK) == {}
+
+
+def test_a_driver_whose_pod_contains_the_controller_is_never_deleted(empty: Cluster, tmp_path: Path) -> None:
+    driver = deployment(
+        "kube-system", "lvm-csi-controller", "x/csi-provisioner:v1", "x/snapshot-controller:v8.1.0"
+    )
+    lab.kubectl(empty, "apply", "-f-", stdin=yaml.safe_dump(driver))
+    name = "kube-system/lvm-csi-controller"
+    for given in ([], [name]):
+        result = plan(empty, TARGET, adopt=["kubectl"], remove_controllers=given)
+        assert [one["id"] for one in result["refused"]] == ["other-containers"]
+        assert "Take the container of snapshot-controller out of" in result["refused"][0]["remedy"]
+        assert result["steps"] == []
+    entry = {"kind": "Deployment", "namespace": "kube-system", "name": "lvm-csi-controller"}
+    site = Site(empty, "none", tmp_path)
+    assert site.run("delete", options={"take_over": True}, objects=[entry])["code"] == "other-containers"
+    assert site.writes() == []
+    lab.kubectl(empty, "delete", "-n", "kube-system", "deployment", "lvm-csi-controller")
+
+
+def test_a_secret_that_was_written_since_is_left(empty: Cluster, tmp_path: Path) -> None:
+    """Since the plan, which the step knows; and since it was read, which the API server knows."""
+    secret = tls("kube-public", SECRET)
+    place = {"kind": "Secret", "namespace": "kube-public", "name": SECRET, "only_used_by": "validation"}
+    lab.kubectl(empty, "apply", "-f-", stdin=yaml.safe_dump(secret))
+    planned = empty.api("GET", path(secret))["metadata"]["resourceVersion"]
+    lab.kubectl(empty, "label", "secret", "-n", "kube-public", SECRET, "written=since")
+    connection = resolve({"kubeconfig": str(empty.kubeconfig)}, {})
+    client = Client(connection, user_agent="certflow-test", deadline=time.monotonic() + 60)
+    with pytest.raises(Conflict):
+        client.delete(path(secret), resource_version=planned)
+    site = Site(empty, "none", tmp_path)
+    left = site.run("delete", objects=[{**place, "resource_version": planned}])
+    assert (left["changed"], len(left["warnings"])) == (False, 1)
+    assert "was changed after the plan was made" in left["warnings"][0]
+    assert site.run("delete", objects=[place])["changed"]
+    assert uids(empty, [secret]) == {}
 
 
 def assert_refused(cluster: Cluster, key: str, evidence: str) -> None:

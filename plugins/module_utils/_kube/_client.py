@@ -166,14 +166,23 @@ class Client:
         return self._noted("PATCH", path, answer, dry_run)
 
     def delete(
-        self, path: str, *, uid: str | None = None, propagation: str = "", dry_run: bool = False
+        self,
+        path: str,
+        *,
+        uid: str | None = None,
+        resource_version: str = "",
+        propagation: str = "",
+        dry_run: bool = False,
     ) -> None:
         """Delete; with ``uid`` only that very object (409 when another one has taken its name).
+
+        ``resource_version``: only as it was read then (409 when it was written since).
 
         ``propagation``: what becomes of what it owns, "Orphan", "Foreground" or "Background"; the kind's default without.
         """
         body: dict[str, Any] = {"kind": "DeleteOptions", "apiVersion": "v1"}
-        body["preconditions"] = {"uid": uid} if uid else {}
+        read = {"uid": uid, "resourceVersion": resource_version}
+        body["preconditions"] = {key: value for key, value in read.items() if value}
         if propagation:
             body["propagationPolicy"] = propagation
         if dry_run:

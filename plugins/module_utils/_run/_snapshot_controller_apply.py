@@ -42,7 +42,9 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
         return Result(True, _values(step, f"it can be tried only after the steps before it: {exc.cause}"))
     changed = [outcome for outcome in outcomes if outcome.changed]
     reason = step.reason if changed else "everything is as this step would have it"
-    return Result(bool(changed), _values(step, reason, outcomes), diff=_diff(changed) if changed else None)
+    left = tuple(outcome.note for outcome in outcomes if outcome.note and not outcome.changed)
+    diff = _diff(changed) if changed else None
+    return Result(bool(changed), _values(step, reason, outcomes), diff=diff, warnings=left)
 
 
 def _turn(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Result:

@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .._errors import CertflowError
 from .._kube._client import Client
 from .._snapshot import _before, _crds, _hazards, _observe, _owners, _plan, _reading, _releases, _report
 from .._snapshot._errors import ReleaseError
 from .._snapshot._situation import Options, Situation
 from . import _spec
 from ._operation import Operation, Result
+
+POLICIES = ("Ignore", "Fail")
 
 SPEC: dict[str, Any] = {
     "version": {"type": "str", "required": True},
@@ -25,7 +28,7 @@ SPEC: dict[str, Any] = {
     "validation_webhook": {"type": "bool"},
     "conversion_webhook": {"type": "bool"},
     "group_snapshots": {"type": "bool"},
-    "failure_policy": {"type": "str", "choices": ["Ignore", "Fail"]},
+    "failure_policy": {"type": "raw"},
     "controller_arguments": {"type": "list", "elements": "str", "default": []},
     "webhook_arguments": {"type": "list", "elements": "str", "default": []},
     "webhook_port": {"type": "int", "default": 8443},
@@ -69,7 +72,7 @@ def _options(parameters: Mapping[str, Any]) -> Options:
         validation_webhook=parameters["validation_webhook"],
         conversion_webhook=parameters["conversion_webhook"],
         group_snapshots=parameters["group_snapshots"],
-        failure_policy=parameters["failure_policy"] or "",
+        **_policies(parameters["failure_policy"]),
         adopt=tuple(parameters["adopt"]),
         accept=tuple(parameters["accept"]),
         remove_controllers=tuple(_places(parameters["remove_controllers"])),
@@ -79,6 +82,18 @@ def _options(parameters: Mapping[str, Any]) -> Options:
         webhook_port=parameters["webhook_port"],
         webhook_host_network=parameters["webhook_host_network"],
     )
+
+
+def _policies(given: Any) -> dict[str, Any]:
+    """Return the options for one failurePolicy, or for one by the configuration's name."""
+    by_name = isinstance(given, Mapping)
+    wrong = [one for one in (given.values() if by_name else [given or POLICIES[0]]) if one not in POLICIES]
+    if wrong:
+        raise CertflowError(
+            f"the option failure_policy has the value {wrong[0]!r}",
+            remedy=f"Give {' or '.join(POLICIES)}, or a dictionary of configurations' names and these",
+        )
+    return {"failure_policies": dict(given)} if by_name else {"failure_policy": given or ""}
 
 
 def _version(words: str | None) -> _releases.Version | None:

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,12 +67,33 @@ def run(
         if plan.adopted:
             _forget(client, intent, targets, plan.adopted)
         if plan.own:
-            # Gone, or another object by now: not what this run looked at.
-            with contextlib.suppress(NotFound, Conflict):
-                client.delete(intent.secret.path, uid=plan.own.uid)
+            warnings += filter(None, [_delete(client, intent, plan.own)])
     reason = "there is nothing of this collection to take back" if plan.is_empty else "taken back"
     values = _report.values(intent, reason=reason, facts=None, anchor=None, csr=None, targets=changes)
     return Result(not plan.is_empty, values, _report.diff(plan.own, None, changes), tuple(warnings))
+
+
+def _delete(client: Client, intent: Intent, own: Found) -> str:
+    """Delete the Secret as it was read. After a write of another client, read it again: it may hold more by now.
+
+    Returns why it stays, "" if it is deleted. Another Secret of that name is not what this run looked at.
+    """
+    spec = intent.secret
+    for _attempt in range(_secrets.ATTEMPTS):
+        try:
+            client.delete(spec.path, uid=own.uid, resource_version=own.resource_version)
+            return ""
+        except NotFound:
+            return ""
+        except Conflict:
+            found = _secrets.read(client, spec)
+        if found is None or found.uid != own.uid:
+            return ""
+        stays = _why_it_stays(intent, found)
+        if stays:
+            return stays
+        own = found
+    return f"{spec} is left alone: another client writes it all the time; run the task again"
 
 
 def _plan(client: Client, intent: Intent, targets: tuple[Target, ...]) -> _Plan:

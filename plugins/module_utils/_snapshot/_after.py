@@ -143,10 +143,7 @@ def _webhook(now: Situation, kind: str) -> Workload:
 
 def _configurations(now: Situation) -> Iterator[Configuration]:
     for rules in now.configurations:
-        live = now.live(rules)
-        policy = now.options.failure_policy or (
-            live.hooks[0].failure_policy if live and live.hooks else "Ignore"
-        )
+        policy = now.failure_policy(rules)
         service = (now.webhook_namespace(VALIDATION), now.hook(VALIDATION).service)
-        hook = Hook(rules.name, service, rules.path, policy, tuple(rules.as_rules()))
+        hook = Hook(rules.name, service, rules.path, policy, tuple(rules.as_rules()), VALIDATION)
         yield Configuration(rules.name, (rules.group,), (hook,))

@@ -11,7 +11,7 @@ Server-side apply under one field manager, after the fields of other managers we
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,9 @@ from .._kube._errors import Conflict, Forbidden, Invalid, NotFound
 from . import _ssa
 from ._changes import Change, changes
 from ._errors import OwnedObjectError, RefusedObjectError, StepError
+from ._installed import SIDECAR
 from ._kinds import KINDS, Reference, reference
+from ._pod_specs import containers, only_program
 
 if TYPE_CHECKING:
     from .._kube._client import Client
@@ -39,7 +41,7 @@ class Outcome:
     """What became of one object, or what would. change: "created", "changed", "deleted" or "unchanged".
 
     left: fields that other managers own and that were left to them, as "MANAGER: FIELD". note: why a change could not be
-    tried, in check mode, and is foreseen without the API server's word.
+    tried, in check mode, and is foreseen without the API server's word; or why an object is not deleted.
     """
 
     reference: Reference
@@ -133,21 +135,34 @@ def delete(
     propagation: str = "",
     take_over: bool = False,
     check_mode: bool = False,
+    why_kept: Callable[[Object], str] = lambda _live: "",
 ) -> Outcome:
     """Delete one object: the one of this UID, or the one that is there now. One that is gone is no change.
 
-    propagation: what becomes of what it owns, as of Client.delete. Raises OwnedObjectError, KubeError.
+    The API server deletes it only as it was read: after a write of another client it is read and judged again.
+    propagation: what becomes of what it owns, as of Client.delete. why_kept: why the object is left, "" if it may go; the
+    answer is the note of the outcome. Raises OwnedObjectError, KubeError.
     """
-    live = client.find(target.path)
-    if live is None or (uid and live["metadata"]["uid"] != uid):
-        return Outcome(target, "unchanged")
-    if not take_over:
-        refuse_owned(target, live)
-    try:
-        client.delete(target.path, uid=live["metadata"]["uid"], propagation=propagation, dry_run=check_mode)
-    except NotFound:
-        return Outcome(target, "unchanged")
-    return Outcome(target, "deleted")
+    for _attempt in range(ATTEMPTS):
+        live = client.find(target.path)
+        if live is None or (uid and live["metadata"]["uid"] != uid):
+            return Outcome(target, "unchanged")
+        if not take_over:
+            refuse_owned(target, live)
+        reason = why_kept(live)
+        if reason:
+            return Outcome(target, "unchanged", note=reason)
+        uid, version = live["metadata"]["uid"], live["metadata"].get("resourceVersion", "")
+        try:
+            client.delete(
+                target.path, uid=uid, resource_version=version, propagation=propagation, dry_run=check_mode
+            )
+        except NotFound:
+            return Outcome(target, "unchanged")
+        except Conflict:
+            continue
+        return Outcome(target, "deleted")
+    raise contended(target)
 
 
 def _preview(client: Client, manifest: Object, new_namespaces: Collection[str], take_over: bool) -> Preview:
@@ -233,6 +248,17 @@ def refuse_owned(place: Reference, live: Object) -> None:
             f"{place} belongs to {' and '.join(one.writer.name for one in found)} ({'; '.join(evidence)})",
             evidence=evidence,
             remedy="Upgrade it there, or take it over with take_over: true",
+        )
+
+
+def refuse_mixed(place: Reference, live: Object) -> None:
+    """Raise OwnedObjectError for a workload that does not run exactly one program of external-snapshotter."""
+    names = [str(one.get("name", "?")) for one in containers(live)]
+    if only_program(live) in ("", SIDECAR) or len(names) > 1:
+        raise OwnedObjectError(
+            f"{place} is not deleted: it runs the containers {', '.join(names)}, which would all end with it",
+            code="other-containers",
+            remedy="Take the container of the snapshot controller or of its webhook out of it, and plan again",
         )
 
 

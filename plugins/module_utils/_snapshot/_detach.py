@@ -5,18 +5,32 @@
 
 """Take a Deployment away from its pods: they go on as they are, and a new Deployment of the name does not touch them.
 
-Each write leaves a state from which the same steps lead on: labels first, then the Deployment, then what the new one
-would adopt its ReplicaSets by (kubernetes pkg/controller/controller_ref_manager.go).
+The order is such that every pod has the label in the end, also one that a ReplicaSet makes meanwhile:
+
+1. The Deployment is deleted without its ReplicaSets. Before that, their template must stay as it is, because a Deployment
+   whose template no ReplicaSet has any more begins a rollout.
+2. The template of each ReplicaSet gets the label. Pods that it makes from then on have it.
+3. The ReplicaSet's controller reports in status.observedGeneration which template it has read. Once that is the new one, it
+   makes no more pods from the old one. Pods that it made before that exist by then, so the list of step 4 has them.
+4. Every pod without the label gets it.
+5. The ReplicaSet loses the labels by which a new Deployment would adopt it (kubernetes
+   pkg/controller/controller_ref_manager.go), and gets the label itself. That is the mark that all of this is done.
+
+So a Service that selects by the label selects as many pods as it did before. A run that is cut off before step 5 finds
+an ownerless ReplicaSet without the mark and does the same again; what is done already is no change.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from .._kube._errors import NotFound
 from . import _wait
-from ._apply import Outcome, delete
+from ._apply import Outcome, delete, refuse_mixed
+from ._errors import NotYetError
 from ._kinds import KINDS, Reference
 from ._patches import patched
 from ._steps import DETACHED_LABEL
@@ -34,31 +48,47 @@ def detach(
 ) -> list[Outcome]:
     """Delete the Deployment, leave its pods to run under ownerless ReplicaSets, all labelled with its name.
 
-    Once more after an interruption, it goes on where it was. Raises KubeError, OwnedObjectError.
+    After an interruption, it goes on where it was. Raises KubeError, OwnedObjectError, StepError.
     """
     deployment = client.find(target.path)
     sets = [one for one in _listed(client, "ReplicaSet", target) if _is_of(one, deployment, target.name)]
-    uids = {one["metadata"]["uid"] for one in sets}
-    pods = [
-        pod
-        for pod in _listed(client, "Pod", target)
-        if uids & {owner["uid"] for owner in pod["metadata"].get("ownerReferences") or ()}
-    ]
-    marked = [
-        patched(client, _place(kind, obj, target), _label(target.name), check_mode=check_mode)
-        for kind, objects in (("ReplicaSet", sets), ("Pod", pods))
-        for obj in objects
-    ]
     gone = []
     if deployment is not None:
+        refuse_mixed(target, deployment)
         uid = deployment["metadata"]["uid"]
         gone = [
             delete(client, target, uid=uid, propagation="Orphan", take_over=take_over, check_mode=check_mode)
         ]
         if not check_mode:
             _wait.gone(client, target, uid)
-    freed = [patched(client, _place("ReplicaSet", one, target), _free, check_mode=check_mode) for one in sets]
-    return _merged((*marked, *gone, *freed))
+    places = [_place("ReplicaSet", one, target) for one in sets]
+    renewed = [
+        patched(client, one, _relabel(target.name), check_mode=check_mode, take_over=take_over)
+        for one in places
+    ]
+    if not check_mode:
+        for place in places:
+            _wait.observed(client, place)
+    marked = []
+    for pod in _pods(client, sets, target):
+        with suppress(NotYetError, NotFound):  # it has ended since, and the one in its place has the label
+            place = _place("Pod", pod, target)
+            marked.append(
+                patched(client, place, _label(target.name), check_mode=check_mode, take_over=take_over)
+            )
+    freed = [
+        patched(client, one, _free(target.name), check_mode=check_mode, take_over=take_over) for one in places
+    ]
+    return _merged((*renewed, *freed, *marked, *gone))
+
+
+def _pods(client: Client, sets: Sequence[Object], target: Reference) -> list[Object]:
+    uids = {one["metadata"]["uid"] for one in sets}
+    return [
+        pod
+        for pod in _listed(client, "Pod", target)
+        if uids & {owner["uid"] for owner in pod["metadata"].get("ownerReferences") or ()}
+    ]
 
 
 def _place(kind: str, obj: Object, target: Reference) -> Reference:
@@ -91,22 +121,41 @@ def _listed(client: Client, kind: str, target: Reference) -> list[dict[str, Any]
     return items
 
 
-def _label(name: str) -> Any:
-    def decide(obj: Object) -> list[dict[str, Any]]:
-        labels = obj["metadata"].get("labels") or {}
-        if labels.get(DETACHED_LABEL) == name:
-            return []
-        return [{"op": "add", "path": f"/metadata/labels/{_POINTER}", "value": name}]
+def _label(name: str) -> Callable[[Object], list[dict[str, Any]]]:
+    """A pod gets the label."""
+
+    def decide(pod: Object) -> list[dict[str, Any]]:
+        return _added(pod["metadata"], "/metadata", name)
 
     return decide
 
 
-def _free(replica_set: Object) -> list[dict[str, Any]]:
-    """Its metadata loses the labels that its pods are selected by; the pods keep them."""
-    selected = replica_set["spec"]["selector"].get("matchLabels") or {}
-    held = replica_set["metadata"].get("labels") or {}
-    return [
-        {"op": "remove", "path": f"/metadata/labels/{key.replace('~', '~0').replace('/', '~1')}"}
-        for key in selected
-        if key in held
-    ]
+def _relabel(name: str) -> Callable[[Object], list[dict[str, Any]]]:
+    """The template of a ReplicaSet gets the label."""
+
+    def decide(replica_set: Object) -> list[dict[str, Any]]:
+        metadata = replica_set["spec"]["template"]["metadata"]
+        return _added(metadata, "/spec/template/metadata", name)
+
+    return decide
+
+
+def _added(metadata: Object, path: str, name: str) -> list[dict[str, Any]]:
+    if (metadata.get("labels") or {}).get(DETACHED_LABEL) == name:
+        return []
+    return [{"op": "add", "path": f"{path}/labels/{_POINTER}", "value": name}]
+
+
+def _free(name: str) -> Callable[[Object], list[dict[str, Any]]]:
+    """A ReplicaSet's metadata loses the labels that its pods are selected by, and gets the label; the pods keep theirs."""
+
+    def decide(replica_set: Object) -> list[dict[str, Any]]:
+        selected = replica_set["spec"]["selector"].get("matchLabels") or {}
+        held = replica_set["metadata"].get("labels") or {}
+        return _added(replica_set["metadata"], "/metadata", name) + [
+            {"op": "remove", "path": f"/metadata/labels/{key.replace('~', '~0').replace('/', '~1')}"}
+            for key in selected
+            if key in held
+        ]
+
+    return decide

@@ -75,6 +75,21 @@ HAZARDS: tuple[Hazard, ...] = (
         "v8.7.0:cmd/snapshot-controller/main.go; #277", present.two_controllers,
     ),
     Hazard(
+        "other-containers", "The controller or a webhook shares its pods with other containers", _ANY, REFUSE,
+        "It stops. Such a workload is never changed or deleted, because its other containers would end with it, such as those "
+        "of a CSI driver.",
+        "CSI drivers that run snapshot-controller in their own pod", present.other_containers,
+    ),
+    Hazard(
+        "no-way-back", "What runs is a release that must not be installed", "from 6.0.0, 6.3.0, 7.0.0", REPORT,
+        "The upgrade goes on. A failed step is not undone, because the undo would install that release again.",
+        "_releases.py", present.no_way_back,
+    ),
+    Hazard(
+        "controllers-removed", "Controllers that are removed do not come back by an undo", _ANY, REPORT,
+        "They are deleted, and kept in the backup.", "roles/snapshot_controller", present.controllers_removed,
+    ),
+    Hazard(
         "leftover-statefulset", "StatefulSet default/snapshot-controller of before 4.1 still runs beside the Deployment",
         "4.0 to 4.1", STEP,
         "It is deleted before the new controller starts: it leads without a Lease (--leader-election=false).",
@@ -101,6 +116,30 @@ HAZARDS: tuple[Hazard, ...] = (
         "piraeusdatastore/helm-charts:charts/snapshot-validation-webhook", present.names_of_others,
     ),
     # CRDs and stored objects.
+    Hazard(
+        "foreign-configuration", "A webhook configuration of another owner names snapshots", _ANY, REPORT,
+        "It is left as it is. A configuration is the snapshot webhook's only by upstream's name, or if every webhook in it calls "
+        "a Service whose pods run the webhook's program and is asked about snapshots only.",
+        "Kyverno, Gatekeeper and other policy engines", webhook.foreign_configurations,
+    ),
+    Hazard(
+        "webhook-shared", "A configuration of another owner calls the snapshot webhook", _ANY, REPORT,
+        "The configuration is left as it is, and while it calls the webhook, nothing of the webhook is deleted: with failurePolicy "
+        "Fail, every write that the configuration names would fail.",
+        "https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/",
+        webhook.other_callers,
+    ),
+    Hazard(
+        "secret-kept", "A Secret of the webhook is not known to be the webhook's only", _ANY, REPORT,
+        "It is left. A Secret is deleted only if it has upstream's name or this collection's label, holds a certificate and its "
+        "key, and no other workload, pod or Ingress of its namespace names it.",
+        "https://kubernetes.io/docs/concepts/configuration/secret/", webhook.kept_secrets,
+    ),
+    Hazard(
+        "names-elsewhere", "Objects of upstream's names where nothing tells of the webhook", _ANY, REPORT,
+        "They are left. A name counts only in the namespace of the webhook that is called.",
+        "v8.1.0:deploy/kubernetes/webhook-example", webhook.names_elsewhere,
+    ),
     Hazard(
         "crd-deleted", "One of the CRDs is being deleted", _ANY, REFUSE,
         "VolumeSnapshots go with their CRD, and with deletionPolicy Delete the snapshots in the storage too. No plan deletes "

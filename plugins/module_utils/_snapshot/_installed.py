@@ -24,8 +24,8 @@ class Workload:
     """What runs one of the programs.
 
     version: what its image's tag or its label says, None where neither does. selector: matchLabels. secrets: that it mounts.
-    drains: whether its pods wait before they end, so that nobody calls them any more. available: pods. port: where they
-    listen.
+    drains: whether its pods wait before they end, so that no API server calls them any more. available: pods. port: where
+    they listen. companions: names of the other containers in its pods; a workload that has any is never deleted.
     """
 
     program: str
@@ -44,6 +44,7 @@ class Workload:
     replicas: int = 1
     available: int = 0
     origin: Origin = OURS
+    companions: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.kind} {self.namespace}/{self.name}"
@@ -67,13 +68,18 @@ class Detached:
 
 @dataclass(frozen=True)
 class Hook:
-    """One webhook of a configuration. service: (namespace, name), None for a URL."""
+    """One webhook of a configuration.
+
+    service: (namespace, name), None for a URL. answered_by: the program that every pod behind the Service runs, ""
+    if there is none or another one.
+    """
 
     name: str
     service: tuple[str, str] | None
     path: str
     failure_policy: str
     rules: tuple[Mapping[str, Any], ...]
+    answered_by: str = ""
 
     def resources(self) -> set[str]:
         return {resource for rule in self.rules for resource in rule.get("resources") or ()}
@@ -84,12 +90,16 @@ class Hook:
 
 @dataclass(frozen=True)
 class Configuration:
-    """A ValidatingWebhookConfiguration whose rules name snapshots; groups: which API groups."""
+    """A webhook configuration. groups: the API groups of external-snapshotter that its rules name."""
 
     name: str
     groups: tuple[str, ...]
     hooks: tuple[Hook, ...]
     origin: Origin = OURS
+    kind: str = "ValidatingWebhookConfiguration"
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
 
 
 @dataclass(frozen=True)
@@ -101,12 +111,16 @@ class Service:
     selector: Mapping[str, str]
     origin: Origin = OURS
 
+    def __str__(self) -> str:
+        return f"Service {self.namespace}/{self.name}"
+
 
 @dataclass(frozen=True)
 class Secret:
     """A webhook's Secret, without its key. not_after: of the certificate, ISO 8601, "" where none can be read.
 
-    writers: who else writes it (cert-manager and its like).
+    writers: who else writes it (cert-manager and its like). users: what mounts or names it, each with the program that
+    it runs, "" for any other. resource_version: as it was read. is_marked: whether it has this collection's label.
     """
 
     namespace: str
@@ -117,6 +131,12 @@ class Secret:
     names: tuple[str, ...] = ()
     not_after: str = ""
     writers: tuple[str, ...] = ()
+    users: tuple[tuple[str, str], ...] = ()
+    resource_version: str = ""
+    is_marked: bool = False
+
+    def __str__(self) -> str:
+        return f"Secret {self.namespace}/{self.name}"
 
 
 @dataclass(frozen=True)
@@ -181,6 +201,8 @@ class Installed:
     ClusterRole lacks. webhook_account: whether the validation webhook's ServiceAccount, ClusterRole and binding are there.
     default_classes: driver to the names of its default classes. leftovers: (kind, namespace, name) of the webhooks' other
     objects. crd_origins: by name. unreadable: what could not be read, and why.
+    configurations: those that are the webhook's by a positive mark. foreign: others that name snapshots or call the webhook.
+    strangers: workloads that run a webhook's program in a namespace that no configuration calls. Both are left alone.
     """
 
     kubernetes: tuple[int, int] = (0, 0)
@@ -190,6 +212,8 @@ class Installed:
     workloads: tuple[Workload, ...] = ()
     detached: tuple[Detached, ...] = ()
     configurations: tuple[Configuration, ...] = ()
+    foreign: tuple[Configuration, ...] = ()
+    strangers: tuple[Workload, ...] = ()
     services: tuple[Service, ...] = ()
     secrets: tuple[Secret, ...] = ()
     controller_role: Origin | None = None

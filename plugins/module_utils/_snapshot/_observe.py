@@ -16,9 +16,19 @@ from typing import TYPE_CHECKING, Any
 from .._kube._errors import ApiError, NotFound
 from . import _crds
 from ._crds import SERVED, Crd
-from ._installed import CONVERSION, LEASE, SIDECAR, VALIDATION
-from ._reading import CONTROLLER_ROLE, Reading, is_relevant, program_of
-from ._releases import CONTROLLER_NAMESPACE, CONVERTS, GROUP_CONTENTS, GROUP_CRDS, OLDEST, SNAPSHOT_CRDS, get
+from ._installed import CONVERSION, LEASE, VALIDATION
+from ._pod_specs import USERS, containers, program_of
+from ._reading import CONTROLLER_ROLE, Reading
+from ._releases import (
+    CONFIGURATION_NAMES,
+    CONTROLLER_NAMESPACE,
+    CONVERTS,
+    GROUP_CONTENTS,
+    GROUP_CRDS,
+    OLDEST,
+    SNAPSHOT_CRDS,
+    get,
+)
 
 if TYPE_CHECKING:
     from .._kube._client import Client
@@ -28,6 +38,8 @@ Object = Mapping[str, Any]
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+MUTATING = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
+WORKLOADS = ("deployments", "statefulsets", "daemonsets")
 REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 # Objects of owners that exist beside what they installed (_owners, place api): (API group, resource, path).
 OWNERS_OBJECTS = (
@@ -50,9 +62,7 @@ class _Reader:
         self.objects: dict[str, tuple[Object, ...]] = {}
         self.unreadable: dict[str, str] = {}
 
-    def list(
-        self, what: str, path: str, keep: Callable[[Object], bool] = lambda _obj: True, *, once: bool = False
-    ) -> None:
+    def list(self, what: str, path: str, *, once: bool = False) -> None:
         """once: what is refused by somebody's webhook is refused for good, and soon."""
         try:
             answer = self._client.try_get(path) if once else self._client.list_all(path)
@@ -62,7 +72,12 @@ class _Reader:
         except ApiError as error:
             self.unreadable[what] = error.message or error.cause
             return
-        self.objects[what] = (*self.objects.get(what, ()), *filter(keep, items))
+        self.objects[what] = (*self.objects.get(what, ()), *items)
+
+    def keep(self, what: str, wanted: Callable[[Object], bool]) -> None:
+        """Forget the other objects of a list."""
+        if what in self.objects:
+            self.objects[what] = tuple(filter(wanted, self.objects[what]))
 
     def get(self, what: str, *paths: str) -> None:
         for path in paths:
@@ -82,9 +97,10 @@ def observe(client: Client, *, needs_rules: bool) -> Reading:
     reader = _Reader(client)
     version = client.get("/version").get("gitVersion", "")
     reader.get("crds", *(f"{CRDS}/{name}" for name in (*SNAPSHOT_CRDS, *GROUP_CRDS)))
-    for kind in ("deployments", "statefulsets", "daemonsets"):
-        reader.list(kind, f"/apis/apps/v1/{kind}", is_relevant)
+    for kind in WORKLOADS:
+        reader.list(kind, f"/apis/apps/v1/{kind}")
     reader.list("configurations", CONFIGURATIONS)
+    reader.list("mutating_configurations", MUTATING)
     reader.get("cluster_roles", f"{RBAC}/clusterroles/{CONTROLLER_ROLE}", f"{RBAC}/clusterroles/{_ROLE}")
     reader.get("cluster_role_bindings", f"{RBAC}/clusterrolebindings/{_BINDING}")
     _read_places(reader)
@@ -93,15 +109,17 @@ def observe(client: Client, *, needs_rules: bool) -> Reading:
 
 
 def _read_places(reader: _Reader) -> None:
-    """What lies in the namespaces of controllers and webhooks."""
+    """Read what lies in the namespaces of controllers and webhooks."""
     controllers = _namespaces(reader, "controller") | {CONTROLLER_NAMESPACE}
-    webhooks = _namespaces(reader, VALIDATION, CONVERSION) | {name for name, _service in _called(reader)}
-    for namespace in sorted(controllers | webhooks | {"default"}):
-        reader.list("replicasets", f"/apis/apps/v1/namespaces/{namespace}/replicasets", is_relevant)
+    webhooks = _namespaces(reader, VALIDATION, CONVERSION) | {name for name, _service in _own_calls(reader)}
+    places = controllers | webhooks | {"default"}
+    for kind in WORKLOADS:
+        reader.keep(kind, lambda obj: obj["metadata"]["namespace"] in places or bool(_programs(obj)))
+    for namespace in sorted(places):
+        reader.list("replicasets", f"/apis/apps/v1/namespaces/{namespace}/replicasets")
     for namespace in sorted(controllers):
         reader.get("leases", f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{LEASE}")
-    detached = {obj["metadata"]["namespace"] for obj in reader.objects.get("replicasets", ())}
-    for namespace in sorted(webhooks | detached | controllers | {"default"}):
+    for namespace in sorted(places):
         _read_webhooks(reader, namespace)
 
 
@@ -115,12 +133,16 @@ def _read_webhooks(reader: _Reader, namespace: str) -> None:
         for volume in obj["spec"]["template"]["spec"].get("volumes") or ()
         if "secret" in volume
     }
-    called = {name for place, name in _called(reader) if place == namespace}
+    called = {name for place, name in _calls(reader) if place == namespace}
     known = [webhook for webhook in _WEBHOOKS.values() if webhook]
     services = sorted(called | {webhook.service for webhook in known})
     secrets = sorted(mounted | {name for webhook in known for name in (webhook.secret, webhook.old_secret)})
     reader.get("services", *(f"{core}/services/{name}" for name in services))
     reader.get("secrets", *(f"{core}/secrets/{name}" for name in secrets))
+    if any(obj["metadata"]["namespace"] == namespace for obj in reader.objects.get("secrets", ())):
+        for what, _kind, path in USERS:
+            if what not in (*WORKLOADS, "replicasets"):  # these have been read
+                reader.list(what, path.format(namespace))
     reader.get("service_accounts", f"{core}/serviceaccounts/{_ACCOUNT}")
     budgets = f"/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets"
     reader.get("budgets", *(f"{budgets}/{webhook.deployment}" for webhook in known))
@@ -171,32 +193,43 @@ def _owners_objects(client: Client, reader: _Reader) -> tuple[str, ...]:
 def _namespaces(reader: _Reader, *programs: str) -> set[str]:
     return {
         obj["metadata"]["namespace"]
-        for what in ("deployments", "statefulsets")
+        for what in WORKLOADS
         for obj in reader.objects.get(what, ())
         if _programs(obj) & set(programs)
     }
 
 
 def _programs(obj: Object) -> set[str]:
-    containers: Iterable[Object] = obj["spec"]["template"]["spec"].get("containers") or ()
-    return {program_of(one.get("image", "")) for one in containers} - {"", SIDECAR}
+    return {program_of(one.get("image", "")) for one in containers(obj)} - {""}
 
 
-def _called(reader: _Reader) -> set[tuple[str, str]]:
-    """The Services that webhook configurations of these groups, and conversions, call."""
+def _own_calls(reader: _Reader) -> set[tuple[str, str]]:
+    """Return the Services that configurations of upstream's names and the conversions of these CRDs call."""
+    named = [obj for obj in reader.objects.get("configurations", ()) if _name(obj) in CONFIGURATION_NAMES]
+    return _services(
+        [entry["clientConfig"] for obj in named for entry in obj.get("webhooks") or ()]
+        + [
+            ((obj["spec"].get("conversion") or {}).get("webhook") or {}).get("clientConfig") or {}
+            for obj in reader.objects.get("crds", ())
+        ]
+    )
+
+
+def _calls(reader: _Reader) -> set[tuple[str, str]]:
+    """Return the Services that any webhook calls: whether it is the snapshot webhook's shows by what is behind it."""
     entries = [
         entry
-        for obj in reader.objects.get("configurations", ())
+        for what in ("configurations", "mutating_configurations")
+        for obj in reader.objects.get(what, ())
         for entry in obj.get("webhooks") or ()
-        if any(
-            "snapshot.storage.k8s.io" in group
-            for rule in entry.get("rules") or ()
-            for group in rule.get("apiGroups") or ()
-        )
     ]
-    configs = [entry["clientConfig"] for entry in entries] + [
-        ((obj["spec"].get("conversion") or {}).get("webhook") or {}).get("clientConfig") or {}
-        for obj in reader.objects.get("crds", ())
-    ]
+    return _services([entry["clientConfig"] for entry in entries]) | _own_calls(reader)
+
+
+def _services(configs: Iterable[Object]) -> set[tuple[str, str]]:
     services = [config["service"] for config in configs if config.get("service")]
     return {(service["namespace"], service["name"]) for service in services}
+
+
+def _name(obj: Object) -> str:
+    return str(obj["metadata"]["name"])

@@ -17,8 +17,8 @@ from .._kube._errors import AlreadyExists, ApiError, KubeError, NotFound
 from . import _flags, _proofs
 from ._installed import CONTROLLER, LEASE
 from ._kinds import KINDS, Reference
+from ._pod_specs import program_of
 from ._proofs import LABEL, UNTIL, Leader, Pod, Running, Verdict, Work
-from ._reading import program_of
 from ._releases import GROUP, SNAPSHOT, Version
 from ._rollout import newest_pods
 

@@ -16,9 +16,8 @@ from typing import Any
 from .. import _writers
 from .._x509 import _certificate
 from .._x509._errors import CertificateError
-from . import _crds, _flags, _owners, _validity
+from . import _crds, _flags, _owners, _pod_specs, _validity
 from ._installed import (
-    CONTROLLER,
     CONVERSION,
     LEASE,
     SIDECAR,
@@ -34,23 +33,21 @@ from ._installed import (
     Service,
     Workload,
 )
-from ._releases import GROUP, SNAPSHOT, Release, Version, parse
+from ._pod_specs import containers, program_of
+from ._releases import CONFIGURATION_NAMES, GROUP, RELEASES, SNAPSHOT, Release, Version, parse
 from ._steps import DETACHED_LABEL, RELEASE_LABEL
 
-# How an image's name ends, and which program it is; rebuilt ones put something before it (hardened-snapshot-controller).
-PROGRAMS = (
-    ("snapshot-controller", CONTROLLER),
-    ("snapshot-validation-webhook", VALIDATION),
-    ("snapshot-conversion-webhook", CONVERSION),
-    ("csi-snapshotter", SIDECAR),
-)
 DEFAULT_CLASS = "snapshot.storage.kubernetes.io/is-default-class"
 INVALID_LABELS = (
     "snapshot.storage.kubernetes.io/invalid-snapshot-resource",
     "snapshot.storage.kubernetes.io/invalid-snapshot-content-resource",
 )
+SERVICE_NAMES = frozenset(release.webhook.service for release in RELEASES if release.webhook)
 CERTIFICATE_KEYS = ("tls.crt", "cert.pem")
 CONTROLLER_ROLE = "snapshot-controller-runner"
+# The label of Secrets that this collection made (_csr._marks), beside _owners.MANAGER.
+MANAGED_BY = "app.kubernetes.io/managed-by"
+WORKLOADS = (("Deployment", "deployments"), ("StatefulSet", "statefulsets"), ("DaemonSet", "daemonsets"))
 # A status of that name lists the snapshots' handles: v1beta1's, and that of v1beta2 and v1.
 LISTS = ("volumeSnapshotHandlePairList", "volumeSnapshotInfoList")
 
@@ -84,20 +81,26 @@ class Reading:
 def installed(reading: Reading, release: Release) -> Installed:
     """What is there. release: the target, whose rules stored objects are held against."""
     crds = [_crds.parse(obj) for obj in reading["crds"]]
+    configurations, foreign = _configurations(reading)
+    called = {hook.service[0] for one in configurations for hook in one.hooks if hook.service}
+    converts = {crd.conversion.service[0] for crd in crds if crd.conversion.service}
+    workloads, strangers = _told_apart(_workloads(reading), {VALIDATION: called, CONVERSION: converts})
     role = next((obj for obj in reading["cluster_roles"] if _name(obj) == CONTROLLER_ROLE), None)
     return Installed(
         kubernetes=(parse(reading.kubernetes) or (0, 0, 0))[:2],
         kubernetes_version=reading.kubernetes,
         crds={crd.name: crd for crd in crds},
         crd_origins={_name(obj): _owners.origin(obj, apis=reading.apis) for obj in reading["crds"]},
-        workloads=tuple(_workloads(reading)),
+        workloads=tuple(workloads),
         detached=tuple(_detached(reading["replicasets"])),
-        configurations=tuple(_configurations(reading)),
+        configurations=tuple(configurations),
+        foreign=tuple(foreign),
+        strangers=tuple(strangers),
         services=tuple(
             Service(*_place(obj), obj["spec"].get("selector") or {}, _owners.origin(obj))
             for obj in reading["services"]
         ),
-        secrets=tuple(_secret(obj) for obj in reading["secrets"]),
+        secrets=tuple(_secret(obj, reading) for obj in reading["secrets"]),
         controller_role=_owners.origin(role, apis=reading.apis) if role else None,
         missing_rights=tuple(_missing(role, release)) if role else (),
         webhook_account=bool(reading["service_accounts"] and reading["cluster_role_bindings"]),
@@ -110,31 +113,33 @@ def installed(reading: Reading, release: Release) -> Installed:
     )
 
 
-def program_of(image: str) -> str:
-    """Which program an image holds, "" for others'."""
-    name = image.rpartition("/")[2].partition("@")[0].partition(":")[0]
-    return next((program for ending, program in PROGRAMS if name.endswith(ending)), "")
-
-
-def is_relevant(workload: Mapping[str, Any]) -> bool:
-    return any(program_of(one.get("image", "")) for one in _containers(workload))
-
-
-def _containers(workload: Mapping[str, Any]) -> list[dict[str, Any]]:
-    return workload["spec"]["template"]["spec"].get("containers") or []
-
-
 def _workloads(reading: Reading) -> Iterator[Workload]:
-    for kind, what in (
-        ("Deployment", "deployments"),
-        ("StatefulSet", "statefulsets"),
-        ("DaemonSet", "daemonsets"),
-    ):
+    for kind, what in WORKLOADS:
         for obj in reading[what]:
-            for container in _containers(obj):
+            for container in containers(obj):
                 program = program_of(container.get("image", ""))
                 if program:
                     yield _workload(kind, obj, container, program, reading.apis)
+
+
+def _told_apart(
+    workloads: Iterable[Workload], called: Mapping[str, set[str]]
+) -> tuple[list[Workload], list[Workload]]:
+    """Return the workloads that are the snapshot controller's, and webhooks that no configuration is known to call.
+
+    called: the namespaces of the Services that are called, by program. A webhook in one of them is the one that is
+    asked. If no Service is called, a run that was cut off may have deleted the configuration: then the webhook counts
+    if all that run are in one namespace. The same holds for conversions, because upstream's CRDs of 8.4 name a Service
+    in namespace default wherever the webhook is.
+    """
+    every = list(workloads)
+    sure: dict[str, set[str]] = {}
+    for program, names in called.items():
+        places = {one.namespace for one in every if one.program == program}
+        only = places if len(places) == 1 and (program == CONVERSION or not names) else set()
+        sure[program] = (places & names) or only
+    kept = [one for one in every if one.program not in sure or one.namespace in sure[one.program]]
+    return kept, [one for one in every if one not in kept]
 
 
 def _workload(
@@ -150,7 +155,7 @@ def _workload(
         version=_version(image, (template.get("metadata") or {}).get("labels") or {}),
         arguments=(*(container.get("command") or ())[1:], *(container.get("args") or ())),
         selector=(spec.get("selector") or {}).get("matchLabels") or {},
-        secrets=_secrets_of(pod),
+        secrets=_mounted(pod),
         service_account=pod.get("serviceAccountName") or pod.get("serviceAccount") or "",
         port=_port(container),
         host_network=bool(pod.get("hostNetwork")),
@@ -159,6 +164,7 @@ def _workload(
         available=int((obj.get("status") or {}).get("availableReplicas") or 0),
         # What is no Deployment of one program is a driver's own, and so is whatever marks it.
         origin=_owners.origin(obj, images=[image], apis=() if program == SIDECAR else apis),
+        companions=_pod_specs.others_beside(obj, container),
     )
 
 
@@ -169,7 +175,7 @@ def _port(container: Mapping[str, Any]) -> int:
     return int(given) if given.isdigit() else (declared or [443])[0]
 
 
-def _secrets_of(pod: Mapping[str, Any]) -> tuple[str, ...]:
+def _mounted(pod: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(volume["secret"]["secretName"] for volume in pod.get("volumes") or () if "secret" in volume)
 
 
@@ -184,38 +190,96 @@ def _detached(replica_sets: Iterable[Mapping[str, Any]]) -> Iterator[Detached]:
         if obj["metadata"].get("ownerReferences") or not obj["spec"].get("replicas", 1):
             continue
         label = (obj["metadata"].get("labels") or {}).get(DETACHED_LABEL, "")
-        for container in _containers(obj):
+        for container in containers(obj):
             program = program_of(container.get("image", ""))
             if program and program != SIDECAR:
                 workload = _workload("ReplicaSet", obj, container, program, ())
                 yield Detached(workload, label or workload.name.rpartition("-")[0], bool(label))
 
 
-def _configurations(reading: Reading) -> Iterator[Configuration]:
-    for obj in reading["configurations"]:
-        hooks = tuple(_hook(entry) for entry in obj.get("webhooks") or ())
-        groups = {group for hook in hooks for rule in hook.rules for group in rule.get("apiGroups") or ()} & {
-            SNAPSHOT,
-            GROUP,
-        }
-        if groups:
-            yield Configuration(
-                _name(obj), tuple(sorted(groups)), hooks, _owners.origin(obj, apis=reading.apis)
-            )
+def _configurations(reading: Reading) -> tuple[list[Configuration], list[Configuration]]:
+    """Return the webhook's configurations, and others that name snapshots or call one of the Services that were read.
+
+    A configuration is the webhook's by upstream's name, or if every webhook in it calls a Service whose pods run the
+    webhook's program, and is asked about snapshots only. A rule that names snapshots is no such mark by itself: policy
+    engines have that too.
+    """
+    programs = {_place(obj): _behind(obj, reading) for obj in reading["services"]}
+    own: list[Configuration] = []
+    foreign: list[Configuration] = []
+    for kind, what in (
+        ("ValidatingWebhookConfiguration", "configurations"),
+        ("MutatingWebhookConfiguration", "mutating_configurations"),
+    ):
+        for obj in reading[what]:
+            one = _configuration(obj, kind, programs, reading.apis)
+            if kind == "ValidatingWebhookConfiguration" and _is_own(one):
+                own.append(one)
+            elif one.groups or any(hook.answered_by or _is_known(hook, programs) for hook in one.hooks):
+                foreign.append(one)
+    return own, foreign
 
 
-def _hook(entry: Mapping[str, Any]) -> Hook:
+def _is_own(configuration: Configuration) -> bool:
+    hooks = configuration.hooks
+    served = bool(hooks) and all(hook.answered_by == VALIDATION for hook in hooks)
+    asked = {group for hook in hooks for rule in hook.rules for group in rule.get("apiGroups") or ()}
+    return configuration.name in CONFIGURATION_NAMES or (served and asked <= {SNAPSHOT, GROUP})
+
+
+def _is_known(hook: Hook, programs: Mapping[tuple[str, str], str]) -> bool:
+    """Return True if it calls a Service of one of upstream's names, whether or not a pod is behind it."""
+    return hook.service is not None and hook.service[1] in SERVICE_NAMES and hook.service in programs
+
+
+def _configuration(
+    obj: Mapping[str, Any], kind: str, programs: Mapping[tuple[str, str], str], apis: Iterable[str]
+) -> Configuration:
+    hooks = tuple(_hook(entry, programs) for entry in obj.get("webhooks") or ())
+    groups = {group for hook in hooks for rule in hook.rules for group in rule.get("apiGroups") or ()}
+    named = tuple(sorted(groups & {SNAPSHOT, GROUP}))
+    return Configuration(_name(obj), named, hooks, _owners.origin(obj, apis=apis), kind)
+
+
+def _hook(entry: Mapping[str, Any], programs: Mapping[tuple[str, str], str]) -> Hook:
     service = entry["clientConfig"].get("service")
+    place = (service["namespace"], service["name"]) if service else None
     return Hook(
         entry["name"],
-        (service["namespace"], service["name"]) if service else None,
+        place,
         (service or {}).get("path", ""),
         entry.get("failurePolicy", "Fail"),
         tuple(entry.get("rules") or ()),
+        programs.get(place, "") if place else "",
     )
 
 
-def _secret(obj: Mapping[str, Any]) -> Secret:
+def _behind(service: Mapping[str, Any], reading: Reading) -> str:
+    """Return the program that all pods behind a Service run, and nothing else beside it; "" otherwise."""
+    selector = (service.get("spec") or {}).get("selector") or {}
+    namespace = _place(service)[0]
+    found = {
+        _pod_specs.only_program(obj)
+        for what in (*(what for _kind, what in WORKLOADS), "replicasets")
+        for obj in reading[what]
+        if selector and _place(obj)[0] == namespace and _is_root(what, obj)
+        if selector.items() <= _labels(obj).items()
+    }
+    return found.pop() if len(found) == 1 else ""
+
+
+def _is_root(what: str, obj: Mapping[str, Any]) -> bool:
+    """Return False for a ReplicaSet of a Deployment, and for one that makes no pods."""
+    owned = bool(obj["metadata"].get("ownerReferences"))
+    return what != "replicasets" or (not owned and bool(obj["spec"].get("replicas", 1)))
+
+
+def _labels(workload: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return the labels of a workload's pods."""
+    return (workload["spec"]["template"].get("metadata") or {}).get("labels") or {}
+
+
+def _secret(obj: Mapping[str, Any], reading: Reading) -> Secret:
     namespace, name = _place(obj)
     data = obj.get("data") or {}
     seen: dict[str, Any] = {}
@@ -230,7 +294,17 @@ def _secret(obj: Mapping[str, Any]) -> Secret:
     except (CertificateError, binascii.Error):
         pass  # what cannot be read is no certificate; the step that makes one says more
     writers = tuple(found.writer.name for found in _writers.writers(obj["metadata"]))
-    return Secret(namespace, name, obj.get("type", "Opaque"), tuple(sorted(data)), writers=writers, **seen)
+    return Secret(
+        namespace,
+        name,
+        obj.get("type", "Opaque"),
+        tuple(sorted(data)),
+        writers=writers,
+        users=_pod_specs.users_of(namespace, name, reading.objects),
+        resource_version=obj["metadata"].get("resourceVersion", ""),
+        is_marked=(obj["metadata"].get("labels") or {}).get(MANAGED_BY) == _owners.MANAGER,
+        **seen,
+    )
 
 
 def _missing(role: Mapping[str, Any], release: Release) -> Iterator[str]:

@@ -249,6 +249,8 @@ _ROWS = (
 )  # fmt: skip
 RELEASES: tuple[Release, ...] = tuple(release for row in _ROWS for release in row.releases())
 OLDEST, NEWEST = RELEASES[0], RELEASES[-1]
+# The names of upstream's ValidatingWebhookConfigurations, of any release.
+CONFIGURATION_NAMES = frozenset(f"validation-webhook.{group}" for group in (SNAPSHOT, GROUP))
 # Whose program converts between v1beta1 and v1beta2; the only ones with an image are those of 8.4.0 and 8.5.0 (#1358).
 CONVERTS = "8.4.0"
 # Whose CustomResourceDefinitions of groups have v1beta1 and no conversion: the bridge from v1alpha1 (#1307).

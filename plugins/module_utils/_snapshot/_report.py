@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from . import _hazards
-from ._installed import CONTROLLER, CONVERSION, SIDECAR, VALIDATION, Configuration, Workload
+from ._installed import CONTROLLER, CONVERSION, SIDECAR, VALIDATION, Configuration, Secret, Workload
 from ._owners import BY_KEY, OURS
 from ._plan import Plan
 from ._releases import text
@@ -42,10 +42,7 @@ def installed(now: Situation) -> dict[str, Any]:
             for one in (*here.running(kind), *here.orphans(kind))
         ],
         "configurations": [_configuration(one) for one in here.configurations],
-        "secrets": [
-            {**asdict(one), **_lists(keys=one.keys, names=one.names, writers=one.writers)}
-            for one in here.secrets
-        ],
+        "secrets": [_secret(one) for one in here.secrets],
         "sidecars": [_workload(one) for one in here.running(SIDECAR)],
         "default_classes": {driver: list(names) for driver, names in here.default_classes.items()},
         "group_objects": {
@@ -58,8 +55,18 @@ def installed(now: Situation) -> dict[str, Any]:
     }
 
 
-def _lists(**fields: Iterable[str]) -> dict[str, list[str]]:
-    return {name: list(values) for name, values in fields.items()}
+def _secret(one: Secret) -> dict[str, Any]:
+    return {
+        "namespace": one.namespace,
+        "name": one.name,
+        "type": one.type,
+        "keys": list(one.keys),
+        "subject": one.subject,
+        "names": list(one.names),
+        "not_after": one.not_after,
+        "writers": list(one.writers),
+        "users": [what for what, _program in one.users],
+    }
 
 
 def _workload(one: Workload) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from ._finding import Finding, listed
 from ._installed import CONTROLLER, CONVERSION, VALIDATION
+from ._releases import CONFIGURATION_NAMES, NEWEST, OLDEST, SNAPSHOT_CRDS, find, text
 from ._releases import CONTROLLER as CONTROLLER_NAME
-from ._releases import GROUP, NEWEST, OLDEST, SNAPSHOT, SNAPSHOT_CRDS, find, text
 from ._situation import Situation
 
 # What a decision rests on; without the rest the answer is only less complete.
@@ -36,6 +36,10 @@ ESSENTIAL = (
 
 def unreadable(now: Situation) -> Finding | None:
     missing = [what for what in ESSENTIAL if what in now.installed.unreadable]
+    hooks = now.has_validation or now.installed.running(CONVERSION) or now.installed.orphans(CONVERSION)
+    missing += (
+        ["mutating_configurations"] if hooks and "mutating_configurations" in now.installed.unreadable else []
+    )
     missing += ["secrets"] if "secrets" in now.installed.unreadable and now.wants(VALIDATION) else []
     # A conversion that fails is a hazard of its own.
     missing = [what for what in missing if not (what == "group_contents" and now.hides_lists)]
@@ -101,7 +105,7 @@ def version_unknown(now: Situation) -> Finding | None:
 
 
 def two_controllers(now: Situation) -> Finding | None:
-    staying = [one for one in now.others if one not in now.removed]
+    staying = [one for one in now.others if one not in now.removed and not one.companions]
     if not staying:
         return None
     return Finding(
@@ -114,6 +118,46 @@ def two_controllers(now: Situation) -> Finding | None:
     )  # fmt: skip
 
 
+def other_containers(now: Situation) -> Finding | None:
+    """Find workloads that run other containers too: to delete or replace them would end those."""
+    found = [
+        (one, program)
+        for program in (CONTROLLER, VALIDATION, CONVERSION)
+        for one in (*now.installed.running(program), *now.installed.orphans(program))
+        if one.companions
+    ]
+    if not found:
+        return None
+    one, _program = found[0]
+    return Finding(
+        listed(f"{one}: {one.image} beside {', '.join(one.companions)}" for one, _program in found),
+        f"Take the container of {one.image.rpartition('/')[2].partition(':')[0]} out of {one}, and keep the other containers. "
+        "Such a workload is never deleted, also if remove_controllers names it.",
+    )
+
+
+def no_way_back(now: Situation) -> Finding | None:
+    """Find a start to which a failed upgrade cannot be undone."""
+    current = now.current
+    if current is None or not current.never or current == now.release:
+        return None
+    return Finding(
+        (f"{now.controller} runs {current}, which must not be installed: {current.never}",),
+        "If a step fails, nothing is put back: correct the cause and run the upgrade again.",
+    )
+
+
+def controllers_removed(now: Situation) -> Finding | None:
+    """Find controllers that an undo does not bring back."""
+    if not now.removed:
+        return None
+    return Finding(
+        listed(f"{one}: {one.image}" for one in now.removed),
+        "If a later step fails, the undo does not bring it back: Deployment snapshot-controller does its work then. Its "
+        "manifest is in the backup.",
+    )
+
+
 def leftover_statefulset(now: Situation) -> Finding | None:
     found = [one for one in now.removed if now.is_leftover(one)]
     return Finding(listed(f"{one}: {one.image}" for one in found)) if found else None
@@ -124,6 +168,7 @@ def controller_of_another_name(now: Situation) -> Finding | None:
     known = {("Deployment", CONTROLLER_NAME)}
     if (
         one is None
+        or one.companions
         or one in now.removed
         or one in now.installed.orphans(CONTROLLER)
         or (one.kind, one.name) in known
@@ -171,10 +216,9 @@ def names_of_others(now: Situation) -> Finding | None:
 
 def _foreign(now: Situation, kind: str) -> list[str]:
     hook = now.hook(kind)
-    known = {f"validation-webhook.{group}" for group in (SNAPSHOT, GROUP)}
     configurations = now.installed.configurations if kind == VALIDATION else ()
     return [
-        *(f"ValidatingWebhookConfiguration {one.name}" for one in configurations if one.name not in known),
+        *(str(one) for one in configurations if one.name not in CONFIGURATION_NAMES),
         *(str(one) for one in now.installed.running(kind) if one.name != hook.deployment),
         *(f"Service {place}/{name}" for place, name in now.called(kind) if name != hook.service),
     ]

@@ -150,9 +150,72 @@ def dangling(now: Situation) -> Finding | None:
 
 
 def webhook_left(now: Situation) -> Finding | None:
-    kinds = [kind for kind in (VALIDATION, CONVERSION) if not now.wants(kind)]
+    kinds = [kind for kind in (VALIDATION, CONVERSION) if not now.wants(kind) and not now.callers(kind)]
     found = [str(one) for kind in kinds for one in now.installed.running(kind)]
     return Finding(listed(found)) if found else None
+
+
+def foreign_configurations(now: Situation) -> Finding | None:
+    """Find configurations of other owners that name snapshots."""
+    found = [
+        f"{one}: webhook {hook.name} calls {_backend(hook)}"
+        for one in now.installed.foreign
+        for hook in one.hooks
+        if one.groups
+    ]
+    if not found:
+        return None
+    return Finding(
+        listed(found),
+        "It stays as it is. If it belongs to a snapshot webhook that is to go, delete it yourself.",
+    )
+
+
+def _backend(hook: Hook) -> str:
+    return f"Service {'/'.join(hook.service)}" if hook.service else "a URL"
+
+
+def other_callers(now: Situation) -> Finding | None:
+    """Find webhooks of other owners' configurations that call the snapshot controller's webhook."""
+    found = [
+        (kind, f"{one}: webhook {hook.name} ({hook.failure_policy}) calls {_backend(hook)}")
+        for kind in (VALIDATION, CONVERSION)
+        for one, hook in now.callers(kind)
+    ]
+    if not found:
+        return None
+    stays = any(now.wants(kind) for kind, _words in found)
+    return Finding(
+        listed(words for _kind, words in found),
+        "Its caBundle must trust the webhook's CA, which may change: add the CA with webhook_cabundle."
+        if stays
+        else "Point it to another Service or delete it. Then run the upgrade again, which removes the webhook.",
+    )
+
+
+def kept_secrets(now: Situation) -> Finding | None:
+    """Find Secrets that the upgrade would delete if nothing spoke against it."""
+    found = [
+        f"{secret} is left: {why}"
+        for kind in (VALIDATION, CONVERSION)
+        if not now.callers(kind)
+        for secret in now.candidates(kind)
+        if not (now.wants(kind) and secret.name == now.secret(kind)) and (why := now.why_kept(kind, secret))
+    ]
+    if not found:
+        return None
+    return Finding(listed(found), "Delete it yourself if nothing needs it.")
+
+
+def names_elsewhere(now: Situation) -> Finding | None:
+    """Find objects of upstream's names outside of the webhook's namespace."""
+    found = now.elsewhere()
+    if not found:
+        return None
+    return Finding(
+        listed(found),
+        "They stay as they are. If an earlier installation left them behind, delete them yourself.",
+    )
 
 
 def unpublished(now: Situation) -> Finding | None:
@@ -170,7 +233,7 @@ def policy_reset(now: Situation) -> Finding | None:
     strict = [
         rules.name
         for rules, hook in _pairs(now)
-        if hook.failure_policy == "Fail" and now.options.failure_policy != "Ignore"
+        if hook.failure_policy == "Fail" and now.failure_policy(rules) == "Fail"
     ]
     return (
         Finding(listed(f"ValidatingWebhookConfiguration {name}: Fail" for name in strict)) if strict else None

@@ -8,13 +8,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from . import _crds, _flags
 from ._crds import Crd
-from ._installed import CONTROLLER, CONVERSION, SIDECAR, VALIDATION, Configuration, Installed, Workload
+from ._installed import (
+    CONTROLLER,
+    CONVERSION,
+    SIDECAR,
+    VALIDATION,
+    Configuration,
+    Hook,
+    Installed,
+    Secret,
+    Service,
+    Workload,
+)
 from ._owners import HOSTED, Origin
+from ._pod_specs import NEEDED_USERS
 from ._releases import CONTROLLER as CONTROLLER_NAME
 from ._releases import (
     CONTROLLER_NAMESPACE,
@@ -24,6 +36,7 @@ from ._releases import (
     GROUP_CRDS,
     GROUP_FLAG,
     OLD_LABEL,
+    RELEASES,
     SNAPSHOT,
     Release,
     Rules,
@@ -38,6 +51,29 @@ DRAINS_SINCE = (1, 30)
 # Since when what is wrong already may stay wrong in an update (KEP-4008, on by default).
 RATCHETS_SINCE = (1, 30)
 
+# What a webhook's Secret may hold. One that holds more is not the webhook's only.
+CERTIFICATE_KEYS = frozenset({"tls.crt", "tls.key", "ca.crt", "cert.pem", "key.pem"})
+
+
+def known_webhook(kind: str) -> Webhook:
+    """Return the names of this kind of webhook, which are the same at every release that has it."""
+    return next(one.webhook for one in RELEASES if one.webhook and one.webhook.kind == kind)
+
+
+def _belongs(entry: tuple[str, str, str], kind: str, place: str) -> bool:
+    """Return True for an object of this kind of webhook, if it has a namespace that of the webhook."""
+    what, namespace, name = entry
+    if what in (
+        "ServiceAccount",
+        "ClusterRole",
+        "ClusterRoleBinding",
+    ):  # the conversion webhook asks nothing of the API
+        return kind == VALIDATION and namespace in ("", place)
+    known = known_webhook(kind)
+    if what == "CertificateSigningRequest":
+        return name == f"{known.service}.{place}"
+    return (namespace, name) == (place, known.deployment)
+
 
 @dataclass(frozen=True)
 class Options:
@@ -45,6 +81,7 @@ class Options:
 
     adopt: keys of _owners. accept: ids of hazards that need a person's word. remove_controllers: "namespace/name".
     installed_version: of a controller whose image does not tell. arguments: beside the manifest's own, by program.
+    failure_policies: by the configuration's name, before failure_policy.
     """
 
     namespace: str = ""
@@ -53,6 +90,7 @@ class Options:
     conversion_webhook: bool | None = None
     group_snapshots: bool | None = None
     failure_policy: str = ""
+    failure_policies: Mapping[str, str] = field(default_factory=dict)
     adopt: tuple[str, ...] = ()
     accept: tuple[str, ...] = ()
     remove_controllers: tuple[str, ...] = ()
@@ -136,6 +174,80 @@ class Situation:
             return [service] if service else []
         hooks = (hook for one in self.installed.configurations for hook in one.hooks)
         return [hook.service for hook in hooks if hook.service]
+
+    # What is the webhook's, by a positive mark, and who else depends on it.
+
+    def is_located(self, kind: str) -> bool:
+        """Return True if something tells where the webhook is: only there upstream's names are its own."""
+        return bool(self.called(kind) or self.installed.running(kind) or self.installed.orphans(kind))
+
+    def services(self, kind: str) -> list[Service]:
+        """Return the Services that are the webhook's: of upstream's name where it is or is to be, or called for it."""
+        own = set(self.called(kind))
+        if self.is_located(kind) or self.wants(kind):
+            own.add((self.webhook_namespace(kind), known_webhook(kind).service))
+        return [one for one in self.installed.services if (one.namespace, one.name) in own]
+
+    def callers(self, kind: str) -> list[tuple[Configuration, Hook]]:
+        """Return the webhooks of other owners' configurations that call this kind of webhook."""
+        places = {(one.namespace, one.name) for one in self.services(kind)}
+        return [
+            (one, hook)
+            for one in self.installed.foreign
+            for hook in one.hooks
+            if hook.answered_by == kind or hook.service in places
+        ]
+
+    def candidates(self, kind: str) -> list[Secret]:
+        """Return the Secrets that the webhook mounts or that have one of its names, where the webhook is."""
+        known, namespace = known_webhook(kind), self.webhook_namespace(kind)
+        names = {*self.mounted(kind), known.secret, known.old_secret} if self.is_located(kind) else set()
+        return [one for one in self.installed.secrets if one.namespace == namespace and one.name in names]
+
+    def leftovers(self, kind: str) -> list[tuple[str, str, str]]:
+        """Return the webhook's other objects, as (kind, namespace, name)."""
+        if not self.is_located(kind):
+            return []
+        place = self.webhook_namespace(kind)
+        return [one for one in self.installed.leftovers if _belongs(one, kind, place)]
+
+    def elsewhere(self) -> list[str]:
+        """Return what has one of upstream's names in a namespace where the webhook is not."""
+        kinds = (VALIDATION, CONVERSION)
+        services = [one for kind in kinds for one in self.services(kind)]
+        secrets = [one for kind in kinds for one in self.candidates(kind)]
+        known = [
+            name for kind in kinds for name in (known_webhook(kind).secret, known_webhook(kind).old_secret)
+        ]
+        own = [one for kind in kinds for one in self.leftovers(kind)]
+        named = {known_webhook(kind).service for kind in kinds}
+        return [
+            *(str(one) for one in self.installed.strangers),
+            *(str(one) for one in self.installed.services if one not in services and one.name in named),
+            *(str(one) for one in self.installed.secrets if one not in secrets and one.name in known),
+            *(
+                f"{what} {place}/{name}" if place else f"{what} {name}"
+                for what, place, name in self.installed.leftovers
+                if (what, place, name) not in own
+            ),
+        ]
+
+    def why_kept(self, kind: str, secret: Secret) -> str:
+        """Return why a Secret must not be deleted with the webhook, "" if it may be."""
+        known = known_webhook(kind)
+        others = [what for what, program in secret.users if program != kind]
+        unread = [
+            self.installed.unreadable[what] for what in NEEDED_USERS if what in self.installed.unreadable
+        ]
+        if secret.writers:
+            return f"{' and '.join(secret.writers)} writes it"
+        if not set(secret.keys) <= CERTIFICATE_KEYS:
+            return f"it also holds {', '.join(sorted(set(secret.keys) - CERTIFICATE_KEYS))}"
+        if others:
+            return f"{', '.join(others)} uses it"
+        if secret.name not in (known.secret, known.old_secret) and not secret.is_marked:
+            return "it has neither upstream's name nor this collection's label"
+        return f"what else uses it is not known: {unread[0]}" if unread else ""
 
     # Group snapshots.
 
@@ -253,6 +365,16 @@ class Situation:
             one for one in self.hook(VALIDATION).configurations if one.group != GROUP or self.groups_wanted
         )
 
+    def failure_policy(self, rules: Rules) -> str:
+        """Return the configuration's failurePolicy in the end: what is asked for, or the one that it has."""
+        given = self.options.failure_policies.get(rules.name) or self.options.failure_policy
+        return given or self.live_policy(rules) or "Ignore"
+
+    def live_policy(self, rules: Rules) -> str:
+        """Return the failurePolicy that it has, "" if it does not exist."""
+        live = self.live(rules)
+        return live.hooks[0].failure_policy if live and live.hooks else ""
+
     def live(self, rules: Rules) -> Configuration | None:
         return next((one for one in self.installed.configurations if one.name == rules.name), None)
 
@@ -357,7 +479,7 @@ class Situation:
         return [one for one in self.installed.running(CONTROLLER) if self._goes(one)]
 
     def _goes(self, one: Workload) -> bool:
-        return self._is_named(one) or (self.is_leftover(one) and one in self.others)
+        return not one.companions and (self._is_named(one) or (self.is_leftover(one) and one in self.others))
 
     def _is_named(self, one: Workload) -> bool:
         return f"{one.namespace}/{one.name}" in self.options.remove_controllers
@@ -384,8 +506,9 @@ class Situation:
         here = self.installed
         named = [(f"CustomResourceDefinition {name}", origin) for name, origin in here.crd_origins.items()]
         named += [(str(one), one.origin) for one in here.workloads if one.program != SIDECAR]
-        named += [(f"ValidatingWebhookConfiguration {one.name}", one.origin) for one in here.configurations]
-        named += [(f"Service {one.namespace}/{one.name}", one.origin) for one in here.services]
+        named += [(str(one), one.origin) for one in here.configurations]
+        services = [one for kind in (VALIDATION, CONVERSION) for one in self.services(kind)]
+        named += {str(one): (str(one), one.origin) for one in services}.values()
         if here.controller_role:
             named.append(("ClusterRole snapshot-controller-runner", here.controller_role))
         return named

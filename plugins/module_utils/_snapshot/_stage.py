@@ -17,7 +17,7 @@ from typing import Any
 
 from . import _crds
 from ._installed import CONVERSION, VALIDATION, Hook, Workload
-from ._releases import BRIDGE, GROUP, GROUP_CONTENTS, GROUP_CRDS, RELEASES, SNAPSHOT, Rules
+from ._releases import BRIDGE, GROUP, GROUP_CONTENTS, GROUP_CRDS, SNAPSHOT, Rules
 from ._releases import CONTROLLER as CONTROLLER_NAME
 from ._roll import Roll, delete_detached, roll
 from ._situation import Situation
@@ -357,9 +357,12 @@ def _validation(now: Situation, found: Found) -> Iterator[Step]:
 
 
 def _configure(now: Situation, found: Found) -> Iterator[Step]:
-    policies = {rules.name: _live_policy(now, rules) for rules in now.configurations}
-    wanted = now.options.failure_policy or ("Fail" if "Fail" in policies.values() else "Ignore")
-    first = {name: policy if policy == wanted else "Ignore" for name, policy in policies.items()}
+    wanted = {rules.name: now.failure_policy(rules) for rules in now.configurations}
+    # A policy that changes waits for the proof, with Ignore until then.
+    first = {
+        rules.name: wanted[rules.name] if now.live_policy(rules) == wanted[rules.name] else "Ignore"
+        for rules in now.configurations
+    }
     yield Step(
         "webhook-configurations",
         "What the webhook is asked about",
@@ -377,20 +380,15 @@ def _configure(now: Situation, found: Found) -> Iterator[Step]:
     if not all(now.live(rules) for rules in now.configurations):
         yield _trust(now, VALIDATION, _targets(first))
     yield from _prove_webhook(now, found, "prove-webhook")
-    changing = [name for name, policy in first.items() if policy != wanted]
-    if changing:
+    changing = [name for name, policy in first.items() if policy != wanted[name]]
+    if changing:  # they begin with Ignore, so all of them get Fail
         yield Step(
             "failure-policy",
-            f"failurePolicy {wanted}",
+            "failurePolicy Fail",
             "The webhook answers, and was seen to refuse what only it refuses. From here on one that does not is noticed.",
             "failure_policy",
-            {"names": changing, "policy": wanted},
+            {"names": changing, "policy": "Fail"},
         )
-
-
-def _live_policy(now: Situation, rules: Rules) -> str:
-    live = now.live(rules)
-    return live.hooks[0].failure_policy if live and live.hooks else ""
 
 
 def _prove_webhook(now: Situation, found: Found, name: str) -> Iterator[Step]:
@@ -553,58 +551,41 @@ def _clean(now: Situation, found: Found) -> Iterator[Step]:
             )
 
 
-# What a webhook's Secret may hold; one that holds more is not the webhook's alone.
-CERTIFICATE_KEYS = {"tls.crt", "tls.key", "ca.crt", "cert.pem", "key.pem"}
-
-
 def _old_secret(now: Situation, kind: str) -> list[dict[str, Any]]:
-    """The one that is mounted no longer; after a run that was cut off, upstream's that nobody mounts."""
-    namespace, hook = now.webhook_namespace(kind), now.hook(kind)
-    names = {*now.mounted(kind), hook.old_secret} - {now.secret(kind)}
-    found = [_object("Secret", name, namespace) for name in sorted(names) if _may_go(now, namespace, name)]
-    return found + _requests(now, kind)
+    """Return the Secret that is no longer mounted; after a run that was cut off, upstream's that no pod mounts."""
+    return _secrets(now, kind, but=now.secret(kind)) + _requests(now, kind)
 
 
-def _may_go(now: Situation, namespace: str, name: str) -> bool:
-    """A Secret that somebody else writes, or that holds something else, is his."""
-    found = now.installed.secret(namespace, name)
-    return found is not None and not found.writers and set(found.keys) <= CERTIFICATE_KEYS
+def _secrets(now: Situation, kind: str, but: str = "") -> list[dict[str, Any]]:
+    """Return the Secrets that may be deleted, each as it was seen and only while nothing else uses it."""
+    return [
+        {
+            **_object("Secret", one.name, one.namespace),
+            "only_used_by": kind,
+            "resource_version": one.resource_version,
+        }
+        for one in sorted(now.candidates(kind), key=str)
+        if one.name != but and not now.why_kept(kind, one)
+    ]
 
 
 def _requests(now: Situation, kind: str) -> list[dict[str, Any]]:
     return [
-        _object(*entry)
-        for entry in ((one, name, place) for one, place, name in now.installed.leftovers)
-        if entry[0] == "CertificateSigningRequest" and f"-{kind}-" in entry[1]
+        _object(one, name, place)
+        for one, place, name in now.leftovers(kind)
+        if one == "CertificateSigningRequest"
     ]
 
 
 def _webhook_objects(now: Situation, kind: str) -> list[dict[str, Any]]:
-    namespace = now.webhook_namespace(kind)
-    found = [_object(one.kind, one.name, one.namespace) for one in now.installed.running(kind)]
-    found += [_object(one.kind, one.name, one.namespace) for one in now.installed.orphans(kind)]
-    found += [
-        _object("Service", one.name, one.namespace)
-        for one in now.installed.services
-        if f"-{kind}-" in one.name or (one.namespace, one.name) in _called_only(now, kind)
-    ]
-    found += [
-        _object(one, name, place) for one, place, name in now.installed.leftovers if _belongs(one, name, kind)
-    ]
-    known = next(one.webhook for one in RELEASES if one.webhook and one.webhook.kind == kind)
-    names = {*now.mounted(kind), known.secret, known.old_secret}
-    found += [_object("Secret", name, namespace) for name in sorted(names) if _may_go(now, namespace, name)]
-    return found
-
-
-def _called_only(now: Situation, kind: str) -> list[tuple[str, str]]:
-    """Services of another name, that the configurations which go called."""
-    return now.called(kind) if kind == VALIDATION else []
-
-
-def _belongs(kind_of_object: str, name: str, kind: str) -> bool:
-    accounts = kind_of_object in ("ServiceAccount", "ClusterRole", "ClusterRoleBinding")
-    return kind == VALIDATION if accounts else f"-{kind}-" in name
+    """Return all that is the webhook's. Its workloads come last: they show, after a run that was cut off, where it was."""
+    if now.callers(kind):
+        return []
+    found = [_object("Service", one.name, one.namespace) for one in now.services(kind)]
+    found += [_object(one, name, place) for one, place, name in now.leftovers(kind)]
+    found += _secrets(now, kind)
+    workloads = (*now.installed.running(kind), *now.installed.orphans(kind))
+    return found + [_object(one.kind, one.name, one.namespace) for one in workloads if not one.companions]
 
 
 Phase = Callable[[Situation, Found], Iterable[Step]]

@@ -134,7 +134,8 @@ ACTIONS: tuple[Action, ...] = (
             Parameter(
                 "objects",
                 "{kind, namespace, name}, or label_selector instead of name; only_if_empty: refused while a "
-                "CustomResourceDefinition has objects",
+                "CustomResourceDefinition has objects; of a Secret: only_used_by, the program whose pods may mount it, and "
+                "resource_version, as it was planned, otherwise it is left",
             ),
         ),
     ),

@@ -72,6 +72,19 @@ def gone(client: Client, target: Reference, uid: str) -> None:
     until(client, is_gone, f"{target} is still being deleted")
 
 
+def observed(client: Client, target: Reference) -> None:
+    """Wait until the controller of a ReplicaSet has read what is written in it now. One that is gone has no controller."""
+
+    def is_observed() -> bool:
+        live = client.find(target.path)
+        if live is None:
+            return True
+        seen = (live.get("status") or {}).get("observedGeneration") or 0
+        return bool(seen >= (live["metadata"].get("generation") or 0))
+
+    until(client, is_observed, f"the controller of {target} does not see its new template")
+
+
 def switched(client: Client, target: Reference, selector: dict[str, str], port: int | None) -> None:
     """Wait until the Service's EndpointSlices name only pods that the selector selects, at this port."""
     pods_path = KINDS["Pod"].collection(target.namespace)

@@ -17,7 +17,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import _i
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._intent import Intent
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._secret import Found
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._connection import Connection
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors import KubeError, NotFound
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors import (
+    Conflict,
+    KubeError,
+    NotFound,
+)
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -192,7 +196,10 @@ class Api:
     def patch(self, path: str, operations: Any, *, dry_run: bool = False) -> Any:
         return self._write("PATCH", path, operations)
 
-    def delete(self, path: str, *, uid: str | None = None) -> None:
+    def delete(self, path: str, *, uid: str | None = None, resource_version: str = "") -> None:
+        live = self.find(path) if resource_version else None
+        if live and live["metadata"].get("resourceVersion") != resource_version:
+            raise Conflict(f"{path} was changed", status=409)
         self._write("DELETE", path, uid)
 
     def watch(self, path: str, query: Mapping[str, str], *, seconds: float) -> Iterator[dict[str, Any]]:

@@ -190,3 +190,27 @@ def test_who_may_not_list_requests_is_told_that_some_may_be_left() -> None:
     assert "not looked for" in warning
     assert "list certificatesigningrequests" in warning
     assert api.writes() == GONE
+
+
+@pytest.mark.parametrize(
+    ("written", "deleted", "word"),
+    [
+        ({"data": {"password": encoded("x")}}, False, "also holds password"),
+        ({"labels": {}}, False, "did not make it"),
+        ({"annotations": {**OURS["annotations"], "note": "x"}}, True, ""),
+    ],
+)
+def test_a_secret_that_is_written_between_plan_and_delete_is_judged_again(
+    written: dict[str, Any], deleted: bool, word: str
+) -> None:
+    api = api_with(secret_object(**OURS))
+
+    def change(method: str, path: str, body: Any) -> Any:
+        if method == "PATCH":  # the anchor goes first
+            api.objects[SPEC.path] = secret_object(**{**OURS, **written, "resourceVersion": "13"})
+        return body
+
+    api.on_write = change
+    result = absent(api)
+    assert (("DELETE", SPEC.path) in api.writes()) is deleted
+    assert [word in text for text in result.warnings] == ([] if deleted else [True])

@@ -15,10 +15,13 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._crd
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._installed import (
     CONTROLLER,
     VALIDATION,
+    Configuration,
     Fault,
     GroupObjects,
+    Hook,
     Installed,
     Objects,
+    Service,
     Workload,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._owners import UNMARKED, Origin
@@ -89,6 +92,27 @@ OLD_API = Crd(SNAPSHOT_CRDS[0], {"v1": "served", "v1beta1": "stored"}, ("v1alpha
 FOREIGN = Origin(UNMARKED, ("no mark of any deployer",))
 EXTRA = changed(V702, CONTROLLER, arguments=("--v=5", "--leader-election=true", "--http-endpoint=:8080"))
 OURS_EXTRA = changed(ours("7.0.2"), CONTROLLER, arguments=("--v=2", "--http-endpoint=:8080"))
+NAMES = {"apiGroups": ["snapshot.storage.k8s.io"], "apiVersions": ["v1"], "resources": ["volumesnapshots"]}
+POLICY = Configuration(
+    "policy", ("snapshot.storage.k8s.io",), (Hook("policy", ("policy", "policy-svc"), "/", "Fail", (NAMES,)),)
+)
+CALLER = Configuration(
+    "caller", (), (Hook("caller", ("kube-system", "snapshot-validation-service"), "/", "Fail", ()),)
+)
+BEHIND = Configuration(
+    "behind", (), (Hook("behind", ("kube-system", "other-svc"), "/", "Fail", (), VALIDATION),)
+)
+
+
+def foreign(start: Installed, *configurations: Configuration) -> Installed:
+    return replace(start, foreign=configurations)
+
+
+def secret(start: Installed, **fields: Any) -> Installed:
+    return replace(start, secrets=tuple(replace(one, **fields) for one in start.secrets))
+
+
+UNREAD = {"pods": "pods is forbidden"}
 # The hazard: where it is there (installed, target, what the user wants), and where it is not.
 Case = tuple[Installed, str, dict[str, Any]]
 NO: dict[str, Any] = {}
@@ -97,8 +121,10 @@ CASES: dict[str, tuple[list[Case], list[Case]]] = {
         [
             (replace(V702, unreadable={"crds": "forbidden"}), "8.1.1", NO),
             (replace(V702, unreadable={"secrets": "forbidden"}), "8.1.1", NO),
+            (replace(V702, unreadable={"mutating_configurations": "forbidden"}), "8.2.1", NO),
         ],
         [
+            (replace(V820, unreadable={"mutating_configurations": "forbidden"}), "8.7.0", NO),
             (replace(V702, unreadable={"leases": "forbidden"}), "8.1.1", NO),
             (replace(V702, unreadable={"secrets": "forbidden"}), "8.2.1", NO),
         ],
@@ -137,6 +163,29 @@ CASES: dict[str, tuple[list[Case], list[Case]]] = {
             (with_workload(V622, PLAIN_SIDECAR), "7.0.2", NO),
         ],
     ),
+    "other-containers": (
+        [
+            (changed(V702, CONTROLLER, companions=("driver",)), "8.1.1", NO),
+            (changed(V702, VALIDATION, companions=("proxy",)), "8.1.1", NO),
+            (changed(V702, VALIDATION, companions=("proxy",)), "8.2.1", NO),
+            (
+                with_workload(V622, replace(ELSEWHERE, companions=("driver",))),
+                "7.0.2",
+                {"remove_controllers": ("snapshots/snapshot-controller",)},
+            ),
+        ],
+        [(V702, "8.1.1", NO), (with_workload(V811, replace(PLAIN_SIDECAR, companions=("driver",))), "8.2.1", NO)],
+    ),
+    "no-way-back": (
+        [(upstream("7.0.0"), "7.0.2", NO), (upstream("6.3.0"), "8.7.0", NO)], [(V702, "8.1.1", NO), (NOTHING, "8.7.0", NO)]
+    ),
+    "controllers-removed": (
+        [
+            (with_workload(V622, ELSEWHERE), "7.0.2", {"remove_controllers": ("snapshots/snapshot-controller",)}),
+            (with_workload(V622, LEFTOVER), "7.0.2", NO),
+        ],
+        [(V622, "7.0.2", NO)],
+    ),
     "leftover-statefulset": ([(with_workload(V622, LEFTOVER), "7.0.2", NO)], [(V622, "7.0.2", NO)]),
     "another-name": (
         [(RENAMED, "7.0.2", NO)],
@@ -156,6 +205,35 @@ CASES: dict[str, tuple[list[Case], list[Case]]] = {
             (configured(V622, service=("kube-system", "other")), "7.0.2", NO),
         ],
         [(V622, "7.0.2", NO), (changed(V622, VALIDATION, name="x"), "8.2.1", NO)],
+    ),
+    "foreign-configuration": ([(foreign(V811, POLICY), "8.2.1", NO), (foreign(V702, POLICY), "8.1.1", NO)], [(V811, "8.2.1", NO)]),
+    "webhook-shared": (
+        [(foreign(V811, one), target, NO) for one in (CALLER, BEHIND) for target in ("8.2.1", "8.1.0")],
+        [(foreign(V811, POLICY), "8.2.1", NO)],
+    ),
+    "secret-kept": (
+        [
+            (secret(V811, users=(("Deployment kube-system/shop", ""),)), "8.2.1", NO),
+            (changed(secret(V811, name="shared-tls"), VALIDATION, secrets=("shared-tls",)), "8.2.1", NO),
+            (secret(V811, writers=("cert-manager",)), "8.2.1", NO),
+            (secret(V811, keys=("tls.crt", "tls.key", "password")), "8.2.1", NO),
+            (replace(V811, unreadable=UNREAD), "8.2.1", NO),
+            (secret(V421, users=(("Pod kube-system/debug", ""),)), "6.2.2", NO),
+        ],
+        [
+            (secret(V811, users=(("Deployment kube-system/snapshot-validation-deployment", VALIDATION),)), "8.2.1", NO),
+            (replace(V702, unreadable=UNREAD), "8.1.1", NO),
+            (changed(secret(V811, name="own", is_marked=True), VALIDATION, secrets=("own",)), "8.2.1", NO),
+        ],
+    ),
+    "names-elsewhere": (
+        [
+            (replace(V811, services=(*V811.services, Service("team", "snapshot-validation-service", {}))), "8.2.1", NO),
+            (replace(V811, secrets=(*V811.secrets, replace(V811.secrets[0], namespace="team"))), "8.2.1", NO),
+            (replace(V811, leftovers=(("ServiceAccount", "team", "snapshot-webhook"),)), "8.2.1", NO),
+            (replace(V811, strangers=(replace(V811.running(VALIDATION)[0], namespace="team"),)), "8.2.1", NO),
+        ],
+        [(replace(V811, leftovers=(("ServiceAccount", "kube-system", "snapshot-webhook"),)), "8.2.1", NO)],
     ),
     "crd-deleted": ([(crd(V622, SNAPSHOT_CRDS[0], terminating=True), "7.0.2", NO)], [(V622, "7.0.2", NO)]),
     "kubernetes-too-old": (

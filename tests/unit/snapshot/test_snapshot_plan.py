@@ -18,7 +18,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._ins
     Installed,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._plan import Plan
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._releases import GROUP_CONTENTS
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._releases import (
+    GROUP,
+    GROUP_CONTENTS,
+    SNAPSHOT,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._situation import Situation
 
 from .world import (
@@ -166,10 +170,11 @@ def test_the_way_to_8_7_at_once() -> None:
         "validation-webhook.snapshot.storage.k8s.io"
     ]
     gone = [(one["kind"], one["name"]) for one in steps["validation-clean"].parameters["objects"]]
-    assert gone[:2] == [
-        ("Deployment", "snapshot-validation-deployment"),
-        ("Service", "snapshot-validation-service"),
-    ]
+    assert gone[0] == ("Service", "snapshot-validation-service")
+    assert gone[-1] == (
+        "Deployment",
+        "snapshot-validation-deployment",
+    )  # it shows until then where the webhook is
     assert ("Secret", "snapshot-validation-secret") in gone
 
 
@@ -206,6 +211,53 @@ def test_the_policy_that_is_live_stays() -> None:
         step = next(step for step in plan.stages[0].steps if step.id == "webhook-configurations")
         assert set(step.parameters["failure_policies"].values()) == {policy}
         assert "failure-policy" not in ids(plan)
+
+
+SNAPSHOT_NAME, GROUP_NAME = (f"validation-webhook.{group}" for group in (SNAPSHOT, GROUP))
+# failurePolicy of both configurations now, what is asked for, what they get in the end, which of them after the proof.
+POLICIES: list[tuple[tuple[str, str], dict[str, object], tuple[str, str], list[str]]] = [
+    (("Fail", "Ignore"), {}, ("Fail", "Ignore"), []),
+    (("Ignore", "Fail"), {}, ("Ignore", "Fail"), []),
+    (("Fail", "Ignore"), {"failure_policy": "Fail"}, ("Fail", "Fail"), [GROUP_NAME]),
+    (("Fail", "Ignore"), {"failure_policy": "Ignore"}, ("Ignore", "Ignore"), []),
+    (
+        ("Ignore", "Ignore"),
+        {"failure_policies": {SNAPSHOT_NAME: "Fail"}},
+        ("Fail", "Ignore"),
+        [SNAPSHOT_NAME],
+    ),
+    (("Fail", ""), {}, ("Fail", "Ignore"), []),  # a new one, as upstream has it
+    (
+        ("", ""),
+        {"failure_policies": {SNAPSHOT_NAME: "Ignore", GROUP_NAME: "Fail"}, "failure_policy": "Ignore"},
+        ("Ignore", "Fail"),
+        [GROUP_NAME],
+    ),
+]
+
+
+@pytest.mark.parametrize(("live", "given", "wanted", "later"), POLICIES)
+def test_each_configuration_keeps_its_own_policy(
+    live: tuple[str, str], given: dict[str, object], wanted: tuple[str, str], later: list[str]
+) -> None:
+    start, policies = (
+        upstream("7.0.2", groups=True),
+        dict(zip((SNAPSHOT_NAME, GROUP_NAME), live, strict=True)),
+    )
+    configurations = tuple(
+        replace(one, hooks=(replace(one.hooks[0], failure_policy=policies[one.name]),))
+        for one in start.configurations
+        if policies[one.name]
+    )
+    here = replace(start, configurations=configurations)
+    plan = planned(here, "8.1.1", **given)
+    steps = {step.id: step.parameters for step in plan.stages[0].steps}
+    assert steps.get("failure-policy", {}).get("names", []) == later
+    first = steps["webhook-configurations"]["failure_policies"]
+    ends = {name: "Fail" if name in later else policy for name, policy in first.items()}
+    assert (ends[SNAPSHOT_NAME], ends[GROUP_NAME]) == wanted
+    end = after(Situation(here, _releases.get("8.1.1"), options(**given)))
+    assert {one.name: one.hooks[0].failure_policy for one in end.configurations} == ends
 
 
 def test_namespaces_of_new_objects() -> None:

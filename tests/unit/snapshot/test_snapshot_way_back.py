@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import stat
 from datetime import datetime, timezone
@@ -118,7 +119,15 @@ def test_a_refused_pod_tells_of_its_deployment(message: str, tells: bool) -> Non
     assert _preflight._says_nothing(refused) is not tells
 
 
-def test_the_backup_holds_what_is_touched_but_no_secret(tmp_path: Path) -> None:
+PEM = "-----BEGIN CERTIFICATE-----\nTUlJ\n-----END CERTIFICATE-----\n"
+KEY = "-----BEGIN PRIVATE KEY-----\nS0VZ\n-----END PRIVATE KEY-----\n"
+
+
+def encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def test_the_backup_holds_what_is_touched_but_no_private_key(tmp_path: Path) -> None:
     service = {
         "apiVersion": "v1",
         "kind": "Service",
@@ -126,21 +135,46 @@ def test_the_backup_holds_what_is_touched_but_no_secret(tmp_path: Path) -> None:
         "spec": {"selector": {"app": "hook"}},
         "status": {},
     }
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "tls"}, "data": {"tls.key": "S0VZ"}}
-    touched = [TARGET, Reference("Secret", "tls", "default"), TARGET, Reference("Service", "gone", "default")]
-    kept = _backup.originals(cast("Client", Cluster(service, secret)), touched)
+    values = {"tls.crt": PEM, "tls.key": KEY, "ca.crt": PEM + KEY, "cert.pem": PEM * 2, "password": PEM}
+    applied = {"kubectl.kubernetes.io/last-applied-configuration": KEY}
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "tls", "namespace": "default", "labels": {"a": "b"}, "annotations": applied},
+        "type": "kubernetes.io/tls",
+        "data": {key: encoded(value) for key, value in values.items()},
+    }
+    old = {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": {"name": "old", "namespace": "default"},
+    }
+    owned = {"name": "set", "namespace": "default", "ownerReferences": [{"controller": True}]}
+    made = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": owned}
+    touched = [
+        TARGET,
+        Reference("Secret", "tls", "default"),
+        TARGET,
+        Reference("Service", "gone", "default"),
+        Reference("StatefulSet", "old", "default"),
+        Reference("ReplicaSet", "set", "default"),
+    ]
+    kept = _backup.originals(cast("Client", Cluster(service, secret, old, made)), touched)
     now = datetime(2026, 3, 1, 3, 0, tzinfo=timezone.utc)
     path = _backup.write(tmp_path / "new", "https://[2001:db8::1]:6443/prefix", now, kept)
     assert path.name == "2001-db8-1-6443-prefix-20260301T030000Z.yaml"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     metadata = {"name": "hook", "namespace": "default"}
-    document = {
+    documents = list(yaml.safe_load_all(path.read_text()))
+    assert documents[0] == {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": metadata,
         "spec": {"selector": {"app": "hook"}},
     }
-    assert list(yaml.safe_load_all(path.read_text())) == [document]
+    assert documents[1]["data"] == {"tls.crt": encoded(PEM), "cert.pem": encoded(PEM * 2)}
+    assert documents[2:] == [old]
+    assert encoded(KEY) not in path.read_text() and "S0VZ" not in path.read_text()
 
 
 def test_a_backup_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
