@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import re
 import threading
 import time
@@ -23,6 +24,7 @@ from typing import Any, Callable
 
 from ._connection import Connection, ExecPlugin
 from ._errors import AuthenticationError
+from ._mask import mask, plugin_secrets
 
 try:
     from kubernetes.config.config_exception import ConfigException
@@ -35,6 +37,8 @@ except ImportError:  # reported by _run, with the interpreter's path
 RENEW_BEFORE_SECONDS = 60.0
 TOKEN_FILE_SECONDS = 60.0
 PLUGIN_SECONDS = 60.0
+# Of a plugin's words the last ones say what failed.
+WORDS_SHOWN = 500
 
 
 class Credentials:
@@ -117,14 +121,16 @@ class Credentials:
 def _run(plugin: ExecPlugin, connection: Connection) -> Mapping[str, Any]:
     """The status that the plugin prints (https://kubernetes.io/docs/reference/config-api/client-authentication.v1/).
 
-    What it prints is a secret and never quoted; its words on the standard error stream are.
+    What it prints is a secret and never quoted. Its words on the standard error stream are quoted without the values of its
+    arguments and variables, because a usage text repeats them.
     """
     try:
         # On a terminal the package would leave the plugin's words there, and then fail over their absence.
         with redirect_stdout(io.StringIO()):
             status = _in_time(_provider(plugin, connection).run, connection)
     except ConfigException as exc:
-        raise _plugin_error(connection, f"failed: {' '.join(str(exc).split())[-500:]}") from None
+        words = mask(" ".join(str(exc).split()), plugin_secrets(plugin.config, os.environ))
+        raise _plugin_error(connection, f"failed: {words[-WORDS_SHOWN:]}") from None
     except FileNotFoundError:
         hint = " ".join(str(plugin.config.get("installHint") or "").split())
         command = plugin.config.get("command")
