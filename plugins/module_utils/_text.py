@@ -39,8 +39,13 @@ def quoted(value: object) -> str:
     return f"'{visible(value[:LONGEST_QUOTE])}{'...' if len(value) > LONGEST_QUOTE else ''}'"
 
 
+def is_hidden(character: str) -> bool:
+    """Return True for a character that a terminal obeys or that is printed as nothing."""
+    return unicodedata.category(character) in HIDDEN_CATEGORIES or character in HIDDEN_CHARACTERS
+
+
 def _shown(character: str) -> str:
-    if unicodedata.category(character) not in HIDDEN_CATEGORIES and character not in HIDDEN_CHARACTERS:
+    if not is_hidden(character):
         return character
     number = ord(character)
     return (

@@ -14,6 +14,8 @@ from typing import Any
 MASK = "***"
 # Shorter values are words of every message. A secret is longer.
 SHORTEST = 4
+# A shorter value is masked as a whole word only: "prod" is a part of other words.
+LONG = 8
 # The end of longer words is masked and returned: more is not shown, and no pattern has to look at it.
 LONGEST = 4000
 
@@ -63,7 +65,8 @@ def mask(text: str, secrets: Iterable[str] = ()) -> str:
     """Return the last LONGEST characters of the text with ``secrets``, and words that look like one, as ***."""
     text = text[-LONGEST:]
     for secret in sorted(set(secrets), key=len, reverse=True):
-        text = text.replace(secret, MASK)
+        edge = r"\b" if len(secret) < LONG else ""
+        text = re.sub(f"{edge}{re.escape(secret)}{edge}", MASK, text)
     for pattern, shown in PATTERNS:
         text = pattern.sub(shown, text)
     return text

@@ -22,6 +22,7 @@ KEYS = frozenset(
         "message",
         "msg",
         "note",
+        "notes",
         "problem",
         "reason",
         "remedy",

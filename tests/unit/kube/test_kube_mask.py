@@ -79,5 +79,9 @@ def test_a_secret_that_is_part_of_another_leaves_nothing() -> None:
     assert _mask.mask("x hunter2-long x hunter2 x", ["hunter2", "hunter2-long"]) == "x *** x *** x"
 
 
+def test_a_short_value_is_masked_as_a_word() -> None:
+    assert _mask.mask("prod in production, hunter22x", ["prod", "hunter22"]) == "*** in production, ***x"
+
+
 def test_only_the_end_of_long_words_is_looked_at() -> None:
     assert len(_mask.mask("secret" * 100_000)) <= _mask.LONGEST
