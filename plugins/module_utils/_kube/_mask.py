@@ -19,7 +19,10 @@ LONG = 8
 # The end of longer words is masked and returned: more is not shown, and no pattern has to look at it.
 LONGEST = 4000
 
-_SECRET_NAME = r"[\w.-]*(?:secret|token|passw|passphrase|pwd|credential|api-?_?key|access-?_?key|private-?_?key|assertion|signature|session-?id)[\w.-]*"
+_SENSITIVE_NAME = (
+    r"[\w.-]*(?:secret|token|passw|passphrase|pwd|credential|(?:api|access|private)[_-]?key|assertion|signature|session-?id)"
+    r"[\w.-]*"
+)
 _HEADER = r"(?:proxy-)?authorization|cookie|set-cookie|x-[\w-]*(?:auth|token|key|secret)[\w-]*"
 # Pattern -> what is written instead. The name of what was masked stays.
 PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
@@ -34,8 +37,8 @@ PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         ),
         (r"\b(basic|bearer|negotiate)\s+(?=[^\s<>'\"]*[0-9=+/._-])[^\s'\"<>,]{8,}", rf"\1 {MASK}"),
         # name=value, name: value, "name": "value", --name value
-        (rf"((?<![\w.-]){_SECRET_NAME}['\"]?\s*[:=]\s*['\"]?)(?!\s|\*\*\*)[^\s'\"<>,&}}]+", rf"\1{MASK}"),
-        (rf"((?<![\w.-])--?{_SECRET_NAME}['\"]?,?\s+['\"]?)(?!-|\*\*\*)[^\s'\"<>,}}]+", rf"\1{MASK}"),
+        (rf"((?<![\w.-]){_SENSITIVE_NAME}['\"]?\s*[:=]\s*['\"]?)(?!\s|\*\*\*)[^\s'\"<>,&}}]+", rf"\1{MASK}"),
+        (rf"((?<![\w.-])--?{_SENSITIVE_NAME}['\"]?,?\s+['\"]?)(?!-|\*\*\*)[^\s'\"<>,}}]+", rf"\1{MASK}"),
     )
 ) + tuple(
     (re.compile(pattern), MASK)
@@ -47,7 +50,7 @@ PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         r"(?<![\w+/=-])(?=[\w+=-]*[a-z])(?=[\w+=-]*[A-Z])(?=[\w+=-]*[0-9])[\w+=-]{32,}(?![\w/])",
     )
 )
-_IS_SECRET_NAME = re.compile(_SECRET_NAME, re.IGNORECASE)
+_IS_SENSITIVE_NAME = re.compile(_SENSITIVE_NAME, re.IGNORECASE)
 # Options and variables of the known plugins whose values a message needs: clusters, regions, profiles, files.
 HARMLESS_OPTIONS = frozenset(
     "--api-version --authority-host --cluster --cluster-id --cluster-name --context --endpoint --environment -e --login -l "
@@ -81,7 +84,7 @@ def plugin_secrets(config: Mapping[str, Any], environ: Mapping[str, str]) -> lis
     args, env = config.get("args") or (), config.get("env") or ()
     entries = {str(item.get("name")): str(item.get("value")) for item in env if isinstance(item, Mapping)}
     own = [value for name, value in entries.items() if name not in HARMLESS_VARIABLES]
-    inherited = [value for name, value in environ.items() if _IS_SECRET_NAME.fullmatch(name)]
+    inherited = [value for name, value in environ.items() if _IS_SENSITIVE_NAME.fullmatch(name)]
     found = (*_argument_values(args), *own, *inherited)
     return [value for value in found if len(value) >= SHORTEST]
 

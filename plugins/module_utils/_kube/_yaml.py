@@ -11,14 +11,13 @@ Both are counted on the graph of nodes, where a repeated node is still one node.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 from ._errors import KubeconfigError
 
-try:
+with contextlib.suppress(ImportError):  # reported by _run, with the interpreter's path
     import yaml
-except ImportError:  # reported by _run, with the interpreter's path
-    pass
 
 # A kubeconfig has about 5 KB for each cluster.
 MOST_BYTES = 16 * 2**20

@@ -126,7 +126,7 @@ def test_kubeconfigs_without_a_context() -> None:
         ("Łódź 東京 (old)", "Łódź 東京 (old)"),
         ("a/b.c", "a/b.c"),
         ("a..b", "a..b"),
-        ("{{ x }}", "__ x ___9c1c0d4e"),
+        ("{{ x }}", "__ x __"),
         ("{% x %}", "_% x %_"),
         ("{# x #}", "_# x #_"),
         ("#jinja2: y", "_ y"),
@@ -143,10 +143,7 @@ def test_names_of_hosts(name: str, safe: str) -> None:
     if name == safe:
         assert _contexts.safe_name(name) == name
         return
-    assert re.fullmatch(re.escape(safe.removesuffix("_9c1c0d4e")) + "_[0-9a-f]{8}", _contexts.safe_name(name))
-    assert (
-        _contexts.safe_name(_contexts.safe_name(name)) == _contexts.safe_name(name)[:200] or len(name) > 200
-    )
+    assert re.fullmatch(re.escape(safe) + "_[0-9a-f]{8}", _contexts.safe_name(name))
 
 
 def test_two_contexts_stay_two_hosts() -> None:
@@ -177,7 +174,7 @@ for _level in range(40):
         ("clusters", "cluster", "server"),
         ("clusters", "cluster", "tls-server-name"),
         ("users", "", "name"),
-        ("users", "user", "exec"),
+        ("users", "user", "token"),
     ],
 )
 def test_a_field_of_another_type_is_refused(section: str, key: str, field: str, value: Any) -> None:
@@ -186,8 +183,6 @@ def test_a_field_of_another_type_is_refused(section: str, key: str, field: str, 
     entry = content[section][0]
     (entry[key] if key else entry)[field] = value
     with pytest.raises(CertflowError) as caught:
-        if isinstance(value, dict) and field == "exec":  # a mapping is right here, its field is not
-            content["users"][0]["user"]["exec"] = {"command": value}
         _contexts.contexts("a.yml", content)
     assert caught.value.code == "invalid-kubeconfig"
     assert len(str(caught.value)) < 200
@@ -335,9 +330,9 @@ def test_the_inventory_that_ansible_gets(tmp_path: Path) -> None:
         "canary": ["k8s-a"],
         "clusters": sorted(hosts),
         "of_eks": ["k8s-c"],
-        "of_unknown": ["k8s-a", _contexts.safe_name("k8s-{{ 6 * 7 }}")],
+        "of_unknown": [_contexts.safe_name("k8s-{{ 6 * 7 }}"), "k8s-a"],
         "provider_eks": ["k8s-c"],
-        "provider_unknown": ["k8s-a", _contexts.safe_name("k8s-{{ 6 * 7 }}")],
+        "provider_unknown": [_contexts.safe_name("k8s-{{ 6 * 7 }}"), "k8s-a"],
     }
     assert TOKEN not in output
     told = ansible(

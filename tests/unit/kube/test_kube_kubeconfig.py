@@ -373,27 +373,24 @@ SOURCES: list[tuple[set[str], str, str]] = [
 
 
 @pytest.mark.parametrize("given_by", ["task", "environment"])
-@pytest.mark.parametrize(("there", "context", "result"), SOURCES)
+@pytest.mark.parametrize("case", SOURCES, ids=str)
 def test_which_cluster_is_meant(
-    there: set[str], context: str, result: str, given_by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    case: tuple[set[str], str, str], given_by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(_kubeconfig, "SERVICE_ACCOUNT", str(tmp_path / "mounted"))
-    (tmp_path / ".kube").mkdir()
-    (tmp_path / "mounted").mkdir()
+    there, context, result = case
     files = {
         OPTION: tmp_path / "option",
         VARIABLE: tmp_path / "variable",
         HOME: tmp_path / ".kube" / "config",
     }
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(_kubeconfig, "SERVICE_ACCOUNT", str(tmp_path / "mounted"))
+    for directory in (".kube", "mounted"):
+        (tmp_path / directory).mkdir()
     for source in there & set(files):
-        write(
-            files[source],
-            {
-                **config(name="named"),
-                "clusters": config({}, {"server": f"https://{files[source].name}"}, "named")["clusters"],
-            },
-        )
+        content = config(name="named")
+        content["clusters"][0]["cluster"]["server"] = f"https://{files[source].name}"
+        write(files[source], content)
     if POD in there:
         write(tmp_path / "mounted" / "token", "t")
         write(tmp_path / "mounted" / "ca.crt", "CA")
@@ -410,11 +407,8 @@ def test_which_cluster_is_meant(
         assert error.code == REFUSED
         assert error.remedy
         return
-    hosts = {
-        POD: "https://pod:443",
-        HOST: "https://host",
-        **{key: f"https://{path.name}" for key, path in files.items()},
-    }
+    hosts = {POD: "https://pod:443", HOST: "https://host"}
+    hosts |= {source: f"https://{path.name}" for source, path in files.items()}
     assert resolve(options, environment).host == hosts[result]
 
 
