@@ -22,6 +22,7 @@ from contextlib import redirect_stdout
 from datetime import datetime, timezone
 from typing import Any, Callable
 
+from .._text import quoted
 from ._connection import Connection, ExecPlugin
 from ._errors import AuthenticationError
 from ._mask import mask, plugin_secrets
@@ -134,7 +135,9 @@ def _run(plugin: ExecPlugin, connection: Connection) -> Mapping[str, Any]:
     except FileNotFoundError:
         hint = " ".join(str(plugin.config.get("installHint") or "").split())
         command = plugin.config.get("command")
-        remedy = hint or f"install {command!r} where this task runs (on AWX: in the execution environment)"
+        remedy = (
+            hint or f"install {quoted(command)} where this task runs (on AWX: in the execution environment)"
+        )
         raise _plugin_error(connection, "is not installed here", remedy) from None
     except OSError as exc:
         raise _plugin_error(connection, f"cannot be started: {exc.strerror}") from exc
@@ -188,7 +191,7 @@ def _plugin_error(connection: Connection, problem: str, remedy: str = "") -> Aut
     plugin = connection.exec_plugin.config if connection.exec_plugin else {}
     command = plugin.get("command")
     return AuthenticationError(
-        f"{connection.auth_source}: exec plugin {command!r} {problem}",
+        f"{connection.auth_source}: exec plugin {quoted(command)} {problem}",
         remedy=remedy
         or "run it by hand as the kubeconfig's exec entry does, as the user and on the host of this task",
     )

@@ -104,7 +104,7 @@ def resolve(options: Mapping[str, Any], environ: Mapping[str, str]) -> Connectio
     for name in (connection.impersonate_user or "", *connection.impersonate_groups):
         if not name.isprintable() or not name.isascii():
             raise ConfigurationError(
-                f"{connection.auth_source}: the name to impersonate {name!r} cannot be sent",
+                f"{connection.auth_source}: the name to impersonate {quoted(name)} cannot be sent",
                 remedy="use printable ASCII characters",
             )
     return connection

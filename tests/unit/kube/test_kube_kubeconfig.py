@@ -508,13 +508,9 @@ def test_a_file_above_the_bound_is_refused(tmp_path: Path, monkeypatch: pytest.M
     assert refused({"kubeconfig": path}).code == "invalid-kubeconfig"
 
 
+@pytest.mark.usefixtures("_no_home")
 class TestWithoutAHome:
     """A container with a random user ID: no HOME, no entry in /etc/passwd."""
-
-    @pytest.fixture(autouse=True)
-    def _no_home(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.delenv("HOME", raising=False)
-        monkeypatch.setattr("pwd.getpwuid", lambda _uid: (_ for _ in ()).throw(KeyError("no entry")))
 
     @pytest.mark.parametrize("path", ["~", "~/kc", "~certflow-no-such-user/kc"])
     def test_a_path_that_starts_from_it_is_refused(self, path: str) -> None:

@@ -272,6 +272,14 @@ def test_only_secret_leaves_are_protected(monkeypatch: pytest.MonkeyPatch) -> No
     assert known == set()
 
 
+def test_aliases_of_a_text_are_counted_before_they_are_expanded() -> None:
+    """Otherwise the search for secrets would not end."""
+    lines = ["a0: &a0 [x, x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 13))]
+    registered: set[str] = set()
+    _redact.protect({"kubeconfig": "\n".join([*lines, "token: a-secret-token"])}, registered)
+    assert registered == set()
+
+
 def test_invocation_shows_no_content() -> None:
     shown = _redact.invocation(
         {
