@@ -14,8 +14,12 @@ options:
   kubeconfig:
     description:
       - Path of a kubeconfig, several paths joined by C(:), or its content as a dictionary.
-      - Without it, and without O(host), E(K8S_AUTH_KUBECONFIG) is used, then E(KUBECONFIG), the pod's service
-        account, and C(~/.kube/config).
+      - Without it, and without O(host), E(K8S_AUTH_KUBECONFIG) is used, then E(KUBECONFIG), then the pod's service
+        account, then C(~/.kube/config).
+      - If O(context) or E(K8S_AUTH_CONTEXT) names a context, the pod's service account is never used.
+      - Every field must have the type that Kubernetes describes. A text such as V("false") where a boolean belongs, or a
+        number where a text belongs, is an error, as it is for C(kubectl).
+      - A file has at most 16 MiB, and its YAML aliases repeat at most 64 MiB.
       - Of several files the first to use a name keeps it. They must agree on the current context, or O(context) says it.
       - A path is looked up in the C(files/) of the role or play too; a file that ansible-vault encrypted is decrypted
         in memory where the task runs on the controller.
@@ -28,7 +32,8 @@ options:
     type: raw
   context:
     description:
-      - The context of the kubeconfig. E(K8S_AUTH_CONTEXT) is used where the task gives no O(kubeconfig).
+      - The context of the kubeconfig. E(K8S_AUTH_CONTEXT) is used if the task gives no O(kubeconfig).
+      - A context that is named is used or is an error, in a pod with a service account too.
     type: str
   host:
     description:

@@ -21,7 +21,10 @@ description:
     address of its API server) and C(certflow_provider), and those with which tasks run on the controller under Ansible's own
     Python, C(ansible_connection) and C(ansible_python_interpreter).
   - Credentials stay in the kubeconfig. No variable has a token, a certificate or a key.
-  - Two contexts of one name, an unreadable file, a pattern that matches nothing, and a result without a host are errors.
+  - A host or group name never holds braces, control characters or invisible characters. They are replaced by C(_), and the
+    name gets a suffix, with a warning. C(certflow_context) keeps the name of the context, and Ansible never renders it as a
+    template.
+  - Two contexts of one name, a field of another type than Kubernetes describes, an unreadable file, a pattern that matches nothing, and a result without a host are errors.
     Ansible goes on without the inventory then, unless E(ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED) is set; the playbooks of
     this collection stop.
 options:
@@ -100,6 +103,8 @@ from ansible.errors import AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin, Constructable
 from ansible.utils.unsafe_proxy import wrap_var
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._paths import expand
+from ansible_collections.certflow.kubernetes.plugins.module_utils._text import quoted, visible
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _content, _contexts
 
 try:
@@ -142,13 +147,24 @@ class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
                 for context in _contexts.contexts(file, _content.load(loader, file))
             ]
             chosen = _contexts.wanted(found, self.get_option("include"), self.get_option("exclude"))
-            for context in _contexts.unique(chosen):
-                self._add(context)
+            hosts = _contexts.hosts(chosen, self.get_option("prefix"))
         except CertflowError as error:
             raise AnsibleParserError(str(error)) from None  # what lies below may quote a kubeconfig
+        for host, context in hosts.items():
+            self._add(host, context)
 
-    def _add(self, context: _contexts.Context) -> None:
-        host = f"{self.get_option('prefix')}{context.name}"
+    @staticmethod
+    def _sanitize_group_name(name: str) -> str:
+        """Return a safe name for a group that keyed_groups makes of a context's name."""
+        return str(BaseInventoryPlugin._sanitize_group_name(_contexts.safe_name(name)))  # noqa: SLF001  # its own base
+
+    def _add(self, host: str, context: _contexts.Context) -> None:
+        if host != f"{self.get_option('prefix')}{context.name}":
+            self.display.warning(
+                f"The context {quoted(context.name)} of {visible(context.file)} becomes the host {quoted(host)}. A host name holds "
+                "no braces and no hidden characters, because Ansible could take it for a template. certflow_context keeps "
+                "the context's name."
+            )
         group = self._sanitize_group_name(f"provider_{context.provider}")
         for name in (GROUP, group):
             self.inventory.add_group(name)
@@ -183,7 +199,7 @@ def _files(given: Any, directory: str) -> Iterator[str]:
         raise CertflowError("kubeconfig is neither a path nor a list of paths", remedy="give paths")
     seen: set[str] = set()
     for word in filter(None, words):
-        path = os.path.normpath(os.path.join(directory, os.path.expanduser(word)))
+        path = os.path.normpath(os.path.join(directory, expand(word)))
         for file in _named(word, path):
             if file not in seen:
                 seen.add(file)

@@ -66,7 +66,7 @@ CACHE = "~/.cache/certflow.kubernetes/releases"
 class LookupModule(LookupBase):  # type: ignore[misc]
     def run(self, terms: list[Any], variables: Any = None, **kwargs: Any) -> list[str]:
         self.set_options(var_options=variables, direct=kwargs)
-        cache = Path(self.get_option("cache_directory") or CACHE).expanduser()
+        cache = Path(self.get_option("cache_directory") or CACHE)
         source = _source.Source(self.get_option("source") or "", cache, self.get_option("sums") or {})
         try:
             releases = [str(_releases.target(str(term))) for term in terms]

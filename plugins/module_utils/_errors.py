@@ -10,6 +10,8 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from ._text import visible
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -22,7 +24,7 @@ class CertflowError(Exception):
     evidence: what was seen, one fact an entry; shown beside the error, not in its text.
     remedy: what to do about it, as a sentence; empty where nothing certain can be said.
 
-    str() is always one line: the cause, then the remedy.
+    str() is always one line without hidden characters: the cause, then the remedy.
     """
 
     code = "invalid-input"
@@ -58,6 +60,6 @@ def shaped(what: object) -> Iterator[None]:
 
 
 def _sentence(text: str) -> str:
-    """Put the text on one line, as a sentence; YAML and JSON at its end stay ready to be copied."""
-    line = " ".join(text.split())
+    """Put the text on one line, as a sentence. YAML and JSON at its end stay ready to be copied."""
+    line = visible(text)
     return line[:1].upper() + line[1:] + ("" if line.endswith((".", "!", "?", ":", "}")) else ".")

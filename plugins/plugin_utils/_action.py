@@ -25,6 +25,7 @@ from ansible.module_utils.errors import UnsupportedError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._paths import expand
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run import _libraries, _redact
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operation import Operation, execute
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _content
@@ -105,9 +106,9 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         if not isinstance(kubeconfig, str) or not kubeconfig or self._connection.transport != "local":
             return
         try:
-            path = self._find_needle("files", os.path.expanduser(kubeconfig))
+            path = self._find_needle("files", expand(kubeconfig))
             encrypted = _content.is_encrypted(path)
-        except (AnsibleError, OSError, ValueError):
+        except (AnsibleError, CertflowError, OSError, ValueError):
             return  # a list of paths, or a file that is missing or unreadable: the operation says so
         arguments["kubeconfig"] = path
         if encrypted:

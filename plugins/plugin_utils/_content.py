@@ -7,11 +7,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
-import yaml
 from ansible.errors import AnsibleError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import _yaml
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors import KubeconfigError
 
 VAULT_HEADER = b"$ANSIBLE_VAULT"
 
@@ -23,25 +25,31 @@ def is_encrypted(path: str) -> bool:
 
 
 def load(loader: Any, path: str) -> Any:
-    """What the file's YAML holds, decrypted in memory by Ansible's DataLoader. Raises CertflowError, which quotes nothing.
+    """Return what the file's YAML holds, decrypted in memory by Ansible's DataLoader.
 
     Parsed here: from ansible-core 2.22 on each text that DataLoader itself takes from an encrypted file is a secret that is
     masked wherever Ansible prints, names of contexts and words such as "v1" included.
+
+    Raises CertflowError, which quotes nothing of the file.
     """
+    where = f"kubeconfig {path}"
     try:
         encrypted = is_encrypted(path)
+        too_large = os.path.getsize(path) > _yaml.MOST_BYTES
     except OSError as error:
         raise CertflowError(
-            f"kubeconfig {path} cannot be read: {error.strerror}", remedy="check the path and its mode"
+            f"{where} cannot be read: {error.strerror}", remedy="check the path and its mode"
         ) from error
+    if too_large:
+        raise _yaml.too_large(where)
     try:
         text = bytes(loader._get_file_contents(path)[0])  # noqa: SLF001  # the same in every core
     except AnsibleError:
         raise CertflowError(
-            f"kubeconfig {path} cannot be {'decrypted' if encrypted else 'read'}",
+            f"{where} cannot be {'decrypted' if encrypted else 'read'}",
             remedy="give the password (--vault-password-file, --ask-vault-pass)" if encrypted else "check it",
         ) from None
     try:
-        return yaml.safe_load(text.decode())
-    except (UnicodeDecodeError, yaml.YAMLError):  # whose words quote the file
-        raise CertflowError(f"kubeconfig {path} is not valid YAML", remedy="repair the file") from None
+        return _yaml.load(text.decode(), where)
+    except UnicodeDecodeError:  # whose words quote the file
+        raise KubeconfigError(f"{where} is not text", remedy="repair the file") from None

@@ -5,12 +5,14 @@
 
 """The contexts of kubeconfigs as data: which there are, which are wanted, from which provider each seems to be.
 
-Everything is taken from the files' text; nobody asks a cluster. Credentials are not read, and none gets further.
+Everything is taken from the files' text, and no cluster is asked. Credentials are not read, and none gets further.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -18,6 +20,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import _fields
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors import KubeconfigError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._text import is_hidden, quoted
 
 UNKNOWN = "unknown"
 
@@ -75,12 +80,12 @@ MARKS = (
 
 
 def contexts(file: str, content: Any) -> list[Context]:
-    """The contexts of one kubeconfig.
+    """Return the contexts of one kubeconfig.
 
     file: its path, which the contexts carry. content: what its YAML holds. Raises CertflowError.
     """
     if not isinstance(content, Mapping) or not isinstance(content.get("contexts"), list):
-        raise CertflowError(f"{file} is no kubeconfig: it has no list of contexts", remedy="check the path")
+        raise KubeconfigError(f"{file} is no kubeconfig: it has no list of contexts", remedy="check the path")
     clusters = _entries(file, content, "clusters", "cluster")
     users = _entries(file, content, "users", "user")
     return [
@@ -93,15 +98,16 @@ def _entries(file: str, content: Mapping[str, Any], section: str, key: str) -> d
     found: dict[str, Mapping[str, Any]] = {}
     items = content.get(section)
     for item in items if isinstance(items, list) else []:
-        value = item.get(key) if isinstance(item, Mapping) else None
-        name = str(item.get("name") or "") if isinstance(item, Mapping) else ""
-        if not name or not isinstance(value, Mapping):
-            raise CertflowError(
-                f"{file}: an entry of {section} lacks name or {key}", remedy="repair the kubeconfig"
+        name, value = (item.get("name"), item.get(key)) if isinstance(item, Mapping) else (None, None)
+        if not isinstance(name, str) or not name or not isinstance(value, Mapping):
+            raise KubeconfigError(
+                f"{file}: an entry of {section} lacks name or {key}, or its name is not a text",
+                remedy=_fields.REPAIR,
             )
         if name in found:
-            raise CertflowError(
-                f"{file} has two {section} with the name {name!r}", remedy="rename or remove one of them"
+            raise KubeconfigError(
+                f"{file} has two {section} with the name {quoted(name)}",
+                remedy="rename or remove one of them",
             )
         found[name] = value
     return found
@@ -114,26 +120,29 @@ def _context(
     clusters: Mapping[str, Mapping[str, Any]],
     users: Mapping[str, Mapping[str, Any]],
 ) -> Context:
-    cluster_name = str(entry.get("cluster") or "")
+    where = f"{file}, context {quoted(name)}"
+    _fields.check("context", entry, where)
+    cluster_name = entry.get("cluster") or ""
     cluster = clusters.get(cluster_name)
     if cluster is None:
-        raise CertflowError(
-            f"{file}: context {name} names the cluster {cluster_name!r}, which is not there",
-            remedy="repair the kubeconfig",
+        raise KubeconfigError(
+            f"{where}: it names the cluster {quoted(cluster_name)}, which is not there", remedy=_fields.REPAIR
         )
-    user = users.get(str(entry.get("user") or ""), {})
+    _fields.check("cluster", cluster, where)
+    user = users.get(entry.get("user") or "", {})
+    _fields.check("user", user, where)
     return Context(name, file, _server(cluster), _provider(cluster_name, cluster, user))
 
 
 def _server(cluster: Mapping[str, Any]) -> str:
-    """The address as it stands there; what may hold a password is not shown."""
-    server = str(cluster.get("server") or "")
+    """Return the address as it is in the file, or "" for one that may hold a password."""
+    server: str = cluster.get("server") or ""
     return "" if "@" in server else server
 
 
 def _provider(name: str, cluster: Mapping[str, Any], user: Mapping[str, Any]) -> str:
     seen = {
-        "host": (_host(cluster), str(cluster.get("tls-server-name") or "")),
+        "host": (_host(cluster), cluster.get("tls-server-name") or ""),
         "cluster": (name,),
         "command": (_command(user),),
     }
@@ -145,17 +154,50 @@ def _provider(name: str, cluster: Mapping[str, Any], user: Mapping[str, Any]) ->
 
 def _host(cluster: Mapping[str, Any]) -> str:
     try:
-        return urlsplit(str(cluster.get("server") or "")).hostname or ""
+        return urlsplit(cluster.get("server") or "").hostname or ""
     except ValueError:
         return ""
 
 
 def _command(user: Mapping[str, Any]) -> str:
-    plugin = user.get("exec")
-    if not isinstance(plugin, Mapping):
-        return ""
-    words = plugin.get("args") if isinstance(plugin.get("args"), list) else []
-    return " ".join([os.path.basename(str(plugin.get("command") or "")), *map(str, words or [])])
+    plugin = user.get("exec") or {}
+    return " ".join([os.path.basename(plugin.get("command") or ""), *(plugin.get("args") or [])])
+
+
+# Of a host or a group name: the braces of templates, and what leads a path out of its directory, because Ansible makes
+# file names of them (host_vars/, caches of facts).
+_RISKY = re.compile(r"[{}]|^/|(?:^|(?<=/))\.{1,2}(?=/|$)")
+# How Ansible lets a template set its own options, at the beginning of a text.
+_TEMPLATE_OPTIONS = re.compile(r"^#jinja2:", re.IGNORECASE)
+LONGEST_NAME = 200
+
+
+def safe_name(name: str) -> str:
+    """Return the name for a host or a group, "_" in place of what must not be in it.
+
+    ansible-core before 2.19 renders the name of a host or a group as a template wherever a play shows it. Log files and
+    terminals obey control characters. A name that changes gets the beginning of its SHA-256 sum, so that two stay two.
+    """
+    shown = _TEMPLATE_OPTIONS.sub("_", _RISKY.sub("_", name))
+    shown = "".join("_" if is_hidden(character) else character for character in shown)
+    if shown == name and len(name) <= LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return f"{shown[:LONGEST_NAME]}_{digest}"
+
+
+def hosts(found: Iterable[Context], prefix: str) -> dict[str, Context]:
+    """Return the contexts by the names of their hosts. Raises CertflowError for two hosts of one name."""
+    by_host: dict[str, Context] = {}
+    for context in unique(found):
+        host = safe_name(f"{prefix}{context.name}")
+        if host in by_host:
+            raise CertflowError(
+                f"the contexts {quoted(by_host[host].name)} and {quoted(context.name)} both become the host {quoted(host)}",
+                remedy="rename one: kubectl config rename-context OLD NEW",
+            )
+        by_host[host] = context
+    return by_host
 
 
 def unique(found: Iterable[Context]) -> list[Context]:
@@ -165,7 +207,7 @@ def unique(found: Iterable[Context]) -> list[Context]:
         first = by_name.setdefault(context.name, context)
         if first is not context:
             raise CertflowError(
-                f"two kubeconfigs have a context named {context.name!r}: {first.file} and {context.file}",
+                f"two kubeconfigs have a context named {quoted(context.name)}: {first.file} and {context.file}",
                 remedy="rename one: kubectl --kubeconfig FILE config rename-context OLD NEW",
             )
     return list(by_name.values())

@@ -2,13 +2,28 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which unit tests a Python runs."""
+"""Which unit tests a Python runs, and what they share."""
 
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
+
+import pytest
 
 #: Folders of plugins/ that only a controller loads: no supported core has its controller on Python 3.9.
 CONTROLLER = ("action", "inventory", "lookup", "plugin_utils")
 
 collect_ignore = list(CONTROLLER) if sys.version_info < (3, 10) else []
+
+
+@pytest.fixture
+def _no_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make this process one of a user without a home directory, as a container with a random user ID has it."""
+
+    def unknown(_user: object) -> NoReturn:
+        raise KeyError("no entry")
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    monkeypatch.setattr("pwd.getpwnam", unknown)

@@ -20,6 +20,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import
         ("no such context.", "Name another.", "No such context. Name another."),
         ("is it there?", "Look!", "Is it there? Look!"),
         ("line one\nline two\r\n\ttab", "  ", "Line one line two tab."),
+        ("no\x1b[2J such\u202e context", "name\x9b it", r"No\x1b[2J such\u202e context. Name\x9b it."),
     ],
 )
 def test_text(cause: str, remedy: str, text: str) -> None:

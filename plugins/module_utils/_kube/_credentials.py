@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import re
 import threading
 import time
@@ -21,8 +22,10 @@ from contextlib import redirect_stdout
 from datetime import datetime, timezone
 from typing import Any, Callable
 
+from .._text import quoted
 from ._connection import Connection, ExecPlugin
 from ._errors import AuthenticationError
+from ._mask import mask, plugin_secrets
 
 try:
     from kubernetes.config.config_exception import ConfigException
@@ -35,6 +38,8 @@ except ImportError:  # reported by _run, with the interpreter's path
 RENEW_BEFORE_SECONDS = 60.0
 TOKEN_FILE_SECONDS = 60.0
 PLUGIN_SECONDS = 60.0
+# Of a plugin's words the last ones say what failed.
+WORDS_SHOWN = 500
 
 
 class Credentials:
@@ -117,18 +122,22 @@ class Credentials:
 def _run(plugin: ExecPlugin, connection: Connection) -> Mapping[str, Any]:
     """The status that the plugin prints (https://kubernetes.io/docs/reference/config-api/client-authentication.v1/).
 
-    What it prints is a secret and never quoted; its words on the standard error stream are.
+    What it prints is a secret and never quoted. Its words on the standard error stream are quoted without the values of its
+    arguments and variables, because a usage text repeats them.
     """
     try:
         # On a terminal the package would leave the plugin's words there, and then fail over their absence.
         with redirect_stdout(io.StringIO()):
             status = _in_time(_provider(plugin, connection).run, connection)
     except ConfigException as exc:
-        raise _plugin_error(connection, f"failed: {' '.join(str(exc).split())[-500:]}") from None
+        words = mask(" ".join(str(exc).split()), plugin_secrets(plugin.config, os.environ))
+        raise _plugin_error(connection, f"failed: {words[-WORDS_SHOWN:]}") from None
     except FileNotFoundError:
         hint = " ".join(str(plugin.config.get("installHint") or "").split())
         command = plugin.config.get("command")
-        remedy = hint or f"install {command!r} where this task runs (on AWX: in the execution environment)"
+        remedy = (
+            hint or f"install {quoted(command)} where this task runs (on AWX: in the execution environment)"
+        )
         raise _plugin_error(connection, "is not installed here", remedy) from None
     except OSError as exc:
         raise _plugin_error(connection, f"cannot be started: {exc.strerror}") from exc
@@ -182,7 +191,7 @@ def _plugin_error(connection: Connection, problem: str, remedy: str = "") -> Aut
     plugin = connection.exec_plugin.config if connection.exec_plugin else {}
     command = plugin.get("command")
     return AuthenticationError(
-        f"{connection.auth_source}: exec plugin {command!r} {problem}",
+        f"{connection.auth_source}: exec plugin {quoted(command)} {problem}",
         remedy=remedy
         or "run it by hand as the kubeconfig's exec entry does, as the user and on the host of this task",
     )

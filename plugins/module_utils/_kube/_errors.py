@@ -44,6 +44,12 @@ class ConfigurationError(KubeError):
     code = "invalid-connection"
 
 
+class KubeconfigError(ConfigurationError):
+    """The kubeconfig cannot be read, or an entry or a field of it is not of the type that Kubernetes describes."""
+
+    code = "invalid-kubeconfig"
+
+
 class AuthenticationError(KubeError):
     """The credentials are missing, expired or refused, or the plugin that makes them failed."""
 

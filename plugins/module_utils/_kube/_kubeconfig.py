@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""From the chosen sources to a Connection. The kubernetes package reads and merges kubeconfig files.
+"""From the chosen sources to a Connection.
 
-Its words are not passed on: some of its errors quote an entry with its token. And it is not asked to load what it has
-read into a client configuration, since it would write client keys to temporary files.
+Kubeconfigs are read and merged here. The kubernetes package would expand aliases without a bound, take the text "false" for
+true, quote an entry with its token in some errors, and write client keys to temporary files.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
+from .._paths import existing, expand
+from .._text import quoted, visible
 from ._connection import Connection, ExecPlugin
-from ._errors import AuthenticationError, ConfigurationError
+from ._errors import AuthenticationError, ConfigurationError, KubeconfigError
+from ._fields import REPAIR, check
 from ._sources import Sources, choose, is_content
+from ._yaml import MOST_BYTES, load, too_large
 
 try:
-    import yaml
     from kubernetes.client import Configuration
     from kubernetes.config import kube_config
 except ImportError:  # reported by _run, with the interpreter's path
@@ -73,11 +76,9 @@ class Kubeconfig:
         if found is None:
             known = ", ".join(sorted(self.entries[section])) or "none"
             raise ConfigurationError(
-                f"kubeconfig {self.where} has no {SECTIONS[section]} named {name!r}",
+                f"kubeconfig {self.where} has no {SECTIONS[section]} named {quoted(name)}",
                 evidence=(f"{section}: {known}",),
-                remedy=f"give one of its contexts: {known}"
-                if section == "contexts"
-                else "repair the kubeconfig",
+                remedy=f"give one of its contexts: {known}" if section == "contexts" else REPAIR,
             )
         return found
 
@@ -92,8 +93,8 @@ def resolve(options: Mapping[str, Any], environ: Mapping[str, str]) -> Connectio
     server_name = connection.tls_server_name
     if server_name and not _SERVER_NAME.fullmatch(server_name):
         raise ConfigurationError(
-            f"{connection.auth_source}: tls-server-name is no host name: {server_name!r}",
-            remedy="repair the kubeconfig",
+            f"{connection.auth_source}: tls-server-name is no host name: {quoted(server_name)}",
+            remedy=REPAIR,
         )
     if connection.impersonate_groups and not connection.impersonate_user:  # answered 400 by every API server
         raise ConfigurationError(
@@ -103,27 +104,43 @@ def resolve(options: Mapping[str, Any], environ: Mapping[str, str]) -> Connectio
     for name in (connection.impersonate_user or "", *connection.impersonate_groups):
         if not name.isprintable() or not name.isascii():
             raise ConfigurationError(
-                f"{connection.auth_source}: the name to impersonate {name!r} cannot be sent",
+                f"{connection.auth_source}: the name to impersonate {quoted(name)} cannot be sent",
                 remedy="use printable ASCII characters",
             )
     return connection
 
 
 def _resolved(sources: Sources, environ: Mapping[str, str]) -> Connection:
+    """Return the connection of the first source in the order of doc_fragments/_auth.py.
+
+    A context is an entry of a kubeconfig, so one that is named rules the pod's service account out.
+    """
+    context = sources.values.get("context")
     if sources.kind == "direct":
         return _direct(sources)
     if "kubeconfig" in sources.values:
         return _from_kubeconfig(sources.values["kubeconfig"], sources.origins["kubeconfig"], sources)
     if environ.get("KUBECONFIG"):
         return _from_kubeconfig(environ["KUBECONFIG"], "the environment's KUBECONFIG", sources)
-    if environ.get("KUBERNETES_SERVICE_HOST") and os.path.exists(f"{SERVICE_ACCOUNT}/token"):
+    if not context and _is_in_pod(environ):
         return _in_cluster(sources, environ)
-    if not os.path.exists(os.path.expanduser(DEFAULT_KUBECONFIG)):
+    if existing(DEFAULT_KUBECONFIG):
+        return _from_kubeconfig(DEFAULT_KUBECONFIG, "the default", sources)
+    if context:
         raise ConfigurationError(
-            f"no cluster is named: no kubeconfig, no host, no KUBECONFIG, and {DEFAULT_KUBECONFIG} does not exist",
-            remedy="give kubeconfig (and context), or host and api_key",
+            f"{sources.origins['context']} names the context {quoted(context)}, but there is no kubeconfig to find it in: "
+            f"no option kubeconfig, no KUBECONFIG, and {DEFAULT_KUBECONFIG} does not exist",
+            remedy="give kubeconfig. In a pod, leave context out to use the pod's service account",
         )
-    return _from_kubeconfig(DEFAULT_KUBECONFIG, "the default", sources)
+    raise ConfigurationError(
+        f"no cluster is named: no kubeconfig, no host, no KUBECONFIG, and {DEFAULT_KUBECONFIG} does not exist",
+        remedy="give kubeconfig (and context), or host and api_key",
+    )
+
+
+def _is_in_pod(environ: Mapping[str, str]) -> bool:
+    """Return True if Kubernetes tells this process its API server and has mounted a token for it."""
+    return bool(environ.get("KUBERNETES_SERVICE_HOST")) and os.path.exists(f"{SERVICE_ACCOUNT}/token")
 
 
 def _transport(sources: Sources) -> dict[str, Any]:
@@ -178,10 +195,13 @@ def _in_cluster(sources: Sources, environ: Mapping[str, str]) -> Connection:
 def _from_kubeconfig(source: Any, origin: str, sources: Sources) -> Connection:
     config = _load(source, origin)
     name = sources.values.get("context") or _current_context(config)
-    problem = f"kubeconfig {config.where}, context {name}"
+    problem = f"kubeconfig {config.where}, context {visible(name)}"
     context = config.entry("contexts", name)
-    cluster = config.entry("clusters", str(context.value.get("cluster") or ""))
-    user = config.entry("users", str(context.value.get("user") or ""))
+    check("context", context.value, problem)
+    cluster = config.entry("clusters", context.value.get("cluster") or "")
+    check("cluster", cluster.value, problem)
+    user = config.entry("users", context.value.get("user") or "")
+    check("user", user.value, problem)
     own = {**_cluster_fields(cluster, problem), **_user_fields(user, cluster, problem)}
     # The task overrides a kubeconfig; the environment only completes it.
     given = {
@@ -215,7 +235,7 @@ def _load(source: Any, origin: str) -> Kubeconfig:
             remedy="give a dictionary: kubeconfig: '{{ the_text | from_yaml }}'",
         )
     where = f"{source} ({origin})"
-    paths = [os.path.expanduser(path) for path in str(source).split(os.pathsep) if path]
+    paths = [expand(path) for path in str(source).split(os.pathsep) if path]
     found = [path for path in paths if os.path.exists(path)]
     if not found:
         raise ConfigurationError(f"kubeconfig {where} does not exist", remedy="check the path")
@@ -223,29 +243,29 @@ def _load(source: Any, origin: str) -> Kubeconfig:
 
 
 def _read_files(paths: list[str], where: str) -> Kubeconfig:
-    for path in paths:
-        if _read(path, f"kubeconfig {where}").startswith(VAULT_HEADER):
-            raise ConfigurationError(
-                f"kubeconfig {where} is encrypted with ansible-vault",
-                remedy="give it as the task's option kubeconfig on the controller, where Ansible can decrypt it",
-            )
-    try:
-        merger = kube_config.KubeConfigMerger(os.pathsep.join(paths))
-    except yaml.YAMLError as exc:
-        mark = getattr(exc, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise ConfigurationError(
-            f"kubeconfig {where} is not valid YAML{line}", remedy="repair the file"
-        ) from None
-    except Exception:  # it takes the shape for granted and fails in many ways where it is another
-        raise ConfigurationError(f"kubeconfig {where} is no kubeconfig", remedy="check the file") from None
-    nodes = {section: merger.config.value[section] for section in SECTIONS}
-    entries = {
-        section: [(node.value, os.path.dirname(os.path.abspath(node.path))) for node in nodes[section]]
+    contents = [
+        (_content(path, f"kubeconfig {where}"), os.path.dirname(os.path.abspath(path))) for path in paths
+    ]
+    items = {
+        section: [
+            (item, directory) for content, directory in contents for item in _list(content.get(section))
+        ]
         for section in SECTIONS
     }
-    current = [content.get("current-context") for content in merger.config_files.values()]
-    return _kubeconfig(entries, current, where)
+    return _kubeconfig(items, [content.get("current-context") for content, _directory in contents], where)
+
+
+def _content(path: str, where: str) -> Mapping[str, Any]:
+    text = _read(path, where)
+    if text.startswith(VAULT_HEADER):
+        raise ConfigurationError(
+            f"{where} is encrypted with ansible-vault",
+            remedy="give it as the task's option kubeconfig on the controller, where Ansible can decrypt it",
+        )
+    content = load(text, where)
+    if not isinstance(content, Mapping):
+        raise KubeconfigError(f"{where} is no kubeconfig", remedy="check the file")
+    return content
 
 
 def _kubeconfig(
@@ -255,14 +275,17 @@ def _kubeconfig(
     entries: dict[str, dict[str, Entry]] = {section: {} for section in SECTIONS}
     for section, key in SECTIONS.items():
         for item, directory in items[section]:
-            value = item.get(key) if isinstance(item, Mapping) else None
-            if not isinstance(value, Mapping) or not item.get("name"):
-                raise ConfigurationError(
-                    f"kubeconfig {where}: an entry of {section} lacks name or {key}",
-                    remedy="repair the kubeconfig",
+            name, value = (item.get("name"), item.get(key)) if isinstance(item, Mapping) else (None, None)
+            if not isinstance(value, Mapping) or not isinstance(name, str) or not name:
+                raise KubeconfigError(
+                    f"kubeconfig {where}: an entry of {section} lacks name or {key}, or its name is not a text",
+                    remedy=REPAIR,
                 )
-            entries[section].setdefault(str(item["name"]), Entry(value, directory))
-    return Kubeconfig(where, entries, tuple(dict.fromkeys(str(name) for name in current if name)))
+            entries[section].setdefault(name, Entry(value, directory))
+    names = [name for name in current if name is not None]
+    if not all(isinstance(name, str) for name in names):
+        raise KubeconfigError(f"kubeconfig {where}: current-context is not a text", remedy=REPAIR)
+    return Kubeconfig(where, entries, tuple(dict.fromkeys(filter(None, names))))
 
 
 def _list(value: Any) -> list[Any]:
@@ -275,8 +298,8 @@ def _cluster_fields(cluster: Entry, problem: str) -> dict[str, Any]:
     return {
         "ca_pem": _pem(cluster, "certificate-authority", problem),
         "verify": False if value.get("insecure-skip-tls-verify") else None,
-        "tls_server_name": _text(cluster, "tls-server-name", problem),
-        "proxy": _text(cluster, "proxy-url", problem),
+        "tls_server_name": value.get("tls-server-name") or None,
+        "proxy": value.get("proxy-url") or None,
     }
 
 
@@ -285,39 +308,22 @@ def _user_fields(user: Entry, cluster: Entry, problem: str) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "client_certificate": _pem(user, "client-certificate", problem),
         "client_key": _pem(user, "client-key", problem),
-        "impersonate_user": _text(user, "as", problem),
-        "impersonate_groups": _groups(value.get("as-groups"), problem),
+        "impersonate_user": value.get("as") or None,
+        "impersonate_groups": tuple(value.get("as-groups") or ()) or None,
     }
     if value.get("auth-provider"):
         fields["token"] = _auth_provider_token(value["auth-provider"], problem)
     elif value.get("tokenFile"):
         fields["token_file"] = _path(user, value["tokenFile"])
     elif value.get("token"):
-        fields["token"] = str(value["token"])
-    elif isinstance(value.get("exec"), Mapping):
+        fields["token"] = value["token"]
+    elif value.get("exec"):
         fields["exec_plugin"] = ExecPlugin(value["exec"], user.directory, cluster.value)
     elif value.get("username") and value.get("password"):
-        fields["basic"] = (str(value["username"]), str(value["password"]))
+        fields["basic"] = (value["username"], value["password"])
     elif not (fields["client_certificate"] and fields["client_key"]):
-        raise AuthenticationError(
-            f"{problem}: its user has no complete credentials", remedy="repair the kubeconfig"
-        )
+        raise AuthenticationError(f"{problem}: its user has no complete credentials", remedy=REPAIR)
     return fields
-
-
-def _text(entry: Entry, key: str, problem: str) -> str | None:
-    value = entry.value.get(key)
-    if value and not isinstance(value, str):
-        raise ConfigurationError(f"{problem}: {key} is no text", remedy="repair the kubeconfig")
-    return value or None
-
-
-def _groups(value: Any, problem: str) -> tuple[str, ...] | None:
-    if value and not isinstance(value, list):
-        raise ConfigurationError(
-            f"{problem}: as-groups of its user is no list", remedy="repair the kubeconfig"
-        )
-    return tuple(str(group) for group in value) if value else None
 
 
 def _auth_provider_token(provider: Any, problem: str) -> str:
@@ -342,8 +348,8 @@ def _auth_provider_token(provider: Any, problem: str) -> str:
     return str(token).split(" ", 1)[-1]
 
 
-def _path(entry: Entry, path: Any) -> str:
-    return os.path.join(entry.directory, os.path.expanduser(str(path)))
+def _path(entry: Entry, path: str) -> str:
+    return os.path.join(entry.directory, expand(path))
 
 
 def _pem(entry: Entry, key: str, problem: str) -> str | None:
@@ -354,9 +360,7 @@ def _pem(entry: Entry, key: str, problem: str) -> str | None:
     try:
         return base64.b64decode(data).decode()
     except (TypeError, ValueError):
-        raise ConfigurationError(
-            f"{problem}: {key}-data is not base64 of PEM text", remedy="repair the kubeconfig"
-        ) from None
+        raise KubeconfigError(f"{problem}: {key}-data is not base64 of PEM text", remedy=REPAIR) from None
 
 
 def _host(value: Any, origin: str) -> str:
@@ -372,7 +376,7 @@ def _host(value: Any, origin: str) -> str:
             remedy="take them out of the address and give username and password",
         )
     if not is_url or not _PRINTED.fullmatch(host):
-        shown = "" if "@" in host else f": {host!r}"  # a password may stand before the @
+        shown = "" if "@" in host else f": {quoted(host)}"  # a password may stand before the @
         raise ConfigurationError(
             f"{origin}: the server's address is not an http(s) URL{shown}", remedy="check it"
         )
@@ -380,13 +384,16 @@ def _host(value: Any, origin: str) -> str:
 
 
 def _read(path: Any, origin: str) -> str:
-    file = os.path.expanduser(str(path))
+    file = expand(str(path))
     try:
-        with open(file, encoding="utf-8") as text:
-            return text.read()
+        with open(file, encoding="utf-8") as stream:
+            text = stream.read(MOST_BYTES + 1)
     except OSError as exc:
         raise ConfigurationError(
             f"{origin}: {file} cannot be read: {exc.strerror}", remedy="check the path"
         ) from exc
     except ValueError:
         raise ConfigurationError(f"{origin}: {file} is not text", remedy="check the path") from None
+    if len(text) > MOST_BYTES:
+        raise too_large(f"{origin}: {file}")
+    return text

@@ -21,7 +21,7 @@ from .._kube._errors import AuthenticationError, KubeError
 from .._kube._kubeconfig import resolve
 from .._x509._certificate import describe_pem
 from .._x509._errors import CertificateError
-from . import _libraries, _redact
+from . import _libraries, _redact, _sentences
 
 VERSION = "1.0.0"
 
@@ -68,14 +68,16 @@ def execute(operation: Operation, parameters: Mapping[str, Any], *, check_mode: 
         client = _client(operation, parameters)
         _guard(client, parameters.get("cluster_uid"))
         result = operation.run(client, parameters, check_mode)
-        return _success(client, result, parameters, operation)
+        answer = _success(client, result, parameters, operation)
     except CertflowError as exc:
-        return _failure(client, exc, parameters, operation)
+        answer = _failure(client, exc, parameters, operation)
     except Exception as exc:  # a defect of this collection: still one line, with the place to report
-        return _failure(client, _defect(exc), parameters, operation)
+        answer = _failure(client, _defect(exc), parameters, operation)
     finally:
         if client is not None:
             client.close()
+    cleaned: dict[str, Any] = _sentences.clean(answer)
+    return cleaned
 
 
 def _check_time(seconds: int) -> None:

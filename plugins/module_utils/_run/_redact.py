@@ -7,16 +7,14 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from .._kube import _yaml
+from .._kube._errors import KubeconfigError
 from .._kube._sources import is_content
 from .._x509._pem import has_private_key
-
-with contextlib.suppress(ImportError):  # reported by execute, with the interpreter's path
-    import yaml
 
 try:
     from ansible.module_utils.secrets import register_secrets
@@ -66,8 +64,8 @@ def _content(kubeconfig: Any) -> Any:
     if not isinstance(kubeconfig, str) or not is_content(kubeconfig):
         return kubeconfig
     try:
-        return yaml.safe_load(kubeconfig)
-    except (NameError, yaml.YAMLError):
+        return _yaml.load(kubeconfig, "kubeconfig")
+    except KubeconfigError:
         return None
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._paths import expand
 from .._snapshot import _backup, _preflight, _steps
 from .._snapshot._errors import PreflightError
 from .._snapshot._preflight import Foreseen, Problem, Tried
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Result:
     """See the module's documentation. Raises PreflightError, CertflowError."""
     steps = [_step(given) for given in parameters["steps"]]
+    backup = expand(parameters["backup_directory"] or "")
     context, place = context_from(client, parameters, True), parameters["probe_namespace"]
     foreseen = _preflight.foresee(context, steps, ACTIONS, probe_namespace=place)
     values = _values(foreseen)
@@ -36,9 +38,8 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     originals = _backup.originals(client, touched)
     values["originals"] = [one for one in originals if one["kind"] == "Deployment"]
     values["backup"] = ""
-    if parameters["backup_directory"] and originals and not check_mode:
-        directory = Path(parameters["backup_directory"])
-        values["backup"] = str(_backup.write(directory, client.host, client.now(), originals))
+    if backup and originals and not check_mode:
+        values["backup"] = str(_backup.write(Path(backup), client.host, client.now(), originals))
     return Result(False, values)
 
 

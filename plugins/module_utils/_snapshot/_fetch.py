@@ -14,6 +14,7 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from .._paths import expand
 from ._errors import SourceError
 
 SECONDS = 30
@@ -28,7 +29,7 @@ def read(where: str) -> bytes:
     """
     parts = urlsplit(where)
     if not parts.scheme:
-        return _local(Path(where).expanduser())
+        return _local(Path(expand(where)))
     if parts.scheme == "file":
         return _local(Path(urllib.request.url2pathname(parts.path)))
     if parts.scheme not in ("http", "https"):

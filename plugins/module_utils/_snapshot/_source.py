@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from .._paths import expand
 from . import _archive, _fetch
 from ._errors import SourceError
 from ._sums import CLIENTS, SUMS
@@ -53,11 +54,12 @@ def files(source: Source, release: str) -> dict[str, str]:
     """
     sums = _sums(source, release)
     where = source.where.replace(VERSION, release) or UPSTREAM.replace(VERSION, release)
-    if not _is_url(where) and Path(where).expanduser().is_dir():
-        found = _archive.from_directory(Path(where).expanduser(), sums)
+    if not _is_url(where) and Path(expand(where)).is_dir():
+        found = _archive.from_directory(Path(expand(where)), sums)
         return _verified(found, sums, release, where)
-    kept = source.cache.expanduser() / "external-snapshotter" / release
-    with _lock(source.cache.expanduser()):
+    cache = Path(expand(str(source.cache)))
+    kept = cache / "external-snapshotter" / release
+    with _lock(cache):
         try:
             return _verified(_archive.from_directory(kept, sums), sums, release, str(kept))
         except SourceError:
@@ -79,7 +81,7 @@ def _sums(source: Source, release: str) -> Mapping[str, str]:
 
 def _fetched(where: str, release: str, sums: Mapping[str, str]) -> dict[str, bytes]:
     """The release's files, unverified, by their paths in the repository."""
-    if where.endswith(ARCHIVES) or (not _is_url(where) and Path(where).expanduser().is_file()):
+    if where.endswith(ARCHIVES) or (not _is_url(where) and Path(expand(where)).is_file()):
         return _archive.below_tag(_archive.contents(_fetch.read(where), where), where)
     if _is_url(where):
         return _from_proxy(where.rstrip("/"), release, sums)

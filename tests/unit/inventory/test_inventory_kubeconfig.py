@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible_collections.certflow.kubernetes.plugins.inventory import kubeconfig
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._providers import PROVIDERS
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import _yaml
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _content, _contexts
 
 TOKEN = "not-for-anybodys-eyes"
@@ -116,6 +118,95 @@ def test_kubeconfigs_without_a_context() -> None:
         _contexts.wanted(found(), [], [])
 
 
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("prod", "prod"),
+        (ARN, ARN),
+        ("Łódź 東京 (old)", "Łódź 東京 (old)"),
+        ("a/b.c", "a/b.c"),
+        ("a..b", "a..b"),
+        ("{{ x }}", "__ x __"),
+        ("{% x %}", "_% x %_"),
+        ("{# x #}", "_# x #_"),
+        ("#jinja2: y", "_ y"),
+        ("a\x1b\x7f\x9b\nb", "a____b"),
+        ("a\u202e\u200bb", "a__b"),
+        ("../../etc/x", "_/_/etc/x"),
+        ("/etc/x", "_etc/x"),
+        ("a/..", "a/_"),
+        ("x" * 300, "x" * 200),
+    ],
+)
+def test_names_of_hosts(name: str, safe: str) -> None:
+    """What changes has a suffix, so that two contexts stay two hosts."""
+    if name == safe:
+        assert _contexts.safe_name(name) == name
+        return
+    assert re.fullmatch(re.escape(safe) + "_[0-9a-f]{8}", _contexts.safe_name(name))
+
+
+def test_two_contexts_stay_two_hosts() -> None:
+    names = ["{a", "}a", "_a", "a\x00", "a\x01"]
+    assert [context.name for context in _contexts.hosts(found(*names), "k8s-").values()] == names
+    assert len(_contexts.hosts(found(*names), "k8s-")) == len(names)
+
+
+def test_a_host_name_that_two_contexts_get_is_refused() -> None:
+    both = found("{a", _contexts.safe_name("{a"))
+    with pytest.raises(CertflowError, match="both become the host"):
+        _contexts.hosts(both, "")
+
+
+BOMB: list[Any] = ["x"]
+for _level in range(40):
+    BOMB = [BOMB] * 9
+
+
+@pytest.mark.parametrize("value", [5, True, BOMB, {"a": BOMB}])
+@pytest.mark.parametrize(
+    ("section", "key", "field"),
+    [
+        ("contexts", "context", "cluster"),
+        ("contexts", "context", "user"),
+        ("contexts", "", "name"),
+        ("clusters", "", "name"),
+        ("clusters", "cluster", "server"),
+        ("clusters", "cluster", "tls-server-name"),
+        ("users", "", "name"),
+        ("users", "user", "token"),
+    ],
+)
+def test_a_field_of_another_type_is_refused(section: str, key: str, field: str, value: Any) -> None:
+    """Its text is never made: that of aliases of aliases has no end."""
+    content = config("c")
+    entry = content[section][0]
+    (entry[key] if key else entry)[field] = value
+    with pytest.raises(CertflowError) as caught:
+        _contexts.contexts("a.yml", content)
+    assert caught.value.code == "invalid-kubeconfig"
+    assert len(str(caught.value)) < 200
+
+
+def test_aliases_are_counted_before_they_are_expanded(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10))]
+    text = "\n".join([*lines, "clusters: [{name: c, cluster: {server: *a9}}]", ""])
+    assert len(text) < 1000
+    (tmp_path / "k").write_text(text)
+    with pytest.raises(CertflowError) as caught:
+        _content.load(DataLoader(), str(tmp_path / "k"))
+    assert caught.value.code == "invalid-kubeconfig"
+    strict = {"ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "true", "COLUMNS": "500"}
+    assert "aliases that repeat too much" in inventory(tmp_path, {"kubeconfig": ["k"]}, **strict)
+
+
+def test_a_file_above_the_bound_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "k").open("wb") as file:
+        file.truncate(_yaml.MOST_BYTES + 1)
+    with pytest.raises(CertflowError, match="has more than 16 MiB"):
+        _content.load(DataLoader(), str(tmp_path / "k"))
+
+
 def test_two_contexts_of_one_name_are_refused() -> None:
     both = [*found("a", "b"), *found("b", "c", file="other.yml")]
     with pytest.raises(CertflowError, match=r"Two kubeconfigs have a context named 'b': a.yml and other.yml"):
@@ -129,7 +220,7 @@ def test_two_contexts_of_one_name_are_refused() -> None:
         ("some text", "is no kubeconfig"),
         ({"kind": "Config"}, "is no kubeconfig"),
         ({"contexts": ["x"]}, "an entry of contexts lacks name or context"),
-        ({"contexts": [{"name": "x", "context": {"cluster": "y"}}]}, "context x names the cluster 'y'"),
+        ({"contexts": [{"name": "x", "context": {"cluster": "y"}}]}, "context 'x': it names the cluster 'y'"),
         ({**config("c"), "contexts": 2 * config("c")["contexts"]}, "has two contexts with the name 'c'"),
     ],
 )
@@ -220,7 +311,7 @@ def test_the_inventory_that_ansible_gets(tmp_path: Path) -> None:
         "compose": {"shown": "certflow_server"},
     }
     output = inventory(tmp_path, options, *vault)
-    listed = json.loads(output)
+    listed, _end = json.JSONDecoder().raw_decode(output)  # warnings come after it
     hosts = {
         name: {key: plain(value) for key, value in variables.items()}
         for name, variables in listed.pop("_meta")["hostvars"].items()
@@ -239,9 +330,9 @@ def test_the_inventory_that_ansible_gets(tmp_path: Path) -> None:
         "canary": ["k8s-a"],
         "clusters": sorted(hosts),
         "of_eks": ["k8s-c"],
-        "of_unknown": ["k8s-a", "k8s-{{ 6 * 7 }}"],
+        "of_unknown": [_contexts.safe_name("k8s-{{ 6 * 7 }}"), "k8s-a"],
         "provider_eks": ["k8s-c"],
-        "provider_unknown": ["k8s-a", "k8s-{{ 6 * 7 }}"],
+        "provider_unknown": [_contexts.safe_name("k8s-{{ 6 * 7 }}"), "k8s-a"],
     }
     assert TOKEN not in output
     told = ansible(

@@ -52,6 +52,11 @@ def test_kind(code: int, body: bytes, kind: type[_errors.KubeError]) -> None:
     assert "\n" not in str(result)
 
 
+def test_a_page_that_echoes_headers_shows_no_credential() -> None:
+    page = b"<pre>GET /api HTTP/1.1\nAuthorization: Bearer abc.def-123456\nHost: api</pre>"
+    assert "Authorization: *** Host: api</pre>" in str(error(502, page))
+
+
 def test_own_words() -> None:
     result = error(422, status("Invalid", "metadata.name: Invalid value"))
     assert (result.reason, result.message) == ("Invalid", "metadata.name: Invalid value")

@@ -102,6 +102,39 @@ def test_own_words(tmp_path: Path) -> None:
     assert error.cause.endswith("failed: exec: process returned 255. Token has expired and refresh failed")
 
 
+def test_own_words_that_repeat_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A usage text repeats arguments. The environment may hold secrets too. What is no secret stays readable."""
+    inherited = "inherited-value"
+    monkeypatch.setenv("K8S_AUTH_API_KEY", inherited)
+    body = (
+        "words = ' '.join(sys.argv[1:]) + ' ' + os.environ['OWN_PASS'] + ' ' + os.environ['K8S_AUTH_API_KEY']\n"
+        "print('usage of', words, 'for cluster shop in eu-west-1', file=sys.stderr); sys.exit(1)"
+    )
+    args = [
+        "get-token",
+        "--region",
+        "eu-west-1",
+        "--cluster-name",
+        "shop",
+        "--client-secret",
+        SECRET,
+        f"--key={SECRET}2",
+    ]
+    error = refused(plugin(tmp_path, body, args=args, env=[{"name": "OWN_PASS", "value": f"{SECRET}3"}]))
+    assert inherited not in error.cause
+    assert error.cause.endswith(
+        "usage of get-token --region eu-west-1 --cluster-name shop --client-secret *** --key=*** *** *** for cluster shop in eu-west-1"
+    )
+
+
+def test_own_words_are_masked_before_they_are_cut(tmp_path: Path) -> None:
+    """Otherwise the end of a secret would stay."""
+    length = _credentials.WORDS_SHOWN - len(SECRET) // 2
+    body = f"print('{SECRET}' + 'x ' * {length // 2}, file=sys.stderr); sys.exit(1)"
+    error = refused(plugin(tmp_path, body, args=["--client-secret", SECRET]))
+    assert SECRET[-5:] not in error.cause
+
+
 def test_own_words_on_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     error = refused(plugin(tmp_path, "print('No credentials', file=sys.stderr); sys.exit(1)"))

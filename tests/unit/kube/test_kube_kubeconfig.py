@@ -266,7 +266,7 @@ BROKEN: dict[str, tuple[Any, str]] = {
     "an address that does not parse": (config(cluster={"server": "https://[::1"}), "not an http(s) URL"),
     "groups that are no list": (
         config({"token": "t", "as-groups": "admins"}),
-        "as-groups of its user is no list",
+        "as-groups of its user is not a list of texts",
     ),
     "a name that no header can hold": (config({"token": "t", "as": "a\nb"}), "cannot be sent"),
     "empty": ({}, "has no current-context"),
@@ -314,7 +314,7 @@ BROKEN: dict[str, tuple[Any, str]] = {
         config({"client-key-data": base64.b64encode(b"\xff\xfe").decode()}),
         "client-key-data is not base64 of PEM text",
     ),
-    "key data is a number": (config({"client-key-data": 5}), "client-key-data is not base64 of PEM text"),
+    "key data is a number": (config({"client-key-data": 5}), "client-key-data of its user is not a text"),
     "a key file that is absent": (
         config({"client-key": "/absent/key"}),
         "client-key: /absent/key cannot be read",
@@ -336,6 +336,202 @@ def test_broken(name: str) -> None:
     error = refused({"kubeconfig": kubeconfig})
     assert words in error.cause
     assert len(str(error)) < 400
+
+
+# The kubeconfig option, KUBECONFIG, ~/.kube/config, the context that is named, in a pod, the host -> the source or the code.
+# A named context is in the file or is an error, in a pod too.
+OPTION, VARIABLE, HOME, POD, HOST = "option", "KUBECONFIG", "~/.kube/config", "service account", "host"
+REFUSED = "invalid-connection"
+SOURCES: list[tuple[set[str], str, str]] = [
+    # what there is, the context, what comes of it
+    (set(), "", REFUSED),
+    (set(), "named", REFUSED),
+    ({HOME}, "", HOME),
+    ({HOME}, "named", HOME),
+    ({HOME}, "absent", REFUSED),
+    ({POD}, "", POD),
+    ({POD}, "named", REFUSED),
+    ({POD}, "absent", REFUSED),
+    ({POD, HOME}, "", POD),
+    ({POD, HOME}, "named", HOME),
+    ({POD, HOME}, "absent", REFUSED),
+    ({VARIABLE}, "", VARIABLE),
+    ({VARIABLE, HOME}, "named", VARIABLE),
+    ({VARIABLE, POD}, "", VARIABLE),
+    ({VARIABLE, POD}, "named", VARIABLE),
+    ({VARIABLE, POD, HOME}, "absent", REFUSED),
+    ({OPTION}, "", OPTION),
+    ({OPTION, VARIABLE, HOME}, "named", OPTION),
+    ({OPTION, VARIABLE, POD}, "named", OPTION),
+    ({OPTION, POD}, "", OPTION),
+    ({OPTION, POD}, "absent", REFUSED),
+    ({HOST}, "", HOST),
+    ({HOST, VARIABLE, POD, HOME}, "", HOST),
+    ({HOST, POD}, "named", REFUSED),
+    ({HOST, OPTION}, "", REFUSED),
+]
+
+
+@pytest.mark.parametrize("given_by", ["task", "environment"])
+@pytest.mark.parametrize("case", SOURCES, ids=str)
+def test_which_cluster_is_meant(
+    case: tuple[set[str], str, str], given_by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, context, result = case
+    files = {
+        OPTION: tmp_path / "option",
+        VARIABLE: tmp_path / "variable",
+        HOME: tmp_path / ".kube" / "config",
+    }
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr(_kubeconfig, "SERVICE_ACCOUNT", str(tmp_path / "mounted"))
+    for directory in (".kube", "mounted"):
+        (tmp_path / directory).mkdir()
+    for source in there & set(files):
+        content = config(name="named")
+        content["clusters"][0]["cluster"]["server"] = f"https://{files[source].name}"
+        write(files[source], content)
+    if POD in there:
+        write(tmp_path / "mounted" / "token", "t")
+        write(tmp_path / "mounted" / "ca.crt", "CA")
+    options = {"kubeconfig": str(files[OPTION])} if OPTION in there else {}
+    options |= {"host": "https://host", "api_key": "t"} if HOST in there else {}
+    options |= {"context": context} if context else {}
+    environment = {"KUBECONFIG": str(files[VARIABLE])} if VARIABLE in there else {}
+    environment |= {"KUBERNETES_SERVICE_HOST": "pod"} if POD in there else {}
+    if given_by == "environment":
+        environment |= {f"K8S_AUTH_{name.upper()}": value for name, value in options.items()}
+        options = {}
+    if result == REFUSED:
+        error = refused(options, environment)
+        assert error.code == REFUSED
+        assert error.remedy
+        return
+    hosts = {POD: "https://pod:443", HOST: "https://host"}
+    hosts |= {source: f"https://{path.name}" for source, path in files.items()}
+    assert resolve(options, environment).host == hosts[result]
+
+
+def test_a_context_in_a_pod_needs_a_kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names the source of the context, which may be an environment variable that was forgotten."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    error = refused({}, {"KUBERNETES_SERVICE_HOST": "pod", "K8S_AUTH_CONTEXT": "prod"})
+    assert error.cause.startswith("the environment's K8S_AUTH_CONTEXT names the context 'prod', but")
+    assert "leave context out" in error.remedy
+
+
+TEXT_FIELDS = {
+    "context": ("cluster", "user"),
+    "cluster": ("server", "tls-server-name", "certificate-authority", "certificate-authority-data", "proxy-url"),
+    "user": ("client-certificate", "client-certificate-data", "client-key", "client-key-data", "token", "tokenFile",
+             "username", "password", "as"),
+}  # fmt: skip
+BOMB: list[Any] = ["x" * 9]
+for _level in range(40):
+    BOMB = [BOMB] * 9
+WRONG_TYPES: list[tuple[str, str, Any]] = [
+    *((entry, field, value) for entry, fields in TEXT_FIELDS.items() for field in fields for value in (5, True, ["t"], {"a": "b"}, BOMB)),
+    *(("cluster", field, value) for field in ("insecure-skip-tls-verify", "disable-compression")
+      for value in ("false", "true", "False", "no", "", 0, 1, [], BOMB)),
+    *(("user", "as-groups", value) for value in ("g", {"g": "h"}, [5], [["g"]], BOMB)),
+    *(("user", field, value) for field in ("exec", "auth-provider") for value in ("x", [], True, 5, BOMB)),
+    *(("user", "auth-provider", {"name": "oidc", "config": value}) for value in ("x", {"id-token": 5}, {"id-token": BOMB}, BOMB)),
+    *(("user", "exec", {"command": "x", field: value}) for field in ("command", "apiVersion", "installHint", "interactiveMode")
+      for value in (5, ["x"], BOMB)),
+    *(("user", "exec", {"command": "x", "args": value}) for value in ("x", [5], {"a": "b"}, BOMB)),
+    *(("user", "exec", {"command": "x", "env": value}) for value in ({"A": "b"}, ["A=b"], [{"name": "A"}], [{"name": "A", "value": 5}], BOMB)),
+    ("user", "exec", {"command": "x", "provideClusterInfo": "false"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("entry", "field", "value"), WRONG_TYPES)
+def test_a_field_of_another_type_is_refused(entry: str, field: str, value: Any) -> None:
+    """As kubectl does. The text "false" is true to Python, and would switch verification off."""
+    content = config()
+    content[f"{entry}s"][0][entry][field] = value
+    error = refused({"kubeconfig": content})
+    assert error.code == "invalid-kubeconfig"
+    assert len(str(error)) < 300
+
+
+@pytest.mark.parametrize("entry", TEXT_FIELDS)
+@pytest.mark.parametrize("name", [5, True, ["a"], BOMB])
+def test_a_name_of_another_type_is_refused(entry: str, name: Any) -> None:
+    content = config()
+    content[f"{entry}s"][0]["name"] = name
+    assert refused({"kubeconfig": content}).code == "invalid-kubeconfig"
+    assert refused({"kubeconfig": {**config(), "current-context": name}}).code == "invalid-kubeconfig"
+
+
+def test_null_is_an_absent_field() -> None:
+    nulls = dict.fromkeys(("insecure-skip-tls-verify", "tls-server-name", "proxy-url"))
+    connection = resolve({"kubeconfig": config({"token": "t", "as": None, "exec": None}, nulls)}, {})
+    assert (connection.verify, connection.proxy, connection.impersonate_user) == (True, None, None)
+
+
+def levels(first: str, other: str, number: int = 9) -> str:
+    """YAML that is short and stands for 9 to the power of ``number`` copies."""
+    lines = [f"a0: &a0 {first}", *(other.format(n, n - 1) for n in range(1, number + 1))]
+    return "\n".join(lines) + "\n"
+
+
+BOMBS = {
+    "aliases": levels("[x, x]", "a{0}: &a{0} [" + ", ".join(["*a{1}"] * 9) + "]"),
+    "mappings": levels("{k: x}", "a{0}: &a{0} {{" + ", ".join(f"k{n}: *a{{1}}" for n in range(9)) + "}}"),
+    "merge keys": levels("{k: x}", "a{0}: &a{0}\n  <<: [" + ", ".join(["*a{1}"] * 9) + "]"),
+    "an alias of its ancestor": "a: &a [*a]\n",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_aliases_are_counted_before_they_are_expanded(name: str, tmp_path: Path) -> None:
+    assert len(BOMBS[name]) < 1000
+    path = write(tmp_path / "kc", f"{BOMBS[name]}{yaml.safe_dump(config())}")
+    error = refused({"kubeconfig": path})
+    assert error.code == "invalid-kubeconfig"
+    assert "has aliases that repeat too much" in error.cause
+
+
+def test_aliases_and_merge_keys_of_ordinary_size_are_read(tmp_path: Path) -> None:
+    text = (
+        "current-context: a\ncontexts: [{name: a, context: {cluster: a, user: a}}]\n"
+        "users: [{name: a, user: {token: t}}]\n"
+        "base: &base {server: 'https://a', proxy-url: 'http://p'}\nclusters: [{name: a, cluster: {<<: *base, tls-server-name: n}}]\n"
+    )
+    connection = resolve({"kubeconfig": write(tmp_path / "kc", text)}, {})
+    assert (connection.host, connection.proxy, connection.tls_server_name) == ("https://a", "http://p", "n")
+
+
+def test_a_file_above_the_bound_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_kubeconfig, "MOST_BYTES", 1000)
+    path = write(tmp_path / "kc", f"# {'x' * 1000}\n{yaml.safe_dump(config())}")
+    assert refused({"kubeconfig": path}).code == "invalid-kubeconfig"
+
+
+@pytest.mark.usefixtures("_no_home")
+class TestWithoutAHome:
+    """A container with a random user ID: no HOME, no entry in /etc/passwd."""
+
+    @pytest.mark.parametrize("path", ["~", "~/kc", "~certflow-no-such-user/kc"])
+    def test_a_path_that_starts_from_it_is_refused(self, path: str) -> None:
+        assert refused({"kubeconfig": path}).code == "no-home-directory"
+        assert refused({"host": "https://h", "api_key": "t", "ca_cert": path}).code == "no-home-directory"
+        assert refused({"kubeconfig": config({"tokenFile": path})}).code == "no-home-directory"
+
+    def test_the_default_kubeconfig_is_absent(self) -> None:
+        assert refused({}).code == "invalid-connection"
+
+    def test_other_paths_are_read(self, tmp_path: Path) -> None:
+        assert resolve({"kubeconfig": write(tmp_path / "kc", config())}, {}).host == "https://a:6443"
+
+
+def test_a_context_with_hidden_characters_is_shown_escaped() -> None:
+    name = "a\x1b[2J\u202eb"
+    content = config(name=name)
+    content["clusters"][0]["cluster"]["server"] = "https://a"
+    assert resolve({"kubeconfig": content, "context": name}, {}).auth_source.endswith(
+        r"context a\x1b[2J\u202eb"
+    )
 
 
 def test_a_context_that_is_absent_lists_those_there(tmp_path: Path) -> None:

@@ -77,11 +77,46 @@ def test_failure_is_one_line_with_cause_evidence_remedy() -> None:
     assert result["changed"] is False
     assert result["msg"] == f"{server.url}: This is broken. Repair it."
     assert (result["cause"], result["evidence"], result["remedy"]) == (
-        "this is\nbroken",
+        "this is broken",
         ["seen"],
         "repair it",
     )
     assert result["cluster"]["host"] == server.url
+
+
+HOSTILE = "a\x1b]0;b\x07\u202ec\nd"
+HARMLESS = "a\\x1b]0;b\\x07\\u202ec d"
+
+
+def test_sentences_of_a_failure_hold_no_hidden_characters() -> None:
+    def work(*_arguments: Any) -> Result:
+        error = CertflowError(HOSTILE, evidence=(HOSTILE,), remedy=HOSTILE)
+        error.values = {"diagnosis": {"cause": HOSTILE, "evidence": [HOSTILE]}, "name": HOSTILE}  # type: ignore[attr-defined]
+        raise error
+
+    with serving() as server:
+        result = run(work, server)
+    assert result["msg"] == f"{server.url}: A{HARMLESS[1:]}. A{HARMLESS[1:]}."
+    assert (result["cause"], result["evidence"], result["remedy"]) == (HARMLESS, [HARMLESS], HARMLESS)
+    assert result["diagnosis"] == {"cause": HARMLESS, "evidence": [HARMLESS]}
+    assert result["name"] == HOSTILE  # a name is data
+
+
+def test_sentences_of_a_success_hold_no_hidden_characters() -> None:
+    objects = [{"metadata": {"name": HOSTILE}, "message": HOSTILE}]
+
+    def work(client: Client, *_others: Any) -> Result:
+        client.get("/x")
+        values = {"requests": [{"name": HOSTILE, "reason": HOSTILE}], "originals": objects}
+        return Result(
+            changed=False, values=values, diff={"before": {"message": HOSTILE}}, warnings=(HOSTILE,)
+        )
+
+    with serving(Answer(headers=(("Warning", '299 - "old \x1b[31m\xad"'),))) as server:
+        result = run(work, server)
+    assert result["warnings"] == [HARMLESS, "API server: old \\x1b[31m\\xad"]
+    assert result["requests"] == [{"name": HOSTILE, "reason": HARMLESS}]
+    assert (result["originals"], result["diff"]) == (objects, {"before": {"message": HOSTILE}})
 
 
 def test_what_was_written_before_the_failure_is_said() -> None:
@@ -235,6 +270,14 @@ def test_only_secret_leaves_are_protected(monkeypatch: pytest.MonkeyPatch) -> No
     assert (known, again) == (set(), registered)
     _redact.protect({"kubeconfig": "/path"}, known)
     assert known == set()
+
+
+def test_aliases_of_a_text_are_counted_before_they_are_expanded() -> None:
+    """Otherwise the search for secrets would not end."""
+    lines = ["a0: &a0 [x, x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 13))]
+    registered: set[str] = set()
+    _redact.protect({"kubeconfig": "\n".join([*lines, "token: a-secret-token"])}, registered)
+    assert registered == set()
 
 
 def test_invocation_shows_no_content() -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot import _archive, _fetch, _source
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._errors import SourceError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._source import Source
@@ -230,3 +231,18 @@ def test_sums_that_lead_out_of_the_cache_write_nothing_there(tmp_path: Path) -> 
     with pytest.raises(SourceError, match="lacks"):
         get(tmp_path, tmp_path / "a.zip", sums=sums)
     assert not (tmp_path / "escaped").exists()
+
+
+@pytest.mark.usefixtures("_no_home")
+@pytest.mark.parametrize(
+    "source", [Source("~/manifests", Path("/absent"), SUMS), Source("/absent", Path("~/cache"), SUMS)]
+)
+def test_a_directory_below_a_home_that_does_not_exist(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is kept below a directory that is called "~"."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CertflowError) as caught:
+        _source.files(source, RELEASE)
+    assert caught.value.code == "no-home-directory"
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,34 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Paths that start from a home directory, also for a user without one."""
+
+from __future__ import annotations
+
+import os
+
+from ._errors import CertflowError
+
+
+def expand(path: str) -> str:
+    """Return the path with its ~ or ~user replaced.
+
+    Raises CertflowError if there is no such home directory. Otherwise the file would be looked for, or written, below a
+    directory that is called "~". A container whose user has no entry in /etc/passwd often has no HOME either.
+    """
+    expanded = os.path.expanduser(path)
+    if expanded.startswith("~"):
+        raise CertflowError(
+            f"the path {path} starts from a home directory that does not exist",
+            code="no-home-directory",
+            remedy="set HOME, or give an absolute path",
+        )
+    return expanded
+
+
+def existing(path: str) -> str:
+    """Return the expanded path if something is there, else "": also if there is no home directory."""
+    expanded = os.path.expanduser(path)
+    return expanded if not expanded.startswith("~") and os.path.exists(expanded) else ""

@@ -1,0 +1,50 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Sentences in a result, without characters that a terminal obeys or that a reader cannot see."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .._text import visible
+
+# The keys of a result, at any depth, whose texts are sentences: printed as they are, and made of what clusters and programs
+# say. Other values are data and stay as they are, such as names and PEM.
+KEYS = frozenset(
+    (
+        "auth_source",
+        "cause",
+        "evidence",
+        "message",
+        "msg",
+        "note",
+        "notes",
+        "problem",
+        "reason",
+        "remedy",
+        "reports",
+        "summary",
+        "title",
+        "warnings",
+    )
+)
+# Keys of a result that hold objects and arguments, which are written back or compared: nothing in them is a sentence.
+DATA = frozenset(("diff", "invocation", "originals", "parameters"))
+
+
+def clean(value: Any, *, is_sentence: bool = False) -> Any:
+    """Return the value with every sentence in it on one line and its hidden characters made visible."""
+    if isinstance(value, str):
+        return visible(value) if is_sentence else value
+    if isinstance(value, Mapping):
+        return {
+            key: item if key in DATA else clean(item, is_sentence=is_sentence or key in KEYS)
+            for key, item in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [clean(item, is_sentence=is_sentence) for item in value]
+    return value
