@@ -18,6 +18,7 @@ from .._csr._names import Guarded
 from .._csr._requests import Decision
 from .._kube import _rights
 from .._kube._client import Client
+from .._x509._errors import RequestNotCanonical
 from . import _spec
 from ._operation import Operation, Result
 
@@ -142,14 +143,27 @@ def _refuse_mismatches(
     csrs: Iterable[Mapping[str, Any]], expected: Expectation, rules: Rules, decision: str
 ) -> None:
     """One mismatch and nothing is written."""
+    csrs = list(csrs)
     faults = [fault for csr in csrs for fault in _faults(csr, expected, rules)]
     if faults:
         raise RequestError(
             f"nothing was {decision.lower()}: {faults[0]}"
             + (f" (and {len(faults) - 1} more)" if faults[1:] else ""),
             evidence=faults,
-            remedy="say in expect and allow_names what is right, or select fewer requests",
+            **_code_and_remedy(csrs, "say in expect and allow_names what is right, or select fewer requests"),
         )
+
+
+def _code_and_remedy(csrs: Iterable[Mapping[str, Any]], remedy: str) -> dict[str, str]:
+    """Return the keywords of an error about these requests. No expectation makes up for one that cannot be compared."""
+    name = next((csr["metadata"]["name"] for csr in csrs if content_of(csr).fault), "")
+    if not name:
+        return {"remedy": remedy}
+    return {
+        "code": RequestNotCanonical.code,
+        "remedy": f"find out who made {name}, deny it by its name without an expectation of its content, and have it made "
+        "again by an ordinary tool (openssl, keytool, Go)",
+    }
 
 
 def _faults(csr: Mapping[str, Any], expected: Expectation, rules: Rules) -> list[str]:
@@ -162,7 +176,7 @@ def _faults(csr: Mapping[str, Any], expected: Expectation, rules: Rules) -> list
 def _approved_before(
     csrs: Iterable[Mapping[str, Any]], expected: Expectation, *, is_named: bool
 ) -> dict[str, str]:
-    """A warning by UID for each request that somebody approved although it is not what is expected.
+    """Return a warning by UID for each request that another user approved although it is not what is expected.
 
     Raises RequestError for one that the task names: "approved" must not be the answer to it.
     """
@@ -171,13 +185,14 @@ def _approved_before(
         faults = _faults(csr, expected, RULES)
         if faults and is_named:
             raise RequestError(
-                f"somebody has approved a request that is not what is expected: {faults[0]}",
+                f"another user approved a request that is not what is expected: {faults[0]}",
+                code=RequestNotCanonical.code if content_of(csr).fault else "",
                 evidence=faults,
                 remedy="an approval is final: find out who gave it (the audit log of the API server names the user), and "
                 "say in expect and allow_names what is right",
             )
         if faults:
-            found[csr["metadata"]["uid"]] = f"approved by somebody, and not what is expected: {faults[0]}"
+            found[csr["metadata"]["uid"]] = f"approved by another user, and not what is expected: {faults[0]}"
     return found
 
 
@@ -224,6 +239,7 @@ def _entry(csr: Mapping[str, Any], decision: str, changed: bool) -> dict[str, An
         "requester": content.requester,
         "subject": content.request.subject,
         "names": [*content.request.dns_names, *content.request.ip_addresses],
+        **({"unreadable": content.fault} if content.fault else {}),
         "decision": decision,
         "changed": changed,
         "reason": "decided by this task" if changed else "was decided so before",

@@ -34,6 +34,12 @@ class BundleError(CertificateError):
     code = "invalid-bundle"
 
 
+class RequestNotCanonical(CertificateError):
+    """A certificate request that two programs could read in two ways, so that it cannot be compared."""
+
+    code = "request-not-canonical"
+
+
 @contextmanager
 def converted(what: str, remedy: str = "") -> Iterator[None]:
     """Raise CertificateError in place of whatever cryptography raises on bad data.
