@@ -42,6 +42,8 @@ def blocks(text: str) -> tuple[PemBlock, ...]:
     label: str | None = None
     lines: list[str] = []
     for line in _lines(text):
+        if label is not None and _is_end_as_header(line, lines):
+            break
         marker = _MARKER.fullmatch(line)
         if marker is None:
             if label is not None:
@@ -91,6 +93,11 @@ def encode(label: str, data: bytes) -> str:
     body = base64.b64encode(data).decode("ascii")
     lines = [body[start : start + 64] for start in range(0, len(body), 64)]
     return "\n".join([f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", ""])
+
+
+def _is_end_as_header(line: str, before: list[str]) -> bool:
+    """Return True for an END line that Go takes for one more header of the block. Newer versions read nothing after it."""
+    return line.startswith("-----END ") and ":" in line and all(":" in entry for entry in before)
 
 
 def _lines(text: str) -> Iterator[str]:

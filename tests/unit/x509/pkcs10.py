@@ -75,7 +75,11 @@ def _base128(number: int) -> bytes:
 
 
 def text(value: str, tag: int = UTF8) -> bytes:
-    return tlv(tag, value.encode(ENCODINGS.get(tag, "utf-8"), "surrogateescape"))
+    """A string. A lone surrogate stands for one octet outside UTF-8, or for "?" in the other encodings."""
+    encoding = ENCODINGS.get(tag)
+    return tlv(
+        tag, value.encode(encoding, "replace") if encoding else value.encode("utf-8", "surrogateescape")
+    )
 
 
 def part(kind: str, value: str, tag: int = UTF8) -> bytes:
