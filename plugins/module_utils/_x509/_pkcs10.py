@@ -67,30 +67,33 @@ KEY_USAGES = (
     "encipher only",
     "decipher only",
 )
-# The complete AlgorithmIdentifier. All of them are Go's too.
-SIGNATURE_ALGORITHMS = {
-    bytes.fromhex(text): name
-    for text, name in (
-        ("300d06092a864886f70d0101050500", "sha1WithRSAEncryption"),
-        ("300d06092a864886f70d01010b0500", "sha256WithRSAEncryption"),
-        ("300d06092a864886f70d01010c0500", "sha384WithRSAEncryption"),
-        ("300d06092a864886f70d01010d0500", "sha512WithRSAEncryption"),
-        ("300906072a8648ce3d0401", "ecdsa-with-SHA1"),
-        ("300a06082a8648ce3d040302", "ecdsa-with-SHA256"),
-        ("300a06082a8648ce3d040303", "ecdsa-with-SHA384"),
-        ("300a06082a8648ce3d040304", "ecdsa-with-SHA512"),
-        ("300506032b6570", "Ed25519"),
+# The complete AlgorithmIdentifier. Go knows all of them.
+SIGNATURE_ALGORITHMS = frozenset(
+    map(
+        bytes.fromhex,
+        (
+            "300d06092a864886f70d0101050500",  # RSA, PKCS #1 v1.5, SHA-1
+            "300d06092a864886f70d01010b0500",  # SHA-256
+            "300d06092a864886f70d01010c0500",  # SHA-384
+            "300d06092a864886f70d01010d0500",  # SHA-512
+            "300906072a8648ce3d0401",  # ECDSA, SHA-1
+            "300a06082a8648ce3d040302",  # SHA-256
+            "300a06082a8648ce3d040303",  # SHA-384
+            "300a06082a8648ce3d040304",  # SHA-512
+            "300506032b6570",  # Ed25519
+        ),
     )
-}
+)
+# The complete AlgorithmIdentifier -> octets of the key itself, 0 if they depend on the key. A point is not compressed.
 KEY_ALGORITHMS = {
-    bytes.fromhex(text): name
-    for text, name in (
-        ("300d06092a864886f70d0101010500", "RSA"),
-        ("301006072a8648ce3d020106052b81040021", "ECDSA P-224"),
-        ("301306072a8648ce3d020106082a8648ce3d030107", "ECDSA P-256"),
-        ("301006072a8648ce3d020106052b81040022", "ECDSA P-384"),
-        ("301006072a8648ce3d020106052b81040023", "ECDSA P-521"),
-        ("300506032b6570", "Ed25519"),
+    bytes.fromhex(text): octets
+    for text, octets in (
+        ("300d06092a864886f70d0101010500", 0),  # RSA
+        ("301006072a8648ce3d020106052b81040021", 57),  # ECDSA, P-224
+        ("301306072a8648ce3d020106082a8648ce3d030107", 65),  # P-256
+        ("301006072a8648ce3d020106052b81040022", 97),  # P-384
+        ("301006072a8648ce3d020106052b81040023", 133),  # P-521
+        ("300506032b6570", 32),  # Ed25519
     )
 }
 
@@ -142,7 +145,11 @@ def read(data: bytes) -> Contents:
     _check_algorithm(algorithm, "signature algorithm", SIGNATURE_ALGORITHMS)
     if signature.tag != _der.BIT_STRING or signature.content[:1] != b"\0":
         raise RequestNotCanonical("its signature is not a string of octets")
-    _check_algorithm(_parts(key, 2, "its public key")[0], "kind of key", KEY_ALGORITHMS)
+    kind, bits = _parts(key, 2, "its public key")
+    _check_algorithm(kind, "kind of key", KEY_ALGORITHMS)
+    octets = KEY_ALGORITHMS[kind.raw] or len(bits.content) - 1
+    if (bits.tag, bits.content[:1], len(bits.content)) != (_der.BIT_STRING, b"\0", octets + 1):
+        raise RequestNotCanonical("its public key is not in its usual encoding")
     contents = Contents(_relative_names(subject), key.raw)
     if len(contents.values("CN")) > 1:
         raise RequestNotCanonical("its subject has more than one common name")
