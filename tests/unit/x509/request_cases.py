@@ -12,7 +12,7 @@ from __future__ import annotations
 import base64
 import random
 import re
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Callable, TypeVar
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import _der
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509._errors import CertificateError
@@ -221,7 +221,7 @@ def general_name(draw: Draw) -> bytes:
 
 
 def extensions(draw: Draw) -> list[bytes]:
-    rows = (
+    rows: tuple[tuple[float, str, Callable[[], bytes]], ...] = (
         (
             0.8,
             pkcs10.SAN,
@@ -316,7 +316,7 @@ class Node:
         self.content = element.content
         self.children = [Node(child) for child in element.children]
         self.wraps = False
-        self.encode_length = usual_length
+        self.encode_length: Callable[[int], bytes] = usual_length
         self.end = b""
         if element.tag == _der.OCTET_STRING:
             self._unwrap(element.content)

@@ -85,7 +85,7 @@ def ours(text: bytes) -> dict[str, Any] | str:
 def of_go(answer: dict[str, Any]) -> dict[str, Any]:
     bits = zip(_pkcs10.KEY_USAGES, answer["key_usage"])
     return {
-        **{name: value or [] if value is None else value for name, value in answer.items()},
+        **{name: [] if value is None else value for name, value in answer.items()},
         "ip_addresses": [str(ipaddress.ip_address(text)) for text in answer["ip_addresses"] or ()],
         "usages": sorted(
             [
