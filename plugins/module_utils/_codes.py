@@ -47,6 +47,7 @@ CODES = {
     "preflight-failed": "A step of the upgrade plan would fail. Nothing was written.",
     "probe-impossible": "This webhook cannot be asked in the way that the task says.",
     "release-unavailable": "The release does not exist, or it must not be installed.",
+    "request-not-canonical": "A certificate request is not in canonical form. It cannot be compared, so it is not approved.",
     "requested-by-another-identity": "The request, or the key that waits for it, is another identity's. It is not used.",
     "rollout-failed": "A Deployment did not become available in time.",
     "secret-unusable": "The Secret must not be written, or cannot be.",

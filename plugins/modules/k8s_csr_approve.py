@@ -13,6 +13,15 @@ author: certflow.kubernetes contributors (@certflow)
 description:
   - Decides on requests that others made. What each asks for is compared with O(expect) and O(allow_names) first; one
     mismatch, and nothing is written.
+  - A request is compared only if it can be read in one way. It is refused with the code C(request-not-canonical)
+    otherwise, because the signer could read other names in it. It has to be one PEM block C(CERTIFICATE REQUEST) without
+    text around it, in strict DER. Its subject has at most one common name and otherwise only C(O), C(OU), C(C), C(ST)
+    and C(L). Its extensions are only C(subjectAltName), C(keyUsage), C(extendedKeyUsage), C(basicConstraints) and
+    C(subjectKeyIdentifier). Its names are DNS names and IP addresses, and e-mail addresses and URIs that O(allow_names)
+    spells out. Requests of openssl, keytool, Go, kubelet and cert-manager are like that.
+  - Usages inside the request have to be among the C(usages) of the object, because a signer may copy them. The only
+    exception is C(content commitment) (C(nonRepudiation) in OpenSSL), which many configurations ask for. A request to
+    become a certificate authority is refused.
   - With selectors, only requests that nobody has decided otherwise are considered.
   - What was approved before is compared too. One that O(name) names and that is not what is expected is an error; one
     that selectors find is left out of the result, with a warning.
@@ -25,7 +34,8 @@ description:
     usage, or with C(client auth) or C(any), is a login at the API server and needs O(allow_client_identity).
     A request with C(cert sign), C(crl sign) or any other extended usage is never approved.
   - A request that O(name) names can be denied whatever it asks for; then only what O(expect) gives is compared. With
-    selectors the whole comparison counts for denials too, so that a wide one never denies a node's renewal.
+    selectors the whole comparison counts for denials too, so that a wide one never denies a node's renewal. A request
+    that cannot be compared can be denied by its name if O(expect) says nothing about its subject, names and key.
 extends_documentation_fragment:
   - certflow.kubernetes._attributes
   - certflow.kubernetes._auth
@@ -129,6 +139,10 @@ csrs:
           returned: success
     subject: {description: Subject as RFC 4514 text., type: str, returned: success}
     names: {description: DNS names and IP addresses., type: list, elements: str, returned: success}
+    unreadable:
+      description: Why the request cannot be compared. RV(csrs[].subject) and RV(csrs[].names) are empty then.
+      type: str
+      returned: when a request was denied that is not in canonical form
     decision: {description: V(Approved) or V(Denied)., type: str, returned: success}
     changed: {description: Whether this task decided it., type: bool, returned: success}
     reason: {description: Whether it was decided now or before., type: str, returned: success}

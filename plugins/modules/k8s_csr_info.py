@@ -119,7 +119,13 @@ csrs:
           returned: success
     subject: {description: Subject as RFC 4514 text., type: str, returned: success}
     names: {description: DNS names and IP addresses., type: list, elements: str, returned: success}
-    unreadable: {description: "Why what it asks for cannot be read. RV(csrs[].names) is empty then.", type: str, returned: when the request does not parse}
+    unreadable:
+      description:
+        - Why the request cannot be compared. RV(csrs[].subject) and RV(csrs[].names) are empty then.
+        - Names are shown only if every program has to read the same ones in the request, see
+          M(certflow.kubernetes.k8s_csr_approve). Do not approve a request without them.
+      type: str
+      returned: when the request is not in canonical form
     created: {description: When it was made., type: str, returned: success}
     certificate: {description: "The issued certificate as M(certflow.kubernetes.k8s_csr) returns it.", type: dict, returned: success}
     diagnosis:

@@ -16,6 +16,7 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import _keys, _request
 
 from tests.clusters import APP_SERVING
+from tests.unit.x509 import pkcs10
 
 from .csr_site import CSRS, KUBELET_SERVING, Site, assert_one_line
 
@@ -40,10 +41,15 @@ def eks(fleet: Fleet) -> Iterator[Site]:
 
 
 def request(
-    site: Site, *names: str, signer: str = "", common_name: str = "system:node:x", **spec: Any
+    site: Site,
+    *names: str,
+    signer: str = "",
+    common_name: str = "system:node:x",
+    pem: str = "",
+    **spec: Any,
 ) -> str:
-    """A request of somebody's, labelled with the site's name. Returns its own name."""
-    pem = _request.build(
+    """Create a request as another user would, labelled with the site's name. Return its own name."""
+    pem = pem or _request.build(
         _keys.generate("ecdsa-p256"),
         common_name=common_name,
         organizations=("system:nodes",),
@@ -135,6 +141,49 @@ def test_usages_that_are_not_only_a_servers_write_nothing(site: Site, usages: li
     result = site.approve(name=name, expect=expect(site, signer_name="example.com/takes-all"))
     assert_one_line(result, name, f"({reason})", "expect and allow_names")
     assert (conditions(site, name), site.writes()) == ([], [])
+
+
+READINGS = list(pkcs10.attacks("harmless", "evil"))
+
+
+@pytest.mark.parametrize("title", READINGS)
+def test_a_request_that_the_api_server_reads_in_another_way_stays_pending(site: Site, title: str) -> None:
+    """The API server takes each of them, and its signer would sign the other name."""
+    own, usages = f"hook.{site.name}.svc", ["digital signature", "key encipherment", "server auth"]
+    shown: dict[str, Any] = {"common_name": "hook", "dns_names": [own]}
+    pem, signer = pkcs10.attacks(own, "kubernetes.default.svc")[title], site.signer
+    if title == "common name that Go passes over":
+        usages, signer = ["digital signature", "client auth"], "kubernetes.io/kube-apiserver-client"
+        shown, pem = (
+            {"common_name": "alice", "dns_names": []},
+            pkcs10.attacks("alice", "root-of-cluster")[title],
+        )
+    name = request(site, pem=pem, signer=signer, usages=usages)
+    expected = {"signer_name": signer, "usages": usages, "organizations": [], "ip_addresses": [], **shown}
+    result = site.approve(name=name, expect=expect(site, **expected), allow_client_identity=True)
+    assert_one_line(result, name, "(Integrity)", "not in canonical form")
+    assert result["code"] == "request-not-canonical"
+    assert (conditions(site, name), site.writes()) == ([], [])
+    [entry] = site.info(name=name, gather=["csrs"])["csrs"]
+    assert (entry["names"], entry["subject"]) == ([], "")
+    assert "not in canonical form" in entry["unreadable"]
+    assert site.approve(name=name, decision="deny")["changed"]
+
+
+def test_usages_inside_a_request_do_not_go_beyond_those_of_the_object(site: Site) -> None:
+    inside = pkcs10.extended_usage("1.3.6.1.5.5.7.3.1", "1.3.6.1.5.5.7.3.2")
+    names = pkcs10.names(pkcs10.dns(f"hook.{site.name}.svc"))
+    name = request(site, pem=pkcs10.pem(pkcs10.request(names, inside)))
+    assert_one_line(site.approve(name=name, expect=expect(site)), name, "'client auth'", "(Usages)")
+    assert conditions(site, name) == []
+
+
+def test_a_name_that_only_some_signers_copy_is_refused(site: Site) -> None:
+    names = pkcs10.names(pkcs10.dns(f"hook.{site.name}.svc"), pkcs10.other_name("administrator@corp"))
+    name = request(site, pem=pkcs10.pem(pkcs10.request(names)))
+    result = site.approve(name=name, expect=expect(site))
+    assert_one_line(result, name, "otherName", "(Integrity)")
+    assert (result["code"], conditions(site, name)) == ("request-not-canonical", [])
 
 
 @pytest.mark.parametrize("decision", ["approve", "deny"])

@@ -21,6 +21,12 @@ from . import _names, _signers
 from ._content import GROUP, Content, condition_of
 from ._errors import RequestError
 
+# Second words of certificates.k8s.io/v1 for the same bit or OID.
+_SAME_USAGE = {"signing": "digital signature", "s/mime": "email protection"}
+# OpenSSL's example configuration and external-snapshotter's create-cert.sh put it into every request. It lets the
+# holder of the key do nothing that "digital signature" does not.
+_HARMLESS_USAGES = ("content commitment",)
+
 
 def approval_rights(signer_name: str) -> list[Right]:
     """Both are needed: the update, and the CertificateApproval admission's verb approve on the signer."""
@@ -101,10 +107,34 @@ def approval_body(
 
 
 def _integrity(content: Content, _expected: Expectation) -> Iterator[str]:
+    if content.fault:
+        yield content.fault
+        return
     if not content.request.is_signature_valid:
         yield "its signature is not made by the key that it carries"
     if content.request.wants_ca:
         yield "it asks to become a certificate authority"
+
+
+def _comparable(content: Content, expected: Expectation) -> Iterator[str]:
+    """Refuse to call an expectation of content fulfilled if the content cannot be compared."""
+    of_content = (
+        expected.public_key_sha256,
+        expected.common_name,
+        expected.organizations,
+        expected.dns_names,
+        expected.ip_addresses,
+    )
+    if content.fault and any(value is not None for value in of_content):
+        yield content.fault
+
+
+def _inner_usages(content: Content, _expected: Expectation) -> Iterator[str]:
+    """Compare the usages inside the request, which a signer may copy, with those that the approver sees."""
+    granted = {_SAME_USAGE.get(usage, usage) for usage in (*content.usages, *_HARMLESS_USAGES)}
+    for usage in content.request.usages:
+        if usage not in granted:
+            yield f"its PKCS#10 asks for the usage {usage!r}, which spec.usages does not have"
 
 
 def _public_key(content: Content, expected: Expectation) -> Iterator[str]:
@@ -189,6 +219,7 @@ def _lifetime(content: Content, expected: Expectation) -> Iterator[str]:
 Rules = tuple[tuple[str, Callable[[Content, Expectation], Iterator[str]]], ...]
 # What the task says it expects.
 EXPECTED: Rules = (
+    ("Integrity", _comparable),
     ("PublicKey", _public_key),
     ("Signer", _signer),
     ("Requester", _requester),
@@ -200,17 +231,27 @@ EXPECTED: Rules = (
 # What nobody approves without saying so.
 SAFETY: Rules = (
     ("Integrity", _integrity),
+    ("Usages", _inner_usages),
     ("ClientIdentity", _client_identity),
     ("UnexpectedUsage", _unexpected_usages),
     ("Names", _nameless),
     ("ForbiddenName", _forbidden_names),
 )
 RULES: Rules = (*EXPECTED, *SAFETY)
+# Rules that read the PKCS#10. They have nothing to say about one that cannot be compared.
+_OF_PKCS10 = frozenset([_public_key, _inner_usages, _subject, _requested_names, _nameless, _forbidden_names])
 
 
 def compare(content: Content, expected: Expectation, rules: Rules = RULES) -> tuple[Mismatch, ...]:
-    """Return every way in which a request differs from what is expected; nothing: it may be approved."""
-    return tuple(Mismatch(reason, text) for reason, rule in rules for text in rule(content, expected))
+    """Return every way in which a request differs from what is expected. If there is none, it may be approved."""
+    left_out: frozenset[object] = _OF_PKCS10 if content.fault else frozenset()
+    found = (
+        Mismatch(reason, text)
+        for reason, rule in rules
+        if rule not in left_out
+        for text in rule(content, expected)
+    )
+    return tuple(dict.fromkeys(found))
 
 
 def _differs(what: str, found: str, expected: str | None) -> Iterator[str]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Any
 
 from .._errors import shaped
 from .._x509 import _request
+from .._x509._errors import RequestNotCanonical
 from ._errors import RequestError
 
 GROUP = "certificates.k8s.io"
@@ -23,32 +24,44 @@ COLLECTION = f"/apis/{GROUP}/v1/certificatesigningrequests"
 
 @dataclass(frozen=True)
 class Content:
-    """What one CSR object asks for. request: what its PKCS#10 says."""
+    """What one CSR object asks for.
+
+    request: what its PKCS#10 says.
+    fault: why its PKCS#10 cannot be compared, as a clause, or empty. With a fault the request says nothing.
+    """
 
     signer_name: str
     usages: tuple[str, ...]
     requester: str
     expiration_seconds: int | None
     request: _request.RequestFacts
+    fault: str = ""
 
 
 def content_of(csr: Mapping[str, Any]) -> Content:
     """Read a CSR object of certificates.k8s.io/v1.
 
-    Raises RequestError or CertificateError where its request does not parse, MalformedObject for what is no CSR object.
+    A request that is not in canonical form gives a Content with a fault.
+    Raises RequestError if its request is not base64, MalformedObject if it is not a CSR object.
     """
     with shaped("the CSR object"):
         return _content(csr["spec"], csr["metadata"]["name"])
 
 
 def _content(spec: Mapping[str, Any], name: str) -> Content:
-    return Content(
+    # A character outside ASCII becomes one that no canonical request has.
+    pem = _decoded(spec["request"], f"the request of CSR {name!r}", errors="replace")
+    content = Content(
         signer_name=spec["signerName"],
         usages=tuple(spec.get("usages") or ()),
         requester=spec.get("username", ""),
         expiration_seconds=spec.get("expirationSeconds"),
-        request=_request.parse(_decoded(spec["request"], f"the request of CSR {name!r}")),
+        request=_request.NOTHING,
     )
+    try:
+        return replace(content, request=_request.parse(pem))
+    except RequestNotCanonical as error:
+        return replace(content, fault=error.cause)
 
 
 def certificate_of(csr: Mapping[str, Any]) -> str:
@@ -90,7 +103,7 @@ def time_of(text: str) -> datetime:
     return datetime.fromisoformat(text.removesuffix("Z")).replace(tzinfo=timezone.utc)
 
 
-def _decoded(text: str, what: str, *, errors: str = "strict") -> str:
+def _decoded(text: str, what: str, *, errors: str) -> str:
     try:
         return base64.b64decode(text, validate=True).decode("ascii", errors)
     except (TypeError, ValueError) as error:

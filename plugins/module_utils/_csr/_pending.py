@@ -132,11 +132,13 @@ def _another_key(pending: Pending, _own: Requester | None, _accepted: Collection
     if pending.csr is None:
         return
     try:
-        carried = content_of(pending.csr).request.public_key_sha256
+        content = content_of(pending.csr)
     except CertflowError as exc:
         yield f"CSR {pending.csr_name} cannot be read: {exc.cause}"
     else:
-        if carried != pending.public_key_sha256:
+        if content.fault:
+            yield f"CSR {pending.csr_name}: {content.fault}"
+        elif content.request.public_key_sha256 != pending.public_key_sha256:
             yield f"CSR {pending.csr_name} carries another public key than the Secret keeps"
 
 

@@ -19,6 +19,7 @@ from .._csr._requester import requester_of
 from .._csr._requests import Decision
 from .._kube import _rights
 from .._kube._client import Client
+from .._x509._errors import RequestNotCanonical
 from . import _spec
 from ._operation import Operation, Result
 
@@ -143,6 +144,7 @@ def _refuse_mismatches(
     csrs: Iterable[Mapping[str, Any]], expected: Expectation, rules: Rules, decision: str
 ) -> None:
     """Raise RequestError for the first mismatch, before anything is written."""
+    csrs = list(csrs)
     faults, requesters = [], []
     for csr in csrs:
         found = _faults(csr, expected, rules)
@@ -153,8 +155,20 @@ def _refuse_mismatches(
             f"nothing was {decision.lower()}: {faults[0]}"
             + (f" (and {len(faults) - 1} more)" if faults[1:] else ""),
             evidence=[*faults, *requesters],
-            remedy="say in expect and allow_names what is right, or select fewer requests",
+            **_code_and_remedy(csrs, "say in expect and allow_names what is right, or select fewer requests"),
         )
+
+
+def _code_and_remedy(csrs: Iterable[Mapping[str, Any]], remedy: str) -> dict[str, str]:
+    """Return the keywords of an error about these requests. No expectation makes up for one that cannot be compared."""
+    name = next((csr["metadata"]["name"] for csr in csrs if content_of(csr).fault), "")
+    if not name:
+        return {"remedy": remedy}
+    return {
+        "code": RequestNotCanonical.code,
+        "remedy": f"find out who made {name}, deny it by its name without an expectation of its content, and have it made "
+        "again by an ordinary tool (openssl, keytool, Go)",
+    }
 
 
 def _faults(csr: Mapping[str, Any], expected: Expectation, rules: Rules) -> list[str]:
@@ -171,7 +185,7 @@ def _requested_by(csr: Mapping[str, Any]) -> str:
 def _approved_before(
     csrs: Iterable[Mapping[str, Any]], expected: Expectation, *, is_named: bool
 ) -> dict[str, str]:
-    """A warning by UID for each request that somebody approved although it is not what is expected.
+    """Return a warning by UID for each request that another user approved although it is not what is expected.
 
     Raises RequestError for one that the task names: "approved" must not be the answer to it.
     """
@@ -180,13 +194,14 @@ def _approved_before(
         faults = _faults(csr, expected, RULES)
         if faults and is_named:
             raise RequestError(
-                f"somebody has approved a request that is not what is expected: {faults[0]}",
+                f"another user approved a request that is not what is expected: {faults[0]}",
+                code=RequestNotCanonical.code if content_of(csr).fault else "",
                 evidence=[*faults, _requested_by(csr)],
                 remedy="an approval is final: find out who gave it (the audit log of the API server names the user), and "
                 "say in expect and allow_names what is right",
             )
         if faults:
-            found[csr["metadata"]["uid"]] = f"approved by somebody, and not what is expected: {faults[0]}"
+            found[csr["metadata"]["uid"]] = f"approved by another user, and not what is expected: {faults[0]}"
     return found
 
 
@@ -233,6 +248,7 @@ def _entry(csr: Mapping[str, Any], decision: str, changed: bool) -> dict[str, An
         "requester": requester_of(csr).as_dict(),
         "subject": content.request.subject,
         "names": [*content.request.dns_names, *content.request.ip_addresses],
+        **({"unreadable": content.fault} if content.fault else {}),
         "decision": decision,
         "changed": changed,
         "reason": "decided by this task" if changed else "was decided so before",

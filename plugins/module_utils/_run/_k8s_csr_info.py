@@ -127,21 +127,27 @@ def _absent(name: str, now: datetime) -> dict[str, Any]:
 
 
 def _asked(csr: dict[str, Any]) -> dict[str, Any]:
-    """Who asks for what; a request that does not parse is listed all the same."""
+    """Return who asks for what. A request that cannot be compared is listed without the names that it shows."""
     try:
         content = content_of(csr)
     except CertflowError as exc:
-        return {
-            "requester": requester_of(csr).as_dict(),
-            "subject": "",
-            "names": [],
-            "unreadable": exc.cause,
-        }
+        return _unreadable(csr, exc.cause)
+    if content.fault:
+        return _unreadable(csr, content.fault)
     request = content.request
     return {
         "requester": requester_of(csr).as_dict(),
         "subject": request.subject,
         "names": [*request.dns_names, *request.ip_addresses],
+    }
+
+
+def _unreadable(csr: dict[str, Any], reason: str) -> dict[str, Any]:
+    return {
+        "requester": requester_of(csr).as_dict(),
+        "subject": "",
+        "names": [],
+        "unreadable": reason,
     }
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 try:
     from cryptography import x509
-    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 except ImportError:
     pass
 
@@ -34,6 +34,12 @@ class BundleError(CertificateError):
     code = "invalid-bundle"
 
 
+class RequestNotCanonical(CertificateError):
+    """A certificate request that two programs could read in two ways, so that it cannot be compared."""
+
+    code = "request-not-canonical"
+
+
 @contextmanager
 def converted(what: str, remedy: str = "") -> Iterator[None]:
     """Raise CertificateError in place of whatever cryptography raises on bad data.
@@ -48,6 +54,7 @@ def converted(what: str, remedy: str = "") -> Iterator[None]:
         ValueError,  # malformed ASN.1, values out of range
         TypeError,  # a key of a kind that the operation does not take
         OverflowError,
+        InternalError,  # cryptography 42: a key that OpenSSL does not take
         KeyError,  # cryptography 42: a name with a string type that it does not know
         x509.DuplicateExtension,
         x509.InvalidVersion,

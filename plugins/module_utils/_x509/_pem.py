@@ -8,13 +8,18 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ._errors import CertificateError
 
-_MARKER = re.compile(r"-----(BEGIN|END) (.*)-----[ \t\r]*")
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_MARKER = re.compile(r"-----(BEGIN|END) (.*)-----")
+_BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
+_ONLY_BLOCK = r"(?:[ \t\r\n]*\n)?-----BEGIN {0}-----\r?\n((?:[A-Za-z0-9+/=]+\r?\n)+)-----END {0}-----[ \t]*(?:\r?\n[ \t\r\n]*)?"
 # Wider than the grammar on purpose: text pasted with an indent or cut off still holds the secret.
 _PRIVATE_KEY = re.compile(r"-----BEGIN [^-\n]*PRIVATE KEY")
 
@@ -30,17 +35,19 @@ class PemBlock:
 def blocks(text: str) -> tuple[PemBlock, ...]:
     """Return every complete block of the text, in order.
 
-    Text outside blocks is ignored, and so is a block whose END never comes or names another label. Go's encoding/pem,
-    through which the API server reads a bundle, does the same: of several BEGIN lines the last before an END counts.
+    Text outside blocks is ignored, and so is a block whose END never comes or names another label. A block that Go's
+    encoding/pem does not read is never one here that der() decodes: the API server reads a bundle through Go.
     """
     found: list[PemBlock] = []
     label: str | None = None
     lines: list[str] = []
-    for line in text.split("\n"):
-        marker = _MARKER.fullmatch(line) if line.startswith("-----") else None
+    for line in _lines(text):
+        if label is not None and _is_end_as_header(line, lines):
+            break
+        marker = _MARKER.fullmatch(line)
         if marker is None:
             if label is not None:
-                lines.append(line.rstrip())
+                lines.append(line)
         elif marker[1] == "BEGIN":
             label, lines = marker[2], []
         else:
@@ -51,18 +58,34 @@ def blocks(text: str) -> tuple[PemBlock, ...]:
     return tuple(found)
 
 
+def only_block(text: str, label: str) -> bytes | None:
+    """Return what the text encodes if it is exactly one block with this label, without headers; otherwise None.
+
+    Outside the block only blanks and line ends are accepted. Lines end with LF or CRLF and have any length. Every
+    reader of PEM takes the same bytes from such a text.
+    """
+    found = re.fullmatch(_ONLY_BLOCK.format(re.escape(label)), text)
+    if found is None:
+        return None
+    body = found[1].replace("\r", "").replace("\n", "")
+    try:
+        data = base64.b64decode(body, validate=True)
+    except ValueError:
+        return None
+    return data if base64.b64encode(data).decode("ascii") == body else None
+
+
 def has_private_key(text: str) -> bool:
     """Tell whether the text holds a private key of any kind: PKCS#1, SEC 1, PKCS#8, encrypted, OpenSSH."""
     return _PRIVATE_KEY.search(text) is not None
 
 
 def der(block: PemBlock) -> bytes:
-    """Return the bytes that a block encodes. Raises CertificateError where it is not base64."""
-    body = block.text.split("\n")[1:-2]
-    try:
-        return base64.b64decode("".join("".join(line.split()) for line in body), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise CertificateError(f"the {block.label} block is not base64") from error
+    """Return the bytes that a block encodes. Raises CertificateError if it is not base64 as Go reads it."""
+    body = re.sub(r"[ \t\r]", "", "".join(block.text.split("\n")[1:-2]))
+    if len(body) % 4 or not _BASE64.fullmatch(body):
+        raise CertificateError(f"the {block.label} block is not base64")
+    return base64.b64decode(body)
 
 
 def encode(label: str, data: bytes) -> str:
@@ -70,3 +93,16 @@ def encode(label: str, data: bytes) -> str:
     body = base64.b64encode(data).decode("ascii")
     lines = [body[start : start + 64] for start in range(0, len(body), 64)]
     return "\n".join([f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", ""])
+
+
+def _is_end_as_header(line: str, before: list[str]) -> bool:
+    """Return True for an END line that Go takes for one more header of the block. Newer versions read nothing after it."""
+    return line.startswith("-----END ") and ":" in line and all(":" in entry for entry in before)
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Yield the lines without their ends: a CR only belongs to the end if an LF follows, then blanks are dropped."""
+    *ended, last = text.split("\n")
+    for line in ended:
+        yield (line.removesuffix("\r")).rstrip(" \t")
+    yield last.rstrip(" \t")

@@ -7,37 +7,53 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from . import _keys, _names, _pem
-from ._errors import CertificateError, converted
+from . import _names, _pem, _pkcs10
+from ._errors import CertificateError, RequestNotCanonical, converted
 
 try:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ed25519
+    from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 except ImportError:
     pass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+
     from ._keys import PrivateKey
 
 LABEL = "CERTIFICATE REQUEST"
+NOT_CANONICAL = "the request is not in canonical form, so what is compared may differ from what is signed"
+# Go's crypto/rsa.
+SHORTEST_RSA = 1024
+LARGEST_EXPONENT = 2**31 - 1
 
 
 @dataclass(frozen=True)
 class RequestFacts(_names.SubjectFacts):
     """What a request asks for.
 
-    wants_ca: it asks to become a certificate authority. is_signature_valid: its sender holds the private key.
+    public_key_sha256: of its SubjectPublicKeyInfo, lowercase hex.
+    usages: the key usages and extended usages inside the request, in the words of the Kubernetes CSR API. An extended
+    one that has no word there is its dotted OID.
+    wants_ca: it asks to become a certificate authority.
+    is_signature_valid: its sender holds the private key.
     """
 
     public_key_sha256: str
     wants_ca: bool
     is_signature_valid: bool
+    usages: tuple[str, ...] = ()
+
+
+# Stands for the content of a request that cannot be read.
+NOTHING = RequestFacts("", "", (), (), (), (), (), "", wants_ca=False, is_signature_valid=False)
 
 
 def build(
@@ -62,19 +78,44 @@ def build(
 
 
 def parse(pem: str) -> RequestFacts:
-    """Describe the first request of a PEM text. Raises CertificateError where there is none or it does not parse."""
-    block = next((block for block in _pem.blocks(pem) if block.label == LABEL), None)
-    if block is None:
-        raise CertificateError("no certificate request found in the PEM text")
-    with converted("the certificate request cannot be read"):
-        request = x509.load_der_x509_csr(_pem.der(block))
-        names = _names.describe(request.subject, request.extensions)
-        return RequestFacts(
-            **vars(names),
-            public_key_sha256=_keys.public_key_sha256(request.public_key()),
-            wants_ca=any(
-                isinstance(extension.value, x509.BasicConstraints) and extension.value.ca
-                for extension in request.extensions
-            ),
-            is_signature_valid=request.is_signature_valid,
-        )
+    """Describe the request that a PEM text consists of.
+
+    Raises RequestNotCanonical if it is not in canonical form: what another program reads in it could differ then.
+    """
+    data = _pem.only_block(pem, LABEL)
+    if data is None:
+        raise RequestNotCanonical(f"{NOT_CANONICAL}: it is not one PEM block {LABEL} and nothing else")
+    try:
+        contents = _pkcs10.read(data)
+        with converted("its key or signature cannot be read"):
+            request = x509.load_der_x509_csr(data)
+            _check_key(request.public_key(), contents.public_key)
+            is_signature_valid = request.is_signature_valid
+    except CertificateError as error:
+        raise RequestNotCanonical(f"{NOT_CANONICAL}: {error.cause}") from error
+    return RequestFacts(
+        subject=contents.subject(),
+        common_name="".join(contents.values("CN")),
+        organizations=contents.values("O"),
+        dns_names=tuple(contents.dns_names),
+        ip_addresses=tuple(contents.ip_addresses),
+        emails=tuple(contents.emails),
+        uris=tuple(contents.uris),
+        public_key_sha256=hashlib.sha256(contents.public_key).hexdigest(),
+        wants_ca=contents.wants_ca,
+        is_signature_valid=is_signature_valid,
+        usages=tuple(contents.usages),
+    )
+
+
+def _check_key(key: PublicKeyTypes, encoded: bytes) -> None:
+    """Raise RequestNotCanonical for a key in another encoding than the usual one, or one that Go does not take."""
+    usual = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    if usual != encoded:
+        raise RequestNotCanonical("its public key is not in its usual encoding")
+    if isinstance(key, rsa.RSAPublicKey):
+        exponent = key.public_numbers().e
+        if key.key_size < SHORTEST_RSA or exponent > LARGEST_EXPONENT or exponent % 2 == 0:
+            raise RequestNotCanonical(
+                f"its RSA key ({key.key_size} bits, exponent {exponent}) is not accepted"
+            )

@@ -17,7 +17,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import _a
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._approve import Expectation
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._errors import RequestError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._names import Guarded
-from ansible_collections.certflow.kubernetes.plugins.module_utils._x509._errors import CertificateError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import _request
 
 from tests.unit.csr.objects import (
     APP_SERVING,
@@ -31,6 +31,7 @@ from tests.unit.csr.objects import (
     encoded,
     request,
 )
+from tests.unit.x509 import pkcs10
 
 pytestmark = pytest.mark.quick
 
@@ -78,8 +79,22 @@ def test_content_that_is_no_request() -> None:
     broken["spec"]["request"] = "%%%"
     with pytest.raises(RequestError, match="request of CSR 'hook-apps-1a2b' is not PEM"):
         _content.content_of(broken)
-    with pytest.raises(CertificateError):
-        _content.content_of(csr(pem="no request at all"))
+
+
+def other_readings() -> dict[str, str]:
+    return pkcs10.attacks("hook.apps.svc", "kubernetes.default.svc")
+
+
+@pytest.mark.parametrize("title", other_readings())
+def test_request_with_two_readings_says_nothing(title: str) -> None:
+    content = _content.content_of(csr(pem=other_readings()[title]))
+    assert content.request == _request.NOTHING
+    assert content.fault.startswith("the request is not in canonical form")
+
+
+@pytest.mark.parametrize("text", ["no request at all", "Z\u00fcrich"])
+def test_text_that_is_no_request(text: str) -> None:
+    assert "not one PEM block" in _content.content_of(csr(pem=text)).fault
 
 
 def mismatches(obj: dict[str, Any], **expected: Any) -> list[str]:
@@ -212,6 +227,88 @@ def test_client_identity_beside_serving(usage: str) -> None:
 
 def test_serving_without_a_name_is_refused() -> None:
     assert mismatches(csr(pem=request(dns_names=()))) == ["Names"]
+
+
+# The strictest expectation that fits what a tolerant reader shows of each.
+SHOWN: dict[str, Any] = {
+    "signer_name": KUBELET_SERVING,
+    "usages": USAGES,
+    "common_name": "hook",
+    "organizations": (),
+    "dns_names": ("hook.apps.svc",),
+    "ip_addresses": (),
+}
+
+
+@pytest.mark.parametrize("title", other_readings())
+def test_request_with_two_readings_is_refused(title: str) -> None:
+    obj = csr(pem=other_readings()[title])
+    expected = dict(SHOWN)
+    if title == "common name that Go passes over":
+        expected |= {"dns_names": (), "common_name": "hook.apps.svc", "allow_client_identity": True}
+        obj["spec"]["usages"] = expected["usages"] = CLIENT_USAGES
+    assert mismatches(obj, **expected) == ["Integrity"]
+
+
+def test_a_request_that_cannot_be_compared_meets_no_expectation_of_its_content() -> None:
+    """By name it can be denied, but not because of a content that it may not have."""
+    content = _content.content_of(csr(pem=next(iter(other_readings().values()))))
+    of_spec = Expectation(signer_name=KUBELET_SERVING, usages=USAGES, requester="deployer")
+    assert _approve.compare(content, of_spec, _approve.EXPECTED) == ()
+    for value in (
+        {"dns_names": ()},
+        {"ip_addresses": ()},
+        {"organizations": ()},
+        {"common_name": ""},
+        {"public_key_sha256": ""},
+    ):
+        [found] = _approve.compare(content, replace(of_spec, **value), _approve.EXPECTED)
+        assert found.reason == "Integrity"
+
+
+INNER: list[tuple[tuple[bytes, ...], tuple[str, ...], list[str]]] = [
+    ((), USAGES, []),
+    ((pkcs10.key_usage(0, 2), pkcs10.extended_usage("1.3.6.1.5.5.7.3.1")), USAGES, []),
+    # external-snapshotter's create-cert.sh and OpenSSL's example configuration.
+    ((pkcs10.key_usage(0, 1, 2), pkcs10.extended_usage("1.3.6.1.5.5.7.3.1")), USAGES, []),
+    ((pkcs10.key_usage(0),), ("signing", "server auth"), []),
+    ((pkcs10.extended_usage("1.3.6.1.5.5.7.3.4"),), ("s/mime", "server auth"), []),
+    ((pkcs10.key_usage(0, 2),), ("digital signature", "server auth"), ["key encipherment"]),
+    ((pkcs10.key_usage(0, 3, 4),), USAGES, ["data encipherment", "key agreement"]),
+    ((pkcs10.key_usage(5, 6),), USAGES, ["cert sign", "crl sign"]),
+    ((pkcs10.extended_usage("1.3.6.1.5.5.7.3.1", "1.3.6.1.5.5.7.3.2"),), USAGES, ["client auth"]),
+    ((pkcs10.extended_usage("2.5.29.37.0"),), USAGES, ["any"]),
+    ((pkcs10.extended_usage("1.3.6.1.5.2.3.5"),), USAGES, ["1.3.6.1.5.2.3.5"]),
+]
+
+
+@pytest.mark.parametrize(("extensions", "usages", "beyond"), INNER)
+def test_usages_inside_the_request_are_among_those_of_the_spec(
+    extensions: tuple[bytes, ...], usages: tuple[str, ...], beyond: list[str]
+) -> None:
+    pem = pkcs10.pem(pkcs10.request(pkcs10.names(pkcs10.dns("hook.apps.svc")), *extensions))
+    content = _content.content_of(csr(pem=pem, usages=usages))
+    found = _approve.compare(content, Expectation(service="hook", namespace="apps"))
+    assert [(one.reason, one.message) for one in found] == [
+        ("Usages", f"its PKCS#10 asks for the usage {usage!r}, which spec.usages does not have")
+        for usage in beyond
+    ]
+
+
+@pytest.mark.parametrize("name", [pkcs10.email("root@corp"), pkcs10.uri("spiffe://cluster/ns/x")])
+def test_other_kinds_of_names_are_spelled_out(name: bytes) -> None:
+    obj = csr(pem=pkcs10.pem(pkcs10.request(pkcs10.names(pkcs10.dns("hook.apps.svc"), name))))
+    assert mismatches(obj) == ["ForbiddenName"]
+    assert mismatches(obj, allow_names=(name[2:].decode(),)) == []
+
+
+def test_names_that_only_some_signers_read_are_refused() -> None:
+    for name in (
+        pkcs10.other_name("root@corp"),
+        pkcs10.directory_name(pkcs10.part(pkcs10.CN, "root")),
+    ):
+        obj = csr(pem=pkcs10.pem(pkcs10.request(pkcs10.names(pkcs10.dns("hook.apps.svc"), name))))
+        assert mismatches(obj) == ["Integrity"]
 
 
 def test_tampered_request_is_refused() -> None:

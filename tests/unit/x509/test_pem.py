@@ -30,6 +30,13 @@ B = "-----BEGIN B B-----\nQkI=\n-----END B B-----\n"
         ("-----END A-----\n" + B, ["B B"]),
         (" " + A, []),
         (A.rstrip("\n") + B, []),
+        (A.rstrip("\n") + "\r", []),
+        (A.replace("A-----\nQ", "A-----\r \nQ") + B, ["B B"]),
+        (A.rstrip("\n") + "\r \n" + B, ["B B"]),
+        (A.replace("END A-----", "END A-----\x0b") + B, ["B B"]),
+        ("\ufeff" + A + B, ["B B"]),
+        ("-----BEGIN A-----\n-----END A-----: b\n" + B, []),
+        ("-----BEGIN A-----\nQ\n-----END A-----: b\n" + B, ["B B"]),
     ],
 )
 def test_blocks(text: str, labels: list[str]) -> None:
@@ -38,6 +45,39 @@ def test_blocks(text: str, labels: list[str]) -> None:
 
 def test_block_text_has_plain_line_ends() -> None:
     assert _pem.blocks(A.replace("\n", " \r\n"))[0].text == A
+
+
+@pytest.mark.parametrize(
+    ("body", "data"),
+    [
+        ("QUJD", b"ABC"),
+        ("QQ==", b"A"),
+        ("QR==", b"A"),  # bits after the last octet are left out
+        ("Q\nU\r\nJ \t\nD", b"ABC"),
+        ("Q U\tJ\rD", b"ABC"),
+        ("", b""),
+        ("QUJ", None),
+        ("QUJDQQ", None),
+        ("QUJD=", None),
+        ("QUJD==", None),
+        ("QUJD====", None),
+        ("QQ==QQ==", None),
+        ("QQ=\n=", b"A"),
+        ("A: b\n\nQUJD", None),
+        ("Q-JD", None),
+        *(
+            (f"QU{character}JD", None)
+            for character in "\x00\x0b\x0c\x1c\x1d\x1e\x1f\x85\xa0\u2028\ufeff\uff21"
+        ),
+    ],
+)
+def test_base64_as_go_reads_it(body: str, data: bytes | None) -> None:
+    [block] = _pem.blocks(f"-----BEGIN A-----\n{body}\n-----END A-----\n")
+    if data is not None:
+        assert _pem.der(block) == data
+        return
+    with pytest.raises(CertificateError, match="not base64"):
+        _pem.der(block)
 
 
 def test_der() -> None:

@@ -1,0 +1,3 @@
+module certflow.invalid/request_reader
+
+go 1.13
