@@ -341,13 +341,12 @@ class Lease:
     def _lost(self, found: Mapping[str, Any] | None) -> LeaseLostError:
         self._held = None
         holder = terms(found or {}).holder
-        now_held = f", and {_short(holder)} holds it now" if holder not in ("", self.holder) else ""
-        return self._stop(
-            LeaseLostError(
-                f"another run took the {self._title} in between{now_held}",
-                remedy=f"Run again: it goes on from what the other run left of the {self._purpose}",
-            )
-        )
+        if holder in ("", self.holder):
+            cause = f"this run lost the {self._title}: another run held it in between, or it was removed"
+        else:
+            cause = f"this run lost the {self._title}: another run, {_short(holder)}, holds it now"
+        remedy = f"Run again: it goes on from what the other run left of the {self._purpose}"
+        return self._stop(LeaseLostError(cause, remedy=remedy))
 
     def _stop(self, error: LeaseLostError) -> LeaseLostError:
         """Return the error, which every request of the client raises from now on, until ``release``."""
