@@ -207,9 +207,7 @@ class Lease:
     @property
     def is_held(self) -> bool:
         """Return True if no other run takes this Lease before a request that is sent now has ended."""
-        return (
-            self._held is not None and time.monotonic() < self._renewed + self._seconds - REQUEST_SECONDS
-        )
+        return self._held is not None and time.monotonic() < self._renewed + self._seconds - REQUEST_SECONDS
 
     @property
     def token(self) -> LeaseToken | None:

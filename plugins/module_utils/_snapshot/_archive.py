@@ -63,7 +63,8 @@ def contents(data: bytes, where: str, wanted: Collection[str]) -> dict[str, byte
             _untar(data, kept)
     except _Refused as exc:
         raise SourceError(
-            f"the archive {where} is not one of a release: {exc}", remedy="Do not use it; fetch it from another place"
+            f"the archive {where} is not one of a release: {exc}",
+            remedy="Do not use it; fetch it from another place",
         ) from exc
     except (*_DAMAGED, NotImplementedError, RuntimeError) as exc:
         raise SourceError(
@@ -213,7 +214,7 @@ def _records(content: bytes) -> dict[str, str]:
         record = content[start : start + max(length, 0)]
         key, is_there, value = record.partition(b" ")[2].partition(b"=")
         if not is_there or len(record) != length:
-            raise tarfile.InvalidHeaderError("a record of pax is not one")
+            raise tarfile.HeaderError("a record of pax is not one")
         found[key.decode("utf-8", "surrogateescape")] = value[:-1].decode("utf-8", "surrogateescape")
         start += length
     return found

@@ -118,7 +118,7 @@ def _opener(clock: _Clock) -> urllib.request.OpenerDirector:
             return self.do_open(SecureConnection, req)
 
     class NoFtp(urllib.request.FTPHandler):
-        def ftp_open(self, req: urllib.request.Request) -> Any:
+        def ftp_open(self, req: urllib.request.Request) -> Any:  # noqa: ARG002 # the name is the library's
             raise urllib.error.URLError("it leads to an ftp server")
 
     return urllib.request.build_opener(Plain, Secure, NoFtp)
