@@ -14,6 +14,7 @@ from __future__ import annotations
 CODES = {
     "already-exists": "The API server refused to create an object because another one has its name.",
     "answer-cut-short": "The API server's answer ended before it was complete.",
+    "answer-too-large": "An answer has more bytes than the collection reads.",
     "api-error": "The API server answered with an error that has no code of its own.",
     "authentication-failed": "The credentials are missing, expired or refused, or the exec plugin that makes them failed.",
     "certificate-not-served": "An endpoint of the webhook serves another certificate than the one in its Secret.",
@@ -32,6 +33,7 @@ CODES = {
     "invalid-target": "The target object does not exist, has no client configuration, or has a name that is not valid.",
     "lease-held": "Another run holds the Lease and did not release it in time.",
     "lease-lost": "Another run took the Lease while this run was at work. This run stopped, and put nothing back. Run it again.",
+    "list-endless": "The API server repeats the pages of a list.",
     "list-expired": "The API server no longer keeps the page of the list or the version of the watch.",
     "malformed-object": "An object does not have the shape that the Kubernetes API describes.",
     "migration-failed": "Objects of a CustomResourceDefinition were not all stored at its storage version.",
@@ -55,6 +57,7 @@ CODES = {
     "source-unusable": "The manifests of the release are not there, cannot be fetched, or have another checksum.",
     "step-too-early": "A step needs something that an earlier step of the plan makes.",
     "stopped": "This cluster did not fail. The role stopped its upgrade because another cluster of the play failed.",
+    "timed-out": "An answer began and did not end before `wait_timeout` was over.",
     "unreachable": "The API server did not answer, or its certificate did not verify.",
     "verification-failed": "A verification of the upgrade found a fault, or could not be completed.",
     "webhook-unproven": "The webhook failed its probe, or was not proven although the task requires it.",

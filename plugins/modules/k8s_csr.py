@@ -240,6 +240,8 @@ options:
     description:
       - Seconds to wait until every endpoint serves a certificate that replaced another one. The kubelet brings a changed
         Secret to its pods within about 100 seconds, and within a few where this task may patch pods.
+      - A look at all endpoints ends when the time is over, and has at least one second. One endpoint has at most ten seconds.
+        An endpoint that was not reached by then counts as one that shows nothing.
       - With O(wait=false) it looks once.
     type: int
     default: 120

@@ -198,7 +198,7 @@ def connect_directly(values: tuple[str, str]) -> object:
 def with_client(connection: Any) -> None:
     client = Client(connection, user_agent="fuzz", deadline=0.0)
     if not connection.exec_plugin:
-        client.websocket_options("/api", {})
+        client.websocket_request("/api", {})
     client._make_pool(client._credentials.client_certificate)
     client.close()
 
@@ -237,7 +237,7 @@ def read_headers(texts: tuple[str, str, str]) -> object:
 
 def read_events(chunks: list[bytes]) -> object:
     """Watches end where they cannot be read, by the errors that Client.watch takes for an end."""
-    response = type("Response", (), {"stream": lambda self, size: iter(chunks)})()
+    response = type("Response", (), {"stream": lambda self, size, **_options: iter(chunks)})()
     try:
         return list(_client._events(response))
     except ValueError:
