@@ -132,6 +132,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         """Return the first problem of the run, or ""."""
         settings = _fleet.Settings(
             pattern=self.get_option("pattern"),
+            chosen=variables.get("ansible_play_hosts_all") or (),
             limit=_limit(),
             serial=self.get_option("serial"),
             max_failures=self.get_option("max_failures"),
@@ -150,8 +151,10 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         names = [*self.get_option("required"), *self.get_option("naming")]
         hostvars = variables["hostvars"]
         current, own = hostvars[variables["inventory_hostname"]], hostvars[name]
-        of_play = {key: self._value(variables, key) for key in names if key in variables and key not in current}
-        of_host = {key: self._value(own, key) for key in (*names, "certflow_hosts") if key in own}
+        of_play = {
+            key: self._value(variables, key) for key in names if key in variables and key not in current
+        }
+        of_host = {key: self._value(own, key) for key in names if key in own}
         return _fleet.Host(name, {**of_play, **of_host})
 
     def _value(self, variables: Mapping[str, Any], name: str) -> Any:

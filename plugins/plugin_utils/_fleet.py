@@ -24,13 +24,15 @@ BATCH = re.compile(r"[1-9][0-9]*|[1-9][0-9]?%|100%")
 class Settings:
     """The settings of a run as the user gave them.
 
-    pattern: certflow_hosts.
+    pattern: certflow_hosts, as a host of the run sees it.
+    chosen: names of the hosts that Ansible chose for the play.
     limit: the value of --limit, or "".
     serial: certflow_serial, a text or a list.
     max_failures: certflow_max_failures.
     """
 
     pattern: Any
+    chosen: Sequence[str] = ()
     limit: str = ""
     serial: Any = ""
     max_failures: Any = ""
@@ -95,7 +97,11 @@ def budget(max_failures: Any) -> str:
 
 
 def problems(
-    settings: Settings, hosts: Sequence[Host], required: Iterable[str], naming: Iterable[str], inventory_size: int
+    settings: Settings,
+    hosts: Sequence[Host],
+    required: Iterable[str],
+    naming: Iterable[str],
+    inventory_size: int,
 ) -> list[str]:
     """Return what keeps the run from being started, one line each, the most basic one first.
 
@@ -115,16 +121,16 @@ def _pattern_problems(settings: Settings, hosts: Sequence[Host], inventory_size:
     if not inventory_size:
         return ["the inventory has no host. If it could not be read, a warning above says why"]
     if is_blank(settings.pattern):
-        return ["certflow_hosts is empty. Give a host pattern, or leave the variable out to use the group clusters"]
+        return [
+            "certflow_hosts is empty. Give a host pattern, or leave the variable out to use the group clusters"
+        ]
     if not hosts:
         limit = f" within --limit {settings.limit}" if settings.limit else ""
         return [f"no host matches certflow_hosts: {settings.pattern}{limit}"]
-    hidden = [str(host.variables.get("certflow_hosts", settings.pattern)) for host in hosts]
-    other = next((value for value in hidden if value != str(settings.pattern)), None)
-    if other is not None:
+    if settings.chosen and set(settings.chosen) != {host.name for host in hosts}:
         return [
-            f"the inventory sets certflow_hosts to {other}, and the run has {settings.pattern}. The hosts of a play are"
-            " chosen before variables of the inventory are read: give certflow_hosts as an extra variable (-e)"
+            f"the inventory sets certflow_hosts to {settings.pattern}, but the hosts of a play are chosen before variables of"
+            " the inventory are read. Give certflow_hosts as an extra variable (-e)"
         ]
     return []
 
