@@ -69,7 +69,7 @@ _raw:
 from collections.abc import Mapping
 from typing import Any
 
-from ansible import context
+from ansible import context  # type: ignore[attr-defined]  # set when the program starts, so not from there
 from ansible.errors import AnsibleError, AnsibleLookupError
 from ansible.inventory.manager import InventoryManager
 from ansible.plugins.lookup import LookupBase

@@ -128,10 +128,11 @@ def _pattern_problems(settings: Settings, hosts: Sequence[Host], inventory_size:
         limit = f" within --limit {settings.limit}" if settings.limit else ""
         return [f"no host matches certflow_hosts: {settings.pattern}{limit}"]
     if settings.chosen and set(settings.chosen) != {host.name for host in hosts}:
-        return [
+        words = (
             f"the inventory sets certflow_hosts to {settings.pattern}, but the hosts of a play are chosen before variables of"
             " the inventory are read. Give certflow_hosts as an extra variable (-e)"
-        ]
+        )
+        return [words]
     return []
 
 
