@@ -429,7 +429,7 @@ def test_what_cannot_be_meant_is_said_before_any_cluster_is_asked(
     assert with_results(run) == hosts, run.output
 
 
-@pytest.mark.parametrize("strategy", ["free", "host_pinned"])
+@pytest.mark.parametrize("strategy", ["free", pytest.param("host_pinned", marks=pytest.mark.full)])
 def test_another_strategy_of_the_user_is_not_used(strategy: str, tmp_path: Path) -> None:
     arguments = (*COMPLETE, "-e", "certflow_report=report.json certflow_max_failures=9")
     run = asked_nobody(tmp_path, CERTIFICATES, *arguments, ANSIBLE_STRATEGY=strategy)
