@@ -123,6 +123,8 @@ options:
   wait_timeout:
     description:
       - Seconds that the whole operation may take, waits and repeated requests included.
+      - It also bounds the reading of each answer, the pages of a list and the run of an exec plugin. A request that begins
+        when the time is over has one more second. An answer of more than 256 MiB is not read.
       - A task's C(timeout) that is shorter counts instead.
     type: int
     default: 120

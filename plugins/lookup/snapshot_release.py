@@ -55,7 +55,7 @@ _raw:
 from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleError
+from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot import _releases, _source
@@ -73,5 +73,5 @@ class LookupModule(LookupBase):  # type: ignore[misc]
             for release in releases:
                 _source.files(source, release)
         except CertflowError as error:
-            raise AnsibleError(str(error)) from None
+            raise AnsibleLookupError(str(error)) from None
         return releases

@@ -20,8 +20,9 @@ description:
   - Renews inside O(renew_before), and whenever what the Secret holds is not what the task wants. Nothing renews
     between runs; schedule the task.
   - Two runs for one Service do not get into each other's way - a run that has something to write holds a Lease in the
-    namespace until it ends, and another one waits for it, reads again, and mostly finds nothing left to do. A Lease that
-    nobody renews ends after a minute. Without the right to Leases the run goes on with a warning.
+    namespace until it ends, and another one waits for it, reads again, and mostly finds nothing left to do. A Lease
+    that stays unchanged for a minute is taken over. A run that was stopped for so long that another run took its Lease
+    fails with the code C(lease-lost). Without the permission for Leases the run goes on with a warning.
   - Where no signer issues, O(signer_name=ephemeral-ca) makes the certificate without any request.
   - A request that is not issued ends the task with RV(diagnosis), one sentence that says why, not with a time-out - four
     seconds after its approval where the cluster is known not to serve its signer, and as soon as the Lease of
@@ -239,6 +240,8 @@ options:
     description:
       - Seconds to wait until every endpoint serves a certificate that replaced another one. The kubelet brings a changed
         Secret to its pods within about 100 seconds, and within a few where this task may patch pods.
+      - A look at all endpoints ends when the time is over, and has at least one second. One endpoint has at most ten seconds.
+        An endpoint that was not reached by then counts as one that shows nothing.
       - With O(wait=false) it looks once.
     type: int
     default: 120

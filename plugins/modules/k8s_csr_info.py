@@ -36,9 +36,10 @@ options:
       - What to return.
       - V(signer) is the signer to ask for a serving certificate. It fails, with all that was seen, where no signer
         is known and O(signers) has no entry C(default).
+      - V(cluster) is the identity of the cluster. It costs one request.
     type: list
     elements: str
-    choices: [csrs, provider, signer]
+    choices: [csrs, provider, signer, cluster]
     default: [csrs, provider]
   provider:
     description:
@@ -165,6 +166,10 @@ signer_name:
   returned: when O(gather) has V(signer)
   type: str
   sample: beta.eks.amazonaws.com/app-serving
+cluster_uid:
+  description: The UID of namespace kube-system, which is the cluster's identity. Empty if this user may not read it.
+  returned: when O(gather) has V(cluster)
+  type: str
 cluster:
   description: The API server that was spoken to, and where its address came from.
   returned: always, unless the connection could not be determined

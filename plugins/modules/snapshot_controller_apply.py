@@ -36,12 +36,20 @@ options:
     required: true
   run_id:
     description:
-      - The run that this step is part of, a name of its own such as a UUID. While it works no other run does, by the Lease
-        C(certflow-snapshot-controller) in namespace C(kube-system); one that is another run's is waited for.
-      - A step whose C(action) is C(take_turn) only takes it, one of action C(end_turn) gives it back. Without the right to
-        Leases the run goes on with a warning.
+      - The name of the run that takes or gives back its turn, unique such as a UUID. Only for a step whose C(action) is
+        C(take_turn) or C(end_turn).
+      - C(take_turn) waits until no other run holds the Lease C(certflow-snapshot-controller) in namespace C(kube-system),
+        and takes it. It needs the permission to create, read, update and delete that Lease. C(end_turn) gives it back.
     type: str
     default: ""
+  lease:
+    description:
+      - The RV(lease) that the run's step C(take_turn) returned. The step fails with the code C(lease-lost), before its first
+        write, if another run held the Lease since. While it works it renews the Lease.
+      - A step C(take_turn) with it only checks that.
+      - Without it the step does not care about other runs.
+    type: dict
+    default: {}
   originals:
     description:
       - Deployments as they were, which RV(certflow.kubernetes.snapshot_controller_preflight#module:originals) returned. A step
@@ -125,6 +133,11 @@ reason:
   returned: success
   type: str
   sample: everything is as this step would have it
+lease:
+  description: For O(lease) of the run's other steps. Empty in check mode. It is no secret.
+  returned: for the actions C(take_turn) and C(end_turn)
+  type: dict
+  sample: {holder: prod-eu_12345678_1767225600, uid: 6f0f3c1e-5f0c-4f0a-9d0e-1a2b3c4d5e6f, transitions: 0}
 objects:
   description: What became of each object; in check mode, what would.
   returned: success

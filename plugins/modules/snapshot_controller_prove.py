@@ -41,6 +41,12 @@ options:
       - What this module returned for the same thing before it was changed. Empty where that is not known.
     type: dict
     default: {}
+  lease:
+    description:
+      - The RV(certflow.kubernetes.snapshot_controller_apply#module:lease) of the run's step C(take_turn). The task fails with the
+        code C(lease-lost) if another run held the Lease since, and renews it while it works.
+    type: dict
+    default: {}
   require:
     description:
       - Whether the task fails with the verdict V(failed), and outside check mode with V(unproven). It does not where a webhook

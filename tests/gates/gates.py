@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.gates import package, process, sanity, tree, venvs
+from tests.gates import integration, package, process, sanity, tree, venvs
 from tests.gates.environments import CORES, LINT, PYTHON_39, Environment
 from tests.gates.result import Result, of_exit, of_junit
 from tests.gates.venvs import REPOSITORY
@@ -85,12 +85,21 @@ _STATIC = (
 THROUGH_ANSIBLE = [
     f"tests/real/test_{name}.py" for name in ("doors", "role", "snapshot_role", "examples", "fleet", "readme")
 ]
+MODULE_TARGETS = ("k8s_csr",)
+
+
+def _integration(name: str, choose: Callable[[], Environment], *targets: str) -> Gate:
+    return Gate(name, functools.partial(integration.check, choose, targets), clusters=True)
+
+
 # The long ones first: they decide how long the whole takes.
 ALL = (
     _real("real-newest", venvs.newest_core, "tests/real"),
     Gate("sanity-oldest", functools.partial(sanity.check, venvs.oldest_core)),
     Gate("sanity-newest", functools.partial(sanity.check, venvs.newest_core)),
     _real("real-oldest", venvs.oldest_core, *THROUGH_ANSIBLE),
+    _integration("integration-newest", venvs.newest_core),
+    _integration("integration-oldest", venvs.oldest_core, *MODULE_TARGETS),
     *_STATIC,
     Gate("ansible-lint", package.ansible_lint),
     Gate("galaxy-importer", package.galaxy_importer),

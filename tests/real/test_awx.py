@@ -93,7 +93,9 @@ class Awx:
     def job(self, number: int, playbook: str, survey: str, **answers: str) -> dict[str, Any]:
         """A job whose survey is answered: what is not answered is its default."""
         spec = json.loads((EXAMPLE / survey).read_text())["spec"]
-        extra = {question["variable"]: question["default"] for question in spec} | answers
+        # AWX leaves out a choice that has no answer.
+        asked = [question for question in spec if question["type"] != "multiselect" or question["default"]]
+        extra = {question["variable"]: question["default"] for question in asked} | answers
         assert set(answers) <= {question["variable"] for question in spec}
         words = [
             str(number),
@@ -115,12 +117,37 @@ def test_a_project_in_awx(fleet: Fleet, venv: Path, tmp_path: Path) -> None:
     (artifacts,) = job["artifacts"]
     outcomes = artifacts["certflow_report_71"]
     assert {name: one["status"] for name, one in outcomes.items()} == dict.fromkeys(fleet, "changed")
+    assert with_results(job) == set(fleet)
     for cluster in fleet.values():
         cluster.api("DELETE", "/api/v1/namespaces/kube-system/secrets/awx-webhook-tls")
-    answers = {"certflow_max_failures": "none", "snapshot_controller_version": "8.7.0"}
-    job = awx.job(72, "upgrade.yml", "survey-upgrade.json", **answers)
+    # The first cluster of the inventory is not in the pattern, so it must not get a result.
+    chosen = list(fleet)[-1]
+    wrong = {
+        "certflow_max_failures": "none",
+        "snapshot_controller_version": "8.7.0",
+        "certflow_hosts": chosen,
+    }
+    job = awx.job(72, "upgrade.yml", "survey-upgrade.json", **wrong)
     assert job["status"] == "failed"
-    assert "certflow_max_failures is no number of clusters: none" in " ".join(job["output"].split())
+    assert "certflow_max_failures is not a number of clusters: none" in " ".join(job["output"].split())
+    assert with_results(job) == {chosen}
+    job = awx.job(73, "upgrade.yml", "survey-upgrade.json", snapshot_controller_version="8.9.9")
+    assert "8.9.9 is no release that this collection knows" in " ".join(job["output"].split())
+    assert "unhandled exception" not in job["output"]
+    job = awx.job(74, "certificates.yml", "survey-certificates.json", certflow_hosts=chosen)
+    assert "webhook_certificate_service is not set or empty" in job["output"]
+    assert with_results(job) == {chosen}
+
+
+def with_results(job: dict[str, Any]) -> set[str]:
+    """Return the hosts that AWX would count as hosts of the job."""
+    return {host for kind in job["stats"].values() if isinstance(kind, dict) for host in kind}
+
+
+def test_awx_refuses_an_empty_answer_to_a_required_question() -> None:
+    for survey in EXAMPLE.glob("survey-*.json"):
+        for question in json.loads(survey.read_text())["spec"]:
+            assert question.get("min", 0) == int(question["required"]), question
 
 
 def test_every_answer_of_a_survey_is_a_variable_that_is_used() -> None:

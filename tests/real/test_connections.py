@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import _forward
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._bounds import Bounds
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors import (
     ConnectionFailed,
@@ -336,7 +337,7 @@ def test_every_way_leads_there(place: Place, name: str, monkeypatch: pytest.Monk
     before = len(way.relay.seen) if way.relay else 0
     client = Client(resolve({"kubeconfig": content}, {}), user_agent="t", deadline=time.monotonic() + 30)
     with contextlib.closing(client), pytest.raises(NotFound, match='pods "absent" not found'):
-        _forward.connect(client, place.site.name, "absent", 8443, seconds=10)
+        _forward.connect(client, place.site.name, "absent", 8443, Bounds("it", until=time.monotonic() + 10))
     if way.relay:
         assert bool(before) is not way.is_bypassed
         assert (len(way.relay.seen) > before) is not way.is_bypassed
@@ -347,7 +348,7 @@ def test_a_name_that_the_certificate_lacks(place: Place) -> None:
     assert "certificate was not accepted" in place.site.run(kubeconfig=content)["msg"]
     client = Client(resolve({"kubeconfig": content}, {}), user_agent="t", deadline=0.0)
     with contextlib.closing(client), pytest.raises(ConnectionFailed):
-        _forward.connect(client, place.site.name, "absent", 8443, seconds=10)
+        _forward.connect(client, place.site.name, "absent", 8443, Bounds("it", until=time.monotonic() + 10))
 
 
 def test_a_token_that_is_renewed_in_the_middle_of_a_wait(place: Place) -> None:

@@ -7,17 +7,20 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
 import socket
+import time
 import uuid
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
-from tests import playbook
+from tests import clusters, playbook
 
 from .snapshot_site import module_proxy
 
@@ -47,6 +50,9 @@ class Site:
         self.fleet = fleet
         self.directory = directory
         self.name = f"fleet-{uuid.uuid4().hex[:8]}"
+        # A user whose requests are told from all others' in the audit log.
+        self.user = f"{self.name}-admin"
+        self.parts = {name: one.kubeconfig_for(self.user, ["system:masters"]) for name, one in fleet.items()}
         for cluster in fleet.values():
             cluster.api("POST", "/api/v1/namespaces", {"metadata": {"name": self.name}})
         for host, (cluster_name, _status) in HOSTS.items():
@@ -101,13 +107,18 @@ class Site:
         return playbook.play(self.directory, name, *command)
 
     def _part(self, host: str) -> Path:
-        cluster: Cluster = self.fleet[HOSTS[host][0] or "onprem"]
-        return cluster.kubeconfig_for(f"{self.name}-nobody") if host == "canary" else cluster.kubeconfig
+        name = HOSTS[host][0] or "onprem"
+        return (
+            self.fleet[name].kubeconfig_for(f"{self.name}-nobody") if host == "canary" else self.parts[name]
+        )
 
     def report(self) -> dict[str, str]:
         """Status by cluster, as the file has it."""
-        written = json.loads((self.directory / "report.json").read_text())
-        return {name: outcome["status"] for name, outcome in written["clusters"].items()}
+        return {name: outcome["status"] for name, outcome in self.outcomes().items()}
+
+    def outcomes(self) -> dict[str, dict[str, Any]]:
+        """Outcome by cluster, as the file has it."""
+        return dict(json.loads((self.directory / "report.json").read_text())["clusters"])
 
 
 def kubeconfig(parts: Mapping[str, Path]) -> dict[str, Any]:
@@ -166,7 +177,9 @@ def test_every_outcome_is_in_the_report(site: Site, serial: str, order: tuple[st
     wanted = {host: status for host, (_cluster, status) in HOSTS.items()}
     wanted |= {host: "ok" for host, bundle in before.items() if bundle}
     assert site.report() == wanted, run.output
-    assert list(json.loads((site.directory / "report.json").read_text())["clusters"]) == list(order)
+    assert list(site.outcomes()) == list(order)
+    assert site.outcomes()["owned"]["code"] == "owned-by-another"
+    assert site.outcomes()["dead"]["code"] == "unreachable"
     assert run.recap("failed") == 3, run.output
     assert run.recap("unreachable") == 0, run.output
     for host in before:
@@ -181,11 +194,140 @@ def test_some_of_them_in_check_mode(site: Site) -> None:
         CERTIFICATES, "--check", "-e", "certflow_hosts=clusters:!canary", "--limit", "well-1,canary"
     )
     assert run.status == 0, run.output
-    assert set(site.report()) == {"well-1"}
+    assert site.report() == {"well-1": "planned"}
+    assert '"well-1: planned: ' in run.output
+    assert with_results(run) == {"well-1"}, "a host that is not of the run would turn green in AWX"
     none = site.play(CERTIFICATES, "-e", "certflow_hosts=canary", "--limit", "well-1")
-    assert none.status == 2, none.output
+    assert none.status != 0, none.output
     assert "no host matches certflow_hosts: canary within --limit well-1" in none.output
+    assert with_results(none) == set()
     assert not (site.directory / "report.json").exists()
+
+
+def with_results(run: Run) -> set[str]:
+    """Return the hosts that have a result, which are those of Ansible's statistics."""
+    return set(re.findall(r"^(\S+) +: ok=", run.output.rpartition("PLAY RECAP")[2], re.MULTILINE))
+
+
+def writes(cluster: Cluster, user: str, since: datetime) -> list[str]:
+    """Return what the user sent that is not a read, a dry run or an access review."""
+    return [
+        f"{event['verb']} {event['requestURI']}"
+        for event in cluster.requests(since=since, user=user)
+        if event["verb"] not in ("get", "list", "watch")
+        and "dryRun=All" not in event["requestURI"]
+        and "/selfsubjectaccessreviews" not in event["requestURI"]
+    ]
+
+
+@pytest.mark.parametrize("tag", ["plan", "preflight", "prove"])
+def test_a_tag_that_reads_writes_nothing(site: Site, tmp_path: Path, tag: str) -> None:
+    """Through the playbook. The tasks of the included role would inherit a tag of the block around it."""
+    since = datetime.now(timezone.utc)
+    with module_proxy("8.7.0") as proxy:
+        variables = upgrade_to("8.7.0", proxy, tmp_path)
+        run = site.play(UPGRADE, "--tags", tag, "-e", json.dumps(variables), order=("well-1",))
+    assert [writes(cluster, site.user, since) for cluster in site.fleet.values()] == [[], []]
+    assert run.status == 0, run.output
+    assert site.report() == {"well-1": "planned"}, run.output
+    assert re.fullmatch(r"(from|at) .* steps", site.outcomes()["well-1"]["reason"])
+
+
+def test_a_tag_that_the_role_does_not_have_is_not_a_success(site: Site) -> None:
+    since = datetime.now(timezone.utc)
+    run = site.play(CERTIFICATES, "--tags", "plan", order=("well-1", "well-2"))
+    assert [writes(cluster, site.user, since) for cluster in site.fleet.values()] == [[], []]
+    assert run.status == 0, run.output
+    assert site.report() == {"well-1": "skipped", "well-2": "skipped"}, run.output
+    assert "Nothing was read or written" in site.outcomes()["well-1"]["reason"]
+
+
+def upgrade_to(release: str, proxy: str, place: Path) -> dict[str, Any]:
+    """Variables of an upgrade that keeps its files below a place. No pod starts here, so the waits are short."""
+    return {
+        "snapshot_controller_version": release,
+        "snapshot_controller_source": proxy,
+        "snapshot_controller_cache_directory": str(place),
+        "snapshot_controller_backup_directory": str(place),
+        "snapshot_controller_step_timeout": 20,
+        "snapshot_controller_adopt": ["kubectl"],
+    }
+
+
+def test_two_hosts_of_one_cluster_are_not_upgraded(site: Site, tmp_path: Path) -> None:
+    """A third host, of another cluster, is not started either. The run may be told that the UIDs are no identity."""
+    order = ("well-1", "well-2", "owned")
+    since = datetime.now(timezone.utc)
+    with module_proxy("8.7.0") as proxy:
+        variables = upgrade_to("8.7.0", proxy, tmp_path)
+        run = site.play(UPGRADE, "-e", json.dumps(variables), order=order)
+    assert [writes(cluster, site.user, since) for cluster in site.fleet.values()] == [[], []]
+    assert run.status == 2, run.output
+    assert site.report() == {"well-1": "not started", "well-2": "refused", "owned": "refused"}, run.output
+    assert site.outcomes()["owned"]["code"] == "same-cluster"
+    assert "hosts well-2, owned mean the same cluster" in site.outcomes()["owned"]["reason"]
+    assert run.recap("failed") == 3, run.output
+
+
+def test_two_hosts_of_one_cluster_do_not_share_a_secret(site: Site) -> None:
+    shared = json.dumps({"webhook_certificate_secret": {"name": "shared"}})
+    arguments = ("--check", "-e", shared, "-e", "certflow_max_failures=9")
+    order = ("canary", "well-1", "well-2", "owned")
+    run = site.play(CERTIFICATES, *arguments, order=order)
+    wanted = {"canary": "not started", "well-1": "not started", "well-2": "refused", "owned": "refused"}
+    assert site.report() == wanted, run.output
+    assert f"the same Secret {site.name}/shared" in site.outcomes()["owned"]["reason"]
+    allowed = site.play(CERTIFICATES, *arguments, "-e", "certflow_allow_shared_cluster=true", order=order)
+    assert site.report()["well-1"] == "planned", allowed.output
+    assert "not started" not in site.report().values(), allowed.output
+
+
+EVIL = "{{ lookup('ansible.builtin.pipe', 'touch evaluated') }}"
+POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolic"
+
+
+@contextlib.contextmanager
+def policy_with_a_template(cluster: Cluster, namespace: str) -> Iterator[None]:
+    """Refuse Secrets of the namespace with a message that is a template to Ansible."""
+    name = f"{namespace}-evil"
+    rules = [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["secrets"]}]
+    selector = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+    spec: dict[str, Any] = {
+        "matchConstraints": {"resourceRules": rules, "namespaceSelector": selector},
+        "validations": [{"expression": "false", "message": EVIL}],
+    }
+    cluster.api("POST", f"{POLICIES}ies", {"metadata": {"name": name}, "spec": spec})
+    binding = {"policyName": name, "validationActions": ["Deny"]}
+    cluster.api("POST", f"{POLICIES}ybindings", {"metadata": {"name": name}, "spec": binding})
+    try:
+        yield
+    finally:
+        cluster.api("DELETE", f"{POLICIES}ybindings/{name}")
+        cluster.api("DELETE", f"{POLICIES}ies/{name}")
+
+
+def wait_until_refused(cluster: Cluster, namespace: str) -> None:
+    """Wait until the API server enforces the policy."""
+    path = f"/api/v1/namespaces/{namespace}/secrets?dryRun=All"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            cluster.api("POST", path, {"metadata": {"name": "tried"}})
+        except clusters.ApiError:
+            return
+        time.sleep(0.5)
+    pytest.fail("the policy is not enforced")
+
+
+def test_what_an_api_server_says_is_not_a_template(site: Site) -> None:
+    secret = json.dumps({"webhook_certificate_secret": {"name": "refused"}})
+    with policy_with_a_template(site.fleet["onprem"], site.name):
+        wait_until_refused(site.fleet["onprem"], site.name)
+        run = site.play(CERTIFICATES, "-e", secret, order=("well-1",))
+    assert run.status == 2, run.output
+    assert not (site.directory / "evaluated").exists(), run.output
+    assert EVIL in site.outcomes()["well-1"]["reason"], run.output
+    assert "lookup('ansible.builtin.pipe'" in run.output.rpartition("[Report]")[2]
 
 
 DEPLOYMENTS = "/apis/apps/v1/namespaces/{}/deployments"
@@ -222,46 +364,90 @@ def test_an_upgrade_that_is_only_tried(site: Site, tmp_path: Path) -> None:
     path = DEPLOYMENTS.format(site.name)
     site.fleet["eks"].api("POST", path, BY_HELM)
     with module_proxy("8.7.0") as proxy:
-        own = {
-            "snapshot_controller_source": proxy,
-            "snapshot_controller_cache_directory": str(tmp_path),
-            "snapshot_controller_backup_directory": str(tmp_path),
-        }
-        variables = {**own, "snapshot_controller_version": "8.7.0", "certflow_max_failures": 2}
+        variables = upgrade_to("8.7.0", proxy, tmp_path) | {"certflow_max_failures": 2}
         order = ("well-1", "owned", "dead")
         run = site.play(UPGRADE, "--check", "-e", json.dumps(variables), order=order)
     site.fleet["eks"].api("DELETE", f"{path}/snapshot-controller")
-    assert site.report() == {"well-1": "changed", "owned": "refused", "dead": "unreachable"}, run.output
+    assert site.report() == {"well-1": "planned", "owned": "refused", "dead": "unreachable"}, run.output
     assert run.status == 2, run.output
-    assert re.search("well-1: changed: from [^ ]+ to 8.7.0, ", run.output), (
+    # The first word depends on what other tests have there.
+    assert re.search("well-1: planned: (from|at) .*, [0-9]+ steps would change something", run.output), (
         run.output
-    )  # what other tests have there
+    )
+    codes = {host: outcome["code"] for host, outcome in site.outcomes().items()}
+    assert codes == {"well-1": "", "owned": "upgrade-refused", "dead": "unreachable"}
     assert "Helm" in json.loads((site.directory / "report.json").read_text())["clusters"]["owned"]["reason"]
 
 
-# Playbook, arguments, what is said.
-BAD = (
-    (CERTIFICATES, ("-i", "localhost,", "-e", "certflow_hosts=prod-*"), "no host matches certflow_hosts: prod-*"),
-    (CERTIFICATES, ("-e", '{"certflow_serial": ["1", "few", 0, "200%"]}'), "or list of them: few, 0, 200%"),
-    (CERTIFICATES, ("-e", "certflow_max_failures=some"), "certflow_max_failures is no number of clusters: some"),
-    (CERTIFICATES, ("-e", "certflow_report=/dev/null/report.json"), "/dev/null"),
-    (UPGRADE, (), "snapshot_controller_version is not set for a, b"),
-    (UPGRADE, ("-e", "snapshot_controller_version=8.9.9"), "8.9.9 is no release that this collection knows"),
-    (UPGRADE, ("-e", "snapshot_controller_version=8.6.0 snapshot_controller_source=."), "lacks "),
+SECRET = {"webhook_certificate_secret": {"name": "tls"}, "webhook_certificate_namespace": "apps"}
+COMPLETE = ("-e", json.dumps({**SECRET, "webhook_certificate_service": "hook"}))
+RELEASE = ("-e", "snapshot_controller_version=8.7.0")
+A, LOCALHOST, NOBODY = {"a"}, {"localhost"}, set[str]()
+# Playbook, arguments, what is said, the hosts that have a result.
+BAD: tuple[tuple[Path, tuple[str, ...], str, set[str]], ...] = (
+    (CERTIFICATES, ("-e", "certflow_hosts=prod-*"), "no host matches certflow_hosts: prod-*", LOCALHOST),
+    (CERTIFICATES, ("-e", "certflow_hosts="), "certflow_hosts is empty", LOCALHOST),
+    (CERTIFICATES, ("-e", "certflow_hosts=", "--limit", "a"), "certflow_hosts is empty", NOBODY),
+    (CERTIFICATES, ("-i", "only_d"), "the inventory sets certflow_hosts to d, but", A),
+    (CERTIFICATES, ("-e", '{"certflow_serial": ["1", "few", 0, "200%"]}'), "of clusters: few, 0, 200%", A),
+    (CERTIFICATES, ("-e", "certflow_max_failures=some"), "is not a number of clusters: some", A),
+    (CERTIFICATES, (*COMPLETE, "-e", "certflow_report=/dev/null/report.json"), "/dev/null", A),
+    (CERTIFICATES, (*COMPLETE, "-e", "webhook_certificate_service="), "_service is not set or empty for a, b", A),
+    (CERTIFICATES, (*COMPLETE, "-e", "certflow_hosts=a,d"), "which cluster they mean: d.", A),
+    (UPGRADE, (), "snapshot_controller_version is not set or empty for a, b", A),
+    (UPGRADE, ("-e", "snapshot_controller_version="), "snapshot_controller_version is not set or empty for a, b", A),
+    (UPGRADE, (*RELEASE, "-e", "certflow_hosts=a,d"), "which cluster they mean: d.", A),
+    (UPGRADE, ("-e", "snapshot_controller_version=8.9.9"), "8.9.9 is no release that this collection knows", A),
+    (UPGRADE, ("-e", "snapshot_controller_version=8.6.0 snapshot_controller_source=."), "lacks ", A),
 )  # fmt: skip
+# The first host of the inventory, a, is not in the pattern clusters of some rows. The host d names no cluster.
+INVENTORY = (
+    "[others]\nz certflow_context=z\n[clusters]\na certflow_context=a\nb certflow_context=b\n[unnamed]\nd\n"
+)
 
 
-@pytest.mark.parametrize(("name", "arguments", "words"), BAD)
-def test_what_cannot_be_meant_is_said_before_any_cluster_is_asked(
-    name: Path, arguments: tuple[str, ...], words: str, tmp_path: Path
-) -> None:
-    """The hosts have no kubeconfig at all: whoever asked them would fail with other words."""
-    (tmp_path / "hosts").write_text("[clusters]\na\nb\n")
+def asked_nobody(place: Path, name: Path, *arguments: str, **environment: str) -> Run:
+    """Run a playbook on hosts whose kubeconfig does not exist."""
+    (place / "hosts").write_text(INVENTORY)
+    (place / "only_d").write_text(f"{INVENTORY}[all:vars]\ncertflow_hosts=d\n")
     inventory = () if "-i" in arguments else ("-i", "hosts")
-    run = playbook.play(tmp_path, name, *inventory, *arguments, KUBECONFIG="absent")
-    assert run.status == 2, run.output
+    return playbook.play(
+        place, name, *inventory, *arguments, KUBECONFIG="absent", COLUMNS="500", **environment
+    )
+
+
+@pytest.mark.parametrize(("name", "arguments", "words", "hosts"), BAD)
+def test_what_cannot_be_meant_is_said_before_any_cluster_is_asked(
+    name: Path, arguments: tuple[str, ...], words: str, hosts: set[str], tmp_path: Path
+) -> None:
+    """In one line. Only a host of the run has a result, and localhost if the run has no host."""
+    run = asked_nobody(tmp_path, name, *arguments)
+    assert run.status != 0, run.output
     assert words in " ".join(run.output.split()), run.output
-    assert "One batch of clusters" not in run.output
+    assert "Run the role on one batch" not in run.output
+    assert "unhandled exception" not in run.output
+    assert with_results(run) == hosts, run.output
+
+
+@pytest.mark.parametrize("strategy", ["free", pytest.param("host_pinned", marks=pytest.mark.full)])
+def test_another_strategy_of_the_user_is_not_used(strategy: str, tmp_path: Path) -> None:
+    arguments = (*COMPLETE, "-e", "certflow_report=report.json certflow_max_failures=9")
+    run = asked_nobody(tmp_path, CERTIFICATES, *arguments, ANSIBLE_STRATEGY=strategy)
+    report = json.loads((tmp_path / "report.json").read_text())["clusters"]
+    assert {name: one["code"] for name, one in report.items()} == dict.fromkeys("ab", "invalid-connection"), (
+        run.output
+    )
+    assert with_results(run) == {"a", "b"}, run.output
+
+
+def test_one_host_may_take_its_cluster_from_the_environment(site: Site, tmp_path: Path) -> None:
+    variables = json.dumps(
+        {**SECRET, "webhook_certificate_service": "hook", "webhook_certificate_namespace": "default"}
+    )
+    (tmp_path / "hosts").write_text(INVENTORY)
+    arguments = ("-i", "hosts", "--check", "-e", "certflow_hosts=d", "-e", variables)
+    run = playbook.play(tmp_path, CERTIFICATES, *arguments, KUBECONFIG=str(site.parts["onprem"]))
+    assert '"d: planned: would change: ' in run.output, run.output
 
 
 def test_an_inventory_that_cannot_be_read_stops_the_run(tmp_path: Path) -> None:

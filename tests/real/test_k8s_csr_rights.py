@@ -461,7 +461,7 @@ def test_two_sessions_of_one_assumed_role_by_a_token_webhook(
     profile = clusters.PROFILES["eks"]
     flag = f"--authentication-token-webhook-config-file={webhook}"
     asking = dataclasses.replace(profile, apiserver=(*profile.apiserver, flag))
-    monkeypatch.setitem(clusters.PROFILES, "eks", asking)  # type: ignore[arg-type]
+    monkeypatch.setitem(clusters.PROFILES, "eks", asking)
     with clusters.running({"iam": "eks"}) as fleet, contextlib.closing(server):
         site = Site(fleet["iam"], clusters.APP_SERVING)
 

@@ -2,7 +2,10 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One run at a time for a Service, on a real control plane: two processes at once, a dead one, one without the right."""
+"""One run at a time for a Service, on a real control plane: two processes at once, a dead one, one without the right.
+
+And one upgrade of the snapshot controller at a time.
+"""
 
 from __future__ import annotations
 
@@ -17,15 +20,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import _lease
 
+from tests.clusters import ApiError
 from tests.gates.venvs import REPOSITORY
 
 from .csr_site import CSRS, WRITES, Site, assert_one_line
-from .leases import leases, path
+from .leases import lapse, leases, path
+from .snapshot_site import Site as UpgradeSite
 from .test_k8s_csr import TWO_STEP, assert_pair, eventually, since
 from .test_k8s_csr_rights import APPROVE, BUNDLE, REQUEST, User, without
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from tests.clusters import Fleet
 
@@ -106,7 +112,9 @@ def test_a_dead_run_is_named_and_its_lease_ends(site: Site) -> None:
     before = len(site.writes())
     refused = site.run(wait_timeout=1)
     taken = lease["spec"]["acquireTime"][:19].replace("T", " ")
-    assert_one_line(refused, f"Service {site.name}/hook", holder, f"since {taken}", "wait_timeout")
+    remedy = f"kubectl --namespace {site.name} delete lease certflow-hook"
+    assert_one_line(refused, f"Service {site.name}/hook", holder, f"since {taken}", "wait_timeout", remedy)
+    assert refused["code"] == "lease-held"
     assert (refused["changed"], site.secret()) == (False, None)
     assert [entry for entry in site.writes()[before:] if entry[1] != "leases"] == []
 
@@ -201,5 +209,80 @@ def test_a_holder_that_is_not_heard_of_does_not_write_on(site: Site, monkeypatch
     (csr,) = site.csrs()
     site.cluster.api("PATCH", f"{CSRS}/{csr['metadata']['name']}", label, "application/merge-patch+json")
     first.join()
-    assert_one_line(results[0], "another holds Lease")
+    assert_one_line(results[0], "lost the Lease", "another run, another, holds it now", "Run again")
+    assert results[0]["code"] == "lease-lost"
     assert (site.secret(), held(site)["spec"]["holderIdentity"]) == (None, "another")
+
+
+# The Lease of an upgrade, whose steps are tasks of their own
+
+WEBHOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+TURN = f"{path('kube-system')}/certflow-snapshot-controller"
+
+
+@pytest.fixture
+def upgrade(fleet: Fleet, tmp_path: Path) -> Iterator[UpgradeSite]:
+    """A webhook configuration, whose failurePolicy steps change."""
+    site = UpgradeSite(fleet["onprem"], "", tmp_path)
+    hook = {
+        "name": "hook.example.com",
+        "clientConfig": {"url": "https://hook.example.com"},
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+        "failurePolicy": "Ignore",
+        "rules": [{"apiGroups": ["none.example.com"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["none"]}],
+    }  # fmt: skip
+    site.cluster.api("POST", WEBHOOKS, {"metadata": {"name": site.user}, "webhooks": [hook]})
+    yield site
+    site.cluster.api("DELETE", f"{WEBHOOKS}/{site.user}")
+    with contextlib.suppress(ApiError):
+        site.cluster.api("DELETE", TURN)
+
+
+def turn(site: UpgradeSite, action: str, run_id: str, **options: Any) -> dict[str, Any]:
+    return site.run(action, options={"run_id": run_id, **options})
+
+
+def set_policy(site: UpgradeSite, policy: str, lease: dict[str, Any]) -> dict[str, Any]:
+    return site.run("failure_policy", names=[site.user], policy=policy, options={"lease": lease})
+
+
+def lost(result: dict[str, Any]) -> None:
+    assert (result["code"], result["changed"]) == ("lease-lost", False), result
+    assert_one_line(result, "lost the Lease kube-system/certflow-snapshot-controller", "Run again")
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_step_stops_if_another_run_held_the_lease_since_the_first_step(
+    upgrade: UpgradeSite, ends: bool
+) -> None:
+    """The run waited for other clusters for longer than its Lease lasts. Meanwhile the other one has ended, or has not."""
+    first = turn(upgrade, "take_turn", "first")["lease"]
+    assert first["holder"] == "first"
+    assert set_policy(upgrade, "Fail", first)["changed"]
+    lapse(upgrade.cluster, "kube-system", starting="certflow-snapshot")
+    assert set_policy(upgrade, "Ignore", first)["changed"], "no other run has taken it"
+    lapse(upgrade.cluster, "kube-system", starting="certflow-snapshot")
+    second = turn(upgrade, "take_turn", "second")["lease"]
+    assert set_policy(upgrade, "Fail", second)["changed"]
+    if ends:
+        assert not turn(upgrade, "end_turn", "second").get("failed")
+    lost(set_policy(upgrade, "Ignore", first))
+    lost(turn(upgrade, "take_turn", "first", lease=first))
+    (hook,) = upgrade.cluster.api("GET", f"{WEBHOOKS}/{upgrade.user}")["webhooks"]
+    assert hook["failurePolicy"] == "Fail", "as the second run left it"
+    turn(upgrade, "end_turn", "first")
+    assert ("second" in str(leases(upgrade.cluster, "kube-system"))) is not ends, "it gives back only its own"
+
+
+def test_an_upgrade_needs_the_permission_for_its_lease(upgrade: UpgradeSite) -> None:
+    nobody = upgrade.cluster.kubeconfig_for(f"{upgrade.user}-other", [])
+    refused = turn(upgrade, "take_turn", "first", kubeconfig=str(nobody))
+    assert refused["code"] == "forbidden"
+    assert_one_line(refused, "certflow-snapshot-controller", "docs/rbac.md", 'resource "leases"')
+
+
+@pytest.mark.parametrize("token", [{"holder": "a"}, {"holder": "a", "uid": "b", "transitions": "many"}])
+def test_a_token_is_used_as_it_is(upgrade: UpgradeSite, token: dict[str, Any]) -> None:
+    assert set_policy(upgrade, "Fail", token)["code"] == "invalid-step"

@@ -136,7 +136,7 @@ def approved_by_another(place: Place) -> Run:
 def the_second_step(place: Place) -> Run:
     place.site.decide(place.site.run(**TWO_STEP)["csr"]["name"])
     webhook_site.wait_for(lambda: place.site.csrs()[0]["status"].get("certificate"))
-    return lambda **who: place.site.run(**TWO_STEP, **who)
+    return lambda **who: place.site.run(**TWO_STEP, requesters=[place.site.user], **who)
 
 
 def the_way_back(place: Place) -> Run:

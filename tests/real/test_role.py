@@ -442,9 +442,13 @@ def test_texts_from_the_command_line(site: Site) -> None:
     request = cluster.api("GET", f"{REQUESTS}/{report['csr']['name']}")
     request["status"]["conditions"] = [{"type": "Approved", "status": "True", "reason": "T", "message": "t"}]
     cluster.api("PUT", f"{REQUESTS}/{report['csr']['name']}/approval", request)
-    second = site.play(TEXTS, "-e", json.dumps(empty_texts()), "-e", "webhook_certificate_take_over=no")
+    texts = "webhook_certificate_approve=no webhook_certificate_take_over=no"
+    second = site.play(TEXTS, "-e", json.dumps(empty_texts()), "-e", texts)
     assert second.status == 0, second.output
     assert reports(second)["texts"]["csr"]["name"] == report["csr"]["name"]
+    third = site.play(TEXTS, "-e", json.dumps(empty_texts()))
+    assert third.status == 0, third.output
+    assert not reports(third)["texts"]["pending"]
     found = site.certificate("onprem", "texts")
     assert found is not None
     assert (

@@ -74,6 +74,7 @@ UNTRIED = {
     ("statefulsets", "get"),
     ("statefulsets", "delete"),
     ("customresourcedefinitions/status", "patch"),
+    ("pods", "list"),  # certflow-plan has it too
     *(
         (f"volumegroupsnapshot{kind}", verb)
         for kind in ("classes", "contents", "s")

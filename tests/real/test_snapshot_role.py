@@ -9,20 +9,23 @@ What it does with pods is tried in test_snapshot_upgrade.py.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
+import time
 import uuid
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
+from ansible.release import __version__ as ansible_version
 
 from tests import clusters, playbook
-from tests.clusters import build, kubeconfig
+from tests.clusters import ApiError, build, kubeconfig
 
-from . import test_snapshot_plan
+from . import leases, snapshot_kept, test_snapshot_plan
 from .snapshot_lab import kubectl
 from .snapshot_site import module_proxy
 
@@ -269,3 +272,118 @@ def _refused(site: Site, cases: Mapping[str, tuple[dict[str, Any], tuple[str, ..
         for name, (_case, words) in cases.items()
         if "\n" in said[name].strip() or not all(word.lower() in said[name].lower() for word in words)
     }
+
+
+# A policy that lets dry runs of the new Deployment pass and denies the write: no preflight can foresee it.
+POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolic"
+DENIED = {"metadata": {"name": "certflow-denies-deployments"}}
+TURN = "certflow-snapshot-controller"
+
+
+@pytest.fixture
+def old(site: Site) -> None:
+    """The controller of 7.0.2 on both. It never runs, because there is no node."""
+    for cluster in site.fleet.values():
+        snapshot_kept.remove(cluster)
+        test_snapshot_plan.install(cluster, "7.0.2", webhook=False)
+
+
+@pytest.fixture
+def denied(site: Site) -> Iterator[None]:
+    """Denies on `eks`."""
+    api = site.fleet["eks"].api
+    rule = {
+        "apiGroups": ["apps"], "apiVersions": ["*"], "operations": ["CREATE", "UPDATE"], "resources": ["deployments"],
+    }  # fmt: skip
+    condition = {
+        "expression": "has(request.dryRun) && request.dryRun"
+        " || object.spec.template.spec.containers.all(one, !one.image.endsWith(':v8.1.0'))",
+        "message": "not today",
+    }
+    spec = {"matchConstraints": {"resourceRules": [rule]}, "validations": [condition]}
+    binding = {"policyName": DENIED["metadata"]["name"], "validationActions": ["Deny"]}
+    api("POST", f"{POLICIES}ies", {**DENIED, "spec": spec})
+    api("POST", f"{POLICIES}ybindings", {**DENIED, "spec": binding})
+    time.sleep(2)  # it is compiled, and then asked
+    yield
+    for kind in ("ybindings", "ies"):
+        api("DELETE", f"{POLICIES}{kind}/{DENIED['metadata']['name']}")
+
+
+IN_A_BATCH = """
+- hosts: clusters
+  gather_facts: false
+  any_errors_fatal: true
+  vars_files: [vars.json]
+  vars:
+    ansible_connection: local
+    ansible_python_interpreter: "{{ ansible_playbook_python }}"
+    snapshot_controller_version: 8.1.0
+    snapshot_controller_context: "{{ inventory_hostname }}"
+    snapshot_controller_adopt: [kubectl]
+    snapshot_controller_validation_webhook: false
+    snapshot_controller_step_timeout: 8
+    snapshot_controller_backup_directory: ""
+  tasks:
+    - block:
+        - ansible.builtin.command: "false"
+          changed_when: false
+      rescue:
+        - ansible.builtin.debug: {msg: A failure that was rescued is not one of the role.}
+    - block:
+        - ansible.builtin.include_role: {name: certflow.kubernetes.snapshot_controller}
+      always:
+        - ansible.builtin.debug:
+            msg: "REPORT {{ [inventory_hostname, snapshot_controller_result] | to_json }}"
+"""
+
+
+def test_a_cluster_that_fails_is_put_back_although_it_ends_the_batch(
+    site: Site, old: None, denied: None
+) -> None:
+    """The other one stops with its Deployment applied, says so, and gives the Lease back.
+
+    ansible-core 2.16 lets it go on, until its pods do not become available.
+    """
+    run = site.play(IN_A_BATCH)
+    assert run.status == 2, run.output
+    found = reports(run)
+    failed, stopped = found["eks"], found["onprem"]
+    goes_on = ansible_version.startswith("2.16.")
+    assert failed["code"] == "object-refused", run.output
+    assert "controller" in [step["id"] for step in failed["steps"] if step["undo"]], run.output
+    assert "7.0.2 back" in run.output and "not today" in run.output
+    assert "'ansible_failed_task' is undefined" not in run.output
+    for cluster in site.fleet.values():
+        assert TURN not in [one["metadata"]["name"] for one in leases.leases(cluster, "kube-system")]
+    assert stopped["code"] == ("rollout-failed" if goes_on else "stopped"), run.output
+    if goes_on:
+        return
+    assert not [step["id"] for step in stopped["steps"] if step["undo"]]
+    (said,) = re.findall(
+        r'^fatal: \[onprem\].*"msg": "(Stopped because another cluster failed.*)"}$', run.output, re.MULTILINE
+    )
+    assert (
+        "Changed before that: VolumeSnapshot CRDs; Rights of the controller; The controller of 8.1.0" in said
+    )
+    assert "nothing was put back" in said
+
+
+@pytest.mark.full
+def test_a_run_whose_lease_another_run_held_stops_and_puts_nothing_back(site: Site, old: None) -> None:
+    """The other one has ended by then, so that its Lease is gone."""
+    eks = site.fleet["eks"]
+
+    def meet(task: str, _process: object) -> None:
+        if task == "The controller of 8.1.0":
+            with contextlib.suppress(ApiError):  # it is gone
+                eks.api("DELETE", f"{leases.path('kube-system')}/{TURN}")
+
+    (site.directory / "vars.json").write_text(json.dumps(site.variables))
+    command = ("-i", "inventory.ini", "--limit", "eks")
+    run, _began = playbook.followed(site.directory, yaml.safe_load(IN_A_BATCH), *command, meet=meet)
+    assert run.status == 2, run.output
+    (found,) = reports(run).values()
+    assert found["code"] == "lease-lost", run.output
+    assert not [step["id"] for step in found["steps"] if step["undo"]]
+    assert "Nothing was put back" in run.output and "Plan the way back" not in run.output

@@ -17,8 +17,17 @@ from tests.gates.venvs import REPOSITORY
 KEBAB_CASE = re.compile(r"[a-z]+(-[a-z]+)*")
 
 
+# In a role or a playbook: `code: word`, also as the first text of an expression.
+IN_YAML = re.compile(r"""[ {]code: (?:"\{\{ ')?([a-z]+(?:-[a-z]+)*)(?=$|[',}])""", re.MULTILINE)
+
+
 def raised() -> Iterator[tuple[str, str]]:
-    """Yield each code of an error with its place: the default of an error class, or the code of one raise."""
+    """Yield each code of an error with its place: the default of an error class, the code of one raise, a code in YAML."""
+    for folder in ("roles", "playbooks"):
+        for path in sorted((REPOSITORY / folder).rglob("*.yml")):
+            yield from (
+                (code, str(path.relative_to(REPOSITORY))) for code in IN_YAML.findall(path.read_text())
+            )
     for path in sorted((REPOSITORY / "plugins").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             place = f"{path.relative_to(REPOSITORY)}:{getattr(node, 'lineno', 0)}"

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +118,26 @@ def test_no_file_depends_on_one_place() -> None:
     pattern = re.compile(r"py[p]i\.org|python[h]osted\.org|proxy\.go[l]ang|/w[o]rk/|/r[o]ot/")
     texts = {name: (REPOSITORY / name).read_text(errors="replace") for name in listed_files()}
     assert [f"{name}: {match[0]}" for name, text in texts.items() for match in pattern.finditer(text)] == []
+
+
+def tasks_in(entries: Any) -> Iterator[dict[str, Any]]:
+    """Yield every task of a list of tasks or plays, also those in blocks."""
+    for entry in entries if isinstance(entries, list) else []:
+        yield entry
+        for part in ("block", "rescue", "always", "tasks", "pre_tasks", "post_tasks"):
+            yield from tasks_in(entry.get(part))
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in listed_files() if re.match(r"(roles|playbooks)/.*\.yml$", name)]
+)
+def test_no_loop_of_includes_has_a_label(name: str) -> None:
+    """Ansible merges equal includes of several hosts, and a label is part of what has to be equal.
+
+    If the labels of two hosts differ at first and are equal later, one of them gets its tasks in another order.
+    """
+    loops = [
+        one for one in tasks_in(yaml.safe_load((REPOSITORY / name).read_text())) if "loop_control" in one
+    ]
+    includes = ("ansible.builtin.include_tasks", "ansible.builtin.include_role")
+    assert [one["name"] for one in loops if set(one) & set(includes) and "label" in one["loop_control"]] == []

@@ -11,20 +11,34 @@ forked process anew, and write client keys to temporary files.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import ssl
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any, Callable
 from urllib.parse import quote, unquote, urlencode, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
+from . import _bounds, _dial
 from ._answers import delay, error_from, is_transient, object_from, warning_texts
+from ._bounds import LEAST_SECONDS, Bounds
 from ._connection import Connection
 from ._credentials import Credentials
-from ._errors import ConfigurationError, ConnectionFailed, Expired, KubeError, NotFound
+from ._errors import (
+    ApiError,
+    ConfigurationError,
+    ConnectionFailed,
+    Expired,
+    KubeError,
+    NotFound,
+    TimedOut,
+    TooLarge,
+)
 from ._tls import context_for
 
 try:
@@ -55,12 +69,23 @@ STARTING_SECONDS = 20.0
 PAGE = "500"
 JSON_PATCH = "application/json-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"  # of which JSON is a part
+SLOW_REMEDY = "raise wait_timeout if the connection is slow, or see what answers at the API server's address"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer that was read to its end."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
 
 
 class Client:
     """One connection, one deadline.
 
-    ``deadline`` is a time of ``time.monotonic()`` after which nothing is retried.
+    ``deadline`` is a time of ``time.monotonic()``. After it nothing is retried, an answer that has begun is no longer read,
+    and a list has no further page. A request that begins later has LEAST_SECONDS.
     ``warnings`` collects the texts of Warning headers, ``written`` each write that took effect ("PUT /api/...").
     ``before_request`` is called before each request, but for those that it makes itself.
     Methods raise the errors of ``_errors``.
@@ -77,6 +102,7 @@ class Client:
         self.before_request: Callable[[], None] | None = None
         self._user_agent = user_agent
         self._credentials = Credentials(connection)
+        self._bounds = Bounds()
         self._pool: Any = None
         self._pool_certificate: tuple[str, str] | None = None
         self._answered = False
@@ -108,14 +134,21 @@ class Client:
 
     def list_all(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         """The whole List object: all pages in ``items``, the first page's metadata."""
+        pages: list[dict[str, Any]] = []
+        size = 0
         try:
-            pages = list(self.pages(path, query))
+            for page in self.pages(path, query):
+                pages.append(page)
+                size += self._bounds.received
+                self._bounds.check_size(size)
         except Expired:  # the other pages are not kept any more: all at once, as client-go's pager does then
             pages = [self.get(path, query)]
         return {**pages[0], "items": [item for page in pages for item in page.get("items") or []]}
 
     def pages(self, path: str, query: Mapping[str, str] | None = None) -> Iterator[dict[str, Any]]:
-        """The List objects of all pages, one after the other."""
+        """The List objects of all pages, one after the other. Raises TimedOut for a page that begins after the deadline."""
+        least = time.monotonic() + LEAST_SECONDS
+        tokens: set[str] = set()
         more: dict[str, str] = {}
         while True:
             page = self.get(path, {"limit": PAGE, **(query or {}), **more})
@@ -123,6 +156,20 @@ class Client:
             token = (page.get("metadata") or {}).get("continue")
             if not token:
                 return
+            if token in tokens:
+                raise ApiError(
+                    f"GET {path}: the API server repeats the pages of the list",
+                    code="list-endless",
+                    evidence=(f"{len(tokens) + 1} pages were read",),
+                    remedy="see what answers at the API server's address",
+                )
+            tokens.add(token)
+            if time.monotonic() > max(self.deadline, least):
+                raise TimedOut(
+                    f"GET {path}: the list did not end in time",
+                    evidence=(f"{len(tokens)} pages were read",),
+                    remedy=SLOW_REMEDY,
+                )
             more = {"continue": token}
 
     def create(
@@ -198,44 +245,59 @@ class Client:
 
         Silence is no error here: proxies buffer watches, so callers look again with a GET afterwards.
         """
-        self._prepare()
+        self.prepare()
         seconds = max(1.0, seconds)
         target = self._url(path, {**query, "watch": "true", "timeoutSeconds": str(int(seconds))})
         timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=seconds + 1.0)
+        headers = self._headers()
+        self._bounds.start(f"GET {path}: the watch", until=time.monotonic() + seconds + 1.0)
         try:
-            response = self._open("GET", target, self._headers(), timeout, preload_content=False)
-        except HTTPError:
+            response = self._open("GET", target, headers, timeout)
+        except (HTTPError, TimedOut, TooLarge):
             self._broken_at = time.monotonic()
             return
         try:
             if response.status < 400:
                 yield from _events(response)
-        except (HTTPError, OSError, ValueError, RecursionError):
+        except (HTTPError, OSError, TimedOut, TooLarge, ValueError, RecursionError):
             self._broken_at = time.monotonic()
         finally:
             response.close()
 
-    def websocket_options(self, path: str, query: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
-        """URL and options for websocket.create_connection: the same server, identity, CA and proxy as for requests."""
-        url, connection = self._url(path, query), self.connection
+    def websocket_request(self, path: str, query: Mapping[str, str]) -> tuple[str, list[str]]:
+        """URL and headers of a WebSocket: the same server and identity as for requests."""
         headers = self._headers()
-        headers.discard("Accept")  # the container runtime refuses a stream for whoever accepts JSON alone
-        options: dict[str, Any] = {"header": [f"{name}: {value}" for name, value in headers.items()]}
-        if url.startswith("https:"):
-            context = context_for(connection, self._credentials.client_certificate)
-            options["sslopt"] = {"context": context}
-            if connection.tls_server_name:
-                options["sslopt"]["server_hostname"] = connection.tls_server_name
-        proxy = urlsplit(proxy_for(connection) or "")
-        # Named in any case, or the library would read the environment by rules of its own.
-        options["http_no_proxy"] = ["none.invalid"] if proxy.hostname else ["*"]
-        if proxy.hostname:
-            options.update(
-                http_proxy_host=proxy.hostname, http_proxy_port=proxy.port or 80, proxy_type="http"
-            )
-            if proxy.username:
-                options["http_proxy_auth"] = (unquote(proxy.username), unquote(proxy.password or ""))
-        return f"ws{url[4:]}", options
+        headers.discard(
+            "Accept"
+        )  # the container runtime refuses a stream for a client that accepts only JSON
+        return f"ws{self._url(path, query)[4:]}", [f"{name}: {value}" for name, value in headers.items()]
+
+    def dial(self, bounds: Bounds) -> socket.socket:
+        """Open a connection of its own to the API server: the same CA, certificate and proxy as for requests.
+
+        Raises TimedOut, OSError, ConfigurationError.
+        """
+        target, proxy = urlsplit(self.host), proxy_for(self.connection)
+        host = target.hostname or ""
+        port = target.port or (443 if target.scheme == "https" else 80)
+        way = urlsplit(proxy) if proxy else target
+        connection = _dial.dial(way.hostname or "", way.port or (80 if proxy else port), bounds)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(connection)
+            if proxy:
+                _dial.tunnel(connection, host, port, self._proxy_headers(proxy))
+            if target.scheme == "https":
+                context = context_for(self.connection, self._credentials.client_certificate)
+                context.sslsocket_class = _bounds.tls_class(bounds)
+                connection.settimeout(bounds.left())
+                connection = context.wrap_socket(
+                    connection, server_hostname=self.connection.tls_server_name or host
+                )
+            stack.pop_all()
+        return connection
+
+    def _proxy_headers(self, proxy: str) -> dict[str, str]:
+        return dict(make_headers(**{"proxy_basic_auth": _user_info(proxy), **self.connection.proxy_headers}))
 
     def close(self) -> None:
         if self._pool is not None:
@@ -266,7 +328,7 @@ class Client:
         attempt, renewed, uncertain = 0, False, False
         while True:
             retry_after: str | None = None
-            self._prepare()
+            self.prepare()
             try:
                 response = self._send(method, path, query, payload, content, patience=patience)
             except HTTPError as exc:
@@ -275,6 +337,8 @@ class Client:
                 self._broken_at = time.monotonic()
                 again = not _distrusted(exc) and (idempotent or _never_sent(exc))
                 uncertain = uncertain or not (_distrusted(exc) or _never_sent(exc))
+            except (TimedOut, TooLarge) as exc:
+                error, again, uncertain = exc, False, True
             else:
                 self._answered = True
                 if response.status == 401 and self._credentials.renewable and not renewed:
@@ -300,15 +364,16 @@ class Client:
         """Whether a refusal may be that of an API server which was restarted in the middle of this run."""
         return error.status in (401, 403) and time.monotonic() < self._broken_at + STARTING_SECONDS
 
-    def _taken(self, method: str, path: str, response: Any, *, plain: bool) -> dict[str, Any]:
+    def _taken(self, method: str, path: str, response: Answer, *, plain: bool) -> dict[str, Any]:
         """What a good answer holds. Raises the error that another one is."""
         if response.status >= 300:
-            raise error_from(method, path, response.status, response.data, auth_source=self.auth_source)
+            raise error_from(method, path, response.status, response.body, auth_source=self.auth_source)
         if plain:
-            return {"text": response.data.decode("utf-8", "replace")}
-        return object_from(method, path, response.status, response.data)
+            return {"text": response.body.decode("utf-8", "replace")}
+        return object_from(method, path, response.status, response.body)
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
+        """Do what is due before a request, such as renewing a Lease. Work beside the requests calls it too."""
         prepare, self.before_request = self.before_request, None
         if prepare is not None:
             prepare()
@@ -323,18 +388,29 @@ class Client:
         content: str,
         *,
         patience: float,
-    ) -> Any:
-        left = max(1.0, self.deadline - time.monotonic())
-        timeout = urllib3.Timeout(connect=min(CONNECT_SECONDS, left), read=min(patience, left))
+    ) -> Answer:
         headers = self._headers()
         if payload is not None:
             headers["Content-Type"] = content
+        left = max(LEAST_SECONDS, self.deadline - time.monotonic())
+        timeout = urllib3.Timeout(connect=min(CONNECT_SECONDS, left), read=min(patience, left))
+        self._bounds.start(f"{method} {path}: the answer", until=time.monotonic() + left, remedy=SLOW_REMEDY)
         response = self._open(method, self._url(path, query), headers, timeout, body=payload)
-        for text in warning_texts(response.headers.get("Warning")):
+        try:
+            answer = Answer(response.status, response.headers, self._whole(response))
+        finally:
+            response.close()
+        for text in warning_texts(answer.headers.get("Warning")):
             if text not in self.warnings:
                 self.warnings.append(text)
-        self._ahead = _ahead(response.headers.get("Date"), self._ahead)
-        return response
+        self._ahead = _ahead(answer.headers.get("Date"), self._ahead)
+        return answer
+
+    def _whole(self, response: Any) -> bytes:
+        """Read an answer to its end. A length that is announced is checked before memory is taken for it."""
+        length = response.headers.get("Content-Length", "")
+        self._bounds.check_size(int(length) if length.isdecimal() else 0)
+        return b"".join(response.stream(_bounds.READ_BYTES, decode_content=False))
 
     def _open(self, method: str, url: str, headers: Any, timeout: Any, **options: Any) -> Any:
         """One request, neither repeated nor redirected: a token must not follow a redirect to somebody else."""
@@ -343,7 +419,14 @@ class Client:
             self.close()  # a renewed certificate needs a new handshake
             self._pool, self._pool_certificate = self._make_pool(certificate), certificate
         return self._pool.request(
-            method, url, headers=headers, timeout=timeout, retries=False, redirect=False, **options
+            method,
+            url,
+            headers=headers,
+            timeout=timeout,
+            retries=False,
+            redirect=False,
+            preload_content=False,
+            **options,
         )
 
     def _url(self, path: str, query: Mapping[str, str] | None) -> str:
@@ -355,7 +438,7 @@ class Client:
     def _headers(self) -> Any:
         """urllib3's own dictionary, which may hold a name twice: several Impersonate-Group headers."""
         headers = HTTPHeaderDict({"Accept": "application/json", "User-Agent": self._user_agent})
-        authorization = self._credentials.header()
+        authorization = self._credentials.header(max(LEAST_SECONDS, self.deadline - time.monotonic()))
         if authorization:
             headers["Authorization"] = authorization
         if self.connection.impersonate_user:
@@ -369,6 +452,7 @@ class Client:
         arguments: dict[str, Any] = {"num_pools": 1, "maxsize": 1, "retries": False}
         if self.host.startswith("https:"):
             arguments["ssl_context"] = context = context_for(connection, certificate)
+            context.sslsocket_class = _bounds.tls_class(self._bounds)
             if URLLIB3_VERSION.startswith("1."):
                 context.check_hostname = (
                     False  # urllib3 1.26 compares the name itself: it gives OpenSSL no IP address
@@ -380,13 +464,21 @@ class Client:
                 urllib3.disable_warnings(InsecureRequestWarning)  # the user has asked for it
         proxy = proxy_for(connection)
         if proxy is None:
-            return urllib3.PoolManager(**arguments)
+            return self._bounded(urllib3.PoolManager(**arguments))
         if not proxy.startswith(("http://", "https://")):
             raise ConfigurationError(
                 f"a proxy of kind {urlsplit(proxy).scheme} is not supported", remedy="use an http(s) proxy"
             )
-        headers = make_headers(**{"proxy_basic_auth": _user_info(proxy), **connection.proxy_headers})
-        return urllib3.ProxyManager(proxy, proxy_headers=headers, **arguments)
+        return self._bounded(
+            urllib3.ProxyManager(proxy, proxy_headers=self._proxy_headers(proxy), **arguments)
+        )
+
+    def _bounded(self, manager: Any) -> Any:
+        """Let the manager make connections that this client's bounds hold for."""
+        manager.pool_classes_by_scheme = {
+            scheme: _pool_class(kind, self._bounds) for scheme, kind in manager.pool_classes_by_scheme.items()
+        }
+        return manager
 
     def _unreachable(self, exc: Exception) -> ConnectionFailed:
         root = _root(exc)
@@ -402,6 +494,19 @@ class Client:
             f"the API server cannot be reached{via}: {_short(words)}",
             remedy="check the address, the network and the proxy settings from where this task runs",
         )
+
+
+def _pool_class(kind: Any, bounds: Bounds) -> Any:
+    """Return urllib3's class of pools with connections that the bounds hold for, before TLS and without it."""
+
+    class BoundedConnection(kind.ConnectionCls):  # type: ignore[misc]
+        def _new_conn(self) -> socket.socket:
+            return _bounds.bounded(super()._new_conn(), bounds)
+
+    class BoundedPool(kind):  # type: ignore[misc]
+        ConnectionCls = BoundedConnection
+
+    return BoundedPool
 
 
 def _ahead(date: str | None, otherwise: timedelta) -> timedelta:
@@ -459,7 +564,7 @@ def _user_info(url: str) -> str | None:
 
 def _events(response: Any) -> Iterator[dict[str, Any]]:
     begun: list[bytes] = []
-    for chunk in response.stream(65536):
+    for chunk in response.stream(_bounds.READ_BYTES, decode_content=False):
         first, *others = chunk.split(b"\n")
         begun.append(first)
         if not others:

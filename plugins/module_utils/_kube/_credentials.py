@@ -60,21 +60,24 @@ class Credentials:
     def renewable(self) -> bool:
         return bool(self._connection.exec_plugin or self._connection.token_file)
 
-    def header(self) -> str | None:
-        """The value of Authorization, or None for a client certificate. Raises AuthenticationError."""
+    def header(self, seconds: float = PLUGIN_SECONDS) -> str | None:
+        """The value of Authorization, or None for a client certificate. An exec plugin has ``seconds`` at most.
+
+        Raises AuthenticationError.
+        """
         if time.time() >= self._expires:
-            self._expires = self._load()
+            self._expires = self._load(seconds)
         return self._header
 
     def renew(self) -> None:
         """Forget what is known: the next header is made anew."""
         self._expires = float("-inf")
 
-    def _load(self) -> float:
+    def _load(self, seconds: float) -> float:
         """Set header and certificate; return when they expire, in seconds since the epoch."""
         connection = self._connection
         if connection.exec_plugin:
-            return self._take(_run(connection.exec_plugin, connection))
+            return self._take(_run(connection.exec_plugin, connection, min(seconds, PLUGIN_SECONDS)))
         if connection.token_file:
             self._header = self._bearer(self._read_token(connection.token_file))
             return time.time() + TOKEN_FILE_SECONDS
@@ -119,7 +122,7 @@ class Credentials:
         return _timestamp(str(expiry)) - RENEW_BEFORE_SECONDS if expiry else float("inf")
 
 
-def _run(plugin: ExecPlugin, connection: Connection) -> Mapping[str, Any]:
+def _run(plugin: ExecPlugin, connection: Connection, seconds: float) -> Mapping[str, Any]:
     """The status that the plugin prints (https://kubernetes.io/docs/reference/config-api/client-authentication.v1/).
 
     What it prints is a secret and never quoted. Its words on the standard error stream are quoted without the values of its
@@ -128,7 +131,7 @@ def _run(plugin: ExecPlugin, connection: Connection) -> Mapping[str, Any]:
     try:
         # On a terminal the package would leave the plugin's words there, and then fail over their absence.
         with redirect_stdout(io.StringIO()):
-            status = _in_time(_provider(plugin, connection).run, connection)
+            status = _in_time(_provider(plugin, connection).run, connection, seconds)
     except ConfigException as exc:
         words = mask(" ".join(str(exc).split()), plugin_secrets(plugin.config, os.environ))
         raise _plugin_error(connection, f"failed: {words[-WORDS_SHOWN:]}") from None
@@ -150,7 +153,7 @@ def _run(plugin: ExecPlugin, connection: Connection) -> Mapping[str, Any]:
     return status
 
 
-def _in_time(run: Callable[[], Any], connection: Connection) -> Any:
+def _in_time(run: Callable[[], Any], connection: Connection, seconds: float) -> Any:
     """What ``run`` returns or raises. The kubernetes package would wait for ever for a plugin that waits for a person."""
     outcome: list[Any] = []
 
@@ -162,9 +165,9 @@ def _in_time(run: Callable[[], Any], connection: Connection) -> Any:
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    thread.join(PLUGIN_SECONDS)
+    thread.join(seconds)
     if not outcome:
-        raise _plugin_error(connection, f"gave no answer in {PLUGIN_SECONDS:.0f} s")
+        raise _plugin_error(connection, f"gave no answer in {seconds:.0f} s")
     answer, error = outcome[0]
     if error is not None:
         raise error

@@ -66,6 +66,18 @@ class ApiError(KubeError):
     """An answer with an error that has no class of its own."""
 
 
+class TimedOut(KubeError):
+    """An answer that began and did not end before the time was over."""
+
+    code = "timed-out"
+
+
+class TooLarge(KubeError):
+    """More bytes than this collection reads of one answer."""
+
+    code = "answer-too-large"
+
+
 class Forbidden(ApiError):
     """403: authenticated, and not allowed."""
 

@@ -16,6 +16,7 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 from ._answers import error_from
+from ._bounds import Bounds
 from ._client import Client
 from ._errors import ConnectionFailed, KubeError
 from ._rights import Right
@@ -80,21 +81,30 @@ class Stream:
             return bytes(payload)
 
 
-def connect(client: Client, namespace: str, pod: str, port: int, *, seconds: float) -> Stream:
-    """Open a stream to the pod's port; ``seconds`` is the patience for each step.
+def connect(client: Client, namespace: str, pod: str, port: int, bounds: Bounds) -> Stream:
+    """Open a stream to the pod's port. The bounds hold for everything that is read, from the first byte on.
 
-    Raises Forbidden, NotFound, ApiError, AuthenticationError, ConnectionFailed.
+    Raises Forbidden, NotFound, ApiError, AuthenticationError, ConnectionFailed, TimedOut, TooLarge.
     """
     path = f"/api/v1/namespaces/{namespace}/pods/{pod}/portforward"
-    url, options = client.websocket_options(path, {"ports": str(port)})
-    try:
-        socket = websocket.create_connection(
-            url, subprotocols=[PROTOCOL], timeout=seconds, redirect_limit=0, suppress_origin=True, **options
-        )
-    except websocket.WebSocketBadStatusException as exc:
-        raise _refused(path, exc, client) from exc
-    except (websocket.WebSocketException, OSError) as exc:
-        raise _broken(exc) from exc
+    with contextlib.ExitStack() as stack:
+        try:
+            url, headers = client.websocket_request(path, {"ports": str(port)})
+            connection = stack.enter_context(client.dial(bounds))
+            socket = websocket.create_connection(
+                url,
+                socket=connection,
+                header=headers,
+                subprotocols=[PROTOCOL],
+                timeout=bounds.left(),
+                redirect_limit=0,
+                suppress_origin=True,
+            )
+        except websocket.WebSocketBadStatusException as exc:
+            raise _refused(path, exc, client) from exc
+        except (websocket.WebSocketException, OSError) as exc:
+            raise _broken(exc) from exc
+        stack.pop_all()
     return Stream(socket, port)
 
 
@@ -104,7 +114,9 @@ def _refused(path: str, exc: Any, client: Client) -> KubeError:
 
 
 def _broken(exc: Exception) -> ConnectionFailed:
-    return ConnectionFailed(f"the stream through the API server broke: {_one_line(str(exc).encode())}")
+    return ConnectionFailed(
+        f"the stream through the API server broke: {_one_line(str(getattr(exc, 'strerror', None) or exc).encode())}"
+    )
 
 
 def _one_line(text: bytes) -> str:

@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""A Lease (coordination.k8s.io/v1): one holder at a time; one that is not renewed any more ends by itself.
+"""A Lease (coordination.k8s.io/v1): one holder at a time, and a Lease that its holder no longer renews ends by itself.
 
-It keeps holders from doing the same work twice. It is no lock on the objects themselves: a holder that was stopped for
-longer than its Lease lasts may go on writing, so each write guards itself by UID and resourceVersion besides.
+It keeps runs from doing the same work twice. It is no lock on the objects themselves: a holder that was stopped for
+longer than its Lease lasts may have a write on its way, so each write guards itself by UID and resourceVersion besides.
 """
 
 from __future__ import annotations
@@ -19,16 +19,22 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from ._client import Client
+from .._errors import CertflowError
+from ._client import CONNECT_SECONDS, READ_SECONDS, Client
 from ._errors import AlreadyExists, ApiError, Conflict, Forbidden, KubeError, NotFound
 
 GROUP = "coordination.k8s.io"
-# Longer than one request may take (_client.READ_SECONDS and the time to connect), or a slow server would end it.
+# One request and its time-out fit into it with room for a renewal before.
 SECONDS = 60
+REQUEST_SECONDS = CONNECT_SECONDS + READ_SECONDS
 RENEW_SECONDS = 15.0
+RENEW_TRIES = 5
 LOOK_SECONDS = 1.0
 RELEASE_SECONDS = 5.0
+TOO_MANY_REQUESTS = 429
 _STAMP = "%Y-%m-%dT%H:%M:%S.%fZ"  # metav1.MicroTime
+_MOST = 2**31 - 1  # of an int32
+_MOST_LETTERS = 100
 
 
 class HeldByAnother(KubeError):
@@ -37,31 +43,88 @@ class HeldByAnother(KubeError):
     code = "lease-held"
 
 
+class LeaseLostError(CertflowError):
+    """This run does not hold the Lease that it needs. No KubeError: code that copes with a failed request must not go on."""
+
+    code = "lease-lost"
+
+
 @dataclass(frozen=True)
 class Terms:
-    """What a Lease object says. holder: "" where nobody holds it; since, until: UTC, None where it does not say."""
+    """The content of a Lease object.
+
+    holder: the holder's name, "" for none.
+    since: when the holder acquired it. UTC, None if it does not say.
+    renewed: when the holder renewed it last. UTC, None if it does not say.
+    seconds: how long it lasts after a renewal, 0 if it does not say.
+    transitions: how often it went from one holder to another.
+    """
 
     holder: str = ""
     since: datetime | None = None
-    until: datetime | None = None
+    renewed: datetime | None = None
+    seconds: int = 0
+    transitions: int = 0
 
-    def is_free(self, now: datetime) -> bool:
-        """Whether anybody may take it. One that does not say how long it lasts keeps nobody out."""
-        return not self.holder or self.until is None or self.until <= now
+    @property
+    def until(self) -> datetime | None:
+        """Return the time at which it ends by its own words, None if it does not say."""
+        try:
+            return self.renewed + timedelta(seconds=self.seconds) if self.renewed and self.seconds else None
+        except OverflowError:
+            return None
+
+    def is_free(self, now: datetime, unchanged: float, default: int) -> bool:
+        """Return True if another run may take it over.
+
+        now: the time by the API server's clock. It may differ from the holder's, so it decides only if the last renewal
+        is older than twice the duration. unchanged: seconds by our own clock for which its resourceVersion stayed the
+        same. default: the duration of a Lease that does not say it.
+        """
+        if not self.holder:
+            return True
+        seconds = self.seconds or default
+        return unchanged >= seconds or (
+            self.renewed is not None and (now - self.renewed).total_seconds() >= 2 * seconds
+        )
+
+
+@dataclass(frozen=True)
+class LeaseToken:
+    """What identifies one holder's time with a Lease, from its acquisition to its end. It is no secret.
+
+    uid: the object's, because a release deletes it. transitions: the object's, because a takeover counts them up.
+    """
+
+    holder: str
+    uid: str
+    transitions: int
 
 
 def terms(obj: Mapping[str, Any]) -> Terms:
-    """Read a Lease object. Never raises for what it holds."""
-    spec = obj.get("spec") or {}
-    renewed, seconds = _time(spec.get("renewTime")), spec.get("leaseDurationSeconds")
-    until = renewed + timedelta(seconds=seconds) if renewed and isinstance(seconds, int) else None
-    return Terms(str(spec.get("holderIdentity") or ""), _time(spec.get("acquireTime")), until)
+    """Return the content of a Lease object. A field of another type than the API's counts as missing."""
+    spec = obj.get("spec")
+    if not isinstance(spec, Mapping):
+        return Terms()
+    return Terms(
+        _text(spec.get("holderIdentity")),
+        _time(spec.get("acquireTime")),
+        _time(spec.get("renewTime")),
+        _number(spec.get("leaseDurationSeconds")),
+        _number(spec.get("leaseTransitions")),
+    )
+
+
+def token_of(obj: Mapping[str, Any]) -> LeaseToken:
+    """Return the token of the run that holds the Lease."""
+    there = terms(obj)
+    return LeaseToken(there.holder, _metadata(obj, "uid"), there.transitions)
 
 
 def spec_of(
     holder: str, since: datetime, now: datetime, transitions: int, seconds: int = SECONDS
 ) -> dict[str, Any]:
-    """The spec of a Lease that is held from ``since`` on, and for ``seconds`` from ``now`` on. Both UTC."""
+    """Return the spec of a Lease that is held since ``since``, and for ``seconds`` from ``now`` on. Both UTC."""
     return {
         "holderIdentity": holder,
         "leaseDurationSeconds": seconds,
@@ -72,11 +135,12 @@ def spec_of(
 
 
 class Lease:
-    """One Lease that this run wants. Once it is taken, the client renews it before its requests: who waits asks.
+    """One Lease that this run wants. While it is held, the client renews it before its requests.
 
     purpose: what it is held for, in words. metadata: labels and annotations of the object.
-    holder: whose it is, where several processes are one run; this process's own otherwise. seconds: how long it lasts.
-    problem: why this identity goes on without it, "" where nothing is in the way.
+    holder: the run's name, if several processes are one run; a name of this process's own otherwise.
+    seconds: how long it lasts. is_optional: whether the run goes on if the API server refuses the Lease to it.
+    problem: why an optional Lease is not held, "" if it is.
     """
 
     def __init__(
@@ -89,13 +153,16 @@ class Lease:
         metadata: Mapping[str, Any],
         holder: str = "",
         seconds: int = SECONDS,
+        is_optional: bool = True,
     ) -> None:
         # As the controllers of Kubernetes name themselves: the object alone tells whose it is.
         self.holder = holder or f"{socket.gethostname()}_{uuid.uuid4()}"
         self._seconds = seconds
+        self._is_optional = is_optional
         self.problem = ""
         self.is_tried = False
         self._client, self._purpose, self._title = client, purpose, f"Lease {namespace}/{name}"
+        self._removal = f"kubectl --namespace {namespace} delete lease {name}"
         self._collection = f"/apis/{GROUP}/v1/namespaces/{namespace}/leases"
         self._path = f"{self._collection}/{name}"
         self._body = {
@@ -109,9 +176,9 @@ class Lease:
         self._seen = "", 0.0
 
     def acquire(self) -> None:
-        """Take it; wait until it is free, at most until the client's deadline. Raises HeldByAnother, KubeError.
+        """Take it; wait until it is free, at most until the client's deadline.
 
-        Without the right to it, ``problem`` says so.
+        Raises HeldByAnother, KubeError. If an optional Lease is refused to this identity, ``problem`` says so.
         """
         self.is_tried = True
         try:
@@ -124,35 +191,53 @@ class Lease:
         else:
             self._client.before_request = self._renew_in_time
 
+    def resume(self, token: LeaseToken) -> None:
+        """Go on with the Lease that another process of this run acquired, and renew it.
+
+        Raises LeaseLostError if any other run held it since, KubeError.
+        """
+        self.is_tried = True
+        found = self._client.find(self._path)
+        if found is None or token_of(found) != token:
+            raise self._lost(found)
+        self._held = found
+        self._renew()
+        self._client.before_request = self._renew_in_time
+
     @property
     def is_held(self) -> bool:
-        """Whether nobody else who takes this Lease is at work now."""
-        return self._held is not None
+        """Return True if no other run takes this Lease before a request that is sent now has ended."""
+        return self._held is not None and time.monotonic() < self._renewed + self._seconds - REQUEST_SECONDS
+
+    @property
+    def token(self) -> LeaseToken | None:
+        """Return what another process of this run needs to go on with the Lease, None if it is not held."""
+        return token_of(self._held) if self._held is not None else None
 
     def release(self) -> None:
-        """Give it back, if it is held. Where that fails it ends by itself."""
+        """Give it back, if it is held. If that fails, it ends by itself."""
         held, self._held = self._held, None
         self._client.before_request = None
         if held is None:
             return
         self._client.deadline = time.monotonic() + RELEASE_SECONDS
-        exactly = {key: held["metadata"][key] for key in ("uid", "resourceVersion")}
+        exactly = {key: _metadata(held, key) for key in ("uid", "resourceVersion")}
         options = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": exactly}
         try:
             self._client.send("DELETE", self._path, options)
         except Forbidden as exc:
-            self._go_on_without(exc)
+            self.problem = self.problem or self._warning(exc)
         except KubeError:
-            pass  # it is gone, or another's by now, or nobody answers
+            pass  # it is gone, or another run's by now, or the API server does not answer
 
     def _try(self) -> Terms | None:
-        """Take it: None once it is ours, else what its holder's object says."""
+        """Take it. Return None if this run holds it then, else the content of the other run's Lease."""
         found = self._client.find(self._path) if self._is_known else None
         if found is None:
-            now = self._client.now()
+            now, begun = self._client.now(), time.monotonic()
             try:
                 body = {**self._body, "spec": spec_of(self.holder, now, now, 0, self._seconds)}
-                self._take(self._client.send("POST", self._collection, body))
+                self._take(self._client.send("POST", self._collection, body), begun)
                 return None
             except AlreadyExists:
                 self._is_known = True
@@ -160,73 +245,151 @@ class Lease:
         return self._take_over(found) if found else Terms()
 
     def _take_over(self, found: Mapping[str, Any]) -> Terms | None:
-        there, now = terms(found), self._client.now()
+        there, now, begun = terms(found), self._client.now(), time.monotonic()
         if there.holder == self.holder:
-            self._take(found)  # the answer to our own write was lost, or another process of this run took it
-            self._renewed = -RENEW_SECONDS  # whoever took it may have done so long ago
+            self._take(found, begun)  # the answer to this run's own write was lost
+            self._renewed -= self._seconds  # how long ago that write was is not known
             return None
-        if not there.is_free(now) and not self._is_silent(found):
+        if not there.is_free(now, self._unchanged(found), self._seconds):
             return there
-        changes = int((found.get("spec") or {}).get("leaseTransitions") or 0) + 1
+        changes = min(there.transitions + 1, _MOST)
         spec = spec_of(self.holder, now, now, changes, self._seconds)
         try:
-            self._take(self._client.send("PUT", self._path, {**found, "spec": spec}))
+            self._take(self._client.send("PUT", self._path, {**found, "spec": spec}), begun)
         except (Conflict, NotFound):
-            return Terms()  # somebody was faster
+            return Terms()  # another run was faster
         return None
 
-    def _take(self, obj: Mapping[str, Any]) -> None:
-        self._held, self._renewed = obj, time.monotonic()
+    def _take(self, obj: Mapping[str, Any], begun: float) -> None:
+        """begun: when the request was sent. Others may count from then on."""
+        self._held, self._renewed = obj, begun
 
-    def _is_silent(self, found: Mapping[str, Any]) -> bool:
-        """Whether it was not renewed for as long as it lasts, by our own clock: the API servers' may differ."""
-        version, now = found["metadata"]["resourceVersion"], time.monotonic()
+    def _unchanged(self, found: Mapping[str, Any]) -> float:
+        """Return the seconds by our own clock for which this run has seen the Lease unchanged."""
+        version, now = _metadata(found, "resourceVersion"), time.monotonic()
         if version != self._seen[0]:
             self._seen = version, now
-        return now - self._seen[1] >= float(found["spec"]["leaseDurationSeconds"])
+        return now - self._seen[1]
 
     def _renew_in_time(self) -> None:
-        """Raises HeldByAnother where this run was stopped for so long that another one took over."""
-        held = self._held
-        if held is None or time.monotonic() < self._renewed + RENEW_SECONDS:
+        """Raise LeaseLostError if this run was stopped for so long that another one took the Lease."""
+        if self._held is None or time.monotonic() < self._renewed + RENEW_SECONDS:
             return
-        now = self._client.now()
-        since, changes = terms(held).since or now, held["spec"].get("leaseTransitions") or 0
         try:
-            spec = spec_of(self.holder, since, now, changes, self._seconds)
-            self._take(self._client.send("PUT", self._path, {**held, "spec": spec}))
-        except (Conflict, NotFound):
-            other = self._try()
-            if other is not None:
-                self._held = None
-                raise self._refused(other) from None
-        except ApiError as exc:
-            self._go_on_without(exc)
+            self._renew()
+        except KubeError:
+            self._client.before_request = self._renew_in_time  # the next request has to renew it first
+            raise
+
+    def _renew(self) -> None:
+        """Write the Lease on the version that this run knows. If that succeeds, no other run held it in between."""
+        for _try in range(RENEW_TRIES):
+            held = self._held or {}
+            there, now, begun = terms(held), self._client.now(), time.monotonic()
+            spec = spec_of(self.holder, there.since or now, now, there.transitions, self._seconds)
+            try:
+                self._take(self._client.send("PUT", self._path, {**held, "spec": spec}), begun)
+            except Conflict:
+                self._held = self._still_held(held)
+            except NotFound:
+                raise self._lost(None) from None
+            except ApiError as exc:
+                self._go_on_without(exc)
+                return
+            else:
+                return
+        raise self._lost(self._held)
+
+    def _still_held(self, held: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the Lease as it is now: its labels may have changed, or the answer to a renewal was lost."""
+        found = self._client.find(self._path)
+        if found is None or token_of(found) != token_of(held):
+            raise self._lost(found)
+        return found
 
     def _go_on_without(self, exc: ApiError) -> None:
-        """What the API server refuses to this identity, or for reasons of its own, is no reason to stop."""
-        if exc.status is None or exc.status >= 500:
+        """Raise the refusal, unless the Lease is optional and the API server does not let this identity have it."""
+        is_refused = exc.status is not None and 400 <= exc.status < 500
+        if is_refused and not self._is_optional:
+            raise self._denied(exc) from exc
+        if not is_refused or exc.status == TOO_MANY_REQUESTS:
             raise exc
         self._client.before_request = None
-        if isinstance(exc, NotFound):
-            return  # without its namespace nothing can be written, and the write itself says so better
-        self.problem = (
+        # Without its namespace nothing can be written, and the write itself says so better.
+        if not isinstance(exc, NotFound):
+            self.problem = self._warning(exc)
+
+    def _warning(self, exc: KubeError) -> str:
+        return (
             f"another run at the same time is not kept away from the {self._purpose}: {self._title} cannot be written "
-            f"as it should be ({exc.message}); docs/rbac.md has the rights"
+            f"as it should be ({exc.message or exc.cause}); docs/rbac.md has the rights"
         )
+
+    def _denied(self, exc: KubeError) -> LeaseLostError:
+        return self._stop(
+            LeaseLostError(
+                f"the {self._title}, which keeps other runs away from the {self._purpose}, cannot be held: "
+                f"{exc.message or exc.cause}",
+                code=exc.code,
+                evidence=exc.evidence,
+                remedy="Give this identity the permissions of docs/rbac.md, and run again",
+            )
+        )
+
+    def _lost(self, found: Mapping[str, Any] | None) -> LeaseLostError:
+        self._held = None
+        holder = terms(found or {}).holder
+        if holder in ("", self.holder):
+            cause = f"this run lost the {self._title}: another run held it in between, or it was removed"
+        else:
+            cause = f"this run lost the {self._title}: another run, {_short(holder)}, holds it now"
+        remedy = f"Run again: it goes on from what the other run left of the {self._purpose}"
+        return self._stop(LeaseLostError(cause, remedy=remedy))
+
+    def _stop(self, error: LeaseLostError) -> LeaseLostError:
+        """Return the error, which every request of the client raises from now on, until ``release``."""
+
+        def refuse() -> None:
+            self._client.before_request = refuse  # the client takes it out before it calls it
+            raise error
+
+        self._client.before_request = refuse
+        return error
 
     def _refused(self, other: Terms) -> HeldByAnother:
         since = f" since {other.since:%Y-%m-%d %H:%M:%S} UTC" if other.since else ""
-        until = f" ends by itself at {other.until:%H:%M:%S} UTC" if other.until else " ends by itself"
+        lasts = f" {other.seconds or self._seconds} seconds after its last renewal"
+        until = f" ({other.until:%Y-%m-%d %H:%M:%S} UTC)" if other.until else ""
         return HeldByAnother(
-            f"another run works on the {self._purpose}: {other.holder or 'it'} holds {self._title}{since}",
-            remedy=f"let it finish and run the task again, or give a longer wait_timeout; if that run is dead, its Lease{until}",
+            f"another run works on the {self._purpose}: {_short(other.holder) or 'it'} holds {self._title}{since}",
+            remedy="Let it finish and run the task again, or give a longer wait_timeout. If that run is dead, its Lease "
+            f"ends by itself{lasts}{until}, or remove it: {self._removal}",
         )
 
 
-def _time(text: Any) -> datetime | None:
-    """A metav1.MicroTime. Not by strptime: it imports a module at its first use, in each fork anew."""
+def _metadata(obj: Mapping[str, Any], key: str) -> str:
+    metadata = obj.get("metadata")
+    return _text(metadata.get(key)) if isinstance(metadata, Mapping) else ""
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]}..."
+
+
+def _number(value: Any) -> int:
+    """Return a positive int32, 0 for everything else. A larger number counts as the largest."""
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return min(value, _MOST) if is_number and value > 0 else 0
+
+
+def _time(value: Any) -> datetime | None:
+    """Parse a metav1.MicroTime. Not by strptime, which imports a module at its first use in each fork."""
     try:
-        return datetime.fromisoformat(str(text).replace("Z", "+00:00")).astimezone(timezone.utc)
-    except ValueError:
+        found = datetime.fromisoformat(_text(value).replace("Z", "+00:00"))
+        return (found if found.tzinfo else found.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
+    except (OverflowError, ValueError):
         return None

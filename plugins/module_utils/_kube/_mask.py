@@ -17,7 +17,7 @@ SHORTEST = 4
 # A shorter value is masked as a whole word only: "prod" is a part of other words.
 LONG = 8
 # The end of longer words is masked and returned: more is not shown, and no pattern has to look at it.
-LONGEST = 4000
+LONGEST = 2000
 
 _SENSITIVE_NAME = (
     r"[\w.-]*(?:secret|token|passw|passphrase|pwd|credential|(?:api|access|private)[_-]?key|assertion|signature|session-?id)"
@@ -29,10 +29,10 @@ PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), shown)
     for pattern, shown in (
         # the user name and password of a URL
-        (r"(\b[a-z][a-z0-9+.-]*://)[^\s/@]+@", rf"\1{MASK}@"),
+        (r"((?<![a-z0-9+.-])[a-z][a-z0-9+.-]*://)[^\s/@]+@", rf"\1{MASK}@"),
         # a header: its scheme and value, up to where a page or a dictionary goes on
         (
-            rf"\b({_HEADER})(['\"]?\s*[:=]\s*['\"]?)(?:(?:basic|bearer|negotiate|digest)\s+)?[^\s'\"<>,}}]+",
+            rf"(?<![\w-])({_HEADER})(['\"]?\s*[:=]\s*['\"]?)(?:(?:basic|bearer|negotiate|digest)\s+)?[^\s'\"<>,}}]+",
             rf"\1\2{MASK}",
         ),
         (r"\b(basic|bearer|negotiate)\s+(?=[^\s<>'\"]*[0-9=+/._-])[^\s'\"<>,]{8,}", rf"\1 {MASK}"),

@@ -22,11 +22,13 @@ from .._csr._surroundings import Surroundings
 from .._errors import CertflowError
 from .._kube._client import Client
 from .._kube._cluster import cluster_facts
+from .._kube._errors import Forbidden
 from .._x509 import _certificate
 from . import _report, _spec
 from ._operation import Operation, Result
 
 AUTO = "auto"
+KUBE_SYSTEM = "/api/v1/namespaces/kube-system"
 
 SPEC: dict[str, Any] = {
     "name": {"type": "str"},
@@ -34,7 +36,7 @@ SPEC: dict[str, Any] = {
     "gather": {
         "type": "list",
         "elements": "str",
-        "choices": ["csrs", "provider", "signer"],
+        "choices": ["csrs", "provider", "signer", "cluster"],
         "default": ["csrs", "provider"],
     },
     "provider": {"type": "str", "default": AUTO},
@@ -45,9 +47,12 @@ SPEC: dict[str, Any] = {
 
 
 def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Result:
-    values: dict[str, Any] = {}
+    gather = set(parameters["gather"])
+    values: dict[str, Any] = {"cluster_uid": _uid(client)} if "cluster" in gather else {}
+    if gather <= {"cluster"}:
+        return Result(changed=False, values=values)
     verdict = _provider(client, parameters)
-    if "csrs" in parameters["gather"]:
+    if "csrs" in gather:
         csrs = _selected(client, parameters)
         is_all = not any(parameters.get(option) for option in ("name", *_spec.SELECTORS))
         around = Surroundings(client, verdict, csrs if is_all else None)
@@ -55,7 +60,7 @@ def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Res
         values["signers"] = _counted(csrs, client.now())
         if parameters.get("name") and not csrs:
             values["csrs"] = [_absent(parameters["name"], client.now())]
-    if "provider" in parameters["gather"]:
+    if "provider" in gather:
         values["provider"] = {
             "name": verdict.name,
             "signer_name": verdict.signer,
@@ -64,11 +69,19 @@ def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Res
             "ca": verdict.row.ca if verdict.row else "",
             "longest_lifetime_seconds": verdict.row.longest_lifetime_seconds if verdict.row else None,
         }
-    if "signer" in parameters["gather"]:
+    if "signer" in gather:
         values["signer_name"] = _providers.signer_for(
             verdict, parameters["signers"].get(_providers.DEFAULT) or ""
         )
     return Result(changed=False, values=values)
+
+
+def _uid(client: Client) -> str:
+    """Return the UID of namespace kube-system, or "" if this user may not read it."""
+    try:
+        return str(client.get(KUBE_SYSTEM)["metadata"]["uid"])
+    except Forbidden:
+        return ""
 
 
 def _provider(client: Client, parameters: Mapping[str, Any]) -> ProviderVerdict:

@@ -16,8 +16,12 @@ from .._text import visible
 # say. Other values are data and stay as they are, such as names and PEM.
 KEYS = frozenset(
     (
+        "answer",
         "auth_source",
+        "ca_problem",
+        "ca_source",
         "cause",
+        "contradictions",
         "evidence",
         "message",
         "msg",
@@ -27,8 +31,10 @@ KEYS = frozenset(
         "reason",
         "remedy",
         "reports",
+        "skip_reason",
         "summary",
         "title",
+        "unreadable",
         "warnings",
     )
 )

@@ -29,15 +29,12 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     if parameters["step"].get("action") in TURNS:
         return _turn(client, parameters, check_mode)
     step = step_from(parameters["step"])
-    run_id = "" if check_mode else parameters["run_id"]
-    if run_id:  # it has taken its turn
-        client.answered_before()
-    context = context_from(client, parameters, check_mode)
     try:
-        with _snapshot_turn.kept(client, run_id):
+        with _snapshot_turn.kept(client, {} if check_mode else parameters["lease"]):
+            context = context_from(client, parameters, check_mode)
             outcomes = ACTIONS[step.action](context, step.parameters)
     except NotYetError as exc:
-        if not (check_mode and context.pending):
+        if not (check_mode and parameters["pending"]):
             raise
         return Result(True, _values(step, f"it can be tried only after the steps before it: {exc.cause}"))
     changed = [outcome for outcome in outcomes if outcome.changed]
@@ -48,20 +45,21 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
 
 
 def _turn(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Result:
-    """Take this run's turn, or give it back. It is no change: nothing of it is left in the end."""
-    action, run_id = parameters["step"]["action"], parameters["run_id"]
+    """Take this run's turn, check that it still has it, or give it back. It is no change: nothing of it is left."""
+    action, run_id, token = parameters["step"]["action"], parameters["run_id"], parameters["lease"]
     if not run_id:
         raise StepError(f"{action} needs run_id", remedy="Give the run a name of its own, such as a UUID")
-    warnings: tuple[str, ...] = ()
-    if action == _steps.END_TURN and not check_mode:
+    if not check_mode and action == _steps.END_TURN:
         _snapshot_turn.end(client, run_id)
+    elif not check_mode and token:
+        with _snapshot_turn.kept(client, token):
+            pass
     elif not check_mode:
-        with _snapshot_turn.kept(client, run_id) as lease:
-            warnings = (lease.problem,) if lease and lease.problem else ()
+        token = _snapshot_turn.begin(client, run_id)
     reason = (
         "no other run writes until it is given back" if action == _steps.TAKE_TURN else "others may go on"
     )
-    return Result(False, {"action": action, "reason": reason, "objects": []}, warnings=warnings)
+    return Result(False, {"action": action, "reason": reason, "objects": [], "lease": token})
 
 
 def _values(step: _steps.Step, reason: str, outcomes: Sequence[Outcome] = ()) -> dict[str, Any]:
@@ -90,6 +88,7 @@ OPERATION = Operation(
         "step": {"type": "dict", "required": True},
         **RENDERING,
         "run_id": {"type": "str", "default": ""},
+        "lease": {"type": "dict", "default": {}},
         "originals": {"type": "list", "elements": "dict", "default": []},
         "pending": {"type": "bool", "default": False},
     },

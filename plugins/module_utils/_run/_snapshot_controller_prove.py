@@ -23,7 +23,7 @@ from .._snapshot._releases import parse
 from .._snapshot._situation import NO_VERSION
 from .._webhook import _failures
 from .._webhook._errors import ProbeError, ProofError, TargetError
-from . import _interrupt, _spec, _webhook_probe
+from . import _interrupt, _snapshot_turn, _spec, _webhook_probe
 from ._operation import Operation, Result
 
 if TYPE_CHECKING:
@@ -51,7 +51,9 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     traces = Traces(client, uuid.uuid4().hex[:12])
     namespace = parameters["namespace"] or given.get("namespace") or ""
     left: list[str] = []
-    with _interrupt.put_away_by(lambda: left.extend(traces.remove())):
+    token = {} if check_mode else parameters["lease"]
+    # The Lease is left first: what this run has made is removed although another run took the Lease.
+    with _interrupt.put_away_by(lambda: left.extend(traces.remove())), _snapshot_turn.kept(client, token):
         verdict = _verdict(Ask(client, traces, given, namespace, check_mode))
     return _concluded(verdict, given["what"], parameters, left, check_mode=check_mode)
 
@@ -245,6 +247,7 @@ OPERATION = Operation(
         "step": {"type": "dict", "required": True},
         "namespace": {"type": "str"},
         "before": {"type": "dict", "default": {}},
+        "lease": {"type": "dict", "default": {}},
         "require": {"type": "bool", "default": True},
     },
     run=run,

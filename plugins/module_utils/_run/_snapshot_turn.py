@@ -3,19 +3,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""One upgrade of the snapshot controller at a time: a run of several tasks takes its turn, and gives it back at its end.
+"""One upgrade of the snapshot controller at a time: a run of several tasks takes the Lease first and gives it back last.
 
 The Lease is in namespace kube-system, which every cluster has: there is one snapshot controller in a cluster. Each of the
-run's tasks renews it while it works; between two of them a run may wait for a proof, so that it lasts longer than others.
+run's tasks renews it while it works. Between two of them a run may wait for other clusters for longer than the Lease lasts.
+So each task goes on only with the token of the first one: if another run held the Lease in between, the plan is outdated.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from .._kube._lease import GROUP, Lease, Terms, terms
+from .._kube._lease import GROUP, Lease, LeaseToken, Terms, terms
+from .._snapshot._errors import StepError
 
 if TYPE_CHECKING:
     from .._kube._client import Client
@@ -25,23 +27,32 @@ SECONDS = 150
 PATH = f"/apis/{GROUP}/v1/namespaces/{NAMESPACE}/leases/{NAME}"
 
 
-@contextmanager
-def kept(client: Client, run_id: str) -> Iterator[Lease | None]:
-    """Hold the turn of this run, and leave it to the run's next task. None, and no turn, without a run_id.
+def begin(client: Client, run_id: str) -> dict[str, Any]:
+    """Wait for the Lease and take it. Return its token, for `kept`. Raises HeldByAnother, KubeError."""
+    lease = _lease(client, run_id)
+    lease.acquire()
+    client.before_request = None
+    return vars(lease.token) if lease.token else {}
 
-    Raises HeldByAnother, KubeError.
+
+@contextmanager
+def kept(client: Client, token: Mapping[str, Any]) -> Iterator[None]:
+    """Hold the Lease while the block works, and leave it to the run's next task. Does nothing without a token.
+
+    Raises LeaseLostError if another run held it since the token was made, StepError, KubeError.
     """
-    lease = _lease(client, run_id) if run_id else None
-    if lease:
-        lease.acquire()
+    if token:
+        client.answered_before()
+        known = _token_from(token)
+        _lease(client, known.holder).resume(known)
     try:
-        yield lease
+        yield
     finally:
         client.before_request = None
 
 
 def end(client: Client, run_id: str) -> None:
-    """Give the turn back, where it is this run's."""
+    """Give the Lease back, if it is this run's."""
     lease = _lease(client, run_id)
     held = terms(client.find(PATH) or {})
     if held.holder == run_id:
@@ -50,9 +61,19 @@ def end(client: Client, run_id: str) -> None:
 
 
 def other(client: Client, run_id: str) -> Terms | None:
-    """Another run that is at work now; None where there is none."""
+    """Return another run that is at work now, None if there is none."""
     held = terms(client.find(PATH) or {})
-    return None if held.holder == run_id or held.is_free(client.now()) else held
+    return None if held.holder == run_id or held.is_free(client.now(), 0.0, SECONDS) else held
+
+
+def _token_from(given: Mapping[str, Any]) -> LeaseToken:
+    try:
+        return LeaseToken(str(given["holder"]), str(given["uid"]), int(given["transitions"]))
+    except (KeyError, TypeError, ValueError):
+        raise StepError(
+            "lease is not what a step of action take_turn returned",
+            remedy="Give its result's lease as it is",
+        ) from None
 
 
 def _lease(client: Client, run_id: str) -> Lease:
@@ -65,4 +86,5 @@ def _lease(client: Client, run_id: str) -> Lease:
         metadata={"labels": labels},
         holder=run_id,
         seconds=SECONDS,
+        is_optional=False,
     )

@@ -30,7 +30,7 @@ class Moved(Exception):
 def alone(client: Client, intent: Intent, act: Callable[[Lease], Result]) -> Result:
     """Run ``act``, which calls ``take`` before its first write; once more where it raises Moved.
 
-    Raises what it raises, and HeldByAnother.
+    Raises what it raises, HeldByAnother, LeaseLostError.
     """
     lease = _lease(client, intent)
     try:

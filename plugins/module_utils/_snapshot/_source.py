@@ -15,11 +15,14 @@ import fcntl
 import hashlib
 import os
 import shutil
+import socket
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 from urllib.parse import urlsplit
 
 from .._paths import expand
@@ -31,6 +34,10 @@ UPSTREAM = "https://github.com/kubernetes-csi/external-snapshotter/archive/refs/
 MODULE = "github.com/kubernetes-csi/external-snapshotter"
 VERSION = "{version}"
 ARCHIVES = (".zip", ".tar.gz", ".tgz", ".tar")
+# A release has 15 MB: half a minute at 4 Mbit/s.
+FETCH_SECONDS = 300.0
+WAIT_SECONDS = FETCH_SECONDS + 60.0
+LOOK_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,8 @@ class Source:
 def files(source: Source, release: str) -> dict[str, str]:
     """Return the text of each of the release's files by its path in the repository.
 
-    From the cache if they are all there, else fetched, by one process at a time. Raises SourceError.
+    From the cache if they are all there, else fetched, by one process at a time, within FETCH_SECONDS. Another process waits
+    for that, for WAIT_SECONDS at most. Raises SourceError.
     """
     sums = _sums(source, release)
     where = source.where.replace(VERSION, release) or UPSTREAM.replace(VERSION, release)
@@ -63,7 +71,7 @@ def files(source: Source, release: str) -> dict[str, str]:
         try:
             return _verified(_archive.from_directory(kept, sums), sums, release, str(kept))
         except SourceError:
-            fetched = _fetched(where, release, sums)
+            fetched = _fetched(where, release, sums, time.monotonic() + FETCH_SECONDS)
         texts = _verified(fetched, sums, release, where)
         _keep(kept, {name: fetched[name] for name in sums})
     return texts
@@ -79,28 +87,29 @@ def _sums(source: Source, release: str) -> Mapping[str, str]:
     return sums
 
 
-def _fetched(where: str, release: str, sums: Mapping[str, str]) -> dict[str, bytes]:
-    """The release's files, unverified, by their paths in the repository."""
+def _fetched(where: str, release: str, sums: Mapping[str, str], until: float) -> dict[str, bytes]:
+    """Return the release's files, unverified, by their paths in the repository. until: by time.monotonic()."""
     if where.endswith(ARCHIVES) or (not _is_url(where) and Path(expand(where)).is_file()):
-        return _archive.below_tag(_archive.contents(_fetch.read(where), where), where)
+        return _archive.below_tag(_archive.contents(_fetch.read(where, until), where, sums), where)
     if _is_url(where):
-        return _from_proxy(where.rstrip("/"), release, sums)
+        return _from_proxy(where.rstrip("/"), release, sums, until)
     raise SourceError(
         f"the source of the manifests, {where}, is neither a directory nor a file that exists",
         remedy="Give a directory, an archive, or the URL of an archive or of a Go module proxy",
     )
 
 
-def _from_proxy(proxy: str, release: str, sums: Mapping[str, str]) -> dict[str, bytes]:
+def _from_proxy(proxy: str, release: str, sums: Mapping[str, str], until: float) -> dict[str, bytes]:
     """https://go.dev/ref/mod#goproxy-protocol: each version of a module is one zip, in a directory of its name."""
     client = CLIENTS.get(release, f"{release.rpartition('.')[0]}.0")
-    wanted = [("", release)] + [("client/", client)] * any(name.startswith("client/") for name in sums)
+    modules = [("", release)] + [("client/", client)] * any(name.startswith("client/") for name in sums)
     found: dict[str, bytes] = {}
-    for place, version in wanted:
+    for place, version in modules:
         module = f"{MODULE}/{place}v{version.partition('.')[0]}"
         url = f"{proxy}/{module}/@v/v{version}.zip"
         prefix = f"{module}@v{version}/"
-        unpacked = _archive.contents(_fetch.read(url), url)
+        wanted = [name[len(place) :] for name in sums if name.startswith("client/") == bool(place)]
+        unpacked = _archive.contents(_fetch.read(url, until), url, wanted)
         found |= {
             f"{place}{name[len(prefix) :]}": data
             for name, data in unpacked.items()
@@ -135,17 +144,38 @@ def _is_url(where: str) -> bool:
 
 @contextmanager
 def _lock(directory: Path) -> Iterator[None]:
-    """One process fetches; the others find what it fetched."""
+    """Let one process fetch at a time. The others find what it fetched."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with (directory / ".lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with (directory / ".lock").open("a+") as file:
+            _wait_for(file, directory)
             yield
     except OSError as exc:
         raise SourceError(
             f"the cache directory {directory} cannot be used: {exc.strerror}",
             remedy="Give another one with cache_directory",
         ) from exc
+
+
+def _wait_for(file: IO[str], directory: Path) -> None:
+    until = time.monotonic() + WAIT_SECONDS
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                file.seek(0)
+                raise SourceError(
+                    f"process {file.read(60) or 'of another user'} fetches a release into the cache directory {directory}, "
+                    f"and has not ended after {WAIT_SECONDS:.0f} seconds",
+                    remedy="See what that process waits for, or give another cache_directory",
+                ) from None
+            time.sleep(LOOK_SECONDS)
+        else:
+            file.truncate(0)
+            file.write(f"{os.getpid()} on {socket.gethostname()}"[:60])
+            file.flush()
+            return
 
 
 def _keep(target: Path, contents: Mapping[str, bytes]) -> None:

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .._kube import _forward
+from .._kube import _dial, _forward
+from .._kube._bounds import LEAST_SECONDS, READ_BYTES, Bounds
 from .._kube._errors import Forbidden, KubeError
 from .._kube._rights import Right
 from .._x509 import _certificate
@@ -35,7 +36,10 @@ if TYPE_CHECKING:
     from .._kube._client import Client
     from ._targets import ClientConfig
 
-HANDSHAKE_SECONDS = 5.0
+# Of one endpoint, the way to it through the API server included.
+HANDSHAKE_SECONDS = 10.0
+# Go's TLS refuses a longer chain (crypto/tls maxHandshakeCertificateMsg), so no API server accepts one.
+HANDSHAKE_BYTES = 256 * 1024
 # Before, the ssl module shows the leaf alone (bpo-18233).
 SHOWS_CHAINS = sys.version_info >= (3, 10)
 _DER = 2  # _ssl.ENCODING_DER
@@ -95,11 +99,12 @@ def rights(namespace: str) -> list[Right]:
 
 
 def look(client: Client, config: ClientConfig, *, until: float, aside: bool = False) -> Look:
-    """Look at every ready endpoint; ``until`` (time.monotonic()) bounds the patience with each.
+    """Look at every ready endpoint. The look ends at ``until`` (time.monotonic()), and has at least LEAST_SECONDS.
 
     ``aside``: at those too that get no new connections now. Raises KubeError where the API server itself does not answer.
     """
     endpoints = _endpoints.find(client, config)
+    until = max(until, time.monotonic() + LEAST_SECONDS)
 
     def see(some: Iterable[Endpoint]) -> tuple[Served, ...]:
         return tuple(
@@ -132,10 +137,19 @@ def _see(client: Client, endpoint: Endpoint, server_name: str, until: float) -> 
     if not (endpoint.pod or endpoint.is_outside):
         words = "no pod is behind it, and no address of the cluster's network is dialled from here"
         return Served(endpoint, problem=words, is_blind=True)
-    seconds = max(1.0, min(HANDSHAKE_SECONDS, until - time.monotonic()))
+    client.prepare()  # the Lease is renewed before each endpoint
+    now = time.monotonic()
+    if now >= until:
+        return Served(endpoint, problem="it was not looked at, because the time was over")
+    bounds = Bounds("its TLS handshake", until=min(until, now + HANDSHAKE_SECONDS), size=HANDSHAKE_BYTES)
+    return _shown(client, endpoint, server_name, bounds)
+
+
+def _shown(client: Client, endpoint: Endpoint, server_name: str, bounds: Bounds) -> Served:
+    """Return what the endpoint sends, or why nothing was seen."""
     try:
-        with _open(client, endpoint, seconds) as stream:
-            chain = handshake(stream, server_name, until=time.monotonic() + 2 * HANDSHAKE_SECONDS)
+        with _open(client, endpoint, bounds) as stream:
+            chain = handshake(stream, server_name)
     except Forbidden as exc:
         words = f"this identity may not reach pods through the API server: {exc.message}"
         return Served(endpoint, problem=words, is_blind=True)
@@ -157,12 +171,12 @@ def _understood(endpoint: Endpoint, chain: list[bytes]) -> Served:
 
 
 @contextlib.contextmanager
-def _open(client: Client, endpoint: Endpoint, seconds: float) -> Iterator[Stream]:
+def _open(client: Client, endpoint: Endpoint, bounds: Bounds) -> Iterator[Stream]:
     if endpoint.pod:
-        with _forward.connect(client, *endpoint.pod, endpoint.port, seconds=seconds) as stream:
+        with _forward.connect(client, *endpoint.pod, endpoint.port, bounds) as stream:
             yield stream
         return
-    with socket.create_connection((endpoint.host, endpoint.port), timeout=seconds) as connection:
+    with _dial.dial(endpoint.host, endpoint.port, bounds) as connection:
         yield _Direct(connection)
 
 
@@ -172,13 +186,13 @@ class _Direct:
         self._receive = connection.recv
 
     def recv(self) -> bytes:
-        return self._receive(65536)
+        return self._receive(READ_BYTES)
 
 
-def handshake(stream: Stream, server_name: str, *, until: float) -> list[bytes]:
-    """Shake hands as a client that believes anything, and return the chain that was sent, DER, leaf first.
+def handshake(stream: Stream, server_name: str) -> list[bytes]:
+    """Do a TLS handshake without verification and return the server's chain, DER, leaf first.
 
-    ``until`` (time.monotonic()): when to give up on a server that sends a byte now and then. Raises ssl.SSLError, OSError, and what the stream raises.
+    The stream bounds the time and the size. Raises ssl.SSLError, OSError, and what the stream raises.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
@@ -192,8 +206,6 @@ def handshake(stream: Stream, server_name: str, *, until: float) -> list[bytes]:
             ours = outgoing.read()
             if ours:
                 stream.send(ours)
-            if time.monotonic() > until:
-                raise OSError(None, "its TLS handshake comes to no end") from None
             theirs = stream.recv()
             if not theirs:
                 raise OSError(None, "it closed the connection during the TLS handshake") from None

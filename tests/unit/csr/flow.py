@@ -147,6 +147,9 @@ class Api:
         self.identity: dict[str, Any] | Exception = {"username": "deployer"}
         self.on_write: Callable[[str, str, Any], Any] = lambda _method, _path, body: body
 
+    def prepare(self) -> None:
+        """No Lease is to be renewed."""
+
     def now(self) -> datetime:
         return objects.NOW
 

@@ -19,10 +19,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils import _text
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import _content, _secret
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._intent import SecretSpec
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import _answers, _client, _kubeconfig
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import (
+    _answers,
+    _client,
+    _kubeconfig,
+    _mask,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
     _bundle,
@@ -192,7 +198,7 @@ def connect_directly(values: tuple[str, str]) -> object:
 def with_client(connection: Any) -> None:
     client = Client(connection, user_agent="fuzz", deadline=0.0)
     if not connection.exec_plugin:
-        client.websocket_options("/api", {})
+        client.websocket_request("/api", {})
     client._make_pool(client._credentials.client_certificate)
     client.close()
 
@@ -231,7 +237,7 @@ def read_headers(texts: tuple[str, str, str]) -> object:
 
 def read_events(chunks: list[bytes]) -> object:
     """Watches end where they cannot be read, by the errors that Client.watch takes for an end."""
-    response = type("Response", (), {"stream": lambda self, size: iter(chunks)})()
+    response = type("Response", (), {"stream": lambda self, size, **_options: iter(chunks)})()
     try:
         return list(_client._events(response))
     except ValueError:
@@ -288,6 +294,7 @@ CASES: dict[str, Case] = {
     "answer": Case(
         read_answer, st.one_of(damaged_text(STATUS).map(encoded := lambda text: text.encode("utf-8", "replace")), st.binary(), JSON.map(json.dumps).map(encoded)), b"{}"
     ),
+    "words of a plugin": Case(_mask.mask, st.lists(PIECES).map("".join), "--client-secret a https://a:b@c"),
     "headers": Case(
         read_headers,
         st.tuples(
@@ -379,6 +386,8 @@ GROWING: dict[str, tuple[Callable[[Any], object], Callable[[int], Any]]] = {
         read_targets,
         lambda n: objects.configuration(*((f"{i}.hook", objects.client_config("")) for i in range(n))),
     ),
+    "secret after secret": (_mask.mask, lambda n: "x-token" * n),
+    "hidden character after hidden character": (_text.visible, lambda n: "a\x1b\u202e" * n),
     "context after context": (
         lambda value: _kubeconfig.resolve({"kubeconfig": value}, {}),
         lambda n: {**kubeconfig(), "contexts": kubeconfig()["contexts"] + [{"name": f"c{i}", "context": {}} for i in range(n)]},

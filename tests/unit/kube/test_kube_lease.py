@@ -13,10 +13,12 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import _lease
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors import (
     AlreadyExists,
     ApiError,
+    AuthenticationError,
     Conflict,
     ConnectionFailed,
     Forbidden,
@@ -26,6 +28,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._lease import (
     HeldByAnother,
     Lease,
+    LeaseLostError,
+    LeaseToken,
     Terms,
 )
 
@@ -45,10 +49,11 @@ class Server:
         self.refused: dict[str, KubeError] = {}
         self.asked: list[str] = []
         self._version = 0
+        self.uid = "1ea5e"
 
     def store(self, body: Any) -> dict[str, Any]:
         self._version += 1
-        metadata = {**body["metadata"], "uid": "1ea5e", "resourceVersion": str(self._version)}
+        metadata = {**body["metadata"], "uid": self.uid, "resourceVersion": str(self._version)}
         self.lease = {**copy.deepcopy(body), "metadata": metadata}
         return copy.deepcopy(self.lease)
 
@@ -118,7 +123,7 @@ def passing(server: Server, monkeypatch: pytest.MonkeyPatch) -> Callable[[float]
     return sleep
 
 
-def lease(server: Server, seconds: float = 120) -> Lease:
+def lease(server: Server, seconds: float = 120, **options: Any) -> Lease:
     client: Any = Client(server, seconds)
     return Lease(
         client,
@@ -126,6 +131,7 @@ def lease(server: Server, seconds: float = 120) -> Lease:
         "certflow-hook",
         purpose="certificate of Service apps/hook",
         metadata={"labels": {"a": "b"}},
+        **options,
     )
 
 
@@ -134,28 +140,70 @@ def refusal(kind: type[KubeError], status: int | None = None) -> KubeError:
 
 
 STAMP = "2026-06-15T12:00:00.000000Z"
-# (spec, what it says, whether it is free a second later)
+FAR = "9999-12-31T23:59:59.999999"
+LARGE = 2**31 - 1
+# (spec, its content, whether it is free two minutes later)
 SAID: list[tuple[Any, Terms, bool]] = [
-    (_lease.spec_of("a", NOW, NOW + MINUTE, 3), Terms("a", NOW, NOW + 2 * MINUTE), False),
-    (_lease.spec_of("a", NOW, NOW - MINUTE, 0), Terms("a", NOW, NOW), True),
+    (_lease.spec_of("a", NOW, NOW + MINUTE, 3), Terms("a", NOW, NOW + MINUTE, 60, 3), False),
+    (_lease.spec_of("a", NOW, NOW, 0), Terms("a", NOW, NOW, 60), True),
+    (_lease.spec_of("a", NOW, NOW + MINUTE / 60, 0), Terms("a", NOW, NOW + MINUTE / 60, 60), False),
     ({}, Terms(), True),
     (None, Terms(), True),
-    ({"holderIdentity": "a"}, Terms("a"), True),
-    ({"holderIdentity": "a", "renewTime": STAMP}, Terms("a"), True),
-    ({"holderIdentity": "a", "renewTime": "soon", "leaseDurationSeconds": 15}, Terms("a"), True),
-    (
-        {"holderIdentity": "a", "renewTime": STAMP, "leaseDurationSeconds": 15},
-        Terms("a", None, NOW + MINUTE / 4),
-        False,
-    ),
-    ({"renewTime": STAMP, "leaseDurationSeconds": 15}, Terms("", None, NOW + MINUTE / 4), True),
-]
+    ("a", Terms(), True),
+    ([{}], Terms(), True),
+    ({"renewTime": STAMP, "leaseDurationSeconds": 15}, Terms("", None, NOW, 15), True),
+    ({"holderIdentity": 7}, Terms(), True),
+    ({"holderIdentity": {"a": "b"}, "leaseDurationSeconds": 15}, Terms("", None, None, 15), True),
+    ({"holderIdentity": "a"}, Terms("a"), False),
+    ({"holderIdentity": "a", "renewTime": STAMP}, Terms("a", None, NOW), True),
+    ({"holderIdentity": "a", "renewTime": "soon", "leaseDurationSeconds": 15}, Terms("a", None, None, 15), False),
+    ({"holderIdentity": "a", "renewTime": 5, "acquireTime": [], "leaseDurationSeconds": 15}, Terms("a", None, None, 15), False),
+    ({"holderIdentity": "a", "renewTime": STAMP[:-1]}, Terms("a", None, NOW), True),
+    ({"holderIdentity": "a", "renewTime": f"{FAR}Z"}, Terms("a", None, datetime(9999, 12, 31, 23, 59, 59, 999999, timezone.utc)), False),
+    ({"holderIdentity": "a", "renewTime": f"{FAR}-05:00"}, Terms("a"), False),
+    ({"holderIdentity": "a", "renewTime": "0001-01-01T00:00:00+14:00"}, Terms("a"), False),
+    ({"holderIdentity": "a", "renewTime": STAMP, "leaseDurationSeconds": LARGE}, Terms("a", None, NOW, LARGE), False),
+    ({"holderIdentity": "a", "renewTime": STAMP, "leaseDurationSeconds": 10**30}, Terms("a", None, NOW, LARGE), False),
+    ({"holderIdentity": "a", "renewTime": STAMP, "leaseDurationSeconds": -5}, Terms("a", None, NOW), True),
+    ({"holderIdentity": "a", "renewTime": STAMP, "leaseDurationSeconds": "15"}, Terms("a", None, NOW), True),
+    ({"holderIdentity": "a", "renewTime": STAMP, "leaseDurationSeconds": 1.5}, Terms("a", None, NOW), True),
+    ({"holderIdentity": "a", "renewTime": STAMP, "leaseDurationSeconds": True}, Terms("a", None, NOW), True),
+    ({"holderIdentity": "a", "leaseTransitions": -1}, Terms("a"), False),
+    ({"holderIdentity": "a", "leaseTransitions": "many"}, Terms("a"), False),
+    ({"holderIdentity": "a", "leaseTransitions": 10**30}, Terms("a", transitions=LARGE), False),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("spec", "said", "is_free"), SAID)
-def test_what_a_lease_says(spec: Any, said: Terms, is_free: bool) -> None:
+def test_the_content_of_a_lease(spec: Any, said: Terms, is_free: bool) -> None:
+    """Timestamps are believed only if they are older than twice the duration."""
     assert _lease.terms({"spec": spec}) == said
-    assert said.is_free(NOW + timedelta(seconds=1)) is is_free
+    assert said.is_free(NOW + 2 * MINUTE, 0.0, 60) is is_free
+
+
+@pytest.mark.parametrize(
+    ("said", "unchanged", "is_free"),
+    [
+        (Terms("a", NOW, NOW + MINUTE * 600, 15), 14.9, False),
+        (Terms("a", NOW, NOW + MINUTE * 600, 15), 15.0, True),
+        (Terms("a"), 59.9, False),
+        (Terms("a"), 60.0, True),
+        (Terms("a", NOW, NOW, LARGE), 10.0**6, False),
+        (Terms(""), 0.0, True),
+    ],
+)
+def test_a_lease_that_stays_unchanged_for_its_duration_is_free(
+    said: Terms, unchanged: float, is_free: bool
+) -> None:
+    assert said.is_free(NOW, unchanged, 60) is is_free
+
+
+def test_the_end_of_a_lease_is_told_if_there_is_one() -> None:
+    assert Terms("a", None, NOW, 60).until == NOW + MINUTE
+    late = datetime(9999, 12, 31, 23, 59, 59, tzinfo=timezone.utc)
+    assert [one.until for one in (Terms("a", None, late, LARGE), Terms("a", None, None, 5), Terms("a"))] == [
+        None
+    ] * 3
 
 
 def test_one_takes_it_with_one_request_and_gives_it_back_with_another(server: Server) -> None:
@@ -204,7 +252,8 @@ def test_who_waits_in_vain_says_who_holds_it_since_when(
         "Service apps/hook",
         "runner-3_1a2b holds Lease apps/certflow-hook",
         "since 2026-06-15 12:00:00",
-        "12:10:00",
+        "600 seconds after its last renewal (2026-06-15 12:10:00 UTC)",
+        "kubectl --namespace apps delete lease certflow-hook",
     ):
         assert words in line, line
     assert server.holder == "runner-3_1a2b"
@@ -245,30 +294,183 @@ def test_an_answer_that_was_lost(server: Server) -> None:
     assert server.lease is None
 
 
-def test_whoever_was_stopped_for_too_long_hears_of_it(
+HOSTILE: list[dict[str, Any]] = [
+    {"leaseDurationSeconds": LARGE},
+    {"leaseDurationSeconds": 10**30, "renewTime": f"{FAR}Z"},
+    {"leaseDurationSeconds": LARGE, "renewTime": f"{FAR}-05:00", "acquireTime": f"{FAR}-05:00"},
+    {"leaseDurationSeconds": LARGE, "holderIdentity": "x" * 70000},
+]
+
+
+@pytest.mark.parametrize("spec", HOSTILE)
+def test_a_lease_of_an_absurd_duration_ends_the_wait_with_the_command_that_removes_it(
+    server: Server, passing: Callable[[float], None], spec: dict[str, Any]
+) -> None:
+    server.held_by("other", **spec)
+    with pytest.raises(HeldByAnother) as caught:
+        lease(server, 300).acquire()
+    assert caught.value.code == "lease-held"
+    assert "kubectl --namespace apps delete lease certflow-hook" in str(caught.value)
+    assert f"{LARGE} seconds after its last renewal" in str(caught.value)
+    assert len(str(caught.value)) < 600
+    assert "PUT" not in server.asked
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"leaseDurationSeconds": -1},
+        {"leaseDurationSeconds": None},
+        {"leaseDurationSeconds": "soon", "leaseTransitions": "many"},
+        {"renewTime": f"{FAR}Z"},
+        {"renewTime": None, "acquireTime": 5, "leaseTransitions": 10**30},
+    ],
+)
+def test_a_lease_that_does_not_say_how_long_it_lasts_lasts_as_long_as_this_run_s(
+    server: Server, passing: Callable[[float], None], spec: dict[str, Any]
+) -> None:
+    server.held_by("other", **spec)
+    own = lease(server)
+    own.acquire()
+    assert NOW + timedelta(seconds=59) <= server.time <= NOW + timedelta(seconds=62)
+    assert server.holder == own.holder
+
+
+def test_a_fresh_timestamp_is_no_reason_to_wait_and_an_old_one_only_after_twice_the_duration(
     server: Server, passing: Callable[[float], None]
 ) -> None:
-    slow, fast = lease(server), lease(server)
-    slow.acquire()
+    """The holder's clock may differ from the API server's, so only the resourceVersion counts before that."""
+    holder = lease(server)
+    holder.acquire()
+    server.time += timedelta(seconds=90)  # the clock of the API server jumps, the holder goes on
+    other = lease(server, 20)
+    with pytest.raises(HeldByAnother):
+        other.acquire()
+    assert server.holder == holder.holder
+
+
+# How the Lease is changed while its holder does nothing: whether the holder goes on.
+def _labelled(server: Server) -> None:
+    found = copy.deepcopy(server.lease)
+    assert found
+    server.store({**found, "metadata": {**found["metadata"], "labels": {"c": "d"}}})
+
+
+def _taken(server: Server) -> None:
+    passed = server.time + timedelta(hours=1)
+    server.time, before = passed, server.time
+    lease(server).acquire()
+    server.time = before
+
+
+def _taken_and_released(server: Server) -> None:
+    server.time += timedelta(hours=1)
+    other = lease(server)
+    other.acquire()
+    other.release()
+
+
+def _taken_over_by_the_same_name(server: Server) -> None:
+    found = copy.deepcopy(server.lease)
+    assert found
+    server.store({**found, "spec": {**found["spec"], "leaseTransitions": 2}})
+
+
+def _made_again(server: Server) -> None:
+    assert server.lease
+    server.uid = "0dd"
+    server.store(server.lease)
+
+
+MEANWHILE: dict[str, tuple[Callable[[Server], None], bool]] = {
+    "nothing": (lambda _server: None, True),
+    "labelled": (_labelled, True),
+    "taken": (_taken, False),
+    "taken and released": (_taken_and_released, False),
+    "taken over by the same name": (_taken_over_by_the_same_name, False),
+    "made again": (_made_again, False),
+    "deleted": (lambda server: setattr(server, "lease", None), False),
+}
+
+
+@pytest.mark.parametrize("meanwhile", MEANWHILE)
+@pytest.mark.parametrize("way", ["renewed", "resumed"])
+def test_a_lease_is_held_without_a_gap_or_lost(
+    server: Server, passing: Callable[[float], None], meanwhile: str, way: str
+) -> None:
+    """Within one process, and from one process of a run to its next one."""
+    change, goes_on = MEANWHILE[meanwhile]
+    own = lease(server)
+    own.acquire()
+    client: Any = own._client
+    token = own.token
+    assert token == LeaseToken(own.holder, "1ea5e", 0)
     passing(120)
-    fast.acquire()
-    client: Any = slow._client
-    with pytest.raises(HeldByAnother, match=fast.holder):
+    change(server)
+    there = copy.deepcopy(server.lease)
+    other = Lease(client, "apps", "certflow-hook", purpose="x", metadata={}, holder=own.holder)
+    act = client.before_request if way == "renewed" else lambda: other.resume(token)
+    if goes_on:
+        act()
+        assert server.holder == own.holder
+        assert (own if way == "renewed" else other).is_held
+        return
+    with pytest.raises(LeaseLostError) as caught:
+        act()
+    assert caught.value.code == "lease-lost"
+    assert "certflow-hook" in str(caught.value)
+    asked = len(server.asked)
+    with pytest.raises(LeaseLostError):
+        client.before_request()  # and so for every further request
+    (own if way == "renewed" else other).release()
+    assert (server.lease, len(server.asked)) == (there, asked), "the other run's is left alone"
+    assert client.before_request is None
+
+
+def test_the_answer_to_a_renewal_that_was_lost(server: Server, passing: Callable[[float], None]) -> None:
+    """The client sends it again, and meets its own write."""
+    own = lease(server)
+    own.acquire()
+    client: Any = own._client
+    send = client.send
+
+    def lose(method: str, path: str, body: Any) -> dict[str, Any]:
+        client.send = send
+        send(method, path, body)
+        return send(method, path, body)  # type: ignore[no-any-return]
+
+    client.send = lose
+    passing(20)
+    client.before_request()
+    assert own.is_held
+
+
+def test_a_lease_that_changes_all_the_time_is_lost(server: Server, passing: Callable[[float], None]) -> None:
+    own = lease(server)
+    own.acquire()
+    server.refused["PUT"] = refusal(Conflict, 409)
+    passing(20)
+    client: Any = own._client
+    with pytest.raises(LeaseLostError):
         client.before_request()
-    slow.release()
-    assert server.holder == fast.holder, "not its own any more"
 
 
-def test_a_lease_that_somebody_deleted_is_taken_again(
+def test_held_means_that_a_request_ends_before_the_lease_does(
     server: Server, passing: Callable[[float], None]
 ) -> None:
     own = lease(server)
-    own.acquire()
-    server.lease = None
-    passing(20)
     client: Any = own._client
-    client.before_request()
-    assert server.holder == own.holder
+    held = [own.is_held]
+    for act in (
+        own.acquire,
+        lambda: passing(60 - _lease.REQUEST_SECONDS - 1),
+        lambda: passing(1),
+        lambda: client.before_request(),  # noqa: PLW0108 # it is another one by then
+        own.release,
+    ):
+        act()
+        held.append(own.is_held)
+    assert held == [False, True, True, False, True, False]
 
 
 @pytest.mark.parametrize("method", ["POST", "GET", "PUT", "DELETE"])
@@ -290,11 +492,53 @@ def test_without_the_right_to_renew_it_goes_on_too(server: Server, passing: Call
     own = lease(server)
     own.acquire()
     server.refused["PUT"] = refusal(Forbidden, 403)
-    passing(20)
+    passing(30)
     client: Any = own._client
     client.before_request()
     assert own.problem
     assert client.before_request is None
+    assert not own.is_held
+
+
+# What the API server answers: whether an optional Lease is done without.
+REFUSALS = [
+    (refusal(Forbidden, 403), True),
+    (refusal(ApiError, 400), True),
+    (refusal(ApiError, 429), False),
+    (refusal(AuthenticationError, 401), False),
+    (refusal(ApiError, 503), False),
+    (refusal(ConnectionFailed), False),
+]
+
+
+@pytest.mark.parametrize("refused", REFUSALS)
+@pytest.mark.parametrize("is_optional", [True, False])
+@pytest.mark.parametrize("when", ["acquire", "renew"])
+def test_a_run_that_needs_its_lease_stops_if_it_is_refused(
+    server: Server,
+    passing: Callable[[float], None],
+    refused: tuple[KubeError, bool],
+    is_optional: bool,
+    when: str,
+) -> None:
+    error, goes_on = refused
+    own = lease(server, is_optional=is_optional)
+    client: Any = own._client
+    if when == "renew":
+        own.acquire()
+        passing(20)
+    server.refused = {"POST": error, "PUT": error}
+    act = client.before_request if when == "renew" else own.acquire
+    if goes_on and is_optional:
+        act()
+        assert own.problem
+        return
+    with pytest.raises(CertflowError) as caught:
+        act()
+    assert caught.value.code == error.code
+    if when == "renew":
+        with pytest.raises(CertflowError):
+            client.before_request()  # the next request does not go out without it either
 
 
 @pytest.mark.parametrize("error", [refusal(ApiError, 503), refusal(ConnectionFailed)])

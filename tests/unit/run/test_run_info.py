@@ -136,3 +136,17 @@ def test_the_provider_says_where_its_ca_is_and_how_long_it_issues() -> None:
     assert provider["longest_lifetime_seconds"] == 720 * 3600
     unknown = info(api_with(), provider="strange", signers={"default": "example.com/x"})["provider"]
     assert (unknown["ca"], unknown["longest_lifetime_seconds"]) == ("", None)
+
+
+NAMESPACE = "/api/v1/namespaces/kube-system"
+IDENTITIES: tuple[tuple[dict[str, Any] | Exception, str], ...] = (
+    ({"metadata": {"uid": "0a-1"}}, "0a-1"),
+    (api_error(Forbidden), ""),
+)
+
+
+@pytest.mark.parametrize(("answer", "uid"), IDENTITIES)
+def test_the_identity_of_a_cluster_costs_one_request(answer: dict[str, Any] | Exception, uid: str) -> None:
+    api = Api({NAMESPACE: answer})
+    assert info(api, gather=["cluster"], provider="auto") == {"cluster_uid": uid}
+    assert api.asked == [("GET", NAMESPACE)]

@@ -19,6 +19,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._run import (
     _libraries,
     _operation,
     _redact,
+    _sentences,
     _spec,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operation import (
@@ -324,3 +325,29 @@ def test_what_is_secret_inside_other_texts(
         _redact.protect(parameters, known)
         assert known
         assert all(secret in parameters[option] for secret in known)
+
+
+SENTENCE = re.compile(
+    r"^(\[?')?(Why|What (was seen|is wrong|speaks|to do)|One sentence|The verdict in one line)"
+)
+# "Why something cannot be seen" may be a field that is not text.
+NO_TEXTS = frozenset(("diagnosis", "failure", "problems", "refused"))
+
+
+def documented(fields: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """Every field of a documented result, at any depth, with the beginning of its description."""
+    found = []
+    for name, field in (fields or {}).items():
+        found += [(name, str(field.get("description"))), *documented(field.get("contains"))]
+    return found
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "plugins" / "modules").glob("*.py")), ids=lambda path: path.stem
+)
+def test_every_documented_sentence_is_cleaned(path: Path) -> None:
+    text = re.search(r'RETURN = r"""(.*?)"""', path.read_text(), re.DOTALL)
+    assert text
+    sentences = {name for name, words in documented(yaml.safe_load(text[1])) if SENTENCE.match(words)}
+    assert sentences
+    assert sentences - NO_TEXTS <= _sentences.KEYS

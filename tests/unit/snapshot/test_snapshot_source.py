@@ -6,13 +6,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import gzip
 import hashlib
 import http.server
 import io
+import os
+import struct
 import tarfile
 import threading
+import time
+import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, Callable
@@ -209,7 +215,7 @@ def test_an_answer_that_ends_too_soon(tmp_path: Path) -> None:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         with pytest.raises(SourceError, match=r"too soon|IncompleteRead"):
-            _fetch.read(f"http://127.0.0.1:{server.server_address[1]}/a.zip")
+            _fetch.read(f"http://127.0.0.1:{server.server_address[1]}/a.zip", time.monotonic() + 60)
         server.shutdown()
 
 
@@ -246,3 +252,197 @@ def test_a_directory_below_a_home_that_does_not_exist(
         _source.files(source, RELEASE)
     assert caught.value.code == "no-home-directory"
     assert list(tmp_path.iterdir()) == []
+
+
+# Archives that are no release's: what they unpack to is far more than they are, or is not what it seems.
+MIB = 2**20
+ZEROS = bytes(MIB)
+COPIES = {f"copy-{number}/{CRD}": ZEROS for number in range(40)}
+# Smaller than the collection's own, so that no test has to make what is larger.
+LIMITS = {"MOST_ENTRIES": 300, "MOST_BYTES_UNPACKED": 32 * MIB, "MOST_BYTES_AT_ONCE": 2 * MIB}
+
+
+def header(name: str, size: int, kind: bytes, *, link: str = "") -> bytes:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.type, entry.linkname = size, kind, link
+    return entry.tobuf(tarfile.GNU_FORMAT)
+
+
+def blocks(data: bytes) -> bytes:
+    return data + bytes(-len(data) % 512)
+
+
+def pax(**records: str) -> bytes:
+    """A header of pax before an entry."""
+    content = b""
+    for key, value in records.items():
+        line = f" {key}={value}\n".encode()
+        length = len(line) + 1
+        while len(str(length)) + len(line) != length:
+            length += 1
+        content += str(length).encode() + line
+    return header("x", len(content), tarfile.XHDTYPE) + blocks(content)
+
+
+def entry(name: str, data: bytes) -> bytes:
+    return header(name, len(data), tarfile.REGTYPE) + blocks(data)
+
+
+def gzipped(*parts: bytes) -> bytes:
+    packed = io.BytesIO()
+    with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=1) as file:
+        for part in parts:
+            file.write(part)
+    return packed.getvalue()
+
+
+def zip_of(files: Iterable[tuple[str, bytes]], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    packed = io.BytesIO()
+    with warnings.catch_warnings(), zipfile.ZipFile(packed, "w", method) as archive:
+        warnings.simplefilter("ignore")  # a name is there twice
+        for name, data in files:
+            archive.writestr(name, data)
+    return packed.getvalue()
+
+
+def lying(data: bytes, size: int) -> bytes:
+    """A zip with one entry, whose directory claims another size."""
+    start = data.rindex(b"PK\x01\x02")
+    return data[: start + 24] + struct.pack("<I", size) + data[start + 28 :]
+
+
+REST = [(name, data) for name, data in TAGGED.items() if not name.endswith(CRD)]
+TAIL = bytes(1024)
+# Name: the archive, and what is said of it.
+BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
+    "a zip with 40 files of 1 MiB": (lambda: zip_of(COPIES.items()), "more than 16777216 bytes of manifests"),
+    "a tar.gz with 40 files of 1 MiB": (lambda: tar(COPIES), "more than 16777216 bytes of manifests"),
+    "a zip with LZMA and a lying size": (lambda: lying(zip_of([(CRD, ZEROS * 20)], zipfile.ZIP_LZMA), 1000), "compressed by method 14"),
+    "a zip with bzip2": (lambda: zip_of([(CRD, ZEROS)], zipfile.ZIP_BZIP2), "compressed by method 12"),
+    "a zip with a lying size": (lambda: lying(zip_of([(CRD, ZEROS * 20)]), 1000), "damaged or incomplete: Bad CRC-32"),
+    "a large file in a zip": (lambda: zip_of([(CRD, ZEROS + b"x")]), f"{CRD} has more than 1048576 bytes"),
+    "a large file in a tar": (lambda: tar({CRD: ZEROS + b"x"}), f"{CRD} has more than 1048576 bytes"),
+    "a large header of pax": (lambda: gzipped(pax(comment="x" * 20 * MIB), entry(CRD, b"x"), TAIL), r"a header of \d+ bytes"),
+    "a long name": (lambda: gzipped(header("x", 20 * MIB, tarfile.GNUTYPE_LONGNAME), *[ZEROS] * 20), r"a header of \d+ bytes"),
+    "headers without an entry": (lambda: gzipped(*[pax(comment="x")] * 301), "a header of"),
+    "a header of pax with many records": (lambda: gzipped(*[pax(**{f"{n}": "" for n in range(6000)})] * 20), "holds no release"),
+    "a record of pax that is none": (lambda: gzipped(header("x", 512, tarfile.XHDTYPE), b"0 a=b\n" + bytes(506)), "a record of pax is not one"),
+    "a huge size by pax": (lambda: gzipped(pax(size=str(2**40)), entry("x", b""), *[ZEROS] * 40), "unpacks to more than 33554432 bytes"),
+    "a huge tar": (lambda: gzipped(header("x", 2**33, tarfile.REGTYPE), *[ZEROS] * 40), "unpacks to more than 33554432 bytes"),
+    "many entries in a tar": (lambda: gzipped(entry("x", b"") * 301), "more than 300 entries"),
+    "many entries in a zip": (lambda: zip_of((f"{number}", b"") for number in range(301)), "more than 300 entries"),
+    "a large directory of a zip": (lambda: zip_of((f"{number}{'x' * 60000}", b"") for number in range(50)), "its directory has more than 2097152 bytes"),
+    "a name twice in a zip": (lambda: zip_of([*TAGGED.items(), *TAGGED.items()]), "two files of the name"),
+    "a name twice in a tar": (lambda: gzipped(*(entry(*one) for one in TAGGED.items()), *(entry(*one) for one in TAGGED.items())), "two files of the name"),
+    "a symbolic link in a tar": (lambda: gzipped(*(entry(*one) for one in REST), header(f"{next(iter(TAGGED)).partition('/')[0]}/{CRD}", 0, tarfile.SYMTYPE, link="/etc/passwd"), TAIL), f"lacks {CRD}"),
+    "a hard link in a tar": (lambda: gzipped(*(entry(*one) for one in REST), header(f"{next(iter(TAGGED)).partition('/')[0]}/{CRD}", 9, tarfile.LNKTYPE, link="x"), TAIL), f"lacks {CRD}"),
+    "a sparse file in a tar": (lambda: gzipped(header(CRD, 512, tarfile.GNUTYPE_SPARSE), bytes(512), TAIL), "is a sparse file"),
+    "a path out of a tar by pax": (lambda: gzipped(pax(path="../x"), entry("x", b""), TAIL), r"names a file outside of itself: \.\./x"),
+    "an absolute path in a tar": (lambda: gzipped(entry("/x", b""), TAIL), "names a file outside of itself: /x"),
+    "an archive in an archive": (lambda: gzipped(tar(TAGGED)), "damaged or incomplete"),
+    "a negative size": (lambda: gzipped(header("x", -5, tarfile.REGTYPE), TAIL), "damaged or incomplete"),
+    "an unfinished entry": (lambda: gzipped(header(CRD, 5000, tarfile.REGTYPE), bytes(512)), "ends in the middle"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_an_archive_that_is_no_release_is_refused(
+    tmp_path: Path, bomb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is kept at any time is bounded, and what is unpacked in all."""
+    make, said = BOMBS[bomb]
+    for limit, number in LIMITS.items():
+        assert getattr(_archive, limit) > number
+        monkeypatch.setattr(_archive, limit, number)
+    (tmp_path / "a.tar.gz").write_bytes(make())
+    kept: list[int] = []
+    keep = _archive._Kept.keep
+
+    def count(self: Any, name: str, data: bytes) -> None:
+        kept.append(len(data))
+        keep(self, name, data)
+
+    monkeypatch.setattr(_archive._Kept, "keep", count)
+    with pytest.raises(SourceError, match=said) as caught:
+        get(tmp_path, tmp_path / "a.tar.gz")
+    assert "\n" not in str(caught.value)
+    assert sum(kept) <= _archive.MOST_BYTES_KEPT + MIB + 1
+    assert max(kept, default=0) <= MIB + 1
+
+
+# The forms of tar that programs write: git archive, GNU tar, Python, and pax with a long path.
+LONG = f"{'d' * 90}/{'e' * 90}/"
+TARS: dict[str, Callable[[], bytes]] = {
+    "git": lambda: gzipped(header("pax_global_header", 52, tarfile.XGLTYPE), blocks(b"52 comment=" + b"0" * 40 + b"\n"), *(entry(*one) for one in TAGGED.items()), TAIL),
+    "GNU, long": lambda: gzipped(*(entry(*one) for one in under(LONG).items()), TAIL),
+    "pax, long": lambda: gzipped(*(pax(path=name, size=str(len(data)), mtime="1.5") + entry("short", data) for name, data in under(LONG).items()), TAIL),
+    "links and directories": lambda: gzipped(header("x/", 0, tarfile.DIRTYPE), header("x/l", 700, tarfile.LNKTYPE, link="x/a"), header("x/s", 0, tarfile.SYMTYPE, link="/a"), *(entry(*one) for one in under("x/").items()), TAIL),
+    "no end": lambda: gzipped(*(entry(*one) for one in TAGGED.items())),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("form", TARS)
+def test_every_form_of_tar_is_read(tmp_path: Path, form: str) -> None:
+    (tmp_path / "a.tar.gz").write_bytes(TARS[form]())
+    assert get(tmp_path, tmp_path / "a.tar.gz") == TEXTS
+
+
+# Servers that never end, and others that wait for one
+
+
+@contextlib.contextmanager
+def dripping(head: bytes) -> Iterator[str]:
+    """The URL of a server that sends ``head`` and then a byte again and again."""
+    ended = threading.Event()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:  # the name is the library's
+            with contextlib.suppress(OSError):
+                self.wfile.write(head)
+                while not ended.wait(0.05):
+                    self.wfile.write(b"x")
+
+        def log_message(self, *_arguments: Any) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            ended.set()
+            server.shutdown()
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"",
+        b"HTTP/1.1 200 OK\r\nX-Long: ",
+        b"HTTP/1.1 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n",
+    ],
+)
+def test_a_download_that_never_ends_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: bytes
+) -> None:
+    monkeypatch.setattr(_source, "FETCH_SECONDS", 0.5)
+    start = time.monotonic()
+    with dripping(head) as url, pytest.raises(SourceError, match="was not fetched in time"):
+        get(tmp_path, f"{url}/v{{version}}.tar.gz")
+    assert time.monotonic() < start + 20
+
+
+def test_who_waits_for_another_download_says_so_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "served", {"a.tar.gz": tar(TAGGED)})
+    monkeypatch.setattr(_source, "WAIT_SECONDS", 0.3)
+    with _source._lock(tmp_path / "cache"):
+        with pytest.raises(
+            SourceError, match=rf"rocess {os.getpid()} on .* cache directory .* not ended"
+        ) as caught:
+            get(tmp_path, tmp_path / "served" / "a.tar.gz")
+        assert "cache_directory" in caught.value.remedy
+    assert get(tmp_path, tmp_path / "served" / "a.tar.gz") == TEXTS

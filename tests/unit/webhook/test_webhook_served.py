@@ -10,17 +10,24 @@ import socket
 import ssl
 import threading
 import time
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import _served
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import _dial
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import _endpoints, _served
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._endpoints import (
+    Endpoint,
+    Endpoints,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._targets import ClientConfig
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.unit.csr.flow import Api
+from tests.unit.kube.raw import dripping, endless, guarded, talking
 from tests.unit.webhook import pki
 
 
@@ -47,22 +54,64 @@ def test_the_server_sees_a_handshake_that_is_complete(tmp_path: Path, version: s
     server = threading.Thread(target=serve)
     server.start()
     with ours:
-        chain = _served.handshake(_served._Direct(ours), "hook.apps.svc", until=time.monotonic() + 5)
+        chain = _served.handshake(_served._Direct(ours), "hook.apps.svc")
     server.join()
     assert [ssl.DER_cert_to_PEM_cert(der) for der in chain] == [ca.pem]
     assert seen == [version.name.replace("_", ".")]
 
 
-def test_a_server_that_sends_a_byte_now_and_then_is_given_up() -> None:
-    class Slow:
-        def send(self, data: bytes) -> None:
-            """Take it."""
+URL = ClientConfig("w", "", "", "127.0.0.1", None, "", 0)
+RECORD = b"\x16\x03\x03\x40\x00"  # a TLS record of 16 KiB that holds a part of a handshake
+#: A ServerHello whose length is the largest that its three bytes can say.
+HELLO = b"\x02\xff\xff\xff"
+TALKS = {
+    "a byte now and then": (lambda: dripping(RECORD), "did not end in time"),
+    "the first bytes only": (lambda: dripping(RECORD[:3], seconds=60), "did not end in time"),
+    "a chain without an end": (lambda: endless(RECORD + HELLO + bytes(16380), RECORD + bytes(16384)), ""),
+}
 
-        def recv(self) -> bytes:
-            return b"\x16"
 
-    with pytest.raises(OSError, match="comes to no end"):
-        _served.handshake(Slow(), "hook.apps.svc", until=time.monotonic() - 1)
+@pytest.mark.parametrize("talk", TALKS)
+def test_a_handshake_is_bounded_as_a_whole(talk: str) -> None:
+    says, problem = TALKS[talk]
+    api: Any = Api()
+    with talking(says) as server:
+        config = replace(URL, port=server.port)
+        api.host_name = "127.0.0.1"
+        (seen,) = guarded(lambda: _served.look(api, config, until=time.monotonic() + 1.5)).served
+        assert (server.connections, seen.certificate) == (1, None)
+        assert problem in seen.problem
+        assert server.sent < _served.HANDSHAKE_BYTES + (8 << 20)
+
+
+def test_a_look_at_many_endpoints_ends_in_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them drips. The first takes the time, and the others are not dialled."""
+    renewed: list[float] = []
+    api: Any = Api()
+    api.prepare = lambda: renewed.append(time.monotonic())
+    with talking(lambda: dripping(RECORD)) as server:
+        many = tuple(Endpoint("127.0.0.1", server.port, is_outside=True) for _ in range(4))
+        monkeypatch.setattr(_endpoints, "find", lambda *_arguments: Endpoints(many, aside=many))
+        look = guarded(lambda: _served.look(api, URL, until=time.monotonic() + 1, aside=True))
+        assert server.connections == 1
+        assert not look.is_complete
+        assert not look.is_blind
+        unseen = [one.problem for one in (*look.aside, *look.served)]
+        assert ["not looked at" in problem for problem in unseen] == [False] + 7 * [True]
+        assert len(renewed) == 8
+
+
+def test_a_handshake_leaves_time_for_the_next_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long wait is not spent on one endpoint, and the Lease is renewed before each."""
+    monkeypatch.setattr(_served, "HANDSHAKE_SECONDS", 0.5)
+    renewed: list[float] = []
+    api: Any = Api()
+    api.prepare = lambda: renewed.append(time.monotonic())
+    with talking(lambda: dripping(RECORD)) as server:
+        many = tuple(Endpoint("127.0.0.1", server.port, is_outside=True) for _ in range(3))
+        monkeypatch.setattr(_endpoints, "find", lambda *_arguments: Endpoints(many))
+        guarded(lambda: _served.look(api, URL, until=time.monotonic() + 60))
+        assert (server.connections, len(renewed)) == (3, 3)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +127,7 @@ def test_a_leaf_without_its_chain_is_not_judged(
     monkeypatch.setattr(
         _served, "handshake", lambda *_arguments, **_options: [ssl.PEM_cert_to_DER_cert(leaf)]
     )
-    monkeypatch.setattr(socket, "create_connection", lambda *_arguments, **_options: socket.socket())
+    monkeypatch.setattr(_dial, "dial", lambda *_arguments: socket.socket())
     config = ClientConfig("w", "", "", "hook.example.com", None, pki.authority(bundle).pem)
     api: Any = Api()
     (seen,) = _served.look(api, config, until=time.monotonic() + 5).served
@@ -87,7 +136,7 @@ def test_a_leaf_without_its_chain_is_not_judged(
 
 def test_an_address_of_the_clusters_network_is_never_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
     """A Service without a selector: its EndpointSlice names addresses, which mean something else here."""
-    monkeypatch.setattr(socket, "create_connection", lambda *_arguments, **_options: pytest.fail("dialled"))
+    monkeypatch.setattr(_dial, "dial", lambda *_arguments: pytest.fail("dialled"))
     api: Any = Api(
         {
             "/api/v1/namespaces/apps/services/hook": {

@@ -1,0 +1,177 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Lookup plugin: what the playbooks certificates and upgrade need to know about their run."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: fleet
+short_description: The hosts and the settings of a fleet run, checked
+version_added: 1.0.0
+author: certflow.kubernetes contributors (@certflow)
+description:
+  - The playbooks certificates and upgrade of this collection use it. It does not contact a cluster.
+  - It answers one question for each term.
+options:
+  _terms:
+    description:
+      - V(hosts) is the list of the hosts that O(pattern) matches within C(--limit).
+      - V(pattern) is O(pattern) if it matches a host. Otherwise it is V(localhost), where the error is reported, and an
+        error if C(--limit) leaves localhost out.
+      - V(settings) is a dictionary with the checked settings. Its key C(problem) is empty if the run may start.
+      - V(overlap) is a dictionary of the hosts that mean the same cluster as another host of the run, with the reason.
+    required: true
+  pattern:
+    description:
+      - The host pattern of the run.
+    type: str
+    default: ""
+  required:
+    description:
+      - Names of the variables that each host needs.
+    type: list
+    elements: str
+    default: []
+  naming:
+    description:
+      - Names of the variables by which a host names its cluster.
+    type: list
+    elements: str
+    default: []
+  serial:
+    description:
+      - Sizes of the batches.
+    type: raw
+    default: ""
+  max_failures:
+    description:
+      - How many clusters may fail.
+    type: raw
+    default: ""
+"""
+
+EXAMPLES = r"""
+- name: Show the hosts of a run
+  ansible.builtin.debug:
+    msg: "{{ query('certflow.kubernetes.fleet', 'hosts', pattern='clusters') }}"
+"""
+
+RETURN = r"""
+_raw:
+  description:
+    - The answer to each term.
+  type: list
+  elements: raw
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible import context  # type: ignore[attr-defined]  # set when the program starts, so not from there
+from ansible.errors import AnsibleError, AnsibleLookupError
+from ansible.inventory.manager import InventoryManager
+from ansible.plugins.lookup import LookupBase
+from ansible.utils.display import Display
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _fleet
+from jinja2.exceptions import UndefinedError
+
+LISTINGS = ("syntax", "listhosts", "listtasks", "listtags")
+
+display = Display()
+
+
+class LookupModule(LookupBase):  # type: ignore[misc]
+    def run(self, terms: list[Any], variables: Any = None, **kwargs: Any) -> list[Any]:
+        self.set_options(var_options=variables, direct=kwargs)
+        questions = {
+            "hosts": self._hosts,
+            "pattern": self._pattern,
+            "settings": self._settings,
+            "overlap": self._overlap,
+        }
+        unknown = [term for term in terms if term not in questions]
+        if unknown:
+            raise AnsibleLookupError(f"{unknown[0]} is not one of {', '.join(questions)}")
+        answers: list[Any] = []
+        for term in terms:
+            answer = questions[term](variables or {})
+            answers.extend(answer if term == "hosts" else [answer])
+        return answers
+
+    def _hosts(self, variables: Mapping[str, Any]) -> list[str]:
+        """Return the names of the hosts that the pattern matches within --limit."""
+        pattern = self.get_option("pattern")
+        if _fleet.is_blank(pattern):
+            return []
+        manager = InventoryManager(self._loader, parse=False)
+        for group, members in variables["groups"].items():
+            manager.add_group(group)
+            for member in members:
+                manager.add_host(member, group=group)
+        manager.subset(_limit() or None)
+        return [str(host) for host in manager.get_hosts(pattern)]
+
+    def _pattern(self, variables: Mapping[str, Any]) -> str:
+        if self._hosts(variables):
+            return str(self.get_option("pattern"))
+        if _limit() and not any(context.CLIARGS.get(listing) for listing in LISTINGS):
+            raise AnsibleLookupError(self._problem(variables, []))
+        return "localhost"
+
+    def _settings(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        hosts = self._hosts(variables)
+        return {
+            "serial": _fleet.batches(self.get_option("serial")),
+            "max_failures": _fleet.budget(self.get_option("max_failures")),
+            "problem": self._problem(variables, [self._host(name, variables) for name in hosts]),
+        }
+
+    def _problem(self, variables: Mapping[str, Any], hosts: list[_fleet.Host]) -> str:
+        """Return the first problem of the run, or ""."""
+        settings = _fleet.Settings(
+            pattern=self.get_option("pattern"),
+            chosen=variables.get("ansible_play_hosts_all") or (),
+            limit=_limit(),
+            serial=self.get_option("serial"),
+            max_failures=self.get_option("max_failures"),
+        )
+        size = len(variables["groups"].get("all", ()))
+        required, naming = self.get_option("required"), self.get_option("naming")
+        found = _fleet.problems(settings, hosts, required, naming, size)
+        return found[0] if found else ""
+
+    def _host(self, name: str, variables: Mapping[str, Any]) -> _fleet.Host:
+        """Return a host with the variables that are checked.
+
+        Its own value comes from hostvars. Variables of the play are not in hostvars, so a value that the current host has
+        although its hostvars lack it is the play's, and holds for every host.
+        """
+        names = [*self.get_option("required"), *self.get_option("naming")]
+        hostvars = variables["hostvars"]
+        current, own = hostvars[variables["inventory_hostname"]], hostvars[name]
+        of_play = {
+            key: self._value(variables, key) for key in names if key in variables and key not in current
+        }
+        of_host = {key: self._value(own, key) for key in names if key in own}
+        return _fleet.Host(name, {**of_play, **of_host})
+
+    def _value(self, variables: Mapping[str, Any], name: str) -> Any:
+        """Return a variable's value, or "" if it refers to one that is not defined."""
+        try:
+            return self._templar.template(variables[name])
+        except (AnsibleError, UndefinedError):
+            return ""
+
+    def _overlap(self, variables: Mapping[str, Any]) -> dict[str, str]:
+        hostvars = variables["hostvars"]
+        seen = {name: hostvars[name]["certflow_cluster"] for name in self._hosts(variables)}
+        found = _fleet.overlap([_fleet.Member(name, **values) for name, values in seen.items()])
+        for warning in found.warnings:
+            display.warning(warning)
+        return dict(found.refused)
+
+
+def _limit() -> str:
+    return str(context.CLIARGS.get("subset") or "")
