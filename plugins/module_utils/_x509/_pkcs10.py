@@ -272,8 +272,8 @@ def _address(packed: bytes) -> str:
         raise RequestNotCanonical(f"an IP address in its subjectAltName has {len(packed)} octets")
     address = ipaddress.ip_address(packed)
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
-        # Go writes it into the certificate as the IPv4 address.
-        raise RequestNotCanonical(f"its subjectAltName has the IPv4 address {address.ipv4_mapped} as IPv6")
+        # Go reads ::ffff:a.b.c.d as a.b.c.d, and writes that into the certificate.
+        return str(address.ipv4_mapped)
     return str(address)
 
 
