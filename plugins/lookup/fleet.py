@@ -28,6 +28,11 @@ options:
       - The host pattern of the run.
     type: str
     default: ""
+  role:
+    description:
+      - The role of the run, without the collection's name. V(overlap) reads what its tasks file cluster.yml has recorded.
+    type: str
+    default: ""
   required:
     description:
       - Names of the variables that each host needs.
@@ -165,8 +170,8 @@ class LookupModule(LookupBase):  # type: ignore[misc]
             return ""
 
     def _overlap(self, variables: Mapping[str, Any]) -> dict[str, str]:
-        hostvars = variables["hostvars"]
-        seen = {name: hostvars[name]["certflow_cluster"] for name in self._hosts(variables)}
+        hostvars, role = variables["hostvars"], self.get_option("role")
+        seen = {name: hostvars[name][f"__{role}_cluster"] for name in self._hosts(variables)}
         found = _fleet.overlap([_fleet.Member(name, **values) for name, values in seen.items()])
         for warning in found.warnings:
             display.warning(warning)
