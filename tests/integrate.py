@@ -20,14 +20,15 @@ import yaml
 
 from tests import clusters
 from tests.demo import objects
-from tests.real import team_labels
+from tests.real import snapshot_site, team_labels
 
+SNAPSHOT_RELEASE = "7.0.2"
 CONFIG = Path("tests/integration/integration_config.yml")
 # ansible-test finds the collection by the working directory, and refuses to be told another one.
 _NOT_PASSED = ("PYTHONPATH", "ANSIBLE_")
 
 
-def configuration(fleet: clusters.Fleet) -> dict[str, str]:
+def configuration(fleet: clusters.Fleet, snapshots: str) -> dict[str, str]:
     """Return what integration_config.yml.template describes."""
     return {
         "integration_kubeconfig": str(fleet.merged_kubeconfig),
@@ -36,7 +37,7 @@ def configuration(fleet: clusters.Fleet) -> dict[str, str]:
         "integration_kubectl": str(clusters.programs() / "kubectl"),
         "integration_webhook": objects.WEBHOOK,
         "integration_webhook_namespace": objects.NAMESPACE,
-        "integration_snapshot_source": str(clusters.snapshotter_dir()),
+        "integration_snapshot_source": snapshots,
     }
 
 
@@ -48,12 +49,13 @@ def main(arguments: list[str]) -> int:
     home.mkdir(exist_ok=True)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_PASSED)}
     program = Path(sys.executable).with_name("ansible-test")
-    command = [program, "integration", "--color", "no", *targets]
+    command = [str(program), "integration", "--color", "no", *targets]
     with (
         clusters.running({"onprem": "onprem", "eks": "eks"}) as fleet,
         contextlib.closing(team_labels.start(fleet["onprem"])),
+        snapshot_site.module_proxy(SNAPSHOT_RELEASE) as snapshots,
     ):
-        (collection / CONFIG).write_text(yaml.safe_dump(configuration(fleet)))
+        (collection / CONFIG).write_text(yaml.safe_dump(configuration(fleet, snapshots)))
         return subprocess.run(
             command, cwd=collection, env={**kept, "HOME": str(home)}, check=False
         ).returncode

@@ -85,7 +85,14 @@ _STATIC = (
 THROUGH_ANSIBLE = [
     f"tests/real/test_{name}.py" for name in ("doors", "role", "snapshot_role", "examples", "fleet", "readme")
 ]
-MODULE_TARGETS = ("k8s_csr",)
+MODULE_TARGETS = (
+    "k8s_csr",
+    "k8s_csr_approve",
+    "k8s_csr_info",
+    "k8s_signer_probe",
+    "webhook_cabundle",
+    "webhook_probe",
+)
 
 
 def _integration(name: str, choose: Callable[[], Environment], *targets: str) -> Gate:

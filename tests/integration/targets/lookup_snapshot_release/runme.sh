@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+set -eu
+
+ansible-playbook lookup.yml -e "lookup_cache=${OUTPUT_DIR}/releases" -e @../../integration_config.yml "$@"
