@@ -361,7 +361,7 @@ def test_a_cluster_that_fails_is_put_back_although_it_ends_the_batch(
         return
     assert not [step["id"] for step in stopped["steps"] if step["undo"]]
     (said,) = re.findall(
-        r'^fatal: \[onprem\].*"msg": "(Stopped because another cluster failed.*)"}$', run.output, re.MULTILINE
+        r'^fatal: \[onprem\].*"msg": "(Stopped because another cluster of the batch failed.*)"}$', run.output, re.MULTILINE
     )
     assert (
         "Changed before that: VolumeSnapshot CRDs; Rights of the controller; The controller of 8.1.0" in said
