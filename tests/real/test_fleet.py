@@ -109,7 +109,9 @@ class Site:
     def _part(self, host: str) -> Path:
         name = HOSTS[host][0] or "onprem"
         return (
-            self.fleet[name].kubeconfig_for(f"{self.name}-powerless") if host == "canary" else self.parts[name]
+            self.fleet[name].kubeconfig_for(f"{self.name}-powerless")
+            if host == "canary"
+            else self.parts[name]
         )
 
     def report(self) -> dict[str, str]:

@@ -466,7 +466,7 @@ def test_a_secret_that_was_written_since_is_left(empty: Cluster, tmp_path: Path)
     site = Site(empty, "none", tmp_path)
     left = site.run("delete", objects=[{**place, "resource_version": planned}])
     assert (left["changed"], len(left["warnings"])) == (False, 1)
-    assert "was changed after the plan was made" in left["warnings"][0]
+    assert "changed after the plan was made" in left["warnings"][0]
     assert site.run("delete", objects=[place])["changed"]
     assert uids(empty, [secret]) == {}
 
