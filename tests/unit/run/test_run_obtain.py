@@ -509,7 +509,7 @@ def test_a_waiting_key_that_cannot_be_deleted_is_named() -> None:
         return api_error(AlreadyExists) if path == COLLECTION else created(method, path, body)
 
     api.on_write = answer
-    with pytest.raises(SecretError, match="hook-tls-pending keeps the key") as caught:
+    with pytest.raises(SecretError, match="hook-tls-pending holds the key") as caught:
         ask(api)
     assert "kubectl delete secret -n apps hook-tls-pending" in caught.value.remedy
     assert api.sent[-1] == "new", "its request leads to nothing"
