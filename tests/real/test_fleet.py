@@ -395,10 +395,10 @@ BAD: tuple[tuple[Path, tuple[str, ...], str, set[str]], ...] = (
     (CERTIFICATES, ("-e", "certflow_max_failures=some"), "is not a number of clusters: some", A),
     (CERTIFICATES, (*COMPLETE, "-e", "certflow_report=/dev/null/report.json"), "/dev/null", A),
     (CERTIFICATES, (*COMPLETE, "-e", "webhook_certificate_service="), "_service is not set or empty for a, b", A),
-    (CERTIFICATES, (*COMPLETE, "-e", "certflow_hosts=a,d"), "which cluster they mean: d.", A),
+    (CERTIFICATES, (*COMPLETE, "-e", "certflow_hosts=a,d"), "these hosts do not name their cluster: d.", A),
     (UPGRADE, (), "snapshot_controller_version is not set or empty for a, b", A),
     (UPGRADE, ("-e", "snapshot_controller_version="), "snapshot_controller_version is not set or empty for a, b", A),
-    (UPGRADE, (*RELEASE, "-e", "certflow_hosts=a,d"), "which cluster they mean: d.", A),
+    (UPGRADE, (*RELEASE, "-e", "certflow_hosts=a,d"), "these hosts do not name their cluster: d.", A),
     (UPGRADE, ("-e", "snapshot_controller_version=8.9.9"), "8.9.9 is no release that this collection knows", A),
     (UPGRADE, ("-e", "snapshot_controller_version=8.6.0 snapshot_controller_source=."), "lacks ", A),
 )  # fmt: skip
@@ -419,7 +419,7 @@ def without_cluster(place: Path, name: Path, *arguments: str, **environment: str
 
 
 @pytest.mark.parametrize(("name", "arguments", "words", "hosts"), BAD)
-def test_what_cannot_be_meant_is_said_before_any_cluster_is_asked(
+def test_invalid_settings_are_reported_before_any_cluster_is_contacted(
     name: Path, arguments: tuple[str, ...], words: str, hosts: set[str], tmp_path: Path
 ) -> None:
     """The message has one line. Only a host of the run has a result, or localhost if the run has no host."""
