@@ -4,8 +4,8 @@
 
 """`python -m tests.integrate COLLECTION [TARGET...]` runs ansible-test integration on two new clusters.
 
-COLLECTION is a copy of the collection in a folder ansible_collections/certflow/kubernetes. Its integration_config.yml is
-written here.
+COLLECTION is a copy of the collection in a folder ansible_collections/certflow/kubernetes. This program writes its
+integration_config.yml.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from tests.real import snapshot_site, team_labels
 
 SNAPSHOT_RELEASE = "7.0.2"
 CONFIG = Path("tests/integration/integration_config.yml")
-# ansible-test finds the collection by the working directory, and refuses to be told another one.
+# ansible-test finds the collection by the working directory, and accepts no other path.
 _NOT_PASSED = ("PYTHONPATH", "ANSIBLE_")
 
 
 def configuration(fleet: clusters.Fleet, snapshots: str) -> dict[str, str]:
-    """Return what integration_config.yml.template describes."""
+    """Return the values of integration_config.yml.template."""
     return {
         "integration_kubeconfig": str(fleet.merged_kubeconfig),
         "integration_context": "onprem",

@@ -17,9 +17,9 @@ options:
       - Without it, and without O(host), E(K8S_AUTH_KUBECONFIG) is used, then E(KUBECONFIG), then the pod's service
         account, then C(~/.kube/config).
       - If O(context) or E(K8S_AUTH_CONTEXT) names a context, the pod's service account is never used.
-      - Every field must have the type that Kubernetes describes. A text such as V("false") where a boolean belongs, or a
-        number where a text belongs, is an error, as it is for C(kubectl).
-      - A file has at most 16 MiB, and its YAML aliases repeat at most 64 MiB.
+      - Every field must have the type that Kubernetes describes. A string such as V("false") in the place of a boolean,
+        or a number in the place of a string, is an error, as it is for C(kubectl).
+      - A file may have at most 16 MiB. With its YAML aliases expanded, it may have at most 64 MiB.
       - Of several files the first to use a name keeps it. They must agree on the current context, or O(context) says it.
       - A path is looked up in the C(files/) of the role or play too; a file that ansible-vault encrypted is decrypted
         in memory where the task runs on the controller.
@@ -33,7 +33,7 @@ options:
   context:
     description:
       - The context of the kubeconfig. E(K8S_AUTH_CONTEXT) is used if the task gives no O(kubeconfig).
-      - A context that is named is used or is an error, in a pod with a service account too.
+      - A named context is never ignored, also in a pod with a service account. If it cannot be used, the task fails.
     type: str
   host:
     description:
@@ -123,8 +123,8 @@ options:
   wait_timeout:
     description:
       - Seconds that the whole operation may take, waits and repeated requests included.
-      - It also bounds the reading of each answer, the pages of a list and the run of an exec plugin. A request that begins
-        when the time is over has one more second. An answer of more than 256 MiB is not read.
+      - It also limits the reading of each answer, the pages of a list and the run of an exec plugin. A request that begins
+        when the time is over has one more second. An answer of more than 256 MiB is an error.
       - A task's C(timeout) that is shorter counts instead.
     type: int
     default: 120

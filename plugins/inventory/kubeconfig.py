@@ -21,10 +21,11 @@ description:
     address of its API server) and C(certflow_provider), and those with which tasks run on the controller under Ansible's own
     Python, C(ansible_connection) and C(ansible_python_interpreter).
   - Credentials stay in the kubeconfig. No variable has a token, a certificate or a key.
-  - A host or group name never holds braces, control characters or invisible characters. They are replaced by C(_), and the
-    name gets a suffix, with a warning. C(certflow_context) keeps the name of the context, and Ansible never renders it as a
-    template.
-  - Two contexts of one name, a field of another type than Kubernetes describes, an unreadable file, a pattern that matches nothing, and a result without a host are errors.
+  - A host or group name never holds braces, control characters, invisible characters or parts of a path such as C(..). The
+    plugin replaces them by C(_), adds a suffix to the name, and warns about the host. It shortens names of more than 200
+    characters. C(certflow_context) keeps the name of the context, and Ansible never renders it as a template.
+  - Two contexts of one name, a field of another type than Kubernetes describes, an unreadable file, a pattern that matches no
+    file, and a result without a host are errors.
     Ansible goes on without the inventory then, unless E(ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED) is set; the playbooks of
     this collection stop.
 options:

@@ -2,26 +2,27 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Lookup plugin: what the playbooks certificates and upgrade need to know about their run."""
+"""Lookup plugin: the hosts and the settings of a fleet run, for the playbooks certificates and upgrade."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: fleet
-short_description: The hosts and the settings of a fleet run, checked
+short_description: Check the hosts and the settings of a fleet run
 version_added: 1.0.0
 author: certflow.kubernetes contributors (@certflow)
 description:
   - The playbooks certificates and upgrade of this collection use it. It does not contact a cluster.
-  - It answers one question for each term.
+  - It returns one answer for each term.
 options:
   _terms:
     description:
       - V(hosts) is the list of the hosts that O(pattern) matches within C(--limit).
-      - V(pattern) is O(pattern) if it matches a host. Otherwise it is V(localhost), where the error is reported, and an
-        error if C(--limit) leaves localhost out.
+      - V(pattern) is O(pattern) if it matches a host. Otherwise it is V(localhost), on which the playbook reports the error.
+        If C(--limit) excludes localhost, the lookup fails.
       - V(settings) is a dictionary with the checked settings. Its key C(problem) is empty if the run may start.
-      - V(overlap) is a dictionary of the hosts that mean the same cluster as another host of the run, with the reason.
+      - V(overlap) is a dictionary. Its keys are the hosts that mean the same cluster as another host of the run, its values
+        the reasons.
     required: true
   pattern:
     description:
@@ -30,7 +31,7 @@ options:
     default: ""
   role:
     description:
-      - The role of the run, without the collection's name. V(overlap) reads what its tasks file cluster.yml has recorded.
+      - The role of the run, without the collection's name. V(overlap) reads the facts of the role's tasks file cluster.yml.
     type: str
     default: ""
   required:
@@ -52,7 +53,7 @@ options:
     default: ""
   max_failures:
     description:
-      - How many clusters may fail.
+      - Number of clusters that may fail.
     type: raw
     default: ""
 """
@@ -74,7 +75,7 @@ _raw:
 from collections.abc import Mapping
 from typing import Any
 
-from ansible import context  # type: ignore[attr-defined]  # set when the program starts, so not from there
+from ansible import context  # type: ignore[attr-defined]  # the arguments are set when the program starts
 from ansible.errors import AnsibleError, AnsibleLookupError
 from ansible.inventory.manager import InventoryManager
 from ansible.plugins.lookup import LookupBase
@@ -150,8 +151,8 @@ class LookupModule(LookupBase):  # type: ignore[misc]
     def _host(self, name: str, variables: Mapping[str, Any]) -> _fleet.Host:
         """Return a host with the variables that are checked.
 
-        Its own value comes from hostvars. Variables of the play are not in hostvars, so a value that the current host has
-        although its hostvars lack it is the play's, and holds for every host.
+        The values of the host come from hostvars, which lack the variables of the play. So a variable that the current
+        host has without an entry in its hostvars is the play's, and holds for every host.
         """
         names = [*self.get_option("required"), *self.get_option("naming")]
         hostvars = variables["hostvars"]
@@ -163,7 +164,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         return _fleet.Host(name, {**of_play, **of_host})
 
     def _value(self, variables: Mapping[str, Any], name: str) -> Any:
-        """Return a variable's value, or "" if it refers to one that is not defined."""
+        """Return the value of a variable, or "" if it refers to an undefined variable."""
         try:
             return self._templar.template(variables[name])
         except (AnsibleError, UndefinedError):

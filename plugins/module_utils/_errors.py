@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class CertflowError(Exception):
     """Something that the user can act on.
 
-    code: a stable word for programs in kebab-case, a row of _codes.CODES. A class has a default for its errors.
+    code: a stable word for programs in kebab-case, a key of _codes.CODES. A class has a default for its errors.
     cause: what is wrong, as one clause that names the object.
     evidence: what was seen, one fact an entry; shown beside the error, not in its text.
     remedy: what to do about it, as a sentence; empty where nothing certain can be said.

@@ -15,13 +15,13 @@ from ._errors import CertflowError
 def expand(path: str) -> str:
     """Return the path with its ~ or ~user replaced.
 
-    Raises CertflowError if there is no such home directory. Otherwise the file would be looked for, or written, below a
-    directory that is called "~". A container whose user has no entry in /etc/passwd often has no HOME either.
+    Raises CertflowError if the home directory is not known. Otherwise the file would be read or written below a directory
+    with the name "~". A container whose user has no entry in /etc/passwd often has no HOME either.
     """
     expanded = os.path.expanduser(path)
     if expanded.startswith("~"):
         raise CertflowError(
-            f"the path {path} starts from a home directory that does not exist",
+            f"the path {path} starts with a home directory that is not known",
             code="no-home-directory",
             remedy="set HOME, or give an absolute path",
         )
@@ -29,6 +29,6 @@ def expand(path: str) -> str:
 
 
 def existing(path: str) -> str:
-    """Return the expanded path if something is there, else "": also if there is no home directory."""
+    """Return the expanded path if it exists, "" otherwise, also if the home directory is not known."""
     expanded = os.path.expanduser(path)
     return expanded if not expanded.startswith("~") and os.path.exists(expanded) else ""

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Foreign text in sentences: without characters that a terminal obeys or that a reader cannot see."""
+"""Clean text of other programs of control characters and invisible characters, for sentences."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import unicodedata
 # Control (C0, DEL, C1), format (bidirectional marks, zero-width characters, tags), surrogates, line and paragraph
 # separators: the categories of the Unicode Character Database, https://www.unicode.org/reports/tr44/#General_Category_Values
 HIDDEN_CATEGORIES = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
-# Characters of other categories that are printed as nothing: the grapheme joiner and the fillers.
+# Invisible characters of other categories: the grapheme joiner and the fillers.
 HIDDEN_CHARACTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")
 LONGEST_QUOTE = 80
 
@@ -21,18 +21,18 @@ _BLANKS = re.compile(r"[ \t\r\n]+")
 
 
 def visible(text: str) -> str:
-    """Return the text on one line, each hidden character as its escape, such as \\x1b. Letters of all scripts stay.
+    """Return the text on one line, with an escape such as \\x1b for each hidden character. Letters of all scripts stay.
 
-    Applied twice it changes nothing more.
+    A second call does not change the result.
     """
     line = _BLANKS.sub(" ", text).strip(" ")
     return line if line.isprintable() and line.isascii() else "".join(map(_shown, line))
 
 
 def quoted(value: object) -> str:
-    """Return a text in quotes, shortened, and of anything else the type only.
+    """Return a shortened string in quotes. For any other value return its type.
 
-    The text of a YAML value can be many gigabytes larger than the file it is in, because aliases repeat it.
+    The text of a YAML value can be gigabytes larger than its file, because aliases repeat it.
     """
     if not isinstance(value, str):
         return f"a {type(value).__name__}"
@@ -40,7 +40,7 @@ def quoted(value: object) -> str:
 
 
 def is_hidden(character: str) -> bool:
-    """Return True for a character that a terminal obeys or that is printed as nothing."""
+    """Return True for a control character or an invisible character."""
     return unicodedata.category(character) in HIDDEN_CATEGORIES or character in HIDDEN_CHARACTERS
 
 

@@ -19,10 +19,10 @@ description:
   - The private key exists in the memory of one process and in the Secret, nowhere else.
   - Renews inside O(renew_before), and whenever what the Secret holds is not what the task wants. Nothing renews
     between runs; schedule the task.
-  - Two runs for one Service do not get into each other's way - a run that has something to write holds a Lease in the
-    namespace until it ends, and another one waits for it, reads again, and mostly finds nothing left to do. A Lease
-    that stays unchanged for a minute is taken over. A run that was stopped for so long that another run took its Lease
-    fails with the code C(lease-lost). Without the permission for Leases the run goes on with a warning.
+  - Two runs for one Service do not disturb each other. A run that writes holds a Lease in the namespace until it ends.
+    Another run waits for the Lease, reads again, and usually has nothing left to do. It takes over a Lease that does not
+    change for a minute. A run whose Lease another run took over fails with the code C(lease-lost). Without the permission
+    for Leases the run goes on with a warning.
   - Where no signer issues, O(signer_name=ephemeral-ca) makes the certificate without any request.
   - A request that is not issued ends the task with RV(diagnosis), one sentence that says why, not with a time-out - four
     seconds after its approval where the cluster is known not to serve its signer, and as soon as the Lease of
@@ -136,8 +136,8 @@ options:
   usages:
     description:
       - Usages as C(spec.usages) names them. What the signer takes by default.
-      - They contain C(server auth), C(client auth) or both, beside key usages. C(cert sign), C(crl sign) and extended
-        usages for other purposes, such as C(code signing), are refused.
+      - They contain C(server auth), C(client auth) or both, and key usages. The task refuses C(cert sign), C(crl sign) and
+        extended usages for other purposes, such as C(code signing).
     type: list
     elements: str
   expiration_seconds:
@@ -154,7 +154,7 @@ options:
     description:
       - Names and addresses outside the Service's own that the certificate may carry, each spelled out. The cluster's
         CA signs whatever is approved, so wildcards, and names of the API server and of nodes, are refused otherwise.
-        The notation of an address does not matter. V(::ffff:192.0.2.1) is V(192.0.2.1).
+        The notation of an address does not matter. V(::ffff:192.0.2.1) is the same as V(192.0.2.1).
     type: list
     elements: str
   allow_client_identity:
@@ -166,19 +166,20 @@ options:
   approve:
     description:
       - Whether this task approves its request, after comparing its content. It then waits for the certificate even with
-        O(wait=false), because the key exists only in this task. It never goes on with an earlier request. A request and a
-        key that an earlier task of the same identity left are removed.
+        O(wait=false), because the key exists only in this task. It never goes on with an earlier request. It removes a
+        request and a key that an earlier task of the same identity left.
       - With V(false) another identity approves. The key waits in an immutable Secret (C(<secret>-pending)) that is deleted
         with the request. A later task of the same identity completes the request with the same key.
-      - The same identity has the same user name, the same UID, or on EKS the same canonical ARN of a role, as the API
-        server stamps them on a dry run. The task fails with the code C(requested-by-another-identity) if the waiting
-        request is another identity's, or if the Secret is not owned by it. Nothing of it is used then.
+      - Two requests have the same identity if the API server stamps the same user name, the same UID, or on EKS the same
+        canonical ARN of a role on them. The task learns its own identity by a dry run. If the waiting request is another
+        identity's, or does not own the Secret, the task uses neither of them. It fails with the code
+        C(requested-by-another-identity).
     type: bool
     default: true
   requesters:
     description:
-      - User names that count as this identity when a task goes on with a waiting request, or removes one.
-      - Give it if several identities take turns for one certificate, with O(approve=false).
+      - User names that count as this identity when a task completes or removes a waiting request.
+      - Set it if several identities renew one certificate with O(approve=false).
     type: list
     elements: str
   renew_before:
@@ -240,8 +241,8 @@ options:
     description:
       - Seconds to wait until every endpoint serves a certificate that replaced another one. The kubelet brings a changed
         Secret to its pods within about 100 seconds, and within a few where this task may patch pods.
-      - A look at all endpoints ends when the time is over, and has at least one second. One endpoint has at most ten seconds.
-        An endpoint that was not reached by then counts as one that shows nothing.
+      - The check of all endpoints ends when the time is over, and has at least one second. The check of one endpoint takes at
+        most ten seconds. An endpoint that was not checked in time counts as one that shows no certificate.
       - With O(wait=false) it looks once.
     type: int
     default: 120
@@ -426,17 +427,18 @@ proof:
   contains:
     verdict:
       description:
-        - V(ok) if every endpoint serves it. V(unproven) if that cannot be seen. The CA of the old one then stays in the
-          targets, and the next run looks again.
+        - V(ok) if every endpoint serves the new certificate. V(unproven) if the task cannot see that. The CA of the old
+          certificate then stays in the targets, and the next run checks again.
         - It is also V(unproven) if a target calls a URL or a Service of type ExternalName. Such an address may lead each
-          connection to another machine, so that no look shows all of them. That webhook keeps the CA of the old one, and
-          later runs do not look again. A renewal after that CA has expired removes it. To remove it earlier, check that
-          every machine serves the new certificate, and run M(certflow.kubernetes.webhook_cabundle) with C(mode=exactly).
+          connection to another machine, so no number of connections shows all of them. That webhook keeps the CA of the old
+          certificate, and later runs do not check again. A renewal after that CA has expired removes it. To remove it
+          earlier, check that every machine serves the new certificate, and run M(certflow.kubernetes.webhook_cabundle) with
+          C(mode=exactly).
       type: str
       returned: always
     evidence: {description: What keeps it from being proven., type: list, elements: str, returned: always}
     dropped: {description: How many CA certificates of the old one were taken out of the targets., type: int, returned: always}
-    kept: {description: How many CA certificates of the old one stay in the targets., type: int, returned: always}
+    kept: {description: Number of CA certificates of the old one that stay in the targets., type: int, returned: always}
     served:
       description: The endpoints.
       type: list

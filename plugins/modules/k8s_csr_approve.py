@@ -13,15 +13,15 @@ author: certflow.kubernetes contributors (@certflow)
 description:
   - Decides on requests that others made. What each asks for is compared with O(expect) and O(allow_names) first; one
     mismatch, and nothing is written.
-  - A request is compared only if it can be read in one way. It is refused with the code C(request-not-canonical)
-    otherwise, because the signer could read other names in it. It has to be one PEM block C(CERTIFICATE REQUEST) without
-    text around it, in strict DER. Its subject has at most one common name and otherwise only C(O), C(OU), C(C), C(ST)
-    and C(L). Its extensions are only C(subjectAltName), C(keyUsage), C(extendedKeyUsage), C(basicConstraints) and
+  - The module compares a request only if every program reads the same content in it. It refuses any other request with
+    the code C(request-not-canonical), because the signer could read other names in it. A request in canonical form is one
+    PEM block C(CERTIFICATE REQUEST) without text around it, in strict DER. Its subject has at most one common name and
+    otherwise only C(O), C(OU), C(C), C(ST) and C(L). Its extensions are only C(subjectAltName), C(keyUsage), C(extendedKeyUsage), C(basicConstraints) and
     C(subjectKeyIdentifier). Its names are DNS names and IP addresses, and e-mail addresses and URIs that O(allow_names)
-    spells out. Requests of openssl, keytool, Go, kubelet and cert-manager are like that.
-  - Usages inside the request have to be among the C(usages) of the object, because a signer may copy them. The only
-    exception is C(content commitment) (C(nonRepudiation) in OpenSSL), which many configurations ask for. A request to
-    become a certificate authority is refused.
+    spells out. Requests of openssl, keytool, Go, kubelet and cert-manager have this form.
+  - The usages inside the request must be among the C(usages) of the object, because a signer may copy them. The only
+    exception is C(content commitment) (C(nonRepudiation) in OpenSSL), which many configurations ask for. The module
+    refuses a request to become a certificate authority.
   - With selectors, only requests that nobody has decided otherwise are considered.
   - What was approved before is compared too. One that O(name) names and that is not what is expected is an error; one
     that selectors find is left out of the result, with a warning.
@@ -32,10 +32,10 @@ description:
     C(key agreement), C(data encipherment), C(content commitment), C(encipher only) and C(decipher only) say nothing
     about that. A request whose only extended usage is C(server auth) is for a server. A request without an extended
     usage, or with C(client auth) or C(any), is a login at the API server and needs O(allow_client_identity).
-    A request with C(cert sign), C(crl sign) or any other extended usage is never approved.
+    The module never approves a request with C(cert sign), C(crl sign) or any other extended usage.
   - A request that O(name) names can be denied whatever it asks for; then only what O(expect) gives is compared. With
     selectors the whole comparison counts for denials too, so that a wide one never denies a node's renewal. A request
-    that cannot be compared can be denied by its name if O(expect) says nothing about its subject, names and key.
+    that is not in canonical form can be denied by its name if O(expect) does not mention its subject, names and key.
 extends_documentation_fragment:
   - certflow.kubernetes._attributes
   - certflow.kubernetes._auth
@@ -62,7 +62,7 @@ options:
     suboptions:
       signer_name: {description: [Its signer.], type: str}
       usages: {description: [Its usages; the order does not matter.], type: list, elements: str}
-      requester: {description: [The name of the user that made it.], type: str}
+      requester: {description: [The name of the user that created it.], type: str}
       common_name: {description: [Common name of its subject.], type: str}
       organizations: {description: [Organizations of its subject; the order does not matter.], type: list, elements: str}
       dns_names: {description: [Its DNS names; the order does not matter.], type: list, elements: str}
@@ -74,7 +74,7 @@ options:
   allow_names:
     description:
       - Further names and addresses that the request may carry, each spelled out. The notation of an address does not
-        matter. V(::ffff:192.0.2.1) is V(192.0.2.1).
+        matter. V(::ffff:192.0.2.1) is the same as V(192.0.2.1).
     type: list
     elements: str
   allow_client_identity:
@@ -126,7 +126,7 @@ csrs:
     signer_name: {description: Signer., type: str, returned: success}
     condition: {description: Condition as C(kubectl get csr) prints it., type: str, returned: success}
     requester:
-      description: The user that made it, as the API server stamped it on the request.
+      description: The user that created the request, as the API server recorded it.
       type: dict
       returned: success
       contains:
@@ -134,15 +134,15 @@ csrs:
         uid: {description: UID of the user. Empty for most ways to authenticate., type: str, returned: success}
         groups: {description: Groups of the user., type: list, elements: str, returned: success}
         canonical_arn:
-          description: The role or user of AWS that EKS recognised, without the name of a session. Empty elsewhere.
+          description: The AWS role or user that EKS recognised, without the session name. Empty on other clusters.
           type: str
           returned: success
     subject: {description: Subject as RFC 4514 text., type: str, returned: success}
     names: {description: DNS names and IP addresses., type: list, elements: str, returned: success}
     unreadable:
-      description: Why the request cannot be compared. RV(csrs[].subject) and RV(csrs[].names) are empty then.
+      description: The reason why the request cannot be compared. RV(csrs[].subject) and RV(csrs[].names) are then empty.
       type: str
-      returned: when a request was denied that is not in canonical form
+      returned: when the denied request is not in canonical form
     decision: {description: V(Approved) or V(Denied)., type: str, returned: success}
     changed: {description: Whether this task decided it., type: bool, returned: success}
     reason: {description: Whether it was decided now or before., type: str, returned: success}
@@ -155,7 +155,7 @@ cause:
   returned: failure
   type: str
 evidence:
-  description: What was seen; every mismatch of every request, and who requested it.
+  description: Every mismatch of every request, with its requester.
   returned: failure
   type: list
   elements: str

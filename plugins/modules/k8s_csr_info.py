@@ -107,7 +107,7 @@ csrs:
       type: str
       returned: success
     requester:
-      description: The user that made it, as the API server stamped it on the request.
+      description: The user that created the request, as the API server recorded it.
       type: dict
       returned: success
       contains:
@@ -115,16 +115,16 @@ csrs:
         uid: {description: UID of the user. Empty for most ways to authenticate., type: str, returned: success}
         groups: {description: Groups of the user., type: list, elements: str, returned: success}
         canonical_arn:
-          description: The role or user of AWS that EKS recognised, without the name of a session. Empty elsewhere.
+          description: The AWS role or user that EKS recognised, without the session name. Empty on other clusters.
           type: str
           returned: success
     subject: {description: Subject as RFC 4514 text., type: str, returned: success}
     names: {description: DNS names and IP addresses., type: list, elements: str, returned: success}
     unreadable:
       description:
-        - Why the request cannot be compared. RV(csrs[].subject) and RV(csrs[].names) are empty then.
-        - Names are shown only if every program has to read the same ones in the request, see
-          M(certflow.kubernetes.k8s_csr_approve). Do not approve a request without them.
+        - The reason why the request cannot be compared. RV(csrs[].subject) and RV(csrs[].names) are then empty.
+        - The module shows names only if every program reads the same names in the request, see
+          M(certflow.kubernetes.k8s_csr_approve). Do not approve a request whose names are not shown for this reason.
       type: str
       returned: when the request is not in canonical form
     created: {description: When it was made., type: str, returned: success}

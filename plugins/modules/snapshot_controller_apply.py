@@ -17,8 +17,8 @@ description:
     like wrote are moved to it first, so that those which a newer release no longer has are gone, as after a fresh install.
     A C(caBundle) and the conversion of a custom resource definition are never part of what is applied.
   - Each step may be repeated. What is done already is no change.
-  - A workload that also runs other containers is never deleted, which is an error with the code V(other-containers). A Secret
-    that was changed since the plan, or that something else uses by now, is left with a warning.
+  - The module never deletes a workload that also runs other containers. It fails with the code V(other-containers). It keeps
+    a Secret that changed since the plan or that has another user, and shows a warning.
 version_added: 1.0.0
 author: certflow.kubernetes contributors (@certflow)
 extends_documentation_fragment:
@@ -36,18 +36,18 @@ options:
     required: true
   run_id:
     description:
-      - The name of the run that takes or gives back its turn, unique such as a UUID. Only for a step whose C(action) is
+      - The unique name of the run that acquires or releases the Lease, such as a UUID. Only for a step whose C(action) is
         C(take_turn) or C(end_turn).
       - C(take_turn) waits until no other run holds the Lease C(certflow-snapshot-controller) in namespace C(kube-system),
-        and takes it. It needs the permission to create, read, update and delete that Lease. C(end_turn) gives it back.
+        and acquires it. It needs the permission to create, read, update and delete that Lease. C(end_turn) releases it.
     type: str
     default: ""
   lease:
     description:
-      - The RV(lease) that the run's step C(take_turn) returned. The step fails with the code C(lease-lost), before its first
-        write, if another run held the Lease since. While it works it renews the Lease.
-      - A step C(take_turn) with it only checks that.
-      - Without it the step does not care about other runs.
+      - The RV(lease) that the run's step C(take_turn) returned. If another run has held the Lease since then, the step fails
+        with the code C(lease-lost) before its first write. The step renews the Lease while it works.
+      - With this option, a step C(take_turn) only checks and renews the Lease.
+      - Without this option, the step ignores other runs.
     type: dict
     default: {}
   originals:
@@ -134,7 +134,7 @@ reason:
   type: str
   sample: everything is as this step would have it
 lease:
-  description: For O(lease) of the run's other steps. Empty in check mode. It is no secret.
+  description: The value for O(lease) of the run's other steps. Empty in check mode. It is not a secret.
   returned: for the actions C(take_turn) and C(end_turn)
   type: dict
   sample: {holder: prod-eu_12345678_1767225600, uid: 6f0f3c1e-5f0c-4f0a-9d0e-1a2b3c4d5e6f, transitions: 0}

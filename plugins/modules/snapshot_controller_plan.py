@@ -62,7 +62,8 @@ options:
     description:
       - The validation webhook's failurePolicy once it is proven, V(Ignore) or V(Fail). By default each configuration keeps the
         one that it has, and a new one gets V(Ignore), as upstream has it.
-      - A dictionary gives one for each configuration by its name. A configuration that it does not name keeps what it has.
+      - A dictionary gives a failurePolicy for each configuration by its name. A configuration that it does not name keeps its
+        failurePolicy.
     type: raw
   controller_arguments:
     description:
@@ -106,7 +107,7 @@ options:
   remove_controllers:
     description:
       - Controllers that are deleted, as C(namespace/name), where several run or one has another name than upstream's.
-      - One that shares its pods with other containers, such as a CSI driver's, is never deleted.
+      - A controller that shares its pods with other containers, such as a CSI driver's, is never deleted.
     type: list
     elements: str
     default: []
@@ -165,15 +166,18 @@ installed:
       returned: success
     configurations:
       description:
-        - The validation webhook's ValidatingWebhookConfigurations, known by upstream's name, or because every webhook in them
-          calls a Service whose pods run the webhook's program and is asked about snapshots only. Each has C(name) and C(webhooks), these C(name), C(service),
-          C(path), C(failure_policy), C(resources) and C(versions).
-        - Other configurations that name snapshots or call the webhook are in RV(hazards), and are left as they are.
+        - The validation webhook's ValidatingWebhookConfigurations. They are recognised by upstream's name, or because every
+          webhook in them is asked about snapshots only and calls a Service whose pods run the webhook's program.
+        - Each has C(name) and C(webhooks). Each webhook has C(name), C(service), C(path), C(failure_policy), C(resources) and
+          C(versions).
+        - Other configurations that name snapshots or call the webhook are in RV(hazards). The upgrade does not change them.
       type: list
       elements: dict
       returned: success
     secrets:
-      description: "Secrets of the webhooks, each with C(namespace), C(name), C(type), C(keys), C(users), and of its certificate C(subject), C(names), C(not_after)."
+      description:
+        - Secrets of the webhooks. Each has C(namespace), C(name), C(type), C(keys) and C(users), and C(subject), C(names) and
+          C(not_after) of its certificate.
       type: list
       elements: dict
       returned: success

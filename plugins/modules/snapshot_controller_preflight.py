@@ -31,9 +31,9 @@ options:
     required: true
   backup_directory:
     description:
-      - Directory on the machine that runs this task for a file with every object that the steps will change or delete, as it is
-        now, and how to put it back. Of a Secret it holds the certificates only. No file is written where nothing is due, in check mode, or
-        without this option.
+      - Directory on the machine that runs this task for a backup file. The file holds every object that the steps will change or
+        delete, with the command to restore it. Of a Secret it holds only the certificates.
+      - No file is written if nothing is due, in check mode, or without this option.
     type: path
   require:
     description:

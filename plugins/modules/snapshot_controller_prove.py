@@ -43,8 +43,8 @@ options:
     default: {}
   lease:
     description:
-      - The RV(certflow.kubernetes.snapshot_controller_apply#module:lease) of the run's step C(take_turn). The task fails with the
-        code C(lease-lost) if another run held the Lease since, and renews it while it works.
+      - The RV(certflow.kubernetes.snapshot_controller_apply#module:lease) of the run's step C(take_turn). The task renews the
+        Lease while it works. It fails with the code C(lease-lost) if another run has held the Lease since then.
     type: dict
     default: {}
   require:

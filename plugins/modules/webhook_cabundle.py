@@ -63,8 +63,9 @@ options:
       - V(exactly) makes the bundle hold these certificates and no others, in whatever order.
       - V(absent) removes these certificates, recognised by their fingerprints, and C(caBundle) with the last of them.
         The API server then trusts the roots of its own operating system.
-      - A bundle that is rewritten loses what no API server can use - duplicates, text between the certificates, blocks
-        that are cut off or no certificates. An empty or blank bundle, such as the placeholder C(Cg==), counts as none.
+      - A bundle that is rewritten loses content that no API server can use - duplicates, text between the certificates, and
+        blocks that are cut off or hold no certificate. An empty or blank bundle, such as the placeholder C(Cg==), counts as
+        absent.
     type: str
     choices: [add, exactly, absent]
     default: add

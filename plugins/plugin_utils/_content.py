@@ -25,12 +25,12 @@ def is_encrypted(path: str) -> bool:
 
 
 def load(loader: Any, path: str) -> Any:
-    """Return what the file's YAML holds, decrypted in memory by Ansible's DataLoader.
+    """Return the content of the file's YAML, decrypted in memory by Ansible's DataLoader.
 
     Parsed here: from ansible-core 2.22 on each text that DataLoader itself takes from an encrypted file is a secret that is
     masked wherever Ansible prints, names of contexts and words such as "v1" included.
 
-    Raises CertflowError, which quotes nothing of the file.
+    Raises CertflowError, which does not quote the file.
     """
     where = f"kubeconfig {path}"
     try:
@@ -51,5 +51,5 @@ def load(loader: Any, path: str) -> Any:
         ) from None
     try:
         return _yaml.load(text.decode(), where)
-    except UnicodeDecodeError:  # whose words quote the file
+    except UnicodeDecodeError:  # its message quotes the file
         raise KubeconfigError(f"{where} is not text", remedy="repair the file") from None

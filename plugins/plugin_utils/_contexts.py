@@ -5,7 +5,7 @@
 
 """The contexts of kubeconfigs as data: which there are, which are wanted, from which provider each seems to be.
 
-Everything is taken from the files' text, and no cluster is asked. Credentials are not read, and none gets further.
+It uses only the text of the files, and contacts no cluster. It ignores credentials.
 """
 
 from __future__ import annotations
@@ -85,7 +85,9 @@ def contexts(file: str, content: Any) -> list[Context]:
     file: its path, which the contexts carry. content: what its YAML holds. Raises CertflowError.
     """
     if not isinstance(content, Mapping) or not isinstance(content.get("contexts"), list):
-        raise KubeconfigError(f"{file} is no kubeconfig: it has no list of contexts", remedy="check the path")
+        raise KubeconfigError(
+            f"{file} is not a kubeconfig: it has no list of contexts", remedy="check the path"
+        )
     clusters = _entries(file, content, "clusters", "cluster")
     users = _entries(file, content, "users", "user")
     return [
@@ -101,7 +103,7 @@ def _entries(file: str, content: Mapping[str, Any], section: str, key: str) -> d
         name, value = (item.get("name"), item.get(key)) if isinstance(item, Mapping) else (None, None)
         if not isinstance(name, str) or not name or not isinstance(value, Mapping):
             raise KubeconfigError(
-                f"{file}: an entry of {section} lacks name or {key}, or its name is not a text",
+                f"{file}: an entry of {section} lacks name or {key}, or its name is not a string",
                 remedy=_fields.REPAIR,
             )
         if name in found:
@@ -126,7 +128,8 @@ def _context(
     cluster = clusters.get(cluster_name)
     if cluster is None:
         raise KubeconfigError(
-            f"{where}: it names the cluster {quoted(cluster_name)}, which is not there", remedy=_fields.REPAIR
+            f"{where}: it names the cluster {quoted(cluster_name)}, which does not exist",
+            remedy=_fields.REPAIR,
         )
     _fields.check("cluster", cluster, where)
     user = users.get(entry.get("user") or "", {})
@@ -135,7 +138,7 @@ def _context(
 
 
 def _server(cluster: Mapping[str, Any]) -> str:
-    """Return the address as it is in the file, or "" for one that may hold a password."""
+    """Return the address as the file has it, "" if it may hold a password."""
     server: str = cluster.get("server") or ""
     return "" if "@" in server else server
 
@@ -164,19 +167,19 @@ def _command(user: Mapping[str, Any]) -> str:
     return " ".join([os.path.basename(plugin.get("command") or ""), *(plugin.get("args") or [])])
 
 
-# Of a host or a group name: the braces of templates, and what leads a path out of its directory, because Ansible makes
-# file names of them (host_vars/, caches of facts).
+# Parts that a host or group name must not have: the braces of templates, and parts that lead a path out of its directory,
+# because Ansible uses these names as file names (host_vars/, caches of facts).
 _RISKY = re.compile(r"[{}]|^/|(?:^|(?<=/))\.{1,2}(?=/|$)")
-# How Ansible lets a template set its own options, at the beginning of a text.
+# The header with which a template sets its own options in Ansible.
 _TEMPLATE_OPTIONS = re.compile(r"^#jinja2:", re.IGNORECASE)
 LONGEST_NAME = 200
 
 
 def safe_name(name: str) -> str:
-    """Return the name for a host or a group, "_" in place of what must not be in it.
+    """Return the name for a host or a group, with "_" for each risky part.
 
     ansible-core before 2.19 renders the name of a host or a group as a template wherever a play shows it. Log files and
-    terminals obey control characters. A name that changes gets the beginning of its SHA-256 sum, so that two stay two.
+    terminals obey control characters. A changed name gets the beginning of its SHA-256 sum, which keeps names distinct.
     """
     shown = _TEMPLATE_OPTIONS.sub("_", _RISKY.sub("_", name))
     shown = "".join("_" if is_hidden(character) else character for character in shown)

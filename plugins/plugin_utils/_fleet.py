@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The rules of a fleet run, over plain data: what must be given, and which hosts mean the same cluster.
+"""The rules of a fleet run, over plain data: required variables, and hosts that mean the same cluster.
 
-The playbooks certificates and upgrade ask through the lookup plugin fleet. No cluster is contacted here.
+The playbooks certificates and upgrade use them through the lookup plugin fleet. This file contacts no cluster.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BATCH = re.compile(r"[1-9][0-9]*|[1-9][0-9]?%|100%")
 class Settings:
     """The settings of a run as the user gave them.
 
-    pattern: certflow_hosts, as a host of the run sees it.
+    pattern: the value of certflow_hosts on a host of the run.
     chosen: names of the hosts that Ansible chose for the play.
     limit: the value of --limit, or "".
     serial: certflow_serial, a text or a list.
@@ -40,7 +40,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Host:
-    """A host of the run. ``variables`` holds what the inventory and the play say about it."""
+    """A host of the run, with its variables from the inventory and the play."""
 
     name: str
     variables: Mapping[str, Any] = field(default_factory=dict)
@@ -48,12 +48,12 @@ class Host:
 
 @dataclass(frozen=True)
 class Member:
-    """What is known about the cluster that a host means.
+    """The known facts about the cluster of a host.
 
     uid: the UID of namespace kube-system, or "" if it is not known.
     server: the address of the API server, or "".
     context: the kubeconfig context, or "".
-    work: what the run writes there, such as the Secret's namespace and name. Empty if it is the whole cluster.
+    work: the object that the run writes, such as the Secret's namespace and name. Empty for the whole cluster.
     """
 
     host: str
@@ -76,7 +76,7 @@ class Overlap:
 
 
 def is_blank(value: Any) -> bool:
-    """Return True for a value that counts as not given. A dictionary with a name needs that name."""
+    """Return True for an empty value. A dictionary with an empty name is empty."""
     if isinstance(value, str):
         return not value.strip()
     if isinstance(value, Mapping) and "name" in value:
@@ -92,7 +92,7 @@ def batches(serial: Any) -> list[str]:
 
 
 def budget(max_failures: Any) -> str:
-    """Return how many clusters may fail, as text that is not checked."""
+    """Return the number of clusters that may fail, as unchecked text."""
     return "0" if is_blank(max_failures) else str(max_failures).strip()
 
 
@@ -103,7 +103,7 @@ def problems(
     naming: Iterable[str],
     inventory_size: int,
 ) -> list[str]:
-    """Return what keeps the run from being started, one line each, the most basic one first.
+    """Return the problems that prevent the run, one line each, the most basic one first.
 
     required: names of the variables that each host needs.
     naming: names of the variables by which a host names its cluster.
@@ -152,17 +152,17 @@ def _missing(hosts: Sequence[Host], required: Iterable[str]) -> Iterable[str]:
 
 
 def _unnamed(hosts: Sequence[Host], naming: Sequence[str]) -> Iterable[str]:
-    """Yield an error for hosts that name no cluster. One host alone may take it from the environment."""
+    """Yield an error for hosts that name no cluster. A single host may take its cluster from the environment."""
     without = [host.name for host in hosts if all(is_blank(host.variables.get(name)) for name in naming)]
     if without and len(hosts) > 1:
         yield (
-            f"these hosts do not say which cluster they mean: {', '.join(without)}. Set certflow_context (and"
+            f"these hosts do not name their cluster: {', '.join(without)}. Set certflow_context (and"
             " certflow_kubeconfig) for each host. Only a run with one host takes its cluster from the environment"
         )
 
 
 def overlap(members: Sequence[Member]) -> Overlap:
-    """Return the hosts that mean the same cluster and would write the same thing there."""
+    """Return the hosts that mean the same cluster and would write the same object."""
     refused: dict[str, str] = {}
     for group in _groups(members, _identity):
         first = group[0]

@@ -93,7 +93,7 @@ def _fetch(place: Place) -> Task:
 
 
 def _approves_itself(place: Place) -> Task:
-    """A request waits for another identity's approval, and the task does not wait for that any longer."""
+    """Let a task leave a request that waits for approval, and return a task that approves its own request."""
     asked = _ask(place).run()
     assert asked["pending"], asked
     return _csr(place)
@@ -165,8 +165,8 @@ def _set_bundle(place: Place) -> Task:
 
 
 CLUSTER_CA = "CN=kubernetes"
-# The Service here is of type ExternalName, so that one look does not show every machine: a CA that was made for an earlier
-# certificate stays. tests/real/test_rotation.py kills renewals of pods, where it goes.
+# The Service here is of type ExternalName, so one connection does not show every machine, and the CA of an earlier
+# certificate stays. tests/real/test_rotation.py kills renewals with pods, which remove that CA.
 MADE_HERE = "CN=ephemeral-ca"
 FLOWS: tuple[Flow, ...] = (
     Flow("k8s_csr: new", _new),

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""ansible-test integration with one core, on two clusters that tests.integrate starts for it."""
+"""Run ansible-test integration with one core, on two clusters that tests.integrate starts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TARGETS = "tests/integration/"
 
 
 def check(choose: Callable[[], Environment], targets: Sequence[str], log: Path) -> Result:
-    """Run the targets, all of them if none is named. A target counts as one test."""
+    """Run the named targets, or all targets. A target counts as one test."""
     env = choose()
     venv = venvs.ensure(env)
     place = tree.copy(

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 SECONDS = 15.0  # a signer answers within one
-# How the built-in signers write a usage into a certificate: k/k staging client-go util/certificate/csr and
-# pkg/controller/certificates/authority.
+# The OIDs and bits with which the built-in signers write a usage into a certificate: k/k staging client-go
+# util/certificate/csr and pkg/controller/certificates/authority.
 KEY_USAGES = {
     "signing": "digital_signature",
     "digital signature": "digital_signature",
@@ -157,7 +157,7 @@ def connected_as(cluster: Cluster, pair: pki.KeyPair) -> Client:
 
 
 def with_usages(ca: pki.KeyPair, user: str, usages: Iterable[str]) -> pki.KeyPair:
-    """Return a certificate of the CA for these usages, as a signer makes it that takes them at their word."""
+    """Return a certificate of the CA with exactly these usages, as a signer without checks makes it."""
     model = pki.issue(ca, user, ["system:masters"]).certificate
     key = ec.generate_private_key(ec.SECP256R1())
     builder = (

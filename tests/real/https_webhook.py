@@ -121,7 +121,7 @@ class Server(ThreadingHTTPServer):
 
 
 class Balanced(Server):
-    """One address for several machines: each connection meets the next one, and each has a certificate of its own."""
+    """Serve several machines at one address. Each connection reaches the next machine, with its own certificate."""
 
     def present_in_turn(self, *pairs: Pair) -> None:
         self._turns = itertools.cycle([_context(pair) for pair in pairs])

@@ -87,7 +87,7 @@ def test_what_the_table_takes_is_issued(fleet: Fleet) -> None:
         assert "BEGIN CERTIFICATE" in _content.certificate_of(found)
 
 
-# All pairs that hold server auth, and some that a signer could be talked into.
+# All pairs with server auth, and other usages that a signer might accept.
 COMBINATIONS = [
     (),
     *((name,) for name in _signers.USAGES),
@@ -99,7 +99,7 @@ COMBINATIONS = [
 ]
 
 
-def test_the_api_server_takes_for_a_login_what_the_table_says(fleet: Fleet) -> None:
+def test_the_api_server_accepts_the_logins_of_the_table(fleet: Fleet) -> None:
     cluster = fleet["onprem"]
     ca = pki.KeyPair.read(cluster.directory / "pki", "ca")
     ours = {usages: _signers.is_client_identity(usages) for usages in COMBINATIONS}

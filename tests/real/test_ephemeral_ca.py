@@ -151,7 +151,7 @@ def test_the_api_server_calls_a_webhook_with_it(site: Site) -> None:
 
 @dataclass(frozen=True)
 class Stored:
-    """What a machine of the webhook has loaded."""
+    """The certificate that a machine of the webhook has loaded."""
 
     certificate_pem: bytes
     key_pem: bytes
@@ -163,7 +163,7 @@ class Stored:
 
 
 def test_an_address_with_two_machines_keeps_the_old_ca(site: Site) -> None:
-    """One of them reloads and the other does not. A single connection sees one of them."""
+    """One machine reloads and the other one does not. A single connection reaches only one of them."""
     with contextlib.closing(Balanced(deny)) as server:
         target = {"kind": "ValidatingWebhookConfiguration", "name": f"balanced-{site.name}"}
         url = {"url": f"https://localhost:{server.port}/"}

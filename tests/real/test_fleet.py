@@ -50,7 +50,7 @@ class Site:
         self.fleet = fleet
         self.directory = directory
         self.name = f"fleet-{uuid.uuid4().hex[:8]}"
-        # A user whose requests are told from all others' in the audit log.
+        # A separate user, so the audit log shows which requests are from the play.
         self.user = f"{self.name}-admin"
         self.parts = {name: one.kubeconfig_for(self.user, ["system:masters"]) for name, one in fleet.items()}
         for cluster in fleet.values():
@@ -109,7 +109,9 @@ class Site:
     def _part(self, host: str) -> Path:
         name = HOSTS[host][0] or "onprem"
         return (
-            self.fleet[name].kubeconfig_for(f"{self.name}-nobody") if host == "canary" else self.parts[name]
+            self.fleet[name].kubeconfig_for(f"{self.name}-powerless")
+            if host == "canary"
+            else self.parts[name]
         )
 
     def report(self) -> dict[str, str]:
@@ -117,7 +119,7 @@ class Site:
         return {name: outcome["status"] for name, outcome in self.outcomes().items()}
 
     def outcomes(self) -> dict[str, dict[str, Any]]:
-        """Outcome by cluster, as the file has it."""
+        """Return the outcome of each cluster from the report file."""
         return dict(json.loads((self.directory / "report.json").read_text())["clusters"])
 
 
@@ -210,7 +212,7 @@ def with_results(run: Run) -> set[str]:
 
 
 def writes(cluster: Cluster, user: str, since: datetime) -> list[str]:
-    """Return what the user sent that is not a read, a dry run or an access review."""
+    """Return the user's requests except reads, dry runs and access reviews."""
     return [
         f"{event['verb']} {event['requestURI']}"
         for event in cluster.requests(since=since, user=user)
@@ -222,7 +224,7 @@ def writes(cluster: Cluster, user: str, since: datetime) -> list[str]:
 
 @pytest.mark.parametrize("tag", ["plan", "preflight", "prove"])
 def test_a_tag_that_reads_writes_nothing(site: Site, tmp_path: Path, tag: str) -> None:
-    """Through the playbook. The tasks of the included role would inherit a tag of the block around it."""
+    """Run the playbook, because the tasks of the included role would inherit a tag of the block around it."""
     since = datetime.now(timezone.utc)
     with module_proxy("8.7.0") as proxy:
         variables = upgrade_to("8.7.0", proxy, tmp_path)
@@ -243,7 +245,7 @@ def test_a_tag_that_the_role_does_not_have_is_not_a_success(site: Site) -> None:
 
 
 def upgrade_to(release: str, proxy: str, place: Path) -> dict[str, Any]:
-    """Variables of an upgrade that keeps its files below a place. No pod starts here, so the waits are short."""
+    """Return the variables of an upgrade with its files below a place. No pod starts here, so the waits are short."""
     return {
         "snapshot_controller_version": release,
         "snapshot_controller_source": proxy,
@@ -255,7 +257,7 @@ def upgrade_to(release: str, proxy: str, place: Path) -> dict[str, Any]:
 
 
 def test_two_hosts_of_one_cluster_are_not_upgraded(site: Site, tmp_path: Path) -> None:
-    """A third host, of another cluster, is not started either. The run may be told that the UIDs are no identity."""
+    """A third host with another cluster is not started either. An option permits two hosts with one UID."""
     order = ("well-1", "well-2", "owned")
     since = datetime.now(timezone.utc)
     with module_proxy("8.7.0") as proxy:
@@ -319,7 +321,7 @@ def wait_until_refused(cluster: Cluster, namespace: str) -> None:
     pytest.fail("the policy is not enforced")
 
 
-def test_what_an_api_server_says_is_not_a_template(site: Site) -> None:
+def test_messages_of_an_api_server_are_not_templates(site: Site) -> None:
     secret = json.dumps({"webhook_certificate_secret": {"name": "refused"}})
     with policy_with_a_template(site.fleet["onprem"], site.name):
         wait_until_refused(site.fleet["onprem"], site.name)
@@ -370,7 +372,7 @@ def test_an_upgrade_that_is_only_tried(site: Site, tmp_path: Path) -> None:
     site.fleet["eks"].api("DELETE", f"{path}/snapshot-controller")
     assert site.report() == {"well-1": "planned", "owned": "refused", "dead": "unreachable"}, run.output
     assert run.status == 2, run.output
-    # The first word depends on what other tests have there.
+    # The first word depends on the state that other tests left.
     assert re.search("well-1: planned: (from|at) .*, [0-9]+ steps would change something", run.output), (
         run.output
     )
@@ -382,21 +384,21 @@ def test_an_upgrade_that_is_only_tried(site: Site, tmp_path: Path) -> None:
 SECRET = {"webhook_certificate_secret": {"name": "tls"}, "webhook_certificate_namespace": "apps"}
 COMPLETE = ("-e", json.dumps({**SECRET, "webhook_certificate_service": "hook"}))
 RELEASE = ("-e", "snapshot_controller_version=8.7.0")
-A, LOCALHOST, NOBODY = {"a"}, {"localhost"}, set[str]()
-# Playbook, arguments, what is said, the hosts that have a result.
+A, LOCALHOST, NO_HOST = {"a"}, {"localhost"}, set[str]()
+# Playbook, arguments, part of the message, the hosts that have a result.
 BAD: tuple[tuple[Path, tuple[str, ...], str, set[str]], ...] = (
     (CERTIFICATES, ("-e", "certflow_hosts=prod-*"), "no host matches certflow_hosts: prod-*", LOCALHOST),
     (CERTIFICATES, ("-e", "certflow_hosts="), "certflow_hosts is empty", LOCALHOST),
-    (CERTIFICATES, ("-e", "certflow_hosts=", "--limit", "a"), "certflow_hosts is empty", NOBODY),
+    (CERTIFICATES, ("-e", "certflow_hosts=", "--limit", "a"), "certflow_hosts is empty", NO_HOST),
     (CERTIFICATES, ("-i", "only_d"), "the inventory sets certflow_hosts to d, but", A),
     (CERTIFICATES, ("-e", '{"certflow_serial": ["1", "few", 0, "200%"]}'), "of clusters: few, 0, 200%", A),
     (CERTIFICATES, ("-e", "certflow_max_failures=some"), "is not a number of clusters: some", A),
     (CERTIFICATES, (*COMPLETE, "-e", "certflow_report=/dev/null/report.json"), "/dev/null", A),
     (CERTIFICATES, (*COMPLETE, "-e", "webhook_certificate_service="), "_service is not set or empty for a, b", A),
-    (CERTIFICATES, (*COMPLETE, "-e", "certflow_hosts=a,d"), "which cluster they mean: d.", A),
+    (CERTIFICATES, (*COMPLETE, "-e", "certflow_hosts=a,d"), "these hosts do not name their cluster: d.", A),
     (UPGRADE, (), "snapshot_controller_version is not set or empty for a, b", A),
     (UPGRADE, ("-e", "snapshot_controller_version="), "snapshot_controller_version is not set or empty for a, b", A),
-    (UPGRADE, (*RELEASE, "-e", "certflow_hosts=a,d"), "which cluster they mean: d.", A),
+    (UPGRADE, (*RELEASE, "-e", "certflow_hosts=a,d"), "these hosts do not name their cluster: d.", A),
     (UPGRADE, ("-e", "snapshot_controller_version=8.9.9"), "8.9.9 is no release that this collection knows", A),
     (UPGRADE, ("-e", "snapshot_controller_version=8.6.0 snapshot_controller_source=."), "lacks ", A),
 )  # fmt: skip
@@ -406,7 +408,7 @@ INVENTORY = (
 )
 
 
-def asked_nobody(place: Path, name: Path, *arguments: str, **environment: str) -> Run:
+def without_cluster(place: Path, name: Path, *arguments: str, **environment: str) -> Run:
     """Run a playbook on hosts whose kubeconfig does not exist."""
     (place / "hosts").write_text(INVENTORY)
     (place / "only_d").write_text(f"{INVENTORY}[all:vars]\ncertflow_hosts=d\n")
@@ -417,11 +419,11 @@ def asked_nobody(place: Path, name: Path, *arguments: str, **environment: str) -
 
 
 @pytest.mark.parametrize(("name", "arguments", "words", "hosts"), BAD)
-def test_what_cannot_be_meant_is_said_before_any_cluster_is_asked(
+def test_invalid_settings_are_reported_before_any_cluster_is_contacted(
     name: Path, arguments: tuple[str, ...], words: str, hosts: set[str], tmp_path: Path
 ) -> None:
-    """In one line. Only a host of the run has a result, and localhost if the run has no host."""
-    run = asked_nobody(tmp_path, name, *arguments)
+    """The message has one line. Only a host of the run has a result, or localhost if the run has no host."""
+    run = without_cluster(tmp_path, name, *arguments)
     assert run.status != 0, run.output
     assert words in " ".join(run.output.split()), run.output
     assert "Run the role on one batch" not in run.output
@@ -432,7 +434,7 @@ def test_what_cannot_be_meant_is_said_before_any_cluster_is_asked(
 @pytest.mark.parametrize("strategy", ["free", pytest.param("host_pinned", marks=pytest.mark.full)])
 def test_another_strategy_of_the_user_is_not_used(strategy: str, tmp_path: Path) -> None:
     arguments = (*COMPLETE, "-e", "certflow_report=report.json certflow_max_failures=9")
-    run = asked_nobody(tmp_path, CERTIFICATES, *arguments, ANSIBLE_STRATEGY=strategy)
+    run = without_cluster(tmp_path, CERTIFICATES, *arguments, ANSIBLE_STRATEGY=strategy)
     report = json.loads((tmp_path / "report.json").read_text())["clusters"]
     assert {name: one["code"] for name, one in report.items()} == dict.fromkeys("ab", "invalid-connection"), (
         run.output

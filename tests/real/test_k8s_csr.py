@@ -451,7 +451,7 @@ def test_a_run_waits_for_the_approver(site: Site) -> None:
 
 
 def test_nobody_approves(site: Site) -> None:
-    """The wait ends, the request and its key stay. A run that approves removes both and makes its own."""
+    """After the wait the request and its key stay. A run that approves removes both and makes its own request."""
     result = site.run(approve=False, wait_timeout=2)
     assert_one_line(result, "Nobody has approved", "kubectl certificate approve")
     assert result["diagnosis"]["code"] == "never-approved"

@@ -136,7 +136,7 @@ def test_a_mismatch_writes_nothing(site: Site, differs: dict[str, Any], reason: 
     ],
 )
 def test_usages_that_are_not_only_a_servers_write_nothing(site: Site, usages: list[str], reason: str) -> None:
-    """A signer may take usages at their word, and the API server takes a certificate without purpose for a login."""
+    """A signer may copy all usages, and the API server accepts a certificate without a purpose as a login."""
     name = request(site, signer="example.com/takes-all", common_name="root", usages=usages)
     result = site.approve(name=name, expect=expect(site, signer_name="example.com/takes-all"))
     assert_one_line(result, name, f"({reason})", "expect and allow_names")
@@ -148,7 +148,7 @@ READINGS = list(pkcs10.attacks("harmless", "evil"))
 
 @pytest.mark.parametrize("title", READINGS)
 def test_a_request_that_the_api_server_reads_in_another_way_stays_pending(site: Site, title: str) -> None:
-    """The API server takes each of them, and its signer would sign the other name."""
+    """The API server accepts each of them, and its signer would sign the other name."""
     own, usages = f"hook.{site.name}.svc", ["digital signature", "key encipherment", "server auth"]
     shown: dict[str, Any] = {"common_name": "hook", "dns_names": [own]}
     pem, signer = pkcs10.attacks(own, "kubernetes.default.svc")[title], site.signer

@@ -292,7 +292,7 @@ def test_credentials(site: Site, tmp_path: Path) -> None:
 
 # Requests of another identity
 
-# What create-only rights are enough for: a request, and a Secret in the namespace.
+# An identity that may only create can make these: a request, and a Secret in the namespace.
 PLANTER = {
     "kind": "List",
     "items": [
@@ -312,7 +312,7 @@ PLANTER = {
 
 @dataclasses.dataclass(frozen=True)
 class Planted:
-    """A request with the Service's names and the Secret that looks like its kept key, made by another user."""
+    """A request with the Service's names and a Secret that looks like its stored key, created by another user."""
 
     user: str
     csr: str
@@ -396,9 +396,9 @@ ROLE_ARN = "arn:aws:iam::111122223333:role/deployer"
 
 
 def acting_as(monkeypatch: pytest.MonkeyPatch, session: str, arn: str = ROLE_ARN) -> None:
-    """Make the API server see an assumed role, in the words of aws-iam-authenticator (pkg/server/server.go).
+    """Make the API server see an assumed role as aws-iam-authenticator describes it (pkg/server/server.go).
 
-    The headers are those of an impersonating proxy. kube-apiserver lower-cases the keys of extra that come in headers.
+    The headers are those of an impersonating proxy. kube-apiserver writes keys of extra from headers in lower case.
     """
     headers = Client._headers
 
@@ -454,7 +454,7 @@ def as_authenticator(review: dict[str, Any]) -> Reply:
 def test_two_sessions_of_one_assumed_role_by_a_token_webhook(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """EKS knows its users by such a webhook. Unlike headers it keeps the spelling of the keys of extra."""
+    """EKS authenticates users by such a webhook. Unlike headers, it keeps the spelling of the keys of extra."""
     server = Server(as_authenticator).serve()
     url = f"http://127.0.0.1:{server.port}/authenticate"
     webhook = kubeconfig.write(tmp_path / "webhook", "authenticator", url, "", user={})

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One run at a time for a Service, on a real control plane: two processes at once, a dead one, one without the right.
+"""Allow one run at a time for a Service, and one upgrade of the snapshot controller, on a real control plane.
 
-And one upgrade of the snapshot controller at a time.
+The cases are two processes at once, a killed process, and a process without the permission.
 """
 
 from __future__ import annotations
@@ -222,7 +222,7 @@ TURN = f"{path('kube-system')}/certflow-snapshot-controller"
 
 @pytest.fixture
 def upgrade(fleet: Fleet, tmp_path: Path) -> Iterator[UpgradeSite]:
-    """A webhook configuration, whose failurePolicy steps change."""
+    """Create a webhook configuration whose failurePolicy steps change."""
     site = UpgradeSite(fleet["onprem"], "", tmp_path)
     hook = {
         "name": "hook.example.com",
@@ -257,7 +257,7 @@ def lost(result: dict[str, Any]) -> None:
 def test_a_step_stops_if_another_run_held_the_lease_since_the_first_step(
     upgrade: UpgradeSite, ends: bool
 ) -> None:
-    """The run waited for other clusters for longer than its Lease lasts. Meanwhile the other one has ended, or has not."""
+    """The run waited for other clusters until its Lease expired. The other run has ended by then, or still works."""
     first = turn(upgrade, "take_turn", "first")["lease"]
     assert first["holder"] == "first"
     assert set_policy(upgrade, "Fail", first)["changed"]
@@ -277,8 +277,8 @@ def test_a_step_stops_if_another_run_held_the_lease_since_the_first_step(
 
 
 def test_an_upgrade_needs_the_permission_for_its_lease(upgrade: UpgradeSite) -> None:
-    nobody = upgrade.cluster.kubeconfig_for(f"{upgrade.user}-other", [])
-    refused = turn(upgrade, "take_turn", "first", kubeconfig=str(nobody))
+    powerless = upgrade.cluster.kubeconfig_for(f"{upgrade.user}-other", [])
+    refused = turn(upgrade, "take_turn", "first", kubeconfig=str(powerless))
     assert refused["code"] == "forbidden"
     assert_one_line(refused, "certflow-snapshot-controller", "docs/rbac.md", 'resource "leases"')
 

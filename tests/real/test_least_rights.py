@@ -322,7 +322,7 @@ SAYS: dict[tuple[str, str, str], str] = {
     **{(role, "servicecidrs", "list"): "servicecidrs" for role in ("request", "approve", "store")},
     **{(role, "secrets", "list"): "may not list secrets" for role in ("request", "store")},
     **{(role, "configmaps", "get"): "" for role in ("request", "probe")},
-    **{(role, "leases", verb): "is not kept away" for role in ("request", "store") for verb in ("create", "delete")},
+    **{(role, "leases", verb): "at the same time" for role in ("request", "store") for verb in ("create", "delete")},
     # Asked for where another run holds the Lease, and where this one waits for long.
     **{(role, "leases", verb): "" for role in ("request", "store") for verb in ("get", "update")},
     ("prove", "services", "get"): "may not read who is called",

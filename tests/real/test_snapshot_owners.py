@@ -213,11 +213,11 @@ def test_a_release_of_helm(empty: Cluster, tmp_path: Path) -> None:
     assert_adopted(empty, "helm")
 
 
-# Objects of others beside an installation of 8.1.0, and which finding names them.
+# Objects of other owners beside an installation of 8.1.0, and the finding that names them.
 
 
 def webhook_configuration(name: str, *calls: tuple[str, str, str, str], **metadata: Any) -> Object:
-    """calls: namespace and name of the Service, API group and resource that it is asked about."""
+    """Return a configuration. calls: namespace and name of the Service, API group and resource of the rule."""
     webhooks = [
         {
             "name": f"h{number}.{name}.example.com",
@@ -284,7 +284,7 @@ CRON = {
         "containers": [{"name": "a", "image": "a", "envFrom": [{"secretRef": {"name": SECRET}}]}],
     }}}},
 }  # fmt: skip
-# The finding that reports them, and the objects: all of them are left.
+# The finding that reports the objects, and the objects. The upgrade keeps all of them.
 OTHERS: dict[str, tuple[str, list[Object]]] = {
     "a policy engine that names snapshots among others": (
         "foreign-configuration",
@@ -340,7 +340,13 @@ def carry_out_deletions(cluster: Cluster, cache: Path) -> dict[str, Any]:
 
 @dataclass
 class Upgraded:
-    """before: UIDs of all objects of OTHERS. shared, last: the plan while a second configuration called the webhook, and after."""
+    """Plans and UIDs.
+
+    before: UIDs of all objects of OTHERS.
+    shared: the plan while a second configuration called the webhook.
+    kept: UIDs of the objects that were left after that plan, by path.
+    last: the plan after the second configuration was gone.
+    """
 
     before: dict[str, str]
     shared: dict[str, Any]
@@ -385,7 +391,7 @@ def upgraded(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
     lab.kubectl(cluster, "delete", "validatingwebhookconfiguration", "second")
     lab.kubectl(
         cluster, "apply", "-f-", stdin=yaml.safe_dump(OWN_CONFIGURATION)
-    )  # or nothing tells which webhook it is
+    )  # otherwise the webhook cannot be recognised
     yield Upgraded(before, shared, kept, carry_out_deletions(cluster, cache))
     configurations = [one["metadata"]["name"] for one in others if "webhooks" in one]
     removed = [f"ValidatingWebhookConfiguration/{name}" for name in configurations]
@@ -421,7 +427,9 @@ def test_a_webhook_that_another_configuration_calls_is_left_until_it_does_not(
 ) -> None:
     evidence = {one["id"]: one["evidence"] for one in upgraded.shared["hazards"]}["webhook-shared"]
     assert any("second" in line for line in evidence)
-    assert set(upgraded.kept) == {path(one) for one in (*WEBHOOK, SHARED)}  # its own configuration is gone
+    assert set(upgraded.kept) == {
+        path(one) for one in (*WEBHOOK, SHARED)
+    }  # its own configuration was deleted
     assert "webhook-shared" not in {one["id"] for one in upgraded.last["hazards"]}
     assert uids(cluster, WEBHOOK) == {}
 
@@ -435,7 +443,7 @@ def test_a_driver_whose_pod_contains_the_controller_is_never_deleted(empty: Clus
     for given in ([], [name]):
         result = plan(empty, TARGET, adopt=["kubectl"], remove_controllers=given)
         assert [one["id"] for one in result["refused"]] == ["other-containers"]
-        assert "Take the container of snapshot-controller out of" in result["refused"][0]["remedy"]
+        assert "Remove the container of snapshot-controller from" in result["refused"][0]["remedy"]
         assert result["steps"] == []
     entry = {"kind": "Deployment", "namespace": "kube-system", "name": "lvm-csi-controller"}
     site = Site(empty, "none", tmp_path)
@@ -445,7 +453,7 @@ def test_a_driver_whose_pod_contains_the_controller_is_never_deleted(empty: Clus
 
 
 def test_a_secret_that_was_written_since_is_left(empty: Cluster, tmp_path: Path) -> None:
-    """Since the plan, which the step knows; and since it was read, which the API server knows."""
+    """The step detects a change after the plan. The API server detects a change after the read."""
     secret = tls("kube-public", SECRET)
     place = {"kind": "Secret", "namespace": "kube-public", "name": SECRET, "only_used_by": "validation"}
     lab.kubectl(empty, "apply", "-f-", stdin=yaml.safe_dump(secret))
@@ -458,7 +466,7 @@ def test_a_secret_that_was_written_since_is_left(empty: Cluster, tmp_path: Path)
     site = Site(empty, "none", tmp_path)
     left = site.run("delete", objects=[{**place, "resource_version": planned}])
     assert (left["changed"], len(left["warnings"])) == (False, 1)
-    assert "was changed after the plan was made" in left["warnings"][0]
+    assert "changed after the plan was made" in left["warnings"][0]
     assert site.run("delete", objects=[place])["changed"]
     assert uids(empty, [secret]) == {}
 

@@ -274,7 +274,7 @@ def _refused(site: Site, cases: Mapping[str, tuple[dict[str, Any], tuple[str, ..
     }
 
 
-# A policy that lets dry runs of the new Deployment pass and denies the write: no preflight can foresee it.
+# A policy that allows dry runs of the new Deployment and denies the write, which no preflight can detect.
 POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolic"
 DENIED = {"metadata": {"name": "certflow-denies-deployments"}}
 TURN = "certflow-snapshot-controller"
@@ -282,7 +282,7 @@ TURN = "certflow-snapshot-controller"
 
 @pytest.fixture
 def old(site: Site) -> None:
-    """The controller of 7.0.2 on both. It never runs, because there is no node."""
+    """Install the controller of 7.0.2 on both clusters. It never runs, because there is no node."""
     for cluster in site.fleet.values():
         snapshot_kept.remove(cluster)
         test_snapshot_plan.install(cluster, "7.0.2", webhook=False)
@@ -290,7 +290,7 @@ def old(site: Site) -> None:
 
 @pytest.fixture
 def denied(site: Site) -> Iterator[None]:
-    """Denies on `eks`."""
+    """Create the policy that denies the write on `eks`."""
     api = site.fleet["eks"].api
     rule = {
         "apiGroups": ["apps"], "apiVersions": ["*"], "operations": ["CREATE", "UPDATE"], "resources": ["deployments"],
@@ -304,7 +304,7 @@ def denied(site: Site) -> Iterator[None]:
     binding = {"policyName": DENIED["metadata"]["name"], "validationActions": ["Deny"]}
     api("POST", f"{POLICIES}ies", {**DENIED, "spec": spec})
     api("POST", f"{POLICIES}ybindings", {**DENIED, "spec": binding})
-    time.sleep(2)  # it is compiled, and then asked
+    time.sleep(2)  # the API server compiles the policy before it enforces it
     yield
     for kind in ("ybindings", "ies"):
         api("DELETE", f"{POLICIES}{kind}/{DENIED['metadata']['name']}")
@@ -341,7 +341,7 @@ IN_A_BATCH = """
 def test_a_cluster_that_fails_is_put_back_although_it_ends_the_batch(
     site: Site, old: None, denied: None
 ) -> None:
-    """The other one stops with its Deployment applied, says so, and gives the Lease back.
+    """The other cluster stops after its Deployment is applied, reports that, and releases the Lease.
 
     ansible-core 2.16 lets it go on, until its pods do not become available.
     """
@@ -361,7 +361,9 @@ def test_a_cluster_that_fails_is_put_back_although_it_ends_the_batch(
         return
     assert not [step["id"] for step in stopped["steps"] if step["undo"]]
     (said,) = re.findall(
-        r'^fatal: \[onprem\].*"msg": "(Stopped because another cluster failed.*)"}$', run.output, re.MULTILINE
+        r'^fatal: \[onprem\].*"msg": "(Stopped because another cluster of the batch failed.*)"}$',
+        run.output,
+        re.MULTILINE,
     )
     assert (
         "Changed before that: VolumeSnapshot CRDs; Rights of the controller; The controller of 8.1.0" in said
@@ -371,7 +373,7 @@ def test_a_cluster_that_fails_is_put_back_although_it_ends_the_batch(
 
 @pytest.mark.full
 def test_a_run_whose_lease_another_run_held_stops_and_puts_nothing_back(site: Site, old: None) -> None:
-    """The other one has ended by then, so that its Lease is gone."""
+    """The other run has ended by then, so its Lease does not exist any more."""
     eks = site.fleet["eks"]
 
     def meet(task: str, _process: object) -> None:

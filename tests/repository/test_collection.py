@@ -132,9 +132,9 @@ def tasks_in(entries: Any) -> Iterator[dict[str, Any]]:
     "name", [name for name in listed_files() if re.match(r"(roles|playbooks)/.*\.yml$", name)]
 )
 def test_no_loop_of_includes_has_a_label(name: str) -> None:
-    """Ansible merges equal includes of several hosts, and a label is part of what has to be equal.
+    """Ansible merges equal includes of several hosts, and it compares the label too.
 
-    If the labels of two hosts differ at first and are equal later, one of them gets its tasks in another order.
+    If the labels of two hosts differ at first and are equal later, one host runs its tasks in another order.
     """
     loops = [
         one for one in tasks_in(yaml.safe_load((REPOSITORY / name).read_text())) if "loop_control" in one

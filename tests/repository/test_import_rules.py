@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Imports go one way through the rooms of plugins/, and no two files import each other."""
+"""Imports go one way through the folders of plugins/, and no two files import each other."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.gates.venvs import REPOSITORY
 
 PLUGINS = REPOSITORY / "plugins"
 COLLECTION = "ansible_collections.certflow.kubernetes.plugins."
-# A room may import itself, and the rooms beside it in this table.
+# A folder may import itself, and the folders beside it in this table.
 LOWEST = ("_errors", "_codes", "_paths", "_text", "_writers")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "_codes": (),
@@ -32,7 +32,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "_snapshot": (*LOWEST, "_x509", "_kube"),
     "_run": (*LOWEST, "_x509", "_kube", "_csr", "_webhook", "_snapshot"),
 }
-# The one room of module_utils that knows Ansible.
+# The only folder of module_utils that imports Ansible.
 KNOWS_ANSIBLE = "_run"
 FILES = sorted(PLUGINS.rglob("*.py"))
 
@@ -52,7 +52,7 @@ def imported(path: Path) -> Iterator[str]:
 
 
 def room(module: str) -> str:
-    """Return the room of module_utils that a dotted name lies in, or an empty text."""
+    """Return the folder of module_utils that holds a dotted name, or ""."""
     inside = module.removeprefix(COLLECTION + "module_utils.")
     return "" if inside == module else inside.partition(".")[0]
 
@@ -102,7 +102,7 @@ def test_module_utils_import_nothing_of_the_controller() -> None:
     assert not upwards
 
 
-def test_there_is_no_circle() -> None:
+def test_no_imports_form_a_circle() -> None:
     names = {name_of(path) for path in FILES}
     graph = {
         name_of(path): {

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which unit tests a Python runs, and what they share."""
+"""Choose the unit tests of a Python version, and share fixtures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ collect_ignore = list(CONTROLLER) if sys.version_info < (3, 10) else []
 
 @pytest.fixture
 def _no_home(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make this process one of a user without a home directory, as a container with a random user ID has it."""
+    """Make this process run without a home directory, as in a container with a random user ID."""
 
     def unknown(_user: object) -> NoReturn:
         raise KeyError("no entry")

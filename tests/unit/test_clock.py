@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One clock: what has expired, and what is due, is decided by the API server's clock and never by this machine's."""
+"""Decide by the API server's clock what has expired or is due, and never by the clock of this machine."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.unit.x509.authority import authority
 
 MODULE_UTILS = Path(__file__).resolve().parents[2] / "plugins" / "module_utils"
 # The client turns this machine's clock into the API server's.
-# _served asks under Python 3.9 whether a certificate has a known authority. The answer rests on no date.
+# Under Python 3.9 _served checks if a certificate has a known authority, which does not depend on a date.
 OWN_CLOCK = {"_kube/_client.py", "_webhook/_served.py"}
 
 DAY = timedelta(days=1)

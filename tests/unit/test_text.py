@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Foreign text in sentences: which characters are made visible, which stay, and how a value is quoted."""
+"""Clean foreign text: characters that get an escape, characters that stay, and quoted values."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_no_hidden_character_is_left_and_twice_is_once() -> None:
 
 
 class NoText:
-    """A value whose text is as expensive as that of a YAML alias bomb."""
+    """A value whose conversion to text is as expensive as that of a YAML alias bomb."""
 
     def __str__(self) -> str:
         raise AssertionError("its text was made")

@@ -21,10 +21,10 @@ from . import _names, _signers
 from ._content import GROUP, Content, condition_of
 from ._errors import RequestError
 
-# Second words of certificates.k8s.io/v1 for the same bit or OID.
+# Synonyms in certificates.k8s.io/v1: usages with the same bit or OID.
 _SAME_USAGE = {"signing": "digital signature", "s/mime": "email protection"}
-# OpenSSL's example configuration and external-snapshotter's create-cert.sh put it into every request. It lets the
-# holder of the key do nothing that "digital signature" does not.
+# OpenSSL's example configuration and external-snapshotter's create-cert.sh put this usage into every request. The holder
+# of the key can do nothing with it that "digital signature" does not permit.
 _HARMLESS_USAGES = ("content commitment",)
 
 
@@ -117,7 +117,7 @@ def _integrity(content: Content, _expected: Expectation) -> Iterator[str]:
 
 
 def _comparable(content: Content, expected: Expectation) -> Iterator[str]:
-    """Refuse to call an expectation of content fulfilled if the content cannot be compared."""
+    """Yield a mismatch if an expectation is about content that cannot be compared."""
     of_content = (
         expected.public_key_sha256,
         expected.common_name,
@@ -156,7 +156,7 @@ def _usages(content: Content, expected: Expectation) -> Iterator[str]:
 
 
 def _client_identity(content: Content, expected: Expectation) -> Iterator[str]:
-    """Every request that is not only for a server is a login."""
+    """Require consent to a login. Every request that is not only for a server is a login."""
     if not _signers.is_client_identity(content.usages):
         return
     usages = ", ".join(content.usages) or "none"
@@ -164,13 +164,13 @@ def _client_identity(content: Content, expected: Expectation) -> Iterator[str]:
         yield f"it asks for a client certificate (usages: {usages}), and allow_client_identity is not set"
     elif expected.common_name is None or expected.organizations is None:
         yield (
-            f"it asks for a client certificate (usages: {usages}): common_name and organizations must be spelled out"
+            f"it asks for a client certificate (usages: {usages}), and expect lacks common_name or organizations"
         )
 
 
 def _unexpected_usages(content: Content, _expected: Expectation) -> Iterator[str]:
     for usage in _signers.unexpected_usages(content.usages):
-        yield f"it asks for the usage {usage!r}, which is never approved here"
+        yield f"it asks for the usage {usage!r}, which this module never approves"
 
 
 def _subject(content: Content, expected: Expectation) -> Iterator[str]:
@@ -238,12 +238,12 @@ SAFETY: Rules = (
     ("ForbiddenName", _forbidden_names),
 )
 RULES: Rules = (*EXPECTED, *SAFETY)
-# Rules that read the PKCS#10. They have nothing to say about one that cannot be compared.
+# Rules that read the PKCS#10. They are skipped for a PKCS#10 that cannot be compared.
 _OF_PKCS10 = frozenset([_public_key, _inner_usages, _subject, _requested_names, _nameless, _forbidden_names])
 
 
 def compare(content: Content, expected: Expectation, rules: Rules = RULES) -> tuple[Mismatch, ...]:
-    """Return every way in which a request differs from what is expected. If there is none, it may be approved."""
+    """Return every mismatch between a request and the expectation. A request without a mismatch may be approved."""
     left_out: frozenset[object] = _OF_PKCS10 if content.fault else frozenset()
     found = (
         Mismatch(reason, text)

@@ -24,10 +24,10 @@ COLLECTION = f"/apis/{GROUP}/v1/certificatesigningrequests"
 
 @dataclass(frozen=True)
 class Content:
-    """What one CSR object asks for.
+    """The content of one CSR object.
 
-    request: what its PKCS#10 says.
-    fault: why its PKCS#10 cannot be compared, as a clause, or empty. With a fault the request says nothing.
+    request: the content of its PKCS#10. Empty if there is a fault.
+    fault: the reason why its PKCS#10 cannot be compared, as a clause, or "".
     """
 
     signer_name: str
@@ -41,7 +41,7 @@ class Content:
 def content_of(csr: Mapping[str, Any]) -> Content:
     """Read a CSR object of certificates.k8s.io/v1.
 
-    A request that is not in canonical form gives a Content with a fault.
+    For a request that is not in canonical form, the Content has a fault.
     Raises RequestError if its request is not base64, MalformedObject if it is not a CSR object.
     """
     with shaped("the CSR object"):
@@ -49,7 +49,7 @@ def content_of(csr: Mapping[str, Any]) -> Content:
 
 
 def _content(spec: Mapping[str, Any], name: str) -> Content:
-    # A character outside ASCII becomes one that no canonical request has.
+    # Replace characters outside ASCII by one that no canonical request has.
     pem = _decoded(spec["request"], f"the request of CSR {name!r}", errors="replace")
     content = Content(
         signer_name=spec["signerName"],

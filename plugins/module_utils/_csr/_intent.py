@@ -62,7 +62,7 @@ class Intent:
     """One certificate: for whom, from which signer, and where it goes.
 
     service: "" for a certificate that is not a Service's. renew_before: None for the default of _decide.
-    requesters: user names that the task takes for its own identity.
+    requesters: user names that count as the task's own identity.
     trust: "verified", "chain" or "leaf"; wait_timeout: seconds; ca_bundle: the user's own candidates, PEM text, "" for none.
     """
 
@@ -197,7 +197,9 @@ def _check(parameters: Mapping[str, Any], row: Signer, request: Request, allow: 
         organizations=parameters.get("organizations"),
     )
     _refuse(row, request)
-    _signers.check_usages(request.usages)  # after the words of the signer, which say what it takes instead
+    _signers.check_usages(
+        request.usages
+    )  # after the check of the signer, whose message names the usages that it accepts
 
 
 def _refuse(row: Signer, request: Request) -> None:

@@ -23,8 +23,8 @@ DNS_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"  # RFC 1123
 # k8s.io/apimachinery validation.IsDNS1123Subdomain: names of objects, whose parts may be longer than a DNS label.
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _DNS_NAME = re.compile(rf"{DNS_LABEL}(?:\.{DNS_LABEL})*")
-# Notations of an IPv4 address besides the usual one, which Python and Go refuse: up to four numbers in decimal, octal or
-# hexadecimal (inet_aton). Programs disagree about their meaning.
+# Unusual notations of an IPv4 address: up to four numbers in decimal, octal or hexadecimal (inet_aton). Python and Go
+# refuse them, and other programs disagree about their meaning.
 _NUMBER = r"(?:[0-9]+|0x[0-9a-f]*)"
 _NUMBERS = re.compile(rf"{_NUMBER}(?:\.{_NUMBER}){{0,3}}")
 _API_SERVER = re.compile(r"kubernetes(\.default(\.svc(\..*)?)?)?")
@@ -137,7 +137,7 @@ def _refusal(name: str, service: str, namespace: str, cluster: Guarded) -> Refus
 
 
 def normal(name: str) -> str:
-    """Return one spelling of a name. DNS ignores case and a dot at the end. An address has many notations."""
+    """Return the normal spelling of a name. DNS ignores case and a final dot, and an address has many notations."""
     address = _address(name)
     if address is not None:
         return str(address)
@@ -152,7 +152,7 @@ def is_address(text: str) -> bool:
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     """Return the address that Go reads (net.ParseIP), or None.
 
-    Go compares ::ffff:a.b.c.d and a.b.c.d as equal (net.IP.Equal), and knows no zone.
+    Go treats ::ffff:a.b.c.d and a.b.c.d as equal (net.IP.Equal), and refuses a zone.
     """
     try:
         address = ipaddress.ip_address(text)

@@ -8,8 +8,8 @@
 Kubernetes collects the Secret with the request: 24 hours after it was made without a decision, an hour after it was
 issued. So a key that can lead to nothing does not stay.
 
-The permission to create requests and Secrets is enough to plant both. So a later run goes on with them only if the API
-server stamped this identity on the request, the request owns the Secret, and the Secret keeps the request's key.
+Any identity that may create requests and Secrets can plant both. So a later run uses them only if the API server stamped
+this identity on the request, the request owns the Secret, and the Secret holds the request's key.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ KEY = "tls.key"
 
 @dataclass(frozen=True)
 class Pending:
-    """A request that was made earlier, with its key.
+    """An earlier request, with its key.
 
-    secret_uid: the UID of the Secret that keeps the key.
+    secret_uid: the UID of the Secret that holds the key.
     csr_name: the name of the request.
     csr: the request, None if the cluster has collected it.
-    key: the key that the Secret keeps.
-    is_owned: whether the Secret has an ownerReference to this very request, as ``store`` writes it.
+    key: the key in the Secret.
+    is_owned: True if the Secret has an ownerReference to this request, as ``store`` writes it.
     """
 
     secret_uid: str
@@ -125,7 +125,7 @@ def _another_requester(pending: Pending, own: Requester | None, accepted: Collec
 
 def _another_owner(pending: Pending, _own: Requester | None, _accepted: Collection[str]) -> Iterator[str]:
     if not pending.is_owned:
-        yield f"the Secret that keeps the key has no ownerReference to CSR {pending.csr_name}"
+        yield f"the Secret that holds the key has no ownerReference to CSR {pending.csr_name}"
 
 
 def _another_key(pending: Pending, _own: Requester | None, _accepted: Collection[str]) -> Iterator[str]:
@@ -139,11 +139,11 @@ def _another_key(pending: Pending, _own: Requester | None, _accepted: Collection
         if content.fault:
             yield f"CSR {pending.csr_name}: {content.fault}"
         elif content.request.public_key_sha256 != pending.public_key_sha256:
-            yield f"CSR {pending.csr_name} carries another public key than the Secret keeps"
+            yield f"CSR {pending.csr_name} has another public key than the key in the Secret"
 
 
-# Adding a condition is adding a rule, which yields why the request or its key is another identity's. The requester goes
-# first: what another identity wrote is not parsed.
+# A rule yields the reasons why the request or its key belongs to another identity. The requester is checked first, so that
+# no content of another identity is parsed.
 RULES: tuple[Callable[[Pending, Requester | None, Collection[str]], Iterator[str]], ...] = (
     _another_requester,
     _another_owner,
@@ -152,16 +152,17 @@ RULES: tuple[Callable[[Pending, Requester | None, Collection[str]], Iterator[str
 
 
 def foreign(pending: Pending, own: Requester | None, accepted: Collection[str]) -> str:
-    """Return why a waiting request must not be used or removed, "" if it is this identity's.
+    """Return the reason why a waiting request must not be used or removed, "" if it belongs to this identity.
 
-    own: this identity, None if the API server refuses to tell. accepted: user names that the task takes for it.
+    own: this identity, None if the API server refuses to tell it.
+    accepted: user names that count as this identity.
     """
     found = (reason for rule in RULES for reason in rule(pending, own, accepted))
     return next(found, "")
 
 
 def removal(secret: SecretSpec, pending: Pending | None) -> str:
-    """Return the command that removes what waits, the request only if it is one for this Secret."""
+    """Return the command that removes the key, and the request if it has the labels of this Secret."""
     own_labels = _marks.labels_for(secret).items()
     csr = pending.csr if pending else None
     is_its_request = csr is not None and own_labels <= (csr["metadata"].get("labels") or {}).items()
@@ -174,13 +175,13 @@ def removal(secret: SecretSpec, pending: Pending | None) -> str:
 def refuse_foreign(
     secret: SecretSpec, pending: Pending, own: Requester | None, accepted: Collection[str]
 ) -> None:
-    """Raise RequestError if the waiting request or its key is another identity's."""
+    """Raise RequestError if the waiting request or its key belongs to another identity."""
     reason = foreign(pending, own, accepted)
     if not reason:
         return
     is_another = any(_another_requester(pending, own, accepted))
     raise RequestError(
-        f"the request that waits for {secret} is not used: {reason}",
+        f"the waiting request for {secret} is not used: {reason}",
         code="requested-by-another-identity",
         remedy=f"Remove it: {removal(secret, pending)}"
         + (
@@ -242,6 +243,6 @@ def discard(client: Client, secret: SecretSpec, uid: str) -> None:
 
 def _refuse(secret: SecretSpec) -> NoReturn:
     raise SecretError(
-        f"Secret {secret.namespace}/{name(secret)} has the name of the Secret that keeps a waiting key, and is another one",
-        remedy="Delete it if it is not needed, or give another secret.name",
+        f"Secret {secret.namespace}/{name(secret)} has the name of the Secret for a waiting key, but holds none",
+        remedy="Delete it if it is not needed, or set another secret.name",
     )

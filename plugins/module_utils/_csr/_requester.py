@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The identity that the API server stamped on a request, and the rule for two stamps of one identity.
+"""The identity that the API server stamps on a request, and the rule that two stamps are of one identity.
 
 The API server overwrites username, uid, groups and extra of every request with those of the authenticated user, also
 in a dry run. A client cannot choose them.
@@ -17,10 +17,10 @@ from typing import Any
 
 from .._errors import shaped
 
-# aws-iam-authenticator, pkg/server/server.go: the role of an assumed role, without the session's name. kube-apiserver
-# lower-cases the keys of extra that come in headers (impersonation, authenticating proxy), so both spellings exist.
+# The assumed role, without the session's name (aws-iam-authenticator, pkg/server/server.go). kube-apiserver writes keys of
+# extra that come in headers in lower case (impersonation, authenticating proxy), so both spellings exist.
 CANONICAL_ARN = "canonicalarn"
-# Two requests are of one identity if one of these is equal, and not empty.
+# Two requests have one identity if one of these fields is equal and not empty.
 MARKS = ("username", "uid", "canonical_arn")
 
 
@@ -28,10 +28,10 @@ MARKS = ("username", "uid", "canonical_arn")
 class Requester:
     """A user as the API server knows it.
 
-    username: the name. It changes with the session where the name of an assumed role holds it.
-    uid: empty for most ways to authenticate.
+    username: the name. For an assumed role it may contain the session's name, and then it changes with each session.
+    uid: the UID. Empty for most ways to authenticate.
     groups: the groups of the user.
-    canonical_arn: the extra ``canonicalArn`` of EKS. Empty if there is none, or more than one.
+    canonical_arn: the extra ``canonicalArn`` of EKS. Empty unless it has exactly one value.
     """
 
     username: str = ""
@@ -55,7 +55,7 @@ class Requester:
 
 
 def requester_of(csr: Mapping[str, Any]) -> Requester:
-    """Return who made the request. Raises MalformedObject."""
+    """Return the requester. Raises MalformedObject."""
     with shaped("the CSR object"):
         spec = csr.get("spec") or {}
         extra = (spec.get("extra") or {}).items()
@@ -69,7 +69,7 @@ def requester_of(csr: Mapping[str, Any]) -> Requester:
 
 
 def is_same(own: Requester, other: Requester, accepted: Collection[str] = ()) -> bool:
-    """Return True if ``other`` is the identity ``own``, or if the user named it as such.
+    """Return True if ``other`` is the identity ``own``, or if its user name is accepted.
 
     accepted: the user names of the option ``requesters``.
     """

@@ -54,12 +54,12 @@ def name_for(intent: Intent, public_key_sha256: str) -> str:
 
 
 def is_plain(name: str) -> bool:
-    """Return True for a name that may stand in a command line. The API server takes nearly every text as name."""
+    """Return True for a name that is safe in a command line. The API server accepts nearly every text as a name."""
     return _PLAIN_NAME.fullmatch(name) is not None
 
 
 def removal(name: str) -> str:
-    """Return the command that deletes the request, with a placeholder for a name that is no plain one."""
+    """Return the command that deletes the request, with a placeholder for a name that is not plain."""
     return f"kubectl delete csr {name if is_plain(name) else 'NAME'}"
 
 
@@ -123,10 +123,10 @@ def create(client: Client, intent: Intent, request_pem: str, public_key_sha256: 
 
 
 def send(client: Client, intent: Intent, request_pem: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Create a request and return it as the API server stored it: its requester is this identity.
+    """Create a request and return it as the API server stored it. Its requester is this identity.
 
-    After a lost answer the stored request is recognised by its name, which is that of its key. Its content is compared
-    before it is approved. Raises RequestError if another identity made the request of that name.
+    If the answer was lost, recognise the stored request by its name, which is derived from its key. Its content is
+    compared before the approval. Raises RequestError if another identity created the request of that name.
     """
     spec: dict[str, Any] = {
         "request": base64.b64encode(request_pem.encode()).decode(),
@@ -151,7 +151,7 @@ def _recognised(client: Client, name: str) -> dict[str, Any]:
     own, requester = own_identity(client, csr), requester_of(csr)
     if own is None or not is_same(own, requester):
         raise RequestError(
-            f"CSR {name}, which this run was about to make, was requested by {requester}",
+            f"CSR {name}, which this run was about to create, exists already and was requested by {requester}",
             code="requested-by-another-identity",
             evidence=(f"this identity is {own}" if own else UNKNOWN_IDENTITY,),
             remedy=f"Delete it ({removal(name)}) and run the task again",
@@ -159,14 +159,14 @@ def _recognised(client: Client, name: str) -> dict[str, Any]:
     return csr
 
 
-UNKNOWN_IDENTITY = "the API server refused the dry run that tells which identity this task has"
+UNKNOWN_IDENTITY = "the API server refused the dry run that shows the identity of this task"
 
 
 def own_identity(client: Client, csr: Mapping[str, Any]) -> Requester | None:
-    """Return the identity that the API server stamps on requests of this task, None if it refuses to tell.
+    """Return the identity that the API server stamps on requests of this task, None if it refuses to tell it.
 
-    The answer comes from a dry run that asks for the same as ``csr``, which the API server has accepted before. Unlike
-    a SelfSubjectReview it exists in every version, and it is right under impersonation.
+    The answer comes from a dry run that asks for the same as ``csr``, which the API server has accepted before. Unlike a
+    SelfSubjectReview, a dry run exists in every version and is correct under impersonation.
     """
     metadata = {key: csr["metadata"][key] for key in ("labels", "annotations") if csr["metadata"].get(key)}
     body = {
@@ -186,10 +186,10 @@ def own_identity(client: Client, csr: Mapping[str, Any]) -> Requester | None:
 
 
 def expectation(intent: Intent, public_key_sha256: str, *, requester: str | None = None) -> Expectation:
-    """Return what a request for this intent looks like.
+    """Return the expectation for a request of this intent.
 
-    requester: this identity's user name, as the API server stamped it on the request that this run sent. None: the
-    requester has been compared already.
+    requester: this identity's user name, as the API server stamped it on this run's request. None if the requester has
+      been compared already.
     """
     request = intent.request
     return Expectation(
@@ -387,13 +387,13 @@ def _unissued(what: object, csr: Mapping[str, Any], diagnosis: Diagnosis) -> Iss
 
 
 def guarded(client: Client, names: Iterable[str], addresses: Iterable[str] = ()) -> Guarded:
-    """Read the cluster's own names and addresses that these may be: its API server, its nodes, its service networks."""
+    """Read the cluster's own names and addresses among ``names``: API server, nodes, service networks."""
     wanted = [_names.normal(name) for name in names]
     nodes: list[str] = []
     networks: list[str] = []
     unreadable: list[str] = []
     looks: list[tuple[str, list[str], Iterator[str]]] = [("nodes", nodes, _nodes(client, wanted))]
-    # An address is rare, so that listing all nodes is no burden. It may also be written as a DNS name.
+    # Addresses are rare, so listing all nodes is cheap. A DNS name may also be an address.
     if any(addresses) or any(map(_names.is_address, wanted)):
         looks.append(("the nodes' addresses", nodes, _node_addresses(client)))
         looks.append(("servicecidrs", networks, _service_networks(client)))
@@ -440,10 +440,10 @@ def unissued(client: Client, secret: SecretSpec) -> list[dict[str, Any]]:
 
 
 def is_left_over(csr: Mapping[str, Any], signer_name: str, patience: float, now: datetime) -> bool:
-    """Return True if no run waits any longer for this request, which has been made again.
+    """Return True if no run waits any longer for this request, which has been replaced.
 
-    A younger request than another run's patience may be waited for. That patience is not known, so it is taken as ten
-    minutes, or as ``patience`` (seconds) of this run if that is longer.
+    Another run may wait for a young request. The wait of that run is not known, so assume ten minutes, or ``patience``
+    (seconds) of this run if that is longer.
     """
     age = now - time_of(csr["metadata"]["creationTimestamp"])
     is_old = age > timedelta(seconds=max(patience, SHORTEST_PATIENCE_SECONDS))

@@ -43,10 +43,10 @@ KEY, AUTHORITY, EXTENDED = "key", "authority", "extended"
 class Usage:
     """One KeyUsage of certificates.k8s.io/v1.
 
-    kind: KEY says what the key does and nothing about a purpose. AUTHORITY lets the holder sign certificates or
-      revocation lists. EXTENDED is a purpose.
-    is_login: True if kube-apiserver accepts a certificate that has only this usage as a login. It verifies with Go,
-      which takes a certificate without extended usages for every purpose (crypto/x509, VerifyOptions.KeyUsages).
+    kind: KEY is an operation of the key, without a purpose. AUTHORITY lets the holder sign certificates or revocation
+      lists. EXTENDED is a purpose.
+    is_login: True if kube-apiserver accepts a certificate with only this usage as a login. kube-apiserver verifies with
+      Go, which accepts a certificate without extended usages for every purpose (crypto/x509, VerifyOptions.KeyUsages).
     """
 
     name: str
@@ -442,7 +442,7 @@ def remedy_for(signer_name: str, message: str) -> str:
 def is_client_identity(usages: Iterable[str]) -> bool:
     """Return True if a certificate with these usages lets its holder log in as its subject.
 
-    Only extended usages restrict what a certificate is for, so that one without them is a login too.
+    Only extended usages restrict the purpose of a certificate, so a certificate without them is a login too.
     """
     extended = [row for row in map(_usage, usages) if row.kind == EXTENDED]
     return not extended or any(row.is_login for row in extended)
@@ -451,7 +451,7 @@ def is_client_identity(usages: Iterable[str]) -> bool:
 def unexpected_usages(usages: Iterable[str]) -> tuple[str, ...]:
     """Return the usages that this collection never asks for and never approves, in their order.
 
-    They sign other certificates, or serve a purpose that is neither a server's nor a client's.
+    They sign other certificates, or have a purpose that is neither a server's nor a client's.
     """
     return tuple(
         row.name
@@ -461,7 +461,7 @@ def unexpected_usages(usages: Iterable[str]) -> tuple[str, ...]:
 
 
 def _usage(name: str) -> Usage:
-    """Return the row of a usage. The API server refuses one that no row describes."""
+    """Return the row of a usage. The API server refuses a usage without a row."""
     return USAGES.get(name) or Usage(name, EXTENDED, is_login=False)
 
 
@@ -483,7 +483,7 @@ def check_usages(usages: Iterable[str]) -> None:
     if unexpected:
         raise RequestError(
             f"this collection requests no certificate with the usage {', '.join(unexpected)}",
-            remedy="Take it out of usages. A serving certificate needs server auth, a client certificate client auth.",
+            remedy="Remove it from usages. A serving certificate needs server auth, a client certificate client auth.",
         )
 
 
@@ -492,19 +492,19 @@ def check_client_identity(
 ) -> None:
     """Raise RequestError for a client certificate that the task does not spell out.
 
-    organizations: None if the task does not say. An empty list says that the user has no group.
+    organizations: None if the task does not set them. An empty list means that the user has no group.
     """
     if not is_client_identity(usages):
         return
     if not allowed:
         raise RequestError(
             "the usages ask for a client certificate, and its holder logs in as its subject",
-            remedy="Set allow_client_identity: true, common_name and organizations if you mean that.",
+            remedy="Set allow_client_identity: true, common_name and organizations if that is intended.",
         )
     if not common_name or organizations is None:
         raise RequestError(
             "a client certificate needs its user (common_name) and its groups (organizations) spelled out",
-            remedy="Give both. Write organizations: [] for a user without groups.",
+            remedy="Set both. Write organizations: [] for a user without groups.",
         )
 
 

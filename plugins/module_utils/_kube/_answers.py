@@ -144,7 +144,7 @@ def _status_object(body: bytes) -> Mapping[str, Any]:
 
 
 def _foreign_words(body: bytes) -> str:
-    """A page of a load balancer or proxy, shortened to one line. Such a page may echo the headers of the request."""
+    """Return a page of a load balancer or proxy, shortened to one line. It may echo the headers of the request."""
     text = mask(" ".join(body[:2000].decode("utf-8", "replace").split()))[:200]
     return f"not an answer of a Kubernetes API server: {text}" if text else "an empty answer"
 

@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The time and the size of what is read from a connection: one clock and one count for each exchange.
+"""Limit the time and the size of reads from a connection: one clock and one count for each exchange.
 
-A time-out of a socket bounds each read. A server that sends a byte now and then never exceeds it. The sockets made here
-ask a Bounds before each read instead, so every protocol on top (HTTP, its chunks, WebSocket, TLS in memory) is bounded.
+A socket's time-out limits only a single read. A server that sends a byte now and then never exceeds it. The sockets of
+this file check a Bounds at each read, which limits every protocol on top: HTTP, its chunks, WebSocket, TLS in memory.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any, Callable, TypeVar
 
 from ._errors import TimedOut, TooLarge
 
-# A call that begins at the deadline has this long. The last look of a wait happens then.
+# The time for a call that begins at the deadline, such as the last check of a wait.
 LEAST_SECONDS = 1.0
-# A page of a list is at most 500 objects, which etcd limits to 1.5 MiB each. Pages of real clusters have a few MiB.
+# A page of a list has at most 500 objects, and etcd limits each to 1.5 MiB. Pages of real clusters have a few MiB.
 ANSWER_BYTES = 256 * 1024 * 1024
 READ_BYTES = 65536
 
@@ -28,10 +28,12 @@ _T = TypeVar("_T", bound="int | bytes")
 
 
 class Bounds:
-    """The bounds of one exchange after another. ``start`` begins the next one.
+    """The bounds of the current exchange. ``start`` begins the next one.
 
-    ``subject`` names what is read, for the errors. ``until`` is a time of ``time.monotonic()``.
-    ``size`` is the largest number of bytes (ANSWER_BYTES for 0), ``received`` how many came so far.
+    subject: the name of the answer, for the errors.
+    until: the deadline, a time of ``time.monotonic()``.
+    size: the largest number of bytes, ANSWER_BYTES for 0.
+    received: the number of bytes so far.
     """
 
     def __init__(
@@ -48,7 +50,7 @@ class Bounds:
         self._started = time.monotonic()
 
     def left(self) -> float:
-        """Return the seconds that are left, more than 0. Raises TimedOut."""
+        """Return the remaining seconds, more than 0. Raises TimedOut."""
         left = self.until - time.monotonic()
         if left <= 0:
             raise self.timed_out()
@@ -63,7 +65,7 @@ class Bounds:
         )
 
     def check_size(self, size: int) -> None:
-        """Raise TooLarge for more bytes than are read at most."""
+        """Raise TooLarge if the size exceeds the limit."""
         if size > self.size:
             raise TooLarge(
                 f"{self.subject} is larger than {self.size} bytes",
@@ -72,13 +74,13 @@ class Bounds:
             )
 
     def read(self, connection: socket.socket, receive: Callable[[], _T]) -> _T:
-        """Return what ``receive`` reads from the connection, once. Raises TimedOut, TooLarge, OSError."""
+        """Return the result of one call of ``receive``, within the bounds. Raises TimedOut, TooLarge, OSError."""
         left = self.left()
         connection.settimeout(min(connection.gettimeout() or left, left))
         try:
             taken = receive()
         except socket.timeout:
-            # A server that sent nothing at all is unreachable: that is the caller's error.
+            # A server that sent nothing is unreachable. The caller reports that.
             if self.received and time.monotonic() >= self.until:
                 raise self.timed_out() from None
             raise
@@ -88,7 +90,7 @@ class Bounds:
 
 
 def plain_class(bounds: Bounds) -> type[socket.socket]:
-    """Return a class of sockets that these bounds hold for."""
+    """Return a class of sockets with these bounds."""
 
     class BoundedSocket(socket.socket):
         def recv(self, *arguments: Any) -> bytes:
@@ -101,7 +103,7 @@ def plain_class(bounds: Bounds) -> type[socket.socket]:
 
 
 def tls_class(bounds: Bounds) -> type[ssl.SSLSocket]:
-    """Return the class for ``SSLContext.sslsocket_class``. TLS itself bounds its handshake by the socket's time-out."""
+    """Return the class for ``SSLContext.sslsocket_class``. The socket's time-out limits the TLS handshake."""
 
     class BoundedTlsSocket(ssl.SSLSocket):
         def recv(self, *arguments: Any) -> bytes:
@@ -114,7 +116,7 @@ def tls_class(bounds: Bounds) -> type[ssl.SSLSocket]:
 
 
 def bounded(connection: socket.socket, bounds: Bounds) -> socket.socket:
-    """Return the connection as one that these bounds hold for. The given object is empty afterwards."""
+    """Move the connection into a socket with these bounds and return it. The given object is then closed."""
     seconds = connection.gettimeout()
     kind = connection.family, connection.type, connection.proto
     ours = plain_class(bounds)(*kind, fileno=connection.detach())

@@ -69,12 +69,14 @@ STARTING_SECONDS = 20.0
 PAGE = "500"
 JSON_PATCH = "application/json-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"  # of which JSON is a part
-SLOW_REMEDY = "raise wait_timeout if the connection is slow, or see what answers at the API server's address"
+SLOW_REMEDY = (
+    "raise wait_timeout if the connection is slow, or check which server answers at the API server's address"
+)
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer that was read to its end."""
+    """A complete HTTP answer."""
 
     status: int
     headers: Mapping[str, str]
@@ -84,8 +86,8 @@ class Answer:
 class Client:
     """One connection, one deadline.
 
-    ``deadline`` is a time of ``time.monotonic()``. After it nothing is retried, an answer that has begun is no longer read,
-    and a list has no further page. A request that begins later has LEAST_SECONDS.
+    ``deadline`` is a time of ``time.monotonic()``. After it the client retries nothing, stops reading an answer that has
+    begun, and reads no further page of a list. A request that begins later has LEAST_SECONDS.
     ``warnings`` collects the texts of Warning headers, ``written`` each write that took effect ("PUT /api/...").
     ``before_request`` is called before each request, but for those that it makes itself.
     Methods raise the errors of ``_errors``.
@@ -146,7 +148,7 @@ class Client:
         return {**pages[0], "items": [item for page in pages for item in page.get("items") or []]}
 
     def pages(self, path: str, query: Mapping[str, str] | None = None) -> Iterator[dict[str, Any]]:
-        """The List objects of all pages, one after the other. Raises TimedOut for a page that begins after the deadline."""
+        """Yield the List object of each page. Raises TimedOut for a page that begins after the deadline."""
         least = time.monotonic() + LEAST_SECONDS
         tokens: set[str] = set()
         more: dict[str, str] = {}
@@ -161,7 +163,7 @@ class Client:
                     f"GET {path}: the API server repeats the pages of the list",
                     code="list-endless",
                     evidence=(f"{len(tokens) + 1} pages were read",),
-                    remedy="see what answers at the API server's address",
+                    remedy="check which server answers at the API server's address",
                 )
             tokens.add(token)
             if time.monotonic() > max(self.deadline, least):
@@ -223,7 +225,7 @@ class Client:
     ) -> None:
         """Delete; with ``uid`` only that very object (409 when another one has taken its name).
 
-        ``resource_version``: only as it was read then (409 when it was written since).
+        ``resource_version``: delete it only at this version. A later write leads to 409.
 
         ``propagation``: what becomes of what it owns, "Orphan", "Foreground" or "Background"; the kind's default without.
         """
@@ -265,7 +267,7 @@ class Client:
             response.close()
 
     def websocket_request(self, path: str, query: Mapping[str, str]) -> tuple[str, list[str]]:
-        """URL and headers of a WebSocket: the same server and identity as for requests."""
+        """Return the URL and headers of a WebSocket, with the server and identity of the requests."""
         headers = self._headers()
         headers.discard(
             "Accept"
@@ -273,7 +275,7 @@ class Client:
         return f"ws{self._url(path, query)[4:]}", [f"{name}: {value}" for name, value in headers.items()]
 
     def dial(self, bounds: Bounds) -> socket.socket:
-        """Open a connection of its own to the API server: the same CA, certificate and proxy as for requests.
+        """Open a separate connection to the API server, with the CA, certificate and proxy of the requests.
 
         Raises TimedOut, OSError, ConfigurationError.
         """
@@ -373,7 +375,7 @@ class Client:
         return object_from(method, path, response.status, response.body)
 
     def prepare(self) -> None:
-        """Do what is due before a request, such as renewing a Lease. Work beside the requests calls it too."""
+        """Do the work that is due before a request, such as renewing a Lease. Call it before other network work too."""
         prepare, self.before_request = self.before_request, None
         if prepare is not None:
             prepare()
@@ -407,7 +409,7 @@ class Client:
         return answer
 
     def _whole(self, response: Any) -> bytes:
-        """Read an answer to its end. A length that is announced is checked before memory is taken for it."""
+        """Read an answer to its end. Check an announced length before reading."""
         length = response.headers.get("Content-Length", "")
         self._bounds.check_size(int(length) if length.isdecimal() else 0)
         return b"".join(response.stream(_bounds.READ_BYTES, decode_content=False))
@@ -474,7 +476,7 @@ class Client:
         )
 
     def _bounded(self, manager: Any) -> Any:
-        """Let the manager make connections that this client's bounds hold for."""
+        """Make the manager open connections with this client's bounds."""
         manager.pool_classes_by_scheme = {
             scheme: _pool_class(kind, self._bounds) for scheme, kind in manager.pool_classes_by_scheme.items()
         }
@@ -497,7 +499,7 @@ class Client:
 
 
 def _pool_class(kind: Any, bounds: Bounds) -> Any:
-    """Return urllib3's class of pools with connections that the bounds hold for, before TLS and without it."""
+    """Return urllib3's class of pools, with bounds on its connections below TLS."""
 
     class BoundedConnection(kind.ConnectionCls):  # type: ignore[misc]
         def _new_conn(self) -> socket.socket:

@@ -38,7 +38,7 @@ except ImportError:  # reported by _run, with the interpreter's path
 RENEW_BEFORE_SECONDS = 60.0
 TOKEN_FILE_SECONDS = 60.0
 PLUGIN_SECONDS = 60.0
-# Of a plugin's words the last ones say what failed.
+# The number of characters that are shown. The end of a plugin's output names the failure.
 WORDS_SHOWN = 500
 
 
@@ -61,7 +61,7 @@ class Credentials:
         return bool(self._connection.exec_plugin or self._connection.token_file)
 
     def header(self, seconds: float = PLUGIN_SECONDS) -> str | None:
-        """The value of Authorization, or None for a client certificate. An exec plugin has ``seconds`` at most.
+        """Return the value of Authorization, None for a client certificate. An exec plugin has at most ``seconds``.
 
         Raises AuthenticationError.
         """
@@ -125,8 +125,8 @@ class Credentials:
 def _run(plugin: ExecPlugin, connection: Connection, seconds: float) -> Mapping[str, Any]:
     """The status that the plugin prints (https://kubernetes.io/docs/reference/config-api/client-authentication.v1/).
 
-    What it prints is a secret and never quoted. Its words on the standard error stream are quoted without the values of its
-    arguments and variables, because a usage text repeats them.
+    Its standard output is a secret, and no message quotes it. Messages quote its standard error without the values of its
+    arguments and variables, which a usage text repeats.
     """
     try:
         # On a terminal the package would leave the plugin's words there, and then fail over their absence.

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Connections that are opened within bounds: to one of a host's addresses, and through an HTTP proxy."""
+"""Open connections within bounds: to one of a host's addresses, and through an HTTP proxy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ._bounds import Bounds, plain_class
 
 
 def dial(host: str, port: int, bounds: Bounds) -> socket.socket:
-    """Connect to the first address of the host that answers. The bounds hold for all of them together.
+    """Connect to the first address of the host that answers. The bounds apply to all addresses together.
 
     Raises TimedOut, OSError.
     """
@@ -36,7 +36,7 @@ def dial(host: str, port: int, bounds: Bounds) -> socket.socket:
 
 
 def tunnel(connection: socket.socket, host: str, port: int, headers: Mapping[str, str]) -> None:
-    """Ask the proxy at the other end for a connection to the host (HTTP CONNECT). Raises TimedOut, OSError."""
+    """Ask the connected proxy for a tunnel to the host (HTTP CONNECT). Raises TimedOut, OSError."""
     target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     lines = [
         f"CONNECT {target} HTTP/1.1",

@@ -45,7 +45,7 @@ class ConfigurationError(KubeError):
 
 
 class KubeconfigError(ConfigurationError):
-    """The kubeconfig cannot be read, or an entry or a field of it is not of the type that Kubernetes describes."""
+    """The kubeconfig cannot be read, or an entry or a field has another type than Kubernetes describes."""
 
     code = "invalid-kubeconfig"
 
@@ -67,13 +67,13 @@ class ApiError(KubeError):
 
 
 class TimedOut(KubeError):
-    """An answer that began and did not end before the time was over."""
+    """An answer began and did not end in time."""
 
     code = "timed-out"
 
 
 class TooLarge(KubeError):
-    """More bytes than this collection reads of one answer."""
+    """An answer is larger than this collection reads."""
 
     code = "answer-too-large"
 

@@ -5,9 +5,9 @@
 
 """The fields of a kubeconfig's entries and their types, as kubectl requires them.
 
-Source: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/. A value of another type is refused and never
-converted: the text "false" is true to Python, a number in a token or a name is read differently by other programs, and the
-text of a list can be gigabytes long.
+Source: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/. A value of another type is
+refused and never converted. Python treats the string "false" as true, other programs read a number in a token or a name
+differently, and the text of a list can be gigabytes long.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ def _is_variables(value: object) -> bool:
     )
 
 
-TEXT = "a text"
+TEXT = "a string"
 BOOLEAN = "true or false"
 MAPPING = "a mapping"
-TEXTS = "a list of texts"
-TEXTS_BY_NAME = "a mapping of texts"
+TEXTS = "a list of strings"
+TEXTS_BY_NAME = "a mapping of strings"
 VARIABLES = "a list of environment variables with name and value"
 IS_OF_TYPE: Mapping[str, Callable[[object], bool]] = {
     TEXT: _is_text,
@@ -61,7 +61,7 @@ IS_OF_TYPE: Mapping[str, Callable[[object], bool]] = {
     TEXTS_BY_NAME: _is_texts_by_name,
     VARIABLES: _is_variables,
 }
-# Entry -> field -> type. Fields that nothing here reads, such as extensions, have no row.
+# Entry -> field -> type. Fields that the collection does not read, such as extensions, have no row.
 FIELDS: Mapping[str, Mapping[str, str]] = {
     "context": {"cluster": TEXT, "user": TEXT},
     "cluster": {
@@ -103,7 +103,8 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
 def check(entry: str, value: Mapping[str, Any], where: str) -> None:
     """Raise KubeconfigError for a field of another type. An absent field and null are the same.
 
-    entry: a key of FIELDS. where: the kubeconfig and its context, for the error, which does not quote the value.
+    entry: a key of FIELDS.
+    where: the kubeconfig and its context, for the error. The error does not quote the value.
     """
     for name, wanted in FIELDS[entry].items():
         given = value.get(name)

@@ -82,7 +82,7 @@ class Stream:
 
 
 def connect(client: Client, namespace: str, pod: str, port: int, bounds: Bounds) -> Stream:
-    """Open a stream to the pod's port. The bounds hold for everything that is read, from the first byte on.
+    """Open a stream to the pod's port. The bounds apply to everything that is read, from the first byte on.
 
     Raises Forbidden, NotFound, ApiError, AuthenticationError, ConnectionFailed, TimedOut, TooLarge.
     """

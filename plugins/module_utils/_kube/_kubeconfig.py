@@ -5,8 +5,8 @@
 
 """From the chosen sources to a Connection.
 
-Kubeconfigs are read and merged here. The kubernetes package would expand aliases without a bound, take the text "false" for
-true, quote an entry with its token in some errors, and write client keys to temporary files.
+This file reads and merges kubeconfigs itself. The kubernetes package would expand aliases without a limit, treat the string
+"false" as true, quote an entry with its token in some errors, and write client keys to temporary files.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def resolve(options: Mapping[str, Any], environ: Mapping[str, str]) -> Connectio
     server_name = connection.tls_server_name
     if server_name and not _SERVER_NAME.fullmatch(server_name):
         raise ConfigurationError(
-            f"{connection.auth_source}: tls-server-name is no host name: {quoted(server_name)}",
+            f"{connection.auth_source}: tls-server-name is not a host name: {quoted(server_name)}",
             remedy=REPAIR,
         )
     if connection.impersonate_groups and not connection.impersonate_user:  # answered 400 by every API server
@@ -113,7 +113,7 @@ def resolve(options: Mapping[str, Any], environ: Mapping[str, str]) -> Connectio
 def _resolved(sources: Sources, environ: Mapping[str, str]) -> Connection:
     """Return the connection of the first source in the order of doc_fragments/_auth.py.
 
-    A context is an entry of a kubeconfig, so one that is named rules the pod's service account out.
+    A context is an entry of a kubeconfig, so a named context excludes the pod's service account.
     """
     context = sources.values.get("context")
     if sources.kind == "direct":
@@ -130,7 +130,7 @@ def _resolved(sources: Sources, environ: Mapping[str, str]) -> Connection:
         raise ConfigurationError(
             f"{sources.origins['context']} names the context {quoted(context)}, but there is no kubeconfig to find it in: "
             f"no option kubeconfig, no KUBECONFIG, and {DEFAULT_KUBECONFIG} does not exist",
-            remedy="give kubeconfig. In a pod, leave context out to use the pod's service account",
+            remedy="give kubeconfig. In a pod, remove context to use the pod's service account",
         )
     raise ConfigurationError(
         f"no cluster is named: no kubeconfig, no host, no KUBECONFIG, and {DEFAULT_KUBECONFIG} does not exist",
@@ -139,7 +139,7 @@ def _resolved(sources: Sources, environ: Mapping[str, str]) -> Connection:
 
 
 def _is_in_pod(environ: Mapping[str, str]) -> bool:
-    """Return True if Kubernetes tells this process its API server and has mounted a token for it."""
+    """Return True in a pod that has the address of its API server and a mounted token."""
     return bool(environ.get("KUBERNETES_SERVICE_HOST")) and os.path.exists(f"{SERVICE_ACCOUNT}/token")
 
 
@@ -264,7 +264,7 @@ def _content(path: str, where: str) -> Mapping[str, Any]:
         )
     content = load(text, where)
     if not isinstance(content, Mapping):
-        raise KubeconfigError(f"{where} is no kubeconfig", remedy="check the file")
+        raise KubeconfigError(f"{where} is not a kubeconfig", remedy="check the file")
     return content
 
 
@@ -278,13 +278,13 @@ def _kubeconfig(
             name, value = (item.get("name"), item.get(key)) if isinstance(item, Mapping) else (None, None)
             if not isinstance(value, Mapping) or not isinstance(name, str) or not name:
                 raise KubeconfigError(
-                    f"kubeconfig {where}: an entry of {section} lacks name or {key}, or its name is not a text",
+                    f"kubeconfig {where}: an entry of {section} lacks name or {key}, or its name is not a string",
                     remedy=REPAIR,
                 )
             entries[section].setdefault(name, Entry(value, directory))
     names = [name for name in current if name is not None]
     if not all(isinstance(name, str) for name in names):
-        raise KubeconfigError(f"kubeconfig {where}: current-context is not a text", remedy=REPAIR)
+        raise KubeconfigError(f"kubeconfig {where}: current-context is not a string", remedy=REPAIR)
     return Kubeconfig(where, entries, tuple(dict.fromkeys(filter(None, names))))
 
 
@@ -376,7 +376,7 @@ def _host(value: Any, origin: str) -> str:
             remedy="take them out of the address and give username and password",
         )
     if not is_url or not _PRINTED.fullmatch(host):
-        shown = "" if "@" in host else f": {quoted(host)}"  # a password may stand before the @
+        shown = "" if "@" in host else f": {quoted(host)}"  # the part before the @ may hold a password
         raise ConfigurationError(
             f"{origin}: the server's address is not an http(s) URL{shown}", remedy="check it"
         )

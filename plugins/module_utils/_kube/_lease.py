@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""A Lease (coordination.k8s.io/v1): one holder at a time, and a Lease that its holder no longer renews ends by itself.
+"""A Lease (coordination.k8s.io/v1) has one holder at a time. It expires if its holder no longer renews it.
 
-It keeps runs from doing the same work twice. It is no lock on the objects themselves: a holder that was stopped for
-longer than its Lease lasts may have a write on its way, so each write guards itself by UID and resourceVersion besides.
+It prevents two runs from doing the same work. It does not lock the objects: a holder that was stopped for longer than its
+Lease lasts may still have a write on its way. So each write also guards itself by UID and resourceVersion.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ._client import CONNECT_SECONDS, READ_SECONDS, Client
 from ._errors import AlreadyExists, ApiError, Conflict, Forbidden, KubeError, NotFound
 
 GROUP = "coordination.k8s.io"
-# One request and its time-out fit into it with room for a renewal before.
+# Long enough for a renewal, and then for one request with its time-out.
 SECONDS = 60
 REQUEST_SECONDS = CONNECT_SECONDS + READ_SECONDS
 RENEW_SECONDS = 15.0
@@ -44,7 +44,7 @@ class HeldByAnother(KubeError):
 
 
 class LeaseLostError(CertflowError):
-    """This run does not hold the Lease that it needs. No KubeError: code that copes with a failed request must not go on."""
+    """This run does not hold the Lease that it needs. It is not a KubeError, so no handler of failed requests catches it."""
 
     code = "lease-lost"
 
@@ -53,11 +53,11 @@ class LeaseLostError(CertflowError):
 class Terms:
     """The content of a Lease object.
 
-    holder: the holder's name, "" for none.
-    since: when the holder acquired it. UTC, None if it does not say.
-    renewed: when the holder renewed it last. UTC, None if it does not say.
-    seconds: how long it lasts after a renewal, 0 if it does not say.
-    transitions: how often it went from one holder to another.
+    holder: the holder's name, "" if there is no holder.
+    since: the time of the acquisition, UTC, None if the field is missing.
+    renewed: the time of the last renewal, UTC, None if the field is missing.
+    seconds: the duration after a renewal, 0 if the field is missing.
+    transitions: the number of changes of the holder.
     """
 
     holder: str = ""
@@ -68,7 +68,7 @@ class Terms:
 
     @property
     def until(self) -> datetime | None:
-        """Return the time at which it ends by its own words, None if it does not say."""
+        """Return the time at which it expires according to its fields, None if they are missing."""
         try:
             return self.renewed + timedelta(seconds=self.seconds) if self.renewed and self.seconds else None
         except OverflowError:
@@ -77,9 +77,10 @@ class Terms:
     def is_free(self, now: datetime, unchanged: float, default: int) -> bool:
         """Return True if another run may take it over.
 
-        now: the time by the API server's clock. It may differ from the holder's, so it decides only if the last renewal
-        is older than twice the duration. unchanged: seconds by our own clock for which its resourceVersion stayed the
-        same. default: the duration of a Lease that does not say it.
+        now: the time by the API server's clock. The holder's clock may differ, so this decides only if the last renewal is
+          older than twice the duration.
+        unchanged: seconds by our own clock for which the resourceVersion has stayed the same.
+        default: the duration of a Lease without one.
         """
         if not self.holder:
             return True
@@ -91,9 +92,10 @@ class Terms:
 
 @dataclass(frozen=True)
 class LeaseToken:
-    """What identifies one holder's time with a Lease, from its acquisition to its end. It is no secret.
+    """The identity of one holder's time with a Lease, from the acquisition to the end. It is not a secret.
 
-    uid: the object's, because a release deletes it. transitions: the object's, because a takeover counts them up.
+    uid: the UID of the object, which a release deletes.
+    transitions: the object's count, which a takeover increases.
     """
 
     holder: str
@@ -102,7 +104,7 @@ class LeaseToken:
 
 
 def terms(obj: Mapping[str, Any]) -> Terms:
-    """Return the content of a Lease object. A field of another type than the API's counts as missing."""
+    """Return the content of a Lease object. A field of the wrong type counts as missing."""
     spec = obj.get("spec")
     if not isinstance(spec, Mapping):
         return Terms()
@@ -124,7 +126,7 @@ def token_of(obj: Mapping[str, Any]) -> LeaseToken:
 def spec_of(
     holder: str, since: datetime, now: datetime, transitions: int, seconds: int = SECONDS
 ) -> dict[str, Any]:
-    """Return the spec of a Lease that is held since ``since``, and for ``seconds`` from ``now`` on. Both UTC."""
+    """Return the spec of a Lease held since ``since`` and for ``seconds`` from ``now`` on. Both are UTC."""
     return {
         "holderIdentity": holder,
         "leaseDurationSeconds": seconds,
@@ -135,12 +137,14 @@ def spec_of(
 
 
 class Lease:
-    """One Lease that this run wants. While it is held, the client renews it before its requests.
+    """A Lease for this run. While the run holds it, the client renews it before its requests.
 
-    purpose: what it is held for, in words. metadata: labels and annotations of the object.
-    holder: the run's name, if several processes are one run; a name of this process's own otherwise.
-    seconds: how long it lasts. is_optional: whether the run goes on if the API server refuses the Lease to it.
-    problem: why an optional Lease is not held, "" if it is.
+    purpose: the work that the Lease protects, in words.
+    metadata: labels and annotations of the object.
+    holder: the run's name if the run has several processes, otherwise a name of this process.
+    seconds: the duration.
+    is_optional: True if the run goes on when the API server refuses the Lease.
+    problem: the reason why an optional Lease is not held, "" if it is held.
     """
 
     def __init__(
@@ -176,9 +180,9 @@ class Lease:
         self._seen = "", 0.0
 
     def acquire(self) -> None:
-        """Take it; wait until it is free, at most until the client's deadline.
+        """Wait until the Lease is free, at most until the client's deadline, and acquire it.
 
-        Raises HeldByAnother, KubeError. If an optional Lease is refused to this identity, ``problem`` says so.
+        Raises HeldByAnother, KubeError. If the API server refuses an optional Lease, ``problem`` has the reason.
         """
         self.is_tried = True
         try:
@@ -192,9 +196,9 @@ class Lease:
             self._client.before_request = self._renew_in_time
 
     def resume(self, token: LeaseToken) -> None:
-        """Go on with the Lease that another process of this run acquired, and renew it.
+        """Take over the Lease that another process of this run acquired, and renew it.
 
-        Raises LeaseLostError if any other run held it since, KubeError.
+        Raises LeaseLostError if another run has held it since then, KubeError.
         """
         self.is_tried = True
         found = self._client.find(self._path)
@@ -206,16 +210,16 @@ class Lease:
 
     @property
     def is_held(self) -> bool:
-        """Return True if no other run takes this Lease before a request that is sent now has ended."""
+        """Return True if no other run can take this Lease before a request that is sent now has ended."""
         return self._held is not None and time.monotonic() < self._renewed + self._seconds - REQUEST_SECONDS
 
     @property
     def token(self) -> LeaseToken | None:
-        """Return what another process of this run needs to go on with the Lease, None if it is not held."""
+        """Return the token with which another process of this run resumes the Lease, None if it is not held."""
         return token_of(self._held) if self._held is not None else None
 
     def release(self) -> None:
-        """Give it back, if it is held. If that fails, it ends by itself."""
+        """Release the Lease if it is held. If that fails, the Lease expires."""
         held, self._held = self._held, None
         self._client.before_request = None
         if held is None:
@@ -228,10 +232,10 @@ class Lease:
         except Forbidden as exc:
             self.problem = self.problem or self._warning(exc)
         except KubeError:
-            pass  # it is gone, or another run's by now, or the API server does not answer
+            pass  # it no longer exists, another run holds it, or the API server does not answer
 
     def _try(self) -> Terms | None:
-        """Take it. Return None if this run holds it then, else the content of the other run's Lease."""
+        """Try to acquire it. Return None on success, else the content of the other run's Lease."""
         found = self._client.find(self._path) if self._is_known else None
         if found is None:
             now, begun = self._client.now(), time.monotonic()
@@ -248,7 +252,7 @@ class Lease:
         there, now, begun = terms(found), self._client.now(), time.monotonic()
         if there.holder == self.holder:
             self._take(found, begun)  # the answer to this run's own write was lost
-            self._renewed -= self._seconds  # how long ago that write was is not known
+            self._renewed -= self._seconds  # the time of that write is not known
             return None
         if not there.is_free(now, self._unchanged(found), self._seconds):
             return there
@@ -261,7 +265,7 @@ class Lease:
         return None
 
     def _take(self, obj: Mapping[str, Any], begun: float) -> None:
-        """begun: when the request was sent. Others may count from then on."""
+        """Record the held Lease. ``begun`` is the time of the request, from which other runs may count."""
         self._held, self._renewed = obj, begun
 
     def _unchanged(self, found: Mapping[str, Any]) -> float:
@@ -272,7 +276,7 @@ class Lease:
         return now - self._seen[1]
 
     def _renew_in_time(self) -> None:
-        """Raise LeaseLostError if this run was stopped for so long that another one took the Lease."""
+        """Renew the Lease if it is due. Raises LeaseLostError if another run has taken it."""
         if self._held is None or time.monotonic() < self._renewed + RENEW_SECONDS:
             return
         try:
@@ -282,7 +286,7 @@ class Lease:
             raise
 
     def _renew(self) -> None:
-        """Write the Lease on the version that this run knows. If that succeeds, no other run held it in between."""
+        """Write the Lease at the version that this run knows. Success proves that no other run held it in between."""
         for _try in range(RENEW_TRIES):
             held = self._held or {}
             there, now, begun = terms(held), self._client.now(), time.monotonic()
@@ -301,38 +305,38 @@ class Lease:
         raise self._lost(self._held)
 
     def _still_held(self, held: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the Lease as it is now: its labels may have changed, or the answer to a renewal was lost."""
+        """Read the Lease again after a conflict. Its labels may have changed, or the answer to a renewal was lost."""
         found = self._client.find(self._path)
         if found is None or token_of(found) != token_of(held):
             raise self._lost(found)
         return found
 
     def _go_on_without(self, exc: ApiError) -> None:
-        """Raise the refusal, unless the Lease is optional and the API server does not let this identity have it."""
+        """Raise the error, unless the Lease is optional and the API server refuses it to this identity."""
         is_refused = exc.status is not None and 400 <= exc.status < 500
         if is_refused and not self._is_optional:
             raise self._denied(exc) from exc
         if not is_refused or exc.status == TOO_MANY_REQUESTS:
             raise exc
         self._client.before_request = None
-        # Without its namespace nothing can be written, and the write itself says so better.
+        # If the namespace does not exist, the write itself fails with a better message.
         if not isinstance(exc, NotFound):
             self.problem = self._warning(exc)
 
     def _warning(self, exc: KubeError) -> str:
         return (
-            f"another run at the same time is not kept away from the {self._purpose}: {self._title} cannot be written "
-            f"as it should be ({exc.message or exc.cause}); docs/rbac.md has the rights"
+            f"another run may work on the {self._purpose} at the same time, because {self._title} cannot be written: "
+            f"{exc.message or exc.cause}. Grant the permissions of docs/rbac.md to prevent that"
         )
 
     def _denied(self, exc: KubeError) -> LeaseLostError:
         return self._stop(
             LeaseLostError(
-                f"the {self._title}, which keeps other runs away from the {self._purpose}, cannot be held: "
+                f"the {self._title}, which prevents other runs on the {self._purpose}, cannot be held: "
                 f"{exc.message or exc.cause}",
                 code=exc.code,
                 evidence=exc.evidence,
-                remedy="Give this identity the permissions of docs/rbac.md, and run again",
+                remedy="Grant this identity the permissions of docs/rbac.md, and run again",
             )
         )
 
@@ -340,10 +344,10 @@ class Lease:
         self._held = None
         holder = terms(found or {}).holder
         if holder in ("", self.holder):
-            cause = f"this run lost the {self._title}: another run held it in between, or it was removed"
+            cause = f"this run lost the {self._title}: another run held it in between, or it was deleted"
         else:
             cause = f"this run lost the {self._title}: another run, {_short(holder)}, holds it now"
-        remedy = f"Run again: it goes on from what the other run left of the {self._purpose}"
+        remedy = f"Run again. The next run continues from the current state of the {self._purpose}"
         return self._stop(LeaseLostError(cause, remedy=remedy))
 
     def _stop(self, error: LeaseLostError) -> LeaseLostError:
@@ -362,8 +366,8 @@ class Lease:
         until = f" ({other.until:%Y-%m-%d %H:%M:%S} UTC)" if other.until else ""
         return HeldByAnother(
             f"another run works on the {self._purpose}: {_short(other.holder) or 'it'} holds {self._title}{since}",
-            remedy="Let it finish and run the task again, or give a longer wait_timeout. If that run is dead, its Lease "
-            f"ends by itself{lasts}{until}, or remove it: {self._removal}",
+            remedy="Wait until it ends and run the task again, or set a longer wait_timeout. If that run was killed, its Lease "
+            f"expires{lasts}{until}. To delete the Lease now: {self._removal}",
         )
 
 
@@ -381,13 +385,13 @@ def _short(text: str) -> str:
 
 
 def _number(value: Any) -> int:
-    """Return a positive int32, 0 for everything else. A larger number counts as the largest."""
+    """Return a positive int32, 0 for any other value. A larger number counts as the largest int32."""
     is_number = isinstance(value, int) and not isinstance(value, bool)
     return min(value, _MOST) if is_number and value > 0 else 0
 
 
 def _time(value: Any) -> datetime | None:
-    """Parse a metav1.MicroTime. Not by strptime, which imports a module at its first use in each fork."""
+    """Parse a metav1.MicroTime, without strptime, which imports a module at its first use in each fork."""
     try:
         found = datetime.fromisoformat(_text(value).replace("Z", "+00:00"))
         return (found if found.tzinfo else found.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)

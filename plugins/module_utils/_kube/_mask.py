@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Mask secrets in the words of other programs: exec plugins that repeat their arguments, pages of proxies that echo headers."""
+"""Mask secrets in the output of exec plugins, which may repeat arguments, and of proxies, which may echo headers."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 MASK = "***"
-# Shorter values are words of every message. A secret is longer.
+# Shorter values occur in every message. A secret is longer.
 SHORTEST = 4
-# A shorter value is masked as a whole word only: "prod" is a part of other words.
+# A shorter value is masked only as a whole word, because a value such as "prod" is a part of other words.
 LONG = 8
-# The end of longer words is masked and returned: more is not shown, and no pattern has to look at it.
+# Of a longer text only the end is masked and returned, which also limits the work of the patterns.
 LONGEST = 2000
 
 _SENSITIVE_NAME = (
@@ -24,13 +24,13 @@ _SENSITIVE_NAME = (
     r"[\w.-]*"
 )
 _HEADER = r"(?:proxy-)?authorization|cookie|set-cookie|x-[\w-]*(?:auth|token|key|secret)[\w-]*"
-# Pattern -> what is written instead. The name of what was masked stays.
+# Pattern -> replacement. The name of the masked value stays.
 PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), shown)
     for pattern, shown in (
         # the user name and password of a URL
         (r"((?<![a-z0-9+.-])[a-z][a-z0-9+.-]*://)[^\s/@]+@", rf"\1{MASK}@"),
-        # a header: its scheme and value, up to where a page or a dictionary goes on
+        # a header: its scheme and value, up to a quote, a comma or a bracket
         (
             rf"(?<![\w-])({_HEADER})(['\"]?\s*[:=]\s*['\"]?)(?:(?:basic|bearer|negotiate|digest)\s+)?[^\s'\"<>,}}]+",
             rf"\1\2{MASK}",
@@ -46,7 +46,7 @@ PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         r"\beyJ[\w-]{5,}\.[\w-]+(?:\.[\w-]*)?",  # a JSON Web Token
         r"\bk8s-aws-v1\.[\w-]+",  # a token of EKS
         r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b",  # an access key ID of AWS
-        # a long word of small letters, capitals and digits: no host name, UUID or checksum
+        # a long word of lower case, upper case and digits, unlike a host name, a UUID or a checksum
         r"(?<![\w+/=-])(?=[\w+=-]*[a-z])(?=[\w+=-]*[A-Z])(?=[\w+=-]*[0-9])[\w+=-]{32,}(?![\w/])",
     )
 )
@@ -65,7 +65,7 @@ _SUBCOMMAND = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
 def mask(text: str, secrets: Iterable[str] = ()) -> str:
-    """Return the last LONGEST characters of the text with ``secrets``, and words that look like one, as ***."""
+    """Return the last LONGEST characters of the text, with *** for ``secrets`` and for words that look secret."""
     text = text[-LONGEST:]
     for secret in sorted(set(secrets), key=len, reverse=True):
         edge = r"\b" if len(secret) < LONG else ""
@@ -76,10 +76,10 @@ def mask(text: str, secrets: Iterable[str] = ()) -> str:
 
 
 def plugin_secrets(config: Mapping[str, Any], environ: Mapping[str, str]) -> list[str]:
-    """Return the values that an exec plugin may repeat and a message must not.
+    """Return the values that an exec plugin may repeat and a message must not show.
 
-    config: the exec entry of a kubeconfig: the values of its arguments and variables, except those known to be harmless.
-    environ: the environment that the plugin inherits, of which the variables with the name of a secret count.
+    config: the exec entry of a kubeconfig. All values of its arguments and variables count, except harmless ones.
+    environ: the environment of the plugin. Its variables with the name of a secret count.
     """
     args, env = config.get("args") or (), config.get("env") or ()
     entries = {str(item.get("name")): str(item.get("value")) for item in env if isinstance(item, Mapping)}
@@ -90,7 +90,7 @@ def plugin_secrets(config: Mapping[str, Any], environ: Mapping[str, str]) -> lis
 
 
 def _argument_values(args: Sequence[Any]) -> Iterator[str]:
-    """Yield each value that is not a subcommand and not that of a harmless option."""
+    """Yield each value that is neither a subcommand nor the value of a harmless option."""
     option = ""
     for word in map(str, args):
         name, separator, value = word.partition("=")

@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Read the YAML of a kubeconfig within bounds: of bytes, and of what its aliases expand to.
+"""Read the YAML of a kubeconfig, with limits for its bytes and for its expanded aliases.
 
-A few hundred bytes of aliases of aliases stand for gigabytes of text, and merge keys (<<) expand while PyYAML constructs.
-Both are counted on the graph of nodes, where a repeated node is still one node.
+A few hundred bytes of nested aliases expand to gigabytes of text, and PyYAML expands merge keys (<<) while it constructs
+objects. This file counts both on the graph of nodes, where a repeated node is still one node.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ with contextlib.suppress(ImportError):  # reported by _run, with the interpreter
 
 # A kubeconfig has about 5 KB for each cluster.
 MOST_BYTES = 16 * 2**20
-# An expanded document without aliases has fewer nodes and characters than this.
+# A document without aliases has fewer nodes and characters than this.
 MOST_EXPANDED = 4 * MOST_BYTES
 
 
 def load(text: str, where: str) -> Any:
-    """Return what the only YAML document of ``text`` holds, None if it is empty.
+    """Return the content of the only YAML document of ``text``, None if it is empty.
 
-    where: the source, for the error. Raises KubeconfigError, which quotes nothing of the text.
+    where: the source, for the error. Raises KubeconfigError, which does not quote the text.
     """
     if len(text) > MOST_BYTES:
         raise too_large(where)
@@ -49,21 +49,23 @@ def load(text: str, where: str) -> Any:
     finally:
         if loader is not None:
             loader.dispose()
-    raise KubeconfigError(f"{where} has aliases that repeat too much", remedy="write it without aliases")
+    raise KubeconfigError(
+        f"{where} has aliases that expand to too much text", remedy="write it without aliases"
+    )
 
 
 def too_large(where: str) -> KubeconfigError:
-    """Return the error for a file above the bound."""
+    """Return the error for a file above the limit."""
     return KubeconfigError(
-        f"{where} has more than {MOST_BYTES // 2**20} MiB", remedy="give a file with fewer entries"
+        f"{where} has more than {MOST_BYTES // 2**20} MiB", remedy="use a file with fewer entries"
     )
 
 
 def _expanded(node: Any, known: dict[int, int]) -> int:
-    """Return the nodes and characters of the tree below ``node``, each alias counted as what it repeats."""
+    """Return the number of nodes and characters below ``node``. Each alias counts as the nodes that it repeats."""
     number = id(node)
     if number not in known:
-        known[number] = MOST_EXPANDED + 1  # found again below itself: an alias of its own ancestor
+        known[number] = MOST_EXPANDED + 1  # too large for an alias of its own ancestor
         known[number] = 1 + sum(_expanded(child, known) for child in _children(node)) + _characters(node)
     return known[number]
 

@@ -156,7 +156,7 @@ def open_record(task: Task, serial: str, changes: Iterable[TargetChange], anchor
 
 
 def due(task: Task, secret: Found, keep: Collection[ClientConfig] = ()) -> frozenset[str]:
-    """Return the entries of the open record, without those of the client configurations that keep their anchors."""
+    """Return the entries of the open record, except those of the client configurations in ``keep``."""
     entries = _superseded(secret.annotations)
     marks = [
         _mark(seen.target, config.webhook)
@@ -168,7 +168,7 @@ def due(task: Task, secret: Found, keep: Collection[ClientConfig] = ()) -> froze
 
 
 def drop(task: Task, secret: Found, entries: Collection[str], *, now: datetime) -> tuple[TargetChange, ...]:
-    """Remove the anchors of these entries from the targets. The certificate in the Secret is verified without them."""
+    """Remove the anchors of these entries from the targets. The certificate in the Secret verifies without them."""
 
     def replan(target: Target, obj: Mapping[str, Any]) -> TargetChange:
         return _removal(task.intent, target, obj, entries, leaf_pem=secret.certificate_pem, now=now)

@@ -143,7 +143,7 @@ def _rules(parameters: Mapping[str, Any], decision: str) -> Rules:
 def _refuse_mismatches(
     csrs: Iterable[Mapping[str, Any]], expected: Expectation, rules: Rules, decision: str
 ) -> None:
-    """Raise RequestError for the first mismatch, before anything is written."""
+    """Raise RequestError if there is a mismatch, before the first write."""
     csrs = list(csrs)
     faults, requesters = [], []
     for csr in csrs:
@@ -155,19 +155,19 @@ def _refuse_mismatches(
             f"nothing was {decision.lower()}: {faults[0]}"
             + (f" (and {len(faults) - 1} more)" if faults[1:] else ""),
             evidence=[*faults, *requesters],
-            **_code_and_remedy(csrs, "say in expect and allow_names what is right, or select fewer requests"),
+            **_code_and_remedy(csrs, "correct expect and allow_names, or select fewer requests"),
         )
 
 
 def _code_and_remedy(csrs: Iterable[Mapping[str, Any]], remedy: str) -> dict[str, str]:
-    """Return the keywords of an error about these requests. No expectation makes up for one that cannot be compared."""
+    """Return the keywords of an error about these requests. For a request without canonical form they differ."""
     name = next((csr["metadata"]["name"] for csr in csrs if content_of(csr).fault), "")
     if not name:
         return {"remedy": remedy}
     return {
         "code": RequestNotCanonical.code,
-        "remedy": f"find out who made {name}, deny it by its name without an expectation of its content, and have it made "
-        "again by an ordinary tool (openssl, keytool, Go)",
+        "remedy": f"find out who created {name}. Deny it by name, without an expectation of its content, and create it again "
+        "with an ordinary tool (openssl, keytool, Go)",
     }
 
 
@@ -185,7 +185,7 @@ def _requested_by(csr: Mapping[str, Any]) -> str:
 def _approved_before(
     csrs: Iterable[Mapping[str, Any]], expected: Expectation, *, is_named: bool
 ) -> dict[str, str]:
-    """Return a warning by UID for each request that another user approved although it is not what is expected.
+    """Return a warning by UID for each request that another user approved despite a mismatch.
 
     Raises RequestError for one that the task names: "approved" must not be the answer to it.
     """
@@ -194,14 +194,16 @@ def _approved_before(
         faults = _faults(csr, expected, RULES)
         if faults and is_named:
             raise RequestError(
-                f"another user approved a request that is not what is expected: {faults[0]}",
+                f"another user approved a request that does not match the expectation: {faults[0]}",
                 code=RequestNotCanonical.code if content_of(csr).fault else "",
                 evidence=[*faults, _requested_by(csr)],
                 remedy="an approval is final: find out who gave it (the audit log of the API server names the user), and "
                 "say in expect and allow_names what is right",
             )
         if faults:
-            found[csr["metadata"]["uid"]] = f"approved by another user, and not what is expected: {faults[0]}"
+            found[csr["metadata"]["uid"]] = (
+                f"approved by another user, and does not match the expectation: {faults[0]}"
+            )
     return found
 
 

@@ -140,7 +140,7 @@ def _absent(name: str, now: datetime) -> dict[str, Any]:
 
 
 def _asked(csr: dict[str, Any]) -> dict[str, Any]:
-    """Return who asks for what. A request that cannot be compared is listed without the names that it shows."""
+    """Return the requester and the content. For a request that cannot be compared, the names are empty."""
     try:
         content = content_of(csr)
     except CertflowError as exc:

@@ -7,7 +7,7 @@
 
 Bundle first, Secret second: at every moment the targets trust what is served. The key stays in this process. A crash
 leaves a request without a key, which leads to nothing and is removed by the next attempt. With ``approve: false`` it
-may leave a request whose key is kept, which the next run of the same identity goes on with.
+may leave a request and its stored key. The next run of the same identity completes that request.
 """
 
 from __future__ import annotations
@@ -150,9 +150,9 @@ def _by_request(task: Task, reason: Reason, warnings: tuple[str, ...]) -> Result
 
 
 def _left_waiting(task: Task) -> Mapping[str, Any] | None:
-    """Return the request of an earlier run that only its approver can bring on. There is nothing to write for it.
+    """Return the request of an earlier run that still waits for its approver. This run then has nothing to write.
 
-    Raises RequestError, before the first write, for a request or a key of another identity.
+    Raises RequestError before the first write for a request or a key of another identity.
     """
     pending = _resumable(task)
     csr = pending.csr if pending else None
@@ -161,7 +161,7 @@ def _left_waiting(task: Task) -> Mapping[str, Any] | None:
 
 
 def _resumable(task: Task) -> Pending | None:
-    """Return this identity's request that waits for another one's approval, also if the cluster has collected it.
+    """Return this identity's request that waits for the approval of another, also if the cluster has collected it.
 
     A task that approves resumes no request. Raises RequestError for a request or a key of another identity.
     """
@@ -255,7 +255,7 @@ def _foreseen(
 
 
 def _ask(task: Task) -> Asked:
-    """Make a request. With ``approve: false`` go on with this identity's request that waits, if there is one."""
+    """Make a request, or with ``approve: false`` resume this identity's waiting request if there is one."""
     client, intent = task.client, task.intent
     pending, reason = _resumable(task), None
     if pending is not None:
@@ -282,7 +282,7 @@ def _collected(pending: Pending) -> Reason:
 
 
 def _keep_key(task: Task, asked: Asked) -> Asked:
-    """Keep the key for a later run. If that fails the request goes too: without its key it leads to nothing."""
+    """Store the key for a later run. If that fails, delete the request too, because it is useless without its key."""
     client, secret = task.client, task.intent.secret
     try:
         return replace(asked, pending=_pending.store(client, secret, asked.csr, asked.key))
@@ -298,7 +298,7 @@ def _keep_key(task: Task, asked: Asked) -> Asked:
 
 
 def _kept_already(task: Task, asked: Asked) -> Asked:
-    """Return what the Secret keeps: the key of this run, whose answer was lost, or that of a run that was faster."""
+    """Return the request of the stored key: this run's own if the answer was lost, or that of a faster run."""
     client, secret = task.client, task.intent.secret
     there = _pending.load(client, secret)
     if there and there.csr and there.public_key_sha256 == asked.public_key_sha256:
@@ -309,10 +309,10 @@ def _kept_already(task: Task, asked: Asked) -> Asked:
         _requests.remove(client, asked.csr)
         return Asked(there.csr, there.key, made_now=False, pending=there)
     raise SecretError(
-        f"Secret {secret.namespace}/{_pending.name(secret)} keeps the key of an earlier request that is of no use any "
-        "more, and stays in the way of the new key",
+        f"Secret {secret.namespace}/{_pending.name(secret)} holds the key of an obsolete request, so the new "
+        "key cannot be stored",
         remedy=f"delete it (kubectl delete secret -n {secret.namespace} {_pending.name(secret)}), or grant this "
-        "identity the right to delete secrets",
+        "identity the permission to delete secrets",
     )
 
 
@@ -327,10 +327,10 @@ def _fits(task: Task, pending: Pending, csr: Mapping[str, Any]) -> bool:
 
 
 def _remove_leftovers(task: Task, csr: Mapping[str, Any]) -> tuple[str, ...]:
-    """Remove what earlier runs of this identity left, and return warnings of what is another identity's.
+    """Remove the leftovers of earlier runs of this identity, and return warnings about those of other identities.
 
     Before Kubernetes 1.35 an approved request that is not issued stays for ever. While this run holds the Lease, all
-    other requests of this identity are of runs that died.
+    other requests of this identity belong to runs that were killed.
     """
     client, intent, own = task.client, task.intent, requester_of(csr)
     warnings = _remove_kept_key(task, own) if intent.approve else ()
@@ -347,19 +347,19 @@ def _remove_leftovers(task: Task, csr: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _remove_kept_key(task: Task, own: Requester) -> tuple[str, ...]:
-    """Remove the request and the key that a run with ``approve: false`` left: this run replaces them."""
+    """Remove the request and the key of a run with ``approve: false``, because this run replaces them."""
     client, intent = task.client, task.intent
     try:
         pending = _pending.load(client, intent.secret)
     except SecretError as exc:
         removal = _pending.removal(intent.secret, None)
-        return (f"{exc.cause}; it is left alone, and removed by {removal}",)
+        return (f"{exc.cause}. It is kept. To remove it: {removal}",)
     if pending is None:
         return ()
     reason = _pending.foreign(pending, own, intent.requesters)
     if reason:
         removal = _pending.removal(intent.secret, None)
-        return (f"the key that waits for {intent.secret} is left alone: {reason}; remove it: {removal}",)
+        return (f"the waiting key for {intent.secret} is kept: {reason}. To remove it: {removal}",)
     if pending.csr and not certificate_of(pending.csr):
         _requests.remove(client, pending.csr)
     _pending.discard(client, intent.secret, pending.secret_uid)
@@ -370,10 +370,10 @@ def _left_alone(intent: Intent, foreign: Sequence[Mapping[str, Any]]) -> tuple[s
     if not foreign:
         return ()
     name = foreign[0]["metadata"]["name"]
-    more = f" ({len(foreign) - 1} more requests are like it)" if foreign[1:] else ""
+    more = f" (and {len(foreign) - 1} more requests)" if foreign[1:] else ""
     requester = requester_of(foreign[0])
-    warning = f"CSR {name!r} for {intent.secret} was requested by {requester}, not by this identity, and is left alone{more}"
-    return (f"{warning}; remove it: {_requests.removal(name)}",)
+    warning = f"CSR {name!r} for {intent.secret} was requested by {requester}, not by this identity, and is kept{more}"
+    return (f"{warning}. To delete it: {_requests.removal(name)}",)
 
 
 def _awaited(csr: Mapping[str, Any], reason: Reason | None = None) -> str:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Sentences in a result, without characters that a terminal obeys or that a reader cannot see."""
+"""Clean the sentences of a result of control characters and invisible characters."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 
 from .._text import visible
 
-# The keys of a result, at any depth, whose texts are sentences: printed as they are, and made of what clusters and programs
-# say. Other values are data and stay as they are, such as names and PEM.
+# The keys of a result, at any depth, whose texts are sentences. They are printed, and quote clusters and other programs.
+# Other values, such as names and PEM, are data and do not change.
 KEYS = frozenset(
     (
         "answer",
@@ -38,12 +38,12 @@ KEYS = frozenset(
         "warnings",
     )
 )
-# Keys of a result that hold objects and arguments, which are written back or compared: nothing in them is a sentence.
+# Keys of a result that hold objects and arguments. These are written back or compared, and hold no sentences.
 DATA = frozenset(("diff", "invocation", "originals", "parameters"))
 
 
 def clean(value: Any, *, is_sentence: bool = False) -> Any:
-    """Return the value with every sentence in it on one line and its hidden characters made visible."""
+    """Return the value with each of its sentences on one line, and with escapes for hidden characters."""
     if isinstance(value, str):
         return visible(value) if is_sentence else value
     if isinstance(value, Mapping):

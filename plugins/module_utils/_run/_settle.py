@@ -7,8 +7,8 @@
 
 The Secret's record (annotation) holds what is still to do, so that a run that was killed is finished by the next one.
 Anchors go on proof alone: each endpoint was seen to serve the new certificate, by a handshake of its own, and the
-targets' bundles vouch for it. An address that may lead to several machines never proves that, and keeps its anchors.
-A bundle that changes makes each API server open new connections, so that none stays open that was verified earlier.
+targets' bundles vouch for it. An address that may lead to several machines never proves that, so its anchors stay.
+After a change of a bundle each API server opens new connections, so no connection stays that was verified earlier.
 """
 
 from __future__ import annotations
@@ -44,14 +44,14 @@ _NOT_ASKED = ("not-asked", "perhaps-not-asked")
 
 @dataclass(frozen=True)
 class Settled:
-    """What was seen of a certificate that replaced another one.
+    """The state of a certificate that replaced another one.
 
     verdict: "ok" or "unproven".
-    evidence: why it is not proven.
+    evidence: the reasons why it is not proven.
     served: reports of the endpoints.
     dropped: changes of targets.
     kept: number of recorded anchors that stay in the targets.
-    is_closed: True if a later run would see no more.
+    is_closed: True if a later run cannot learn more.
     """
 
     verdict: str
@@ -100,20 +100,20 @@ def complete(task: Task, result: Result) -> Result:
 
 
 def _doubts(task: Task, settled: Settled) -> tuple[str, ...]:
-    """Return a warning if the certificate is not proven to be in use, with what becomes of the old CA."""
+    """Return a warning about the old CA if there is no proof that the certificate is in use."""
     if settled.verdict == "ok":
         return ()
     why = next(iter(settled.evidence), "nothing was seen")
-    what = f"that the new certificate of {task.intent.secret} is in use is not proven ({why})"
+    what = f"there is no proof that the new certificate of {task.intent.secret} is in use ({why})"
     if not settled.is_closed:
-        return (f"{what}: the old CA stays trusted, and the next run looks again",)
+        return (f"{what}. The old CA stays trusted, and the next run checks again",)
     if not settled.kept:
-        return (f"{what}: check that every machine at that address serves it",)
+        return (f"{what}. Check that every machine at that address serves it",)
     later = (
-        "the old CA stays trusted until a renewal after it has expired. To remove it earlier, check that every machine "
+        "The old CA stays trusted until a renewal after it has expired. To remove it earlier, check that every machine "
         "at that address serves the new certificate, and run webhook_cabundle with mode exactly"
     )
-    return (f"{what}: {later}",)
+    return (f"{what}. {later}",)
 
 
 def _amended(targets: list[dict[str, Any]], dropped: tuple[TargetChange, ...]) -> list[dict[str, Any]]:
@@ -196,7 +196,7 @@ def _probe(task: Task) -> tuple[str, ...]:
 
 
 def _drop(task: Task, found: Found, entries: Collection[str]) -> tuple[TargetChange, ...]:
-    """Drop the old anchors, and put them back if the webhook then fails its probe."""
+    """Remove the old anchors, and restore them if the webhook then fails its probe."""
     dropped = _bundles.drop(task, found, entries, now=task.client.now())
     if any(change.changed for change in dropped):
         try:

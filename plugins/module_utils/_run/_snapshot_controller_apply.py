@@ -45,7 +45,7 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
 
 
 def _turn(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Result:
-    """Take this run's turn, check that it still has it, or give it back. It is no change: nothing of it is left."""
+    """Acquire, check or release this run's Lease. This does not count as a change, because the Lease does not stay."""
     action, run_id, token = parameters["step"]["action"], parameters["run_id"], parameters["lease"]
     if not run_id:
         raise StepError(f"{action} needs run_id", remedy="Give the run a name of its own, such as a UUID")

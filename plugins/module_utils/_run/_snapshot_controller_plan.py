@@ -85,13 +85,13 @@ def _options(parameters: Mapping[str, Any]) -> Options:
 
 
 def _policies(given: Any) -> dict[str, Any]:
-    """Return the options for one failurePolicy, or for one by the configuration's name."""
+    """Return the options for one failurePolicy, or for failurePolicies by configuration name."""
     by_name = isinstance(given, Mapping)
     wrong = [one for one in (given.values() if by_name else [given or POLICIES[0]]) if one not in POLICIES]
     if wrong:
         raise CertflowError(
-            f"the option failure_policy has the value {wrong[0]!r}",
-            remedy=f"Give {' or '.join(POLICIES)}, or a dictionary of configurations' names and these",
+            f"the option failure_policy has the value {wrong[0]!r}, which is not a failure policy",
+            remedy=f"Set {' or '.join(POLICIES)}, or a dictionary with one of them for each configuration name",
         )
     return {"failure_policies": dict(given)} if by_name else {"failure_policy": given or ""}
 

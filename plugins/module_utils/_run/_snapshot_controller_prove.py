@@ -52,7 +52,7 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     namespace = parameters["namespace"] or given.get("namespace") or ""
     left: list[str] = []
     token = {} if check_mode else parameters["lease"]
-    # The Lease is left first: what this run has made is removed although another run took the Lease.
+    # The context of the Lease ends first, so the objects of this run are removed even if another run took the Lease.
     with _interrupt.put_away_by(lambda: left.extend(traces.remove())), _snapshot_turn.kept(client, token):
         verdict = _verdict(Ask(client, traces, given, namespace, check_mode))
     return _concluded(verdict, given["what"], parameters, left, check_mode=check_mode)

@@ -3,11 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""One upgrade of the snapshot controller at a time: a run of several tasks takes the Lease first and gives it back last.
+"""Allow one upgrade at a time: the first task of a run acquires the Lease, and its last task releases it.
 
 The Lease is in namespace kube-system, which every cluster has: there is one snapshot controller in a cluster. Each of the
 run's tasks renews it while it works. Between two of them a run may wait for other clusters for longer than the Lease lasts.
-So each task goes on only with the token of the first one: if another run held the Lease in between, the plan is outdated.
+So each task needs the token of the first one. If another run held the Lease in between, the plan is outdated.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PATH = f"/apis/{GROUP}/v1/namespaces/{NAMESPACE}/leases/{NAME}"
 
 
 def begin(client: Client, run_id: str) -> dict[str, Any]:
-    """Wait for the Lease and take it. Return its token, for `kept`. Raises HeldByAnother, KubeError."""
+    """Wait for the Lease and acquire it. Return its token for ``kept``. Raises HeldByAnother, KubeError."""
     lease = _lease(client, run_id)
     lease.acquire()
     client.before_request = None
@@ -37,9 +37,9 @@ def begin(client: Client, run_id: str) -> dict[str, Any]:
 
 @contextmanager
 def kept(client: Client, token: Mapping[str, Any]) -> Iterator[None]:
-    """Hold the Lease while the block works, and leave it to the run's next task. Does nothing without a token.
+    """Hold the Lease during the block, and leave it to the run's next task. Do nothing without a token.
 
-    Raises LeaseLostError if another run held it since the token was made, StepError, KubeError.
+    Raises LeaseLostError if another run has held it since the token was made, StepError, KubeError.
     """
     if token:
         client.answered_before()
@@ -52,7 +52,7 @@ def kept(client: Client, token: Mapping[str, Any]) -> Iterator[None]:
 
 
 def end(client: Client, run_id: str) -> None:
-    """Give the Lease back, if it is this run's."""
+    """Release the Lease if this run holds it."""
     lease = _lease(client, run_id)
     held = terms(client.find(PATH) or {})
     if held.holder == run_id:
@@ -61,7 +61,7 @@ def end(client: Client, run_id: str) -> None:
 
 
 def other(client: Client, run_id: str) -> Terms | None:
-    """Return another run that is at work now, None if there is none."""
+    """Return the Lease of another run that is at work, None if no other run is at work."""
     held = terms(client.find(PATH) or {})
     return None if held.holder == run_id or held.is_free(client.now(), 0.0, SECONDS) else held
 
@@ -71,8 +71,8 @@ def _token_from(given: Mapping[str, Any]) -> LeaseToken:
         return LeaseToken(str(given["holder"]), str(given["uid"]), int(given["transitions"]))
     except (KeyError, TypeError, ValueError):
         raise StepError(
-            "lease is not what a step of action take_turn returned",
-            remedy="Give its result's lease as it is",
+            "the option lease does not hold the value that a step of action take_turn returned",
+            remedy="Pass the lease of that step's result without a change",
         ) from None
 
 

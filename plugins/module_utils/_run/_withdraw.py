@@ -74,9 +74,9 @@ def run(
 
 
 def _delete(client: Client, intent: Intent, own: Found) -> str:
-    """Delete the Secret as it was read. After a write of another client, read it again: it may hold more by now.
+    """Delete the Secret in the version that was read. After a write of another client, read and judge it again.
 
-    Returns why it stays, "" if it is deleted. Another Secret of that name is not what this run looked at.
+    Return the reason why it stays, "" if it is deleted or replaced by another Secret of that name.
     """
     spec = intent.secret
     for _attempt in range(_secrets.ATTEMPTS):
@@ -93,7 +93,7 @@ def _delete(client: Client, intent: Intent, own: Found) -> str:
         if stays:
             return stays
         own = found
-    return f"{spec} is left alone: another client writes it all the time; run the task again"
+    return f"{spec} is kept, because another client changes it again and again. Run the task again"
 
 
 def _plan(client: Client, intent: Intent, targets: tuple[Target, ...]) -> _Plan:

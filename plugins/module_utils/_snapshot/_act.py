@@ -160,29 +160,29 @@ def _delete(context: Context, entry: Mapping[str, Any]) -> list[Outcome]:
 
 
 def _check_workload(client: Client, target: Reference) -> None:
-    """A workload's other containers, such as a CSI driver's, would end with it."""
+    """Raise OwnedObjectError for a workload with other containers, such as a CSI driver's."""
     live = client.find(target.path)
     if live is not None:
         refuse_mixed(target, live)
 
 
 def _why_kept(client: Client, target: Reference, entry: Mapping[str, Any], live: Mapping[str, Any]) -> str:
-    """Return why a Secret of a plan is left: it was written since, or something else uses it by now."""
+    """Return the reason to keep a Secret of a plan: a later write or another user. Return "" to delete it."""
     planned, own = entry.get("resource_version"), entry.get("only_used_by")
     if planned and live["metadata"].get("resourceVersion") != planned:
-        return f"{target} is left: it was changed after the plan was made"
+        return f"{target} is kept: it changed after the plan was made"
     if not own:
         return ""
     try:
         found = {what: _users(client, path.format(target.namespace)) for what, _kind, path in USERS}
     except ApiError as error:
-        return f"{target} is left: what else uses it is not known: {error.message or error.cause}"
+        return f"{target} is kept: its other users are not known: {error.message or error.cause}"
     users = [what for what, program in users_of(target.namespace, target.name, found) if program != own]
-    return f"{target} is left: {', '.join(users)} uses it" if users else ""
+    return f"{target} is kept: {', '.join(users)} uses it" if users else ""
 
 
 def _users(client: Client, path: str) -> list[dict[str, Any]]:
-    """Return the list; an Ingress' may be denied, as in the plan."""
+    """Return the objects of a list. Ingresses may be denied, as in the plan."""
     try:
         items: list[dict[str, Any]] = client.list_all(path)["items"]
     except NotFound:

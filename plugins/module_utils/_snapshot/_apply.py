@@ -38,10 +38,11 @@ _LACKS_RIGHTS = re.compile(r" cannot \w+ resource |is attempting to grant RBAC p
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one object, or what would. change: "created", "changed", "deleted" or "unchanged".
+    """The result for one object, real or in check mode.
 
-    left: fields that other managers own and that were left to them, as "MANAGER: FIELD". note: why a change could not be
-    tried, in check mode, and is foreseen without the API server's word; or why an object is not deleted.
+    change: "created", "changed", "deleted" or "unchanged".
+    left: fields that other managers own and keep, as "MANAGER: FIELD".
+    note: the reason why the API server could not try a change in check mode, or why an object is not deleted.
     """
 
     reference: Reference
@@ -139,9 +140,10 @@ def delete(
 ) -> Outcome:
     """Delete one object: the one of this UID, or the one that is there now. One that is gone is no change.
 
-    The API server deletes it only as it was read: after a write of another client it is read and judged again.
-    propagation: what becomes of what it owns, as of Client.delete. why_kept: why the object is left, "" if it may go; the
-    answer is the note of the outcome. Raises OwnedObjectError, KubeError.
+    The API server deletes it only in the version that was read. After a write of another client, read and judge it again.
+    propagation: what happens to the objects that it owns, as in Client.delete.
+    why_kept: returns the reason to keep the object, "" if it may be deleted. The reason is the note of the outcome.
+    Raises OwnedObjectError, KubeError.
     """
     for _attempt in range(ATTEMPTS):
         live = client.find(target.path)
@@ -256,9 +258,9 @@ def refuse_mixed(place: Reference, live: Object) -> None:
     names = [str(one.get("name", "?")) for one in containers(live)]
     if only_program(live) in ("", SIDECAR) or len(names) > 1:
         raise OwnedObjectError(
-            f"{place} is not deleted: it runs the containers {', '.join(names)}, which would all end with it",
+            f"{place} is not deleted, because that would stop all its containers: {', '.join(names)}",
             code="other-containers",
-            remedy="Take the container of the snapshot controller or of its webhook out of it, and plan again",
+            remedy="Remove the container of the snapshot controller or of its webhook from it, and plan again",
         )
 
 

@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The files of a release in an archive, or in a directory. Reads no network.
+"""Read the files of a release from an archive or a directory, without the network.
 
-An archive is not to be trusted until the sums of its files were compared: its sizes are claims, and a few bytes unpack to
-any number. So only the files that are asked for are kept, and everything is counted while it is unpacked.
+An archive is not trusted until the sums of its files are verified. Its sizes may be wrong, and a few bytes may unpack to
+many. So this file keeps only the requested files, and counts everything while it unpacks.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from ._errors import SourceError
 
 # The largest CustomResourceDefinition has 51 KB.
 MOST_BYTES_OF_A_FILE = 2**20
-# All that is kept, of files that have the wanted names in whatever directory.
+# The limit for all kept files together. Files of any directory count if they have a wanted name.
 MOST_BYTES_KEPT = 16 * 2**20
-# A release with all that it vendors has 10,000 files and 100 MB.
+# A release with its vendored modules has 10,000 files and 100 MB.
 MOST_ENTRIES = 50_000
 MOST_BYTES_UNPACKED = 512 * 2**20
-# One read: the directory of a zip has at most 200 bytes for an entry.
+# The limit of one read. The directory of a zip has at most 200 bytes for each entry.
 MOST_BYTES_AT_ONCE = 8 * 2**20
-# A long name, or the records that pax has for one entry.
+# The limit for a long name, and for the pax records of one entry.
 MOST_BYTES_OF_A_HEADER = 64 * 2**10
 MOST_SECONDS = 60.0
 # Where a release's files are in its repository; the parent directory of an archive is called after the tag.
@@ -46,14 +46,15 @@ _DAMAGED = (tarfile.TarError, zipfile.BadZipFile, zlib.error, gzip.BadGzipFile, 
 
 
 class _Refused(Exception):
-    """The archive is larger than any release, or in a form that no release has. Never leaves this file."""
+    """The archive is larger than any release, or has a form that no release has. Never leaves this file."""
 
 
 def contents(data: bytes, where: str, wanted: Collection[str]) -> dict[str, bytes]:
     """Return those files of a zip or tar archive whose paths end with one of the wanted, by their names in it.
 
-    wanted: paths from the root of a repository. Raises SourceError if it is no archive, is damaged, ends too soon, is
-    larger than a release can be, or has a name that leads out of it.
+    wanted: paths from the root of a repository.
+    Raises SourceError if the data is not an archive, is damaged or incomplete, is larger than a release can be, or has a
+    name that leads out of the archive.
     """
     kept = _Kept(where, wanted)
     try:
@@ -63,8 +64,8 @@ def contents(data: bytes, where: str, wanted: Collection[str]) -> dict[str, byte
             _untar(data, kept)
     except _Refused as exc:
         raise SourceError(
-            f"the archive {where} is not one of a release: {exc}",
-            remedy="Do not use it; fetch it from another place",
+            f"the archive {where} is not a release archive: {exc}",
+            remedy="Do not use it. Fetch it from another place",
         ) from exc
     except (*_DAMAGED, NotImplementedError, RuntimeError) as exc:
         raise SourceError(
@@ -75,7 +76,7 @@ def contents(data: bytes, where: str, wanted: Collection[str]) -> dict[str, byte
 
 
 class _Kept:
-    """The files that are kept, and a count of everything that was seen. Raises _Refused if it is too much."""
+    """The kept files, and counts of all entries and bytes. Raises _Refused above a limit."""
 
     def __init__(self, where: str, wanted: Collection[str]) -> None:
         self.files: dict[str, bytes] = {}
@@ -85,7 +86,7 @@ class _Kept:
         self._until = time.monotonic() + MOST_SECONDS
 
     def is_wanted(self, name: str) -> bool:
-        """Return True if the entry's content is to be kept. Counts the entry."""
+        """Count the entry, and return True if its content is wanted."""
         _stays_inside(name, self._where)
         self._entries += 1
         if self._entries > MOST_ENTRIES:
@@ -95,13 +96,13 @@ class _Kept:
 
     def check_time(self) -> None:
         if time.monotonic() > self._until:
-            raise _Refused(f"it is not unpacked after {MOST_SECONDS:.0f} seconds")
+            raise _Refused(f"unpacking it takes more than {MOST_SECONDS:.0f} seconds")
 
     def keep(self, name: str, data: bytes) -> None:
         if len(data) > MOST_BYTES_OF_A_FILE:
             raise _Refused(f"{name} has more than {MOST_BYTES_OF_A_FILE} bytes")
         if name in self.files:
-            raise _Refused(f"it has two files of the name {name}")
+            raise _Refused(f"it has two files with the name {name}")
         self._bytes += len(data)
         if self._bytes > MOST_BYTES_KEPT:
             raise _Refused(f"it has more than {MOST_BYTES_KEPT} bytes of manifests")
@@ -109,7 +110,7 @@ class _Kept:
 
 
 class _Bounded(io.BytesIO):
-    """The bytes of a zip archive. zipfile reads its whole directory at once, however large that claims to be."""
+    """The bytes of a zip archive, with a limit for one read. zipfile reads the whole directory of a zip at once."""
 
     def read(self, size: int | None = -1) -> bytes:
         rest = len(self.getbuffer()) - self.tell()
@@ -130,7 +131,7 @@ def _unzip(data: bytes, kept: _Kept) -> None:
 
 
 class _Unpacked:
-    """The bytes of a tar archive one after the other, unpacked if need be, and counted."""
+    """The counted stream of a tar archive's bytes, unpacked if they are compressed."""
 
     def __init__(self, data: bytes, kept: _Kept) -> None:
         packed = io.BytesIO(data)
@@ -141,7 +142,7 @@ class _Unpacked:
         self._kept = kept
 
     def read(self, size: int) -> bytes:
-        """Return so many bytes, fewer at the end."""
+        """Return the next ``size`` bytes, fewer at the end."""
         self._kept.check_time()
         self._left -= size
         if self._left < 0:
@@ -149,7 +150,7 @@ class _Unpacked:
         return self._file.read(size)
 
     def content(self, size: int) -> bytes:
-        """Return the content of an entry, which is filled up to whole blocks."""
+        """Return the content of an entry, without the padding to whole blocks."""
         data = self.read(_blocks(size))
         if len(data) < size:
             raise EOFError("it ends in the middle of an entry")
@@ -165,21 +166,23 @@ class _Unpacked:
 
 
 def _untar(data: bytes, kept: _Kept) -> None:
-    """Not by tarfile.open, which reads a header of any size at once. tarfile reads the blocks of headers here."""
+    """Read a tar archive block by block, because tarfile.open reads a header of any size at once."""
     unpacked = _Unpacked(data, kept)
     for entry in _entries(unpacked):
-        # Links, sparse files and the like are not a release's: such a file is missing then.
+        # A release has no links and no special files. Skip them, so that such a file counts as missing.
         is_file = entry.type in _FILES and not entry.name.endswith("/")
         if kept.is_wanted(entry.name) and is_file:
             if entry.size > MOST_BYTES_OF_A_FILE:
                 raise _Refused(f"{entry.name} has more than {MOST_BYTES_OF_A_FILE} bytes")
             kept.keep(entry.name, unpacked.content(entry.size))
         elif entry.isreg() or entry.type not in tarfile.SUPPORTED_TYPES:
-            unpacked.skip(entry.size)  # no content follows a link or a directory, whatever its size
+            unpacked.skip(
+                entry.size
+            )  # no content follows a link or a directory, even if its header has a size
 
 
 def _entries(unpacked: _Unpacked) -> Iterator[tarfile.TarInfo]:
-    """Yield the header of each entry, with the name and size that headers before it give. The content follows."""
+    """Yield the header of each entry, with the name and size from preceding headers. The content follows."""
     name, size, is_first, headers = "", -1, True, 0
     while len(block := unpacked.read(tarfile.BLOCKSIZE)) == tarfile.BLOCKSIZE and any(block):
         entry, is_first = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape"), False
@@ -206,7 +209,7 @@ def _entries(unpacked: _Unpacked) -> Iterator[tarfile.TarInfo]:
 
 
 def _records(content: bytes) -> dict[str, str]:
-    """Parse the records of pax: "<length> <key>=<value>" and a newline, where the length counts the whole record."""
+    """Parse pax records: "<length> <key>=<value>" and a newline. The length counts the whole record."""
     found: dict[str, str] = {}
     start, end = 0, len(content.rstrip(b"\0"))
     while start < end:
@@ -214,7 +217,7 @@ def _records(content: bytes) -> dict[str, str]:
         record = content[start : start + max(length, 0)]
         key, is_there, value = record.partition(b" ")[2].partition(b"=")
         if not is_there or len(record) != length:
-            raise tarfile.HeaderError("a record of pax is not one")
+            raise tarfile.HeaderError("a pax record is malformed")
         found[key.decode("utf-8", "surrogateescape")] = value[:-1].decode("utf-8", "surrogateescape")
         start += length
     return found

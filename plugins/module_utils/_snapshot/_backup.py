@@ -5,8 +5,8 @@
 
 """What the steps of a plan will touch, as it is before the first of them: for the way back, and kept in a file.
 
-Of a Secret only the certificates are kept, so that no private key ever gets into the file. What a controller makes of
-another object, such as a Deployment's ReplicaSets and pods, is not kept.
+Of a Secret it keeps only the certificates, so no private key ever gets into the file. It does not keep objects that a
+controller makes, such as a Deployment's ReplicaSets and pods.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _ONLY_CERTIFICATES = re.compile(
 )
 HOW_TO = """\
 # What an upgrade of the snapshot controller was going to touch on {host}, as it was on {when}.
-# Of a Secret only its certificates are here: no private key is kept, so the role makes a new one. To put one of these objects back, save its document as FILE and run
+# This file holds only the certificates of a Secret and no private key, so the role makes a new one. To restore one of these objects, save its document as FILE and run
 #   kubectl apply --server-side --force-conflicts --field-manager=certflow.kubernetes -f FILE
 # - A Deployment whose selector has changed since has to be deleted first: kubectl delete deployment NAME --cascade=orphan
 # - Put the webhook's Deployment and its Service back before a ValidatingWebhookConfiguration that calls it.
@@ -54,12 +54,12 @@ def originals(client: Client, touched: Iterable[Reference]) -> list[dict[str, An
 
 
 def _is_made(obj: Object) -> bool:
-    """Return True if another object's controller made it, and would make it again."""
+    """Return True if a controller made the object and would make it again."""
     return any(owner.get("controller") for owner in obj["metadata"].get("ownerReferences") or ())
 
 
 def _kept(place: Reference, obj: Object) -> dict[str, Any]:
-    """Return what may be written to a file. A Secret's annotations may hold the key too (kubectl's last-applied)."""
+    """Return the object for the file. A Secret loses its annotations, which may hold the key (kubectl's last-applied)."""
     if place.kind != "Secret":
         return meaning(obj)
     data = obj.get("data") or {}
@@ -75,7 +75,7 @@ def _kept(place: Reference, obj: Object) -> dict[str, Any]:
 
 
 def _is_public(key: str, value: str) -> bool:
-    """Return True for certificates in PEM and nothing else, under a key that is theirs."""
+    """Return True if the entry holds only PEM certificates under a name for certificates."""
     try:
         text = base64.b64decode(value).decode("ascii")
     except ValueError:

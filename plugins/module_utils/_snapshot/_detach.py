@@ -5,19 +5,19 @@
 
 """Take a Deployment away from its pods: they go on as they are, and a new Deployment of the name does not touch them.
 
-The order is such that every pod has the label in the end, also one that a ReplicaSet makes meanwhile:
+In this order every pod gets the label, also a pod that a ReplicaSet makes meanwhile:
 
 1. The Deployment is deleted without its ReplicaSets. Before that, their template must stay as it is, because a Deployment
-   whose template no ReplicaSet has any more begins a rollout.
+   begins a rollout if no ReplicaSet has its template.
 2. The template of each ReplicaSet gets the label. Pods that it makes from then on have it.
-3. The ReplicaSet's controller reports in status.observedGeneration which template it has read. Once that is the new one, it
-   makes no more pods from the old one. Pods that it made before that exist by then, so the list of step 4 has them.
+3. The ReplicaSet's controller reports the template that it has read in status.observedGeneration. After it has read the new
+   one, it makes no more pods from the old one. Its earlier pods exist by then, so the list of step 4 has them.
 4. Every pod without the label gets it.
 5. The ReplicaSet loses the labels by which a new Deployment would adopt it (kubernetes
    pkg/controller/controller_ref_manager.go), and gets the label itself. That is the mark that all of this is done.
 
-So a Service that selects by the label selects as many pods as it did before. A run that is cut off before step 5 finds
-an ownerless ReplicaSet without the mark and does the same again; what is done already is no change.
+So a Service that selects by the label selects as many pods as before. If a run is killed before step 5, the next run finds an
+ownerless ReplicaSet without the mark and repeats the steps. Completed steps change nothing.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def detach(
 ) -> list[Outcome]:
     """Delete the Deployment, leave its pods to run under ownerless ReplicaSets, all labelled with its name.
 
-    After an interruption, it goes on where it was. Raises KubeError, OwnedObjectError, StepError.
+    After an interruption, continue from the current state. Raises KubeError, OwnedObjectError, StepError.
     """
     deployment = client.find(target.path)
     sets = [one for one in _listed(client, "ReplicaSet", target) if _is_of(one, deployment, target.name)]
@@ -71,7 +71,7 @@ def detach(
             _wait.observed(client, place)
     marked = []
     for pod in _pods(client, sets, target):
-        with suppress(NotYetError, NotFound):  # it has ended since, and the one in its place has the label
+        with suppress(NotYetError, NotFound):  # the pod has ended, and its replacement has the label
             place = _place("Pod", pod, target)
             marked.append(
                 patched(client, place, _label(target.name), check_mode=check_mode, take_over=take_over)
@@ -122,7 +122,7 @@ def _listed(client: Client, kind: str, target: Reference) -> list[dict[str, Any]
 
 
 def _label(name: str) -> Callable[[Object], list[dict[str, Any]]]:
-    """A pod gets the label."""
+    """Return the patch that labels a pod."""
 
     def decide(pod: Object) -> list[dict[str, Any]]:
         return _added(pod["metadata"], "/metadata", name)
@@ -131,7 +131,7 @@ def _label(name: str) -> Callable[[Object], list[dict[str, Any]]]:
 
 
 def _relabel(name: str) -> Callable[[Object], list[dict[str, Any]]]:
-    """The template of a ReplicaSet gets the label."""
+    """Return the patch that labels the template of a ReplicaSet."""
 
     def decide(replica_set: Object) -> list[dict[str, Any]]:
         metadata = replica_set["spec"]["template"]["metadata"]
@@ -147,7 +147,7 @@ def _added(metadata: Object, path: str, name: str) -> list[dict[str, Any]]:
 
 
 def _free(name: str) -> Callable[[Object], list[dict[str, Any]]]:
-    """A ReplicaSet's metadata loses the labels that its pods are selected by, and gets the label; the pods keep theirs."""
+    """Return the patch that replaces a ReplicaSet's own selector labels by the label. Its pods keep theirs."""
 
     def decide(replica_set: Object) -> list[dict[str, Any]]:
         selected = replica_set["spec"]["selector"].get("matchLabels") or {}

@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from .._paths import expand
 from ._errors import SourceError
 
-# To connect, and for each read.
+# The time-out to connect, and of each read.
 SECONDS = 30.0
 LOOK_SECONDS = 0.2
 # A release with all that it vendors has 15 MB.
@@ -32,7 +32,8 @@ MOST_BYTES = 64 * 2**20
 def read(where: str, until: float) -> bytes:
     """Return the content of a local path, or of a file, http or https URL.
 
-    until: the time by time.monotonic() at which a download ends, however slowly it goes on. Proxies and CAs are those of the environment (HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE). Raises SourceError.
+    until: the deadline of a download, a time of time.monotonic().
+    Proxies and CAs come from the environment (HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE). Raises SourceError.
     """
     parts = urlsplit(where)
     if not parts.scheme:
@@ -62,7 +63,7 @@ def _local(path: Path) -> bytes:
 
 
 class _Clock:
-    """Ends the connections of one download at a time: a server that sends a byte now and then never times out."""
+    """Close the connections of one download at the deadline. A slow trickle of bytes never exceeds a socket's time-out."""
 
     def __init__(self, until: float) -> None:
         self.left = max(until - time.monotonic(), 0.0)
@@ -82,18 +83,18 @@ class _Clock:
         self._connections.append(connection)
 
     def is_connected(self, connection: http.client.HTTPConnection) -> None:
-        """urllib takes the socket away from the connection before it reads the body."""
+        """Record the socket, because urllib detaches it from the connection before it reads the body."""
         if connection.sock is not None:
             self._sockets.append(connection.sock)
 
     def _watch(self) -> None:
         left = self.left
         while not self._ended.wait(left):
-            self.is_over, left = True, LOOK_SECONDS  # again: a connection may be opened after that
+            self.is_over, left = True, LOOK_SECONDS  # repeat it, because a connection may open later
             dialling = [one.sock for one in self._connections if one.sock is not None]
             for one in (*self._sockets, *dialling):
                 with suppress(OSError):  # it is closed
-                    # Not by the method of an SSLSocket, which would change it under the thread that reads from it.
+                    # Do not call the method of an SSLSocket, which would change the object while another thread reads.
                     socket.socket.shutdown(one, socket.SHUT_RDWR)
 
 

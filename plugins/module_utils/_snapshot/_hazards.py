@@ -76,18 +76,18 @@ HAZARDS: tuple[Hazard, ...] = (
     ),
     Hazard(
         "other-containers", "The controller or a webhook shares its pods with other containers", _ANY, REFUSE,
-        "It stops. Such a workload is never changed or deleted, because its other containers would end with it, such as those "
-        "of a CSI driver.",
+        "It stops. It never changes or deletes such a workload, because that would also stop the other containers, such as "
+        "those of a CSI driver.",
         "CSI drivers that run snapshot-controller in their own pod", present.other_containers,
     ),
     Hazard(
-        "no-way-back", "What runs is a release that must not be installed", "from 6.0.0, 6.3.0, 7.0.0", REPORT,
-        "The upgrade goes on. A failed step is not undone, because the undo would install that release again.",
+        "no-way-back", "The running release must not be installed", "from 6.0.0, 6.3.0, 7.0.0", REPORT,
+        "The upgrade continues. A failed step is not undone, because the undo would install that release again.",
         "_releases.py", present.no_way_back,
     ),
     Hazard(
-        "controllers-removed", "Controllers that are removed do not come back by an undo", _ANY, REPORT,
-        "They are deleted, and kept in the backup.", "roles/snapshot_controller", present.controllers_removed,
+        "controllers-removed", "An undo does not restore removed controllers", _ANY, REPORT,
+        "It deletes them. The backup keeps their manifests.", "roles/snapshot_controller", present.controllers_removed,
     ),
     Hazard(
         "leftover-statefulset", "StatefulSet default/snapshot-controller of before 4.1 still runs beside the Deployment",
@@ -118,26 +118,26 @@ HAZARDS: tuple[Hazard, ...] = (
     # CRDs and stored objects.
     Hazard(
         "foreign-configuration", "A webhook configuration of another owner names snapshots", _ANY, REPORT,
-        "It is left as it is. A configuration is the snapshot webhook's only by upstream's name, or if every webhook in it calls "
-        "a Service whose pods run the webhook's program and is asked about snapshots only.",
+        "It does not change the configuration. A configuration belongs to the snapshot webhook by upstream's name, or if every "
+        "webhook in it is asked about snapshots only and calls a Service whose pods run the webhook's program.",
         "Kyverno, Gatekeeper and other policy engines", webhook.foreign_configurations,
     ),
     Hazard(
         "webhook-shared", "A configuration of another owner calls the snapshot webhook", _ANY, REPORT,
-        "The configuration is left as it is, and while it calls the webhook, nothing of the webhook is deleted: with failurePolicy "
-        "Fail, every write that the configuration names would fail.",
+        "It does not change the configuration. While the configuration calls the webhook, no object of the webhook is deleted: "
+        "with failurePolicy Fail, every write that the configuration names would fail.",
         "https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/",
         webhook.other_callers,
     ),
     Hazard(
-        "secret-kept", "A Secret of the webhook is not known to be the webhook's only", _ANY, REPORT,
-        "It is left. A Secret is deleted only if it has upstream's name or this collection's label, holds a certificate and its "
-        "key, and no other workload, pod or Ingress of its namespace names it.",
+        "secret-kept", "A Secret of the webhook may have other users", _ANY, REPORT,
+        "It keeps the Secret. It deletes a Secret only if it has upstream's name or this collection's label, holds only a "
+        "certificate and its key, and no other workload, pod or Ingress of its namespace names it.",
         "https://kubernetes.io/docs/concepts/configuration/secret/", webhook.kept_secrets,
     ),
     Hazard(
-        "names-elsewhere", "Objects of upstream's names where nothing tells of the webhook", _ANY, REPORT,
-        "They are left. A name counts only in the namespace of the webhook that is called.",
+        "names-elsewhere", "Objects with upstream's names outside the webhook's namespace", _ANY, REPORT,
+        "It keeps them. A name counts only in the namespace of the webhook that is called.",
         "v8.1.0:deploy/kubernetes/webhook-example", webhook.names_elsewhere,
     ),
     Hazard(

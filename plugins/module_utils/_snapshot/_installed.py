@@ -24,8 +24,9 @@ class Workload:
     """What runs one of the programs.
 
     version: what its image's tag or its label says, None where neither does. selector: matchLabels. secrets: that it mounts.
-    drains: whether its pods wait before they end, so that no API server calls them any more. available: pods. port: where
-    they listen. companions: names of the other containers in its pods; a workload that has any is never deleted.
+    drains: True if its pods wait before they end, so that no API server calls them any more.
+    available: number of available pods. port: the port on which they listen.
+    companions: names of the other containers in its pods. A workload with companions is never deleted.
     """
 
     program: str
@@ -70,8 +71,8 @@ class Detached:
 class Hook:
     """One webhook of a configuration.
 
-    service: (namespace, name), None for a URL. answered_by: the program that every pod behind the Service runs, ""
-    if there is none or another one.
+    service: (namespace, name), None for a URL.
+    answered_by: the program that every pod behind the Service runs, "" if there is no such program.
     """
 
     name: str
@@ -119,8 +120,10 @@ class Service:
 class Secret:
     """A webhook's Secret, without its key. not_after: of the certificate, ISO 8601, "" where none can be read.
 
-    writers: who else writes it (cert-manager and its like). users: what mounts or names it, each with the program that
-    it runs, "" for any other. resource_version: as it was read. is_marked: whether it has this collection's label.
+    writers: other programs that write it, such as cert-manager.
+    users: the objects that mount or name it, each with its program, "" for an unknown program.
+    resource_version: the version that was read.
+    is_marked: True if it has this collection's label.
     """
 
     namespace: str
@@ -201,8 +204,9 @@ class Installed:
     ClusterRole lacks. webhook_account: whether the validation webhook's ServiceAccount, ClusterRole and binding are there.
     default_classes: driver to the names of its default classes. leftovers: (kind, namespace, name) of the webhooks' other
     objects. crd_origins: by name. unreadable: what could not be read, and why.
-    configurations: those that are the webhook's by a positive mark. foreign: others that name snapshots or call the webhook.
-    strangers: workloads that run a webhook's program in a namespace that no configuration calls. Both are left alone.
+    configurations: those of the webhook, recognised by a positive mark.
+    foreign: other configurations that name snapshots or call the webhook. An upgrade does not change them.
+    strangers: workloads with a webhook's program in a namespace that no configuration calls. An upgrade does not change them.
     """
 
     kubernetes: tuple[int, int] = (0, 0)

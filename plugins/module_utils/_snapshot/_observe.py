@@ -75,7 +75,7 @@ class _Reader:
         self.objects[what] = (*self.objects.get(what, ()), *items)
 
     def keep(self, what: str, wanted: Callable[[Object], bool]) -> None:
-        """Forget the other objects of a list."""
+        """Keep only the wanted objects of a list."""
         if what in self.objects:
             self.objects[what] = tuple(filter(wanted, self.objects[what]))
 
@@ -109,7 +109,7 @@ def observe(client: Client, *, needs_rules: bool) -> Reading:
 
 
 def _read_places(reader: _Reader) -> None:
-    """Read what lies in the namespaces of controllers and webhooks."""
+    """Read the objects in the namespaces of controllers and webhooks."""
     controllers = _namespaces(reader, "controller") | {CONTROLLER_NAMESPACE}
     webhooks = _namespaces(reader, VALIDATION, CONVERSION) | {name for name, _service in _own_calls(reader)}
     places = controllers | webhooks | {"default"}
@@ -204,7 +204,7 @@ def _programs(obj: Object) -> set[str]:
 
 
 def _own_calls(reader: _Reader) -> set[tuple[str, str]]:
-    """Return the Services that configurations of upstream's names and the conversions of these CRDs call."""
+    """Return the Services that the CRDs' conversions and the configurations with upstream's names call."""
     named = [obj for obj in reader.objects.get("configurations", ()) if _name(obj) in CONFIGURATION_NAMES]
     return _services(
         [entry["clientConfig"] for obj in named for entry in obj.get("webhooks") or ()]
@@ -216,7 +216,7 @@ def _own_calls(reader: _Reader) -> set[tuple[str, str]]:
 
 
 def _calls(reader: _Reader) -> set[tuple[str, str]]:
-    """Return the Services that any webhook calls: whether it is the snapshot webhook's shows by what is behind it."""
+    """Return the Services that any webhook calls. The pods behind a Service show if it is the snapshot webhook's."""
     entries = [
         entry
         for what in ("configurations", "mutating_configurations")

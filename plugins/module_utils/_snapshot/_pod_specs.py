@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Pod templates: which programs of external-snapshotter they run, which other containers, and which Secrets they use. Pure.
+"""Find the programs of external-snapshotter, other containers and used Secrets in pod templates. Pure.
 
-These are the positive marks by which an upgrade tells the snapshot controller's objects from those of other programs.
+These are the positive marks by which an upgrade recognises the objects of the snapshot controller.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from ._installed import CONTROLLER, CONVERSION, SIDECAR, VALIDATION
 
 Object = Mapping[str, Any]
 
-# How an image's name ends, and which program it is. Rebuilt ones put something before it (hardened-snapshot-controller).
+# The end of an image's name -> its program. Rebuilt images have a prefix (hardened-snapshot-controller).
 PROGRAMS = (
     ("snapshot-controller", CONTROLLER),
     ("snapshot-validation-webhook", VALIDATION),
     ("snapshot-conversion-webhook", CONVERSION),
     ("csi-snapshotter", SIDECAR),
 )
-# What may use a Secret of a namespace: the name of the list, the kind, and the path of the list. A pod is listed too, because
-# a controller that is not in this table makes pods as well.
+# The possible users of a Secret: the name of the list, the kind, and the path of the list. Pods are in the table because
+# controllers outside this table make pods too.
 USERS: tuple[tuple[str, str, str], ...] = (
     ("deployments", "Deployment", "/apis/apps/v1/namespaces/{}/deployments"),
     ("statefulsets", "StatefulSet", "/apis/apps/v1/namespaces/{}/statefulsets"),
@@ -36,7 +36,7 @@ USERS: tuple[tuple[str, str, str], ...] = (
     ("pods", "Pod", "/api/v1/namespaces/{}/pods"),
     ("ingresses", "Ingress", "/apis/networking.k8s.io/v1/namespaces/{}/ingresses"),
 )
-# Lists without which it is not known who uses a Secret. An Ingress of a webhook's Secret is improbable, so its list may be denied.
+# The lists that are required to know the users of a Secret. An Ingress hardly uses a webhook's Secret, so its list is optional.
 NEEDED_USERS = tuple(what for what, _kind, _path in USERS if what != "ingresses")
 
 
@@ -47,21 +47,21 @@ def program_of(image: str) -> str:
 
 
 def template_of(obj: Object) -> Object:
-    """Return the pod template of a workload; a pod is its own template, and a CronJob's is its Job's."""
+    """Return the pod template of a workload. A pod is its own template, and a CronJob has the template of its Job."""
     spec: Object = obj.get("spec") or {}
     spec = (spec.get("jobTemplate") or {}).get("spec") or spec
     return spec.get("template") or obj
 
 
 def containers(obj: Object) -> list[Object]:
-    """Return the containers of a workload's template that run as long as the pod, native sidecars among them."""
+    """Return the containers of a workload's template that run as long as the pod, including native sidecars."""
     pod: Object = template_of(obj).get("spec") or {}
     sidecars = [one for one in pod.get("initContainers") or () if one.get("restartPolicy") == "Always"]
     return [*(pod.get("containers") or ()), *sidecars]
 
 
 def only_program(obj: Object) -> str:
-    """Return the program that every container of the template runs, "" if there is another container."""
+    """Return the program that every container of the template runs, "" if they differ."""
     found = {program_of(one.get("image", "")) for one in containers(obj)}
     return found.pop() if len(found) == 1 else ""
 
@@ -72,10 +72,10 @@ def others_beside(obj: Object, container: Object) -> tuple[str, ...]:
 
 
 def secrets_of(node: Any) -> Iterator[str]:
-    """Return the names of all Secrets that a pod's or an Ingress' spec names.
+    """Yield the names of all Secrets in the spec of a pod or an Ingress.
 
-    Every reference of the API is called secretName, imagePullSecrets, or something with "secret" that has a name
-    (secret, secretRef, secretKeyRef, nodePublishSecretRef).
+    The API calls such a reference secretName, imagePullSecrets, or an object with a name under a key with "secret", such
+    as secretRef, secretKeyRef or nodePublishSecretRef.
     """
     if isinstance(node, Mapping):
         for key, value in node.items():
@@ -94,7 +94,7 @@ def secrets_of(node: Any) -> Iterator[str]:
 def users_of(
     namespace: str, secret: str, objects: Mapping[str, Iterable[Object]]
 ) -> tuple[tuple[str, str], ...]:
-    """Return what uses the Secret: ("Kind namespace/name", program), the program as of ``only_program``.
+    """Return the users of the Secret as ("Kind namespace/name", program), with the program of ``only_program``.
 
     objects: lists by their names in USERS, of any namespaces.
     """
@@ -108,7 +108,7 @@ def users_of(
 
 
 def _counts(what: str, obj: Object) -> bool:
-    """Return False for what another object of USERS stands for, and for the history of a Deployment."""
+    """Return False for a pod that another object of USERS stands for, and for the history of a Deployment."""
     owners = {one["kind"] for one in obj["metadata"].get("ownerReferences") or () if one.get("controller")}
     if what == "replicasets":
         return bool(obj["spec"].get("replicas", 1))

@@ -125,12 +125,12 @@ def _workloads(reading: Reading) -> Iterator[Workload]:
 def _told_apart(
     workloads: Iterable[Workload], called: Mapping[str, set[str]]
 ) -> tuple[list[Workload], list[Workload]]:
-    """Return the workloads that are the snapshot controller's, and webhooks that no configuration is known to call.
+    """Return the workloads of the snapshot controller, and the webhooks that no configuration is known to call.
 
-    called: the namespaces of the Services that are called, by program. A webhook in one of them is the one that is
-    asked. If no Service is called, a run that was cut off may have deleted the configuration: then the webhook counts
-    if all that run are in one namespace. The same holds for conversions, because upstream's CRDs of 8.4 name a Service
-    in namespace default wherever the webhook is.
+    called: the namespaces of the called Services, by program. A webhook in one of them is the called webhook.
+    If no Service is called, a killed run may have deleted the configuration. The webhook then counts if all running ones
+    are in one namespace. The same holds for conversions, because upstream's CRDs of 8.4 name a Service in namespace
+    default for a webhook of any namespace.
     """
     every = list(workloads)
     sure: dict[str, set[str]] = {}
@@ -200,9 +200,9 @@ def _detached(replica_sets: Iterable[Mapping[str, Any]]) -> Iterator[Detached]:
 def _configurations(reading: Reading) -> tuple[list[Configuration], list[Configuration]]:
     """Return the webhook's configurations, and others that name snapshots or call one of the Services that were read.
 
-    A configuration is the webhook's by upstream's name, or if every webhook in it calls a Service whose pods run the
-    webhook's program, and is asked about snapshots only. A rule that names snapshots is no such mark by itself: policy
-    engines have that too.
+    A configuration belongs to the webhook by upstream's name, or if every webhook in it is asked about snapshots only and
+    calls a Service whose pods run the webhook's program. A rule that names snapshots is not enough, because policy engines
+    have such rules too.
     """
     programs = {_place(obj): _behind(obj, reading) for obj in reading["services"]}
     own: list[Configuration] = []
@@ -228,7 +228,7 @@ def _is_own(configuration: Configuration) -> bool:
 
 
 def _is_known(hook: Hook, programs: Mapping[tuple[str, str], str]) -> bool:
-    """Return True if it calls a Service of one of upstream's names, whether or not a pod is behind it."""
+    """Return True if it calls a Service with one of upstream's names, with or without pods."""
     return hook.service is not None and hook.service[1] in SERVICE_NAMES and hook.service in programs
 
 
@@ -255,7 +255,7 @@ def _hook(entry: Mapping[str, Any], programs: Mapping[tuple[str, str], str]) -> 
 
 
 def _behind(service: Mapping[str, Any], reading: Reading) -> str:
-    """Return the program that all pods behind a Service run, and nothing else beside it; "" otherwise."""
+    """Return the program that all containers behind a Service run, "" if they differ."""
     selector = (service.get("spec") or {}).get("selector") or {}
     namespace = _place(service)[0]
     found = {
@@ -269,7 +269,7 @@ def _behind(service: Mapping[str, Any], reading: Reading) -> str:
 
 
 def _is_root(what: str, obj: Mapping[str, Any]) -> bool:
-    """Return False for a ReplicaSet of a Deployment, and for one that makes no pods."""
+    """Return False for a ReplicaSet that has an owner or makes no pods."""
     owned = bool(obj["metadata"].get("ownerReferences"))
     return what != "replicasets" or (not owned and bool(obj["spec"].get("replicas", 1)))
 

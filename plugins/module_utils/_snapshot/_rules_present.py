@@ -119,7 +119,7 @@ def two_controllers(now: Situation) -> Finding | None:
 
 
 def other_containers(now: Situation) -> Finding | None:
-    """Find workloads that run other containers too: to delete or replace them would end those."""
+    """Find workloads that run other containers too, which a deletion would stop."""
     found = [
         (one, program)
         for program in (CONTROLLER, VALIDATION, CONVERSION)
@@ -131,30 +131,30 @@ def other_containers(now: Situation) -> Finding | None:
     one, _program = found[0]
     return Finding(
         listed(f"{one}: {one.image} beside {', '.join(one.companions)}" for one, _program in found),
-        f"Take the container of {one.image.rpartition('/')[2].partition(':')[0]} out of {one}, and keep the other containers. "
-        "Such a workload is never deleted, also if remove_controllers names it.",
+        f"Remove the container of {one.image.rpartition('/')[2].partition(':')[0]} from {one}, and keep the other containers. "
+        "Such a workload is never deleted, even if remove_controllers names it.",
     )
 
 
 def no_way_back(now: Situation) -> Finding | None:
-    """Find a start to which a failed upgrade cannot be undone."""
+    """Find an installed release to which a failed upgrade cannot return."""
     current = now.current
     if current is None or not current.never or current == now.release:
         return None
     return Finding(
         (f"{now.controller} runs {current}, which must not be installed: {current.never}",),
-        "If a step fails, nothing is put back: correct the cause and run the upgrade again.",
+        "If a step fails, nothing is put back. Correct the cause and run the upgrade again.",
     )
 
 
 def controllers_removed(now: Situation) -> Finding | None:
-    """Find controllers that an undo does not bring back."""
+    """Find controllers that an undo does not restore."""
     if not now.removed:
         return None
     return Finding(
         listed(f"{one}: {one.image}" for one in now.removed),
-        "If a later step fails, the undo does not bring it back: Deployment snapshot-controller does its work then. Its "
-        "manifest is in the backup.",
+        "If a later step fails, the undo does not restore it, because Deployment snapshot-controller replaces it. Restore it "
+        "from the backup if you need it.",
     )
 
 

@@ -167,7 +167,7 @@ def foreign_configurations(now: Situation) -> Finding | None:
         return None
     return Finding(
         listed(found),
-        "It stays as it is. If it belongs to a snapshot webhook that is to go, delete it yourself.",
+        "It does not change. If it belongs to an obsolete snapshot webhook, delete it yourself.",
     )
 
 
@@ -187,16 +187,16 @@ def other_callers(now: Situation) -> Finding | None:
     stays = any(now.wants(kind) for kind, _words in found)
     return Finding(
         listed(words for _kind, words in found),
-        "Its caBundle must trust the webhook's CA, which may change: add the CA with webhook_cabundle."
+        "Its caBundle must trust the webhook's CA, which may change. Add the CA with webhook_cabundle."
         if stays
         else "Point it to another Service or delete it. Then run the upgrade again, which removes the webhook.",
     )
 
 
 def kept_secrets(now: Situation) -> Finding | None:
-    """Find Secrets that the upgrade would delete if nothing spoke against it."""
+    """Find Secrets of the webhook that the upgrade keeps, with the reasons."""
     found = [
-        f"{secret} is left: {why}"
+        f"{secret} is kept: {why}"
         for kind in (VALIDATION, CONVERSION)
         if not now.callers(kind)
         for secret in now.candidates(kind)
@@ -204,7 +204,7 @@ def kept_secrets(now: Situation) -> Finding | None:
     ]
     if not found:
         return None
-    return Finding(listed(found), "Delete it yourself if nothing needs it.")
+    return Finding(listed(found), "Delete it yourself if no program needs it.")
 
 
 def names_elsewhere(now: Situation) -> Finding | None:
@@ -214,7 +214,7 @@ def names_elsewhere(now: Situation) -> Finding | None:
         return None
     return Finding(
         listed(found),
-        "They stay as they are. If an earlier installation left them behind, delete them yourself.",
+        "They do not change. If they are left from an earlier installation, delete them yourself.",
     )
 
 

@@ -51,23 +51,23 @@ DRAINS_SINCE = (1, 30)
 # Since when what is wrong already may stay wrong in an update (KEP-4008, on by default).
 RATCHETS_SINCE = (1, 30)
 
-# What a webhook's Secret may hold. One that holds more is not the webhook's only.
+# The keys that a webhook's Secret may have. A Secret with other keys has other users.
 CERTIFICATE_KEYS = frozenset({"tls.crt", "tls.key", "ca.crt", "cert.pem", "key.pem"})
 
 
 def known_webhook(kind: str) -> Webhook:
-    """Return the names of this kind of webhook, which are the same at every release that has it."""
+    """Return the names of this kind of webhook. They are the same in every release that has it."""
     return next(one.webhook for one in RELEASES if one.webhook and one.webhook.kind == kind)
 
 
 def _belongs(entry: tuple[str, str, str], kind: str, place: str) -> bool:
-    """Return True for an object of this kind of webhook, if it has a namespace that of the webhook."""
+    """Return True for an object of this kind of webhook. A namespaced object must be in the webhook's namespace."""
     what, namespace, name = entry
     if what in (
         "ServiceAccount",
         "ClusterRole",
         "ClusterRoleBinding",
-    ):  # the conversion webhook asks nothing of the API
+    ):  # the conversion webhook sends no requests to the API
         return kind == VALIDATION and namespace in ("", place)
     known = known_webhook(kind)
     if what == "CertificateSigningRequest":
@@ -81,7 +81,7 @@ class Options:
 
     adopt: keys of _owners. accept: ids of hazards that need a person's word. remove_controllers: "namespace/name".
     installed_version: of a controller whose image does not tell. arguments: beside the manifest's own, by program.
-    failure_policies: by the configuration's name, before failure_policy.
+    failure_policies: failure policies by configuration name. They take precedence over failure_policy.
     """
 
     namespace: str = ""
@@ -175,21 +175,21 @@ class Situation:
         hooks = (hook for one in self.installed.configurations for hook in one.hooks)
         return [hook.service for hook in hooks if hook.service]
 
-    # What is the webhook's, by a positive mark, and who else depends on it.
+    # The objects of the webhook, recognised by a positive mark, and their other users.
 
     def is_located(self, kind: str) -> bool:
-        """Return True if something tells where the webhook is: only there upstream's names are its own."""
+        """Return True if the webhook's namespace is known. Only there upstream's names belong to the webhook."""
         return bool(self.called(kind) or self.installed.running(kind) or self.installed.orphans(kind))
 
     def services(self, kind: str) -> list[Service]:
-        """Return the Services that are the webhook's: of upstream's name where it is or is to be, or called for it."""
+        """Return the webhook's Services: those with upstream's name in its namespace, and those called for it."""
         own = set(self.called(kind))
         if self.is_located(kind) or self.wants(kind):
             own.add((self.webhook_namespace(kind), known_webhook(kind).service))
         return [one for one in self.installed.services if (one.namespace, one.name) in own]
 
     def callers(self, kind: str) -> list[tuple[Configuration, Hook]]:
-        """Return the webhooks of other owners' configurations that call this kind of webhook."""
+        """Return the webhooks in configurations of other owners that call this kind of webhook."""
         places = {(one.namespace, one.name) for one in self.services(kind)}
         return [
             (one, hook)
@@ -199,7 +199,7 @@ class Situation:
         ]
 
     def candidates(self, kind: str) -> list[Secret]:
-        """Return the Secrets that the webhook mounts or that have one of its names, where the webhook is."""
+        """Return the Secrets in the webhook's namespace that it mounts or that have one of its names."""
         known, namespace = known_webhook(kind), self.webhook_namespace(kind)
         names = {*self.mounted(kind), known.secret, known.old_secret} if self.is_located(kind) else set()
         return [one for one in self.installed.secrets if one.namespace == namespace and one.name in names]
@@ -212,7 +212,7 @@ class Situation:
         return [one for one in self.installed.leftovers if _belongs(one, kind, place)]
 
     def elsewhere(self) -> list[str]:
-        """Return what has one of upstream's names in a namespace where the webhook is not."""
+        """Return the objects with upstream's names outside the webhook's namespace."""
         kinds = (VALIDATION, CONVERSION)
         services = [one for kind in kinds for one in self.services(kind)]
         secrets = [one for kind in kinds for one in self.candidates(kind)]
@@ -233,7 +233,7 @@ class Situation:
         ]
 
     def why_kept(self, kind: str, secret: Secret) -> str:
-        """Return why a Secret must not be deleted with the webhook, "" if it may be."""
+        """Return the reason to keep a Secret when the webhook is deleted, "" if it may be deleted."""
         known = known_webhook(kind)
         others = [what for what, program in secret.users if program != kind]
         unread = [
@@ -247,7 +247,7 @@ class Situation:
             return f"{', '.join(others)} uses it"
         if secret.name not in (known.secret, known.old_secret) and not secret.is_marked:
             return "it has neither upstream's name nor this collection's label"
-        return f"what else uses it is not known: {unread[0]}" if unread else ""
+        return f"its other users are not known: {unread[0]}" if unread else ""
 
     # Group snapshots.
 
@@ -366,12 +366,12 @@ class Situation:
         )
 
     def failure_policy(self, rules: Rules) -> str:
-        """Return the configuration's failurePolicy in the end: what is asked for, or the one that it has."""
+        """Return the configuration's failurePolicy after the upgrade: the requested one, or the present one."""
         given = self.options.failure_policies.get(rules.name) or self.options.failure_policy
         return given or self.live_policy(rules) or "Ignore"
 
     def live_policy(self, rules: Rules) -> str:
-        """Return the failurePolicy that it has, "" if it does not exist."""
+        """Return the configuration's present failurePolicy, "" if it does not exist."""
         live = self.live(rules)
         return live.hooks[0].failure_policy if live and live.hooks else ""
 

@@ -57,8 +57,8 @@ class Source:
 def files(source: Source, release: str) -> dict[str, str]:
     """Return the text of each of the release's files by its path in the repository.
 
-    From the cache if they are all there, else fetched, by one process at a time, within FETCH_SECONDS. Another process waits
-    for that, for WAIT_SECONDS at most. Raises SourceError.
+    Take them from the cache if it has all of them. Otherwise one process at a time fetches them, within FETCH_SECONDS.
+    Another process waits for that, at most WAIT_SECONDS. Raises SourceError.
     """
     sums = _sums(source, release)
     where = source.where.replace(VERSION, release) or UPSTREAM.replace(VERSION, release)
@@ -144,7 +144,7 @@ def _is_url(where: str) -> bool:
 
 @contextmanager
 def _lock(directory: Path) -> Iterator[None]:
-    """Let one process fetch at a time. The others find what it fetched."""
+    """Let one process fetch at a time. Other processes then find its files."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with (directory / ".lock").open("a+") as file:
@@ -168,7 +168,7 @@ def _wait_for(file: IO[str], directory: Path) -> None:
                 raise SourceError(
                     f"process {file.read(60) or 'of another user'} fetches a release into the cache directory {directory}, "
                     f"and has not ended after {WAIT_SECONDS:.0f} seconds",
-                    remedy="See what that process waits for, or give another cache_directory",
+                    remedy="Check why that process does not end, or set another cache_directory",
                 ) from None
             time.sleep(LOOK_SECONDS)
         else:

@@ -358,7 +358,7 @@ def _validation(now: Situation, found: Found) -> Iterator[Step]:
 
 def _configure(now: Situation, found: Found) -> Iterator[Step]:
     wanted = {rules.name: now.failure_policy(rules) for rules in now.configurations}
-    # A policy that changes waits for the proof, with Ignore until then.
+    # A changing policy is Ignore until the proof.
     first = {
         rules.name: wanted[rules.name] if now.live_policy(rules) == wanted[rules.name] else "Ignore"
         for rules in now.configurations
@@ -381,7 +381,7 @@ def _configure(now: Situation, found: Found) -> Iterator[Step]:
         yield _trust(now, VALIDATION, _targets(first))
     yield from _prove_webhook(now, found, "prove-webhook")
     changing = [name for name, policy in first.items() if policy != wanted[name]]
-    if changing:  # they begin with Ignore, so all of them get Fail
+    if changing:  # all of them begin with Ignore and get Fail
         yield Step(
             "failure-policy",
             "failurePolicy Fail",
@@ -552,12 +552,12 @@ def _clean(now: Situation, found: Found) -> Iterator[Step]:
 
 
 def _old_secret(now: Situation, kind: str) -> list[dict[str, Any]]:
-    """Return the Secret that is no longer mounted; after a run that was cut off, upstream's that no pod mounts."""
+    """Return the Secrets that are no longer mounted, also those that a killed run left, and the old requests."""
     return _secrets(now, kind, but=now.secret(kind)) + _requests(now, kind)
 
 
 def _secrets(now: Situation, kind: str, but: str = "") -> list[dict[str, Any]]:
-    """Return the Secrets that may be deleted, each as it was seen and only while nothing else uses it."""
+    """Return the Secrets that may be deleted, each with its version and with the only program that may use it."""
     return [
         {
             **_object("Secret", one.name, one.namespace),
@@ -578,7 +578,7 @@ def _requests(now: Situation, kind: str) -> list[dict[str, Any]]:
 
 
 def _webhook_objects(now: Situation, kind: str) -> list[dict[str, Any]]:
-    """Return all that is the webhook's. Its workloads come last: they show, after a run that was cut off, where it was."""
+    """Return all objects of the webhook. Its workloads come last, because they show its namespace to a later run."""
     if now.callers(kind):
         return []
     found = [_object("Service", one.name, one.namespace) for one in now.services(kind)]

@@ -135,7 +135,7 @@ ACTIONS: tuple[Action, ...] = (
                 "objects",
                 "{kind, namespace, name}, or label_selector instead of name; only_if_empty: refused while a "
                 "CustomResourceDefinition has objects; of a Secret: only_used_by, the program whose pods may mount it, and "
-                "resource_version, as it was planned, otherwise it is left",
+                "resource_version, the planned version; a Secret that differs is kept",
             ),
         ),
     ),

@@ -73,7 +73,7 @@ def gone(client: Client, target: Reference, uid: str) -> None:
 
 
 def observed(client: Client, target: Reference) -> None:
-    """Wait until the controller of a ReplicaSet has read what is written in it now. One that is gone has no controller."""
+    """Wait until the controller of a ReplicaSet has read its present spec, or until the ReplicaSet is deleted."""
 
     def is_observed() -> bool:
         live = client.find(target.path)

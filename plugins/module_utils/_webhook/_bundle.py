@@ -30,8 +30,8 @@ MODES = ("add", "exactly", "absent")
 class Anchor:
     """One certificate of a bundle.
 
-    subject: RFC 4514 text, "" if the certificate cannot be read here.
-    not_after: aware, UTC. None if the certificate cannot be read here.
+    subject: RFC 4514 text, "" if cryptography cannot read the certificate.
+    not_after: aware, UTC. None if cryptography cannot read the certificate.
     fingerprint: SHA-256 of the certificate, lower case hex.
     pem: one block.
     """
@@ -42,21 +42,20 @@ class Anchor:
     pem: str
 
     def is_live(self, now: datetime) -> bool:
-        """Return True unless it has expired. A certificate that cannot be read here counts as live."""
+        """Return True unless it has expired. A certificate that cryptography cannot read counts as live."""
         return self.not_after is None or self.not_after > now
 
     def __str__(self) -> str:
         if self.not_after is None:
-            return f"a certificate that cannot be read here, SHA-256 {self.fingerprint}"
+            return f"a certificate that this collection cannot read, SHA-256 {self.fingerprint}"
         return f"{self.subject} until {self.not_after:%Y-%m-%dT%H:%M:%SZ}, SHA-256 {self.fingerprint}"
 
 
 def anchors(bundle: str) -> tuple[Anchor, ...]:
-    """Return the certificates of a bundle in order, each once.
+    """Return the distinct certificates of a bundle in order.
 
-    The API server reads webhook configurations and APIServices with Go (CertPool.AppendCertsFromPEM), which reads
-    certificates that cryptography refuses. Every block that may be such a certificate is kept. What cannot be a
-    certificate for Go either is left out.
+    The API server reads webhook configurations and APIServices with Go (CertPool.AppendCertsFromPEM). Go reads
+    certificates that cryptography refuses, so keep every block that Go may read. Omit all other blocks.
     """
     found = (_anchor(block) for block in _pem.blocks(bundle))
     return tuple({anchor.fingerprint: anchor for anchor in found if anchor}.values())
@@ -90,12 +89,12 @@ def check(bundle: str) -> None:
 
 
 def merge(bundle: str, wanted: str, *, mode: str, now: datetime) -> str:
-    """Return the PEM text that the bundle becomes, which is the same text if nothing has to change.
+    """Return the new PEM text of the bundle. It is the same text if no change is needed.
 
     mode: "add" (the wanted certificates join the present ones), "exactly" (they replace them) or "absent" (they are
-    removed). The order of certificates means nothing to Go, and is ignored here. A text that has to change is written
-    again without duplicates, text between the blocks, and blocks that hold no certificate (a CustomResourceDefinition
-    refuses them since Kubernetes 1.31). "add" also removes expired certificates.
+    removed). Go ignores the order of certificates, and so does this function. A changed text has no duplicates, no
+    text between the blocks, and no blocks without a certificate (a CustomResourceDefinition refuses them since
+    Kubernetes 1.31). "add" also removes expired certificates.
     now: aware. Raises BundleError if every wanted certificate has expired, unless mode is "absent".
     """
     present, given = anchors(bundle), anchors(wanted)
@@ -146,7 +145,7 @@ def _unread(block: _pem.PemBlock) -> Anchor | None:
 
 
 def _is_sequence(der: bytes) -> bool:
-    """Return True if the bytes are one complete SEQUENCE, as every certificate is. Go refuses all else."""
+    """Return True if the bytes are one complete SEQUENCE, as every certificate is. Go refuses other bytes."""
     if der[:1] != b"\x30" or len(der) < 2:
         return False
     size, head = der[1], 2

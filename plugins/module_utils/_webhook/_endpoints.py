@@ -32,10 +32,10 @@ _SERVICE_NAME = "kubernetes.io/service-name"
 class Endpoint:
     """One address.
 
-    pod: its (namespace, name), None if the endpoint is no pod.
+    pod: its (namespace, name), None if the endpoint is not a pod.
     state: READY, NOT_READY, TERMINATING.
-    is_outside: True for the address of a URL or of a Service of type ExternalName. It may be connected to from here, and
-      may lead each connection to another machine. An address of the cluster's network may be another machine's here.
+    is_outside: True for the address of a URL or of a Service of type ExternalName. This process may connect to it, and it
+      may lead each connection to another machine. Here an address of the cluster's network may belong to another machine.
     """
 
     host: str

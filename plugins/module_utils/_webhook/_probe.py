@@ -80,7 +80,7 @@ def ask(client: Client, call: Call, count: int) -> tuple[Answer, ...]:
 
 
 def seen(look: Look, config: ClientConfig, now: datetime) -> tuple[Seen, ...]:
-    """Return what each endpoint serves, and whether a new connection would accept it."""
+    """Return the certificate of each endpoint, with the verdict of a new connection."""
     return tuple(_seen(one, config, now) for one in look.served)
 
 

@@ -31,16 +31,16 @@ class View:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a certificate is in use.
+    """The progress of a certificate into use.
 
     state: one of the following.
       IN_USE: every endpoint serves it.
-      PARTLY_SEEN: every endpoint that was seen serves it, and one of them is an address that may lead to more machines.
+      PARTLY_SEEN: every endpoint that was seen serves it. At least one is an address that may lead to more machines.
       STALE: some endpoints serve another certificate.
-      UNSEEN: some endpoints serve nothing now, or no endpoint exists.
-      HIDDEN: this identity cannot see what is served.
+      UNSEEN: some endpoints serve no certificate now, or no endpoint exists.
+      HIDDEN: this identity cannot see the served certificates.
     stale: endpoints that serve another certificate, or a chain that does not verify.
-    evidence: for people.
+    evidence: sentences for people.
 
     An endpoint that is not ready counts: it would come back with what it serves, perhaps from a node that is cut off
     now. One that is terminating counts while it serves: some kube-proxy may still send calls there.
@@ -52,7 +52,7 @@ class Progress:
 
 
 def progress(views: Iterable[View], fingerprint: str, now: datetime) -> Progress:
-    """Return how far the certificate with this SHA-256 fingerprint is."""
+    """Return the progress of the certificate with this SHA-256 fingerprint."""
     stale: list[Served] = []
     views = list(views)
     unseen, evidence = not views, []
@@ -77,7 +77,7 @@ def progress(views: Iterable[View], fingerprint: str, now: datetime) -> Progress
 
 
 def is_partly_seen(look: Look) -> bool:
-    """Return True if an endpoint is one address for machines that cannot be counted.
+    """Return True if an endpoint is one address for an unknown number of machines.
 
     A URL, or a Service of type ExternalName, may lead each connection to another machine.
     """
@@ -98,7 +98,7 @@ def _state(views: Iterable[View], *, is_stale: bool, is_unseen: bool) -> str:
 def _doubts(views: Iterable[View]) -> Iterator[str]:
     for view in views:
         for one in view.look.served if is_partly_seen(view.look) else ():
-            yield f"{one.endpoint} serves it on one connection, and more machines may answer at that address"
+            yield f"{one.endpoint} serves it on one connection, but other machines may answer at that address"
 
 
 def _fault(served: Served, config: ClientConfig, fingerprint: str, now: datetime) -> str:

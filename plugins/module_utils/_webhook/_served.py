@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from .._kube._client import Client
     from ._targets import ClientConfig
 
-# Of one endpoint, the way to it through the API server included.
+# The limit for one endpoint, including the way to it through the API server.
 HANDSHAKE_SECONDS = 10.0
-# Go's TLS refuses a longer chain (crypto/tls maxHandshakeCertificateMsg), so no API server accepts one.
+# Go's TLS refuses a longer chain (crypto/tls maxHandshakeCertificateMsg), and so does every API server.
 HANDSHAKE_BYTES = 256 * 1024
 # Before, the ssl module shows the leaf alone (bpo-18233).
 SHOWS_CHAINS = sys.version_info >= (3, 10)
@@ -99,7 +99,7 @@ def rights(namespace: str) -> list[Right]:
 
 
 def look(client: Client, config: ClientConfig, *, until: float, aside: bool = False) -> Look:
-    """Look at every ready endpoint. The look ends at ``until`` (time.monotonic()), and has at least LEAST_SECONDS.
+    """Look at every ready endpoint until ``until`` (time.monotonic()), but for at least LEAST_SECONDS.
 
     ``aside``: at those too that get no new connections now. Raises KubeError where the API server itself does not answer.
     """
@@ -137,16 +137,16 @@ def _see(client: Client, endpoint: Endpoint, server_name: str, until: float) -> 
     if not (endpoint.pod or endpoint.is_outside):
         words = "no pod is behind it, and no address of the cluster's network is dialled from here"
         return Served(endpoint, problem=words, is_blind=True)
-    client.prepare()  # the Lease is renewed before each endpoint
+    client.prepare()  # renew the Lease before each endpoint
     now = time.monotonic()
     if now >= until:
-        return Served(endpoint, problem="it was not looked at, because the time was over")
+        return Served(endpoint, problem="it was not checked, because the time was over")
     bounds = Bounds("its TLS handshake", until=min(until, now + HANDSHAKE_SECONDS), size=HANDSHAKE_BYTES)
     return _shown(client, endpoint, server_name, bounds)
 
 
 def _shown(client: Client, endpoint: Endpoint, server_name: str, bounds: Bounds) -> Served:
-    """Return what the endpoint sends, or why nothing was seen."""
+    """Return the chain that the endpoint sends, or the reason why it sends none."""
     try:
         with _open(client, endpoint, bounds) as stream:
             chain = handshake(stream, server_name)
@@ -192,7 +192,7 @@ class _Direct:
 def handshake(stream: Stream, server_name: str) -> list[bytes]:
     """Do a TLS handshake without verification and return the server's chain, DER, leaf first.
 
-    The stream bounds the time and the size. Raises ssl.SSLError, OSError, and what the stream raises.
+    The stream limits the time and the size. Raises ssl.SSLError, OSError, and the errors of the stream.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False

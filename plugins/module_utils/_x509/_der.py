@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Read DER (ITU-T X.690): every value has exactly one encoding, and any other is refused.
+"""Read strict DER (ITU-T X.690). Every value has exactly one encoding, and this reader refuses any other.
 
-Two programs that read the same bytes can only differ where one of them tolerates what the other one refuses. This
-reader tolerates nothing. It is small because it only needs the types that occur in a certificate request.
+Two programs can read the same bytes differently only if one tolerates an encoding that the other one refuses. This reader
+tolerates none. It is small because it needs only the types that occur in a certificate request.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Element:
     tag: its identifier octet.
     content: its content octets.
     raw: the complete encoding.
-    children: the values inside a constructed one, else empty.
+    children: the values inside a constructed value, else empty.
     """
 
     tag: int
@@ -50,7 +50,7 @@ def parse(data: bytes) -> Element:
     """Return the only value that the bytes encode. Raises RequestNotCanonical for anything that is not strict DER."""
     found = _elements(data, _DEPTH)
     if len(found) != 1:
-        raise RequestNotCanonical(f"there are {len(found)} values in the place of one")
+        raise RequestNotCanonical(f"it has {len(found)} values instead of one")
     return found[0]
 
 
@@ -88,7 +88,7 @@ def _elements(data: bytes, depth: int) -> tuple[Element, ...]:
 
 
 def _content(data: bytes, start: int) -> tuple[int, int]:
-    """Return where the content of the value at start begins and ends."""
+    """Return the begin and the end of the content of the value at ``start``."""
     begin = start + 2
     if begin > len(data):
         raise RequestNotCanonical("its last value is cut off")
@@ -97,7 +97,7 @@ def _content(data: bytes, start: int) -> tuple[int, int]:
         digits = data[begin : begin + length - 0x80]
         begin += len(digits)
         count, length = length - 0x80, int.from_bytes(digits, "big")
-        # As short as can be: 127 fits into the first octet.
+        # The length must use as few octets as possible: 127 fits into the first octet.
         if not 1 <= count == len(digits) <= 4 or length < max(0x80, 1 << 8 * (count - 1)):
             raise RequestNotCanonical("the length of a value is not encoded as DER requires")
     if begin + length > len(data):
@@ -107,7 +107,7 @@ def _content(data: bytes, start: int) -> tuple[int, int]:
 
 def _is_valid(element: Element) -> bool:
     if element.tag & 0x1F == 0x1F:
-        return False  # the tag goes on in further octets
+        return False  # a tag of several octets
     if element.tag & _NOT_UNIVERSAL:
         return True
     if element.tag in _VALID:
@@ -157,6 +157,6 @@ _VALID: dict[int, Callable[[bytes], bool]] = {
     UTF8_STRING: _is_utf8,
     PRINTABLE_STRING: lambda content: _PRINTABLE.fullmatch(content) is not None,
     IA5_STRING: bytes.isascii,
-    # They occur in attributes that are ignored. A subject that has one is refused by its reader.
+    # These occur in ignored attributes. The reader of the subject refuses them.
     **dict.fromkeys((0x12, 0x14, 0x17, 0x18, 0x1A, 0x1B, 0x1C, 0x1E), _is_anything),
 }

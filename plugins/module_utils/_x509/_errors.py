@@ -35,7 +35,7 @@ class BundleError(CertificateError):
 
 
 class RequestNotCanonical(CertificateError):
-    """A certificate request that two programs could read in two ways, so that it cannot be compared."""
+    """Two programs could read the certificate request differently, so it cannot be compared."""
 
     code = "request-not-canonical"
 
@@ -54,7 +54,7 @@ def converted(what: str, remedy: str = "") -> Iterator[None]:
         ValueError,  # malformed ASN.1, values out of range
         TypeError,  # a key of a kind that the operation does not take
         OverflowError,
-        InternalError,  # cryptography 42: a key that OpenSSL does not take
+        InternalError,  # cryptography 42: a key that OpenSSL does not accept
         KeyError,  # cryptography 42: a name with a string type that it does not know
         x509.DuplicateExtension,
         x509.InvalidVersion,

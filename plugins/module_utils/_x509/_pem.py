@@ -35,8 +35,8 @@ class PemBlock:
 def blocks(text: str) -> tuple[PemBlock, ...]:
     """Return every complete block of the text, in order.
 
-    Text outside blocks is ignored, and so is a block whose END never comes or names another label. A block that Go's
-    encoding/pem does not read is never one here that der() decodes: the API server reads a bundle through Go.
+    Ignore text outside blocks, and blocks without an END of the same label. The API server reads a bundle through Go, so
+    der() decodes no block that Go's encoding/pem does not read.
     """
     found: list[PemBlock] = []
     label: str | None = None
@@ -59,10 +59,10 @@ def blocks(text: str) -> tuple[PemBlock, ...]:
 
 
 def only_block(text: str, label: str) -> bytes | None:
-    """Return what the text encodes if it is exactly one block with this label, without headers; otherwise None.
+    """Return the bytes of a text that is exactly one block with this label and without headers, None otherwise.
 
-    Outside the block only blanks and line ends are accepted. Lines end with LF or CRLF and have any length. Every
-    reader of PEM takes the same bytes from such a text.
+    Accept only blanks and line ends outside the block. Lines end with LF or CRLF and have any length. Every PEM reader
+    reads the same bytes in such a text.
     """
     found = re.fullmatch(_ONLY_BLOCK.format(re.escape(label)), text)
     if found is None:
@@ -96,12 +96,12 @@ def encode(label: str, data: bytes) -> str:
 
 
 def _is_end_as_header(line: str, before: list[str]) -> bool:
-    """Return True for an END line that Go takes for one more header of the block. Newer versions read nothing after it."""
+    """Return True for an END line that Go reads as a header of the block. Newer versions read no block after it."""
     return line.startswith("-----END ") and ":" in line and all(":" in entry for entry in before)
 
 
 def _lines(text: str) -> Iterator[str]:
-    """Yield the lines without their ends: a CR only belongs to the end if an LF follows, then blanks are dropped."""
+    """Yield the lines without their ends and final blanks. A CR belongs to the end only if an LF follows."""
     *ended, last = text.split("\n")
     for line in ended:
         yield (line.removesuffix("\r")).rstrip(" \t")

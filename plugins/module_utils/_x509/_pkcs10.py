@@ -5,9 +5,9 @@
 
 """The canonical form of a certificate request (PKCS#10, RFC 2986), as allow-lists.
 
-The API server and the signers read a request with Go's crypto/x509, a signer of another make reads it with anything.
-A request counts for approval only if all of them must read the same in it: strict DER, and nothing that one reader
-copies into the certificate and another one passes over. What is not in a table here is refused by its name.
+The API server and the built-in signers read a request with Go's crypto/x509. Other signers may use any reader. A request
+can be approved only if all of them must read the same content in it. So it has to be strict DER, without parts that one
+reader copies into the certificate and another one skips. The reader refuses everything that is not in a table here.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from ._der import Element
 
 EXTENSION_REQUEST = "1.2.840.113549.1.9.14"
-# Go, and with it every signer of Kubernetes, reads the extensions of a request only from extensionRequest. These say
-# nothing about the certificate.
+# Go, and with it every signer of Kubernetes, reads the extensions of a request only from extensionRequest. These other
+# attributes do not affect the certificate.
 IGNORED_ATTRIBUTES = {
     "1.2.840.113549.1.9.2": "unstructuredName",
     "1.2.840.113549.1.9.7": "challengePassword",
@@ -44,10 +44,10 @@ SUBJECT_TYPES = {
     "2.5.4.10": "O",
     "2.5.4.11": "OU",
 }
-# Go's encoding/asn1 gives no text for the types that are missing here, and passes over such a part of the subject.
+# Go's encoding/asn1 returns no text for other types, and skips such a part of the subject.
 STRING_TYPES = {_der.UTF8_STRING: "utf-8", _der.PRINTABLE_STRING: "ascii", _der.IA5_STRING: "ascii"}
 DNS_NAME, ADDRESS, EMAIL, URI = 0x82, 0x87, 0x81, 0x86
-# GeneralName, RFC 5280 section 4.2.1.6. Go passes over all of these.
+# GeneralName, RFC 5280 section 4.2.1.6. Go skips all of these.
 OTHER_NAMES = {
     0xA0: "otherName",
     0xA3: "x400Address",
@@ -98,7 +98,7 @@ KEY_ALGORITHMS = {
 }
 
 _VISIBLE = re.compile(rb"[!-~]+")
-# Go parses a URI and writes it again, so that only one spelling stays as it is.
+# Go parses a URI and writes it again, which changes all but one spelling.
 _PLAIN_URI = re.compile(
     rb"[a-z][a-z0-9]*://[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*"
 )
@@ -107,7 +107,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 @dataclass
 class Contents:
-    """All that a canonical request says.
+    """The content of a canonical request.
 
     relative_names: the subject, one entry for each RDN, each a list of (type, value), types as in SUBJECT_TYPES.
     public_key: SubjectPublicKeyInfo, DER.
@@ -137,7 +137,7 @@ class Contents:
 
 
 def read(data: bytes) -> Contents:
-    """Read a request, DER. Raises RequestNotCanonical with what is not in canonical form."""
+    """Read a DER request. Raises RequestNotCanonical, whose cause names the part that is not canonical."""
     info, algorithm, signature = _parts(_der.parse(data), 3, "the request")
     version, subject, key, attributes = _parts(info, 4, "its certificationRequestInfo")
     if (version.tag, version.content) != (_der.INTEGER, b"\0"):
@@ -306,7 +306,7 @@ def _subject_key_identifier(value: Element, _contents: Contents) -> None:
         raise RequestNotCanonical("its subjectKeyIdentifier is not an OCTET STRING")
 
 
-# What a signer may copy into the certificate, and what is compared before that. keytool adds a subjectKeyIdentifier.
+# The extensions that a signer may copy into the certificate. keytool adds a subjectKeyIdentifier.
 _EXTENSIONS: dict[str, Callable[[Element, Contents], None]] = {
     "2.5.29.14": _subject_key_identifier,
     "2.5.29.15": _key_usage,

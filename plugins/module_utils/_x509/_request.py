@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from ._keys import PrivateKey
 
 LABEL = "CERTIFICATE REQUEST"
-NOT_CANONICAL = "the request is not in canonical form, so what is compared may differ from what is signed"
-# Go's crypto/rsa.
+NOT_CANONICAL = (
+    "the request is not in canonical form, so a signer may read other content in it than this collection"
+)
+# The limits of Go's crypto/rsa.
 SHORTEST_RSA = 1024
 LARGEST_EXPONENT = 2**31 - 1
 
@@ -39,11 +41,11 @@ LARGEST_EXPONENT = 2**31 - 1
 class RequestFacts(_names.SubjectFacts):
     """What a request asks for.
 
-    public_key_sha256: of its SubjectPublicKeyInfo, lowercase hex.
+    public_key_sha256: SHA-256 of its SubjectPublicKeyInfo, lowercase hex.
     usages: the key usages and extended usages inside the request, in the words of the Kubernetes CSR API. An extended
-    one that has no word there is its dotted OID.
-    wants_ca: it asks to become a certificate authority.
-    is_signature_valid: its sender holds the private key.
+      usage without such a word is a dotted OID.
+    wants_ca: True if it asks to become a certificate authority.
+    is_signature_valid: True if the signature proves that its sender holds the private key.
     """
 
     public_key_sha256: str
@@ -52,7 +54,7 @@ class RequestFacts(_names.SubjectFacts):
     usages: tuple[str, ...] = ()
 
 
-# Stands for the content of a request that cannot be read.
+# The content of a request that cannot be read.
 NOTHING = RequestFacts("", "", (), (), (), (), (), "", wants_ca=False, is_signature_valid=False)
 
 
@@ -80,7 +82,7 @@ def build(
 def parse(pem: str) -> RequestFacts:
     """Describe the request that a PEM text consists of.
 
-    Raises RequestNotCanonical if it is not in canonical form: what another program reads in it could differ then.
+    Raises RequestNotCanonical if it is not in canonical form, because another program could then read other content.
     """
     data = _pem.only_block(pem, LABEL)
     if data is None:
@@ -109,7 +111,7 @@ def parse(pem: str) -> RequestFacts:
 
 
 def _check_key(key: PublicKeyTypes, encoded: bytes) -> None:
-    """Raise RequestNotCanonical for a key in another encoding than the usual one, or one that Go does not take."""
+    """Raise RequestNotCanonical for a key in an unusual encoding, and for a key that Go does not accept."""
     usual = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     if usual != encoded:
         raise RequestNotCanonical("its public key is not in its usual encoding")

@@ -148,7 +148,7 @@ class Api:
         self.on_write: Callable[[str, str, Any], Any] = lambda _method, _path, body: body
 
     def prepare(self) -> None:
-        """No Lease is to be renewed."""
+        """Do nothing, because there is no Lease to renew."""
 
     def now(self) -> datetime:
         return objects.NOW
@@ -183,7 +183,7 @@ class Api:
         return self._stamped(body)
 
     def _stamped(self, csr: Any) -> Any:
-        """As the API server overwrites the requester, whatever the body says."""
+        """Overwrite the requester of the body, as the API server does."""
         stamp = {} if isinstance(self.identity, Exception) else self.identity
         return {**csr, "spec": {**csr["spec"], **stamp}}
 

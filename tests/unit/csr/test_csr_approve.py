@@ -93,7 +93,7 @@ def test_request_with_two_readings_says_nothing(title: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["no request at all", "Z\u00fcrich"])
-def test_text_that_is_no_request(text: str) -> None:
+def test_text_that_is_not_a_request(text: str) -> None:
     assert "not one PEM block" in _content.content_of(csr(pem=text)).fault
 
 
@@ -216,7 +216,7 @@ def test_an_unexpected_usage_is_refused_even_if_it_is_spelled_out(usage: str) ->
 
 
 @pytest.mark.parametrize("usage", ["signing", "key agreement", "data encipherment", "content commitment"])
-def test_what_a_key_does_says_nothing_about_the_purpose(usage: str) -> None:
+def test_a_key_usage_has_no_purpose(usage: str) -> None:
     assert mismatches(csr(usages=[*USAGES, usage])) == []
 
 
@@ -229,7 +229,7 @@ def test_serving_without_a_name_is_refused() -> None:
     assert mismatches(csr(pem=request(dns_names=()))) == ["Names"]
 
 
-# The strictest expectation that fits what a tolerant reader shows of each.
+# The strictest expectation that matches the content that a tolerant reader shows.
 SHOWN: dict[str, Any] = {
     "signer_name": KUBELET_SERVING,
     "usages": USAGES,
@@ -251,7 +251,7 @@ def test_request_with_two_readings_is_refused(title: str) -> None:
 
 
 def test_a_request_that_cannot_be_compared_meets_no_expectation_of_its_content() -> None:
-    """By name it can be denied, but not because of a content that it may not have."""
+    """It can be denied by name, but not because of content that it may not have."""
     content = _content.content_of(csr(pem=next(iter(other_readings().values()))))
     of_spec = Expectation(signer_name=KUBELET_SERVING, usages=USAGES, requester="deployer")
     assert _approve.compare(content, of_spec, _approve.EXPECTED) == ()

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which requests are of one identity, over the stamps that API servers write."""
+"""Decide if two requests have one identity, by the stamps of API servers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ACCOUNT = "system:serviceaccount:ci:deployer"
 
 
 def stamp(username: str, uid: str = "", **extra: list[str]) -> dict[str, Any]:
-    """The part of spec that the API server writes. Empty fields are left out, as it does."""
+    """Return the part of spec that the API server writes, without empty fields."""
     spec = {"username": username, "uid": uid, "groups": ["system:authenticated"], "extra": extra}
     return {key: value for key, value in spec.items() if value}
 
@@ -33,17 +33,17 @@ def session(name: str, role: str = ROLE, uid: str = "") -> dict[str, Any]:
     return stamp(f"eks:{name}", uid, **arns)
 
 
-# (this identity, the requester, user names that the task accepts, whether they are one identity)
+# (this identity, the requester, user names that the task accepts, True if they are one identity)
 CASES: list[tuple[dict[str, Any], dict[str, Any], list[str], bool]] = [
     (stamp("deployer"), stamp("deployer"), [], True),
     (stamp("deployer"), stamp("mallory"), [], False),
     (stamp("deployer"), stamp("Deployer"), [], False),
     (stamp("deployer"), stamp("deployer "), [], False),
-    # No name is no identity.
+    # An empty name is not an identity.
     (stamp(""), stamp(""), [], False),
     (stamp(""), stamp(""), [""], False),
     (stamp("deployer"), stamp(""), [""], False),
-    # The UID says it after a user was renamed, and says nothing if it is empty.
+    # An equal UID is enough after a user was renamed. An empty UID is not.
     (stamp("deployer", "7"), stamp("renamed", "7"), [], True),
     (stamp("deployer", "7"), stamp("mallory", "8"), [], False),
     (stamp("deployer"), stamp("mallory"), [], False),
@@ -56,16 +56,16 @@ CASES: list[tuple[dict[str, Any], dict[str, Any], list[str], bool]] = [
     (session("monday"), stamp("eks:tuesday", sessionName=["monday"]), [], False),
     # Keys of extra that came in headers are in lower case.
     (session("monday"), stamp("eks:tuesday", canonicalarn=[ROLE]), [], True),
-    # What is not one ARN is none.
+    # Only a single ARN counts.
     (stamp("a", canonicalArn=[]), stamp("b", canonicalArn=[]), [], False),
     (stamp("a", canonicalArn=[""]), stamp("b", canonicalArn=[""]), [], False),
     (stamp("a", canonicalArn=[ROLE, "x"]), stamp("b", canonicalArn=[ROLE, "x"]), [], False),
     (session("monday"), stamp("mallory", canonicalArn=["x", ROLE]), [], False),
     (session("monday"), stamp("mallory", canonicalArn=["x"], canonicalarn=[ROLE]), [], False),
-    # Equal groups, and other keys of extra, are shared by many.
+    # Many identities have the same groups and the same other keys of extra.
     (stamp("deployer", arn=[ROLE]), stamp("mallory", arn=[ROLE]), [], False),
     (stamp("deployer", "", **{"example.com/canonicalArn": [ROLE]}), session("monday"), [], False),
-    # The task's word is about user names, not about UIDs or roles.
+    # The option names user names, not UIDs or roles.
     (stamp("deployer"), stamp("colleague"), ["colleague"], True),
     (stamp("deployer"), stamp("mallory"), ["colleague", "deployer"], False),
     (stamp("deployer"), stamp("mallory", "colleague"), ["colleague"], False),
@@ -78,7 +78,7 @@ def test_one_identity(own: dict[str, Any], other: dict[str, Any], accepted: list
     assert found is is_one
 
 
-def test_what_a_result_says_of_a_requester() -> None:
+def test_a_result_describes_the_requester() -> None:
     requester = requester_of({"spec": session("monday", uid="7")})
     assert requester.as_dict() == {
         "username": "eks:monday",

@@ -139,7 +139,7 @@ def test_a_request_of_another_identity_with_our_name_is_not_used(spec: dict[str,
     assert "kubectl delete csr certflow-hook-apps-" in caught.value.remedy
 
 
-# Who this identity is
+# The identity of this task
 
 
 def test_the_identity_comes_from_a_dry_run_that_asks_for_the_same() -> None:

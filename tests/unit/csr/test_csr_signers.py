@@ -288,7 +288,9 @@ PURPOSES: list[tuple[tuple[str, ...], bool, tuple[str, ...]]] = [
 
 
 @pytest.mark.parametrize(("usages", "is_login", "unexpected"), PURPOSES)
-def test_what_usages_are_for(usages: tuple[str, ...], is_login: bool, unexpected: tuple[str, ...]) -> None:
+def test_usages_decide_the_purpose(
+    usages: tuple[str, ...], is_login: bool, unexpected: tuple[str, ...]
+) -> None:
     assert _signers.is_client_identity(usages) == is_login
     assert _signers.unexpected_usages(usages) == unexpected
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The rules of a fleet run: what must be given, and which hosts mean one cluster."""
+"""The rules of a fleet run: required variables, and hosts that mean one cluster."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_run_that_may_start(hosts: tuple[dict[str, Any], ...], settings: dict[
     assert problems(*hosts, **settings) == []
 
 
-# Hosts, settings, what the first problem says.
+# Hosts, settings, the text of the first problem.
 MAY_NOT_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any], str], ...] = (
     ((), {"size": 0}, "the inventory has no host"),
     ((), {}, "no host matches certflow_hosts: clusters"),
@@ -70,9 +70,9 @@ MAY_NOT_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any], str], ...
     (({"role_service": " "},), {}, "role_service"),
     ((X, {**Y, "role_secret": {}}), {}, "role_secret is not set or empty for h1"),
     ((X, {**Y, "role_secret": {"name": ""}}), {}, "role_secret is not set or empty for h1"),
-    ((X, {}), {}, "these hosts do not say which cluster they mean: h1."),
-    ((X, {"certflow_context": ""}), {}, "these hosts do not say which cluster they mean: h1."),
-    (({}, {}), {}, "these hosts do not say which cluster they mean: h0, h1."),
+    ((X, {}), {}, "these hosts do not name their cluster: h1."),
+    ((X, {"certflow_context": ""}), {}, "these hosts do not name their cluster: h1."),
+    (({}, {}), {}, "these hosts do not name their cluster: h0, h1."),
 )
 
 

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Text of others is never a template: names of contexts in plays, and what an API server says in the playbooks.
+"""Ansible never renders foreign text as a template: names of contexts in plays, messages of API servers in playbooks.
 
-The gates run this on every supported ansible-core. Before 2.19 whatever looks like a template is rendered.
+The gates run this on every supported ansible-core. Versions before 2.19 render every text that looks like a template.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MARK = "rendered"
 
 
 def lookup(place: Path) -> str:
-    """Return an expression that leaves a file when it is rendered."""
+    """Return an expression that creates a file when it is rendered."""
     return f"lookup('pipe', 'touch {place / MARK}')"
 
 
@@ -38,7 +38,7 @@ def hostile(place: Path) -> dict[str, str]:
     }
 
 
-# Every way in which a play gets the name of a host or of a group.
+# All variables in which a play gets the name of a host or of a group.
 PLAY: list[dict[str, Any]] = [
     {
         "hosts": "all",
@@ -71,7 +71,7 @@ PLAY: list[dict[str, Any]] = [
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """A directory with an inventory of hostile contexts that name an API server."""
+    """Create a directory with an inventory of hostile contexts that name an API server."""
     (tmp_path / "clusters.yml").write_text(
         yaml.safe_dump(
             {
@@ -98,8 +98,8 @@ def test_names_of_hosts_and_groups(place: Path) -> None:
     assert run.output.count("becomes the host") == len(contexts) - 1
 
 
-def test_what_an_api_server_says(place: Path) -> None:
-    """Through the outcome, the report and the last play of the playbook."""
+def test_messages_of_an_api_server(place: Path) -> None:
+    """Check the outcome, the report and the last play of the playbook."""
     said = f"{{{{ {lookup(place)} }}}} \x1b[2J"
     variables = {
         "webhook_certificate_service": "hook",

@@ -139,7 +139,7 @@ def test_kubeconfigs_without_a_context() -> None:
     ],
 )
 def test_names_of_hosts(name: str, safe: str) -> None:
-    """What changes has a suffix, so that two contexts stay two hosts."""
+    """A changed name has a suffix, so two contexts stay two hosts."""
     if name == safe:
         assert _contexts.safe_name(name) == name
         return
@@ -178,7 +178,7 @@ for _level in range(40):
     ],
 )
 def test_a_field_of_another_type_is_refused(section: str, key: str, field: str, value: Any) -> None:
-    """Its text is never made: that of aliases of aliases has no end."""
+    """The value is never converted to text, which would be endless for nested aliases."""
     content = config("c")
     entry = content[section][0]
     (entry[key] if key else entry)[field] = value
@@ -197,7 +197,7 @@ def test_aliases_are_counted_before_they_are_expanded(tmp_path: Path) -> None:
         _content.load(DataLoader(), str(tmp_path / "k"))
     assert caught.value.code == "invalid-kubeconfig"
     strict = {"ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "true", "COLUMNS": "500"}
-    assert "aliases that repeat too much" in inventory(tmp_path, {"kubeconfig": ["k"]}, **strict)
+    assert "aliases that expand to too much text" in inventory(tmp_path, {"kubeconfig": ["k"]}, **strict)
 
 
 def test_a_file_above_the_bound_is_not_read(tmp_path: Path) -> None:
@@ -216,9 +216,9 @@ def test_two_contexts_of_one_name_are_refused() -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (None, "is no kubeconfig"),
-        ("some text", "is no kubeconfig"),
-        ({"kind": "Config"}, "is no kubeconfig"),
+        (None, "is not a kubeconfig"),
+        ("some text", "is not a kubeconfig"),
+        ({"kind": "Config"}, "is not a kubeconfig"),
         ({"contexts": ["x"]}, "an entry of contexts lacks name or context"),
         ({"contexts": [{"name": "x", "context": {"cluster": "y"}}]}, "context 'x': it names the cluster 'y'"),
         ({**config("c"), "contexts": 2 * config("c")["contexts"]}, "has two contexts with the name 'c'"),
@@ -358,7 +358,7 @@ def test_what_is_refused_is_said_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "two.yml").write_text(yaml.safe_dump(config("a")))
     strict = {"ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "true", "COLUMNS": "500"}
     output = inventory(tmp_path, {"kubeconfig": "."}, **strict)
-    assert "is no kubeconfig: it has no list of contexts" in " ".join(
+    assert "is not a kubeconfig: it has no list of contexts" in " ".join(
         output.split()
     )  # the inventory file itself lies there
     output = inventory(tmp_path, {"kubeconfig": ["one.yml", "two.yml"]}, **strict)

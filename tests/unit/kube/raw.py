@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A server on loopback that sends bytes as a test says, for what an HTTP library would never send."""
+"""A server on loopback that sends the bytes of a test, such as no HTTP library would send."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-#: Far more than the bounds in these tests. It only makes a hang fail.
+#: Far more than the bounds in these tests. It only turns a hang into a failure.
 GUARD_SECONDS = 30.0
 
 
 class Raw:
-    """``talk`` gives what is sent on each connection, part by part. ``sent`` counts bytes, ``connections`` connections."""
+    """``talk`` yields the parts to send on each connection. ``sent`` counts bytes, ``connections`` connections."""
 
     def __init__(self, talk: Callable[[], Iterable[bytes]], context: ssl.SSLContext | None) -> None:
         self.sent = 0
@@ -65,7 +65,7 @@ class Raw:
 
 @contextlib.contextmanager
 def talking(talk: Callable[[], Iterable[bytes]], context: ssl.SSLContext | None = None) -> Iterator[Raw]:
-    """Run such a server for as long as the block runs."""
+    """Run such a server during the block."""
     server = Raw(talk, context)
     try:
         yield server
@@ -89,7 +89,7 @@ def endless(*parts: bytes) -> Iterator[bytes]:
 
 
 def guarded(work: Callable[[], T]) -> T:
-    """Return what ``work`` returns, or raise what it raises. A hang fails the test."""
+    """Return the result of ``work``, or raise its error. A hang fails the test."""
     outcome: list[tuple[Any, BaseException | None]] = []
 
     def run() -> None:

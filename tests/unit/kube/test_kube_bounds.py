@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a client reads of a server that drips, repeats itself or never ends: bytes, pages, and the code of the error."""
+"""A client limits its reads from a slow, repeating or endless server: bytes, pages, and the code of the error."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PATH = "/api/v1/things"
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 SECONDS = 1.0
 SIZE = 1 << 20
-#: What the kernel and the test's server may still have on the way when the client stops reading.
+#: Bytes that the kernel and the test's server may still send after the client stops reading.
 ON_THE_WAY = 8 << 20
 PART = b"x" * 65536
 CHUNK = b"10000\r\n" + PART + b"\r\n"
@@ -108,9 +108,9 @@ def test_an_answer_without_an_end_is_not_kept(flood: str, read: str, monkeypatch
     monkeypatch.setattr(_bounds, "ANSWER_BYTES", SIZE)
     with talking(FLOODS[flood]) as server:
         own = client(server.url)
-        own.deadline += 60  # the size is what ends it
+        own.deadline += 60  # only the size limit ends it
         assert failed(own, READS[read]).code == "answer-too-large"
-        announced = flood == "body with a length"  # then nothing of it is read
+        announced = flood == "body with a length"  # the client reads nothing of it
         assert own._bounds.received <= (0 if announced else SIZE) + 2 * len(PART)
         assert server.connections == 1
         time.sleep(0.2)  # the server notices that the connection is closed
@@ -147,7 +147,7 @@ def test_a_list_with_ever_new_tokens_ends_at_the_deadline(monkeypatch: pytest.Mo
         assert asked > 1
         own.deadline = time.monotonic() + SECONDS
         monkeypatch.setattr(_bounds, "ANSWER_BYTES", 2000)
-        assert failed(own, READS["list"]).code == "answer-too-large"  # of all pages together
+        assert failed(own, READS["list"]).code == "answer-too-large"  # the limit counts all pages together
         assert 2 < len(server.requests) - asked < 20
 
 
@@ -177,7 +177,7 @@ STREAMS: dict[str, Talk] = {
     "body of a refusal": lambda: dripping(b"HTTP/1.1 403 No\r\nContent-Length: 65000\r\n\r\n"),
     "headers without an end": lambda: endless(SWITCHED, b"X-More: " + PART[:1000] + b"\r\n"),
 }
-#: The libraries have bounds of their own for some, and then the stream is broken.
+#: The libraries have their own limits for some. The stream then breaks.
 ENDS = ("timed-out", "answer-too-large", "unreachable", "forbidden")
 
 
@@ -186,7 +186,7 @@ ENDS = ("timed-out", "answer-too-large", "unreachable", "forbidden")
     [("status line", "https"), ("status line", "proxy"), *((stream, "http") for stream in STREAMS)],
 )
 def test_a_port_forward_that_does_not_begin(stream: str, way: str) -> None:
-    """A proxy drips in its own answer. The API server is not reached then."""
+    """A proxy sends its own answer slowly. The client does not reach the API server."""
     ca = pki.ca()
     context = _context(pki.leaf("server", ca), None) if way == "https" else None
     with talking(STREAMS[stream], context) as server:

@@ -103,7 +103,7 @@ def test_own_words(tmp_path: Path) -> None:
 
 
 def test_own_words_that_repeat_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A usage text repeats arguments. The environment may hold secrets too. What is no secret stays readable."""
+    """A usage text repeats arguments, and the environment may hold secrets. Other text stays readable."""
     inherited = "inherited-value"
     monkeypatch.setenv("K8S_AUTH_API_KEY", inherited)
     body = (
@@ -128,7 +128,7 @@ def test_own_words_that_repeat_secrets(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_own_words_are_masked_before_they_are_cut(tmp_path: Path) -> None:
-    """Otherwise the end of a secret would stay."""
+    """Mask before shortening. Otherwise the end of a secret would stay."""
     length = _credentials.WORDS_SHOWN - len(SECRET) // 2
     body = f"print('{SECRET}' + 'x ' * {length // 2}, file=sys.stderr); sys.exit(1)"
     error = refused(plugin(tmp_path, body, args=["--client-secret", SECRET]))

@@ -266,7 +266,7 @@ BROKEN: dict[str, tuple[Any, str]] = {
     "an address that does not parse": (config(cluster={"server": "https://[::1"}), "not an http(s) URL"),
     "groups that are no list": (
         config({"token": "t", "as-groups": "admins"}),
-        "as-groups of its user is not a list of texts",
+        "as-groups of its user is not a list of strings",
     ),
     "a name that no header can hold": (config({"token": "t", "as": "a\nb"}), "cannot be sent"),
     "empty": ({}, "has no current-context"),
@@ -314,7 +314,7 @@ BROKEN: dict[str, tuple[Any, str]] = {
         config({"client-key-data": base64.b64encode(b"\xff\xfe").decode()}),
         "client-key-data is not base64 of PEM text",
     ),
-    "key data is a number": (config({"client-key-data": 5}), "client-key-data of its user is not a text"),
+    "key data is a number": (config({"client-key-data": 5}), "client-key-data of its user is not a string"),
     "a key file that is absent": (
         config({"client-key": "/absent/key"}),
         "client-key: /absent/key cannot be read",
@@ -339,11 +339,11 @@ def test_broken(name: str) -> None:
 
 
 # The kubeconfig option, KUBECONFIG, ~/.kube/config, the context that is named, in a pod, the host -> the source or the code.
-# A named context is in the file or is an error, in a pod too.
+# A named context that the file does not have is an error, in a pod too.
 OPTION, VARIABLE, HOME, POD, HOST = "option", "KUBECONFIG", "~/.kube/config", "service account", "host"
 REFUSED = "invalid-connection"
 SOURCES: list[tuple[set[str], str, str]] = [
-    # what there is, the context, what comes of it
+    # the sources, the context, the result
     (set(), "", REFUSED),
     (set(), "named", REFUSED),
     ({HOME}, "", HOME),
@@ -413,11 +413,11 @@ def test_which_cluster_is_meant(
 
 
 def test_a_context_in_a_pod_needs_a_kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message names the source of the context, which may be an environment variable that was forgotten."""
+    """The message names the source of the context, which may be a forgotten environment variable."""
     monkeypatch.setenv("HOME", str(tmp_path))
     error = refused({}, {"KUBERNETES_SERVICE_HOST": "pod", "K8S_AUTH_CONTEXT": "prod"})
     assert error.cause.startswith("the environment's K8S_AUTH_CONTEXT names the context 'prod', but")
-    assert "leave context out" in error.remedy
+    assert "remove context" in error.remedy
 
 
 TEXT_FIELDS = {
@@ -446,7 +446,7 @@ WRONG_TYPES: list[tuple[str, str, Any]] = [
 
 @pytest.mark.parametrize(("entry", "field", "value"), WRONG_TYPES)
 def test_a_field_of_another_type_is_refused(entry: str, field: str, value: Any) -> None:
-    """As kubectl does. The text "false" is true to Python, and would switch verification off."""
+    """Refuse it as kubectl does. Python treats the string "false" as true, which would switch verification off."""
     content = config()
     content[f"{entry}s"][0][entry][field] = value
     error = refused({"kubeconfig": content})
@@ -470,7 +470,7 @@ def test_null_is_an_absent_field() -> None:
 
 
 def levels(first: str, other: str, number: int = 9) -> str:
-    """YAML that is short and stands for 9 to the power of ``number`` copies."""
+    """Return short YAML that expands to 9 to the power of ``number`` copies."""
     lines = [f"a0: &a0 {first}", *(other.format(n, n - 1) for n in range(1, number + 1))]
     return "\n".join(lines) + "\n"
 
@@ -489,7 +489,7 @@ def test_aliases_are_counted_before_they_are_expanded(name: str, tmp_path: Path)
     path = write(tmp_path / "kc", f"{BOMBS[name]}{yaml.safe_dump(config())}")
     error = refused({"kubeconfig": path})
     assert error.code == "invalid-kubeconfig"
-    assert "has aliases that repeat too much" in error.cause
+    assert "has aliases that expand to too much text" in error.cause
 
 
 def test_aliases_and_merge_keys_of_ordinary_size_are_read(tmp_path: Path) -> None:
@@ -510,7 +510,7 @@ def test_a_file_above_the_bound_is_refused(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.usefixtures("_no_home")
 class TestWithoutAHome:
-    """A container with a random user ID: no HOME, no entry in /etc/passwd."""
+    """A container with a random user ID has no HOME and no entry in /etc/passwd."""
 
     @pytest.mark.parametrize("path", ["~", "~/kc", "~certflow-no-such-user/kc"])
     def test_a_path_that_starts_from_it_is_refused(self, path: str) -> None:
@@ -547,9 +547,9 @@ def test_a_context_that_is_absent_lists_those_there(tmp_path: Path) -> None:
 FILES: dict[str, tuple[str, str]] = {
     "not YAML": (f"users:\n- token: '{SECRET}\n", "is not valid YAML, line "),
     "YAML with a tag of its own": (f"users: !secret {SECRET}\n", "is not valid YAML, line 1"),
-    "empty": ("", "is no kubeconfig"),
-    "plain text": (SECRET, "is no kubeconfig"),
-    "a list": (f"- {SECRET}\n", "is no kubeconfig"),
+    "empty": ("", "is not a kubeconfig"),
+    "plain text": (SECRET, "is not a kubeconfig"),
+    "a list": (f"- {SECRET}\n", "is not a kubeconfig"),
     "encrypted": ("$ANSIBLE_VAULT;1.1;AES256\n6162\n", "is encrypted with ansible-vault"),
 }
 

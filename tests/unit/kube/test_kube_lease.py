@@ -142,7 +142,7 @@ def refusal(kind: type[KubeError], status: int | None = None) -> KubeError:
 STAMP = "2026-06-15T12:00:00.000000Z"
 FAR = "9999-12-31T23:59:59.999999"
 LARGE = 2**31 - 1
-# (spec, its content, whether it is free two minutes later)
+# (spec, its content, True if it is free two minutes later)
 SAID: list[tuple[Any, Terms, bool]] = [
     (_lease.spec_of("a", NOW, NOW + MINUTE, 3), Terms("a", NOW, NOW + MINUTE, 60, 3), False),
     (_lease.spec_of("a", NOW, NOW, 0), Terms("a", NOW, NOW, 60), True),
@@ -176,7 +176,7 @@ SAID: list[tuple[Any, Terms, bool]] = [
 
 @pytest.mark.parametrize(("spec", "said", "is_free"), SAID)
 def test_the_content_of_a_lease(spec: Any, said: Terms, is_free: bool) -> None:
-    """Timestamps are believed only if they are older than twice the duration."""
+    """Timestamps count only if they are older than twice the duration."""
     assert _lease.terms({"spec": spec}) == said
     assert said.is_free(NOW + 2 * MINUTE, 0.0, 60) is is_free
 
@@ -336,20 +336,20 @@ def test_a_lease_that_does_not_say_how_long_it_lasts_lasts_as_long_as_this_run_s
     assert server.holder == own.holder
 
 
-def test_a_fresh_timestamp_is_no_reason_to_wait_and_an_old_one_only_after_twice_the_duration(
+def test_a_timestamp_counts_only_after_twice_the_duration(
     server: Server, passing: Callable[[float], None]
 ) -> None:
     """The holder's clock may differ from the API server's, so only the resourceVersion counts before that."""
     holder = lease(server)
     holder.acquire()
-    server.time += timedelta(seconds=90)  # the clock of the API server jumps, the holder goes on
+    server.time += timedelta(seconds=90)  # the clock of the API server jumps, and the holder continues
     other = lease(server, 20)
     with pytest.raises(HeldByAnother):
         other.acquire()
     assert server.holder == holder.holder
 
 
-# How the Lease is changed while its holder does nothing: whether the holder goes on.
+# A change of the Lease while its holder does nothing: True if the holder goes on.
 def _labelled(server: Server) -> None:
     found = copy.deepcopy(server.lease)
     assert found
@@ -398,7 +398,7 @@ MEANWHILE: dict[str, tuple[Callable[[Server], None], bool]] = {
 def test_a_lease_is_held_without_a_gap_or_lost(
     server: Server, passing: Callable[[float], None], meanwhile: str, way: str
 ) -> None:
-    """Within one process, and from one process of a run to its next one."""
+    """Check a loss within one process, and between two processes of a run."""
     change, goes_on = MEANWHILE[meanwhile]
     own = lease(server)
     own.acquire()
@@ -421,14 +421,14 @@ def test_a_lease_is_held_without_a_gap_or_lost(
     assert "certflow-hook" in str(caught.value)
     asked = len(server.asked)
     with pytest.raises(LeaseLostError):
-        client.before_request()  # and so for every further request
+        client.before_request()  # every further request fails too
     (own if way == "renewed" else other).release()
     assert (server.lease, len(server.asked)) == (there, asked), "the other run's is left alone"
     assert client.before_request is None
 
 
 def test_the_answer_to_a_renewal_that_was_lost(server: Server, passing: Callable[[float], None]) -> None:
-    """The client sends it again, and meets its own write."""
+    """The client sends the request again, and finds its own write."""
     own = lease(server)
     own.acquire()
     client: Any = own._client
@@ -500,7 +500,7 @@ def test_without_the_right_to_renew_it_goes_on_too(server: Server, passing: Call
     assert not own.is_held
 
 
-# What the API server answers: whether an optional Lease is done without.
+# An answer of the API server: True if the run goes on without an optional Lease.
 REFUSALS = [
     (refusal(Forbidden, 403), True),
     (refusal(ApiError, 400), True),
@@ -538,7 +538,7 @@ def test_a_run_that_needs_its_lease_stops_if_it_is_refused(
     assert caught.value.code == error.code
     if when == "renew":
         with pytest.raises(CertflowError):
-            client.before_request()  # the next request does not go out without it either
+            client.before_request()  # the next request is not sent without it either
 
 
 @pytest.mark.parametrize("error", [refusal(ApiError, 503), refusal(ConnectionFailed)])

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Words of other programs: which are masked, and which have to stay for a message to be of use."""
+"""Output of other programs: words that are masked, and words that must stay because a message needs them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MASKED = {
     "k8s-aws-v1.aHR0cHM6Ly9zdHM is expired": "*** is expired",
     "for AKIAIOSFODNN7EXAMPLE here": "for *** here",
     f"got {LONG}.": "got ***.",
-    # what a message needs
+    # words that a message needs
     "Token has expired and refresh failed": "Token has expired and refresh failed",
     "the token is invalid: sign in again": "the token is invalid: sign in again",
     "request 550e8400-e29b-41d4-a716-446655440000": "request 550e8400-e29b-41d4-a716-446655440000",
@@ -61,7 +61,7 @@ def test_words_that_look_like_secrets(text: str) -> None:
         (["--client-secret=hunter", "--debug", "-x"], ["hunter"]),
         (["token", "S3cret", "abc"], ["S3cret"]),
         (["-p", "hunter", "login"], ["hunter"]),
-        (["--pin", "123"], []),  # too short to be told from other words
+        (["--pin", "123"], []),  # too short to differ from other words
         (None, []),
     ],
 )

@@ -364,7 +364,7 @@ def test_a_planted_request_stops_a_run_that_does_not_approve(case: str) -> None:
 
 
 @pytest.mark.parametrize("case", PLANTED)
-def test_a_planted_request_is_left_alone_by_a_run_that_approves(case: str) -> None:
+def test_a_run_that_approves_keeps_a_planted_request(case: str) -> None:
     secret, request_, identity, word = PLANTED[case]
     api = api_with(secret, request_)
     api.identity = identity
@@ -377,7 +377,7 @@ def test_a_planted_request_is_left_alone_by_a_run_that_approves(case: str) -> No
 
 
 @pytest.mark.parametrize("secret", STRANGE)
-def test_what_stands_in_the_place_of_a_kept_key_does_not_stop_a_run_that_approves(secret: Any) -> None:
+def test_another_object_in_the_place_of_the_key_does_not_stop_a_run_that_approves(secret: Any) -> None:
     api = api_with(secret, its_csr())
     asked = approving(api)
     assert "hook-tls-pending" in asked.warnings[0]
@@ -509,7 +509,7 @@ def test_a_waiting_key_that_cannot_be_deleted_is_named() -> None:
         return api_error(AlreadyExists) if path == COLLECTION else created(method, path, body)
 
     api.on_write = answer
-    with pytest.raises(SecretError, match="hook-tls-pending keeps the key") as caught:
+    with pytest.raises(SecretError, match="hook-tls-pending holds the key") as caught:
         ask(api)
     assert "kubectl delete secret -n apps hook-tls-pending" in caught.value.remedy
     assert api.sent[-1] == "new", "its request leads to nothing"
@@ -626,7 +626,7 @@ def test_leftovers_go_and_other_runs_requests_stay(turn: Any, more: list[str]) -
     assert removed == [*more, "denied", "stuck", "wrong-signer", "accepted, stuck"]
     [warning] = asked.warnings
     assert "CSR 'theirs' for Secret apps/hook-tls was requested by 'mallory'" in warning
-    assert "(1 more requests are like it); remove it: kubectl delete csr theirs" in warning
+    assert "and is kept (and 1 more requests). To delete it: kubectl delete csr theirs" in warning
 
 
 # The record of anchors

@@ -274,7 +274,7 @@ def test_only_secret_leaves_are_protected(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_aliases_of_a_text_are_counted_before_they_are_expanded() -> None:
-    """Otherwise the search for secrets would not end."""
+    """Limit the aliases. Otherwise the search for secrets would not end."""
     lines = ["a0: &a0 [x, x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 13))]
     registered: set[str] = set()
     _redact.protect({"kubeconfig": "\n".join([*lines, "token: a-secret-token"])}, registered)
@@ -335,7 +335,7 @@ NO_TEXTS = frozenset(("diagnosis", "failure", "problems", "refused"))
 
 
 def documented(fields: Mapping[str, Any] | None) -> list[tuple[str, str]]:
-    """Every field of a documented result, at any depth, with the beginning of its description."""
+    """Return every field of a documented result, at any depth, with the beginning of its description."""
     found = []
     for name, field in (fields or {}).items():
         found += [(name, str(field.get("description"))), *documented(field.get("contains"))]

@@ -189,13 +189,13 @@ def test_what_cannot_be_seen_leaves_trust_as_it_is(scene: Make, look: Look, seco
     result = stage.settle()
     assert result.values["proof"]["verdict"] == "unproven"
     assert result.values["proof"]["evidence"]
-    assert ["is not proven" in warning for warning in result.warnings] == [True]
+    assert ["no proof" in warning for warning in result.warnings] == [True]
     assert stage.patched == []
     assert seconds <= stage.slept <= seconds + 2
 
 
 def test_one_look_at_an_address_leaves_the_old_anchor(scene: Make) -> None:
-    """Two backends in turn behind a URL: one has reloaded, the other has not."""
+    """Alternate between two backends behind a URL. One has reloaded, and the other one has not."""
     stage = scene(BALANCED_STALE, BALANCED_FRESH, BALANCED_STALE)
     result = stage.settle()
     proof = result.values["proof"]
@@ -223,7 +223,7 @@ def test_an_address_that_stays_stale_is_named(scene: Make) -> None:
 
 
 def test_each_webhook_loses_the_anchors_of_its_own_endpoints(scene: Make) -> None:
-    """A Service whose pods were all seen loses its old anchor, although a URL beside it keeps its own."""
+    """A Service whose pods were all seen loses its old anchor, and a URL beside it keeps its anchor."""
     stage = scene(
         FRESH, BALANCED_FRESH, record=f"0a {MARK}{OLD_CA.fingerprint} {OTHER_MARK}{OLD_CA.fingerprint}"
     )

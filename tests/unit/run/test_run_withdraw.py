@@ -206,7 +206,7 @@ def test_a_secret_that_is_written_between_plan_and_delete_is_judged_again(
     api = api_with(secret_object(**OURS))
 
     def change(method: str, path: str, body: Any) -> Any:
-        if method == "PATCH":  # the anchor goes first
+        if method == "PATCH":  # the anchor is removed first
             api.objects[SPEC.path] = secret_object(**{**OURS, **written, "resourceVersion": "13"})
         return body
 

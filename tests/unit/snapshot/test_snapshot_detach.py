@@ -2,10 +2,10 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A Deployment is taken away from its pods while one of them is evicted: the pod in its place has the label too.
+"""Orphan a Deployment's pods while one of them is evicted. The replacement pod has the label too.
 
-The model is of kube-controller-manager: the ReplicaSet's controller reads a write some requests later, makes pods from the
-template that it has read, and reports the generation of that. A Deployment whose template no ReplicaSet has rolls out.
+The tests use a model of kube-controller-manager. The ReplicaSet's controller reads a write some requests later, makes pods
+from the template that it has read, and reports its generation. A Deployment without a matching ReplicaSet rolls out.
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ TARGET = Reference("Deployment", "hook", "default")
 
 
 class Cluster:
-    """A client of the model. evict: before which request a pod is evicted. lag: how many requests a controller is late."""
+    """A client of the model.
+
+    evict: number of the request before which a pod is evicted.
+    lag: number of requests by which a controller is late.
+    """
 
     deadline = float("inf")
 
@@ -57,7 +61,7 @@ class Cluster:
         return [obj for path, obj in self.objects.items() if path.startswith("pods/")]
 
     def act(self) -> None:
-        """One request's time passes."""
+        """Advance the model by one request."""
         self.count += 1
         if self.count == self.evict:
             del self.objects[next(path for path in self.objects if path.startswith("pods/"))]
@@ -129,7 +133,7 @@ def detach(cluster: Cluster, **given: Any) -> list[Any]:
 
 
 def unlabelled(cluster: Cluster) -> list[str]:
-    """What "hold" would leave out of the Service."""
+    """Return the pods that the step "hold" would remove from the Service."""
     return [
         pod["metadata"]["name"]
         for pod in cluster.pods

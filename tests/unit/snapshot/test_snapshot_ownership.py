@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which objects an upgrade takes for the snapshot controller's, by positive marks, and what it deletes of them."""
+"""Recognise the snapshot controller's objects by positive marks, and decide which of them an upgrade deletes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ RULES = {"snapshots": SNAPSHOT, "pods": "", "everything": "*"}
 
 
 def configuration(name: str, *calls: tuple[tuple[str, str], str], **metadata: Any) -> Object:
-    """A configuration with one webhook for each: the Service that it calls, and the kinds that it is asked about."""
+    """Return a configuration with one webhook for each pair of a called Service and its kinds of objects."""
     return {
         "metadata": {"name": name, **metadata},
         "webhooks": [
@@ -79,7 +79,7 @@ def cluster(*workloads: Object, validating: Any = (), mutating: Any = (), **more
 
 
 ALIAS = ("hooks", "alias")
-# A configuration, and whether it is the webhook's, another owner's that counts, or none that counts.
+# A configuration and its class: the webhook's, another owner's that matters, or one that does not matter.
 OWN, FOREIGN, IGNORED = "own", "foreign", "ignored"
 CONFIGURATIONS_TABLE: dict[str, tuple[Object, str]] = {
     "upstream's name": (configuration(UPSTREAM, (HOOK, "snapshots")), OWN),
@@ -96,14 +96,14 @@ CONFIGURATIONS_TABLE: dict[str, tuple[Object, str]] = {
 
 
 @pytest.mark.parametrize(("given", "whose"), CONFIGURATIONS_TABLE.values(), ids=list(CONFIGURATIONS_TABLE))
-def test_whose_a_configuration_is(given: Object, whose: str) -> None:
+def test_the_owner_of_a_configuration(given: Object, whose: str) -> None:
     here = cluster(validating=[given])
     name = given["metadata"]["name"]
     assert [one.name for one in here.configurations] == ([name] if whose == OWN else [])
     assert [one.name for one in here.foreign] == ([name] if whose == FOREIGN else [])
 
 
-def test_a_service_that_leads_to_other_pods_too_is_no_mark() -> None:
+def test_a_service_that_leads_to_other_pods_too_is_not_a_mark() -> None:
     given = configuration("mine", (HOOK, "snapshots"))
     here = cluster(WEBHOOK, OTHER_POD, validating=[given])
     assert (here.configurations, [one.name for one in here.foreign]) == ((), ["mine"])
@@ -116,7 +116,7 @@ def test_a_mutating_configuration_that_calls_the_webhook_counts() -> None:
 
 
 def test_a_policy_engine_is_not_read_and_does_not_refuse_the_upgrade() -> None:
-    """Also if this identity may not read its namespace, and although its ownerReference is an operator's."""
+    """The upgrade goes on even if the engine's namespace is unreadable and an operator owns the configuration."""
     path = "/api/v1/namespaces/policy/services/policy-svc"
     given = [configuration("kyverno", (POLICY, "snapshots"), **KYVERNO)]
     here = cluster(validating=given, **{path: objects.forbidden("services")})
@@ -133,7 +133,7 @@ def _written(plan: Any, name: str) -> list[Any]:
 
 
 TWO = (WEBHOOK, objects.workload("team", "hook", IMAGE))
-# Webhooks of the program in two namespaces: what configurations call, and where the webhook is.
+# Webhooks of the program in two namespaces: the called Services, and the namespace of the webhook.
 PLACES: dict[str, tuple[list[Object], list[str]]] = {
     "one is called": ([configuration(UPSTREAM, (HOOK, "snapshots"))], ["hooks"]),
     "nothing tells which one": ([], []),
@@ -207,11 +207,11 @@ USERS: dict[str, tuple[str, Object, tuple[tuple[str, str], ...]]] = {
 
 
 @pytest.mark.parametrize(("what", "obj", "expected"), USERS.values(), ids=list(USERS))
-def test_what_uses_a_secret(what: str, obj: Object, expected: tuple[tuple[str, str], ...]) -> None:
+def test_users_of_a_secret(what: str, obj: Object, expected: tuple[tuple[str, str], ...]) -> None:
     assert _pod_specs.users_of("hooks", "tls", {what: [obj]}) == expected
 
 
-# What the plan deletes.
+# The objects that the plan deletes.
 
 V811 = upstream("8.1.1")
 CALLER = Configuration(
@@ -268,7 +268,7 @@ def test_no_name_counts_where_nothing_tells_of_a_webhook() -> None:
     )
     left = replace(start, services=V811.services, secrets=V811.secrets, leftovers=leftovers)
     assert gone(left) == []
-    assert gone(left, "8.1.1") == []  # it gets a webhook there, and what it would take over has to be adopted
+    assert gone(left, "8.1.1") == []  # the release has a webhook, and existing objects must be adopted first
 
 
 def test_while_another_configuration_calls_it_nothing_of_the_webhook_is_deleted() -> None:
@@ -276,7 +276,7 @@ def test_while_another_configuration_calls_it_nothing_of_the_webhook_is_deleted(
 
 
 def test_a_shared_secret_stays_and_the_rest_goes() -> None:
-    """The Secret of another name is nobody's but the user's; the one of upstream's name is mounted by another workload."""
+    """The Secret of another name belongs to the user. Another workload mounts the Secret of upstream's name."""
     shared = changed(
         replace(V811, secrets=(replace(V811.secrets[0], name="shared-tls"),)),
         VALIDATION,
@@ -312,15 +312,15 @@ def test_a_workload_with_other_containers_is_never_deleted(start: Installed, nam
     names = [f"{one.namespace}/{one.name}" for one in start.workloads if one.companions]
     plan = planned(start, "8.7.0", remove_controllers=tuple(names if named else ()))
     assert [one.id for one in plan.refused] == ["other-containers"]
-    assert plan.refused[0].remedy.startswith("Take the container of snapshot-")
+    assert plan.refused[0].remedy.startswith("Remove the container of snapshot-")
     assert "remove_controllers (" not in plan.refused[0].remedy
 
 
-# What a step deletes.
+# The Secrets that a step deletes.
 
 
 class Api(objects.Api):
-    """Can delete, and another client writes before the first deletions."""
+    """A client that can delete. Another client writes before the first deletions."""
 
     writes_between = 0
 
@@ -382,7 +382,7 @@ def test_a_write_between_read_and_delete_is_not_lost() -> None:
 
 
 def test_an_object_that_is_written_again_and_again_is_tried_again() -> None:
-    """A Deployment's status changes all the time; that is no reason to give up."""
+    """A Deployment's status changes all the time. The deletion is then repeated."""
     api: Any = secret_api()
     api.writes_between = _apply.ATTEMPTS - 1
     assert _apply.delete(api, SECRET).change == "deleted"
@@ -394,7 +394,7 @@ def test_an_object_that_is_written_again_and_again_is_tried_again() -> None:
 
 @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "ReplicaSet"])
 def test_no_step_deletes_a_workload_with_other_containers(kind: str) -> None:
-    """Whatever the plan says: it was made before, or by hand."""
+    """The step refuses it even if an older or edited plan names it."""
     driver = copy.deepcopy(objects.workload("csi", "driver", "x/snapshot-controller:v8.1.0"))
     driver["spec"]["template"]["spec"]["containers"].append({"name": "csi", "image": "x/csi:v1"})
     place = Reference(kind, "driver", "csi")

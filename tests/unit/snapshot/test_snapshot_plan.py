@@ -214,7 +214,7 @@ def test_the_policy_that_is_live_stays() -> None:
 
 
 SNAPSHOT_NAME, GROUP_NAME = (f"validation-webhook.{group}" for group in (SNAPSHOT, GROUP))
-# failurePolicy of both configurations now, what is asked for, what they get in the end, which of them after the proof.
+# failurePolicy of both configurations now, the options, the result, and those that change after the proof.
 POLICIES: list[tuple[tuple[str, str], dict[str, object], tuple[str, str], list[str]]] = [
     (("Fail", "Ignore"), {}, ("Fail", "Ignore"), []),
     (("Ignore", "Fail"), {}, ("Ignore", "Fail"), []),

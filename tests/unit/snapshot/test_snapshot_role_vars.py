@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the role makes of a plan: the lines that it shows, and what its undo asks for."""
+"""The role's variables that come from a plan: the lines that it shows, and the options of its undo."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_policies_of_before_are_given_by_configuration(tmp_path: Path) -> No
     assert plan._policies(given) == {"failure_policies": BEFORE}
 
 
-def test_the_plan_that_is_shown_names_what_is_deleted(tmp_path: Path) -> None:
+def test_the_shown_plan_names_the_deleted_objects(tmp_path: Path) -> None:
     objects = [
         {"kind": "ValidatingWebhookConfiguration", "name": "company"},
         {"kind": "Secret", "namespace": "default", "name": "tls"},

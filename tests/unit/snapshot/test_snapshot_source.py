@@ -246,7 +246,7 @@ def test_sums_that_lead_out_of_the_cache_write_nothing_there(tmp_path: Path) -> 
 def test_a_directory_below_a_home_that_does_not_exist(
     source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is kept below a directory that is called "~"."""
+    """No file is written below a directory with the name "~"."""
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CertflowError) as caught:
         _source.files(source, RELEASE)
@@ -254,11 +254,11 @@ def test_a_directory_below_a_home_that_does_not_exist(
     assert list(tmp_path.iterdir()) == []
 
 
-# Archives that are no release's: what they unpack to is far more than they are, or is not what it seems.
+# Archives that are not of a release: they unpack to far more bytes, or to other content than they seem to hold.
 MIB = 2**20
 ZEROS = bytes(MIB)
 COPIES = {f"copy-{number}/{CRD}": ZEROS for number in range(40)}
-# Smaller than the collection's own, so that no test has to make what is larger.
+# Smaller limits than the collection's own, so no test has to make large archives.
 LIMITS = {"MOST_ENTRIES": 300, "MOST_BYTES_UNPACKED": 32 * MIB, "MOST_BYTES_AT_ONCE": 2 * MIB}
 
 
@@ -273,7 +273,7 @@ def blocks(data: bytes) -> bytes:
 
 
 def pax(**records: str) -> bytes:
-    """A header of pax before an entry."""
+    """Return a pax header for the next entry."""
     content = b""
     for key, value in records.items():
         line = f" {key}={value}\n".encode()
@@ -299,21 +299,21 @@ def gzipped(*parts: bytes) -> bytes:
 def zip_of(files: Iterable[tuple[str, bytes]], method: int = zipfile.ZIP_DEFLATED) -> bytes:
     packed = io.BytesIO()
     with warnings.catch_warnings(), zipfile.ZipFile(packed, "w", method) as archive:
-        warnings.simplefilter("ignore")  # a name is there twice
+        warnings.simplefilter("ignore")  # a name occurs twice
         for name, data in files:
             archive.writestr(name, data)
     return packed.getvalue()
 
 
 def lying(data: bytes, size: int) -> bytes:
-    """A zip with one entry, whose directory claims another size."""
+    """Return a zip with one entry, whose directory claims another size."""
     start = data.rindex(b"PK\x01\x02")
     return data[: start + 24] + struct.pack("<I", size) + data[start + 28 :]
 
 
 REST = [(name, data) for name, data in TAGGED.items() if not name.endswith(CRD)]
 TAIL = bytes(1024)
-# Name: the archive, and what is said of it.
+# Name: the archive, and part of the message.
 BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     "a zip with 40 files of 1 MiB": (lambda: zip_of(COPIES.items()), "more than 16777216 bytes of manifests"),
     "a tar.gz with 40 files of 1 MiB": (lambda: tar(COPIES), "more than 16777216 bytes of manifests"),
@@ -326,14 +326,14 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     "a long name": (lambda: gzipped(header("x", 20 * MIB, tarfile.GNUTYPE_LONGNAME), *[ZEROS] * 20), r"a header of \d+ bytes"),
     "headers without an entry": (lambda: gzipped(*[pax(comment="x")] * 301), "a header of"),
     "a header of pax with many records": (lambda: gzipped(*[pax(**{f"{n}": "" for n in range(6000)})] * 20), "holds no release"),
-    "a record of pax that is none": (lambda: gzipped(header("x", 512, tarfile.XHDTYPE), b"0 a=b\n" + bytes(506)), "a record of pax is not one"),
+    "a malformed pax record": (lambda: gzipped(header("x", 512, tarfile.XHDTYPE), b"0 a=b\n" + bytes(506)), "a pax record is malformed"),
     "a huge size by pax": (lambda: gzipped(pax(size=str(2**40)), entry("x", b""), *[ZEROS] * 40), "unpacks to more than 33554432 bytes"),
     "a huge tar": (lambda: gzipped(header("x", 2**33, tarfile.REGTYPE), *[ZEROS] * 40), "unpacks to more than 33554432 bytes"),
     "many entries in a tar": (lambda: gzipped(entry("x", b"") * 301), "more than 300 entries"),
     "many entries in a zip": (lambda: zip_of((f"{number}", b"") for number in range(301)), "more than 300 entries"),
     "a large directory of a zip": (lambda: zip_of((f"{number}{'x' * 60000}", b"") for number in range(50)), "its directory has more than 2097152 bytes"),
-    "a name twice in a zip": (lambda: zip_of([*TAGGED.items(), *TAGGED.items()]), "two files of the name"),
-    "a name twice in a tar": (lambda: gzipped(*(entry(*one) for one in TAGGED.items()), *(entry(*one) for one in TAGGED.items())), "two files of the name"),
+    "a name twice in a zip": (lambda: zip_of([*TAGGED.items(), *TAGGED.items()]), "two files with the name"),
+    "a name twice in a tar": (lambda: gzipped(*(entry(*one) for one in TAGGED.items()), *(entry(*one) for one in TAGGED.items())), "two files with the name"),
     "a symbolic link in a tar": (lambda: gzipped(*(entry(*one) for one in REST), header(f"{next(iter(TAGGED)).partition('/')[0]}/{CRD}", 0, tarfile.SYMTYPE, link="/etc/passwd"), TAIL), f"lacks {CRD}"),
     "a hard link in a tar": (lambda: gzipped(*(entry(*one) for one in REST), header(f"{next(iter(TAGGED)).partition('/')[0]}/{CRD}", 9, tarfile.LNKTYPE, link="x"), TAIL), f"lacks {CRD}"),
     "a sparse file in a tar": (lambda: gzipped(header(CRD, 512, tarfile.GNUTYPE_SPARSE), bytes(512), TAIL), "is a sparse file"),
@@ -346,10 +346,10 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
 
 
 @pytest.mark.parametrize("bomb", BOMBS)
-def test_an_archive_that_is_no_release_is_refused(
+def test_an_archive_that_is_not_a_release_is_refused(
     tmp_path: Path, bomb: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is kept at any time is bounded, and what is unpacked in all."""
+    """The kept bytes and the unpacked bytes have limits."""
     make, said = BOMBS[bomb]
     for limit, number in LIMITS.items():
         assert getattr(_archive, limit) > number
@@ -392,7 +392,7 @@ def test_every_form_of_tar_is_read(tmp_path: Path, form: str) -> None:
 
 @contextlib.contextmanager
 def dripping(head: bytes) -> Iterator[str]:
-    """The URL of a server that sends ``head`` and then a byte again and again."""
+    """Yield the URL of a server that sends ``head`` and then a byte again and again."""
     ended = threading.Event()
 
     class Handler(http.server.BaseHTTPRequestHandler):

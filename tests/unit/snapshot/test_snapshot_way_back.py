@@ -131,7 +131,7 @@ def encoded(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-def test_the_backup_holds_what_is_touched_but_no_private_key(tmp_path: Path) -> None:
+def test_the_backup_holds_the_changed_objects_but_no_private_key(tmp_path: Path) -> None:
     service = {
         "apiVersion": "v1",
         "kind": "Service",
@@ -183,7 +183,7 @@ def test_the_backup_holds_what_is_touched_but_no_private_key(tmp_path: Path) -> 
 
 @pytest.mark.usefixtures("_no_home")
 def test_a_backup_below_a_home_that_does_not_exist_is_refused_first() -> None:
-    """Before the cluster is asked: there is no client that could be."""
+    """The module refuses it before it contacts the cluster. There is no client here."""
     parameters = {"steps": [], "backup_directory": "~/backups"}
     with pytest.raises(CertflowError) as caught:
         _snapshot_controller_preflight.run(cast("Client", None), parameters, check_mode=True)

@@ -45,7 +45,7 @@ def authority(name: str, *, expires: datetime = NOW + YEAR) -> Authority:
 
 @functools.cache
 def unreadable_authority(name: str) -> Authority:
-    """A CA that Go reads and cryptography refuses: DER leaves out a default, and here `critical` FALSE is written."""
+    """Return a CA that Go reads and cryptography refuses. DER omits a default, and this CA writes `critical` FALSE."""
     normal = authority(name)
     signed = normal.certificate.tbs_certificate_bytes.replace(_CRITICAL_TRUE, _CRITICAL_FALSE)
     assert signed != normal.certificate.tbs_certificate_bytes

@@ -24,7 +24,7 @@ OLD = authority("ca-old", expires=NOW - timedelta(days=1))
 OLDER = authority("ca-older", expires=NOW - timedelta(days=9))
 DAMAGED = "-----BEGIN CERTIFICATE-----\nTm90IGEgY2VydGlmaWNhdGU=\n-----END CERTIFICATE-----\n"
 OPAQUE = unreadable_authority("ca-opaque")
-# A SEQUENCE that is cut off, or followed by something: Go does not read it either.
+# A SEQUENCE that is cut off or followed by more bytes. Go does not read it either.
 CUT_OFF = "-----BEGIN CERTIFICATE-----\nMIIBCgKC\n-----END CERTIFICATE-----\n"
 TRAILING = "-----BEGIN CERTIFICATE-----\nMAMCAQAA\n-----END CERTIFICATE-----\n"
 LABELLED = f"# the cluster's CA\n{A.pem}\n\n"
@@ -141,12 +141,12 @@ def test_an_anchor_says_subject_date_and_fingerprint() -> None:
 def test_a_certificate_that_cannot_be_read_is_told_by_its_fingerprint() -> None:
     (anchor,) = _bundle.anchors(OPAQUE.pem)
     assert (anchor.subject, anchor.not_after, anchor.fingerprint) == ("", None, OPAQUE.fingerprint)
-    assert str(anchor) == f"a certificate that cannot be read here, SHA-256 {OPAQUE.fingerprint}"
+    assert str(anchor) == f"a certificate that this collection cannot read, SHA-256 {OPAQUE.fingerprint}"
     assert anchor.pem == OPAQUE.pem
 
 
-def test_what_go_trusted_before_a_merge_it_trusts_after_it(go_program: Path) -> None:
-    """The bundle is read by a Go program, which takes more than the library that this collection uses."""
+def test_go_trusts_the_same_certificates_after_a_merge(go_program: Path) -> None:
+    """The API server reads the bundle with Go, which accepts more than the library of this collection."""
     served = leaf(OPAQUE, "hook.apps.svc")
     bundles = [OPAQUE.pem, _bundle.merge(OPAQUE.pem, A.pem, mode="add", now=NOW), A.pem]
     questions = [

@@ -105,8 +105,8 @@ def test_what_a_live_writer_wrote_stays_but_for_our_own_additions(mode: str) -> 
     assert plan(VALIDATING, obj, mode=mode, recorded=True, take_over=True).changed
 
 
-def test_each_bundle_is_read_once_to_tell_what_goes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Counted and not timed: reading a bundle again for each of its certificates is quadratic."""
+def test_each_bundle_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count the reads instead of the time. Reading a bundle again for each of its certificates is quadratic."""
     held = "".join(authority(f"ca-{number}").pem for number in range(20))
     [change] = plan(VALIDATING, configuration(("a.x.io", client_config(held))), mode="exactly").bundles
     read: list[str] = []

@@ -38,7 +38,7 @@ def served(pem: str, pod: str = "a") -> Served:
 
 
 def at_address(pem: str) -> Served:
-    """What one connection to a URL or to a Service of type ExternalName was sent."""
+    """Return the result of one connection to a URL or to a Service of type ExternalName."""
     endpoint = Endpoint("hooks.example.com", 443, is_outside=True)
     return Served(endpoint, pem, _certificate.describe_pem(pem))
 
@@ -108,10 +108,10 @@ def test_the_evidence_names_endpoints_and_serials() -> None:
     assert evidence[2] == "pod apps/b, port 8443 shows nothing: Connection refused"
 
 
-def test_the_evidence_says_what_one_address_hides() -> None:
+def test_the_evidence_names_the_limit_of_one_address() -> None:
     [line] = state(Look((at_address(NEW),))).evidence
     assert line.startswith("hooks.example.com:443 serves it")
-    assert "more machines" in line
+    assert "other machines" in line
 
 
 VOLUME = {"name": "v", "secret": {"secretName": "hook-tls"}}

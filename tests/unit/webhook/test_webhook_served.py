@@ -62,7 +62,7 @@ def test_the_server_sees_a_handshake_that_is_complete(tmp_path: Path, version: s
 
 URL = ClientConfig("w", "", "", "127.0.0.1", None, "", 0)
 RECORD = b"\x16\x03\x03\x40\x00"  # a TLS record of 16 KiB that holds a part of a handshake
-#: A ServerHello whose length is the largest that its three bytes can say.
+#: A ServerHello with the largest length that three bytes can hold.
 HELLO = b"\x02\xff\xff\xff"
 TALKS = {
     "a byte now and then": (lambda: dripping(RECORD), "did not end in time"),
@@ -85,7 +85,7 @@ def test_a_handshake_is_bounded_as_a_whole(talk: str) -> None:
 
 
 def test_a_look_at_many_endpoints_ends_in_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each of them drips. The first takes the time, and the others are not dialled."""
+    """Every server is slow. The first one uses up the time, and the client does not connect to the others."""
     renewed: list[float] = []
     api: Any = Api()
     api.prepare = lambda: renewed.append(time.monotonic())
@@ -97,12 +97,12 @@ def test_a_look_at_many_endpoints_ends_in_its_time(monkeypatch: pytest.MonkeyPat
         assert not look.is_complete
         assert not look.is_blind
         unseen = [one.problem for one in (*look.aside, *look.served)]
-        assert ["not looked at" in problem for problem in unseen] == [False] + 7 * [True]
+        assert ["not checked" in problem for problem in unseen] == [False] + 7 * [True]
         assert len(renewed) == 8
 
 
 def test_a_handshake_leaves_time_for_the_next_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A long wait is not spent on one endpoint, and the Lease is renewed before each."""
+    """One endpoint does not use up a long wait, and the client renews the Lease before each endpoint."""
     monkeypatch.setattr(_served, "HANDSHAKE_SECONDS", 0.5)
     renewed: list[float] = []
     api: Any = Api()

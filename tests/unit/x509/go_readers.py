@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Ask Go what it reads in a text, the oldest Go that counts and the one that is installed."""
+"""Read texts with Go: with the oldest relevant version and with the installed one."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ AT_ONCE = 5000
 
 
 class GoReader:
-    """One program. version: of the Go that built it."""
+    """A program that reads texts with Go. version: the version of the Go that built it."""
 
     def __init__(self, program: Path, version: str) -> None:
         self.program = program
         self.version = version
 
     def read(self, texts: list[bytes]) -> list[dict[str, Any]]:
-        """Return what this Go reads in each text. For the fields of an answer see request_reader/main.go."""
+        """Return the content that this Go reads in each text. request_reader/main.go describes the fields."""
         answers: list[dict[str, Any]] = []
         for start in range(0, len(texts), AT_ONCE):
             given = [base64.b64encode(text).decode() for text in texts[start : start + AT_ONCE]]
@@ -46,7 +46,7 @@ class GoReader:
 
 
 class Unavailable(Exception):
-    """A version of Go that cannot be had here."""
+    """A version of Go that is not available here."""
 
 
 @functools.cache
@@ -58,7 +58,7 @@ def go_reader(toolchain: str) -> GoReader:
     go = shutil.which("go")
     if go is None:
         raise Unavailable("go is not installed")
-    # GOENV: settings of the user may have flags that an old Go does not know.
+    # GOENV: the user's settings may have flags that an old Go does not accept.
     environment = {
         **os.environ,
         "GOENV": "off",
@@ -73,12 +73,12 @@ def go_reader(toolchain: str) -> GoReader:
     )
     if found.returncode:
         raise Unavailable(f"{toolchain} cannot be had: {found.stderr.strip()}")
-    version = found.stdout.strip() or toolchain  # the oldest does not know that variable
+    version = found.stdout.strip() or toolchain  # the oldest version does not have that variable
     return GoReader(_built(go, version, environment), version)
 
 
 def go_readers() -> list[GoReader]:
-    """Return the readers of all versions that can be had here, the oldest first."""
+    """Return the readers of all available versions, the oldest first."""
     found = []
     for toolchain in TOOLCHAINS:
         with contextlib.suppress(Unavailable):
@@ -99,7 +99,7 @@ def _built(go: str, version: str, environment: dict[str, str]) -> Path:
 
 
 def _cache() -> Path:
-    """The directory of tests/clusters/build.py, which Python 3.9 cannot import."""
+    """Return the directory of tests/clusters/build.py, which Python 3.9 cannot import."""
     own = os.environ.get("CERTFLOW_CACHE")
     base = os.environ.get("XDG_CACHE_HOME")
     return (

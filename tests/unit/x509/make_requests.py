@@ -4,7 +4,7 @@
 
 """Make tests/unit/x509/requests: `python3 -m tests.unit.x509.make_requests`. It needs go, openssl and keytool.
 
-The files are kept in the repository, because the tests must not depend on these programs. The keys are thrown away.
+The files are in the repository, because the tests must not depend on these programs. The keys are not kept.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write certificate requests of any shape, octet by octet, also such as no library makes."""
+"""Write certificate requests of any shape, octet by octet, also those that no library makes."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _base128(number: int) -> bytes:
 
 
 def text(value: str, tag: int = UTF8) -> bytes:
-    """A string. A lone surrogate stands for one octet outside UTF-8, or for "?" in the other encodings."""
+    """Return a string value. A lone surrogate is one octet outside UTF-8, or "?" in the other encodings."""
     encoding = ENCODINGS.get(tag)
     return tlv(
         tag, value.encode(encoding, "replace") if encoding else value.encode("utf-8", "surrogateescape")
@@ -83,12 +83,12 @@ def text(value: str, tag: int = UTF8) -> bytes:
 
 
 def part(kind: str, value: str, tag: int = UTF8) -> bytes:
-    """One AttributeTypeAndValue of a subject."""
+    """Return one AttributeTypeAndValue of a subject."""
     return sequence(oid(kind), text(value, tag))
 
 
 def subject(*parts: bytes) -> bytes:
-    """A name of one RDN for each part."""
+    """Return a name with one RDN for each part."""
     return sequence(*map(set_of, parts))
 
 
@@ -125,7 +125,7 @@ def names(*entries: bytes) -> bytes:
 
 
 def key_usage(*bits: int) -> bytes:
-    """The bits by number, 0 for digitalSignature."""
+    """Return a KeyUsage with these bits, 0 for digitalSignature."""
     number = sum(1 << (15 - bit) for bit in bits).to_bytes(2, "big").rstrip(b"\0")
     unused = (number[-1] & -number[-1]).bit_length() - 1 if number else 0
     return extension(KEY_USAGE, tlv(0x03, bytes([unused]), number))
@@ -186,7 +186,7 @@ class Key:
         return self.private.sign(data, ec.ECDSA(hashes.SHA256()))
 
     def compressed(self) -> bytes:
-        """The public key of an elliptic curve with a compressed point."""
+        """Return the public key of an elliptic curve with a compressed point."""
         assert isinstance(self.private, ec.EllipticCurvePrivateKey)
         point = self.private.public_key().public_bytes(
             serialization.Encoding.X962, serialization.PublicFormat.CompressedPoint
@@ -209,12 +209,12 @@ def info(
     version: bytes = b"\x02\x01\x00",
     public: bytes = b"",
 ) -> bytes:
-    """A CertificationRequestInfo."""
+    """Return a CertificationRequestInfo."""
     return sequence(version, name, public or signer.public, requested_attributes)
 
 
 def signed(to_sign: bytes, signer: Key, *, algorithm: bytes = b"") -> bytes:
-    """A CertificationRequest."""
+    """Return a CertificationRequest."""
     return sequence(to_sign, algorithm or signer.algorithm, tlv(0x03, b"\0", signer.sign(to_sign)))
 
 
@@ -226,7 +226,7 @@ def request(
     version: bytes = b"\x02\x01\x00",
     public: bytes = b"",
 ) -> bytes:
-    """A request with these extensions and further attributes, DER."""
+    """Return a DER request with these extensions and further attributes."""
     signer = signer or key()
     all_attributes = attributes(*([requested(*extensions)] if extensions else []), *more)
     return signed(info(name, all_attributes, signer, version=version, public=public), signer)
@@ -237,9 +237,9 @@ def pem(data: bytes, label: str = LABEL) -> str:
 
 
 def attacks(harmless: str, evil: str) -> dict[str, str]:
-    """Texts that a tolerant reader takes for a request of the harmless DNS name, and Go for one of the evil name.
+    """Return texts in which a tolerant reader reads the harmless DNS name, and Go the evil name.
 
-    In the last one these are common names. All of them once passed every comparison.
+    In the last text these are common names. All of them passed every comparison before the canonical form existed.
     """
     first, second = (pem(request(names(dns(name)), signer=key())) for name in (harmless, evil))
     begin = f"-----BEGIN {LABEL}-----\n"

@@ -36,7 +36,7 @@ ODD_STRINGS = (
     *(0x04, 0x05, 0x02, 0x2C, 0x80, 0x15, 0x30),
 )
 VALUES = ("hook", "hook.apps.svc", "system:nodes", "system:node:one", "DE", "a b (c)", "x" * 70)
-# Values that only some string types take.
+# Values that only some string types accept.
 FULL_VALUES = ("Größe", "*", "a&b", "\U0001f600", "admin@corp", "under_score")
 ODD_VALUES = (
     "",
@@ -291,7 +291,7 @@ def attributes(draw: Draw) -> bytes:
 
 
 def request(draw: Draw) -> bytes:
-    """A request, DER, with a signature that mostly belongs to it."""
+    """Draw a DER request, mostly with its own signature."""
     kind = draw.one_of(KEYS, ODD_KEYS)
     signer = pkcs10.key(kind)
     version = draw.one_of([b"\x02\x01\x00"], [b"\x02\x01\x01", b"\x02\x02\x00\x00", b"\x02\x01\xff"])
@@ -341,7 +341,7 @@ def usual_length(length: int) -> bytes:
 
 
 def damaged_tree(draw: Draw, data: bytes) -> bytes:
-    """The same value with one of its parts encoded in another way, doubled, moved or removed."""
+    """Return the value with one part encoded in another way, doubled, moved or removed."""
     try:
         root = Node(_der.parse(data))
     except CertificateError:
@@ -428,7 +428,7 @@ def damaged_octets(draw: Draw, data: bytes) -> bytes:
 
 
 def block(draw: Draw, data: bytes, label: str = LABEL) -> str:
-    """The data as PEM, in one of the ways in which ordinary programs write it."""
+    """Return the data as PEM, in one of the forms that ordinary programs write."""
     body = base64.b64encode(data).decode()
     width = draw.one_of([64, 64, 64, 76, 10_000, 1, 63])
     lines = re.findall(f".{{1,{width}}}", body)
@@ -437,10 +437,10 @@ def block(draw: Draw, data: bytes, label: str = LABEL) -> str:
 
 
 def damaged_text(draw: Draw, whole: str, other: str) -> str:
-    """The text with pieces put in, taken out or joined with another block."""
+    """Return the text with pieces added, removed or joined with another block."""
     for _ in draw.several(3, 1):
         position = draw.random.randrange(len(whole) + 1)
-        if draw.seldom(0.4):  # where lines and markers begin and end
+        if draw.seldom(0.4):  # at the begin or end of lines and markers
             edges = [found.start() for found in re.finditer(r"-----|\r?\n|(?<=\n)", whole)] or [0]
             position = draw.random.choice(edges)
         kind = draw.random.randrange(6)
@@ -469,7 +469,7 @@ def damaged_text(draw: Draw, whole: str, other: str) -> str:
 
 
 def request_text(draw: Draw) -> bytes:
-    """A value of spec.request."""
+    """Draw a value of spec.request."""
     whole = block(draw, request(draw))
     if draw.seldom(0.3):
         whole = damaged_text(draw, whole, block(draw, request(draw)))
@@ -477,7 +477,7 @@ def request_text(draw: Draw) -> bytes:
 
 
 def bundle_text(draw: Draw) -> bytes:
-    """A value of caBundle: what stands in the blocks is not looked at."""
+    """Draw a value of caBundle. The content of its blocks does not matter."""
     blocks = [
         block(draw, draw.random.randbytes(draw.random.randint(0, 60)), "CERTIFICATE")
         for _ in draw.several(3, 1)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The canonical form of a request: what is accepted, what is refused, and by which name."""
+"""The canonical form of a request: accepted requests, and refused ones with the reason."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def fourth_part(data: bytes) -> bytes:
 
 
 def of(name: bytes = b"", inner: bytes = b"", **options: Any) -> str:
-    """A request of a raw subject or raw attributes."""
+    """Return a request with a raw subject or raw attributes."""
     return pem(
         signed(info(name or subject(part(CN, "hook")), inner or attributes(), key(), **options), key())
     )

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Requests and bundles as this collection reads them, against what Go reads in the same bytes.
+"""Compare the readers of this collection with Go, on the same requests and bundles.
 
-A request that counts for approval must be read in the same way by the oldest and by the newest Go. What Go accepts and
-the collection refuses is counted and printed.
+The oldest and the newest Go must read the same content as the collection in a request that can be approved. The test counts
+and prints the requests that Go accepts and the collection refuses.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def read(text: bytes) -> _request.RequestFacts:
 
 
 def ours(text: bytes) -> dict[str, Any] | str:
-    """Return what the collection reads in a request that it would approve, or why it refuses it."""
+    """Return the content that the collection reads in a request, or the reason why it refuses the request."""
     try:
         facts = read(text)
     except CertificateError as error:
@@ -97,7 +97,7 @@ def of_go(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 class Tally:
-    """What became of the cases, compared with what one Go reads."""
+    """The results of the cases, compared with one version of Go."""
 
     def __init__(self, version: str) -> None:
         self.version = version
@@ -108,7 +108,7 @@ class Tally:
     def add(self, text: bytes, own: dict[str, Any] | str, answer: dict[str, Any]) -> None:
         """Count a case. Fail if it would be approved although Go reads it in another way.
 
-        own: what the collection reads, or why it refuses the request.
+        own: the content that the collection reads, or the reason why it refuses the request.
         """
         if not isinstance(own, str):
             self.accepted += 1
@@ -141,7 +141,7 @@ def compare_many(readers: list[GoReader], seed: int, count: int) -> list[Tally]:
         texts = [request_cases.request_text(draw) for _ in range(min(CHUNK, count - start))]
         compare(readers, texts, tallies)
     for tally in tallies:
-        # Otherwise the cases would say little.
+        # Otherwise the cases would prove little.
         assert tally.accepted > count / 5
         assert sum(tally.refused.values()) > count / 10
     return tallies
@@ -170,7 +170,7 @@ def test_requests_of_ordinary_tools_are_read_as_go_reads_them(readers: list[GoRe
 
 
 def blocks(text: bytes) -> Iterator[list[Any]]:
-    """The blocks of a bundle that the collection reads."""
+    """Return the blocks of a bundle that the collection reads."""
     for block in _pem.blocks(text.decode("latin-1")):
         with contextlib.suppress(CertificateError):
             yield [block.label, _pem.der(block)]
