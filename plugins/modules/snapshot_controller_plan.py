@@ -173,7 +173,7 @@ installed:
       elements: dict
       returned: success
     secrets:
-      description: "Secrets of the webhooks, each with C(namespace), C(name), C(type), C(keys), C(users), and of its certificate C(subject), C(names), C(not_after)."
+      description: "Secrets of the webhooks, each with C(namespace), C(name), C(type), C(keys), C(writers), C(users), and of its certificate C(subject), C(names), C(not_after)."
       type: list
       elements: dict
       returned: success
@@ -242,6 +242,13 @@ cluster:
   description: The API server that was spoken to, and where its address came from.
   returned: always, unless the connection could not be determined
   type: dict
+code:
+  description:
+    - The kind of failure, for programs. A code never changes. RV(cause) and RV(remedy) may change between releases.
+    - The page docs/failure-codes.md of the collection has all of them.
+  returned: failure
+  type: str
+  sample: release-unavailable
 cause:
   description: What is wrong.
   returned: failure
