@@ -29,6 +29,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot impo
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._errors import SourceError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._source import Source
 
+from tests.unit.kube import pki, raw
+from tests.unit.kube.server import _context
+
 RELEASE = "9.1.2"
 CRD = "client/config/crd/snapshot.storage.k8s.io_volumesnapshots.yaml"
 FILES = {_archive.MARKER: b"kind: Deployment\n", CRD: b"kind: CustomResourceDefinition\n"}
@@ -432,6 +435,26 @@ def test_a_download_that_never_ends_is_ended(
     with dripping(head) as url, pytest.raises(SourceError, match="was not fetched in time"):
         get(tmp_path, f"{url}/v{{version}}.tar.gz")
     assert time.monotonic() < start + 20
+
+
+def test_tls_does_not_take_the_bounds_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ca = pki.ca()
+    (tmp_path / "ca.pem").write_text(ca.certificate)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    monkeypatch.setattr(_source, "FETCH_SECONDS", 0.5)
+    talk = partial(raw.dripping, b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+    with raw.talking(talk, _context(pki.leaf("server", ca), None)) as server:
+        with pytest.raises(SourceError, match="was not fetched in time"):
+            raw.guarded(lambda: get(tmp_path, f"{server.url}/v{{version}}.tar.gz"))
+        assert server.connections == 1
+
+
+def test_a_proxy_that_never_answers_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_source, "FETCH_SECONDS", 0.5)
+    with raw.talking(partial(raw.dripping, b"HTTP/1.1 200 ")) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        with pytest.raises(SourceError, match="was not fetched in time"):
+            raw.guarded(lambda: get(tmp_path, "https://manifests.invalid/v{version}.tar.gz"))
 
 
 def test_who_waits_for_another_download_says_so_in_the_end(
