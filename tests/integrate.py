@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
     home.mkdir(exist_ok=True)
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_PASSED)}
     program = Path(sys.executable).with_name("ansible-test")
-    command = [program, "integration", "--color", "no", *targets]
+    command = [str(program), "integration", "--color", "no", *targets]
     with (
         clusters.running({"onprem": "onprem", "eks": "eks"}) as fleet,
         contextlib.closing(team_labels.start(fleet["onprem"])),

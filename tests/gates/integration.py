@@ -25,8 +25,8 @@ def check(choose: Callable[[], Environment], targets: Sequence[str], log: Path) 
         f"integration-{env.name}",
         lambda name: tree.shipped(name) or name == "galaxy.yml" or name.startswith(_TARGETS),
     )
-    command = [venv / "bin" / "python", "-m", "tests.integrate", place, *targets]
-    code = process.run(command, log, tree.environ(venv), tree.REPOSITORY, timeout=1800)
+    command: list[str | Path] = [venv / "bin" / "python", "-m", "tests.integrate", place, *targets]
+    code = process.run(command, log, tree.environ(venv), venvs.REPOSITORY, timeout=1800)
     passed = len(
         re.findall(r"^testhost +: ok=\d+ .*failed=0 ", log.read_text(errors="replace"), re.MULTILINE)
     )

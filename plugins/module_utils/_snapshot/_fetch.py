@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import ssl
 import time
 import urllib.error
@@ -67,12 +68,16 @@ def _opener(bounds: Bounds) -> urllib.request.OpenerDirector:
     context = ssl.create_default_context()
     context.sslsocket_class = tls_class(bounds)
 
+    def connected(address: tuple[str, int], *_others: Any) -> socket.socket:
+        host, port = address
+        return dial(host, port, bounds, SECONDS)
+
     def connection(
         kind: type[http.client.HTTPConnection], *arguments: Any, **options: Any
     ) -> http.client.HTTPConnection:
         made: Any = kind(*arguments, **options)
         # The one place of http.client that opens a socket, before it asks a proxy for the way and before TLS.
-        made._create_connection = lambda address, *_others: dial(*address, bounds, SECONDS)  # noqa: SLF001
+        made._create_connection = connected  # noqa: SLF001
         return cast(http.client.HTTPConnection, made)
 
     class Plain(urllib.request.HTTPHandler):
