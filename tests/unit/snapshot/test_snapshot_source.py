@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
 import http.server
@@ -394,30 +393,6 @@ def test_every_form_of_tar_is_read(tmp_path: Path, form: str) -> None:
 # Servers that never end, and others that wait for one
 
 
-@contextlib.contextmanager
-def dripping(head: bytes) -> Iterator[str]:
-    """The URL of a server that sends ``head`` and then a byte again and again."""
-    ended = threading.Event()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # the name is the library's
-            with contextlib.suppress(OSError):
-                self.wfile.write(head)
-                while not ended.wait(0.05):
-                    self.wfile.write(b"x")
-
-        def log_message(self, *_arguments: Any) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            ended.set()
-            server.shutdown()
-
-
 @pytest.mark.parametrize(
     "head",
     [
@@ -432,10 +407,11 @@ def test_a_download_that_never_ends_is_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: bytes
 ) -> None:
     monkeypatch.setattr(_source, "FETCH_SECONDS", 0.5)
-    start = time.monotonic()
-    with dripping(head) as url, pytest.raises(SourceError, match="was not fetched in time"):
-        get(tmp_path, f"{url}/v{{version}}.tar.gz")
-    assert time.monotonic() < start + 20
+    with (
+        raw.talking(partial(raw.dripping, head)) as server,
+        pytest.raises(SourceError, match="was not fetched in time"),
+    ):
+        raw.guarded(lambda: get(tmp_path, f"{server.url}/v{{version}}.tar.gz"))
 
 
 def test_tls_does_not_take_the_bounds_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
