@@ -131,7 +131,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         return {
             "serial": _fleet.batches(self.get_option("serial")),
             "max_failures": _fleet.budget(self.get_option("max_failures")),
-            "problem": self._problem(variables, [self._host(name, variables) for name in hosts]),
+            "problem": self._problem(variables, self._checked(hosts, variables)),
         }
 
     def _problem(self, variables: Mapping[str, Any], hosts: list[_fleet.Host]) -> str:
@@ -148,20 +148,23 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         found = _fleet.problems(settings, hosts, required, naming, size)
         return found[0] if found else ""
 
-    def _host(self, name: str, variables: Mapping[str, Any]) -> _fleet.Host:
-        """Return a host with the variables that are checked.
+    def _checked(self, hosts: list[str], variables: Mapping[str, Any]) -> list[_fleet.Host]:
+        """Return the hosts with the variables that are checked.
 
         The values of the host come from hostvars, which lack the variables of the play. So a variable that the current
         host has without an entry in its hostvars is the play's, and holds for every host.
         """
         names = [*self.get_option("required"), *self.get_option("naming")]
         hostvars = variables["hostvars"]
-        current, own = hostvars[variables["inventory_hostname"]], hostvars[name]
+        current = hostvars[variables["inventory_hostname"]]
         of_play = {
             key: self._value(variables, key) for key in names if key in variables and key not in current
         }
-        of_host = {key: self._value(own, key) for key in names if key in own}
-        return _fleet.Host(name, {**of_play, **of_host})
+
+        def values(own: Mapping[str, Any]) -> dict[str, Any]:
+            return {**of_play, **{key: self._value(own, key) for key in names if key in own}}
+
+        return [_fleet.Host(name, values(hostvars[name])) for name in hosts]
 
     def _value(self, variables: Mapping[str, Any], name: str) -> Any:
         """Return the value of a variable, or "" if it refers to an undefined variable."""

@@ -464,6 +464,13 @@ cluster:
   returned: always, unless the connection could not be determined
   type: dict
   sample: {host: "https://10.0.0.1:6443", auth_source: "kubeconfig prod.yaml (the task's option kubeconfig), context c1"}
+code:
+  description:
+    - The kind of failure, for programs. A code never changes. RV(cause) and RV(remedy) may change between releases.
+    - The page docs/failure-codes.md of the collection has all of them.
+  returned: failure
+  type: str
+  sample: not-issued
 cause:
   description: What is wrong.
   returned: failure

@@ -192,7 +192,7 @@ objects:
       returned: always
       sample: ["kubectl-label: metadata.labels.team"]
     note:
-      description: In check mode, why the change could not be tried; else empty.
+      description: Why the object is not deleted, or in check mode why the change could not be tried. Empty otherwise.
       type: str
       returned: always
       sample: ""
@@ -211,6 +211,26 @@ cluster:
       type: str
       returned: always
       sample: kubeconfig /home/me/.kube/config, context prod
+code:
+  description:
+    - The kind of failure, for programs. A code never changes. RV(cause) and RV(remedy) may change between releases.
+    - The page docs/failure-codes.md of the collection has all of them.
+  returned: failure
+  type: str
+  sample: lease-lost
+cause:
+  description: What is wrong.
+  returned: failure
+  type: str
+evidence:
+  description: What was seen.
+  returned: failure
+  type: list
+  elements: str
+remedy:
+  description: What to do about it.
+  returned: failure
+  type: str
 """
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run._module import run_module

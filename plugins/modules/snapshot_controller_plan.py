@@ -176,7 +176,7 @@ installed:
       returned: success
     secrets:
       description:
-        - Secrets of the webhooks. Each has C(namespace), C(name), C(type), C(keys) and C(users), and C(subject), C(names) and
+        - Secrets of the webhooks. Each has C(namespace), C(name), C(type), C(keys), C(writers) and C(users), and C(subject), C(names) and
           C(not_after) of its certificate.
       type: list
       elements: dict
@@ -246,6 +246,13 @@ cluster:
   description: The API server that was spoken to, and where its address came from.
   returned: always, unless the connection could not be determined
   type: dict
+code:
+  description:
+    - The kind of failure, for programs. A code never changes. RV(cause) and RV(remedy) may change between releases.
+    - The page docs/failure-codes.md of the collection has all of them.
+  returned: failure
+  type: str
+  sample: release-unavailable
 cause:
   description: What is wrong.
   returned: failure

@@ -134,6 +134,13 @@ remedy:
   description: What to do about it, empty where nothing is wrong.
   returned: with RV(verdict)
   type: str
+code:
+  description:
+    - The kind of failure, for programs. A code never changes. RV(cause) and RV(remedy) may change between releases.
+    - The page docs/failure-codes.md of the collection has all of them.
+  returned: failure
+  type: str
+  sample: verification-failed
 cause:
   description: What is wrong, and whether it was before.
   returned: failure

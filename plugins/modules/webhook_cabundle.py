@@ -206,6 +206,26 @@ cluster:
       type: str
       returned: always
       sample: kubeconfig /home/me/.kube/config, context prod
+code:
+  description:
+    - The kind of failure, for programs. A code never changes. RV(cause) and RV(remedy) may change between releases.
+    - The page docs/failure-codes.md of the collection has all of them.
+  returned: failure
+  type: str
+  sample: owned-by-another
+cause:
+  description: What is wrong.
+  returned: failure
+  type: str
+evidence:
+  description: What was seen.
+  returned: failure
+  type: list
+  elements: str
+remedy:
+  description: What to do about it.
+  returned: failure
+  type: str
 """
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run._module import run_module

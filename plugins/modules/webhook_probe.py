@@ -216,6 +216,13 @@ cluster:
   description: The API server that was spoken to, and where its address came from.
   returned: always, unless the connection could not be determined
   type: dict
+code:
+  description:
+    - The kind of failure, for programs. A code never changes. RV(cause) and RV(remedy) may change between releases.
+    - The page docs/failure-codes.md of the collection has all of them.
+  returned: failure
+  type: str
+  sample: webhook-unproven
 cause:
   description: What is wrong.
   returned: failure

@@ -241,7 +241,7 @@ def test_a_tag_that_the_role_does_not_have_is_not_a_success(site: Site) -> None:
     assert [writes(cluster, site.user, since) for cluster in site.fleet.values()] == [[], []]
     assert run.status == 0, run.output
     assert site.report() == {"well-1": "skipped", "well-2": "skipped"}, run.output
-    assert "Nothing was read or written" in site.outcomes()["well-1"]["reason"]
+    assert "did not run, and nothing was written" in site.outcomes()["well-1"]["reason"]
 
 
 def upgrade_to(release: str, proxy: str, place: Path) -> dict[str, Any]:

@@ -408,7 +408,7 @@ def upgraded(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
         if one["metadata"].get("namespace") in ("default", "kube-system"):
             where = ("-n", one["metadata"]["namespace"], f"{one['kind']}/{one['metadata']['name']}")
             lab.kubectl(cluster, "delete", *where, "--wait=false", "--ignore-not-found")
-    snapshot_kept.remove(cluster)  # fmt: skip
+    snapshot_kept.remove(cluster)
 
 
 @pytest.mark.parametrize("row", OTHERS)

@@ -141,3 +141,11 @@ def test_no_loop_of_includes_has_a_label(name: str) -> None:
     ]
     includes = ("ansible.builtin.include_tasks", "ansible.builtin.include_role")
     assert [one["name"] for one in loops if set(one) & set(includes) and "label" in one["loop_control"]] == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_module_documents_what_a_failure_returns(name: str) -> None:
+    """Playbooks decide by these keys, which the result of every failed operation has."""
+    text = (REPOSITORY / "plugins" / "modules" / f"{name}.py").read_text()
+    page = yaml.safe_load(text.partition('RETURN = r"""')[2].partition('"""')[0])
+    assert {"code", "cause", "evidence", "remedy"} <= page.keys()

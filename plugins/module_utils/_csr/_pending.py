@@ -115,12 +115,8 @@ def _another_requester(pending: Pending, own: Requester | None, accepted: Collec
     if pending.csr is None:
         return
     requester = requester_of(pending.csr)
-    if requester.username and requester.username in accepted:
-        return
-    if own is None:
-        yield f"CSR {pending.csr_name} was requested by {requester}, and {_requests.UNKNOWN_IDENTITY}"
-    elif not is_same(own, requester):
-        yield f"CSR {pending.csr_name} was requested by {requester}, and this identity is {own}"
+    if not is_same(own, requester, accepted):
+        yield f"CSR {pending.csr_name} was requested by {requester}, and {_requests.described(own)}"
 
 
 def _another_owner(pending: Pending, _own: Requester | None, _accepted: Collection[str]) -> Iterator[str]:

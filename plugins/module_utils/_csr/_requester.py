@@ -68,12 +68,13 @@ def requester_of(csr: Mapping[str, Any]) -> Requester:
         )
 
 
-def is_same(own: Requester, other: Requester, accepted: Collection[str] = ()) -> bool:
+def is_same(own: Requester | None, other: Requester, accepted: Collection[str] = ()) -> bool:
     """Return True if ``other`` is the identity ``own``, or if its user name is accepted.
 
-    accepted: the user names of the option ``requesters``.
+    own: None if it is not known. accepted: the user names of the option ``requesters``.
     """
     is_accepted = bool(other.username) and other.username in accepted
+    known = own or Requester()
     return is_accepted or any(
-        getattr(own, mark) and getattr(own, mark) == getattr(other, mark) for mark in MARKS
+        getattr(known, mark) and getattr(known, mark) == getattr(other, mark) for mark in MARKS
     )

@@ -149,17 +149,21 @@ _ASKED = ("request", "signerName", "usages", "expirationSeconds")
 def _recognised(client: Client, name: str) -> dict[str, Any]:
     csr = client.get(path(name))
     own, requester = own_identity(client, csr), requester_of(csr)
-    if own is None or not is_same(own, requester):
+    if not is_same(own, requester):
         raise RequestError(
             f"CSR {name}, which this run was about to create, exists already and was requested by {requester}",
             code="requested-by-another-identity",
-            evidence=(f"this identity is {own}" if own else UNKNOWN_IDENTITY,),
+            evidence=(described(own),),
             remedy=f"Delete it ({removal(name)}) and run the task again",
         )
     return csr
 
 
-UNKNOWN_IDENTITY = "the API server refused the dry run that shows the identity of this task"
+def described(own: Requester | None) -> str:
+    """Return a clause that says who this task is."""
+    if own is None:
+        return "the API server refused the dry run that shows the identity of this task"
+    return f"this identity is {own}"
 
 
 def own_identity(client: Client, csr: Mapping[str, Any]) -> Requester | None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from ._client import Client
 
+# Its UID is the identity of a cluster.
+_KUBE_SYSTEM = "/api/v1/namespaces/kube-system"
 # Objects whose existence is a provider's mark: (fact, name that the rules see, path).
 _MARKS = (
     (
@@ -35,6 +37,11 @@ _MARKS = (
         "/api/v1/namespaces/kube-system/configmaps/kubeadm-config",
     ),
 )
+
+
+def cluster_uid(client: Client) -> str:
+    """Return the identity of the cluster: the UID of its namespace kube-system. Raises KubeError."""
+    return str(client.get(_KUBE_SYSTEM)["metadata"]["uid"])
 
 
 def cluster_facts(client: Client) -> dict[str, Any]:

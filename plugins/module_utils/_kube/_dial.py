@@ -15,16 +15,16 @@ from http.client import HTTPException, HTTPResponse
 from ._bounds import Bounds, plain_class
 
 
-def dial(host: str, port: int, bounds: Bounds) -> socket.socket:
+def dial(host: str, port: int, bounds: Bounds, seconds: float = float("inf")) -> socket.socket:
     """Connect to the first address of the host that answers. The bounds apply to all addresses together.
 
-    Raises TimedOut, OSError.
+    seconds: how long each attempt and each read may take besides. Raises TimedOut, OSError.
     """
     failure = OSError(None, "its name has no address")
     for family, kind, protocol, _name, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
         with contextlib.ExitStack() as stack:
             connection = stack.enter_context(plain_class(bounds)(family, kind, protocol))
-            connection.settimeout(bounds.left())
+            connection.settimeout(min(seconds, bounds.left()))
             try:
                 connection.connect(address)
             except OSError as error:

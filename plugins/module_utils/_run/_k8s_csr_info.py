@@ -21,14 +21,13 @@ from .._csr._requester import Requester, requester_of
 from .._csr._surroundings import Surroundings
 from .._errors import CertflowError
 from .._kube._client import Client
-from .._kube._cluster import cluster_facts
+from .._kube._cluster import cluster_facts, cluster_uid
 from .._kube._errors import Forbidden
 from .._x509 import _certificate
 from . import _report, _spec
 from ._operation import Operation, Result
 
 AUTO = "auto"
-KUBE_SYSTEM = "/api/v1/namespaces/kube-system"
 
 SPEC: dict[str, Any] = {
     "name": {"type": "str"},
@@ -79,7 +78,7 @@ def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Res
 def _uid(client: Client) -> str:
     """Return the UID of namespace kube-system, or "" if this user may not read it."""
     try:
-        return str(client.get(KUBE_SYSTEM)["metadata"]["uid"])
+        return cluster_uid(client)
     except Forbidden:
         return ""
 

@@ -16,6 +16,7 @@ from typing import Any, Callable
 
 from .._errors import CertflowError
 from .._kube._client import Client
+from .._kube._cluster import cluster_uid
 from .._kube._connection import Connection
 from .._kube._errors import AuthenticationError, KubeError
 from .._kube._kubeconfig import resolve
@@ -94,10 +95,10 @@ def _client(operation: Operation, parameters: Mapping[str, Any]) -> Client:
 
 
 def _guard(client: Client, uid: str | None) -> None:
-    """The UID of namespace kube-system is the identity of a cluster."""
+    """Raise KubeError for another cluster than the task names."""
     if not uid:
         return
-    actual = client.get("/api/v1/namespaces/kube-system")["metadata"]["uid"]
+    actual = cluster_uid(client)
     if actual != uid:
         raise KubeError(
             f"this is another cluster than the task names: the UID of its namespace kube-system is {actual}, not {uid}",

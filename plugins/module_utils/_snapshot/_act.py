@@ -20,7 +20,7 @@ from . import _apply, _detach, _patches, _render, _source, _storage, _wait
 from ._apply import Outcome, refuse_mixed
 from ._errors import StepError
 from ._kinds import KINDS, Reference, reference
-from ._pod_specs import USERS, users_of
+from ._pod_specs import NEEDED_USERS, USERS, users_of
 from ._source import Source
 from ._wanted import Wanted
 
@@ -139,8 +139,6 @@ def _delete(context: Context, entry: Mapping[str, Any]) -> list[Outcome]:
     for target in _named(client, entry):
         if kind == "CustomResourceDefinition":
             _check_crd(client, target)
-        if kind in OWNING:
-            _check_workload(client, target)
         propagation = "Orphan" if entry.get("orphan") else "Foreground" if kind in OWNING else ""
         live = client.find(target.path)
         uid = entry.get("uid") or (live or {}).get("metadata", {}).get("uid", "")
@@ -159,38 +157,36 @@ def _delete(context: Context, entry: Mapping[str, Any]) -> list[Outcome]:
     return outcomes
 
 
-def _check_workload(client: Client, target: Reference) -> None:
-    """Raise OwnedObjectError for a workload with other containers, such as a CSI driver's."""
-    live = client.find(target.path)
-    if live is not None:
-        refuse_mixed(target, live)
-
-
 def _why_kept(client: Client, target: Reference, entry: Mapping[str, Any], live: Mapping[str, Any]) -> str:
-    """Return the reason to keep a Secret of a plan: a later write or another user. Return "" to delete it."""
+    """Return the reason to keep an object of a plan: a later write or another user. Return "" to delete it.
+
+    Raises OwnedObjectError for a workload whose other containers, such as a CSI driver's, would end with it.
+    """
+    if target.kind in OWNING:
+        refuse_mixed(target, live)
     planned, own = entry.get("resource_version"), entry.get("only_used_by")
     if planned and live["metadata"].get("resourceVersion") != planned:
         return f"{target} is kept: it changed after the plan was made"
     if not own:
         return ""
     try:
-        found = {what: _users(client, path.format(target.namespace)) for what, _kind, path in USERS}
+        found = {what: _users(client, what, path.format(target.namespace)) for what, _kind, path in USERS}
     except ApiError as error:
         return f"{target} is kept: its other users are not known: {error.message or error.cause}"
     users = [what for what, program in users_of(target.namespace, target.name, found) if program != own]
     return f"{target} is kept: {', '.join(users)} uses it" if users else ""
 
 
-def _users(client: Client, path: str) -> list[dict[str, Any]]:
-    """Return the objects of a list. Ingresses may be denied, as in the plan."""
+def _users(client: Client, what: str, path: str) -> list[dict[str, Any]]:
+    """Return the objects of a list. A list that is not needed may be denied, as in the plan."""
     try:
         items: list[dict[str, Any]] = client.list_all(path)["items"]
     except NotFound:
         return []
     except ApiError:
-        if path.endswith("/ingresses"):
-            return []
-        raise
+        if what in NEEDED_USERS:
+            raise
+        return []
     return items
 
 

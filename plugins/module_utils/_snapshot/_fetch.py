@@ -10,21 +10,22 @@ from __future__ import annotations
 import http.client
 import socket
 import ssl
-import threading
 import time
 import urllib.error
 import urllib.request
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
+from .._kube._bounds import Bounds, tls_class
+from .._kube._dial import dial
+from .._kube._errors import TimedOut, TooLarge
 from .._paths import expand
 from ._errors import SourceError
 
 # The time-out to connect, and of each read.
 SECONDS = 30.0
-LOOK_SECONDS = 0.2
 # A release with all that it vendors has 15 MB.
 MOST_BYTES = 64 * 2**20
 
@@ -62,62 +63,30 @@ def _local(path: Path) -> bytes:
         raise SourceError(f"the file {path} cannot be read: {exc.strerror}", remedy="Check the path") from exc
 
 
-class _Clock:
-    """Close the connections of one download at the deadline. A slow trickle of bytes never exceeds a socket's time-out."""
+def _opener(bounds: Bounds) -> urllib.request.OpenerDirector:
+    """Return an opener whose connections, those to a proxy and those of a redirection too, keep to the bounds."""
+    context = ssl.create_default_context()
+    context.sslsocket_class = tls_class(bounds)
 
-    def __init__(self, until: float) -> None:
-        self.left = max(until - time.monotonic(), 0.0)
-        self.is_over = False
-        self._connections: list[http.client.HTTPConnection] = []
-        self._sockets: list[socket.socket] = []
-        self._ended = threading.Event()
+    def connected(address: tuple[str, int], *_others: Any) -> socket.socket:
+        host, port = address
+        return dial(host, port, bounds, SECONDS)
 
-    def __enter__(self) -> _Clock:
-        threading.Thread(target=self._watch, daemon=True).start()
-        return self
-
-    def __exit__(self, *_about: object) -> None:
-        self._ended.set()
-
-    def dials(self, connection: http.client.HTTPConnection) -> None:
-        self._connections.append(connection)
-
-    def is_connected(self, connection: http.client.HTTPConnection) -> None:
-        """Record the socket, because urllib detaches it from the connection before it reads the body."""
-        if connection.sock is not None:
-            self._sockets.append(connection.sock)
-
-    def _watch(self) -> None:
-        left = self.left
-        while not self._ended.wait(left):
-            self.is_over, left = True, LOOK_SECONDS  # repeat it, because a connection may open later
-            dialling = [one.sock for one in self._connections if one.sock is not None]
-            for one in (*self._sockets, *dialling):
-                with suppress(OSError):  # it is closed
-                    # Do not call the method of an SSLSocket, which would change the object while another thread reads.
-                    socket.socket.shutdown(one, socket.SHUT_RDWR)
-
-
-def _opener(clock: _Clock) -> urllib.request.OpenerDirector:
-    class PlainConnection(http.client.HTTPConnection):
-        def connect(self) -> None:
-            clock.dials(self)
-            super().connect()
-            clock.is_connected(self)
-
-    class SecureConnection(http.client.HTTPSConnection):
-        def connect(self) -> None:
-            clock.dials(self)
-            super().connect()
-            clock.is_connected(self)
+    def connection(
+        kind: type[http.client.HTTPConnection], *arguments: Any, **options: Any
+    ) -> http.client.HTTPConnection:
+        made: Any = kind(*arguments, **options)
+        # The one place of http.client that opens a socket, before it asks a proxy for the way and before TLS.
+        made._create_connection = connected  # noqa: SLF001
+        return cast(http.client.HTTPConnection, made)
 
     class Plain(urllib.request.HTTPHandler):
         def http_open(self, req: urllib.request.Request) -> Any:
-            return self.do_open(PlainConnection, req)
+            return self.do_open(partial(connection, http.client.HTTPConnection), req)
 
     class Secure(urllib.request.HTTPSHandler):
         def https_open(self, req: urllib.request.Request) -> Any:
-            return self.do_open(SecureConnection, req)
+            return self.do_open(partial(connection, http.client.HTTPSConnection), req, context=context)
 
     class NoFtp(urllib.request.FTPHandler):
         def ftp_open(self, req: urllib.request.Request) -> Any:  # noqa: ARG002 # the name is the library's
@@ -127,25 +96,15 @@ def _opener(clock: _Clock) -> urllib.request.OpenerDirector:
 
 
 def _remote(url: str, until: float) -> bytes:
-    with _Clock(until) as clock:
-        try:
-            data = _download(url, clock)
-        except SourceError:
-            if clock.is_over:
-                raise _too_slow(url) from None
-            raise
-    if clock.is_over:
-        raise _too_slow(url)
-    return data
-
-
-def _download(url: str, clock: _Clock) -> bytes:
     request = urllib.request.Request(url, headers={"User-Agent": "certflow.kubernetes"})  # noqa: S310 # see read
-    seconds = max(min(SECONDS, clock.left), 0.1)
     try:
-        with _opener(clock).open(request, timeout=seconds) as answer:
+        with _opener(Bounds(url, until=until)).open(request) as answer:
             data: bytes = answer.read(MOST_BYTES + 1)
             expected = answer.length  # what is still to come: with an honest Content-Length nothing
+    except TimedOut as exc:
+        raise _too_slow(url) from exc
+    except TooLarge as exc:
+        raise _too_large(url) from exc
     except urllib.error.HTTPError as exc:
         exc.close()
         raise SourceError(
@@ -153,6 +112,8 @@ def _download(url: str, clock: _Clock) -> bytes:
             remedy="Check that this place has this release" if exc.code in (404, 410) else "Try again later",
         ) from exc
     except (OSError, http.client.HTTPException) as exc:
+        if time.monotonic() >= until:
+            raise _too_slow(url) from exc
         raise SourceError(
             f"the URL {url} cannot be fetched: {_words(exc)}",
             remedy="Check the address, the network and the proxy settings of the controller, or give a directory",

@@ -115,7 +115,6 @@ HAZARDS: tuple[Hazard, ...] = (
         "A second one beside it would be asked as well.",
         "piraeusdatastore/helm-charts:charts/snapshot-validation-webhook", present.names_of_others,
     ),
-    # CRDs and stored objects.
     Hazard(
         "foreign-configuration", "A webhook configuration of another owner names snapshots", _ANY, REPORT,
         "It does not change the configuration. A configuration belongs to the snapshot webhook by upstream's name, or if every "
@@ -140,6 +139,7 @@ HAZARDS: tuple[Hazard, ...] = (
         "It keeps them. A name counts only in the namespace of the webhook that is called.",
         "v8.1.0:deploy/kubernetes/webhook-example", webhook.names_elsewhere,
     ),
+    # CRDs and stored objects.
     Hazard(
         "crd-deleted", "One of the CRDs is being deleted", _ANY, REFUSE,
         "VolumeSnapshots go with their CRD, and with deletionPolicy Delete the snapshots in the storage too. No plan deletes "

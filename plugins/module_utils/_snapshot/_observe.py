@@ -17,17 +17,15 @@ from .._kube._errors import ApiError, NotFound
 from . import _crds
 from ._crds import SERVED, Crd
 from ._installed import CONVERSION, LEASE, VALIDATION
-from ._pod_specs import USERS, containers, program_of
+from ._pod_specs import USERS, WORKLOADS, containers, program_of
 from ._reading import CONTROLLER_ROLE, Reading
 from ._releases import (
     CONFIGURATION_NAMES,
     CONTROLLER_NAMESPACE,
-    CONVERTS,
     GROUP_CONTENTS,
     GROUP_CRDS,
-    OLDEST,
     SNAPSHOT_CRDS,
-    get,
+    known_webhook,
 )
 
 if TYPE_CHECKING:
@@ -39,7 +37,6 @@ CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
 MUTATING = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
-WORKLOADS = ("deployments", "statefulsets", "daemonsets")
 REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 # Objects of owners that exist beside what they installed (_owners, place api): (API group, resource, path).
 OWNERS_OBJECTS = (
@@ -50,7 +47,6 @@ OWNERS_OBJECTS = (
     ),
     ("helm.cattle.io", "helmcharts", "/apis/helm.cattle.io/v1/helmcharts"),
 )
-_WEBHOOKS = {VALIDATION: OLDEST.webhook, CONVERSION: get(CONVERTS).webhook}
 _ACCOUNT, _ROLE, _BINDING = "snapshot-webhook", "snapshot-webhook-runner", "snapshot-webhook-role"
 
 
@@ -134,7 +130,7 @@ def _read_webhooks(reader: _Reader, namespace: str) -> None:
         if "secret" in volume
     }
     called = {name for place, name in _calls(reader) if place == namespace}
-    known = [webhook for webhook in _WEBHOOKS.values() if webhook]
+    known = [known_webhook(kind) for kind in (VALIDATION, CONVERSION)]
     services = sorted(called | {webhook.service for webhook in known})
     secrets = sorted(mounted | {name for webhook in known for name in (webhook.secret, webhook.old_secret)})
     reader.get("services", *(f"{core}/services/{name}" for name in services))

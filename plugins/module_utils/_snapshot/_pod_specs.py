@@ -24,12 +24,16 @@ PROGRAMS = (
     ("snapshot-conversion-webhook", CONVERSION),
     ("csi-snapshotter", SIDECAR),
 )
+# Workloads that run a program all the time, by the name of their list.
+WORKLOADS: Mapping[str, str] = {
+    "deployments": "Deployment",
+    "statefulsets": "StatefulSet",
+    "daemonsets": "DaemonSet",
+}
 # The possible users of a Secret: the name of the list, the kind, and the path of the list. Pods are in the table because
 # controllers outside this table make pods too.
 USERS: tuple[tuple[str, str, str], ...] = (
-    ("deployments", "Deployment", "/apis/apps/v1/namespaces/{}/deployments"),
-    ("statefulsets", "StatefulSet", "/apis/apps/v1/namespaces/{}/statefulsets"),
-    ("daemonsets", "DaemonSet", "/apis/apps/v1/namespaces/{}/daemonsets"),
+    *((what, kind, f"/apis/apps/v1/namespaces/{{}}/{what}") for what, kind in WORKLOADS.items()),
     ("replicasets", "ReplicaSet", "/apis/apps/v1/namespaces/{}/replicasets"),
     ("jobs", "Job", "/apis/batch/v1/namespaces/{}/jobs"),
     ("cronjobs", "CronJob", "/apis/batch/v1/namespaces/{}/cronjobs"),

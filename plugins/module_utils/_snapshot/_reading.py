@@ -33,7 +33,7 @@ from ._installed import (
     Service,
     Workload,
 )
-from ._pod_specs import containers, program_of
+from ._pod_specs import WORKLOADS, containers, program_of
 from ._releases import CONFIGURATION_NAMES, GROUP, RELEASES, SNAPSHOT, Release, Version, parse
 from ._steps import DETACHED_LABEL, RELEASE_LABEL
 
@@ -47,7 +47,6 @@ CERTIFICATE_KEYS = ("tls.crt", "cert.pem")
 CONTROLLER_ROLE = "snapshot-controller-runner"
 # The label of Secrets that this collection made (_csr._marks), beside _owners.MANAGER.
 MANAGED_BY = "app.kubernetes.io/managed-by"
-WORKLOADS = (("Deployment", "deployments"), ("StatefulSet", "statefulsets"), ("DaemonSet", "daemonsets"))
 # A status of that name lists the snapshots' handles: v1beta1's, and that of v1beta2 and v1.
 LISTS = ("volumeSnapshotHandlePairList", "volumeSnapshotInfoList")
 
@@ -114,7 +113,7 @@ def installed(reading: Reading, release: Release) -> Installed:
 
 
 def _workloads(reading: Reading) -> Iterator[Workload]:
-    for kind, what in WORKLOADS:
+    for what, kind in WORKLOADS.items():
         for obj in reading[what]:
             for container in containers(obj):
                 program = program_of(container.get("image", ""))
@@ -260,7 +259,7 @@ def _behind(service: Mapping[str, Any], reading: Reading) -> str:
     namespace = _place(service)[0]
     found = {
         _pod_specs.only_program(obj)
-        for what in (*(what for _kind, what in WORKLOADS), "replicasets")
+        for what in (*WORKLOADS, "replicasets")
         for obj in reading[what]
         if selector and _place(obj)[0] == namespace and _is_root(what, obj)
         if selector.items() <= _labels(obj).items()

@@ -283,6 +283,11 @@ def get(words: str) -> Release:
     return release
 
 
+def known_webhook(kind: str) -> Webhook:
+    """Return the names of this kind of webhook, which are the same at every release that has it."""
+    return next(one.webhook for one in RELEASES if one.webhook and one.webhook.kind == kind)
+
+
 def target(words: str) -> Release:
     """The release that a task asks for. Raises ReleaseError where there is none such, or it must not be installed."""
     release = find(parse(words)) if _EXACT.match(words) else None

@@ -36,13 +36,13 @@ from ._releases import (
     GROUP_CRDS,
     GROUP_FLAG,
     OLD_LABEL,
-    RELEASES,
     SNAPSHOT,
     Release,
     Rules,
     Version,
     Webhook,
     find,
+    known_webhook,
 )
 
 NO_VERSION: Version = (0, 0, 0)
@@ -52,12 +52,7 @@ DRAINS_SINCE = (1, 30)
 RATCHETS_SINCE = (1, 30)
 
 # The keys that a webhook's Secret may have. A Secret with other keys has other users.
-CERTIFICATE_KEYS = frozenset({"tls.crt", "tls.key", "ca.crt", "cert.pem", "key.pem"})
-
-
-def known_webhook(kind: str) -> Webhook:
-    """Return the names of this kind of webhook. They are the same in every release that has it."""
-    return next(one.webhook for one in RELEASES if one.webhook and one.webhook.kind == kind)
+SECRET_KEYS = frozenset({"tls.crt", "tls.key", "ca.crt", "cert.pem", "key.pem"})
 
 
 def _belongs(entry: tuple[str, str, str], kind: str, place: str) -> bool:
@@ -241,8 +236,8 @@ class Situation:
         ]
         if secret.writers:
             return f"{' and '.join(secret.writers)} writes it"
-        if not set(secret.keys) <= CERTIFICATE_KEYS:
-            return f"it also holds {', '.join(sorted(set(secret.keys) - CERTIFICATE_KEYS))}"
+        if not set(secret.keys) <= SECRET_KEYS:
+            return f"it also holds {', '.join(sorted(set(secret.keys) - SECRET_KEYS))}"
         if others:
             return f"{', '.join(others)} uses it"
         if secret.name not in (known.secret, known.old_secret) and not secret.is_marked:

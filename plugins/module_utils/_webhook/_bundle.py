@@ -11,7 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .._x509 import _certificate, _pem
+from .._x509 import _certificate, _der, _pem
 from .._x509._errors import BundleError, CertificateError, converted
 
 if TYPE_CHECKING:
@@ -138,21 +138,10 @@ def _unread(block: _pem.PemBlock) -> Anchor | None:
         der = _pem.der(block)
     except CertificateError:
         return None
-    if not _is_sequence(der):
+    if not _der.is_sequence(der):
         return None
     fingerprint = hashlib.sha256(der).hexdigest()
     return Anchor("", None, fingerprint, _pem.encode(_certificate.LABEL, der))
-
-
-def _is_sequence(der: bytes) -> bool:
-    """Return True if the bytes are one complete SEQUENCE, as every certificate is. Go refuses other bytes."""
-    if der[:1] != b"\x30" or len(der) < 2:
-        return False
-    size, head = der[1], 2
-    if size >= 0x80:
-        head += size & 0x7F
-        size = int.from_bytes(der[2:head], "big")
-    return len(der) == head + size
 
 
 def _text(kept: Iterable[Anchor]) -> str:

@@ -94,7 +94,7 @@ def parse(pem: str) -> RequestFacts:
             _check_key(request.public_key(), contents.public_key)
             is_signature_valid = request.is_signature_valid
     except CertificateError as error:
-        raise RequestNotCanonical(f"{NOT_CANONICAL}: {error.cause}") from error
+        raise RequestNotCanonical(f"{NOT_CANONICAL}: {error.cause}") from None
     return RequestFacts(
         subject=contents.subject(),
         common_name="".join(contents.values("CN")),

@@ -110,11 +110,22 @@ def test_hosts_that_mean_one_cluster(members: tuple[Member, ...], refused: set[s
     assert all("certflow_allow_shared_cluster" in reason for reason in found.refused.values())
 
 
-def test_the_outcome_of_a_failure_depends_on_codes_that_exist() -> None:
+def kinds_of_failure() -> dict[str, str]:
+    """Return the status in the report by the code of the failure. Every other code is a failure."""
     plays = yaml.safe_load((REPOSITORY / "playbooks" / "_fleet.yml").read_text())
     [block] = [
         task for play in plays for task in play["tasks"] if task["name"] == "Run the role on this cluster"
     ]
-    kinds = block["rescue"][0]["vars"]["__certflow_kinds"]
+    kinds: dict[str, str] = block["rescue"][0]["vars"]["__certflow_kinds"]
+    return kinds
+
+
+def test_the_outcome_of_a_failure_depends_on_codes_that_exist() -> None:
+    kinds = kinds_of_failure()
     assert kinds.keys() <= CODES.keys()
     assert set(kinds.values()) == {"unreachable", "refused"}
+
+
+@pytest.mark.parametrize("code", ["owned-by-another", "requested-by-another-identity", "secret-unusable"])
+def test_what_is_another_owners_is_refused(code: str) -> None:
+    assert kinds_of_failure()[code] == "refused"

@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.unit.x509.authority import key_usage
+
 
 class Pair(NamedTuple):
     """A certificate and its key, PEM text."""
@@ -56,9 +58,11 @@ def _issue(common_name: str, issuer: Pair | None, dns_names: tuple[str, ...]) ->
         .not_valid_before(now - datetime.timedelta(hours=1))
         .not_valid_after(now + datetime.timedelta(hours=1))
         .add_extension(x509.BasicConstraints(ca=issuer is None, path_length=None), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
     if issuer is None:
-        certificate = builder.issuer_name(name).sign(key, hashes.SHA256())
+        builder = builder.issuer_name(name).add_extension(key_usage("key_cert_sign"), critical=True)
+        certificate = builder.sign(key, hashes.SHA256())
     else:
         names: list[x509.GeneralName] = [x509.DNSName(dns) for dns in dns_names]
         names.append(x509.IPAddress(ipaddress.ip_address("127.0.0.1")))
@@ -68,6 +72,8 @@ def _issue(common_name: str, issuer: Pair | None, dns_names: tuple[str, ...]) ->
         builder = builder.issuer_name(parent.subject).add_extension(
             x509.SubjectAlternativeName(names), critical=False
         )
+        identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(parent_key.public_key())
+        builder = builder.add_extension(identifier, critical=False)
         certificate = builder.sign(parent_key, hashes.SHA256())
     return Pair(
         certificate.public_bytes(serialization.Encoding.PEM).decode(),

@@ -56,6 +56,23 @@ def newer(obj: dict[str, Any], version: str = "13") -> dict[str, Any]:
     return {**obj, "metadata": {**obj["metadata"], "resourceVersion": version}}
 
 
+# A run without change
+
+
+def test_a_run_without_change_asks_for_the_secret_and_each_target_only() -> None:
+    target = _targets.Target("ValidatingWebhookConfiguration", "hook")
+    config = {"service": {"namespace": "apps", "name": "hook"}, "caBundle": encoded(ca().pem)}
+    webhook = {
+        "metadata": {"name": "hook", "uid": "u", "resourceVersion": "7"},
+        "webhooks": [{"name": "w", "clientConfig": config}],
+    }
+    marked = {**MARKED, "labels": _marks.labels_for(SPEC)}
+    api = Api({PATH: secret_object(**marked), _targets.path(target): webhook}, ca_pem=ca().pem)
+    result = _k8s_csr._present(api, intent(), (target,), Rollout(), check_mode=False)  # type: ignore[arg-type]
+    assert not result.changed
+    assert api.asked == [("GET", PATH), ("GET", _targets.path(target))]
+
+
 # Writing the Secret
 
 

@@ -6,13 +6,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
 import http.server
 import io
 import os
 import struct
+import sys
 import tarfile
 import threading
 import time
@@ -28,6 +28,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot import _archive, _fetch, _source
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._errors import SourceError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._source import Source
+
+from tests.unit.kube import pki, raw
+from tests.unit.kube.server import _context
 
 RELEASE = "9.1.2"
 CRD = "client/config/crd/snapshot.storage.k8s.io_volumesnapshots.yaml"
@@ -390,30 +393,6 @@ def test_every_form_of_tar_is_read(tmp_path: Path, form: str) -> None:
 # Servers that never end, and others that wait for one
 
 
-@contextlib.contextmanager
-def dripping(head: bytes) -> Iterator[str]:
-    """Yield the URL of a server that sends ``head`` and then a byte again and again."""
-    ended = threading.Event()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # the name is the library's
-            with contextlib.suppress(OSError):
-                self.wfile.write(head)
-                while not ended.wait(0.05):
-                    self.wfile.write(b"x")
-
-        def log_message(self, *_arguments: Any) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            ended.set()
-            server.shutdown()
-
-
 @pytest.mark.parametrize(
     "head",
     [
@@ -428,10 +407,34 @@ def test_a_download_that_never_ends_is_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, head: bytes
 ) -> None:
     monkeypatch.setattr(_source, "FETCH_SECONDS", 0.5)
-    start = time.monotonic()
-    with dripping(head) as url, pytest.raises(SourceError, match="was not fetched in time"):
-        get(tmp_path, f"{url}/v{{version}}.tar.gz")
-    assert time.monotonic() < start + 20
+    with (
+        raw.talking(partial(raw.dripping, head)) as server,
+        pytest.raises(SourceError, match="was not fetched in time"),
+    ):
+        raw.guarded(lambda: get(tmp_path, f"{server.url}/v{{version}}.tar.gz"))
+
+
+def test_tls_does_not_take_the_bounds_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ca = pki.ca()
+    (tmp_path / "ca.pem").write_text(ca.certificate)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
+    monkeypatch.setattr(_source, "FETCH_SECONDS", 0.5)
+    talk = partial(raw.dripping, b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+    with raw.talking(talk, _context(pki.leaf("server", ca), None)) as server:
+        with pytest.raises(SourceError, match="was not fetched in time"):
+            raw.guarded(lambda: get(tmp_path, f"{server.url}/v{{version}}.tar.gz"))
+        assert server.connections == 1
+
+
+@pytest.mark.skipif(
+    sys.version_info < (3, 12), reason="http.client leaves the proxy's answer to the garbage collector"
+)
+def test_a_proxy_that_never_answers_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_source, "FETCH_SECONDS", 0.5)
+    with raw.talking(partial(raw.dripping, b"HTTP/1.1 200 ")) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url)
+        with pytest.raises(SourceError, match="was not fetched in time"):
+            raw.guarded(lambda: get(tmp_path, "https://manifests.invalid/v{version}.tar.gz"))
 
 
 def test_who_waits_for_another_download_says_so_in_the_end(
