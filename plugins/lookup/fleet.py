@@ -45,6 +45,12 @@ options:
     type: list
     elements: str
     default: []
+  checked:
+    description:
+      - Names of further variables that must not refer to one that is not defined.
+    type: list
+    elements: str
+    default: []
   serial:
     description:
       - Sizes of the batches.
@@ -75,7 +81,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible import context  # type: ignore[attr-defined]  # set when the program starts, so not from there
-from ansible.errors import AnsibleError, AnsibleLookupError
+from ansible.errors import AnsibleError, AnsibleLookupError, AnsibleUndefinedVariable
 from ansible.inventory.manager import InventoryManager
 from ansible.plugins.lookup import LookupBase
 from ansible.utils.display import Display
@@ -144,30 +150,21 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         )
         size = len(variables["groups"].get("all", ()))
         required, naming = self.get_option("required"), self.get_option("naming")
-        found = _fleet.problems(settings, hosts, required, naming, size)
+        found = _fleet.problems(settings, hosts, required, naming, size, self.get_option("checked"))
         return found[0] if found else ""
 
     def _host(self, name: str, variables: Mapping[str, Any]) -> _fleet.Host:
-        """Return a host with the variables that are checked.
+        """Return a host with the variables that are checked, as a task of that host would see them.
 
-        Its own value comes from hostvars. Variables of the play are not in hostvars, so a value that the current host has
-        although its hostvars lack it is the play's, and holds for every host.
+        Variables of the play are not in hostvars, so a value that the current host has although its hostvars lack it is the
+        play's, and holds for every host.
         """
-        names = [*self.get_option("required"), *self.get_option("naming")]
         hostvars = variables["hostvars"]
-        current, own = hostvars[variables["inventory_hostname"]], hostvars[name]
-        of_play = {
-            key: self._value(variables, key) for key in names if key in variables and key not in current
-        }
-        of_host = {key: self._value(own, key) for key in names if key in own}
-        return _fleet.Host(name, {**of_play, **of_host})
-
-    def _value(self, variables: Mapping[str, Any], name: str) -> Any:
-        """Return a variable's value, or "" if it refers to one that is not defined."""
-        try:
-            return self._templar.template(variables[name])
-        except (AnsibleError, UndefinedError):
-            return ""
+        current, own = hostvars.raw_get(variables["inventory_hostname"]), hostvars.raw_get(name)
+        available = {**{key: value for key, value in variables.items() if key not in current}, **own}
+        templar = self._templar.copy_with_new_env(available_variables=available)
+        names = [name for option in ("required", "naming", "checked") for name in self.get_option(option)]
+        return _fleet.Host(name, {key: _value(templar, available[key]) for key in names if key in available})
 
     def _overlap(self, variables: Mapping[str, Any]) -> dict[str, str]:
         hostvars, role = variables["hostvars"], self.get_option("role")
@@ -176,6 +173,16 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         for warning in found.warnings:
             display.warning(warning)
         return dict(found.refused)
+
+
+def _value(templar: Any, value: Any) -> Any:
+    """Return a variable's value, UNDEFINED if it refers to one that is not defined, or "" if it cannot be rendered."""
+    try:
+        return templar.template(value)
+    except (AnsibleUndefinedVariable, UndefinedError):
+        return _fleet.UNDEFINED
+    except AnsibleError:
+        return ""
 
 
 def _limit() -> str:
