@@ -150,7 +150,8 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         )
         size = len(variables["groups"].get("all", ()))
         required, naming = self.get_option("required"), self.get_option("naming")
-        found = _fleet.problems(settings, hosts, required, naming, size, self.get_option("checked"))
+        checked = self.get_option("checked")
+        found = _fleet.problems(settings, hosts, required, naming, size, checked=checked)
         return found[0] if found else ""
 
     def _host(self, name: str, variables: Mapping[str, Any]) -> _fleet.Host:

@@ -106,6 +106,7 @@ def problems(
     required: Iterable[str],
     naming: Iterable[str],
     inventory_size: int,
+    *,
     checked: Iterable[str] = (),
 ) -> list[str]:
     """Return what keeps the run from being started, one line each, the most basic one first.

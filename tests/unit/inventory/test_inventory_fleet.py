@@ -60,7 +60,7 @@ def test_a_name_that_leads_nowhere_is_not_an_absent_one() -> None:
     assert problems(nowhere) == [f"{words}0"]
     assert problems(X, nowhere) == [f"{words}1"]
     one = Host("a", {**GIVEN, **X, "certflow_cluster_uid": _fleet.UNDEFINED})
-    found = _fleet.problems(Settings("a"), [one], REQUIRED, NAMING, 1, ["certflow_cluster_uid"])
+    found = _fleet.problems(Settings("a"), [one], REQUIRED, NAMING, 1, checked=["certflow_cluster_uid"])
     assert found == ["certflow_cluster_uid refers to a variable that is not defined for a"]
 
 
