@@ -46,6 +46,12 @@ options:
     type: list
     elements: str
     default: []
+  checked:
+    description:
+      - Names of further variables that must not refer to one that is not defined.
+    type: list
+    elements: str
+    default: []
   serial:
     description:
       - Sizes of the batches.
@@ -76,7 +82,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible import context  # type: ignore[attr-defined]  # the arguments are set when the program starts
-from ansible.errors import AnsibleError, AnsibleLookupError
+from ansible.errors import AnsibleError, AnsibleLookupError, AnsibleUndefinedVariable
 from ansible.inventory.manager import InventoryManager
 from ansible.plugins.lookup import LookupBase
 from ansible.utils.display import Display
@@ -145,33 +151,28 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         )
         size = len(variables["groups"].get("all", ()))
         required, naming = self.get_option("required"), self.get_option("naming")
-        found = _fleet.problems(settings, hosts, required, naming, size)
+        checked = self.get_option("checked")
+        found = _fleet.problems(settings, hosts, required, naming, size, checked=checked)
         return found[0] if found else ""
 
     def _checked(self, hosts: list[str], variables: Mapping[str, Any]) -> list[_fleet.Host]:
-        """Return the hosts with the variables that are checked.
+        """Return the hosts with the variables that are checked, as a task of each host would see them.
 
         The values of the host come from hostvars, which lack the variables of the play. So a variable that the current
         host has without an entry in its hostvars is the play's, and holds for every host.
         """
-        names = [*self.get_option("required"), *self.get_option("naming")]
+        names = [name for option in ("required", "naming", "checked") for name in self.get_option(option)]
         hostvars = variables["hostvars"]
-        current = hostvars[variables["inventory_hostname"]]
-        of_play = {
-            key: self._value(variables, key) for key in names if key in variables and key not in current
-        }
+        current = hostvars.raw_get(variables["inventory_hostname"])
+        of_play = {key: value for key, value in variables.items() if key not in current}
 
-        def values(own: Mapping[str, Any]) -> dict[str, Any]:
-            return {**of_play, **{key: self._value(own, key) for key in names if key in own}}
+        def host(name: str) -> _fleet.Host:
+            available = {**of_play, **hostvars.raw_get(name)}
+            templar = self._templar.copy_with_new_env(available_variables=available)
+            values = {key: _value(templar, available[key]) for key in names if key in available}
+            return _fleet.Host(name, values)
 
-        return [_fleet.Host(name, values(hostvars[name])) for name in hosts]
-
-    def _value(self, variables: Mapping[str, Any], name: str) -> Any:
-        """Return the value of a variable, or "" if it refers to an undefined variable."""
-        try:
-            return self._templar.template(variables[name])
-        except (AnsibleError, UndefinedError):
-            return ""
+        return [host(name) for name in hosts]
 
     def _overlap(self, variables: Mapping[str, Any]) -> dict[str, str]:
         hostvars, role = variables["hostvars"], self.get_option("role")
@@ -180,6 +181,16 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         for warning in found.warnings:
             display.warning(warning)
         return dict(found.refused)
+
+
+def _value(templar: Any, value: Any) -> Any:
+    """Return a variable's value, UNDEFINED if it refers to one that is not defined, or "" if it cannot be rendered."""
+    try:
+        return templar.template(value)
+    except (AnsibleUndefinedVariable, UndefinedError):
+        return _fleet.UNDEFINED
+    except AnsibleError:
+        return ""
 
 
 def _limit() -> str:

@@ -21,7 +21,8 @@ description:
     spells out. Requests of openssl, keytool, Go, kubelet and cert-manager have this form.
   - The usages inside the request must be among the C(usages) of the object, because a signer may copy them. The only
     exception is C(content commitment) (C(nonRepudiation) in OpenSSL), which many configurations ask for. The module
-    refuses a request to become a certificate authority.
+    refuses a request to become a certificate authority, also if it asks for that by cert-manager's annotation
+    C(experimental.cert-manager.io/request-is-ca).
   - With selectors, only requests that nobody has decided otherwise are considered.
   - What was approved before is compared too. One that O(name) names and that is not what is expected is an error; one
     that selectors find is left out of the result, with a warning.
@@ -63,12 +64,20 @@ options:
       signer_name: {description: [Its signer.], type: str}
       usages: {description: [Its usages; the order does not matter.], type: list, elements: str}
       requester: {description: [The name of the user that created it.], type: str}
-      common_name: {description: [Common name of its subject.], type: str}
+      common_name:
+        description:
+          - Common name of its subject. Without it, a common name of a serving certificate that is one more host name is
+            held to the same rules as its DNS names, because some signers make one of it.
+        type: str
       organizations: {description: [Organizations of its subject; the order does not matter.], type: list, elements: str}
       dns_names: {description: [Its DNS names; the order does not matter.], type: list, elements: str}
       ip_addresses: {description: [Its IP addresses; the order does not matter.], type: list, elements: str}
       public_key_sha256: {description: [SHA-256 of its public key.], type: str}
-      longest_seconds: {description: ["Longest C(expirationSeconds); a request without one does not keep to it."], type: int}
+      longest_seconds:
+        description:
+          - Longest C(expirationSeconds). A request without one does not keep to it, nor does one with cert-manager's annotation
+            C(experimental.cert-manager.io/request-duration), which goes before it.
+        type: int
       service: {description: [The Service whose names it may carry; needs C(namespace)], type: str}
       namespace: {description: [Namespace of that Service.], type: str}
   allow_names:

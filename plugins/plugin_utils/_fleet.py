@@ -16,7 +16,11 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.certflow.kubernetes.plugins.module_utils._text import visible
+
 DEFAULT_SERIAL = "1, 10"
+# The value of a variable that is there and refers to one that is not defined. The filter default takes it for absent.
+UNDEFINED = object()
 BATCH = re.compile(r"[1-9][0-9]*|[1-9][0-9]?%|100%")
 
 
@@ -40,7 +44,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Host:
-    """A host of the run, with its variables from the inventory and the play."""
+    """A host of the run, with its variables from the inventory and the play. A value may be UNDEFINED."""
 
     name: str
     variables: Mapping[str, Any] = field(default_factory=dict)
@@ -81,7 +85,7 @@ def is_blank(value: Any) -> bool:
         return not value.strip()
     if isinstance(value, Mapping) and "name" in value:
         return is_blank(value["name"])
-    return value is None or value in ({}, [])
+    return value is None or value is UNDEFINED or value in ({}, [])
 
 
 def batches(serial: Any) -> list[str]:
@@ -102,18 +106,23 @@ def problems(
     required: Iterable[str],
     naming: Iterable[str],
     inventory_size: int,
+    *,
+    checked: Iterable[str] = (),
 ) -> list[str]:
     """Return the problems that prevent the run, one line each, the most basic one first.
 
     required: names of the variables that each host needs.
     naming: names of the variables by which a host names its cluster.
     inventory_size: number of hosts in the inventory.
+    checked: names of further variables that tell which cluster is meant.
     """
+    naming = tuple(naming)
     return [
         *_pattern_problems(settings, hosts, inventory_size),
         *_number_problems(settings),
         *_missing(hosts, required),
-        *_unnamed(hosts, tuple(naming)),
+        *_undefined(hosts, (*naming, *checked)),
+        *_unnamed(hosts, naming),
     ]
 
 
@@ -151,6 +160,14 @@ def _missing(hosts: Sequence[Host], required: Iterable[str]) -> Iterable[str]:
             yield f"{name} is not set or empty for {', '.join(without)}"
 
 
+def _undefined(hosts: Sequence[Host], names: Iterable[str]) -> Iterable[str]:
+    """Yield an error for each variable that names a cluster by way of another one that is not there."""
+    for name in names:
+        without = [host.name for host in hosts if host.variables.get(name) is UNDEFINED]
+        if without:
+            yield f"{name} refers to a variable that is not defined for {', '.join(without)}"
+
+
 def _unnamed(hosts: Sequence[Host], naming: Sequence[str]) -> Iterable[str]:
     """Yield an error for hosts that name no cluster. A single host may take its cluster from the environment."""
     without = [host.name for host in hosts if all(is_blank(host.variables.get(name)) for name in naming)]
@@ -173,7 +190,7 @@ def overlap(members: Sequence[Member]) -> Overlap:
                 " the run, or set certflow_allow_shared_cluster if the clusters are restored from one backup"
             )
     warnings = [
-        f"hosts {_names(group)} have the same address ({group[0].server}) and context, and the UID of their cluster is not"
+        f"hosts {_names(group)} have the same address ({visible(group[0].server)}) and context, and the UID of their cluster is not"
         " known: they may mean the same cluster"
         for group in _groups(members, _address)
         if any(not member.uid for member in group)

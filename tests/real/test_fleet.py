@@ -385,6 +385,9 @@ SECRET = {"webhook_certificate_secret": {"name": "tls"}, "webhook_certificate_na
 COMPLETE = ("-e", json.dumps({**SECRET, "webhook_certificate_service": "hook"}))
 RELEASE = ("-e", "snapshot_controller_version=8.7.0")
 A, LOCALHOST, NO_HOST = {"a"}, {"localhost"}, set[str]()
+# A variable for each host by way of one that b is not in.
+MAPPED = ("-i", "mapped", "-e", "certflow_kubeconfig=k")
+GUARDED = ("-i", "guarded")
 # Playbook, arguments, part of the message, the hosts that have a result.
 BAD: tuple[tuple[Path, tuple[str, ...], str, set[str]], ...] = (
     (CERTIFICATES, ("-e", "certflow_hosts=prod-*"), "no host matches certflow_hosts: prod-*", LOCALHOST),
@@ -396,6 +399,9 @@ BAD: tuple[tuple[Path, tuple[str, ...], str, set[str]], ...] = (
     (CERTIFICATES, (*COMPLETE, "-e", "certflow_report=/dev/null/report.json"), "/dev/null", A),
     (CERTIFICATES, (*COMPLETE, "-e", "webhook_certificate_service="), "_service is not set or empty for a, b", A),
     (CERTIFICATES, (*COMPLETE, "-e", "certflow_hosts=a,d"), "these hosts do not name their cluster: d.", A),
+    (CERTIFICATES, (*COMPLETE, *MAPPED), "certflow_context refers to a variable that is not defined for b", A),
+    (CERTIFICATES, (*COMPLETE, *MAPPED, "--limit", "b"), "that is not defined for b", {"b"}),
+    (CERTIFICATES, (*COMPLETE, *GUARDED), "certflow_cluster_uid refers to a variable that is not defined for b", A),
     (UPGRADE, (), "snapshot_controller_version is not set or empty for a, b", A),
     (UPGRADE, ("-e", "snapshot_controller_version="), "snapshot_controller_version is not set or empty for a, b", A),
     (UPGRADE, (*RELEASE, "-e", "certflow_hosts=a,d"), "these hosts do not name their cluster: d.", A),
@@ -412,6 +418,10 @@ def without_cluster(place: Path, name: Path, *arguments: str, **environment: str
     """Run a playbook on hosts whose kubeconfig does not exist."""
     (place / "hosts").write_text(INVENTORY)
     (place / "only_d").write_text(f"{INVENTORY}[all:vars]\ncertflow_hosts=d\n")
+    named = "[clusters]\na\nb\n[clusters:vars]\nmap={'a': 'a'}\n"
+    (place / "mapped").write_text(f"{named}certflow_context={{{{ map[inventory_hostname] }}}}\n")
+    guard = "certflow_cluster_uid={{ map[inventory_hostname] }}\n"
+    (place / "guarded").write_text(f"{named}certflow_context=c\n{guard}")
     inventory = () if "-i" in arguments else ("-i", "hosts")
     return playbook.play(
         place, name, *inventory, *arguments, KUBECONFIG="absent", COLUMNS="500", **environment

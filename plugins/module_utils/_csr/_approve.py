@@ -26,6 +26,10 @@ _SAME_USAGE = {"signing": "digital signature", "s/mime": "email protection"}
 # OpenSSL's example configuration and external-snapshotter's create-cert.sh put this usage into every request. The holder
 # of the key can do nothing with it that "digital signature" does not permit.
 _HARMLESS_USAGES = ("content commitment",)
+# cert-manager's signers obey these annotations of a CSR (pkg/apis/experimental/v1alpha1). The first one makes the certificate
+# a certificate authority, whatever the PKCS#10 says. The second one goes before spec.expirationSeconds.
+_WANTS_CA = "experimental.cert-manager.io/request-is-ca"
+_LIFETIME = "experimental.cert-manager.io/request-duration"
 
 
 def approval_rights(signer_name: str) -> list[Right]:
@@ -116,6 +120,12 @@ def _integrity(content: Content, _expected: Expectation) -> Iterator[str]:
         yield "it asks to become a certificate authority"
 
 
+def _authority(content: Content, _expected: Expectation) -> Iterator[str]:
+    wanted = content.annotations.get(_WANTS_CA, "false")
+    if wanted != "false":
+        yield f"it asks to become a certificate authority (annotation {_WANTS_CA}: {wanted!r})"
+
+
 def _comparable(content: Content, expected: Expectation) -> Iterator[str]:
     """Yield a mismatch if an expectation is about content that cannot be compared."""
     of_content = (
@@ -196,7 +206,7 @@ def _nameless(content: Content, _expected: Expectation) -> Iterator[str]:
 def _forbidden_names(content: Content, expected: Expectation) -> Iterator[str]:
     request = content.request
     for refusal in _names.forbidden(
-        request.dns_names,
+        (*request.dns_names, *_host_in_subject(content, expected)),
         request.ip_addresses,
         service=expected.service,
         namespace=expected.namespace,
@@ -207,7 +217,22 @@ def _forbidden_names(content: Content, expected: Expectation) -> Iterator[str]:
         yield f"it asks for the name {refusal.name!r}: {refusal.reason}"
 
 
+def _host_in_subject(content: Content, expected: Expectation) -> tuple[str, ...]:
+    """Return the common name of a serving certificate if it is one more host name that the task does not spell out.
+
+    Vault, some ACME servers and old clients take it for a name of the server.
+    """
+    name, request = content.request.common_name, content.request
+    names = {_names.normal(text) for text in (*request.dns_names, *request.ip_addresses)}
+    is_judged = expected.common_name is not None or _names.normal(name) in names
+    is_host = _names.is_host_name(name) or _names.is_critical(name, cluster=expected.cluster)
+    return (name,) if _signers.SERVER_AUTH in content.usages and is_host and not is_judged else ()
+
+
 def _lifetime(content: Content, expected: Expectation) -> Iterator[str]:
+    annotated = content.annotations.get(_LIFETIME)
+    if annotated is not None and (expected.expiration_seconds, expected.longest_seconds) != (None, None):
+        yield f"its annotation {_LIFETIME}: {annotated!r} goes before its expirationSeconds"
     found, longest = content.expiration_seconds, expected.longest_seconds
     if expected.expiration_seconds is not None and found != expected.expiration_seconds:
         yield f"its expirationSeconds is {found}, expected {expected.expiration_seconds}"
@@ -231,6 +256,7 @@ EXPECTED: Rules = (
 # What nobody approves without saying so.
 SAFETY: Rules = (
     ("Integrity", _integrity),
+    ("Integrity", _authority),
     ("Usages", _inner_usages),
     ("ClientIdentity", _client_identity),
     ("UnexpectedUsage", _unexpected_usages),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -28,6 +28,7 @@ class Content:
 
     request: the content of its PKCS#10. Empty if there is a fault.
     fault: the reason why its PKCS#10 cannot be compared, as a clause, or "".
+    annotations: those of the object. Some signers obey them.
     """
 
     signer_name: str
@@ -36,6 +37,7 @@ class Content:
     expiration_seconds: int | None
     request: _request.RequestFacts
     fault: str = ""
+    annotations: Mapping[str, str] = field(default_factory=dict)
 
 
 def content_of(csr: Mapping[str, Any]) -> Content:
@@ -45,18 +47,19 @@ def content_of(csr: Mapping[str, Any]) -> Content:
     Raises RequestError if its request is not base64, MalformedObject if it is not a CSR object.
     """
     with shaped("the CSR object"):
-        return _content(csr["spec"], csr["metadata"]["name"])
+        return _content(csr["spec"], csr["metadata"])
 
 
-def _content(spec: Mapping[str, Any], name: str) -> Content:
+def _content(spec: Mapping[str, Any], metadata: Mapping[str, Any]) -> Content:
     # Replace characters outside ASCII by one that no canonical request has.
-    pem = _decoded(spec["request"], f"the request of CSR {name!r}", errors="replace")
+    pem = _decoded(spec["request"], f"the request of CSR {metadata['name']!r}", errors="replace")
     content = Content(
         signer_name=spec["signerName"],
         usages=tuple(spec.get("usages") or ()),
         requester=spec.get("username", ""),
         expiration_seconds=spec.get("expirationSeconds"),
         request=_request.NOTHING,
+        annotations=dict(metadata.get("annotations") or {}),
     )
     try:
         return replace(content, request=_request.parse(pem))

@@ -144,6 +144,12 @@ def normal(name: str) -> str:
     return name.lower()[:-1] if name.endswith(".") else name.lower()
 
 
+def is_host_name(text: str) -> bool:
+    """Return True for an address, and for a DNS name of more than one part. A single word may be any name."""
+    name = normal(text.strip()).removeprefix("*.")
+    return is_address(name) or ("." in name and is_dns_name(name))
+
+
 def is_address(text: str) -> bool:
     """Return True for an IPv4 or IPv6 address in a notation that Go reads."""
     return _address(text) is not None

@@ -114,7 +114,7 @@ def _selected(client: Client, parameters: Mapping[str, Any], decision: str) -> l
 
 def _guarded(client: Client, csrs: list[dict[str, Any]]) -> Guarded:
     requests = [content_of(csr).request for csr in csrs]
-    names = dict.fromkeys(name for request in requests for name in request.dns_names)
+    names = dict.fromkeys(name for request in requests for name in (*request.dns_names, request.common_name))
     return _requests.guarded(client, names, (ip for request in requests for ip in request.ip_addresses))
 
 

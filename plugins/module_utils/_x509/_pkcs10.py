@@ -97,11 +97,15 @@ KEY_ALGORITHMS = {
     )
 }
 
+# A host name, perhaps with a wildcard. Go takes any ASCII text for a DNS name, but some signers hand the names on in one text,
+# between commas or as the lines of a configuration.
+_HOST_NAME = re.compile(rb"[A-Za-z0-9._*-]+")
 _VISIBLE = re.compile(rb"[!-~]+")
 # Go parses a URI and writes it again, which changes all but one spelling.
 _PLAIN_URI = re.compile(
     rb"[a-z][a-z0-9]*://[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*"
 )
+_NAME_PATTERNS = {DNS_NAME: _HOST_NAME, EMAIL: _VISIBLE, URI: _PLAIN_URI}
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -254,9 +258,8 @@ def _alternative_names(value: Element, contents: Contents) -> None:
     for name in _members(value, _der.SEQUENCE, "its subjectAltName"):
         if name.tag == ADDRESS:
             contents.ip_addresses.append(_address(name.content))
-        elif name.tag in (DNS_NAME, EMAIL, URI):
-            pattern = _PLAIN_URI if name.tag == URI else _VISIBLE
-            if not pattern.fullmatch(name.content):
+        elif name.tag in _NAME_PATTERNS:
+            if not _NAME_PATTERNS[name.tag].fullmatch(name.content):
                 raise RequestNotCanonical("a name in its subjectAltName has characters that are not accepted")
             names = {DNS_NAME: contents.dns_names, EMAIL: contents.emails, URI: contents.uris}[name.tag]
             names.append(name.content.decode("ascii"))

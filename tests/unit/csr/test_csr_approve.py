@@ -311,6 +311,65 @@ def test_names_that_only_some_signers_read_are_refused() -> None:
         assert mismatches(obj) == ["Integrity"]
 
 
+# Vault's API takes the DNS names as one text with commas, and cert-manager's Vault issuer joins them.
+@pytest.mark.parametrize(
+    "more", [",kubernetes.default.svc", "/x", ";x", "%00", "@evil", "\\.evil", "(x)", ":443"]
+)
+def test_a_name_that_another_reader_takes_for_two_is_refused(more: str) -> None:
+    name = pkcs10.dns(f"hook.apps.svc.a{more}")
+    assert mismatches(csr(pem=pkcs10.pem(pkcs10.request(pkcs10.names(name))))) == ["Integrity"]
+
+
+# cert-manager, pkg/controller/certificatesigningrequests and pkg/util/pki: the annotation decides, not the PKCS#10.
+IS_CA = "experimental.cert-manager.io/request-is-ca"
+DURATION = "experimental.cert-manager.io/request-duration"
+ANNOTATED: list[tuple[dict[str, str], dict[str, Any], list[str]]] = [
+    ({}, {}, []),
+    ({"kubectl.kubernetes.io/last-applied-configuration": "{}"}, {}, []),
+    ({IS_CA: "true"}, {}, ["Integrity"]),
+    ({IS_CA: "True"}, FULL, ["Integrity"]),
+    ({IS_CA: "false"}, FULL, []),
+    ({DURATION: "87600h"}, {}, []),
+    ({DURATION: "87600h"}, {"longest_seconds": 3600}, ["Lifetime"]),
+    ({DURATION: "87600h"}, {"expiration_seconds": 3600}, ["Lifetime"]),
+]
+
+
+@pytest.mark.parametrize(("annotations", "expected", "reasons"), ANNOTATED)
+def test_annotations_that_a_signer_obeys_are_compared(
+    annotations: dict[str, str], expected: dict[str, Any], reasons: list[str]
+) -> None:
+    obj = csr(expirationSeconds=3600)
+    obj["metadata"]["annotations"] = annotations
+    assert mismatches(obj, **expected) == reasons
+
+
+# Vault, some ACME servers and old clients make a DNS name of the common name.
+COMMON_NAMES: list[tuple[str, dict[str, Any], list[str]]] = [
+    ("hook", {}, []),
+    ("An admission webhook", {}, []),
+    ("system:node:n1", {}, []),
+    ("hook.apps.svc", {}, []),
+    ("hook.apps.svc.cluster.local", {}, []),
+    ("bank.prod.svc", {}, ["ForbiddenName"]),
+    ("kubernetes", {}, ["ForbiddenName"]),
+    ("Kubernetes.Default.Svc", {}, ["ForbiddenName"]),
+    ("kubernetes.default.svc.", {}, ["ForbiddenName"]),
+    ("*.apps.svc", {}, ["ForbiddenName"]),
+    ("10.96.0.1", {}, ["ForbiddenName"]),
+    ("n1", {"cluster": Guarded(nodes=("n1",))}, ["ForbiddenName"]),
+    ("bank.prod.svc", {"allow_names": ("bank.prod.svc",)}, []),
+    ("bank.prod.svc", {"common_name": "bank.prod.svc"}, []),
+]
+
+
+@pytest.mark.parametrize(("common_name", "expected", "reasons"), COMMON_NAMES)
+def test_a_common_name_that_is_a_host_name_is_a_name_too(
+    common_name: str, expected: dict[str, Any], reasons: list[str]
+) -> None:
+    assert mismatches(csr(pem=request(common_name)), **expected) == reasons
+
+
 def test_tampered_request_is_refused() -> None:
     content = _content.content_of(csr())
     bad = replace(content, request=replace(content.request, is_signature_valid=False, wants_ca=True))

@@ -53,6 +53,23 @@ def test_a_run_that_may_start(hosts: tuple[dict[str, Any], ...], settings: dict[
     assert problems(*hosts, **settings) == []
 
 
+def test_a_name_that_leads_nowhere_is_not_an_absent_one() -> None:
+    """Also if it is the only host, or something else names its kubeconfig, whose current context would be used."""
+    nowhere = {"certflow_kubeconfig": "k", "certflow_context": _fleet.UNDEFINED}
+    words = "certflow_context refers to a variable that is not defined for h"
+    assert problems(nowhere) == [f"{words}0"]
+    assert problems(X, nowhere) == [f"{words}1"]
+    one = Host("a", {**GIVEN, **X, "certflow_cluster_uid": _fleet.UNDEFINED})
+    found = _fleet.problems(Settings("a"), [one], REQUIRED, NAMING, 1, checked=["certflow_cluster_uid"])
+    assert found == ["certflow_cluster_uid refers to a variable that is not defined for a"]
+
+
+def test_an_address_in_a_warning_has_no_hidden_characters() -> None:
+    members = [Member(name, server="https://x\u202e\x9b31m") for name in "ab"]
+    [warning] = _fleet.overlap(members).warnings
+    assert "(https://x\\u202e\\x9b31m)" in warning
+
+
 # Hosts, settings, the text of the first problem.
 MAY_NOT_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any], str], ...] = (
     ((), {"size": 0}, "the inventory has no host"),

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.quick
 CSRS = _requests.COLLECTION
 NAME = "hook-apps-1a2b"
 EXPECT = {"service": "hook", "namespace": "apps"}
-API_SERVER = request(dns_names=("kubernetes.default.svc",))
+API_SERVER = request("server", dns_names=("kubernetes.default.svc",))
 BY_LABEL = {"name": None, "label_selectors": ["a=b"]}
 
 
@@ -56,9 +56,17 @@ def test_the_api_servers_name_is_not_expected_into_a_certificate() -> None:
 
 
 def test_other_names_may_be_expected() -> None:
-    api = api_with(csr(pem=request(dns_names=("db.example.com",), ip_addresses=("192.0.2.1",))))
+    api = api_with(csr(pem=request("db", dns_names=("db.example.com",), ip_addresses=("192.0.2.1",))))
     expect = {"dns_names": ["db.example.com"], "ip_addresses": ["192.0.2.1"]}
     assert decide(api, expect=expect).changed
+
+
+def test_the_common_name_of_a_server_is_not_a_nodes() -> None:
+    api = api_with(csr(pem=request("node-1")))
+    api.objects["/api/v1/nodes/node-1"] = {}
+    with pytest.raises(RequestError, match="'node-1': it is a node's"):
+        decide(api)
+    assert api.writes() == []
 
 
 def test_a_nodes_address_is_not_expected_either() -> None:
@@ -76,7 +84,7 @@ def test_a_nodes_address_is_not_expected_either() -> None:
 def test_a_node_is_recognised_in_any_notation(
     dns_names: tuple[str, ...], ip_addresses: tuple[str, ...]
 ) -> None:
-    api = api_with(csr(pem=request(dns_names=dns_names, ip_addresses=ip_addresses)))
+    api = api_with(csr(pem=request("node", dns_names=dns_names, ip_addresses=ip_addresses)))
     node = {"status": {"addresses": [{"type": "InternalIP", "address": "10.1.0.4"}]}}
     api.objects["/api/v1/nodes"] = {"metadata": {}, "items": [node]}
     api.objects["/api/v1/nodes/node-1"] = node
