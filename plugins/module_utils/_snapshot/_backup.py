@@ -37,7 +37,8 @@ _ONLY_CERTIFICATES = re.compile(
 )
 HOW_TO = """\
 # What an upgrade of the snapshot controller was going to touch on {host}, as it was on {when}.
-# This file holds only the certificates of a Secret and no private key, so the role makes a new one. To restore one of these objects, save its document as FILE and run
+# This file holds only the certificates of a Secret and no private key, so the role makes a new one.
+# To restore one of these objects, save its document as FILE and run
 #   kubectl apply --server-side --force-conflicts --field-manager=certflow.kubernetes -f FILE
 # - A Deployment whose selector has changed since has to be deleted first: kubectl delete deployment NAME --cascade=orphan
 # - Put the webhook's Deployment and its Service back before a ValidatingWebhookConfiguration that calls it.
