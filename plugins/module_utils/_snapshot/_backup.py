@@ -37,7 +37,8 @@ _ONLY_CERTIFICATES = re.compile(
 )
 HOW_TO = """\
 # What an upgrade of the snapshot controller was going to touch on {host}, as it was on {when}.
-# Of a Secret only its certificates are here: no private key is kept, so the role makes a new one. To put one of these objects back, save its document as FILE and run
+# Of a Secret only its certificates are here: no private key is kept, so the role makes a new one.
+# To put one of these objects back, save its document as FILE and run
 #   kubectl apply --server-side --force-conflicts --field-manager=certflow.kubernetes -f FILE
 # - A Deployment whose selector has changed since has to be deleted first: kubectl delete deployment NAME --cascade=orphan
 # - Put the webhook's Deployment and its Service back before a ValidatingWebhookConfiguration that calls it.
