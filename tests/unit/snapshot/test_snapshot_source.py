@@ -244,7 +244,7 @@ def test_sums_that_lead_out_of_the_cache_write_nothing_there(tmp_path: Path) -> 
 
 @pytest.mark.usefixtures("_no_home")
 @pytest.mark.parametrize(
-    "source", [Source("~/manifests", Path("/absent"), SUMS), Source("/absent", Path("~/cache"), SUMS)]
+    "source", [Source("~/manifests", Path("absent"), SUMS), Source("absent", Path("~/cache"), SUMS)]
 )
 def test_a_directory_below_a_home_that_does_not_exist(
     source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
