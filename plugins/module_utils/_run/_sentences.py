@@ -3,7 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Sentences in a result, without characters that a terminal obeys or that a reader cannot see."""
+"""Sentences in a result, without characters that a terminal obeys or that a reader cannot see, and without keys.
+
+A webhook or a policy that refuses a Secret may repeat it in its words, the private key that was just made included.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._text import visible
+from .._x509._pem import without_private_keys
 
 # The keys of a result, at any depth, whose texts are sentences: printed as they are, and made of what clusters and programs
 # say. Other values are data and stay as they are, such as names and PEM.
@@ -43,9 +47,13 @@ DATA = frozenset(("diff", "invocation", "originals", "parameters"))
 
 
 def clean(value: Any, *, is_sentence: bool = False) -> Any:
-    """Return the value with every sentence in it on one line and its hidden characters made visible."""
+    """Return the value with every sentence in it on one line and its hidden characters made visible.
+
+    No text in it holds a private key.
+    """
     if isinstance(value, str):
-        return visible(value) if is_sentence else value
+        text = without_private_keys(value)
+        return visible(text) if is_sentence else text
     if isinstance(value, Mapping):
         return {
             key: item if key in DATA else clean(item, is_sentence=is_sentence or key in KEYS)
