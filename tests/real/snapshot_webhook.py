@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 from tests import clusters
 
 NAME = "validation-webhook.snapshot.storage.k8s.io"
@@ -13,8 +16,12 @@ SERVICE = {"namespace": "kube-system", "name": "snapshot-validation-service", "p
 CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
 
 
-def ensure(cluster: clusters.Cluster) -> None:
-    """Create the webhook configuration where another test has not done so; it matches nothing."""
+@contextlib.contextmanager
+def present(*fleet: clusters.Cluster) -> Iterator[None]:
+    """Create the webhook configuration on each cluster, and delete it in the end. It matches no object.
+
+    It has upstream's name, so that an upgrade which another test runs on these clusters would take it for the webhook's.
+    """
     webhook = {
         "name": NAME,
         "clientConfig": {"service": SERVICE},
@@ -22,8 +29,8 @@ def ensure(cluster: clusters.Cluster) -> None:
         "sideEffects": "None",
         "failurePolicy": "Ignore",
     }
-    try:
+    for cluster in fleet:
         cluster.api("POST", CONFIGURATIONS, {"metadata": {"name": NAME}, "webhooks": [webhook]})
-    except clusters.ApiError as error:
-        if error.status != 409:
-            raise
+    yield
+    for cluster in fleet:
+        cluster.api("DELETE", f"{CONFIGURATIONS}/{NAME}")

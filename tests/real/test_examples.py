@@ -37,9 +37,9 @@ SERVERS: list[Server] = []
 def onprem(fleet: clusters.Fleet) -> Iterator[clusters.Cluster]:
     """The cluster with the objects that the examples name; others' tests find none of external-snapshotter's CRDs there."""
     cluster = fleet["onprem"]
-    snapshot_webhook.ensure(cluster)
     cluster.api("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", _crd())
-    yield cluster
+    with snapshot_webhook.present(cluster):
+        yield cluster
     names = snapshot_lab.kubectl(cluster, "get", "crds", "-oname").split()
     snapshot_lab.delete(cluster, *(name for name in names if name.endswith("snapshot.storage.k8s.io")))
     for server in SERVERS:

@@ -10,6 +10,7 @@ import json
 import re
 import shlex
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,16 +24,15 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 @pytest.fixture
-def place(fleet: clusters.Fleet, tmp_path: Path) -> Path:
+def place(fleet: clusters.Fleet, tmp_path: Path) -> Iterator[Path]:
     """A directory with the README's files, below a home with the kubeconfig that it names."""
-    for cluster in fleet.values():
-        snapshot_webhook.ensure(cluster)
     (tmp_path / ".kube").mkdir()
     shutil.copy(fleet.merged_kubeconfig, tmp_path / ".kube" / "fleet.yml")
     for name, text in _files().items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    return tmp_path
+    with snapshot_webhook.present(*fleet.values()):
+        yield tmp_path
 
 
 def test_the_readme_has_the_files_that_this_test_is_about() -> None:

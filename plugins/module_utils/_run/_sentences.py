@@ -3,7 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Clean the sentences of a result of control characters and invisible characters."""
+"""Clean the sentences of a result of control characters, invisible characters and private keys.
+
+A webhook or a policy that refuses a Secret may repeat it in its message, with the private key that was just made.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._text import visible
+from .._x509._pem import without_private_keys
 
 # The keys of a result, at any depth, whose texts are sentences. They are printed, and quote clusters and other programs.
 # Other values, such as names and PEM, are data and do not change.
@@ -43,9 +47,13 @@ DATA = frozenset(("diff", "invocation", "originals", "parameters"))
 
 
 def clean(value: Any, *, is_sentence: bool = False) -> Any:
-    """Return the value with each of its sentences on one line, and with escapes for hidden characters."""
+    """Return the value with each of its sentences on one line, and with escapes for hidden characters.
+
+    No text in it holds a private key.
+    """
     if isinstance(value, str):
-        return visible(value) if is_sentence else value
+        text = without_private_keys(value)
+        return visible(text) if is_sentence else text
     if isinstance(value, Mapping):
         return {
             key: item if key in DATA else clean(item, is_sentence=is_sentence or key in KEYS)

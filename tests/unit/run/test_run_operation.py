@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import sys
@@ -27,6 +28,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operatio
     Result,
     execute,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import _keys
 
 from tests.unit.kube import pki
 from tests.unit.kube.server import Answer, Server, serving
@@ -83,6 +85,42 @@ def test_failure_is_one_line_with_cause_evidence_remedy() -> None:
         "repair it",
     )
     assert result["cluster"]["host"] == server.url
+
+
+KEY_PEM = _keys.to_pem(_keys.generate("ecdsa-p256"))
+KEY_BASE64 = base64.b64encode(KEY_PEM.encode()).decode()
+# How a webhook or a policy may print the object that it refuses: the Secret that was sent.
+ECHOES = (
+    KEY_PEM,
+    KEY_PEM.replace("\n", "\\n"),
+    KEY_PEM[:-40],
+    f'{{"data":{{"tls.key":"{KEY_BASE64}"}}}}',
+    f"map[tls.crt:LS0tLS1CRUdJTiBDRVJU tls.key:{KEY_BASE64[:-7]}]",
+    f"data: {base64.b64encode(('x: y' + KEY_PEM).encode()).decode()}",
+)
+
+
+@pytest.mark.parametrize("echo", ECHOES)
+def test_a_private_key_that_the_api_server_repeats_is_not_shown(echo: str) -> None:
+    def work(client: Client, *_others: Any) -> Result:
+        client.create("/x", {"data": {"tls.key": KEY_BASE64}})
+        return Result(False, {})
+
+    message = f"admission webhook denied the request: {echo} is not allowed"
+    status = {"kind": "Status", "reason": "Forbidden", "message": message}
+    with serving(Answer(403, body=status)) as server:
+        text = json.dumps(run(work, server))
+    assert "admission webhook denied the request" in text
+    body = "".join(KEY_PEM.split("\n")[1:-2])
+    assert body[:30] not in text
+    assert KEY_BASE64[48:90] not in text
+    assert base64.b64encode(("x: y" + KEY_PEM).encode()).decode()[50:90] not in text
+
+
+def test_a_certificate_is_not_taken_for_a_key() -> None:
+    pem = f"-----BEGIN CERTIFICATE-----\n{base64.b64encode(bytes(range(99))).decode()}\n-----END CERTIFICATE-----\n"
+    values = {"ca_pem": pem, "bundle": base64.b64encode(pem.encode()).decode(), "word": "x" * 99}
+    assert _sentences.clean(values) == values
 
 
 HOSTILE = "a\x1b]0;b\x07\u202ec\nd"

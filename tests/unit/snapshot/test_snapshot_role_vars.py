@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run import (
     _snapshot_controller_plan as plan,
@@ -81,6 +82,33 @@ def test_the_shown_plan_names_the_deleted_objects(tmp_path: Path) -> None:
         "last",
         "deletes: ValidatingWebhookConfiguration company; Secret default tls",
     ]
+
+
+def test_what_another_run_changed_before_the_turn_is_tried_and_kept_again(tmp_path: Path) -> None:
+    """A failed upgrade is undone from the originals that the last trial kept. They must not be older than the plan."""
+    tasks = yaml.safe_load((ROLE / "tasks" / "stage.yml").read_text())
+    (trial,) = (one["when"] for one in tasks if "certflow.kubernetes.snapshot_controller_preflight" in one)
+    cases = [(0, "8.1.0", "8.1.0"), (0, "8.1.0", "8.6.0"), (1, "8.1.0", "8.1.0"), (1, "8.1.0", "8.6.0")]
+    plans = [
+        {
+            "__snapshot_controller_stage_index": index,
+            "__snapshot_controller_plan": {"installed": {"version": before}},
+            "__snapshot_controller_plan_now": {"installed": {"version": now}},
+        }
+        for index, before, now in cases
+    ]
+    play = {
+        "hosts": "localhost",
+        "gather_facts": False,
+        "vars_files": [str(ROLE / "vars" / "main.yml")],
+        "tasks": [
+            {"ansible.builtin.debug": {"msg": f"TRIED {number}"}, "vars": one, "when": trial}
+            for number, one in enumerate(plans)
+        ],
+    }
+    run = playbook.play(tmp_path, [play])
+    assert run.status == 0, run.output
+    assert re.findall(r"TRIED (\d)", run.output) == ["1", "2", "3"], run.output
 
 
 @pytest.mark.parametrize("wrong", ["fail", {"snapshot": "Never"}, ["Fail"], {"snapshot": None}])
