@@ -9,12 +9,15 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
+import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._client import Client
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._kubeconfig import resolve
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run import _webhook_cabundle
 from cryptography import x509
 
@@ -33,6 +36,11 @@ if TYPE_CHECKING:
 
 STORE = role_in(DOCS / "rbac" / "store.yaml")
 CA_KEY = "ca.crt"
+PLANTER = {
+    "kind": "ClusterRole",
+    "metadata": {"name": "plant-secrets-anywhere"},
+    "rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]}],
+}
 # It replaces a certificate that nobody serves here, so there is nothing to wait for.
 RENEW: dict[str, Any] = {"renew_before": "400d", "wait": False}
 
@@ -107,6 +115,27 @@ def test_its_ca_is_found_again(site: Site) -> None:
     lost = site.run()
     assert "no CA that is known here vouches" in lost["reason"]
     assert site.certificate() != leaf
+
+
+def test_a_ca_that_another_identity_planted_gets_into_no_target(site: Site) -> None:
+    """The permission to create Secrets is enough to plant one with all marks. No target trusts its CA."""
+    site.run()
+    planted = site.secret()
+    assert planted is not None
+    site.cluster.api("DELETE", f"{site.secrets}/hook-tls")
+    mallory = User(site, PLANTER)
+    connection = resolve({"kubeconfig": mallory.kubeconfig}, {})
+    client = Client(connection, user_agent="mallory", deadline=time.monotonic() + 30)
+    kept = {key: planted["metadata"][key] for key in ("name", "labels", "annotations")}
+    client.create(site.secrets, {"metadata": kept, "type": planted["type"], "data": planted["data"]})
+    key, ca = site.data()["tls.key"], site.data()[CA_KEY]
+
+    target = site.hook()
+    done = site.run(targets=[target])
+    assert done["changed"]
+    assert site.data()["tls.key"] != key
+    assert_trusted(site, target)
+    assert ca not in site.bundle(target)
 
 
 def test_what_has_no_meaning_and_what_is_refused(site: Site) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -30,6 +31,8 @@ from .._webhook._workload import Rollout
 from .._x509 import _authority, _certificate
 from .._x509._verify import verify
 from . import _secrets, _turn
+
+_PLAIN_NAME = re.compile("[a-z0-9][a-z0-9.-]{0,252}")
 
 
 @dataclass(frozen=True)
@@ -101,19 +104,59 @@ def write(
 
 
 def anchor_of_kept(task: Task, secret: Found, now: datetime) -> Anchor:
-    """What vouches for the certificate in the Secret. Raises AnchorError."""
+    """Return the anchor that verifies the certificate in the Secret. Raises AnchorError.
+
+    A CA that was made for this certificate counts only if a target trusts it. The permission to create Secrets is enough
+    to write the marks of such a CA.
+    """
     pem = secret.certificate_pem
     recorded = {entry.partition("=")[2] for entry in _record(secret.annotations)}
     standing = {
         anchor.fingerprint: anchor.pem
         for seen in task.targets
-        for config in _targets.client_configs(seen.target, seen.obj, service=service(task.intent))
-        for anchor in _bundle.anchors(config.ca_bundle)
+        for anchor in _trusted_by(task.intent, seen)
         if anchor.fingerprint in recorded
     }
     own = _secret.own_ca(secret, task.intent)
+    if own and task.targets and not _is_trusted(task, secret, own):
+        own = ""
     offered = _anchors.candidates(task.client, task.intent, pem, "".join(standing.values()), own=own)
     return _anchors.choose(task.intent, pem, offered, now)
+
+
+def _is_trusted(task: Task, secret: Found, own: str) -> bool:
+    """Return True if a target of the task trusts this CA, or one that the Secret records for another task.
+
+    A run makes its targets trust the CA before it writes the Secret. So no run made a CA that no target trusts.
+    """
+    wanted = _prints(own)
+
+    def is_trusting(seen: SeenTarget) -> bool:
+        return any(anchor.fingerprint in wanted for anchor in _trusted_by(task.intent, seen))
+
+    if any(map(is_trusting, task.targets)):
+        return True
+    for target in _recorded_targets(secret.annotations, wanted):
+        with contextlib.suppress(TargetError, MissingRights):
+            if is_trusting(SeenTarget(target, _targets.read(task.client, target))):
+                return True
+    return False
+
+
+def _recorded_targets(annotations: Mapping[str, str], wanted: Collection[str]) -> list[Target]:
+    """Return the objects that the record names beside one of these fingerprints. The record may be anything."""
+    entries = (entry.partition("=") for entry in sorted(_record(annotations)))
+    places = dict.fromkeys(tuple(place.split("/")[:2]) for place, _, found in entries if found in wanted)
+    return [
+        Target(*place)
+        for place in places
+        if len(place) == 2 and place[0] in _targets.KINDS and _PLAIN_NAME.fullmatch(place[1])
+    ]
+
+
+def _trusted_by(intent: Intent, seen: SeenTarget) -> list[_bundle.Anchor]:
+    configs = _targets.client_configs(seen.target, seen.obj, service=service(intent))
+    return [anchor for config in configs for anchor in _bundle.anchors(config.ca_bundle)]
 
 
 def added(annotations: Mapping[str, str], changes: Iterable[TargetChange]) -> str:

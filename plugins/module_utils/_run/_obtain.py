@@ -452,6 +452,7 @@ def _put_to_use(task: Task, reason: Reason, obtained: Obtained, warnings: tuple[
     if theirs:
         if obtained.own_ca:
             _take_back(task, changes)
+        task = replace(task, targets=_bundles.read(task.client, (seen.target for seen in task.targets)))
         anchor = _bundles.anchor_of_kept(task, theirs, now)
         return _keep.run(task, theirs, anchor, now, csr=summary, asked=True, warnings=warnings)
     values = _report.values(

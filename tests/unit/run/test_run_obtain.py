@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -16,8 +17,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import (
     _marks,
     _pending,
     _requests,
+    _secret,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._errors import (
+    AnchorError,
     RequestError,
     SecretError,
 )
@@ -785,6 +788,80 @@ def test_a_ca_that_a_killed_first_run_left_on_a_target_goes_once_the_new_certifi
     assert "certflow.kubernetes/unproven" not in killed.sent[-1]["metadata"]["annotations"]
 
 
+def planted() -> dict[str, Any]:
+    """Return a Secret with all marks, a key and a CA: another run's, or that of an identity that may only create Secrets."""
+    made = Api()
+    by_own_hand(made)
+    secret = made.sent[-1]
+    return {**secret, "metadata": {**secret["metadata"], "uid": "1", "resourceVersion": "1"}}
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_a_ca_that_only_the_secret_vouches_for_gets_into_no_target(trusted: bool) -> None:
+    """A run makes the targets trust its CA before it writes the Secret. So no run made a CA that no target trusts."""
+    secret = planted()
+    standing = webhook("old")
+    if trusted:
+        both = pem("old").encode() + base64.b64decode(secret["data"]["ca.crt"])
+        standing["webhooks"][0]["clientConfig"]["caBundle"] = base64.b64encode(both).decode()
+    api = Api({PATH: secret, _targets.path(HOOK): standing})
+    wanted = intent(signer_name="ephemeral-ca")
+    seen = (_bundles.SeenTarget(HOOK, standing),)
+    task = Task(api, wanted, _secret.found(secret, wanted.secret), seen, False)  # type: ignore[arg-type]
+    result = _k8s_csr._obtained_or_kept(task)
+    assert result.values["reason"].startswith("the certificate is kept") is trusted
+    is_in_use = secret["data"]["ca.crt"] == encoded(result.values["ca_bundle"])
+    assert is_in_use is trusted
+
+
+OTHER = _targets.Target("ValidatingWebhookConfiguration", "other")
+
+
+@pytest.mark.parametrize(
+    ("record", "trusted", "kept"),
+    [
+        ("{other}/a.certflow.test={print}", True, True),
+        ("{other}/a.certflow.test={print}", False, False),
+        ("{other}=00", True, False),
+        ("Pod/other={print}", True, False),
+        ("ValidatingWebhookConfiguration/../../x={print}", True, False),
+        ("", True, False),
+    ],
+)
+def test_a_target_of_another_task_vouches_for_the_ca_that_both_share(
+    record: str, trusted: bool, kept: bool
+) -> None:
+    """The record of the Secret leads to the target. Only what the target trusts counts."""
+    secret = planted()
+    ca = base64.b64decode(secret["data"]["ca.crt"])
+    [anchor] = _bundle.anchors(ca.decode())
+    text = record.format(other=f"{OTHER.kind}/{OTHER.name}", print=anchor.fingerprint)
+    secret["metadata"]["annotations"][_marks.ANCHORS] = text
+    other = webhook("old")
+    if trusted:
+        other["webhooks"][0]["clientConfig"]["caBundle"] = base64.b64encode(ca).decode()
+    standing = webhook("old")
+    api = Api({PATH: secret, _targets.path(HOOK): standing, _targets.path(OTHER): other})
+    wanted = intent(signer_name="ephemeral-ca")
+    seen = (_bundles.SeenTarget(HOOK, standing),)
+    task = Task(api, wanted, _secret.found(secret, wanted.secret), seen, False)  # type: ignore[arg-type]
+    result = _k8s_csr._obtained_or_kept(task)
+    assert (encoded(result.values["ca_bundle"]) == secret["data"]["ca.crt"]) is kept
+
+
+def test_a_secret_that_is_planted_while_a_run_works_is_not_used() -> None:
+    theirs = planted()
+    api = Api({PATH: theirs})
+
+    def answer(_method: str, path: str, body: Any) -> Any:
+        return api_error(AlreadyExists) if path == COLLECTION else body
+
+    api.on_write = answer
+    with pytest.raises(AnchorError):
+        by_own_hand(api)
+    assert theirs["data"]["ca.crt"] not in json.dumps(api.sent)
+
+
 def test_check_mode_makes_none() -> None:
     api = Api()
     result = by_own_hand(api, check_mode=True)
@@ -793,15 +870,12 @@ def test_check_mode_makes_none() -> None:
 
 
 def test_of_two_runs_at_once_the_slower_one_takes_its_ca_back() -> None:
-    """Its certificate will never be served; the CA of the faster one goes to the targets instead."""
-    first = Api()
-    by_own_hand(first)
-    theirs = {
-        **first.sent[-1],
-        "metadata": {**first.sent[-1]["metadata"], "uid": "1", "resourceVersion": "1"},
-    }
+    """Its certificate will never be served. The CA that the faster run added to the targets stays."""
+    theirs = planted()
     api = Api({PATH: theirs})
     standing = webhook("old")
+    trusted = pem("old").encode() + base64.b64decode(theirs["data"]["ca.crt"])
+    standing["webhooks"][0]["clientConfig"]["caBundle"] = base64.b64encode(trusted).decode()
 
     def answer(method: str, path: str, body: Any) -> Any:
         if path == _targets.path(HOOK):
