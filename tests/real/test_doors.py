@@ -674,16 +674,34 @@ def test_an_operation_in_a_fork_imports_nothing(site: Site) -> None:
 PROBE = "certflow.kubernetes.k8s_signer_probe"
 
 
+CSR = "certflow.kubernetes.k8s_csr"
+
+
 @pytest.mark.parametrize("door", DOORS)
 def test_ctrl_c_leaves_nothing(site: Site, door: str) -> None:
     """A probe is interrupted in the middle of its wait: what it sent is deleted before its process ends."""
-    task = {
-        PROBE: {"signers": ["example.com/nobody"], "kubeconfig": str(site.kubeconfig), "probe_seconds": 100}
-    }
-    (site.directory / "probe.yml").write_text(yaml.safe_dump(one(task, vars={DOOR: door})))
+    options = {"signers": ["example.com/nobody"], "kubeconfig": str(site.kubeconfig), "probe_seconds": 100}
+    interrupted(site, door, {PROBE: options}, probes)
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_ctrl_c_releases_the_lease(site: Site, door: str) -> None:
+    """The next run would wait for it. The run is interrupted while it waits for a signer that never issues."""
+    wanted = {"service": "waits", "namespace": "default", "secret": {"name": "waits-tls"}}
+    options = {**wanted, "signer_name": "example.com/nobody", "wait_timeout": 100}
+    interrupted(site, door, {CSR: {**options, "kubeconfig": str(site.kubeconfig)}}, leases)
+    onprem = site.fleet["onprem"]
+    for csr in onprem.api("GET", REQUESTS)["items"]:
+        if csr["metadata"]["name"].startswith("certflow-waits-"):
+            onprem.api("DELETE", f"{REQUESTS}/{csr['metadata']['name']}")
+
+
+def interrupted(site: Site, door: str, task: dict[str, Any], left: Callable[[Site], list[str]]) -> None:
+    """Interrupt a task as Ctrl-C does, once it has made something, and see that it leaves nothing of that."""
+    (site.directory / "interrupted.yml").write_text(yaml.safe_dump(one(task, vars={DOOR: door})))
     program = str(Path(sys.executable).with_name("ansible-playbook"))
     process = subprocess.Popen(
-        [program, "probe.yml"],
+        [program, "interrupted.yml"],
         cwd=site.directory,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -692,7 +710,7 @@ def test_ctrl_c_leaves_nothing(site: Site, door: str) -> None:
         start_new_session=True,  # as a terminal: the signal goes to all of its processes
     )
     try:
-        eventually(lambda: probes(site) or process.poll() is not None)
+        eventually(lambda: left(site) or process.poll() is not None)
         assert process.poll() is None, process.communicate()[0]
         os.killpg(process.pid, signal.SIGINT)
         output, _ = process.communicate(timeout=60)
@@ -700,7 +718,13 @@ def test_ctrl_c_leaves_nothing(site: Site, door: str) -> None:
         process.kill()
         process.wait()
     assert process.returncode, output
-    eventually(lambda: not probes(site))
+    eventually(lambda: not left(site))
+
+
+def leases(site: Site) -> list[str]:
+    """Return the Lease of the Service ``waits``."""
+    listed = site.fleet["onprem"].api("GET", "/apis/coordination.k8s.io/v1/namespaces/default/leases")
+    return [name for item in listed["items"] if (name := item["metadata"]["name"]) == "certflow-waits"]
 
 
 def probes(site: Site) -> list[str]:

@@ -397,6 +397,7 @@ BAD: tuple[tuple[Path, tuple[str, ...], str, set[str]], ...] = (
     (CERTIFICATES, ("-e", '{"certflow_serial": ["1", "few", 0, "200%"]}'), "of clusters: few, 0, 200%", A),
     (CERTIFICATES, ("-e", "certflow_max_failures=some"), "is not a number of clusters: some", A),
     (CERTIFICATES, (*COMPLETE, "-e", "certflow_report=/dev/null/report.json"), "/dev/null", A),
+    (CERTIFICATES, (*COMPLETE, "-e", "certflow_report=~nosuchuser/r.json"), "home directory that does not exist", A),
     (CERTIFICATES, (*COMPLETE, "-e", "webhook_certificate_service="), "_service is not set or empty for a, b", A),
     (CERTIFICATES, (*COMPLETE, "-e", "certflow_hosts=a,d"), "these hosts do not name their cluster: d.", A),
     (CERTIFICATES, (*COMPLETE, *MAPPED), "certflow_context refers to a variable that is not defined for b", A),

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from .._errors import CertflowError
 from .._kube._rights import rule_for
+from ._content import content_of
 from ._diagnosis import PROVEN, Diagnosis
 from ._observation import Observation
 from ._unissued import foreseen
@@ -24,24 +26,46 @@ def no_right_to_approve(seen: Observation) -> Diagnosis | None:
         f"Nobody has approved request {seen.name} yet, and this identity may not: it lacks the right to {missing}.",
         PROVEN,
         tuple(_evidence(seen)),
-        f"Let somebody approve it who may (kubectl certificate approve {seen.name}), or grant the right, bound to this "
-        f"identity, by kubectl apply of: {rule_for(seen.lacking)}",
+        _fault_remedy(seen)
+        or f"Ask an identity with the permission to compare and approve it (kubectl certificate approve {seen.name}), or "
+        f"grant the permission, bound to this identity, by kubectl apply of: {rule_for(seen.lacking)}",
     )
 
 
 def never_approved(seen: Observation) -> Diagnosis | None:
-    later = foreseen(seen)
     may = f"this identity may approve requests for {seen.signer}" if seen.lacking is not None else ""
     return Diagnosis(
         "never-approved",
         f"Nobody has approved request {seen.name} yet.",
         PROVEN,
         tuple(filter(None, (*_evidence(seen), may))),
-        later.remedy
-        if later
-        else f"Approve it (kubectl certificate approve {seen.name}), or set approve: true; it is collected 24 hours after "
-        "its creation.",
+        _remedy(seen),
     )
+
+
+def _remedy(seen: Observation) -> str:
+    """Return the remedy for a request without a decision. One that cannot be compared must not be approved."""
+    fault = _fault_remedy(seen)
+    if fault:
+        return fault
+    later = foreseen(seen)
+    if later:
+        return later.remedy
+    return (
+        f"Compare what it asks for, then approve it (kubectl certificate approve {seen.name}), or set approve: true in the "
+        "k8s_csr task that made it. The cluster deletes it 24 hours after its creation."
+    )
+
+
+def _fault_remedy(seen: Observation) -> str:
+    """Return the remedy for a request that cannot be compared, or ""."""
+    try:
+        fault = content_of(seen.csr).fault
+    except CertflowError as error:
+        fault = error.cause
+    if not fault:
+        return ""
+    return f"Do not approve it: {fault}. Find out who made it, and deny it (kubectl certificate deny {seen.name})."
 
 
 def _evidence(seen: Observation) -> Iterator[str]:

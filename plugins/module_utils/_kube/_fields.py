@@ -98,6 +98,8 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
         "provideClusterInfo": BOOLEAN,
     },
 }
+# Fields of a user that change the identity and are not supported here. A request without them would be another user's.
+UNSUPPORTED: Mapping[str, tuple[str, ...]] = {"user": ("as-uid", "as-user-extra")}
 
 
 def check(entry: str, value: Mapping[str, Any], where: str) -> None:
@@ -106,6 +108,12 @@ def check(entry: str, value: Mapping[str, Any], where: str) -> None:
     entry: a key of FIELDS.
     where: the kubeconfig and its context, for the error. The error does not quote the value.
     """
+    for name in UNSUPPORTED.get(entry, ()):
+        if value.get(name):
+            raise KubeconfigError(
+                f"{where}: {name} of its {entry} is not supported",
+                remedy="remove it, or use a user that needs no such impersonation",
+            )
     for name, wanted in FIELDS[entry].items():
         given = value.get(name)
         if given is None:

@@ -185,7 +185,7 @@ def _requested_by(csr: Mapping[str, Any]) -> str:
 def _approved_before(
     csrs: Iterable[Mapping[str, Any]], expected: Expectation, *, is_named: bool
 ) -> dict[str, str]:
-    """Return a warning by UID for each request that another user approved despite a mismatch.
+    """Return a warning by UID for each request that was approved before despite a mismatch.
 
     Raises RequestError for one that the task names: "approved" must not be the answer to it.
     """
@@ -194,7 +194,7 @@ def _approved_before(
         faults = _faults(csr, expected, RULES)
         if faults and is_named:
             raise RequestError(
-                f"another user approved a request that does not match the expectation: {faults[0]}",
+                f"a request that was approved before does not match the expectation: {faults[0]}",
                 code=RequestNotCanonical.code if content_of(csr).fault else "",
                 evidence=[*faults, _requested_by(csr)],
                 remedy="an approval is final: find out who gave it (the audit log of the API server names the user), and "
@@ -202,7 +202,7 @@ def _approved_before(
             )
         if faults:
             found[csr["metadata"]["uid"]] = (
-                f"approved by another user, and does not match the expectation: {faults[0]}"
+                f"approved before, and does not match the expectation: {faults[0]}"
             )
     return found
 

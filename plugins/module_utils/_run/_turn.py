@@ -20,6 +20,7 @@ from .._csr import _marks
 from .._csr._intent import Intent
 from .._kube._client import Client
 from .._kube._lease import Lease
+from ._interrupt import put_away_by
 from ._operation import Result
 
 
@@ -28,18 +29,17 @@ class Moved(Exception):
 
 
 def alone(client: Client, intent: Intent, act: Callable[[Lease], Result]) -> Result:
-    """Run ``act``, which calls ``take`` before its first write; once more where it raises Moved.
+    """Run ``act``, which calls ``take`` before its first write. Run it once more if it raises Moved.
 
-    Raises what it raises, HeldByAnother, LeaseLostError.
+    Release the Lease whatever ends the run, a signal included: the next run would wait for it otherwise.
+    Raises what ``act`` raises, HeldByAnother, LeaseLostError.
     """
     lease = _lease(client, intent)
-    try:
+    with put_away_by(lease.release):
         try:
             result = act(lease)
         except Moved:
-            result = act(lease)  # it is its turn now: nobody else's run writes
-    finally:
-        lease.release()
+            result = act(lease)  # no other run writes, because this one holds the Lease now
     return replace(result, warnings=(*result.warnings, lease.problem)) if lease.problem else result
 
 

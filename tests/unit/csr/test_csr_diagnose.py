@@ -46,6 +46,7 @@ from tests.unit.csr.objects import (
     condition,
     csr,
     facts,
+    request,
 )
 
 pytestmark = pytest.mark.quick
@@ -514,6 +515,15 @@ def test_never_approved_tells_how() -> None:
     found = diagnosed(csr())
     assert found.cause == "Nobody has approved request hook-apps-1a2b yet."
     assert "kubectl certificate approve hook-apps-1a2b" in found.remedy
+
+
+@pytest.mark.parametrize("rights", [{}, {"lacking": ()}, {"lacking": LACKING}])
+def test_a_request_that_cannot_be_compared_is_to_be_denied(rights: dict[str, Any]) -> None:
+    """It may come from another identity, which wants a person to approve it."""
+    found = diagnosed(csr(pem=request() + request()), **rights)
+    assert found.code in ("never-approved", "no-right-to-approve")
+    assert "kubectl certificate deny hook-apps-1a2b" in found.remedy
+    assert "kubectl certificate approve" not in found.remedy
 
 
 def test_who_may_not_approve_gets_the_rule() -> None:

@@ -441,6 +441,8 @@ WRONG_TYPES: list[tuple[str, str, Any]] = [
     *(("user", "exec", {"command": "x", "args": value}) for value in ("x", [5], {"a": "b"}, BOMB)),
     *(("user", "exec", {"command": "x", "env": value}) for value in ({"A": "b"}, ["A=b"], [{"name": "A"}], [{"name": "A", "value": 5}], BOMB)),
     ("user", "exec", {"command": "x", "provideClusterInfo": "false"}),
+    ("user", "as-uid", "1"),  # supported by kubectl only
+    ("user", "as-user-extra", {"scopes": ["a"]}),
 ]  # fmt: skip
 
 

@@ -100,7 +100,7 @@ STRANGE["metadata"]["uid"] = "strange"
 
 def test_one_that_is_approved_already_is_compared() -> None:
     api = api_with(STRANGE)
-    with pytest.raises(RequestError, match="nother user approved") as caught:
+    with pytest.raises(RequestError, match="approved before") as caught:
         decide(api, name="strange")
     assert "ForbiddenName" in str(caught.value)
     assert caught.value.remedy

@@ -6,12 +6,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors import Forbidden
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._lease import Lease
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run import _turn
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run._interrupt import Interrupted
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operation import Result
 
 from tests.unit.csr.flow import Api, intent
@@ -66,6 +69,24 @@ def test_it_is_given_back_whatever_happens(error: type[BaseException]) -> None:
     with pytest.raises(error):
         alone(api, act)
     assert api.asked == [TAKEN, GIVEN_BACK]
+
+
+def test_a_signal_takes_its_effect_after_the_lease_is_released() -> None:
+    """Ansible ends its worker in the handler of the signal, without ``finally``."""
+    api, asked = Leases(), list[list[Any]]()
+
+    def act(lease: Lease) -> Result:
+        _turn.take(lease, lambda: True)
+        os.kill(os.getpid(), signal.SIGTERM)
+        return Result(True, {})
+
+    before = signal.signal(signal.SIGTERM, lambda *_: asked.append(list(api.asked)))
+    try:
+        with pytest.raises(Interrupted):
+            alone(api, act)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert asked == [[TAKEN, GIVEN_BACK]]
 
 
 def test_without_the_right_it_goes_on_as_it_is_and_warns() -> None:
