@@ -35,13 +35,16 @@ SERVERS: list[Server] = []
 
 @pytest.fixture(scope="module")
 def onprem(fleet: clusters.Fleet) -> Iterator[clusters.Cluster]:
-    """The cluster with the objects that the examples name; others' tests find none of external-snapshotter's CRDs there."""
+    """The cluster with the objects that the examples name; other tests find nothing of external-snapshotter there."""
     cluster = fleet["onprem"]
     cluster.api("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", _crd())
     with snapshot_webhook.present(cluster):
         yield cluster
     names = snapshot_lab.kubectl(cluster, "get", "crds", "-oname").split()
     snapshot_lab.delete(cluster, *(name for name in names if name.endswith("snapshot.storage.k8s.io")))
+    # An example installs a controller, whose pods never start on this cluster.
+    controller = ("deployment", "snapshot-controller", "-n", "kube-system", "--ignore-not-found")
+    snapshot_lab.kubectl(cluster, "delete", *controller)
     for server in SERVERS:
         server.close()
 

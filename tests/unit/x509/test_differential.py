@@ -173,7 +173,7 @@ def blocks(text: bytes) -> Iterator[list[Any]]:
     """Return the blocks of a bundle that the collection reads."""
     for block in _pem.blocks(text.decode("latin-1")):
         with contextlib.suppress(CertificateError):
-            yield [block.label, _pem.der(block)]
+            yield [block.label.encode("latin-1"), _pem.der(block)]
 
 
 def compare_bundles(readers: list[GoReader], seed: int, count: int) -> dict[str, int]:
@@ -186,7 +186,7 @@ def compare_bundles(readers: list[GoReader], seed: int, count: int) -> dict[str,
         for reader in readers:
             for text, found, answer in zip(texts, own, reader.read(texts)):
                 wanted = [
-                    [entry["label"], base64.b64decode(entry["der"])]
+                    [base64.b64decode(entry["label"]), base64.b64decode(entry["der"])]
                     for entry in answer["blocks"]
                     if not entry["headers"]
                 ]

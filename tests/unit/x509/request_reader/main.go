@@ -19,7 +19,7 @@ import (
 )
 
 type block struct {
-	Label   string `json:"label"`
+	Label   []byte `json:"label"` // any bytes, which a JSON string cannot hold
 	Headers int    `json:"headers"`
 	DER     []byte `json:"der"`
 }
@@ -68,7 +68,7 @@ func blocks(text []byte) []block {
 		if next == nil {
 			return found
 		}
-		found = append(found, block{next.Type, len(next.Headers), next.Bytes})
+		found = append(found, block{[]byte(next.Type), len(next.Headers), next.Bytes})
 		text = rest
 	}
 }
