@@ -41,6 +41,7 @@ def test_the_readme_has_the_files_that_this_test_is_about() -> None:
         "certificates.yml",
         "fleet.yml",
         "webhook.yml",
+        "collections/requirements.yml",
         "roles/your_role/tasks/main.yml",
         "group_vars/clusters.yml",
     }

@@ -242,7 +242,7 @@ def test_each_configuration_keeps_its_own_policy(
 ) -> None:
     start, policies = (
         upstream("7.0.2", groups=True),
-        dict(zip((SNAPSHOT_NAME, GROUP_NAME), live, strict=True)),
+        dict(zip((SNAPSHOT_NAME, GROUP_NAME), live)),
     )
     configurations = tuple(
         replace(one, hooks=(replace(one.hooks[0], failure_policy=policies[one.name]),))
