@@ -231,6 +231,11 @@ CASES: dict[str, tuple[str, Deed, str, Object]] = {
         "8.1.1", NO,
     ),
     "nobody-behind": ("7.0.2", kubectl("delete", *WEBHOOK), "8.1.1", NO),
+    "no-way-back": ("7.0.2", image("registry.k8s.io/sig-storage/snapshot-controller:v7.0.0"), "8.1.1", NO),
+    "controllers-removed": (
+        "7.0.2", create(workload("Deployment", "default", "second", "registry.k8s.io/sig-storage/snapshot-controller:v7.0.2")),
+        "8.1.1", {"remove_controllers": ["default/second"]},
+    ),
     "arguments-unknown": ("7.0.2", nothing, "8.7.0", {"controller_arguments": ["--alsologtostderr"]}),
     "arguments-dropped": ("7.0.2", argument(CONTROLLER, "--worker-threads=20"), "8.7.0", NO),
     "sidecar-arguments": ("7.0.2", create(sidecar("8.2.0", "--enable-volume-group-snapshots=true")), "8.7.0", NO),
@@ -238,10 +243,12 @@ CASES: dict[str, tuple[str, Deed, str, Object]] = {
 }  # fmt: skip
 
 
+OF_OTHERS = ("foreign-configuration", "names-elsewhere", "other-containers", "secret-kept", "webhook-shared")
 # Those that are met elsewhere, and where.
 ELSEWHERE = {
     **dict.fromkeys(MET_ON_THE_WAY, "test_snapshot_upgrade, from release to release"),
     **dict.fromkeys(MET_BY_GROUPS, "test_snapshot_upgrade, with group snapshots"),
+    **dict.fromkeys(OF_OTHERS, "test_snapshot_owners"),
     "unreadable": "test_snapshot_plan",
     "hosted": "test_snapshot_plan",
     "invalid-objects-kept": "test_snapshot_plan",
