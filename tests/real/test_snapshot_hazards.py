@@ -154,14 +154,18 @@ CASES: dict[str, tuple[str, Deed, str, Object]] = {
         kubectl("delete", *CONTROLLER)(cluster),
         create(workload("Deployment", "kube-system", "rke2-snapshot-controller", OLD_CONTROLLER.replace("4.0.0", "7.0.2")))(cluster),
     ), "8.7.0", NO),
-    "webhook-names": ("6.2.2", create({
-        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration", "metadata": {"name": "theirs.snapshot.storage.k8s.io"},
-        "webhooks": [{
-            "name": "theirs.snapshot.storage.k8s.io", "admissionReviewVersions": ["v1"], "sideEffects": "None",
-            "clientConfig": {"service": {"namespace": "default", "name": "their-validation-webhook", "path": "/volumesnapshot"}},
-            "rules": [{"apiGroups": ["snapshot.storage.k8s.io"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["volumesnapshots"]}],
-        }],
-    }), "7.0.2", NO),
+    "webhook-names": ("6.2.2", create(
+        {
+            "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration", "metadata": {"name": "theirs.snapshot.storage.k8s.io"},
+            "webhooks": [{
+                "name": "theirs.snapshot.storage.k8s.io", "admissionReviewVersions": ["v1"], "sideEffects": "None",
+                "clientConfig": {"service": {"namespace": "default", "name": "theirs", "path": "/volumesnapshot"}},
+                "rules": [{"apiGroups": ["snapshot.storage.k8s.io"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["volumesnapshots"]}],
+            }],
+        },
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "default", "name": "theirs", "labels": {"snapshot-test": ""}}, "spec": {"selector": {"app": "theirs"}, "ports": [{"port": 443}]}},
+        workload("Deployment", "default", "theirs", f"{lab.REGISTRY}/snapshot-validation-webhook:v6.2.2"),
+    ), "7.0.2", NO),
     "namespace-moves": ("7.0.2", nothing, "8.7.0", {"namespace": "elsewhere"}),
     "webhook-moves": ("7.0.2", nothing, "8.1.1", {"webhook_namespace": "elsewhere"}),
     "crd-deleted": (
