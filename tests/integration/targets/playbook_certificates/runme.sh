@@ -24,7 +24,7 @@ prepare "$@"
 trap 'prepare -e test_state=absent' EXIT
 
 certificates --check "$@"
-expect '["changed"]'
+expect '["planned"]'
 
 certificates "$@"
 expect '["changed"]'
@@ -33,7 +33,7 @@ certificates "$@"
 expect '["ok"]'
 
 certificates --check "$@"
-expect '["ok"]'
+expect '["planned"]'
 
 # The first cluster fails, so the second one is not started.
 if certificates -e webhook_certificate_namespace=absent "$@"; then
