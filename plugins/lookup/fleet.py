@@ -81,7 +81,7 @@ _raw:
 from collections.abc import Mapping
 from typing import Any
 
-from ansible import context  # type: ignore[attr-defined]  # the arguments are set when the program starts
+import ansible.context  # not a name from it, because the arguments are set when the program starts
 from ansible.errors import AnsibleError, AnsibleLookupError, AnsibleUndefinedVariable
 from ansible.inventory.manager import InventoryManager
 from ansible.plugins.lookup import LookupBase
@@ -128,7 +128,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
     def _pattern(self, variables: Mapping[str, Any]) -> str:
         if self._hosts(variables):
             return str(self.get_option("pattern"))
-        if _limit() and not any(context.CLIARGS.get(listing) for listing in LISTINGS):
+        if _limit() and not any(ansible.context.CLIARGS.get(listing) for listing in LISTINGS):
             raise AnsibleLookupError(self._problem(variables, []))
         return "localhost"
 
@@ -194,4 +194,4 @@ def _value(templar: Any, value: Any) -> Any:
 
 
 def _limit() -> str:
-    return str(context.CLIARGS.get("subset") or "")
+    return str(ansible.context.CLIARGS.get("subset") or "")

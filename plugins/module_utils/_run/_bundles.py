@@ -146,7 +146,7 @@ def _is_trusted(task: Task, secret: Found, own: str) -> bool:
 def _recorded_targets(annotations: Mapping[str, str], wanted: Collection[str]) -> list[Target]:
     """Return the objects that the record names beside one of these fingerprints. The record may be anything."""
     entries = (entry.partition("=") for entry in sorted(_record(annotations)))
-    places = dict.fromkeys(tuple(place.split("/")[:2]) for place, _, found in entries if found in wanted)
+    places = dict.fromkeys(tuple(place.split("/")[:2]) for place, _sign, found in entries if found in wanted)
     return [
         Target(*place)
         for place in places
