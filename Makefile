@@ -16,7 +16,7 @@ demo: ## two real clusters, one play, a webhook on each that its API server acce
 demo-upgrade: ## the snapshot controller to another release on two clusters; with real pods where the user is root
 	@$(RUN) -m tests.gates.enter dev -m tests.demo.upgrade
 
-test: ## every gate; `make test GATES="ruff mypy"` runs some (25 minutes; 50 with nothing cached)
+test: ## every gate; `make test GATES="ruff mypy"` runs some (up to 45 minutes; 65 with nothing cached)
 	@$(RUN) -m tests.gates $(GATES)
 
 test-all: ## every gate, and the tests that are too long for `make test`
