@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Callable
 
-from .._csr import _anchors, _marks, _secret
+from .._csr import _anchors, _marks, _requests, _secret
 from .._csr._anchors import Anchor
 from .._csr._intent import Intent
 from .._csr._secret import Found
@@ -31,8 +30,6 @@ from .._webhook._workload import Rollout
 from .._x509 import _authority, _certificate
 from .._x509._verify import verify
 from . import _secrets, _turn
-
-_PLAIN_NAME = re.compile("[a-z0-9][a-z0-9.-]{0,252}")
 
 
 @dataclass(frozen=True)
@@ -150,7 +147,7 @@ def _recorded_targets(annotations: Mapping[str, str], wanted: Collection[str]) -
     return [
         Target(*place)
         for place in places
-        if len(place) == 2 and place[0] in _targets.KINDS and _PLAIN_NAME.fullmatch(place[1])
+        if len(place) == 2 and place[0] in _targets.KINDS and _requests.is_plain(place[1])
     ]
 
 
