@@ -141,7 +141,7 @@ def test_releases_as_kubectl_installed_them(
         [("validation", release)] if webhook else []
     )
     assert result["refused"] == []
-    assert [stage["release"] for stage in result["stages"]] == ["8.7.0"]
+    assert [hop["release"] for hop in result["hops"]] == ["8.7.0"]
     assert hazards(result) & LOOKED_FOR == expected
 
 
@@ -244,7 +244,7 @@ def content(name: str) -> dict[str, Any]:
     }
 
 
-def test_lists_at_v1beta1_demand_a_stage(cluster: Cluster) -> None:
+def test_lists_at_v1beta1_demand_a_hop(cluster: Cluster) -> None:
     """A content is stored at v1beta1 with its list. 8.4's CRD without a conversion webhook hides the list; with one that does
     not answer nothing can be read; 8.7 is reached through 8.4.0 from either."""
     install(cluster, "8.4.0", webhook=False)
@@ -267,10 +267,10 @@ def test_lists_at_v1beta1_demand_a_stage(cluster: Cluster) -> None:
         for version in document["spec"]["versions"]:
             version["storage"] = version["name"] == "v1beta2"
     kubectl(cluster, "apply", "-f-", stdin=yaml.safe_dump_all(documents))
-    wait_for(lambda: plan(cluster, "8.7.0", adopt=["kubectl"])["stages"][0]["release"] == "8.4.0", seconds=20)
+    wait_for(lambda: plan(cluster, "8.7.0", adopt=["kubectl"])["hops"][0]["release"] == "8.4.0", seconds=20)
     hidden = plan(cluster, "8.7.0", adopt=["kubectl"])
-    assert [stage["release"] for stage in hidden["stages"]] == ["8.4.0", "8.7.0"]
-    assert "list handles" in hidden["stages"][0]["reason"]
+    assert [hop["release"] for hop in hidden["hops"]] == ["8.4.0", "8.7.0"]
+    assert "list handles" in hidden["hops"][0]["reason"]
 
     stanza = json.dumps([{"op": "replace", "path": "/spec/conversion", "value": webhook}])
     kubectl(cluster, "patch", "crd", GROUP_CONTENTS, "--type=json", f"-p={stanza}")
@@ -280,7 +280,7 @@ def test_lists_at_v1beta1_demand_a_stage(cluster: Cluster) -> None:
     )
     broken = plan(cluster, "8.7.0", adopt=["kubectl"])
     assert broken["refused"] == []
-    assert [stage["release"] for stage in broken["stages"]] == ["8.4.0", "8.7.0"]
+    assert [hop["release"] for hop in broken["hops"]] == ["8.4.0", "8.7.0"]
     none = json.dumps([{"op": "replace", "path": "/spec/conversion", "value": {"strategy": "None"}}])
     kubectl(
         cluster, "patch", "crd", GROUP_CONTENTS, "--type=json", f"-p={none}"

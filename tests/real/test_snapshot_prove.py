@@ -43,9 +43,9 @@ def cluster() -> Iterator[Cluster]:
     reason = clusters.why_no_node()
     if reason:
         pytest.skip(reason)
-    with clusters.running({"prove": "onprem-node"}) as fleet:
-        lab.install(fleet["prove"], "8.1.0")
-        yield fleet["prove"]
+    with clusters.running({"verify": "onprem-node"}) as fleet:
+        lab.install(fleet["verify"], "8.1.0")
+        yield fleet["verify"]
 
 
 @pytest.fixture(autouse=True)
@@ -129,12 +129,12 @@ def test_what_works_is_proven_with_the_rights_of_the_role(
     binding = ("prover", "--clusterrole=certflow-snapshot-prove", "--user=prover")
     lab.kubectl(cluster, "create", "clusterrolebinding", *binding)
     kubeconfig = str(cluster.kubeconfig_for("prover"))
-    assert list(steps) == ["prove-webhook", "prove-rules", "prove-version", "prove-controller"]
-    assert steps["prove-webhook"]["parameters"]["by"] == "second-default-class"
+    assert list(steps) == ["verify-webhook", "verify-rules", "verify-version", "verify-controller"]
+    assert steps["verify-webhook"]["parameters"]["check"] == "second-default-class"
     results = {name: prove(cluster, step, "ok", kubeconfig=kubeconfig) for name, step in steps.items()}
-    assert "denies the object" in results["prove-webhook"]["summary"]
-    assert "are 8.1.0, by their own words" in results["prove-version"]["summary"]
-    assert results["prove-version"]["was_broken_before"] is None
+    assert "denies the object" in results["verify-webhook"]["summary"]
+    assert "are 8.1.0, by their own words" in results["verify-version"]["summary"]
+    assert results["verify-version"]["was_broken_before"] is None
 
 
 def test_without_rights_nothing_is_claimed(cluster: Cluster, steps: dict[str, dict[str, Any]]) -> None:
@@ -148,10 +148,10 @@ def test_check_mode_creates_nothing(cluster: Cluster, steps: dict[str, dict[str,
     user = f"check-{uuid.uuid4().hex[:8]}"
     kubeconfig = str(cluster.kubeconfig_for(user, ["system:masters"]))
     for name, verdict in (
-        ("prove-webhook", "unproven"),
-        ("prove-rules", "ok"),
-        ("prove-version", "ok"),
-        ("prove-controller", "unproven"),
+        ("verify-webhook", "unproven"),
+        ("verify-rules", "ok"),
+        ("verify-version", "ok"),
+        ("verify-controller", "unproven"),
     ):
         prove(cluster, steps[name], verdict, check_mode=True, kubeconfig=kubeconfig)
     sent = [entry for entry in cluster.requests(user=user) if "dryRun=All" not in entry["requestURI"]]
@@ -165,7 +165,7 @@ def test_what_a_killed_run_left_is_removed_by_a_later_one(
         left = lab.snapshot(name, snapshot_class=name)
         left["metadata"] |= {"labels": {LABEL: name}, "annotations": {UNTIL: until}}
         cluster.api("POST", LEFT, left)
-    prove(cluster, steps["prove-controller"], "ok", namespace="default")
+    prove(cluster, steps["verify-controller"], "ok", namespace="default")
     found = [item["metadata"]["name"] for item in cluster.api("GET", LEFT)["items"]]
     cluster.api("DELETE", f"{LEFT}/young")
     assert found == ["young"]  # that of a run beside this one
@@ -173,7 +173,7 @@ def test_what_a_killed_run_left_is_removed_by_a_later_one(
 
 def test_a_webhook_without_pods(cluster: Cluster, steps: dict[str, dict[str, Any]]) -> None:
     """Behind Fail, and behind Ignore, which hides it; where it is asked about snapshots, nobody can make one."""
-    step, rules = steps["prove-webhook"], cluster.api("GET", CONFIGURATION)["webhooks"][0]["rules"]
+    step, rules = steps["verify-webhook"], cluster.api("GET", CONFIGURATION)["webhooks"][0]["rules"]
     every = [{**rules[0], "resources": ["volumesnapshots", "volumesnapshotclasses"]}]
     before = prove(cluster, step, "ok")
     with without_pods(cluster, lab.era("8.1.0").deployment_path):
@@ -185,14 +185,14 @@ def test_a_webhook_without_pods(cluster: Cluster, steps: dict[str, dict[str, Any
             assert "worked before this run, and is broken now" in result["msg"]
         configure(cluster, "rules", every)
         configure(cluster, "failurePolicy", "Fail")
-        result = prove(cluster, steps["prove-controller"], "failed", wait_timeout=5)
+        result = prove(cluster, steps["verify-controller"], "failed", wait_timeout=5)
         assert f"webhook {lab.CONFIGURATION} ends every such write" in result["summary"]
         configure(cluster, "rules", rules)
     assert prove(cluster, step, "ok", before=result)["was_broken_before"] is True
 
 
 def test_no_configuration_asks_it(cluster: Cluster, steps: dict[str, dict[str, Any]]) -> None:
-    step = steps["prove-webhook"]
+    step = steps["verify-webhook"]
     nobody = {**step, "parameters": {**step["parameters"], "name": "nobody"}}
     assert "does not exist" in prove(cluster, nobody, "failed", wait_timeout=5)["summary"]
     configure(cluster, "objectSelector", {"matchLabels": {"no": "one"}})
@@ -202,15 +202,15 @@ def test_no_configuration_asks_it(cluster: Cluster, steps: dict[str, dict[str, A
 
 def test_a_controller_without_pods(cluster: Cluster, steps: dict[str, dict[str, Any]]) -> None:
     with without_pods(cluster, lab.CONTROLLER):
-        before = prove(cluster, steps["prove-controller"], "failed", require=False, wait_timeout=5)
+        before = prove(cluster, steps["verify-controller"], "failed", require=False, wait_timeout=5)
         assert "no pod of a snapshot controller" in before["summary"]
-        after = prove(cluster, steps["prove-controller"], "failed", before=before, wait_timeout=5)
+        after = prove(cluster, steps["verify-controller"], "failed", before=before, wait_timeout=5)
         assert after["was_broken_before"] is True
         assert "broken before this run as well" in after["msg"]
-        version = prove(cluster, steps["prove-version"], "failed", wait_timeout=5)
+        version = prove(cluster, steps["verify-version"], "failed", wait_timeout=5)
         assert "0 of 0 pods" in version["summary"]
     # The Lease of the pod that is gone has to run out first.
-    prove(cluster, steps["prove-version"], "ok", wait_timeout=120)
+    prove(cluster, steps["verify-version"], "ok", wait_timeout=120)
 
 
 def test_a_tag_that_holds_another_release(cluster: Cluster, steps: dict[str, dict[str, Any]]) -> None:
@@ -219,7 +219,7 @@ def test_a_tag_that_holds_another_release(cluster: Cluster, steps: dict[str, dic
     cluster.load_image(image, build.snapshot_programs("8.1.0") / "snapshot-controller")
     lab.kubectl(cluster, "set", "image", "-n", "kube-system", "deployment/snapshot-controller", f"*={image}")
     lab.wait_until_available(cluster, "8.1.0", webhook=False)
-    step = steps["prove-version"]
+    step = steps["verify-version"]
     wanted = {**step, "parameters": {**step["parameters"], "release": "8.7.0"}}
     result = prove(cluster, wanted, "failed")
     assert "says of itself 8.1.0, not 8.7.0" in result["summary"]
@@ -241,54 +241,54 @@ def other(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 @pytest.mark.parametrize("other", [("6.2.2", False)], indirect=True)
 def test_a_webhook_of_before_the_rules(other: Cluster) -> None:
     found = proofs(other)
-    assert list(found) == ["prove-webhook", "prove-version", "prove-controller"]
-    assert found["prove-webhook"]["parameters"]["by"] == "empty-class"
+    assert list(found) == ["verify-webhook", "verify-version", "verify-controller"]
+    assert found["verify-webhook"]["parameters"]["check"] == "empty-class"
     for step in found.values():
         prove(other, step, "ok")
-    rules = {**found["prove-controller"], "parameters": {"what": "schema"}}
+    rules = {**found["verify-controller"], "parameters": {"subject": "schema"}}
     assert "with other words than theirs" in prove(other, rules, "failed")["summary"]  # the webhook's
     with without_pods(other, lab.era("6.2.2").deployment_path):
-        prove(other, found["prove-webhook"], "failed", wait_timeout=5)
-        result = prove(other, found["prove-controller"], "failed", wait_timeout=5)
+        prove(other, found["verify-webhook"], "failed", wait_timeout=5)
+        result = prove(other, found["verify-controller"], "failed", wait_timeout=5)
         assert "ends every such write" in result["summary"]
         configure(other, "failurePolicy", "Ignore")
-        assert "no pod is ready" in prove(other, found["prove-webhook"], "failed", wait_timeout=5)["summary"]
-        prove(other, found["prove-controller"], "ok")
+        assert "no pod is ready" in prove(other, found["verify-webhook"], "failed", wait_timeout=5)["summary"]
+        prove(other, found["verify-controller"], "ok")
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("other", [("8.4.0", True)], indirect=True)
 def test_group_snapshots_and_their_conversion(other: Cluster) -> None:
     found = proofs(other)
-    groups = ["prove-conversion", "prove-rules", "prove-version", "prove-controller", "prove-groups"]
+    groups = ["verify-conversion", "verify-rules", "verify-version", "verify-controller", "verify-groups"]
     assert list(found) == groups
     for step in found.values():
         prove(other, step, "ok")
     with without_pods(other, lab.era("8.4.0").deployment_path):
-        result = prove(other, found["prove-conversion"], "failed", wait_timeout=5)
+        result = prove(other, found["verify-conversion"], "failed", wait_timeout=5)
         assert "no pod is ready behind its Service" in result["summary"]
-    prove(other, found["prove-conversion"], "ok")
+    prove(other, found["verify-conversion"], "ok")
     none = json.dumps([{"op": "replace", "path": "/spec/conversion", "value": {"strategy": "None"}}])
     lab.kubectl(other, "patch", "crd", lab.GROUP_CONTENTS, "--type=json", f"-p={none}")
-    prove(other, found["prove-conversion"], "failed", wait_timeout=5)
+    prove(other, found["verify-conversion"], "failed", wait_timeout=5)
     without_groups(other)
     assert (
         "nobody works on a VolumeGroupSnapshot"
-        in (prove(other, found["prove-groups"], "failed", wait_timeout=5)["summary"])
+        in (prove(other, found["verify-groups"], "failed", wait_timeout=5)["summary"])
     )
-    prove(other, found["prove-controller"], "ok", wait_timeout=120)
+    prove(other, found["verify-controller"], "ok", wait_timeout=120)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("other", [("8.7.0", True)], indirect=True)
 def test_group_snapshots_without_conversion(other: Cluster) -> None:
     found = proofs(other)
-    assert list(found) == ["prove-rules", "prove-version", "prove-controller", "prove-groups"]
+    assert list(found) == ["verify-rules", "verify-version", "verify-controller", "verify-groups"]
     for step in found.values():
         prove(other, step, "ok")
     groups = lab.kubectl(other, "get", "crds", "-oname").split()
     lab.kubectl(other, "delete", *(name for name in groups if ".groupsnapshot." in name))
-    assert "there is no CustomResourceDefinition" in prove(other, found["prove-groups"], "failed")["summary"]
+    assert "there is no CustomResourceDefinition" in prove(other, found["verify-groups"], "failed")["summary"]
 
 
 def without_groups(cluster: Cluster) -> None:

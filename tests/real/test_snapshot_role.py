@@ -176,7 +176,7 @@ def test_preflight_tries_and_proofs_fail_where_nothing_runs(site: Site) -> None:
     run = site.play(IN_A_PLAY, "--tags", "preflight", "--limit", "eks")
     assert run.status == 0, run.output
     assert "Try every step by server dry runs" in run.output
-    run = site.play(IN_A_PLAY, "--tags", "prove", "--limit", "eks")
+    run = site.play(IN_A_PLAY, "--tags", "verify", "--limit", "eks")
     assert run.status == 2, run.output
     assert "webhook is broken: " in run.output or "is not proven: " in run.output
     assert site.sent(start) == []

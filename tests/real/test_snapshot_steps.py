@@ -399,7 +399,7 @@ def test_rules_and_policies_of_a_webhook(installed: Site) -> None:
     assert "has no webhook other" in result["msg"]
     bundle = before["clientConfig"]["caBundle"]
     assert installed.run(
-        "redial", targets=[{"kind": "ValidatingWebhookConfiguration", "name": lab.CONFIGURATION}]
+        "reconnect", targets=[{"kind": "ValidatingWebhookConfiguration", "name": lab.CONFIGURATION}]
     )["changed"]
     (renewed,) = installed.cluster.api("GET", path)["webhooks"]
     assert renewed["clientConfig"]["caBundle"] != bundle
@@ -447,7 +447,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         {"action": "delete", "objects": [{"kind": "Namespaces", "name": "default"}]},
         "bjects of kind Namespaces are not among those",
     ),
-    "an action of the role": ({"action": "prove", "what": "webhook"}, "rove is not this module's to do"),
+    "an action of the role": ({"action": "verify", "what": "webhook"}, "rove is not this module's to do"),
     "an action of nobody": ({"action": "reboot"}, "no action reboot"),
     "a parameter that the action does not have": (
         {"action": "conversion_none", "crd": GROUP_CRDS[1], "force": True},

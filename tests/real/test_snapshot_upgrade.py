@@ -75,7 +75,7 @@ def say(capsys: pytest.CaptureFixture[str]) -> Say:
 def test_years_in_one_run(emptied: Lab, say: Say) -> None:
     """On both kinds of clusters, through no release in between: nothing that is stored needs one."""
     jumps.go(emptied, jumps.JUMPS[0], say)
-    assert emptied.stages == ["8.7.0"]
+    assert emptied.hops == ["8.7.0"]
 
 
 # Three moments of the way from 8.1.0 to 8.7.0: before its rules go, before its controller, before the webhook itself.

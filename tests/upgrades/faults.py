@@ -257,7 +257,7 @@ def kill_after(steps: int, seconds: float = 1.0) -> playbook.Meet:
     seen = [-1]
 
     def met(name: str, process: subprocess.Popen[str]) -> None:
-        if name in ("Note how this stage begins", "Note what became of it"):
+        if name in ("Note how this hop begins", "Note what became of it"):
             seen[0] += 1
         if seen[0] == steps:
             seen[0] += 1

@@ -60,7 +60,7 @@ class Gone:
 
     cluster: str
     policy: str
-    stages: tuple[str, ...]
+    hops: tuple[str, ...]
     made: int
     refused: int
     invalid: int
@@ -93,7 +93,7 @@ def go_back(site: Lab, jump: Jump, say: Callable[[str], None]) -> list[Gone]:
 def gone(upgrade: Upgrade) -> list[Gone]:
     """Of its last run."""
     return [
-        Gone(name, upgrade.policies[name], tuple(upgrade.site.stages), *counts(load))
+        Gone(name, upgrade.policies[name], tuple(upgrade.site.hops), *counts(load))
         for name, load in upgrade.load.items()
     ]
 

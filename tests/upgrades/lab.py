@@ -56,7 +56,7 @@ VARIABLES = {
 REPORT = """REPORT {{ [snapshot_controller_result.plan | map(attribute='id'),
                       snapshot_controller_result.steps | map(attribute='id'),
                       snapshot_controller_result.hazards | map(attribute='id'),
-                      snapshot_controller_result.stages | map(attribute='release')] | to_json }}"""
+                      snapshot_controller_result.hops | map(attribute='release')] | to_json }}"""
 
 
 class Lab:
@@ -65,7 +65,7 @@ class Lab:
     def __init__(self, fleet: Fleet, source: str, directory: Path) -> None:
         self.fleet = fleet
         self.hazards: set[str] = set()  # all that plans named
-        self.stages: list[str] = []  # of the last run
+        self.hops: list[str] = []  # of the last run
         self._directory = directory
         self._fresh: dict[str, dict[str, Any]] = {}
         for cluster in fleet.values():
@@ -84,10 +84,10 @@ class Lab:
         """One run of the role, for these clusters. Returns when each of its tasks began, and when it was through."""
         run, tasks = self.attempt(release, *names, **given)
         assert run.status == 0, run.output
-        for planned, done, hazards, stages in _reported(run):
+        for planned, done, hazards, hops in _reported(run):
             assert done == [step for step in planned if step in done]  # whatever other clusters need
             self.hazards.update(hazards)
-            self.stages = stages
+            self.hops = hops
         return [*tasks, (time.time(), "after")]
 
     def attempt(

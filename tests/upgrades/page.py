@@ -42,7 +42,7 @@ def put_jump(jump: Jump, gone: Iterable[Gone]) -> None:
     for one in gone:
         cluster = f"{one.cluster}, {one.policy}"
         counts = map(str, (one.made, one.refused, one.invalid, one.accepted))
-        rows[_jump(jump, one.cluster)] = [cluster, ", ".join(one.stages[:-1]) or "no other", *counts]
+        rows[_jump(jump, one.cluster)] = [cluster, ", ".join(one.hops[:-1]) or "no other", *counts]
     order = [_jump(row, cluster) for row in (*STEPS, *JUMPS, *WAYS_BACK) for cluster in row.policies]
     PAGE.put(JUMPED, JUMP_HEAD, rows, order)
 

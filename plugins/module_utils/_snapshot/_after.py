@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""What a cluster is like after a stage: where the next one starts from, and what a finished one looks like. Pure."""
+"""What a cluster is like after a hop: where the next one starts from, and what a finished one looks like. Pure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ REGISTRY = "registry.k8s.io/sig-storage"
 
 
 def after(now: Situation) -> Installed:
-    """The cluster when every step of the stage was done."""
+    """The cluster when every step of the hop was done."""
     crds = dict(_crds_after(now))
     kinds = [kind for kind in (VALIDATION, CONVERSION) if now.wants(kind)]
     return replace(

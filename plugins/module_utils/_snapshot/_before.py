@@ -17,16 +17,16 @@ from ._steps import Step
 
 
 def proofs(now: Situation) -> list[Step]:
-    """Steps that prove what is installed now; their ids are those of the proofs of a stage."""
+    """Steps that prove what is installed now; their ids are those of the proofs of a hop."""
     return [step for proof in _BEFORE for step in proof(now)]
 
 
 def _webhook(now: Situation) -> Iterator[Step]:
     for one in now.installed.configurations:
         if SNAPSHOT in one.groups:
-            by = _refusal(now, one)
-            if by:
-                yield _step("prove-webhook", "webhook", name=one.name, by=by, **_release(now))
+            check = _refusal(now, one)
+            if check:
+                yield _step("verify-webhook", "webhook", name=one.name, check=check, **_release(now))
                 return
 
 
@@ -57,41 +57,41 @@ def _conversion(now: Situation) -> Iterator[Step]:
     other = sorted(version for version, state in crd.versions.items() if state == _crds.SERVED)
     if other:
         version = "v1beta1" if "v1beta1" in other else other[0]
-        yield _step("prove-conversion", CONVERSION, name=GROUP_CONTENTS, version=version)
+        yield _step("verify-conversion", CONVERSION, name=GROUP_CONTENTS, version=version)
 
 
 def _schema(now: Situation) -> Iterator[Step]:
     if _has_rules(now):
-        yield _step("prove-rules", "schema", **_release(now))
+        yield _step("verify-rules", "schema", **_release(now))
 
 
 def _version(now: Situation) -> Iterator[Step]:
     live = now.controller
     if live and live.kind == "Deployment" and now.version:
-        yield _step("prove-version", "version", namespace=live.namespace, name=live.name, **_release(now))
+        yield _step("verify-version", "version", namespace=live.namespace, name=live.name, **_release(now))
 
 
 def _controller(now: Situation) -> Iterator[Step]:
     if now.controller:
-        yield _step("prove-controller", "controller", namespace=now.controller.namespace)
+        yield _step("verify-controller", "controller", namespace=now.controller.namespace)
 
 
 def _groups(now: Situation) -> Iterator[Step]:
     if now.controller and now.groups_on and now.present(GROUP):
-        yield _step("prove-groups", "groups", namespace=now.controller.namespace, **_release(now))
+        yield _step("verify-groups", "groups", namespace=now.controller.namespace, **_release(now))
 
 
 def _release(now: Situation) -> dict[str, str]:
     return {"release": text(now.version)} if now.version else {}
 
 
-def _step(step_id: str, what: str, **parameters: str) -> Step:
+def _step(step_id: str, subject: str, **parameters: str) -> Step:
     return Step(
         step_id,
-        f"What works now: {what}",
+        f"What works now: {subject}",
         "So that what was broken before is told apart from what this run breaks.",
-        "prove",
-        {"what": what, **parameters},
+        "verify",
+        {"subject": subject, **parameters},
     )
 
 

@@ -243,7 +243,7 @@ HAZARDS: tuple[Hazard, ...] = (
     ),
     Hazard(
         "lists-at-v1beta1", "Lists of handles at v1beta1, and no webhook that converts them", "8.3 to 8.6", STEP,
-        "A stage at 8.4.0 in between: its webhook converts them, and its controller speaks v1beta2.",
+        "A hop at 8.4.0 in between: its webhook converts them, and its controller speaks v1beta2.",
         "client/v8.6.0:config/crd; v8.4.0:pkg/webhook/convert.go", stored.lists_at_v1beta1,
     ),
     Hazard(
@@ -440,5 +440,5 @@ class Found:
 
 
 def find(now: Situation) -> tuple[Found, ...]:
-    """Every hazard of this stage, in the order of the table."""
+    """Every hazard of this hop, in the order of the table."""
     return tuple(Found(row, finding) for row in HAZARDS if (finding := row.rule(now)) is not None)

@@ -16,7 +16,7 @@ from typing import Any
 from .._kube._rights import Right
 from ._kinds import KINDS
 from ._releases import GROUP, SNAPSHOT
-from ._stage import REFUSALS
+from ._hop import REFUSALS
 from ._steps import Step
 
 Parameters = Mapping[str, Any]
@@ -67,7 +67,7 @@ def _stored_versions(given: Parameters) -> list[Right]:
 
 
 def _proof(given: Parameters) -> list[Right]:
-    return _PROOFS.get(str(given.get("what")), _nothing)(given)
+    return _PROOFS.get(str(given.get("subject")), _nothing)(given)
 
 
 def _work(group: str, plural: str, given: Parameters) -> list[Right]:
@@ -81,8 +81,8 @@ def _place(given: Parameters) -> str:
 
 def _refusal(given: Parameters) -> list[Right]:
     """A dry run; and where there is no default class, one is made for the second to be refused."""
-    plural = REFUSALS.get(str(given.get("by")), "volumesnapshots")
-    verbs = ("create", "list", "delete") if given.get("by") == "second-default-class" else ("create",)
+    plural = REFUSALS.get(str(given.get("check")), "volumesnapshots")
+    verbs = ("create", "list", "delete") if given.get("check") == "second-default-class" else ("create",)
     return [Right(verb, SNAPSHOT, plural) for verb in verbs]
 
 
@@ -92,7 +92,7 @@ _NEEDS: dict[str, Callable[[Parameters], list[Right]]] = {
     "delete": _selected,
     "switch_service": _endpoints,
     "migrate_storage": _stored_versions,
-    "prove": _proof,
+    "verify": _proof,
 }
 _PROOFS: dict[str, Callable[[Parameters], list[Right]]] = {
     "webhook": _refusal,

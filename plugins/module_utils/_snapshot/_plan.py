@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""From what is installed to a release: the stages, their steps, and what stands in the way. Pure."""
+"""From what is installed to a release: the hops, their steps, and what stands in the way. Pure."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from ._installed import Installed
 from ._owners import BY_KEY
 from ._releases import Release, get, text
 from ._situation import Options, Situation
-from ._stage import steps
+from ._hop import steps
 from ._steps import Step
 
 
 @dataclass(frozen=True)
-class Stage:
-    """One release after another. start: "" where nothing was there. reason: why it is a stage of its own."""
+class Hop:
+    """One release after another. start: "" where nothing was there. reason: why it is a hop of its own."""
 
     start: str
     release: Release
@@ -43,20 +43,20 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Plan:
-    """refused: empty where the stages may be gone. stages: none where anything is refused. found: of all stages."""
+    """refused: empty where the hops may be gone. hops: none where anything is refused. found: of all hops."""
 
     refused: tuple[Refusal, ...]
-    stages: tuple[Stage, ...]
+    hops: tuple[Hop, ...]
     found: tuple[Found, ...]
 
 
 def plan(installed: Installed, target: Release, options: Options) -> Plan:
-    """The way to the target, with stages in between only where a hazard demands one."""
+    """The way to the target, with hops in between only where a hazard demands one."""
     refused = list(_owners(Situation(installed, target, options)))
-    stages: list[Stage] = []
+    hops: list[Hop] = []
     every: dict[str, Found] = {}
     here = installed
-    while not stages or stages[-1].release != target:
+    while not hops or hops[-1].release != target:
         now = Situation(here, target, options)
         found = _hazards.find(now)
         between = next((one for one in found if one.finding.via), None)
@@ -65,20 +65,20 @@ def plan(installed: Installed, target: Release, options: Options) -> Plan:
             found = (between, *_hazards.find(now))
         every.update({one.hazard.id: one for one in found if one.hazard.id not in every})
         refused += _refusals(found, options)
-        stages.append(_stage(now, found, between))
+        hops.append(_hop(now, found, between))
         if now.release != target:
             here = after(now)
     distinct = tuple({one.id: one for one in refused}.values())
-    return Plan(distinct, () if distinct else tuple(stages), tuple(every.values()))
+    return Plan(distinct, () if distinct else tuple(hops), tuple(every.values()))
 
 
-def _stage(now: Situation, found: Iterable[Found], between: Found | None) -> Stage:
+def _hop(now: Situation, found: Iterable[Found], between: Found | None) -> Hop:
     ids = frozenset(one.hazard.id for one in found)
     reason = "repair" if now.version == now.release.version else ""
     if between:
         seen = "; ".join(between.finding.evidence)
         reason = f"{between.hazard.title}: {seen}. {between.hazard.answer}"
-    return Stage(text(now.version) if now.version else "", now.release, reason, tuple(steps(now, ids)))
+    return Hop(text(now.version) if now.version else "", now.release, reason, tuple(steps(now, ids)))
 
 
 def _refusals(found: Iterable[Found], options: Options) -> Iterable[Refusal]:

@@ -58,7 +58,7 @@ class Question:
 
 
 def question(by: str, namespace: str, driver: str = DRIVER) -> Question:
-    """What has to be refused. by: a key of _stage.REFUSALS. driver: one that has a default class.
+    """What has to be refused. by: a key of _hop.REFUSALS. driver: one that has a default class.
 
     pkg/validation-webhook/snapshot.go at v4.2.1 to v8.1.0.
     """

@@ -119,21 +119,21 @@ def plan(one: Plan) -> dict[str, Any]:
         "refused": [{**asdict(row), "evidence": list(row.evidence)} for row in one.refused],
         "hazards": [_hazard(found) for found in one.found],
         "reports": [_said(found) for found in one.found if found.hazard.handling == _hazards.REPORT],
-        "stages": [
+        "hops": [
             {
-                "start": stage.start,
-                "release": str(stage.release),
-                "reason": stage.reason,
-                "steps": [step.id for step in stage.steps],
+                "start": hop.start,
+                "release": str(hop.release),
+                "reason": hop.reason,
+                "steps": [step.id for step in hop.steps],
             }
-            for stage in one.stages
+            for hop in one.hops
         ],
-        "steps": [as_dict(step, str(stage.release)) for stage in one.stages for step in stage.steps],
+        "steps": [as_dict(step, str(hop.release)) for hop in one.hops for step in hop.steps],
     }
 
 
 def proofs(steps: Iterable[Step]) -> list[dict[str, Any]]:
-    """Steps that belong to no stage."""
+    """Steps that belong to no hop."""
     return [as_dict(step, "") for step in steps]
 
 

@@ -104,9 +104,9 @@ def _hand_over(now: Situation, wanted: Roll) -> Iterator[Step]:
     yield _wait(now, kind)
     yield _switch(now, kind) if service else _service(now, kind)
     if wanted.targets:
-        yield _redial(wanted)
+        yield _reconnect(wanted)
     if wanted.proof:
-        yield replace(wanted.proof, parameters={**wanted.proof.parameters, "within": PROVEN_SECONDS})
+        yield replace(wanted.proof, parameters={**wanted.proof.parameters, "timeout": PROVEN_SECONDS})
     deployment = now.hook(kind).deployment
     yield delete_detached(
         _prefix(kind), now.webhook_namespace(kind), deployment, "Nobody calls them any more."
@@ -153,7 +153,7 @@ def _settle(now: Situation, wanted: Roll, live: Workload, service: Service | Non
             },
         )
     if wanted.targets:
-        yield replace(_redial(wanted), id=f"{_prefix(kind)}-settle-redial")
+        yield replace(_reconnect(wanted), id=f"{_prefix(kind)}-settle-reconnect")
     older = delete_detached(
         _prefix(kind), now.webhook_namespace(kind), deployment, "Nobody calls them any more."
     )
@@ -235,7 +235,7 @@ def _wait(now: Situation, kind: str, targets: tuple[dict[str, str], ...] = ()) -
         {
             **_place(now, kind),
             "name": now.hook(kind).deployment,
-            **({"redial": list(targets)} if targets else {}),
+            **({"reconnect": list(targets)} if targets else {}),
         },
     )
 
@@ -256,13 +256,13 @@ def _switch(now: Situation, kind: str) -> Step:
     )
 
 
-def _redial(wanted: Roll) -> Step:
+def _reconnect(wanted: Roll) -> Step:
     return Step(
-        f"{_prefix(wanted.kind)}-redial",
+        f"{_prefix(wanted.kind)}-reconnect",
         "Every API server dials anew",
         "An API server keeps its connections, also to a pod that has left the Service. Another line break in the caBundle means "
         "nothing to TLS and makes it open new ones.",
-        "redial",
+        "reconnect",
         {"targets": list(wanted.targets)},
     )
 

@@ -98,7 +98,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Situation:
-    """One stage: from what is installed to a release."""
+    """One hop: from what is installed to a release."""
 
     installed: Installed
     release: Release

@@ -34,7 +34,7 @@ class Action:
 class Step:
     """One thing to do, and why.
 
-    id: a stable word, unique within its stage. title: what is done, in a few words. reason: why, and why now - for
+    id: a stable word, unique within its hop. title: what is done, in a few words. reason: why, and why now - for
     somebody who reads it at night. parameters: those that ACTIONS has for the action.
     hazards: ids of the rows of _hazards that this step is the answer to.
     """
@@ -166,7 +166,7 @@ ACTIONS: tuple[Action, ...] = (
         ),
     ),
     Action(
-        "redial",
+        "reconnect",
         "the caBundles get another number of line breaks, so that every API server opens new connections",
         (Parameter("targets", "{kind, name} of the objects"),),
     ),
@@ -177,17 +177,17 @@ ACTIONS: tuple[Action, ...] = (
             _NAMESPACE,
             _NAME,
             Parameter(
-                "redial",
-                "targets that are redialled whenever pods begin to end, while they still serve",
+                "reconnect",
+                "targets that are reconnected whenever pods begin to end, while they still serve",
                 required=False,
             ),
         ),
     ),
     Action(
-        "prove",
+        "verify",
         "that it works, by what only it can do",
         (
-            Parameter("what", "webhook, conversion, schema, controller, groups or version"),
+            Parameter("subject", "webhook, conversion, schema, controller, groups or version"),
             Parameter("namespace", "where", required=False),
             Parameter(
                 "name",
@@ -195,9 +195,9 @@ ACTIONS: tuple[Action, ...] = (
                 required=False,
             ),
             Parameter("release", "which release it has to be", required=False),
-            Parameter("by", "how: empty-class, second-default-class, empty-reference", required=False),
+            Parameter("check", "how: empty-class, second-default-class, empty-reference", required=False),
             Parameter("version", "conversion: the version that is not stored", required=False),
-            Parameter("within", "seconds that it may take at the most", required=False),
+            Parameter("timeout", "seconds that it may take at the most", required=False),
         ),
     ),
 )
@@ -227,6 +227,6 @@ def faults(step: Step) -> list[str]:
     ]
 
 
-def as_dict(step: Step, stage: str) -> dict[str, Any]:
-    """A step as results carry it; stage: the release that its stage leads to."""
-    return {**asdict(step), "hazards": list(step.hazards), "stage": stage}
+def as_dict(step: Step, hop: str) -> dict[str, Any]:
+    """A step as results carry it; hop: the release that its hop leads to."""
+    return {**asdict(step), "hazards": list(step.hazards), "hop": hop}

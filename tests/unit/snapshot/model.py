@@ -260,18 +260,18 @@ class Cluster:
     def _switch_service(self, given: Mapping[str, Any]) -> None:
         self._put_service(given["namespace"], given["name"], given["selector"], given.get("target_port"))
 
-    def _redial(self, given: Mapping[str, Any]) -> None:
+    def _reconnect(self, given: Mapping[str, Any]) -> None:
         """Nothing that the model knows."""
 
     def _wait_available(self, given: Mapping[str, Any]) -> None:
         found = [one for one in self.installed.workloads if one.name == given["name"]]
         assert found and all(one.available for one in found), "it never gets available"
 
-    def _prove(self, given: Mapping[str, Any]) -> None:
-        if given["what"] == "version":
+    def _verify(self, given: Mapping[str, Any]) -> None:
+        if given["subject"] == "version":
             controller = self.installed.running(CONTROLLER)[0]
             assert controller.version == _releases.get(given["release"]).version
-        if given["what"] == "webhook":
+        if given["subject"] == "webhook":
             hooks = [
                 hook
                 for one in self.installed.configurations
@@ -282,10 +282,10 @@ class Cluster:
                 "empty-class": "volumesnapshots",
                 "second-default-class": "volumesnapshotclasses",
                 "empty-reference": "volumesnapshotcontents",
-            }[given["by"]]
+            }[given["check"]]
             assert any(needed in hook.resources() for hook in hooks), "it is not asked about that"
             crd = self.installed.crds[f"volumesnapshots.{SNAPSHOT}"]
-            assert given["by"] != "empty-class" or not (crd.set and crd.set.rules), "the CRD refuses it first"
+            assert given["check"] != "empty-class" or not (crd.set and crd.set.rules), "the CRD refuses it first"
 
     def _set(self, **fields: Any) -> None:
         self.installed = replace(self.installed, **fields)

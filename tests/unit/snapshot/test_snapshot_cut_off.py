@@ -24,7 +24,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._rel
 from .model import NAMES, PORT, Cluster
 from .world import NOTHING, changed, ours, planned, upstream, with_groups, with_stored
 
-MOST_STAGES = 4
+MOST_HOPS = 4
 
 
 def cluster(start: Installed) -> Cluster:
@@ -39,17 +39,17 @@ def cluster(start: Installed) -> Cluster:
 
 
 def steps(here: Cluster, target: str, **given: Any) -> Iterator[Any]:
-    """Do what is planned, stage by stage, each planned anew; yields after every step."""
-    for _stage in range(MOST_STAGES):
+    """Do what is planned, hop by hop, each planned anew; yields after every step."""
+    for _hop in range(MOST_HOPS):
         plan = planned(here.seen(_releases.get(target)), target, **given)
         assert plan.refused == (), plan.refused
-        for step in plan.stages[0].steps:
+        for step in plan.hops[0].steps:
             before = set(here.faults())
             here.do(step)
             broken = set(here.faults()) - before
             assert not broken, (step.id, broken)
             yield step
-        if len(plan.stages) == 1:
+        if len(plan.hops) == 1:
             return
     raise AssertionError("it never ends")
 
@@ -182,7 +182,7 @@ LEFT_OUT = [
 def test_the_model_sees_a_step_that_is_left_out(start: str, target: str, left_out: str, words: str) -> None:
     here = cluster(upstream(start))
     seen: set[str] = set()
-    for step in planned(here.seen(_releases.get(target)), target).stages[0].steps:
+    for step in planned(here.seen(_releases.get(target)), target).hops[0].steps:
         if step.id != left_out:
             here.do(step)
             seen |= set(here.faults())
@@ -194,7 +194,7 @@ def test_upstreams_order_breaks_the_webhook() -> None:
     here = cluster(upstream("7.0.2"))
     here.do(
         next(
-            step for step in planned(here.installed, "8.1.0").stages[0].steps if step.id == "webhook-service"
+            step for step in planned(here.installed, "8.1.0").hops[0].steps if step.id == "webhook-service"
         )
     )
     assert any("connection refused" in fault for fault in here.faults())
@@ -203,7 +203,7 @@ def test_upstreams_order_breaks_the_webhook() -> None:
 def test_conversion_none_too_early_is_seen() -> None:
     here = cluster(V1BETA2)
     early = [
-        step for step in planned(here.installed, "8.7.0").stages[0].steps if step.id == "conversion-none"
+        step for step in planned(here.installed, "8.7.0").hops[0].steps if step.id == "conversion-none"
     ]
     here.do(early[0])
     assert "lists of handles are hidden, and lost at the next write" in set(here.faults())

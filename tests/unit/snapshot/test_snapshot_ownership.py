@@ -129,7 +129,7 @@ def test_a_policy_engine_is_not_read_and_does_not_refuse_the_upgrade() -> None:
 
 
 def _written(plan: Any, name: str) -> list[Any]:
-    return [step.id for stage in plan.stages for step in stage.steps if name in str(step.parameters)]
+    return [step.id for hop in plan.hops for step in hop.steps if name in str(step.parameters)]
 
 
 TWO = (WEBHOOK, objects.workload("team", "hook", IMAGE))
@@ -224,8 +224,8 @@ def gone(start: Installed, target: str = "8.7.0", **given: Any) -> list[str]:
     assert plan.refused == ()
     return [
         f"{one['kind']} {one.get('namespace', '')}/{one.get('name', one.get('label_selector'))}"
-        for stage in plan.stages
-        for step in stage.steps
+        for hop in plan.hops
+        for step in hop.steps
         if step.action == "delete"
         for one in step.parameters["objects"]
     ]
@@ -289,7 +289,7 @@ def test_a_shared_secret_stays_and_the_rest_goes() -> None:
 
 def test_a_secret_is_deleted_as_it_was_planned() -> None:
     start = replace(V811, secrets=(replace(V811.secrets[0], resource_version="7"),))
-    (step,) = [one for one in planned(start, "8.7.0").stages[0].steps if one.id == "validation-clean"]
+    (step,) = [one for one in planned(start, "8.7.0").hops[0].steps if one.id == "validation-clean"]
     (entry,) = [one for one in step.parameters["objects"] if one["kind"] == "Secret"]
     assert (entry["only_used_by"], entry["resource_version"]) == (VALIDATION, "7")
 

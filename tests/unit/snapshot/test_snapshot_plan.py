@@ -39,16 +39,16 @@ from .world import (
 )
 
 HAND_OVER = [
-    "webhook-detach", "webhook-hold", "webhook-deployment", "webhook-wait", "webhook-switch", "webhook-redial", "webhook-prove-first",
+    "webhook-detach", "webhook-hold", "webhook-deployment", "webhook-wait", "webhook-switch", "webhook-reconnect", "webhook-verify-first",
     "webhook-delete-old", "webhook-service",
 ]  # fmt: skip
 ROLL = ["webhook-deployment", "webhook-wait", "webhook-service"]
-CONFIGURE = ["webhook-configurations", "prove-webhook"]
-CONFIGURE_NEW = ["webhook-configurations", "validation-trust", "prove-webhook"]
+CONFIGURE = ["webhook-configurations", "verify-webhook"]
+CONFIGURE_NEW = ["webhook-configurations", "validation-trust", "verify-webhook"]
 PLAIN = ["controller", "controller-wait"]
 REPLACE = ["controller-detach", "controller", "controller-wait", "controller-delete-old"]
-PROVE = ["prove-version", "prove-controller"]
-PROVE_RULES = ["prove-rules", *PROVE]
+PROVE = ["verify-version", "verify-controller"]
+PROVE_RULES = ["verify-rules", *PROVE]
 WEBHOOK = ["webhook-rbac", "validation-certificate"]
 
 # The chain of facts, from upstream's own manifests, each hop from what the last one left.
@@ -84,21 +84,21 @@ def test_the_chain_with_group_snapshots() -> None:
     plan = planned(start, "8.4.0")
     assert ids(plan) == [
         "crds", "configurations-delete", "groups-bridge", *_rewrites("v1beta1"), *CONVERSION, "conversion-service",
-        "conversion-webhook", "group-crds", "conversion-trust", "prove-conversion", "controller-rbac", *PLAIN, *PROVE_RULES,
-        "prove-groups", "validation-clean",
+        "conversion-webhook", "group-crds", "conversion-trust", "verify-conversion", "controller-rbac", *PLAIN, *PROVE_RULES,
+        "verify-groups", "validation-clean",
     ]  # fmt: skip
     here = after(Situation(start, _releases.get("8.4.0"), options()))
     assert here.crds[GROUP_CONTENTS].stored_versions == ("v1beta1", "v1beta2")
     plan = planned(with_groups(here, lists=1), "8.7.0")
     assert ids(plan) == [
-        "crds", *_rewrites("v1beta2"), "conversion-none", "group-crds", "controller-rbac", *PLAIN, *PROVE_RULES, "prove-groups",
+        "crds", *_rewrites("v1beta2"), "conversion-none", "group-crds", "controller-rbac", *PLAIN, *PROVE_RULES, "verify-groups",
         "conversion-clean",
     ]  # fmt: skip
-    controller = next(step for step in plan.stages[0].steps if step.id == "controller")
+    controller = next(step for step in plan.hops[0].steps if step.id == "controller")
     assert controller.parameters["arguments"] == ["--feature-gates=CSIVolumeGroupSnapshot=true"]
 
 
-# (what is there, target, stages)
+# (what is there, target, hops)
 JUMPS: list[tuple[str, Installed, str, list[str]]] = [
     ("4.2.1 to 8.7.0", upstream("4.2.1"), "8.7.0", ["8.7.0"]),
     ("7.0.2 to 8.6.0", upstream("7.0.2"), "8.6.0", ["8.6.0"]),
@@ -120,15 +120,15 @@ JUMPS: list[tuple[str, Installed, str, list[str]]] = [
 
 
 @pytest.mark.parametrize(
-    ("start", "target", "stages"), [row[1:] for row in JUMPS], ids=[row[0] for row in JUMPS]
+    ("start", "target", "hops"), [row[1:] for row in JUMPS], ids=[row[0] for row in JUMPS]
 )
 def test_jumps_have_no_more_stages_than_a_hazard_demands(
-    start: Installed, target: str, stages: list[str]
+    start: Installed, target: str, hops: list[str]
 ) -> None:
     plan = planned(start, target)
     assert plan.refused == ()
-    assert [str(stage.release) for stage in plan.stages] == stages
-    assert all(stage.reason for stage in plan.stages[:-1])
+    assert [str(hop.release) for hop in plan.hops] == hops
+    assert all(hop.reason for hop in plan.hops[:-1])
 
 
 def test_lists_behind_a_broken_webhook_are_rescued_first() -> None:
@@ -142,7 +142,7 @@ def test_lists_behind_a_broken_webhook_are_rescued_first() -> None:
     )
     plan = planned(start, "8.7.0")
     assert plan.refused == ()
-    assert [str(stage.release) for stage in plan.stages] == ["8.4.0", "8.7.0"]
+    assert [str(hop.release) for hop in plan.hops] == ["8.4.0", "8.7.0"]
     assert "conversion-deployment" in ids(plan, 0)
     assert ids(plan, 1).index("conversion-none") > ids(plan, 1).index(
         "rewrite-volumegroupsnapshotcontents-v1beta2"
@@ -154,7 +154,7 @@ def test_lists_that_nobody_shows_are_rescued_first() -> None:
     """8.6's CRDs convert nothing, and objects are stored at v1beta1 still."""
     start = with_groups(with_stored(upstream("8.7.0", groups=True), "v1beta1", "v1beta2"), hidden=1)
     plan = planned(start, "8.7.0")
-    assert [str(stage.release) for stage in plan.stages] == ["8.4.0", "8.7.0"]
+    assert [str(hop.release) for hop in plan.hops] == ["8.4.0", "8.7.0"]
     assert "conversion-webhook" in ids(plan, 0)
     assert "group-crds" not in ids(plan, 0)  # they do not go back
 
@@ -165,7 +165,7 @@ def test_the_way_to_8_7_at_once() -> None:
     assert ids(plan) == [
         "crds", "configurations-delete", "controller-rbac", *REPLACE, *PROVE_RULES, "validation-clean",
     ]  # fmt: skip
-    steps = {step.id: step for step in plan.stages[0].steps}
+    steps = {step.id: step for step in plan.hops[0].steps}
     assert [one["name"] for one in steps["configurations-delete"].parameters["objects"]] == [
         "validation-webhook.snapshot.storage.k8s.io"
     ]
@@ -181,7 +181,7 @@ def test_the_way_to_8_7_at_once() -> None:
 def test_narrower_rules_are_what_both_webhooks_know() -> None:
     def rules(start: str, target: str) -> list[dict[str, object]]:
         plan = planned(upstream(start), target)
-        narrow = next(step for step in plan.stages[0].steps if step.action == "narrow_rules")
+        narrow = next(step for step in plan.hops[0].steps if step.action == "narrow_rules")
         assert ids(plan).index(narrow.id) < ids(plan).index("webhook-deployment")
         (only,) = narrow.parameters["rules"].values()
         return [{key: rule[key] for key in ("apiVersions", "resources")} for rule in only]
@@ -200,7 +200,7 @@ def test_nothing_there_is_an_installation() -> None:
         "crds", "controller-rbac", *WEBHOOK, "webhook-deployment", "webhook-wait", "webhook-service", *CONFIGURE_NEW,
         "failure-policy", *PLAIN, *PROVE,
     ]  # fmt: skip
-    steps = {step.id: step for step in plan.stages[0].steps}
+    steps = {step.id: step for step in plan.hops[0].steps}
     assert set(steps["webhook-configurations"].parameters["failure_policies"].values()) == {"Ignore"}
     assert steps["failure-policy"].parameters["policy"] == "Fail"
 
@@ -208,7 +208,7 @@ def test_nothing_there_is_an_installation() -> None:
 def test_the_policy_that_is_live_stays() -> None:
     for policy in ("Ignore", "Fail"):
         plan = planned(upstream("6.2.2", policy=policy), "7.0.2")
-        step = next(step for step in plan.stages[0].steps if step.id == "webhook-configurations")
+        step = next(step for step in plan.hops[0].steps if step.id == "webhook-configurations")
         assert set(step.parameters["failure_policies"].values()) == {policy}
         assert "failure-policy" not in ids(plan)
 
@@ -251,7 +251,7 @@ def test_each_configuration_keeps_its_own_policy(
     )
     here = replace(start, configurations=configurations)
     plan = planned(here, "8.1.1", **given)
-    steps = {step.id: step.parameters for step in plan.stages[0].steps}
+    steps = {step.id: step.parameters for step in plan.hops[0].steps}
     assert steps.get("failure-policy", {}).get("names", []) == later
     first = steps["webhook-configurations"]["failure_policies"]
     ends = {name: "Fail" if name in later else policy for name, policy in first.items()}
@@ -262,7 +262,7 @@ def test_each_configuration_keeps_its_own_policy(
 
 def test_namespaces_of_new_objects() -> None:
     plan = planned(NOTHING, "7.0.2", namespace="snapshots", webhook_namespace="webhooks")
-    places = {step.id: step.parameters.get("namespace") for step in plan.stages[0].steps}
+    places = {step.id: step.parameters.get("namespace") for step in plan.hops[0].steps}
     assert (places["controller"], places["webhook-deployment"]) == ("snapshots", "webhooks")
 
 
@@ -298,7 +298,7 @@ DAMAGES: list[tuple[str, Installed, str, str]] = [
 )
 def test_the_same_release_is_a_repair(start: Installed, target: str, step: str) -> None:
     plan = planned(start, target)
-    assert (plan.refused, [str(stage.release) for stage in plan.stages]) == ((), [target])
+    assert (plan.refused, [str(hop.release) for hop in plan.hops]) == ((), [target])
     assert step in ids(plan)
 
 
@@ -314,7 +314,7 @@ def test_a_run_that_was_cut_off_in_a_hand_over_goes_on(labelled: bool) -> None:
     plan = planned(_detached(upstream("6.2.2"), VALIDATION, labelled=labelled), "7.0.2")
     assert plan.refused == ()
     assert [step for step in ids(plan) if step in HAND_OVER] == HAND_OVER[labelled:]
-    step = next(step for step in plan.stages[0].steps if step.id == "webhook-deployment")
+    step = next(step for step in plan.hops[0].steps if step.id == "webhook-deployment")
     assert step.parameters["secret"] == "snapshot-validation-secret"  # the one that the old pods mount
 
 
@@ -324,7 +324,7 @@ def test_a_controller_without_its_deployment_is_still_the_controller() -> None:
     plan = planned(start, "8.1.1")
     assert plan.refused == ()
     assert [step for step in ids(plan) if step in REPLACE] == REPLACE[1:]
-    controller = next(step for step in plan.stages[0].steps if step.id == "controller")
+    controller = next(step for step in plan.hops[0].steps if step.id == "controller")
     assert controller.parameters["arguments"] == ["--enable-volume-group-snapshots=true"]
 
 
@@ -335,22 +335,22 @@ def test_the_way_back() -> None:
     assert ids(plan) == [
         *WEBHOOK, "webhook-deployment", "webhook-wait", "webhook-service", *CONFIGURE_NEW, *PLAIN, "controller-rbac", *PROVE,
     ]  # fmt: skip
-    proof = next(step for step in plan.stages[0].steps if step.id == "prove-webhook")
-    assert proof.parameters["by"] == "second-default-class"  # 8.7's CRDs answer before the webhook is asked
+    proof = next(step for step in plan.hops[0].steps if step.id == "verify-webhook")
+    assert proof.parameters["check"] == "second-default-class"  # 8.7's CRDs answer before the webhook is asked
 
 
 def test_a_refusal_leaves_no_steps() -> None:
     plan = planned(upstream("8.7.0"), "8.7.0", adopt=())
     assert [one.id for one in plan.refused] == ["owner-kubectl"]
-    assert plan.stages == ()
+    assert plan.hops == ()
     assert "kubespray" in plan.refused[0].remedy
     assert any("Deployment kube-system/snapshot-controller" in text for text in plan.refused[0].evidence)
 
 
 def test_a_step_says_why() -> None:
     for target in ("6.2.2", "7.0.2", "8.1.1", "8.4.0", "8.7.0"):
-        for stage in planned(upstream("4.2.1"), target).stages:
-            for step in stage.steps:
+        for hop in planned(upstream("4.2.1"), target).hops:
+            for step in hop.steps:
                 assert step.title and step.reason.endswith(".")
                 assert "\n" not in step.reason
 
@@ -381,36 +381,36 @@ def test_what_holds_for_every_pair(start: str) -> None:
             assert {one.id for one in plan.refused} <= {"back-to-alpha", "back-without-lists"}
             continue
         _check(plan)
-        for stage in plan.stages:
-            here = after(Situation(here, stage.release, options()))
+        for hop in plan.hops:
+            here = after(Situation(here, hop.release, options()))
         again = planned(here, target)  # a finished cluster: nothing special is left to do
-        assert ([*again.refused], len(again.stages)) == ([], 1)
-        assert [step.id for step in again.stages[0].steps if step.action in SPECIAL] == []
+        assert ([*again.refused], len(again.hops)) == ([], 1)
+        assert [step.id for step in again.hops[0].steps if step.action in SPECIAL] == []
 
 
 def _check(plan: Plan) -> None:
-    steps = [step for stage in plan.stages for step in stage.steps]
+    steps = [step for hop in plan.hops for step in hop.steps]
     assert [fault for step in steps for fault in _steps.faults(step)] == []
     answered = {one for step in steps for one in step.hazards}
-    # What is answered by a stage of its own has its reason there.
-    by_stage = {"lists-at-v1beta1"} if len(plan.stages) > 1 else set()
+    # What is answered by a hop of its own has its reason there.
+    by_hop = {"lists-at-v1beta1"} if len(plan.hops) > 1 else set()
     handled = {one.hazard.id for one in plan.found if one.hazard.handling == _hazards.STEP}
-    assert handled - answered - by_stage == set()
+    assert handled - answered - by_hop == set()
     assert answered - found(plan) == set()
-    for stage in plan.stages:
-        order = [step.id for step in stage.steps]
+    for hop in plan.hops:
+        order = [step.id for step in hop.steps]
         assert len(set(order)) == len(order)
-        _in_order(order, "crds", "group-crds", "controller", "prove-version")
+        _in_order(order, "crds", "group-crds", "controller", "verify-version")
         _in_order(
             order,
             "narrow-snapshot",
             "webhook-deployment",
             "webhook-configurations",
-            "prove-webhook",
+            "verify-webhook",
             "failure-policy",
         )
         _in_order(order, "crds", "configurations-delete", "validation-clean")
-        _in_order(order, "conversion-webhook", "group-crds", "prove-conversion")
+        _in_order(order, "conversion-webhook", "group-crds", "verify-conversion")
         _in_order(order, "rewrite-volumegroupsnapshotcontents-v1beta1", "group-crds", "conversion-clean")
         _in_order(order, "conversion-none", "group-crds")
 

@@ -16,7 +16,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot impo
     _before,
     _proofs,
     _releases,
-    _stage,
+    _hop,
     _steps,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._errors import StepError
@@ -46,31 +46,31 @@ def ahead(release: str, crds: str) -> Installed:
     return replace(upstream(release), crds=upstream(crds).crds)
 
 
-CONTROLLER = ["prove-version", "prove-controller"]
-WITH_RULES = ["prove-rules", *CONTROLLER]
+CONTROLLER = ["verify-version", "verify-controller"]
+WITH_RULES = ["verify-rules", *CONTROLLER]
 # (what is there, its proofs, how the webhook is asked)
 BEFORE: list[tuple[str, Installed, list[str], str]] = [
     ("nothing", NOTHING, [], ""),
-    ("4.2.1", upstream("4.2.1"), ["prove-webhook", *CONTROLLER], "empty-class"),
-    ("6.2.2", upstream("6.2.2"), ["prove-webhook", *CONTROLLER], "empty-class"),
-    ("7.0.2", upstream("7.0.2"), ["prove-webhook", *CONTROLLER], "empty-class"),
-    ("8.1.0", upstream("8.1.0"), ["prove-webhook", *WITH_RULES], "second-default-class"),
+    ("4.2.1", upstream("4.2.1"), ["verify-webhook", *CONTROLLER], "empty-class"),
+    ("6.2.2", upstream("6.2.2"), ["verify-webhook", *CONTROLLER], "empty-class"),
+    ("7.0.2", upstream("7.0.2"), ["verify-webhook", *CONTROLLER], "empty-class"),
+    ("8.1.0", upstream("8.1.0"), ["verify-webhook", *WITH_RULES], "second-default-class"),
     ("8.3.0", upstream("8.3.0"), WITH_RULES, ""),
     ("8.7.0", upstream("8.7.0"), WITH_RULES, ""),
     (
         "8.4.0 with groups",
         with_stored(upstream("8.4.0", groups=True), "v1beta1", "v1beta2"),
-        ["prove-conversion", *WITH_RULES, "prove-groups"],
+        ["verify-conversion", *WITH_RULES, "verify-groups"],
         "",
     ),
-    ("8.7.0 with groups", upstream("8.7.0", groups=True), [*WITH_RULES, "prove-groups"], ""),
+    ("8.7.0 with groups", upstream("8.7.0", groups=True), [*WITH_RULES, "verify-groups"], ""),
     # The installed rules refuse an empty class before a webhook of 7.0 is asked.
-    ("7.0.2, newer CRDs", ahead("7.0.2", "8.1.0"), ["prove-webhook", *WITH_RULES], "second-default-class"),
-    ("4.2.1, newer CRDs", ahead("4.2.1", "8.1.0"), ["prove-webhook", *WITH_RULES], "empty-reference"),
+    ("7.0.2, newer CRDs", ahead("7.0.2", "8.1.0"), ["verify-webhook", *WITH_RULES], "second-default-class"),
+    ("4.2.1, newer CRDs", ahead("4.2.1", "8.1.0"), ["verify-webhook", *WITH_RULES], "empty-reference"),
     (
         "a webhook of nobody knows which release",
         changed(upstream("7.0.2"), VALIDATION, version=None),
-        ["prove-webhook", *CONTROLLER],
+        ["verify-webhook", *CONTROLLER],
         "empty-class",
     ),
 ]
@@ -82,7 +82,7 @@ BEFORE: list[tuple[str, Installed, list[str], str]] = [
 def test_what_is_installed_can_be_proven(installed: Installed, wanted: list[str], by: str) -> None:
     found = proofs(installed)
     assert [step.id for step in found] == wanted
-    assert [step.parameters["by"] for step in found if step.parameters["what"] == "webhook"] == (
+    assert [step.parameters["check"] for step in found if step.parameters["subject"] == "webhook"] == (
         [by] if by else []
     )
     for step in found:
@@ -92,24 +92,24 @@ def test_what_is_installed_can_be_proven(installed: Installed, wanted: list[str]
 
 @pytest.mark.parametrize(("start", "target"), [("4.2.1", "6.2.2"), ("7.0.2", "8.1.0"), ("8.4.0", "8.7.0")])
 def test_a_plan_proves_the_same_things_afterwards(start: str, target: str) -> None:
-    steps = planned(upstream(start), target).stages[0].steps
-    after = {step.id: step.parameters["what"] for step in steps if step.action == "prove"}
-    before = {step.id: step.parameters["what"] for step in proofs(upstream(start))}
+    steps = planned(upstream(start), target).hops[0].steps
+    after = {step.id: step.parameters["subject"] for step in steps if step.action == "verify"}
+    before = {step.id: step.parameters["subject"] for step in proofs(upstream(start))}
     common = after.keys() & before.keys()
-    assert {"prove-version", "prove-controller"} <= common
+    assert {"verify-version", "verify-controller"} <= common
     assert all(after[name] == before[name] for name in common)
     for step in steps:
-        if step.action == "prove":
+        if step.action == "verify":
             _snapshot_controller_prove._given(_steps.as_dict(step, target))
 
 
 def test_a_release_that_nobody_knows_is_not_proven() -> None:
     unknown = changed(ours("8.7.0"), "controller", version=None)
-    assert [step.id for step in proofs(unknown)] == ["prove-rules", "prove-controller"]
-    assert "prove-version" in [step.id for step in proofs(unknown, installed_version=(8, 7, 0))]
+    assert [step.id for step in proofs(unknown)] == ["verify-rules", "verify-controller"]
+    assert "verify-version" in [step.id for step in proofs(unknown, installed_version=(8, 7, 0))]
 
 
-STEP = {"id": "x", "title": "x", "reason": "x", "action": "prove"}
+STEP = {"id": "x", "title": "x", "reason": "x", "action": "verify"}
 
 
 @pytest.mark.parametrize(
@@ -117,12 +117,12 @@ STEP = {"id": "x", "title": "x", "reason": "x", "action": "prove"}
     [
         ({**STEP}, "it lacks parameters"),
         ({**STEP, "action": "delete", "parameters": {"objects": []}}, "snapshot_controller_apply does it"),
-        ({**STEP, "parameters": {"what": "weather"}}, "no proof of weather"),
-        ({**STEP, "parameters": {"what": "version", "name": "x"}}, "needs namespace; x: .* needs release"),
-        ({**STEP, "parameters": {"what": "schema", "colour": "x"}}, "no parameter colour"),
-        ({**STEP, "parameters": {"what": "webhook", "name": "x", "by": "luck"}}, "refused by luck"),
+        ({**STEP, "parameters": {"subject": "weather"}}, "no proof of weather"),
+        ({**STEP, "parameters": {"subject": "version", "name": "x"}}, "needs namespace; x: .* needs release"),
+        ({**STEP, "parameters": {"subject": "schema", "colour": "x"}}, "no parameter colour"),
+        ({**STEP, "parameters": {"subject": "webhook", "name": "x", "check": "luck"}}, "refused by luck"),
         (
-            {**STEP, "parameters": {"what": "version", "name": "x", "namespace": "x", "release": "new"}},
+            {**STEP, "parameters": {"subject": "version", "name": "x", "namespace": "x", "release": "new"}},
             "new is no release",
         ),
     ],
@@ -133,7 +133,7 @@ def test_what_no_plan_says_is_refused(step: dict[str, Any], words: str) -> None:
 
 
 def test_every_refusal_has_its_question() -> None:
-    for by, resource in _stage.REFUSALS.items():
+    for by, resource in _hop.REFUSALS.items():
         asked = _proofs.question(by, "default", "d")
         assert asked.resource == resource
         assert asked.message

@@ -62,7 +62,7 @@ def test_the_shown_plan_names_the_deleted_objects(tmp_path: Path) -> None:
         {"title": "first", "action": "apply", "parameters": {}},
         {"title": "last", "action": "delete", "parameters": {"objects": objects}},
     ]
-    shown = {"steps": steps, "refused": [], "reports": [], "stages": [], "installed": {"version": "8.1.0"}}
+    shown = {"steps": steps, "refused": [], "reports": [], "hops": [], "installed": {"version": "8.1.0"}}
     play = {
         "hosts": "localhost",
         "gather_facts": False,
@@ -86,7 +86,7 @@ def test_the_shown_plan_names_the_deleted_objects(tmp_path: Path) -> None:
 
 def test_what_another_run_changed_before_the_turn_is_tried_and_kept_again(tmp_path: Path) -> None:
     """A failed upgrade is undone from the originals that the last trial kept. They must not be older than the plan."""
-    tasks = yaml.safe_load((ROLE / "tasks" / "stage.yml").read_text())
+    tasks = yaml.safe_load((ROLE / "tasks" / "hop.yml").read_text())
     (trial,) = (one["when"] for one in tasks if "certflow.kubernetes.snapshot_controller_preflight" in one)
     cases = [(0, "8.1.0", "8.1.0"), (0, "8.1.0", "8.6.0"), (1, "8.1.0", "8.1.0"), (1, "8.1.0", "8.6.0")]
     plans = [

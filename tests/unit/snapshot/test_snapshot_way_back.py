@@ -99,7 +99,7 @@ ACTIONS: dict[str, Callable[[Context, Any], list[Outcome]]] = {
         (["lacks"], ["0"], ["0"]),  # nothing before it would make it
         (["writes", "lacks"], ["0", "1"], []),
         (["fails", "writes", "fails"], ["1"], ["0", "2"]),  # all of them are named
-        (["prove", "certificate", "keeps"], [], []),  # others' to do
+        (["verify", "certificate", "keeps"], [], []),  # others' to do
     ],
 )
 def test_what_is_foreseen(actions: list[str], due: list[str], problems: list[str]) -> None:

@@ -116,9 +116,9 @@ def planned(installed: Installed, target: str, **given: Any) -> Plan:
     return _plan.plan(installed, _releases.target(target), options(**given))
 
 
-def ids(plan: Plan, stage: int = 0) -> list[str]:
-    """The steps of a stage."""
-    return [step.id for step in plan.stages[stage].steps]
+def ids(plan: Plan, hop: int = 0) -> list[str]:
+    """The steps of a hop."""
+    return [step.id for step in plan.hops[hop].steps]
 
 
 def found(plan: Plan) -> set[str]:

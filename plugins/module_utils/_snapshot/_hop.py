@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The steps of one stage, in their order. Pure.
+"""The steps of one hop, in their order. Pure.
 
-Each phase is a small function over the situation; STAGE is the order in which they come. What is always there (apply, prove)
-is in every stage, so that the same release is a repair; special moves are there where the state needs them.
+Each phase is a small function over the situation; PHASES is the order in which they come. What is always there (apply, prove)
+is in every hop, so that the same release is a repair; special moves are there where the state needs them.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ Found = frozenset[str]
 
 
 def steps(now: Situation, found: Found) -> list[Step]:
-    """Every step of the stage. found: ids of the hazards that are there."""
-    return [step for phase in STAGE for step in phase(now, found)]
+    """Every step of the hop. found: ids of the hazards that are there."""
+    return [step for phase in PHASES for step in phase(now, found)]
 
 
 def _targets(names: Iterable[str], kind: str = "ValidatingWebhookConfiguration") -> list[dict[str, str]]:
@@ -218,7 +218,7 @@ def _conversion(now: Situation, found: Found) -> Iterator[Step]:
         return
     calls = _calls(now)
     targets = _targets([GROUP_CONTENTS], "CustomResourceDefinition") if calls else []
-    proof = _prove_conversion("conversion-prove-first", found) if calls else None
+    proof = _verify_conversion("conversion-verify-first", found) if calls else None
     yield _certificate(now, CONVERSION, targets)
     yield from roll(now, Roll(CONVERSION, tuple(targets), proof, ("conversion-needed",)))
     if now.present(GROUP) and not calls:
@@ -249,7 +249,7 @@ def _conversion_trust(now: Situation, found: Found) -> Iterator[Step]:
         yield _call(now, found)
     if not _calls(now):
         yield _trust(now, CONVERSION, _targets([GROUP_CONTENTS], "CustomResourceDefinition"))
-    yield _prove_conversion("prove-conversion", found)
+    yield _verify_conversion("verify-conversion", found)
 
 
 def _calls(now: Situation) -> bool:
@@ -258,14 +258,14 @@ def _calls(now: Situation) -> bool:
     return now.contents is not None and now.contents.conversion.service == place
 
 
-def _prove_conversion(name: str, found: Found) -> Step:
+def _verify_conversion(name: str, found: Found) -> Step:
     return Step(
         name,
         "A content at v1beta1 is converted",
         "A read proves nothing: it may come from a cache. The dry run of an object at the version that is not stored calls the "
         "webhook.",
-        "prove",
-        {"what": "conversion", "name": GROUP_CONTENTS, "version": "v1beta1"},
+        "verify",
+        {"subject": "conversion", "name": GROUP_CONTENTS, "version": "v1beta1"},
         hazards=_of(found, "conversion-needed"),
     )
 
@@ -351,7 +351,7 @@ def _validation(now: Situation, found: Found) -> Iterator[Step]:
         )
     there = _targets(rules.name for rules in now.configurations if now.live(rules))
     yield _certificate(now, VALIDATION, there)
-    proof = next(_prove_webhook(now, found, "webhook-prove-first"), None) if _can_ask(now) else None
+    proof = next(_verify_webhook(now, found, "webhook-verify-first"), None) if _can_ask(now) else None
     yield from roll(now, Roll(VALIDATION, tuple(there), proof, _of(found, "nobody-behind")))
     yield from _configure(now, found)
 
@@ -379,7 +379,7 @@ def _configure(now: Situation, found: Found) -> Iterator[Step]:
     )
     if not all(now.live(rules) for rules in now.configurations):
         yield _trust(now, VALIDATION, _targets(first))
-    yield from _prove_webhook(now, found, "prove-webhook")
+    yield from _verify_webhook(now, found, "verify-webhook")
     changing = [name for name, policy in first.items() if policy != wanted[name]]
     if changing:  # all of them begin with Ignore and get Fail
         yield Step(
@@ -391,7 +391,7 @@ def _configure(now: Situation, found: Found) -> Iterator[Step]:
         )
 
 
-def _prove_webhook(now: Situation, found: Found, name: str) -> Iterator[Step]:
+def _verify_webhook(now: Situation, found: Found, name: str) -> Iterator[Step]:
     for rules in now.configurations:
         if rules.group == SNAPSHOT:
             yield Step(
@@ -399,8 +399,8 @@ def _prove_webhook(now: Situation, found: Found, name: str) -> Iterator[Step]:
                 "The webhook refuses what only it refuses",
                 "failurePolicy Ignore hides a webhook that is dead, and that its Deployment is available says nothing: only a "
                 "refusal in its own words does.",
-                "prove",
-                {"what": "webhook", "name": rules.name, "by": refusal(now), "release": str(now.release)},
+                "verify",
+                {"subject": "webhook", "name": rules.name, "check": refusal(now), "release": str(now.release)},
                 hazards=_of(found, "rules-answer-first"),
             )
 
@@ -503,33 +503,33 @@ def _remove(
 def _prove(now: Situation, found: Found) -> Iterator[Step]:
     if _crds.row(now.release.crds, SNAPSHOT).rules:
         yield Step(
-            "prove-rules",
+            "verify-rules",
             "The CRDs refuse what their rules forbid",
             "On a cluster where they did not, nothing would: the webhook leaves that to them.",
-            "prove",
-            {"what": "schema", "release": str(now.release)},
+            "verify",
+            {"subject": "schema", "release": str(now.release)},
         )
     yield Step(
-        "prove-version",
+        "verify-version",
         f"What runs is {now.release}",
         "By what the pods say of themselves and a new holder of the Lease: a tag may hold anything.",
-        "prove",
-        {"what": "version", "namespace": now.namespace, "name": CONTROLLER_NAME, "release": str(now.release)},
+        "verify",
+        {"subject": "version", "namespace": now.namespace, "name": CONTROLLER_NAME, "release": str(now.release)},
     )
     yield Step(
-        "prove-controller",
+        "verify-controller",
         "A snapshot is worked on",
         "One that names a missing class: the controller says so in its status, and leaves nothing behind.",
-        "prove",
-        {"what": "controller", "namespace": now.namespace},
+        "verify",
+        {"subject": "controller", "namespace": now.namespace},
     )
     if now.groups_wanted:
         yield Step(
-            "prove-groups",
+            "verify-groups",
             "Group snapshots are worked on",
             "Since 8.7 a controller that does not find their CRDs goes on without them, and says so in its log alone.",
-            "prove",
-            {"what": "groups", "namespace": now.namespace, "release": str(now.release)},
+            "verify",
+            {"subject": "groups", "namespace": now.namespace, "release": str(now.release)},
             hazards=_of(found, "group-crds-first"),
         )
 
@@ -591,7 +591,7 @@ def _webhook_objects(now: Situation, kind: str) -> list[dict[str, Any]]:
 Phase = Callable[[Situation, Found], Iterable[Step]]
 # The order. CRDs, then rights; rules before a webhook that knows less, after one that knows more; a webhook before the
 # configuration that calls it, and after it when it goes; the controller when all it needs is there; proofs; what is left.
-STAGE: tuple[Phase, ...] = (
+PHASES: tuple[Phase, ...] = (
     _crds_of_snapshots,
     _delete_configurations,
     _alpha,

@@ -18,12 +18,12 @@ from .._snapshot._apply import Outcome
 from .._snapshot._errors import StepError
 from .._snapshot._source import UPSTREAM, Source
 from .._snapshot._wanted import REGISTRY, WEBHOOK_PORT, Images, Wanted, Workload
-from . import _snapshot_redial
+from . import _snapshot_reconnect
 
 if TYPE_CHECKING:
     from .._kube._client import Client
 
-ACTIONS = {**_act.ACTIONS, **_snapshot_redial.ACTIONS}
+ACTIONS = {**_act.ACTIONS, **_snapshot_reconnect.ACTIONS}
 
 WORKLOAD: dict[str, Any] = {
     "replicas": {"type": "int"},

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 Parameters = Mapping[str, Any]
 
 
-def redial(context: Context, parameters: Parameters) -> list[Outcome]:
+def reconnect(context: Context, parameters: Parameters) -> list[Outcome]:
     """Every API server opens new connections to the webhooks of these objects."""
-    return _redialled(context, parameters["targets"])
+    return _reconnected(context, parameters["targets"])
 
 
 def wait_available(context: Context, parameters: Parameters) -> list[Outcome]:
@@ -40,7 +40,7 @@ def wait_available(context: Context, parameters: Parameters) -> list[Outcome]:
     _wait.available(
         context.client,
         target,
-        on_ending=lambda: outcomes.extend(_redialled(context, parameters.get("redial") or ())),
+        on_ending=lambda: outcomes.extend(_reconnected(context, parameters.get("reconnect") or ())),
     )
     return outcomes
 
@@ -65,7 +65,7 @@ def conversion_webhook(context: Context, parameters: Parameters) -> list[Outcome
     return [patched]
 
 
-def _redialled(context: Context, targets: Iterable[Mapping[str, Any]]) -> list[Outcome]:
+def _reconnected(context: Context, targets: Iterable[Mapping[str, Any]]) -> list[Outcome]:
     """A webhook without a caBundle is not called, so there is nothing to dial anew."""
     outcomes = []
     for target in _targets.targets_from(list(targets)):
@@ -101,4 +101,4 @@ def _text(encoded: str) -> str:
         return ""
 
 
-ACTIONS = {"redial": redial, "wait_available": wait_available, "conversion_webhook": conversion_webhook}
+ACTIONS = {"reconnect": reconnect, "wait_available": wait_available, "conversion_webhook": conversion_webhook}

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .._kube._errors import ApiError, MissingRights
-from .._snapshot import _proofs, _prove, _stage, _steps
+from .._snapshot import _proofs, _prove, _hop, _steps
 from .._snapshot._errors import StepError, UnprovenError
 from .._snapshot._kinds import Reference
 from .._snapshot._proofs import FAILED, OK, UNPROVEN, Verdict
@@ -36,7 +36,10 @@ _CHECK_MODE = "check mode creates nothing, and only what was created could show 
 
 @dataclass(frozen=True)
 class Ask:
-    """What is to be proven, and with what."""
+    """What is verified, and with what.
+
+    parameters: the step's. namespace: of the objects that are created, "" for the step's own.
+    """
 
     client: Client
     traces: Traces
@@ -45,55 +48,46 @@ class Ask:
     check_mode: bool
 
 
-def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Result:
-    """See the module's documentation. Raises UnprovenError where the verdict asks for it, CertflowError."""
-    given = _given(parameters["step"])
+def verify(
+    client: Client, step: Step, *, namespace: str = "", check_mode: bool = False
+) -> tuple[Verdict, list[str]]:
+    """Verify what a step of action "verify" is about.
+
+    Args:
+        namespace: where objects are created, if not where the step says.
+        check_mode: create nothing, so that only some subjects can be verified.
+
+    Returns:
+        The verdict, and a line for each object that could not be removed.
+    """
     traces = Traces(client, uuid.uuid4().hex[:12])
-    namespace = parameters["namespace"] or given.get("namespace") or ""
     left: list[str] = []
-    token = {} if check_mode else parameters["lease"]
-    # The context of the Lease ends first, so the objects of this run are removed even if another run took the Lease.
-    with _interrupt.put_away_by(lambda: left.extend(traces.remove())), _snapshot_turn.kept(client, token):
-        verdict = _verdict(Ask(client, traces, given, namespace, check_mode))
-    return _concluded(verdict, given["what"], parameters, left, check_mode=check_mode)
+    place = namespace or step.parameters.get("namespace") or ""
+    with _interrupt.put_away_by(lambda: left.extend(traces.remove())):
+        verdict = _verdict(Ask(client, traces, step.parameters, place, check_mode))
+    return verdict, left
 
 
-def _given(step: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The step's parameters, checked. Raises StepError for what no plan says."""
-    fields = ("id", "title", "reason", "action", "parameters")
-    faults = [f"it lacks {name}" for name in fields if name not in step]
-    if not faults:
-        name, title, reason, action = (str(step[field]) for field in fields[:4])
-        made = _steps.Step(name, title, reason, action, dict(step["parameters"]))
-        faults = _steps.faults(made)
-        if not faults and made.action != "prove":
-            faults = [f"{made.id}: {made.action} proves nothing; snapshot_controller_apply does it"]
-        faults = faults or _lacking(made)
-    if faults:
-        raise StepError(
-            f"this step cannot be done: {'; '.join(faults)}", remedy="Give one entry of a plan as it is"
-        )
-    return dict(step["parameters"])
+def passes(verdict: Verdict, *, check_mode: bool = False) -> bool:
+    """Return True if the verdict does not stop an upgrade."""
+    return verdict.verdict == OK or (verdict.verdict == UNPROVEN and (check_mode or verdict.is_answered))
 
 
-def _lacking(step: _steps.Step) -> list[str]:
-    """What a proof of this kind needs beside what every one does."""
-    what, given = step.parameters["what"], step.parameters
-    if what not in PROOFS:
-        return [f"{step.id}: there is no proof of {what}"]
-    faults = [
-        f"{step.id}: a proof of {what} needs {name}" for name in PROOFS[what].needs if not given.get(name)
-    ]
-    if not faults and what == "webhook" and given["by"] not in _stage.REFUSALS:
-        faults = [f"{step.id}: nothing is refused by {given['by']}"]
-    if not faults and what == "version" and parse(str(given["release"])) is None:
-        faults = [f"{step.id}: {given['release']} is no release"]
-    return faults
+def failure(step: Step, verdict: Verdict, before: Mapping[str, Any], left: list[str]) -> UnprovenError:
+    """Return the error of a verification that does not pass. before: the result of the same check before the upgrade."""
+    broken_before, words = _proofs.history(verdict.verdict, before)
+    subject = step.parameters["subject"]
+    cause = f"{subject} {'is broken' if verdict.verdict == FAILED else 'is not proven'}: {verdict.summary}"
+    error = UnprovenError(
+        f"{cause}. {words}" if words else cause, evidence=[*verdict.evidence, *left], remedy=verdict.remedy
+    )
+    error.values = {"verdict": verdict.verdict, "was_broken_before": broken_before}
+    return error
 
 
 def _verdict(ask: Ask) -> Verdict:
     try:
-        return PROOFS[ask.parameters["what"]].prove(ask)
+        return PROOFS[ask.parameters["subject"]](ask)
     except (ApiError, MissingRights) as error:
         return _refused(error)
 
@@ -113,7 +107,7 @@ def _refused(error: ApiError | MissingRights) -> Verdict:
 
 
 def _webhook(ask: Ask) -> Verdict:
-    by, name = ask.parameters["by"], ask.parameters["name"]
+    by, name = ask.parameters["check"], ask.parameters["name"]
     driver = ""
     notes: tuple[str, ...] = ()
     if by == "second-default-class":
@@ -197,58 +191,11 @@ def _version(ask: Ask) -> Verdict:
     return _prove.version(ask.client, Reference("Deployment", given["name"], given["namespace"]), release)
 
 
-@dataclass(frozen=True)
-class Proof:
-    """One row. needs: parameters of the step beside ``what``."""
-
-    prove: Callable[[Ask], Verdict]
-    needs: tuple[str, ...] = ()
-
-
-PROOFS: dict[str, Proof] = {
-    "webhook": Proof(_webhook, ("name", "by")),
-    "conversion": Proof(_conversion, ("name", "version")),
-    "schema": Proof(_schema),
-    "controller": Proof(_controller, ("namespace",)),
-    "groups": Proof(_groups, ("namespace",)),
-    "version": Proof(_version, ("namespace", "name", "release")),
+PROOFS: dict[str, Callable[[Ask], Verdict]] = {
+    "webhook": _webhook,
+    "conversion": _conversion,
+    "schema": _schema,
+    "controller": _controller,
+    "groups": _groups,
+    "version": _version,
 }
-
-
-def _concluded(
-    verdict: Verdict, what: str, parameters: Mapping[str, Any], left: list[str], *, check_mode: bool
-) -> Result:
-    broken_before, words = _proofs.history(verdict.verdict, parameters["before"] or {})
-    evidence = [*verdict.evidence, *left]
-    values = {
-        "verdict": verdict.verdict,
-        "what": what,
-        "summary": verdict.summary,
-        "was_broken_before": broken_before,
-    }
-    passes = verdict.verdict == OK or (verdict.verdict == UNPROVEN and (check_mode or verdict.is_answered))
-    if passes or not parameters["require"]:
-        doubts = [f"{what} is not proven: {verdict.summary}"] if verdict.verdict == UNPROVEN else []
-        warnings = (*(doubts if not check_mode else ()), *left)
-        return Result(
-            bool(left), {**values, "evidence": evidence, "remedy": verdict.remedy}, warnings=warnings
-        )
-    cause = f"{what} {'is broken' if verdict.verdict == FAILED else 'is not proven'}: {verdict.summary}"
-    error = UnprovenError(f"{cause}. {words}" if words else cause, evidence=evidence, remedy=verdict.remedy)
-    error.values = {**values, "changed": bool(left)}
-    raise error
-
-
-OPERATION = Operation(
-    name="snapshot_controller_prove",
-    argument_spec={
-        **_spec.AUTH,
-        "wait_timeout": {"type": "int", "default": 180},
-        "step": {"type": "dict", "required": True},
-        "namespace": {"type": "str"},
-        "before": {"type": "dict", "default": {}},
-        "lease": {"type": "dict", "default": {}},
-        "require": {"type": "bool", "default": True},
-    },
-    run=run,
-)
