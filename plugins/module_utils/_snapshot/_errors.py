@@ -79,3 +79,17 @@ class UnprovenError(CertflowError):
     code = "verification-failed"
 
     values: Mapping[str, Any] = {}
+
+
+class UpgradeRefused(CertflowError):
+    """A hazard or another manager prevents the upgrade; ``values`` go into the failed result."""
+
+    code = "upgrade-refused"
+
+    values: Mapping[str, Any] = {}
+
+
+class UpgradeError(CertflowError):
+    """An upgrade ended in the middle. Its code is that of the failure; ``values`` go into the failed result."""
+
+    values: Mapping[str, Any] = {}

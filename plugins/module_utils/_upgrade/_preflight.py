@@ -3,111 +3,137 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""snapshot_controller_preflight: tries the steps of a plan before the first of them writes. Writes nothing."""
+"""Try the steps of a plan before the first of them writes. Writes nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .._paths import expand
-from .._snapshot import _backup, _preflight, _steps
+from .._errors import CertflowError
+from .._kube._errors import ApiError, KubeError
+from .._snapshot import _preflight
 from .._snapshot._errors import PreflightError
-from .._snapshot._preflight import Foreseen, Problem, Tried
-from . import _snapshot_turn
-from ._operation import Operation, Result
-from ._snapshot_rendering import ACTIONS, RENDERING, context_from, report, step_from
-from ._spec import AUTH
+from .._snapshot._kinds import Reference
+from .._snapshot._preflight import Problem, Tried
+from .._snapshot._situation import Situation
+from .._snapshot._steps import Step
+from . import _actions, _certificate
+from ._actions import ACTIONS, CERTIFICATE
+from ._request import Request
 
 if TYPE_CHECKING:
     from .._kube._client import Client
 
 
-def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Result:
-    """See the module's documentation. Raises PreflightError, CertflowError."""
-    steps = [_step(given) for given in parameters["steps"]]
-    backup = expand(parameters["backup_directory"] or "")
-    context, place = context_from(client, parameters, True), parameters["probe_namespace"]
-    foreseen = _preflight.foresee(context, steps, ACTIONS, probe_namespace=place)
-    values = _values(foreseen)
-    values["notes"] += _other_run(client, parameters["run_id"])
-    if foreseen.problems and parameters["require"]:
-        raise _error(foreseen.problems, values)
-    touched = [outcome.reference for one in foreseen.tried if one.due for outcome in one.outcomes]
-    originals = _backup.originals(client, touched)
-    values["originals"] = [one for one in originals if one["kind"] == "Deployment"]
-    values["backup"] = ""
-    if backup and originals and not check_mode:
-        values["backup"] = str(_backup.write(Path(backup), client.host, client.now(), originals))
-    return Result(False, values)
+@dataclass(frozen=True)
+class Preflight:
+    """What is known before the first write.
+
+    tried: each step that changes objects, with what it would do.
+    certificates: the ids of the certificate steps that would issue a certificate or change a target.
+    notes: what cannot be known before, and why.
+    signer: of the certificate steps, "" if there are none.
+    """
+
+    tried: tuple[Tried, ...] = ()
+    certificates: tuple[str, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()
+    signer: str = ""
+
+    @property
+    def due(self) -> list[str]:
+        """Return the ids of the steps that would write."""
+        return [*(one.step.id for one in self.tried if one.due), *self.certificates]
+
+    @property
+    def touched(self) -> list[Reference]:
+        """Return the objects that the steps would change."""
+        return [outcome.reference for one in self.tried if one.due for outcome in one.outcomes]
+
+    def values(self) -> dict[str, Any]:
+        """Return the preflight as results carry it."""
+        return {
+            "due": self.due,
+            "foreseen": [_tried(one) for one in self.tried if one.due],
+            "problems": [
+                {"step": one.step, "cause": one.cause, "evidence": list(one.evidence), "remedy": one.remedy}
+                for one in self.problems
+            ],
+            "notes": list(self.notes),
+        }
 
 
-def _step(given: Mapping[str, Any]) -> _steps.Step:
-    """A plan's step; one that is another module's is that one's to check."""
-    if given.get("action") in ACTIONS:
-        return step_from(given)
-    name, title, action = (str(given.get(field)) for field in ("id", "title", "action"))
-    return _steps.Step(name, title, "", action, dict(given.get("parameters") or {}))
+def run(client: Client, request: Request, context: Situation, steps: Sequence[Step]) -> Preflight:
+    """Try the steps by server dry runs.
+
+    Args:
+        context: what is installed before the first of them.
+
+    Raises:
+        KubeError: the API server does not answer.
+        CertflowError: the signer of this cluster is not known.
+    """
+    signer = ""
+    if any(step.action == CERTIFICATE for step in steps):
+        signer = _certificate.signer_of(client, request.certificate)
+    acting = _actions.context_from(client, request, context.namespace, check_mode=True)
+    foreseen = _preflight.foresee(acting, steps, ACTIONS, probe_namespace=request.probe_namespace)
+    missing = _new_namespaces(foreseen.tried)
+    due: list[str] = []
+    problems: list[Problem] = []
+    for step in (one for one in steps if one.action == CERTIFICATE):
+        try:
+            if step.parameters["namespace"] in missing or _is_due(client, request, context, step, signer):
+                due.append(step.id)
+        except CertflowError as error:
+            if isinstance(error, KubeError) and not isinstance(error, ApiError):
+                raise
+            problems.append(Problem(step.id, error.cause, tuple(error.evidence), error.remedy))
+    return Preflight(
+        foreseen.tried, tuple(due), (*foreseen.problems, *problems), foreseen.notes, signer
+    )
 
 
-def _other_run(client: Client, run_id: str) -> list[str]:
-    """Another run is no problem: the one that is to write waits for it."""
-    other = _snapshot_turn.other(client, run_id)
-    if other is None:
-        return []
-    until = f"; if that run is dead, it ends by itself at {other.until:%H:%M:%S} UTC" if other.until else ""
-    lease = f"Lease {_snapshot_turn.NAMESPACE}/{_snapshot_turn.NAME}"
-    return [f"another run works on the snapshot controller: {other.holder} holds {lease}{until}"]
+def refuse(found: Preflight) -> None:
+    """Raise PreflightError if a step would fail."""
+    if not found.problems:
+        return
+    causes = list(dict.fromkeys(one.cause for one in found.problems))
+    more = f" (and {len(causes) - 1} more, see problems)" if len(causes) > 1 else ""
+    evidence = [f"{one.step}: {one.cause}" if one.step else one.cause for one in found.problems]
+    error = PreflightError(
+        f"nothing was written: {causes[0]}{more}",
+        evidence=[*evidence, *(line for one in found.problems for line in one.evidence)],
+        remedy=found.problems[0].remedy,
+    )
+    error.values = {**found.values(), "step": found.problems[0].step}
+    raise error
 
 
-def _values(foreseen: Foreseen) -> dict[str, Any]:
+def _is_due(client: Client, request: Request, context: Situation, step: Step, signer: str) -> bool:
+    return _certificate.issue(
+        client,
+        step,
+        request.certificate,
+        signer=signer,
+        take_over=bool(request.options.adopt),
+        check_mode=True,
+        existing=context,
+    ).changed
+
+
+def _new_namespaces(tried: Iterable[Tried]) -> set[str]:
     return {
-        "due": [one.step.id for one in foreseen.tried if one.due],
-        "foreseen": [_tried(one) for one in foreseen.tried if one.due],
-        "problems": [
-            {"step": one.step, "cause": one.cause, "evidence": list(one.evidence), "remedy": one.remedy}
-            for one in foreseen.problems
-        ],
-        "notes": list(foreseen.notes),
-        "new_namespaces": [
-            outcome.reference.name
-            for one in foreseen.tried
-            for outcome in one.outcomes
-            if outcome.reference.kind == "Namespace" and outcome.change == "created"
-        ],
+        outcome.reference.name
+        for one in tried
+        for outcome in one.outcomes
+        if outcome.reference.kind == "Namespace" and outcome.change == "created"
     }
 
 
 def _tried(one: Tried) -> dict[str, Any]:
-    objects = [report(outcome) for outcome in one.outcomes if outcome.changed]
+    objects = [_actions.report(outcome) for outcome in one.outcomes if outcome.changed]
     return {"id": one.step.id, "title": one.step.title, "objects": objects, "note": one.note}
-
-
-def _error(problems: Sequence[Problem], values: dict[str, Any]) -> PreflightError:
-    causes = list(dict.fromkeys(one.cause for one in problems))
-    more = f" (and {len(causes) - 1} more, see problems)" if len(causes) > 1 else ""
-    evidence = [f"{one.step}: {one.cause}" if one.step else one.cause for one in problems]
-    error = PreflightError(
-        f"nothing was written: {causes[0]}{more}",
-        evidence=[*evidence, *(line for one in problems for line in one.evidence)],
-        remedy=problems[0].remedy,
-    )
-    error.values = values
-    return error
-
-
-OPERATION = Operation(
-    name="snapshot_controller_preflight",
-    argument_spec={
-        **AUTH,
-        "wait_timeout": {"type": "int", "default": 300},
-        "steps": {"type": "list", "elements": "dict", "required": True},
-        "backup_directory": {"type": "path"},
-        "require": {"type": "bool", "default": True},
-        "run_id": {"type": "str", "default": ""},
-        "probe_namespace": {"type": "str", "default": ""},
-        **RENDERING,
-    },
-    run=run,
-)

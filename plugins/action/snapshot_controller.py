@@ -2,13 +2,11 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Runs snapshot_controller_plan inside Ansible's own process where that is possible; see plugin_utils/_action.py."""
+"""Runs snapshot_controller inside Ansible's own process where that is possible; see plugin_utils/_action.py."""
 
 from __future__ import annotations
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._run._snapshot_controller_plan import (
-    OPERATION,
-)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations._snapshot_controller import OPERATION
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._action import OperationAction
 
 

@@ -1,0 +1,305 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""The upgrade of a snapshot controller, from the plan to the verification.
+
+A run plans, tries every step by dry runs, and verifies what is installed. Then it acquires the Lease and goes from release to
+release. Each of these hops is planned again from the state that the one before it has left. A hop that fails is undone, as long
+as the Lease is held. A run that is killed or interrupted is not undone: the next run continues.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from .._errors import CertflowError
+from .._kube._lease import Lease, Terms
+from .._run import _interrupt
+from .._run._operation import Result
+from .._run._progress import Progress
+from .._snapshot import _backup, _before
+from .._snapshot._errors import ReleaseError, UpgradeError
+from .._snapshot._plan import Hop
+from .._snapshot._releases import Release, get
+from .._snapshot._steps import Step
+from .._text import visible
+from . import _actions, _lease, _preflight, _reading, _undo, _verify
+from ._actions import VERIFY, WAIT
+from ._preflight import Preflight
+from ._reading import Reading
+from ._request import Request
+from ._step import Place, StepRunner
+from ._undo import Undone
+
+if TYPE_CHECKING:
+    from .._kube._client import Client
+
+# A verification of what is installed does not wait for a repair. Seconds.
+BEFORE_SECONDS = 30
+# The time before the task's end that is kept for the way back. Seconds.
+UNDO_SECONDS = 120
+
+
+class Upgrade:
+    """One run on one cluster. ``client.deadline`` is the end of the task."""
+
+    def __init__(self, client: Client, request: Request, progress: Progress) -> None:
+        self.client, self.request, self.progress = client, request, progress
+        self._steps = StepRunner(client, request, progress, end=client.deadline, reserve=UNDO_SECONDS)
+        self._values: dict[str, Any] = {"previous_run": None, "backup": "", "undone": None}
+        self._notes: list[str] = []
+
+    def check(self) -> Result:
+        """Plan, and try every step by dry runs. Raises UpgradeRefused, PreflightError, CertflowError."""
+        reading = self._read()
+        found = self._try(reading, self._steps_of(reading))
+        return self._result(reading, changed=bool(found.due), preflight=found)
+
+    def verify(self, *, check_mode: bool) -> Result:
+        """Verify what is installed. In check mode create no objects. Raises UnprovenError, CertflowError."""
+        reading = _reading.read(self.client, self.request.release, self.request.options)
+        steps = _before.proofs(reading.context)
+        for step in steps:
+            self._bound(self.request.step_timeout)
+            verdict, left = _verify.verify(
+                self.client, step, namespace=self.request.probe_namespace, check_mode=check_mode
+            )
+            self._steps.warnings += left
+            self._values.setdefault("verified", []).append(_verified(step, verdict))
+            if not _verify.passes(verdict, check_mode=check_mode):
+                raise _verify.failure(step, verdict, {}, left)
+        return self._result(reading, changed=False)
+
+    def run(self) -> Result:
+        """Bring the snapshot controller to the release.
+
+        Raises:
+            UpgradeRefused: a hazard or another manager is in the way. Nothing was written.
+            PreflightError: a step would fail. Nothing was written.
+            UpgradeError: a step failed. The values tell what was changed and what was put back.
+            HeldByAnother, CertflowError: other failures before the first write.
+        """
+        self._check_time()
+        reading = self._read()
+        found = self._try(reading, self._steps_of(reading))
+        if not found.due:
+            return self._looked(reading, found)
+        self._steps.before = self._verified_before(reading)
+        lease = _lease.lease_for(self.client, self._waiting)
+        try:
+            with _interrupt.stoppable():
+                return self._upgrade(lease, reading, found)
+        except _interrupt.Interrupted:
+            raise self._failed(
+                CertflowError("the run was interrupted", code="interrupted"), Undone("", False, problem=_undo.LEFT["interrupted"])
+            ) from None
+        finally:
+            lease.release()
+
+    # Before the first write.
+
+    def _read(self) -> Reading:
+        """Read the cluster and plan. Raises UpgradeRefused, ReleaseError, KubeError."""
+        reading = _reading.read(self.client, self.request.release, self.request.options)
+        error = reading.refusal()
+        if error:
+            raise error
+        return reading
+
+    def _steps_of(self, reading: Reading) -> list[Step]:
+        """Return the steps up to the hop that the run stops after. Raises ReleaseError."""
+        return [step for hop in self._hops(reading.plan.hops) for step in hop.steps]
+
+    def _hops(self, hops: Sequence[Hop]) -> list[Hop]:
+        until = self.request.until
+        if until is None:
+            return list(hops)
+        releases = [hop.release for hop in hops]
+        if until in releases:
+            return list(hops[: releases.index(until) + 1])
+        if hops and hops[0].start and get(hops[0].start).version >= until.version:
+            return []
+        raise ReleaseError(
+            f"until_version {until} is not a hop of the way to {self.request.release}: "
+            f"{', '.join(map(str, releases))}",
+            remedy="Choose one of these hops",
+        )
+
+    def _try(self, reading: Reading, steps: Sequence[Step]) -> Preflight:
+        self._bound(self.request.step_timeout)
+        self.progress.now("Try every step by dry runs")
+        found = _preflight.run(self.client, self.request, reading.context, steps)
+        _preflight.refuse(found)
+        self._notes += [note for note in found.notes if note not in self._notes]
+        self._steps.signer = found.signer
+        return found
+
+    def _verified_before(self, reading: Reading) -> dict[str, dict[str, Any]]:
+        """Verify what is installed, to tell what was broken before from what this run breaks."""
+        seen = {}
+        for step in _before.proofs(reading.context):
+            self._bound(min(BEFORE_SECONDS, self.request.step_timeout))
+            self.progress.now(step.title)
+            verdict, left = _verify.verify(self.client, step, namespace=self.request.probe_namespace)
+            self._steps.warnings += left
+            seen[step.id] = _verified(step, verdict)
+        return seen
+
+    def _looked(self, reading: Reading, found: Preflight) -> Result:
+        """Verify the release if nothing is due."""
+        hops = self._hops(reading.plan.hops)
+        steps = [step for step in (hops[-1].steps if hops else ()) if step.action in (WAIT, VERIFY)]
+        self._steps.reserve = 0
+        self._go(steps, str(self.request.release), _actions.context_from(self.client, self.request, reading.context.namespace))
+        return self._result(reading, changed=self._steps.is_changed, preflight=found)
+
+    # The upgrade.
+
+    def _upgrade(self, lease: Lease, reading: Reading, found: Preflight) -> Result:
+        self.client.deadline = self._steps.end
+        lease.acquire()
+        self._steps.lease = lease
+        self._values["previous_run"] = _lease.previous(lease)
+        if self._values["previous_run"]:
+            self._notes.append(_lease.previous_words(self._values["previous_run"]))
+        first, releases = reading, list[str]()
+        while True:
+            now = self._read()  # another run may have changed the cluster before this one had the Lease
+            hops = self._hops(now.plan.hops)
+            if not hops or str(hops[0].release) in releases:
+                break
+            releases.append(str(hops[0].release))
+            if found is None or now.installed != reading.installed:
+                found = self._try(now, hops[0].steps)
+            self._hop(now, hops[0], found, f"hop {len(releases)} of {len(releases) - 1 + len(hops)}")
+            if len(hops) == 1:
+                break
+            found = None
+        return self._result(first, changed=self._steps.is_changed)
+
+    def _hop(self, reading: Reading, hop: Hop, found: Preflight, title: str) -> None:
+        """Go through one hop, and put the previous release back if it fails. Raises UpgradeError."""
+        self.progress.say(f"{title}: {hop.start or 'nothing'} to {hop.release}, {len(hop.steps)} steps")
+        originals = _backup.originals(self.client, found.touched)
+        self._back_up(originals)
+        context = _actions.context_from(self.client, self.request, reading.context.namespace)
+        try:
+            self._go(hop.steps, str(hop.release), context)
+        except CertflowError as error:
+            why = _undo.why_not(hop, self._steps.records, error.code, is_wanted=self.request.undo)
+            undone = Undone(hop.start, False, problem=why) if why else self._undo(reading, hop, originals)
+            raise self._failed(error, undone) from error
+
+    def _go(self, steps: Sequence[Step], hop: str, context: Any, *, undoes: bool = False) -> None:
+        for number, step in enumerate(steps, 1):
+            self._steps.run(step, context, Place(hop, number, len(steps), undoes))
+
+    def _back_up(self, originals: Sequence[dict[str, Any]]) -> None:
+        if self.request.backup_directory and originals:
+            path = _backup.write(
+                self.request.backup_directory, self.client.host, self.client.now(), originals
+            )
+            self._values["backup"] = str(path)
+
+    def _undo(self, reading: Reading, hop: Hop, originals: Sequence[dict[str, Any]]) -> Undone:
+        """Put back the release before the hop. Never raises CertflowError."""
+        self.progress.say(f"the hop to {hop.release} failed: {hop.start} is put back")
+        self._steps.reserve = 0
+        options = _undo.options_for(reading.context, self.request.options)
+        deployments = [one for one in originals if one["kind"] == "Deployment"]
+        request = replace(
+            self.request,
+            options=options,
+            wanted=replace(self.request.wanted, originals=deployments, port=options.webhook_port),
+        )
+        try:
+            self._bound(self.request.step_timeout)
+            back = _reading.read(self.client, get(hop.start), options)
+            if back.plan.refused:
+                return Undone(hop.start, False, problem=f"There is no way back: {back.plan.refused[0].reason}")
+            context = _actions.context_from(self.client, request, back.context.namespace)
+            for one in back.plan.hops:
+                self._go(one.steps, str(hop.release), context, undoes=True)
+        except CertflowError as error:
+            return Undone(hop.start, False, problem=f"Putting {hop.start} back failed too: {error.cause}")
+        titles = tuple(one.title for one in self._steps.records if one.undoes and one.changed)
+        return Undone(hop.start, True, titles)
+
+    # The end.
+
+    def _failed(self, error: CertflowError, undone: Undone) -> UpgradeError:
+        """Return the error with what was changed, and what was put back."""
+        records = self._steps.records
+        last = next((one for one in reversed(records) if one.status != "done" and not one.undoes), None)
+        changed = [one.title for one in records if one.changed and not one.undoes]
+        before = f"Changed before that: {'; '.join(changed)}" if changed else "Nothing was changed before that"
+        where = f"step {last.id} of the hop to {last.hop}: " if last else ""
+        cause = f"{where}{error.cause.rstrip('.')}. {before}. {undone.words().rstrip('.')}"
+        failed = UpgradeError(
+            cause,
+            code=error.code,
+            evidence=error.evidence,
+            remedy=error.remedy or "Run the task again. It continues from the current state",
+        )
+        failed.values = {
+            **getattr(error, "values", {}),
+            **self._values,
+            "step": last.id if last else "",
+            "hop": last.hop if last else "",
+            "steps": [one.as_dict() for one in records],
+            "undone": undone.as_dict(),
+            "notes": self._notes,
+            "changed": self._steps.is_changed,
+        }
+        return failed
+
+    def _result(self, reading: Reading, *, changed: bool, preflight: Preflight | None = None) -> Result:
+        values = {
+            **reading.values(),
+            **(preflight.values() if preflight else {"due": [], "foreseen": [], "problems": []}),
+            **self._values,
+            "notes": self._notes,
+            "steps": [one.as_dict() for one in self._steps.records],
+        }
+        outcomes = self._steps.outcomes
+        if preflight:
+            outcomes = [outcome for one in preflight.tried for outcome in one.outcomes]
+        return Result(
+            changed,
+            values,
+            diff=_actions.diff(outcomes) if changed else None,
+            warnings=tuple(dict.fromkeys(self._steps.warnings)),
+        )
+
+    def _waiting(self, other: Terms) -> None:
+        since = f" since {other.since:%H:%M:%S} UTC" if other.since else ""
+        self.progress.now(f"Wait for the other run, {visible(other.holder)[:100]}, which works{since}")
+
+    def _bound(self, seconds: int) -> None:
+        self.client.deadline = min(self._steps.end, time.monotonic() + seconds)
+
+    def _check_time(self) -> None:
+        """Raise CertflowError if the time of the task does not suffice for one step and the way back."""
+        left = self._steps.end - time.monotonic()
+        needed = self.request.step_timeout + UNDO_SECONDS
+        if left + 1 < needed:
+            raise CertflowError(
+                f"the time of the task, {left:.0f} s, is shorter than step_timeout and {UNDO_SECONDS} s for the way back",
+                remedy=f"Set wait_timeout, and the timeout of the task, to at least {needed} s, or a shorter step_timeout",
+            )
+
+
+def _verified(step: Step, verdict: Any) -> dict[str, Any]:
+    return {
+        "id": step.id,
+        "subject": step.parameters["subject"],
+        "verdict": verdict.verdict,
+        "summary": verdict.summary,
+        "evidence": list(verdict.evidence),
+        "remedy": verdict.remedy,
+    }

@@ -1,0 +1,82 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Read a cluster and plan from its current state."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .._snapshot import _crds, _observe, _plan, _reading, _releases, _report
+from .._snapshot._errors import UpgradeRefused
+from .._snapshot._installed import Installed
+from .._snapshot._plan import Plan
+from .._snapshot._releases import Release
+from .._snapshot._situation import Options, Situation
+
+if TYPE_CHECKING:
+    from .._kube._client import Client
+
+MOST_EVIDENCE = 3
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A cluster at one time, and the plan that follows from it.
+
+    context: what is installed, the release to go to, and the options.
+    """
+
+    context: Situation
+    plan: Plan
+
+    @property
+    def installed(self) -> Installed:
+        return self.context.installed
+
+    def values(self) -> dict[str, Any]:
+        """Return the reading as results carry it."""
+        return {
+            "installed": _report.installed(self.context),
+            "managers": _report.managers(self.context),
+            **_report.plan(self.plan),
+        }
+
+    def refusal(self) -> UpgradeRefused | None:
+        """Return the error of a plan that is refused, None if it may be carried out."""
+        refused = self.plan.refused
+        if not refused:
+            return None
+        causes = [f"{one.reason.rstrip('.')} ({'; '.join(_shortened(one.evidence))})" for one in refused]
+        error = UpgradeRefused(
+            f"nothing was written: {'. '.join(causes)}",
+            evidence=[line for one in refused for line in one.evidence],
+            remedy=" ".join(one.remedy for one in refused),
+        )
+        error.values = self.values()
+        return error
+
+
+def read(client: Client, release: Release, options: Options) -> Reading:
+    """Read the cluster and plan the way to the release. Raises KubeError."""
+    rules = _crds.row(release.crds, _releases.SNAPSHOT).rules
+    installed = _reading.installed(_observe.observe(client, needs_rules=rules), release)
+    return Reading(Situation(installed, release, options), _plan.plan(installed, release, options))
+
+
+def kubernetes_version(client: Client) -> tuple[int, int]:
+    """Return the major and minor version of the API server, 0 for a part that is not a number."""
+    version = client.get("/version")
+    major, minor = (re.match(r"\d+", str(version.get(key) or "0")) for key in ("major", "minor"))
+    return (int(major[0]) if major else 0, int(minor[0]) if minor else 0)
+
+
+def _shortened(evidence: Sequence[str]) -> list[str]:
+    """Return the first lines. Evidence may have a line for each object."""
+    more = len(evidence) - MOST_EVIDENCE
+    return [*evidence[:MOST_EVIDENCE], *([f"and {more} more"] if more > 0 else [])]

@@ -1,0 +1,233 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""The options of snapshot_controller and snapshot_controller_info, and the typed request that they become."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .._errors import CertflowError
+from .._paths import expand
+from .._run import _spec
+from .._snapshot import _hazards, _owners, _releases
+from .._snapshot._errors import ReleaseError
+from .._snapshot._releases import Release
+from .._snapshot._situation import Options
+from .._snapshot._source import UPSTREAM, Source
+from .._snapshot._wanted import REGISTRY, WEBHOOK_PORT, Images, Wanted, Workload
+
+POLICIES = ("Ignore", "Fail")
+PRESENT, VERIFIED = "present", "verified"
+
+WORKLOAD: dict[str, Any] = {
+    "replicas": {"type": "int"},
+    "min_ready_seconds": {"type": "int"},
+    "labels": {"type": "dict", "default": {}},
+    "annotations": {"type": "dict", "default": {}},
+    "tolerations": {"type": "list", "elements": "dict", "default": []},
+    "node_selector": {"type": "dict", "default": {}},
+    "affinity": {"type": "dict", "default": {}},
+    "resources": {"type": "dict", "default": {}},
+    "priority_class": {"type": "str", "default": ""},
+    "host_network": {"type": "bool", "default": False},
+}
+PLAN: dict[str, Any] = {
+    "version": {"type": "str", "required": True},
+    "installed_version": {"type": "str"},
+    "namespace": {"type": "str"},
+    "webhook_namespace": {"type": "str"},
+    "validation_webhook": {"type": "bool"},
+    "conversion_webhook": {"type": "bool"},
+    "group_snapshots": {"type": "bool"},
+    "failure_policy": {"type": "raw"},
+    "controller_arguments": {"type": "list", "elements": "str", "default": []},
+    "webhook_arguments": {"type": "list", "elements": "str", "default": []},
+    "webhook": {
+        "type": "dict",
+        "options": {**WORKLOAD, "port": {"type": "int", "default": WEBHOOK_PORT}},
+    },
+    "adopt": {
+        "type": "list",
+        "elements": "str",
+        "choices": [owner.key for owner in _owners.OWNERS if owner.adopting],
+        "default": [],
+    },
+    "accept": {
+        "type": "list",
+        "elements": "str",
+        "choices": [row.id for row in _hazards.HAZARDS if row.handling == _hazards.ASK],
+        "default": [],
+    },
+    "remove_controllers": {"type": "list", "elements": "str", "default": []},
+    **_spec.AUTH,
+}
+UPGRADE: dict[str, Any] = {
+    **PLAN,
+    "state": {"type": "str", "choices": [PRESENT, VERIFIED], "default": PRESENT},
+    "until_version": {"type": "str"},
+    "controller": {"type": "dict", "options": WORKLOAD},
+    "source": {"type": "str", "default": UPSTREAM},
+    "sums": {"type": "dict", "default": {}},
+    "cache_directory": {"type": "path", "default": "~/.cache/certflow.kubernetes/releases"},
+    "image_registry": {"type": "str", "default": REGISTRY},
+    "digests": {"type": "dict", "default": {}},
+    "pull_secrets": {"type": "list", "elements": "str", "default": [], "no_log": False},  # names
+    "signer_name": {"type": "str"},
+    "provider": {"type": "str", "default": "auto"},
+    "providers": {"type": "list", "elements": "dict", "default": []},
+    "signers": {"type": "dict", "default": {}},
+    "expiration_seconds": {"type": "int"},
+    "renew_before": {"type": "str"},
+    "probe_namespace": {"type": "str"},
+    "undo": {"type": "bool", "default": True},
+    "backup_directory": {"type": "path"},
+    "step_timeout": {"type": "int", "default": 600},
+    "wait_timeout": {"type": "int", "default": 3600},
+}
+
+
+@dataclass(frozen=True)
+class CertificateOptions:
+    """How the webhook's certificate is obtained.
+
+    signer_name: "" for the signer that the provider of the cluster has.
+    expiration_seconds, renew_before: as of k8s_csr.
+    """
+
+    signer_name: str = ""
+    provider: str = "auto"
+    providers: Sequence[Mapping[str, Any]] = ()
+    signers: Mapping[str, str] = field(default_factory=dict)
+    expiration_seconds: int | None = None
+    renew_before: str | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """An upgrade as the user wants it.
+
+    release: the release to go to.
+    until: the hop to stop after, None for all.
+    options: the choices that the plan depends on.
+    wanted: the content of the Deployments.
+    source: the place of the release's manifests.
+    probe_namespace: where verifications create objects, "" for the controller's namespace.
+    undo: put back the previous release if a hop fails.
+    backup_directory: None for no file.
+    step_timeout: the longest time for one step, in seconds.
+    """
+
+    release: Release
+    options: Options
+    until: Release | None = None
+    wanted: Wanted = Wanted()
+    source: Source | None = None
+    certificate: CertificateOptions = CertificateOptions()
+    probe_namespace: str = ""
+    undo: bool = True
+    backup_directory: Path | None = None
+    step_timeout: int = 600
+
+
+def request_from(parameters: Mapping[str, Any], kubernetes: tuple[int, int]) -> Request:
+    """Return the request of snapshot_controller's parameters.
+
+    Args:
+        kubernetes: the version of the API server, major and minor.
+
+    Raises:
+        CertflowError: a value is not valid.
+    """
+    webhook = parameters["webhook"] or {}
+    until = parameters["until_version"]
+    backup = expand(parameters["backup_directory"] or "")
+    return Request(
+        release=_releases.target(parameters["version"]),
+        options=options_from(parameters),
+        until=_releases.target(until) if until else None,
+        wanted=Wanted(
+            controller=_workload(parameters["controller"]),
+            webhook=_workload(webhook),
+            images=Images(parameters["image_registry"], parameters["digests"], parameters["pull_secrets"]),
+            port=webhook.get("port") or WEBHOOK_PORT,
+            kubernetes=kubernetes,
+        ),
+        source=Source(parameters["source"], Path(parameters["cache_directory"]), parameters["sums"]),
+        certificate=CertificateOptions(
+            signer_name=parameters["signer_name"] or "",
+            provider=parameters["provider"],
+            providers=parameters["providers"],
+            signers=parameters["signers"],
+            expiration_seconds=parameters["expiration_seconds"],
+            renew_before=parameters["renew_before"],
+        ),
+        probe_namespace=parameters["probe_namespace"] or "",
+        undo=parameters["undo"],
+        backup_directory=Path(backup) if backup else None,
+        step_timeout=parameters["step_timeout"],
+    )
+
+
+def options_from(parameters: Mapping[str, Any]) -> Options:
+    """Return the choices that the plan depends on. Raises CertflowError for a value that is not valid."""
+    webhook = parameters["webhook"] or {}
+    return Options(
+        namespace=parameters["namespace"] or "",
+        webhook_namespace=parameters["webhook_namespace"] or "",
+        validation_webhook=parameters["validation_webhook"],
+        conversion_webhook=parameters["conversion_webhook"],
+        group_snapshots=parameters["group_snapshots"],
+        **_policies(parameters["failure_policy"]),
+        adopt=tuple(parameters["adopt"]),
+        accept=tuple(parameters["accept"]),
+        remove_controllers=tuple(_places(parameters["remove_controllers"])),
+        installed_version=_version(parameters["installed_version"]),
+        controller_arguments=tuple(parameters["controller_arguments"]),
+        webhook_arguments=tuple(parameters["webhook_arguments"]),
+        webhook_port=webhook.get("port") or WEBHOOK_PORT,
+        webhook_host_network=bool(webhook.get("host_network")),
+    )
+
+
+def _workload(given: Mapping[str, Any] | None) -> Workload:
+    return Workload(
+        **{key: value for key, value in (given or {}).items() if key in WORKLOAD and value is not None}
+    )
+
+
+def _policies(given: Any) -> dict[str, Any]:
+    """Return the options for one failurePolicy, or for failurePolicies by configuration name."""
+    by_name = isinstance(given, Mapping)
+    wrong = [one for one in (given.values() if by_name else [given or POLICIES[0]]) if one not in POLICIES]
+    if wrong:
+        raise CertflowError(
+            f"the option failure_policy has the value {wrong[0]!r}, which is not a failure policy",
+            remedy=f"Set {' or '.join(POLICIES)}, or a dictionary with one of them for each configuration name",
+        )
+    return {"failure_policies": dict(given)} if by_name else {"failure_policy": given or ""}
+
+
+def _version(words: str | None) -> _releases.Version | None:
+    version = _releases.parse(words) if words else None
+    if words and version is None:
+        raise ReleaseError(
+            f"the option installed_version has the value {words!r}, which is not a version",
+            remedy="Give three numbers, such as 7.0.2",
+        )
+    return version
+
+
+def _places(names: list[str]) -> list[str]:
+    for name in names:
+        if name.count("/") != 1 or name.startswith("/") or name.endswith("/"):
+            raise ReleaseError(
+                f"the option remove_controllers has the value {name!r}, which is not a namespace and a name",
+                remedy="Give each as namespace/name, such as default/snapshot-controller",
+            )
+    return names

@@ -1,0 +1,201 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Carry out one step of a plan, and record what became of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .._errors import CertflowError
+from .._kube._lease import Lease
+from .._run._interrupt import Interrupted
+from .._run._progress import Progress
+from .._snapshot._act import Context
+from .._snapshot._apply import Outcome
+from .._snapshot._steps import Step
+from . import _actions, _certificate, _lease, _verify
+from ._actions import ACTIONS, CERTIFICATE, VERIFY, WAIT
+from ._lease import Record
+from ._request import Request
+
+if TYPE_CHECKING:
+    from .._kube._client import Client
+
+DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"
+# Steps that only write a few objects and wait for nothing, in seconds.
+SHORT_SECONDS = 60
+SHORT = ("apply", "conversion_none", "conversion_webhook", "narrow_rules", "failure_policy", "reconnect")
+# Shorter steps are in the result only.
+SHOWN_SECONDS = 1.0
+
+
+class OutOfTime(CertflowError):
+    """The time of the task does not suffice for the next step, so the run ended before it."""
+
+    code = "interrupted"
+
+
+@dataclass
+class StepRecord:
+    """What became of a step.
+
+    hop: the release of the hop. undoes: True for a step of the way back.
+    status: "done", "failed" or "interrupted". changed: True if something was written.
+    reason: why it was due, or what was seen. seconds: how long it took.
+    objects: the changed objects, as results carry them.
+    """
+
+    hop: str
+    id: str
+    title: str
+    action: str
+    undoes: bool
+    status: str = DONE
+    changed: bool = False
+    reason: str = ""
+    seconds: int = 0
+    objects: list[dict[str, Any]] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Place:
+    """The place of a step: the hop's release, its number among the steps of the hop from 1 on, and their count."""
+
+    hop: str
+    number: int
+    total: int
+    undoes: bool = False
+
+
+class StepRunner:
+    """Carry out steps, and keep the records.
+
+    lease: the held Lease, None for steps that only look.
+    end: the time of time.monotonic() at which the task ends.
+    reserve: seconds that stay free before the end, for the way back.
+    before: results of verifications before the upgrade, by step id.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        request: Request,
+        progress: Progress,
+        *,
+        end: float,
+        lease: Lease | None = None,
+        reserve: int = 0,
+        before: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        self.client, self.request, self.progress, self.lease = client, request, progress, lease
+        self.end, self.reserve = end, reserve
+        self.before = dict(before or {})
+        self.records: list[StepRecord] = []
+        self.outcomes: list[Outcome] = []
+        self.warnings: list[str] = []
+        self.signer = ""
+
+    @property
+    def is_changed(self) -> bool:
+        return any(one.changed for one in self.records)
+
+    def run(self, step: Step, context: Context, place: Place) -> None:
+        """Carry out the step. Raises OutOfTime before it, CertflowError, Interrupted."""
+        seconds = self._seconds(step)
+        self._check_time(step, seconds)
+        self.client.deadline = min(self.end, time.monotonic() + seconds)
+        self.progress.now(f"{place.number}/{place.total}  {step.title}")
+        self._note(step, place)
+        record = StepRecord(place.hop, step.id, step.title, step.action, place.undoes, reason=step.reason)
+        self.records.append(record)
+        written, begun = len(self.client.written), time.monotonic()
+        try:
+            self._carry_out(step, context, record)
+        except CertflowError as error:
+            record.status, record.reason = FAILED, error.cause
+            raise
+        except Interrupted:
+            record.status = INTERRUPTED
+            raise
+        finally:
+            record.changed = len(self.client.written) > written
+            taken = time.monotonic() - begun
+            record.seconds = round(taken)
+            if taken >= SHOWN_SECONDS or record.status != DONE:
+                ending = "" if record.status == DONE else f", {record.status}"
+                self.progress.say(f"{place.number}/{place.total}  {step.title}  {taken:.0f} s{ending}")
+
+    def _seconds(self, step: Step) -> int:
+        """Return the longest time that the step may take."""
+        own = SHORT_SECONDS if step.action in SHORT else self.request.step_timeout
+        return min(self.request.step_timeout, int(step.parameters.get("timeout") or own))
+
+    def _check_time(self, step: Step, seconds: int) -> None:
+        left = self.end - time.monotonic() - self.reserve
+        if left < seconds:
+            raise OutOfTime(
+                f"the step {step.id} may take {seconds} s, and {max(0, left):.0f} s of the task's time are left for it",
+                remedy="Run the task again to continue, with a longer wait_timeout or a shorter step_timeout",
+            )
+
+    def _note(self, step: Step, place: Place) -> None:
+        if self.lease is None:
+            return
+        _lease.keep(
+            self.lease,
+            Record(
+                version=str(self.request.release),
+                hop=place.hop,
+                step=step.id,
+                number=place.number,
+                total=place.total,
+                undoes=place.undoes,
+                since=f"{self.client.now():%Y-%m-%dT%H:%M:%SZ}",
+            ),
+        )
+
+    def _carry_out(self, step: Step, context: Context, record: StepRecord) -> None:
+        if step.action == CERTIFICATE:
+            self._certify(step, record)
+        elif step.action == VERIFY:
+            self._verify(step, record)
+        else:
+            self._act(step, context, record)
+
+    def _certify(self, step: Step, record: StepRecord) -> None:
+        result = _certificate.issue(
+            self.client,
+            step,
+            self.request.certificate,
+            signer=self.signer or _certificate.signer_of(self.client, self.request.certificate),
+            take_over=bool(self.request.options.adopt),
+        )
+        record.reason = str(result.values["reason"])
+        self.warnings += result.warnings
+
+    def _verify(self, step: Step, record: StepRecord) -> None:
+        verdict, left = _verify.verify(self.client, step, namespace=self.request.probe_namespace)
+        if not _verify.passes(verdict):
+            raise _verify.failure(step, verdict, self.before.get(step.id, {}), left)
+        record.reason = verdict.summary
+        self.warnings += left
+        if verdict.verdict != _verify.OK:
+            self.warnings.append(f"{step.parameters['subject']} is not proven: {verdict.summary}")
+
+    def _act(self, step: Step, context: Context, record: StepRecord) -> None:
+        outcomes = ACTIONS[step.action](context, step.parameters)
+        changed = [one for one in outcomes if one.changed]
+        self.outcomes += changed
+        record.objects = [_actions.report(one) for one in changed]
+        self.warnings += [one.note for one in outcomes if one.note and not one.changed]
+        if not changed and step.action != WAIT:
+            record.reason = "everything is already as this step makes it"
