@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""From what is installed to a release: the hops, their steps, and what stands in the way. Pure."""
+"""Plan the way from the installed release to another one: hops, their steps, and the reasons to refuse. Pure."""
 
 from __future__ import annotations
 
@@ -13,27 +13,41 @@ from dataclasses import dataclass
 from . import _hazards
 from ._after import after
 from ._hazards import Found
+from ._hop import steps
 from ._installed import Installed
-from ._owners import BY_KEY
+from ._owners import BY_KEY, UNMARKED, Origin
 from ._releases import Release, get, text
 from ._situation import Options, Situation
-from ._hop import steps
 from ._steps import Step
 
 
 @dataclass(frozen=True)
 class Hop:
-    """One release after another. start: "" where nothing was there. reason: why it is a hop of its own."""
+    """The way from one release to the next.
+
+    start: the installed release before the hop, "" if no controller is installed or its release is unknown.
+    release: the release after the hop.
+    reason: the reason for a hop of its own: "repair", or the hazard that requires it. "" for a plain upgrade.
+    steps: the steps in their order.
+    context: the state before the hop, from which its steps were planned.
+    """
 
     start: str
     release: Release
     reason: str
     steps: tuple[Step, ...]
+    context: Situation
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why nothing may be written. id: of a hazard, or "owner-" and the owner's key."""
+    """A reason to write nothing.
+
+    id: the id of a hazard, or "owner-" and the key of a manager.
+    reason: a sentence without its full stop, or sentences.
+    evidence: what was seen on the cluster.
+    remedy: what to do, in sentences.
+    """
 
     id: str
     reason: str
@@ -43,7 +57,12 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Plan:
-    """refused: empty where the hops may be gone. hops: none where anything is refused. found: of all hops."""
+    """The whole way.
+
+    refused: the reasons to write nothing. A caller must not carry out a step if there is one.
+    hops: the hops in their order, at least one. A refused plan has them too, to show what it would change.
+    found: the hazards of all hops.
+    """
 
     refused: tuple[Refusal, ...]
     hops: tuple[Hop, ...]
@@ -51,7 +70,7 @@ class Plan:
 
 
 def plan(installed: Installed, target: Release, options: Options) -> Plan:
-    """The way to the target, with hops in between only where a hazard demands one."""
+    """Return the plan to the target. It has a hop in between only if a hazard requires one."""
     refused = list(_owners(Situation(installed, target, options)))
     hops: list[Hop] = []
     every: dict[str, Found] = {}
@@ -69,7 +88,7 @@ def plan(installed: Installed, target: Release, options: Options) -> Plan:
         if now.release != target:
             here = after(now)
     distinct = tuple({one.id: one for one in refused}.values())
-    return Plan(distinct, () if distinct else tuple(hops), tuple(every.values()))
+    return Plan(distinct, tuple(hops), tuple(every.values()))
 
 
 def _hop(now: Situation, found: Iterable[Found], between: Found | None) -> Hop:
@@ -78,7 +97,7 @@ def _hop(now: Situation, found: Iterable[Found], between: Found | None) -> Hop:
     if between:
         seen = "; ".join(between.finding.evidence)
         reason = f"{between.hazard.title}: {seen}. {between.hazard.answer}"
-    return Hop(text(now.version) if now.version else "", now.release, reason, tuple(steps(now, ids)))
+    return Hop(text(now.version) if now.version else "", now.release, reason, tuple(steps(now, ids)), now)
 
 
 def _refusals(found: Iterable[Found], options: Options) -> Iterable[Refusal]:
@@ -92,16 +111,51 @@ def _refusals(found: Iterable[Found], options: Options) -> Iterable[Refusal]:
 
 
 def _owners(now: Situation) -> Iterable[Refusal]:
-    """One refusal for each owner whose objects would be written."""
-    found: dict[str, list[str]] = {}
+    """Return one refusal for each other manager whose objects a plan may write."""
+    found: dict[str, list[tuple[str, Origin]]] = {}
     for what, origin in now.origins:
         if origin.key and not now.adopts(origin.key):
-            found.setdefault(origin.key, []).extend(f"{what}: {mark}" for mark in origin.evidence)
-    for key, evidence in found.items():
-        yield _owned(key, evidence)
+            found.setdefault(origin.key, []).append((what, origin))
+    for key, objects in found.items():
+        yield _owned(key, objects)
 
 
-def _owned(key: str, evidence: list[str]) -> Refusal:
+def _owned(key: str, objects: list[tuple[str, Origin]]) -> Refusal:
     row = BY_KEY[key]
     adopt = f" To adopt it: {row.adopting} Then adopt: [{key}]." if row.adopting else ""
-    return Refusal(f"owner-{key}", f"It belongs to {row.name}", tuple(evidence), f"{row.upgrade}{adopt}")
+    evidence = tuple(f"{what}: {mark}" for what, origin in objects for mark in origin.evidence)
+    return Refusal(f"owner-{key}", _belongs(key, objects), evidence, f"{row.upgrade}{adopt}")
+
+
+def _belongs(key: str, objects: list[tuple[str, Origin]]) -> str:
+    """Return a sentence that names one object, the number of the others, and their manager."""
+    what, origin = next((one for one in objects if not one[0].startswith(_CRD)), objects[0])
+    count = len(objects) - 1
+    more = f" and {count} other object{'s' * (count > 1)}" if count else ""
+    if key == UNMARKED:
+        return f"{what}{more} {'have' if more else 'has'} no mark of a manager"
+    name = _manager_of(origin)
+    return (
+        f"{what}{more} {'belong' if more else 'belongs'} to {BY_KEY[key].name}{f' ({name})' if name else ''}"
+    )
+
+
+_CRD = "CustomResourceDefinition "
+# The marks that name the manager's own object, and the kind of that object.
+_NAMING = {
+    "annotation meta.helm.sh/release-name: ": "release",
+    "label argocd.argoproj.io/instance: ": "Application",
+    "label kustomize.toolkit.fluxcd.io/name: ": "Kustomization",
+    "label helm.toolkit.fluxcd.io/name: ": "HelmRelease",
+    "label olm.owner: ": "owner",
+    "ownerReference ": "ownerReference",
+}
+
+
+def _manager_of(origin: Origin) -> str:
+    """Return the kind and name of the manager's own object, "" if no mark names it."""
+    for mark in origin.evidence:
+        for start, kind in _NAMING.items():
+            if mark.startswith(start):
+                return f"{kind} {mark[len(start) :]}"
+    return ""

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""What is installed and what is planned, as results carry it. Pure."""
+"""Describe the installed objects and the plan as module results carry them. Pure."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from ._steps import Step, as_dict
 
 
 def installed(now: Situation) -> dict[str, Any]:
+    """Return the installed objects of external-snapshotter."""
     here = now.installed
     return {
         "version": text(now.version) if now.version else "",
@@ -99,12 +100,12 @@ def _configuration(one: Configuration) -> dict[str, Any]:
     }
 
 
-def owners(now: Situation) -> list[dict[str, Any]]:
-    """Whose the objects are, one entry for each object that is not this collection's."""
+def managers(now: Situation) -> list[dict[str, Any]]:
+    """Return one entry for each object that another manager applied, with the marks that show it."""
     return [
         {
             "object": what,
-            "owner": origin.key,
+            "manager": origin.key,
             "name": BY_KEY[origin.key].name,
             "evidence": list(origin.evidence),
             "adopted": now.adopts(origin.key),
@@ -115,6 +116,7 @@ def owners(now: Situation) -> list[dict[str, Any]]:
 
 
 def plan(one: Plan) -> dict[str, Any]:
+    """Return the plan. ``hops`` and ``steps`` are filled in a refused plan too: check ``refused`` before a write."""
     return {
         "refused": [{**asdict(row), "evidence": list(row.evidence)} for row in one.refused],
         "hazards": [_hazard(found) for found in one.found],
@@ -133,7 +135,7 @@ def plan(one: Plan) -> dict[str, Any]:
 
 
 def proofs(steps: Iterable[Step]) -> list[dict[str, Any]]:
-    """Steps that belong to no hop."""
+    """Return steps that belong to no hop."""
     return [as_dict(step, "") for step in steps]
 
 
@@ -151,5 +153,5 @@ def _hazard(found: _hazards.Found) -> dict[str, Any]:
 
 
 def _said(found: _hazards.Found) -> str:
-    """One line."""
+    """Return a hazard as one line."""
     return f"{found.hazard.title}: {'; '.join(found.finding.evidence)}. {found.finding.remedy}".strip()

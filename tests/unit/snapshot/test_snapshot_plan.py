@@ -9,7 +9,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot import _hazards, _releases, _steps
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot import (
+    _hazards,
+    _releases,
+    _report,
+    _steps,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._after import after
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._installed import (
     CONTROLLER,
@@ -17,6 +22,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._ins
     Detached,
     Installed,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._owners import Origin
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._plan import Plan
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._releases import (
     GROUP,
@@ -336,15 +342,63 @@ def test_the_way_back() -> None:
         *WEBHOOK, "webhook-deployment", "webhook-wait", "webhook-service", *CONFIGURE_NEW, *PLAIN, "controller-rbac", *PROVE,
     ]  # fmt: skip
     proof = next(step for step in plan.hops[0].steps if step.id == "verify-webhook")
-    assert proof.parameters["check"] == "second-default-class"  # 8.7's CRDs answer before the webhook is asked
+    assert (
+        proof.parameters["check"] == "second-default-class"
+    )  # 8.7's CRDs answer before the webhook is asked
 
 
-def test_a_refusal_leaves_no_steps() -> None:
-    plan = planned(upstream("8.7.0"), "8.7.0", adopt=())
-    assert [one.id for one in plan.refused] == ["owner-kubectl"]
-    assert plan.hops == ()
-    assert "kubespray" in plan.refused[0].remedy
-    assert any("Deployment kube-system/snapshot-controller" in text for text in plan.refused[0].evidence)
+def test_a_refused_plan_keeps_its_hops() -> None:
+    """They show what it would change. Only ``refused`` says that nothing may be written."""
+    allowed, refused = (planned(upstream("8.7.0"), "8.7.0", adopt=adopt) for adopt in (("kubectl",), ()))
+    assert (allowed.refused, [one.id for one in refused.refused]) == ((), ["owner-kubectl"])
+    assert ids(refused) == ids(allowed)
+    assert "kubespray" in refused.refused[0].remedy
+    assert any("Deployment kube-system/snapshot-controller" in text for text in refused.refused[0].evidence)
+    values = _report.plan(refused)
+    assert (len(values["hops"]), [one["id"] for one in values["steps"]]) == (1, ids(refused))
+
+
+def test_a_hop_has_the_state_before_it() -> None:
+    first, second = planned(with_groups(upstream("8.3.0", groups=True), lists=2), "8.7.0").hops
+    assert (first.context.installed, str(first.context.release)) == (
+        with_groups(upstream("8.3.0", groups=True), lists=2),
+        "8.4.0",
+    )
+    assert second.context.installed == after(first.context)
+    assert (second.context.version, second.context.release) == ((8, 4, 0), second.release)
+
+
+HELM = ("annotation meta.helm.sh/release-name: snapshots", "label app.kubernetes.io/managed-by: Helm")
+# The objects of another manager, and the reason that names one of them.
+OWNED_BY: dict[str, tuple[dict[str, Origin], str]] = {
+    "one of Helm": (
+        {CONTROLLER: Origin("helm", HELM)},
+        "Deployment kube-system/snapshot-controller belongs to Helm (release snapshots)",
+    ),
+    "two of Helm": (
+        {CONTROLLER: Origin("helm", HELM), VALIDATION: Origin("helm", HELM[1:])},
+        "Deployment kube-system/snapshot-controller and 1 other object belong to Helm (release snapshots)",
+    ),
+    "no mark": (
+        {VALIDATION: Origin("unmarked", ("no mark of any deployer",))},
+        "Deployment kube-system/snapshot-validation-deployment has no mark of a manager",
+    ),
+    "OLM": (
+        {CONTROLLER: Origin("olm", ("label olm.managed: true",))},
+        "Deployment kube-system/snapshot-controller belongs to the Operator Lifecycle Manager",
+    ),
+}
+
+
+@pytest.mark.parametrize(("origins", "reason"), OWNED_BY.values(), ids=list(OWNED_BY))
+def test_a_refusal_names_the_object_and_its_manager(origins: dict[str, Origin], reason: str) -> None:
+    here = ours("7.0.2")
+    for program, origin in origins.items():
+        here = changed(here, program, origin=origin)
+    (refusal,) = planned(here, "8.1.1", adopt=()).refused
+    assert refusal.reason == reason
+    managers = _report.managers(Situation(here, _releases.get("8.1.1"), options()))
+    assert {one["manager"] for one in managers} == {origin.key for origin in origins.values()}
 
 
 def test_a_step_says_why() -> None:
