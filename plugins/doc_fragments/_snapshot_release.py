@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Options of whatever renders a release; must be kept in sync with module_utils/_run/_snapshot_rendering.py."""
+"""Options of the release's files, of its Deployments and of its certificate; must be kept in sync with module_utils/_upgrade/_request.py."""
 
 from __future__ import annotations
 
@@ -31,11 +31,6 @@ options:
       - Where fetched manifests are kept, on the machine that runs this task. They are verified at each use.
     type: path
     default: ~/.cache/certflow.kubernetes/releases
-  namespace:
-    description:
-      - Namespace of what has one, where the step does not say it.
-    type: str
-    default: kube-system
   image_registry:
     description:
       - Registry of the images, with the path below which they are called C(snapshot-controller),
@@ -53,17 +48,11 @@ options:
     type: list
     elements: str
     default: []
-  take_over:
-    description:
-      - Write also to objects that carry the marks of another writer, such as Helm, Argo CD, Flux or EKS add-ons, and move
-        its fields. It may undo the change.
-    type: bool
-    default: false
   controller:
     description:
       - The controller's Deployment, where it is to differ from upstream's.
     type: dict
-    suboptions: &workload
+    suboptions:
       replicas:
         description:
           - Number of pods.
@@ -114,16 +103,32 @@ options:
             another network plugin than its own.
         type: bool
         default: false
-  webhook:
+  signer_name:
     description:
-      - The webhook's Deployment, where it is to differ from upstream's with what this collection adds - at least 2
-        replicas, a readiness probe, a user without privileges, pods that serve on for a moment when they are to end.
+      - The signer of the webhook's certificate. By default the signer of the cluster's provider.
+    type: str
+  provider:
+    description:
+      - The provider of the cluster, such as V(eks). V(auto) detects it.
+    type: str
+    default: auto
+  providers:
+    description:
+      - Rows that are added to the table of providers, as in M(certflow.kubernetes.k8s_csr_info).
+    type: list
+    elements: dict
+    default: []
+  signers:
+    description:
+      - Signers by provider that replace those of the table, and C(default) for an unknown provider.
     type: dict
-    suboptions:
-      <<: *workload
-      port:
-        description:
-          - The port that the pods listen on. Below 1024 it would need privileges.
-        type: int
-        default: 8443
+    default: {}
+  expiration_seconds:
+    description:
+      - The lifetime to request for the webhook's certificate, in seconds. By default the signer's.
+    type: int
+  renew_before:
+    description:
+      - The time before its end at which the certificate is renewed, such as V(30d).
+    type: str
 """

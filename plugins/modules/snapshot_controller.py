@@ -6,101 +6,98 @@
 from __future__ import annotations
 
 DOCUMENTATION = r"""
-module: snapshot_controller_apply
-short_description: Carries out one step of a plan for the snapshot controller
-description:
-  - Does one thing that an upgrade of external-snapshotter consists of, such as applying its custom resource definitions,
-    migrating stored objects, or taking a Service away from old pods. The role snapshot_controller
-    calls it for each step of its plan, in the plan's order; the order is what makes an upgrade safe.
-  - Manifests are upstream's own, fetched once and verified file by file; this collection ships none.
-  - Objects are written by server-side apply under the field manager C(certflow.kubernetes). Fields that kubectl and the
-    like wrote are moved to it first, so that those which a newer release no longer has are gone, as after a fresh install.
-    A C(caBundle) and the conversion of a custom resource definition are never part of what is applied.
-  - Each step may be repeated. What is done already is no change.
-  - The module never deletes a workload that also runs other containers. It fails with the code V(other-containers). It keeps
-    a Secret that changed since the plan or that has another user, and shows a warning.
+module: snapshot_controller
+short_description: Install, upgrade or verify the CSI snapshot controller of a cluster
 version_added: 1.0.0
 author: certflow.kubernetes contributors (@certflow)
+description:
+  - Brings the CSI snapshot controller of a cluster to a release, with its CRDs, its permissions, and the webhook and the certificate that
+    the release needs.
+  - Reads the cluster and plans, as M(certflow.kubernetes.snapshot_controller_info) does. Then it tries every step by server dry runs,
+    verifies what is installed, acquires a Lease, and goes from release to release. It verifies each hop by an effect that only a
+    working controller or webhook has.
+  - If a step fails, the module puts back the release before the hop, from the Deployments as they were. Newer CRDs and permissions stay,
+    because older controllers work with them.
+  - A run that was killed or interrupted is not undone. The next run continues from the current state of the cluster, and says in
+    RV(previous_run) what the killed run worked on.
+  - In check mode it writes nothing. It plans and tries every step by dry runs.
+  - The manifests are upstream's own. They are fetched once and verified file by file. This collection contains none of them.
+  - Objects are written by server-side apply under the field manager C(certflow.kubernetes). Fields that kubectl and similar tools wrote are
+    moved to it first. So fields that the new release does not have are removed, as after a fresh installation. The module applies no
+    C(caBundle) and no conversion of a CustomResourceDefinition.
+  - It never deletes the CRDs of VolumeSnapshots, a workload that also runs other containers, or a Secret that another workload uses.
 extends_documentation_fragment:
   - certflow.kubernetes._attributes
+  - certflow.kubernetes._snapshot_plan
   - certflow.kubernetes._snapshot_release
   - certflow.kubernetes._auth
 options:
-  step:
+  state:
     description:
-      - One entry of a plan's steps, as it is - a dictionary with C(id), C(title), C(reason), C(action) and C(parameters).
-      - The actions are C(apply), C(conversion_none), C(conversion_webhook), C(migrate_storage), C(narrow_rules),
-        C(failure_policy), C(detach), C(switch_service), C(redial), C(wait_available) and C(delete). Those that certify
-        and prove are the role's.
-    type: dict
-    required: true
-  run_id:
-    description:
-      - The unique name of the run that acquires or releases the Lease, such as a UUID. Only for a step whose C(action) is
-        C(take_turn) or C(end_turn).
-      - C(take_turn) waits until no other run holds the Lease C(certflow-snapshot-controller) in namespace C(kube-system),
-        and acquires it. It needs the permission to create, read, update and delete that Lease. C(end_turn) releases it.
+      - V(present) installs or upgrades.
+      - V(verified) verifies what is installed, whichever release it is, and changes nothing. It creates a VolumeSnapshot for the controller
+        to process, and deletes it again. In check mode it creates nothing, so it verifies the webhook, the CRDs and the pods only.
     type: str
-    default: ""
-  lease:
+    choices: [present, verified]
+    default: present
+  until_version:
     description:
-      - The RV(lease) that the run's step C(take_turn) returned. If another run has held the Lease since then, the step fails
-        with the code C(lease-lost) before its first write. The step renews the Lease while it works.
-      - With this option, a step C(take_turn) only checks and renews the Lease.
-      - Without this option, the step ignores other runs.
-    type: dict
-    default: {}
-  originals:
+      - The hop after which the run stops, a release on the way to O(version). Run the task again, without it or with a later hop, to
+        continue. By default the run takes all hops.
+    type: str
+  probe_namespace:
     description:
-      - Deployments as they were, which RV(certflow.kubernetes.snapshot_controller_preflight#module:originals) returned. A step
-        that applies one of them puts it back as it was, instead of making it anew from the release's manifests.
-    type: list
-    elements: dict
-    default: []
-  pending:
+      - The namespace in which the module creates the VolumeSnapshot of a verification, and deletes it again. By default the namespace of the
+        controller.
+    type: str
+  undo:
     description:
-      - In check mode, whether steps before this one would have changed the cluster. Then what the API server refuses as
-        things stand is reported as foreseen, with its words as the note, and is no failure.
+      - Whether a hop that fails is undone.
     type: bool
-    default: false
-  wait_timeout:
+    default: true
+  backup_directory:
     description:
-      - Seconds after which the step fails if it has not come to its end.
+      - A directory on the machine that runs the task. Before the first write of a hop, the module writes a file there with every object that
+        the hop changes or deletes, and with the commands that restore them. Of a Secret it has the certificates only.
+    type: path
+  step_timeout:
+    description:
+      - The longest time for one step, in seconds.
     type: int
     default: 600
+  wait_timeout:
+    description:
+      - The longest time for the whole task, in seconds, with the wait for another run's Lease.
+      - A step starts only if its own time still fits, with 120 seconds for the way back. Otherwise the run ends with the code V(interrupted)
+        and undoes nothing. The next run continues.
+    type: int
+    default: 3600
 seealso:
+  - module: certflow.kubernetes.snapshot_controller_info
   - name: Upgrading from client-side apply to server-side apply
-    description: Whose fields an apply removes.
+    description: The fields that an apply removes.
     link: https://kubernetes.io/docs/reference/using-api/server-side-apply/#upgrading-from-client-side-apply-to-server-side-apply
 notes:
-  - The cache is written in check mode as well.
-  - It never deletes the custom resource definitions of VolumeSnapshots, and those of group snapshots only while they have
-    no objects.
+  - The Lease is C(kube-system/certflow-snapshot-controller). Another run waits until it is released. If the Lease is lost, the run stops before
+    its next write and undoes nothing.
+  - On Ctrl-C, on SIGTERM, and at the end of the O(wait_timeout) or of the task's C(timeout), the module finishes the request in flight,
+    releases the Lease, and undoes nothing. The code is V(interrupted).
+  - It prints its progress if it runs inside Ansible's own process, which is so for C(connection=local) with Ansible's own interpreter.
+  - The cache of manifests is written in check mode too.
 """
 
 EXAMPLES = r"""
-- name: The custom resource definitions are those of a release
-  certflow.kubernetes.snapshot_controller_apply:
-    step:
-      id: crds
-      title: apply the CustomResourceDefinitions
-      reason: a controller ends at once where its resources are not served
-      action: apply
-      parameters:
-        release: 8.7.0
-        parts: [crds]
+- name: Upgrade to 8.7.0
+  certflow.kubernetes.snapshot_controller:
+    version: 8.7.0
+    adopt: [kubectl]
+    backup_directory: ~/.local/state/certflow.kubernetes/backups
 
-- name: Its controller runs, from a mirror of the registry
-  certflow.kubernetes.snapshot_controller_apply:
-    step:
-      id: controller
-      title: roll the controller
-      reason: it is of an older release
-      action: apply
-      parameters:
-        release: 8.7.0
-        parts: [controller_rbac, controller]
-        arguments: ["--feature-gates=CSIVolumeGroupSnapshot=false"]
+- name: Upgrade from a mirror of the registry, and stop after 8.1.0
+  certflow.kubernetes.snapshot_controller:
+    version: 8.7.0
+    until_version: 8.1.0
+    source: /srv/releases/external-snapshotter-{version}.tar.gz
     image_registry: registry.example.com/sig-storage
     pull_secrets: [mirror]
     controller:
@@ -110,94 +107,197 @@ EXAMPLES = r"""
       resources:
         requests: {cpu: 10m, memory: 50Mi}
 
-- name: No object is stored at an old version any more
-  certflow.kubernetes.snapshot_controller_apply:
-    step:
-      id: migrate
-      title: write every VolumeSnapshot back
-      reason: storedVersions names a version that a release to come no longer has
-      action: migrate_storage
-      parameters:
-        crd: volumesnapshots.snapshot.storage.k8s.io
-        version: v1
+- name: Verify that the installed controller works
+  certflow.kubernetes.snapshot_controller:
+    version: 8.7.0
+    state: verified
 """
 
 RETURN = r"""
-action:
-  description: The step's action.
-  returned: success
-  type: str
-  sample: apply
-reason:
-  description: Why something was to be done, or that nothing was.
-  returned: success
-  type: str
-  sample: everything is as this step would have it
-lease:
-  description: The value for O(lease) of the run's other steps. Empty in check mode. It is not a secret.
-  returned: for the actions C(take_turn) and C(end_turn)
+installed:
+  description: The parts of external-snapshotter that the cluster had at the beginning.
+  returned: once the cluster was read
   type: dict
-  sample: {holder: prod-eu_12345678_1767225600, uid: 6f0f3c1e-5f0c-4f0a-9d0e-1a2b3c4d5e6f, transitions: 0}
-objects:
-  description: What became of each object; in check mode, what would.
-  returned: success
+  contains:
+    version: {description: "The release of the controller. Empty if no controller runs, or if its image does not tell.", type: str, returned: success}
+    kubernetes: {description: The version of Kubernetes., type: str, returned: success}
+    crds:
+      description:
+        - The CustomResourceDefinitions. Each has C(name), C(releases) (the releases that have it in this form, empty if there are none),
+          C(versions) (each is C(stored), C(served) or C(listed)), C(stored_versions) and C(conversion).
+      type: list
+      elements: dict
+      returned: success
+    controllers:
+      description: "Each has C(kind), C(namespace), C(name), C(image), C(version), C(arguments), C(replicas), C(available)."
+      type: list
+      elements: dict
+      returned: success
+    webhooks:
+      description: As RV(installed.controllers), with C(program) and C(port).
+      type: list
+      elements: dict
+      returned: success
+    configurations:
+      description:
+        - The ValidatingWebhookConfigurations of the validation webhook. They are recognised by upstream's name, or because every
+          webhook in them is asked about snapshots only and calls a Service whose pods run the webhook's program.
+        - Each has C(name) and C(webhooks). Each webhook has C(name), C(service), C(path), C(failure_policy), C(resources) and
+          C(versions).
+        - Other configurations that name snapshots or call the webhook are in RV(hazards). The upgrade does not change them.
+      type: list
+      elements: dict
+      returned: success
+    secrets:
+      description:
+        - Secrets of the webhooks. Each has C(namespace), C(name), C(type), C(keys), C(writers) and C(users), and C(subject), C(names) and
+          C(not_after) of its certificate.
+      type: list
+      elements: dict
+      returned: success
+    sidecars:
+      description: The csi-snapshotters of CSI drivers, as RV(installed.controllers). The upgrade does not change them.
+      type: list
+      elements: dict
+      returned: success
+    default_classes: {description: Names of the default classes by driver., type: dict, returned: success}
+    group_objects: {description: "The numbers of stored group snapshots: C(classes), C(snapshots), C(contents).", type: dict, returned: success}
+    leases: {description: "The leading controller in each namespace.", type: list, elements: dict, returned: success}
+    unreadable: {description: "The lists that could not be read, with the reason.", type: dict, returned: success}
+managers:
+  description:
+    - Objects that another manager applied, such as Helm. Each has C(object), C(manager), C(name), C(evidence) and C(adopted).
+  returned: once the cluster was read
+  type: list
+  elements: dict
+refused:
+  description:
+    - The reasons why the plan may not be carried out, each with C(id), C(reason), C(evidence) and C(remedy). Empty if it may.
+  returned: once the cluster was read
+  type: list
+  elements: dict
+hazards:
+  description:
+    - The hazards on this way, each with C(id), C(title), C(handling) (V(refuse), V(ask), V(step) or V(report)), C(answer),
+      C(evidence), C(remedy) and C(source).
+  returned: once the cluster was read
+  type: list
+  elements: dict
+reports:
+  description: The hazards of handling C(report), one line each. An operator should know them. The upgrade does nothing about them.
+  returned: once the cluster was read
+  type: list
+  elements: str
+hops:
+  description:
+    - The releases on the way. Each has C(start) (empty if no release was installed), C(release), C(reason) (why the way needs this
+      hop) and C(steps), the ids of its steps.
+  returned: once the cluster was read
+  type: list
+  elements: dict
+plan:
+  description: The steps of all hops, in their order. A refused plan has them too.
+  returned: once the cluster was read
   type: list
   elements: dict
   contains:
-    kind:
-      description: The kind of the object.
-      type: str
-      returned: always
-      sample: Deployment
-    namespace:
-      description: Its namespace, empty where it has none.
-      type: str
-      returned: always
-      sample: kube-system
-    name:
-      description: Its name.
-      type: str
-      returned: always
-      sample: snapshot-controller
-    change:
-      description: One of C(created), C(changed), C(deleted), C(unchanged).
-      type: str
-      returned: always
-      sample: changed
-    changes:
-      description: The fields that differ in meaning; certificates and schemas by their fingerprints.
+    id: {description: "A stable word, unique within its hop.", type: str, returned: success}
+    hop: {description: The release of its hop., type: str, returned: success}
+    title: {description: The step in a few words., type: str, returned: success}
+    reason: {description: "Why it is needed, and why at this place.", type: str, returned: success}
+    action: {description: The kind of step., type: str, returned: success, sample: apply}
+    parameters: {description: The parameters of the action., type: dict, returned: success}
+    hazards: {description: Ids of the hazards that it handles., type: list, elements: str, returned: success}
+due:
+  description: Ids of the steps that would write, as the dry runs of the beginning showed.
+  returned: success
+  type: list
+  elements: str
+  sample: [crds, controller-rbac, controller]
+foreseen:
+  description:
+    - The effect of these steps. Each has C(id), C(title), C(objects) in the form of RV(steps[].objects), and C(note), why the step could not be
+      tried before the steps in front of it.
+  returned: success
+  type: list
+  elements: dict
+problems:
+  description: The steps that would fail, each with C(step), C(cause), C(evidence) and C(remedy).
+  returned: once the steps were tried
+  type: list
+  elements: dict
+notes:
+  description: Facts that an operator should know, such as an image that no node has yet.
+  returned: once the steps were tried
+  type: list
+  elements: str
+verified:
+  description: The verifications of O(state=verified), each with C(id), C(subject), C(verdict), C(summary), C(evidence) and C(remedy).
+  returned: if O(state=verified)
+  type: list
+  elements: dict
+previous_run:
+  description:
+    - A run that was killed before this one. It has C(holder), C(renewed), and in C(record) the step that it worked on. Null if there was no
+      such run.
+  returned: always, once the steps were tried
+  type: dict
+backup:
+  description: Path of the last backup file. Empty if none was written.
+  returned: always, once the steps were tried
+  type: str
+  sample: /home/me/.local/state/certflow.kubernetes/backups/203.0.113.7-6443-20260301T030000Z.yaml
+hop:
+  description: The hop that failed.
+  returned: if a step failed
+  type: str
+  sample: 8.1.0
+step:
+  description: The id of the step that failed.
+  returned: if a step failed
+  type: str
+  sample: webhook-wait
+steps:
+  description: The steps of this run in their order, also those of the way back.
+  returned: always, once the steps were tried
+  type: list
+  elements: dict
+  contains:
+    id: {description: The id of the step in RV(plan)., type: str, returned: always, sample: controller}
+    hop: {description: The release of its hop., type: str, returned: always, sample: 8.1.0}
+    title: {description: The step in a few words., type: str, returned: always}
+    action: {description: The kind of step., type: str, returned: always, sample: apply}
+    undoes: {description: Whether it was a step of the way back., type: bool, returned: always}
+    status: {description: "C(done), C(failed) or C(interrupted).", type: str, returned: always, sample: done}
+    changed: {description: Whether the step wrote something., type: bool, returned: always}
+    reason: {description: "Why it was due, the result of a verification, or the cause of the failure.", type: str, returned: always}
+    seconds: {description: How long it took., type: int, returned: always, sample: 12}
+    objects:
+      description: The changed objects.
       type: list
       elements: dict
       returned: always
       contains:
-        path:
-          description: The field.
-          type: str
+        kind: {description: The kind., type: str, returned: always, sample: Deployment}
+        namespace: {description: "The namespace, empty for an object without one.", type: str, returned: always, sample: kube-system}
+        name: {description: The name., type: str, returned: always, sample: snapshot-controller}
+        change: {description: "C(created), C(changed) or C(deleted).", type: str, returned: always, sample: changed}
+        changes:
+          description:
+            - The fields that differ in meaning, each with C(path), C(before) and C(after). Certificates and schemas are shown by fingerprint.
+          type: list
+          elements: dict
           returned: always
-          sample: spec.template.spec.containers[snapshot-controller].image
-        before:
-          description: Its value before, null where there was none.
-          type: raw
-          returned: always
-          sample: registry.k8s.io/sig-storage/snapshot-controller:v8.4.0
-        after:
-          description: Its value after, null where there is none.
-          type: raw
-          returned: always
-          sample: registry.k8s.io/sig-storage/snapshot-controller:v8.7.0
-    left:
-      description: Fields of the object that other field managers own and that were left to them.
-      type: list
-      elements: str
-      returned: always
-      sample: ["kubectl-label: metadata.labels.team"]
-    note:
-      description: Why the object is not deleted, or in check mode why the change could not be tried. Empty otherwise.
-      type: str
-      returned: always
-      sample: ""
+        left: {description: Fields that other field managers own and keep., type: list, elements: str, returned: always}
+        note: {description: "Why it was not deleted, or could not be tried.", type: str, returned: always}
+undone:
+  description:
+    - The way back after a failure. It has C(release) (the release before the hop), C(is_back) (whether that release is in place again), C(steps) (the
+      titles of the steps that changed something) and C(problem) (why nothing was put back, or why that failed). Null if no step failed.
+  returned: always, once the steps were tried
+  type: dict
 cluster:
-  description: Which API server this was about, and where its address and credentials came from.
+  description: The API server, and the source of its address and credentials.
   returned: always, once they are known
   type: dict
   contains:
@@ -207,7 +307,7 @@ cluster:
       returned: always
       sample: https://203.0.113.7:6443
     auth_source:
-      description: Where address and credentials came from.
+      description: The source of the address and of the credentials.
       type: str
       returned: always
       sample: kubeconfig /home/me/.kube/config, context prod
@@ -217,26 +317,24 @@ code:
     - The page docs/failure-codes.md of the collection has all of them.
   returned: failure
   type: str
-  sample: lease-lost
+  sample: rollout-failed
 cause:
-  description: What is wrong.
+  description: The cause of the failure.
   returned: failure
   type: str
 evidence:
-  description: What was seen.
+  description: The observations behind it.
   returned: failure
   type: list
   elements: str
 remedy:
-  description: What to do about it.
+  description: The way to mend it.
   returned: failure
   type: str
 """
 
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations._snapshot_controller import OPERATION
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run._module import run_module
-from ansible_collections.certflow.kubernetes.plugins.module_utils._run._snapshot_controller_apply import (
-    OPERATION,
-)
 
 
 def main() -> None:

@@ -31,6 +31,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "_webhook": (*LOWEST, "_x509", "_kube"),
     "_snapshot": (*LOWEST, "_x509", "_kube"),
     "_run": (*LOWEST, "_x509", "_kube", "_csr", "_webhook", "_snapshot"),
+    "_upgrade": (*LOWEST, "_x509", "_kube", "_csr", "_webhook", "_snapshot", "_run"),
+    "_operations": (*LOWEST, "_x509", "_kube", "_csr", "_webhook", "_snapshot", "_run", "_upgrade"),
 }
 # The only folder of module_utils that imports Ansible.
 KNOWS_ANSIBLE = "_run"

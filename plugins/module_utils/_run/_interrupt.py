@@ -58,3 +58,8 @@ def _handle(handlers: dict[signal.Signals, Any]) -> dict[signal.Signals, Any]:
     if threading.current_thread() is not threading.main_thread():
         return {}
     return {signum: signal.signal(signum, handler) for signum, handler in handlers.items()}
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    yield

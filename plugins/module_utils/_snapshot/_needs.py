@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from .._kube._rights import Right
+from ._hop import REFUSALS
 from ._kinds import KINDS
 from ._releases import GROUP, SNAPSHOT
-from ._hop import REFUSALS
 from ._steps import Step
 
 Parameters = Mapping[str, Any]

@@ -130,7 +130,7 @@ def plan(one: Plan) -> dict[str, Any]:
             }
             for hop in one.hops
         ],
-        "steps": [as_dict(step, str(hop.release)) for hop in one.hops for step in hop.steps],
+        "plan": [as_dict(step, str(hop.release)) for hop in one.hops for step in hop.steps],
     }
 
 

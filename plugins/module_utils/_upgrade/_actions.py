@@ -25,7 +25,6 @@ CERTIFICATE, VERIFY, WAIT = "certificate", "verify", "wait_available"
 
 def context_from(client: Client, request: Request, namespace: str, *, check_mode: bool = False) -> Context:
     """Return the context of actions. namespace: where a step applies that does not say it."""
-    assert request.source is not None
     return Context(
         client,
         request.source,

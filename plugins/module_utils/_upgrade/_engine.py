@@ -25,7 +25,7 @@ from .._run._progress import Progress
 from .._snapshot import _backup, _before
 from .._snapshot._errors import ReleaseError, UpgradeError
 from .._snapshot._plan import Hop
-from .._snapshot._releases import Release, get
+from .._snapshot._releases import get
 from .._snapshot._steps import Step
 from .._text import visible
 from . import _actions, _lease, _preflight, _reading, _undo, _verify
@@ -96,7 +96,8 @@ class Upgrade:
                 return self._upgrade(lease, reading, found)
         except _interrupt.Interrupted:
             raise self._failed(
-                CertflowError("the run was interrupted", code="interrupted"), Undone("", False, problem=_undo.LEFT["interrupted"])
+                CertflowError("the run was interrupted", code="interrupted"),
+                Undone("", False, problem=_undo.LEFT["interrupted"]),
             ) from None
         finally:
             lease.release()
@@ -155,7 +156,11 @@ class Upgrade:
         hops = self._hops(reading.plan.hops)
         steps = [step for step in (hops[-1].steps if hops else ()) if step.action in (WAIT, VERIFY)]
         self._steps.reserve = 0
-        self._go(steps, str(self.request.release), _actions.context_from(self.client, self.request, reading.context.namespace))
+        self._go(
+            steps,
+            str(self.request.release),
+            _actions.context_from(self.client, self.request, reading.context.namespace),
+        )
         return self._result(reading, changed=self._steps.is_changed, preflight=found)
 
     # The upgrade.
@@ -221,7 +226,9 @@ class Upgrade:
             self._bound(self.request.step_timeout)
             back = _reading.read(self.client, get(hop.start), options)
             if back.plan.refused:
-                return Undone(hop.start, False, problem=f"There is no way back: {back.plan.refused[0].reason}")
+                return Undone(
+                    hop.start, False, problem=f"There is no way back: {back.plan.refused[0].reason}"
+                )
             context = _actions.context_from(self.client, request, back.context.namespace)
             for one in back.plan.hops:
                 self._go(one.steps, str(hop.release), context, undoes=True)
@@ -237,7 +244,9 @@ class Upgrade:
         records = self._steps.records
         last = next((one for one in reversed(records) if one.status != "done" and not one.undoes), None)
         changed = [one.title for one in records if one.changed and not one.undoes]
-        before = f"Changed before that: {'; '.join(changed)}" if changed else "Nothing was changed before that"
+        before = (
+            f"Changed before that: {'; '.join(changed)}" if changed else "Nothing was changed before that"
+        )
         where = f"step {last.id} of the hop to {last.hop}: " if last else ""
         cause = f"{where}{error.cause.rstrip('.')}. {before}. {undone.words().rstrip('.')}"
         failed = UpgradeError(

@@ -92,9 +92,7 @@ def run(client: Client, request: Request, context: Situation, steps: Sequence[St
             if isinstance(error, KubeError) and not isinstance(error, ApiError):
                 raise
             problems.append(Problem(step.id, error.cause, tuple(error.evidence), error.remedy))
-    return Preflight(
-        foreseen.tried, tuple(due), (*foreseen.problems, *problems), foreseen.notes, signer
-    )
+    return Preflight(foreseen.tried, tuple(due), (*foreseen.problems, *problems), foreseen.notes, signer)
 
 
 def refuse(found: Preflight) -> None:

@@ -125,10 +125,10 @@ class Request:
 
     release: Release
     options: Options
+    wanted: Wanted
+    source: Source
+    certificate: CertificateOptions
     until: Release | None = None
-    wanted: Wanted = Wanted()
-    source: Source | None = None
-    certificate: CertificateOptions = CertificateOptions()
     probe_namespace: str = ""
     undo: bool = True
     backup_directory: Path | None = None

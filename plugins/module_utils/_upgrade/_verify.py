@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""snapshot_controller_prove: shows that what a step of a plan is about works, by what only it can do."""
+"""Verify that the subject of a step works, by an effect that only it has."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .._kube._errors import ApiError, MissingRights
-from .._snapshot import _proofs, _prove, _hop, _steps
-from .._snapshot._errors import StepError, UnprovenError
+from .._run import _interrupt, _webhook_probe
+from .._snapshot import _proofs, _prove
+from .._snapshot._errors import UnprovenError
 from .._snapshot._kinds import Reference
 from .._snapshot._proofs import FAILED, OK, UNPROVEN, Verdict
 from .._snapshot._prove import Traces
 from .._snapshot._releases import parse
 from .._snapshot._situation import NO_VERSION
+from .._snapshot._steps import Step
 from .._webhook import _failures
 from .._webhook._errors import ProbeError, ProofError, TargetError
-from . import _interrupt, _snapshot_turn, _spec, _webhook_probe
-from ._operation import Operation, Result
 
 if TYPE_CHECKING:
     from .._kube._client import Client
