@@ -50,18 +50,25 @@ def report(outcome: Outcome) -> dict[str, Any]:
 
 
 def diff(outcomes: Iterable[Outcome]) -> dict[str, Any]:
-    """Return each changed object's fields by path, before and after. An object that is deleted says so."""
+    """Return each changed object's fields by path, before and after. An object that is deleted says so.
+
+    A field that changed several times is shown with its first and its last value.
+    """
     before: dict[str, Any] = {}
     after: dict[str, Any] = {}
-    for outcome in outcomes:
+    for outcome in (one for one in outcomes if one.changed):
         name = str(outcome.reference)
         if outcome.change == "deleted":
             before[name], after[name] = "exists", "deleted"
-        elif outcome.changed:
-            before.setdefault(name, {}).update(
-                {one.path: one.before for one in outcome.changes if one.before is not None}
-            )
-            after.setdefault(name, {}).update(
-                {one.path: one.after for one in outcome.changes if one.after is not None}
-            )
-    return {"before": before, "after": after}
+            continue
+        if not isinstance(after.get(name), dict):
+            before[name], after[name] = {}, {}
+        for one in outcome.changes:
+            if one.path not in after[name] and one.before is not None:
+                before[name][one.path] = one.before
+            after[name][one.path] = one.after
+    return {"before": before, "after": {name: _without_none(value) for name, value in after.items()}}
+
+
+def _without_none(value: Any) -> Any:
+    return {path: one for path, one in value.items() if one is not None} if isinstance(value, dict) else value

@@ -64,6 +64,7 @@ def lease_for(client: Client, on_wait: Callable[[Terms], None]) -> Lease:
         metadata={"labels": {"app.kubernetes.io/managed-by": "certflow.kubernetes"}},
         seconds=SECONDS,
         is_optional=False,
+        on_wait=on_wait,
     )
 
 
