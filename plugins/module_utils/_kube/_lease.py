@@ -176,6 +176,7 @@ class Lease:
         }
         self._held: Mapping[str, Any] | None = None
         self._renewed = 0.0
+        self._refusal: LeaseLostError | None = None
         self._is_known = False
         self._seen = "", 0.0
 
@@ -193,46 +194,42 @@ class Lease:
         except ApiError as exc:
             self._go_on_without(exc)
         else:
-            self._client.before_request = self._renew_in_time
-
-    def resume(self, token: LeaseToken) -> None:
-        """Take over the Lease that another process of this run acquired, and renew it.
-
-        Raises LeaseLostError if another run has held it since then, KubeError.
-        """
-        self.is_tried = True
-        found = self._client.find(self._path)
-        if found is None or token_of(found) != token:
-            raise self._lost(found)
-        self._held = found
-        self._renew()
-        self._client.before_request = self._renew_in_time
+            self._add_hook()
 
     @property
     def is_held(self) -> bool:
         """Return True if no other run can take this Lease before a request that is sent now has ended."""
         return self._held is not None and time.monotonic() < self._renewed + self._seconds - REQUEST_SECONDS
 
-    @property
-    def token(self) -> LeaseToken | None:
-        """Return the token with which another process of this run resumes the Lease, None if it is not held."""
-        return token_of(self._held) if self._held is not None else None
-
     def release(self) -> None:
-        """Release the Lease if it is held. If that fails, the Lease expires."""
-        held, self._held = self._held, None
-        self._client.before_request = None
-        if held is None:
-            return
-        self._client.deadline = time.monotonic() + RELEASE_SECONDS
+        """Release the Lease if it is held. If that fails, the Lease expires. The client sends requests again after a loss."""
+        held, self._held, self._refusal = self._held, None, None
+        self._remove_hook()
+        if held is not None:
+            self._delete(held)
+
+    def _add_hook(self) -> None:
+        if self._check not in self._client.hooks:
+            self._client.hooks.append(self._check)
+
+    def _remove_hook(self) -> None:
+        if self._check in self._client.hooks:
+            self._client.hooks.remove(self._check)
+
+    def _delete(self, held: Mapping[str, Any]) -> None:
+        """Delete the object at the version that this run knows, also if another Lease of the client is lost."""
         exactly = {key: _metadata(held, key) for key in ("uid", "resourceVersion")}
         options = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": exactly}
+        deadline, self._client.deadline = self._client.deadline, time.monotonic() + RELEASE_SECONDS
         try:
-            self._client.send("DELETE", self._path, options)
+            with self._client.without_hooks():
+                self._client.send("DELETE", self._path, options)
         except Forbidden as exc:
             self.problem = self.problem or self._warning(exc)
         except KubeError:
             pass  # it no longer exists, another run holds it, or the API server does not answer
+        finally:
+            self._client.deadline = deadline
 
     def _try(self) -> Terms | None:
         """Try to acquire it. Return None on success, else the content of the other run's Lease."""
@@ -275,15 +272,12 @@ class Lease:
             self._seen = version, now
         return now - self._seen[1]
 
-    def _renew_in_time(self) -> None:
-        """Renew the Lease if it is due. Raises LeaseLostError if another run has taken it."""
-        if self._held is None or time.monotonic() < self._renewed + RENEW_SECONDS:
-            return
-        try:
+    def _check(self) -> None:
+        """Renew the Lease if it is due. Raises LeaseLostError if this run lost the Lease."""
+        if self._refusal is not None:
+            raise self._refusal
+        if self._held is not None and time.monotonic() >= self._renewed + RENEW_SECONDS:
             self._renew()
-        except KubeError:
-            self._client.before_request = self._renew_in_time  # the next request has to renew it first
-            raise
 
     def _renew(self) -> None:
         """Write the Lease at the version that this run knows. Success proves that no other run held it in between."""
@@ -318,7 +312,7 @@ class Lease:
             raise self._denied(exc) from exc
         if not is_refused or exc.status == TOO_MANY_REQUESTS:
             raise exc
-        self._client.before_request = None
+        self._remove_hook()
         # If the namespace does not exist, the write itself fails with a better message.
         if not isinstance(exc, NotFound):
             self.problem = self._warning(exc)
@@ -352,12 +346,8 @@ class Lease:
 
     def _stop(self, error: LeaseLostError) -> LeaseLostError:
         """Return the error, which every request of the client raises from now on, until ``release``."""
-
-        def refuse() -> None:
-            self._client.before_request = refuse  # the client takes it out before it calls it
-            raise error
-
-        self._client.before_request = refuse
+        self._refusal = error
+        self._add_hook()
         return error
 
     def _refused(self, other: Terms) -> HeldByAnother:
