@@ -117,6 +117,13 @@ class Client:
         self._answered = True
         self._broken_at = time.monotonic()
 
+    def for_thread(self) -> Client:
+        """Return a client for another thread: the same server and credentials, but its own connection and no hooks."""
+        other = Client(self.connection, user_agent=self._user_agent, deadline=self.deadline)
+        other._credentials, other._ahead = self._credentials, self._ahead
+        other._answered = self._answered
+        return other
+
     def now(self) -> datetime:
         """The time by the API server's clock as its last answer told it (Date header), else by ours. UTC."""
         return datetime.now(timezone.utc) + self._ahead

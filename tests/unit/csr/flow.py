@@ -152,6 +152,12 @@ class Api:
     def prepare(self) -> None:
         """Call no hooks, because the tests have no Lease that is due."""
 
+    def for_thread(self) -> Api:
+        return self
+
+    def close(self) -> None:
+        """Close nothing."""
+
     def without_hooks(self) -> AbstractContextManager[None]:
         return nullcontext()
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
@@ -74,6 +77,7 @@ class Client:
         self.deadline = time.monotonic() + seconds
         self.hooks: list[Callable[[], None]] = []
         self._is_hooked = True
+        self.is_closed = False
 
     def prepare(self) -> None:
         if self._is_hooked:
@@ -88,6 +92,14 @@ class Client:
             yield
         finally:
             self._is_hooked = before
+
+    def for_thread(self) -> Client:
+        other = Client(self.server)
+        other.servers = self.servers
+        return other
+
+    def close(self) -> None:
+        self.is_closed = True
 
     def now(self) -> datetime:
         return self.server.time
@@ -301,7 +313,7 @@ def test_a_holder_that_goes_on_is_not_succeeded(server: Server, passing: Callabl
     with pytest.raises(HeldByAnother):
         other.acquire()
     assert server.holder == holder.holder
-    assert server.asked.count("PUT") == 20
+    assert server.asked.count("PUT") >= 10
 
 
 def test_an_answer_that_was_lost(server: Server) -> None:
@@ -452,7 +464,7 @@ def test_the_answer_to_a_renewal_that_was_lost(server: Server, passing: Callable
         return send(method, path, body)  # type: ignore[no-any-return]
 
     client.send = lose
-    passing(20)
+    passing(30)
     client.prepare()
     assert own.is_held
 
@@ -461,7 +473,7 @@ def test_a_lease_that_changes_all_the_time_is_lost(server: Server, passing: Call
     own = lease(server)
     own.acquire()
     server.refused["PUT"] = refusal(Conflict, 409)
-    passing(20)
+    passing(30)
     client: Any = own._client
     with pytest.raises(LeaseLostError):
         client.prepare()
@@ -561,6 +573,250 @@ def test_a_release_keeps_the_deadline_of_the_client(server: Server) -> None:
     assert own._client.deadline == deadline
 
 
+# Renewals by the thread
+
+
+def eventually(is_true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not is_true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread renews at once and again and again."""
+    monkeypatch.setattr(_lease, "RENEW_SECONDS", 0.01)
+    monkeypatch.setattr(_lease, "RETRY_SECONDS", 0.01)
+
+
+def silent(own: Lease) -> Lease:
+    """Make each request of the main thread's client fail."""
+
+    def fail(*_: Any) -> Any:
+        raise AssertionError("a request of the main thread")
+
+    client: Any = own._client
+    client.send = client.find = fail
+    return own
+
+
+def thread_of(own: Lease) -> threading.Thread:
+    assert own._thread
+    return own._thread
+
+
+@pytest.mark.usefixtures("soon")
+def test_a_thread_renews_the_lease_while_the_main_thread_does_something_else(server: Server) -> None:
+    own = lease(server)
+    own.acquire()
+    thread, send = thread_of(own), own._client.send
+    silent(own)
+    eventually(lambda: server.asked.count("PUT") >= 3)
+    own._client.prepare()  # sends nothing
+    own._client.send = send  # type: ignore[method-assign]
+    own.release()
+    assert not thread.is_alive()
+    assert server.lease is None
+    assert own._client.hooks == []
+
+
+@pytest.mark.usefixtures("soon")
+def test_a_loss_that_the_thread_sees_stops_the_next_request(server: Server) -> None:
+    own = lease(server)
+    own.acquire()
+    server.held_by("other")
+    eventually(lambda: not own.is_held)
+    with pytest.raises(LeaseLostError):
+        silent(own)._client.prepare()
+    thread = thread_of(own)
+    own.release()
+    assert not thread.is_alive()
+    assert server.holder == "other"
+
+
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize("status", [401, 403, 429])
+def test_a_refused_renewal_by_the_thread_makes_the_main_thread_look_at_once(
+    server: Server, status: int
+) -> None:
+    own = lease(server, is_optional=False)
+    own.acquire()
+    server.refused["PUT"] = refusal(AuthenticationError if status == 401 else ApiError, status)
+    eventually(lambda: own._is_doubtful)
+    assert own.is_held
+    with pytest.raises(CertflowError):
+        own._client.prepare()
+    own.release()
+
+
+@pytest.mark.usefixtures("soon")
+def test_a_failure_of_the_thread_is_tried_again(server: Server) -> None:
+    own = lease(server)
+    own.acquire()
+    server.refused["PUT"] = refusal(ConnectionFailed)
+    asked = server.asked.count("PUT")
+    eventually(lambda: server.asked.count("PUT") > asked + 2)
+    own._client.prepare()  # it is held for longer than a request takes
+    version = (server.lease or {})["metadata"]["resourceVersion"]
+    server.refused = {}
+    eventually(lambda: (server.lease or {})["metadata"]["resourceVersion"] != version)
+    own.release()
+    assert server.lease is None
+
+
+def test_there_is_no_thread_if_the_lease_is_refused(server: Server) -> None:
+    server.refused["POST"] = refusal(Forbidden, 403)
+    own = lease(server)
+    own.acquire()
+    assert own._thread is None
+
+
+def test_the_thread_does_not_keep_the_process() -> None:
+    """A run that ends without a release, as one that is killed within a library."""
+    script = (
+        "from tests.unit.kube.test_kube_lease import Server, lease\n"
+        "own = lease(Server())\nown.acquire()\nprint(own._thread.is_alive())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (done.stdout.strip(), done.returncode) == ("True", 0), done.stderr
+
+
+# Annotations, and the run before
+
+NAME, VALUE = "certflow.kubernetes/step", "5 of 12"
+
+
+def annotated(server: Server) -> Any:
+    return (server.lease or {"metadata": {}})["metadata"].get("annotations")
+
+
+@pytest.mark.parametrize("meanwhile", [lambda _server: None, _labelled])
+def test_an_annotation_is_written_at_once_and_kept(
+    server: Server, passing: Callable[[float], None], meanwhile: Callable[[Server], None]
+) -> None:
+    own = lease(server)
+    own.acquire()
+    own.annotate("other", "a")
+    meanwhile(server)
+    own.annotate(NAME, VALUE)
+    expected = {"other": "a", NAME: VALUE}
+    assert annotated(server) == expected
+    assert server.lease
+    server.lease["metadata"]["annotations"] = {}
+    passing(30)
+    own._client.prepare()
+    assert annotated(server) == expected
+
+
+def test_an_annotation_needs_the_lease(server: Server, passing: Callable[[float], None]) -> None:
+    own = lease(server)
+    own.acquire()
+    passing(120)
+    server.lease = None
+    for _ in range(2):
+        with pytest.raises(LeaseLostError):
+            own.annotate(NAME, VALUE)
+    assert server.lease is None
+
+
+def test_an_annotation_that_is_refused_for_its_content_does_not_end_the_lease(server: Server) -> None:
+    own = lease(server, is_optional=False)
+    own.acquire()
+    server.refused["PUT"] = refusal(ApiError, 422)
+    with pytest.raises(ApiError):
+        own.annotate(NAME, "x")
+    server.refused = {}
+    own.annotate("other", "a")
+    assert annotated(server) == {"other": "a"}
+
+
+def test_an_optional_lease_without_the_permission_takes_no_annotation(server: Server) -> None:
+    server.refused["POST"] = refusal(Forbidden, 403)
+    own = lease(server)
+    own.acquire()
+    own.annotate(NAME, VALUE)
+    assert server.lease is None
+
+
+def test_the_object_of_a_dead_run_is_kept_for_reading(
+    server: Server, passing: Callable[[float], None]
+) -> None:
+    """Its annotations are not those of the run that takes over."""
+    dead = lease(server)
+    dead.acquire()
+    dead.annotate(NAME, VALUE)
+    left = copy.deepcopy(server.lease)
+    waits: list[str] = []
+    own = lease(server, on_wait=lambda said: waits.append(said.holder))
+    own.acquire()
+    assert own.previous == left
+    assert len(waits) > 1
+    assert set(waits) == {dead.holder}
+    assert server.holder == own.holder
+    assert not annotated(server)
+
+
+def test_a_run_without_a_dead_run_before_it_has_no_previous(server: Server) -> None:
+    server.held_by("")
+    own = lease(server)
+    own.acquire()
+    assert own.previous is None
+
+
+# Releases after an interruption
+
+
+def cut(own: Lease) -> None:
+    """Interrupt the run after the API server stored its next write, before the run knows that."""
+    client: Any = own._client
+    send = client.send
+
+    def interrupted(method: str, path: str, body: Any) -> Any:
+        client.send = send
+        send(method, path, body)
+        raise KeyboardInterrupt
+
+    client.send = interrupted
+
+
+def test_a_lease_is_released_if_the_acquisition_was_interrupted(server: Server) -> None:
+    own = lease(server)
+    cut(own)
+    with pytest.raises(KeyboardInterrupt):
+        own.acquire()
+    assert server.holder == own.holder
+    own.release()
+    assert server.lease is None
+
+
+def test_a_lease_is_released_if_a_renewal_was_interrupted(
+    server: Server, passing: Callable[[float], None]
+) -> None:
+    own = lease(server)
+    own.acquire()
+    passing(30)
+    cut(own)
+    with pytest.raises(KeyboardInterrupt):
+        own._client.prepare()
+    own.release()
+    assert server.lease is None
+
+
+def test_an_interrupted_wait_leaves_the_lease_of_the_other_run(server: Server) -> None:
+    def interrupt(_said: Terms) -> None:
+        raise KeyboardInterrupt
+
+    server.held_by("other")
+    own = lease(server, on_wait=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        own.acquire()
+    own.release()
+    assert server.holder == "other"
+
+
 # An answer of the API server: True if the run goes on without an optional Lease.
 REFUSALS = [
     (refusal(Forbidden, 403), True),
@@ -587,7 +843,7 @@ def test_a_run_that_needs_its_lease_stops_if_it_is_refused(
     client: Any = own._client
     if when == "renew":
         own.acquire()
-        passing(20)
+        passing(30)
     server.refused = {"POST": error, "PUT": error}
     act = client.prepare if when == "renew" else own.acquire
     if goes_on and is_optional:
