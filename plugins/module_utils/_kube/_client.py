@@ -89,7 +89,7 @@ class Client:
     ``deadline`` is a time of ``time.monotonic()``. After it the client retries nothing, stops reading an answer that has
     begun, and reads no further page of a list. A request that begins later has LEAST_SECONDS.
     ``warnings`` collects the texts of Warning headers, ``written`` each write that took effect ("PUT /api/...").
-    ``before_request`` is called before each request, but for those that it makes itself.
+    ``hooks`` are called in turn before each request. Requests that a hook makes call no hooks.
     Methods raise the errors of ``_errors``.
     """
 
@@ -101,7 +101,8 @@ class Client:
         self.deadline = deadline
         self.warnings: list[str] = []
         self.written: list[str] = []
-        self.before_request: Callable[[], None] | None = None
+        self.hooks: list[Callable[[], None]] = []
+        self._has_hooks = True
         self._user_agent = user_agent
         self._credentials = Credentials(connection)
         self._bounds = Bounds()
@@ -115,6 +116,13 @@ class Client:
         """Its API server answered this run a moment ago: if it does not now, it is taken for one that restarts."""
         self._answered = True
         self._broken_at = time.monotonic()
+
+    def for_thread(self) -> Client:
+        """Return a client for another thread: the same server and credentials, but its own connection and no hooks."""
+        other = Client(self.connection, user_agent=self._user_agent, deadline=self.deadline)
+        other._credentials, other._ahead = self._credentials, self._ahead
+        other._answered = self._answered
+        return other
 
     def now(self) -> datetime:
         """The time by the API server's clock as its last answer told it (Date header), else by ours. UTC."""
@@ -375,11 +383,24 @@ class Client:
         return object_from(method, path, response.status, response.body)
 
     def prepare(self) -> None:
-        """Do the work that is due before a request, such as renewing a Lease. Call it before other network work too."""
-        prepare, self.before_request = self.before_request, None
-        if prepare is not None:
-            prepare()
-            self.before_request = prepare
+        """Call the hooks, for example the check of a Lease. Call it before other network work too.
+
+        Raises what a hook raises. The hooks after it are not called then.
+        """
+        if not self._has_hooks:
+            return
+        with self.without_hooks():
+            for hook in tuple(self.hooks):
+                hook()
+
+    @contextlib.contextmanager
+    def without_hooks(self) -> Iterator[None]:
+        """Send the requests of the block without a call of the hooks."""
+        before, self._has_hooks = self._has_hooks, False
+        try:
+            yield
+        finally:
+            self._has_hooks = before
 
     def _send(
         self,

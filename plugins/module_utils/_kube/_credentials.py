@@ -43,7 +43,7 @@ WORDS_SHOWN = 500
 
 
 class Credentials:
-    """Gives the header for each request, made anew before it expires; ``renew`` after a 401.
+    """Gives the header for each request, made anew before it expires; ``renew`` after a 401. Threads may share it.
 
     ``client_certificate`` is the (certificate, key), PEM text, of the connection or of its exec plugin, else None.
     """
@@ -52,6 +52,7 @@ class Credentials:
         self._connection = connection
         self._header: str | None = None
         self._expires = float("-inf")
+        self._lock = threading.Lock()
         self.client_certificate: tuple[str, str] | None = None
         if connection.client_certificate and connection.client_key:
             self.client_certificate = (connection.client_certificate, connection.client_key)
@@ -65,9 +66,10 @@ class Credentials:
 
         Raises AuthenticationError.
         """
-        if time.time() >= self._expires:
-            self._expires = self._load(seconds)
-        return self._header
+        with self._lock:
+            if time.time() >= self._expires:
+                self._expires = self._load(seconds)
+            return self._header
 
     def renew(self) -> None:
         """Forget what is known: the next header is made anew."""

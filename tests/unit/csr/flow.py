@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
@@ -142,13 +143,23 @@ class Api:
         self.sent: list[Any] = []
         self.written: list[str] = []
         self.warnings: list[str] = []
+        self.hooks: list[Callable[[], None]] = []
         self.lacking: set[tuple[str, str]] = set()
         self.reviews = 0
         self.identity: dict[str, Any] | Exception = {"username": "deployer"}
         self.on_write: Callable[[str, str, Any], Any] = lambda _method, _path, body: body
 
     def prepare(self) -> None:
-        """Do nothing, because there is no Lease to renew."""
+        """Call no hooks, because the tests have no Lease that is due."""
+
+    def for_thread(self) -> Api:
+        return self
+
+    def close(self) -> None:
+        """Close nothing."""
+
+    def without_hooks(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def now(self) -> datetime:
         return objects.NOW

@@ -94,6 +94,49 @@ def test_request() -> None:
     assert {name: request.headers.get(name) for name in expected} == expected
 
 
+def test_hooks_run_in_turn_before_each_request_except_their_own() -> None:
+    with serving(DONE) as server:
+        own = client(server)
+        own.hooks += [lambda: own.get("/first") and None, lambda: own.get("/second") and None]
+        own.get(PATH)
+        with own.without_hooks():
+            own.get(PATH)
+        own.get(PATH)
+    each = ["GET /first", "GET /second", f"GET {PATH}"]
+    assert server.paths() == [*each, f"GET {PATH}", *each]
+
+
+def test_a_hook_refuses_every_request() -> None:
+    def refuse() -> None:
+        raise Forbidden("no", status=403)
+
+    with serving(DONE) as server:
+        own = client(server)
+        own.hooks.append(refuse)
+        for _ in range(2):
+            with pytest.raises(Forbidden):
+                own.get(PATH)
+    assert server.requests == []
+
+
+def test_a_client_for_a_thread_has_its_own_connection_and_the_same_credentials(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with serving(DONE) as server:
+        own = client(server)
+        own.get(PATH)
+        own.hooks.append(lambda: pytest.fail("a hook of another thread"))
+        monkeypatch.setattr(own._credentials, "header", lambda _seconds: "Bearer renewed")
+        other = own.for_thread()
+        other.get(PATH)
+        other.close()
+    assert [request.headers["authorization"] for request in server.requests] == [
+        ["Bearer t"],
+        ["Bearer renewed"],
+    ]
+    assert server.connections == 2
+
+
 WRITES: dict[str, tuple[Callable[[Client], Any], str, Any]] = {
     "create": (lambda c: c.create("/p", {"a": 1}), "POST /p", {"a": 1}),
     "create, dry run": (lambda c: c.create("/p", {"a": 1}, dry_run=True), "POST /p?dryRun=All", {"a": 1}),

@@ -6,9 +6,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import subprocess
+import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -29,7 +33,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._lease i
     HeldByAnother,
     Lease,
     LeaseLostError,
-    LeaseToken,
     Terms,
 )
 
@@ -37,7 +40,6 @@ pytestmark = pytest.mark.quick
 
 NOW = datetime(2026, 6, 15, 12, 0, tzinfo=timezone.utc)
 MINUTE = timedelta(minutes=1)
-PATH = "/apis/coordination.k8s.io/v1/namespaces/apps/leases"
 
 
 class Server:
@@ -67,25 +69,50 @@ class Server:
 
 
 class Client:
-    """What Lease uses of _kube._client.Client. ``lost``: the answer of the next write does not arrive."""
+    """The part of _kube._client.Client that Lease uses. ``servers``: the namespaces, each with at most one Lease."""
 
     def __init__(self, server: Server, seconds: float = 120) -> None:
         self.server = server
+        self.servers = {"apps": server}
         self.deadline = time.monotonic() + seconds
-        self.before_request: Callable[[], None] | None = None
+        self.hooks: list[Callable[[], None]] = []
+        self._is_hooked = True
+        self.is_closed = False
+
+    def prepare(self) -> None:
+        if self._is_hooked:
+            with self.without_hooks():
+                for hook in tuple(self.hooks):
+                    hook()
+
+    @contextlib.contextmanager
+    def without_hooks(self) -> Iterator[None]:
+        before, self._is_hooked = self._is_hooked, False
+        try:
+            yield
+        finally:
+            self._is_hooked = before
+
+    def for_thread(self) -> Client:
+        other = Client(self.server)
+        other.servers = self.servers
+        return other
+
+    def close(self) -> None:
+        self.is_closed = True
 
     def now(self) -> datetime:
         return self.server.time
 
     def find(self, path: str) -> dict[str, Any] | None:
-        self._ask("GET")
-        assert path == f"{PATH}/certflow-hook"
-        return copy.deepcopy(self.server.lease)
+        server = self._ask("GET", path)
+        assert path.endswith("/leases/certflow-hook")
+        return copy.deepcopy(server.lease)
 
     def send(self, method: str, path: str, body: Any) -> dict[str, Any]:
-        self._ask(method)
-        there = self.server.lease
-        assert path == (PATH if method == "POST" else f"{PATH}/certflow-hook")
+        server = self._ask(method, path)
+        there = server.lease
+        assert path.endswith("/leases" if method == "POST" else "/leases/certflow-hook")
         if method == "POST" and there is not None:
             raise AlreadyExists("it exists", status=409)
         if method != "POST" and there is None:
@@ -94,14 +121,17 @@ class Client:
         if there is not None and exactly["resourceVersion"] != there["metadata"]["resourceVersion"]:
             raise Conflict("it has changed", status=409)
         if method == "DELETE":
-            self.server.lease = None
+            server.lease = None
             return {}
-        return self.server.store(body)
+        return server.store(body)
 
-    def _ask(self, method: str) -> None:
-        self.server.asked.append(method)
-        if method in self.server.refused:
-            raise self.server.refused[method]
+    def _ask(self, method: str, path: str) -> Server:
+        self.prepare()
+        server = self.servers[path.split("/")[5]]
+        server.asked.append(method)
+        if method in server.refused:
+            raise server.refused[method]
+        return server
 
 
 @pytest.fixture
@@ -279,11 +309,11 @@ def test_a_holder_that_goes_on_is_not_succeeded(server: Server, passing: Callabl
     other = lease(server, 300)
     client: Any = holder._client
     find = other._client.find
-    other._client.find = lambda path: (client.before_request(), find(path))[1]  # type: ignore[method-assign]
+    other._client.find = lambda path: (client.prepare(), find(path))[1]  # type: ignore[method-assign]
     with pytest.raises(HeldByAnother):
         other.acquire()
     assert server.holder == holder.holder
-    assert server.asked.count("PUT") == 20
+    assert server.asked.count("PUT") >= 10
 
 
 def test_an_answer_that_was_lost(server: Server) -> None:
@@ -394,37 +424,31 @@ MEANWHILE: dict[str, tuple[Callable[[Server], None], bool]] = {
 
 
 @pytest.mark.parametrize("meanwhile", MEANWHILE)
-@pytest.mark.parametrize("way", ["renewed", "resumed"])
 def test_a_lease_is_held_without_a_gap_or_lost(
-    server: Server, passing: Callable[[float], None], meanwhile: str, way: str
+    server: Server, passing: Callable[[float], None], meanwhile: str
 ) -> None:
-    """Check a loss within one process, and between two processes of a run."""
     change, goes_on = MEANWHILE[meanwhile]
     own = lease(server)
     own.acquire()
     client: Any = own._client
-    token = own.token
-    assert token == LeaseToken(own.holder, "1ea5e", 0)
     passing(120)
     change(server)
     there = copy.deepcopy(server.lease)
-    other = Lease(client, "apps", "certflow-hook", purpose="x", metadata={}, holder=own.holder)
-    act = client.before_request if way == "renewed" else lambda: other.resume(token)
     if goes_on:
-        act()
+        client.prepare()
         assert server.holder == own.holder
-        assert (own if way == "renewed" else other).is_held
+        assert own.is_held
         return
     with pytest.raises(LeaseLostError) as caught:
-        act()
+        client.prepare()
     assert caught.value.code == "lease-lost"
     assert "certflow-hook" in str(caught.value)
     asked = len(server.asked)
     with pytest.raises(LeaseLostError):
-        client.before_request()  # every further request fails too
-    (own if way == "renewed" else other).release()
+        client.prepare()  # every further request fails too
+    own.release()
     assert (server.lease, len(server.asked)) == (there, asked), "the other run's is left alone"
-    assert client.before_request is None
+    assert client.hooks == []
 
 
 def test_the_answer_to_a_renewal_that_was_lost(server: Server, passing: Callable[[float], None]) -> None:
@@ -440,8 +464,8 @@ def test_the_answer_to_a_renewal_that_was_lost(server: Server, passing: Callable
         return send(method, path, body)  # type: ignore[no-any-return]
 
     client.send = lose
-    passing(20)
-    client.before_request()
+    passing(30)
+    client.prepare()
     assert own.is_held
 
 
@@ -449,10 +473,10 @@ def test_a_lease_that_changes_all_the_time_is_lost(server: Server, passing: Call
     own = lease(server)
     own.acquire()
     server.refused["PUT"] = refusal(Conflict, 409)
-    passing(20)
+    passing(30)
     client: Any = own._client
     with pytest.raises(LeaseLostError):
-        client.before_request()
+        client.prepare()
 
 
 def test_held_means_that_a_request_ends_before_the_lease_does(
@@ -465,7 +489,7 @@ def test_held_means_that_a_request_ends_before_the_lease_does(
         own.acquire,
         lambda: passing(60 - _lease.REQUEST_SECONDS - 1),
         lambda: passing(1),
-        lambda: client.before_request(),  # noqa: PLW0108 # it is another one by then
+        client.prepare,
         own.release,
     ):
         act()
@@ -494,10 +518,303 @@ def test_without_the_right_to_renew_it_goes_on_too(server: Server, passing: Call
     server.refused["PUT"] = refusal(Forbidden, 403)
     passing(30)
     client: Any = own._client
-    client.before_request()
+    client.prepare()
     assert own.problem
-    assert client.before_request is None
+    assert client.hooks == []
     assert not own.is_held
+
+
+def nested(outer: Lease) -> tuple[Lease, Server]:
+    """Return a Lease in another namespace with the client of the first Lease, as that of k8s_csr during an upgrade."""
+    client: Any = outer._client
+    client.servers["inner"] = server = Server()
+    return Lease(client, "inner", "certflow-hook", purpose="Service inner/hook", metadata={}), server
+
+
+def test_a_lease_within_another_one_leaves_the_renewal_of_the_outer_one(
+    server: Server, passing: Callable[[float], None]
+) -> None:
+    outer = lease(server)
+    outer.acquire()
+    inner, _ = nested(outer)
+    inner.acquire()
+    inner.release()
+    passing(30)
+    outer._client.prepare()
+    assert outer.is_held
+    assert server.asked == ["POST", "PUT"]
+
+
+def test_a_lost_lease_refuses_the_requests_but_not_the_release_of_an_inner_lease(
+    server: Server, passing: Callable[[float], None]
+) -> None:
+    outer = lease(server)
+    outer.acquire()
+    inner, beside = nested(outer)
+    inner.acquire()
+    passing(120)
+    server.lease = None
+    for _ in range(2):
+        with pytest.raises(LeaseLostError):
+            outer._client.find("/apis/x/v1/namespaces/inner/leases/certflow-hook")
+    inner.release()
+    assert beside.lease is None
+    with pytest.raises(LeaseLostError):
+        outer._client.prepare()
+    outer.release()
+    outer._client.prepare()
+
+
+def test_a_release_keeps_the_deadline_of_the_client(server: Server) -> None:
+    own = lease(server)
+    deadline = own._client.deadline
+    own.acquire()
+    own.release()
+    assert own._client.deadline == deadline
+
+
+# Renewals by the thread
+
+
+def eventually(is_true: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not is_true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread renews at once and again and again."""
+    monkeypatch.setattr(_lease, "RENEW_SECONDS", 0.01)
+    monkeypatch.setattr(_lease, "RETRY_SECONDS", 0.01)
+
+
+def silent(own: Lease) -> Lease:
+    """Make each request of the main thread's client fail."""
+
+    def fail(*_: Any) -> Any:
+        raise AssertionError("a request of the main thread")
+
+    client: Any = own._client
+    client.send = client.find = fail
+    return own
+
+
+def thread_of(own: Lease) -> threading.Thread:
+    assert own._thread
+    return own._thread
+
+
+@pytest.mark.usefixtures("soon")
+def test_a_thread_renews_the_lease_while_the_main_thread_does_something_else(server: Server) -> None:
+    own = lease(server)
+    own.acquire()
+    thread, send = thread_of(own), own._client.send
+    silent(own)
+    eventually(lambda: server.asked.count("PUT") >= 3)
+    own._client.prepare()  # sends nothing
+    own._client.send = send  # type: ignore[method-assign]
+    own.release()
+    assert not thread.is_alive()
+    assert server.lease is None
+    assert own._client.hooks == []
+
+
+@pytest.mark.usefixtures("soon")
+def test_a_loss_that_the_thread_sees_stops_the_next_request(server: Server) -> None:
+    own = lease(server)
+    own.acquire()
+    server.held_by("other")
+    eventually(lambda: not own.is_held)
+    with pytest.raises(LeaseLostError):
+        silent(own)._client.prepare()
+    thread = thread_of(own)
+    own.release()
+    assert not thread.is_alive()
+    assert server.holder == "other"
+
+
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize("status", [401, 403, 429])
+def test_a_refused_renewal_by_the_thread_makes_the_main_thread_look_at_once(
+    server: Server, status: int
+) -> None:
+    own = lease(server, is_optional=False)
+    own.acquire()
+    server.refused["PUT"] = refusal(AuthenticationError if status == 401 else ApiError, status)
+    eventually(lambda: own._is_doubtful)
+    assert own.is_held
+    with pytest.raises(CertflowError):
+        own._client.prepare()
+    own.release()
+
+
+@pytest.mark.usefixtures("soon")
+def test_a_failure_of_the_thread_is_tried_again(server: Server) -> None:
+    own = lease(server)
+    own.acquire()
+    server.refused["PUT"] = refusal(ConnectionFailed)
+    asked = server.asked.count("PUT")
+    eventually(lambda: server.asked.count("PUT") > asked + 2)
+    own._client.prepare()  # it is held for longer than a request takes
+    version = (server.lease or {})["metadata"]["resourceVersion"]
+    server.refused = {}
+    eventually(lambda: (server.lease or {})["metadata"]["resourceVersion"] != version)
+    own.release()
+    assert server.lease is None
+
+
+def test_there_is_no_thread_if_the_lease_is_refused(server: Server) -> None:
+    server.refused["POST"] = refusal(Forbidden, 403)
+    own = lease(server)
+    own.acquire()
+    assert own._thread is None
+
+
+def test_the_thread_does_not_keep_the_process() -> None:
+    """A run that ends without a release, as one that is killed within a library."""
+    script = (
+        "from tests.unit.kube.test_kube_lease import Server, lease\n"
+        "own = lease(Server())\nown.acquire()\nprint(own._thread.is_alive())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert (done.stdout.strip(), done.returncode) == ("True", 0), done.stderr
+
+
+# Annotations, and the run before
+
+NAME, VALUE = "certflow.kubernetes/step", "5 of 12"
+
+
+def annotated(server: Server) -> Any:
+    return (server.lease or {"metadata": {}})["metadata"].get("annotations")
+
+
+@pytest.mark.parametrize("meanwhile", [lambda _server: None, _labelled])
+def test_an_annotation_is_written_at_once_and_kept(
+    server: Server, passing: Callable[[float], None], meanwhile: Callable[[Server], None]
+) -> None:
+    own = lease(server)
+    own.acquire()
+    own.annotate("other", "a")
+    meanwhile(server)
+    own.annotate(NAME, VALUE)
+    expected = {"other": "a", NAME: VALUE}
+    assert annotated(server) == expected
+    assert server.lease
+    server.lease["metadata"]["annotations"] = {}
+    passing(30)
+    own._client.prepare()
+    assert annotated(server) == expected
+
+
+def test_an_annotation_needs_the_lease(server: Server, passing: Callable[[float], None]) -> None:
+    own = lease(server)
+    own.acquire()
+    passing(120)
+    server.lease = None
+    for _ in range(2):
+        with pytest.raises(LeaseLostError):
+            own.annotate(NAME, VALUE)
+    assert server.lease is None
+
+
+def test_an_annotation_that_is_refused_for_its_content_does_not_end_the_lease(server: Server) -> None:
+    own = lease(server, is_optional=False)
+    own.acquire()
+    server.refused["PUT"] = refusal(ApiError, 422)
+    with pytest.raises(ApiError):
+        own.annotate(NAME, "x")
+    server.refused = {}
+    own.annotate("other", "a")
+    assert annotated(server) == {"other": "a"}
+
+
+def test_an_optional_lease_without_the_permission_takes_no_annotation(server: Server) -> None:
+    server.refused["POST"] = refusal(Forbidden, 403)
+    own = lease(server)
+    own.acquire()
+    own.annotate(NAME, VALUE)
+    assert server.lease is None
+
+
+def test_the_object_of_a_dead_run_is_kept_for_reading(
+    server: Server, passing: Callable[[float], None]
+) -> None:
+    """Its annotations are not those of the run that takes over."""
+    dead = lease(server)
+    dead.acquire()
+    dead.annotate(NAME, VALUE)
+    left = copy.deepcopy(server.lease)
+    waits: list[str] = []
+    own = lease(server, on_wait=lambda said: waits.append(said.holder))
+    own.acquire()
+    assert own.previous == left
+    assert len(waits) > 1
+    assert set(waits) == {dead.holder}
+    assert server.holder == own.holder
+    assert not annotated(server)
+
+
+def test_a_run_without_a_dead_run_before_it_has_no_previous(server: Server) -> None:
+    server.held_by("")
+    own = lease(server)
+    own.acquire()
+    assert own.previous is None
+
+
+# Releases after an interruption
+
+
+def cut(own: Lease) -> None:
+    """Interrupt the run after the API server stored its next write, before the run knows that."""
+    client: Any = own._client
+    send = client.send
+
+    def interrupted(method: str, path: str, body: Any) -> Any:
+        client.send = send
+        send(method, path, body)
+        raise KeyboardInterrupt
+
+    client.send = interrupted
+
+
+def test_a_lease_is_released_if_the_acquisition_was_interrupted(server: Server) -> None:
+    own = lease(server)
+    cut(own)
+    with pytest.raises(KeyboardInterrupt):
+        own.acquire()
+    assert server.holder == own.holder
+    own.release()
+    assert server.lease is None
+
+
+def test_a_lease_is_released_if_a_renewal_was_interrupted(
+    server: Server, passing: Callable[[float], None]
+) -> None:
+    own = lease(server)
+    own.acquire()
+    passing(30)
+    cut(own)
+    with pytest.raises(KeyboardInterrupt):
+        own._client.prepare()
+    own.release()
+    assert server.lease is None
+
+
+def test_an_interrupted_wait_leaves_the_lease_of_the_other_run(server: Server) -> None:
+    def interrupt(_said: Terms) -> None:
+        raise KeyboardInterrupt
+
+    server.held_by("other")
+    own = lease(server, on_wait=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        own.acquire()
+    own.release()
+    assert server.holder == "other"
 
 
 # An answer of the API server: True if the run goes on without an optional Lease.
@@ -526,9 +843,9 @@ def test_a_run_that_needs_its_lease_stops_if_it_is_refused(
     client: Any = own._client
     if when == "renew":
         own.acquire()
-        passing(20)
+        passing(30)
     server.refused = {"POST": error, "PUT": error}
-    act = client.before_request if when == "renew" else own.acquire
+    act = client.prepare if when == "renew" else own.acquire
     if goes_on and is_optional:
         act()
         assert own.problem
@@ -538,7 +855,7 @@ def test_a_run_that_needs_its_lease_stops_if_it_is_refused(
     assert caught.value.code == error.code
     if when == "renew":
         with pytest.raises(CertflowError):
-            client.before_request()  # the next request is not sent without it either
+            client.prepare()  # the next request is not sent without it either
 
 
 @pytest.mark.parametrize("error", [refusal(ApiError, 503), refusal(ConnectionFailed)])
