@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Take a Deployment away from its pods: they go on as they are, and a new Deployment of the name does not touch them.
+"""Orphan a Deployment: its pods keep running, and a new Deployment of the same name does not touch them.
 
 In this order every pod gets the label, also a pod that a ReplicaSet makes meanwhile:
 
@@ -46,9 +46,9 @@ _HASH = "pod-template-hash"
 def detach(
     client: Client, target: Reference, *, check_mode: bool = False, take_over: bool = False
 ) -> list[Outcome]:
-    """Delete the Deployment, leave its pods to run under ownerless ReplicaSets, all labelled with its name.
+    """Delete the Deployment and keep its pods, under ownerless ReplicaSets. Label all of them with the Deployment's name.
 
-    After an interruption, continue from the current state. Raises KubeError, OwnedObjectError, StepError.
+    After an interruption, continue from the current state. Return one outcome per changed object. Raises KubeError, OwnedObjectError, StepError.
     """
     deployment = client.find(target.path)
     sets = [one for one in _listed(client, "ReplicaSet", target) if _is_of(one, deployment, target.name)]
@@ -96,7 +96,7 @@ def _place(kind: str, obj: Object, target: Reference) -> Reference:
 
 
 def _merged(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """One outcome an object; those without a change left out."""
+    """Return one outcome per changed object."""
     found: dict[Reference, Outcome] = {}
     for one in (one for one in outcomes if one.changed):
         before = found.get(one.reference)
@@ -105,7 +105,7 @@ def _merged(outcomes: Sequence[Outcome]) -> list[Outcome]:
 
 
 def _is_of(replica_set: Object, deployment: Object | None, name: str) -> bool:
-    """Whether it is the Deployment's, or was: ownerless, and labelled by us or named as only a Deployment names them."""
+    """Return True if the ReplicaSet belongs to the Deployment, or did: ownerless, with our label or a Deployment's name."""
     metadata = replica_set["metadata"]
     owners = [owner["uid"] for owner in metadata.get("ownerReferences") or () if owner.get("controller")]
     if deployment is not None:

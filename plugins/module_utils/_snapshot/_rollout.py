@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""How far a Deployment is, and why it gets no further, in the words of its pods. Pure.
+"""Judge the rollout of a Deployment by its ReplicaSets and pods, and report pods in trouble as data. Pure.
 
 Sources: kubernetes pkg/controller/deployment/util (conditions, revision), pkg/kubelet/images and pkg/kubelet/container
 (reasons of waiting containers).
@@ -15,8 +15,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from .._text import visible
+
 Object = Mapping[str, Any]
-# Reasons of a container that waits, and whether time may cure them: a registry comes back, a Secret is created.
+# Reasons of a waiting container, and whether waiting may help: a registry comes back, a Secret is created.
 WAITING: dict[str, bool] = {
     "ErrImagePull": True,
     "ImagePullBackOff": True,
@@ -28,13 +30,21 @@ WAITING: dict[str, bool] = {
     "CreateContainerError": True,
     "RunContainerError": True,
 }
-# A container that ended so often does not do so by chance.
+# After so many restarts the cause is lasting.
 MANY_RESTARTS = 3
+# How much of a failed rollout a result carries.
+MOST_PODS = 5
+MOST_EVENTS = 5
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """What keeps one pod, or the Deployment itself. lasting: no time cures it. log: the container to ask for its log."""
+    """A cause that keeps a pod or the Deployment from becoming available.
+
+    words: a clause for a reader.
+    lasting: waiting does not help.
+    log: the pod and the container whose log may say more.
+    """
 
     words: str
     lasting: bool = False
@@ -43,9 +53,12 @@ class Trouble:
 
 @dataclass(frozen=True)
 class Progress:
-    """done: every replica is of the newest template and available, and no other pod is left but those on their way out.
+    """The state of a rollout.
 
-    words: how far it is, for a reader. ending: UIDs of pods that are on their way out.
+    done: every replica is of the newest template and available, and all other pods are being deleted.
+    words: a clause for a reader.
+    troubles: of the Deployment and of pods of the newest template.
+    ending: UIDs of pods that are being deleted.
     """
 
     done: bool
@@ -55,7 +68,7 @@ class Progress:
 
 
 def progress(deployment: Object, replica_sets: Iterable[Object], pods: Iterable[Object]) -> Progress:
-    """Judge a Deployment by its ReplicaSets and pods; those of others are told apart by their owner."""
+    """Return the state of a Deployment's rollout. ReplicaSets and pods of other owners are ignored."""
     spec, status = deployment["spec"], deployment.get("status") or {}
     sets = {one["metadata"]["uid"]: one for one in replica_sets if _owned_by(one, deployment)}
     every = [pod for pod in pods if any(_owned_by(pod, one) for one in sets.values())]
@@ -63,7 +76,7 @@ def progress(deployment: Object, replica_sets: Iterable[Object], pods: Iterable[
     newest = [pod for pod in own if _revision(sets, pod) == _annotated(deployment)]
     wanted = spec.get("replicas", 1)
     counts = [int(status.get(key) or 0) for key in ("updatedReplicas", "availableReplicas", "replicas")]
-    seen = int(status.get("observedGeneration") or 0) >= deployment["metadata"]["generation"]
+    seen = _is_observed(deployment)
     troubles = (
         [*_conditions(status), *(trouble for pod in newest for trouble in _troubles(pod))] if seen else []
     )
@@ -76,10 +89,150 @@ def progress(deployment: Object, replica_sets: Iterable[Object], pods: Iterable[
 
 
 def newest_pods(deployment: Object, replica_sets: Iterable[Object], pods: Iterable[Object]) -> frozenset[str]:
-    """UIDs of the pods that are of a Deployment's newest template."""
+    """Return the UIDs of the pods that are of a Deployment's newest template."""
+    return frozenset(pod["metadata"]["uid"] for pod in _newest(deployment, replica_sets, pods))
+
+
+def _newest(deployment: Object, replica_sets: Iterable[Object], pods: Iterable[Object]) -> list[Object]:
     sets = {one["metadata"]["uid"]: one for one in replica_sets if _owned_by(one, deployment)}
     wanted = _annotated(deployment)
-    return frozenset(pod["metadata"]["uid"] for pod in pods if sets and _revision(sets, pod) == wanted)
+    return [pod for pod in pods if sets and _revision(sets, pod) == wanted]
+
+
+def _is_observed(deployment: Object) -> bool:
+    """Return True if the Deployment's controller has read its spec. Before that, the revision is the old template's."""
+    seen = int((deployment.get("status") or {}).get("observedGeneration") or 0)
+    return bool(seen >= deployment["metadata"]["generation"])
+
+
+def worst_pods(deployment: Object, replica_sets: Iterable[Object], pods: Iterable[Object]) -> list[Object]:
+    """Return at most MOST_PODS pods of the newest template: those that are not ready first, then by restarts."""
+    if not _is_observed(deployment):
+        return []
+    newest = [
+        pod for pod in _newest(deployment, replica_sets, pods) if not pod["metadata"].get("deletionTimestamp")
+    ]
+    ranked = sorted(newest, key=lambda pod: (is_ready(pod), -_restarts(pod), str(pod["metadata"]["name"])))
+    return ranked[:MOST_PODS]
+
+
+def refused_sets(deployment: Object, replica_sets: Iterable[Object]) -> list[Object]:
+    """Return the newest ReplicaSet if the API server refuses its pods: quotas, PodSecurity, policies."""
+    if not _is_observed(deployment):
+        return []
+    wanted = _annotated(deployment)
+    own = [one for one in replica_sets if _owned_by(one, deployment) and _annotated(one) == wanted]
+    return [one for one in own if _condition(one, "ReplicaFailure").get("status") == "True"]
+
+
+def report_pod(pod: Object, events: Iterable[Object]) -> dict[str, Any]:
+    """Return how a pod is, as a result carries it. events: of the pod, as the API server lists them.
+
+    container: the name of the first container in trouble, else of the first one. waiting_reason: the container's, else
+    the scheduler's or the kubelet's reason for the pod. last_termination: None, or {reason, exit_code, finished_at}.
+    """
+    status = pod.get("status") or {}
+    container = _container_in_trouble(pod)
+    state = container.get("state") or {}
+    scheduled = _condition(pod, "PodScheduled")
+    blocked = scheduled if scheduled.get("status") == "False" else status
+    waiting = state.get("waiting") or ({} if state else blocked)
+    return {
+        "name": pod["metadata"]["name"],
+        "phase": status.get("phase") or "",
+        "ready": is_ready(pod),
+        "container": container.get("name") or "",
+        "waiting_reason": waiting.get("reason") or "",
+        "waiting_message": _line(waiting.get("message")),
+        "restarts": int(container.get("restartCount") or 0),
+        "last_termination": _termination(container),
+        "image": container.get("image") or "",
+        "image_id": container.get("imageID") or "",
+        "events": report_events(events),
+    }
+
+
+def report_set(replica_set: Object, events: Iterable[Object]) -> dict[str, Any]:
+    """Return why a ReplicaSet cannot create its pods, as a result carries it. wanted, created: numbers of pods."""
+    failure = _condition(replica_set, "ReplicaFailure")
+    return {
+        "name": replica_set["metadata"]["name"],
+        "wanted": int(replica_set["spec"].get("replicas", 1)),
+        "created": int((replica_set.get("status") or {}).get("replicas") or 0),
+        "reason": failure.get("reason") or "",
+        "message": _line(failure.get("message")),
+        "events": report_events(events),
+    }
+
+
+def report_events(events: Iterable[Object]) -> list[dict[str, Any]]:
+    """Return the newest MOST_EVENTS events, the newest first: {reason, message, count, last_seen}."""
+    newest = sorted(events, key=_last_seen, reverse=True)[:MOST_EVENTS]
+    return [
+        {
+            "reason": event.get("reason") or "",
+            "message": _line(event.get("message")),
+            "count": int((event.get("series") or {}).get("count") or event.get("count") or 1),
+            "last_seen": _last_seen(event),
+        }
+        for event in newest
+    ]
+
+
+def is_ready(pod: Object) -> bool:
+    """Return True if a pod's condition Ready is true."""
+    return bool(_condition(pod, "Ready").get("status") == "True")
+
+
+def _last_seen(event: Object) -> str:
+    """The time in RFC 3339. New events have eventTime and a series, old ones lastTimestamp (API reference, Event v1)."""
+    series = event.get("series") or {}
+    created = (event.get("metadata") or {}).get("creationTimestamp")
+    times = (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"), created)
+    return str(next((time for time in times if time), ""))
+
+
+def _condition(obj: Object, kind: str) -> Object:
+    conditions = (obj.get("status") or {}).get("conditions") or ()
+    return next((one for one in conditions if one["type"] == kind), {})
+
+
+def _statuses(pod: Object) -> list[Object]:
+    status = pod.get("status") or {}
+    return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+
+
+def _restarts(pod: Object) -> int:
+    return sum(int(one.get("restartCount") or 0) for one in _statuses(pod))
+
+
+def _container_in_trouble(pod: Object) -> Object:
+    """The status of a container. A pod that no node has started yet has none: its spec names container and image."""
+    statuses = _statuses(pod)
+    if not statuses:
+        return next(iter((pod.get("spec") or {}).get("containers") or ()), {})
+    own: list[Object] = (pod.get("status") or {}).get("containerStatuses") or statuses
+    troubled = [one for one in statuses if any(_of_container("", one))]
+    unready = [one for one in statuses if not one.get("ready")]
+    restarted = [one for one in statuses if one.get("restartCount")]
+    return next(iter([*troubled, *unready, *restarted, *own]))
+
+
+def _termination(container: Object) -> dict[str, Any] | None:
+    ended = _last_end(container)
+    if not ended:
+        return None
+    return {
+        "reason": ended.get("reason") or "",
+        "exit_code": ended.get("exitCode"),
+        "finished_at": ended.get("finishedAt") or "",
+    }
+
+
+def _last_end(container: Object) -> Object:
+    """The last time that a container ended: now, or before it was started again; {} if it never did."""
+    now, before = container.get("state") or {}, container.get("lastState") or {}
+    return now.get("terminated") or before.get("terminated") or {}
 
 
 def _conditions(status: Object) -> Iterator[Trouble]:
@@ -96,8 +249,7 @@ def _troubles(pod: Object) -> Iterator[Trouble]:
     for condition in status.get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
             yield Trouble(f"pod {name} finds no node: {condition.get('message')}")
-    containers = [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
-    for container in containers:
+    for container in _statuses(pod):
         yield from _of_container(name, container)
 
 
@@ -105,7 +257,7 @@ def _of_container(pod: str, container: Object) -> Iterator[Trouble]:
     where = f"pod {pod}: container {container['name']}"
     state, restarts = container.get("state") or {}, container.get("restartCount") or 0
     waiting = state.get("waiting") or {}
-    ended = state.get("terminated") or (container.get("lastState") or {}).get("terminated") or {}
+    ended = _last_end(container)
     reason = waiting.get("reason") or ""
     if reason == "CrashLoopBackOff" or (state.get("terminated") and ended.get("exitCode")):
         words = f"ended {restarts + 1} times, the last time with exit code {ended.get('exitCode')}"
@@ -131,4 +283,4 @@ def _owned_by(obj: Object, owner: Object) -> bool:
 
 
 def _line(text: Any) -> str:
-    return " ".join(str(text or "").split())[:300]
+    return visible(str(text or ""))[:300]

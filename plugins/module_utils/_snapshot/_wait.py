@@ -3,41 +3,44 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Wait: for a Deployment, for a CustomResourceDefinition, for a Service's endpoints. Nothing here writes."""
+"""Wait for Deployments, CustomResourceDefinitions and the endpoints of Services. Nothing here writes."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .._kube._errors import KubeError
+from .._kube._errors import ApiError, KubeError
 from ._errors import RolloutError, StepError
 from ._kinds import KINDS, Reference
-from ._rollout import Progress, Trouble, progress
+from ._rollout import Object, Progress, Trouble, progress, refused_sets, report_pod, report_set, worst_pods
 
 if TYPE_CHECKING:
     from .._kube._client import Client
 
 PAUSE_SECONDS = 1.0
-# What may pass by itself - a registry, a Secret that comes later - is given this long. The kubelet tries images and
-# crashed containers again after 10 s and 20 s (pkg/kubelet/images, MaxContainerBackOff).
+# How long a trouble may last that can pass: a registry that comes back, a Secret that is created later. The kubelet tries
+# images and crashed containers again after 10 s and 20 s (pkg/kubelet/images, MaxContainerBackOff).
 PATIENCE_SECONDS = 45.0
 LOG_LINES = 3
+EVENTS = "/api/v1/namespaces/{namespace}/events"
 SLICES = "/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
 
 
 def available(client: Client, target: Reference, *, on_ending: Callable[[], None] = lambda: None) -> None:
     """Wait until every replica of the newest template is available and every older pod has begun to end.
 
-    on_ending: called when pods have begun to end that had not before. Raises RolloutError with the pods' own words as
-    soon as it is clear that it gets no further, or at the deadline; StepError where there is no such Deployment.
+    on_ending: called each time that more pods have begun to end. Raises RolloutError, with the pods in its values, as soon
+    as the rollout cannot succeed, or at the deadline. Raises StepError if the Deployment does not exist.
     """
     ending: frozenset[str] = frozenset()
     since: dict[str, float] = {}
     while True:
-        now = _progress(client, target)
+        seen = _look(client, target)
+        now = seen.progress
         if now.ending - ending:
             ending |= now.ending
             on_ending()
@@ -51,19 +54,19 @@ def available(client: Client, target: Reference, *, on_ending: Callable[[], None
             if over or trouble.lasting or time.monotonic() - since[trouble.words] > PATIENCE_SECONDS
         ]
         if stuck or over:
-            raise _no_further(client, target, now, stuck)
+            raise _no_further(client, target, seen, stuck)
         time.sleep(PAUSE_SECONDS)
 
 
 def established(client: Client, names: Iterable[str]) -> None:
-    """Wait until CustomResourceDefinitions are served. Raises StepError with the API server's words."""
+    """Wait until CustomResourceDefinitions are served. Raises StepError with the API server's message."""
     for name in names:
         target = Reference("CustomResourceDefinition", name)
         until(client, partial(_is_established, client, target), f"{target} is not served")
 
 
 def gone(client: Client, target: Reference, uid: str) -> None:
-    """Wait until the object of this UID is no more: finalizers take their time."""
+    """Wait until the object of this UID no longer exists. Finalizers may delay that."""
 
     def is_gone() -> bool:
         live = client.find(target.path)
@@ -107,44 +110,96 @@ def switched(client: Client, target: Reference, selector: dict[str, str], port: 
 
 
 def _has_address(pod: dict[str, Any]) -> bool:
-    """Whether it can be an endpoint: not yet without an address, no more once it has ended."""
+    """Return True if the pod can be an endpoint: it has an address and has not ended."""
     status = pod.get("status") or {}
     return bool(status.get("podIP")) and status.get("phase") in ("Pending", "Running")
 
 
 def until(client: Client, condition: Callable[[], bool], otherwise: str) -> None:
-    """Ask until it is true. Raises StepError at the deadline."""
+    """Wait until the condition is true. Raises StepError with the clause ``otherwise`` at the deadline."""
     while not condition():
         if time.monotonic() + PAUSE_SECONDS > client.deadline:
-            raise StepError(otherwise, remedy="See what its controller logs; run the task again")
+            raise StepError(otherwise, remedy="Read the log of its controller, and run the task again")
         time.sleep(PAUSE_SECONDS / 4)
 
 
-def _progress(client: Client, target: Reference) -> Progress:
+@dataclass(frozen=True)
+class Seen:
+    """A Deployment, and the ReplicaSets and pods that its selector selects, of one moment."""
+
+    deployment: Object
+    replica_sets: list[Object]
+    pods: list[Object]
+
+    @property
+    def progress(self) -> Progress:
+        return progress(self.deployment, self.replica_sets, self.pods)
+
+
+def _look(client: Client, target: Reference) -> Seen:
     deployment = client.find(target.path)
     if deployment is None:
-        raise StepError(f"there is no {target}", remedy="Plan again: somebody has deleted it")
+        raise StepError(f"{target} does not exist", remedy="Find out what deleted it, and run the task again")
     labels = deployment["spec"]["selector"].get("matchLabels") or {}
     query = {"labelSelector": ",".join(f"{key}={value}" for key, value in labels.items())}
     sets = client.list_all(KINDS["ReplicaSet"].collection(target.namespace), query)["items"]
     pods = client.list_all(KINDS["Pod"].collection(target.namespace), query)["items"]
-    return progress(deployment, sets, pods)
+    return Seen(deployment, sets, pods)
 
 
-def _no_further(client: Client, target: Reference, now: Progress, stuck: list[Trouble]) -> RolloutError:
-    words = list(dict.fromkeys(trouble.words for trouble in stuck)) or [now.words]
+def _no_further(client: Client, target: Reference, seen: Seen, stuck: list[Trouble]) -> RolloutError:
+    return _failure(client, target, seen, stuck, f"{target} does not become available")
+
+
+def _failure(client: Client, target: Reference, seen: Seen, stuck: list[Trouble], cause: str) -> RolloutError:
+    state = seen.progress.words
+    words = list(dict.fromkeys(trouble.words for trouble in stuck)) or [state]
     logs = [line for trouble in stuck[:2] if trouble.log for line in _log(client, target, *trouble.log)]
+    values = _report(client, target, seen)
     error = RolloutError(
-        f"{target} does not become available: {'; '.join([*words[:1], *logs[-LOG_LINES:]])}",
-        evidence=[now.words, *words, *logs],
-        remedy="Correct what the pods say, and run the task again",
+        f"{cause}: {'; '.join([*words[:1], *logs[-LOG_LINES:]])}",
+        evidence=[state, *words, *logs, *values["notes"]],
+        remedy="Correct the cause that the pods report, and run the task again",
     )
-    error.values = {"log": logs}
+    error.values = {"log": logs, **values}
     return error
 
 
+def _report(client: Client, target: Reference, seen: Seen) -> dict[str, Any]:
+    """The pods, and ReplicaSets whose pods are refused, with their events. notes: why events are missing."""
+    events = _Events(client, target.namespace)
+    pods = [
+        report_pod(one, events.of(one)) for one in worst_pods(seen.deployment, seen.replica_sets, seen.pods)
+    ]
+    sets = [report_set(one, events.of(one)) for one in refused_sets(seen.deployment, seen.replica_sets)]
+    return {"pods": pods, "replica_sets": sets, "notes": events.notes}
+
+
+@dataclass
+class _Events:
+    """Reads events of objects. The first refusal ends it, because the permission and the server stay the same."""
+
+    client: Client
+    namespace: str
+    notes: list[str] = field(default_factory=list)
+
+    def of(self, obj: Object) -> list[Object]:
+        if self.notes:
+            return []
+        query = {"fieldSelector": f"involvedObject.uid={obj['metadata']['uid']}"}
+        try:
+            found: list[Object] = self.client.list_all(EVENTS.format(namespace=self.namespace), query)[
+                "items"
+            ]
+        except KubeError as error:
+            said = error.message if isinstance(error, ApiError) and error.message else error.cause
+            self.notes.append(f"events in the namespace {self.namespace} cannot be read: {said}")
+            return []
+        return found
+
+
 def _log(client: Client, target: Reference, pod: str, container: str) -> list[str]:
-    """The last lines of a container; of the one before it where it has just been started again."""
+    """The last lines of a container's log: of the instance before its restart, if there is one."""
     path = f"{KINDS['Pod'].collection(target.namespace)}/{pod}/log"
     query = {"container": container, "tailLines": str(LOG_LINES)}
     for previous in ({"previous": "true"}, {}):

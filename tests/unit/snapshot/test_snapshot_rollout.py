@@ -2,14 +2,31 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How far a Deployment is, and what keeps it, from the objects as an API server returns them."""
+"""The state of a rollout, from the objects as an API server returns them."""
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import Any, cast
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._rollout import Trouble, progress
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors import (
+    ConnectionFailed,
+    Forbidden,
+    KubeError,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot import _wait
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._errors import RolloutError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._kinds import Reference
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._rollout import (
+    Trouble,
+    progress,
+    refused_sets,
+    report_events,
+    report_pod,
+    report_set,
+    worst_pods,
+)
 
 Object = dict[str, Any]
 REVISION = "deployment.kubernetes.io/revision"
@@ -44,7 +61,7 @@ def box(state: Object, **more: Any) -> Object:
 
 SETS = [replica_set("old", "1"), replica_set("new", "2"), replica_set("strange", "2", owner="another")]
 TWO = [pod("a"), pod("b")]
-# What it shows: the Deployment, the pods, and whether it is done.
+# A case: the Deployment, the pods, and True if the rollout is done.
 DONE: dict[str, tuple[Object, list[Object], bool]] = {
     "all are new and available": (deployment(), TWO, True),
     "its controller has not seen the newest template yet": (deployment(observed=4), TWO, False),
@@ -52,24 +69,24 @@ DONE: dict[str, tuple[Object, list[Object], bool]] = {
     "one is not of the new template yet": (deployment(updatedReplicas=1), TWO, False),
     "an old one is left": (deployment(), [*TWO, pod("c", "old")], False),
     "an old one is on its way out": (deployment(), [*TWO, pod("c", "old", ending=True)], True),
-    "pods of another do not count": (deployment(), [*TWO, pod("c", "strange"), pod("d", "nobody")], True),
+    "pods of another do not count": (deployment(), [*TWO, pod("c", "strange"), pod("d", "none")], True),
     "none is wanted": (deployment(replicas=0), [], True),
 }
 
 
 @pytest.mark.parametrize("case", DONE)
-def test_whether_it_is_done(case: str) -> None:
+def test_a_rollout_is_done_or_not(case: str) -> None:
     wanted, pods, done = DONE[case]
     assert progress(wanted, SETS, pods).done is done
 
 
-def test_pods_on_their_way_out_are_named() -> None:
+def test_pods_that_are_being_deleted_are_listed() -> None:
     pods = [*TWO, pod("c", "old", ending=True), pod("d", "strange", ending=True)]
     assert progress(deployment(), SETS, pods).ending == {"c"}
 
 
 LOG = ("a", "hook")
-# What it shows: the status of a pod of the new template, and what is said about it.
+# A case: the status of a pod of the new template, and its troubles.
 TROUBLES: dict[str, tuple[Object, list[Trouble]]] = {
     "it runs and is ready": (box({"running": {"startedAt": "t"}}, ready=True), []),
     "it is being made": (box({"waiting": {"reason": "ContainerCreating"}}), []),
@@ -103,18 +120,18 @@ TROUBLES: dict[str, tuple[Object, list[Trouble]]] = {
 
 
 @pytest.mark.parametrize("case", TROUBLES)
-def test_what_keeps_a_pod(case: str) -> None:
+def test_the_troubles_of_a_pod(case: str) -> None:
     status, troubles = TROUBLES[case]
     found = progress(deployment(availableReplicas=0), SETS, [pod("a", **status)])
     assert list(found.troubles) == troubles
 
 
-def test_an_old_pods_troubles_are_nobodys() -> None:
+def test_the_troubles_of_old_pods_do_not_count() -> None:
     crashing = box({"waiting": {"reason": "CrashLoopBackOff"}}, restartCount=9)
     assert progress(deployment(), SETS, [pod("a", "old", **crashing)]).troubles == ()
 
 
-# What it shows: conditions of the Deployment, and what is said about it.
+# A case: a condition of the Deployment, and its troubles.
 CONDITIONS: dict[str, tuple[Object, list[Trouble]]] = {
     "a quota refuses its pods": (
         {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota"},
@@ -129,7 +146,7 @@ CONDITIONS: dict[str, tuple[Object, list[Trouble]]] = {
 
 
 @pytest.mark.parametrize("case", CONDITIONS)
-def test_what_keeps_the_deployment(case: str) -> None:
+def test_the_troubles_of_a_deployment(case: str) -> None:
     condition, troubles = CONDITIONS[case]
     assert list(progress(deployment(conditions=[condition]), SETS, []).troubles) == troubles
 
@@ -137,3 +154,248 @@ def test_what_keeps_the_deployment(case: str) -> None:
 def test_conditions_of_an_older_template_are_not_this_ones() -> None:
     failed = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "m"}
     assert progress(deployment(observed=4, conditions=[failed]), SETS, []).troubles == ()
+
+
+# The pods of a failure, as data
+
+TIME = "2026-11-26T04:00:{:02}Z"
+OOM: Object = {"reason": "OOMKilled", "exitCode": 137, "finishedAt": TIME.format(9)}
+OOM_REPORT = {"reason": "OOMKilled", "exit_code": 137, "finished_at": TIME.format(9)}
+READY = {"conditions": [{"type": "Ready", "status": "True"}]}
+EMPTY_REPORT: Object = {
+    "name": "a", "phase": "", "ready": False, "container": "", "waiting_reason": "", "waiting_message": "",
+    "restarts": 0, "last_termination": None, "image": "", "image_id": "", "events": [],
+}  # fmt: skip
+# The status of a pod, and the fields of its report that are not empty.
+REPORTS: dict[str, tuple[Object, Object]] = {
+    "it has no status yet": ({}, {}),
+    "its image does not exist": (
+        {"phase": "Pending", **box({"waiting": {"reason": "ErrImagePull", "message": "no\n such image"}}, image="r/hook:v1")},
+        {"phase": "Pending", "container": "hook", "waiting_reason": "ErrImagePull", "waiting_message": "no such image",
+         "image": "r/hook:v1"},
+    ),
+    "it was killed and runs again": (
+        {"phase": "Running", **READY, **box({"running": {}}, ready=True, restartCount=2, lastState={"terminated": OOM}, imageID="sha256:1")},
+        {"phase": "Running", "ready": True, "container": "hook", "restarts": 2, "last_termination": OOM_REPORT, "image_id": "sha256:1"},
+    ),
+    "it is killed now, and was before": (
+        box({"terminated": OOM}, lastState={"terminated": {**OOM, "reason": "Error"}}),
+        {"container": "hook", "last_termination": OOM_REPORT},
+    ),
+    "no node takes it": (
+        {"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1"}]},
+        {"phase": "Pending", "waiting_reason": "Unschedulable", "waiting_message": "0/1"},
+    ),
+    "its node evicted it": (
+        {"phase": "Failed", "reason": "Evicted", "message": "low on memory"},
+        {"phase": "Failed", "waiting_reason": "Evicted", "waiting_message": "low on memory"},
+    ),
+    "the second container crashes": (
+        {"containerStatuses": [
+            {"name": "mesh", "state": {"running": {}}, "ready": True},
+            {"name": "hook", "state": {"waiting": {"reason": "CrashLoopBackOff"}}, "restartCount": 3},
+        ]},
+        {"container": "hook", "waiting_reason": "CrashLoopBackOff", "restarts": 3},
+    ),
+    "the second container is ready and was killed": (
+        {"containerStatuses": [
+            {"name": "mesh", "state": {"running": {}}, "ready": True},
+            {"name": "hook", "state": {"running": {}}, "ready": True, "restartCount": 1, "lastState": {"terminated": OOM}},
+        ]},
+        {"container": "hook", "restarts": 1, "last_termination": OOM_REPORT},
+    ),
+    "an init container fails": (
+        {"initContainerStatuses": [{"name": "init", "state": {"waiting": {"reason": "CrashLoopBackOff"}}}],
+         **box({"waiting": {"reason": "PodInitializing"}})},
+        {"container": "init", "waiting_reason": "CrashLoopBackOff"},
+    ),
+    "an init container is done": (
+        {"initContainerStatuses": [{"name": "init", "state": {"terminated": {"exitCode": 0}}, "ready": True}],
+         **box({"waiting": {"reason": "ContainerCreating"}})},
+        {"container": "hook", "waiting_reason": "ContainerCreating"},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REPORTS)
+def test_a_pod_is_reported_as_data(case: str) -> None:
+    status, fields = REPORTS[case]
+    found = report_pod(pod("a", **status), [])
+    assert found == {**EMPTY_REPORT, **fields}
+    json.dumps(found)
+
+
+def test_a_pod_without_a_status_has_the_image_of_its_spec() -> None:
+    made = {**pod("a"), "spec": {"containers": [{"name": "hook", "image": "r/hook:v1"}]}}
+    found = report_pod(made, [])
+    assert (found["container"], found["image"]) == ("hook", "r/hook:v1")
+
+
+def event(number: int, **more: Any) -> Object:
+    return {
+        "reason": f"R{number}",
+        "message": f"m {number}",
+        "lastTimestamp": TIME.format(number),
+        "count": 2,
+        **more,
+    }
+
+
+def test_the_newest_five_events_are_reported() -> None:
+    found = report_events([event(number) for number in (3, 1, 7, 5, 6, 2, 4)])
+    assert [one["reason"] for one in found] == ["R7", "R6", "R5", "R4", "R3"]
+    assert found[0] == {"reason": "R7", "message": "m 7", "count": 2, "last_seen": TIME.format(7)}
+
+
+# How an event says when it was seen and how often: events.k8s.io and its older form.
+@pytest.mark.parametrize(
+    ("fields", "count", "last_seen"),
+    [
+        ({"lastTimestamp": TIME.format(1), "count": 3}, 3, TIME.format(1)),
+        ({"lastTimestamp": None, "eventTime": TIME.format(2), "count": None}, 1, TIME.format(2)),
+        (
+            {"eventTime": TIME.format(1), "series": {"count": 4, "lastObservedTime": TIME.format(3)}},
+            4,
+            TIME.format(3),
+        ),
+        ({"metadata": {"creationTimestamp": TIME.format(4)}}, 1, TIME.format(4)),
+        ({}, 1, ""),
+    ],
+)
+def test_the_time_and_the_count_of_an_event(fields: Object, count: int, last_seen: str) -> None:
+    (found,) = report_events([{"reason": "R", "message": "m", **fields}])
+    assert (found["count"], found["last_seen"]) == (count, last_seen)
+
+
+def test_long_text_of_the_cluster_is_cut() -> None:
+    (found,) = report_events([event(1, message="x" * 5000)])
+    assert len(found["message"]) < 1000
+
+
+def test_at_most_five_pods_of_the_newest_template_the_worst_first() -> None:
+    crashing = box({"waiting": {"reason": "CrashLoopBackOff"}}, restartCount=4)
+    restarted = {**READY, **box({"running": {}}, ready=True, restartCount=1)}
+    fine = {**READY, **box({"running": {}}, ready=True)}
+    pods = [
+        *(pod(f"fine-{number}", **fine) for number in range(4)),
+        pod("restarted", **restarted),
+        pod("crashing", **crashing),
+        pod("old", "old", **crashing),
+        pod("strange", "strange", **crashing),
+        pod("ending", ending=True, **crashing),
+    ]
+    found = [one["metadata"]["name"] for one in worst_pods(deployment(), SETS, pods)]
+    assert found == ["crashing", "restarted", "fine-0", "fine-1", "fine-2"]
+
+
+def test_no_pods_while_the_newest_template_is_not_known() -> None:
+    """Its controller has not read it: the revision on the Deployment is still that of the old pods."""
+    assert worst_pods(deployment(observed=4), SETS, TWO) == []
+    assert refused_sets(deployment(observed=4), [refusing("new", "2")]) == []
+
+
+def refusing(uid: str, revision: str) -> Object:
+    failure = {
+        "type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded\n quota",
+    }  # fmt: skip
+    status = {"conditions": [{"type": "Other", "status": "True"}, failure], "replicas": 0}
+    made = replica_set(uid, revision)
+    return {**made, "metadata": {**made["metadata"], "name": uid}, "spec": {"replicas": 2}, "status": status}
+
+
+def test_a_replica_set_whose_pods_are_refused_is_reported() -> None:
+    sets = [refusing("old", "1"), refusing("new", "2"), replica_set("strange", "2", owner="another")]
+    (found,) = refused_sets(deployment(), sets)
+    assert report_set(found, [event(1)]) == {
+        "name": "new",
+        "wanted": 2,
+        "created": 0,
+        "reason": "FailedCreate",
+        "message": "exceeded quota",
+        "events": report_events([event(1)]),
+    }
+
+
+def test_a_replica_set_without_a_refusal_is_not_reported() -> None:
+    made = refusing("new", "2")
+    made["status"]["conditions"][1]["status"] = "False"
+    assert refused_sets(deployment(), [made]) == []
+
+
+# The error of a wait that fails
+
+TARGET = Reference("Deployment", "hook", "default")
+
+
+class Cluster:
+    """A client of objects that do not change. events: by UID. refusal: the error of every list of events."""
+
+    def __init__(
+        self, made: Object, sets: list[Object], pods: list[Object], refusal: KubeError | None = None
+    ) -> None:
+        made["spec"]["selector"] = {"matchLabels": {"app": "hook"}}
+        self.deadline = float("-inf")
+        self.objects = {"deployments": [made], "replicasets": sets, "pods": pods}
+        self.refusal = refusal
+        self.event_requests: list[str] = []
+
+    def find(self, _path: str) -> Object | None:
+        return next(iter(self.objects["deployments"]), None)
+
+    def list_all(self, path: str, query: dict[str, str]) -> Object:
+        kind = path.rpartition("/")[2]
+        if kind != "events":
+            return {"items": self.objects[kind]}
+        self.event_requests.append(query["fieldSelector"])
+        if self.refusal:
+            raise self.refusal
+        return {"items": [event(1, message=f"of {query['fieldSelector'].rpartition('=')[2]}")]}
+
+    def text(self, _path: str, _query: dict[str, str]) -> str:
+        return "it says\n"
+
+
+def failed(cluster: Cluster) -> RolloutError:
+    with pytest.raises(RolloutError) as caught:
+        _wait.available(cast("Any", cluster), TARGET)
+    assert caught.value.code == "rollout-failed"
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+CRASHING = box({"waiting": {"reason": "CrashLoopBackOff"}}, restartCount=1, lastState={"terminated": OOM})
+
+
+def test_a_failed_rollout_carries_its_pods_with_their_events() -> None:
+    pods = [pod("a", **CRASHING), pod("b", **CRASHING), pod("c", "old")]
+    values = failed(Cluster(deployment(availableReplicas=0), SETS, pods)).values
+    assert [one["name"] for one in values["pods"]] == ["a", "b"]
+    assert values["pods"][0]["last_termination"] == OOM_REPORT
+    assert values["pods"][0]["events"][0]["message"] == "of a"
+    assert (values["replica_sets"], values["notes"]) == ([], [])
+    json.dumps(values)
+
+
+def test_a_rollout_whose_pods_are_refused_carries_the_replica_set() -> None:
+    condition = {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "quota"}
+    made = deployment(updatedReplicas=0, conditions=[condition])
+    values = failed(Cluster(made, [refusing("new", "2")], [])).values
+    assert (values["pods"], values["notes"]) == ([], [])
+    (found,) = values["replica_sets"]
+    assert (found["reason"], found["events"][0]["message"]) == ("FailedCreate", "of new")
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [Forbidden("GET is refused", status=403, message="cannot list events"), ConnectionFailed("no answer")],
+)
+def test_events_that_cannot_be_read_are_a_note(refusal: KubeError) -> None:
+    cluster = Cluster(
+        deployment(availableReplicas=0), SETS, [pod("a", **CRASHING), pod("b", **CRASHING)], refusal
+    )
+    error = failed(cluster)
+    assert [one["events"] for one in error.values["pods"]] == [[], []]
+    (note,) = error.values["notes"]
+    assert (refusal.message or refusal.cause) in note
+    assert note in error.evidence
+    assert len(cluster.event_requests) == 1
