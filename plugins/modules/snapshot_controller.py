@@ -333,7 +333,9 @@ remedy:
   type: str
 """
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._operations._snapshot_controller import OPERATION
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations._snapshot_controller import (
+    OPERATION,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run._module import run_module
 
 

@@ -25,7 +25,7 @@ from .._run._progress import Progress
 from .._snapshot import _backup, _before
 from .._snapshot._errors import ReleaseError, UpgradeError
 from .._snapshot._plan import Hop
-from .._snapshot._releases import get
+from .._snapshot._releases import Release, get
 from .._snapshot._steps import Step
 from .._text import visible
 from . import _actions, _lease, _preflight, _reading, _undo, _verify
@@ -172,20 +172,22 @@ class Upgrade:
         self._values["previous_run"] = _lease.previous(lease)
         if self._values["previous_run"]:
             self._notes.append(_lease.previous_words(self._values["previous_run"]))
-        first, releases = reading, list[str]()
+        done: list[Release] = []
+        now, tried = reading, found
         while True:
-            now = self._read()  # another run may have changed the cluster before this one had the Lease
-            hops = self._hops(now.plan.hops)
-            if not hops or str(hops[0].release) in releases:
+            # Another run may have changed the cluster before this one had the Lease, and a hop changes it.
+            again = self._read()
+            hops = self._hops(again.plan.hops)
+            if not hops or hops[0].release in done:
                 break
-            releases.append(str(hops[0].release))
-            if found is None or now.installed != reading.installed:
-                found = self._try(now, hops[0].steps)
-            self._hop(now, hops[0], found, f"hop {len(releases)} of {len(releases) - 1 + len(hops)}")
+            if done or again.installed != now.installed:
+                tried = self._try(again, hops[0].steps)
+            now = again
+            self._hop(now, hops[0], tried, f"hop {len(done) + 1} of {len(done) + len(hops)}")
+            done.append(hops[0].release)
             if len(hops) == 1:
                 break
-            found = None
-        return self._result(first, changed=self._steps.is_changed)
+        return self._result(reading, changed=self._steps.is_changed)
 
     def _hop(self, reading: Reading, hop: Hop, found: Preflight, title: str) -> None:
         """Go through one hop, and put the previous release back if it fails. Raises UpgradeError."""

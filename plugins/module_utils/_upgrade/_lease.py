@@ -98,8 +98,10 @@ def record_of(obj: Mapping[str, Any]) -> Record | None:
     metadata = obj.get("metadata")
     annotations = metadata.get("annotations") if isinstance(metadata, Mapping) else None
     text = annotations.get(RECORD) if isinstance(annotations, Mapping) else None
+    if not isinstance(text, str):
+        return None
     try:
-        given = json.loads(text) if isinstance(text, str) else None
+        given = json.loads(text)
         number, total = int(given["number"]), int(given["total"])
         words = {key: visible(str(given[key]))[:_MOST_LETTERS] for key in ("version", "hop", "step", "since")}
         return Record(**words, number=number, total=total, undoes=given["undoes"] is True)

@@ -18,6 +18,7 @@ from .._run._interrupt import Interrupted
 from .._run._progress import Progress
 from .._snapshot._act import Context
 from .._snapshot._apply import Outcome
+from .._snapshot._proofs import OK
 from .._snapshot._steps import Step
 from . import _actions, _certificate, _lease, _verify
 from ._actions import ACTIONS, CERTIFICATE, VERIFY, WAIT
@@ -94,11 +95,10 @@ class StepRunner:
         end: float,
         lease: Lease | None = None,
         reserve: int = 0,
-        before: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self.client, self.request, self.progress, self.lease = client, request, progress, lease
         self.end, self.reserve = end, reserve
-        self.before = dict(before or {})
+        self.before: Mapping[str, Mapping[str, Any]] = {}
         self.records: list[StepRecord] = []
         self.outcomes: list[Outcome] = []
         self.warnings: list[str] = []
@@ -114,6 +114,7 @@ class StepRunner:
         self._check_time(step, seconds)
         self.client.deadline = min(self.end, time.monotonic() + seconds)
         self.progress.now(f"{place.number}/{place.total}  {step.title}")
+        self.progress.detail(f"{place.number}/{place.total}  {step.id}{' (undo)' if place.undoes else ''}")
         self._note(step, place)
         record = StepRecord(place.hop, step.id, step.title, step.action, place.undoes, reason=step.reason)
         self.records.append(record)
@@ -188,7 +189,7 @@ class StepRunner:
             raise _verify.failure(step, verdict, self.before.get(step.id, {}), left)
         record.reason = verdict.summary
         self.warnings += left
-        if verdict.verdict != _verify.OK:
+        if verdict.verdict != OK:
             self.warnings.append(f"{step.parameters['subject']} is not proven: {verdict.summary}")
 
     def _act(self, step: Step, context: Context, record: StepRecord) -> None:
