@@ -40,7 +40,7 @@ from .world import (
 
 HAND_OVER = [
     "webhook-detach", "webhook-hold", "webhook-deployment", "webhook-wait", "webhook-switch", "webhook-reconnect", "webhook-verify-first",
-    "webhook-delete-old", "webhook-service",
+    "webhook-watch", "webhook-delete-old", "webhook-service",
 ]  # fmt: skip
 ROLL = ["webhook-deployment", "webhook-wait", "webhook-service"]
 CONFIGURE = ["webhook-configurations", "verify-webhook"]
@@ -336,7 +336,9 @@ def test_the_way_back() -> None:
         *WEBHOOK, "webhook-deployment", "webhook-wait", "webhook-service", *CONFIGURE_NEW, *PLAIN, "controller-rbac", *PROVE,
     ]  # fmt: skip
     proof = next(step for step in plan.hops[0].steps if step.id == "verify-webhook")
-    assert proof.parameters["check"] == "second-default-class"  # 8.7's CRDs answer before the webhook is asked
+    assert (
+        proof.parameters["check"] == "second-default-class"
+    )  # 8.7's CRDs answer before the webhook is asked
 
 
 def test_a_refusal_leaves_no_steps() -> None:
