@@ -120,6 +120,14 @@ def switch_service(context: Context, parameters: Parameters) -> list[Outcome]:
     return [outcome]
 
 
+def watch_pods(context: Context, parameters: Parameters) -> list[Outcome]:
+    """Watch the pods of a Deployment. Raise RolloutError as soon as one of them restarts or is no longer ready."""
+    if not context.check_mode:
+        target = Reference("Deployment", parameters["name"], parameters["namespace"])
+        _wait.stay_up(context.client, target, float(parameters["seconds"]))
+    return []
+
+
 def detach(context: Context, parameters: Parameters) -> list[Outcome]:
     """The Deployment goes, its pods stay."""
     target = Reference("Deployment", parameters["name"], parameters["namespace"])
@@ -246,6 +254,7 @@ ACTIONS: dict[str, Callable[[Context, Parameters], list[Outcome]]] = {
     "narrow_rules": narrow_rules,
     "failure_policy": failure_policy,
     "switch_service": switch_service,
+    "watch_pods": watch_pods,
     "detach": detach,
     "delete": delete,
 }

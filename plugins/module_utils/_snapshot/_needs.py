@@ -88,6 +88,7 @@ def _refusal(given: Parameters) -> list[Right]:
 
 _NEEDS: dict[str, Callable[[Parameters], list[Right]]] = {
     "wait_available": _pods,
+    "watch_pods": _pods,
     "detach": _again,
     "delete": _selected,
     "switch_service": _endpoints,

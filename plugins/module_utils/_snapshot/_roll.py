@@ -24,6 +24,8 @@ from ._steps import DETACHED_LABEL, PORT_LABEL, RELEASE_LABEL, Step
 
 # While the old pods are still there to go back to, nobody waits longer for a new webhook that does not answer.
 PROVEN_SECONDS = 60
+# How long the new pods are watched under the calls of users before the old pods are deleted.
+WATCH_SECONDS = 15
 
 # What tells a ReplicaSet's pods from those of its siblings.
 _HASH = "pod-template-hash"
@@ -93,8 +95,12 @@ def _hand_over(now: Situation, wanted: Roll) -> Iterator[Step]:
         now.replaces(wanted.kind),
     )
     if live and replaces and orphans:
-        yield from _settle(now, wanted, live, service)
-        replaces, orphans = bool(live.available), () if live.available else orphans
+        if _keeps_old(now, live, orphans):
+            yield from _back_to_old(now, wanted, live, service)
+            replaces = False
+        else:
+            yield from _settle(now, wanted, live, service)
+            orphans = ()
     if replaces or not all(one.labelled for one in now.installed.detached if one.program == kind):
         yield _detach(now, kind)
     old = live if live and replaces else orphans[0]
@@ -107,6 +113,7 @@ def _hand_over(now: Situation, wanted: Roll) -> Iterator[Step]:
         yield _reconnect(wanted)
     if wanted.proof:
         yield replace(wanted.proof, parameters={**wanted.proof.parameters, "timeout": PROVEN_SECONDS})
+    yield _watch(now, kind)
     deployment = now.hook(kind).deployment
     yield delete_detached(
         _prefix(kind), now.webhook_namespace(kind), deployment, "Nobody calls them any more."
@@ -129,15 +136,6 @@ def _settle(now: Situation, wanted: Roll, live: Workload, service: Service | Non
     """A run was cut off on the way to another release, or to another port: one generation of pods goes before the next
     comes."""
     kind, deployment = wanted.kind, now.hook(wanted.kind).deployment
-    if not live.available:
-        yield Step(
-            f"{_prefix(kind)}-delete-failed",
-            "Pods that never answered",
-            "A run ended before they did. Nobody calls them: the Service leads to those that were there before.",
-            "delete",
-            {"objects": [{"kind": "Deployment", **_place(now, kind), "name": live.name}]},
-        )
-        return
     if service and live.version:
         generation = {} if live.origin.key else _generation(live.version, live.port)
         yield Step(
@@ -158,6 +156,29 @@ def _settle(now: Situation, wanted: Roll, live: Workload, service: Service | Non
         _prefix(kind), now.webhook_namespace(kind), deployment, "Nobody calls them any more."
     )
     yield replace(older, id=f"{_prefix(kind)}-delete-older")
+
+
+def _keeps_old(now: Situation, live: Workload, orphans: tuple[Workload, ...]) -> bool:
+    """Return True if the old pods serve until the release's come: the new ones do not answer, or the old ones are of the
+    release. The second is the way back from pods that ended under load, and may be available at the moment."""
+    return not live.available or any(one.available and one.version == now.release.version for one in orphans)
+
+
+def _back_to_old(now: Situation, wanted: Roll, live: Workload, service: Service | None) -> Iterator[Step]:
+    """A run ended or failed between two generations of pods: the older one serves, and the newer one goes."""
+    kind = wanted.kind
+    if service and DETACHED_LABEL not in service.selector:
+        old = now.installed.orphans(kind)[0]
+        yield replace(_hold(now, kind, service, old), id=f"{_prefix(kind)}-settle")
+        if wanted.targets:
+            yield replace(_reconnect(wanted), id=f"{_prefix(kind)}-settle-reconnect")
+    yield Step(
+        f"{_prefix(kind)}-delete-failed",
+        "Pods that never answered",
+        "A run ended before they did. Nobody calls them: the Service leads to those that were there before.",
+        "delete",
+        {"objects": [{"kind": "Deployment", **_place(now, kind), "name": live.name}]},
+    )
 
 
 def _generation(release: Version, port: int) -> dict[str, str]:
@@ -253,6 +274,17 @@ def _switch(now: Situation, kind: str) -> Step:
             "selector": {**hook.selector, **_generation(now.release.version, now.options.webhook_port)},
             "target_port": now.options.webhook_port,
         },
+    )
+
+
+def _watch(now: Situation, kind: str) -> Step:
+    return Step(
+        f"{_prefix(kind)}-watch",
+        "Watch the new webhook pods under load",
+        "A pod that becomes ready may still end under the calls of users, for example because of its memory limit. The old "
+        "pods still run, so the Service can lead to them again.",
+        "watch_pods",
+        {**_place(now, kind), "name": now.hook(kind).deployment, "seconds": WATCH_SECONDS},
     )
 
 

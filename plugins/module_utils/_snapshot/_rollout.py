@@ -32,6 +32,11 @@ WAITING: dict[str, bool] = {
 }
 # After so many restarts the cause is lasting.
 MANY_RESTARTS = 3
+# The same for a container that exceeds its memory limit, which waiting does not change.
+MANY_KILLS = 2
+# The reason of the condition Progressing from the moment on that all pods of the newest template were available
+# (pkg/controller/deployment/progress.go).
+_COMPLETE = "NewReplicaSetAvailable"
 # How much of a failed rollout a result carries.
 MOST_PODS = 5
 MOST_EVENTS = 5
@@ -103,6 +108,94 @@ def _is_observed(deployment: Object) -> bool:
     """Return True if the Deployment's controller has read its spec. Before that, the revision is the old template's."""
     seen = int((deployment.get("status") or {}).get("observedGeneration") or 0)
     return bool(seen >= deployment["metadata"]["generation"])
+
+
+# The container of a pod, by the pod's UID and the container's name.
+Container = tuple[str, str]
+
+
+def restart_counts(pods: Iterable[Object]) -> dict[Container, int]:
+    """Return how often each container was restarted."""
+    return {
+        (pod["metadata"]["uid"], container["name"]): int(container.get("restartCount") or 0)
+        for pod in pods
+        for container in _statuses(pod)
+    }
+
+
+def crash_loops(
+    deployment: Object,
+    replica_sets: Iterable[Object],
+    pods: Iterable[Object],
+    first: Mapping[Container, int],
+) -> list[Trouble]:
+    """Return the containers of the newest template that end again and again, although they are ready in between.
+
+    first: restarts at the first look at each container. Earlier restarts do not count.
+    """
+    return [
+        _ended(pod, container, "ends again and again")
+        for pod in _newest(deployment, replica_sets, pods)
+        for container in _statuses(pod)
+        if _has_looped(container, first.get((pod["metadata"]["uid"], container["name"]), 0))
+    ]
+
+
+def setbacks(
+    deployment: Object,
+    replica_sets: Iterable[Object],
+    pods: Iterable[Object],
+    before: Mapping[Container, int],
+) -> list[Trouble]:
+    """Return the pods of the newest template that were available and did not stay so, at most one cause per pod.
+
+    A container counts if it ended after the rollout was complete, or if it has more restarts than at an earlier look. The
+    first depends on the clock of the node, the second does not. A pod that is being deleted does not count, and a pod that
+    replaces it may become ready later.
+
+    before: restarts at an earlier look, by container.
+    """
+    complete = _completed_at(deployment)
+    newest = [
+        pod for pod in _newest(deployment, replica_sets, pods) if not pod["metadata"].get("deletionTimestamp")
+    ]
+    causes = (_setback(pod, complete, before) for pod in newest)
+    return [cause for cause in causes if cause]
+
+
+def _setback(pod: Object, complete: str, before: Mapping[Container, int]) -> Trouble | None:
+    metadata, status = pod["metadata"], pod.get("status") or {}
+    if status.get("phase") in ("Failed", "Succeeded"):
+        said = f"{status.get('reason') or status['phase']}: {_line(status.get('message'))}"
+        return Trouble(f"pod {metadata['name']} ended: {said}", lasting=True)
+    for container in _statuses(pod):
+        restarts = int(container.get("restartCount") or 0)
+        has_ended = bool(complete) and str(_last_end(container).get("finishedAt") or "") >= complete
+        if has_ended or restarts > before.get((metadata["uid"], container["name"]), restarts):
+            return _ended(pod, container, "ended after it was available")
+    is_replacement = bool(complete) and str(metadata.get("creationTimestamp") or "") > complete
+    if is_ready(pod) or is_replacement:
+        return None
+    return Trouble(f"pod {metadata['name']} is no longer ready", lasting=True)
+
+
+def _completed_at(deployment: Object) -> str:
+    """When the newest ReplicaSet had become available, in RFC 3339; "" if the Deployment does not say it."""
+    condition = _condition(deployment, "Progressing")
+    return str(condition.get("lastUpdateTime") or "") if condition.get("reason") == _COMPLETE else ""
+
+
+def _has_looped(container: Object, first: int) -> bool:
+    restarts = int(container.get("restartCount") or 0) - first
+    is_killed = _last_end(container).get("reason") == "OOMKilled"
+    return restarts >= (MANY_KILLS if is_killed else MANY_RESTARTS)
+
+
+def _ended(pod: Object, container: Object, how: str) -> Trouble:
+    name, end = pod["metadata"]["name"], _last_end(container)
+    reason = f"{end.get('reason') or 'ended'}, exit code {end.get('exitCode')}"
+    words = f"pod {name}: container {container['name']} {how}: {reason}"
+    return Trouble(words, lasting=True, log=(name, container["name"]))
 
 
 def worst_pods(deployment: Object, replica_sets: Iterable[Object], pods: Iterable[Object]) -> list[Object]:

@@ -184,6 +184,15 @@ ACTIONS: tuple[Action, ...] = (
         ),
     ),
     Action(
+        "watch_pods",
+        "the pods of the newest template stay ready and do not restart, for a time after the Service leads to them",
+        (
+            _NAMESPACE,
+            _NAME,
+            Parameter("seconds", "how long they are watched"),
+        ),
+    ),
+    Action(
         "verify",
         "that it works, by what only it can do",
         (

@@ -16,7 +16,20 @@ from typing import TYPE_CHECKING, Any
 from .._kube._errors import ApiError, KubeError
 from ._errors import RolloutError, StepError
 from ._kinds import KINDS, Reference
-from ._rollout import Object, Progress, Trouble, progress, refused_sets, report_pod, report_set, worst_pods
+from ._rollout import (
+    Container,
+    Object,
+    Progress,
+    Trouble,
+    crash_loops,
+    progress,
+    refused_sets,
+    report_pod,
+    report_set,
+    restart_counts,
+    setbacks,
+    worst_pods,
+)
 
 if TYPE_CHECKING:
     from .._kube._client import Client
@@ -38,9 +51,14 @@ def available(client: Client, target: Reference, *, on_ending: Callable[[], None
     """
     ending: frozenset[str] = frozenset()
     since: dict[str, float] = {}
+    first: dict[Container, int] = {}
     while True:
         seen = _look(client, target)
         now = seen.progress
+        first = {**restart_counts(seen.pods), **first}
+        loops = crash_loops(seen.deployment, seen.replica_sets, seen.pods, first)
+        if loops:
+            raise _no_further(client, target, seen, loops)
         if now.ending - ending:
             ending |= now.ending
             on_ending()
@@ -55,6 +73,37 @@ def available(client: Client, target: Reference, *, on_ending: Callable[[], None
         ]
         if stuck or over:
             raise _no_further(client, target, seen, stuck)
+        time.sleep(PAUSE_SECONDS)
+
+
+def stay_up(client: Client, target: Reference, seconds: float) -> None:
+    """Watch the pods of an available Deployment, and return if all of them stay ready and none of them restarts.
+
+    A pod that is deleted meanwhile, as in the drain of a node, is replaced: then wait until it is.
+
+    Args:
+        seconds: how long to watch them.
+
+    Raises:
+        RolloutError: a container ended or a pod was no longer ready since the rollout was complete. The values have the
+            pods.
+        StepError: the deadline came first, or the Deployment does not exist.
+    """
+    end = time.monotonic() + seconds
+    before: dict[Container, int] = {}
+    while True:
+        seen = _look(client, target)
+        before = {**restart_counts(seen.pods), **before}
+        found = setbacks(seen.deployment, seen.replica_sets, seen.pods, before)
+        if found:
+            raise _failure(client, target, seen, found, f"{target} does not stay available")
+        if time.monotonic() >= end and seen.progress.done:
+            return
+        if time.monotonic() + PAUSE_SECONDS > client.deadline:
+            raise StepError(
+                f"{target} was not watched for {seconds:.0f} s: the time is over. {seen.progress.words}",
+                remedy="Run the task again with more time",
+            )
         time.sleep(PAUSE_SECONDS)
 
 

@@ -267,6 +267,13 @@ class Cluster:
         found = [one for one in self.installed.workloads if one.name == given["name"]]
         assert found and all(one.available for one in found), "it never gets available"
 
+    def _watch_pods(self, given: Mapping[str, Any]) -> None:
+        (live,) = [one for one in self.installed.workloads if one.name == given["name"]]
+        assert live.available, "its pods do not stay up"
+        selectors = [one.selector.items() for one in self.installed.services]
+        assert any(one <= _labels(live).items() for one in selectors), "no Service leads to its pods yet"
+        assert any(one.of == given["name"] for one in self.installed.detached), "the old pods are gone"
+
     def _verify(self, given: Mapping[str, Any]) -> None:
         if given["subject"] == "version":
             controller = self.installed.running(CONTROLLER)[0]
@@ -285,7 +292,9 @@ class Cluster:
             }[given["check"]]
             assert any(needed in hook.resources() for hook in hooks), "it is not asked about that"
             crd = self.installed.crds[f"volumesnapshots.{SNAPSHOT}"]
-            assert given["check"] != "empty-class" or not (crd.set and crd.set.rules), "the CRD refuses it first"
+            assert given["check"] != "empty-class" or not (crd.set and crd.set.rules), (
+                "the CRD refuses it first"
+            )
 
     def _set(self, **fields: Any) -> None:
         self.installed = replace(self.installed, **fields)

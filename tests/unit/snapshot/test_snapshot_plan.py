@@ -46,7 +46,7 @@ from .world import (
 
 HAND_OVER = [
     "webhook-detach", "webhook-hold", "webhook-deployment", "webhook-wait", "webhook-switch", "webhook-reconnect", "webhook-verify-first",
-    "webhook-delete-old", "webhook-service",
+    "webhook-watch", "webhook-delete-old", "webhook-service",
 ]  # fmt: skip
 ROLL = ["webhook-deployment", "webhook-wait", "webhook-service"]
 CONFIGURE = ["webhook-configurations", "verify-webhook"]

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any, cast
 
 import pytest
@@ -16,15 +17,21 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors 
     KubeError,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot import _wait
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._errors import RolloutError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._errors import (
+    RolloutError,
+    StepError,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._kinds import Reference
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._rollout import (
     Trouble,
+    crash_loops,
     progress,
     refused_sets,
     report_events,
     report_pod,
     report_set,
+    restart_counts,
+    setbacks,
     worst_pods,
 )
 
@@ -161,7 +168,7 @@ def test_conditions_of_an_older_template_are_not_this_ones() -> None:
 TIME = "2026-11-26T04:00:{:02}Z"
 OOM: Object = {"reason": "OOMKilled", "exitCode": 137, "finishedAt": TIME.format(9)}
 OOM_REPORT = {"reason": "OOMKilled", "exit_code": 137, "finished_at": TIME.format(9)}
-READY = {"conditions": [{"type": "Ready", "status": "True"}]}
+READY: Object = {"conditions": [{"type": "Ready", "status": "True"}]}
 EMPTY_REPORT: Object = {
     "name": "a", "phase": "", "ready": False, "container": "", "waiting_reason": "", "waiting_message": "",
     "restarts": 0, "last_termination": None, "image": "", "image_id": "", "events": [],
@@ -399,3 +406,190 @@ def test_events_that_cannot_be_read_are_a_note(refusal: KubeError) -> None:
     assert (refusal.message or refusal.cause) in note
     assert note in error.evidence
     assert len(cluster.event_requests) == 1
+
+
+# Pods that were available, and do not stay so
+
+COMPLETE: Object = {
+    "type": "Progressing", "status": "True", "reason": "NewReplicaSetAvailable", "lastUpdateTime": TIME.format(5),
+}  # fmt: skip
+UP = box({"running": {}}, ready=True)
+
+
+def ended_at(second: int, **more: Any) -> Object:
+    """The status of a ready pod whose container ended and runs again."""
+    end = {"reason": "Error", "exitCode": 1, "finishedAt": TIME.format(second)}
+    return {
+        **READY,
+        **box({"running": {}}, ready=True, restartCount=1, lastState={"terminated": end}, **more),
+    }
+
+
+def created(made: Object, second: int) -> Object:
+    return {**made, "metadata": {**made["metadata"], "creationTimestamp": TIME.format(second)}}
+
+
+# A case: the pods, how often their containers had restarted at the look before, and the pods with a setback.
+SETBACKS: dict[str, tuple[list[Object], dict[tuple[str, str], int], list[str]]] = {
+    "they are ready": ([pod("a", **READY, **UP), pod("b", **READY, **UP)], {}, []),
+    "one restarted after the rollout was complete": (
+        [pod("a", **READY, **UP), pod("b", **ended_at(7))], {("b", "hook"): 1}, ["b"],
+    ),
+    "one restarted before the rollout was complete": ([pod("a", **ended_at(4))], {("a", "hook"): 1}, []),
+    "one restarted since the last look, on a node whose clock is late": ([pod("a", **ended_at(4))], {("a", "hook"): 0}, ["a"]),
+    "one is being restarted": ([pod("a", **box({"terminated": {**OOM, "finishedAt": TIME.format(7)}}))], {}, ["a"]),
+    "one is no longer ready": ([created(pod("a", **UP), 1)], {}, ["a"]),
+    "one was evicted": ([pod("a", phase="Failed", reason="Evicted", message="low on memory")], {}, ["a"]),
+    "a replacement is not ready yet": ([created(pod("a", **box({"waiting": {}})), 6)], {}, []),
+    "a replacement restarted": ([created(pod("a", **ended_at(8)), 6)], {}, ["a"]),
+    "one is being deleted": ([pod("a", ending=True, **ended_at(8))], {}, []),
+    "an old one restarts": ([pod("a", "old", **ended_at(8))], {}, []),
+    "a pod of another owner restarts": ([pod("a", "strange", **ended_at(8))], {}, []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SETBACKS)
+def test_the_setbacks_of_pods_that_were_available(case: str) -> None:
+    pods, before, names = SETBACKS[case]
+    found = setbacks(deployment(conditions=[COMPLETE]), SETS, pods, before)
+    assert [name for name in "ab" if any(one.words.startswith(f"pod {name}") for one in found)] == names
+    assert len(found) == len(names)
+    assert all(one.lasting for one in found)
+
+
+def test_without_a_time_of_completion_only_later_restarts_count() -> None:
+    """A Deployment without progressDeadlineSeconds has no such condition."""
+    pods = [pod("a", **ended_at(7))]
+    assert setbacks(deployment(), SETS, pods, {("a", "hook"): 1}) == []
+    assert len(setbacks(deployment(), SETS, pods, {("a", "hook"): 0})) == 1
+
+
+def test_a_setback_names_the_last_termination() -> None:
+    killed = {**READY, **box({"running": {}}, ready=True, restartCount=1, lastState={"terminated": OOM})}
+    (found,) = setbacks(deployment(conditions=[COMPLETE]), SETS, [pod("a", **killed)], {})
+    assert found.words == "pod a: container hook ended after it was available: OOMKilled, exit code 137"
+    assert found.log == LOG
+
+
+# A case: restarts now, restarts at the first look, the reason of the last end, and True for a crash loop.
+LOOPS = [
+    (3, 0, "Error", True),
+    (2, 0, "Error", False),
+    (2, 0, "OOMKilled", True),
+    (1, 0, "OOMKilled", False),
+    (9, 7, "Error", False),  # most of them long ago
+    (9, 9, "OOMKilled", False),
+]
+
+
+@pytest.mark.parametrize(("restarts", "first", "reason", "is_loop"), LOOPS)
+def test_a_container_that_restarts_again_and_again(
+    restarts: int, first: int, reason: str, is_loop: bool
+) -> None:
+    """It is ready at the moment: between two ends it always is."""
+    end = {"terminated": {"reason": reason, "exitCode": 1}}
+    pods = [pod("a", **READY, **box({"running": {}}, ready=True, restartCount=restarts, lastState=end))]
+    found = crash_loops(deployment(), SETS, pods, {("a", "hook"): first})
+    assert bool(found) is is_loop
+    assert all(one.lasting and one.log == LOG for one in found)
+
+
+def test_a_pod_that_was_not_there_at_the_first_look_began_without_restarts() -> None:
+    made = pod("a", **box({"running": {}}, restartCount=3))
+    assert restart_counts([made]) == {("a", "hook"): 3}
+    assert crash_loops(deployment(), SETS, [made], {}) != []
+
+
+class Changing(Cluster):
+    """A client whose pods change from look to look; the last state stays. The clock goes on by a second with each look."""
+
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, *looks: list[Object], conditions: list[Object]
+    ) -> None:
+        super().__init__(deployment(conditions=conditions), SETS, looks[0])
+        self.looks, self.seconds, self.deadline = list(looks), 0.0, 1000.0
+        monkeypatch.setattr(time, "monotonic", lambda: self.seconds)
+        monkeypatch.setattr(time, "sleep", self.sleep)
+
+    def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
+
+    def list_all(self, path: str, query: dict[str, str]) -> Object:
+        if path.endswith("/pods"):
+            self.objects["pods"] = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+        return super().list_all(path, query)
+
+
+GOOD = [pod("a", **READY, **UP), pod("b", **READY, **UP)]
+FELL = [pod("a", **READY, **UP), pod("b", **ended_at(9))]
+
+
+def stay_up(cluster: Changing, seconds: float = 15) -> None:
+    _wait.stay_up(cast("Any", cluster), TARGET, seconds)
+
+
+def test_pods_that_stay_up_are_watched_for_the_whole_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Changing(monkeypatch, GOOD, conditions=[COMPLETE])
+    stay_up(cluster, 15)
+    assert cluster.seconds >= 15
+
+
+@pytest.mark.parametrize("looks", [0, 1, 7])
+def test_a_restart_ends_the_watch_at_once(monkeypatch: pytest.MonkeyPatch, looks: int) -> None:
+    cluster = Changing(monkeypatch, *[GOOD] * looks, FELL, conditions=[COMPLETE])
+    with pytest.raises(RolloutError) as caught:
+        stay_up(cluster)
+    assert caught.value.code == "rollout-failed"
+    assert cluster.seconds == looks * _wait.PAUSE_SECONDS
+    assert [one["name"] for one in caught.value.values["pods"]] == ["b", "a"]
+    assert caught.value.values["pods"][0]["restarts"] == 1
+
+
+def test_the_watch_waits_for_a_replacement(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node is drained meanwhile: its pod is replaced. It is watched until the replacement is available."""
+    fresh = created(pod("c", **box({"waiting": {"reason": "ContainerCreating"}})), 9)
+    drained = [GOOD[0], fresh]
+    cluster = Changing(
+        monkeypatch, GOOD, *[drained] * 20, [GOOD[0], pod("c", **READY, **UP)], conditions=[COMPLETE]
+    )
+    cluster.objects["deployments"][0]["status"]["availableReplicas"] = 1
+
+    def look(_path: str) -> Object:
+        done = len(cluster.looks) == 1
+        cluster.objects["deployments"][0]["status"]["availableReplicas"] = 1 + done
+        return cluster.objects["deployments"][0]
+
+    monkeypatch.setattr(cluster, "find", look)
+    stay_up(cluster, 5)
+    assert cluster.seconds >= 20
+
+
+def test_a_watch_that_does_not_fit_into_the_time_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Changing(monkeypatch, GOOD, conditions=[COMPLETE])
+    cluster.deadline = 5.0
+    with pytest.raises(StepError):
+        stay_up(cluster, 15)
+    assert cluster.seconds <= 5
+
+
+def test_a_wait_fails_for_a_pod_that_is_ready_between_two_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(restarts: int) -> Object:
+        return {
+            **READY,
+            **box({"running": {}}, ready=True, restartCount=restarts, lastState={"terminated": OOM}),
+        }
+
+    looks = [[GOOD[0], pod("b", **killed(number))] for number in range(3)]
+    cluster = Changing(monkeypatch, *looks, conditions=[])
+    made = cluster.objects["deployments"][0]
+    monkeypatch.setattr(
+        cluster,
+        "find",
+        lambda _path: {
+            **made,
+            "status": {**made["status"], "availableReplicas": 1 + (len(cluster.looks) == 1)},
+        },
+    )
+    with pytest.raises(RolloutError) as caught:
+        _wait.available(cast("Any", cluster), TARGET)
+    assert caught.value.values["pods"][0]["name"] == "b"
