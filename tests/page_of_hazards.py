@@ -84,7 +84,9 @@ def _never() -> Iterator[str]:
 
 def _owner(owner: Owner) -> str:
     words = {"manager": "field manager", "owner": "ownerReference", "api": "object"}
-    marks = (f"{words.get(place, place)} `{pattern.replace('=', ': ')}`" for place, pattern in owner.marks)
+    marks = [f"{words.get(place, place)} `{pattern.replace('=', ': ', 1)}`" for place, pattern in owner.marks]
+    if owner.beside:
+        marks.append("each beside kubectl's mark, on an object that kubespray installs")
     adopting = f"{owner.adopting} Then `adopt: [{owner.key}]`." if owner.adopting else "It cannot be."
     article, _blank, _rest = owner.name.partition(" ")
     name = owner.name[:1].upper() + owner.name[1:] if article in ("a", "an", "the", "nobody") else owner.name

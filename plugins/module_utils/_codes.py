@@ -17,6 +17,7 @@ CODES = {
     "answer-too-large": "An answer is larger than the collection reads.",
     "api-error": "The API server answered with an error that has no code of its own.",
     "authentication-failed": "The credentials are missing, expired or refused, or the exec plugin that provides them failed.",
+    "backup-too-large": "The backup is larger than the collection keeps in the cluster. Nothing was written.",
     "certificate-not-served": "An endpoint of the webhook does not serve the certificate of its Secret.",
     "certificate-untrusted": "The caBundle does not verify the certificate that the webhook serves.",
     "conflict": "The object changed between the read and the write, also when the write was repeated.",

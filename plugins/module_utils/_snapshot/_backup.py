@@ -5,7 +5,10 @@
 
 """What the steps of a plan will touch, as it is before the first of them: for the way back, and kept in a file.
 
-Of a Secret it keeps only the certificates, so no private key ever gets into the file. It does not keep objects that a
+It can also keep the objects in the cluster, in ConfigMaps, because the files of an execution environment do not outlive the
+job. ConfigMaps and no Secrets: nothing in the backup is secret, and permissions on Secrets would show private keys.
+
+Of a Secret it keeps only the certificates, so no private key ever gets into a backup. It does not keep objects that a
 controller makes, such as a Deployment's ReplicaSets and pods.
 """
 
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import gzip
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,9 +24,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .._kube._errors import AlreadyExists, ApiError, TooLarge
+from .._kube._rights import Right
 from ._changes import meaning
 from ._errors import StepError
-from ._kinds import KINDS, Reference
+from ._kinds import KINDS, Reference, reference
+from ._owners import MANAGER
 
 with contextlib.suppress(ImportError):  # it comes with the kubernetes package: reported by _run
     import yaml
@@ -44,6 +51,22 @@ HOW_TO = """\
 # - Put the webhook's Deployment and its Service back before a ValidatingWebhookConfiguration that calls it.
 # - Leave CustomResourceDefinitions and rights as they are: older controllers work with newer ones, and an older
 #   CustomResourceDefinition may not be able to read what was stored since.
+"""
+# The label of the ConfigMaps. Its value is the same for all parts of one backup, and for no other backup.
+LABEL = "certflow.kubernetes/backup"
+MANAGED_BY = "app.kubernetes.io/managed-by"
+KEY = "backup.yaml.gz"
+# So many backups stay in a namespace. Each new one removes older ones.
+KEPT = 5
+# The API server accepts 1 MiB in a ConfigMap, its README included. All six CRDs take about 40 kB.
+PART_BYTES = 960 * 1024
+MOST_PARTS = 4
+_TIME = "%Y%m%dt%H%M%Sz"  # a name of a ConfigMap has no capitals
+README = """\
+# Objects that an upgrade of the snapshot controller was going to touch, as they were on {when}.
+# To read them:
+#   {command}
+# The file says how to restore one of them.
 """
 
 
@@ -88,8 +111,7 @@ def write(directory: Path, host: str, now: datetime, objects: Sequence[Object]) 
     """Keep the objects in a file of their own, readable by its owner alone. Raises StepError where that fails."""
     place = re.sub(r"[^A-Za-z0-9.]+", "-", host.partition("://")[2]).strip("-")
     path = directory / f"{place}-{now:%Y%m%dT%H%M%SZ}.yaml"
-    text = HOW_TO.format(host=host, when=f"{now:%Y-%m-%d %H:%M:%S} UTC")
-    text += yaml.safe_dump_all(objects, sort_keys=False, explicit_start=True)
+    text = _document(host, now, objects)
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
@@ -100,3 +122,115 @@ def write(directory: Path, host: str, now: datetime, objects: Sequence[Object]) 
             f"the backup cannot be written to {path}: {exc.strerror}", remedy="Give another directory for it"
         ) from exc
     return path
+
+
+def _document(host: str, now: datetime, objects: Sequence[Object]) -> str:
+    """Return the backup as YAML, with the instructions first."""
+    text = HOW_TO.format(host=host, when=_moment(now))
+    return text + yaml.safe_dump_all(objects, sort_keys=False, explicit_start=True)
+
+
+def _moment(now: datetime) -> str:
+    return f"{now:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def permissions(namespace: str) -> list[Right]:
+    """Return the permissions that ``store`` needs. ``list`` and ``delete`` are optional: without them old backups stay."""
+    return [Right(verb, "", "configmaps", namespace) for verb in ("create", "list", "delete")]
+
+
+def store(client: Client, namespace: str, name: str, objects: Sequence[Object], now: datetime) -> str:
+    """Keep the objects in the cluster, and remove backups of that name beyond the newest ``KEPT``.
+
+    name: the beginning of the ConfigMaps' names. The time follows it, and from the second part on a number.
+    now: in UTC. Return "ConfigMap NAMESPACE/NAME" of the first part.
+
+    Raises StepError if the backup is too large, AlreadyExists if another ConfigMap has its name, KubeError.
+    """
+    made = _config_maps(client.host, namespace, name, objects, now)
+    for body in reversed(made):  # the first part last: if it exists, the backup is complete
+        _create(client, namespace, body)
+    with contextlib.suppress(
+        ApiError, TooLarge
+    ):  # the backup exists, and an old one too many is no reason to stop
+        _prune(client, namespace, name)
+    return f"ConfigMap {namespace}/{made[0]['metadata']['name']}"
+
+
+def _config_maps(
+    host: str, namespace: str, name: str, objects: Sequence[Object], now: datetime
+) -> list[dict[str, Any]]:
+    """Return the ConfigMaps of one backup, in the order of their parts."""
+    kept = [_kept(reference(obj), obj) for obj in objects]
+    packed = gzip.compress(_document(host, now, kept).encode(), mtime=0)
+    parts = [packed[start : start + PART_BYTES] for start in range(0, len(packed), PART_BYTES)]
+    if len(parts) > MOST_PARTS:
+        raise StepError(
+            f"the backup is too large for the cluster: {len(packed)} bytes, {MOST_PARTS * PART_BYTES} are possible",
+            code="backup-too-large",
+            remedy="Keep the backup in a directory of the controller only",
+        )
+    names = [_part_name(f"{name}-{now:{_TIME}}", number) for number in range(1, len(parts) + 1)]
+    readme = README.format(when=_moment(now), command=restore_command(namespace, names))
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {
+                "name": part_name,
+                "namespace": namespace,
+                "labels": {MANAGED_BY: MANAGER, LABEL: f"{now:{_TIME}}"},
+            },
+            "immutable": True,
+            "data": {"README": readme},
+            "binaryData": {KEY: base64.b64encode(part).decode()},
+        }
+        for part_name, part in zip(names, parts)
+    ]
+
+
+def _part_name(base: str, number: int) -> str:
+    return base if number == 1 else f"{base}-{number}"
+
+
+def restore_command(namespace: str, names: Sequence[str]) -> str:
+    """Return the shell command that prints a backup from its ConfigMaps, which are given in the order of their parts."""
+    path = KEY.replace(".", "\\.")
+    get = f"kubectl --namespace {namespace} get configmap $name --output=jsonpath='{{.binaryData.{path}}}'"
+    return f"for name in {' '.join(names)}; do {get} | base64 --decode; done | gunzip"
+
+
+def _collection(namespace: str) -> str:
+    return f"/api/v1/namespaces/{namespace}/configmaps"
+
+
+def _create(client: Client, namespace: str, body: Object) -> None:
+    """Create a ConfigMap. One that exists is this one if its content is the same, after an answer that was lost."""
+    try:
+        client.create(_collection(namespace), body, idempotent=True)
+    except AlreadyExists:
+        live = {obj["metadata"]["name"]: obj for obj in _backups(client, namespace)}
+        if (live.get(body["metadata"]["name"]) or {}).get("binaryData") != body["binaryData"]:
+            raise
+
+
+def _backups(client: Client, namespace: str) -> list[dict[str, Any]]:
+    """Return the ConfigMaps that carry this collection's labels for backups."""
+    selector = f"{LABEL},{MANAGED_BY}={MANAGER}"
+    items = client.list_all(_collection(namespace), {"labelSelector": selector})["items"]
+    return [obj for obj in items if (obj["metadata"].get("labels") or {}).get(MANAGED_BY) == MANAGER]
+
+
+def _prune(client: Client, namespace: str, name: str) -> None:
+    """Delete the parts of every backup of that name beyond the newest ones, each as it was read."""
+    pattern = re.compile(rf"{re.escape(name)}-(\d{{8}}t\d{{6}}z)(-\d+)?")
+    found = [
+        (match[1], obj["metadata"])
+        for obj in _backups(client, namespace)
+        if (match := pattern.fullmatch(obj["metadata"]["name"]))
+        if obj["metadata"]["labels"].get(LABEL) == match[1]
+    ]
+    kept = sorted({time for time, _metadata in found})[-KEPT:]
+    for metadata in (metadata for time, metadata in found if time not in kept):
+        path = f"{_collection(namespace)}/{metadata['name']}"
+        client.delete(path, uid=metadata["uid"], resource_version=metadata["resourceVersion"])

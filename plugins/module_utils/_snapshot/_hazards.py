@@ -54,6 +54,14 @@ HAZARDS: tuple[Hazard, ...] = (
         "openshift/hypershift; hosted control planes of cloud providers", present.hosted,
     ),
     Hazard(
+        "kubespray-reverts", "The next run of kubespray applies its own version of the controller again", _ANY, REPORT,
+        "It stops with owner-kubespray, unless `adopt` names kubespray. Then the upgrade continues, because naming kubespray is the "
+        "user's word that it is switched off. Every later run reports it. An object that kubespray wrote after this collection "
+        "belongs to kubespray again.",
+        "kubernetes-sigs/kubespray v2.31.0:roles/kubernetes-apps/snapshots; plugins/modules/kube.py (kubectl apply --force)",
+        present.kubespray_reverts,
+    ),
+    Hazard(
         "older-than-4.2", "What is installed is older than 4.2", "before 4.2", REFUSE,
         "The way through 3.0.3 and 4.1 needs a person's judgement about invalid objects, and a controller that no cluster of "
         "today runs. It says how.",

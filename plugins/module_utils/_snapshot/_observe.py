@@ -47,6 +47,8 @@ OWNERS_OBJECTS = (
     ),
     ("helm.cattle.io", "helmcharts", "/apis/helm.cattle.io/v1/helmcharts"),
 )
+# The same for one object of each owner, read by its name: (API group, resource, name).
+OWNERS_NAMED = (("rbac.authorization.k8s.io", "clusterrolebindings", "kubespray:system:node"),)
 _ACCOUNT, _ROLE, _BINDING = "snapshot-webhook", "snapshot-webhook-runner", "snapshot-webhook-role"
 
 
@@ -179,10 +181,13 @@ def _owners_objects(client: Client, reader: _Reader) -> tuple[str, ...]:
     for group, resource, path in OWNERS_OBJECTS:
         if group in groups:
             reader.list(resource, path)
+    for group, resource, name in OWNERS_NAMED:
+        reader.get(name, f"/apis/{group}/v1/{resource}/{name}")
+    listed = [(group, resource, resource) for group, resource, _path in OWNERS_OBJECTS]
     return tuple(
         f"{group}/{resource}/{obj['metadata']['name']}"
-        for group, resource, _path in OWNERS_OBJECTS
-        for obj in reader.objects.get(resource, ())
+        for group, resource, what in (*listed, *OWNERS_NAMED)
+        for obj in reader.objects.get(what, ())
     )
 
 

@@ -6,8 +6,8 @@
 """Who else deploys the snapshot controller, recognised by the marks on its objects, as a table. Pure.
 
 An object of another deployer is never written: that one would undo it, or be broken by it. Adopting is a choice, by the
-deployer's name. kubectl's mark is no deployer's: kubespray, minikube and many scripts leave nothing else, so even that is
-a choice.
+deployer's name. kubectl's mark is no deployer's: minikube and many scripts leave nothing else, so even that is a choice.
+kubespray leaves kubectl's mark too. It is recognised by a second mark beside it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,17 @@ from typing import Any
 
 # This collection's own mark: who applied the object. Certificates and bundles are written with another operation.
 MANAGER = "certflow.kubernetes"
-KUBECTL, UNMARKED, HOSTED = "kubectl", "unmarked", "hosted"
+KUBECTL, KUBESPRAY, UNMARKED, HOSTED = "kubectl", "kubespray", "unmarked", "hosted"
+
+Mark = tuple[str, str]
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+_KUBECTL_MARKS: tuple[Mark, ...] = (
+    ("annotation", _LAST_APPLIED),
+    ("manager", "kubectl"),
+    ("manager", "kubectl-client-side-apply"),
+    ("manager", "kubectl-create"),
+    ("manager", "kubectl-replace"),
+)
 
 
 @dataclass(frozen=True)
@@ -27,17 +37,19 @@ class Owner:
     """One row.
 
     key: what a task calls it. marks: (place, pattern) pairs; place is annotation, label, manager (of managedFields), owner
-    (kind of an ownerReference), image, or api (an object of the owner's own that exists); pattern is "key" or
+    (kind of an ownerReference), image, name, or api (an object of the owner's own that exists); pattern is "key" or
     "key=value", both may hold wildcards. upgrade: how it is upgraded there.
     adopting: what has to be done there first, or its owner comes back; "" where it cannot be taken from its owner.
+    beside: groups of marks. The object must carry one mark of each group too.
     """
 
     key: str
     name: str
-    marks: tuple[tuple[str, str], ...]
+    marks: tuple[Mark, ...]
     upgrade: str
     adopting: str
     source: str
+    beside: tuple[tuple[Mark, ...], ...] = ()
 
 
 # An object has the first owner whose mark it carries, so who is known by more than a tool's mark comes first.
@@ -172,19 +184,41 @@ OWNERS: tuple[Owner, ...] = (
         source="https://kubernetes.io/docs/concepts/overview/working-with-objects/owners-dependents/",
     ),
     Owner(
+        KUBESPRAY,
+        "kubespray",
+        (
+            # Its Deployment has one replica and no leader election. Upstream's Deployments always have leader election.
+            ("annotation", f'{_LAST_APPLIED}=*"kind":"Deployment"*"--leader-election=false"*'),
+            # It makes this ClusterRoleBinding in every cluster (roles/kubernetes-apps/cluster_roles).
+            ("api", "rbac.authorization.k8s.io/clusterrolebindings/kubespray:system:node"),
+        ),
+        upgrade="Every run of kubespray applies its own version again (kubespray 2.25 to 2.31: 7.0.2). "
+        "snapshot_controller_image_tag changes the image. It does not change kubespray's CustomResourceDefinitions and "
+        "ClusterRole, which do not fit 8.2 and newer.",
+        adopting="Set csi_snapshot_controller_enabled: false in kubespray's inventory. kubespray leaves the objects. With "
+        "cinder_csi_enabled: true kubespray installs the controller too. Then run kubespray with --skip-tags "
+        "snapshot-controller,csi-driver, which also leaves out its CSI drivers.",
+        source="kubernetes-sigs/kubespray v2.31.0:roles/kubernetes-apps/snapshots, roles/kubernetes-apps/meta/main.yml, "
+        "roles/kubernetes-apps/cluster_roles/templates/node-crb.yml.j2",
+        beside=(
+            _KUBECTL_MARKS,
+            # kubespray installs no webhook.
+            (
+                ("name", "snapshot-controller"),
+                ("name", "snapshot-controller-runner"),
+                ("name", "volume*.snapshot.storage.k8s.io"),
+                ("name", "volume*.groupsnapshot.storage.k8s.io"),
+            ),
+        ),
+    ),
+    Owner(
         KUBECTL,
         "kubectl, or a tool that uses it",
-        (
-            ("annotation", "kubectl.kubernetes.io/last-applied-configuration"),
-            ("manager", "kubectl"),
-            ("manager", "kubectl-client-side-apply"),
-            ("manager", "kubectl-create"),
-            ("manager", "kubectl-replace"),
-        ),
-        upgrade="kubespray and the scripts of CSI drivers leave this mark, and apply their version again at their next run: "
-        "then it is upgraded there (kubespray: snapshot_controller_image_tag).",
-        adopting="Make sure that nothing applies it again: kubespray with csi_snapshot_controller_enabled: false.",
-        source="kubernetes-sigs/kubespray:roles/kubespray_defaults; kubernetes-sigs/vsphere-csi-driver:manifests",
+        _KUBECTL_MARKS,
+        upgrade="The scripts of CSI drivers leave this mark, and apply their version again at their next run. Then it is "
+        "upgraded there.",
+        adopting="Make sure that nothing applies it again, such as kubespray or the script of a CSI driver.",
+        source="kubernetes-sigs/vsphere-csi-driver:manifests",
     ),
     Owner(
         HOSTED,
@@ -209,10 +243,16 @@ BY_KEY = {owner.key: owner for owner in OWNERS}
 
 @dataclass(frozen=True)
 class Origin:
-    """Whose an object is. key: of OWNERS, "" where this collection applied it. evidence: the marks, as they were seen."""
+    """Whose an object is.
+
+    key: of OWNERS, "" if this collection applied it last.
+    evidence: the marks, as they were seen.
+    earlier: the key of the owner that applied it before this collection and applies it again at its next run, or "".
+    """
 
     key: str = ""
     evidence: tuple[str, ...] = ()
+    earlier: str = ""
 
 
 OURS = Origin()
@@ -221,29 +261,51 @@ OURS = Origin()
 def origin(obj: Mapping[str, Any], *, images: Iterable[str] = (), apis: Iterable[str] = ()) -> Origin:
     """Whose the object is. images: of its containers. apis: "group/resource/name" of owners' own objects that exist.
 
-    Another deployer's mark counts beside this collection's: it may come back at any time.
+    Another deployer's mark counts beside this collection's: it may come back at any time. kubectl's mark stays on an
+    adopted object, so it does not count there. kubespray's counts again once kubectl wrote after this collection.
     """
-    present = tuple(_marks(obj.get("metadata") or {}, images, apis))
+    metadata = obj.get("metadata") or {}
+    present = tuple(_marks(metadata, images, apis))
     applied = ("manager", MANAGER, "Apply") in present
     for owner in OWNERS:
         evidence = _evidence(owner, present)
-        if evidence and not (applied and owner.key == KUBECTL):
-            return Origin(owner.key, evidence)
+        if not evidence or (applied and owner.key == KUBECTL):
+            continue
+        if applied and owner.key == KUBESPRAY and not _is_overwritten(metadata):
+            return Origin("", evidence, KUBESPRAY)
+        return Origin(owner.key, evidence)
     return OURS if applied else Origin(UNMARKED, ("no mark of any deployer",))
 
 
+def _is_overwritten(metadata: Mapping[str, Any]) -> bool:
+    """Return True if kubectl wrote the object after this collection. The times are RFC 3339 in UTC, so they sort as text."""
+    kubectl = {pattern for place, pattern in _KUBECTL_MARKS if place == "manager"}
+    entries = metadata.get("managedFields") or ()
+    own = [entry.get("time") or "" for entry in entries if entry.get("manager") == MANAGER]
+    theirs = [entry.get("time") or "" for entry in entries if entry.get("manager") in kubectl]
+    return max(theirs, default="") > max(own, default="")
+
+
 def _evidence(owner: Owner, present: tuple[tuple[str, str, str], ...]) -> tuple[str, ...]:
-    found = (
-        _shown(place, key, value)
-        for place, key, value in present
-        if any(where == place and _matches(pattern, key, value) for where, pattern in owner.marks)
-    )
-    return tuple(dict.fromkeys(found))
+    """Return the owner's marks on the object, nothing if a group of ``beside`` has none."""
+    if not all(any(_found(group, present)) for group in owner.beside):
+        return ()
+    return tuple(dict.fromkeys(_found(owner.marks, present)))
 
 
-def _shown(place: str, key: str, value: str) -> str:
-    # kubectl's annotation holds the whole object.
-    brief = "" if place == "manager" or len(value) > 80 else value
+def _found(marks: Iterable[Mark], present: tuple[tuple[str, str, str], ...]) -> Iterator[str]:
+    for place, key, value in present:
+        for where, pattern in marks:
+            if where == place and _matches(pattern, key, value):
+                yield _shown(place, key, value, pattern)
+                break
+
+
+def _shown(place: str, key: str, value: str, pattern: str) -> str:
+    # kubectl's annotation holds the whole object. Show the parts that the pattern names.
+    long = len(value) > 80
+    parts = [part for part in pattern.partition("=")[2].split("*") if part] if long else [value]
+    brief = "" if place == "manager" else " ... ".join(parts)
     words = {"manager": "field manager", "owner": "ownerReference", "api": "object"}.get(place, place)
     return f"{words} {key}: {brief}" if brief else f"{words} {key}"
 
@@ -251,6 +313,7 @@ def _shown(place: str, key: str, value: str) -> str:
 def _marks(
     metadata: Mapping[str, Any], images: Iterable[str], apis: Iterable[str]
 ) -> Iterator[tuple[str, str, str]]:
+    yield "name", metadata.get("name", ""), ""
     for place, field in (("annotation", "annotations"), ("label", "labels")):
         yield from ((place, key, value) for key, value in (metadata.get(field) or {}).items())
     for entry in metadata.get("managedFields") or ():

@@ -13,7 +13,7 @@ from typing import Any
 
 from . import _hazards
 from ._installed import CONTROLLER, CONVERSION, SIDECAR, VALIDATION, Configuration, Secret, Workload
-from ._owners import BY_KEY, OURS
+from ._owners import BY_KEY
 from ._plan import Plan
 from ._releases import text
 from ._situation import Situation
@@ -111,7 +111,7 @@ def managers(now: Situation) -> list[dict[str, Any]]:
             "adopted": now.adopts(origin.key),
         }
         for what, origin in now.origins
-        if origin != OURS
+        if origin.key
     ]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from ._finding import Finding, listed
 from ._installed import CONTROLLER, CONVERSION, VALIDATION
+from ._owners import KUBESPRAY
 from ._releases import CONFIGURATION_NAMES, NEWEST, OLDEST, SNAPSHOT_CRDS, find, text
 from ._releases import CONTROLLER as CONTROLLER_NAME
 from ._situation import Situation
@@ -60,6 +61,24 @@ def hosted(now: Situation) -> Finding | None:
     return Finding(
         listed([*(f"CustomResourceDefinition {name}" for name in now.installed.crds), *leases]),
         "Upgrade it where the control plane is run. If nobody runs a controller here, adopt: [hosted] installs one.",
+    )
+
+
+def kubespray_reverts(now: Situation) -> Finding | None:
+    """Find objects that the next run of kubespray applies again."""
+    found = [
+        f"{what}: {mark}"
+        for what, origin in now.origins
+        if KUBESPRAY in (origin.key, origin.earlier)
+        for mark in origin.evidence
+    ]
+    if not found:
+        return None
+    return Finding(
+        listed(found),
+        "Set csi_snapshot_controller_enabled: false in kubespray's inventory. With cinder_csi_enabled: true run kubespray with "
+        "--skip-tags snapshot-controller,csi-driver, which also leaves out its CSI drivers. snapshot_controller_image_tag is not enough: kubespray also applies its "
+        "own arguments, ClusterRole and CustomResourceDefinitions.",
     )
 
 

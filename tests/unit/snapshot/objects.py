@@ -17,11 +17,12 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._crd
 RULE = {"x-kubernetes-validations": [{"rule": "has(self.a)", "message": "a"}]}
 
 
-def field(manager: str, operation: str, version: str = "apps/v1") -> dict[str, Any]:
+def field(manager: str, operation: str, version: str = "apps/v1", *, time: str = "") -> dict[str, Any]:
     """An entry of metadata.managedFields."""
     return {
         "manager": manager,
         "operation": operation,
+        **({"time": time} if time else {}),
         "apiVersion": version,
         "fieldsType": "FieldsV1",
         "fieldsV1": {},

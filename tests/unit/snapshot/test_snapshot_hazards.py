@@ -24,7 +24,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._ins
     Service,
     Workload,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._owners import UNMARKED, Origin
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._owners import (
+    KUBESPRAY,
+    UNMARKED,
+    Origin,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._releases import (
     GROUP_CONTENTS,
     SNAPSHOT_CRDS,
@@ -112,6 +116,9 @@ def secret(start: Installed, **fields: Any) -> Installed:
     return replace(start, secrets=tuple(replace(one, **fields) for one in start.secrets))
 
 
+MARK = ("object rbac.authorization.k8s.io/clusterrolebindings/kubespray:system:node",)
+BY_KUBESPRAY = changed(V702, CONTROLLER, origin=Origin(KUBESPRAY, MARK))
+FROM_KUBESPRAY = changed(ours("8.7.0"), CONTROLLER, origin=Origin("", MARK, KUBESPRAY))
 UNREAD = {"pods": "pods is forbidden"}
 # The hazard: where it is there (installed, target, what the user wants), and where it is not.
 Case = tuple[Installed, str, dict[str, Any]]
@@ -136,6 +143,14 @@ CASES: dict[str, tuple[list[Case], list[Case]]] = {
             (replace(ours("7.0.2"), workloads=()), "8.1.1", NO),
             (NOTHING, "8.1.1", NO),
         ],
+    ),
+    "kubespray-reverts": (
+        [
+            (BY_KUBESPRAY, "8.7.0", NO),
+            (BY_KUBESPRAY, "8.7.0", {"adopt": ("kubectl", "kubespray")}),
+            (FROM_KUBESPRAY, "8.7.0", NO),
+        ],
+        [(V702, "8.7.0", NO), (ours("8.7.0"), "8.7.0", NO)],
     ),
     "older-than-4.2": (
         [
@@ -473,6 +488,12 @@ def test_what_is_asked_can_be_accepted(name: str) -> None:
     plan = planned(start, target, accept=(name,), **given)
     assert name in found(plan)
     assert plan.refused == ()
+
+
+def test_kubesprays_objects_are_adopted_by_its_name_only() -> None:
+    assert [one.id for one in planned(BY_KUBESPRAY, "8.7.0").refused] == ["owner-kubespray"]
+    assert planned(BY_KUBESPRAY, "8.7.0", adopt=("kubectl", "kubespray")).refused == ()
+    assert planned(FROM_KUBESPRAY, "8.7.0").refused == ()
 
 
 def test_a_row_is_written_for_people() -> None:

@@ -335,6 +335,20 @@ def test_objects_of_owners() -> None:
     assert here.workloads[0].origin.key == "rke2"
 
 
+def test_a_cluster_of_kubespray() -> None:
+    """Its ClusterRoleBinding tells. A run that may not read it goes on without."""
+    name = "kubespray:system:node"
+    applied = [objects.field("kubectl-client-side-apply", "Update")]
+    given = deployments(
+        {**CONTROLLER_702, "metadata": {**CONTROLLER_702["metadata"], "managedFields": applied}}
+    )
+    path = f"{RBAC}/clusterrolebindings/{name}"
+    found = installed({**given, path: {"metadata": {"name": name}}})
+    assert found.workloads[0].origin.key == "kubespray"
+    unread = installed({**given, path: objects.forbidden("clusterrolebindings")})
+    assert (unread.workloads[0].origin.key, list(unread.unreadable)) == ("kubectl", [name])
+
+
 def test_leases() -> None:
     path = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/snapshot-controller-leader"
     lease = {

@@ -240,6 +240,23 @@ def test_rules_of_stored_objects(kind: str, spec: dict[str, Any], count: int) ->
 
 # Whose it is: metadata, images, objects of owners' own, and the key.
 KUBECTL_MARK = {"kubectl.kubernetes.io/last-applied-configuration": "{" + "x" * 200}
+# As kubectl keeps the Deployment that kubespray 2.31.0 applies (roles/kubernetes-apps/snapshots/snapshot-controller).
+KUBESPRAY_MANIFEST = (
+    '{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"annotations":{},"name":"snapshot-controller","namespace":'
+    '"kube-system"},"spec":{"minReadySeconds":35,"replicas":1,"selector":{"matchLabels":{"app.kubernetes.io/name":'
+    '"snapshot-controller"}},"template":{"spec":{"containers":[{"args":["--v=5","--leader-election=false"],"image":'
+    '"registry.k8s.io/sig-storage/snapshot-controller:v7.0.2","name":"snapshot-controller"}]}}}}\n'
+)
+BY_KUBESPRAY = {"name": "snapshot-controller", "annotations": {next(iter(KUBECTL_MARK)): KUBESPRAY_MANIFEST}}
+UPSTREAM_MANIFEST = KUBESPRAY_MANIFEST.replace("leader-election=false", "leader-election=true")
+BY_SCRIPT = {"name": "snapshot-controller", "annotations": {next(iter(KUBECTL_MARK)): UPSTREAM_MANIFEST}}
+# Upstream's StatefulSet of 4.0 has no leader election either.
+BEFORE_4_1 = {"name": "snapshot-controller", "annotations": {next(iter(KUBECTL_MARK)): KUBESPRAY_MANIFEST.replace("Deployment", "StatefulSet")}}  # fmt: skip
+KUBESPRAY_CLUSTER = ("rbac.authorization.k8s.io/clusterrolebindings/kubespray:system:node",)
+BY_OURS, BY_CSA = (
+    objects.field("certflow.kubernetes", "Apply", time="2026-03-01T03:00:00Z"),
+    objects.field("kubectl-client-side-apply", "Update", time="2026-03-01T02:00:00Z"),
+)
 OWNED: list[tuple[dict[str, Any], tuple[str, ...], tuple[str, ...], str]] = [
     ({"managedFields": [objects.field("certflow.kubernetes", "Apply")]}, (), (), ""),
     ({"managedFields": [objects.field("certflow.kubernetes", "Update")]}, (), (), "unmarked"),
@@ -288,6 +305,36 @@ OWNED: list[tuple[dict[str, Any], tuple[str, ...], tuple[str, ...], str]] = [
     ({"labels": {"kubeone.io/addon": ""}}, (), (), "kubeone"),
     ({"labels": {"addonmanager.kubernetes.io/mode": "Reconcile"}}, (), (), "addon-manager"),
     ({"ownerReferences": [{"kind": "SnapshotStack", "name": "x"}]}, (), (), "operator"),
+    (BY_KUBESPRAY, (), (), "kubespray"),
+    (BY_SCRIPT, (), (), "kubectl"),
+    (BEFORE_4_1, (), (), "kubectl"),
+    (BY_SCRIPT, (), KUBESPRAY_CLUSTER, "kubespray"),
+    (
+        {"name": "volumesnapshots.snapshot.storage.k8s.io", "annotations": KUBECTL_MARK},
+        (),
+        KUBESPRAY_CLUSTER,
+        "kubespray",
+    ),
+    (
+        {"name": "snapshot-validation-deployment", "annotations": KUBECTL_MARK},
+        (),
+        KUBESPRAY_CLUSTER,
+        "kubectl",
+    ),
+    (
+        {"name": "validation-webhook.snapshot.storage.k8s.io", "annotations": KUBECTL_MARK},
+        (),
+        KUBESPRAY_CLUSTER,
+        "kubectl",
+    ),
+    ({"name": "snapshot-controller"}, (), KUBESPRAY_CLUSTER, "unmarked"),
+    (
+        {"name": "snapshot-controller", "managedFields": [objects.field("helm", "Update"), BY_CSA]},
+        (),
+        KUBESPRAY_CLUSTER,
+        "helm",
+    ),
+    ({"name": "snapshot-controller", "managedFields": [BY_OURS]}, (), KUBESPRAY_CLUSTER, ""),
     (
         {
             "annotations": {"meta.helm.sh/release-name": "x"},
@@ -312,6 +359,18 @@ def test_whose_an_object_is(
     assert all(len(text) < 200 for text in found.evidence)
 
 
+ADOPTED = {**BY_KUBESPRAY, "managedFields": [BY_OURS, BY_CSA]}
+AGAIN = {**BY_KUBESPRAY, "managedFields": [BY_OURS, {**BY_CSA, "time": "2026-03-02T02:00:00Z"}]}
+
+
+@pytest.mark.parametrize("apis", [(), KUBESPRAY_CLUSTER])
+def test_what_kubespray_wrote_after_its_adoption_is_kubesprays_again(apis: tuple[str, ...]) -> None:
+    adopted = _owners.origin({"metadata": ADOPTED}, apis=apis)
+    assert (adopted.key, adopted.earlier, adopted.evidence != ()) == ("", "kubespray", True)
+    again = _owners.origin({"metadata": AGAIN}, apis=apis)
+    assert (again.key, again.earlier) == ("kubespray", "")
+
+
 def test_every_owner_is_recognised_by_some_row() -> None:
     assert {owner.key for owner in OWNERS} == {row[3] for row in OWNED} - {""} | {_owners.HOSTED}
 
@@ -321,4 +380,8 @@ def test_evidence_names_the_mark() -> None:
     assert found.evidence == ("annotation meta.helm.sh/release-name: snap",)
     assert _owners.origin({"metadata": {"managedFields": [objects.field("eks", "Apply")]}}).evidence == (
         "field manager eks",
+    )
+    assert _owners.origin({"metadata": BY_KUBESPRAY}, apis=KUBESPRAY_CLUSTER).evidence == (
+        'annotation kubectl.kubernetes.io/last-applied-configuration: "kind":"Deployment" ... "--leader-election=false"',
+        "object rbac.authorization.k8s.io/clusterrolebindings/kubespray:system:node",
     )
