@@ -499,6 +499,7 @@ def check_client_identity(
     if not allowed:
         raise RequestError(
             "the usages ask for a client certificate, and its holder logs in as its subject",
+            code="client-identity-not-allowed",
             remedy="Set allow_client_identity: true, common_name and organizations if that is intended.",
         )
     if not common_name or organizations is None:
