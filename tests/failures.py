@@ -19,16 +19,17 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import
 
 @contextmanager
 def fails(code: str, *names: str) -> Iterator[pytest.ExceptionInfo[CertflowError]]:
-    """Expect a CertflowError with this code, whose text holds each of the names."""
+    """Expect a CertflowError with this code, whose cause and remedy hold each of the names."""
     with pytest.raises(CertflowError) as caught:
         yield caught
     assert caught.value.code == code, str(caught.value)
-    assert not absent(names, str(caught.value)), str(caught.value)
+    assert not absent(names, f"{caught.value.cause} {caught.value.remedy}"), str(caught.value)
 
 
 def has_failed(result: Mapping[str, Any], code: str, *names: str) -> bool:
-    """Return True for the failed result of a module with this code, whose msg holds each of the names."""
-    return bool(result.get("failed")) and result.get("code") == code and not absent(names, str(result["msg"]))
+    """Return True for the failed result of a module with this code, whose sentences hold each of the names."""
+    text = " ".join(str(result.get(key, "")) for key in ("msg", "cause", "remedy"))
+    return bool(result.get("failed")) and result.get("code") == code and not absent(names, text)
 
 
 def absent(names: tuple[str, ...], text: str) -> list[str]:

@@ -17,6 +17,7 @@ CODES = {
     "answer-cut-short": "The API server's answer ended before it was complete.",
     "answer-too-large": "An answer is larger than the collection reads.",
     "api-error": "The API server answered with an error that has no code of its own.",
+    "approved-unexpectedly": "A request that does not match the expectation was approved before the task ran.",
     "authentication-failed": "The credentials are missing, expired or refused.",
     "bundle-expired": "Every certificate of the CA bundle has expired.",
     "certificate-not-served": "An endpoint of the webhook does not serve the certificate of its Secret.",

@@ -483,6 +483,7 @@ def check_usages(usages: Iterable[str]) -> None:
     if unexpected:
         raise RequestError(
             f"this collection requests no certificate with the usage {', '.join(unexpected)}",
+            evidence=unexpected,
             remedy="Remove it from usages. A serving certificate needs server auth, a client certificate client auth.",
         )
 

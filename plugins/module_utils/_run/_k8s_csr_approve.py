@@ -196,7 +196,7 @@ def _approved_before(
         if faults and is_named:
             raise RequestError(
                 f"a request that was approved before does not match the expectation: {faults[0]}",
-                code=RequestNotCanonical.code if content_of(csr).fault else "",
+                code=RequestNotCanonical.code if content_of(csr).fault else "approved-unexpectedly",
                 evidence=[*faults, _requested_by(csr)],
                 remedy="an approval is final: find out who gave it (the audit log of the API server names the user), and "
                 "say in expect and allow_names what is right",
