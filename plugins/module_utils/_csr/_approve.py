@@ -94,6 +94,7 @@ def approval_body(
     if earlier:
         raise RequestError(
             f"CSR {csr['metadata']['name']!r} is {earlier} already, which cannot be changed",
+            code="already-decided",
             remedy="Make a new request.",
         )
     stamp = now.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -262,6 +262,7 @@ def decide(
             _vanished(csr)
     raise RequestError(
         f"CSR {csr['metadata']['name']} was changed by somebody else {CONFLICTS} times in a row",
+        code="conflict",
         remedy="see who writes it (metadata.managedFields) and run the task again",
     )
 
@@ -269,6 +270,7 @@ def decide(
 def _vanished(csr: Mapping[str, Any]) -> NoReturn:
     raise IssueError(
         f"CSR {csr['metadata']['name']} was deleted before it was decided on",
+        code="request-deleted",
         remedy="run the task again; who did it stands in the audit log of the API server",
     )
 
@@ -286,6 +288,7 @@ def _deny_substitute(client: Client, csr: Mapping[str, Any], faults: list[str]) 
     raise IssueError(
         f"CSR {csr['metadata']['name']} was replaced by another request while it waited for its approval; "
         f"that one is {decided(csr)}",
+        code="request-replaced",
         evidence=faults,
         remedy="find out who did that: the audit log of the API server names the user",
     )
@@ -370,6 +373,7 @@ def _look(
 def _replaced(name: str) -> IssueError:
     return IssueError(
         f"CSR {name} was replaced by another object of its name before its certificate was fetched",
+        code="request-replaced",
         remedy="run the task again; who did it stands in the audit log of the API server",
     )
 

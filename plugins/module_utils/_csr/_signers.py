@@ -483,6 +483,7 @@ def check_usages(usages: Iterable[str]) -> None:
     if unexpected:
         raise RequestError(
             f"this collection requests no certificate with the usage {', '.join(unexpected)}",
+            evidence=unexpected,
             remedy="Remove it from usages. A serving certificate needs server auth, a client certificate client auth.",
         )
 
@@ -499,6 +500,7 @@ def check_client_identity(
     if not allowed:
         raise RequestError(
             "the usages ask for a client certificate, and its holder logs in as its subject",
+            code="client-identity-not-allowed",
             remedy="Set allow_client_identity: true, common_name and organizations if that is intended.",
         )
     if not common_name or organizations is None:

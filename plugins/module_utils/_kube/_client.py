@@ -509,6 +509,7 @@ class Client:
         if _distrusted(exc):
             return ConnectionFailed(
                 f"the server's certificate was not accepted: {_tls_words(words)}",
+                code="server-untrusted",
                 remedy=f"check the address and the CA of {self.auth_source}: they belong to different clusters, or a "
                 "proxy stands between",
             )

@@ -24,7 +24,7 @@ from typing import Any, Callable
 
 from .._text import quoted
 from ._connection import Connection, ExecPlugin
-from ._errors import AuthenticationError
+from ._errors import AuthenticationError, PluginFailed, PluginMissing
 from ._mask import mask, plugin_secrets
 
 try:
@@ -143,7 +143,7 @@ def _run(plugin: ExecPlugin, connection: Connection, seconds: float) -> Mapping[
         remedy = (
             hint or f"install {quoted(command)} where this task runs (on AWX: in the execution environment)"
         )
-        raise _plugin_error(connection, "is not installed here", remedy) from None
+        raise _plugin_error(connection, "is not installed here", remedy, PluginMissing) from None
     except OSError as exc:
         raise _plugin_error(connection, f"cannot be started: {exc.strerror}") from exc
     except (AttributeError, KeyError, TypeError, ValueError):
@@ -192,10 +192,12 @@ def _provider(plugin: ExecPlugin, connection: Connection) -> Any:
         ) from None
 
 
-def _plugin_error(connection: Connection, problem: str, remedy: str = "") -> AuthenticationError:
+def _plugin_error(
+    connection: Connection, problem: str, remedy: str = "", kind: type[AuthenticationError] = PluginFailed
+) -> AuthenticationError:
     plugin = connection.exec_plugin.config if connection.exec_plugin else {}
     command = plugin.get("command")
-    return AuthenticationError(
+    return kind(
         f"{connection.auth_source}: exec plugin {quoted(command)} {problem}",
         remedy=remedy
         or "run it by hand as the kubeconfig's exec entry does, as the user and on the host of this task",

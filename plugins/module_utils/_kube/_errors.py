@@ -56,6 +56,18 @@ class AuthenticationError(KubeError):
     code = "authentication-failed"
 
 
+class PluginFailed(AuthenticationError):
+    """The exec plugin of the kubeconfig did not provide credentials."""
+
+    code = "exec-plugin-failed"
+
+
+class PluginMissing(AuthenticationError):
+    """The program of the exec plugin is not installed."""
+
+    code = "exec-plugin-missing"
+
+
 class ConnectionFailed(KubeError):
     """No answer: the server cannot be reached, or is not the one that its CA vouches for."""
 

@@ -105,6 +105,7 @@ def _selected(client: Client, parameters: Mapping[str, Any], decision: str) -> l
     if csr is None:
         raise RequestError(
             f"CSR {name} does not exist",
+            code="not-found",
             remedy="check the name; the cluster collects requests an hour after they were decided",
         )
     if decided(csr) not in ("", decision):
@@ -195,7 +196,7 @@ def _approved_before(
         if faults and is_named:
             raise RequestError(
                 f"a request that was approved before does not match the expectation: {faults[0]}",
-                code=RequestNotCanonical.code if content_of(csr).fault else "",
+                code=RequestNotCanonical.code if content_of(csr).fault else "approved-unexpectedly",
                 evidence=[*faults, _requested_by(csr)],
                 remedy="an approval is final: find out who gave it (the audit log of the API server names the user), and "
                 "say in expect and allow_names what is right",
@@ -221,6 +222,7 @@ def _decide(
         if current["metadata"]["uid"] != csr["metadata"]["uid"]:
             raise RequestError(
                 f"CSR {current['metadata']['name']} was replaced by another object of its name while this task ran",
+                code="request-replaced",
                 remedy="run the task again, and look at the new one first",
             )
         _refuse_mismatches([current], expected, rules, decision.kind)
@@ -234,6 +236,7 @@ def _decide(
 def _opposite(csr: Mapping[str, Any]) -> RequestError:
     return RequestError(
         f"CSR {csr['metadata']['name']} is {decided(csr)} already, which cannot be changed",
+        code="already-decided",
         remedy="make a new request",
     )
 

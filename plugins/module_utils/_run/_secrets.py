@@ -61,6 +61,7 @@ def write(
             return None
     raise SecretError(
         f"{spec} was changed by somebody else {ATTEMPTS} times in a row",
+        code="conflict",
         remedy="see who writes it (metadata.managedFields) and run the task again",
     )
 
@@ -77,6 +78,7 @@ def try_out(client: Client, spec: SecretSpec, wanted: Change) -> None:
             return  # or removed it
         raise SecretError(
             f"namespace {spec.namespace} does not exist, so {spec} cannot be stored",
+            code="not-found",
             remedy=f"create it first: kubectl create namespace {spec.namespace}",
         ) from exc
     except (Forbidden, Invalid) as exc:

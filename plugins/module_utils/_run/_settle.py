@@ -25,7 +25,7 @@ from .._errors import CertflowError
 from .._kube import _rights
 from .._kube._errors import Forbidden
 from .._webhook import _endpoints, _progress, _served, _targets, _workload
-from .._webhook._errors import ProofError, StaleError
+from .._webhook._errors import ProofError, StaleError, UntrustedLeafError
 from .._webhook._patch import TargetChange
 from .._webhook._progress import Progress, View
 from .._webhook._served import Served
@@ -358,6 +358,7 @@ def _refused(task: Task, progress: Progress) -> StaleError:
     return StaleError(
         f"the webhook serves the new certificate of {task.intent.secret}, and the API server would refuse it: "
         f"{progress.evidence[0]}",
+        code=UntrustedLeafError.code,
         evidence=progress.evidence,
         remedy="let its program send the intermediate certificates that stand behind the first one in the Secret; the old CA "
         "stays trusted meanwhile",

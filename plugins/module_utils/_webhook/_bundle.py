@@ -66,6 +66,7 @@ def check(bundle: str) -> None:
     if _pem.has_private_key(bundle):
         raise BundleError(
             "the CA bundle holds a private key, which would become readable for everyone who may read the object",
+            code="contains-private-key",
             remedy="Give certificates only; if the key was shown to anybody, replace it",
         )
     try:
@@ -79,6 +80,7 @@ def check(bundle: str) -> None:
     if not found:
         raise BundleError(
             "the CA bundle holds no certificate",
+            code="no-certificate",
             remedy="Give PEM text with at least one BEGIN CERTIFICATE block",
         )
     if len(found) > MAX_CERTIFICATES:
@@ -107,6 +109,7 @@ def merge(bundle: str, wanted: str, *, mode: str, now: datetime) -> str:
         last = max(anchor.not_after for anchor in given if anchor.not_after)
         raise BundleError(
             f"every certificate of the CA bundle has expired, the last on {last:%Y-%m-%d %H:%M} UTC",
+            code="bundle-expired",
             remedy="Give the CA that signs now",
         )
     held = {anchor.fingerprint for anchor in present}

@@ -32,9 +32,16 @@ class StaleError(TargetError):
 
 
 class UntrustedLeafError(TargetError):
-    """A bundle that would leave the API server unable to verify the webhook's certificate."""
+    """A bundle that would leave the API server unable to verify the webhook's certificate.
+
+    verdict: the code of the verification's verdict, a key of _x509._verify.REASONS.
+    """
 
     code = "certificate-untrusted"
+
+    def __init__(self, cause: str, *, verdict: str = "", remedy: str = "") -> None:
+        super().__init__(cause, remedy=remedy)
+        self.verdict = verdict
 
 
 class ProbeError(CertflowError):

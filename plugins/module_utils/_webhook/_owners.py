@@ -67,6 +67,7 @@ def check(target: Target, obj: Object, *, removes: str = "", take_over: bool = F
         keep = "; mode: add with take_over: true keeps what it writes" if live.bundle == "merges" else ""
         raise OwnedTargetError(
             f"{_belongs(target, (live,))}, which writes its caBundle itself: mode {removes} would remove that",
+            code="managed-bundle",
             evidence=live.evidence,
             remedy=f"{live.remedy}{keep}",
         )

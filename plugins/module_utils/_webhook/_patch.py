@@ -110,6 +110,7 @@ def check_leaf(leaf_pem: str) -> None:
     if _pem.has_private_key(leaf_pem):
         raise CertificateError(
             "the certificate comes with a private key in the same text",
+            code="contains-private-key",
             remedy="Give the certificate only; if the key was shown to anybody, replace it",
         )
     try:
@@ -117,6 +118,7 @@ def check_leaf(leaf_pem: str) -> None:
     except CertificateError as error:
         raise CertificateError(
             f"the webhook's certificate cannot be read: {error.cause}",
+            code=error.code,
             remedy="Give the PEM text that the webhook serves, its own certificate first",
         ) from error
 
@@ -187,6 +189,7 @@ def write(
             return change
     raise TargetError(
         f"{change.target} was changed by somebody else during each of {ATTEMPTS} attempts to write it",
+        code="conflict",
         remedy="Find out who writes it all the time (metadata.managedFields names the clients), and run again",
     )
 
@@ -214,7 +217,7 @@ def write_all(
             if check_mode or not written:
                 raise
             cause = f"{error.cause.rstrip('.')} ({written} had been written before)"
-            raise TargetError(cause, evidence=error.evidence, remedy=error.remedy) from error
+            raise TargetError(cause, code=error.code, evidence=error.evidence, remedy=error.remedy) from error
     return done
 
 
@@ -261,6 +264,7 @@ def _check_trust(target: _targets.Target, change: BundleChange, leaf_pem: str, n
     )
     raise UntrustedLeafError(
         f"{where}: the API server calls {name} and would refuse the certificate: {reason}",
+        verdict=verdict.code,
         remedy=_LEAF_REMEDIES.get(verdict.code, "Give the CA that issued this certificate").format(name=name),
     )
 

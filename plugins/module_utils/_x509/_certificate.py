@@ -106,7 +106,7 @@ def load_leaf_and_chain(pem: str) -> tuple[Certificate, tuple[Certificate, ...]]
     """Read a certificate and the intermediates after it. Raises CertificateError, also where there is none."""
     found = load(pem)
     if not found:
-        raise CertificateError("no certificate found in the PEM text")
+        raise CertificateError("no certificate found in the PEM text", code="no-certificate")
     return found[0], found[1:]
 
 

@@ -64,14 +64,16 @@ def load(pem: str) -> PrivateKey:
     if block is None:
         raise CertificateError("no private key found in the PEM text")
     if block.label == "ENCRYPTED PRIVATE KEY" or "ENCRYPTED" in block.text.split("\n", 2)[1]:
-        raise CertificateError("the private key is encrypted", remedy="Store it without a passphrase.")
+        raise CertificateError(
+            "the private key is encrypted", code="encrypted-key", remedy="Store it without a passphrase."
+        )
     try:
         key = serialization.load_pem_private_key(block.text.encode(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         # Without the library's own words: no part of a key may reach a log.
         raise CertificateError("the private key cannot be read: damaged, or of an unknown kind") from None
     if not isinstance(key, (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey, ed25519.Ed25519PrivateKey)):
-        raise CertificateError("the private key is neither ECDSA, RSA nor Ed25519")
+        raise CertificateError("the private key is neither ECDSA, RSA nor Ed25519", code="unsupported-key")
     return key
 
 

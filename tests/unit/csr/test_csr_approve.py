@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import _approve, _content
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._approve import Expectation
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._errors import RequestError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._names import Guarded
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import _request
 
+from tests.failures import fails
 from tests.unit.csr.objects import (
     APP_SERVING,
     KUBELET_SERVING,
@@ -77,7 +77,7 @@ def test_content() -> None:
 def test_content_that_is_no_request() -> None:
     broken = csr()
     broken["spec"]["request"] = "%%%"
-    with pytest.raises(RequestError, match="request of CSR 'hook-apps-1a2b' is not PEM"):
+    with fails("invalid-request", "'hook-apps-1a2b'", "request"):
         _content.content_of(broken)
 
 
@@ -426,7 +426,7 @@ def test_approval_of_an_object_without_status() -> None:
 
 @pytest.mark.parametrize("earlier", ["Approved", "Denied"])
 def test_a_decision_is_final(earlier: str) -> None:
-    with pytest.raises(RequestError, match=f"is {earlier} already"):
+    with fails("already-decided", "'hook-apps-1a2b'", earlier):
         _approve.approval_body(csr(condition(earlier)), "Approved", reason="A", message="b", now=NOW)
 
 
@@ -440,5 +440,5 @@ def test_encoded_certificate_that_is_none() -> None:
     obj = csr(approved(), certificate="PEM")
     assert obj["status"]["certificate"] == encoded("PEM")
     obj["status"]["certificate"] = "***"
-    with pytest.raises(RequestError, match="certificate of CSR 'hook-apps-1a2b'"):
+    with fails("invalid-request", "'hook-apps-1a2b'", "certificate"):
         _content.certificate_of(obj)

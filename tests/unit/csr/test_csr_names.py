@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import _names
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._errors import RequestError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._names import Guarded
+
+from tests.failures import fails
 
 pytestmark = pytest.mark.quick
 
@@ -155,54 +156,49 @@ def test_well_formed_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    "name",
     [
-        ("", "empty"),
-        ("a..b", "empty"),
-        (f"{LONG}c", "254 characters"),
-        ("a" * 64, "64 characters"),
-        ("a_b", "'a_b' is not"),
-        ("-a", "'-a' is not"),
-        ("a.*.b", "'*' is not"),
-        ("**.b", "is not"),
-        ("a\n", "is not"),
-        ("bücher.example", "is not"),
+        "",
+        "a..b",
+        f"{LONG}c",
+        "a" * 64,
+        "a_b",
+        "-a",
+        "a.*.b",
+        "**.b",
+        "a\n",
+        "bücher.example",
     ],
 )
-def test_malformed_dns_name(name: str, words: str) -> None:
-    with pytest.raises(RequestError) as caught:
+def test_malformed_dns_name(name: str) -> None:
+    with fails("invalid-request", repr(name), "dns_names"):
         _names.check_names(["fine", name], [])
-    assert words in caught.value.cause
-    assert repr(name) in caught.value.cause
 
 
 @pytest.mark.parametrize(
     "address", ["10.0.0", "10.0.0.256", "10.0.0.0/8", "hook", "", "010.0.0.1", "fe80::1%eth0", "[::1]"]
 )
 def test_malformed_address(address: str) -> None:
-    with pytest.raises(RequestError, match="not an IP address"):
+    with fails("invalid-request", repr(address), "ip_addresses"):
         _names.check_names([], ["10.0.0.1", address])
 
 
 @pytest.mark.parametrize(
-    ("names", "words"),
+    ("names", "told"),
     [
-        ({"service": "s" * 64}, "service .* has 64 characters"),
-        ({"service": "1hook"}, "begins with a letter"),
-        ({"service": "hook.apps"}, "service 'hook.apps' is not a valid name"),
-        ({"service": ""}, "service '' is not a valid name: it is empty"),
-        ({"namespace": "Apps"}, "namespace 'Apps'"),
-        ({"namespace": "n" * 64}, "namespace .* has 64 characters"),
-        ({"secret": "a_b"}, "the Secret 'a_b'"),
-        (
-            {"secret": ""},
-            "the Secret '' is not a valid name: it is empty",
-        ),  # would read, or delete, all of them
-        ({"secret": f"{LONG}c"}, "Secret .* has 254 characters"),
+        ({"service": "s" * 64}, ("service", "64")),
+        ({"service": "1hook"}, ("service", "'1hook'")),
+        ({"service": "hook.apps"}, ("service", "'hook.apps'")),
+        ({"service": ""}, ("service", "''")),
+        ({"namespace": "Apps"}, ("namespace", "'Apps'")),
+        ({"namespace": "n" * 64}, ("namespace", "64")),
+        ({"secret": "a_b"}, ("Secret", "'a_b'")),
+        ({"secret": ""}, ("Secret", "''")),  # would read, or delete, all of them
+        ({"secret": f"{LONG}c"}, ("Secret", "254")),
     ],
 )
-def test_malformed_object_name(names: dict[str, str], words: str) -> None:
-    with pytest.raises(RequestError, match=f"(?i){words}"):
+def test_malformed_object_name(names: dict[str, str], told: tuple[str, ...]) -> None:
+    with fails("invalid-request", *told):
         _names.check_object_names(**{"service": "hook", "namespace": "apps", "secret": "hook-tls", **names})
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import _requests
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._approve import Expectation
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._errors import IssueError, RequestError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._errors import IssueError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._controller_manager import LEASE
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors import (
     AlreadyExists,
@@ -25,11 +25,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors 
     CutShort,
     Forbidden,
     KubeError,
-    MissingRights,
     NotFound,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import _request
 
+from tests.failures import fails
 from tests.unit.csr.flow import Api, api_error, client_intent, intent, leaf
 from tests.unit.csr.objects import (
     APP_SERVING,
@@ -106,7 +106,7 @@ def test_it_is_created_once_and_marked_with_its_secret() -> None:
 def test_a_request_that_is_gone_before_it_is_approved(first: type[KubeError]) -> None:
     api = Api()
     api.on_write = lambda *_: api_error(first)
-    with pytest.raises(IssueError, match=f"CSR {NAME} was deleted before it was decided on"):
+    with fails("request-deleted", NAME):
         approve(api, csr())
 
 
@@ -133,9 +133,8 @@ def test_after_a_lost_answer_it_goes_on_with_the_stored_request() -> None:
 def test_a_request_of_another_identity_with_our_name_is_not_used(spec: dict[str, Any], identity: Any) -> None:
     api = lost_answer(**spec)
     api.identity = identity
-    with pytest.raises(RequestError, match="was requested by") as caught:
+    with fails("requested-by-another-identity", "certflow-hook-apps-") as caught:
         _requests.create(api, intent(), request(), HASH)  # type: ignore[arg-type]
-    assert caught.value.code == "requested-by-another-identity"
     assert "kubectl delete csr certflow-hook-apps-" in caught.value.remedy
 
 
@@ -215,7 +214,7 @@ def test_a_conflict_is_decided_again_on_a_fresh_read() -> None:
 def test_conflicts_do_not_go_on_for_ever() -> None:
     api = Api({f"{CSRS}/{NAME}": csr()})
     api.on_write = conflicts(1000)
-    with pytest.raises(RequestError, match="changed by somebody else 10 times"):
+    with fails("conflict", NAME):
         approve(api, csr())
 
 
@@ -241,7 +240,7 @@ def test_a_substitute_is_denied(substitute: dict[str, Any]) -> None:
     api = Api({f"{CSRS}/{NAME}": substitute})
     answers = iter([api_error(Conflict), None])
     api.on_write = lambda _method, _path, body: next(answers) or body
-    with pytest.raises(IssueError, match=r"replaced by another request.*is Denied"):
+    with fails("request-replaced", NAME, "Denied"):
         approve(api, csr())
     assert api.sent[-1]["status"]["conditions"][-1]["reason"] == "CertflowSubstituted"
 
@@ -250,14 +249,14 @@ def test_a_substitute_that_somebody_writes_meanwhile_is_denied_all_the_same() ->
     substitute = csr(username="mallory")
     api = Api({f"{CSRS}/{NAME}": substitute})
     api.on_write = conflicts(2)
-    with pytest.raises(IssueError, match=r"replaced by another request.*is Denied"):
+    with fails("request-replaced", NAME, "Denied"):
         approve(api, substitute)
     assert [verb for verb, _path in api.asked] == ["PUT", "GET", "PUT", "GET", "PUT"]
 
 
 def test_a_substitute_that_is_approved_already_is_not_used() -> None:
     api = Api()
-    with pytest.raises(IssueError, match="is Approved"):
+    with fails("request-replaced", "Approved"):
         approve(api, csr(approved(), username="mallory"))
     assert api.writes() == []
 
@@ -284,8 +283,9 @@ def test_a_refusal_is_told_with_its_words(state: str, certificate: str) -> None:
     assert _requests.is_over(end)
     with pytest.raises(IssueError) as caught:
         _requests.issued(api, "certificate of x", end)  # type: ignore[arg-type]
-    assert caught.value.values["diagnosis"]["code"] == state
-    assert ("not wanted" if state == "denied" else "usages did not match") in str(caught.value)
+    assert (caught.value.code, caught.value.values["diagnosis"]["code"]) == ("not-issued", state)
+    words = end["status"]["conditions"][-1]["message"]
+    assert words in " ".join((caught.value.cause, *caught.value.evidence)), "the signer's own words"
     assert api.asked == []
 
 
@@ -297,21 +297,25 @@ def test_where_the_watch_is_silent_the_list_ends_it(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    ("events", "items", "word"),
+    ("events", "items", "code"),
     [
-        ([event("DELETED", csr())], [], "was deleted before its certificate was fetched"),
-        ([event("ADDED", other_uid(csr()))], [other_uid(csr())], "replaced by another object"),
-        ([event("MODIFIED", other_uid(ISSUED))], [other_uid(ISSUED)], "replaced by another object"),
+        ([event("DELETED", csr())], [], "not-issued"),
+        ([event("ADDED", other_uid(csr()))], [other_uid(csr())], "request-replaced"),
+        ([event("MODIFIED", other_uid(ISSUED))], [other_uid(ISSUED)], "request-replaced"),
     ],
 )
 def test_deletion_and_another_uid_end_it_at_once(
-    events: list[dict[str, Any]], items: list[dict[str, Any]], word: str
+    events: list[dict[str, Any]], items: list[dict[str, Any]], code: str
 ) -> None:
     api = Api({CSRS: page(*items)})
     api.watched = [events]
     started = time.monotonic()
-    with pytest.raises(IssueError, match=word):
+    with fails(code) as caught:
         wait(api, csr())
+    assert isinstance(caught.value, IssueError)
+    assert caught.value.values.get("diagnosis", {}).get("code") == (
+        "deleted" if code == "not-issued" else None
+    )
     assert time.monotonic() - started < 0.5
 
 
@@ -455,7 +459,7 @@ def test_removing_needs_no_right_to_succeed() -> None:
 )
 def test_a_missing_right_to_read_is_named(read: Callable[[Any], Any]) -> None:
     api = Api({CSRS: api_error(Forbidden), f"{CSRS}/{NAME}": api_error(Forbidden)})
-    with pytest.raises(MissingRights, match="certificatesigningrequests"):
+    with fails("missing-permissions", "certificatesigningrequests"):
         read(api)
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import _signers
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._errors import RequestError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._signers import Request
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import _keys
 
+from tests.failures import fails
 from tests.unit.csr.objects import APP_SERVING, KUBELET_SERVING
 
 pytestmark = pytest.mark.quick
@@ -174,9 +174,8 @@ def test_every_key_type_is_taken_by_the_controller_manager() -> None:
 
 
 def test_legacy_unknown_is_explained() -> None:
-    with pytest.raises(RequestError) as caught:
+    with fails("invalid-request", "v1beta1") as caught:
         _signers.signer("kubernetes.io/legacy-unknown")
-    assert "v1beta1" in str(caught.value)
     assert KUBELET_SERVING in caught.value.remedy
     assert APP_SERVING in caught.value.remedy
 
@@ -195,7 +194,7 @@ def test_generic_row(name: str) -> None:
      "example.com/a_b", f"example.com/{'a' * 64}", "example.com/a\n", "*"],
 )  # fmt: skip
 def test_invalid_signer_name(name: str) -> None:
-    with pytest.raises(RequestError, match="<domain>/<path>"):
+    with fails("invalid-request", repr(name), "<domain>/<path>"):
         _signers.signer(name)
 
 
@@ -225,31 +224,31 @@ def test_subject_of_the_task_wins() -> None:
 def test_common_name_too_long() -> None:
     row = _signers.signer(APP_SERVING)
     assert _signers.subject_for(row, "hook", "apps", "a" * 64)[0] == "a" * 64
-    with pytest.raises(RequestError, match="65 bytes"):
+    with fails("invalid-request", "65", "64"):
         _signers.subject_for(row, "hook", "apps", "a" * 65)
 
 
 def test_client_signer_has_no_default_user() -> None:
-    with pytest.raises(RequestError, match="common_name is missing"):
+    with fails("invalid-request", CLIENT, "common_name"):
         _signers.subject_for(_signers.signer(CLIENT), "hook", "apps")
 
 
 @pytest.mark.parametrize(
-    ("usages", "allowed", "common_name", "organizations", "words"),
+    ("usages", "allowed", "common_name", "organizations", "code"),
     [
-        (_signers.CLIENT_USAGES, False, "jane", ["dev"], "its holder logs in"),
-        (("any",), False, "jane", ["dev"], "its holder logs in"),
-        ((), False, "jane", ["dev"], "its holder logs in"),
-        (("digital signature", "key encipherment"), False, "jane", ["dev"], "its holder logs in"),
-        (("digital signature", "key encipherment"), True, "", ["dev"], "spelled out"),
-        (_signers.CLIENT_USAGES, True, "", ["dev"], "spelled out"),
-        (_signers.CLIENT_USAGES, True, "jane", None, "spelled out"),
+        (_signers.CLIENT_USAGES, False, "jane", ["dev"], "client-identity-not-allowed"),
+        (("any",), False, "jane", ["dev"], "client-identity-not-allowed"),
+        ((), False, "jane", ["dev"], "client-identity-not-allowed"),
+        (("digital signature", "key encipherment"), False, "jane", ["dev"], "client-identity-not-allowed"),
+        (("digital signature", "key encipherment"), True, "", ["dev"], "invalid-request"),
+        (_signers.CLIENT_USAGES, True, "", ["dev"], "invalid-request"),
+        (_signers.CLIENT_USAGES, True, "jane", None, "invalid-request"),
     ],
 )
 def test_client_identity_is_refused(
-    usages: tuple[str, ...], allowed: bool, common_name: str, organizations: list[str] | None, words: str
+    usages: tuple[str, ...], allowed: bool, common_name: str, organizations: list[str] | None, code: str
 ) -> None:
-    with pytest.raises(RequestError, match=words):
+    with fails(code, "common_name", "organizations"):
         _signers.check_client_identity(
             usages, allowed=allowed, common_name=common_name, organizations=organizations
         )
@@ -302,8 +301,9 @@ def test_each_usage_of_the_api_is_in_the_table_of_purposes() -> None:
 
 def test_usages_that_are_never_asked_for() -> None:
     _signers.check_usages(_signers.SERVING_USAGES)
-    with pytest.raises(RequestError, match="cert sign, code signing"):
+    with fails("invalid-request", "usages") as caught:
         _signers.check_usages(("server auth", "cert sign", "code signing"))
+    assert caught.value.evidence == ("cert sign", "code signing")
 
 
 def test_a_shortened_lifetime_is_a_warning() -> None:

@@ -143,6 +143,8 @@ def test_the_outcome_of_a_failure_depends_on_codes_that_exist() -> None:
     assert set(kinds.values()) == {"unreachable", "refused"}
 
 
-@pytest.mark.parametrize("code", ["owned-by-another", "requested-by-another-identity", "secret-unusable"])
+@pytest.mark.parametrize(
+    "code", ["managed-bundle", "owned-by-another", "requested-by-another-identity", "secret-unusable"]
+)
 def test_what_is_another_owners_is_refused(code: str) -> None:
     assert kinds_of_failure()[code] == "refused"

@@ -10,14 +10,13 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import _requests
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._errors import RequestError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors import (
     Forbidden,
-    MissingRights,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run import _k8s_csr_approve
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operation import Result
 
+from tests.failures import fails
 from tests.unit.csr.flow import Api, api_error, leaf
 from tests.unit.csr.objects import approved, csr, request
 
@@ -47,7 +46,7 @@ def test_the_api_servers_name_is_not_expected_into_a_certificate() -> None:
     """Whoever may write a task's expectation has not said that this is meant: allow_names says that, with a warning."""
     spelled_out = {"dns_names": ["kubernetes.default.svc"]}
     api = api_with(csr(pem=API_SERVER))
-    with pytest.raises(RequestError, match="API server's name"):
+    with fails("invalid-request", "'kubernetes.default.svc'"):
         decide(api, expect=spelled_out)
     assert api.writes() == []
     result = decide(api, expect=spelled_out, allow_names=["kubernetes.default.svc"])
@@ -64,7 +63,7 @@ def test_other_names_may_be_expected() -> None:
 def test_the_common_name_of_a_server_is_not_a_nodes() -> None:
     api = api_with(csr(pem=request("node-1")))
     api.objects["/api/v1/nodes/node-1"] = {}
-    with pytest.raises(RequestError, match="'node-1': it is a node's"):
+    with fails("invalid-request", "'node-1'"):
         decide(api)
     assert api.writes() == []
 
@@ -73,7 +72,7 @@ def test_a_nodes_address_is_not_expected_either() -> None:
     api = api_with(csr(pem=request(ip_addresses=("10.1.0.4",))))
     node = {"status": {"addresses": [{"type": "InternalIP", "address": "10.1.0.4"}]}}
     api.objects["/api/v1/nodes"] = {"metadata": {}, "items": [node]}
-    with pytest.raises(RequestError, match="it is a node's"):
+    with fails("invalid-request", "'10.1.0.4'"):
         decide(api, expect={**EXPECT, "ip_addresses": ["10.1.0.4"]})
 
 
@@ -89,7 +88,7 @@ def test_a_node_is_recognised_in_any_notation(
     api.objects["/api/v1/nodes"] = {"metadata": {}, "items": [node]}
     api.objects["/api/v1/nodes/node-1"] = node
     expect = {"dns_names": list(dns_names), "ip_addresses": list(ip_addresses)}
-    with pytest.raises(RequestError, match="it is a node's"):
+    with fails("invalid-request", "ForbiddenName"):
         decide(api, expect=expect)
     assert decide(api, expect=expect, allow_names=["node-1", "10.1.0.4"]).changed
 
@@ -100,9 +99,8 @@ STRANGE["metadata"]["uid"] = "strange"
 
 def test_one_that_is_approved_already_is_compared() -> None:
     api = api_with(STRANGE)
-    with pytest.raises(RequestError, match="approved before") as caught:
+    with fails("approved-unexpectedly", "strange", "ForbiddenName") as caught:
         decide(api, name="strange")
-    assert "ForbiddenName" in str(caught.value)
     assert caught.value.remedy
 
 
@@ -123,7 +121,7 @@ def test_nobody_waits_for_what_is_not_expected() -> None:
 def test_what_the_wait_needs_is_asked_before_the_first_decision(verb: str) -> None:
     api = api_with(csr())
     api.lacking = {(verb, "certificatesigningrequests")}
-    with pytest.raises(MissingRights, match=f"{verb} certificatesigningrequests"):
+    with fails("missing-permissions", verb, "certificatesigningrequests"):
         decide(api, wait=True)
     assert api.writes() == []
     assert decide(api).changed, "without the wait it is not needed"

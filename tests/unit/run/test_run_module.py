@@ -16,6 +16,7 @@ from ansible.module_utils import basic
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run._k8s_csr_info import OPERATION
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run._module import run_module
 
+from tests.failures import has_failed
 from tests.unit.kube.server import Answer, serving
 
 if TYPE_CHECKING:
@@ -70,6 +71,6 @@ def test_module(
     assert TOKEN not in str(result)
     assert TOKEN not in str(logged)
     if status:
-        assert "was answered with 404 NotFound: absent" in result["msg"]
+        assert has_failed(result, "not-found", "404")
     else:
         assert [csr["condition"] for csr in result["csrs"]] == ["NotFound"]

@@ -30,6 +30,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operatio
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import _keys
 
+from tests.failures import has_failed
 from tests.unit.kube import pki
 from tests.unit.kube.server import Answer, Server, serving
 
@@ -195,7 +196,7 @@ def test_what_ends_the_process_is_not_caught() -> None:
 def test_failure_before_there_is_a_cluster() -> None:
     operation = Operation("k8s_test", _spec.AUTH, lambda *_arguments: Result(changed=False, values={}))
     result = execute(operation, {"kubeconfig": "/absent/kc", **DEFAULTS}, check_mode=False)
-    assert result["msg"].startswith("Kubeconfig /absent/kc (the task's option kubeconfig) does not exist.")
+    assert has_failed(result, "invalid-connection", "/absent/kc", "kubeconfig")
     assert "cluster" not in result
 
 

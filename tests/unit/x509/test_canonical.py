@@ -15,6 +15,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import _
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509._errors import CertificateError
 from cryptography import x509
 
+from tests.failures import fails
 from tests.unit.x509 import pkcs10
 from tests.unit.x509.pkcs10 import (
     BASIC,
@@ -351,10 +352,9 @@ REFUSED: dict[str, tuple[str, str]] = {
 @pytest.mark.parametrize("title", REFUSED)
 def test_refused(title: str) -> None:
     pem_text, reason = REFUSED[title]
-    with pytest.raises(CertificateError, match="not in canonical form") as caught:
+    with fails("request-not-canonical") as caught:
         _request.parse(pem_text)
     assert reason in caught.value.cause
-    assert caught.value.code == "request-not-canonical"
 
 
 @pytest.mark.parametrize("title", pkcs10.attacks("a", "b"))

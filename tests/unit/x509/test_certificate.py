@@ -10,10 +10,10 @@ import datetime
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import _certificate, _keys
-from ansible_collections.certflow.kubernetes.plugins.module_utils._x509._errors import CertificateError
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from tests.failures import fails
 from tests.unit.x509.authority import (
     NOW,
     SERVER_AUTH,
@@ -107,12 +107,12 @@ def test_load() -> None:
 
 @pytest.mark.parametrize("read", [_certificate.load_leaf_and_chain, _certificate.describe_pem])
 def test_none_found(read: object) -> None:
-    with pytest.raises(CertificateError, match="No certificate found in the PEM text"):
+    with fails("no-certificate"):
         read("text")  # type: ignore[operator]
 
 
 def test_the_broken_block_is_named() -> None:
-    with pytest.raises(CertificateError, match="Certificate 2 of 3 cannot be read"):
+    with fails("invalid-certificate", "2", "3"):
         _certificate.load(issue("one").pem + BROKEN + issue("three").pem)
-    with pytest.raises(CertificateError, match="The certificate cannot be read"):
+    with fails("invalid-certificate"):
         _certificate.load(BROKEN)

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import _keys, _pem, _request
-from ansible_collections.certflow.kubernetes.plugins.module_utils._x509._errors import CertificateError
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
+from tests.failures import fails
 from tests.unit.x509.authority import name, new_key
 
 
@@ -61,18 +61,18 @@ def test_digest() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "cause"),
+    ("wanted", "names"),
     [
-        ({"common_name": "x" * 65}, "The common name 'x+' has 65 bytes, a certificate takes 1 to 64"),
-        ({"common_name": "é" * 33}, "has 66 bytes"),
-        ({"common_name": ""}, "The common name '' has 0 bytes"),
-        ({"organizations": ["y" * 65]}, "The organization 'y+' has 65 bytes"),
-        ({"dns_names": ["hök.svc"]}, "cannot be built"),
-        ({"ip_addresses": ["10.1.2"]}, "'10.1.2' does not appear to be an IPv4 or IPv6 address"),
+        ({"common_name": "x" * 65}, ("x" * 65, "64")),
+        ({"common_name": "é" * 33}, ("66", "64")),
+        ({"common_name": ""}, ("''", "64")),
+        ({"organizations": ["y" * 65]}, ("y" * 65, "64")),
+        ({"dns_names": ["hök.svc"]}, ()),
+        ({"ip_addresses": ["10.1.2"]}, ("'10.1.2'",)),
     ],
 )
-def test_names_that_no_certificate_holds(wanted: dict[str, Any], cause: str) -> None:
-    with pytest.raises(CertificateError, match=cause):
+def test_names_that_no_certificate_holds(wanted: dict[str, Any], names: tuple[str, ...]) -> None:
+    with fails("invalid-certificate", *names):
         _request.build(new_key(), **{"common_name": "hook", **wanted})
 
 
