@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from typing import Any
 import yaml
 
 SECONDS = 900
+# The line with which a step begins, under -v: its host, its place in the hop, and its id.
+STEP = re.compile(r"\S+  \d+/\d+  ([a-z0-9-]+( \(undo\))?)")
 Meet = Callable[[str, "subprocess.Popen[str]"], None]
 
 
@@ -71,7 +74,8 @@ def followed(
 ) -> tuple[Run, list[tuple[float, str]]]:
     """The same, and when each task began (time.time), with its name.
 
-    meet: called with each task's name when it begins, and with the process, which does not wait for it.
+    With -v also when each step of an upgrade began, with its id. A step that puts the previous release back has " (undo)" after it.
+    meet: called with each of these names when it begins, and with the process, which does not wait for it.
     """
     lines: list[str] = []
     began: list[tuple[float, str]] = []
@@ -90,13 +94,21 @@ def followed(
         assert process.stdout
         for line in process.stdout:
             lines.append(line)
-            if line.startswith("TASK ["):
-                name = line.removeprefix("TASK [").rpartition("]")[0].rpartition(" : ")[2]
+            name = _begun(line)
+            if name:
                 began.append((time.time(), name))
                 if meet is not None:
                     meet(name, process)
         timer.cancel()
     return Run(process.returncode, "".join(lines)), began
+
+
+def _begun(line: str) -> str:
+    """Return the name of the task, or the id of the upgrade's step, that begins with this line of output, or ""."""
+    if line.startswith("TASK ["):
+        return line.removeprefix("TASK [").rpartition("]")[0].rpartition(" : ")[2]
+    found = STEP.fullmatch(line.rstrip("\n"))
+    return found[1] if found else ""
 
 
 def kill(process: subprocess.Popen[str]) -> None:

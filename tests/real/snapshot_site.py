@@ -17,8 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations._snapshot_controller import (
+    OPERATION,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operation import execute
-from ansible_collections.certflow.kubernetes.plugins.module_utils._operations._snapshot_controller import OPERATION
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._changes import Change, changes
 
 from tests.clusters import build

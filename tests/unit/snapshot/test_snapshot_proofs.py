@@ -14,9 +14,9 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run import _snapshot_controller_prove
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot import (
     _before,
+    _hop,
     _proofs,
     _releases,
-    _hop,
     _steps,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._errors import StepError
