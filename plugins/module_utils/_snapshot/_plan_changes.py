@@ -344,6 +344,12 @@ def _wait_available(_state: _State, step: Step) -> Iterator[Line]:
     yield Line(VERIFY, f"that the pods of {one} become ready", step.id)
 
 
+def _watch_pods(_state: _State, step: Step) -> Iterator[Line]:
+    given = step.parameters
+    one = Reference("Deployment", given["name"], given["namespace"])
+    yield Line(VERIFY, f"that the pods of {one} stay ready for {given['seconds']} s", step.id)
+
+
 def _verify(_state: _State, step: Step) -> Iterator[Line]:
     yield Line(VERIFY, _SUBJECTS[step.parameters["subject"]](step.parameters), step.id)
 
@@ -398,4 +404,5 @@ _ACTIONS: dict[str, Callable[[_State, Step], Iterator[Line]]] = {
     "switch_service": _switch_service,
     "verify": _verify,
     "wait_available": _wait_available,
+    "watch_pods": _watch_pods,
 }

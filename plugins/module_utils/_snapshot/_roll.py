@@ -25,7 +25,7 @@ from ._steps import DETACHED_LABEL, PORT_LABEL, RELEASE_LABEL, Step
 # While the old pods are still there to go back to, nobody waits longer for a new webhook that does not answer.
 PROVEN_SECONDS = 60
 # How long the new pods are watched under the calls of users before the old pods are deleted.
-WATCH_SECONDS = 15
+WATCH_SECONDS = 10
 
 # What tells a ReplicaSet's pods from those of its siblings.
 _HASH = "pod-template-hash"
