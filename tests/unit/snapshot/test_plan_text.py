@@ -41,7 +41,6 @@ from . import plans
 from .test_snapshot_cut_off import JUMPS, MOST_HOPS, cluster
 from .world import NOTHING, changed, ours, planned, upstream, with_groups, with_workload
 
-
 BUDGET = ("kube-system", "snapshot-validation-deployment")
 
 
