@@ -22,6 +22,7 @@ CODES = {
     "conflict": "The object changed between the read and the write, also when the write was repeated.",
     "defect": "The collection has a defect. Report the line of code that the message names.",
     "forbidden": "The user does not have the permission for the request.",
+    "interrupted": "A signal or the task's timeout stopped the run. It finished its last write, and undid nothing. Run it again.",
     "invalid-bundle": "The CA bundle holds no certificate that can be a trust anchor.",
     "invalid-certificate": "A key, a request or a certificate cannot be made, read or used.",
     "invalid-connection": "The options, the environment or the kubeconfig do not name one cluster.",
