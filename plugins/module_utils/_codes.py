@@ -32,6 +32,7 @@ CODES = {
     "exec-plugin-failed": "The exec plugin of the kubeconfig did not provide credentials.",
     "exec-plugin-missing": "The program of the kubeconfig's exec plugin is not installed where the task runs.",
     "forbidden": "The user does not have the permission for the request.",
+    "interrupted": "A signal or the task's timeout stopped the run. It finished its last write, and undid nothing. Run it again.",
     "invalid-bundle": "The CA bundle holds no certificate that can be a trust anchor.",
     "invalid-certificate": "A key, a request or a certificate cannot be made, read or used.",
     "invalid-connection": "The options, the environment or the kubeconfig do not name one cluster.",
