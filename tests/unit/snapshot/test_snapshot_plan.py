@@ -403,7 +403,7 @@ def test_a_refusal_names_the_object_and_its_manager(origins: dict[str, Origin], 
 
 
 IMPERATIVES = frozenset(
-    "Add Apply Check Delete Disable Enable Issue Make Narrow Restrict Set Store Switch Verify Wait".split()
+    "Add Apply Check Delete Disable Enable Issue Make Narrow Restrict Set Store Switch Verify Wait Watch".split()
 )
 
 
