@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 BEFORE_SECONDS = 30
 # The time before the task's end that is kept for the way back. Seconds.
 UNDO_SECONDS = 120
+# The beginning of the names of backups in the cluster.
+BACKUP = "certflow-snapshot-controller-backup"
 
 
 class Upgrade:
@@ -51,7 +53,7 @@ class Upgrade:
     def __init__(self, client: Client, request: Request, progress: Progress) -> None:
         self.client, self.request, self.progress = client, request, progress
         self._steps = StepRunner(client, request, progress, end=client.deadline, reserve=UNDO_SECONDS)
-        self._values: dict[str, Any] = {"previous_run": None, "backup": "", "undone": None}
+        self._values: dict[str, Any] = {"previous_run": None, "backup": "", "backup_object": "", "undone": None}
         self._notes: list[str] = []
 
     def check(self) -> Result:
@@ -94,11 +96,8 @@ class Upgrade:
         try:
             with _interrupt.stoppable():
                 return self._upgrade(lease, reading, found)
-        except _interrupt.Interrupted:
-            raise self._failed(
-                CertflowError("the run was interrupted", code="interrupted"),
-                Undone("", False, problem=_undo.LEFT["interrupted"]),
-            ) from None
+        except _interrupt.Interrupted as signal:
+            raise self._failed(signal.error(), self._undone_by_signal()) from None
         finally:
             lease.release()
 
@@ -207,11 +206,14 @@ class Upgrade:
             self._steps.run(step, context, Place(hop, number, len(steps), undoes))
 
     def _back_up(self, originals: Sequence[dict[str, Any]]) -> None:
+        """Keep the objects of a hop as they are before it, in a file and in the cluster, as the options say."""
+        now = self.client.now()
         if self.request.backup_directory and originals:
-            path = _backup.write(
-                self.request.backup_directory, self.client.host, self.client.now(), originals
-            )
+            path = _backup.write(self.request.backup_directory, self.client.host, now, originals)
             self._values["backup"] = str(path)
+        if self.request.backup_in_cluster and originals:
+            name = _backup.store(self.client, _lease.NAMESPACE, BACKUP, originals, now)
+            self._values["backup_object"] = name
 
     def _undo(self, reading: Reading, hop: Hop, originals: Sequence[dict[str, Any]]) -> Undone:
         """Put back the release before the hop. Never raises CertflowError."""
@@ -238,6 +240,13 @@ class Upgrade:
             return Undone(hop.start, False, problem=f"Putting {hop.start} back failed too: {error.cause}")
         titles = tuple(one.title for one in self._steps.records if one.undoes and one.changed)
         return Undone(hop.start, True, titles)
+
+    def _undone_by_signal(self) -> Undone:
+        """Return the way back of an interrupted run: none, or the part that was carried out."""
+        back = [one for one in self._steps.records if one.undoes]
+        if not back:
+            return Undone("", False, problem=_undo.LEFT["interrupted"])
+        return Undone("", False, problem=f"The run was interrupted in the step {back[-1].id} of the way back")
 
     # The end.
 
