@@ -53,7 +53,12 @@ class Upgrade:
     def __init__(self, client: Client, request: Request, progress: Progress) -> None:
         self.client, self.request, self.progress = client, request, progress
         self._steps = StepRunner(client, request, progress, end=client.deadline, reserve=UNDO_SECONDS)
-        self._values: dict[str, Any] = {"previous_run": None, "backup": "", "backup_object": "", "undone": None}
+        self._values: dict[str, Any] = {
+            "previous_run": None,
+            "backup": "",
+            "backup_object": "",
+            "undone": None,
+        }
         self._notes: list[str] = []
 
     def check(self) -> Result:
