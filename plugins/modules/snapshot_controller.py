@@ -16,8 +16,8 @@ description:
   - Reads the cluster and plans, as M(certflow.kubernetes.snapshot_controller_info) does. Then it tries every step by server dry runs,
     verifies what is installed, acquires a Lease, and goes from release to release. It verifies each hop by an effect that only a
     working controller or webhook has.
-  - If a step fails, the module puts back the release before the hop, from the Deployments as they were. Newer CRDs and permissions stay,
-    because older controllers work with them.
+  - If a step fails, the module puts back the release before the hop, from the Deployments as they were. Newer CRDs stay, because older controllers work
+    with them.
   - A run that was killed or interrupted is not undone. The next run continues from the current state of the cluster, and says in
     RV(previous_run) what the killed run worked on.
   - In check mode it writes nothing. It plans and tries every step by dry runs.

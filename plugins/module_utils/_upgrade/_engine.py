@@ -23,7 +23,7 @@ from .._run import _interrupt
 from .._run._operation import Result
 from .._run._progress import Progress
 from .._snapshot import _backup, _before
-from .._snapshot._errors import ReleaseError, UpgradeError
+from .._snapshot._errors import ReleaseError, UnprovenError, UpgradeError
 from .._snapshot._plan import Hop
 from .._snapshot._releases import Release, get
 from .._snapshot._steps import Step
@@ -70,9 +70,14 @@ class Upgrade:
     def verify(self, *, check_mode: bool) -> Result:
         """Verify what is installed. In check mode create no objects. Raises UnprovenError, CertflowError."""
         reading = _reading.read(self.client, self.request.release, self.request.options)
-        steps = _before.proofs(reading.context)
-        for step in steps:
+        if reading.context.controller is None:
+            raise UnprovenError(
+                "no snapshot controller is installed, so there is nothing to verify",
+                remedy="Install one with state: present",
+            )
+        for step in _before.proofs(reading.context):
             self._bound(self.request.step_timeout)
+            self.progress.now(step.title)
             verdict, left = _verify.verify(
                 self.client, step, namespace=self.request.probe_namespace, check_mode=check_mode
             )
