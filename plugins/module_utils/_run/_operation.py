@@ -134,9 +134,10 @@ def _failure(
     client: Client | None, error: CertflowError, parameters: Mapping[str, Any], operation: Operation
 ) -> dict[str, Any]:
     where = f"{client.host}: " if client else ""
+    values = getattr(error, "values", {})
     written = list(client.written) if client else []
     evidence = [*error.evidence, *_expiry(client, error)]
-    if written:
+    if written and "steps" not in values:  # the steps tell it better
         evidence.append(f"written before the failure: {', '.join(written)}")
     answer: dict[str, Any] = {
         "failed": True,
@@ -147,7 +148,7 @@ def _failure(
         "evidence": evidence,
         "remedy": error.remedy,
         "invocation": _redact.invocation(parameters, operation.hidden),
-        **getattr(error, "values", {}),
+        **values,
     }
     return {**answer, "cluster": _cluster(client)} if client else answer
 

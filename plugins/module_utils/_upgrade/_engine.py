@@ -106,6 +106,12 @@ class Upgrade:
         try:
             with _interrupt.stoppable():
                 return self._upgrade(lease, reading, found)
+        except UpgradeError:
+            raise
+        except CertflowError as error:  # between two hops
+            if not self._steps.is_changed:
+                raise
+            raise self._failed(error, Undone("", False, problem="The hops before are complete")) from error
         except _interrupt.Interrupted as signal:
             raise self._failed(signal.error(), self._undone_by_signal()) from None
         finally:
@@ -116,10 +122,14 @@ class Upgrade:
     def _read(self) -> Reading:
         """Read the cluster and plan. Raises UpgradeRefused, ReleaseError, KubeError."""
         reading = _reading.read(self.client, self.request.release, self.request.options)
-        error = reading.refusal()
+        error = reading.refusal(self._start())
         if error:
             raise error
         return reading
+
+    def _start(self) -> str:
+        """Return the beginning of the message of a failure outside the steps."""
+        return "" if self._steps.is_changed else _reading.NOTHING_WRITTEN
 
     def _steps_of(self, reading: Reading) -> list[Step]:
         """Return the steps up to the hop that the run stops after. Raises ReleaseError."""
@@ -144,7 +154,7 @@ class Upgrade:
         self._bound(self.request.step_timeout)
         self.progress.now("Try every step by dry runs")
         found = _preflight.run(self.client, self.request, reading.context, steps)
-        _preflight.refuse(found)
+        _preflight.refuse(found, self._start())
         self._notes += [note for note in found.notes if note not in self._notes]
         self._steps.signer = found.signer
         return found

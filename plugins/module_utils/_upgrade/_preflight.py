@@ -98,15 +98,15 @@ def run(client: Client, request: Request, context: Situation, steps: Sequence[St
     return Preflight(foreseen.tried, tuple(due), (*foreseen.problems, *problems), foreseen.notes, signer)
 
 
-def refuse(found: Preflight) -> None:
-    """Raise PreflightError if a step would fail."""
+def refuse(found: Preflight, start: str) -> None:
+    """Raise PreflightError if a step would fail. start: the beginning of its message."""
     if not found.problems:
         return
     causes = list(dict.fromkeys(one.cause for one in found.problems))
     more = f" (and {len(causes) - 1} more, see problems)" if len(causes) > 1 else ""
     evidence = [f"{one.step}: {one.cause}" if one.step else one.cause for one in found.problems]
     error = PreflightError(
-        f"nothing was written: {causes[0]}{more}",
+        f"{start}{causes[0]}{more}",
         evidence=[*evidence, *(line for one in found.problems for line in one.evidence)],
         remedy=found.problems[0].remedy,
     )
