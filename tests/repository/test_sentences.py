@@ -16,7 +16,32 @@ from tests.gates.venvs import REPOSITORY
 TESTS = REPOSITORY / "tests"
 
 #: Tests of sentences: the text is what they test. A file, or one function of it.
+<<<<<<< HEAD
 OF_SENTENCES: dict[str, str] = {}
+=======
+OF_SENTENCES: dict[str, str] = {
+    "unit/csr/test_csr_diagnose.py": "diagnoses in words; its tables find causes by code",
+    "unit/kube/test_kube_answers.py": "the cleaning of an API server's answer",
+    "unit/kube/test_kube_credentials.py": "the cleaning of an exec plugin's output",
+    "unit/run/test_run_operation.py": "the line of a failure",
+    "unit/webhook/test_webhook_failures.py": "the part of an API server's sentence that is shown",
+    "unit/clusters/test_clusters_node.py": "complaints of the test rig, which have no codes",
+    "unit/inventory/test_inventory_foreign_text.py": "the warning for a host name that was changed",
+    "real/test_fleet.py::with_results": "Ansible's own statistics",
+    "real/test_role.py::reports": "lines that the test itself prints",
+    "real/test_role.py::doors": "lines that name the execution mode",
+}
+
+#: The upgrade of the snapshot controller: its tests follow with its one module.
+NOT_YET = (
+    "unit/snapshot/",
+    "real/test_snapshot_",
+    "real/snapshot_",
+    "real/test_fleet_upgrade.py",
+    "upgrades/",
+    "demo/upgrade.py",
+)
+>>>>>>> codes
 
 #: Errors without codes: those of the test rig and of Python.
 WITHOUT_CODES = {"ClusterError", "Unavailable", "OSError", "ValueError"}
@@ -115,7 +140,13 @@ def test_no_test_finds_a_failure_by_a_sentence() -> None:
     new = [
         f"tests/{name.partition('::')[0]}:{line}"
         for name, line in found()
+<<<<<<< HEAD
         if name not in OF_SENTENCES and name.partition("::")[0] not in OF_SENTENCES
+=======
+        if name not in OF_SENTENCES
+        and name.partition("::")[0] not in OF_SENTENCES
+        and not name.startswith(NOT_YET)
+>>>>>>> codes
     ]
     assert not new, "use the code, an id, or a name in the text (tests/failures.py)"
 

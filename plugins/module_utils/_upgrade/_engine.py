@@ -29,7 +29,7 @@ from .._snapshot._releases import Release, get
 from .._snapshot._steps import Step
 from .._text import visible
 from . import _actions, _lease, _preflight, _reading, _undo, _verify
-from ._actions import VERIFY, WAIT
+from ._actions import VERIFY, WAITS
 from ._preflight import Preflight
 from ._reading import Reading
 from ._request import Request
@@ -173,7 +173,7 @@ class Upgrade:
     def _looked(self, reading: Reading, found: Preflight) -> Result:
         """Verify the release if nothing is due."""
         hops = self._hops(reading.plan.hops)
-        steps = [step for step in (hops[-1].steps if hops else ()) if step.action in (WAIT, VERIFY)]
+        steps = [step for step in (hops[-1].steps if hops else ()) if step.action in (VERIFY, *WAITS)]
         self._steps.reserve = 0
         self._go(
             steps,
@@ -286,14 +286,15 @@ class Upgrade:
             evidence=error.evidence,
             remedy=error.remedy or "Run the task again. It continues from the current state",
         )
+        values = getattr(error, "values", {})
         failed.values = {
-            **getattr(error, "values", {}),
+            **values,
             **self._values,
             "step": last.id if last else "",
             "hop": last.hop if last else "",
             "steps": [one.as_dict() for one in records],
             "undone": undone.as_dict(),
-            "notes": self._notes,
+            "notes": [*self._notes, *values.get("notes", ())],
             "changed": self._steps.is_changed,
         }
         return failed
