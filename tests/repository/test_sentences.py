@@ -16,9 +16,6 @@ from tests.gates.venvs import REPOSITORY
 TESTS = REPOSITORY / "tests"
 
 #: Tests of sentences: the text is what they test. A file, or one function of it.
-<<<<<<< HEAD
-OF_SENTENCES: dict[str, str] = {}
-=======
 OF_SENTENCES: dict[str, str] = {
     "unit/csr/test_csr_diagnose.py": "diagnoses in words; its tables find causes by code",
     "unit/kube/test_kube_answers.py": "the cleaning of an API server's answer",
@@ -41,7 +38,6 @@ NOT_YET = (
     "upgrades/",
     "demo/upgrade.py",
 )
->>>>>>> codes
 
 #: Errors without codes: those of the test rig and of Python.
 WITHOUT_CODES = {"ClusterError", "Unavailable", "OSError", "ValueError"}
@@ -140,13 +136,9 @@ def test_no_test_finds_a_failure_by_a_sentence() -> None:
     new = [
         f"tests/{name.partition('::')[0]}:{line}"
         for name, line in found()
-<<<<<<< HEAD
-        if name not in OF_SENTENCES and name.partition("::")[0] not in OF_SENTENCES
-=======
         if name not in OF_SENTENCES
         and name.partition("::")[0] not in OF_SENTENCES
         and not name.startswith(NOT_YET)
->>>>>>> codes
     ]
     assert not new, "use the code, an id, or a name in the text (tests/failures.py)"
 
