@@ -77,7 +77,7 @@ options:
         without a controller in the cluster.
     type: list
     elements: str
-    choices: [rke2, eks, kops, kubeone, addon-manager, argocd, flux, helm, kubectl, hosted, unmarked]
+    choices: [rke2, eks, kops, kubeone, addon-manager, argocd, flux, helm, kubespray, kubectl, hosted, unmarked]
     default: []
   accept:
     description:

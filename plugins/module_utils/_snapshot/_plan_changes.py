@@ -20,7 +20,6 @@ from typing import Any
 from . import _crds
 from ._installed import CONVERSION, VALIDATION
 from ._kinds import Reference
-from ._owners import OURS
 from ._plan import Hop
 from ._releases import CONTROLLER, GROUP, GROUP_CRDS, SNAPSHOT, get
 from ._situation import Situation
@@ -106,7 +105,7 @@ def _present(context: Situation) -> Iterator[Reference]:
         yield from (
             Reference("PodDisruptionBudget", one.name, one.namespace)
             for one in here.running(kind)
-            if one.origin == OURS
+            if not one.origin.key
         )
 
 

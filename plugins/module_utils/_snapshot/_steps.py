@@ -196,11 +196,11 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action(
         "watch_pods",
-        "the pods of the newest template stay ready and do not restart, for a time after the Service leads to them",
+        "Watch the pods of the newest template after the Service selects them: they must stay ready and not restart.",
         (
             _NAMESPACE,
             _NAME,
-            Parameter("seconds", "how long they are watched"),
+            Parameter("seconds", "time in seconds"),
         ),
     ),
     Action(

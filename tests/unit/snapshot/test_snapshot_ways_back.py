@@ -48,7 +48,7 @@ def test_a_supported_way_back_ends_as_a_fresh_installation(target: Release, colu
 
 @pytest.mark.parametrize("target", TARGETS, ids=map(str, TARGETS))
 def test_an_upgrade_and_the_way_back_end_where_they_began(target: Release) -> None:
-    given = {"failure_policy": "Fail"}
+    given: dict[str, Any] = {"failure_policy": "Fail"}
     for start in (one for one, other in pairs() if other is target):
         if start.unpublished or outcome(start, target, COLUMNS[0]) != SUPPORTED:
             continue
