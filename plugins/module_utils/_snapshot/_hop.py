@@ -400,7 +400,12 @@ def _verify_webhook(now: Situation, found: Found, name: str) -> Iterator[Step]:
                 "failurePolicy Ignore hides a webhook that is dead, and that its Deployment is available says nothing: only a "
                 "refusal in its own words does.",
                 "verify",
-                {"subject": "webhook", "name": rules.name, "check": refusal(now), "release": str(now.release)},
+                {
+                    "subject": "webhook",
+                    "name": rules.name,
+                    "check": refusal(now),
+                    "release": str(now.release),
+                },
                 hazards=_of(found, "rules-answer-first"),
             )
 
@@ -514,7 +519,12 @@ def _prove(now: Situation, found: Found) -> Iterator[Step]:
         f"What runs is {now.release}",
         "By what the pods say of themselves and a new holder of the Lease: a tag may hold anything.",
         "verify",
-        {"subject": "version", "namespace": now.namespace, "name": CONTROLLER_NAME, "release": str(now.release)},
+        {
+            "subject": "version",
+            "namespace": now.namespace,
+            "name": CONTROLLER_NAME,
+            "release": str(now.release),
+        },
     )
     yield Step(
         "verify-controller",
