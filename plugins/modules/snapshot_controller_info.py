@@ -47,7 +47,7 @@ EXAMPLES = r"""
 - name: Write the plan for a change ticket
   ansible.builtin.copy:
     content: "{{ plan.markdown }}"
-    dest: /tmp/snapshot-controller.md
+    dest: "{{ playbook_dir }}/snapshot-controller.md"
     mode: "0644"
   delegate_to: localhost
 """

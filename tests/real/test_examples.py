@@ -7,19 +7,17 @@
 from __future__ import annotations
 
 import base64
-import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests import clusters, playbook
 
-from . import snapshot_lab, snapshot_site, snapshot_webhook, team_labels
+from . import pages, snapshot_lab, snapshot_webhook, team_labels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,9 +40,6 @@ def onprem(fleet: clusters.Fleet) -> Iterator[clusters.Cluster]:
         yield cluster
     names = snapshot_lab.kubectl(cluster, "get", "crds", "-oname").split()
     snapshot_lab.delete(cluster, *(name for name in names if name.endswith("snapshot.storage.k8s.io")))
-    # An example installs a controller, whose pods never start on this cluster.
-    controller = ("deployment", "snapshot-controller", "-n", "kube-system", "--ignore-not-found")
-    snapshot_lab.kubectl(cluster, "delete", *controller)
     for server in SERVERS:
         server.close()
 
@@ -70,44 +65,27 @@ PREPARE: dict[str, Callable[[clusters.Cluster, Path], None]] = {
     "k8s_csr_approve": _k8s_csr_approve,
     "k8s_csr_info": lambda _cluster, _directory: None,
     "k8s_signer_probe": lambda _cluster, _directory: None,
-    "snapshot_controller_plan": lambda _cluster, _directory: None,
-    "snapshot_controller_preflight": lambda _cluster, _directory: None,
-    "snapshot_controller_prove": lambda _cluster, _directory: None,
-    "snapshot_controller_apply": lambda _cluster, _directory: None,
+    "snapshot_controller_info": lambda _cluster, _directory: None,
     "webhook_probe": lambda cluster, _directory: SERVERS.append(team_labels.start(cluster)),
 }
-
-# The modules that fetch manifests.
-FETCH = ("snapshot_controller_apply", "snapshot_controller_preflight")
+# These need pods. test_upgrade_pages.py runs them.
+WITH_PODS = {"snapshot_controller"}
 
 
 def test_every_module_is_here() -> None:
-    assert {path.stem for path in (REPOSITORY / "plugins" / "modules").glob("[a-z]*.py")} == set(PREPARE)
+    assert {path.stem for path in (REPOSITORY / "plugins" / "modules").glob("[a-z]*.py")} == set(
+        PREPARE
+    ) | WITH_PODS
 
 
 @pytest.mark.parametrize("module", PREPARE)
 def test_the_examples_run(onprem: clusters.Cluster, module: str, tmp_path: Path) -> None:
     PREPARE[module](onprem, tmp_path)
     play: dict[str, Any] = {"name": module, "hosts": "localhost", "gather_facts": False}
-    with snapshot_site.module_proxy("8.7.0") as proxy:
-        # In place of where releases are published.
-        fetched = {"source": proxy, "cache_directory": str(tmp_path / "cache")}
-        play["module_defaults"] = {f"certflow.kubernetes.{name}": fetched for name in FETCH}
-        run = playbook.play(
-            tmp_path, [{**play, "tasks": _examples(module)}], K8S_AUTH_KUBECONFIG=str(onprem.kubeconfig)
-        )
+    tasks = pages.examples(module)
+    run = playbook.play(tmp_path, [{**play, "tasks": tasks}], K8S_AUTH_KUBECONFIG=str(onprem.kubeconfig))
     assert run.status == 0, run.output
-    assert run.recap("ok") == len(_examples(module)), run.output
-
-
-def _examples(module: str) -> list[dict[str, Any]]:
-    path = REPOSITORY / "plugins" / "modules" / f"{module}.py"
-    spec = importlib.util.spec_from_file_location(module, path)
-    assert spec is not None and spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    tasks: list[dict[str, Any]] = yaml.safe_load(loaded.EXAMPLES)
-    return tasks
+    assert run.recap("ok") == len(tasks), run.output
 
 
 def _request(cluster: clusters.Cluster, name: str, dns_names: list[str], labels: dict[str, str]) -> None:

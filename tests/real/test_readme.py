@@ -17,10 +17,7 @@ import pytest
 
 from tests import clusters, playbook
 
-from . import snapshot_webhook
-
-README = Path(__file__).parents[2] / "README.md"
-BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+from . import pages, snapshot_webhook
 
 
 @pytest.fixture
@@ -28,7 +25,7 @@ def place(fleet: clusters.Fleet, tmp_path: Path) -> Iterator[Path]:
     """A directory with the README's files, below a home with the kubeconfig that it names."""
     (tmp_path / ".kube").mkdir()
     shutil.copy(fleet.merged_kubeconfig, tmp_path / ".kube" / "fleet.yml")
-    for name, text in _files().items():
+    for name, text in pages.files(pages.README).items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
     with snapshot_webhook.present(*fleet.values()):
@@ -36,11 +33,12 @@ def place(fleet: clusters.Fleet, tmp_path: Path) -> Iterator[Path]:
 
 
 def test_the_readme_has_the_files_that_this_test_is_about() -> None:
-    assert set(_files()) == {
+    assert set(pages.files(pages.README)) == {
         "inventory.yml",
         "certificates.yml",
         "fleet.yml",
         "webhook.yml",
+        "upgrade.yml",
         "collections/requirements.yml",
         "roles/your_role/tasks/main.yml",
         "group_vars/clusters.yml",
@@ -48,7 +46,11 @@ def test_the_readme_has_the_files_that_this_test_is_about() -> None:
 
 
 def test_the_playbook_runs_as_printed(fleet: clusters.Fleet, place: Path) -> None:
-    commands = [line for line in _commands() if re.match("ansible-playbook .* certificates.yml", line)]
+    commands = [
+        line
+        for line in pages.commands(pages.README)
+        if re.match("ansible-playbook .* certificates.yml", line)
+    ]
     assert len(commands) == 2
     runs = []
     for command in (*commands, commands[-1]):
@@ -62,7 +64,7 @@ def test_the_playbook_runs_as_printed(fleet: clusters.Fleet, place: Path) -> Non
 def test_the_fleet_runs_as_printed(fleet: clusters.Fleet, place: Path) -> None:
     """On what `tests/clusters/clusters up` starts: one cluster of each usual profile."""
     assert set(fleet) == {name for name, profile in clusters.PROFILES.items() if profile.usual}
-    commands = [line for line in _commands() if "-i fleet.yml" in line]
+    commands = [line for line in pages.commands(pages.README) if "-i fleet.yml" in line]
     graph, check, write = (shlex.split(command) for command in commands)
     shown = playbook.play(place, Path(graph[-1]), *graph[1:-1], program=graph[0], HOME=str(place))
     assert "|--@provider_unknown:" in shown.output, shown.output
@@ -90,14 +92,3 @@ def test_the_role_in_a_repository_runs_as_printed(fleet: clusters.Fleet, place: 
     run = playbook.play(place, [play], "-i", str(inventory), HOME=str(place))
     assert run.status == 0, run.output
     assert run.recap("changed") == 1, run.output
-
-
-def _files() -> dict[str, str]:
-    """The YAML blocks whose first line names a file, by that name."""
-    texts = [text for kind, text in BLOCK.findall(README.read_text()) if kind == "yaml"]
-    return {match[1]: text for text in texts if (match := re.match(r"# (\S+\.yml)\n", text))}
-
-
-def _commands() -> list[str]:
-    blocks = (text for kind, text in BLOCK.findall(README.read_text()) if kind == "shell")
-    return [line for text in blocks for line in text.splitlines()]
