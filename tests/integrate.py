@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""`python -m tests.integrate COLLECTION [TARGET...]` runs ansible-test integration on two new clusters.
+"""`python -m tests.integrate COLLECTION [TARGET...]` runs ansible-test integration on new clusters.
 
 COLLECTION is a copy of the collection in a folder ansible_collections/certflow/kubernetes. This program writes its
 integration_config.yml.
@@ -20,16 +20,29 @@ import yaml
 
 from tests import clusters
 from tests.demo import objects
-from tests.real import snapshot_site, team_labels
+from tests.real import snapshot_lab, snapshot_site, team_labels
 
-SNAPSHOT_RELEASE = "7.0.2"
+# The releases of external-snapshotter that the targets name, and those that they install with pods.
+SNAPSHOT_RELEASES = ("7.0.2", "8.1.0", "8.3.0", "8.4.0", "8.7.0")
+SNAPSHOT_IMAGES = ("8.1.0", "8.7.0")
+# The cluster with a node, which only root can start.
+NODE = "node"
 CONFIG = Path("tests/integration/integration_config.yml")
 # ansible-test finds the collection by the working directory, and accepts no other path.
 _NOT_PASSED = ("PYTHONPATH", "ANSIBLE_")
 
 
-def configuration(fleet: clusters.Fleet, snapshots: str) -> dict[str, str]:
+def profiles() -> dict[str, str]:
+    """Return the profiles of the clusters by name. Say why a cluster is missing."""
+    reason = clusters.why_no_node()
+    if reason:
+        print(f"Targets that need pods are skipped, because {reason}.", flush=True)
+    return {"onprem": "onprem", "eks": "eks"} | ({} if reason else {NODE: "onprem-node"})
+
+
+def configuration(fleet: clusters.Fleet, snapshots: str) -> dict[str, str | bool]:
     """Return the values of integration_config.yml.template."""
+    has_node = NODE in fleet
     return {
         "integration_kubeconfig": str(fleet.merged_kubeconfig),
         "integration_context": "onprem",
@@ -38,6 +51,8 @@ def configuration(fleet: clusters.Fleet, snapshots: str) -> dict[str, str]:
         "integration_webhook": objects.WEBHOOK,
         "integration_webhook_namespace": objects.NAMESPACE,
         "integration_snapshot_source": snapshots,
+        "integration_snapshot_context": NODE if has_node else "onprem",
+        "integration_snapshot_pods": has_node,
     }
 
 
@@ -51,10 +66,12 @@ def main(arguments: list[str]) -> int:
     program = Path(sys.executable).with_name("ansible-test")
     command = [str(program), "integration", "--color", "no", *targets]
     with (
-        clusters.running({"onprem": "onprem", "eks": "eks"}) as fleet,
+        clusters.running(profiles()) as fleet,
         contextlib.closing(team_labels.start(fleet["onprem"])),
-        snapshot_site.module_proxy(SNAPSHOT_RELEASE) as snapshots,
+        snapshot_site.module_proxy(*SNAPSHOT_RELEASES) as snapshots,
     ):
+        for release in SNAPSHOT_IMAGES if NODE in fleet else ():
+            snapshot_lab.load_images(fleet[NODE], release)
         (collection / CONFIG).write_text(yaml.safe_dump(configuration(fleet, snapshots)))
         return subprocess.run(
             command, cwd=collection, env={**kept, "HOME": str(home)}, check=False

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Options that the plan of an upgrade depends on; must be kept in sync with module_utils/_upgrade/_request.py."""
+"""Options that the plan of an upgrade depends on. They must equal those in module_utils/_upgrade/_request.py."""
 
 from __future__ import annotations
 
@@ -13,99 +13,104 @@ class ModuleDocFragment:
 options:
   version:
     description:
-      - The release to go to, such as V(8.7.0). Older than what is installed is the way back, where there is one.
-      - A release that does not exist, or must never be installed, is an error before anything is read.
+      - The release to go to, such as V(8.7.0). A release that is older than the installed one is a way back. Not every way back is
+        possible.
+      - A release that does not exist or must never be installed is an error before the module reads the cluster.
     type: str
     required: true
   installed_version:
     description:
-      - The release that is installed, where the controller's image does not tell, because it has a digest alone or a tag of
-        its own.
+      - The installed release, if the controller's image does not tell it. That is so if the image has only a digest, or a tag that is
+        not upstream's.
     type: str
   namespace:
     description:
-      - Namespace of a new controller, C(kube-system) by default. One that is there stays where it is; another value is refused.
+      - The namespace of a new controller, by default C(kube-system). An installed controller stays in its namespace, and the plan is
+        refused if this option names another one.
     type: str
   webhook_namespace:
     description:
-      - Namespace of a new webhook, that of the controller by default. One that is there stays where it is; another value is
-        refused.
+      - The namespace of a new webhook, by default that of the controller. An installed webhook stays in its namespace, and the plan is
+        refused if this option names another one.
     type: str
   validation_webhook:
     description:
-      - Whether the releases to 8.1 get their validation webhook. By default it is there where it was, where nothing was
-        installed, and on the way back from a release that has none.
+      - Whether a release up to 8.1 gets its validation webhook. By default it gets one if the webhook is installed, if no controller is
+        installed, and on the way back from a release without one.
     type: bool
   conversion_webhook:
     description:
-      - Whether the releases 8.4 and 8.5 get their conversion webhook. By default it is there where group snapshots are stored or
-        asked for at v1beta1, and where one works already.
+      - Whether the releases 8.4 and 8.5 get their conversion webhook. By default they get it if group snapshots are stored or requested
+        at v1beta1, or if a conversion webhook already works.
     type: bool
   group_snapshots:
     description:
-      - Whether the controller works on group snapshots. By default as it does now.
-      - The release 8.7 does unless it is told otherwise, so that it is always told.
+      - Whether the controller processes group snapshots. By default it does if the installed controller does.
+      - The flag is always set, because release 8.7 processes group snapshots without a flag.
     type: bool
   failure_policy:
     description:
-      - The validation webhook's failurePolicy once it is proven, V(Ignore) or V(Fail). By default each configuration keeps the
-        one that it has, and a new one gets V(Ignore), as upstream has it.
+      - The failurePolicy of the validation webhook after its verification, V(Ignore) or V(Fail). By default each configuration keeps its
+        failurePolicy, and a new one gets V(Ignore), as in upstream's manifests.
       - A dictionary gives a failurePolicy for each configuration by its name. A configuration that it does not name keeps its
         failurePolicy.
     type: raw
   controller_arguments:
     description:
-      - Arguments of the controller beside C(--v), C(--leader-election) and the gate of group snapshots. One that the release
-        does not know is refused.
+      - Arguments of the controller in addition to C(--v), C(--leader-election) and the flag of group snapshots. The plan is refused if the
+        release does not know one of them.
     type: list
     elements: str
     default: []
   webhook_arguments:
     description:
-      - Arguments of the webhook beside its certificate's. One that the release does not know is refused.
+      - Arguments of the webhook in addition to those of its certificate. The plan is refused if the release does not know one of them.
     type: list
     elements: str
     default: []
   adopt:
     description:
-      - Whose objects may be taken over. Without it, objects of anybody else are refused, with how they are upgraded there.
-      - V(kubectl) is whatever has kubectl's mark and no other, which is no proof that nobody owns it - kubespray and the scripts
-        of CSI drivers leave no other either. V(unmarked) is what has no mark at all, V(hosted) are CRDs without a controller.
+      - The managers whose objects the upgrade may take over. By default the plan is refused if another manager has applied one of the objects.
+        The reason says how to upgrade with that manager.
+      - V(kubectl) stands for objects that have only kubectl's mark. This mark does not show who owns them, because kubespray and the
+        installation scripts of CSI drivers leave no other mark. V(unmarked) stands for objects without any mark, and V(hosted) for CRDs
+        without a controller in the cluster.
     type: list
     elements: str
     choices: [rke2, eks, kops, kubeone, addon-manager, argocd, flux, helm, kubespray, kubectl, hosted, unmarked]
     default: []
   accept:
     description:
-      - Hazards of handling C(ask) that are accepted, by their id.
+      - The ids of hazards that are accepted. Only hazards of handling C(ask) can be accepted.
     type: list
     elements: str
     choices: [sidecars-at-v1beta1, arguments-dropped]
     default: []
   remove_controllers:
     description:
-      - Controllers that are deleted, as C(namespace/name), where several run or one has another name than upstream's.
-      - A controller that shares its pods with other containers, such as a CSI driver's, is never deleted.
+      - Controllers that the upgrade deletes, each as C(namespace/name). Name them if several controllers run, or if the controller does not
+        have upstream's name.
+      - A controller that shares its pods with other containers, such as those of a CSI driver, is never deleted.
     type: list
     elements: str
     default: []
   webhook:
     description:
-      - The webhook's Deployment, if it is to differ from upstream's with the additions of this collection. These are at least 2 replicas, a
-        readiness probe, a user without privileges, and pods that serve for a moment before they end.
+      - Changes to the webhook's Deployment. Without them it is upstream's with the additions of this collection. The additions are at least
+        2 replicas, a readiness probe, a user without privileges, and pods that serve for a moment before they end.
     type: dict
     suboptions:
       replicas:
         description:
-          - Number of pods.
+          - The number of pods.
         type: int
       min_ready_seconds:
         description:
-          - Seconds for which a pod has to be ready before it counts as available.
+          - The time in seconds for which a pod must be ready before it counts as available.
         type: int
       labels:
         description:
-          - Labels of the Deployment and of its pods, beside upstream's.
+          - Labels of the Deployment and of its pods, in addition to upstream's.
         type: dict
         default: {}
       annotations:
@@ -136,19 +141,19 @@ options:
         default: {}
       priority_class:
         description:
-          - Name of the pods' priority class.
+          - The name of the priority class of the pods.
         type: str
         default: ""
       host_network:
         description:
-          - Whether the pods use the network of their node, for API servers that cannot reach pods - Amazon EKS with
-            another network plugin than its own.
+          - Whether the pods use the network of their node. This is for API servers that cannot reach pods, such as those of Amazon EKS with
+            another network plugin than the AWS VPC CNI.
         type: bool
         default: false
       port:
         description:
-          - The port that the pods listen on. Below 1024 it would need privileges. A change of it, also from upstream's 443, needs steps of its
-            own.
+          - The port that the pods listen on. A port below 1024 needs privileges. The plan has steps for a change of the port, also from
+            upstream's 443.
         type: int
         default: 8443
 """

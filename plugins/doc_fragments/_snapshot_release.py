@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Options of the release's files, of its Deployments and of its certificate; must be kept in sync with module_utils/_upgrade/_request.py."""
+"""Options of the release's files, of its Deployments and of its certificate. They must equal those in module_utils/_upgrade/_request.py."""
 
 from __future__ import annotations
 
@@ -13,57 +13,57 @@ class ModuleDocFragment:
 options:
   source:
     description:
-      - Where manifests come from - a directory that holds the unpacked release, an archive (C(.zip), C(.tar.gz), C(.tgz),
-        C(.tar)) as a file or URL, or the URL of a Go module proxy.
-      - C({version}) in it stands for the release, as 8.7.0; a plan may need the files of several.
-      - Proxies and CAs of the connection are those of the environment, E(HTTPS_PROXY), E(NO_PROXY) and E(SSL_CERT_FILE). A
+      - The source of the manifests. It is a directory with the unpacked release, an archive (C(.zip), C(.tar.gz), C(.tgz), C(.tar)) as a file or
+        URL, or the URL of a Go module proxy.
+      - C({version}) in it stands for the release, such as 8.7.0. A plan with hops needs the manifests of several releases.
+      - The proxy and the CA of the connection come from the environment variables E(HTTPS_PROXY), E(NO_PROXY) and E(SSL_CERT_FILE). A
         URL must not hold a password.
     type: str
     default: https://github.com/kubernetes-csi/external-snapshotter/archive/refs/tags/v{version}.tar.gz
   sums:
     description:
-      - SHA-256 sums of the files of releases that this collection does not know, or that you have changed. A dictionary
-        by release of dictionaries by the file's path in the repository.
+      - SHA-256 sums of the files of releases that this collection does not know, or that you have changed. It is a dictionary by release.
+        Each value is a dictionary by the path of the file in the repository.
     type: dict
     default: {}
   cache_directory:
     description:
-      - Where fetched manifests are kept, on the machine that runs this task. They are verified at each use.
+      - The directory for fetched manifests, on the machine that runs the task. The module verifies the files at each use.
     type: path
     default: ~/.cache/certflow.kubernetes/releases
   image_registry:
     description:
-      - Registry of the images, with the path below which they are called C(snapshot-controller),
-        C(snapshot-validation-webhook) and C(snapshot-conversion-webhook). Their tag is always the release's own.
+      - The registry of the images, with the path in front of the names C(snapshot-controller), C(snapshot-validation-webhook) and
+        C(snapshot-conversion-webhook). The tag is always that of the release.
     type: str
     default: registry.k8s.io/sig-storage
   digests:
     description:
-      - Digests that the images are pinned to, by program and tag.
+      - The digests that the images are pinned to, by program and tag, such as C(snapshot-controller:v8.7.0).
     type: dict
     default: {}
   pull_secrets:
     description:
-      - Names of the Secrets with which the images are pulled.
+      - The names of the Secrets for pulling the images.
     type: list
     elements: str
     default: []
   controller:
     description:
-      - The controller's Deployment, where it is to differ from upstream's.
+      - Changes to the controller's Deployment. Without them it is upstream's.
     type: dict
     suboptions:
       replicas:
         description:
-          - Number of pods.
+          - The number of pods.
         type: int
       min_ready_seconds:
         description:
-          - Seconds for which a pod has to be ready before it counts as available.
+          - The time in seconds for which a pod must be ready before it counts as available.
         type: int
       labels:
         description:
-          - Labels of the Deployment and of its pods, beside upstream's.
+          - Labels of the Deployment and of its pods, in addition to upstream's.
         type: dict
         default: {}
       annotations:
@@ -94,13 +94,12 @@ options:
         default: {}
       priority_class:
         description:
-          - Name of the pods' priority class.
+          - The name of the priority class of the pods.
         type: str
         default: ""
       host_network:
         description:
-          - Whether the pods use the network of their node, for API servers that cannot reach pods - Amazon EKS with
-            another network plugin than its own.
+          - Whether the pods use the network of their node.
         type: bool
         default: false
   signer_name:

@@ -53,10 +53,11 @@ class Place:
         self.fleet = fleet
         self.directory = fleet.directory / "demo"
         self.directory.mkdir(mode=0o700)
+        self.log = self.directory / "output"  # of the program that runs
 
     def run(self, *command: str | Path, **variables: str) -> tuple[int, str]:
         """A program's status and output; it and all that it started are gone when this returns, or is interrupted."""
-        log = self.directory / "output"
+        log = self.log
         log.unlink(missing_ok=True)
         environment = tree.environ(Path(sys.prefix)) | {"HOME": str(self.directory), **variables}
         environment["PATH"] = f"{programs()}:{environment['PATH']}"
@@ -65,18 +66,24 @@ class Place:
 
     def playbook(self, name: str, *words: str, kubeconfig: Path | None = None) -> str:
         """The output of a playbook of this directory. Raises Unseen where it fails."""
+        status, output = self.attempt(name, *words, kubeconfig=kubeconfig)
+        if status:
+            quote(output)
+            raise Unseen(f"ansible-playbook {name} ended with status {status}")
+        return output
+
+    def attempt(
+        self, name: str, *words: str, kubeconfig: Path | None = None, result_format: str = "yaml"
+    ) -> tuple[int, str]:
+        """Return the status and the output of a playbook of this directory."""
         program = Path(sys.executable).with_name("ansible-playbook")
         line = " ".join(["ansible-playbook -i inventory.yml", name, *words])
         say(f"   $ {line}        (in {HERE.relative_to(REPOSITORY)})")
         variables = {
             "KUBECONFIG": str(kubeconfig or self.fleet.merged_kubeconfig),
-            "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml",
+            "ANSIBLE_CALLBACK_RESULT_FORMAT": result_format,
         }
-        status, output = self.run(program, *line.split()[1:], **variables)
-        if status:
-            quote(output)
-            raise Unseen(f"ansible-playbook {name} ended with status {status}")
-        return output
+        return self.run(program, *line.split()[1:], **variables)
 
 
 class Stage(Place):

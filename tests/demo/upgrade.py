@@ -17,26 +17,29 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
+import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cryptography import x509
 
-from tests import clusters
+from tests import clusters, playbook
 from tests.clusters import ClusterError, build, kubeconfig
 from tests.gates.venvs import REPOSITORY
 from tests.real import snapshot_lab as lab
-from tests.real.load import Load
+from tests.real.snapshot_load import SnapshotLoad
 
 from . import story
 from .stage import Place, Unseen, changed, quote, say
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import FrameType
 
     from tests.clusters import Cluster, Fleet
@@ -49,6 +52,9 @@ KEPT = "before-the-upgrade"
 RBAC = ("plan", "snapshot-prove", "upgrade", "request", "approve", "bundle", "explain")
 ACCOUNT, ACCOUNTS = "certflow", "kube-system"
 SECONDS = 1200.0
+# The cluster of the run that fails, and the status of ansible-playbook then.
+BROKEN, FAILED_STATUS = "onprem", 2
+WIDTH = 120
 
 
 class Upgrade(Place):
@@ -78,10 +84,18 @@ class Upgrade(Place):
         kubeconfig.merge(self._kubeconfig, parts)
 
     def role(self, *words: str) -> str:
-        """The output of the play."""
+        """Return the output of the play. Raises Unseen if it fails."""
+        status, output = self.attempted_role(*words)
+        if status:
+            quote(output)
+            raise Unseen(f"the play ended with status {status}")
+        return output
+
+    def attempted_role(self, *words: str) -> tuple[int, str]:
+        """Return the status and the output of the play."""
         source = f"snapshot_controller_source=file://{_module_cache()}"
-        release = f"snapshot_controller_version={NEW}"
-        return self.playbook("upgrade.yml", "-e", release, "-e", source, *words, kubeconfig=self._kubeconfig)
+        given = ("-e", f"snapshot_controller_version={NEW}", "-e", source)
+        return self.attempt("upgrade.yml", *given, *words, kubeconfig=self._kubeconfig, result_format="json")
 
     def each(self, act: Callable[[Cluster], Any]) -> list[Any]:
         """On both clusters at once."""
@@ -137,39 +151,133 @@ def the_usual_way(demo: Upgrade) -> str:
 
 
 def the_plan(demo: Upgrade) -> str:
-    """What the role would do, and in which order."""
-    output = demo.role("--tags", "plan", "--limit", "eks")
-    told = output.partition("Show the plan]")[2].partition("\nTASK ")[0].partition("\n")[2]
-    quote(told)
-    if f"from {OLD} to {NEW}" not in told:
+    """Show the plan: the writes and checks in their order."""
+    lines = _messages(demo.role("--tags", "plan", "--limit", "eks"), "Show the plan")
+    for line in lines:
+        say(f"   | {line if len(line) <= WIDTH else f'{line[:WIDTH]}...'}")
+    if not lines or not lines[0].startswith(f"{OLD} to {NEW}"):
         raise Unseen(f"the plan does not lead from {OLD} to {NEW}")
-    return "what is to be known, and the steps; nothing was written"
+    signs = Counter(line[0] for line in lines[1:])
+    return (
+        f"{signs['+']} lines that create, {signs['~']} that change, {signs['-']} that delete, {signs['?']} that verify, "
+        f"{signs['!']} notes; nothing was written"
+    )
+
+
+def a_failure(demo: Upgrade) -> str:
+    """Run the role with images that no registry has. It fails, and the old release is put back."""
+    say(
+        "   The images of this run do not exist. A client creates snapshots meanwhile, with failurePolicy Fail."
+    )
+    words = ("--limit", BROKEN, "-e", "snapshot_controller_image_registry=registry.invalid/absent")
+    with _under_load(demo, BROKEN) as (loads, moments):
+        status, output = demo.attempted_role("-v", *words, "-e", "snapshot_controller_step_timeout=40")
+    failed = _failure(output)
+    quote("\n".join(textwrap.wrap(failed.get("msg", output), WIDTH)))
+    undone = failed.get("undone") or {}
+    if status != FAILED_STATUS or failed.get("code") != "rollout-failed" or not undone.get("is_back"):
+        raise Unseen(f"status {status}, code {failed.get('code')}, undone {undone}")
+    made = _no_call_failed(loads, moments)
+    return f"step {failed['step']} failed, {undone['release']} is back, {made} creates, none failed"
 
 
 def one_play(demo: Upgrade) -> str:
-    """The role over both clusters, while snapshots are asked for. failurePolicy is Fail: no answer is a refusal."""
+    """Run the role over both clusters, while a client creates snapshots."""
     say(
-        "   From now on dry-run creates of a VolumeSnapshot ask the webhook through the API server. With failurePolicy"
+        "   From now on a client creates valid and invalid snapshots by dry runs. With failurePolicy Fail each of them"
     )
-    say("   Fail each of them fails where the webhook does not answer.")
-    with ExitStack() as stack:
-        loads = {
-            name: stack.enter_context(Load(partial(_ask, cluster))) for name, cluster in demo.fleet.items()
-        }
-        output = demo.role()
-    quote(output.partition("TASK [Say what was done]")[2].partition("\n")[2])
+    say("   fails if the webhook does not answer.")
+    with _under_load(demo, *NAMES) as (loads, moments):
+        output = demo.role("-v")
+    for name in NAMES:
+        quote("\n".join(_messages(output, "Show what was done", name)))
+    made = _no_call_failed(loads, moments)
     for name, load in loads.items():
-        say(f"   {name}: {load}")
-        if load.failed:
-            raise Unseen(f"{name}: {len(load.failed)} of {load.made} creates failed, first: {load.failed[0]}")
+        accepted = load.accepted(since=moments[name][-1][0])
+        if accepted:
+            raise Unseen(f"{name}: an invalid create was accepted after the upgrade: {accepted[0].what}")
     if not all(changed(output).get(name) for name in NAMES):
         raise Unseen(f"tasks that changed something, by cluster: {changed(output)}")
-    return f"{NEW} on both clusters, {sum(load.made for load in loads.values())} creates meanwhile, 0 failed"
+    return f"{NEW} on both clusters, {made} creates meanwhile, none failed"
 
 
-def _ask(cluster: Cluster) -> None:
-    body = lab.snapshot("asked", snapshot_class="fast")
-    cluster.api("POST", f"{SNAPSHOTS}?dryRun=All", body)
+Moments = dict[str, list[tuple[float, str]]]
+
+
+@contextmanager
+def _under_load(demo: Upgrade, *names: str) -> Iterator[tuple[dict[str, SnapshotLoad], Moments]]:
+    """Create snapshots on these clusters while the block runs the play, and show its progress.
+
+    Yields the loads, and for each cluster when each step began (time.time) with its id. The last entry is the end.
+    """
+    loads = {name: SnapshotLoad(demo.fleet[name], NEW) for name in names}
+    moments: Moments = {name: [] for name in names}
+    with ExitStack() as stack:
+        for load in loads.values():
+            stack.enter_context(load)
+        time.sleep(2)  # so that something is counted before the first step
+        with _followed(demo.log, moments):
+            yield loads, moments
+        for begun in moments.values():
+            begun.append((time.time(), "after"))
+        time.sleep(2)
+
+
+@contextmanager
+def _followed(log: Path, moments: Moments) -> Iterator[None]:
+    """Show the lines of progress that a program writes into this file, and note when each step begins."""
+    ended = threading.Event()
+    log.unlink(missing_ok=True)  # that of the program before
+
+    def follow() -> None:
+        read = 0
+        while not ended.wait(0.1):
+            text = log.read_text(errors="replace") if log.exists() else ""
+            whole = text[: text.rfind("\n") + 1]
+            for line in whole[read:].splitlines():
+                _note(line, moments)
+            read = len(whole)
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    yield
+    time.sleep(0.3)  # the last lines
+    ended.set()
+    thread.join()
+
+
+def _note(line: str, moments: Moments) -> None:
+    name, _space, text = line.partition("  ")
+    if name not in moments or not text:
+        return
+    step = playbook.STEP.fullmatch(line)
+    if step:
+        moments[name].append((time.time(), step[1]))
+    else:
+        say(f"   | {line[:WIDTH]}")
+
+
+def _no_call_failed(loads: Mapping[str, SnapshotLoad], moments: Moments) -> int:
+    """Show the creates by step. Returns their number. Raises Unseen if a valid one was refused, or one had no answer."""
+    for name, load in loads.items():
+        say(f"   {name}:")
+        quote(load.table(moments[name]))
+        if load.wrong():
+            raise Unseen(f"{name}: a create failed: {load.wrong()[0]}")
+    return sum(len(load.answers) for load in loads.values())
+
+
+def _messages(output: str, task: str, host: str = "") -> list[str]:
+    """Return the list that a debug task of this name shows, for one host or the first."""
+    shown = output.partition(f"{task}] ***")[2].partition("\nTASK ")[0].partition("\nPLAY ")[0]
+    found = re.search(rf"ok: \[{host or '.*?'}\] => (\{{.*?^\}})", shown, re.MULTILINE | re.DOTALL)
+    return [str(line) for line in json.loads(found[1])["msg"]] if found else []
+
+
+def _failure(output: str) -> dict[str, Any]:
+    """Return the result of the task that failed, {} without one."""
+    found = re.search(r"^fatal: \[.*?\]: FAILED! => (\{.*\})$", output, re.MULTILINE)
+    return dict(json.loads(found[1])) if found else {}
 
 
 def own_eyes(demo: Upgrade) -> str:
@@ -205,7 +313,7 @@ def _signer(cluster: Cluster) -> str:
 
 
 def the_same_again(demo: Upgrade) -> str:
-    """The second run."""
+    """Run the play again."""
     output = demo.role()
     quote(output.rpartition("PLAY RECAP")[2].partition("\n")[2])
     if changed(output) != dict.fromkeys(NAMES, 0):
@@ -236,12 +344,13 @@ Step = tuple[str, "Callable[[Upgrade], str]"]
 FIRST: tuple[Step, ...] = (
     (f"{OLD}, installed by its own manifests", the_old_release),
     (f"The usual way to {NEW}", the_usual_way),
-    ("What this collection would do", the_plan),
+    ("The plan of this collection", the_plan),
 )
 WITH_PODS: tuple[Step, ...] = (
     *FIRST,
-    ("One play over both clusters, while snapshots are asked for", one_play),
-    ("What is there now", own_eyes),
+    ("A run that fails", a_failure),
+    ("One play over both clusters, while snapshots are created", one_play),
+    ("The state of both clusters", own_eyes),
     ("The same play again", the_same_again),
 )
 WITHOUT_PODS: tuple[Step, ...] = (*FIRST, ("Every step, in check mode", tried))

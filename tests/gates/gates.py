@@ -90,6 +90,8 @@ MODULE_TARGETS = (
     "k8s_csr_approve",
     "k8s_csr_info",
     "k8s_signer_probe",
+    "snapshot_controller",
+    "snapshot_controller_info",
     "webhook_cabundle",
     "webhook_probe",
 )
