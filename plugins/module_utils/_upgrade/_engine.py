@@ -18,9 +18,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .._errors import CertflowError
-from .._kube._lease import Lease, Terms
+from .._kube._lease import Lease, LeaseLostError, Terms
 from .._run import _interrupt
-from .._run._operation import Result
+from .._run._operation import Result, as_error
 from .._run._progress import Progress
 from .._snapshot import _backup, _before
 from .._snapshot._errors import ReleaseError, UpgradeError
@@ -99,6 +99,15 @@ class Upgrade:
                 CertflowError("the run was interrupted", code="interrupted"),
                 Undone("", False, problem=_undo.LEFT["interrupted"]),
             ) from None
+        except UpgradeError:
+            raise
+        except Exception as exc:
+            if not self._steps.records:
+                raise
+            # The error is between two hops, so the ones before it are complete.
+            last = self._steps.records[-1].hop
+            problem = f"Nothing was put back, because the hop to {last} is complete"
+            raise self._failed(as_error(exc), Undone("", False, problem=problem)) from exc
         finally:
             lease.release()
 
@@ -197,10 +206,13 @@ class Upgrade:
         context = _actions.context_from(self.client, self.request, reading.context.namespace)
         try:
             self._go(hop.steps, str(hop.release), context)
-        except CertflowError as error:
-            why = _undo.why_not(hop, self._steps.records, error.code, is_wanted=self.request.undo)
+        except Exception as exc:
+            error = as_error(exc)
+            # Without the Lease another run may work on the same objects, whatever the API server refused.
+            code = LeaseLostError.code if isinstance(error, LeaseLostError) else error.code
+            why = _undo.why_not(hop, self._steps.records, code, is_wanted=self.request.undo)
             undone = Undone(hop.start, False, problem=why) if why else self._undo(reading, hop, originals)
-            raise self._failed(error, undone) from error
+            raise self._failed(error, undone) from exc
 
     def _go(self, steps: Sequence[Step], hop: str, context: Any, *, undoes: bool = False) -> None:
         for number, step in enumerate(steps, 1):
@@ -214,7 +226,7 @@ class Upgrade:
             self._values["backup"] = str(path)
 
     def _undo(self, reading: Reading, hop: Hop, originals: Sequence[dict[str, Any]]) -> Undone:
-        """Put back the release before the hop. Never raises CertflowError."""
+        """Put back the release before the hop. A failure becomes the problem of what is returned."""
         self.progress.say(f"the hop to {hop.release} failed: {hop.start} is put back")
         self._steps.reserve = 0
         options = _undo.options_for(reading.context, self.request.options)
@@ -234,8 +246,8 @@ class Upgrade:
             context = _actions.context_from(self.client, request, back.context.namespace)
             for one in back.plan.hops:
                 self._go(one.steps, str(hop.release), context, undoes=True)
-        except CertflowError as error:
-            return Undone(hop.start, False, problem=f"Putting {hop.start} back failed too: {error.cause}")
+        except Exception as exc:
+            return Undone(hop.start, False, problem=f"Putting {hop.start} back failed too: {as_error(exc).cause}")
         titles = tuple(one.title for one in self._steps.records if one.undoes and one.changed)
         return Undone(hop.start, True, titles)
 
