@@ -31,7 +31,7 @@ from .._text import visible
 from . import _actions, _lease, _preflight, _reading, _undo, _verify
 from ._actions import VERIFY, WAIT
 from ._preflight import Preflight
-from ._reading import Reading
+from ._reading import NOTHING_WRITTEN, Reading
 from ._request import Request
 from ._step import Place, StepRunner
 from ._undo import Undone
@@ -111,12 +111,18 @@ class Upgrade:
         finally:
             lease.release()
 
+    @property
+    def _lead(self) -> str:
+        """Return the begin of the cause if the plan is refused, or a dry run fails."""
+        return "the next hop did not begin" if self._steps.records else NOTHING_WRITTEN
+
     # Before the first write.
 
     def _read(self) -> Reading:
         """Read the cluster and plan. Raises UpgradeRefused, ReleaseError, KubeError."""
+        self._bound(self.request.step_timeout)  # after a hop, the deadline is that of its last step
         reading = _reading.read(self.client, self.request.release, self.request.options)
-        error = reading.refusal()
+        error = reading.refusal(self._lead)
         if error:
             raise error
         return reading
@@ -144,7 +150,7 @@ class Upgrade:
         self._bound(self.request.step_timeout)
         self.progress.now("Try every step by dry runs")
         found = _preflight.run(self.client, self.request, reading.context, steps)
-        _preflight.refuse(found)
+        _preflight.refuse(found, self._lead)
         self._notes += [note for note in found.notes if note not in self._notes]
         self._steps.signer = found.signer
         return found
@@ -272,7 +278,7 @@ class Upgrade:
         failed.values = {
             **getattr(error, "values", {}),
             **self._values,
-            "step": last.id if last else "",
+            "step": last.id if last else getattr(error, "values", {}).get("step", ""),
             "hop": last.hop if last else "",
             "steps": [one.as_dict() for one in records],
             "undone": undone.as_dict(),
