@@ -63,16 +63,19 @@ class Upgrade:
     def verify(self, *, check_mode: bool) -> Result:
         """Verify what is installed. In check mode create no objects. Raises UnprovenError, CertflowError."""
         reading = _reading.read(self.client, self.request.release, self.request.options)
-        steps = _before.proofs(reading.context)
-        for step in steps:
+        verified: list[dict[str, Any]] = []
+        self._values["verified"] = verified
+        for step in _before.proofs(reading.context):
             self._bound(self.request.step_timeout)
             verdict, left = _verify.verify(
                 self.client, step, namespace=self.request.probe_namespace, check_mode=check_mode
             )
             self._steps.warnings += left
-            self._values.setdefault("verified", []).append(_verified(step, verdict))
+            verified.append(_verified(step, verdict))
             if not _verify.passes(verdict, check_mode=check_mode):
-                raise _verify.failure(step, verdict, {}, left)
+                error = _verify.failure(step, verdict, {}, left)
+                error.values = {**error.values, **reading.values(), "verified": verified}
+                raise error
         return self._result(reading, changed=False)
 
     def run(self) -> Result:
@@ -171,11 +174,13 @@ class Upgrade:
         hops = self._hops(reading.plan.hops)
         steps = [step for step in (hops[-1].steps if hops else ()) if step.action in (WAIT, VERIFY)]
         self._steps.reserve = 0
-        self._go(
-            steps,
-            str(self.request.release),
-            _actions.context_from(self.client, self.request, reading.context.namespace),
-        )
+        context = _actions.context_from(self.client, self.request, reading.context.namespace)
+        try:
+            self._go(steps, str(self.request.release), context)
+        except CertflowError as error:
+            raise self._failed(
+                error, Undone("", False, problem="Nothing was put back, because no step was due")
+            ) from error
         return self._result(reading, changed=self._steps.is_changed, preflight=found)
 
     # The upgrade.
@@ -253,7 +258,9 @@ class Upgrade:
             for one in back.plan.hops:
                 self._go(one.steps, str(hop.release), context, undoes=True)
         except Exception as exc:
-            return Undone(hop.start, False, problem=f"Putting {hop.start} back failed too: {as_error(exc).cause}")
+            return Undone(
+                hop.start, False, problem=f"Putting {hop.start} back failed too: {as_error(exc).cause}"
+            )
         titles = tuple(one.title for one in self._steps.records if one.undoes and one.changed)
         return Undone(hop.start, True, titles)
 

@@ -59,7 +59,10 @@ NEEDED = {
 def lacking(step: _steps.Step) -> list[str]:
     """Return what the verification of this step would miss."""
     given = step.parameters
-    faults = [*_steps.faults(step), *sorted(NEEDED[given["subject"]] - {name for name in given if given[name]})]
+    faults = [
+        *_steps.faults(step),
+        *sorted(NEEDED[given["subject"]] - {name for name in given if given[name]}),
+    ]
     if given["subject"] == "webhook" and given["check"] not in _hop.REFUSALS:
         faults.append(f"check {given['check']}")
     if given["subject"] == "version" and _releases.parse(str(given["release"])) is None:
