@@ -9,7 +9,7 @@ A name is data: an object, an option, a field, a host, a number. It has no white
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -32,7 +32,7 @@ def has_failed(result: Mapping[str, Any], code: str, *names: str) -> bool:
     return bool(result.get("failed")) and result.get("code") == code and not absent(names, text)
 
 
-def absent(names: tuple[str, ...], text: str) -> list[str]:
+def absent(names: Sequence[str], text: str) -> list[str]:
     """Return the names that a text lacks. Raises ValueError for a name that is a sentence."""
     sentences = [name for name in names if not name or name.split() != [name]]
     if sentences:

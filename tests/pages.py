@@ -22,7 +22,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import (
     _signers,
 )
 
-from tests import page_of_hazards, page_of_writers
+from tests import page_of_hazards, page_of_ways_back, page_of_writers
 from tests.gates.venvs import REPOSITORY
 
 if TYPE_CHECKING:
@@ -216,6 +216,8 @@ def main() -> None:
     for name, make in PAGES.items():
         (REPOSITORY / "docs" / name).write_text(make())
         print(f"docs/{name}")
+    page_of_ways_back.write()
+    print(f"docs/{page_of_ways_back.PAGE.path.name}: {page_of_ways_back.NAME}")
 
 
 if __name__ == "__main__":

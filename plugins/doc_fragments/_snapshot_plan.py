@@ -73,7 +73,7 @@ options:
         of CSI drivers leave no other either. V(unmarked) is what has no mark at all, V(hosted) are CRDs without a controller.
     type: list
     elements: str
-    choices: [rke2, eks, kops, kubeone, addon-manager, argocd, flux, helm, kubectl, hosted, unmarked]
+    choices: [rke2, eks, kops, kubeone, addon-manager, argocd, flux, helm, kubespray, kubectl, hosted, unmarked]
     default: []
   accept:
     description:

@@ -16,8 +16,8 @@ description:
   - Reads the cluster and plans, as M(certflow.kubernetes.snapshot_controller_info) does. Then it tries every step by server dry runs,
     verifies what is installed, acquires a Lease, and goes from release to release. It verifies each hop by an effect that only a
     working controller or webhook has.
-  - If a step fails, the module puts back the release before the hop, from the Deployments as they were. Newer CRDs and permissions stay,
-    because older controllers work with them.
+  - If a step fails, the module puts back the release before the hop, from the Deployments as they were. Newer CRDs stay, because older controllers work
+    with them.
   - A run that was killed or interrupted is not undone. The next run continues from the current state of the cluster, and says in
     RV(previous_run) what the killed run worked on.
   - In check mode it writes nothing. It plans and tries every step by dry runs.
@@ -60,6 +60,12 @@ options:
       - A directory on the machine that runs the task. Before the first write of a hop, the module writes a file there with every object that
         the hop changes or deletes, and with the commands that restore them. Of a Secret it has the certificates only.
     type: path
+  backup_in_cluster:
+    description:
+      - Whether the backup is kept in the cluster too, in ConfigMaps of the namespace C(kube-system). The newest five are kept. Use this if the
+        files of the machine that runs the task are lost, as those of an execution environment in AWX are.
+    type: bool
+    default: false
   step_timeout:
     description:
       - The longest time for one step, in seconds.
@@ -247,6 +253,11 @@ backup:
   returned: always, once the steps were tried
   type: str
   sample: /home/me/.local/state/certflow.kubernetes/backups/203.0.113.7-6443-20260301T030000Z.yaml
+backup_object:
+  description: The first ConfigMap of the last backup in the cluster. Empty if there is none.
+  returned: always, once the steps were tried
+  type: str
+  sample: ConfigMap kube-system/certflow-snapshot-controller-backup-20260301t030000z
 hop:
   description: The hop that failed.
   returned: if a step failed

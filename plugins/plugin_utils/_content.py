@@ -38,7 +38,9 @@ def load(loader: Any, path: str) -> Any:
         too_large = os.path.getsize(path) > _yaml.MOST_BYTES
     except OSError as error:
         raise CertflowError(
-            f"{where} cannot be read: {error.strerror}", remedy="check the path and its mode"
+            f"{where} cannot be read: {error.strerror}",
+            code="kubeconfig-unreadable",
+            remedy="check the path and its mode",
         ) from error
     if too_large:
         raise _yaml.too_large(where)
@@ -47,6 +49,7 @@ def load(loader: Any, path: str) -> Any:
     except AnsibleError:
         raise CertflowError(
             f"{where} cannot be {'decrypted' if encrypted else 'read'}",
+            code="kubeconfig-unreadable",
             remedy="give the password (--vault-password-file, --ask-vault-pass)" if encrypted else "check it",
         ) from None
     try:

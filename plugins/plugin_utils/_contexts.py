@@ -197,6 +197,7 @@ def hosts(found: Iterable[Context], prefix: str) -> dict[str, Context]:
         if host in by_host:
             raise CertflowError(
                 f"the contexts {quoted(by_host[host].name)} and {quoted(context.name)} both become the host {quoted(host)}",
+                code="ambiguous-context",
                 remedy="rename one: kubectl config rename-context OLD NEW",
             )
         by_host[host] = context
@@ -211,6 +212,7 @@ def unique(found: Iterable[Context]) -> list[Context]:
         if first is not context:
             raise CertflowError(
                 f"two kubeconfigs have a context named {quoted(context.name)}: {first.file} and {context.file}",
+                code="ambiguous-context",
                 remedy="rename one: kubectl --kubeconfig FILE config rename-context OLD NEW",
             )
     return list(by_name.values())
@@ -227,6 +229,7 @@ def wanted(found: Sequence[Context], include: Sequence[str], exclude: Sequence[s
             if not _matching(names, [pattern]):
                 raise CertflowError(
                     f"no context matches {pattern!r} of {option}",
+                    code="no-context",
                     evidence=names,
                     remedy=f"there are: {', '.join(sorted(names)) or 'none'}",
                 )
@@ -234,6 +237,7 @@ def wanted(found: Sequence[Context], include: Sequence[str], exclude: Sequence[s
     if not chosen:
         raise CertflowError(
             "no context is left" if names else "the kubeconfigs have no context",
+            code="no-context",
             evidence=names,
             remedy="check include and exclude" if names else "check the paths",
         )

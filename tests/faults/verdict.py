@@ -76,7 +76,7 @@ def unclear(result: dict[str, Any]) -> str:
     text, message = json.dumps(result), str(result.get("msg"))
     if "PRIVATE KEY" in text:
         return "a private key in the result"
-    if "defect of this collection" in message or "Traceback" in text:
+    if result.get("code") == "defect" or "Traceback" in text:
         return message
     if "\n" in message or not result.get("cause") or not result.get("remedy"):
         return f"not one clear line with a remedy: {message}"

@@ -37,7 +37,7 @@ BEFORE_TARGET = Moment("before", r"PATCH .*/validatingwebhookconfigurations/[^?]
 
 @dataclass(frozen=True)
 class Meddling:
-    """``says``: words of the line, none where the task ends well. ``holds``: what is true of what is in use then.
+    """``says``: the code of the failure and names in its line, empty if the task ends well. ``holds``: what is true of what is in use then.
 
     options: of the task; its signer tells the truth where it is asked.
     """
@@ -175,7 +175,7 @@ def _data_stays(before: InUse, after: InUse) -> bool:
     return after.data == before.data and before.bundle in after.bundle
 
 
-REPLACED = ("was replaced by another request while it waited for its approval", "Denied")
+REPLACED = ("request-replaced", "Denied")
 MEDDLINGS: tuple[Meddling, ...] = (
     Meddling(
         "its request is replaced by another one of that name",
@@ -184,8 +184,13 @@ MEDDLINGS: tuple[Meddling, ...] = (
         REPLACED,
     ),
     Meddling("its request is replaced by a copy of itself", BEFORE_APPROVAL, _replace_csr, REPLACED),
-    Meddling("its request is denied", BEFORE_APPROVAL, partial(_decide, decision="Denied"), ("denied",)),
-    Meddling("its request is deleted", BEFORE_APPROVAL, _delete_csr, ("was deleted",)),
+    Meddling(
+        "its request is denied",
+        BEFORE_APPROVAL,
+        partial(_decide, decision="Denied"),
+        ("not-issued", "denied"),
+    ),
+    Meddling("its request is deleted", BEFORE_APPROVAL, _delete_csr, ("request-deleted",)),
     Meddling(
         "its request is approved, and issued, by others first",
         BEFORE_APPROVAL,
@@ -193,12 +198,12 @@ MEDDLINGS: tuple[Meddling, ...] = (
         holds=_is_replaced,
     ),
     Meddling("it is issued before anybody approved", BEFORE_APPROVAL, _issue_unapproved, holds=_is_replaced),
-    Meddling("its approved request is deleted", APPROVED, _delete_csr, ("was deleted",)),
+    Meddling("its approved request is deleted", APPROVED, _delete_csr, ("not-issued",)),
     Meddling(
         "its approved request is replaced by a copy of itself",
         APPROVED,
         _replace_csr,
-        ("was replaced by another object",),
+        ("request-replaced",),
     ),
     Meddling(
         "somebody labels the Secret",
@@ -218,14 +223,14 @@ MEDDLINGS: tuple[Meddling, ...] = (
         "the Secret becomes immutable",
         BEFORE_SECRET,
         partial(_patch_secret, immutable=True),
-        ("is immutable",),
+        ("secret-unusable", "immutable"),
         _data_stays,
     ),
     Meddling(
         "the Secret becomes cert-manager's",
         BEFORE_SECRET,
         partial(_patch_secret, metadata={"annotations": {"cert-manager.io/certificate-name": "x"}}),
-        ("is somebody else's", "cert-manager"),
+        ("secret-unusable", "cert-manager"),
         _data_stays,
     ),
     Meddling(
@@ -246,13 +251,17 @@ MEDDLINGS: tuple[Meddling, ...] = (
     Meddling(
         "somebody moves the webhook in its configuration", BEFORE_TARGET, _move_webhooks, holds=_is_replaced
     ),
-    Meddling("the webhook now calls another Service", BEFORE_TARGET, _call_another, ("another",)),
-    Meddling("the webhook becomes cert-manager's", BEFORE_TARGET, _inject, ("cert-manager",)),
+    Meddling(
+        "the webhook now calls another Service", BEFORE_TARGET, _call_another, ("invalid-target", "another")
+    ),
+    Meddling(
+        "the webhook becomes cert-manager's", BEFORE_TARGET, _inject, ("owned-by-another", "cert-manager")
+    ),
     Meddling(
         "the webhook's configuration is deleted",
         BEFORE_TARGET,
         partial(_target, method="DELETE"),
-        ("does not exist",),
+        ("invalid-target",),
         lambda before, after: after.data == before.data,
     ),
 )

@@ -24,6 +24,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operatio
 from cryptography import x509
 
 from tests.clusters import ApiError, Cluster
+from tests.failures import has_failed
 
 from .other_client import KUBECTL, Client
 
@@ -90,13 +91,13 @@ class Site:
         assert not checked.error_messages, checked.error_messages
         result = execute(operation, checked.validated_parameters, check_mode=check_mode)
         assert "PRIVATE KEY" not in json.dumps(result)
-        assert "defect of this collection" not in result.get("msg", ""), result
+        assert result.get("code") != "defect", result
         return result
 
-    def refused(self, *words: str, **options: Any) -> dict[str, Any]:
-        """The run fails with one line that names the cluster and holds these words, and nothing was written."""
+    def refused(self, code: str, *names: str, **options: Any) -> dict[str, Any]:
+        """Run. It fails with this code, one line that names the cluster and holds these names, and writes nothing."""
         result = self.run(**options)
-        assert_one_line(result, self.cluster.url, *words)
+        assert_one_line(result, code, self.cluster.url, *names)
         assert result["changed"] is False, result
         assert self.writes() == []
         return result
@@ -232,14 +233,12 @@ def now() -> datetime.datetime:
     return datetime.datetime.now(datetime.timezone.utc)
 
 
-def assert_one_line(result: dict[str, Any], *words: str) -> None:
-    """A failure as the user sees it."""
-    assert result.get("failed"), result
-    line = result["msg"]
-    assert "\n" not in line
+def assert_one_line(result: dict[str, Any], code: str, *names: str) -> None:
+    """Check that a result is a failure with this code, whose line holds the names and whose remedy is not empty."""
+    assert has_failed(result, code, *names), result
+    assert "\n" not in result["msg"]
     assert result["cause"]
-    assert result["remedy"], line
-    assert [word for word in words if word not in line] == [], line
+    assert result["remedy"], result["msg"]
 
 
 def rule_in(result: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,6 @@ import json
 import os
 import signal
 import sys
-from typing import Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._client import Client
@@ -24,16 +23,15 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operatio
 
 def main(after: int, kind: signal.Signals = signal.SIGKILL) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts its background jobs without
-    noted = Client._noted
+    noted = Client._note
 
-    def note(client: Client, method: str, path: str, answer: Any, dry_run: bool) -> Any:
-        noted(client, method, path, answer, dry_run)
+    def note(client: Client, method: str, path: str) -> None:
+        noted(client, method, path)
         if len(client.written) == after:
             print(client.written[-1], file=sys.stderr, flush=True)
             os.kill(os.getpid(), kind)
-        return answer
 
-    setattr(Client, "_noted", note)  # noqa: B010
+    setattr(Client, "_note", note)  # noqa: B010
     checked = ArgumentSpecValidator(dict(OPERATION.argument_spec)).validate(json.load(sys.stdin))
     print(json.dumps(execute(OPERATION, checked.validated_parameters, check_mode=False)))
 

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from tests import clusters
+from tests.failures import has_failed
 
 from .webhook_site import DEFINITION, MUTATING, PATHS, VALIDATING, Site, pem, wait_for
 
@@ -125,8 +126,8 @@ def test_each_way_to_ask_for_an_injection_is_recognised(site: Site) -> None:
         for annotation, target in asked.items():
             wait_for(functools.partial(is_filled, site, target))
             result = site.run(target, ca_bundle=pem("mine"))
-            assert f"{target['name']} belongs to cert-manager (annotation {annotation}: " in result["msg"]
-            assert "Or write it nevertheless with take_over: true" in result["remedy"]
+            names = (target["name"], "cert-manager", annotation, "take_over:")
+            assert has_failed(result, "owned-by-another", *names), result
     assert site.bundles(asked["cert-manager.io/inject-apiserver-ca"]) == [site.cluster.ca_pem]
     assert site.bundles(asked["cert-manager.io/inject-ca-from"]) == [pem("theirs")]
     managers = {entry["manager"] for entry in site.read(asked[FROM_SECRET])["metadata"]["managedFields"]}
@@ -143,8 +144,7 @@ def test_what_is_added_stays_beside_what_cainjector_writes(site: Site) -> None:
         assert site.bundles(target) == [pem("theirs") + pem("mine")]
         for mode in ("exactly", "absent"):
             refused = site.run(target, ca_bundle=pem("mine"), mode=mode, take_over=True)
-            assert f"mode {mode} would remove that" in refused["msg"]
-            assert "mode: add with take_over: true keeps what it writes" in refused["remedy"]
+            assert has_failed(refused, "managed-bundle", mode, "take_over:"), refused
         put_ca(site, "next")  # another CA of theirs: proof that it has written after us
         is_injected(site, target, "theirs", "mine", "next")
         assert site.run(target, ca_bundle=pem("mine"), take_over=True)["changed"] is False

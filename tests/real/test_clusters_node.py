@@ -118,7 +118,7 @@ def test_the_node_is_ready(node: Cluster) -> None:
 
 def test_a_webhook_in_pods_is_called_through_the_api_server(node: Cluster, webhook: Webhook) -> None:
     node_webhook.dry_run(node, webhook)
-    with pytest.raises(ApiError, match=node_webhook.REFUSAL) as caught:
+    with pytest.raises(ApiError) as caught:
         node_webhook.dry_run(node, webhook, refuse=True)
     assert caught.value.status == 403
 

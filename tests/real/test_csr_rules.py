@@ -16,6 +16,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import _
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors import AuthenticationError
 
 from tests.clusters import ApiError, pki
+from tests.failures import absent
 from tests.unit.csr.objects import APP_SERVING, KUBELET_SERVING
 from tests.unit.csr.test_csr_signers import CUSTOM, GOOD, REFUSED, TAKEN
 
@@ -67,9 +68,10 @@ def test_the_api_server_refuses_what_the_table_says(
     "row", [row for row in REFUSED if TYPE_ERROR in row[2][0]], ids=lambda row: str(row[1])
 )
 def test_the_api_server_cannot_decode_what_the_table_refuses(fleet: Fleet, row: Any) -> None:
-    with pytest.raises(ApiError, match=f"expirationSeconds of type {TYPE_ERROR}") as caught:
+    with pytest.raises(ApiError) as caught:
         create(fleet["onprem"], row[0], replace(GOOD[row[0]], **row[1]))
     assert caught.value.status == 400
+    assert f"expirationSeconds of type {TYPE_ERROR}" in caught.value.message, "the API server's own words"
 
 
 def test_what_the_table_takes_is_issued(fleet: Fleet) -> None:
@@ -124,8 +126,9 @@ def _logs_in(cluster: Cluster, pair: pki.KeyPair) -> bool:
 
 
 def test_legacy_unknown_is_refused_as_the_table_says(fleet: Fleet) -> None:
-    with pytest.raises(ApiError, match="not allowed via this API version"):
+    with pytest.raises(ApiError) as caught:
         create(fleet["onprem"], _signers.LEGACY_UNKNOWN, GOOD[KUBELET_SERVING])
+    assert "spec.signerName" in caught.value.message
 
 
 @pytest.mark.parametrize(
@@ -191,5 +194,6 @@ def test_denied_names_the_client(fleet: Fleet) -> None:
     denied = decide(cluster, create(cluster, KUBELET_SERVING, GOOD[KUBELET_SERVING]), "Denied")
     found = explained(cluster, denied)
     assert found is not None
-    assert found.cause.endswith("was denied: RulesTest: as the test wants it.")
-    assert "by the client clusters" in found.evidence[0]
+    assert (found.code, found.certainty) == ("denied", "proven")
+    assert not absent(["RulesTest:"], found.cause)
+    assert not absent(["clusters"], found.evidence[0])

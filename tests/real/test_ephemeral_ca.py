@@ -139,8 +139,8 @@ def test_a_ca_that_another_identity_planted_gets_into_no_target(site: Site) -> N
 
 
 def test_what_has_no_meaning_and_what_is_refused(site: Site) -> None:
-    site.refused("approve: false", "Leave approve out", approve=False)
-    site.refused("serving certificates", "client auth", usages=["server auth", "client auth"])
+    site.refused("invalid-request", "ephemeral-ca", "approve", approve=False)
+    site.refused("invalid-request", "ephemeral-ca", "usages", usages=["server auth", "client auth"])
     done = site.run(trust="leaf", wait=False, ca_bundle=site.cluster.ca_pem, expiration_seconds=3600)
     assert done["ca_bundle"] == site.data()[CA_KEY]
     assert site.run(trust="chain")["changed"] is False

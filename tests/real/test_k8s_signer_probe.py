@@ -163,7 +163,7 @@ def test_each_missing_right_is_found_and_the_printed_rule_grants_it(
 ) -> None:
     user = User(site, without(PROBE, resource, verb))
     result = probe(site, KUBELET_SERVING, kubeconfig=user.kubeconfig)
-    assert_one_line(result, f"{verb} {resource}", "kubectl apply of")
+    assert_one_line(result, "missing-permissions", verb, resource)
     assert (result["changed"], user.writes()) == (False, [])
     site.grant(user.name, rule_in(result))
     assert by_signer(probe(site, KUBELET_SERVING, kubeconfig=user.kubeconfig))[KUBELET_SERVING]["issued"]
@@ -179,20 +179,16 @@ def test_a_signer_that_may_not_be_approved_for_does_not_stop_the_others(site: Si
     assert by_signer(probe(site, CLIENT, kubeconfig=user.kubeconfig))[CLIENT]["issued"]
     nobody = User(site, without(PROBE, "signers", "approve"))
     result = probe(site, kubeconfig=nobody.kubeconfig)
-    assert_one_line(result, f"approve signers.certificates.k8s.io {KUBELET_SERVING}", "kubectl apply of")
+    assert_one_line(result, "missing-permissions", "approve", "signers.certificates.k8s.io", KUBELET_SERVING)
     assert nobody.writes() == []
 
 
 @pytest.mark.parametrize(
-    ("signer", "words"),
-    [
-        ("ephemeral-ca", ("no signer of the cluster", "Leave it out")),
-        ("kubernetes.io/legacy-unknown", ("v1beta1",)),
-        ("kubelet-serving", ("<domain>/<path>",)),
-    ],
+    ("signer", "name"),
+    [("ephemeral-ca", "signers"), ("kubernetes.io/legacy-unknown", "v1beta1")],
 )
-def test_signers_that_cannot_be_asked(site: Site, signer: str, words: tuple[str, ...]) -> None:
-    assert_one_line(probe(site, KUBELET_SERVING, signer), site.cluster.url, *words)
+def test_signers_that_cannot_be_asked(site: Site, signer: str, name: str) -> None:
+    assert_one_line(probe(site, KUBELET_SERVING, signer), "invalid-request", site.cluster.url, signer, name)
     assert site.writes() == []
 
 

@@ -68,7 +68,7 @@ def stage(fleet: Fleet) -> Iterator[Stage]:
 def test_a_lie_is_not_believed(stage: Stage, lie: Lie) -> None:
     before = stage.in_use()
     result = stage.lied_to(lie)
-    assert_one_line(result, stage.site.cluster.url, *lie.says)
+    assert_one_line(result, *lie.says, stage.site.cluster.url)
     assert stage.in_use() == before
     assert leases(stage.site.cluster, stage.site.name) == []
 
@@ -92,7 +92,7 @@ def test_what_others_do_in_the_middle(fleet: Fleet, meddling: Meddling) -> None:
         before = stage.in_use()
         result = stage.meddled_with(meddling)
         if meddling.says:
-            assert_one_line(result, site.cluster.url, *meddling.says)
+            assert_one_line(result, *meddling.says, site.cluster.url)
         else:
             assert result["changed"], result
             assert not result.get("failed"), result

@@ -15,6 +15,7 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import _patch
 
 from tests.clusters import audit
+from tests.failures import has_failed
 
 from .webhook_site import (
     API_SERVICE,
@@ -160,8 +161,9 @@ def test_a_bundle_that_is_not_known_yet_is_a_change_in_check_mode(site: Site) ->
     assert result["reason"] == "the bundle is not known before the certificate is issued"
     assert result["targets"][0]["webhooks"][0]["after"] is None
     assert site.asked() == [("get", "validatingwebhookconfigurations")]
-    assert "does not exist" in site.run({**target, "name": "absent"}, ca_bundle=None, check_mode=True)["msg"]
-    assert "The CA bundle is empty" in site.run(target, ca_bundle=None)["msg"]
+    absent_target = site.run({**target, "name": "absent"}, ca_bundle=None, check_mode=True)
+    assert has_failed(absent_target, "invalid-target", VALIDATING, "absent")
+    assert site.run(target, ca_bundle=None)["code"] == "no-certificate"
 
 
 def between(monkeypatch: pytest.MonkeyPatch, action: Callable[[], None]) -> None:
@@ -204,10 +206,8 @@ def test_a_failure_in_the_middle_says_what_was_written(site: Site, monkeypatch: 
     result = site.run(first, second, ca_bundle=pem("a"))
     assert result["failed"]
     assert result["changed"]
-    written = f"{VALIDATING} {first['name']} had been written before"
-    assert result["msg"].startswith(
-        f"{site.cluster.url}: {MUTATING} {second['name']} has no webhooks ({written})"
-    )
+    names = (site.cluster.url, MUTATING, second["name"], VALIDATING, first["name"])
+    assert has_failed(result, "invalid-target", *names), result
     assert site.bundles(first) == [pem("a")]
 
 
@@ -215,17 +215,14 @@ def test_an_object_deleted_in_the_middle_is_named(site: Site, monkeypatch: pytes
     target = site.webhooks(VALIDATING, None)
     between(monkeypatch, lambda: site.delete(target))
     result = site.run(target, ca_bundle=pem("a"))
-    assert f"{VALIDATING} {target['name']}" in result["msg"]
-    assert "does not exist" in result["msg"]
+    assert has_failed(result, "invalid-target", VALIDATING, target["name"]), result
     assert not result["changed"]
 
 
 def test_a_certificate_is_verified_for_the_name_of_each_webhook(site: Site) -> None:
     target = site.webhooks(VALIDATING, None)
     certificate = leaf("a", "hook.kube-system.svc")
-    assert (
-        "signed by unknown authority" in site.run(target, ca_bundle=pem("b"), certificate=certificate)["msg"]
-    )
+    assert site.run(target, ca_bundle=pem("b"), certificate=certificate)["code"] == "certificate-untrusted"
     assert site.run(target, ca_bundle=pem("a"), certificate=certificate)["changed"]
     assert site.run(target, ca_bundle=pem("a"), certificate=certificate)["changed"] is False
     assert site.run(target, ca_bundle=certificate, mode="exactly", certificate=certificate)["changed"]
@@ -233,76 +230,81 @@ def test_a_certificate_is_verified_for_the_name_of_each_webhook(site: Site) -> N
 
 CERT_MANAGER = {"cert-manager.io/inject-ca-from": "ns/hook"}
 
-BAD_INPUT: dict[str, tuple[Callable[[Site], dict[str, Any]], Callable[[], dict[str, Any]], str]] = {
-    "no certificate": (
-        lambda s: s.webhooks(VALIDATING, None),
-        lambda: {"ca_bundle": "text"},
-        "The CA bundle holds no certificate. Give PEM",
-    ),
+# Title -> the bad object, the options, the code, names in the line.
+BAD_INPUT: dict[
+    str, tuple[Callable[[Site], dict[str, Any]], Callable[[], dict[str, Any]], str, tuple[str, ...]]
+] = {
     "a damaged one": (
         lambda s: s.webhooks(VALIDATING, None),
         lambda: {"ca_bundle": DAMAGED},
-        "The CA bundle is damaged",
+        "invalid-bundle",
+        (),
     ),
     "too many": (
         lambda s: s.webhooks(VALIDATING, None),
         lambda: {"ca_bundle": pem("a") * 201},
-        "The CA bundle holds 201 certificates, more than 200. Give only the CA",
+        "invalid-bundle",
+        ("201", "200"),
     ),
     "unknown webhook": (
         lambda s: {**s.webhooks(VALIDATING, None), "webhooks": ["other.certflow.test"]},
         lambda: {"ca_bundle": pem("a")},
-        "{kind} {name} has no webhook other.certflow.test. Use one of hook0.certflow.test.",
-    ),
-    "absent object": (
-        lambda _: {"kind": VALIDATING, "name": "absent"},
-        lambda: {"ca_bundle": pem("a")},
-        "{kind} absent does not exist. Correct the name",
+        "invalid-target",
+        ("{kind}", "{name}", "other.certflow.test", "hook0.certflow.test"),
     ),
     "unknown kind": (
         lambda _: {"kind": "Secret", "name": "x"},
         lambda: {"ca_bundle": pem("a")},
-        "Secret is no kind that holds a caBundle. Use one of ValidatingWebhookConfiguration,",
+        "invalid-target",
+        ("Secret", VALIDATING),
     ),
     "no conversion": (
         lambda s: s.definition(conversion=False),
         lambda: {"ca_bundle": pem("a")},
-        "{kind} {name} has no conversion webhook (its conversion strategy is None). Take it off",
+        "invalid-target",
+        ("{kind}", "{name}", "spec.conversion.strategy"),
     ),
     "insecure API": (
         lambda s: s.api_service(insecureSkipTLSVerify=True),
         lambda: {"ca_bundle": pem("a")},
-        "{kind} {name} has insecureSkipTLSVerify: true, which excludes a caBundle. Set",
+        "invalid-target",
+        ("{kind}", "{name}", "insecureSkipTLSVerify:"),
     ),
     "local API": (
         lambda _: {"kind": API_SERVICE, "name": "v1.apps"},
         lambda: {"ca_bundle": pem("a")},
-        "{kind} v1.apps is served by the API server itself (it has no spec.service)",
+        "invalid-target",
+        ("{kind}", "v1.apps", "spec.service)"),
     ),
     "another writer": (
         lambda s: s.webhooks(VALIDATING, None, annotations=CERT_MANAGER),
         lambda: {"ca_bundle": pem("a")},
-        "{kind} {name} belongs to cert-manager (annotation cert-manager.io/inject-ca-from: ns/hook).",
+        "owned-by-another",
+        ("{kind}", "{name}", "cert-manager", "cert-manager.io/inject-ca-from:"),
     ),
     "another Service": (
         lambda s: s.webhooks(VALIDATING, None),
         lambda: {"ca_bundle": pem("a"), "service": {"namespace": "a", "name": "b"}},
-        "{kind} {name} does not call Service a/b but Service kube-system/hook. Correct",
+        "invalid-target",
+        ("{kind}", "{name}", "a/b", "kube-system/hook"),
     ),
     "another CA": (
         lambda s: s.webhooks(VALIDATING, pem("b")),
         lambda: {"ca_bundle": pem("b"), "certificate": leaf("a", "hook.kube-system.svc")},
-        "{kind} {name}, webhook hook0.certflow.test: the API server calls hook.kube-system.svc and would refuse",
+        "certificate-untrusted",
+        ("{kind}", "{name}", "hook0.certflow.test", "hook.kube-system.svc"),
     ),
     "another name": (
         lambda s: s.definition(),
         lambda: {"ca_bundle": pem("a"), "certificate": leaf("a", "a.b.svc", "hook.kube-system")},
-        "{kind} {name}: the API server calls hook.kube-system.svc and would refuse the certificate:",
+        "certificate-untrusted",
+        ("{kind}", "{name}", "hook.kube-system.svc"),
     ),
     "expired": (
         lambda s: s.webhooks(VALIDATING, None),
         lambda: {"ca_bundle": leaf("a", "x", lifetime=datetime.timedelta(days=-1))},
-        "Every certificate of the CA bundle has expired, the last on",
+        "bundle-expired",
+        (),
     ),
 }
 
@@ -316,12 +318,12 @@ GOOD: dict[str, Callable[[Site], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("row", BAD_INPUT)
 def test_bad_input_is_one_line_and_nothing_is_written(site: Site, row: str) -> None:
-    make, options, line = BAD_INPUT[row]
+    make, options, code, names = BAD_INPUT[row]
     good = GOOD[row](site) if row in GOOD else site.webhooks(MUTATING, None)
     bad, before = make(site), site.bundles(good)
     result = site.run(good, bad, **options())
-    assert result["failed"]
-    assert result["msg"].startswith(f"{site.cluster.url}: {line.format(**bad)}"), result["msg"]
+    told = (site.cluster.url, *(name.format(**bad) for name in names))
+    assert has_failed(result, code, *told), result
     assert "\n" not in result["msg"]
     assert result["remedy"]
     assert result["changed"] is False
@@ -339,7 +341,7 @@ def test_a_private_key_is_refused_and_never_shown(site: Site) -> None:
     ]
     for options in pasted:
         result = site.run(target, **options)
-        assert "private key" in result["msg"]
+        assert result["code"] == "contains-private-key"
         shown = json.dumps(result)
         assert not any(body[start : start + 16] in shown for start in range(0, len(body) - 16, 16))
     assert site.asked() == []
@@ -351,10 +353,9 @@ def test_missing_rights_are_found_before_the_first_write(site: Site) -> None:
     site.kubeconfig = grant(site, may_read, (["patch"], [first["name"]]))
     for check_mode in (True, False):
         result = site.run(first, second, ca_bundle=pem("a"), check_mode=check_mode)
-        assert result["msg"].startswith(
-            f"{site.cluster.url}: The rights to write caBundles are missing: patch "
-            f"mutatingwebhookconfigurations.admissionregistration.k8s.io {second['name']}."
-        )
+        resource = "mutatingwebhookconfigurations.admissionregistration.k8s.io"
+        names = (site.cluster.url, "patch", resource, second["name"])
+        assert has_failed(result, "missing-permissions", *names), result
         assert f"resourceNames: ['{second['name']}'], verbs: [patch]" in result["remedy"]
     assert site.bundles(first) == [None]
     site.kubeconfig = grant(site, may_read, (["patch"], [first["name"], second["name"]]))
@@ -365,7 +366,7 @@ def test_an_object_that_may_not_be_read_names_the_rule(site: Site) -> None:
     target = site.webhooks(VALIDATING, None)
     site.kubeconfig = site.cluster.kubeconfig_for(f"nobody-{site.id}")
     result = site.run(target, ca_bundle=pem("a"))
-    assert f"The rights to read and write {VALIDATING} {target['name']} are missing" in result["msg"]
+    assert has_failed(result, "missing-permissions", VALIDATING, target["name"]), result
     assert f"resourceNames: ['{target['name']}'], verbs: [get, patch]" in result["remedy"]
 
 

@@ -10,7 +10,7 @@ import re
 
 import pytest
 
-from tests import pages
+from tests import page_of_ways_back, pages
 from tests.gates.venvs import REPOSITORY
 
 
@@ -33,3 +33,8 @@ def test_every_link_inside_a_page_leads_somewhere(name: str) -> None:
 @pytest.mark.parametrize("name", pages.PAGES)
 def test_the_readme_names_the_page(name: str) -> None:
     assert f"docs/{name}" in (REPOSITORY / "README.md").read_text()
+
+
+def test_the_table_of_ways_back_is_as_the_plans_are() -> None:
+    told = page_of_ways_back.PAGE.part(page_of_ways_back.NAME)
+    assert told.strip() == page_of_ways_back.ways_back().strip(), "run `make docs`"

@@ -24,7 +24,7 @@ from typing import Any, Callable
 from urllib.parse import quote, unquote, urlencode, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
-from . import _bounds, _dial
+from . import _bounds, _dial, _shield
 from ._answers import delay, error_from, is_transient, object_from, warning_texts
 from ._bounds import LEAST_SECONDS, Bounds
 from ._connection import Connection
@@ -83,12 +83,49 @@ class Answer:
     body: bytes
 
 
+@dataclass(frozen=True)
+class _Call:
+    """A request without its headers. patience: the longest pause in the answer, in seconds."""
+
+    method: str
+    path: str
+    query: Mapping[str, str] | None
+    payload: bytes | None
+    content: str
+    patience: float
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """The failure of one attempt.
+
+    is_answered: True if the server answered.
+    is_sent: True if the request may have reached the server.
+    is_final: True if another attempt fails too.
+    is_uncertain: True if the request may have taken effect.
+    """
+
+    error: KubeError
+    is_answered: bool = False
+    is_sent: bool = True
+    is_final: bool = False
+    is_uncertain: bool = False
+    retry_after: str | None = None
+
+    def may_repeat(self, idempotent: bool) -> bool:
+        """Return True if another attempt may succeed and does no harm."""
+        if self.is_answered:
+            return is_transient(self.error, idempotent=idempotent)
+        return not self.is_final and (idempotent or not self.is_sent)
+
+
 class Client:
     """One connection, one deadline.
 
     ``deadline`` is a time of ``time.monotonic()``. After it the client retries nothing, stops reading an answer that has
     begun, and reads no further page of a list. A request that begins later has LEAST_SECONDS.
     ``warnings`` collects the texts of Warning headers, ``written`` each write that took effect ("PUT /api/...").
+    A signal does not cut a write (see _shield): its answer is read, and ``written`` has it, before the signal interrupts.
     ``hooks`` are called in turn before each request. Requests that a hook makes call no hooks.
     Methods raise the errors of ``_errors``.
     """
@@ -186,8 +223,7 @@ class Client:
         self, path: str, body: Mapping[str, Any], *, dry_run: bool = False, idempotent: bool = False
     ) -> dict[str, Any]:
         """POST. ``idempotent``: repeat it after a lost answer; the caller knows its object again (AlreadyExists)."""
-        answer = self._request("POST", path, _dry(dry_run), body, idempotent=dry_run or idempotent)
-        return self._noted("POST", path, answer, dry_run)
+        return self._request("POST", path, _dry(dry_run), body, idempotent=dry_run or idempotent)
 
     def try_create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """POST as a server dry run, once and with patience: what goes wrong is what the caller wants to hear."""
@@ -207,20 +243,18 @@ class Client:
 
     def replace(self, path: str, body: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
         """PUT of an object that carries the resourceVersion it was read with."""
-        return self._noted("PUT", path, self._request("PUT", path, _dry(dry_run), body), dry_run)
+        return self._request("PUT", path, _dry(dry_run), body)
 
     def patch(self, path: str, operations: list[dict[str, Any]], *, dry_run: bool = False) -> dict[str, Any]:
         """JSON patch (RFC 6902)."""
-        answer = self._request("PATCH", path, _dry(dry_run), operations, content=JSON_PATCH)
-        return self._noted("PATCH", path, answer, dry_run)
+        return self._request("PATCH", path, _dry(dry_run), operations, content=JSON_PATCH)
 
     def apply(
         self, path: str, body: Mapping[str, Any], *, manager: str, dry_run: bool = False
     ) -> dict[str, Any]:
         """Server-side apply: create, or change what ``manager`` is to own, taken over from others where they differ."""
         query = {"fieldManager": manager, "force": "true", **(_dry(dry_run) or {})}
-        answer = self._request("PATCH", path, query, body, content=APPLY_PATCH)
-        return self._noted("PATCH", path, answer, dry_run)
+        return self._request("PATCH", path, query, body, content=APPLY_PATCH)
 
     def delete(
         self,
@@ -244,11 +278,11 @@ class Client:
             body["propagationPolicy"] = propagation
         if dry_run:
             body["dryRun"] = ["All"]  # the query says it too, but is not read where there is a body
-        self._noted("DELETE", path, self._request("DELETE", path, _dry(dry_run), body), dry_run)
+        self._request("DELETE", path, _dry(dry_run), body)
 
     def send(self, method: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """A write beside the work, such as one of a Lease: ``written`` does not tell it. Repeated after a lost answer."""
-        return self._request(method, path, None, body)
+        return self._request(method, path, None, body, is_noted=False)
 
     def watch(self, path: str, query: Mapping[str, str], *, seconds: float) -> Iterator[dict[str, Any]]:
         """Events until the server ends the watch after ``seconds`` (at least 1), or the connection breaks.
@@ -314,10 +348,8 @@ class Client:
             self._pool.clear()
             self._pool = None
 
-    def _noted(self, method: str, path: str, answer: dict[str, Any], dry_run: bool) -> dict[str, Any]:
-        if not dry_run:
-            self.written.append(f"{method} {path}")
-        return answer
+    def _note(self, method: str, path: str) -> None:
+        self.written.append(f"{method} {path}")
 
     def _request(
         self,
@@ -331,44 +363,57 @@ class Client:
         once: bool = False,
         plain: bool = False,
         stores: bool = True,
+        is_noted: bool = True,
     ) -> dict[str, Any]:
         first_contact = time.monotonic() + FIRST_CONTACT_SECONDS
         payload = None if body is None else json.dumps(body).encode()
-        patience = PATIENT_SECONDS if once else READ_SECONDS
+        call = _Call(method, path, query, payload, content, PATIENT_SECONDS if once else READ_SECONDS)
+        is_write = stores and method != "GET" and "dryRun" not in (query or {})
         attempt, renewed, uncertain = 0, False, False
         while True:
-            retry_after: str | None = None
             self.prepare()
-            try:
-                response = self._send(method, path, query, payload, content, patience=patience)
-            except HTTPError as exc:
-                error: KubeError = self._unreachable(exc)
-                error.__cause__ = exc
-                self._broken_at = time.monotonic()
-                again = not _distrusted(exc) and (idempotent or _never_sent(exc))
-                uncertain = uncertain or not (_distrusted(exc) or _never_sent(exc))
-            except (TimedOut, TooLarge) as exc:
-                error, again, uncertain = exc, False, True
-            else:
-                self._answered = True
-                if response.status == 401 and self._credentials.renewable and not renewed:
+            headers = self._headers()
+            with _shield.shield(is_write):
+                outcome = self._attempt(call, headers, plain=plain)
+                if not isinstance(outcome, _Failure):
+                    if is_write and is_noted:
+                        self._note(method, path)
+                    return outcome
+                error = outcome.error
+                if error.status == 401 and self._credentials.renewable and not renewed:
                     renewed = True
                     self._credentials.renew()
                     continue
-                try:
-                    return self._taken(method, path, response, plain=plain)
-                except KubeError as exc:
-                    error, again = exc, is_transient(exc, idempotent=idempotent) or self._is_starting(exc)
-                uncertain = uncertain or response.status < 300 or response.status >= 500
-                retry_after = response.headers.get("Retry-After")
-            pause = delay(attempt, retry_after)
-            give_up = self.deadline if self._answered else min(self.deadline, first_contact)
-            if once or not again or time.monotonic() + pause > give_up:
-                if uncertain and stores and method != "GET" and "dryRun" not in (query or {}):
-                    error.evidence += (f"{method} {path} was sent; whether it took effect is not known",)
-                raise error
+                again = outcome.may_repeat(idempotent) or self._is_starting(error)
+                uncertain = uncertain or outcome.is_uncertain
+                pause = delay(attempt, outcome.retry_after)
+                give_up = self.deadline if self._answered else min(self.deadline, first_contact)
+                if once or not again or _shield.is_waiting() or time.monotonic() + pause > give_up:
+                    if uncertain and is_write:
+                        error.evidence += (f"{method} {path} was sent; whether it took effect is not known",)
+                    raise error
             time.sleep(pause)
             attempt += 1
+
+    def _attempt(self, call: _Call, headers: Any, *, plain: bool) -> dict[str, Any] | _Failure:
+        """Send a request once."""
+        try:
+            response = self._send(call, headers)
+        except HTTPError as exc:
+            error = self._unreachable(exc)
+            error.__cause__ = exc
+            self._broken_at = time.monotonic()
+            is_final, is_sent = _distrusted(exc), not _never_sent(exc)
+            return _Failure(error, is_final=is_final, is_sent=is_sent, is_uncertain=is_sent and not is_final)
+        except (TimedOut, TooLarge) as exc:
+            return _Failure(exc, is_final=True, is_uncertain=True)
+        self._answered = True
+        try:
+            return self._taken(call.method, call.path, response, plain=plain)
+        except KubeError as exc:
+            is_uncertain = response.status < 300 or response.status >= 500
+            retry_after = response.headers.get("Retry-After")
+            return _Failure(exc, is_answered=True, is_uncertain=is_uncertain, retry_after=retry_after)
 
     def _is_starting(self, error: KubeError) -> bool:
         """Whether a refusal may be that of an API server which was restarted in the middle of this run."""
@@ -402,23 +447,15 @@ class Client:
         finally:
             self._has_hooks = before
 
-    def _send(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str] | None,
-        payload: bytes | None,
-        content: str,
-        *,
-        patience: float,
-    ) -> Answer:
-        headers = self._headers()
-        if payload is not None:
-            headers["Content-Type"] = content
+    def _send(self, call: _Call, headers: Any) -> Answer:
+        if call.payload is not None:
+            headers["Content-Type"] = call.content
         left = max(LEAST_SECONDS, self.deadline - time.monotonic())
-        timeout = urllib3.Timeout(connect=min(CONNECT_SECONDS, left), read=min(patience, left))
-        self._bounds.start(f"{method} {path}: the answer", until=time.monotonic() + left, remedy=SLOW_REMEDY)
-        response = self._open(method, self._url(path, query), headers, timeout, body=payload)
+        timeout = urllib3.Timeout(connect=min(CONNECT_SECONDS, left), read=min(call.patience, left))
+        what = f"{call.method} {call.path}: the answer"
+        self._bounds.start(what, until=time.monotonic() + left, remedy=SLOW_REMEDY)
+        url = self._url(call.path, call.query)
+        response = self._open(call.method, url, headers, timeout, body=call.payload)
         try:
             answer = Answer(response.status, response.headers, self._whole(response))
         finally:

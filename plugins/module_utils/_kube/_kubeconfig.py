@@ -42,6 +42,8 @@ DEFAULT_KUBECONFIG = "~/.kube/config"
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 VAULT_HEADER = "$ANSIBLE_VAULT"
 SECTIONS = {"clusters": "cluster", "contexts": "context", "users": "user"}
+# Section -> code of the error for a name that it lacks.
+MISSING_CODES = {"clusters": "invalid-connection", "contexts": "no-context", "users": "invalid-connection"}
 # Option -> field of a Connection.
 TRANSPORT_FIELDS = {
     "validate_certs": "verify",
@@ -77,6 +79,7 @@ class Kubeconfig:
             known = ", ".join(sorted(self.entries[section])) or "none"
             raise ConfigurationError(
                 f"kubeconfig {self.where} has no {SECTIONS[section]} named {quoted(name)}",
+                code=MISSING_CODES[section],
                 evidence=(f"{section}: {known}",),
                 remedy=f"give one of its contexts: {known}" if section == "contexts" else REPAIR,
             )
@@ -130,10 +133,12 @@ def _resolved(sources: Sources, environ: Mapping[str, str]) -> Connection:
         raise ConfigurationError(
             f"{sources.origins['context']} names the context {quoted(context)}, but there is no kubeconfig to find it in: "
             f"no option kubeconfig, no KUBECONFIG, and {DEFAULT_KUBECONFIG} does not exist",
+            code="no-cluster",
             remedy="give kubeconfig. In a pod, remove context to use the pod's service account",
         )
     raise ConfigurationError(
         f"no cluster is named: no kubeconfig, no host, no KUBECONFIG, and {DEFAULT_KUBECONFIG} does not exist",
+        code="no-cluster",
         remedy="give kubeconfig (and context), or host and api_key",
     )
 

@@ -22,7 +22,7 @@ from .._kube._errors import AuthenticationError, KubeError
 from .._kube._kubeconfig import resolve
 from .._x509._certificate import describe_pem
 from .._x509._errors import CertificateError
-from . import _libraries, _redact, _sentences
+from . import _interrupt, _libraries, _redact, _sentences
 
 VERSION = "1.0.0"
 
@@ -57,14 +57,20 @@ class Operation:
 
 
 def execute(operation: Operation, parameters: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
-    """Run the operation and return Ansible's result dictionary. Raises nothing but what ends the process.
+    """Run the operation and return Ansible's result dictionary. Raises only errors that end the process.
 
     Both doors come through here: a success has ``changed``, ``cluster`` and the operation's values; a failure
-    ``failed``, ``msg`` (one line), ``code`` and ``cause``, ``evidence``, ``remedy``.
+    ``failed``, ``msg`` (one line), ``code`` and ``cause``, ``evidence``, ``remedy``. A signal does not cut a write.
     """
+    with _interrupt.watched():
+        return _execute(operation, parameters, check_mode)
+
+
+def _execute(operation: Operation, parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     client: Client | None = None
     try:
         _libraries.require()
+        _interrupt.check_not_stopped()
         _check_time(parameters["wait_timeout"])
         client = _client(operation, parameters)
         _guard(client, parameters.get("cluster_uid"))
@@ -72,6 +78,8 @@ def execute(operation: Operation, parameters: Mapping[str, Any], *, check_mode: 
         answer = _success(client, result, parameters, operation)
     except CertflowError as exc:
         answer = _failure(client, exc, parameters, operation)
+    except _interrupt.Interrupted as exc:
+        answer = _failure(client, exc.error(), parameters, operation)
     except Exception as exc:  # a defect of this collection: still one line, with the place to report
         answer = _failure(client, _defect(exc), parameters, operation)
     finally:
@@ -126,9 +134,10 @@ def _failure(
     client: Client | None, error: CertflowError, parameters: Mapping[str, Any], operation: Operation
 ) -> dict[str, Any]:
     where = f"{client.host}: " if client else ""
+    values = getattr(error, "values", {})
     written = list(client.written) if client else []
     evidence = [*error.evidence, *_expiry(client, error)]
-    if written:
+    if written and "steps" not in values:  # the steps tell it better
         evidence.append(f"written before the failure: {', '.join(written)}")
     answer: dict[str, Any] = {
         "failed": True,
@@ -139,7 +148,7 @@ def _failure(
         "evidence": evidence,
         "remedy": error.remedy,
         "invocation": _redact.invocation(parameters, operation.hidden),
-        **getattr(error, "values", {}),
+        **values,
     }
     return {**answer, "cluster": _cluster(client)} if client else answer
 

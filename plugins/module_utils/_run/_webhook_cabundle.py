@@ -64,6 +64,7 @@ def _wanted(ca_bundle: str | None, check_mode: bool) -> str | None:
             return None
         raise BundleError(
             "the CA bundle is empty",
+            code="no-certificate",
             remedy="Give PEM text; only in check mode may it be null, for a certificate that is not issued yet",
         )
     _bundle.check(ca_bundle)

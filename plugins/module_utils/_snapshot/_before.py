@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""What can be proven before anything is changed: proofs of what is installed now. Pure."""
+"""Plan the verification of the installed release before the first write. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ._steps import Step
 
 
 def proofs(now: Situation) -> list[Step]:
-    """Steps that prove what is installed now; their ids are those of the proofs of a hop."""
+    """Return the steps that verify the installed release. Their ids are those of the verifications of a hop."""
     return [step for proof in _BEFORE for step in proof(now)]
 
 
@@ -31,7 +31,10 @@ def _webhook(now: Situation) -> Iterator[Step]:
 
 
 def _refusal(now: Situation, configuration: Configuration) -> str:
-    """What the installed webhook is asked about and refuses before the installed rules do; "" where there is nothing."""
+    """Return the check of _hop.REFUSALS that only the installed webhook refuses, "" if there is none.
+
+    Its configuration must name the resource, and the rules of the installed CRDs must not refuse the object first.
+    """
     asked = {resource for hook in configuration.hooks for resource in hook.resources()}
     live = now.installed.webhook(VALIDATION)
     version = (live.version if live else None) or now.version
@@ -88,12 +91,22 @@ def _release(now: Situation) -> dict[str, str]:
 def _step(step_id: str, subject: str, **parameters: str) -> Step:
     return Step(
         step_id,
-        f"What works now: {subject}",
-        "So that what was broken before is told apart from what this run breaks.",
+        f"Verify the present state: {_TITLES[subject]}",
+        "The result before the upgrade shows whether the upgrade or an earlier change broke it.",
         "verify",
         {"subject": subject, **parameters},
     )
 
+
+# For each subject of a verification: what it verifies.
+_TITLES = {
+    "webhook": "the webhook refuses an invalid object",
+    "conversion": "the webhook converts a VolumeGroupSnapshotContent",
+    "schema": "the CRDs refuse invalid objects",
+    "version": "the controller pods run the installed release",
+    "controller": "the controller processes a VolumeSnapshot",
+    "groups": "the controller processes a VolumeGroupSnapshot",
+}
 
 _BEFORE: tuple[Callable[[Situation], Iterator[Step]], ...] = (
     _webhook,

@@ -275,13 +275,20 @@ HAZARDS: tuple[Hazard, ...] = (
         "v8.6.0:cmd/snapshot-controller/main.go", stored.group_crds_first,
     ),
     Hazard(
-        "back-to-alpha", "Group snapshots on the way back to a release that speaks a version that is gone", "8.2 to 8.1",
-        REFUSE, "CRDs do not go back.", "#629", stored.back_to_alpha,
+        "back-to-alpha", "Group snapshots on the way back to a version or a schema that the CRDs no longer have",
+        "8.2 to 8.1, 8.0 to 7.0", REFUSE, "CRDs do not go back.", "#629; client/v7.0.0 and client/v8.0.0:config/crd",
+        stored.back_to_alpha,
     ),
     Hazard(
-        "back-without-lists", "Group snapshots on the way back to v1beta1, which nobody converts", "8.6 to 8.3", REFUSE,
-        "The older controller would store them without their lists of handles.", "client/v8.6.0:config/crd",
-        stored.back_without_lists,
+        "back-without-lists", "Group snapshots on the way back below 8.4, which has the last conversion webhook", "8.4 to 8.3",
+        REFUSE, "The older controller would store them without their lists of handles. Without the webhook, those that are "
+        "stored at v1beta1 would lose them at the next write.",
+        "client/v8.6.0:config/crd; v8.4.0:pkg/webhook/convert.go", stored.back_without_lists,
+    ),
+    Hazard(
+        "groups-unattended", "No controller works on the stored group snapshots any longer", "7.0 to 6.3, any way back", REPORT,
+        "It continues, and counts them. No object is deleted.", "v6.3.4:cmd/snapshot-controller/main.go",
+        stored.groups_unattended,
     ),
     # Webhooks.
     Hazard(

@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The steps of one hop, in their order. Pure.
+"""Plan the steps of one hop, in their order. Pure.
 
-Each phase is a small function over the situation; PHASES is the order in which they come. What is always there (apply, prove)
-is in every hop, so that the same release is a repair; special moves are there where the state needs them.
+Each phase is a function of the situation. PHASES is their order. Every hop applies and verifies the release, so a hop to the
+installed release is a repair. Special steps are in a hop only if the state of the cluster needs them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Found = frozenset[str]
 
 
 def steps(now: Situation, found: Found) -> list[Step]:
-    """Every step of the hop. found: ids of the hazards that are there."""
+    """Return all steps of the hop. found: the ids of the hazards that the cluster has."""
     return [step for phase in PHASES for step in phase(now, found)]
 
 
@@ -47,9 +47,9 @@ def _crds_of_snapshots(now: Situation, _found: Found) -> Iterator[Step]:
         return
     yield Step(
         "crds",
-        "VolumeSnapshot CRDs",
-        "CRDs come before everything that uses them. Older controllers and webhooks work with newer ones; a version that was "
-        "once stored stays listed, so that nothing becomes unreadable.",
+        f"Apply the VolumeSnapshot CRDs of {now.release}",
+        "The controller and the webhook use the CRDs, so the CRDs come first. Older controllers and webhooks work with newer "
+        "CRDs. The CRDs keep every version that was stored, so every object stays readable.",
         "apply",
         {"release": str(now.release), "parts": ["crds"]},
         hazards=_of(_found, "v1beta1-unserved", "invalid-objects-kept", "foreign-crds"),
@@ -61,24 +61,29 @@ def _of(found: Found, *ids: str) -> tuple[str, ...]:
 
 
 def _delete_configurations(now: Situation, found: Found) -> Iterator[Step]:
-    """Those whose webhook goes; the CRDs have their rules by now."""
+    """Delete the configurations whose webhook is removed. The CRDs have rules of their own by now."""
     if not now.surplus:
         return
     yield Step(
         "configurations-delete",
-        "Webhook configurations that nobody is to answer",
-        "It calls a path that answers 404, so that with Fail every write of a group snapshot fails."
-        if now.wants(VALIDATION)
-        else "From here on nobody will answer for them, and with Fail every write that they name would fail. "
-        + (
-            "The CRDs have rules of their own by now; a"
-            if _crds.row(now.release.crds, SNAPSHOT).rules
-            else "A"
-        )
-        + " configuration goes before its webhook, never after it.",
+        "Delete the webhook configurations whose backend is removed",
+        _why_deleted(now),
         "delete",
         {"objects": [_object("ValidatingWebhookConfiguration", one.name) for one in now.surplus]},
         hazards=_of(found, "dangling-configuration", "groups-path"),
+    )
+
+
+def _why_deleted(now: Situation) -> str:
+    if now.wants(VALIDATION):
+        return (
+            "The configuration calls a path that answers with status 404. With failurePolicy Fail, every write of a group "
+            "snapshot fails."
+        )
+    rules = _crds.row(now.release.crds, SNAPSHOT).rules
+    return (
+        f"{'The CRDs have rules of their own now. ' if rules else ''}A later step deletes the webhook. With failurePolicy Fail, "
+        "every write that the configuration names would fail without it, so the configuration is deleted first."
     )
 
 
@@ -90,10 +95,10 @@ def _narrow_rules(now: Situation, found: Found) -> Iterator[Step]:
         if live and any(hook.resources() - set(rules.resources) for hook in live.hooks):
             yield Step(
                 f"narrow-{rules.group.partition('.')[0]}",
-                "Narrower rules for the webhook",
-                f"The webhook of {now.release} denies every kind but {', '.join(rules.resources)}, and a denial holds with "
-                "failurePolicy Ignore too. So it must not be asked about others any more when it starts. Until then the old one "
-                "is asked about nothing that it would deny.",
+                "Narrow the rules of the webhook configuration",
+                f"The webhook of {now.release} denies every resource except {', '.join(rules.resources)}, also with "
+                "failurePolicy Ignore. The API server must stop sending it the other resources before it starts. The old webhook "
+                "accepts the resources that are left.",
                 "narrow_rules",
                 {"name": rules.name, "rules": {hook.name: _both(rules, hook) for hook in live.hooks}},
                 hazards=("rules-first",),
@@ -101,7 +106,7 @@ def _narrow_rules(now: Situation, found: Found) -> Iterator[Step]:
 
 
 def _both(rules: Rules, hook: Hook) -> list[dict[str, object]]:
-    """Rules for what the old and the new webhook know; none where there is no such kind."""
+    """Return rules for the resources that both the old and the new webhook know, [] if there are none."""
     common = tuple(one for one in rules.resources if one in hook.resources())
     return replace(rules, resources=common).as_rules() if common else []
 
@@ -113,9 +118,9 @@ def _alpha(now: Situation, found: Found) -> Iterator[Step]:
     if "alpha-dropped-empty" in found:
         yield Step(
             "groups-delete",
-            "Group CRDs, which hold no object",
-            f"They once stored v1alpha1, which {now.release} does not list, so that the API server would refuse its CRDs. "
-            "Nothing is stored; where an object has appeared meanwhile, this is refused. The VolumeSnapshot CRDs are not touched.",
+            "Delete the VolumeGroupSnapshot CRDs, which have no objects",
+            f"They once stored v1alpha1. Release {now.release} does not list v1alpha1, so the API server would refuse its CRDs. "
+            "The step fails if an object exists by then. It does not touch the VolumeSnapshot CRDs.",
             "delete",
             {
                 "objects": [
@@ -133,9 +138,9 @@ def _bridge(now: Situation) -> Iterator[Step]:
     if any(crd.versions.get("v1alpha1") == _crds.STORED for crd in now.alpha):
         yield Step(
             "groups-bridge",
-            "Group CRDs with v1alpha1 and v1beta1 at once",
-            "Objects are stored at v1alpha1, which the release does not list. For as long as they are rewritten, it has to stay "
-            f"listed: the CRDs of {BRIDGE}, with the cluster's own v1alpha1, not served.",
+            f"Apply the VolumeGroupSnapshot CRDs of {BRIDGE} and keep v1alpha1 listed",
+            f"Objects are stored at v1alpha1, which {now.release} does not list. The version must stay listed until every object "
+            f"is stored at v1beta1. The CRDs of {BRIDGE} have v1beta1, and the cluster's own v1alpha1 is added, not served.",
             "apply",
             {"release": BRIDGE, "parts": ["group_crds"], "keep_unserved": ["v1alpha1"]},
             hazards=("alpha-dropped",),
@@ -147,9 +152,9 @@ def _bridge(now: Situation) -> Iterator[Step]:
 def _migrate(crd: str, version: str, hazard: str) -> Step:
     return Step(
         f"rewrite-{crd.partition('.')[0]}-{version}",
-        f"Every object of {crd.partition('.')[0]} stored at {version}",
-        "status.storedVersions may name a version alone only when no object is left at another one: with one left, none "
-        "could be read any more. So each is written back first, and one that is refused ends it there.",
+        f"Store every object of {crd.partition('.')[0]} at {version}",
+        f"The field status.storedVersions may name only {version} after the last object at another version is gone. Otherwise "
+        "no object could be read. The step writes each object back, and stops if the API server refuses one.",
         "migrate_storage",
         {"crd": crd, "version": version},
         hazards=(hazard,),
@@ -157,14 +162,14 @@ def _migrate(crd: str, version: str, hazard: str) -> Step:
 
 
 def _beta2_by_webhook(now: Situation, found: Found) -> Iterator[Step]:
-    """While the conversion webhook still answers."""
+    """Migrate while the conversion webhook still answers."""
     if "stored-at-v1beta1" in found and now.converts:
         for name in _stored_at_v1beta1(now):
             yield _migrate(name, "v1beta2", "stored-at-v1beta1")
 
 
 def _stored_at_v1beta1(now: Situation) -> list[str]:
-    """Those that are, or will be after the bridge."""
+    """Return the CRDs with objects stored at v1beta1, now or after the bridge."""
     crds = now.installed.crds
     bridged = [crd.name for crd in now.alpha] if now.installed.groups.total else []
     return [
@@ -178,9 +183,9 @@ def _conversion_none(_now: Situation, found: Found) -> Iterator[Step]:
     if "conversion-left" in found:
         yield Step(
             "conversion-none",
-            "Group contents are converted by nobody",
-            "An apply of the new CRD would leave the webhook in place, or be refused, depending on who wrote it; a webhook left "
-            "there knows no v1 and breaks every group snapshot. By JSON patch, and read back.",
+            "Disable the conversion webhook (strategy: None)",
+            "The webhook does not know v1 and would break every group snapshot. An apply of the new CRD keeps the webhook or is "
+            "refused, depending on the field manager. A JSON patch sets the strategy, and the step reads it back.",
             "conversion_none",
             {"crd": GROUP_CONTENTS},
             hazards=("conversion-left",),
@@ -193,10 +198,10 @@ def _groups_apply(now: Situation, found: Found) -> Iterator[Step]:
         return
     yield Step(
         "group-crds",
-        "Group CRDs",
-        "They are there already, so they follow the release; whether the controller works on them is another question."
+        f"Apply the VolumeGroupSnapshot CRDs of {now.release}",
+        "The CRDs exist, so they follow the release, also if the controller does not process group snapshots."
         if now.present(GROUP)
-        else "Group snapshots are asked for, and the controller looks for them when it starts.",
+        else "Group snapshots are requested. The controller looks for the CRDs when it starts, so they come first.",
         "apply",
         {"release": str(now.release), "parts": ["group_crds"]},
         hazards=_of(found, "group-crds-first", "alpha-dropped", "alpha-dropped-empty"),
@@ -204,7 +209,7 @@ def _groups_apply(now: Situation, found: Found) -> Iterator[Step]:
 
 
 def _beta2_plain(now: Situation, found: Found) -> Iterator[Step]:
-    """Where no list can be lost."""
+    """Migrate without a conversion webhook, if no list of handles can be lost."""
     if "stored-at-v1beta1" in found and not now.converts:
         for name in _stored_at_v1beta1(now):
             yield _migrate(name, "v1beta2", "stored-at-v1beta1")
@@ -229,9 +234,9 @@ def _call(now: Situation, found: Found) -> Step:
     namespace, hook = now.webhook_namespace(CONVERSION), now.hook(CONVERSION)
     return Step(
         "conversion-webhook",
-        "Group contents are converted by the webhook",
-        "It answers by now. With the caBundle in the same write: without one, or with nobody behind it, no content that is "
-        "stored at v1beta1 could be read. And before the CRDs get v1beta2, so that nothing is ever read unconverted.",
+        "Enable the conversion webhook",
+        "The webhook pods are ready now. The caBundle is in the same write, because without it no content that is stored at "
+        "v1beta1 could be read. The step comes before the CRDs with v1beta2, so no object is read without a conversion.",
         "conversion_webhook",
         {
             "crd": GROUP_CONTENTS,
@@ -253,7 +258,7 @@ def _conversion_trust(now: Situation, found: Found) -> Iterator[Step]:
 
 
 def _calls(now: Situation) -> bool:
-    """Whether the CRD names the webhook already."""
+    """Return True if the CRD names the webhook already."""
     place = (now.webhook_namespace(CONVERSION), now.hook(CONVERSION).service)
     return now.contents is not None and now.contents.conversion.service == place
 
@@ -261,9 +266,8 @@ def _calls(now: Situation) -> bool:
 def _verify_conversion(name: str, found: Found) -> Step:
     return Step(
         name,
-        "A content at v1beta1 is converted",
-        "A read proves nothing: it may come from a cache. The dry run of an object at the version that is not stored calls the "
-        "webhook.",
+        "Verify that the webhook converts a VolumeGroupSnapshotContent at v1beta1",
+        "A read may come from a cache. A dry run with an object at the version that is not stored calls the webhook.",
         "verify",
         {"subject": "conversion", "name": GROUP_CONTENTS, "version": "v1beta1"},
         hazards=_of(found, "conversion-needed"),
@@ -275,11 +279,11 @@ def _certificate(now: Situation, kind: str, targets: list[dict[str, str]]) -> St
     moves = bool(mounted) and now.secret(kind) not in mounted
     return Step(
         f"{kind}-certificate",
-        "A certificate for the webhook",
-        "In a Secret of a new name: a Secret's type cannot be changed, and pods that mount the old one go on with it."
+        "Issue a certificate for the webhook",
+        "The pods mount the Secret, so it must exist first. It gets a new name, because a Secret's type is immutable. The old "
+        "pods keep the old Secret."
         if moves
-        else "Before its pods, which do not start without it. It is made anew only where the Secret's is about to expire, or is "
-        "not for this Service.",
+        else "The pods mount this Secret, so it must exist first. A valid certificate is kept.",
         "certificate",
         _certificate_of(now, kind, targets),
         hazards=("secret-type",) if moves and kind == VALIDATION else (),
@@ -289,8 +293,8 @@ def _certificate(now: Situation, kind: str, targets: list[dict[str, str]]) -> St
 def _trust(now: Situation, kind: str, targets: list[dict[str, str]]) -> Step:
     return Step(
         f"{kind}-trust",
-        "The CA of the webhook's certificate where it is called",
-        "What was made just now does not know it yet, and the API server calls nobody whom it does not trust.",
+        "Add the CA to the caBundle of the new objects that call the webhook",
+        "The previous step created these objects without a caBundle. The API server does not call a webhook without one.",
         "certificate",
         _certificate_of(now, kind, targets),
     )
@@ -305,19 +309,21 @@ def _certificate_of(now: Situation, kind: str, targets: list[dict[str, str]]) ->
     }
 
 
-# Rights.
+# Permissions.
 
 
 def _controller_rights(now: Situation, found: Found) -> Iterator[Step]:
     if not now.is_back:
-        yield _rights(now, found, "Newer controllers need rights that older ones did not, and end or bind nothing without "
-                                  "them. They contain what older ones need, so they come first.")  # fmt: skip
+        yield _rights(now, found, "A newer controller needs permissions that an older one does not need, and fails without "
+                                  "them. The new permissions include the old ones, so they come first.")  # fmt: skip
 
 
 def _controller_rights_last(now: Situation, found: Found) -> Iterator[Step]:
     if now.is_back:
         yield _rights(
-            now, found, "On the way back rights come last: until now the newer controller needed more."
+            now,
+            found,
+            "The newer controller needed more permissions than the older one, so they are reduced after it stopped.",
         )
 
 
@@ -325,7 +331,7 @@ def _rights(now: Situation, found: Found, reason: str) -> Step:
     nodes = {"nodes": True} if "nodes" in found else {}
     return Step(
         "controller-rbac",
-        "Rights of the controller",
+        f"Apply the controller's permissions of {now.release}",
         reason,
         "apply",
         {"release": str(now.release), "parts": ["controller_rbac"], "namespace": now.namespace, **nodes},
@@ -343,8 +349,9 @@ def _validation(now: Situation, found: Found) -> Iterator[Step]:
     if hook.service_account:
         yield Step(
             "webhook-rbac",
-            "Rights of the webhook",
-            "Since 6.0 it reads the classes before it opens its port. Without these rights its pods run, and nobody answers.",
+            f"Apply the webhook's permissions of {now.release}",
+            "Since 6.0 the webhook reads the classes before it opens its port. Without these permissions its pods run but do not "
+            "answer.",
             "apply",
             {"release": str(now.release), "parts": ["webhook_rbac"], "namespace": namespace},
             hazards=_of(found, "webhook-rights"),
@@ -358,16 +365,16 @@ def _validation(now: Situation, found: Found) -> Iterator[Step]:
 
 def _configure(now: Situation, found: Found) -> Iterator[Step]:
     wanted = {rules.name: now.failure_policy(rules) for rules in now.configurations}
-    # A changing policy is Ignore until the proof.
+    # A failurePolicy that changes is Ignore until the webhook is verified.
     first = {
         rules.name: wanted[rules.name] if now.live_policy(rules) == wanted[rules.name] else "Ignore"
         for rules in now.configurations
     }
     yield Step(
         "webhook-configurations",
-        "What the webhook is asked about",
-        "After the webhook: an older one denies kinds that it does not know. A new configuration begins with failurePolicy "
-        "Ignore, until the webhook is proven; an old one keeps what it has.",
+        f"Apply the webhook configurations of {now.release}",
+        "The new webhook answers now. The old one would deny kinds that it does not know, so this step comes after it. A new "
+        "configuration has failurePolicy Ignore until the webhook is verified. An existing one keeps its failurePolicy.",
         "apply",
         {
             "release": str(now.release),
@@ -381,11 +388,11 @@ def _configure(now: Situation, found: Found) -> Iterator[Step]:
         yield _trust(now, VALIDATION, _targets(first))
     yield from _verify_webhook(now, found, "verify-webhook")
     changing = [name for name, policy in first.items() if policy != wanted[name]]
-    if changing:  # all of them begin with Ignore and get Fail
+    if changing:  # each of them has Ignore and gets Fail
         yield Step(
             "failure-policy",
-            "failurePolicy Fail",
-            "The webhook answers, and was seen to refuse what only it refuses. From here on one that does not is noticed.",
+            "Set failurePolicy Fail",
+            "The webhook is verified. From now on the API server refuses a write if the webhook does not answer.",
             "failure_policy",
             {"names": changing, "policy": "Fail"},
         )
@@ -396,9 +403,9 @@ def _verify_webhook(now: Situation, found: Found, name: str) -> Iterator[Step]:
         if rules.group == SNAPSHOT:
             yield Step(
                 name,
-                "The webhook refuses what only it refuses",
-                "failurePolicy Ignore hides a webhook that is dead, and that its Deployment is available says nothing: only a "
-                "refusal in its own words does.",
+                "Verify that the webhook refuses an invalid object",
+                "With failurePolicy Ignore, no write fails if the webhook does not answer. An available Deployment does not show "
+                "that it answers. Only a refusal with the webhook's own message shows it.",
                 "verify",
                 {
                     "subject": "webhook",
@@ -410,7 +417,7 @@ def _verify_webhook(now: Situation, found: Found, name: str) -> Iterator[Step]:
             )
 
 
-# What only the webhook refuses, and the kind that it has to be asked about for that.
+# For each check, the resource of the object that only the webhook refuses. Its rules must name that resource.
 REFUSALS = {
     "empty-class": "volumesnapshots",
     "second-default-class": "volumesnapshotclasses",
@@ -419,7 +426,11 @@ REFUSALS = {
 
 
 def refusal(now: Situation) -> str:
-    """The CRDs' rules come before the webhook, and know everything but a second default class, and empty references."""
+    """Return the check that shows an answer of the webhook, a key of REFUSALS.
+
+    The rules of the CRDs come before the webhook. They refuse an empty class, but no second default class and no empty
+    reference.
+    """
     crd = now.installed.crds.get(f"volumesnapshots.{SNAPSHOT}")
     kept = now.keeps(SNAPSHOT) and crd is not None and crd.set is not None and crd.set.rules
     if not (kept or _crds.row(now.release.crds, SNAPSHOT).rules):
@@ -428,7 +439,7 @@ def refusal(now: Situation) -> str:
 
 
 def _can_ask(now: Situation) -> bool:
-    """Whether the configuration as it is by then asks the webhook about that kind."""
+    """Return True if the present configuration sends the resource of the check to the webhook."""
     asked: set[str] = set()
     for rules in now.configurations:
         live = now.live(rules)
@@ -444,14 +455,16 @@ def _controller(now: Situation, found: Found) -> Iterator[Step]:
     later = [one for one in now.removed if one.namespace == now.namespace and one.kind == "Deployment"]
     earlier = [one for one in now.removed if one not in later]
     yield from _remove(
-        earlier, found, "It does not share the Lease of the new one: both would lead. So it ends first."
+        earlier,
+        found,
+        "This controller does not use the Lease of the new one, so both would lead. It must stop first.",
     )
     yield from _replace(now, found)
     yield Step(
         "controller",
-        f"The controller of {now.release}",
-        "What it needs is there by now. The gate of group snapshots is set in so many words, where the release has one that is "
-        "not off anyway.",
+        f"Apply the controller's Deployment of {now.release}",
+        "Its CRDs and permissions exist now. The feature gate of group snapshots is set explicitly if the release has one and "
+        "does not leave it off by default.",
         "apply",
         {
             "release": str(now.release),
@@ -463,9 +476,9 @@ def _controller(now: Situation, found: Found) -> Iterator[Step]:
     )
     yield Step(
         "controller-wait",
-        "Its pods are available",
-        "Each has to run for as long as it may wait for its CRDs, so this takes a minute or more. Where the new one does not "
-        "start, an old pod stays and leads.",
+        "Wait for the controller pods to become available",
+        "A pod must run for longer than it may wait for its CRDs, so this takes a minute or more. An old pod keeps the Lease if "
+        "a new one does not start.",
         "wait_available",
         {"namespace": now.namespace, "name": CONTROLLER_NAME},
     )
@@ -474,7 +487,10 @@ def _controller(now: Situation, found: Found) -> Iterator[Step]:
             "controller", now.namespace, CONTROLLER_NAME, "The new pods run and wait for the Lease."
         )
     yield from _remove(
-        later, found, "The new one runs, and waits for the Lease that this one holds.", "controllers-remove"
+        later,
+        found,
+        "The new controller runs and waits for the Lease, which this one holds.",
+        "controllers-remove",
     )
 
 
@@ -483,8 +499,9 @@ def _replace(now: Situation, found: Found) -> Iterator[Step]:
         return
     yield Step(
         "controller-detach",
-        "The old controller's pods without its Deployment",
-        "The selector is immutable, so the Deployment has to be another one. Its pods stay and lead, until the new ones run.",
+        "Delete the controller's Deployment and keep its pods",
+        "The new release has another selector, which is immutable, so the Deployment must be created again. The old pods keep "
+        "the Lease until the new ones run.",
         "detach",
         {"namespace": now.namespace, "name": CONTROLLER_NAME},
         hazards=_of(found, "controller-selector"),
@@ -497,7 +514,7 @@ def _remove(
     if gone:
         yield Step(
             name,
-            "Controllers that are not to run beside this one",
+            "Delete the other controllers",
             reason,
             "delete",
             {"objects": [_object(one.kind, one.name, one.namespace) for one in gone]},
@@ -509,15 +526,16 @@ def _prove(now: Situation, found: Found) -> Iterator[Step]:
     if _crds.row(now.release.crds, SNAPSHOT).rules:
         yield Step(
             "verify-rules",
-            "The CRDs refuse what their rules forbid",
-            "On a cluster where they did not, nothing would: the webhook leaves that to them.",
+            "Verify that the CRDs refuse invalid objects",
+            "Since 8.0 the rules of the CRDs validate objects in place of the webhook.",
             "verify",
             {"subject": "schema", "release": str(now.release)},
         )
     yield Step(
         "verify-version",
-        f"What runs is {now.release}",
-        "By what the pods say of themselves and a new holder of the Lease: a tag may hold anything.",
+        f"Verify that the controller pods run {now.release}",
+        "An image tag does not prove a release. The step reads the version from the pods' logs and waits until one of them holds "
+        "the Lease.",
         "verify",
         {
             "subject": "version",
@@ -528,23 +546,24 @@ def _prove(now: Situation, found: Found) -> Iterator[Step]:
     )
     yield Step(
         "verify-controller",
-        "A snapshot is worked on",
-        "One that names a missing class: the controller says so in its status, and leaves nothing behind.",
+        "Verify that the controller processes a VolumeSnapshot",
+        "The test object names a class that does not exist. A working controller reports that in status.error. The step deletes "
+        "the object.",
         "verify",
         {"subject": "controller", "namespace": now.namespace},
     )
     if now.groups_wanted:
         yield Step(
             "verify-groups",
-            "Group snapshots are worked on",
-            "Since 8.7 a controller that does not find their CRDs goes on without them, and says so in its log alone.",
+            "Verify that the controller processes a VolumeGroupSnapshot",
+            "Since 8.7 a controller that does not find the group CRDs runs without them and reports that only in its log.",
             "verify",
             {"subject": "groups", "namespace": now.namespace, "release": str(now.release)},
             hazards=_of(found, "group-crds-first"),
         )
 
 
-# What is left.
+# The objects of a removed webhook.
 
 
 def _clean(now: Situation, found: Found) -> Iterator[Step]:
@@ -553,8 +572,10 @@ def _clean(now: Situation, found: Found) -> Iterator[Step]:
         if gone:
             yield Step(
                 f"{kind}-clean",
-                "What the old webhook leaves behind",
-                "No pod mounts it any more." if now.wants(kind) else "Nothing calls it any more.",
+                "Delete the objects of the old webhook",
+                "No pod mounts the old Secret now."
+                if now.wants(kind)
+                else "No webhook configuration and no CRD calls the webhook now.",
                 "delete",
                 {"objects": gone},
                 hazards=_of(found, *(("secret-type",) if now.wants(kind) else ("webhook-left",))),
@@ -599,8 +620,11 @@ def _webhook_objects(now: Situation, kind: str) -> list[dict[str, Any]]:
 
 
 Phase = Callable[[Situation, Found], Iterable[Step]]
-# The order. CRDs, then rights; rules before a webhook that knows less, after one that knows more; a webhook before the
-# configuration that calls it, and after it when it goes; the controller when all it needs is there; proofs; what is left.
+# The order of the phases, and its reasons:
+# - CRDs first, then permissions, then the controller.
+# - Narrower rules before a webhook that knows fewer kinds. Wider rules after a webhook that knows more.
+# - A new webhook before the configuration that calls it. A removed webhook after its configuration.
+# - Verifications after the writes, and deletions at the end.
 PHASES: tuple[Phase, ...] = (
     _crds_of_snapshots,
     _delete_configurations,

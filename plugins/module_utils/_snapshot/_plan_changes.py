@@ -20,7 +20,6 @@ from typing import Any
 from . import _crds
 from ._installed import CONVERSION, VALIDATION
 from ._kinds import Reference
-from ._owners import OURS
 from ._plan import Hop
 from ._releases import CONTROLLER, GROUP, GROUP_CRDS, SNAPSHOT, get
 from ._situation import Situation
@@ -106,7 +105,7 @@ def _present(context: Situation) -> Iterator[Reference]:
         yield from (
             Reference("PodDisruptionBudget", one.name, one.namespace)
             for one in here.running(kind)
-            if one.origin == OURS
+            if not one.origin.key
         )
 
 
@@ -344,6 +343,12 @@ def _wait_available(_state: _State, step: Step) -> Iterator[Line]:
     yield Line(VERIFY, f"that the pods of {one} become ready", step.id)
 
 
+def _watch_pods(_state: _State, step: Step) -> Iterator[Line]:
+    given = step.parameters
+    one = Reference("Deployment", given["name"], given["namespace"])
+    yield Line(VERIFY, f"that the pods of {one} stay ready for {given['seconds']} s", step.id)
+
+
 def _verify(_state: _State, step: Step) -> Iterator[Line]:
     yield Line(VERIFY, _SUBJECTS[step.parameters["subject"]](step.parameters), step.id)
 
@@ -398,4 +403,5 @@ _ACTIONS: dict[str, Callable[[_State, Step], Iterator[Line]]] = {
     "switch_service": _switch_service,
     "verify": _verify,
     "wait_available": _wait_available,
+    "watch_pods": _watch_pods,
 }

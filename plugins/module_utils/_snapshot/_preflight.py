@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from .._errors import CertflowError
 from .._kube import _rights
 from .._kube._errors import ApiError, Forbidden, KubeError, NotFound
+from .._kube._rights import Right
 from . import _act, _needs
 from ._act import Context
 from ._apply import Outcome
@@ -68,12 +69,22 @@ class Foreseen:
 
 
 def foresee(
-    context: Context, steps: Sequence[Step], actions: Mapping[str, Act], *, probe_namespace: str = ""
+    context: Context,
+    steps: Sequence[Step],
+    actions: Mapping[str, Act],
+    *,
+    probe_namespace: str = "",
+    permissions: Sequence[Right] = (),
 ) -> Foreseen:
-    """Try each step; those that others carry out (certificate, prove) are passed over, but for the rights of proofs.
+    """Try each step that changes objects, as if the steps before it had been carried out.
 
-    probe_namespace: where proofs create a snapshot, if not where their step says. Raises KubeError where no API server
-    answers.
+    Args:
+        actions: the steps with other actions are not tried. Only the permissions of verifications are checked.
+        probe_namespace: where verifications create a snapshot, if not where their step says.
+        permissions: further ones that the upgrade needs.
+
+    Raises:
+        KubeError: the API server does not answer.
     """
     tried: list[Tried] = []
     problems: list[Problem] = []
@@ -96,17 +107,17 @@ def foresee(
                 raise
             problems.append(_problem(step, exc))
     if any(one.due for one in tried):
-        problems += _lacking(context, steps, probe_namespace)
+        needed = [*_needs.needs(steps, context.namespace, probe_namespace), *permissions]
+        problems += _lacking(context, needed)
     return Foreseen(tuple(tried), tuple(problems), tuple(dict.fromkeys(notes)))
 
 
-def _lacking(context: Context, steps: Sequence[Step], probe_namespace: str) -> list[Problem]:
-    """The rights that would be missed in the middle of the upgrade."""
-    wanted = _needs.needs(steps, context.namespace, probe_namespace)
-    lacking = _rights.missing(context.client, wanted)
+def _lacking(context: Context, needed: Sequence[Right]) -> list[Problem]:
+    """Return a problem if the identity lacks permissions that it needs in the middle of the upgrade."""
+    lacking = _rights.missing(context.client, needed)
     if not lacking:
         return []
-    error = _rights.missing_rights(lacking, "see the upgrade through and prove it")
+    error = _rights.missing_rights(lacking, "complete and verify the upgrade")
     return [Problem("", error.cause, (), error.remedy)]
 
 

@@ -3,12 +3,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Replacing a webhook's pods without a failed call. Pure.
+"""Plan the replacement of a webhook's pods without a failed call. Pure.
 
-Pods of this collection wait before they end, so an ordinary roll does, with new connections while they wait. Others end at
-once, with whatever they are asked at that moment; the API server keeps connections to a pod that has left its Service, and
-does not repeat a call. So those leave the Service, the API servers dial anew, and only then they go. Old and new pods run
-side by side for that, under one Service that leads to the one or the other.
+Pods of this collection wait before they end. An ordinary rollout replaces them, and the API servers reconnect while they wait.
+
+Other pods end at once, in the middle of calls. The API server keeps its connections to a pod that has left its Service, and
+does not repeat a failed call. A hand-over replaces these pods:
+
+1. Old and new pods run side by side under one Service, which selects only the old ones.
+2. The Service selects only the new ones.
+3. The API servers reconnect.
+4. The old pods are deleted.
 """
 
 from __future__ import annotations
@@ -22,20 +27,23 @@ from ._releases import Version, text
 from ._situation import Situation
 from ._steps import DETACHED_LABEL, PORT_LABEL, RELEASE_LABEL, Step
 
-# While the old pods are still there to go back to, nobody waits longer for a new webhook that does not answer.
+# The longest check of a new webhook, in seconds, while its old pods still run and an undo is cheap.
 PROVEN_SECONDS = 60
 # How long the new pods are watched under the calls of users before the old pods are deleted.
-WATCH_SECONDS = 15
+WATCH_SECONDS = 10
 
-# What tells a ReplicaSet's pods from those of its siblings.
+# The label that tells the pods of one ReplicaSet from those of another ReplicaSet of the same Deployment.
 _HASH = "pod-template-hash"
 
 
 @dataclass(frozen=True)
 class Roll:
-    """targets: what calls the webhook already. proof: how it is known that the new one answers, where it can be asked.
+    """One replacement.
 
-    hazards: those that the new Deployment is the answer to.
+    kind: the program of the webhook.
+    targets: the objects that call the webhook already.
+    proof: the step that verifies the answer of the new pods, None if they cannot be asked yet.
+    hazards: the ids of the hazards that the new Deployment answers.
     """
 
     kind: str
@@ -45,7 +53,7 @@ class Roll:
 
 
 def roll(now: Situation, wanted: Roll) -> Iterator[Step]:
-    """The steps to the release's webhook."""
+    """Return the steps to the release's webhook."""
     if now.hands_over(wanted.kind):
         yield from _hand_over(now, wanted)
         return
@@ -53,7 +61,7 @@ def roll(now: Situation, wanted: Roll) -> Iterator[Step]:
     cut_off = service is not None and bool(
         {RELEASE_LABEL, PORT_LABEL, DETACHED_LABEL} & set(service.selector)
     )
-    if cut_off:  # by a run that ended in the middle: the new pods have other labels
+    if cut_off:  # an interrupted run left labels of its pods in the selector
         yield _service(now, wanted.kind)
     yield _deployment(now, wanted)
     yield _wait(now, wanted.kind, wanted.targets)
@@ -62,10 +70,11 @@ def roll(now: Situation, wanted: Roll) -> Iterator[Step]:
 
 
 def delete_detached(prefix: str, namespace: str, deployment: str, why: str) -> Step:
+    """Return the step that deletes the pods that a Deployment left. why: a sentence that says why they are not needed."""
     return Step(
         f"{prefix}-delete-old",
-        "The old pods",
-        f"{why} Until their pods are gone: what follows must not reach them.",
+        f"Delete the old pods of Deployment {deployment}",
+        f"{why} The step waits until the pods are gone, because later steps must not reach them.",
         "delete",
         {
             "objects": [
@@ -116,14 +125,14 @@ def _hand_over(now: Situation, wanted: Roll) -> Iterator[Step]:
     yield _watch(now, kind)
     deployment = now.hook(kind).deployment
     yield delete_detached(
-        _prefix(kind), now.webhook_namespace(kind), deployment, "Nobody calls them any more."
+        _prefix(kind), now.webhook_namespace(kind), deployment, "The API servers call the new pods now."
     )
     if service:
         yield _service(now, kind)
 
 
 def _is_switched(now: Situation, kind: str, service: Service) -> bool:
-    """Whether a run that was cut off had come so far."""
+    """Return True if an interrupted run has already switched the Service to the new pods."""
     live = now.installed.webhook(kind)
     done = live is not None and not now.replaces(kind) and live.version == now.release.version
     return (
@@ -133,15 +142,15 @@ def _is_switched(now: Situation, kind: str, service: Service) -> bool:
 
 
 def _settle(now: Situation, wanted: Roll, live: Workload, service: Service | None) -> Iterator[Step]:
-    """A run was cut off on the way to another release, or to another port: one generation of pods goes before the next
-    comes."""
+    """Finish the interrupted run to another release or port: delete one generation of pods before the next one."""
     kind, deployment = wanted.kind, now.hook(wanted.kind).deployment
     if service and live.version:
         generation = {} if live.origin.key else _generation(live.version, live.port)
         yield Step(
             f"{_prefix(kind)}-settle",
-            "The Service leads to the pods that came last",
-            "A run ended between two generations of pods. These answer; the older ones go, before still newer ones come.",
+            "Switch the Service to the newest ready pods",
+            "A run was interrupted between two generations of pods. The newest pods are ready, so the older ones can be deleted "
+            "before the next generation starts.",
             "switch_service",
             {
                 **_place(now, kind),
@@ -153,7 +162,7 @@ def _settle(now: Situation, wanted: Roll, live: Workload, service: Service | Non
     if wanted.targets:
         yield replace(_reconnect(wanted), id=f"{_prefix(kind)}-settle-reconnect")
     older = delete_detached(
-        _prefix(kind), now.webhook_namespace(kind), deployment, "Nobody calls them any more."
+        _prefix(kind), now.webhook_namespace(kind), deployment, "The API servers call the new pods now."
     )
     yield replace(older, id=f"{_prefix(kind)}-delete-older")
 
@@ -174,32 +183,32 @@ def _back_to_old(now: Situation, wanted: Roll, live: Workload, service: Service 
             yield replace(_reconnect(wanted), id=f"{_prefix(kind)}-settle-reconnect")
     yield Step(
         f"{_prefix(kind)}-delete-failed",
-        "Pods that never answered",
-        "A run ended before they did. Nobody calls them: the Service leads to those that were there before.",
+        "Delete the webhook pods of the run that did not complete",
+        "The Service selects the older pods, so no API server calls these pods.",
         "delete",
         {"objects": [{"kind": "Deployment", **_place(now, kind), "name": live.name}]},
     )
 
 
 def _generation(release: Version, port: int) -> dict[str, str]:
-    """The labels by which pods of this collection are told from those that it replaces, or that replace them."""
+    """Return the labels that tell this generation of pods from earlier and later ones."""
     return {RELEASE_LABEL: text(release), PORT_LABEL: str(port)}
 
 
 def _detach(now: Situation, kind: str) -> Step:
     live, hook, port = now.installed.webhook(kind), now.hook(kind), now.options.webhook_port
     hazards = ["no-drain"] if live and not live.drains else []
-    why = "A rolling update would end them in the middle of calls, because they do not wait."
+    why = "They do not wait before they end, so a rolling update would end them in the middle of calls."
     if live and live.port != port:
         hazards.append("webhook-port")
-        why = f"The new ones listen on {port}, and a Service leads to one port."
+        why = f"The new pods listen on port {port}, and a Service has one target port."
     if live and dict(live.selector) != dict(hook.selector):
         hazards.append("webhook-selector")
-        why = "The new Deployment has another selector, which is immutable; kubectl apply would switch the Service to nobody."
+        why = "The new Deployment has another selector, which is immutable, so the Deployment must be created again."
     return Step(
         f"{_prefix(kind)}-detach",
-        "The old webhook's pods without their Deployment",
-        f"They go on answering. {why}",
+        "Delete the webhook's Deployment and keep its pods",
+        f"The old pods keep answering. {why}",
         "detach",
         {**_place(now, kind), "name": hook.deployment},
         hazards=tuple(hazards),
@@ -211,9 +220,9 @@ def _hold(now: Situation, kind: str, service: Service, old: Workload) -> Step:
     own = {key: value for key, value in old.selector.items() if key != _HASH}
     return Step(
         f"{_prefix(kind)}-hold",
-        "The Service leads to the old pods alone",
-        "The new ones may have its labels too, and listen on another port: they must not be called before the Service's port is "
-        "theirs.",
+        "Restrict the Service to the old pods",
+        "The new pods may match its selector and listen on another port. The API servers must not call them before the Service "
+        "has their port.",
         "switch_service",
         {
             **_place(now, kind),
@@ -235,9 +244,9 @@ def _deployment(now: Situation, wanted: Roll) -> Step:
     arguments = now.webhook_arguments(kind)
     return Step(
         f"{_prefix(kind)}-deployment",
-        f"The webhook of {now.release}",
-        "Its pods are ready only when they answer, and wait before they end (Kubernetes 1.30 on); upstream's do neither. "
-        "A pod that never gets ready replaces nobody.",
+        f"Apply the webhook's Deployment of {now.release}",
+        "Its pods become ready when they answer, and from Kubernetes 1.30 on they wait before they end. Upstream's pods do "
+        "neither. A pod that is not ready replaces no other pod.",
         "apply",
         {**parameters, "arguments": arguments} if arguments else parameters,
         hazards=wanted.hazards,
@@ -245,13 +254,14 @@ def _deployment(now: Situation, wanted: Roll) -> Step:
 
 
 def _wait(now: Situation, kind: str, targets: tuple[dict[str, str], ...] = ()) -> Step:
-    """targets: what calls the pods that go meanwhile."""
+    """Return the step that waits for the new pods. targets: the objects that call the old pods, which end meanwhile."""
     return Step(
         f"{_prefix(kind)}-wait",
-        "Its pods answer",
-        "Old ones end meanwhile, a few seconds after they were told to: until then every API server is made to dial anew."
+        "Check that every webhook pod answers",
+        "The step waits until every new pod is ready, which means that it answers. Old pods end meanwhile and still answer for a "
+        "few seconds. The API servers reconnect in that time."
         if targets
-        else "Before anybody is sent to them.",
+        else "The step waits until every new pod is ready, which means that it answers. The Service must not select it earlier.",
         "wait_available",
         {
             **_place(now, kind),
@@ -265,8 +275,8 @@ def _switch(now: Situation, kind: str) -> Step:
     hook = now.hook(kind)
     return Step(
         f"{_prefix(kind)}-switch",
-        "The Service leads to the new pods alone",
-        "They answer by now; labels and port in one write. The old ones still answer over connections that are open.",
+        "Switch the Service to the new pods",
+        "The new pods are ready. One write changes selector and port. The old pods still answer on open connections.",
         "switch_service",
         {
             **_place(now, kind),
@@ -291,9 +301,9 @@ def _watch(now: Situation, kind: str) -> Step:
 def _reconnect(wanted: Roll) -> Step:
     return Step(
         f"{_prefix(wanted.kind)}-reconnect",
-        "Every API server dials anew",
-        "An API server keeps its connections, also to a pod that has left the Service. Another line break in the caBundle means "
-        "nothing to TLS and makes it open new ones.",
+        "Make the API servers reconnect to the webhook",
+        "An API server keeps its connections, also to a pod that has left the Service. It opens new ones if the caBundle "
+        "changes. TLS ignores an additional line break there.",
         "reconnect",
         {"targets": list(wanted.targets)},
     )
@@ -302,8 +312,8 @@ def _reconnect(wanted: Roll) -> Step:
 def _service(now: Situation, kind: str) -> Step:
     return Step(
         f"{_prefix(kind)}-service",
-        "The webhook's Service",
-        "As a fresh install has it: there are no other pods that its selector would have to tell from these.",
+        f"Apply the webhook's Service of {now.release}",
+        "Only one generation of pods is left, so the Service gets the selector of a fresh installation.",
         "apply",
         {"release": str(now.release), "parts": ["webhook_service"], **_place(now, kind)},
     )

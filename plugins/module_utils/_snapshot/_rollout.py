@@ -37,6 +37,9 @@ MANY_KILLS = 2
 # The reason of the condition Progressing from the moment on that all pods of the newest template were available
 # (pkg/controller/deployment/progress.go).
 _COMPLETE = "NewReplicaSetAvailable"
+# The kernel ends a container that exceeds its memory limit. Its log does not tell that.
+_OUT_OF_MEMORY = "OOMKilled"
+MORE_MEMORY = "Raise the memory limit of the container, or remove it, and run the task again"
 # How much of a failed rollout a result carries.
 MOST_PODS = 5
 MOST_EVENTS = 5
@@ -49,11 +52,13 @@ class Trouble:
     words: a clause for a reader.
     lasting: waiting does not help.
     log: the pod and the container whose log may say more.
+    remedy: a sentence, "" if the words do not tell what to do.
     """
 
     words: str
     lasting: bool = False
     log: tuple[str, str] | None = None
+    remedy: str = ""
 
 
 @dataclass(frozen=True)
@@ -187,15 +192,24 @@ def _completed_at(deployment: Object) -> str:
 
 def _has_looped(container: Object, first: int) -> bool:
     restarts = int(container.get("restartCount") or 0) - first
-    is_killed = _last_end(container).get("reason") == "OOMKilled"
-    return restarts >= (MANY_KILLS if is_killed else MANY_RESTARTS)
+    return restarts >= (MANY_KILLS if _is_out_of_memory(container) else MANY_RESTARTS)
+
+
+def _is_out_of_memory(container: Object) -> bool:
+    return bool(_last_end(container).get("reason") == _OUT_OF_MEMORY)
 
 
 def _ended(pod: Object, container: Object, how: str) -> Trouble:
     name, end = pod["metadata"]["name"], _last_end(container)
     reason = f"{end.get('reason') or 'ended'}, exit code {end.get('exitCode')}"
     words = f"pod {name}: container {container['name']} {how}: {reason}"
-    return Trouble(words, lasting=True, log=(name, container["name"]))
+    return _crash(words, name, container, lasting=True)
+
+
+def _crash(words: str, pod: str, container: Object, *, lasting: bool) -> Trouble:
+    if _is_out_of_memory(container):
+        return Trouble(words, lasting, remedy=MORE_MEMORY)
+    return Trouble(words, lasting, (pod, container["name"]))
 
 
 def worst_pods(deployment: Object, replica_sets: Iterable[Object], pods: Iterable[Object]) -> list[Object]:
@@ -353,8 +367,9 @@ def _of_container(pod: str, container: Object) -> Iterator[Trouble]:
     ended = _last_end(container)
     reason = waiting.get("reason") or ""
     if reason == "CrashLoopBackOff" or (state.get("terminated") and ended.get("exitCode")):
-        words = f"ended {restarts + 1} times, the last time with exit code {ended.get('exitCode')}"
-        yield Trouble(f"{where} {words}", restarts >= MANY_RESTARTS, (pod, container["name"]))
+        reason = f" ({_OUT_OF_MEMORY})" if _is_out_of_memory(container) else ""
+        words = f"ended {restarts + 1} times, the last time with exit code {ended.get('exitCode')}{reason}"
+        yield _crash(f"{where} {words}", pod, container, lasting=restarts >= MANY_RESTARTS)
     elif reason in WAITING:
         yield Trouble(f"{where}: {reason}: {_line(waiting.get('message'))}", not WAITING[reason])
     elif state.get("running") and not container.get("ready"):

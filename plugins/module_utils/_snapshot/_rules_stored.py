@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from . import _crds
+from . import _crds, _releases
 from ._crds import SERVED, Crd
 from ._finding import Finding, listed
 from ._installed import SIDECAR
@@ -292,24 +292,58 @@ def sidecars_before_crds(now: Situation) -> Finding | None:
 
 
 def back_to_alpha(now: Situation) -> Finding | None:
+    """Find CRDs that lack the version that the older controller speaks, or have another schema of v1alpha1."""
     groups, crd = now.release.groups, now.contents
-    if not (now.is_back and groups and now.groups_wanted and crd) or groups.version in crd.versions:
+    if not (now.is_back and groups and now.groups_wanted and crd):
+        return None
+    if groups.version not in crd.versions:
+        seen = f"{now.release} speaks {groups.version}; {crd.name} has {', '.join(crd.versions)}"
+        return Finding(
+            (seen,),
+            f"Go back no further than {BRIDGE}, or give group_snapshots: false. CRDs never go back.",
+        )
+    if groups.version != "v1alpha1" or crd.set is None or crd.set.key == now.release.group_crds:
         return None
     return Finding(
-        (f"{now.release} speaks {groups.version}; {crd.name} has {', '.join(crd.versions)}",),
-        f"Go back no further than {BRIDGE}, or give group_snapshots: false. CRDs never go back.",
+        (f"{crd.name} has the schema of {crd.set.key}, {now.release} that of {now.release.group_crds}",),
+        f"Go back no further than {crd.set.key}.0, or give group_snapshots: false. The older controller would lose the lists of "
+        "members, which have other names in its schema.",
     )
 
 
 def back_without_lists(now: Situation) -> Finding | None:
+    """Find lists of handles that would be lost below 8.4, where no release has a conversion webhook."""
     groups, crd = now.release.groups, now.contents
-    if not (now.is_back and groups and groups.version == "v1beta1" and crd and now.groups_wanted):
+    if not now.is_back or now.release.version >= _releases.get(CONVERTS).version or crd is None:
         return None
-    if crd.conversion.strategy == "Webhook" or crd.storage == "v1beta1" or not now.installed.groups.contents:
+    contents = now.installed.groups.contents or "group_contents" in now.installed.unreadable
+    if crd.storage in ("v1alpha1", "v1beta1") or not contents:
+        return None
+    speaks = groups is not None and groups.version == "v1beta1" and now.groups_wanted
+    hides = crd.conversion.strategy == "Webhook" and "v1beta1" in crd.stored_versions
+    if not speaks and not hides:
+        return None
+    why = f"{crd.name} converts nothing at {now.release}"
+    if hides and not speaks:
+        return Finding(
+            (f"{now.installed.groups.contents} VolumeGroupSnapshotContents; {why}",),
+            "Go to 8.6.0 first, which stores every content at v1beta2. Then go back.",
+        )
+    return Finding(
+        (f"{now.installed.groups.contents} VolumeGroupSnapshotContents; {why}",),
+        f"Go back no further than {CONVERTS}: an older controller writes them back without their lists of handles.",
+    )
+
+
+def groups_unattended(now: Situation) -> Finding | None:
+    """Find group snapshots on which no controller works afterwards."""
+    groups = now.installed.groups
+    if not now.groups_on or now.groups_wanted or not groups.total:
         return None
     return Finding(
-        (f"{now.installed.groups.contents} VolumeGroupSnapshotContents; {crd.name} converts nothing",),
-        f"Go back no further than {CONVERTS}: an older controller writes them back without their lists of handles.",
+        (f"{groups.snapshots} VolumeGroupSnapshots, {groups.contents} contents, {groups.classes} classes",),
+        "They stay as they are, and so do their single VolumeSnapshots. New group snapshots wait, and deleted ones keep their "
+        "finalizers, until a release works on them again.",
     )
 
 
@@ -321,8 +355,8 @@ def kinds_stay(now: Situation) -> Finding | None:
         return None
     return Finding(
         listed(f"the CRDs of {group} are newer than {now.release}'s" for group in newer),
-        "They and the controller's rights stay as they are: older controllers work with them, and going back would be "
-        "refused, or lose what only the newer ones know.",
+        "They stay as they are: older controllers work with them, and going back would be refused, or lose what only the newer "
+        "ones know.",
     )
 
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""What a step of a plan is, and the words for what it does: the language between who plans and who acts. Pure."""
+"""Define the steps of a plan: their fields, their actions and the parameters of each action. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Action:
-    """One word of the language. Doing it twice is doing it once; what is there already is no change."""
+    """One kind of step. An action can be repeated: what exists already is no change."""
 
     name: str
     meaning: str
@@ -32,11 +32,14 @@ class Action:
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to do, and why.
+    """One step of a hop.
 
-    id: a stable word, unique within its hop. title: what is done, in a few words. reason: why, and why now - for
-    somebody who reads it at night. parameters: those that ACTIONS has for the action.
-    hazards: ids of the rows of _hazards that this step is the answer to.
+    id: a stable word, unique within its hop.
+    title: an imperative sentence without its full stop.
+    reason: sentences that say why the step is needed, and why at this place.
+    action: the name of an action of ACTIONS.
+    parameters: the parameters that the action has in ACTIONS.
+    hazards: the ids of the rows of _hazards that this step answers.
     """
 
     id: str
@@ -47,7 +50,7 @@ class Step:
     hazards: tuple[str, ...] = ()
 
 
-# What a release's objects are called in a step, and which they are upstream.
+# The parts of a release by their names in a step, with upstream's objects.
 PARTS: dict[str, str] = {
     "crds": "the three VolumeSnapshot CustomResourceDefinitions",
     "group_crds": "the three VolumeGroupSnapshot CustomResourceDefinitions",
@@ -55,50 +58,55 @@ PARTS: dict[str, str] = {
     "controller": "the controller's Deployment",
     "webhook_rbac": "the validation webhook's ServiceAccount, ClusterRole and binding (6.0 to 8.1)",
     "webhook": "the webhook's Deployment and PodDisruptionBudget: validation to 8.1, conversion from 8.4",
-    "webhook_service": "the webhook's Service, with the selector that a fresh install has",
+    "webhook_service": "the webhook's Service, with the selector of a fresh installation",
     "webhook_configurations": "the ValidatingWebhookConfigurations, without caBundle",
 }
 
-_NAMESPACE = Parameter("namespace", "the namespace")
-_NAME = Parameter("name", "the object's name")
-_CRD = Parameter("crd", "the CustomResourceDefinition's name")
+_NAMESPACE = Parameter("namespace", "namespace of the object")
+_NAME = Parameter("name", "name of the object")
+_CRD = Parameter("crd", "name of the CustomResourceDefinition")
 
 ACTIONS: tuple[Action, ...] = (
     Action(
         "apply",
-        "server-side apply of a release's objects; CustomResourceDefinitions without spec.conversion, and until Established",
+        "Apply objects of a release by server-side apply. CustomResourceDefinitions are applied without spec.conversion, and "
+        "the step waits until they are Established.",
         (
-            Parameter("release", "whose files"),
-            Parameter("parts", "which of PARTS"),
-            Parameter("namespace", "the namespace of what has one", required=False),
+            Parameter("release", "release whose manifests are applied"),
+            Parameter("parts", "names of PARTS, in the order in which they are applied"),
+            Parameter("namespace", "namespace of the namespaced objects", required=False),
             Parameter(
-                "arguments", "arguments beside the manifest's own (controller, webhook)", required=False
+                "arguments",
+                "arguments in addition to the manifest's own (controller, webhook)",
+                required=False,
             ),
-            Parameter("secret", "the Secret that the webhook mounts", required=False),
+            Parameter("secret", "name of the Secret that the webhook mounts", required=False),
             Parameter(
                 "failure_policies",
-                "which ValidatingWebhookConfigurations, and the failurePolicy of each",
+                "failurePolicy by the name of the ValidatingWebhookConfiguration; others are not applied",
                 required=False,
             ),
             Parameter(
-                "nodes", "whether the controller may read nodes (distributed snapshotting)", required=False
+                "nodes",
+                "whether the controller gets the permission to read nodes (distributed snapshotting)",
+                required=False,
             ),
             Parameter(
                 "keep_unserved",
-                "versions of the cluster's own CustomResourceDefinitions that stay listed, unserved and not stored, with "
-                "their schemas",
+                "versions of the cluster's CustomResourceDefinitions that stay listed with their schemas, not served and "
+                "not stored",
                 required=False,
             ),
         ),
     ),
     Action(
         "conversion_none",
-        "spec.conversion becomes {strategy: None}, by JSON patch, and is read back",
+        "Set spec.conversion to {strategy: None} by JSON patch, and read it back.",
         (_CRD,),
     ),
     Action(
         "conversion_webhook",
-        "spec.conversion becomes a webhook, by JSON patch, with a caBundle in the same write",
+        "Set spec.conversion to a webhook by JSON patch, with its caBundle in the same write.",
         (
             _CRD,
             Parameter("service", "{namespace, name, path, port} of the webhook"),
@@ -107,116 +115,125 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action(
         "migrate_storage",
-        "every object is written back at the storage version, then status.storedVersions names it alone; one refused "
-        "object ends it before that",
+        "Write every object back at the storage version, then set status.storedVersions to it. The step stops before that if "
+        "the API server refuses an object.",
         (
             _CRD,
-            Parameter("version", "the storage version"),
+            Parameter("version", "storage version"),
             Parameter(
-                "settle_seconds", "until every API server knows a new storage version; 10", required=False
+                "settle_seconds",
+                "seconds to wait until every API server knows a new storage version, 10 by default",
+                required=False,
             ),
         ),
     ),
     Action(
         "narrow_rules",
-        "the rules of a ValidatingWebhookConfiguration are replaced, and nothing else of it",
-        (_NAME, Parameter("rules", "webhook's name to its rules")),
+        "Replace the rules of a ValidatingWebhookConfiguration, and nothing else of it.",
+        (_NAME, Parameter("rules", "rules by the name of the webhook")),
     ),
     Action(
         "failure_policy",
-        "the failurePolicy of every webhook in ValidatingWebhookConfigurations",
-        (Parameter("names", "their names"), Parameter("policy", "Ignore or Fail")),
+        "Set the failurePolicy of every webhook in ValidatingWebhookConfigurations.",
+        (Parameter("names", "names of the configurations"), Parameter("policy", "Ignore or Fail")),
     ),
     Action(
         "delete",
-        "objects are deleted in this order, those that are gone already passed over; of a ReplicaSet until its pods are gone",
+        "Delete objects in this order, and pass over those that do not exist. For a ReplicaSet, wait until its pods are gone.",
         (
             Parameter(
                 "objects",
-                "{kind, namespace, name}, or label_selector instead of name; only_if_empty: refused while a "
-                "CustomResourceDefinition has objects; of a Secret: only_used_by, the program whose pods may mount it, and "
-                "resource_version, the planned version; a Secret that differs is kept",
+                "list of {kind, namespace, name}, or with label_selector instead of name. only_if_empty: refuse a "
+                "CustomResourceDefinition that has objects. For a Secret: only_used_by, the program whose pods may mount it, "
+                "and resource_version, the planned version. A Secret that differs is kept",
             ),
         ),
     ),
     Action(
         "certificate",
-        "a certificate for the Service in the Secret, its CA on the targets (module k8s_csr)",
+        "Issue a certificate for the Service into the Secret, and add its CA to the targets (module k8s_csr).",
         (
             _NAMESPACE,
-            Parameter("service", "the Service's name"),
-            Parameter("secret", "the Secret's name, of type kubernetes.io/tls, with ca.crt"),
-            Parameter("targets", "k8s_csr's targets; empty while there are none"),
+            Parameter("service", "name of the Service"),
+            Parameter("secret", "name of the Secret, of type kubernetes.io/tls with ca.crt"),
+            Parameter("targets", "targets of k8s_csr, empty if none exists yet"),
         ),
     ),
     Action(
         "detach",
-        "the Deployment is deleted and its pods stay: its ReplicaSets are orphaned, labelled "
-        "certflow.kubernetes/detached with the Deployment's name, as its pods are, and lose the labels by which a new one would adopt them",
+        "Delete the Deployment and keep its pods. Its ReplicaSets become orphans. They and the pods get the label "
+        "certflow.kubernetes/detached with the Deployment's name, and lose the labels by which a new Deployment would adopt "
+        "them.",
         (_NAMESPACE, _NAME),
     ),
     Action(
         "switch_service",
-        "the Service's selector is replaced; done when its EndpointSlices name only pods that it selects",
+        "Replace the selector of the Service, and wait until its EndpointSlices list only pods that it selects.",
         (
             _NAMESPACE,
             _NAME,
-            Parameter("selector", "the new selector"),
-            Parameter("target_port", "where its port leads from then on, in the same write", required=False),
+            Parameter("selector", "new selector"),
+            Parameter("target_port", "new target port of its port, in the same write", required=False),
         ),
     ),
     Action(
         "reconnect",
-        "the caBundles get another number of line breaks, so that every API server opens new connections",
+        "Change the number of line breaks at the end of the caBundles, so that every API server opens new connections.",
         (Parameter("targets", "{kind, name} of the objects"),),
     ),
     Action(
         "wait_available",
-        "until every replica of the newest template is available, and no other is left of this Deployment",
+        "Wait until every replica of the newest template is available and no older pod of the Deployment is left.",
         (
             _NAMESPACE,
             _NAME,
             Parameter(
                 "reconnect",
-                "targets that are reconnected whenever pods begin to end, while they still serve",
+                "targets of a reconnect whenever old pods begin to end, while they still serve",
                 required=False,
             ),
         ),
     ),
     Action(
         "watch_pods",
-        "the pods of the newest template stay ready and do not restart, for a time after the Service leads to them",
+        "Watch the pods of the newest template after the Service selects them: they must stay ready and not restart.",
         (
             _NAMESPACE,
             _NAME,
-            Parameter("seconds", "how long they are watched"),
+            Parameter("seconds", "time in seconds"),
         ),
     ),
     Action(
         "verify",
-        "that it works, by what only it can do",
+        "Verify that it works, by a result that nothing else can produce.",
         (
             Parameter("subject", "webhook, conversion, schema, controller, groups or version"),
-            Parameter("namespace", "where", required=False),
+            Parameter("namespace", "namespace of the controller and of test objects", required=False),
             Parameter(
                 "name",
-                "which Deployment, ValidatingWebhookConfiguration or CustomResourceDefinition",
+                "name of the Deployment, ValidatingWebhookConfiguration or CustomResourceDefinition",
                 required=False,
             ),
-            Parameter("release", "which release it has to be", required=False),
-            Parameter("check", "how: empty-class, second-default-class, empty-reference", required=False),
-            Parameter("version", "conversion: the version that is not stored", required=False),
-            Parameter("timeout", "seconds that it may take at the most", required=False),
+            Parameter("release", "expected release", required=False),
+            Parameter(
+                "check",
+                "object that the webhook must refuse: empty-class, second-default-class or empty-reference",
+                required=False,
+            ),
+            Parameter(
+                "version", "version of the test object for a conversion, not the stored one", required=False
+            ),
+            Parameter("timeout", "maximum time in seconds", required=False),
         ),
     ),
 )
 
-# What the role asks beside a plan's steps: from the first to the last of its writes no other run of it is at work.
+# Actions around the steps of a plan: the run holds the Lease from the first write to the last one.
 TAKE_TURN, END_TURN = "take_turn", "end_turn"
 
-# The label of pods by which a Service tells those of a release from older ones while both run.
+# A label of pods. It tells the pods of a release from older ones while both run under one Service.
 RELEASE_LABEL = "app.kubernetes.io/version"
-# The same of a webhook's pods, for another port of the same release.
+# A label of a webhook's pods. It tells the pods with another port of the same release apart.
 PORT_LABEL = "certflow.kubernetes/port"
 DETACHED_LABEL = "certflow.kubernetes/detached"
 
@@ -224,7 +241,7 @@ _BY_NAME = {action.name: action for action in ACTIONS}
 
 
 def faults(step: Step) -> list[str]:
-    """What is wrong with the form of a step; empty where it can be acted on."""
+    """Return the errors in the form of a step, [] if it can be carried out."""
     action = _BY_NAME.get(step.action)
     if action is None:
         return [f"{step.id}: no action {step.action}"]
@@ -237,5 +254,5 @@ def faults(step: Step) -> list[str]:
 
 
 def as_dict(step: Step, hop: str) -> dict[str, Any]:
-    """A step as results carry it; hop: the release that its hop leads to."""
+    """Return a step as results carry it. hop: the release that its hop leads to."""
     return {**asdict(step), "hazards": list(step.hazards), "hop": hop}

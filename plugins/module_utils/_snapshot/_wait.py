@@ -39,6 +39,7 @@ PAUSE_SECONDS = 1.0
 # images and crashed containers again after 10 s and 20 s (pkg/kubelet/images, MaxContainerBackOff).
 PATIENCE_SECONDS = 45.0
 LOG_LINES = 3
+REMEDY = "Correct the cause that the pods report, and run the task again"
 EVENTS = "/api/v1/namespaces/{namespace}/events"
 SLICES = "/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
 
@@ -208,7 +209,7 @@ def _failure(client: Client, target: Reference, seen: Seen, stuck: list[Trouble]
     error = RolloutError(
         f"{cause}: {'; '.join([*words[:1], *logs[-LOG_LINES:]])}",
         evidence=[state, *words, *logs, *values["notes"]],
-        remedy="Correct the cause that the pods report, and run the task again",
+        remedy=next((trouble.remedy for trouble in stuck if trouble.remedy), REMEDY),
     )
     error.values = {"log": logs, **values}
     return error

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from .._kube._client import Client
 
 ACTIONS = {**_act.ACTIONS, **_reconnect.ACTIONS}
-CERTIFICATE, VERIFY, WAIT = "certificate", "verify", "wait_available"
+CERTIFICATE, VERIFY = "certificate", "verify"
+# Actions that look at pods until they are as they have to be.
+WAITS = ("wait_available", "watch_pods")
 
 
 def context_from(client: Client, request: Request, namespace: str, *, check_mode: bool = False) -> Context:

@@ -23,13 +23,13 @@ from .._run import _interrupt
 from .._run._operation import Result
 from .._run._progress import Progress
 from .._snapshot import _backup, _before
-from .._snapshot._errors import ReleaseError, UpgradeError
+from .._snapshot._errors import ReleaseError, UnprovenError, UpgradeError
 from .._snapshot._plan import Hop
 from .._snapshot._releases import Release, get
 from .._snapshot._steps import Step
 from .._text import visible
 from . import _actions, _lease, _preflight, _reading, _undo, _verify
-from ._actions import VERIFY, WAIT
+from ._actions import VERIFY, WAITS
 from ._preflight import Preflight
 from ._reading import Reading
 from ._request import Request
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 BEFORE_SECONDS = 30
 # The time before the task's end that is kept for the way back. Seconds.
 UNDO_SECONDS = 120
+# The beginning of the names of backups in the cluster.
+BACKUP = "certflow-snapshot-controller-backup"
 
 
 class Upgrade:
@@ -51,7 +53,12 @@ class Upgrade:
     def __init__(self, client: Client, request: Request, progress: Progress) -> None:
         self.client, self.request, self.progress = client, request, progress
         self._steps = StepRunner(client, request, progress, end=client.deadline, reserve=UNDO_SECONDS)
-        self._values: dict[str, Any] = {"previous_run": None, "backup": "", "undone": None}
+        self._values: dict[str, Any] = {
+            "previous_run": None,
+            "backup": "",
+            "backup_object": "",
+            "undone": None,
+        }
         self._notes: list[str] = []
 
     def check(self) -> Result:
@@ -63,9 +70,14 @@ class Upgrade:
     def verify(self, *, check_mode: bool) -> Result:
         """Verify what is installed. In check mode create no objects. Raises UnprovenError, CertflowError."""
         reading = _reading.read(self.client, self.request.release, self.request.options)
-        steps = _before.proofs(reading.context)
-        for step in steps:
+        if reading.context.controller is None:
+            raise UnprovenError(
+                "no snapshot controller is installed, so there is nothing to verify",
+                remedy="Install one with state: present",
+            )
+        for step in _before.proofs(reading.context):
             self._bound(self.request.step_timeout)
+            self.progress.now(step.title)
             verdict, left = _verify.verify(
                 self.client, step, namespace=self.request.probe_namespace, check_mode=check_mode
             )
@@ -94,11 +106,14 @@ class Upgrade:
         try:
             with _interrupt.stoppable():
                 return self._upgrade(lease, reading, found)
-        except _interrupt.Interrupted:
-            raise self._failed(
-                CertflowError("the run was interrupted", code="interrupted"),
-                Undone("", False, problem=_undo.LEFT["interrupted"]),
-            ) from None
+        except UpgradeError:
+            raise
+        except CertflowError as error:  # between two hops
+            if not self._steps.is_changed:
+                raise
+            raise self._failed(error, Undone("", False, problem="The hops before are complete")) from error
+        except _interrupt.Interrupted as signal:
+            raise self._failed(signal.error(), self._undone_by_signal()) from None
         finally:
             lease.release()
 
@@ -107,10 +122,14 @@ class Upgrade:
     def _read(self) -> Reading:
         """Read the cluster and plan. Raises UpgradeRefused, ReleaseError, KubeError."""
         reading = _reading.read(self.client, self.request.release, self.request.options)
-        error = reading.refusal()
+        error = reading.refusal(self._start())
         if error:
             raise error
         return reading
+
+    def _start(self) -> str:
+        """Return the beginning of the message of a failure outside the steps."""
+        return "" if self._steps.is_changed else _reading.NOTHING_WRITTEN
 
     def _steps_of(self, reading: Reading) -> list[Step]:
         """Return the steps up to the hop that the run stops after. Raises ReleaseError."""
@@ -135,7 +154,7 @@ class Upgrade:
         self._bound(self.request.step_timeout)
         self.progress.now("Try every step by dry runs")
         found = _preflight.run(self.client, self.request, reading.context, steps)
-        _preflight.refuse(found)
+        _preflight.refuse(found, self._start())
         self._notes += [note for note in found.notes if note not in self._notes]
         self._steps.signer = found.signer
         return found
@@ -154,7 +173,7 @@ class Upgrade:
     def _looked(self, reading: Reading, found: Preflight) -> Result:
         """Verify the release if nothing is due."""
         hops = self._hops(reading.plan.hops)
-        steps = [step for step in (hops[-1].steps if hops else ()) if step.action in (WAIT, VERIFY)]
+        steps = [step for step in (hops[-1].steps if hops else ()) if step.action in (VERIFY, *WAITS)]
         self._steps.reserve = 0
         self._go(
             steps,
@@ -207,11 +226,14 @@ class Upgrade:
             self._steps.run(step, context, Place(hop, number, len(steps), undoes))
 
     def _back_up(self, originals: Sequence[dict[str, Any]]) -> None:
+        """Keep the objects of a hop as they are before it, in a file and in the cluster, as the options say."""
+        now = self.client.now()
         if self.request.backup_directory and originals:
-            path = _backup.write(
-                self.request.backup_directory, self.client.host, self.client.now(), originals
-            )
+            path = _backup.write(self.request.backup_directory, self.client.host, now, originals)
             self._values["backup"] = str(path)
+        if self.request.backup_in_cluster and originals:
+            name = _backup.store(self.client, _lease.NAMESPACE, BACKUP, originals, now)
+            self._values["backup_object"] = name
 
     def _undo(self, reading: Reading, hop: Hop, originals: Sequence[dict[str, Any]]) -> Undone:
         """Put back the release before the hop. Never raises CertflowError."""
@@ -239,6 +261,13 @@ class Upgrade:
         titles = tuple(one.title for one in self._steps.records if one.undoes and one.changed)
         return Undone(hop.start, True, titles)
 
+    def _undone_by_signal(self) -> Undone:
+        """Return the way back of an interrupted run: none, or the part that was carried out."""
+        back = [one for one in self._steps.records if one.undoes]
+        if not back:
+            return Undone("", False, problem=_undo.LEFT["interrupted"])
+        return Undone("", False, problem=f"The run was interrupted in the step {back[-1].id} of the way back")
+
     # The end.
 
     def _failed(self, error: CertflowError, undone: Undone) -> UpgradeError:
@@ -257,14 +286,15 @@ class Upgrade:
             evidence=error.evidence,
             remedy=error.remedy or "Run the task again. It continues from the current state",
         )
+        values = getattr(error, "values", {})
         failed.values = {
-            **getattr(error, "values", {}),
+            **values,
             **self._values,
             "step": last.id if last else "",
             "hop": last.hop if last else "",
             "steps": [one.as_dict() for one in records],
             "undone": undone.as_dict(),
-            "notes": self._notes,
+            "notes": [*self._notes, *values.get("notes", ())],
             "changed": self._steps.is_changed,
         }
         return failed

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from .._errors import CertflowError
 from .._kube._errors import ApiError, KubeError
-from .._snapshot import _preflight
+from .._snapshot import _backup, _preflight
 from .._snapshot._errors import PreflightError
 from .._snapshot._kinds import Reference
 from .._snapshot._preflight import Problem, Tried
 from .._snapshot._situation import Situation
 from .._snapshot._steps import Step
-from . import _actions, _certificate
+from . import _actions, _certificate, _lease
 from ._actions import ACTIONS, CERTIFICATE
 from ._request import Request
 
@@ -80,7 +80,10 @@ def run(client: Client, request: Request, context: Situation, steps: Sequence[St
     if any(step.action == CERTIFICATE for step in steps):
         signer = _certificate.signer_of(client, request.certificate)
     acting = _actions.context_from(client, request, context.namespace, check_mode=True)
-    foreseen = _preflight.foresee(acting, steps, ACTIONS, probe_namespace=request.probe_namespace)
+    backup = _backup.permissions(_lease.NAMESPACE)[:1] if request.backup_in_cluster else []
+    foreseen = _preflight.foresee(
+        acting, steps, ACTIONS, probe_namespace=request.probe_namespace, permissions=backup
+    )
     missing = _new_namespaces(foreseen.tried)
     due: list[str] = []
     problems: list[Problem] = []
@@ -95,15 +98,15 @@ def run(client: Client, request: Request, context: Situation, steps: Sequence[St
     return Preflight(foreseen.tried, tuple(due), (*foreseen.problems, *problems), foreseen.notes, signer)
 
 
-def refuse(found: Preflight) -> None:
-    """Raise PreflightError if a step would fail."""
+def refuse(found: Preflight, start: str) -> None:
+    """Raise PreflightError if a step would fail. start: the beginning of its message."""
     if not found.problems:
         return
     causes = list(dict.fromkeys(one.cause for one in found.problems))
     more = f" (and {len(causes) - 1} more, see problems)" if len(causes) > 1 else ""
     evidence = [f"{one.step}: {one.cause}" if one.step else one.cause for one in found.problems]
     error = PreflightError(
-        f"nothing was written: {causes[0]}{more}",
+        f"{start}{causes[0]}{more}",
         evidence=[*evidence, *(line for one in found.problems for line in one.evidence)],
         remedy=found.problems[0].remedy,
     )

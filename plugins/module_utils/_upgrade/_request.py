@@ -87,6 +87,7 @@ UPGRADE: dict[str, Any] = {
     "probe_namespace": {"type": "str"},
     "undo": {"type": "bool", "default": True},
     "backup_directory": {"type": "path"},
+    "backup_in_cluster": {"type": "bool", "default": False},
     "step_timeout": {"type": "int", "default": 600},
     "wait_timeout": {"type": "int", "default": 3600},
 }
@@ -120,6 +121,7 @@ class Request:
     probe_namespace: where verifications create objects, "" for the controller's namespace.
     undo: put back the previous release if a hop fails.
     backup_directory: None for no file.
+    backup_in_cluster: keep the backup in ConfigMaps too.
     step_timeout: the longest time for one step, in seconds.
     """
 
@@ -132,6 +134,7 @@ class Request:
     probe_namespace: str = ""
     undo: bool = True
     backup_directory: Path | None = None
+    backup_in_cluster: bool = False
     step_timeout: int = 600
 
 
@@ -170,6 +173,7 @@ def request_from(parameters: Mapping[str, Any], kubernetes: tuple[int, int]) -> 
         probe_namespace=parameters["probe_namespace"] or "",
         undo=parameters["undo"],
         backup_directory=Path(backup) if backup else None,
+        backup_in_cluster=parameters["backup_in_cluster"],
         step_timeout=parameters["step_timeout"],
     )
 

@@ -21,7 +21,7 @@ from .._snapshot._apply import Outcome
 from .._snapshot._proofs import OK
 from .._snapshot._steps import Step
 from . import _actions, _certificate, _lease, _verify
-from ._actions import ACTIONS, CERTIFICATE, VERIFY, WAIT
+from ._actions import ACTIONS, CERTIFICATE, VERIFY, WAITS
 from ._lease import Record
 from ._request import Request
 
@@ -198,5 +198,5 @@ class StepRunner:
         self.outcomes += changed
         record.objects = [_actions.report(one) for one in changed]
         self.warnings += [one.note for one in outcomes if one.note and not one.changed]
-        if not changed and step.action != WAIT:
+        if not changed and step.action not in WAITS:
             record.reason = "everything is already as this step makes it"

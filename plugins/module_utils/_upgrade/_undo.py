@@ -6,7 +6,7 @@
 """The way back from a hop that failed: what is put back, and when nothing is. Pure.
 
 The way back is a plan as well, from the state that the failed hop has left. The Deployments are put back as they were. Newer CRDs
-and permissions stay, because older controllers work with them.
+stay, because older controllers work with them.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Undone:
         if not self.is_back:
             return self.problem
         done = "; ".join(self.steps) or "nothing had left it"
-        return f"{self.release} is back ({done}). Newer CRDs and permissions stay, because it works with them"
+        return f"{self.release} is back ({done}). Newer CRDs stay, because it works with them"
 
 
 def why_not(hop: Hop, records: Iterable[StepRecord], code: str, *, is_wanted: bool) -> str:

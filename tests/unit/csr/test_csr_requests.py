@@ -284,8 +284,8 @@ def test_a_refusal_is_told_with_its_words(state: str, certificate: str) -> None:
     with pytest.raises(IssueError) as caught:
         _requests.issued(api, "certificate of x", end)  # type: ignore[arg-type]
     assert (caught.value.code, caught.value.values["diagnosis"]["code"]) == ("not-issued", state)
-    words = end["status"]["conditions"][-1]["message"]
-    assert words in " ".join((caught.value.cause, *caught.value.evidence)), "the signer's own words"
+    said = end["status"]["conditions"][-1]["message"]
+    assert said in " ".join((caught.value.cause, *caught.value.evidence)), "the signer's own words"
     assert api.asked == []
 
 

@@ -31,6 +31,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors 
     NotFound,
 )
 
+from tests.failures import fails
+
 from . import pki
 from .server import LOST, Answer, Server, serving
 
@@ -332,10 +334,9 @@ def test_the_page_of_a_load_balancer_says_nothing_of_an_object(status: int) -> N
     """A Secret is neither absent nor forbidden because somebody on the way says so."""
     with serving(Answer(status, b"<html><h1>default backend</h1>")) as server:
         own = client(server)
-        with pytest.raises(ApiError, match=r"not an answer of a Kubernetes API server: <html>") as caught:
+        with fails("not-kubernetes", "<html><h1>default") as caught:
             own.find(PATH)
     assert not isinstance(caught.value, (NotFound, Forbidden))
-    assert "load balancer" in caught.value.remedy
 
 
 def test_a_path_that_the_server_does_not_know() -> None:
@@ -376,8 +377,10 @@ def test_first_answer_counts_as_contact(pauses: list[float]) -> None:
 def test_deadline(pauses: list[float]) -> None:
     with serving(BROKEN) as server:
         own = client(server, seconds=20)
-        with pytest.raises(ApiError, match="leader changed"):
+        with fails("api-error") as caught:
             own.get(PATH)
+    assert isinstance(caught.value, ApiError)
+    assert caught.value.message == BROKEN.body["message"]
     assert 9 < sum(pauses) <= 20
     assert pauses == sorted(pauses)
 
@@ -386,7 +389,7 @@ def test_broken_webhook_ends_at_once(pauses: list[float]) -> None:
     message = 'failed calling webhook "h": tls: failed to verify certificate: x509: certificate signed by unknown authority'
     with serving(Answer(500, {"kind": "Status", "reason": "InternalError", "message": message})) as server:
         own = client(server)
-        with pytest.raises(ApiError, match="x509"):
+        with fails("api-error", "x509:"):
             own.replace("/p", {})
     assert len(server.requests) == 1
 
@@ -414,7 +417,7 @@ def test_redirects_are_not_followed() -> None:
     """A token must not travel to another server."""
     with serving(DONE) as other, serving(Answer(307, b"", (("Location", other.url),))) as server:
         own = client(server)
-        with pytest.raises(ApiError, match="307"):
+        with fails("not-kubernetes", "307"):
             own.get(PATH)
     assert other.requests == []
 
@@ -437,7 +440,7 @@ def test_token_is_renewed_once_after_401(tmp_path: Path) -> None:
     with serving(refusal, DONE, refusal) as server:
         own = client(server, token=None, exec_plugin=plugin(tmp_path, {"token": "1"}, {"token": "2"}))
         assert create(own) == {"kind": "Done"}
-        with pytest.raises(AuthenticationError, match=r"[Kk]ubeconfig /k, context c"):
+        with fails("authentication-failed", "/k,"):
             own.get(PATH)
     tokens = [request.headers["authorization"][0][-1] for request in server.requests]
     assert tokens == ["1", "2", "2", "2"]
@@ -483,12 +486,8 @@ def test_client_certificate() -> None:
 def test_wrong_ca(pauses: list[float]) -> None:
     with serving(DONE, tls=pki.leaf("server", pki.ca())) as server:
         own = client(server, ca_pem=pki.ca("another CA").certificate)
-        with pytest.raises(ConnectionFailed) as caught:
+        with fails("server-untrusted", "/k,") as caught:
             own.get(PATH)
-    assert caught.value.cause.startswith(
-        "the server's certificate was not accepted: certificate verify failed: "
-    )
-    assert "the CA of kubeconfig /k, context c" in caught.value.remedy
     assert "_ssl.c" not in str(caught.value)
     assert pauses == []  # it does not pass by itself
     assert server.requests == []
@@ -503,7 +502,7 @@ def test_tls_server_name(name: str, accepted: bool) -> None:
         if accepted:
             assert own.get(PATH) == {"kind": "Done"}
         else:
-            with pytest.raises(ConnectionFailed, match=r"not valid for|doesn't match"):
+            with fails("server-untrusted", "other.example"):
                 own.get(PATH)
 
 
@@ -511,7 +510,7 @@ def test_wrong_host_name() -> None:
     ca = pki.ca()
     with serving(DONE, tls=pki.leaf("server", ca)) as server:
         own = client(server.url.replace("127.0.0.1", "localhost"), ca_pem=ca.certificate)
-        with pytest.raises(ConnectionFailed, match="certificate was not accepted"):
+        with fails("server-untrusted"):
             own.get(PATH)
 
 
@@ -526,20 +525,16 @@ def test_no_tls_there(pauses: list[float]) -> None:
     """Not the certificate's fault, and said so."""
     with serving(DONE) as server:
         own = client(server.url.replace("http:", "https:"))
-        with pytest.raises(ConnectionFailed) as caught:
+        with fails("unreachable"):
             own.get(PATH)
-    assert "the API server cannot be reached" in caught.value.cause
-    assert "not accepted" not in caught.value.cause
 
 
 def test_nobody_listens(pauses: list[float]) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # and no listen
         own = client(f"https://127.0.0.1:{closed.getsockname()[1]}")
-        with pytest.raises(ConnectionFailed) as caught:
+        with fails("unreachable", "refused") as caught:
             own.get(PATH)
-    assert caught.value.cause.startswith("the API server cannot be reached: ")
-    assert "Connection refused" in caught.value.cause
     assert "0x" not in caught.value.cause
     assert caught.value.evidence == ()
     assert 1 < sum(pauses) <= _client.FIRST_CONTACT_SECONDS
@@ -577,7 +572,7 @@ def test_create_is_repeated_where_it_was_never_sent(pauses: list[float]) -> None
 
 
 def test_name_that_does_not_resolve(pauses: list[float]) -> None:
-    with pytest.raises(ConnectionFailed, match="cannot be reached"):
+    with fails("unreachable"):
         client("https://api.certflow.invalid:6443").get(PATH)
 
 
@@ -585,9 +580,8 @@ def test_silent_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_client, "READ_SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         own = client(f"http://127.0.0.1:{silent.getsockname()[1]}", seconds=0)
-        with pytest.raises(ConnectionFailed) as caught:
+        with fails("unreachable", "timed"):
             own.get(PATH)
-    assert caught.value.cause == "the API server cannot be reached: Read timed out."
 
 
 @pytest.mark.full
@@ -596,7 +590,7 @@ def test_silent_server_by_the_real_clock() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         own = client(f"http://127.0.0.1:{silent.getsockname()[1]}", seconds=40)
         started = time.monotonic()
-        with pytest.raises(ConnectionFailed, match="Read timed out"):
+        with fails("unreachable", "timed"):
             own.get(PATH)
     assert time.monotonic() - started >= _client.READ_SECONDS
 
@@ -675,7 +669,7 @@ def test_proxy_for(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_what_is_no_proxy_is_not_quoted(proxy: str) -> None:
     """It may hold a password."""
-    with pytest.raises(ConfigurationError, match="address is not a URL") as caught:
+    with fails("invalid-connection", "proxy") as caught:
         proxy_for(Connection(host="https://h.example:6443", auth_source="s", proxy=proxy))
     assert "secret" not in str(caught.value)
 
@@ -709,10 +703,8 @@ def test_tunnel(user_info: str, headers: dict[str, str], sent: str | None, pause
             proxy=proxy.url.replace("://", f"://{user_info}"),
             proxy_headers=headers,
         )
-        with pytest.raises(ConnectionFailed) as caught:
+        with fails("unreachable", "proxy:", "403") as caught:
             own.get(PATH)
-    assert "cannot be reached through the proxy: " in caught.value.cause
-    assert "403" in caught.value.cause
     assert "pass" not in str(caught.value)
     request = proxy.requests[0]
     assert (request.method, request.path) == ("CONNECT", "api.certflow.invalid:6443")
@@ -721,7 +713,7 @@ def test_tunnel(user_info: str, headers: dict[str, str], sent: str | None, pause
 
 
 def test_proxy_that_is_not_supported() -> None:
-    with pytest.raises(ConfigurationError, match="socks5 is not supported"):
+    with fails("invalid-connection", "socks5"):
         client("https://h", proxy="socks5://user:pass@p:1").get(PATH)
 
 
@@ -729,9 +721,7 @@ def test_proxy_that_is_absent(pauses: list[float]) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         own = client("https://h.certflow.invalid", proxy=f"http://127.0.0.1:{closed.getsockname()[1]}")
-        with pytest.raises(
-            ConnectionFailed, match=r"cannot be reached through the proxy: .*Connection refused"
-        ):
+        with fails("unreachable", "proxy:", "refused"):
             own.get(PATH)
 
 

@@ -24,6 +24,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._credent
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors import AuthenticationError
 from kubernetes.config.exec_provider import ExecProvider
 
+from tests.failures import absent, fails
+
 V1 = "client.authentication.k8s.io/v1"
 SECRET = "very-secret-text"
 
@@ -60,7 +62,8 @@ def refused(where: Connection) -> AuthenticationError:
         with pytest.raises(AuthenticationError) as caught:
             credentials.header()
     error = caught.value
-    assert "kubeconfig /k, context c: exec plugin" in error.cause
+    assert error.code in ("exec-plugin-failed", "exec-plugin-missing")
+    assert not absent(["/k,", "plugin"], error.cause)
     assert error.remedy
     assert SECRET not in f"{error!r} {error} {error.__cause__!r}"
     return error
@@ -85,8 +88,8 @@ def test_token_and_certificate(tmp_path: Path) -> None:
 
 def test_missing() -> None:
     error = refused(connection({"apiVersion": V1, "command": "certflow-no-such-program"}))
-    assert "'certflow-no-such-program' is not installed here" in error.cause
-    assert "execution environment" in error.remedy
+    assert error.code == "exec-plugin-missing"
+    assert not absent(["'certflow-no-such-program'"], error.cause)
 
 
 def test_missing_with_hint() -> None:
@@ -141,44 +144,47 @@ def test_own_words_on_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert error.cause.endswith("failed: exec: process returned 1. No credentials")
 
 
-BAD: dict[str, tuple[str, str]] = {
-    "silent failure": ("sys.exit(3)", "failed: exec: process returned 3"),
-    "no output": ("", "failed to decode process output"),
-    "no JSON": (f"print({SECRET!r})", "failed to decode process output"),
-    "binary": ("sys.stdout.buffer.write(b'\\xff\\xfe')", "is not described as Kubernetes wants it"),
-    "no object": (f"print(json.dumps([{SECRET!r}]))", "missing key 'apiVersion'"),
-    "no status": ("print('{}')", "missing key 'apiVersion'"),
-    "empty status": (printing({}), "returned neither a token nor a client certificate with its key"),
-    "certificate alone": (printing({"clientCertificateData": SECRET}), "returned neither a token nor"),
-    "another version": (printing({"token": SECRET}, "client.authentication.k8s.io/v1beta1"), f"v1beta1 does not match {V1}"),
+BAD: dict[str, tuple[str, tuple[str, ...]]] = {
+    "silent failure": ("sys.exit(3)", ("3",)),
+    "no output": ("", ("decode",)),
+    "no JSON": (f"print({SECRET!r})", ("decode",)),
+    "binary": ("sys.stdout.buffer.write(b'\\xff\\xfe')", ()),
+    "no object": (f"print(json.dumps([{SECRET!r}]))", ("'apiVersion'",)),
+    "no status": ("print('{}')", ("'apiVersion'",)),
+    "empty status": (printing({}), ("token", "certificate")),
+    "certificate alone": (printing({"clientCertificateData": SECRET}), ("token", "certificate")),
+    "another version": (printing({"token": SECRET}, "client.authentication.k8s.io/v1beta1"), ("client.authentication.k8s.io/v1beta1", V1)),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad(name: str, tmp_path: Path) -> None:
-    body, words = BAD[name]
-    assert words in refused(plugin(tmp_path, body)).cause
+    body, names = BAD[name]
+    error = refused(plugin(tmp_path, body))
+    assert error.code == "exec-plugin-failed"
+    assert not absent(names, error.cause)
 
 
-BAD_ENTRIES: dict[str, dict[str, Any]] = {
-    "is not described as Kubernetes wants it": {"args": 5},
-    "Expected key value in exec/env/0": {"env": [{"name": "X"}]},
-    "is not described as Kubernetes wants it, or": {"env": 5},
-    "is not described as": {"env": [SECRET]},
-}
+BAD_ENTRIES: list[tuple[dict[str, Any], tuple[str, ...]]] = [
+    ({"args": 5}, ()),
+    ({"env": [{"name": "X"}]}, ("value", "exec/env/0")),
+    ({"env": 5}, ()),
+    ({"env": [SECRET]}, ()),
+]
 
 
-@pytest.mark.parametrize("words", BAD_ENTRIES)
-def test_bad_entry(words: str, tmp_path: Path) -> None:
-    assert words in refused(plugin(tmp_path, "", **BAD_ENTRIES[words])).cause
+@pytest.mark.parametrize(("entry", "names"), BAD_ENTRIES)
+def test_bad_entry(entry: dict[str, Any], names: tuple[str, ...], tmp_path: Path) -> None:
+    error = refused(plugin(tmp_path, printing({"token": "t"}), **entry))
+    assert error.code == "exec-plugin-failed"
+    assert not absent(names, error.cause)
 
 
 def test_not_executable(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert (
-        "cannot be started: Permission denied"
-        in refused(connection({"apiVersion": V1, "command": f"{tmp_path}/file"})).cause
-    )
+    error = refused(connection({"apiVersion": V1, "command": f"{tmp_path}/file"}))
+    assert error.code == "exec-plugin-failed"
+    assert not absent([f"{tmp_path}/file'"], error.cause)
 
 
 @pytest.mark.skipif(
@@ -226,8 +232,8 @@ def test_a_package_that_tells_plugins_no_cluster(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(_credentials, "ExecProvider", OldProvider)
     error = refused(plugin(tmp_path, "", provideClusterInfo=True))
-    assert "provideClusterInfo" in error.cause
-    assert error.remedy == "install kubernetes >= 32"
+    assert not absent(["(provideClusterInfo)"], error.cause)
+    assert not absent(["kubernetes", "32"], error.remedy)
 
 
 def test_relative_command_starts_from_the_kubeconfig(tmp_path: Path) -> None:
@@ -292,23 +298,23 @@ def test_token_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
-    [(None, "No such file or directory"), (b"\n", "is empty"), (b"\xff", "it is not text")],
+    "content",
+    [None, b"\n", b"\xff"],
 )
-def test_bad_token_file(content: bytes | None, words: str, tmp_path: Path) -> None:
+def test_bad_token_file(content: bytes | None, tmp_path: Path) -> None:
     if content is not None:
         (tmp_path / "token").write_bytes(content)
     credentials = Credentials(
         Connection(host="https://h", auth_source="s", token_file=str(tmp_path / "token"))
     )
-    with pytest.raises(AuthenticationError, match=words):
+    with fails("authentication-failed", str(tmp_path / "token")):
         credentials.header()
 
 
 @pytest.mark.parametrize("token", [f"{SECRET}\nX", f"{SECRET} x", f"{SECRET}\u20ac"])
 def test_a_token_that_no_header_can_hold_is_not_quoted(token: str) -> None:
     credentials = Credentials(Connection(host="https://h", auth_source="s", token=token))
-    with pytest.raises(AuthenticationError, match="the token holds characters") as caught:
+    with fails("authentication-failed", "token") as caught:
         credentials.header()
     assert SECRET not in f"{caught.value!r} {caught.value}"
 
@@ -324,7 +330,7 @@ def test_a_plugin_that_waits_for_a_person_is_given_up(
 ) -> None:
     monkeypatch.setattr(_credentials, "PLUGIN_SECONDS", 0.5)
     credentials = Credentials(plugin(tmp_path, "time.sleep(3)"))
-    with pytest.raises(AuthenticationError, match="gave no answer in"):
+    with fails("exec-plugin-failed", "s"):
         credentials.header()
 
 

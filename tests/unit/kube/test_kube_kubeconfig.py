@@ -20,6 +20,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import _
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._connection import Connection
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._kubeconfig import resolve
 
+from tests.failures import absent, fails
+
 SECRET = "very-secret-text"
 
 
@@ -86,7 +88,7 @@ def test_file(tmp_path: Path) -> None:
 
 def test_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert "no cluster is named" in refused({}).cause
+    assert refused({}).code == "no-cluster"
     (tmp_path / ".kube").mkdir()
     write(tmp_path / ".kube" / "config", config())
     assert resolve({}, {}).auth_source == "kubeconfig ~/.kube/config (the default), context a"
@@ -111,7 +113,8 @@ def test_several_current_contexts(tmp_path: Path) -> None:
     """kubectl takes the first, the kubernetes package the last: only the user can know."""
     paths = [write(tmp_path / name, config(name=name)) for name in "ab"]
     error = refused({"kubeconfig": os.pathsep.join(paths)})
-    assert "names several current contexts: a, b" in error.cause
+    assert error.code == "invalid-connection"
+    assert not absent(["a,", "b"], error.cause)
     assert resolve({"kubeconfig": os.pathsep.join([paths[0], paths[0]])}, {}).host == "https://a:6443"
 
 
@@ -137,7 +140,7 @@ USERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"client-certificate-data": b64("C"), "client-certificate": "/absent", "client-key-data": b64("K")},
         {"client_certificate": "C", "client_key": "K"},
     ),
-    "impersonation": (
+    "impersonate": (
         {"token": "t", "as": "me", "as-groups": ["g", "h"]},
         {"impersonate_user": "me", "impersonate_groups": ("g", "h")},
     ),
@@ -161,9 +164,8 @@ def test_user(name: str) -> None:
 
 
 def test_groups_are_impersonated_together_with_a_user() -> None:
-    with pytest.raises(CertflowError, match="no user") as caught:
+    with fails("invalid-connection", "impersonate_user"):
         resolve({"kubeconfig": config({"token": "t"}), "impersonate_groups": ["g"]}, {})
-    assert caught.value.remedy == "give impersonate_user too"
 
 
 def test_exec_user(tmp_path: Path) -> None:
@@ -237,7 +239,7 @@ def test_in_a_pod(
     monkeypatch.setattr(_kubeconfig, "SERVICE_ACCOUNT", str(tmp_path))
     monkeypatch.setattr(_kubeconfig, "DEFAULT_KUBECONFIG", str(tmp_path / "absent"))
     environment = {"KUBERNETES_SERVICE_HOST": address, "KUBERNETES_SERVICE_PORT": port}
-    assert "no cluster is named" in refused({}, environment).cause  # no token is mounted
+    assert refused({}, environment).code == "no-cluster"  # no token is mounted
     write(tmp_path / "token", "t")
     write(tmp_path / "ca.crt", "CA")
     connection = resolve({}, environment)
@@ -257,114 +259,143 @@ def broken(change: Any) -> dict[str, Any]:
     return content
 
 
-BROKEN: dict[str, tuple[Any, str]] = {
-    "no file": ("/absent/kc", "/absent/kc (the task's option kubeconfig) does not exist"),
-    "text in place of a path": (yaml.safe_dump(config()), "is a kubeconfig's text"),
-    "JSON in place of a path": (json.dumps(config()), "is a kubeconfig's text"),
-    "one line in place of a path": (f"token: {SECRET}", "is a kubeconfig's text"),
-    "a password in the address": (config(cluster={"server": f"https://u:{SECRET}@a"}), "holds a user name"),
-    "an address that does not parse": (config(cluster={"server": "https://[::1"}), "not an http(s) URL"),
+BROKEN: dict[str, tuple[Any, str, str]] = {
+    "no file": ("/absent/kc", "invalid-connection", "/absent/kc"),
+    "text in place of a path": (yaml.safe_dump(config()), "invalid-connection", "text"),
+    "JSON in place of a path": (json.dumps(config()), "invalid-connection", "text"),
+    "one line in place of a path": (f"token: {SECRET}", "invalid-connection", "text"),
+    "a password in the address": (
+        config(cluster={"server": f"https://u:{SECRET}@a"}),
+        "invalid-connection",
+        "user",
+    ),
+    "an address that does not parse": (
+        config(cluster={"server": "https://[::1"}),
+        "invalid-connection",
+        "'https://[::1'",
+    ),
     "groups that are no list": (
         config({"token": "t", "as-groups": "admins"}),
-        "as-groups of its user is not a list of strings",
+        "invalid-kubeconfig",
+        "as-groups",
     ),
-    "a name that no header can hold": (config({"token": "t", "as": "a\nb"}), "cannot be sent"),
-    "empty": ({}, "has no current-context"),
-    "no current context": (broken(lambda c: c.pop("current-context")), "has no current-context"),
+    "a name that no header can hold": (
+        config({"token": "t", "as": "a\nb"}),
+        "invalid-connection",
+        "impersonate",
+    ),
+    "empty": ({}, "invalid-connection", "current-context"),
+    "no current context": (
+        broken(lambda c: c.pop("current-context")),
+        "invalid-connection",
+        "current-context",
+    ),
     "no such current context": (
         broken(lambda c: c.update({"current-context": "b"})),
-        "has no context named 'b'",
+        "no-context",
+        "'b'",
     ),
-    "no such cluster": (broken(lambda c: c["clusters"].clear()), "has no cluster named 'a'"),
-    "no such user": (broken(lambda c: c["users"].clear()), "has no user named 'a'"),
+    "no such cluster": (broken(lambda c: c["clusters"].clear()), "invalid-connection", "cluster"),
+    "no such user": (broken(lambda c: c["users"].clear()), "invalid-connection", "user"),
     "a context without user": (
         broken(lambda c: c["contexts"][0]["context"].pop("user")),
-        "has no user named ''",
+        "invalid-connection",
+        "''",
     ),
-    "sections are absent": ({"current-context": "a"}, "has no context named 'a'"),
-    "a section is null": (broken(lambda c: c.update(users=None)), "has no user named 'a'"),
-    "a section is a number": (broken(lambda c: c.update(users=5)), "an entry of users lacks name or user"),
-    "a section is text": (broken(lambda c: c.update(users=SECRET)), "an entry of users lacks name or user"),
+    "sections are absent": ({"current-context": "a"}, "no-context", "context"),
+    "a section is null": (broken(lambda c: c.update(users=None)), "invalid-connection", "user"),
+    "a section is a number": (broken(lambda c: c.update(users=5)), "invalid-kubeconfig", "users"),
+    "a section is text": (broken(lambda c: c.update(users=SECRET)), "invalid-kubeconfig", "users"),
     "a section is a mapping": (
         broken(lambda c: c.update(users=c["users"][0])),
-        "an entry of users lacks name or user",
+        "invalid-kubeconfig",
+        "users",
     ),
     "an entry without its mapping": (
         broken(lambda c: c["users"][0].update(user=SECRET)),
-        "an entry of users lacks name or user",
+        "invalid-kubeconfig",
+        "users",
     ),
-    "no server": (broken(lambda c: c["clusters"][0]["cluster"].pop("server")), "not an http(s) URL: ''"),
-    "a server without scheme": (config(cluster={"server": "a:6443"}), "not an http(s) URL: 'a:6443'"),
-    "user without credentials": (config({}), "its user has no complete credentials"),
+    "no server": (broken(lambda c: c["clusters"][0]["cluster"].pop("server")), "invalid-connection", "''"),
+    "a server without scheme": (config(cluster={"server": "a:6443"}), "invalid-connection", "'a:6443'"),
+    "user without credentials": (config({}), "authentication-failed", "credentials"),
     "a certificate without key": (
         config({"client-certificate-data": b64("C")}),
-        "its user has no complete credentials",
+        "authentication-failed",
+        "credentials",
     ),
-    "empty token": (config({"token": ""}), "its user has no complete credentials"),
+    "empty token": (config({"token": ""}), "authentication-failed", "credentials"),
     # the kubernetes package quotes the whole entry here
     "key data is null": (
         config({"client-certificate-data": b64("C"), "client-key-data": None, "x": SECRET}),
-        "no complete",
+        "authentication-failed",
+        "credentials",
     ),
     "key data is no base64": (
         config({"client-key-data": SECRET + "!", "token": "t"}),
-        "client-key-data is not base64",
+        "invalid-kubeconfig",
+        "client-key-data",
     ),
     "key data is binary": (
         config({"client-key-data": base64.b64encode(b"\xff\xfe").decode()}),
-        "client-key-data is not base64 of PEM text",
+        "invalid-kubeconfig",
+        "client-key-data",
     ),
-    "key data is a number": (config({"client-key-data": 5}), "client-key-data of its user is not a string"),
+    "key data is a number": (config({"client-key-data": 5}), "invalid-kubeconfig", "client-key-data"),
     "a key file that is absent": (
         config({"client-key": "/absent/key"}),
-        "client-key: /absent/key cannot be read",
+        "invalid-connection",
+        "/absent/key",
     ),
     "auth-provider that is unknown": (
         config({"auth-provider": {"name": "x"}}),
-        "its auth-provider gave no token",
+        "authentication-failed",
+        "auth-provider",
     ),
     "auth-provider that is broken": (
         config({"auth-provider": {"name": "oidc", "config": {"id-token": [SECRET]}}}),
-        "its auth-provider",
+        "invalid-kubeconfig",
+        "auth-provider",
     ),
 }
 
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken(name: str) -> None:
-    kubeconfig, words = BROKEN[name]
+    kubeconfig, code, named = BROKEN[name]
     error = refused({"kubeconfig": kubeconfig})
-    assert words in error.cause
+    assert error.code == code
+    assert not absent([named], error.cause)
     assert len(str(error)) < 400
 
 
 # The kubeconfig option, KUBECONFIG, ~/.kube/config, the context that is named, in a pod, the host -> the source or the code.
 # A named context that the file does not have is an error, in a pod too.
 OPTION, VARIABLE, HOME, POD, HOST = "option", "KUBECONFIG", "~/.kube/config", "service account", "host"
-REFUSED = "invalid-connection"
+REFUSED, NO_CLUSTER, NO_CONTEXT = "invalid-connection", "no-cluster", "no-context"
 SOURCES: list[tuple[set[str], str, str]] = [
     # the sources, the context, the result
-    (set(), "", REFUSED),
-    (set(), "named", REFUSED),
+    (set(), "", NO_CLUSTER),
+    (set(), "named", NO_CLUSTER),
     ({HOME}, "", HOME),
     ({HOME}, "named", HOME),
-    ({HOME}, "absent", REFUSED),
+    ({HOME}, "absent", NO_CONTEXT),
     ({POD}, "", POD),
-    ({POD}, "named", REFUSED),
-    ({POD}, "absent", REFUSED),
+    ({POD}, "named", NO_CLUSTER),
+    ({POD}, "absent", NO_CLUSTER),
     ({POD, HOME}, "", POD),
     ({POD, HOME}, "named", HOME),
-    ({POD, HOME}, "absent", REFUSED),
+    ({POD, HOME}, "absent", NO_CONTEXT),
     ({VARIABLE}, "", VARIABLE),
     ({VARIABLE, HOME}, "named", VARIABLE),
     ({VARIABLE, POD}, "", VARIABLE),
     ({VARIABLE, POD}, "named", VARIABLE),
-    ({VARIABLE, POD, HOME}, "absent", REFUSED),
+    ({VARIABLE, POD, HOME}, "absent", NO_CONTEXT),
     ({OPTION}, "", OPTION),
     ({OPTION, VARIABLE, HOME}, "named", OPTION),
     ({OPTION, VARIABLE, POD}, "named", OPTION),
     ({OPTION, POD}, "", OPTION),
-    ({OPTION, POD}, "absent", REFUSED),
+    ({OPTION, POD}, "absent", NO_CONTEXT),
     ({HOST}, "", HOST),
     ({HOST, VARIABLE, POD, HOME}, "", HOST),
     ({HOST, POD}, "named", REFUSED),
@@ -402,9 +433,9 @@ def test_which_cluster_is_meant(
     if given_by == "environment":
         environment |= {f"K8S_AUTH_{name.upper()}": value for name, value in options.items()}
         options = {}
-    if result == REFUSED:
+    if result in (REFUSED, NO_CLUSTER, NO_CONTEXT):
         error = refused(options, environment)
-        assert error.code == REFUSED
+        assert error.code == result
         assert error.remedy
         return
     hosts = {POD: "https://pod:443", HOST: "https://host"}
@@ -416,7 +447,8 @@ def test_a_context_in_a_pod_needs_a_kubeconfig(tmp_path: Path, monkeypatch: pyte
     """The message names the source of the context, which may be a forgotten environment variable."""
     monkeypatch.setenv("HOME", str(tmp_path))
     error = refused({}, {"KUBERNETES_SERVICE_HOST": "pod", "K8S_AUTH_CONTEXT": "prod"})
-    assert error.cause.startswith("the environment's K8S_AUTH_CONTEXT names the context 'prod', but")
+    assert error.code == "no-cluster"
+    assert not absent(["K8S_AUTH_CONTEXT", "'prod',"], error.cause)
     assert "remove context" in error.remedy
 
 
@@ -491,7 +523,7 @@ def test_aliases_are_counted_before_they_are_expanded(name: str, tmp_path: Path)
     path = write(tmp_path / "kc", f"{BOMBS[name]}{yaml.safe_dump(config())}")
     error = refused({"kubeconfig": path})
     assert error.code == "invalid-kubeconfig"
-    assert "has aliases that expand to too much text" in error.cause
+    assert not absent(["aliases"], error.cause)
 
 
 def test_aliases_and_merge_keys_of_ordinary_size_are_read(tmp_path: Path) -> None:
@@ -521,7 +553,7 @@ class TestWithoutAHome:
         assert refused({"kubeconfig": config({"tokenFile": path})}).code == "no-home-directory"
 
     def test_the_default_kubeconfig_is_absent(self) -> None:
-        assert refused({}).code == "invalid-connection"
+        assert refused({}).code == "no-cluster"
 
     def test_other_paths_are_read(self, tmp_path: Path) -> None:
         assert resolve({"kubeconfig": write(tmp_path / "kc", config())}, {}).host == "https://a:6443"
@@ -542,35 +574,41 @@ def test_a_context_that_is_absent_lists_those_there(tmp_path: Path) -> None:
         {"name": name, "context": {"cluster": "a", "user": "a"}} for name in ("prod", "dev")
     ]
     error = refused({"kubeconfig": write(tmp_path / "kc", content), "context": "pord"})
-    assert "has no context named 'pord'" in error.cause
-    assert error.remedy == "give one of its contexts: a, dev, prod"
+    assert error.code == "no-context"
+    assert not absent(["'pord'"], error.cause)
+    assert not absent(["a,", "dev,", "prod"], error.remedy)
 
 
-FILES: dict[str, tuple[str, str]] = {
-    "not YAML": (f"users:\n- token: '{SECRET}\n", "is not valid YAML, line "),
-    "YAML with a tag of its own": (f"users: !secret {SECRET}\n", "is not valid YAML, line 1"),
-    "empty": ("", "is not a kubeconfig"),
-    "plain text": (SECRET, "is not a kubeconfig"),
-    "a list": (f"- {SECRET}\n", "is not a kubeconfig"),
-    "encrypted": ("$ANSIBLE_VAULT;1.1;AES256\n6162\n", "is encrypted with ansible-vault"),
+FILES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "not YAML": (f"users:\n- token: '{SECRET}\n", ("YAML",)),
+    "YAML with a tag of its own": (f"users: !secret {SECRET}\n", ("YAML", "1")),
+    "empty": ("", ()),
+    "plain text": (SECRET, ()),
+    "a list": (f"- {SECRET}\n", ()),
+    "encrypted": ("$ANSIBLE_VAULT;1.1;AES256\n6162\n", ("ansible-vault",)),
 }
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_broken_file(name: str, tmp_path: Path) -> None:
-    text, words = FILES[name]
+    text, names = FILES[name]
     path = write(tmp_path / "kc", text)
     error = refused({"kubeconfig": path})
-    assert words in error.cause
-    assert path in error.cause
+    assert error.code == ("invalid-connection" if name == "encrypted" else "invalid-kubeconfig")
+    assert not absent([path, *names], error.cause)
 
 
 def test_unreadable_files(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
-    assert f"{tmp_path}/binary is not text" in refused({"kubeconfig": str(tmp_path / "binary")}).cause
-    assert "cannot be read: Is a directory" in refused({"kubeconfig": str(tmp_path)}).cause
-    absent = {"kubeconfig": config(), "ca_cert": str(tmp_path / "absent")}
-    assert f"the task's option ca_cert: {tmp_path}/absent cannot be read" in refused(absent).cause
+    missing = {"kubeconfig": config(), "ca_cert": str(tmp_path / "absent")}
+    for options, names in (
+        ({"kubeconfig": str(tmp_path / "binary")}, [f"{tmp_path}/binary"]),
+        ({"kubeconfig": str(tmp_path)}, [str(tmp_path)]),
+        (missing, ["ca_cert:", f"{tmp_path}/absent"]),
+    ):
+        error = refused(options)
+        assert error.code == "invalid-connection"
+        assert not absent(names, error.cause)
 
 
 def test_non_ascii_text_is_read_whatever_the_locale(tmp_path: Path) -> None:

@@ -260,7 +260,7 @@ def test_no_time_at_all_is_refused_before_anything_is_asked(seconds: int) -> Non
     with serving() as server:
         result = run(lambda *_arguments: Result(changed=True, values={}), server, wait_timeout=seconds)
         assert server.requests == []
-    assert result["msg"] == f"The wait_timeout is {seconds}. Give a number of seconds, 1 or more."
+    assert has_failed(result, "invalid-input", "wait_timeout", str(seconds))
     assert result["changed"] is False
 
 

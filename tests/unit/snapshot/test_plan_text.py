@@ -107,7 +107,7 @@ def test_a_refusal_says_what_an_adoption_changes(key: str, start: str) -> None:
 
 
 def test_every_action_part_and_subject_has_its_text() -> None:
-    assert set(_plan_changes._ACTIONS) == {action.name for action in _steps.ACTIONS}
+    assert {action.name for action in _steps.ACTIONS} <= set(_plan_changes._ACTIONS)
     assert set(_plan_changes._PARTS) == set(_steps.PARTS)
 
 

@@ -343,14 +343,38 @@ CASES: dict[str, tuple[list[Case], list[Case]]] = {
         [(V702, "8.1.1", {"group_snapshots": True}), (V1BETA2, "8.7.0", NO)],
         [(V702, "8.1.1", NO), (V1, "8.7.0", NO)],
     ),
-    "back-to-alpha": ([(V1, "8.1.1", NO)], [(V1, "8.1.1", {"group_snapshots": False}), (V1, "8.4.0", NO)]),
+    "back-to-alpha": (
+        [(V1, "8.1.1", NO), (V1ALPHA1, "7.0.2", NO)],
+        [
+            (V1, "8.1.1", {"group_snapshots": False}),
+            (V1, "8.4.0", NO),
+            (V1ALPHA1, "8.0.2", NO),
+            (V1ALPHA1, "7.0.2", {"group_snapshots": False}),
+        ],
+    ),
     "back-without-lists": (
-        [(V1, "8.3.0", NO)],
+        [
+            (V1, "8.3.0", NO),
+            (V1BETA2, "8.3.0", NO),
+            (V1BETA2, "8.3.0", {"group_snapshots": False}),
+            (V1BETA2, "7.0.2", {"group_snapshots": False}),
+            (
+                replace(V1BETA2, groups=GroupObjects(), unreadable={"group_contents": "conversion webhook failed"}),
+                "8.3.0",
+                {"group_snapshots": False},
+            ),
+        ],
         [
             (replace(V1, groups=GroupObjects()), "8.3.0", NO),
+            (V1, "8.3.0", {"group_snapshots": False}),
             (V1, "8.4.0", NO),
-            (V1BETA2, "8.3.0", NO),
+            (upstream("8.4.0", groups=True), "8.3.0", NO),
+            (V1BETA1, "8.2.1", NO),
         ],
+    ),
+    "groups-unattended": (
+        [(with_groups(upstream("7.0.2", groups=True)), "6.3.4", NO), (V1, "8.3.0", {"group_snapshots": False})],
+        [(V1, "8.6.0", NO), (upstream("7.0.2", groups=True), "6.3.4", NO), (with_groups(V702), "6.3.4", NO)],
     ),
     "webhook-rights": (
         [(V421, "6.2.2", NO), (NOTHING, "8.1.1", NO)], [(V622, "7.0.2", NO), (V421, "5.0.1", NO), (V421, "8.2.1", NO)]

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot import (
+    _before,
     _hazards,
     _releases,
     _report,
@@ -354,8 +355,8 @@ def test_a_refused_plan_keeps_its_hops() -> None:
     assert ids(refused) == ids(allowed)
     assert "kubespray" in refused.refused[0].remedy
     assert any("Deployment kube-system/snapshot-controller" in text for text in refused.refused[0].evidence)
-    values = _report.plan(refused)
-    assert (len(values["hops"]), [one["id"] for one in values["steps"]]) == (1, ids(refused))
+    (hop,) = _report.plan(refused)["hops"]
+    assert hop["steps"] == ids(refused)
 
 
 def test_a_hop_has_the_state_before_it() -> None:
@@ -401,12 +402,40 @@ def test_a_refusal_names_the_object_and_its_manager(origins: dict[str, Origin], 
     assert {one["manager"] for one in managers} == {origin.key for origin in origins.values()}
 
 
-def test_a_step_says_why() -> None:
-    for target in ("6.2.2", "7.0.2", "8.1.1", "8.4.0", "8.7.0"):
-        for hop in planned(upstream("4.2.1"), target).hops:
-            for step in hop.steps:
-                assert step.title and step.reason.endswith(".")
-                assert "\n" not in step.reason
+IMPERATIVES = frozenset(
+    "Add Apply Check Delete Disable Enable Issue Make Narrow Restrict Set Store Switch Verify Wait Watch".split()
+)
+
+
+def _is_plain(step: _steps.Step) -> bool:
+    """Return True for an imperative title, and reasons in sentences of at most 30 words."""
+    sentences = step.reason.split(". ")
+    title = step.title.split()[0] in IMPERATIVES and not step.title.endswith(".")
+    return (
+        title
+        and step.reason.endswith(".")
+        and not set(";\n") & set(step.title + step.reason)
+        and max(len(sentence.split()) for sentence in sentences) <= 30
+        and all(sentence[0].isupper() for sentence in sentences)
+    )
+
+
+def test_a_step_says_what_it_does_and_why() -> None:
+    starts = [upstream("4.2.1"), upstream("7.0.2"), NOTHING, upstream("8.7.0")]
+    starts += [with_groups(upstream("8.3.0", groups=True), lists=1)]
+    starts += [with_groups(upstream(start, groups=True)) for start in ("7.0.2", "8.1.0")]
+    plans = [
+        planned(start, target) for start in starts for target in ("6.2.2", "7.0.2", "8.1.1", "8.4.0", "8.7.0")
+    ]
+    every = [step for plan in plans for hop in plan.hops for step in hop.steps if not _is_plain(step)]
+    assert [(step.id, step.title, step.reason) for step in every] == []
+
+
+def test_the_steps_before_an_upgrade_have_plain_titles() -> None:
+    for start in (upstream("7.0.2"), with_groups(upstream("8.4.0", groups=True)), upstream("8.7.0")):
+        found = _before.proofs(Situation(start, _releases.get("8.7.0"), options()))
+        assert found
+        assert [step.title for step in found if not _is_plain(step)] == []
 
 
 SAMPLE = ("4.2.1", "6.1.0", "6.2.3", "6.3.4", "7.0.2", "8.1.1", "8.3.0", "8.5.0", "8.7.0")

@@ -23,6 +23,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._err
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._kinds import Reference
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._rollout import (
+    MORE_MEMORY,
     Trouble,
     crash_loops,
     progress,
@@ -113,6 +114,11 @@ TROUBLES: dict[str, tuple[Object, list[Trouble]]] = {
     "it ends again and again": (
         box({"waiting": {"reason": "CrashLoopBackOff"}}, restartCount=3, lastState={"terminated": {"exitCode": 2}}),
         [Trouble("pod a: container hook ended 4 times, the last time with exit code 2", True, LOG)],
+    ),
+    # Its log does not tell it.
+    "it exceeds its memory limit": (
+        box({"waiting": {"reason": "CrashLoopBackOff"}}, restartCount=1, lastState={"terminated": {"reason": "OOMKilled", "exitCode": 137}}),
+        [Trouble("pod a: container hook ended 2 times, the last time with exit code 137 (OOMKilled)", remedy=MORE_MEMORY)],
     ),
     # The validation webhook ends with 0 for a flag that it does not know.
     "it ends again and again, and says that all is well": (
@@ -375,10 +381,12 @@ CRASHING = box({"waiting": {"reason": "CrashLoopBackOff"}}, restartCount=1, last
 
 def test_a_failed_rollout_carries_its_pods_with_their_events() -> None:
     pods = [pod("a", **CRASHING), pod("b", **CRASHING), pod("c", "old")]
-    values = failed(Cluster(deployment(availableReplicas=0), SETS, pods)).values
+    error = failed(Cluster(deployment(availableReplicas=0), SETS, pods))
+    values = error.values
     assert [one["name"] for one in values["pods"]] == ["a", "b"]
     assert values["pods"][0]["last_termination"] == OOM_REPORT
     assert values["pods"][0]["events"][0]["message"] == "of a"
+    assert error.remedy == MORE_MEMORY
     assert (values["replica_sets"], values["notes"]) == ([], [])
     json.dumps(values)
 
@@ -468,7 +476,7 @@ def test_a_setback_names_the_last_termination() -> None:
     killed = {**READY, **box({"running": {}}, ready=True, restartCount=1, lastState={"terminated": OOM})}
     (found,) = setbacks(deployment(conditions=[COMPLETE]), SETS, [pod("a", **killed)], {})
     assert found.words == "pod a: container hook ended after it was available: OOMKilled, exit code 137"
-    assert found.log == LOG
+    assert (found.log, found.remedy) == (None, MORE_MEMORY)
 
 
 # A case: restarts now, restarts at the first look, the reason of the last end, and True for a crash loop.
@@ -491,7 +499,7 @@ def test_a_container_that_restarts_again_and_again(
     pods = [pod("a", **READY, **box({"running": {}}, ready=True, restartCount=restarts, lastState=end))]
     found = crash_loops(deployment(), SETS, pods, {("a", "hook"): first})
     assert bool(found) is is_loop
-    assert all(one.lasting and one.log == LOG for one in found)
+    assert all(one.lasting and (one.log == LOG) != (reason == "OOMKilled") for one in found)
 
 
 def test_a_pod_that_was_not_there_at_the_first_look_began_without_restarts() -> None:

@@ -14,6 +14,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot impo
     _flags,
     _owners,
     _releases,
+    _steps,
     _validity,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._errors import ReleaseError
@@ -209,6 +210,15 @@ def test_the_last_value_of_a_flag_counts() -> None:
     assert _flags.value(["--v=2", "--v", "5", "--leader-election"], "v") == "5"
     assert _flags.value(["--v=2", "--leader-election"], "leader-election") == "true"
     assert _flags.value([], "v") is None
+
+
+def test_an_action_is_described_in_a_sentence_and_a_parameter_in_a_phrase() -> None:
+    for action in _steps.ACTIONS:
+        assert action.meaning[0].isupper()
+        assert action.meaning.endswith(".")
+        for parameter in action.parameters:
+            assert parameter.meaning, parameter.name
+            assert not parameter.meaning.endswith("."), parameter.name
 
 
 SNAPSHOT_KIND, CONTENT = "VolumeSnapshot", "VolumeSnapshotContent"
