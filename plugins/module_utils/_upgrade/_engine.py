@@ -27,7 +27,6 @@ from .._snapshot._errors import ReleaseError, UnprovenError, UpgradeError
 from .._snapshot._plan import Hop
 from .._snapshot._releases import Release, get
 from .._snapshot._steps import Step
-from .._text import visible
 from . import _actions, _lease, _preflight, _reading, _undo, _verify
 from ._actions import VERIFY, WAITS
 from ._preflight import Preflight
@@ -60,6 +59,7 @@ class Upgrade:
             "undone": None,
         }
         self._notes: list[str] = []
+        self._waited_for = ""
 
     def check(self) -> Result:
         """Plan, and try every step by dry runs. Raises UpgradeRefused, PreflightError, CertflowError."""
@@ -334,8 +334,12 @@ class Upgrade:
         )
 
     def _waiting(self, other: Terms) -> None:
-        since = f" since {other.since:%H:%M:%S} UTC" if other.since else ""
-        self.progress.now(f"Wait for the other run, {visible(other.holder)[:100]}, which works{since}")
+        """Tell the user about the other run that holds the Lease: at once, and then with the progress."""
+        text = f"Wait for another run: {_lease.holder_words(other)}"
+        if text != self._waited_for:
+            self._waited_for = text
+            self.progress.say(text)
+        self.progress.now(text)
 
     def _bound(self, seconds: int) -> None:
         self.client.deadline = min(self._steps.end, time.monotonic() + seconds)
