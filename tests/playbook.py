@@ -17,14 +17,29 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 SECONDS = 900
 # The line with which a step begins, under -v: its host, its place in the hop, and its id.
-STEP = re.compile(r"\S+  \d+/\d+  ([a-z0-9-]+( \(undo\))?)")
+STEP = re.compile(r"(\S+)  (\d+)/\d+  ([a-z0-9-]+( \(undo\))?)")
 Meet = Callable[[str, "subprocess.Popen[str]"], None]
+
+
+class Moment(NamedTuple):
+    """The beginning of a task or of a step.
+
+    at: the time (time.time).
+    name: the name of the task, or the id of the step.
+    host: the host of the step, "" for a task.
+    number: the place of the step among the steps of its hop, from 1 on.
+    """
+
+    at: float
+    name: str
+    host: str = ""
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,14 +86,14 @@ def followed(
     *arguments: str,
     seconds: float = SECONDS,
     meet: Meet | None = None,
-) -> tuple[Run, list[tuple[float, str]]]:
-    """The same, and when each task began (time.time), with its name.
+) -> tuple[Run, list[Moment]]:
+    """The same, and when each task began.
 
     With -v also when each step of an upgrade began, with its id. A step that puts the previous release back has " (undo)" after it.
     meet: called with each of these names when it begins, and with the process, which does not wait for it.
     """
     lines: list[str] = []
-    began: list[tuple[float, str]] = []
+    began: list[Moment] = []
     with subprocess.Popen(
         _command("ansible-playbook", directory, plays, arguments),
         cwd=directory,
@@ -94,27 +109,59 @@ def followed(
         assert process.stdout
         for line in process.stdout:
             lines.append(line)
-            name = _begun(line)
-            if name:
-                began.append((time.time(), name))
+            begun = _begun(line)
+            if begun:
+                began.append(begun)
                 if meet is not None:
-                    meet(name, process)
+                    meet(begun.name, process)
         timer.cancel()
     return Run(process.returncode, "".join(lines)), began
 
 
-def _begun(line: str) -> str:
-    """Return the name of the task, or the id of the upgrade's step, that begins with this line of output, or ""."""
+def _begun(line: str) -> Moment | None:
+    """Return the task, or the step of an upgrade, that begins with this line of output."""
     if line.startswith("TASK ["):
-        return line.removeprefix("TASK [").rpartition("]")[0].rpartition(" : ")[2]
+        return Moment(time.time(), line.removeprefix("TASK [").rpartition("]")[0].rpartition(" : ")[2])
     found = STEP.fullmatch(line.rstrip("\n"))
-    return found[1] if found else ""
+    return Moment(time.time(), found[3], found[1], int(found[2])) if found else None
+
+
+def is_step(name: str) -> bool:
+    """Return True if the name of a moment is the id of a step. Names of tasks begin with a capital letter."""
+    return name[:1].islower()
 
 
 def kill(process: subprocess.Popen[str]) -> None:
-    """End a process of `followed` that meets something, and all that it started, as a machine does that fails."""
-    with contextlib.suppress(ProcessLookupError):  # it has ended
-        os.killpg(process.pid, signal.SIGKILL)
+    """End a process of `followed`, and all that it started, as a machine does that fails.
+
+    Workers of ansible-core have a session of their own since 2.19, so a signal to the process group does not reach them.
+    """
+    tree = _descendants(process.pid)
+    for pid in tree:
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.kill(pid, signal.SIGKILL)
+
+
+def _descendants(root: int) -> list[int]:
+    """Stop a process and its descendants, the parents first, so that none of them starts another. Return their ids."""
+    found: list[int] = []
+    new = [root]
+    while new:
+        for pid in new:
+            with contextlib.suppress(ProcessLookupError):  # it has ended
+                os.kill(pid, signal.SIGSTOP)
+        found += new
+        new = [pid for pid, parent in _parents().items() if parent in found and pid not in found]
+    return found
+
+
+def _parents() -> dict[int, int]:
+    """Return each process and its parent."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
+    return parents
 
 
 def _command(

@@ -10,7 +10,7 @@ docs/upgrades.md has the figures of a whole run; here a part of it runs daily, a
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.upgrades.faults import Fault
-    from tests.upgrades.jumps import Jump
+    from tests.upgrades.jumps import Chain, Jump
     from tests.upgrades.lab import Lab
     from tests.upgrades.repairs import Damage
 
@@ -74,29 +74,30 @@ def say(capsys: pytest.CaptureFixture[str]) -> Say:
 
 def test_years_in_one_run(emptied: Lab, say: Say) -> None:
     """On both kinds of clusters, through no release in between: nothing that is stored needs one."""
-    jumps.go(emptied, jumps.JUMPS[0], say)
-    assert emptied.hops == ["8.7.0"]
+    assert {one.hops for one in jumps.go(emptied, jumps.JUMPS[0], say)} == {("8.7.0",)}
 
 
 # Three moments of the way from 8.1.0 to 8.7.0: before its rules go, before its controller, before the webhook itself.
-KILLED_AT = (
-    "Webhook configurations that nobody is to answer",
-    "The controller of 8.7.0",
-    "What the old webhook leaves behind",
-)
+KILLED_AT = ("configurations-delete", "controller", "validation-clean")
 
 
 def test_the_webhook_goes_although_runs_are_killed(emptied: Lab, say: Say) -> None:
     upgrade = Upgrade(emptied, "8.1.0", jumps.ONE, say)
-    upgrade.to("8.7.0", killed_at=[faults.kill_at(task) for task in KILLED_AT])
+    upgrade.to("8.7.0", killed_at=[faults.kill_at(step) for step in KILLED_AT])
 
 
 @pytest.mark.full
-def test_every_release_on_both_kinds_of_clusters(emptied: Lab, say: Say) -> None:
-    upgrade = Upgrade(emptied, jumps.CHAIN[0], jumps.BOTH, say)
-    for release in jumps.CHAIN[1:]:
-        upgrade.to(release)
-    assert emptied.hazards >= MET_ON_THE_WAY
+@pytest.mark.parametrize(
+    ("chain", "hazards"), zip(jumps.CHAINS, (MET_ON_THE_WAY, MET_BY_GROUPS), strict=True), ids=str
+)
+def test_a_chain_on_the_same_clusters(emptied: Lab, say: Say, chain: Chain, hazards: set[str]) -> None:
+    jumps.go_chain(emptied, chain, say)
+    assert emptied.hazards >= hazards
+
+
+@pytest.mark.full
+def test_a_run_stops_between_two_hops_and_another_one_completes(emptied: Lab, say: Say) -> None:
+    jumps.go_until(emptied, jumps.UNTIL, say)
 
 
 @pytest.mark.full
@@ -126,28 +127,10 @@ def test_a_fault_and_the_next_run(emptied: Lab, say: Say, fault: Fault) -> None:
 @pytest.mark.full
 @pytest.mark.parametrize("jump", faults.KILLED_ALL_ALONG, ids=str)
 def test_killed_at_every_step(emptied: Lab, say: Say, jump: Jump) -> None:
-    killed, _made, _refused = faults.killed_at_every_step(emptied, jump, say)
-    assert (
-        killed >= 6
-    )  # fewer than the plan had steps at first: what a killed run has done is not planned again
-
-
-# Releases with group snapshots, and the version of them that is then asked for.
-GROUPS = {"7.0.2": "v1alpha1", "8.1.0": "v1alpha1", "8.4.0": "v1beta2", "8.7.0": "v1"}
-
-
-@pytest.mark.full
-def test_group_snapshots_from_release_to_release(emptied: Lab, say: Say) -> None:
-    """Made at v1alpha1; 8.4 converts them by its webhook, 8.7 by nobody."""
-    upgrade = Upgrade(emptied, "6.2.2", jumps.ONE, say)
-    (kept,) = upgrade.kept.values()
-    for release, version in GROUPS.items():
-        given: dict[str, Any] = {"snapshot_controller_group_snapshots": True}
-        given |= {"snapshot_controller_conversion_webhook": True} if release == "8.4.0" else {}
-        upgrade.to(release, version, **given)
-        if release == "7.0.2":
-            kept.make_groups(version)
-    assert emptied.hazards >= MET_BY_GROUPS
+    kills = faults.killed_at_every_step(emptied, jump, say)
+    # Fewer than the first plan has steps, because a next run does not plan some of the steps that were done.
+    assert kills.killed >= 6
+    assert len(set(kills.records)) >= 6
 
 
 @pytest.mark.full

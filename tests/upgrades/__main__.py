@@ -2,10 +2,10 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""`python -m tests.upgrades` (`make upgrades`) runs jumps, repairs, faults and kills, and writes docs/upgrades.md.
+"""`python -m tests.upgrades` (`make upgrades`) runs the rows of docs/upgrades.md, and writes its tables.
 
-It prints what did not end as it has to, and then ends with 1. Arguments choose: names of tables (jumps, repairs, faults,
-kills), or words of rows; what was not chosen stays on the page as it is.
+It prints the rows that did not end as they have to, and then ends with 1. Arguments choose rows: names of tables (jumps, kills,
+faults, repairs, chains), or words of rows. All other rows stay on the page as they are.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from tests.upgrades import faults, jumps, lab, page, repairs
 if TYPE_CHECKING:
     from tests.upgrades.lab import Lab
 
-Row = tuple[str, str, Callable[["Lab"], object]]  # its table, its name, and what runs it and writes it
+Row = tuple[
+    str, str, Callable[["Lab"], object]
+]  # its table, its name, and the function that runs it and writes it
 
 
 def rows() -> Iterator[Row]:
@@ -31,16 +33,23 @@ def rows() -> Iterator[Row]:
         yield page.JUMPED, str(jump), partial(_jump, jumps.go, jump)
     for jump in jumps.WAYS_BACK:
         yield page.JUMPED, str(jump), partial(_jump, jumps.go_back, jump)
-    for fault in faults.FAULTS:
-        yield page.MET, fault.name, partial(_fault, fault)
     for jump in faults.KILLED_ALL_ALONG:
         yield page.KILLED, str(jump), partial(_kills, jump)
-    for damage in repairs.DAMAGES:  # last: what one repairs, the next damages
+    for fault in faults.FAULTS:
+        yield page.MET, fault.name, partial(_fault, fault)
+    for damage in repairs.DAMAGES:  # each leaves the release that the next one damages
         yield page.REPAIRED, damage.name, partial(_repair, damage)
+    for chain in jumps.CHAINS:
+        yield page.CHAINED, str(chain), partial(_chain, jumps.go_chain, chain)
+    yield page.CHAINED, str(jumps.UNTIL), partial(_chain, jumps.go_until, jumps.UNTIL)
 
 
 def _jump(go: Callable[..., list[jumps.Gone]], jump: jumps.Jump, site: Lab) -> None:
     page.put_jump(jump, go(site, jump, print))
+
+
+def _chain(go: Callable[..., list[jumps.Gone]], way: jumps.Chain | jumps.Until, site: Lab) -> None:
+    page.put_chain(way, go(site, way, print))
 
 
 def _repair(damage: repairs.Damage, site: Lab) -> None:
@@ -56,8 +65,7 @@ def _fault(fault: faults.Fault, site: Lab) -> None:
 
 
 def _kills(jump: jumps.Jump, site: Lab) -> None:
-    killed, made, refused = faults.killed_at_every_step(site, jump, print)
-    page.put_kills(jump, killed, made, refused)
+    page.put_kills(jump, faults.killed_at_every_step(site, jump, print))
 
 
 def _is_good(run: Callable[[], object]) -> bool:
@@ -75,10 +83,14 @@ def main() -> int:
         sys.exit(reason)
     chosen = [row for row in rows() if not words or any(word in row[:2] or word in row[1] for word in words)]
     with lab.running() as site:
+        previous = ""
         for table, name, run in chosen:
+            if previous == page.REPAIRED and table != previous:
+                site.empty()
             print(f"{table}: {name}", flush=True)
             is_good = _is_good(partial(run, site))
             wrong += not is_good
+            previous = table
             if table != page.REPAIRED or not is_good:
                 site.empty()
     print(f"{wrong} of {len(chosen)} rows did not end as they have to")

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What goes wrong in the middle of an upgrade, as data, and what becomes of it: of that run, and of the next one."""
+"""Faults in the middle of an upgrade, as data, and the end of that run and of the next one."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tests import playbook
 from tests.real import snapshot_lab as lab
 from tests.real.node_webhook import wait_for
 from tests.real.snapshot_kept import GROUPS
+from tests.upgrades import records
 from tests.upgrades.jumps import FROM_BETA, ONE, Jump, counts
 from tests.upgrades.lab import BINDINGS, UPGRADERS, Upgrade, grant, pods
 
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     import subprocess
 
     from tests.clusters import Cluster
-    from tests.playbook import Run
-    from tests.upgrades.lab import Lab
+    from tests.real.snapshot_load import SnapshotLoad
+    from tests.upgrades.lab import Lab, Outcome
 
 Deed = Callable[["Cluster"], object]
 HERE = "onprem"
@@ -42,9 +43,14 @@ def nothing(_cluster: Cluster) -> None:
 
 @dataclass(frozen=True)
 class Fault:
-    """A row. do: what happens when the task ``at`` begins, or before the run without one; mend: before the next run.
+    """A row.
 
-    given: variables of the run that meets it. ends: how that run may end. is_outage: while it lasts nobody could answer.
+    ends: how the run that meets it may end.
+    at: the id of the step with which it happens, "" if it happens before the run.
+    do: the fault. mend: its repair, before the next run.
+    given: variables of the run that meets it.
+    is_outage: True if valid creates are refused because the API server, the only node or the new webhook does not answer.
+    code: the code of the failure, "" for any.
     """
 
     name: str
@@ -55,6 +61,7 @@ class Fault:
     given: Mapping[str, Any] = field(default_factory=dict)
     jump: Jump = USUAL
     is_outage: bool = False
+    code: str = ""
 
 
 def _unbind_controller(cluster: Cluster) -> None:
@@ -116,19 +123,38 @@ def _forget_unknown(cluster: Cluster) -> None:
     cluster.api("PUT", CRD, found)
 
 
+# The webhook of 7.0.2 starts and answers with so much memory, and is killed under load.
+LIMITED = {"resources": {"limits": {"memory": "6Mi"}}}
+
 FAULTS = (
     Fault(
         "an image that does not exist",
         (BACK,),
         given={"snapshot_controller_image_registry": "nowhere.invalid/certflow", **SHORTLY},
+        code="rollout-failed",
     ),
     Fault(
         "a webhook that never gets ready",
         (BACK,),
         given={"snapshot_controller_webhook": {"node_selector": {"certflow.invalid/no": "node"}}, **SHORTLY},
+        code="rollout-failed",
     ),
-    Fault("a proof that fails", (BACK,), at="A snapshot is worked on", do=_unbind_controller, given=SHORTLY),
-    Fault("storedVersions that refuse", (REFUSES,), do=_store_at_unknown, mend=_forget_unknown),
+    Fault(
+        "a webhook that is killed under load",
+        (BACK,),
+        given={"snapshot_controller_webhook": LIMITED},
+        code="rollout-failed",
+        is_outage=True,
+    ),
+    Fault(
+        "a proof that fails",
+        (BACK,),
+        at="verify-version",
+        do=_unbind_controller,
+        given=SHORTLY,
+        code="unproven",
+    ),
+    Fault("storedVersions that refuse", (REFUSES,), do=_store_at_unknown, mend=_forget_unknown, code="upgrade-refused"),
     Fault(
         "an object that refuses its migration",
         (REFUSES, STOPS, BACK),
@@ -136,18 +162,18 @@ FAULTS = (
         mend=_allow_group_updates,
         jump=FROM_BETA,
     ),
+    Fault("a right taken away in the middle", (STOPS,), at="webhook-switch", do=_take_rights, mend=grant),
     Fault(
-        "a right taken away in the middle",
-        (STOPS,),
-        at="The Service leads to the new pods alone",
-        do=_take_rights,
-        mend=grant,
+        "the API server killed, and started again",
+        (COMPLETES,),
+        at="webhook-deployment",
+        do=_restart_api,
+        is_outage=True,
     ),
-    Fault("the API server killed, and started again", (COMPLETES,), at="The webhook of 7.0.2", do=_restart_api, is_outage=True),
     Fault(
         "the node gone",
         (STOPS,),
-        at="Its pods answer",
+        at="webhook-wait",
         do=_stop_kubelet,
         mend=_start_kubelet,
         given=SHORTLY,
@@ -158,45 +184,61 @@ FAULTS = (
 
 @dataclass(frozen=True)
 class Met:
-    """What became of it. end: of the run that met it. wrong: what was not as it has to be, a line each."""
+    """The result of a fault.
+
+    end: of the run that met it. code: of its failure.
+    made, refused: the valid creates meanwhile.
+    wrong: a line for each thing that is not as it has to be.
+    """
 
     fault: str
     jump: str
     end: str
+    code: str
     made: int
     refused: int
     wrong: tuple[str, ...]
 
 
 def meet(site: Lab, fault: Fault, say: Callable[[str], None]) -> Met:
-    """One run that meets it; then, with that mended, another one. Raises AssertionError where the next does not complete."""
+    """Run the role into a fault, mend it, and run the role again. Raises AssertionError if the second run fails."""
     jump = fault.jump
     upgrade = Upgrade(site, jump.first, jump.policies, say, jump.groups[0])
     cluster, before = site.fleet[HERE], pods(site.fleet[HERE])
     with upgrade.under_load(jump.first):
         if not fault.at:
             fault.do(cluster)
-        run, moments = site.attempt(
-            jump.last, HERE, meet=_once(fault.at, lambda: fault.do(cluster)), **{**jump.given, **fault.given}
-        )
+        met = _once(fault.at, lambda: fault.do(cluster))
+        outcome = site.attempt(jump.last, HERE, meet=met, **{**jump.given, **fault.given})
     fault.mend(cluster)
-    upgrade.tell(f"{jump.last}, {fault.name}", moments)
-    end, (made, refused, *_invalid) = _end(run), counts(upgrade.load[HERE])
-    wrong = [] if end in fault.ends else [run.output]
-    wrong += ["what failed is not said in one line"] if _is_torn(run) else []
-    wrong += [str(one) for one in upgrade.load[HERE].wrong()[:5] if not fault.is_outage]
+    upgrade.tell(f"{jump.last}, {fault.name}", outcome.moments)
+    end, (made, refused, *_invalid) = end_of(outcome), counts(upgrade.load[HERE])
+    wrong = _wrong(fault, outcome, upgrade.load[HERE])
     wrong += ["other pods run than before"] if end in (BACK, REFUSES) and pods(cluster) != before else []
     upgrade.kept[HERE].check(_served(cluster, jump))
     upgrade.let_turns_lapse()
     upgrade.to(jump.last, jump.groups[1], **jump.given)
-    return Met(fault.name, str(jump), end, made, refused, tuple(wrong))
+    code = outcome.result.get("code", "")
+    return Met(fault.name, str(jump), end, code, made, refused, tuple(wrong))
 
 
-def _once(task: str, do: Callable[[], object]) -> playbook.Meet:
+def _wrong(fault: Fault, outcome: Outcome, load: SnapshotLoad) -> list[str]:
+    """Return a line for each thing that is not as the fault wants it."""
+    end, result = end_of(outcome), outcome.result
+    lines = [] if end in fault.ends else [f"it {end}", outcome.run.output]
+    if fault.code and result["code"] != fault.code:
+        lines.append(f"the code of the failure is {result['code']}, not {fault.code}")
+    if "\n" in result.get("msg", ""):
+        lines.append("the message of the failure has more than one line")
+    refused = [] if fault.is_outage else load.wrong()
+    return [*lines, *(str(one) for one in refused[:5])]
+
+
+def _once(step: str, do: Callable[[], object]) -> playbook.Meet:
     done: list[str] = []
 
     def met(name: str, _process: subprocess.Popen[str]) -> None:
-        if name == task and not done:
+        if name == step and not done:
             done.append(name)
             do()
 
@@ -204,74 +246,90 @@ def _once(task: str, do: Callable[[], object]) -> playbook.Meet:
 
 
 def _served(cluster: Cluster, jump: Jump) -> str:
-    """The version at which group snapshots can be read now."""
+    """Return the version at which group snapshots can be read now."""
     if not jump.groups[0]:
         return ""
     versions = [one["version"] for one in cluster.api("GET", GROUPS)["versions"]]
     return jump.groups[0] if jump.groups[0] in versions else str(versions[0])
 
 
-def _is_torn(run: Run) -> bool:
-    """Whether the message of the failure has a line break in it."""
-    said = [line for line in run.output.splitlines() if line.startswith("fatal: ")][-1:]
-    return any("\\n" in line for line in said)
-
-
-def _end(run: Run) -> str:
-    if run.status == 0:
+def end_of(outcome: Outcome) -> str:
+    """Return the end of a run on one cluster, from its result."""
+    result = outcome.result
+    if outcome.run.status == 0:
         return COMPLETES
-    if ": Take this run's turn]" not in run.output:
+    if not any(step["changed"] for step in result.get("steps", ())):
         return REFUSES
-    return BACK if "Put back to " in run.output else STOPS
+    return BACK if result["undone"]["is_back"] else STOPS
 
 
 # The webhook ends on the one, and is handed over from pods to pods on the other.
 KILLED_ALL_ALONG = (Jump("4.2.1", "8.7.0", ONE), USUAL)
+# Seconds from the beginning of a step to the kill. The runs take turns with them.
+KILL_SECONDS = (0.0, 0.3, 1.0)
 
 
-def killed_at_every_step(site: Lab, jump: Jump, say: Callable[[str], None]) -> tuple[int, int, int]:
-    """Each run goes one step further than the one before, and is killed there, until one completes.
+@dataclass(frozen=True)
+class Kills:
+    """The result of runs that were killed until one completed.
 
-    Returns how many were killed, and how many valid creates were made and refused meanwhile.
+    killed: their number. records: the ids of the steps that their Leases named, in order.
+    made, refused: the valid creates meanwhile.
     """
-    upgrade, killed = Upgrade(site, jump.first, jump.policies, say), 0
+
+    killed: int
+    records: tuple[str, ...]
+    made: int
+    refused: int
+
+
+def killed_at_every_step(site: Lab, jump: Jump, say: Callable[[str], None]) -> Kills:
+    """Kill each run one step later than the one before, until one completes.
+
+    The Lease of each has to name the step at which it was killed, and the run that completes has to report the last of them.
+    """
+    upgrade = Upgrade(site, jump.first, jump.policies, say)
+    named: list[Mapping[str, Any] | None] = []
     with upgrade.under_load(jump.last):
         moments = []
         while True:
-            run, began = site.attempt(jump.last, HERE, meet=kill_after(killed), **jump.given)
-            moments += began
-            if run.status == 0:
+            seconds = KILL_SECONDS[len(named) % len(KILL_SECONDS)]
+            outcome = site.attempt(jump.last, HERE, meet=kill_after(len(named), seconds), **jump.given)
+            moments += outcome.moments
+            if outcome.run.status == 0:
                 break
-            assert run.status == -signal.SIGKILL, run.output
-            killed += 1
+            assert outcome.run.status == -signal.SIGKILL, outcome.run.output
+            named.append(upgrade.check_records(outcome)[HERE])
             upgrade.let_turns_lapse()
-    upgrade.tell(f"{jump.last}, killed {killed} times", moments)
+    upgrade.tell(f"{jump.last}, killed {len(named)} times", moments)
     assert upgrade.load[HERE].wrong() == []
+    last = next((one for one in reversed(named) if one), None)
+    assert not records.wrong_previous(outcome.result, last), outcome.run.output
     made, refused, *_invalid = counts(upgrade.load[HERE])
     upgrade.check(jump.last, jump.groups[1], **jump.given)
-    return killed, made, refused
+    return Kills(len(named), tuple(one["step"] for one in named if one), made, refused)
 
 
-def kill_after(steps: int, seconds: float = 1.0) -> playbook.Meet:
-    """Kills a run that long after it began the step behind so many."""
-    seen = [-1]
+def kill_after(steps: int, seconds: float) -> playbook.Meet:
+    """Kill a run that long after it began the step that so many others precede."""
+    seen = [0]
 
     def met(name: str, process: subprocess.Popen[str]) -> None:
-        if name in ("Note how this hop begins", "Note what became of it"):
-            seen[0] += 1
+        if not playbook.is_step(name):
+            return
         if seen[0] == steps:
-            seen[0] += 1
             time.sleep(seconds)
             playbook.kill(process)
+        seen[0] += 1
 
     return met
 
 
-def kill_at(task: str) -> playbook.Meet:
-    """Kills a run when this task begins."""
+def kill_at(step: str) -> playbook.Meet:
+    """Kill a run when this step begins."""
 
     def met(name: str, process: subprocess.Popen[str]) -> None:
-        if name == task:
+        if name == step:
             playbook.kill(process)
 
     return met

@@ -14,23 +14,28 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import signal
 import tempfile
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tests import clusters, playbook
 from tests.clusters import kubeconfig
+from tests.playbook import Moment
 from tests.real import leases, snapshot_kept
 from tests.real import snapshot_lab as lab
 from tests.real.snapshot_kept import Kept
 from tests.real.snapshot_load import SnapshotLoad
 from tests.real.snapshot_site import module_proxy
+from tests.upgrades import records
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from tests.clusters import Cluster, Fleet
     from tests.playbook import Meet, Run
@@ -52,20 +57,40 @@ VARIABLES = {
     "snapshot_controller_controller": {"min_ready_seconds": 3},
 }
 
-# Each cluster's steps, as planned and as done, the hazards that its plan names, and the releases on its way.
-REPORT = """REPORT {{ [snapshot_controller_result.plan | map(attribute='id'),
-                      snapshot_controller_result.steps | map(attribute='id'),
-                      snapshot_controller_result.hazards | map(attribute='id'),
-                      snapshot_controller_result.hops | map(attribute='release')] | to_json }}"""
+# The result of each cluster, if the run fails too.
+REPORT = "REPORT {{ [inventory_hostname, snapshot_controller_result] | to_json }}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a run.
+
+    run: the output and the exit status.
+    moments: when each task and each step began.
+    results: the published result of each cluster. A killed run has none.
+    """
+
+    run: Run
+    moments: list[Moment]
+    results: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def result(self) -> Mapping[str, Any]:
+        """The result of the only cluster."""
+        (only,) = self.results.values()
+        return only
+
+    @property
+    def began(self) -> float:
+        return self.moments[0].at
 
 
 class Lab:
-    """Clusters, a source of releases, and what a fresh install of a release is like."""
+    """Clusters, a source of releases, and the objects of a fresh installation of a release."""
 
     def __init__(self, fleet: Fleet, source: str, directory: Path) -> None:
         self.fleet = fleet
         self.hazards: set[str] = set()  # all that plans named
-        self.hops: list[str] = []  # of the last run
         self._directory = directory
         self._fresh: dict[str, dict[str, Any]] = {}
         for cluster in fleet.values():
@@ -80,31 +105,33 @@ class Lab:
         }
         (directory / "inventory.ini").write_text("\n".join(fleet))
 
-    def role(self, release: str, *names: str, **given: Any) -> list[tuple[float, str]]:
-        """One run of the role, for these clusters. Returns when each of its tasks began, and when it was through."""
-        run, tasks = self.attempt(release, *names, **given)
-        assert run.status == 0, run.output
-        for planned, done, hazards, hops in _reported(run):
-            assert done == [step for step in planned if step in done]  # whatever other clusters need
-            self.hazards.update(hazards)
-            self.hops = hops
-        return [*tasks, (time.time(), "after")]
+    def role(self, release: str, *names: str, **given: Any) -> Outcome:
+        """Run the role once on these clusters. It has to succeed."""
+        outcome = self.attempt(release, *names, **given)
+        assert outcome.run.status == 0, outcome.run.output
+        assert set(outcome.results) == set(names), outcome.run.output
+        for result in outcome.results.values():
+            planned, done = ([_place(step) for step in result[key]] for key in ("plan", "steps"))
+            assert done == [place for place in planned if place in done]
+            assert not any(step["undoes"] or step["status"] != "done" for step in result["steps"])
+            self.hazards.update(hazard["id"] for hazard in result["hazards"])
+        return outcome
 
-    def attempt(
-        self, release: str, *names: str, meet: Meet | None = None, **given: Any
-    ) -> tuple[Run, list[tuple[float, str]]]:
-        """The same, however it ends; meet: what happens when tasks begin, as playbook.followed has it."""
+    def attempt(self, release: str, *names: str, meet: Meet | None = None, **given: Any) -> Outcome:
+        """Run the role once, however it ends. meet: see playbook.followed."""
         for name in names:
             lab.load_images(self.fleet[name], release)
         variables = {**self._variables, "snapshot_controller_version": release, **given}
+        role = {"ansible.builtin.include_role": {"name": "certflow.kubernetes.snapshot_controller"}}
+        report = {"ansible.builtin.debug": {"msg": REPORT}}
         play = {
             "hosts": ",".join(names),
             "gather_facts": False,
-            "roles": ["certflow.kubernetes.snapshot_controller"],
-            "post_tasks": [{"ansible.builtin.debug": {"msg": REPORT}}],
+            "tasks": [{"block": [role], "always": [report]}],
         }
-        words = ("-i", "inventory.ini", "-e", json.dumps(variables))
-        return playbook.followed(self._directory, [play], *words, seconds=SECONDS, meet=meet)
+        words = ("-v", "-i", "inventory.ini", "-e", json.dumps(variables))
+        run, moments = playbook.followed(self._directory, [play], *words, seconds=SECONDS, meet=meet)
+        return Outcome(run, moments, dict(_reported(run)))
 
     def fresh(self, release: str, **given: Any) -> dict[str, Any]:
         """The objects of a release that the role installed on an empty cluster; made once, kept as plain data."""
@@ -139,9 +166,14 @@ def grant(cluster: Cluster) -> None:
     cluster.api("POST", BINDINGS, {"metadata": {"name": UPGRADERS}, "roleRef": role, "subjects": [subject]})
 
 
-def _reported(run: Run) -> list[list[list[str]]]:
-    texts = re.findall(r'"msg": ("REPORT .*")$', run.output, re.MULTILINE)
-    return [json.loads(json.loads(text).partition(" ")[2]) for text in texts]
+def _reported(run: Run) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for text in re.findall(r'"msg": ("REPORT .*")$', run.output, re.MULTILINE):
+        name, result = json.loads(json.loads(text).partition(" ")[2])
+        yield name, result
+
+
+def _place(step: Mapping[str, Any]) -> tuple[str, str]:
+    return step["hop"], step["id"]
 
 
 class Upgrade:
@@ -157,29 +189,46 @@ class Upgrade:
         self.site, self.here, self.policies, self.say = site, first, policies, say
         self._groups = groups
         self.load: dict[str, SnapshotLoad] = {}  # of the last run
+        self.results: Mapping[str, Mapping[str, Any]] = {}  # of the last run that succeeded
         with ThreadPoolExecutor() as pool:
             self.kept = dict(zip(policies, pool.map(self._begin, policies), strict=True))
 
     def to(
         self, release: str, group_version: str = "", *, killed_at: Sequence[Meet] = (), **given: Any
     ) -> None:
-        """One run of the role, and all that has to hold meanwhile and afterwards.
+        """Run the role once, and check what has to hold meanwhile and afterwards.
 
         killed_at: what kills runs before it, one after the other.
         """
         with self.under_load(release):
-            moments = []
+            moments: list[Moment] = []
+            last: dict[str, Mapping[str, Any] | None] = {}
             for meet in killed_at:
-                run, began = self.site.attempt(release, *self.policies, meet=meet, **given)
-                assert run.status == -9, run.output
+                killed = self.site.attempt(release, *self.policies, meet=meet, **given)
+                assert killed.run.status == -signal.SIGKILL, killed.run.output
+                last |= {name: one for name, one in self.check_records(killed).items() if one}
                 self.let_turns_lapse()
-                moments += began
-            moments += self.site.role(release, *self.policies, **given)
+                moments += killed.moments
+            outcome = self.site.role(release, *self.policies, **given)
+        for name, result in outcome.results.items():
+            wrong_record = records.wrong_previous(result, last.get(name))
+            assert not wrong_record, f"{name}: {wrong_record}"
+        self.results = outcome.results
+        moments += [*outcome.moments, Moment(time.time(), "after")]
         self.tell(release, moments)
         for name, load in self.load.items():
-            wrong = [*load.wrong(), *load.accepted(since=moments[-1][0])]
+            wrong = [*load.wrong(), *load.accepted(since=moments[-1].at)]
             assert wrong == [], f"{name}: {wrong[:5]}"
         self.check(release, group_version, **given)
+
+    def check_records(self, killed: Outcome) -> dict[str, Mapping[str, Any] | None]:
+        """Check that each cluster's Lease names the step at which the run was killed. Return the records."""
+        found: dict[str, Mapping[str, Any] | None] = {}
+        for name in self.policies:
+            found[name] = records.on_lease(self.cluster(name), killed.began)
+            wrong = records.wrong(found[name], [one for one in killed.moments if one.host == name])
+            assert not wrong, f"{name}: {wrong}"
+        return found
 
     @contextlib.contextmanager
     def under_load(self, release: str) -> Iterator[None]:
@@ -192,9 +241,10 @@ class Upgrade:
             yield
             time.sleep(2)
 
-    def tell(self, what: str, moments: Sequence[tuple[float, str]]) -> None:
+    def tell(self, what: str, moments: Sequence[Moment]) -> None:
         for name, load in self.load.items():
-            self.say(f"{name}, {self.policies[name]}: {self.here} to {what}\n{load.table(moments)}\n")
+            own = [(one.at, one.name) for one in moments if one.host in ("", name)]
+            self.say(f"{name}, {self.policies[name]}: {self.here} to {what}\n{load.table(own)}\n")
 
     def check(self, release: str, group_version: str = "", **given: Any) -> None:
         """Users' objects are as they were, all else as on a cluster that got the release afresh."""
@@ -210,6 +260,10 @@ class Upgrade:
         """Two minutes later: the turn of a run that was killed has ended."""
         for name in self.policies:
             leases.lapse(self.cluster(name), "kube-system", starting="certflow-")
+
+    def hops(self, name: str) -> tuple[str, ...]:
+        """Return the releases on the way of the last run."""
+        return tuple(hop["release"] for hop in self.results[name]["hops"])
 
     def cluster(self, name: str) -> Cluster:
         return self.site.fleet[name]

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 from tests import written
 from tests.gates.venvs import REPOSITORY
 from tests.upgrades.faults import FAULTS, KILLED_ALL_ALONG
-from tests.upgrades.jumps import JUMPS, STEPS, WAYS_BACK
+from tests.upgrades.jumps import JUMPS, STEPS, WAYS, WAYS_BACK
 from tests.upgrades.repairs import DAMAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from tests.upgrades.faults import Met
-    from tests.upgrades.jumps import Gone, Jump
+    from tests.upgrades.faults import Kills, Met
+    from tests.upgrades.jumps import Chain, Gone, Jump, Until
 
 PAGE = written.Page(REPOSITORY / "docs" / "upgrades.md", "make upgrades")
-PARTS = JUMPED, REPAIRED, MET, KILLED = ("jumps", "repairs", "faults", "kills")
+PARTS = JUMPED, CHAINED, REPAIRED, MET, KILLED = ("jumps", "chains", "repairs", "faults", "kills")
 WRONG = "**wrong**"
 JUMP_HEAD = (
     "From, to",
@@ -32,9 +32,10 @@ JUMP_HEAD = (
     "Invalid creates",
     "... accepted",
 )
+CHAIN_HEAD = ("Releases", *JUMP_HEAD[1:2], *JUMP_HEAD[3:])
 REPAIR_HEAD = ("Damage", "After the next run")
-FAULT_HEAD = ("What happens", "From, to", "That run", "Valid creates", "... refused", "The next run")
-KILL_HEAD = ("From, to", "Runs killed", "Valid creates", "... refused", "The last run")
+FAULT_HEAD = ("What happens", "From, to", "That run", "Code", "Valid creates", "... refused", "The next run")
+KILL_HEAD = ("From, to", "Runs killed", "Steps on record", "Valid creates", "... refused", "The last run")
 
 
 def put_jump(jump: Jump, gone: Iterable[Gone]) -> None:
@@ -47,8 +48,17 @@ def put_jump(jump: Jump, gone: Iterable[Gone]) -> None:
     PAGE.put(JUMPED, JUMP_HEAD, rows, order)
 
 
-def _jump(jump: Jump, cluster: str) -> str:
-    """The first cell, which is the row's name."""
+def put_chain(way: Chain | Until, gone: Iterable[Gone]) -> None:
+    rows = {}
+    for one in gone:
+        counts = map(str, (one.made, one.refused, one.invalid, one.accepted))
+        rows[_jump(way, one.cluster)] = [f"{one.cluster}, {one.policy}", *counts]
+    order = [_jump(row, cluster) for row in WAYS for cluster in row.policies]
+    PAGE.put(CHAINED, CHAIN_HEAD, rows, order)
+
+
+def _jump(jump: Jump | Chain | Until, cluster: str) -> str:
+    """Return the first cell, which is the row's name."""
     return str(jump) if cluster == next(iter(jump.policies)) else f"{jump} (on {cluster})"
 
 
@@ -59,14 +69,10 @@ def put_repair(damage: str, wrong: Sequence[str]) -> None:
 
 def put_fault(met: Met) -> None:
     end = f"{met.end} ({WRONG})" if met.wrong else met.end
-    row = [met.jump, end, str(met.made), str(met.refused), "completes"]
+    row = [met.jump, end, met.code or "none", str(met.made), str(met.refused), "completes"]
     PAGE.put(MET, FAULT_HEAD, {met.fault: row}, [one.name for one in FAULTS])
 
 
-def put_kills(jump: Jump, killed: int, made: int, refused: int) -> None:
-    PAGE.put(
-        KILLED,
-        KILL_HEAD,
-        {str(jump): [str(killed), str(made), str(refused), "completes"]},
-        map(str, KILLED_ALL_ALONG),
-    )
+def put_kills(jump: Jump, kills: Kills) -> None:
+    counts = map(str, (kills.killed, len(set(kills.records)), kills.made, kills.refused))
+    PAGE.put(KILLED, KILL_HEAD, {str(jump): [*counts, "completes"]}, map(str, KILLED_ALL_ALONG))

@@ -186,7 +186,7 @@ class Lease:
         self._removal = f"kubectl --namespace {namespace} delete lease {name}"
         self._collection = f"/apis/{GROUP}/v1/namespaces/{namespace}/leases"
         self._path = f"{self._collection}/{name}"
-        self._body = {
+        self._body: dict[str, Any] = {
             "apiVersion": f"{GROUP}/v1",
             "kind": "Lease",
             "metadata": {**metadata, "name": name, "namespace": namespace},
@@ -346,7 +346,8 @@ class Lease:
         changes = min(there.transitions + 1, _MOST)
         spec = spec_of(self.holder, now, now, changes, self._seconds)
         # The annotations of the other run would be taken for those of this run later.
-        metadata = {**(found.get("metadata") or {}), "annotations": {}, **self._body["metadata"]}
+        own: Mapping[str, Any] = self._body["metadata"]
+        metadata = {**(found.get("metadata") or {}), "annotations": {}, **own}
         try:
             self._is_sent = True
             self._take(

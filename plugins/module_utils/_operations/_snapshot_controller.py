@@ -20,7 +20,7 @@ from .._upgrade._request import UPGRADE, VERIFIED, request_from
 
 def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Result:
     """See the documentation of the module. Raises CertflowError."""
-    request = request_from(parameters, kubernetes_version(client))
+    request = request_from(parameters).for_kubernetes(kubernetes_version(client))
     with _progress.started() as progress:
         upgrade = Upgrade(client, request, progress)
         if parameters["state"] == VERIFIED:

@@ -76,12 +76,10 @@ def _execute(operation: Operation, parameters: Mapping[str, Any], check_mode: bo
         _guard(client, parameters.get("cluster_uid"))
         result = operation.run(client, parameters, check_mode)
         answer = _success(client, result, parameters, operation)
-    except CertflowError as exc:
-        answer = _failure(client, exc, parameters, operation)
     except _interrupt.Interrupted as exc:
         answer = _failure(client, exc.error(), parameters, operation)
-    except Exception as exc:  # a defect of this collection: still one line, with the place to report
-        answer = _failure(client, _defect(exc), parameters, operation)
+    except Exception as exc:
+        answer = _failure(client, as_error(exc), parameters, operation)
     finally:
         if client is not None:
             client.close()
@@ -169,7 +167,10 @@ def _expiry(client: Client | None, error: CertflowError) -> list[str]:
     return [f"the client certificate ({facts.subject}) is valid until {facts.not_after:%Y-%m-%d %H:%M} UTC"]
 
 
-def _defect(exc: Exception) -> CertflowError:
+def as_error(exc: Exception) -> CertflowError:
+    """Return the error, or for any other exception the error of a defect of this collection, with the place to report."""
+    if isinstance(exc, CertflowError):
+        return exc
     place = traceback.extract_tb(exc.__traceback__)[-1]
     file = place.filename.rpartition("module_utils/")[2]
     return CertflowError(

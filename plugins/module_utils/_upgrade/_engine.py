@@ -18,20 +18,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .._errors import CertflowError
-from .._kube._lease import Lease, Terms
+from .._kube._lease import Lease, LeaseLostError, Terms
 from .._run import _interrupt
-from .._run._operation import Result
+from .._run._operation import Result, as_error
 from .._run._progress import Progress
 from .._snapshot import _backup, _before
 from .._snapshot._errors import ReleaseError, UnprovenError, UpgradeError
 from .._snapshot._plan import Hop
 from .._snapshot._releases import Release, get
 from .._snapshot._steps import Step
-from .._text import visible
 from . import _actions, _lease, _preflight, _reading, _undo, _verify
 from ._actions import VERIFY, WAITS
 from ._preflight import Preflight
-from ._reading import Reading
+from ._reading import NOTHING_WRITTEN, Reading
 from ._request import Request
 from ._step import Place, StepRunner
 from ._undo import Undone
@@ -60,6 +59,7 @@ class Upgrade:
             "undone": None,
         }
         self._notes: list[str] = []
+        self._waited_for = ""
 
     def check(self) -> Result:
         """Plan, and try every step by dry runs. Raises UpgradeRefused, PreflightError, CertflowError."""
@@ -75,6 +75,8 @@ class Upgrade:
                 "no snapshot controller is installed, so there is nothing to verify",
                 remedy="Install one with state: present",
             )
+        verified: list[dict[str, Any]] = []
+        self._values["verified"] = verified
         for step in _before.proofs(reading.context):
             self._bound(self.request.step_timeout)
             self.progress.now(step.title)
@@ -82,9 +84,11 @@ class Upgrade:
                 self.client, step, namespace=self.request.probe_namespace, check_mode=check_mode
             )
             self._steps.warnings += left
-            self._values.setdefault("verified", []).append(_verified(step, verdict))
+            verified.append(_verified(step, verdict))
             if not _verify.passes(verdict, check_mode=check_mode):
-                raise _verify.failure(step, verdict, {}, left)
+                error = _verify.failure(step, verdict, {}, left)
+                error.values = {**error.values, **reading.values(), "verified": verified}
+                raise error
         return self._result(reading, changed=False)
 
     def run(self) -> Result:
@@ -106,30 +110,35 @@ class Upgrade:
         try:
             with _interrupt.stoppable():
                 return self._upgrade(lease, reading, found)
-        except UpgradeError:
-            raise
-        except CertflowError as error:  # between two hops
-            if not self._steps.is_changed:
-                raise
-            raise self._failed(error, Undone("", False, problem="The hops before are complete")) from error
         except _interrupt.Interrupted as signal:
             raise self._failed(signal.error(), self._undone_by_signal()) from None
+        except UpgradeError:
+            raise
+        except Exception as exc:
+            if not self._steps.records:
+                raise
+            # The error is between two hops, so the ones before it are complete.
+            last = self._steps.records[-1].hop
+            problem = f"Nothing was put back, because the hop to {last} is complete"
+            raise self._failed(as_error(exc), Undone("", False, problem=problem)) from exc
         finally:
             lease.release()
+
+    @property
+    def _lead(self) -> str:
+        """Return the begin of the cause if the plan is refused, or a dry run fails."""
+        return "the next hop did not begin" if self._steps.records else NOTHING_WRITTEN
 
     # Before the first write.
 
     def _read(self) -> Reading:
         """Read the cluster and plan. Raises UpgradeRefused, ReleaseError, KubeError."""
+        self._bound(self.request.step_timeout)  # after a hop, the deadline is that of its last step
         reading = _reading.read(self.client, self.request.release, self.request.options)
-        error = reading.refusal(self._start())
+        error = reading.refusal(self._lead)
         if error:
             raise error
         return reading
-
-    def _start(self) -> str:
-        """Return the beginning of the message of a failure outside the steps."""
-        return "" if self._steps.is_changed else _reading.NOTHING_WRITTEN
 
     def _steps_of(self, reading: Reading) -> list[Step]:
         """Return the steps up to the hop that the run stops after. Raises ReleaseError."""
@@ -154,7 +163,7 @@ class Upgrade:
         self._bound(self.request.step_timeout)
         self.progress.now("Try every step by dry runs")
         found = _preflight.run(self.client, self.request, reading.context, steps)
-        _preflight.refuse(found, self._start())
+        _preflight.refuse(found, self._lead)
         self._notes += [note for note in found.notes if note not in self._notes]
         self._steps.signer = found.signer
         return found
@@ -175,11 +184,13 @@ class Upgrade:
         hops = self._hops(reading.plan.hops)
         steps = [step for step in (hops[-1].steps if hops else ()) if step.action in (VERIFY, *WAITS)]
         self._steps.reserve = 0
-        self._go(
-            steps,
-            str(self.request.release),
-            _actions.context_from(self.client, self.request, reading.context.namespace),
-        )
+        context = _actions.context_from(self.client, self.request, reading.context.namespace)
+        try:
+            self._go(steps, str(self.request.release), context)
+        except CertflowError as error:
+            raise self._failed(
+                error, Undone("", False, problem="Nothing was put back, because no step was due")
+            ) from error
         return self._result(reading, changed=self._steps.is_changed, preflight=found)
 
     # The upgrade.
@@ -216,10 +227,13 @@ class Upgrade:
         context = _actions.context_from(self.client, self.request, reading.context.namespace)
         try:
             self._go(hop.steps, str(hop.release), context)
-        except CertflowError as error:
-            why = _undo.why_not(hop, self._steps.records, error.code, is_wanted=self.request.undo)
+        except Exception as exc:
+            error = as_error(exc)
+            # Without the Lease another run may work on the same objects, whatever the API server refused.
+            code = LeaseLostError.code if isinstance(error, LeaseLostError) else error.code
+            why = _undo.why_not(hop, self._steps.records, code, is_wanted=self.request.undo)
             undone = Undone(hop.start, False, problem=why) if why else self._undo(reading, hop, originals)
-            raise self._failed(error, undone) from error
+            raise self._failed(error, undone) from exc
 
     def _go(self, steps: Sequence[Step], hop: str, context: Any, *, undoes: bool = False) -> None:
         for number, step in enumerate(steps, 1):
@@ -236,7 +250,7 @@ class Upgrade:
             self._values["backup_object"] = name
 
     def _undo(self, reading: Reading, hop: Hop, originals: Sequence[dict[str, Any]]) -> Undone:
-        """Put back the release before the hop. Never raises CertflowError."""
+        """Put back the release before the hop. A failure becomes the problem of what is returned."""
         self.progress.say(f"the hop to {hop.release} failed: {hop.start} is put back")
         self._steps.reserve = 0
         options = _undo.options_for(reading.context, self.request.options)
@@ -256,8 +270,10 @@ class Upgrade:
             context = _actions.context_from(self.client, request, back.context.namespace)
             for one in back.plan.hops:
                 self._go(one.steps, str(hop.release), context, undoes=True)
-        except CertflowError as error:
-            return Undone(hop.start, False, problem=f"Putting {hop.start} back failed too: {error.cause}")
+        except Exception as exc:
+            return Undone(
+                hop.start, False, problem=f"Putting {hop.start} back failed too: {as_error(exc).cause}"
+            )
         titles = tuple(one.title for one in self._steps.records if one.undoes and one.changed)
         return Undone(hop.start, True, titles)
 
@@ -290,7 +306,7 @@ class Upgrade:
         failed.values = {
             **values,
             **self._values,
-            "step": last.id if last else "",
+            "step": last.id if last else getattr(error, "values", {}).get("step", ""),
             "hop": last.hop if last else "",
             "steps": [one.as_dict() for one in records],
             "undone": undone.as_dict(),
@@ -318,8 +334,12 @@ class Upgrade:
         )
 
     def _waiting(self, other: Terms) -> None:
-        since = f" since {other.since:%H:%M:%S} UTC" if other.since else ""
-        self.progress.now(f"Wait for the other run, {visible(other.holder)[:100]}, which works{since}")
+        """Tell the user about the other run that holds the Lease: at once, and then with the progress."""
+        text = f"Wait for another run: {_lease.holder_words(other)}"
+        if text != self._waited_for:
+            self._waited_for = text
+            self.progress.say(text)
+        self.progress.now(text)
 
     def _bound(self, seconds: int) -> None:
         self.client.deadline = min(self._steps.end, time.monotonic() + seconds)

@@ -93,6 +93,13 @@ def previous_words(found: Mapping[str, Any]) -> str:
     return f"An earlier run, {found['holder'] or 'without a name'}, did not end.{where} This run continues from the current state"
 
 
+def holder_words(other: Terms) -> str:
+    """Return the holder of the Lease in words, such as "a run on host-1, since 03:00:07 UTC"."""
+    host, _separator, _number = other.holder.rpartition("_")
+    since = f", since {other.since:%H:%M:%S} UTC" if other.since else ""
+    return f"a run on {visible(host or other.holder)[:_MOST_LETTERS]}{since}"
+
+
 def record_of(obj: Mapping[str, Any]) -> Record | None:
     """Return the record of a Lease object, None without one. The text is another run's, so it is checked."""
     metadata = obj.get("metadata")

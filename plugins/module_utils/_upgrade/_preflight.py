@@ -21,6 +21,7 @@ from .._snapshot._situation import Situation
 from .._snapshot._steps import Step
 from . import _actions, _certificate, _lease
 from ._actions import ACTIONS, CERTIFICATE
+from ._reading import NOTHING_WRITTEN
 from ._request import Request
 
 if TYPE_CHECKING:
@@ -98,15 +99,15 @@ def run(client: Client, request: Request, context: Situation, steps: Sequence[St
     return Preflight(foreseen.tried, tuple(due), (*foreseen.problems, *problems), foreseen.notes, signer)
 
 
-def refuse(found: Preflight, start: str) -> None:
-    """Raise PreflightError if a step would fail. start: the beginning of its message."""
+def refuse(found: Preflight, lead: str = NOTHING_WRITTEN) -> None:
+    """Raise PreflightError if a step would fail. lead: the begin of its cause."""
     if not found.problems:
         return
     causes = list(dict.fromkeys(one.cause for one in found.problems))
     more = f" (and {len(causes) - 1} more, see problems)" if len(causes) > 1 else ""
     evidence = [f"{one.step}: {one.cause}" if one.step else one.cause for one in found.problems]
     error = PreflightError(
-        f"{start}{causes[0]}{more}",
+        f"{lead}: {causes[0]}{more}",
         evidence=[*evidence, *(line for one in found.problems for line in one.evidence)],
         remedy=found.problems[0].remedy,
     )

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from .._kube._client import Client
 
 MOST_EVIDENCE = 3
-# The beginning of messages of failures before the first write.
-NOTHING_WRITTEN = "nothing was written: "
+NOTHING_WRITTEN = "nothing was written"
 
 
 @dataclass(frozen=True)
@@ -49,14 +48,14 @@ class Reading:
             **_report.plan(self.plan),
         }
 
-    def refusal(self, start: str = NOTHING_WRITTEN) -> UpgradeRefused | None:
-        """Return the error of a plan that is refused, None if it may be carried out. start: the beginning of its message."""
+    def refusal(self, lead: str = NOTHING_WRITTEN) -> UpgradeRefused | None:
+        """Return the error of a plan that is refused, None if it may be carried out. lead: the begin of its cause."""
         refused = self.plan.refused
         if not refused:
             return None
         causes = [f"{one.reason.rstrip('.')} ({'; '.join(_shortened(one.evidence))})" for one in refused]
         error = UpgradeRefused(
-            f"{start}{'. '.join(causes)}",
+            f"{lead}: {'. '.join(causes)}",
             evidence=[line for one in refused for line in one.evidence],
             remedy=" ".join(one.remedy for one in refused),
         )

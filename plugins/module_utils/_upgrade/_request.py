@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -137,16 +137,21 @@ class Request:
     backup_in_cluster: bool = False
     step_timeout: int = 600
 
+    def for_kubernetes(self, version: tuple[int, int]) -> Request:
+        """Return the request for a cluster. version: of its API server, major and minor."""
+        return replace(self, wanted=replace(self.wanted, kubernetes=version))
 
-def request_from(parameters: Mapping[str, Any], kubernetes: tuple[int, int]) -> Request:
+
+def request_from(parameters: Mapping[str, Any]) -> Request:
     """Return the request of snapshot_controller's parameters.
 
-    Args:
-        kubernetes: the version of the API server, major and minor.
-
-    Raises:
-        CertflowError: a value is not valid.
+    It needs no cluster, so an error is found before a cluster is contacted. Raises CertflowError for a value that is not valid.
     """
+    if parameters["step_timeout"] < 1:
+        raise CertflowError(
+            f"the option step_timeout has the value {parameters['step_timeout']}, which is not a time",
+            remedy="Give a number of seconds, 1 or more",
+        )
     webhook = parameters["webhook"] or {}
     until = parameters["until_version"]
     backup = expand(parameters["backup_directory"] or "")
@@ -159,7 +164,6 @@ def request_from(parameters: Mapping[str, Any], kubernetes: tuple[int, int]) -> 
             webhook=_workload(webhook),
             images=Images(parameters["image_registry"], parameters["digests"], parameters["pull_secrets"]),
             port=webhook.get("port") or WEBHOOK_PORT,
-            kubernetes=kubernetes,
         ),
         source=Source(parameters["source"], Path(parameters["cache_directory"]), parameters["sums"]),
         certificate=CertificateOptions(

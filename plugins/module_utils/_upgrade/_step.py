@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._errors import CertflowError
 from .._kube._lease import Lease
-from .._run._interrupt import Interrupted
+from .._run._operation import as_error
 from .._run._progress import Progress
 from .._snapshot._act import Context
 from .._snapshot._apply import Outcome
@@ -109,7 +109,10 @@ class StepRunner:
         return any(one.changed for one in self.records)
 
     def run(self, step: Step, context: Context, place: Place) -> None:
-        """Carry out the step. Raises OutOfTime before it, CertflowError, Interrupted."""
+        """Carry out the step. Raises OutOfTime before it, CertflowError, Interrupted.
+
+        The record also tells of a failure that is a defect of this collection.
+        """
         seconds = self._seconds(step)
         self._check_time(step, seconds)
         self.client.deadline = min(self.end, time.monotonic() + seconds)
@@ -121,10 +124,10 @@ class StepRunner:
         written, begun = len(self.client.written), time.monotonic()
         try:
             self._carry_out(step, context, record)
-        except CertflowError as error:
-            record.status, record.reason = FAILED, error.cause
+        except Exception as error:
+            record.status, record.reason = FAILED, as_error(error).cause
             raise
-        except Interrupted:
+        except BaseException:  # Interrupted, and what ends the process
             record.status = INTERRUPTED
             raise
         finally:

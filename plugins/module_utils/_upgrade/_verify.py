@@ -63,7 +63,13 @@ def verify(
     traces = Traces(client, uuid.uuid4().hex[:12])
     left: list[str] = []
     place = namespace or step.parameters.get("namespace") or ""
-    with _interrupt.put_away_by(lambda: left.extend(traces.remove())):
+
+    def remove() -> None:
+        # The objects are only this run's, so they are removed without the Lease too.
+        with client.without_hooks():
+            left.extend(traces.remove())
+
+    with _interrupt.put_away_by(remove):
         verdict = _verdict(Ask(client, traces, step.parameters, place, check_mode))
     return verdict, left
 

@@ -11,6 +11,7 @@ import socket
 import sys
 import time
 from datetime import datetime, timedelta, timezone
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,10 +97,14 @@ def test_request() -> None:
     assert {name: request.headers.get(name) for name in expected} == expected
 
 
+def _ask(own: Client, path: str) -> None:
+    own.get(path)
+
+
 def test_hooks_run_in_turn_before_each_request_except_their_own() -> None:
     with serving(DONE) as server:
         own = client(server)
-        own.hooks += [lambda: own.get("/first") and None, lambda: own.get("/second") and None]
+        own.hooks += [partial(_ask, own, "/first"), partial(_ask, own, "/second")]
         own.get(PATH)
         with own.without_hooks():
             own.get(PATH)

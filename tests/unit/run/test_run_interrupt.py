@@ -259,7 +259,12 @@ def test_a_request_that_stores_nothing_is_interrupted_at_once(
 
     def work(client: Client, *_: Any) -> Result:
         taken = client._taken
-        monkeypatch.setattr(client, "_taken", lambda *a, **k: (read.append("answer"), taken(*a, **k))[1])
+
+        def answered(*arguments: Any, **options: Any) -> Any:
+            read.append("answer")
+            return taken(*arguments, **options)
+
+        monkeypatch.setattr(client, "_taken", answered)
         with stoppable():
             during(client, monkeypatch, signal.SIGTERM)
             READS[name](client)

@@ -15,11 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import yaml
-from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors import Forbidden
-from ansible_collections.certflow.kubernetes.plugins.module_utils._run import (
-    _snapshot_controller_preflight,
-)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot import _backup, _preflight
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._act import Context
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._apply import Outcome
@@ -179,15 +175,6 @@ def test_the_backup_holds_the_changed_objects_but_no_private_key(tmp_path: Path)
     assert documents[1]["data"] == {"tls.crt": encoded(PEM), "cert.pem": encoded(PEM * 2)}
     assert documents[2:] == [old]
     assert encoded(KEY) not in path.read_text() and "S0VZ" not in path.read_text()
-
-
-@pytest.mark.usefixtures("_no_home")
-def test_a_backup_below_a_home_that_does_not_exist_is_refused_first() -> None:
-    """The module refuses it before it contacts the cluster. There is no client here."""
-    parameters = {"steps": [], "backup_directory": "~/backups"}
-    with pytest.raises(CertflowError) as caught:
-        _snapshot_controller_preflight.run(cast("Client", None), parameters, check_mode=True)
-    assert caught.value.code == "no-home-directory"
 
 
 def test_a_backup_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
