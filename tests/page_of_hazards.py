@@ -25,17 +25,17 @@ BEGIN = """\
 
 <!-- Made by `make docs` from the tables in plugins/module_utils/_snapshot: change those. -->
 
-`snapshot_controller_plan` looks for each of these, for the release that is installed and the one that is wanted, and says
-which are there and what was seen of them. There are four ways to handle one:
+The modules `snapshot_controller_info` and `snapshot_controller` look for each of these hazards, for the installed release and the
+release to go to. The result `hazards` has those that they find, with the evidence. There are four ways to handle a hazard:
 
 | | |
 |---|---|
-| [`refuse`](#refused) | nothing is written; the reason and what to do are said |
-| [`ask`](#asked) | nothing is written, unless the task accepts it by its id (`accept`) |
-| [`step`](#handled-by-a-step) | a step of the plan is the answer |
-| [`report`](#reported) | it is said; nothing needs to be done by the plan |
+| [`refuse`](#refused) | The plan is refused, with the reason and the remedy. Nothing is written. |
+| [`ask`](#asked) | The plan is refused unless the task accepts the hazard by its id (`accept`). |
+| [`step`](#handled-by-a-step) | A step of the plan is the answer. |
+| [`report`](#reported) | The result reports it. The plan does nothing about it. |
 
-Beside these, an object that [somebody else](#who-else-installs-it) applied is refused, and some releases are
+A plan that changes objects of [another manager](#who-else-installs-it) is refused too, and some releases are
 [never installed](#releases-that-are-never-installed).
 """
 SECTIONS = {

@@ -12,10 +12,9 @@ short_description: A release of external-snapshotter that may be installed, with
 version_added: 1.0.0
 author: certflow.kubernetes contributors (@certflow)
 description:
-  - Asks no cluster. Fails with one clear line where there is no such release, where it must not be installed, and where its
-    manifests cannot be had or are not what they have to be.
-  - The manifests are fetched and kept as M(certflow.kubernetes.snapshot_controller_apply) does it, so the run behind finds
-    them.
+  - Contacts no cluster. Fails with one line if the release does not exist or must not be installed, or if its manifests cannot be fetched
+    or do not equal their sums.
+  - It keeps the fetched manifests as M(certflow.kubernetes.snapshot_controller) does, so a later run finds them.
 options:
   _terms:
     description:
@@ -23,7 +22,7 @@ options:
     required: true
   source:
     description:
-      - Where manifests come from, as in M(certflow.kubernetes.snapshot_controller_apply).
+      - The source of the manifests, as in M(certflow.kubernetes.snapshot_controller).
     type: str
     default: ""
   sums:
