@@ -49,7 +49,7 @@ NAMES = ("onprem", "eks")
 SNAPSHOTS = f"{lab.SNAPSHOTS}/namespaces/default/volumesnapshots"
 KEPT = "before-the-upgrade"
 # What the account of the play may do: docs/rbac.md says which roles the role needs.
-RBAC = ("plan", "snapshot-prove", "upgrade", "request", "approve", "bundle", "explain")
+RBAC = ("plan", "snapshot-verify", "upgrade", "request", "approve", "bundle", "explain")
 ACCOUNT, ACCOUNTS = "certflow", "kube-system"
 SECONDS = 1200.0
 # The cluster of the run that fails, and the status of ansible-playbook then.

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Steps of snapshot_controller_apply on a real control plane, with manifests from a Go module proxy on loopback."""
+"""Single actions of an upgrade on a real control plane, with manifests from a Go module proxy on loopback."""
 
 from __future__ import annotations
 
@@ -10,27 +10,45 @@ import contextlib
 import functools
 import http.server
 import json
+import os
 import subprocess
 import threading
+import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.certflow.kubernetes.plugins.module_utils._operations._snapshot_controller import (
-    OPERATION,
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._client import Client
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._kubeconfig import resolve
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operation import (
+    Operation,
+    Result,
+    execute,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operation import execute
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot import _preflight
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._act import Context
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._changes import Change, changes
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._preflight import Foreseen
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._steps import Step
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import _actions
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade._reading import kubernetes_version
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade._request import (
+    UPGRADE,
+    request_from,
+)
 
 from tests.clusters import build
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from tests.clusters import Cluster
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+NAMESPACE = "kube-system"
+SECONDS = 90
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -69,29 +87,60 @@ class Site:
         action: str,
         *,
         check_mode: bool = False,
-        options: dict[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        take_over: bool = False,
         **parameters: Any,
     ) -> dict[str, Any]:
-        """The result of one step."""
-        step = {
-            "id": action,
-            "title": action,
-            "reason": f"{action} is tested",
-            "action": action,
-            "parameters": parameters,
-        }
+        """Carry out one action as the engine does, and return its outcomes as a module would.
+
+        options: of snapshot_controller. take_over: write objects of other managers too.
+        """
+
+        def act(client: Client, given: Mapping[str, Any], check_mode: bool) -> Result:
+            context = replace(self._context(client, given, check_mode=check_mode), take_over=take_over)
+            outcomes = _actions.ACTIONS[action](context, parameters)
+            changed = [one for one in outcomes if one.changed]
+            return Result(
+                bool(changed),
+                {"objects": [_actions.report(one) for one in outcomes]},
+                diff=_actions.diff(changed) if changed else None,
+                warnings=tuple(one.note for one in outcomes if one.note and not one.changed),
+            )
+
+        operation = Operation(name="test", argument_spec=UPGRADE, run=act)
+        result = execute(operation, self._given(options), check_mode=check_mode)
+        json.dumps(result)
+        return result
+
+    def foresee(self, *steps: tuple[str, Mapping[str, Any]]) -> Foreseen:
+        """Try actions with their parameters one after the other, as before the first write of an upgrade."""
+        named = [Step(f"{number}", name, "", name, given) for number, (name, given) in enumerate(steps)]
+        given = self._given({})
+        client = Client(
+            resolve(given, os.environ), user_agent="certflow-test", deadline=time.monotonic() + SECONDS
+        )
+        with contextlib.closing(client):
+            context = self._context(client, given, check_mode=True)
+            return _preflight.foresee(context, named, _actions.ACTIONS)
+
+    def _given(self, options: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return the parameters of snapshot_controller as Ansible checks them."""
         given = {
             "kubeconfig": str(self.kubeconfig),
-            "step": step,
-            "wait_timeout": 90,
+            "version": "8.7.0",
+            "wait_timeout": SECONDS,
             **self.where,
             **(options or {}),
         }
-        checked = ArgumentSpecValidator(dict(OPERATION.argument_spec)).validate(given)
+        checked = ArgumentSpecValidator(UPGRADE).validate(given)
         assert not checked.error_messages, checked.error_messages
-        result = execute(OPERATION, checked.validated_parameters, check_mode=check_mode)
-        json.dumps(result)
-        return result
+        parameters: dict[str, Any] = checked.validated_parameters
+        return parameters
+
+    @staticmethod
+    def _context(client: Client, given: Mapping[str, Any], *, check_mode: bool) -> Context:
+        request = request_from(given).for_kubernetes(kubernetes_version(client))
+        return _actions.context_from(client, request, NAMESPACE, check_mode=check_mode)
 
     def done(self, action: str, **parameters: Any) -> dict[str, Any]:
         """Foreseen by check mode, done, and no change the second time."""

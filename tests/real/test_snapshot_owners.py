@@ -24,8 +24,8 @@ import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._errors import Conflict
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._kubeconfig import resolve
-from ansible_collections.certflow.kubernetes.plugins.module_utils._run._snapshot_controller_plan import SPEC
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._owners import BY_KEY
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade._request import PLAN
 
 from tests import clusters
 from tests.clusters import build
@@ -327,13 +327,13 @@ def uids(cluster: Cluster, objects: list[Object]) -> dict[str, str]:
 
 
 def carry_out_deletions(cluster: Cluster, cache: Path) -> dict[str, Any]:
-    """Plan, do each step that deletes as the role does it, and return the plan."""
+    """Plan, do each step that deletes as the engine does it, and return the plan."""
     result = plan(cluster, TARGET, adopt=["kubectl"])
     assert result["refused"] == []
     site = Site(cluster, "none", cache)
-    for step in result["steps"]:
+    for step in result["plan"]:
         if step["action"] == "delete":
-            done = site.run("delete", options={"take_over": True}, **step["parameters"])
+            done = site.run("delete", take_over=True, **step["parameters"])
             assert not done.get("failed"), done["msg"]
     return result
 
@@ -419,7 +419,7 @@ def test_objects_of_others_are_left_and_reported(cluster: Cluster, upgraded: Upg
     evidence = {one["id"]: one["evidence"] for one in upgraded.last["hazards"]}[finding]
     assert any(objects[0]["metadata"]["name"] in line for line in evidence), evidence
     assert {one["handling"] for one in upgraded.last["hazards"] if one["id"] == finding} == {"report"}
-    assert "controller" in {step["id"] for step in upgraded.last["steps"]}  # the upgrade goes on
+    assert "controller" in {step["id"] for step in upgraded.last["plan"]}  # the upgrade goes on
 
 
 def test_a_webhook_that_another_configuration_calls_is_left_until_it_does_not(
@@ -444,10 +444,9 @@ def test_a_driver_whose_pod_contains_the_controller_is_never_deleted(empty: Clus
         result = plan(empty, TARGET, adopt=["kubectl"], remove_controllers=given)
         assert [one["id"] for one in result["refused"]] == ["other-containers"]
         assert "Remove the container of snapshot-controller from" in result["refused"][0]["remedy"]
-        assert result["steps"] == []
     entry = {"kind": "Deployment", "namespace": "kube-system", "name": "lvm-csi-controller"}
     site = Site(empty, "none", tmp_path)
-    assert site.run("delete", options={"take_over": True}, objects=[entry])["code"] == "other-containers"
+    assert site.run("delete", take_over=True, objects=[entry])["code"] == "other-containers"
     assert site.writes() == []
     lab.kubectl(empty, "delete", "-n", "kube-system", "deployment", "lvm-csi-controller")
 
@@ -466,7 +465,7 @@ def test_a_secret_that_was_written_since_is_left(empty: Cluster, tmp_path: Path)
     site = Site(empty, "none", tmp_path)
     left = site.run("delete", objects=[{**place, "resource_version": planned}])
     assert (left["changed"], len(left["warnings"])) == (False, 1)
-    assert "changed after the plan was made" in left["warnings"][0]
+    assert SECRET in left["warnings"][0]
     assert site.run("delete", objects=[place])["changed"]
     assert uids(empty, [secret]) == {}
 
@@ -476,18 +475,17 @@ def assert_refused(cluster: Cluster, key: str, evidence: str) -> None:
     result = plan(cluster, TARGET)
     refused = {row["id"]: row for row in result["refused"]}
     row = refused[f"owner-{key}"]
-    assert result["steps"] == []
     assert BY_KEY[key].name in row["reason"]
     assert any(evidence in line for line in row["evidence"]), row["evidence"]
     assert BY_KEY[key].upgrade in row["remedy"]
-    assert (DEPLOYMENT, key) in {(one["object"], one["owner"]) for one in result["owners"]}
+    assert (DEPLOYMENT, key) in {(one["object"], one["manager"]) for one in result["managers"]}
 
 
 def assert_adopted(cluster: Cluster, key: str) -> None:
     """When told to. What cannot be taken from its owner, nobody can tell: the option does not know it."""
     if not BY_KEY[key].adopting:
-        assert key not in SPEC["adopt"]["choices"]
+        assert key not in PLAN["adopt"]["choices"]
         return
     result = plan(cluster, TARGET, adopt=[key])
     assert result["refused"] == []
-    assert result["steps"]
+    assert result["plan"]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""snapshot_controller_plan on a real control plane: real CRDs and manifests of several releases, applied with kubectl.
+"""snapshot_controller_info on a real control plane: real CRDs and manifests of several releases, applied with kubectl.
 
 There is no node, so nothing of it runs; what is installed, whose it is, and the plan are read all the same.
 """
@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operation import execute
-from ansible_collections.certflow.kubernetes.plugins.module_utils._run._snapshot_controller_plan import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations._snapshot_controller_info import (
     OPERATION,
-    SPEC,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operation import execute
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade._request import PLAN
 
 from tests import clusters
 from tests.clusters import build
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parents[2]
 CONFIGURATION = "validation-webhook.snapshot.storage.k8s.io"
 KEY = "aSBhbSBhIHByaXZhdGUga2V5"
-DEFAULTS = {name: spec.get("default") for name, spec in SPEC.items()}
+DEFAULTS = {name: spec.get("default") for name, spec in PLAN.items()}
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def install(cluster: Cluster, release: str, *, webhook: bool = True) -> None:
 
 
 def ids(result: dict[str, Any]) -> list[str]:
-    return [step["id"] for step in result["steps"]]
+    return [step["id"] for step in result["plan"]]
 
 
 def hazards(result: dict[str, Any]) -> set[str]:
@@ -104,8 +104,9 @@ def hazards(result: dict[str, Any]) -> set[str]:
 
 def test_an_empty_cluster_gets_an_installation(cluster: Cluster) -> None:
     result = plan(cluster, "8.7.0", adopt=[])
-    assert (result["installed"]["version"], result["owners"], result["refused"]) == ("", [], [])
+    assert (result["installed"]["version"], result["managers"], result["refused"]) == ("", [], [])
     assert ids(result)[0] == "crds"
+    assert (result["refusal"], bool(result["lines"]), bool(result["markdown"])) == ("", True, True)
 
 
 GONE = {"dangling-configuration", "webhook-left"}
@@ -129,8 +130,8 @@ def test_releases_as_kubectl_installed_them(
     install(cluster, release, webhook=webhook)
     refused = plan(cluster, "8.7.0")
     assert [row["id"] for row in refused["refused"]] == ["owner-kubectl"]
-    assert refused["steps"] == []
-    assert {row["owner"] for row in refused["owners"]} == {"kubectl"}
+    assert {row["manager"] for row in refused["managers"]} == {"kubectl"}
+    assert refused["refusal"]
 
     result = plan(cluster, "8.7.0", adopt=["kubectl"])
     here = result["installed"]
@@ -140,8 +141,10 @@ def test_releases_as_kubectl_installed_them(
     assert [(row["program"], row["version"]) for row in here["webhooks"]] == (
         [("validation", release)] if webhook else []
     )
-    assert result["refused"] == []
+    assert (result["refused"], result["refusal"]) == ([], "")
+    assert ids(refused) == ids(result)  # a refused plan shows what adopting would change
     assert [hop["release"] for hop in result["hops"]] == ["8.7.0"]
+    assert [step for hop in result["hops"] for step in hop["steps"]] == ids(result)
     assert hazards(result) & LOOKED_FOR == expected
 
 
@@ -171,7 +174,7 @@ def test_nothing_is_written_and_no_key_is_shown(cluster: Cluster) -> None:
     assert KEY not in json.dumps(result)
     (found,) = result["installed"]["secrets"]
     assert (found["name"], found["type"]) == ("snapshot-validation-secret", "kubernetes.io/tls")
-    steps = {step["id"]: step["parameters"] for step in result["steps"]}
+    steps = {step["id"]: step["parameters"] for step in result["plan"]}
     assert steps["webhook-deployment"]["secret"] == "snapshot-validation-secret"
     assert steps["webhook-deployment"]["namespace"] == "default"  # it stays where upstream's manifests put it
     rules = steps["narrow-snapshot"]["rules"][CONFIGURATION]
@@ -200,13 +203,13 @@ def test_whose_it_is(cluster: Cluster) -> None:
     install(cluster, "8.7.0", webhook=False)
     deploy, _crds = build.snapshot_manifests("8.7.0")
     path = str(deploy / "snapshot-controller" / "setup-snapshot-controller.yaml")
-    for manager, owners in (("eks", {"kubectl", "eks"}), ("certflow.kubernetes", {"kubectl"})):
+    for applier, managers in (("eks", {"kubectl", "eks"}), ("certflow.kubernetes", {"kubectl"})):
         kubectl(cluster, "delete", "deployment", "-n", "kube-system", "snapshot-controller")
-        kubectl(cluster, "apply", "--server-side", f"--field-manager={manager}", "-f", path)
+        kubectl(cluster, "apply", "--server-side", f"--field-manager={applier}", "-f", path)
         result = plan(cluster, "8.7.0")
-        assert {row["owner"] for row in result["owners"]} == owners
-        assert {row["id"] for row in result["refused"]} == {f"owner-{key}" for key in owners}
-    assert "Deployment kube-system/snapshot-controller" not in {row["object"] for row in result["owners"]}
+        assert {row["manager"] for row in result["managers"]} == managers
+        assert {row["id"] for row in result["refused"]} == {f"owner-{key}" for key in managers}
+    assert "Deployment kube-system/snapshot-controller" not in {row["object"] for row in result["managers"]}
 
 
 def test_crds_without_a_controller_are_somebody_elses(cluster: Cluster) -> None:
@@ -288,9 +291,9 @@ def test_lists_at_v1beta1_demand_a_hop(cluster: Cluster) -> None:
 
 
 def test_a_cluster_is_not_touched_for_a_release_that_may_not_be_installed(cluster: Cluster) -> None:
-    for version, words in (("7.0.0", "must not be installed"), ("9.9.9", "is no release")):
+    for version in ("7.0.0", "9.9.9"):
         user = f"asks-for-{version}"
         parameters = {**DEFAULTS, "kubeconfig": str(cluster.kubeconfig_for(user)), "version": version}
         result = execute(OPERATION, parameters, check_mode=True)
-        assert words in result["msg"]
+        assert (result["code"], version in result["cause"]) == ("release-unavailable", True)
         assert cluster.requests(user=user) == []

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""docs/rbac/upgrade.yaml and upgrade-turn.yaml, with plan.yaml and snapshot-prove.yaml, are enough for the preflight.
+"""docs/rbac/upgrade.yaml and upgrade-turn.yaml, with plan.yaml and snapshot-verify.yaml, are enough for the preflight.
 
 What is missing of them shows there. On a real control plane without a node: the preflight tries every step by dry runs, and
 needs no pod.
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 # The ClusterRole, and the Role in kube-system.
 DOCUMENTS = [(RBAC / f"{name}.yaml").read_text() for name in ("upgrade", "upgrade-turn")]
 UPGRADE: tuple[dict[str, Any], ...] = tuple(map(yaml.safe_load, DOCUMENTS))
-PLAN, PROVE = (role_in(RBAC / f"{name}.yaml") for name in ("plan", "snapshot-prove"))
+PLAN, PROVE = (role_in(RBAC / f"{name}.yaml") for name in ("plan", "snapshot-verify"))
 GRANTS = [
     grant for role, text in zip(UPGRADE, DOCUMENTS, strict=True) for grant in grants(role["kind"], role, text)
 ]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Each step of a plan on a real control plane: over what kubectl installed, repeated, in check mode, refused."""
+"""Each action of an upgrade on a real control plane: over what kubectl installed, repeated, in check mode, refused."""
 
 from __future__ import annotations
 
@@ -96,6 +96,7 @@ def test_group_snapshots_through_every_version(sites: tuple[Site, Site]) -> None
     kept = _groups_of_7(old)
     old.done("apply", release="8.1.0", parts=["group_crds"])
     naive = old.run("apply", release="8.2.0", parts=["group_crds"])
+    assert naive["code"] == "object-refused"
     assert "status.storedVersions[0]" in naive["msg"] and GROUP_CRDS[0] in naive["msg"]
     old.done("apply", release="8.2.0", parts=["group_crds"], keep_unserved=["v1alpha1"])
     _one_that_refuses(old)
@@ -183,8 +184,8 @@ def _one_that_refuses(site: Site) -> None:
         result = site.run(
             "migrate_storage", check_mode=check_mode, crd=GROUP_CRDS[2], version="v1beta1", settle_seconds=0
         )
-        assert "1 of 1 objects" in result["msg"] and "default/kept: " in result["msg"], result
-        assert "storedVersions was not touched" in result["msg"]
+        assert (result["failed"], result["code"]) == (True, "migration-failed"), result
+        assert GROUP_CRDS[2] in result["cause"] and "default/kept: " in result["cause"], result
     assert site.crd(GROUP_CRDS[2])["status"]["storedVersions"] == stored == ["v1alpha1", "v1beta1"]
     assert api("GET", path)["metadata"]["name"] == "kept"
     api("DELETE", f"{policies.replace('policies', 'policybindings')}/stubborn")
@@ -396,7 +397,7 @@ def test_rules_and_policies_of_a_webhook(installed: Site) -> None:
     (after,) = installed.cluster.api("GET", path)["webhooks"]
     assert after == {**before, "rules": rules, "failurePolicy": "Fail"}
     result = installed.run("narrow_rules", name=lab.CONFIGURATION, rules={"other": rules})
-    assert "has no webhook other" in result["msg"]
+    assert (result["code"], "other" in result["cause"]) == ("invalid-step", True)
     bundle = before["clientConfig"]["caBundle"]
     assert installed.run(
         "reconnect", targets=[{"kind": "ValidatingWebhookConfiguration", "name": lab.CONFIGURATION}]
@@ -434,37 +435,29 @@ def _another_user(site: Site) -> Site:
     return Site(site.cluster, site.where["source"], Path(site.where["cache_directory"]))
 
 
-REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+CRD = "CustomResourceDefinition"
+# The action, its parameters, the code of the failure, and a name in its cause.
+REFUSED: dict[str, tuple[str, Object, str, str]] = {
     "the definitions of snapshots are never deleted": (
-        {"action": "delete", "objects": [{"kind": "CustomResourceDefinition", "name": SNAPSHOT_CRDS[0]}]},
-        "is never deleted: every snapshot would go with it",
+        "delete", {"objects": [{"kind": CRD, "name": SNAPSHOT_CRDS[0]}]}, "invalid-step", SNAPSHOT_CRDS[0],
     ),
     "nor those of group snapshots while they have objects": (
-        {"action": "delete", "objects": [{"kind": "CustomResourceDefinition", "name": GROUP_CRDS[0], "only_if_empty": True}]},
-        "is not deleted, as it has objects",
+        "delete", {"objects": [{"kind": CRD, "name": GROUP_CRDS[0], "only_if_empty": True}]}, "invalid-step", GROUP_CRDS[0],
     ),
     "a kind that is not in the table": (
-        {"action": "delete", "objects": [{"kind": "Namespaces", "name": "default"}]},
-        "bjects of kind Namespaces are not among those",
-    ),
-    "an action of the role": ({"action": "verify", "what": "webhook"}, "rove is not this module's to do"),
-    "an action of nobody": ({"action": "reboot"}, "no action reboot"),
-    "a parameter that the action does not have": (
-        {"action": "conversion_none", "crd": GROUP_CRDS[1], "force": True},
-        "conversion_none has no parameter force",
+        "delete", {"objects": [{"kind": "Namespaces", "name": "default"}]}, "invalid-step", "Namespaces",
     ),
     "a part that the release does not have": (
-        {"action": "apply", "release": "4.2.1", "parts": ["webhook_rbac"]},
-        "elease 4.2.1 has no webhook rbac",
+        "apply", {"release": "4.2.1", "parts": ["webhook_rbac"]}, "invalid-step", "4.2.1",
     ),
-    "a release that nobody knows": ({"action": "apply", "release": "9.9.9", "parts": ["crds"]}, "release 9.9.9 are not known"),
+    "a release that nobody knows": (
+        "apply", {"release": "9.9.9", "parts": ["crds"]}, "source-unusable", "9.9.9",
+    ),
     "a version that is not served": (
-        {"action": "migrate_storage", "crd": SNAPSHOT_CRDS[0], "version": "v1beta1"},
-        "does not serve v1beta1",
+        "migrate_storage", {"crd": SNAPSHOT_CRDS[0], "version": "v1beta1"}, "invalid-step", "v1beta1",
     ),
     "a Service that is not there": (
-        {"action": "switch_service", "namespace": "default", "name": "nobody", "selector": {"a": "b"}},
-        "here is no Service default/nobody",
+        "switch_service", {"namespace": "default", "name": "nobody", "selector": {"a": "b"}}, "invalid-step", "default/nobody",
     ),
 }  # fmt: skip
 
@@ -472,23 +465,28 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_is_refused_is_one_line_and_writes_nothing(defined: Site, case: str) -> None:
     site = _another_user(defined)
-    parameters, said = REFUSED[case]
-    result = site.run(**parameters)
-    assert result["failed"] and said in result["msg"] and "\n" not in result["msg"], result
+    action, parameters, code, name = REFUSED[case]
+    result = site.run(action, **parameters)
+    assert (result["failed"], result["code"]) == (True, code), result
+    assert name in result["cause"]
+    assert "\n" not in result["msg"]
     assert site.writes() == []
 
 
 def test_check_mode_writes_nothing(installed: Site) -> None:
     """By the audit log nothing but dry runs, and by what is still there: a dry run that is none looks alike there."""
     site = _another_user(installed)
-    steps: tuple[Object, ...] = (
-        {"action": "apply", "release": "8.7.0", "parts": ["crds", "controller_rbac", "controller"], "namespace": "new"},
-        {"action": "apply", "release": "6.2.2", "parts": EVERYTHING, "namespace": "default"},
-        {"action": "detach", "namespace": "kube-system", "name": "snapshot-controller"},
-        {"action": "delete", "objects": [{"kind": "Service", "namespace": "default", "name": SERVICE}]},
-    )  # fmt: skip
-    for step in steps:
-        result = site.run(check_mode=True, **step)
+    steps: tuple[tuple[str, Object], ...] = (
+        (
+            "apply",
+            {"release": "8.7.0", "parts": ["crds", "controller_rbac", "controller"], "namespace": "new"},
+        ),
+        ("apply", {"release": "6.2.2", "parts": EVERYTHING, "namespace": "default"}),
+        ("detach", {"namespace": "kube-system", "name": "snapshot-controller"}),
+        ("delete", {"objects": [{"kind": "Service", "namespace": "default", "name": SERVICE}]}),
+    )
+    for action, parameters in steps:
+        result = site.run(action, check_mode=True, **parameters)
         assert not result.get("failed"), result["msg"]
         assert result["changed"] and result["diff"], result
     assert site.writes() == []
@@ -497,21 +495,30 @@ def test_check_mode_writes_nothing(installed: Site) -> None:
         assert not site.cluster.api("GET", path)["metadata"].get("deletionTimestamp")
 
 
-def test_check_mode_of_a_step_whose_predecessors_were_only_foreseen(installed: Site) -> None:
+def test_a_step_is_tried_as_if_the_steps_before_it_had_been_done(installed: Site) -> None:
     """The Deployment of 4.2.1 has another selector than 8.7.0's: the plan detaches it first."""
-    step: Object = {"release": "8.7.0", "parts": ["controller_rbac", "controller"]}
-    refused = installed.run("apply", check_mode=True, **step)
-    assert refused["failed"] and "field is immutable" in refused["msg"]
-    result = installed.run("apply", check_mode=True, options={"pending": True}, **step)
-    (deployment,) = [one for one in result["objects"] if one["kind"] == "Deployment"]
-    assert "field is immutable" in deployment["note"]
-    (change,) = [one for one in deployment["changes"] if one["path"].endswith("[snapshot-controller].image")]
-    assert change["after"] == "registry.k8s.io/sig-storage/snapshot-controller:v8.7.0"
-    later: Object = {"crd": GROUP_CRDS[1].replace("contents", "others"), "version": "v1beta2"}
-    assert installed.run("migrate_storage", check_mode=True, **later)["failed"]
-    result = installed.run("migrate_storage", check_mode=True, options={"pending": True}, **later)
-    assert result["changed"] and result["reason"].startswith("it can be tried only after the steps before it")
-    assert installed.run("migrate_storage", options={"pending": True}, **later)["failed"]
+    apply = ("apply", {"release": "8.7.0", "parts": ["controller_rbac", "controller"]})
+    detach = ("detach", {"namespace": "kube-system", "name": "snapshot-controller"})
+    later = ("migrate_storage", {"crd": GROUP_CRDS[1].replace("contents", "others"), "version": "v1beta2"})
+    refused = installed.foresee(apply)
+    (problem,) = refused.problems
+    assert (problem.step, "spec.selector" in problem.cause) == ("0", True), problem
+    assert installed.run(apply[0], check_mode=True, **apply[1])["code"] == "object-refused"
+
+    site = _another_user(installed)
+    foreseen = site.foresee(detach, apply, later)
+    assert foreseen.problems == ()
+    _detached, applied, migrated = foreseen.tried
+    (deployment,) = [one for one in applied.outcomes if one.reference.kind == "Deployment"]
+    assert "spec.selector" in deployment.note
+    (change,) = [one for one in deployment.changes if one.path.endswith("[snapshot-controller].image")]
+    assert change.after == "registry.k8s.io/sig-storage/snapshot-controller:v8.7.0"
+    assert (migrated.outcomes, migrated.due, later[1]["crd"] in migrated.note) == ((), True, True)
+    assert site.writes() == []
+
+    for check_mode in (True, False):
+        alone = installed.run(later[0], check_mode=check_mode, **later[1])
+        assert (alone["failed"], alone["code"]) == (True, "step-too-early"), alone
 
 
 def _pods(site: Site, label: str = "app") -> set[str]:

@@ -14,10 +14,7 @@ import pytest
 #: Folders of plugins/ that only a controller loads: no supported core has its controller on Python 3.9.
 CONTROLLER = ("action", "inventory", "lookup", "plugin_utils")
 
-#: Tests that run a playbook.
-PLAYBOOKS = ("snapshot/test_snapshot_role_vars.py",)
-
-collect_ignore = [*CONTROLLER, *PLAYBOOKS] if sys.version_info < (3, 10) else []
+collect_ignore = [*CONTROLLER] if sys.version_info < (3, 10) else []
 
 
 @pytest.fixture

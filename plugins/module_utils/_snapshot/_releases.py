@@ -297,5 +297,8 @@ def target(words: str) -> Release:
             remedy=f"give one of {', '.join(str(row) for row in RELEASES if not row.never)}",
         )
     if release.never:
-        raise ReleaseError(f"external-snapshotter {release} must not be installed: {release.never}")
+        raise ReleaseError(
+            f"external-snapshotter {release} must not be installed: {release.never}",
+            remedy="Choose another release",
+        )
     return release

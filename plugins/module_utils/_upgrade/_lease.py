@@ -26,6 +26,7 @@ NAMESPACE, NAME = "kube-system", "certflow-snapshot-controller"
 SECONDS = 150
 RECORD = "certflow.kubernetes/upgrade"
 _MOST_LETTERS = 200
+_MOST_STEPS = 1000
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,9 @@ def record_of(obj: Mapping[str, Any]) -> Record | None:
         return None
     try:
         given = json.loads(text)
-        number, total = int(given["number"]), int(given["total"])
+        number, total = given["number"], given["total"]
+        if not (type(number) is type(total) is int and 1 <= number <= total <= _MOST_STEPS):
+            return None
         words = {key: visible(str(given[key]))[:_MOST_LETTERS] for key in ("version", "hop", "step", "since")}
         return Record(**words, number=number, total=total, undoes=given["undoes"] is True)
     except (TypeError, ValueError, KeyError, OverflowError, RecursionError):

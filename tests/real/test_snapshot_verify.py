@@ -2,24 +2,33 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""snapshot_controller_prove of real controllers and webhooks in pods: each verdict of each proof once."""
+"""The verifications of an upgrade with real controllers and webhooks in pods: each verdict of each subject once."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import uuid
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.certflow.kubernetes.plugins.module_utils._run import (
-    _snapshot_controller_plan,
-    _snapshot_controller_prove,
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._client import Client
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import _snapshot_controller
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operation import (
+    Operation,
+    Result,
+    execute,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operation import Operation, execute
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot import _before, _releases
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._proofs import LABEL, UNTIL
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._situation import Options
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._steps import Step
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import _reading, _verify
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade._request import UPGRADE
 
 from tests import clusters
 from tests.clusters import build
@@ -57,30 +66,71 @@ def nothing_left(request: pytest.FixtureRequest) -> Iterator[None]:
     assert lab.kubectl(cluster, "get", snapshots, "-A", "-l", LABEL, "-oname") == ""
 
 
+Steps = Mapping[str, Step]
+
+
 def run(operation: Operation, cluster: Cluster, *, check_mode: bool = False, **given: Any) -> dict[str, Any]:
-    checked = ArgumentSpecValidator(operation.argument_spec).validate(
-        {"kubeconfig": str(cluster.kubeconfig), **given}
+    checked = ArgumentSpecValidator(dict(operation.argument_spec)).validate(
+        {"kubeconfig": str(cluster.kubeconfig), "version": "8.7.0", **given}
     )
     assert not checked.error_messages
     return execute(operation, checked.validated_parameters, check_mode=check_mode)
 
 
-def proofs(cluster: Cluster, version: str = "8.7.0") -> dict[str, dict[str, Any]]:
-    """What the plan says can be proven now, by id."""
-    result = run(_snapshot_controller_plan.OPERATION, cluster, version=version, adopt=["kubectl"])
+def module(cluster: Cluster, *, check_mode: bool = False, **given: Any) -> dict[str, Any]:
+    """Return the result of the module with state verified."""
+    return run(_snapshot_controller.OPERATION, cluster, check_mode=check_mode, state="verified", **given)
+
+
+def verdicts(result: dict[str, Any]) -> dict[str, str]:
+    return {one["id"]: one["verdict"] for one in result["verified"]}
+
+
+def proofs(cluster: Cluster, version: str = "8.7.0") -> dict[str, Step]:
+    """Return the verifications of what is installed, by id."""
+    found: list[Step] = []
+
+    def read(client: Client, _given: Mapping[str, Any], _check_mode: bool) -> Result:
+        reading = _reading.read(client, _releases.target(version), Options(adopt=("kubectl",)))
+        found.extend(_before.proofs(reading.context))
+        return Result(False, {})
+
+    result = run(Operation("test", UPGRADE, read), cluster)
     assert not result.get("failed"), result
-    return {step["id"]: step for step in result["proofs"]}
+    return {step.id: step for step in found}
 
 
 def prove(
-    cluster: Cluster, step: dict[str, Any], verdict: str, *, wait_timeout: int = 60, **given: Any
+    cluster: Cluster,
+    step: Step,
+    verdict: str,
+    *,
+    wait_timeout: int = 60,
+    before: Mapping[str, Any] | None = None,
+    namespace: str = "",
+    check_mode: bool = False,
+    **given: Any,
 ) -> dict[str, Any]:
-    """The result, of this verdict. It changes nothing in any case."""
-    result = run(_snapshot_controller_prove.OPERATION, cluster, step=step, wait_timeout=wait_timeout, **given)
+    """Carry out one verification, and return its result. before: the result of the same verification before the upgrade."""
+
+    def verify(client: Client, _given: Mapping[str, Any], check_mode: bool) -> Result:
+        found, left = _verify.verify(client, step, namespace=namespace, check_mode=check_mode)
+        assert left == []
+        if not _verify.passes(found, check_mode=check_mode):
+            error = _verify.failure(step, found, before or {}, left)
+            error.values = {**error.values, "summary": found.summary}
+            raise error
+        return Result(False, {"verdict": found.verdict, "summary": found.summary, "was_broken_before": None})
+
+    operation = Operation("test", UPGRADE, verify)
+    result = run(operation, cluster, check_mode=check_mode, wait_timeout=wait_timeout, **given)
     assert result.get("verdict") == verdict, result
     assert result["changed"] is False
-    fails = verdict != "ok" and given.get("require", True) and not given.get("check_mode")
-    assert bool(result.get("failed")) is fails
+    fails = verdict == "failed" or (verdict == "unproven" and not check_mode)
+    assert (bool(result.get("failed")), result.get("code")) == (
+        fails,
+        "verification-failed" if fails else None,
+    )
     return result
 
 
@@ -116,51 +166,61 @@ def configure(cluster: Cluster, field: str, value: Any) -> None:
     )
 
 
+def changed(step: Step, **parameters: str) -> Step:
+    return replace(step, parameters={**step.parameters, **parameters})
+
+
 @pytest.fixture(scope="module")
-def steps(cluster: Cluster) -> dict[str, dict[str, Any]]:
+def steps(cluster: Cluster) -> Steps:
     return proofs(cluster)
 
 
-def test_what_works_is_proven_with_the_rights_of_the_role(
-    cluster: Cluster, steps: dict[str, dict[str, Any]]
-) -> None:
-    role = REPOSITORY / "docs" / "rbac" / "snapshot-prove.yaml"
-    lab.kubectl(cluster, "apply", "-f", str(role))
-    binding = ("prover", "--clusterrole=certflow-snapshot-prove", "--user=prover")
-    lab.kubectl(cluster, "create", "clusterrolebinding", *binding)
-    kubeconfig = str(cluster.kubeconfig_for("prover"))
-    assert list(steps) == ["verify-webhook", "verify-rules", "verify-version", "verify-controller"]
-    assert steps["verify-webhook"]["parameters"]["check"] == "second-default-class"
-    results = {name: prove(cluster, step, "ok", kubeconfig=kubeconfig) for name, step in steps.items()}
-    assert "denies the object" in results["verify-webhook"]["summary"]
-    assert "are 8.1.0, by their own words" in results["verify-version"]["summary"]
-    assert results["verify-version"]["was_broken_before"] is None
+WHAT = ["verify-webhook", "verify-rules", "verify-version", "verify-controller"]
 
 
-def test_without_rights_nothing_is_claimed(cluster: Cluster, steps: dict[str, dict[str, Any]]) -> None:
+def test_what_works_is_verified_with_the_permissions_of_the_roles(cluster: Cluster, steps: Steps) -> None:
+    """One verification needs certflow-snapshot-verify only. The module reads what is installed, so it needs certflow-plan too."""
+    for name in ("snapshot-verify", "plan"):
+        lab.kubectl(cluster, "apply", "-f", str(REPOSITORY / "docs" / "rbac" / f"{name}.yaml"))
+    bound = {"prover": ("snapshot-verify",), "verifier": ("snapshot-verify", "plan")}
+    for user, roles in bound.items():
+        for role in roles:
+            binding = (f"{user}-{role}", f"--clusterrole=certflow-{role}", f"--user={user}")
+            lab.kubectl(cluster, "create", "clusterrolebinding", *binding)
+    prover, verifier = (str(cluster.kubeconfig_for(user)) for user in bound)
+    assert list(steps) == WHAT
+    assert steps["verify-webhook"].parameters["check"] == "second-default-class"
+    results = {name: prove(cluster, step, "ok", kubeconfig=prover) for name, step in steps.items()}
+    assert "8.1.0" in results["verify-version"]["summary"]
+    result = module(cluster, kubeconfig=verifier)
+    assert not result.get("failed"), result["msg"]
+    assert (result["changed"], verdicts(result)) == (False, dict.fromkeys(WHAT, "ok"))
+    assert result["installed"]["unreadable"] == {}
+
+
+def test_without_permissions_nothing_is_claimed(cluster: Cluster, steps: Steps) -> None:
     kubeconfig = str(cluster.kubeconfig_for("nobody"))
     for step in steps.values():
         result = prove(cluster, step, "unproven", kubeconfig=kubeconfig)
         assert "nobody" in result["msg"]
 
 
-def test_check_mode_creates_nothing(cluster: Cluster, steps: dict[str, dict[str, Any]]) -> None:
+def test_check_mode_creates_nothing(cluster: Cluster) -> None:
     user = f"check-{uuid.uuid4().hex[:8]}"
     kubeconfig = str(cluster.kubeconfig_for(user, ["system:masters"]))
-    for name, verdict in (
-        ("verify-webhook", "unproven"),
-        ("verify-rules", "ok"),
-        ("verify-version", "ok"),
-        ("verify-controller", "unproven"),
-    ):
-        prove(cluster, steps[name], verdict, check_mode=True, kubeconfig=kubeconfig)
+    result = module(cluster, check_mode=True, kubeconfig=kubeconfig)
+    assert not result.get("failed"), result["msg"]
+    assert verdicts(result) == {
+        "verify-webhook": "unproven",
+        "verify-rules": "ok",
+        "verify-version": "ok",
+        "verify-controller": "unproven",
+    }
     sent = [entry for entry in cluster.requests(user=user) if "dryRun=All" not in entry["requestURI"]]
     assert {entry["verb"] for entry in sent} <= {"get", "list"}
 
 
-def test_what_a_killed_run_left_is_removed_by_a_later_one(
-    cluster: Cluster, steps: dict[str, dict[str, Any]]
-) -> None:
+def test_what_a_killed_run_left_is_removed_by_a_later_one(cluster: Cluster, steps: Steps) -> None:
     for name, until in (("old", "2026-01-01T00:00:00Z"), ("young", "2999-01-01T00:00:00Z")):
         left = lab.snapshot(name, snapshot_class=name)
         left["metadata"] |= {"labels": {LABEL: name}, "annotations": {UNTIL: until}}
@@ -171,7 +231,7 @@ def test_what_a_killed_run_left_is_removed_by_a_later_one(
     assert found == ["young"]  # that of a run beside this one
 
 
-def test_a_webhook_without_pods(cluster: Cluster, steps: dict[str, dict[str, Any]]) -> None:
+def test_a_webhook_without_pods(cluster: Cluster, steps: Steps) -> None:
     """Behind Fail, and behind Ignore, which hides it; where it is asked about snapshots, nobody can make one."""
     step, rules = steps["verify-webhook"], cluster.api("GET", CONFIGURATION)["webhooks"][0]["rules"]
     every = [{**rules[0], "resources": ["volumesnapshots", "volumesnapshotclasses"]}]
@@ -182,46 +242,45 @@ def test_a_webhook_without_pods(cluster: Cluster, steps: dict[str, dict[str, Any
             result = prove(cluster, step, "failed", before=before, wait_timeout=5)
             assert result["was_broken_before"] is False
             assert "no pod is ready behind its Service" in result["summary"]
-            assert "worked before this run, and is broken now" in result["msg"]
+        failed = module(cluster, step_timeout=5)
+        assert (failed["code"], verdicts(failed)) == ("verification-failed", {"verify-webhook": "failed"})
         configure(cluster, "rules", every)
         configure(cluster, "failurePolicy", "Fail")
         result = prove(cluster, steps["verify-controller"], "failed", wait_timeout=5)
         assert f"webhook {lab.CONFIGURATION} ends every such write" in result["summary"]
         configure(cluster, "rules", rules)
-    assert prove(cluster, step, "ok", before=result)["was_broken_before"] is True
+    prove(cluster, step, "ok")
 
 
-def test_no_configuration_asks_it(cluster: Cluster, steps: dict[str, dict[str, Any]]) -> None:
+def test_no_configuration_asks_it(cluster: Cluster, steps: Steps) -> None:
     step = steps["verify-webhook"]
-    nobody = {**step, "parameters": {**step["parameters"], "name": "nobody"}}
+    nobody = changed(step, name="nobody")
     assert "does not exist" in prove(cluster, nobody, "failed", wait_timeout=5)["summary"]
     configure(cluster, "objectSelector", {"matchLabels": {"no": "one"}})
-    assert "does not ask it" in prove(cluster, step, "failed", require=False)["summary"]
+    assert "does not ask it" in prove(cluster, step, "failed")["summary"]
     configure(cluster, "objectSelector", {})
 
 
-def test_a_controller_without_pods(cluster: Cluster, steps: dict[str, dict[str, Any]]) -> None:
+def test_a_controller_without_pods(cluster: Cluster, steps: Steps) -> None:
     with without_pods(cluster, lab.CONTROLLER):
-        before = prove(cluster, steps["verify-controller"], "failed", require=False, wait_timeout=5)
+        before = prove(cluster, steps["verify-controller"], "failed", wait_timeout=5)
         assert "no pod of a snapshot controller" in before["summary"]
         after = prove(cluster, steps["verify-controller"], "failed", before=before, wait_timeout=5)
         assert after["was_broken_before"] is True
-        assert "broken before this run as well" in after["msg"]
         version = prove(cluster, steps["verify-version"], "failed", wait_timeout=5)
         assert "0 of 0 pods" in version["summary"]
     # The Lease of the pod that is gone has to run out first.
     prove(cluster, steps["verify-version"], "ok", wait_timeout=120)
 
 
-def test_a_tag_that_holds_another_release(cluster: Cluster, steps: dict[str, dict[str, Any]]) -> None:
+def test_a_tag_that_holds_another_release(cluster: Cluster, steps: Steps) -> None:
     """The image is called 8.7.0 and holds 8.1.0, which only the pod itself can tell."""
     image = f"{lab.REGISTRY}/snapshot-controller:v8.7.0"
     cluster.load_image(image, build.snapshot_programs("8.1.0") / "snapshot-controller")
     lab.kubectl(cluster, "set", "image", "-n", "kube-system", "deployment/snapshot-controller", f"*={image}")
     lab.wait_until_available(cluster, "8.1.0", webhook=False)
     step = steps["verify-version"]
-    wanted = {**step, "parameters": {**step["parameters"], "release": "8.7.0"}}
-    result = prove(cluster, wanted, "failed")
+    result = prove(cluster, changed(step, release="8.7.0"), "failed")
     assert "says of itself 8.1.0, not 8.7.0" in result["summary"]
 
 
@@ -242,10 +301,10 @@ def other(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 def test_a_webhook_of_before_the_rules(other: Cluster) -> None:
     found = proofs(other)
     assert list(found) == ["verify-webhook", "verify-version", "verify-controller"]
-    assert found["verify-webhook"]["parameters"]["check"] == "empty-class"
+    assert found["verify-webhook"].parameters["check"] == "empty-class"
     for step in found.values():
         prove(other, step, "ok")
-    rules = {**found["verify-controller"], "parameters": {"subject": "schema"}}
+    rules = replace(found["verify-controller"], parameters={"subject": "schema"})
     assert "with other words than theirs" in prove(other, rules, "failed")["summary"]  # the webhook's
     with without_pods(other, lab.era("6.2.2").deployment_path):
         prove(other, found["verify-webhook"], "failed", wait_timeout=5)
