@@ -78,24 +78,6 @@ def conditions(site: Site, name: str) -> list[str]:
     return [entry["type"] for entry in csr["status"].get("conditions") or ()]
 
 
-@pytest.mark.quick
-def test_by_name_and_a_second_run_that_changes_nothing(site: Site) -> None:
-    name = request(site)
-    planned = site.approve(name=name, expect=expect(site), check_mode=True)
-    assert (planned["changed"], planned["diff"]["after"]) == (True, {name: "Approved"})
-    assert site.writes() == []
-    first = site.approve(name=name, expect=expect(site), wait=True)
-    assert first["changed"], first
-    [entry] = first["csrs"]
-    assert (entry["name"], entry["condition"], entry["changed"]) == (name, "Approved,Issued", True)
-    assert entry["names"] == [f"hook.{site.name}.svc"]
-    assert (entry["requester"]["username"], entry["requester"]["uid"]) == ("kubernetes-admin", "")
-    assert "system:masters" in entry["requester"]["groups"]
-    again = site.approve(name=name, expect=expect(site), wait=True)
-    assert (again["changed"], again["csrs"][0]["changed"]) == (False, False)
-    assert site.writes() == [("update", "certificatesigningrequests/approval")]
-
-
 def test_by_label_and_by_field(site: Site) -> None:
     names = {request(site), request(site)}
     result = site.approve(label_selectors=[f"{LABEL}={site.name}"], expect=expect(site))
@@ -261,7 +243,6 @@ def test_info_tells_the_provider_and_why_requests_are_stuck(site: Site, eks: Sit
     assert found[pending]["diagnosis"]["code"] == "never-approved"
     assert found[denied]["diagnosis"]["code"] == "denied"
     assert found[failed]["diagnosis"]["code"] == "failed"
-    assert "usages did not match" in found[failed]["diagnosis"]["cause"]
     assert found[issued]["diagnosis"] is None
     assert found[issued]["certificate"]["names"] == [f"hook.{site.name}.svc"]
 

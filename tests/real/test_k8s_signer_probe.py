@@ -200,10 +200,10 @@ def test_a_policy_that_refuses_a_signer_shows_as_such(site: Site) -> None:
         ("certificatesigningrequests/approval", "approve"),
         ("certificatesigningrequests", "create"),
     ):
-        _refuse(site, signer, {**rules, "resources": [resource]}, f"nobody may {step} this")
-        entry = _eventually_refused(site, signer, step)
+        said = f"refused-{step}"
+        _refuse(site, signer, {**rules, "resources": [resource]}, said)
+        entry = _eventually_refused(site, signer, said)
         assert (entry["issued"], entry["diagnosis"]["code"]) == (False, "request-refused")
-        assert f"nobody may {step} this" in entry["diagnosis"]["cause"]
     found = by_signer(probe(site, signer, KUBELET_SERVING))
     assert [entry["issued"] for entry in found.values()] == [False, True]
 
@@ -222,12 +222,12 @@ def _refuse(site: Site, signer: str, rule: dict[str, Any], message: str) -> None
     site.make(f"{policies[:-3]}ybindings", {"metadata": {"name": name}, "spec": binding})
 
 
-def _eventually_refused(site: Site, signer: str, step: str) -> dict[str, Any]:
+def _eventually_refused(site: Site, signer: str, said: str) -> dict[str, Any]:
     """An admission policy takes effect some moments after it was made."""
     until = time.monotonic() + 30
     while True:
         entry: dict[str, Any] = by_signer(probe(site, signer, probe_seconds=0))[signer]
-        if f"refused to {step}" in entry["diagnosis"]["cause"]:
+        if said in entry["diagnosis"]["cause"]:
             return entry
         assert time.monotonic() < until, entry
         time.sleep(0.2)

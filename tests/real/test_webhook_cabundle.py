@@ -94,11 +94,7 @@ def test_four_kinds_in_one_call_and_a_second_run_that_only_reads(fleet: Fleet, c
 
 
 def test_a_life_of_a_bundle(site: Site) -> None:
-    for target in (
-        site.webhooks(VALIDATING, pem("a")),
-        site.definition(pem("a")),
-        site.api_service(pem("a")),
-    ):
+    for target in (site.definition(pem("a")), site.api_service(pem("a"))):
         site.run(target, ca_bundle=pem("b"))
         assert site.bundles(target) == [pem("a") + pem("b")]
         assert site.run(target, ca_bundle=pem("b") + pem("a"), mode="exactly")["changed"] is False
@@ -288,12 +284,6 @@ BAD_INPUT: dict[
         "invalid-target",
         ("{kind}", "{name}", "a/b", "kube-system/hook"),
     ),
-    "another CA": (
-        lambda s: s.webhooks(VALIDATING, pem("b")),
-        lambda: {"ca_bundle": pem("b"), "certificate": leaf("a", "hook.kube-system.svc")},
-        "certificate-untrusted",
-        ("{kind}", "{name}", "hook0.certflow.test", "hook.kube-system.svc"),
-    ),
     "another name": (
         lambda s: s.definition(),
         lambda: {"ca_bundle": pem("a"), "certificate": leaf("a", "a.b.svc", "hook.kube-system")},
@@ -311,7 +301,6 @@ BAD_INPUT: dict[
 # The object before the bad one, where an ordinary one would be bad as well.
 GOOD: dict[str, Callable[[Site], dict[str, Any]]] = {
     "another Service": lambda s: s.webhooks(MUTATING, None, service={"namespace": "a", "name": "b"}),
-    "another CA": lambda s: s.webhooks(MUTATING, pem("a")),
     "another name": lambda s: s.webhooks(MUTATING, None, service={"namespace": "b", "name": "a"}),
 }
 

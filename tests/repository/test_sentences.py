@@ -43,7 +43,7 @@ NOT_YET = (
 WITHOUT_CODES = {"ClusterError", "Unavailable", "OSError", "ValueError"}
 
 #: What holds the text of a failure: keys of a result, attributes of an error or of a finished program.
-KEYS = {"msg"}
+KEYS = {"cause", "msg"}
 ATTRIBUTES = {"cause", "output", "stderr"}
 #: Variables that hold an error, and variables that hold a sentence.
 ERRORS = {"caught", "error", "exc"}

@@ -312,7 +312,9 @@ def given(
         return ProviderVerdict(name, row.serving_signer, ("named by the user",), row=row)
     cause = f"no provider is called {name!r}"
     if required:
-        raise ProviderError(cause, remedy=f"Known are: {', '.join(row.name for row in table)}.")
+        raise ProviderError(
+            cause, code="unknown-provider", remedy=f"Known are: {', '.join(row.name for row in table)}."
+        )
     return ProviderVerdict(UNKNOWN, "", (cause,))
 
 
@@ -347,6 +349,7 @@ def signer_for(verdict: ProviderVerdict, default: str = "") -> str:
         cause = "this cluster's provider is not recognised, so which signer issues here is not known"
     raise ProviderError(
         cause,
+        code="signer-not-known",
         evidence=tuple(dict.fromkeys((*verdict.contradictions, *verdict.evidence)))
         or ("no mark of any provider",),
         remedy="name the provider, give signers an entry for it or an entry default, or give signer_name",
