@@ -16,8 +16,9 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Callable
 
+from ansible import constants
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.parameters import remove_values
@@ -26,7 +27,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._paths import expand
-from ansible_collections.certflow.kubernetes.plugins.module_utils._run import _libraries, _redact
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run import _libraries, _progress, _redact
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operation import Operation, execute
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _content
 
@@ -58,7 +59,7 @@ class OperationAction(ActionBase):  # type: ignore[misc]
             if validation.error_messages:
                 return {**result, **self._refused(validation, arguments)}
             if in_process:
-                return {**result, **self._run_here(validation)}
+                return {**result, **self._run_here(validation, variables)}
         self._keep_off_the_disk(_redact.secrets_in(validation.validated_parameters, self.operation.hidden))
         name = f"certflow.kubernetes.{self.operation.name}"
         answer = self._execute_module(
@@ -164,13 +165,29 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         value = own.get("ansible_python_interpreter")
         return str(self._templar.template(value)) if value else ""
 
-    def _run_here(self, validation: Any) -> dict[str, Any]:
+    def _run_here(self, validation: Any, variables: Mapping[str, Any]) -> dict[str, Any]:
         parameters = validation.validated_parameters
-        result = execute(self.operation, parameters, check_mode=bool(self._task.check_mode))
+        with _progress.shown_by(self._printer(variables)):
+            result = execute(self.operation, parameters, check_mode=bool(self._task.check_mode))
         for both in validation._warnings:  # noqa: SLF001  # said as AnsibleModule says it
             text = f"Both option {both['option']} and its alias {both['alias']} are set."
             result["warnings"] = [text, *result.get("warnings", ())]
         return self._clean(json.loads(json.dumps(result, default=str)), parameters, validation)
+
+    def _printer(self, variables: Mapping[str, Any]) -> Callable[[str], None]:
+        """Return the function that prints a line of progress: the host and the text. It prints nothing with no_log.
+
+        Ansible's main process prints the lines, in the order in which this process sends them and the result. A callback that
+        prints JSON needs standard output for itself, so the lines go to standard error then.
+        """
+        host = variables.get("inventory_hostname", "")
+        is_json = "json" in str(constants.config.get_config_value("DEFAULT_STDOUT_CALLBACK"))
+
+        def show(line: str) -> None:
+            if not self._task.no_log:
+                display.display(f"{host}  {line}", stderr=is_json)
+
+        return show
 
     def _refused(self, validation: Any, arguments: dict[str, Any]) -> dict[str, Any]:
         text = validation.errors.msg

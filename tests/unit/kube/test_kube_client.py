@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import socket
 import sys
@@ -94,10 +95,15 @@ def test_request() -> None:
     assert {name: request.headers.get(name) for name in expected} == expected
 
 
+def _ask(own: Client, path: str) -> None:
+    own.get(path)
+
+
 def test_hooks_run_in_turn_before_each_request_except_their_own() -> None:
     with serving(DONE) as server:
         own = client(server)
-        own.hooks += [lambda: own.get("/first") and None, lambda: own.get("/second") and None]
+        for path in ("/first", "/second"):
+            own.hooks.append(functools.partial(_ask, own, path))
         own.get(PATH)
         with own.without_hooks():
             own.get(PATH)
