@@ -198,7 +198,7 @@ def test_without_the_right_it_goes_on_and_warns(site: Site, verb: str) -> None:
 def test_a_holder_that_is_not_heard_of_does_not_write_on(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """It was stopped, as a virtual machine is, for longer than its Lease lasts, and another run took over."""
     results: list[dict[str, Any]] = []
-    monkeypatch.setattr(_lease, "RENEW_SECONDS", 0.0)
+    monkeypatch.setattr(_lease, "RENEW_SECONDS", 0.2)
     first = threading.Thread(target=lambda: results.append(site.run(approve=False)))
     first.start()
     eventually(lambda: site.secret("hook-tls-pending") is not None)
@@ -210,6 +210,29 @@ def test_a_holder_that_is_not_heard_of_does_not_write_on(site: Site, monkeypatch
     first.join()
     assert_one_line(results[0], "lease-lost", "another,")
     assert (site.secret(), held(site)["spec"]["holderIdentity"]) == (None, "another")
+
+
+def test_a_thread_renews_the_lease_during_a_long_wait(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run has one request, which is a watch. The thread has a connection of its own."""
+    results: list[dict[str, Any]] = []
+    monkeypatch.setattr(_lease, "RENEW_SECONDS", 0.2)
+    first = threading.Thread(target=lambda: results.append(site.run(approve=False)))
+    first.start()
+    eventually(lambda: site.secret("hook-tls-pending") is not None)
+    versions = set()
+
+    def is_renewed() -> bool:
+        versions.add(held(site)["metadata"]["resourceVersion"])
+        return len(versions) > 3
+
+    eventually(is_renewed)
+    (csr,) = site.csrs()
+    site.decide(csr["metadata"]["name"])
+    first.join()
+    assert results[0].get("changed"), results
+    assert leases(site.cluster, site.name) == []
+    writes = [entry for entry in site.writes() if entry[1] == "leases"]
+    assert (writes[0], writes[-1]) == (("create", "leases"), ("delete", "leases"))
 
 
 # The Lease of an upgrade, whose steps are tasks of their own

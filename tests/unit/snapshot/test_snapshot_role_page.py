@@ -31,6 +31,8 @@ def test_the_progress_on_the_page_has_the_ids_and_titles_of_the_steps() -> None:
     found = [LINE.fullmatch(line) for line in lines]
     shown = [(int(match[1]), int(match[2]), match[3], bool(match[4])) for match in found if match]
     assert len(shown) == len(lines), lines
-    assert [number for number, _total, _text, is_title in shown if not is_title] == [*range(1, len(steps) + 1)]
+    assert [number for number, _total, _text, is_title in shown if not is_title] == [
+        *range(1, len(steps) + 1)
+    ]
     for number, total, text, is_title in shown:
         assert (total, text) == (len(steps), steps[number - 1].title if is_title else steps[number - 1].id)
