@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .._errors import CertflowError
+from .._kube import _rights
 from .._kube._errors import ApiError, KubeError
 from .._snapshot import _preflight
 from .._snapshot._errors import PreflightError
@@ -19,7 +20,7 @@ from .._snapshot._kinds import Reference
 from .._snapshot._preflight import Problem, Tried
 from .._snapshot._situation import Situation
 from .._snapshot._steps import Step
-from . import _actions, _certificate
+from . import _actions, _certificate, _lease
 from ._actions import ACTIONS, CERTIFICATE
 from ._reading import NOTHING_WRITTEN
 from ._request import Request
@@ -84,7 +85,8 @@ def run(client: Client, request: Request, context: Situation, steps: Sequence[St
     foreseen = _preflight.foresee(acting, steps, ACTIONS, probe_namespace=request.probe_namespace)
     missing = _new_namespaces(foreseen.tried)
     due: list[str] = []
-    problems: list[Problem] = []
+    writes = bool(foreseen.problems) or any(one.due for one in foreseen.tried)
+    problems: list[Problem] = _without_lease(client) if writes else []
     for step in (one for one in steps if one.action == CERTIFICATE):
         try:
             if step.parameters["namespace"] in missing or _is_due(client, request, context, step, signer):
@@ -110,6 +112,15 @@ def refuse(found: Preflight, lead: str = NOTHING_WRITTEN) -> None:
     )
     error.values = {**found.values(), "step": found.problems[0].step}
     raise error
+
+
+def _without_lease(client: Client) -> list[Problem]:
+    """Return a problem if the identity may not hold the Lease. Without delete, the next run would wait for its end."""
+    lacking = _rights.missing(client, _lease.permissions())
+    if not lacking:
+        return []
+    error = _rights.missing_rights(lacking, "hold the Lease of the upgrade")
+    return [Problem("", error.cause, (), error.remedy)]
 
 
 def _is_due(client: Client, request: Request, context: Situation, step: Step, signer: str) -> bool:
