@@ -2,10 +2,10 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""docs/rbac/upgrade.yaml and upgrade-turn.yaml, with plan.yaml and snapshot-verify.yaml, are enough for the preflight.
+"""docs/rbac/upgrade.yaml and upgrade-turn.yaml, with plan.yaml, snapshot-verify.yaml and those of a certificate, are enough.
 
-What is missing of them shows there. On a real control plane without a node: the preflight tries every step by dry runs, and
-needs no pod.
+On a real control plane without a node. Check mode tries every step by dry runs, needs no pod, and names each missing
+permission. A run writes until the first pod would have to become ready.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.certflow.kubernetes.plugins.module_utils._run import (
-    _snapshot_controller_plan,
-    _snapshot_controller_preflight,
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import (
+    _snapshot_controller,
+    _snapshot_controller_info,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operation import Operation, execute
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import _lease
 
 from tests import clusters
 
+from . import leases, test_snapshot_plan
 from . import snapshot_lab as lab
-from . import test_snapshot_plan
 from .csr_site import role_in
 from .node_webhook import wait_for
 from .snapshot_site import module_proxy
@@ -42,7 +43,9 @@ if TYPE_CHECKING:
 # The ClusterRole, and the Role in kube-system.
 DOCUMENTS = [(RBAC / f"{name}.yaml").read_text() for name in ("upgrade", "upgrade-turn")]
 UPGRADE: tuple[dict[str, Any], ...] = tuple(map(yaml.safe_load, DOCUMENTS))
-PLAN, PROVE = (role_in(RBAC / f"{name}.yaml") for name in ("plan", "snapshot-verify"))
+PLAN, VERIFY = (role_in(RBAC / f"{name}.yaml") for name in ("plan", "snapshot-verify"))
+# The roles of the webhook's certificate. test_least_rights.py takes their verbs away.
+CERTIFICATE = tuple(role_in(RBAC / f"{name}.yaml") for name in ("request", "approve", "bundle", "explain"))
 GRANTS = [
     grant for role, text in zip(UPGRADE, DOCUMENTS, strict=True) for grant in grants(role["kind"], role, text)
 ]
@@ -67,7 +70,7 @@ def old(cluster: Cluster) -> None:
 
 
 # What is tried, by cluster: the state, and the release that is to come.
-STATES = {"nothing": nothing, "recent": recent, "old": old}
+STATES = {"nothing": nothing, "recent": recent, "old": old, "upgraded": recent}
 WAYS = [("recent", "8.1.0"), ("recent", "8.7.0"), ("nothing", "8.1.0"), ("old", "8.7.0")]
 # What is needed on other ways than these: a driver left that StatefulSet behind, group snapshots are stored at old versions.
 UNTRIED = {
@@ -100,27 +103,35 @@ class Site:
         return self._clusters[state]
 
     def tried(self, state: str, release: str, *roles: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-        """What the preflight says to somebody with these roles, and what was written."""
+        """Return the result of check mode for a user with these roles, and what was written."""
         cluster, user = self.cluster(state), f"limited-{uuid.uuid4().hex[:8]}"
         grant(cluster, user, *roles)
-        who = {"kubeconfig": str(cluster.kubeconfig_for(user))}
-        plan = run(_snapshot_controller_plan.OPERATION, version=release, adopt=["kubectl"], **who)
-        assert (plan["refused"], plan["installed"]["unreadable"]) == ([], {})
-        given = {"steps": plan["steps"], "take_over": True, **self._where}
-        result = run(_snapshot_controller_preflight.OPERATION, **given, **who)
-        return result, [
-            f"{event['verb']} {event['requestURI']}"
-            for event in cluster.requests(user=user)
-            if event["verb"] not in ("get", "list")
-            and "dryRun=All" not in event["requestURI"]
-            and "/selfsubjectaccessreviews" not in event["requestURI"]
-        ]
+        result = self.run(state, user, release, check_mode=True)
+        return result, written(cluster, user)
+
+    def run(
+        self, state: str, user: str, release: str, *, check_mode: bool = False, **given: Any
+    ) -> dict[str, Any]:
+        who = {"kubeconfig": str(self.cluster(state).kubeconfig_for(user))}
+        wanted = {"version": release, "adopt": ["kubectl"], **self._where, **who, **given}
+        return run(_snapshot_controller.OPERATION, check_mode=check_mode, **wanted)
 
 
-def run(operation: Operation, **given: Any) -> dict[str, Any]:
-    checked = ArgumentSpecValidator(operation.argument_spec).validate(given)
+def written(cluster: Cluster, user: str) -> list[str]:
+    """Return the requests of a user that are neither reads nor dry runs nor reviews."""
+    return [
+        f"{event['verb']} {event['requestURI']}"
+        for event in cluster.requests(user=user)
+        if event["verb"] not in ("get", "list", "watch")
+        and "dryRun=All" not in event["requestURI"]
+        and "/selfsubjectaccessreviews" not in event["requestURI"]
+    ]
+
+
+def run(operation: Operation, *, check_mode: bool = True, **given: Any) -> dict[str, Any]:
+    checked = ArgumentSpecValidator(dict(operation.argument_spec)).validate(given)
     assert not checked.error_messages, checked.error_messages
-    return execute(operation, checked.validated_parameters, check_mode=True)
+    return execute(operation, checked.validated_parameters, check_mode=check_mode)
 
 
 def grant(cluster: Cluster, user: str, *roles: dict[str, Any]) -> None:
@@ -155,12 +166,67 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     [pytest.param(*way, marks=[] if way[0] == "recent" else [pytest.mark.full]) for way in WAYS],
 )
 def test_the_roles_are_enough(site: Site, state: str, release: str) -> None:
-    result, writes = site.tried(state, release, PLAN, PROVE, *UPGRADE)
+    result, writes = site.tried(state, release, PLAN, VERIFY, *UPGRADE, *CERTIFICATE)
     assert not result.get("failed"), result
-    assert (result["problems"], writes) == ([], [])
+    assert (result["problems"], result["installed"]["unreadable"], writes) == ([], {}, [])
     assert result["due"]
     # All that is not known is whether images can be pulled, and what policies say of pods.
     assert [note for note in result["notes"] if "no node tells" not in note and "a pod of" not in note] == []
+
+
+def test_the_roles_are_enough_for_writes(site: Site) -> None:
+    """The run ends at the first Deployment whose pods would have to become ready. Its Lease has the record of each step."""
+    user = f"writer-{uuid.uuid4().hex[:8]}"
+    cluster = site.cluster("upgraded")
+    grant(cluster, user, PLAN, VERIFY, *UPGRADE)
+    options = {"step_timeout": 20, "wait_timeout": 600, "undo": False}
+    result = site.run("upgraded", user, "8.7.0", **options)
+    assert (result["code"], result["step"]) == ("rollout-failed", "controller-wait"), result
+    assert {one["status"] for one in result["steps"][:-1]} == {"done"}
+    assert {one["id"] for one in result["steps"] if one["changed"]} >= {
+        "crds",
+        "controller-rbac",
+        "controller",
+    }
+    lease = f"{leases.path(_lease.NAMESPACE)}/{_lease.NAME}"
+    sent = [line for line in written(cluster, user) if lease in line or line.endswith("/leases")]
+    first, *renewed, last = [line.partition(" ")[0] for line in sent]
+    assert (first, set(renewed), last) == ("create", {"update"}, "delete")
+    assert len(renewed) >= len(result["steps"])  # one for each record, and those of the thread
+    assert [
+        one for one in leases.leases(cluster, _lease.NAMESPACE) if one["metadata"]["name"] == _lease.NAME
+    ] == []
+
+
+def test_without_permissions_the_module_writes_nothing(site: Site) -> None:
+    """The plan is refused, because most lists cannot be read. check mode and a run say the same."""
+    cluster, user = site.cluster("recent"), f"nobody-{uuid.uuid4().hex[:8]}"
+    for check_mode in (True, False):
+        result = site.run("recent", user, "8.7.0", check_mode=check_mode)
+        assert (result["failed"], result["changed"], result["code"]) == (True, False, "upgrade-refused"), (
+            result
+        )
+        assert "unreadable" in {row["id"] for row in result["refused"]}
+        assert result["remedy"]
+    assert written(cluster, user) == []
+
+
+def test_with_the_role_of_a_plan_every_other_permission_is_named(site: Site) -> None:
+    """certflow-plan is enough for snapshot_controller_info. An upgrade fails before its first write."""
+    cluster, user = site.cluster("recent"), f"planner-{uuid.uuid4().hex[:8]}"
+    grant(cluster, user, PLAN)
+    who = {"kubeconfig": str(cluster.kubeconfig_for(user))}
+    plan = run(_snapshot_controller_info.OPERATION, version="8.7.0", adopt=["kubectl"], **who)
+    assert (plan["refused"], plan["installed"]["unreadable"]) == ([], {})
+    for check_mode in (True, False):
+        result = site.run("recent", user, "8.7.0", check_mode=check_mode)
+        assert (result["failed"], result["changed"], result["code"]) == (True, False, "preflight-failed"), (
+            result
+        )
+        causes = " ".join(one["cause"] for one in result["problems"])
+        assert "leases.coordination.k8s.io" in causes and "customresourcedefinitions" in causes
+        assert all(one["remedy"] for one in result["problems"]), result["problems"]
+    assert written(cluster, user) == []
 
 
 def is_tried(one: Grant) -> bool:
@@ -178,14 +244,15 @@ def is_tried(one: Grant) -> bool:
 )
 def test_what_is_missing_is_said_before_the_first_write(site: Site, missing: Grant) -> None:
     """In one line, which names the verb and the resource."""
+    certificate = [without(role, missing) for role in CERTIFICATE]
     roles = [missing.taken_from(role) if role["kind"] == missing.role else role for role in UPGRADE]
     for state, release in WAYS:
-        result, writes = site.tried(state, release, PLAN, without(PROVE, missing), *roles)
+        result, writes = site.tried(state, release, PLAN, without(VERIFY, missing), *roles, *certificate)
         assert writes == []
         if result.get("failed"):
             break
     assert result.get("failed"), f"{missing} is not missed"
-    assert result["msg"].lower().count("nothing was written: ") == 1
+    assert result["code"] == "preflight-failed"
     assert "\n" not in result["msg"]
     causes = " ".join(one["cause"] for one in result["problems"])
     assert missing.verb in causes or "must not" in causes or "attempting to grant" in causes, causes

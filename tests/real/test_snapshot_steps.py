@@ -397,7 +397,7 @@ def test_rules_and_policies_of_a_webhook(installed: Site) -> None:
     (after,) = installed.cluster.api("GET", path)["webhooks"]
     assert after == {**before, "rules": rules, "failurePolicy": "Fail"}
     result = installed.run("narrow_rules", name=lab.CONFIGURATION, rules={"other": rules})
-    assert (result["code"], "other" in result["cause"]) == ("invalid-step", True)
+    assert (result["code"], "other" in result["cause"]) == ("step-too-early", True)
     bundle = before["clientConfig"]["caBundle"]
     assert installed.run(
         "reconnect", targets=[{"kind": "ValidatingWebhookConfiguration", "name": lab.CONFIGURATION}]
@@ -454,10 +454,10 @@ REFUSED: dict[str, tuple[str, Object, str, str]] = {
         "apply", {"release": "9.9.9", "parts": ["crds"]}, "source-unusable", "9.9.9",
     ),
     "a version that is not served": (
-        "migrate_storage", {"crd": SNAPSHOT_CRDS[0], "version": "v1beta1"}, "invalid-step", "v1beta1",
+        "migrate_storage", {"crd": SNAPSHOT_CRDS[0], "version": "v1beta1"}, "step-too-early", "v1beta1",
     ),
     "a Service that is not there": (
-        "switch_service", {"namespace": "default", "name": "nobody", "selector": {"a": "b"}}, "invalid-step", "default/nobody",
+        "switch_service", {"namespace": "default", "name": "nobody", "selector": {"a": "b"}}, "step-too-early", "default/nobody",
     ),
 }  # fmt: skip
 

@@ -23,7 +23,7 @@ from .._run import _interrupt
 from .._run._operation import Result, as_error
 from .._run._progress import Progress
 from .._snapshot import _backup, _before
-from .._snapshot._errors import ReleaseError, UnprovenError, UpgradeError
+from .._snapshot._errors import PreflightError, ReleaseError, UnprovenError, UpgradeError
 from .._snapshot._plan import Hop
 from .._snapshot._releases import Release, get
 from .._snapshot._steps import Step
@@ -138,6 +138,7 @@ class Upgrade:
         error = reading.refusal(self._lead)
         if error:
             raise error
+        self._values = {**reading.values(), **self._values}  # those of the first reading stay
         return reading
 
     def _steps_of(self, reading: Reading) -> list[Step]:
@@ -163,7 +164,11 @@ class Upgrade:
         self._bound(self.request.step_timeout)
         self.progress.now("Try every step by dry runs")
         found = _preflight.run(self.client, self.request, reading.context, steps)
-        _preflight.refuse(found, self._lead)
+        try:
+            _preflight.refuse(found, self._lead)
+        except PreflightError as error:
+            error.values = {**self._values, "steps": [], **error.values}
+            raise
         self._notes += [note for note in found.notes if note not in self._notes]
         self._steps.signer = found.signer
         return found

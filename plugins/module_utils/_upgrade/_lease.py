@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Callable
 
 from .._kube._lease import Lease, Terms, terms
+from .._kube._rights import Right
 from .._text import visible
 
 if TYPE_CHECKING:
@@ -67,6 +68,13 @@ def lease_for(client: Client, on_wait: Callable[[Terms], None]) -> Lease:
         is_optional=False,
         on_wait=on_wait,
     )
+
+
+def permissions() -> list[Right]:
+    """Return the permissions that the Lease needs. A write of its annotations is an update too."""
+    group, plural = "coordination.k8s.io", "leases"
+    named = [Right(verb, group, plural, NAMESPACE, NAME) for verb in ("get", "update", "delete")]
+    return [Right("create", group, plural, NAMESPACE), *named]
 
 
 def keep(lease: Lease, record: Record) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .._errors import CertflowError
+from .._kube import _rights
 from .._kube._errors import ApiError, KubeError
 from .._snapshot import _backup, _preflight
 from .._snapshot._errors import PreflightError
@@ -87,7 +88,8 @@ def run(client: Client, request: Request, context: Situation, steps: Sequence[St
     )
     missing = _new_namespaces(foreseen.tried)
     due: list[str] = []
-    problems: list[Problem] = []
+    writes = bool(foreseen.problems) or any(one.due for one in foreseen.tried)
+    problems: list[Problem] = _without_lease(client) if writes else []
     for step in (one for one in steps if one.action == CERTIFICATE):
         try:
             if step.parameters["namespace"] in missing or _is_due(client, request, context, step, signer):
@@ -113,6 +115,15 @@ def refuse(found: Preflight, lead: str = NOTHING_WRITTEN) -> None:
     )
     error.values = {**found.values(), "step": found.problems[0].step}
     raise error
+
+
+def _without_lease(client: Client) -> list[Problem]:
+    """Return a problem if the identity may not hold the Lease. Without delete, the next run would wait for its end."""
+    lacking = _rights.missing(client, _lease.permissions())
+    if not lacking:
+        return []
+    error = _rights.missing_rights(lacking, "hold the Lease of the upgrade")
+    return [Problem("", error.cause, (), error.remedy)]
 
 
 def _is_due(client: Client, request: Request, context: Situation, step: Step, signer: str) -> bool:

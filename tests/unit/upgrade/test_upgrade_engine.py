@@ -321,6 +321,8 @@ def test_a_step_that_would_fail_writes_nothing(rig: Rigs) -> None:
         ["read", "try"],
         "controller",
     )
+    assert values(error)["installed"]["version"] == "7.0.2"
+    assert values(error)["plan"] and values(error)["steps"] == []
 
 
 def test_a_lease_of_another_run_writes_nothing(rig: Rigs) -> None:
@@ -415,6 +417,8 @@ def test_a_failed_step_ends_the_run_as_its_code_says(rig: Rigs, code: str) -> No
     ended = "interrupted" if code == "interrupted" else "failed"
     assert [one["status"] for one in forward] == ["done"] * (len(forward) - 1) + [ended]
     assert forward[-1]["id"] == "controller"
+    assert found["installed"]["version"] == "7.0.2"
+    assert found["plan"]
     assert any(one["undoes"] for one in found["steps"]) is (code in UNDONE)
     assert found["undone"]["is_back"] is (code in UNDONE)
     assert bool(found["undone"]["problem"]) is (code not in UNDONE)
