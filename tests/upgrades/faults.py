@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import subprocess
 
     from tests.clusters import Cluster
+    from tests.playbook import Moment
     from tests.real.snapshot_load import SnapshotLoad
     from tests.upgrades.lab import Lab, Outcome
 
@@ -34,6 +35,7 @@ BACK, STOPS = "fails, and what ran before is back", "fails, and says what is lef
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/volumesnapshots.snapshot.storage.k8s.io"
 JSON_PATCH, MERGE_PATCH = "application/json-patch+json", "application/merge-patch+json"
 USUAL = Jump("6.2.2", "7.0.2", ONE)
+IN_FLIGHT_SECONDS = 1.0
 SHORTLY = {"snapshot_controller_step_timeout": 60}
 
 
@@ -49,7 +51,8 @@ class Fault:
     at: the id of the step with which it happens, "" if it happens before the run.
     do: the fault. mend: its repair, before the next run.
     given: variables of the run that meets it.
-    is_outage: True if valid creates are refused because the API server, the only node or the new webhook does not answer.
+    is_outage: True if valid creates are refused because the API server or the only node does not answer.
+    outage: the first and the last step of a time in which valid creates are refused, ("", "") if there is none.
     code: the code of the failure, "" for any.
     """
 
@@ -61,7 +64,12 @@ class Fault:
     given: Mapping[str, Any] = field(default_factory=dict)
     jump: Jump = USUAL
     is_outage: bool = False
+    outage: tuple[str, str] = ("", "")
     code: str = ""
+
+    @property
+    def may_refuse(self) -> bool:
+        return self.is_outage or bool(self.outage[0])
 
 
 def _unbind_controller(cluster: Cluster) -> None:
@@ -144,7 +152,7 @@ FAULTS = (
         (BACK,),
         given={"snapshot_controller_webhook": LIMITED},
         code="rollout-failed",
-        is_outage=True,
+        outage=("webhook-switch", "webhook-settle-reconnect (undo)"),
     ),
     Fault(
         "a proof that fails",
@@ -230,8 +238,18 @@ def _wrong(fault: Fault, outcome: Outcome, load: SnapshotLoad) -> list[str]:
         lines.append(f"the code of the failure is {result['code']}, not {fault.code}")
     if "\n" in result.get("msg", ""):
         lines.append("the message of the failure has more than one line")
-    refused = [] if fault.is_outage else load.wrong()
+    begin, end_at = _outage(fault, outcome.moments)
+    refused = [one for one in load.wrong() if not fault.is_outage and not begin <= one.at <= end_at]
     return [*lines, *(str(one) for one in refused[:5])]
+
+
+def _outage(fault: Fault, moments: Sequence[Moment]) -> tuple[float, float]:
+    """Return the times between which valid creates may be refused. After the last step a call in flight may still fail."""
+    names = [one.name for one in moments]
+    if not fault.outage[0]:
+        return 0.0, 0.0
+    first, last = (names.index(step) for step in fault.outage)
+    return moments[first].at, moments[last + 1].at + IN_FLIGHT_SECONDS
 
 
 def _once(step: str, do: Callable[[], object]) -> playbook.Meet:
@@ -300,6 +318,7 @@ def killed_at_every_step(site: Lab, jump: Jump, say: Callable[[str], None]) -> K
                 break
             assert outcome.run.status == -signal.SIGKILL, outcome.run.output
             named.append(upgrade.check_records(outcome)[HERE])
+            say(f"killed after {len(named)} steps and {seconds} s, on record: {(named[-1] or {}).get('step')}\n")
             upgrade.let_turns_lapse()
     upgrade.tell(f"{jump.last}, killed {len(named)} times", moments)
     assert upgrade.load[HERE].wrong() == []

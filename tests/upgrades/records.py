@@ -30,10 +30,12 @@ _WAITS, _VERIFIES = "-wait", "verify-"
 def on_lease(cluster: Cluster, since: float) -> dict[str, Any] | None:
     """Return the record of a run that acquired the Lease after a time (time.time), None if there is no such Lease."""
     for lease in leases.leases(cluster, NAMESPACE):
-        acquired = datetime.fromisoformat(lease["spec"]["acquireTime"]).timestamp()
-        if lease["metadata"]["name"] == NAME and acquired >= since:
-            found: dict[str, Any] = json.loads(lease["metadata"]["annotations"].get(ANNOTATION, "{}"))
-            return found
+        if lease["metadata"]["name"] != NAME:
+            continue
+        if datetime.fromisoformat(lease["spec"]["acquireTime"]).timestamp() < since:
+            continue  # of an earlier run
+        found: dict[str, Any] = json.loads((lease["metadata"].get("annotations") or {}).get(ANNOTATION, "{}"))
+        return found
     return None
 
 
