@@ -252,7 +252,7 @@ def _note(line: str, moments: Moments) -> None:
         return
     step = playbook.STEP.fullmatch(line)
     if step:
-        moments[name].append((time.time(), step[1]))
+        moments[name].append((time.time(), step[3]))
     else:
         say(f"   | {line[:WIDTH]}")
 
