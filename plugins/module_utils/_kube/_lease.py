@@ -186,7 +186,7 @@ class Lease:
         self._removal = f"kubectl --namespace {namespace} delete lease {name}"
         self._collection = f"/apis/{GROUP}/v1/namespaces/{namespace}/leases"
         self._path = f"{self._collection}/{name}"
-        self._body = {
+        self._body: dict[str, Any] = {
             "apiVersion": f"{GROUP}/v1",
             "kind": "Lease",
             "metadata": {**metadata, "name": name, "namespace": namespace},
