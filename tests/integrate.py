@@ -24,7 +24,7 @@ from tests.real import snapshot_lab, snapshot_site, team_labels
 
 # The releases of external-snapshotter that the targets name, and those that they install with pods.
 SNAPSHOT_RELEASES = ("7.0.2", "8.1.0", "8.3.0", "8.4.0", "8.7.0")
-SNAPSHOT_IMAGES = ("8.1.0", "8.4.0")
+SNAPSHOT_IMAGES = ("8.1.0", "8.7.0")
 # The cluster with a node, which only root can start.
 NODE = "node"
 CONFIG = Path("tests/integration/integration_config.yml")

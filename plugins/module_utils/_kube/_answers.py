@@ -37,8 +37,10 @@ ERRORS: dict[int, type[ApiError]] = {
 PLAIN_NOT_FOUND = b"404 page not found"
 # Overload and a server in the middle of a restart: the same request can succeed a moment later.
 TRANSIENT = frozenset((429, 500, 502, 503, 504))
-# 500 too: a webhook whose certificate is refused stays refused until somebody repairs it (words of Go's crypto/x509).
-LASTING = ("x509: ",)
+# Answers with status 500 that stay the same until the cause is repaired. The first is a refused certificate of a webhook (words of
+# Go's crypto/x509). The second is an applied value that the type of its field cannot hold, such as a quantity (words of
+# k8s.io/apimachinery, runtime.ObjectConvertor).
+LASTING = ("x509: ", "unable to convert unstructured object to ")
 FIRST_DELAY_SECONDS = 0.25
 LONGEST_DELAY_SECONDS = 10.0
 

@@ -36,7 +36,7 @@ SITUATIONS: dict[str, Plan] = {
     "Install the controller and the validation webhook in a namespace of their own": planned(
         NOTHING, "7.0.2", namespace="snapshots", failure_policy="Fail"
     ),
-    "Upgrade the controller": planned(ours("8.3.0"), "8.7.0"),
+    "Upgrade the controller": planned(ours("8.4.0"), "8.7.0"),
     "Replace upstream's webhook, whose pods end in the middle of calls": planned(upstream("7.0.2"), "8.1.1"),
     "Delete the validation webhook": planned(upstream("8.1.1"), "8.7.0"),
     "Move group snapshots from v1alpha1 to v1beta1": planned(

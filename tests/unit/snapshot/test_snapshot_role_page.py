@@ -27,7 +27,7 @@ def test_the_progress_on_the_page_has_the_ids_and_titles_of_the_steps() -> None:
     """A line with seconds has the title of its step. A line without them, which -v prints, has the id."""
     steps = PLAN.hops[-1].steps
     head, *lines = BLOCKS[1].splitlines()
-    assert head == f"prod-eu-1  hop 1 of 1: 8.3.0 to 8.7.0, {len(steps)} steps"
+    assert head == f"prod-eu-1  hop 1 of 1: 8.4.0 to 8.7.0, {len(steps)} steps"
     found = [LINE.fullmatch(line) for line in lines]
     shown = [(int(match[1]), int(match[2]), match[3], bool(match[4])) for match in found if match]
     assert len(shown) == len(lines), lines
