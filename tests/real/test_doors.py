@@ -37,6 +37,7 @@ from cryptography.x509.oid import NameOID
 
 from tests import playbook
 from tests.clusters import pki
+from tests.failures import absent, has_failed
 from tests.gates.venvs import REPOSITORY
 
 if TYPE_CHECKING:
@@ -274,30 +275,27 @@ EXPECTED: dict[str, Any] = {
         "K8S_AUTH_KUBECONFIG" in result["cluster"]["auth_source"]
     ),
     "home of the task": lambda site, result: "the default" in result["cluster"]["auth_source"],
-    "nothing names a cluster": lambda site, result: result["msg"].startswith("No cluster is named"),
-    "a mixture": lambda site, result: (
-        "option kubeconfig and the environment's K8S_AUTH_HOST" in result["msg"]
-    ),
+    "nothing names a cluster": lambda site, result: has_failed(result, "no-cluster"),
+    "a mixture": lambda site, result: has_failed(result, "invalid-connection", "K8S_AUTH_HOST"),
     "a secret option": lambda site, result: "secret-api-key" not in json.dumps(result),
     "loop": lambda site, result: (
         [one["csrs"][0]["condition"] for one in result["results"]] == ["Pending", "NotFound"]
     ),
     "until": lambda site, result: result["attempts"] == 1,
     "failed_when and changed_when": lambda site, result: result["changed"] is True,
-    "ignored failure": lambda site, result: "has no context named 'absent'" in result["msg"],
-    "timeout": lambda site, result: "cannot be reached: Read timed out." in result["msg"],
+    "ignored failure": lambda site, result: has_failed(result, "no-context", "'absent'"),
+    "timeout": lambda site, result: has_failed(result, "unreachable", "timed"),
     "option and alias": lambda site, result: (
         "validate_certs and its alias verify_ssl" in str(result["warnings"])
     ),
-    "unsupported parameter": lambda site, result: result["msg"].startswith(
-        "Unsupported parameters for (certflow.kubernetes.k8s_csr_info) module: colour. Supported parameters include: "
+    # Ansible's own sentences, which have no code.
+    "unsupported parameter": lambda site, result: (
+        not absent(["(certflow.kubernetes.k8s_csr_info)", "colour."], result["msg"])
     ),
-    "wrong choice": lambda site, result: (
-        "value of gather must be one or more of: csrs, provider" in result["msg"]
-    ),
+    "wrong choice": lambda site, result: not absent(["gather", "csrs,"], result["msg"]),
     "wrong type": lambda site, result: "wait_timeout" in result["msg"],
-    "missing parameter": lambda site, result: result["msg"] == "missing required arguments: targets",
-    "unsupported before missing": lambda site, result: result["msg"] == "missing required arguments: targets",
+    "missing parameter": lambda site, result: result["msg"].endswith(" targets"),
+    "unsupported before missing": lambda site, result: result["msg"].endswith(" targets"),
     "dictionary": lambda site, result: "(a dictionary)" in result["cluster"]["auth_source"],
     "encrypted": lambda site, result: "(a dictionary)" in result["cluster"]["auth_source"],
     "files": lambda site, result: "files/plain" in result["cluster"]["auth_source"],
@@ -439,11 +437,7 @@ def test_obstacles(site: Site) -> None:
     assert unset[0] == "module"
     assert unset[1].startswith("ansible_python_interpreter is not set, Ansible runs under ")
     assert remote == ("module", "connection is ssh")
-    assert (
-        "certflow_kubernetes_door is inprocess, which is not possible here: ansible_python_interpreter is"
-        in run.output
-    )
-    assert "certflow_kubernetes_door is 'sideways'; it may be auto, inprocess, module" in run.output
+    assert not absent(["inprocess,", "'sideways';"], run.output)
 
 
 def test_action_group_reaches_kubernetes_core(site: Site) -> None:
@@ -484,8 +478,8 @@ def test_no_secret_is_ever_printed(site: Site) -> None:
     key = base64.b64decode(user["client-key-data"]).decode()
     for secret in (token, user["client-key-data"], *key.splitlines()[1:-1], "PRIVATE KEY"):
         assert secret not in run.output
-    assert run.output.count("refused the credentials of kubeconfig") >= 2
-    assert run.output.count("Unsupported parameters") >= 4
+    assert run.output.count("authentication-failed") >= 2
+    assert run.output.count("colour.") >= 4
 
 
 @contextlib.contextmanager
@@ -631,10 +625,6 @@ def test_an_operation_in_a_fork_imports_nothing(site: Site) -> None:
     absent, nobody = "no context named 'absent'", f"no Service default/{site.name}"
     own_ca = {**csr, "signer_name": "ephemeral-ca"}
     asked = {"target": target, "object": {"apiVersion": "v1", "kind": "Namespace"}}
-    nothing = {"objects": [{"kind": "Deployment", "namespace": "default", "name": site.name}]}
-    gone = {"id": "gone", "title": "gone", "reason": "none", "action": "delete", "parameters": nothing}
-    webhook = {"what": "webhook", "name": site.name, "by": "second-default-class"}
-    proof = {**gone, "action": "prove", "parameters": webhook}
     # (operation, arguments, whether it changes something, words of its failure)
     calls: list[tuple[str, dict[str, Any], bool, str]] = [
         ("k8s_csr_info", where, False, ""),
@@ -648,10 +638,8 @@ def test_an_operation_in_a_fork_imports_nothing(site: Site) -> None:
         ("webhook_probe", {**where, **asked}, False, nobody),
         ("k8s_csr", {**where, **own_ca, "state": "absent"}, True, ""),
         ("k8s_signer_probe", {**where, "signers": [csr["signer_name"]]}, False, ""),
-        ("snapshot_controller_plan", {**where, "version": "8.7.0"}, False, ""),
-        ("snapshot_controller_preflight", {**where, "steps": [gone]}, False, ""),
-        ("snapshot_controller_apply", {**where, "step": gone}, False, ""),
-        ("snapshot_controller_prove", {**where, "step": proof, "require": False}, False, ""),
+        ("snapshot_controller_info", {**where, "version": "8.7.0"}, False, ""),
+        ("snapshot_controller", {**where, "version": "8.7.0", "state": "verified"}, False, "no snapshot controller"),
         ("k8s_csr_info", {**where, "context": "absent"}, False, absent),
     ]
     assert {name for name, *_rest in calls} == set(OPERATIONS)
