@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Callable
 
-from ansible import constants  # type: ignore[attr-defined]
+from ansible.constants import config
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.parameters import remove_values
@@ -181,7 +181,7 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         prints JSON needs standard output for itself, so the lines go to standard error then.
         """
         host = variables.get("inventory_hostname", "")
-        is_json = "json" in str(constants.config.get_config_value("DEFAULT_STDOUT_CALLBACK"))
+        is_json = "json" in str(config.get_config_value("DEFAULT_STDOUT_CALLBACK"))
 
         def show(line: str) -> None:
             if not self._task.no_log:

@@ -30,8 +30,6 @@ KUBESPRAY = frozenset(
         "snapshot_controller_supported_versions",
     }
 )
-# Names to be renamed before the first release, each with its new name. The new name is free in kubespray.
-TO_BE_RENAMED = {"snapshot_controller_namespace": "snapshot_controller_install_namespace"}
 ROLE = REPOSITORY / "roles" / "snapshot_controller"
 
 
@@ -60,12 +58,7 @@ def _private() -> set[str]:
 
 
 def test_no_variable_of_the_role_has_a_name_of_kubespray() -> None:
-    assert (_options() | _assigned() | _private()) & KUBESPRAY == set(TO_BE_RENAMED)
-
-
-def test_new_names_are_free() -> None:
-    names = set(TO_BE_RENAMED.values())
-    assert names & (KUBESPRAY | _options()) == set()
+    assert (_options() | _assigned() | _private()) & KUBESPRAY == set()
 
 
 def _distance(one: str, other: str) -> int:
@@ -82,11 +75,11 @@ def _distance(one: str, other: str) -> int:
 
 
 def test_no_variable_of_kubespray_looks_like_a_misspelled_one_of_the_role() -> None:
-    """The role refuses an unknown variable within two letters of a known one."""
+    """Two names that differ by two letters or fewer are mistaken for each other."""
     close = {
         (one, known)
         for one in KUBESPRAY - _options()
-        for known in _options() | set(TO_BE_RENAMED.values())
+        for known in _options()
         if _distance(one, known) <= 2
     }
     assert close == set()

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -400,7 +401,7 @@ FAILURES: dict[str, BaseException] = {
     "defect": KeyError("a secret"),
     "lease-lost": LeaseLostError("another run holds it"),
     "forbidden": LeaseLostError("it may not be renewed", code="forbidden"),
-    "interrupted": Interrupted(),
+    "interrupted": Interrupted(signal.SIGTERM),
 }
 UNDONE = ("rollout-failed", "defect")
 
