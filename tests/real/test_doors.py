@@ -639,7 +639,12 @@ def test_an_operation_in_a_fork_imports_nothing(site: Site) -> None:
         ("k8s_csr", {**where, **own_ca, "state": "absent"}, True, ""),
         ("k8s_signer_probe", {**where, "signers": [csr["signer_name"]]}, False, ""),
         ("snapshot_controller_info", {**where, "version": "8.7.0"}, False, ""),
-        ("snapshot_controller", {**where, "version": "8.7.0", "state": "verified"}, False, "no snapshot controller"),
+        (
+            "snapshot_controller",
+            {**where, "version": "8.7.0", "state": "verified"},
+            False,
+            "no snapshot controller",
+        ),
         ("k8s_csr_info", {**where, "context": "absent"}, False, absent),
     ]
     assert {name for name, *_rest in calls} == set(OPERATIONS)

@@ -113,7 +113,11 @@ def test_the_next_run_continues(cluster: Cluster, upgrade: Upgrade, monkeypatch:
     assert not held(cluster)
     monkeypatch.undo()
     again = upgrade(undo=False)
-    assert (again["code"], again["step"], again["previous_run"]) == ("rollout-failed", "controller-wait", None)
+    assert (again["code"], again["step"], again["previous_run"]) == (
+        "rollout-failed",
+        "controller-wait",
+        None,
+    )
     assert not held(cluster)
     containers = cluster.api("GET", lab.CONTROLLER)["spec"]["template"]["spec"]["containers"]
     assert containers[0]["image"].endswith(":v8.7.0")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._errors import CertflowError
 from .._kube import _rights
-from .._kube._errors import ApiError, KubeError
+from .._kube._errors import ApiError, KubeError, MissingRights
 from .._snapshot import _backup, _preflight
 from .._snapshot._errors import PreflightError
 from .._snapshot._kinds import Reference
@@ -95,7 +95,7 @@ def run(client: Client, request: Request, context: Situation, steps: Sequence[St
             if step.parameters["namespace"] in missing or _is_due(client, request, context, step, signer):
                 due.append(step.id)
         except CertflowError as error:
-            if isinstance(error, KubeError) and not isinstance(error, ApiError):
+            if isinstance(error, KubeError) and not isinstance(error, (ApiError, MissingRights)):
                 raise
             problems.append(Problem(step.id, error.cause, tuple(error.evidence), error.remedy))
     return Preflight(foreseen.tried, tuple(due), (*foreseen.problems, *problems), foreseen.notes, signer)

@@ -24,7 +24,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._lease i
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run._interrupt import Interrupted
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operation import Result
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot import _plan, _proofs
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot import (
+    _backup,
+    _plan,
+    _proofs,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._apply import Outcome
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._changes import Change
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._errors import RolloutError
@@ -42,11 +46,15 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._sit
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._steps import Step
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import (
+    _certificate,
     _engine,
+    _lease,
     _preflight,
+    _reading,
     _step,
     _verify,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade._actions import ACTIONS
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade._engine import Upgrade
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade._preflight import Preflight
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade._reading import Reading
@@ -202,21 +210,24 @@ def rig(monkeypatch: pytest.MonkeyPatch) -> Callable[[Installed], Rig]:
             return Result(bool(one.act(step.id, step)), {"reason": "it was due"})
 
         real = _step.StepRunner.run
-        acting = {
-            name: lambda _context, _given: one.act(running[-1].id, running[-1]) for name in _step.ACTIONS
-        }
+
+        def originals(_client: Any, _touched: Any) -> list[dict[str, Any]]:
+            one.log.append("originals")
+            return []
+
+        acting = {name: lambda _context, _given: one.act(running[-1].id, running[-1]) for name in ACTIONS}
         monkeypatch.setattr(_step.StepRunner, "run", run)
         monkeypatch.setattr(_step, "ACTIONS", acting)
-        monkeypatch.setattr(_step._certificate, "issue", issued)
-        monkeypatch.setattr(_step._certificate, "signer_of", lambda *_given: "example.com/ca")
-        monkeypatch.setattr(_step._lease, "keep", lambda _lease, _record: None)
+        monkeypatch.setattr(_certificate, "issue", issued)
+        monkeypatch.setattr(_certificate, "signer_of", lambda *_given: "example.com/ca")
+        monkeypatch.setattr(_lease, "keep", lambda _lease, _record: None)
+        monkeypatch.setattr(_lease, "lease_for", lambda _client, _waiting: one.lease)
         monkeypatch.setattr(_step, "time", one.clock)
         monkeypatch.setattr(_engine, "time", one.clock)
         monkeypatch.setattr(_verify, "verify", verified)
         monkeypatch.setattr(_preflight, "run", one.try_steps)
-        monkeypatch.setattr(_engine._reading, "read", one.read)
-        monkeypatch.setattr(_engine._lease, "lease_for", lambda _client, _waiting: one.lease)
-        monkeypatch.setattr(_engine._backup, "originals", lambda *_given: one.log.append("originals") or [])
+        monkeypatch.setattr(_reading, "read", one.read)
+        monkeypatch.setattr(_backup, "originals", originals)
         return one
 
     return made
@@ -388,7 +399,7 @@ def test_each_reading_has_time_of_its_own(rig: Rigs) -> None:
         return real(*given)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_engine._reading, "read", read)
+        patch.setattr(_reading, "read", read)
         here.fails["verify-controller"] = lambda: setattr(here.clock, "now", here.clock.now + 500)
         here.upgrade("8.7.0", group_snapshots=True, step_timeout=600).run()
     assert left == [600] * 3
@@ -567,6 +578,7 @@ def test_a_lost_lease_does_not_keep_the_objects_of_a_verification(monkeypatch: p
 
     monkeypatch.setitem(_verify.PROOFS, "controller", create)
     step = Step("verify-controller", "", "", "verify", {"subject": "controller"})
+    fake: Any = Client()
     with pytest.raises(LeaseLostError):
-        _verify.verify(cast("Client", Client()), step)  # type: ignore[arg-type]
+        _verify.verify(fake, step)
     assert sent == ["POST /snapshots", "DELETE /snapshots/probe"]
