@@ -103,9 +103,11 @@ class Upgrade:
         self._check_time()
         reading = self._read()
         found = self._try(reading, self._steps_of(reading))
-        if not found.due:
+        # Another run may be at work, or may have been killed. Its steps are not due any more, but its verifications may be.
+        if not found.due and not _lease.is_held(self.client):
             return self._looked(reading, found)
-        self._steps.before = self._verified_before(reading)
+        if found.due:
+            self._steps.before = self._verified_before(reading)
         lease = _lease.lease_for(self.client, self._waiting)
         try:
             with _interrupt.stoppable():
