@@ -110,7 +110,7 @@ class Upgrade:
             self._steps.before = self._verified_before(reading)
         lease = _lease.lease_for(self.client, self._waiting)
         try:
-            with _interrupt.stoppable():
+            with _interrupt.put_away_by(lease.release):
                 return self._upgrade(lease, reading, found)
         except _interrupt.Interrupted as signal:
             raise self._failed(signal.error(), self._undone_by_signal()) from None
@@ -123,8 +123,6 @@ class Upgrade:
             last = self._steps.records[-1].hop
             problem = f"Nothing was put back, because the hop to {last} is complete"
             raise self._failed(as_error(exc), Undone("", False, problem=problem)) from exc
-        finally:
-            lease.release()
 
     @property
     def _lead(self) -> str:
