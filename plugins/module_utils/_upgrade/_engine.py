@@ -276,18 +276,21 @@ class Upgrade:
             for one in back.plan.hops:
                 self._go(one.steps, str(hop.release), context, undoes=True)
         except Exception as exc:
-            return Undone(
-                hop.start, False, problem=f"Putting {hop.start} back failed too: {as_error(exc).cause}"
-            )
-        titles = tuple(one.title for one in self._steps.records if one.undoes and one.changed)
-        return Undone(hop.start, True, titles)
+            problem = f"Putting {hop.start} back failed too: {as_error(exc).cause}"
+            return Undone(hop.start, False, self._put_back(), problem)
+        return Undone(hop.start, True, self._put_back())
+
+    def _put_back(self) -> tuple[str, ...]:
+        """Return the titles of the steps of the way back that changed something."""
+        return tuple(one.title for one in self._steps.records if one.undoes and one.changed)
 
     def _undone_by_signal(self) -> Undone:
         """Return the way back of an interrupted run: none, or the part that was carried out."""
         back = [one for one in self._steps.records if one.undoes]
         if not back:
             return Undone("", False, problem=_undo.LEFT["interrupted"])
-        return Undone("", False, problem=f"The run was interrupted in the step {back[-1].id} of the way back")
+        problem = f"The run was interrupted in the step {back[-1].id} of the way back"
+        return Undone("", False, self._put_back(), problem)
 
     # The end.
 
