@@ -103,12 +103,14 @@ class Upgrade:
         self._check_time()
         reading = self._read()
         found = self._try(reading, self._steps_of(reading))
-        if not found.due:
+        # Another run may be at work, or may have been killed. Its steps are not due any more, but its verifications may be.
+        if not found.due and not _lease.is_held(self.client):
             return self._looked(reading, found)
-        self._steps.before = self._verified_before(reading)
+        if found.due:
+            self._steps.before = self._verified_before(reading)
         lease = _lease.lease_for(self.client, self._waiting)
         try:
-            with _interrupt.stoppable():
+            with _interrupt.put_away_by(lease.release):
                 return self._upgrade(lease, reading, found)
         except _interrupt.Interrupted as signal:
             raise self._failed(signal.error(), self._undone_by_signal()) from None
@@ -121,8 +123,6 @@ class Upgrade:
             last = self._steps.records[-1].hop
             problem = f"Nothing was put back, because the hop to {last} is complete"
             raise self._failed(as_error(exc), Undone("", False, problem=problem)) from exc
-        finally:
-            lease.release()
 
     @property
     def _lead(self) -> str:
@@ -276,18 +276,21 @@ class Upgrade:
             for one in back.plan.hops:
                 self._go(one.steps, str(hop.release), context, undoes=True)
         except Exception as exc:
-            return Undone(
-                hop.start, False, problem=f"Putting {hop.start} back failed too: {as_error(exc).cause}"
-            )
-        titles = tuple(one.title for one in self._steps.records if one.undoes and one.changed)
-        return Undone(hop.start, True, titles)
+            problem = f"Putting {hop.start} back failed too: {as_error(exc).cause}"
+            return Undone(hop.start, False, self._put_back(), problem)
+        return Undone(hop.start, True, self._put_back())
+
+    def _put_back(self) -> tuple[str, ...]:
+        """Return the titles of the steps of the way back that changed something."""
+        return tuple(one.title for one in self._steps.records if one.undoes and one.changed)
 
     def _undone_by_signal(self) -> Undone:
         """Return the way back of an interrupted run: none, or the part that was carried out."""
         back = [one for one in self._steps.records if one.undoes]
         if not back:
             return Undone("", False, problem=_undo.LEFT["interrupted"])
-        return Undone("", False, problem=f"The run was interrupted in the step {back[-1].id} of the way back")
+        problem = f"The run was interrupted in the step {back[-1].id} of the way back"
+        return Undone("", False, self._put_back(), problem)
 
     # The end.
 

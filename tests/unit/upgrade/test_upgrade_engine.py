@@ -95,6 +95,7 @@ class Rig:
 
     log: what the run did, in its order. fails: what a step raises or does instead, by its id.
     pending: ids of the steps that would fail in a dry run. broken: subjects of verifications that fail.
+    is_held: True if a run holds the Lease, or a killed run has left it.
     on_acquire: what happens while the run waits for the Lease.
     """
 
@@ -105,6 +106,7 @@ class Rig:
     problems: set[str] = field(default_factory=set)
     broken: set[str] = field(default_factory=set)
     settled: bool = False
+    is_held: bool = False
     on_acquire: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
@@ -227,6 +229,7 @@ def rig(monkeypatch: pytest.MonkeyPatch) -> Callable[[Installed], Rig]:
         monkeypatch.setattr(_verify, "verify", verified)
         monkeypatch.setattr(_preflight, "run", one.try_steps)
         monkeypatch.setattr(_reading, "read", one.read)
+        monkeypatch.setattr(_lease, "is_held", lambda _client: one.is_held)
         monkeypatch.setattr(_backup, "originals", originals)
         return one
 
@@ -311,6 +314,15 @@ def test_nothing_due_is_verified_without_a_lease(rig: Rigs) -> None:
     result = here.upgrade("8.7.0").run()
     assert here.order == ["read", "try", "step"]
     assert {one["action"] for one in result.values["steps"]} == {"wait_available", "verify"}
+    assert result.changed is False
+
+
+def test_a_lease_that_is_held_is_acquired_although_nothing_is_due(rig: Rigs) -> None:
+    """Another run waits for its pods, or was killed while it did."""
+    here = rig(ours("8.7.0"))
+    here.settled = here.is_held = True
+    result = here.upgrade("8.7.0").run()
+    assert here.order == ["read", "try", "acquire", "read", "originals", "step", "release"]
     assert result.changed is False
 
 
