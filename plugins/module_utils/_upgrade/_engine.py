@@ -222,7 +222,7 @@ class Upgrade:
             done.append(hops[0].release)
             if len(hops) == 1:
                 break
-        return self._result(reading, changed=self._steps.is_changed)
+        return self._result(reading, changed=self._steps.is_changed, preflight=found)
 
     def _hop(self, reading: Reading, hop: Hop, found: Preflight, title: str) -> None:
         """Go through one hop, and put the previous release back if it fails. Raises UpgradeError."""
@@ -332,7 +332,7 @@ class Upgrade:
             "steps": [one.as_dict() for one in self._steps.records],
         }
         outcomes = self._steps.outcomes
-        if preflight:
+        if preflight and not self._steps.records:  # nothing was carried out
             outcomes = [outcome for one in preflight.tried for outcome in one.outcomes]
         return Result(
             changed,

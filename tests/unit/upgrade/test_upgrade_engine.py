@@ -308,6 +308,16 @@ def test_a_check_tries_and_writes_nothing(rig: Rigs) -> None:
     assert result.values["due"]
 
 
+def test_a_run_returns_what_was_due_and_the_diff_of_its_own_steps(rig: Rigs) -> None:
+    tried = rig(upstream("8.1.0")).upgrade("8.7.0").check()
+    here = rig(upstream("8.1.0"))
+    result = here.upgrade("8.7.0").run()
+    assert result.values["due"] == tried.values["due"] != []
+    changed = [one["id"] for one in result.values["steps"] if one["changed"]]
+    assert result.diff is not None
+    assert list(result.diff["after"][str(TOUCHED)]) == [f"spec.{step}" for step in dict.fromkeys(changed)]
+
+
 def test_nothing_due_is_verified_without_a_lease(rig: Rigs) -> None:
     here = rig(ours("8.7.0"))
     here.settled = True
