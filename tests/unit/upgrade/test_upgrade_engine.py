@@ -465,7 +465,7 @@ def test_the_words_of_a_defect_are_not_shown(rig: Rigs) -> None:
     here.fails["controller"] = fails(KeyError("a secret"))
     error = failed(here.upgrade("8.7.0"))
     assert "a secret" not in f"{error} {error.evidence} {values(error)}"
-    assert "KeyError at " in error.cause
+    assert "KeyError" in error.cause
 
 
 def test_a_hop_that_must_not_be_undone_is_left(rig: Rigs) -> None:
