@@ -48,9 +48,14 @@ class Page:
     def put(
         self, name: str, head: Sequence[str], rows: Mapping[str, Sequence[str]], order: Iterable[str]
     ) -> None:
-        """Put rows in the place of those with the same first cell; the others stay, in this order."""
+        """Put rows in the place of those with the same first cell; the others stay, in this order.
+
+        In a row that stays, a column that the table did not have before is empty.
+        """
         with self.alone():
-            told = {first: list(row.values()) for first, row in self.read(name).items()}
+            told = {
+                first: [row.get(column, "") for column in head[1:]] for first, row in self.read(name).items()
+            }
             told |= {first: list(row) for first, row in rows.items()}
             self.write(name, table(head, [[first, *told[first]] for first in order if first in told]))
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable
 
 from .._kube import _rights
 from .._webhook import _call, _failures, _match, _probe, _proof, _renew, _served, _targets
@@ -53,8 +53,22 @@ class Round:
     is_changed: bool = False
 
 
-def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Result:
-    """See the module's documentation. Raises ProofError where the verdict asks for it, CertflowError."""
+def run(
+    client: Client,
+    parameters: Mapping[str, Any],
+    check_mode: bool,
+    *,
+    between: Callable[[], object] = lambda: None,
+) -> Result:
+    """Probe as the module's documentation says.
+
+    Args:
+        between: called between two attempts. An error that it raises ends the probe.
+
+    Raises:
+        ProofError: the verdict is not good enough.
+        CertflowError: the probe could not be made.
+    """
     if parameters["pending"]:
         return _skipped()
     probe = _prepared(client, parameters, check_mode)
@@ -66,6 +80,7 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
         if ends or time.monotonic() + PAUSE_SECONDS > client.deadline:
             break
         time.sleep(PAUSE_SECONDS)
+        between()
     return _concluded(probe, last, changed)
 
 

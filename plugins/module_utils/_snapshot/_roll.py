@@ -121,7 +121,9 @@ def _hand_over(now: Situation, wanted: Roll) -> Iterator[Step]:
     if wanted.targets:
         yield _reconnect(wanted)
     if wanted.proof:
-        yield replace(wanted.proof, parameters={**wanted.proof.parameters, "timeout": PROVEN_SECONDS})
+        deployed = {**_place(now, kind), "name": now.hook(kind).deployment}
+        given = {**wanted.proof.parameters, "timeout": PROVEN_SECONDS, "pods_of": deployed}
+        yield replace(wanted.proof, parameters=given)
     yield _watch(now, kind)
     deployment = now.hook(kind).deployment
     yield delete_detached(

@@ -224,6 +224,11 @@ ACTIONS: tuple[Action, ...] = (
                 "version", "version of the test object for a conversion, not the stored one", required=False
             ),
             Parameter("timeout", "maximum time in seconds", required=False),
+            Parameter(
+                "pods_of",
+                "{namespace, name} of the webhook's Deployment; the step fails at once if one of its pods does not stay up",
+                required=False,
+            ),
         ),
     ),
 )

@@ -91,13 +91,9 @@ def stay_up(client: Client, target: Reference, seconds: float) -> None:
         StepError: the deadline came first, or the Deployment does not exist.
     """
     end = time.monotonic() + seconds
-    before: dict[Container, int] = {}
+    watch = Watch(client, target)
     while True:
-        seen = _look(client, target)
-        before = {**restart_counts(seen.pods), **before}
-        found = setbacks(seen.deployment, seen.replica_sets, seen.pods, before)
-        if found:
-            raise _failure(client, target, seen, found, f"{target} does not stay available")
+        seen = watch.look()
         if time.monotonic() >= end and seen.progress.done:
             return
         if time.monotonic() + PAUSE_SECONDS > client.deadline:
@@ -106,6 +102,24 @@ def stay_up(client: Client, target: Reference, seconds: float) -> None:
                 remedy="Run the task again with more time",
             )
         time.sleep(PAUSE_SECONDS)
+
+
+class Watch:
+    """Looks at the pods of an available Deployment."""
+
+    def __init__(self, client: Client, target: Reference) -> None:
+        self._client, self._target = client, target
+        self._before: dict[Container, int] = {}
+
+    def look(self) -> Seen:
+        """Return the state of the Deployment. Raises RolloutError as stay_up, StepError if it does not exist."""
+        seen = _look(self._client, self._target)
+        self._before = {**restart_counts(seen.pods), **self._before}
+        found = setbacks(seen.deployment, seen.replica_sets, seen.pods, self._before)
+        if found:
+            cause = f"{self._target} does not stay available"
+            raise _failure(self._client, self._target, seen, found, cause)
+        return seen
 
 
 def established(client: Client, names: Iterable[str]) -> None:

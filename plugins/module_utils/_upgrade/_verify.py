@@ -23,6 +23,7 @@ from .._snapshot._prove import Traces
 from .._snapshot._releases import parse
 from .._snapshot._situation import NO_VERSION
 from .._snapshot._steps import Step
+from .._snapshot._wait import Watch
 from .._webhook import _failures
 from .._webhook._errors import ProbeError, ProofError, TargetError
 
@@ -125,7 +126,7 @@ def _webhook(ask: Ask) -> Verdict:
     asked = _proofs.question(by, ask.namespace or ANY_NAMESPACE, driver)
     configuration = ask.client.find(Reference("ValidatingWebhookConfiguration", name).path) or {}
     verdict = _probed(
-        ask.client,
+        ask,
         {
             "target": {
                 "kind": "ValidatingWebhookConfiguration",
@@ -151,14 +152,20 @@ def _default_class(ask: Ask) -> tuple[str, tuple[str, ...]]:
 def _conversion(ask: Ask) -> Verdict:
     name, version = ask.parameters["name"], ask.parameters["version"]
     target = {"kind": "CustomResourceDefinition", "name": name, "webhook": None}
-    return _probed(ask.client, {"target": target, "object": _proofs.converted(version)})
+    return _probed(ask, {"target": target, "object": _proofs.converted(version)})
 
 
-def _probed(client: Client, asked: Mapping[str, Any]) -> Verdict:
-    """The verdict of webhook_probe, which names what is wrong; it writes nothing here."""
+def _probed(ask: Ask, asked: Mapping[str, Any]) -> Verdict:
+    """Return the verdict of webhook_probe. It writes nothing here.
+
+    Raises RolloutError if the step names the webhook's Deployment, and one of its pods does not stay up meanwhile. The API
+    server may already depend on these pods, so a failure must not wait for the end of the step's time.
+    """
     defaults = {name: spec.get("default") for name, spec in _webhook_probe.OPERATION.argument_spec.items()}
     try:
-        values = _webhook_probe.run(client, {**defaults, **asked, "wait": True}, check_mode=False).values
+        values = _webhook_probe.run(
+            ask.client, {**defaults, **asked, "wait": True}, check_mode=False, between=_watch(ask)
+        ).values
     except ProofError as error:
         return Verdict(FAILED, error.cause, error.evidence, error.remedy)
     except TargetError as error:
@@ -173,6 +180,14 @@ def _probed(client: Client, asked: Mapping[str, Any]) -> Verdict:
         failure.get("remedy", ""),
         is_answered=failure.get("code") == "old-connection",
     )
+
+
+def _watch(ask: Ask) -> Callable[[], object]:
+    """Return the function that looks at the webhook's pods between two attempts, if the step names their Deployment."""
+    pods_of = ask.parameters.get("pods_of")
+    if not pods_of:
+        return lambda: None
+    return Watch(ask.client, Reference("Deployment", pods_of["name"], pods_of["namespace"])).look
 
 
 def _schema(ask: Ask) -> Verdict:
