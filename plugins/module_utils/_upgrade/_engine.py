@@ -108,9 +108,11 @@ class Upgrade:
         self._steps.before = self._verified_before(reading)
         lease = _lease.lease_for(self.client, self._waiting)
         try:
-            with _interrupt.stoppable():
+            with _interrupt.stoppable(), _interrupt.put_away_by(lease.release):
                 return self._upgrade(lease, reading, found)
         except _interrupt.Interrupted as signal:
+            if isinstance(signal.__context__, UpgradeError):  # the signal came during the release
+                raise signal.__context__ from None
             raise self._failed(signal.error(), self._undone_by_signal()) from None
         except UpgradeError:
             raise
@@ -121,8 +123,6 @@ class Upgrade:
             last = self._steps.records[-1].hop
             problem = f"Nothing was put back, because the hop to {last} is complete"
             raise self._failed(as_error(exc), Undone("", False, problem=problem)) from exc
-        finally:
-            lease.release()
 
     @property
     def _lead(self) -> str:
@@ -224,7 +224,7 @@ class Upgrade:
             done.append(hops[0].release)
             if len(hops) == 1:
                 break
-        return self._result(reading, changed=self._steps.is_changed)
+        return self._result(reading, changed=self._steps.is_changed, preflight=found)
 
     def _hop(self, reading: Reading, hop: Hop, found: Preflight, title: str) -> None:
         """Go through one hop, and put the previous release back if it fails. Raises UpgradeError."""
@@ -331,7 +331,7 @@ class Upgrade:
             "steps": [one.as_dict() for one in self._steps.records],
         }
         outcomes = self._steps.outcomes
-        if preflight:
+        if preflight and not self._steps.records:  # check mode
             outcomes = [outcome for one in preflight.tried for outcome in one.outcomes]
         return Result(
             changed,

@@ -22,6 +22,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._lease i
     HeldByAnother,
     LeaseLostError,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run import _interrupt
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run._interrupt import Interrupted
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operation import Result
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot import _plan, _proofs
@@ -298,6 +299,13 @@ def test_a_hop_that_does_not_last_ends_the_run(rig: Rigs) -> None:
     assert (found["undone"]["is_back"], found["changed"]) == (False, True)
 
 
+def test_the_result_has_what_the_dry_runs_showed(rig: Rigs) -> None:
+    result = rig(upstream("7.0.2")).upgrade("8.7.0").run()
+    changed = {one["id"] for one in result.values["steps"] if one["changed"]}
+    assert set(result.values["due"]) == {one["id"] for one in result.values["foreseen"]} == changed
+    assert result.diff
+
+
 def test_a_check_tries_and_writes_nothing(rig: Rigs) -> None:
     here = rig(TWO_HOPS)
     result = here.upgrade("8.7.0", group_snapshots=True).check()
@@ -432,6 +440,29 @@ def test_the_way_back_ends_with_the_time_of_the_task(rig: Rigs) -> None:
     found = values(failed(here.upgrade("8.7.0")))
     assert (found["undone"]["is_back"], bool(found["undone"]["problem"])) == (False, True)
     assert not any(one["undoes"] for one in found["steps"])
+
+
+@pytest.mark.parametrize("code", ["interrupted", "rollout-failed"])
+def test_a_signal_during_the_release_waits_for_it_and_keeps_the_result(
+    rig: Rigs, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    """Otherwise the Lease would stay until it expires, and the result would not have the steps."""
+    monkeypatch.setattr(_interrupt._Process, "stopped_by", 0)
+    here = rig(OURS)
+    if code == "rollout-failed":
+        here.fails["controller"] = fails(RolloutError("it does not become available"))
+
+    def release() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        here.log.append("release")
+
+    here.lease.release = release
+    with _interrupt.watched():
+        error = failed(here.upgrade("8.7.0"))
+    found = values(error)
+    assert (error.code, found["changed"], here.log.count("release")) == (code, True, 1)
+    assert found["undone"]["is_back"] is (code == "rollout-failed")
+    assert (found["steps"][-1]["status"], bool(found["step"])) == ("done", code == "rollout-failed")
 
 
 # Failures of a step
