@@ -113,6 +113,8 @@ class Upgrade:
             with _interrupt.put_away_by(lease.release):
                 return self._upgrade(lease, reading, found)
         except _interrupt.Interrupted as signal:
+            if isinstance(signal.__context__, UpgradeError):  # the signal came during the release
+                raise signal.__context__ from None
             raise self._failed(signal.error(), self._undone_by_signal()) from None
         except UpgradeError:
             raise
@@ -213,8 +215,10 @@ class Upgrade:
             # Another run may have changed the cluster before this one had the Lease, and a hop changes it.
             again = self._read()
             hops = self._hops(again.plan.hops)
-            if not hops or hops[0].release in done:
+            if not hops:
                 break
+            if hops[0].release in done:
+                raise _reverted(hops[0])
             if done or again.installed != now.installed:
                 tried = self._try(again, hops[0].steps)
             now = again
@@ -361,6 +365,15 @@ class Upgrade:
                 f"the time of the task, {left:.0f} s, is shorter than step_timeout and {UNDO_SECONDS} s for the way back",
                 remedy=f"Set wait_timeout, and the timeout of the task, to at least {needed} s, or a shorter step_timeout",
             )
+
+
+def _reverted(hop: Hop) -> CertflowError:
+    """Return the error of a hop that is due again after it was complete."""
+    return CertflowError(
+        f"the hop to {hop.release} was complete, and then another program put {hop.start or 'something else'} back",
+        code="upgrade-reverted",
+        remedy="Find out what applies the older objects again, such as a GitOps tool, and run the task again",
+    )
 
 
 def _verified(step: Step, verdict: Any) -> dict[str, Any]:

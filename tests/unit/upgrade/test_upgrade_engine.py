@@ -22,6 +22,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._lease i
     HeldByAnother,
     LeaseLostError,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run import _interrupt
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run._interrupt import Interrupted
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operation import Result
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot import (
@@ -111,6 +112,7 @@ class Rig:
 
     def __post_init__(self) -> None:
         self.model = cluster(self.start)
+        self.end = self.clock.now + SECONDS
         self.client = SimpleNamespace(
             deadline=self.clock.now + SECONDS,
             host="https://203.0.113.7:6443",
@@ -300,6 +302,24 @@ def test_a_change_by_another_run_is_tried_and_kept_before_the_first_step(rig: Ri
     assert (here.version, result.changed) == ("8.7.0", True)
 
 
+def test_a_hop_that_does_not_last_ends_the_run(rig: Rigs) -> None:
+    """Another manager applies the old release again. The next plan begins with the same hop."""
+    here = rig(TWO_HOPS)
+    here.fails["verify-controller"] = lambda: setattr(here, "model", cluster(TWO_HOPS))
+    error = failed(here.upgrade("8.7.0", group_snapshots=True))
+    found = values(error)
+    assert (error.code, here.version, here.log[-1]) == ("upgrade-reverted", "8.3.0", "release")
+    assert {one["hop"] for one in found["steps"]} == {"8.4.0"}
+    assert (found["undone"]["is_back"], found["changed"]) == (False, True)
+
+
+def test_the_result_has_what_the_dry_runs_showed(rig: Rigs) -> None:
+    result = rig(upstream("7.0.2")).upgrade("8.7.0").run()
+    changed = {one["id"] for one in result.values["steps"] if one["changed"]}
+    assert set(result.values["due"]) == {one["id"] for one in result.values["foreseen"]} == changed
+    assert result.diff
+
+
 def test_a_check_tries_and_writes_nothing(rig: Rigs) -> None:
     here = rig(TWO_HOPS)
     result = here.upgrade("8.7.0", group_snapshots=True).check()
@@ -425,6 +445,57 @@ def test_each_reading_has_time_of_its_own(rig: Rigs) -> None:
         here.fails["verify-controller"] = lambda: setattr(here.clock, "now", here.clock.now + 500)
         here.upgrade("8.7.0", group_snapshots=True, step_timeout=600).run()
     assert left == [600] * 3
+
+
+def test_the_way_back_uses_the_time_that_is_left(rig: Rigs) -> None:
+    """A step that fails at its time-out leaves the reserve, which is shorter than the longest time of a step."""
+    here = rig(OURS)
+
+    def time_out() -> None:
+        here.fails.clear()
+        here.clock.now = here.end - _engine.UNDO_SECONDS
+        raise RolloutError("it does not become available")
+
+    here.fails["controller-wait"] = time_out
+    found = values(failed(here.upgrade("8.7.0")))
+    assert (found["undone"]["is_back"], found["undone"]["problem"], here.version) == (True, "", "7.0.2")
+
+
+def test_the_way_back_ends_with_the_time_of_the_task(rig: Rigs) -> None:
+    here = rig(OURS)
+
+    def time_out() -> None:
+        here.fails.clear()
+        here.clock.now = here.end
+        raise RolloutError("it does not become available")
+
+    here.fails["controller-wait"] = time_out
+    found = values(failed(here.upgrade("8.7.0")))
+    assert (found["undone"]["is_back"], bool(found["undone"]["problem"])) == (False, True)
+    assert not any(one["undoes"] for one in found["steps"])
+
+
+@pytest.mark.parametrize("code", ["interrupted", "rollout-failed"])
+def test_a_signal_during_the_release_waits_for_it_and_keeps_the_result(
+    rig: Rigs, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    """Otherwise the Lease would stay until it expires, and the result would not have the steps."""
+    monkeypatch.setattr(_interrupt._Process, "stopped_by", 0)
+    here = rig(OURS)
+    if code == "rollout-failed":
+        here.fails["controller"] = fails(RolloutError("it does not become available"))
+
+    def release() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        here.log.append("release")
+
+    here.lease.release = release
+    with _interrupt.watched():
+        error = failed(here.upgrade("8.7.0"))
+    found = values(error)
+    assert (error.code, found["changed"], here.log.count("release")) == (code, True, 1)
+    assert found["undone"]["is_back"] is (code == "rollout-failed")
+    assert (found["steps"][-1]["status"], bool(found["step"])) == ("done", code == "rollout-failed")
 
 
 # Failures of a step
