@@ -110,7 +110,7 @@ class Upgrade:
             self._steps.before = self._verified_before(reading)
         lease = _lease.lease_for(self.client, self._waiting)
         try:
-            with _interrupt.put_away_by(lease.release):
+            with _interrupt.stoppable(), _interrupt.put_away_by(lease.release):
                 return self._upgrade(lease, reading, found)
         except _interrupt.Interrupted as signal:
             if isinstance(signal.__context__, UpgradeError):  # the signal came during the release
