@@ -318,7 +318,9 @@ def killed_at_every_step(site: Lab, jump: Jump, say: Callable[[str], None]) -> K
                 break
             assert outcome.run.status == -signal.SIGKILL, outcome.run.output
             named.append(upgrade.check_records(outcome)[HERE])
-            say(f"killed after {len(named)} steps and {seconds} s, on record: {(named[-1] or {}).get('step')}\n")
+            say(
+                f"killed after {len(named)} steps and {seconds} s, on record: {(named[-1] or {}).get('step')}\n"
+            )
             upgrade.let_turns_lapse()
     upgrade.tell(f"{jump.last}, killed {len(named)} times", moments)
     assert upgrade.load[HERE].wrong() == []
