@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 NAMESPACE, NAME = "kube-system", "certflow-snapshot-controller"
 ANNOTATION = "certflow.kubernetes/upgrade"
-# The endings and beginnings of the ids of steps that change nothing. A run takes no Lease if it has no other steps.
+# The endings and beginnings of the ids of steps that change nothing. A run that has no other steps takes only a Lease that a
+# killed run left.
 _WAITS, _VERIFIES = "-wait", "verify-"
 
 
@@ -57,13 +58,11 @@ def wrong(record: Mapping[str, Any] | None, shown: Sequence[Moment]) -> str:
 def wrong_previous(result: Mapping[str, Any], record: Mapping[str, Any] | None) -> str:
     """Return a line if a result does not report the run that was killed before it, "" if it does.
 
-    record: of the last killed run that had the Lease. A run that has nothing to change does not take the Lease.
+    record: of the last killed run that had the Lease, None if there was no such run.
     """
     previous = result["previous_run"]
-    if previous is None:
-        is_due = record is not None and any(step["changed"] for step in result["steps"])
-        return "the run changed something, and reports no run before it" if is_due else ""
-    return "" if previous["record"] == record else f"previous_run is {previous}, and the Lease said {record}"
+    found = previous["record"] if previous else None
+    return "" if found == record else f"previous_run names {found}, and the Lease named {record}"
 
 
 def _looks(step: str) -> bool:

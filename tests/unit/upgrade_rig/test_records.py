@@ -50,10 +50,12 @@ def test_a_run_that_only_looks_has_no_lease() -> None:
     assert records.wrong(None, [SHOWN[1], Moment(3.0, "verify-webhook", "onprem", 3)]) == ""
 
 
-def test_a_run_that_changes_something_reports_the_killed_run() -> None:
-    done = [{"changed": True}]
+def test_the_next_run_reports_the_killed_one() -> None:
     last = record("crds", 1)
-    assert records.wrong_previous({"previous_run": {"record": last}, "steps": done}, last) == ""
-    assert records.wrong_previous({"previous_run": {"record": SHOWN}, "steps": done}, last)
-    assert records.wrong_previous({"previous_run": None, "steps": done}, last)
-    assert records.wrong_previous({"previous_run": None, "steps": []}, last) == ""
+    assert records.wrong_previous({"previous_run": {"record": last}}, last) == ""
+    assert records.wrong_previous({"previous_run": None}, None) == ""
+
+
+@pytest.mark.parametrize("previous", [None, {"record": None}, {"record": record("crds", 2)}])
+def test_another_report_is_wrong(previous: dict[str, Any] | None) -> None:
+    assert records.wrong_previous({"previous_run": previous}, record("crds", 1))
