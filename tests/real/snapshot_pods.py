@@ -68,7 +68,7 @@ class Pods:
         pods = self._cluster.api("GET", PODS)["items"]
         for pod in pods:
             if _release(pod) in self.ready and not _is_ready(pod):
-                self._report(pod, {"phase": "Running", "conditions": [READY]})
+                self._report(pod, {"phase": "Running", "conditions": [READY], "containerStatuses": []})
             elif _release(pod) in self.broken and not pod["status"].get("containerStatuses"):
                 self._report(pod, {"containerStatuses": [{**BROKEN, "state": BROKEN_STATE}]})
         ready = [pod for pod in pods if _release(pod) in self.ready]

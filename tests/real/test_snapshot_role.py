@@ -125,7 +125,7 @@ def test_check_mode_shows_everything_and_writes_nothing(site: Site) -> None:
     assert hops == {"onprem": [("", "8.1.0")], "eks": [("7.0.2", "8.1.0")]}
     for one in found.values():
         assert one["is_changed"]
-        assert one["due"] == [step["id"] for step in one["foreseen"]]
+        assert {step["id"] for step in one["foreseen"]} <= set(one["due"])
         assert {"crds", "controller"} <= set(one["due"]) < {step["id"] for step in one["plan"]}
         assert (one["code"], one["refused"], one["problems"], one["steps"]) == ("", [], [], [])
         assert all(json.dumps(line) in run.output for line in one["lines"])

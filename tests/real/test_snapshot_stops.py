@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from .snapshot_pods import Pods
 
-OLD, NEW = "7.0.2", "8.1.0"
+OLD, NEW, NO_RELEASE = "7.0.2", "8.1.0", "9.9.9"
 # The cluster, and how the operation on it runs.
 MODES = {"onprem": "inprocess", "eks": "module"}
 # The step that waits until the pods are ready.
@@ -103,9 +103,9 @@ class Site:
     def __init__(self, fleet: Fleet, directory: Path, source: str, pods: dict[str, Pods]) -> None:
         self.fleet, self.directory, self.pods = fleet, directory, pods
         self.options = {
-            "version": NEW,
+            "version": "{{ version | default(new) }}",
             "kubeconfig": "{{ place }}",
-            "adopt": "{{ adopt | default(['kubectl']) }}",
+            "adopt": ["kubectl"],
             "validation_webhook": False,
             "source": source,
             "cache_directory": str(directory / "cache"),
@@ -162,6 +162,7 @@ class Site:
         hosts = {
             name: {
                 "place": str(self.kubeconfigs[name]),
+                "new": NEW,
                 "certflow_kubernetes_door": mode,
                 **(variables or {}).get(name, {}),
             }
@@ -441,7 +442,7 @@ ENDINGS = {
 def test_a_cluster_at_work_is_never_left_between_two_releases(site: Site, name: str) -> None:
     """It completes its upgrade, or its own failure is undone. Both have a result."""
     ending = ENDINGS[name]
-    play = site.start(keywords=ending.keywords, variables={"eks": {"adopt": []}})
+    play = site.start(keywords=ending.keywords, variables={"eks": {"version": NO_RELEASE}})
     onprem = site.fleet["onprem"]
     eventually(lambda: record(onprem).get("step") == AT and "fatal: [eks]" in play.output, play)
     if ending.is_broken:
@@ -456,7 +457,7 @@ def test_a_cluster_at_work_is_never_left_between_two_releases(site: Site, name: 
         assert (result["changed"], result["steps"][-1]["status"]) == (True, "done"), result
     assert image(onprem).endswith(f":v{OLD if ending.is_broken else NEW}")
     assert lease(onprem) is None
-    assert play.results()["eks"]["code"] == "upgrade-refused"
+    assert play.results()["eks"]["code"] == "release-unavailable"
     assert image(site.fleet["eks"]).endswith(f":v{OLD}")
 
 
