@@ -189,7 +189,11 @@ class Upgrade:
     def _looked(self, reading: Reading, found: Preflight) -> Result:
         """Verify the release if nothing is due."""
         hops = self._hops(reading.plan.hops)
-        steps = [step for step in (hops[-1].steps if hops else ()) if step.action in (VERIFY, *WAITS)]
+        steps = [
+            _only_looking(step)
+            for step in (hops[-1].steps if hops else ())
+            if step.action in (VERIFY, *WAITS)
+        ]
         self._steps.reserve = 0
         context = _actions.context_from(self.client, self.request, reading.context.namespace)
         try:
@@ -365,6 +369,11 @@ class Upgrade:
                 f"the time of the task, {left:.0f} s, is shorter than step_timeout and {UNDO_SECONDS} s for the way back",
                 remedy=f"Set wait_timeout, and the timeout of the task, to at least {needed} s, or a shorter step_timeout",
             )
+
+
+def _only_looking(step: Step) -> Step:
+    """Return the step without the write while old pods end: nothing is due, so the run does not hold the Lease."""
+    return replace(step, parameters={key: one for key, one in step.parameters.items() if key != "reconnect"})
 
 
 def _reverted(hop: Hop) -> CertflowError:

@@ -356,6 +356,18 @@ def test_a_lease_that_is_held_is_acquired_although_nothing_is_due(rig: Rigs) -> 
     assert result.changed is False
 
 
+def test_nothing_due_writes_nothing_while_old_pods_end(rig: Rigs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The step of an upgrade makes the API servers reconnect meanwhile, which is a write and needs the Lease."""
+    here = rig(OURS)
+    here.settled = True
+    given: list[Any] = []
+    monkeypatch.setitem(_step.ACTIONS, "wait_available", lambda _context, one: given.append(one) or [])
+    result = here.upgrade("7.0.2").run()
+    planned = [one["parameters"] for one in result.values["plan"] if one["action"] == "wait_available"]
+    assert any("reconnect" in one for one in planned)
+    assert given == [{key: one[key] for key in one if key != "reconnect"} for one in planned]
+
+
 # Refusals
 
 
