@@ -141,7 +141,7 @@ CASES = {
             "kustomize.toolkit.fluxcd.io/namespace": "flux-system",
         },
     ),
-    "unmarked": Case("no mark of any deployer"),
+    "unmarked": Case("no mark of any manager"),
 }
 # Written otherwise, or seen by another test.
 ELSEWHERE = {

@@ -332,7 +332,7 @@ def test_group_snapshots_and_their_conversion(other: Cluster) -> None:
     prove(other, found["verify-conversion"], "failed", wait_timeout=5)
     without_groups(other)
     assert (
-        "nobody works on a VolumeGroupSnapshot"
+        "no controller processes a VolumeGroupSnapshot"
         in (prove(other, found["verify-groups"], "failed", wait_timeout=5)["summary"])
     )
     prove(other, found["verify-controller"], "ok", wait_timeout=120)

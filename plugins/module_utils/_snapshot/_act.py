@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Carry out a step's action. Each may be done again: what is done already is no change.
+"""Carry out a step's action. An action can be repeated: work that is already done is not a change.
 
-Actions that need certificates or webhooks are _run's: there the rooms meet.
+Actions that need certificates or webhooks are in _upgrade.
 """
 
 from __future__ import annotations
@@ -35,9 +35,11 @@ OWNING = ("Deployment", "StatefulSet", "ReplicaSet")
 
 @dataclass(frozen=True)
 class Context:
-    """What every action may need. namespace: where nothing else is said.
+    """The settings of every action.
 
-    pending: in check mode, whether earlier steps would have changed the cluster, so that not all can be tried.
+    namespace: of a step that does not name one.
+    take_over: write objects of adopted managers too.
+    pending: in check mode, True if earlier steps would have changed the cluster, so that not every step can be tried.
     """
 
     client: Client
@@ -50,7 +52,7 @@ class Context:
 
 
 def apply(context: Context, parameters: Parameters) -> list[Outcome]:
-    """Apply parts of a release; all of them are tried before the first is written."""
+    """Apply parts of a release. Try all of them by dry runs before the first is written."""
     wanted = manifests(context, parameters)
     wanted = [*_namespace(context.client, wanted), *wanted]
     lenient = context.check_mode and context.pending
@@ -64,7 +66,7 @@ def apply(context: Context, parameters: Parameters) -> list[Outcome]:
 
 
 def manifests(context: Context, parameters: Parameters) -> list[dict[str, Any]]:
-    """What a step of action "apply" would apply: the release's objects, as they are wanted."""
+    """Return the objects of the release that a step of action "apply" applies."""
     given = {**parameters, "namespace": parameters.get("namespace") or context.namespace}
     files = _source.files(context.source, given["release"])
     rendered = _render.render(files, given, context.wanted)
@@ -72,18 +74,19 @@ def manifests(context: Context, parameters: Parameters) -> list[dict[str, Any]]:
 
 
 def conversion_none(context: Context, parameters: Parameters) -> list[Outcome]:
-    """spec.conversion becomes {strategy: None}, read back."""
+    """Set spec.conversion to {strategy: None}, and read it back."""
     target = Reference("CustomResourceDefinition", parameters["crd"])
     outcome = _patched(context, target, _patches.no_conversion)
     if not context.check_mode and _patches.no_conversion(context.client.get(target.path)):
         raise StepError(
-            f"{target} has a conversion webhook again", remedy="Find out who writes it, and plan again"
+            f"{target} has a conversion webhook again after it was disabled",
+            remedy="Find the field manager that writes spec.conversion, and run the task again",
         )
     return [outcome]
 
 
 def migrate_storage(context: Context, parameters: Parameters) -> list[Outcome]:
-    """Every object is written back at the version, then storedVersions names it alone."""
+    """Write every object back at the version. Then set storedVersions to this version only."""
     settle = float(parameters.get("settle_seconds", _storage.SETTLE_SECONDS))
     migration = _storage.migrate(
         context.client, parameters["crd"], parameters["version"], settle=settle, check_mode=context.check_mode
@@ -92,13 +95,13 @@ def migrate_storage(context: Context, parameters: Parameters) -> list[Outcome]:
 
 
 def narrow_rules(context: Context, parameters: Parameters) -> list[Outcome]:
-    """The rules of a ValidatingWebhookConfiguration are replaced, and nothing else of it."""
+    """Replace only the rules of a ValidatingWebhookConfiguration."""
     target = Reference("ValidatingWebhookConfiguration", parameters["name"])
     return [_patched(context, target, lambda obj: _patches.rules(obj, parameters["rules"]))]
 
 
 def failure_policy(context: Context, parameters: Parameters) -> list[Outcome]:
-    """The failurePolicy of every webhook of some configurations."""
+    """Set the failurePolicy of every webhook of the configurations."""
     policy = parameters["policy"]
     return [
         _patched(
@@ -111,7 +114,7 @@ def failure_policy(context: Context, parameters: Parameters) -> list[Outcome]:
 
 
 def switch_service(context: Context, parameters: Parameters) -> list[Outcome]:
-    """The Service's selector, and if given its target port, until its endpoints are those."""
+    """Set the Service's selector, and its target port if given. Wait until its endpoints match."""
     target = Reference("Service", parameters["name"], parameters["namespace"])
     selector, port = dict(parameters["selector"]), parameters.get("target_port")
     outcome = _patched(context, target, lambda obj: _patches.selector(obj, selector, port))
@@ -129,20 +132,20 @@ def watch_pods(context: Context, parameters: Parameters) -> list[Outcome]:
 
 
 def detach(context: Context, parameters: Parameters) -> list[Outcome]:
-    """The Deployment goes, its pods stay."""
+    """Delete the Deployment and keep its pods."""
     target = Reference("Deployment", parameters["name"], parameters["namespace"])
     return _detach.detach(context.client, target, check_mode=context.check_mode, take_over=context.take_over)
 
 
 def delete(context: Context, parameters: Parameters) -> list[Outcome]:
-    """Objects are deleted in their order, those that are gone already passed over."""
+    """Delete the objects in their order. Skip objects that do not exist."""
     return [outcome for entry in parameters["objects"] for outcome in _delete(context, entry)]
 
 
 def _delete(context: Context, entry: Mapping[str, Any]) -> list[Outcome]:
     client, kind = context.client, entry["kind"]
     if kind not in KINDS:
-        raise StepError(f"objects of kind {kind} are not among those that can be deleted")
+        raise StepError(f"the plan deletes an object of kind {kind}, which is not a kind that can be deleted")
     outcomes = []
     for target in _named(client, entry):
         if kind == "CustomResourceDefinition":
@@ -180,7 +183,7 @@ def _why_kept(client: Client, target: Reference, entry: Mapping[str, Any], live:
     try:
         found = {what: _users(client, what, path.format(target.namespace)) for what, _kind, path in USERS}
     except ApiError as error:
-        return f"{target} is kept: its other users are not known: {error.message or error.cause}"
+        return f"{target} is kept, because its other users cannot be read: {error.message or error.cause}"
     users = [what for what, program in users_of(target.namespace, target.name, found) if program != own]
     return f"{target} is kept: {', '.join(users)} uses it" if users else ""
 
@@ -209,9 +212,9 @@ def _named(client: Client, entry: Mapping[str, Any]) -> list[Reference]:
 
 
 def _check_crd(client: Client, target: Reference) -> None:
-    """A CustomResourceDefinition takes its objects along, and a driver then deletes the snapshots themselves."""
+    """Refuse to delete a CRD that has objects. They would be deleted with it, and a driver would delete the snapshots."""
     if not target.name.endswith(GROUP_CRD):
-        raise StepError(f"{target} is never deleted: every snapshot would go with it")
+        raise StepError(f"{target} is never deleted, because every snapshot would be deleted with it")
     live = client.find(target.path)
     if live is None:
         return
@@ -220,8 +223,8 @@ def _check_crd(client: Client, target: Reference) -> None:
     found = client.get(f"/apis/{spec['group']}/{served}/{spec['names']['plural']}", {"limit": "1"})["items"]
     if found:
         raise StepError(
-            f"{target} is not deleted, as it has objects: they would go with it",
-            remedy="Migrate or delete them first",
+            f"{target} is not deleted, because it has objects, which would be deleted with it",
+            remedy="Migrate or delete these objects first, and run the task again",
         )
 
 
@@ -232,7 +235,7 @@ def _patched(context: Context, target: Reference, decide: Callable[[Mapping[str,
 
 
 def _live(client: Client, manifest: Mapping[str, Any], parameters: Parameters) -> Mapping[str, Any] | None:
-    """The object that is there, for the kinds of which something is kept."""
+    """Return the existing object if some of its fields are kept, else None."""
     kind = manifest["kind"]
     kept = (kind == "CustomResourceDefinition" and parameters.get("keep_unserved")) or (
         kind == "ValidatingWebhookConfiguration"
@@ -241,7 +244,7 @@ def _live(client: Client, manifest: Mapping[str, Any], parameters: Parameters) -
 
 
 def _namespace(client: Client, manifests: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The namespaces that the manifests need and that are not there; those that are, are nobody's business here."""
+    """Return the namespaces of the manifests that do not exist. Existing ones are not changed."""
     names = dict.fromkeys(manifest["metadata"].get("namespace") for manifest in manifests)
     missing = [name for name in names if name and client.find(Reference("Namespace", name).path) is None]
     return [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in missing]

@@ -3,11 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Who else deploys the snapshot controller, recognised by the marks on its objects, as a table. Pure.
+"""Table of the other managers of a snapshot controller, recognized by the marks on its objects. Pure.
 
-An object of another deployer is never written: that one would undo it, or be broken by it. Adopting is a choice, by the
-deployer's name. kubectl's mark is no deployer's: minikube and many scripts leave nothing else, so even that is a choice.
-kubespray leaves kubectl's mark too. It is recognised by a second mark beside it.
+An object of another manager is never written, because the manager would revert the change, or break. The user can adopt the
+objects of a manager by its name. kubectl's mark does not show the manager: minikube and many scripts leave no other mark. So
+the user must adopt these objects too. kubespray leaves kubectl's mark and is recognized by a second mark.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-# This collection's own mark: who applied the object. Certificates and bundles are written with another operation.
+# This collection's own mark: the field manager of its apply operations. Certificates and bundles are written with another operation.
 MANAGER = "certflow.kubernetes"
 KUBECTL, KUBESPRAY, UNMARKED, HOSTED = "kubectl", "kubespray", "unmarked", "hosted"
 
@@ -36,10 +36,14 @@ _KUBECTL_MARKS: tuple[Mark, ...] = (
 class Owner:
     """One row.
 
-    key: what a task calls it. marks: (place, pattern) pairs; place is annotation, label, manager (of managedFields), owner
-    (kind of an ownerReference), image, name, or api (an object of the owner's own that exists); pattern is "key" or
-    "key=value", both may hold wildcards. upgrade: how it is upgraded there.
-    adopting: what has to be done there first, or its owner comes back; "" where it cannot be taken from its owner.
+    key: its name in the option adopt.
+    name: its name in messages.
+    marks: (place, pattern) pairs. place is annotation, label, manager (of managedFields), owner (kind of an ownerReference),
+        image, name, or api (an existing object of the owner). pattern is "key" or "key=value", both with wildcards.
+    upgrade: how the controller is upgraded with this owner.
+    adopting: what to do before its objects are adopted, so that the owner does not write them again. "" if its objects cannot
+        be adopted.
+    source: where the marks come from.
     beside: groups of marks. The object must carry one mark of each group too.
     """
 
@@ -52,7 +56,7 @@ class Owner:
     beside: tuple[tuple[Mark, ...], ...] = ()
 
 
-# An object has the first owner whose mark it carries, so who is known by more than a tool's mark comes first.
+# An object belongs to the first owner whose mark it carries, so owners with specific marks come before tools.
 OWNERS: tuple[Owner, ...] = (
     Owner(
         "openshift",
@@ -86,7 +90,7 @@ OWNERS: tuple[Owner, ...] = (
         "the Amazon EKS add-on snapshot-controller",
         (("manager", "eks"), ("image", "*.dkr.ecr.*/eks/*")),
         upgrade="Update the add-on: aws eks update-addon --addon-name snapshot-controller --addon-version VERSION.",
-        adopting="Take it out of the add-ons and keep its objects: aws eks delete-addon --preserve.",
+        adopting="Delete the add-on, but keep its objects: aws eks delete-addon --preserve.",
         source="https://docs.aws.amazon.com/eks/latest/userguide/csi-snapshot-controller.html; "
         ".../kubernetes-field-management.html",
     ),
@@ -95,7 +99,7 @@ OWNERS: tuple[Owner, ...] = (
         "kOps",
         (("label", "k8s-addon=snapshot-controller.addons.k8s.io"), ("label", "addon.kops.k8s.io/*")),
         upgrade="It is upgraded with kOps (kops update cluster).",
-        adopting="Set spec.snapshotController.enabled: false in the Cluster; kOps leaves the objects.",
+        adopting="Set spec.snapshotController.enabled: false in the Cluster. kOps keeps the objects.",
         source="https://kops.sigs.k8s.io/addons/#snapshot-controller",
     ),
     Owner(
@@ -103,16 +107,16 @@ OWNERS: tuple[Owner, ...] = (
         "KubeOne",
         (("label", "kubeone.io/addon"),),
         upgrade="It is upgraded with KubeOne (kubeone apply).",
-        adopting="Take the add-on out of the KubeOne manifest, and its label off the objects: kubeone apply prunes what "
-        "carries the label.",
+        adopting="Remove the add-on from the KubeOne manifest, and its label from the objects. kubeone apply deletes objects "
+        "with the label.",
         source="https://docs.kubermatic.com/kubeone/main/guides/addons/",
     ),
     Owner(
         "addon-manager",
         "the cluster's add-on manager (minikube and hosted clusters)",
         (("label", "addonmanager.kubernetes.io/mode=Reconcile"),),
-        upgrade="It is upgraded with the tool that made the cluster (minikube addons enable volumesnapshots).",
-        adopting="Switch the add-on off there (minikube addons disable volumesnapshots), which also removes its objects.",
+        upgrade="It is upgraded with the tool that created the cluster (minikube addons enable volumesnapshots).",
+        adopting="Disable the add-on in that tool (minikube addons disable volumesnapshots). This also removes its objects.",
         source="kubernetes/minikube:deploy/addons/volumesnapshots; kubernetes/kubernetes:cluster/addons/addon-manager",
     ),
     Owner(
@@ -139,8 +143,8 @@ OWNERS: tuple[Owner, ...] = (
             ("manager", "argocd-application-controller"),
         ),
         upgrade="Change the revision in the repository that the Application reads.",
-        adopting="Delete the Application without its resources (kubectl delete application NAME --cascade=orphan), or take "
-        "these objects out of it.",
+        adopting="Delete the Application without its resources (kubectl delete application NAME --cascade=orphan), or remove "
+        "these objects from it.",
         source="https://argo-cd.readthedocs.io/en/stable/user-guide/resource_tracking/",
     ),
     Owner(
@@ -154,8 +158,8 @@ OWNERS: tuple[Owner, ...] = (
             ("manager", "flux"),
         ),
         upgrade="Change the revision in the repository that the Kustomization or HelmRelease reads.",
-        adopting="Annotate the objects with kustomize.toolkit.fluxcd.io/prune=disabled and take them out of the "
-        "Kustomization; a HelmRelease is suspended, then deleted, which uninstalls nothing.",
+        adopting="For a Kustomization, annotate the objects with kustomize.toolkit.fluxcd.io/prune=disabled and remove them from "
+        "it. For a HelmRelease, suspend it and then delete it, which keeps its objects.",
         source="https://fluxcd.io/flux/components/kustomize/kustomizations/; #735",
     ),
     Owner(
@@ -167,11 +171,11 @@ OWNERS: tuple[Owner, ...] = (
             ("label", "helm.sh/chart"),
             ("manager", "helm"),
         ),
-        upgrade="Upgrade the release (helm upgrade); piraeus' chart snapshot-controller brings the CustomResourceDefinitions "
-        "along from its version 5 on, others never upgrade them.",
-        adopting="Make Helm forget the objects and keep them: annotate each with helm.sh/resource-policy=keep by an upgrade of "
-        "the release, then helm uninstall it. helm uninstall without that deletes the CustomResourceDefinitions of "
-        "piraeus' chart, and every snapshot with them.",
+        upgrade="Upgrade the Helm release (helm upgrade). The chart snapshot-controller of piraeus upgrades the "
+        "CustomResourceDefinitions from its version 5 on. Other charts never upgrade them.",
+        adopting="Annotate each object with helm.sh/resource-policy=keep by an upgrade of the Helm release. Then run helm "
+        "uninstall, which keeps objects with this annotation. Without it, helm uninstall deletes the CustomResourceDefinitions "
+        "of piraeus' chart, and every snapshot with them.",
         source="https://helm.sh/docs/howto/charts_tips_and_tricks/; piraeusdatastore/helm-charts:charts/snapshot-controller; "
         "rancher/rke2#8576",
     ),
@@ -179,7 +183,7 @@ OWNERS: tuple[Owner, ...] = (
         "operator",
         "an operator",
         (("owner", "*"),),
-        upgrade="It is upgraded by whatever its ownerReference names.",
+        upgrade="It is upgraded by the operator of the object that its ownerReference names.",
         adopting="",
         source="https://kubernetes.io/docs/concepts/overview/working-with-objects/owners-dependents/",
     ),
@@ -215,26 +219,26 @@ OWNERS: tuple[Owner, ...] = (
         KUBECTL,
         "kubectl, or a tool that uses it",
         _KUBECTL_MARKS,
-        upgrade="The scripts of CSI drivers leave this mark, and apply their version again at their next run. Then it is "
-        "upgraded there.",
-        adopting="Make sure that nothing applies it again, such as kubespray or the script of a CSI driver.",
+        upgrade="The scripts of CSI drivers leave this mark, and apply their version again at their next run. If such a script "
+        "installed the controller, upgrade it there.",
+        adopting="Make sure that no tool applies the objects again, such as kubespray or the script of a CSI driver.",
         source="kubernetes-sigs/vsphere-csi-driver:manifests",
     ),
     Owner(
         HOSTED,
-        "a controller that runs outside of the cluster, or none",
+        "a controller outside of the cluster, or no controller",
         (),
-        upgrade="Hosted control planes and managed clouds run the controller where it is not seen, and upgrade it themselves.",
-        adopting="Make sure that no controller works on this cluster: a VolumeSnapshot that names a missing class gets no "
-        "status.error within a minute.",
+        upgrade="Hosted control planes and managed clouds may run the controller outside of the cluster, and upgrade it themselves.",
+        adopting="Make sure that no controller works on this cluster. Create a VolumeSnapshot that names a missing class. Without "
+        "a controller it has no status.error after a minute.",
         source="openshift/hypershift; the providers' documentation",
     ),
     Owner(
         UNMARKED,
-        "nobody who left a mark",
+        "an unknown manager",
         (),
-        upgrade="Whoever made it upgrades it.",
-        adopting="Make sure that nothing applies it again.",
+        upgrade="If a tool manages these objects, upgrade them with that tool.",
+        adopting="Make sure that no tool applies the objects again.",
         source="https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management",
     ),
 )
@@ -243,10 +247,10 @@ BY_KEY = {owner.key: owner for owner in OWNERS}
 
 @dataclass(frozen=True)
 class Origin:
-    """Whose an object is.
+    """The owner of an object.
 
     key: of OWNERS, "" if this collection applied it last.
-    evidence: the marks, as they were seen.
+    evidence: the marks on the object.
     earlier: the key of the owner that applied it before this collection and applies it again at its next run, or "".
     """
 
@@ -259,10 +263,15 @@ OURS = Origin()
 
 
 def origin(obj: Mapping[str, Any], *, images: Iterable[str] = (), apis: Iterable[str] = ()) -> Origin:
-    """Whose the object is. images: of its containers. apis: "group/resource/name" of owners' own objects that exist.
+    """Return the owner of the object.
 
-    Another deployer's mark counts beside this collection's: it may come back at any time. kubectl's mark stays on an
-    adopted object, so it does not count there. kubespray's counts again once kubectl wrote after this collection.
+    Another manager's mark counts even if this collection applied the object, because that manager may apply it again.
+    kubectl's mark stays on an adopted object, so it does not count there. kubespray's mark counts again if kubectl wrote the
+    object after this collection.
+
+    Args:
+        images: of its containers.
+        apis: "group/resource/name" of existing objects that belong to an owner.
     """
     metadata = obj.get("metadata") or {}
     present = tuple(_marks(metadata, images, apis))
@@ -274,7 +283,7 @@ def origin(obj: Mapping[str, Any], *, images: Iterable[str] = (), apis: Iterable
         if applied and owner.key == KUBESPRAY and not _is_overwritten(metadata):
             return Origin("", evidence, KUBESPRAY)
         return Origin(owner.key, evidence)
-    return OURS if applied else Origin(UNMARKED, ("no mark of any deployer",))
+    return OURS if applied else Origin(UNMARKED, ("no mark of any manager",))
 
 
 def _is_overwritten(metadata: Mapping[str, Any]) -> bool:

@@ -106,7 +106,7 @@ def _refusals(found: Iterable[Found], options: Options) -> Iterable[Refusal]:
             row = one.hazard
             remedy = one.finding.remedy
             if row.handling == _hazards.ASK and row.id not in remedy:
-                remedy = f"{remedy} Or accept it: accept: [{row.id}]."
+                remedy = f"{remedy} Or set accept: [{row.id}] to continue in spite of it."
             yield Refusal(row.id, f"{row.title}. {row.answer}", one.finding.evidence, remedy.strip())
 
 
@@ -122,7 +122,7 @@ def _owners(now: Situation) -> Iterable[Refusal]:
 
 def _owned(key: str, objects: list[tuple[str, Origin]]) -> Refusal:
     row = BY_KEY[key]
-    adopt = f" To adopt it: {row.adopting} Then adopt: [{key}]." if row.adopting else ""
+    adopt = f" To adopt the objects: {row.adopting} Then set adopt: [{key}]." if row.adopting else ""
     evidence = tuple(f"{what}: {mark}" for what, origin in objects for mark in origin.evidence)
     return Refusal(f"owner-{key}", _belongs(key, objects), evidence, f"{row.upgrade}{adopt}")
 

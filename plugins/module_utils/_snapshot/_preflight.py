@@ -3,9 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Try the steps of a plan before the first of them writes: by server dry runs, which admission and RBAC answer as they would
-the real thing. An access review would not see the escalation check of RBAC, nor quotas, nor policies. Reviews are asked only
-for what no dry run shows: what steps wait for, and what proofs create.
+"""Try the steps of a plan by server dry runs, before the first of them writes.
+
+Admission and RBAC answer a dry run like a real write. An access review does not include RBAC's escalation check, quotas or
+policies. Reviews are used only for permissions that no dry run shows, those of waits and of verifications.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ NO_ACCOUNT_YET = "error looking up service account"
 
 @dataclass(frozen=True)
 class Problem:
-    """Why a step would fail. step: its id."""
+    """A reason why a step would fail. step: its id, "" for the whole upgrade."""
 
     step: str
     cause: str
@@ -47,7 +48,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Tried:
-    """What one step would do. note: why it could not be tried as things stand."""
+    """The result of trying one step. note: why the step could not be tried in the current state, "" if it was."""
 
     step: Step
     outcomes: tuple[Outcome, ...] = ()
@@ -55,13 +56,13 @@ class Tried:
 
     @property
     def due(self) -> bool:
-        """Whether it would write."""
+        """Return True if the step would write, or if that is not known yet."""
         return bool(self.note) or any(outcome.changed for outcome in self.outcomes)
 
 
 @dataclass(frozen=True)
 class Foreseen:
-    """What is known before the first write. notes: what could not be known, and why."""
+    """The results of trying all steps. notes: facts that could not be determined, with the reasons."""
 
     tried: tuple[Tried, ...]
     problems: tuple[Problem, ...]
@@ -126,7 +127,7 @@ def _problem(step: Step, error: CertflowError) -> Problem:
 
 
 def _pods(context: Context, step: Step) -> tuple[list[Problem], list[str]]:
-    """A pod of each Deployment, tried: policies and quotas speak to pods, long after their Deployment was accepted."""
+    """Try a pod of each Deployment, because policies and quotas may refuse the pods of an accepted Deployment."""
     problems: list[Problem] = []
     notes: list[str] = []
     for manifest in _act.manifests(context, step.parameters):
@@ -137,10 +138,11 @@ def _pods(context: Context, step: Step) -> tuple[list[Problem], list[str]]:
         except ApiError as exc:
             title = f"a pod of Deployment {manifest['metadata']['namespace']}/{manifest['metadata']['name']}"
             if _says_nothing(exc):
-                notes.append(f"{title} could not be tried: {exc.message}")
+                notes.append(f"{title} could not be tried by a dry run: {exc.message}")
             else:
-                cause = f"{title} is refused: {exc.message}"
-                problems.append(Problem(step.id, cause, (exc.cause,), "Change what it names, or the policy"))
+                cause = f"the API server refuses {title}: {exc.message}"
+                remedy = "Change the field or the policy that the message names"
+                problems.append(Problem(step.id, cause, (exc.cause,), remedy))
         notes += _images(context.client, manifest)
     return problems, notes
 
@@ -157,8 +159,10 @@ def _try_pod(client: Client, deployment: Object) -> None:
 
 
 def _says_nothing(error: ApiError) -> bool:
-    """Whether the pod was refused for what says nothing of a Deployment's: its namespace or account is still to come, or
-    only controllers may make pods here."""
+    """Return True if the refusal says nothing about the Deployment's pods.
+
+    Its namespace or ServiceAccount does not exist yet, or this identity may not create pods.
+    """
     if isinstance(error, NotFound):
         return True
     lacks_right = 'cannot create resource "pods"' in error.message
@@ -166,11 +170,11 @@ def _says_nothing(error: ApiError) -> bool:
 
 
 def _images(client: Client, deployment: Object) -> list[str]:
-    """Which images no node holds yet, so that nobody knows whether they can be pulled."""
+    """Return a note for each image that no node has, because a failing pull shows only when a pod starts."""
     try:
         nodes = client.list_all(NODES)["items"]
     except ApiError as exc:
-        return [f"which images the nodes hold is not known: {exc.message}"]
+        return [f"the images of the nodes cannot be read: {exc.message}"]
     held = {
         name
         for node in nodes
@@ -179,7 +183,7 @@ def _images(client: Client, deployment: Object) -> list[str]:
     }
     wanted = [container["image"] for container in deployment["spec"]["template"]["spec"]["containers"]]
     return [
-        f"no node tells that it holds {image}: whether it can be pulled shows when the first pod starts; those that run stay until then"
+        f"no node reports the image {image}. The first new pod shows if it can be pulled. The old pods run until then"
         for image in wanted
         if image not in held
     ]

@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""What shows that a snapshot controller, its webhook and its CustomResourceDefinitions work. Pure: tables and judgements.
+"""Checks that show that a snapshot controller, its webhook and its CustomResourceDefinitions work. Pure: tables and judgements.
 
-A Deployment that is available proves nothing: upstream's pods have no probes, and a webhook may run without listening.
-What counts is what only the thing itself can say or do.
+An available Deployment is not enough: upstream's pods have no readiness probes, and a webhook may run without listening. Each
+check uses an effect that only its subject can have.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from ._releases import GROUP, SNAPSHOT, Version, parse, text
 OK, FAILED, UNPROVEN = "ok", "failed", "unproven"
 Object = Mapping[str, Any]
 
-# Objects of a probe that were really created: the label's value is the run's, so that each finds its own.
+# The label of created test objects. Its value is the id of the run, so each run finds its own objects.
 LABEL = "certflow.kubernetes/snapshot-probe"
-# When the run that made it has ended at the latest, by the API server's clock.
+# The time after which the run that created the object has ended, by the API server's clock.
 UNTIL = "certflow.kubernetes/probe-until"
 DRIVER = "probe.certflow.invalid"
 NAME = "certflow-probe"
@@ -32,9 +32,12 @@ DEFAULT_CLASS = "snapshot.storage.kubernetes.io/is-default-class"
 
 @dataclass(frozen=True)
 class Verdict:
-    """verdict: OK, FAILED or UNPROVEN. summary: a sentence without its full stop. is_lasting: waiting changes nothing.
+    """The result of a check.
 
-    is_answered: UNPROVEN, but what was asked answered as it has to: only how far that goes is open.
+    verdict: OK, FAILED or UNPROVEN.
+    summary: a sentence without its full stop.
+    is_lasting: True if waiting does not change the result.
+    is_answered: True if the verdict is UNPROVEN but the subject gave the right answer, so only its extent is open.
     """
 
     verdict: str
@@ -45,12 +48,12 @@ class Verdict:
     is_answered: bool = False
 
 
-# What only the webhook refuses.
+# Objects that only the webhook refuses.
 
 
 @dataclass(frozen=True)
 class Question:
-    """An object that is sent as a dry run. resource: its plural. message: what the refusal holds."""
+    """An object that is sent as a dry run. resource: its plural. message: a part of the refusal's message."""
 
     resource: str
     manifest: Mapping[str, Any]
@@ -58,9 +61,9 @@ class Question:
 
 
 def question(by: str, namespace: str, driver: str = DRIVER) -> Question:
-    """What has to be refused. by: a key of _hop.REFUSALS. driver: one that has a default class.
+    """Return the object that the webhook must refuse. by: a key of _hop.REFUSALS. driver: a driver with a default class.
 
-    pkg/validation-webhook/snapshot.go at v4.2.1 to v8.1.0.
+    Source: pkg/validation-webhook/snapshot.go at v4.2.1 to v8.1.0.
     """
     if by == "empty-class":
         manifest = snapshot(namespace, {"volumeSnapshotClassName": "", "source": _CLAIM})
@@ -79,7 +82,7 @@ _CLAIM = {"persistentVolumeClaimName": NAME}
 
 
 def snapshot(namespace: str, spec: Object, **metadata: Any) -> dict[str, Any]:
-    """A VolumeSnapshot."""
+    """Return a VolumeSnapshot."""
     return {
         "apiVersion": f"{SNAPSHOT}/v1",
         "kind": "VolumeSnapshot",
@@ -89,7 +92,7 @@ def snapshot(namespace: str, spec: Object, **metadata: Any) -> dict[str, Any]:
 
 
 def content(spec: Object) -> dict[str, Any]:
-    """A VolumeSnapshotContent that was provisioned beforehand, with what is wrong about it."""
+    """Return a pre-provisioned VolumeSnapshotContent. spec: the invalid fields."""
     good = {
         "deletionPolicy": "Retain",
         "driver": DRIVER,
@@ -105,7 +108,7 @@ def content(spec: Object) -> dict[str, Any]:
 
 
 def default_class(driver: str, **metadata: Any) -> dict[str, Any]:
-    """A VolumeSnapshotClass that is to be its driver's default."""
+    """Return a VolumeSnapshotClass with the annotation of a default class."""
     given = {"generateName": f"{NAME}-", **metadata}
     annotations = {**given.get("annotations", {}), DEFAULT_CLASS: "true"}
     return {
@@ -118,7 +121,7 @@ def default_class(driver: str, **metadata: Any) -> dict[str, Any]:
 
 
 def default_driver(classes: Iterable[Object]) -> str:
-    """A driver that has a default class, "" where none has."""
+    """Return a driver that has a default class, "" if no driver has one."""
     marked = (
         one for one in classes if (one["metadata"].get("annotations") or {}).get(DEFAULT_CLASS) == "true"
     )
@@ -126,7 +129,7 @@ def default_driver(classes: Iterable[Object]) -> str:
 
 
 def asked_webhook(configuration: Object, resource: str) -> str:
-    """The name of the webhook that is asked about a resource, of several; "" where there is one or none."""
+    """Return the name of the webhook with a rule for the resource. "" if the configuration has at most one webhook."""
     entries = list(configuration.get("webhooks") or ())
     if len(entries) < 2:
         return ""
@@ -139,7 +142,7 @@ def _resources(rule: Object) -> list[str]:
 
 
 def converted(version: str) -> dict[str, Any]:
-    """A VolumeGroupSnapshotContent at a version that is not stored: to create it is to have it converted."""
+    """Return a VolumeGroupSnapshotContent at a version that is not stored, so its creation needs a conversion."""
     return {
         "apiVersion": f"{GROUP}/{version}",
         "kind": "VolumeGroupSnapshotContent",
@@ -155,12 +158,12 @@ def converted(version: str) -> dict[str, Any]:
     }
 
 
-# What the rules of the CustomResourceDefinitions refuse.
+# Objects that the rules of the CustomResourceDefinitions refuse.
 
 
 @dataclass(frozen=True)
 class Rule:
-    """A rule of the schema by its message; API servers print the value beside it in different ways."""
+    """A rule of the schema, found by its message, because API servers print the value in different ways."""
 
     message: str
     manifest: Callable[[str], dict[str, Any]]
@@ -188,36 +191,42 @@ RULES: tuple[Rule, ...] = (
 
 
 def judge_rules(answers: Iterable[tuple[str, str]]) -> Verdict:
-    """answers: each rule's message, and what the API server said to what breaks it, "" where it was accepted."""
+    """Judge the answers of the API server.
+
+    answers: each rule's message, and the answer to an object that violates the rule, "" if the object was accepted.
+    """
     every = tuple(answers)
     evidence = tuple(f"{message}: {_line(said) or 'accepted'}" for message, said in every)
     accepted = [message for message, said in every if not said]
     others = [said for message, said in every if said and message not in said]
     if accepted:
-        summary = f"the CustomResourceDefinitions accept what their rules forbid: {'; '.join(accepted)}"
+        summary = (
+            f"the CustomResourceDefinitions accept objects that violate their rules: {'; '.join(accepted)}"
+        )
         return Verdict(FAILED, summary, evidence, _RULES_REMEDY, is_lasting=True)
     if others:
-        summary = f"what the rules forbid was refused with other words than theirs: {_line(others[0])}"
+        summary = f"an object that violates a rule was refused, but not with the message of the rule: {_line(others[0])}"
         verdict = UNPROVEN if " is forbidden: " in others[0] else FAILED
         return Verdict(verdict, summary, evidence, _RULES_REMEDY, is_lasting=True)
     return Verdict(
-        OK, f"the CustomResourceDefinitions refuse all {len(every)} things that were tried", evidence
+        OK, f"the CustomResourceDefinitions refuse all {len(every)} invalid test objects", evidence
     )
 
 
-_RULES_REMEDY = (
-    "Compare the CustomResourceDefinitions with the release's. Kubernetes evaluates their rules since 1.25"
-)
+_RULES_REMEDY = "Compare the CustomResourceDefinitions with those of the release. Kubernetes evaluates their rules since 1.25"
 
 
-# That somebody works on snapshots.
+# A check that a controller processes snapshots.
 
 
 @dataclass(frozen=True)
 class Work:
-    """Something that names what does not exist, on which a controller has nothing to do but to say so.
+    """A test object that names a class that does not exist. A working controller reports that in status.error.
 
-    kind: what it is, for people. path: where it is created, by namespace.
+    kind: its kind.
+    collection: the path at which it is created.
+    manifest: the object.
+    absent: the name of the missing class.
     """
 
     kind: str
@@ -227,7 +236,7 @@ class Work:
 
 
 def work(namespace: str, token: str, metadata: Object) -> Work:
-    """A VolumeSnapshot that names a missing class. It gets no finalizer."""
+    """Return a VolumeSnapshot that names a missing class. A controller adds no finalizer to it."""
     absent = f"{NAME}-{token}"
     manifest = snapshot(
         namespace, {"volumeSnapshotClassName": absent, "source": _CLAIM}, name=absent, **metadata
@@ -238,7 +247,7 @@ def work(namespace: str, token: str, metadata: Object) -> Work:
 
 
 def group_work(namespace: str, version: str, token: str, metadata: Object) -> Work:
-    """The same of group snapshots."""
+    """Return a VolumeGroupSnapshot that names a missing class."""
     absent = f"{NAME}-{token}"
     manifest = {
         "apiVersion": f"{GROUP}/{version}",
@@ -254,43 +263,45 @@ def group_work(namespace: str, version: str, token: str, metadata: Object) -> Wo
 
 
 def said_of(obj: Object | None, absent: str) -> str:
-    """What a controller says in status.error of the class that is missing; "" while it says nothing of it.
+    """Return the message of status.error if it names the missing class, else "".
 
-    pkg/common-controller/snapshot_controller_base.go GetSnapshotClassFailed, v4.2.1 to v8.7.0.
+    Source: pkg/common-controller/snapshot_controller_base.go GetSnapshotClassFailed, v4.2.1 to v8.7.0.
     """
     message = str((((obj or {}).get("status") or {}).get("error") or {}).get("message") or "")
     return message if absent in message and "not found" in message else ""
 
 
 def judge_work(one: Work, said: str, controllers: Sequence[str]) -> Verdict:
-    """said: what the controller said, "" where nothing until the deadline. controllers: what runs there, in words."""
+    """Judge the answer of the controller. said: "" if there was none until the deadline. controllers: its pods in words."""
     if said:
         return Verdict(
-            OK, f"a controller works on a {one.kind}: it says {_line(said)!r}", (f"status.error: {said}",)
+            OK,
+            f"a controller processes a {one.kind}: it reports {_line(said)!r}",
+            (f"status.error: {said}",),
         )
     seen = "; ".join(controllers) if controllers else "no pod of a snapshot controller"
     return Verdict(
         FAILED,
-        f"nobody works on a {one.kind}: one that names a missing class got no error in its status (seen: {seen})",
+        f"no controller processes a {one.kind}: the test object, which names a missing class, got no status.error (seen: {seen})",
         tuple(controllers),
-        "See whether the controller's pods run and one of them holds the Lease, and what it logs",
+        "Check that the controller's pods run and one of them holds the Lease, and read their logs",
     )
 
 
-# That it is the release.
+# A check that the controller runs the release.
 
 # The first lines of its log: "Version: v8.1.0" to 8.2, "Version" version="v8.4.0" from 8.3 on (cmd/snapshot-controller/main.go).
 _SAYS = re.compile(r"""\bVersion: (\S+)|"Version" version="([^"]+)\"""")
 
 
 def said_by(log: str) -> Version | None:
-    """The release that a log begins with; None where it does not say."""
+    """Return the release in the first lines of a log, None if they do not contain it."""
     match = _SAYS.search(log)
     return parse(match[1] or match[2]) if match else None
 
 
 def tag_of(image: str) -> Version | None:
-    """The release by an image's tag; None where that is no release, or there is a digest alone."""
+    """Return the release in an image's tag, None if the tag is not a release or the image has only a digest."""
     return parse(image.rpartition("/")[2].partition("@")[0].partition(":")[2])
 
 
@@ -298,8 +309,12 @@ def tag_of(image: str) -> Version | None:
 class Pod:
     """A pod that runs the controller.
 
-    is_newest: of the Deployment's newest template. ends: it is being deleted. tag: the release by its image, said: by its log,
-    None where they do not tell. host: what it calls itself in the Lease. silence: why its log says nothing.
+    is_newest: True if it is of the Deployment's newest template.
+    ends: True if it is being deleted.
+    tag: the release in its image's tag, None if unknown.
+    said: the release in its log, None if unknown.
+    host: its name in the Lease.
+    silence: why its log does not contain the release.
     """
 
     name: str
@@ -315,9 +330,11 @@ class Pod:
 
 @dataclass(frozen=True)
 class Leader:
-    """Who leads. wanted: whether the pods elect a leader. problem: why it cannot be told.
+    """The holder of the controller's Lease.
 
-    late: seconds since the Lease has run out, negative while it has not.
+    wanted: True if the pods elect a leader.
+    late: seconds since the Lease expired, negative if it has not expired.
+    problem: why the Lease cannot be read, "" if it can.
     """
 
     wanted: bool = True
@@ -336,7 +353,7 @@ CLOCK_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Running:
-    """A Deployment, its pods and others' of the same program beside them. replicas: how many are wanted."""
+    """A Deployment, its pods, and other pods of the same program. replicas: the number that its spec requires."""
 
     deployment: str
     release: Version
@@ -350,19 +367,21 @@ class Running:
 
 
 def judge_version(seen: Running) -> Verdict:
-    """The first rule that applies; evidence is everything."""
+    """Return the verdict of the first rule that applies, with the evidence of all pods."""
     found = next(verdict for rule in _VERSION if (verdict := rule(seen)))
     return replace(found, evidence=tuple(_evidence(seen)))
 
 
 def _other_release(seen: Running) -> Verdict | None:
-    """What a pod says of itself outweighs its image's tag, which may hold anything."""
+    """Find a pod of another release. Its log counts more than its image's tag, which may contain any release."""
     for pod in seen.newest:
         version = pod.said or pod.tag
         if version and version != seen.release:
-            by = "says of itself" if pod.said else "has an image"
+            by = "logs the release" if pod.said else "has an image of release"
             summary = f"pod {pod.name} of {seen.deployment} {by} {text(version)}, not {text(seen.release)} ({pod.image})"
-            remedy = "See what the image's tag holds in this registry; pin it by its digest"
+            remedy = (
+                "Check which image the tag has in this registry, and pin the image by its digest (digests)"
+            )
             return Verdict(FAILED, summary, remedy=remedy, is_lasting=True)
     return None
 
@@ -372,25 +391,38 @@ def _not_ready(seen: Running) -> Verdict | None:
     if ready and len(ready) >= seen.replicas:
         return None
     summary = (
-        f"{len(ready)} of {seen.replicas} pods of {seen.deployment} are of its newest template and ready"
+        f"{len(ready)} of {seen.replicas} pods of {seen.deployment} are ready and of its newest template"
     )
-    return Verdict(FAILED, summary, remedy="See why its pods are not, and what they log")
+    return Verdict(
+        FAILED,
+        summary,
+        remedy="Read the events and the logs of the pods that are not ready, and correct the cause",
+    )
 
 
 def _old_pods(seen: Running) -> Verdict | None:
     old = [pod.name for pod in seen.pods if pod not in seen.newest]
     if not old:
         return None
-    summary = f"other pods of a snapshot controller are left beside {seen.deployment}: {', '.join(old)}"
-    return Verdict(FAILED, summary, remedy="See who owns them; two controllers work on the same snapshots")
+    summary = f"other pods than those of {seen.deployment} run a snapshot controller: {', '.join(old)}"
+    return Verdict(
+        FAILED,
+        summary,
+        remedy="Find the owner of these pods and delete it. Two controllers process the same snapshots",
+    )
 
 
 def _nobody_says(seen: Running) -> Verdict | None:
     silent = next((pod for pod in seen.newest if not (pod.said or pod.tag)), None)
     if silent is None:
         return None
-    summary = f"which release pod {silent.name} is, neither its image {silent.image} nor its log tells ({silent.silence})"
-    return Verdict(UNPROVEN, summary, remedy="Let the task read the logs of pods there", is_lasting=True)
+    summary = f"the release of pod {silent.name} is unknown: its image {silent.image} and its log do not show it ({silent.silence})"
+    return Verdict(
+        UNPROVEN,
+        summary,
+        remedy="Grant the identity of this task the permission to read pods/log in the controller's namespace",
+        is_lasting=True,
+    )
 
 
 def _no_leader(seen: Running) -> Verdict | None:
@@ -398,26 +430,28 @@ def _no_leader(seen: Running) -> Verdict | None:
     if not leader.wanted:
         return None
     if leader.problem:
-        return Verdict(UNPROVEN, f"who leads cannot be told: {leader.problem}", is_lasting=True)
+        return Verdict(
+            UNPROVEN, f"the Lease of the controller cannot be read: {leader.problem}", is_lasting=True
+        )
     if not leader.is_fresh:
-        last = f"; {leader.holder} did until {leader.late:.0f} s ago" if leader.holder else ""
-        remedy = "See what the pods log about leader election"
+        last = f" ({leader.holder} held it until {leader.late:.0f} s ago)" if leader.holder else ""
+        remedy = "Read the messages about leader election in the logs of the pods"
         return Verdict(FAILED, f"no pod of {seen.deployment} holds the Lease{last}", remedy=remedy)
     if leader.holder not in {pod.host for pod in seen.newest}:
-        summary = f"the Lease is held by {leader.holder}, which is no pod of {seen.deployment}"
-        return Verdict(FAILED, summary, remedy="Find that controller and end it")
+        summary = f"the Lease is held by {leader.holder}, which is not a pod of {seen.deployment}"
+        return Verdict(FAILED, summary, remedy="Find the other controller and delete it")
     return None
 
 
 def _is_the_release(seen: Running) -> Verdict:
     how = (
-        "by their own words"
+        "according to their logs"
         if all(pod.said for pod in seen.newest)
-        else "by the tag of their image alone for some"
+        else "for some of them only according to the image tag"
     )
     leads = f", and {seen.leader.holder} leads" if seen.leader.wanted else ""
     return Verdict(
-        OK, f"all {len(seen.newest)} pods of {seen.deployment} are {text(seen.release)}, {how}{leads}"
+        OK, f"all {len(seen.newest)} pods of {seen.deployment} run {text(seen.release)}, {how}{leads}"
     )
 
 
@@ -433,27 +467,27 @@ _VERSION: tuple[Callable[[Running], Verdict | None], ...] = (
 
 def _evidence(seen: Running) -> Iterator[str]:
     for pod in seen.pods:
-        said = f"says {text(pod.said)}" if pod.said else f"its log does not tell ({pod.silence})"
+        said = f"its log shows {text(pod.said)}" if pod.said else f"its log shows no release ({pod.silence})"
         state = "ending" if pod.ends else "ready" if pod.is_ready else "not ready"
         yield f"pod {pod.name}: {state}, {pod.image}, {said}{'' if pod.is_newest else ', not of the newest template'}"
     leader = seen.leader
     if not leader.wanted:
         yield "leader election is off"
     elif leader.holder:
-        yield f"Lease: held by {leader.holder}" + ("" if leader.is_fresh else ", who does not renew it")
+        yield f"Lease: held by {leader.holder}" + ("" if leader.is_fresh else ", which does not renew it")
 
 
 # Before and after.
 
 
 def history(verdict: str, before: Object) -> tuple[bool | None, str]:
-    """Whether it was broken before, None where that is not known; and for a failure the words about it."""
+    """Return True if the subject was broken before, None if that is not known, and a sentence about a failure."""
     earlier = before.get("verdict")
     if earlier == FAILED:
         said = f": {before['summary']}" if before.get("summary") else ""
-        return True, f"It was broken before this run as well{said}" if verdict != OK else ""
+        return True, f"It was already broken before this run{said}" if verdict != OK else ""
     if earlier == OK:
-        return False, "It worked before this run, and is broken now" if verdict == FAILED else ""
+        return False, "It worked before this run" if verdict == FAILED else ""
     return None, ""
 
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Ask a cluster for proofs. What is created for one is removed again, and so is what a killed run has left."""
+"""Run the checks of _proofs on a cluster. Test objects are deleted again, also those that a killed run has left."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ GROUP_CRD = Reference("CustomResourceDefinition", f"volumegroupsnapshots.{GROUP}
 
 
 class Traces:
-    """What one run creates, and its removal.
+    """The test objects of a run, and their removal.
 
-    They are no changes: the run is to end with none of them left. Each carries the run's label, and until when that can
-    last at the most.
+    They do not count as changes, because the run deletes them before it ends. Each has a label with the id of the run, and an
+    annotation with the time after which the run has ended.
     """
 
     def __init__(self, client: Client, token: str) -> None:
@@ -49,7 +49,7 @@ class Traces:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """Label and annotation of whatever is created."""
+        """Return the label and the annotation of every test object."""
         left = max(0.0, self._client.deadline - time.monotonic()) + CLEANING_SECONDS
         until = self._client.now() + timedelta(seconds=left)
         return {
@@ -58,13 +58,13 @@ class Traces:
         }
 
     def create(self, collection: str, manifest: Mapping[str, Any]) -> str:
-        """Create it and return its path. Raises KubeError."""
+        """Create the object and return its path. Raises KubeError."""
         path = f"{collection}/{manifest['metadata']['name']}"
         self._collections.add(collection)
         self._made.append(path)  # before it is sent: the answer may get lost
         try:
             self._client.send("POST", collection, manifest)
-        except AlreadyExists:  # sent again after a lost answer: of this name there is only ours
+        except AlreadyExists:  # sent again after a lost answer: only this run uses this name
             pass
         except ApiError as error:
             if error.status is not None and error.status < 500:
@@ -73,7 +73,7 @@ class Traces:
         return path
 
     def remove(self) -> list[str]:
-        """Remove what this run made and what killed ones left. Returns what stays, in words."""
+        """Delete the objects of this run and of killed runs. Return a line for each object that is left."""
         client = self._client
         client.deadline = max(client.deadline, time.monotonic() + CLEANING_SECONDS)
         stays = [words for words in map(self._delete, self._made) if words]
@@ -84,7 +84,7 @@ class Traces:
         return stays
 
     def _leftovers(self, collection: str) -> list[str]:
-        """Of runs that must have ended. Nobody is told where they may not be listed: they are another run's."""
+        """Return test objects of earlier runs. Ignore listing errors, because those objects belong to another run."""
         try:
             items = self._client.list_all(collection, {"labelSelector": LABEL})["items"]
         except KubeError:
@@ -103,12 +103,12 @@ class Traces:
         except NotFound:
             return ""
         except KubeError as error:
-            return f"{path} is left over: {error.cause}"
+            return f"the test object {path} could not be deleted: {error.cause}"
         return ""
 
 
 def default_driver(client: Client) -> str:
-    """A driver that has a default class already, "" where there is none or nobody may look."""
+    """Return a driver with a default class, "" if there is none or the classes cannot be listed."""
     try:
         return _proofs.default_driver(client.list_all(CLASSES)["items"])
     except ApiError:
@@ -125,23 +125,23 @@ def make_default_class(traces: Traces) -> str:
 
 
 def schema(client: Client, namespace: str) -> Verdict:
-    """What the rules of the CustomResourceDefinitions refuse."""
+    """Check that the rules of the CustomResourceDefinitions refuse invalid objects."""
     answers = [(rule.message, _said(client, rule.manifest(namespace))) for rule in _proofs.RULES]
     return _proofs.judge_rules(answers)
 
 
 def controller(client: Client, traces: Traces, namespace: str) -> Verdict:
-    """Whether a controller works on a VolumeSnapshot. Raises ApiError where it cannot be created."""
+    """Check that a controller processes a VolumeSnapshot. Raises ApiError if it cannot be created."""
     return _worked_on(client, traces, _proofs.work(namespace, traces.token, traces.metadata), namespace)
 
 
 def groups(client: Client, traces: Traces, namespace: str) -> Verdict:
-    """The same for a VolumeGroupSnapshot."""
+    """Check that a controller processes a VolumeGroupSnapshot. Raises ApiError if it cannot be created."""
     crd = client.find(GROUP_CRD.path)
     if crd is None:
         return Verdict(
             _proofs.FAILED,
-            f"there is no {GROUP_CRD}",
+            f"{GROUP_CRD} does not exist",
             remedy="Apply the group CustomResourceDefinitions, and restart the controller",
             is_lasting=True,
         )
@@ -162,11 +162,11 @@ def _worked_on(client: Client, traces: Traces, work: Work, namespace: str) -> Ve
 
 
 def _controllers(client: Client, namespace: str) -> list[str]:
-    """The pods of controllers in a namespace, in words."""
+    """Return a line for each controller pod of a namespace."""
     try:
         pods = client.list_all(KINDS["Pod"].collection(namespace))["items"]
     except KubeError as error:
-        return [f"pods of {namespace} cannot be read: {error.cause}"]
+        return [f"the pods of the namespace {namespace} cannot be read: {error.cause}"]
     found = [pod for pod in pods if _container(pod)]
     return [
         f"pod {pod['metadata']['name']} {'ready' if _is_ready(pod) else 'not ready'}"
@@ -176,12 +176,17 @@ def _controllers(client: Client, namespace: str) -> list[str]:
 
 
 def version(client: Client, target: Reference, release: Version) -> Verdict:
-    """Whether every pod of a Deployment is the release, and one of them leads; waits for both."""
+    """Check that every pod of a Deployment runs the release and one of them leads. Wait for both until the deadline."""
     logs: dict[str, tuple[Version | None, str]] = {}
     while True:
         seen = _running(client, target, release, logs)
         if seen is None:
-            return Verdict(_proofs.FAILED, f"there is no {target}", is_lasting=True)
+            return Verdict(
+                _proofs.FAILED,
+                f"{target} does not exist",
+                remedy="Find out what deleted it, and run the task again",
+                is_lasting=True,
+            )
         verdict = _proofs.judge_version(seen)
         over = time.monotonic() + PAUSE_SECONDS > client.deadline
         if verdict.verdict == _proofs.OK or verdict.is_lasting or over:
@@ -217,7 +222,7 @@ def _pod(
     ready = _is_ready(pod)
     if is_newest and ready and (key not in logs or logs[key][0] is None):
         logs[key] = _log(client, pod, container["name"])
-    said, silence = logs.get(key, (None, "it was not read"))
+    said, silence = logs.get(key, (None, "the log was not read"))
     return Pod(
         metadata["name"],
         container["image"],
@@ -234,17 +239,17 @@ def _pod(
 
 
 def _log(client: Client, pod: Mapping[str, Any], container: str) -> tuple[Version | None, str]:
-    """What a pod says of itself as it starts, or why nothing of it can be read."""
+    """Return the release that a pod logs when it starts, or the reason why it is not known."""
     target = Reference("Pod", pod["metadata"]["name"], pod["metadata"]["namespace"])
     try:
         text = client.text(f"{target.path}/log", {"container": container, "limitBytes": LOG_BYTES})
     except ApiError as error:
         return None, error.message or error.cause
-    return _proofs.said_by(text), "its first lines do not say it, or are gone"
+    return _proofs.said_by(text), "the first lines do not contain it, or were rotated"
 
 
 def _leader(client: Client, deployment: Mapping[str, Any]) -> Leader:
-    """Who holds the Lease that this Deployment's pods ask for."""
+    """Return the holder of the Lease that the pods of this Deployment use."""
     container = _container({"spec": deployment["spec"]["template"]["spec"]})
     arguments = [*(container.get("command") or ())[1:], *(container.get("args") or ())]
     if (_flags.value(arguments, "leader-election") or "false").lower() != "true":
@@ -263,7 +268,7 @@ def _late(now: datetime, until: datetime | None) -> float:
 
 
 def _said(client: Client, manifest: Mapping[str, Any]) -> str:
-    """What the API server says to a dry run; "" where it accepts it."""
+    """Return the refusal of a dry run, "" if the API server accepts it."""
     plural = f"{manifest['kind'].lower()}s"
     place = manifest["metadata"].get("namespace")
     path = f"/apis/{manifest['apiVersion']}/{f'namespaces/{place}/' if place else ''}{plural}"
@@ -275,7 +280,7 @@ def _said(client: Client, manifest: Mapping[str, Any]) -> str:
 
 
 def _container(pod: Mapping[str, Any]) -> dict[str, Any]:
-    """The controller's container of a pod, {} where it has none."""
+    """Return the controller's container of a pod, {} if it has none."""
     containers = pod["spec"].get("containers") or ()
     return next((one for one in containers if program_of(one.get("image", "")) == CONTROLLER), {})
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Hazards of the controller: its rights, its arguments, its selector, its group snapshots. Pure."""
+"""Hazards of the controller: its permissions, arguments, selector and group snapshots. Pure."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def selector(now: Situation) -> Finding | None:
     live = now.controller
     if live is None or not now.detaches_controller or dict(live.selector) == dict(now.selector):
         return None
-    return Finding((f"{live}: {labels(live.selector)}, wanted {labels(now.selector)}",))
+    return Finding((f"{live}: selector {labels(live.selector)}, required {labels(now.selector)}",))
 
 
 def unknown_arguments(now: Situation) -> Finding | None:
-    """The user's own."""
+    """Find arguments of the options that the release does not know."""
     wrong = _flags.unknown(CONTROLLER, now.options.controller_arguments, now.release)
     for kind in (VALIDATION, CONVERSION):
         if now.wants(kind):
@@ -38,17 +38,20 @@ def unknown_arguments(now: Situation) -> Finding | None:
         return None
     return Finding(
         listed(f"{one}: {now.release} does not know it" for one in wrong),
-        f"Take it out, or give what took its place: {_instead(wrong)}. A program ends at a flag that it does not know.",
+        f"Remove the argument, or replace it: {_instead(wrong)}. A program exits at a flag that it does not know.",
     )
 
 
 def _instead(arguments: list[str]) -> str:
     rows = _flags.lost(CONTROLLER, arguments)
-    return "; ".join(dict.fromkeys(flag.instead for _one, flag in rows if flag.instead)) or "nothing did"
+    return (
+        "; ".join(dict.fromkeys(flag.instead for _one, flag in rows if flag.instead))
+        or "no argument replaces it"
+    )
 
 
 def ended_arguments(now: Situation) -> Finding | None:
-    """The running controller's own."""
+    """Find arguments of the running controller that the release does not know."""
     live = now.controller
     wrong = _flags.unknown(CONTROLLER, live.arguments, now.release) if live else []
     return Finding(listed(f"{live}: {one}" for one in wrong)) if wrong else None
@@ -60,7 +63,7 @@ def dropped_arguments(now: Situation) -> Finding | None:
         return None
     return Finding(
         listed(f"{live}: {one}" for one in dropped),
-        "Put what is to stay into controller_arguments, or accept: [arguments-dropped].",
+        "Add the arguments to keep to controller_arguments. To drop all of them, set accept: [arguments-dropped].",
     )
 
 
@@ -69,7 +72,8 @@ def arguments_taken_back(now: Situation) -> Finding | None:
     if live is None or live.origin.key or not dropped:
         return None
     return Finding(
-        listed(f"{live}: {one}" for one in dropped), "They are no longer in controller_arguments, and go."
+        listed(f"{live}: {one}" for one in dropped),
+        "They are no longer in controller_arguments, so the upgrade removes them.",
     )
 
 
@@ -83,7 +87,7 @@ def sidecars_flags(now: Situation) -> Finding | None:
         return None
     return Finding(
         listed(found),
-        "csi-snapshotter 8.2 (8.3 for klog's flags) ends at them: change them when you upgrade that driver.",
+        "csi-snapshotter 8.2 exits at these arguments (8.3 at klog's flags). Change them when you upgrade that driver.",
     )
 
 
@@ -99,12 +103,12 @@ def better_patch(now: Situation) -> Finding | None:
     if not now.release.avoid:
         return None
     return Finding(
-        (f"{now.release}: {now.release.avoid}",), "Take that patch, on a cluster with many snapshots."
+        (f"{now.release}: {now.release.avoid}",), "On a cluster with many snapshots, use that patch release."
     )
 
 
 def image_of_another(now: Situation) -> Finding | None:
-    """Upstream's manifests name older images, or such as never existed."""
+    """Report the release's images: upstream's manifests name older ones, or images that never existed."""
     return Finding((f"the objects of {now.release} run the images of {now.release}",))
 
 
@@ -120,6 +124,6 @@ def gap_of_leaders(now: Situation) -> Finding | None:
     if live is None or live.version == now.release.version:
         return None
     return Finding(
-        (f"{live}: a new leader takes over up to 15 s after the old one ended",),
-        "Snapshots that are asked for in between wait that long; none is lost.",
+        (f"{live}: a new leader is elected up to 15 s after the old one ended",),
+        "Snapshots that are created in this time wait for the new leader. No snapshot is lost.",
     )

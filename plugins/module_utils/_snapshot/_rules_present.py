@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Hazards of what is there: which controllers run, whether they can be told apart, and what could not be read. Pure."""
+"""Hazards of the installed state: unreadable objects, unknown releases, several controllers, other names. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ._releases import CONFIGURATION_NAMES, NEWEST, OLDEST, SNAPSHOT_CRDS, find,
 from ._releases import CONTROLLER as CONTROLLER_NAME
 from ._situation import Situation
 
-# What a decision rests on; without the rest the answer is only less complete.
+# The objects that the plan depends on. Without the others it is only less complete.
 ESSENTIAL = (
     "crds",
     "deployments",
@@ -42,13 +42,13 @@ def unreadable(now: Situation) -> Finding | None:
         ["mutating_configurations"] if hooks and "mutating_configurations" in now.installed.unreadable else []
     )
     missing += ["secrets"] if "secrets" in now.installed.unreadable and now.wants(VALIDATION) else []
-    # A conversion that fails is a hazard of its own.
+    # A failing conversion webhook has its own hazard.
     missing = [what for what in missing if not (what == "group_contents" and now.hides_lists)]
     if not missing:
         return None
     return Finding(
         listed(f"{what}: {now.installed.unreadable[what]}" for what in missing),
-        "Grant get and list of what is named to the identity that this task uses.",
+        "Grant the identity of this task the permissions get and list for these objects.",
     )
 
 
@@ -60,7 +60,8 @@ def hosted(now: Situation) -> Finding | None:
     ]
     return Finding(
         listed([*(f"CustomResourceDefinition {name}" for name in now.installed.crds), *leases]),
-        "Upgrade it where the control plane is run. If nobody runs a controller here, adopt: [hosted] installs one.",
+        "If the provider of the control plane runs the controller, upgrade it there. If no controller runs, set "
+        "adopt: [hosted] to install one.",
     )
 
 
@@ -95,10 +96,10 @@ def older_than_known(now: Situation) -> Finding | None:
         return None
     return Finding(
         listed(old),
-        "By hand, in this order: external-snapshotter 3.0.3, so that its controller labels invalid objects "
-        "(snapshot.storage.kubernetes.io/invalid-snapshot-resource); delete those; delete StatefulSet "
-        "default/snapshot-controller; kubectl apply -k the CustomResourceDefinitions, then RBAC and controller of 4.2.1. "
-        "Objects of 2019's v1alpha1 have to be deleted, or no controller starts (#646).",
+        "Upgrade to 4.2.1 manually, in this order. Install external-snapshotter 3.0.3, whose controller labels invalid objects "
+        "(snapshot.storage.kubernetes.io/invalid-snapshot-resource). Delete the labelled objects. Delete StatefulSet "
+        "default/snapshot-controller. Apply the CustomResourceDefinitions of 4.2.1 (kubectl apply -k), then its RBAC objects and "
+        "its controller. Delete objects of version v1alpha1 of 2019, because no controller starts while they exist (#646).",
     )
 
 
@@ -109,8 +110,8 @@ def newer_than_known(now: Situation) -> Finding | None:
     if version < OLDEST.version:
         return None
     return Finding(
-        (f"{now.controller} runs {text(version)}; known are {OLDEST} to {NEWEST}",),
-        "Use a version of this collection that knows it.",
+        (f"{now.controller} runs {text(version)}, and this collection knows {OLDEST} to {NEWEST}",),
+        "Upgrade this collection to a version that knows the release.",
     )
 
 
@@ -119,7 +120,7 @@ def version_unknown(now: Situation) -> Finding | None:
         return None
     return Finding(
         (f"{now.controller}: image {now.controller.image}",),
-        "Say which release it is with installed_version: the first line of its log has it.",
+        "Set installed_version to the release of the controller. The first line of its log shows it.",
     )
 
 
@@ -133,7 +134,7 @@ def two_controllers(now: Situation) -> Finding | None:
             for one in (now.controller, *staying)
             if one
         ),
-        "Name those that are to go in remove_controllers, as namespace/name.",
+        "Add the controllers to delete to remove_controllers, as namespace/name.",
     )  # fmt: skip
 
 
@@ -162,7 +163,7 @@ def no_way_back(now: Situation) -> Finding | None:
         return None
     return Finding(
         (f"{now.controller} runs {current}, which must not be installed: {current.never}",),
-        "If a step fails, nothing is put back. Correct the cause and run the upgrade again.",
+        "If a step fails, the previous release is not restored. Correct the cause and run the upgrade again.",
     )
 
 
@@ -195,7 +196,7 @@ def controller_of_another_name(now: Situation) -> Finding | None:
         return None
     return Finding(
         (f"{one}: {one.image}",),
-        f"Name it in remove_controllers ({one.namespace}/{one.name}): it goes when Deployment "
+        f"Add {one.namespace}/{one.name} to remove_controllers. It is deleted when Deployment "
         f"{now.namespace}/{CONTROLLER_NAME} runs.",
     )
 
@@ -206,7 +207,7 @@ def namespace_moves(now: Situation) -> Finding | None:
         return None
     return Finding(
         (f"{now.controller or 'the controller'} is in namespace {now.namespace}, not {wanted}",),
-        f"Give namespace: {now.namespace}. The Lease of the leader is in the controller's namespace: two in two "
+        f"Set namespace: {now.namespace}. The leader's Lease is in the controller's namespace, so controllers in two "
         "namespaces would both lead.",
     )
 
@@ -217,7 +218,7 @@ def webhook_moves(now: Situation) -> Finding | None:
     if not moving:
         return None
     place = now.webhook_namespace(moving[0])
-    return Finding((f"the {moving[0]} webhook is in namespace {place}, not {wanted}",), f"Give webhook_namespace: {place}.")  # fmt: skip
+    return Finding((f"the {moving[0]} webhook is in namespace {place}, not {wanted}",), f"Set webhook_namespace: {place}.")  # fmt: skip
 
 
 def names_of_others(now: Situation) -> Finding | None:
@@ -228,8 +229,8 @@ def names_of_others(now: Situation) -> Finding | None:
     hook = now.hook(kinds[0])
     return Finding(
         listed(foreign),
-        f"Delete these first, configurations before the rest, or go to 8.2 or newer, which has no validation webhook; "
-        f"upstream's are called {hook.deployment} and {hook.service}.",
+        f"Delete these objects first, the configurations before the others. Or upgrade to 8.2 or newer, which has no validation "
+        f"webhook. Upstream's Deployment is {hook.deployment}, and its Service {hook.service}.",
     )
 
 

@@ -24,8 +24,9 @@ def being_deleted(now: Situation) -> Finding | None:
         return None
     return Finding(
         listed(f"{name} has a deletionTimestamp" for name in found),
-        "Its objects go with it. Find out who deleted it, and back up what is left (kubectl get -o yaml). A group's CRD "
-        "hangs while its conversion webhook does not answer, and goes on once spec.conversion is {strategy: None}.",
+        "Its objects are deleted with it. Find out which user deleted it, and back up the remaining objects "
+        "(kubectl get -o yaml). The deletion of a group CRD waits while its conversion webhook does not answer. It continues "
+        "when spec.conversion is {strategy: None}.",
     )
 
 
@@ -34,8 +35,8 @@ def cel_without_kubernetes(now: Situation) -> Finding | None:
         return None
     wanted = ".".join(map(str, now.release.kubernetes))
     return Finding(
-        (f"Kubernetes {now.installed.kubernetes_version}, needed is {wanted}",),
-        "Upgrade Kubernetes first, or go to 7.0.2 and no further.",
+        (f"Kubernetes {now.installed.kubernetes_version}, and {now.release} needs {wanted} or newer",),
+        "Upgrade Kubernetes first, or upgrade only to 7.0.2.",
     )
 
 
@@ -49,7 +50,7 @@ def stored_versions(now: Situation) -> Finding | None:
         return None
     return Finding(
         listed(blocked),
-        "Rewrite the objects at a version that the release lists, then take the other one out of status.storedVersions.",
+        "Write the objects back at a version that the release lists. Then remove the other version from status.storedVersions.",
     )
 
 
@@ -69,8 +70,8 @@ def beta_stays_listed(now: Situation) -> Finding | None:
     found = _with_stored(now, SNAPSHOT_CRDS, "v1beta1")
     return Finding(
         listed(f"{crd.name} storedVersions {', '.join(crd.stored_versions)}" for crd in found),
-        "Harmless up to 8.7, which lists v1beta1 still. A release that does not will be refused until the objects are "
-        "rewritten at v1 and storedVersions is [v1].",
+        "No action is needed up to 8.7, which still lists v1beta1. A later release without v1beta1 needs the objects written "
+        "back at v1, and storedVersions [v1].",
     ) if found else None  # fmt: skip
 
 
@@ -91,7 +92,7 @@ def beta_unserved(now: Situation) -> Finding | None:
                 *(f"{one} wrote at v1beta1" for one in clients),
             ]
         ),
-        "Clients that ask for v1beta1 get 404 from then on: upgrade them (backup tools, CSI drivers' sidecars) first.",
+        "Upgrade clients that use v1beta1 first, such as backup tools and sidecars of CSI drivers. After the upgrade they get 404.",
     )
 
 
@@ -113,8 +114,8 @@ def invalid_objects(now: Situation) -> Finding | None:
         return None
     return Finding(
         found,
-        "Before Kubernetes 1.30 nothing of them could be written any more, not even their finalizers removed: delete or "
-        "repair them first.",
+        "Delete or correct these objects first. Before Kubernetes 1.30 the API server would refuse every update of them, even "
+        "the removal of their finalizers.",
     )
 
 
@@ -124,8 +125,8 @@ def invalid_objects_that_ratchet(now: Situation) -> Finding | None:
         return None
     return Finding(
         found,
-        "They stay readable and deletable; what breaks a rule cannot be changed but to something right, and a content "
-        "without its snapshot's namespace can never be bound. Delete or repair them.",
+        "Delete or correct these objects. They can still be read and deleted, but an invalid field can only be changed to a "
+        "valid value. A content without the namespace of its snapshot can never be bound.",
     )
 
 
@@ -135,7 +136,7 @@ def labelled_invalid(now: Situation) -> Finding | None:
         return None
     return Finding(
         listed(found),
-        "Controllers since 8.0 neither set nor clear these labels: take them off, or delete the objects.",
+        "Remove these labels, or delete the objects. Controllers since 8.0 neither set nor remove the labels.",
     )
 
 
@@ -143,8 +144,8 @@ def empty_references(now: Situation) -> Finding | None:
     if not now.has_validation or not now.crosses((8, 0, 0)):
         return None
     return Finding(
-        ("the rules of the CRDs accept volumeSnapshotRef.name and .namespace that are empty texts",),
-        "Nothing is to be done; the webhook of before 8.0 refused them, the rules since do not.",
+        ("the rules of the CRDs accept an empty volumeSnapshotRef.name and .namespace",),
+        "No action is needed. The webhook before 8.0 refused such references.",
     )
 
 
@@ -154,8 +155,8 @@ def default_classes(now: Situation) -> Finding | None:
         return None
     return Finding(
         listed(f"{driver}: {', '.join(names)}" for driver, names in found.items()),
-        "Leave one default class a driver: a snapshot without a class fails with "
-        '"2 default snapshot classes were found", and from 8.2 on no webhook refuses the second one.',
+        "Keep one default class for each driver. With two, a snapshot without a class fails with "
+        '"2 default snapshot classes were found". From 8.2 on no webhook refuses the second class.',
     )
 
 
@@ -168,8 +169,8 @@ def alpha_sources(now: Situation) -> Finding | None:
         return None
     return Finding(
         listed(f"VolumeGroupSnapshotContent {name} has spec.source.persistentVolumeNames" for name in found),
-        "7.0 changed v1alpha1 in place and drops that field: delete these group snapshots first; their single "
-        "VolumeSnapshots stay.",
+        "Delete these group snapshots first. Their single VolumeSnapshots are kept. 7.0 changed the schema of v1alpha1 and drops "
+        "this field.",
     )
 
 
@@ -180,8 +181,8 @@ def alpha_lists(now: Situation) -> Finding | None:
         return None
     return Finding(
         (f"{groups.snapshots} VolumeGroupSnapshots and {groups.contents} contents at v1alpha1",),
-        "Their specification stays; their status's lists of members do not, because each of 7.0, 8.0 and 8.2 renamed them. "
-        "The single VolumeSnapshots stay.",
+        "Their spec and the single VolumeSnapshots are kept. The lists of members in their status are dropped, because 7.0, 8.0 "
+        "and 8.2 each renamed these fields.",
     )
 
 
@@ -208,9 +209,9 @@ def conversion_needed(now: Situation) -> Finding | None:
         if now.stores_v1beta1
         else []
     )
-    why += [f"{one} speaks v1beta1: {one.image}" for one in now.old_sidecars]
-    why += ["it is asked for"] if now.options.conversion_webhook else []
-    why += ["a conversion webhook answers"] if now.converts else []
+    why += [f"{one} uses v1beta1: {one.image}" for one in now.old_sidecars]
+    why += ["conversion_webhook is true"] if now.options.conversion_webhook else []
+    why += ["a conversion webhook is installed and answers"] if now.converts else []
     why += (
         [now.installed.unreadable["group_contents"]] if "group_contents" in now.installed.unreadable else []
     )
@@ -223,7 +224,7 @@ def conversion_forbidden(now: Situation) -> Finding | None:
         return None
     return Finding(
         (f"{max(now.installed.groups.lists, now.installed.groups.hidden)} contents list handles at v1beta1",),
-        "Leave conversion_webhook out: without it these lists are gone at the next write.",
+        "Do not set conversion_webhook to false. Without the webhook, the next write drops these lists.",
     )
 
 
@@ -231,9 +232,9 @@ def conversion_in_vain(now: Situation) -> Finding | None:
     if not now.options.conversion_webhook or now.release.has("conversion"):
         return None
     return Finding(
-        (f"conversion_webhook: true, and {now.release}",),
-        "Only 8.4 and 8.5 have a conversion webhook: before there is nothing to convert, and since 8.6 it would break the "
-        "version v1, which it does not know.",
+        (f"conversion_webhook is true, and the release is {now.release}",),
+        "Remove conversion_webhook. Only 8.4 and 8.5 have a conversion webhook. Older releases have nothing to convert. From 8.6 "
+        "on the webhook would break the version v1, which it does not know.",
     )
 
 
@@ -246,7 +247,7 @@ def conversion_left(now: Situation) -> Finding | None:
 
 
 def lists_at_v1beta1(now: Situation) -> Finding | None:
-    """Going to None: the lists have to be rewritten while somebody can convert them."""
+    """Find lists of handles that need a hop with a conversion webhook before 8.6 removes the conversion."""
     hidden = now.hides_lists and not now.converts
     written = bool(now.installed.groups.lists) and now.speaks_v1beta1
     if now.release.group_crds != "8.6" or not (hidden or written):
@@ -260,7 +261,7 @@ def rewritten_at_v1beta2(now: Situation) -> Finding | None:
     if now.release.group_crds != "8.6" or lists_at_v1beta1(now) or now.is_back:
         return None
     found = _with_stored(now, GROUP_CRDS, "v1beta1")
-    # After the bridge from v1alpha1 they are.
+    # The storage migration from v1alpha1 stores them at v1beta1.
     found += [crd for crd in now.alpha if now.installed.groups.total and crd not in found]
     return (
         Finding(listed(f"{crd.name} storedVersions {', '.join(crd.stored_versions)}" for crd in found))
@@ -274,8 +275,8 @@ def sidecars_at_v1beta1(now: Situation) -> Finding | None:
         return None
     return Finding(
         listed(f"{one}: {one.image}" for one in now.old_sidecars),
-        f"Go to {CONVERTS} first, upgrade these to csi-snapshotter 8.4 or newer, then go on. At 8.6 they see the contents "
-        "without their lists of handles, and whatever they write is stored so.",
+        f"Upgrade to {CONVERTS} first. Then upgrade these sidecars to csi-snapshotter 8.4 or newer, and continue. At 8.6 old "
+        "sidecars read the contents without their lists of handles, and write them back without the lists.",
     )
 
 
@@ -286,27 +287,27 @@ def sidecars_before_crds(now: Situation) -> Finding | None:
         return None
     return Finding(
         listed(f"{one}: {one.image}" for one in new),
-        "With group snapshots on they wait for v1beta2 of the CRDs, and ordinary snapshots stop (#1385) until 8.4's are "
-        "there.",
+        "With group snapshots on, these sidecars wait for v1beta2 of the CRDs. Ordinary snapshots stop (#1385) until the CRDs of "
+        "8.4 are installed.",
     )
 
 
 def back_to_alpha(now: Situation) -> Finding | None:
-    """Find CRDs that lack the version that the older controller speaks, or have another schema of v1alpha1."""
+    """Find CRDs that lack the version that the older controller uses, or have another schema of v1alpha1."""
     groups, crd = now.release.groups, now.contents
     if not (now.is_back and groups and now.groups_wanted and crd):
         return None
     if groups.version not in crd.versions:
-        seen = f"{now.release} speaks {groups.version}; {crd.name} has {', '.join(crd.versions)}"
+        seen = f"{now.release} uses {groups.version}, and {crd.name} has {', '.join(crd.versions)}"
         return Finding(
             (seen,),
-            f"Go back no further than {BRIDGE}, or give group_snapshots: false. CRDs never go back.",
+            f"Go back no further than {BRIDGE}, or set group_snapshots: false. CRDs are never downgraded.",
         )
     if groups.version != "v1alpha1" or crd.set is None or crd.set.key == now.release.group_crds:
         return None
     return Finding(
-        (f"{crd.name} has the schema of {crd.set.key}, {now.release} that of {now.release.group_crds}",),
-        f"Go back no further than {crd.set.key}.0, or give group_snapshots: false. The older controller would lose the lists of "
+        (f"{crd.name} has the schema of {crd.set.key}, and {now.release} that of {now.release.group_crds}",),
+        f"Go back no further than {crd.set.key}.0, or set group_snapshots: false. The older controller would lose the lists of "
         "members, which have other names in its schema.",
     )
 
@@ -323,11 +324,11 @@ def back_without_lists(now: Situation) -> Finding | None:
     hides = crd.conversion.strategy == "Webhook" and "v1beta1" in crd.stored_versions
     if not speaks and not hides:
         return None
-    why = f"{crd.name} converts nothing at {now.release}"
+    why = f"at {now.release} no webhook converts {crd.name}"
     if hides and not speaks:
         return Finding(
             (f"{now.installed.groups.contents} VolumeGroupSnapshotContents; {why}",),
-            "Go to 8.6.0 first, which stores every content at v1beta2. Then go back.",
+            "Upgrade to 8.6.0 first, which stores every content at v1beta2. Then go back.",
         )
     return Finding(
         (f"{now.installed.groups.contents} VolumeGroupSnapshotContents; {why}",),
@@ -336,14 +337,14 @@ def back_without_lists(now: Situation) -> Finding | None:
 
 
 def groups_unattended(now: Situation) -> Finding | None:
-    """Find group snapshots on which no controller works afterwards."""
+    """Find group snapshots that no controller processes afterwards."""
     groups = now.installed.groups
     if not now.groups_on or now.groups_wanted or not groups.total:
         return None
     return Finding(
         (f"{groups.snapshots} VolumeGroupSnapshots, {groups.contents} contents, {groups.classes} classes",),
-        "They stay as they are, and so do their single VolumeSnapshots. New group snapshots wait, and deleted ones keep their "
-        "finalizers, until a release works on them again.",
+        "These objects and their single VolumeSnapshots do not change. New group snapshots wait, and deleted ones keep their "
+        "finalizers, until a controller processes group snapshots again.",
     )
 
 
@@ -355,8 +356,8 @@ def kinds_stay(now: Situation) -> Finding | None:
         return None
     return Finding(
         listed(f"the CRDs of {group} are newer than {now.release}'s" for group in newer),
-        "They stay as they are: older controllers work with them, and going back would be refused, or lose what only the newer "
-        "ones know.",
+        "The upgrade keeps these CRDs, because older controllers work with them. A downgrade of the CRDs would be refused, or "
+        "would lose fields that only the newer CRDs have.",
     )
 
 
@@ -365,19 +366,19 @@ def _has(now: Situation, group: str) -> bool:
 
 
 def group_crds_first(now: Situation) -> Finding | None:
-    """Gate on, CRDs absent or at another version: handled by their order."""
+    """Find group CRDs that do not exist or lack the controller's version, while group snapshots are on."""
     groups = now.release.groups
     if groups is None or not now.groups_wanted or now.is_back:
         return None
     crd = now.contents
     if crd is not None and groups.version in crd.versions:
         return None
-    seen = ", ".join(crd.versions) if crd else "nothing"
-    return Finding((f"{now.release} asks for {groups.version} of the group CRDs; there is {seen}",))
+    seen = ", ".join(crd.versions) if crd else "none"
+    return Finding((f"{now.release} needs {groups.version} of the group CRDs, and the cluster has {seen}",))
 
 
 def served_kinds_of_others(now: Situation) -> Finding | None:
-    """Whoever keeps an old version served for old clients: it goes with the release's own files."""
+    """Find CRDs that differ from every release, such as one that still serves an old version for old clients."""
     foreign = [
         crd.name
         for name, crd in now.installed.crds.items()
@@ -386,6 +387,6 @@ def served_kinds_of_others(now: Situation) -> Finding | None:
     if not foreign:
         return None
     return Finding(
-        listed(f"{name} is not as any release shipped it" for name in foreign),
-        "Look at what was changed (a version kept served for old clients?): the release's own takes its place.",
+        listed(f"{name} differs from that of every release" for name in foreign),
+        "Check the differences, such as an old version that is still served for old clients. The release's CRD replaces it.",
     )

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Hazards of the webhooks: who is asked about what, in which order. Pure."""
+"""Hazards of the webhooks: their rules, Services, Secrets, pods, and the order of the steps. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ._situation import DRAINS_SINCE, NO_VERSION, Situation
 
 
 def _pairs(now: Situation) -> list[tuple[Rules, Hook]]:
-    """Each configuration that stays, with its webhooks."""
+    """Return each configuration that is kept, with its webhooks."""
     live = ((rules, now.live(rules)) for rules in now.configurations)
     return [(rules, hook) for rules, one in live if one for hook in one.hooks]
 
@@ -26,7 +26,7 @@ def rights_before_webhook(now: Situation) -> Finding | None:
 
 
 def wider_rules(now: Situation) -> Finding | None:
-    """Kinds that the new webhook does not know: it denies them, and failurePolicy Ignore does not help."""
+    """Find kinds that the new webhook does not know and so denies. failurePolicy Ignore does not help."""
     wide = [
         f"ValidatingWebhookConfiguration {rules.name}: {', '.join(sorted(hook.resources() - set(rules.resources)))}"
         for rules, hook in _pairs(now)
@@ -36,13 +36,13 @@ def wider_rules(now: Situation) -> Finding | None:
 
 
 def classes_before_binary(now: Situation) -> Finding | None:
-    """The other way round: the old webhook denies what the new rules ask it about."""
+    """Find kinds of the new rules that the old webhook denies."""
     if not now.wants(VALIDATION):
         return None
     live = now.installed.webhook(VALIDATION)
     wider = [rules.name for rules, hook in _pairs(now) if set(rules.resources) - hook.resources()]
     denied = [
-        f"{live} {text(live.version)} is asked about classes and denies each"
+        f"{live} {text(live.version)} denies every class, and the configuration has a rule for classes"
         for rules, hook in _pairs(now)
         if live and live.version and live.version < (6, 0, 0) and "volumesnapshotclasses" in hook.resources()
     ]
@@ -83,7 +83,9 @@ def webhook_selector(now: Situation) -> Finding | None:
         or dict(live.selector) == dict(now.hook(VALIDATION).selector)
     ):
         return None
-    return Finding((f"{live}: {labels(live.selector)}, wanted {labels(now.hook(VALIDATION).selector)}",))
+    return Finding(
+        (f"{live}: selector {labels(live.selector)}, required {labels(now.hook(VALIDATION).selector)}",)
+    )
 
 
 def no_drain(now: Situation) -> Finding | None:
@@ -95,7 +97,9 @@ def no_drain(now: Situation) -> Finding | None:
 def port_changes(now: Situation) -> Finding | None:
     port = now.options.webhook_port
     live = _live(now)
-    moving = [f"{one} listens on {one.port}, the new one on {port}" for one in live if one.port != port]
+    moving = [
+        f"{one} listens on port {one.port}, and the new pods on {port}" for one in live if one.port != port
+    ]
     return Finding(listed(moving)) if moving else None
 
 
@@ -108,26 +112,26 @@ def one_port_of_a_node(now: Situation) -> Finding | None:
         return None
     return Finding(
         listed(f"{one} uses port {port} of its nodes" for one in live),
-        "New pods find no place on these nodes until the old ones go: give another webhook_port, or have nodes to spare. A pod "
-        "that finds no place replaces nobody.",
+        "Set another webhook_port, or provide more nodes. New pods cannot be scheduled on these nodes until the old pods end, and "
+        "the old pods end only when the new pods are ready.",
     )
 
 
 def _live(now: Situation) -> list[Workload]:
-    """The webhooks that run and stay."""
+    """Return the installed webhooks that are kept."""
     found = [now.installed.webhook(kind) for kind in (VALIDATION, CONVERSION) if now.wants(kind)]
     return [one for one in found if one]
 
 
 def no_drain_here(now: Situation) -> Finding | None:
-    """Before 1.30 the new pods cannot sleep either; a later change of options rolls them as they are."""
+    """Find new pods that cannot sleep before they end, so a later change of options interrupts calls."""
     kinds = [kind for kind in (VALIDATION, CONVERSION) if now.wants(kind)]
     if not kinds or now.installed.kubernetes >= DRAINS_SINCE or now.installed.kubernetes == (0, 0):
         return None
     return Finding(
         (f"Kubernetes {now.installed.kubernetes_version}",),
-        "When only options change, a webhook's old pods end in the middle of calls: with failurePolicy Fail change them "
-        "together with the release, or give failure_policy: Ignore for that run.",
+        "If only options change, the webhook's old pods end during calls. With failurePolicy Fail, change options together with "
+        "the release, or set failure_policy: Ignore for that run.",
     )
 
 
@@ -137,7 +141,7 @@ def groups_path(now: Situation) -> Finding | None:
 
 
 def dangling(now: Situation) -> Finding | None:
-    """Configurations whose webhook goes, or is gone."""
+    """Find configurations whose webhook is removed or does not exist."""
     if now.wants(VALIDATION) or not now.installed.configurations:
         return None
     return Finding(
@@ -167,7 +171,7 @@ def foreign_configurations(now: Situation) -> Finding | None:
         return None
     return Finding(
         listed(found),
-        "It does not change. If it belongs to an obsolete snapshot webhook, delete it yourself.",
+        "The upgrade does not change it. If it belongs to an obsolete snapshot webhook, delete it yourself.",
     )
 
 
@@ -208,13 +212,13 @@ def kept_secrets(now: Situation) -> Finding | None:
 
 
 def names_elsewhere(now: Situation) -> Finding | None:
-    """Find objects of upstream's names outside of the webhook's namespace."""
+    """Find objects with upstream's names outside of the webhook's namespace."""
     found = now.elsewhere()
     if not found:
         return None
     return Finding(
         listed(found),
-        "They do not change. If they are left from an earlier installation, delete them yourself.",
+        "The upgrade does not change them. If they are left from an earlier installation, delete them yourself.",
     )
 
 
@@ -224,8 +228,8 @@ def unpublished(now: Situation) -> Finding | None:
     if not missing:
         return None
     return Finding(
-        (f"{missing[0]} {now.release} was never published",),
-        "Take another patch of it: 6.2.1 or newer.",
+        (f"image {missing[0]} {now.release} was never published",),
+        "Use another patch release: 6.2.1 or newer.",
     )
 
 
@@ -241,14 +245,14 @@ def policy_reset(now: Situation) -> Finding | None:
 
 
 def nobody_behind(now: Situation) -> Finding | None:
-    """A configuration without a webhook: damage that a repair heals."""
+    """Find configurations without a working webhook, which a repair corrects."""
     if not now.wants(VALIDATION) or not now.installed.configurations:
         return None
     live = now.installed.webhook(VALIDATION)
     detached = now.installed.orphans(VALIDATION)
     services = {(one.namespace, one.name) for one in now.installed.services}
     gone = [
-        f"Service {place}/{name} is not there"
+        f"Service {place}/{name} does not exist"
         for place, name in now.called(VALIDATION)
         if (place, name) not in services
     ]
@@ -260,12 +264,12 @@ def nobody_behind(now: Situation) -> Finding | None:
 
 
 def second_default_only(now: Situation) -> Finding | None:
-    """CEL refuses first, so that one probe is left."""
+    """Find CRDs with CEL rules, which leave the webhook one object that only it refuses."""
     if not now.wants(VALIDATION) or not now.release.version >= (6, 0, 0):
         return None
     rules = now.installed.crds.get(f"volumesnapshots.{SNAPSHOT}")
     ruled = bool(rules and rules.set and rules.set.rules) or now.release.version >= (8, 0, 0)
-    return Finding(("the CRDs' own rules answer before the webhook is asked",)) if ruled else None
+    return Finding(("the CRDs have validation rules",)) if ruled else None
 
 
 def mode_of_volumes(now: Situation) -> Finding | None:
@@ -276,6 +280,6 @@ def mode_of_volumes(now: Situation) -> Finding | None:
         return None
     return Finding(
         ("--prevent-volume-mode-conversion is true from 7.0 on",),
-        "A restore that changes Block to Filesystem or back is refused, unless its VolumeSnapshotContent is annotated "
-        'snapshot.storage.kubernetes.io/allow-volume-mode-change: "true" (backup tools that move data do that).',
+        "A restore that changes the volume mode between Block and Filesystem is refused unless its VolumeSnapshotContent has the annotation "
+        'snapshot.storage.kubernetes.io/allow-volume-mode-change: "true". Backup tools that move data set it.',
     )

@@ -93,7 +93,7 @@ V421, V622, V702, V811, V820, V870 = map(upstream, ("4.2.1", "6.2.2", "7.0.2", "
 BROKEN = (Fault("VolumeSnapshot", "a/b", "exactly one of"),)
 FAULTY = replace(V702, objects=Objects(faults=BROKEN, labelled=("a/b",), read=True))
 OLD_API = Crd(SNAPSHOT_CRDS[0], {"v1": "served", "v1beta1": "stored"}, ("v1alpha1", "v1beta1"), None)
-FOREIGN = Origin(UNMARKED, ("no mark of any deployer",))
+FOREIGN = Origin(UNMARKED, ("no mark of any manager",))
 EXTRA = changed(V702, CONTROLLER, arguments=("--v=5", "--leader-election=true", "--http-endpoint=:8080"))
 OURS_EXTRA = changed(ours("7.0.2"), CONTROLLER, arguments=("--v=2", "--http-endpoint=:8080"))
 NAMES = {"apiGroups": ["snapshot.storage.k8s.io"], "apiVersions": ["v1"], "resources": ["volumesnapshots"]}

@@ -388,7 +388,7 @@ OWNED_BY: dict[str, tuple[dict[str, Origin], str]] = {
         "Deployment kube-system/snapshot-controller and 1 other object belong to Helm (release snapshots)",
     ),
     "no mark": (
-        {VALIDATION: Origin("unmarked", ("no mark of any deployer",))},
+        {VALIDATION: Origin("unmarked", ("no mark of any manager",))},
         "Deployment kube-system/snapshot-validation-deployment has no mark of a manager",
     ),
     "OLM": (

@@ -186,25 +186,40 @@ def with_first(**fields: Any) -> tuple[Pod, ...]:
 
 # (what was seen, verdict, words of the summary, whether waiting is of no use)
 VERSIONS: list[tuple[Running, str, str, bool]] = [
-    (seen(*GOOD), OK, "all 2 pods .* are 8.7.0, by their own words, and a leads", False),
-    (seen(*GOOD, leader=Leader(wanted=False)), OK, "by their own words$", False),
-    (seen(*with_first(said=None)), OK, "by the tag of their image alone for some", False),
-    (seen(*with_first(tag=None)), OK, "by their own words", False),
+    (seen(*GOOD), OK, "all 2 pods .* run 8.7.0, according to their logs, and a leads", False),
+    (seen(*GOOD, leader=Leader(wanted=False)), OK, "according to their logs$", False),
+    (seen(*with_first(said=None)), OK, "for some of them only according to the image tag", False),
+    (seen(*with_first(tag=None)), OK, "according to their logs", False),
     (seen(*with_first(tag=None, said=None, silence="forbidden")), UNPROVEN, "pod a .*forbidden", True),
-    (seen(*with_first(said=OLD)), FAILED, "pod a .* says of itself 8.4.0, not 8.7.0", True),
-    (seen(*with_first(said=None, tag=OLD)), FAILED, "pod a .* has an image 8.4.0, not 8.7.0", True),
+    (seen(*with_first(said=OLD)), FAILED, "pod a .* logs the release 8.4.0, not 8.7.0", True),
+    (
+        seen(*with_first(said=None, tag=OLD)),
+        FAILED,
+        "pod a .* has an image of release 8.4.0, not 8.7.0",
+        True,
+    ),
     # A digest's own tag may lie; what runs does not.
-    (seen(*with_first(tag=OLD)), OK, "by their own words", False),
+    (seen(*with_first(tag=OLD)), OK, "according to their logs", False),
     (seen(*with_first(is_ready=False)), FAILED, "1 of 2 pods", False),
     (seen(GOOD[0]), FAILED, "1 of 2 pods", False),
     (seen(), FAILED, "0 of 2 pods", False),
     (seen(replicas=0), FAILED, "0 of 0 pods", False),
-    (seen(*GOOD, replace(GOOD[0], name="old", is_newest=False)), FAILED, "left beside .*: old", False),
-    (seen(*GOOD, replace(GOOD[0], name="old", ends=True)), FAILED, "left beside .*: old", False),
-    (seen(*GOOD, leader=Leader(problem="forbidden")), UNPROVEN, "who leads", True),
+    (
+        seen(*GOOD, replace(GOOD[0], name="old", is_newest=False)),
+        FAILED,
+        "other pods than those of .*: old",
+        False,
+    ),
+    (seen(*GOOD, replace(GOOD[0], name="old", ends=True)), FAILED, "other pods than those of .*: old", False),
+    (
+        seen(*GOOD, leader=Leader(problem="forbidden")),
+        UNPROVEN,
+        "the Lease of the controller cannot be read",
+        True,
+    ),
     (seen(*GOOD, leader=Leader()), FAILED, "no pod of .* holds the Lease", False),
-    (seen(*GOOD, leader=Leader(holder="a", late=9.0)), FAILED, "a did until 9 s ago", False),
-    (seen(*GOOD, leader=Leader(holder="z", late=-9.0)), FAILED, "held by z, which is no pod", False),
+    (seen(*GOOD, leader=Leader(holder="a", late=9.0)), FAILED, "a held it until 9 s ago", False),
+    (seen(*GOOD, leader=Leader(holder="z", late=-9.0)), FAILED, "held by z, which is not a pod", False),
 ]
 
 
@@ -228,7 +243,7 @@ def answers(**other: str) -> list[tuple[str, str]]:
     ("given", "verdict", "words"),
     [
         (answers(), OK, "refuse all 4"),
-        (answers(first=""), FAILED, "accept what their rules forbid: volumeSnapshotClassName"),
+        (answers(first=""), FAILED, "accept objects that violate their rules: volumeSnapshotClassName"),
         (answers(first='"spec.source" must validate one and only one schema (oneOf)'), FAILED, "oneOf"),
         (answers(first='volumesnapshots is forbidden: User "x" cannot create'), UNPROVEN, "User"),
     ],
@@ -259,8 +274,8 @@ def test_what_a_controller_says(message: str, is_said: bool) -> None:
 @pytest.mark.parametrize(
     ("verdict", "before", "broken", "words"),
     [
-        (FAILED, {"verdict": FAILED, "summary": "nobody"}, True, "broken before this run as well: nobody"),
-        (FAILED, {"verdict": OK}, False, "worked before this run, and is broken now"),
+        (FAILED, {"verdict": FAILED, "summary": "nobody"}, True, "already broken before this run: nobody"),
+        (FAILED, {"verdict": OK}, False, "worked before this run"),
         (FAILED, {"verdict": UNPROVEN}, None, ""),
         (FAILED, {}, None, ""),
         (OK, {"verdict": FAILED, "summary": "nobody"}, True, ""),
