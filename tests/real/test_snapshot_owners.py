@@ -146,6 +146,7 @@ CASES = {
 # Written otherwise, or seen by another test.
 ELSEWHERE = {
     "helm": "test_a_release_of_helm",
+    "kubespray": "test_snapshot_kubespray",
     "operator": "test_an_operator",
     "kubectl": "test_snapshot_plan",
     "hosted": "test_snapshot_plan",
@@ -475,7 +476,8 @@ def assert_refused(cluster: Cluster, key: str, evidence: str) -> None:
     result = plan(cluster, TARGET)
     refused = {row["id"]: row for row in result["refused"]}
     row = refused[f"owner-{key}"]
-    assert BY_KEY[key].name in row["reason"]
+    assert row["reason"]
+    assert {one["name"] for one in result["managers"] if one["manager"] == key} == {BY_KEY[key].name}
     assert any(evidence in line for line in row["evidence"]), row["evidence"]
     assert BY_KEY[key].upgrade in row["remedy"]
     assert (DEPLOYMENT, key) in {(one["object"], one["manager"]) for one in result["managers"]}
