@@ -248,11 +248,11 @@ def _followed(log: Path, moments: Moments) -> Iterator[None]:
 
 def _note(line: str, moments: Moments) -> None:
     name, _space, text = line.partition("  ")
-    if name not in moments or not text:
+    if name not in moments or not text or text.lstrip().startswith(": "):  # a line of the recap
         return
     step = playbook.STEP.fullmatch(line)
     if step:
-        moments[name].append((time.time(), step[1]))
+        moments[name].append((time.time(), step[3]))
     else:
         say(f"   | {line[:WIDTH]}")
 

@@ -83,7 +83,8 @@ _STATIC = (
 )
 # What differs between cores: tests that go through ansible-playbook. The others call operations from Python.
 THROUGH_ANSIBLE = [
-    f"tests/real/test_{name}.py" for name in ("doors", "role", "snapshot_role", "examples", "fleet", "readme")
+    f"tests/real/test_{name}.py"
+    for name in ("doors", "role", "snapshot_role", "snapshot_stops", "examples", "fleet", "readme")
 ]
 MODULE_TARGETS = (
     "k8s_csr",

@@ -625,10 +625,6 @@ def test_an_operation_in_a_fork_imports_nothing(site: Site) -> None:
     absent, nobody = "no context named 'absent'", f"no Service default/{site.name}"
     own_ca = {**csr, "signer_name": "ephemeral-ca"}
     asked = {"target": target, "object": {"apiVersion": "v1", "kind": "Namespace"}}
-    nothing = {"objects": [{"kind": "Deployment", "namespace": "default", "name": site.name}]}
-    gone = {"id": "gone", "title": "gone", "reason": "none", "action": "delete", "parameters": nothing}
-    webhook = {"what": "webhook", "name": site.name, "by": "second-default-class"}
-    proof = {**gone, "action": "prove", "parameters": webhook}
     # (operation, arguments, whether it changes something, words of its failure)
     calls: list[tuple[str, dict[str, Any], bool, str]] = [
         ("k8s_csr_info", where, False, ""),
@@ -642,10 +638,13 @@ def test_an_operation_in_a_fork_imports_nothing(site: Site) -> None:
         ("webhook_probe", {**where, **asked}, False, nobody),
         ("k8s_csr", {**where, **own_ca, "state": "absent"}, True, ""),
         ("k8s_signer_probe", {**where, "signers": [csr["signer_name"]]}, False, ""),
-        ("snapshot_controller_plan", {**where, "version": "8.7.0"}, False, ""),
-        ("snapshot_controller_preflight", {**where, "steps": [gone]}, False, ""),
-        ("snapshot_controller_apply", {**where, "step": gone}, False, ""),
-        ("snapshot_controller_prove", {**where, "step": proof, "require": False}, False, ""),
+        ("snapshot_controller_info", {**where, "version": "8.7.0"}, False, ""),
+        (
+            "snapshot_controller",
+            {**where, "version": "8.7.0", "state": "verified"},
+            False,
+            "no snapshot controller",
+        ),
         ("k8s_csr_info", {**where, "context": "absent"}, False, absent),
     ]
     assert {name for name, *_rest in calls} == set(OPERATIONS)

@@ -15,17 +15,23 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import _lease
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations._snapshot_controller import (
+    OPERATION,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operation import execute
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import _engine
 
-from tests.clusters import ApiError
 from tests.gates.venvs import REPOSITORY
 
 from .csr_site import CSRS, WRITES, Site, assert_one_line
-from .leases import lapse, leases, path
-from .snapshot_site import Site as UpgradeSite
+from .leases import leases, path
+from .snapshot_site import module_proxy
 from .test_k8s_csr import TWO_STEP, assert_pair, eventually, since
 from .test_k8s_csr_rights import APPROVE, BUNDLE, REQUEST, User, without
 
@@ -33,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.clusters import Fleet
+    from tests.clusters import Cluster, Fleet
 
 NEVER = 99
 ABSENT: dict[str, Any] = {"state": "absent"}
@@ -235,74 +241,52 @@ def test_a_thread_renews_the_lease_during_a_long_wait(site: Site, monkeypatch: p
     assert (writes[0], writes[-1]) == (("create", "leases"), ("delete", "leases"))
 
 
-# The Lease of an upgrade, whose steps are tasks of their own
+# The Lease of an upgrade. test_snapshot_stops.py has runs that lose it, and runs that wait for each other.
 
-WEBHOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
-TURN = f"{path('kube-system')}/certflow-snapshot-controller"
+UPGRADE = f"{path('kube-system')}/certflow-snapshot-controller"
 
 
 @pytest.fixture
-def upgrade(fleet: Fleet, tmp_path: Path) -> Iterator[UpgradeSite]:
-    """Create a webhook configuration whose failurePolicy steps change."""
-    site = UpgradeSite(fleet["onprem"], "", tmp_path)
-    hook = {
-        "name": "hook.example.com",
-        "clientConfig": {"url": "https://hook.example.com"},
-        "sideEffects": "None",
-        "admissionReviewVersions": ["v1"],
-        "failurePolicy": "Ignore",
-        "rules": [{"apiGroups": ["none.example.com"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["none"]}],
-    }  # fmt: skip
-    site.cluster.api("POST", WEBHOOKS, {"metadata": {"name": site.user}, "webhooks": [hook]})
-    yield site
-    site.cluster.api("DELETE", f"{WEBHOOKS}/{site.user}")
-    with contextlib.suppress(ApiError):
-        site.cluster.api("DELETE", TURN)
+def held_upgrade(fleet: Fleet) -> Iterator[Cluster]:
+    """A cluster with the Lease of another run."""
+    cluster = fleet["onprem"]
+    now = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime())
+    spec = {"holderIdentity": "another", "leaseDurationSeconds": 150, "acquireTime": now, "renewTime": now}
+    name = UPGRADE.rpartition("/")[2]
+    cluster.api("POST", path("kube-system"), {"metadata": {"name": name}, "spec": spec})
+    yield cluster
+    cluster.api("DELETE", UPGRADE)
 
 
-def turn(site: UpgradeSite, action: str, run_id: str, **options: Any) -> dict[str, Any]:
-    return site.run(action, options={"run_id": run_id, **options})
-
-
-def set_policy(site: UpgradeSite, policy: str, lease: dict[str, Any]) -> dict[str, Any]:
-    return site.run("failure_policy", names=[site.user], policy=policy, options={"lease": lease})
-
-
-def lost(result: dict[str, Any]) -> None:
-    assert_one_line(result, "lease-lost", "kube-system/certflow-snapshot-controller")
-    assert result["changed"] is False
-
-
-@pytest.mark.quick
-@pytest.mark.parametrize("ends", [True, False])
-def test_a_step_stops_if_another_run_held_the_lease_since_the_first_step(
-    upgrade: UpgradeSite, ends: bool
+def test_an_upgrade_writes_nothing_while_another_run_holds_its_lease(
+    held_upgrade: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The run waited for other clusters until its Lease expired. The other run has ended by then, or still works."""
-    first = turn(upgrade, "take_turn", "first")["lease"]
-    assert first["holder"] == "first"
-    assert set_policy(upgrade, "Fail", first)["changed"]
-    lapse(upgrade.cluster, "kube-system", starting="certflow-snapshot")
-    assert set_policy(upgrade, "Ignore", first)["changed"], "no other run has taken it"
-    lapse(upgrade.cluster, "kube-system", starting="certflow-snapshot")
-    second = turn(upgrade, "take_turn", "second")["lease"]
-    assert set_policy(upgrade, "Fail", second)["changed"]
-    if ends:
-        assert not turn(upgrade, "end_turn", "second").get("failed")
-    lost(set_policy(upgrade, "Ignore", first))
-    lost(turn(upgrade, "take_turn", "first", lease=first))
-    (hook,) = upgrade.cluster.api("GET", f"{WEBHOOKS}/{upgrade.user}")["webhooks"]
-    assert hook["failurePolicy"] == "Fail", "as the second run left it"
-    turn(upgrade, "end_turn", "first")
-    assert ("second" in str(leases(upgrade.cluster, "kube-system"))) is not ends, "it gives back only its own"
-
-
-def test_an_upgrade_needs_the_permission_for_its_lease(upgrade: UpgradeSite) -> None:
-    powerless = upgrade.cluster.kubeconfig_for(f"{upgrade.user}-other", [])
-    refused = turn(upgrade, "take_turn", "first", kubeconfig=str(powerless))
-    assert_one_line(refused, "forbidden", "certflow-snapshot-controller", "docs/rbac.md", '"leases"')
-
-
-@pytest.mark.parametrize("token", [{"holder": "a"}, {"holder": "a", "uid": "b", "transitions": "many"}])
-def test_a_token_is_used_as_it_is(upgrade: UpgradeSite, token: dict[str, Any]) -> None:
-    assert set_policy(upgrade, "Fail", token)["code"] == "invalid-step"
+    """No time is kept for the way back, so the run waits for 20 seconds only."""
+    monkeypatch.setattr(_engine, "UNDO_SECONDS", 0)
+    user = f"upgrade-{uuid.uuid4().hex[:8]}"
+    with module_proxy("8.1.0") as source:
+        given = {
+            "kubeconfig": str(held_upgrade.kubeconfig_for(user, ["system:masters"])),
+            "version": "8.1.0",
+            "validation_webhook": False,
+            "source": source,
+            "cache_directory": str(tmp_path),
+            "step_timeout": 20,
+            "wait_timeout": 20,
+        }
+        checked = ArgumentSpecValidator(dict(OPERATION.argument_spec)).validate(given)
+        result = execute(OPERATION, checked.validated_parameters, check_mode=False)
+    assert_one_line(result, "lease-held", "kube-system/certflow-snapshot-controller", "another")
+    assert f"kubectl --namespace kube-system delete lease {UPGRADE.rpartition('/')[2]}" in result["remedy"]
+    writes = [
+        event["requestURI"]
+        for event in held_upgrade.requests(user=user)
+        if event["verb"] not in ("get", "list", "watch")
+        and "dryRun=All" not in event["requestURI"]
+        and "/selfsubjectaccessreviews" not in event["requestURI"]
+    ]
+    assert {uri.partition("?")[0] for uri in writes} == {path("kube-system")}, "only the attempt to create it"
+    assert (result["changed"], held_upgrade.api("GET", UPGRADE)["spec"]["holderIdentity"]) == (
+        False,
+        "another",
+    )

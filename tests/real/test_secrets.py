@@ -162,10 +162,9 @@ def rows(stage: Stage, door: str) -> list[Row]:
     nobody = {**base, "secret": {"name": f"{name}-x"}, "signer_name": "example.com/nobody", "wait_timeout": 1}
     proxy = {"proxy": "http://ada:{{ password }}@127.0.0.1:1", "wait_timeout": 1}
     asked = {"target": target, "wait_timeout": 1, "object": {"apiVersion": "v1", "kind": "Namespace"}}
-    nothing = {"objects": [{"kind": "Deployment", "namespace": "default", "name": stage.name}]}
-    gone = {"id": "gone", "title": "gone", "reason": "none", "action": "delete", "parameters": nothing}
-    webhook = {"what": "webhook", "name": stage.name, "by": "second-default-class"}
-    proof = {**gone, "action": "prove", "parameters": webhook}
+    # No cluster of this test has a controller, and no release is fetched from here.
+    verified = {"version": "8.7.0", "state": "verified"}
+    unreachable = {"version": "8.7.0", "source": "http://ada:{{ password }}@127.0.0.1:1", "wait_timeout": 800}
     bundle = {"ca_bundle": stage.ca, "targets": [target], "kubeconfig": "{{ leaf }}"}
     whole = {"kubeconfig": "{{ text | from_yaml }}"}
     return [
@@ -185,10 +184,9 @@ def rows(stage: Stage, door: str) -> list[Row]:
         Row("k8s_signer_probe", {"signers": [KUBELET_SERVING]}),
         Row("webhook_cabundle", bundle),
         Row("webhook_probe", asked, "webhook-unproven"),
-        Row("snapshot_controller_plan", {**whole, "version": "8.7.0"}),
-        Row("snapshot_controller_preflight", {"steps": [gone]}),
-        Row("snapshot_controller_apply", {"step": gone}),
-        Row("snapshot_controller_prove", {"step": proof, "require": False, "wait_timeout": 5}),
+        Row("snapshot_controller_info", {**whole, "version": "8.7.0"}),
+        Row("snapshot_controller", {**verified, "kubeconfig": "{{ leaf }}"}, "verification-failed"),
+        Row("snapshot_controller", unreachable, "preflight-failed", is_daily=False),
         Row("k8s_csr", {**two, "state": "absent"}, is_daily=False),
     ]  # fmt: skip
 

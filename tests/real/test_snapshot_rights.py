@@ -59,10 +59,12 @@ def nothing(_cluster: Cluster) -> None:
 
 
 def recent(cluster: Cluster) -> None:
-    """7.0.2, with a Secret of the webhook's."""
+    """7.0.2, with a Secret of the webhook's, and a PodDisruptionBudget as this collection makes one."""
     test_snapshot_plan.install(cluster, "7.0.2")
     secret = ("create", "secret", "generic", "snapshot-validation-secret", "-n", "default")
     lab.kubectl(cluster, *secret, "--from-literal=tls.crt=x", "--from-literal=tls.key=x")
+    budget = ("create", "pdb", "snapshot-validation-deployment", "-n", "default", "--min-available=1")
+    lab.kubectl(cluster, *budget, "--selector=app=snapshot-validation")
 
 
 def old(cluster: Cluster) -> None:
@@ -179,8 +181,7 @@ def test_the_roles_are_enough_for_writes(site: Site) -> None:
     user = f"writer-{uuid.uuid4().hex[:8]}"
     cluster = site.cluster("upgraded")
     grant(cluster, user, PLAN, VERIFY, *UPGRADE)
-    options = {"step_timeout": 20, "wait_timeout": 600, "undo": False}
-    result = site.run("upgraded", user, "8.7.0", **options)
+    result = site.run("upgraded", user, "8.7.0", step_timeout=20, wait_timeout=600, undo=False)
     assert (result["code"], result["step"]) == ("rollout-failed", "controller-wait"), result
     assert {one["status"] for one in result["steps"][:-1]} == {"done"}
     assert {one["id"] for one in result["steps"] if one["changed"]} >= {
@@ -215,8 +216,9 @@ def test_with_the_role_of_a_plan_every_other_permission_is_named(site: Site) -> 
     """certflow-plan is enough for snapshot_controller_info. An upgrade fails before its first write."""
     cluster, user = site.cluster("recent"), f"planner-{uuid.uuid4().hex[:8]}"
     grant(cluster, user, PLAN)
-    who = {"kubeconfig": str(cluster.kubeconfig_for(user))}
-    plan = run(_snapshot_controller_info.OPERATION, version="8.7.0", adopt=["kubectl"], **who)
+    kubeconfig = str(cluster.kubeconfig_for(user))
+    info = _snapshot_controller_info.OPERATION
+    plan = run(info, version="8.7.0", adopt=["kubectl"], kubeconfig=kubeconfig)
     assert (plan["refused"], plan["installed"]["unreadable"]) == ([], {})
     for check_mode in (True, False):
         result = site.run("recent", user, "8.7.0", check_mode=check_mode)
@@ -244,10 +246,10 @@ def is_tried(one: Grant) -> bool:
 )
 def test_what_is_missing_is_said_before_the_first_write(site: Site, missing: Grant) -> None:
     """In one line, which names the verb and the resource."""
-    certificate = [without(role, missing) for role in CERTIFICATE]
+    others = [without(role, missing) for role in (PLAN, VERIFY, *CERTIFICATE)]
     roles = [missing.taken_from(role) if role["kind"] == missing.role else role for role in UPGRADE]
     for state, release in WAYS:
-        result, writes = site.tried(state, release, PLAN, without(VERIFY, missing), *roles, *certificate)
+        result, writes = site.tried(state, release, *others, *roles)
         assert writes == []
         if result.get("failed"):
             break

@@ -4,7 +4,7 @@
 
 """The role snapshot_controller before its first write, on real control planes without a node: plan, check mode, refusals.
 
-What it does with pods is tried in test_snapshot_upgrade.py.
+test_snapshot_upgrade.py has the upgrades with pods, test_snapshot_stops.py has the stops in the middle.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ import re
 import shutil
 import time
 import uuid
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from ansible.release import __version__ as ansible_version
 
 from tests import clusters, playbook
-from tests.clusters import ApiError, build, kubeconfig
+from tests.clusters import build, kubeconfig
+from tests.failures import absent
 
-from . import leases, snapshot_kept, test_snapshot_plan
+from . import leases, snapshot_kept, snapshot_lab, snapshot_pods
 from .snapshot_lab import kubectl
 from .snapshot_site import module_proxy
 
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from tests.clusters import Fleet
     from tests.playbook import Run
 
-# Nothing is on the one, 7.0.2 on the other. Who tries ssh fails.
+# The first has no controller, the second has that of 7.0.2. A connection by ssh fails.
 NAMES = ("onprem", "eks")
 INVENTORY = "[clusters]\nonprem ansible_host=host.invalid\neks ansible_host=host.invalid\n"
 
@@ -56,13 +57,13 @@ class Site:
         (directory / "inventory.ini").write_text(INVENTORY)
 
     def play(self, text: str, *arguments: str) -> Run:
-        """Run plays as somebody wrote them."""
+        """Run plays of a user."""
         command = ("-i", "inventory.ini", *arguments)
         (self.directory / "vars.json").write_text(json.dumps(self.variables))
         return playbook.play(self.directory, yaml.safe_load(text), *command)
 
     def sent(self, since: datetime) -> list[str]:
-        """What was sent to either cluster, but for reads, dry runs and access reviews."""
+        """Return the requests to both clusters except reads, dry runs and access reviews."""
         return [
             f"{event['verb']} {event['requestURI']}"
             for cluster in self.fleet.values()
@@ -72,11 +73,15 @@ class Site:
             and "/selfsubjectaccessreviews" not in event["requestURI"]
         ]
 
+    def contacted(self, since: datetime) -> set[str]:
+        """Return the clusters that had any request."""
+        return {name for name, one in self.fleet.items() if one.requests(since=since, user=self.user)}
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     with module_proxy("8.1.0") as source, clusters.running({name: name for name in NAMES}) as fleet:
-        test_snapshot_plan.install(fleet["eks"], "7.0.2")
+        snapshot_lab.install(fleet["eks"], "7.0.2", pods=False)
         yield Site(fleet, tmp_path_factory.mktemp("role"), source)
 
 
@@ -85,7 +90,7 @@ def now() -> datetime:
 
 
 def reports(run: Run) -> dict[str, Any]:
-    """What the plays' tasks `REPORT` say, by the name that they give."""
+    """Return the data of the plays' tasks REPORT by name."""
     texts = re.findall(r'"msg": ("REPORT .*")$', run.output, re.MULTILINE)
     return dict(json.loads(json.loads(text).partition(" ")[2]) for text in texts)
 
@@ -116,16 +121,15 @@ def test_check_mode_shows_everything_and_writes_nothing(site: Site) -> None:
     assert run.status == 0, run.output
     assert site.sent(start) == []
     found = reports(run)
-    assert {name: one["installed"]["version"] for name, one in found.items()} == {
-        "onprem": "",
-        "eks": "7.0.2",
-    }
+    hops = {name: [(hop["start"], hop["release"]) for hop in one["hops"]] for name, one in found.items()}
+    assert hops == {"onprem": [("", "8.1.0")], "eks": [("7.0.2", "8.1.0")]}
     for one in found.values():
         assert one["is_changed"]
-        assert [step["id"] for step in one["steps"]] == [step["id"] for step in one["plan"]]
-    assert '"from 7.0.2 to 8.1.0"' in run.output
-    assert '"from nothing to 8.1.0"' in run.output
-    # Of what is there the fields that change, not the whole.
+        assert one["due"] == [step["id"] for step in one["foreseen"]]
+        assert {"crds", "controller"} <= set(one["due"]) < {step["id"] for step in one["plan"]}
+        assert (one["code"], one["refused"], one["problems"], one["steps"]) == ("", [], [], [])
+        assert all(json.dumps(line) in run.output for line in one["lines"])
+    # Of an object that exists, the diff has only the fields that change.
     shown = [line for line in run.output.splitlines() if line.startswith("+")]
     assert any("snapshot-controller:v8.1.0" in line for line in shown)
     assert any("CustomResourceDefinition" in line for line in shown)
@@ -156,8 +160,8 @@ BY_ANOTHER_HOST = """
 """
 
 
-def test_the_plan_alone_reads_alone(site: Site) -> None:
-    """Tag plan; from hosts that are not to be reached, imported and included."""
+def test_the_plan_only_reads(site: Site) -> None:
+    """With the tag plan, for hosts that cannot be reached, with the role imported and included."""
     start = now()
     run = site.play(BY_ANOTHER_HOST, "--tags", "plan")
     assert run.status == 0, run.output
@@ -171,14 +175,16 @@ def test_the_plan_alone_reads_alone(site: Site) -> None:
 
 
 @pytest.mark.full
-def test_preflight_tries_and_proofs_fail_where_nothing_runs(site: Site) -> None:
+def test_preflight_and_verify_write_nothing(site: Site) -> None:
+    """No pod runs, so no verification passes."""
     start = now()
     run = site.play(IN_A_PLAY, "--tags", "preflight", "--limit", "eks")
     assert run.status == 0, run.output
-    assert "Try every step by server dry runs" in run.output
+    (found,) = reports(run).values()
+    assert (found["problems"], found["steps"]) == ([], []) and found["due"]
     run = site.play(IN_A_PLAY, "--tags", "verify", "--limit", "eks")
     assert run.status == 2, run.output
-    assert "webhook is broken: " in run.output or "is not proven: " in run.output
+    assert '"code": "verification-failed"' in run.output
     assert site.sent(start) == []
 
 
@@ -205,25 +211,26 @@ REFUSED_ONE = """
         snapshot_controller_arguments: "{{ case.arguments | default([]) }}"
     - ansible.builtin.debug: {msg: "REPORT {{ [case.name, {'msg': 'it was accepted'}] | to_json }}"}
   rescue:
-    - ansible.builtin.debug: {msg: "REPORT {{ [case.name, ansible_failed_result] | to_json }}"}
+    - ansible.builtin.debug:
+        msg: "REPORT {{ [case.name, {'msg': ansible_failed_result.msg, 'code': snapshot_controller_result.code | default('')}] | to_json }}"
 """
-# What is wrong: what differs from a play that is right, and words of the one line that says it.
-CASES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
-    "kubectl's": ({"adopt": []}, ("nothing was written: ", " more). ", "snapshot_controller_adopt: [kubectl]")),
-    "hosted": ({"context": "onprem"}, ("nothing was written: ", "no controller is", "snapshot_controller_adopt: [hosted]")),
-    "withdrawn": ({"version": "7.0.0"}, ("7.0.0", "must not be installed")),
-    "unknown": ({"version": "9.9.9"}, ("9.9.9 is no release",)),
-    "no source": ({"source": "/nowhere/{version}", "cache": "{{ playbook_dir }}/none"}, ("/nowhere/8.1.0",)),
-    "altered": ({"source": "{{ playbook_dir }}/altered", "cache": "{{ playbook_dir }}/none"}, ("setup-snapshot-controller.yaml",)),
-    "no policy": ({"failure_policy": "fail"}, ("failure_policy", "Ignore", "Fail")),
-    "no option": ({"controller": {"replica": 2}}, ("replica",)),
-    "no number": ({"controller": {"replicas": "many"}}, ("replicas", "int")),
-    "no argument": ({"arguments": ["--no-such-flag=1"]}, ("nothing was written: ", "no-such-flag")),
+# The difference from a valid play, the code, and names in the message.
+CASES: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
+    "kubectl's": ({"adopt": []}, "upgrade-refused", ("kubectl",)),
+    "hosted": ({"context": "onprem"}, "upgrade-refused", ("hosted",)),
+    "withdrawn": ({"version": "7.0.0"}, "release-unavailable", ("7.0.0",)),
+    "unknown": ({"version": "9.9.9"}, "release-unavailable", ("9.9.9",)),
+    "no source": ({"source": "/nowhere/{version}", "cache": "{{ playbook_dir }}/none"}, "release-unavailable", ("/nowhere/8.1.0",)),
+    "altered": ({"source": "{{ playbook_dir }}/altered", "cache": "{{ playbook_dir }}/none"}, "release-unavailable", ("setup-snapshot-controller.yaml",)),
+    "no policy": ({"failure_policy": "fail"}, "invalid-input", ("failure_policy", "Ignore", "Fail")),
+    "no option": ({"controller": {"replica": 2}}, "invalid-input", ("replica",)),
+    "no number": ({"controller": {"replicas": "many"}}, "invalid-input", ("replicas",)),
+    "no argument": ({"arguments": ["--no-such-flag=1"]}, "upgrade-refused", ("no-such-flag",)),
 }  # fmt: skip
 
 
-def test_what_cannot_be_done_is_said_in_one_line(site: Site) -> None:
-    """From localhost, before the first write. On `onprem` by now there are CRDs, and no controller."""
+def test_a_refusal_has_one_line_and_a_code(site: Site) -> None:
+    """From localhost, before the first write. onprem has CRDs and no controller by now."""
     deploy, crds = build.snapshot_manifests("8.1.0")
     kubectl(
         site.fleet["onprem"],
@@ -239,8 +246,8 @@ def test_what_cannot_be_done_is_said_in_one_line(site: Site) -> None:
     assert _refused(site, CASES) == {}
 
 
-def test_what_is_too_old_is_said(site: Site) -> None:
-    """A controller of before 4.2 on `onprem`, with CRDs that are newer."""
+def test_a_release_that_is_too_old_is_refused(site: Site) -> None:
+    """onprem has a controller older than 4.2, with newer CRDs."""
     deploy, _crds = build.snapshot_manifests("8.1.0")
     text = (deploy / "snapshot-controller" / "setup-snapshot-controller.yaml").read_text()
     kubectl(
@@ -249,15 +256,16 @@ def test_what_is_too_old_is_said(site: Site) -> None:
         "-f-",
         stdin=re.sub(r"snapshot-controller:v\S+", "snapshot-controller:v4.0.0", text),
     )
-    words = ("nothing was written: ", "older than 4.2", "4.2.1")
-    assert _refused(site, {"too old": ({"context": "onprem"}, words)}) == {}
+    assert _refused(site, {"too old": ({"context": "onprem"}, "upgrade-refused", ("4.2.1",))}) == {}
 
 
-def _refused(site: Site, cases: Mapping[str, tuple[dict[str, Any], tuple[str, ...]]]) -> dict[str, str]:
-    """What was said in other words than these, or in more than one line. All are refused, and nothing is written."""
+def _refused(
+    site: Site, cases: Mapping[str, tuple[dict[str, Any], str, tuple[str, ...]]]
+) -> dict[str, dict[str, str]]:
+    """Return the cases with another code, without the names, or with more than one line. All of them write nothing."""
     (site.directory / "refused.yml").write_text(REFUSED_ONE)
     given = {
-        "cases": [{"name": name, **case} for name, (case, _words) in cases.items()],
+        "cases": [{"name": name, **case} for name, (case, _code, _names) in cases.items()],
         "the_source": site.variables["snapshot_controller_source"],
         "the_cache": site.variables["snapshot_controller_cache_directory"],
     }
@@ -265,32 +273,40 @@ def _refused(site: Site, cases: Mapping[str, tuple[dict[str, Any], tuple[str, ..
     run = site.play(REFUSED, "-e", json.dumps(given))
     assert run.status == 0, run.output
     assert site.sent(start) == []
-    said = {name: one["msg"] for name, one in reports(run).items()}
-    assert said.keys() == cases.keys()
+    found = reports(run)
+    assert found.keys() == cases.keys()
     return {
-        name: said[name]
-        for name, (_case, words) in cases.items()
-        if "\n" in said[name].strip() or not all(word.lower() in said[name].lower() for word in words)
+        name: found[name]
+        for name, (_case, code, names) in cases.items()
+        if "\n" in found[name]["msg"].strip()
+        or absent(names, found[name]["msg"])
+        or found[name].get("code") != code
     }
 
 
 # A policy that allows dry runs of the new Deployment and denies the write, which no preflight can detect.
 POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolic"
 DENIED = {"metadata": {"name": "certflow-denies-deployments"}}
-TURN = "certflow-snapshot-controller"
+LEASE = "certflow-snapshot-controller"
 
 
 @pytest.fixture
-def old(site: Site) -> None:
-    """Install the controller of 7.0.2 on both clusters. It never runs, because there is no node."""
-    for cluster in site.fleet.values():
-        snapshot_kept.remove(cluster)
-        test_snapshot_plan.install(cluster, "7.0.2", webhook=False)
+def old(site: Site) -> Iterator[None]:
+    """Install the controller of 7.0.2 on both clusters. On onprem the pods of 8.1.0 do not start."""
+    with contextlib.ExitStack() as stack:
+        for name, cluster in site.fleet.items():
+            snapshot_kept.remove(cluster)
+            snapshot_lab.install(cluster, "7.0.2", webhook=False, pods=False)
+            pods = stack.enter_context(snapshot_pods.running(cluster, "7.0.2"))
+            if name == "onprem":
+                pods.broken.add("8.1.0")
+            snapshot_pods.wait_until_ready(cluster, "7.0.2")
+        yield
 
 
 @pytest.fixture
 def denied(site: Site) -> Iterator[None]:
-    """Create the policy that denies the write on `eks`."""
+    """Create the policy that denies the write on eks."""
     api = site.fleet["eks"].api
     rule = {
         "apiGroups": ["apps"], "apiVersions": ["*"], "operations": ["CREATE", "UPDATE"], "resources": ["deployments"],
@@ -322,7 +338,7 @@ IN_A_BATCH = """
     snapshot_controller_context: "{{ inventory_hostname }}"
     snapshot_controller_adopt: [kubectl]
     snapshot_controller_validation_webhook: false
-    snapshot_controller_step_timeout: 8
+    snapshot_controller_step_timeout: 60
     snapshot_controller_backup_directory: ""
   tasks:
     - block:
@@ -338,54 +354,90 @@ IN_A_BATCH = """
 """
 
 
-def test_a_cluster_that_fails_is_put_back_although_it_ends_the_batch(
-    site: Site, old: None, denied: None
-) -> None:
-    """The other cluster stops after its Deployment is applied, reports that, and releases the Lease.
-
-    ansible-core 2.16 lets it go on, until its pods do not become available.
-    """
+def test_each_cluster_of_a_batch_that_ends_is_put_back(site: Site, old: None, denied: None) -> None:
+    """The role publishes the failure of each cluster, although any_errors_fatal ends the play with the first one."""
     run = site.play(IN_A_BATCH)
     assert run.status == 2, run.output
     found = reports(run)
-    failed, stopped = found["eks"], found["onprem"]
-    goes_on = ansible_version.startswith("2.16.")
-    assert failed["code"] == "object-refused", run.output
-    assert "controller" in [step["id"] for step in failed["steps"] if step["undo"]], run.output
-    assert "7.0.2 back" in run.output and "not today" in run.output
-    assert "'ansible_failed_task' is undefined" not in run.output
-    for cluster in site.fleet.values():
-        assert TURN not in [one["metadata"]["name"] for one in leases.leases(cluster, "kube-system")]
-    assert stopped["code"] == ("rollout-failed" if goes_on else "stopped"), run.output
-    if goes_on:
-        return
-    assert not [step["id"] for step in stopped["steps"] if step["undo"]]
-    (said,) = re.findall(
-        r'^fatal: \[onprem\].*"msg": "(Stopped because another cluster of the batch failed.*)"}$',
-        run.output,
-        re.MULTILINE,
-    )
-    assert (
-        "Changed before that: VolumeSnapshot CRDs; Rights of the controller; The controller of 8.1.0" in said
-    )
-    assert "nothing was put back" in said
+    codes = {name: (one["code"], one["step"]) for name, one in found.items()}
+    assert codes == {"eks": ("object-refused", "controller"), "onprem": ("rollout-failed", "controller-wait")}
+    for name, one in found.items():
+        assert one["undone"]["is_back"], one["undone"]
+        assert one["undone"]["release"] == "7.0.2"
+        leased = [lease["metadata"]["name"] for lease in leases.leases(site.fleet[name], "kube-system")]
+        assert LEASE not in leased
+    changed = {step["id"] for step in found["onprem"]["steps"] if step["undoes"] and step["changed"]}
+    assert changed == {"controller"}
 
 
-@pytest.mark.full
-def test_a_run_whose_lease_another_run_held_stops_and_puts_nothing_back(site: Site, old: None) -> None:
-    """The other run has ended by then, so its Lease does not exist any more."""
-    eks = site.fleet["eks"]
+# Keywords of plays, by check mode
 
-    def meet(task: str, _process: object) -> None:
-        if task == "The controller of 8.1.0":
-            with contextlib.suppress(ApiError):  # it is gone
-                eks.api("DELETE", f"{leases.path('kube-system')}/{TURN}")
+REPORT = {
+    "ansible.builtin.debug": {
+        "msg": "REPORT {{ [inventory_hostname, snapshot_controller_result"
+        " | combine({'is_changed': snapshot_controller_is_changed})] | to_json }}"
+    }
+}
 
-    (site.directory / "vars.json").write_text(json.dumps(site.variables))
-    command = ("-i", "inventory.ini", "--limit", "eks")
-    run, _began = playbook.followed(site.directory, yaml.safe_load(IN_A_BATCH), *command, meet=meet)
-    assert run.status == 2, run.output
-    (found,) = reports(run).values()
-    assert found["code"] == "lease-lost", run.output
-    assert not [step["id"] for step in found["steps"] if step["undo"]]
-    assert "Nothing was put back" in run.output and "Plan the way back" not in run.output
+
+@dataclass(frozen=True)
+class Keywords:
+    """A play of the role on both hosts.
+
+    play: keywords of the play. role: keywords of the role's tasks. arguments: of ansible-playbook.
+    contacted: the clusters that have requests. reported: the hosts with a result.
+    adopts: False if the upgrade of eks is refused. status: of ansible-playbook.
+    """
+
+    play: dict[str, Any] = field(default_factory=dict)
+    role: dict[str, Any] = field(default_factory=dict)
+    arguments: tuple[str, ...] = ()
+    contacted: tuple[str, ...] = NAMES
+    reported: tuple[str, ...] = NAMES
+    adopts: bool = True
+    status: int = 0
+
+
+KEYWORDS = {
+    "strategy free": Keywords({"strategy": "free"}),
+    "strategy host_pinned": Keywords({"strategy": "host_pinned"}),
+    "serial": Keywords({"serial": 1}),
+    "serial, and a first cluster that is refused": Keywords(
+        {"serial": 1, "order": "reverse_inventory"}, contacted=("eks",), reported=(), adopts=False, status=2
+    ),
+    "ignore_errors": Keywords({"ignore_errors": True}, adopts=False),
+    "run_once": Keywords(role={"run_once": True}, contacted=("onprem",)),
+    "limit": Keywords(arguments=("--limit", "eks"), contacted=("eks",), reported=("eks",)),
+}
+
+
+@pytest.mark.parametrize("name", KEYWORDS)
+def test_the_keywords_of_a_play_mean_what_they_mean_elsewhere(site: Site, old: None, name: str) -> None:
+    one = KEYWORDS[name]
+    variables = {
+        "ansible_connection": "local",
+        "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+        "snapshot_controller_version": "8.1.0",
+        "snapshot_controller_context": "{{ inventory_hostname }}",
+        "snapshot_controller_adopt": "{{ ['kubectl'] if inventory_hostname == 'onprem' or adopts else [] }}",
+        "adopts": one.adopts,
+    }
+    role = {"name": "certflow.kubernetes.snapshot_controller", "apply": one.role}
+    play = {
+        "hosts": "clusters",
+        "gather_facts": False,
+        "vars_files": ["vars.json"],
+        "vars": variables,
+        "tasks": [{"ansible.builtin.include_role": role}, REPORT],
+        **one.play,
+    }
+    start = now()
+    run = site.play(yaml.safe_dump([play]), "--check", *one.arguments)
+    assert run.status == one.status, run.output
+    assert (site.contacted(start), site.sent(start)) == (set(one.contacted), [])
+    found = reports(run)
+    assert found.keys() == set(one.reported), run.output
+    for host, result in found.items():
+        is_refused = not one.adopts and host == "eks"
+        assert result["code"] == ("upgrade-refused" if is_refused else ""), result
+        assert result["is_changed"] is not is_refused

@@ -497,9 +497,12 @@ def test_check_mode_writes_nothing(installed: Site) -> None:
 
 def test_a_step_is_tried_as_if_the_steps_before_it_had_been_done(installed: Site) -> None:
     """The Deployment of 4.2.1 has another selector than 8.7.0's: the plan detaches it first."""
-    apply = ("apply", {"release": "8.7.0", "parts": ["controller_rbac", "controller"]})
+    apply: tuple[str, Object] = ("apply", {"release": "8.7.0", "parts": ["controller_rbac", "controller"]})
     detach = ("detach", {"namespace": "kube-system", "name": "snapshot-controller"})
-    later = ("migrate_storage", {"crd": GROUP_CRDS[1].replace("contents", "others"), "version": "v1beta2"})
+    later: tuple[str, Object] = (
+        "migrate_storage",
+        {"crd": GROUP_CRDS[1].replace("contents", "others"), "version": "v1beta2"},
+    )
     refused = installed.foresee(apply)
     (problem,) = refused.problems
     assert (problem.step, "spec.selector" in problem.cause) == ("0", True), problem

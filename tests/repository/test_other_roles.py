@@ -77,10 +77,7 @@ def _distance(one: str, other: str) -> int:
 def test_no_variable_of_kubespray_looks_like_a_misspelled_one_of_the_role() -> None:
     """Two names that differ by two letters or fewer are mistaken for each other."""
     close = {
-        (one, known)
-        for one in KUBESPRAY - _options()
-        for known in _options()
-        if _distance(one, known) <= 2
+        (one, known) for one in KUBESPRAY - _options() for known in _options() if _distance(one, known) <= 2
     }
     assert close == set()
     assert _distance("snapshot_controller_undo", "snapshot_controler_undo") == 1

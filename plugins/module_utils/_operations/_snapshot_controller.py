@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .._kube._client import Client
-from .._run import _progress
+from .._run import _interrupt, _progress
 from .._run._operation import Operation, Result
 from .._upgrade._engine import Upgrade
 from .._upgrade._reading import kubernetes_version
@@ -20,8 +20,9 @@ from .._upgrade._request import UPGRADE, VERIFIED, request_from
 
 def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Result:
     """See the documentation of the module. Raises CertflowError."""
-    request = request_from(parameters).for_kubernetes(kubernetes_version(client))
-    with _progress.started() as progress:
+    # A signal before the first write ends with a result too. A worker that ends without one ends the play of every cluster.
+    with _progress.started() as progress, _interrupt.stoppable():
+        request = request_from(parameters).for_kubernetes(kubernetes_version(client))
         upgrade = Upgrade(client, request, progress)
         if parameters["state"] == VERIFIED:
             return upgrade.verify(check_mode=check_mode)

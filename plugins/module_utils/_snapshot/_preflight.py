@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._errors import CertflowError
 from .._kube import _rights
-from .._kube._errors import ApiError, Forbidden, KubeError, NotFound
+from .._kube._errors import ApiError, Forbidden, KubeError, MissingRights, NotFound
 from .._kube._rights import Right
 from . import _act, _needs
 from ._act import Context
@@ -103,7 +103,7 @@ def foresee(
                 problems.append(_problem(step, exc))
             tried.append(Tried(step, note=exc.cause))
         except CertflowError as exc:
-            if isinstance(exc, KubeError) and not isinstance(exc, ApiError):
+            if isinstance(exc, KubeError) and not isinstance(exc, (ApiError, MissingRights)):
                 raise
             problems.append(_problem(step, exc))
     if any(one.due for one in tried):

@@ -47,7 +47,7 @@ def issue(
     """Bring the certificate of a step, its Secret and its targets to the wanted state.
 
     Args:
-        existing: try only the targets that exist in this state of the cluster.
+        existing: try only the targets that can have a CA bundle in this state of the cluster.
 
     Raises:
         CertflowError: as k8s_csr.
@@ -73,10 +73,15 @@ def issue(
 
 
 def _targets(targets: list[dict[str, Any]], existing: Situation | None) -> list[dict[str, Any]]:
-    """Return the targets as k8s_csr's parameters have them."""
+    """Return the targets as k8s_csr's parameters have them.
+
+    existing: leave out the targets that cannot have a CA bundle in this state, because a later step creates them.
+    """
     if existing is not None:
-        there = {one.name for one in existing.installed.configurations} | set(existing.installed.crds)
-        targets = [one for one in targets if one["name"] in there]
+        installed = existing.installed
+        converting = [name for name, crd in installed.crds.items() if crd.conversion.strategy == "Webhook"]
+        ready = {one.name for one in installed.configurations} | set(converting)
+        targets = [one for one in targets if one["name"] in ready]
     return [{"webhooks": None, **one} for one in targets]
 
 

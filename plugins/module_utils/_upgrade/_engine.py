@@ -103,14 +103,18 @@ class Upgrade:
         self._check_time()
         reading = self._read()
         found = self._try(reading, self._steps_of(reading))
-        if not found.due:
+        # Another run may be at work, or may have been killed. Its steps are not due any more, but its verifications may be.
+        if not found.due and not _lease.is_held(self.client):
             return self._looked(reading, found)
-        self._steps.before = self._verified_before(reading)
+        if found.due:
+            self._steps.before = self._verified_before(reading)
         lease = _lease.lease_for(self.client, self._waiting)
         try:
-            with _interrupt.stoppable():
+            with _interrupt.stoppable(), _interrupt.put_away_by(lease.release):
                 return self._upgrade(lease, reading, found)
         except _interrupt.Interrupted as signal:
+            if isinstance(signal.__context__, UpgradeError):  # the signal came during the release
+                raise signal.__context__ from None
             raise self._failed(signal.error(), self._undone_by_signal()) from None
         except UpgradeError:
             raise
@@ -121,8 +125,6 @@ class Upgrade:
             last = self._steps.records[-1].hop
             problem = f"Nothing was put back, because the hop to {last} is complete"
             raise self._failed(as_error(exc), Undone("", False, problem=problem)) from exc
-        finally:
-            lease.release()
 
     @property
     def _lead(self) -> str:
@@ -213,8 +215,10 @@ class Upgrade:
             # Another run may have changed the cluster before this one had the Lease, and a hop changes it.
             again = self._read()
             hops = self._hops(again.plan.hops)
-            if not hops or hops[0].release in done:
+            if not hops:
                 break
+            if hops[0].release in done:
+                raise _reverted(hops[0])
             if done or again.installed != now.installed:
                 tried = self._try(again, hops[0].steps)
             now = again
@@ -222,7 +226,7 @@ class Upgrade:
             done.append(hops[0].release)
             if len(hops) == 1:
                 break
-        return self._result(reading, changed=self._steps.is_changed)
+        return self._result(reading, changed=self._steps.is_changed, preflight=found)
 
     def _hop(self, reading: Reading, hop: Hop, found: Preflight, title: str) -> None:
         """Go through one hop, and put the previous release back if it fails. Raises UpgradeError."""
@@ -276,18 +280,21 @@ class Upgrade:
             for one in back.plan.hops:
                 self._go(one.steps, str(hop.release), context, undoes=True)
         except Exception as exc:
-            return Undone(
-                hop.start, False, problem=f"Putting {hop.start} back failed too: {as_error(exc).cause}"
-            )
-        titles = tuple(one.title for one in self._steps.records if one.undoes and one.changed)
-        return Undone(hop.start, True, titles)
+            problem = f"Putting {hop.start} back failed too: {as_error(exc).cause}"
+            return Undone(hop.start, False, self._put_back(), problem)
+        return Undone(hop.start, True, self._put_back())
+
+    def _put_back(self) -> tuple[str, ...]:
+        """Return the titles of the steps of the way back that changed something."""
+        return tuple(one.title for one in self._steps.records if one.undoes and one.changed)
 
     def _undone_by_signal(self) -> Undone:
         """Return the way back of an interrupted run: none, or the part that was carried out."""
         back = [one for one in self._steps.records if one.undoes]
         if not back:
             return Undone("", False, problem=_undo.LEFT["interrupted"])
-        return Undone("", False, problem=f"The run was interrupted in the step {back[-1].id} of the way back")
+        problem = f"The run was interrupted in the step {back[-1].id} of the way back"
+        return Undone("", False, self._put_back(), problem)
 
     # The end.
 
@@ -329,7 +336,7 @@ class Upgrade:
             "steps": [one.as_dict() for one in self._steps.records],
         }
         outcomes = self._steps.outcomes
-        if preflight:
+        if preflight and not self._steps.records:  # nothing was carried out
             outcomes = [outcome for one in preflight.tried for outcome in one.outcomes]
         return Result(
             changed,
@@ -358,6 +365,15 @@ class Upgrade:
                 f"the time of the task, {left:.0f} s, is shorter than step_timeout and {UNDO_SECONDS} s for the way back",
                 remedy=f"Set wait_timeout, and the timeout of the task, to at least {needed} s, or a shorter step_timeout",
             )
+
+
+def _reverted(hop: Hop) -> CertflowError:
+    """Return the error of a hop that is due again after it was complete."""
+    return CertflowError(
+        f"the hop to {hop.release} was complete, and then another program put {hop.start or 'something else'} back",
+        code="upgrade-reverted",
+        remedy="Find out what applies the older objects again, such as a GitOps tool, and run the task again",
+    )
 
 
 def _verified(step: Step, verdict: Any) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Callable
 
-from .._kube._lease import Lease, Terms, terms
+from .._kube._errors import ApiError
+from .._kube._lease import GROUP, Lease, Terms, terms
 from .._kube._rights import Right
 from .._text import visible
 
@@ -75,6 +76,18 @@ def permissions() -> list[Right]:
     group, plural = "coordination.k8s.io", "leases"
     named = [Right(verb, group, plural, NAMESPACE, NAME) for verb in ("get", "update", "delete")]
     return [Right("create", group, plural, NAMESPACE), *named]
+
+
+def is_held(client: Client) -> bool:
+    """Return True if a run holds the Lease, or if a killed run has left it.
+
+    Return False if the API server refuses the answer, because a run that has nothing to do needs no permission for it.
+    """
+    try:
+        found = client.find(f"/apis/{GROUP}/v1/namespaces/{NAMESPACE}/leases/{NAME}")
+    except ApiError:
+        return False
+    return found is not None and bool(terms(found).holder)
 
 
 def keep(lease: Lease, record: Record) -> None:

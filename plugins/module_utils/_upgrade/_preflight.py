@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._errors import CertflowError
 from .._kube import _rights
-from .._kube._errors import ApiError, KubeError
+from .._kube._errors import ApiError, KubeError, MissingRights
 from .._snapshot import _backup, _preflight
 from .._snapshot._errors import PreflightError
 from .._snapshot._kinds import Reference
@@ -88,17 +88,19 @@ def run(client: Client, request: Request, context: Situation, steps: Sequence[St
     )
     missing = _new_namespaces(foreseen.tried)
     due: list[str] = []
-    writes = bool(foreseen.problems) or any(one.due for one in foreseen.tried)
-    problems: list[Problem] = _without_lease(client) if writes else []
+    problems: list[Problem] = []
     for step in (one for one in steps if one.action == CERTIFICATE):
         try:
             if step.parameters["namespace"] in missing or _is_due(client, request, context, step, signer):
                 due.append(step.id)
         except CertflowError as error:
-            if isinstance(error, KubeError) and not isinstance(error, ApiError):
+            if isinstance(error, KubeError) and not isinstance(error, (ApiError, MissingRights)):
                 raise
             problems.append(Problem(step.id, error.cause, tuple(error.evidence), error.remedy))
-    return Preflight(foreseen.tried, tuple(due), (*foreseen.problems, *problems), foreseen.notes, signer)
+    every = [*foreseen.problems, *problems]
+    if every or due or any(one.due for one in foreseen.tried):
+        every += _without_lease(client)
+    return Preflight(foreseen.tried, tuple(due), tuple(every), foreseen.notes, signer)
 
 
 def refuse(found: Preflight, lead: str = NOTHING_WRITTEN) -> None:

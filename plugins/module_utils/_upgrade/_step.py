@@ -34,6 +34,8 @@ SHORT_SECONDS = 60
 SHORT = ("apply", "conversion_none", "conversion_webhook", "narrow_rules", "failure_policy", "reconnect")
 # Shorter steps are in the result only.
 SHOWN_SECONDS = 1.0
+# A step of the way back uses the time that is left, because there is no better use for it. Seconds.
+LEAST_SECONDS = 10
 
 
 class OutOfTime(CertflowError):
@@ -114,7 +116,7 @@ class StepRunner:
         The record also tells of a failure that is a defect of this collection.
         """
         seconds = self._seconds(step)
-        self._check_time(step, seconds)
+        self._check_time(step, min(seconds, LEAST_SECONDS) if place.undoes else seconds)
         self.client.deadline = min(self.end, time.monotonic() + seconds)
         self.progress.now(f"{place.number}/{place.total}  {step.title}")
         self.progress.detail(f"{place.number}/{place.total}  {step.id}{' (undo)' if place.undoes else ''}")
@@ -147,7 +149,7 @@ class StepRunner:
         left = self.end - time.monotonic() - self.reserve
         if left < seconds:
             raise OutOfTime(
-                f"the step {step.id} may take {seconds} s, and {max(0, left):.0f} s of the task's time are left for it",
+                f"the step {step.id} needs up to {seconds} s, and {max(0, left):.0f} s of the task's time are left for it",
                 remedy="Run the task again to continue, with a longer wait_timeout or a shorter step_timeout",
             )
 

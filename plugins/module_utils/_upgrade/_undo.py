@@ -46,7 +46,8 @@ class Undone:
     def words(self) -> str:
         """Return a sentence for the message of the failure."""
         if not self.is_back:
-            return self.problem
+            done = f". Put back before that: {'; '.join(self.steps)}" if self.steps else ""
+            return f"{self.problem.rstrip('.')}{done}"
         done = "; ".join(self.steps) or "nothing had left it"
         return f"{self.release} is back ({done}). Newer CRDs stay, because it works with them"
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,9 +22,14 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._lease i
     HeldByAnother,
     LeaseLostError,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run import _interrupt
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run._interrupt import Interrupted
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operation import Result
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot import _plan, _proofs
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot import (
+    _backup,
+    _plan,
+    _proofs,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._apply import Outcome
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._changes import Change
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._errors import RolloutError
@@ -41,11 +47,15 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._sit
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._steps import Step
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import (
+    _certificate,
     _engine,
+    _lease,
     _preflight,
+    _reading,
     _step,
     _verify,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade._actions import ACTIONS
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade._engine import Upgrade
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade._preflight import Preflight
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade._reading import Reading
@@ -86,6 +96,7 @@ class Rig:
 
     log: what the run did, in its order. fails: what a step raises or does instead, by its id.
     pending: ids of the steps that would fail in a dry run. broken: subjects of verifications that fail.
+    is_held: True if a run holds the Lease, or a killed run has left it.
     on_acquire: what happens while the run waits for the Lease.
     """
 
@@ -96,10 +107,12 @@ class Rig:
     problems: set[str] = field(default_factory=set)
     broken: set[str] = field(default_factory=set)
     settled: bool = False
+    is_held: bool = False
     on_acquire: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         self.model = cluster(self.start)
+        self.end = self.clock.now + SECONDS
         self.client = SimpleNamespace(
             deadline=self.clock.now + SECONDS,
             host="https://203.0.113.7:6443",
@@ -201,21 +214,25 @@ def rig(monkeypatch: pytest.MonkeyPatch) -> Callable[[Installed], Rig]:
             return Result(bool(one.act(step.id, step)), {"reason": "it was due"})
 
         real = _step.StepRunner.run
-        acting = {
-            name: lambda _context, _given: one.act(running[-1].id, running[-1]) for name in _step.ACTIONS
-        }
+
+        def originals(_client: Any, _touched: Any) -> list[dict[str, Any]]:
+            one.log.append("originals")
+            return []
+
+        acting = {name: lambda _context, _given: one.act(running[-1].id, running[-1]) for name in ACTIONS}
         monkeypatch.setattr(_step.StepRunner, "run", run)
         monkeypatch.setattr(_step, "ACTIONS", acting)
-        monkeypatch.setattr(_step._certificate, "issue", issued)
-        monkeypatch.setattr(_step._certificate, "signer_of", lambda *_given: "example.com/ca")
-        monkeypatch.setattr(_step._lease, "keep", lambda _lease, _record: None)
+        monkeypatch.setattr(_certificate, "issue", issued)
+        monkeypatch.setattr(_certificate, "signer_of", lambda *_given: "example.com/ca")
+        monkeypatch.setattr(_lease, "keep", lambda _lease, _record: None)
+        monkeypatch.setattr(_lease, "lease_for", lambda _client, _waiting: one.lease)
         monkeypatch.setattr(_step, "time", one.clock)
         monkeypatch.setattr(_engine, "time", one.clock)
         monkeypatch.setattr(_verify, "verify", verified)
         monkeypatch.setattr(_preflight, "run", one.try_steps)
-        monkeypatch.setattr(_engine._reading, "read", one.read)
-        monkeypatch.setattr(_engine._lease, "lease_for", lambda _client, _waiting: one.lease)
-        monkeypatch.setattr(_engine._backup, "originals", lambda *_given: one.log.append("originals") or [])
+        monkeypatch.setattr(_reading, "read", one.read)
+        monkeypatch.setattr(_lease, "is_held", lambda _client: one.is_held)
+        monkeypatch.setattr(_backup, "originals", originals)
         return one
 
     return made
@@ -285,6 +302,24 @@ def test_a_change_by_another_run_is_tried_and_kept_before_the_first_step(rig: Ri
     assert (here.version, result.changed) == ("8.7.0", True)
 
 
+def test_a_hop_that_does_not_last_ends_the_run(rig: Rigs) -> None:
+    """Another manager applies the old release again. The next plan begins with the same hop."""
+    here = rig(TWO_HOPS)
+    here.fails["verify-controller"] = lambda: setattr(here, "model", cluster(TWO_HOPS))
+    error = failed(here.upgrade("8.7.0", group_snapshots=True))
+    found = values(error)
+    assert (error.code, here.version, here.log[-1]) == ("upgrade-reverted", "8.3.0", "release")
+    assert {one["hop"] for one in found["steps"]} == {"8.4.0"}
+    assert (found["undone"]["is_back"], found["changed"]) == (False, True)
+
+
+def test_the_result_has_what_the_dry_runs_showed(rig: Rigs) -> None:
+    result = rig(upstream("7.0.2")).upgrade("8.7.0").run()
+    changed = {one["id"] for one in result.values["steps"] if one["changed"]}
+    assert set(result.values["due"]) == {one["id"] for one in result.values["foreseen"]} == changed
+    assert result.diff
+
+
 def test_a_check_tries_and_writes_nothing(rig: Rigs) -> None:
     here = rig(TWO_HOPS)
     result = here.upgrade("8.7.0", group_snapshots=True).check()
@@ -293,12 +328,31 @@ def test_a_check_tries_and_writes_nothing(rig: Rigs) -> None:
     assert result.values["due"]
 
 
+def test_a_run_returns_what_was_due_and_the_diff_of_its_own_steps(rig: Rigs) -> None:
+    tried = rig(upstream("8.1.0")).upgrade("8.7.0").check()
+    here = rig(upstream("8.1.0"))
+    result = here.upgrade("8.7.0").run()
+    assert result.values["due"] == tried.values["due"] != []
+    changed = [one["id"] for one in result.values["steps"] if one["changed"]]
+    assert result.diff is not None
+    assert list(result.diff["after"][str(TOUCHED)]) == [f"spec.{step}" for step in dict.fromkeys(changed)]
+
+
 def test_nothing_due_is_verified_without_a_lease(rig: Rigs) -> None:
     here = rig(ours("8.7.0"))
     here.settled = True
     result = here.upgrade("8.7.0").run()
     assert here.order == ["read", "try", "step"]
     assert {one["action"] for one in result.values["steps"]} == {"wait_available", "verify"}
+    assert result.changed is False
+
+
+def test_a_lease_that_is_held_is_acquired_although_nothing_is_due(rig: Rigs) -> None:
+    """Another run waits for its pods, or was killed while it did."""
+    here = rig(ours("8.7.0"))
+    here.settled = here.is_held = True
+    result = here.upgrade("8.7.0").run()
+    assert here.order == ["read", "try", "acquire", "read", "originals", "step", "release"]
     assert result.changed is False
 
 
@@ -387,10 +441,61 @@ def test_each_reading_has_time_of_its_own(rig: Rigs) -> None:
         return real(*given)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_engine._reading, "read", read)
+        patch.setattr(_reading, "read", read)
         here.fails["verify-controller"] = lambda: setattr(here.clock, "now", here.clock.now + 500)
         here.upgrade("8.7.0", group_snapshots=True, step_timeout=600).run()
     assert left == [600] * 3
+
+
+def test_the_way_back_uses_the_time_that_is_left(rig: Rigs) -> None:
+    """A step that fails at its time-out leaves the reserve, which is shorter than the longest time of a step."""
+    here = rig(OURS)
+
+    def time_out() -> None:
+        here.fails.clear()
+        here.clock.now = here.end - _engine.UNDO_SECONDS
+        raise RolloutError("it does not become available")
+
+    here.fails["controller-wait"] = time_out
+    found = values(failed(here.upgrade("8.7.0")))
+    assert (found["undone"]["is_back"], found["undone"]["problem"], here.version) == (True, "", "7.0.2")
+
+
+def test_the_way_back_ends_with_the_time_of_the_task(rig: Rigs) -> None:
+    here = rig(OURS)
+
+    def time_out() -> None:
+        here.fails.clear()
+        here.clock.now = here.end
+        raise RolloutError("it does not become available")
+
+    here.fails["controller-wait"] = time_out
+    found = values(failed(here.upgrade("8.7.0")))
+    assert (found["undone"]["is_back"], bool(found["undone"]["problem"])) == (False, True)
+    assert not any(one["undoes"] for one in found["steps"])
+
+
+@pytest.mark.parametrize("code", ["interrupted", "rollout-failed"])
+def test_a_signal_during_the_release_waits_for_it_and_keeps_the_result(
+    rig: Rigs, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    """Otherwise the Lease would stay until it expires, and the result would not have the steps."""
+    monkeypatch.setattr(_interrupt._Process, "stopped_by", 0)
+    here = rig(OURS)
+    if code == "rollout-failed":
+        here.fails["controller"] = fails(RolloutError("it does not become available"))
+
+    def release() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        here.log.append("release")
+
+    here.lease.release = release
+    with _interrupt.watched():
+        error = failed(here.upgrade("8.7.0"))
+    found = values(error)
+    assert (error.code, found["changed"], here.log.count("release")) == (code, True, 1)
+    assert found["undone"]["is_back"] is (code == "rollout-failed")
+    assert (found["steps"][-1]["status"], bool(found["step"])) == ("done", code == "rollout-failed")
 
 
 # Failures of a step
@@ -400,7 +505,7 @@ FAILURES: dict[str, BaseException] = {
     "defect": KeyError("a secret"),
     "lease-lost": LeaseLostError("another run holds it"),
     "forbidden": LeaseLostError("it may not be renewed", code="forbidden"),
-    "interrupted": Interrupted(),
+    "interrupted": Interrupted(signal.SIGTERM),
 }
 UNDONE = ("rollout-failed", "defect")
 
@@ -431,7 +536,7 @@ def test_the_words_of_a_defect_are_not_shown(rig: Rigs) -> None:
     here.fails["controller"] = fails(KeyError("a secret"))
     error = failed(here.upgrade("8.7.0"))
     assert "a secret" not in f"{error} {error.evidence} {values(error)}"
-    assert "KeyError at " in error.cause
+    assert "KeyError" in error.cause
 
 
 def test_a_hop_that_must_not_be_undone_is_left(rig: Rigs) -> None:
@@ -566,6 +671,7 @@ def test_a_lost_lease_does_not_keep_the_objects_of_a_verification(monkeypatch: p
 
     monkeypatch.setitem(_verify.PROOFS, "controller", create)
     step = Step("verify-controller", "", "", "verify", {"subject": "controller"})
+    fake: Any = Client()
     with pytest.raises(LeaseLostError):
-        _verify.verify(cast("Client", Client()), step)  # type: ignore[arg-type]
+        _verify.verify(fake, step)
     assert sent == ["POST /snapshots", "DELETE /snapshots/probe"]

@@ -25,7 +25,6 @@ trap 'ansible-playbook remove.yml -e @"${config}"' EXIT
 role planned --tags plan "$@"
 role tried --tags preflight "$@"
 role tried --check --diff "$@"
-role invalid -e snapshot_controller_failure_policy=fail "$@"
 role unavailable -e snapshot_controller_version=9.9.9 "$@"
 
 if ! grep -q '^integration_snapshot_pods: *true' "${config}"; then
