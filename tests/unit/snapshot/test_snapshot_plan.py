@@ -81,7 +81,10 @@ def test_the_first_verification_of_a_new_webhook_looks_at_its_pods() -> None:
     (step,) = (
         one for one in planned(upstream("6.2.2"), "7.0.2").hops[0].steps if one.id == "webhook-verify-first"
     )
-    assert step.parameters["pods_of"] == {"namespace": "kube-system", "name": "snapshot-validation-deployment"}
+    assert step.parameters["pods_of"] == {
+        "namespace": "kube-system",
+        "name": "snapshot-validation-deployment",
+    }
 
 
 def _rewrites(version: str) -> list[str]:

@@ -361,7 +361,13 @@ def test_nothing_due_writes_nothing_while_old_pods_end(rig: Rigs, monkeypatch: p
     here = rig(OURS)
     here.settled = True
     given: list[Any] = []
-    monkeypatch.setitem(_step.ACTIONS, "wait_available", lambda _context, one: given.append(one) or [])
+
+    def wait(_context: Any, one: Any) -> list[Outcome]:
+        given.append(one)
+        return []
+
+    acting = {name: lambda *_given: [] for name in ACTIONS}
+    monkeypatch.setattr(_step, "ACTIONS", {**acting, "wait_available": wait})
     result = here.upgrade("7.0.2").run()
     planned = [one["parameters"] for one in result.values["plan"] if one["action"] == "wait_available"]
     assert any("reconnect" in one for one in planned)

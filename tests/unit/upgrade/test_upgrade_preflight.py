@@ -11,9 +11,13 @@ from typing import Any, cast
 
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import _rights
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot import _plan
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot import (
+    _preflight as _snapshot_preflight,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._preflight import Foreseen
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import _preflight
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import _certificate, _preflight
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade._request import (
     UPGRADE,
     request_from,
@@ -33,9 +37,9 @@ def test_a_certificate_alone_needs_the_lease_too(monkeypatch: pytest.MonkeyPatch
         asked.extend(rights)
         return rights
 
-    monkeypatch.setattr(_preflight._preflight, "foresee", lambda *_given, **_more: Foreseen((), (), ()))
-    monkeypatch.setattr(_preflight._certificate, "signer_of", lambda *_given: "example.com/ca")
+    monkeypatch.setattr(_snapshot_preflight, "foresee", lambda *_given, **_more: Foreseen((), (), ()))
+    monkeypatch.setattr(_certificate, "signer_of", lambda *_given: "example.com/ca")
     monkeypatch.setattr(_preflight, "_is_due", lambda *_given: is_due)
-    monkeypatch.setattr(_preflight._rights, "missing", missing)
+    monkeypatch.setattr(_rights, "missing", missing)
     found = _preflight.run(cast("Any", SimpleNamespace()), request, hop.context, hop.steps)
     assert bool(found.due) is bool(found.problems) is bool(asked) is is_due

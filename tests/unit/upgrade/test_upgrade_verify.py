@@ -12,10 +12,14 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run import _webhook_probe
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._errors import RolloutError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._proofs import FAILED
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._steps import Step
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import _verify
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._errors import ProofError
+
+from tests.failures import fails
 
 DEPLOYMENT = {"namespace": "default", "name": "webhook"}
 CONVERSION = {"subject": "conversion", "name": "groups", "version": "v1beta1"}
@@ -40,7 +44,7 @@ def never_proven(monkeypatch: pytest.MonkeyPatch) -> None:
         between()
         raise ProofError("the webhook does not answer")
 
-    monkeypatch.setattr(_verify._webhook_probe, "run", run)
+    monkeypatch.setattr(_webhook_probe, "run", run)
     monkeypatch.setattr(_verify, "Watch", Fallen)
     monkeypatch.setattr(_verify, "Traces", NoTraces)
 
@@ -52,12 +56,12 @@ def verdict(**parameters: Any) -> str:
 
 
 def test_a_pod_that_ended_ends_the_verification() -> None:
-    with pytest.raises(RolloutError, match="default/webhook"):
+    with fails("rollout-failed", "default/webhook"):
         verdict(pods_of=DEPLOYMENT)
 
 
 def test_without_a_deployment_the_verdict_counts() -> None:
-    assert verdict() == _verify.FAILED
+    assert verdict() == FAILED
 
 
 class NoTraces:
