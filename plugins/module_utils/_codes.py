@@ -78,7 +78,6 @@ CODES = {
     "signer-not-known": "The collection does not know which signer issues serving certificates on this cluster.",
     "source-unusable": "The manifests of the release do not exist, cannot be fetched, or have a wrong checksum.",
     "step-too-early": "A step needs an object that an earlier step of the plan creates.",
-    "stopped": "This cluster did not fail. The role stopped its upgrade because another cluster of the play failed.",
     "timed-out": "An answer or a list began and did not end before `wait_timeout` was over.",
     "unknown-provider": "No provider has this name.",
     "unreachable": "The API server did not answer.",
