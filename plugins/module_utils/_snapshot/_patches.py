@@ -39,7 +39,9 @@ def patched(
     for _attempt in range(ATTEMPTS):
         live = client.find(target.path)
         if live is None:
-            raise NotYetError(f"there is no {target}", remedy="Plan again: somebody has deleted it")
+            raise NotYetError(
+                f"{target} does not exist", remedy="Find out what deleted it, and run the task again"
+            )
         operations = decide(live)
         if not operations:
             return Outcome(target, "unchanged")
