@@ -80,7 +80,7 @@ installed:
     configurations:
       description:
         - The ValidatingWebhookConfigurations of the validation webhook. They are recognised by upstream's name, or because every
-          webhook in them is asked about snapshots only and calls a Service whose pods run the webhook's program.
+          webhook in them has rules for snapshots only and calls a Service whose pods run the webhook's program.
         - Each has C(name) and C(webhooks). Each webhook has C(name), C(service), C(path), C(failure_policy), C(resources) and
           C(versions).
         - Other configurations that name snapshots or call the webhook are in RV(hazards). The upgrade does not change them.

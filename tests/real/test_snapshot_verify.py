@@ -247,7 +247,7 @@ def test_a_webhook_without_pods(cluster: Cluster, steps: Steps) -> None:
         configure(cluster, "rules", every)
         configure(cluster, "failurePolicy", "Fail")
         result = prove(cluster, steps["verify-controller"], "failed", wait_timeout=5)
-        assert f"webhook {lab.CONFIGURATION} ends every such write" in result["summary"]
+        assert f"webhook {lab.CONFIGURATION} makes every such write fail" in result["summary"]
         configure(cluster, "rules", rules)
     prove(cluster, step, "ok")
 
@@ -309,7 +309,7 @@ def test_a_webhook_of_before_the_rules(other: Cluster) -> None:
     with without_pods(other, lab.era("6.2.2").deployment_path):
         prove(other, found["verify-webhook"], "failed", wait_timeout=5)
         result = prove(other, found["verify-controller"], "failed", wait_timeout=5)
-        assert "ends every such write" in result["summary"]
+        assert "makes every such write fail" in result["summary"]
         configure(other, "failurePolicy", "Ignore")
         assert "no pod is ready" in prove(other, found["verify-webhook"], "failed", wait_timeout=5)["summary"]
         prove(other, found["verify-controller"], "ok")

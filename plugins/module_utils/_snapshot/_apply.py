@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .._kube._client import Client
 
 Object = Mapping[str, Any]
-# How often an object is read anew because somebody else wrote it at the same moment.
+# How often an object is read again because another writer changed it at the same time.
 ATTEMPTS = 5
 # Of https://github.com/kubernetes/apiserver pkg/endpoints/handlers/responsewriters/errors.go, and of kubernetes
 # pkg/registry/rbac/validation/rule.go.
@@ -235,10 +235,8 @@ def _written(client: Client, one: Preview) -> Object:
 
 
 def contended(place: Reference) -> Conflict:
-    """The error of whoever lost every race for an object."""
-    return Conflict(
-        f"{place} is written by somebody else all the time", remedy="run the task again", status=409
-    )
+    """Return the error of a write that met a conflict at every attempt."""
+    return Conflict(f"{place} changed at each attempt to write it", remedy="Run the task again", status=409)
 
 
 def refuse_owned(place: Reference, live: Object) -> None:

@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""What the steps of a plan will touch, as it is before the first of them: for the way back, and kept in a file.
+"""Keep the objects that the steps of a plan change, in their state before the first step. They are for the way back.
 
-It can also keep the objects in the cluster, in ConfigMaps, because the files of an execution environment do not outlive the
-job. ConfigMaps and no Secrets: nothing in the backup is secret, and permissions on Secrets would show private keys.
+The objects are kept in a file. They can also be kept in ConfigMaps of the cluster, because the files of an execution environment
+are lost after the job. Secrets are not used: the backup has no secret data, and a permission on Secrets would reveal private keys.
 
 Of a Secret it keeps only the certificates, so no private key ever gets into a backup. It does not keep objects that a
 controller makes, such as a Deployment's ReplicaSets and pods.
@@ -43,30 +43,30 @@ _ONLY_CERTIFICATES = re.compile(
     r"(-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\s]+-----END CERTIFICATE-----\s*)+"
 )
 HOW_TO = """\
-# What an upgrade of the snapshot controller was going to touch on {host}, as it was on {when}.
-# This file holds only the certificates of a Secret and no private key, so the role makes a new one.
+# Objects that an upgrade of the snapshot controller changes or deletes on {host}, in their state of {when}.
+# This file has only the certificates of a Secret and no private key. The role creates a new key and certificate.
 # To restore one of these objects, save its document as FILE and run
 #   kubectl apply --server-side --force-conflicts --field-manager=certflow.kubernetes -f FILE
-# - A Deployment whose selector has changed since has to be deleted first: kubectl delete deployment NAME --cascade=orphan
-# - Put the webhook's Deployment and its Service back before a ValidatingWebhookConfiguration that calls it.
-# - Leave CustomResourceDefinitions and rights as they are: older controllers work with newer ones, and an older
-#   CustomResourceDefinition may not be able to read what was stored since.
+# - If the selector of a Deployment has changed since, delete the Deployment first: kubectl delete deployment NAME --cascade=orphan
+# - Restore the webhook's Deployment and its Service before a ValidatingWebhookConfiguration that calls it.
+# - Do not restore CustomResourceDefinitions and RBAC objects. Older controllers work with the newer ones, and an older
+#   CustomResourceDefinition may not be able to read objects that were stored since.
 """
 # The label of the ConfigMaps. Its value is the same for all parts of one backup, and for no other backup.
 LABEL = "certflow.kubernetes/backup"
 MANAGED_BY = "app.kubernetes.io/managed-by"
 KEY = "backup.yaml.gz"
-# So many backups stay in a namespace. Each new one removes older ones.
+# The number of backups that are kept in a namespace. Each new backup removes older ones.
 KEPT = 5
 # The API server accepts 1 MiB in a ConfigMap, its README included. All six CRDs take about 40 kB.
 PART_BYTES = 960 * 1024
 MOST_PARTS = 4
 _TIME = "%Y%m%dt%H%M%Sz"  # a name of a ConfigMap has no capitals
 README = """\
-# Objects that an upgrade of the snapshot controller was going to touch, as they were on {when}.
-# To read them:
+# Objects that an upgrade of the snapshot controller changes or deletes, in their state of {when}.
+# To read them, run
 #   {command}
-# The file says how to restore one of them.
+# The output begins with the instructions to restore an object.
 """
 
 
@@ -108,7 +108,7 @@ def _is_public(key: str, value: str) -> bool:
 
 
 def write(directory: Path, host: str, now: datetime, objects: Sequence[Object]) -> Path:
-    """Keep the objects in a file of their own, readable by its owner alone. Raises StepError where that fails."""
+    """Write the objects to a new file that only its owner can read. Raises StepError if that fails."""
     place = re.sub(r"[^A-Za-z0-9.]+", "-", host.partition("://")[2]).strip("-")
     path = directory / f"{place}-{now:%Y%m%dT%H%M%SZ}.yaml"
     text = _document(host, now, objects)
@@ -119,7 +119,8 @@ def write(directory: Path, host: str, now: datetime, objects: Sequence[Object]) 
             os.fsync(file.fileno())
     except OSError as exc:
         raise StepError(
-            f"the backup cannot be written to {path}: {exc.strerror}", remedy="Give another directory for it"
+            f"the backup cannot be written to {path}: {exc.strerror}",
+            remedy="Set backup_directory to a directory that the task can write",
         ) from exc
     return path
 
@@ -135,7 +136,7 @@ def _moment(now: datetime) -> str:
 
 
 def permissions(namespace: str) -> list[Right]:
-    """Return the permissions that ``store`` needs. ``list`` and ``delete`` are optional: without them old backups stay."""
+    """Return the permissions of ``store``. ``list`` and ``delete`` are optional. Without them old backups are kept."""
     return [Right(verb, "", "configmaps", namespace) for verb in ("create", "list", "delete")]
 
 
@@ -166,9 +167,10 @@ def _config_maps(
     parts = [packed[start : start + PART_BYTES] for start in range(0, len(packed), PART_BYTES)]
     if len(parts) > MOST_PARTS:
         raise StepError(
-            f"the backup is too large for the cluster: {len(packed)} bytes, {MOST_PARTS * PART_BYTES} are possible",
+            f"the backup is too large for ConfigMaps of the cluster: it has {len(packed)} bytes, and the maximum is "
+            f"{MOST_PARTS * PART_BYTES}",
             code="backup-too-large",
-            remedy="Keep the backup in a directory of the controller only",
+            remedy="Set backup_in_cluster to false, and backup_directory to a directory that outlives the job",
         )
     names = [_part_name(f"{name}-{now:{_TIME}}", number) for number in range(1, len(parts) + 1)]
     readme = README.format(when=_moment(now), command=restore_command(namespace, names))
@@ -205,7 +207,7 @@ def _collection(namespace: str) -> str:
 
 
 def _create(client: Client, namespace: str, body: Object) -> None:
-    """Create a ConfigMap. One that exists is this one if its content is the same, after an answer that was lost."""
+    """Create a ConfigMap. If the answer was lost and the ConfigMap exists with the same content, accept it."""
     try:
         client.create(_collection(namespace), body, idempotent=True)
     except AlreadyExists:

@@ -155,7 +155,7 @@ HAZARDS: tuple[Hazard, ...] = (
     ),
     Hazard(
         "names-elsewhere", "Objects with upstream's names exist outside the webhook's namespace", _ANY, REPORT,
-        "The upgrade keeps them. It recognizes objects by name only in the namespace of the webhook that is called.",
+        "The upgrade keeps them. It recognises objects by name only in the namespace of the webhook that is called.",
         "v8.1.0:deploy/kubernetes/webhook-example", webhook.names_elsewhere,
     ),
     # CRDs and stored objects.

@@ -170,7 +170,7 @@ class Objects:
 class GroupObjects:
     """Stored group snapshots. lists: contents whose status lists their snapshots' handles.
 
-    hidden: contents with such a list at v1beta1 that the storage version does not show, because nobody converts it.
+    hidden: contents with such a list at v1beta1 that the storage version does not show, because no webhook converts it.
     alpha_sources: contents whose source is written as 6.3 had it. faults: by the target's rules.
     """
 

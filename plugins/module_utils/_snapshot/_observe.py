@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Reads of a cluster what belongs to external-snapshotter, whoever installed it. Writes nothing.
+"""Read the objects of external-snapshotter from a cluster, of every installer. Write nothing.
 
 What may not be read is said, not guessed: each rule that needs it refuses by name.
 """
@@ -61,7 +61,7 @@ class _Reader:
         self.unreadable: dict[str, str] = {}
 
     def list(self, what: str, path: str, *, once: bool = False) -> None:
-        """once: what is refused by somebody's webhook is refused for good, and soon."""
+        """List objects. once: without retries, because the refusal of a webhook does not change soon."""
         try:
             answer = self._client.try_get(path) if once else self._client.list_all(path)
             items = answer["items"]

@@ -3,11 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Table of the other managers of a snapshot controller, recognized by the marks on its objects. Pure.
+"""Table of the other managers of a snapshot controller, recognised by the marks on its objects. Pure.
 
 An object of another manager is never written, because the manager would revert the change, or break. The user can adopt the
 objects of a manager by its name. kubectl's mark does not show the manager: minikube and many scripts leave no other mark. So
-the user must adopt these objects too. kubespray leaves kubectl's mark and is recognized by a second mark.
+the user must adopt these objects too. kubespray leaves kubectl's mark and is recognised by a second mark.
 """
 
 from __future__ import annotations

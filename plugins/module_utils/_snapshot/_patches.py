@@ -32,14 +32,16 @@ def patched(
     check_mode: bool,
     take_over: bool = False,
 ) -> Outcome:
-    """Write what ``decide`` says about the object as it is now; [] is no change. Decided anew after a conflict.
+    """Write what ``decide`` says about the object as it is now; [] is no change. Decide again after a conflict.
 
-    Raises NotYetError where there is no such object, OwnedObjectError, KubeError.
+    Raises NotYetError if the object does not exist, OwnedObjectError, KubeError.
     """
     for _attempt in range(ATTEMPTS):
         live = client.find(target.path)
         if live is None:
-            raise NotYetError(f"there is no {target}", remedy="Plan again: somebody has deleted it")
+            raise NotYetError(
+                f"{target} does not exist", remedy="Find out what deleted it, and run the task again"
+            )
         operations = decide(live)
         if not operations:
             return Outcome(target, "unchanged")

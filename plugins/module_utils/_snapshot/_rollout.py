@@ -134,12 +134,12 @@ def crash_loops(
     pods: Iterable[Object],
     first: Mapping[Container, int],
 ) -> list[Trouble]:
-    """Return the containers of the newest template that end again and again, although they are ready in between.
+    """Return the containers of the newest template that end repeatedly, although they are ready in between.
 
     first: restarts at the first look at each container. Earlier restarts do not count.
     """
     return [
-        _ended(pod, container, "ends again and again")
+        _ended(pod, container, "ends repeatedly")
         for pod in _newest(deployment, replica_sets, pods)
         for container in _statuses(pod)
         if _has_looped(container, first.get((pod["metadata"]["uid"], container["name"]), 0))
@@ -185,7 +185,7 @@ def _setback(pod: Object, complete: str, before: Mapping[Container, int]) -> Tro
 
 
 def _completed_at(deployment: Object) -> str:
-    """When the newest ReplicaSet had become available, in RFC 3339; "" if the Deployment does not say it."""
+    """Return the time at which the newest ReplicaSet became available, in RFC 3339, "" if it is not known."""
     condition = _condition(deployment, "Progressing")
     return str(condition.get("lastUpdateTime") or "") if condition.get("reason") == _COMPLETE else ""
 
@@ -233,10 +233,11 @@ def refused_sets(deployment: Object, replica_sets: Iterable[Object]) -> list[Obj
 
 
 def report_pod(pod: Object, events: Iterable[Object]) -> dict[str, Any]:
-    """Return how a pod is, as a result carries it. events: of the pod, as the API server lists them.
+    """Return the state of a pod, as a result carries it. events: of the pod, as the API server lists them.
 
-    container: the name of the first container in trouble, else of the first one. waiting_reason: the container's, else
-    the scheduler's or the kubelet's reason for the pod. last_termination: None, or {reason, exit_code, finished_at}.
+    container: the name of the first container in trouble, else of the first container.
+    waiting_reason: that of the container, else the reason of the scheduler or the kubelet for the pod.
+    last_termination: None, or {reason, exit_code, finished_at}.
     """
     status = pod.get("status") or {}
     container = _container_in_trouble(pod)
@@ -292,7 +293,7 @@ def is_ready(pod: Object) -> bool:
 
 
 def _last_seen(event: Object) -> str:
-    """The time in RFC 3339. New events have eventTime and a series, old ones lastTimestamp (API reference, Event v1)."""
+    """Return the time of an event in RFC 3339. New events have eventTime and a series, old ones have lastTimestamp."""
     series = event.get("series") or {}
     created = (event.get("metadata") or {}).get("creationTimestamp")
     times = (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"), created)
@@ -314,7 +315,7 @@ def _restarts(pod: Object) -> int:
 
 
 def _container_in_trouble(pod: Object) -> Object:
-    """The status of a container. A pod that no node has started yet has none: its spec names container and image."""
+    """Return the status of a container. Before a node starts the pod there is none, so return the container of its spec."""
     statuses = _statuses(pod)
     if not statuses:
         return next(iter((pod.get("spec") or {}).get("containers") or ()), {})
@@ -337,7 +338,7 @@ def _termination(container: Object) -> dict[str, Any] | None:
 
 
 def _last_end(container: Object) -> Object:
-    """The last time that a container ended: now, or before it was started again; {} if it never did."""
+    """Return the last termination of a container, now or before its restart, {} if it never ended."""
     now, before = container.get("state") or {}, container.get("lastState") or {}
     return now.get("terminated") or before.get("terminated") or {}
 
@@ -346,7 +347,7 @@ def _conditions(status: Object) -> Iterator[Trouble]:
     for condition in status.get("conditions") or ():
         kind, reason, message = (condition.get(key) or "" for key in ("type", "reason", "message"))
         if kind == "ReplicaFailure" and condition["status"] == "True":
-            yield Trouble(f"its pods are refused: {message}")  # quotas, PodSecurity, policies
+            yield Trouble(f"the API server refuses its pods: {message}")  # quotas, PodSecurity, policies
         if kind == "Progressing" and condition["status"] == "False" and reason == "ProgressDeadlineExceeded":
             yield Trouble(f"ProgressDeadlineExceeded: {message}", lasting=True)
 
@@ -355,7 +356,7 @@ def _troubles(pod: Object) -> Iterator[Trouble]:
     name, status = pod["metadata"]["name"], pod.get("status") or {}
     for condition in status.get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
-            yield Trouble(f"pod {name} finds no node: {condition.get('message')}")
+            yield Trouble(f"pod {name} cannot be scheduled: {condition.get('message')}")
     for container in _statuses(pod):
         yield from _of_container(name, container)
 
@@ -373,7 +374,7 @@ def _of_container(pod: str, container: Object) -> Iterator[Trouble]:
     elif reason in WAITING:
         yield Trouble(f"{where}: {reason}: {_line(waiting.get('message'))}", not WAITING[reason])
     elif state.get("running") and not container.get("ready"):
-        yield Trouble(f"{where} runs and is not ready", log=(pod, container["name"]))
+        yield Trouble(f"{where} runs but is not ready", log=(pod, container["name"]))
 
 
 def _annotated(obj: Object) -> str:

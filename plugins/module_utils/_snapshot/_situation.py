@@ -115,7 +115,7 @@ class Situation:
 
     @property
     def version(self) -> Version | None:
-        """What runs now, None where nothing does or nobody can tell."""
+        """Return the running release, None if no controller runs or its release is unknown."""
         if self.controller is None:
             return None
         return self.controller.version or self.options.installed_version
@@ -341,7 +341,7 @@ class Situation:
 
     @property
     def _lost_validation(self) -> bool:
-        """From 8.2 on there is none; whoever goes back gets it back."""
+        """Return True on the way back below 8.2, which restores the validation webhook."""
         return self.is_back and (self.version or NO_VERSION) >= (8, 2, 0)
 
     def hook(self, kind: str) -> Webhook:
@@ -439,7 +439,7 @@ class Situation:
 
     @property
     def dropped_arguments(self) -> list[str]:
-        """Arguments of the running controller that nobody would give to the new one."""
+        """Return arguments of the running controller that the new one would not get."""
         live = self.controller
         if live is None:
             return []

@@ -35,7 +35,7 @@ BY_HAND: frozenset[str] = frozenset(
         "kubectl-patch",
         "kubectl-replace",
         "kubectl-set",
-        "before-first-apply",  # what the API server calls the fields of an object that nobody was noted for
+        "before-first-apply",  # what the API server calls the fields of an object without recorded managers
         "OpenAPI-Generator",  # the Python client, so kubernetes.core without server-side apply
     )
 )

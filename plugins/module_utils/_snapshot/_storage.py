@@ -56,7 +56,9 @@ def migrate(
     target = Reference("CustomResourceDefinition", crd)
     live = client.find(target.path)
     if live is None:
-        raise NotYetError(f"there is no {target}", remedy="Plan again: somebody has deleted it")
+        raise NotYetError(
+            f"{target} does not exist", remedy="Find out what deleted it, and run the task again"
+        )
     if _stored(live) == [version] and _storage(live) == version:
         return Migration((Outcome(target, "unchanged"),), 0)
     switched = patched(client, target, lambda obj: _switch(obj, version), check_mode=check_mode)
@@ -94,7 +96,7 @@ def _rewrite_all(client: Client, crd: str, collection: str, *, check_mode: bool)
             return len(done)
     raise MigrationError(
         f"objects of {crd} are created faster than they are read",
-        remedy="Run the task again at a quieter hour",
+        remedy="Run the task again when fewer objects are written",
     )
 
 
@@ -122,7 +124,7 @@ def _rewrite(client: Client, path: str, obj: dict[str, Any], *, check_mode: bool
             return exc.message
         else:
             return ""
-    return "somebody else writes it all the time"
+    return "another writer changed it at each attempt"
 
 
 def _forget(client: Client, target: Reference, version: str) -> Outcome:
@@ -132,7 +134,7 @@ def _forget(client: Client, target: Reference, version: str) -> Outcome:
         if _storage(live) != version:
             raise MigrationError(
                 f"the storage version of {target.name} was changed while its objects were written back",
-                remedy="Plan again",
+                remedy="Run the task again, which plans again",
             )
         if _stored(live) == [version]:
             return Outcome(target, "unchanged")
@@ -156,7 +158,10 @@ def _switch(crd: Object, version: str) -> list[dict[str, Any]]:
     versions = crd["spec"]["versions"]
     wanted = next((entry for entry in versions if entry["name"] == version), None)
     if wanted is None or not wanted["served"]:
-        raise NotYetError(f"{crd['metadata']['name']} does not serve {version}", remedy="Plan again")
+        raise NotYetError(
+            f"{crd['metadata']['name']} does not serve {version}",
+            remedy="Run the task again, which plans again",
+        )
     if wanted["storage"]:
         return []
     return [
@@ -175,7 +180,7 @@ def _refused(crd: str, refused: list[str], total: int) -> MigrationError:
     return MigrationError(
         f"{len(refused)} of {total} objects of {crd} cannot be written back: {'; '.join(refused[:SHOWN])}{more}",
         evidence=refused,
-        remedy="Correct or delete them, and run the task again; storedVersions was not touched, all objects are readable",
+        remedy="Correct or delete these objects, and run the task again. storedVersions did not change, and all objects can be read",
     )
 
 

@@ -5,7 +5,7 @@
 
 """Which stored objects break the rules that CustomResourceDefinitions have since 8.0. Pure.
 
-The API server asks nobody about stored objects when rules come: they stay, and before Kubernetes 1.30 nothing of them can be
+The API server does not validate stored objects when rules are added: they stay, and before Kubernetes 1.30 nothing of them can be
 written any more, not even their finalizers removed.
 """
 

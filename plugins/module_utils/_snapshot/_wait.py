@@ -47,8 +47,12 @@ SLICES = "/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
 def available(client: Client, target: Reference, *, on_ending: Callable[[], None] = lambda: None) -> None:
     """Wait until every replica of the newest template is available and every older pod has begun to end.
 
-    on_ending: called each time that more pods have begun to end. Raises RolloutError, with the pods in its values, as soon
-    as the rollout cannot succeed, or at the deadline. Raises StepError if the Deployment does not exist.
+    Args:
+        on_ending: called each time that more pods have begun to end.
+
+    Raises:
+        RolloutError: the rollout cannot succeed, or the deadline passed. The values have the pods.
+        StepError: the Deployment does not exist.
     """
     ending: frozenset[str] = frozenset()
     since: dict[str, float] = {}
@@ -80,7 +84,7 @@ def available(client: Client, target: Reference, *, on_ending: Callable[[], None
 def stay_up(client: Client, target: Reference, seconds: float) -> None:
     """Watch the pods of an available Deployment, and return if all of them stay ready and none of them restarts.
 
-    A pod that is deleted meanwhile, as in the drain of a node, is replaced: then wait until it is.
+    If a pod is deleted meanwhile, as in the drain of a node, wait until it is replaced.
 
     Args:
         seconds: how long to watch them.
@@ -98,8 +102,8 @@ def stay_up(client: Client, target: Reference, seconds: float) -> None:
             return
         if time.monotonic() + PAUSE_SECONDS > client.deadline:
             raise StepError(
-                f"{target} was not watched for {seconds:.0f} s: the time is over. {seen.progress.words}",
-                remedy="Run the task again with more time",
+                f"{target} was not watched for {seconds:.0f} s, because the time of the step is over. {seen.progress.words}",
+                remedy="Run the task again with a longer step_timeout",
             )
         time.sleep(PAUSE_SECONDS)
 
@@ -149,7 +153,7 @@ def observed(client: Client, target: Reference) -> None:
         seen = (live.get("status") or {}).get("observedGeneration") or 0
         return bool(seen >= (live["metadata"].get("generation") or 0))
 
-    until(client, is_observed, f"the controller of {target} does not see its new template")
+    until(client, is_observed, f"the controller of {target} has not read its new template")
 
 
 def switched(client: Client, target: Reference, selector: dict[str, str], port: int | None) -> None:
@@ -170,7 +174,7 @@ def switched(client: Client, target: Reference, selector: dict[str, str], port: 
         }
         return named <= pods and bool(named) == bool(pods) and (port is None or ports <= {port})
 
-    until(client, is_switched, f"the endpoints of {target} are not those of the new selector")
+    until(client, is_switched, f"the endpoints of {target} do not match its new selector")
 
 
 def _has_address(pod: dict[str, Any]) -> bool:
@@ -183,7 +187,10 @@ def until(client: Client, condition: Callable[[], bool], otherwise: str) -> None
     """Wait until the condition is true. Raises StepError with the clause ``otherwise`` at the deadline."""
     while not condition():
         if time.monotonic() + PAUSE_SECONDS > client.deadline:
-            raise StepError(otherwise, remedy="Read the log of its controller, and run the task again")
+            raise StepError(
+                otherwise,
+                remedy="Check the object and the controller that processes it, and run the task again",
+            )
         time.sleep(PAUSE_SECONDS / 4)
 
 
@@ -230,7 +237,7 @@ def _failure(client: Client, target: Reference, seen: Seen, stuck: list[Trouble]
 
 
 def _report(client: Client, target: Reference, seen: Seen) -> dict[str, Any]:
-    """The pods, and ReplicaSets whose pods are refused, with their events. notes: why events are missing."""
+    """Return the pods, and the ReplicaSets with refused pods, with their events. notes: why events are missing."""
     events = _Events(client, target.namespace)
     pods = [
         report_pod(one, events.of(one)) for one in worst_pods(seen.deployment, seen.replica_sets, seen.pods)
@@ -263,7 +270,7 @@ class _Events:
 
 
 def _log(client: Client, target: Reference, pod: str, container: str) -> list[str]:
-    """The last lines of a container's log: of the instance before its restart, if there is one."""
+    """Return the last lines of a container's log, from before its restart if it was restarted."""
     path = f"{KINDS['Pod'].collection(target.namespace)}/{pod}/log"
     query = {"container": container, "tailLines": str(LOG_LINES)}
     for previous in ({"previous": "true"}, {}):
@@ -271,7 +278,7 @@ def _log(client: Client, target: Reference, pod: str, container: str) -> list[st
             text = client.text(path, {**query, **previous})
         except KubeError:
             continue
-        return [f"it logs: {line[:300]}" for line in text.splitlines() if line.strip()]
+        return [f"its log: {line[:300]}" for line in text.splitlines() if line.strip()]
     return []
 
 

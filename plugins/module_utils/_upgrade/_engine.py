@@ -128,7 +128,7 @@ class Upgrade:
 
     @property
     def _lead(self) -> str:
-        """Return the begin of the cause if the plan is refused, or a dry run fails."""
+        """Return the beginning of the cause if the plan is refused, or a dry run fails."""
         return "the next hop did not begin" if self._steps.records else NOTHING_WRITTEN
 
     # Before the first write.
@@ -278,7 +278,9 @@ class Upgrade:
             back = _reading.read(self.client, get(hop.start), options)
             if back.plan.refused:
                 return Undone(
-                    hop.start, False, problem=f"There is no way back: {back.plan.refused[0].reason}"
+                    hop.start,
+                    False,
+                    problem=f"{hop.start} was not put back, because its plan is refused: {back.plan.refused[0].reason}",
                 )
             context = _actions.context_from(self.client, request, back.context.namespace)
             for one in back.plan.hops:

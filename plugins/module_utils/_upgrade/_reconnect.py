@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Actions of a plan that are about a caBundle: here the rooms of webhooks and of the snapshot controller meet."""
+"""Actions of a plan that read or write a caBundle. They use the modules of webhooks and of the snapshot controller."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ Parameters = Mapping[str, Any]
 
 
 def reconnect(context: Context, parameters: Parameters) -> list[Outcome]:
-    """Every API server opens new connections to the webhooks of these objects."""
+    """Make every API server open new connections to the webhooks of these objects."""
     return _reconnected(context, parameters["targets"])
 
 
 def wait_available(context: Context, parameters: Parameters) -> list[Outcome]:
-    """Until every replica of the newest template is available; API servers leave pods that have begun to end."""
+    """Wait until every replica of the newest template is available. Make API servers reconnect when old pods begin to end."""
     if context.check_mode:
         return []
     target = Reference("Deployment", parameters["name"], parameters["namespace"])
@@ -46,7 +46,7 @@ def wait_available(context: Context, parameters: Parameters) -> list[Outcome]:
 
 
 def conversion_webhook(context: Context, parameters: Parameters) -> list[Outcome]:
-    """spec.conversion calls the webhook, with the CA of its Secret in the same write; CAs that are there stay."""
+    """Make spec.conversion call the webhook, with the CA of its Secret in the same write. Keep CAs of the bundle."""
     target = Reference("CustomResourceDefinition", parameters["crd"])
     anchor = _anchor(context, parameters["secret"])
 
@@ -66,7 +66,7 @@ def conversion_webhook(context: Context, parameters: Parameters) -> list[Outcome
 
 
 def _reconnected(context: Context, targets: Iterable[Mapping[str, Any]]) -> list[Outcome]:
-    """A webhook without a caBundle is not called, so there is nothing to dial anew."""
+    """Make the API servers reconnect. Skip webhooks without a caBundle, because API servers do not call them."""
     outcomes = []
     for target in _targets.targets_from(list(targets)):
         obj = _targets.read(context.client, target)
@@ -83,14 +83,17 @@ def _reconnected(context: Context, targets: Iterable[Mapping[str, Any]]) -> list
 
 
 def _anchor(context: Context, secret: Mapping[str, str]) -> str:
-    """ca.crt of the Secret, PEM; "" in check mode where the certificate is still to come."""
+    """Return ca.crt of the Secret in PEM. In check mode return "" if the certificate does not exist yet."""
     target = Reference("Secret", secret["name"], secret["namespace"])
     found = context.client.find(target.path)
     text = _text(((found or {}).get("data") or {}).get("ca.crt") or "")
     if text.strip():
         _bundle.check(text)
     elif not context.check_mode:
-        raise StepError(f"{target} has no ca.crt", remedy="Let the certificate's step come first")
+        raise StepError(
+            f"{target} has no entry ca.crt, which the caBundle of the webhook needs",
+            remedy="Run the task again. The certificate step writes the entry",
+        )
     return text
 
 

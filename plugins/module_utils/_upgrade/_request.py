@@ -149,8 +149,8 @@ def request_from(parameters: Mapping[str, Any]) -> Request:
     """
     if parameters["step_timeout"] < 1:
         raise CertflowError(
-            f"the option step_timeout has the value {parameters['step_timeout']}, which is not a time",
-            remedy="Give a number of seconds, 1 or more",
+            f"the option step_timeout has the value {parameters['step_timeout']}, which is not a number of seconds",
+            remedy="Set step_timeout to 1 or more seconds",
         )
     webhook = parameters["webhook"] or {}
     until = parameters["until_version"]
@@ -226,7 +226,7 @@ def _version(words: str | None) -> _releases.Version | None:
     if words and version is None:
         raise ReleaseError(
             f"the option installed_version has the value {words!r}, which is not a version",
-            remedy="Give three numbers, such as 7.0.2",
+            remedy="Set three numbers, such as 7.0.2",
         )
     return version
 
@@ -235,7 +235,7 @@ def _places(names: list[str]) -> list[str]:
     for name in names:
         if name.count("/") != 1 or name.startswith("/") or name.endswith("/"):
             raise ReleaseError(
-                f"the option remove_controllers has the value {name!r}, which is not a namespace and a name",
-                remedy="Give each as namespace/name, such as default/snapshot-controller",
+                f"the option remove_controllers has the value {name!r}, which is not of the form namespace/name",
+                remedy="Set each as namespace/name, such as default/snapshot-controller",
             )
     return names

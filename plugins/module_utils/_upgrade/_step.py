@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Carry out one step of a plan, and record what became of it."""
+"""Carry out one step of a plan, and record its result."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class OutOfTime(CertflowError):
 
 @dataclass
 class StepRecord:
-    """What became of a step.
+    """The result of a step.
 
     hop: the release of the hop. undoes: True for a step of the way back.
     status: "done", "failed" or "interrupted". changed: True if something was written.
@@ -204,4 +204,4 @@ class StepRunner:
         record.objects = [_actions.report(one) for one in changed]
         self.warnings += [one.note for one in outcomes if one.note and not one.changed]
         if not changed and step.action not in WAITS:
-            record.reason = "everything is already as this step makes it"
+            record.reason = "the objects are already in the state of this step"

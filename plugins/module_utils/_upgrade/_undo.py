@@ -48,8 +48,10 @@ class Undone:
         if not self.is_back:
             done = f". Put back before that: {'; '.join(self.steps)}" if self.steps else ""
             return f"{self.problem.rstrip('.')}{done}"
-        done = "; ".join(self.steps) or "nothing had left it"
-        return f"{self.release} is back ({done}). Newer CRDs stay, because it works with them"
+        done = "; ".join(self.steps) or "no step had changed it"
+        return (
+            f"{self.release} runs again ({done}). Newer CRDs are kept, because {self.release} works with them"
+        )
 
 
 def why_not(hop: Hop, records: Iterable[StepRecord], code: str, *, is_wanted: bool) -> str:

@@ -32,14 +32,16 @@ if TYPE_CHECKING:
 
 # A dry run needs a namespace that exists.
 ANY_NAMESPACE = "default"
-_CHECK_MODE = "check mode creates nothing, and only what was created could show it"
+_CHECK_MODE = "check mode does not create the object that the check needs"
 
 
 @dataclass(frozen=True)
 class Ask:
-    """What is verified, and with what.
+    """A check and its settings.
 
-    parameters: the step's. namespace: of the objects that are created, "" for the step's own.
+    parameters: those of the step.
+    namespace: of the test objects, "" for that of the step.
+    check_mode: create no test object.
     """
 
     client: Client
@@ -52,10 +54,10 @@ class Ask:
 def verify(
     client: Client, step: Step, *, namespace: str = "", check_mode: bool = False
 ) -> tuple[Verdict, list[str]]:
-    """Verify what a step of action "verify" is about.
+    """Run the check of a step of action "verify".
 
     Args:
-        namespace: where objects are created, if not where the step says.
+        namespace: of the test objects, "" for that of the step.
         check_mode: create nothing, so that only some subjects can be verified.
 
     Returns:
@@ -66,7 +68,7 @@ def verify(
     place = namespace or step.parameters.get("namespace") or ""
 
     def remove() -> None:
-        # The objects are only this run's, so they are removed without the Lease too.
+        # No other run uses these objects, so they are removed even if the Lease is lost.
         with client.without_hooks():
             left.extend(traces.remove())
 
@@ -100,17 +102,19 @@ def _verdict(ask: Ask) -> Verdict:
 
 
 def _refused(error: ApiError | MissingRights) -> Verdict:
-    """What the API server says to the probe itself: a webhook that ends every write is what was looked for."""
+    """Return the verdict if the API server refuses the test object. A webhook that fails every write is a failed check."""
     words = error.message or error.cause
     failure = _failures.of_answer(words, _failures.ADMISSION)
     name = re.search(r'admission webhook "([^"]*)"', words)
     ours = bool(name) and name[1].endswith("snapshot.storage.k8s.io") if name else False
     if failure.about == _failures.CALL or (failure.about == _failures.REFUSAL and ours):
         who = re.search(r'webhook "([^"]*)"', words)
-        named = f"webhook {who[1]} ends every such write: " if who else ""
-        return Verdict(FAILED, f"it cannot be tried: {named}{failure.cause}", (words,), failure.remedy)
+        named = f"webhook {who[1]} makes every such write fail: " if who else ""
+        return Verdict(FAILED, f"the check cannot run: {named}{failure.cause}", (words,), failure.remedy)
     evidence = (words, *error.evidence)
-    return Verdict(UNPROVEN, f"it cannot be tried: {failure.cause}", evidence, error.remedy or failure.remedy)
+    return Verdict(
+        UNPROVEN, f"the check cannot run: {failure.cause}", evidence, error.remedy or failure.remedy
+    )
 
 
 def _webhook(ask: Ask) -> Verdict:
@@ -142,11 +146,13 @@ def _webhook(ask: Ask) -> Verdict:
 
 
 def _default_class(ask: Ask) -> tuple[str, tuple[str, ...]]:
-    """A driver with a default class. Where none can be made, the probe itself meets the reason and names it."""
+    """Return a driver with a default class. If the class cannot be created, the probe fails with the same reason."""
     try:
         return _prove.make_default_class(ask.traces), ()
     except ApiError as error:
-        return _proofs.DRIVER, (f"no default class could be made: {error.message or error.cause}",)
+        return _proofs.DRIVER, (
+            f"the test VolumeSnapshotClass could not be created: {error.message or error.cause}",
+        )
 
 
 def _conversion(ask: Ask) -> Verdict:

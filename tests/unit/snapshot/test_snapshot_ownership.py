@@ -360,7 +360,7 @@ SECRETS: dict[str, tuple[Api, Object, str, str]] = {
     "as planned": (secret_api(), PLANNED, "deleted", ""),
     "changed since the plan": (secret_api(), {**PLANNED, "resource_version": "6"}, "unchanged", "changed after"),
     "mounted since the plan": (secret_api(**{PODS: [SHOP]}), PLANNED, "unchanged", "Pod hooks/shop uses it"),
-    "users may not be listed": (secret_api(**{PODS: objects.forbidden("pods")}), PLANNED, "unchanged", "not known: pods is forbidden"),
+    "users may not be listed": (secret_api(**{PODS: objects.forbidden("pods")}), PLANNED, "unchanged", "cannot be read: pods is forbidden"),
 }  # fmt: skip
 
 

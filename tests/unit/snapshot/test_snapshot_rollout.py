@@ -99,7 +99,7 @@ TROUBLES: dict[str, tuple[Object, list[Trouble]]] = {
     "it runs and is ready": (box({"running": {"startedAt": "t"}}, ready=True), []),
     "it is being made": (box({"waiting": {"reason": "ContainerCreating"}}), []),
     "it runs and does not answer": (
-        box({"running": {"startedAt": "t"}}, ready=False), [Trouble("pod a: container hook runs and is not ready", log=LOG)],
+        box({"running": {"startedAt": "t"}}, ready=False), [Trouble("pod a: container hook runs but is not ready", log=LOG)],
     ),
     "its image is not there yet": (
         box({"waiting": {"reason": "ImagePullBackOff", "message": "no\n  such image"}}),
@@ -127,7 +127,7 @@ TROUBLES: dict[str, tuple[Object, list[Trouble]]] = {
     ),
     "no node takes it": (
         {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}]},
-        [Trouble("pod a finds no node: 0/1 nodes")],
+        [Trouble("pod a cannot be scheduled: 0/1 nodes")],
     ),
 }  # fmt: skip
 
@@ -148,7 +148,7 @@ def test_the_troubles_of_old_pods_do_not_count() -> None:
 CONDITIONS: dict[str, tuple[Object, list[Trouble]]] = {
     "a quota refuses its pods": (
         {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota"},
-        [Trouble("its pods are refused: exceeded quota")],
+        [Trouble("the API server refuses its pods: exceeded quota")],
     ),
     "it took too long": (
         {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "m"},

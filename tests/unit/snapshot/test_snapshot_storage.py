@@ -166,15 +166,15 @@ REFUSED: dict[
         definition(), [["a", "b"]], {"a": [Invalid("no", status=422, message="spec is wrong")]}, MigrationError,
         "1 of 2 objects of things.example.com cannot be written back: default/a: spec is wrong",
     ),
-    "one is written by somebody else all the time": (
-        definition(), [["a"]], {"a": [conflict() for _number in range(50)]}, MigrationError, "somebody else writes it all the time",
+    "one is changed by another writer at each attempt": (
+        definition(), [["a"]], {"a": [conflict() for _number in range(50)]}, MigrationError, "another writer changed it at each attempt",
     ),
     "they are created faster than they are read": (
         definition(), [[str(number) for number in range(until)] for until in range(1, 9)], {}, MigrationError,
         "created faster than they are read",
     ),
     "a version that is not served": (definition("v1", ("v1alpha1",)), [[]], {}, NotYetError, "does not serve v1alpha1"),
-    "no such definition": (None, [[]], {}, NotYetError, "here is no CustomResourceDefinition things.example.com"),
+    "no such definition": (None, [[]], {}, NotYetError, "CustomResourceDefinition things.example.com does not exist"),
     "a server that fails": (definition(), [ApiError("no answer", status=500)], {}, ApiError, "o answer"),
 }  # fmt: skip
 
