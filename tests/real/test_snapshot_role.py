@@ -411,7 +411,13 @@ KEYWORDS = {
 }
 
 
-@pytest.mark.parametrize("name", KEYWORDS)
+FULL_KEYWORDS = ("strategy host_pinned", "serial")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.full] if name in FULL_KEYWORDS else []) for name in KEYWORDS],
+)
 def test_the_keywords_of_a_play_mean_what_they_mean_elsewhere(site: Site, old: None, name: str) -> None:
     one = KEYWORDS[name]
     variables = {
