@@ -343,7 +343,7 @@ def rows() -> Iterator[Any]:
         yield pytest.param(stop, id=stop.name, marks=marks)
 
 
-@pytest.mark.parametrize("stop", rows())
+@pytest.mark.parametrize("stop", list(rows()))
 def test_a_stop_leaves_a_state_from_which_the_next_run_completes(site: Site, stop: Stop) -> None:
     if stop.do is None:
         play = site.start(**stop.given)

@@ -112,7 +112,7 @@ class Progress:
 
     def now(self, text: str) -> None:
         """Set the current activity. It is printed with its seconds, ``every`` seconds after the last line."""
-        with self._changed:
+        with _shield.shield(), self._changed:
             if text != self._text:
                 self._text, self._since = text, time.monotonic()
 

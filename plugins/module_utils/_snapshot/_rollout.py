@@ -174,6 +174,8 @@ def _setback(pod: Object, complete: str, before: Mapping[Container, int]) -> Tro
         said = f"{status.get('reason') or status['phase']}: {_line(status.get('message'))}"
         return Trouble(f"pod {metadata['name']} ended: {said}", lasting=True)
     for container in _statuses(pod):
+        if ((container.get("state") or {}).get("terminated") or {}).get("exitCode") == 0:
+            continue  # an init container that is done
         restarts = int(container.get("restartCount") or 0)
         has_ended = bool(complete) and str(_last_end(container).get("finishedAt") or "") >= complete
         if has_ended or restarts > before.get((metadata["uid"], container["name"]), restarts):

@@ -168,7 +168,11 @@ def switched(client: Client, target: Reference, selector: dict[str, str], port: 
         slices = client.list_all(path, {"labelSelector": f"kubernetes.io/service-name={target.name}"})[
             "items"
         ]
-        named = {endpoint["targetRef"]["name"] for one in slices for endpoint in one.get("endpoints") or ()}
+        named = {
+            (endpoint.get("targetRef") or {}).get("name", "")  # an endpoint that was made by hand has none
+            for one in slices
+            for endpoint in one.get("endpoints") or ()
+        }
         ports = {
             entry.get("port") for one in slices if one.get("endpoints") for entry in one.get("ports") or ()
         }

@@ -242,11 +242,21 @@ class Upgrade:
             self._go(hop.steps, str(hop.release), context)
         except Exception as exc:
             error = as_error(exc)
-            # Without the Lease another run may work on the same objects, whatever the API server refused.
-            code = LeaseLostError.code if isinstance(error, LeaseLostError) else error.code
+            code = self._code_for_undo(error)
             why = _undo.why_not(hop, self._steps.records, code, is_wanted=self.request.undo)
             undone = Undone(hop.start, False, problem=why) if why else self._undo(reading, hop, originals)
             raise self._failed(error, undone) from exc
+
+    def _code_for_undo(self, error: CertflowError) -> str:
+        """Return the code that decides if the hop is undone.
+
+        Without the Lease of the upgrade, another run may work on the same objects, whatever the API server refused. The Lease of
+        the certificate is another one.
+        """
+        if not isinstance(error, LeaseLostError):
+            return error.code
+        is_held = self._steps.lease is not None and self._steps.lease.is_held
+        return "" if is_held else LeaseLostError.code
 
     def _go(self, steps: Sequence[Step], hop: str, context: Any, *, undoes: bool = False) -> None:
         for number, step in enumerate(steps, 1):
