@@ -582,8 +582,10 @@ import importlib, json, os, sys
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operation import execute
 
-room = "ansible_collections.certflow.kubernetes.plugins.module_utils._run._"
-rooms = {name: importlib.import_module(room + name).OPERATION for name in sys.argv[1:]}
+room = "ansible_collections.certflow.kubernetes.plugins.module_utils."
+upgrade = ("snapshot_controller", "snapshot_controller_info")
+places = {name: "_operations._" if name in upgrade else "_run._" for name in sys.argv[1:]}
+rooms = {name: importlib.import_module(room + place + name).OPERATION for name, place in places.items()}
 for name, arguments in json.load(sys.stdin):
     reader, writer = os.pipe()
     if os.fork() == 0:
