@@ -40,11 +40,6 @@ options:
     type: str
     choices: [present, verified]
     default: present
-  until_version:
-    description:
-      - The hop after which the run stops, a release on the way to O(version). Run the task again, without it or with a later hop, to
-        continue. By default the run takes all hops.
-    type: str
   probe_namespace:
     description:
       - The namespace in which the module creates the VolumeSnapshot of a verification, and deletes it again. By default the namespace of the

@@ -53,9 +53,10 @@ class HeldByAnother(KubeError):
 
 
 class LeaseLostError(CertflowError):
-    """This run does not hold the Lease that it needs. It is not a KubeError, so no handler of failed requests catches it."""
+    """This run does not hold the Lease that it needs. ``path`` is the path of that Lease. It is not a KubeError, so no handler of failed requests catches it."""
 
     code = "lease-lost"
+    path = ""
 
 
 @dataclass(frozen=True)
@@ -463,6 +464,7 @@ class Lease:
     def _stop(self, error: LeaseLostError) -> LeaseLostError:
         """Return the error, which every request of the client raises from now on, until ``release``."""
         self._ended.set()
+        error.path = self._path
         self._refusal = error
         self._add_hook()
         return error

@@ -8,19 +8,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from .._kube._client import Client
 from .._run._operation import Operation, Result
-from .._snapshot import _plan_text, _releases
+from .._snapshot import _plan_text
 from .._upgrade import _reading
-from .._upgrade._request import PLAN, options_from
+from .._upgrade._request import PLAN, options_from, release_from, until_from
 
 
 def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Result:
     """See the documentation of the module. Raises CertflowError."""
-    release = _releases.target(parameters["version"])
+    release, until = release_from(parameters), until_from(parameters)
     reading = _reading.read(client, release, options_from(parameters))
+    hops = _reading.hops_until(reading.plan.hops, until) or reading.plan.hops
+    reading = replace(reading, plan=replace(reading.plan, hops=tuple(hops)))
     values = {
         **reading.values(),
         "refusal": str(reading.refusal() or ""),

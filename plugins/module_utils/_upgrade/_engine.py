@@ -23,7 +23,7 @@ from .._run import _interrupt
 from .._run._operation import Result, as_error
 from .._run._progress import Progress
 from .._snapshot import _backup, _before
-from .._snapshot._errors import PreflightError, ReleaseError, UnprovenError, UpgradeError
+from .._snapshot._errors import PreflightError, UnprovenError, UpgradeError
 from .._snapshot._plan import Hop
 from .._snapshot._releases import Release, get
 from .._snapshot._steps import Step
@@ -65,6 +65,8 @@ class Upgrade:
         """Plan, and try every step by dry runs. Raises UpgradeRefused, PreflightError, CertflowError."""
         reading = self._read()
         found = self._try(reading, self._steps_of(reading))
+        due = ", ".join(found.due) or "none"
+        self.progress.say(f"{len(found.due)} steps would write: {due}. The dry runs found no problem")
         return self._result(reading, changed=bool(found.due), preflight=found)
 
     def verify(self, *, check_mode: bool) -> Result:
@@ -85,6 +87,7 @@ class Upgrade:
             )
             self._steps.warnings += left
             verified.append(_verified(step, verdict))
+            self.progress.say(f"{verdict.verdict}: {step.parameters['subject']}: {verdict.summary}")
             if not _verify.passes(verdict, check_mode=check_mode):
                 error = _verify.failure(step, verdict, {}, left)
                 error.values = {**error.values, **reading.values(), "verified": verified}
@@ -148,19 +151,7 @@ class Upgrade:
         return [step for hop in self._hops(reading.plan.hops) for step in hop.steps]
 
     def _hops(self, hops: Sequence[Hop]) -> list[Hop]:
-        until = self.request.until
-        if until is None:
-            return list(hops)
-        releases = [hop.release for hop in hops]
-        if until in releases:
-            return list(hops[: releases.index(until) + 1])
-        if hops and hops[0].start and get(hops[0].start).version >= until.version:
-            return []
-        raise ReleaseError(
-            f"until_version {until} is not a hop of the way to {self.request.release}: "
-            f"{', '.join(map(str, releases))}",
-            remedy="Choose one of these hops",
-        )
+        return _reading.hops_until(hops, self.request.until)
 
     def _try(self, reading: Reading, steps: Sequence[Step]) -> Preflight:
         self._bound(self.request.step_timeout)
@@ -212,7 +203,9 @@ class Upgrade:
         self._steps.lease = lease
         self._values["previous_run"] = _lease.previous(lease)
         if self._values["previous_run"]:
-            self._notes.append(_lease.previous_words(self._values["previous_run"]))
+            words = _lease.previous_words(self._values["previous_run"])
+            self._notes.append(words)
+            self.progress.say(words)
         done: list[Release] = []
         now, tried = reading, found
         while True:
@@ -234,7 +227,9 @@ class Upgrade:
 
     def _hop(self, reading: Reading, hop: Hop, found: Preflight, title: str) -> None:
         """Go through one hop, and put the previous release back if it fails. Raises UpgradeError."""
-        self.progress.say(f"{title}: {hop.start or 'nothing'} to {hop.release}, {len(hop.steps)} steps")
+        is_repair = hop.start == str(hop.release)
+        way = f"repair {hop.release}" if is_repair else f"{hop.start or 'nothing'} to {hop.release}"
+        self.progress.say(f"{title}: {way}, {len(hop.steps)} steps")
         originals = _backup.originals(self.client, found.touched)
         self._back_up(originals)
         context = _actions.context_from(self.client, self.request, reading.context.namespace)
@@ -255,8 +250,7 @@ class Upgrade:
         """
         if not isinstance(error, LeaseLostError):
             return error.code
-        is_held = self._steps.lease is not None and self._steps.lease.is_held
-        return "" if is_held else LeaseLostError.code
+        return LeaseLostError.code if error.path in ("", _lease.PATH) else ""
 
     def _go(self, steps: Sequence[Step], hop: str, context: Any, *, undoes: bool = False) -> None:
         for number, step in enumerate(steps, 1):
@@ -268,9 +262,11 @@ class Upgrade:
         if self.request.backup_directory and originals:
             path = _backup.write(self.request.backup_directory, self.client.host, now, originals)
             self._values["backup"] = str(path)
+            self.progress.say(f"backup: {path}")
         if self.request.backup_in_cluster and originals:
             name = _backup.store(self.client, _lease.NAMESPACE, BACKUP, originals, now)
             self._values["backup_object"] = name
+            self.progress.say(f"backup: {name}")
 
     def _undo(self, reading: Reading, hop: Hop, originals: Sequence[dict[str, Any]]) -> Undone:
         """Put back the release before the hop. A failure becomes the problem of what is returned."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .._kube._client import Client
 
 NAMESPACE, NAME = "kube-system", "certflow-snapshot-controller"
+PATH = f"/apis/{GROUP}/v1/namespaces/{NAMESPACE}/leases/{NAME}"
 SECONDS = 150
 RECORD = "certflow.kubernetes/upgrade"
 _MOST_LETTERS = 200

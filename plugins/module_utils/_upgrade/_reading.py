@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .._snapshot import _crds, _observe, _plan, _reading, _releases, _report
-from .._snapshot._errors import UpgradeRefused
+from .._snapshot._errors import ReleaseError, UpgradeRefused
 from .._snapshot._installed import Installed
-from .._snapshot._plan import Plan
-from .._snapshot._releases import Release
+from .._snapshot._plan import Hop, Plan
+from .._snapshot._releases import Release, get
 from .._snapshot._situation import Options, Situation
 
 if TYPE_CHECKING:
@@ -68,6 +68,26 @@ def read(client: Client, release: Release, options: Options) -> Reading:
     rules = _crds.row(release.crds, _releases.SNAPSHOT).rules
     installed = _reading.installed(_observe.observe(client, needs_rules=rules), release)
     return Reading(Situation(installed, release, options), _plan.plan(installed, release, options))
+
+
+def hops_until(hops: Sequence[Hop], until: Release | None) -> list[Hop]:
+    """Return the hops up to the release ``until``, all if it is None, and none if the cluster is past it.
+
+    Raises ReleaseError if that release is not on the way.
+    """
+    if until is None:
+        return list(hops)
+    releases = [hop.release for hop in hops]
+    if until in releases:
+        return list(hops[: releases.index(until) + 1])
+    start = hops[0].start
+    if start and get(start).version >= until.version:
+        return []
+    raise ReleaseError(
+        f"{until}, the value of until_version, is not a hop on the way from {start or 'nothing'} to {releases[-1]}",
+        evidence=[f"the hops are: {', '.join(map(str, releases))}"],
+        remedy=f"Give one of the hops: {', '.join(map(str, releases))}",
+    )
 
 
 def kubernetes_version(client: Client) -> tuple[int, int]:

@@ -39,6 +39,7 @@ WORKLOAD: dict[str, Any] = {
 }
 PLAN: dict[str, Any] = {
     "version": {"type": "str", "required": True},
+    "until_version": {"type": "str"},
     "installed_version": {"type": "str"},
     "namespace": {"type": "str"},
     "webhook_namespace": {"type": "str"},
@@ -70,7 +71,6 @@ PLAN: dict[str, Any] = {
 UPGRADE: dict[str, Any] = {
     **PLAN,
     "state": {"type": "str", "choices": [PRESENT, VERIFIED], "default": PRESENT},
-    "until_version": {"type": "str"},
     "controller": {"type": "dict", "options": WORKLOAD},
     "source": {"type": "str", "default": UPSTREAM},
     "sums": {"type": "dict", "default": {}},
@@ -153,12 +153,11 @@ def request_from(parameters: Mapping[str, Any]) -> Request:
             remedy="Set step_timeout to 1 or more seconds",
         )
     webhook = parameters["webhook"] or {}
-    until = parameters["until_version"]
     backup = expand(parameters["backup_directory"] or "")
     return Request(
-        release=_releases.target(parameters["version"]),
+        release=release_from(parameters),
         options=options_from(parameters),
-        until=_releases.target(until) if until else None,
+        until=until_from(parameters),
         wanted=Wanted(
             controller=_workload(parameters["controller"]),
             webhook=_workload(webhook),
@@ -180,6 +179,18 @@ def request_from(parameters: Mapping[str, Any]) -> Request:
         backup_in_cluster=parameters["backup_in_cluster"],
         step_timeout=parameters["step_timeout"],
     )
+
+
+def release_from(parameters: Mapping[str, Any]) -> Release:
+    """Return the release of the option version. Raises CertflowError."""
+    if not parameters["version"].strip():
+        raise CertflowError("the option version is empty", remedy="Give a release, such as version: 8.7.0")
+    return _releases.target(parameters["version"])
+
+
+def until_from(parameters: Mapping[str, Any]) -> Release | None:
+    """Return the release of the option until_version, None if it is not set. Raises CertflowError."""
+    return _releases.target(parameters["until_version"]) if parameters["until_version"] else None
 
 
 def options_from(parameters: Mapping[str, Any]) -> Options:
