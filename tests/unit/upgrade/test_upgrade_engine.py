@@ -366,7 +366,7 @@ def test_nothing_due_writes_nothing_while_old_pods_end(rig: Rigs, monkeypatch: p
         given.append(one)
         return []
 
-    acting = {name: lambda *_given: [] for name in ACTIONS}
+    acting: dict[str, Any] = {name: lambda *_given: [] for name in ACTIONS}
     monkeypatch.setattr(_step, "ACTIONS", {**acting, "wait_available": wait})
     result = here.upgrade("7.0.2").run()
     planned = [one["parameters"] for one in result.values["plan"] if one["action"] == "wait_available"]
