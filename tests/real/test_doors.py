@@ -645,7 +645,7 @@ def test_an_operation_in_a_fork_imports_nothing(site: Site) -> None:
             "snapshot_controller",
             {**where, "version": "8.7.0", "state": "verified"},
             False,
-            "no snapshot controller",
+            "snapshot controller",
         ),
         ("k8s_csr_info", {**where, "context": "absent"}, False, absent),
     ]

@@ -217,9 +217,13 @@ CASES: dict[str, tuple[str, Deed, str, Object]] = {
     "sidecars-before-crds": ("8.1.0", lambda cluster: (groups("8.2.0")(cluster), create(sidecar("8.4.0", GATE))(cluster)), "8.4.0", NO),
     "back-without-lists": ("8.7.0", groups("8.7.0", group_content("v1")), "8.2.1", {"group_snapshots": True}),
     "back-to-alpha": ("8.7.0", groups("8.7.0", group_content("v1")), "8.1.1", {"group_snapshots": True}),
+    "groups-unattended": (
+        "8.7.0", lambda cluster: (argument(CONTROLLER, GATE)(cluster), groups("8.7.0", group_content("v1"))(cluster)),
+        "8.7.0", {"group_snapshots": False},
+    ),
     "host-port": (
         "7.0.2", patch(WEBHOOK, {"op": "add", "path": "/spec/template/spec/hostNetwork", "value": True}), "8.1.1",
-        {"webhook_host_network": True, "webhook_port": 443},
+        {"webhook": {"host_network": True, "port": 443}},
     ),
     "groups-path": (
         "7.0.2",
@@ -253,6 +257,7 @@ ELSEWHERE = {
     **dict.fromkeys(MET_ON_THE_WAY, "test_snapshot_upgrade, from release to release"),
     **dict.fromkeys(MET_BY_GROUPS, "test_snapshot_upgrade, with group snapshots"),
     **dict.fromkeys(OF_OTHERS, "test_snapshot_owners"),
+    "kubespray-reverts": "on the plan alone: test_snapshot_kubespray leaves the marks",
     "unreadable": "test_snapshot_plan",
     "hosted": "test_snapshot_plan",
     "invalid-objects-kept": "test_snapshot_plan",

@@ -66,6 +66,7 @@ def clean(cluster: Cluster) -> None:
 
 
 def plan(cluster: Cluster, version: str, kubeconfig: Path | None = None, **given: Any) -> dict[str, Any]:
+    assert set(given) <= set(PLAN)
     parameters = {
         **DEFAULTS,
         "kubeconfig": str(kubeconfig or cluster.kubeconfig),

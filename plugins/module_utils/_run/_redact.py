@@ -27,16 +27,21 @@ MASKED_BY_ANSIBLE = register_secrets is not None
 SECRET_LEAVES = frozenset(
     ("token", "password", "client-key-data", "id-token", "refresh-token", "access-token", "client-secret")
 )
+# Options with a URL, which may have a password.
+URLS = ("proxy", "host", "source")
 SHORTEST_SECRET = 8
 PLACEHOLDER = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
 
 
 def protect(parameters: Mapping[str, Any], known: set[str]) -> None:
-    """Give the secret texts inside ``kubeconfig`` and ``proxy`` to Ansible's own filter: by ``known``, or by its registry.
+    """Give the secret texts inside ``kubeconfig`` and inside URLs to Ansible's own filter: by ``known``, or by its registry.
 
     Short ones would blot out common words.
     """
-    found = (*_leaves(_content(parameters.get("kubeconfig"))), _password(parameters.get("proxy")))
+    found = (
+        *_leaves(_content(parameters.get("kubeconfig"))),
+        *(_password(parameters.get(name)) for name in URLS),
+    )
     secrets = {text for text in found if len(text) >= SHORTEST_SECRET}
     if register_secrets:
         register_secrets(secrets)
@@ -79,7 +84,7 @@ def _password(url: Any) -> str:
 def _is_secret(option: str, value: Any) -> bool:
     if option == "kubeconfig":
         return is_content(value)
-    if option == "proxy_headers" or (option in ("proxy", "host") and _password(value)):
+    if option == "proxy_headers" or (option in URLS and _password(value)):
         return True
     return has_private_key(str(value))
 

@@ -351,6 +351,7 @@ def test_invocation_shows_no_content() -> None:
         {"kubeconfig": yaml.safe_dump(KUBECONFIG)},
         {"proxy": "http://user:very-secret-password@proxy:3128"},
         {"host": "https://user:very-secret-password@host"},
+        {"source": "https://user:very-secret-password@mirror/{version}.tar.gz"},
     ],
 )
 def test_what_is_secret_inside_other_texts(
