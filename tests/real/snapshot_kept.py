@@ -28,6 +28,13 @@ if TYPE_CHECKING:
 
 Object = dict[str, Any]
 GROUPS = "/apis/groupsnapshot.storage.k8s.io"
+# A list of handles in the status of a group content, and the name of the list by version. v1alpha1 has no such list.
+HANDLES = [{"snapshotHandle": "handle-1", "volumeHandle": "volume-1"}]
+LISTS = {
+    "v1beta1": "volumeSnapshotHandlePairList",
+    "v1beta2": "volumeSnapshotInfoList",
+    "v1": "volumeSnapshotInfoList",
+}
 _ROOT = "/apis/snapshot.storage.k8s.io"
 
 
@@ -80,6 +87,9 @@ class Kept:
             lambda: self.cluster.api("GET", content_path)["spec"]["volumeGroupSnapshotRef"].get("uid"),
             seconds=60,
         )
+        if version in LISTS:
+            status = {"status": {LISTS[version]: HANDLES}}
+            self.cluster.api("PATCH", f"{content_path}/status", status, "application/merge-patch+json")
         self._note(f"{GROUPS}/{version}/{plural}/kept" for plural, _body in made)
 
     def check(self, group_version: str = "") -> None:
@@ -102,6 +112,8 @@ class Kept:
 
 def _essence(obj: Object) -> Object:
     kept = {key: obj.get(key) for key in ("spec", "driver", "deletionPolicy", "parameters")}
+    lists = [(obj.get("status") or {}).get(name) for name in LISTS.values()]
+    kept["lists"] = next((found for found in lists if found), None)
     return {"uid": obj["metadata"]["uid"], **{key: value for key, value in kept.items() if value is not None}}
 
 
