@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -180,7 +181,7 @@ class Site:
         """Start the play, and return when both clusters are at the step."""
         play = self.start(**given)
         for _name, cluster in self.clusters():
-            eventually(lambda cluster=cluster: record(cluster).get("step") == step, play)
+            eventually(partial(is_at, cluster, step), play)
         return play
 
 
@@ -205,6 +206,14 @@ def record(cluster: Cluster) -> dict[str, Any]:
     annotations = ((lease(cluster) or {}).get("metadata") or {}).get("annotations") or {}
     found: dict[str, Any] = json.loads(annotations.get(RECORD, "{}"))
     return found
+
+
+def is_at(cluster: Cluster, step: str) -> bool:
+    return record(cluster).get("step") == step
+
+
+def snapshots(cluster: Cluster) -> list[dict[str, Any]]:
+    return list(cluster.api("GET", snapshot_pods.SNAPSHOTS)["items"])
 
 
 def image(cluster: Cluster) -> str:
@@ -405,14 +414,14 @@ def test_a_signal_before_the_first_write_ends_with_a_result(site: Site) -> None:
         pods.ready.clear()  # no controller works on a VolumeSnapshot
     play = site.start()
     for _name, cluster in site.clusters():
-        eventually(lambda cluster=cluster: cluster.api("GET", snapshot_pods.SNAPSHOTS)["items"], play)
+        eventually(partial(snapshots, cluster), play)
     terminate_workers(site, play)
     assert play.end() == 2, play.output
     for one in play.results().values():
         assert (one["code"], one["changed"]) == ("interrupted", False), one
     assert play.results().keys() == MODES.keys(), play.output
     for _name, cluster in site.clusters():
-        assert cluster.api("GET", snapshot_pods.SNAPSHOTS)["items"] == []
+        assert snapshots(cluster) == []
         assert (lease(cluster), image(cluster).endswith(f":v{OLD}")) == (None, True)
 
 
@@ -537,6 +546,9 @@ class Login:
     def calls(self) -> int:
         return len((self.place / "calls").read_text())
 
+    def is_called_after(self, calls: int) -> bool:
+        return self.calls() > calls
+
     def close(self) -> None:
         for path in (f"{BINDINGS}/{ACCOUNT}", f"{ACCOUNTS}/{ACCOUNT}", f"{SECRETS}/{ACCOUNT}-second"):
             with contextlib.suppress(ApiError):
@@ -561,7 +573,7 @@ def test_a_token_that_ends_in_the_middle_is_renewed(site: Site, logins: dict[str
         login.issue("second")
         login.end("first")
     for name, login in logins.items():
-        eventually(lambda name=name, login=login: login.calls() > calls[name], play)
+        eventually(partial(login.is_called_after, calls[name]), play)
     site.report_ready()
     assert play.end() == 0, play.output
     for name, cluster in site.clusters():
