@@ -212,8 +212,8 @@ def is_at(cluster: Cluster, step: str) -> bool:
     return record(cluster).get("step") == step
 
 
-def has_snapshots(cluster: Cluster) -> bool:
-    return bool(cluster.api("GET", snapshot_pods.SNAPSHOTS)["items"])
+def snapshots(cluster: Cluster) -> list[dict[str, Any]]:
+    return list(cluster.api("GET", snapshot_pods.SNAPSHOTS)["items"])
 
 
 def image(cluster: Cluster) -> str:
@@ -414,14 +414,14 @@ def test_a_signal_before_the_first_write_ends_with_a_result(site: Site) -> None:
         pods.ready.clear()  # no controller works on a VolumeSnapshot
     play = site.start()
     for _name, cluster in site.clusters():
-        eventually(partial(has_snapshots, cluster), play)
+        eventually(partial(snapshots, cluster), play)
     terminate_workers(site, play)
     assert play.end() == 2, play.output
     for one in play.results().values():
         assert (one["code"], one["changed"]) == ("interrupted", False), one
     assert play.results().keys() == MODES.keys(), play.output
     for _name, cluster in site.clusters():
-        assert cluster.api("GET", snapshot_pods.SNAPSHOTS)["items"] == []
+        assert snapshots(cluster) == []
         assert (lease(cluster), image(cluster).endswith(f":v{OLD}")) == (None, True)
 
 
@@ -546,8 +546,8 @@ class Login:
     def calls(self) -> int:
         return len((self.place / "calls").read_text())
 
-    def has_called(self, since: int) -> bool:
-        return self.calls() > since
+    def is_called_after(self, calls: int) -> bool:
+        return self.calls() > calls
 
     def close(self) -> None:
         for path in (f"{BINDINGS}/{ACCOUNT}", f"{ACCOUNTS}/{ACCOUNT}", f"{SECRETS}/{ACCOUNT}-second"):
@@ -573,7 +573,7 @@ def test_a_token_that_ends_in_the_middle_is_renewed(site: Site, logins: dict[str
         login.issue("second")
         login.end("first")
     for name, login in logins.items():
-        eventually(partial(login.has_called, calls[name]), play)
+        eventually(partial(login.is_called_after, calls[name]), play)
     site.report_ready()
     assert play.end() == 0, play.output
     for name, cluster in site.clusters():

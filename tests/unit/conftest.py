@@ -14,7 +14,10 @@ import pytest
 #: Folders of plugins/ that only a controller loads: no supported core has its controller on Python 3.9.
 CONTROLLER = ("action", "inventory", "lookup", "plugin_utils")
 
-collect_ignore = [*CONTROLLER] if sys.version_info < (3, 10) else []
+#: Folders about programs of the tests, which need the Python of the tests.
+PROGRAMS = ("upgrade_rig",)
+
+collect_ignore = [*CONTROLLER, *PROGRAMS] if sys.version_info < (3, 10) else []
 
 
 @pytest.fixture

@@ -53,7 +53,10 @@ class HeldByAnother(KubeError):
 
 
 class LeaseLostError(CertflowError):
-    """This run does not hold the Lease that it needs. ``path`` is the path of that Lease. It is not a KubeError, so no handler of failed requests catches it."""
+    """This run does not hold the Lease that it needs. It is not a KubeError, so no handler of failed requests catches it.
+
+    path: the path of that Lease.
+    """
 
     code = "lease-lost"
     path = ""

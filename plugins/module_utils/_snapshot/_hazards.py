@@ -224,7 +224,8 @@ HAZARDS: tuple[Hazard, ...] = (
     ),
     Hazard(
         "alpha-lists", "Group snapshots at v1alpha1 lose the lists of members in their status", "7.0 to 8.2", REPORT,
-        "The upgrade continues. The new schema renames these fields, so their values are dropped. The spec is kept.", "client/v7.0.0 to client/v8.2.0:config/crd",
+        "The upgrade continues. The new schema renames these fields, so their values are dropped. The spec is kept.",
+        "client/v7.0.0 to client/v8.2.0:config/crd",
         stored.alpha_lists,
     ),
     Hazard(
@@ -411,7 +412,8 @@ HAZARDS: tuple[Hazard, ...] = (
     ),
     Hazard(
         "arguments-unknown", "The release does not know some of the given arguments", _ANY, REFUSE,
-        "The plan is refused. A program exits at an argument that it does not know (exit code 2), so its pods restart repeatedly.", "v8.2.1 and v8.3.0:cmd/snapshot-controller/main.go",
+        "The plan is refused. A program exits at an argument that it does not know (exit code 2), so its pods restart repeatedly.",
+        "v8.2.1 and v8.3.0:cmd/snapshot-controller/main.go",
         controller.unknown_arguments,
     ),
     Hazard(
@@ -421,7 +423,8 @@ HAZARDS: tuple[Hazard, ...] = (
     ),
     Hazard(
         "arguments-dropped", "The installed controller has arguments that controller_arguments does not contain", _ANY, ASK,
-        "The plan is refused, so that no argument is lost unnoticed. The controller was not installed by this collection.", "https://kubernetes.io/docs/reference/using-api/server-side-apply/",
+        "The plan is refused, so that no argument is lost unnoticed. The controller was not installed by this collection.",
+        "https://kubernetes.io/docs/reference/using-api/server-side-apply/",
         controller.dropped_arguments,
     ),
     Hazard(
@@ -453,7 +456,8 @@ HAZARDS: tuple[Hazard, ...] = (
     ),
     Hazard(
         "leaders-gap", "No controller processes snapshots until a new leader is elected", _ANY, REPORT,
-        "The upgrade continues. The gap is at most 15 s, the duration of the controller's Lease.", "kubernetes-csi/csi-lib-utils:leaderelection", controller.gap_of_leaders,
+        "The upgrade continues. The gap is at most 15 s, the duration of the controller's Lease.",
+        "kubernetes-csi/csi-lib-utils:leaderelection", controller.gap_of_leaders,
     ),
 )  # fmt: skip
 BY_ID = {row.id: row for row in HAZARDS}

@@ -78,7 +78,8 @@ def kubespray_reverts(now: Situation) -> Finding | None:
     return Finding(
         listed(found),
         "Set csi_snapshot_controller_enabled: false in kubespray's inventory. With cinder_csi_enabled: true run kubespray with "
-        "--skip-tags snapshot-controller,csi-driver, which also leaves out its CSI drivers. snapshot_controller_image_tag is not enough: kubespray also applies its "
+        "--skip-tags snapshot-controller,csi-driver, which also leaves out its CSI drivers. snapshot_controller_image_tag is not enough: "
+        "kubespray also applies its "
         "own arguments, ClusterRole and CustomResourceDefinitions.",
     )
 
