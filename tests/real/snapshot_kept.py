@@ -64,29 +64,36 @@ class Kept:
         wait_for(lambda: self.cluster.api("GET", content)["spec"]["volumeSnapshotRef"].get("uid"), seconds=60)
         self._note(f"{path.replace('v1beta1', 'v1')}/{body['metadata']['name']}" for path, body in made)
 
-    def make_groups(self, version: str) -> None:
-        """A group class, a content with a list of handles in its status, and a group snapshot, at this version."""
+    def make_groups(self, version: str, *, is_bound: bool = True) -> None:
+        """Make a group class, a content with a list of handles in its status, and a group snapshot, at this version.
+
+        is_bound: the snapshot names the content, and the controller binds it. Else it selects claims.
+        """
         name = {"apiVersion": f"groupsnapshot.storage.k8s.io/{version}", "metadata": {"name": "kept"}}
         common = {"driver": "test.certflow.invalid", "deletionPolicy": "Retain"}
         reference = {"name": "kept", "namespace": "default"}
         handles = {"volumeGroupSnapshotHandle": "group-1", "volumeSnapshotHandles": ["handle-1"]}
         content = {**common, "source": {"groupSnapshotHandles": handles}, "volumeGroupSnapshotRef": reference}
-        source = {"volumeGroupSnapshotContentName": "kept"}
+        snapshot: Object = {"source": {"volumeGroupSnapshotContentName": "kept"}}
+        if not is_bound:
+            labels = {"selector": {"matchLabels": {"app": "kept"}}}
+            snapshot = {"source": labels, "volumeGroupSnapshotClassName": "kept"}
         made: tuple[tuple[str, Object], ...] = (
             ("volumegroupsnapshotclasses", {"kind": "VolumeGroupSnapshotClass", **common}),
             ("volumegroupsnapshotcontents", {"kind": "VolumeGroupSnapshotContent", "spec": content}),
             (
                 "namespaces/default/volumegroupsnapshots",
-                {"kind": "VolumeGroupSnapshot", "spec": {"source": source}},
+                {"kind": "VolumeGroupSnapshot", "spec": snapshot},
             ),
         )
         for plural, body in made:
             self.cluster.api("POST", f"{GROUPS}/{version}/{plural}", {**name, **body})
         content_path = f"{GROUPS}/{version}/volumegroupsnapshotcontents/kept"
-        wait_for(
-            lambda: self.cluster.api("GET", content_path)["spec"]["volumeGroupSnapshotRef"].get("uid"),
-            seconds=60,
-        )
+        if is_bound:
+            wait_for(
+                lambda: self.cluster.api("GET", content_path)["spec"]["volumeGroupSnapshotRef"].get("uid"),
+                seconds=60,
+            )
         if version in LISTS:
             status = {"status": {LISTS[version]: HANDLES}}
             self.cluster.api("PATCH", f"{content_path}/status", status, "application/merge-patch+json")
