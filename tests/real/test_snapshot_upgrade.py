@@ -88,7 +88,7 @@ def test_the_webhook_goes_although_runs_are_killed(emptied: Lab, say: Say) -> No
 
 @pytest.mark.full
 @pytest.mark.parametrize(
-    ("chain", "hazards"), zip(jumps.CHAINS, (MET_ON_THE_WAY, MET_BY_GROUPS), strict=True), ids=str
+    ("chain", "hazards"), list(zip(jumps.CHAINS, (MET_ON_THE_WAY, MET_BY_GROUPS), strict=True)), ids=str
 )
 def test_a_chain_on_the_same_clusters(emptied: Lab, say: Say, chain: Chain, hazards: set[str]) -> None:
     jumps.go_chain(emptied, chain, say)
