@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._errors import RolloutError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._proofs import FAILED
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._steps import Step
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import _verify
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._errors import ProofError
@@ -57,7 +58,7 @@ def test_a_pod_that_ended_ends_the_verification() -> None:
 
 
 def test_without_a_deployment_the_verdict_counts() -> None:
-    assert verdict() == _verify.FAILED
+    assert verdict() == FAILED
 
 
 class NoTraces:
