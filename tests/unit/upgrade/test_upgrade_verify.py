@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._run import _webhook_probe
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._errors import RolloutError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._proofs import FAILED
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._steps import Step
@@ -41,7 +42,7 @@ def never_proven(monkeypatch: pytest.MonkeyPatch) -> None:
         between()
         raise ProofError("the webhook does not answer")
 
-    monkeypatch.setattr(_verify._webhook_probe, "run", run)
+    monkeypatch.setattr(_webhook_probe, "run", run)
     monkeypatch.setattr(_verify, "Watch", Fallen)
     monkeypatch.setattr(_verify, "Traces", NoTraces)
 
