@@ -45,6 +45,7 @@ class Jump:
 CHAIN = ("4.2.1", "6.2.2", "7.0.2", "8.1.0", "8.4.0", "8.7.0")
 STEPS = tuple(Jump(first, last) for first, last in itertools.pairwise(CHAIN))
 GROUPS: Mapping[str, Any] = {"snapshot_controller_group_snapshots": True}
+FAIL: Mapping[str, Any] = {"snapshot_controller_failure_policy": "Fail"}
 # Stored at v1beta1 with lists that only the conversion webhook of 8.4 keeps: there is no way past it.
 FROM_BETA = Jump("8.2.0", "8.7.0", ONE, ("v1beta1", "v1"), GROUPS)
 JUMPS = (
@@ -86,12 +87,12 @@ class Chain:
 
 CHAINS = (
     Chain(CHAIN[0], tuple(map(Link, CHAIN[1:]))),
-    # 8.4 converts group snapshots by its webhook. 8.7 needs no conversion.
+    # 7.0 adds a configuration for group snapshots, which is Ignore without FAIL. 8.4 converts them by its webhook. 8.7 needs no conversion.
     Chain(
         "6.2.2",
         (
-            Link("7.0.2", "v1alpha1", GROUPS),
-            Link("8.1.0", "v1alpha1", GROUPS),
+            Link("7.0.2", "v1alpha1", {**GROUPS, **FAIL}),
+            Link("8.1.0", "v1alpha1", {**GROUPS, **FAIL}),
             Link("8.4.0", "v1beta2", {**GROUPS, "snapshot_controller_conversion_webhook": True}),
             Link("8.7.0", "v1", GROUPS),
         ),
