@@ -49,8 +49,9 @@ def wrong(record: Mapping[str, Any] | None, shown: Sequence[Moment]) -> str:
         return "" if len(shown) <= 1 else f"there is no record, and the run came to {shown[-1].name}"
     name, number = record["step"] + " (undo)" * record["undoes"], record["number"]
     near = [(one.name, one.number) for one in shown[-2:]]
-    is_next = number == (shown[-1].number if shown else 0) + 1
-    if (name, number) in near or is_next:
+    # On a busy machine the run goes through several short steps until the kill reaches it.
+    is_later = number > (shown[-1].number if shown else 0)
+    if (name, number) in near or is_later:
         return ""
     return f"the record names {number} {name}, and the run came to {near}"
 

@@ -24,23 +24,23 @@ def record(step: str, number: int, *, undoes: bool = False) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "found",
-    [record("crds", 1), record("webhook-wait", 2), record("webhook-switch", 3)],
-    ids=["the one before", "the last", "the one after"],
+    [record("crds", 1), record("webhook-wait", 2), record("webhook-switch", 3), record("controller", 5)],
+    ids=["the one before", "the last", "the one after", "some steps later"],
 )
-def test_a_record_fits_the_step_shown_last_and_its_neighbours(found: dict[str, Any]) -> None:
+def test_a_record_fits_the_step_shown_last_the_one_before_and_later_ones(found: dict[str, Any]) -> None:
     assert records.wrong(found, SHOWN) == ""
 
 
 @pytest.mark.parametrize(
     "found",
     [
-        record("controller", 4),
+        record("webhook-wait", 1),
         record("crds", 2),
         record("webhook-wait", 2, undoes=True),
         {},
         None,
     ],
-    ids=["two steps later", "another name", "another direction", "no record", "no Lease"],
+    ids=["another number", "another name", "another direction", "no record", "no Lease"],
 )
 def test_another_record_does_not_fit(found: dict[str, Any] | None) -> None:
     assert records.wrong(found, SHOWN)
