@@ -305,7 +305,9 @@ def test_a_webhook_of_before_the_rules(other: Cluster) -> None:
     for step in found.values():
         prove(other, step, "ok")
     rules = replace(found["verify-controller"], parameters={"subject": "schema"})
-    assert "admission webhook" in prove(other, rules, "failed")["summary"]  # the webhook refuses, not the rules
+    assert (
+        "admission webhook" in prove(other, rules, "failed")["summary"]
+    )  # the webhook refuses, not the rules
     with without_pods(other, lab.era("6.2.2").deployment_path):
         prove(other, found["verify-webhook"], "failed", wait_timeout=5)
         result = prove(other, found["verify-controller"], "failed", wait_timeout=5)
