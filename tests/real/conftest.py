@@ -6,9 +6,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._client import Client
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._kubeconfig import resolve
 
 from tests import clusters
 
@@ -21,6 +24,21 @@ def fleet() -> Iterator[clusters.Fleet]:
     """Clusters `onprem` and `eks`, started at the first use. What a test creates, it names uniquely or removes."""
     with clusters.running({"onprem": "onprem", "eks": "eks"}) as fleet:
         yield fleet
+
+
+@pytest.fixture(scope="module")
+def cluster(fleet: clusters.Fleet) -> clusters.Cluster:
+    """Return the cluster of tests that need only one. A file may have a fixture of this name of its own."""
+    return fleet["onprem"]
+
+
+@pytest.fixture
+def client(cluster: clusters.Cluster) -> Iterator[Client]:
+    """Return the collection's own client, as administrator of the cluster."""
+    given = {"kubeconfig": str(cluster.kubeconfig)}
+    client = Client(resolve(given, {}), user_agent="certflow.kubernetes/test", deadline=time.monotonic() + 60)
+    yield client
+    client.close()
 
 
 @pytest.fixture(scope="session")

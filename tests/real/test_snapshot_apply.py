@@ -10,13 +10,11 @@ import base64
 import copy
 import json
 import subprocess
-import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._client import Client
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._kubeconfig import resolve
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot import _apply, _changes
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._errors import (
     OwnedObjectError,
@@ -31,19 +29,6 @@ if TYPE_CHECKING:
     from tests.clusters import Cluster
 
 Object = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def cluster(fleet: clusters.Fleet) -> Cluster:
-    return fleet["onprem"]
-
-
-@pytest.fixture
-def client(cluster: Cluster) -> Iterator[Client]:
-    given = {"kubeconfig": str(cluster.kubeconfig)}
-    client = Client(resolve(given, {}), user_agent="certflow.kubernetes/test", deadline=time.monotonic() + 60)
-    yield client
-    client.close()
 
 
 @pytest.fixture

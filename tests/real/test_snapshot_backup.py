@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 import uuid
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._client import Client
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._kubeconfig import resolve
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot import _backup
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot._kinds import Reference
 
@@ -31,19 +29,6 @@ if TYPE_CHECKING:
 Object = dict[str, Any]
 NAME = "certflow-snapshot-controller-backup"
 NOW = datetime(2026, 3, 1, 3, 0, tzinfo=timezone.utc)
-
-
-@pytest.fixture(scope="module")
-def cluster(fleet: clusters.Fleet) -> Cluster:
-    return fleet["onprem"]
-
-
-@pytest.fixture
-def client(cluster: Cluster) -> Iterator[Client]:
-    given = {"kubeconfig": str(cluster.kubeconfig)}
-    client = Client(resolve(given, {}), user_agent="certflow.kubernetes/test", deadline=time.monotonic() + 60)
-    yield client
-    client.close()
 
 
 @pytest.fixture

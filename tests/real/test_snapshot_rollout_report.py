@@ -24,15 +24,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.clusters import Cluster, Fleet
+    from tests.clusters import Cluster
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 NAME = "hook"
-
-
-@pytest.fixture(scope="module")
-def cluster(fleet: Fleet) -> Cluster:
-    return fleet["onprem"]
 
 
 @pytest.fixture(scope="module")
