@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from ._text import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any
 
 
 class CertflowError(Exception):
@@ -23,11 +24,13 @@ class CertflowError(Exception):
     cause: what is wrong, as one clause that names the object.
     evidence: what was seen, one fact an entry; shown beside the error, not in its text.
     remedy: what to do about it, as a sentence; empty where nothing certain can be said.
+    values: further keys of the failed result.
 
     str() is always one line without hidden characters: the cause, then the remedy.
     """
 
     code = "invalid-input"
+    values: Mapping[str, Any] = {}
 
     def __init__(self, cause: str, *, code: str = "", evidence: Sequence[str] = (), remedy: str = "") -> None:
         super().__init__(cause)

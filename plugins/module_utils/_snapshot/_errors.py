@@ -7,9 +7,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from .._errors import CertflowError
 
 
@@ -48,15 +45,11 @@ class RefusedObjectError(CertflowError):
 
     code = "object-refused"
 
-    values: Mapping[str, Any] = {}
-
 
 class RolloutError(CertflowError):
     """A Deployment does not become available; ``values`` go into the failed result."""
 
     code = "rollout-failed"
-
-    values: Mapping[str, Any] = {}
 
 
 class MigrationError(CertflowError):
@@ -70,15 +63,11 @@ class PreflightError(CertflowError):
 
     code = "preflight-failed"
 
-    values: Mapping[str, Any] = {}
-
 
 class UnprovenError(CertflowError):
     """What a step was to prove is not so, or cannot be told; ``values`` go into the failed result."""
 
     code = "verification-failed"
-
-    values: Mapping[str, Any] = {}
 
 
 class UpgradeRefused(CertflowError):
@@ -86,10 +75,6 @@ class UpgradeRefused(CertflowError):
 
     code = "upgrade-refused"
 
-    values: Mapping[str, Any] = {}
-
 
 class UpgradeError(CertflowError):
     """An upgrade ended in the middle. Its code is that of the failure; ``values`` go into the failed result."""
-
-    values: Mapping[str, Any] = {}

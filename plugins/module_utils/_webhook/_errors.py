@@ -7,9 +7,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from .._errors import CertflowError
 
 
@@ -54,5 +51,3 @@ class ProofError(CertflowError):
     """A webhook failed its proof, or was not proven where that is required; ``values`` go into the failed result."""
 
     code = "webhook-unproven"
-
-    values: Mapping[str, Any] = {}

@@ -131,7 +131,7 @@ HARMLESS = "a\\x1b]0;b\\x07\\u202ec d"
 def test_sentences_of_a_failure_hold_no_hidden_characters() -> None:
     def work(*_arguments: Any) -> Result:
         error = CertflowError(HOSTILE, evidence=(HOSTILE,), remedy=HOSTILE)
-        error.values = {"diagnosis": {"cause": HOSTILE, "evidence": [HOSTILE]}, "name": HOSTILE}  # type: ignore[attr-defined]
+        error.values = {"diagnosis": {"cause": HOSTILE, "evidence": [HOSTILE]}, "name": HOSTILE}
         raise error
 
     with serving() as server:
