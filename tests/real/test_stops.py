@@ -39,7 +39,7 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils._action import
 
 
 def work(client, parameters, check_mode):
-    with _progress.Progress(_progress.writer(), 0.3) as progress, _interrupt.stoppable():
+    with _progress.started(0.3) as progress, _interrupt.stoppable():
         pathlib.Path(parameters["pid_file"]).write_text(str(os.getpid()))
         progress.say("1/2  begin")
         progress.now("2/2  write")

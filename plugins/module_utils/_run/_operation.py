@@ -55,6 +55,10 @@ class Operation:
         """Options whose values are secret."""
         return frozenset(name for name, spec in self.argument_spec.items() if spec.get("no_log"))
 
+    def parameters(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parameters of a call by another operation: the given values and the defaults of the other options."""
+        return {**{name: spec.get("default") for name, spec in self.argument_spec.items()}, **given}
+
 
 def execute(operation: Operation, parameters: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
     """Run the operation and return Ansible's result dictionary. Raises only errors that end the process.
@@ -132,7 +136,7 @@ def _failure(
     client: Client | None, error: CertflowError, parameters: Mapping[str, Any], operation: Operation
 ) -> dict[str, Any]:
     where = f"{client.host}: " if client else ""
-    values = getattr(error, "values", {})
+    values = error.values
     written = list(client.written) if client else []
     evidence = [*error.evidence, *_expiry(client, error)]
     if written and "steps" not in values:  # the steps tell it better

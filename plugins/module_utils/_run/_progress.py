@@ -57,20 +57,15 @@ def shown_by(write: Write, *, is_detailed: bool = False) -> Iterator[None]:
         _PROCESS.write, _PROCESS.is_detailed = before
 
 
-def writer() -> Write:
-    """Return the function that prints a line for the user. It does nothing in an ordinary module."""
-    return _PROCESS.write
-
-
-def started() -> Progress:
-    """Return the progress of an operation that begins in this process."""
-    return Progress(_PROCESS.write, is_detailed=_PROCESS.is_detailed)
+def started(every: float = EVERY_SECONDS) -> Progress:
+    """Return the progress of an operation that begins in this process. It prints nothing in an ordinary module."""
+    return Progress(_PROCESS.write, every, is_detailed=_PROCESS.is_detailed)
 
 
 class Progress:
     """Lines for the user. In the block a daemon thread prints the current activity if nothing else is printed.
 
-    write: prints one line, such as ``writer()``.
+    write: prints one line.
     every: seconds after the last line until the current activity is printed.
     is_detailed: print the details too.
     """

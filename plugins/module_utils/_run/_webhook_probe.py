@@ -99,13 +99,12 @@ def prove(client: Client, config: ClientConfig, target: Target, asked: Mapping[s
     asked: ``object``, ``expect``, ``denial_message`` for an admission webhook. Raises ProofError where it failed.
     """
     is_admission = _call.KINDS_OF_CALL[target.kind] == _failures.ADMISSION
-    parameters = {
-        **{name: spec.get("default") for name, spec in OPERATION.argument_spec.items()},
+    given = {
         **(asked if is_admission else {}),
         "target": {"kind": target.kind, "name": target.name, "webhook": config.webhook},
         "wait": True,
     }
-    return dict(run(client, parameters, check_mode=False).values)
+    return dict(run(client, OPERATION.parameters(given), check_mode=False).values)
 
 
 def _prepared(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Probe:

@@ -101,28 +101,29 @@ def foresee(
                 notes += unknown
         except NotYetError as exc:
             if not pending:
-                problems.append(_problem(step, exc))
+                problems.append(problem_of(step, exc))
             tried.append(Tried(step, note=exc.cause))
         except CertflowError as exc:
-            if isinstance(exc, KubeError) and not isinstance(exc, (ApiError, MissingRights)):
-                raise
-            problems.append(_problem(step, exc))
+            problems.append(problem_of(step, exc))
     if any(one.due for one in tried):
         needed = [*_needs.needs(steps, context.namespace, probe_namespace), *permissions]
-        problems += _lacking(context, needed)
+        problems += lacking(context.client, needed, "complete and verify the upgrade")
     return Foreseen(tuple(tried), tuple(problems), tuple(dict.fromkeys(notes)))
 
 
-def _lacking(context: Context, needed: Sequence[Right]) -> list[Problem]:
-    """Return a problem if the identity lacks permissions that it needs in the middle of the upgrade."""
-    lacking = _rights.missing(context.client, needed)
-    if not lacking:
+def lacking(client: Client, needed: Sequence[Right], purpose: str) -> list[Problem]:
+    """Return a problem if the identity lacks one of the permissions. purpose: what they are for, after "to"."""
+    missing = _rights.missing(client, needed)
+    if not missing:
         return []
-    error = _rights.missing_rights(lacking, "complete and verify the upgrade")
+    error = _rights.missing_rights(missing, purpose)
     return [Problem("", error.cause, (), error.remedy)]
 
 
-def _problem(step: Step, error: CertflowError) -> Problem:
+def problem_of(step: Step, error: CertflowError) -> Problem:
+    """Return the problem of a step that failed. Raise the error itself if the API server did not answer."""
+    if isinstance(error, KubeError) and not isinstance(error, (ApiError, MissingRights)):
+        raise error
     return Problem(step.id, error.cause, tuple(error.evidence), error.remedy)
 
 

@@ -20,7 +20,7 @@ from ._kinds import KINDS, Reference
 from ._pod_specs import program_of
 from ._proofs import LABEL, UNTIL, Leader, Pod, Running, Verdict, Work
 from ._releases import GROUP, SNAPSHOT, Version
-from ._rollout import newest_pods
+from ._rollout import is_ready, newest_pods
 
 if TYPE_CHECKING:
     from .._kube._client import Client
@@ -169,7 +169,7 @@ def _controllers(client: Client, namespace: str) -> list[str]:
         return [f"the pods of the namespace {namespace} cannot be read: {error.cause}"]
     found = [pod for pod in pods if _container(pod)]
     return [
-        f"pod {pod['metadata']['name']} {'ready' if _is_ready(pod) else 'not ready'}"
+        f"pod {pod['metadata']['name']} {'ready' if is_ready(pod) else 'not ready'}"
         for pod in found
         if not _is_over(pod)
     ]
@@ -219,7 +219,7 @@ def _pod(
 ) -> Pod:
     metadata, spec, container = pod["metadata"], pod["spec"], _container(pod)
     key = f"{metadata['uid']} {_restarts(pod)}"
-    ready = _is_ready(pod)
+    ready = is_ready(pod)
     if is_newest and ready and (key not in logs or logs[key][0] is None):
         logs[key] = _log(client, pod, container["name"])
     said, silence = logs.get(key, (None, "the log was not read"))
@@ -283,11 +283,6 @@ def _container(pod: Mapping[str, Any]) -> dict[str, Any]:
     """Return the controller's container of a pod, {} if it has none."""
     containers = pod["spec"].get("containers") or ()
     return next((one for one in containers if program_of(one.get("image", "")) == CONTROLLER), {})
-
-
-def _is_ready(pod: Mapping[str, Any]) -> bool:
-    conditions = (pod.get("status") or {}).get("conditions") or ()
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 
 
 def _is_over(pod: Mapping[str, Any]) -> bool:

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -17,7 +16,7 @@ from ._owners import BY_KEY
 from ._plan import Plan
 from ._releases import text
 from ._situation import Situation
-from ._steps import Step, as_dict
+from ._steps import as_dict
 
 
 def installed(now: Situation) -> dict[str, Any]:
@@ -132,11 +131,6 @@ def plan(one: Plan) -> dict[str, Any]:
         ],
         "plan": [as_dict(step, str(hop.release)) for hop in one.hops for step in hop.steps],
     }
-
-
-def proofs(steps: Iterable[Step]) -> list[dict[str, Any]]:
-    """Return steps that belong to no hop."""
-    return [as_dict(step, "") for step in steps]
 
 
 def _hazard(found: _hazards.Found) -> dict[str, Any]:

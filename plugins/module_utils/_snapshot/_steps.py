@@ -233,9 +233,6 @@ ACTIONS: tuple[Action, ...] = (
     ),
 )
 
-# Actions around the steps of a plan: the run holds the Lease from the first write to the last one.
-TAKE_TURN, END_TURN = "take_turn", "end_turn"
-
 # A label of pods. It tells the pods of a release from older ones while both run under one Service.
 RELEASE_LABEL = "app.kubernetes.io/version"
 # A label of a webhook's pods. It tells the pods with another port of the same release apart.

@@ -7,11 +7,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .._run import _k8s_csr, _k8s_csr_info
-from .._run._operation import Operation, Result
+from .._run._operation import Result
 from .._snapshot._situation import Situation
 from .._snapshot._steps import Step
 from ._request import CertificateOptions
@@ -30,7 +29,7 @@ def signer_of(client: Client, options: CertificateOptions) -> str:
         "providers": options.providers,
         "signers": options.signers,
     }
-    found = _k8s_csr_info.run(client, _with_defaults(_k8s_csr_info.OPERATION, given), True)
+    found = _k8s_csr_info.run(client, _k8s_csr_info.OPERATION.parameters(given), True)
     return str(found.values["signer_name"])
 
 
@@ -55,8 +54,7 @@ def issue(
     given = step.parameters
     return _k8s_csr.run(
         client,
-        _with_defaults(
-            _k8s_csr.OPERATION,
+        _k8s_csr.OPERATION.parameters(
             {
                 "service": given["service"],
                 "namespace": given["namespace"],
@@ -66,7 +64,7 @@ def issue(
                 "expiration_seconds": options.expiration_seconds,
                 "renew_before": options.renew_before,
                 "take_over": take_over,
-            },
+            }
         ),
         check_mode,
     )
@@ -88,8 +86,3 @@ def _targets(targets: list[dict[str, Any]], existing: Situation | None) -> list[
 def _secret(name: str) -> dict[str, Any]:
     options = _k8s_csr.OPERATION.argument_spec["secret"]["options"]
     return {**{key: spec.get("default") for key, spec in options.items()}, "name": name, "ca_key": "ca.crt"}
-
-
-def _with_defaults(operation: Operation, given: Mapping[str, Any]) -> dict[str, Any]:
-    defaults = {name: spec.get("default") for name, spec in operation.argument_spec.items()}
-    return {**defaults, **given}

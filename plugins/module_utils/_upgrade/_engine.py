@@ -13,7 +13,7 @@ as the Lease is held. A run that is killed or interrupted is not undone: the nex
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +23,10 @@ from .._run import _interrupt
 from .._run._operation import Result, as_error
 from .._run._progress import Progress
 from .._snapshot import _backup, _before
+from .._snapshot._act import Context
 from .._snapshot._errors import PreflightError, UnprovenError, UpgradeError
 from .._snapshot._plan import Hop
+from .._snapshot._proofs import Verdict
 from .._snapshot._releases import Release, get
 from .._snapshot._steps import Step
 from . import _actions, _lease, _preflight, _reading, _undo, _verify
@@ -67,7 +69,7 @@ class Upgrade:
         found = self._try(reading, self._steps_of(reading))
         due = ", ".join(found.due) or "none"
         self.progress.say(f"{len(found.due)} steps would write: {due}. The dry runs found no problem")
-        return self._result(reading, changed=bool(found.due), preflight=found)
+        return self._result(changed=bool(found.due), preflight=found)
 
     def verify(self, *, check_mode: bool) -> Result:
         """Verify what is installed. In check mode create no objects. Raises UnprovenError, CertflowError."""
@@ -78,21 +80,16 @@ class Upgrade:
                 remedy="Install one with state: present",
             )
         verified: list[dict[str, Any]] = []
-        self._values["verified"] = verified
-        for step in _before.proofs(reading.context):
-            self._bound(self.request.step_timeout)
-            self.progress.now(step.title)
-            verdict, left = _verify.verify(
-                self.client, step, namespace=self.request.probe_namespace, check_mode=check_mode
-            )
-            self._steps.warnings += left
+        self._values = {**reading.values(), **self._values, "verified": verified}
+        seconds = self.request.step_timeout
+        for step, verdict, left in self._checked(reading, seconds, check_mode=check_mode):
             verified.append(_verified(step, verdict))
             self.progress.say(f"{verdict.verdict}: {step.parameters['subject']}: {verdict.summary}")
             if not _verify.passes(verdict, check_mode=check_mode):
                 error = _verify.failure(step, verdict, {}, left)
                 error.values = {**error.values, **reading.values(), "verified": verified}
                 raise error
-        return self._result(reading, changed=False)
+        return self._result(changed=False)
 
     def run(self) -> Result:
         """Bring the snapshot controller to the release.
@@ -168,14 +165,24 @@ class Upgrade:
 
     def _verified_before(self, reading: Reading) -> dict[str, dict[str, Any]]:
         """Verify what is installed, to tell what was broken before from what this run breaks."""
-        seen = {}
+        seconds = min(BEFORE_SECONDS, self.request.step_timeout)
+        return {step.id: _verified(step, verdict) for step, verdict, _left in self._checked(reading, seconds)}
+
+    def _checked(
+        self, reading: Reading, seconds: int, *, check_mode: bool = False
+    ) -> Iterator[tuple[Step, Verdict, list[str]]]:
+        """Verify what is installed. Yield each check with its verdict, and a line for each object that could not be removed.
+
+        seconds: the longest time for one check.
+        """
         for step in _before.proofs(reading.context):
-            self._bound(min(BEFORE_SECONDS, self.request.step_timeout))
+            self._bound(seconds)
             self.progress.now(step.title)
-            verdict, left = _verify.verify(self.client, step, namespace=self.request.probe_namespace)
+            verdict, left = _verify.verify(
+                self.client, step, namespace=self.request.probe_namespace, check_mode=check_mode
+            )
             self._steps.warnings += left
-            seen[step.id] = _verified(step, verdict)
-        return seen
+            yield step, verdict, left
 
     def _looked(self, reading: Reading, found: Preflight) -> Result:
         """Verify the release if nothing is due."""
@@ -193,7 +200,7 @@ class Upgrade:
             raise self._failed(
                 error, Undone("", False, problem="Nothing was put back, because no step was due")
             ) from error
-        return self._result(reading, changed=self._steps.is_changed, preflight=found)
+        return self._result(changed=self._steps.is_changed, preflight=found)
 
     # The upgrade.
 
@@ -223,7 +230,7 @@ class Upgrade:
             done.append(hops[0].release)
             if len(hops) == 1:
                 break
-        return self._result(reading, changed=self._steps.is_changed, preflight=found)
+        return self._result(changed=self._steps.is_changed, preflight=found)
 
     def _hop(self, reading: Reading, hop: Hop, found: Preflight, title: str) -> None:
         """Go through one hop, and put the previous release back if it fails. Raises UpgradeError."""
@@ -252,7 +259,7 @@ class Upgrade:
             return error.code
         return LeaseLostError.code if error.path in ("", _lease.PATH) else ""
 
-    def _go(self, steps: Sequence[Step], hop: str, context: Any, *, undoes: bool = False) -> None:
+    def _go(self, steps: Sequence[Step], hop: str, context: Context, *, undoes: bool = False) -> None:
         for number, step in enumerate(steps, 1):
             self._steps.run(step, context, Place(hop, number, len(steps), undoes))
 
@@ -326,11 +333,11 @@ class Upgrade:
             evidence=error.evidence,
             remedy=error.remedy or "Run the task again. It continues from the current state",
         )
-        values = getattr(error, "values", {})
+        values = error.values
         failed.values = {
             **values,
             **self._values,
-            "step": last.id if last else getattr(error, "values", {}).get("step", ""),
+            "step": last.id if last else values.get("step", ""),
             "hop": last.hop if last else "",
             "steps": [one.as_dict() for one in records],
             "undone": undone.as_dict(),
@@ -339,9 +346,8 @@ class Upgrade:
         }
         return failed
 
-    def _result(self, reading: Reading, *, changed: bool, preflight: Preflight | None = None) -> Result:
+    def _result(self, *, changed: bool, preflight: Preflight | None = None) -> Result:
         values = {
-            **reading.values(),
             **(preflight.values() if preflight else {"due": [], "foreseen": [], "problems": []}),
             **self._values,
             "notes": self._notes,
@@ -393,7 +399,7 @@ def _reverted(hop: Hop) -> CertflowError:
     )
 
 
-def _verified(step: Step, verdict: Any) -> dict[str, Any]:
+def _verified(step: Step, verdict: Verdict) -> dict[str, Any]:
     return {
         "id": step.id,
         "subject": step.parameters["subject"],

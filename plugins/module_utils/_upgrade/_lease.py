@@ -74,9 +74,8 @@ def lease_for(client: Client, on_wait: Callable[[Terms], None]) -> Lease:
 
 def permissions() -> list[Right]:
     """Return the permissions that the Lease needs. A write of its annotations is an update too."""
-    group, plural = "coordination.k8s.io", "leases"
-    named = [Right(verb, group, plural, NAMESPACE, NAME) for verb in ("get", "update", "delete")]
-    return [Right("create", group, plural, NAMESPACE), *named]
+    named = [Right(verb, GROUP, "leases", NAMESPACE, NAME) for verb in ("get", "update", "delete")]
+    return [Right("create", GROUP, "leases", NAMESPACE), *named]
 
 
 def is_held(client: Client) -> bool:
@@ -85,7 +84,7 @@ def is_held(client: Client) -> bool:
     Return False if the API server refuses the answer, because a run that has nothing to do needs no permission for it.
     """
     try:
-        found = client.find(f"/apis/{GROUP}/v1/namespaces/{NAMESPACE}/leases/{NAME}")
+        found = client.find(PATH)
     except ApiError:
         return False
     return found is not None and bool(terms(found).holder)

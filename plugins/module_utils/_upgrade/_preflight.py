@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .._errors import CertflowError
-from .._kube import _rights
-from .._kube._errors import ApiError, KubeError, MissingRights
 from .._snapshot import _backup, _preflight
 from .._snapshot._errors import PreflightError
 from .._snapshot._kinds import Reference
@@ -94,12 +92,11 @@ def run(client: Client, request: Request, context: Situation, steps: Sequence[St
             if step.parameters["namespace"] in missing or _is_due(client, request, context, step, signer):
                 due.append(step.id)
         except CertflowError as error:
-            if isinstance(error, KubeError) and not isinstance(error, (ApiError, MissingRights)):
-                raise
-            problems.append(Problem(step.id, error.cause, tuple(error.evidence), error.remedy))
+            problems.append(_preflight.problem_of(step, error))
     every = [*foreseen.problems, *problems]
     if every or due or any(one.due for one in foreseen.tried):
-        every += _without_lease(client)
+        # Without the permission to delete it, the next run would wait for the end of the Lease.
+        every += _preflight.lacking(client, _lease.permissions(), "hold the Lease of the upgrade")
     return Preflight(foreseen.tried, tuple(due), tuple(every), foreseen.notes, signer)
 
 
@@ -117,15 +114,6 @@ def refuse(found: Preflight, lead: str = NOTHING_WRITTEN) -> None:
     )
     error.values = {**found.values(), "step": found.problems[0].step}
     raise error
-
-
-def _without_lease(client: Client) -> list[Problem]:
-    """Return a problem if the identity may not hold the Lease. Without delete, the next run would wait for its end."""
-    lacking = _rights.missing(client, _lease.permissions())
-    if not lacking:
-        return []
-    error = _rights.missing_rights(lacking, "hold the Lease of the upgrade")
-    return [Problem("", error.cause, (), error.remedy)]
 
 
 def _is_due(client: Client, request: Request, context: Situation, step: Step, signer: str) -> bool:

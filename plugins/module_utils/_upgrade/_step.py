@@ -95,11 +95,11 @@ class StepRunner:
         progress: Progress,
         *,
         end: float,
-        lease: Lease | None = None,
-        reserve: int = 0,
+        reserve: int,
     ) -> None:
-        self.client, self.request, self.progress, self.lease = client, request, progress, lease
+        self.client, self.request, self.progress = client, request, progress
         self.end, self.reserve = end, reserve
+        self.lease: Lease | None = None
         self.before: Mapping[str, Mapping[str, Any]] = {}
         self.records: list[StepRecord] = []
         self.outcomes: list[Outcome] = []

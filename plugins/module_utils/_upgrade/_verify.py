@@ -167,11 +167,9 @@ def _probed(ask: Ask, asked: Mapping[str, Any]) -> Verdict:
     Raises RolloutError if the step names the webhook's Deployment, and one of its pods does not stay up meanwhile. The API
     server may already depend on these pods, so a failure must not wait for the end of the step's time.
     """
-    defaults = {name: spec.get("default") for name, spec in _webhook_probe.OPERATION.argument_spec.items()}
+    parameters = _webhook_probe.OPERATION.parameters({**asked, "wait": True})
     try:
-        values = _webhook_probe.run(
-            ask.client, {**defaults, **asked, "wait": True}, check_mode=False, between=_watch(ask)
-        ).values
+        values = _webhook_probe.run(ask.client, parameters, check_mode=False, between=_watch(ask)).values
     except ProofError as error:
         return Verdict(FAILED, error.cause, error.evidence, error.remedy)
     except TargetError as error:

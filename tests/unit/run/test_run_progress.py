@@ -126,13 +126,13 @@ def test_a_signal_does_not_cut_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_operation_finds_the_writer_that_the_plugin_sets() -> None:
     screen = Screen()
-    with _progress.shown_by(screen), Progress(_progress.writer(), LONG) as progress:
+    with _progress.shown_by(screen), _progress.started(LONG) as progress:
         progress.say("line")
     assert screen.lines == ["line"]
 
 
 def test_a_module_prints_nothing_and_starts_no_thread() -> None:
-    with Progress(_progress.writer(), SOON) as progress:
+    with _progress.started(SOON) as progress:
         progress.now("wait")
         progress.say("line")
         assert not progress._thread.is_alive()

@@ -248,7 +248,7 @@ def failed(upgrade: Upgrade) -> CertflowError:
 
 
 def values(error: CertflowError) -> dict[str, Any]:
-    found: dict[str, Any] = getattr(error, "values", {})
+    found: dict[str, Any] = dict(error.values)
     return found
 
 
