@@ -11,40 +11,40 @@ help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
 
 demo: ## two real clusters, one play, a webhook on each that its API server accepts (minutes at first, then one)
-	@$(RUN) -m tests.gates.enter dev -m tests.demo
+	@$(RUN) -m tools.ci.enter dev -m examples.demo
 
 demo-upgrade: ## the snapshot controller to another release on two clusters; with real pods where the user is root
-	@$(RUN) -m tests.gates.enter dev -m tests.demo.upgrade
+	@$(RUN) -m tools.ci.enter dev -m examples.demo.upgrade
 
 test: ## every gate; `make test GATES="ruff mypy"` runs some (up to 45 minutes; 65 with nothing cached)
-	@$(RUN) -m tests.gates $(GATES)
+	@$(RUN) -m tools.ci $(GATES)
 
 test-all: ## every gate, and the tests that are too long for `make test`
-	@$(RUN) -m tests.gates --all
+	@$(RUN) -m tools.ci --all
 
 test-quick: ## lint, types, unit tests and a small test on real clusters (3 minutes)
-	@$(RUN) -m tests.gates --quick
+	@$(RUN) -m tools.ci --quick
 
 reliability: ## every case of docs/reliability.md on a real control plane, and its figures anew; or TABLES=lies (hours)
-	@$(RUN) -m tests.gates.enter dev -m tests.faults $(TABLES)
+	@$(RUN) -m tools.ci.enter dev -m tests.system.fault_injection $(TABLES)
 
 upgrades: ## every row of docs/upgrades.md on real nodes, and its figures anew; or ROWS="kills" (an hour; as root)
-	@$(RUN) -m tests.gates.enter dev -m tests.upgrades $(ROWS)
+	@$(RUN) -m tools.ci.enter dev -m tests.system.upgrades $(ROWS)
 
 bench: ## side by side with the alternatives, on fifty hosts
-	@$(RUN) -m tests.gates.enter dev -m benchmarks
+	@$(RUN) -m tools.ci.enter dev -m benchmarks
 
 fmt: ## puts the code into its form
-	@$(RUN) -m tests.gates.enter lint -m ruff check --fix --quiet . ; $(RUN) -m tests.gates.enter lint -m ruff format .
+	@$(RUN) -m tools.ci.enter lint -m ruff check --fix --quiet . ; $(RUN) -m tools.ci.enter lint -m ruff format .
 
 docs: ## writes the pages that are made from tables of the code
-	@$(RUN) -m tests.gates.enter dev -m tests.pages
+	@$(RUN) -m tools.ci.enter dev -m tools.docs.pages
 
-locks: ## resolves tests/locks anew (for maintainers, with every Python at hand)
-	@$(RUN) -m tests.gates.lock
+locks: ## resolves tools/ci/locks anew (for maintainers, with every Python at hand)
+	@$(RUN) -m tools.ci.lock
 
 sums: ## writes the table of the releases' files anew (for maintainers)
-	@$(RUN) -m tests.release_sums
+	@$(RUN) -m tools.release_checksums
 
 clean: ## removes what runs left in the tree; the user's cache stays
 	rm -rf .work .ansible

@@ -23,7 +23,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests import clusters, playbook
+from tests.support import clusters, playbook
 
 HOSTS = 50
 FORKS = 10

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._run._k8s_csr import OPERATION
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.k8s_csr import OPERATION
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._action import OperationAction
 
 

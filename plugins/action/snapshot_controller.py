@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._operations._snapshot_controller import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.snapshot_controller import (
     OPERATION,
 )
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._action import OperationAction

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Options that say which cluster, and as whom; must be kept in sync with module_utils/_run/_spec.py."""
+"""Options that say which cluster, and as whom; must be kept in sync with module_utils/_ansible/argument_specs.py."""
 
 from __future__ import annotations
 

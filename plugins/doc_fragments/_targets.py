@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Objects that hold a caBundle; must be kept in sync with module_utils/_run/_spec.py."""
+"""Objects that hold a caBundle; must be kept in sync with module_utils/_ansible/argument_specs.py."""
 
 from __future__ import annotations
 

@@ -57,7 +57,10 @@ from typing import Any
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot import _releases, _source
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import (
+    release_source,
+    release_table,
+)
 
 CACHE = "~/.cache/certflow.kubernetes/releases"
 
@@ -66,11 +69,11 @@ class LookupModule(LookupBase):  # type: ignore[misc]
     def run(self, terms: list[Any], variables: Any = None, **kwargs: Any) -> list[str]:
         self.set_options(var_options=variables, direct=kwargs)
         cache = Path(self.get_option("cache_directory") or CACHE)
-        source = _source.Source(self.get_option("source") or "", cache, self.get_option("sums") or {})
+        source = release_source.Source(self.get_option("source") or "", cache, self.get_option("sums") or {})
         try:
-            releases = [str(_releases.target(str(term))) for term in terms]
+            releases = [str(release_table.target(str(term))) for term in terms]
             for release in releases:
-                _source.files(source, release)
+                release_source.files(source, release)
         except CertflowError as error:
             raise AnsibleLookupError(str(error)) from None
         return releases

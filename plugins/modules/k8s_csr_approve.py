@@ -181,8 +181,8 @@ remedy:
   type: str
 """
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._run._k8s_csr_approve import OPERATION
-from ansible_collections.certflow.kubernetes.plugins.module_utils._run._module import run_module
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.module import run_module
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.k8s_csr_approve import OPERATION
 
 
 def main() -> None:

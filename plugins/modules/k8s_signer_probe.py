@@ -151,8 +151,10 @@ remedy:
   type: str
 """
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._run._k8s_signer_probe import OPERATION
-from ansible_collections.certflow.kubernetes.plugins.module_utils._run._module import run_module
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.module import run_module
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.k8s_signer_probe import (
+    OPERATION,
+)
 
 
 def main() -> None:

@@ -339,10 +339,10 @@ remedy:
   type: str
 """
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._operations._snapshot_controller import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.module import run_module
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.snapshot_controller import (
     OPERATION,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._run._module import run_module
 
 
 def main() -> None:

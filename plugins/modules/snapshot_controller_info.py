@@ -199,10 +199,10 @@ remedy:
   type: str
 """
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._operations._snapshot_controller_info import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.module import run_module
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.snapshot_controller_info import (
     OPERATION,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._run._module import run_module
 
 
 def main() -> None:

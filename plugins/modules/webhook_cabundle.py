@@ -228,8 +228,10 @@ remedy:
   type: str
 """
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._run._module import run_module
-from ansible_collections.certflow.kubernetes.plugins.module_utils._run._webhook_cabundle import OPERATION
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.module import run_module
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.webhook_cabundle import (
+    OPERATION,
+)
 
 
 def main() -> None:

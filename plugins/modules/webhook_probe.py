@@ -233,8 +233,8 @@ remedy:
   type: str
 """
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._run._module import run_module
-from ansible_collections.certflow.kubernetes.plugins.module_utils._run._webhook_probe import OPERATION
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.module import run_module
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.webhook_probe import OPERATION
 
 
 def main() -> None:

@@ -25,10 +25,11 @@ from ansible.module_utils.common.parameters import remove_values
 from ansible.module_utils.errors import UnsupportedError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible import libraries, redaction
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import Operation, execute
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._paths import expand
-from ansible_collections.certflow.kubernetes.plugins.module_utils._run import _libraries, _progress, _redact
-from ansible_collections.certflow.kubernetes.plugins.module_utils._run._operation import Operation, execute
+from ansible_collections.certflow.kubernetes.plugins.module_utils._process import progress_lines
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _content
 
 DOOR_VARIABLE = "certflow_kubernetes_door"
@@ -60,7 +61,7 @@ class OperationAction(ActionBase):  # type: ignore[misc]
                 return {**result, **self._refused(validation, arguments)}
             if in_process:
                 return {**result, **self._run_here(validation, variables)}
-        self._keep_off_the_disk(_redact.secrets_in(validation.validated_parameters, self.operation.hidden))
+        self._keep_off_the_disk(redaction.secrets_in(validation.validated_parameters, self.operation.hidden))
         name = f"certflow.kubernetes.{self.operation.name}"
         answer = self._execute_module(
             module_name=name, module_args=arguments, task_vars=variables, wrap_async=self._task.async_val
@@ -155,7 +156,7 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         # Not realpath: two virtual environments may share one base interpreter and hold different libraries.
         if os.path.abspath(interpreter or ".") != os.path.abspath(sys.executable):
             return f"ansible_python_interpreter is {interpreter or 'not set'}, Ansible runs under {sys.executable}"
-        missing = _libraries.missing()
+        missing = libraries.missing()
         return f"{sys.executable} lacks {', '.join(missing)}" if missing else ""
 
     def _interpreter(self, variables: Mapping[str, Any]) -> str:
@@ -167,7 +168,7 @@ class OperationAction(ActionBase):  # type: ignore[misc]
 
     def _run_here(self, validation: Any, variables: Mapping[str, Any]) -> dict[str, Any]:
         parameters = validation.validated_parameters
-        with _progress.shown_by(self._printer(variables), is_detailed=display.verbosity > 0):
+        with progress_lines.shown_by(self._printer(variables), is_detailed=display.verbosity > 0):
             result = execute(self.operation, parameters, check_mode=bool(self._task.check_mode))
         for both in validation._warnings:  # noqa: SLF001  # said as AnsibleModule says it
             text = f"Both option {both['option']} and its alias {both['alias']} are set."
@@ -193,7 +194,7 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         text = validation.errors.msg
         if isinstance(validation.errors[0], UnsupportedError):
             text = f"Unsupported parameters for (certflow.kubernetes.{self.operation.name}) module: {text}"
-        invocation = _redact.invocation(arguments, self.operation.hidden)
+        invocation = redaction.invocation(arguments, self.operation.hidden)
         answer = {
             "failed": True,
             "changed": False,
@@ -208,8 +209,8 @@ class OperationAction(ActionBase):  # type: ignore[misc]
     ) -> dict[str, Any]:
         """The result without secrets; from ansible-core 2.22 on Ansible masks them wherever it prints."""
         known = set(validation._no_log_values)  # noqa: SLF001  # what AnsibleModule itself does with them
-        _redact.protect(parameters, known)
-        return result if _redact.MASKED_BY_ANSIBLE else dict(remove_values(result, known))
+        redaction.protect(parameters, known)
+        return result if redaction.MASKED_BY_ANSIBLE else dict(remove_values(result, known))
 
     def _task_environment(self) -> dict[str, str]:
         environment: dict[str, Any] = {}

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._codes import CODES
 
-from tests.gates.venvs import REPOSITORY
+from tools.ci.venvs import REPOSITORY
 
 KEBAB_CASE = re.compile(r"[a-z]+(-[a-z]+)*")
 

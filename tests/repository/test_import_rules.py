@@ -13,29 +13,33 @@ from pathlib import Path
 
 import pytest
 
-from tests.gates.venvs import REPOSITORY
+from tools.ci.venvs import REPOSITORY
 
 PLUGINS = REPOSITORY / "plugins"
 COLLECTION = "ansible_collections.certflow.kubernetes.plugins."
-# A folder may import itself, and the folders beside it in this table.
-LOWEST = ("_errors", "_codes", "_paths", "_text", "_writers")
+# The rooms of module_utils from the lowest to the highest, and the rooms that each may import.
+BASE = ("_errors", "_codes", "_paths", "_text", "_managers", "_process")
+KNOWLEDGE = (*BASE, "_x509", "_kube", "_csr", "_webhook", "_snapshot", "_diagnosis")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "_codes": (),
     "_text": (),
     "_errors": ("_text",),
     "_paths": ("_errors", "_text"),
-    "_writers": (),
-    "_x509": LOWEST,
-    "_kube": LOWEST,
-    "_csr": (*LOWEST, "_x509", "_kube"),
-    "_webhook": (*LOWEST, "_x509", "_kube"),
-    "_snapshot": (*LOWEST, "_x509", "_kube"),
-    "_run": (*LOWEST, "_x509", "_kube", "_csr", "_webhook", "_snapshot"),
-    "_upgrade": (*LOWEST, "_x509", "_kube", "_csr", "_webhook", "_snapshot", "_run"),
-    "_operations": (*LOWEST, "_x509", "_kube", "_csr", "_webhook", "_snapshot", "_run", "_upgrade"),
+    "_managers": (),
+    "_process": ("_errors", "_text"),
+    "_x509": BASE,
+    "_kube": BASE,
+    "_csr": (*BASE, "_x509", "_kube", "_diagnosis"),
+    "_webhook": (*BASE, "_x509", "_kube"),
+    "_snapshot": (*BASE, "_x509", "_kube"),
+    "_diagnosis": (*BASE, "_x509", "_kube", "_csr"),
+    "_ansible": (*BASE, "_x509", "_kube"),
+    "_certificate": (*KNOWLEDGE, "_ansible", "_operations"),
+    "_upgrade": (*KNOWLEDGE, "_ansible", "_certificate", "_operations"),
+    "_operations": (*KNOWLEDGE, "_ansible", "_certificate", "_upgrade"),
 }
 # The only folder of module_utils that imports Ansible.
-KNOWS_ANSIBLE = "_run"
+KNOWS_ANSIBLE = "_ansible"
 FILES = sorted(PLUGINS.rglob("*.py"))
 
 

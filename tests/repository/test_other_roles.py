@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from tests.gates.venvs import REPOSITORY
+from tools.ci.venvs import REPOSITORY
 
 # Every name of kubernetes-sigs/kubespray that begins with snapshot_controller_: variables, registered results, facts.
 # Source: v2.14.0 (the first release with the role) to v2.31.0, and master of 2026-08-21:

@@ -10,8 +10,8 @@ import re
 
 import pytest
 
-from tests import page_of_ways_back, pages
-from tests.gates.venvs import REPOSITORY
+from tools.ci.venvs import REPOSITORY
+from tools.docs import pages, ways_back
 
 
 @pytest.mark.parametrize("name", pages.PAGES)
@@ -36,5 +36,5 @@ def test_the_readme_names_the_page(name: str) -> None:
 
 
 def test_the_table_of_ways_back_is_as_the_plans_are() -> None:
-    told = page_of_ways_back.PAGE.part(page_of_ways_back.NAME)
-    assert told.strip() == page_of_ways_back.ways_back().strip(), "run `make docs`"
+    told = ways_back.PAGE.part(ways_back.NAME)
+    assert told.strip() == ways_back.ways_back().strip(), "run `make docs`"

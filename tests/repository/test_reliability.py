@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from tests.faults import flows, page, transport
+from tests.system.fault_injection import flows, page, transport
 
 
 def test_every_task_was_killed_at_every_request() -> None:

@@ -11,32 +11,33 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.gates.venvs import REPOSITORY
+from tools.ci.venvs import REPOSITORY
 
 TESTS = REPOSITORY / "tests"
 
 #: Tests of sentences: the text is what they test. A file, or one function of it.
 OF_SENTENCES: dict[str, str] = {
-    "unit/csr/test_csr_diagnose.py": "diagnoses in words; its tables find causes by code",
-    "unit/kube/test_kube_answers.py": "the cleaning of an API server's answer",
-    "unit/kube/test_kube_credentials.py": "the cleaning of an exec plugin's output",
-    "unit/run/test_run_operation.py": "the line of a failure",
-    "unit/webhook/test_webhook_failures.py": "the part of an API server's sentence that is shown",
-    "unit/clusters/test_clusters_node.py": "complaints of the test rig, which have no codes",
-    "unit/inventory/test_inventory_foreign_text.py": "the warning for a host name that was changed",
-    "real/test_fleet.py::with_results": "Ansible's own statistics",
-    "real/test_role.py::reports": "lines that the test itself prints",
-    "real/test_role.py::doors": "lines that name the execution mode",
+    "unit/plugins/module_utils/_diagnosis/test_diagnose.py": "diagnoses in words; its tables find causes by code",
+    "unit/plugins/module_utils/_kube/test_answers.py": "the cleaning of an API server's answer",
+    "unit/plugins/module_utils/_kube/test_credentials.py": "the cleaning of an exec plugin's output",
+    "unit/plugins/module_utils/_ansible/test_operation.py": "the line of a failure",
+    "unit/plugins/module_utils/_webhook/test_call_failures.py": "the part of an API server's sentence that is shown",
+    "unit/support/clusters/test_clusters_node.py": "complaints of the test rig, which have no codes",
+    "unit/plugins/inventory/test_inventory_foreign_text.py": "the warning for a host name that was changed",
+    "system/test_fleet.py::with_results": "Ansible's own statistics",
+    "system/test_role.py::reports": "lines that the test itself prints",
+    "system/test_role.py::doors": "lines that name the execution mode",
 }
 
 #: The upgrade of the snapshot controller: its tests follow with its one module.
 NOT_YET = (
-    "unit/snapshot/",
-    "real/test_snapshot_",
-    "real/snapshot_",
-    "real/test_fleet_upgrade.py",
-    "upgrades/",
-    "demo/upgrade.py",
+    "unit/plugins/module_utils/_snapshot/",
+    "unit/plugins/module_utils/_upgrade/",
+    "system/test_snapshot_",
+    "support/snapshot_",
+    "system/test_fleet_upgrade.py",
+    "system/upgrades/",
+    "examples/demo/upgrade.py",
 )
 
 #: Errors without codes: those of the test rig and of Python.
@@ -140,7 +141,7 @@ def test_no_test_finds_a_failure_by_a_sentence() -> None:
         and name.partition("::")[0] not in OF_SENTENCES
         and not name.startswith(NOT_YET)
     ]
-    assert not new, "use the code, an id, or a name in the text (tests/failures.py)"
+    assert not new, "use the code, an id, or a name in the text (tests/support/failures.py)"
 
 
 def test_every_test_of_sentences_exists() -> None:

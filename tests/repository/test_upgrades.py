@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from tests.upgrades import faults, jumps, page, repairs
+from tests.system.upgrades import faults, jumps, page, repairs
 
 
 def test_every_jump_was_run_on_each_of_its_clusters() -> None:

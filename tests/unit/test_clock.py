@@ -13,20 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import _marks
-from ansible_collections.certflow.kubernetes.plugins.module_utils._run import _k8s_csr, _webhook_cabundle
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import _targets
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._targets import Target
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._workload import Rollout
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import markers
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr, webhook_cabundle
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import bundle_targets
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import Target
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.workloads import Rollout
 
-from tests.unit.csr.flow import MARKED, Api, intent, leaf, secret_object
-from tests.unit.csr.objects import encoded
-from tests.unit.x509.authority import authority
+from tests.unit.plugins.module_utils._csr.flow import MARKED, Api, intent, leaf, secret_object
+from tests.unit.plugins.module_utils._csr.objects import encoded
+from tests.unit.plugins.module_utils._x509.authority import authority
 
 MODULE_UTILS = Path(__file__).resolve().parents[2] / "plugins" / "module_utils"
 # The client turns this machine's clock into the API server's.
-# Under Python 3.9 _served checks if a certificate has a known authority, which does not depend on a date.
-OWN_CLOCK = {"_kube/_client.py", "_webhook/_served.py"}
+# Under Python 3.9 served_chains checks if a certificate has a known authority, which does not depend on a date.
+OWN_CLOCK = {"_kube/client.py", "_webhook/served_chains.py"}
 
 DAY = timedelta(days=1)
 YEAR = 365 * DAY
@@ -52,7 +52,7 @@ def test_only_the_client_reads_this_machines_clock() -> None:
 @pytest.fixture
 def api(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(Api, "now", lambda _api: NOW)
-    return Api({_targets.path(TARGET): configuration(OTHER.pem + GONE.pem)})
+    return Api({bundle_targets.path(TARGET): configuration(OTHER.pem + GONE.pem)})
 
 
 def configuration(bundle: str) -> dict[str, Any]:
@@ -72,15 +72,15 @@ def test_an_anchor_that_has_not_expired_stays(api: Any) -> None:
         "take_over": False,
     }
     targets = [{"kind": TARGET.kind, "name": TARGET.name}]
-    assert _webhook_cabundle.run(api, {**options, "targets": targets}, False).changed
+    assert webhook_cabundle.run(api, {**options, "targets": targets}, False).changed
     assert api.sent[-1][-1]["value"] == encoded(OTHER.pem + LIVING.pem), "and what has expired goes"
 
 
 def test_a_certificate_that_is_not_due_is_kept(api: Any) -> None:
     held = leaf(by=LIVING, not_before=NOW - DAY, not_after=NOW + 300 * DAY)
     api.objects[intent().secret.path] = secret_object(
-        held, **{**MARKED, "labels": _marks.labels_for(intent().secret)}
+        held, **{**MARKED, "labels": markers.labels_for(intent().secret)}
     )
     api.connection = replace(api.connection, ca_pem=LIVING.pem)
-    result = _k8s_csr._present(api, intent(), (), Rollout(), check_mode=False)
+    result = k8s_csr._present(api, intent(), (), Rollout(), check_mode=False)
     assert (result.changed, result.values["reason"]) == (False, "the certificate is kept")

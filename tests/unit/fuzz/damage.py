@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import _pem
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import pem_text
 from hypothesis import strategies as st
 
 # Characters that mean something to one of the parsers, or to none.
@@ -42,11 +42,11 @@ def damaged_text(draw: Any, original: str) -> str:
 @st.composite
 def damaged_pem(draw: Any, original: str) -> str:
     """The PEM text with some bytes of what its first block encodes changed, or cut off."""
-    block = _pem.blocks(original)[0]
-    data = bytearray(_pem.der(block))
+    block = pem_text.blocks(original)[0]
+    data = bytearray(pem_text.der(block))
     for _ in range(draw(st.integers(1, 4))):
         data[draw(st.integers(0, len(data) - 1))] = draw(st.integers(0, 255))
-    return _pem.encode(block.label, bytes(data[: draw(st.integers(0, len(data)) | st.just(len(data)))]))
+    return pem_text.encode(block.label, bytes(data[: draw(st.integers(0, len(data)) | st.just(len(data)))]))
 
 
 def pem(original: str) -> st.SearchStrategy[str]:

@@ -20,35 +20,32 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils import _text
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import _content, _secret
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr._intent import SecretSpec
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_content, secret_content
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.intent import SecretSpec
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import (
-    _answers,
-    _client,
-    _kubeconfig,
-    _mask,
-)
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube._client import Client
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import answers, masking
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import client as client_module
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import kubeconfig as kubeconfig_module
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
-    _bundle,
-    _endpoints,
-    _failures,
-    _match,
-    _owners,
-    _targets,
+    admission_match,
+    bundle_content,
+    bundle_targets,
+    call_failures,
+    target_managers,
+    webhook_endpoints,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._match import Creation
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook._targets import Target
-from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import _keys, _pem
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.admission_match import Creation
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import Target
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import pem_text, private_keys
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.failures import fails
-from tests.unit.csr import objects as csr_objects
+from tests.support.failures import fails
 from tests.unit.fuzz.damage import JSON, PIECES, damaged_object, damaged_text, pem
-from tests.unit.webhook import objects
-from tests.unit.x509 import test_damage as x509
+from tests.unit.plugins.module_utils._csr import objects as csr_objects
+from tests.unit.plugins.module_utils._webhook import objects
+from tests.unit.plugins.module_utils._x509 import test_damage as x509
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -110,7 +107,7 @@ def kubeconfig() -> dict[str, Any]:
     }
     user = {
         "client-certificate-data": csr_objects.encoded(CERTIFICATE),
-        "client-key-data": csr_objects.encoded(_keys.to_pem(x509.LEAF.key)),
+        "client-key-data": csr_objects.encoded(private_keys.to_pem(x509.LEAF.key)),
         "token": "a-token",
         "as": "jane",
         "as-groups": ["auditors"],
@@ -140,7 +137,7 @@ SLICE = {
     "ports": [{"name": "https", "port": 8443}],
     "endpoints": [{"addresses": ["10.1.2.3"], "conditions": {"ready": True}, "targetRef": POD}],
 }
-# What API servers say, one for each frame of _failures.
+# What API servers say, one for each frame of call_failures.
 WORDS = (
     ('Internal error occurred: failed calling webhook "a.hook": failed to call webhook: Post '
     '"https://hook.shop.svc:443/x?timeout=2s": tls: failed to verify certificate: x509: certificate signed by unknown authority'),
@@ -154,44 +151,44 @@ WORDS = (
 
 
 def read_secret(value: Any) -> object:
-    return _secret.found(value, SPEC)
+    return secret_content.found(value, SPEC)
 
 
 def read_targets(value: Any) -> object:
     target = Target("ValidatingWebhookConfiguration", "hooks")
-    found = _targets.client_configs(target, value)
+    found = bundle_targets.client_configs(target, value)
     for config in found:
-        _bundle.anchors(config.ca_bundle)
-    return found, _owners.owners(target, value)
+        bundle_content.anchors(config.ca_bundle)
+    return found, target_managers.owners(target, value)
 
 
 def read_definition(value: Any) -> object:
-    return _targets.client_configs(Target("CustomResourceDefinition", "things.example.com"), value)
+    return bundle_targets.client_configs(Target("CustomResourceDefinition", "things.example.com"), value)
 
 
 def read_csr(value: Any) -> object:
-    return _content.content_of(value), _content.certificate_of(value), _content.condition(value)
+    return csr_content.content_of(value), csr_content.certificate_of(value), csr_content.condition(value)
 
 
 def match_webhook(value: Any) -> object:
-    return _match.match(value, CREATION)
+    return admission_match.match(value, CREATION)
 
 
 def read_endpoints(values: tuple[Any, Any]) -> object:
     service, slices = values
-    return _endpoints.of_service(service, slices, 443)
+    return webhook_endpoints.of_service(service, slices, 443)
 
 
 def connect(value: Any) -> object:
     """As far as one gets without sending anything."""
-    connection = _kubeconfig.resolve({"kubeconfig": value}, {})
+    connection = kubeconfig_module.resolve({"kubeconfig": value}, {})
     with_client(connection)
     return connection
 
 
 def connect_directly(values: tuple[str, str]) -> object:
     host, proxy = values
-    connection = _kubeconfig.resolve({"host": host, "api_key": "t", "proxy": proxy}, {})
+    connection = kubeconfig_module.resolve({"host": host, "api_key": "t", "proxy": proxy}, {})
     with_client(connection)
     return connection
 
@@ -207,48 +204,48 @@ def with_client(connection: Any) -> None:
 def read_kubeconfig_file(directory: Path, text: str) -> object:
     path = directory / "kubeconfig"
     path.write_text(text, encoding="utf-8", errors="surrogatepass")
-    return _kubeconfig.resolve({"kubeconfig": str(path)}, {})
+    return kubeconfig_module.resolve({"kubeconfig": str(path)}, {})
 
 
 def explain(words: str) -> object:
     found = [
-        _failures.of_answer(words, kind, name)
-        for kind in (_failures.ADMISSION, _failures.CONVERSION, _failures.AGGREGATION)
+        call_failures.of_answer(words, kind, name)
+        for kind in (call_failures.ADMISSION, call_failures.CONVERSION, call_failures.AGGREGATION)
         for name in ("", "a.hook")
     ]
     for failure in found:
         assert failure.code
         assert "\n" not in failure.cause
         assert "\n" not in failure.remedy
-    _failures.said_by_webhook(words)
+    call_failures.said_by_webhook(words)
     return found
 
 
 def read_answer(body: bytes) -> object:
-    error = _answers.error_from("GET", "/x", 500, body, auth_source="a kubeconfig")
-    _answers.is_transient(error, idempotent=True)
-    return str(error), _answers.object_from("GET", "/x", 200, body)
+    error = answers.error_from("GET", "/x", 500, body, auth_source="a kubeconfig")
+    answers.is_transient(error, idempotent=True)
+    return str(error), answers.object_from("GET", "/x", 200, body)
 
 
 def read_headers(texts: tuple[str, str, str]) -> object:
     warning, date, retry_after = texts
-    assert all(isinstance(text, str) for text in _answers.warning_texts(warning))
-    return _answers.delay(1, retry_after), _client._ahead(date, NOW - NOW)
+    assert all(isinstance(text, str) for text in answers.warning_texts(warning))
+    return answers.delay(1, retry_after), client_module._ahead(date, NOW - NOW)
 
 
 def read_events(chunks: list[bytes]) -> object:
     """Watches end where they cannot be read, by the errors that Client.watch takes for an end."""
     response = type("Response", (), {"stream": lambda self, size, **_options: iter(chunks)})()
     try:
-        return list(_client._events(response))
+        return list(client_module._events(response))
     except ValueError:
         return []
 
 
 def merge_bundles(texts: tuple[str, str]) -> object:
     present, wanted = texts
-    _bundle.check(wanted)
-    return [_bundle.merge(present, wanted, mode=mode, now=NOW) for mode in _bundle.MODES]
+    bundle_content.check(wanted)
+    return [bundle_content.merge(present, wanted, mode=mode, now=NOW) for mode in bundle_content.MODES]
 
 
 @dataclass(frozen=True)
@@ -268,7 +265,7 @@ URLS = damaged_text("https://user@api.example.com:6443/k8s/c-1?a=b")
 CASES: dict[str, Case] = {
     **{name: Case(parse, pem(text), text) for name, (parse, text) in x509.PARSERS.items()},
     "bundles": Case(merge_bundles, st.tuples(pem(CA), pem(CA)), (CA, CA)),
-    "bundle to write": Case(_bundle.check, pem(CA), CA),
+    "bundle to write": Case(bundle_content.check, pem(CA), CA),
     "Secret": Case(read_secret, damaged_object(secret()), secret()),
     "webhook configuration": Case(read_targets, damaged_object(webhooks()), webhooks()),
     "definition": Case(
@@ -295,7 +292,7 @@ CASES: dict[str, Case] = {
     "answer": Case(
         read_answer, st.one_of(damaged_text(STATUS).map(encoded := lambda text: text.encode("utf-8", "replace")), st.binary(), JSON.map(json.dumps).map(encoded)), b"{}"
     ),
-    "words of a plugin": Case(_mask.mask, st.lists(PIECES).map("".join), "--client-secret a https://a:b@c"),
+    "words of a plugin": Case(masking.mask, st.lists(PIECES).map("".join), "--client-secret a https://a:b@c"),
     "headers": Case(
         read_headers,
         st.tuples(
@@ -362,8 +359,10 @@ def test_kubeconfig_files(tmp_path: Path, examples: int) -> None:
 
 def test_a_bundle_that_is_read_and_cannot_be_described() -> None:
     """Its subject holds a value of no length: the certificate loads, and has no name."""
-    block = _pem.blocks(CA)[0]
-    broken = _pem.encode(block.label, _pem.der(block).replace(b"\x0c\x0akubernetes", b"\x00\x0akubernetes"))
+    block = pem_text.blocks(CA)[0]
+    broken = pem_text.encode(
+        block.label, pem_text.der(block).replace(b"\x0c\x0akubernetes", b"\x00\x0akubernetes")
+    )
     with fails("invalid-bundle"):
         merge_bundles((CA, broken))
 
@@ -375,10 +374,10 @@ GROWING: dict[str, tuple[Callable[[Any], object], Callable[[int], Any]]] = {
     "colon after colon": (explain, lambda n: ": " * n),
     "quote after quote": (explain, lambda n: 'failed calling webhook "' * n),
     "from after from": (explain, lambda n: 'failed calling webhook "a.hook": ' + " from https://x" * n),
-    "warning after warning": (_answers.warning_texts, lambda n: '299 - "a", ' * n),
-    "escape after escape": (_answers.warning_texts, lambda n: '299 - "' + "\\" * n),
+    "warning after warning": (answers.warning_texts, lambda n: '299 - "a", ' * n),
+    "escape after escape": (answers.warning_texts, lambda n: '299 - "' + "\\" * n),
     "an event in small pieces": (read_events, lambda n: [b"a" * 1000] * n),
-    "marker after marker": (_pem.blocks, lambda n: "-----BEGIN A-----\n" * n),
+    "marker after marker": (pem_text.blocks, lambda n: "-----BEGIN A-----\n" * n),
     "annotation after annotation": (
         read_secret,
         lambda n: {**secret(), "metadata": {"annotations": {f"a.example.com/{i}": "b" for i in range(n)}}},
@@ -387,10 +386,10 @@ GROWING: dict[str, tuple[Callable[[Any], object], Callable[[int], Any]]] = {
         read_targets,
         lambda n: objects.configuration(*((f"{i}.hook", objects.client_config("")) for i in range(n))),
     ),
-    "secret after secret": (_mask.mask, lambda n: "x-token" * n),
+    "secret after secret": (masking.mask, lambda n: "x-token" * n),
     "hidden character after hidden character": (_text.visible, lambda n: "a\x1b\u202e" * n),
     "context after context": (
-        lambda value: _kubeconfig.resolve({"kubeconfig": value}, {}),
+        lambda value: kubeconfig_module.resolve({"kubeconfig": value}, {}),
         lambda n: {**kubeconfig(), "contexts": kubeconfig()["contexts"] + [{"name": f"c{i}", "context": {}} for i in range(n)]},
     ),
 }  # fmt: skip

@@ -1,0 +1,138 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Where the story happens: two clusters, a webhook server for each, and the programs that are run."""
+
+from __future__ import annotations
+
+import base64
+import re
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from examples.demo import objects
+from examples.demo.webhook import Webhook, anything_goes, judge
+from tests.support.clusters import ApiError, programs
+from tools.ci import process, tree
+from tools.ci.venvs import REPOSITORY
+
+if TYPE_CHECKING:
+    from tests.support.clusters import Cluster, Fleet
+
+HERE = Path(__file__).parent
+# What may be broken on purpose: a story that cannot fail proves nothing.
+BREAKS = ("certificate", "rule")
+SECONDS = 120.0
+
+
+class Unseen(Exception):
+    """What the story promises did not happen; the text says what was seen instead."""
+
+
+def say(text: str = "") -> None:
+    print(text, flush=True)
+
+
+def quote(text: str) -> None:
+    """The words of a program, set off from ours."""
+    for line in text.splitlines():
+        if line.strip():
+            say(f"   | {line.rstrip()}")
+
+
+class Place:
+    """The clusters by name, and the programs that are run. Its files lie in the fleet's directory and go with it."""
+
+    seconds = SECONDS  # that a program may take
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet = fleet
+        self.directory = fleet.directory / "demo"
+        self.directory.mkdir(mode=0o700)
+        self.log = self.directory / "output"  # of the program that runs
+
+    def run(self, *command: str | Path, **variables: str) -> tuple[int, str]:
+        """A program's status and output; it and all that it started are gone when this returns, or is interrupted."""
+        log = self.log
+        log.unlink(missing_ok=True)
+        environment = tree.environ(Path(sys.prefix)) | {"HOME": str(self.directory), **variables}
+        environment["PATH"] = f"{programs()}:{environment['PATH']}"
+        status = process.run(command, log, environment, HERE, self.seconds)
+        return status, log.read_text(errors="replace").partition("\n")[2]
+
+    def playbook(self, name: str, *words: str, kubeconfig: Path | None = None) -> str:
+        """The output of a playbook of this directory. Raises Unseen where it fails."""
+        status, output = self.attempt(name, *words, kubeconfig=kubeconfig)
+        if status:
+            quote(output)
+            raise Unseen(f"ansible-playbook {name} ended with status {status}")
+        return output
+
+    def attempt(
+        self, name: str, *words: str, kubeconfig: Path | None = None, result_format: str = "yaml"
+    ) -> tuple[int, str]:
+        """Return the status and the output of a playbook of this directory."""
+        program = Path(sys.executable).with_name("ansible-playbook")
+        line = " ".join(["ansible-playbook -i inventory.yml", name, *words])
+        say(f"   $ {line}        (in {HERE.relative_to(REPOSITORY)})")
+        variables = {
+            "KUBECONFIG": str(kubeconfig or self.fleet.merged_kubeconfig),
+            "ANSIBLE_CALLBACK_RESULT_FORMAT": result_format,
+        }
+        return self.run(program, *line.split()[1:], **variables)
+
+
+class Stage(Place):
+    """With a webhook on this machine for each cluster."""
+
+    def __init__(self, fleet: Fleet, broken: str = "") -> None:
+        super().__init__(fleet)
+        self.broken = broken
+        rule = anything_goes if broken == "rule" else judge
+        self.webhooks = {name: Webhook(rule) for name in fleet}
+
+    def close(self) -> None:
+        for webhook in self.webhooks.values():
+            webhook.close()
+
+    def prepare(self) -> None:
+        """The webhook's objects on each cluster, as its own manifests would make them."""
+        for name, cluster in self.fleet.items():
+            cluster.api("POST", "/api/v1/namespaces", {"metadata": {"name": objects.NAMESPACE}})
+            cluster.api("POST", f"{objects.NAMESPACED}/services", objects.service())
+            # The cluster makes this one itself; later the webhook would refuse it.
+            _wait_for(cluster, f"{objects.CONFIG_MAPS}/kube-root-ca.crt")
+            cluster.api("POST", objects.CONFIGURATIONS, objects.configuration(self.webhooks[name].port))
+
+
+def secret(cluster: Cluster) -> tuple[str, str]:
+    """Certificate and key of the webhook, PEM text. Raises Unseen where there is none."""
+    try:
+        data = cluster.api("GET", f"{objects.NAMESPACED}/secrets/{objects.SECRET}")["data"]
+    except ApiError as error:
+        raise Unseen(f"{cluster.name}: {error}") from error
+    return base64.b64decode(data["tls.crt"]).decode(), base64.b64decode(data["tls.key"]).decode()
+
+
+def changed(output: str) -> dict[str, int]:
+    """How many tasks changed something, by host, from the recap of a playbook's output."""
+    recap = output.rpartition("PLAY RECAP")[2]
+    return {
+        host: int(number) for host, number in re.findall(r"^(\S+) .*\bchanged=(\d+)", recap, re.MULTILINE)
+    }
+
+
+def _wait_for(cluster: Cluster, path: str) -> None:
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            cluster.api("GET", path)
+        except ApiError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        else:
+            return

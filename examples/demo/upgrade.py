@@ -1,0 +1,408 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""`make demo-upgrade`: the snapshot controller and its webhook to another release, on two clusters by one play.
+
+Pods need root. Without it the plan is made and every step tried against real API servers, and nothing runs. Ends with 0
+only if all of it was seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cryptography import x509
+
+from examples.demo import story
+from examples.demo.stage import Place, Unseen, changed, quote, say
+from tests.support import clusters, playbook
+from tests.support import snapshot_lab as lab
+from tests.support.clusters import ClusterError, build, kubeconfig
+from tests.support.snapshot_load import SnapshotLoad
+from tools.ci.venvs import REPOSITORY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from types import FrameType
+
+    from tests.support.clusters import Cluster, Fleet
+
+OLD, NEW = "6.2.2", "8.1.0"
+NAMES = ("onprem", "eks")
+SNAPSHOTS = f"{lab.SNAPSHOTS}/namespaces/default/volumesnapshots"
+KEPT = "before-the-upgrade"
+# What the account of the play may do: docs/rbac.md says which roles the role needs.
+RBAC = ("plan", "snapshot-verify", "upgrade", "request", "approve", "bundle", "explain")
+ACCOUNT, ACCOUNTS = "certflow", "kube-system"
+SECONDS = 1200.0
+# The cluster of the run that fails, and the status of ansible-playbook then.
+BROKEN, FAILED_STATUS = "onprem", 2
+WIDTH = 120
+
+
+class Upgrade(Place):
+    """Two clusters with the old release. has_pods: whether they have nodes."""
+
+    seconds = SECONDS
+
+    def __init__(self, fleet: Fleet, *, has_pods: bool) -> None:
+        super().__init__(fleet)
+        self.has_pods = has_pods
+        self.uids: dict[str, str] = {}
+        self._kubeconfig = self.directory / "kubeconfig"
+
+    def prepare(self) -> None:
+        """An account of the play's own on each cluster, with the roles of docs/rbac and nothing else."""
+        files = [word for name in RBAC for word in ("-f", str(REPOSITORY / "docs" / "rbac" / f"{name}.yaml"))]
+        account = f"--serviceaccount={ACCOUNTS}:{ACCOUNT}"
+        parts = []
+        for cluster in self.fleet.values():
+            parts.append(cluster.token_kubeconfig(ACCOUNT, ACCOUNTS))
+            lab.kubectl(cluster, "apply", *files)
+            for name in RBAC:
+                role = f"certflow-{name}"
+                lab.kubectl(cluster, "create", "clusterrolebinding", role, f"--clusterrole={role}", account)
+            own = ("certflow-upgrade", "--role=certflow-upgrade", account, "-n", ACCOUNTS)
+            lab.kubectl(cluster, "create", "rolebinding", *own)
+        kubeconfig.merge(self._kubeconfig, parts)
+
+    def role(self, *words: str) -> str:
+        """Return the output of the play. Raises Unseen if it fails."""
+        status, output = self.attempted_role(*words)
+        if status:
+            quote(output)
+            raise Unseen(f"the play ended with status {status}")
+        return output
+
+    def attempted_role(self, *words: str) -> tuple[int, str]:
+        """Return the status and the output of the play."""
+        source = f"snapshot_controller_source=file://{_module_cache()}"
+        given = ("-e", f"snapshot_controller_version={NEW}", "-e", source)
+        return self.attempt("upgrade.yml", *given, *words, kubeconfig=self._kubeconfig, result_format="json")
+
+    def each(self, act: Callable[[Cluster], Any]) -> list[Any]:
+        """On both clusters at once."""
+        with ThreadPoolExecutor() as pool:
+            return list(pool.map(act, self.fleet.values()))
+
+
+def _module_cache() -> Path:
+    """The go command's cache of downloads, which has the layout of a module proxy."""
+    done = subprocess.run(["go", "env", "GOMODCACHE"], capture_output=True, text=True, check=True)
+    return Path(done.stdout.strip(), "cache", "download")
+
+
+def the_old_release(demo: Upgrade) -> str:
+    """As people install it: upstream's manifests with kubectl, a certificate made by hand."""
+    demo.each(partial(lab.install, release=OLD, pods=demo.has_pods))
+    for name, cluster in demo.fleet.items():
+        body = lab.snapshot(KEPT, snapshot_class="fast")
+        demo.uids[name] = cluster.api("POST", SNAPSHOTS, body)["metadata"]["uid"]
+    if not demo.has_pods:
+        return (
+            f"its CRDs, Deployments and webhook are on both clusters; no pod runs, and snapshot {KEPT} waits"
+        )
+    for name, cluster in demo.fleet.items():
+        say(f"   {name}:")
+        quote(
+            lab.kubectl(
+                cluster,
+                "get",
+                "pods",
+                "-A",
+                "-o=custom-columns=POD:.metadata.name,IMAGE:.spec.containers[0].image",
+            )
+        )
+    return f"its pods run on both clusters, its webhook refuses what it has to, snapshot {KEPT} is there"
+
+
+def the_usual_way(demo: Upgrade) -> str:
+    """kubectl apply of the new manifests, tried only: what it would break first is said by the API server itself."""
+    deploy, _crds = build.snapshot_manifests(NEW)
+    manifest = deploy / "webhook-example" / "webhook.yaml"
+    say(f"   $ kubectl apply --dry-run=server -f {manifest.name}        (of {NEW}, on eks)")
+    try:
+        lab.kubectl(demo.fleet["eks"], "apply", "--dry-run=server", "-f", str(manifest))
+    except AssertionError as error:
+        words = re.search(r"The Deployment .*", str(error))
+        quote(re.sub(r"Invalid value: .*: field", "field", words[0]) if words else str(error))
+        if "immutable" in str(error):
+            return (
+                "the Service would lead to pods that cannot come: the Deployment's selector cannot be changed"
+            )
+    raise Unseen("kubectl apply was accepted")
+
+
+def the_plan(demo: Upgrade) -> str:
+    """Show the plan: the writes and checks in their order."""
+    lines = _messages(demo.role("--tags", "plan", "--limit", "eks"), "Show the plan")
+    for line in lines:
+        say(f"   | {line if len(line) <= WIDTH else f'{line[:WIDTH]}...'}")
+    if not lines or not lines[0].startswith(f"{OLD} to {NEW}"):
+        raise Unseen(f"the plan does not lead from {OLD} to {NEW}")
+    signs = Counter(line[0] for line in lines[1:])
+    return (
+        f"{signs['+']} lines that create, {signs['~']} that change, {signs['-']} that delete, {signs['?']} that verify, "
+        f"{signs['!']} notes; nothing was written"
+    )
+
+
+def a_failure(demo: Upgrade) -> str:
+    """Run the role with images that no registry has. It fails, and the old release is put back."""
+    say(
+        "   The images of this run do not exist. A client creates snapshots meanwhile, with failurePolicy Fail."
+    )
+    words = ("--limit", BROKEN, "-e", "snapshot_controller_image_registry=registry.invalid/absent")
+    with _under_load(demo, BROKEN) as (loads, moments):
+        status, output = demo.attempted_role("-v", *words, "-e", "snapshot_controller_step_timeout=40")
+    failed = _failure(output)
+    quote("\n".join(textwrap.wrap(failed.get("msg", output), WIDTH)))
+    undone = failed.get("undone") or {}
+    if status != FAILED_STATUS or failed.get("code") != "rollout-failed" or not undone.get("is_back"):
+        raise Unseen(f"status {status}, code {failed.get('code')}, undone {undone}")
+    made = _no_call_failed(loads, moments)
+    return f"step {failed['step']} failed, {undone['release']} is back, {made} creates, none failed"
+
+
+def one_play(demo: Upgrade) -> str:
+    """Run the role over both clusters, while a client creates snapshots."""
+    say(
+        "   From now on a client creates valid and invalid snapshots by dry runs. With failurePolicy Fail each of them"
+    )
+    say("   fails if the webhook does not answer.")
+    with _under_load(demo, *NAMES) as (loads, moments):
+        output = demo.role("-v")
+    for name in NAMES:
+        quote("\n".join(_messages(output, "Show what was done", name)))
+    made = _no_call_failed(loads, moments)
+    for name, load in loads.items():
+        accepted = load.accepted(since=moments[name][-1][0])
+        if accepted:
+            raise Unseen(f"{name}: an invalid create was accepted after the upgrade: {accepted[0].what}")
+    if not all(changed(output).get(name) for name in NAMES):
+        raise Unseen(f"tasks that changed something, by cluster: {changed(output)}")
+    return f"{NEW} on both clusters, {made} creates meanwhile, none failed"
+
+
+Moments = dict[str, list[tuple[float, str]]]
+
+
+@contextmanager
+def _under_load(demo: Upgrade, *names: str) -> Iterator[tuple[dict[str, SnapshotLoad], Moments]]:
+    """Create snapshots on these clusters while the block runs the play, and show its progress.
+
+    Yields the loads, and for each cluster when each step began (time.time) with its id. The last entry is the end.
+    """
+    loads = {name: SnapshotLoad(demo.fleet[name], NEW) for name in names}
+    moments: Moments = {name: [] for name in names}
+    with ExitStack() as stack:
+        for load in loads.values():
+            stack.enter_context(load)
+        time.sleep(2)  # so that something is counted before the first step
+        with _followed(demo.log, moments):
+            yield loads, moments
+        for begun in moments.values():
+            begun.append((time.time(), "after"))
+        time.sleep(2)
+
+
+@contextmanager
+def _followed(log: Path, moments: Moments) -> Iterator[None]:
+    """Show the lines of progress that a program writes into this file, and note when each step begins."""
+    ended = threading.Event()
+    log.unlink(missing_ok=True)  # that of the program before
+
+    def follow() -> None:
+        read = 0
+        while not ended.wait(0.1):
+            text = log.read_text(errors="replace") if log.exists() else ""
+            whole = text[: text.rfind("\n") + 1]
+            for line in whole[read:].splitlines():
+                _note(line, moments)
+            read = len(whole)
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    yield
+    time.sleep(0.3)  # the last lines
+    ended.set()
+    thread.join()
+
+
+def _note(line: str, moments: Moments) -> None:
+    name, _space, text = line.partition("  ")
+    if name not in moments or not text or text.lstrip().startswith(": "):  # a line of the recap
+        return
+    step = playbook.STEP.fullmatch(line)
+    if step:
+        moments[name].append((time.time(), step[3]))
+    else:
+        say(f"   | {line[:WIDTH]}")
+
+
+def _no_call_failed(loads: Mapping[str, SnapshotLoad], moments: Moments) -> int:
+    """Show the creates by step. Returns their number. Raises Unseen if a valid one was refused, or one had no answer."""
+    for name, load in loads.items():
+        say(f"   {name}:")
+        quote(load.table(moments[name]))
+        if load.wrong():
+            raise Unseen(f"{name}: a create failed: {load.wrong()[0]}")
+    return sum(len(load.answers) for load in loads.values())
+
+
+def _messages(output: str, task: str, host: str = "") -> list[str]:
+    """Return the list that a debug task of this name shows, for one host or the first."""
+    shown = output.partition(f"{task}] ***")[2].partition("\nTASK ")[0].partition("\nPLAY ")[0]
+    found = re.search(rf"ok: \[{host or '.*?'}\] => (\{{.*?^\}})", shown, re.MULTILINE | re.DOTALL)
+    return [str(line) for line in json.loads(found[1])["msg"]] if found else []
+
+
+def _failure(output: str) -> dict[str, Any]:
+    """Return the result of the task that failed, {} without one."""
+    found = re.search(r"^fatal: \[.*?\]: FAILED! => (\{.*\})$", output, re.MULTILINE)
+    return dict(json.loads(found[1])) if found else {}
+
+
+def own_eyes(demo: Upgrade) -> str:
+    """Not by the role's word: images, the webhook's refusal, the certificate's issuer, the snapshot of before."""
+    for name, cluster in demo.fleet.items():
+        images = lab.kubectl(cluster, "get", "pods", "-A", "-o=jsonpath={..spec.containers[*].image}").split()
+        ours = {image.rpartition("/")[2] for image in images if "snapshot" in image}
+        if ours != {f"snapshot-controller:v{NEW}", f"snapshot-validation-webhook:v{NEW}"}:
+            raise Unseen(f"{name}: these run: {', '.join(sorted(ours))}")
+        if not lab.webhook_refuses(cluster, NEW):
+            raise Unseen(f"{name}: the webhook did not refuse a second default class")
+        if cluster.api("GET", f"{SNAPSHOTS}/{KEPT}")["metadata"]["uid"] != demo.uids[name]:
+            raise Unseen(f"{name}: snapshot {KEPT} is another one")
+        signer = _signer(cluster)
+        if signer != story.SIGNERS[name]:
+            raise Unseen(f"{name}: the certificate is by {signer or 'nobody of this cluster'}")
+        say(f"   {name}: {', '.join(sorted(ours))}; certificate by {signer}")
+    return "the new pods alone, a refusal that only the webhook can give, the right signer, the same snapshot"
+
+
+def _signer(cluster: Cluster) -> str:
+    """Who issued what the webhook's Secret holds, by the request that it answered."""
+    hook = cluster.api("GET", lab.era(NEW).deployment_path)["spec"]["template"]["spec"]["volumes"][0][
+        "secret"
+    ]
+    path = f"/api/v1/namespaces/{lab.WEBHOOK_NAMESPACE}/secrets/{hook['secretName']}"
+    held = x509.load_pem_x509_certificate(base64.b64decode(cluster.api("GET", path)["data"]["tls.crt"]))
+    for request in cluster.api("GET", story.REQUESTS)["items"]:
+        issued = request.get("status", {}).get("certificate")
+        if issued and x509.load_pem_x509_certificate(base64.b64decode(issued)) == held:
+            return str(request["spec"]["signerName"])
+    return ""
+
+
+def the_same_again(demo: Upgrade) -> str:
+    """Run the play again."""
+    output = demo.role()
+    quote(output.rpartition("PLAY RECAP")[2].partition("\n")[2])
+    if changed(output) != dict.fromkeys(NAMES, 0):
+        raise Unseen(f"tasks that changed something, by cluster: {changed(output)}")
+    return "changed=0 on both clusters"
+
+
+def tried(demo: Upgrade) -> str:
+    """Check mode, where no pod can run."""
+    before = demo.each(_versions)
+    output = demo.role("--check")
+    quote(output.rpartition("PLAY RECAP")[2].partition("\n")[2])
+    if not all(changed(output).get(name) for name in NAMES):
+        raise Unseen(f"steps that would change something, by cluster: {changed(output)}")
+    if demo.each(_versions) != before:
+        raise Unseen("something was written")
+    return "every step was tried by dry runs on both API servers; nothing was written"
+
+
+def _versions(cluster: Cluster) -> list[str]:
+    """What a write would change."""
+    kinds = "crds,clusterroles,clusterrolebindings,roles,rolebindings,services,secrets,validatingwebhookconfigurations"
+    found = json.loads(lab.kubectl(cluster, "get", kinds, "-A", "-ojson"))["items"]
+    return [f"{one['kind']} {one['metadata']['name']} {one['metadata']['resourceVersion']}" for one in found]
+
+
+Step = tuple[str, "Callable[[Upgrade], str]"]
+FIRST: tuple[Step, ...] = (
+    (f"{OLD}, installed by its own manifests", the_old_release),
+    (f"The usual way to {NEW}", the_usual_way),
+    ("The plan of this collection", the_plan),
+)
+WITH_PODS: tuple[Step, ...] = (
+    *FIRST,
+    ("A run that fails", a_failure),
+    ("One play over both clusters, while snapshots are created", one_play),
+    ("The state of both clusters", own_eyes),
+    ("The same play again", the_same_again),
+)
+WITHOUT_PODS: tuple[Step, ...] = (*FIRST, ("Every step, in check mode", tried))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make demo-upgrade", description=__doc__)
+    parser.add_argument(
+        "--without-pods", action="store_true", help="what can be seen without them, also as root"
+    )
+    reason = clusters.why_no_node()
+    reason = "as asked for" if parser.parse_args().without_pods else reason
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return 0 if _tell(reason) else 1
+    except ClusterError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("demo: interrupted; nothing is left running", file=sys.stderr)
+        return 130
+
+
+def _tell(reason: str) -> bool:
+    """reason: why no pods are shown, "" where they are."""
+    say(f"The snapshot controller and its webhook from {OLD} to {NEW}, on two real Kubernetes clusters.")
+    if reason:
+        say(f"  No pod runs here: {reason}. So the plan is shown, and every step tried on the API servers.")
+    clusters.programs()  # minutes at the first time, which are no part of the story
+    for release in (OLD, NEW):
+        build.snapshot_manifests(release)
+        if not reason:
+            build.snapshot_programs(release)
+    start = time.monotonic()
+    suffix = "" if reason else "-node"
+    with clusters.running({name: f"{name}{suffix}" for name in NAMES}) as fleet:
+        say(f"  ready after {time.monotonic() - start:.0f} s")
+        complete = _steps(Upgrade(fleet, has_pods=not reason), WITHOUT_PODS if reason else WITH_PODS)
+    words = "All of it was seen" if complete else "NOT all of it was seen"
+    say(f"{words}, in {time.monotonic() - start:.0f} s; nothing is left running.")
+    return complete
+
+
+def _steps(demo: Upgrade, steps: Sequence[Step]) -> bool:
+    demo.prepare()
+    if demo.has_pods:
+        demo.each(partial(lab.load_images, release=NEW))
+    return story.told(demo, steps)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

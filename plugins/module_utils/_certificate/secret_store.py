@@ -1,0 +1,98 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""The Secret on the API server: read it, and write it on a fresh read where somebody was faster."""
+
+from __future__ import annotations
+
+from typing import Any, Callable, Union
+
+from .._csr import secret_content
+from .._csr.errors import SecretError
+from .._csr.intent import SecretSpec
+from .._csr.secret_content import Found
+from .._kube import access_review
+from .._kube.access_review import Right
+from .._kube.client import Client
+from .._kube.errors import AlreadyExists, Conflict, Forbidden, Invalid, NotFound
+
+ATTEMPTS = 5
+
+# An object to create, a JSON patch, or nothing to write.
+Change = Union[dict[str, Any], list[dict[str, Any]], None]
+
+
+def read(client: Client, spec: SecretSpec) -> Found | None:
+    """The Secret, None where there is none. Raises MissingRights."""
+    try:
+        obj = client.find(spec.path)
+    except Forbidden as exc:
+        raise access_review.missing_rights([right(spec, "get")], f"read {spec}", exc.message) from exc
+    return secret_content.found(obj, spec) if obj else None
+
+
+def right(spec: SecretSpec, verb: str) -> Right:
+    """The right to do this to the Secret; for create, names mean nothing."""
+    return Right(verb, "", "secrets", spec.namespace, "" if verb == "create" else spec.name)
+
+
+def write(
+    client: Client, spec: SecretSpec, found: Found | None, change: Callable[[Found | None], Change]
+) -> Found | None:
+    """Write what ``change`` says for the Secret as it is now; it is asked again after each fresh read.
+
+    Returns the Secret as it was where there was nothing to write, None once it is written. Raises SecretError,
+    KubeError, and whatever ``change`` raises.
+    """
+    for _attempt in range(ATTEMPTS):
+        wanted = change(found)
+        if not wanted:
+            return found
+        try:
+            send(client, spec, wanted)
+        except (Conflict, AlreadyExists, Invalid, NotFound):
+            fresh = read(client, spec)
+            if (fresh and fresh.resource_version) == (found and found.resource_version):
+                raise  # nobody changed it: it was refused
+            found = fresh
+        else:
+            return None
+    raise SecretError(
+        f"{spec} was changed by somebody else {ATTEMPTS} times in a row",
+        code="conflict",
+        remedy="see who writes it (metadata.managedFields) and run the task again",
+    )
+
+
+def try_out(client: Client, spec: SecretSpec, wanted: Change) -> None:
+    """A server dry run: namespace, quotas and policies show before anything is written. Raises SecretError."""
+    warnings = list(client.warnings)
+    try:
+        send(client, spec, wanted, dry_run=True)
+    except (Conflict, AlreadyExists):
+        pass  # somebody has just written it: the write itself looks again
+    except NotFound as exc:
+        if isinstance(wanted, list):
+            return  # or removed it
+        raise SecretError(
+            f"namespace {spec.namespace} does not exist, so {spec} cannot be stored",
+            code="not-found",
+            remedy=f"create it first: kubectl create namespace {spec.namespace}",
+        ) from exc
+    except (Forbidden, Invalid) as exc:
+        raise SecretError(
+            f"the API server would refuse {spec}: {exc.message}",
+            remedy="change what it objects to: secret.type, keys, labels or annotations, or the policy that it names",
+        ) from exc
+    finally:
+        # The trial has no certificate yet, which the API server warns of. What else it warns of comes with the write.
+        client.warnings[:] = warnings
+
+
+def send(client: Client, spec: SecretSpec, wanted: Change, *, dry_run: bool = False) -> None:
+    if isinstance(wanted, dict):
+        client.create(spec.collection, wanted, dry_run=dry_run, idempotent=True)
+    elif wanted:
+        client.patch(spec.path, wanted, dry_run=dry_run)

@@ -1,0 +1,293 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Whether a request may be approved, and what an approval looks like.
+
+Content is compared before anything is written: whoever may create CSRs could have put another request under
+the name that is waited for, and the signer does not look at who asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any, Callable
+
+from .._kube.access_review import Right
+from . import name_policy, signers
+from .csr_content import GROUP, Content, condition_of
+from .errors import RequestError
+
+# Synonyms in certificates.k8s.io/v1: usages with the same bit or OID.
+_SAME_USAGE = {"signing": "digital signature", "s/mime": "email protection"}
+# OpenSSL's example configuration and external-snapshotter's create-cert.sh put this usage into every request. The holder
+# of the key can do nothing with it that "digital signature" does not permit.
+_HARMLESS_USAGES = ("content commitment",)
+# cert-manager's signers obey these annotations of a CSR (pkg/apis/experimental/v1alpha1). The first one makes the certificate
+# a certificate authority, whatever the PKCS#10 says. The second one goes before spec.expirationSeconds.
+_WANTS_CA = "experimental.cert-manager.io/request-is-ca"
+_LIFETIME = "experimental.cert-manager.io/request-duration"
+
+
+def approval_rights(signer_name: str) -> list[Right]:
+    """Both are needed: the update, and the CertificateApproval admission's verb approve on the signer."""
+    return [Right("update", GROUP, "certificatesigningrequests/approval"), right_for(signer_name)]
+
+
+def right_for(signer_name: str) -> Right:
+    """To approve for a signer, by its name or by its domain (k/k pkg/certauthorization)."""
+    domain = signer_name.partition("/")[0]
+    return Right("approve", GROUP, "signers", name=signer_name, or_name=f"{domain}/*")
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What a request must look like to be approved. None: not compared.
+
+    service, namespace, allow_names: whose names it may carry (see name_policy.forbidden); this always applies.
+    dns_names, ip_addresses, usages: compared as sets. longest_seconds: an upper bound for expirationSeconds,
+    which a request without one does not keep to; expiration_seconds: the exact value.
+    allow_client_identity: it may be a client certificate, given that common_name and organizations are set.
+    """
+
+    public_key_sha256: str | None = None
+    signer_name: str | None = None
+    usages: tuple[str, ...] | None = None
+    requester: str | None = None
+    common_name: str | None = None
+    organizations: tuple[str, ...] | None = None
+    dns_names: tuple[str, ...] | None = None
+    ip_addresses: tuple[str, ...] | None = None
+    expiration_seconds: int | None = None
+    longest_seconds: int | None = None
+    service: str = ""
+    namespace: str = ""
+    allow_names: tuple[str, ...] = ()
+    allow_client_identity: bool = False
+    cluster: name_policy.Guarded = name_policy.NOTHING_GUARDED
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """reason: one word in CamelCase, stable; message: a clause for people."""
+
+    reason: str
+    message: str
+
+
+def decided(csr: Mapping[str, Any]) -> str:
+    """Return "Approved", "Denied", or "" while nobody has decided."""
+    return next((kind for kind in ("Denied", "Approved") if condition_of(csr, kind)), "")
+
+
+def approval_body(
+    csr: Mapping[str, Any], decision: str, *, reason: str, message: str, now: datetime
+) -> dict[str, Any]:
+    """Return the object to PUT to /approval, with the UID and the resourceVersion that were read.
+
+    decision: "Approved" or "Denied". Raises RequestError where somebody has decided already: that is final.
+    """
+    earlier = decided(csr)
+    if earlier:
+        raise RequestError(
+            f"CSR {csr['metadata']['name']!r} is {earlier} already, which cannot be changed",
+            code="already-decided",
+            remedy="Make a new request.",
+        )
+    stamp = now.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    condition = {
+        "type": decision,
+        "status": "True",
+        "reason": reason,
+        "message": message,
+        # The garbage collector counts from lastUpdateTime (k/k pkg/controller/certificates/cleaner).
+        "lastUpdateTime": stamp,
+        "lastTransitionTime": stamp,
+    }
+    status = csr.get("status") or {}
+    return {**csr, "status": {**status, "conditions": [*(status.get("conditions") or ()), condition]}}
+
+
+def _integrity(content: Content, _expected: Expectation) -> Iterator[str]:
+    if content.fault:
+        yield content.fault
+        return
+    if not content.request.is_signature_valid:
+        yield "its signature is not made by the key that it carries"
+    if content.request.wants_ca:
+        yield "it asks to become a certificate authority"
+
+
+def _authority(content: Content, _expected: Expectation) -> Iterator[str]:
+    wanted = content.annotations.get(_WANTS_CA, "false")
+    if wanted != "false":
+        yield f"it asks to become a certificate authority (annotation {_WANTS_CA}: {wanted!r})"
+
+
+def _comparable(content: Content, expected: Expectation) -> Iterator[str]:
+    """Yield a mismatch if an expectation is about content that cannot be compared."""
+    of_content = (
+        expected.public_key_sha256,
+        expected.common_name,
+        expected.organizations,
+        expected.dns_names,
+        expected.ip_addresses,
+    )
+    if content.fault and any(value is not None for value in of_content):
+        yield content.fault
+
+
+def _inner_usages(content: Content, _expected: Expectation) -> Iterator[str]:
+    """Compare the usages inside the request, which a signer may copy, with those that the approver sees."""
+    granted = {_SAME_USAGE.get(usage, usage) for usage in (*content.usages, *_HARMLESS_USAGES)}
+    for usage in content.request.usages:
+        if usage not in granted:
+            yield f"its PKCS#10 asks for the usage {usage!r}, which spec.usages does not have"
+
+
+def _public_key(content: Content, expected: Expectation) -> Iterator[str]:
+    wanted, found = expected.public_key_sha256, content.request.public_key_sha256
+    if wanted is not None and found != wanted:
+        yield f"it carries another public key (sha256 {found}, expected {wanted})"
+
+
+def _signer(content: Content, expected: Expectation) -> Iterator[str]:
+    yield from _differs("signer", content.signer_name, expected.signer_name)
+
+
+def _requester(content: Content, expected: Expectation) -> Iterator[str]:
+    yield from _differs("requester", content.requester, expected.requester)
+
+
+def _usages(content: Content, expected: Expectation) -> Iterator[str]:
+    yield from _differ("usages", content.usages, expected.usages)
+
+
+def _client_identity(content: Content, expected: Expectation) -> Iterator[str]:
+    """Require consent to a login. Every request that is not only for a server is a login."""
+    if not signers.is_client_identity(content.usages):
+        return
+    usages = ", ".join(content.usages) or "none"
+    if not expected.allow_client_identity:
+        yield f"it asks for a client certificate (usages: {usages}), and allow_client_identity is not set"
+    elif expected.common_name is None or expected.organizations is None:
+        yield (
+            f"it asks for a client certificate (usages: {usages}), and expect lacks common_name or organizations"
+        )
+
+
+def _unexpected_usages(content: Content, _expected: Expectation) -> Iterator[str]:
+    for usage in signers.unexpected_usages(content.usages):
+        yield f"it asks for the usage {usage!r}, which this module never approves"
+
+
+def _subject(content: Content, expected: Expectation) -> Iterator[str]:
+    yield from _differs("common name", content.request.common_name, expected.common_name)
+    groups = content.request.organizations
+    if expected.organizations is not None and sorted(groups) != sorted(expected.organizations):
+        yield f"its organizations are {sorted(groups)}, expected {sorted(expected.organizations)}"
+
+
+def _requested_names(content: Content, expected: Expectation) -> Iterator[str]:
+    request = content.request
+    yield from _differ("DNS names", request.dns_names, expected.dns_names)
+    yield from _differ("IP addresses", request.ip_addresses, expected.ip_addresses)
+
+
+def _nameless(content: Content, _expected: Expectation) -> Iterator[str]:
+    request = content.request
+    if signers.SERVER_AUTH in content.usages and not request.dns_names and not request.ip_addresses:
+        # Some clients fall back to the common name then, which no rule here has looked at.
+        yield "it asks for a serving certificate without DNS name or IP address"
+
+
+def _forbidden_names(content: Content, expected: Expectation) -> Iterator[str]:
+    request = content.request
+    for refusal in name_policy.forbidden(
+        (*request.dns_names, *_host_in_subject(content, expected)),
+        request.ip_addresses,
+        service=expected.service,
+        namespace=expected.namespace,
+        allow=expected.allow_names,
+        cluster=expected.cluster,
+        other_names=(*request.emails, *request.uris),
+    ):
+        yield f"it asks for the name {refusal.name!r}: {refusal.reason}"
+
+
+def _host_in_subject(content: Content, expected: Expectation) -> tuple[str, ...]:
+    """Return the common name of a serving certificate if it is one more host name that the task does not spell out.
+
+    Vault, some ACME servers and old clients take it for a name of the server.
+    """
+    name, request = content.request.common_name, content.request
+    names = {name_policy.normal(text) for text in (*request.dns_names, *request.ip_addresses)}
+    is_judged = expected.common_name is not None or name_policy.normal(name) in names
+    is_host = name_policy.is_host_name(name) or name_policy.is_critical(name, cluster=expected.cluster)
+    return (name,) if signers.SERVER_AUTH in content.usages and is_host and not is_judged else ()
+
+
+def _lifetime(content: Content, expected: Expectation) -> Iterator[str]:
+    annotated = content.annotations.get(_LIFETIME)
+    if annotated is not None and (expected.expiration_seconds, expected.longest_seconds) != (None, None):
+        yield f"its annotation {_LIFETIME}: {annotated!r} goes before its expirationSeconds"
+    found, longest = content.expiration_seconds, expected.longest_seconds
+    if expected.expiration_seconds is not None and found != expected.expiration_seconds:
+        yield f"its expirationSeconds is {found}, expected {expected.expiration_seconds}"
+    if longest is not None and (found is None or found > longest):
+        yield f"its expirationSeconds is {found}, more than {longest} is not accepted"
+
+
+# Adding a check is adding a row: (reason, rule that yields a clause for each difference).
+Rules = tuple[tuple[str, Callable[[Content, Expectation], Iterator[str]]], ...]
+# What the task says it expects.
+EXPECTED: Rules = (
+    ("Integrity", _comparable),
+    ("PublicKey", _public_key),
+    ("Signer", _signer),
+    ("Requester", _requester),
+    ("Usages", _usages),
+    ("Subject", _subject),
+    ("Names", _requested_names),
+    ("Lifetime", _lifetime),
+)
+# What nobody approves without saying so.
+SAFETY: Rules = (
+    ("Integrity", _integrity),
+    ("Integrity", _authority),
+    ("Usages", _inner_usages),
+    ("ClientIdentity", _client_identity),
+    ("UnexpectedUsage", _unexpected_usages),
+    ("Names", _nameless),
+    ("ForbiddenName", _forbidden_names),
+)
+RULES: Rules = (*EXPECTED, *SAFETY)
+# Rules that read the PKCS#10. They are skipped for a PKCS#10 that cannot be compared.
+_OF_PKCS10 = frozenset([_public_key, _inner_usages, _subject, _requested_names, _nameless, _forbidden_names])
+
+
+def compare(content: Content, expected: Expectation, rules: Rules = RULES) -> tuple[Mismatch, ...]:
+    """Return every mismatch between a request and the expectation. A request without a mismatch may be approved."""
+    left_out: frozenset[object] = _OF_PKCS10 if content.fault else frozenset()
+    found = (
+        Mismatch(reason, text)
+        for reason, rule in rules
+        if rule not in left_out
+        for text in rule(content, expected)
+    )
+    return tuple(dict.fromkeys(found))
+
+
+def _differs(what: str, found: str, expected: str | None) -> Iterator[str]:
+    if expected is not None and found != expected:
+        yield f"its {what} is {found!r}, expected {expected!r}"
+
+
+def _differ(what: str, found: Iterable[str], expected: Iterable[str] | None) -> Iterator[str]:
+    """Both as sets, names in one spelling."""
+    have = {name_policy.normal(text) for text in found}
+    if expected is not None and have != (want := {name_policy.normal(text) for text in expected}):
+        yield f"its {what} are {sorted(have)}, expected {sorted(want)}"

@@ -1,0 +1,473 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""CertificateSigningRequests on the API server: create, decide, wait, clean up. The edge of this room."""
+
+from __future__ import annotations
+
+import base64
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Callable, NoReturn, cast
+
+from .._diagnosis import diagnose
+from .._diagnosis.cluster_evidence import Surroundings
+from .._diagnosis.diagnosis import Diagnosis
+from .._diagnosis.observation import Observation
+from .._kube.access_review import Right, missing_rights
+from .._kube.client import Client
+from .._kube.errors import AlreadyExists, ApiError, Conflict, Forbidden, NotFound
+from .._x509 import signing_request
+from . import csr_content, markers, name_policy
+from .approval import Expectation, approval_body, approval_rights, compare, decided
+from .csr_content import certificate_of, condition, content_of, time_of
+from .errors import IssueError, RequestError
+from .intent import Intent, SecretSpec
+from .name_policy import Guarded
+from .requester import Requester, is_same, requester_of
+
+if TYPE_CHECKING:
+    from .._x509.private_keys import PrivateKey
+
+GROUP, COLLECTION = csr_content.GROUP, csr_content.COLLECTION
+CONFLICTS = 10  # as many as kubectl certificate approve retries
+# An approved request whose signer this cluster does not serve is given up after this.
+EXPLAINED_SECONDS = 4.0
+LOOK_SECONDS = 10.0
+SHORTEST_LOOK_SECONDS = 1.0
+SHORTEST_PATIENCE_SECONDS = 600.0
+REFUSALS = frozenset(range(400, 500)) - {429}  # 429: too many requests at once
+_PLAIN_NAME = re.compile("[a-z0-9][a-z0-9.-]{0,252}")
+
+
+def path(name: str) -> str:
+    return f"{COLLECTION}/{name}"
+
+
+def name_for(intent: Intent, public_key_sha256: str) -> str:
+    """Unique for each key, never beginning with csr-: EKS does not issue those (aws/containers-roadmap#2079)."""
+    return f"certflow-{intent.service or 'client'}-{intent.namespace}-{public_key_sha256[:10]}"
+
+
+def is_plain(name: str) -> bool:
+    """Return True for a name that is safe in a command line. The API server accepts nearly every text as a name."""
+    return _PLAIN_NAME.fullmatch(name) is not None
+
+
+def removal(name: str) -> str:
+    """Return the command that deletes the request, with a placeholder for a name that is not plain."""
+    return f"kubectl delete csr {name if is_plain(name) else 'NAME'}"
+
+
+def select(
+    client: Client, labels: Iterable[str] | None, fields: Iterable[str] | None
+) -> list[dict[str, Any]]:
+    """All requests that the label and field selectors ("key=value") find."""
+    query = {"labelSelector": ",".join(labels or ()), "fieldSelector": ",".join(fields or ())}
+    try:
+        items: list[dict[str, Any]] = client.list_all(
+            COLLECTION, {key: text for key, text in query.items() if text}
+        )["items"]
+    except Forbidden as exc:
+        lacking = Right("list", GROUP, "certificatesigningrequests")
+        raise missing_rights([lacking], "list certificate signing requests", exc.message) from exc
+    return items
+
+
+def find(client: Client, name: str) -> dict[str, Any] | None:
+    """The request of that name, None where there is none. Raises MissingRights."""
+    try:
+        return client.find(path(name))
+    except Forbidden as exc:
+        lacking = Right("get", GROUP, "certificatesigningrequests")
+        raise missing_rights([lacking], f"read CSR {name}", exc.message) from exc
+
+
+def rights(intent: Intent) -> list[Right]:
+    """What requesting and, where the task approves, approving need; nothing where no request is sent."""
+    if not intent.signer.is_asked:
+        return []
+    wanted = [Right("create", GROUP, "certificatesigningrequests"), *wait_rights()]
+    return wanted + (approval_rights(intent.signer.name) if intent.approve else [])
+
+
+def wait_rights() -> list[Right]:
+    return [Right(verb, GROUP, "certificatesigningrequests") for verb in ("get", "list", "watch")]
+
+
+def pkcs10(intent: Intent, key: PrivateKey) -> str:
+    """What is asked for, signed by the key, as PEM text."""
+    request = intent.request
+    return signing_request.build(
+        key,
+        common_name=request.common_name,
+        organizations=request.organizations,
+        dns_names=request.dns_names,
+        ip_addresses=request.ip_addresses,
+    )
+
+
+def create(client: Client, intent: Intent, request_pem: str, public_key_sha256: str) -> dict[str, Any]:
+    """Create the request for a Secret."""
+    secret = f"{intent.secret.namespace}/{intent.secret.name}"
+    metadata = {
+        "name": name_for(intent, public_key_sha256),
+        "labels": markers.labels_for(intent.secret),
+        "annotations": {markers.SECRET: secret, **markers.annotations_for(intent)},
+    }
+    return send(client, intent, request_pem, metadata)
+
+
+def send(client: Client, intent: Intent, request_pem: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Create a request and return it as the API server stored it. Its requester is this identity.
+
+    If the answer was lost, recognise the stored request by its name, which is derived from its key. Its content is
+    compared before the approval. Raises RequestError if another identity created the request of that name.
+    """
+    spec: dict[str, Any] = {
+        "request": base64.b64encode(request_pem.encode()).decode(),
+        "signerName": intent.signer.name,
+        "usages": list(intent.request.usages),
+    }
+    if intent.request.expiration_seconds is not None:
+        spec["expirationSeconds"] = intent.request.expiration_seconds
+    body = {**_HEAD, "metadata": dict(metadata), "spec": spec}
+    try:
+        return client.create(COLLECTION, body, idempotent=True)
+    except AlreadyExists:
+        return _recognised(client, metadata["name"])
+
+
+_HEAD = {"apiVersion": f"{GROUP}/v1", "kind": "CertificateSigningRequest"}
+_ASKED = ("request", "signerName", "usages", "expirationSeconds")
+
+
+def _recognised(client: Client, name: str) -> dict[str, Any]:
+    csr = client.get(path(name))
+    own, requester = own_identity(client, csr), requester_of(csr)
+    if not is_same(own, requester):
+        raise RequestError(
+            f"CSR {name}, which this run was about to create, exists already and was requested by {requester}",
+            code="requested-by-another-identity",
+            evidence=(described(own),),
+            remedy=f"Delete it ({removal(name)}) and run the task again",
+        )
+    return csr
+
+
+def described(own: Requester | None) -> str:
+    """Return a clause that says who this task is."""
+    if own is None:
+        return "the API server refused the dry run that shows the identity of this task"
+    return f"this identity is {own}"
+
+
+def own_identity(client: Client, csr: Mapping[str, Any]) -> Requester | None:
+    """Return the identity that the API server stamps on requests of this task, None if it refuses to tell it.
+
+    The answer comes from a dry run that asks for the same as ``csr``, which the API server has accepted before. Unlike a
+    SelfSubjectReview, a dry run exists in every version and is correct under impersonation.
+    """
+    metadata = {key: csr["metadata"][key] for key in ("labels", "annotations") if csr["metadata"].get(key)}
+    body = {
+        **_HEAD,
+        "metadata": {**metadata, "generateName": "certflow-requester-"},
+        "spec": {key: csr["spec"][key] for key in _ASKED if key in csr["spec"]},
+    }
+    warnings = list(client.warnings)
+    try:
+        return requester_of(client.create(COLLECTION, body, dry_run=True))
+    except ApiError as exc:
+        if exc.status not in REFUSALS:
+            raise
+        return None
+    finally:
+        client.warnings[:] = warnings
+
+
+def expectation(intent: Intent, public_key_sha256: str, *, requester: str | None = None) -> Expectation:
+    """Return the expectation for a request of this intent.
+
+    requester: this identity's user name, as the API server stamped it on this run's request. None if the requester has
+      been compared already.
+    """
+    request = intent.request
+    return Expectation(
+        public_key_sha256=public_key_sha256,
+        signer_name=intent.signer.name,
+        usages=request.usages,
+        requester=requester,
+        common_name=request.common_name,
+        organizations=request.organizations,
+        dns_names=request.dns_names,
+        ip_addresses=request.ip_addresses,
+        expiration_seconds=request.expiration_seconds,
+        service=intent.service,
+        namespace=intent.namespace,
+        allow_names=intent.allow_names,
+        allow_client_identity=intent.allow_client_identity,
+    )
+
+
+def approve_own(
+    client: Client, csr: Mapping[str, Any], expected: Expectation, decision: Decision | None = None
+) -> dict[str, Any]:
+    """Approve a request of this run, unless somebody has decided. One that was put in its place is denied.
+
+    decision: what is written, where it is not that of a request for a Secret.
+    """
+    name, uid = csr["metadata"]["name"], csr["metadata"]["uid"]
+
+    def judge(current: Mapping[str, Any]) -> None:
+        faults = [f"{fault.reason}: {fault.message}" for fault in compare(content_of(current), expected)]
+        if current["metadata"]["uid"] != uid:
+            faults.insert(0, "Identity: it is another object than the one that this run created")
+        if faults:
+            _deny_substitute(client, current, faults)
+
+    message = f"Requested and approved by {markers.MANAGER}: {name}"
+    return decide(client, csr, decision or Decision("Approved", "CertflowApproved", message), judge)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What is written to /approval. kind: "Approved" or "Denied"; reason, message: for an auditor."""
+
+    kind: str
+    reason: str
+    message: str
+
+
+def decide(
+    client: Client, csr: Mapping[str, Any], decision: Decision, judge: Callable[[Mapping[str, Any]], None]
+) -> dict[str, Any]:
+    """Approve or deny what ``judge`` lets pass (it raises otherwise, and may write), again on each fresh read after a 409.
+
+    Returns the request as somebody else has decided it where that came first.
+    """
+    current: Mapping[str, Any] = csr
+    for _attempt in range(CONFLICTS):
+        try:
+            judge(current)
+            if decided(current):
+                return dict(current)
+            return _write(client, current, decision)
+        except Conflict:
+            current = find(client, csr["metadata"]["name"]) or _vanished(csr)
+        except NotFound:
+            _vanished(csr)
+    raise RequestError(
+        f"CSR {csr['metadata']['name']} was changed by somebody else {CONFLICTS} times in a row",
+        code="conflict",
+        remedy="see who writes it (metadata.managedFields) and run the task again",
+    )
+
+
+def _vanished(csr: Mapping[str, Any]) -> NoReturn:
+    raise IssueError(
+        f"CSR {csr['metadata']['name']} was deleted before it was decided on",
+        code="request-deleted",
+        remedy="run the task again; who did it stands in the audit log of the API server",
+    )
+
+
+def _write(client: Client, csr: Mapping[str, Any], decision: Decision) -> dict[str, Any]:
+    now = client.now()
+    body = approval_body(csr, decision.kind, reason=decision.reason, message=decision.message, now=now)
+    return client.replace(f"{path(csr['metadata']['name'])}/approval", body)
+
+
+def _deny_substitute(client: Client, csr: Mapping[str, Any], faults: list[str]) -> None:
+    if not decided(csr):
+        message = f"Not what {markers.MANAGER} requested under this name: {'; '.join(faults)}"
+        csr = _write(client, csr, Decision("Denied", "CertflowSubstituted", message))
+    raise IssueError(
+        f"CSR {csr['metadata']['name']} was replaced by another request while it waited for its approval; "
+        f"that one is {decided(csr)}",
+        code="request-replaced",
+        evidence=faults,
+        remedy="find out who did that: the audit log of the API server names the user",
+    )
+
+
+def wait(client: Client, what: object, csr: Mapping[str, Any], *, until: float) -> dict[str, Any]:
+    """Wait until the request is issued, denied or failed, and return it so.
+
+    ``what`` is whose request it is, in words. Raises IssueError: at once when it is deleted or replaced; with a
+    diagnosis after 4 seconds when this cluster does not serve the signer, as soon as a Lease proves that the
+    controller-manager has stopped, and at ``until`` (time.monotonic()).
+    """
+    current, version = dict(csr), csr["metadata"]["resourceVersion"]
+    around = Surroundings(client)
+    explain_at: float | None = None
+    while not (certificate_of(current) or is_over(current)):
+        now = time.monotonic()
+        if explain_at is None and condition(current) == "Approved":
+            explain_at = now + EXPLAINED_SECONDS
+        is_last = now >= until
+        if is_last or (explain_at is not None and now >= explain_at):
+            around.look_again(everything=is_last)
+            diagnosis = around.explain(current)
+            if diagnosis and (is_last or diagnosis.is_settled):
+                latest = client.find(path(current["metadata"]["name"]))  # explaining takes a moment
+                if latest is None or not _is_newer(latest, current):
+                    raise _unissued(what, current, diagnosis)
+                current = latest
+                continue
+            explain_at = time.monotonic() + around.seconds_to_the_next_proof(current)
+        seconds = min(until, explain_at or until, now + LOOK_SECONDS) - now
+        current, version = _look(client, what, current, version, seconds)
+    return current
+
+
+def issued(client: Client, what: object, csr: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the request if it is issued; raise IssueError with the diagnosis if it was denied or failed.
+
+    Also where a certificate came all the same: the API server does not keep signers from that.
+    """
+    if is_over(csr):
+        status = {key: value for key, value in csr["status"].items() if key != "certificate"}
+        diagnosis = Surroundings(client).explain({**csr, "status": status})
+        raise _unissued(what, csr, cast("Diagnosis", diagnosis))  # what has ended is always explained
+    return dict(csr)
+
+
+def is_over(csr: Mapping[str, Any]) -> bool:
+    """Denied or Failed: this object will never be issued."""
+    return bool({"Denied", "Failed"} & set(condition(csr).split(",")))
+
+
+def _is_newer(latest: Mapping[str, Any], csr: Mapping[str, Any]) -> bool:
+    """Whether it is that very object, and has changed."""
+    found, known = latest["metadata"], csr["metadata"]
+    return bool(found["uid"] == known["uid"] and found["resourceVersion"] != known["resourceVersion"])
+
+
+def _look(
+    client: Client, what: object, csr: Mapping[str, Any], version: str, seconds: float
+) -> tuple[dict[str, Any], str]:
+    """The request as soon as it changes, at the latest after ``seconds``; a list gives the next watch its start."""
+    name, uid = csr["metadata"]["name"], csr["metadata"]["uid"]
+    started = time.monotonic()
+    fields = {"fieldSelector": f"metadata.name={name}"}
+    for event in client.watch(COLLECTION, {**fields, "resourceVersion": version}, seconds=seconds):
+        found = event.get("object") or {}
+        if event.get("type") in ("ADDED", "MODIFIED") and found["metadata"]["uid"] == uid:
+            return found, found["metadata"]["resourceVersion"]
+        if event.get("type") != "ERROR":
+            break  # deleted or replaced: the list below says which
+    else:
+        # A watch that ends early (no right to it, a proxy, an old version) must not become a storm of requests.
+        time.sleep(max(0.0, min(seconds, SHORTEST_LOOK_SECONDS) - (time.monotonic() - started)))
+    page = client.list_all(COLLECTION, fields)
+    current = next((item for item in page["items"] if item["metadata"]["uid"] == uid), None)
+    if current is None:
+        raise _replaced(name) if page["items"] else gone(client, csr, what)
+    return current, page["metadata"]["resourceVersion"]
+
+
+def _replaced(name: str) -> IssueError:
+    return IssueError(
+        f"CSR {name} was replaced by another object of its name before its certificate was fetched",
+        code="request-replaced",
+        remedy="run the task again; who did it stands in the audit log of the API server",
+    )
+
+
+def gone(client: Client, csr: Mapping[str, Any], what: object) -> IssueError:
+    """The error for a request that is not there any more, as it was last seen."""
+    diagnosis = diagnose.diagnose(Observation(csr, client.now(), gone=True))
+    return _unissued(what, csr, cast("Diagnosis", diagnosis))  # what is gone is always explained
+
+
+def _unissued(what: object, csr: Mapping[str, Any], diagnosis: Diagnosis) -> IssueError:
+    return IssueError(
+        f"{what}: {diagnosis.cause}",
+        evidence=(f"condition {condition(csr)}, certainty {diagnosis.certainty}", *diagnosis.evidence),
+        remedy=diagnosis.remedy,
+        diagnosis=diagnosis.as_dict(),
+        csr=summary(csr),
+    )
+
+
+def guarded(client: Client, names: Iterable[str], addresses: Iterable[str] = ()) -> Guarded:
+    """Read the cluster's own names and addresses among ``names``: API server, nodes, service networks."""
+    wanted = [name_policy.normal(name) for name in names]
+    nodes: list[str] = []
+    networks: list[str] = []
+    unreadable: list[str] = []
+    looks: list[tuple[str, list[str], Iterator[str]]] = [("nodes", nodes, _nodes(client, wanted))]
+    # Addresses are rare, so listing all nodes is cheap. A DNS name may also be an address.
+    if any(addresses) or any(map(name_policy.is_address, wanted)):
+        looks.append(("the nodes' addresses", nodes, _node_addresses(client)))
+        looks.append(("servicecidrs", networks, _service_networks(client)))
+    for what, found, look in looks:
+        try:
+            found.extend(look)
+        except Forbidden:
+            unreadable.append(what)
+    return Guarded((client.host_name,), tuple(nodes), tuple(networks), tuple(unreadable))
+
+
+def _nodes(client: Client, names: Iterable[str]) -> Iterator[str]:
+    for name in filter(name_policy.is_dns_name, names):
+        if client.find(f"/api/v1/nodes/{name}") is not None:
+            yield name
+
+
+def _node_addresses(client: Client) -> Iterator[str]:
+    for node in client.list_all("/api/v1/nodes")["items"]:
+        yield from (entry["address"] for entry in (node.get("status") or {}).get("addresses") or ())
+
+
+def _service_networks(client: Client) -> Iterator[str]:
+    """Since Kubernetes 1.33 (KEP-1880); before that, nothing that can be read says it."""
+    ranges = client.find("/apis/networking.k8s.io/v1/servicecidrs") or {}
+    for entry in ranges.get("items") or ():
+        yield from entry["spec"].get("cidrs") or ()
+
+
+def summary(csr: Mapping[str, Any]) -> dict[str, Any]:
+    """What a result says of a request."""
+    return {
+        "name": csr["metadata"]["name"],
+        "uid": csr["metadata"]["uid"],
+        "signer_name": csr["spec"]["signerName"],
+        "condition": condition(csr),
+    }
+
+
+def unissued(client: Client, secret: SecretSpec) -> list[dict[str, Any]]:
+    """This Secret's requests that were not issued. Issued ones stay: auditors want them, the cluster collects them."""
+    labels = (f"{key}={value}" for key, value in markers.labels_for(secret).items())
+    return [csr for csr in select(client, labels, None) if not certificate_of(csr)]
+
+
+def is_left_over(csr: Mapping[str, Any], signer_name: str, patience: float, now: datetime) -> bool:
+    """Return True if no run waits any longer for this request, which has been replaced.
+
+    Another run may wait for a young request. The wait of that run is not known, so assume ten minutes, or ``patience``
+    (seconds) of this run if that is longer.
+    """
+    age = now - time_of(csr["metadata"]["creationTimestamp"])
+    is_old = age > timedelta(seconds=max(patience, SHORTEST_PATIENCE_SECONDS))
+    return is_over(csr) or csr["spec"]["signerName"] != signer_name or is_old
+
+
+def remove(client: Client, csr: Mapping[str, Any]) -> str:
+    """Delete that very object. Returns a warning where the right to delete is missing, else ""."""
+    name = csr["metadata"]["name"]
+    try:
+        client.delete(path(name), uid=csr["metadata"]["uid"])
+    except (NotFound, Conflict):
+        return ""
+    except Forbidden:
+        return (
+            f"CSR {name} is left over: this identity may not delete it; the cluster collects it within a day"
+        )
+    return ""

@@ -1,0 +1,115 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""What a CertificateSigningRequest object says, for people and for comparing."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from typing import Any
+
+from .._errors import shaped
+from .._x509 import signing_request
+from .._x509.errors import RequestNotCanonical
+from .errors import RequestError
+
+GROUP = "certificates.k8s.io"
+COLLECTION = f"/apis/{GROUP}/v1/certificatesigningrequests"
+
+
+@dataclass(frozen=True)
+class Content:
+    """The content of one CSR object.
+
+    request: the content of its PKCS#10. Empty if there is a fault.
+    fault: the reason why its PKCS#10 cannot be compared, as a clause, or "".
+    annotations: those of the object. Some signers obey them.
+    """
+
+    signer_name: str
+    usages: tuple[str, ...]
+    requester: str
+    expiration_seconds: int | None
+    request: signing_request.RequestFacts
+    fault: str = ""
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+
+def content_of(csr: Mapping[str, Any]) -> Content:
+    """Read a CSR object of certificates.k8s.io/v1.
+
+    For a request that is not in canonical form, the Content has a fault.
+    Raises RequestError if its request is not base64, MalformedObject if it is not a CSR object.
+    """
+    with shaped("the CSR object"):
+        return _content(csr["spec"], csr["metadata"])
+
+
+def _content(spec: Mapping[str, Any], metadata: Mapping[str, Any]) -> Content:
+    # Replace characters outside ASCII by one that no canonical request has.
+    pem = _decoded(spec["request"], f"the request of CSR {metadata['name']!r}", errors="replace")
+    content = Content(
+        signer_name=spec["signerName"],
+        usages=tuple(spec.get("usages") or ()),
+        requester=spec.get("username", ""),
+        expiration_seconds=spec.get("expirationSeconds"),
+        request=signing_request.NOTHING,
+        annotations=dict(metadata.get("annotations") or {}),
+    )
+    try:
+        return replace(content, request=signing_request.parse(pem))
+    except RequestNotCanonical as error:
+        return replace(content, fault=error.cause)
+
+
+def certificate_of(csr: Mapping[str, Any]) -> str:
+    """Return status.certificate as PEM text, "" where none is issued. Raises RequestError where it is no base64.
+
+    Bytes outside its blocks may be anything (k/k pkg/apis/certificates/validation); one inside is found by whoever
+    reads the block.
+    """
+    with shaped("the CSR object"):
+        encoded = (csr.get("status") or {}).get("certificate") or ""
+        return _decoded(encoded, f"the certificate of CSR {csr['metadata']['name']!r}", errors="replace")
+
+
+def conditions(csr: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    """Return the conditions that are True; v1 knows no other status for Approved and Denied."""
+    with shaped("the CSR object"):
+        found = (csr.get("status") or {}).get("conditions") or ()
+        return tuple(entry for entry in found if entry.get("status", "True") == "True")
+
+
+def condition_of(csr: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
+    """Return the condition of a type ("Approved", "Denied", "Failed"), or None."""
+    return next((entry for entry in conditions(csr) if entry.get("type") == kind), None)
+
+
+def condition(csr: Mapping[str, Any]) -> str:
+    """Return the CONDITION column of `kubectl get csr`, such as "Pending" or "Approved,Issued"."""
+    kinds = [entry.get("type") for entry in conditions(csr)]
+    parts = ["Denied" if "Denied" in kinds else "Approved" if "Approved" in kinds else "Pending"]
+    if "Failed" in kinds:
+        parts.append("Failed")
+    if (csr.get("status") or {}).get("certificate"):
+        parts.append("Issued")
+    return ",".join(parts)
+
+
+def time_of(text: str) -> datetime:
+    """Read a metav1.Time: UTC, whole seconds. strptime would import a module at its first use, in each fork anew."""
+    return datetime.fromisoformat(text.removesuffix("Z")).replace(tzinfo=timezone.utc)
+
+
+def _decoded(text: str, what: str, *, errors: str) -> str:
+    try:
+        return base64.b64decode(text, validate=True).decode("ascii", errors)
+    except (TypeError, ValueError) as error:
+        raise RequestError(
+            f"{what} is not PEM in base64", remedy="see who made it, and delete it if nobody needs it"
+        ) from error

@@ -1,0 +1,290 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""What the task wants, checked before anything is read or sent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+from . import name_policy, signers
+from .errors import RequestError
+from .name_policy import Refusal
+from .signers import Request, Signer
+
+# How this collection knows its own objects again (see _marks).
+MANAGED_BY = "app.kubernetes.io/managed-by"
+PREFIX = "certflow.kubernetes/"
+PENDING_SUFFIX = "-pending"
+TLS_TYPE = "kubernetes.io/tls"
+TLS_KEYS = ("tls.crt", "tls.key")
+_NO_SIGNER = replace(signers.GENERIC, common_names=("",))
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+@dataclass(frozen=True)
+class SecretSpec:
+    """The Secret that the workload reads. ``*_key`` are keys of its data; ``ca_key`` "" means no CA in it."""
+
+    namespace: str
+    name: str
+    type: str = TLS_TYPE
+    certificate_key: str = "tls.crt"
+    private_key_key: str = "tls.key"
+    ca_key: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"Secret {self.namespace}/{self.name}"
+
+    @property
+    def path(self) -> str:
+        return f"{self.collection}/{self.name}"
+
+    @property
+    def collection(self) -> str:
+        return f"/api/v1/namespaces/{self.namespace}/secrets"
+
+    @property
+    def data_keys(self) -> frozenset[str]:
+        return frozenset(filter(None, (self.certificate_key, self.private_key_key, self.ca_key)))
+
+
+@dataclass(frozen=True)
+class Intent:
+    """One certificate: for whom, from which signer, and where it goes.
+
+    service: "" for a certificate that is not a Service's. renew_before: None for the default of _decide.
+    requesters: user names that count as the task's own identity.
+    trust: "verified", "chain" or "leaf"; wait_timeout: seconds; ca_bundle: the user's own candidates, PEM text, "" for none.
+    """
+
+    service: str
+    namespace: str
+    signer: Signer
+    request: Request
+    secret: SecretSpec
+    allow_names: tuple[str, ...] = ()
+    allow_client_identity: bool = False
+    renew_before: timedelta | None = None
+    trust: str = "verified"
+    ca_bundle: str = ""
+    take_over: bool = False
+    approve: bool = True
+    requesters: tuple[str, ...] = ()
+    wait: bool = True
+    wait_timeout: int = 120
+
+    @property
+    def is_client(self) -> bool:
+        """Whether nobody verifies it under a name."""
+        return signers.SERVER_AUTH not in self.request.usages
+
+    @property
+    def verified_name(self) -> str | None:
+        """The name under which clients verify the certificate: what the API server calls, else the first one."""
+        if self.is_client:
+            return None
+        names = (*self.request.dns_names, *self.request.ip_addresses)
+        own = name_policy.service_names(self.service, self.namespace)[-1] if self.service else ""
+        return own if own in names else next(iter(names), None)
+
+    def __str__(self) -> str:
+        if self.service:
+            return f"certificate of Service {self.namespace}/{self.service}"
+        user = self.request.common_name
+        return f"certificate of user {user}" if user else f"certificate in {self.secret}"
+
+
+def intent_from(parameters: Mapping[str, Any]) -> Intent:
+    """Read the options of k8s_csr. Raises RequestError for whatever cannot be asked for, with the remedy.
+
+    What is taken back (state: absent) is not asked for: it needs no signer, and nothing of the request is checked.
+    """
+    service, namespace = parameters.get("service") or "", parameters["namespace"]
+    is_asked_for = parameters.get("state") != "absent"
+    row = signers.signer(parameters["signer_name"]) if is_asked_for else _NO_SIGNER
+    secret = _secret_spec(parameters["secret"], namespace, row)
+    if service:
+        name_policy.check_object_names(service=service, namespace=namespace, secret=secret.name)
+    allow = tuple(parameters.get("allow_names") or ())
+    request = _request(parameters, row, service, namespace)
+    if is_asked_for:
+        _check(parameters, row, request, allow)
+        _check_waiting_key(parameters, secret)
+    return Intent(
+        service=service,
+        namespace=namespace,
+        signer=row,
+        request=request,
+        secret=secret,
+        allow_names=allow,
+        allow_client_identity=bool(parameters.get("allow_client_identity")),
+        renew_before=duration(parameters["renew_before"]) if parameters.get("renew_before") else None,
+        trust=parameters.get("trust") or "verified",
+        ca_bundle=parameters.get("ca_bundle") or "",
+        take_over=bool(parameters.get("take_over")),
+        approve=bool(parameters.get("approve", True)),
+        requesters=tuple(parameters.get("requesters") or ()),
+        wait=bool(parameters.get("wait", True)),
+        wait_timeout=parameters.get("wait_timeout") or Intent.wait_timeout,
+    )
+
+
+def duration(text: str) -> timedelta:
+    """Read "30d", "12h", "90m", or seconds without a unit. Raises RequestError."""
+    match = re.fullmatch(r"([0-9]{1,9})([smhd]?)", str(text).strip())
+    if match is None:
+        raise RequestError(
+            f"the renew_before {text!r} is no duration", remedy="use a number with s, m, h or d, such as 30d"
+        )
+    return timedelta(seconds=int(match[1]) * _UNITS[match[2] or "s"])
+
+
+def _request(parameters: Mapping[str, Any], row: Signer, service: str, namespace: str) -> Request:
+    usages = tuple(parameters.get("usages") or row.usages)
+    own = name_policy.service_names(service, namespace) if service and signers.SERVER_AUTH in usages else ()
+    common_name, organizations = signers.subject_for(
+        row, service, namespace, parameters.get("common_name") or "", parameters.get("organizations")
+    )
+    # One spelling, or the certificate would differ from what was asked for at every run.
+    dns_names = map(name_policy.normal, (*own, *(parameters.get("dns_names") or ())))
+    return Request(
+        common_name=common_name,
+        organizations=organizations,
+        dns_names=tuple(dict.fromkeys(dns_names)),
+        ip_addresses=tuple(dict.fromkeys(map(name_policy.normal, parameters.get("ip_addresses") or ()))),
+        usages=usages,
+        key_type=parameters.get("key_type") or "ecdsa-p256",
+        expiration_seconds=parameters.get("expiration_seconds"),
+    )
+
+
+def _check(parameters: Mapping[str, Any], row: Signer, request: Request, allow: tuple[str, ...]) -> None:
+    """Raise RequestError for the first thing that this collection, the API server or the signer would refuse."""
+    name_policy.check_names(request.dns_names, request.ip_addresses)
+    if not row.is_asked:
+        _check_approval(parameters, row)
+        _refuse(row, request)  # before anything is said about client certificates, which it does not make
+    if not {signers.SERVER_AUTH, signers.CLIENT_AUTH} & set(request.usages):
+        raise RequestError(
+            f"the usages {', '.join(request.usages)} make neither a serving nor a client certificate",
+            remedy="leave usages out for the signer's default, or add server auth or client auth",
+        )
+    if signers.SERVER_AUTH in request.usages and not (request.dns_names or request.ip_addresses):
+        raise RequestError(
+            "a serving certificate needs a name", remedy="give service, or dns_names or ip_addresses"
+        )
+    for name in name_policy.forbidden(
+        request.dns_names,
+        request.ip_addresses,
+        service=parameters.get("service") or "",
+        namespace=parameters["namespace"],
+        allow=allow,
+    ):
+        raise forbidden_name(name)
+    signers.check_client_identity(
+        request.usages,
+        allowed=bool(parameters.get("allow_client_identity")),
+        common_name=parameters.get("common_name") or "",
+        organizations=parameters.get("organizations"),
+    )
+    _refuse(row, request)
+    signers.check_usages(
+        request.usages
+    )  # after the check of the signer, whose message names the usages that it accepts
+
+
+def _refuse(row: Signer, request: Request) -> None:
+    for refusal in signers.check(row, request):
+        raise RequestError(
+            f"signer {row.name} would refuse the request: {refusal}",
+            remedy=signers.remedy_for(row.name, refusal),
+        )
+
+
+def _check_approval(parameters: Mapping[str, Any], row: Signer) -> None:
+    """Two people cannot share what one does alone: silently going on would pass by the second."""
+    if not parameters.get("approve", True):
+        raise RequestError(
+            f"{row.name} sends no request that somebody else could approve (approve: false)",
+            remedy="leave approve out, or give the signer_name of a signer of the cluster",
+        )
+
+
+def _check_waiting_key(parameters: Mapping[str, Any], secret: SecretSpec) -> None:
+    """Where somebody else approves, the key waits in a Secret with a longer name."""
+    longest = name_policy.LONGEST_DNS_NAME - len(PENDING_SUFFIX)
+    if not parameters.get("approve", True) and len(secret.name) > longest:
+        raise RequestError(
+            f"{secret} has a name of {len(secret.name)} characters: with approve: false its key waits in a Secret whose "
+            f"name ends in {PENDING_SUFFIX}, which would be too long",
+            remedy=f"give a secret.name of at most {longest} characters",
+        )
+
+
+def forbidden_name(refusal: Refusal) -> RequestError:
+    """The error for a name that is not asked for unless the task spells it out."""
+    return RequestError(
+        f"the name {refusal.name!r} is not asked for: {refusal.reason}",
+        remedy=f"if it is really meant, spell it out in allow_names: [{refusal.name!r}]",
+    )
+
+
+def _secret_spec(option: Mapping[str, Any], namespace: str, row: Signer) -> SecretSpec:
+    spec = SecretSpec(
+        namespace=namespace,
+        name=option["name"],
+        type=option.get("type") or TLS_TYPE,
+        certificate_key=option.get("certificate_key") or TLS_KEYS[0],
+        private_key_key=option.get("private_key_key") or TLS_KEYS[1],
+        ca_key=option.get("ca_key") or row.ca_key,
+        labels=dict(option.get("labels") or {}),
+        annotations=dict(option.get("annotations") or {}),
+    )
+    name_policy.check_object_names(service="unnamed", namespace=namespace, secret=spec.name)
+    _check_data_keys(spec)
+    for place in ("labels", "annotations"):
+        _check_metadata(spec, place, getattr(spec, place))
+    return spec
+
+
+def _check_data_keys(spec: SecretSpec) -> None:
+    keys = [spec.certificate_key, spec.private_key_key, *filter(None, [spec.ca_key])]
+    if len(set(keys)) != len(keys):
+        raise RequestError(
+            f"{spec}: two parts would be stored under one key of its data: {', '.join(keys)}",
+            remedy="give certificate_key, private_key_key and ca_key different names",
+        )
+    for key in keys:
+        # k/k pkg/apis/core/validation: IsConfigMapKey
+        if not re.fullmatch(r"[-._a-zA-Z0-9]{1,253}", key) or key in (".", ".."):
+            raise RequestError(
+                f"{spec}: {key!r} cannot be a key of its data", remedy="use letters, digits, -, _ and ."
+            )
+    if spec.type == TLS_TYPE and (spec.certificate_key, spec.private_key_key) != TLS_KEYS:
+        raise RequestError(
+            f"{spec}: type {TLS_TYPE} holds tls.crt and tls.key, not {spec.certificate_key} and {spec.private_key_key}",
+            remedy="set secret.type: Opaque for other keys",
+        )
+
+
+def _check_metadata(spec: SecretSpec, place: str, entries: Mapping[Any, Any]) -> None:
+    for key, value in entries.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise RequestError(
+                f"{spec}: {place} hold text only, and {key}: {value} is none",
+                remedy=f"quote it in secret.{place}: '{key}': '{value}'",
+            )
+        if key == MANAGED_BY or key.startswith(PREFIX):
+            raise RequestError(
+                f"{spec}: {key} in {place} is how this collection knows its own Secrets",
+                remedy=f"take it out of secret.{place}",
+            )

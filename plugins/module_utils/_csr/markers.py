@@ -1,0 +1,43 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Labels and annotations by which this collection knows its own objects again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+from .intent import MANAGED_BY, PREFIX, Intent, SecretSpec
+
+MANAGER = "certflow.kubernetes"
+SECRET_LABEL = f"{PREFIX}secret-hash"  # label values hold 63 characters: too few for names
+SERVICE = f"{PREFIX}service"
+SIGNER = f"{PREFIX}signer-name"
+SECRET = f"{PREFIX}secret"
+# Which anchors this collection added, as "kind/name/webhook=fingerprint ...": state absent removes those and no other.
+ANCHORS = f"{PREFIX}added-anchors"
+# A certificate that was not seen in use everywhere yet: its serial, then the anchors that go once it was, as above.
+UNPROVEN = f"{PREFIX}unproven"
+# A throw-away request: the run that made it, and what it is for, in words.
+PROBE = f"{PREFIX}signer-probe"
+PURPOSE = f"{PREFIX}purpose"
+PENDING_CSR = f"{PREFIX}csr"
+PENDING_UID = f"{PREFIX}csr-uid"
+PENDING_PUBLIC_KEY = f"{PREFIX}public-key-sha256"
+
+
+def labels_for(secret: SecretSpec) -> dict[str, str]:
+    digest = hashlib.sha256(f"{secret.namespace}/{secret.name}".encode()).hexdigest()[:16]
+    return {MANAGED_BY: MANAGER, SECRET_LABEL: digest}
+
+
+def annotations_for(intent: Intent) -> dict[str, str]:
+    return {SERVICE: f"{intent.namespace}/{intent.service}", SIGNER: intent.signer.name}
+
+
+def is_ours(obj: Mapping[str, Any]) -> bool:
+    return (obj["metadata"].get("labels") or {}).get(MANAGED_BY) == MANAGER

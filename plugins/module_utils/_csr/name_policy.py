@@ -1,0 +1,233 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Which names may stand in a certificate, and whether they are well-formed.
+
+The cluster's CA signs whatever is approved, names of the API server included, so what may be asked for is
+decided here, for requests of our own and for those of others that are to be approved.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Callable
+
+from .errors import RequestError
+
+DNS_LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"  # RFC 1123
+# k8s.io/apimachinery validation.IsDNS1123Subdomain: names of objects, whose parts may be longer than a DNS label.
+_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_DNS_NAME = re.compile(rf"{DNS_LABEL}(?:\.{DNS_LABEL})*")
+# Unusual notations of an IPv4 address: up to four numbers in decimal, octal or hexadecimal (inet_aton). Python and Go
+# refuse them, and other programs disagree about their meaning.
+_NUMBER = r"(?:[0-9]+|0x[0-9a-f]*)"
+_NUMBERS = re.compile(rf"{_NUMBER}(?:\.{_NUMBER}){{0,3}}")
+_API_SERVER = re.compile(r"kubernetes(\.default(\.svc(\..*)?)?)?")
+LONGEST_DNS_NAME = 253
+
+
+@dataclass(frozen=True)
+class Guarded:
+    """Names and addresses of the cluster itself. networks: the service network's, as CIDRs.
+
+    unreadable: what of it this identity may not read, so that it is not guarded.
+    """
+
+    api_server: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
+
+
+NOTHING_GUARDED = Guarded()
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A name that may not stand in the certificate. is_critical: it is the cluster's own, or matches many."""
+
+    name: str
+    reason: str
+    is_critical: bool
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.reason}"
+
+
+def service_names(service: str, namespace: str) -> tuple[str, ...]:
+    """Return the DNS names of a Service. The API server verifies the last one when it calls a webhook."""
+    return service, f"{service}.{namespace}", f"{service}.{namespace}.svc"
+
+
+def forbidden(
+    dns_names: Iterable[str],
+    ip_addresses: Iterable[str] = (),
+    *,
+    service: str = "",
+    namespace: str = "",
+    allow: Iterable[str] = (),
+    cluster: Guarded = NOTHING_GUARDED,
+    other_names: Iterable[str] = (),
+) -> tuple[Refusal, ...]:
+    """Return the names that may not be asked for or approved, each with its reason.
+
+    service, namespace: whose names are fine; without them none is. allow: names that are fine, each spelled out.
+    other_names: e-mail addresses and URIs.
+    """
+    spelled_out = {normal(name) for name in allow}
+    names = (*dns_names, *ip_addresses, *other_names)
+    found = (_refusal(name, service, namespace, cluster) for name in names if normal(name) not in spelled_out)
+    return tuple(refusal for refusal in found if refusal)
+
+
+def is_critical(name: str, *, cluster: Guarded = NOTHING_GUARDED) -> bool:
+    """Tell whether a name is the cluster's own or a wildcard: it takes allow_names to ask for it or to approve it."""
+    refusal = _refusal(name, "", "", cluster)
+    return refusal is not None and refusal.is_critical
+
+
+def warnings(allow: Iterable[str], *, cluster: Guarded = NOTHING_GUARDED) -> tuple[str, ...]:
+    """Return a warning for each name in allow that is the cluster's own or a wildcard, and for what is not guarded."""
+    found = (_refusal(name, "", "", cluster) for name in allow)
+    return (
+        *(f"allow_names permits {refusal}" for refusal in found if refusal and refusal.is_critical),
+        *(
+            f"this identity may not read {what}, so names and addresses were not compared with them (docs/rbac.md)"
+            for what in cluster.unreadable
+        ),
+    )
+
+
+# What is refused, in this order: (does the name match, reason). The name is in lower case, addresses in normal form.
+_CRITICAL: tuple[tuple[Callable[[str, Guarded], bool], str], ...] = (
+    (lambda name, _cluster: "*" in name, "a wildcard stands for names that nobody looked at"),
+    (
+        lambda name, _cluster: _API_SERVER.fullmatch(name) is not None,
+        "it is the API server's name inside the cluster",
+    ),
+    (lambda name, cluster: name in map(normal, cluster.api_server), "it is the API server's"),
+    (lambda name, cluster: name in map(normal, cluster.nodes), "it is a node's"),
+    (
+        lambda name, cluster: any(_is_in(name, network) for network in cluster.networks),
+        "it is an address of the service network",
+    ),
+    (
+        lambda name, _cluster: _address(name) is None and _NUMBERS.fullmatch(name) is not None,
+        "it is a number, which programs read as different addresses",
+    ),
+)
+
+
+def _refusal(name: str, service: str, namespace: str, cluster: Guarded) -> Refusal | None:
+    text = normal(name)
+    for matches, reason in _CRITICAL:
+        if matches(text, cluster):
+            return Refusal(name, reason, is_critical=True)
+    if service and namespace:
+        own = service_names(service, namespace)
+        if text in own or text.startswith(f"{own[-1]}."):
+            return None
+        return Refusal(name, f"it is none of the names of Service {namespace}/{service}", is_critical=False)
+    return Refusal(name, "no Service and no allow_names says whose it is", is_critical=False)
+
+
+def normal(name: str) -> str:
+    """Return the normal spelling of a name. DNS ignores case and a final dot, and an address has many notations."""
+    address = _address(name)
+    if address is not None:
+        return str(address)
+    return name.lower()[:-1] if name.endswith(".") else name.lower()
+
+
+def is_host_name(text: str) -> bool:
+    """Return True for an address, and for a DNS name of more than one part. A single word may be any name."""
+    name = normal(text.strip()).removeprefix("*.")
+    return is_address(name) or ("." in name and is_dns_name(name))
+
+
+def is_address(text: str) -> bool:
+    """Return True for an IPv4 or IPv6 address in a notation that Go reads."""
+    return _address(text) is not None
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """Return the address that Go reads (net.ParseIP), or None.
+
+    Go treats ::ffff:a.b.c.d and a.b.c.d as equal (net.IP.Equal), and refuses a zone.
+    """
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    return None if address.scope_id else address.ipv4_mapped or address
+
+
+def _is_in(name: str, network: str) -> bool:
+    address = _address(name)
+    try:
+        return address is not None and address in ipaddress.ip_network(network, strict=False)
+    except ValueError:
+        return False
+
+
+def is_dns_name(name: str) -> bool:
+    """Tell whether it is a DNS name in lower case by RFC 1123: labels of at most 63, 253 characters in all."""
+    return len(name) <= LONGEST_DNS_NAME and _DNS_NAME.fullmatch(name) is not None
+
+
+def check_names(dns_names: Sequence[str], ip_addresses: Sequence[str]) -> None:
+    """Raise RequestError for a DNS name or an IP address that is not well-formed. `*.` may lead a DNS name."""
+    for name in dns_names:
+        bare = name.removeprefix("*.")
+        if not is_dns_name(bare.lower()):
+            raise RequestError(
+                f"the name {name!r} in dns_names is not valid: {_dns_fault(bare)}",
+                remedy="correct it: a DNS name is made of labels of lower case letters, digits and inner hyphens",
+            )
+    for address in ip_addresses:
+        if not is_address(address):
+            raise RequestError(
+                f"the entry {address!r} in ip_addresses is not an IP address",
+                remedy="give an IPv4 or IPv6 address without a mask; names belong in dns_names",
+            )
+
+
+def check_object_names(*, service: str, namespace: str, secret: str) -> None:
+    """Raise RequestError for a name that the API server would refuse for such an object.
+
+    Service: RFC 1035 label (it begins with a letter); Namespace: RFC 1123 label; Secret: RFC 1123 subdomain.
+    """
+    for fault in _object_name_faults(service, namespace, secret):
+        raise RequestError(fault, remedy="give the name of an object as kubectl shows it")
+
+
+def _object_name_faults(service: str, namespace: str, secret: str) -> Iterator[str]:
+    for option, name in (("service", service), ("namespace", namespace)):
+        if not re.fullmatch(DNS_LABEL, name):
+            yield f"the {option} {name!r} is not a valid name: {_label_fault(name)}"
+    if service[:1].isdigit():
+        yield f"the service {service!r} is not a valid name: such a name begins with a letter"
+    if len(secret) > LONGEST_DNS_NAME or not _SUBDOMAIN.fullmatch(secret):
+        yield f"the Secret {secret!r} is not a valid name: {_dns_fault(secret)}"
+
+
+def _dns_fault(name: str) -> str:
+    if len(name) > LONGEST_DNS_NAME:
+        return f"it has {len(name)} characters, a DNS name at most {LONGEST_DNS_NAME}"
+    label = next((label for label in name.split(".") if not re.fullmatch(DNS_LABEL, label)), name)
+    return _label_fault(label)
+
+
+def _label_fault(label: str) -> str:
+    if not label:
+        return "it is empty, or has an empty part between dots"
+    if len(label) > 63:
+        return f"{label!r} has {len(label)} characters, a DNS label at most 63"
+    return f"{label!r} is not lower case letters, digits and inner hyphens"

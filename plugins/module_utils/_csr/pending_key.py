@@ -1,0 +1,244 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Requests that another identity approves later: the key waits in an immutable Secret that the request owns.
+
+Kubernetes collects the Secret with the request: 24 hours after it was made without a decision, an hour after it was
+issued. So a key that can lead to nothing does not stay.
+
+Any identity that may create requests and Secrets can plant both. So a later run uses them only if the API server stamped
+this identity on the request, the request owns the Secret, and the Secret holds the request's key.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Callable, NoReturn
+
+from .._errors import CertflowError
+from .._kube.access_review import Right
+from .._kube.client import Client
+from .._kube.errors import Conflict, Forbidden, NotFound
+from .._x509 import private_keys
+from .._x509.errors import CertificateError
+from . import csr_api, markers
+from .csr_content import content_of
+from .errors import RequestError, SecretError
+from .intent import PENDING_SUFFIX, SecretSpec
+from .requester import Requester, is_same, requester_of
+
+if TYPE_CHECKING:
+    from .._x509.private_keys import PrivateKey
+
+KEY = "tls.key"
+
+
+@dataclass(frozen=True)
+class Pending:
+    """An earlier request, with its key.
+
+    secret_uid: the UID of the Secret that holds the key.
+    csr_name: the name of the request.
+    csr: the request, None if the cluster has collected it.
+    key: the key in the Secret.
+    is_owned: True if the Secret has an ownerReference to this request, as ``store`` writes it.
+    """
+
+    secret_uid: str
+    csr_name: str
+    csr: Mapping[str, Any] | None
+    key: PrivateKey
+    is_owned: bool = True
+
+    @property
+    def public_key_sha256(self) -> str:
+        return private_keys.public_key_sha256(self.key.public_key())
+
+
+def name(secret: SecretSpec) -> str:
+    return f"{secret.name}{PENDING_SUFFIX}"
+
+
+def path(secret: SecretSpec) -> str:
+    return f"{secret.collection}/{name(secret)}"
+
+
+def rights(secret: SecretSpec) -> list[Right]:
+    """To keep a key for later and to find it again."""
+    return [
+        Right("get", "", "secrets", secret.namespace, name(secret)),
+        Right("create", "", "secrets", secret.namespace),
+    ]
+
+
+def find(client: Client, secret: SecretSpec) -> dict[str, Any] | None:
+    """The Secret that keeps the waiting key, None where there is none that this identity may see."""
+    try:
+        obj = client.find(path(secret))
+    except Forbidden:
+        return None  # where a key is to be kept, the right is demanded beforehand
+    return obj if obj is None or markers.is_ours(obj) else _refuse(secret)
+
+
+def load(client: Client, secret: SecretSpec) -> Pending | None:
+    """The request that waits for this Secret, None where there is none.
+
+    Raises SecretError for a Secret of that name which this collection did not make.
+    """
+    obj = find(client, secret)
+    if obj is None:
+        return None
+    annotations = obj["metadata"].get("annotations") or {}
+    text = base64.b64decode((obj.get("data") or {}).get(KEY, "")).decode("utf-8", "replace")
+    try:
+        key = private_keys.load(text)
+    except CertificateError:
+        _refuse(secret)
+    csr_name, csr_uid = annotations.get(markers.PENDING_CSR, ""), annotations.get(markers.PENDING_UID)
+    owners = [owner.get("uid") for owner in obj["metadata"].get("ownerReferences") or ()]
+    pending = Pending(obj["metadata"]["uid"], csr_name, None, key, is_owned=csr_uid in owners)
+    is_ours = annotations.get(markers.PENDING_PUBLIC_KEY) == pending.public_key_sha256
+    if not (is_ours and csr_api.is_plain(csr_name)):
+        _refuse(secret)
+    csr = client.find(csr_api.path(csr_name))
+    if csr is None or csr["metadata"]["uid"] != csr_uid:
+        return pending
+    return replace(pending, csr=csr)
+
+
+def _another_requester(pending: Pending, own: Requester | None, accepted: Collection[str]) -> Iterator[str]:
+    if pending.csr is None:
+        return
+    requester = requester_of(pending.csr)
+    if not is_same(own, requester, accepted):
+        yield f"CSR {pending.csr_name} was requested by {requester}, and {csr_api.described(own)}"
+
+
+def _another_owner(pending: Pending, _own: Requester | None, _accepted: Collection[str]) -> Iterator[str]:
+    if not pending.is_owned:
+        yield f"the Secret that holds the key has no ownerReference to CSR {pending.csr_name}"
+
+
+def _another_key(pending: Pending, _own: Requester | None, _accepted: Collection[str]) -> Iterator[str]:
+    if pending.csr is None:
+        return
+    try:
+        content = content_of(pending.csr)
+    except CertflowError as exc:
+        yield f"CSR {pending.csr_name} cannot be read: {exc.cause}"
+    else:
+        if content.fault:
+            yield f"CSR {pending.csr_name}: {content.fault}"
+        elif content.request.public_key_sha256 != pending.public_key_sha256:
+            yield f"CSR {pending.csr_name} has another public key than the key in the Secret"
+
+
+# A rule yields the reasons why the request or its key belongs to another identity. The requester is checked first, so that
+# no content of another identity is parsed.
+RULES: tuple[Callable[[Pending, Requester | None, Collection[str]], Iterator[str]], ...] = (
+    _another_requester,
+    _another_owner,
+    _another_key,
+)
+
+
+def foreign(pending: Pending, own: Requester | None, accepted: Collection[str]) -> str:
+    """Return the reason why a waiting request must not be used or removed, "" if it belongs to this identity.
+
+    own: this identity, None if the API server refuses to tell it.
+    accepted: user names that count as this identity.
+    """
+    found = (reason for rule in RULES for reason in rule(pending, own, accepted))
+    return next(found, "")
+
+
+def removal(secret: SecretSpec, pending: Pending | None) -> str:
+    """Return the command that removes the key, and the request if it has the labels of this Secret."""
+    own_labels = markers.labels_for(secret).items()
+    csr = pending.csr if pending else None
+    is_its_request = csr is not None and own_labels <= (csr["metadata"].get("labels") or {}).items()
+    commands = [f"kubectl delete secret -n {secret.namespace} {name(secret)}"]
+    if pending and is_its_request:
+        commands.insert(0, csr_api.removal(pending.csr_name))
+    return " && ".join(commands)
+
+
+def refuse_foreign(
+    secret: SecretSpec, pending: Pending, own: Requester | None, accepted: Collection[str]
+) -> None:
+    """Raise RequestError if the waiting request or its key belongs to another identity."""
+    reason = foreign(pending, own, accepted)
+    if not reason:
+        return
+    is_another = any(_another_requester(pending, own, accepted))
+    raise RequestError(
+        f"the waiting request for {secret} is not used: {reason}",
+        code="requested-by-another-identity",
+        remedy=f"Remove it: {removal(secret, pending)}"
+        + (
+            ". If its requester is this identity under another name, add it to requesters instead"
+            if is_another
+            else ""
+        ),
+    )
+
+
+def store(client: Client, secret: SecretSpec, csr: Mapping[str, Any], key: PrivateKey) -> Pending:
+    """Keep the key for a later run. The owner makes it go when the request goes.
+
+    Raises AlreadyExists: by another request's key, or by this one whose answer was lost.
+    """
+    owner = {"apiVersion": csr["apiVersion"], "kind": csr["kind"]}
+    owner.update({field: csr["metadata"][field] for field in ("name", "uid")})
+    body = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "Opaque",
+        "immutable": True,
+        "metadata": {
+            "name": name(secret),
+            "namespace": secret.namespace,
+            "labels": markers.labels_for(secret),
+            "annotations": {
+                markers.PENDING_CSR: owner["name"],
+                markers.PENDING_UID: owner["uid"],
+                markers.PENDING_PUBLIC_KEY: private_keys.public_key_sha256(key.public_key()),
+            },
+            "ownerReferences": [owner],
+        },
+        "data": {KEY: base64.b64encode(private_keys.to_pem(key).encode()).decode()},
+    }
+    stored = client.create(secret.collection, body, idempotent=True)
+    return Pending(stored["metadata"]["uid"], owner["name"], csr, key)
+
+
+def spent(client: Client, secret: SecretSpec, public_key_sha256: str) -> str:
+    """UID of the Secret that still keeps this key although its certificate is stored; "" where there is none.
+
+    A run that was killed between the two leaves it.
+    """
+    try:
+        obj = client.find(path(secret))
+    except Forbidden:
+        return ""
+    metadata = obj["metadata"] if obj and markers.is_ours(obj) else {}
+    is_spent = (metadata.get("annotations") or {}).get(markers.PENDING_PUBLIC_KEY) == public_key_sha256
+    return str(metadata["uid"]) if is_spent else ""
+
+
+def discard(client: Client, secret: SecretSpec, uid: str) -> None:
+    """Delete the key's Secret: its certificate is stored, or its request is of no use any more."""
+    with contextlib.suppress(NotFound, Conflict, Forbidden):  # it went, or goes, with its request
+        client.delete(path(secret), uid=uid)
+
+
+def _refuse(secret: SecretSpec) -> NoReturn:
+    raise SecretError(
+        f"Secret {secret.namespace}/{name(secret)} has the name of the Secret for a waiting key, but holds none",
+        remedy="Delete it if it is not needed, or set another secret.name",
+    )

@@ -1,0 +1,328 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""The Secret as found and as it becomes; whose it is. Pure."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .. import _managers
+from .._errors import shaped
+from .._managers import LAST_APPLIED
+from .._x509 import certificate_facts, private_keys
+from .._x509.certificate_facts import CertificateFacts
+from .._x509.errors import CertificateError
+from . import markers, name_policy
+from .errors import SecretError
+from .intent import MANAGED_BY, Intent, SecretSpec
+
+# kubectl apply leaves the whole Secret, the old private key too, in an annotation; create-cert.sh does that.
+CONVENTIONAL_CA_KEY = "ca.crt"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A Secret that is there. ``key_sha256`` is the hash of the public half: the key itself is not kept.
+
+    ca_pem: what stands under the task's ca_key. owners: "Kind name" of each owner. writers: whose marks it carries.
+    problem: why the certificate or the key cannot be used, "" where both are readable.
+    """
+
+    uid: str
+    resource_version: str
+    type: str
+    immutable: bool
+    data_keys: frozenset[str]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    owners: tuple[str, ...] = ()
+    writers: tuple[_managers.Found, ...] = ()
+    certificate_pem: str = ""
+    certificate: CertificateFacts | None = None
+    key_sha256: str = ""
+    key_type: str = ""
+    ca_pem: str = ""
+    problem: str = ""
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this collection wrote what it holds; an adopted Secret is not marked before that."""
+        return self.labels.get(MANAGED_BY) == markers.MANAGER
+
+
+@dataclass(frozen=True)
+class Content:
+    """What is written: PEM texts, and the records for the Secret's annotations: anchors, and what is unproven yet."""
+
+    certificate_pem: str
+    key_pem: str
+    ca_pem: str
+    anchors: str
+    unproven: str = ""
+
+
+# The shape of a Secret, for a server dry run.
+NOTHING = Content("", "", "", "")
+
+
+def found(obj: Mapping[str, Any], spec: SecretSpec) -> Found:
+    """Read a Secret object. Never raises for what it holds: a broken certificate is a finding.
+
+    Raises MalformedObject for what is no Secret.
+    """
+    with shaped(spec):
+        return _found(obj, spec)
+
+
+def _found(obj: Mapping[str, Any], spec: SecretSpec) -> Found:
+    metadata, data = obj["metadata"], obj.get("data") or {}
+    return Found(
+        uid=metadata.get("uid", ""),
+        resource_version=metadata.get("resourceVersion", ""),
+        type=obj.get("type", "Opaque"),
+        immutable=bool(obj.get("immutable")),
+        data_keys=frozenset(data),
+        labels=metadata.get("labels") or {},
+        annotations=metadata.get("annotations") or {},
+        owners=tuple(f"{owner['kind']} {owner['name']}" for owner in metadata.get("ownerReferences") or ()),
+        writers=_managers.writers(metadata),
+        ca_pem=_text(data, spec.ca_key)[0],
+        **_pair(data, spec),
+    )
+
+
+def _pair(data: Mapping[str, Any], spec: SecretSpec) -> dict[str, Any]:
+    """The fields of Found that describe certificate and key, as far as they can be read."""
+    pem, problem = _text(data, spec.certificate_key)
+    key_pem, key_problem = _text(data, spec.private_key_key)
+    fields: dict[str, Any] = {"certificate_pem": pem, "problem": problem or key_problem}
+    try:
+        if pem:
+            fields["certificate"] = certificate_facts.describe_pem(pem)
+        if key_pem:
+            key = private_keys.load(key_pem)
+            fields["key_sha256"] = private_keys.public_key_sha256(key.public_key())
+            fields["key_type"] = private_keys.type_of(key) or ""
+    except CertificateError as exc:
+        fields["problem"] = exc.cause
+    return fields
+
+
+def refuse_foreign(secret: Found, intent: Intent) -> None:
+    """Raise SecretError where the Secret must not be written: what cannot be changed, and what is somebody else's."""
+    spec = intent.secret
+    if secret.type != spec.type:
+        raise SecretError(
+            f"{spec} has type {secret.type}, which cannot be changed to {spec.type}",
+            remedy="give a new secret.name, point the workload at it, and delete the old Secret afterwards"
+            f" - or keep the type with secret.type: {secret.type}",
+        )
+    if secret.immutable:
+        raise SecretError(
+            f"{spec} is immutable", remedy="give a new secret.name and point the workload at it"
+        )
+    reason = "" if intent.take_over else foreign(secret, intent)
+    if reason:
+        raise SecretError(
+            f"{spec} is somebody else's: {reason}",
+            remedy="give another secret.name, or take_over: true to replace its certificate",
+        )
+
+
+def foreign(secret: Found, intent: Intent) -> str:
+    """Why the Secret is not this Service's, "" where it may be adopted."""
+    if secret.writers:
+        first = secret.writers[0]
+        return f"{first.writer.name} writes it ({'; '.join(first.evidence)}); {first.writer.for_secrets}"
+    if secret.owners:
+        return f"it belongs to {', '.join(secret.owners)}"
+    if secret.is_ours:
+        owner = secret.annotations.get(markers.SERVICE, "")
+        return (
+            ""
+            if owner in ("", f"{intent.namespace}/{intent.service}")
+            else f"it was made for Service {owner}"
+        )
+    others = secret.data_keys - intent.secret.data_keys - {CONVENTIONAL_CA_KEY}
+    if others:
+        return f"it also holds {', '.join(sorted(others))}"
+    strangers = _strangers(secret.certificate, intent) if secret.certificate else []
+    return f"its certificate is for {', '.join(strangers)}" if strangers else ""
+
+
+def is_for(secret: Found, intent: Intent) -> bool:
+    """Whether it holds this Service's certificate, whoever made it: then its record of anchors is this Service's."""
+    owner = secret.annotations.get(markers.SERVICE)
+    return owner == markers.annotations_for(intent)[markers.SERVICE] if owner else not foreign(secret, intent)
+
+
+def own_ca(secret: Found, intent: Intent) -> str:
+    """The CA beside the certificate as PEM text, where this collection made that CA, and no signer of the cluster did.
+
+    Elsewhere a CA in the Secret is whatever somebody put there, and vouches for nothing.
+    """
+    is_made_here = secret.is_ours and secret.annotations.get(markers.SIGNER) == intent.signer.name
+    return secret.ca_pem if is_made_here and not intent.signer.is_asked else ""
+
+
+def _strangers(certificate: CertificateFacts, intent: Intent) -> list[str]:
+    """Whose the certificate is, beside this Service or user; a certificate without names is known by its subject."""
+    names = (*certificate.dns_names, *certificate.ip_addresses)
+    if intent.is_client or not names:
+        # create-cert.sh of external-snapshotter makes system:node:hook.demo.svc; with the semicolon.
+        bare = certificate.common_name.rpartition(":")[2].rstrip(";")
+        own = () if intent.is_client else name_policy.service_names(intent.service, intent.namespace)
+        is_own = certificate.common_name == intent.request.common_name or bare in own
+        return [] if is_own else [certificate.subject]
+    wanted = (*intent.request.dns_names, *intent.request.ip_addresses)
+    refusals = name_policy.forbidden(names, service=intent.service, namespace=intent.namespace, allow=wanted)
+    return [refusal.name for refusal in refusals]
+
+
+def created(intent: Intent, content: Content) -> dict[str, Any]:
+    """The Secret to create."""
+    spec = intent.secret
+    metadata = {
+        "name": spec.name,
+        "namespace": spec.namespace,
+        "labels": {**markers.labels_for(spec), **spec.labels},
+        "annotations": {**_annotations(intent, content.anchors), **_open(content)},
+    }
+    data = {key: _encoded(text) for key, text in _data(spec, content).items()}
+    return {"apiVersion": "v1", "kind": "Secret", "type": spec.type, "metadata": metadata, "data": data}
+
+
+def replaced(secret: Found, intent: Intent, content: Content | None) -> list[dict[str, Any]]:
+    """JSON patch for another certificate; other keys, labels and annotations stay. Without content: its metadata."""
+    anchors = content.anchors if content else ""
+    data = _data(intent.secret, content) if content else {}
+    record = _open(content) if content else {}
+    gone = [LAST_APPLIED, *(() if record or content is None else (markers.UNPROVEN,))]
+    return [
+        _lock(secret),
+        *_merge(
+            "/metadata/labels", secret.labels, {**markers.labels_for(intent.secret), **intent.secret.labels}
+        ),
+        *_merge("/metadata/annotations", secret.annotations, {**_annotations(intent, anchors), **record}),
+        *(_without(key) for key in gone if key in secret.annotations),
+        *_merge(
+            "/data", dict.fromkeys(secret.data_keys, ""), {key: _encoded(text) for key, text in data.items()}
+        ),
+    ]
+
+
+def refreshed(secret: Found, intent: Intent, *, ca_pem: str, anchors: str) -> list[dict[str, Any]]:
+    """JSON patch for what stands around a certificate that stays; empty where nothing is missing.
+
+    The key is neither read nor sent again. A Secret that somebody else made is not marked as ours: its key stays as it
+    is, and state absent leaves it.
+    """
+    own_labels = markers.labels_for(intent.secret) if secret.is_ours else {}
+    own_annotations = {
+        **(_annotations(intent, "") if secret.is_ours else intent.secret.annotations),
+        # Who issued what stays: while another signer's certificate is waited for, the task names that one.
+        **{key: text for key, text in secret.annotations.items() if key == markers.SIGNER},
+    }
+    record = {markers.ANCHORS: anchors} if anchors or markers.ANCHORS in secret.annotations else {}
+    ca_key = intent.secret.ca_key
+    is_stale = bool(ca_key) and not _holds(secret.ca_pem, ca_pem)
+    operations = [
+        *_merge("/metadata/labels", secret.labels, {**own_labels, **intent.secret.labels}),
+        *_merge("/metadata/annotations", secret.annotations, {**own_annotations, **record}),
+        *_merge(
+            "/data",
+            dict.fromkeys(secret.data_keys, ""),
+            {ca_key: _encoded(ca_pem)} if is_stale else {},
+        ),
+    ]
+    return [_lock(secret), *operations] if operations else []
+
+
+def recorded(secret: Found, anchors: str) -> list[dict[str, Any]]:
+    """JSON patch for the record of anchors; empty where it is so already."""
+    operations = _record(secret, anchors)
+    return [_lock(secret), *operations] if operations else []
+
+
+def closed(secret: Found, anchors: str) -> list[dict[str, Any]]:
+    """JSON patch once the certificate is proven to be in use; empty where nothing was open."""
+    if markers.UNPROVEN not in secret.annotations:
+        return []
+    return [_lock(secret), *_record(secret, anchors), _without(markers.UNPROVEN)]
+
+
+def _record(secret: Found, anchors: str) -> list[dict[str, Any]]:
+    if secret.annotations.get(markers.ANCHORS, "") == anchors:
+        return []
+    if not anchors:
+        return [_without(markers.ANCHORS)]
+    return _merge("/metadata/annotations", secret.annotations, {markers.ANCHORS: anchors})
+
+
+def _without(annotation: str) -> dict[str, Any]:
+    return {"op": "remove", "path": f"/metadata/annotations/{_pointer(annotation)}"}
+
+
+def _open(content: Content) -> dict[str, str]:
+    return {markers.UNPROVEN: content.unproven} if content.unproven else {}
+
+
+def _annotations(intent: Intent, anchors: str) -> dict[str, str]:
+    return {
+        **markers.annotations_for(intent),
+        **intent.secret.annotations,
+        **({markers.ANCHORS: anchors} if anchors else {}),
+    }
+
+
+def _data(spec: SecretSpec, content: Content) -> dict[str, str]:
+    """Without ``ca_key`` a CA beside the certificate is whatever somebody else keeps there: for clients, perhaps."""
+    parts = {spec.certificate_key: content.certificate_pem, spec.private_key_key: content.key_pem}
+    return {**parts, spec.ca_key: content.ca_pem} if spec.ca_key else parts
+
+
+def _lock(secret: Found) -> dict[str, Any]:
+    """A stale version gives 409 through replace; through test it would give 422, as a refused Secret does."""
+    return {"op": "replace", "path": "/metadata/resourceVersion", "value": secret.resource_version}
+
+
+def _merge(place: str, present: Mapping[str, str], wanted: Mapping[str, str]) -> list[dict[str, Any]]:
+    missing = {key: value for key, value in wanted.items() if present.get(key) != value}
+    if missing and not present:
+        return [{"op": "add", "path": place, "value": missing}]
+    return [
+        {"op": "add", "path": f"{place}/{_pointer(key)}", "value": value} for key, value in missing.items()
+    ]
+
+
+def _pointer(key: str) -> str:
+    return key.replace("~", "~0").replace("/", "~1")
+
+
+def _holds(bundle: str, pem: str) -> bool:
+    """Whether every certificate of ``pem`` stands in the bundle, which may hold others."""
+    try:
+        held = {certificate_facts.fingerprint(entry) for entry in certificate_facts.load(bundle)}
+    except CertificateError:
+        return False
+    return held.issuperset(certificate_facts.fingerprint(entry) for entry in certificate_facts.load(pem))
+
+
+def _encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def _text(data: Mapping[str, Any], key: str) -> tuple[str, str]:
+    """The decoded text and "", or "" and why it cannot be had."""
+    if not data.get(key):
+        return "", f"it lacks {key}"
+    try:
+        return base64.b64decode(data[key]).decode(), ""
+    except ValueError:  # no base64, or no text
+        return "", f"its {key} is not text"

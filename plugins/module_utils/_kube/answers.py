@@ -1,0 +1,163 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""What an answer of the API server means: errors by status, and when to ask again. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from .errors import (
+    AlreadyExists,
+    ApiError,
+    AuthenticationError,
+    Conflict,
+    CutShort,
+    Expired,
+    Forbidden,
+    Invalid,
+    KubeError,
+    NotFound,
+)
+from .masking import mask
+
+ERRORS: dict[int, type[ApiError]] = {
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+    410: Expired,
+    422: Invalid,
+}
+# What an API server says without an object, of a path that it does not know at all (net/http NotFound).
+PLAIN_NOT_FOUND = b"404 page not found"
+# Overload and a server in the middle of a restart: the same request can succeed a moment later.
+TRANSIENT = frozenset((429, 500, 502, 503, 504))
+# Answers with status 500 that stay the same until the cause is repaired. The first is a refused certificate of a webhook (words of
+# Go's crypto/x509). The second is an applied value that the type of its field cannot hold, such as a quantity (words of
+# k8s.io/apimachinery, runtime.ObjectConvertor).
+LASTING = ("x509: ", "unable to convert unstructured object to ")
+FIRST_DELAY_SECONDS = 0.25
+LONGEST_DELAY_SECONDS = 10.0
+
+
+def delay(attempt: int, retry_after: str | None = None) -> float:
+    """Seconds to wait before asking again; ``attempt`` counts from 0. Retry-After (in seconds) is a lower bound."""
+    backoff = min(FIRST_DELAY_SECONDS * 2.0**attempt, LONGEST_DELAY_SECONDS)
+    asked = float(retry_after) if retry_after and re.fullmatch(r"\s*[0-9]+\s*", retry_after) else 0.0
+    return max(backoff, asked)
+
+
+# What to do about an answer that no caller knows better about.
+REMEDIES: dict[int, str] = {
+    400: "correct what the message names, such as a selector",
+    403: "grant the right, or change the policy, that the message names",
+    404: "check the name and the namespace",
+    409: "somebody else writes the same object: run the task again",
+    422: "change what the message names",
+}
+OTHER_REMEDY = "see what the API server logs about it, and run the task again"
+FOREIGN_REMEDY = (
+    "see who answered: the address may be another server's, or a proxy or load balancer stands between"
+)
+
+
+def is_transient(error: KubeError, *, idempotent: bool) -> bool:
+    """Whether to repeat a request that was answered so. 429 means that it was not processed at all."""
+    if error.status == 429:
+        return True
+    passes = error.status in TRANSIENT and not any(words in error.message for words in LASTING)
+    return idempotent and (passes or isinstance(error, CutShort))
+
+
+def object_from(method: str, path: str, status: int, body: bytes) -> dict[str, Any]:
+    """The JSON object of a good answer. Raises CutShort for the beginning of one, ApiError for something else."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):
+        value = None
+        if _is_cut_short(body) or not body.strip():
+            raise _cut_short(method, path, status) from None
+    if not isinstance(value, dict):
+        raise ApiError(
+            f"{method} {path} was answered with {status} and no JSON object",
+            code="not-kubernetes",
+            remedy="check that the address is that of a Kubernetes API server",
+            status=status,
+        )
+    return value
+
+
+def error_from(method: str, path: str, status: int, body: bytes, *, auth_source: str) -> KubeError:
+    """The error for an answer with a status of 400 or more, in the API server's own words."""
+    answer = _status_object(body)
+    if _is_cut_short(body):
+        return _cut_short(method, path, status)
+    message = str(answer.get("message") or "") or _foreign_words(body)
+    reason = str(answer.get("reason") or "")
+    if status == 401 or (status == 403 and 'User "system:anonymous"' in message):
+        return AuthenticationError(
+            f"the API server refused the credentials of {auth_source}",
+            evidence=(f"HTTP {status}: {message}",),
+            remedy="renew the token, the client certificate or the kubeconfig: they have expired, or are another cluster's",
+            status=status,
+            reason=reason,
+            message=message,
+        )
+    is_foreign = not answer and body.strip() != PLAIN_NOT_FOUND
+    kind = AlreadyExists if reason == "AlreadyExists" else ERRORS.get(status, ApiError)
+    return (ApiError if is_foreign else kind)(
+        f"{method} {path} was answered with {status} {reason or 'error'}: {message}".strip(),
+        code="not-kubernetes" if is_foreign else "",
+        remedy=FOREIGN_REMEDY if is_foreign else REMEDIES.get(status, OTHER_REMEDY),
+        status=status,
+        reason=reason,
+        message=message,
+    )
+
+
+def _is_cut_short(body: bytes) -> bool:
+    """Whether it begins as an object and does not end as one."""
+    try:
+        json.loads(body)
+    except ValueError:
+        return body.lstrip().startswith(b"{")
+    except RecursionError:
+        pass
+    return False
+
+
+def _cut_short(method: str, path: str, status: int) -> CutShort:
+    return CutShort(
+        f"{method} {path} was answered with {status} and half of a JSON object",
+        remedy="see what stands between here and the API server, and run the task again",
+        status=status,
+    )
+
+
+def _status_object(body: bytes) -> Mapping[str, Any]:
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return answer if isinstance(answer, dict) and answer.get("kind") == "Status" else {}
+
+
+def _foreign_words(body: bytes) -> str:
+    """Return a page of a load balancer or proxy, shortened to one line. It may echo the headers of the request."""
+    text = mask(" ".join(body[:2000].decode("utf-8", "replace").split()))[:200]
+    return f"not an answer of a Kubernetes API server: {text}" if text else "an empty answer"
+
+
+def warning_texts(header: str | None) -> list[str]:
+    """The texts of a Warning header (RFC 7234 section 5.5, as Kubernetes sends it: 299 - "text")."""
+    found = _QUOTED.findall(header or "")
+    return [re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL) for text in found]
+
+
+# Each character is looked at once: a quote that never ends leaves no place to try again from.
+_QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)(?:"|\\?\Z)', re.DOTALL)

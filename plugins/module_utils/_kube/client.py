@@ -1,0 +1,668 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Requests to one API server on fixed paths: retried where that is safe, inside one deadline.
+
+The generated classes of the kubernetes package are not used: they load hundreds of modules on first use, in each
+forked process anew, and write client keys to temporary files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import ssl
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from email.utils import parsedate_to_datetime
+from typing import Any, Callable
+from urllib.parse import quote, unquote, urlencode, urlsplit
+from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
+
+from .._process import shield
+from . import dialing, read_limits
+from .answers import delay, error_from, is_transient, object_from, warning_texts
+from .connection import Connection
+from .credentials import Credentials
+from .errors import (
+    ApiError,
+    ConfigurationError,
+    ConnectionFailed,
+    Expired,
+    KubeError,
+    NotFound,
+    TimedOut,
+    TooLarge,
+)
+from .read_limits import LEAST_SECONDS, Bounds
+from .tls import context_for
+
+try:
+    import urllib3
+    from urllib3 import __version__ as URLLIB3_VERSION  # type: ignore[attr-defined]  # noqa: N812
+    from urllib3._collections import HTTPHeaderDict  # urllib3 1.26 has it there only
+    from urllib3.exceptions import (
+        ConnectTimeoutError,
+        HTTPError,
+        InsecureRequestWarning,
+        NewConnectionError,
+        ProxyError,
+        SSLError,
+    )
+    from urllib3.util import make_headers, parse_url
+    from urllib3.util.ssl_match_hostname import CertificateError
+except ImportError:  # reported by _run, with the interpreter's path
+    pass
+
+CONNECT_SECONDS = 5.0
+READ_SECONDS = 30.0
+# A webhook may take 30 s to time out, and a create may call several; the API server itself ends a request after 60 s.
+PATIENT_SECONDS = 65.0
+# A server that has answered once is expected to come back; one that never did has the wrong address.
+FIRST_CONTACT_SECONDS = 5.0
+# An API server that has just come up refuses what it allows once it has read its roles and ServiceAccounts.
+STARTING_SECONDS = 20.0
+PAGE = "500"
+JSON_PATCH = "application/json-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"  # of which JSON is a part
+SLOW_REMEDY = (
+    "raise wait_timeout if the connection is slow, or check which server answers at the API server's address"
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A complete HTTP answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A request without its headers. patience: the longest pause in the answer, in seconds."""
+
+    method: str
+    path: str
+    query: Mapping[str, str] | None
+    payload: bytes | None
+    content: str
+    patience: float
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """The failure of one attempt.
+
+    is_answered: True if the server answered.
+    is_sent: True if the request may have reached the server.
+    is_final: True if another attempt fails too.
+    is_uncertain: True if the request may have taken effect.
+    """
+
+    error: KubeError
+    is_answered: bool = False
+    is_sent: bool = True
+    is_final: bool = False
+    is_uncertain: bool = False
+    retry_after: str | None = None
+
+    def may_repeat(self, idempotent: bool) -> bool:
+        """Return True if another attempt may succeed and does no harm."""
+        if self.is_answered:
+            return is_transient(self.error, idempotent=idempotent)
+        return not self.is_final and (idempotent or not self.is_sent)
+
+
+class Client:
+    """One connection, one deadline.
+
+    ``deadline`` is a time of ``time.monotonic()``. After it the client retries nothing, stops reading an answer that has
+    begun, and reads no further page of a list. A request that begins later has LEAST_SECONDS.
+    ``warnings`` collects the texts of Warning headers, ``written`` each write that took effect ("PUT /api/...").
+    A signal does not cut a write (see shield): its answer is read, and ``written`` has it, before the signal interrupts.
+    ``hooks`` are called in turn before each request. Requests that a hook makes call no hooks.
+    Methods raise the errors of ``_errors``.
+    """
+
+    def __init__(self, connection: Connection, *, user_agent: str, deadline: float) -> None:
+        self.connection = connection
+        self.host = connection.host
+        self.host_name = urlsplit(connection.host).hostname or ""
+        self.auth_source = connection.auth_source
+        self.deadline = deadline
+        self.warnings: list[str] = []
+        self.written: list[str] = []
+        self.hooks: list[Callable[[], None]] = []
+        self._has_hooks = True
+        self._user_agent = user_agent
+        self._credentials = Credentials(connection)
+        self._bounds = Bounds()
+        self._pool: Any = None
+        self._pool_certificate: tuple[str, str] | None = None
+        self._answered = False
+        self._broken_at = float("-inf")
+        self._ahead = timedelta()
+
+    def answered_before(self) -> None:
+        """Its API server answered this run a moment ago: if it does not now, it is taken for one that restarts."""
+        self._answered = True
+        self._broken_at = time.monotonic()
+
+    def for_thread(self) -> Client:
+        """Return a client for another thread: the same server and credentials, but its own connection and no hooks."""
+        other = Client(self.connection, user_agent=self._user_agent, deadline=self.deadline)
+        other._credentials, other._ahead = self._credentials, self._ahead
+        other._answered = self._answered
+        return other
+
+    def now(self) -> datetime:
+        """The time by the API server's clock as its last answer told it (Date header), else by ours. UTC."""
+        return datetime.now(timezone.utc) + self._ahead
+
+    def get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
+        return self._request("GET", path, query)
+
+    def find(self, path: str) -> dict[str, Any] | None:
+        """The object, or None where there is none."""
+        try:
+            return self.get(path)
+        except NotFound:
+            return None
+
+    def text(self, path: str, query: Mapping[str, str] | None = None) -> str:
+        """What is no object, such as a pod's log."""
+        return str(self._request("GET", path, query, plain=True)["text"])
+
+    def list_all(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """The whole List object: all pages in ``items``, the first page's metadata."""
+        pages: list[dict[str, Any]] = []
+        size = 0
+        try:
+            for page in self.pages(path, query):
+                pages.append(page)
+                size += self._bounds.received
+                self._bounds.check_size(size)
+        except Expired:  # the other pages are not kept any more: all at once, as client-go's pager does then
+            pages = [self.get(path, query)]
+        return {**pages[0], "items": [item for page in pages for item in page.get("items") or []]}
+
+    def pages(self, path: str, query: Mapping[str, str] | None = None) -> Iterator[dict[str, Any]]:
+        """Yield the List object of each page. Raises TimedOut for a page that begins after the deadline."""
+        least = time.monotonic() + LEAST_SECONDS
+        tokens: set[str] = set()
+        more: dict[str, str] = {}
+        while True:
+            page = self.get(path, {"limit": PAGE, **(query or {}), **more})
+            yield page
+            token = (page.get("metadata") or {}).get("continue")
+            if not token:
+                return
+            if token in tokens:
+                raise ApiError(
+                    f"GET {path}: the API server repeats the pages of the list",
+                    code="list-endless",
+                    evidence=(f"{len(tokens) + 1} pages were read",),
+                    remedy="check which server answers at the API server's address",
+                )
+            tokens.add(token)
+            if time.monotonic() > max(self.deadline, least):
+                raise TimedOut(
+                    f"GET {path}: the list did not end in time",
+                    evidence=(f"{len(tokens)} pages were read",),
+                    remedy=SLOW_REMEDY,
+                )
+            more = {"continue": token}
+
+    def create(
+        self, path: str, body: Mapping[str, Any], *, dry_run: bool = False, idempotent: bool = False
+    ) -> dict[str, Any]:
+        """POST. ``idempotent``: repeat it after a lost answer; the caller knows its object again (AlreadyExists)."""
+        return self._request("POST", path, _dry(dry_run), body, idempotent=dry_run or idempotent)
+
+    def try_create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """POST as a server dry run, once and with patience: what goes wrong is what the caller wants to hear."""
+        return self._request("POST", path, _dry(True), body, once=True)
+
+    def try_get(self, path: str) -> dict[str, Any]:
+        """GET, once and with patience."""
+        return self._request("GET", path, once=True)
+
+    def redial(self) -> None:
+        """Forget the open connection: the next request makes one of its own, perhaps to another API server."""
+        self.close()
+
+    def review(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """POST of a question, such as SelfSubjectAccessReview: it stores nothing."""
+        return self._request("POST", path, None, body, stores=False)
+
+    def replace(self, path: str, body: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
+        """PUT of an object that carries the resourceVersion it was read with."""
+        return self._request("PUT", path, _dry(dry_run), body)
+
+    def patch(self, path: str, operations: list[dict[str, Any]], *, dry_run: bool = False) -> dict[str, Any]:
+        """JSON patch (RFC 6902)."""
+        return self._request("PATCH", path, _dry(dry_run), operations, content=JSON_PATCH)
+
+    def apply(
+        self, path: str, body: Mapping[str, Any], *, manager: str, dry_run: bool = False
+    ) -> dict[str, Any]:
+        """Server-side apply: create, or change what ``manager`` is to own, taken over from others where they differ."""
+        query = {"fieldManager": manager, "force": "true", **(_dry(dry_run) or {})}
+        return self._request("PATCH", path, query, body, content=APPLY_PATCH)
+
+    def delete(
+        self,
+        path: str,
+        *,
+        uid: str | None = None,
+        resource_version: str = "",
+        propagation: str = "",
+        dry_run: bool = False,
+    ) -> None:
+        """Delete; with ``uid`` only that very object (409 when another one has taken its name).
+
+        ``resource_version``: delete it only at this version. A later write leads to 409.
+
+        ``propagation``: what becomes of what it owns, "Orphan", "Foreground" or "Background"; the kind's default without.
+        """
+        body: dict[str, Any] = {"kind": "DeleteOptions", "apiVersion": "v1"}
+        read = {"uid": uid, "resourceVersion": resource_version}
+        body["preconditions"] = {key: value for key, value in read.items() if value}
+        if propagation:
+            body["propagationPolicy"] = propagation
+        if dry_run:
+            body["dryRun"] = ["All"]  # the query says it too, but is not read where there is a body
+        self._request("DELETE", path, _dry(dry_run), body)
+
+    def send(self, method: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """A write beside the work, such as one of a Lease: ``written`` does not tell it. Repeated after a lost answer."""
+        return self._request(method, path, None, body, is_noted=False)
+
+    def watch(self, path: str, query: Mapping[str, str], *, seconds: float) -> Iterator[dict[str, Any]]:
+        """Events until the server ends the watch after ``seconds`` (at least 1), or the connection breaks.
+
+        Silence is no error here: proxies buffer watches, so callers look again with a GET afterwards.
+        """
+        self.prepare()
+        seconds = max(1.0, seconds)
+        target = self._url(path, {**query, "watch": "true", "timeoutSeconds": str(int(seconds))})
+        timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=seconds + 1.0)
+        headers = self._headers()
+        self._bounds.start(f"GET {path}: the watch", until=time.monotonic() + seconds + 1.0)
+        try:
+            response = self._open("GET", target, headers, timeout)
+        except (HTTPError, TimedOut, TooLarge):
+            self._broken_at = time.monotonic()
+            return
+        try:
+            if response.status < 400:
+                yield from _events(response)
+        except (HTTPError, OSError, TimedOut, TooLarge, ValueError, RecursionError):
+            self._broken_at = time.monotonic()
+        finally:
+            response.close()
+
+    def websocket_request(self, path: str, query: Mapping[str, str]) -> tuple[str, list[str]]:
+        """Return the URL and headers of a WebSocket, with the server and identity of the requests."""
+        headers = self._headers()
+        headers.discard(
+            "Accept"
+        )  # the container runtime refuses a stream for a client that accepts only JSON
+        return f"ws{self._url(path, query)[4:]}", [f"{name}: {value}" for name, value in headers.items()]
+
+    def dial(self, bounds: Bounds) -> socket.socket:
+        """Open a separate connection to the API server, with the CA, certificate and proxy of the requests.
+
+        Raises TimedOut, OSError, ConfigurationError.
+        """
+        target, proxy = urlsplit(self.host), proxy_for(self.connection)
+        host = target.hostname or ""
+        port = target.port or (443 if target.scheme == "https" else 80)
+        way = urlsplit(proxy) if proxy else target
+        connection = dialing.dial(way.hostname or "", way.port or (80 if proxy else port), bounds)
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(connection)
+            if proxy:
+                dialing.tunnel(connection, host, port, self._proxy_headers(proxy))
+            if target.scheme == "https":
+                context = context_for(self.connection, self._credentials.client_certificate)
+                context.sslsocket_class = read_limits.tls_class(bounds)
+                connection.settimeout(bounds.left())
+                connection = context.wrap_socket(
+                    connection, server_hostname=self.connection.tls_server_name or host
+                )
+            stack.pop_all()
+        return connection
+
+    def _proxy_headers(self, proxy: str) -> dict[str, str]:
+        return dict(make_headers(**{"proxy_basic_auth": _user_info(proxy), **self.connection.proxy_headers}))
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.clear()
+            self._pool = None
+
+    def _note(self, method: str, path: str) -> None:
+        self.written.append(f"{method} {path}")
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Any = None,
+        *,
+        content: str = "application/json",
+        idempotent: bool = True,
+        once: bool = False,
+        plain: bool = False,
+        stores: bool = True,
+        is_noted: bool = True,
+    ) -> dict[str, Any]:
+        first_contact = time.monotonic() + FIRST_CONTACT_SECONDS
+        payload = None if body is None else json.dumps(body).encode()
+        call = _Call(method, path, query, payload, content, PATIENT_SECONDS if once else READ_SECONDS)
+        is_write = stores and method != "GET" and "dryRun" not in (query or {})
+        attempt, renewed, uncertain = 0, False, False
+        while True:
+            self.prepare()
+            headers = self._headers()
+            with shield.shield(is_write):
+                outcome = self._attempt(call, headers, plain=plain)
+                if not isinstance(outcome, _Failure):
+                    if is_write and is_noted:
+                        self._note(method, path)
+                    return outcome
+                error = outcome.error
+                if error.status == 401 and self._credentials.renewable and not renewed:
+                    renewed = True
+                    self._credentials.renew()
+                    continue
+                again = outcome.may_repeat(idempotent) or self._is_starting(error)
+                uncertain = uncertain or outcome.is_uncertain
+                pause = delay(attempt, outcome.retry_after)
+                give_up = self.deadline if self._answered else min(self.deadline, first_contact)
+                if once or not again or shield.is_waiting() or time.monotonic() + pause > give_up:
+                    if uncertain and is_write:
+                        error.evidence += (f"{method} {path} was sent; whether it took effect is not known",)
+                    raise error
+            time.sleep(pause)
+            attempt += 1
+
+    def _attempt(self, call: _Call, headers: Any, *, plain: bool) -> dict[str, Any] | _Failure:
+        """Send a request once."""
+        try:
+            response = self._send(call, headers)
+        except HTTPError as exc:
+            error = self._unreachable(exc)
+            error.__cause__ = exc
+            self._broken_at = time.monotonic()
+            is_final, is_sent = _distrusted(exc), not _never_sent(exc)
+            return _Failure(error, is_final=is_final, is_sent=is_sent, is_uncertain=is_sent and not is_final)
+        except (TimedOut, TooLarge) as exc:
+            return _Failure(exc, is_final=True, is_uncertain=True)
+        self._answered = True
+        try:
+            return self._taken(call.method, call.path, response, plain=plain)
+        except KubeError as exc:
+            is_uncertain = response.status < 300 or response.status >= 500
+            retry_after = response.headers.get("Retry-After")
+            return _Failure(exc, is_answered=True, is_uncertain=is_uncertain, retry_after=retry_after)
+
+    def _is_starting(self, error: KubeError) -> bool:
+        """Whether a refusal may be that of an API server which was restarted in the middle of this run."""
+        return error.status in (401, 403) and time.monotonic() < self._broken_at + STARTING_SECONDS
+
+    def _taken(self, method: str, path: str, response: Answer, *, plain: bool) -> dict[str, Any]:
+        """What a good answer holds. Raises the error that another one is."""
+        if response.status >= 300:
+            raise error_from(method, path, response.status, response.body, auth_source=self.auth_source)
+        if plain:
+            return {"text": response.body.decode("utf-8", "replace")}
+        return object_from(method, path, response.status, response.body)
+
+    def prepare(self) -> None:
+        """Call the hooks, for example the check of a Lease. Call it before other network work too.
+
+        Raises what a hook raises. The hooks after it are not called then.
+        """
+        if not self._has_hooks:
+            return
+        with self.without_hooks():
+            for hook in tuple(self.hooks):
+                hook()
+
+    @contextlib.contextmanager
+    def without_hooks(self) -> Iterator[None]:
+        """Send the requests of the block without a call of the hooks."""
+        before, self._has_hooks = self._has_hooks, False
+        try:
+            yield
+        finally:
+            self._has_hooks = before
+
+    def _send(self, call: _Call, headers: Any) -> Answer:
+        if call.payload is not None:
+            headers["Content-Type"] = call.content
+        left = max(LEAST_SECONDS, self.deadline - time.monotonic())
+        timeout = urllib3.Timeout(connect=min(CONNECT_SECONDS, left), read=min(call.patience, left))
+        what = f"{call.method} {call.path}: the answer"
+        self._bounds.start(what, until=time.monotonic() + left, remedy=SLOW_REMEDY)
+        url = self._url(call.path, call.query)
+        response = self._open(call.method, url, headers, timeout, body=call.payload)
+        try:
+            answer = Answer(response.status, response.headers, self._whole(response))
+        finally:
+            response.close()
+        for text in warning_texts(answer.headers.get("Warning")):
+            if text not in self.warnings:
+                self.warnings.append(text)
+        self._ahead = _ahead(answer.headers.get("Date"), self._ahead)
+        return answer
+
+    def _whole(self, response: Any) -> bytes:
+        """Read an answer to its end. Check an announced length before reading."""
+        length = response.headers.get("Content-Length", "")
+        self._bounds.check_size(int(length) if length.isdecimal() else 0)
+        return b"".join(response.stream(read_limits.READ_BYTES, decode_content=False))
+
+    def _open(self, method: str, url: str, headers: Any, timeout: Any, **options: Any) -> Any:
+        """One request, neither repeated nor redirected: a token must not follow a redirect to somebody else."""
+        certificate = self._credentials.client_certificate
+        if self._pool is None or certificate != self._pool_certificate:
+            self.close()  # a renewed certificate needs a new handshake
+            self._pool, self._pool_certificate = self._make_pool(certificate), certificate
+        return self._pool.request(
+            method,
+            url,
+            headers=headers,
+            timeout=timeout,
+            retries=False,
+            redirect=False,
+            preload_content=False,
+            **options,
+        )
+
+    def _url(self, path: str, query: Mapping[str, str] | None) -> str:
+        # A name that a user mistyped must not lead to another path: "..", "?" and the like are part of no name.
+        if {".", ".."} & set(path.split("/")):
+            raise ConfigurationError(f"no object can have the path {path}", remedy="check the names")
+        return f"{self.host}{quote(path)}" + (f"?{urlencode(query)}" if query else "")
+
+    def _headers(self) -> Any:
+        """urllib3's own dictionary, which may hold a name twice: several Impersonate-Group headers."""
+        headers = HTTPHeaderDict({"Accept": "application/json", "User-Agent": self._user_agent})
+        authorization = self._credentials.header(max(LEAST_SECONDS, self.deadline - time.monotonic()))
+        if authorization:
+            headers["Authorization"] = authorization
+        if self.connection.impersonate_user:
+            headers["Impersonate-User"] = self.connection.impersonate_user
+        for group in self.connection.impersonate_groups:
+            headers.add("Impersonate-Group", group)
+        return headers
+
+    def _make_pool(self, certificate: tuple[str, str] | None) -> Any:
+        connection = self.connection
+        arguments: dict[str, Any] = {"num_pools": 1, "maxsize": 1, "retries": False}
+        if self.host.startswith("https:"):
+            arguments["ssl_context"] = context = context_for(connection, certificate)
+            context.sslsocket_class = read_limits.tls_class(self._bounds)
+            if URLLIB3_VERSION.startswith("1."):
+                context.check_hostname = (
+                    False  # urllib3 1.26 compares the name itself: it gives OpenSSL no IP address
+                )
+            if connection.tls_server_name:
+                arguments["server_hostname"] = arguments["assert_hostname"] = connection.tls_server_name
+            if not connection.verify:
+                arguments.update(cert_reqs="CERT_NONE", assert_hostname=False)
+                urllib3.disable_warnings(InsecureRequestWarning)  # the user has asked for it
+        proxy = proxy_for(connection)
+        if proxy is None:
+            return self._bounded(urllib3.PoolManager(**arguments))
+        if not proxy.startswith(("http://", "https://")):
+            raise ConfigurationError(
+                f"a proxy of kind {urlsplit(proxy).scheme} is not supported", remedy="use an http(s) proxy"
+            )
+        return self._bounded(
+            urllib3.ProxyManager(proxy, proxy_headers=self._proxy_headers(proxy), **arguments)
+        )
+
+    def _bounded(self, manager: Any) -> Any:
+        """Make the manager open connections with this client's bounds."""
+        manager.pool_classes_by_scheme = {
+            scheme: _pool_class(kind, self._bounds) for scheme, kind in manager.pool_classes_by_scheme.items()
+        }
+        return manager
+
+    def _unreachable(self, exc: Exception) -> ConnectionFailed:
+        root = _root(exc)
+        words = " ".join(str(root).split())
+        if _distrusted(exc):
+            return ConnectionFailed(
+                f"the server's certificate was not accepted: {_tls_words(words)}",
+                code="server-untrusted",
+                remedy=f"check the address and the CA of {self.auth_source}: they belong to different clusters, or a "
+                "proxy stands between",
+            )
+        via = " through the proxy" if isinstance(exc, ProxyError) else ""
+        return ConnectionFailed(
+            f"the API server cannot be reached{via}: {_short(words)}",
+            remedy="check the address, the network and the proxy settings from where this task runs",
+        )
+
+
+def _pool_class(kind: Any, bounds: Bounds) -> Any:
+    """Return urllib3's class of pools, with bounds on its connections below TLS."""
+
+    class BoundedConnection(kind.ConnectionCls):  # type: ignore[misc]
+        def _new_conn(self) -> socket.socket:
+            return read_limits.bounded(super()._new_conn(), bounds)
+
+    class BoundedPool(kind):  # type: ignore[misc]
+        ConnectionCls = BoundedConnection
+
+    return BoundedPool
+
+
+def _ahead(date: str | None, otherwise: timedelta) -> timedelta:
+    """How far a server's clock is ahead of ours. Its answer has whole seconds, and was on its way."""
+    try:
+        return parsedate_to_datetime(date or "") - datetime.now(timezone.utc)
+    except (
+        IndexError,
+        OverflowError,
+        TypeError,
+        ValueError,
+    ):  # none, or no date; a zone "-0000" says nothing either
+        return otherwise
+
+
+def _dry(dry_run: bool) -> dict[str, str] | None:
+    return {"dryRun": "All"} if dry_run else None
+
+
+def proxy_for(connection: Connection) -> str | None:
+    """The proxy to use: the connection's own, else HTTPS_PROXY and NO_PROXY as the kubernetes package reads them."""
+    target = urlsplit(connection.host)
+    environment = getproxies_environment()
+    proxy = connection.proxy or environment.get(target.scheme)
+    # NO_PROXY is the environment's word about the environment's proxy.
+    exceptions = connection.no_proxy or ("" if connection.proxy else environment.get("no", ""))
+    if not proxy or (exceptions and proxy_bypass_environment(target.netloc, {"no": exceptions})):
+        return None
+    return _checked(proxy if "://" in proxy else f"http://{proxy}")
+
+
+def _checked(proxy: str) -> str:
+    """The address of a proxy. It may hold a password, so that no error quotes it."""
+    try:
+        parts = urlsplit(proxy)
+        parse_url(proxy)
+        is_usable = bool(parts.hostname) and parts.port != 0 and proxy.isprintable()
+    except (HTTPError, ValueError):
+        is_usable = False
+    if not is_usable:
+        raise ConfigurationError(
+            "the proxy's address is not a URL",
+            remedy="check proxy, proxy-url of the kubeconfig, and HTTPS_PROXY",
+        )
+    return proxy
+
+
+def _user_info(url: str) -> str | None:
+    """As make_headers takes it: it encodes the text as Latin-1, a password is UTF-8 (RFC 7617)."""
+    parts = urlsplit(url)
+    if not parts.username:
+        return None
+    return f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode().decode("latin-1")
+
+
+def _events(response: Any) -> Iterator[dict[str, Any]]:
+    begun: list[bytes] = []
+    for chunk in response.stream(read_limits.READ_BYTES, decode_content=False):
+        first, *others = chunk.split(b"\n")
+        begun.append(first)
+        if not others:
+            continue
+        lines = [b"".join(begun), *others[:-1]]
+        begun = [others[-1]]
+        for line in filter(None, lines):
+            event = json.loads(line)
+            if isinstance(event, dict):
+                yield event
+
+
+def _root(exc: BaseException) -> BaseException:
+    """The innermost reason: urllib3 wraps (MaxRetryError, ProxyError) what happened."""
+    inner = getattr(exc, "original_error", None) or getattr(exc, "reason", None)
+    return _root(inner) if isinstance(inner, BaseException) else exc
+
+
+def _distrusted(exc: Exception) -> bool:
+    """Whether the server's certificate is the reason: that does not pass by itself."""
+    root = _root(exc)
+    reason = root.args[0] if isinstance(root, SSLError) and root.args else None
+    return isinstance(reason, (ssl.SSLCertVerificationError, CertificateError))
+
+
+def _never_sent(exc: Exception) -> bool:
+    return isinstance(_root(exc), (NewConnectionError, ConnectTimeoutError))
+
+
+def _tls_words(words: str) -> str:
+    """OpenSSL's reason without its source line, e.g. "certificate verify failed: unable to get ..."."""
+    text = words.partition("] ")[2] or words
+    return text.split(" (_ssl.c")[0].strip()
+
+
+def _short(words: str) -> str:
+    """urllib3's message without its connection object and the rest of the deadline."""
+    text = words.partition(">: ")[2] or words.partition("): ")[2] or words
+    return text.partition(" (read timeout=")[0].partition(" (connect timeout=")[0]

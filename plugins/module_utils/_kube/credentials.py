@@ -1,0 +1,213 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""What proves a connection's identity: tokens, token files, and exec plugins that fail loudly.
+
+The kubernetes package runs the plugins. Its own loader of kubeconfigs would only log a failure and go on as
+system:anonymous.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import re
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from datetime import datetime, timezone
+from typing import Any, Callable
+
+from .._text import quoted
+from .connection import Connection, ExecPlugin
+from .errors import AuthenticationError, PluginFailed, PluginMissing
+from .masking import mask, plugin_secrets
+
+try:
+    from kubernetes.config.config_exception import ConfigException
+    from kubernetes.config.exec_provider import ExecProvider
+    from kubernetes.config.kube_config import ConfigNode
+except ImportError:  # reported by _run, with the interpreter's path
+    pass
+
+# A token is renewed this long before it expires, so that it does not expire on the way (EKS tokens last 15 minutes).
+RENEW_BEFORE_SECONDS = 60.0
+TOKEN_FILE_SECONDS = 60.0
+PLUGIN_SECONDS = 60.0
+# The number of characters that are shown. The end of a plugin's output names the failure.
+WORDS_SHOWN = 500
+
+
+class Credentials:
+    """Gives the header for each request, made anew before it expires; ``renew`` after a 401. Threads may share it.
+
+    ``client_certificate`` is the (certificate, key), PEM text, of the connection or of its exec plugin, else None.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._header: str | None = None
+        self._expires = float("-inf")
+        self._lock = threading.Lock()
+        self.client_certificate: tuple[str, str] | None = None
+        if connection.client_certificate and connection.client_key:
+            self.client_certificate = (connection.client_certificate, connection.client_key)
+
+    @property
+    def renewable(self) -> bool:
+        return bool(self._connection.exec_plugin or self._connection.token_file)
+
+    def header(self, seconds: float = PLUGIN_SECONDS) -> str | None:
+        """Return the value of Authorization, None for a client certificate. An exec plugin has at most ``seconds``.
+
+        Raises AuthenticationError.
+        """
+        with self._lock:
+            if time.time() >= self._expires:
+                self._expires = self._load(seconds)
+            return self._header
+
+    def renew(self) -> None:
+        """Forget what is known: the next header is made anew."""
+        self._expires = float("-inf")
+
+    def _load(self, seconds: float) -> float:
+        """Set header and certificate; return when they expire, in seconds since the epoch."""
+        connection = self._connection
+        if connection.exec_plugin:
+            return self._take(_run(connection.exec_plugin, connection, min(seconds, PLUGIN_SECONDS)))
+        if connection.token_file:
+            self._header = self._bearer(self._read_token(connection.token_file))
+            return time.time() + TOKEN_FILE_SECONDS
+        if connection.token:
+            self._header = self._bearer(connection.token)
+        elif connection.basic:
+            self._header = "Basic " + base64.b64encode(":".join(connection.basic).encode()).decode()
+        return float("inf")
+
+    def _bearer(self, token: str) -> str:
+        """http.client would refuse other characters, and quote them."""
+        text = token.strip()
+        if not re.fullmatch(r"[!-~]+", text):
+            raise AuthenticationError(
+                f"{self._connection.auth_source}: the token holds characters that a token cannot hold",
+                remedy="check where it comes from: a line break or a blank inside, or another encoding",
+            )
+        return f"Bearer {text}"
+
+    def _read_token(self, path: str) -> str:
+        try:
+            with open(path, encoding="utf-8") as file:
+                token = file.read().strip()
+        except (OSError, ValueError) as exc:
+            reason = getattr(exc, "strerror", None) or "it is not text"
+            raise AuthenticationError(
+                f"{self._connection.auth_source}: token file {path} cannot be read: {reason}"
+            ) from None
+        if not token:
+            raise AuthenticationError(f"{self._connection.auth_source}: token file {path} is empty")
+        return token
+
+    def _take(self, status: Mapping[str, Any]) -> float:
+        token, certificate, key = (status.get(n) for n in ("token", "clientCertificateData", "clientKeyData"))
+        if not token and not (certificate and key):
+            raise _plugin_error(
+                self._connection, "returned neither a token nor a client certificate with its key"
+            )
+        self._header = self._bearer(str(token)) if token else None
+        self.client_certificate = (str(certificate), str(key)) if certificate and key else None
+        expiry = status.get("expirationTimestamp")
+        return _timestamp(str(expiry)) - RENEW_BEFORE_SECONDS if expiry else float("inf")
+
+
+def _run(plugin: ExecPlugin, connection: Connection, seconds: float) -> Mapping[str, Any]:
+    """The status that the plugin prints (https://kubernetes.io/docs/reference/config-api/client-authentication.v1/).
+
+    Its standard output is a secret, and no message quotes it. Messages quote its standard error without the values of its
+    arguments and variables, which a usage text repeats.
+    """
+    try:
+        # On a terminal the package would leave the plugin's words there, and then fail over their absence.
+        with redirect_stdout(io.StringIO()):
+            status = _in_time(_provider(plugin, connection).run, connection, seconds)
+    except ConfigException as exc:
+        words = mask(" ".join(str(exc).split()), plugin_secrets(plugin.config, os.environ))
+        raise _plugin_error(connection, f"failed: {words[-WORDS_SHOWN:]}") from None
+    except FileNotFoundError:
+        hint = " ".join(str(plugin.config.get("installHint") or "").split())
+        command = plugin.config.get("command")
+        remedy = (
+            hint or f"install {quoted(command)} where this task runs (on AWX: in the execution environment)"
+        )
+        raise _plugin_error(connection, "is not installed here", remedy, PluginMissing) from None
+    except OSError as exc:
+        raise _plugin_error(connection, f"cannot be started: {exc.strerror}") from exc
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise _plugin_error(
+            connection, "is not described as Kubernetes wants it, or answers so", "repair the kubeconfig"
+        ) from None
+    if not isinstance(status, Mapping):
+        raise _plugin_error(connection, "printed no status")
+    return status
+
+
+def _in_time(run: Callable[[], Any], connection: Connection, seconds: float) -> Any:
+    """What ``run`` returns or raises. The kubernetes package would wait for ever for a plugin that waits for a person."""
+    outcome: list[Any] = []
+
+    def work() -> None:
+        try:
+            outcome.append((run(), None))
+        except Exception as exc:  # raised again below, in the caller's thread
+            outcome.append((None, exc))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not outcome:
+        raise _plugin_error(connection, f"gave no answer in {seconds:.0f} s")
+    answer, error = outcome[0]
+    if error is not None:
+        raise error
+    return answer
+
+
+def _provider(plugin: ExecPlugin, connection: Connection) -> Any:
+    config = ConfigNode("exec", dict(plugin.config))
+    directory = plugin.directory or None
+    if not plugin.config.get("provideClusterInfo"):
+        return ExecProvider(config, directory)
+    cluster = dict(plugin.cluster)
+    if connection.ca_pem:
+        cluster["certificate-authority-data"] = base64.b64encode(connection.ca_pem.encode()).decode()
+    try:
+        return ExecProvider(config, directory, ConfigNode("cluster", cluster))
+    except TypeError:  # the package knows clusters of plugins only since version 32
+        raise _plugin_error(
+            connection, "wants to be told the cluster (provideClusterInfo)", "install kubernetes >= 32"
+        ) from None
+
+
+def _plugin_error(
+    connection: Connection, problem: str, remedy: str = "", kind: type[AuthenticationError] = PluginFailed
+) -> AuthenticationError:
+    plugin = connection.exec_plugin.config if connection.exec_plugin else {}
+    command = plugin.get("command")
+    return kind(
+        f"{connection.auth_source}: exec plugin {quoted(command)} {problem}",
+        remedy=remedy
+        or "run it by hand as the kubeconfig's exec entry does, as the user and on the host of this task",
+    )
+
+
+def _timestamp(text: str) -> float:
+    """Seconds since the epoch. An unreadable time counts as past: the plugin is asked again each time."""
+    try:
+        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError:
+        return 0.0
+    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()

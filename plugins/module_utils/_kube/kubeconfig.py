@@ -1,0 +1,404 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""From the chosen sources to a Connection.
+
+This file reads and merges kubeconfigs itself. The kubernetes package would expand aliases without a limit, treat the string
+"false" as true, quote an entry with its token in some errors, and write client keys to temporary files.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from .._paths import existing, expand
+from .._text import quoted, visible
+from .connection import Connection, ExecPlugin
+from .errors import AuthenticationError, ConfigurationError, KubeconfigError
+from .kubeconfig_fields import REPAIR, check
+from .kubeconfig_yaml import MOST_BYTES, load, too_large
+from .sources import Sources, choose, is_content
+
+try:
+    from kubernetes.client import Configuration
+    from kubernetes.config import kube_config
+except ImportError:  # reported by _run, with the interpreter's path
+    pass
+
+
+# What an address may consist of (RFC 3986, and names in other scripts), and a name or address in a certificate.
+_PRINTED = re.compile(r"[^\s\x00-\x1f\x7f]+")
+_SERVER_NAME = re.compile(r"[A-Za-z0-9_.:-]+")
+DEFAULT_KUBECONFIG = "~/.kube/config"
+# What Kubernetes mounts into a pod: https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/
+SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+VAULT_HEADER = "$ANSIBLE_VAULT"
+SECTIONS = {"clusters": "cluster", "contexts": "context", "users": "user"}
+# Section -> code of the error for a name that it lacks.
+MISSING_CODES = {"clusters": "invalid-connection", "contexts": "no-context", "users": "invalid-connection"}
+# Option -> field of a Connection.
+TRANSPORT_FIELDS = {
+    "validate_certs": "verify",
+    "ca_cert": "ca_pem",
+    "proxy": "proxy",
+    "no_proxy": "no_proxy",
+    "proxy_headers": "proxy_headers",
+    "impersonate_user": "impersonate_user",
+    "impersonate_groups": "impersonate_groups",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a kubeconfig says under one name, and the directory that its relative paths start from."""
+
+    value: Mapping[str, Any] = field(repr=False)
+    directory: str
+
+
+@dataclass(frozen=True)
+class Kubeconfig:
+    """Several files, merged as kubectl does it: the first to use a name keeps it. ``where`` names them in words."""
+
+    where: str
+    entries: Mapping[str, Mapping[str, Entry]]  # section -> name -> entry
+    current_contexts: tuple[str, ...]
+
+    def entry(self, section: str, name: str) -> Entry:
+        """Raises ConfigurationError that lists the names there are."""
+        found = self.entries[section].get(name)
+        if found is None:
+            known = ", ".join(sorted(self.entries[section])) or "none"
+            raise ConfigurationError(
+                f"kubeconfig {self.where} has no {SECTIONS[section]} named {quoted(name)}",
+                code=MISSING_CODES[section],
+                evidence=(f"{section}: {known}",),
+                remedy=f"give one of its contexts: {known}" if section == "contexts" else REPAIR,
+            )
+        return found
+
+
+def resolve(options: Mapping[str, Any], environ: Mapping[str, str]) -> Connection:
+    """The connection that ``options`` and ``environ`` name.
+
+    Raises ConfigurationError for mixtures, missing or broken files and unknown contexts, AuthenticationError for a
+    user without credentials.
+    """
+    connection = _resolved(choose(options, environ), environ)
+    server_name = connection.tls_server_name
+    if server_name and not _SERVER_NAME.fullmatch(server_name):
+        raise ConfigurationError(
+            f"{connection.auth_source}: tls-server-name is not a host name: {quoted(server_name)}",
+            remedy=REPAIR,
+        )
+    if connection.impersonate_groups and not connection.impersonate_user:  # answered 400 by every API server
+        raise ConfigurationError(
+            f"{connection.auth_source}: groups to impersonate are given, and no user",
+            remedy="give impersonate_user too",
+        )
+    for name in (connection.impersonate_user or "", *connection.impersonate_groups):
+        if not name.isprintable() or not name.isascii():
+            raise ConfigurationError(
+                f"{connection.auth_source}: the name to impersonate {quoted(name)} cannot be sent",
+                remedy="use printable ASCII characters",
+            )
+    return connection
+
+
+def _resolved(sources: Sources, environ: Mapping[str, str]) -> Connection:
+    """Return the connection of the first source in the order of doc_fragments/_auth.py.
+
+    A context is an entry of a kubeconfig, so a named context excludes the pod's service account.
+    """
+    context = sources.values.get("context")
+    if sources.kind == "direct":
+        return _direct(sources)
+    if "kubeconfig" in sources.values:
+        return _from_kubeconfig(sources.values["kubeconfig"], sources.origins["kubeconfig"], sources)
+    if environ.get("KUBECONFIG"):
+        return _from_kubeconfig(environ["KUBECONFIG"], "the environment's KUBECONFIG", sources)
+    if not context and _is_in_pod(environ):
+        return _in_cluster(sources, environ)
+    if existing(DEFAULT_KUBECONFIG):
+        return _from_kubeconfig(DEFAULT_KUBECONFIG, "the default", sources)
+    if context:
+        raise ConfigurationError(
+            f"{sources.origins['context']} names the context {quoted(context)}, but there is no kubeconfig to find it in: "
+            f"no option kubeconfig, no KUBECONFIG, and {DEFAULT_KUBECONFIG} does not exist",
+            code="no-cluster",
+            remedy="give kubeconfig. In a pod, remove context to use the pod's service account",
+        )
+    raise ConfigurationError(
+        f"no cluster is named: no kubeconfig, no host, no KUBECONFIG, and {DEFAULT_KUBECONFIG} does not exist",
+        code="no-cluster",
+        remedy="give kubeconfig (and context), or host and api_key",
+    )
+
+
+def _is_in_pod(environ: Mapping[str, str]) -> bool:
+    """Return True in a pod that has the address of its API server and a mounted token."""
+    return bool(environ.get("KUBERNETES_SERVICE_HOST")) and os.path.exists(f"{SERVICE_ACCOUNT}/token")
+
+
+def _transport(sources: Sources) -> dict[str, Any]:
+    """The fields of a Connection, by option, that the task or the environment gives."""
+    given = {
+        option: sources.values[option]
+        for option in TRANSPORT_FIELDS
+        if sources.values.get(option) not in (None, [], {})
+    }
+    if "ca_cert" in given:
+        given["ca_cert"] = _read(given["ca_cert"], sources.origins["ca_cert"])
+    if "impersonate_groups" in given:
+        given["impersonate_groups"] = tuple(given["impersonate_groups"])
+    return given
+
+
+def _fields(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {TRANSPORT_FIELDS[option]: value for option, value in given.items()}
+
+
+def _direct(sources: Sources) -> Connection:
+    values, origins = sources.values, sources.origins
+    files: dict[str, Any] = {
+        target: _read(values[option], origins[option])
+        for option, target in (("client_cert", "client_certificate"), ("client_key", "client_key"))
+        if option in values
+    }
+    return Connection(
+        host=_host(values["host"], origins["host"]),
+        auth_source=origins["host"],
+        token=values.get("api_key"),
+        basic=(values["username"], values["password"])
+        if "username" in values and "password" in values
+        else None,
+        **files,
+        **_fields(_transport(sources)),
+    )
+
+
+def _in_cluster(sources: Sources, environ: Mapping[str, str]) -> Connection:
+    origin = "the pod's service account"
+    address, port = environ["KUBERNETES_SERVICE_HOST"], environ.get("KUBERNETES_SERVICE_PORT") or "443"
+    fields = {"ca_pem": _read(f"{SERVICE_ACCOUNT}/ca.crt", origin), **_fields(_transport(sources))}
+    return Connection(
+        host=f"https://[{address}]:{port}" if ":" in address else f"https://{address}:{port}",
+        auth_source=origin,
+        token_file=f"{SERVICE_ACCOUNT}/token",
+        **fields,
+    )
+
+
+def _from_kubeconfig(source: Any, origin: str, sources: Sources) -> Connection:
+    config = _load(source, origin)
+    name = sources.values.get("context") or _current_context(config)
+    problem = f"kubeconfig {config.where}, context {visible(name)}"
+    context = config.entry("contexts", name)
+    check("context", context.value, problem)
+    cluster = config.entry("clusters", context.value.get("cluster") or "")
+    check("cluster", cluster.value, problem)
+    user = config.entry("users", context.value.get("user") or "")
+    check("user", user.value, problem)
+    own = {**_cluster_fields(cluster, problem), **_user_fields(user, cluster, problem)}
+    # The task overrides a kubeconfig; the environment only completes it.
+    given = {
+        option: value
+        for option, value in _transport(sources).items()
+        if sources.origins.get(option, "").startswith("the task") or own.get(TRANSPORT_FIELDS[option]) is None
+    }
+    return Connection(
+        host=_host(cluster.value.get("server"), problem),
+        auth_source=problem,
+        **{**{key: value for key, value in own.items() if value is not None}, **_fields(given)},
+    )
+
+
+def _current_context(config: Kubeconfig) -> str:
+    if len(config.current_contexts) == 1:
+        return config.current_contexts[0]
+    names = ", ".join(config.current_contexts)
+    # kubectl takes the first file's, the kubernetes package the last one's.
+    problem = f"names several current contexts: {names}" if names else "has no current-context"
+    raise ConfigurationError(f"kubeconfig {config.where} {problem}", remedy="give context")
+
+
+def _load(source: Any, origin: str) -> Kubeconfig:
+    if isinstance(source, Mapping):
+        items = {section: [(item, "") for item in _list(source.get(section))] for section in SECTIONS}
+        return _kubeconfig(items, [source.get("current-context")], f"{origin} (a dictionary)")
+    if is_content(source):
+        raise ConfigurationError(
+            f"{origin} is a kubeconfig's text, where a path or a dictionary is expected",
+            remedy="give a dictionary: kubeconfig: '{{ the_text | from_yaml }}'",
+        )
+    where = f"{source} ({origin})"
+    paths = [expand(path) for path in str(source).split(os.pathsep) if path]
+    found = [path for path in paths if os.path.exists(path)]
+    if not found:
+        raise ConfigurationError(f"kubeconfig {where} does not exist", remedy="check the path")
+    return _read_files(found, where)
+
+
+def _read_files(paths: list[str], where: str) -> Kubeconfig:
+    contents = [
+        (_content(path, f"kubeconfig {where}"), os.path.dirname(os.path.abspath(path))) for path in paths
+    ]
+    items = {
+        section: [
+            (item, directory) for content, directory in contents for item in _list(content.get(section))
+        ]
+        for section in SECTIONS
+    }
+    return _kubeconfig(items, [content.get("current-context") for content, _directory in contents], where)
+
+
+def _content(path: str, where: str) -> Mapping[str, Any]:
+    text = _read(path, where)
+    if text.startswith(VAULT_HEADER):
+        raise ConfigurationError(
+            f"{where} is encrypted with ansible-vault",
+            remedy="give it as the task's option kubeconfig on the controller, where Ansible can decrypt it",
+        )
+    content = load(text, where)
+    if not isinstance(content, Mapping):
+        raise KubeconfigError(f"{where} is not a kubeconfig", remedy="check the file")
+    return content
+
+
+def _kubeconfig(
+    items: Mapping[str, Iterable[tuple[Any, str]]], current: Iterable[Any], where: str
+) -> Kubeconfig:
+    """items: section -> (entry as it stands in the file, directory)."""
+    entries: dict[str, dict[str, Entry]] = {section: {} for section in SECTIONS}
+    for section, key in SECTIONS.items():
+        for item, directory in items[section]:
+            name, value = (item.get("name"), item.get(key)) if isinstance(item, Mapping) else (None, None)
+            if not isinstance(value, Mapping) or not isinstance(name, str) or not name:
+                raise KubeconfigError(
+                    f"kubeconfig {where}: an entry of {section} lacks name or {key}, or its name is not a string",
+                    remedy=REPAIR,
+                )
+            entries[section].setdefault(name, Entry(value, directory))
+    names = [name for name in current if name is not None]
+    if not all(isinstance(name, str) for name in names):
+        raise KubeconfigError(f"kubeconfig {where}: current-context is not a string", remedy=REPAIR)
+    return Kubeconfig(where, entries, tuple(dict.fromkeys(filter(None, names))))
+
+
+def _list(value: Any) -> list[Any]:
+    """What is no list is one bad entry."""
+    return value if isinstance(value, list) else [] if value is None else [None]
+
+
+def _cluster_fields(cluster: Entry, problem: str) -> dict[str, Any]:
+    value = cluster.value
+    return {
+        "ca_pem": _pem(cluster, "certificate-authority", problem),
+        "verify": False if value.get("insecure-skip-tls-verify") else None,
+        "tls_server_name": value.get("tls-server-name") or None,
+        "proxy": value.get("proxy-url") or None,
+    }
+
+
+def _user_fields(user: Entry, cluster: Entry, problem: str) -> dict[str, Any]:
+    value = user.value
+    fields: dict[str, Any] = {
+        "client_certificate": _pem(user, "client-certificate", problem),
+        "client_key": _pem(user, "client-key", problem),
+        "impersonate_user": value.get("as") or None,
+        "impersonate_groups": tuple(value.get("as-groups") or ()) or None,
+    }
+    if value.get("auth-provider"):
+        fields["token"] = _auth_provider_token(value["auth-provider"], problem)
+    elif value.get("tokenFile"):
+        fields["token_file"] = _path(user, value["tokenFile"])
+    elif value.get("token"):
+        fields["token"] = value["token"]
+    elif value.get("exec"):
+        fields["exec_plugin"] = ExecPlugin(value["exec"], user.directory, cluster.value)
+    elif value.get("username") and value.get("password"):
+        fields["basic"] = (value["username"], value["password"])
+    elif not (fields["client_certificate"] and fields["client_key"]):
+        raise AuthenticationError(f"{problem}: its user has no complete credentials", remedy=REPAIR)
+    return fields
+
+
+def _auth_provider_token(provider: Any, problem: str) -> str:
+    """The token of a legacy auth-provider (oidc, gcp), made by the kubernetes package."""
+    config = {
+        "current-context": "c",
+        "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
+        "clusters": [{"name": "k", "cluster": {"server": "http://unused"}}],
+        "users": [{"name": "u", "user": {"auth-provider": provider}}],
+    }
+    configuration = Configuration()
+    try:
+        kube_config.KubeConfigLoader(config).load_and_set(configuration)
+    except Exception as exc:  # whatever the provider's own library raises; its words may quote the entry
+        raise AuthenticationError(f"{problem}: its auth-provider failed: {type(exc).__name__}") from None
+    finally:
+        kube_config._cleanup_temp_files()  # noqa: SLF001  # the package leaves that to atexit, which forks may never reach
+    # Clients from version 36 on name it BearerToken, older ones authorization.
+    token = configuration.api_key.get("BearerToken") or configuration.api_key.get("authorization")
+    if not token:
+        raise AuthenticationError(f"{problem}: its auth-provider gave no token", remedy="sign in anew")
+    return str(token).split(" ", 1)[-1]
+
+
+def _path(entry: Entry, path: str) -> str:
+    return os.path.join(entry.directory, expand(path))
+
+
+def _pem(entry: Entry, key: str, problem: str) -> str | None:
+    """PEM text of ``key``-data (base64), else of the file that ``key`` names."""
+    data, path = entry.value.get(f"{key}-data"), entry.value.get(key)
+    if not data:
+        return _read(_path(entry, path), f"{problem}: {key}") if path else None
+    try:
+        return base64.b64decode(data).decode()
+    except (TypeError, ValueError):
+        raise KubeconfigError(f"{problem}: {key}-data is not base64 of PEM text", remedy=REPAIR) from None
+
+
+def _host(value: Any, origin: str) -> str:
+    host = str(value or "").rstrip("/")
+    try:
+        parts = urlsplit(host)
+        is_url = parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        parts, is_url = urlsplit(""), False
+    if parts.username or parts.password:
+        raise ConfigurationError(
+            f"{origin}: the server's address holds a user name or a password",
+            remedy="take them out of the address and give username and password",
+        )
+    if not is_url or not _PRINTED.fullmatch(host):
+        shown = "" if "@" in host else f": {quoted(host)}"  # the part before the @ may hold a password
+        raise ConfigurationError(
+            f"{origin}: the server's address is not an http(s) URL{shown}", remedy="check it"
+        )
+    return host
+
+
+def _read(path: Any, origin: str) -> str:
+    file = expand(str(path))
+    try:
+        with open(file, encoding="utf-8") as stream:
+            text = stream.read(MOST_BYTES + 1)
+    except OSError as exc:
+        raise ConfigurationError(
+            f"{origin}: {file} cannot be read: {exc.strerror}", remedy="check the path"
+        ) from exc
+    except ValueError:
+        raise ConfigurationError(f"{origin}: {file} is not text", remedy="check the path") from None
+    if len(text) > MOST_BYTES:
+        raise too_large(f"{origin}: {file}")
+    return text

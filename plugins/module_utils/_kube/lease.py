@@ -1,0 +1,511 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""A Lease (coordination.k8s.io/v1) has one holder at a time. It expires if its holder no longer renews it.
+
+It prevents two runs from doing the same work. It does not lock the objects: a holder that was stopped for longer than its
+Lease lasts may still have a write on its way. So each write also guards itself by UID and resourceVersion.
+
+A thread renews the Lease while it is held, so a long request or pause does not end it. Before each request of the main thread
+the client checks that the Lease is held. If it is not certain any more, the main thread renews the Lease itself, or stops.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any, Callable
+
+from .._errors import CertflowError
+from .client import CONNECT_SECONDS, READ_SECONDS, Client
+from .errors import AlreadyExists, ApiError, Conflict, Forbidden, KubeError, NotFound
+
+GROUP = "coordination.k8s.io"
+# Long enough for a renewal, and then for one request with its time-out.
+SECONDS = 60
+REQUEST_SECONDS = CONNECT_SECONDS + READ_SECONDS
+RENEW_SECONDS = 15.0
+RENEW_TRIES = 5
+RETRY_SECONDS = 2.0
+# The longest time of a renewal by the thread. A release waits for it.
+KEEP_SECONDS = 10.0
+LOOK_SECONDS = 1.0
+RELEASE_SECONDS = 5.0
+TOO_MANY_REQUESTS = 429
+# Answers that refuse the content of an object: bad request, too large, unprocessable.
+CONTENT_REFUSED = (400, 413, 422)
+_STAMP = "%Y-%m-%dT%H:%M:%S.%fZ"  # metav1.MicroTime
+_MOST = 2**31 - 1  # of an int32
+_MOST_LETTERS = 100
+
+
+class HeldByAnother(KubeError):
+    """Another run holds the Lease, and did not give it back in time."""
+
+    code = "lease-held"
+
+
+class LeaseLostError(CertflowError):
+    """This run does not hold the Lease that it needs. It is not a KubeError, so no handler of failed requests catches it.
+
+    path: the path of that Lease.
+    """
+
+    code = "lease-lost"
+    path = ""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The content of a Lease object.
+
+    holder: the holder's name, "" if there is no holder.
+    since: the time of the acquisition, UTC, None if the field is missing.
+    renewed: the time of the last renewal, UTC, None if the field is missing.
+    seconds: the duration after a renewal, 0 if the field is missing.
+    transitions: the number of changes of the holder.
+    """
+
+    holder: str = ""
+    since: datetime | None = None
+    renewed: datetime | None = None
+    seconds: int = 0
+    transitions: int = 0
+
+    @property
+    def until(self) -> datetime | None:
+        """Return the time at which it expires according to its fields, None if they are missing."""
+        try:
+            return self.renewed + timedelta(seconds=self.seconds) if self.renewed and self.seconds else None
+        except OverflowError:
+            return None
+
+    def is_free(self, now: datetime, unchanged: float, default: int) -> bool:
+        """Return True if another run may take it over.
+
+        now: the time by the API server's clock. The holder's clock may differ, so this decides only if the last renewal is
+          older than twice the duration.
+        unchanged: seconds by our own clock for which the resourceVersion has stayed the same.
+        default: the duration of a Lease without one.
+        """
+        if not self.holder:
+            return True
+        seconds = self.seconds or default
+        return unchanged >= seconds or (
+            self.renewed is not None and (now - self.renewed).total_seconds() >= 2 * seconds
+        )
+
+
+@dataclass(frozen=True)
+class LeaseToken:
+    """The identity of one holder's time with a Lease, from the acquisition to the end. It is not a secret.
+
+    uid: the UID of the object, which a release deletes.
+    transitions: the object's count, which a takeover increases.
+    """
+
+    holder: str
+    uid: str
+    transitions: int
+
+
+def terms(obj: Mapping[str, Any]) -> Terms:
+    """Return the content of a Lease object. A field of the wrong type counts as missing."""
+    spec = obj.get("spec")
+    if not isinstance(spec, Mapping):
+        return Terms()
+    return Terms(
+        _text(spec.get("holderIdentity")),
+        _time(spec.get("acquireTime")),
+        _time(spec.get("renewTime")),
+        _number(spec.get("leaseDurationSeconds")),
+        _number(spec.get("leaseTransitions")),
+    )
+
+
+def token_of(obj: Mapping[str, Any]) -> LeaseToken:
+    """Return the token of the run that holds the Lease."""
+    there = terms(obj)
+    return LeaseToken(there.holder, _metadata(obj, "uid"), there.transitions)
+
+
+def spec_of(
+    holder: str, since: datetime, now: datetime, transitions: int, seconds: int = SECONDS
+) -> dict[str, Any]:
+    """Return the spec of a Lease held since ``since`` and for ``seconds`` from ``now`` on. Both are UTC."""
+    return {
+        "holderIdentity": holder,
+        "leaseDurationSeconds": seconds,
+        "acquireTime": since.strftime(_STAMP),
+        "renewTime": now.strftime(_STAMP),
+        "leaseTransitions": transitions,
+    }
+
+
+class Lease:
+    """A Lease for this run. From ``acquire`` to ``release`` it is held, or each request of the client raises LeaseLostError.
+
+    A daemon thread with a connection of its own renews it every RENEW_SECONDS. It starts after the acquisition, in the
+    process that acquires. It ends with the release or the loss. Only the acquiring thread may call the methods.
+
+    purpose: the work that the Lease protects, in words.
+    metadata: labels and annotations of the object.
+    holder: the name of the run, by default a name of this process.
+    seconds: the duration.
+    is_optional: True if the run goes on when the API server refuses the Lease.
+    on_wait: called every LOOK_SECONDS with the content of the Lease while another run holds it.
+    problem: the reason why an optional Lease is not held, "" if it is held.
+    previous: the object of the run from which this run took over the Lease because that run no longer renewed it, else None.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        namespace: str,
+        name: str,
+        *,
+        purpose: str,
+        metadata: Mapping[str, Any],
+        holder: str = "",
+        seconds: int = SECONDS,
+        is_optional: bool = True,
+        on_wait: Callable[[Terms], None] | None = None,
+    ) -> None:
+        # As the controllers of Kubernetes name themselves: the object alone tells whose it is.
+        self.holder = holder or f"{socket.gethostname()}_{uuid.uuid4()}"
+        self._seconds = seconds
+        self._is_optional = is_optional
+        self._on_wait = on_wait
+        self.problem = ""
+        self.previous: Mapping[str, Any] | None = None
+        self.is_tried = False
+        self._client, self._purpose, self._title = client, purpose, f"Lease {namespace}/{name}"
+        self._removal = f"kubectl --namespace {namespace} delete lease {name}"
+        self._collection = f"/apis/{GROUP}/v1/namespaces/{namespace}/leases"
+        self._path = f"{self._collection}/{name}"
+        self._body: dict[str, Any] = {
+            "apiVersion": f"{GROUP}/v1",
+            "kind": "Lease",
+            "metadata": {**metadata, "name": name, "namespace": namespace},
+        }
+        self._annotations: Mapping[str, str] = {}
+        # Held for a renewal, its requests included. The thread and the main thread never renew at the same time.
+        self._lock = threading.RLock()
+        self._ended = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._held: Mapping[str, Any] | None = None
+        self._renewed = 0.0
+        self._refusal: LeaseLostError | None = None
+        self._is_doubtful = False
+        self._is_known = False
+        self._is_sent = False
+        self._seen = "", 0.0
+
+    def acquire(self) -> None:
+        """Wait until the Lease is free, at most until the client's deadline, and acquire it.
+
+        Raises HeldByAnother, LeaseLostError, KubeError. If the API server refuses an optional Lease, ``problem`` has the reason.
+        """
+        self.is_tried = True
+        try:
+            while (other := self._try()) is not None:
+                if other.holder and self._on_wait is not None:
+                    self._on_wait(other)
+                if time.monotonic() >= self._client.deadline:
+                    raise self._refused(other)
+                time.sleep(LOOK_SECONDS)
+        except ApiError as exc:
+            self._go_on_without(exc)
+        else:
+            self._add_hook()
+            self._start_thread()
+
+    @property
+    def is_held(self) -> bool:
+        """Return True if no other run can take this Lease before a request that is sent now has ended."""
+        return self._held is not None and time.monotonic() < self._renewed + self._seconds - REQUEST_SECONDS
+
+    def annotate(self, name: str, value: str) -> None:
+        """Write an annotation on the held Lease now. The next renewals keep it.
+
+        Do nothing if an optional Lease is not held. Raises LeaseLostError, KubeError.
+        """
+        self._client.prepare()
+        with self._lock:
+            if self._held is None:
+                return
+            before, self._annotations = self._annotations, {**self._annotations, name: value}
+            try:
+                self._renew(self._client)
+            except ApiError as exc:
+                self._annotations = before
+                if exc.status in CONTENT_REFUSED:
+                    raise
+                self._go_on_without(exc)
+
+    def release(self) -> None:
+        """Release the Lease if it is held. If that fails, the Lease expires. The client sends requests again after a loss."""
+        self._ended.set()
+        with self._lock:
+            held, self._held, self._refusal = self._held, None, None
+            self._remove_hook()
+            if held is not None or self._is_sent:
+                self._delete(held)
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            thread.join(KEEP_SECONDS)
+
+    def _start_thread(self) -> None:
+        self._ended = threading.Event()
+        arguments = self._client.for_thread(), self._ended
+        self._thread = threading.Thread(target=self._keep, args=arguments, name=self._title, daemon=True)
+        self._thread.start()
+
+    def _keep(self, client: Client, ended: threading.Event) -> None:
+        """Renew the Lease until it is released or lost. Leave every other failure to the main thread, which sees it in time."""
+        pause = RENEW_SECONDS
+        while not ended.wait(pause):
+            client.deadline = time.monotonic() + KEEP_SECONDS
+            pause = RETRY_SECONDS
+            with self._lock:
+                if ended.is_set():
+                    break
+                try:
+                    self._renew(client)
+                    pause = RENEW_SECONDS
+                except KubeError as exc:
+                    self._is_doubtful = exc.status is not None and 400 <= exc.status < 500
+                except CertflowError:
+                    pass  # a lost Lease, or an answer that the next try may bring in order
+        client.close()
+
+    def _add_hook(self) -> None:
+        if self._check not in self._client.hooks:
+            self._client.hooks.append(self._check)
+
+    def _remove_hook(self) -> None:
+        if self._check in self._client.hooks:
+            self._client.hooks.remove(self._check)
+
+    def _delete(self, held: Mapping[str, Any] | None) -> None:
+        """Delete the object if it is still this run's, also if another Lease of the client is lost.
+
+        held: the object as this run knows it, None if the answer to the acquisition did not arrive.
+        """
+        deadline, self._client.deadline = self._client.deadline, time.monotonic() + RELEASE_SECONDS
+        try:
+            with self._client.without_hooks():
+                try:
+                    self._delete_at(held)
+                except Conflict:  # the answer to a renewal did not arrive, or another client wrote a label
+                    self._delete_at(None)
+        except Forbidden as exc:
+            self.problem = self.problem or self._warning(exc)
+        except KubeError:
+            pass  # it no longer exists, another run holds it, or the API server does not answer
+        finally:
+            self._client.deadline = deadline
+
+    def _delete_at(self, held: Mapping[str, Any] | None) -> None:
+        """Delete the object at the known version, or else at its current version if this run holds it."""
+        found = held or self._client.find(self._path)
+        if found is None or terms(found).holder != self.holder:
+            return
+        exactly = {key: _metadata(found, key) for key in ("uid", "resourceVersion")}
+        options = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": exactly}
+        self._client.send("DELETE", self._path, options)
+        self._is_sent = False
+
+    def _try(self) -> Terms | None:
+        """Try to acquire it. Return None on success, else the content of the other run's Lease."""
+        found = self._client.find(self._path) if self._is_known else None
+        if found is None:
+            now, begun = self._client.now(), time.monotonic()
+            try:
+                body = {**self._body, "spec": spec_of(self.holder, now, now, 0, self._seconds)}
+                self._is_sent = True
+                self._take(self._client.send("POST", self._collection, body), begun)
+                return None
+            except AlreadyExists:
+                self._is_known = True
+                found = self._client.find(self._path)
+        return self._take_over(found) if found else Terms()
+
+    def _take_over(self, found: Mapping[str, Any]) -> Terms | None:
+        there, now, begun = terms(found), self._client.now(), time.monotonic()
+        if there.holder == self.holder:
+            self._take(found, begun)  # the answer to this run's own write was lost
+            self._renewed -= self._seconds  # the time of that write is not known
+            return None
+        self._is_sent = False
+        if not there.is_free(now, self._unchanged(found), self._seconds):
+            return there
+        changes = min(there.transitions + 1, _MOST)
+        spec = spec_of(self.holder, now, now, changes, self._seconds)
+        # The annotations of the other run would be taken for those of this run later.
+        own: Mapping[str, Any] = self._body["metadata"]
+        metadata = {**(found.get("metadata") or {}), "annotations": {}, **own}
+        try:
+            self._is_sent = True
+            self._take(
+                self._client.send("PUT", self._path, {**found, "metadata": metadata, "spec": spec}), begun
+            )
+        except (Conflict, NotFound):
+            return Terms()  # another run was faster
+        self.previous = found if there.holder else None
+        return None
+
+    def _take(self, obj: Mapping[str, Any], begun: float) -> None:
+        """Record the held Lease. ``begun`` is the time of the request, from which other runs may count."""
+        self._held, self._renewed = obj, begun
+        self._is_sent = self._is_doubtful = False
+
+    def _unchanged(self, found: Mapping[str, Any]) -> float:
+        """Return the seconds by our own clock for which this run has seen the Lease unchanged."""
+        version, now = _metadata(found, "resourceVersion"), time.monotonic()
+        if version != self._seen[0]:
+            self._seen = version, now
+        return now - self._seen[1]
+
+    def _check(self) -> None:
+        """Renew the Lease if it is not certain that it is held. Raises LeaseLostError if this run lost it, KubeError."""
+        if self._is_certain():
+            return
+        with self._lock:
+            if self._is_certain():  # the thread renewed it meanwhile
+                return
+            try:
+                self._renew(self._client)
+            except ApiError as exc:
+                self._go_on_without(exc)
+
+    def _is_certain(self) -> bool:
+        """Return True if nothing is due. Raises LeaseLostError."""
+        if self._refusal is not None:
+            raise self._refusal
+        return self._held is None or (self.is_held and not self._is_doubtful)
+
+    def _renew(self, client: Client) -> None:
+        """Write the Lease at the version that this run knows. Success proves that no other run held it in between.
+
+        Raises LeaseLostError, KubeError.
+        """
+        for _try in range(RENEW_TRIES):
+            held = self._held or {}
+            there, now, begun = terms(held), client.now(), time.monotonic()
+            spec = spec_of(self.holder, there.since or now, now, there.transitions, self._seconds)
+            try:
+                self._take(client.send("PUT", self._path, {**self._annotated(held), "spec": spec}), begun)
+            except Conflict:
+                self._held = self._still_held(client, held)
+            except NotFound:
+                raise self._lost(None) from None
+            else:
+                return
+        raise self._lost(self._held)
+
+    def _annotated(self, held: Mapping[str, Any]) -> dict[str, Any]:
+        metadata = held.get("metadata") or {}
+        annotations = {**(metadata.get("annotations") or {}), **self._annotations}
+        return {**held, "metadata": {**metadata, "annotations": annotations}}
+
+    def _still_held(self, client: Client, held: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Read the Lease again after a conflict. Its labels may have changed, or the answer to a renewal was lost."""
+        found = client.find(self._path)
+        if found is None or token_of(found) != token_of(held):
+            raise self._lost(found)
+        return found
+
+    def _go_on_without(self, exc: ApiError) -> None:
+        """Raise the error, unless the Lease is optional and the API server refuses it to this identity."""
+        is_refused = exc.status is not None and 400 <= exc.status < 500
+        if is_refused and not self._is_optional:
+            raise self._denied(exc) from exc
+        if not is_refused or exc.status == TOO_MANY_REQUESTS:
+            raise exc
+        self._is_sent = False
+        self._ended.set()
+        self._remove_hook()
+        # If the namespace does not exist, the write itself fails with a better message.
+        if not isinstance(exc, NotFound):
+            self.problem = self._warning(exc)
+
+    def _warning(self, exc: KubeError) -> str:
+        return (
+            f"another run may work on the {self._purpose} at the same time, because {self._title} cannot be written: "
+            f"{exc.message or exc.cause}. Grant the permissions of docs/rbac.md to prevent that"
+        )
+
+    def _denied(self, exc: KubeError) -> LeaseLostError:
+        return self._stop(
+            LeaseLostError(
+                f"the {self._title}, which prevents other runs on the {self._purpose}, cannot be held: "
+                f"{exc.message or exc.cause}",
+                code=exc.code,
+                evidence=exc.evidence,
+                remedy="Grant this identity the permissions of docs/rbac.md, and run again",
+            )
+        )
+
+    def _lost(self, found: Mapping[str, Any] | None) -> LeaseLostError:
+        self._held = None
+        holder = terms(found or {}).holder
+        if holder in ("", self.holder):
+            cause = f"this run lost the {self._title}: another run held it in between, or it was deleted"
+        else:
+            cause = f"this run lost the {self._title}: another run, {_short(holder)}, holds it now"
+        remedy = f"Run again. The next run continues from the current state of the {self._purpose}"
+        return self._stop(LeaseLostError(cause, remedy=remedy))
+
+    def _stop(self, error: LeaseLostError) -> LeaseLostError:
+        """Return the error, which every request of the client raises from now on, until ``release``."""
+        self._ended.set()
+        error.path = self._path
+        self._refusal = error
+        self._add_hook()
+        return error
+
+    def _refused(self, other: Terms) -> HeldByAnother:
+        since = f" since {other.since:%Y-%m-%d %H:%M:%S} UTC" if other.since else ""
+        lasts = f" {other.seconds or self._seconds} seconds after its last renewal"
+        until = f" ({other.until:%Y-%m-%d %H:%M:%S} UTC)" if other.until else ""
+        return HeldByAnother(
+            f"another run works on the {self._purpose}: {_short(other.holder) or 'it'} holds {self._title}{since}",
+            remedy="Wait until it ends and run the task again, or set a longer wait_timeout. If that run was killed, its Lease "
+            f"expires{lasts}{until}. To delete the Lease now: {self._removal}",
+        )
+
+
+def _metadata(obj: Mapping[str, Any], key: str) -> str:
+    metadata = obj.get("metadata")
+    return _text(metadata.get(key)) if isinstance(metadata, Mapping) else ""
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]}..."
+
+
+def _number(value: Any) -> int:
+    """Return a positive int32, 0 for any other value. A larger number counts as the largest int32."""
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return min(value, _MOST) if is_number and value > 0 else 0
+
+
+def _time(value: Any) -> datetime | None:
+    """Parse a metav1.MicroTime, without strptime, which imports a module at its first use in each fork."""
+    try:
+        found = datetime.fromisoformat(_text(value).replace("Z", "+00:00"))
+        return (found if found.tzinfo else found.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
+    except (OverflowError, ValueError):
+        return None

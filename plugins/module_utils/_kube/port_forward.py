@@ -1,0 +1,123 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""A byte stream to a port of a pod, through the API server: what `kubectl port-forward` does.
+
+So an endpoint can be looked at from wherever the API server can be reached, and no address of the cluster's network is
+ever dialled from here, where it may be somebody else's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import struct
+from typing import TYPE_CHECKING, Any
+
+from .access_review import Right
+from .answers import error_from
+from .client import Client
+from .errors import ConnectionFailed, KubeError
+from .read_limits import Bounds
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+with contextlib.suppress(ImportError):  # it comes with the kubernetes package: reported by _run
+    import websocket
+
+# The kubelet's WebSocket protocol: each message begins with its channel, two channels for each port, and the first
+# message of each channel is the port (kubernetes pkg/kubelet/portforward/websocket.go).
+PROTOCOL = "v4.channel.k8s.io"
+DATA, ERROR = 0, 1
+
+
+def rights(namespace: str) -> list[Right]:
+    """The upgrade is a GET; Kubernetes 1.35 and newer ask for create as well (kubernetes/kubernetes#134577)."""
+    return [Right(verb, "", "pods/portforward", namespace) for verb in ("get", "create")]
+
+
+class Stream:
+    """An open stream. ``send`` and ``recv`` raise ConnectionFailed; ``recv`` returns b"" at its end."""
+
+    def __init__(self, socket: Any, port: int) -> None:
+        self._socket = socket
+        self._port = struct.pack("<H", port)
+        self._begun: set[int] = set()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
+        self._socket.shutdown()  # without a farewell, which the other side may be slow to answer
+
+    def send(self, data: bytes) -> None:
+        try:
+            self._socket.send_binary(bytes([DATA]) + data)
+        except (websocket.WebSocketException, OSError) as exc:
+            raise _broken(exc) from exc
+
+    def recv(self) -> bytes:
+        while True:
+            try:
+                message = self._socket.recv()
+            except websocket.WebSocketConnectionClosedException:
+                return b""
+            except (websocket.WebSocketException, OSError) as exc:
+                raise _broken(exc) from exc
+            if not message:
+                return b""
+            channel, payload = message[0], message[1:]
+            if channel not in self._begun:
+                self._begun.add(channel)
+                payload = payload[2:] if payload[:2] == self._port else payload
+            if not payload:
+                continue
+            if channel == ERROR:
+                raise ConnectionFailed(f"the pod cannot be reached: {_one_line(payload)}")
+            return bytes(payload)
+
+
+def connect(client: Client, namespace: str, pod: str, port: int, bounds: Bounds) -> Stream:
+    """Open a stream to the pod's port. The bounds apply to everything that is read, from the first byte on.
+
+    Raises Forbidden, NotFound, ApiError, AuthenticationError, ConnectionFailed, TimedOut, TooLarge.
+    """
+    path = f"/api/v1/namespaces/{namespace}/pods/{pod}/portforward"
+    with contextlib.ExitStack() as stack:
+        try:
+            url, headers = client.websocket_request(path, {"ports": str(port)})
+            connection = stack.enter_context(client.dial(bounds))
+            socket = websocket.create_connection(
+                url,
+                socket=connection,
+                header=headers,
+                subprotocols=[PROTOCOL],
+                timeout=bounds.left(),
+                redirect_limit=0,
+                suppress_origin=True,
+            )
+        except websocket.WebSocketBadStatusException as exc:
+            raise _refused(path, exc, client) from exc
+        except (websocket.WebSocketException, OSError) as exc:
+            raise _broken(exc) from exc
+        stack.pop_all()
+    return Stream(socket, port)
+
+
+def _refused(path: str, exc: Any, client: Client) -> KubeError:
+    body = getattr(exc, "resp_body", None) or b""
+    return error_from("GET", path, exc.status_code, body, auth_source=client.auth_source)
+
+
+def _broken(exc: Exception) -> ConnectionFailed:
+    return ConnectionFailed(
+        f"the stream through the API server broke: {_one_line(str(getattr(exc, 'strerror', None) or exc).encode())}"
+    )
+
+
+def _one_line(text: bytes) -> str:
+    return " ".join(text.decode("utf-8", "replace").split())[:300]

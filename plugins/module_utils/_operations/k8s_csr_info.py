@@ -1,0 +1,185 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""k8s_csr_info: what became of requests, and why not more; which provider this cluster is. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from .._ansible import argument_specs
+from .._ansible.operation import Operation, Result
+from .._certificate import certificate_report
+from .._csr import csr_api, providers
+from .._csr.csr_content import certificate_of, content_of
+from .._csr.providers import ProviderVerdict
+from .._csr.requester import Requester, requester_of
+from .._diagnosis import signer_stats
+from .._diagnosis.cluster_evidence import Surroundings
+from .._diagnosis.diagnose import diagnose
+from .._diagnosis.diagnosis import Diagnosis
+from .._diagnosis.observation import GONE, Observation
+from .._errors import CertflowError
+from .._kube.client import Client
+from .._kube.cluster_facts import cluster_facts, cluster_uid
+from .._kube.errors import Forbidden
+from .._x509 import certificate_facts
+
+AUTO = "auto"
+
+SPEC: dict[str, Any] = {
+    "name": {"type": "str"},
+    **argument_specs.SELECTORS,
+    "gather": {
+        "type": "list",
+        "elements": "str",
+        "choices": ["csrs", "provider", "signer", "cluster"],
+        "default": ["csrs", "provider"],
+    },
+    "provider": {"type": "str", "default": AUTO},
+    "providers": {"type": "list", "elements": "dict", "default": []},
+    "signers": {"type": "dict", "default": {}},
+    **argument_specs.AUTH,
+}
+
+
+def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Result:
+    gather = set(parameters["gather"])
+    values: dict[str, Any] = {"cluster_uid": _uid(client)} if "cluster" in gather else {}
+    if gather <= {"cluster"}:
+        return Result(changed=False, values=values)
+    verdict = _provider(client, parameters)
+    if "csrs" in gather:
+        csrs = _selected(client, parameters)
+        is_all = not any(parameters.get(option) for option in ("name", *argument_specs.SELECTORS))
+        around = Surroundings(client, verdict, csrs if is_all else None)
+        values["csrs"] = [_entry(csr, around.explain(csr)) for csr in csrs]
+        values["signers"] = _counted(csrs, client.now())
+        if parameters.get("name") and not csrs:
+            values["csrs"] = [_absent(parameters["name"], client.now())]
+    if "provider" in gather:
+        values["provider"] = {
+            "name": verdict.name,
+            "signer_name": verdict.signer,
+            "evidence": list(verdict.evidence),
+            "contradictions": list(verdict.contradictions),
+            "ca": verdict.row.ca if verdict.row else "",
+            "longest_lifetime_seconds": verdict.row.longest_lifetime_seconds if verdict.row else None,
+        }
+    if "signer" in gather:
+        values["signer_name"] = providers.signer_for(
+            verdict, parameters["signers"].get(providers.DEFAULT) or ""
+        )
+    return Result(changed=False, values=values)
+
+
+def _uid(client: Client) -> str:
+    """Return the UID of namespace kube-system, or "" if this user may not read it."""
+    try:
+        return cluster_uid(client)
+    except Forbidden:
+        return ""
+
+
+def _provider(client: Client, parameters: Mapping[str, Any]) -> ProviderVerdict:
+    signers = parameters["signers"]
+    rows = [*parameters["providers"], *providers.signer_rows(signers)]
+    if parameters["provider"] != AUTO:
+        return providers.given(parameters["provider"], rows, required=not signers.get(providers.DEFAULT))
+    return providers.detect(cluster_facts(client), rows)
+
+
+def _selected(client: Client, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+    if parameters.get("name"):
+        found = csr_api.find(client, parameters["name"])
+        return [found] if found else []
+    return csr_api.select(client, parameters.get("label_selectors"), parameters.get("field_selectors"))
+
+
+def _counted(csrs: Sequence[Mapping[str, Any]], now: datetime) -> list[dict[str, Any]]:
+    """How the signers do, those with the most stuck requests first."""
+    counts = {
+        signer: signer_stats.count(found, now) for signer, found in signer_stats.by_signer(csrs).items()
+    }
+    return [
+        {
+            "signer_name": signer,
+            "issued": peers.issued,
+            "pending": peers.pending,
+            "stuck": peers.stuck,
+            "oldest_stuck": peers.oldest_stuck.strftime(certificate_report.STAMP)
+            if peers.oldest_stuck
+            else None,
+        }
+        for signer, peers in sorted(counts.items(), key=lambda entry: (-entry[1].stuck, entry[0]))
+    ]
+
+
+def _entry(csr: dict[str, Any], diagnosis: Diagnosis | None) -> dict[str, Any]:
+    return {
+        **csr_api.summary(csr),
+        **_asked(csr),
+        "created": csr["metadata"].get("creationTimestamp", ""),
+        "certificate": _issued(csr),
+        "diagnosis": diagnosis.as_dict() if diagnosis else None,
+    }
+
+
+def _absent(name: str, now: datetime) -> dict[str, Any]:
+    """The entry for a request that is not there, or not any more."""
+    diagnosis = diagnose(Observation({"metadata": {"name": name}}, now, gone=True))
+    empty = dict.fromkeys(("uid", "signer_name", "subject", "created"), "")
+    return {
+        **empty,
+        "requester": Requester().as_dict(),
+        "name": name,
+        "condition": GONE,
+        "names": [],
+        "certificate": None,
+        "diagnosis": diagnosis.as_dict() if diagnosis else None,
+    }
+
+
+def _asked(csr: dict[str, Any]) -> dict[str, Any]:
+    """Return the requester and the content. For a request that cannot be compared, the names are empty."""
+    try:
+        content = content_of(csr)
+    except CertflowError as exc:
+        return _unreadable(csr, exc.cause)
+    if content.fault:
+        return _unreadable(csr, content.fault)
+    request = content.request
+    return {
+        "requester": requester_of(csr).as_dict(),
+        "subject": request.subject,
+        "names": [*request.dns_names, *request.ip_addresses],
+    }
+
+
+def _unreadable(csr: dict[str, Any], reason: str) -> dict[str, Any]:
+    return {
+        "requester": requester_of(csr).as_dict(),
+        "subject": "",
+        "names": [],
+        "unreadable": reason,
+    }
+
+
+def _issued(csr: dict[str, Any]) -> dict[str, Any] | None:
+    try:
+        pem = certificate_of(csr)
+        return certificate_report.certificate(certificate_facts.describe_pem(pem)) if pem else None
+    except CertflowError:
+        return None
+
+
+OPERATION = Operation(
+    name="k8s_csr_info",
+    argument_spec=SPEC,
+    run=run,
+    constraints={"mutually_exclusive": [("name", "label_selectors"), ("name", "field_selectors")]},
+)

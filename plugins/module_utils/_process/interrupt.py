@@ -1,0 +1,182 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Ctrl-C, termination and the task's timeout while there is something to put away.
+
+On these signals a forked worker of Ansible ends at once (since ansible-core 2.19 by a handler of its own, before that
+because its parent terminates it), and so does any process on SIGTERM: without ``finally``. Ansible's handler of SIGALRM raises
+at any line. The handlers here let the client finish a write in flight, run the cleaning, and pass the signal on afterwards.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any, Callable
+
+from .._errors import CertflowError
+from . import shield
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupted(BaseException):
+    """A signal came. No Exception, so that nothing on its way takes it for an error.
+
+    signum: the signal. SIGALRM is the end of the task's timeout.
+    """
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+    def error(self) -> CertflowError:
+        """Return the error of the result. It has the evidence of the errors that the signal interrupted."""
+        evidence: list[str] = []
+        context = self.__context__
+        while context is not None:
+            evidence += context.evidence if isinstance(context, CertflowError) else ()
+            context = context.__context__
+        return _error(self.signum, tuple(dict.fromkeys(evidence)))
+
+
+@dataclass
+class _Watch:
+    """The signals that came since the outermost block began.
+
+    received: the signals in their order.
+    is_cleaning: True while no signal interrupts.
+    is_raised: True if the first signal has interrupted the block.
+    is_stoppable: True if the first signal ends the work with a failed result, so that it is not passed on.
+    """
+
+    received: list[int] = field(default_factory=list)
+    is_cleaning: bool = True
+    is_raised: bool = False
+    is_stoppable: bool = False
+
+    def handle(self, signum: int, _frame: FrameType | None) -> None:
+        self.received.append(signum)
+        # Only the first one interrupts: Ansible sends SIGTERM after SIGINT, and that must not interrupt the cleaning.
+        if not self.is_cleaning:
+            self.interrupt()
+
+    def interrupt(self) -> None:
+        """Interrupt the block if a signal came and has not done so."""
+        if self.received and not self.is_raised:
+            self.is_raised = True
+            shield.interrupt(Interrupted(self.received[0]))
+
+    def end(self) -> None:
+        """Pass on the signal that has not taken effect, and remember that the process is to stop."""
+        is_answered = self.is_stoppable and self.is_raised
+        if is_answered and self.received[0] != signal.SIGALRM:
+            _Process.stopped_by = self.received[0]
+        # The sender of a second signal does not read a result: Ansible ends its worker in this way after Ctrl-C.
+        for signum in self.received[is_answered:][:1]:
+            signal.raise_signal(signum)
+
+
+class _Process:
+    """The state of the process. watch: that of the outermost block. stopped_by: the signal that stopped an operation, or 0."""
+
+    watch: _Watch | None = None
+    stopped_by = 0
+
+
+@contextmanager
+def watched() -> Iterator[_Watch]:
+    """Let a signal raise Interrupted in the block, after a write in flight. It takes its effect after the outermost block."""
+    if _Process.watch is not None and _is_main():
+        yield _Process.watch
+        return
+    watch = _Watch()
+    before = _handle(watch.handle)
+    try:
+        try:
+            if before:
+                _Process.watch = watch
+            watch.is_cleaning = False
+            watch.interrupt()
+            yield watch
+        finally:
+            watch.is_cleaning = True
+    finally:
+        if before:
+            _Process.watch = None
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+        watch.end()
+
+
+@contextmanager
+def put_away_by(clean: Callable[[], None]) -> Iterator[None]:
+    """Run the block and then ``clean``, whatever ends the block. A signal ends it too, and takes its effect afterwards."""
+    with watched() as watch:
+        before = watch.is_cleaning
+        try:
+            try:
+                yield
+            finally:
+                watch.is_cleaning = True
+        finally:
+            try:
+                clean()
+            finally:
+                watch.is_cleaning = before
+                if not before:
+                    watch.interrupt()
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Let a signal end the operation with a failed result instead of the process.
+
+    SIGINT, SIGTERM, SIGHUP and the end of the task's timeout raise Interrupted in the block, after a write in flight. Further
+    signals wait until the result is made. The next operation of this process fails with code interrupted, because a loop goes
+    on to its next item.
+    """
+    with watched() as watch:
+        watch.is_stoppable = True
+        yield
+
+
+def check_not_stopped() -> None:
+    """Raise CertflowError with code interrupted if a signal stopped an earlier operation of this process."""
+    if _Process.stopped_by:
+        raise _error(_Process.stopped_by)
+
+
+def _error(signum: int, evidence: tuple[str, ...] = ()) -> CertflowError:
+    cause = (
+        "the task's timeout ended before the work was done"
+        if signum == signal.SIGALRM
+        else f"the run was stopped by {signal.Signals(signum).name}"
+    )
+    return CertflowError(
+        cause,
+        code="interrupted",
+        evidence=evidence,
+        remedy="Run again. The next run continues from the current state",
+    )
+
+
+def _handle(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
+    """Install the handler and return those that were there. Do nothing in a thread, because signals reach the main thread.
+
+    SIGALRM belongs to Ansible. It is watched only during a task with a timeout.
+    """
+    if not _is_main():
+        return {}
+    timeout = (signal.SIGALRM,) if callable(signal.getsignal(signal.SIGALRM)) else ()
+    return {signum: signal.signal(signum, handler) for signum in (*SIGNALS, *timeout)}
+
+
+def _is_main() -> bool:
+    return threading.current_thread() is threading.main_thread()

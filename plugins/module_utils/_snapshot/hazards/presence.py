@@ -1,0 +1,245 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Hazards of the installed state: unreadable objects, unknown releases, several controllers, other names. Pure."""
+
+from __future__ import annotations
+
+from ..installed.installers import KUBESPRAY
+from ..installed.state import CONTROLLER, CONVERSION, VALIDATION
+from ..plan.upgrade_context import Situation
+from ..release.release_table import CONFIGURATION_NAMES, NEWEST, OLDEST, SNAPSHOT_CRDS, find, text
+from ..release.release_table import CONTROLLER as CONTROLLER_NAME
+from .finding import Finding, listed
+
+# The objects that the plan depends on. Without the others it is only less complete.
+ESSENTIAL = (
+    "crds",
+    "deployments",
+    "statefulsets",
+    "replicasets",
+    "configurations",
+    "services",
+    "cluster_roles",
+    "cluster_role_bindings",
+    "service_accounts",
+    "classes",
+    "snapshots",
+    "contents",
+    "group_classes",
+    "group_snapshots",
+    "group_contents",
+    "group_contents_v1beta1",
+)
+
+
+def unreadable(now: Situation) -> Finding | None:
+    missing = [what for what in ESSENTIAL if what in now.installed.unreadable]
+    hooks = now.has_validation or now.installed.running(CONVERSION) or now.installed.orphans(CONVERSION)
+    missing += (
+        ["mutating_configurations"] if hooks and "mutating_configurations" in now.installed.unreadable else []
+    )
+    missing += ["secrets"] if "secrets" in now.installed.unreadable and now.wants(VALIDATION) else []
+    # A failing conversion webhook has its own hazard.
+    missing = [what for what in missing if not (what == "group_contents" and now.hides_lists)]
+    if not missing:
+        return None
+    return Finding(
+        listed(f"{what}: {now.installed.unreadable[what]}" for what in missing),
+        "Grant the identity of this task the permissions get and list for these objects.",
+    )
+
+
+def hosted(now: Situation) -> Finding | None:
+    if not now.is_hosted:
+        return None
+    leases = [
+        f"Lease {one.namespace}: held by {one.holder}, renewed {one.renewed}" for one in now.installed.leases
+    ]
+    return Finding(
+        listed([*(f"CustomResourceDefinition {name}" for name in now.installed.crds), *leases]),
+        "If the provider of the control plane runs the controller, upgrade it there. If no controller runs, set "
+        "adopt: [hosted] to install one.",
+    )
+
+
+def kubespray_reverts(now: Situation) -> Finding | None:
+    """Find objects that the next run of kubespray applies again."""
+    found = [
+        f"{what}: {mark}"
+        for what, origin in now.origins
+        if KUBESPRAY in (origin.key, origin.earlier)
+        for mark in origin.evidence
+    ]
+    if not found:
+        return None
+    return Finding(
+        listed(found),
+        "Set csi_snapshot_controller_enabled: false in kubespray's inventory. With cinder_csi_enabled: true run kubespray with "
+        "--skip-tags snapshot-controller,csi-driver, which also leaves out its CSI drivers. snapshot_controller_image_tag is not enough: "
+        "kubespray also applies its "
+        "own arguments, ClusterRole and CustomResourceDefinitions.",
+    )
+
+
+def older_than_known(now: Situation) -> Finding | None:
+    version, old = now.version, []
+    if version and version < OLDEST.version:
+        old.append(f"{now.controller} runs {text(version)}")
+    for name in SNAPSHOT_CRDS:
+        crd = now.installed.crds.get(name)
+        if crd and (crd.storage == "v1beta1" or "v1alpha1" in crd.stored_versions):
+            stored = ", ".join(crd.stored_versions)
+            old.append(f"{name} stores {crd.storage or 'nothing'}, storedVersions {stored}")
+    if not old:
+        return None
+    return Finding(
+        listed(old),
+        "Upgrade to 4.2.1 manually, in this order. Install external-snapshotter 3.0.3, whose controller labels invalid objects "
+        "(snapshot.storage.kubernetes.io/invalid-snapshot-resource). Delete the labelled objects. Delete StatefulSet "
+        "default/snapshot-controller. Apply the CustomResourceDefinitions of 4.2.1 (kubectl apply -k), then its RBAC objects and "
+        "its controller. Delete objects of version v1alpha1 of 2019, because no controller starts while they exist (#646).",
+    )
+
+
+def newer_than_known(now: Situation) -> Finding | None:
+    version = now.version
+    if version is None or (version <= NEWEST.version and find(version)):
+        return None
+    if version < OLDEST.version:
+        return None
+    return Finding(
+        (f"{now.controller} runs {text(version)}, and this collection knows {OLDEST} to {NEWEST}",),
+        "Upgrade this collection to a version that knows the release.",
+    )
+
+
+def version_unknown(now: Situation) -> Finding | None:
+    if now.controller is None or now.version is not None:
+        return None
+    return Finding(
+        (f"{now.controller}: image {now.controller.image}",),
+        "Set installed_version to the release of the controller. The first line of its log shows it.",
+    )
+
+
+def two_controllers(now: Situation) -> Finding | None:
+    staying = [one for one in now.others if one not in now.removed and not one.companions]
+    if not staying:
+        return None
+    return Finding(
+        listed(
+            f"{one}: {one.image}"
+            for one in (now.controller, *staying)
+            if one
+        ),
+        "Add the controllers to delete to remove_controllers, as namespace/name.",
+    )  # fmt: skip
+
+
+def other_containers(now: Situation) -> Finding | None:
+    """Find workloads that run other containers too, which a deletion would stop."""
+    found = [
+        (one, program)
+        for program in (CONTROLLER, VALIDATION, CONVERSION)
+        for one in (*now.installed.running(program), *now.installed.orphans(program))
+        if one.companions
+    ]
+    if not found:
+        return None
+    one, _program = found[0]
+    return Finding(
+        listed(f"{one}: {one.image} beside {', '.join(one.companions)}" for one, _program in found),
+        f"Remove the container of {one.image.rpartition('/')[2].partition(':')[0]} from {one}, and keep the other containers. "
+        "Such a workload is never deleted, even if remove_controllers names it.",
+    )
+
+
+def no_way_back(now: Situation) -> Finding | None:
+    """Find an installed release to which a failed upgrade cannot return."""
+    current = now.current
+    if current is None or not current.never or current == now.release:
+        return None
+    return Finding(
+        (f"{now.controller} runs {current}, which must not be installed: {current.never}",),
+        "If a step fails, the previous release is not restored. Correct the cause and run the upgrade again.",
+    )
+
+
+def controllers_removed(now: Situation) -> Finding | None:
+    """Find controllers that an undo does not restore."""
+    if not now.removed:
+        return None
+    return Finding(
+        listed(f"{one}: {one.image}" for one in now.removed),
+        "If a later step fails, the undo does not restore it, because Deployment snapshot-controller replaces it. Restore it "
+        "from the backup if you need it.",
+    )
+
+
+def leftover_statefulset(now: Situation) -> Finding | None:
+    found = [one for one in now.removed if now.is_leftover(one)]
+    return Finding(listed(f"{one}: {one.image}" for one in found)) if found else None
+
+
+def controller_of_another_name(now: Situation) -> Finding | None:
+    one = now.controller
+    known = {("Deployment", CONTROLLER_NAME)}
+    if (
+        one is None
+        or one.companions
+        or one in now.removed
+        or one in now.installed.orphans(CONTROLLER)
+        or (one.kind, one.name) in known
+    ):
+        return None
+    return Finding(
+        (f"{one}: {one.image}",),
+        f"Add {one.namespace}/{one.name} to remove_controllers. It is deleted when Deployment "
+        f"{now.namespace}/{CONTROLLER_NAME} runs.",
+    )
+
+
+def namespace_moves(now: Situation) -> Finding | None:
+    wanted = now.options.namespace
+    if not wanted or wanted == now.namespace:
+        return None
+    return Finding(
+        (f"{now.controller or 'the controller'} is in namespace {now.namespace}, not {wanted}",),
+        f"Set namespace: {now.namespace}. The leader's Lease is in the controller's namespace, so controllers in two "
+        "namespaces would both lead.",
+    )
+
+
+def webhook_moves(now: Situation) -> Finding | None:
+    wanted, kinds = now.options.webhook_namespace, [VALIDATION, CONVERSION]
+    moving = [kind for kind in kinds if now.wants(kind) and wanted and wanted != now.webhook_namespace(kind)]
+    if not moving:
+        return None
+    place = now.webhook_namespace(moving[0])
+    return Finding((f"the {moving[0]} webhook is in namespace {place}, not {wanted}",), f"Set webhook_namespace: {place}.")  # fmt: skip
+
+
+def names_of_others(now: Situation) -> Finding | None:
+    kinds = [kind for kind in (VALIDATION, CONVERSION) if now.wants(kind)]
+    foreign = [one for kind in kinds for one in _foreign(now, kind)]
+    if not foreign:
+        return None
+    hook = now.hook(kinds[0])
+    return Finding(
+        listed(foreign),
+        f"Delete these objects first, the configurations before the others. Or upgrade to 8.2 or newer, which has no validation "
+        f"webhook. Upstream's Deployment is {hook.deployment}, and its Service {hook.service}.",
+    )
+
+
+def _foreign(now: Situation, kind: str) -> list[str]:
+    hook = now.hook(kind)
+    configurations = now.installed.configurations if kind == VALIDATION else ()
+    return [
+        *(str(one) for one in configurations if one.name not in CONFIGURATION_NAMES),
+        *(str(one) for one in now.installed.running(kind) if one.name != hook.deployment),
+        *(f"Service {place}/{name}" for place, name in now.called(kind) if name != hook.service),
+    ]

@@ -1,0 +1,417 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Objects of a cluster, and what they say of external-snapshotter. Pure; _observe fetches the objects."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ... import _managers
+from ..._x509 import certificate_facts
+from ..._x509.errors import CertificateError
+from ..plan.step_types import DETACHED_LABEL, RELEASE_LABEL
+from ..release import crd_sets, flags
+from ..release.release_table import CONFIGURATION_NAMES, GROUP, RELEASES, SNAPSHOT, Release, Version, parse
+from . import installers, pod_specs, validity
+from .pod_specs import WORKLOADS, containers, program_of
+from .state import (
+    CONVERSION,
+    LEASE,
+    SIDECAR,
+    VALIDATION,
+    Configuration,
+    Detached,
+    GroupObjects,
+    Hook,
+    Installed,
+    Lease,
+    Objects,
+    Secret,
+    Service,
+    Workload,
+)
+
+DEFAULT_CLASS = "snapshot.storage.kubernetes.io/is-default-class"
+INVALID_LABELS = (
+    "snapshot.storage.kubernetes.io/invalid-snapshot-resource",
+    "snapshot.storage.kubernetes.io/invalid-snapshot-content-resource",
+)
+SERVICE_NAMES = frozenset(release.webhook.service for release in RELEASES if release.webhook)
+CERTIFICATE_KEYS = ("tls.crt", "cert.pem")
+CONTROLLER_ROLE = "snapshot-controller-runner"
+# The label of Secrets that this collection made (_csr._marks), beside installers.MANAGER.
+MANAGED_BY = "app.kubernetes.io/managed-by"
+# A status of that name lists the snapshots' handles: v1beta1's, and that of v1beta2 and v1.
+LISTS = ("volumeSnapshotHandlePairList", "volumeSnapshotInfoList")
+
+# rbac-snapshot-controller.yaml: what newer controllers need beside what 4.2's had.
+RIGHTS: tuple[tuple[Version, str, str, tuple[str, ...]], ...] = (
+    ((5, 0, 0), SNAPSHOT, "volumesnapshots", ("patch",)),
+    ((5, 0, 0), SNAPSHOT, "volumesnapshotcontents", ("patch",)),
+    ((5, 0, 0), SNAPSHOT, "volumesnapshots/status", ("patch",)),
+    ((5, 0, 0), SNAPSHOT, "volumesnapshotcontents/status", ("patch",)),
+    ((7, 0, 0), SNAPSHOT, "volumesnapshots", ("delete",)),
+    ((7, 0, 0), GROUP, "volumegroupsnapshots", ("get", "list", "watch", "update", "patch")),
+    ((7, 0, 0), GROUP, "volumegroupsnapshotclasses", ("get", "list", "watch")),
+    ((7, 0, 0), GROUP, "volumegroupsnapshotcontents", ("get", "list", "watch", "create", "update", "delete", "patch")),
+    ((8, 2, 0), SNAPSHOT, "volumesnapshots", ("create",)),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Objects by what they are ("crds", "deployments", ...), as the API server gave them, and what could not be read."""
+
+    objects: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
+    kubernetes: str = ""
+    apis: tuple[str, ...] = ()
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+
+    def __getitem__(self, what: str) -> tuple[Mapping[str, Any], ...]:
+        return self.objects.get(what, ())
+
+
+def installed(reading: Reading, release: Release) -> Installed:
+    """What is there. release: the target, whose rules stored objects are held against."""
+    crds = [crd_sets.parse(obj) for obj in reading["crds"]]
+    configurations, foreign = _configurations(reading)
+    called = {hook.service[0] for one in configurations for hook in one.hooks if hook.service}
+    converts = {crd.conversion.service[0] for crd in crds if crd.conversion.service}
+    workloads, strangers = _told_apart(_workloads(reading), {VALIDATION: called, CONVERSION: converts})
+    role = next((obj for obj in reading["cluster_roles"] if _name(obj) == CONTROLLER_ROLE), None)
+    return Installed(
+        kubernetes=(parse(reading.kubernetes) or (0, 0, 0))[:2],
+        kubernetes_version=reading.kubernetes,
+        crds={crd.name: crd for crd in crds},
+        crd_origins={_name(obj): installers.origin(obj, apis=reading.apis) for obj in reading["crds"]},
+        workloads=tuple(workloads),
+        detached=tuple(_detached(reading["replicasets"])),
+        configurations=tuple(configurations),
+        foreign=tuple(foreign),
+        strangers=tuple(strangers),
+        services=tuple(
+            Service(*_place(obj), obj["spec"].get("selector") or {}, installers.origin(obj))
+            for obj in reading["services"]
+        ),
+        secrets=tuple(_secret(obj, reading) for obj in reading["secrets"]),
+        controller_role=installers.origin(role, apis=reading.apis) if role else None,
+        missing_rights=tuple(_missing(role, release)) if role else (),
+        webhook_account=bool(reading["service_accounts"] and reading["cluster_role_bindings"]),
+        default_classes=_defaults(reading["classes"]),
+        objects=_objects(reading, release),
+        groups=_groups(reading, release),
+        leases=tuple(_lease(obj) for obj in reading["leases"] if _name(obj) == LEASE),
+        leftovers=tuple(_leftovers(reading)),
+        unreadable=reading.unreadable,
+    )
+
+
+def _workloads(reading: Reading) -> Iterator[Workload]:
+    for what, kind in WORKLOADS.items():
+        for obj in reading[what]:
+            for container in containers(obj):
+                program = program_of(container.get("image", ""))
+                if program:
+                    yield _workload(kind, obj, container, program, reading.apis)
+
+
+def _told_apart(
+    workloads: Iterable[Workload], called: Mapping[str, set[str]]
+) -> tuple[list[Workload], list[Workload]]:
+    """Return the workloads of the snapshot controller, and the webhooks that no configuration is known to call.
+
+    called: the namespaces of the called Services, by program. A webhook in one of them is the called webhook.
+    If no Service is called, a killed run may have deleted the configuration. The webhook then counts if all running ones
+    are in one namespace. The same holds for conversions, because upstream's CRDs of 8.4 name a Service in namespace
+    default for a webhook of any namespace.
+    """
+    every = list(workloads)
+    sure: dict[str, set[str]] = {}
+    for program, names in called.items():
+        places = {one.namespace for one in every if one.program == program}
+        only = places if len(places) == 1 and (program == CONVERSION or not names) else set()
+        sure[program] = (places & names) or only
+    kept = [one for one in every if one.program not in sure or one.namespace in sure[one.program]]
+    return kept, [one for one in every if one not in kept]
+
+
+def _workload(
+    kind: str, obj: Mapping[str, Any], container: Mapping[str, Any], program: str, apis: Iterable[str]
+) -> Workload:
+    spec, template = obj["spec"], obj["spec"]["template"]
+    pod, image = template["spec"], container["image"]
+    return Workload(
+        program,
+        kind,
+        *_place(obj),
+        image=image,
+        version=_version(image, (template.get("metadata") or {}).get("labels") or {}),
+        arguments=(*(container.get("command") or ())[1:], *(container.get("args") or ())),
+        selector=(spec.get("selector") or {}).get("matchLabels") or {},
+        secrets=_mounted(pod),
+        service_account=pod.get("serviceAccountName") or pod.get("serviceAccount") or "",
+        port=_port(container),
+        host_network=bool(pod.get("hostNetwork")),
+        drains="sleep" in ((container.get("lifecycle") or {}).get("preStop") or {}),
+        replicas=int(spec.get("replicas", 1)),
+        available=int((obj.get("status") or {}).get("availableReplicas") or 0),
+        # What is no Deployment of one program is a driver's own, and so is whatever marks it.
+        origin=installers.origin(obj, images=[image], apis=() if program == SIDECAR else apis),
+        companions=pod_specs.others_beside(obj, container),
+    )
+
+
+def _port(container: Mapping[str, Any]) -> int:
+    """By its argument, else by what the container declares, else what the webhooks listen on by themselves."""
+    given = flags.value(container.get("args") or (), "port") or ""
+    declared = [int(one["containerPort"]) for one in container.get("ports") or ()]
+    return int(given) if given.isdigit() else (declared or [443])[0]
+
+
+def _mounted(pod: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(volume["secret"]["secretName"] for volume in pod.get("volumes") or () if "secret" in volume)
+
+
+def _version(image: str, labels: Mapping[str, str]) -> Version | None:
+    tag = image.rpartition("/")[2].partition("@")[0].partition(":")[2]
+    return parse(tag) or parse(labels.get(RELEASE_LABEL, ""))
+
+
+def _detached(replica_sets: Iterable[Mapping[str, Any]]) -> Iterator[Detached]:
+    for obj in replica_sets:
+        # A scaled-down one is the history of a Deployment that is gone: it runs nothing.
+        if obj["metadata"].get("ownerReferences") or not obj["spec"].get("replicas", 1):
+            continue
+        label = (obj["metadata"].get("labels") or {}).get(DETACHED_LABEL, "")
+        for container in containers(obj):
+            program = program_of(container.get("image", ""))
+            if program and program != SIDECAR:
+                workload = _workload("ReplicaSet", obj, container, program, ())
+                yield Detached(workload, label or workload.name.rpartition("-")[0], bool(label))
+
+
+def _configurations(reading: Reading) -> tuple[list[Configuration], list[Configuration]]:
+    """Return the webhook's configurations, and others that name snapshots or call one of the Services that were read.
+
+    A configuration belongs to the webhook by upstream's name, or if every webhook in it is asked about snapshots only and
+    calls a Service whose pods run the webhook's program. A rule that names snapshots is not enough, because policy engines
+    have such rules too.
+    """
+    programs = {_place(obj): _behind(obj, reading) for obj in reading["services"]}
+    own: list[Configuration] = []
+    foreign: list[Configuration] = []
+    for kind, what in (
+        ("ValidatingWebhookConfiguration", "configurations"),
+        ("MutatingWebhookConfiguration", "mutating_configurations"),
+    ):
+        for obj in reading[what]:
+            one = _configuration(obj, kind, programs, reading.apis)
+            if kind == "ValidatingWebhookConfiguration" and _is_own(one):
+                own.append(one)
+            elif one.groups or any(hook.answered_by or _is_known(hook, programs) for hook in one.hooks):
+                foreign.append(one)
+    return own, foreign
+
+
+def _is_own(configuration: Configuration) -> bool:
+    hooks = configuration.hooks
+    served = bool(hooks) and all(hook.answered_by == VALIDATION for hook in hooks)
+    asked = {group for hook in hooks for rule in hook.rules for group in rule.get("apiGroups") or ()}
+    return configuration.name in CONFIGURATION_NAMES or (served and asked <= {SNAPSHOT, GROUP})
+
+
+def _is_known(hook: Hook, programs: Mapping[tuple[str, str], str]) -> bool:
+    """Return True if it calls a Service with one of upstream's names, with or without pods."""
+    return hook.service is not None and hook.service[1] in SERVICE_NAMES and hook.service in programs
+
+
+def _configuration(
+    obj: Mapping[str, Any], kind: str, programs: Mapping[tuple[str, str], str], apis: Iterable[str]
+) -> Configuration:
+    hooks = tuple(_hook(entry, programs) for entry in obj.get("webhooks") or ())
+    groups = {group for hook in hooks for rule in hook.rules for group in rule.get("apiGroups") or ()}
+    named = tuple(sorted(groups & {SNAPSHOT, GROUP}))
+    return Configuration(_name(obj), named, hooks, installers.origin(obj, apis=apis), kind)
+
+
+def _hook(entry: Mapping[str, Any], programs: Mapping[tuple[str, str], str]) -> Hook:
+    service = entry["clientConfig"].get("service")
+    place = (service["namespace"], service["name"]) if service else None
+    return Hook(
+        entry["name"],
+        place,
+        (service or {}).get("path", ""),
+        entry.get("failurePolicy", "Fail"),
+        tuple(entry.get("rules") or ()),
+        programs.get(place, "") if place else "",
+    )
+
+
+def _behind(service: Mapping[str, Any], reading: Reading) -> str:
+    """Return the program that all containers behind a Service run, "" if they differ."""
+    selector = (service.get("spec") or {}).get("selector") or {}
+    namespace = _place(service)[0]
+    found = {
+        pod_specs.only_program(obj)
+        for what in (*WORKLOADS, "replicasets")
+        for obj in reading[what]
+        if selector and _place(obj)[0] == namespace and _is_root(what, obj)
+        if selector.items() <= _labels(obj).items()
+    }
+    return found.pop() if len(found) == 1 else ""
+
+
+def _is_root(what: str, obj: Mapping[str, Any]) -> bool:
+    """Return False for a ReplicaSet that has an owner or makes no pods."""
+    owned = bool(obj["metadata"].get("ownerReferences"))
+    return what != "replicasets" or (not owned and bool(obj["spec"].get("replicas", 1)))
+
+
+def _labels(workload: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return the labels of a workload's pods."""
+    return (workload["spec"]["template"].get("metadata") or {}).get("labels") or {}
+
+
+def _secret(obj: Mapping[str, Any], reading: Reading) -> Secret:
+    namespace, name = _place(obj)
+    data = obj.get("data") or {}
+    seen: dict[str, Any] = {}
+    key = next((key for key in CERTIFICATE_KEYS if key in data), "")
+    try:
+        facts = certificate_facts.describe_pem(base64.b64decode(data.get(key, "")).decode("utf-8", "replace"))
+        seen = {
+            "subject": facts.subject,
+            "names": facts.dns_names,
+            "not_after": facts.not_after.isoformat(),
+        }
+    except (CertificateError, binascii.Error):
+        pass  # what cannot be read is no certificate; the step that makes one says more
+    writers = tuple(found.writer.name for found in _managers.writers(obj["metadata"]))
+    return Secret(
+        namespace,
+        name,
+        obj.get("type", "Opaque"),
+        tuple(sorted(data)),
+        writers=writers,
+        users=pod_specs.users_of(namespace, name, reading.objects),
+        resource_version=obj["metadata"].get("resourceVersion", ""),
+        is_marked=(obj["metadata"].get("labels") or {}).get(MANAGED_BY) == installers.MANAGER,
+        **seen,
+    )
+
+
+def _missing(role: Mapping[str, Any], release: Release) -> Iterator[str]:
+    granted = {
+        (group, resource, verb)
+        for rule in role.get("rules") or ()
+        for group in rule.get("apiGroups") or ()
+        for resource in rule.get("resources") or ()
+        for verb in rule.get("verbs") or ()
+    }
+    for since, group, resource, verbs in RIGHTS:
+        if since <= release.version:
+            yield from (
+                f"{verb} {resource}.{group}"
+                for verb in verbs
+                if not _is_granted(granted, group, resource, verb)
+            )
+
+
+def _is_granted(granted: set[tuple[str, str, str]], group: str, resource: str, verb: str) -> bool:
+    return any(
+        (one, two, three) in granted
+        for one in (group, "*")
+        for two in (resource, "*")
+        for three in (verb, "*")
+    )
+
+
+def _defaults(classes: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for obj in classes:
+        if (obj["metadata"].get("annotations") or {}).get(DEFAULT_CLASS) == "true":
+            found[obj["driver"]] = (*found.get(obj["driver"], ()), _name(obj))
+    return found
+
+
+def _objects(reading: Reading, release: Release) -> Objects:
+    snapshots, contents = reading["snapshots"], reading["contents"]
+    held = crd_sets.row(release.crds, SNAPSHOT).rules
+    clients = {
+        entry.get("manager", "?")
+        for obj in (*snapshots, *contents, *reading["classes"])
+        for entry in obj["metadata"].get("managedFields") or ()
+        if entry.get("apiVersion") == f"{SNAPSHOT}/v1beta1"
+    }
+    return Objects(
+        snapshots=len(snapshots),
+        contents=len(contents),
+        faults=tuple(
+            validity.faults("VolumeSnapshot", snapshots) + validity.faults("VolumeSnapshotContent", contents)
+            if held
+            else ()
+        ),
+        labelled=tuple(
+            validity.place(obj)
+            for obj in (*snapshots, *contents)
+            if any(label in (obj["metadata"].get("labels") or {}) for label in INVALID_LABELS)
+        ),
+        old_clients=tuple(sorted(clients)),
+        read="snapshots" in reading.objects,
+    )
+
+
+def _groups(reading: Reading, release: Release) -> GroupObjects:
+    contents, snapshots = reading["group_contents"], reading["group_snapshots"]
+    held = release.group_crds and crd_sets.row(release.group_crds, GROUP).rules
+    faults = validity.faults("VolumeGroupSnapshot", snapshots)
+    faults += validity.faults("VolumeGroupSnapshotContent", contents)
+    return GroupObjects(
+        classes=len(reading["group_classes"]),
+        snapshots=len(snapshots),
+        contents=len(contents),
+        lists=sum(_lists(obj) for obj in contents),
+        hidden=sum(_lists(obj) for obj in reading["group_contents_v1beta1"]),
+        faults=tuple(faults) if held else (),
+        alpha_sources=tuple(
+            _name(obj) for obj in contents if "persistentVolumeNames" in (obj["spec"].get("source") or {})
+        ),
+    )
+
+
+def _lists(content: Mapping[str, Any]) -> bool:
+    return any((content.get("status") or {}).get(key) for key in LISTS)
+
+
+def _lease(obj: Mapping[str, Any]) -> Lease:
+    spec = obj.get("spec") or {}
+    return Lease(_place(obj)[0], spec.get("holderIdentity") or "", spec.get("renewTime") or "")
+
+
+def _leftovers(reading: Reading) -> Iterator[tuple[str, str, str]]:
+    """Objects that only a webhook needs."""
+    for kind, what in (
+        ("ServiceAccount", "service_accounts"),
+        ("ClusterRole", "cluster_roles"),
+        ("ClusterRoleBinding", "cluster_role_bindings"),
+        ("PodDisruptionBudget", "budgets"),
+        ("CertificateSigningRequest", "requests"),
+    ):
+        for obj in reading[what]:
+            if _name(obj) != CONTROLLER_ROLE:
+                yield (kind, *_place(obj))
+
+
+def _name(obj: Mapping[str, Any]) -> str:
+    return str(obj["metadata"]["name"])
+
+
+def _place(obj: Mapping[str, Any]) -> tuple[str, str]:
+    return str(obj["metadata"].get("namespace") or ""), _name(obj)

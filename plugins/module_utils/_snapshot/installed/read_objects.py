@@ -1,0 +1,236 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Read the objects of external-snapshotter from a cluster, of every installer. Write nothing.
+
+What may not be read is said, not guessed: each rule that needs it refuses by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ..._kube.errors import ApiError, NotFound
+from ..release import crd_sets
+from ..release.crd_sets import SERVED, Crd
+from ..release.release_table import (
+    CONFIGURATION_NAMES,
+    CONTROLLER_NAMESPACE,
+    GROUP_CONTENTS,
+    GROUP_CRDS,
+    SNAPSHOT_CRDS,
+    known_webhook,
+)
+from .object_reading import CONTROLLER_ROLE, Reading
+from .pod_specs import USERS, WORKLOADS, containers, program_of
+from .state import CONVERSION, LEASE, VALIDATION
+
+if TYPE_CHECKING:
+    from ..._kube.client import Client
+
+Object = Mapping[str, Any]
+
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+MUTATING = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
+REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
+# Objects of owners that exist beside what they installed (_owners, place api): (API group, resource, path).
+OWNERS_OBJECTS = (
+    (
+        "operator.openshift.io",
+        "csisnapshotcontrollers",
+        "/apis/operator.openshift.io/v1/csisnapshotcontrollers",
+    ),
+    ("helm.cattle.io", "helmcharts", "/apis/helm.cattle.io/v1/helmcharts"),
+)
+# The same for one object of each owner, read by its name: (API group, resource, name).
+OWNERS_NAMED = (("rbac.authorization.k8s.io", "clusterrolebindings", "kubespray:system:node"),)
+_ACCOUNT, _ROLE, _BINDING = "snapshot-webhook", "snapshot-webhook-runner", "snapshot-webhook-role"
+
+
+class _Reader:
+    """Reads that remember what was refused."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.objects: dict[str, tuple[Object, ...]] = {}
+        self.unreadable: dict[str, str] = {}
+
+    def list(self, what: str, path: str, *, once: bool = False) -> None:
+        """List objects. once: without retries, because the refusal of a webhook does not change soon."""
+        try:
+            answer = self._client.try_get(path) if once else self._client.list_all(path)
+            items = answer["items"]
+        except NotFound:
+            items = []
+        except ApiError as error:
+            self.unreadable[what] = error.message or error.cause
+            return
+        self.objects[what] = (*self.objects.get(what, ()), *items)
+
+    def keep(self, what: str, wanted: Callable[[Object], bool]) -> None:
+        """Keep only the wanted objects of a list."""
+        if what in self.objects:
+            self.objects[what] = tuple(filter(wanted, self.objects[what]))
+
+    def get(self, what: str, *paths: str) -> None:
+        for path in paths:
+            try:
+                found = self._client.find(path)
+            except ApiError as error:
+                self.unreadable[what] = error.message or error.cause
+                continue
+            self.objects[what] = (*self.objects.get(what, ()), *([found] if found else ()))
+
+
+def observe(client: Client, *, needs_rules: bool) -> Reading:
+    """Read it. needs_rules: whether the target's rules bind stored objects, which are read where they do not yet.
+
+    Raises ConnectionFailed and AuthenticationError; any other refusal is in ``unreadable``.
+    """
+    reader = _Reader(client)
+    version = client.get("/version").get("gitVersion", "")
+    reader.get("crds", *(f"{CRDS}/{name}" for name in (*SNAPSHOT_CRDS, *GROUP_CRDS)))
+    for kind in WORKLOADS:
+        reader.list(kind, f"/apis/apps/v1/{kind}")
+    reader.list("configurations", CONFIGURATIONS)
+    reader.list("mutating_configurations", MUTATING)
+    reader.get("cluster_roles", f"{RBAC}/clusterroles/{CONTROLLER_ROLE}", f"{RBAC}/clusterroles/{_ROLE}")
+    reader.get("cluster_role_bindings", f"{RBAC}/clusterrolebindings/{_BINDING}")
+    _read_places(reader)
+    _read_stored(reader, needs_rules)
+    return Reading(reader.objects, version, _owners_objects(client, reader), reader.unreadable)
+
+
+def _read_places(reader: _Reader) -> None:
+    """Read the objects in the namespaces of controllers and webhooks."""
+    controllers = _namespaces(reader, "controller") | {CONTROLLER_NAMESPACE}
+    webhooks = _namespaces(reader, VALIDATION, CONVERSION) | {name for name, _service in _own_calls(reader)}
+    places = controllers | webhooks | {"default"}
+    for kind in WORKLOADS:
+        reader.keep(kind, lambda obj: obj["metadata"]["namespace"] in places or bool(_programs(obj)))
+    for namespace in sorted(places):
+        reader.list("replicasets", f"/apis/apps/v1/namespaces/{namespace}/replicasets")
+    for namespace in sorted(controllers):
+        reader.get("leases", f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{LEASE}")
+    for namespace in sorted(places):
+        _read_webhooks(reader, namespace)
+
+
+def _read_webhooks(reader: _Reader, namespace: str) -> None:
+    core = f"/api/v1/namespaces/{namespace}"
+    mounted = {
+        volume["secret"]["secretName"]
+        for what in ("deployments", "replicasets")
+        for obj in reader.objects.get(what, ())
+        if obj["metadata"]["namespace"] == namespace and _programs(obj) & {VALIDATION, CONVERSION}
+        for volume in obj["spec"]["template"]["spec"].get("volumes") or ()
+        if "secret" in volume
+    }
+    called = {name for place, name in _calls(reader) if place == namespace}
+    known = [known_webhook(kind) for kind in (VALIDATION, CONVERSION)]
+    services = sorted(called | {webhook.service for webhook in known})
+    secrets = sorted(mounted | {name for webhook in known for name in (webhook.secret, webhook.old_secret)})
+    reader.get("services", *(f"{core}/services/{name}" for name in services))
+    reader.get("secrets", *(f"{core}/secrets/{name}" for name in secrets))
+    if any(obj["metadata"]["namespace"] == namespace for obj in reader.objects.get("secrets", ())):
+        for what, _kind, path in USERS:
+            if what not in (*WORKLOADS, "replicasets"):  # these have been read
+                reader.list(what, path.format(namespace))
+    reader.get("service_accounts", f"{core}/serviceaccounts/{_ACCOUNT}")
+    budgets = f"/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets"
+    reader.get("budgets", *(f"{budgets}/{webhook.deployment}" for webhook in known))
+    # create-cert.sh leaves its request under the Service's name.
+    reader.get("requests", *(f"{REQUESTS}/{webhook.service}.{namespace}" for webhook in known))
+
+
+def _read_stored(reader: _Reader, needs_rules: bool) -> None:
+    """Objects of the six CRDs, as far as a rule needs them."""
+    crds = {obj["metadata"]["name"]: crd_sets.parse(obj) for obj in reader.objects.get("crds", ())}
+    wanted = {"volumesnapshotclasses": "classes"}
+    plain = crds.get(f"volumesnapshots.{SNAPSHOT_CRDS[0].partition('.')[2]}")
+    behind = plain is not None and (plain.set is None or not plain.set.rules)
+    if plain and (plain.versions.get("v1beta1") == SERVED or (needs_rules and behind)):
+        wanted.update(volumesnapshots="snapshots", volumesnapshotcontents="contents")
+    wanted.update(
+        volumegroupsnapshotclasses="group_classes",
+        volumegroupsnapshots="group_snapshots",
+        volumegroupsnapshotcontents="group_contents",
+    )
+    for name, crd in crds.items():
+        plural, _dot, group = name.partition(".")
+        converts = crd.conversion.strategy == "Webhook"
+        if plural in wanted and crd.storage:
+            reader.list(wanted[plural], f"/apis/{group}/{crd.storage}/{plural}", once=converts)
+        if name == GROUP_CONTENTS and not converts and _may_hide(crd):
+            reader.list("group_contents_v1beta1", f"/apis/{group}/v1beta1/{plural}")
+
+
+def _may_hide(crd: Crd) -> bool:
+    """Whether objects may be stored at v1beta1 that are read at another version, without what that one lacks."""
+    served = crd.versions.get("v1beta1") == SERVED
+    return served and "v1beta1" in crd.stored_versions
+
+
+def _owners_objects(client: Client, reader: _Reader) -> tuple[str, ...]:
+    groups = {group["name"] for group in client.get("/apis").get("groups") or ()}
+    for group, resource, path in OWNERS_OBJECTS:
+        if group in groups:
+            reader.list(resource, path)
+    for group, resource, name in OWNERS_NAMED:
+        reader.get(name, f"/apis/{group}/v1/{resource}/{name}")
+    listed = [(group, resource, resource) for group, resource, _path in OWNERS_OBJECTS]
+    return tuple(
+        f"{group}/{resource}/{obj['metadata']['name']}"
+        for group, resource, what in (*listed, *OWNERS_NAMED)
+        for obj in reader.objects.get(what, ())
+    )
+
+
+def _namespaces(reader: _Reader, *programs: str) -> set[str]:
+    return {
+        obj["metadata"]["namespace"]
+        for what in WORKLOADS
+        for obj in reader.objects.get(what, ())
+        if _programs(obj) & set(programs)
+    }
+
+
+def _programs(obj: Object) -> set[str]:
+    return {program_of(one.get("image", "")) for one in containers(obj)} - {""}
+
+
+def _own_calls(reader: _Reader) -> set[tuple[str, str]]:
+    """Return the Services that the CRDs' conversions and the configurations with upstream's names call."""
+    named = [obj for obj in reader.objects.get("configurations", ()) if _name(obj) in CONFIGURATION_NAMES]
+    return _services(
+        [entry["clientConfig"] for obj in named for entry in obj.get("webhooks") or ()]
+        + [
+            ((obj["spec"].get("conversion") or {}).get("webhook") or {}).get("clientConfig") or {}
+            for obj in reader.objects.get("crds", ())
+        ]
+    )
+
+
+def _calls(reader: _Reader) -> set[tuple[str, str]]:
+    """Return the Services that any webhook calls. The pods behind a Service show if it is the snapshot webhook's."""
+    entries = [
+        entry
+        for what in ("configurations", "mutating_configurations")
+        for obj in reader.objects.get(what, ())
+        for entry in obj.get("webhooks") or ()
+    ]
+    return _services([entry["clientConfig"] for entry in entries]) | _own_calls(reader)
+
+
+def _services(configs: Iterable[Object]) -> set[tuple[str, str]]:
+    services = [config["service"] for config in configs if config.get("service")]
+    return {(service["namespace"], service["name"]) for service in services}
+
+
+def _name(obj: Object) -> str:
+    return str(obj["metadata"]["name"])

@@ -1,0 +1,119 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Which stored objects break the rules that CustomResourceDefinitions have since 8.0. Pure.
+
+The API server does not validate stored objects when rules are added: they stay, and before Kubernetes 1.30 nothing of them can be
+written any more, not even their finalizers removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .state import Fault
+
+
+@dataclass(frozen=True)
+class Exactly:
+    """One of two fields has to be there, in an object at ``path``."""
+
+    kind: str
+    path: tuple[str, ...]
+    fields: tuple[str, str]
+    message: str
+
+
+@dataclass(frozen=True)
+class Both:
+    """Both fields have to be there; an empty text is there."""
+
+    kind: str
+    path: tuple[str, ...]
+    fields: tuple[str, str]
+    message: str
+
+
+@dataclass(frozen=True)
+class NotEmpty:
+    """A text that is there must not be empty."""
+
+    kind: str
+    path: tuple[str, ...]
+    message: str
+
+
+# x-kubernetes-validations of client/v8.0.0:config/crd, those that a stored object can break by itself.
+RULES: tuple[Exactly | Both | NotEmpty, ...] = (
+    Exactly(
+        "VolumeSnapshot",
+        ("spec", "source"),
+        ("volumeSnapshotContentName", "persistentVolumeClaimName"),
+        "exactly one of volumeSnapshotContentName and persistentVolumeClaimName must be set",
+    ),
+    NotEmpty(
+        "VolumeSnapshot",
+        ("spec", "volumeSnapshotClassName"),
+        "volumeSnapshotClassName must not be the empty string when set",
+    ),
+    Exactly(
+        "VolumeSnapshotContent",
+        ("spec", "source"),
+        ("volumeHandle", "snapshotHandle"),
+        "exactly one of volumeHandle and snapshotHandle must be set",
+    ),
+    Both(
+        "VolumeSnapshotContent",
+        ("spec", "volumeSnapshotRef"),
+        ("name", "namespace"),
+        "both spec.volumeSnapshotRef.name and spec.volumeSnapshotRef.namespace must be set",
+    ),
+    Exactly(
+        "VolumeGroupSnapshot",
+        ("spec", "source"),
+        ("selector", "volumeGroupSnapshotContentName"),
+        "exactly one of selector and volumeGroupSnapshotContentName must be set",
+    ),
+    NotEmpty(
+        "VolumeGroupSnapshot",
+        ("spec", "volumeGroupSnapshotClassName"),
+        "volumeGroupSnapshotClassName must not be the empty string when set",
+    ),
+    Exactly(
+        "VolumeGroupSnapshotContent",
+        ("spec", "source"),
+        ("volumeHandles", "groupSnapshotHandles"),
+        "exactly one of volumeHandles and groupSnapshotHandles must be set",
+    ),
+    Both(
+        "VolumeGroupSnapshotContent",
+        ("spec", "volumeGroupSnapshotRef"),
+        ("name", "namespace"),
+        "both volumeGroupSnapshotRef.name and volumeGroupSnapshotRef.namespace must be set",
+    ),
+)
+
+
+def faults(kind: str, objects: Iterable[Mapping[str, Any]]) -> list[Fault]:
+    """Every rule that an object of the kind breaks."""
+    rules = [rule for rule in RULES if rule.kind == kind]
+    return [Fault(kind, place(obj), rule.message) for obj in objects for rule in rules if _broken(rule, obj)]
+
+
+def place(obj: Mapping[str, Any]) -> str:
+    metadata = obj["metadata"]
+    return "/".join(filter(None, (metadata.get("namespace"), metadata["name"])))
+
+
+def _broken(rule: Exactly | Both | NotEmpty, obj: Mapping[str, Any]) -> bool:
+    value: Any = obj
+    for key in rule.path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    if isinstance(rule, NotEmpty):
+        return bool(value == "")
+    there = [field in value for field in rule.fields] if isinstance(value, Mapping) else [False, False]
+    return not all(there) if isinstance(rule, Both) else there.count(True) != 1

@@ -1,0 +1,118 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Plan the verification of the installed release before the first write. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from ..installed.state import CONVERSION, VALIDATION, Configuration
+from ..release import crd_sets
+from ..release.release_table import GROUP, GROUP_CONTENTS, SNAPSHOT, text
+from .step_types import Step
+from .upgrade_context import Situation
+
+
+def proofs(now: Situation) -> list[Step]:
+    """Return the steps that verify the installed release. Their ids are those of the verifications of a hop."""
+    return [step for proof in _BEFORE for step in proof(now)]
+
+
+def _webhook(now: Situation) -> Iterator[Step]:
+    for one in now.installed.configurations:
+        if SNAPSHOT in one.groups:
+            check = _refusal(now, one)
+            if check:
+                yield _step("verify-webhook", "webhook", name=one.name, check=check, **_release(now))
+                return
+
+
+def _refusal(now: Situation, configuration: Configuration) -> str:
+    """Return the check of _hop.REFUSALS that only the installed webhook refuses, "" if there is none.
+
+    Its configuration must name the resource, and the rules of the installed CRDs must not refuse the object first.
+    """
+    asked = {resource for hook in configuration.hooks for resource in hook.resources()}
+    live = now.installed.webhook(VALIDATION)
+    version = (live.version if live else None) or now.version
+    if not _has_rules(now):
+        if version is not None and version >= (8, 0, 0):
+            return "second-default-class" if "volumesnapshotclasses" in asked else ""
+        return "empty-class" if "volumesnapshots" in asked else ""
+    if "volumesnapshotclasses" in asked and (version is None or version >= (6, 0, 0)):
+        return "second-default-class"
+    old = version is not None and version < (8, 0, 0)
+    return "empty-reference" if old and "volumesnapshotcontents" in asked else ""
+
+
+def _has_rules(now: Situation) -> bool:
+    crd = now.installed.crds.get(f"volumesnapshots.{SNAPSHOT}")
+    return crd is not None and crd.set is not None and crd.set.rules
+
+
+def _conversion(now: Situation) -> Iterator[Step]:
+    crd = now.contents
+    if crd is None or crd.conversion.strategy != "Webhook":
+        return
+    other = sorted(version for version, state in crd.versions.items() if state == crd_sets.SERVED)
+    if other:
+        version = "v1beta1" if "v1beta1" in other else other[0]
+        yield _step("verify-conversion", CONVERSION, name=GROUP_CONTENTS, version=version)
+
+
+def _schema(now: Situation) -> Iterator[Step]:
+    if _has_rules(now):
+        yield _step("verify-rules", "schema", **_release(now))
+
+
+def _version(now: Situation) -> Iterator[Step]:
+    live = now.controller
+    if live and live.kind == "Deployment" and now.version:
+        yield _step("verify-version", "version", namespace=live.namespace, name=live.name, **_release(now))
+
+
+def _controller(now: Situation) -> Iterator[Step]:
+    if now.controller:
+        yield _step("verify-controller", "controller", namespace=now.controller.namespace)
+
+
+def _groups(now: Situation) -> Iterator[Step]:
+    if now.controller and now.groups_on and now.present(GROUP):
+        yield _step("verify-groups", "groups", namespace=now.controller.namespace, **_release(now))
+
+
+def _release(now: Situation) -> dict[str, str]:
+    return {"release": text(now.version)} if now.version else {}
+
+
+def _step(step_id: str, subject: str, **parameters: str) -> Step:
+    return Step(
+        step_id,
+        f"Verify the present state: {_TITLES[subject]}",
+        "The result before the upgrade shows whether the upgrade or an earlier change broke it.",
+        "verify",
+        {"subject": subject, **parameters},
+    )
+
+
+# For each subject of a verification: what it verifies.
+_TITLES = {
+    "webhook": "the webhook refuses an invalid object",
+    "conversion": "the webhook converts a VolumeGroupSnapshotContent",
+    "schema": "the CRDs refuse invalid objects",
+    "version": "the controller pods run the installed release",
+    "controller": "the controller processes a VolumeSnapshot",
+    "groups": "the controller processes a VolumeGroupSnapshot",
+}
+
+_BEFORE: tuple[Callable[[Situation], Iterator[Step]], ...] = (
+    _webhook,
+    _conversion,
+    _schema,
+    _version,
+    _controller,
+    _groups,
+)

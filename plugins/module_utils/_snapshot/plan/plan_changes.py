@@ -1,0 +1,407 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""List the writes and checks of a hop, object by object. Pure.
+
+Each action of _steps has one function here. It yields a line for each write and for each check of a step. A line says
+"create" or "change" by the state before the hop and by the earlier steps of the hop.
+
+The lines omit the run's own objects, which are not part of a plan: its Lease and its backup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..installed.state import CONVERSION, VALIDATION
+from ..kinds import Reference
+from ..release import crd_sets
+from ..release.release_table import CONTROLLER, GROUP, GROUP_CRDS, SNAPSHOT, get
+from .planner import Hop
+from .step_types import Step
+from .upgrade_context import Situation
+
+CREATE, CHANGE, DELETE, VERIFY = "create", "change", "delete", "verify"
+
+
+_CRD, _CONFIGURATION = "CustomResourceDefinition", "ValidatingWebhookConfiguration"
+# These namespaces exist on every cluster.
+_NAMESPACES = ("default", "kube-system")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One write or check.
+
+    verb: CREATE, CHANGE, DELETE or VERIFY.
+    text: the objects with their number, and the details. It may hold hostile text of the cluster.
+    step: the id of the step.
+    objects: the objects that it writes, as far as their names are known.
+    """
+
+    verb: str
+    text: str
+    step: str
+    objects: tuple[Reference, ...] = ()
+
+
+@dataclass
+class _State:
+    """The progress within a hop.
+
+    present: the objects that exist before the step.
+    issued: the Secrets with a certificate of this hop.
+    """
+
+    context: Situation
+    present: set[Reference]
+    issued: set[Reference] = field(default_factory=set)
+
+    @property
+    def is_repair(self) -> bool:
+        return self.context.version == self.context.release.version
+
+
+def lines(hop: Hop) -> list[Line]:
+    """Return the writes and checks of a hop in their order."""
+    state = _State(hop.context, set(_present(hop.context)))
+    return [line for step in hop.steps for line in _ACTIONS[step.action](state, step)]
+
+
+def named(objects: Sequence[Reference], end: str = "") -> str:
+    """Return the objects in words: one by its name, several with their number. end: words before a list of names."""
+    kinds = {one.kind for one in objects}
+    if len(objects) == 1:
+        return f"{objects[0]}{end}"
+    groups = {one.name.partition(".")[2] for one in objects}
+    if kinds == {_CRD} and len(groups) == 1 and len(objects) == len(crd_sets.names(group := groups.pop())):
+        return f"{len(objects)} {_CRD}s of {group}{end}"
+    if len(kinds) > 1:
+        return f"{len(objects)} RBAC objects{end}: {', '.join(map(str, objects))}"
+    places = (f"{one.namespace}/{one.name}" if one.namespace else one.name for one in objects)
+    return f"{len(objects)} {kinds.pop()}s{end}: {', '.join(places)}"
+
+
+# The objects before a hop.
+
+
+def _present(context: Situation) -> Iterator[Reference]:
+    here = context.installed
+    yield from (Reference(_CRD, name) for name in here.crds)
+    yield from (Reference(one.kind, one.name, one.namespace) for one in here.workloads)
+    yield from (Reference(one.kind, one.name) for one in here.configurations)
+    yield from (Reference("Service", one.name, one.namespace) for one in here.services)
+    yield from (Reference("Secret", one.name, one.namespace) for one in here.secrets)
+    yield from (Reference(kind, name, namespace) for kind, namespace, name in here.leftovers)
+    if here.controller_role:
+        yield from _controller_rbac(context, {"namespace": context.namespace})
+    if here.webhook_account:
+        yield from _webhook_rbac(context, {"namespace": context.webhook_namespace(VALIDATION)})
+    for kind in (VALIDATION, CONVERSION):  # this collection's webhooks have a budget, upstream's have none
+        yield from (
+            Reference("PodDisruptionBudget", one.name, one.namespace)
+            for one in here.running(kind)
+            if not one.origin.key
+        )
+
+
+# The objects of a release's parts, named as in upstream's manifests.
+
+Parameters = Mapping[str, Any]
+
+
+def _snapshot_crds(_context: Situation, _given: Parameters) -> list[Reference]:
+    return [Reference(_CRD, name) for name in crd_sets.names(SNAPSHOT)]
+
+
+def _group_crds(_context: Situation, _given: Parameters) -> list[Reference]:
+    return [Reference(_CRD, name) for name in crd_sets.names(GROUP)]
+
+
+def _controller_rbac(_context: Situation, given: Parameters) -> list[Reference]:
+    place = given["namespace"]
+    return [
+        Reference("ServiceAccount", CONTROLLER, place),
+        Reference("ClusterRole", f"{CONTROLLER}-runner"),
+        Reference("ClusterRoleBinding", f"{CONTROLLER}-role"),
+        Reference("Role", f"{CONTROLLER}-leaderelection", place),
+        Reference("RoleBinding", f"{CONTROLLER}-leaderelection", place),
+    ]
+
+
+def _webhook_rbac(_context: Situation, given: Parameters) -> list[Reference]:
+    return [
+        Reference("ServiceAccount", "snapshot-webhook", given["namespace"]),
+        Reference("ClusterRole", "snapshot-webhook-runner"),
+        Reference("ClusterRoleBinding", "snapshot-webhook-role"),
+    ]
+
+
+def _controller(_context: Situation, given: Parameters) -> list[Reference]:
+    return [Reference("Deployment", CONTROLLER, given["namespace"])]
+
+
+def _webhook(_context: Situation, given: Parameters) -> list[Reference]:
+    hook = get(given["release"]).webhook
+    kinds = ("Deployment", "PodDisruptionBudget") if hook else ()
+    return [Reference(kind, hook.deployment, given["namespace"]) for kind in kinds if hook]
+
+
+def _webhook_service(_context: Situation, given: Parameters) -> list[Reference]:
+    hook = get(given["release"]).webhook
+    return [Reference("Service", hook.service, given["namespace"])] if hook else []
+
+
+def _configurations(_context: Situation, given: Parameters) -> list[Reference]:
+    return [Reference(_CONFIGURATION, name) for name in given["failure_policies"]]
+
+
+# For each part of _steps.PARTS: its objects, and whether one line names all of them.
+_PARTS: dict[str, tuple[Callable[[Situation, Parameters], list[Reference]], bool]] = {
+    "crds": (_snapshot_crds, True),
+    "group_crds": (_group_crds, True),
+    "controller_rbac": (_controller_rbac, True),
+    "controller": (_controller, False),
+    "webhook_rbac": (_webhook_rbac, True),
+    "webhook": (_webhook, False),
+    "webhook_service": (_webhook_service, False),
+    "webhook_configurations": (_configurations, False),
+}
+
+
+# The actions.
+
+
+def _apply(state: _State, step: Step) -> Iterator[Line]:
+    given = step.parameters
+    for part in given["parts"]:
+        objects_of, together = _PARTS[part]
+        objects = objects_of(state.context, given)
+        yield from _namespaces(state, step, objects)
+        for some in [objects] if together else [[one] for one in objects]:
+            yield from _put(state, step, some)
+
+
+def _namespaces(state: _State, step: Step, objects: Iterable[Reference]) -> Iterator[Line]:
+    known = {*_NAMESPACES, *(one.namespace or one.name for one in state.present if _has_place(one))}
+    for place in dict.fromkeys(one.namespace for one in objects):
+        if place and place not in known:
+            made = Reference("Namespace", place)
+            state.present.add(made)
+            yield Line(CREATE, f"{made}, if it does not exist", step.id, (made,))
+
+
+def _has_place(one: Reference) -> bool:
+    return bool(one.namespace) or one.kind == "Namespace"
+
+
+def _put(state: _State, step: Step, objects: Sequence[Reference]) -> Iterator[Line]:
+    """Yield a line for the objects that exist, and one for the others."""
+    new = tuple(one for one in objects if one not in state.present)
+    old = tuple(one for one in objects if one in state.present)
+    state.present.update(objects)
+    release, details = step.parameters["release"], _details(step.parameters, objects[0])
+    if new:
+        yield Line(CREATE, named(new, f" at {release}{details}"), step.id, new)
+    if old:
+        condition = ", if different" if state.is_repair else ""
+        yield Line(CHANGE, named(old, f" to {release}{details}{condition}"), step.id, old)
+
+
+def _details(given: Parameters, one: Reference) -> str:
+    if one.kind == _CONFIGURATION:
+        return f", failurePolicy {given['failure_policies'][one.name]}"
+    if one.kind == "Deployment" and given.get("arguments"):
+        return f", arguments {' '.join(given['arguments'])}"
+    if one.kind == _CRD and given.get("keep_unserved"):
+        return f", which keep {', '.join(given['keep_unserved'])} as a version that is not served"
+    if one.kind == "ServiceAccount" and given.get("nodes"):
+        return ", with the permission to read nodes"
+    return ""
+
+
+def _certificate(state: _State, step: Step) -> Iterator[Line]:
+    """Yield the request first, then the CA where it is needed, and the Secret last, which is the order of k8s_csr."""
+    given = step.parameters
+    secret = Reference("Secret", given["secret"], given["namespace"])
+    service = Reference("Service", given["service"], given["namespace"])
+    is_new, is_issued = secret not in state.present, secret in state.issued
+    when = "" if is_new else ", if the certificate must be renewed"
+    if not is_issued:
+        yield Line(CREATE, f"CertificateSigningRequest for {service}, and approve it{when}", step.id)
+    for target in _targets(given["targets"]):
+        yield Line(CHANGE, f"{target}: caBundle, if the CA is not in it", step.id, (target,))
+    if not is_issued:
+        text = f"{secret}: certificate for {service}{when}"
+        yield Line(CREATE if is_new else CHANGE, text, step.id, (secret,))
+    state.issued.add(secret)
+    state.present.add(secret)
+
+
+def _targets(given: Iterable[Mapping[str, str]]) -> list[Reference]:
+    return [Reference(one["kind"], one["name"]) for one in given]
+
+
+def _conversion_none(_state: _State, step: Step) -> Iterator[Line]:
+    crd = Reference(_CRD, step.parameters["crd"])
+    yield Line(CHANGE, f"{crd}: conversion strategy None", step.id, (crd,))
+
+
+def _conversion_webhook(_state: _State, step: Step) -> Iterator[Line]:
+    crd, service = Reference(_CRD, step.parameters["crd"]), step.parameters["service"]
+    called = Reference("Service", service["name"], service["namespace"])
+    yield Line(CHANGE, f"{crd}: conversion webhook {called}, with its caBundle", step.id, (crd,))
+
+
+# The kind of a CRD's objects, its plural, and how _installed and _observe call their number and their list.
+_STORED = {
+    GROUP_CRDS[0]: ("VolumeGroupSnapshotClass", "es", "classes", "group_classes"),
+    GROUP_CRDS[1]: ("VolumeGroupSnapshotContent", "s", "contents", "group_contents"),
+    GROUP_CRDS[2]: ("VolumeGroupSnapshot", "s", "snapshots", "group_snapshots"),
+}
+
+
+def _migrate_storage(state: _State, step: Step) -> Iterator[Line]:
+    crd, version = Reference(_CRD, step.parameters["crd"]), step.parameters["version"]
+    kind, plural, counted, listed = _STORED[crd.name]
+    here = state.context.installed
+    stored = here.groups
+    count = {"classes": stored.classes, "contents": stored.contents, "snapshots": stored.snapshots}[counted]
+    if listed in here.unreadable:
+        yield Line(CHANGE, f"every {kind}: stored again at {version}", step.id)
+    elif count:
+        what = f"{count} {kind}{plural if count > 1 else ''}"
+        yield Line(CHANGE, f"{what}: stored again at {version}", step.id)
+    yield Line(CHANGE, f"{crd}: status.storedVersions [{version}]", step.id, (crd,))
+
+
+def _narrow_rules(_state: _State, step: Step) -> Iterator[Line]:
+    configuration = Reference(_CONFIGURATION, step.parameters["name"])
+    every = [rule for rules in step.parameters["rules"].values() for rule in rules]
+    left = sorted({resource for rule in every for resource in rule["resources"]})
+    text = f"rules for {', '.join(left)} only" if left else "no rules"
+    yield Line(CHANGE, f"{configuration}: {text}", step.id, (configuration,))
+
+
+def _failure_policy(_state: _State, step: Step) -> Iterator[Line]:
+    objects = tuple(Reference(_CONFIGURATION, name) for name in step.parameters["names"])
+    yield Line(CHANGE, f"{named(objects)}: failurePolicy {step.parameters['policy']}", step.id, objects)
+
+
+def _delete(state: _State, step: Step) -> Iterator[Line]:
+    """Yield one line for each kind. Objects without a name have a line of their own."""
+    groups: dict[tuple[str, str], list[Reference]] = {}
+    for entry in step.parameters["objects"]:
+        if "name" not in entry:
+            label = entry["label_selector"]
+            text = f"{entry['kind']}s of namespace {entry['namespace']} with label {label}, and their pods"
+            yield Line(DELETE, text, step.id)
+            continue
+        condition = ", if no object of it exists" if entry.get("only_if_empty") else ""
+        condition = ", if nothing else uses it" if entry.get("only_used_by") else condition
+        one = Reference(entry["kind"], entry["name"], entry.get("namespace") or "")
+        groups.setdefault((one.kind, condition), []).append(one)
+    for (_kind, condition), objects in groups.items():
+        state.present.difference_update(objects)
+        yield Line(DELETE, f"{named(objects)}{condition}", step.id, tuple(objects))
+
+
+def _detach(state: _State, step: Step) -> Iterator[Line]:
+    one = Reference("Deployment", step.parameters["name"], step.parameters["namespace"])
+    if one in state.present:
+        state.present.discard(one)
+        yield Line(DELETE, f"{one}, but keep its pods", step.id, (one,))
+    yield Line(CHANGE, f"ReplicaSets and pods of {one}: labels", step.id)
+
+
+def _switch_service(_state: _State, step: Step) -> Iterator[Line]:
+    given = step.parameters
+    service = Reference("Service", given["name"], given["namespace"])
+    selector = ", ".join(f"{key}={value}" for key, value in given["selector"].items())
+    port = f", target port {given['target_port']}" if given.get("target_port") else ""
+    yield Line(CHANGE, f"{service}: selector {selector}{port}", step.id, (service,))
+
+
+def _reconnect(_state: _State, step: Step) -> Iterator[Line]:
+    yield from _reconnected(step, _targets(step.parameters["targets"]), "")
+
+
+def _reconnected(step: Step, targets: Iterable[Reference], when: str) -> Iterator[Line]:
+    for target in targets:
+        text = f"{target}: line breaks at the end of caBundle, which make the API servers reconnect{when}"
+        yield Line(CHANGE, text, step.id, (target,))
+
+
+def _wait_available(_state: _State, step: Step) -> Iterator[Line]:
+    given = step.parameters
+    yield from _reconnected(step, _targets(given.get("reconnect") or ()), " while old pods end")
+    one = Reference("Deployment", given["name"], given["namespace"])
+    yield Line(VERIFY, f"that the pods of {one} become ready", step.id)
+
+
+def _watch_pods(_state: _State, step: Step) -> Iterator[Line]:
+    given = step.parameters
+    one = Reference("Deployment", given["name"], given["namespace"])
+    yield Line(VERIFY, f"that the pods of {one} stay ready for {given['seconds']} s", step.id)
+
+
+def _verify(_state: _State, step: Step) -> Iterator[Line]:
+    yield Line(VERIFY, _SUBJECTS[step.parameters["subject"]](step.parameters), step.id)
+
+
+_REFUSED = {
+    "empty-class": "a VolumeSnapshot with an empty class name",
+    "empty-reference": "a VolumeSnapshotContent with an empty reference",
+    "second-default-class": "a second default VolumeSnapshotClass of a driver",
+}
+
+
+def _webhook_check(given: Parameters) -> str:
+    test = f"{Reference(_CONFIGURATION, given['name'])}, dry run"
+    if given["check"] == "second-default-class":
+        test += "; it creates and deletes a test VolumeSnapshotClass if no driver has a default class"
+    return f"that the webhook refuses {_REFUSED[given['check']]} ({test})"
+
+
+def _processed(kind: str) -> Callable[[Parameters], str]:
+    return lambda given: (
+        f"that the controller processes a {kind} "
+        f"(it creates and deletes a test object in namespace {given['namespace']})"
+    )
+
+
+_SUBJECTS: dict[str, Callable[[Parameters], str]] = {
+    "webhook": _webhook_check,
+    "conversion": lambda given: (
+        f"that the webhook converts an object of {given['version']} ({Reference(_CRD, given['name'])}, dry run)"
+    ),
+    "schema": lambda _given: (
+        "that the CustomResourceDefinitions refuse objects that break their rules (dry runs)"
+    ),
+    "version": lambda given: (
+        f"that the pods of Deployment {given['namespace']}/{given['name']} run {given['release']}"
+    ),
+    "controller": _processed("VolumeSnapshot"),
+    "groups": _processed("VolumeGroupSnapshot"),
+}
+
+_ACTIONS: dict[str, Callable[[_State, Step], Iterator[Line]]] = {
+    "apply": _apply,
+    "certificate": _certificate,
+    "conversion_none": _conversion_none,
+    "conversion_webhook": _conversion_webhook,
+    "delete": _delete,
+    "detach": _detach,
+    "failure_policy": _failure_policy,
+    "migrate_storage": _migrate_storage,
+    "narrow_rules": _narrow_rules,
+    "reconnect": _reconnect,
+    "switch_service": _switch_service,
+    "verify": _verify,
+    "wait_available": _wait_available,
+    "watch_pods": _watch_pods,
+}

@@ -1,0 +1,211 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Show a plan to a person: as lines of text, and as Markdown for a change ticket. Pure.
+
+Names and messages of a cluster are hostile text. Each line stays one line without hidden characters, and Markdown shows
+such text as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from ..._text import visible
+from ..hazards import table
+from ..installed.installers import BY_KEY
+from ..kinds import Reference
+from . import plan_changes
+from .plan_changes import CHANGE, CREATE, DELETE, VERIFY, Line, named
+from .planner import Hop, Plan, Refusal
+
+NOTE, REFUSED = "note", "refused"
+SIGNS = {CREATE: "+", CHANGE: "~", DELETE: "-", VERIFY: "?", NOTE: "!", REFUSED: "x"}
+_OWNER = "owner-"
+
+
+def lines(plan: Plan) -> list[str]:
+    """Return the plan as lines: the way, the refusals, the writes and checks of each hop, and the notes.
+
+    Each line but the first and the heads of hops begins with a sign of SIGNS and its verb.
+    """
+    found = [summary(plan), *_refusals(plan)]
+    for index, hop in enumerate(plan.hops):
+        if len(plan.hops) > 1:
+            found.append(_head(plan, index))
+        found += [_line(one.verb, one.text) for one in plan_changes.lines(hop)]
+    return [*found, *_notes(plan)]
+
+
+def summary(plan: Plan) -> str:
+    """Return the way in one line, such as "7.0.2 to 8.7.0 in 2 hops: 8.4.0, 8.7.0"."""
+    first, target = plan.hops[0], plan.hops[-1].release
+    hops = ", ".join(str(hop.release) for hop in plan.hops)
+    many = f"in {len(plan.hops)} hops: {hops}" if len(plan.hops) > 1 else "in 1 hop"
+    end = ". The plan is refused, so nothing is changed" if plan.refused else ""
+    if first.context.controller is None:
+        return f"No snapshot controller is installed; the plan installs {target} {many}{end}"
+    if not first.start:
+        return f"An unknown release to {target} {many}{end}"
+    if first.start == str(target):
+        where = f" {many}" if len(plan.hops) > 1 else ""
+        return f"{target} is installed; the plan repairs and verifies it{where}{end}"
+    back = ", an older release," if first.context.is_back else ""
+    return f"{first.start} to {target}{back} {many}{end}"
+
+
+def markdown(plan: Plan, cluster: str = "") -> str:
+    """Return the plan as a Markdown page for a change ticket. cluster: its name in the title, "" for none."""
+    title = f"Snapshot controller{f' on {cluster}' if cluster else ''}: {summary(plan)}"
+    parts = [f"# {_prose(title)}", _table(_counts(plan))]
+    if plan.refused:
+        parts += ["## Refused", "\n".join(_refusal_items(plan))]
+    for index, hop in enumerate(plan.hops):
+        parts += [f"## {_prose(_head(plan, index))}", _fenced(hop), _table(_steps(hop))]
+    notes = [one for one in plan.found if one.hazard.handling == table.REPORT]
+    if notes:
+        parts += ["## Notes", "\n".join(_note_item(one) for one in notes)]
+    return "\n\n".join(parts) + "\n"
+
+
+# Lines.
+
+
+def _line(verb: str, text: str) -> str:
+    return f"{SIGNS[verb]} {verb:<8}{visible(text)}"
+
+
+def _head(plan: Plan, index: int) -> str:
+    hop = plan.hops[index]
+    reason = {"": "", "repair": ", repair and verify"}.get(hop.reason, f". Reason: {hop.reason}")
+    return visible(f"Hop {index + 1} of {len(plan.hops)}: {_way(hop)}{reason}")
+
+
+def _way(hop: Hop) -> str:
+    unknown = "no release" if hop.context.controller is None else "an unknown release"
+    return f"{hop.start or unknown} to {hop.release}"
+
+
+def _refusals(plan: Plan) -> Iterator[str]:
+    for one in plan.refused:
+        yield _line(REFUSED, f"{one.id}: {_sentence(one.reason)} {_seen(one)}{one.remedy}")
+        for text in _adopted(plan, one):
+            yield _line(REFUSED, f"{one.id}: {text}")
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith(".") else f"{text}."
+
+
+def _seen(one: Refusal) -> str:
+    """Return the evidence of a hazard. The objects of a manager follow in their own line."""
+    return "" if _is_owner(one) else _sentence(f"Seen: {'; '.join(one.evidence)}") + " "
+
+
+def _is_owner(one: Refusal) -> bool:
+    return one.id.startswith(_OWNER)
+
+
+def _adopted(plan: Plan, one: Refusal) -> Iterator[str]:
+    """Yield sentences with the other manager's objects that the plan would write if it were not refused."""
+    if not _is_owner(one):
+        return
+    row = BY_KEY[one.id[len(_OWNER) :]]
+    theirs = {what for what, origin in plan.hops[0].context.origins if origin.key == row.key}
+    last: dict[Reference, str] = {}
+    for line in (line for hop in plan.hops for line in plan_changes.lines(hop)):
+        last.update((target, line.verb) for target in line.objects if str(target) in theirs)
+    start = f"With adopt: [{row.key}], the plan would" if row.adopting else "The plan would"
+    for verb, is_deleted in (("change", False), ("delete", True)):
+        objects = [target for target, end in last.items() if (end == DELETE) == is_deleted]
+        if objects:
+            yield f"{start} {verb} {_of_manager(objects, row.name)}."
+
+
+def _of_manager(objects: Sequence[Reference], name: str) -> str:
+    count = f"{len(objects)} object{'s' * (len(objects) > 1)}"
+    kinds = dict.fromkeys(one.kind for one in objects)
+    listed = "; ".join(named([one for one in objects if one.kind == kind]) for kind in kinds)
+    return f"{count} of {name}: {listed}"
+
+
+def _notes(plan: Plan) -> Iterator[str]:
+    for one in plan.found:
+        if one.hazard.handling == table.REPORT:
+            seen = "; ".join(one.finding.evidence)
+            yield _line(NOTE, f"{one.hazard.id}: {one.hazard.title}: {seen}. {one.finding.remedy}")
+
+
+# Markdown.
+
+
+def _counts(plan: Plan) -> Iterator[list[str]]:
+    yield ["Hop", *(verb.capitalize() for verb in (CREATE, CHANGE, DELETE, VERIFY))]
+    for hop in plan.hops:
+        found = plan_changes.lines(hop)
+        yield [_way(hop), *(str(_count(found, verb)) for verb in (CREATE, CHANGE, DELETE, VERIFY))]
+
+
+def _count(found: Iterable[Line], verb: str) -> int:
+    return sum(1 for one in found if one.verb == verb)
+
+
+def _steps(hop: Hop) -> Iterator[list[str]]:
+    yield ["Step", "Title", "Reason"]
+    for step in hop.steps:
+        yield [step.id, step.title, step.reason]
+
+
+def _table(rows: Iterable[list[str]]) -> str:
+    head, *body = ([_cell(cell) for cell in row] for row in rows)
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *body))
+
+
+def _fenced(hop: Hop) -> str:
+    """Return the lines of a hop as code. No line can close it, because each begins with a sign."""
+    found = (_line(one.verb, one.text) for one in plan_changes.lines(hop))
+    return "\n".join(["```diff", *found, "```"])
+
+
+def _refusal_items(plan: Plan) -> Iterator[str]:
+    for one in plan.refused:
+        yield f"- {_code(one.id)}: {_prose(_sentence(one.reason))} {_prose(one.remedy)}"
+        yield from (f"  - {_prose(text)}" for text in _adopted(plan, one))
+        yield from (f"  - {_code(text)}" for text in one.evidence)
+
+
+def _note_item(one: table.Found) -> str:
+    seen = ", ".join(map(_code, one.finding.evidence))
+    return (
+        f"- {_code(one.hazard.id)}: {_prose(one.hazard.title)}: {seen}. {_prose(one.finding.remedy)}".strip()
+    )
+
+
+# Characters with a meaning in Markdown or in a table: https://spec.commonmark.org/0.31.2/#backslash-escapes
+_SPECIAL = re.compile(r"[\\`*_\[\]<>#|~&!$]")
+# Words that forges turn into links and notifications. In code they stay text.
+_LINK = re.compile(r"@|://|www\.|#\d", re.IGNORECASE)
+_TICKS = re.compile(r"`+")
+_PIPE = re.compile(r"(\\*)\|")
+
+
+def _prose(text: str) -> str:
+    """Return text that Markdown shows as it is."""
+    words = visible(text).split(" ")
+    return " ".join(_code(word) if _LINK.search(word) else _SPECIAL.sub(r"\\\g<0>", word) for word in words)
+
+
+def _code(text: str) -> str:
+    """Return text as a code span. Its fence is longer than every row of backticks in the text."""
+    shown = visible(text)
+    fence = "`" * (1 + max((len(found) for found in _TICKS.findall(shown)), default=0))
+    space = " " if shown.startswith("`") or shown.endswith("`") or not shown else ""
+    return f"{fence}{space}{shown}{space}{fence}"
+
+
+def _cell(text: str) -> str:
+    """Return text for a cell of a table. A pipe ends the cell, also in code, unless its row of backslashes is odd."""
+    return _PIPE.sub(lambda found: found[0] if len(found[1]) % 2 else f"\\{found[0]}", _prose(text))

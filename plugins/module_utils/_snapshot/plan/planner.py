@@ -1,0 +1,161 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Plan the way from the installed release to another one: hops, their steps, and the reasons to refuse. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..hazards import table
+from ..hazards.table import Found
+from ..installed.installers import BY_KEY, UNMARKED, Origin
+from ..installed.state import Installed
+from ..release.release_table import Release, get, text
+from .hop import steps
+from .state_after import after
+from .step_types import Step
+from .upgrade_context import Options, Situation
+
+
+@dataclass(frozen=True)
+class Hop:
+    """The way from one release to the next.
+
+    start: the installed release before the hop, "" if no controller is installed or its release is unknown.
+    release: the release after the hop.
+    reason: the reason for a hop of its own: "repair", or the hazard that requires it. "" for a plain upgrade.
+    steps: the steps in their order.
+    context: the state before the hop, from which its steps were planned.
+    """
+
+    start: str
+    release: Release
+    reason: str
+    steps: tuple[Step, ...]
+    context: Situation
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A reason to write nothing.
+
+    id: the id of a hazard, or "owner-" and the key of a manager.
+    reason: a sentence without its full stop, or sentences.
+    evidence: what was seen on the cluster.
+    remedy: what to do, in sentences.
+    """
+
+    id: str
+    reason: str
+    evidence: tuple[str, ...]
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The whole way.
+
+    refused: the reasons to write nothing. A caller must not carry out a step if there is one.
+    hops: the hops in their order, at least one. A refused plan has them too, to show what it would change.
+    found: the hazards of all hops.
+    """
+
+    refused: tuple[Refusal, ...]
+    hops: tuple[Hop, ...]
+    found: tuple[Found, ...]
+
+
+def plan(installed: Installed, target: Release, options: Options) -> Plan:
+    """Return the plan to the target. It has a hop in between only if a hazard requires one."""
+    refused = list(_owners(Situation(installed, target, options)))
+    hops: list[Hop] = []
+    every: dict[str, Found] = {}
+    here = installed
+    while not hops or hops[-1].release != target:
+        now = Situation(here, target, options)
+        found = table.find(now)
+        between = next((one for one in found if one.finding.via), None)
+        if between:
+            now = Situation(here, get(between.finding.via), options)
+            found = (between, *table.find(now))
+        every.update({one.hazard.id: one for one in found if one.hazard.id not in every})
+        refused += _refusals(found, options)
+        hops.append(_hop(now, found, between))
+        if now.release != target:
+            here = after(now)
+    distinct = tuple({one.id: one for one in refused}.values())
+    return Plan(distinct, tuple(hops), tuple(every.values()))
+
+
+def _hop(now: Situation, found: Iterable[Found], between: Found | None) -> Hop:
+    ids = frozenset(one.hazard.id for one in found)
+    reason = "repair" if now.version == now.release.version else ""
+    if between:
+        seen = "; ".join(between.finding.evidence)
+        reason = f"{between.hazard.title}: {seen}. {between.hazard.answer}"
+    return Hop(text(now.version) if now.version else "", now.release, reason, tuple(steps(now, ids)), now)
+
+
+def _refusals(found: Iterable[Found], options: Options) -> Iterable[Refusal]:
+    for one in found:
+        if one.stops(options.accept):
+            row = one.hazard
+            remedy = one.finding.remedy
+            if row.handling == table.ASK and row.id not in remedy:
+                remedy = f"{remedy} Or set accept: [{row.id}] to continue in spite of it."
+            yield Refusal(row.id, f"{row.title}. {row.answer}", one.finding.evidence, remedy.strip())
+
+
+def _owners(now: Situation) -> Iterable[Refusal]:
+    """Return one refusal for each other manager whose objects a plan may write."""
+    found: dict[str, list[tuple[str, Origin]]] = {}
+    for what, origin in now.origins:
+        if origin.key and not now.adopts(origin.key):
+            found.setdefault(origin.key, []).append((what, origin))
+    for key, objects in found.items():
+        yield _owned(key, objects)
+
+
+def _owned(key: str, objects: list[tuple[str, Origin]]) -> Refusal:
+    row = BY_KEY[key]
+    adopt = f" To adopt the objects: {row.adopting} Then set adopt: [{key}]." if row.adopting else ""
+    evidence = tuple(f"{what}: {mark}" for what, origin in objects for mark in origin.evidence)
+    return Refusal(f"owner-{key}", _belongs(key, objects), evidence, f"{row.upgrade}{adopt}")
+
+
+def _belongs(key: str, objects: list[tuple[str, Origin]]) -> str:
+    """Return a sentence that names one object, the number of the others, and their manager."""
+    what, origin = next((one for one in objects if not one[0].startswith(_CRD)), objects[0])
+    count = len(objects) - 1
+    more = f" and {count} other object{'s' * (count > 1)}" if count else ""
+    if key == UNMARKED:
+        return f"{what}{more} {'have' if more else 'has'} no mark of a manager"
+    name = _manager_of(origin)
+    return (
+        f"{what}{more} {'belong' if more else 'belongs'} to {BY_KEY[key].name}{f' ({name})' if name else ''}"
+    )
+
+
+_CRD = "CustomResourceDefinition "
+# The marks that name the manager's own object, and the kind of that object.
+_NAMING = {
+    "annotation meta.helm.sh/release-name: ": "release",
+    "label argocd.argoproj.io/instance: ": "Application",
+    "label kustomize.toolkit.fluxcd.io/name: ": "Kustomization",
+    "label helm.toolkit.fluxcd.io/name: ": "HelmRelease",
+    "label olm.owner: ": "owner",
+    "ownerReference ": "ownerReference",
+}
+
+
+def _manager_of(origin: Origin) -> str:
+    """Return the kind and name of the manager's own object, "" if no mark names it."""
+    for mark in origin.evidence:
+        for start, kind in _NAMING.items():
+            if mark.startswith(start):
+                return f"{kind} {mark[len(start) :]}"
+    return ""

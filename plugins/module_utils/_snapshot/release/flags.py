@@ -1,0 +1,140 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""The programs' flags by release: what a release does not know ends it (exit 2), again and again. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ..installed.state import CONTROLLER, CONVERSION, SIDECAR, VALIDATION
+from .release_table import GATES_FLAG, GROUP_FLAG, GROUP_GATE, Release, Version
+
+_EVER: Version = (0, 0, 0)
+_NOT_YET: Version = (99, 0, 0)
+
+
+@dataclass(frozen=True)
+class Flag:
+    """since: the first release that knows it. until: the first that does not. instead: what took its place."""
+
+    program: str
+    names: str
+    since: Version = _EVER
+    until: Version = _NOT_YET
+    instead: str = ""
+
+
+_KLOG = (
+    "logtostderr alsologtostderr stderrthreshold log_dir log_file log_file_max_size log_backtrace_at add_dir_header "
+    "skip_headers skip_log_headers one_output"
+)
+_LEADER = (
+    "leader-election leader-election-namespace leader-election-lease-duration leader-election-renew-deadline "
+    "leader-election-retry-period"
+)
+_SINCE_83 = (
+    "logging-format automaxprocs log-flush-frequency log-json-split-stream log-json-info-buffer-size "
+    "log-text-split-stream log-text-info-buffer-size"
+)
+# cmd/PROGRAM/main.go at each tag; klog's own flags went with #1256.
+FLAGS: tuple[Flag, ...] = (
+    Flag(
+        CONTROLLER,
+        "kubeconfig resync-period version worker-threads http-endpoint metrics-path retry-interval-start "
+        f"retry-interval-max v vmodule {_LEADER}",
+    ),
+    Flag(CONTROLLER, "kube-api-qps kube-api-burst enable-distributed-snapshotting", since=(5, 0, 0)),
+    Flag(CONTROLLER, "prevent-volume-mode-conversion", since=(6, 0, 0)),
+    Flag(CONTROLLER, "retry-crd-interval-max", since=(6, 2, 0)),
+    Flag(CONTROLLER, GROUP_FLAG, (7, 0, 0), (8, 2, 0), f"--{GATES_FLAG}={GROUP_GATE}=true"),
+    Flag(CONTROLLER, GATES_FLAG, since=(8, 2, 0)),
+    Flag(CONTROLLER, _SINCE_83, since=(8, 3, 0)),
+    Flag(CONTROLLER, _KLOG, until=(8, 3, 0), instead="--logging-format"),
+    Flag(VALIDATION, f"tls-cert-file tls-private-key-file port v vmodule {_KLOG}"),
+    Flag(VALIDATION, "kubeconfig prevent-volume-mode-conversion", since=(6, 0, 0)),
+    Flag(VALIDATION, "enable-volume-group-snapshot-webhook", since=(6, 3, 1)),
+    Flag(CONVERSION, f"tls-cert-file tls-private-key-file port v vmodule {_SINCE_83}"),
+    # Only what csi-snapshotter lost: its drivers bring the rest.
+    Flag(SIDECAR, GROUP_FLAG, (6, 3, 0), (8, 2, 0), f"--{GATES_FLAG}={GROUP_GATE}=true"),
+    Flag(SIDECAR, _KLOG, until=(8, 3, 0), instead="--logging-format"),
+)
+
+
+def name(argument: str) -> str:
+    """--port=443 -> port. Both programs' libraries take one dash or two, and a value after "=" or in the next argument."""
+    return argument.lstrip("-").partition("=")[0] if argument.startswith("-") else ""
+
+
+def value(arguments: Sequence[str], flag: str) -> str | None:
+    """The value of a flag as it was given last; "true" for one without."""
+    found = None
+    for index, argument in enumerate(arguments):
+        if name(argument) == flag:
+            _name, equals, given = argument.partition("=")
+            following = arguments[index + 1 : index + 2]
+            found = (
+                given if equals else "true" if not following or following[0].startswith("-") else following[0]
+            )
+    return found
+
+
+def unknown(program: str, arguments: Iterable[str], release: Release) -> list[str]:
+    """The arguments that the release's program does not know, in their words."""
+    known = {
+        word
+        for flag in FLAGS
+        if flag.program == program and flag.since <= release.version < flag.until
+        for word in flag.names.split()
+    }
+    return [argument for argument in arguments if name(argument) and name(argument) not in known]
+
+
+def lost(program: str, arguments: Iterable[str]) -> list[tuple[str, Flag]]:
+    """The arguments that a newer release no longer knows, each with its row."""
+    ended = {
+        word: flag
+        for flag in FLAGS
+        if flag.program == program and flag.until != _NOT_YET
+        for word in flag.names.split()
+    }
+    return [(argument, ended[name(argument)]) for argument in arguments if name(argument) in ended]
+
+
+def gates(arguments: Sequence[str]) -> dict[str, bool]:
+    """The feature gates that the arguments set."""
+    words = [
+        part
+        for argument in arguments
+        if name(argument) == GATES_FLAG
+        for part in argument.partition("=")[2].split(",")
+    ]
+    pairs = (word.strip().partition("=") for word in words)
+    return {key: given.lower() != "false" for key, _equals, given in pairs if key}
+
+
+def groups_on(arguments: Sequence[str], release: Release | None) -> bool:
+    """Whether a program that was started so works on group snapshots. release: its own, None where it is not known."""
+    flag = value(arguments, GROUP_FLAG)
+    default = bool(release and release.groups and release.groups.on)
+    return gates(arguments).get(GROUP_GATE, flag.lower() != "false" if flag is not None else default)
+
+
+def for_groups(wanted: bool, release: Release) -> list[str]:
+    """The argument that says so, whatever the release's default is; none where it has no group snapshots."""
+    if release.groups is None or not (wanted or release.groups.on):
+        return []
+    if release.groups.flag == GROUP_FLAG:
+        return [f"--{GROUP_FLAG}=true"]
+    return [f"--{GATES_FLAG}={GROUP_GATE}={str(wanted).lower()}"]
+
+
+def merged(own: Sequence[str], given: Sequence[str]) -> list[str]:
+    """Arguments of the plan and of the user as one list; feature gates in one argument, the plan's word for its own."""
+    all_gates = {**gates(given), **gates(own)}
+    rest = [argument for argument in (*own, *given) if name(argument) != GATES_FLAG]
+    joined = ",".join(f"{key}={str(on).lower()}" for key, on in all_gates.items())
+    return [*rest, f"--{GATES_FLAG}={joined}"] if all_gates else rest

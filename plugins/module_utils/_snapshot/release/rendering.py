@@ -1,0 +1,131 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""From a release's manifests to the objects as they are wanted. Pure.
+
+Upstream's own selectors, names and arguments stay; images are the release's own, which the manifests' nearly never are
+(kubernetes-csi/external-snapshotter#630 and nine like it). A caBundle, a conversion stanza and a status are never part.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..errors import StepError
+from . import pod_templates
+from .settings import Wanted
+
+with contextlib.suppress(ImportError):  # it comes with the kubernetes package: reported by _run
+    import yaml
+
+    # The same words, parsed by libyaml where it is there: a CustomResourceDefinition takes 20 ms, not 200.
+    _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_CONTROLLER = "deploy/kubernetes/snapshot-controller"
+_WEBHOOK = "deploy/kubernetes/webhook-example"
+# Part of a release (_steps.PARTS) -> how its files' paths begin, and which kinds of objects in them it has.
+_FILES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "crds": ("client/config/crd/snapshot.storage.k8s.io_", ("CustomResourceDefinition",)),
+    "group_crds": ("client/config/crd/groupsnapshot.storage.k8s.io_", ("CustomResourceDefinition",)),
+    "controller_rbac": (
+        f"{_CONTROLLER}/rbac-",
+        ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"),
+    ),
+    "controller": (f"{_CONTROLLER}/setup-", ("Deployment",)),
+    "webhook_rbac": (f"{_WEBHOOK}/rbac-", ("ServiceAccount", "ClusterRole", "ClusterRoleBinding")),
+    "webhook": (f"{_WEBHOOK}/webhook.yaml", ("Deployment",)),
+    "webhook_service": (f"{_WEBHOOK}/webhook.yaml", ("Service",)),
+    "webhook_configurations": (
+        f"{_WEBHOOK}/admission-configuration-template",
+        ("ValidatingWebhookConfiguration",),
+    ),
+}
+_NODES = {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]}
+
+Object = dict[str, Any]
+Parameters = Mapping[str, Any]
+
+
+def render(files: Mapping[str, str], parameters: Parameters, wanted: Wanted) -> list[Object]:
+    """Return the objects of the parts that a step of action "apply" names, in the order in which they are applied.
+
+    files: the release's, by path. parameters: the step's (_steps.ACTIONS), with ``namespace``. Raises StepError for a
+    part that the release does not have.
+    """
+    return [
+        _finished(part, obj, parameters, wanted)
+        for part in parameters["parts"]
+        for obj in _with_budget(part, _objects(files, part, parameters))
+    ]
+
+
+def keeping(obj: Object, live: Mapping[str, Any] | None, parameters: Parameters) -> Object:
+    """Return a rendered object with what it keeps of the one that is there.
+
+    Of a CustomResourceDefinition the versions of ``keep_unserved``, listed only; of a webhook configuration the failure
+    policies, where the step has none: a new one begins harmless, and whoever proves it sets another policy.
+    """
+    if obj["kind"] == "CustomResourceDefinition":
+        unserved, versions = parameters.get("keep_unserved") or (), obj["spec"]["versions"]
+        listed = {version["name"] for version in versions}
+        for version in (live or {}).get("spec", {}).get("versions", ()):
+            if version["name"] in unserved and version["name"] not in listed:
+                versions.append({**version, "served": False, "storage": False})
+    if obj["kind"] == "ValidatingWebhookConfiguration":
+        given = (parameters.get("failure_policies") or {}).get(obj["metadata"]["name"])
+        policies = {
+            webhook["name"]: webhook.get("failurePolicy") for webhook in (live or {}).get("webhooks") or ()
+        }
+        for webhook in obj["webhooks"]:
+            webhook["failurePolicy"] = given or policies.get(webhook["name"]) or "Ignore"
+    return obj
+
+
+def _objects(files: Mapping[str, str], part: str, parameters: Parameters) -> list[Object]:
+    start, kinds = _FILES[part]
+    found = [
+        obj
+        for path in sorted(files)
+        if path.startswith(start)
+        for obj in yaml.load_all(files[path], Loader=_LOADER)  # a safe loader, see above
+        if obj and obj["kind"] in kinds
+    ]
+    names = parameters.get("failure_policies")
+    if part == "webhook_configurations" and names is not None:
+        found = [obj for obj in found if obj["metadata"]["name"] in names]
+    if not found:
+        raise StepError(f"release {parameters['release']} has no {part.replace('_', ' ')}")
+    return found
+
+
+def _finished(part: str, obj: Object, parameters: Parameters, wanted: Wanted) -> Object:
+    """One object of upstream's, as it is wanted."""
+    kind, namespace = obj["kind"], parameters["namespace"]
+    obj.pop("status", None)
+    obj["metadata"].pop("creationTimestamp", None)
+    if "namespace" in obj["metadata"]:
+        obj["metadata"]["namespace"] = namespace
+    for subject in obj.get("subjects") or ():
+        if "namespace" in subject:
+            subject["namespace"] = namespace
+    for webhook in obj.get("webhooks") or ():
+        webhook["clientConfig"].pop("caBundle", None)
+        webhook["clientConfig"]["service"]["namespace"] = namespace
+    if kind == "CustomResourceDefinition":
+        obj["spec"].pop("conversion", None)
+    if kind == "ClusterRole" and parameters.get("nodes"):
+        obj["rules"].append(dict(_NODES))
+    if kind == "Service":
+        for port in obj["spec"]["ports"]:
+            port["targetPort"] = wanted.port
+    return pod_templates.deployment(part, obj, parameters, wanted) if kind == "Deployment" else obj
+
+
+def _with_budget(part: str, objects: Iterable[Object]) -> list[Object]:
+    """The webhook's Deployment with a PodDisruptionBudget, which upstream's manifests lack."""
+    found = list(objects)
+    return [*found, *(pod_templates.budget(obj) for obj in found)] if part == "webhook" else found

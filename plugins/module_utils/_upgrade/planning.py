@@ -1,0 +1,105 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Read a cluster and plan from its current state."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .._snapshot.errors import ReleaseError, UpgradeRefused
+from .._snapshot.installed import object_reading, read_objects
+from .._snapshot.installed.state import Installed
+from .._snapshot.plan import plan_report, planner
+from .._snapshot.plan.planner import Hop, Plan
+from .._snapshot.plan.upgrade_context import Options, Situation
+from .._snapshot.release import crd_sets, release_table
+from .._snapshot.release.release_table import Release, get
+
+if TYPE_CHECKING:
+    from .._kube.client import Client
+
+MOST_EVIDENCE = 3
+NOTHING_WRITTEN = "nothing was written"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A cluster at one time, and the plan that follows from it.
+
+    context: what is installed, the release to go to, and the options.
+    """
+
+    context: Situation
+    plan: Plan
+
+    @property
+    def installed(self) -> Installed:
+        return self.context.installed
+
+    def values(self) -> dict[str, Any]:
+        """Return the reading as results carry it."""
+        return {
+            "installed": plan_report.installed(self.context),
+            "managers": plan_report.managers(self.context),
+            **plan_report.plan(self.plan),
+        }
+
+    def refusal(self, lead: str = NOTHING_WRITTEN) -> UpgradeRefused | None:
+        """Return the error of a plan that is refused, None if it may be carried out. lead: the begin of its cause."""
+        refused = self.plan.refused
+        if not refused:
+            return None
+        causes = [f"{one.reason.rstrip('.')} ({'; '.join(_shortened(one.evidence))})" for one in refused]
+        error = UpgradeRefused(
+            f"{lead}: {'. '.join(causes)}",
+            evidence=[line for one in refused for line in one.evidence],
+            remedy=" ".join(one.remedy for one in refused),
+        )
+        error.values = self.values()
+        return error
+
+
+def read(client: Client, release: Release, options: Options) -> Reading:
+    """Read the cluster and plan the way to the release. Raises KubeError."""
+    rules = crd_sets.row(release.crds, release_table.SNAPSHOT).rules
+    installed = object_reading.installed(read_objects.observe(client, needs_rules=rules), release)
+    return Reading(Situation(installed, release, options), planner.plan(installed, release, options))
+
+
+def hops_until(hops: Sequence[Hop], until: Release | None) -> list[Hop]:
+    """Return the hops up to the release ``until``, all if it is None, and none if the cluster is past it.
+
+    Raises ReleaseError if that release is not on the way.
+    """
+    if until is None:
+        return list(hops)
+    releases = [hop.release for hop in hops]
+    if until in releases:
+        return list(hops[: releases.index(until) + 1])
+    start = hops[0].start
+    if start and get(start).version >= until.version:
+        return []
+    raise ReleaseError(
+        f"{until}, the value of until_version, is not a hop on the way from {start or 'nothing'} to {releases[-1]}",
+        evidence=[f"the hops are: {', '.join(map(str, releases))}"],
+        remedy=f"Give one of the hops: {', '.join(map(str, releases))}",
+    )
+
+
+def kubernetes_version(client: Client) -> tuple[int, int]:
+    """Return the major and minor version of the API server, 0 for a part that is not a number."""
+    version = client.get("/version")
+    major, minor = (re.match(r"\d+", str(version.get(key) or "0")) for key in ("major", "minor"))
+    return (int(major[0]) if major else 0, int(minor[0]) if minor else 0)
+
+
+def _shortened(evidence: Sequence[str]) -> list[str]:
+    """Return the first lines. Evidence may have a line for each object."""
+    more = len(evidence) - MOST_EVIDENCE
+    return [*evidence[:MOST_EVIDENCE], *([f"and {more} more"] if more > 0 else [])]

@@ -1,0 +1,207 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Carry out one step of a plan, and record its result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .._ansible.operation import as_error
+from .._errors import CertflowError
+from .._kube.lease import Lease
+from .._process.progress_lines import Progress
+from .._snapshot.plan.step_types import Step
+from . import actions, certificate_step, upgrade_lease, verification
+from .actions import ACTIONS, CERTIFICATE, VERIFY, WAITS
+from .checks import OK
+from .options import Request
+from .steps.act import Context
+from .steps.apply_manifests import Outcome
+from .upgrade_lease import Record
+
+if TYPE_CHECKING:
+    from .._kube.client import Client
+
+DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"
+# Steps that only write a few objects and wait for nothing, in seconds.
+SHORT_SECONDS = 60
+SHORT = ("apply", "conversion_none", "conversion_webhook", "narrow_rules", "failure_policy", "reconnect")
+# Shorter steps are in the result only.
+SHOWN_SECONDS = 1.0
+# A step of the way back uses the time that is left, because there is no better use for it. Seconds.
+LEAST_SECONDS = 10
+
+
+class OutOfTime(CertflowError):
+    """The time of the task does not suffice for the next step, so the run ended before it."""
+
+    code = "interrupted"
+
+
+@dataclass
+class StepRecord:
+    """The result of a step.
+
+    hop: the release of the hop. undoes: True for a step of the way back.
+    status: "done", "failed" or "interrupted". changed: True if something was written.
+    reason: why it was due, or what was seen. seconds: how long it took.
+    objects: the changed objects, as results carry them.
+    """
+
+    hop: str
+    id: str
+    title: str
+    action: str
+    undoes: bool
+    status: str = DONE
+    changed: bool = False
+    reason: str = ""
+    seconds: int = 0
+    objects: list[dict[str, Any]] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Place:
+    """The place of a step: the hop's release, its number among the steps of the hop from 1 on, and their count."""
+
+    hop: str
+    number: int
+    total: int
+    undoes: bool = False
+
+
+class StepRunner:
+    """Carry out steps, and keep the records.
+
+    lease: the held Lease, None for steps that only look.
+    end: the time of time.monotonic() at which the task ends.
+    reserve: seconds that stay free before the end, for the way back.
+    before: results of verifications before the upgrade, by step id.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        request: Request,
+        progress: Progress,
+        *,
+        end: float,
+        reserve: int,
+    ) -> None:
+        self.client, self.request, self.progress = client, request, progress
+        self.end, self.reserve = end, reserve
+        self.lease: Lease | None = None
+        self.before: Mapping[str, Mapping[str, Any]] = {}
+        self.records: list[StepRecord] = []
+        self.outcomes: list[Outcome] = []
+        self.warnings: list[str] = []
+        self.signer = ""
+
+    @property
+    def is_changed(self) -> bool:
+        return any(one.changed for one in self.records)
+
+    def run(self, step: Step, context: Context, place: Place) -> None:
+        """Carry out the step. Raises OutOfTime before it, CertflowError, Interrupted.
+
+        The record also tells of a failure that is a defect of this collection.
+        """
+        seconds = self._seconds(step)
+        self._check_time(step, min(seconds, LEAST_SECONDS) if place.undoes else seconds)
+        self.client.deadline = min(self.end, time.monotonic() + seconds)
+        self.progress.now(f"{place.number}/{place.total}  {step.title}")
+        self.progress.detail(f"{place.number}/{place.total}  {step.id}{' (undo)' if place.undoes else ''}")
+        self._note(step, place)
+        record = StepRecord(place.hop, step.id, step.title, step.action, place.undoes, reason=step.reason)
+        self.records.append(record)
+        written, begun = len(self.client.written), time.monotonic()
+        try:
+            self._carry_out(step, context, record)
+        except Exception as error:
+            record.status, record.reason = FAILED, as_error(error).cause
+            raise
+        except BaseException:  # Interrupted, and what ends the process
+            record.status = INTERRUPTED
+            raise
+        finally:
+            record.changed = len(self.client.written) > written
+            taken = time.monotonic() - begun
+            record.seconds = round(taken)
+            if taken >= SHOWN_SECONDS or record.status != DONE:
+                ending = "" if record.status == DONE else f", {record.status}"
+                self.progress.say(f"{place.number}/{place.total}  {step.title}  {taken:.0f} s{ending}")
+
+    def _seconds(self, step: Step) -> int:
+        """Return the longest time that the step may take."""
+        own = SHORT_SECONDS if step.action in SHORT else self.request.step_timeout
+        return min(self.request.step_timeout, int(step.parameters.get("timeout") or own))
+
+    def _check_time(self, step: Step, seconds: int) -> None:
+        left = self.end - time.monotonic() - self.reserve
+        if left < seconds:
+            raise OutOfTime(
+                f"the step {step.id} needs up to {seconds} s, and {max(0, left):.0f} s of the task's time are left for it",
+                remedy="Run the task again to continue, with a longer wait_timeout or a shorter step_timeout",
+            )
+
+    def _note(self, step: Step, place: Place) -> None:
+        if self.lease is None:
+            return
+        upgrade_lease.keep(
+            self.lease,
+            Record(
+                version=str(self.request.release),
+                hop=place.hop,
+                step=step.id,
+                number=place.number,
+                total=place.total,
+                undoes=place.undoes,
+                since=f"{self.client.now():%Y-%m-%dT%H:%M:%SZ}",
+            ),
+        )
+
+    def _carry_out(self, step: Step, context: Context, record: StepRecord) -> None:
+        if step.action == CERTIFICATE:
+            self._certify(step, record)
+        elif step.action == VERIFY:
+            self._verify(step, record)
+        else:
+            self._act(step, context, record)
+
+    def _certify(self, step: Step, record: StepRecord) -> None:
+        result = certificate_step.issue(
+            self.client,
+            step,
+            self.request.certificate,
+            signer=self.signer or certificate_step.signer_of(self.client, self.request.certificate),
+            take_over=bool(self.request.options.adopt),
+        )
+        record.reason = str(result.values["reason"])
+        self.warnings += result.warnings
+
+    def _verify(self, step: Step, record: StepRecord) -> None:
+        verdict, left = verification.verify(self.client, step, namespace=self.request.probe_namespace)
+        if not verification.passes(verdict):
+            raise verification.failure(step, verdict, self.before.get(step.id, {}), left)
+        record.reason = verdict.summary
+        self.warnings += left
+        if verdict.verdict != OK:
+            self.warnings.append(f"{step.parameters['subject']} is not proven: {verdict.summary}")
+
+    def _act(self, step: Step, context: Context, record: StepRecord) -> None:
+        outcomes = ACTIONS[step.action](context, step.parameters)
+        changed = [one for one in outcomes if one.changed]
+        self.outcomes += changed
+        record.objects = [actions.report(one) for one in changed]
+        self.warnings += [one.note for one in outcomes if one.note and not one.changed]
+        if not changed and step.action not in WAITS:
+            record.reason = "the objects are already in the state of this step"

@@ -1,0 +1,161 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Orphan a Deployment: its pods keep running, and a new Deployment of the same name does not touch them.
+
+In this order every pod gets the label, also a pod that a ReplicaSet makes meanwhile:
+
+1. The Deployment is deleted without its ReplicaSets. Before that, their template must stay as it is, because a Deployment
+   begins a rollout if no ReplicaSet has its template.
+2. The template of each ReplicaSet gets the label. Pods that it makes from then on have it.
+3. The ReplicaSet's controller reports the template that it has read in status.observedGeneration. After it has read the new
+   one, it makes no more pods from the old one. Its earlier pods exist by then, so the list of step 4 has them.
+4. Every pod without the label gets it.
+5. The ReplicaSet loses the labels by which a new Deployment would adopt it (kubernetes
+   pkg/controller/controller_ref_manager.go), and gets the label itself. That is the mark that all of this is done.
+
+So a Service that selects by the label selects as many pods as before. If a run is killed before step 5, the next run finds an
+ownerless ReplicaSet without the mark and repeats the steps. Completed steps change nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ..._kube.errors import NotFound
+from ..._snapshot.errors import NotYetError
+from ..._snapshot.kinds import KINDS, Reference
+from ..._snapshot.plan.step_types import DETACHED_LABEL
+from . import waits
+from .apply_manifests import Outcome, delete, refuse_mixed
+from .patches import patched
+
+if TYPE_CHECKING:
+    from ..._kube.client import Client
+
+Object = Mapping[str, Any]
+_POINTER = DETACHED_LABEL.replace("/", "~1")
+_HASH = "pod-template-hash"
+
+
+def detach(
+    client: Client, target: Reference, *, check_mode: bool = False, take_over: bool = False
+) -> list[Outcome]:
+    """Delete the Deployment and keep its pods, under ownerless ReplicaSets. Label all of them with the Deployment's name.
+
+    After an interruption, continue from the current state. Return one outcome per changed object. Raises KubeError, OwnedObjectError, StepError.
+    """
+    deployment = client.find(target.path)
+    sets = [one for one in _listed(client, "ReplicaSet", target) if _is_of(one, deployment, target.name)]
+    gone = []
+    if deployment is not None:
+        refuse_mixed(target, deployment)
+        uid = deployment["metadata"]["uid"]
+        gone = [
+            delete(client, target, uid=uid, propagation="Orphan", take_over=take_over, check_mode=check_mode)
+        ]
+        if not check_mode:
+            waits.gone(client, target, uid)
+    places = [_place("ReplicaSet", one, target) for one in sets]
+    renewed = [
+        patched(client, one, _relabel(target.name), check_mode=check_mode, take_over=take_over)
+        for one in places
+    ]
+    if not check_mode:
+        for place in places:
+            waits.observed(client, place)
+    marked = []
+    for pod in _pods(client, sets, target):
+        with suppress(NotYetError, NotFound):  # the pod has ended, and its replacement has the label
+            place = _place("Pod", pod, target)
+            marked.append(
+                patched(client, place, _label(target.name), check_mode=check_mode, take_over=take_over)
+            )
+    freed = [
+        patched(client, one, _free(target.name), check_mode=check_mode, take_over=take_over) for one in places
+    ]
+    return _merged((*renewed, *freed, *marked, *gone))
+
+
+def _pods(client: Client, sets: Sequence[Object], target: Reference) -> list[Object]:
+    uids = {one["metadata"]["uid"] for one in sets}
+    return [
+        pod
+        for pod in _listed(client, "Pod", target)
+        if uids & {owner["uid"] for owner in pod["metadata"].get("ownerReferences") or ()}
+    ]
+
+
+def _place(kind: str, obj: Object, target: Reference) -> Reference:
+    return Reference(kind, obj["metadata"]["name"], target.namespace)
+
+
+def _merged(outcomes: Sequence[Outcome]) -> list[Outcome]:
+    """Return one outcome per changed object."""
+    found: dict[Reference, Outcome] = {}
+    for one in (one for one in outcomes if one.changed):
+        before = found.get(one.reference)
+        found[one.reference] = replace(one, changes=(*before.changes, *one.changes)) if before else one
+    return list(found.values())
+
+
+def _is_of(replica_set: Object, deployment: Object | None, name: str) -> bool:
+    """Return True if the ReplicaSet belongs to the Deployment, or did: ownerless, with our label or a Deployment's name."""
+    metadata = replica_set["metadata"]
+    owners = [owner["uid"] for owner in metadata.get("ownerReferences") or () if owner.get("controller")]
+    if deployment is not None:
+        return deployment["metadata"]["uid"] in owners
+    labels = metadata.get("labels") or {}
+    template = replica_set["spec"]["template"]["metadata"].get("labels") or {}
+    named = metadata["name"] == f"{name}-{template.get(_HASH)}"
+    return not owners and (labels.get(DETACHED_LABEL) == name or named)
+
+
+def _listed(client: Client, kind: str, target: Reference) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = client.list_all(KINDS[kind].collection(target.namespace))["items"]
+    return items
+
+
+def _label(name: str) -> Callable[[Object], list[dict[str, Any]]]:
+    """Return the patch that labels a pod."""
+
+    def decide(pod: Object) -> list[dict[str, Any]]:
+        return _added(pod["metadata"], "/metadata", name)
+
+    return decide
+
+
+def _relabel(name: str) -> Callable[[Object], list[dict[str, Any]]]:
+    """Return the patch that labels the template of a ReplicaSet."""
+
+    def decide(replica_set: Object) -> list[dict[str, Any]]:
+        metadata = replica_set["spec"]["template"]["metadata"]
+        return _added(metadata, "/spec/template/metadata", name)
+
+    return decide
+
+
+def _added(metadata: Object, path: str, name: str) -> list[dict[str, Any]]:
+    if (metadata.get("labels") or {}).get(DETACHED_LABEL) == name:
+        return []
+    return [{"op": "add", "path": f"{path}/labels/{_POINTER}", "value": name}]
+
+
+def _free(name: str) -> Callable[[Object], list[dict[str, Any]]]:
+    """Return the patch that replaces a ReplicaSet's own selector labels by the label. Its pods keep theirs."""
+
+    def decide(replica_set: Object) -> list[dict[str, Any]]:
+        selected = replica_set["spec"]["selector"].get("matchLabels") or {}
+        held = replica_set["metadata"].get("labels") or {}
+        return _added(replica_set["metadata"], "/metadata", name) + [
+            {"op": "remove", "path": f"/metadata/labels/{key.replace('~', '~0').replace('/', '~1')}"}
+            for key in selected
+            if key in held
+        ]
+
+    return decide

@@ -1,0 +1,397 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Judge the rollout of a Deployment by its ReplicaSets and pods, and report pods in trouble as data. Pure.
+
+Sources: kubernetes pkg/controller/deployment/util (conditions, revision), pkg/kubelet/images and pkg/kubelet/container
+(reasons of waiting containers).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..._text import visible
+
+Object = Mapping[str, Any]
+# Reasons of a waiting container, and whether waiting may help: a registry comes back, a Secret is created.
+WAITING: dict[str, bool] = {
+    "ErrImagePull": True,
+    "ImagePullBackOff": True,
+    "RegistryUnavailable": True,
+    "InvalidImageName": False,
+    "ErrImageNeverPull": False,
+    "CrashLoopBackOff": True,
+    "CreateContainerConfigError": True,
+    "CreateContainerError": True,
+    "RunContainerError": True,
+}
+# After so many restarts the cause is lasting.
+MANY_RESTARTS = 3
+# The same for a container that exceeds its memory limit, which waiting does not change.
+MANY_KILLS = 2
+# The reason of the condition Progressing from the moment on that all pods of the newest template were available
+# (pkg/controller/deployment/progress.go).
+_COMPLETE = "NewReplicaSetAvailable"
+# The kernel ends a container that exceeds its memory limit. Its log does not tell that.
+_OUT_OF_MEMORY = "OOMKilled"
+MORE_MEMORY = "Raise the memory limit of the container, or remove it, and run the task again"
+# How much of a failed rollout a result carries.
+MOST_PODS = 5
+MOST_EVENTS = 5
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A cause that keeps a pod or the Deployment from becoming available.
+
+    words: a clause for a reader.
+    lasting: waiting does not help.
+    log: the pod and the container whose log may say more.
+    remedy: a sentence, "" if the words do not tell what to do.
+    """
+
+    words: str
+    lasting: bool = False
+    log: tuple[str, str] | None = None
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The state of a rollout.
+
+    done: every replica is of the newest template and available, and all other pods are being deleted.
+    words: a clause for a reader.
+    troubles: of the Deployment and of pods of the newest template.
+    ending: UIDs of pods that are being deleted.
+    """
+
+    done: bool
+    words: str
+    troubles: tuple[Trouble, ...] = ()
+    ending: frozenset[str] = frozenset()
+
+
+def progress(deployment: Object, replica_sets: Iterable[Object], pods: Iterable[Object]) -> Progress:
+    """Return the state of a Deployment's rollout. ReplicaSets and pods of other owners are ignored."""
+    spec, status = deployment["spec"], deployment.get("status") or {}
+    sets = {one["metadata"]["uid"]: one for one in replica_sets if _owned_by(one, deployment)}
+    every = [pod for pod in pods if any(_owned_by(pod, one) for one in sets.values())]
+    own = [pod for pod in every if not pod["metadata"].get("deletionTimestamp")]
+    newest = [pod for pod in own if _revision(sets, pod) == _annotated(deployment)]
+    wanted = spec.get("replicas", 1)
+    counts = [int(status.get(key) or 0) for key in ("updatedReplicas", "availableReplicas", "replicas")]
+    seen = _is_observed(deployment)
+    troubles = (
+        [*_conditions(status), *(trouble for pod in newest for trouble in _troubles(pod))] if seen else []
+    )
+    return Progress(
+        done=seen and counts == [wanted] * 3 and len(own) == wanted,
+        words=f"{counts[0]} of {wanted} pods are of the new template, {counts[1]} available, {len(own) - counts[0]} old ones left",
+        troubles=tuple(troubles),
+        ending=frozenset(pod["metadata"]["uid"] for pod in every if pod not in own),
+    )
+
+
+def newest_pods(deployment: Object, replica_sets: Iterable[Object], pods: Iterable[Object]) -> frozenset[str]:
+    """Return the UIDs of the pods that are of a Deployment's newest template."""
+    return frozenset(pod["metadata"]["uid"] for pod in _newest(deployment, replica_sets, pods))
+
+
+def _newest(deployment: Object, replica_sets: Iterable[Object], pods: Iterable[Object]) -> list[Object]:
+    sets = {one["metadata"]["uid"]: one for one in replica_sets if _owned_by(one, deployment)}
+    wanted = _annotated(deployment)
+    return [pod for pod in pods if sets and _revision(sets, pod) == wanted]
+
+
+def _is_observed(deployment: Object) -> bool:
+    """Return True if the Deployment's controller has read its spec. Before that, the revision is the old template's."""
+    seen = int((deployment.get("status") or {}).get("observedGeneration") or 0)
+    return bool(seen >= deployment["metadata"]["generation"])
+
+
+# The container of a pod, by the pod's UID and the container's name.
+Container = tuple[str, str]
+
+
+def restart_counts(pods: Iterable[Object]) -> dict[Container, int]:
+    """Return how often each container was restarted."""
+    return {
+        (pod["metadata"]["uid"], container["name"]): int(container.get("restartCount") or 0)
+        for pod in pods
+        for container in _statuses(pod)
+    }
+
+
+def crash_loops(
+    deployment: Object,
+    replica_sets: Iterable[Object],
+    pods: Iterable[Object],
+    first: Mapping[Container, int],
+) -> list[Trouble]:
+    """Return the containers of the newest template that end repeatedly, although they are ready in between.
+
+    first: restarts at the first look at each container. Earlier restarts do not count.
+    """
+    return [
+        _ended(pod, container, "ends repeatedly")
+        for pod in _newest(deployment, replica_sets, pods)
+        for container in _statuses(pod)
+        if _has_looped(container, first.get((pod["metadata"]["uid"], container["name"]), 0))
+    ]
+
+
+def setbacks(
+    deployment: Object,
+    replica_sets: Iterable[Object],
+    pods: Iterable[Object],
+    before: Mapping[Container, int],
+) -> list[Trouble]:
+    """Return the pods of the newest template that were available and did not stay so, at most one cause per pod.
+
+    A container counts if it ended after the rollout was complete, or if it has more restarts than at an earlier look. The
+    first depends on the clock of the node, the second does not. A pod that is being deleted does not count, and a pod that
+    replaces it may become ready later.
+
+    before: restarts at an earlier look, by container.
+    """
+    complete = _completed_at(deployment)
+    newest = [
+        pod for pod in _newest(deployment, replica_sets, pods) if not pod["metadata"].get("deletionTimestamp")
+    ]
+    causes = (_setback(pod, complete, before) for pod in newest)
+    return [cause for cause in causes if cause]
+
+
+def _setback(pod: Object, complete: str, before: Mapping[Container, int]) -> Trouble | None:
+    metadata, status = pod["metadata"], pod.get("status") or {}
+    if status.get("phase") in ("Failed", "Succeeded"):
+        said = f"{status.get('reason') or status['phase']}: {_line(status.get('message'))}"
+        return Trouble(f"pod {metadata['name']} ended: {said}", lasting=True)
+    for container in _statuses(pod):
+        if ((container.get("state") or {}).get("terminated") or {}).get("exitCode") == 0:
+            continue  # an init container that is done
+        restarts = int(container.get("restartCount") or 0)
+        has_ended = bool(complete) and str(_last_end(container).get("finishedAt") or "") >= complete
+        if has_ended or restarts > before.get((metadata["uid"], container["name"]), restarts):
+            return _ended(pod, container, "ended after it was available")
+    is_replacement = bool(complete) and str(metadata.get("creationTimestamp") or "") > complete
+    if is_ready(pod) or is_replacement:
+        return None
+    return Trouble(f"pod {metadata['name']} is no longer ready", lasting=True)
+
+
+def _completed_at(deployment: Object) -> str:
+    """Return the time at which the newest ReplicaSet became available, in RFC 3339, "" if it is not known."""
+    condition = _condition(deployment, "Progressing")
+    return str(condition.get("lastUpdateTime") or "") if condition.get("reason") == _COMPLETE else ""
+
+
+def _has_looped(container: Object, first: int) -> bool:
+    restarts = int(container.get("restartCount") or 0) - first
+    return restarts >= (MANY_KILLS if _is_out_of_memory(container) else MANY_RESTARTS)
+
+
+def _is_out_of_memory(container: Object) -> bool:
+    return bool(_last_end(container).get("reason") == _OUT_OF_MEMORY)
+
+
+def _ended(pod: Object, container: Object, how: str) -> Trouble:
+    name, end = pod["metadata"]["name"], _last_end(container)
+    reason = f"{end.get('reason') or 'ended'}, exit code {end.get('exitCode')}"
+    words = f"pod {name}: container {container['name']} {how}: {reason}"
+    return _crash(words, name, container, lasting=True)
+
+
+def _crash(words: str, pod: str, container: Object, *, lasting: bool) -> Trouble:
+    if _is_out_of_memory(container):
+        return Trouble(words, lasting, remedy=MORE_MEMORY)
+    return Trouble(words, lasting, (pod, container["name"]))
+
+
+def worst_pods(deployment: Object, replica_sets: Iterable[Object], pods: Iterable[Object]) -> list[Object]:
+    """Return at most MOST_PODS pods of the newest template: those that are not ready first, then by restarts."""
+    if not _is_observed(deployment):
+        return []
+    newest = [
+        pod for pod in _newest(deployment, replica_sets, pods) if not pod["metadata"].get("deletionTimestamp")
+    ]
+    ranked = sorted(newest, key=lambda pod: (is_ready(pod), -_restarts(pod), str(pod["metadata"]["name"])))
+    return ranked[:MOST_PODS]
+
+
+def refused_sets(deployment: Object, replica_sets: Iterable[Object]) -> list[Object]:
+    """Return the newest ReplicaSet if the API server refuses its pods: quotas, PodSecurity, policies."""
+    if not _is_observed(deployment):
+        return []
+    wanted = _annotated(deployment)
+    own = [one for one in replica_sets if _owned_by(one, deployment) and _annotated(one) == wanted]
+    return [one for one in own if _condition(one, "ReplicaFailure").get("status") == "True"]
+
+
+def report_pod(pod: Object, events: Iterable[Object]) -> dict[str, Any]:
+    """Return the state of a pod, as a result carries it. events: of the pod, as the API server lists them.
+
+    container: the name of the first container in trouble, else of the first container.
+    waiting_reason: that of the container, else the reason of the scheduler or the kubelet for the pod.
+    last_termination: None, or {reason, exit_code, finished_at}.
+    """
+    status = pod.get("status") or {}
+    container = _container_in_trouble(pod)
+    state = container.get("state") or {}
+    scheduled = _condition(pod, "PodScheduled")
+    blocked = scheduled if scheduled.get("status") == "False" else status
+    waiting = state.get("waiting") or ({} if state else blocked)
+    return {
+        "name": pod["metadata"]["name"],
+        "phase": status.get("phase") or "",
+        "ready": is_ready(pod),
+        "container": container.get("name") or "",
+        "waiting_reason": waiting.get("reason") or "",
+        "waiting_message": _line(waiting.get("message")),
+        "restarts": int(container.get("restartCount") or 0),
+        "last_termination": _termination(container),
+        "image": container.get("image") or "",
+        "image_id": container.get("imageID") or "",
+        "events": report_events(events),
+    }
+
+
+def report_set(replica_set: Object, events: Iterable[Object]) -> dict[str, Any]:
+    """Return why a ReplicaSet cannot create its pods, as a result carries it. wanted, created: numbers of pods."""
+    failure = _condition(replica_set, "ReplicaFailure")
+    return {
+        "name": replica_set["metadata"]["name"],
+        "wanted": int(replica_set["spec"].get("replicas", 1)),
+        "created": int((replica_set.get("status") or {}).get("replicas") or 0),
+        "reason": failure.get("reason") or "",
+        "message": _line(failure.get("message")),
+        "events": report_events(events),
+    }
+
+
+def report_events(events: Iterable[Object]) -> list[dict[str, Any]]:
+    """Return the newest MOST_EVENTS events, the newest first: {reason, message, count, last_seen}."""
+    newest = sorted(events, key=_last_seen, reverse=True)[:MOST_EVENTS]
+    return [
+        {
+            "reason": event.get("reason") or "",
+            "message": _line(event.get("message")),
+            "count": int((event.get("series") or {}).get("count") or event.get("count") or 1),
+            "last_seen": _last_seen(event),
+        }
+        for event in newest
+    ]
+
+
+def is_ready(pod: Object) -> bool:
+    """Return True if a pod's condition Ready is true."""
+    return bool(_condition(pod, "Ready").get("status") == "True")
+
+
+def _last_seen(event: Object) -> str:
+    """Return the time of an event in RFC 3339. New events have eventTime and a series, old ones have lastTimestamp."""
+    series = event.get("series") or {}
+    created = (event.get("metadata") or {}).get("creationTimestamp")
+    times = (series.get("lastObservedTime"), event.get("lastTimestamp"), event.get("eventTime"), created)
+    return str(next((time for time in times if time), ""))
+
+
+def _condition(obj: Object, kind: str) -> Object:
+    conditions = (obj.get("status") or {}).get("conditions") or ()
+    return next((one for one in conditions if one["type"] == kind), {})
+
+
+def _statuses(pod: Object) -> list[Object]:
+    status = pod.get("status") or {}
+    return [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+
+
+def _restarts(pod: Object) -> int:
+    return sum(int(one.get("restartCount") or 0) for one in _statuses(pod))
+
+
+def _container_in_trouble(pod: Object) -> Object:
+    """Return the status of a container. Before a node starts the pod there is none, so return the container of its spec."""
+    statuses = _statuses(pod)
+    if not statuses:
+        return next(iter((pod.get("spec") or {}).get("containers") or ()), {})
+    own: list[Object] = (pod.get("status") or {}).get("containerStatuses") or statuses
+    troubled = [one for one in statuses if any(_of_container("", one))]
+    unready = [one for one in statuses if not one.get("ready")]
+    restarted = [one for one in statuses if one.get("restartCount")]
+    return next(iter([*troubled, *unready, *restarted, *own]))
+
+
+def _termination(container: Object) -> dict[str, Any] | None:
+    ended = _last_end(container)
+    if not ended:
+        return None
+    return {
+        "reason": ended.get("reason") or "",
+        "exit_code": ended.get("exitCode"),
+        "finished_at": ended.get("finishedAt") or "",
+    }
+
+
+def _last_end(container: Object) -> Object:
+    """Return the last termination of a container, now or before its restart, {} if it never ended."""
+    now, before = container.get("state") or {}, container.get("lastState") or {}
+    return now.get("terminated") or before.get("terminated") or {}
+
+
+def _conditions(status: Object) -> Iterator[Trouble]:
+    for condition in status.get("conditions") or ():
+        kind, reason, message = (condition.get(key) or "" for key in ("type", "reason", "message"))
+        if kind == "ReplicaFailure" and condition["status"] == "True":
+            yield Trouble(f"the API server refuses its pods: {message}")  # quotas, PodSecurity, policies
+        if kind == "Progressing" and condition["status"] == "False" and reason == "ProgressDeadlineExceeded":
+            yield Trouble(f"ProgressDeadlineExceeded: {message}", lasting=True)
+
+
+def _troubles(pod: Object) -> Iterator[Trouble]:
+    name, status = pod["metadata"]["name"], pod.get("status") or {}
+    for condition in status.get("conditions") or ():
+        if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
+            yield Trouble(f"pod {name} cannot be scheduled: {condition.get('message')}")
+    for container in _statuses(pod):
+        yield from _of_container(name, container)
+
+
+def _of_container(pod: str, container: Object) -> Iterator[Trouble]:
+    where = f"pod {pod}: container {container['name']}"
+    state, restarts = container.get("state") or {}, container.get("restartCount") or 0
+    waiting = state.get("waiting") or {}
+    ended = _last_end(container)
+    reason = waiting.get("reason") or ""
+    if reason == "CrashLoopBackOff" or (state.get("terminated") and ended.get("exitCode")):
+        reason = f" ({_OUT_OF_MEMORY})" if _is_out_of_memory(container) else ""
+        words = f"ended {restarts + 1} times, the last time with exit code {ended.get('exitCode')}{reason}"
+        yield _crash(f"{where} {words}", pod, container, lasting=restarts >= MANY_RESTARTS)
+    elif reason in WAITING:
+        yield Trouble(f"{where}: {reason}: {_line(waiting.get('message'))}", not WAITING[reason])
+    elif state.get("running") and not container.get("ready"):
+        yield Trouble(f"{where} runs but is not ready", log=(pod, container["name"]))
+
+
+def _annotated(obj: Object) -> str:
+    annotations = obj["metadata"].get("annotations") or {}
+    return str(annotations.get("deployment.kubernetes.io/revision") or "")
+
+
+def _revision(sets: Mapping[str, Object], pod: Object) -> str:
+    return next((_annotated(one) for one in sets.values() if _owned_by(pod, one)), "")
+
+
+def _owned_by(obj: Object, owner: Object) -> bool:
+    owners = obj["metadata"].get("ownerReferences") or ()
+    return any(one.get("uid") == owner["metadata"]["uid"] for one in owners)
+
+
+def _line(text: Any) -> str:
+    return visible(str(text or ""))[:300]

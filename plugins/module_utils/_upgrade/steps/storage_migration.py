@@ -1,0 +1,206 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Storage migration of a CustomResourceDefinition: every object is written back, and only then the old version forgotten.
+
+Done wrongly - storedVersions without an old version that an object is still stored at - it makes the whole kind
+unreadable: list, get and delete fail with `request to convert CR from an invalid group/version`.
+https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definition-versioning/#upgrade-existing-objects-to-a-new-stored-version
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..._kube.errors import ApiError, Conflict, NotFound
+from ..._snapshot.errors import MigrationError, NotYetError
+from ..._snapshot.kinds import Reference
+from ..._snapshot.plan.object_changes import Change
+from . import waits
+from .apply_manifests import ATTEMPTS, Outcome, contended
+from .patches import patched
+
+if TYPE_CHECKING:
+    from ..._kube.client import Client
+
+Object = Mapping[str, Any]
+# After a CustomResourceDefinition changed its storage version, every API server has to have seen it before an object is
+# written back: their watches take a moment, and in a highly available cluster Established is reported 5 s late.
+SETTLE_SECONDS = 10.0
+# How often the objects are listed: again after each round in which new ones came.
+ROUNDS = 5
+SHOWN = 10
+GONE = 410  # the next page of a list that took too long: its beginning is forgotten
+
+
+@dataclass(frozen=True)
+class Migration:
+    """objects: how many were written back, or in check mode would be."""
+
+    outcomes: tuple[Outcome, ...]
+    objects: int
+
+
+def migrate(
+    client: Client, crd: str, version: str, *, settle: float = SETTLE_SECONDS, check_mode: bool = False
+) -> Migration:
+    """Make ``version`` the only stored version. Nothing is written where it is already.
+
+    Raises MigrationError, with every refused object named, before storedVersions is touched; NotYetError, KubeError.
+    """
+    target = Reference("CustomResourceDefinition", crd)
+    live = client.find(target.path)
+    if live is None:
+        raise NotYetError(
+            f"{target} does not exist", remedy="Find out what deleted it, and run the task again"
+        )
+    if _stored(live) == [version] and _storage(live) == version:
+        return Migration((Outcome(target, "unchanged"),), 0)
+    switched = patched(client, target, lambda obj: _switch(obj, version), check_mode=check_mode)
+    if not check_mode:
+        waits.established(client, [crd])
+        time.sleep(settle)
+    collection = f"/apis/{live['spec']['group']}/{version}/{live['spec']['names']['plural']}"
+    count = _rewrite_all(client, crd, collection, check_mode=check_mode)
+    if check_mode:
+        forgotten = Outcome(target, "changed", (Change("status.storedVersions", _stored(live), [version]),))
+    else:
+        forgotten = _forget(client, target, version)
+    return Migration(tuple(one for one in (switched, forgotten) if one.changed), count)
+
+
+def _rewrite_all(client: Client, crd: str, collection: str, *, check_mode: bool) -> int:
+    """Write every object back, list again, and go on until no new one is found. Returns how many there were."""
+    done: set[str] = set()
+    refused: list[str] = []
+    for _round in range(ROUNDS):
+        before, complete = len(done), True
+        try:
+            for obj in _every(client, collection):
+                if obj["metadata"]["uid"] not in done:
+                    done.add(obj["metadata"]["uid"])
+                    problem = _rewrite(client, _place(collection, obj), obj, check_mode=check_mode)
+                    refused += [f"{_name(obj)}: {problem}"] if problem else []
+        except ApiError as exc:
+            if exc.status != GONE:
+                raise
+            complete = False
+        if refused:
+            raise _refused(crd, refused, len(done))
+        if complete and (check_mode or len(done) == before):
+            return len(done)
+    raise MigrationError(
+        f"objects of {crd} are created faster than they are read",
+        remedy="Run the task again when fewer objects are written",
+    )
+
+
+def _every(client: Client, collection: str) -> Iterator[dict[str, Any]]:
+    """Every object, page by page: a cluster may have tens of thousands, and they come without kind and apiVersion."""
+    for page in client.pages(collection):
+        common = {"apiVersion": page["apiVersion"], "kind": page["kind"].removesuffix("List")}
+        for item in page.get("items") or ():
+            yield {**common, **item}
+
+
+def _rewrite(client: Client, path: str, obj: dict[str, Any], *, check_mode: bool) -> str:
+    """PUT what was read: that alone stores it at the storage version. Returns why it was refused, "" where it was not."""
+    for _attempt in range(ATTEMPTS):
+        try:
+            client.replace(path, obj, dry_run=check_mode)
+        except Conflict:
+            try:
+                obj = client.get(path)
+            except NotFound:
+                return ""
+        except NotFound:
+            return ""
+        except ApiError as exc:
+            return exc.message
+        else:
+            return ""
+    return "another writer changed it at each attempt"
+
+
+def _forget(client: Client, target: Reference, version: str) -> Outcome:
+    """status.storedVersions names the storage version alone, if that is still the one that everything was written at."""
+    for _attempt in range(ATTEMPTS):
+        live = client.get(target.path)
+        if _storage(live) != version:
+            raise MigrationError(
+                f"the storage version of {target.name} was changed while its objects were written back",
+                remedy="Run the task again, which plans again",
+            )
+        if _stored(live) == [version]:
+            return Outcome(target, "unchanged")
+        operations = [
+            {
+                "op": "replace",
+                "path": "/metadata/resourceVersion",
+                "value": live["metadata"]["resourceVersion"],
+            },
+            {"op": "replace", "path": "/status/storedVersions", "value": [version]},
+        ]
+        try:
+            client.patch(f"{target.path}/status", operations)
+        except Conflict:
+            continue
+        return Outcome(target, "changed", (Change("status.storedVersions", _stored(live), [version]),))
+    raise contended(target)
+
+
+def _switch(crd: Object, version: str) -> list[dict[str, Any]]:
+    versions = crd["spec"]["versions"]
+    wanted = next((entry for entry in versions if entry["name"] == version), None)
+    if wanted is None or not wanted["served"]:
+        raise NotYetError(
+            f"{crd['metadata']['name']} does not serve {version}",
+            remedy="Run the task again, which plans again",
+        )
+    if wanted["storage"]:
+        return []
+    return [
+        operation
+        for index, entry in enumerate(versions)
+        if entry["storage"] != (entry["name"] == version)
+        for operation in (
+            {"op": "test", "path": f"/spec/versions/{index}/name", "value": entry["name"]},
+            {"op": "replace", "path": f"/spec/versions/{index}/storage", "value": entry["name"] == version},
+        )
+    ]
+
+
+def _refused(crd: str, refused: list[str], total: int) -> MigrationError:
+    more = f" and {len(refused) - SHOWN} more" if len(refused) > SHOWN else ""
+    return MigrationError(
+        f"{len(refused)} of {total} objects of {crd} cannot be written back: {'; '.join(refused[:SHOWN])}{more}",
+        evidence=refused,
+        remedy="Correct or delete these objects, and run the task again. storedVersions did not change, and all objects can be read",
+    )
+
+
+def _stored(crd: Object) -> list[str]:
+    return list((crd.get("status") or {}).get("storedVersions") or ())
+
+
+def _storage(crd: Object) -> str:
+    return next((entry["name"] for entry in crd["spec"]["versions"] if entry["storage"]), "")
+
+
+def _place(collection: str, obj: Object) -> str:
+    root, _slash, plural = collection.rpartition("/")
+    namespace = obj["metadata"].get("namespace")
+    return (
+        f"{root}/namespaces/{namespace}/{plural}/{obj['metadata']['name']}"
+        if namespace
+        else f"{collection}/{obj['metadata']['name']}"
+    )
+
+
+def _name(obj: Object) -> str:
+    return "/".join(filter(None, (obj["metadata"].get("namespace"), obj["metadata"]["name"])))

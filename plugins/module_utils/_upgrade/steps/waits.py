@@ -1,0 +1,295 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Wait for Deployments, CustomResourceDefinitions and the endpoints of Services. Nothing here writes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..._kube.errors import ApiError, KubeError
+from ..._snapshot.errors import RolloutError, StepError
+from ..._snapshot.kinds import KINDS, Reference
+from .rollout_report import (
+    Container,
+    Object,
+    Progress,
+    Trouble,
+    crash_loops,
+    progress,
+    refused_sets,
+    report_pod,
+    report_set,
+    restart_counts,
+    setbacks,
+    worst_pods,
+)
+
+if TYPE_CHECKING:
+    from ..._kube.client import Client
+
+PAUSE_SECONDS = 1.0
+# How long a trouble may last that can pass: a registry that comes back, a Secret that is created later. The kubelet tries
+# images and crashed containers again after 10 s and 20 s (pkg/kubelet/images, MaxContainerBackOff).
+PATIENCE_SECONDS = 45.0
+LOG_LINES = 3
+REMEDY = "Correct the cause that the pods report, and run the task again"
+EVENTS = "/api/v1/namespaces/{namespace}/events"
+SLICES = "/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
+
+
+def available(client: Client, target: Reference, *, on_ending: Callable[[], None] = lambda: None) -> None:
+    """Wait until every replica of the newest template is available and every older pod has begun to end.
+
+    Args:
+        on_ending: called each time that more pods have begun to end.
+
+    Raises:
+        RolloutError: the rollout cannot succeed, or the deadline passed. The values have the pods.
+        StepError: the Deployment does not exist.
+    """
+    ending: frozenset[str] = frozenset()
+    since: dict[str, float] = {}
+    first: dict[Container, int] = {}
+    while True:
+        seen = _look(client, target)
+        now = seen.progress
+        first = {**restart_counts(seen.pods), **first}
+        loops = crash_loops(seen.deployment, seen.replica_sets, seen.pods, first)
+        if loops:
+            raise _no_further(client, target, seen, loops)
+        if now.ending - ending:
+            ending |= now.ending
+            on_ending()
+        if now.done:
+            return
+        since = {trouble.words: since.get(trouble.words, time.monotonic()) for trouble in now.troubles}
+        over = time.monotonic() + PAUSE_SECONDS > client.deadline
+        stuck = [
+            trouble
+            for trouble in now.troubles
+            if over or trouble.lasting or time.monotonic() - since[trouble.words] > PATIENCE_SECONDS
+        ]
+        if stuck or over:
+            raise _no_further(client, target, seen, stuck)
+        time.sleep(PAUSE_SECONDS)
+
+
+def stay_up(client: Client, target: Reference, seconds: float) -> None:
+    """Watch the pods of an available Deployment, and return if all of them stay ready and none of them restarts.
+
+    If a pod is deleted meanwhile, as in the drain of a node, wait until it is replaced.
+
+    Args:
+        seconds: how long to watch them.
+
+    Raises:
+        RolloutError: a container ended or a pod was no longer ready since the rollout was complete. The values have the
+            pods.
+        StepError: the deadline came first, or the Deployment does not exist.
+    """
+    end = time.monotonic() + seconds
+    watch = Watch(client, target)
+    while True:
+        seen = watch.look()
+        if time.monotonic() >= end and seen.progress.done:
+            return
+        if time.monotonic() + PAUSE_SECONDS > client.deadline:
+            raise StepError(
+                f"{target} was not watched for {seconds:.0f} s, because the time of the step is over. {seen.progress.words}",
+                remedy="Run the task again with a longer step_timeout",
+            )
+        time.sleep(PAUSE_SECONDS)
+
+
+class Watch:
+    """Looks at the pods of an available Deployment."""
+
+    def __init__(self, client: Client, target: Reference) -> None:
+        self._client, self._target = client, target
+        self._before: dict[Container, int] = {}
+
+    def look(self) -> Seen:
+        """Return the state of the Deployment. Raises RolloutError as stay_up, StepError if it does not exist."""
+        seen = _look(self._client, self._target)
+        self._before = {**restart_counts(seen.pods), **self._before}
+        found = setbacks(seen.deployment, seen.replica_sets, seen.pods, self._before)
+        if found:
+            cause = f"{self._target} does not stay available"
+            raise _failure(self._client, self._target, seen, found, cause)
+        return seen
+
+
+def established(client: Client, names: Iterable[str]) -> None:
+    """Wait until CustomResourceDefinitions are served. Raises StepError with the API server's message."""
+    for name in names:
+        target = Reference("CustomResourceDefinition", name)
+        until(client, partial(_is_established, client, target), f"{target} is not served")
+
+
+def gone(client: Client, target: Reference, uid: str) -> None:
+    """Wait until the object of this UID no longer exists. Finalizers may delay that."""
+
+    def is_gone() -> bool:
+        live = client.find(target.path)
+        return live is None or live["metadata"]["uid"] != uid
+
+    until(client, is_gone, f"{target} is still being deleted")
+
+
+def observed(client: Client, target: Reference) -> None:
+    """Wait until the controller of a ReplicaSet has read its present spec, or until the ReplicaSet is deleted."""
+
+    def is_observed() -> bool:
+        live = client.find(target.path)
+        if live is None:
+            return True
+        seen = (live.get("status") or {}).get("observedGeneration") or 0
+        return bool(seen >= (live["metadata"].get("generation") or 0))
+
+    until(client, is_observed, f"the controller of {target} has not read its new template")
+
+
+def switched(client: Client, target: Reference, selector: dict[str, str], port: int | None) -> None:
+    """Wait until the Service's EndpointSlices name only pods that the selector selects, at this port."""
+    pods_path = KINDS["Pod"].collection(target.namespace)
+    labels = ",".join(f"{key}={value}" for key, value in selector.items())
+
+    def is_switched() -> bool:
+        listed = client.list_all(pods_path, {"labelSelector": labels})["items"]
+        pods = {pod["metadata"]["name"] for pod in listed if _has_address(pod)}
+        path = SLICES.format(namespace=target.namespace)
+        slices = client.list_all(path, {"labelSelector": f"kubernetes.io/service-name={target.name}"})[
+            "items"
+        ]
+        named = {
+            (endpoint.get("targetRef") or {}).get("name", "")  # an endpoint that was made by hand has none
+            for one in slices
+            for endpoint in one.get("endpoints") or ()
+        }
+        ports = {
+            entry.get("port") for one in slices if one.get("endpoints") for entry in one.get("ports") or ()
+        }
+        return named <= pods and bool(named) == bool(pods) and (port is None or ports <= {port})
+
+    until(client, is_switched, f"the endpoints of {target} do not match its new selector")
+
+
+def _has_address(pod: dict[str, Any]) -> bool:
+    """Return True if the pod can be an endpoint: it has an address and has not ended."""
+    status = pod.get("status") or {}
+    return bool(status.get("podIP")) and status.get("phase") in ("Pending", "Running")
+
+
+def until(client: Client, condition: Callable[[], bool], otherwise: str) -> None:
+    """Wait until the condition is true. Raises StepError with the clause ``otherwise`` at the deadline."""
+    while not condition():
+        if time.monotonic() + PAUSE_SECONDS > client.deadline:
+            raise StepError(
+                otherwise,
+                remedy="Check the object and the controller that processes it, and run the task again",
+            )
+        time.sleep(PAUSE_SECONDS / 4)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A Deployment, and the ReplicaSets and pods that its selector selects, of one moment."""
+
+    deployment: Object
+    replica_sets: list[Object]
+    pods: list[Object]
+
+    @property
+    def progress(self) -> Progress:
+        return progress(self.deployment, self.replica_sets, self.pods)
+
+
+def _look(client: Client, target: Reference) -> Seen:
+    deployment = client.find(target.path)
+    if deployment is None:
+        raise StepError(f"{target} does not exist", remedy="Find out what deleted it, and run the task again")
+    labels = deployment["spec"]["selector"].get("matchLabels") or {}
+    query = {"labelSelector": ",".join(f"{key}={value}" for key, value in labels.items())}
+    sets = client.list_all(KINDS["ReplicaSet"].collection(target.namespace), query)["items"]
+    pods = client.list_all(KINDS["Pod"].collection(target.namespace), query)["items"]
+    return Seen(deployment, sets, pods)
+
+
+def _no_further(client: Client, target: Reference, seen: Seen, stuck: list[Trouble]) -> RolloutError:
+    return _failure(client, target, seen, stuck, f"{target} does not become available")
+
+
+def _failure(client: Client, target: Reference, seen: Seen, stuck: list[Trouble], cause: str) -> RolloutError:
+    state = seen.progress.words
+    words = list(dict.fromkeys(trouble.words for trouble in stuck)) or [state]
+    logs = [line for trouble in stuck[:2] if trouble.log for line in _log(client, target, *trouble.log)]
+    values = _report(client, target, seen)
+    error = RolloutError(
+        f"{cause}: {'; '.join([*words[:1], *logs[-LOG_LINES:]])}",
+        evidence=[state, *words, *logs, *values["notes"]],
+        remedy=next((trouble.remedy for trouble in stuck if trouble.remedy), REMEDY),
+    )
+    error.values = {"log": logs, **values}
+    return error
+
+
+def _report(client: Client, target: Reference, seen: Seen) -> dict[str, Any]:
+    """Return the pods, and the ReplicaSets with refused pods, with their events. notes: why events are missing."""
+    events = _Events(client, target.namespace)
+    pods = [
+        report_pod(one, events.of(one)) for one in worst_pods(seen.deployment, seen.replica_sets, seen.pods)
+    ]
+    sets = [report_set(one, events.of(one)) for one in refused_sets(seen.deployment, seen.replica_sets)]
+    return {"pods": pods, "replica_sets": sets, "notes": events.notes}
+
+
+@dataclass
+class _Events:
+    """Reads events of objects. The first refusal ends it, because the permission and the server stay the same."""
+
+    client: Client
+    namespace: str
+    notes: list[str] = field(default_factory=list)
+
+    def of(self, obj: Object) -> list[Object]:
+        if self.notes:
+            return []
+        query = {"fieldSelector": f"involvedObject.uid={obj['metadata']['uid']}"}
+        try:
+            found: list[Object] = self.client.list_all(EVENTS.format(namespace=self.namespace), query)[
+                "items"
+            ]
+        except KubeError as error:
+            said = error.message if isinstance(error, ApiError) and error.message else error.cause
+            self.notes.append(f"events in the namespace {self.namespace} cannot be read: {said}")
+            return []
+        return found
+
+
+def _log(client: Client, target: Reference, pod: str, container: str) -> list[str]:
+    """Return the last lines of a container's log, from before its restart if it was restarted."""
+    path = f"{KINDS['Pod'].collection(target.namespace)}/{pod}/log"
+    query = {"container": container, "tailLines": str(LOG_LINES)}
+    for previous in ({"previous": "true"}, {}):
+        try:
+            text = client.text(path, {**query, **previous})
+        except KubeError:
+            continue
+        return [f"its log: {line[:300]}" for line in text.splitlines() if line.strip()]
+    return []
+
+
+def _is_established(client: Client, target: Reference) -> bool:
+    crd = client.get(target.path)
+    conditions = {entry["type"]: entry for entry in (crd.get("status") or {}).get("conditions") or ()}
+    names = conditions.get("NamesAccepted") or {}
+    if names.get("status") == "False":
+        raise StepError(f"{target} is not served: {names.get('message')}")
+    return (conditions.get("Established") or {}).get("status") == "True"

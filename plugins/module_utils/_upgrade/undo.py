@@ -1,0 +1,92 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""The way back from a hop that failed: what is put back, and when nothing is. Pure.
+
+The way back is a plan as well, from the state that the failed hop has left. The Deployments are put back as they were. Newer CRDs
+stay, because older controllers work with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from .._snapshot.installed.state import CONVERSION, VALIDATION
+from .._snapshot.plan.planner import Hop
+from .._snapshot.plan.upgrade_context import Options, Situation
+from .step_runner import StepRecord
+
+# Failures after which nothing is put back, with the reason.
+LEFT: dict[str, str] = {
+    "interrupted": "The run was interrupted, so nothing was put back",
+    "lease-lost": "Nothing was put back, because another run may have changed the same objects",
+}
+
+
+@dataclass(frozen=True)
+class Undone:
+    """What was put back after a failure.
+
+    release: the release before the hop, "" if there was none. is_back: True if it runs again.
+    steps: the titles of the steps that changed something. problem: why nothing was put back, or why that failed.
+    """
+
+    release: str
+    is_back: bool
+    steps: tuple[str, ...] = ()
+    problem: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "steps": list(self.steps)}
+
+    def words(self) -> str:
+        """Return a sentence for the message of the failure."""
+        if not self.is_back:
+            done = f". Put back before that: {'; '.join(self.steps)}" if self.steps else ""
+            return f"{self.problem.rstrip('.')}{done}"
+        done = "; ".join(self.steps) or "no step had changed it"
+        return (
+            f"{self.release} runs again ({done}). Newer CRDs are kept, because {self.release} works with them"
+        )
+
+
+def why_not(hop: Hop, records: Iterable[StepRecord], code: str, *, is_wanted: bool) -> str:
+    """Return the reason to put nothing back, "" if the previous release is put back."""
+    if code in LEFT:
+        return LEFT[code]
+    if not any(one.changed for one in records if one.hop == str(hop.release) and not one.undoes):
+        return "The hop had changed nothing"
+    if not hop.start:
+        return "No release was installed before, so nothing was put back"
+    if hop.start == str(hop.release):
+        return "The release was the same before, so nothing was put back"
+    return "" if is_wanted else "Nothing was put back, because undo is false"
+
+
+def options_for(before: Situation, options: Options) -> Options:
+    """Return the options of the plan that leads back to the state before the hop."""
+    programs = [
+        kind
+        for kind in (VALIDATION, CONVERSION)
+        if before.installed.running(kind) or before.installed.orphans(kind)
+    ]
+    webhooks = [
+        one for kind in programs for one in (*before.installed.running(kind), *before.installed.orphans(kind))
+    ]
+    return replace(
+        options,
+        accept=("sidecars-at-v1beta1", "arguments-dropped"),
+        controller_arguments=(),
+        webhook_arguments=(),
+        webhook_port=webhooks[0].port if webhooks else options.webhook_port,
+        validation_webhook=VALIDATION in programs,
+        conversion_webhook=CONVERSION in programs,
+        failure_policy="",
+        failure_policies={
+            one.name: one.hooks[0].failure_policy for one in before.installed.configurations if one.hooks
+        },
+    )

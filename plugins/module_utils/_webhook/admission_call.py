@@ -1,0 +1,207 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""The request that makes an API server call a webhook. Pure.
+
+Admission: the creation of an object, as a server dry run. Conversion: the same at a version that is not stored: the
+API server converts the object before it would store it. Reads prove less: a list comes from the API server's cache.
+An aggregated API: a read of its discovery document, which the API server fetches from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .._kube.access_review import Right
+from . import call_failures
+from .admission_match import Creation
+from .bundle_targets import Target
+from .errors import ProbeError
+
+Object = Mapping[str, Any]
+
+KINDS_OF_CALL = {
+    "ValidatingWebhookConfiguration": call_failures.ADMISSION,
+    "MutatingWebhookConfiguration": call_failures.ADMISSION,
+    "CustomResourceDefinition": call_failures.CONVERSION,
+    "APIService": call_failures.AGGREGATION,
+}
+GENERATED_NAME = "certflow-probe-"
+
+
+@dataclass(frozen=True)
+class Resource:
+    """What objects of a kind are called in paths. group: "" for the core group."""
+
+    group: str
+    version: str
+    name: str
+    kind: str
+    is_namespaced: bool
+
+
+@dataclass(frozen=True)
+class Call:
+    """kind: of call_failures. body: what is created as a dry run; None: the path is read. words: the request, for people.
+
+    webhook: its name, for admission. creation: the same as the API server's rules see it, None for a read.
+    """
+
+    kind: str
+    path: str
+    words: str
+    body: Object | None = None
+    webhook: str = ""
+    creation: Creation | None = None
+
+    @property
+    def right(self) -> Right | None:
+        """What the request needs; reading discovery documents is everybody's right."""
+        made = self.creation
+        return Right("create", made.group, made.resource, made.namespace) if made else None
+
+
+def check_options(target: Target, *, manifest: Object | None, expect: str, message: str) -> None:
+    """Raise ProbeError for options that do not go together."""
+    kind = KINDS_OF_CALL[target.kind]
+    if kind == call_failures.ADMISSION and manifest is None:
+        raise ProbeError(
+            f"{target} can only be asked with an object",
+            remedy="Give a manifest in object; it is sent as a server dry run and never stored",
+        )
+    if kind == call_failures.AGGREGATION and manifest is not None:
+        raise ProbeError(f"{target} is asked for its discovery document", remedy="Leave out object")
+    if kind != call_failures.ADMISSION and expect != "allowed":
+        raise ProbeError(f"{target} is not asked for permission", remedy="Leave out expect")
+    if message and expect != "denied":
+        raise ProbeError("the denial_message is about a denial", remedy="Add expect: denied, or leave it out")
+    if manifest is not None and not (manifest.get("apiVersion") and manifest.get("kind")):
+        raise ProbeError("the object has no apiVersion or no kind", remedy="Give a whole manifest")
+    if manifest is not None:
+        _check_shape(manifest)
+
+
+def _check_shape(manifest: Object) -> None:
+    """Only what is read here before the API server, which knows the whole schema, sees it."""
+    metadata = manifest.get("metadata") or {}
+    if not isinstance(metadata, Mapping):
+        raise ProbeError("the object's metadata is no dictionary", remedy="Give a whole manifest")
+    if not isinstance(metadata.get("labels") or {}, Mapping):
+        raise ProbeError("the object's metadata.labels is no dictionary", remedy="Give labels as NAME: VALUE")
+
+
+def group_version(manifest: Object) -> tuple[str, str]:
+    """Group ("" for the core one) and version of a manifest."""
+    group, _slash, version = str(manifest["apiVersion"]).rpartition("/")
+    return group, version
+
+
+def discovery_path(group: str, version: str) -> str:
+    return f"/apis/{group}/{version}" if group else f"/api/{version}"
+
+
+def resource_of(manifest: Object, discovery: Object | None) -> Resource:
+    """Find the manifest's kind in the discovery document of its version. Raises ProbeError where it is not served."""
+    group, version = group_version(manifest)
+    for entry in (discovery or {}).get("resources") or ():
+        if entry["kind"] == manifest["kind"] and "/" not in entry["name"]:
+            return Resource(group, version, entry["name"], entry["kind"], bool(entry.get("namespaced")))
+    raise ProbeError(
+        f"the cluster serves no {manifest['kind']} of {manifest['apiVersion']}",
+        remedy="Correct apiVersion and kind of the object, or install what defines it",
+    )
+
+
+def resource_of_definition(definition: Object, version: str) -> Resource:
+    spec = definition["spec"]
+    return Resource(
+        spec["group"], version, spec["names"]["plural"], spec["names"]["kind"], spec["scope"] == "Namespaced"
+    )
+
+
+def unstored(definition: Object) -> list[str]:
+    """The versions that are served and not stored: objects of theirs are converted."""
+    return [
+        entry["name"] for entry in definition["spec"]["versions"] if entry["served"] and not entry["storage"]
+    ]
+
+
+def sample(definition: Object) -> dict[str, Any]:
+    """The smallest object at a version that is converted: enough where the schema requires nothing."""
+    spec = definition["spec"]
+    namespace = {"namespace": "default"} if spec["scope"] == "Namespaced" else {}
+    version = unstored(definition)[0]
+    return {"apiVersion": f"{spec['group']}/{version}", "kind": spec["names"]["kind"], "metadata": namespace}
+
+
+def check_converted(definition: Object, manifest: Object) -> None:
+    """Raise ProbeError for an object that this definition would not convert."""
+    spec = definition["spec"]
+    group, version = group_version(manifest)
+    name, versions = definition["metadata"]["name"], unstored(definition)
+    if (group, manifest["kind"]) != (spec["group"], spec["names"]["kind"]):
+        raise ProbeError(
+            f"the object is a {manifest['kind']} of {manifest['apiVersion']}, which {name} does not define",
+            remedy=f"Give a {spec['names']['kind']} of {spec['group']}",
+        )
+    if version not in versions:
+        raise ProbeError(
+            f"the object is of version {version}, which {name} "
+            f"{'stores, so that nothing is converted' if version in _versions(definition) else 'does not serve'}",
+            remedy=f"Give it at version {' or '.join(versions)}",
+        )
+
+
+def creation(resource: Resource, manifest: Object, kind: str, webhook: str = "") -> Call:
+    """The dry run of a manifest. Raises ProbeError where its namespace is missing, or should be."""
+    body = {**manifest, "metadata": dict(manifest.get("metadata") or {})}
+    metadata = body["metadata"]
+    if not metadata.get("name") and not metadata.get("generateName"):
+        metadata["generateName"] = GENERATED_NAME
+    namespace = str(metadata.get("namespace") or "")
+    if bool(namespace) is not resource.is_namespaced:
+        raise ProbeError(
+            f"a {resource.kind} {'belongs to a namespace' if resource.is_namespaced else 'belongs to no namespace'}",
+            remedy=f"{'Give' if resource.is_namespaced else 'Leave out'} metadata.namespace of the object",
+        )
+    base = discovery_path(resource.group, resource.version)
+    place = f"/namespaces/{namespace}" if namespace else ""
+    name = metadata.get("name") or f"{metadata['generateName']}*"
+    return Call(
+        kind,
+        f"{base}{place}/{resource.name}",
+        f"dry run of {resource.kind} {f'{namespace}/' if namespace else ''}{name}",
+        body,
+        webhook,
+        Creation(
+            resource.group,
+            resource.version,
+            resource.name,
+            resource.kind,
+            namespace,
+            metadata.get("labels") or {},
+        ),
+    )
+
+
+def discovery_of(api_service: Object) -> Call:
+    """The read that an aggregated API answers itself."""
+    spec = api_service["spec"]
+    path = f"/apis/{spec['group']}/{spec['version']}"
+    return Call(call_failures.AGGREGATION, path, f"GET {path}")
+
+
+def availability(api_service: Object) -> tuple[bool, str]:
+    """Whether the condition Available is True, and what it says."""
+    for entry in (api_service.get("status") or {}).get("conditions") or ():
+        if entry["type"] == "Available":
+            return entry["status"] == "True", str(entry.get("message") or entry.get("reason") or "")
+    return False, "it has no condition Available yet"
+
+
+def _versions(definition: Object) -> list[str]:
+    return [entry["name"] for entry in definition["spec"]["versions"] if entry["served"]]

@@ -1,0 +1,153 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""The content of a caBundle: what is in it, what may go in, and how two of them become one."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .._x509 import certificate_facts, pem_text, strict_der
+from .._x509.errors import BundleError, CertificateError, converted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+# A guard against a whole system bundle (about 140 roots) several times over: every webhook of every object would
+# carry a copy, and an object of the API has to stay below 1.5 MiB.
+MAX_CERTIFICATES = 200
+
+# How a wanted bundle and the one that is there become one.
+MODES = ("add", "exactly", "absent")
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """One certificate of a bundle.
+
+    subject: RFC 4514 text, "" if cryptography cannot read the certificate.
+    not_after: aware, UTC. None if cryptography cannot read the certificate.
+    fingerprint: SHA-256 of the certificate, lower case hex.
+    pem: one block.
+    """
+
+    subject: str
+    not_after: datetime | None
+    fingerprint: str
+    pem: str
+
+    def is_live(self, now: datetime) -> bool:
+        """Return True unless it has expired. A certificate that cryptography cannot read counts as live."""
+        return self.not_after is None or self.not_after > now
+
+    def __str__(self) -> str:
+        if self.not_after is None:
+            return f"a certificate that this collection cannot read, SHA-256 {self.fingerprint}"
+        return f"{self.subject} until {self.not_after:%Y-%m-%dT%H:%M:%SZ}, SHA-256 {self.fingerprint}"
+
+
+def anchors(bundle: str) -> tuple[Anchor, ...]:
+    """Return the distinct certificates of a bundle in order.
+
+    The API server reads webhook configurations and APIServices with Go (CertPool.AppendCertsFromPEM). Go reads
+    certificates that cryptography refuses, so keep every block that Go may read. Omit all other blocks.
+    """
+    found = (_anchor(block) for block in pem_text.blocks(bundle))
+    return tuple({anchor.fingerprint: anchor for anchor in found if anchor}.values())
+
+
+def check(bundle: str) -> None:
+    """Raise BundleError for a text that is no bundle to give to an API server. It never quotes the text."""
+    if pem_text.has_private_key(bundle):
+        raise BundleError(
+            "the CA bundle holds a private key, which would become readable for everyone who may read the object",
+            code="contains-private-key",
+            remedy="Give certificates only; if the key was shown to anybody, replace it",
+        )
+    try:
+        found = certificate_facts.load(bundle)
+        for certificate in found:
+            certificate_facts.describe(
+                certificate
+            )  # the parts of one that is read may be damaged all the same
+    except CertificateError as error:
+        raise BundleError(
+            f"the CA bundle is damaged: {error.cause}", remedy="Give PEM text as it was issued"
+        ) from error
+    if not found:
+        raise BundleError(
+            "the CA bundle holds no certificate",
+            code="no-certificate",
+            remedy="Give PEM text with at least one BEGIN CERTIFICATE block",
+        )
+    if len(found) > MAX_CERTIFICATES:
+        raise BundleError(
+            f"the CA bundle holds {len(found)} certificates, more than {MAX_CERTIFICATES}",
+            remedy="Give only the CA that issued the webhook's certificate",
+        )
+
+
+def merge(bundle: str, wanted: str, *, mode: str, now: datetime) -> str:
+    """Return the new PEM text of the bundle. It is the same text if no change is needed.
+
+    mode: "add" (the wanted certificates join the present ones), "exactly" (they replace them) or "absent" (they are
+    removed). Go ignores the order of certificates, and so does this function. A changed text has no duplicates, no
+    text between the blocks, and no blocks without a certificate (a CustomResourceDefinition refuses them since
+    Kubernetes 1.31). "add" also removes expired certificates.
+    now: aware. Raises BundleError if every wanted certificate has expired, unless mode is "absent".
+    """
+    present, given = anchors(bundle), anchors(wanted)
+    prints = {anchor.fingerprint for anchor in given}
+    if mode == "absent":
+        kept = [anchor for anchor in present if anchor.fingerprint not in prints]
+        return bundle if len(kept) == len(present) else _text(kept)
+    live = [anchor for anchor in given if anchor.is_live(now)]
+    if not live:
+        last = max(anchor.not_after for anchor in given if anchor.not_after)
+        raise BundleError(
+            f"every certificate of the CA bundle has expired, the last on {last:%Y-%m-%d %H:%M} UTC",
+            code="bundle-expired",
+            remedy="Give the CA that signs now",
+        )
+    held = {anchor.fingerprint for anchor in present}
+    if mode == "exactly":
+        clean = len(pem_text.blocks(bundle)) == len(present)
+        return bundle if clean and held == prints else _text(given)
+    missing = [anchor for anchor in live if anchor.fingerprint not in held]
+    return _text([anchor for anchor in present if anchor.is_live(now)] + missing) if missing else bundle
+
+
+def _anchor(block: pem_text.PemBlock) -> Anchor | None:
+    if block.label != certificate_facts.LABEL:
+        return None
+    try:
+        with converted("the certificate cannot be read"):
+            certificate = certificate_facts.load_block(block)
+            return Anchor(
+                subject=certificate.subject.rfc4514_string(),
+                not_after=certificate.not_valid_after_utc,
+                fingerprint=certificate_facts.fingerprint(certificate),
+                pem=certificate_facts.to_pem(certificate),
+            )
+    except CertificateError:
+        return _unread(block)
+
+
+def _unread(block: pem_text.PemBlock) -> Anchor | None:
+    try:
+        der = pem_text.der(block)
+    except CertificateError:
+        return None
+    if not strict_der.is_sequence(der):
+        return None
+    fingerprint = hashlib.sha256(der).hexdigest()
+    return Anchor("", None, fingerprint, pem_text.encode(certificate_facts.LABEL, der))
+
+
+def _text(kept: Iterable[Anchor]) -> str:
+    return "".join(anchor.pem for anchor in kept)

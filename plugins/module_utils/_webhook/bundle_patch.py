@@ -1,0 +1,282 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""From a wanted bundle to one JSON patch an object."""
+
+from __future__ import annotations
+
+import base64
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Callable
+
+from .._errors import CertflowError
+from .._kube.access_review import require
+from .._kube.errors import Conflict, Invalid, NotFound
+from .._x509 import certificate_facts, pem_text
+from .._x509.errors import CertificateError
+from .._x509.verify import verify
+from . import bundle_content, bundle_targets, target_managers
+from .errors import TargetError, UntrustedLeafError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from .._kube.client import Client
+
+# Each attempt reads the object anew, so losing five times in a row means that somebody writes it in a loop.
+ATTEMPTS = 5
+
+# Code of a verdict (_x509._verify.REASONS) -> what helps, where that is not the right CA.
+_LEAF_REMEDIES = {
+    "expired": "Renew what has expired; the CA bundle and the certificate have to be valid now",
+    "no_alternative_names": "Give a certificate with the subject alternative name {name}",
+    "other_names": "Give a certificate with the subject alternative name {name}",
+    "incompatible_usage": "Give a certificate with the usage 'server auth'",
+}
+
+
+@dataclass(frozen=True)
+class BundleChange:
+    """One caBundle. after: the PEM text it becomes; None while the certificate to trust is not issued yet."""
+
+    config: bundle_targets.ClientConfig
+    after: str | None
+
+    @property
+    def changed(self) -> bool:
+        return self.after != self.config.ca_bundle
+
+    @property
+    def gone(self) -> tuple[str, ...]:
+        """Return the fingerprints of the certificates that the change removes."""
+        return tuple(anchor.fingerprint for anchor in self.removed)
+
+    @property
+    def removed(self) -> tuple[bundle_content.Anchor, ...]:
+        """Return the certificates that the change removes."""
+        left = frozenset(self.left)
+        return tuple(a for a in bundle_content.anchors(self.config.ca_bundle) if a.fingerprint not in left)
+
+    @property
+    def left(self) -> list[str]:
+        """Fingerprints of the certificates that it holds then."""
+        return _prints(self.after) or []
+
+    def operations(self) -> list[dict[str, Any]]:
+        """Return the JSON patch of this caBundle, guarded by the webhook's name where it has one."""
+        config, pointer = self.config, f"{self.config.pointer}/caBundle"
+        guard = {"op": "test", "path": config.name_pointer, "value": config.webhook}
+        value = base64.b64encode((self.after or "").encode()).decode()
+        write = {"op": "add", "path": pointer, "value": value} if value else {"op": "remove", "path": pointer}
+        return [guard, write] if config.webhook else [write]
+
+
+@dataclass(frozen=True)
+class TargetChange:
+    """What happens to one object, decided on the version of it that was read."""
+
+    target: bundle_targets.Target
+    resource_version: str
+    bundles: tuple[BundleChange, ...]
+
+    @property
+    def path(self) -> str:
+        return bundle_targets.path(self.target)
+
+    @property
+    def changed(self) -> bool:
+        return any(bundle.changed for bundle in self.bundles)
+
+    @property
+    def operations(self) -> list[dict[str, Any]]:
+        """The JSON patch of the object, empty where nothing changes.
+
+        A stale resourceVersion gives 409 through ``replace``; through ``test`` it would give 422, as a refused
+        bundle does.
+        """
+        lock = {"op": "replace", "path": "/metadata/resourceVersion", "value": self.resource_version}
+        changes = [
+            operation for bundle in self.bundles if bundle.changed for operation in bundle.operations()
+        ]
+        return [lock, *changes] if changes else []
+
+
+def check_leaf(leaf_pem: str) -> None:
+    """Raise CertificateError for a text that is no certificate to verify. It never quotes the text."""
+    if pem_text.has_private_key(leaf_pem):
+        raise CertificateError(
+            "the certificate comes with a private key in the same text",
+            code="contains-private-key",
+            remedy="Give the certificate only; if the key was shown to anybody, replace it",
+        )
+    try:
+        certificate_facts.load_leaf_and_chain(leaf_pem)
+    except CertificateError as error:
+        raise CertificateError(
+            f"the webhook's certificate cannot be read: {error.cause}",
+            code=error.code,
+            remedy="Give the PEM text that the webhook serves, its own certificate first",
+        ) from error
+
+
+def plan(
+    target: bundle_targets.Target,
+    obj: bundle_targets.Object,
+    wanted: str | None,
+    *,
+    mode: str = "add",
+    service: bundle_targets.ServiceName | None = None,
+    take_over: bool = False,
+    recorded: bool = False,
+    leaf_pem: str | None = None,
+    now: datetime,
+) -> TargetChange:
+    """Decide what happens to an object.
+
+    wanted: PEM text that passed bundle_content.check, or None while it is not known. mode: see bundle_content.merge.
+    service: see bundle_targets.client_configs. leaf_pem: the certificate that the webhook serves, intermediates after it.
+    take_over: write also where another writer's marks are, see target_managers.check. recorded: the wanted certificates are on
+    record as our own additions, so that taking them away takes nothing of another writer's.
+    Raises TargetError, OwnedTargetError where another writer would be overruled, UntrustedLeafError where the leaf
+    would not be accepted, BundleError, CertificateError.
+    """
+    configs = bundle_targets.client_configs(target, obj, service=service)
+    after = [
+        wanted if wanted is None else bundle_content.merge(c.ca_bundle, wanted, mode=mode, now=now)
+        for c in configs
+    ]
+    bundles = tuple(BundleChange(config, text) for config, text in zip(configs, after))
+    change = TargetChange(target, obj["metadata"]["resourceVersion"], bundles)
+    if leaf_pem is not None:
+        for bundle in bundles:
+            _check_trust(target, bundle, leaf_pem, now)
+    if change.changed:
+        removes = "" if mode == "add" or recorded else mode
+        target_managers.check(target, obj, removes=removes, take_over=take_over)
+    return change
+
+
+def write(
+    client: Client,
+    change: TargetChange,
+    replan: Callable[[dict[str, Any]], TargetChange],
+    *,
+    check_mode: bool = False,
+) -> TargetChange:
+    """Write the change (check mode: as a server dry run) and return it.
+
+    Where the object has moved since it was read, replan decides again on a fresh read. Raises KubeError, and
+    whatever replan raises.
+    """
+    first = change
+    for _attempt in range(ATTEMPTS):
+        if not change.changed:
+            # Somebody else wrote the same, or the answer to our own write was lost: either way it came about now.
+            return first
+        try:
+            client.patch(change.path, change.operations, dry_run=check_mode)
+        except (Conflict, Invalid, NotFound) as error:
+            fresh = bundle_targets.read(client, change.target)
+            # A guard that fails because webhooks were moved or removed meanwhile is a 422 too; so is a bundle that
+            # the API server refuses, and only then is the object still the one that was read.
+            if isinstance(error, Invalid) and fresh["metadata"]["resourceVersion"] == change.resource_version:
+                raise
+            change = replan(fresh)
+        else:
+            return change
+    raise TargetError(
+        f"{change.target} was changed by somebody else during each of {ATTEMPTS} attempts to write it",
+        code="conflict",
+        remedy="Find out who writes it all the time (metadata.managedFields names the clients), and run again",
+    )
+
+
+def write_all(
+    client: Client,
+    changes: Sequence[TargetChange],
+    decide: Callable[[bundle_targets.Target, dict[str, Any]], TargetChange],
+    *,
+    check_mode: bool = False,
+) -> list[TargetChange]:
+    """Write changes of several objects in order; an error names the objects that had been written before it.
+
+    decide: plans an object that was read. Raises MissingRights before the first write, and whatever write raises.
+    """
+    due = [change.target for change in changes if change.changed]
+    require(client, [bundle_targets.right(target, "patch") for target in due], "write caBundles")
+    done: list[TargetChange] = []
+    for change in changes:
+        try:
+            replan = functools.partial(decide, change.target)
+            done.append(write(client, change, replan, check_mode=check_mode))
+        except CertflowError as error:
+            written = ", ".join(str(entry.target) for entry in done if entry.changed)
+            if check_mode or not written:
+                raise
+            cause = f"{error.cause.rstrip('.')} ({written} had been written before)"
+            raise TargetError(cause, code=error.code, evidence=error.evidence, remedy=error.remedy) from error
+    return done
+
+
+def report(change: TargetChange) -> dict[str, Any]:
+    """Return the change for a result: kind, name, changed, and the fingerprints before and after of each webhook.
+
+    ``name`` of a webhook is empty for kinds that have one place only; ``after`` is None while it is not known.
+    """
+    webhooks = [
+        {
+            "name": bundle.config.webhook,
+            "before": _prints(bundle.config.ca_bundle),
+            "after": _prints(bundle.after),
+        }
+        for bundle in change.bundles
+    ]
+    target = change.target
+    return {"kind": target.kind, "name": target.name, "changed": change.changed, "webhooks": webhooks}
+
+
+def diff(changes: Sequence[TargetChange]) -> dict[str, Any]:
+    """Return the changes for --diff: subjects, dates and fingerprints, never PEM."""
+    return {
+        "before": {
+            str(c.target): {b.config.webhook: _lines(b.config.ca_bundle) for b in c.bundles} for c in changes
+        },
+        "after": {str(c.target): {b.config.webhook: _lines(b.after) for b in c.bundles} for c in changes},
+    }
+
+
+def _check_trust(target: bundle_targets.Target, change: BundleChange, leaf_pem: str, now: datetime) -> None:
+    if change.after is None:
+        return
+    leaf, intermediates = certificate_facts.load_leaf_and_chain(leaf_pem)
+    name = change.config.server_name
+    verdict = verify(leaf, change.after, name=name, intermediates=intermediates, now=now)
+    if verdict.ok:
+        return
+    where = f"{target}, webhook {change.config.webhook}" if change.config.webhook else str(target)
+    reason = (
+        verdict.reason
+        if change.after.strip()
+        else "no caBundle would be left, and so only the system's roots"
+    )
+    raise UntrustedLeafError(
+        f"{where}: the API server calls {name} and would refuse the certificate: {reason}",
+        verdict=verdict.code,
+        remedy=_LEAF_REMEDIES.get(verdict.code, "Give the CA that issued this certificate").format(name=name),
+    )
+
+
+def _prints(bundle: str | None) -> list[str] | None:
+    return None if bundle is None else [anchor.fingerprint for anchor in bundle_content.anchors(bundle)]
+
+
+def _lines(bundle: str | None) -> Any:
+    return (
+        "not known before the certificate is issued"
+        if bundle is None
+        else [str(a) for a in bundle_content.anchors(bundle)]
+    )

@@ -1,0 +1,272 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Objects that hold a caBundle: which ones, where in them, and who else writes there."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Callable
+from urllib.parse import urlsplit
+
+from .._errors import shaped
+from .._kube.access_review import Right, missing_rights
+from .._kube.errors import Forbidden
+from .errors import TargetError
+
+if TYPE_CHECKING:
+    from .._kube.client import Client
+
+# An object of the API as JSON gives it.
+Object = Mapping[str, Any]
+# Namespace and name of a Service.
+ServiceName = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Target:
+    """One object. webhooks: names inside a *WebhookConfiguration; empty means all, or those of the wanted Service."""
+
+    kind: str
+    name: str
+    webhooks: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}"
+
+
+@dataclass(frozen=True)
+class ClientConfig:
+    """One place that holds a caBundle.
+
+    webhook: the webhook's name, empty where the object has none (CustomResourceDefinition, APIService).
+    pointer: JSON pointer of the place. name_pointer: that of the webhook's name, empty as above.
+    server_name: the name the API server verifies. service: the Service it calls, None for a URL.
+    ca_bundle: PEM text, empty where there is none. port: of the Service, or of the URL.
+    """
+
+    webhook: str
+    pointer: str
+    name_pointer: str
+    server_name: str
+    service: ServiceName | None
+    ca_bundle: str
+    port: int = 443
+
+
+@dataclass(frozen=True)
+class Kind:
+    """group, version, resource: of the fixed path. expression: the jq path of every caBundle.
+
+    locate: checks the object and yields (webhook, JSON pointer, client configuration).
+    """
+
+    group: str
+    version: str
+    resource: str
+    expression: str
+    locate: Callable[[Target, Object], Iterator[tuple[str, str, Object]]]
+    source: str
+
+
+def _webhooks(_target: Target, obj: Object) -> Iterator[tuple[str, str, Object]]:
+    for index, webhook in enumerate(obj.get("webhooks") or ()):
+        yield webhook["name"], f"/webhooks/{index}/clientConfig", webhook["clientConfig"]
+
+
+def _conversion(target: Target, obj: Object) -> Iterator[tuple[str, str, Object]]:
+    conversion = obj["spec"].get("conversion") or {}
+    if conversion.get("strategy") != "Webhook":
+        raise TargetError(
+            f"{target} has no conversion webhook (its conversion strategy is {conversion.get('strategy', 'None')})",
+            remedy="Take it off the targets, or set spec.conversion.strategy to Webhook with its clientConfig first",
+        )
+    yield "", "/spec/conversion/webhook/clientConfig", conversion["webhook"]["clientConfig"]
+
+
+def _api_service(target: Target, obj: Object) -> Iterator[tuple[str, str, Object]]:
+    spec = obj["spec"]
+    if not spec.get("service"):
+        raise TargetError(
+            f"{target} is served by the API server itself (it has no spec.service) and takes no caBundle",
+            remedy="Take it off the targets",
+        )
+    if spec.get("insecureSkipTLSVerify"):
+        raise TargetError(
+            f"{target} has insecureSkipTLSVerify: true, which excludes a caBundle",
+            remedy="Set spec.insecureSkipTLSVerify to false first; calls fail until the caBundle is there",
+        )
+    yield "", "/spec", spec
+
+
+# source: where the API says which field holds the bundle.
+KINDS = {
+    "ValidatingWebhookConfiguration": Kind(
+        "admissionregistration.k8s.io",
+        "v1",
+        "validatingwebhookconfigurations",
+        ".webhooks[]?.clientConfig.caBundle",
+        _webhooks,
+        source="k8s.io/api admissionregistration/v1 WebhookClientConfig",
+    ),
+    "MutatingWebhookConfiguration": Kind(
+        "admissionregistration.k8s.io",
+        "v1",
+        "mutatingwebhookconfigurations",
+        ".webhooks[]?.clientConfig.caBundle",
+        _webhooks,
+        source="k8s.io/api admissionregistration/v1 WebhookClientConfig",
+    ),
+    "CustomResourceDefinition": Kind(
+        "apiextensions.k8s.io",
+        "v1",
+        "customresourcedefinitions",
+        ".spec.conversion.webhook.clientConfig.caBundle",
+        _conversion,
+        source="k8s.io/apiextensions-apiserver apiextensions/v1 WebhookConversion",
+    ),
+    "APIService": Kind(
+        "apiregistration.k8s.io",
+        "v1",
+        "apiservices",
+        ".spec.caBundle",
+        _api_service,
+        source="k8s.io/kube-aggregator apiregistration/v1 APIServiceSpec",
+    ),
+}
+
+# The names of all four kinds are DNS subdomains (k8s.io/apimachinery validation.NameIsDNSSubdomain).
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
+
+
+def targets_from(option: Sequence[Mapping[str, Any]]) -> tuple[Target, ...]:
+    """Read the option ``targets``: dictionaries with kind, name and, if wanted, webhooks.
+
+    An object that is named several times becomes one target, so that it is written once.
+    Raises TargetError for an unknown kind, and for a name or a list of webhooks that cannot be.
+    """
+    merged: dict[tuple[str, str], tuple[str, ...]] = {}
+    for entry in option:
+        kind, name, webhooks = entry["kind"], entry["name"], tuple(entry.get("webhooks") or ())
+        if kind not in KINDS:
+            raise TargetError(
+                f"{kind} is no kind that holds a caBundle", remedy=f"Use one of {_listed(KINDS)}"
+            )
+        if not _NAME.fullmatch(name):
+            raise TargetError(
+                f"{name!r} is no name of a {kind}",
+                remedy="A name consists of lower case letters, digits, '-' and '.', at most 253 in all",
+            )
+        if webhooks and KINDS[kind].locate is not _webhooks:
+            raise TargetError(
+                f"{kind} {name} has no named webhooks", remedy="Leave webhooks out of this target"
+            )
+        known = merged.get((kind, name))
+        # No webhooks means all, and all and some are all.
+        merged[kind, name] = (
+            webhooks if known is None else _union(known, webhooks) if known and webhooks else ()
+        )
+    return tuple(Target(kind, name, webhooks) for (kind, name), webhooks in merged.items())
+
+
+def path(target: Target) -> str:
+    """Return the object's path on the API server."""
+    kind = KINDS[target.kind]
+    return f"/apis/{kind.group}/{kind.version}/{kind.resource}/{target.name}"
+
+
+def right(target: Target, verb: str) -> Right:
+    """Return the right to do this to the object."""
+    kind = KINDS[target.kind]
+    return Right(verb, kind.group, kind.resource, name=target.name)
+
+
+def read(client: Client, target: Target, *, writes: bool = True) -> dict[str, Any]:
+    """Read the object. ``writes``: whether it may be written afterwards, so that both rights are named at once.
+
+    Raises TargetError where it is absent, MissingRights where it may not be read, KubeError.
+    """
+    try:
+        obj = client.find(path(target))
+    except Forbidden as error:
+        lacking = [right(target, "get"), *([right(target, "patch")] if writes else [])]
+        purpose = f"read and write {target}" if writes else f"read {target}"
+        raise missing_rights(lacking, purpose, error.message) from error
+    if obj is None:
+        raise TargetError(
+            f"{target} does not exist",
+            remedy=f"Correct the name, or create it first ('kubectl get {KINDS[target.kind].resource}' lists all)",
+        )
+    return obj
+
+
+def client_configs(
+    target: Target, obj: Object, *, service: ServiceName | None = None
+) -> tuple[ClientConfig, ...]:
+    """Return the wanted client configurations of an object, at least one.
+
+    service: take only those that call this Service. Raises TargetError for a webhook name that the object lacks,
+    one that calls another Service, and where nothing is left; MalformedObject.
+    """
+    with shaped(target):
+        found = [_client_config(*place) for place in KINDS[target.kind].locate(target, obj)]
+    present = [config.webhook for config in found]
+    for name in target.webhooks:
+        if name not in present:
+            raise TargetError(
+                f"{target} has no webhook {name}",
+                remedy=f"Use one of {_listed(present)}" if present else "It has no webhooks at all",
+            )
+    named = [config for config in found if not target.webhooks or config.webhook in target.webhooks]
+    if not named:
+        raise TargetError(
+            f"{target} has no webhooks", remedy="Take it off the targets, or add its webhooks first"
+        )
+    fitting = [config for config in named if service is None or config.service == service]
+    strangers = [config for config in named if service is not None and config.service != service]
+    if not fitting or (target.webhooks and strangers):
+        wanted = "/".join(service or ())
+        raise TargetError(
+            f"{target} does not call Service {wanted} but {_listed(sorted({_called(c) for c in strangers}))}",
+            remedy="Correct the target, or the namespace and name of the Service",
+        )
+    return tuple(fitting)
+
+
+def _client_config(webhook: str, pointer: str, place: Object) -> ClientConfig:
+    reference = place.get("service")
+    service = (reference["namespace"], reference["name"]) if reference else None
+    # k8s.io/apiserver pkg/util/webhook/client.go and kube-aggregator: ServerName is <service>.<namespace>.svc,
+    # with no cluster domain; for a URL it is the host, without the port.
+    server_name = (
+        f"{service[1]}.{service[0]}.svc" if service else urlsplit(place.get("url") or "").hostname or ""
+    )
+    name_pointer = pointer.rsplit("/", 1)[0] + "/name" if webhook else ""
+    port = reference.get("port") if reference else urlsplit(place.get("url") or "").port
+    bundle = _decoded(place.get("caBundle"))
+    return ClientConfig(webhook, pointer, name_pointer, server_name, service, bundle, port or 443)
+
+
+def _decoded(ca_bundle: str | None) -> str:
+    # Bytes that are no text can be no PEM either: they need not survive, only not hurt.
+    try:
+        return base64.b64decode(ca_bundle or "").decode("utf-8", "replace")
+    except ValueError:
+        return ""
+
+
+def _called(config: ClientConfig) -> str:
+    return f"Service {'/'.join(config.service)}" if config.service else f"https://{config.server_name}"
+
+
+def _union(first: tuple[str, ...], second: tuple[str, ...]) -> tuple[str, ...]:
+    return first + tuple(name for name in second if name not in first)
+
+
+def _listed(names: Any) -> str:
+    return ", ".join(names)

@@ -1,0 +1,123 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Asks API servers to call a webhook, and what they say."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from .._kube.errors import AlreadyExists, ApiError, AuthenticationError, Forbidden, KubeError
+from . import admission_call, call_failures, served_chains
+from .admission_match import Creation
+from .probe_verdict import Answer, ApiServers, Seen
+
+if TYPE_CHECKING:
+    from .._kube.client import Client
+    from .admission_call import Call, Resource
+    from .bundle_targets import ClientConfig, Object
+    from .served_chains import Look, Served
+
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
+# KEP-1965: each API server holds one; k8s.io/kubernetes pkg/controlplane/instance.go.
+LEASE_LABEL = "apiserver.kubernetes.io/identity=kube-apiserver"
+# Behind a load balancer nobody can tell which API server a connection reaches: a few for each of them.
+PER_SERVER, MOST_REQUESTS = 3, 12
+
+
+def api_servers(client: Client) -> ApiServers:
+    """Count the API servers that hold a Lease which has not expired."""
+    try:
+        leases = client.list_all(LEASES, {"labelSelector": LEASE_LABEL})["items"]
+    except Forbidden as error:
+        return ApiServers(problem=f"the number of API servers may not be read: {error.message}")
+    except ApiError as error:
+        return ApiServers(problem=f"the number of API servers cannot be read: {error.message or error.cause}")
+    now = client.now()
+    count = sum(_is_live(lease["spec"], now) for lease in leases)
+    return ApiServers(count) if count else ApiServers()
+
+
+def requests_for(servers: ApiServers) -> int:
+    """How many connections to make."""
+    return min(MOST_REQUESTS, PER_SERVER * (servers.count or 1))
+
+
+def resource(client: Client, manifest: Object) -> Resource:
+    """Find where objects of this kind are created. Raises ProbeError, KubeError."""
+    path = admission_call.discovery_path(*admission_call.group_version(manifest))
+    return admission_call.resource_of(manifest, client.find(path))
+
+
+def namespace_labels(client: Client, creation: Creation) -> dict[str, str] | None:
+    """Labels of the object's namespace; None where they may not be read."""
+    if not creation.namespace:
+        return {}
+    try:
+        namespace = client.find(f"/api/v1/namespaces/{creation.namespace}")
+    except Forbidden:
+        return None
+    return (namespace or {}).get("metadata", {}).get("labels") or {}
+
+
+def ask(client: Client, call: Call, count: int) -> tuple[Answer, ...]:
+    """Send the request several times, each over a connection of its own; a failed call ends it.
+
+    Raises ConnectionFailed and AuthenticationError: the API server itself did not answer.
+    """
+    answers: list[Answer] = []
+    for _connection in range(count):
+        client.redial()
+        answers.append(_ask(client, call))
+        failure = answers[-1].failure
+        if failure and failure.about != call_failures.REFUSAL:
+            break
+    return tuple(answers)
+
+
+def seen(look: Look, config: ClientConfig, now: datetime) -> tuple[Seen, ...]:
+    """Return the certificate of each endpoint, with the verdict of a new connection."""
+    return tuple(_seen(one, config, now) for one in look.served)
+
+
+def _ask(client: Client, call: Call) -> Answer:
+    try:
+        if call.body is None:
+            client.try_get(call.path)
+        else:
+            client.try_create(call.path, call.body)
+    except (ApiError, AuthenticationError) as error:
+        if isinstance(error, AuthenticationError) and call.body is not None:
+            raise
+        return _answer(error, call)
+    return Answer()
+
+
+def _answer(error: KubeError, call: Call) -> Answer:
+    words = error.message or error.cause
+    if isinstance(error, AlreadyExists) and re.match(r'[^"]*"[^"]*" already exists$', words):
+        # The last thing that is looked at, behind admission and conversion (k8s.io/apiserver store.go Create).
+        return Answer(words=f"accepted ({words})")
+    failure = call_failures.of_answer(words, call.kind, call.webhook)
+    return Answer(failure, words)
+
+
+def _seen(one: Served, config: ClientConfig, now: datetime) -> Seen:
+    if one.certificate is None:
+        return Seen(str(one.endpoint), problem=one.problem)
+    refusal = served_chains.refusal(one, config.ca_bundle, config.server_name, now)
+    facts = one.certificate
+    words = f"serves serial {facts.serial}, valid until {facts.not_after:%Y-%m-%d %H:%M} UTC"
+    return Seen(str(one.endpoint), certificate=words, refusal=refusal)
+
+
+def _is_live(spec: dict[str, Any], now: datetime) -> bool:
+    """renewTime is a MicroTime: the fraction of a second may be of any length, and Python 3.9 reads few of them."""
+    if not spec.get("renewTime"):
+        return False
+    renewed = datetime.fromisoformat(f"{spec['renewTime'][:19]}+00:00")
+    return (now - renewed).total_seconds() <= float(spec.get("leaseDurationSeconds") or 0)

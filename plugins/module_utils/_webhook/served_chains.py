@@ -1,0 +1,227 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""What a webhook serves: the certificate chain that each of its endpoints sends, seen by a TLS handshake.
+
+The API server keeps connections open and verifies none of them again, so that a call that succeeds says nothing of the
+certificate that is served now. A handshake does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .._kube import dialing, port_forward
+from .._kube.access_review import Right
+from .._kube.errors import Forbidden, KubeError
+from .._kube.read_limits import LEAST_SECONDS, READ_BYTES, Bounds
+from .._x509 import certificate_facts
+from .._x509.certificate_facts import CertificateFacts
+from .._x509.errors import CertificateError
+from .._x509.verify import verify
+from . import webhook_endpoints
+from .webhook_endpoints import Endpoint
+
+if TYPE_CHECKING:
+    from .._kube.client import Client
+    from .bundle_targets import ClientConfig
+
+# The limit for one endpoint, including the way to it through the API server.
+HANDSHAKE_SECONDS = 10.0
+# Go's TLS refuses a longer chain (crypto/tls maxHandshakeCertificateMsg), and so does every API server.
+HANDSHAKE_BYTES = 256 * 1024
+# Before, the ssl module shows the leaf alone (bpo-18233).
+SHOWS_CHAINS = sys.version_info >= (3, 10)
+_DER = 2  # _ssl.ENCODING_DER
+
+
+@dataclass(frozen=True)
+class Served:
+    """What one endpoint sent.
+
+    chain_pem: leaf first, then what came after it; "" where nothing was seen. problem: why not, "" where it was.
+    is_blind: nothing could be seen for a reason of ours (a missing right), which says nothing of the endpoint.
+    """
+
+    endpoint: Endpoint
+    chain_pem: str = ""
+    certificate: CertificateFacts | None = None
+    problem: str = ""
+    is_blind: bool = False
+
+
+@dataclass(frozen=True)
+class Look:
+    """All endpoints at one moment. problem: why there is none, or why they are not known; is_known: which of it.
+
+    aside: those that are not ready or terminating, where they were to be looked at.
+    """
+
+    served: tuple[Served, ...] = ()
+    problem: str = ""
+    is_known: bool = True
+    aside: tuple[Served, ...] = ()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether a certificate was seen on every endpoint, and there is one."""
+        return bool(self.served) and all(one.certificate for one in self.served)
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether looking again, as this identity, would show no more."""
+        return not self.is_known or any(one.is_blind for one in self.served)
+
+
+class Stream(Protocol):
+    """Bytes to and from an endpoint; ``recv`` returns b"" at the end."""
+
+    def send(self, data: bytes) -> None:
+        """Send all of it."""
+
+    def recv(self) -> bytes:
+        """Wait for something."""
+
+
+def rights(namespace: str) -> list[Right]:
+    """What looking needs; without it nothing is seen, and nothing can be proven."""
+    return [*webhook_endpoints.rights(namespace), *port_forward.rights(namespace)]
+
+
+def look(client: Client, config: ClientConfig, *, until: float, aside: bool = False) -> Look:
+    """Look at every ready endpoint until ``until`` (time.monotonic()), but for at least LEAST_SECONDS.
+
+    ``aside``: at those too that get no new connections now. Raises KubeError where the API server itself does not answer.
+    """
+    endpoints = webhook_endpoints.find(client, config)
+    until = max(until, time.monotonic() + LEAST_SECONDS)
+
+    def see(some: Iterable[Endpoint]) -> tuple[Served, ...]:
+        return tuple(
+            _judgeable(_see(client, endpoint, config.server_name, until), config) for endpoint in some
+        )
+
+    others = see(endpoints.aside) if aside else ()
+    return Look(see(endpoints.found), endpoints.problem, endpoints.is_known, others)
+
+
+def refusal(served: Served, bundle: str, server_name: str, now: datetime) -> str:
+    """Why the API server would not accept what was seen, with this caBundle and under this name; "" where it would."""
+    leaf, chain = certificate_facts.load_leaf_and_chain(served.chain_pem)
+    return verify(leaf, bundle, name=server_name, intermediates=chain, now=now).reason
+
+
+def _judgeable(seen: Served, config: ClientConfig) -> Served:
+    """What was seen, or that it cannot be judged: what was sent beside a leaf may be what makes it verify."""
+    if SHOWS_CHAINS or seen.certificate is None:
+        return seen
+    leaf, _chain = certificate_facts.load_leaf_and_chain(seen.chain_pem)
+    now = datetime.now(timezone.utc)
+    if verify(leaf, config.ca_bundle, name=config.server_name, now=now).code != "unknown_authority":
+        return seen
+    words = "Python 3.9 does not show the intermediate certificates that it may send; run the task with a newer one"
+    return Served(seen.endpoint, problem=words, is_blind=True)
+
+
+def _see(client: Client, endpoint: Endpoint, server_name: str, until: float) -> Served:
+    if not (endpoint.pod or endpoint.is_outside):
+        words = "no pod is behind it, and no address of the cluster's network is dialled from here"
+        return Served(endpoint, problem=words, is_blind=True)
+    client.prepare()  # renew the Lease before each endpoint
+    now = time.monotonic()
+    if now >= until:
+        return Served(endpoint, problem="it was not checked, because the time was over")
+    bounds = Bounds("its TLS handshake", until=min(until, now + HANDSHAKE_SECONDS), size=HANDSHAKE_BYTES)
+    return _shown(client, endpoint, server_name, bounds)
+
+
+def _shown(client: Client, endpoint: Endpoint, server_name: str, bounds: Bounds) -> Served:
+    """Return the chain that the endpoint sends, or the reason why it sends none."""
+    try:
+        with _open(client, endpoint, bounds) as stream:
+            chain = handshake(stream, server_name)
+    except Forbidden as exc:
+        words = f"this identity may not reach pods through the API server: {exc.message}"
+        return Served(endpoint, problem=words, is_blind=True)
+    except KubeError as exc:
+        return Served(endpoint, problem=exc.cause)
+    except ssl.SSLError as exc:
+        return Served(endpoint, problem=f"the TLS handshake failed: {exc.reason or exc}")
+    except OSError as exc:
+        return Served(endpoint, problem=f"it cannot be reached from here: {exc.strerror or exc}")
+    return _understood(endpoint, chain)
+
+
+def _understood(endpoint: Endpoint, chain: list[bytes]) -> Served:
+    try:
+        pem = "".join(ssl.DER_cert_to_PEM_cert(der) for der in chain)
+        return Served(endpoint, pem, certificate_facts.describe_pem(pem))
+    except CertificateError as exc:
+        return Served(endpoint, problem=exc.cause)
+
+
+@contextlib.contextmanager
+def _open(client: Client, endpoint: Endpoint, bounds: Bounds) -> Iterator[Stream]:
+    if endpoint.pod:
+        with port_forward.connect(client, *endpoint.pod, endpoint.port, bounds) as stream:
+            yield stream
+        return
+    with dialing.dial(endpoint.host, endpoint.port, bounds) as connection:
+        yield _Direct(connection)
+
+
+class _Direct:
+    def __init__(self, connection: socket.socket) -> None:
+        self.send = connection.sendall
+        self._receive = connection.recv
+
+    def recv(self) -> bytes:
+        return self._receive(READ_BYTES)
+
+
+def handshake(stream: Stream, server_name: str) -> list[bytes]:
+    """Do a TLS handshake without verification and return the server's chain, DER, leaf first.
+
+    The stream limits the time and the size. Raises ssl.SSLError, OSError, and the errors of the stream.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE  # judged afterwards, by the rules of the API server's client
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(incoming, outgoing, server_hostname=server_name or None)
+    while True:
+        try:
+            tls.do_handshake()
+        except ssl.SSLWantReadError:
+            ours = outgoing.read()
+            if ours:
+                stream.send(ours)
+            theirs = stream.recv()
+            if not theirs:
+                raise OSError(None, "it closed the connection during the TLS handshake") from None
+            incoming.write(theirs)
+        else:
+            # The rest of TLS 1.3's handshake, so that nobody logs one that was broken off.
+            with contextlib.suppress(OSError, KubeError):
+                stream.send(outgoing.read())
+            return _sent(tls)
+
+
+def _sent(tls: Any) -> list[bytes]:
+    """The chain as sent: public from Python 3.13 on; before 3.10 the ssl module shows the leaf alone."""
+    if hasattr(tls, "get_unverified_chain"):
+        return list(tls.get_unverified_chain())
+    inner: Any = getattr(tls, "_sslobj", None)
+    if hasattr(inner, "get_unverified_chain"):
+        return [entry.public_bytes(_DER) for entry in inner.get_unverified_chain()]
+    return [tls.getpeercert(binary_form=True)]

@@ -1,0 +1,114 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Whether a new certificate is in use: what a look at all endpoints says, and what to do about it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from .bundle_targets import ClientConfig
+from .served_chains import Look, Served, refusal
+from .webhook_endpoints import TERMINATING
+
+# An endpoint that answers nothing serves no old certificate either: it may be starting, or stopping.
+UNSEEN_SECONDS = 10.0
+
+IN_USE, PARTLY_SEEN, STALE, UNSEEN, HIDDEN = "in use", "partly seen", "stale", "unseen", "hidden"
+
+
+@dataclass(frozen=True)
+class View:
+    """One client configuration with the look at its endpoints."""
+
+    config: ClientConfig
+    look: Look
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The progress of a certificate into use.
+
+    state: one of the following.
+      IN_USE: every endpoint serves it.
+      PARTLY_SEEN: every endpoint that was seen serves it. At least one is an address that may lead to more machines.
+      STALE: some endpoints serve another certificate.
+      UNSEEN: some endpoints serve no certificate now, or no endpoint exists.
+      HIDDEN: this identity cannot see the served certificates.
+    stale: endpoints that serve another certificate, or a chain that does not verify.
+    evidence: sentences for people.
+
+    An endpoint that is not ready counts: it would come back with what it serves, perhaps from a node that is cut off
+    now. One that is terminating counts while it serves: some kube-proxy may still send calls there.
+    """
+
+    state: str
+    stale: tuple[Served, ...] = ()
+    evidence: tuple[str, ...] = ()
+
+
+def progress(views: Iterable[View], fingerprint: str, now: datetime) -> Progress:
+    """Return the progress of the certificate with this SHA-256 fingerprint."""
+    stale: list[Served] = []
+    views = list(views)
+    unseen, evidence = not views, []
+    for view in views:
+        unseen = unseen or not view.look.is_complete
+        if view.look.problem:
+            evidence.append(view.look.problem)
+        for one in (*view.look.served, *view.look.aside):
+            fault = _fault(one, view.config, fingerprint, now)
+            is_leaving = one.endpoint.state == TERMINATING
+            if not fault or (is_leaving and not one.certificate):
+                continue
+            evidence.append(f"{one.endpoint} {fault}")
+            if one.certificate and not is_leaving:
+                stale.append(one)
+            else:
+                unseen = True
+    state = _state(views, is_stale=bool(stale), is_unseen=unseen)
+    if state == PARTLY_SEEN:
+        evidence += _doubts(views)
+    return Progress(state, tuple(stale), tuple(dict.fromkeys(evidence)))
+
+
+def is_partly_seen(look: Look) -> bool:
+    """Return True if an endpoint is one address for an unknown number of machines.
+
+    A URL, or a Service of type ExternalName, may lead each connection to another machine.
+    """
+    return any(one.endpoint.is_outside for one in look.served)
+
+
+def _state(views: Iterable[View], *, is_stale: bool, is_unseen: bool) -> str:
+    looks = [view.look for view in views]
+    rules = (
+        (HIDDEN, any(look.is_blind for look in looks)),
+        (STALE, is_stale),
+        (UNSEEN, is_unseen),
+        (PARTLY_SEEN, any(map(is_partly_seen, looks))),
+    )
+    return next((state for state, holds in rules if holds), IN_USE)
+
+
+def _doubts(views: Iterable[View]) -> Iterator[str]:
+    for view in views:
+        for one in view.look.served if is_partly_seen(view.look) else ():
+            yield f"{one.endpoint} serves it on one connection, but other machines may answer at that address"
+
+
+def _fault(served: Served, config: ClientConfig, fingerprint: str, now: datetime) -> str:
+    certificate = served.certificate
+    if certificate is None:
+        return f"shows nothing: {served.problem}"
+    if certificate.fingerprint != fingerprint:
+        return (
+            f"serves serial {certificate.serial}, valid until {certificate.not_after:%Y-%m-%d %H:%M} UTC"
+            f" ({certificate.subject})"
+        )
+    reason = refusal(served, config.ca_bundle, config.server_name, now)
+    return f"serves it, and the API server would refuse it: {reason}" if reason else ""

@@ -1,0 +1,151 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Who answers for a webhook: the pods behind its Service, or the one address that it has."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .._errors import shaped
+from .._kube.access_review import Right
+from .._kube.errors import Forbidden
+
+if TYPE_CHECKING:
+    from .._kube.client import Client
+    from .bundle_targets import ClientConfig
+
+SLICES = "discovery.k8s.io"
+# Only a ready one gets new connections. One that is not may become ready at any moment; one that is terminating never,
+# but gets connections until each node's kube-proxy knows (KEP-1669).
+READY, NOT_READY, TERMINATING = "ready", "not ready", "terminating"
+ANY_PORT, HTTPS = 0, 443
+_SERVICE_NAME = "kubernetes.io/service-name"
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One address.
+
+    pod: its (namespace, name), None if the endpoint is not a pod.
+    state: READY, NOT_READY, TERMINATING.
+    is_outside: True for the address of a URL or of a Service of type ExternalName. This process may connect to it, and it
+      may lead each connection to another machine. Here an address of the cluster's network may belong to another machine.
+    """
+
+    host: str
+    port: int
+    pod: tuple[str, str] | None = None
+    state: str = READY
+    is_outside: bool = False
+
+    def __str__(self) -> str:
+        name = f"pod {'/'.join(self.pod)}, port {self.port}" if self.pod else f"{self.host}:{self.port}"
+        return name if self.state == READY else f"{name} ({self.state})"
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """found: those that are called now. problem: why they are not known, or why there are none; "" where there are.
+
+    aside: those that are not ready or terminating.
+    """
+
+    found: tuple[Endpoint, ...] = ()
+    problem: str = ""
+    is_known: bool = True
+    aside: tuple[Endpoint, ...] = ()
+
+
+def rights(namespace: str) -> list[Right]:
+    return [
+        Right("get", "", "services", namespace),
+        Right("list", SLICES, "endpointslices", namespace),
+    ]
+
+
+def find(client: Client, config: ClientConfig) -> Endpoints:
+    """Read who is called. What may not be read is a problem in the answer; other errors are raised."""
+    if config.service is None:
+        return _at_address(client, config.server_name, config.port)
+    namespace, name = config.service
+    try:
+        service = client.find(f"/api/v1/namespaces/{namespace}/services/{name}")
+        if service is None:
+            return Endpoints(problem=f"there is no Service {namespace}/{name}")
+        if service["spec"].get("type") == "ExternalName":
+            return _at_address(client, str(service["spec"].get("externalName")), config.port)
+        path = f"/apis/{SLICES}/v1/namespaces/{namespace}/endpointslices"
+        slices = client.list_all(path, {"labelSelector": f"{_SERVICE_NAME}={name}"})["items"]
+    except Forbidden as exc:
+        return Endpoints(problem=f"this identity may not read who is called: {exc.message}", is_known=False)
+    return of_service(service, slices, config.port)
+
+
+def of_service(service: Mapping[str, Any], slices: Iterable[Mapping[str, Any]], port: int) -> Endpoints:
+    """The endpoints of a Service's port; a pod with two addresses (dual stack) is one.
+
+    port: ANY_PORT for the only one, or the one that HTTPS has by default. Raises MalformedObject.
+    """
+    with shaped("the Service, or one of its EndpointSlices,"):
+        return _of_service(service, slices, port)
+
+
+def _of_service(service: Mapping[str, Any], slices: Iterable[Mapping[str, Any]], port: int) -> Endpoints:
+    where = f"Service {service['metadata']['namespace']}/{service['metadata']['name']}"
+    ports: list[Mapping[str, Any]] = service["spec"].get("ports") or []
+    number = port or (ports[0].get("port") if len(ports) == 1 else HTTPS)
+    wanted = next((entry for entry in ports if entry.get("port") == number), None)
+    if wanted is None:
+        return Endpoints(problem=f"{where} has no port {number}")
+    found: dict[Any, Endpoint] = {}
+    for endpoint in _of_slices(slices, service["metadata"]["namespace"], wanted.get("name") or ""):
+        key = endpoint.pod or endpoint.host
+        # While slices are reordered an endpoint may stand in two of them.
+        known = found.get(key)
+        if known is None or (known.state != READY and endpoint.state == READY):
+            found[key] = endpoint
+    ready = tuple(one for one in found.values() if one.state == READY)
+    aside = tuple(one for one in found.values() if one.state != READY)
+    return Endpoints(ready, "" if ready else f"{where} has no ready endpoint", aside=aside)
+
+
+def _of_slices(slices: Iterable[Mapping[str, Any]], namespace: str, port_name: str) -> Iterator[Endpoint]:
+    """A Service's pods are of its own namespace; a slice that names others was written by hand, and leads nobody there."""
+    for part in slices:
+        ports = [
+            entry.get("port") for entry in part.get("ports") or () if (entry.get("name") or "") == port_name
+        ]
+        if not ports or ports[0] is None:
+            continue
+        for entry in part.get("endpoints") or ():
+            target = entry.get("targetRef") or {}
+            is_pod = target.get("kind") == "Pod" and target.get("namespace") == namespace and "name" in target
+            pod = (namespace, target["name"]) if is_pod else None
+            yield Endpoint(entry["addresses"][0], ports[0], pod, _state(entry.get("conditions") or {}))
+
+
+def _state(conditions: Mapping[str, Any]) -> str:
+    """k8s.io/api discovery/v1 EndpointConditions: what is not said means ready, and not terminating."""
+    if conditions.get("ready") is not False:
+        return READY
+    return TERMINATING if conditions.get("terminating") else NOT_READY
+
+
+def _at_address(client: Client, host: str, port: int) -> Endpoints:
+    """An address outside of the cluster's network; a loopback one is the API server's own, not ours."""
+    if _is_loopback(host) and not _is_loopback(client.host_name):
+        return Endpoints(problem=f"{host} means the API server's own machine", is_known=False)
+    return Endpoints((Endpoint(host, port, is_outside=True),))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.rstrip(".").lower() == "localhost"

@@ -1,0 +1,167 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Certificates: read, write, describe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from . import pem_text, private_keys, subject_names
+from .errors import CertificateError, converted
+
+try:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+except ImportError:
+    pass
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from datetime import datetime
+
+    from cryptography.x509 import Certificate, Extensions, ObjectIdentifier
+
+LABEL = "CERTIFICATE"
+
+# Attribute of x509.KeyUsage -> word. Source: kubernetes/api certificates/v1/types.go, KeyUsage. Its "signing" and
+# "s/mime" are second words for "digital signature" and "email protection" and never come out of a certificate.
+KEY_USAGES: dict[str, str] = {
+    "digital_signature": "digital signature",
+    "content_commitment": "content commitment",
+    "key_encipherment": "key encipherment",
+    "data_encipherment": "data encipherment",
+    "key_agreement": "key agreement",
+    "key_cert_sign": "cert sign",
+    "crl_sign": "crl sign",
+}
+
+# Only readable where key_agreement is set (RFC 5280 section 4.2.1.3). Same source.
+KEY_AGREEMENT_USAGES: dict[str, str] = {
+    "encipher_only": "encipher only",
+    "decipher_only": "decipher only",
+}
+
+# Dotted OID -> word. Same source for the words; the OIDs as in Go's crypto/x509, extKeyUsageOIDs.
+EXTENDED_USAGES: dict[str, str] = {
+    "2.5.29.37.0": "any",
+    "1.3.6.1.5.5.7.3.1": "server auth",
+    "1.3.6.1.5.5.7.3.2": "client auth",
+    "1.3.6.1.5.5.7.3.3": "code signing",
+    "1.3.6.1.5.5.7.3.4": "email protection",
+    "1.3.6.1.5.5.7.3.5": "ipsec end system",
+    "1.3.6.1.5.5.7.3.6": "ipsec tunnel",
+    "1.3.6.1.5.5.7.3.7": "ipsec user",
+    "1.3.6.1.5.5.7.3.8": "timestamping",
+    "1.3.6.1.5.5.7.3.9": "ocsp signing",
+    "1.3.6.1.4.1.311.10.3.3": "microsoft sgc",
+    "2.16.840.1.113730.4.1": "netscape sgc",
+}
+
+
+@dataclass(frozen=True)
+class CertificateFacts(subject_names.SubjectFacts):
+    """What a certificate says.
+
+    issuer: RFC 4514 text. not_before, not_after: aware, UTC. serial: lowercase hex as openssl prints it, without
+    colons. fingerprint: SHA-256 of the certificate, public_key_sha256: of its SubjectPublicKeyInfo, both in lowercase
+    hex. usages: key usages, then extended ones, in the words of the Kubernetes CSR API; an extended one that has no
+    word there is its dotted OID. is_self_issued: issuer and subject are the same name.
+    """
+
+    issuer: str
+    not_before: datetime
+    not_after: datetime
+    serial: str
+    fingerprint: str
+    public_key_sha256: str
+    is_ca: bool
+    usages: tuple[str, ...]
+    is_self_issued: bool
+
+
+def load(pem: str) -> tuple[Certificate, ...]:
+    """Read every CERTIFICATE block of a text, in order; none gives an empty tuple.
+
+    Raises CertificateError that says which block (counted from 1) does not parse.
+    """
+    wanted = [block for block in pem_text.blocks(pem) if block.label == LABEL]
+    found: list[Certificate] = []
+    for number, block in enumerate(wanted, 1):
+        which = "the certificate" if len(wanted) == 1 else f"certificate {number} of {len(wanted)}"
+        found.append(load_block(block, which))
+    return tuple(found)
+
+
+def load_block(block: pem_text.PemBlock, which: str = "the certificate") -> Certificate:
+    """Read one CERTIFICATE block. Raises CertificateError that begins with which."""
+    with converted(f"{which} cannot be read"):
+        return x509.load_der_x509_certificate(pem_text.der(block))
+
+
+def load_leaf_and_chain(pem: str) -> tuple[Certificate, tuple[Certificate, ...]]:
+    """Read a certificate and the intermediates after it. Raises CertificateError, also where there is none."""
+    found = load(pem)
+    if not found:
+        raise CertificateError("no certificate found in the PEM text", code="no-certificate")
+    return found[0], found[1:]
+
+
+def describe(certificate: Certificate) -> CertificateFacts:
+    """Raises CertificateError where a part of the certificate is malformed."""
+    with converted("the certificate cannot be read"):
+        extensions = certificate.extensions
+        return CertificateFacts(
+            **vars(subject_names.describe(certificate.subject, extensions)),
+            issuer=certificate.issuer.rfc4514_string(),
+            not_before=certificate.not_valid_before_utc,
+            not_after=certificate.not_valid_after_utc,
+            serial=_hex(certificate.serial_number),
+            fingerprint=fingerprint(certificate),
+            public_key_sha256=private_keys.public_key_sha256(certificate.public_key()),
+            is_ca=any(
+                isinstance(entry.value, x509.BasicConstraints) and entry.value.ca for entry in extensions
+            ),
+            usages=_usages(extensions),
+            is_self_issued=certificate.issuer == certificate.subject,
+        )
+
+
+def describe_pem(pem: str) -> CertificateFacts:
+    """Describe the first certificate of a text. Raises CertificateError, also where there is none."""
+    return describe(load_leaf_and_chain(pem)[0])
+
+
+def fingerprint(certificate: Certificate) -> str:
+    """Return the SHA-256 of the certificate (DER) in lowercase hex."""
+    return certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def to_pem(certificate: Certificate) -> str:
+    """Return the certificate as one PEM block."""
+    return certificate.public_bytes(serialization.Encoding.PEM).decode("ascii")
+
+
+def extended_usages(oids: Iterable[ObjectIdentifier]) -> list[str]:
+    """Return the word of each extended usage, or its dotted OID where Kubernetes has none."""
+    return [EXTENDED_USAGES.get(oid.dotted_string, oid.dotted_string) for oid in oids]
+
+
+def _hex(number: int) -> str:
+    digits = f"{abs(number):x}"
+    return "-" * (number < 0) + "0" * (len(digits) % 2) + digits
+
+
+def _usages(extensions: Extensions) -> tuple[str, ...]:
+    words: list[str] = []
+    for extension in extensions:
+        value = extension.value
+        if isinstance(value, x509.KeyUsage):
+            table = {**KEY_USAGES, **KEY_AGREEMENT_USAGES} if value.key_agreement else KEY_USAGES
+            words[:0] = [word for attribute, word in table.items() if getattr(value, attribute)]
+        elif isinstance(value, x509.ExtendedKeyUsage):
+            words += extended_usages(value)
+    return tuple(words)

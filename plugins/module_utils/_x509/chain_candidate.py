@@ -1,0 +1,229 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""A certificate as Go's crypto/x509 sees it while it looks for a chain.
+
+Names of issuers are compared as encoded bytes, as Go does: "kubernetes" as UTF8String and as PrintableString are two
+different names, although cryptography calls them equal.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from . import certificate_facts, name_constraints
+from .errors import CertificateError, converted
+
+try:
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
+except ImportError:
+    pass
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+    from cryptography.x509 import Certificate, Extension
+
+    from .certificate_facts import CertificateFacts
+
+SUBJECT_KEY_ID = "2.5.29.14"
+KEY_USAGE = "2.5.29.15"
+ALTERNATIVE_NAMES = "2.5.29.17"
+BASIC_CONSTRAINTS = "2.5.29.19"
+NAME_CONSTRAINTS = "2.5.29.30"
+AUTHORITY_KEY_ID = "2.5.29.35"
+EXTENDED_KEY_USAGE = "2.5.29.37"
+AUTHORITY_INFO_ACCESS = "1.3.6.1.5.5.7.1.1"
+
+# Extensions that may be critical: Go acts on them. Source of this and the next two tables: Go 1.26 crypto/x509,
+# processExtensions, parsePublicKey, signatureAlgorithmDetails.
+UNDERSTOOD = frozenset(
+    [
+        KEY_USAGE,
+        ALTERNATIVE_NAMES,
+        BASIC_CONSTRAINTS,
+        NAME_CONSTRAINTS,
+        EXTENDED_KEY_USAGE,
+        "2.5.29.31",  # cRLDistributionPoints
+        "2.5.29.32",  # certificatePolicies
+        "2.5.29.33",  # policyMappings
+        "2.5.29.36",  # policyConstraints
+        "2.5.29.54",  # inhibitAnyPolicy
+    ]
+)
+
+CURVES = frozenset(["secp224r1", "secp256r1", "secp384r1", "secp521r1"])
+
+
+class Signature(NamedTuple):
+    """A signature algorithm. key_kind: the kind of key that makes it; is_secure: Go verifies it at all."""
+
+    name: str
+    key_kind: str
+    is_secure: bool
+
+
+# Dotted OID -> algorithm. RSA-PSS has one OID and names its digest in its parameters: see _signature.
+SIGNATURES: dict[str, Signature] = {
+    "1.2.840.113549.1.1.4": Signature("MD5-RSA", "RSA", False),
+    "1.2.840.113549.1.1.5": Signature("SHA1-RSA", "RSA", False),
+    "1.3.14.3.2.29": Signature("SHA1-RSA", "RSA", False),
+    "1.2.840.113549.1.1.11": Signature("SHA256-RSA", "RSA", True),
+    "1.2.840.113549.1.1.12": Signature("SHA384-RSA", "RSA", True),
+    "1.2.840.113549.1.1.13": Signature("SHA512-RSA", "RSA", True),
+    "1.2.840.10045.4.1": Signature("ECDSA-SHA1", "ECDSA", False),
+    "1.2.840.10045.4.3.2": Signature("ECDSA-SHA256", "ECDSA", True),
+    "1.2.840.10045.4.3.3": Signature("ECDSA-SHA384", "ECDSA", True),
+    "1.2.840.10045.4.3.4": Signature("ECDSA-SHA512", "ECDSA", True),
+    "1.3.101.112": Signature("Ed25519", "Ed25519", True),
+}
+RSA_PSS = "1.2.840.113549.1.1.10"
+RSA_PSS_DIGESTS = frozenset(["sha256", "sha384", "sha512"])
+
+GO_KEY_TYPES = {"RSA": "*rsa.PublicKey", "ECDSA": "*ecdsa.PublicKey", "Ed25519": "ed25519.PublicKey"}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """subject, issuer: encoded names. key_kind: "RSA", "ECDSA", "Ed25519", "DSA" or None. extensions: by dotted OID."""
+
+    certificate: Certificate
+    facts: CertificateFacts
+    subject: bytes
+    issuer: bytes
+    key_kind: str | None
+    extensions: dict[str, Extension[Any]]
+
+    def value(self, oid: str) -> Any:
+        """Return the value of an extension, or None."""
+        extension = self.extensions.get(oid)
+        return None if extension is None else extension.value
+
+    @property
+    def label(self) -> str:
+        """What Go calls an authority in its messages."""
+        organization = self.facts.organizations[0] if self.facts.organizations else ""
+        return self.facts.common_name or organization or f"serial:{self.certificate.serial_number}"
+
+    @property
+    def extended_usages(self) -> frozenset[str]:
+        return frozenset(certificate_facts.extended_usages(self.value(EXTENDED_KEY_USAGE) or ()))
+
+    @property
+    def has_unknown_critical(self) -> bool:
+        return any(
+            extension.critical and not self._is_understood(oid) for oid, extension in self.extensions.items()
+        )
+
+    def _is_understood(self, oid: str) -> bool:
+        facts = self.facts
+        if oid == ALTERNATIVE_NAMES:
+            return bool(facts.dns_names or facts.ip_addresses or facts.emails or facts.uris)
+        if oid == NAME_CONSTRAINTS:
+            return name_constraints.are_understood(self.value(oid))
+        return oid in UNDERSTOOD
+
+
+def read(certificate: Certificate) -> Candidate:
+    """Raises CertificateError where Go would not even parse the certificate."""
+    facts = certificate_facts.describe(certificate)
+    with converted("malformed certificate"):
+        subject, issuer = certificate.subject.public_bytes(), certificate.issuer.public_bytes()
+        extensions = {extension.oid.dotted_string: extension for extension in certificate.extensions}
+        key_kind = _key_kind(certificate.public_key())
+    if certificate.serial_number < 0:
+        raise CertificateError("negative serial number")
+    for oid in (SUBJECT_KEY_ID, AUTHORITY_KEY_ID, AUTHORITY_INFO_ACCESS):
+        if oid in extensions and extensions[oid].critical:
+            raise CertificateError(f"extension {oid} incorrectly marked critical")
+    if NAME_CONSTRAINTS in extensions:
+        name_constraints.check(extensions[NAME_CONSTRAINTS].value)
+    return Candidate(certificate, facts, subject, issuer, key_kind, extensions)
+
+
+def _key_kind(public_key: CertificatePublicKeyTypes) -> str | None:
+    if isinstance(public_key, rsa.RSAPublicKey):
+        return "RSA"
+    if isinstance(public_key, ed25519.Ed25519PublicKey):
+        return "Ed25519"
+    if isinstance(public_key, ec.EllipticCurvePublicKey):
+        if public_key.curve.name not in CURVES:
+            raise CertificateError("unsupported elliptic curve")
+        return "ECDSA"
+    return "DSA" if isinstance(public_key, dsa.DSAPublicKey) else None
+
+
+def is_same_entity(one: Candidate, other: Candidate) -> bool:
+    """Same subject, key and alternative names: a cross-signed twin, which a chain must not hold twice."""
+    return (
+        one.subject == other.subject
+        and one.facts.public_key_sha256 == other.facts.public_key_sha256
+        and one.value(ALTERNATIVE_NAMES) == other.value(ALTERNATIVE_NAMES)
+    )
+
+
+def signature_error(child: Candidate, parent: Candidate) -> str:
+    """Say in Go's words why the parent's key did not sign the child, or may not have; empty where it did."""
+    basic, usage = parent.value(BASIC_CONSTRAINTS), parent.value(KEY_USAGE)
+    is_version_3 = parent.certificate.version.name == "v3"
+    if (basic is None and is_version_3) or (basic is not None and not basic.ca) or not _may_sign(usage):
+        return "x509: invalid signature: parent certificate cannot sign this kind of certificate"
+    signature = _signature(child.certificate)
+    if signature is None or parent.key_kind not in GO_KEY_TYPES:
+        return "x509: cannot verify signature: algorithm unimplemented"
+    if not signature.is_secure:
+        return f"x509: cannot verify signature: insecure algorithm {signature.name}"
+    if signature.key_kind != parent.key_kind:
+        go_type = GO_KEY_TYPES[parent.key_kind]
+        expected = signature.key_kind
+        return f"x509: signature algorithm specifies an {expected} public key, but have public key of type {go_type}"
+    return _mathematics_error(child.certificate, parent)
+
+
+def _may_sign(usage: Any) -> bool:
+    """A keyUsage without any bit counts as none."""
+    if usage is None or usage.key_cert_sign:
+        return True
+    return not (
+        usage.digital_signature
+        or usage.content_commitment
+        or usage.key_encipherment
+        or usage.data_encipherment
+        or usage.key_agreement
+        or usage.crl_sign
+    )
+
+
+def _signature(certificate: Certificate) -> Signature | None:
+    oid = certificate.signature_algorithm_oid.dotted_string
+    if oid != RSA_PSS:
+        return SIGNATURES.get(oid)
+    try:
+        digest = certificate.signature_hash_algorithm
+    except (UnsupportedAlgorithm, ValueError):
+        return None
+    if digest is None or digest.name not in RSA_PSS_DIGESTS:
+        return None
+    return Signature(f"{digest.name.upper()}-RSAPSS", "RSA", True)
+
+
+def _mathematics_error(certificate: Certificate, parent: Candidate) -> str:
+    key = parent.certificate.public_key()
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size < 1024:
+        link = "https://go.dev/pkg/crypto/rsa#hdr-Minimum_key_size"
+        return f"crypto/rsa: {key.key_size}-bit keys are insecure (see {link})"
+    try:
+        certificate.verify_directly_issued_by(parent.certificate)
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
+        is_rsa = parent.key_kind == "RSA"
+        return "crypto/rsa: verification error" if is_rsa else f"x509: {parent.key_kind} verification failure"
+    return ""
+
+
+def quoted(text: str) -> str:
+    """Quote as Go's %q does."""
+    return json.dumps(text, ensure_ascii=False)

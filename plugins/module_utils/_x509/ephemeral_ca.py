@@ -1,0 +1,147 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""A certificate authority for one signature: its key is made, used once and dropped inside one function.
+
+Whoever trusts this CA trusts one certificate: nobody can sign another with it, so it needs no name constraints, no
+revocation and no safe place for its key.
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from . import certificate_facts, private_keys, subject_names
+from .errors import converted
+
+try:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+except ImportError:
+    pass
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from datetime import datetime
+
+    from cryptography.x509 import Certificate, Name
+
+    from .private_keys import PrivateKey
+
+ORGANIZATION = "certflow.kubernetes"
+_NAME = "ephemeral-ca"
+# As kube-controller-manager does (k/k pkg/controller/certificates/signer, backdate): clocks differ.
+BACKDATED = timedelta(minutes=5)
+
+
+@dataclass(frozen=True)
+class Signed:
+    """A certificate and the CA that signed it, each one PEM block."""
+
+    certificate_pem: str
+    ca_pem: str
+
+
+def sign_once(
+    key: PrivateKey,
+    *,
+    common_name: str,
+    organizations: Sequence[str] = (),
+    dns_names: Sequence[str] = (),
+    ip_addresses: Sequence[str] = (),
+    usages: Collection[str],
+    lifetime: timedelta,
+    now: datetime,
+) -> Signed:
+    """Make a CA with a key of the same kind as ``key``, and let it sign one certificate for ``key``.
+
+    usages: in the words of the Kubernetes CSR API. Both end ``lifetime`` after ``now`` (aware).
+    Raises CertificateError for a name that a certificate cannot hold.
+    """
+    start = now.replace(microsecond=0)
+    validity = start - BACKDATED, start + lifetime
+    with converted("the certificate cannot be made"):
+        ca_key = _new_like(key)
+        ca = _ca(ca_key, validity)
+        builder = (
+            _builder(subject_names.subject_name(common_name, organizations), ca.subject, key, validity)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_signed_by(ca), critical=False)
+            .add_extension(_extended(usages), critical=False)
+        )
+        bits = _key_usage(usages, key)
+        if bits:
+            builder = builder.add_extension(bits, critical=True)
+        names = subject_names.general_names(dns_names, ip_addresses)
+        if names:
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        leaf = builder.sign(ca_key, _digest(ca_key))
+    return Signed(certificate_facts.to_pem(leaf), certificate_facts.to_pem(ca))
+
+
+def is_made_here(subject: str) -> bool:
+    """Whether a subject (RFC 4514 text) is that of such a CA: it vouches for one certificate, this one's or none in use."""
+    return f"O={ORGANIZATION}" in subject and f"CN={_NAME} " in subject
+
+
+def _ca(key: PrivateKey, validity: tuple[datetime, datetime]) -> Certificate:
+    # A name of its own: of several CAs in one bundle each is found at once, and a person can tell them apart.
+    name = subject_names.subject_name(f"{_NAME} {secrets.token_hex(8)}", [ORGANIZATION])
+    return (
+        _builder(name, name, key, validity)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_bits("key_cert_sign"), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, _digest(key))
+    )
+
+
+def _builder(
+    subject: Name, issuer: Name, key: PrivateKey, validity: tuple[datetime, datetime]
+) -> x509.CertificateBuilder:
+    return x509.CertificateBuilder(
+        issuer_name=issuer,
+        subject_name=subject,
+        public_key=key.public_key(),
+        serial_number=x509.random_serial_number(),  # 159 random bits
+        not_valid_before=validity[0],
+        not_valid_after=validity[1],
+    )
+
+
+def _new_like(key: PrivateKey) -> PrivateKey:
+    """Whoever asks for a kind of key means the whole chain."""
+    return private_keys.generate(private_keys.type_of(key) or "ecdsa-p256")
+
+
+def _digest(key: PrivateKey) -> hashes.SHA256 | None:
+    """RFC 8032: Ed25519 hashes by itself."""
+    return None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+
+
+def _signed_by(ca: Certificate) -> x509.AuthorityKeyIdentifier:
+    identifier = ca.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
+
+
+def _extended(usages: Collection[str]) -> x509.ExtendedKeyUsage:
+    oids = {word: oid for oid, word in certificate_facts.EXTENDED_USAGES.items()}
+    return x509.ExtendedKeyUsage([x509.ObjectIdentifier(oids[word]) for word in usages if word in oids])
+
+
+def _key_usage(usages: Collection[str], key: PrivateKey) -> x509.KeyUsage | None:
+    """What was asked for and this kind of key can do: RSA alone enciphers keys (RFC 8813, RFC 8410 section 5)."""
+    can = {"digital_signature"} | ({"key_encipherment"} if isinstance(key, rsa.RSAPrivateKey) else set())
+    wanted = [bit for bit, word in certificate_facts.KEY_USAGES.items() if word in usages and bit in can]
+    return _bits(*wanted) if wanted else None  # RFC 5280 section 4.2.1.3: one without any bit must not be
+
+
+def _bits(*wanted: str) -> x509.KeyUsage:
+    every = (*certificate_facts.KEY_USAGES, *certificate_facts.KEY_AGREEMENT_USAGES)
+    return x509.KeyUsage(**{bit: bit in wanted for bit in every})

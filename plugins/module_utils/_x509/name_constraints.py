@@ -1,0 +1,188 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""nameConstraints (RFC 5280 section 4.2.1.10) by the rules of Go's crypto/x509."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from contextlib import suppress
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    NamedTuple,
+)
+from urllib.parse import urlsplit
+
+from .errors import CertificateError
+
+with suppress(ImportError):
+    from cryptography import x509
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from cryptography.x509 import GeneralName, NameConstraints
+
+
+# Names times subtrees of a chain. Go before 1.26 gives up here too; later ones have an algorithm for it.
+MOST_COMPARISONS = 250_000
+
+
+class Rule(NamedTuple):
+    """How one kind of name is constrained. word: Go's word for it; is_within: does a name lie in a subtree."""
+
+    word: str
+    is_within: Callable[[Any, Any, bool], bool]
+
+
+def are_understood(constraints: NameConstraints) -> bool:
+    """Tell whether Go acts on every subtree: it ignores directory names, unless the extension is critical."""
+    return all(_kind(name) for name in _subtrees(constraints))
+
+
+def check(constraints: NameConstraints) -> None:
+    """Raises CertificateError for a subtree that Go does not parse."""
+    for name in _subtrees(constraints):
+        kind = _kind(name)
+        if kind in ("dns", "email", "uri") and not _is_domain(
+            name.value.rpartition("@")[2], leading_dot=True
+        ):
+            raise CertificateError(f"failed to parse name constraint {name.value!r}")
+
+
+def refusal(chain: Sequence[tuple[tuple[GeneralName, ...], NameConstraints | None]]) -> str:
+    """Say in Go's words which name of a chain a certificate above it does not allow; empty where all are.
+
+    chain: leaf first; of each certificate its alternative names and its constraints.
+    """
+    comparisons = 0
+    for position, (names, _own) in enumerate(chain):
+        above = [constraints for _names, constraints in chain[position + 1 :] if constraints is not None]
+        for constraints in above:
+            comparisons += len(names) * sum(1 for _subtree in _subtrees(constraints))
+            if comparisons > MOST_COMPARISONS:
+                return "too many names and constraints to compare"
+            for name in names:
+                problem = _refused(name, constraints)
+                if problem:
+                    return problem
+    return ""
+
+
+def _refused(name: GeneralName, constraints: NameConstraints) -> str:
+    kind = _kind(name)
+    if not kind:
+        return ""
+    rule = RULES[kind]
+    try:
+        value = _comparable(kind, name.value)
+    except CertificateError as error:
+        return error.cause
+    permitted = [entry.value for entry in constraints.permitted_subtrees or () if _kind(entry) == kind]
+    excluded = [entry.value for entry in constraints.excluded_subtrees or () if _kind(entry) == kind]
+    shown = json.dumps(str(name.value), ensure_ascii=False)
+    if permitted and not any(rule.is_within(value, subtree, False) for subtree in permitted):
+        return f"{rule.word} {shown} is not permitted by any constraint"
+    for subtree in excluded:
+        if rule.is_within(value, subtree, True):
+            return f"{rule.word} {shown} is excluded by constraint {json.dumps(str(subtree), ensure_ascii=False)}"
+    return ""
+
+
+def _subtrees(constraints: NameConstraints) -> Iterator[GeneralName]:
+    yield from constraints.permitted_subtrees or ()
+    yield from constraints.excluded_subtrees or ()
+
+
+def _kind(name: GeneralName) -> str:
+    if isinstance(name, x509.DNSName):
+        return "dns"
+    if isinstance(name, x509.IPAddress):
+        return "ip"
+    if isinstance(name, x509.RFC822Name):
+        return "email"
+    return "uri" if isinstance(name, x509.UniformResourceIdentifier) else ""
+
+
+def _comparable(kind: str, value: Any) -> Any:
+    """Return what a subtree is compared with. Raises CertificateError for a name that no constraint can judge."""
+    if kind == "ip":
+        return value
+    local, domain = "", value
+    if kind == "uri":
+        domain = _host(value)
+    elif kind == "email":
+        local, _at, domain = value.rpartition("@")
+        if not local or not domain:
+            raise CertificateError(f"cannot parse rfc822Name {json.dumps(value)}")
+    if not _is_domain(domain, leading_dot=False):
+        word = {"dns": "x509: cannot parse dnsName", "email": "x509: cannot parse rfc822Name"}.get(
+            kind, "URI SAN"
+        )
+        raise CertificateError(f"{word} {json.dumps(value)}")
+    return f"{local}@{domain.lower()}" if kind == "email" else domain.lower()
+
+
+def _host(uri: str) -> str:
+    shown = json.dumps(uri)
+    try:
+        host = (urlsplit(uri).netloc.rpartition("@")[2]).lower()
+    except ValueError:
+        raise CertificateError(f"cannot parse URI {shown}") from None
+    if not host:
+        raise CertificateError(f"URI with empty host ({shown}) cannot be matched against constraints")
+    if not host.endswith("]"):
+        host = host.rpartition(":")[0] if ":" in host else host
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return host
+    raise CertificateError(f"URI with IP ({shown}) cannot be matched against constraints")
+
+
+def _is_domain(text: str, *, leading_dot: bool) -> bool:
+    """Go's domainNameValid: no empty label, no trailing dot, printable ASCII; the empty name is everything."""
+    if not text:
+        return True
+    if leading_dot and text.startswith("."):
+        text = text[1:]
+    return all(label and all("!" <= character <= "~" for character in label) for label in text.split("."))
+
+
+def _domain_within(name: str, subtree: str, is_excluded: bool) -> bool:
+    """Tell whether a lowercase name is in a subtree.
+
+    "example.com" holds itself and what is below it, ".example.com" only what is below.
+    """
+    subtree = subtree.lower()
+    if name.endswith(subtree):
+        rest = name[: len(name) - len(subtree)]
+        return not subtree or not rest or subtree.startswith(".") or rest.endswith(".")
+    # "*.example.com" stands for the excluded "a.example.com" too.
+    below = subtree.partition(".")
+    return is_excluded and name.startswith("*") and bool(below[1]) and name.partition(".")[1:] == below[1:]
+
+
+def _email_within(name: str, subtree: str, is_excluded: bool) -> bool:
+    local, _at, domain = name.rpartition("@")
+    if "@" not in subtree:
+        return _domain_within(domain, subtree, is_excluded)
+    wanted_local, _at, wanted_domain = subtree.rpartition("@")
+    return local == wanted_local and domain == wanted_domain.lower()
+
+
+def _address_within(address: Any, network: Any, _is_excluded: bool) -> bool:
+    return bool(address in network)
+
+
+RULES: dict[str, Rule] = {
+    "dns": Rule("DNS name", _domain_within),
+    "ip": Rule("IP address", _address_within),
+    "email": Rule("email address", _email_within),
+    "uri": Rule("URI", _domain_within),
+}

@@ -1,0 +1,122 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""PEM text (RFC 7468): find its blocks, in linear time."""
+
+from __future__ import annotations
+
+import base64
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .errors import CertificateError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_MARKER = re.compile(r"-----(BEGIN|END) (.*)-----")
+_BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
+_ONLY_BLOCK = r"(?:[ \t\r\n]*\n)?-----BEGIN {0}-----\r?\n((?:[A-Za-z0-9+/=]+\r?\n)+)-----END {0}-----[ \t]*(?:\r?\n[ \t\r\n]*)?"
+# Wider than the grammar on purpose: text pasted with an indent or cut off still holds the secret.
+_PRIVATE_KEY = re.compile(r"-----BEGIN [^-\n]*PRIVATE KEY")
+_WHOLE_KEY = re.compile(r"-----BEGIN [^-\n]*PRIVATE KEY.*?(?:-----END [^-\n]*PRIVATE KEY-----|\Z)", re.DOTALL)
+# As the API shows the data of a Secret. It may be cut off.
+_ENCODED = re.compile(r"[A-Za-z0-9+/]{48,}={0,2}")
+
+
+@dataclass(frozen=True)
+class PemBlock:
+    """One complete block. label: "CERTIFICATE", ...; text: the block with its markers, lines ended by LF."""
+
+    label: str
+    text: str
+
+
+def blocks(text: str) -> tuple[PemBlock, ...]:
+    """Return every complete block of the text, in order.
+
+    Ignore text outside blocks, and blocks without an END of the same label. The API server reads a bundle through Go, so
+    der() decodes no block that Go's encoding/pem does not read.
+    """
+    found: list[PemBlock] = []
+    label: str | None = None
+    lines: list[str] = []
+    for line in _lines(text):
+        if label is not None and _is_end_as_header(line, lines):
+            break
+        marker = _MARKER.fullmatch(line)
+        if marker is None:
+            if label is not None:
+                lines.append(line)
+        elif marker[1] == "BEGIN":
+            label, lines = marker[2], []
+        else:
+            if label is not None and marker[2] == label:
+                body = "".join(f"{entry}\n" for entry in lines)
+                found.append(PemBlock(label, f"-----BEGIN {label}-----\n{body}-----END {label}-----\n"))
+            label, lines = None, []
+    return tuple(found)
+
+
+def only_block(text: str, label: str) -> bytes | None:
+    """Return the bytes of a text that is exactly one block with this label and without headers, None otherwise.
+
+    Accept only blanks and line ends outside the block. Lines end with LF or CRLF and have any length. Every PEM reader
+    reads the same bytes in such a text.
+    """
+    found = re.fullmatch(_ONLY_BLOCK.format(re.escape(label)), text)
+    if found is None:
+        return None
+    body = found[1].replace("\r", "").replace("\n", "")
+    try:
+        data = base64.b64decode(body, validate=True)
+    except ValueError:
+        return None
+    return data if base64.b64encode(data).decode("ascii") == body else None
+
+
+def has_private_key(text: str) -> bool:
+    """Tell whether the text holds a private key of any kind: PKCS#1, SEC 1, PKCS#8, encrypted, OpenSSH."""
+    return _PRIVATE_KEY.search(text) is not None
+
+
+def without_private_keys(text: str) -> str:
+    """Return the text with *** in place of each private key, as PEM or in base64, complete or cut off."""
+    return _ENCODED.sub(_masked, _WHOLE_KEY.sub("***", text) if has_private_key(text) else text)
+
+
+def _masked(word: re.Match[str]) -> str:
+    characters = word[0].rstrip("=")
+    data = base64.b64decode(characters[: len(characters) // 4 * 4])
+    return "***" if has_private_key(data.decode("latin-1")) else word[0]
+
+
+def der(block: PemBlock) -> bytes:
+    """Return the bytes that a block encodes. Raises CertificateError if it is not base64 as Go reads it."""
+    body = re.sub(r"[ \t\r]", "", "".join(block.text.split("\n")[1:-2]))
+    if len(body) % 4 or not _BASE64.fullmatch(body):
+        raise CertificateError(f"the {block.label} block is not base64")
+    return base64.b64decode(body)
+
+
+def encode(label: str, data: bytes) -> str:
+    """Return the data as one PEM block."""
+    body = base64.b64encode(data).decode("ascii")
+    lines = [body[start : start + 64] for start in range(0, len(body), 64)]
+    return "\n".join([f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", ""])
+
+
+def _is_end_as_header(line: str, before: list[str]) -> bool:
+    """Return True for an END line that Go reads as a header of the block. Newer versions read no block after it."""
+    return line.startswith("-----END ") and ":" in line and all(":" in entry for entry in before)
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Yield the lines without their ends and final blanks. A CR belongs to the end only if an LF follows."""
+    *ended, last = text.split("\n")
+    for line in ended:
+        yield (line.removesuffix("\r")).rstrip(" \t")
+    yield last.rstrip(" \t")

@@ -1,0 +1,256 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Does a Go TLS client trust this certificate? The API server is one, so its rules decide, not OpenSSL's.
+
+Go takes any certificate of a bundle as an anchor (a leaf, an intermediate, a CA without keyUsage), skips what it
+cannot parse, matches issuers by encoded name and signature, and stops after 100 signature checks. The rules, their
+order and their wording follow Go 1.26 crypto/x509, Certificate.Verify. Not covered: certificate policies.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timezone
+from typing import TYPE_CHECKING, NamedTuple
+
+from . import certificate_facts, chain_candidate, hostnames, name_constraints, pem_text
+from .chain_candidate import Candidate
+from .errors import CertificateError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from datetime import datetime
+
+    from cryptography.x509 import Certificate
+
+Chain = tuple[Candidate, ...]
+
+# Code of a verdict -> Go's words.
+REASONS: dict[str, str] = {
+    "ok": "",
+    "no_anchor": "unable to load root certificates: no valid certificate authority data seen",
+    "malformed": "failed to parse certificate: {}",
+    "unknown_critical_extension": "unhandled critical extension",
+    "expired": "certificate has expired or is not yet valid: current time {} is {} {}",
+    "no_alternative_names": "{}",
+    "other_names": "{}",
+    "unknown_authority": "certificate signed by unknown authority{}",
+    "not_a_ca": "certificate is not authorized to sign other certificates",
+    "path_too_long": "too many intermediates for path length constraint",
+    "too_many_candidates": "signature check attempts limit reached while verifying certificate chain",
+    "incompatible_usage": "certificate specifies an incompatible key usage",
+    "name_constraint": "a root or intermediate certificate is not authorized to sign for this name: {}",
+    "unsupported_key": "server's certificate contains an unsupported type of public key",
+}
+
+MOST_SIGNATURE_CHECKS = 100  # Go: maxChainSignatureChecks
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """code: a key of REASONS. reason: what Go says, without its "x509: ".
+
+    anchors: fingerprints (SHA-256, hex) of the certificates of the bundle through which the leaf verifies, in the order
+    found; the leaf's own, alone, where the bundle holds the leaf.
+    """
+
+    ok: bool
+    code: str
+    reason: str
+    anchors: tuple[str, ...]
+
+
+class Refusal(NamedTuple):
+    code: str
+    reason: str
+
+
+def verify(
+    leaf: Certificate,
+    bundle_pem: str,
+    *,
+    name: str | None,
+    intermediates: Sequence[Certificate] = (),
+    now: datetime,
+    usage: str = "server auth",
+) -> Verdict:
+    """Verify a leaf against a bundle; nothing that the certificates hold raises.
+
+    name: the host name or address that the client dials, None to check none. intermediates: what the server sends after
+    the leaf. now: aware. usage: an extended usage in the words of the Kubernetes CSR API; "any" checks none. An empty
+    bundle is refused: that a webhook without caBundle means the system's roots is the caller's knowledge.
+    """
+    roots = _Pool(_readable(bundle_pem))
+    if not roots.members:
+        return _refused(_refusal("no_anchor"))
+    try:
+        subject = chain_candidate.read(leaf)
+        sent = _Pool([chain_candidate.read(certificate) for certificate in intermediates])
+    except CertificateError as error:
+        return _refused(_refusal("malformed", error.cause))
+    refusal = _validity_refusal(subject, (), now) or _name_refusal(subject, name)
+    if refusal:
+        return _refused(refusal)
+    if subject.facts.fingerprint in roots.members:
+        chains: list[Chain] = [(subject,)]
+    else:
+        chains, refusal = _Search(roots, sent, now).chains((subject,))
+    return _judge(chains, refusal, usage)
+
+
+def _judge(chains: Sequence[Chain], refusal: Refusal | None, usage: str) -> Verdict:
+    """Weed out chains by usage and name constraints; a refusal by constraint outranks one by usage."""
+    if refusal:
+        return _refused(refusal)
+    usable = [chain for chain in chains if _allows(chain, usage)]
+    problems = [_constraint_problem(chain) for chain in usable]
+    good = [chain for chain, problem in zip(usable, problems) if not problem]
+    if not good:
+        return _refused(
+            _refusal("name_constraint", problems[0]) if problems else _refusal("incompatible_usage")
+        )
+    if good[0][0].key_kind not in chain_candidate.GO_KEY_TYPES:
+        return _refused(_refusal("unsupported_key"))
+    return Verdict(
+        True, "ok", REASONS["ok"], tuple(dict.fromkeys(chain[-1].facts.fingerprint for chain in good))
+    )
+
+
+def _refusal(code: str, *details: str) -> Refusal:
+    return Refusal(code, REASONS[code].format(*details))
+
+
+def _refused(refusal: Refusal) -> Verdict:
+    return Verdict(False, refusal.code, refusal.reason, ())
+
+
+def _readable(bundle_pem: str) -> Iterator[Candidate]:
+    """Yield what Go's AppendCertsFromPEM would take from a bundle: it skips what does not parse."""
+    for block in pem_text.blocks(bundle_pem):
+        if block.label == certificate_facts.LABEL:
+            try:
+                yield chain_candidate.read(certificate_facts.load_block(block))
+            except CertificateError:
+                continue
+
+
+class _Pool:
+    """Certificates, each once, by fingerprint and by encoded subject."""
+
+    def __init__(self, candidates: Iterable[Candidate]) -> None:
+        self.members = {candidate.facts.fingerprint: candidate for candidate in candidates}
+        self._by_subject: dict[bytes, list[Candidate]] = {}
+        for candidate in self.members.values():
+            self._by_subject.setdefault(candidate.subject, []).append(candidate)
+
+    def parents(self, child: Candidate) -> list[Candidate]:
+        """Return who may have signed the child, the likeliest first: the key identifiers agree, are unknown, differ."""
+        wanted = getattr(child.value(chain_candidate.AUTHORITY_KEY_ID), "key_identifier", None) or b""
+
+        def rank(parent: Candidate) -> int:
+            own = getattr(parent.value(chain_candidate.SUBJECT_KEY_ID), "digest", b"")
+            return 0 if own == wanted else 1 if not own or not wanted else 2
+
+        return sorted(self._by_subject.get(child.issuer, ()), key=rank)
+
+
+@dataclass
+class _Search:
+    """Builds every chain from a leaf to an anchor, with a bound on the signature checks of the whole search."""
+
+    roots: _Pool
+    sent: _Pool
+    now: datetime
+    checks: int = field(default=0)
+
+    def chains(self, chain: Chain) -> tuple[list[Chain], Refusal | None]:
+        """Return the complete chains that begin with this one; where there is none, why."""
+        found: list[Chain] = []
+        last: Refusal | None = None
+        hint = ""
+        parents = [(parent, True) for parent in self.roots.parents(chain[-1])]
+        parents += [(parent, False) for parent in self.sent.parents(chain[-1])]
+        for parent, is_root in parents:
+            self.checks += 1
+            if self.checks > MOST_SIGNATURE_CHECKS:
+                last = _refusal("too_many_candidates")
+                break
+            if parent.key_kind is None or any(
+                chain_candidate.is_same_entity(parent, member) for member in chain
+            ):
+                continue
+            problem = chain_candidate.signature_error(chain[-1], parent)
+            if not problem:
+                last = _validity_refusal(parent, chain, self.now, is_root=is_root)
+                problem = f"x509: {last.reason}" if last else ""
+            if problem:
+                hint = hint or _hint(problem, parent)
+            elif is_root:
+                found.append((*chain, parent))
+            else:
+                deeper, last = self.chains((*chain, parent))
+                found += deeper
+        return found, None if found else last or _refusal("unknown_authority", hint)
+
+
+def _hint(problem: str, parent: Candidate) -> str:
+    authority = chain_candidate.quoted(parent.label)
+    return (
+        f" (possibly because of {chain_candidate.quoted(problem)} while trying to verify candidate authority"
+        f" certificate {authority})"
+    )
+
+
+def _validity_refusal(
+    candidate: Candidate, chain: Chain, now: datetime, *, is_root: bool = True
+) -> Refusal | None:
+    """Judge a certificate as the next of a chain; an empty chain: as the leaf."""
+    if candidate.has_unknown_critical:
+        return _refusal("unknown_critical_extension")
+    facts = candidate.facts
+    if now < facts.not_before:
+        return _refusal("expired", _rfc3339(now), "before", _rfc3339(facts.not_before))
+    if now > facts.not_after:
+        return _refusal("expired", _rfc3339(now), "after", _rfc3339(facts.not_after))
+    basic = candidate.value(chain_candidate.BASIC_CONSTRAINTS)
+    if not is_root and (basic is None or not basic.ca):
+        return _refusal("not_a_ca")
+    if basic is not None and basic.path_length is not None and len(chain) - 1 > basic.path_length:
+        return _refusal("path_too_long")
+    return None
+
+
+def _name_refusal(leaf: Candidate, name: str | None) -> Refusal | None:
+    if not name or hostnames.holds(leaf.facts, name):
+        return None
+    has_any = leaf.value(chain_candidate.ALTERNATIVE_NAMES) is not None
+    reason = hostnames.mismatch(leaf.facts, name, has_alternative_names=has_any)
+    return _refusal("other_names" if has_any else "no_alternative_names", reason)
+
+
+def _allows(chain: Chain, usage: str) -> bool:
+    """Extended usages nest: each certificate that lists any must list this one, or "any"."""
+    if usage == "any":
+        return True
+    return all(
+        not listed or listed & {usage, "any"} for listed in (member.extended_usages for member in chain)
+    )
+
+
+def _constraint_problem(chain: Chain) -> str:
+    return name_constraints.refusal(
+        [
+            (
+                tuple(member.value(chain_candidate.ALTERNATIVE_NAMES) or ()),
+                member.value(chain_candidate.NAME_CONSTRAINTS),
+            )
+            for member in chain
+        ]
+    )
+
+
+def _rfc3339(moment: datetime) -> str:
+    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,347 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Build the programs of a control plane from Go modules, once, into a cache that every clone shares."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tests.support.clusters.errors import ClusterError, tail
+from tests.support.clusters.pins import (
+    CAINJECTOR,
+    CERT_MANAGER,
+    CONTROL_PLANE,
+    ETCD,
+    HELM_PROGRAM,
+    KUBERNETES,
+    NODE,
+    SNAPSHOT_PROGRAMS,
+    SNAPSHOTTER,
+    Pin,
+    ProgramSet,
+)
+
+Report = Callable[[str], None]
+
+# Static programs need no C compiler; -buildvcs=false: a cache under a dotfiles repository is nobody's checkout.
+GO_ENV = {"CGO_ENABLED": "0", "GOWORK": "off"}
+GO_FLAGS = (
+    "-v",  # names each package that it compiles: how far it is
+    "-mod=mod",
+    "-buildvcs=false",
+    "-trimpath",
+)
+MAIN_MODULE = "certflow.invalid/clusters"
+REPORT_EVERY = 15.0
+
+
+def say(message: str) -> None:
+    """Progress goes to stderr, so that stdout stays fit for a pipe."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def programs(report: Report = say) -> Path:
+    """The directory with etcd, kube-apiserver, kube-controller-manager and kubectl; built if it is not cached."""
+    return _cached(CONTROL_PLANE, report)
+
+
+def node_programs(report: Report = say) -> Path:
+    """The directory with kubelet, kube-proxy and kube-scheduler; built if it is not cached."""
+    return _cached(NODE, report)
+
+
+def cainjector(report: Report = say) -> Path:
+    """cert-manager's cainjector as one program, with the flags of cainjector/main.go; built if it is not cached."""
+    return _cached(CAINJECTOR, report) / "cainjector"
+
+
+def cert_manager_dir() -> Path:
+    """The unpacked cert-manager module; its CustomResourceDefinitions are in deploy/crds."""
+    return _download(CERT_MANAGER)
+
+
+def helm(report: Report = say) -> Path:
+    """Helm's program; built if it is not cached."""
+    return _cached(HELM_PROGRAM, report) / "helm"
+
+
+def snapshot_programs(release: str, report: Report = say) -> Path:
+    """The directory with snapshot-controller and the webhook of a release, as "8.7.0"; built if it is not cached."""
+    return _cached(SNAPSHOT_PROGRAMS[release], report)
+
+
+def snapshot_manifests(release: str) -> tuple[Path, Path]:
+    """The directories of a release's deploy/kubernetes and client/config/crd, as its modules hold them."""
+    wanted = SNAPSHOT_PROGRAMS[release]
+    assert wanted.sibling
+    main = _download(_main_pin(wanted))
+    return main / "deploy" / "kubernetes", _download(wanted.sibling) / "config" / "crd"
+
+
+def static_program(source: Path) -> Path:
+    """The program that DIRECTORY/main.go makes, with the standard library alone; built if it is not cached.
+
+    It is called like the directory.
+    """
+    flags = ("-buildvcs=false", "-trimpath", "-ldflags=-s -w")
+    recipe = json.dumps([source.read_text(), flags, os.uname().machine])
+    name = source.parent.name
+    target = (
+        cache_directory() / "images" / f"{name}-{hashlib.sha256(recipe.encode()).hexdigest()[:10]}" / name
+    )
+    with lock(target.parent.parent / ".lock"):
+        if not target.is_file():
+            draft = target.with_suffix(".new")
+            _go("build", *flags, "-o", str(draft), str(source))
+            draft.rename(target)
+    return target
+
+
+def snapshotter_dir() -> Path:
+    """The unpacked external-snapshotter module; its scripts are in deploy/kubernetes/webhook-example."""
+    return _download(SNAPSHOTTER)
+
+
+def cache_directory() -> Path:
+    """$CERTFLOW_CACHE, else certflow.kubernetes under $XDG_CACHE_HOME or ~/.cache."""
+    own = os.environ.get("CERTFLOW_CACHE")
+    if own:
+        return Path(own).absolute()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "certflow.kubernetes"
+
+
+def build_key(wanted: ProgramSet = CONTROL_PLANE) -> str:
+    """A directory name that changes whenever the programs would: versions, packages, flags, environment."""
+    recipe = json.dumps(
+        [
+            [(name, pin.version, pin.checksum, package) for name, (pin, package) in wanted.programs.items()],
+            flags(wanted),
+            sorted(GO_ENV.items()),
+            os.uname().machine,
+            *(path.read_text() for path in _own_files(wanted)),
+            *((wanted.sibling.version, wanted.sibling.checksum) if wanted.sibling else ()),
+        ]
+    )
+    digest = hashlib.sha256(recipe.encode()).hexdigest()[:10]
+    return f"{wanted.title}-{digest}"
+
+
+def flags(wanted: ProgramSet) -> tuple[str, ...]:
+    """The flags of `go build`."""
+    return (*GO_FLAGS, f"-ldflags=-s -w -X {wanted.version}")
+
+
+def go_mod(upstream: str, kubernetes: Pin = KUBERNETES, etcd: Pin = ETCD) -> str:
+    """A go.mod that can build Kubernetes from outside its repository.
+
+    Kubernetes requires its staging modules at v0.0.0 and replaces them by paths, which only works inside
+    its own tree; each is also published, as v0.MINOR.PATCH of the same release. `upstream` is the text of
+    Kubernetes' own go.mod. Raises ClusterError when no staging module or no Go version is found in it.
+    """
+    staging = re.findall(r"^\s*(?:replace\s+)?(\S+) => \./staging/src/", upstream, re.MULTILINE)
+    if not staging:
+        raise _unexpected(kubernetes)
+    published = re.sub(r"^v1\.", "v0.", kubernetes.version)
+    replaced = (f"replace {module} => {module} {published}" for module in staging)
+    return "\n".join([own_go_mod(upstream, kubernetes, etcd), *replaced, ""])
+
+
+def sibling_go_mod(upstream: str, main: Pin, sibling: Pin) -> str:
+    """A go.mod that can build a module from outside its repository, where it replaces another module by a directory.
+
+    The other one is published too; what else the module replaces is replaced alike.
+    """
+    others = re.findall(r"^\s*(?:replace\s+)?(\S+ => [^\s.]\S* \S+)$", upstream, re.MULTILINE)
+    replaced = [f"{sibling.module} => {sibling.module} {sibling.version}", *others]
+    return "\n".join([own_go_mod(upstream, main), *(f"replace {text}" for text in replaced), ""])
+
+
+def own_go_mod(upstream: str, *pins: Pin) -> str:
+    """A go.mod that requires these modules, with the Go version of the first one's go.mod, `upstream`."""
+    go = re.search(r"^go \S+$", upstream, re.MULTILINE)
+    if not go:
+        raise _unexpected(pins[0])
+    godebug = re.findall(r"^godebug .*$", upstream, re.MULTILINE)
+    requirements = (f"require {pin.module} {pin.version}" for pin in pins)
+    return "\n".join([f"module {MAIN_MODULE}", "", go[0], *godebug, "", *requirements, ""])
+
+
+def _unexpected(pin: Pin) -> ClusterError:
+    return ClusterError(f"the go.mod of {pin.module} {pin.version} is not laid out as expected")
+
+
+def _cached(wanted: ProgramSet, report: Report) -> Path:
+    target = cache_directory() / "bin" / build_key(wanted)
+    if target.is_dir():
+        return target
+    with lock(target.parent / ".lock", report):
+        if not target.is_dir():  # else another builder has just made it
+            _build(wanted, target, report)
+    return target
+
+
+def _build(wanted: ProgramSet, target: Path, report: Report) -> None:
+    """Build into a temporary directory beside `target` and rename: the cache never shows half a build."""
+    for stale in target.parent.glob(".building-*"):  # we hold the lock: nobody builds there any more
+        shutil.rmtree(stale, ignore_errors=True)
+    log = target.parent / f"{target.name}.log"
+    with tempfile.TemporaryDirectory(prefix=".building-", dir=target.parent) as scratch:
+        source, result = Path(scratch, "source"), Path(scratch, "result")
+        source.mkdir()
+        result.mkdir()
+        names, main = ", ".join(wanted.programs), _main_pin(wanted)
+        report(f"Building {names} of {main.module} {main.version}, once: {_estimate(wanted)}.")
+        _lay_out(wanted, _download(main), source)
+        packages = [package for _pin, package in wanted.programs.values()]
+        command = ["go", "build", *flags(wanted), "-o", f"{result}/", *packages]
+        _run_with_progress(
+            command, source, log, lambda text, elapsed: report(_progress(text, elapsed, wanted))
+        )
+        for name, (pin, package) in wanted.programs.items():
+            built = result / _binary_name(package)
+            _verify(built, pin)
+            built.rename(result / name)
+        result.rename(target)
+    log.unlink()
+    report(f"Built and cached in {target}.")
+
+
+def _lay_out(wanted: ProgramSet, upstream: Path, source: Path) -> None:
+    """Write the module that is built: what it requires, what pins its content, and its own files."""
+    (source / "go.mod").write_text(_go_mod_for(wanted, (upstream / "go.mod").read_text()))
+    shutil.copyfile(upstream / "go.sum", source / "go.sum")  # pins the content of all that it depends on
+    (source / "go.sum").chmod(0o644)  # files of the module cache are read-only
+    for path in _own_files(wanted):
+        shutil.copyfile(path, source / path.name)
+
+
+def _go_mod_for(wanted: ProgramSet, upstream: str) -> str:
+    main = _main_pin(wanted)
+    if wanted.sibling:
+        return sibling_go_mod(upstream, main, wanted.sibling)
+    return go_mod(upstream) if main == KUBERNETES else own_go_mod(upstream, main)
+
+
+def _main_pin(wanted: ProgramSet) -> Pin:
+    """The module whose go.mod and go.sum the build starts from."""
+    pins = [pin for pin, _package in wanted.programs.values()]
+    return KUBERNETES if KUBERNETES in pins else pins[0]
+
+
+def _own_files(wanted: ProgramSet) -> list[Path]:
+    return sorted((Path(__file__).parent / wanted.own).glob("*.go")) if wanted.own else []
+
+
+def _run_with_progress(
+    command: list[str], directory: Path, log: Path, report: Callable[[str, float], None]
+) -> None:
+    started = time.monotonic()
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command,
+            cwd=directory,
+            # GOTMPDIR: go leaves its temporary files behind when it is killed.
+            env=os.environ | GO_ENV | {"GOTMPDIR": str(directory.parent)},
+            stdout=out,
+            stderr=out,
+            preexec_fn=_end_with_parent,  # noqa: PLW1509 - nothing has started a thread yet
+        )
+        try:
+            while True:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    status = process.wait(REPORT_EVERY)
+                    break
+                report(log.read_text(errors="replace"), time.monotonic() - started)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.wait()
+    if status != 0:
+        raise ClusterError(f"building the test clusters' programs failed; the whole log is {log}{tail(log)}")
+
+
+def _end_with_parent() -> None:
+    """Runs in the child: a build does not go on for minutes when its builder is killed (prctl(2))."""
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
+
+
+def _verify(binary: Path, pin: Pin) -> None:
+    """What was built says which module it comes from; compare with the table."""
+    info = _go("version", "-m", str(binary))
+    # dep: a module whose packages a main package of our own uses.
+    found = re.findall(r"^\s*(?:mod|dep)\s+(\S+)\s+(\S+)(?:\s+(\S+))?", info, re.MULTILINE)
+    if (pin.module, pin.version, pin.checksum) not in found:
+        raise ClusterError(f"{binary.name} was built from {found[:1]}, the table of versions says {pin}")
+
+
+def _download(pin: Pin) -> Path:
+    """Fetch a module through the go command, compare its checksum, give its unpacked directory."""
+    info = json.loads(_go("mod", "download", "-json", f"{pin.module}@{pin.version}"))
+    if info.get("Sum") != pin.checksum:
+        raise ClusterError(
+            f"{pin.module} {pin.version} has checksum {info.get('Sum')}, expected {pin.checksum}"
+        )
+    return Path(info["Dir"])
+
+
+def _go(*arguments: str) -> str:
+    try:
+        done = subprocess.run(
+            ["go", *arguments], env=os.environ | GO_ENV, cwd="/", capture_output=True, text=True, check=False
+        )
+    except FileNotFoundError:
+        raise ClusterError("the test clusters are built with Go 1.26 or newer: no `go` on PATH") from None
+    if done.returncode != 0:
+        # `go mod download -json` reports failure inside its JSON, everything else on stderr.
+        reason = re.search(r'"Error": "(.*)"', done.stdout)
+        raise ClusterError(f"go {' '.join(arguments)}: {reason[1] if reason else done.stderr.strip()}")
+    return done.stdout
+
+
+def _binary_name(package: str) -> str:
+    """go build names a program after its package's last element; a version suffix does not count."""
+    return next(part for part in reversed(package.split("/")) if not re.fullmatch(r"v\d+", part))
+
+
+@contextlib.contextmanager
+def lock(path: Path, report: Report = say) -> Iterator[None]:
+    """One builder at a time; it says so when it has to wait."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            report("Another build of the test clusters' programs is running; waiting for it.")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _estimate(wanted: ProgramSet) -> str:
+    return f"about {max(1, round(wanted.cpu_seconds / (os.cpu_count() or 1) / 60))} min"
+
+
+def _progress(log: str, elapsed: float, wanted: ProgramSet = CONTROL_PLANE) -> str:
+    """How far a build is, from the packages that its log names; `elapsed` in seconds."""
+    done = sum(not line.startswith("go: ") for line in log.splitlines())
+    clock = f"{int(elapsed) // 60}:{int(elapsed) % 60:02d}"
+    if done < wanted.packages / 20:  # too early to tell, or still downloading
+        return f"  {clock} so far; {_estimate(wanted)} in all"
+    left = max(1, round(elapsed * (wanted.packages / done - 1) / 60))
+    return f"  {clock} so far; {done} of {wanted.packages} packages compiled; about {left} min left"

@@ -1,0 +1,393 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One control plane: its files, its programs, and the ways in."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import signal
+import socket
+import time
+import uuid
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from tests.support.clusters import audit, components, image, kubeconfig, node, node_files, pki, processes
+from tests.support.clusters.build import programs
+from tests.support.clusters.client import ApiError, Client
+from tests.support.clusters.components import Ports
+from tests.support.clusters.errors import ClusterError, tail
+from tests.support.clusters.profiles import EKS_CONTROLLER, PROFILES, Profile
+
+if TYPE_CHECKING:
+    import datetime
+    import subprocess
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+READY_TIMEOUT = 90.0  # on a machine that does much else; the usual is below 10
+_SERVER_NAMES = (
+    "kubernetes",
+    "kubernetes.default",
+    "kubernetes.default.svc",
+    "kubernetes.default.svc.cluster.local",
+    "localhost",
+    "127.0.0.1",
+)
+
+
+class PortTakenError(ClusterError):
+    """Somebody else took a port between our looking and our listening."""
+
+
+class Cluster:
+    """A control plane in a directory: etcd, kube-apiserver, kube-controller-manager, and the signer of its kind.
+
+    Made by `create` and `boot`; `Cluster(directory)` opens one that runs already.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        about = json.loads((directory / "cluster.json").read_text())
+        self.name: str = about["name"]
+        self.profile_name: str = about["profile"]
+        self._ports = Ports(**about["ports"])
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+
+    @classmethod
+    def create(cls, directory: Path, name: str, profile_name: str) -> Cluster:
+        """Lay out the directory of a cluster that is not started yet."""
+        directory.mkdir(mode=0o700)
+        _describe(directory, name, profile_name, free_ports())
+        (directory / "audit-policy.yaml").write_text(yaml.safe_dump(audit.POLICY))
+        _make_pki(directory / "pki", PROFILES[profile_name])
+        if PROFILES[profile_name].node:
+            node_files.write(directory)
+        return cls(directory)
+
+    # What a test wants to know
+
+    @property
+    def url(self) -> str:
+        return f"https://127.0.0.1:{self._ports.apiserver}"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """Of the cluster's administrator (user kubernetes-admin, group system:masters); mode 0600."""
+        return self.directory / "kubeconfig"
+
+    @property
+    def ca_pem(self) -> str:
+        """The cluster's CA: serves the API, signs clients, is kube-root-ca.crt and, unless another does, signs CSRs."""
+        return (self.directory / "pki" / "ca.crt").read_text()
+
+    @property
+    def audit_log(self) -> Path:
+        return self.directory / "audit.log"
+
+    def log(self, component: str) -> Path:
+        """What etcd, kube-apiserver, kube-controller-manager or eks-signer printed."""
+        return self.directory / f"{component}.log"
+
+    # Ways in
+
+    @property
+    def client(self) -> Client:
+        """A client with the administrator's certificate."""
+        return self._admin()
+
+    def api(
+        self, method: str, path: str, body: object = None, content_type: str = "application/json"
+    ) -> dict[str, Any]:
+        """One request as administrator. Raises ApiError (with `.status`), or OSError when nobody answers."""
+        return self.client.api(method, path, body, content_type)
+
+    def kubeconfig_for(
+        self,
+        user: str,
+        groups: Sequence[str] = (),
+        *,
+        namespace: str = "default",
+        lifetime: datetime.timedelta = pki.YEAR,
+    ) -> Path:
+        """A kubeconfig for another user, by client certificate; a negative lifetime gives an expired one."""
+        pair = pki.issue(self._ca, user, groups, lifetime=lifetime)
+        return self._write_kubeconfig(self._fresh_path(), kubeconfig.with_certificate(pair), namespace)
+
+    def token_kubeconfig(
+        self, service_account: str, namespace: str = "default", *, seconds: int = 3600
+    ) -> Path:
+        """A kubeconfig with a token of a ServiceAccount, which is created if it does not exist."""
+        accounts = f"/api/v1/namespaces/{namespace}/serviceaccounts"
+        try:
+            self.api("POST", accounts, {"metadata": {"name": service_account}})
+        except ApiError as error:
+            if error.status != 409:
+                raise
+        answer = self.api(
+            "POST", f"{accounts}/{service_account}/token", {"spec": {"expirationSeconds": seconds}}
+        )
+        return self._write_kubeconfig(self._fresh_path(), {"token": answer["status"]["token"]}, namespace)
+
+    def requests(
+        self, *, since: datetime.datetime | None = None, user: str | None = None
+    ) -> list[dict[str, Any]]:
+        """The audit events of all requests that were answered before this call, as `audit.requests`.
+
+        The server may write an answer's line just after the client has it; so a marked request goes last,
+        and once its line is there the others are too.
+        """
+        mark = f"/version?mark={uuid.uuid4()}"
+        self.api("GET", mark)
+        self._wait_for("the audit log", lambda: mark in self.audit_log.read_text())
+        return [
+            event
+            for event in audit.requests(self.audit_log, since=since, user=user)
+            if "/version?mark=" not in event["requestURI"]
+        ]
+
+    # On a node
+
+    def load_image(self, name: str, program: Path) -> None:
+        """Give the node an image that runs one static program. Pods find it with imagePullPolicy IfNotPresent."""
+        done = self.run_inside(
+            "ctr",
+            "--namespace=k8s.io",
+            "images",
+            "import",
+            "--snapshotter=native",
+            "-",
+            stdin=image.archive(name, program),
+        )
+        if done.returncode != 0:
+            raise ClusterError(f"cluster {self.name}: image {name}: {done.stderr.decode().strip()}")
+
+    def run_inside(self, *command: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+        """Run a command of the machine, or `ctr`, in the node's namespaces. Raises ClusterError without a node."""
+        return node.run_inside(self.directory, command, stdin)
+
+    # Its programs
+
+    def boot(self) -> None:
+        """Start everything and return when the cluster can be used. Raises ClusterError with the reason."""
+        if self._profile.node:
+            self._start_namespaces()
+        self._start_api()
+        for path, body in self._profile.objects:  # a namespace may be younger than readiness, so insist
+            self._wait_for(path, partial(self.api, "POST", path, body))
+        self.start("kube-controller-manager")
+        if self._profile.signer:
+            self.start("eks-signer")
+        for namespace in ("default", "kube-system"):
+            path = f"/api/v1/namespaces/{namespace}/configmaps/kube-root-ca.crt"
+            self._wait_for(path, partial(self.api, "GET", path))
+        if self._profile.node:
+            self._start_node()
+
+    def start(self, component: str) -> None:
+        """Start one program: etcd, kube-apiserver, kube-controller-manager, eks-signer, or one of a node's.
+
+        Does not wait.
+        """
+        self.start_program(component, *self._command(component))
+
+    def start_program(
+        self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None
+    ) -> None:
+        """Start a program that ends with the cluster, or with `stop(name)`; `log(name)` is where it prints."""
+        self._children[name] = processes.start(command, self._record(name), self.log(name), environment)
+
+    def stop(self, component: str, number: signal.Signals = signal.SIGTERM) -> None:
+        """Stop one program and wait until it has ended; SIGKILL follows if it takes its time."""
+        process = processes.recorded(self._record(component))
+        if process is not None:
+            process.kill(number)
+            if not process.wait(15):
+                process.kill()
+                process.wait(15)
+            self._record(component).unlink()
+        self.collect(component)
+
+    def collect(self, *names: str) -> None:
+        """Take note of programs that have ended (all of them without a name): no zombie stays."""
+        for name in names or tuple(self._children):
+            if name in self._children:
+                self._children.pop(name).wait()
+
+    @property
+    def running(self) -> list[str]:
+        """The programs that run now."""
+        return sorted(
+            record.stem
+            for record in self.directory.glob("*.process")
+            if (process := processes.recorded(record)) and process.alive
+        )
+
+    # Inside
+
+    @property
+    def _profile(self) -> Profile:
+        return PROFILES[self.profile_name]
+
+    @property
+    def _ca(self) -> pki.KeyPair:
+        return pki.KeyPair.read(self.directory / "pki", "ca")
+
+    def _record(self, component: str) -> Path:
+        return self.directory / f"{component}.process"
+
+    def _fresh_path(self) -> Path:
+        return self.directory / f"kubeconfig-{uuid.uuid4().hex[:8]}"
+
+    def _write_kubeconfig(self, path: Path, user: dict[str, Any], namespace: str = "default") -> Path:
+        return kubeconfig.write(path, self.name, self.url, self.ca_pem, user=user, namespace=namespace)
+
+    def _command(self, component: str) -> tuple[list[str], dict[str, str] | None]:
+        if component in node.COMPONENTS:
+            return node.command(component, self.directory, self._ports, self._profile)
+        if component == "eks-signer":
+            return processes.python("eks_signer", *components.eks_signer(self.directory, self._ports))
+        arguments = {
+            "etcd": lambda: components.etcd(self.directory, self._ports),
+            "kube-apiserver": lambda: components.apiserver(self.directory, self._ports, self._profile),
+            "kube-controller-manager": lambda: components.controller_manager(self.directory, self._profile),
+        }
+        command = [str(programs() / component), *arguments[component]()]
+        if not self._profile.node:
+            return command, None
+        return node.in_network(self.directory, command), node.environment()
+
+    def _start_namespaces(self) -> None:
+        self.start("namespace")
+        self._wait_for("its namespaces", (self.directory / "namespace.ready").exists)
+        self.start("containerd")  # it is ready by the time that the API server is
+
+    def _start_node(self) -> None:
+        self.start("kube-scheduler")
+        self._wait_for("containerd", lambda: self.run_inside("ctr", "version").returncode == 0)
+        self.load_image(image.PAUSE, image.program("pause"))
+        self.start("kubelet")
+        self._wait_for("its node", self._node_is_ready)
+        self.start("kube-proxy")
+        accounts = "/api/v1/namespaces/default/serviceaccounts/default"
+        self._wait_for(accounts, partial(self.api, "GET", accounts))  # no pod is admitted without
+
+    def _node_is_ready(self) -> bool:
+        status = self.api("GET", f"/api/v1/nodes/{self._profile.node}")["status"]
+        return any(
+            condition["type"] == "Ready" and condition["status"] == "True"
+            for condition in status.get("conditions", ())
+        )
+
+    def _start_api(self) -> None:
+        """etcd and the API server; on other ports if somebody takes ours at the last moment."""
+        for _attempt in range(3):
+            self._write_own_kubeconfigs()
+            if self._profile.node:
+                self.start("relay")
+            self.start("etcd")
+            self.start("kube-apiserver")
+            # It listens long before it serves: a connection would hang meanwhile, and longer if it never will.
+            client = self._admin(timeout=2)
+            try:
+                self._wait_for("its API server", partial(client.request, "GET", "/readyz"))
+            except PortTakenError:
+                self.stop("kube-apiserver", signal.SIGKILL)
+                self.stop("etcd", signal.SIGKILL)
+                self.stop("relay", signal.SIGKILL)
+                self._move()
+            else:
+                return
+        raise ClusterError(f"cluster {self.name}: no free ports on loopback, tried three times")
+
+    def _move(self) -> None:
+        """To other ports, as if it had never run."""
+        self._ports = free_ports()
+        _describe(self.directory, self.name, self.profile_name, self._ports)
+        shutil.rmtree(self.directory / "etcd", ignore_errors=True)
+
+    def _write_own_kubeconfigs(self) -> None:
+        files = {"kubeconfig": "admin", "controller-manager.kubeconfig": "controller-manager"}
+        if self._profile.node:
+            files |= {f"{name}.kubeconfig": name for name in ("scheduler", "kubelet", "kube-proxy")}
+        for file, pair in files.items():
+            user = kubeconfig.with_certificate(pki.KeyPair.read(self.directory / "pki", pair))
+            self._write_kubeconfig(self.directory / file, user)
+
+    def _admin(self, timeout: float = 60.0) -> Client:
+        paths = (self.directory / "pki" / name for name in ("ca.crt", "admin.crt", "admin.key"))
+        return Client(self.url, *paths, timeout=timeout)
+
+    def _wait_for(self, what: str, condition: Callable[[], object]) -> None:
+        """Ask until it is true; an error means not yet. Fails at once when a program of the cluster has ended."""
+        deadline = time.monotonic() + READY_TIMEOUT
+        answer = ""
+        while time.monotonic() < deadline:
+            try:
+                if condition():
+                    return
+            except (OSError, ApiError) as error:
+                answer = f"; the last answer: {error}"
+            self._raise_if_ended()
+            time.sleep(0.05)
+        log = tail(self.log(list(self._children)[-1])) if self._children else ""
+        raise ClusterError(f"cluster {self.name}: waited {READY_TIMEOUT:.0f} s for {what}{answer}{log}")
+
+    def _raise_if_ended(self) -> None:
+        for component, child in self._children.items():
+            if child.poll() is not None:
+                log = self.log(component)
+                ended = f"cluster {self.name}: {component} ended with status {child.returncode}{tail(log)}"
+                taken = log.exists() and "address already in use" in log.read_text(errors="replace").lower()
+                raise PortTakenError(ended) if taken else ClusterError(ended)
+
+
+def free_ports() -> Ports:
+    """Three loopback ports that nobody listens on, below the range from which outgoing connections are made."""
+    names = list(Ports.__dataclass_fields__)
+    found: dict[str, int] = {}
+    held: list[socket.socket] = []
+    try:
+        while len(found) < len(names):
+            held.append(socket.socket())
+            port = random.randint(20000, 29999)
+            try:
+                held[-1].bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            found[names[len(found)]] = port
+    finally:
+        for candidate in held:
+            candidate.close()
+    return Ports(**found)
+
+
+def _describe(directory: Path, name: str, profile_name: str, ports: Ports) -> None:
+    about = {"name": name, "profile": profile_name, "ports": asdict(ports)}
+    (directory / "cluster.json").write_text(json.dumps(about, indent=2) + "\n")
+
+
+def _make_pki(directory: Path, profile: Profile) -> None:
+    """All keys and certificates of a cluster, in files named as in kubeadm's pki directory."""
+    directory.mkdir(mode=0o700)
+    ca, etcd_ca = pki.make_ca("kubernetes"), pki.make_ca("etcd-ca")
+    pairs = {
+        "ca": ca,
+        "etcd-ca": etcd_ca,
+        "etcd": pki.issue(etcd_ca, "etcd", names=("localhost", "127.0.0.1")),
+        "apiserver": pki.issue(ca, "kube-apiserver", names=(*_SERVER_NAMES, profile.service_ip)),
+        "admin": pki.issue(ca, "kubernetes-admin", ("system:masters",)),
+        "controller-manager": pki.issue(ca, "system:kube-controller-manager"),
+        "signer": pki.issue(ca, EKS_CONTROLLER),
+        **(node.pairs(ca, profile.node) if profile.node else {}),
+        **({"signing-ca": pki.make_ca(profile.signing_ca)} if profile.signing_ca else {}),
+    }
+    for name, pair in pairs.items():
+        pair.write(directory, name)
+    pki.make_service_account_key(directory)

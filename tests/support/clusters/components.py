@@ -1,0 +1,148 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command line of each program of a cluster. Pure: paths, ports and a profile in, arguments out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.clusters.profiles import Profile
+
+# The same for every cluster: each is in a network of its own. Outside all Service ranges, or kube-proxy drops it.
+NODE_IP = "10.240.0.1"
+POD_CIDR = "10.244.0.0/24"
+# Not bound, only published as the endpoint of Service kubernetes, which may not be a loopback address (RFC 5737).
+ADVERTISED = "192.0.2.1"
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The loopback ports of one cluster."""
+
+    apiserver: int
+    etcd: int
+    etcd_peer: int
+
+
+def etcd(directory: Path, ports: Ports) -> list[str]:
+    """One member. Other users of the machine reach loopback too, so both of its ports ask for a certificate."""
+    pki = directory / "pki"
+    client, peer = (f"https://127.0.0.1:{port}" for port in (ports.etcd, ports.etcd_peer))
+    return [
+        "--name=default",
+        f"--data-dir={directory}/etcd",
+        "--unsafe-no-fsync",
+        "--log-level=error",
+        f"--listen-client-urls={client}",
+        f"--advertise-client-urls={client}",
+        f"--listen-peer-urls={peer}",
+        f"--initial-advertise-peer-urls={peer}",
+        f"--initial-cluster=default={peer}",
+        "--client-cert-auth",
+        f"--trusted-ca-file={pki}/etcd-ca.crt",
+        f"--cert-file={pki}/etcd.crt",
+        f"--key-file={pki}/etcd.key",
+        "--peer-client-cert-auth",
+        f"--peer-trusted-ca-file={pki}/etcd-ca.crt",
+        f"--peer-cert-file={pki}/etcd.crt",
+        f"--peer-key-file={pki}/etcd.key",
+    ]
+
+
+def apiserver(directory: Path, ports: Ports, profile: Profile) -> list[str]:
+    pki = directory / "pki"
+    return [
+        f"--secure-port={ports.apiserver}",
+        f"--etcd-servers=https://127.0.0.1:{ports.etcd}",
+        f"--etcd-cafile={pki}/etcd-ca.crt",
+        f"--etcd-certfile={pki}/etcd.crt",
+        f"--etcd-keyfile={pki}/etcd.key",
+        f"--tls-cert-file={pki}/apiserver.crt",
+        f"--tls-private-key-file={pki}/apiserver.key",
+        f"--client-ca-file={pki}/ca.crt",
+        "--authorization-mode=Node,RBAC",
+        "--enable-admission-plugins=NodeRestriction",
+        "--allow-privileged",
+        "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+        f"--service-account-key-file={pki}/sa.pub",
+        f"--service-account-signing-key-file={pki}/sa.key",
+        f"--service-cluster-ip-range={profile.service_cidr}",
+        f"--audit-policy-file={directory}/audit-policy.yaml",
+        f"--audit-log-path={directory}/audit.log",
+        *(_with_node(directory) if profile.node else _ALONE),
+        *_version(profile),
+        *(flag.format(pki=pki) for flag in profile.apiserver),
+    ]
+
+
+_ALONE = ("--bind-address=127.0.0.1", f"--advertise-address={ADVERTISED}")
+
+
+def _version(profile: Profile) -> tuple[str, ...]:
+    return (f"--version={profile.version}",) if profile.version else ()
+
+
+def _with_node(directory: Path) -> tuple[str, ...]:
+    """Pods reach the API server at the node's address; it reaches webhooks in pods and, as kubeadm's, the kubelet."""
+    pki = directory / "pki"
+    return (
+        "--bind-address=0.0.0.0",  # of the cluster's own network
+        f"--advertise-address={NODE_IP}",
+        "--enable-aggregator-routing",
+        "--kubelet-preferred-address-types=InternalIP",
+        f"--kubelet-certificate-authority={pki}/ca.crt",
+        f"--kubelet-client-certificate={pki}/apiserver-kubelet-client.crt",
+        f"--kubelet-client-key={pki}/apiserver-kubelet-client.key",
+    )
+
+
+def controller_manager(directory: Path, profile: Profile) -> list[str]:
+    pki = directory / "pki"
+    return [
+        f"--kubeconfig={directory}/controller-manager.kubeconfig",
+        "--leader-elect=true",
+        "--secure-port=0",
+        "--use-service-account-credentials",
+        f"--service-account-private-key-file={pki}/sa.key",
+        f"--root-ca-file={pki}/ca.crt",
+        f"--service-cluster-ip-range={profile.service_cidr}",
+        f"--flex-volume-plugin-dir={directory}/volume-plugins",  # it makes the directory; the usual one is in /usr
+        *(flag.format(pki=pki) for flag in profile.controller_manager),
+    ]
+
+
+def eks_signer(directory: Path, ports: Ports) -> list[str]:
+    return ["--server", f"https://127.0.0.1:{ports.apiserver}", "--pki", str(directory / "pki")]
+
+
+def containerd(directory: Path, profile: Profile) -> list[str]:
+    return [f"--config={directory}/containerd.toml"]
+
+
+def kube_scheduler(directory: Path, profile: Profile) -> list[str]:
+    return [f"--kubeconfig={directory}/scheduler.kubeconfig", "--leader-elect=false", "--secure-port=0"]
+
+
+def kubelet(directory: Path, profile: Profile) -> list[str]:
+    return [
+        f"--config={directory}/kubelet.yaml",
+        f"--kubeconfig={directory}/kubelet.kubeconfig",
+        f"--hostname-override={profile.node}",
+        f"--node-ip={NODE_IP}",
+        *_version(profile),
+    ]
+
+
+def kube_proxy(directory: Path, profile: Profile) -> list[str]:
+    return [
+        f"--kubeconfig={directory}/kube-proxy.kubeconfig",
+        f"--hostname-override={profile.node}",
+        "--proxy-mode=nftables",
+        f"--cluster-cidr={POD_CIDR}",
+        "--conntrack-max-per-core=0",  # a limit of the whole machine
+    ]

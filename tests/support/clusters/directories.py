@@ -1,0 +1,140 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where running clusters live, who owns them, and how they go away whatever became of their owner.
+
+A fleet is one directory, named after the process that owns it; each cluster is a directory inside. A fleet
+is alive while its owner runs or, if it holds the file `kept` (somebody started it by hand), while any of its
+programs runs. Everything else is a leftover of a crash, and whoever comes next removes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import stat
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.support.clusters import cgroups
+from tests.support.clusters.errors import ClusterError
+from tests.support.clusters.processes import Process, recorded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_FLEET = re.compile(r"fleet-(\d+)-(\d+)-\w+")
+# In the order in which they are stopped: an apiserver that loses its etcd first hangs for a minute.
+COMPONENTS = (
+    "namespace",  # with it goes all that is inside
+    "kubelet",
+    "containerd",
+    "kube-proxy",
+    "kube-scheduler",
+    "eks-signer",
+    "kube-controller-manager",
+    "relay",
+    "kube-apiserver",
+    "etcd",
+)
+
+
+def root() -> Path:
+    """The directory of all fleets of this user. Raises ClusterError if somebody else could write in it."""
+    _location().mkdir(mode=0o700, exist_ok=True)
+    return _ours(_location())
+
+
+def new_fleet() -> Path:
+    """An empty directory that belongs to this process."""
+    owner = Process.current()
+    while True:
+        try:
+            return Path(tempfile.mkdtemp(prefix=f"fleet-{owner.pid}-{owner.started}-", dir=root()))
+        except FileNotFoundError:  # the last fleet went, and with it the root, just now
+            continue
+
+
+def keep(fleet: Path) -> None:
+    """Let a fleet outlive its owner, for as long as any of its programs runs."""
+    (fleet / "kept").touch()
+
+
+def is_kept(fleet: Path) -> bool:
+    return (fleet / "kept").exists()
+
+
+def kept() -> list[Path]:
+    """The fleets that somebody started by hand."""
+    return sorted(path for path in _entries() if is_kept(path))
+
+
+def remove_leftovers() -> None:
+    """Stop and remove what crashed runs left: fleets without a living owner, half-finished removals."""
+    for path in _entries():
+        fleet = _FLEET.fullmatch(path.name)
+        owned = fleet is not None and Process(int(fleet[1]), int(fleet[2])).alive
+        if not owned and not (is_kept(path) and any(process.alive for process in _processes(path))):
+            remove(path)
+
+
+def remove(directory: Path) -> None:
+    """Stop every process of a fleet or a cluster and remove its directory.
+
+    The processes are killed, not asked: all that they could still write is about to be deleted. The directory
+    is renamed first, so that nothing starts in it any more (`processes.start` needs its path).
+    """
+    if not directory.is_dir():
+        return
+    gone = Path(tempfile.mkdtemp(prefix=".gone-", dir=root()))
+    with contextlib.suppress(FileNotFoundError):  # somebody else was faster
+        directory.rename(gone)
+    processes = list(_processes(gone))
+    for process in processes:
+        process.kill()
+    for process in processes:
+        if not process.wait(10):
+            raise ClusterError(f"process {process.pid} does not end; its files are in {gone}")
+    for name in _cgroups(gone):
+        cgroups.remove(name)
+    while gone.exists():
+        with contextlib.suppress(FileNotFoundError):  # two of us at the same leftover
+            shutil.rmtree(gone)
+    with contextlib.suppress(OSError):  # not empty: others have clusters
+        gone.parent.rmdir()
+
+
+def _processes(directory: Path) -> Iterator[Process]:
+    for component in COMPONENTS:
+        for pattern in (f"{component}.process", f"*/{component}.process"):  # of a cluster, of a fleet
+            for record in directory.glob(pattern):
+                if process := recorded(record):
+                    yield process
+
+
+def _cgroups(directory: Path) -> Iterator[str]:
+    for pattern in ("cgroup", "*/cgroup"):
+        for file in directory.glob(pattern):
+            with contextlib.suppress(FileNotFoundError):  # two of us at the same leftover
+                yield file.read_text()
+
+
+def _entries() -> list[Path]:
+    try:
+        return [path for path in _ours(_location()).iterdir() if path.is_dir()]
+    except FileNotFoundError:
+        return []
+
+
+def _location() -> Path:
+    return Path(tempfile.gettempdir()).resolve() / f"certflow-clusters-{os.getuid()}"
+
+
+def _ours(path: Path) -> Path:
+    status = path.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise ClusterError(f"{path} must be a directory of yours with mode 0700; remove it and try again")
+    return path

@@ -1,0 +1,149 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A stand-in for Amazon EKS' signer beta.eks.amazonaws.com/app-serving.
+
+The limits are those of the EKS user guide, 'Secure workloads with Kubernetes certificates':
+
+* nothing is approved here: somebody has to;
+* any subject; the subjectAltName is honoured, every other requested extension is dropped;
+* usages come from spec.usages and may not exceed key encipherment, digital signature, server auth. The guide
+  does not say what becomes of others; this signer marks them Failed, as the built-in signers of Kubernetes do;
+* at most one year, less if spec.expirationSeconds says so;
+* never a CA;
+* a request whose object name starts with `csr-` is passed over without a word (aws/containers-roadmap#2079).
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import datetime
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from tests.support.clusters.client import ApiError, Client
+from tests.support.clusters.pki import YEAR, KeyPair, authority, key_usage
+from tests.support.clusters.profiles import APP_SERVING
+
+REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
+PERMITTED = {"key encipherment", "digital signature", "server auth"}
+_BACKDATE = datetime.timedelta(minutes=5)
+
+
+def is_ours(request: dict[str, Any]) -> bool:
+    """Approved, not yet answered, and not of the names that EKS passes over."""
+    conditions = {condition["type"] for condition in request["status"].get("conditions", ())}
+    return (
+        request["spec"]["signerName"] == APP_SERVING
+        and not request["metadata"]["name"].startswith("csr-")
+        and not request["status"].get("certificate")
+        and conditions & {"Approved", "Denied", "Failed"} == {"Approved"}
+    )
+
+
+def status_for(request: dict[str, Any], ca: KeyPair, now: datetime.datetime) -> dict[str, Any]:
+    """The status that answers an approved request: a certificate, or the condition Failed."""
+    status: dict[str, Any] = request["status"]
+    excess = sorted(set(request["spec"]["usages"]) - PERMITTED)
+    if excess:
+        failed = {
+            "type": "Failed",
+            "status": "True",
+            "reason": "SignerValidationFailure",
+            "message": f"usages not permitted: {', '.join(excess)}",
+            "lastUpdateTime": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        }
+        return status | {"conditions": [*status["conditions"], failed]}
+    pem = sign(request["spec"], ca, now).public_bytes(serialization.Encoding.PEM)
+    return status | {"certificate": base64.b64encode(pem).decode()}
+
+
+def sign(spec: dict[str, Any], ca: KeyPair, now: datetime.datetime) -> x509.Certificate:
+    """The certificate for a CSR's spec. `now` has a time zone."""
+    asked = x509.load_pem_x509_csr(base64.b64decode(spec["request"]))
+    lifetime = min(datetime.timedelta(seconds=spec.get("expirationSeconds", YEAR.total_seconds())), YEAR)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(asked.subject)
+        .issuer_name(ca.certificate.subject)
+        .public_key(asked.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _BACKDATE)
+        .not_valid_after(min(now + lifetime, ca.certificate.not_valid_after_utc))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(authority(ca), critical=False)
+    )
+    bits = [usage.replace(" ", "_") for usage in spec["usages"] if usage != "server auth"]
+    if bits:
+        builder = builder.add_extension(key_usage(*bits), critical=True)
+    if "server auth" in spec["usages"]:
+        builder = builder.add_extension(
+            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False
+        )
+    for extension in asked.extensions:
+        if isinstance(extension.value, x509.SubjectAlternativeName):
+            builder = builder.add_extension(extension.value, extension.critical)
+    return builder.sign(ca.key, hashes.SHA256())
+
+
+def serve(client: Client, ca: KeyPair) -> None:
+    """List, then watch, and begin again when the watch ends."""
+    while True:
+        listed = client.api("GET", REQUESTS)
+        for request in listed["items"]:
+            _answer(client, ca, request)
+        version = listed["metadata"]["resourceVersion"]
+        for event in client.watch(f"{REQUESTS}?watch=1&timeoutSeconds=50&resourceVersion={version}"):
+            if event["type"] == "ERROR":  # the resourceVersion is too old: list again
+                break
+            if event["type"] != "DELETED":
+                _answer(client, ca, event["object"])
+
+
+def _answer(client: Client, ca: KeyPair, request: dict[str, Any]) -> None:
+    """One request; one that cannot be answered is logged and must not keep the others waiting."""
+    if not is_ours(request):
+        return
+    name = request["metadata"]["name"]
+    try:
+        status = status_for(request, ca, datetime.datetime.now(datetime.timezone.utc))
+        client.api("PUT", f"{REQUESTS}/{name}/status", request | {"status": status})
+        print(f"{name}: {'issued' if 'certificate' in status else 'failed'}", flush=True)
+    except (ValueError, x509.InvalidVersion, x509.DuplicateExtension, UnsupportedAlgorithm) as error:
+        print(f"{name}: {error}", flush=True)  # nothing that can be signed
+    except ApiError as error:
+        if error.status == 429 or error.status >= 500:
+            raise
+        print(f"{name}: {error}", flush=True)  # changed meanwhile, and then its event is on the way; or gone
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Sign what Amazon EKS would sign.")
+    parser.add_argument("--server", required=True, metavar="URL")
+    parser.add_argument(
+        "--pki", required=True, type=Path, help="directory with ca.crt, ca.key, signer.crt, signer.key"
+    )
+    options = parser.parse_args()
+    pki: Path = options.pki
+    client = Client(
+        options.server, pki / "ca.crt", pki / "signer.crt", pki / "signer.key", user_agent="eks-signer"
+    )
+    ca = KeyPair.read(pki, "ca")
+    while True:
+        try:
+            serve(client, ca)
+        except (ApiError, OSError) as error:  # not allowed yet (RBAC is young), or the API server restarts
+            print(error, file=sys.stderr, flush=True)
+            time.sleep(0.2)
+
+
+if __name__ == "__main__":
+    main()

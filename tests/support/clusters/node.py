@@ -1,0 +1,126 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a cluster with a node needs beside a control plane, and whether it can run here. See docs/clusters.md."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+from tests.support.clusters import cgroups, components, debian, image, pki, processes
+from tests.support.clusters.build import Report, node_programs, say
+from tests.support.clusters.errors import ClusterError
+from tests.support.clusters.processes import Process, recorded
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from tests.support.clusters.components import Ports
+    from tests.support.clusters.profiles import Profile
+
+# The programs that a node adds.
+COMPONENTS = ("namespace", "relay", "containerd", "kube-scheduler", "kubelet", "kube-proxy")
+# Those that work with the mounts and processes of pods; the others share the network alone.
+_AMONG_PODS = ("containerd", "kubelet")
+_TOOLS = ("ip", "mount", "nsenter", "unshare")
+# Makes namespaces of each kind and a cable in them, and leaves nothing.
+_PROBE = "unshare --mount --net --pid --fork --cgroup ip link add name a type veth peer name b"
+# In there no proxy is reached: what a program would send to one is for a pod or a kubelet.
+_PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+def why_no_node() -> str:
+    """Why no node can run here, as a clause; empty where one can. The first call may download packages."""
+    try:
+        _check()
+        debian.unpacked()
+    except ClusterError as error:
+        return str(error)
+    return ""
+
+
+def prepare(report: Report = say) -> None:
+    """Build and download all that a node runs. Raises ClusterError where no node can run."""
+    _check()
+    debian.unpacked(report)
+    node_programs(report)
+    image.program("pause")
+
+
+def _check() -> None:
+    """Raises ClusterError if this user, machine or kernel cannot."""
+    if os.geteuid() != 0:
+        raise ClusterError("a cluster with a node needs root")
+    missing = [tool for tool in _TOOLS if not shutil.which(tool)]
+    if missing:
+        raise ClusterError(f"a cluster with a node needs the program {missing[0]}")
+    hierarchies = cgroups.hierarchies()
+    if not hierarchies or not all(os.access(hierarchy.path, os.W_OK) for hierarchy in hierarchies):
+        raise ClusterError("a cluster with a node needs control groups, mounted and writable")
+    probe = subprocess.run(_PROBE.split(), capture_output=True, text=True, check=False)
+    if probe.returncode != 0:
+        raise ClusterError(f"a cluster with a node needs namespaces: {probe.stderr.strip()}")
+
+
+def pairs(ca: pki.KeyPair, name: str) -> dict[str, pki.KeyPair]:
+    """The certificates that a node adds to a cluster's; the kubelet is client and server with the same."""
+    return {
+        "kubelet": pki.issue(ca, f"system:node:{name}", ("system:nodes",), names=(name, components.NODE_IP)),
+        "apiserver-kubelet-client": pki.issue(ca, "kube-apiserver-kubelet-client", ("system:masters",)),
+        "scheduler": pki.issue(ca, "system:kube-scheduler"),
+        "kube-proxy": pki.issue(ca, "system:kube-proxy"),
+    }
+
+
+def command(
+    component: str, directory: Path, ports: Ports, profile: Profile
+) -> tuple[list[str], dict[str, str] | None]:
+    """The command and the environment that start one of COMPONENTS. Raises ClusterError without `namespace`."""
+    if component == "namespace":
+        return processes.python("namespaces", "hold", str(directory))
+    if component == "relay":
+        return processes.python("relay", *_identity(directory), str(ports.apiserver))
+    program = component if component == "containerd" else str(node_programs() / component)
+    arguments = getattr(components, component.replace("-", "_"))(directory, profile)
+    if component not in _AMONG_PODS:
+        return in_network(directory, [program, *arguments]), environment()
+    where = ["enter", *_identity(directory), str(directory / f"{component}.process")]
+    enter, imports = processes.python("namespaces", *where, program, *arguments)
+    return enter, environment(imports)
+
+
+def in_network(directory: Path, command: list[str]) -> list[str]:
+    """A command that runs in the cluster's network, and otherwise as it would outside."""
+    return ["nsenter", f"--net=/proc/{_holder(directory).pid}/ns/net", *command]
+
+
+def run_inside(
+    directory: Path, command: Sequence[str], stdin: bytes | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a command among the node's programs and wait for it. Raises ClusterError without `namespace`."""
+    enter = ["nsenter", f"--target={_holder(directory).pid}", "--net", "--mount", "--pid", "--cgroup"]
+    return subprocess.run(
+        [*enter, *command], input=stdin, env=environment(), capture_output=True, check=False
+    )
+
+
+def environment(base: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """`base` for programs on a node: those of the Debian packages are found, and no proxy is asked."""
+    found = debian.environment(debian.unpacked(), base)
+    return {name: value for name, value in found.items() if name.lower() not in _PROXIES}
+
+
+def _holder(directory: Path) -> Process:
+    process = recorded(directory / "namespace.process")
+    if process is None or not process.alive:
+        raise ClusterError(f"cluster {directory.name} has no node that runs")
+    return process
+
+
+def _identity(directory: Path) -> tuple[str, str]:
+    process = _holder(directory)
+    return str(process.pid), str(process.started)

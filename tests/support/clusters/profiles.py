@@ -1,0 +1,209 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The kinds of clusters there are, as data: a new kind is a new row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tests.support.clusters.pins import KUBERNETES
+
+APP_SERVING = "beta.eks.amazonaws.com/app-serving"
+EKS_VERSION = f"{KUBERNETES.version}-eks-3c42bf9"
+EKS_CONTROLLER = "eks:certificate-controller"  # the user name that EKS' own controller shows in audit logs
+
+
+@dataclass(frozen=True)
+class Profile:
+    """How one kind of cluster differs from the next.
+
+    Flags may hold `{pki}`, the directory of the cluster's certificates. `objects` are (path, object) pairs,
+    created once the API server is ready. `signer` starts eks_signer.py beside the controller-manager.
+    """
+
+    description: str
+    service_cidr: str
+    service_ip: str
+    apiserver: tuple[str, ...]
+    controller_manager: tuple[str, ...]
+    objects: tuple[tuple[str, dict[str, Any]], ...]
+    signer: bool
+    source: str
+    version: str = ""  # what its programs say that they are, if not the truth
+    node: str = ""  # the name of a real node, which runs pods
+    signing_ca: str = ""  # the name of a second CA, in {pki}/signing-ca.crt and .key
+
+    @property
+    def usual(self) -> bool:
+        """Whether `up` starts one where nobody says which."""
+        return not (self.node or self.signing_ca)
+
+
+_RBAC = "/apis/rbac.authorization.k8s.io/v1"
+_CSR_READ = {
+    "apiGroups": ["certificates.k8s.io"],
+    "resources": ["certificatesigningrequests"],
+    "verbs": ["get", "list", "watch"],
+}
+
+_KUBEADM_CONFIG = {
+    "apiVersion": "v1",
+    "kind": "ConfigMap",
+    "metadata": {"name": "kubeadm-config", "namespace": "kube-system"},
+    "data": {
+        "ClusterConfiguration": (
+            "apiVersion: kubeadm.k8s.io/v1beta4\nkind: ClusterConfiguration\nclusterName: kubernetes\n"
+            f"kubernetesVersion: {KUBERNETES.version}\nnetworking:\n  serviceSubnet: 10.96.0.0/12\n"
+        )
+    },
+}
+
+
+def _cluster_role(name: str, *rules: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    return f"{_RBAC}/clusterroles", {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": name},
+        "rules": list(rules),
+    }
+
+
+def _bound_to_controller(role: str) -> tuple[str, dict[str, Any]]:
+    return f"{_RBAC}/clusterrolebindings", {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": role},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": EKS_CONTROLLER}],
+    }
+
+
+def _signer_rule(verb: str, *signers: str) -> dict[str, Any]:
+    return {
+        "apiGroups": ["certificates.k8s.io"],
+        "resources": ["signers"],
+        "resourceNames": list(signers),
+        "verbs": [verb],
+    }
+
+
+def _status_rule(subresource: str) -> dict[str, Any]:
+    return {
+        "apiGroups": ["certificates.k8s.io"],
+        "resources": [f"certificatesigningrequests/{subresource}"],
+        "verbs": ["update"],
+    }
+
+
+# The names are those of EKS; the rules are what such a controller needs (EKS' own are not published).
+_EKS_ROLES = (
+    _cluster_role(
+        "eks:certificate-controller-approver",
+        _CSR_READ,
+        _status_rule("approval"),
+        _signer_rule("approve", "kubernetes.io/kubelet-serving"),
+    ),
+    _bound_to_controller("eks:certificate-controller-approver"),
+    _cluster_role(
+        "eks:certificate-controller-signer",
+        _CSR_READ,
+        _status_rule("status"),
+        _signer_rule("sign", APP_SERVING),
+    ),
+    _bound_to_controller("eks:certificate-controller-signer"),
+)
+
+_EKS_NODE: dict[str, Any] = {
+    "apiVersion": "v1",
+    "kind": "Node",
+    "metadata": {
+        "name": "ip-192-168-14-7.eu-west-1.compute.internal",
+        "labels": {
+            "eks.amazonaws.com/capacityType": "ON_DEMAND",
+            "eks.amazonaws.com/nodegroup": "workers",
+            "eks.amazonaws.com/nodegroup-image": "ami-0c4f5d2e8a9b71346",
+            "kubernetes.io/arch": "amd64",
+            "kubernetes.io/hostname": "ip-192-168-14-7.eu-west-1.compute.internal",
+            "kubernetes.io/os": "linux",
+            "node.kubernetes.io/instance-type": "m6i.large",
+            "topology.kubernetes.io/region": "eu-west-1",
+            "topology.kubernetes.io/zone": "eu-west-1a",
+        },
+    },
+    "spec": {"providerID": "aws:///eu-west-1a/i-0a1b2c3d4e5f60718"},
+    "status": {
+        "addresses": [
+            {"type": "InternalIP", "address": "192.168.14.7"},
+            {"type": "Hostname", "address": "ip-192-168-14-7.eu-west-1.compute.internal"},
+        ],
+        "nodeInfo": {
+            "architecture": "amd64",
+            "operatingSystem": "linux",
+            "kubeletVersion": EKS_VERSION,
+            "osImage": "Amazon Linux 2023",
+            "containerRuntimeVersion": "containerd://2.1.4",
+            "kernelVersion": "6.12.40",
+            "bootID": "",
+            "kubeProxyVersion": "",
+            "machineID": "",
+            "systemUUID": "",
+        },
+    },
+}
+
+PROFILES: dict[str, Profile] = {
+    "onprem": Profile(
+        description="like kubeadm: every built-in signer issues",
+        service_cidr="10.96.0.0/12",
+        service_ip="10.96.0.1",
+        apiserver=(),
+        controller_manager=(
+            "--cluster-signing-cert-file={pki}/ca.crt",
+            "--cluster-signing-key-file={pki}/ca.key",
+        ),
+        objects=(("/api/v1/namespaces/kube-system/configmaps", _KUBEADM_CONFIG),),
+        signer=False,
+        source="kubernetes cmd/kubeadm/app/phases/controlplane/manifests.go",
+    ),
+    "eks": Profile(
+        description=f"like Amazon EKS: {APP_SERVING} issues, kubelet-serving stays Approved",
+        service_cidr="10.100.0.0/16",
+        service_ip="10.100.0.1",
+        apiserver=(),
+        # One specific pair switches the other three built-in signers off.
+        controller_manager=(
+            "--cluster-signing-kubelet-client-cert-file={pki}/ca.crt",
+            "--cluster-signing-kubelet-client-key-file={pki}/ca.key",
+        ),
+        objects=(*_EKS_ROLES, ("/api/v1/nodes", _EKS_NODE)),
+        signer=True,
+        source="Amazon EKS user guide, 'Secure workloads with Kubernetes certificates'; "
+        "aws/amazon-eks-pod-identity-webhook#133",
+        version=EKS_VERSION,
+    ),
+}
+
+PROFILES |= {
+    "other-ca": replace(
+        PROFILES["onprem"],
+        description="onprem that signs for kubelet-serving alone, with a CA of its own, for a day at most",
+        controller_manager=(
+            "--cluster-signing-kubelet-serving-cert-file={pki}/signing-ca.crt",
+            "--cluster-signing-kubelet-serving-key-file={pki}/signing-ca.key",
+            "--cluster-signing-duration=24h",
+        ),
+        signing_ca="kube-csr-signer",
+        source="openshift/cluster-kube-controller-manager-operator bindata/assets/config/defaultconfig.yaml; "
+        "gardener/gardener#6784",
+    ),
+    "onprem-node": replace(
+        PROFILES["onprem"], description="onprem with a real node that runs pods (root only)", node="node-1"
+    ),
+    "eks-node": replace(
+        PROFILES["eks"],
+        description="eks with a real node that runs pods (root only)",
+        node=_EKS_NODE["metadata"]["name"],  # the kubelet takes over the Node object that is there
+    ),
+}

@@ -1,0 +1,69 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Carries connections from a loopback port of the machine to the same port inside a node's network."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+import sys
+
+from tests.support.clusters.namespaces import enter_network
+from tests.support.clusters.processes import Process
+
+_CHUNK = 1 << 16
+_AT_ONCE = struct.pack("ii", 1, 0)  # struct linger: on, 0 s
+
+
+def run(listener: socket.socket, port: int) -> None:
+    """Serve until killed. Bytes pass both ways as they are, for as long as both sides keep the connection."""
+    asyncio.run(_serve(listener, port))
+
+
+async def _serve(listener: socket.socket, port: int) -> None:
+    async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            inside = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            _reset(writer)  # nobody listens there
+            return
+        await asyncio.gather(_carry(reader, inside[1]), _carry(inside[0], writer))
+        for end in (writer, inside[1]):
+            end.close()
+
+    server = await asyncio.start_server(connection, sock=listener)
+    await server.serve_forever()
+
+
+async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """One direction; its end is passed on, so that the other direction may go on."""
+    try:
+        while data := await reader.read(_CHUNK):
+            writer.write(data)
+            await writer.drain()
+    except OSError:
+        _reset(writer)
+        return
+    with contextlib.suppress(OSError):
+        writer.write_eof()
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """End a connection as one ends whose server has gone: not in order."""
+    with contextlib.suppress(OSError):  # closed already
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+    writer.transport.abort()
+
+
+def main() -> None:
+    pid, started, port = map(int, sys.argv[1:4])
+    listener = socket.create_server(("127.0.0.1", port))  # belongs to the network in which it is made
+    enter_network(Process(pid, started))
+    run(listener, port)
+
+
+if __name__ == "__main__":
+    main()

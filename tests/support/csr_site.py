@@ -1,0 +1,252 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A namespace, a user and targets of one test's own on a test cluster, and what the modules did there."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import json
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import execute
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import approval
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import (
+    k8s_csr,
+    k8s_csr_approve,
+    k8s_csr_info,
+)
+from cryptography import x509
+
+from tests.support.clusters import ApiError, Cluster
+from tests.support.failures import has_failed
+from tests.support.other_client import KUBECTL, Client
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import Operation
+
+CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
+HOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+HOOK_KIND = "ValidatingWebhookConfiguration"
+KUBELET_SERVING = "kubernetes.io/kubelet-serving"
+WRITES = frozenset(["create", "update", "patch", "delete", "deletecollection"])
+
+
+class Site:
+    """``user`` is an administrator whose requests are told from all others' in the audit log."""
+
+    def __init__(self, cluster: Cluster, signer: str = KUBELET_SERVING) -> None:
+        self.cluster = cluster
+        self.signer = signer
+        self.name = f"csr-{uuid.uuid4().hex[:8]}"
+        self.user = f"user-{self.name}"
+        self.kubeconfig = cluster.kubeconfig_for(self.user, ["system:masters"])
+        self._made: list[str] = []
+        self.make("/api/v1/namespaces", {"metadata": {"name": self.name}})
+
+    def close(self) -> None:
+        for path in reversed(self._made):
+            try:
+                self.cluster.api("DELETE", path)
+            except ApiError as error:
+                assert error.status == 404, error
+        for csr in self.csrs():
+            self.cluster.api("DELETE", f"{CSRS}/{csr['metadata']['name']}")
+
+    def make(self, collection: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Create an object that goes with this site."""
+        made = self.cluster.api("POST", collection, body)
+        self._made.append(f"{collection}/{made['metadata']['name']}")
+        return made
+
+    # The modules
+
+    def run(self, *, check_mode: bool = False, **options: Any) -> dict[str, Any]:
+        """k8s_csr for Service hook of the namespace, into Secret hook-tls."""
+        secret = {"name": "hook-tls", **options.pop("secret", {})}
+        given = {"service": "hook", "namespace": self.name, "signer_name": self.signer, "secret": secret}
+        return self.operate(k8s_csr.OPERATION, check_mode=check_mode, **{**given, **options})
+
+    def approve(self, *, check_mode: bool = False, **options: Any) -> dict[str, Any]:
+        return self.operate(k8s_csr_approve.OPERATION, check_mode=check_mode, **options)
+
+    def info(self, **options: Any) -> dict[str, Any]:
+        return self.operate(k8s_csr_info.OPERATION, **options)
+
+    def operate(self, operation: Operation, *, check_mode: bool = False, **options: Any) -> dict[str, Any]:
+        """The result, as both doors return it. No private key is ever in it."""
+        given = {"kubeconfig": str(self.kubeconfig), **options}
+        checked = ArgumentSpecValidator(dict(operation.argument_spec), **operation.constraints).validate(
+            given
+        )
+        assert not checked.error_messages, checked.error_messages
+        result = execute(operation, checked.validated_parameters, check_mode=check_mode)
+        assert "PRIVATE KEY" not in json.dumps(result)
+        assert result.get("code") != "defect", result
+        return result
+
+    def refused(self, code: str, *names: str, **options: Any) -> dict[str, Any]:
+        """Run. It fails with this code, one line that names the cluster and holds these names, and writes nothing."""
+        result = self.run(**options)
+        assert_one_line(result, code, self.cluster.url, *names)
+        assert result["changed"] is False, result
+        assert self.writes() == []
+        return result
+
+    # What was asked of the API server
+
+    def asked(self, since: datetime.datetime | None = None, user: str | None = None) -> list[tuple[str, str]]:
+        """Verb and resource of each request of the user; the verb is "dry" for a dry run, "review" for a question."""
+        found = []
+        for event in self.cluster.requests(since=since, user=user or self.user):
+            reference = event.get("objectRef", {})  # none for paths such as /version
+            resource = "/".join(filter(None, [reference.get("resource"), reference.get("subresource")]))
+            verb = "dry" if "dryRun=All" in event["requestURI"] else event["verb"]
+            found.append(("review" if resource == "selfsubjectaccessreviews" else verb, resource))
+        return found
+
+    def writes(self, user: str | None = None) -> list[tuple[str, str]]:
+        return [entry for entry in self.asked(user=user) if entry[0] in WRITES]
+
+    # What stands there
+
+    def hook(self, name: str = "hook", *, service: str = "hook", **metadata: Any) -> dict[str, Any]:
+        """A webhook configuration that calls the Service, as a target."""
+        webhook = {
+            "name": "hook.certflow.test",
+            "clientConfig": {"service": {"namespace": self.name, "name": service}},
+            "rules": [
+                {
+                    "apiGroups": ["certflow.test"],
+                    "apiVersions": ["*"],
+                    "operations": ["CREATE"],
+                    "resources": ["nothing"],
+                }
+            ],
+            "sideEffects": "None",
+            "admissionReviewVersions": ["v1"],
+        }
+        full = f"{name}-{self.name}"
+        self.make(HOOKS, {"metadata": {"name": full, **metadata}, "webhooks": [webhook]})
+        return {"kind": HOOK_KIND, "name": full}
+
+    def bundle(self, target: dict[str, Any]) -> str:
+        """That of its last webhook, "" where the object is gone."""
+        try:
+            config = self.cluster.api("GET", f"{HOOKS}/{target['name']}")["webhooks"][-1]["clientConfig"]
+        except ApiError as error:
+            assert error.status == 404, error
+            return ""
+        return base64.b64decode(config.get("caBundle", "")).decode()
+
+    def set_bundle(self, target: dict[str, Any], bundle: str) -> None:
+        """As somebody else writes it."""
+        value = base64.b64encode(bundle.encode()).decode()
+        place = {"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": value}
+        self.cluster.api("PATCH", f"{HOOKS}/{target['name']}", [place], "application/json-patch+json")
+
+    def secret(self, name: str = "hook-tls") -> dict[str, Any] | None:
+        try:
+            return self.cluster.api("GET", f"{self.secrets}/{name}")
+        except ApiError as error:
+            assert error.status == 404, error
+            return None
+
+    def data(self, name: str = "hook-tls") -> dict[str, str]:
+        secret = self.secret(name)
+        assert secret is not None
+        return {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
+
+    def certificate(self, name: str = "hook-tls", key: str = "tls.crt") -> x509.Certificate:
+        return x509.load_pem_x509_certificate(self.data(name)[key].encode())
+
+    def put_secret(
+        self, data: dict[str, str], *, kind: str = "kubernetes.io/tls", by: Client = KUBECTL, **changed: Any
+    ) -> None:
+        encoded = {key: base64.b64encode(text.encode()).decode() for key, text in data.items()}
+        top = {key: changed.pop(key) for key in ("immutable",) if key in changed}
+        metadata = {"name": "hook-tls", **changed}
+        body = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": metadata,
+            "type": kind,
+            "data": encoded,
+            **top,
+        }
+        by.write(self.cluster, self.secrets, body)
+
+    @property
+    def secrets(self) -> str:
+        return f"/api/v1/namespaces/{self.name}/secrets"
+
+    def csrs(self) -> list[dict[str, Any]]:
+        """The requests for this namespace's Services."""
+        marker = f"-{self.name}-"
+        return [csr for csr in self.cluster.api("GET", CSRS)["items"] if marker in csr["metadata"]["name"]]
+
+    def csr(self, name: str) -> dict[str, Any] | None:
+        try:
+            return self.cluster.api("GET", f"{CSRS}/{name}")
+        except ApiError as error:
+            assert error.status == 404, error
+            return None
+
+    def decide(
+        self,
+        name: str,
+        decision: str = "Approved",
+        *,
+        manager: str = "kubectl",
+        reason: str = "ByHand",
+        message: str = "by a person.",
+    ) -> None:
+        """What kubectl certificate approve and deny write, or another client."""
+        csr = self.cluster.api("GET", f"{CSRS}/{name}")
+        body = approval.approval_body(csr, decision, reason=reason, message=message, now=now())
+        self.cluster.api("PUT", f"{CSRS}/{name}/approval?fieldManager={manager}", body)
+
+    def grant(self, user: str, *roles: dict[str, Any]) -> None:
+        """Apply ClusterRoles and Roles (or a List of them), bound to a user."""
+        for role in (item for entry in roles for item in entry.get("items", [entry])):
+            namespace = role["metadata"].get("namespace")
+            place = f"{RBAC}/namespaces/{namespace}" if namespace else RBAC
+            name = f"{role['metadata']['name']}-{uuid.uuid4().hex[:8]}"
+            metadata = {**role["metadata"], "name": name}
+            self.make(f"{place}/{role['kind'].lower()}s", {**role, "metadata": metadata})
+            reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": role["kind"], "name": name}
+            subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}
+            binding = {"metadata": metadata, "roleRef": reference, "subjects": [subject]}
+            self.make(f"{place}/{role['kind'].lower()}bindings", binding)
+
+
+def now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.timezone.utc)
+
+
+def assert_one_line(result: dict[str, Any], code: str, *names: str) -> None:
+    """Check that a result is a failure with this code, whose line holds the names and whose remedy is not empty."""
+    assert has_failed(result, code, *names), result
+    assert "\n" not in result["msg"]
+    assert result["cause"]
+    assert result["remedy"], result["msg"]
+
+
+def rule_in(result: dict[str, Any]) -> dict[str, Any]:
+    """The role that a failure for missing rights prints, ready to apply."""
+    text = result["remedy"].partition("kubectl apply of: ")[2]
+    role: dict[str, Any] = yaml.safe_load(text)
+    return role
+
+
+def role_in(path: Path) -> dict[str, Any]:
+    role: dict[str, Any] = yaml.safe_load(path.read_text())
+    return role

@@ -1,0 +1,40 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""`python -m tests.support.killed AFTER [SIGNAL]` runs k8s_csr with the options on standard input, and kills itself.
+
+It does so right after the answer of the AFTER-th request that writes, as a power cut would: nothing is cleaned up - or
+with another signal, such as Ctrl-C's INT. With fewer writes it ends with 0 and the result on standard output.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import execute
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.k8s_csr import OPERATION
+
+
+def main(after: int, kind: signal.Signals = signal.SIGKILL) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts its background jobs without
+    noted = Client._note
+
+    def note(client: Client, method: str, path: str) -> None:
+        noted(client, method, path)
+        if len(client.written) == after:
+            print(client.written[-1], file=sys.stderr, flush=True)
+            os.kill(os.getpid(), kind)
+
+    setattr(Client, "_note", note)  # noqa: B010
+    checked = ArgumentSpecValidator(dict(OPERATION.argument_spec)).validate(json.load(sys.stdin))
+    print(json.dumps(execute(OPERATION, checked.validated_parameters, check_mode=False)))
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), *(signal.Signals[f"SIG{name}"] for name in sys.argv[2:]))

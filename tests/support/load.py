@@ -1,0 +1,60 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Calls of a webhook while something happens to it: how many were made, and which of them failed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from tests.support.clusters import ApiError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PER_SECOND = 20
+CONNECTIONS = 4
+
+
+class Load:
+    """Makes so many calls a second from CONNECTIONS threads while its block runs."""
+
+    def __init__(self, call: Callable[[], Any], per_second: int = PER_SECOND) -> None:
+        self._call = call
+        self._pause = 1 / per_second
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._work, daemon=True) for _number in range(CONNECTIONS)]
+        self._lock = threading.Lock()
+        self.made = 0
+        self.failed: list[str] = []
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+            time.sleep(self._pause)  # not all at the same moment
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def __str__(self) -> str:
+        return f"{self.made} calls, {len(self.failed)} failed"
+
+    def _work(self) -> None:
+        due = time.monotonic()
+        while not self._stop.is_set():
+            try:
+                self._call()
+                failure = ""
+            except (ApiError, OSError) as error:
+                failure = f"{time.strftime('%H:%M:%S')} {error}"
+            with self._lock:
+                self.made += 1
+                self.failed += [failure] if failure else []
+            due = max(due + CONNECTIONS * self._pause, time.monotonic())
+            self._stop.wait(max(0.0, due - time.monotonic()))

@@ -1,0 +1,264 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The test webhook in pods of a real node: its manifests, and what a test does with it."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from tests.support import clusters
+from tests.support.clusters import image, pki
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+IMAGE = "certflow.invalid/webhook:1"
+PORT = 8443
+#: What it says to an object with `refuse: "yes"` among its labels, annotations or data.
+REFUSAL = "the test webhook refuses this"
+DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """A Deployment of the test webhook and what belongs to it; all of its objects are called `name`.
+
+    `reload`: "poll" reads the Secret's files every second, "never" only at its start. `sub_path` mounts them in
+    the way that never shows a change.
+    """
+
+    name: str
+    namespace: str = "default"
+    replicas: int = 2
+    reload: Literal["poll", "never"] = "poll"
+    sub_path: bool = False
+    failure_policy: Literal["Fail", "Ignore"] = "Fail"
+
+    @property
+    def server_name(self) -> str:
+        """The name that the API server wants in its certificate."""
+        return f"{self.name}.{self.namespace}.svc"
+
+    @property
+    def deployment_path(self) -> str:
+        return f"/apis/apps/v1/namespaces/{self.namespace}/deployments/{self.name}"
+
+    def secret(self, pair: pki.KeyPair) -> dict[str, Any]:
+        """The Secret that the pods mount."""
+        data = {"tls.crt": pair.certificate_pem, "tls.key": pair.key_pem}
+        return {
+            "metadata": {"name": self.name},
+            "type": "kubernetes.io/tls",
+            "data": {key: base64.b64encode(value).decode() for key, value in data.items()},
+        }
+
+    def service(self) -> dict[str, Any]:
+        return {
+            "metadata": {"name": self.name},
+            "spec": {"selector": {"app": self.name}, "ports": [{"port": 443, "targetPort": PORT}]},
+        }
+
+    def deployment(self) -> dict[str, Any]:
+        mounts = [{"name": "certs", "mountPath": "/certs", "readOnly": True}]
+        if self.sub_path:
+            mounts = [
+                {"name": "certs", "mountPath": f"/certs/{file}", "subPath": file, "readOnly": True}
+                for file in ("tls.crt", "tls.key")
+            ]
+        container = {
+            "name": "webhook",
+            "image": IMAGE,
+            "imagePullPolicy": "Never",
+            "args": [f"--addr=:{PORT}", "--certs=/certs", f"--reload={self.reload}"],
+            "ports": [{"containerPort": PORT}],
+            "readinessProbe": {
+                "httpGet": {"path": "/readyz", "port": PORT, "scheme": "HTTPS"},
+                "periodSeconds": 1,
+            },
+            "volumeMounts": mounts,
+        }
+        pod = {
+            "containers": [container],
+            "volumes": [{"name": "certs", "secret": {"secretName": self.name}}],
+            "terminationGracePeriodSeconds": 10,
+        }
+        return {
+            "metadata": {"name": self.name},
+            "spec": {
+                "replicas": self.replicas,
+                "selector": {"matchLabels": {"app": self.name}},
+                "strategy": {"rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
+                "template": {"metadata": {"labels": {"app": self.name}}, "spec": pod},
+            },
+        }
+
+    def configuration(self, ca_pem: str = "") -> dict[str, Any]:
+        """The ValidatingWebhookConfiguration: it is asked about ConfigMaps with the label `webhook: NAME` alone."""
+        client = self._client("/validate", ca_pem)
+        rule = {
+            "apiGroups": [""],
+            "apiVersions": ["v1"],
+            "operations": ["CREATE", "UPDATE"],
+            "resources": ["configmaps"],
+        }
+        webhook = {
+            "name": f"{self.name}.certflow.invalid",
+            "clientConfig": client,
+            "rules": [rule],
+            "objectSelector": {"matchLabels": {"webhook": self.name}},
+            "failurePolicy": self.failure_policy,
+            "sideEffects": "None",
+            "admissionReviewVersions": ["v1"],
+            "timeoutSeconds": 5,
+        }
+        return {"metadata": {"name": self.name}, "webhooks": [webhook]}
+
+    def definition(self, ca_pem: str = "") -> dict[str, Any]:
+        """A CustomResourceDefinition that it converts: `things`, of the versions v1 (stored) and v2."""
+        client = self._client("/convert", ca_pem)
+        schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+        versions = [
+            {"name": name, "served": True, "storage": name == "v1", "schema": schema} for name in ("v1", "v2")
+        ]
+        group = f"{self.name}.certflow.invalid"
+        return {
+            "metadata": {"name": f"things.{group}"},
+            "spec": {
+                "group": group,
+                "scope": "Namespaced",
+                "names": {"plural": "things", "singular": "thing", "kind": "Thing"},
+                "versions": versions,
+                "conversion": {
+                    "strategy": "Webhook",
+                    "webhook": {"clientConfig": client, "conversionReviewVersions": ["v1"]},
+                },
+            },
+        }
+
+    def asked_about(self, *, refuse: bool = False) -> dict[str, Any]:
+        """A ConfigMap that the webhook is asked about."""
+        labels = {"webhook": self.name} | ({"refuse": "yes"} if refuse else {})
+        return {"metadata": {"generateName": "asked-", "labels": labels}}
+
+    def thing(self, version: str) -> dict[str, Any]:
+        """An object of that definition: v2 is converted when it is written, v1 is not."""
+        return {
+            "apiVersion": f"{self.name}.certflow.invalid/{version}",
+            "kind": "Thing",
+            "metadata": {"generateName": "thing-"},
+        }
+
+    def _client(self, path: str, ca_pem: str) -> dict[str, Any]:
+        service = {"name": self.name, "namespace": self.namespace, "path": path}
+        bundle = {"caBundle": base64.b64encode(ca_pem.encode()).decode()} if ca_pem else {}
+        return {"service": service, **bundle}
+
+
+def deploy(cluster: clusters.Cluster, webhook: Webhook) -> None:
+    """Namespace, Service and Deployment. The pods start once their Secret is there."""
+    cluster.load_image(IMAGE, image.program("webhook"))
+    core, name = "/api/v1/namespaces", webhook.namespace
+    if name not in {entry["metadata"]["name"] for entry in cluster.api("GET", core)["items"]}:
+        cluster.api("POST", core, {"metadata": {"name": name}})
+        account = f"{core}/{name}/serviceaccounts/default"
+        wait_for(lambda: _there(cluster, account))
+    cluster.api("POST", f"{core}/{name}/services", webhook.service())
+    cluster.api("POST", f"/apis/apps/v1/namespaces/{name}/deployments", webhook.deployment())
+
+
+def create_secret(cluster: clusters.Cluster, webhook: Webhook, pair: pki.KeyPair) -> None:
+    cluster.api("POST", f"/api/v1/namespaces/{webhook.namespace}/secrets", webhook.secret(pair))
+
+
+def configure(cluster: clusters.Cluster, webhook: Webhook, ca_pem: str = "") -> None:
+    cluster.api("POST", CONFIGURATIONS, webhook.configuration(ca_pem))
+
+
+def certificate(webhook: Webhook, ca: pki.KeyPair) -> pki.KeyPair:
+    """A serving certificate that suits the webhook."""
+    return pki.issue(ca, webhook.server_name, names=(webhook.server_name,))
+
+
+def wait_until_ready(cluster: clusters.Cluster, webhook: Webhook) -> None:
+    """All replicas are of the newest revision, and ready; no other pod is left."""
+
+    def ready() -> bool:
+        deployment = cluster.api("GET", webhook.deployment_path)
+        status = deployment["status"]
+        counts = {status.get(key, 0) for key in ("replicas", "updatedReplicas", "readyReplicas")}
+        return (
+            status.get("observedGeneration", 0) >= deployment["metadata"]["generation"]
+            and counts == {webhook.replicas}
+            and len(pods(cluster, webhook)) == webhook.replicas
+        )
+
+    wait_for(ready)
+
+
+def pods(cluster: clusters.Cluster, webhook: Webhook) -> list[dict[str, Any]]:
+    """The pods of the webhook, those included that are being deleted."""
+    selector = f"/api/v1/namespaces/{webhook.namespace}/pods?labelSelector=app%3D{webhook.name}"
+    found: list[dict[str, Any]] = cluster.api("GET", selector)["items"]
+    return found
+
+
+def dry_run(cluster: clusters.Cluster, webhook: Webhook, *, refuse: bool = False) -> None:
+    """Ask the webhook through the API server, and write nothing. Raises ApiError when the answer is no."""
+    path = f"/api/v1/namespaces/{webhook.namespace}/configmaps?dryRun=All"
+    cluster.api("POST", path, webhook.asked_about(refuse=refuse))
+
+
+def touch(cluster: clusters.Cluster, webhook: Webhook, value: str) -> None:
+    """Change an annotation of each pod: the kubelet then looks after its volumes at once."""
+    for pod in pods(cluster, webhook):
+        path = f"/api/v1/namespaces/{webhook.namespace}/pods/{pod['metadata']['name']}"
+        patch = {"metadata": {"annotations": {"certflow.invalid/touched": value}}}
+        cluster.api("PATCH", path, patch, "application/merge-patch+json")
+
+
+def remove(cluster: clusters.Cluster, webhook: Webhook) -> None:
+    """Its configuration, and its namespace with all that is in it."""
+    cluster.api("DELETE", f"{CONFIGURATIONS}/{webhook.name}")
+    cluster.api("DELETE", f"/api/v1/namespaces/{webhook.namespace}")
+
+
+@contextlib.contextmanager
+def custom_resource(cluster: clusters.Cluster, webhook: Webhook, ca_pem: str) -> Iterator[str]:
+    """A custom resource of the versions v1 (stored) and v2, which the webhook converts.
+
+    Gives the path of its objects, with `{}` for the version.
+    """
+    definition = webhook.definition(ca_pem)
+    group, name = definition["spec"]["group"], definition["metadata"]["name"]
+    cluster.api("POST", DEFINITIONS, definition)
+    path = f"/apis/{group}/{{}}/namespaces/{webhook.namespace}/{definition['spec']['names']['plural']}"
+    wait_for(lambda: all(_there(cluster, path.format(version)) for version in ("v1", "v2")))
+    try:
+        yield path
+    finally:
+        cluster.api("DELETE", f"{DEFINITIONS}/{name}")
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 90) -> None:
+    """Ask until it is true; the time-out is for machines that do much else."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.1)
+
+
+def _there(cluster: clusters.Cluster, path: str) -> bool:
+    try:
+        cluster.api("GET", path)
+    except clusters.ApiError as error:
+        if error.status != 404:
+            raise
+        return False
+    return True

@@ -1,0 +1,42 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The files and commands that a page of the documentation shows."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tools.ci.venvs import REPOSITORY
+
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+README = REPOSITORY / "README.md"
+
+
+def files(page: Path) -> dict[str, str]:
+    """Return the YAML blocks whose first line names a file, by that name."""
+    texts = [text for kind, text in BLOCK.findall(page.read_text()) if kind == "yaml"]
+    return {match[1]: text for text in texts if (match := re.match(r"# (\S+\.yml)\n", text))}
+
+
+def commands(page: Path) -> list[str]:
+    """Return the lines of the blocks with commands."""
+    blocks = (text for kind, text in BLOCK.findall(page.read_text()) if kind == "shell")
+    return [line for text in blocks for line in text.splitlines()]
+
+
+def examples(module: str) -> list[dict[str, Any]]:
+    """Return the tasks that the page of a module shows."""
+    path = REPOSITORY / "plugins" / "modules" / f"{module}.py"
+    spec = importlib.util.spec_from_file_location(module, path)
+    assert spec is not None and spec.loader is not None
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    tasks: list[dict[str, Any]] = yaml.safe_load(loaded.EXAMPLES)
+    return tasks

@@ -1,0 +1,185 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Valid and invalid dry-run creates of snapshots while a release is upgraded: what was answered, and when.
+
+A valid one has to be accepted at any moment. An invalid one is what the release that is being installed refuses, by its
+webhook or by its schema; whether it is refused before is counted by phase.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import time
+from bisect import bisect_right
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tests.support import snapshot_lab as lab
+from tests.support.clusters import ApiError
+from tests.support.load import Load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tests.support.clusters import Cluster
+
+PER_SECOND = 10  # of each: valid ones and invalid ones
+DRIVER = "load.certflow.invalid"
+_IN_DEFAULT = f"{lab.SNAPSHOTS}/namespaces/default/volumesnapshots"
+_CONTENTS = f"{lab.SNAPSHOTS}/volumesnapshotcontents"
+_CLASSES = f"{lab.SNAPSHOTS}/volumesnapshotclasses"
+_FOREVER = (99,)
+# Upstream's webhooks are given 2 s. Where so many programs want each core, that passes without anybody being at fault.
+_BUSY = 6.0
+_TIMED_OUT = "context deadline exceeded"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One object that is created over and over. since, until: releases that refuse it, the last not included."""
+
+    what: str
+    collection: str
+    body: dict[str, Any]
+    since: tuple[int, ...] = ()
+    until: tuple[int, ...] = _FOREVER
+
+
+def _class(name: str) -> dict[str, Any]:
+    made = lab.default_class(name, driver=DRIVER)
+    del made["metadata"]["annotations"]
+    return made
+
+
+def _without_namespace(name: str) -> dict[str, Any]:
+    made = lab.content(name)
+    made["spec"]["volumeSnapshotRef"]["namespace"] = ""
+    return made
+
+
+VALID = (
+    Request("snapshot", _IN_DEFAULT, lab.snapshot("load")),
+    Request("content", _CONTENTS, lab.content("load")),
+    Request("class", _CLASSES, _class("load")),
+)
+INVALID = (
+    Request("snapshot with an empty class", _IN_DEFAULT, lab.snapshot("load", snapshot_class="")),
+    # The schema of 8.0 takes "" for a name, and its webhook is not asked about contents.
+    Request("content without a namespace", _CONTENTS, _without_namespace("load"), until=(8, 0)),
+    # Only the webhook sees two objects at once, and 8.2 has none.
+    Request(
+        "second default class", _CLASSES, lab.default_class("load", driver=DRIVER), since=(6, 0), until=(8, 2)
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """To one dry run. said: "" where it was accepted. valid: whether it had to be. load: of the machine, per core."""
+
+    at: float
+    what: str
+    valid: bool
+    said: str
+    load: float = 0.0
+
+    @property
+    def failed(self) -> bool:
+        """Whether nobody decided: the webhook could not be asked, or the API server did not answer."""
+        return "failed calling webhook" in self.said or self.said.startswith("no answer")
+
+    @property
+    def late(self) -> bool:
+        """Whether the webhook's time passed on a machine that had none to give: this proves nothing."""
+        return self.failed and _TIMED_OUT in self.said and self.load > _BUSY
+
+
+class SnapshotLoad:
+    """Makes PER_SECOND valid and as many invalid creates a second while its block runs.
+
+    release: the one that is being installed, which says what is invalid.
+    """
+
+    def __init__(self, cluster: Cluster, release: str) -> None:
+        number = tuple(int(part) for part in release.split("."))
+        self._cluster = cluster
+        self._next = itertools.count()
+        self._invalid = [one for one in INVALID if one.since <= number < one.until]
+        self._loads = (
+            Load(lambda: self._ask(VALID, valid=True), PER_SECOND),
+            Load(lambda: self._ask(self._invalid, valid=False), PER_SECOND),
+        )
+        self._stack = contextlib.ExitStack()
+        self.answers: list[Answer] = []
+
+    def __enter__(self) -> SnapshotLoad:
+        with contextlib.suppress(ApiError):  # there since the last upgrade
+            self._cluster.api("POST", _CLASSES, lab.default_class("load-default", driver=DRIVER))
+        for load in self._loads:
+            self._stack.enter_context(load)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def wrong(self) -> list[Answer]:
+        """Valid creates that were not accepted, and creates of either kind that nobody decided about; but late ones."""
+        return [one for one in self.answers if ((one.valid and one.said) or one.failed) and not one.late]
+
+    def accepted(self, since: float = 0.0) -> list[Answer]:
+        """Invalid creates that were accepted, of those that were sent after a moment (time.time)."""
+        return [one for one in self.answers if not one.valid and not one.said and one.at >= since]
+
+    def table(self, moments: Sequence[tuple[float, str]]) -> str:
+        """The numbers by phase: moments are when each began, and its name, in order."""
+        lines = [f"{'phase':60} {'valid':>6} {'refused':>8} {'invalid':>8} {'accepted':>9} {'failed':>7}"]
+        names = ["before", *(name for _at, name in moments)]
+        phases = [self._phase(one, [at for at, _name in moments]) for one in self.answers]
+        for index, name in enumerate(names):
+            own = [one for one, phase in zip(self.answers, phases, strict=True) if phase == index]
+            if own:
+                lines.append(f"{name[:60]:60} {_numbers(own)}")
+        return "\n".join([*lines, f"{'all':60} {_numbers(self.answers)}", *self._accepted_by_kind()])
+
+    def _phase(self, answer: Answer, begins: list[float]) -> int:
+        return bisect_right(begins, answer.at)
+
+    def _accepted_by_kind(self) -> Iterator[str]:
+        for what, number in sorted(Counter(one.what for one in self.accepted()).items()):
+            yield f"  accepted: {what}: {number}"
+        late = [one for one in self.answers if one.late]
+        if late:
+            yield f"  late, with {max(one.load for one in late):.0f} programs waiting for each core: {len(late)}"
+
+    def _ask(self, requests: Sequence[Request], *, valid: bool) -> None:
+        number = next(self._next)
+        request, at, said = requests[number % len(requests)], time.time(), ""
+        metadata = {**request.body["metadata"], "name": f"load-{number}"}
+        try:
+            self._cluster.api(
+                "POST", f"{request.collection}?dryRun=All", {**request.body, "metadata": metadata}
+            )
+        except ApiError as error:
+            said = error.message
+        except OSError as error:
+            said = f"no answer: {error}"
+        load = os.getloadavg()[0] / (os.cpu_count() or 1)
+        self.answers.append(Answer(at, request.what, valid, said, load))
+
+
+def _numbers(answers: Sequence[Answer]) -> str:
+    valid = [one for one in answers if one.valid]
+    invalid = [one for one in answers if not one.valid]
+    counts = (
+        (len(valid), 6),
+        (sum(bool(one.said) for one in valid), 8),
+        (len(invalid), 8),
+        (sum(not one.said for one in invalid), 9),
+        (sum(one.failed for one in answers), 7),
+    )
+    return " ".join(f"{number:>{width}}" for number, width in counts)

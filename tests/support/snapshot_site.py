@@ -1,0 +1,176 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Single actions of an upgrade on a real control plane, with manifests from a Go module proxy on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.server
+import json
+import os
+import subprocess
+import threading
+import time
+import uuid
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import (
+    Operation,
+    Result,
+    execute,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.kubeconfig import resolve
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.object_changes import (
+    Change,
+    changes,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.step_types import Step
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import actions, dry_runs
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.dry_runs import Foreseen
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.options import (
+    UPGRADE,
+    request_from,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.planning import kubernetes_version
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.act import Context
+
+from tests.support.clusters import build
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from tests.support.clusters import Cluster
+
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+NAMESPACE = "kube-system"
+SECONDS = 90
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_arguments: Any) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def module_proxy(*releases: str) -> Iterator[str]:
+    """The URL of a server that speaks the GOPROXY protocol: the go command's own cache has its layout."""
+    for release in releases:
+        build.snapshot_manifests(release)  # so that it is in that cache
+    done = subprocess.run(["go", "env", "GOMODCACHE"], capture_output=True, text=True, check=True)
+    directory = Path(done.stdout.strip(), "cache", "download")
+    handler = functools.partial(Quiet, directory=str(directory))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+class Site:
+    """A cluster, as a user whose requests are told from all others' in the audit log."""
+
+    def __init__(self, cluster: Cluster, source: str, cache: Path) -> None:
+        self.cluster = cluster
+        self.user = f"apply-{uuid.uuid4().hex[:8]}"
+        self.kubeconfig = cluster.kubeconfig_for(self.user, ["system:masters"])
+        self.where = {"source": source, "cache_directory": str(cache)}
+
+    def run(
+        self,
+        action: str,
+        *,
+        check_mode: bool = False,
+        options: Mapping[str, Any] | None = None,
+        take_over: bool = False,
+        **parameters: Any,
+    ) -> dict[str, Any]:
+        """Carry out one action as the engine does, and return its outcomes as a module would.
+
+        options: of snapshot_controller. take_over: write objects of other managers too.
+        """
+
+        def act(client: Client, given: Mapping[str, Any], check_mode: bool) -> Result:
+            context = replace(self._context(client, given, check_mode=check_mode), take_over=take_over)
+            outcomes = actions.ACTIONS[action](context, parameters)
+            changed = [one for one in outcomes if one.changed]
+            return Result(
+                bool(changed),
+                {"objects": [actions.report(one) for one in outcomes]},
+                diff=actions.diff(changed) if changed else None,
+                warnings=tuple(one.note for one in outcomes if one.note and not one.changed),
+            )
+
+        operation = Operation(name="test", argument_spec=UPGRADE, run=act)
+        result = execute(operation, self._given(options), check_mode=check_mode)
+        json.dumps(result)
+        return result
+
+    def foresee(self, *steps: tuple[str, Mapping[str, Any]]) -> Foreseen:
+        """Try actions with their parameters one after the other, as before the first write of an upgrade."""
+        named = [Step(f"{number}", name, "", name, given) for number, (name, given) in enumerate(steps)]
+        given = self._given({})
+        client = Client(
+            resolve(given, os.environ), user_agent="certflow-test", deadline=time.monotonic() + SECONDS
+        )
+        with contextlib.closing(client):
+            context = self._context(client, given, check_mode=True)
+            return dry_runs.foresee(context, named, actions.ACTIONS)
+
+    def _given(self, options: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Return the parameters of snapshot_controller as Ansible checks them."""
+        given = {
+            "kubeconfig": str(self.kubeconfig),
+            "version": "8.7.0",
+            "wait_timeout": SECONDS,
+            **self.where,
+            **(options or {}),
+        }
+        checked = ArgumentSpecValidator(UPGRADE).validate(given)
+        assert not checked.error_messages, checked.error_messages
+        parameters: dict[str, Any] = checked.validated_parameters
+        return parameters
+
+    @staticmethod
+    def _context(client: Client, given: Mapping[str, Any], *, check_mode: bool) -> Context:
+        request = request_from(given).for_kubernetes(kubernetes_version(client))
+        return actions.context_from(client, request, NAMESPACE, check_mode=check_mode)
+
+    def done(self, action: str, **parameters: Any) -> dict[str, Any]:
+        """Foreseen by check mode, done, and no change the second time."""
+        foreseen = self.run(action, check_mode=True, **parameters)
+        assert not foreseen.get("failed"), foreseen["msg"]
+        result = self.run(action, **parameters)
+        assert not result.get("failed"), result["msg"]
+        assert foreseen["changed"] == result["changed"], foreseen
+        assert foreseen.get("diff") == result.get("diff"), (foreseen["objects"], result["objects"])
+        again = self.run(action, **parameters)
+        assert again["changed"] is False, again
+        return result
+
+    def crd(self, name: str) -> dict[str, Any]:
+        return self.cluster.api("GET", f"{CRDS}/{name}")
+
+    def writes(self) -> list[str]:
+        """What this user has written, that no dry run was."""
+        verbs = ("create", "update", "patch", "delete", "deletecollection")
+        return [
+            f"{event['verb']} {event['requestURI']}"
+            for event in self.cluster.requests(user=self.user)
+            if event["verb"] in verbs
+            and "dryRun=All" not in event["requestURI"]
+            and "/selfsubjectaccessreviews" not in event["requestURI"]
+        ]
+
+
+def difference(one: dict[str, Any], other: dict[str, Any]) -> list[Change]:
+    """What two objects differ in, but for certificates' bytes."""
+    return [change for change in changes(one, other) if not change.path.endswith("caBundle")]

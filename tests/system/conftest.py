@@ -1,0 +1,51 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The clusters that all tests here share: one like on-prem, one like EKS, and one with a real node."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.kubeconfig import resolve
+
+from tests.support import clusters
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def fleet() -> Iterator[clusters.Fleet]:
+    """Clusters `onprem` and `eks`, started at the first use. What a test creates, it names uniquely or removes."""
+    with clusters.running({"onprem": "onprem", "eks": "eks"}) as fleet:
+        yield fleet
+
+
+@pytest.fixture(scope="module")
+def cluster(fleet: clusters.Fleet) -> clusters.Cluster:
+    """Return the cluster of tests that need only one. A file may have a fixture of this name of its own."""
+    return fleet["onprem"]
+
+
+@pytest.fixture
+def client(cluster: clusters.Cluster) -> Iterator[Client]:
+    """Return the collection's own client, as administrator of the cluster."""
+    given = {"kubeconfig": str(cluster.kubeconfig)}
+    client = Client(resolve(given, {}), user_agent="certflow.kubernetes/test", deadline=time.monotonic() + 60)
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def node() -> Iterator[clusters.Cluster]:
+    """A cluster like on-prem with a node that runs pods, started at the first use; skips where none can run."""
+    reason = clusters.why_no_node()
+    if reason:
+        pytest.skip(reason)
+    with clusters.running({"node": "onprem-node"}) as fleet:
+        yield fleet["node"]

@@ -1,0 +1,91 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Killed at every request: a task dies there, what it leaves is looked at, and then the same task runs again."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tests.system.fault_injection import requests, verdict
+from tests.system.fault_injection.verdict import Verdict
+from tools.ci.venvs import REPOSITORY
+
+if TYPE_CHECKING:
+    from tests.system.fault_injection.flows import Flow, Task
+    from tests.system.fault_injection.ground import Ground
+
+MOMENTS = ("before", "after")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One case: the request at which the task was killed, ``moment`` "before" it was sent or "after" its answer."""
+
+    flow: str
+    request: str
+    moment: str
+    verdict: Verdict
+
+    @property
+    def is_good(self) -> bool:
+        return self.verdict.is_good
+
+    def __str__(self) -> str:
+        return f"{self.flow}, killed {self.moment} {self.request}: {self.verdict}"
+
+
+class Killer:
+    """The program that runs tasks in children which kill themselves."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.system.fault_injection.killed"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=REPOSITORY,
+        )
+
+    def run(self, task: Task, kill: int = 0, moment: str = "before") -> dict[str, Any]:
+        assert self._process.stdin
+        assert self._process.stdout
+        case = {"operation": task.operation, "options": task.options, "kill": kill, "moment": moment}
+        print(json.dumps(case), file=self._process.stdin, flush=True)
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return answer
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
+def whole(ground: Ground, killer: Killer, flow: Flow) -> list[str]:
+    """The requests of the task when nothing happens to it."""
+    with ground.place() as place:
+        done = killer.run(flow.prepare(place))
+        assert not done["killed"]
+        assert not done["result"].get("failed"), done["result"]
+        return [requests.in_words(*request) for request in done["requests"]]
+
+
+def points(ground: Ground, killer: Killer, flow: Flow, kills: Iterable[tuple[int, str]]) -> Iterator[Point]:
+    """One case for each (number of a request, moment) that the task gets to."""
+    for number, moment in kills:
+        with ground.place() as place:
+            task = flow.prepare(place)
+            before = place.data()
+            died = killer.run(task, number, moment)
+            if died["killed"]:
+                place.let_time_pass()
+                judged = verdict.of_next_run(place, flow, flow.again(task), before)
+                yield Point(flow.name, requests.in_words(*died["requests"][-1]), moment, judged)
+
+
+def everywhere(count: int) -> list[tuple[int, str]]:
+    return [(number, moment) for number in range(1, count + 1) for moment in MOMENTS]

@@ -1,0 +1,109 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Where the cases stand: one cluster, one namespace, one server that serves all their Secrets."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from tests.support.clusters import ApiError
+from tests.system.fault_injection.place import Place
+from tests.system.fault_injection.proxy import Proxy
+from tests.system.fault_injection.served import Served
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.clusters import Cluster
+    from tests.system.fault_injection.flows import Task
+
+MANAGER = "kube-controller-manager"
+BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
+
+
+class Ground:
+    """Cases run as a ServiceAccount with all rights: its token passes through a proxy that ends TLS.
+
+    ``proxy``: stands before the API server for whoever goes ``through_proxy``.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.namespace = f"faults-{uuid.uuid4().hex[:8]}"
+        self._numbers = itertools.count(1)
+        self._places: dict[str, Place] = {}
+        self._served = Served(self._pair)
+        cluster.api("POST", "/api/v1/namespaces", {"metadata": {"name": self.namespace}})
+        self.kubeconfig = self._service_account()
+        self.proxy = Proxy(cluster)
+        self._over = threading.Event()
+        self._kubelet = threading.Thread(target=self._keep_manager, daemon=True)
+        self._kubelet.start()
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[Place]:
+        """A case's own, gone with the block."""
+        name = f"hook{next(self._numbers)}"
+        place = Place(self.cluster, self.kubeconfig, self.namespace, name, self._served.port)
+        place.make()
+        self._places[place.server_name] = place
+        try:
+            yield place
+        finally:
+            del self._places[place.server_name]
+            place.close()
+
+    def through_proxy(self, task: Task) -> Task:
+        """The same task by the same identity."""
+        kubeconfig: dict[str, Any] = yaml.safe_load(self.kubeconfig.read_text())
+        kubeconfig["clusters"][0]["cluster"]["server"] = self.proxy.url
+        return replace(task, options={**task.options, "kubeconfig": kubeconfig})
+
+    def close(self) -> None:
+        self._over.set()
+        self._kubelet.join()
+        self.proxy.close()
+        self._served.close()
+        for path in (f"{BINDINGS}/{self.namespace}", f"/api/v1/namespaces/{self.namespace}"):
+            self.cluster.api("DELETE", path)
+
+    def _keep_manager(self) -> None:
+        """A controller-manager that could not renew its Lease ends; a kubelet starts it again, and so does this."""
+        while not self._over.wait(1):
+            if MANAGER not in self.cluster.running:
+                self.cluster.start(MANAGER)
+
+    def _service_account(self) -> Path:
+        subject = {"kind": "ServiceAccount", "name": "cases", "namespace": self.namespace}
+        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
+        binding = {"metadata": {"name": self.namespace}, "roleRef": role, "subjects": [subject]}
+        self.cluster.api("POST", BINDINGS, binding)
+        return self.cluster.token_kubeconfig("cases", self.namespace, seconds=86400)
+
+    def _pair(self, server_name: str) -> dict[str, str]:
+        place = self._places.get(server_name)
+        return place.data() if place else {}
+
+
+def wait_until_ready(cluster: Cluster) -> None:
+    """For an API server that was killed."""
+    deadline = time.monotonic() + 240
+    while True:
+        try:
+            cluster.client.request("GET", "/readyz")
+        except (OSError, ApiError):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        else:
+            return

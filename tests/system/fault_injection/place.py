@@ -1,0 +1,228 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One case's own Service, Secret and webhooks in a namespace that many cases share, and what must always hold there."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import execute
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import (
+    k8s_csr,
+    k8s_csr_approve,
+    webhook_cabundle,
+)
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+
+from tests.support.clusters import ApiError, Cluster
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
+HOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+HOOK_KIND = "ValidatingWebhookConfiguration"
+KUBELET_SERVING, EPHEMERAL_CA = "kubernetes.io/kubelet-serving", "ephemeral-ca"
+OPERATIONS = {
+    operation.name: operation
+    for operation in (k8s_csr.OPERATION, k8s_csr_approve.OPERATION, webhook_cabundle.OPERATION)
+}
+LONG_AGO = "2000-01-01T00:00:00.000000Z"
+
+
+def parameters(operation: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The options as a door hands them to the operation."""
+    row = OPERATIONS[operation]
+    checked = ArgumentSpecValidator(dict(row.argument_spec), **row.constraints).validate(options)
+    assert not checked.error_messages, checked.error_messages
+    validated: dict[str, Any] = checked.validated_parameters
+    return validated
+
+
+def run(operation: str, options: dict[str, Any]) -> dict[str, Any]:
+    """The result, as both doors return it."""
+    return execute(OPERATIONS[operation], parameters(operation, options), check_mode=False)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A Service ``name`` with its Secret and two webhooks that call it. ``port``: where it is served on loopback."""
+
+    cluster: Cluster
+    kubeconfig: Path
+    namespace: str
+    name: str
+    port: int
+
+    @property
+    def secret_name(self) -> str:
+        return f"{self.name}-tls"
+
+    @property
+    def secrets(self) -> str:
+        return f"/api/v1/namespaces/{self.namespace}/secrets"
+
+    @property
+    def _lease(self) -> str:
+        leases = f"/apis/coordination.k8s.io/v1/namespaces/{self.namespace}/leases"
+        return f"{leases}/certflow-{self.name}"
+
+    @property
+    def targets(self) -> list[dict[str, Any]]:
+        return [{"kind": HOOK_KIND, "name": f"{self.name}-{part}-{self.namespace}"} for part in ("a", "b")]
+
+    @property
+    def server_name(self) -> str:
+        """The name under which an API server calls the Service."""
+        return f"{self.name}.{self.namespace}.svc"
+
+    def make(self) -> None:
+        """The Service leads to loopback, where what the Secret holds is served."""
+        spec = {"type": "ExternalName", "externalName": "localhost"}
+        services = f"/api/v1/namespaces/{self.namespace}/services"
+        self.cluster.api("POST", services, {"metadata": {"name": self.name}, "spec": spec})
+        for target in self.targets:
+            self.cluster.api("POST", HOOKS, self._configuration(target["name"]))
+
+    def close(self) -> None:
+        """The rest goes with the namespace."""
+        for target in self.targets:
+            self.cluster.api("DELETE", f"{HOOKS}/{target['name']}")
+        for csr in self.csrs():
+            self.cluster.api("DELETE", f"{CSRS}/{csr['metadata']['name']}")
+
+    def options(self, **changed: Any) -> dict[str, Any]:
+        """Those of k8s_csr for the whole way."""
+        given = {
+            "kubeconfig": str(self.kubeconfig),
+            "service": self.name,
+            "namespace": self.namespace,
+            "secret": {"name": self.secret_name},
+            "signer_name": KUBELET_SERVING,
+            "targets": self.targets,
+        }
+        return {**given, **changed}
+
+    def issue(self, **changed: Any) -> dict[str, Any]:
+        """What was there before the case: a run that succeeds."""
+        result = run("k8s_csr", self.options(**changed))
+        assert result.get("changed"), result
+        return result
+
+    # What stands there
+
+    def find(self, path: str) -> dict[str, Any] | None:
+        try:
+            return self.cluster.api("GET", path)
+        except ApiError as error:
+            assert error.status == 404, error
+            return None
+
+    def data(self) -> dict[str, str]:
+        """The Secret's data as text, empty without one."""
+        secret = self.find(f"{self.secrets}/{self.secret_name}") or {}
+        return {key: base64.b64decode(text).decode() for key, text in (secret.get("data") or {}).items()}
+
+    def bundles(self) -> list[str]:
+        objects = [self.cluster.api("GET", f"{HOOKS}/{target['name']}") for target in self.targets]
+        places = [obj["webhooks"][0]["clientConfig"] for obj in objects]
+        return [base64.b64decode(place.get("caBundle", "")).decode() for place in places]
+
+    def csrs(self) -> list[dict[str, Any]]:
+        marker = f"-{self.name}-{self.namespace}-"
+        return [csr for csr in self.cluster.api("GET", CSRS)["items"] if marker in csr["metadata"]["name"]]
+
+    def approve(self, name: str) -> None:
+        """As a person with kubectl."""
+        csr = self.cluster.api("GET", f"{CSRS}/{name}")
+        condition = {"type": "Approved", "status": "True", "reason": "ByHand", "message": "by a person."}
+        body = {**csr, "status": {"conditions": [condition]}}
+        self.cluster.api("PUT", f"{CSRS}/{name}/approval", body)
+
+    def let_time_pass(self) -> None:
+        """The Lease of a run that died ends by itself; here, at once."""
+        lease = self.find(self._lease)
+        if lease:
+            lease["spec"]["renewTime"] = LONG_AGO
+            self.cluster.api("PUT", self._lease, lease)
+
+    # What must hold
+
+    def faults(self) -> list[str]:
+        """Why what the Secret holds would not be accepted from whoever serves it; nothing while it holds nothing."""
+        data = self.data()
+        return list(_faults(data, self.server_name, self.bundles())) if "tls.crt" in data else []
+
+    def leftovers(self) -> list[str]:
+        """What a finished task must not leave, in words."""
+        found = [
+            f"CSR {csr['metadata']['name'].rpartition('-')[2]} {_condition(csr)}"
+            for csr in self.csrs()
+            if not (csr.get("status") or {}).get("certificate")
+        ]
+        if self.find(f"{self.secrets}/{self.secret_name}-pending"):
+            found.append("pending Secret")
+        lease = self.find(self._lease)
+        if lease and lease["spec"]["renewTime"] != LONG_AGO:
+            found.append(
+                "Lease"
+            )  # one that has ended keeps nobody out; the next run that writes takes and deletes it
+        leaf = _certificates(self.data().get("tls.crt", ""))[:1]
+        for bundle in self.bundles():
+            needless = [ca for ca in _certificates(bundle) if not (leaf and _vouches(ca, leaf[0]))]
+            found += [f"CA {ca.subject.rfc4514_string()} on a target" for ca in needless]
+        return found
+
+    def _configuration(self, name: str) -> dict[str, Any]:
+        service = {"namespace": self.namespace, "name": self.name, "port": self.port}
+        rule = {
+            "apiGroups": ["certflow.test"],
+            "apiVersions": ["*"],
+            "operations": ["CREATE"],
+            "resources": ["nothing"],
+        }
+        webhook = {
+            "name": "hook.certflow.test",
+            "clientConfig": {"service": service},
+            "rules": [rule],
+            "sideEffects": "None",
+            "admissionReviewVersions": ["v1"],
+        }
+        return {"metadata": {"name": name}, "webhooks": [webhook]}
+
+
+def _faults(data: dict[str, str], name: str, bundles: list[str]) -> Any:
+    leaf = x509.load_pem_x509_certificate(data["tls.crt"].encode())
+    key = serialization.load_pem_private_key(data["tls.key"].encode(), None)
+    if key.public_key() != leaf.public_key():
+        yield "its key is another certificate's"
+    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    if name not in names.get_values_for_type(x509.DNSName):
+        yield f"it is not for {name}"
+    for number, bundle in enumerate(bundles, 1):
+        if not any(_vouches(ca, leaf) for ca in _certificates(bundle)):
+            yield f"target {number} does not trust it"
+
+
+def _certificates(pem: str) -> list[x509.Certificate]:
+    return x509.load_pem_x509_certificates(pem.encode()) if pem.strip() else []
+
+
+def _vouches(ca: x509.Certificate, leaf: x509.Certificate) -> bool:
+    try:
+        leaf.verify_directly_issued_by(ca)
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _condition(csr: dict[str, Any]) -> str:
+    kinds = [condition["type"] for condition in (csr.get("status") or {}).get("conditions") or ()]
+    return ",".join(kinds) or "Pending"

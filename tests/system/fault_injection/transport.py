@@ -1,0 +1,270 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What networks, proxies and API servers do to a request, as data; and every request of a task meeting each of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import answers, client, lease
+
+from tests.system.fault_injection import flows, verdict
+from tests.system.fault_injection.ground import wait_until_ready
+from tests.system.fault_injection.proxy import Act, Answer, Exchange, GoneAway
+from tests.system.fault_injection.verdict import COMPLETES, SAYS, Verdict
+
+if TYPE_CHECKING:
+    from tests.system.fault_injection.flows import Flow, Task
+    from tests.system.fault_injection.ground import Ground
+
+# So that a case takes a second: the times are the collection's own, and what they are used for stays.
+QUICKLY = (
+    (client, "READ_SECONDS", 0.6),
+    (answers, "FIRST_DELAY_SECONDS", 0.02),
+    (csr_api, "LOOK_SECONDS", 1.0),
+    (lease, "RELEASE_SECONDS", 0.5),
+)
+STALL_SECONDS = 1.5
+PAGE = "<html><head><title>{0}</title></head><body><h1>{0}</h1><hr>load balancer</body></html>"
+
+
+def _status(code: int, reason: str, message: str) -> dict[str, Any]:
+    head = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure"}
+    return {**head, "message": message, "reason": reason, "code": code}
+
+
+def _hang_up(_exchange: Exchange) -> None:
+    raise GoneAway
+
+
+def _lose_the_answer(exchange: Exchange) -> None:
+    exchange.send()
+    raise GoneAway
+
+
+def _deliver_late(exchange: Exchange) -> None:
+    time.sleep(STALL_SECONDS)
+    exchange.pass_on()
+
+
+def _answer_late(exchange: Exchange) -> None:
+    answer = exchange.send()
+    time.sleep(STALL_SECONDS)
+    exchange.answer(answer)
+
+
+def _truncate(exchange: Exchange) -> None:
+    answer = exchange.send()
+    exchange.answer(replace(answer, body=answer.body[: len(answer.body) // 2]))
+
+
+def _cut(exchange: Exchange) -> None:
+    exchange.cut(exchange.send())
+
+
+def _say(status: int, body: object, **headers: str) -> Act:
+    return lambda exchange: exchange.say(status, body, **headers)
+
+
+def _done_and_say(status: int, body: object) -> Act:
+    def act(exchange: Exchange) -> None:
+        exchange.send()
+        exchange.say(status, body)
+
+    return act
+
+
+def _end_early(exchange: Exchange) -> None:
+    exchange.answer(Answer(200, {"Content-Type": "application/json"}, b""))
+
+
+def _buffer(exchange: Exchange) -> None:
+    exchange.answer(exchange.send())
+
+
+def _too_old(exchange: Exchange) -> None:
+    event = {"type": "ERROR", "object": _status(410, "Expired", "too old resource version: 1 (2)")}
+    exchange.answer(Answer(200, {"Content-Type": "application/json"}, json.dumps(event).encode() + b"\n"))
+
+
+def _restart(exchange: Exchange) -> None:
+    exchange.cluster.stop("kube-apiserver", signal.SIGKILL)
+    exchange.cluster.start("kube-apiserver")
+    wait_until_ready(exchange.cluster)
+    raise GoneAway
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A row. ``meets``: the first words of the requests that it can happen to, all without any.
+
+    ``passes``: whether the task has to end well in spite of it; otherwise it may also say what to do. ``stays``: all that
+    is asked afterwards meets it too. ``is_daily``: `make test` has one case of it too. ``seconds``: the wait_timeout of
+    the task that meets it.
+    """
+
+    name: str
+    act: Act
+    meets: tuple[str, ...] = ()
+    passes: bool = True
+    stays: bool = False
+    is_daily: bool = False
+    seconds: int = 60
+
+    def can_meet(self, words: str) -> bool:
+        return not self.meets or words.startswith(self.meets)
+
+
+_TRY_AGAIN = _status(429, "TooManyRequests", "the server has received too many requests, try again later")
+_INTERNAL = _status(500, "InternalError", "etcdserver: leader changed")
+_UNAVAILABLE = _status(503, "ServiceUnavailable", "the server is currently unable to handle the request")
+_TIMEOUT = _status(504, "Timeout", "request did not complete within the requested timeout")
+_CONFLICT = _status(
+    409, "Conflict", "the object has been modified; please apply your changes to the latest version"
+)
+_EXPIRED = _status(410, "Expired", "too old resource version")
+
+LOST = Fault("connection dropped after it took effect", _lose_the_answer, is_daily=True)
+FAULTS: tuple[Fault, ...] = (
+    Fault("connection dropped before the request took effect", _hang_up, is_daily=True),
+    LOST,
+    Fault("connection dropped in the middle of the answer", _cut, is_daily=True),
+    Fault("answer with half of its JSON", _truncate, is_daily=True),
+    Fault("stall, delivered after the client gave up", _deliver_late, is_daily=True),
+    Fault("stall, answered after the client gave up", _answer_late),
+    Fault("429 with Retry-After", _say(429, _TRY_AGAIN, Retry_After="1"), is_daily=True),
+    Fault("429 without Retry-After", _say(429, _TRY_AGAIN)),
+    Fault("500", _say(500, _INTERNAL)),
+    Fault("500 although it took effect", _done_and_say(500, _INTERNAL), is_daily=True),
+    Fault("503", _say(503, _UNAVAILABLE)),
+    Fault("504 although it took effect", _done_and_say(504, _TIMEOUT)),
+    Fault("502, a page of a load balancer", _say(502, PAGE.format("502 Bad Gateway"))),
+    Fault(
+        "404, a page of a load balancer", _say(404, PAGE.format("404 Not Found")), passes=False, is_daily=True
+    ),
+    Fault("403, a page of a firewall", _say(403, PAGE.format("403 Forbidden")), passes=False),
+    Fault("200, a page to sign in", _say(200, PAGE.format("Sign in")), passes=False),
+    Fault("409", _say(409, _CONFLICT), passes=False, is_daily=True),
+    Fault("410", _say(410, _EXPIRED), ("list ", "watch ")),
+    Fault("watch: 410 as an event", _too_old, ("watch ",), is_daily=True),
+    Fault("watch: ends at once", _end_early, ("watch ",), is_daily=True),
+    Fault("watch: held back until it ends", _buffer, ("watch ",), is_daily=True),
+    Fault(
+        "API server killed, and started again",
+        _restart,
+        ("create certi", "update ", "watch ", "patch ", "delete "),
+        seconds=300,  # on a busy machine it takes a minute until it answers again
+    ),
+    Fault("unreachable from then on", _hang_up, passes=False, stays=True, is_daily=True, seconds=2),
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One fault at one request. ``first``: how the task ended that met it. ``wrong``: with that, in words."""
+
+    flow: str
+    fault: str
+    request: str
+    first: str
+    wrong: tuple[str, ...]
+    verdict: Verdict
+
+    @property
+    def is_good(self) -> bool:
+        return not self.wrong and self.verdict.is_good
+
+    def __str__(self) -> str:
+        return f"{self.flow}, {self.fault}, {self.request}: {'; '.join((self.first, *self.wrong))}; then {self.verdict}"
+
+
+# Between them they ask for all that the collection asks for.
+FLOWS = tuple(
+    flows.NAMED[name]
+    for name in (
+        "k8s_csr: new",
+        "k8s_csr: renewal, new CA (another signer)",
+        "k8s_csr, two steps: ask",
+        "k8s_csr, two steps: fetch",
+        "k8s_csr: state absent",
+        "k8s_csr_approve: two requests",
+        "webhook_cabundle: add",
+    )
+)
+
+
+def everywhere(ground: Ground, flow: Flow) -> Iterator[Case]:
+    """Each fault at each request that it can happen to."""
+    asked = whole(ground, flow)
+    for fault in FAULTS:
+        yield from cases(ground, flow, fault, numbers(fault, asked))
+
+
+def numbers(fault: Fault, asked: Sequence[str]) -> list[int]:
+    """The requests that meet it; of one that is repeated at once, the first and the last."""
+    around = [None, *asked, None]
+    return [
+        number
+        for number, words in enumerate(asked, 1)
+        if fault.can_meet(words) and not around[number - 1] == words == around[number + 1]
+    ]
+
+
+def whole(ground: Ground, flow: Flow) -> list[str]:
+    """The requests of the task when nothing happens to it."""
+    with ground.place() as place:
+        asked = ground.proxy.meet(None)
+        result = ground.through_proxy(flow.prepare(place)).run()
+        assert not result.get("failed"), result
+        return asked
+
+
+def cases(ground: Ground, flow: Flow, fault: Fault, numbers: Iterable[int]) -> Iterator[Case]:
+    """One case for each of these requests (from 1) that the task gets to."""
+    for number in numbers:
+        with ground.place() as place:
+            task = flow.prepare(place)
+            before = place.data()
+            met = ground.through_proxy(task)
+            asked, result = _met(ground, met, fault, number)
+            if len(asked) >= number:
+                place.let_time_pass()
+                judged = verdict.of_next_run(place, flow, flow.again(task), before)
+                first = SAYS if result.get("failed") else COMPLETES
+                yield Case(flow.name, fault.name, asked[number - 1], first, _wrong(fault, result), judged)
+
+
+def _met(ground: Ground, task: Task, fault: Fault, number: int) -> tuple[list[str], dict[str, Any]]:
+    """What was asked, and the result, of a task one of whose requests meets the fault; all that follow too, if it stays."""
+    task = replace(task, options={**task.options, "wait_timeout": fault.seconds})
+    asked = ground.proxy.meet(lambda at: fault.act if at == number or (fault.stays and at > number) else None)
+    with quickly():
+        result = task.run()
+    ground.proxy.settle()
+    wait_until_ready(ground.cluster)
+    return asked, result
+
+
+def _wrong(fault: Fault, result: dict[str, Any]) -> tuple[str, ...]:
+    if not result.get("failed"):
+        return ()
+    cruel = f"it should have passed: {result['msg']}" if fault.passes else ""
+    return tuple(filter(None, (verdict.unclear(result), cruel)))
+
+
+@contextlib.contextmanager
+def quickly() -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for module, name, seconds in QUICKLY:
+            stack.enter_context(mock.patch.object(module, name, seconds))
+        yield

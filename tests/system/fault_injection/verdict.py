@@ -1,0 +1,108 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What became of a case: what the same task does afterwards, what was wrong on the way, and what is left over."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
+
+if TYPE_CHECKING:
+    from tests.system.fault_injection.flows import Flow, Task
+    from tests.system.fault_injection.place import Place
+
+COMPLETES, SAYS, FAILS = "completes", "says what to do", "fails"
+WRITES = frozenset(("POST", "PUT", "PATCH", "DELETE"))
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """``outcome`` of the next run. ``wrong``, ``left``: in words, empty where all is as it has to be."""
+
+    outcome: str
+    wrong: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
+
+    @property
+    def is_good(self) -> bool:
+        return self.outcome != FAILS and not self.wrong and not self.left
+
+    def __str__(self) -> str:
+        return "; ".join((self.outcome, *self.wrong, *(f"left over: {text}" for text in self.left)))
+
+
+def of_next_run(place: Place, flow: Flow, task: Task, before: dict[str, str]) -> Verdict:
+    """Run the task again, with a look at what is trusted after each of its writes; once more where it says why not.
+
+    before: the Secret's data before the case.
+    """
+    wrong = [f"after the fault: {text}" for text in lost(place, flow, before)]
+    with watched(lambda: wrong.extend(f"in the next run: {text}" for text in lost(place, flow, before))):
+        result = task.run()
+    outcome = COMPLETES
+    if result.get("failed"):
+        outcome = SAYS
+        wrong += [text for text in [unclear(result)] if text]
+        result = task.run()
+    if result.get("failed"):
+        return Verdict(FAILS, (*wrong, str(result["msg"])))
+    try:
+        flow.finish(place, task)
+    except AssertionError as error:
+        return Verdict(FAILS, (*wrong, str(error)))
+    wrong += lost(place, flow, before)
+    left = [text for text in place.leftovers() if not any(ca in text for ca in flow.kept)]
+    wrong += _restless(task)
+    return Verdict(outcome, tuple(dict.fromkeys(wrong)), tuple(left))
+
+
+def lost(place: Place, flow: Flow, before: dict[str, str]) -> list[str]:
+    """A certificate that was in use is still there, or one that the targets trust has taken its place."""
+    if not flow.keeps_trust:
+        return []
+    gone = ["the Secret is gone"] if before and not place.data() else []
+    return [*gone, *place.faults()]
+
+
+def unclear(result: dict[str, Any]) -> str:
+    """Why a failure is not as a user may expect it; "" where it is."""
+    text, message = json.dumps(result), str(result.get("msg"))
+    if "PRIVATE KEY" in text:
+        return "a private key in the result"
+    if result.get("code") == "defect" or "Traceback" in text:
+        return message
+    if "\n" in message or not result.get("cause") or not result.get("remedy"):
+        return f"not one clear line with a remedy: {message}"
+    return ""
+
+
+def _restless(task: Task) -> Iterator[str]:
+    """Once it is done there is nothing to do."""
+    result = task.run()
+    if result.get("failed") or result["changed"]:
+        yield f"a run after that is not without change: {result.get('msg') or result.get('reason')}"
+
+
+@contextlib.contextmanager
+def watched(look: Callable[[], None]) -> Iterator[None]:
+    """``look`` after each request of this process that may have written something."""
+    send = Client._open
+
+    def sent(client: Client, method: str, url: str, *arguments: Any, **options: Any) -> Any:
+        answer = send(client, method, url, *arguments, **options)
+        if method in WRITES and "selfsubjectaccessreviews" not in url and "dryRun=" not in url:
+            look()
+        return answer
+
+    setattr(Client, "_open", sent)  # noqa: B010
+    try:
+        yield
+    finally:
+        setattr(Client, "_open", send)  # noqa: B010

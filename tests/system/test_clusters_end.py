@@ -1,0 +1,193 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""However a run ends, no process and no file of its clusters stays."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support import clusters
+from tests.support.clusters import cluster as cluster_module
+from tests.support.clusters import directories
+from tests.support.clusters.components import Ports
+from tests.support.clusters.processes import Process
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+RUN = """
+import signal
+from tests import clusters
+with clusters.running({"c": "onprem"}):
+    print("ready", flush=True)
+    signal.pause()
+"""
+COMMAND = [sys.executable, "-m", "tests.support.clusters"]
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory for temporary files, of this test alone: here and in the processes that it starts."""
+    clusters.programs()
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return tmp_path
+
+
+@contextlib.contextmanager
+def owner(run: str = RUN) -> Iterator[subprocess.Popen[str]]:
+    """A process that runs a cluster until it is told to end."""
+    with subprocess.Popen([sys.executable, "-c", run], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def processes_of(temporary: Path) -> list[int]:
+    """The processes that have something to do with clusters under this directory."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if str(temporary).encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 60) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def nothing_left(temporary: Path) -> bool:
+    return not processes_of(temporary) and not list(temporary.iterdir())
+
+
+def while_starting(process: subprocess.Popen[str], temporary: Path) -> None:
+    assert wait_for(lambda: list(temporary.rglob("kube-apiserver.process")))
+
+
+def when_ready(process: subprocess.Popen[str], temporary: Path) -> None:
+    assert process.stdout
+    assert process.stdout.readline() == "ready\n"
+
+
+def kill_with_its_janitor(process: subprocess.Popen[str]) -> None:
+    """The worst crash: the owner dies, and the janitor that would clean up after it died before."""
+    for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+        if b"janitor" in Path(f"/proc/{child}/cmdline").read_bytes():
+            os.kill(int(child), signal.SIGKILL)
+    process.kill()
+    process.wait(60)
+
+
+@pytest.mark.parametrize("moment", [while_starting, when_ready])
+@pytest.mark.parametrize(
+    "number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name
+)
+def test_nothing_is_left_after(
+    temporary: Path, moment: Callable[[subprocess.Popen[str], Path], None], number: signal.Signals
+) -> None:
+    with owner() as process:
+        moment(process, temporary)
+        assert processes_of(temporary)
+        process.send_signal(number)
+        process.wait(60)
+    assert wait_for(lambda: nothing_left(temporary), 10), processes_of(temporary)
+
+
+def test_the_next_run_removes_what_a_crash_left(temporary: Path) -> None:
+    with owner() as process:
+        while_starting(process, temporary)
+        kill_with_its_janitor(process)
+    left = [Process.from_stat(path.read_text()) for path in temporary.rglob("*.process")]
+    assert [program for program in left if program.alive]
+    directories.remove_leftovers()
+    assert not [program for program in left if program.alive]
+    assert nothing_left(temporary)
+
+
+def test_a_taken_port_is_replaced(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as squatter:
+        taken = squatter.getsockname()[1]
+        free = cluster_module.free_ports()
+        tries = iter(
+            [Ports(free.apiserver, taken, free.etcd_peer), Ports(taken, free.etcd, free.etcd_peer), free]
+        )
+        monkeypatch.setattr(cluster_module, "free_ports", lambda: next(tries))
+        with clusters.running({"c": "onprem"}) as fleet:
+            assert fleet["c"].url == f"https://127.0.0.1:{free.apiserver}"
+    assert nothing_left(temporary)
+
+
+def test_a_program_that_does_not_start_is_one_clear_error(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.support.clusters.components.etcd", lambda directory, ports: ["--no-such-flag"])
+    with (
+        pytest.raises(clusters.ClusterError, match=r"cluster c: etcd ended with status \d+"),
+        clusters.running({"c": "onprem"}),
+    ):
+        pass
+    assert nothing_left(temporary)
+
+
+def test_clusters_by_hand_stay_until_they_are_told_to_go(temporary: Path) -> None:
+    def command(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=False, timeout=120)
+
+    try:
+        assert command("up", "mine=eks").returncode == 0
+        directories.remove_leftovers()  # what any other run does first
+        listed = command("list").stdout.splitlines()
+        assert len(listed) == 2
+        assert listed[1].startswith("mine  eks      https://127.0.0.1:")
+        assert "kube-apiserver" in listed[1]
+        one, merged = (Path(command("kubeconfig", *names).stdout.strip()) for names in (["mine"], []))
+        assert one != merged
+        assert one.read_text() == merged.read_text()
+        again = command("up", "mine=onprem")
+        assert (again.returncode, again.stderr) == (2, "clusters: already up: mine\n")
+    finally:
+        assert command("down").returncode == 0
+    assert nothing_left(temporary)
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (
+            ["up", "moon"],
+            "there is no profile 'moon'; there are: onprem, eks, other-ca, onprem-node, eks-node",
+        ),
+        (["up", "Big=eks"], "'Big' is no name for a cluster: up to 40 of a-z, 0-9 and -, not - at the ends"),
+        (["up", "a=eks", "a=eks"], "'a' is asked for twice"),
+        (["down", "moon"], "not up: moon; up are: none"),
+        (["kubeconfig"], "no cluster is up"),
+        (["fly"], "argument COMMAND: invalid choice: 'fly' (choose from "),
+        ([], "the following arguments are required: COMMAND"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_input_is_one_line(temporary: Path, words: list[str], complaint: str) -> None:
+    done = subprocess.run([*COMMAND, *words], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"clusters: {complaint}")
+    assert done.stderr.count("\n") == 1
+    assert nothing_left(temporary)

@@ -1,0 +1,373 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Every way to a real API server: one table. Each row makes requests and asks for a port-forward (a WebSocket).
+
+The port-forward is to a pod that is not there: the API server's own 404 shows that address, proxy, names and identity
+were those of the requests.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import socket
+import ssl
+import threading
+import time
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import port_forward
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.kubeconfig import resolve
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.read_limits import Bounds
+
+from tests.support.clusters import pki
+from tests.support.csr_site import Site
+from tests.support.failures import fails
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.support.clusters import Fleet
+
+PREFIX = "/k8s/clusters/c-m-1"
+PROXY_USER, PROXY_PASSWORD = "us@er", "a-pass:word"
+
+
+class Relay:
+    """Carries connections on loopback to an API server; ``seen``: the first line of each.
+
+    kind: "plain" (as they are), "proxy" (HTTP CONNECT, with a password), "prefix" (ends TLS, and takes PREFIX off).
+    """
+
+    def __init__(self, kind: str, server: tuple[str, int], ca_pem: str = "", host: str = "127.0.0.1") -> None:
+        self.seen: list[str] = []
+        self._kind, self._server, self._ca_pem = kind, server, ca_pem
+        self._own_ca = pki.make_ca("terminator")
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._listener = socket.create_server((host, 0), family=family)
+        self.port = int(self._listener.getsockname()[1])
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    @property
+    def own_ca(self) -> str:
+        return self._own_ca.certificate_pem.decode()
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self._thread.join()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _address = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            getattr(self, f"_{self._kind}")(client)
+
+    def _plain(self, client: socket.socket) -> None:
+        self.seen.append("connection")
+        both_ways(client, socket.create_connection(self._server))
+
+    def _proxy(self, client: socket.socket) -> None:
+        head = read_head(client)
+        self.seen.append(head.partition("\r\n")[0])
+        wanted = base64.b64encode(f"{PROXY_USER}:{PROXY_PASSWORD}".encode()).decode()
+        if f"Basic {wanted}" not in head:
+            client.sendall(b"HTTP/1.1 407 Who are you?\r\nContent-Length: 0\r\n\r\n")
+            client.close()
+            return
+        client.sendall(b"HTTP/1.1 200 Go\r\n\r\n")
+        both_ways(client, socket.create_connection(self._server))
+
+    def _prefix(self, client: socket.socket) -> None:
+        pair = pki.issue(self._own_ca, "rancher", names=["rancher.certflow.test"])
+        ours = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        descriptor = os.memfd_create("pair")
+        os.write(descriptor, pair.certificate_pem + pair.key_pem)
+        ours.load_cert_chain(f"/proc/self/fd/{descriptor}")
+        os.close(descriptor)
+        inner = ours.wrap_socket(client, server_side=True)
+        line, _end, rest = read_head(inner).partition("\r\n")
+        self.seen.append(line)
+        method, path, version = line.split()
+        assert path.startswith(PREFIX)
+        theirs = ssl.create_default_context(cadata=self._ca_pem)
+        outer = theirs.wrap_socket(socket.create_connection(self._server), server_hostname="kubernetes")
+        # One request a connection: only its first line is rewritten.
+        closing = "" if "upgrade:" in rest.lower() else "Connection: close\r\n"
+        outer.sendall(f"{method} {path[len(PREFIX) :]} {version}\r\n{closing}{rest}".encode("latin-1"))
+        both_ways(inner, outer)
+
+
+def read_head(client: socket.socket) -> str:
+    head = b""
+    while b"\r\n\r\n" not in head:
+        piece = client.recv(4096)
+        if not piece:
+            raise OSError
+        head += piece
+    return head.decode("latin-1")
+
+
+def both_ways(one: socket.socket, other: socket.socket) -> None:
+    """Until either side ends it."""
+
+    def carry(source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while piece := source.recv(65536):
+                sink.sendall(piece)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    back = threading.Thread(target=carry, args=(other, one), daemon=True)
+    back.start()
+    carry(one, other)
+    back.join()
+    one.close()
+    other.close()
+
+
+@dataclass
+class Way:
+    """What a row gives: changes of a kubeconfig's cluster and user, the environment, and who must be seen asking."""
+
+    cluster: dict[str, Any] = field(default_factory=dict)
+    user: dict[str, Any] | None = None
+    environ: dict[str, str] = field(default_factory=dict)
+    seen_as: str = ""
+    relay: Relay | None = None
+    is_bypassed: bool = False
+
+
+@dataclass
+class Place:
+    site: Site
+    directory: Path
+    stack: contextlib.ExitStack
+
+    def relay(self, kind: str, host: str = "127.0.0.1") -> Relay:
+        address, _colon, port = self.site.cluster.url.removeprefix("https://").partition(":")
+        return self.stack.enter_context(
+            contextlib.closing(Relay(kind, (address, int(port)), self.site.cluster.ca_pem, host))
+        )
+
+    def token(self) -> tuple[str, str]:
+        """A ServiceAccount's token that may do everything here, and its user name."""
+        name = f"robot-{uuid.uuid4().hex[:6]}"
+        path = self.site.cluster.token_kubeconfig(name, self.site.name)
+        token: str = yaml.safe_load(path.read_text())["users"][0]["user"]["token"]
+        user = f"system:serviceaccount:{self.site.name}:{name}"
+        everything = {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}
+        paths = {"nonResourceURLs": ["*"], "verbs": ["get"]}
+        self.site.grant(
+            user, {"kind": "ClusterRole", "metadata": {"name": name}, "rules": [everything, paths]}
+        )
+        return token, user
+
+
+def client_certificate(place: Place) -> Way:
+    return Way(seen_as=place.site.user)
+
+
+def token(place: Place) -> Way:
+    text, user = place.token()
+    return Way(user={"token": text}, seen_as=user)
+
+
+def token_file(place: Place) -> Way:
+    text, user = place.token()
+    path = place.directory / "token"
+    path.write_text(f"{text}\n")
+    return Way(user={"tokenFile": str(path)}, seen_as=user)
+
+
+def exec_plugin(place: Place) -> Way:
+    text, user = place.token()
+    return Way(user={"exec": plugin(place.directory, text, seconds=900)}, seen_as=user)
+
+
+def plugin(directory: Path, text: str, *, seconds: int) -> dict[str, Any]:
+    """Like `aws eks get-token`; it notes each run."""
+    path, status = directory / "plugin", '{"token": "%s", "expirationTimestamp": "%s"}'
+    body = (
+        '{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": '
+        + status
+        + "}"
+    )
+    path.write_text(
+        f"#!/bin/sh\necho run >> {directory}/runs\n"
+        f"printf '{body}\\n' \"$(cat {directory}/plugin-token)\" \"$(date -u -d '+{seconds} seconds' +%Y-%m-%dT%H:%M:%SZ)\"\n"
+    )
+    path.chmod(0o700)
+    (directory / "plugin-token").write_text(text)
+    return {"apiVersion": "client.authentication.k8s.io/v1", "command": str(path), "interactiveMode": "Never"}
+
+
+def proxy_url(place: Place) -> Way:
+    relay = place.relay("proxy")
+    return Way({"proxy-url": proxy_address(relay)}, seen_as=place.site.user, relay=relay)
+
+
+def proxy_address(relay: Relay) -> str:
+    return f"http://us%40er:a-pass%3Aword@127.0.0.1:{relay.port}"
+
+
+def https_proxy(place: Place) -> Way:
+    relay = place.relay("proxy")
+    return Way(environ={"HTTPS_PROXY": proxy_address(relay)}, seen_as=place.site.user, relay=relay)
+
+
+def no_proxy(place: Place) -> Way:
+    relay = place.relay("proxy")
+    environ = {"HTTPS_PROXY": proxy_address(relay), "NO_PROXY": "127.0.0.1"}
+    return Way(environ=environ, seen_as=place.site.user, relay=relay, is_bypassed=True)
+
+
+def tls_server_name(place: Place) -> Way:
+    """At an address that the certificate lacks, by a name that it has."""
+    relay = place.relay("plain", "127.0.0.2")
+    server = {"server": f"https://127.0.0.2:{relay.port}", "tls-server-name": "kubernetes"}
+    return Way(server, seen_as=place.site.user, relay=relay)
+
+
+def tls_server_name_through_a_proxy(place: Place) -> Way:
+    relay = place.relay("proxy")
+    way = {
+        "server": "https://api.invalid:6443",
+        "tls-server-name": "kubernetes",
+        "proxy-url": proxy_address(relay),
+    }
+    return Way(way, seen_as=place.site.user, relay=relay)
+
+
+def path_prefix(place: Place) -> Way:
+    """As Rancher serves clusters: it ends TLS itself, so that the identity is a token."""
+    relay, (text, user) = place.relay("prefix"), place.token()
+    ca = base64.b64encode(relay.own_ca.encode()).decode()
+    server = {"server": f"https://127.0.0.1:{relay.port}{PREFIX}", "certificate-authority-data": ca}
+    return Way(
+        {**server, "tls-server-name": "rancher.certflow.test"}, {"token": text}, seen_as=user, relay=relay
+    )
+
+
+def impersonation(place: Place) -> Way:
+    user = yaml.safe_load(place.site.kubeconfig.read_text())["users"][0]["user"]
+    return Way(user={**user, "as": "jane", "as-groups": ["system:masters", "auditors"]}, seen_as="jane")
+
+
+def ipv6(place: Place) -> Way:
+    try:
+        relay = place.relay("plain", "::1")
+    except OSError as exc:
+        pytest.skip(f"no IPv6 on this machine's loopback: {exc.strerror}")
+    server = {"server": f"https://[::1]:{relay.port}", "tls-server-name": "kubernetes"}
+    return Way(server, seen_as=place.site.user, relay=relay)
+
+
+WAYS: dict[str, Callable[[Place], Way]] = {
+    "client certificate": client_certificate,
+    "token": token,
+    "token file": token_file,
+    "exec plugin": exec_plugin,
+    "proxy-url": proxy_url,
+    "HTTPS_PROXY": https_proxy,
+    "NO_PROXY": no_proxy,
+    "tls-server-name": tls_server_name,
+    "tls-server-name through a proxy": tls_server_name_through_a_proxy,
+    "path prefix": path_prefix,
+    "impersonation": impersonation,
+    "IPv6": ipv6,
+}
+
+
+@pytest.fixture
+def place(fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    for name in ("http_proxy", "https_proxy", "no_proxy", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    with contextlib.ExitStack() as stack:
+        site = stack.enter_context(contextlib.closing(Site(fleet["onprem"])))
+        yield Place(site, tmp_path, stack)
+
+
+def kubeconfig_for(place: Place, way: Way) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(place.site.kubeconfig.read_text())
+    content["clusters"][0]["cluster"].update(way.cluster)
+    if way.user is not None:
+        content["users"][0]["user"] = way.user
+    return content
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_every_way_leads_there(place: Place, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    way = WAYS[name](place)
+    for variable, value in way.environ.items():
+        monkeypatch.setenv(variable, value)
+    content = kubeconfig_for(place, way)
+    result = place.site.run(kubeconfig=content)
+    assert result.get("changed"), result
+    assert PROXY_PASSWORD not in json.dumps(result)
+    asked = [
+        event
+        for event in place.site.cluster.requests()
+        if way.seen_as in (event["user"]["username"], event.get("impersonatedUser", {}).get("username"))
+    ]
+    assert asked
+    before = len(way.relay.seen) if way.relay else 0
+    client = Client(resolve({"kubeconfig": content}, {}), user_agent="t", deadline=time.monotonic() + 30)
+    with contextlib.closing(client), fails("not-found", '"absent"'):
+        port_forward.connect(
+            client, place.site.name, "absent", 8443, Bounds("it", until=time.monotonic() + 10)
+        )
+    if way.relay:
+        assert bool(before) is not way.is_bypassed
+        assert (len(way.relay.seen) > before) is not way.is_bypassed
+
+
+def test_a_name_that_the_certificate_lacks(place: Place) -> None:
+    content = kubeconfig_for(place, Way({"tls-server-name": "other.certflow.test"}))
+    assert place.site.run(kubeconfig=content)["code"] == "server-untrusted"
+    client = Client(resolve({"kubeconfig": content}, {}), user_agent="t", deadline=0.0)
+    with contextlib.closing(client), fails("unreachable"):
+        port_forward.connect(
+            client, place.site.name, "absent", 8443, Bounds("it", until=time.monotonic() + 10)
+        )
+
+
+def test_a_token_that_is_renewed_in_the_middle_of_a_wait(place: Place) -> None:
+    """An EKS token lasts 15 minutes and is renewed a minute before; this one has a minute and a second when it is new."""
+    first, _user = place.token()
+    content = kubeconfig_for(place, Way(user={"exec": plugin(place.directory, first, seconds=61)}))
+    done: list[dict[str, Any]] = []
+    given: dict[str, Any] = {"kubeconfig": content, "approve": False, "wait": True, "wait_timeout": 90}
+    waiting = threading.Thread(target=lambda: done.append(place.site.run(**given)))
+    waiting.start()
+    deadline = time.monotonic() + 60
+    while not place.site.csrs() and time.monotonic() < deadline:
+        time.sleep(0.2)
+    second, other = place.token()
+    (place.directory / "plugin-token").write_text(second)
+    time.sleep(2)
+    place.site.decide(place.site.csrs()[0]["metadata"]["name"])
+    waiting.join()
+    assert done[0].get("changed"), done
+    assert done[0]["csr"]["condition"] == "Approved,Issued"
+    assert place.site.asked(user=other), "the second token was used"
+    assert len((place.directory / "runs").read_text().splitlines()) > 1

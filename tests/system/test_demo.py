@@ -1,0 +1,92 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""`make demo` and `make demo-upgrade` end well when they have seen all that they promise, and only then."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from examples.demo import story, upgrade
+from tests.support import clusters
+from tools.ci.venvs import REPOSITORY
+
+SECONDS = 300
+
+
+def demo(*arguments: str, module: str = "examples.demo", seconds: int = SECONDS) -> tuple[int, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=REPOSITORY,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=seconds,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+def summary(output: str) -> list[tuple[str, str]]:
+    """Each step's result and title."""
+    lines = output.partition("\nSummary\n")[2].splitlines()
+    found = (re.match(r"  (seen|FAILED|-) +(?:[\d.]+ s)? +(.+?): ", line) for line in lines)
+    return [(match[1], match[2]) for match in found if match]
+
+
+def test_all_of_it_is_seen() -> None:
+    status, output = demo()
+    assert status == 0, output
+    assert summary(output) == [("seen", title) for title, _step in story.steps_of()]
+    if story.ON_A_NODE in story.steps_of():
+        assert re.search(r"two renewals, under the same CA and under a new one; \d+ calls, 0 failed", output)
+    assert "ERROR: After approving csr team-labels.demo, the signed certificate did not appear" in output
+    assert "Use signer_name: beta.eks.amazonaws.com/app-serving." in " ".join(output.split())
+    assert output.count("denied the request: shapes: every ConfigMap needs a label team") == 2
+    assert "PRIVATE KEY" not in output
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        (
+            "certificate",
+            "a good ConfigMap was refused: Internal error occurred: failed calling webhook .* x509: ",
+        ),
+        ("rule", "a bad ConfigMap was accepted"),
+    ],
+)
+def test_it_fails_when_something_is_broken(broken: str, words: str) -> None:
+    status, output = demo("--break", broken)
+    assert status == 1, output
+    assert summary(output) == [
+        ("seen", "One play over both clusters"),
+        ("FAILED", "Each API server calls its webhook"),
+        ("-", "The same play again"),
+    ]
+    assert re.search(words, output)
+
+
+def test_an_upgrade_without_pods() -> None:
+    status, output = demo("--without-pods", module="examples.demo.upgrade")
+    assert status == 0, output
+    assert summary(output) == [("seen", title) for title, _step in upgrade.WITHOUT_PODS]
+    assert "field is immutable" in output
+    assert "No pod runs here" in output
+
+
+@pytest.mark.full
+def test_an_upgrade() -> None:
+    reason = clusters.why_no_node()
+    if reason:
+        pytest.skip(reason)
+    status, output = demo(module="examples.demo.upgrade", seconds=1200)
+    assert status == 0, output
+    assert summary(output) == [("seen", title) for title, _step in upgrade.WITH_PODS]
+    assert "PRIVATE KEY" not in output

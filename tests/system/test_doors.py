@@ -1,0 +1,735 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Both doors to an operation: Ansible's own process and the ordinary module. Every keyword means the same in both.
+
+One playbook runs each row through both doors, then once with the door left to choose. The variable
+certflow_kubernetes_door forces a door, the line that the action prints at -vv says which one ran.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from ansible.constants import DEFAULT_VAULT_ID_MATCH
+from ansible.parsing.vault import VaultLib, VaultSecret
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from tests.support import playbook
+from tests.support.clusters import pki
+from tests.support.failures import absent, has_failed
+from tools.ci.venvs import REPOSITORY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.support.clusters import Fleet
+
+OPERATIONS = sorted(path.stem for path in (REPOSITORY / "plugins" / "modules").glob("*.py"))
+DOOR = "certflow_kubernetes_door"
+DOORS = {"inprocess": "in-process", "module": "module"}
+LINE = re.compile(r"certflow\.kubernetes (\w+): (in-process|module) door: (.*)")
+INFO = "certflow.kubernetes.k8s_csr_info"
+BUNDLE = "certflow.kubernetes.webhook_cabundle"
+REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
+HOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+# What the two doors may say differently: ansible-core 2.22 says whether a module's output was parsed, cores before
+# 2.19 add the arguments to a module's result, and the time that a task took is its own.
+MAY_DIFFER = {"ansible_parsed", "invocation", "start", "end", "delta"}
+# Text that is API data, and would be a template if anybody took it for one.
+HOSTILE = "{{ 6007 * 7 }}"
+EVALUATED = "42049"
+VAULT_PASSWORD = "not a secret at all"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A task of the table; ``{door}`` in a text is replaced by the door's name."""
+
+    task: dict[str, Any]
+    host: str = "localhost"
+    #: The door that is taken when it may choose.
+    auto: str = "in-process"
+    #: The doors that are forced.
+    forced: tuple[str, ...] = tuple(DOORS)
+    #: Whether the play names the cluster by module_defaults of the action group.
+    defaults: bool = True
+    play: dict[str, Any] = field(default_factory=dict)
+    fails: bool = False
+
+
+class Site:
+    """A user of these tests' own, a webhook configuration, a request, and the files that rows name."""
+
+    def __init__(self, fleet: Fleet, directory: Path) -> None:
+        self.fleet = fleet
+        self.directory = directory
+        self.name = f"doors-{uuid.uuid4().hex[:8]}"
+        self.kubeconfig = fleet["onprem"].kubeconfig_for(self.name, ["system:masters"])
+        self.content = yaml.safe_load(self.kubeconfig.read_text())
+        self.ca = pki.make_ca(self.name).certificate_pem.decode()
+        (directory / "files").mkdir()
+        (directory / "files" / "plain").write_text(self.kubeconfig.read_text())
+        secret = VaultSecret(VAULT_PASSWORD.encode())
+        vault = VaultLib([(DEFAULT_VAULT_ID_MATCH, secret)])
+        (directory / "files" / "encrypted").write_bytes(
+            vault.encrypt(self.kubeconfig.read_text(), secret=secret)
+        )
+        (directory / "vault-password").write_text(VAULT_PASSWORD)
+        (directory / "home" / ".kube").mkdir(parents=True)
+        (directory / "home" / ".kube" / "config").write_text(self.kubeconfig.read_text())
+        self.python = self._wrapper()
+        self._stand_in_for_kubernetes_core()
+        self._create()
+
+    def _wrapper(self) -> str:
+        """The same Python under another path."""
+        path = self.directory / "python"
+        path.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+        path.chmod(0o755)
+        return str(path)
+
+    def _stand_in_for_kubernetes_core(self) -> None:
+        """A module in kubernetes.core's action group that returns its arguments."""
+        collection = self.directory / "collections" / "ansible_collections" / "kubernetes" / "core"
+        (collection / "meta").mkdir(parents=True)
+        (collection / "meta" / "runtime.yml").write_text("action_groups:\n  k8s:\n    - k8s_info\n")
+        (collection / "plugins" / "modules").mkdir(parents=True)
+        (collection / "plugins" / "modules" / "k8s_info.py").write_text(
+            "#!/usr/bin/python\nfrom ansible.module_utils.basic import AnsibleModule\n"
+            "module = AnsibleModule({'kubeconfig': {}, 'context': {}, 'api_version': {}})\n"
+            "module.exit_json(given={k: v for k, v in module.params.items() if v})\n"
+        )
+
+    def _create(self) -> None:
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOSTILE)])
+        request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+        pem = request.public_bytes(serialization.Encoding.PEM)
+        spec = {
+            "request": base64.b64encode(pem).decode(),
+            "signerName": "kubernetes.io/kube-apiserver-client",
+            "usages": ["client auth"],
+        }
+        onprem = self.fleet["onprem"]
+        onprem.api("POST", REQUESTS, {"metadata": {"name": self.name}, "spec": spec})
+        service = {"namespace": "default", "name": self.name}
+        webhook = {
+            "name": "hook.certflow.test",
+            "clientConfig": {"service": service},
+            "sideEffects": "None",
+            "admissionReviewVersions": ["v1"],
+        }
+        onprem.api("POST", HOOKS, {"metadata": {"name": self.name}, "webhooks": [webhook]})
+
+    def close(self) -> None:
+        self.fleet["onprem"].api("DELETE", f"{REQUESTS}/{self.name}")
+        self.fleet["onprem"].api("DELETE", f"{HOOKS}/{self.name}")
+
+    def play(self, plays: list[dict[str, Any]], *arguments: str, **environment: str) -> playbook.Run:
+        inventory = self.directory / "inventory.yml"
+        local = {"ansible_connection": "local"}
+        hosts = {
+            "remote": {"ansible_host": "host.invalid"},
+            "local": {**local, "ansible_python_interpreter": "{{ ansible_playbook_python }}"},
+            "other_python": {**local, "ansible_python_interpreter": self.python},
+            "unset_python": local,
+        }
+        inventory.write_text(yaml.safe_dump({"all": {"hosts": hosts}}))
+        path = os.pathsep.join([os.environ["ANSIBLE_COLLECTIONS_PATH"], str(self.directory / "collections")])
+        more = [
+            "-i",
+            str(inventory),
+            "--vault-password-file",
+            str(self.directory / "vault-password"),
+            *arguments,
+        ]
+        kept = {"ANSIBLE_COLLECTIONS_PATH": path, "ANSIBLE_PIPELINING": "true", **environment}
+        return playbook.play(self.directory, plays, *more, **kept)
+
+
+@pytest.fixture(scope="module")
+def site(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    made = Site(fleet, tmp_path_factory.mktemp("doors"))
+    yield made
+    made.close()
+
+
+def rows(site: Site, silent_port: int) -> dict[str, Row]:
+    """The table of keywords."""
+    kubeconfig = str(site.kubeconfig)
+    named = {INFO: {"name": site.name, "gather": ["csrs"]}}
+    target = {"kind": "ValidatingWebhookConfiguration", "name": site.name}
+    bundle = {BUNDLE: {"ca_bundle": site.ca, "targets": [target]}}
+    given = {"name": site.name, "gather": ["csrs"]}
+    away = {"HOME": str(site.directory)}
+    return {
+        "plain": Row(named),
+        "check and diff": Row({**bundle, "check_mode": True, "diff": True}),
+        "defaults of the module": Row(
+            {**named, "module_defaults": {INFO: {"kubeconfig": kubeconfig}}}, defaults=False, forced=()
+        ),
+        "environment of play and task": Row(
+            {INFO: given, "environment": {"K8S_AUTH_CONTEXT": "onprem"}},
+            defaults=False,
+            play={"environment": {"K8S_AUTH_KUBECONFIG": kubeconfig}},
+        ),
+        "home of the task": Row(
+            {INFO: given, "environment": {"HOME": str(site.directory / "home")}}, defaults=False
+        ),
+        "tilde": Row(
+            {INFO: {**given, "kubeconfig": "~/.kube/config"}, "environment": {"HOME": str(site.directory / "home")}},
+            defaults=False,
+        ),
+        "tilde in a list": Row(
+            {INFO: given, "environment": {"KUBECONFIG": "/absent:~/config", "HOME": str(site.directory / "home/.kube")}},
+            defaults=False,
+        ),
+        "nothing names a cluster": Row({INFO: given, "environment": away}, defaults=False, fails=True),
+        "a mixture": Row({**named, "environment": {"K8S_AUTH_HOST": "https://h.invalid"}}, fails=True),
+        "no_log": Row({**named, "no_log": True}),
+        "a secret option": Row(
+            {INFO: {**given, "host": site.fleet["onprem"].url, "api_key": "secret-api-key", "validate_certs": False}},
+            defaults=False,
+            fails=True,
+        ),
+        "vars, omit, a number as text": Row(
+            {
+                INFO: {
+                    **given,
+                    "name": "{{ wanted }}",
+                    "context": "{{ undefined_thing | default(omit) }}",
+                    "wait_timeout": "{{ '9' }}",
+                },
+                "vars": {"wanted": site.name},
+            }
+        ),
+        "loop": Row({INFO: {**given, "name": "{{ item }}"}, "loop": [site.name, "absent"]}),
+        "until": Row({**named, "until": "THIS.csrs | length > 5", "retries": 1, "delay": 0}, fails=True),
+        "failed_when and changed_when": Row(
+            {**named, "failed_when": "THIS.csrs | length == 1", "changed_when": True}, fails=True
+        ),
+        "ignored failure": Row({INFO: {**given, "context": "absent"}}, fails=True),
+        "timeout": Row(
+            {
+                INFO: {**given, "host": f"http://127.0.0.1:{silent_port}", "api_key": "t" * 8},
+                "timeout": 8,
+            },
+            defaults=False,
+            fails=True,
+        ),
+        "option and alias": Row({INFO: {**given, "validate_certs": True, "verify_ssl": True}}),
+        "unsupported parameter": Row({INFO: {**given, "colour": "blue"}}, fails=True),
+        "wrong choice": Row({INFO: {**given, "gather": ["colours"]}}, fails=True),
+        "wrong type": Row({INFO: {**given, "wait_timeout": "soon"}}, fails=True),
+        "missing parameter": Row({BUNDLE: {"ca_bundle": site.ca}}, fails=True),
+        "unsupported before missing": Row({BUNDLE: {"colour": "blue"}}, fails=True),
+        "dictionary": Row({INFO: {**given, "kubeconfig": site.content}}, defaults=False),
+        "dictionary, refused": Row({INFO: {**given, "kubeconfig": site.content, "colour": "blue"}}, defaults=False, fails=True),
+        "files": Row({INFO: {**given, "kubeconfig": "plain"}}, defaults=False, forced=()),
+        "encrypted": Row({INFO: {**given, "kubeconfig": "encrypted"}}, defaults=False),
+        "local host": Row(named, host="local", forced=()),
+        "delegated": Row({**named, "delegate_to": "localhost"}, host="remote", forced=()),
+        "delegated to another Python": Row(
+            {**named, "delegate_to": "other_python"}, host="remote", auto="module", forced=()
+        ),
+        "another Python": Row(named, host="other_python", auto="module", forced=()),
+        "async": Row({**named, "async": 60, "poll": 1}, auto="module", forced=()),
+    }  # fmt: skip
+
+
+# Rows that ask what the first one asks, from elsewhere.
+LIKE_PLAIN = (
+    "vars, omit, a number as text",
+    "local host",
+    "delegated",
+    "delegated to another Python",
+    "another Python",
+    "async",
+)
+# What a row's result must hold, whichever door it came through.
+EXPECTED: dict[str, Any] = {
+    "plain": lambda site, result: result["csrs"][0]["subject"] == f"CN={HOSTILE}",
+    "check and diff": lambda site, result: result["changed"] is True and bool(result["diff"]),
+    "environment of play and task": lambda site, result: (
+        "K8S_AUTH_KUBECONFIG" in result["cluster"]["auth_source"]
+    ),
+    "home of the task": lambda site, result: "the default" in result["cluster"]["auth_source"],
+    "nothing names a cluster": lambda site, result: has_failed(result, "no-cluster"),
+    "a mixture": lambda site, result: has_failed(result, "invalid-connection", "K8S_AUTH_HOST"),
+    "a secret option": lambda site, result: "secret-api-key" not in json.dumps(result),
+    "loop": lambda site, result: (
+        [one["csrs"][0]["condition"] for one in result["results"]] == ["Pending", "NotFound"]
+    ),
+    "until": lambda site, result: result["attempts"] == 1,
+    "failed_when and changed_when": lambda site, result: result["changed"] is True,
+    "ignored failure": lambda site, result: has_failed(result, "no-context", "'absent'"),
+    "timeout": lambda site, result: has_failed(result, "unreachable", "timed"),
+    "option and alias": lambda site, result: (
+        "validate_certs and its alias verify_ssl" in str(result["warnings"])
+    ),
+    # Ansible's own sentences, which have no code.
+    "unsupported parameter": lambda site, result: (
+        not absent(["(certflow.kubernetes.k8s_csr_info)", "colour."], result["msg"])
+    ),
+    "wrong choice": lambda site, result: not absent(["gather", "csrs,"], result["msg"]),
+    "wrong type": lambda site, result: "wait_timeout" in result["msg"],
+    "missing parameter": lambda site, result: result["msg"].endswith(" targets"),
+    "unsupported before missing": lambda site, result: result["msg"].endswith(" targets"),
+    "dictionary": lambda site, result: "(a dictionary)" in result["cluster"]["auth_source"],
+    "encrypted": lambda site, result: "(a dictionary)" in result["cluster"]["auth_source"],
+    "files": lambda site, result: "files/plain" in result["cluster"]["auth_source"],
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a row's task gave: its registered result, and the door that the action named."""
+
+    result: dict[str, Any]
+    door: str
+    output: str
+
+
+def run_table(site: Site, table: dict[str, Row]) -> dict[tuple[str, str], Outcome]:
+    """Run all rows through all doors in one playbook, with one play for those that may share one."""
+    keys = [(name, door) for name, row in table.items() for door in (*row.forced, "auto")]
+    plays: dict[str, dict[str, Any]] = {}
+    for number, (name, door) in enumerate(keys):
+        row = table[name]
+        defaults = (
+            {"group/certflow.kubernetes.k8s": {"kubeconfig": str(site.kubeconfig)}} if row.defaults else {}
+        )
+        shared = {"hosts": row.host, "gather_facts": False, "module_defaults": defaults, **row.play}
+        play = plays.setdefault(json.dumps(shared), {**shared, "tasks": []})
+        task = json.loads(json.dumps(row.task).replace("THIS", f"r{number}"))
+        variables = {DOOR: door, **task.pop("vars", {})}
+        play["tasks"].append(
+            {
+                "name": f"ROW {number} END",
+                **task,
+                "vars": variables,
+                "register": f"r{number}",
+                "ignore_errors": True,
+            }
+        )
+    for number, play in enumerate(plays.values()):
+        names = [task["register"] for task in play["tasks"]]
+        content = "{{ {" + ", ".join(f"'{name}': {name}" for name in names) + "} | to_json }}"
+        save = {"content": content, "dest": str(site.directory / f"results-{number}.json")}
+        here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+        play["tasks"].append({"ansible.builtin.copy": save, "delegate_to": "localhost", "vars": here})
+    run = site.play(list(plays.values()), "-vv")
+    assert run.status == 0, run.output
+    results: dict[str, Any] = {}
+    for path in site.directory.glob("results-*.json"):
+        results.update(json.loads(path.read_text()))
+    outcomes = {}
+    for number, key in enumerate(keys):
+        output = run.output.partition(f"TASK [ROW {number} END]")[2].partition("TASK [")[0]
+        doors = {found.group(2) for found in LINE.finditer(output)}
+        assert len(doors) == 1, (key, output)
+        outcomes[key] = Outcome(results[f"r{number}"], doors.pop(), output)
+    return outcomes
+
+
+@pytest.fixture(scope="module")
+def table(site: Site) -> tuple[dict[str, Row], dict[tuple[str, str], Outcome]]:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        made = rows(site, silent.getsockname()[1])
+        return made, run_table(site, made)
+
+
+def comparable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: comparable(item) for key, item in value.items() if key not in MAY_DIFFER}
+    return [comparable(item) for item in value] if isinstance(value, list) else value
+
+
+def test_every_row_takes_its_door(table: Any) -> None:
+    made, outcomes = table
+    wanted = {(name, door): DOORS[door] for name, row in made.items() for door in row.forced}
+    wanted.update({(name, "auto"): row.auto for name, row in made.items()})
+    assert {key: outcome.door for key, outcome in outcomes.items()} == wanted
+
+
+def test_results_are_equal(table: Any) -> None:
+    made, outcomes = table
+    for name, row in made.items():
+        results = [comparable(outcomes[name, door].result) for door in (*row.forced, "auto")]
+        for result in results[1:]:
+            assert result == results[0], name
+        if name in LIKE_PLAIN:
+            plain = comparable(outcomes["plain", "module"].result)
+            assert {key: results[0][key] for key in plain} == plain, name
+        assert bool(results[0].get("failed")) is row.fails, (name, results[0])
+
+
+def test_results_say_what_they_must(site: Site, table: Any) -> None:
+    made, outcomes = table
+    assert EXPECTED.keys() <= made.keys()
+    for (name, door), outcome in outcomes.items():
+        if name in EXPECTED:
+            assert EXPECTED[name](site, outcome.result), (name, door, outcome.result)
+        assert "Traceback" not in outcome.output, (name, door)
+
+
+def test_hostile_text_is_never_a_template(table: Any) -> None:
+    _made, outcomes = table
+    for (name, door), outcome in outcomes.items():
+        assert EVALUATED not in f"{outcome.result}{outcome.output}", (name, door)
+
+
+def test_no_log_hides_the_result(table: Any) -> None:
+    _made, outcomes = table
+    for door in (*DOORS, "auto"):
+        assert "csrs" not in outcomes["no_log", door].output
+        assert "csrs" in outcomes["no_log", door].result
+
+
+def one(task: dict[str, Any], **keywords: Any) -> list[dict[str, Any]]:
+    return [{"hosts": "localhost", "gather_facts": False, "tasks": [task], **keywords}]
+
+
+def doors(run: playbook.Run) -> list[tuple[str, str]]:
+    """Door and reason of each task, in their order."""
+    return [(found.group(2), found.group(3)) for found in LINE.finditer(run.output)]
+
+
+def test_obstacles(site: Site) -> None:
+    """What else leads to the module, and that a forced door never gives way silently. No task here can succeed."""
+    info = {INFO: {"kubeconfig": "/absent"}, "ignore_errors": True}
+    tasks = [
+        {**info, "become": True, "become_method": "ansible.builtin.su", "become_exe": "/bin/false"},
+        {**info, "delegate_to": "unset_python"},
+        {
+            **info,
+            "delegate_to": "remote",
+            "vars": {"ansible_ssh_executable": "/bin/false"},
+            "ignore_unreachable": True,
+        },
+        {**info, "delegate_to": "other_python", "vars": {DOOR: "inprocess"}},
+        {**info, "vars": {DOOR: "sideways"}},
+    ]
+    run = site.play([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}], "-vv")
+    became, unset, remote = doors(run)
+    assert became == ("module", "become is on")
+    assert unset[0] == "module"
+    assert unset[1].startswith("ansible_python_interpreter is not set, Ansible runs under ")
+    assert remote == ("module", "connection is ssh")
+    assert not absent(["inprocess,", "'sideways';"], run.output)
+
+
+def test_action_group_reaches_kubernetes_core(site: Site) -> None:
+    """One group's defaults set the connection for both collections."""
+    defaults = {"group/certflow.kubernetes.k8s": {"kubeconfig": str(site.kubeconfig), "context": "onprem"}}
+    tasks = [
+        {"kubernetes.core.k8s_info": {"api_version": "v1"}, "register": "theirs"},
+        {INFO: {"name": site.name}},
+        {"ansible.builtin.assert": {"that": [f"theirs.given.kubeconfig == '{site.kubeconfig}'"]}},
+    ]
+    run = site.play(
+        [{"hosts": "localhost", "gather_facts": False, "module_defaults": defaults, "tasks": tasks}]
+    )
+    assert run.status == 0, run.output
+
+
+def test_no_secret_is_ever_printed(site: Site) -> None:
+    """A kubeconfig as a dictionary, through both doors, good, failing and refused, at the highest verbosity."""
+    token = "a-token-that-nobody-may-see"
+    bearer = {**site.content, "users": [{"name": "onprem", "user": {"token": token}}]}
+    given = {"name": site.name, "kubeconfig": "{{ content }}"}
+    texts = [{"content": site.content}, {"content": bearer}]
+    tasks = [
+        {INFO: {**given, **more}, "vars": {DOOR: door, **text}, "ignore_errors": True}
+        for door in DOORS
+        for text in texts
+        for more in ({}, {"colour": "blue"})
+    ]
+    tasks.append({INFO: {**given, "kubeconfig": "encrypted"}, "vars": {DOOR: "module"}})
+    broken = VaultLib([(DEFAULT_VAULT_ID_MATCH, VaultSecret(VAULT_PASSWORD.encode()))])
+    text = f"users: [{{token: {token}\n"
+    (site.directory / "files" / "broken").write_bytes(broken.encrypt(text, secret=broken.secrets[0][1]))
+    tasks.append({INFO: {"kubeconfig": "broken"}, "ignore_errors": True})
+    run = site.play([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}], "-vvvv")
+    assert run.status == 0, run.output
+    assert {door for door, _reason in doors(run)} == set(DOORS.values())
+    user = site.content["users"][0]["user"]
+    key = base64.b64decode(user["client-key-data"]).decode()
+    for secret in (token, user["client-key-data"], *key.splitlines()[1:-1], "PRIVATE KEY"):
+        assert secret not in run.output
+    assert run.output.count("authentication-failed") >= 2
+    assert run.output.count("colour.") >= 4
+
+
+@contextlib.contextmanager
+def processes() -> Iterator[set[bytes]]:
+    """Arguments and environment of every process that is seen while the block runs."""
+    seen: set[bytes] = set()
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.1):
+            for place in Path("/proc").glob("[0-9]*"):
+                for name in ("cmdline", "environ"):
+                    with contextlib.suppress(OSError):
+                        seen.add((place / name).read_bytes())
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        watcher.join()
+
+
+def forms_of(encoded: str) -> list[bytes]:
+    """The ways in which a private key, given as a Secret holds it, might be shown: any part of its PEM text or of that."""
+    lines = base64.b64decode(encoded).splitlines()[1:-1]
+    return [*lines, encoded[40:100].encode()]
+
+
+def test_a_new_private_key_is_seen_nowhere(site: Site) -> None:
+    """At the highest verbosity, with a difference shown, and with the files of the ordinary module kept."""
+    directory = site.directory / "kept"
+    directory.mkdir()
+    csr = {"kubeconfig": str(site.kubeconfig), "service": site.name, "namespace": "default"}
+    signers = {"signed": "kubernetes.io/kubelet-serving", "own": "ephemeral-ca"}
+    tasks: list[dict[str, Any]] = [
+        {
+            "certflow.kubernetes.k8s_csr": {
+                **csr,
+                "signer_name": signer,
+                "secret": {"name": f"{site.name}-{name}-{door}"},
+            },
+            "vars": {DOOR: door},
+        }
+        for door in DOORS
+        for name, signer in signers.items()
+    ]
+    places = dict.fromkeys(("TMPDIR", "ANSIBLE_LOCAL_TEMP", "ANSIBLE_REMOTE_TEMP"), str(directory))
+    kept = {**places, "ANSIBLE_KEEP_REMOTE_FILES": "true", "ANSIBLE_PIPELINING": "false"}
+    with processes() as seen:
+        run = site.play(
+            [{"hosts": "localhost", "gather_facts": False, "tasks": tasks}], "-vvvv", "--diff", **kept
+        )
+    assert (run.status, run.recap("changed")) == (0, len(tasks)), run.output
+    assert sorted(door for door, _reason in doors(run)) == sorted([*DOORS.values()] * 2)
+    files = [path.read_bytes() for path in directory.rglob("*") if path.is_file()]
+    assert files, "the ordinary module leaves its files"
+    assert any(b"ansible-playbook" in text for text in seen)
+    shown = [run.output.encode(), *seen, *files]
+    for task in tasks:
+        path = f"/api/v1/namespaces/default/secrets/{task['certflow.kubernetes.k8s_csr']['secret']['name']}"
+        key = site.fleet["onprem"].api("GET", path)["data"]["tls.key"]
+        site.fleet["onprem"].api("DELETE", path)
+        assert [form for form in forms_of(key) for text in shown if form in text] == []
+
+
+def test_a_decrypted_kubeconfig_is_in_no_file(site: Site) -> None:
+    """The ordinary module gets it by a pipe, although Ansible is set to write modules into files."""
+    directory = site.directory / "unpiped"
+    directory.mkdir()
+    kept = dict.fromkeys(("TMPDIR", "ANSIBLE_LOCAL_TEMP", "ANSIBLE_REMOTE_TEMP"), str(directory))
+    task = {INFO: {"name": site.name, "kubeconfig": "encrypted"}, "vars": {DOOR: "module"}}
+    run = site.play(one(task), "-vvv", ANSIBLE_PIPELINING="false", **kept)
+    assert run.status == 0, run.output
+    assert " PUT " not in run.output
+
+
+def test_nothing_is_left_on_disk(site: Site) -> None:
+    """Twenty hosts, ten forks: forks end without clean-up on Python before 3.13, so nothing may need any."""
+    empty = site.directory / "tmp"
+    empty.mkdir()
+    names = [f"host{number}" for number in range(20)]
+    hosts = {"hosts": ",".join(names), "gather_facts": False, "connection": "local", "strategy": "free"}
+    variables = {"ansible_python_interpreter": "{{ ansible_playbook_python }}", DOOR: "inprocess"}
+    sources = [str(site.kubeconfig), site.content]
+    tasks = [{INFO: {"kubeconfig": source, "name": site.name}} for source in sources]
+    inventory = site.directory / "many.yml"
+    inventory.write_text(yaml.safe_dump({"all": {"hosts": dict.fromkeys(names), "vars": variables}}))
+    run = site.play([{**hosts, "tasks": tasks}], "-vv", "-f", "10", "-i", str(inventory), TMPDIR=str(empty))
+    assert run.status == 0, run.output
+    assert run.recap("ok") == 40
+    assert [door for door, _reason in doors(run)] == ["in-process"] * 40
+    assert list(empty.iterdir()) == []
+
+
+# Imports what Ansible's parent process imports, forks, and says what the fork imported on top.
+IN_A_FORK = """
+import importlib, json, os, sys
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import execute
+
+room = "ansible_collections.certflow.kubernetes.plugins.module_utils."
+upgrade = ("snapshot_controller", "snapshot_controller_info")
+places = {name: "_operations._" if name in upgrade else "_run._" for name in sys.argv[1:]}
+rooms = {name: importlib.import_module(room + place + name).OPERATION for name, place in places.items()}
+for name, arguments in json.load(sys.stdin):
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        operation = rooms[name]
+        parameters = ArgumentSpecValidator(dict(operation.argument_spec)).validate(arguments).validated_parameters
+        before = set(sys.modules)
+        result = execute(operation, parameters, check_mode=False)
+        told = {"name": name, "failed": result.get("msg"), "changed": result["changed"], "new": sorted(set(sys.modules) - before)}
+        os.write(writer, json.dumps(told).encode() + b"\\n")
+        os._exit(0)
+    os.wait()
+    sys.stdout.write(os.read(reader, 65536).decode())
+    sys.stdout.flush()
+"""
+
+
+def test_an_operation_in_a_fork_imports_nothing(site: Site) -> None:
+    """Each fork would import it anew: a third of a second a host."""
+    target = {"kind": "ValidatingWebhookConfiguration", "name": site.name}
+    where = {"kubeconfig": str(site.kubeconfig)}
+    plugin = site.directory / "plugin"
+    user = site.content["users"][0]["user"]
+    status = {
+        "clientCertificateData": base64.b64decode(user["client-certificate-data"]).decode(),
+        "clientKeyData": base64.b64decode(user["client-key-data"]).decode(),
+    }
+    answer = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": status}
+    plugin.write_text(f"#!/bin/sh\ncat <<'END'\n{json.dumps(answer)}\nEND\n")
+    plugin.chmod(0o700)
+    entry = {"exec": {"apiVersion": answer["apiVersion"], "command": str(plugin)}}
+    by_plugin = {**site.content, "users": [{"name": "onprem", "user": entry}]}
+    csr: dict[str, Any] = {
+        "service": site.name,
+        "namespace": "default",
+        "secret": {"name": site.name},
+        "signer_name": "kubernetes.io/kubelet-serving",
+        "targets": [target],
+    }
+    absent, nobody = "no context named 'absent'", f"no Service default/{site.name}"
+    own_ca = {**csr, "signer_name": "ephemeral-ca"}
+    asked = {"target": target, "object": {"apiVersion": "v1", "kind": "Namespace"}}
+    # (operation, arguments, whether it changes something, words of its failure)
+    calls: list[tuple[str, dict[str, Any], bool, str]] = [
+        ("k8s_csr_info", where, False, ""),
+        ("k8s_csr_info", {"kubeconfig": by_plugin}, False, ""),
+        ("k8s_csr", {**where, **csr}, True, ""),
+        ("k8s_csr", {**where, **csr}, False, ""),
+        ("webhook_cabundle", {**where, "ca_bundle": site.ca, "targets": [target]}, True, ""),
+        ("k8s_csr_approve", {**where, "name": site.name, "decision": "deny"}, True, ""),
+        ("k8s_csr", {**where, **csr, "state": "absent"}, True, ""),
+        ("k8s_csr", {**where, **own_ca}, True, ""),
+        ("webhook_probe", {**where, **asked}, False, nobody),
+        ("k8s_csr", {**where, **own_ca, "state": "absent"}, True, ""),
+        ("k8s_signer_probe", {**where, "signers": [csr["signer_name"]]}, False, ""),
+        ("snapshot_controller_info", {**where, "version": "8.7.0"}, False, ""),
+        (
+            "snapshot_controller",
+            {**where, "version": "8.7.0", "state": "verified"},
+            False,
+            "snapshot controller",
+        ),
+        ("k8s_csr_info", {**where, "context": "absent"}, False, absent),
+    ]
+    assert {name for name, *_rest in calls} == set(OPERATIONS)
+    done = subprocess.run(
+        [sys.executable, "-c", IN_A_FORK, *OPERATIONS],
+        input=json.dumps([call[:2] for call in calls]),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["new"] for line in told] == [[]] * len(calls)
+    for line, (_name, _arguments, changes, words) in zip(told, calls, strict=True):
+        assert (bool(line["failed"]), line["changed"]) == (bool(words), changes), line
+        assert words in (line["failed"] or ""), line
+
+
+PROBE = "certflow.kubernetes.k8s_signer_probe"
+
+
+CSR = "certflow.kubernetes.k8s_csr"
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_ctrl_c_leaves_nothing(site: Site, door: str) -> None:
+    """A probe is interrupted in the middle of its wait: what it sent is deleted before its process ends."""
+    options = {"signers": ["example.com/nobody"], "kubeconfig": str(site.kubeconfig), "probe_seconds": 100}
+    interrupted(site, door, {PROBE: options}, probes)
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_ctrl_c_releases_the_lease(site: Site, door: str) -> None:
+    """The next run would wait for it. The run is interrupted while it waits for a signer that never issues."""
+    wanted = {"service": "waits", "namespace": "default", "secret": {"name": "waits-tls"}}
+    options = {**wanted, "signer_name": "example.com/nobody", "wait_timeout": 100}
+    interrupted(site, door, {CSR: {**options, "kubeconfig": str(site.kubeconfig)}}, leases)
+    onprem = site.fleet["onprem"]
+    for csr in onprem.api("GET", REQUESTS)["items"]:
+        if csr["metadata"]["name"].startswith("certflow-waits-"):
+            onprem.api("DELETE", f"{REQUESTS}/{csr['metadata']['name']}")
+
+
+def interrupted(site: Site, door: str, task: dict[str, Any], left: Callable[[Site], list[str]]) -> None:
+    """Interrupt a task as Ctrl-C does, once it has made something, and see that it leaves nothing of that."""
+    (site.directory / "interrupted.yml").write_text(yaml.safe_dump(one(task, vars={DOOR: door})))
+    program = str(Path(sys.executable).with_name("ansible-playbook"))
+    process = subprocess.Popen(
+        [program, "interrupted.yml"],
+        cwd=site.directory,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,  # as a terminal: the signal goes to all of its processes
+    )
+    try:
+        eventually(lambda: left(site) or process.poll() is not None)
+        assert process.poll() is None, process.communicate()[0]
+        os.killpg(process.pid, signal.SIGINT)
+        output, _ = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode, output
+    eventually(lambda: not left(site))
+
+
+def leases(site: Site) -> list[str]:
+    """Return the Lease of the Service ``waits``."""
+    listed = site.fleet["onprem"].api("GET", "/apis/coordination.k8s.io/v1/namespaces/default/leases")
+    return [name for item in listed["items"] if (name := item["metadata"]["name"]) == "certflow-waits"]
+
+
+def probes(site: Site) -> list[str]:
+    labels = "labelSelector=certflow.kubernetes/signer-probe"
+    listed = site.fleet["onprem"].api("GET", f"{REQUESTS}?{labels}")["items"]
+    return [csr["metadata"]["name"] for csr in listed]
+
+
+def eventually(condition: Callable[[], object], seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not come about"
+        time.sleep(0.1)

@@ -1,0 +1,135 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the documentation shows works as printed: every example of every module, run on a real cluster."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from tests.support import clusters, pages, playbook, snapshot_lab, snapshot_webhook, team_labels
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.support.https_webhook import Server
+
+REPOSITORY = Path(__file__).parents[2]
+REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
+CRD = "volumegroupsnapshotcontents.groupsnapshot.storage.k8s.io"
+# Started for an example, and closed behind the last one.
+SERVERS: list[Server] = []
+
+
+@pytest.fixture(scope="module")
+def onprem(fleet: clusters.Fleet) -> Iterator[clusters.Cluster]:
+    """The cluster with the objects that the examples name; other tests find nothing of external-snapshotter there."""
+    cluster = fleet["onprem"]
+    cluster.api("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", _crd())
+    with snapshot_webhook.present(cluster):
+        yield cluster
+    names = snapshot_lab.kubectl(cluster, "get", "crds", "-oname").split()
+    snapshot_lab.delete(cluster, *(name for name in names if name.endswith("snapshot.storage.k8s.io")))
+    for server in SERVERS:
+        server.close()
+
+
+def _webhook_cabundle(cluster: clusters.Cluster, directory: Path) -> None:
+    """ca.pem that issued tls.crt for the webhook's Service, and an older CA."""
+    (directory / "ca.pem").write_text(cluster.ca_pem)
+    secret = cluster.api("GET", "/api/v1/namespaces/kube-system/secrets/snapshot-validation-secret")
+    (directory / "tls.crt").write_bytes(base64.b64decode(secret["data"]["tls.crt"]))
+    (directory / "old-ca.pem").write_text(cluster.ca_pem)
+
+
+def _k8s_csr_approve(cluster: clusters.Cluster, _directory: Path) -> None:
+    labels = {"app.kubernetes.io/managed-by": "certflow.kubernetes"}
+    _request(cluster, "audit-webhook-request", ["audit-webhook.kube-system.svc"], labels)
+    _request(cluster, "somebody-elses-request", ["db", "db.prod.svc"], {})
+
+
+# In this order: the bundle's examples need the certificate that k8s_csr's made.
+PREPARE: dict[str, Callable[[clusters.Cluster, Path], None]] = {
+    "k8s_csr": lambda _cluster, _directory: None,
+    "webhook_cabundle": _webhook_cabundle,
+    "k8s_csr_approve": _k8s_csr_approve,
+    "k8s_csr_info": lambda _cluster, _directory: None,
+    "k8s_signer_probe": lambda _cluster, _directory: None,
+    "snapshot_controller_info": lambda _cluster, _directory: None,
+    "webhook_probe": lambda cluster, _directory: SERVERS.append(team_labels.start(cluster)),
+}
+# These need pods. test_upgrade_pages.py runs them.
+WITH_PODS = {"snapshot_controller"}
+
+
+def test_every_module_is_here() -> None:
+    assert {path.stem for path in (REPOSITORY / "plugins" / "modules").glob("[a-z]*.py")} == set(
+        PREPARE
+    ) | WITH_PODS
+
+
+@pytest.mark.parametrize("module", PREPARE)
+def test_the_examples_run(onprem: clusters.Cluster, module: str, tmp_path: Path) -> None:
+    PREPARE[module](onprem, tmp_path)
+    play: dict[str, Any] = {"name": module, "hosts": "localhost", "gather_facts": False}
+    tasks = pages.examples(module)
+    run = playbook.play(tmp_path, [{**play, "tasks": tasks}], K8S_AUTH_KUBECONFIG=str(onprem.kubeconfig))
+    assert run.status == 0, run.output
+    assert run.recap("ok") == len(tasks), run.output
+
+
+def _request(cluster: clusters.Cluster, name: str, dns_names: list[str], labels: dict[str, str]) -> None:
+    subject = x509.Name(
+        [
+            x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "system:nodes"),
+            x509.NameAttribute(x509.NameOID.COMMON_NAME, "system:node:example"),
+        ]
+    )
+    names = x509.SubjectAlternativeName([x509.DNSName(text) for text in dns_names])
+    builder = (
+        x509.CertificateSigningRequestBuilder().subject_name(subject).add_extension(names, critical=False)
+    )
+    pem = builder.sign(ec.generate_private_key(ec.SECP256R1()), hashes.SHA256()).public_bytes(
+        serialization.Encoding.PEM
+    )
+    spec = {
+        "request": base64.b64encode(pem).decode(),
+        "signerName": "kubernetes.io/kubelet-serving",
+        "usages": ["digital signature", "key encipherment", "server auth"],
+    }
+    cluster.api("POST", REQUESTS, {"metadata": {"name": name, "labels": labels}, "spec": spec})
+
+
+def _crd() -> dict[str, Any]:
+    plural, _dot, group = CRD.partition(".")
+    names = {"plural": plural, "kind": "VolumeGroupSnapshotContent"}
+    conversion = {
+        "strategy": "Webhook",
+        "webhook": {
+            "clientConfig": {"service": snapshot_webhook.SERVICE},
+            "conversionReviewVersions": ["v1"],
+        },
+    }
+    schema = {"openAPIV3Schema": {"type": "object"}}
+    versions = [
+        {"name": name, "served": True, "storage": name == "v1", "schema": schema}
+        for name in ("v1", "v1beta1")
+    ]
+    return {
+        "metadata": {"name": CRD, "annotations": {"api-approved.kubernetes.io": "unapproved, a test"}},
+        "spec": {
+            "group": group,
+            "names": names,
+            "scope": "Cluster",
+            "versions": versions,
+            "conversion": conversion,
+        },
+    }

@@ -1,0 +1,475 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The playbooks for a fleet: each cluster's outcome is in the report, whichever fails in whichever batch."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import re
+import socket
+import time
+import uuid
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from tests.support import clusters, playbook
+from tests.support.failures import absent
+from tests.support.snapshot_site import module_proxy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from tests.support.clusters import Cluster, Fleet
+    from tests.support.playbook import Run
+
+CERTIFICATES = Path("certflow.kubernetes.certificates")
+UPGRADE = Path("certflow.kubernetes.upgrade")
+HOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+# Context, cluster, and what becomes of it at first.
+HOSTS = {
+    "well-1": ("onprem", "changed"),
+    "well-2": ("eks", "changed"),
+    "canary": ("onprem", "failed"),  # a user without rights
+    "dead": ("", "unreachable"),
+    "owned": ("eks", "refused"),
+}
+
+
+class Site:
+    """Contexts of two clusters in one kubeconfig, an inventory of them, and a namespace of its own on both."""
+
+    def __init__(self, fleet: Fleet, directory: Path) -> None:
+        self.fleet = fleet
+        self.directory = directory
+        self.name = f"fleet-{uuid.uuid4().hex[:8]}"
+        # A separate user, so the audit log shows which requests are from the play.
+        self.user = f"{self.name}-admin"
+        self.parts = {name: one.kubeconfig_for(self.user, ["system:masters"]) for name, one in fleet.items()}
+        for cluster in fleet.values():
+            cluster.api("POST", "/api/v1/namespaces", {"metadata": {"name": self.name}})
+        for host, (cluster_name, _status) in HOSTS.items():
+            if cluster_name:
+                fleet[cluster_name].api("POST", HOOKS, self._hook(host))
+
+    def _hook(self, host: str) -> dict[str, Any]:
+        marks = {"cert-manager.io/inject-ca-from": "team/webhook"} if host == "owned" else {}
+        webhook = {
+            "name": "hook.certflow.test",
+            "clientConfig": {"service": {"namespace": self.name, "name": host}},
+            "sideEffects": "None",
+            "admissionReviewVersions": ["v1"],
+        }
+        return {"metadata": {"name": f"{self.name}-{host}", "annotations": marks}, "webhooks": [webhook]}
+
+    def close(self) -> None:
+        for host, (cluster_name, _status) in HOSTS.items():
+            if cluster_name:
+                self.fleet[cluster_name].api("DELETE", f"{HOOKS}/{self.name}-{host}")
+        for cluster in self.fleet.values():
+            cluster.api("DELETE", f"/api/v1/namespaces/{self.name}")
+
+    def bundle(self, host: str) -> str:
+        """The CA that the host's webhook trusts."""
+        cluster = self.fleet[HOSTS[host][0]]
+        webhook = cluster.api("GET", f"{HOOKS}/{self.name}-{host}")["webhooks"][0]
+        return base64.b64decode(webhook["clientConfig"].get("caBundle", "")).decode()
+
+    def play(self, name: Path, *arguments: str, order: tuple[str, ...] = tuple(HOSTS)) -> Run:
+        """Run a playbook of the collection on the hosts, in this order."""
+        (self.directory / "kubeconfig").write_text(
+            yaml.safe_dump(kubeconfig({host: self._part(host) for host in order}))
+        )
+        inventory = {"plugin": "certflow.kubernetes.kubeconfig", "kubeconfig": "kubeconfig"}
+        (self.directory / "clusters.yml").write_text(yaml.safe_dump(inventory))
+        group_vars = {
+            "webhook_certificate_service": "{{ inventory_hostname }}",
+            "webhook_certificate_namespace": self.name,
+            "webhook_certificate_secret": {"name": "{{ inventory_hostname }}"},
+            "webhook_certificate_targets": [
+                {
+                    "kind": "ValidatingWebhookConfiguration",
+                    "name": f"{self.name}-{{{{ inventory_hostname }}}}",
+                }
+            ],
+        }
+        (self.directory / "group_vars").mkdir(exist_ok=True)
+        (self.directory / "group_vars" / "clusters.yml").write_text(yaml.safe_dump(group_vars))
+        (self.directory / "report.json").unlink(missing_ok=True)
+        command = ["-i", "clusters.yml", "-e", "certflow_report=report.json", *arguments]
+        return playbook.play(self.directory, name, *command)
+
+    def _part(self, host: str) -> Path:
+        name = HOSTS[host][0] or "onprem"
+        return (
+            self.fleet[name].kubeconfig_for(f"{self.name}-powerless")
+            if host == "canary"
+            else self.parts[name]
+        )
+
+    def report(self) -> dict[str, str]:
+        """Status by cluster, as the file has it."""
+        return {name: outcome["status"] for name, outcome in self.outcomes().items()}
+
+    def outcomes(self) -> dict[str, dict[str, Any]]:
+        """Return the outcome of each cluster from the report file."""
+        return dict(json.loads((self.directory / "report.json").read_text())["clusters"])
+
+
+def kubeconfig(parts: Mapping[str, Path]) -> dict[str, Any]:
+    """One kubeconfig with a context for each host, in this order; at that of `dead` nobody listens."""
+    merged: dict[str, Any] = {"contexts": [], "clusters": [], "users": []}
+    for host, path in parts.items():
+        part = yaml.safe_load(path.read_text())
+        if host == "dead":
+            part["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{closed_port()}"
+        for section, items in merged.items():
+            items.append({**part[section][0], "name": host})
+        merged["contexts"][-1]["context"] = {"cluster": host, "user": host}
+    return merged
+
+
+def closed_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return int(server.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def site(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    made = Site(fleet, tmp_path_factory.mktemp("fleet"))
+    yield made
+    made.close()
+
+
+def test_a_canary_that_fails_is_the_end(site: Site) -> None:
+    """With the usual batches and budget; what was not reached is said, and nothing was written there."""
+    run = site.play(CERTIFICATES, order=("canary", "well-1", "dead", "owned", "well-2"))
+    assert run.status == 2, run.output
+    assert site.report() == {
+        "canary": "failed",
+        **dict.fromkeys(("well-1", "dead", "owned", "well-2"), "not started"),
+    }
+    assert run.recap("failed") == 5, run.output  # so that AWX and --limit @retry run exactly these again
+    assert not absent(["certflow_max_failures"], site.outcomes()["well-2"]["reason"])
+    assert not absent(['"canary:', '"well-2:'], run.output)
+    assert site.bundle("well-1") == ""
+
+
+# Serial, order: the first one fails and is alone; all of the last batch fail. Each of them ends a run of plain plays.
+BATCHES = (
+    ("1, 2", ("dead", "well-1", "canary", "well-2", "owned")),
+    ("[3]", ("well-2", "owned", "well-1", "canary", "dead")),
+)
+
+
+@pytest.mark.parametrize(("serial", "order"), BATCHES)
+def test_every_outcome_is_in_the_report(site: Site, serial: str, order: tuple[str, ...]) -> None:
+    before = {host: site.bundle(host) for host in ("well-1", "well-2")}
+    arguments = ("-e", json.dumps({"certflow_serial": json.loads(serial) if "[" in serial else serial}))
+    run = site.play(CERTIFICATES, *arguments, "-e", "certflow_max_failures=5", order=order)
+    assert run.status == 2, run.output
+    wanted = {host: status for host, (_cluster, status) in HOSTS.items()}
+    wanted |= {host: "ok" for host, bundle in before.items() if bundle}
+    assert site.report() == wanted, run.output
+    assert list(site.outcomes()) == list(order)
+    assert site.outcomes()["owned"]["code"] == "owned-by-another"
+    assert site.outcomes()["dead"]["code"] == "unreachable"
+    assert run.recap("failed") == 3, run.output
+    assert run.recap("unreachable") == 0, run.output
+    for host in before:
+        assert site.bundle(host) == site.fleet[HOSTS[host][0]].ca_pem
+    assert site.bundle("owned") == ""
+    assert "PRIVATE KEY" not in run.output
+
+
+def test_some_of_them_in_check_mode(site: Site) -> None:
+    """With a pattern and --limit, which leaves localhost out, and which the checks survive."""
+    run = site.play(
+        CERTIFICATES, "--check", "-e", "certflow_hosts=clusters:!canary", "--limit", "well-1,canary"
+    )
+    assert run.status == 0, run.output
+    assert site.report() == {"well-1": "planned"}
+    assert with_results(run) == {"well-1"}, "a host that is not of the run would turn green in AWX"
+    none = site.play(CERTIFICATES, "-e", "certflow_hosts=canary", "--limit", "well-1")
+    assert none.status != 0, none.output
+    assert not absent(["certflow_hosts:"], none.output)
+    assert with_results(none) == set()
+    assert not (site.directory / "report.json").exists()
+
+
+def with_results(run: Run) -> set[str]:
+    """Return the hosts that have a result, which are those of Ansible's statistics."""
+    return set(re.findall(r"^(\S+) +: ok=", run.output.rpartition("PLAY RECAP")[2], re.MULTILINE))
+
+
+def writes(cluster: Cluster, user: str, since: datetime) -> list[str]:
+    """Return the user's requests except reads, dry runs and access reviews."""
+    return [
+        f"{event['verb']} {event['requestURI']}"
+        for event in cluster.requests(since=since, user=user)
+        if event["verb"] not in ("get", "list", "watch")
+        and "dryRun=All" not in event["requestURI"]
+        and "/selfsubjectaccessreviews" not in event["requestURI"]
+    ]
+
+
+# Status and code of a cluster without a snapshot controller, so there is nothing to verify.
+READING_TAGS = {
+    "plan": ("planned", ""),
+    "preflight": ("planned", ""),
+    "verify": ("failed", "verification-failed"),
+}
+
+
+@pytest.mark.parametrize("tag", READING_TAGS)
+def test_a_tag_that_reads_writes_nothing(site: Site, tmp_path: Path, tag: str) -> None:
+    """Run the playbook, because the tasks of the included role would inherit a tag of the block around it."""
+    since = datetime.now(timezone.utc)
+    with module_proxy("8.7.0") as proxy:
+        variables = upgrade_to("8.7.0", proxy, tmp_path)
+        run = site.play(UPGRADE, "--tags", tag, "-e", json.dumps(variables), order=("well-1",))
+    assert [writes(cluster, site.user, since) for cluster in site.fleet.values()] == [[], []]
+    outcome = site.outcomes()["well-1"]
+    assert (outcome["status"], outcome["code"]) == READING_TAGS[tag], run.output
+    assert run.status == (0 if outcome["status"] == "planned" else 2), run.output
+
+
+def test_a_tag_that_the_role_does_not_have_is_not_a_success(site: Site) -> None:
+    since = datetime.now(timezone.utc)
+    run = site.play(CERTIFICATES, "--tags", "plan", order=("well-1", "well-2"))
+    assert [writes(cluster, site.user, since) for cluster in site.fleet.values()] == [[], []]
+    assert run.status == 0, run.output
+    assert site.report() == {"well-1": "skipped", "well-2": "skipped"}, run.output
+    assert "did not run, and nothing was written" in site.outcomes()["well-1"]["reason"]
+
+
+def upgrade_to(release: str, proxy: str, place: Path) -> dict[str, Any]:
+    """Return the variables of an upgrade with its files below a place. No pod starts here, so the waits are short."""
+    return {
+        "snapshot_controller_version": release,
+        "snapshot_controller_source": proxy,
+        "snapshot_controller_cache_directory": str(place),
+        "snapshot_controller_backup_directory": str(place),
+        "snapshot_controller_step_timeout": 20,
+        "snapshot_controller_adopt": ["kubectl"],
+    }
+
+
+def test_two_hosts_of_one_cluster_are_not_upgraded(site: Site, tmp_path: Path) -> None:
+    """A third host with another cluster is not started either. An option permits two hosts with one UID."""
+    order = ("well-1", "well-2", "owned")
+    since = datetime.now(timezone.utc)
+    with module_proxy("8.7.0") as proxy:
+        variables = upgrade_to("8.7.0", proxy, tmp_path)
+        run = site.play(UPGRADE, "-e", json.dumps(variables), order=order)
+    assert [writes(cluster, site.user, since) for cluster in site.fleet.values()] == [[], []]
+    assert run.status == 2, run.output
+    assert site.report() == {"well-1": "not started", "well-2": "refused", "owned": "refused"}, run.output
+    assert site.outcomes()["owned"]["code"] == "same-cluster"
+    assert "hosts well-2, owned mean the same cluster" in site.outcomes()["owned"]["reason"]
+    assert run.recap("failed") == 3, run.output
+
+
+def test_two_hosts_of_one_cluster_do_not_share_a_secret(site: Site) -> None:
+    shared = json.dumps({"webhook_certificate_secret": {"name": "shared"}})
+    arguments = ("--check", "-e", shared, "-e", "certflow_max_failures=9")
+    order = ("canary", "well-1", "well-2", "owned")
+    run = site.play(CERTIFICATES, *arguments, order=order)
+    wanted = {"canary": "not started", "well-1": "not started", "well-2": "refused", "owned": "refused"}
+    assert site.report() == wanted, run.output
+    assert f"the same Secret {site.name}/shared" in site.outcomes()["owned"]["reason"]
+    allowed = site.play(CERTIFICATES, *arguments, "-e", "certflow_allow_shared_cluster=true", order=order)
+    assert site.report()["well-1"] == "planned", allowed.output
+    assert "not started" not in site.report().values(), allowed.output
+
+
+EVIL = "{{ lookup('ansible.builtin.pipe', 'touch evaluated') }}"
+POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolic"
+
+
+@contextlib.contextmanager
+def policy_with_a_template(cluster: Cluster, namespace: str) -> Iterator[None]:
+    """Refuse Secrets of the namespace with a message that is a template to Ansible."""
+    name = f"{namespace}-evil"
+    rules = [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["secrets"]}]
+    selector = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+    spec: dict[str, Any] = {
+        "matchConstraints": {"resourceRules": rules, "namespaceSelector": selector},
+        "validations": [{"expression": "false", "message": EVIL}],
+    }
+    cluster.api("POST", f"{POLICIES}ies", {"metadata": {"name": name}, "spec": spec})
+    binding = {"policyName": name, "validationActions": ["Deny"]}
+    cluster.api("POST", f"{POLICIES}ybindings", {"metadata": {"name": name}, "spec": binding})
+    try:
+        yield
+    finally:
+        cluster.api("DELETE", f"{POLICIES}ybindings/{name}")
+        cluster.api("DELETE", f"{POLICIES}ies/{name}")
+
+
+def wait_until_refused(cluster: Cluster, namespace: str) -> None:
+    """Wait until the API server enforces the policy."""
+    path = f"/api/v1/namespaces/{namespace}/secrets?dryRun=All"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            cluster.api("POST", path, {"metadata": {"name": "tried"}})
+        except clusters.ApiError:
+            return
+        time.sleep(0.5)
+    pytest.fail("the policy is not enforced")
+
+
+def test_messages_of_an_api_server_are_not_templates(site: Site) -> None:
+    secret = json.dumps({"webhook_certificate_secret": {"name": "refused"}})
+    with policy_with_a_template(site.fleet["onprem"], site.name):
+        wait_until_refused(site.fleet["onprem"], site.name)
+        run = site.play(CERTIFICATES, "-e", secret, order=("well-1",))
+    assert run.status == 2, run.output
+    assert not (site.directory / "evaluated").exists(), run.output
+    assert EVIL in site.outcomes()["well-1"]["reason"], run.output
+    assert "lookup('ansible.builtin.pipe'" in run.output.rpartition("[Report]")[2]
+
+
+DEPLOYMENTS = "/apis/apps/v1/namespaces/{}/deployments"
+# As `helm install` leaves it, as far as it says whose it is.
+BY_HELM = {
+    "metadata": {
+        "name": "snapshot-controller",
+        "labels": {"app.kubernetes.io/managed-by": "Helm"},
+        "annotations": {
+            "meta.helm.sh/release-name": "snapshots",
+            "meta.helm.sh/release-namespace": "kube-system",
+        },
+    },
+    "spec": {
+        "replicas": 0,
+        "selector": {"matchLabels": {"app": "x"}},
+        "template": {
+            "metadata": {"labels": {"app": "x"}},
+            "spec": {
+                "containers": [
+                    {
+                        "name": "snapshot-controller",
+                        "image": "registry.k8s.io/sig-storage/snapshot-controller:v6.2.2",
+                    }
+                ]
+            },
+        },
+    },
+}
+
+
+def test_an_upgrade_that_is_only_tried(site: Site, tmp_path: Path) -> None:
+    """The same machinery: a cluster that can be upgraded, one that Helm owns, one that does not answer."""
+    path = DEPLOYMENTS.format(site.name)
+    site.fleet["eks"].api("POST", path, BY_HELM)
+    with module_proxy("8.7.0") as proxy:
+        variables = upgrade_to("8.7.0", proxy, tmp_path) | {"certflow_max_failures": 2}
+        order = ("well-1", "owned", "dead")
+        run = site.play(UPGRADE, "--check", "-e", json.dumps(variables), order=order)
+    site.fleet["eks"].api("DELETE", f"{path}/snapshot-controller")
+    assert site.report() == {"well-1": "planned", "owned": "refused", "dead": "unreachable"}, run.output
+    assert run.status == 2, run.output
+    codes = {host: outcome["code"] for host, outcome in site.outcomes().items()}
+    assert codes == {"well-1": "", "owned": "upgrade-refused", "dead": "unreachable"}
+    assert "Helm" in json.loads((site.directory / "report.json").read_text())["clusters"]["owned"]["reason"]
+
+
+SECRET = {"webhook_certificate_secret": {"name": "tls"}, "webhook_certificate_namespace": "apps"}
+COMPLETE = ("-e", json.dumps({**SECRET, "webhook_certificate_service": "hook"}))
+RELEASE = ("-e", "snapshot_controller_version=8.7.0")
+A, LOCALHOST, NO_HOST = {"a"}, {"localhost"}, set[str]()
+# A variable for each host by way of one that b is not in.
+MAPPED = ("-i", "mapped", "-e", "certflow_kubeconfig=k")
+GUARDED = ("-i", "guarded")
+# Playbook, arguments, names in the message, the hosts that have a result.
+BAD: tuple[tuple[Path, tuple[str, ...], tuple[str, ...], set[str]], ...] = (
+    (CERTIFICATES, ("-e", "certflow_hosts=prod-*"), ("certflow_hosts:", "prod-*"), LOCALHOST),
+    (CERTIFICATES, ("-e", "certflow_hosts="), ("certflow_hosts",), LOCALHOST),
+    (CERTIFICATES, ("-e", "certflow_hosts=", "--limit", "a"), ("certflow_hosts",), NO_HOST),
+    (CERTIFICATES, ("-i", "only_d"), ("certflow_hosts", "d,"), A),
+    (CERTIFICATES, ("-e", '{"certflow_serial": ["1", "few", 0, "200%"]}'), ("few,", "0,", "200%"), A),
+    (CERTIFICATES, ("-e", "certflow_max_failures=some"), ("certflow_max_failures", "some"), A),
+    (CERTIFICATES, (*COMPLETE, "-e", "certflow_report=/dev/null/report.json"), ("/dev/null",), A),
+    (CERTIFICATES, (*COMPLETE, "-e", "certflow_report=~nosuchuser/r.json"), ("certflow_report", "~nosuchuser/r.json"), A),
+    (CERTIFICATES, (*COMPLETE, "-e", "webhook_certificate_service="), ("webhook_certificate_service", "a,", "b"), A),
+    (CERTIFICATES, (*COMPLETE, "-e", "certflow_hosts=a,d"), ("d.",), A),
+    (CERTIFICATES, (*COMPLETE, *MAPPED), ("certflow_context", "b"), A),
+    (CERTIFICATES, (*COMPLETE, *MAPPED, "--limit", "b"), ("certflow_context", "b"), {"b"}),
+    (CERTIFICATES, (*COMPLETE, *GUARDED), ("certflow_cluster_uid", "b"), A),
+    (UPGRADE, (), ("snapshot_controller_version", "a,", "b"), A),
+    (UPGRADE, ("-e", "snapshot_controller_version="), ("snapshot_controller_version", "a,", "b"), A),
+    (UPGRADE, (*RELEASE, "-e", "certflow_hosts=a,d"), ("d.",), A),
+    (UPGRADE, ("-e", "snapshot_controller_version=8.9.9"), ("8.9.9",), A),
+    (UPGRADE, ("-e", "snapshot_controller_version=8.6.0 snapshot_controller_source=."), ("8.6.0",), A),
+)  # fmt: skip
+# The first host of the inventory, a, is not in the pattern clusters of some rows. The host d names no cluster.
+INVENTORY = (
+    "[others]\nz certflow_context=z\n[clusters]\na certflow_context=a\nb certflow_context=b\n[unnamed]\nd\n"
+)
+
+
+def without_cluster(place: Path, name: Path, *arguments: str, **environment: str) -> Run:
+    """Run a playbook on hosts whose kubeconfig does not exist."""
+    (place / "hosts").write_text(INVENTORY)
+    (place / "only_d").write_text(f"{INVENTORY}[all:vars]\ncertflow_hosts=d\n")
+    named = "[clusters]\na\nb\n[clusters:vars]\nmap={'a': 'a'}\n"
+    (place / "mapped").write_text(f"{named}certflow_context={{{{ map[inventory_hostname] }}}}\n")
+    guard = "certflow_cluster_uid={{ map[inventory_hostname] }}\n"
+    (place / "guarded").write_text(f"{named}certflow_context=c\n{guard}")
+    inventory = () if "-i" in arguments else ("-i", "hosts")
+    return playbook.play(
+        place, name, *inventory, *arguments, KUBECONFIG="absent", COLUMNS="500", **environment
+    )
+
+
+@pytest.mark.parametrize(("name", "arguments", "names", "hosts"), BAD)
+def test_invalid_settings_are_reported_before_any_cluster_is_contacted(
+    name: Path, arguments: tuple[str, ...], names: tuple[str, ...], hosts: set[str], tmp_path: Path
+) -> None:
+    """The message has one line. Only a host of the run has a result, or localhost if the run has no host."""
+    run = without_cluster(tmp_path, name, *arguments)
+    assert run.status != 0, run.output
+    assert not absent(names, run.output), run.output
+    assert "Run the role on one batch" not in run.output
+    assert "unhandled exception" not in run.output
+    assert with_results(run) == hosts, run.output
+
+
+@pytest.mark.parametrize("strategy", ["free", pytest.param("host_pinned", marks=pytest.mark.full)])
+def test_another_strategy_of_the_user_is_not_used(strategy: str, tmp_path: Path) -> None:
+    arguments = (*COMPLETE, "-e", "certflow_report=report.json certflow_max_failures=9")
+    run = without_cluster(tmp_path, CERTIFICATES, *arguments, ANSIBLE_STRATEGY=strategy)
+    report = json.loads((tmp_path / "report.json").read_text())["clusters"]
+    assert {name: one["code"] for name, one in report.items()} == dict.fromkeys("ab", "invalid-connection"), (
+        run.output
+    )
+    assert with_results(run) == {"a", "b"}, run.output
+
+
+def test_one_host_may_take_its_cluster_from_the_environment(site: Site, tmp_path: Path) -> None:
+    variables = json.dumps(
+        {**SECRET, "webhook_certificate_service": "hook", "webhook_certificate_namespace": "default"}
+    )
+    (tmp_path / "hosts").write_text(INVENTORY)
+    arguments = ("-i", "hosts", "--check", "-e", "certflow_hosts=d", "-e", variables)
+    run = playbook.play(tmp_path, CERTIFICATES, *arguments, KUBECONFIG=str(site.parts["onprem"]))
+    assert (run.status, run.recap("failed")) == (0, 0), run.output
+    assert '"d:' in run.output, run.output
+
+
+def test_an_inventory_that_cannot_be_read_stops_the_run(tmp_path: Path) -> None:
+    """Ansible itself warns, and would end well without having done anything."""
+    (tmp_path / "clusters.yml").write_text("plugin: certflow.kubernetes.kubeconfig\nkubeconfig: absent\n")
+    run = playbook.play(tmp_path, CERTIFICATES, "-i", "clusters.yml", COLUMNS="500")
+    assert run.status == 2, run.output
+    assert not absent(["absent:", "inventory"], run.output)

@@ -1,0 +1,83 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The upgrade playbook and the inventory plugin on seven hosts, four of them clusters with nodes."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from tests.support import clusters, playbook, snapshot_lab
+from tests.support.snapshot_site import module_proxy
+from tests.system.test_fleet import BY_HELM, DEPLOYMENTS, kubeconfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+pytestmark = pytest.mark.full
+UPGRADE = Path("certflow.kubernetes.upgrade")
+TARGET = "8.7.0"
+# What each has before; "" is nothing. A node takes some 17 of the 128 inotify instances that Linux gives a user.
+NODES = {"onprem-1": "7.0.2", "onprem-2": "4.2.1", "eks-1": "", "eks-2": "6.2.2"}
+OTHERS = {"helm": "refused", "canary": "failed", "dead": "unreachable"}
+
+
+@pytest.fixture(scope="module")
+def seven() -> Iterator[clusters.Fleet]:
+    reason = clusters.why_no_node()
+    if reason:
+        pytest.skip(reason)
+    wanted = {name: f"{name.partition('-')[0]}-node" for name in NODES} | {
+        "helm": "onprem",
+        "canary": "onprem",
+    }
+    with clusters.running(wanted) as fleet:
+        for name, release in NODES.items():
+            snapshot_lab.load_images(fleet[name], TARGET)
+            if release:
+                snapshot_lab.install(fleet[name], release)
+        fleet["helm"].api("POST", DEPLOYMENTS.format("kube-system"), BY_HELM)
+        yield fleet
+
+
+def release_of(cluster: clusters.Cluster) -> str:
+    containers = cluster.api("GET", snapshot_lab.CONTROLLER)["spec"]["template"]["spec"]["containers"]
+    return str(containers[0]["image"].rpartition(":v")[2])
+
+
+def test_seven_hosts(seven: clusters.Fleet, tmp_path: Path) -> None:
+    """The canary alone, which ends it; then without regard to failures, which lie in the first and in the last batch."""
+    (tmp_path / "host_vars").mkdir()
+    another = {"snapshot_controller_cluster_uid": str(uuid.uuid4())}
+    (tmp_path / "host_vars" / "canary.yml").write_text(yaml.safe_dump(another))
+    (tmp_path / "clusters.yml").write_text("plugin: certflow.kubernetes.kubeconfig\nkubeconfig: kubeconfig\n")
+
+    def run(order: list[str], **variables: Any) -> tuple[playbook.Run, dict[str, str]]:
+        parts = {host: seven.get(host, seven["helm"]).kubeconfig for host in order}
+        (tmp_path / "kubeconfig").write_text(yaml.safe_dump(kubeconfig(parts)))
+        common: dict[str, Any] = {"snapshot_controller_version": TARGET, "certflow_report": "report.json"}
+        common |= {"snapshot_controller_source": proxy, "snapshot_controller_adopt": ["kubectl"]}
+        common |= {"snapshot_controller_controller": {"min_ready_seconds": 3}}
+        arguments = ("-i", "clusters.yml", "-e", json.dumps({**common, **variables}))
+        done = playbook.play(tmp_path, UPGRADE, *arguments, HOME=str(tmp_path))
+        written = json.loads((tmp_path / "report.json").read_text())["clusters"]
+        return done, {name: one["status"] for name, one in written.items()}
+
+    with module_proxy(TARGET) as proxy:
+        stopped, statuses = run(["canary", *NODES, "helm", "dead"])
+        assert statuses == dict.fromkeys([*NODES, "helm", "dead"], "not started") | {"canary": "failed"}, (
+            stopped.output
+        )
+        assert release_of(seven["onprem-1"]) == "7.0.2"
+        order = ["onprem-1", "helm", "eks-1", "dead", "onprem-2", "eks-2", "canary"]
+        done, statuses = run(order, certflow_serial="3", certflow_max_failures=3)
+        assert statuses == dict.fromkeys(NODES, "changed") | OTHERS, done.output
+        assert {name: release_of(seven[name]) for name in NODES} == dict.fromkeys(NODES, TARGET)
+        assert done.recap("failed") == len(OTHERS), done.output

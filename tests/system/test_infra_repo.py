@@ -1,0 +1,69 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""examples/infra-repo, run as it stands, with kubeconfigs encrypted as it asks for."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from cryptography import x509
+
+from tests.support import playbook
+from tools.ci.venvs import REPOSITORY
+
+if TYPE_CHECKING:
+    from tests.support.clusters import Cluster, Fleet
+
+SECRET = "/api/v1/namespaces/kube-system/secrets/audit-webhook-tls"
+ARN = "arn:aws:eks:eu-west-1:111122223333:cluster/shop"
+
+
+def kubeconfig(cluster: Cluster, context: str, entry: str) -> dict[str, Any]:
+    """The administrator's, with other names."""
+    content: dict[str, Any] = yaml.safe_load(cluster.kubeconfig.read_text())
+    content["clusters"][0]["name"] = entry
+    content["contexts"][0]["name"] = content["current-context"] = context
+    content["contexts"][0]["context"]["cluster"] = entry
+    return content
+
+
+def lifetime(cluster: Cluster) -> datetime.timedelta:
+    data = cluster.api("GET", SECRET)["data"]
+    leaf = x509.load_pem_x509_certificate(base64.b64decode(data["tls.crt"]))
+    return leaf.not_valid_after_utc - leaf.not_valid_before_utc
+
+
+def test_the_repository_as_it_stands(fleet: Fleet, tmp_path: Path) -> None:
+    """The EKS cluster through its context, with what its group says; the other through the machine it belongs to."""
+    place = tmp_path / "repository"
+    shutil.copytree(REPOSITORY / "examples" / "infra-repo", place)
+    (place / "kubeconfigs").mkdir()
+    (tmp_path / "password").write_text("open sesame\n")
+    for name, content in (
+        ("shop", kubeconfig(fleet["eks"], "shop", ARN)),
+        ("build", kubeconfig(fleet["onprem"], "build", "build")),
+    ):
+        path = place / "kubeconfigs" / f"{name}.yml"
+        path.write_text(yaml.safe_dump(content))
+        vault = ("encrypt", "--vault-password-file", str(tmp_path / "password"))
+        assert playbook.play(place, path, *vault, program="ansible-vault").status == 0
+    arguments = ("--vault-password-file", str(tmp_path / "password"))
+    run = playbook.play(place, place / "site.yml", *arguments)
+    assert run.status == 0, run.output
+    assert run.recap("changed") == 2, run.output
+    assert lifetime(fleet["eks"]) < datetime.timedelta(days=91) < lifetime(fleet["onprem"])
+    again = playbook.play(place, Path("certflow.kubernetes.certificates"), *arguments)
+    assert (again.status, again.recap("changed")) == (0, 0), again.output
+    assert '"shop:' in again.output
+    for text in (run.output, again.output):
+        assert "PRIVATE KEY" not in text
+        assert "REDACTED" not in text  # names that stand in an encrypted file are no secrets
+    for cluster in fleet.values():
+        cluster.api("DELETE", SECRET)

@@ -1,0 +1,490 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Rights and bad input on a real control plane: one clear line each, before anything is written."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import copy
+import dataclasses
+import datetime
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api, markers
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.intent import intent_from
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.kubeconfig import resolve
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import webhook_cabundle
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import private_keys
+
+from tests.support import clusters
+from tests.support.clusters import kubeconfig
+from tests.support.csr_site import CSRS, HOOK_KIND, Site, assert_one_line, role_in, rule_in
+from tests.support.https_webhook import Reply, Server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.clusters import Fleet
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+REQUEST, APPROVE, BUNDLE, EXPLAIN = (
+    role_in(DOCS / "rbac" / f"{name}.yaml") for name in ("request", "approve", "bundle", "explain")
+)
+TWO_STEP = {"approve": False, "wait": False}
+
+
+@pytest.fixture
+def site(fleet: Fleet) -> Iterator[Site]:
+    with contextlib.closing(Site(fleet["onprem"])) as site:
+        yield site
+
+
+class User:
+    """Somebody with no rights but those that are granted."""
+
+    def __init__(self, site: Site, *roles: dict[str, Any]) -> None:
+        self.name = f"limited-{uuid.uuid4().hex[:8]}"
+        self.kubeconfig = str(site.cluster.kubeconfig_for(self.name))
+        self._site = site
+        site.grant(self.name, *roles)
+
+    def writes(self) -> list[tuple[str, str]]:
+        return self._site.writes(user=self.name)
+
+
+def test_the_documented_roles_are_enough(site: Site) -> None:
+    """Each with its own operations, on a first run, on a renewal, and on the way back."""
+    targets = [site.hook()]
+    both = User(site, REQUEST, APPROVE, BUNDLE)
+    steps: list[dict[str, Any]] = [{}, {"key_type": "rsa-2048"}, {"state": "absent"}]
+    for options in steps:
+        result = site.run(kubeconfig=both.kubeconfig, targets=targets, **options)
+        assert result.get("changed"), result
+        assert "warnings" not in result
+    requester, approver = User(site, REQUEST), User(site, APPROVE)
+    name = site.run(kubeconfig=requester.kubeconfig, **TWO_STEP)["csr"]["name"]
+    expect = {"service": "hook", "namespace": site.name, "requester": requester.name}
+    approved = site.approve(kubeconfig=approver.kubeconfig, name=name, expect=expect, wait=True)
+    assert approved["changed"], approved
+    done = site.run(kubeconfig=requester.kubeconfig, **TWO_STEP)
+    assert (done.get("changed"), done.get("pending")) == (True, False), done
+    assert site.secret("hook-tls-pending") is None
+    bundler = User(site, BUNDLE)
+    given: dict[str, Any] = {"targets": targets, "ca_bundle": site.cluster.ca_pem}
+    result = site.operate(webhook_cabundle.OPERATION, kubeconfig=bundler.kubeconfig, **given)
+    assert result["changed"], result
+
+
+def without(role: dict[str, Any], resource: str, verb: str) -> dict[str, Any]:
+    """The role without one verb on one resource, in every rule."""
+    rest = copy.deepcopy(role)
+    for rule in rest["rules"]:
+        if resource in rule["resources"]:
+            rule["verbs"] = [entry for entry in rule["verbs"] if entry != verb]
+    rest["rules"] = [rule for rule in rest["rules"] if rule["verbs"]]
+    return rest
+
+
+CSR = "certificatesigningrequests"
+# (verb, resource, options; another name in the line)
+RIGHTS: list[tuple[str, str, dict[str, Any], str]] = [
+    ("create", CSR, {}, "certificates.k8s.io"),
+    ("get", CSR, {}, "certificates.k8s.io"),
+    ("list", CSR, {}, "certificates.k8s.io"),
+    ("watch", CSR, {}, "certificates.k8s.io"),
+    ("update", f"{CSR}/approval", {}, "certificates.k8s.io"),
+    ("approve", "signers", {}, "kubernetes.io/kubelet-serving"),
+    ("get", "secrets", {}, "hook-tls"),
+    ("create", "secrets", {}, "namespace"),
+    ("patch", "secrets", {"key_type": "rsa-2048"}, "hook-tls"),
+    ("patch", "secrets", {"secret": {"labels": {"tier": "edge"}}}, "hook-tls"),
+    ("get", "validatingwebhookconfigurations", {}, "hook"),
+    ("patch", "validatingwebhookconfigurations", {}, "hook"),
+    ("create", "secrets", TWO_STEP, "namespace"),
+    ("delete", "secrets", {"state": "absent"}, "hook-tls"),
+]
+
+
+@pytest.mark.parametrize(("verb", "resource", "options", "name"), RIGHTS)
+def test_each_missing_right_is_found_and_the_printed_rule_grants_it(
+    site: Site, verb: str, resource: str, options: dict[str, Any], name: str
+) -> None:
+    targets = [site.hook()]
+    if (verb == "patch" and resource == "secrets") or verb == "delete":
+        assert site.run(targets=targets)["changed"], "there is something to change"
+    user = User(site, *(without(role, resource, verb) for role in (REQUEST, APPROVE, BUNDLE)))
+    options = {"kubeconfig": user.kubeconfig, "targets": targets, **options}
+    result = site.run(**options)
+    assert_one_line(result, "missing-permissions", site.cluster.url, verb, resource, name)
+    assert (result["changed"], user.writes()) == (False, [])
+    site.grant(user.name, rule_in(result))
+    granted = site.run(**options)
+    assert granted.get("changed"), granted
+
+
+def test_two_step_needs_to_read_the_waiting_key(site: Site) -> None:
+    """A role that is limited to the Secret's own name."""
+    limited = copy.deepcopy(REQUEST)
+    for rule in limited["rules"]:
+        if rule["resources"] == ["secrets"] and "get" in rule["verbs"]:
+            rule["verbs"], rule["resourceNames"] = ["get", "patch"], ["hook-tls"]
+    limited["rules"].append({"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]})
+    user = User(site, limited, APPROVE)
+    result = site.run(kubeconfig=user.kubeconfig, **TWO_STEP)
+    assert_one_line(result, "missing-permissions", "get", "secrets", "hook-tls-pending")
+    assert user.writes() == []
+    assert site.run(kubeconfig=user.kubeconfig)["changed"], "who approves at once keeps no key"
+
+
+def test_approving_without_the_right(site: Site) -> None:
+    name = site.run(**TWO_STEP)["csr"]["name"]
+    user = User(site, without(APPROVE, "signers", "approve"))
+    expect = {"service": "hook", "namespace": site.name}
+    result = site.approve(kubeconfig=user.kubeconfig, name=name, expect=expect)
+    assert_one_line(result, "missing-permissions", "approve", "signers", "kubernetes.io/kubelet-serving")
+    assert user.writes() == []
+    site.grant(user.name, rule_in(result))
+    assert site.approve(kubeconfig=user.kubeconfig, name=name, expect=expect)["changed"]
+
+
+def test_who_may_not_approve_is_told_the_rule(site: Site) -> None:
+    """By k8s_csr_info; with the rule, or with the right for the whole domain of the signer, it is as for anybody."""
+    name = site.run(**TWO_STEP)["csr"]["name"]
+    users = [User(site, without(APPROVE, "signers", "approve")) for _number in range(2)]
+    for user in users:
+        found = site.info(kubeconfig=user.kubeconfig, name=name, gather=["csrs"])["csrs"][0]["diagnosis"]
+        assert (found["code"], found["certainty"]) == ("no-right-to-approve", "proven")
+    domain = copy.deepcopy(rule_in(found))
+    domain["rules"][0]["resourceNames"] = ["kubernetes.io/*"]
+    expect = {"service": "hook", "namespace": site.name}
+    for user, rule in zip(users, (rule_in(found), domain), strict=True):
+        site.grant(user.name, rule)
+        found = site.info(kubeconfig=user.kubeconfig, name=name, gather=["csrs"])["csrs"][0]["diagnosis"]
+        assert found["code"] == "never-approved"
+        planned = site.approve(kubeconfig=user.kubeconfig, name=name, expect=expect, check_mode=True)
+        assert planned["changed"], planned
+    assert site.approve(kubeconfig=users[1].kubeconfig, name=name, expect=expect)["changed"]
+
+
+def test_what_may_not_be_read_is_said_and_what_the_documented_role_reads(site: Site) -> None:
+    stuck = [
+        site.run(signer_name=signer, common_name="x", wait_timeout=1, secret={"name": f"tls-{number}"})
+        for number, signer in enumerate(("example.com/nobody", "issuers.cert-manager.io/x.y"))
+    ]
+    waiting = site.run(**TWO_STEP)
+    names = [result["csr"]["name"] for result in (*stuck, waiting)]
+    able, blind = User(site, EXPLAIN), User(site, {**EXPLAIN, "rules": EXPLAIN["rules"][:1]})
+    evidence = [
+        [
+            text
+            for name in names
+            for text in site.info(kubeconfig=user.kubeconfig, name=name)["csrs"][0]["diagnosis"]["evidence"]
+            if text.startswith("cannot read ")
+        ]
+        for user in (able, blind)
+    ]
+    assert evidence[0] == []
+    for what in (
+        "Lease kube-system/kube-controller-manager",
+        "pods in kube-system",
+        "ConfigMap kube-system/kube-root-ca.crt",
+        "Events",
+    ):
+        assert any(text.startswith(f"cannot read {what}: ") for text in evidence[1]), evidence[1]
+    assert site.info(kubeconfig=able.kubeconfig, gather=["provider"])["provider"]["name"] == "kubeadm"
+    assert able.writes() == []
+
+
+# Bad input
+
+KEY = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n"
+EXTERNAL = {"kind": HOOK_KIND, "name": "absent"}
+# (options, code, names in the line)
+BAD: list[tuple[dict[str, Any], str, tuple[str, ...]]] = [
+    ({"namespace": "absent"}, "not-found", ("absent",)),
+    ({"targets": [EXTERNAL]}, "invalid-target", (HOOK_KIND, "absent")),
+    ({"service": "a" * 64}, "invalid-request", ("64", "63")),
+    ({"service": "Hook"}, "invalid-request", ("'Hook'",)),
+    ({"dns_names": ["kubernetes"]}, "invalid-request", ("'kubernetes'", "allow_names:")),
+    ({"dns_names": ["*.example.com"]}, "invalid-request", ("'*.example.com'", "allow_names:")),
+    (
+        {"usages": ["server auth", "code signing"]},
+        "invalid-request",
+        ("usages", "kubernetes.io/kubelet-serving"),
+    ),
+    ({"expiration_seconds": 599}, "invalid-request", ("600", "expiration_seconds")),
+    ({"signer_name": "kubernetes.io/legacy-unknown"}, "invalid-request", ("legacy-unknown", "v1beta1")),
+    ({"ca_bundle": "text"}, "no-certificate", ()),
+    ({"ca_bundle": KEY}, "contains-private-key", ()),
+    ({"secret": {"labels": {"a b": "c"}}}, "secret-unusable", ("metadata.labels:",)),
+    (
+        {
+            "secret": {
+                "type": "kubernetes.io/dockerconfigjson",
+                "certificate_key": "a",
+                "private_key_key": "b",
+            }
+        },
+        "secret-unusable",
+        (".dockerconfigjson",),
+    ),
+    ({"cluster_uid": "another"}, "wrong-cluster", ("another", "cluster_uid")),
+]
+
+
+@pytest.mark.parametrize(("options", "code", "names"), BAD, ids=lambda value: str(value)[:40])
+def test_bad_input(site: Site, options: dict[str, Any], code: str, names: tuple[str, ...]) -> None:
+    result = site.refused(code, *names, **options)
+    assert "c2VjcmV0" not in str(result), "a pasted key is not echoed"
+
+
+def test_more_than_two_hundred_certificates(site: Site) -> None:
+    site.refused("invalid-bundle", "201", "200", ca_bundle=site.cluster.ca_pem * 201)
+
+
+def test_a_webhook_that_the_configuration_lacks(site: Site) -> None:
+    target = {**site.hook(), "webhooks": ["other.certflow.test"]}
+    site.refused(
+        "invalid-target", target["name"], "other.certflow.test", "hook.certflow.test", targets=[target]
+    )
+
+
+def test_a_target_that_calls_another_service(site: Site) -> None:
+    target = site.hook(service="other")
+    site.refused(
+        "invalid-target", target["name"], f"{site.name}/hook", f"{site.name}/other", targets=[target]
+    )
+
+
+def test_targets_of_a_client_certificate(site: Site) -> None:
+    site.refused(
+        "invalid-request",
+        "targets",
+        targets=[site.hook()],
+        signer_name="kubernetes.io/kube-apiserver-client",
+        common_name="jane",
+        organizations=[],
+        allow_client_identity=True,
+    )
+
+
+def test_credentials(site: Site, tmp_path: Path) -> None:
+    """Each names the server or the file, and the API server saw no write."""
+    expired = site.cluster.kubeconfig_for(site.user, lifetime=datetime.timedelta(days=-1))
+    text = site.kubeconfig.read_text()
+    strange = tmp_path / "strange"
+    strange.write_text("a: [")
+    closed = tmp_path / "closed"
+    closed.write_text(text.replace(site.cluster.url, "https://127.0.0.1:9"))
+    rows: list[tuple[dict[str, Any], str, str]] = [
+        ({"kubeconfig": str(closed)}, "unreachable", "https://127.0.0.1:9"),
+        ({"kubeconfig": str(expired)}, "authentication-failed", site.cluster.url),
+        ({"kubeconfig": str(tmp_path / "absent")}, "invalid-connection", str(tmp_path / "absent")),
+        ({"kubeconfig": str(strange)}, "invalid-kubeconfig", str(strange)),
+        ({"context": "absent"}, "no-context", str(site.kubeconfig)),
+    ]
+    for options, code, name in rows:
+        result = site.run(**options)
+        assert_one_line(result, code, name)
+        assert result["changed"] is False
+    assert site.writes() == []
+
+
+# Requests of another identity
+
+# An identity that may only create can make these: a request, and a Secret in the namespace.
+PLANTER = {
+    "kind": "List",
+    "items": [
+        {
+            "kind": "ClusterRole",
+            "metadata": {"name": "plant-requests"},
+            "rules": [{"apiGroups": ["certificates.k8s.io"], "resources": [CSR], "verbs": ["create"]}],
+        },
+        {
+            "kind": "Role",
+            "metadata": {"name": "plant-secrets"},
+            "rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]}],
+        },
+    ],
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Planted:
+    """A request with the Service's names and a Secret that looks like its stored key, created by another user."""
+
+    user: str
+    csr: str
+    key: str
+
+
+def plant(site: Site, *, is_owned: bool) -> Planted:
+    mallory = User(site)
+    planter = copy.deepcopy(PLANTER)
+    planter["items"][1]["metadata"]["namespace"] = site.name  # type: ignore[index]
+    site.grant(mallory.name, planter)
+    parameters = {"service": "hook", "namespace": site.name, "signer_name": site.signer}
+    wanted = intent_from({**parameters, "secret": {"name": "hook-tls"}, "approve": False})
+    key = private_keys.generate("ecdsa-p256")
+    public = private_keys.public_key_sha256(key.public_key())
+    metadata = {
+        "name": csr_api.name_for(wanted, public),
+        "labels": markers.labels_for(wanted.secret),
+        "annotations": markers.annotations_for(wanted),
+    }
+    spec = {
+        "request": encoded(csr_api.pkcs10(wanted, key)),
+        "signerName": site.signer,
+        "usages": list(wanted.request.usages),
+    }
+    connection = resolve({"kubeconfig": mallory.kubeconfig}, {})
+    client = Client(connection, user_agent="mallory", deadline=time.monotonic() + 30)
+    csr = client.create(CSRS, {"metadata": metadata, "spec": spec})
+    marks = {
+        markers.PENDING_CSR: metadata["name"],
+        markers.PENDING_UID: csr["metadata"]["uid"],
+        markers.PENDING_PUBLIC_KEY: public,
+    }
+    kept: dict[str, Any] = {"name": "hook-tls-pending", "labels": metadata["labels"], "annotations": marks}
+    if is_owned:
+        owner = {"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest"}
+        kept["ownerReferences"] = [{**owner, "name": metadata["name"], "uid": csr["metadata"]["uid"]}]
+    data = {"tls.key": encoded(private_keys.to_pem(key))}
+    client.create(site.secrets, {"metadata": kept, "type": "Opaque", "immutable": True, "data": data})
+    return Planted(mallory.name, str(metadata["name"]), private_keys.to_pem(key))
+
+
+def encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+@pytest.mark.parametrize("is_owned", [True, False])
+def test_a_planted_request_and_key_are_not_used_by_a_run_that_approves(site: Site, is_owned: bool) -> None:
+    planted = plant(site, is_owned=is_owned)
+    done = site.run()
+    assert done.get("changed"), done
+    assert site.data()["tls.key"] != planted.key
+    assert done["csr"]["name"] != planted.csr
+    csr = site.csr(planted.csr)
+    assert csr is not None, "it belongs to another identity"
+    assert "conditions" not in csr["status"]
+    assert site.secret("hook-tls-pending") is not None
+    told = " ".join(done["warnings"])
+    assert planted.user in told
+    assert f"kubectl delete csr {planted.csr}" in told
+
+
+def test_a_planted_request_and_key_stop_a_run_that_does_not_approve(site: Site) -> None:
+    planted = plant(site, is_owned=True)
+    commands = (f"kubectl delete csr {planted.csr}", f"kubectl delete secret -n {site.name} hook-tls-pending")
+    code = "requested-by-another-identity"
+    for options in ({}, {"wait": False}, {"check_mode": True}):
+        result = site.refused(code, planted.user, site.user, approve=False, **options)
+        assert all(command in result["remedy"] for command in commands)
+    expect = {"service": "hook", "namespace": site.name}
+    issued = site.approve(name=planted.csr, expect=expect, wait=True, kubeconfig=str(site.cluster.kubeconfig))
+    assert issued["csrs"][0]["requester"]["username"] == planted.user
+    site.refused(code, planted.user, approve=False)  # it is issued now, and still of another identity
+    assert site.secret() is None
+    accepted = site.run(approve=False, requesters=[planted.user])
+    assert accepted.get("changed"), accepted
+    assert site.data()["tls.key"] == planted.key, "the user's word"
+
+
+ROLE_ARN = "arn:aws:iam::111122223333:role/deployer"
+
+
+def acting_as(monkeypatch: pytest.MonkeyPatch, session: str, arn: str = ROLE_ARN) -> None:
+    """Make the API server see an assumed role as aws-iam-authenticator describes it (pkg/server/server.go).
+
+    The headers are those of an impersonating proxy. kube-apiserver writes keys of extra from headers in lower case.
+    """
+    headers = Client._headers
+
+    def impersonating(self: Client) -> Any:
+        found = headers(self)
+        found["Impersonate-User"] = f"aws:111122223333:{session}"
+        found["Impersonate-Group"] = "system:masters"
+        found["Impersonate-Extra-canonicalArn"] = arn
+        found["Impersonate-Extra-sessionName"] = session
+        return found
+
+    monkeypatch.setattr(Client, "_headers", impersonating)
+
+
+def test_two_sessions_of_one_assumed_role_are_one_identity(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        acting_as(patch, "monday")
+        name = site.run(**TWO_STEP)["csr"]["name"]
+    site.decide(name)
+    with monkeypatch.context() as patch:
+        acting_as(patch, "mallory", "arn:aws:iam::111122223333:role/other")
+        result = site.run(**TWO_STEP)
+        names = ("'aws:111122223333:monday'", "'aws:111122223333:mallory'")
+        assert_one_line(result, "requested-by-another-identity", *names)
+    with monkeypatch.context() as patch:
+        acting_as(patch, "tuesday")
+        done = site.run(**TWO_STEP)
+    assert (done.get("changed"), done.get("pending"), done["csr"]["name"]) == (True, False, name), done
+    csr = site.csr(name)
+    assert csr is not None
+    assert csr["spec"]["username"] == "aws:111122223333:monday"
+    assert csr["spec"]["extra"]["canonicalarn"] == [ROLE_ARN]
+
+
+def as_authenticator(review: dict[str, Any]) -> Reply:
+    """Answer a TokenReview as aws-iam-authenticator does on EKS. The test's tokens are ROLE.SESSION."""
+    role, _dot, session = review["spec"]["token"].partition(".")
+    arn = f"arn:aws:iam::111122223333:role/{role}"
+    extra = {"arn": [f"{arn}/{session}"], "canonicalArn": [arn], "sessionName": [session]}
+    user = {
+        "username": f"aws:111122223333:{session}",
+        "uid": f"aws-iam-authenticator:administrative:{session}",
+        "groups": ["system:masters"],
+        "extra": extra,
+    }
+    status = {"authenticated": True, "user": user}
+    return 200, {"apiVersion": review["apiVersion"], "kind": review["kind"], "status": status}
+
+
+@pytest.mark.full
+def test_two_sessions_of_one_assumed_role_by_a_token_webhook(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EKS authenticates users by such a webhook. Unlike headers, it keeps the spelling of the keys of extra."""
+    server = Server(as_authenticator).serve()
+    url = f"http://127.0.0.1:{server.port}/authenticate"
+    webhook = kubeconfig.write(tmp_path / "webhook", "authenticator", url, "", user={})
+    profile = clusters.PROFILES["eks"]
+    flag = f"--authentication-token-webhook-config-file={webhook}"
+    asking = dataclasses.replace(profile, apiserver=(*profile.apiserver, flag))
+    monkeypatch.setitem(clusters.PROFILES, "eks", asking)
+    with clusters.running({"iam": "eks"}) as fleet, contextlib.closing(server):
+        site = Site(fleet["iam"], clusters.APP_SERVING)
+
+        def by(token: str) -> dict[str, Any]:
+            content: dict[str, Any] = yaml.safe_load(site.kubeconfig.read_text())
+            content["users"][0]["user"] = {"token": token}
+            return {"kubeconfig": content, **TWO_STEP}
+
+        name = site.run(**by("deployer.monday"))["csr"]["name"]
+        csr = site.csr(name)
+        assert csr is not None
+        assert csr["spec"]["extra"]["canonicalArn"] == [ROLE_ARN]
+        site.decide(name)
+        result = site.run(**by("other.mallory"))
+        assert result["code"] == "requested-by-another-identity"
+        done = site.run(**by("deployer.tuesday"))
+        assert (done.get("changed"), done.get("pending"), done["csr"]["name"]) == (True, False, name), done

@@ -1,0 +1,292 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""k8s_signer_probe on real control planes: who issues, under which CA - and nothing stays, whatever ends the run."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import uuid
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api, signer_probe
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import access_review
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_signer_probe
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+
+from tests.support.clusters import APP_SERVING
+from tests.support.csr_site import CSRS, KUBELET_SERVING, WRITES, Site, assert_one_line, role_in, rule_in
+from tests.system.test_k8s_csr_rights import DOCS, User, without
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.clusters import Cluster, Fleet
+
+CLIENT = "kubernetes.io/kube-apiserver-client"
+KUBELET_CLIENT = "kubernetes.io/kube-apiserver-client-kubelet"
+NOBODY = "example.com/nobody"
+LABEL = "certflow.kubernetes/signer-probe"
+PROBE = role_in(DOCS / "rbac" / "probe.yaml")
+
+
+@pytest.fixture
+def site(fleet: Fleet) -> Iterator[Site]:
+    with contextlib.closing(Site(fleet["onprem"])) as site:
+        yield site
+        assert left_over(site.cluster) == []
+
+
+@pytest.fixture
+def eks(fleet: Fleet) -> Iterator[Site]:
+    with contextlib.closing(Site(fleet["eks"])) as site:
+        yield site
+        assert left_over(site.cluster) == []
+
+
+def left_over(cluster: Cluster) -> list[str]:
+    return [
+        csr["metadata"]["name"]
+        for csr in cluster.api("GET", CSRS)["items"]
+        if LABEL in csr["metadata"].get("labels", {})
+    ]
+
+
+def probe(site: Site, *signers: str, **options: Any) -> dict[str, Any]:
+    return site.operate(k8s_signer_probe.OPERATION, signers=list(signers) or None, **options)
+
+
+def by_signer(result: dict[str, Any]) -> dict[str, Any]:
+    assert "signers" in result, result
+    return {entry["signer_name"]: entry for entry in result["signers"]}
+
+
+def issues(site: Site, expected: dict[str, bool], *signers: str) -> dict[str, Any]:
+    """The result of a probe that found who issues as expected; a busy machine gets more time, as a user would give it."""
+    for seconds in (2, 8, 30):
+        result = probe(site, *signers, probe_seconds=seconds)
+        assert (result["changed"], result.get("warnings")) == (False, None)
+        if {name: entry["issued"] for name, entry in by_signer(result).items()} == expected:
+            return by_signer(result)
+    raise AssertionError(result)
+
+
+def fingerprint(pem: str) -> str:
+    return x509.load_pem_x509_certificate(pem.encode()).fingerprint(hashes.SHA256()).hex()
+
+
+@pytest.mark.quick
+def test_on_premises(site: Site) -> None:
+    """kube-controller-manager issues serving and client certificates, and EKS' signer does not exist."""
+    expected = {KUBELET_SERVING: True, CLIENT: True, KUBELET_CLIENT: True, APP_SERVING: False}
+    found = issues(site, expected, *expected)
+    assert list(found) == list(expected)
+    for name in (KUBELET_SERVING, CLIENT, KUBELET_CLIENT):
+        entry = found[name]
+        assert entry["diagnosis"] is None
+        assert entry["ca_fingerprints"] == [fingerprint(site.cluster.ca_pem)]
+        assert entry["ca_source"].startswith("the API server's CA")
+        assert 590 < entry["certificate"]["lifetime_seconds"] <= 601
+        assert entry["certificate"]["names"] == entry["request"]["names"]
+        assert entry["seconds"] is not None
+    assert "system:nodes" not in found[CLIENT]["certificate"]["subject"]
+    assert found[APP_SERVING]["diagnosis"]["code"] == "signer-not-served"
+    assert found[APP_SERVING]["certificate"] is None
+
+
+def test_on_eks(eks: Site) -> None:
+    """The other way round, by the default list; and a signer that nobody knows."""
+    found = issues(eks, {APP_SERVING: True, KUBELET_SERVING: False})
+    assert found[APP_SERVING]["ca_fingerprints"] == [fingerprint(eks.cluster.ca_pem)]
+    assert found[KUBELET_SERVING]["diagnosis"]["code"] == "signer-not-served"
+    assert APP_SERVING in found[KUBELET_SERVING]["diagnosis"]["remedy"]
+    found = issues(eks, {CLIENT: False, NOBODY: False}, CLIENT, NOBODY)
+    assert found[NOBODY]["diagnosis"]["certainty"] == "one of"
+
+
+def test_what_an_auditor_sees(site: Site) -> None:
+    """Each request says what it is; approvals have a reason; nothing but requests is written, and all are deleted."""
+    seen: list[dict[str, Any]] = []
+    real = csr_api.remove
+
+    def remove(client: Any, csr: Any) -> str:
+        seen.append(site.cluster.api("GET", f"{CSRS}/{csr['metadata']['name']}"))
+        return real(client, csr)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csr_api, "remove", remove)
+        probe(site, KUBELET_SERVING)
+    [csr] = seen
+    assert csr["metadata"]["name"].startswith("certflow-probe-")
+    assert csr["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "certflow.kubernetes"
+    assert (
+        "Throw-away request of k8s_signer_probe"
+        in csr["metadata"]["annotations"]["certflow.kubernetes/purpose"]
+    )
+    [approval] = csr["status"]["conditions"]
+    assert approval["reason"] == "CertflowSignerProbe"
+    assert "Throw-away request of k8s_signer_probe" in approval["message"]
+    assert KUBELET_SERVING in approval["message"]
+    assert csr["spec"]["expirationSeconds"] == 600
+    assert [entry for entry in site.asked() if entry[0] in WRITES] == [
+        ("create", "certificatesigningrequests"),
+        ("update", "certificatesigningrequests/approval"),
+        ("delete", "certificatesigningrequests"),
+    ]
+
+
+def test_check_mode_asks_nobody(site: Site) -> None:
+    result = probe(site, KUBELET_SERVING, CLIENT, check_mode=True)
+    found = by_signer(result)
+    assert (result["changed"], [entry["issued"] for entry in found.values()]) == (False, [None, None])
+    assert found[KUBELET_SERVING]["request"]["names"][-1].endswith(".certflow-signer-probe.svc")
+    assert found[CLIENT]["request"]["organizations"] == []
+    assert {verb for verb, _ in site.asked()} == {"review"}
+
+
+@pytest.mark.parametrize(
+    ("verb", "resource"),
+    [
+        ("create", "certificatesigningrequests"),
+        ("delete", "certificatesigningrequests"),
+        ("update", "certificatesigningrequests/approval"),
+    ],
+)
+def test_each_missing_right_is_found_and_the_printed_rule_grants_it(
+    site: Site, verb: str, resource: str
+) -> None:
+    user = User(site, without(PROBE, resource, verb))
+    result = probe(site, KUBELET_SERVING, kubeconfig=user.kubeconfig)
+    assert_one_line(result, "missing-permissions", verb, resource)
+    assert (result["changed"], user.writes()) == (False, [])
+    site.grant(user.name, rule_in(result))
+    assert by_signer(probe(site, KUBELET_SERVING, kubeconfig=user.kubeconfig))[KUBELET_SERVING]["issued"]
+
+
+def test_a_signer_that_may_not_be_approved_for_does_not_stop_the_others(site: Site) -> None:
+    user = User(site, PROBE)
+    found = by_signer(probe(site, CLIENT, KUBELET_SERVING, kubeconfig=user.kubeconfig))
+    assert {name: entry["issued"] for name, entry in found.items()} == {CLIENT: None, KUBELET_SERVING: True}
+    diagnosis = found[CLIENT]["diagnosis"]
+    assert diagnosis["code"] == "may-not-approve"
+    site.grant(user.name, rule_in(diagnosis))
+    assert by_signer(probe(site, CLIENT, kubeconfig=user.kubeconfig))[CLIENT]["issued"]
+    nobody = User(site, without(PROBE, "signers", "approve"))
+    result = probe(site, kubeconfig=nobody.kubeconfig)
+    assert_one_line(result, "missing-permissions", "approve", "signers.certificates.k8s.io", KUBELET_SERVING)
+    assert nobody.writes() == []
+
+
+@pytest.mark.parametrize(
+    ("signer", "name"),
+    [("ephemeral-ca", "signers"), ("kubernetes.io/legacy-unknown", "v1beta1")],
+)
+def test_signers_that_cannot_be_asked(site: Site, signer: str, name: str) -> None:
+    assert_one_line(probe(site, KUBELET_SERVING, signer), "invalid-request", site.cluster.url, signer, name)
+    assert site.writes() == []
+
+
+def test_a_policy_that_refuses_a_signer_shows_as_such(site: Site) -> None:
+    """At the request, at the approval; the other signer is probed all the same."""
+    signer = f"{uuid.uuid4().hex[:8]}.example.com/signer"
+    rules = {"apiGroups": ["certificates.k8s.io"], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"]}
+    for resource, step in (
+        ("certificatesigningrequests/approval", "approve"),
+        ("certificatesigningrequests", "create"),
+    ):
+        said = f"refused-{step}"
+        _refuse(site, signer, {**rules, "resources": [resource]}, said)
+        entry = _eventually_refused(site, signer, said)
+        assert (entry["issued"], entry["diagnosis"]["code"]) == (False, "request-refused")
+    found = by_signer(probe(site, signer, KUBELET_SERVING))
+    assert [entry["issued"] for entry in found.values()] == [False, True]
+
+
+def _refuse(site: Site, signer: str, rule: dict[str, Any], message: str) -> None:
+    name = f"{rule['resources'][0].rpartition('/')[2]}-{site.name}"
+    policies = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
+    expression = {"expression": f"object.spec.signerName != '{signer}'", "message": message}
+    spec = {
+        "matchConstraints": {"resourceRules": [rule]},
+        "validations": [expression],
+        "failurePolicy": "Fail",
+    }
+    site.make(policies, {"metadata": {"name": name}, "spec": spec})
+    binding = {"policyName": name, "validationActions": ["Deny"]}
+    site.make(f"{policies[:-3]}ybindings", {"metadata": {"name": name}, "spec": binding})
+
+
+def _eventually_refused(site: Site, signer: str, said: str) -> dict[str, Any]:
+    """An admission policy takes effect some moments after it was made."""
+    until = time.monotonic() + 30
+    while True:
+        entry: dict[str, Any] = by_signer(probe(site, signer, probe_seconds=0))[signer]
+        if said in entry["diagnosis"]["cause"]:
+            return entry
+        assert time.monotonic() < until, entry
+        time.sleep(0.2)
+
+
+@pytest.mark.parametrize(
+    ("act", "code"),
+    [
+        (lambda site, name: site.cluster.api("DELETE", f"{CSRS}/{name}"), "deleted"),
+        (lambda site, name: site.decide(name, "Denied"), "denied"),
+    ],
+)
+def test_a_request_that_others_delete_or_deny(site: Site, act: Any, code: str) -> None:
+    """Between its creation and its approval, as a policy controller does it, and a garbage collector after that."""
+    real = csr_api.approve_own
+
+    def approve_own(client: Any, csr: Any, *more: Any) -> Any:
+        name = csr["metadata"]["name"]
+        if code == "denied":
+            act(site, name)
+            csr = client.get(f"{CSRS}/{name}")
+        approved = real(client, csr, *more)
+        if code == "deleted":
+            act(site, name)
+        return approved
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(csr_api, "approve_own", approve_own)
+        entry = by_signer(probe(site, NOBODY))[NOBODY]
+    assert (entry["issued"], entry["diagnosis"]["code"], entry["diagnosis"]["certainty"]) == (
+        False,
+        code,
+        "proven",
+    )
+
+
+def test_what_cannot_be_deleted_is_told(site: Site) -> None:
+    """The right went away in the meantime: a warning, and a change, for something stays."""
+    role = {**without(PROBE, "certificatesigningrequests", "delete"), "metadata": {"name": "keeps"}}
+    user = User(site, role)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(access_review, "missing", lambda *_: [])
+        result = probe(site, KUBELET_SERVING, kubeconfig=user.kubeconfig)
+    assert by_signer(result)[KUBELET_SERVING]["issued"]
+    assert result["changed"]
+    [name] = left_over(site.cluster)
+    [warning] = result["warnings"]
+    assert f"CSR {name} is left over" in warning
+    site.cluster.api("DELETE", f"{CSRS}/{name}")
+
+
+def test_what_a_killed_run_left_goes_with_the_next_once_it_is_old(site: Site) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(k8s_signer_probe, "_cleaned", lambda *_: [])
+        probe(site, KUBELET_SERVING)
+    [name] = left_over(site.cluster)
+    probe(site, KUBELET_SERVING)
+    assert left_over(site.cluster) == [name], "it may be that of another run, which goes on at this moment"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(signer_probe, "ABANDONED_AFTER", timedelta(minutes=-1))
+        probe(site, check_mode=True)
+        assert left_over(site.cluster) == [name], "check mode deletes nothing"
+        assert probe(site, KUBELET_SERVING)["changed"] is False

@@ -1,0 +1,403 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Each shipped ClusterRole is exactly enough for its operation: with it all passes, and no verb of it can go.
+
+The cases are made from docs/rbac: one for each verb on each resource of each rule. Without a verb that is not optional a
+task fails by one line that names it, before anything is written, and the role that this line prints cures it. Without an
+optional one it goes on and says what it could not do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import (
+    k8s_signer_probe,
+    webhook_cabundle,
+    webhook_probe,
+)
+
+from tests.support import webhook_site
+from tests.support.clusters import pki
+from tests.support.csr_site import KUBELET_SERVING, Site, assert_one_line, role_in, rule_in
+from tests.system import test_webhook_probe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.support.clusters import Fleet
+
+    Run = Callable[..., dict[str, Any]]
+
+RBAC = Path(__file__).resolve().parents[2] / "docs" / "rbac"
+# Of the certificate operations; test_snapshot_plan.py, test_snapshot_verify.py and test_snapshot_rights.py try these.
+OTHERS = ("plan", "snapshot-verify", "upgrade", "upgrade-turn")
+ROLES = {path.stem: role_in(path) for path in sorted(RBAC.glob("*.yaml")) if path.stem not in OTHERS}
+CSR, APP_SERVING = "certificatesigningrequests", "beta.eks.amazonaws.com/app-serving"
+TWO_STEP = {"approve": False, "wait": False}
+
+
+@dataclass(frozen=True)
+class Grant:
+    """One verb on one resource in one rule; name: one of its signers. ``rule``: its number in the file."""
+
+    role: str
+    rule: int
+    resource: str
+    verb: str
+    is_optional: bool
+    name: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.role}: {self.verb} {self.resource} {self.name}".rstrip()
+
+    def taken_from(self, role: dict[str, Any]) -> dict[str, Any]:
+        rules = [dict(rule) for rule in role["rules"]]
+        rule = rules[self.rule]
+        rest = {**rule, "resources": [entry for entry in rule["resources"] if entry != self.resource]}
+        left = {**rule, "resources": [self.resource]}
+        if self.name:
+            left["resourceNames"] = [entry for entry in rule["resourceNames"] if entry != self.name]
+        else:
+            left["verbs"] = [entry for entry in rule["verbs"] if entry != self.verb]
+        kept = [entry for entry in (rest, left) if entry["resources"] and entry["verbs"]]
+        return {**role, "rules": [*rules[: self.rule], *kept, *rules[self.rule + 1 :]]}
+
+
+def grants(name: str, role: dict[str, Any], text: str) -> Iterator[Grant]:
+    """What a role grants. A comment speaks of the rules below it, up to the next one."""
+    marks, is_optional, comment = [], False, ""
+    for line in text.partition("rules:\n")[2].splitlines():
+        if line.startswith("  # "):
+            comment += line
+        elif line.startswith("  - "):
+            is_optional = comment.startswith("  # Optional") if comment else is_optional
+            marks.append(is_optional)
+            comment = ""
+    for number, (rule, optional) in enumerate(zip(role["rules"], marks, strict=True)):
+        for resource in rule["resources"]:
+            for verb in rule["verbs"]:
+                for signer in rule["resourceNames"] if resource == "signers" else [""]:
+                    yield Grant(name, number, resource, verb, optional, signer)
+
+
+GRANTS = [
+    grant for name, role in ROLES.items() for grant in grants(name, role, (RBAC / f"{name}.yaml").read_text())
+]
+
+
+@dataclass
+class Place:
+    """Where one case happens. ``limited``: somebody with these roles; ``run`` is the operation as that user."""
+
+    site: Site
+    probed: test_webhook_probe.Site
+    bundled: webhook_site.Site
+    user: str
+    kubeconfig: str
+
+    def writes(self) -> list[tuple[str, str]]:
+        return self.site.writes(user=self.user)
+
+
+# Each prepares what must be there before, as an administrator, and returns the operation.
+
+
+def a_new_one(place: Place) -> Run:
+    targets = [place.site.hook(f"hook-{uuid.uuid4().hex[:4]}")]
+    return lambda **who: place.site.run(targets=targets, **who)
+
+
+def for_an_address(place: Place) -> Run:
+    named: dict[str, Any] = {"ip_addresses": ["203.0.113.7"], "allow_names": ["203.0.113.7"]}
+    return lambda **who: place.site.run(**named, **who)
+
+
+def a_renewal(place: Place) -> Run:
+    targets = [place.site.hook(f"hook-{uuid.uuid4().hex[:4]}")]
+    assert place.site.run(targets=targets)["changed"]
+    return lambda **who: place.site.run(targets=targets, key_type="rsa-2048", **who)
+
+
+def approved_by_another(place: Place) -> Run:
+    name = place.site.run(kubeconfig=place.kubeconfig, **TWO_STEP)
+    return lambda **who: {**name, **place.site.run(**TWO_STEP, **who)}
+
+
+def the_second_step(place: Place) -> Run:
+    place.site.decide(place.site.run(**TWO_STEP)["csr"]["name"])
+    webhook_site.wait_for(lambda: place.site.csrs()[0]["status"].get("certificate"))
+    return lambda **who: place.site.run(**TWO_STEP, requesters=[place.site.user], **who)
+
+
+def the_way_back(place: Place) -> Run:
+    targets = [place.site.hook(f"hook-{uuid.uuid4().hex[:4]}")]
+    assert place.site.run(targets=targets)["changed"]
+    assert place.site.run(targets=targets, key_type="rsa-2048", **TWO_STEP)["pending"]
+    return lambda **who: place.site.run(state="absent", targets=targets, **who)
+
+
+def for_another_signer(place: Place) -> Run:
+    options: dict[str, Any] = {"signer_name": APP_SERVING, "wait_timeout": 2}
+    return lambda **who: place.site.run(**options, **who)
+
+
+def by_own_hand(place: Place) -> Run:
+    targets = [place.site.hook(f"hook-{uuid.uuid4().hex[:4]}")]
+    named: dict[str, Any] = {"ip_addresses": ["203.0.113.7"], "allow_names": ["203.0.113.7"]}
+    return lambda **who: place.site.run(signer_name="ephemeral-ca", targets=targets, **named, **who)
+
+
+def by_own_hand_again(place: Place) -> Run:
+    assert by_own_hand(place)()["changed"]
+    return lambda **who: place.site.run(signer_name="ephemeral-ca", key_type="rsa-2048", **who)
+
+
+def by_own_hand_and_back(place: Place) -> Run:
+    targets = [place.site.hook(f"hook-{uuid.uuid4().hex[:4]}")]
+    assert place.site.run(signer_name="ephemeral-ca", targets=targets)["changed"]
+    back: dict[str, Any] = {"signer_name": "ephemeral-ca", "state": "absent", "targets": targets}
+    return lambda **who: place.site.run(**back, **who)
+
+
+def a_decision(place: Place) -> Run:
+    named: dict[str, Any] = {"ip_addresses": ["203.0.113.7"], "allow_names": ["203.0.113.7"]}
+    name = place.site.run(**TWO_STEP, **named)["csr"]["name"]
+    expect = {"service": "hook", "namespace": place.site.name, "ip_addresses": ["203.0.113.7"]}
+    return lambda **who: place.site.approve(name=name, expect=expect, wait=True, **who)
+
+
+def a_decision_for_another_signer(place: Place) -> Run:
+    name = place.site.run(signer_name=APP_SERVING, **TWO_STEP)["csr"]["name"]
+    expect = {"service": "hook", "namespace": place.site.name}
+    return lambda **who: place.site.approve(name=name, expect=expect, **who)
+
+
+def bundles(place: Place) -> Run:
+    site, ca = place.bundled, pki.make_ca("bundled").certificate_pem.decode()
+    targets = [
+        site.webhooks(webhook_site.VALIDATING, None),
+        site.webhooks(webhook_site.MUTATING, None),
+        site.definition(None),
+        site.api_service(None),
+    ]
+    return lambda **who: place.site.operate(webhook_cabundle.OPERATION, targets=targets, ca_bundle=ca, **who)
+
+
+def throw_away(signer: str) -> Callable[[Place], Run]:
+    options: dict[str, Any] = {"signers": [signer], "probe_seconds": 4}
+    return lambda place: lambda **who: place.site.operate(k8s_signer_probe.OPERATION, **options, **who)
+
+
+def proof(place: Place, target: dict[str, Any], **options: Any) -> Run:
+    def run(**who: Any) -> dict[str, Any]:
+        return place.site.operate(webhook_probe.OPERATION, target=target, **options, **who)
+
+    return run
+
+
+def an_admission(place: Place) -> Run:
+    target, wanted = place.probed.asked(), test_webhook_probe.config_map(place.probed.id)
+    return proof(place, target, object=wanted, require_proof=True)
+
+
+def a_mutating_one(place: Place) -> Run:
+    target = place.probed.configure(place.probed.webhook(), hooks=test_webhook_probe.MUTATING_HOOKS)
+    return proof(place, target, object=test_webhook_probe.config_map(place.probed.id))
+
+
+def a_conversion(place: Place) -> Run:
+    return proof(place, place.bundled.definition(webhook_site.pem("a")))
+
+
+def an_aggregated_api(place: Place) -> Run:
+    return proof(place, place.bundled.api_service(webhook_site.pem("a")))
+
+
+def pods_behind_it(place: Place) -> Run:
+    site = place.probed
+    pods(site, site.id, "pods")
+    target = site.configure(site.webhook(service="pods", port=443))
+    return proof(place, target, object=test_webhook_probe.config_map(site.id))
+
+
+def a_renewal_seen(place: Place) -> Run:
+    """Under a new CA, so that the old one waits to be dropped."""
+    site = place.site
+    pods(site, site.name, "hook")
+    options: dict[str, Any] = {"signer_name": "ephemeral-ca", "targets": [site.hook()], "wait": False}
+    assert site.run(**options)["changed"]
+    return lambda **who: site.run(key_type="rsa-2048", **options, **who)
+
+
+def pods(site: Site | test_webhook_probe.Site, name: str, service: str) -> None:
+    """A headless Service, which no API server dials, and a pod that is none."""
+    namespace = f"/api/v1/namespaces/{name}"
+    port = {"name": "https", "port": 443, "targetPort": 8443}
+    site.make(
+        f"{namespace}/services",
+        {"metadata": {"name": service}, "spec": {"clusterIP": "None", "ports": [port]}},
+    )
+    pod = {"kind": "Pod", "namespace": name, "name": "hook-1"}
+    body = {
+        "metadata": {"name": f"{service}-1", "labels": {"kubernetes.io/service-name": service}},
+        "addressType": "IPv4",
+        "ports": [{"name": "https", "port": 8443}],
+        "endpoints": [{"addresses": ["203.0.113.9"], "conditions": {"ready": True}, "targetRef": pod}],
+    }
+    site.make(f"/apis/discovery.k8s.io/v1/namespaces/{name}/endpointslices", body)
+
+
+def an_explanation(place: Place) -> Run:
+    """Of a request that a signer of nobody does not issue, and of one that kube-controller-manager might."""
+    site = place.site
+    name = site.run(**TWO_STEP)["csr"]["name"]
+    return lambda **who: site.info(name=name, **who)
+
+
+def of_all(place: Place) -> Run:
+    assert place.site.run(**TWO_STEP)["pending"]
+    return place.site.info
+
+
+def of_an_unserved_signer(place: Place) -> Run:
+    name = place.site.run(signer_name="nobody.example.com/serving", **TWO_STEP)["csr"]["name"]
+    return lambda **who: place.site.info(name=name, **who)
+
+
+# What a role is for, and beside which others; the first scenario is the one in which a verb is missed, if none is named.
+SCENARIOS: dict[str, list[Callable[[Place], Run]]] = {
+    "approve": [a_decision, a_decision_for_another_signer],
+    "bundle": [bundles],
+    "explain": [an_explanation, of_all, of_an_unserved_signer],
+    "probe": [throw_away(KUBELET_SERVING)],
+    "prove": [an_admission, a_mutating_one, a_conversion, an_aggregated_api, pods_behind_it],
+    "request": [a_new_one, for_an_address, a_renewal, the_second_step, the_way_back],
+    "rotate": [a_renewal_seen],
+    "store": [by_own_hand, by_own_hand_again, by_own_hand_and_back],
+}
+BESIDE = {
+    "request": ["approve", "bundle"],
+    "rotate": ["store", "bundle"],
+    "store": ["bundle"],
+}
+# Webhooks that nobody serves: the probe fails, for another reason than a right.
+UNSERVED = (a_conversion, an_aggregated_api, pods_behind_it)
+MISSED_IN: dict[tuple[str, str, str], Callable[[Place], Run]] = {
+    ("approve", "signers", APP_SERVING): a_decision_for_another_signer,
+    ("probe", "signers", APP_SERVING): throw_away(APP_SERVING),
+    ("request", "secrets", "patch"): a_renewal,
+    ("request", "secrets", "delete"): the_way_back,
+    ("request", "secrets", "list"): the_way_back,
+    ("request", CSR, "delete"): the_way_back,
+    ("request", "nodes", "list"): for_an_address,
+    ("request", "servicecidrs", "list"): for_an_address,
+    ("store", "secrets", "patch"): by_own_hand_again,
+    ("store", "secrets", "delete"): by_own_hand_and_back,
+    ("store", "secrets", "list"): by_own_hand_and_back,
+    ("prove", "mutatingwebhookconfigurations", "get"): a_mutating_one,
+    ("prove", "customresourcedefinitions", "get"): a_conversion,
+    ("prove", "apiservices", "get"): an_aggregated_api,
+    ("prove", "endpointslices", "list"): pods_behind_it,
+    ("prove", "pods/portforward", "get"): pods_behind_it,
+    ("prove", "pods/portforward", "create"): pods_behind_it,
+    ("explain", CSR, "list"): of_all,
+    ("explain", "events", "list"): of_an_unserved_signer,
+}
+# What is needed all the same where a file says "Optional, and needed for state: absent".
+NEEDED = {("request", "secrets", "delete"), ("request", CSR, "delete"), ("store", "secrets", "delete")}
+# What is said without a verb that is not needed; "" where another source of the same is at hand.
+SAYS: dict[tuple[str, str, str], str] = {
+    **{(role, "nodes", "get"): "nodes" for role in ("request", "approve", "store")},
+    **{(role, "nodes", "list"): "the nodes' addresses" for role in ("request", "approve", "store")},
+    **{(role, "servicecidrs", "list"): "servicecidrs" for role in ("request", "approve", "store")},
+    **{(role, "secrets", "list"): "may not list secrets" for role in ("request", "store")},
+    **{(role, "configmaps", "get"): "" for role in ("request", "probe")},
+    **{(role, "leases", verb): "at the same time" for role in ("request", "store") for verb in ("create", "delete")},
+    # Asked for where another run holds the Lease, and where this one waits for long.
+    **{(role, "leases", verb): "" for role in ("request", "store") for verb in ("get", "update")},
+    ("prove", "services", "get"): "may not read who is called",
+    ("prove", "endpointslices", "list"): "may not read who is called",
+    ("rotate", "services", "get"): "may not read who is called",
+    ("rotate", "endpointslices", "list"): "may not read who is called",
+    **{(role, "pods/portforward", verb): "may not reach pods" for role in ("prove", "rotate") for verb in ("get", "create")},
+    ("prove", "namespaces", "get"): "the labels of namespace",
+    ("prove", "leases", "list"): "the number of API servers may not be read",
+    ("prove", "configmaps", "create"): "resources: [configmaps], verbs: [create]",
+    ("rotate", "pods", "get"): "",
+    ("explain", "nodes", "list"): "nodes",
+    ("explain", "servicecidrs", "list"): "",
+    ("explain", "clusterroles", "get"): "cluster",
+    ("explain", "configmaps", "get"): "cannot read ConfigMap",
+    ("explain", "leases", "get"): "cannot read Lease",
+    ("explain", "pods", "list"): "cannot read pods in kube-system",
+    ("explain", "events", "list"): "cannot read Events",
+    # Asked for where a request is for one of cert-manager's signers.
+    ("explain", "issuers", "get"): "",
+    ("explain", "clusterissuers", "get"): "",
+}  # fmt: skip
+# What a result holds where something could not be read.
+UNSEEN = re.compile(r"may not (?:be )?(?:read|list|reach)|cannot (?:read|get|list|create)|the rights to")
+
+
+@pytest.fixture
+def place(fleet: Fleet) -> Iterator[Place]:
+    onprem = fleet["onprem"]
+    user = f"limited-{uuid.uuid4().hex[:8]}"
+    with contextlib.ExitStack() as stack:
+        site = stack.enter_context(contextlib.closing(Site(onprem)))
+        probed = stack.enter_context(contextlib.closing(test_webhook_probe.Site(onprem)))
+        bundled = stack.enter_context(contextlib.closing(webhook_site.Site(onprem)))
+        yield Place(site, probed, bundled, user, str(onprem.kubeconfig_for(user)))
+
+
+def roles_for(name: str) -> list[dict[str, Any]]:
+    return [ROLES[entry] for entry in (name, *BESIDE.get(name, ()))]
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_role_is_enough(place: Place, role: str) -> None:
+    place.site.grant(place.user, *roles_for(role))
+    for scenario in SCENARIOS[role]:
+        result = scenario(place)(kubeconfig=place.kubeconfig)
+        assert not result.get("failed") or scenario in UNSERVED, (scenario.__name__, result)
+        assert not UNSEEN.search(json.dumps(result)), (scenario.__name__, result)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("grant", GRANTS, ids=str)
+def test_no_verb_of_it_can_go(place: Place, grant: Grant) -> None:
+    others = roles_for(grant.role)[1:]
+    key = grant.role, grant.resource, grant.name or grant.verb
+    # The same verb must not come from another role, or another rule.
+    place.site.grant(
+        place.user, grant.taken_from(ROLES[grant.role]), *(without(role, grant) for role in others)
+    )
+    run = MISSED_IN.get(key, SCENARIOS[grant.role][0])(place)
+    result = run(kubeconfig=place.kubeconfig)
+    if key in SAYS or (grant.is_optional and key not in NEEDED):
+        assert result.get("code") != "missing-permissions", result
+        assert SAYS.get(key, "???") in json.dumps(result), json.dumps(result)
+        return
+    assert_one_line(result, "missing-permissions", grant.verb, grant.resource)
+    assert (result["changed"], place.writes()) == (False, [])
+    place.site.grant(place.user, rule_in(result))
+    again = run(kubeconfig=place.kubeconfig)
+    assert f"{grant.verb} {grant.resource}" not in again.get("msg", ""), again
+
+
+def without(role: dict[str, Any], grant: Grant) -> dict[str, Any]:
+    for number, rule in enumerate(role["rules"]):
+        if grant.resource in rule["resources"] and (grant.verb in rule["verbs"]):
+            same = Grant("", number, grant.resource, grant.verb, False, grant.name)
+            role = same.taken_from(role)
+    return role

@@ -1,0 +1,377 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A controller-manager with a CA of its own: which CA is trusted then, and what happens when it changes, ends, is absent.
+
+One cluster for all of it. It issues for kubelet-serving alone, for a day at most, and reads its CA anew when the
+files change.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import datetime
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from cryptography import x509
+
+from tests.support import clusters
+from tests.support.clusters import ApiError, components, pki
+from tests.support.clusters.profiles import PROFILES
+from tests.support.csr_by_hand import CSRS, create, decide, settled, signing
+from tests.support.csr_site import HOOK_KIND, HOOKS, Site, assert_one_line
+from tests.support.failures import absent
+from tests.support.https_webhook import Server, deny
+from tests.unit.plugins.module_utils._csr.objects import KUBELET_SERVING
+from tests.unit.plugins.module_utils._csr.test_signers import GOOD
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.support.clusters import Cluster
+
+OPENSHIFT = "openshift-config-managed"
+PUBLISHED = f"/api/v1/namespaces/{OPENSHIFT}/configmaps"
+CLIENT = "kubernetes.io/kube-apiserver-client"
+ISSUER = "clusterissuers.cert-manager.io/main"
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+DAY = datetime.timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What a server presents."""
+
+    certificate_pem: bytes
+    key_pem: bytes
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with clusters.running({"other-ca": "other-ca"}) as fleet:
+        fleet["other-ca"].api("POST", "/api/v1/namespaces", {"metadata": {"name": OPENSHIFT}})
+        yield fleet["other-ca"]
+
+
+@pytest.fixture(scope="module")
+def usual(cluster: Cluster) -> pki.KeyPair:
+    """The CA that signs where a test does not change it."""
+    return pki.KeyPair.read(cluster.directory / "pki", "signing-ca")
+
+
+@pytest.fixture
+def site(cluster: Cluster, usual: pki.KeyPair) -> Iterator[Site]:
+    with contextlib.closing(Site(cluster)) as site:
+        yield site
+        usual.write(cluster.directory / "pki", "signing-ca")
+
+
+def pem(ca: pki.KeyPair) -> str:
+    return ca.certificate_pem.decode()
+
+
+def publish(site: Site, text: str) -> None:
+    """Where OpenShift does, for as long as the test runs."""
+    site.make(PUBLISHED, {"metadata": {"name": "csr-controller-ca"}, "data": {"ca-bundle.crt": text}})
+
+
+def issuer_of(cluster: Cluster, seconds: float = 15) -> str:
+    """Who signs now; "" for nobody."""
+    csr = decide(cluster, create(cluster, KUBELET_SERVING, GOOD[KUBELET_SERVING]))
+    found = settled(cluster, csr, seconds)
+    cluster.api("DELETE", f"{CSRS}/{csr['metadata']['name']}")
+    return issuer_in(found)
+
+
+def issuer_in(csr: dict[str, Any]) -> str:
+    issued = base64.b64decode(csr["status"].get("certificate", ""))
+    return x509.load_pem_x509_certificate(issued).issuer.rfc4514_string() if issued else ""
+
+
+def sign_with(cluster: Cluster, ca: pki.KeyPair) -> None:
+    """Give the controller-manager another CA, and wait until it signs with that."""
+    ca.write(cluster.directory / "pki", "signing-ca")
+    wanted = ca.certificate.subject.rfc4514_string()
+    eventually(lambda: issuer_of(cluster) == wanted)
+
+
+def eventually(condition: Callable[[], object], seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it did not come about"
+        time.sleep(0.2)
+
+
+@contextlib.contextmanager
+def webhook(site: Site) -> Iterator[tuple[Server, dict[str, Any]]]:
+    """A server that denies ConfigMaps of the site's namespace, and the configuration that calls it as Service hook."""
+    server = Server(deny)
+    external = {"type": "ExternalName", "externalName": "localhost"}
+    site.make(f"/api/v1/namespaces/{site.name}/services", {"metadata": {"name": "hook"}, "spec": external})
+    rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]}
+    hook = {
+        "name": "hook.certflow.test",
+        "clientConfig": {"service": {"namespace": site.name, "name": "hook", "port": server.port}},
+        "rules": [rule],
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": site.name}},
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+    }
+    site.make(HOOKS, {"metadata": {"name": site.name}, "webhooks": [hook]})
+    with contextlib.closing(server.serve()):
+        yield server, {"kind": HOOK_KIND, "name": site.name}
+
+
+def asked_by_the_api_server(site: Site, server: Server) -> str:
+    """What the API server says of a call to a server that presents the Secret's certificate: its own Go judges it."""
+    data = site.data()
+    server.present(Pair(data["tls.crt"].encode(), data["tls.key"].encode()))
+    try:
+        site.cluster.api(
+            "POST", f"/api/v1/namespaces/{site.name}/configmaps?dryRun=All", {"metadata": {"name": "x"}}
+        )
+    except ApiError as error:
+        return error.message
+    return "it was not called"
+
+
+def assert_trusted(site: Site, server: Server) -> None:
+    eventually(lambda: "no team, no ConfigMap" in asked_by_the_api_server(site, server))
+
+
+# Which CA is trusted
+
+
+def tried(refused: dict[str, Any]) -> list[str]:
+    return [line for line in refused["evidence"] if not line.startswith("written before")]
+
+
+def test_a_ca_that_is_published_nowhere(site: Site, usual: pki.KeyPair) -> None:
+    """Refused with what was tried; accepted when given, and the API server agrees."""
+    with webhook(site) as (server, target):
+        refused = site.run(targets=[target])
+        assert_one_line(refused, "no-trust-anchor", "CN=kube-csr-signer", "ca_bundle")
+        assert [line.partition(": ")[0].partition(" in ")[0] for line in tried(refused)] == [
+            "the API server's CA",
+            f"ConfigMap {site.name}/kube-root-ca.crt",
+            f"ConfigMap {OPENSHIFT}/csr-controller-ca",
+        ]
+        assert (site.secret(), site.bundle(target)) == (None, "")
+        given = site.run(targets=[target], ca_bundle=site.cluster.ca_pem + pem(usual))
+        assert (given["ca_source"], given["ca_bundle"]) == ("the task's ca_bundle", pem(usual))
+        assert_trusted(site, server)
+
+
+def test_a_ca_published_as_openshift_does_and_a_twin_of_its_name(site: Site, usual: pki.KeyPair) -> None:
+    twin = pki.make_ca("kube-csr-signer")
+    publish(site, pem(twin))
+    refused = site.run()
+    assert "unknown authority" in tried(refused)[-1]
+    change = {"data": {"ca-bundle.crt": pem(twin) + pem(usual)}}
+    site.cluster.api("PATCH", f"{PUBLISHED}/csr-controller-ca", change, "application/merge-patch+json")
+    with webhook(site) as (server, target):
+        result = site.run(targets=[target])
+        assert (result["ca_source"], result["ca_bundle"]) == (
+            f"ConfigMap {OPENSHIFT}/csr-controller-ca",
+            pem(usual),
+        )
+        assert site.bundle(target) == pem(usual), "the twin is not trusted"
+        assert_trusted(site, server)
+        assert site.run(targets=[target])["changed"] is False
+
+
+def test_an_intermediate_that_is_not_sent_along(site: Site) -> None:
+    """The controller-manager sends none: the root is of no use, the intermediate is an anchor, as Go takes it."""
+    root = pki.make_ca("root")
+    middle = pki.make_ca("middle", issuer=root)
+    sign_with(site.cluster, middle)
+    publish(site, pem(root))
+    with webhook(site) as (server, target):
+        refused = site.run(targets=[target])
+        assert_one_line(refused, "no-trust-anchor", "CN=middle")
+        alone = site.run(targets=[target], ca_bundle=pem(root) + pem(middle))
+        assert alone["ca_bundle"] == pem(middle)
+        assert_trusted(site, server)
+
+
+def test_a_chain_with_an_intermediate(site: Site) -> None:
+    """A signer that sends it along: the root vouches, and the server sends the intermediate along too."""
+    root = pki.make_ca("root")
+    middle = pki.make_ca("middle", issuer=root)
+    publish(site, pem(root))
+    signer = f"example.com/{site.name}"
+    with webhook(site) as (server, target), signing(site.cluster, signer, middle, chain=pem(middle)):
+        given = site.run(signer_name=signer, ca_bundle=pem(root), secret={"name": "given"})
+        assert (given["ca_source"], given["ca_bundle"]) == ("the task's ca_bundle", pem(root))
+        result = site.run(signer_name=signer, targets=[target])
+        assert result["ca_source"] == f"ConfigMap {OPENSHIFT}/csr-controller-ca"
+        assert site.data()["tls.crt"].endswith(pem(middle))
+        assert site.bundle(target) == pem(root)
+        assert_trusted(site, server)
+
+
+# What happens to a CA
+
+
+def diagnosis_of(site: Site, csr: dict[str, Any]) -> dict[str, Any]:
+    found = site.info(name=csr["metadata"]["name"], gather=["csrs"])["csrs"][0]["diagnosis"]
+    assert found is not None
+    return dict(found)
+
+
+def short_lived(cluster: Cluster) -> tuple[pki.KeyPair, dict[str, Any]]:
+    """A CA that signs and soon ends, and a request that it issued; a busy machine needs one that ends later."""
+    for seconds in (12, 60, 300):
+        ca = pki.make_ca("short-lived", lifetime=datetime.timedelta(seconds=seconds))
+        ca.write(cluster.directory / "pki", "signing-ca")
+        while now() < ca.certificate.not_valid_after_utc - datetime.timedelta(seconds=2):
+            csr = settled(
+                cluster, decide(cluster, create(cluster, KUBELET_SERVING, GOOD[KUBELET_SERVING])), 2
+            )
+            if issuer_in(csr) == "CN=short-lived":
+                return ca, csr
+    raise AssertionError("the controller-manager does not take another CA")
+
+
+def test_a_ca_that_ends(site: Site) -> None:
+    """First the certificates end with it, then there are none, and the cluster has the evidence of both."""
+    ca, last = short_lived(site.cluster)
+    publish(site, pem(ca))
+    expiring = diagnosis_of(site, last)
+    assert (expiring["code"], expiring["certainty"]) == ("signing-ca-expiring", "proven")
+
+    end = ca.certificate.not_valid_after_utc
+    eventually(lambda: now() > end + datetime.timedelta(seconds=1), seconds=400)
+    result = site.run(wait_timeout=120)
+    assert_one_line(result, "not-issued", "CN=short-lived")
+    diagnosis = result["diagnosis"]
+    assert (diagnosis["code"], diagnosis["certainty"]) == ("signing-ca-expired", "likely")
+    assert "it issued this signer's earlier certificates" in diagnosis["evidence"]
+    assert site.secret() is None
+
+
+def test_a_lifetime_that_is_not_granted(site: Site) -> None:
+    week = replace(GOOD[KUBELET_SERVING], expiration_seconds=7 * 86400)
+    csr = settled(site.cluster, decide(site.cluster, create(site.cluster, KUBELET_SERVING, week)))
+    found = diagnosis_of(site, csr)
+    assert (found["code"], found["certainty"]) == ("lifetime-shortened", "proven")
+    assert not absent(["7", "23"], found["cause"])
+    result = site.run(expiration_seconds=7 * 86400, trust="leaf")
+    assert any("not for the 7 days that were asked for" in text for text in result["warnings"]), result
+    hour = replace(GOOD[KUBELET_SERVING], expiration_seconds=3600)
+    csr = settled(site.cluster, decide(site.cluster, create(site.cluster, KUBELET_SERVING, hour)))
+    assert site.info(name=csr["metadata"]["name"])["csrs"][0]["diagnosis"] is None
+
+
+# Signers that nobody serves here
+
+
+def test_a_signer_that_is_switched_off(site: Site) -> None:
+    """Only the flags prove it, where the pod of the controller-manager can be read."""
+    client: dict[str, Any] = {
+        "service": None,
+        "signer_name": CLIENT,
+        "common_name": "jane",
+        "organizations": [],
+        "allow_client_identity": True,
+    }
+    unknown = site.run(**client, wait_timeout=5)
+    assert (unknown["diagnosis"]["code"], unknown["diagnosis"]["certainty"]) == (
+        "approved-not-issued",
+        "one of",
+    )
+    assert "a signer that does not run" not in unknown["diagnosis"]["cause"], "its Lease says that it runs"
+
+    flags = components.controller_manager(site.cluster.directory, PROFILES["other-ca"])
+    container = {"name": "x", "image": "x", "command": ["kube-controller-manager", *flags]}
+    labels = {"component": "kube-controller-manager", "tier": "control-plane"}
+    pod = {"metadata": {"name": f"kube-controller-manager-{site.name}", "labels": labels}}
+    site.make("/api/v1/namespaces/kube-system/pods", {**pod, "spec": {"containers": [container]}})
+    started = time.monotonic()
+    result = site.run(**client, wait_timeout=300)
+    assert time.monotonic() - started < 200, "not at the time-out"
+    assert_one_line(result, "not-issued", "kubernetes.io/kube-apiserver-client")
+    diagnosis = result["diagnosis"]
+    assert (diagnosis["code"], diagnosis["certainty"]) == ("signer-switched-off", "proven")
+    assert "it issues for: kubernetes.io/kubelet-serving" in diagnosis["evidence"]
+    assert site.run()["code"] == "no-trust-anchor", "kubelet-serving is issued"
+
+
+def test_signers_of_cert_manager(site: Site) -> None:
+    """Without it, without the issuer, with its gate off, and where it says something itself."""
+    cluster = site.cluster
+    csr = decide(cluster, create(cluster, ISSUER, GOOD[KUBELET_SERVING]))
+    missing = diagnosis_of(site, csr)
+    assert (missing["code"], missing["certainty"]) == ("issuer-absent", "proven")
+
+    group, names = "cert-manager.io", {"plural": "clusterissuers", "kind": "ClusterIssuer"}
+    schema = {"openAPIV3Schema": {"type": "object"}}
+    version = {"name": "v1", "served": True, "storage": True, "schema": schema}
+    spec = {"group": group, "names": names, "scope": "Cluster", "versions": [version]}
+    site.make(CRDS, {"metadata": {"name": f"clusterissuers.{group}"}, "spec": spec})
+    eventually(lambda: not absent(["ClusterIssuer", "main"], diagnosis_of(site, csr)["cause"]))
+
+    issuers = f"/apis/{group}/v1/clusterissuers"
+    issuer = {"apiVersion": f"{group}/v1", "kind": "ClusterIssuer", "metadata": {"name": "main"}}
+    eventually(lambda: answers(cluster, issuers))
+    site.make(issuers, issuer)
+    off = diagnosis_of(site, csr)
+    assert (off["code"], off["certainty"]) == ("cert-manager-gate-off", "likely")
+
+    about = {
+        "kind": "CertificateSigningRequest",
+        "name": csr["metadata"]["name"],
+        "uid": csr["metadata"]["uid"],
+    }
+    event = {
+        "metadata": {"generateName": "not-ready-"},
+        "involvedObject": {"apiVersion": "certificates.k8s.io/v1", **about},
+        "reason": "IssuerNotReady",
+        "message": "Referenced issuer does not have a Ready status condition",
+        "type": "Warning",
+        "source": {"component": "cert-manager"},
+    }
+    site.make("/api/v1/namespaces/default/events", event)
+    reported = diagnosis_of(site, csr)
+    assert (reported["code"], reported["certainty"]) == ("signer-reports", "likely")
+    assert not absent(["IssuerNotReady:"], reported["cause"])
+
+
+def answers(cluster: Cluster, path: str) -> bool:
+    try:
+        cluster.api("GET", path)
+    except ApiError:
+        return False
+    return True
+
+
+def test_the_health_of_a_cluster_at_a_glance(site: Site) -> None:
+    """Requests that were left for days, counted by signer; each explained; and few requests for all of them."""
+    cluster, nobody = site.cluster, f"example.com/{site.name}"
+    for name, days in ((nobody, 3), (nobody, 5), ("kubernetes.io/kubelet-servings", 0)):
+        decide(cluster, create(cluster, name, GOOD[KUBELET_SERVING]), ago=days * DAY)
+    create(cluster, nobody, GOOD[KUBELET_SERVING])
+    result = site.info(gather=["csrs"], provider="kubeadm")
+    asked = [resource for verb, resource in site.asked() if verb != "review"]
+    counted = {entry.pop("signer_name"): entry for entry in result["signers"]}
+    assert result["signers"][0] == counted[nobody], "the worst first"
+    assert (counted[nobody]["stuck"], counted[nobody]["pending"], counted[nobody]["issued"]) == (2, 1, 0)
+    assert (
+        now() - datetime.datetime.fromisoformat(counted[nobody]["oldest_stuck"].replace("Z", "+00:00"))
+    ).days == 5
+    codes = {csr["signer_name"]: set[str]() for csr in result["csrs"]}
+    for csr in result["csrs"]:
+        codes[csr["signer_name"]].add((csr["diagnosis"] or {"code": ""})["code"])
+    assert codes[nobody] == {"left-over", "never-approved"}
+    assert codes["kubernetes.io/kubelet-servings"] == {"no-such-signer"}
+    assert len(asked) == len(set(asked)) + 1, "each fact once; the CAs are two ConfigMaps"
+    assert site.writes() == []
+
+
+def now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.timezone.utc)

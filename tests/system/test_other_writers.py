@@ -1,0 +1,244 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Objects as other writers leave them on a real API server: recognised, refused, taken over by choice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._managers import WRITERS, WRITING
+
+from tests.support import csr_site, webhook_site
+from tests.support.failures import has_failed
+from tests.support.other_client import KUBECTL, Client
+from tests.support.webhook_site import DEFINITION, MUTATING, VALIDATING, fingerprint, pem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.clusters import Fleet
+
+
+class Row(NamedTuple):
+    """What one writer leaves: its name in the table, its client, its metadata, and what of it is told as evidence."""
+
+    writer: str
+    client: Client
+    metadata: dict[str, Any]
+    evidence: tuple[str, ...]
+    kind: str = VALIDATING
+
+    def __str__(self) -> str:
+        return self.writer if self.kind == VALIDATING else f"{self.writer}, {self.kind}"
+
+
+OLM_OWNER = {
+    "olm.managed": "true",
+    "olm.owner": "hooks.v1.2.3",
+    "olm.owner.kind": "ClusterServiceVersion",
+    "olm.owner.namespace": "operators",
+}
+HELM = {
+    "labels": {"app.kubernetes.io/managed-by": "Helm", "helm.sh/chart": "hooks-1.2.3"},
+    "annotations": {"meta.helm.sh/release-name": "hooks", "meta.helm.sh/release-namespace": "apps"},
+}
+HELM_EVIDENCE = (
+    "annotation meta.helm.sh/release-name: hooks",
+    "label app.kubernetes.io/managed-by: Helm",
+)
+FLUX = {
+    "kustomize.toolkit.fluxcd.io/name": "apps",
+    "kustomize.toolkit.fluxcd.io/namespace": "flux-system",
+}
+FLUX_EVIDENCE = ("label kustomize.toolkit.fluxcd.io/name: apps", "field manager kustomize-controller")
+APPLIED_BY_FLUX = Client("kustomize-controller", applies=True)
+APPLIED_BY_ARGO_CD = Client("argocd-controller", applies=True)
+APPLIED_BY_EKS = Client("eks", applies=True)
+
+TARGETS = (
+    Row(
+        "cert-manager",
+        KUBECTL,
+        {"annotations": {"cert-manager.io/inject-ca-from": "apps/hook"}},
+        ("annotation cert-manager.io/inject-ca-from: apps/hook",),
+    ),
+    Row(
+        "OpenShift's service CA",
+        Client("service-ca-operator"),
+        {"annotations": {"service.beta.openshift.io/inject-cabundle": "true"}},
+        ("annotation service.beta.openshift.io/inject-cabundle: true",),
+    ),
+    Row(
+        "Operator Lifecycle Manager",
+        Client("olm"),
+        {
+            "labels": {
+                **OLM_OWNER,
+                "olm.webhook-description-generate-name": "vhook.example.com",
+                "olm.webhook-description-hash": "5c3f",
+            }
+        },
+        ("label olm.owner: hooks.v1.2.3", "label olm.webhook-description-generate-name: vhook.example.com"),
+    ),
+    Row(
+        "Operator Lifecycle Manager",
+        Client("catalog"),
+        {
+            "annotations": {"operatorframework.io/installed-alongside-5c3f": "operators/hooks.v1.2.3"},
+            "labels": {"olm.managed": "true", "operators.coreos.com/hooks.operators": ""},
+        },
+        ("annotation operatorframework.io/installed-alongside-5c3f: operators/hooks.v1.2.3",),
+        DEFINITION,
+    ),
+    Row(
+        "Operator Lifecycle Manager v1",
+        Client("helm"),
+        {
+            "labels": {
+                "olm.operatorframework.io/owner-kind": "ClusterExtension",
+                "olm.operatorframework.io/owner-name": "hooks",
+            }
+        },
+        ("label olm.operatorframework.io/owner-name: hooks",),
+    ),
+    Row("Amazon EKS add-ons", APPLIED_BY_EKS, {}, ("field manager eks",), MUTATING),
+    Row(
+        "Argo CD",
+        APPLIED_BY_ARGO_CD,
+        {"annotations": {"argocd.argoproj.io/tracking-id": "apps:admissionregistration.k8s.io/X:/hooks"}},
+        (
+            "annotation argocd.argoproj.io/tracking-id: apps:admissionregistration.k8s.io/X:/hooks",
+            "field manager argocd-controller",
+        ),
+    ),
+    # As Argo CD 2 writes by default: by kubectl apply's way, tracked by a label that every chart has.
+    Row(
+        "Argo CD",
+        Client("argocd-controller"),
+        {"labels": {"app.kubernetes.io/instance": "apps"}},
+        ("field manager argocd-controller",),
+        DEFINITION,
+    ),
+    Row("Flux", APPLIED_BY_FLUX, {"labels": FLUX}, FLUX_EVIDENCE),
+    Row("Helm", Client("helm"), HELM, HELM_EVIDENCE, MUTATING),
+)
+
+SECRETS = (
+    Row(
+        "cert-manager",
+        Client("cert-manager-certificates-issuing", applies=True),
+        {
+            "annotations": {
+                "cert-manager.io/certificate-name": "hook",
+                "cert-manager.io/issuer-kind": "Issuer",
+                "cert-manager.io/issuer-name": "apps-ca",
+            },
+            "labels": {"controller.cert-manager.io/fao": "true"},
+        },
+        ("annotation cert-manager.io/certificate-name: hook", "let its Certificate make the certificate"),
+    ),
+    Row(
+        "external-secrets",
+        Client("external-secrets"),
+        {
+            "annotations": {"reconcile.external-secrets.io/data-hash": "5c3f"},
+            "labels": {"reconcile.external-secrets.io/managed": "true"},
+        },
+        ("label reconcile.external-secrets.io/managed: true", "change its ExternalSecret"),
+    ),
+    Row(
+        "OpenShift's service CA",
+        Client("service-ca-operator"),
+        {
+            "annotations": {
+                "service.beta.openshift.io/expiry": "2027-11-25T12:00:00Z",
+                "service.beta.openshift.io/originating-service-name": "hook",
+                "service.beta.openshift.io/originating-service-uid": "5c3f",
+            }
+        },
+        ("annotation service.beta.openshift.io/originating-service-name: hook", "leave it to the Service"),
+    ),
+    Row(
+        "Operator Lifecycle Manager",
+        Client("olm"),
+        {"labels": OLM_OWNER},
+        ("label olm.owner: hooks.v1.2.3", "leave it to the ClusterServiceVersion"),
+    ),
+    Row("Amazon EKS add-ons", APPLIED_BY_EKS, {}, ("field manager eks", "add-on's configuration")),
+    Row(
+        "Argo CD",
+        APPLIED_BY_ARGO_CD,
+        {"annotations": {"argocd.argoproj.io/tracking-id": "apps:/Secret:apps/hook-tls"}},
+        (
+            "annotation argocd.argoproj.io/tracking-id: apps:/Secret:apps/hook-tls",
+            "take it out of the Application",
+        ),
+    ),
+    Row("Flux", APPLIED_BY_FLUX, {"labels": FLUX}, (*FLUX_EVIDENCE, "take it out of the Kustomization")),
+    Row("Helm", Client("helm"), HELM, (*HELM_EVIDENCE, "take it out of the chart")),
+)
+
+
+@pytest.fixture
+def site(fleet: Fleet) -> Iterator[webhook_site.Site]:
+    site = webhook_site.Site(fleet["onprem"])
+    try:
+        yield site
+    finally:
+        site.close()
+
+
+def make(site: webhook_site.Site, row: Row) -> dict[str, Any]:
+    """The target, with a bundle."""
+    if row.kind == DEFINITION:
+        return site.definition(pem("theirs"), by=row.client, **row.metadata)
+    return site.webhooks(row.kind, pem("theirs"), by=row.client, **row.metadata)
+
+
+@pytest.mark.parametrize("row", TARGETS, ids=str)
+def test_a_target_of_another_writer(site: webhook_site.Site, row: Row) -> None:
+    target = make(site, row)
+    names = (site.cluster.url, target["kind"], target["name"], *row.writer.split())
+    for check_mode in (True, False):
+        refused = site.run(target, ca_bundle=pem("mine"), check_mode=check_mode)
+        assert has_failed(refused, "owned-by-another", *names, "take_over:"), refused
+        assert set(row.evidence) <= set(refused["evidence"])
+    assert "ignoreDifferences" in refused["remedy"] or row.writer != "Argo CD"
+    writer = next(writer for writer in WRITERS if writer.name == row.writer)
+    if writer.bundle in WRITING:
+        for mode, given in (("exactly", "mine"), ("absent", "theirs")):
+            refused = site.run(target, ca_bundle=pem(given), mode=mode, take_over=True)
+            assert has_failed(refused, "managed-bundle", *names, mode), refused
+    assert {verb for verb, _resource in site.asked()} == {"get"}
+    assert site.run(target, ca_bundle=pem("mine"), take_over=True)["changed"]
+    assert site.bundles(target) == [pem("theirs") + pem("mine")]
+    if writer.bundle not in WRITING:
+        result = site.run(target, ca_bundle=pem("theirs"), mode="absent", take_over=True)
+        assert result["targets"][0]["webhooks"][0]["after"] == [fingerprint("mine")]
+        assert site.run(target, ca_bundle=pem("theirs"), mode="exactly", take_over=True)["changed"]
+        assert site.bundles(target) == [pem("theirs")]
+
+
+@pytest.mark.parametrize("row", SECRETS, ids=str)
+def test_a_secret_of_another_writer(fleet: Fleet, row: Row) -> None:
+    site = csr_site.Site(fleet["onprem"])
+    try:
+        site.put_secret({"tls.crt": "", "tls.key": ""}, by=row.client, **row.metadata)
+        before = site.secret()
+        result = site.refused("secret-unusable", *row.writer.split(), "take_over:")
+        assert all(mark in result["msg"] for mark in row.evidence)
+        assert site.secret() == before
+        assert site.csrs() == []
+    finally:
+        site.close()
+
+
+def test_every_writer_is_tried_here() -> None:
+    assert {row.writer for row in TARGETS} == {writer.name for writer in WRITERS if writer.for_targets}
+    # The one that only wraps others applies no Secret of a webhook.
+    assert {row.writer for row in SECRETS} == {writer.name for writer in WRITERS} - {
+        "Operator Lifecycle Manager v1"
+    }

@@ -1,0 +1,457 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The role webhook_certificate, in every way that its README shows, on both clusters."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import json
+import re
+import subprocess
+import sys
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from tests.support import playbook
+from tests.support.clusters import APP_SERVING, ApiError, kubeconfig
+from tests.support.failures import absent
+from tools.ci.venvs import REPOSITORY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.clusters import Fleet
+    from tests.support.playbook import Run
+
+KUBELET_SERVING = "kubernetes.io/kubelet-serving"
+NAMES = ("onprem", "eks")
+SIGNERS = {"onprem": KUBELET_SERVING, "eks": APP_SERVING}
+HOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
+# One host per cluster; who tries ssh fails.
+INVENTORY = "[clusters]\nonprem ansible_host=host.invalid\neks ansible_host=host.invalid\n"
+WRITES = {"create", "update", "patch", "delete", "deletecollection"}
+
+
+class Site:
+    """A namespace on both clusters, a user of these tests' own, and a kubeconfig with both contexts."""
+
+    def __init__(self, fleet: Fleet, directory: Path) -> None:
+        self.fleet = fleet
+        self.directory = directory
+        self.name = f"role-{uuid.uuid4().hex[:8]}"
+        own = [fleet[name].kubeconfig_for(self.name, ["system:masters"]) for name in NAMES]
+        self.kubeconfig = kubeconfig.merge(directory / "kubeconfig", own)
+        (directory / "inventory.ini").write_text(INVENTORY)
+        for cluster in fleet.values():
+            cluster.api("POST", "/api/v1/namespaces", {"metadata": {"name": self.name}})
+            cluster.api("POST", HOOKS, self._hook())
+
+    def _hook(self) -> dict[str, Any]:
+        service = {"namespace": self.name, "name": "hook"}
+        webhook = {
+            "name": "hook.certflow.test",
+            "clientConfig": {"service": service},
+            "sideEffects": "None",
+            "admissionReviewVersions": ["v1"],
+        }
+        return {"metadata": {"name": self.name}, "webhooks": [webhook]}
+
+    def close(self) -> None:
+        for cluster in self.fleet.values():
+            cluster.api("DELETE", f"{HOOKS}/{self.name}")
+            cluster.api("DELETE", f"/api/v1/namespaces/{self.name}")
+
+    def play(self, text: str, *arguments: str, **environment: str) -> Run:
+        """Run plays as somebody wrote them, under the variables that name this site."""
+        variables = {
+            "the_kubeconfig": str(self.kubeconfig),
+            "webhook_certificate_service": "hook",
+            "webhook_certificate_namespace": self.name,
+            "webhook_certificate_targets": [{"kind": "ValidatingWebhookConfiguration", "name": self.name}],
+        }
+        command = ["-i", "inventory.ini", "-e", json.dumps(variables), *arguments]
+        return playbook.play(self.directory, yaml.safe_load(text), *command, **environment)
+
+    def certificate(self, cluster: str, secret: str) -> x509.Certificate | None:
+        """What the Secret holds; None where there is none."""
+        try:
+            found = self.fleet[cluster].api("GET", f"/api/v1/namespaces/{self.name}/secrets/{secret}")
+        except ApiError as error:
+            assert error.status == 404, error
+            return None
+        return x509.load_pem_x509_certificate(base64.b64decode(found["data"]["tls.crt"]))
+
+    def bundle(self, cluster: str) -> str:
+        webhook = self.fleet[cluster].api("GET", f"{HOOKS}/{self.name}")["webhooks"][0]
+        return base64.b64decode(webhook["clientConfig"].get("caBundle", "")).decode()
+
+    def requests(self, cluster: str, since: datetime.datetime) -> list[dict[str, Any]]:
+        return self.fleet[cluster].requests(since=since, user=self.name)
+
+    def writes(self, since: datetime.datetime) -> list[str]:
+        """What was written to either cluster: dry runs and access reviews write nothing."""
+        return [
+            f"{event['verb']} {event['requestURI']}"
+            for name in NAMES
+            for event in self.requests(name, since)
+            if event["verb"] in WRITES
+            and "dryRun=All" not in event["requestURI"]
+            and event["objectRef"]["resource"] != "selfsubjectaccessreviews"
+        ]
+
+
+@pytest.fixture(scope="module")
+def site(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    made = Site(fleet, tmp_path_factory.mktemp("role"))
+    yield made
+    made.close()
+
+
+def now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.timezone.utc)
+
+
+def reports(run: Run) -> dict[str, Any]:
+    """What the plays' tasks `REPORT` say, by the name that they give."""
+    texts = re.findall(r'"msg": ("REPORT .*")$', run.output, re.MULTILINE)
+    return dict(json.loads(json.loads(text).partition(" ")[2]) for text in texts)
+
+
+def doors(run: Run) -> set[str]:
+    return set(re.findall(r"certflow\.kubernetes k8s_csr: ([-a-z]+) door", run.output))
+
+
+PER_HOST = """
+- hosts: clusters
+  gather_facts: false
+  vars:
+    ansible_connection: local
+    ansible_python_interpreter: "{{ ansible_playbook_python }}"
+  tasks:
+    - ansible.builtin.import_role:
+        name: certflow.kubernetes.webhook_certificate
+      vars:
+        webhook_certificate_kubeconfig: "{{ the_kubeconfig }}"
+        webhook_certificate_context: "{{ inventory_hostname }}"
+        webhook_certificate_secret: {name: per-host}
+    - ansible.builtin.debug:
+        msg: "REPORT {{ [inventory_hostname,
+               webhook_certificate_result | combine({'is_changed': webhook_certificate_is_changed})] | to_json }}"
+"""
+
+
+@pytest.mark.quick
+def test_one_host_per_cluster(site: Site) -> None:
+    """Check mode where nothing is yet, then for real in this process, then again through the module."""
+    start = now()
+    run = site.play(PER_HOST, "--check", "--diff")
+    assert run.status == 0, run.output
+    for name, report in reports(run).items():
+        assert (report["is_changed"], report["pending"], report["ca_bundle"]) == (True, True, None)
+        assert report["provider"]["name"] == {"onprem": "kubeadm", "eks": "eks"}[name]
+        assert site.certificate(name, "per-host") is None
+    assert reports(run).keys() == set(NAMES)
+    assert site.writes(start) == []
+
+    run = site.play(PER_HOST, "-vv", "-e", "certflow_kubernetes_door=inprocess")
+    assert run.status == 0, run.output
+    assert doors(run) == {"in-process"}
+    for name, report in reports(run).items():
+        found = site.certificate(name, "per-host")
+        assert found is not None
+        assert found.serial_number == int(report["certificate"]["serial"], 16)
+        assert (report["is_changed"], report["pending"], report["signer_name"]) == (
+            True,
+            False,
+            SIGNERS[name],
+        )
+        assert report["csr"]["signer_name"] == SIGNERS[name]
+        assert site.bundle(name) == report["ca_bundle"] == site.fleet[name].ca_pem
+    assert "PRIVATE KEY" not in run.output
+
+    start = now()
+    again = site.play(PER_HOST, "-vv", "-e", "certflow_kubernetes_door=module")
+    assert again.status == 0, again.output
+    assert doors(again) == {"module"}
+    assert (again.recap("changed"), site.writes(start)) == (0, [])
+    for name, report in reports(again).items():
+        assert (report["is_changed"], report["reason"]) == (False, "the certificate is kept")
+        assert report["certificate"] == reports(run)[name]["certificate"]
+
+
+CHOICES = """
+- hosts: localhost
+  gather_facts: false
+  vars:
+    webhook_certificate_kubeconfig: "{{ the_kubeconfig }}"
+    webhook_certificate_targets: []
+    nothing_known: [{name: eks, rule: "`false`"}, {name: kubeadm, rule: "`false`"}]
+  tasks:
+    - ansible.builtin.include_role: {name: certflow.kubernetes.webhook_certificate}
+      vars:
+        webhook_certificate_context: eks
+        webhook_certificate_secret: {name: given}
+        webhook_certificate_provider: eks
+    - ansible.builtin.debug: {msg: "REPORT {{ ['given', webhook_certificate_result] | to_json }}"}
+    - ansible.builtin.include_role: {name: certflow.kubernetes.webhook_certificate}
+      vars:
+        webhook_certificate_context: onprem
+        webhook_certificate_secret: {name: default}
+        webhook_certificate_providers: "{{ nothing_known }}"
+        webhook_certificate_signers: {default: kubernetes.io/kubelet-serving, eks: example.com/nobody}
+    - ansible.builtin.debug: {msg: "REPORT {{ ['default', webhook_certificate_result] | to_json }}"}
+    - ansible.builtin.include_role: {name: certflow.kubernetes.webhook_certificate}
+      vars:
+        webhook_certificate_context: eks
+        webhook_certificate_secret: {name: none-issues}
+        webhook_certificate_provider: ours
+        webhook_certificate_signers: {default: ephemeral-ca}
+    - ansible.builtin.debug: {msg: "REPORT {{ ['none issues', webhook_certificate_result] | to_json }}"}
+    - ansible.builtin.include_role: {name: certflow.kubernetes.webhook_certificate}
+      vars:
+        webhook_certificate_context: eks
+        webhook_certificate_secret: {name: own}
+        webhook_certificate_provider: ours
+        webhook_certificate_signers: {ours: beta.eks.amazonaws.com/app-serving, default: example.com/nobody}
+    - ansible.builtin.debug: {msg: "REPORT {{ ['own', webhook_certificate_result] | to_json }}"}
+    - ansible.builtin.include_role: {name: certflow.kubernetes.webhook_certificate}
+      vars:
+        webhook_certificate_context: eks
+        webhook_certificate_secret: {name: explicit}
+        webhook_certificate_signer_name: beta.eks.amazonaws.com/app-serving
+        webhook_certificate_provider: no-such-provider
+        webhook_certificate_signers: {eks: example.com/nobody}
+    - ansible.builtin.debug: {msg: "REPORT {{ ['explicit', webhook_certificate_result] | to_json }}"}
+"""
+AGAIN = """
+- hosts: localhost
+  gather_facts: false
+  tasks:
+    - ansible.builtin.import_role: {name: certflow.kubernetes.webhook_certificate}
+      vars:
+        webhook_certificate_kubeconfig: "{{ the_kubeconfig }}"
+        webhook_certificate_context: eks
+        webhook_certificate_secret: {name: given}
+        webhook_certificate_%s
+"""
+
+
+def test_the_signer_is_chosen(site: Site) -> None:
+    """By the provider's name, by the user's dictionary, by its default, or outright."""
+    start = now()
+    run = site.play(CHOICES)
+    assert run.status == 0, run.output
+    found = {name: (one["signer_name"], one["provider"].get("name")) for name, one in reports(run).items()}
+    assert found == {
+        "given": (APP_SERVING, "eks"),
+        "default": (KUBELET_SERVING, "unknown"),
+        "none issues": ("ephemeral-ca", "unknown"),
+        "own": (APP_SERVING, "ours"),
+        "explicit": (APP_SERVING, None),
+    }
+    for cluster, secret in (("eks", "given"), ("onprem", "default"), ("eks", "own"), ("eks", "explicit")):
+        assert site.certificate(cluster, secret) is not None
+    by_own_hand = site.certificate("eks", "none-issues")
+    assert by_own_hand is not None
+    assert "CN=ephemeral-ca " in by_own_hand.issuer.rfc4514_string()
+    # Where the provider or the signer is named, nobody looks which one the cluster is from.
+    looked = [event["requestURI"] for event in site.requests("eks", start)]
+    assert not [uri for uri in looked if re.search("clusterroles|nodes\\?|^/version|servicecidrs", uri)]
+
+
+TAKEN_BACK = """
+- hosts: localhost
+  gather_facts: false
+  tasks:
+    - ansible.builtin.include_role: {name: certflow.kubernetes.webhook_certificate}
+      vars:
+        webhook_certificate_kubeconfig: "{{ the_kubeconfig }}"
+        webhook_certificate_context: eks
+        webhook_certificate_provider: no-such-provider
+        webhook_certificate_secret: {name: default}
+        webhook_certificate_state: absent
+    - ansible.builtin.debug:
+        msg: "REPORT {{ ['gone', webhook_certificate_result] | to_json }}"
+"""
+
+
+def test_taking_back_asks_nobody_for_the_signer(site: Site) -> None:
+    """A cluster whose provider is not known any more must not keep what was made there."""
+    start = now()
+    run = site.play(TAKEN_BACK)
+    assert run.status == 0, run.output
+    gone = reports(run)["gone"]
+    assert (gone["signer_name"], gone["provider"]) == ("", {})
+    looked = [event["requestURI"] for event in site.requests("eks", start)]
+    assert not [uri for uri in looked if re.search("clusterroles|nodes|^/version", uri)]
+
+
+@pytest.mark.parametrize("given", ["provider: eks", f"signer_name: {APP_SERVING}"])
+def test_a_run_without_change_costs_three_requests(site: Site, given: str) -> None:
+    start = now()
+    run = site.play(AGAIN % given)
+    assert run.status == 0, run.output
+    assert len(site.requests("eks", start)) <= 3
+
+
+REFUSED = """
+- hosts: localhost
+  gather_facts: false
+  vars:
+    webhook_certificate_kubeconfig: "{{ the_kubeconfig }}"
+    webhook_certificate_context: eks
+    webhook_certificate_secret: {name: refused}
+    webhook_certificate_result: left over
+    webhook_certificate_is_changed: left over
+  tasks:
+    - ansible.builtin.include_tasks: refused.yml
+      loop:
+        - {name: unknown, providers: [{name: eks, rule: "`false`"}]}
+        - {name: contradictory, providers: [{name: one, rule: nodes}, {name: two, rule: nodes}]}
+        - {name: no such provider, provider: esk}
+        - {name: no library, python: "{{ bare_python }}"}
+        - {name: no signer, signers: {eks: ""}, providers: [{name: eks, serving_signer: ""}]}
+      loop_control: {loop_var: case, label: "{{ case.name }}"}
+"""
+REFUSED_ONE = """
+- block:
+    - ansible.builtin.include_role: {name: certflow.kubernetes.webhook_certificate}
+      vars:
+        ansible_python_interpreter: "{{ case.python | default(ansible_playbook_python) }}"
+        webhook_certificate_provider: "{{ case.provider | default('') }}"
+        webhook_certificate_providers: "{{ case.providers | default([]) }}"
+        webhook_certificate_signers: "{{ case.signers | default({}) }}"
+  rescue:
+    - ansible.builtin.debug:
+        msg: "REPORT {{ [case.name, ansible_failed_result | combine({'result': webhook_certificate_result,
+               'is_changed': webhook_certificate_is_changed})] | to_json }}"
+"""
+
+
+def test_nothing_is_written_where_the_signer_is_not_known(site: Site, tmp_path: Path) -> None:
+    """Each failure is one line with what was seen, and the facts of an earlier run are gone."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
+    bare = str(tmp_path / "bare" / "bin" / "python")
+    (site.directory / "refused.yml").write_text(REFUSED_ONE)
+    start = now()
+    run = site.play(REFUSED, "-e", f"bare_python={bare}")
+    assert run.status == 0, run.output
+    found = reports(run)
+    assert {name: one["code"] for name, one in found.items()} == {
+        "unknown": "signer-not-known",
+        "contradictory": "signer-not-known",
+        "no such provider": "unknown-provider",
+        "no library": "missing-library",
+        "no signer": "signer-not-known",
+    }
+    assert not absent([bare, "kubernetes"], found["no library"]["cause"])
+    assert "ansible_python_interpreter: '{{ ansible_playbook_python }}'" in found["no library"]["remedy"]
+    assert found["unknown"]["evidence"] == ["eks-anywhere: version v1.36.3-eks-3c42bf9"]
+    assert [text.split(":")[0] for text in found["contradictory"]["evidence"][:2]] == ["one", "two"]
+    assert "eks-anywhere" in found["no such provider"]["remedy"]
+    assert {(one["is_changed"], str(one["result"])) for one in found.values()} == {(False, "{}")}
+    assert all("\n" not in one["msg"] for one in found.values())
+    assert site.writes(start) == []
+
+
+DELEGATED = """
+- hosts: clusters
+  gather_facts: false
+  module_defaults:
+    group/certflow.kubernetes.k8s:
+      kubeconfig: "{{ the_kubeconfig }}"
+      context: nowhere
+  vars:
+    webhook_certificate_context: "{{ inventory_hostname }}"
+    webhook_certificate_secret: {name: delegated}
+  tasks:
+    - ansible.builtin.import_role: {name: certflow.kubernetes.webhook_certificate}
+      delegate_to: localhost
+    - ansible.builtin.debug:
+        msg: "REPORT {{ [inventory_hostname ~ ' import', webhook_certificate_result] | to_json }}"
+    - ansible.builtin.include_role:
+        name: certflow.kubernetes.webhook_certificate
+        apply: {delegate_to: localhost}
+    - ansible.builtin.debug:
+        msg: "REPORT {{ [inventory_hostname ~ ' include', webhook_certificate_result] | to_json }}"
+"""
+
+
+def test_delegated(site: Site) -> None:
+    """From hosts that are not to be reached; what the role is not given, module_defaults give."""
+    run = site.play(DELEGATED, "-vv")
+    assert run.status == 0, run.output
+    assert doors(run) == {"in-process"}
+    found = reports(run)
+    assert {name: one["changed"] for name, one in found.items()} == {
+        "onprem import": True,
+        "onprem include": False,
+        "eks import": True,
+        "eks include": False,
+    }
+    for name in NAMES:
+        own = f"context {name}"
+        assert own in found[f"{name} import"]["cluster"]["auth_source"]
+        assert site.certificate(name, "delegated") is not None
+
+
+TEXTS = """
+- hosts: localhost
+  gather_facts: false
+  tasks:
+    - ansible.builtin.include_role: {name: certflow.kubernetes.webhook_certificate}
+      vars:
+        webhook_certificate_kubeconfig: "{{ the_kubeconfig }}"
+        webhook_certificate_context: onprem
+        webhook_certificate_secret: {name: texts}
+    - ansible.builtin.debug: {msg: "REPORT {{ ['texts', webhook_certificate_result] | to_json }}"}
+    - ansible.builtin.debug: {msg: changed}
+      when: webhook_certificate_is_changed
+"""
+STRUCTURED = ("secret", "targets", "signers", "providers", "workload", "probe")
+IN_THE_PLAY = ("kubeconfig", "context")
+
+
+def empty_texts() -> dict[str, str]:
+    """Every variable that may be an empty text, and that the play does not set."""
+    defaults = yaml.safe_load((REPOSITORY / "roles/webhook_certificate/defaults/main.yml").read_text())
+    empty = {name: "" for name in defaults if not name.endswith((*STRUCTURED, *IN_THE_PLAY))}
+    assert len(empty) > 25
+    return empty
+
+
+def test_texts_from_the_command_line(site: Site) -> None:
+    """`-e` makes texts of booleans and numbers: requested by one, approved by another, completed later."""
+    cluster = site.fleet["onprem"]
+    first = site.play(TEXTS, "-e", "webhook_certificate_approve=false webhook_certificate_wait=no")
+    assert first.status == 0, first.output
+    report = reports(first)["texts"]
+    assert (report["pending"], report["csr"]["condition"]) == (True, "Pending")
+    assert site.certificate("onprem", "texts") is None
+
+    request = cluster.api("GET", f"{REQUESTS}/{report['csr']['name']}")
+    request["status"]["conditions"] = [{"type": "Approved", "status": "True", "reason": "T", "message": "t"}]
+    cluster.api("PUT", f"{REQUESTS}/{report['csr']['name']}/approval", request)
+    texts = "webhook_certificate_approve=no webhook_certificate_take_over=no"
+    second = site.play(TEXTS, "-e", json.dumps(empty_texts()), "-e", texts)
+    assert second.status == 0, second.output
+    assert reports(second)["texts"]["csr"]["name"] == report["csr"]["name"]
+    third = site.play(TEXTS, "-e", json.dumps(empty_texts()))
+    assert third.status == 0, third.output
+    assert not reports(third)["texts"]["pending"]
+    found = site.certificate("onprem", "texts")
+    assert found is not None
+    assert (
+        found.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
+        == f"system:node:hook.{site.name}.svc"
+    )

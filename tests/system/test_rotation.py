@@ -1,0 +1,210 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Rotation without a failed call: real pods, 20 dry-run creates a second, under the same CA and under a new one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import execute
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr
+
+from tests.support import node_webhook
+from tests.support.clusters import ApiError
+from tests.support.failures import has_failed
+from tests.support.leases import lapse
+from tests.support.load import Load
+from tests.support.node_webhook import Webhook
+from tools.ci.venvs import REPOSITORY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.clusters import Cluster
+
+KUBELET_SERVING, EPHEMERAL_CA = "kubernetes.io/kubelet-serving", "ephemeral-ca"
+NOW_DUE = "3660d"  # longer than any certificate lasts: each run renews
+
+
+Say = Callable[[str], None]
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Say:
+    """Figures are printed whatever becomes of the test."""
+
+    def printed(text: str) -> None:
+        with capsys.disabled():
+            print(f"\n{text}")
+
+    return printed
+
+
+class Site:
+    """A webhook in pods, whose certificate k8s_csr made."""
+
+    def __init__(self, cluster: Cluster, webhook: Webhook, signer: str) -> None:
+        self.cluster, self.webhook, self.signer = cluster, webhook, signer
+        node_webhook.deploy(cluster, webhook)
+        node_webhook.configure(cluster, webhook)
+        first = self.run()
+        assert first["proof"] is None, first
+        node_webhook.wait_until_ready(cluster, webhook)
+        node_webhook.wait_for(self._answers)
+
+    def close(self) -> None:
+        self.cluster.api("DELETE", f"{node_webhook.CONFIGURATIONS}/{self.webhook.name}")
+        self.cluster.api("DELETE", f"/api/v1/namespaces/{self.webhook.namespace}")
+
+    def options(self, **changed: Any) -> dict[str, Any]:
+        given = {
+            "kubeconfig": str(self.cluster.kubeconfig),
+            "service": self.webhook.name,
+            "namespace": self.webhook.namespace,
+            "secret": {"name": self.webhook.name},
+            "signer_name": self.signer,
+            "targets": [{"kind": "ValidatingWebhookConfiguration", "name": self.webhook.name}],
+        }
+        return {**given, **changed}
+
+    def run(self, *, check_mode: bool = False, **changed: Any) -> dict[str, Any]:
+        operation = k8s_csr.OPERATION
+        checker = ArgumentSpecValidator(dict(operation.argument_spec), **operation.constraints)
+        checked = checker.validate(self.options(**changed))
+        assert not checked.error_messages, checked.error_messages
+        return execute(operation, checked.validated_parameters, check_mode=check_mode)
+
+    def renew(self, **changed: Any) -> dict[str, Any]:
+        return self.run(renew_before=NOW_DUE, **changed)
+
+    def load(self) -> Load:
+        return Load(partial(node_webhook.dry_run, self.cluster, self.webhook))
+
+    def anchors(self) -> int:
+        """How many certificates the target's bundle holds."""
+        result = self.run(check_mode=True)
+        return len(result["targets"][0]["webhooks"][0]["before"])
+
+    def _answers(self) -> bool:
+        try:
+            node_webhook.dry_run(self.cluster, self.webhook)
+        except ApiError:
+            return False
+        return True
+
+
+@pytest.fixture(params=[KUBELET_SERVING, EPHEMERAL_CA])
+def reloading(node: Cluster, request: Any) -> Iterator[Site]:
+    name = "same-ca" if request.param == KUBELET_SERVING else "new-ca"
+    site = Site(node, Webhook(name, name), request.param)
+    yield site
+    site.close()
+
+
+def assert_in_use(result: dict[str, Any]) -> None:
+    proof = result["proof"]
+    assert proof["verdict"] == "ok", proof
+    assert len(proof["served"]) == 2
+    assert {one["certificate"]["serial"] for one in proof["served"]} == {result["certificate"]["serial"]}
+    assert all(one["verifies"] for one in proof["served"])
+
+
+def test_a_webhook_that_reloads(reloading: Site, say: Say) -> None:
+    with reloading.load() as load:
+        result = reloading.renew()
+    say(f"{reloading.signer}: {load}")
+    assert_in_use(result)
+    assert load.failed == []
+    assert load.made > 20
+    assert result["proof"]["dropped"] == (reloading.signer == EPHEMERAL_CA)
+    assert reloading.anchors() == 1
+    again = reloading.run()
+    assert (again["changed"], again["proof"]) == (False, None)
+
+
+def test_what_the_webhook_answers_decides_too(node: Cluster) -> None:
+    site = Site(node, Webhook("probed", "probed"), EPHEMERAL_CA)
+    denied = {**site.webhook.asked_about(refuse=True), "apiVersion": "v1", "kind": "ConfigMap"}
+    denied["metadata"]["namespace"] = site.webhook.namespace
+    probe = {"object": denied, "expect": "denied", "denial_message": node_webhook.REFUSAL}
+    failed = site.renew(probe={**probe, "denial_message": "something else"})
+    assert failed["failed"], failed
+    assert failed["failure"]["code"] == "other-message", failed
+    assert site.anchors() == 2
+    result = site.run(probe=probe)
+    assert_in_use(result)
+    assert site.anchors() == 1
+    site.close()
+
+
+@pytest.mark.parametrize(("signer", "name"), [(KUBELET_SERVING, "killed-same"), (EPHEMERAL_CA, "killed-new")])
+def test_killed_after_each_write_and_run_again(node: Cluster, signer: str, name: str, say: Say) -> None:
+    """Each time the next run completes, and what it leaves is in use."""
+    site = Site(node, Webhook(name, name), signer)
+    steps = []
+    with site.load() as load:
+        for after in range(1, 12):
+            died = subprocess.run(
+                [sys.executable, "-m", "tests.support.killed", str(after)],
+                input=json.dumps(site.options(renew_before=NOW_DUE)),
+                capture_output=True,
+                text=True,
+                check=False,
+                cwd=REPOSITORY,
+            )
+            if died.returncode == 0:
+                break
+            assert died.returncode == -9, died.stderr
+            steps.append(died.stderr.strip())
+            lapse(node, site.webhook.namespace)  # a minute later
+            site.run()
+            assert len(load.failed) == 0, (steps[-1], load.failed)
+    say(f"killed after {len(steps)} writes: {', '.join(steps)}; {load}")
+    assert_in_use(json.loads(died.stdout))
+    assert len(steps) >= 6
+    assert load.failed == []
+    assert site.anchors() == 1
+    assert site.run()["changed"] is False
+    site.close()
+
+
+@pytest.fixture(params=["never reloads", "subPath"])
+def stale(node: Cluster, request: Any) -> Iterator[Site]:
+    if request.param == "subPath":
+        webhook = Webhook("subpath", "subpath", sub_path=True)
+    else:
+        webhook = Webhook("never", "never", reload="never")
+    site = Site(node, webhook, EPHEMERAL_CA)
+    yield site
+    site.close()
+
+
+def test_a_webhook_that_does_not_reload(stale: Site, say: Say) -> None:
+    """It is named, nothing fails meanwhile, and a restart that was asked for cures it."""
+    workload = {"name": stale.webhook.name}
+    with stale.load() as load:
+        failed = stale.renew(served_timeout=6)
+        assert failed["failed"], failed
+        assert has_failed(failed, "certificate-not-served", "2", "on_stale:"), failed
+        if stale.webhook.sub_path:
+            assert any("by subPath, which is never updated" in line for line in failed["evidence"])
+        assert stale.anchors() == 2
+        # The next run goes on from there, with the certificate that the Secret holds.
+        again = stale.run(served_timeout=1)
+        assert again["failed"], again
+        cured = stale.run(served_timeout=20, on_stale="restart", workload=workload)
+    say(f"{stale.webhook.name}: {load}")
+    assert_in_use(cured)
+    assert cured["proof"]["dropped"] == 1
+    assert load.failed == []
+    assert stale.anchors() == 1
+    assert stale.run()["changed"] is False

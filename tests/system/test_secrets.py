@@ -1,0 +1,409 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""No secret of the user in anything that a playbook shows or leaves: every module, both doors, every callback.
+
+All that is secret comes from ansible-vault. Looked at are the output at -vvvv with differences, what callbacks and the
+log write, registered results, temporary directories while the play runs and after it, arguments and environment of all
+processes, the audit log, and what the API server holds but for Secrets.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import threading
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from ansible.constants import DEFAULT_VAULT_ID_MATCH
+from ansible.parsing.vault import VaultLib, VaultSecret
+
+from tests.system.test_doors import DOOR, DOORS, INFO, LINE, OPERATIONS, VAULT_PASSWORD, Site, processes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support import playbook
+    from tests.support.clusters import Fleet
+
+COLLECTION = "certflow.kubernetes"
+ROLE = f"{COLLECTION}.webhook_certificate"
+KUBELET_SERVING = "kubernetes.io/kubelet-serving"
+# Callbacks of ansible-core that own the output; those that write files are on with each of them.
+STDOUT = ("default", "minimal", "oneline")
+# One that writes whatever a result holds, as callbacks for JSON do, into files of its own.
+JSON_CALLBACK = """
+import json, os, uuid
+from ansible.plugins.callback import CallbackBase
+
+class CallbackModule(CallbackBase):
+    CALLBACK_VERSION, CALLBACK_TYPE, CALLBACK_NAME = 2.0, "aggregate", "everything"
+
+    def v2_runner_on_ok(self, result, **options):
+        found = result.result if hasattr(result, "result") else result._result
+        with open(os.path.join(os.environ["EVERYTHING"], uuid.uuid4().hex), "w") as file:
+            json.dump(found, file, default=str)
+
+    v2_runner_on_failed = v2_runner_item_on_ok = v2_runner_item_on_failed = v2_runner_on_ok
+"""
+REFUSED = "Ansible would write the secret in kubeconfig to a file in clear"
+
+
+@dataclass
+class Secrets:
+    """A user's: the kubeconfig ``content`` with its client key, and others; ``texts`` are all of them."""
+
+    content: dict[str, Any]
+    token: str
+    password: str = field(default_factory=lambda: f"a-password-{uuid.uuid4().hex}")
+
+    @property
+    def key(self) -> str:
+        """As the kubeconfig holds it."""
+        return str(self.content["users"][0]["user"]["client-key-data"])
+
+    @property
+    def bearer(self) -> dict[str, Any]:
+        """A token that nobody issued."""
+        return {**self.content, "users": [{"name": "onprem", "user": {"token": self.password}}]}
+
+    @property
+    def texts(self) -> list[str]:
+        return [self.token, self.password, VAULT_PASSWORD]
+
+
+class Stage(Site):
+    """The site of the doors' tests, with its secrets in vaults."""
+
+    def __init__(self, fleet: Fleet, directory: Path) -> None:
+        super().__init__(fleet, directory)
+        token = yaml.safe_load(fleet["onprem"].token_kubeconfig(self.name).read_text())["users"][0]["user"]
+        self.secrets = Secrets(self.content, token["token"])
+        password = VaultSecret(VAULT_PASSWORD.encode())
+        vault = VaultLib([(DEFAULT_VAULT_ID_MATCH, password)])
+
+        def encrypted(text: str) -> str:
+            return str(vault.encrypt(text, secret=password).decode())
+
+        held = {"token": self.secrets.token, "password": self.secrets.password}
+        self._put("whole.yml", encrypted(yaml.safe_dump({**held, "bearer": self.secrets.bearer})))
+        self._put("text.yml", f"text: {_tagged(encrypted(yaml.safe_dump(self.content)))}")
+        leaf = json.dumps({"leaf": self.content})
+        key = _tagged(encrypted(self.secrets.key))
+        self._put("leaf.yml", leaf.replace(f'"{self.secrets.key}"', key))
+        plugins = directory / "callbacks"
+        plugins.mkdir()
+        (plugins / "everything.py").write_text(JSON_CALLBACK)
+
+    @property
+    def vaults(self) -> dict[str, Any]:
+        """The keywords of a play that knows them."""
+        files = [str(self.directory / name) for name in ("whole.yml", "text.yml", "leaf.yml")]
+        return {"hosts": "localhost", "gather_facts": False, "vars_files": files}
+
+    def _put(self, name: str, text: str) -> None:
+        (self.directory / name).write_text(text)
+
+    def new_keys(self) -> list[str]:
+        """What the plays stored, as Secrets hold it."""
+        found = self.fleet["onprem"].api("GET", "/api/v1/namespaces/default/secrets")["items"]
+        own = [secret for secret in found if secret["metadata"]["name"].startswith(self.name)]
+        return [secret["data"]["tls.key"] for secret in own]
+
+    def close(self) -> None:
+        onprem, secrets = self.fleet["onprem"], "/api/v1/namespaces/default/secrets"
+        for secret in onprem.api("GET", secrets)["items"]:
+            if secret["metadata"]["name"].startswith(self.name):
+                onprem.api("DELETE", f"{secrets}/{secret['metadata']['name']}")
+        onprem.api("DELETE", f"/api/v1/namespaces/default/serviceaccounts/{self.name}")
+        super().close()
+
+
+def _tagged(encrypted: str) -> str:
+    """A value of a file of variables."""
+    return f'!vault "{encrypted}"'.replace("\n", "\\n")
+
+
+@pytest.fixture(scope="module")
+def stage(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with contextlib.closing(Stage(fleet, tmp_path_factory.mktemp("secrets"))) as stage:
+        yield stage
+
+
+# What is run
+
+
+@dataclass(frozen=True)
+class Row:
+    """A module with its options. ``fails``: the code of its failure, or a name in it. ``is_daily``: through both doors every day."""
+
+    module: str
+    options: dict[str, Any]
+    fails: str = ""
+    is_daily: bool = True
+
+
+def rows(stage: Stage, door: str) -> list[Row]:
+    """What each module does, and how it fails."""
+    cluster, name = stage.fleet["onprem"], f"{stage.name}-{door}"
+    target = {"kind": "ValidatingWebhookConfiguration", "name": stage.name}
+    base = {"service": stage.name, "namespace": "default", "signer_name": KUBELET_SERVING}
+    csr = {**base, "secret": {"name": name}, "targets": [target], "served_timeout": 1}
+    own_ca = {"signer_name": "ephemeral-ca", "key_type": "rsa-2048", "renew_before": "1000d"}
+    two = {**base, "secret": {"name": f"{name}-two"}, "approve": False}
+    host = {"kubeconfig": None, "host": cluster.url, "validate_certs": False}
+    nobody = {**base, "secret": {"name": f"{name}-x"}, "signer_name": "example.com/nobody", "wait_timeout": 1}
+    proxy = {"proxy": "http://ada:{{ password }}@127.0.0.1:1", "wait_timeout": 1}
+    asked = {"target": target, "wait_timeout": 1, "object": {"apiVersion": "v1", "kind": "Namespace"}}
+    # No cluster of this test has a controller, and no release is fetched from here.
+    verified = {"version": "8.7.0", "state": "verified"}
+    unreachable = {"version": "8.7.0", "source": "http://ada:{{ password }}@127.0.0.1:1", "wait_timeout": 800}
+    bundle = {"ca_bundle": stage.ca, "targets": [target], "kubeconfig": "{{ leaf }}"}
+    whole = {"kubeconfig": "{{ text | from_yaml }}"}
+    return [
+        Row("k8s_csr", csr),
+        Row("k8s_csr", {**csr, **own_ca, "kubeconfig": "{{ leaf }}"}),
+        Row("k8s_csr", {**two, "wait": False}),
+        Row("k8s_csr_approve", {**whole, "name": "{{ r2.csr.name }}", "expect": base}),
+        Row("k8s_csr", two, is_daily=False),
+        Row("k8s_csr_info", {**whole, "gather": ["csrs", "provider", "signer"]}),
+        Row("k8s_csr_info", {**host, "api_key": "{{ token }}"}, "missing-permissions"),
+        Row("k8s_csr_info", {**host, "username": "ada", "password": "{{ password }}"}, "authentication-failed", is_daily=False),
+        Row("k8s_csr_info", {"kubeconfig": "{{ bearer }}"}, "authentication-failed", is_daily=False),
+        Row("k8s_csr_info", {"kubeconfig": "{{ bearer }}", "colour": "blue"}, "colour"),
+        Row("k8s_csr_info", proxy, "unreachable", is_daily=False),
+        Row("k8s_csr", {**csr, "secret": {"name": name, "type": "Opaque"}}, "secret-unusable", is_daily=False),
+        Row("k8s_csr", nobody, "not-issued", is_daily=False),
+        Row("k8s_signer_probe", {"signers": [KUBELET_SERVING]}),
+        Row("webhook_cabundle", bundle),
+        Row("webhook_probe", asked, "webhook-unproven"),
+        Row("snapshot_controller_info", {**whole, "version": "8.7.0"}),
+        Row("snapshot_controller", {**verified, "kubeconfig": "{{ leaf }}"}, "verification-failed"),
+        Row("snapshot_controller", unreachable, "preflight-failed", is_daily=False),
+        Row("k8s_csr", {**two, "state": "absent"}, is_daily=False),
+    ]  # fmt: skip
+
+
+def play(stage: Stage, door: str, chosen: list[Row]) -> dict[str, Any]:
+    """The first row in check mode, then all, and the role; the results go to a file."""
+    tasks: list[dict[str, Any]] = [
+        {
+            f"{COLLECTION}.{row.module}": {"kubeconfig": "encrypted", **row.options},
+            "register": f"r{number}",
+            "ignore_errors": True,
+        }
+        for number, row in enumerate(chosen)
+    ]
+    role = {
+        "webhook_certificate_kubeconfig": "{{ leaf }}",
+        "webhook_certificate_service": stage.name,
+        "webhook_certificate_namespace": "default",
+        "webhook_certificate_secret": {"name": f"{stage.name}-{door}-role"},
+    }
+    results = ", ".join(f"r{number}" for number in range(len(chosen)))
+    dump = {"content": f"{{{{ [{results}] | to_json }}}}", "dest": "{{ reports }}/results"}
+    tasks = [
+        {**tasks[0], "check_mode": True},
+        *tasks,
+        {"ansible.builtin.include_role": {"name": ROLE}, "vars": role},
+        {"ansible.builtin.copy": dump},
+    ]
+    return {**stage.vaults, "vars": {DOOR: door}, "tasks": tasks}
+
+
+# What is looked at
+
+
+@contextlib.contextmanager
+def contents(place: Path) -> Iterator[set[bytes]]:
+    """What stands in the files below a directory while the block runs, and after it."""
+    seen: set[bytes] = set()
+    known: set[tuple[str, int, int]] = set()
+    over = threading.Event()
+
+    def look() -> None:
+        for path in place.rglob("*"):
+            with contextlib.suppress(OSError):
+                state = path.stat()
+                mark = (str(path), state.st_mtime_ns, state.st_size)
+                if mark not in known and path.is_file():
+                    seen.add(path.read_bytes())
+                    known.add(mark)
+
+    def keep_looking() -> None:
+        while not over.wait(0.02):
+            look()
+        look()
+
+    watcher = threading.Thread(target=keep_looking)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        over.set()
+        watcher.join()
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A run, all that could be seen of it, by place, and what its play wrote as its tasks' results."""
+
+    run: playbook.Run
+    places: dict[str, bytes]
+    results: list[dict[str, Any]]
+
+    def hits(self, probes: dict[str, list[bytes]]) -> list[tuple[str, str, str]]:
+        """Place, secret, and the beginning of the form in which it stands there."""
+        return [
+            (place, name, probe[:12].decode())
+            for place, text in self.places.items()
+            for name, forms in probes.items()
+            for probe in forms
+            if probe in text
+        ]
+
+
+def look_at(stage: Stage, name: str, plays: list[dict[str, Any]], **settings: str) -> Seen:
+    """Run plays with everything on that shows or writes something."""
+    temporary, reports = stage.directory / f"{name}-tmp", stage.directory / f"{name}-reports"
+    for place in (temporary, reports):
+        place.mkdir()
+    environment = {
+        **dict.fromkeys(("TMPDIR", "ANSIBLE_LOCAL_TEMP", "ANSIBLE_REMOTE_TEMP"), str(temporary)),
+        **dict.fromkeys(("JUNIT_OUTPUT_DIR", "ANSIBLE_CALLBACK_TREE_DIR", "EVERYTHING"), str(reports)),
+        "ANSIBLE_ASYNC_DIR": str(temporary),
+        "ANSIBLE_LOG_PATH": str(reports / "log"),
+        "ANSIBLE_CALLBACK_PLUGINS": str(stage.directory / "callbacks"),
+        "ANSIBLE_CALLBACKS_ENABLED": "junit,tree,everything",
+        "ANSIBLE_DISPLAY_ARGS_TO_STDOUT": "true",
+        "ANSIBLE_PIPELINING": "false",
+        **settings,
+    }
+    arguments = ("-vvvv", "--diff", "-e", json.dumps({"reports": str(reports)}))
+    with processes() as told, contents(temporary) as files:
+        run = stage.play(plays, *arguments, **environment)
+    written = [path.read_bytes() for path in reports.rglob("*") if path.is_file()]
+    onprem = stage.fleet["onprem"]
+    onprem.requests()  # by then the audit log is complete
+    kinds = (
+        "/api/v1/events",
+        "/api/v1/configmaps",
+        "/apis/certificates.k8s.io/v1/certificatesigningrequests",
+    )
+    objects = "".join(json.dumps(onprem.api("GET", path)) for path in kinds)
+    places = {
+        "output": run.output.encode(),
+        "reports": b"\n".join(written),
+        "temporary files": b"\n".join(files),
+        "processes": b"\n".join(told),
+        "audit log": onprem.audit_log.read_bytes(),
+        "objects": objects.encode(),
+    }
+    results = reports / "results"
+    return Seen(run, places, json.loads(results.read_text()) if results.exists() else [])
+
+
+def probes(stage: Stage) -> dict[str, list[bytes]]:
+    """The forms in which each secret might be seen."""
+    texts = {f"text {number}": forms(text.encode()) for number, text in enumerate(stage.secrets.texts)}
+    keys = {
+        f"key {number}": key_forms(key) for number, key in enumerate([stage.secrets.key, *stage.new_keys()])
+    }
+    return {**texts, **keys}
+
+
+def key_forms(encoded: str) -> list[bytes]:
+    """A private key's, that is given as Secrets and kubeconfigs hold it: any of its lines alone, too."""
+    pem = base64.b64decode(encoded)
+    lines = pem.splitlines()[1:-1]
+    der = base64.b64decode(b"".join(lines))
+    middle = len(der) // 2
+    return [
+        *lines[:6],
+        encoded[40:100].encode(),
+        *encodings(pem),
+        *encodings(der[middle - 16 : middle + 16])[3:],
+    ]
+
+
+def forms(secret: bytes) -> list[bytes]:
+    return [secret, *encodings(secret)]
+
+
+def encodings(raw: bytes) -> list[bytes]:
+    """Base64 wherever it begins, both alphabets; base64 of that; hexadecimal."""
+    found = []
+    for shift in range(3):
+        text = base64.b64encode(bytes(shift) + raw)[4:-4]
+        found += [_core(text), _core(text.translate(bytes.maketrans(b"+/", b"-_")))]
+    twice = base64.b64encode(base64.b64encode(raw))
+    return [*found, _core(twice), _core(raw.hex().encode()), _core(raw.hex().upper().encode())]
+
+
+def _core(text: bytes, length: int = 40) -> bytes:
+    begin = max(0, (len(text) - length) // 2)
+    return text[begin : begin + length]
+
+
+# The tests
+
+
+CALLBACKS = [STDOUT[0], *(pytest.param(name, marks=pytest.mark.full) for name in STDOUT[1:])]
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("callback", CALLBACKS)
+def test_no_secret_is_seen_anywhere(stage: Stage, callback: str, door: str) -> None:
+    every_row = callback != STDOUT[0] or door == "inprocess"
+    chosen = [row for row in rows(stage, door) if row.is_daily or every_row]
+    seen = look_at(stage, f"{callback}-{door}", [play(stage, door, chosen)], ANSIBLE_STDOUT_CALLBACK=callback)
+    assert seen.run.status == 0, seen.run.output[-3000:]
+    for row, result in zip(chosen, seen.results, strict=True):
+        assert bool(result.get("failed")) is bool(row.fails), (row, result)
+        assert row.fails in f"{result.get('code')} {result.get('msg')}", (row, result)
+    told = {(found.group(1), found.group(2)) for found in LINE.finditer(seen.run.output)}
+    assert told == {(row.module, DOORS[door]) for row in chosen}
+    assert all(seen.places.values())
+    for place in ("output", "reports", "objects"):
+        assert b"PRIVATE KEY" not in seen.places[place], place
+    assert seen.hits(probes(stage)) == []
+
+
+def test_each_module_has_a_row(stage: Stage) -> None:
+    assert {row.module for row in rows(stage, "module") if row.is_daily} == set(OPERATIONS)
+
+
+@pytest.mark.parametrize("how", ["kept", "async"])
+def test_what_cannot_be_kept_off_the_disk_is_refused(stage: Stage, how: str) -> None:
+    """Ansible's own ways to write a module's arguments to a file; a path says nothing, and passes."""
+    keep = {"ANSIBLE_KEEP_REMOTE_FILES": "true"} if how == "kept" else {}
+    wait = {"async": 60, "poll": 1} if how == "async" else {}
+    task = {"vars": {DOOR: "module"}, "ignore_errors": True, **wait}
+    sources = ("encrypted", "{{ text | from_yaml }}", "{{ leaf }}", str(stage.kubeconfig))
+    tasks = [{INFO: {"kubeconfig": source, "name": stage.name}, **task} for source in sources]
+    seen = look_at(stage, how, [{**stage.vaults, "tasks": tasks}], **keep)
+    assert seen.run.status == 0, seen.run.output[-3000:]
+    assert seen.places["output"].count(REFUSED.encode()) >= 3
+    assert seen.run.recap("ok") == len(sources)
+    assert seen.run.recap("ignored") == 3
+    assert seen.hits(probes(stage)) == []
+    assert seen.places["temporary files"], "the last task leaves its module"
+
+
+def test_the_forms_are_found() -> None:
+    """A probe that finds nothing would prove nothing."""
+    secret = b"a-secret-that-is-long-enough-to-be-found-in-any-form"
+    for text in (
+        secret,
+        base64.b64encode(b"x" + secret),
+        base64.b64encode(b"{'" + secret + b"'}"),
+        secret.hex().encode(),
+    ):
+        assert any(probe in text for probe in forms(secret)), text

@@ -1,0 +1,233 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Server-side apply over what kubectl wrote, on a real API server."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import json
+import subprocess
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import (
+    OwnedObjectError,
+    RefusedObjectError,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import object_changes
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import apply_manifests
+
+from tests.support import clusters
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.clusters import Cluster
+
+Object = dict[str, Any]
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    name = f"apply-{uuid.uuid4().hex[:8]}"
+    cluster.api("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
+    yield name
+    cluster.api("DELETE", f"/api/v1/namespaces/{name}")
+
+
+def kubectl(cluster: Cluster, *arguments: str, manifest: Object | None = None) -> str:
+    """kubectl as administrator; a manifest goes to its standard input."""
+    done = subprocess.run(
+        [str(clusters.programs() / "kubectl"), f"--kubeconfig={cluster.kubeconfig}", *arguments],
+        input=None if manifest is None else json.dumps(manifest),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def old_deployment(namespace: str) -> Object:
+    """With all that a newer one has no more."""
+    container = {
+        "name": "hook",
+        "image": "example.invalid/hook:1",
+        "args": ["--old"],
+        "env": [{"name": "OLD", "value": "1"}],
+        "volumeMounts": [{"name": "certs", "mountPath": "/certs"}, {"name": "tmp", "mountPath": "/tmp"}],
+    }
+    spec = {
+        "hostNetwork": True,
+        "containers": [container, {"name": "extra", "image": "example.invalid/extra:1"}],
+        "volumes": [{"name": "certs", "secret": {"secretName": "old"}}, {"name": "tmp", "emptyDir": {}}],
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "hook", "namespace": namespace, "labels": {"old": "label"}},
+        "spec": {
+            "replicas": 3,
+            "minReadySeconds": 15,
+            "selector": {"matchLabels": {"app": "hook"}},
+            "template": {"metadata": {"labels": {"app": "hook", "old": "label"}}, "spec": spec},
+        },
+    }
+
+
+def new_deployment(namespace: str) -> Object:
+    container = {
+        "name": "hook",
+        "image": "example.invalid/hook:2",
+        "args": ["--new"],
+        "volumeMounts": [{"name": "certs", "mountPath": "/certs"}],
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "hook", "namespace": namespace},
+        "spec": {
+            "replicas": 2,
+            "selector": {"matchLabels": {"app": "hook"}},
+            "template": {
+                "metadata": {"labels": {"app": "hook"}},
+                "spec": {
+                    "containers": [container],
+                    "volumes": [{"name": "certs", "secret": {"secretName": "new"}}],
+                },
+            },
+        },
+    }
+
+
+def elsewhere(manifest: Object, namespace: str) -> Object:
+    """The same manifest for another namespace, where it meets nothing."""
+    fresh = copy.deepcopy(manifest)
+    fresh["metadata"]["namespace"] = namespace
+    return fresh
+
+
+# How the old one may have been written, as (verb, options).
+WRITTEN: dict[str, tuple[str, ...]] = {
+    "client-side apply": ("apply", "-f-"),
+    "create": ("create", "-f-"),
+    "create that is to be applied": ("create", "--save-config", "-f-"),
+    "server-side apply": ("apply", "--server-side", "-f-"),
+    "server-side apply by a script": ("apply", "--server-side", "--field-manager=kubectl-create", "-f-"),
+}
+
+
+@pytest.mark.parametrize("way", WRITTEN)
+def test_what_kubectl_wrote_becomes_equal_to_a_fresh_install(
+    cluster: Cluster, client: Client, namespace: str, way: str
+) -> None:
+    kubectl(cluster, *WRITTEN[way], manifest=old_deployment(namespace))
+    manifest = new_deployment(namespace)
+    (seen,) = apply_manifests.preview(client, [manifest])
+    apply_manifests.write(client, seen)
+    live = cluster.api("GET", f"/apis/apps/v1/namespaces/{namespace}/deployments/hook")
+    fresh_place = f"{namespace}-fresh"
+    cluster.api("POST", "/api/v1/namespaces", {"metadata": {"name": fresh_place}})
+    (fresh,) = apply_manifests.preview(client, [elsewhere(manifest, fresh_place)])
+    apply_manifests.write(client, fresh)
+    wanted = cluster.api("GET", f"/apis/apps/v1/namespaces/{fresh_place}/deployments/hook")
+    cluster.api("DELETE", f"/api/v1/namespaces/{fresh_place}")
+    wanted["metadata"]["namespace"] = namespace
+    assert object_changes.changes(wanted, live) == ()
+    assert object_changes.changes(seen.foreseen, live) == ()  # the dry run had foreseen it
+
+
+def test_a_second_run_writes_nothing(cluster: Cluster, client: Client, namespace: str) -> None:
+    kubectl(cluster, "apply", "-f-", manifest=old_deployment(namespace))
+    for changed in (True, False):
+        (seen,) = apply_manifests.preview(client, [new_deployment(namespace)])
+        assert apply_manifests.write(client, seen).changed is changed
+    assert len(client.written) == 2  # the move and the apply
+
+
+def test_what_others_own_is_left_and_named(cluster: Cluster, client: Client, namespace: str) -> None:
+    kubectl(cluster, "apply", "-f-", manifest=old_deployment(namespace))
+    kubectl(cluster, "label", "-n", namespace, "deployment/hook", "team=storage")
+    (seen,) = apply_manifests.preview(client, [new_deployment(namespace)])
+    outcome = apply_manifests.write(client, seen)
+    assert outcome.left == seen.outcome.left == ("kubectl-label: metadata.labels.team",)
+    assert cluster.api("GET", outcome.reference.path)["metadata"]["labels"] == {"team": "storage"}
+
+
+def test_a_field_that_nobody_was_noted_for_goes_as_well(
+    cluster: Cluster, client: Client, namespace: str
+) -> None:
+    """As of objects older than managedFields, or whose managedFields somebody removed."""
+    kubectl(cluster, "apply", "-f-", manifest=old_deployment(namespace))
+    path = f"/apis/apps/v1/namespaces/{namespace}/deployments/hook"
+    cluster.api("PATCH", path, {"metadata": {"managedFields": [{}]}}, "application/merge-patch+json")
+    (seen,) = apply_manifests.preview(client, [new_deployment(namespace)])
+    apply_manifests.write(client, seen)
+    live = cluster.api("GET", path)
+    assert object_changes.changes(seen.foreseen, live) == ()
+    template = live["spec"]["template"]
+    assert "hostNetwork" not in template["spec"]
+    assert [container["name"] for container in template["spec"]["containers"]] == ["hook"]
+
+
+def webhook_configuration(name: str, bundle: str) -> Object:
+    client_config = {"service": {"namespace": "default", "name": "hook", "path": "/"}}
+    webhook = {
+        "name": "hook.certflow.invalid",
+        "clientConfig": client_config | ({"caBundle": bundle} if bundle else {}),
+        "admissionReviewVersions": ["v1"],
+        "sideEffects": "None",
+    }
+    return {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": name},
+        "webhooks": [webhook],
+    }
+
+
+@pytest.mark.parametrize("verb", ["apply", "create"])
+def test_a_ca_bundle_survives_what_does_not_hold_it(
+    cluster: Cluster, client: Client, namespace: str, verb: str
+) -> None:
+    bundle = base64.b64encode(cluster.ca_pem.encode()).decode()
+    kubectl(cluster, verb, "-f-", manifest=webhook_configuration(namespace, bundle))
+    manifest = webhook_configuration(namespace, "")
+    manifest["webhooks"][0]["failurePolicy"] = "Ignore"
+    for _run in range(2):  # a re-apply by the same manager is what empties it
+        (seen,) = apply_manifests.preview(client, [manifest])
+        outcome = apply_manifests.write(client, seen)
+    (webhook,) = cluster.api("GET", outcome.reference.path)["webhooks"]
+    cluster.api("DELETE", outcome.reference.path)
+    assert webhook["clientConfig"]["caBundle"] == bundle
+    assert webhook["failurePolicy"] == "Ignore"
+    assert not outcome.changed
+
+
+def test_another_writers_object_is_refused(cluster: Cluster, client: Client, namespace: str) -> None:
+    old = old_deployment(namespace)
+    old["metadata"]["labels"]["app.kubernetes.io/managed-by"] = "Helm"
+    kubectl(cluster, "create", "--field-manager=helm", "-f-", manifest=old)
+    with pytest.raises(OwnedObjectError, match="belongs to Helm"):
+        apply_manifests.preview(client, [new_deployment(namespace)])
+    (seen,) = apply_manifests.preview(client, [new_deployment(namespace)], take_over=True)
+    apply_manifests.write(client, seen)
+    live = cluster.api("GET", f"/apis/apps/v1/namespaces/{namespace}/deployments/hook")
+    assert "hostNetwork" not in live["spec"]["template"]["spec"]
+    assert client.written
+
+
+def test_what_the_api_server_refuses_is_named_before_anything_is_written(
+    client: Client, namespace: str
+) -> None:
+    wrong = new_deployment(namespace)
+    wrong["metadata"]["name"] = "wrong"
+    wrong["spec"]["selector"] = {"matchLabels": {"app": "other"}}
+    with pytest.raises(RefusedObjectError, match=f"Deployment {namespace}/wrong.*selector"):
+        apply_manifests.preview(client, [new_deployment(namespace), wrong])
+    assert client.written == []

@@ -1,0 +1,139 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""An upgrade that meets a defect of this collection, on a real control plane without a node.
+
+There is no pod, so a run ends at the first wait for pods, and so does a way back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import snapshot_controller
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import actions, upgrade_lease
+
+from tests.support import clusters, leases
+from tests.support import snapshot_lab as lab
+from tests.support.snapshot_site import CRDS, module_proxy
+from tests.system import test_snapshot_plan
+from tests.system.test_snapshot_rights import run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.act import Context
+
+    from tests.support.clusters import Cluster
+
+SECRET = "the text of an exception may be a secret"
+CRD = "volumesnapshots.snapshot.storage.k8s.io"
+Upgrade = Any
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A cluster with 7.0.2, as kubectl installed it."""
+    with clusters.running({"engine": "onprem"}) as fleet:
+        test_snapshot_plan.install(fleet["engine"], "7.0.2")
+        yield fleet["engine"]
+
+
+@pytest.fixture(scope="module")
+def upgrade(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upgrade]:
+    """Upgrade to 8.7.0 with the module."""
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(module_proxy("7.0.2", "8.7.0"))
+        given = {
+            "kubeconfig": str(cluster.kubeconfig),
+            "version": "8.7.0",
+            "adopt": ["kubectl"],
+            "source": source,
+            "cache_directory": str(tmp_path_factory.mktemp("releases")),
+            "step_timeout": 15,
+            "wait_timeout": 600,
+        }
+        yield lambda **more: run(snapshot_controller.OPERATION, check_mode=False, **{**given, **more})
+
+
+def defect_at(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
+    """The first real write of this part of a release has a defect, after the step wrote its first object."""
+    real, left = actions.ACTIONS["apply"], [1]
+
+    def apply(context: Context, parameters: Mapping[str, Any]) -> Any:
+        outcomes = real(context, parameters)
+        if not context.check_mode and part in parameters["parts"] and left:
+            left.clear()
+            raise KeyError(SECRET)
+        return outcomes
+
+    monkeypatch.setitem(actions.ACTIONS, "apply", apply)
+
+
+def held(cluster: Cluster) -> bool:
+    return upgrade_lease.NAME in {
+        one["metadata"]["name"] for one in leases.leases(cluster, upgrade_lease.NAMESPACE)
+    }
+
+
+def test_a_defect_in_the_middle_of_a_hop_is_undone_and_reported(
+    cluster: Cluster, upgrade: Upgrade, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Lease is free at once. The steps tell what was written, and the way back was tried."""
+    defect_at(monkeypatch, "controller_rbac")
+    result = upgrade()
+    assert (result["failed"], result["changed"], result["code"]) == (True, True, "defect"), result
+    assert (result["step"], result["hop"]) == ("controller-rbac", "8.7.0")
+    assert not held(cluster)
+    forward = [one for one in result["steps"] if not one["undoes"]]
+    assert [one["status"] for one in forward] == ["done"] * (len(forward) - 1) + ["failed"]
+    assert "crds" in {one["id"] for one in forward if one["changed"]}
+    assert forward[-1]["changed"] is True  # it wrote before the defect
+    assert [one["undoes"] for one in result["steps"]][-1] is True
+    # Without a node no pod becomes ready, so the way back ends there, and says so.
+    assert (result["undone"]["release"], result["undone"]["is_back"]) == ("7.0.2", False)
+    assert result["undone"]["problem"]
+    assert (result["installed"]["version"], bool(result["plan"])) == ("7.0.2", True)
+    assert SECRET not in json.dumps(result)
+    # The CRDs stay newer, and the Deployment is that of 7.0.2.
+    assert cluster.api("GET", f"{CRDS}/{CRD}")["spec"]["versions"]
+    containers = cluster.api("GET", lab.CONTROLLER)["spec"]["template"]["spec"]["containers"]
+    assert containers[0]["image"].endswith(":v7.0.2")
+
+
+def test_the_next_run_continues(cluster: Cluster, upgrade: Upgrade, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits for no Lease and reports no killed run. undo is false, so the new Deployment stays."""
+    defect_at(monkeypatch, "controller")
+    result = upgrade(undo=False)
+    assert (result["code"], result["step"], result["previous_run"]) == ("defect", "controller", None), result
+    assert (result["undone"]["is_back"], any(one["undoes"] for one in result["steps"])) == (False, False)
+    assert not held(cluster)
+    monkeypatch.undo()
+    again = upgrade(undo=False)
+    assert (again["code"], again["step"], again["previous_run"]) == (
+        "rollout-failed",
+        "controller-wait",
+        None,
+    )
+    assert not held(cluster)
+    containers = cluster.api("GET", lab.CONTROLLER)["spec"]["template"]["spec"]["containers"]
+    assert containers[0]["image"].endswith(":v8.7.0")
+
+
+def test_a_defect_before_the_first_step_writes_nothing(
+    cluster: Cluster, upgrade: Upgrade, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_context: Context, _parameters: Mapping[str, Any]) -> Any:
+        raise KeyError(SECRET)
+
+    monkeypatch.setitem(actions.ACTIONS, "apply", fail)
+    before = cluster.api("GET", lab.CONTROLLER)["metadata"]["resourceVersion"]
+    result = upgrade()
+    assert (result["failed"], result["changed"], result["code"]) == (True, False, "defect"), result
+    assert SECRET not in json.dumps(result)
+    assert not held(cluster)
+    assert cluster.api("GET", lab.CONTROLLER)["metadata"]["resourceVersion"] == before

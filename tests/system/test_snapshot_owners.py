@@ -1,0 +1,491 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Each owner of the table by the marks that it leaves, on a real control plane: who, by what, what to do there; and adopted.
+
+Helm's are left by Helm itself. The others apply a release's manifests as these tools do: by server-side apply under their
+field manager, with their labels and annotations; what cannot run here leaves what is published of its marks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Conflict
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.kubeconfig import resolve
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.installers import BY_KEY
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.options import PLAN
+
+from tests.support import clusters, snapshot_kept
+from tests.support import snapshot_lab as lab
+from tests.support.clusters import build
+from tests.support.snapshot_site import Site
+from tests.system.test_snapshot_plan import install, plan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.clusters import Cluster
+
+Object = dict[str, Any]
+RELEASE, TARGET = "7.0.2", "8.7.0"
+DEPLOYMENT = "Deployment kube-system/snapshot-controller"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with clusters.running({"owners": "onprem"}) as fleet:
+        yield fleet["owners"]
+
+
+@pytest.fixture
+def empty(cluster: Cluster) -> Iterator[Cluster]:
+    yield cluster
+    snapshot_kept.remove(cluster)
+
+
+def manifests(*, crds: bool = True) -> list[Object]:
+    """The controller of a release, its rights and its CustomResourceDefinitions, the image that of the release."""
+    deploy, definitions = build.snapshot_manifests(RELEASE)
+    files = sorted((deploy / "snapshot-controller").glob("*-snapshot-controller.yaml"))
+    files = [*(sorted(definitions.glob("snapshot.storage.k8s.io_*")) if crds else []), *files]
+    text = "\n---\n".join(path.read_text() for path in files)
+    text = re.sub(r"(sig-storage/snapshot-controller):v[\d.]+", rf"\1:v{RELEASE}", text)
+    found = [one for one in yaml.safe_load_all(text) if one]
+    for one in found:
+        one.pop("status", None)
+    return found
+
+
+@dataclass(frozen=True)
+class Case:
+    """How an owner leaves its marks. evidence: what the plan says that it saw of them."""
+
+    evidence: str
+    manager: str = "some-installer"
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    image: str = ""
+
+    def install(self, cluster: Cluster) -> None:
+        objects = manifests()
+        for one in objects:
+            metadata = one["metadata"]
+            metadata["labels"] = {**metadata.get("labels", {}), **self.labels}
+            metadata["annotations"] = {**metadata.get("annotations", {}), **self.annotations}
+            if self.image and one["kind"] == "Deployment":
+                one["spec"]["template"]["spec"]["containers"][0]["image"] = self.image
+        lab.kubectl(
+            cluster, "apply", "--server-side", f"--field-manager={self.manager}", "-f-",
+            stdin=yaml.safe_dump_all(objects),
+        )  # fmt: skip
+
+
+CASES = {
+    "openshift": Case(
+        "annotation include.release.openshift.io/self-managed-high-availability",
+        manager="cluster-csi-snapshot-controller-operator",
+        annotations={"include.release.openshift.io/self-managed-high-availability": "true"},
+    ),
+    "rke2": Case(
+        "annotation meta.helm.sh/release-name: rke2-snapshot-controller",
+        manager="helm",
+        labels={"app.kubernetes.io/name": "rke2-snapshot-controller", "app.kubernetes.io/managed-by": "Helm"},
+        annotations={
+            "meta.helm.sh/release-name": "rke2-snapshot-controller",
+            "meta.helm.sh/release-namespace": "kube-system",
+        },
+        image=f"docker.io/rancher/hardened-snapshot-controller:v{RELEASE}-build20240101",
+    ),
+    "eks": Case("field manager eks", manager="eks"),
+    "kops": Case(
+        "label k8s-addon: snapshot-controller.addons.k8s.io",
+        labels={
+            "k8s-addon": "snapshot-controller.addons.k8s.io",
+            "addon.kops.k8s.io/name": "snapshot-controller.addons.k8s.io",
+            "app.kubernetes.io/managed-by": "kops",
+        },
+    ),
+    "kubeone": Case("label kubeone.io/addon", labels={"kubeone.io/addon": "csi-external-snapshotter"}),
+    "addon-manager": Case(
+        "label addonmanager.kubernetes.io/mode: Reconcile",
+        labels={"addonmanager.kubernetes.io/mode": "Reconcile"},
+    ),
+    "olm": Case("label olm.managed: true", labels={"olm.managed": "true", "olm.owner": "snapshots.v1"}),
+    "argocd": Case(
+        "annotation argocd.argoproj.io/tracking-id",
+        manager="argocd-controller",
+        annotations={
+            "argocd.argoproj.io/tracking-id": "snapshots:apps/Deployment:kube-system/snapshot-controller"
+        },
+    ),
+    "flux": Case(
+        "label kustomize.toolkit.fluxcd.io/name: infrastructure",
+        manager="kustomize-controller",
+        labels={
+            "kustomize.toolkit.fluxcd.io/name": "infrastructure",
+            "kustomize.toolkit.fluxcd.io/namespace": "flux-system",
+        },
+    ),
+    "unmarked": Case("no mark of any manager"),
+}
+# Written otherwise, or seen by another test.
+ELSEWHERE = {
+    "helm": "test_a_release_of_helm",
+    "kubespray": "test_snapshot_kubespray",
+    "operator": "test_an_operator",
+    "kubectl": "test_snapshot_plan",
+    "hosted": "test_snapshot_plan",
+}
+
+
+def test_every_owner_has_a_case() -> None:
+    assert not set(CASES) & set(ELSEWHERE)
+    assert set(BY_KEY) == {*CASES, *ELSEWHERE}
+
+
+@pytest.mark.parametrize("key", CASES)
+def test_an_owner_is_recognised_refused_and_adopted(empty: Cluster, key: str) -> None:
+    CASES[key].install(empty)
+    assert_refused(empty, key, CASES[key].evidence)
+    assert_adopted(empty, key)
+
+
+def test_an_operator(empty: Cluster) -> None:
+    """Known by its ownerReference; a ConfigMap stands for its resource, so that nothing collects the objects."""
+    lab.kubectl(empty, "create", "configmap", "operator", "-n", "kube-system")
+    uid = empty.api("GET", "/api/v1/namespaces/kube-system/configmaps/operator")["metadata"]["uid"]
+    reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "operator", "uid": uid}
+    objects = manifests()
+    for one in objects:
+        if one["metadata"].get("namespace"):
+            one["metadata"]["ownerReferences"] = [reference]
+    lab.kubectl(
+        empty, "apply", "--server-side", "--field-manager=operator", "-f-", stdin=yaml.safe_dump_all(objects)
+    )
+    assert_refused(empty, "operator", "ownerReference ConfigMap: operator")
+    assert_adopted(empty, "operator")
+    lab.kubectl(empty, "delete", "configmap", "operator", "-n", "kube-system")
+
+
+@pytest.mark.full
+def test_a_release_of_helm(empty: Cluster, tmp_path: Path) -> None:
+    """Refused while it is Helm's; then Helm forgets it as the plan says, which keeps everything, and it can be adopted."""
+    chart = tmp_path / "chart"
+    (chart / "templates").mkdir(parents=True)
+    head = {"apiVersion": "v2", "name": "snapshot-controller", "version": "3.0.0", "appVersion": RELEASE}
+    (chart / "Chart.yaml").write_text(yaml.safe_dump(head))
+
+    def template(**annotations: str) -> None:
+        objects = manifests()
+        for one in objects:
+            one["metadata"]["annotations"] = {**one["metadata"].get("annotations", {}), **annotations}
+        (chart / "templates" / "all.yaml").write_text(yaml.safe_dump_all(objects))
+
+    def helm(*arguments: str) -> str:
+        command = [str(build.helm()), *arguments, "-n", "kube-system", f"--kubeconfig={empty.kubeconfig}"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    template()
+    helm("install", "snapshots", str(chart))
+    assert_refused(empty, "helm", "annotation meta.helm.sh/release-name: snapshots")
+    assert_adopted(empty, "helm")
+    template(**{"helm.sh/resource-policy": "keep"})
+    helm("upgrade", "snapshots", str(chart))
+    helm("uninstall", "snapshots")
+    assert json.loads(helm("list", "-o", "json")) == []
+    assert empty.api("GET", lab.CONTROLLER)["metadata"]["name"] == "snapshot-controller"
+    assert_adopted(empty, "helm")
+
+
+# Objects of other owners beside an installation of 8.1.0, and the finding that names them.
+
+
+def webhook_configuration(name: str, *calls: tuple[str, str, str, str], **metadata: Any) -> Object:
+    """Return a configuration. calls: namespace and name of the Service, API group and resource of the rule."""
+    webhooks = [
+        {
+            "name": f"h{number}.{name}.example.com",
+            "clientConfig": {"service": {"namespace": place, "name": service, "path": "/validate"}},
+            "rules": [
+                {"apiGroups": [group], "apiVersions": ["v1"], "operations": ["DELETE"], "resources": [plural]}
+            ],
+            "failurePolicy": "Ignore",
+            "sideEffects": "None",
+            "admissionReviewVersions": ["v1"],
+        }
+        for number, (place, service, group, plural) in enumerate(calls)
+    ]
+    return {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": name, **metadata},
+        "webhooks": webhooks,
+    }  # fmt: skip
+
+
+def named(kind: str, namespace: str, name: str, version: str = "v1", **more: Any) -> Object:
+    return {"apiVersion": version, "kind": kind, "metadata": {"namespace": namespace, "name": name}, **more}
+
+
+def service(namespace: str, name: str) -> Object:
+    return named("Service", namespace, name, spec={"selector": {"app": name}, "ports": [{"port": 443}]})
+
+
+def tls(namespace: str, name: str) -> Object:
+    return named(
+        "Secret", namespace, name, type="kubernetes.io/tls", data={"tls.crt": "eA==", "tls.key": "eA=="}
+    )
+
+
+def deployment(namespace: str, name: str, *images: str, secret: str = "") -> Object:
+    labels = {"app": name}
+    pod: Object = {
+        "containers": [{"name": f"c{number}", "image": image} for number, image in enumerate(images)]
+    }
+    if secret:
+        pod["volumes"] = [{"name": "tls", "secret": {"secretName": secret}}]
+    spec = {"selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels}, "spec": pod}}
+    return named("Deployment", namespace, name, "apps/v1", spec=spec)
+
+
+SNAPSHOTS_GROUP, HOOK, SECRET = (
+    "snapshot.storage.k8s.io",
+    "snapshot-validation-service",
+    "snapshot-validation-secret",
+)
+ENGINE = ("policy", "policy-svc", "", "pods"), ("policy", "policy-svc", SNAPSHOTS_GROUP, "volumesnapshots")
+OWNED = {
+    "ownerReferences": [
+        {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "name": "policy-engine"}
+    ]
+}
+NAMESPACES = ("policy", "team")
+PROGRAM = "registry.k8s.io/sig-storage/snapshot-validation-webhook:v8.1.0"
+CRON = {
+    "schedule": "0 0 1 1 *",
+    "jobTemplate": {"spec": {"template": {"spec": {
+        "restartPolicy": "Never",
+        "containers": [{"name": "a", "image": "a", "envFrom": [{"secretRef": {"name": SECRET}}]}],
+    }}}},
+}  # fmt: skip
+# The finding that reports the objects, and the objects. The upgrade keeps all of them.
+OTHERS: dict[str, tuple[str, list[Object]]] = {
+    "a policy engine that names snapshots among others": (
+        "foreign-configuration",
+        [webhook_configuration("company-policy", *ENGINE), service("policy", "policy-svc")],
+    ),
+    "a policy engine with an owner": (
+        "foreign-configuration", [webhook_configuration("engine", *ENGINE, **OWNED)],
+    ),
+    "a TLS Secret that the webhook shares with a shop": (
+        "secret-kept", [tls("default", "shared-tls"), deployment("default", "shop", "a", secret="shared-tls")],
+    ),
+    "upstream's Secret that a CronJob uses": (
+        "secret-kept", [tls("default", SECRET), named("CronJob", "default", "report", "batch/v1", spec=CRON)],
+    ),
+    "upstream's names in another namespace": (
+        "names-elsewhere",
+        [
+            service("kube-system", HOOK), tls("kube-system", SECRET), named("ServiceAccount", "kube-system", "snapshot-webhook"),
+            service("team", HOOK), tls("team", SECRET),
+            deployment("team", "snapshot-validation-deployment", PROGRAM, secret=SECRET),
+        ],
+    ),
+}  # fmt: skip
+SHARED = webhook_configuration("second", ("default", HOOK, "", "configmaps"))
+
+
+def path(obj: Object) -> str:
+    place = obj["metadata"].get("namespace")
+    root = f"/apis/{obj['apiVersion']}" if "/" in obj["apiVersion"] else f"/api/{obj['apiVersion']}"
+    return f"{root}{f'/namespaces/{place}' if place else ''}/{obj['kind'].lower()}s/{obj['metadata']['name']}"
+
+
+def uids(cluster: Cluster, objects: list[Object]) -> dict[str, str]:
+    """Of those that exist."""
+    found = {}
+    for one in objects:
+        with contextlib.suppress(clusters.ApiError):
+            found[path(one)] = cluster.api("GET", path(one))["metadata"]["uid"]
+    return found
+
+
+def carry_out_deletions(cluster: Cluster, cache: Path) -> dict[str, Any]:
+    """Plan, do each step that deletes as the engine does it, and return the plan."""
+    result = plan(cluster, TARGET, adopt=["kubectl"])
+    assert result["refused"] == []
+    site = Site(cluster, "none", cache)
+    for step in result["plan"]:
+        if step["action"] == "delete":
+            done = site.run("delete", take_over=True, **step["parameters"])
+            assert not done.get("failed"), done["msg"]
+    return result
+
+
+@dataclass
+class Upgraded:
+    """Plans and UIDs.
+
+    before: UIDs of all objects of OTHERS.
+    shared: the plan while a second configuration called the webhook.
+    kept: UIDs of the objects that were left after that plan, by path.
+    last: the plan after the second configuration was gone.
+    """
+
+    before: dict[str, str]
+    shared: dict[str, Any]
+    kept: dict[str, str]
+    last: dict[str, Any]
+
+
+WEBHOOK = [
+    service("default", HOOK),
+    tls("default", "snapshot-validation-tls"),
+    deployment("default", "snapshot-validation-deployment"),
+]
+OWN_CONFIGURATION = webhook_configuration(
+    lab.CONFIGURATION, ("default", HOOK, SNAPSHOTS_GROUP, "volumesnapshotclasses")
+)
+
+
+@pytest.fixture(scope="module")
+def upgraded(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upgraded]:
+    for name in NAMESPACES:
+        lab.kubectl(cluster, "create", "namespace", name)
+    lab.kubectl(cluster, "create", "clusterrole", "policy-engine", "--verb=get", "--resource=pods")
+    owner = cluster.api("GET", "/apis/rbac.authorization.k8s.io/v1/clusterroles/policy-engine")
+    OWNED["ownerReferences"][0]["uid"] = owner["metadata"]["uid"]
+    install(cluster, "8.1.0")
+    volume = [
+        {"op": "replace", "path": "/spec/template/spec/volumes/0/secret/secretName", "value": "shared-tls"}
+    ]
+    place = ("-n", "default", "deployment", "snapshot-validation-deployment")
+    lab.kubectl(cluster, "patch", *place, "--type=json", f"-p={json.dumps(volume)}")
+    others = [one for _finding, objects in OTHERS.values() for one in objects]
+    lab.kubectl(
+        cluster,
+        "apply",
+        "-f-",
+        stdin=yaml.safe_dump_all([*others, tls("default", "snapshot-validation-tls"), SHARED]),
+    )
+    before, cache = uids(cluster, others), tmp_path_factory.mktemp("cache")
+    assert len(before) == len(others)
+    shared = carry_out_deletions(cluster, cache)
+    kept = uids(cluster, [*WEBHOOK, SHARED, OWN_CONFIGURATION])
+    lab.kubectl(cluster, "delete", "validatingwebhookconfiguration", "second")
+    lab.kubectl(
+        cluster, "apply", "-f-", stdin=yaml.safe_dump(OWN_CONFIGURATION)
+    )  # otherwise the webhook cannot be recognised
+    yield Upgraded(before, shared, kept, carry_out_deletions(cluster, cache))
+    configurations = [one["metadata"]["name"] for one in others if "webhooks" in one]
+    removed = [f"ValidatingWebhookConfiguration/{name}" for name in configurations]
+    lab.kubectl(
+        cluster,
+        "delete",
+        *removed,
+        "ClusterRole/policy-engine",
+        *(f"namespace/{name}" for name in NAMESPACES),
+        "--wait=false",
+        "--ignore-not-found",
+    )
+    for one in others:
+        if one["metadata"].get("namespace") in ("default", "kube-system"):
+            where = ("-n", one["metadata"]["namespace"], f"{one['kind']}/{one['metadata']['name']}")
+            lab.kubectl(cluster, "delete", *where, "--wait=false", "--ignore-not-found")
+    snapshot_kept.remove(cluster)
+
+
+@pytest.mark.parametrize("row", OTHERS)
+def test_objects_of_others_are_left_and_reported(cluster: Cluster, upgraded: Upgraded, row: str) -> None:
+    finding, objects = OTHERS[row]
+    before = {path(one): upgraded.before[path(one)] for one in objects}
+    assert uids(cluster, objects) == before
+    evidence = {one["id"]: one["evidence"] for one in upgraded.last["hazards"]}[finding]
+    assert any(objects[0]["metadata"]["name"] in line for line in evidence), evidence
+    assert {one["handling"] for one in upgraded.last["hazards"] if one["id"] == finding} == {"report"}
+    assert "controller" in {step["id"] for step in upgraded.last["plan"]}  # the upgrade goes on
+
+
+def test_a_webhook_that_another_configuration_calls_is_left_until_it_does_not(
+    cluster: Cluster, upgraded: Upgraded
+) -> None:
+    evidence = {one["id"]: one["evidence"] for one in upgraded.shared["hazards"]}["webhook-shared"]
+    assert any("second" in line for line in evidence)
+    assert set(upgraded.kept) == {
+        path(one) for one in (*WEBHOOK, SHARED)
+    }  # its own configuration was deleted
+    assert "webhook-shared" not in {one["id"] for one in upgraded.last["hazards"]}
+    assert uids(cluster, WEBHOOK) == {}
+
+
+def test_a_driver_whose_pod_contains_the_controller_is_never_deleted(empty: Cluster, tmp_path: Path) -> None:
+    driver = deployment(
+        "kube-system", "lvm-csi-controller", "x/csi-provisioner:v1", "x/snapshot-controller:v8.1.0"
+    )
+    lab.kubectl(empty, "apply", "-f-", stdin=yaml.safe_dump(driver))
+    name = "kube-system/lvm-csi-controller"
+    for given in ([], [name]):
+        result = plan(empty, TARGET, adopt=["kubectl"], remove_controllers=given)
+        assert [one["id"] for one in result["refused"]] == ["other-containers"]
+        assert "Remove the container of snapshot-controller from" in result["refused"][0]["remedy"]
+    entry = {"kind": "Deployment", "namespace": "kube-system", "name": "lvm-csi-controller"}
+    site = Site(empty, "none", tmp_path)
+    assert site.run("delete", take_over=True, objects=[entry])["code"] == "other-containers"
+    assert site.writes() == []
+    lab.kubectl(empty, "delete", "-n", "kube-system", "deployment", "lvm-csi-controller")
+
+
+def test_a_secret_that_was_written_since_is_left(empty: Cluster, tmp_path: Path) -> None:
+    """The step detects a change after the plan. The API server detects a change after the read."""
+    secret = tls("kube-public", SECRET)
+    place = {"kind": "Secret", "namespace": "kube-public", "name": SECRET, "only_used_by": "validation"}
+    lab.kubectl(empty, "apply", "-f-", stdin=yaml.safe_dump(secret))
+    planned = empty.api("GET", path(secret))["metadata"]["resourceVersion"]
+    lab.kubectl(empty, "label", "secret", "-n", "kube-public", SECRET, "written=since")
+    connection = resolve({"kubeconfig": str(empty.kubeconfig)}, {})
+    client = Client(connection, user_agent="certflow-test", deadline=time.monotonic() + 60)
+    with pytest.raises(Conflict):
+        client.delete(path(secret), resource_version=planned)
+    site = Site(empty, "none", tmp_path)
+    left = site.run("delete", objects=[{**place, "resource_version": planned}])
+    assert (left["changed"], len(left["warnings"])) == (False, 1)
+    assert SECRET in left["warnings"][0]
+    assert site.run("delete", objects=[place])["changed"]
+    assert uids(empty, [secret]) == {}
+
+
+def assert_refused(cluster: Cluster, key: str, evidence: str) -> None:
+    """Before the first write: who owns it, by what evidence, what to do there."""
+    result = plan(cluster, TARGET)
+    refused = {row["id"]: row for row in result["refused"]}
+    row = refused[f"owner-{key}"]
+    assert row["reason"]
+    assert {one["name"] for one in result["managers"] if one["manager"] == key} == {BY_KEY[key].name}
+    assert any(evidence in line for line in row["evidence"]), row["evidence"]
+    assert BY_KEY[key].upgrade in row["remedy"]
+    assert (DEPLOYMENT, key) in {(one["object"], one["manager"]) for one in result["managers"]}
+
+
+def assert_adopted(cluster: Cluster, key: str) -> None:
+    """When told to. What cannot be taken from its owner, nobody can tell: the option does not know it."""
+    if not BY_KEY[key].adopting:
+        assert key not in PLAN["adopt"]["choices"]
+        return
+    result = plan(cluster, TARGET, adopt=[key])
+    assert result["refused"] == []
+    assert result["plan"]

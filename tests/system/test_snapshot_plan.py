@@ -1,0 +1,299 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""snapshot_controller_info on a real control plane: real CRDs and manifests of several releases, applied with kubectl.
+
+There is no node, so nothing of it runs; what is installed, whose it is, and the plan are read all the same.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import execute
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.snapshot_controller_info import (
+    OPERATION,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.options import PLAN
+
+from tests.support import clusters
+from tests.support.clusters import build
+from tests.support.node_webhook import wait_for
+from tests.support.snapshot_lab import GROUP_CONTENTS, apply_crds, delete, kubectl
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.support.clusters import Cluster
+
+REPOSITORY = Path(__file__).parents[2]
+CONFIGURATION = "validation-webhook.snapshot.storage.k8s.io"
+KEY = "aSBhbSBhIHByaXZhdGUga2V5"
+DEFAULTS = {name: spec.get("default") for name, spec in PLAN.items()}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with clusters.running({"plan": "onprem"}) as fleet:
+        yield fleet["plan"]
+
+
+@pytest.fixture(autouse=True)
+def nothing_installed(cluster: Cluster) -> Iterator[None]:
+    """Each test begins on a cluster that has nothing of it."""
+    yield
+    clean(cluster)
+
+
+def clean(cluster: Cluster) -> None:
+    """Everything of it goes."""
+    selected = ("-A", "-l", "app notin (x)", "--wait=false", "--ignore-not-found")
+    kubectl(cluster, "delete", "deployments,statefulsets", *selected)
+    names = kubectl(cluster, "get", "crds,validatingwebhookconfigurations", "-oname").split()
+    found = [name for name in names if "snapshot.storage.k8s.io" in name]
+    if found:
+        delete(cluster, *found)
+    kubectl(
+        cluster, "delete", "secrets,services", "-n", "default", "-l", "snapshot-test", "--ignore-not-found"
+    )
+
+
+def plan(cluster: Cluster, version: str, kubeconfig: Path | None = None, **given: Any) -> dict[str, Any]:
+    assert set(given) <= set(PLAN)
+    parameters = {
+        **DEFAULTS,
+        "kubeconfig": str(kubeconfig or cluster.kubeconfig),
+        "version": version,
+        **given,
+    }
+    result = execute(OPERATION, parameters, check_mode=False)
+    assert not result.get("failed"), result
+    assert result["changed"] is False
+    return result
+
+
+def install(cluster: Cluster, release: str, *, webhook: bool = True) -> None:
+    """The release's own manifests, the images those of the release."""
+    deploy, crds = build.snapshot_manifests(release)
+    apply_crds(cluster, crds, groups=False)
+    files = [*sorted((deploy / "snapshot-controller").glob("*-snapshot-controller.yaml"))]
+    if webhook:
+        files += sorted((deploy / "webhook-example").glob("*.yaml"))
+        files += sorted((deploy / "webhook-example").glob("admission-configuration-template"))
+    texts = [re.sub(r"(sig-storage/[-a-z]+):v[\d.]+", rf"\1:v{release}", path.read_text()) for path in files]
+    text = "\n---\n".join(texts).replace("${CA_BUNDLE}", "Cg==")
+    documents = [
+        one for one in yaml.safe_load_all(text) if one and "groupsnapshot" not in one["metadata"]["name"]
+    ]
+    kubectl(cluster, "apply", "-f-", stdin=yaml.safe_dump_all(documents))
+
+
+def ids(result: dict[str, Any]) -> list[str]:
+    return [step["id"] for step in result["plan"]]
+
+
+def hazards(result: dict[str, Any]) -> set[str]:
+    return {row["id"] for row in result["hazards"]}
+
+
+def test_an_empty_cluster_gets_an_installation(cluster: Cluster) -> None:
+    result = plan(cluster, "8.7.0", adopt=[])
+    assert (result["installed"]["version"], result["managers"], result["refused"]) == ("", [], [])
+    assert ids(result)[0] == "crds"
+    assert (result["refusal"], bool(result["lines"]), bool(result["markdown"])) == ("", True, True)
+
+
+GONE = {"dangling-configuration", "webhook-left"}
+# Release, its CRDs as they are recognised, whether it has a validation webhook, hazards of the way to 8.7.0.
+RELEASES = [
+    ("4.2.1", "4.1 to 5.0", True, {"v1beta1-unserved", "controller-selector", "rights-first", *GONE}),
+    pytest.param(
+        "6.2.2", "6.0.1 to 6.2", True, {"controller-selector", "rights-first", *GONE}, marks=pytest.mark.full
+    ),
+    ("7.0.2", "7.0", True, {"rights-first", *GONE}),
+    pytest.param("8.1.0", "8.0 to 8.7", True, {"rights-first", *GONE}, marks=pytest.mark.full),
+    pytest.param("8.7.0", "8.0 to 8.7", False, set(), marks=pytest.mark.full),
+]
+LOOKED_FOR = {"v1beta1-unserved", "controller-selector", "rights-first", *GONE}
+
+
+@pytest.mark.parametrize(("release", "crds", "webhook", "expected"), RELEASES)
+def test_releases_as_kubectl_installed_them(
+    cluster: Cluster, release: str, crds: str, webhook: bool, expected: set[str]
+) -> None:
+    install(cluster, release, webhook=webhook)
+    refused = plan(cluster, "8.7.0")
+    assert [row["id"] for row in refused["refused"]] == ["owner-kubectl"]
+    assert {row["manager"] for row in refused["managers"]} == {"kubectl"}
+    assert refused["refusal"]
+
+    result = plan(cluster, "8.7.0", adopt=["kubectl"])
+    here = result["installed"]
+    assert here["version"] == release
+    assert {row["releases"] for row in here["crds"]} == {crds}
+    assert [row["name"] for row in here["configurations"]] == ([CONFIGURATION] if webhook else [])
+    assert [(row["program"], row["version"]) for row in here["webhooks"]] == (
+        [("validation", release)] if webhook else []
+    )
+    assert (result["refused"], result["refusal"]) == ([], "")
+    assert ids(refused) == ids(result)  # a refused plan shows what adopting would change
+    assert [hop["release"] for hop in result["hops"]] == ["8.7.0"]
+    assert [step for hop in result["hops"] for step in hop["steps"]] == ids(result)
+    assert hazards(result) & LOOKED_FOR == expected
+
+
+def test_nothing_is_written_and_no_key_is_shown(cluster: Cluster) -> None:
+    """On the way to 8.1.1: a Secret, and an object that the rules of 8.0 refuse."""
+    install(cluster, "7.0.2")
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {
+            "name": "snapshot-validation-secret",
+            "namespace": "default",
+            "labels": {"snapshot-test": "x"},
+        },
+        "type": "kubernetes.io/tls",
+        "data": {"tls.crt": "eA==", "tls.key": KEY},
+    }
+    snapshot = {
+        "apiVersion": "snapshot.storage.k8s.io/v1",
+        "kind": "VolumeSnapshot",
+        "metadata": {"name": "no-class", "namespace": "default"},
+        "spec": {"source": {"persistentVolumeClaimName": "data"}, "volumeSnapshotClassName": ""},
+    }
+    kubectl(cluster, "apply", "-f-", stdin="\n---\n".join(map(json.dumps, (secret, snapshot))))
+    result = plan(cluster, "8.1.1", cluster.kubeconfig_for("planner", ["system:masters"]), adopt=["kubectl"])
+    assert {event["verb"] for event in cluster.requests(user="planner")} <= {"get", "list"}
+    assert KEY not in json.dumps(result)
+    (found,) = result["installed"]["secrets"]
+    assert (found["name"], found["type"]) == ("snapshot-validation-secret", "kubernetes.io/tls")
+    steps = {step["id"]: step["parameters"] for step in result["plan"]}
+    assert steps["webhook-deployment"]["secret"] == "snapshot-validation-secret"
+    assert steps["webhook-deployment"]["namespace"] == "default"  # it stays where upstream's manifests put it
+    rules = steps["narrow-snapshot"]["rules"][CONFIGURATION]
+    assert [rule["resources"] for rule in rules] == [["volumesnapshotclasses"]]
+    (row,) = [row for row in result["hazards"] if row["id"] == "invalid-objects-kept"]
+    assert row["evidence"] == [
+        "VolumeSnapshot default/no-class: volumeSnapshotClassName must not be the empty string when set"
+    ]
+    assert any("no-class" in text for text in result["reports"])
+
+
+def test_the_api_server_takes_narrower_rules(cluster: Cluster) -> None:
+    """Also none at all, which is what 4.2's webhook and 8.1's have in common."""
+    deploy, _crds = build.snapshot_manifests("4.2.1")
+    template = (deploy / "webhook-example" / "admission-configuration-template").read_text()
+    kubectl(cluster, "apply", "-f-", stdin=template.replace("${CA_BUNDLE}", "Cg=="))
+    rule = {"apiGroups": ["snapshot.storage.k8s.io"], "apiVersions": ["v1"], "operations": ["*"]}
+    for rules in ([{**rule, "resources": ["volumesnapshotclasses"]}], []):
+        patch = json.dumps([{"op": "replace", "path": "/webhooks/0/rules", "value": rules}])
+        place = ("validatingwebhookconfiguration", CONFIGURATION)
+        kubectl(cluster, "patch", *place, "--type=json", f"-p={patch}", "--dry-run=server")
+
+
+def test_whose_it_is(cluster: Cluster) -> None:
+    """As an EKS add-on applies it; and as this collection does, whatever kubectl did before."""
+    install(cluster, "8.7.0", webhook=False)
+    deploy, _crds = build.snapshot_manifests("8.7.0")
+    path = str(deploy / "snapshot-controller" / "setup-snapshot-controller.yaml")
+    for applier, managers in (("eks", {"kubectl", "eks"}), ("certflow.kubernetes", {"kubectl"})):
+        kubectl(cluster, "delete", "deployment", "-n", "kube-system", "snapshot-controller")
+        kubectl(cluster, "apply", "--server-side", f"--field-manager={applier}", "-f", path)
+        result = plan(cluster, "8.7.0")
+        assert {row["manager"] for row in result["managers"]} == managers
+        assert {row["id"] for row in result["refused"]} == {f"owner-{key}" for key in managers}
+    assert "Deployment kube-system/snapshot-controller" not in {row["object"] for row in result["managers"]}
+
+
+def test_crds_without_a_controller_are_somebody_elses(cluster: Cluster) -> None:
+    _deploy, crds = build.snapshot_manifests("8.7.0")
+    apply_crds(cluster, crds, groups=False)
+    assert {row["id"] for row in plan(cluster, "8.7.0", adopt=["kubectl"])["refused"]} == {"hosted"}
+    result = plan(cluster, "8.7.0", adopt=["kubectl", "hosted"])
+    assert result["refused"] == []
+    assert "controller" in ids(result)
+
+
+def test_what_may_not_be_read_is_refused_and_what_the_role_grants_is_enough(cluster: Cluster) -> None:
+    result = plan(cluster, "8.1.1", cluster.kubeconfig_for("nobody"), adopt=["kubectl"])
+    refused = {row["id"]: row for row in result["refused"]}
+    assert "unreadable" in refused
+    assert any('cannot list resource "deployments"' in text for text in refused["unreadable"]["evidence"])
+    role = str(REPOSITORY / "docs" / "rbac" / "plan.yaml")
+    kubectl(cluster, "apply", "-f", role)
+    kubectl(cluster, "create", "clusterrolebinding", "plans", "--clusterrole=certflow-plan", "--user=plans")
+    kubeconfig = cluster.kubeconfig_for("plans")
+    wait_for(lambda: plan(cluster, "8.1.1", kubeconfig)["installed"]["unreadable"] == {}, seconds=20)
+
+
+def content(name: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "groupsnapshot.storage.k8s.io/v1beta1",
+        "kind": "VolumeGroupSnapshotContent",
+        "metadata": {"name": name},
+        "spec": {
+            "deletionPolicy": "Retain",
+            "driver": "csi.example.com",
+            "source": {"volumeHandles": ["v"]},
+            "volumeGroupSnapshotRef": {"name": "g", "namespace": "default"},
+        },
+    }
+
+
+def test_lists_at_v1beta1_demand_a_hop(cluster: Cluster) -> None:
+    """A content is stored at v1beta1 with its list. 8.4's CRD without a conversion webhook hides the list; with one that does
+    not answer nothing can be read; 8.7 is reached through 8.4.0 from either."""
+    install(cluster, "8.4.0", webhook=False)
+    _deploy, crds = build.snapshot_manifests("8.4.0")
+    documents = [yaml.safe_load(path.read_text()) for path in sorted(crds.glob("groupsnapshot*"))]
+    webhook: dict[str, Any] = {}
+    for document in documents:
+        webhook = document["spec"].pop("conversion", webhook)
+        for version in document["spec"]["versions"]:
+            version["storage"] = version["name"] == "v1beta1"
+    kubectl(cluster, "apply", "-f-", stdin=yaml.safe_dump_all(documents))
+    kubectl(cluster, "wait", "--for=condition=Established", f"crd/{GROUP_CONTENTS}")
+    kubectl(cluster, "apply", "-f-", stdin=json.dumps(content("old")))
+    status = {"status": {"volumeSnapshotHandlePairList": [{"snapshotHandle": "s", "volumeHandle": "v"}]}}
+    resource = f"{GROUP_CONTENTS.partition('.')[0]}.v1beta1.groupsnapshot.storage.k8s.io"
+    patch = ("--subresource=status", "--type=merge", f"-p={json.dumps(status)}")
+    kubectl(cluster, "patch", resource, "old", *patch)
+
+    for document in documents:
+        for version in document["spec"]["versions"]:
+            version["storage"] = version["name"] == "v1beta2"
+    kubectl(cluster, "apply", "-f-", stdin=yaml.safe_dump_all(documents))
+    wait_for(lambda: plan(cluster, "8.7.0", adopt=["kubectl"])["hops"][0]["release"] == "8.4.0", seconds=20)
+    hidden = plan(cluster, "8.7.0", adopt=["kubectl"])
+    assert [hop["release"] for hop in hidden["hops"]] == ["8.4.0", "8.7.0"]
+    assert "list handles" in hidden["hops"][0]["reason"]
+
+    stanza = json.dumps([{"op": "replace", "path": "/spec/conversion", "value": webhook}])
+    kubectl(cluster, "patch", "crd", GROUP_CONTENTS, "--type=json", f"-p={stanza}")
+    wait_for(
+        lambda: "group_contents" in plan(cluster, "8.7.0", adopt=["kubectl"])["installed"]["unreadable"],
+        seconds=20,
+    )
+    broken = plan(cluster, "8.7.0", adopt=["kubectl"])
+    assert broken["refused"] == []
+    assert [hop["release"] for hop in broken["hops"]] == ["8.4.0", "8.7.0"]
+    none = json.dumps([{"op": "replace", "path": "/spec/conversion", "value": {"strategy": "None"}}])
+    kubectl(
+        cluster, "patch", "crd", GROUP_CONTENTS, "--type=json", f"-p={none}"
+    )  # or it could not be deleted
+
+
+def test_a_cluster_is_not_touched_for_a_release_that_may_not_be_installed(cluster: Cluster) -> None:
+    for version in ("7.0.0", "9.9.9"):
+        user = f"asks-for-{version}"
+        parameters = {**DEFAULTS, "kubeconfig": str(cluster.kubeconfig_for(user)), "version": version}
+        result = execute(OPERATION, parameters, check_mode=True)
+        assert (result["code"], version in result["cause"]) == ("release-unavailable", True)
+        assert cluster.requests(user=user) == []

@@ -1,0 +1,263 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""docs/rbac/upgrade.yaml and upgrade-turn.yaml, with plan.yaml, snapshot-verify.yaml and those of a certificate, are enough.
+
+On a real control plane without a node. Check mode tries every step by dry runs, needs no pod, and names each missing
+permission. A run writes until the first pod would have to become ready.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import Operation, execute
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import (
+    snapshot_controller,
+    snapshot_controller_info,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import upgrade_lease
+
+from tests.support import clusters, leases
+from tests.support import snapshot_lab as lab
+from tests.support.csr_site import role_in
+from tests.support.node_webhook import wait_for
+from tests.support.snapshot_site import module_proxy
+from tests.system import test_snapshot_plan
+from tests.system.test_least_rights import RBAC, Grant, grants, without
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.clusters import Cluster
+
+# The ClusterRole, and the Role in kube-system.
+DOCUMENTS = [(RBAC / f"{name}.yaml").read_text() for name in ("upgrade", "upgrade-turn")]
+UPGRADE: tuple[dict[str, Any], ...] = tuple(map(yaml.safe_load, DOCUMENTS))
+PLAN, VERIFY = (role_in(RBAC / f"{name}.yaml") for name in ("plan", "snapshot-verify"))
+# The roles of the webhook's certificate. test_least_rights.py takes their verbs away.
+CERTIFICATE = tuple(role_in(RBAC / f"{name}.yaml") for name in ("request", "approve", "bundle", "explain"))
+GRANTS = [
+    grant for role, text in zip(UPGRADE, DOCUMENTS, strict=True) for grant in grants(role["kind"], role, text)
+]
+
+
+# Each brings a cluster that has nothing of it into a state.
+
+
+def nothing(_cluster: Cluster) -> None:
+    pass
+
+
+def recent(cluster: Cluster) -> None:
+    """7.0.2, with a Secret of the webhook's, and a PodDisruptionBudget as this collection makes one."""
+    test_snapshot_plan.install(cluster, "7.0.2")
+    secret = ("create", "secret", "generic", "snapshot-validation-secret", "-n", "default")
+    lab.kubectl(cluster, *secret, "--from-literal=tls.crt=x", "--from-literal=tls.key=x")
+    budget = ("create", "pdb", "snapshot-validation-deployment", "-n", "default", "--min-available=1")
+    lab.kubectl(cluster, *budget, "--selector=app=snapshot-validation")
+
+
+def old(cluster: Cluster) -> None:
+    test_snapshot_plan.install(cluster, "4.2.1")
+
+
+# What is tried, by cluster: the state, and the release that is to come.
+STATES = {"nothing": nothing, "recent": recent, "old": old, "upgraded": recent}
+WAYS = [("recent", "8.1.0"), ("recent", "8.7.0"), ("nothing", "8.1.0"), ("old", "8.7.0")]
+# What is needed on other ways than these: a driver left that StatefulSet behind, group snapshots are stored at old versions.
+UNTRIED = {
+    ("statefulsets", "get"),
+    ("statefulsets", "delete"),
+    ("customresourcedefinitions/status", "patch"),
+    ("pods", "list"),  # certflow-plan has it too
+    *(
+        (f"volumegroupsnapshot{kind}", verb)
+        for kind in ("classes", "contents", "s")
+        for verb in ("get", "update")
+    ),
+}
+SAMPLE = {("clusterroles", "escalate"), ("deployments", "create")}
+
+
+class Site:
+    """Clusters by state, started when they are asked for, and manifests."""
+
+    def __init__(self, stack: contextlib.ExitStack, source: str, cache: Path) -> None:
+        self._stack = stack
+        self._clusters: dict[str, Cluster] = {}
+        self._where = {"source": source, "cache_directory": str(cache)}
+
+    def cluster(self, state: str) -> Cluster:
+        if state not in self._clusters:
+            fleet = self._stack.enter_context(clusters.running({state: "onprem"}))
+            STATES[state](fleet[state])
+            self._clusters[state] = fleet[state]
+        return self._clusters[state]
+
+    def tried(self, state: str, release: str, *roles: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """Return the result of check mode for a user with these roles, and what was written."""
+        cluster, user = self.cluster(state), f"limited-{uuid.uuid4().hex[:8]}"
+        grant(cluster, user, *roles)
+        result = self.run(state, user, release, check_mode=True)
+        return result, written(cluster, user)
+
+    def run(
+        self, state: str, user: str, release: str, *, check_mode: bool = False, **given: Any
+    ) -> dict[str, Any]:
+        who = {"kubeconfig": str(self.cluster(state).kubeconfig_for(user))}
+        wanted = {"version": release, "adopt": ["kubectl"], **self._where, **who, **given}
+        return run(snapshot_controller.OPERATION, check_mode=check_mode, **wanted)
+
+
+def written(cluster: Cluster, user: str) -> list[str]:
+    """Return the requests of a user that are neither reads nor dry runs nor reviews."""
+    return [
+        f"{event['verb']} {event['requestURI']}"
+        for event in cluster.requests(user=user)
+        if event["verb"] not in ("get", "list", "watch")
+        and "dryRun=All" not in event["requestURI"]
+        and "/selfsubjectaccessreviews" not in event["requestURI"]
+    ]
+
+
+def run(operation: Operation, *, check_mode: bool = True, **given: Any) -> dict[str, Any]:
+    checked = ArgumentSpecValidator(dict(operation.argument_spec)).validate(given)
+    assert not checked.error_messages, checked.error_messages
+    return execute(operation, checked.validated_parameters, check_mode=check_mode)
+
+
+def grant(cluster: Cluster, user: str, *roles: dict[str, Any]) -> None:
+    """The roles, under names of the user's own, and bound to it."""
+    api = "rbac.authorization.k8s.io"
+    documents = []
+    for role in roles:
+        metadata = {**role["metadata"], "name": f"{role['metadata']['name']}-{user}"}
+        reference = {"apiGroup": api, "kind": role["kind"], "name": metadata["name"]}
+        subject = {"apiGroup": api, "kind": "User", "name": user}
+        binding = {"metadata": metadata, "roleRef": reference, "subjects": [subject]}
+        documents += [
+            {**role, "metadata": metadata},
+            {"apiVersion": f"{api}/v1", "kind": f"{role['kind']}Binding", **binding},
+        ]
+    lab.kubectl(cluster, "apply", "-f-", stdin="\n---\n".join(map(json.dumps, documents)))
+    kubeconfig = f"--as={user}"
+    wait_for(
+        lambda: "yes" in lab.kubectl(cluster, "auth", "can-i", "list", "deployments.apps", "-A", kubeconfig)
+    )
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(module_proxy("8.1.0", "8.7.0"))
+        yield Site(stack, source, tmp_path_factory.mktemp("releases"))
+
+
+@pytest.mark.parametrize(
+    ("state", "release"),
+    [pytest.param(*way, marks=[] if way[0] == "recent" else [pytest.mark.full]) for way in WAYS],
+)
+def test_the_roles_are_enough(site: Site, state: str, release: str) -> None:
+    result, writes = site.tried(state, release, PLAN, VERIFY, *UPGRADE, *CERTIFICATE)
+    assert not result.get("failed"), result
+    assert (result["problems"], result["installed"]["unreadable"], writes) == ([], {}, [])
+    assert result["due"]
+    # All that is not known is whether images can be pulled, and what policies say of pods.
+    known = ("registry.k8s.io/", "a pod of")
+    assert [note for note in result["notes"] if not any(one in note for one in known)] == []
+
+
+def test_the_roles_are_enough_for_writes(site: Site) -> None:
+    """The run ends at the first Deployment whose pods would have to become ready. Its Lease has the record of each step."""
+    user = f"writer-{uuid.uuid4().hex[:8]}"
+    cluster = site.cluster("upgraded")
+    grant(cluster, user, PLAN, VERIFY, *UPGRADE)
+    result = site.run("upgraded", user, "8.7.0", step_timeout=20, wait_timeout=600, undo=False)
+    assert (result["code"], result["step"]) == ("rollout-failed", "controller-wait"), result
+    assert {one["status"] for one in result["steps"][:-1]} == {"done"}
+    assert {one["id"] for one in result["steps"] if one["changed"]} >= {
+        "crds",
+        "controller-rbac",
+        "controller",
+    }
+    lease = f"{leases.path(upgrade_lease.NAMESPACE)}/{upgrade_lease.NAME}"
+    sent = [line for line in written(cluster, user) if lease in line or line.endswith("/leases")]
+    first, *renewed, last = [line.partition(" ")[0] for line in sent]
+    assert (first, set(renewed), last) == ("create", {"update"}, "delete")
+    assert len(renewed) >= len(result["steps"])  # one for each record, and those of the thread
+    assert [
+        one
+        for one in leases.leases(cluster, upgrade_lease.NAMESPACE)
+        if one["metadata"]["name"] == upgrade_lease.NAME
+    ] == []
+
+
+def test_without_permissions_the_module_writes_nothing(site: Site) -> None:
+    """The plan is refused, because most lists cannot be read. check mode and a run say the same."""
+    cluster, user = site.cluster("recent"), f"nobody-{uuid.uuid4().hex[:8]}"
+    for check_mode in (True, False):
+        result = site.run("recent", user, "8.7.0", check_mode=check_mode)
+        assert (result["failed"], result["changed"], result["code"]) == (True, False, "upgrade-refused"), (
+            result
+        )
+        assert "unreadable" in {row["id"] for row in result["refused"]}
+        assert result["remedy"]
+    assert written(cluster, user) == []
+
+
+def test_with_the_role_of_a_plan_every_other_permission_is_named(site: Site) -> None:
+    """certflow-plan is enough for snapshot_controller_info. An upgrade fails before its first write."""
+    cluster, user = site.cluster("recent"), f"planner-{uuid.uuid4().hex[:8]}"
+    grant(cluster, user, PLAN)
+    kubeconfig = str(cluster.kubeconfig_for(user))
+    info = snapshot_controller_info.OPERATION
+    plan = run(info, version="8.7.0", adopt=["kubectl"], kubeconfig=kubeconfig)
+    assert (plan["refused"], plan["installed"]["unreadable"]) == ([], {})
+    for check_mode in (True, False):
+        result = site.run("recent", user, "8.7.0", check_mode=check_mode)
+        assert (result["failed"], result["changed"], result["code"]) == (True, False, "preflight-failed"), (
+            result
+        )
+        causes = " ".join(one["cause"] for one in result["problems"])
+        assert "leases.coordination.k8s.io" in causes and "customresourcedefinitions" in causes
+        assert all(one["remedy"] for one in result["problems"]), result["problems"]
+    assert written(cluster, user) == []
+
+
+def is_tried(one: Grant) -> bool:
+    return not one.is_optional and (one.resource, one.verb) not in UNTRIED
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        pytest.param(one, marks=[] if (one.resource, one.verb) in SAMPLE else [pytest.mark.full])
+        for one in GRANTS
+        if is_tried(one)
+    ],
+    ids=str,
+)
+def test_what_is_missing_is_said_before_the_first_write(site: Site, missing: Grant) -> None:
+    """In one line, which names the verb and the resource."""
+    others = [without(role, missing) for role in (PLAN, VERIFY, *CERTIFICATE)]
+    roles = [missing.taken_from(role) if role["kind"] == missing.role else role for role in UPGRADE]
+    for state, release in WAYS:
+        result, writes = site.tried(state, release, *others, *roles)
+        assert writes == []
+        if result.get("failed"):
+            break
+    assert result.get("failed"), f"{missing} is not missed"
+    assert result["code"] == "preflight-failed"
+    assert "\n" not in result["msg"]
+    causes = " ".join(one["cause"] for one in result["problems"])
+    assert missing.verb in causes or "must not" in causes or "attempting to grant" in causes, causes
+    assert all(one["remedy"] for one in result["problems"]), result["problems"]

@@ -1,0 +1,98 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The report of a rollout whose pods are refused, with and without the permission to list events, on a real control plane."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.kubeconfig import resolve
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import RolloutError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import waits
+
+from tests.support.node_webhook import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.clusters import Cluster
+
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+NAME = "hook"
+
+
+@pytest.fixture(scope="module")
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A namespace whose policy refuses the pods of its Deployment."""
+    name = f"refused-{uuid.uuid4().hex[:8]}"
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    cluster.api("POST", "/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
+    spec = {
+        "replicas": 2,
+        "selector": {"matchLabels": {"app": NAME}},
+        "template": {
+            "metadata": {"labels": {"app": NAME}},
+            "spec": {"hostNetwork": True, "containers": [{"name": NAME, "image": "example.invalid/hook:1"}]},
+        },
+    }
+    path = f"/apis/apps/v1/namespaces/{name}/deployments"
+    cluster.api("POST", path, {"metadata": {"name": NAME}, "spec": spec})
+    events = f"/api/v1/namespaces/{name}/events"
+    wait_for(lambda: any(one["reason"] == "FailedCreate" for one in cluster.api("GET", events)["items"]))
+    yield name
+    cluster.api("DELETE", f"/api/v1/namespaces/{name}")
+
+
+def test_pods_that_a_policy_refuses_are_reported(cluster: Cluster, namespace: str) -> None:
+    error = _failure(cluster.kubeconfig, namespace)
+    (found,) = error.values["replica_sets"]
+    assert (found["wanted"], found["created"], found["reason"]) == (2, 0, "FailedCreate")
+    assert "violates PodSecurity" in found["message"]
+    assert "violates PodSecurity" in str(error)
+    assert found["events"][0]["reason"] == "FailedCreate"
+    assert found["events"][0]["last_seen"]
+    assert (error.values["pods"], error.values["notes"]) == ([], [])
+
+
+def test_the_permission_to_list_events_is_optional(cluster: Cluster, namespace: str) -> None:
+    user = f"limited-{uuid.uuid4().hex[:8]}"
+    rules: list[dict[str, Any]] = [
+        {"apiGroups": ["apps"], "resources": ["deployments", "replicasets"], "verbs": ["get", "list"]},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
+    ]
+    path = f"{RBAC}/namespaces/{namespace}"
+    cluster.api("POST", f"{path}/roles", {"metadata": {"name": user}, "rules": rules})
+    api = "rbac.authorization.k8s.io"
+    binding = {
+        "metadata": {"name": user},
+        "roleRef": {"apiGroup": api, "kind": "Role", "name": user},
+        "subjects": [{"apiGroup": api, "kind": "User", "name": user}],
+    }
+    cluster.api("POST", f"{path}/rolebindings", binding)
+    error = _failure(cluster.kubeconfig_for(user), namespace)
+    (found,) = error.values["replica_sets"]
+    assert (found["reason"], found["events"]) == ("FailedCreate", [])
+    (note,) = error.values["notes"]
+    assert "events" in note
+    assert namespace in note
+
+
+def _failure(kubeconfig: Path, namespace: str) -> RolloutError:
+    connection = resolve({"kubeconfig": str(kubeconfig)}, {})
+    client = Client(connection, user_agent="certflow.kubernetes/test", deadline=time.monotonic() + 10)
+    try:
+        with pytest.raises(RolloutError) as caught:
+            waits.available(client, Reference("Deployment", NAME, namespace))
+    finally:
+        client.close()
+    json.dumps(caught.value.values)
+    return caught.value

@@ -1,0 +1,534 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Each action of an upgrade on a real control plane: over what kubectl installed, repeated, in check mode, refused."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
+
+from tests.support import clusters, https_webhook
+from tests.support import snapshot_lab as lab
+from tests.support.clusters import build, pki
+from tests.support.node_webhook import wait_for
+from tests.support.snapshot_site import CRDS, Site, difference, module_proxy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CHAIN = ("4.2.1", "6.2.2", "7.0.2", "8.1.0", "8.4.0", "8.7.0")
+KINDS = ("volumesnapshotclasses", "volumesnapshotcontents", "volumesnapshots")
+SNAPSHOT_CRDS = tuple(f"{kind}.snapshot.storage.k8s.io" for kind in KINDS)
+GROUP = "groupsnapshot.storage.k8s.io"
+GROUP_KINDS = ("volumegroupsnapshotclasses", "volumegroupsnapshotcontents", "volumegroupsnapshots")
+GROUP_CRDS = tuple(f"{kind}.{GROUP}" for kind in GROUP_KINDS)
+Object = dict[str, Any]
+
+pytestmark = pytest.mark.full  # minutes: six releases, one after another, on two clusters
+
+
+@pytest.fixture(scope="module")
+def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Site]]:
+    """An old cluster, and one on which each release is installed afresh."""
+    cache = tmp_path_factory.mktemp("cache")
+    with (
+        module_proxy(*CHAIN, "8.2.0") as proxy,
+        clusters.running({"old": "onprem", "fresh": "onprem"}) as fleet,
+    ):
+        yield Site(fleet["old"], proxy, cache), Site(fleet["fresh"], proxy, cache)
+
+
+def test_definitions_of_every_release_over_those_of_kubectl(sites: tuple[Site, Site]) -> None:
+    """From 4.2.1 to 8.7.0, with objects that stay as they are, each release as a fresh install has it."""
+    old, fresh = sites
+    _deploy, directory = build.snapshot_manifests("4.2.1")
+    lab.apply_crds(old.cluster, directory, groups=False)
+    kept = _snapshots(old)
+    for release in CHAIN:
+        result = old.done("apply", release=release, parts=["crds"])
+        assert fresh.run("apply", release=release, parts=["crds"])["changed"]
+        for name in SNAPSHOT_CRDS:
+            assert difference(fresh.crd(name), old.crd(name)) == [], (release, name)
+            fresh.cluster.api("DELETE", f"{CRDS}/{name}")
+        assert kept == {path: _essence(old.cluster.api("GET", path)) for path in kept}, release
+        assert result["changed"] == (release not in ("8.4.0", "8.7.0"))  # the same files since 8.0
+    old.done("migrate_storage", crd=SNAPSHOT_CRDS[2], version="v1", settle_seconds=0)
+    assert old.crd(SNAPSHOT_CRDS[2])["status"]["storedVersions"] == ["v1"]
+    assert old.writes()
+
+
+def _snapshots(site: Site) -> dict[str, Object]:
+    """A class, a content and two snapshots, one of them made through v1beta1; what of each has to stay."""
+    api, root = site.cluster.api, "/apis/snapshot.storage.k8s.io"
+    paths = {
+        f"{root}/v1/volumesnapshotclasses": lab.default_class("kept"),
+        f"{root}/v1/volumesnapshotcontents": lab.content("kept"),
+        f"{root}/v1/namespaces/default/volumesnapshots": lab.snapshot("kept"),
+        f"{root}/v1beta1/namespaces/default/volumesnapshots": lab.snapshot("kept-beta", version="v1beta1"),
+    }
+    made = {path: api("POST", path, body) for path, body in paths.items()}
+    return {
+        f"{path.replace('v1beta1', 'v1')}/{obj['metadata']['name']}": _essence(obj)
+        for path, obj in made.items()
+    }
+
+
+def _essence(obj: Object) -> Object:
+    return {"uid": obj["metadata"]["uid"], "spec": obj.get("spec"), "driver": obj.get("driver")}
+
+
+# Group snapshots, from v1alpha1 to v1
+
+
+def test_group_snapshots_through_every_version(sites: tuple[Site, Site]) -> None:
+    """v1alpha1 objects come to be stored at v1beta1 over a bridge, at v1beta2 through a conversion webhook, and lose nothing."""
+    old, fresh = sites
+    kept = _groups_of_7(old)
+    old.done("apply", release="8.1.0", parts=["group_crds"])
+    naive = old.run("apply", release="8.2.0", parts=["group_crds"])
+    assert naive["code"] == "object-refused"
+    assert "status.storedVersions[0]" in naive["msg"] and GROUP_CRDS[0] in naive["msg"]
+    old.done("apply", release="8.2.0", parts=["group_crds"], keep_unserved=["v1alpha1"])
+    _one_that_refuses(old)
+    for name in GROUP_CRDS:
+        old.done("migrate_storage", crd=name, version="v1beta1", settle_seconds=0)
+    old.done("apply", release="8.2.0", parts=["group_crds"])
+    _give_status(old)
+
+    with _conversion(old, fresh) as webhook:
+        for site in sites:
+            site.run("apply", release="8.2.0", parts=["group_crds"])
+            site.done("conversion_webhook", crd=GROUP_CRDS[1], **webhook)
+            site.done("apply", release="8.4.0", parts=["group_crds"])
+        _equal(sites, GROUP_CRDS)
+        assert (
+            _contents(old, "v1beta2")["status"]["volumeSnapshotInfoList"] == HANDLES
+        )  # the webhook was asked
+        for name in GROUP_CRDS:
+            old.done("migrate_storage", crd=name, version="v1beta2", settle_seconds=0)
+    old.done("conversion_none", crd=GROUP_CRDS[1])
+    old.done("apply", release="8.7.0", parts=["group_crds"])
+    for name in GROUP_CRDS:
+        fresh.cluster.api("DELETE", f"{CRDS}/{name}")
+    fresh.run("apply", release="8.7.0", parts=["group_crds"])
+    _equal(sites, GROUP_CRDS)
+    assert _contents(old, "v1")["status"]["volumeSnapshotInfoList"] == HANDLES
+    assert kept == {path: _essence(old.cluster.api("GET", path.replace("v1alpha1", "v1"))) for path in kept}
+    assert all(old.crd(name)["status"]["storedVersions"] == ["v1beta2"] for name in GROUP_CRDS)
+
+
+HANDLES = [{"volumeHandle": "volume-1", "snapshotHandle": "snapshot-1"}]
+
+
+def _groups_of_7(site: Site) -> dict[str, Object]:
+    """7.0.2's definitions as its README has them created, and an object of each kind."""
+    _deploy, directory = build.snapshot_manifests("7.0.2")
+    for kind in GROUP_KINDS:
+        lab.kubectl(site.cluster, "create", "-f", str(directory / f"{GROUP}_{kind}.yaml"))
+    lab.kubectl(site.cluster, "wait", "--for=condition=Established", *(f"crd/{name}" for name in GROUP_CRDS))
+    root = f"/apis/{GROUP}/v1alpha1"
+    group_class = {"driver": "test.certflow.invalid", "deletionPolicy": "Delete"}
+    content: Object = {
+        **group_class,
+        "source": {"volumeHandles": ["volume-1"]},
+        "volumeGroupSnapshotRef": {"name": "kept", "namespace": "default"},
+    }
+    bodies: dict[str, tuple[str, Object]] = {
+        f"{root}/{GROUP_KINDS[0]}": ("VolumeGroupSnapshotClass", group_class),
+        f"{root}/{GROUP_KINDS[1]}": ("VolumeGroupSnapshotContent", {"spec": content}),
+        f"{root}/namespaces/default/{GROUP_KINDS[2]}": (
+            "VolumeGroupSnapshot",
+            {"spec": {"source": {"selector": {"matchLabels": {"app": "db"}}}}},
+        ),
+    }
+    made = {}
+    for path, (kind, body) in bodies.items():
+        obj = {"apiVersion": f"{GROUP}/v1alpha1", "kind": kind, "metadata": {"name": "kept"}, **body}
+        made[f"{path}/kept"] = _essence(site.cluster.api("POST", path, obj))
+    return made
+
+
+def _one_that_refuses(site: Site) -> None:
+    """An object that a policy lets nobody write: nothing is forgotten, everything stays readable, and it goes on later."""
+    policies = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
+    rule = {
+        "apiGroups": [GROUP],
+        "apiVersions": ["*"],
+        "operations": ["UPDATE"],
+        "resources": [GROUP_KINDS[2]],
+    }
+    policy = {
+        "matchConstraints": {"resourceRules": [rule]},
+        "validations": [
+            {"expression": "object.metadata.name != 'kept'", "message": "this one is not to be written"}
+        ],
+    }
+    binding = {"policyName": "stubborn", "validationActions": ["Deny"]}
+    api, metadata = site.cluster.api, {"name": "stubborn"}
+    api("POST", policies, {"metadata": metadata, "spec": policy})
+    api("POST", policies.replace("policies", "policybindings"), {"metadata": metadata, "spec": binding})
+    path = f"/apis/{GROUP}/v1beta1/namespaces/default/{GROUP_KINDS[2]}/kept"
+    wait_for(lambda: "not to be written" in _refusal(site, path), seconds=30)
+    stored = site.crd(GROUP_CRDS[2])["status"]["storedVersions"]
+    for check_mode in (True, False):
+        result = site.run(
+            "migrate_storage", check_mode=check_mode, crd=GROUP_CRDS[2], version="v1beta1", settle_seconds=0
+        )
+        assert (result["failed"], result["code"]) == (True, "migration-failed"), result
+        assert GROUP_CRDS[2] in result["cause"] and "default/kept: " in result["cause"], result
+    assert site.crd(GROUP_CRDS[2])["status"]["storedVersions"] == stored == ["v1alpha1", "v1beta1"]
+    assert api("GET", path)["metadata"]["name"] == "kept"
+    api("DELETE", f"{policies.replace('policies', 'policybindings')}/stubborn")
+    api("DELETE", f"{policies}/stubborn")
+    wait_for(lambda: not _refusal(site, path), seconds=30)
+
+
+def _refusal(site: Site, path: str) -> str:
+    """What a dry run of an update is answered, "" where it is accepted."""
+    patch = {"metadata": {"annotations": {"tried": "1"}}}
+    try:
+        site.cluster.api("PATCH", f"{path}?dryRun=All", patch, "application/merge-patch+json")
+    except clusters.ApiError as error:
+        return error.message
+    return ""
+
+
+def _give_status(site: Site) -> None:
+    content = _contents(site, "v1beta1")
+    content["status"] = {"readyToUse": True, "volumeSnapshotHandlePairList": HANDLES}
+    site.cluster.api("PUT", f"/apis/{GROUP}/v1beta1/{GROUP_KINDS[1]}/kept/status", content)
+
+
+def _contents(site: Site, version: str) -> Object:
+    return site.cluster.api("GET", f"/apis/{GROUP}/{version}/{GROUP_KINDS[1]}/kept")
+
+
+@contextlib.contextmanager
+def _conversion(*both: Site) -> Iterator[Object]:
+    """A conversion webhook on this machine that renames what upstream's does; the parameters that name it."""
+    ca = pki.make_ca("conversion")
+    server = https_webhook.Server(_converted)
+    server.present(pki.issue(ca, "conversion", names=["conversion.default.svc"]))
+    server.serve()
+    data = {"ca.crt": base64.b64encode(ca.certificate_pem).decode()}
+    for site in both:
+        spec = {"type": "ExternalName", "externalName": "localhost"}
+        core = "/api/v1/namespaces/default"
+        site.cluster.api("POST", f"{core}/services", {"metadata": {"name": "conversion"}, "spec": spec})
+        site.cluster.api("POST", f"{core}/secrets", {"metadata": {"name": "conversion"}, "data": data})
+    where = {"namespace": "default", "name": "conversion"}
+    yield {"service": {**where, "path": "/convert", "port": server.port}, "secret": where}
+    server.close()
+
+
+def _converted(review: Object) -> https_webhook.Reply:
+    names = ("volumeSnapshotHandlePairList", "volumeSnapshotInfoList")
+    old, new = names if review["request"]["desiredAPIVersion"].endswith("v1beta2") else names[::-1]
+    status, answer = https_webhook.convert(review)
+    assert isinstance(answer, dict)
+    for obj in answer["response"]["convertedObjects"]:
+        if old in obj.get("status", {}):
+            obj["status"][new] = obj["status"].pop(old)
+    return status, answer
+
+
+def _equal(sites: tuple[Site, Site], names: tuple[str, ...]) -> None:
+    old, fresh = sites
+    for name in names:
+        assert difference(fresh.crd(name), old.crd(name)) == [], name
+
+
+# How 8.4's definition with its conversion stanza, and a caBundle, may have come there (kubectl's arguments).
+STANZAS = {
+    "client-side apply": ("apply", "-f-"),
+    "create": ("create", "-f-"),
+    "server-side apply": ("apply", "--server-side", "-f-"),
+}
+
+
+@pytest.mark.parametrize("way", STANZAS)
+def test_a_conversion_stanza_goes_whoever_wrote_it(sites: tuple[Site, Site], way: str) -> None:
+    _old, fresh = sites
+    name = GROUP_CRDS[1]
+    lab.delete(fresh.cluster, f"crd/{name}")
+    _deploy, directory = build.snapshot_manifests("8.4.0")
+    text = (directory / f"{GROUP}_{GROUP_KINDS[1]}.yaml").read_text()
+    lab.kubectl(fresh.cluster, *STANZAS[way], stdin=text)
+    bundle = base64.b64encode(fresh.cluster.ca_pem.encode()).decode()
+    patch = {"spec": {"conversion": {"webhook": {"clientConfig": {"caBundle": bundle}}}}}
+    lab.kubectl(fresh.cluster, "patch", "crd", name, "-p", json.dumps(patch))
+    fresh.run("apply", release="8.7.0", parts=["group_crds"])  # alone it leaves the stanza as it is
+    assert fresh.crd(name)["spec"]["conversion"]["webhook"]["clientConfig"]["caBundle"] == bundle
+    fresh.done("conversion_none", crd=name)
+    fresh.run("apply", release="8.7.0", parts=["group_crds"])
+    assert fresh.crd(name)["spec"]["conversion"] == {"strategy": "None"}
+    lab.delete(fresh.cluster, f"crd/{name}")
+
+
+# Deployments, Services, rules: without a node their pods are made, and wait
+
+
+APPS, CORE = "/apis/apps/v1/namespaces/default", "/api/v1/namespaces/default"
+DEPLOYMENT, SERVICE = "snapshot-validation-deployment", "snapshot-validation-service"
+EVERYTHING = [
+    "controller_rbac",
+    "controller",
+    "webhook_rbac",
+    "webhook",
+    "webhook_service",
+    "webhook_configurations",
+]
+
+
+@pytest.fixture(scope="module")
+def installed(sites: tuple[Site, Site]) -> Site:
+    """The old cluster with 4.2.1 by its own manifests, but for what needs a node."""
+    old, _fresh = sites
+    deploy, _crds = build.snapshot_manifests("4.2.1")
+    for name in (
+        "snapshot-controller/rbac-snapshot-controller",
+        "snapshot-controller/setup-snapshot-controller",
+    ):
+        lab.kubectl(old.cluster, "apply", "-f", str(deploy / f"{name}.yaml"))
+    lab.kubectl(old.cluster, "apply", "-f", str(deploy / "webhook-example" / "webhook.yaml"))
+    template = (deploy / "webhook-example" / "admission-configuration-template").read_text()
+    bundle = base64.b64encode(old.cluster.ca_pem.encode()).decode()
+    lab.kubectl(old.cluster, "apply", "-f-", stdin=template.replace("${CA_BUNDLE}", bundle))
+    wait_for(lambda: len(_pods(old)) == 3)
+    return old
+
+
+def test_a_deployment_leaves_its_pods_and_a_new_one_of_its_selector_comes_beside_them(
+    installed: Site,
+) -> None:
+    """As for 4.2.1 to 6.2.2: the selector is the same, and the pods of old know no draining."""
+    before = _pods(installed)
+    result = installed.done("detach", namespace="default", name=DEPLOYMENT)
+    assert {(one["kind"], one["change"]) for one in result["objects"]} == {
+        ("ReplicaSet", "changed"), ("Pod", "changed"), ("Deployment", "deleted"),
+    }  # fmt: skip
+    live = {"app": "snapshot-validation"}
+    service = {"namespace": "default", "name": SERVICE}
+    old_pods = {**live, "certflow.kubernetes/detached": DEPLOYMENT}
+    installed.done("switch_service", **service, selector=old_pods)
+    step = {"release": "6.2.2", "namespace": "default", "secret": "snapshot-validation-tls"}
+    installed.done("apply", **step, parts=["webhook_rbac", "webhook"])
+    wait_for(lambda: len(_pods(installed)) == 6)
+    (detached,) = [one for one in _sets(installed) if DEPLOYMENT in one["metadata"]["labels"].values()]
+    assert detached["spec"]["replicas"] == 3 and not detached["metadata"].get("ownerReferences")
+    assert before <= _pods(installed)
+    new_pods = {**live, "app.kubernetes.io/version": "6.2.2"}
+    installed.done("switch_service", **service, selector=new_pods, target_port=8443)
+    (port,) = installed.cluster.api("GET", f"{CORE}/services/{SERVICE}")["spec"]["ports"]
+    assert port["targetPort"] == 8443
+    replaced = {"kind": "ReplicaSet", "namespace": "default"}
+    selector = f"certflow.kubernetes/detached={DEPLOYMENT}"
+    installed.done("delete", objects=[{**replaced, "label_selector": selector}])
+    assert not before & _pods(installed)
+
+
+def test_an_interrupted_detachment_goes_on(installed: Site) -> None:
+    """Killed between the deletion of the Deployment and the change of its ReplicaSets."""
+    before = _pods(installed)
+    lab.kubectl(installed.cluster, "delete", "deployment", DEPLOYMENT, "--cascade=orphan")
+    result = installed.done("detach", namespace="default", name=DEPLOYMENT)
+    assert {one["kind"] for one in result["objects"]} == {"ReplicaSet", "Pod"}
+    installed.done("apply", release="7.0.2", namespace="default", parts=["webhook_rbac", "webhook"])
+    wait_for(lambda: len(_pods(installed, "app.kubernetes.io/name")) == 3)  # the selector of 7.0
+    assert before <= _pods(installed)
+    sets = [{"kind": "ReplicaSet", "namespace": "default", "label_selector": "certflow.kubernetes/detached"}]
+    installed.done(
+        "delete", objects=[*sets, {"kind": "Deployment", "namespace": "default", "name": DEPLOYMENT}]
+    )
+    assert not _pods(installed) and not _pods(installed, "app.kubernetes.io/name")
+
+
+def test_everything_of_a_release_equals_a_fresh_install(sites: tuple[Site, Site], installed: Site) -> None:
+    """Over what kubectl applied of 4.2.1 and other hands added since."""
+    _old, fresh = sites
+    deploy, _crds = build.snapshot_manifests("4.2.1")
+    lab.kubectl(installed.cluster, "apply", "-f", str(deploy / "webhook-example" / "webhook.yaml"))
+    lab.kubectl(installed.cluster, "set", "env", f"deployment/{DEPLOYMENT}", "OLD=1")
+    patch = {"spec": {"template": {"spec": {"hostNetwork": True}}}}
+    lab.kubectl(installed.cluster, "patch", "deployment", DEPLOYMENT, "-p", json.dumps(patch))
+    options: Object = {
+        "controller": {"replicas": 3, "min_ready_seconds": 3, "labels": {"team": "storage"}},
+        "webhook": {"tolerations": [{"operator": "Exists"}], "resources": {"requests": {"cpu": "10m"}}},
+        "pull_secrets": ["mirror"],
+        "digests": {"snapshot-controller:v6.2.2": f"sha256:{'0' * 64}"},
+    }
+    step: Object = {"release": "6.2.2", "parts": EVERYTHING, "secret": "new-tls", "options": options}
+    result = installed.done("apply", **step, namespace="default")
+    assert fresh.run("apply", **step, namespace="default")["changed"]
+    for one in result["objects"]:
+        place = Reference(one["kind"], one["name"], one["namespace"]).path
+        found, wanted = (site.cluster.api("GET", place) for site in (installed, fresh))
+        for obj in (found, wanted):
+            obj.get("spec", {}).pop("clusterIP", None), obj.get("spec", {}).pop("clusterIPs", None)
+        assert difference(wanted, found) == [], place
+    (webhook,) = installed.cluster.api("GET", f"{lab.CONFIGURATIONS}/{lab.CONFIGURATION}")["webhooks"]
+    assert webhook["clientConfig"]["caBundle"]
+
+
+def test_rules_and_policies_of_a_webhook(installed: Site) -> None:
+    rules = [
+        {
+            "apiGroups": ["snapshot.storage.k8s.io"],
+            "apiVersions": ["v1"],
+            "operations": ["CREATE", "UPDATE"],
+            "resources": ["volumesnapshotclasses"],
+            "scope": "*",
+        }
+    ]
+    path = f"{lab.CONFIGURATIONS}/{lab.CONFIGURATION}"
+    (before,) = installed.cluster.api("GET", path)["webhooks"]
+    installed.done("narrow_rules", name=lab.CONFIGURATION, rules={lab.CONFIGURATION: rules})
+    installed.done("failure_policy", names=[lab.CONFIGURATION], policy="Fail")
+    (after,) = installed.cluster.api("GET", path)["webhooks"]
+    assert after == {**before, "rules": rules, "failurePolicy": "Fail"}
+    result = installed.run("narrow_rules", name=lab.CONFIGURATION, rules={"other": rules})
+    assert (result["code"], "other" in result["cause"]) == ("step-too-early", True)
+    bundle = before["clientConfig"]["caBundle"]
+    assert installed.run(
+        "reconnect", targets=[{"kind": "ValidatingWebhookConfiguration", "name": lab.CONFIGURATION}]
+    )["changed"]
+    (renewed,) = installed.cluster.api("GET", path)["webhooks"]
+    assert renewed["clientConfig"]["caBundle"] != bundle
+    kept = {lab.CONFIGURATION: "Fail"}
+    installed.done(
+        "apply", release="6.2.2", parts=["webhook_configurations"], namespace="default", failure_policies=kept
+    )
+    installed.cluster.api("PATCH", path, {"webhooks": []}, "application/merge-patch+json")
+    installed.done("delete", objects=[{"kind": "ValidatingWebhookConfiguration", "name": lab.CONFIGURATION}])
+
+
+@pytest.fixture(scope="module")
+def defined(sites: tuple[Site, Site]) -> Site:
+    """The other cluster with all definitions of 8.7.0, and a class of group snapshots."""
+    _old, fresh = sites
+    fresh.run("apply", release="8.7.0", parts=["crds", "group_crds"])
+    fresh.cluster.api(
+        "POST",
+        f"/apis/{GROUP}/v1/{GROUP_KINDS[0]}",
+        {
+            "apiVersion": f"{GROUP}/v1",
+            "kind": "VolumeGroupSnapshotClass",
+            "metadata": {"name": "there"},
+            "driver": "test.certflow.invalid",
+            "deletionPolicy": "Delete",
+        },
+    )
+    return fresh
+
+
+def _another_user(site: Site) -> Site:
+    return Site(site.cluster, site.where["source"], Path(site.where["cache_directory"]))
+
+
+CRD = "CustomResourceDefinition"
+# The action, its parameters, the code of the failure, and a name in its cause.
+REFUSED: dict[str, tuple[str, Object, str, str]] = {
+    "the definitions of snapshots are never deleted": (
+        "delete", {"objects": [{"kind": CRD, "name": SNAPSHOT_CRDS[0]}]}, "invalid-step", SNAPSHOT_CRDS[0],
+    ),
+    "nor those of group snapshots while they have objects": (
+        "delete", {"objects": [{"kind": CRD, "name": GROUP_CRDS[0], "only_if_empty": True}]}, "invalid-step", GROUP_CRDS[0],
+    ),
+    "a kind that is not in the table": (
+        "delete", {"objects": [{"kind": "Namespaces", "name": "default"}]}, "invalid-step", "Namespaces",
+    ),
+    "a part that the release does not have": (
+        "apply", {"release": "4.2.1", "parts": ["webhook_rbac"]}, "invalid-step", "4.2.1",
+    ),
+    "a release that nobody knows": (
+        "apply", {"release": "9.9.9", "parts": ["crds"]}, "source-unusable", "9.9.9",
+    ),
+    "a version that is not served": (
+        "migrate_storage", {"crd": SNAPSHOT_CRDS[0], "version": "v1beta1"}, "step-too-early", "v1beta1",
+    ),
+    "a Service that is not there": (
+        "switch_service", {"namespace": "default", "name": "nobody", "selector": {"a": "b"}}, "step-too-early", "default/nobody",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_refused_is_one_line_and_writes_nothing(defined: Site, case: str) -> None:
+    site = _another_user(defined)
+    action, parameters, code, name = REFUSED[case]
+    result = site.run(action, **parameters)
+    assert (result["failed"], result["code"]) == (True, code), result
+    assert name in result["cause"]
+    assert "\n" not in result["msg"]
+    assert site.writes() == []
+
+
+def test_check_mode_writes_nothing(installed: Site) -> None:
+    """By the audit log nothing but dry runs, and by what is still there: a dry run that is none looks alike there."""
+    site = _another_user(installed)
+    steps: tuple[tuple[str, Object], ...] = (
+        (
+            "apply",
+            {"release": "8.7.0", "parts": ["crds", "controller_rbac", "controller"], "namespace": "new"},
+        ),
+        ("apply", {"release": "6.2.2", "parts": EVERYTHING, "namespace": "default"}),
+        ("detach", {"namespace": "kube-system", "name": "snapshot-controller"}),
+        ("delete", {"objects": [{"kind": "Service", "namespace": "default", "name": SERVICE}]}),
+    )
+    for action, parameters in steps:
+        result = site.run(action, check_mode=True, **parameters)
+        assert not result.get("failed"), result["msg"]
+        assert result["changed"] and result["diff"], result
+    assert site.writes() == []
+    assert {event["verb"] for event in site.cluster.requests(user=site.user)} >= {"patch", "delete"}
+    for path in (f"{CORE}/services/{SERVICE}", lab.CONTROLLER):
+        assert not site.cluster.api("GET", path)["metadata"].get("deletionTimestamp")
+
+
+def test_a_step_is_tried_as_if_the_steps_before_it_had_been_done(installed: Site) -> None:
+    """The Deployment of 4.2.1 has another selector than 8.7.0's: the plan detaches it first."""
+    apply: tuple[str, Object] = ("apply", {"release": "8.7.0", "parts": ["controller_rbac", "controller"]})
+    detach = ("detach", {"namespace": "kube-system", "name": "snapshot-controller"})
+    later: tuple[str, Object] = (
+        "migrate_storage",
+        {"crd": GROUP_CRDS[1].replace("contents", "others"), "version": "v1beta2"},
+    )
+    refused = installed.foresee(apply)
+    (problem,) = refused.problems
+    assert (problem.step, "spec.selector" in problem.cause) == ("0", True), problem
+    assert installed.run(apply[0], check_mode=True, **apply[1])["code"] == "object-refused"
+
+    site = _another_user(installed)
+    foreseen = site.foresee(detach, apply, later)
+    assert foreseen.problems == ()
+    _detached, applied, migrated = foreseen.tried
+    (deployment,) = [one for one in applied.outcomes if one.reference.kind == "Deployment"]
+    assert "spec.selector" in deployment.note
+    (change,) = [one for one in deployment.changes if one.path.endswith("[snapshot-controller].image")]
+    assert change.after == "registry.k8s.io/sig-storage/snapshot-controller:v8.7.0"
+    assert (migrated.outcomes, migrated.due, later[1]["crd"] in migrated.note) == ((), True, True)
+    assert site.writes() == []
+
+    for check_mode in (True, False):
+        alone = installed.run(later[0], check_mode=check_mode, **later[1])
+        assert (alone["failed"], alone["code"]) == (True, "step-too-early"), alone
+
+
+def _pods(site: Site, label: str = "app") -> set[str]:
+    """The UIDs of the webhook's pods, by the label that they are selected by."""
+    query = f"labelSelector={label}%3Dsnapshot-validation"
+    items = site.cluster.api("GET", f"{CORE}/pods?{query}")["items"]
+    return {pod["metadata"]["uid"] for pod in items if not pod["metadata"].get("deletionTimestamp")}
+
+
+def _sets(site: Site) -> list[Object]:
+    found: list[Object] = site.cluster.api("GET", f"{APPS}/replicasets")["items"]
+    return found

@@ -1,0 +1,152 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The role snapshot_controller from release to release, with the real programs in pods, on both kinds of clusters.
+
+docs/upgrades.md has the figures of a whole run; here a part of it runs daily, and all of it in test-all.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support import clusters, snapshot_lab
+from tests.support.clusters import build
+from tests.support.node_webhook import wait_for
+from tests.support.snapshot_load import SnapshotLoad
+from tests.system.upgrades import faults, jumps, lab, repairs
+from tests.system.upgrades.lab import Upgrade
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.system.upgrades.faults import Fault
+    from tests.system.upgrades.jumps import Chain, Jump
+    from tests.system.upgrades.lab import Lab
+    from tests.system.upgrades.repairs import Damage
+
+    Say = Callable[[str], None]
+
+# Hazards that are in the way from 4.2.1 to 8.7.0, and with group snapshots from 6.2.2 to 8.7.0.
+MET_ON_THE_WAY = {
+    "v1beta1-unserved", "webhook-rights", "webhook-first", "v1beta1-rules", "secret-type", "no-drain", "webhook-port",
+    "policy-reset", "rights-first", "manifest-images", "leaders-gap", "webhook-selector", "volume-mode",
+    "controller-selector", "rules-first", "empty-references", "rules-answer-first", "slow-start", "dangling-configuration",
+    "webhook-left", "groups-by-default",
+}  # fmt: skip
+MET_BY_GROUPS = {
+    "group-crds-first", "alpha-lists", "alpha-dropped", "conversion-needed", "conversion-left", "stored-at-v1beta1",
+    "arguments-ended",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[Lab]:
+    reason = clusters.why_no_node()
+    if reason:
+        pytest.skip(reason)
+    with lab.running() as site:
+        yield site
+
+
+@pytest.fixture
+def emptied(site: Lab) -> Iterator[Lab]:
+    yield site
+    site.empty()
+
+
+@pytest.fixture
+def say(capsys: pytest.CaptureFixture[str]) -> Say:
+    """Figures are seen although the test passes."""
+
+    def said(text: str) -> None:
+        with capsys.disabled():
+            print(f"\n{text}", end="")
+
+    return said
+
+
+def test_years_in_one_run(emptied: Lab, say: Say) -> None:
+    """On both kinds of clusters, through no release in between: nothing that is stored needs one."""
+    assert {one.hops for one in jumps.go(emptied, jumps.JUMPS[0], say)} == {("8.7.0",)}
+
+
+# Three moments of the way from 8.1.0 to 8.7.0: before its rules go, before its controller, before the webhook itself.
+KILLED_AT = ("configurations-delete", "controller", "validation-clean")
+
+
+def test_the_webhook_goes_although_runs_are_killed(emptied: Lab, say: Say) -> None:
+    upgrade = Upgrade(emptied, "8.1.0", jumps.ONE, say)
+    upgrade.to("8.7.0", killed_at=[faults.kill_at(step) for step in KILLED_AT])
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(
+    ("chain", "hazards"), list(zip(jumps.CHAINS, (MET_ON_THE_WAY, MET_BY_GROUPS), strict=True)), ids=str
+)
+def test_a_chain_on_the_same_clusters(emptied: Lab, say: Say, chain: Chain, hazards: set[str]) -> None:
+    jumps.go_chain(emptied, chain, say)
+    assert emptied.hazards >= hazards
+
+
+@pytest.mark.full
+def test_a_run_stops_between_two_hops_and_another_one_completes(emptied: Lab, say: Say) -> None:
+    jumps.go_until(emptied, jumps.UNTIL, say)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("jump", jumps.JUMPS[1:], ids=str)
+def test_a_jump(emptied: Lab, say: Say, jump: Jump) -> None:
+    jumps.go(emptied, jump, say)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("jump", jumps.WAYS_BACK, ids=str)
+def test_a_way_back(emptied: Lab, say: Say, jump: Jump) -> None:
+    jumps.go_back(emptied, jump, say)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("damage", repairs.DAMAGES, ids=lambda damage: damage.name)
+def test_the_same_release_repairs(emptied: Lab, damage: Damage) -> None:
+    assert repairs.repaired(emptied, damage) == []
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("fault", faults.FAULTS, ids=lambda fault: fault.name)
+def test_a_fault_and_the_next_run(emptied: Lab, say: Say, fault: Fault) -> None:
+    assert faults.meet(emptied, fault, say).wrong == ()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("jump", faults.KILLED_ALL_ALONG, ids=str)
+def test_killed_at_every_step(emptied: Lab, say: Say, jump: Jump) -> None:
+    kills = faults.killed_at_every_step(emptied, jump, say)
+    # Fewer than the first plan has steps, because a next run does not plan some of the steps that were done.
+    assert kills.killed >= 6
+    assert len(set(kills.records)) >= 6
+
+
+@pytest.mark.full
+def test_the_client_sees_what_a_careless_upgrade_does(emptied: Lab, say: Say) -> None:
+    """kubectl apply of 7.0.2 over 6.2.2: the Service leads to nobody, with Fail nothing is accepted, with Ignore everything."""
+    Upgrade(emptied, "6.2.2", jumps.BOTH, say)
+    deploy, _crds = build.snapshot_manifests("7.0.2")
+    for name, policy in jumps.BOTH.items():
+        cluster = emptied.fleet[name]
+        with SnapshotLoad(cluster, "7.0.2") as load:
+            time.sleep(2)
+            begun = time.time()
+            with pytest.raises(AssertionError, match="field is immutable"):
+                snapshot_lab.kubectl(cluster, "apply", "-f", str(deploy / "webhook-example" / "webhook.yaml"))
+            old = snapshot_lab.era("6.2.2").deployment
+            snapshot_lab.kubectl(cluster, "rollout", "restart", f"deployment/{old}")
+            wait_for(lambda: load.wrong() or load.accepted(), seconds=60)
+        say(f"{name}, {policy}: careless\n{load.table([(begun, 'kubectl')])}\n")
+        assert bool(load.wrong()) == (policy == "Fail")
+        assert bool(load.accepted()) == (policy == "Ignore")
+        assert all(one.at >= begun for one in (*load.wrong(), *load.accepted()))

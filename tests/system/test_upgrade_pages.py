@@ -1,0 +1,143 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The commands of the pages about an upgrade, run as printed, and the examples of the module.
+
+Substitutions: the manifests come from a Go module proxy on this machine instead of GitHub, the images are on the node, and the
+controller has one pod that counts as available after a second.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support import clusters, pages, playbook, snapshot_kept, snapshot_lab
+from tests.support.snapshot_site import module_proxy
+from tools.ci.venvs import REPOSITORY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.clusters import Cluster
+    from tests.support.playbook import Run
+
+ROLE_PAGE = REPOSITORY / "roles" / "snapshot_controller" / "README.md"
+PAGES = {"README.md": pages.README, "the role's README.md": ROLE_PAGE}
+READING = ("--tags plan", "--tags preflight", "--check")
+RELEASE = "8.7.0"
+DEPLOYMENTS = "/apis/apps/v1/deployments"
+
+
+class Reader:
+    """A reader who has the files of a page in a directory below a home with the kubeconfig."""
+
+    def __init__(self, directory: Path, kubeconfig: Path, source: str) -> None:
+        self.directory = directory
+        (directory / ".kube").mkdir(parents=True)
+        shutil.copy(kubeconfig, directory / ".kube" / "fleet.yml")
+        (directory / "inventory.yml").write_text(pages.files(pages.README)["inventory.yml"])
+        self.substituted = {
+            "snapshot_controller_source": source,
+            "snapshot_controller_controller": {"replicas": 1, "min_ready_seconds": 1},
+        }
+
+    def runs(self, page: Path, command: str, *words: str) -> Run:
+        """Run a command of a page."""
+        (self.directory / "upgrade.yml").write_text(pages.files(page)["upgrade.yml"])
+        given = [word for word in shlex.split(command)[1:] if word != "upgrade.yml"]
+        extra = ("-e", json.dumps(self.substituted), *words)
+        return playbook.play(
+            self.directory, self.directory / "upgrade.yml", *given, *extra, HOME=str(self.directory)
+        )
+
+
+def commands(page: Path) -> list[str]:
+    return [line for line in pages.commands(page) if "upgrade.yml" in line]
+
+
+@pytest.fixture(scope="module")
+def source() -> Iterator[str]:
+    with module_proxy(RELEASE) as source:
+        yield source
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_reading_commands_run_as_printed(
+    fleet: clusters.Fleet, source: str, page: str, tmp_path: Path
+) -> None:
+    reader = Reader(tmp_path / "home", fleet.merged_kubeconfig, source)
+    shown = [line for line in commands(PAGES[page]) if any(words in line for words in READING)]
+    assert len(shown) == 2, shown
+    for command in shown:
+        run = reader.runs(PAGES[page], command)
+        assert run.status == 0, run.output
+        assert run.recap("changed") == (len(fleet) if "--check" in command else 0), run.output
+    for cluster in fleet.values():
+        assert _controllers(cluster) == []
+
+
+@pytest.fixture
+def reader(node: Cluster, source: str, tmp_path: Path) -> Iterator[Reader]:
+    """A reader with one cluster, which has a node and no snapshot controller. Its context has a name of the inventory."""
+    snapshot_lab.load_images(node, RELEASE)
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(node.kubeconfig.read_text())
+    snapshot_lab.kubectl(node, "config", f"--kubeconfig={kubeconfig}", "rename-context", node.name, "onprem")
+    yield Reader(tmp_path / "home", kubeconfig, source)
+    snapshot_kept.remove(node)
+
+
+def test_the_commands_upgrade_as_printed(node: Cluster, reader: Reader) -> None:
+    """Those of the role's page install and verify the release. Those of README.md find nothing due."""
+    changed = {}
+    for command in [*commands(ROLE_PAGE), *_arguments(ROLE_PAGE)]:
+        run = reader.runs(ROLE_PAGE, command, "--limit", "onprem")
+        assert run.status == 0, run.output
+        changed[command.rpartition("upgrade.yml")[2].strip()] = run.recap("changed")
+    verified = "-e snapshot_controller_state=verified"
+    assert changed == {"--tags plan": 0, "--check --diff": 1, "": 1, "--tags verify": 0, verified: 0}
+    assert _controllers(node) == [f"{snapshot_lab.REGISTRY}/snapshot-controller:v{RELEASE}"]
+    for command in commands(pages.README):
+        run = reader.runs(pages.README, command, "--limit", "onprem")
+        assert (run.status, run.recap("changed")) == (0, 0), run.output
+    _examples_run(node, reader)
+
+
+def _examples_run(node: Cluster, reader: Reader) -> None:
+    """The cluster has the release, so the examples find nothing due, and verify it."""
+    tasks = pages.examples("snapshot_controller")
+    for task in tasks:
+        arguments = task["certflow.kubernetes.snapshot_controller"]
+        arguments["source"] = reader.substituted["snapshot_controller_source"]
+        arguments.setdefault("controller", reader.substituted["snapshot_controller_controller"])
+    play: dict[str, Any] = {"hosts": "localhost", "gather_facts": False, "tasks": tasks}
+    run = playbook.play(
+        reader.directory, [play], HOME=str(reader.directory), K8S_AUTH_KUBECONFIG=str(node.kubeconfig)
+    )
+    assert run.status == 0, run.output
+    assert (run.recap("ok"), run.recap("changed")) == (len(tasks), 0), run.output
+
+
+def _arguments(page: Path) -> list[str]:
+    """Return commands with the arguments of the page's table that the printed commands do not have."""
+    found = [
+        f"upgrade.yml {line.split('`')[1]}"
+        for line in page.read_text().splitlines()
+        if line.startswith("| `-e ")
+    ]
+    # The target snapshot_controller tests until_version, which needs a plan with two hops.
+    return [one for one in found if "until_version" not in one]
+
+
+def _controllers(cluster: Cluster) -> list[str]:
+    """Return the images of the snapshot controllers."""
+    found = cluster.api("GET", DEPLOYMENTS)["items"]
+    images = [one["spec"]["template"]["spec"]["containers"][0]["image"] for one in found]
+    return [image for image in images if "snapshot-controller" in image]

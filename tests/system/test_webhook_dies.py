@@ -1,0 +1,206 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A webhook that becomes ready, passes its proof, and is killed under load because of its memory limit.
+
+The hop from 6.2.2 to 7.0.2 hands over from old pods to new ones. It fails at the step webhook-watch, while the old pods still
+run, and the way back leads the Service to them.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.kubeconfig import resolve
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import RolloutError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed import (
+    object_reading,
+    read_objects,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import planner
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.step_types import (
+    DETACHED_LABEL,
+    Step,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.upgrade_context import (
+    Options,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_source import (
+    Source,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.settings import (
+    Wanted,
+    Workload,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import backups
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import act, ca_bundle_steps
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.act import Context
+
+from tests.support import clusters
+from tests.support import snapshot_lab as lab
+from tests.support.clusters import build, pki
+from tests.support.node_webhook import wait_for
+from tests.support.snapshot_load import SnapshotLoad
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.clusters import Cluster
+
+OLD, NEW = "6.2.2", "7.0.2"
+ACTIONS = {**act.ACTIONS, **ca_bundle_steps.ACTIONS}
+KUBERNETES = (1, 36)
+PODS = f"/api/v1/namespaces/{lab.WEBHOOK_NAMESPACE}/pods"
+STEP_SECONDS = 180
+LIMITED = Workload(resources={"limits": {"memory": "6Mi"}})
+
+
+class Run:
+    """Plans on a cluster, and carries out steps as an upgrade does. The certificate is issued here, by the CA in use.
+
+    ca: of the webhook that was installed first. done: when each step ended (time.time), by id.
+    """
+
+    def __init__(self, cluster: Cluster, directory: Path, ca: pki.KeyPair) -> None:
+        self.cluster, self.ca = cluster, ca
+        self.done: dict[str, float] = {}
+        self._source = Source(str(directory / "{version}"))
+        for release in (OLD, NEW):
+            _lay_out(directory / release, release)
+        connection = resolve({"kubeconfig": str(cluster.kubeconfig)}, {})
+        self.client = Client(connection, user_agent="certflow.kubernetes/test", deadline=0)
+
+    def go(self, release: str, wanted: Wanted) -> None:
+        """Go through the steps to a release. Raises CertflowError."""
+        self.client.deadline = time.monotonic() + STEP_SECONDS
+        target = release_table.target(release)
+        options = Options(
+            adopt=("kubectl",), webhook_namespace=lab.WEBHOOK_NAMESPACE, webhook_port=wanted.port
+        )
+        installed = object_reading.installed(read_objects.observe(self.client, needs_rules=False), target)
+        plan = planner.plan(installed, target, options)
+        assert plan.refused == ()
+        context = Context(
+            self.client, self._source, wanted, namespace="kube-system", take_over=True, check_mode=False
+        )
+        self.done = {}
+        for step in plan.hops[0].steps:
+            self._step(step, context)
+            self.done[step.id] = time.time()
+
+    def _step(self, step: Step, context: Context) -> None:
+        self.client.deadline = time.monotonic() + STEP_SECONDS
+        if step.action == "certificate":
+            self._certify(step)
+        elif step.id.startswith("verify-webhook") or step.id == "webhook-verify-first":
+            wait_for(lambda: lab.webhook_refuses(self.cluster, NEW), seconds=60)
+        elif step.action != "verify":
+            ACTIONS[step.action](context, step.parameters)
+
+    def _certify(self, step: Step) -> None:
+        given = step.parameters
+        server = f"{given['service']}.{given['namespace']}.svc"
+        pair = pki.issue(self.ca, server, names=(server,))
+        data = {"tls.crt": pair.certificate_pem, "tls.key": pair.key_pem, "ca.crt": self.ca.certificate_pem}
+        path = f"/api/v1/namespaces/{given['namespace']}/secrets"
+        body = {
+            "metadata": {"name": given["secret"]},
+            "type": "kubernetes.io/tls",
+            "data": {key: base64.b64encode(value).decode() for key, value in data.items()},
+        }
+        if self.client.find(f"{path}/{given['secret']}") is None:
+            self.cluster.api("POST", path, body)
+
+
+def _lay_out(directory: Path, release: str) -> None:
+    """The files of a release as its repository has them."""
+    deploy, crds = build.snapshot_manifests(release)
+    for origin, below in ((deploy, "deploy/kubernetes"), (crds, "client/config/crd")):
+        for path in origin.rglob("*.yaml"):
+            target = directory / below / path.relative_to(origin)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
+        for path in origin.rglob("admission-configuration-template"):
+            (directory / below / path.relative_to(origin)).write_bytes(path.read_bytes())
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    reason = clusters.why_no_node()
+    if reason:
+        pytest.skip(reason)
+    with clusters.running({"dies": "onprem-node"}) as fleet:
+        cluster = fleet["dies"]
+        ca = lab.install(cluster, OLD)
+        lab.load_images(cluster, NEW)
+        made = Run(cluster, tmp_path_factory.mktemp("releases"), ca)
+        yield made
+        made.client.close()
+
+
+def test_a_webhook_that_is_killed_under_load_is_noticed_before_the_old_pods_go(run: Run) -> None:
+    deployments = [
+        Reference("Deployment", lab.era(OLD).deployment, lab.WEBHOOK_NAMESPACE),
+        Reference("Deployment", "snapshot-controller", "kube-system"),
+    ]
+    run.client.deadline = time.monotonic() + STEP_SECONDS
+    originals = backups.originals(run.client, deployments)
+    before = _images(run.cluster)
+    with SnapshotLoad(run.cluster, NEW) as load:
+        with pytest.raises(RolloutError) as caught:
+            run.go(NEW, Wanted(webhook=LIMITED, kubernetes=KUBERNETES))
+        assert ("webhook-switch" in run.done, "webhook-watch" in run.done) == (True, False)
+        _check(caught.value)
+        assert _ready_old_pods(run.cluster) == 3
+        run.go(OLD, Wanted(kubernetes=KUBERNETES, port=443, originals=originals))
+        back = run.done["webhook-settle-reconnect"]
+    assert _images(run.cluster) == before
+    assert lab.webhook_refuses(run.cluster, OLD)
+    assert [one for one in load.wrong() if one.at > back + 1] == []
+
+
+@pytest.mark.full
+def test_a_webhook_that_stays_up_passes_under_load(run: Run) -> None:
+    with SnapshotLoad(run.cluster, NEW) as load:
+        run.go(NEW, Wanted(kubernetes=KUBERNETES))
+    assert {"webhook-watch", "webhook-delete-old"} <= set(run.done)
+    assert load.wrong() == []
+
+
+def _check(error: RolloutError) -> None:
+    assert error.code == "rollout-failed"
+    assert "\n" not in str(error)
+    killed = [
+        one for one in error.values["pods"] if (one["last_termination"] or {}).get("reason") == "OOMKilled"
+    ]
+    assert killed, error.values
+    assert killed[0]["image"].endswith(f":v{NEW}")
+    assert killed[0]["last_termination"]["exit_code"] == 137
+    assert killed[0]["events"], error.values
+    assert error.values["notes"] == []
+
+
+def _ready_old_pods(cluster: Cluster) -> int:
+    found = cluster.api("GET", f"{PODS}?labelSelector={DETACHED_LABEL}")["items"]
+    conditions = [condition for one in found for condition in one["status"]["conditions"]]
+    return sum(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+
+
+def _images(cluster: Cluster) -> Counter[str]:
+    """The images of the pods that are there to stay."""
+    found: list[dict[str, Any]] = cluster.api("GET", "/api/v1/pods")["items"]
+    return Counter(
+        container["image"]
+        for one in found
+        if "deletionTimestamp" not in one["metadata"]
+        for container in one["spec"]["containers"]
+    )

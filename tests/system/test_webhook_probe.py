@@ -1,0 +1,815 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""webhook_probe against a real API server that calls real HTTPS servers: what it says, and what it never says.
+
+No Service here has a cluster address that an API server would dial: those that have one lack the port.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import datetime
+import functools
+import json
+import socket
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import execute
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.webhook_probe import OPERATION
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from tests.support import playbook
+from tests.support.clusters import ApiError, pki
+from tests.support.failures import absent, has_failed
+from tests.support.https_webhook import Server, allow, convert, deny
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.support.clusters import Cluster, Fleet
+
+REPOSITORY = Path(__file__).parents[2]
+VALIDATING = "ValidatingWebhookConfiguration"
+HOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+MUTATING_HOOKS = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
+DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+API_SERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+JSON_PATCH = "application/json-patch+json"
+WRITES = frozenset(["create", "update", "patch", "delete"])
+
+
+@functools.cache
+def ca(name: str) -> pki.KeyPair:
+    return pki.make_ca(name)
+
+
+def pem(name: str) -> str:
+    return ca(name).certificate_pem.decode()
+
+
+def encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Site:
+    """A namespace with Service hook, which leads to this machine, a server, and a user of the test's own."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.id = f"probe-{uuid.uuid4().hex[:8]}"
+        self.user = f"user-{self.id}"
+        self.kubeconfig = cluster.kubeconfig_for(self.user, ["system:masters"])
+        self.name = f"hook.{self.id}.svc"
+        self._made: list[str] = []
+        self.make("/api/v1/namespaces", {"metadata": {"name": self.id}})
+        self.make(
+            f"/api/v1/namespaces/{self.id}/services",
+            {"metadata": {"name": "hook"}, "spec": {"type": "ExternalName", "externalName": "localhost"}},
+        )
+        self.server = Server(allow)
+        self.server.present(self.leaf())
+        self.server.serve()
+
+    def close(self) -> None:
+        for path in reversed(self._made):
+            with contextlib.suppress(ApiError):
+                self.cluster.api("DELETE", path)
+        self.server.close()
+
+    def leaf(self, *names: str, issuer: str = "good", **options: Any) -> pki.KeyPair:
+        return pki.issue(ca(issuer), "hook", names=names or (self.name,), **options)
+
+    def make(self, collection: str, body: dict[str, Any]) -> dict[str, Any]:
+        made = self.cluster.api("POST", collection, body)
+        self._made.append(f"{collection}/{made['metadata']['name']}")
+        return made
+
+    # What is probed
+
+    def webhook(
+        self, *, port: int = 0, bundle: str = "", service: str = "hook", name: str = "", **fields: Any
+    ) -> dict[str, Any]:
+        """One webhook that is asked about ConfigMaps of this namespace with the label probe, as the API has it."""
+        client = {
+            "service": {"namespace": self.id, "name": service, "port": port or self.server.port},
+            "caBundle": encoded(bundle or pem("good")),
+        }
+        rule = {
+            "apiGroups": [""],
+            "apiVersions": ["v1"],
+            "operations": ["CREATE"],
+            "resources": ["configmaps"],
+        }
+        return {
+            "name": name or f"{self.id}.certflow.test",
+            "clientConfig": client,
+            "rules": [rule],
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": self.id}},
+            "objectSelector": {"matchLabels": {"probe": "yes"}},
+            "sideEffects": "None",
+            "timeoutSeconds": 1,
+            "admissionReviewVersions": ["v1"],
+            **fields,
+        }
+
+    def configure(self, *webhooks: dict[str, Any], hooks: str = HOOKS, **metadata: Any) -> dict[str, Any]:
+        """A configuration that the API server follows already, as a target."""
+        name = f"hooks{len(self._made)}-{self.id}"
+        self.make(hooks, {"metadata": {"name": name, **metadata}, "webhooks": list(webhooks)})
+        kind = VALIDATING if hooks == HOOKS else "MutatingWebhookConfiguration"
+        return {"kind": kind, "name": name}
+
+    def asked(self, **fields: Any) -> dict[str, Any]:
+        """A webhook that the API server has asked already: it knows the configuration, and a connection is open."""
+        target = self.configure(self.webhook(**fields))
+        before = len(self.server.calls)
+        wait_for(lambda: self.dry_run() and len(self.server.calls) > before)
+        return target
+
+    def dry_run(self) -> str:
+        """What a dry run of the ConfigMap is told."""
+        path = f"/api/v1/namespaces/{self.id}/configmaps?dryRun=All"
+        try:
+            self.cluster.api("POST", path, config_map(self.id))
+        except ApiError as error:
+            return error.message
+        return "accepted"
+
+    def definition(self, **versions: bool) -> dict[str, Any]:
+        """A CustomResourceDefinition with a conversion webhook; version=whether its schema takes anything."""
+        group = f"{self.id}.certflow.test"
+        client = {
+            "service": {"namespace": self.id, "name": "hook", "port": self.server.port, "path": "/convert"},
+            "caBundle": encoded(pem("good")),
+        }
+        conversion = {
+            "strategy": "Webhook",
+            "webhook": {"clientConfig": client, "conversionReviewVersions": ["v1"]},
+        }
+        name = f"things.{group}"
+        spec = {
+            "group": group,
+            "scope": "Namespaced",
+            "names": {"plural": "things", "kind": "Thing"},
+            "versions": [
+                {"name": version, "served": True, "storage": version == "v1", "schema": schema(is_open)}
+                for version, is_open in (versions or {"v1": True, "v1beta1": True}).items()
+            ],
+            "conversion": conversion,
+        }
+        self.make(DEFINITIONS, {"metadata": {"name": name}, "spec": spec})
+        self.server.answer = convert
+        wait_for(lambda: self.is_served(f"/apis/{group}/v1"))
+        return {"kind": "CustomResourceDefinition", "name": name}
+
+    def api_service(self, **spec: Any) -> dict[str, Any]:
+        """An aggregated API that this site's server serves; ``spec`` is about the Service."""
+        group = f"aggregated.{self.id}.certflow.test"
+        service = {"namespace": self.id, "name": "hook", "port": self.server.port, **spec}
+        resources = {
+            "kind": "APIResourceList",
+            "apiVersion": "v1",
+            "groupVersion": f"{group}/v1",
+            "resources": [],
+        }
+        self.server.answer = lambda _asked: (200, resources)
+        body = {
+            "group": group,
+            "version": "v1",
+            "groupPriorityMinimum": 10,
+            "versionPriority": 10,
+            "service": service,
+            "caBundle": encoded(pem("good")),
+        }
+        self.make(API_SERVICES, {"metadata": {"name": f"v1.{group}"}, "spec": body})
+        return {"kind": "APIService", "name": f"v1.{group}"}
+
+    def is_served(self, path: str) -> bool:
+        with contextlib.suppress(ApiError):
+            return bool(self.cluster.api("GET", path))
+        return False
+
+    def bundle(self, target: dict[str, Any]) -> str:
+        config = self.cluster.api("GET", f"{HOOKS}/{target['name']}")["webhooks"][0]["clientConfig"]
+        return base64.b64decode(config["caBundle"]).decode()
+
+    # The module
+
+    def probe(self, target: dict[str, Any], *, check_mode: bool = False, **options: Any) -> dict[str, Any]:
+        is_admission = target["kind"].endswith("WebhookConfiguration")
+        given = {
+            "kubeconfig": str(self.kubeconfig),
+            "target": target,
+            **({"object": config_map(self.id)} if is_admission else {}),
+            **options,
+        }
+        checked = ArgumentSpecValidator(dict(OPERATION.argument_spec), **OPERATION.constraints).validate(
+            given
+        )
+        assert not checked.error_messages, checked.error_messages
+        result = execute(OPERATION, checked.validated_parameters, check_mode=check_mode)
+        assert "PRIVATE KEY" not in json.dumps(result)
+        assert "defect of this collection" not in result.get("msg", ""), result
+        assert "\n" not in result["msg"]
+        if result.get("verdict") == "failed":
+            assert result["failed"], result
+        return result
+
+    def verdict(self, target: dict[str, Any], **options: Any) -> tuple[str, str]:
+        result = self.probe(target, **options)
+        return result["verdict"], (result["failure"] or {"code": "ok"})["code"]
+
+    def writes(self) -> list[tuple[str, str]]:
+        """What the user wrote, dry runs and questions left out."""
+        return [
+            (event["verb"], event["objectRef"]["resource"])
+            for event in self.cluster.requests(user=self.user)
+            if event["verb"] in WRITES
+            and "dryRun=All" not in event["requestURI"]
+            and event["objectRef"]["resource"] != "selfsubjectaccessreviews"
+        ]
+
+    def dry_runs(self) -> int:
+        return sum("dryRun=All" in event["requestURI"] for event in self.cluster.requests(user=self.user))
+
+    def become(self, *rules: tuple[str, str, list[str]]) -> None:
+        """Another user, who may do this much: (group, resource, verbs)."""
+        self.become_by(
+            [
+                {"apiGroups": [group], "resources": [resource], "verbs": verbs}
+                for group, resource, verbs in rules
+            ]
+        )
+
+    def become_by(self, rules: list[dict[str, Any]]) -> None:
+        """Another user, with the rules of a ClusterRole."""
+        self.user = f"limited-{uuid.uuid4().hex[:8]}"
+        self.make(f"{RBAC}/clusterroles", {"metadata": {"name": self.user}, "rules": rules})
+        group = "rbac.authorization.k8s.io"
+        binding = {
+            "metadata": {"name": self.user},
+            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": self.user},
+            "subjects": [{"apiGroup": group, "kind": "User", "name": self.user}],
+        }
+        self.make(f"{RBAC}/clusterrolebindings", binding)
+        self.kubeconfig = self.cluster.kubeconfig_for(self.user)
+
+    def become_blind(self, *verbs: str) -> None:
+        """Someone who may probe, and not look at endpoints."""
+        self.become(
+            ("admissionregistration.k8s.io", "*", ["get", *verbs]),
+            ("apiextensions.k8s.io", "*", ["get", *verbs]),
+            ("apiregistration.k8s.io", "*", ["get", *verbs]),
+            (f"{self.id}.certflow.test", "things", ["create"]),
+            ("", "configmaps", ["create"]),
+            ("", "namespaces", ["get"]),
+            ("coordination.k8s.io", "leases", ["list"]),
+        )
+
+
+def config_map(namespace: str, **labels: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "probed", "namespace": namespace, "labels": {"probe": "yes", **labels}},
+    }
+
+
+def schema(is_open: bool) -> dict[str, Any]:
+    """Of an object that may hold anything, or that must have a size."""
+    closed = {"properties": {"size": {"type": "integer"}}, "required": ["size"]}
+    return {"openAPIV3Schema": {"type": "object", **({} if is_open else closed)}}
+
+
+def wait_for(value: Callable[[], Any], seconds: float = 20) -> Any:
+    """The value, once it is true; fails after a while."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := value():
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"nothing within {seconds} s")
+
+
+@pytest.fixture
+def site(fleet: Fleet) -> Iterator[Site]:
+    site = Site(fleet["onprem"])
+    try:
+        yield site
+    finally:
+        site.close()
+
+
+# What is proven
+
+
+@pytest.mark.quick
+def test_an_answer_that_a_new_connection_would_get_too(site: Site) -> None:
+    target = site.asked()
+    result = site.probe(target)
+    assert (result["verdict"], result["failure"], result["changed"]) == ("ok", None, False)
+    (served,) = result["served"]
+    assert served["verifies"]
+    assert served["problem"] == ""
+    assert served["certificate"]["names"] == [site.name]
+    assert served["endpoint"] == f"localhost:{site.server.port}"
+    assert "1 API server by Lease; 3 requests, each over a connection of its own" in result["evidence"][-1]
+    assert site.writes() == []
+
+
+def test_a_denial_is_proof_even_behind_ignore(site: Site) -> None:
+    site.server.answer = deny
+    target = site.asked(failurePolicy="Ignore")
+    assert site.verdict(target, expect="denied") == ("ok", "ok")
+    assert site.verdict(target, expect="denied", denial_message="no team") == ("ok", "ok")
+    assert site.verdict(target, expect="denied", denial_message="no owner") == ("failed", "other-message")
+    assert site.verdict(target) == ("failed", "denied")
+
+
+def test_a_mutating_webhook_of_several(site: Site) -> None:
+    site.server.answer = deny
+    strict, other = (site.webhook(name=f"{word}.{site.id}.certflow.test") for word in ("strict", "other"))
+    target = site.configure(other | {"rules": []}, strict, hooks=MUTATING_HOOKS)
+    wait_for(lambda: "denied" in site.dry_run())
+    unnamed = site.probe(target, expect="denied")
+    assert has_failed(unnamed, "probe-impossible", "target.webhook:", other["name"], strict["name"]), unnamed
+    assert site.verdict({**target, "webhook": strict["name"]}, expect="denied") == ("ok", "ok")
+    result = site.probe({**target, "webhook": other["name"]}, expect="denied")
+    assert (result["verdict"], result["failure"]["code"]) == ("unproven", "another-webhook")
+
+
+def test_an_object_of_that_name_is_no_obstacle(site: Site) -> None:
+    target = site.asked()
+    site.make(f"/api/v1/namespaces/{site.id}/configmaps", config_map(site.id))
+    result = site.probe(target)
+    assert result["verdict"] == "ok"
+    assert 'accepted (configmaps "probed" already exists)' in result["evidence"][0]
+
+
+# What an open connection hides
+
+
+def test_a_certificate_swapped_behind_an_open_connection_is_seen(site: Site) -> None:
+    target = site.asked()
+    site.server.present(site.leaf(issuer="bad"))
+    assert site.dry_run() == "accepted"  # what a dry run alone says
+    result = site.probe(target)
+    assert (result["verdict"], result["failure"]["code"]) == ("failed", "unknown-authority")
+    assert result["served"][0]["verifies"] is False
+    assert "unknown authority" in result["served"][0]["problem"]
+
+
+def test_what_cannot_be_looked_at_is_unproven_until_connections_are_renewed(site: Site) -> None:
+    target = site.asked()
+    site.server.present(site.leaf(issuer="bad"))
+    site.become_blind("patch")
+    result = site.probe(target)
+    assert (result["verdict"], result["failure"]["code"]) == ("unproven", "old-connection")
+    assert site.probe(target, require_proof=True)["failed"]
+    in_check_mode = site.probe(target, renew_connections=True, check_mode=True)
+    assert (in_check_mode["verdict"], in_check_mode["changed"]) == ("unproven", True)
+    assert site.writes() == []
+    result = site.probe(target, renew_connections=True)
+    assert (result["verdict"], result["failure"]["code"]) == ("failed", "unknown-authority")
+    assert result["changed"] is True
+    assert site.writes() == [("patch", "validatingwebhookconfigurations")]
+    site.server.present(site.leaf())
+    assert site.verdict(target, renew_connections=True) == ("ok", "ok")
+
+
+def test_bytes_that_were_there_before_would_bring_old_connections_back(site: Site) -> None:
+    """So a renewal never returns to them, however often it is made."""
+    target = site.asked()
+    original = site.bundle(target)
+    site.become_blind("patch")
+    for _again in range(2):
+        assert site.verdict(target, renew_connections=True) == ("ok", "ok")
+    assert site.bundle(target) == original + 2 * "\n"
+    site.server.present(site.leaf(issuer="bad"))
+    for text, said in ((original, "accepted"), (original + 3 * "\n", "x509: certificate signed by unknown")):
+        operation = {"op": "replace", "path": "/webhooks/0/clientConfig/caBundle", "value": encoded(text)}
+        site.cluster.api("PATCH", f"{HOOKS}/{target['name']}", [operation], JSON_PATCH)
+        wait_for(functools.partial(_says, site, said))
+
+
+def _says(site: Site, words: str) -> bool:
+    return words in site.dry_run()
+
+
+def test_what_was_proven_otherwise_is_not_written(site: Site) -> None:
+    target = site.asked()
+    assert site.verdict(target, renew_connections=True) == ("ok", "ok")
+    assert site.writes() == []
+
+
+def test_a_bundle_that_somebody_sets_back_proves_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It brings the old connections back, between our write and our question."""
+    target = site.asked()
+    value = encoded(site.bundle(target))
+
+    def set_back(_seconds: float) -> None:
+        operation = {"op": "replace", "path": "/webhooks/0/clientConfig/caBundle", "value": value}
+        site.cluster.api("PATCH", f"{HOOKS}/{target['name']}", [operation], JSON_PATCH)
+
+    site.become_blind("patch")
+    monkeypatch.setattr(time, "sleep", set_back)
+    result = site.probe(target, renew_connections=True)
+    assert (result["verdict"], result["failure"]["code"]) == ("unproven", "old-connection")
+    assert result["evidence"][-1].startswith("somebody else has written the caBundle since")
+    assert result["changed"] is True
+
+
+def test_another_writers_bundle_is_left_alone(site: Site) -> None:
+    target = site.asked()
+    operation = {"op": "add", "path": "/metadata/labels", "value": {"app.kubernetes.io/managed-by": "Helm"}}
+    site.cluster.api("PATCH", f"{HOOKS}/{target['name']}", [operation], JSON_PATCH)
+    site.become_blind("patch")
+    result = site.probe(target, renew_connections=True)
+    assert has_failed(result, "owned-by-another", target["name"], "Helm"), result
+    assert site.writes() == []
+    assert site.verdict(target, renew_connections=True, take_over=True) == ("ok", "ok")
+
+
+def test_the_right_to_renew_is_asked_for_first(site: Site) -> None:
+    target = site.asked()
+    site.become_blind()
+    result = site.probe(target, renew_connections=True)
+    assert has_failed(result, "missing-permissions", VALIDATING, target["name"], "patch"), result
+
+
+# What failurePolicy Ignore hides
+
+
+def test_a_dead_webhook_behind_ignore(site: Site) -> None:
+    site.server.answer = deny
+    target = site.asked(failurePolicy="Ignore")
+    site.server.close()
+    site.configure(site.webhook(port=free_port(), name="unrelated.certflow.test", rules=[]))
+    operation = {"op": "replace", "path": "/webhooks/0/clientConfig/service/port", "value": free_port()}
+    site.cluster.api("PATCH", f"{HOOKS}/{target['name']}", [operation], JSON_PATCH)
+    wait_for(lambda: site.dry_run() == "accepted")
+    result = site.probe(target, expect="denied")
+    assert (result["verdict"], result["failure"]["code"]) == ("failed", "accepted")
+    assert not absent(["Ignore", "refused"], result["cause"])
+    assert site.verdict(target) == ("unproven", "hidden-by-ignore")
+
+
+def test_what_the_api_server_does_not_ask_is_not_proven(site: Site) -> None:
+    target = site.asked()
+    without = config_map(site.id)
+    without["metadata"]["labels"] = {}
+    assert site.verdict(target, object=without) == ("unproven", "not-asked")
+    assert site.verdict(target, object=without, expect="denied") == ("failed", "not-asked")
+    conditional = site.asked(matchConditions=[{"name": "always", "expression": "true"}])
+    assert site.verdict(conditional) == ("unproven", "perhaps-not-asked")
+
+
+# Failures by name
+
+
+def _silent(_review: dict[str, Any]) -> tuple[int, object]:
+    time.sleep(2)
+    return 200, {}
+
+
+def _other_uid(review: dict[str, Any]) -> tuple[int, object]:
+    status, body = allow(review)
+    assert isinstance(body, dict)
+    return status, {**body, "response": {**body["response"], "uid": "another"}}
+
+
+def _hang_up(_review: dict[str, Any]) -> tuple[int, object]:
+    raise ConnectionResetError
+
+
+def _status(number: int) -> Callable[[dict[str, Any]], tuple[int, object]]:
+    return lambda _review: (number, b"no")
+
+
+# Name of the failure -> what is wrong, as fields of the webhook, and words of the API server in the cause or evidence.
+FAILURES: dict[str, tuple[Callable[[Site], dict[str, Any]], str]] = {
+    "service-missing": (lambda site: {"service": "absent"}, "absent"),
+    "service-port": (lambda site: {"service": "ported", "port": 8443}, "8443"),
+    "no-endpoints": (lambda site: {"service": "ported", "port": 443}, "ported"),
+    "refused": (lambda site: {"port": free_port()}, "connection refused"),
+    "unknown-authority": (lambda site: {"bundle": pem("bad")}, "certificate signed by unknown authority"),
+    "bad-bundle": (lambda site: {"bundle": "no certificate at all"}, "unable to load root certificates"),
+    "wrong-name": (
+        lambda site: _presented(site, site.leaf("hook")),
+        "certificate is valid for hook, not hook.",
+    ),
+    "expired": (
+        lambda site: _presented(site, site.leaf(lifetime=-datetime.timedelta(hours=1))),
+        "certificate has expired or is not yet valid",
+    ),
+    "wrong-usages": (lambda site: _presented(site, _client_only(site)), "incompatible key usage"),
+    "not-tls": (lambda site: _presented(site, None), "first record does not look like a TLS handshake"),
+    "wrong-path": (lambda site: _answering(site, _status(404)), "could not find the requested resource"),
+    "not-let-in": (lambda site: _answering(site, _status(403)), "failed to call webhook: unknown"),
+    "invalid-response": (lambda site: _answering(site, _other_uid), 'got "another"'),
+    "server-error": (lambda site: _answering(site, _status(500)), "an error on the server"),
+    "timed-out": (lambda site: _answering(site, _silent), "context deadline exceeded"),
+    "connection-closed": (lambda site: _answering(site, _hang_up), "EOF"),
+    "denied": (lambda site: _answering(site, deny), "no team, no ConfigMap"),
+}
+
+
+def _presented(site: Site, pair: pki.KeyPair | None) -> dict[str, Any]:
+    site.server.present(pair)
+    return {}
+
+
+def _answering(site: Site, answer: Callable[[dict[str, Any]], tuple[int, object]]) -> dict[str, Any]:
+    site.server.answer = answer
+    return {}
+
+
+def _client_only(site: Site) -> pki.KeyPair:
+    """A certificate with the right name and no usage for servers."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    now = datetime.datetime.now(datetime.timezone.utc)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(ca("good").certificate.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(site.name)]), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .sign(ca("good").key, hashes.SHA256())
+    )
+    return pki.KeyPair(certificate, key)
+
+
+@pytest.mark.parametrize("code", FAILURES)
+def test_a_failure_has_a_name(site: Site, code: str) -> None:
+    prepare, said = FAILURES[code]
+    ports = [{"port": 443}]
+    site.make(
+        f"/api/v1/namespaces/{site.id}/services", {"metadata": {"name": "ported"}, "spec": {"ports": ports}}
+    )
+    target = site.configure(site.webhook(**prepare(site)))
+    if code != "no-endpoints":  # an API server would dial the Service's address
+        wait_for(lambda: site.dry_run() != "accepted")
+    result = site.probe(target)
+    assert result["failure"]["code"] == code, result
+    assert result["verdict"] == "failed"
+    assert has_failed(result, "webhook-unproven", site.cluster.url, VALIDATING, target["name"], site.id)
+    assert result["remedy"]
+    assert said in " ".join([result["cause"], *result["evidence"]])
+    if code in ("service-missing", "service-port", "no-endpoints"):  # known without asking
+        assert site.dry_runs() == 0
+
+
+ELSEWHERE: dict[str, Callable[[Site], dict[str, Any]]] = {
+    "another-webhook": lambda site: {"object": config_map(site.id, other="yes")},
+    "invalid-object": lambda site: {"object": {**config_map(site.id), "data": {"a key": "no"}}},
+    "namespace": lambda site: {"object": config_map("absent")},
+}
+
+
+@pytest.mark.parametrize("code", ELSEWHERE)
+def test_what_ended_a_request_elsewhere(site: Site, code: str) -> None:
+    target = site.asked()
+    if code == "another-webhook":
+        other = site.webhook(name="other.certflow.test", port=free_port())
+        site.configure(other | {"objectSelector": {"matchLabels": {"other": "yes"}}})
+        body = config_map(site.id, other="yes")
+        path = f"/api/v1/namespaces/{site.id}/configmaps?dryRun=All"
+        wait_for(lambda: _is_refused(site, path, body))
+    assert site.verdict(target, **ELSEWHERE[code](site)) == ("unproven", code)
+
+
+def _is_refused(site: Site, path: str, body: dict[str, Any]) -> bool:
+    try:
+        site.cluster.api("POST", path, body)
+    except ApiError:
+        return True
+    return False
+
+
+def test_the_right_to_send_the_object_is_named(site: Site) -> None:
+    target = site.asked()
+    site.become(("admissionregistration.k8s.io", "*", ["get"]))
+    result = site.probe(target)
+    assert (result["verdict"], result["failure"]["code"]) == ("unproven", "no-right")
+    assert f"namespace: '{site.id}'" in result["failure"]["remedy"]
+    assert "resources: [configmaps], verbs: [create]" in result["failure"]["remedy"]
+
+
+def test_the_rights_in_the_documentation_are_enough(site: Site) -> None:
+    target = site.asked()
+    role = yaml.safe_load((REPOSITORY / "docs" / "rbac" / "prove.yaml").read_text())
+    site.become_by(role["rules"])
+    result = site.probe(target)
+    assert result["verdict"] == "ok"
+    assert "may not be" not in " ".join(result["evidence"])
+
+
+def test_a_failed_call_is_not_repeated_by_itself(site: Site) -> None:
+    target = site.configure(site.webhook(port=free_port()))
+    wait_for(lambda: site.dry_run() != "accepted")
+    started = time.monotonic()
+    assert site.verdict(target, wait_timeout=60) == ("failed", "refused")
+    assert time.monotonic() - started < 15
+    assert site.dry_runs() == 1
+
+
+def test_with_wait_it_goes_on_until_the_webhook_answers(site: Site) -> None:
+    def late(review: dict[str, Any]) -> tuple[int, object]:
+        return allow(review) if len(site.server.calls) > before + 2 else (503, b"not yet")
+
+    target = site.asked()
+    before = len(site.server.calls)
+    site.server.answer = late
+    assert site.verdict(target, wait=True, wait_timeout=60) == ("ok", "ok")
+    site.server.answer = _status(503)
+    started = time.monotonic()
+    result = site.probe(target, wait=True, wait_timeout=3)
+    assert (result["verdict"], result["failure"]["code"]) == ("failed", "server-error")
+    assert time.monotonic() - started < 20
+
+
+def test_wait_ends_at_once_where_waiting_changes_nothing(site: Site) -> None:
+    target = site.asked(failurePolicy="Ignore")
+    started = time.monotonic()
+    assert site.verdict(target, wait=True, wait_timeout=60) == ("unproven", "hidden-by-ignore")
+    assert time.monotonic() - started < 20
+
+
+def test_nothing_is_probed_while_the_certificate_is_pending(site: Site) -> None:
+    result = site.probe({"kind": VALIDATING, "name": "absent"}, pending=True)
+    assert result["skipped"]
+    assert result["skip_reason"] == "the certificate is not issued yet"
+    assert (result["verdict"], result["failure"]["code"]) == ("unproven", "pending")
+    assert site.cluster.requests(user=site.user) == []
+
+
+BAD_OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]] = {
+    "no object": ({"kind": VALIDATING, "name": "x"}, {"object": None}, ("object;",)),
+    "no apiVersion": ({"kind": VALIDATING, "name": "x"}, {"object": {"kind": "Pod"}}, ("apiVersion",)),
+    "message": ({"kind": VALIDATING, "name": "x"}, {"denial_message": "no"}, ("denial_message", "expect:")),
+    "conversion denied": (
+        {"kind": "CustomResourceDefinition", "name": "x"},
+        {"expect": "denied"},
+        ("CustomResourceDefinition", "expect"),
+    ),
+    "object of an API": (
+        {"kind": "APIService", "name": "x"},
+        {"object": config_map("default")},
+        ("APIService", "object"),
+    ),
+    "no such kind": (
+        {"kind": VALIDATING, "name": "x"},
+        {"object": {"apiVersion": "v1", "kind": "Nothing"}},
+        ("Nothing", "v1"),
+    ),
+    "no such group": (
+        {"kind": VALIDATING, "name": "x"},
+        {"object": {"apiVersion": "a.test/v1", "kind": "Nothing"}},
+        ("Nothing", "a.test/v1"),
+    ),
+}
+
+
+@pytest.mark.parametrize("row", BAD_OPTIONS)
+def test_what_cannot_be_asked_is_refused(site: Site, row: str) -> None:
+    target, options, names = BAD_OPTIONS[row]
+    result = site.probe(target, **options)
+    assert has_failed(result, "probe-impossible", *names), result
+
+
+def test_a_namespace_is_asked_for(site: Site) -> None:
+    target = site.asked()
+    body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}}
+    assert has_failed(site.probe(target, object=body), "probe-impossible", "metadata.namespace")
+
+
+# Conversion webhooks
+
+
+def test_a_conversion_is_proven_at_a_version_that_is_not_stored(site: Site) -> None:
+    target = site.definition()
+    result = site.probe(target)
+    assert result["verdict"] == "ok", result
+    assert result["evidence"][0] == "dry run of Thing default/certflow-probe-*, 3 times: accepted"
+    assert set(site.server.calls) == {"/convert?timeout=30s"}
+    stored = {
+        "apiVersion": f"{site.id}.certflow.test/v1",
+        "kind": "Thing",
+        "metadata": {"namespace": "default"},
+    }
+    assert has_failed(site.probe(target, object=stored), "probe-impossible", "v1,", "v1beta1")
+    site.server.answer = _status(404)
+    assert site.verdict(target) == ("failed", "wrong-path")
+    site.server.answer = lambda review: (
+        200,
+        {
+            **{key: review[key] for key in ("apiVersion", "kind")},
+            "response": {
+                "uid": review["request"]["uid"],
+                "result": {"status": "Failed", "message": "not-a-thing"},
+            },
+        },
+    )
+    result = site.probe(target)
+    assert result["failure"]["code"] == "conversion-refused"
+    assert not absent(["not-a-thing"], result["cause"])
+
+
+def test_a_conversion_over_an_old_connection_is_unproven(site: Site) -> None:
+    target = site.definition()
+    assert site.verdict(target) == ("ok", "ok")
+    site.server.present(site.leaf(issuer="bad"))
+    assert site.verdict(target) == ("failed", "unknown-authority")
+    site.become_blind("patch")
+    assert site.verdict(target) == ("unproven", "old-connection")
+    assert site.verdict(target, renew_connections=True) == ("failed", "unknown-authority")
+
+
+def test_a_schema_that_wants_more_wants_an_object(site: Site) -> None:
+    target = site.definition(v1=True, v1beta1=False)
+    assert site.verdict(target) == ("unproven", "invalid-object")
+    thing = {"apiVersion": f"{site.id}.certflow.test/v1beta1", "kind": "Thing", "size": 1}
+    assert site.verdict(target, object={**thing, "metadata": {"namespace": site.id}}) == ("ok", "ok")
+
+
+def test_one_version_is_never_converted(site: Site) -> None:
+    target = site.definition(v1=True)
+    assert site.verdict(target) == ("unproven", "nothing-to-convert")
+
+
+# Aggregated APIs
+
+
+def test_an_aggregated_api(site: Site) -> None:
+    target = site.api_service()
+    assert site.verdict(target, wait=True) == ("ok", "ok")
+    site.server.present(site.leaf(issuer="bad"))
+    assert site.verdict(target) == ("failed", "unknown-authority")
+    site.become_blind("patch")
+    assert site.verdict(target) == ("unproven", "old-connection")
+    assert site.verdict(target, renew_connections=True) == ("failed", "unknown-authority")
+
+
+def test_an_aggregated_api_that_is_not_there(site: Site) -> None:
+    target = site.api_service(port=free_port())
+    wait_for(
+        lambda: (
+            site.cluster.api("GET", f"{API_SERVICES}/{target['name']}").get("status", {}).get("conditions")
+        )
+    )
+    result = site.probe(target)
+    assert (result["verdict"], result["failure"]["code"]) == ("failed", "refused")
+    assert "condition Available is not True" in result["evidence"][0]
+
+
+# Both doors
+
+
+def test_both_doors_say_the_same(site: Site, tmp_path: Path) -> None:
+    target = site.asked(failurePolicy="Ignore")
+    tasks = [
+        {
+            "name": "Probe",
+            "certflow.kubernetes.webhook_probe": {"target": target, "object": config_map(site.id)},
+            "vars": {"certflow_kubernetes_door": door},
+            "register": f"{door}_result",
+            "check_mode": True,
+        }
+        for door in ("inprocess", "module")
+    ]
+    skipped = {
+        "name": "Not yet",
+        "certflow.kubernetes.webhook_probe": {"target": target, "pending": True},
+        "register": "pending_result",
+    }
+    same = ["verdict", "failure", "evidence", "served", "changed", "msg"]
+    checks = [f"inprocess_result.{key} == module_result.{key}" for key in same]
+    checks += ["module_result.verdict == 'unproven'", "pending_result is skipped"]
+    proof = {"name": "Same", "ansible.builtin.assert": {"that": checks}}
+    play = {"name": "Doors", "hosts": "localhost", "gather_facts": False, "tasks": [*tasks, skipped, proof]}
+    run = playbook.play(tmp_path, [play], K8S_AUTH_KUBECONFIG=str(site.kubeconfig))
+    assert run.status == 0, run.output
+    assert run.recap("skipped") == 1

@@ -1,0 +1,138 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""webhook_probe of a webhook in pods: what each of them serves is seen by port-forward, through the API server."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import execute
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.webhook_probe import OPERATION
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import call_failures
+
+from tests.support import node_webhook
+from tests.support.clusters import ApiError, pki
+from tests.support.node_webhook import Webhook
+from tools.ci.venvs import REPOSITORY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.clusters import Cluster
+
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+
+
+@pytest.fixture(scope="module")
+def ca() -> pki.KeyPair:
+    return pki.make_ca("a CA of these tests")
+
+
+@pytest.fixture(scope="module")
+def webhook(node: Cluster, ca: pki.KeyPair) -> Iterator[Webhook]:
+    webhook = Webhook("probed", "probed")
+    node_webhook.deploy(node, webhook)
+    node_webhook.create_secret(node, webhook, node_webhook.certificate(webhook, ca))
+    node_webhook.configure(node, webhook, ca.certificate_pem.decode())
+    node_webhook.wait_until_ready(node, webhook)
+    yield webhook
+    node_webhook.remove(node, webhook)
+
+
+@pytest.fixture(scope="module")
+def kubeconfig(node: Cluster) -> Path:
+    """Of a user with the rights that the documentation gives, and no others."""
+    user = f"prober-{uuid.uuid4().hex[:8]}"
+    role = yaml.safe_load((REPOSITORY / "docs" / "rbac" / "prove.yaml").read_text())
+    node.api("POST", f"{RBAC}/clusterroles", {"metadata": {"name": user}, "rules": role["rules"]})
+    group = "rbac.authorization.k8s.io"
+    binding = {
+        "metadata": {"name": user},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": user},
+        "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
+    }
+    node.api("POST", f"{RBAC}/clusterrolebindings", binding)
+    return node.kubeconfig_for(user)
+
+
+def probe(kubeconfig: Path, webhook: Webhook, *, refuse: bool, **options: Any) -> dict[str, Any]:
+    manifest = webhook.asked_about(refuse=refuse)
+    given = {
+        "kubeconfig": str(kubeconfig),
+        "target": {"kind": "ValidatingWebhookConfiguration", "name": webhook.name},
+        "object": {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {**manifest["metadata"], "namespace": webhook.namespace},
+        },
+        "expect": "denied" if refuse else "allowed",
+        **options,
+    }
+    checked = ArgumentSpecValidator(dict(OPERATION.argument_spec), **OPERATION.constraints).validate(given)
+    assert not checked.error_messages, checked.error_messages
+    return execute(OPERATION, checked.validated_parameters, check_mode=False)
+
+
+def test_pods_that_serve_what_the_bundle_accepts(node: Cluster, webhook: Webhook, kubeconfig: Path) -> None:
+    for refuse in (True, False):
+        result = probe(kubeconfig, webhook, refuse=refuse, wait=True)
+        assert result["verdict"] == "ok", result
+    pods = {f"pod {webhook.namespace}/{pod['metadata']['name']}" for pod in node_webhook.pods(node, webhook)}
+    assert {served["endpoint"].partition(",")[0] for served in result["served"]} == pods
+    assert {served["verifies"] for served in result["served"]} == {True}
+
+
+def test_a_certificate_that_changed_behind_open_connections(
+    node: Cluster, webhook: Webhook, kubeconfig: Path, ca: pki.KeyPair
+) -> None:
+    """The pods take up a certificate that nobody trusts, and the API server goes on as if nothing had happened."""
+    secret = f"/api/v1/namespaces/{webhook.namespace}/secrets/{webhook.name}"
+
+    def serve(pair: pki.KeyPair, mark: str, verdict: str) -> dict[str, Any]:
+        node.api("PATCH", secret, {"data": webhook.secret(pair)["data"]}, "application/merge-patch+json")
+        node_webhook.touch(node, webhook, mark)
+        results: list[dict[str, Any]] = []
+
+        def told() -> bool:
+            results.append(probe(kubeconfig, webhook, refuse=True))
+            verifies = {served["verifies"] for served in results[-1]["served"]}
+            return verifies == {verdict == "ok"}
+
+        node_webhook.wait_for(told)
+        assert results[-1]["verdict"] == verdict, results[-1]
+        return results[-1]
+
+    strange = node_webhook.certificate(webhook, pki.make_ca("a stranger"))
+    result = serve(strange, "strange", "failed")
+    assert result["failure"]["code"] == "unknown-authority"
+    assert len(result["served"]) == webhook.replicas
+    serve(node_webhook.certificate(webhook, ca), "good", "ok")
+
+
+def test_a_service_without_pods(node: Cluster, webhook: Webhook, kubeconfig: Path) -> None:
+    def scale(replicas: int) -> None:
+        body = {"spec": {"replicas": replicas}}
+        node.api("PATCH", f"{webhook.deployment_path}/scale", body, "application/merge-patch+json")
+
+    scale(0)
+    try:
+        node_webhook.wait_for(lambda: not node_webhook.pods(node, webhook))
+        result = probe(kubeconfig, webhook, refuse=False)
+        assert (result["verdict"], result["failure"]["code"]) == ("failed", "no-endpoints")
+        with pytest.raises(ApiError) as caught:
+            node_webhook.dry_run(node, webhook)
+        said = call_failures.of_answer(
+            caught.value.message, call_failures.ADMISSION, f"{webhook.name}.certflow.invalid"
+        )
+        assert said.code in ("refused", "no-endpoints"), said
+    finally:
+        scale(webhook.replicas)
+    node_webhook.wait_until_ready(node, webhook)
+    assert probe(kubeconfig, webhook, refuse=True, wait=True)["verdict"] == "ok"

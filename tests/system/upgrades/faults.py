@@ -1,0 +1,356 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Faults in the middle of an upgrade, as data, and the end of that run and of the next one."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tests.support import playbook
+from tests.support import snapshot_lab as lab
+from tests.support.node_webhook import wait_for
+from tests.support.snapshot_kept import GROUPS
+from tests.system.upgrades import records
+from tests.system.upgrades.jumps import FROM_BETA, ONE, Jump, counts
+from tests.system.upgrades.lab import BINDINGS, UPGRADERS, Upgrade, grant, pods
+
+if TYPE_CHECKING:
+    import subprocess
+
+    from tests.support.clusters import Cluster
+    from tests.support.playbook import Moment
+    from tests.support.snapshot_load import SnapshotLoad
+    from tests.system.upgrades.lab import Lab, Outcome
+
+Deed = Callable[["Cluster"], object]
+HERE = "onprem"
+COMPLETES, REFUSES = "completes", "writes nothing, and says why"
+BACK, STOPS = "fails, and what ran before is back", "fails, and says what is left to do"
+CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/volumesnapshots.snapshot.storage.k8s.io"
+JSON_PATCH, MERGE_PATCH = "application/json-patch+json", "application/merge-patch+json"
+USUAL = Jump("6.2.2", "7.0.2", ONE)
+IN_FLIGHT_SECONDS = 1.0
+SHORTLY = {"snapshot_controller_step_timeout": 60}
+
+
+def nothing(_cluster: Cluster) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A row.
+
+    ends: how the run that meets it may end.
+    at: the id of the step with which it happens, "" if it happens before the run.
+    do: the fault. mend: its repair, before the next run.
+    given: variables of the run that meets it.
+    is_outage: True if valid creates are refused because the API server or the only node does not answer.
+    outage: the first and the last step of a time in which valid creates are refused, ("", "") if there is none.
+    code: the code of the failure, "" for any.
+    """
+
+    name: str
+    ends: tuple[str, ...]
+    at: str = ""
+    do: Deed = nothing
+    mend: Deed = nothing
+    given: Mapping[str, Any] = field(default_factory=dict)
+    jump: Jump = USUAL
+    is_outage: bool = False
+    outage: tuple[str, str] = ("", "")
+    code: str = ""
+
+    @property
+    def may_refuse(self) -> bool:
+        return self.is_outage or bool(self.outage[0])
+
+
+def _unbind_controller(cluster: Cluster) -> None:
+    cluster.api("DELETE", f"{BINDINGS}/snapshot-controller-role")
+
+
+def _take_rights(cluster: Cluster) -> None:
+    cluster.api("DELETE", f"{BINDINGS}/{UPGRADERS}")
+
+
+def _restart_api(cluster: Cluster) -> None:
+    cluster.stop("kube-apiserver", signal.SIGKILL)
+    cluster.start("kube-apiserver")
+
+
+def _stop_kubelet(cluster: Cluster) -> None:
+    cluster.stop("kubelet", signal.SIGKILL)
+
+
+def _start_kubelet(cluster: Cluster) -> None:
+    cluster.start("kubelet")
+    wait_for(lambda: lab.webhook_refuses(cluster, "6.2.2"), seconds=180)
+
+
+_POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolic"
+_NAME = {"metadata": {"name": "certflow-keeps-groups"}}
+
+
+def _forbid_group_updates(cluster: Cluster) -> None:
+    rule = {
+        "apiGroups": [GROUPS.rpartition("/")[2]], "apiVersions": ["*"], "operations": ["UPDATE"],
+        "resources": ["volumegroupsnapshotcontents"],
+    }  # fmt: skip
+    spec = {"matchConstraints": {"resourceRules": [rule]}, "validations": [{"expression": "false"}]}
+    binding = {"policyName": _NAME["metadata"]["name"], "validationActions": ["Deny"]}
+    cluster.api("POST", f"{_POLICIES}ies", {**_NAME, "spec": spec})
+    cluster.api("POST", f"{_POLICIES}ybindings", {**_NAME, "spec": binding})
+    time.sleep(5)  # it is compiled, and then asked
+
+
+def _allow_group_updates(cluster: Cluster) -> None:
+    for kind in ("ybindings", "ies"):
+        cluster.api("DELETE", f"{_POLICIES}{kind}/{_NAME['metadata']['name']}")
+    time.sleep(5)
+
+
+_V9 = {"name": "v9", "served": False, "storage": False, "schema": {"openAPIV3Schema": {"type": "object"}}}
+
+
+def _store_at_unknown(cluster: Cluster) -> None:
+    cluster.api("PATCH", CRD, [{"op": "add", "path": "/spec/versions/-", "value": _V9}], JSON_PATCH)
+    cluster.api("PATCH", f"{CRD}/status", {"status": {"storedVersions": ["v9", "v1"]}}, MERGE_PATCH)
+
+
+def _forget_unknown(cluster: Cluster) -> None:
+    cluster.api("PATCH", f"{CRD}/status", {"status": {"storedVersions": ["v1"]}}, MERGE_PATCH)
+    found = cluster.api("GET", CRD)
+    found["spec"]["versions"] = [one for one in found["spec"]["versions"] if one["name"] != "v9"]
+    cluster.api("PUT", CRD, found)
+
+
+# The webhook of 7.0.2 starts and answers with so much memory, and is killed under load.
+LIMITED = {"resources": {"limits": {"memory": "6Mi"}}}
+
+FAULTS = (
+    Fault(
+        "an image that does not exist",
+        (BACK,),
+        given={"snapshot_controller_image_registry": "nowhere.invalid/certflow", **SHORTLY},
+        code="rollout-failed",
+    ),
+    Fault(
+        "a webhook that never gets ready",
+        (BACK,),
+        given={"snapshot_controller_webhook": {"node_selector": {"certflow.invalid/no": "node"}}, **SHORTLY},
+        code="rollout-failed",
+    ),
+    Fault(
+        "a webhook that is killed under load",
+        (BACK,),
+        given={"snapshot_controller_webhook": LIMITED},
+        code="rollout-failed",
+        outage=("webhook-switch", "webhook-settle-reconnect (undo)"),
+    ),
+    Fault(
+        "a proof that fails",
+        (BACK,),
+        at="verify-version",
+        do=_unbind_controller,
+        given=SHORTLY,
+        code="unproven",
+    ),
+    Fault("storedVersions that refuse", (REFUSES,), do=_store_at_unknown, mend=_forget_unknown, code="upgrade-refused"),
+    Fault(
+        "an object that refuses its migration",
+        (REFUSES, STOPS, BACK),
+        do=_forbid_group_updates,
+        mend=_allow_group_updates,
+        jump=FROM_BETA,
+    ),
+    Fault("a right taken away in the middle", (STOPS,), at="webhook-switch", do=_take_rights, mend=grant),
+    Fault(
+        "the API server killed, and started again",
+        (COMPLETES,),
+        at="webhook-deployment",
+        do=_restart_api,
+        is_outage=True,
+    ),
+    Fault(
+        "the node gone",
+        (STOPS,),
+        at="webhook-wait",
+        do=_stop_kubelet,
+        mend=_start_kubelet,
+        given=SHORTLY,
+        is_outage=True,
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Met:
+    """The result of a fault.
+
+    end: of the run that met it. code: of its failure.
+    made, refused: the valid creates meanwhile.
+    wrong: a line for each thing that is not as it has to be.
+    """
+
+    fault: str
+    jump: str
+    end: str
+    code: str
+    made: int
+    refused: int
+    wrong: tuple[str, ...]
+
+
+def meet(site: Lab, fault: Fault, say: Callable[[str], None]) -> Met:
+    """Run the role into a fault, mend it, and run the role again. Raises AssertionError if the second run fails."""
+    jump = fault.jump
+    upgrade = Upgrade(site, jump.first, jump.policies, say, jump.groups[0])
+    cluster, before = site.fleet[HERE], pods(site.fleet[HERE])
+    with upgrade.under_load(jump.first):
+        if not fault.at:
+            fault.do(cluster)
+        met = _once(fault.at, lambda: fault.do(cluster))
+        outcome = site.attempt(jump.last, HERE, meet=met, **{**jump.given, **fault.given})
+    fault.mend(cluster)
+    upgrade.tell(f"{jump.last}, {fault.name}", outcome.moments)
+    end, (made, refused, *_invalid) = end_of(outcome), counts(upgrade.load[HERE])
+    wrong = _wrong(fault, outcome, upgrade.load[HERE])
+    wrong += ["other pods run than before"] if end in (BACK, REFUSES) and pods(cluster) != before else []
+    upgrade.kept[HERE].check(_served(cluster, jump))
+    upgrade.let_turns_lapse()
+    upgrade.to(jump.last, jump.groups[1], **jump.given)
+    code = outcome.result.get("code", "")
+    return Met(fault.name, str(jump), end, code, made, refused, tuple(wrong))
+
+
+def _wrong(fault: Fault, outcome: Outcome, load: SnapshotLoad) -> list[str]:
+    """Return a line for each thing that is not as the fault wants it."""
+    end, result = end_of(outcome), outcome.result
+    lines = [] if end in fault.ends else [f"it {end}", outcome.run.output]
+    if fault.code and result["code"] != fault.code:
+        lines.append(f"the code of the failure is {result['code']}, not {fault.code}")
+    if "\n" in result.get("msg", ""):
+        lines.append("the message of the failure has more than one line")
+    begin, end_at = _outage(fault, outcome.moments)
+    refused = [one for one in load.wrong() if not fault.is_outage and not begin <= one.at <= end_at]
+    return [*lines, *(str(one) for one in refused[:5])]
+
+
+def _outage(fault: Fault, moments: Sequence[Moment]) -> tuple[float, float]:
+    """Return the times between which valid creates may be refused. After the last step a call in flight may still fail."""
+    names = [one.name for one in moments]
+    if not fault.outage[0]:
+        return 0.0, 0.0
+    first, last = (names.index(step) for step in fault.outage)
+    return moments[first].at, moments[last + 1].at + IN_FLIGHT_SECONDS
+
+
+def _once(step: str, do: Callable[[], object]) -> playbook.Meet:
+    done: list[str] = []
+
+    def met(name: str, _process: subprocess.Popen[str]) -> None:
+        if name == step and not done:
+            done.append(name)
+            do()
+
+    return met
+
+
+def _served(cluster: Cluster, jump: Jump) -> str:
+    """Return the version at which group snapshots can be read now."""
+    if not jump.groups[0]:
+        return ""
+    versions = [one["version"] for one in cluster.api("GET", GROUPS)["versions"]]
+    return jump.groups[0] if jump.groups[0] in versions else str(versions[0])
+
+
+def end_of(outcome: Outcome) -> str:
+    """Return the end of a run on one cluster, from its result."""
+    result = outcome.result
+    if outcome.run.status == 0:
+        return COMPLETES
+    if not any(step["changed"] for step in result.get("steps", ())):
+        return REFUSES
+    return BACK if result["undone"]["is_back"] else STOPS
+
+
+# The webhook ends on the one, and is handed over from pods to pods on the other.
+KILLED_ALL_ALONG = (Jump("4.2.1", "8.7.0", ONE), USUAL)
+# Seconds from the beginning of a step to the kill. The runs take turns with them.
+KILL_SECONDS = (0.0, 0.3, 1.0)
+
+
+@dataclass(frozen=True)
+class Kills:
+    """The result of runs that were killed until one completed.
+
+    killed: their number. records: the ids of the steps that their Leases named, in order.
+    made, refused: the valid creates meanwhile.
+    """
+
+    killed: int
+    records: tuple[str, ...]
+    made: int
+    refused: int
+
+
+def killed_at_every_step(site: Lab, jump: Jump, say: Callable[[str], None]) -> Kills:
+    """Kill each run one step later than the one before, until one completes.
+
+    The Lease of each has to name the step at which it was killed, and the run that completes has to report the last of them.
+    """
+    upgrade = Upgrade(site, jump.first, jump.policies, say)
+    named: list[Mapping[str, Any] | None] = []
+    with upgrade.under_load(jump.last):
+        moments = []
+        while True:
+            seconds = KILL_SECONDS[len(named) % len(KILL_SECONDS)]
+            outcome = site.attempt(jump.last, HERE, meet=kill_after(len(named), seconds), **jump.given)
+            moments += outcome.moments
+            if outcome.run.status == 0:
+                break
+            assert outcome.run.status == -signal.SIGKILL, outcome.run.output
+            named.append(upgrade.check_records(outcome)[HERE])
+            say(
+                f"killed after {len(named)} steps and {seconds} s, on record: {(named[-1] or {}).get('step')}\n"
+            )
+            upgrade.let_turns_lapse()
+    upgrade.tell(f"{jump.last}, killed {len(named)} times", moments)
+    assert upgrade.load[HERE].wrong() == []
+    last = next((one for one in reversed(named) if one), None)
+    assert not records.wrong_previous(outcome.result, last), outcome.run.output
+    made, refused, *_invalid = counts(upgrade.load[HERE])
+    upgrade.check(jump.last, jump.groups[1], **jump.given)
+    return Kills(len(named), tuple(one["step"] for one in named if one), made, refused)
+
+
+def kill_after(steps: int, seconds: float) -> playbook.Meet:
+    """Kill a run that long after it began the step that so many others precede."""
+    seen = [0]
+
+    def met(name: str, process: subprocess.Popen[str]) -> None:
+        if not playbook.is_step(name):
+            return
+        if seen[0] == steps:
+            time.sleep(seconds)
+            playbook.kill(process)
+        seen[0] += 1
+
+    return met
+
+
+def kill_at(step: str) -> playbook.Meet:
+    """Kill a run when this step begins."""
+
+    def met(name: str, process: subprocess.Popen[str]) -> None:
+        if name == step:
+            playbook.kill(process)
+
+    return met

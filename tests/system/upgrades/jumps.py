@@ -1,0 +1,212 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Jumps and chains from release to release, as data. Each jump is one run of the role under load, each chain several."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tests.support import snapshot_lab
+from tests.system.upgrades.lab import Upgrade, pods
+
+if TYPE_CHECKING:
+    from tests.support.snapshot_load import SnapshotLoad
+    from tests.system.upgrades.lab import Lab
+
+BOTH = {"onprem": "Fail", "eks": "Ignore"}
+ONE = {"onprem": "Fail"}
+
+
+@dataclass(frozen=True)
+class Jump:
+    """A row.
+
+    policies: cluster to failurePolicy.
+    groups: the version of stored group snapshots, before and after.
+    given: the role's variables.
+    """
+
+    first: str
+    last: str
+    policies: Mapping[str, str] = field(default_factory=lambda: BOTH)
+    groups: tuple[str, str] = ("", "")
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        stored = f", group snapshots stored at {self.groups[0]}" if self.groups[0] else ""
+        return f"{self.first} to {self.last}{stored}"
+
+
+CHAIN = ("4.2.1", "6.2.2", "7.0.2", "8.1.0", "8.4.0", "8.7.0")
+STEPS = tuple(Jump(first, last) for first, last in itertools.pairwise(CHAIN))
+GROUPS: Mapping[str, Any] = {"snapshot_controller_group_snapshots": True}
+FAIL: Mapping[str, Any] = {"snapshot_controller_failure_policy": "Fail"}
+# Stored at v1beta1 with lists that only the conversion webhook of 8.4 keeps: there is no way past it.
+FROM_BETA = Jump("8.2.0", "8.7.0", ONE, ("v1beta1", "v1"), GROUPS)
+JUMPS = (
+    Jump("4.2.1", "8.7.0"),
+    Jump("7.0.2", "8.6.0"),
+    Jump("6.2.2", "8.3.0"),
+    Jump("4.2.1", "7.0.2"),
+    Jump("8.4.0", "8.7.0", ONE, ("v1beta1", "v1"), GROUPS),
+    FROM_BETA,
+    # 8.7.0 does not list v1alpha1, so its objects are rewritten on the way.
+    Jump("8.1.0", "8.7.0", ONE, ("v1alpha1", "v1"), GROUPS),
+)
+# CRDs and rights stay as they are, so afterwards the release is not as a fresh one.
+WAYS_BACK = (Jump("7.0.2", "6.2.2", ONE), Jump("8.7.0", "8.6.0", ONE))
+
+
+@dataclass(frozen=True)
+class Link:
+    """One run of a chain. groups: the version of stored group snapshots afterwards. given: the role's variables."""
+
+    release: str
+    groups: str = ""
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A row: several runs on the same clusters. groups: the version at which group snapshots are stored after the first link."""
+
+    first: str
+    links: tuple[Link, ...]
+    policies: Mapping[str, str] = field(default_factory=lambda: BOTH)
+    groups: str = ""
+
+    def __str__(self) -> str:
+        stored = f", group snapshots stored at {self.groups}" if self.groups else ""
+        return f"{', '.join((self.first, *(link.release for link in self.links)))}{stored}"
+
+
+CHAINS = (
+    Chain(CHAIN[0], tuple(map(Link, CHAIN[1:]))),
+    # 7.0 adds a configuration for group snapshots, which is Ignore without FAIL. 8.4 converts them by its webhook. 8.7 needs no conversion.
+    Chain(
+        "6.2.2",
+        (
+            Link("7.0.2", "v1alpha1", {**GROUPS, **FAIL}),
+            Link("8.1.0", "v1alpha1", {**GROUPS, **FAIL}),
+            Link("8.4.0", "v1beta2", {**GROUPS, "snapshot_controller_conversion_webhook": True}),
+            Link("8.7.0", "v1", GROUPS),
+        ),
+        ONE,
+        "v1alpha1",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Until:
+    """A row: a way of two hops, and a run for each of them. release: of the hop after which the first run stops."""
+
+    jump: Jump
+    release: str
+
+    @property
+    def policies(self) -> Mapping[str, str]:
+        return self.jump.policies
+
+    def __str__(self) -> str:
+        return f"{self.jump}, stopped after {self.release}"
+
+
+UNTIL = Until(FROM_BETA, "8.4.0")
+WAYS: tuple[Chain | Until, ...] = (*CHAINS, UNTIL)
+
+
+@dataclass(frozen=True)
+class Gone:
+    """The result of a jump, or of a chain, on one cluster."""
+
+    cluster: str
+    policy: str
+    hops: tuple[str, ...]
+    made: int
+    refused: int
+    invalid: int
+    accepted: int
+
+
+def go(site: Lab, jump: Jump, say: Callable[[str], None]) -> list[Gone]:
+    """Go the way of a jump. Raises AssertionError if something does not hold."""
+    upgrade = Upgrade(site, jump.first, jump.policies, say, jump.groups[0])
+    upgrade.to(jump.last, jump.groups[1], **jump.given)
+    return gone(upgrade)
+
+
+def go_chain(site: Lab, chain: Chain, say: Callable[[str], None]) -> list[Gone]:
+    """Go from link to link. Raises AssertionError if something does not hold."""
+    upgrade = Upgrade(site, chain.first, chain.policies, say)
+    runs: list[list[Gone]] = []
+    for number, link in enumerate(chain.links):
+        upgrade.to(link.release, link.groups, **link.given)
+        runs.append(gone(upgrade))
+        if chain.groups and number == 0:
+            for kept in upgrade.kept.values():
+                kept.make_groups(chain.groups)
+    return [_sum(of_cluster) for of_cluster in zip(*runs, strict=True)]
+
+
+def _sum(runs: Sequence[Gone]) -> Gone:
+    """Return the result of a chain, from those of its runs on one cluster."""
+    totals = (sum(getattr(one, name) for one in runs) for name in ("made", "refused", "invalid", "accepted"))
+    hops = tuple(hop for one in runs for hop in one.hops)
+    return Gone(runs[0].cluster, runs[0].policy, hops, *totals)
+
+
+def go_until(site: Lab, way: Until, say: Callable[[str], None]) -> list[Gone]:
+    """Stop between the hops, then go the rest of the way. Raises AssertionError if something does not hold."""
+    jump, release = way.jump, way.release
+    upgrade = Upgrade(site, jump.first, jump.policies, say, jump.groups[0])
+    given = {**jump.given, "snapshot_controller_until_version": release}
+    with upgrade.under_load(release):
+        outcome = site.role(jump.last, *jump.policies, **given)
+    upgrade.results = outcome.results
+    upgrade.tell(f"{jump.last}, until {release}", outcome.moments)
+    stopped = gone(upgrade)
+    for name, load in upgrade.load.items():
+        assert load.wrong() == [], f"{name}: {load.wrong()[:5]}"
+        assert {step["hop"] for step in outcome.results[name]["steps"]} == {release}
+        images = {image.rpartition(":v")[2] for image, _arguments in pods(upgrade.cluster(name))}
+        assert images == {release}, images
+    upgrade.to(jump.last, jump.groups[1], **jump.given)
+    return [_sum(runs) for runs in zip(stopped, gone(upgrade), strict=True)]
+
+
+def go_back(site: Lab, jump: Jump, say: Callable[[str], None]) -> list[Gone]:
+    """The older release runs, users' objects are as they were, and no valid create failed."""
+    upgrade = Upgrade(site, jump.first, jump.policies, say)
+    with upgrade.under_load(jump.last):
+        outcome = site.role(jump.last, *jump.policies, **jump.given)
+    upgrade.results = outcome.results
+    upgrade.tell(jump.last, outcome.moments)
+    for name, load in upgrade.load.items():
+        assert load.wrong() == [], f"{name}: {load.wrong()[:5]}"
+        upgrade.kept[name].check()
+        assert {image.rpartition(":v")[2] for image, _arguments in pods(upgrade.cluster(name))} == {jump.last}
+        assert snapshot_lab.era(jump.last).kind != "validation" or snapshot_lab.webhook_refuses(
+            upgrade.cluster(name), jump.last
+        )
+    return gone(upgrade)
+
+
+def gone(upgrade: Upgrade) -> list[Gone]:
+    """Return the result of the last run on each cluster."""
+    return [
+        Gone(name, upgrade.policies[name], upgrade.hops(name), *counts(load))
+        for name, load in upgrade.load.items()
+    ]
+
+
+def counts(load: SnapshotLoad) -> tuple[int, int, int, int]:
+    """Valid creates: made, and not accepted; invalid ones: made, and accepted."""
+    valid = [one for one in load.answers if one.valid]
+    refused = sum(one.valid for one in load.wrong())
+    return len(valid), refused, len(load.answers) - len(valid), len(load.accepted())

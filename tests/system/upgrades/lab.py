@@ -1,0 +1,305 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Clusters on which the role snapshot_controller runs, and a way from release to release under load.
+
+The first release is installed by its own manifests with kubectl. While the role works, a client creates valid and invalid
+objects by dry runs; afterwards users' objects are as they were, and everything else as on a cluster where the role
+installed the release afresh.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import signal
+import tempfile
+import time
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.support import clusters, leases, playbook, snapshot_kept
+from tests.support import snapshot_lab as lab
+from tests.support.clusters import kubeconfig
+from tests.support.playbook import Moment
+from tests.support.snapshot_kept import Kept
+from tests.support.snapshot_load import SnapshotLoad
+from tests.support.snapshot_site import module_proxy
+from tests.system.upgrades import records
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from tests.support.clusters import Cluster, Fleet
+    from tests.support.playbook import Meet, Run
+
+RELEASES = ("4.2.1", "6.2.2", "7.0.2", "8.1.0", "8.2.0", "8.3.0", "8.4.0", "8.6.0", "8.7.0")
+CONVERTS = "8.4.0"  # the release whose webhook converts group snapshots
+FRESH = "fresh"  # the cluster on which a release is installed afresh, and removed again
+PROFILES = {"onprem": "onprem-node", "eks": "eks-node", FRESH: "onprem-node"}
+# A release that fails leaves its pods until then.
+SECONDS = 1200
+UPGRADERS = "upgraders"  # the group whose right to everything can be taken away
+BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
+# What is the same on every cluster: the old one was installed with kubectl, in upstream's namespaces.
+VARIABLES = {
+    "ansible_connection": "local",
+    "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+    "snapshot_controller_context": "{{ inventory_hostname }}",
+    "snapshot_controller_adopt": ["kubectl"],
+    "snapshot_controller_webhook_namespace": lab.WEBHOOK_NAMESPACE,
+    "snapshot_controller_controller": {"min_ready_seconds": 3},
+}
+
+# The result of each cluster, if the run fails too.
+REPORT = "REPORT {{ [inventory_hostname, snapshot_controller_result] | to_json }}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """The end of a run.
+
+    run: the output and the exit status.
+    moments: when each task and each step began.
+    results: the published result of each cluster. A killed run has none.
+    """
+
+    run: Run
+    moments: list[Moment]
+    results: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def result(self) -> Mapping[str, Any]:
+        """The result of the only cluster."""
+        (only,) = self.results.values()
+        return only
+
+    @property
+    def began(self) -> float:
+        return self.moments[0].at
+
+
+class Lab:
+    """Clusters, a source of releases, and the objects of a fresh installation of a release."""
+
+    def __init__(self, fleet: Fleet, source: str, directory: Path) -> None:
+        self.fleet = fleet
+        self.hazards: set[str] = set()  # all that plans named
+        self._directory = directory
+        self._fresh: dict[str, dict[str, Any]] = {}
+        for cluster in fleet.values():
+            grant(cluster)
+        users = [cluster.kubeconfig_for("role", [UPGRADERS]) for cluster in fleet.values()]
+        self._variables = {
+            **VARIABLES,
+            "snapshot_controller_kubeconfig": str(kubeconfig.merge(directory / "kubeconfig", users)),
+            "snapshot_controller_source": source,
+            "snapshot_controller_cache_directory": str(directory / "cache"),
+            "snapshot_controller_backup_directory": str(directory / "backups"),
+        }
+        (directory / "inventory.ini").write_text("\n".join(fleet))
+
+    def role(self, release: str, *names: str, **given: Any) -> Outcome:
+        """Run the role once on these clusters. It has to succeed."""
+        outcome = self.attempt(release, *names, **given)
+        assert outcome.run.status == 0, outcome.run.output
+        assert set(outcome.results) == set(names), outcome.run.output
+        for result in outcome.results.values():
+            planned, done = ([_place(step) for step in result[key]] for key in ("plan", "steps"))
+            assert done == [place for place in planned if place in done]
+            assert not any(step["undoes"] or step["status"] != "done" for step in result["steps"])
+            self.hazards.update(hazard["id"] for hazard in result["hazards"])
+        return outcome
+
+    def attempt(self, release: str, *names: str, meet: Meet | None = None, **given: Any) -> Outcome:
+        """Run the role once, however it ends. meet: see playbook.followed."""
+        for name in names:
+            lab.load_images(self.fleet[name], release)
+        variables = {**self._variables, "snapshot_controller_version": release, **given}
+        role = {"ansible.builtin.include_role": {"name": "certflow.kubernetes.snapshot_controller"}}
+        report = {"ansible.builtin.debug": {"msg": REPORT}}
+        play = {
+            "hosts": ",".join(names),
+            "gather_facts": False,
+            "tasks": [{"block": [role], "always": [report]}],
+        }
+        words = ("-v", "-i", "inventory.ini", "-e", json.dumps(variables))
+        run, moments = playbook.followed(self._directory, [play], *words, seconds=SECONDS, meet=meet)
+        return Outcome(run, moments, dict(_reported(run)))
+
+    def fresh(self, release: str, **given: Any) -> dict[str, Any]:
+        """The objects of a release that the role installed on an empty cluster; made once, kept as plain data."""
+        key = json.dumps([release, given])
+        if key not in self._fresh:
+            self.role(release, FRESH, **given)
+            self._fresh[key] = snapshot_kept.objects(self.fleet[FRESH])
+            snapshot_kept.remove(self.fleet[FRESH])
+        return self._fresh[key]
+
+    def empty(self) -> None:
+        """Every cluster has nothing of it any more."""
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(snapshot_kept.remove, self.fleet.values()))
+
+
+@contextlib.contextmanager
+def running() -> Iterator[Lab]:
+    """A lab with the clusters of PROFILES. Ask clusters.why_no_node() first."""
+    with (
+        tempfile.TemporaryDirectory() as directory,
+        module_proxy(*RELEASES) as source,
+        clusters.running(PROFILES) as fleet,
+    ):
+        yield Lab(fleet, source, Path(directory))
+
+
+def grant(cluster: Cluster) -> None:
+    """The role's user may do everything."""
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
+    subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": UPGRADERS}
+    cluster.api("POST", BINDINGS, {"metadata": {"name": UPGRADERS}, "roleRef": role, "subjects": [subject]})
+
+
+def _reported(run: Run) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for text in re.findall(r'"msg": ("REPORT .*")$', run.output, re.MULTILINE):
+        name, result = json.loads(json.loads(text).partition(" ")[2])
+        yield name, result
+
+
+def _place(step: Mapping[str, Any]) -> tuple[str, str]:
+    return step["hop"], step["id"]
+
+
+class Upgrade:
+    """A way from release to release, on some clusters at once.
+
+    policies: cluster to the failurePolicy that its webhook has from the beginning. groups: the version at which group
+    snapshots are there from the beginning, if any.
+    """
+
+    def __init__(
+        self, site: Lab, first: str, policies: Mapping[str, str], say: Callable[[str], None], groups: str = ""
+    ) -> None:
+        self.site, self.here, self.policies, self.say = site, first, policies, say
+        self._groups = groups
+        self.load: dict[str, SnapshotLoad] = {}  # of the last run
+        self.results: Mapping[str, Mapping[str, Any]] = {}  # of the last run that succeeded
+        with ThreadPoolExecutor() as pool:
+            self.kept = dict(zip(policies, pool.map(self._begin, policies), strict=True))
+
+    def to(
+        self, release: str, group_version: str = "", *, killed_at: Sequence[Meet] = (), **given: Any
+    ) -> None:
+        """Run the role once, and check what has to hold meanwhile and afterwards.
+
+        killed_at: what kills runs before it, one after the other.
+        """
+        with self.under_load(release):
+            moments: list[Moment] = []
+            last: dict[str, Mapping[str, Any] | None] = {}
+            for meet in killed_at:
+                killed = self.site.attempt(release, *self.policies, meet=meet, **given)
+                assert killed.run.status == -signal.SIGKILL, killed.run.output
+                last |= {name: one for name, one in self.check_records(killed).items() if one}
+                self.let_turns_lapse()
+                moments += killed.moments
+            outcome = self.site.role(release, *self.policies, **given)
+        for name, result in outcome.results.items():
+            wrong_record = records.wrong_previous(result, last.get(name))
+            assert not wrong_record, f"{name}: {wrong_record}"
+        self.results = outcome.results
+        moments += [*outcome.moments, Moment(time.time(), "after")]
+        self.tell(release, moments)
+        for name, load in self.load.items():
+            wrong = [*load.wrong(), *load.accepted(since=moments[-1].at)]
+            assert wrong == [], f"{name}: {wrong[:5]}"
+        self.check(release, group_version, **given)
+
+    def check_records(self, killed: Outcome) -> dict[str, Mapping[str, Any] | None]:
+        """Check that each cluster's Lease names the step at which the run was killed. Return the records."""
+        found: dict[str, Mapping[str, Any] | None] = {}
+        for name in self.policies:
+            found[name] = records.on_lease(self.cluster(name), killed.began)
+            wrong = records.wrong(found[name], [one for one in killed.moments if one.host == name])
+            assert not wrong, f"{name}: {wrong}"
+        return found
+
+    @contextlib.contextmanager
+    def under_load(self, release: str) -> Iterator[None]:
+        """A client works while the block does; what it saw is in ``load`` afterwards."""
+        self.load = {name: SnapshotLoad(self.cluster(name), release) for name in self.policies}
+        with ExitStack() as stack:
+            for load in self.load.values():
+                stack.enter_context(load)
+            time.sleep(2)  # so that something is counted before
+            yield
+            time.sleep(2)
+
+    def tell(self, what: str, moments: Sequence[Moment]) -> None:
+        for name, load in self.load.items():
+            own = [(one.at, one.name) for one in moments if one.host in ("", name)]
+            self.say(f"{name}, {self.policies[name]}: {self.here} to {what}\n{load.table(own)}\n")
+
+    def check(self, release: str, group_version: str = "", **given: Any) -> None:
+        """Users' objects are as they were, all else as on a cluster that got the release afresh."""
+        fresh = self.site.fresh(release, **given)
+        for name, kept in self.kept.items():
+            kept.check(group_version)
+            other = snapshot_kept.differences(_with_usual_secret(self.cluster(name)), fresh)
+            assert other == [], "\n".join([name, *other])
+            assert policies(self.cluster(name)) <= {self.policies[name]}, name
+        self.here = release
+
+    def let_turns_lapse(self) -> None:
+        """Two minutes later: the turn of a run that was killed has ended."""
+        for name in self.policies:
+            leases.lapse(self.cluster(name), "kube-system", starting="certflow-")
+
+    def hops(self, name: str) -> tuple[str, ...]:
+        """Return the releases on the way of the last run."""
+        return tuple(hop["release"] for hop in self.results[name]["hops"])
+
+    def cluster(self, name: str) -> Cluster:
+        return self.site.fleet[name]
+
+    def _begin(self, name: str) -> Kept:
+        cluster = self.cluster(name)
+        lab.install(cluster, self.here, groups=bool(self._groups), failure_policy=self.policies[name])
+        if self._groups:  # lists of handles may need this release in between
+            lab.load_images(cluster, CONVERTS)
+        kept = Kept(cluster)
+        kept.make(beta=self.here == "4.2.1")  # later ones do not serve v1beta1
+        if self._groups:
+            # The CRD of 8.1.0 refuses the write by which its own controller binds a content.
+            kept.make_groups(self._groups, is_bound=self.here != "8.1.0")
+        return kept
+
+
+def _with_usual_secret(cluster: Cluster) -> dict[str, Any]:
+    """The objects that are there; a Secret that the webhook of upstream's manifests can go on with keeps its name."""
+    text, theirs, usual = (
+        json.dumps(snapshot_kept.objects(cluster)),
+        "snapshot-validation-secret",
+        "snapshot-validation-tls",
+    )
+    found: dict[str, Any] = json.loads(text if usual in text else text.replace(theirs, usual))
+    return found
+
+
+def policies(cluster: Cluster) -> set[str]:
+    """The failurePolicies of the snapshot webhooks that are there."""
+    found = cluster.api("GET", lab.CONFIGURATIONS)["items"]
+    return {hook["failurePolicy"] for one in found for hook in one["webhooks"] if "snapshot" in hook["name"]}
+
+
+def pods(cluster: Cluster) -> list[tuple[str, list[str]]]:
+    """Image and arguments of every pod of a controller or webhook that is there to stay."""
+    found = cluster.api("GET", "/api/v1/pods")["items"]
+    containers = [one["spec"]["containers"][0] for one in found if "deletionTimestamp" not in one["metadata"]]
+    return sorted((one["image"], one["args"]) for one in containers if "/snapshot-" in one["image"])

@@ -1,0 +1,78 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""docs/upgrades.md: its tables come from runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tests.support import written
+from tests.system.upgrades.faults import FAULTS, KILLED_ALL_ALONG
+from tests.system.upgrades.jumps import JUMPS, STEPS, WAYS, WAYS_BACK
+from tests.system.upgrades.repairs import DAMAGES
+from tools.ci.venvs import REPOSITORY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from tests.system.upgrades.faults import Kills, Met
+    from tests.system.upgrades.jumps import Chain, Gone, Jump, Until
+
+PAGE = written.Page(REPOSITORY / "docs" / "upgrades.md", "make upgrades")
+PARTS = JUMPED, CHAINED, REPAIRED, MET, KILLED = ("jumps", "chains", "repairs", "faults", "kills")
+WRONG = "**wrong**"
+JUMP_HEAD = (
+    "From, to",
+    "Cluster",
+    "By way of",
+    "Valid creates",
+    "... refused",
+    "Invalid creates",
+    "... accepted",
+)
+CHAIN_HEAD = ("Releases", *JUMP_HEAD[1:2], *JUMP_HEAD[3:])
+REPAIR_HEAD = ("Damage", "After the next run")
+FAULT_HEAD = ("What happens", "From, to", "That run", "Code", "Valid creates", "... refused", "The next run")
+KILL_HEAD = ("From, to", "Runs killed", "Steps on record", "Valid creates", "... refused", "The last run")
+
+
+def put_jump(jump: Jump, gone: Iterable[Gone]) -> None:
+    rows = {}
+    for one in gone:
+        cluster = f"{one.cluster}, {one.policy}"
+        counts = map(str, (one.made, one.refused, one.invalid, one.accepted))
+        rows[_jump(jump, one.cluster)] = [cluster, ", ".join(one.hops[:-1]) or "no other", *counts]
+    order = [_jump(row, cluster) for row in (*STEPS, *JUMPS, *WAYS_BACK) for cluster in row.policies]
+    PAGE.put(JUMPED, JUMP_HEAD, rows, order)
+
+
+def put_chain(way: Chain | Until, gone: Iterable[Gone]) -> None:
+    rows = {}
+    for one in gone:
+        counts = map(str, (one.made, one.refused, one.invalid, one.accepted))
+        rows[_jump(way, one.cluster)] = [f"{one.cluster}, {one.policy}", *counts]
+    order = [_jump(row, cluster) for row in WAYS for cluster in row.policies]
+    PAGE.put(CHAINED, CHAIN_HEAD, rows, order)
+
+
+def _jump(jump: Jump | Chain | Until, cluster: str) -> str:
+    """Return the first cell, which is the row's name."""
+    return str(jump) if cluster == next(iter(jump.policies)) else f"{jump} (on {cluster})"
+
+
+def put_repair(damage: str, wrong: Sequence[str]) -> None:
+    cell = f"{WRONG}: {'; '.join(wrong)}" if wrong else "as it was"
+    PAGE.put(REPAIRED, REPAIR_HEAD, {damage: [cell]}, [one.name for one in DAMAGES])
+
+
+def put_fault(met: Met) -> None:
+    end = f"{met.end} ({WRONG})" if met.wrong else met.end
+    row = [met.jump, end, met.code or "none", str(met.made), str(met.refused), "completes"]
+    PAGE.put(MET, FAULT_HEAD, {met.fault: row}, [one.name for one in FAULTS])
+
+
+def put_kills(jump: Jump, kills: Kills) -> None:
+    counts = map(str, (kills.killed, len(set(kills.records)), kills.made, kills.refused))
+    PAGE.put(KILLED, KILL_HEAD, {str(jump): [*counts, "completes"]}, map(str, KILLED_ALL_ALONG))

@@ -1,0 +1,70 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The record of a killed run on its Lease: the step that it worked on.
+
+A run shows the id of a step, then writes the record, then begins with the step. The line with the id passes through Ansible's
+queue meanwhile. So at the moment of a kill the record may name the step shown last, the one before it, or the one after it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from tests.support import leases
+
+if TYPE_CHECKING:
+    from tests.support.clusters import Cluster
+    from tests.support.playbook import Moment
+
+NAMESPACE, NAME = "kube-system", "certflow-snapshot-controller"
+ANNOTATION = "certflow.kubernetes/upgrade"
+# The endings and beginnings of the ids of steps that change nothing. A run that has no other steps takes only a Lease that a
+# killed run left.
+_WAITS, _VERIFIES = "-wait", "verify-"
+
+
+def on_lease(cluster: Cluster, since: float) -> dict[str, Any] | None:
+    """Return the record of a run that acquired the Lease after a time (time.time), None if there is no such Lease."""
+    for lease in leases.leases(cluster, NAMESPACE):
+        if lease["metadata"]["name"] != NAME:
+            continue
+        if datetime.fromisoformat(lease["spec"]["acquireTime"]).timestamp() < since:
+            continue  # of an earlier run
+        found: dict[str, Any] = json.loads((lease["metadata"].get("annotations") or {}).get(ANNOTATION, "{}"))
+        return found
+    return None
+
+
+def wrong(record: Mapping[str, Any] | None, shown: Sequence[Moment]) -> str:
+    """Return a line if the record of a killed run does not fit the steps that the run showed, "" if it does."""
+    if record is None:
+        due = [one.name for one in shown if not _looks(one.name)]
+        return f"without a Lease the run came to {', '.join(due)}" if due else ""
+    if not record:
+        return "" if len(shown) <= 1 else f"there is no record, and the run came to {shown[-1].name}"
+    name, number = record["step"] + " (undo)" * record["undoes"], record["number"]
+    near = [(one.name, one.number) for one in shown[-2:]]
+    # On a busy machine the run goes through several short steps until the kill reaches it.
+    is_later = number > (shown[-1].number if shown else 0)
+    if (name, number) in near or is_later:
+        return ""
+    return f"the record names {number} {name}, and the run came to {near}"
+
+
+def wrong_previous(result: Mapping[str, Any], record: Mapping[str, Any] | None) -> str:
+    """Return a line if a result does not report the run that was killed before it, "" if it does.
+
+    record: of the last killed run that had the Lease, None if there was no such run.
+    """
+    previous = result["previous_run"]
+    found = previous["record"] if previous else None
+    return "" if found == record else f"previous_run names {found}, and the Lease named {record}"
+
+
+def _looks(step: str) -> bool:
+    return step.startswith(_VERIFIES) or step.endswith(_WAITS)

@@ -1,0 +1,122 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Damage to a release that is installed, as data, and the role that brings the same release again."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tests.support import snapshot_kept
+from tests.support import snapshot_lab as lab
+from tests.support.clusters import pki
+from tests.system.upgrades import lab as site_lab
+
+if TYPE_CHECKING:
+    from tests.support.clusters import Cluster
+    from tests.system.upgrades.lab import Lab
+
+RELEASE = "7.0.2"
+HERE = "onprem"
+CONTROLLER = ("-n", "kube-system", "deployment/snapshot-controller")
+OWN = lab.era(RELEASE)
+SECRET = "snapshot-validation-tls"  # as the role calls it
+SERVER = f"{OWN.service}.{lab.WEBHOOK_NAMESPACE}.svc"
+
+
+@dataclass(frozen=True)
+class Damage:
+    """A row. given: what a person has to say of it, in the role's variables."""
+
+    name: str
+    do: Callable[[Cluster], object]
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _kubectl(*arguments: str) -> Callable[[Cluster], str]:
+    return lambda cluster: lab.kubectl(cluster, *arguments)
+
+
+def _serve(cluster: Cluster, lifetime: datetime.timedelta) -> None:
+    """The webhook's Secret gets a certificate of a CA that nobody knows."""
+    pair = pki.issue(pki.make_ca("foreign"), SERVER, names=(SERVER,), lifetime=lifetime)
+    data = {"tls.crt": pair.certificate_pem, "tls.key": pair.key_pem}
+    patch = {"data": {key: base64.b64encode(value).decode() for key, value in data.items()}}
+    path = f"/api/v1/namespaces/{lab.WEBHOOK_NAMESPACE}/secrets/{SECRET}"
+    cluster.api("PATCH", path, patch, "application/merge-patch+json")
+
+
+def _another_controller(cluster: Cluster) -> None:
+    found = cluster.api("GET", lab.CONTROLLER)
+    spec = {**found["spec"], "replicas": 1}
+    spec["template"]["spec"] |= dict.fromkeys(("serviceAccount", "serviceAccountName"), "default")
+    metadata = {"name": "snapshot-controller", "namespace": "default"}
+    body = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
+    lab.kubectl(cluster, "create", "-f-", stdin=json.dumps(body))
+
+
+# 8.2 brought it; a program ends at once that does not know one of its arguments.
+_UNKNOWN = "--feature-gates=CSIVolumeGroupSnapshot=false"
+_ADDED = [{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": _UNKNOWN}]
+DAMAGES = (
+    Damage(
+        "the controller's image is of another release",
+        _kubectl(
+            "set", "image", *CONTROLLER, f"snapshot-controller={lab.REGISTRY}/snapshot-controller:v6.2.2"
+        ),
+    ),
+    Damage(
+        "the webhook's certificate has expired", lambda cluster: _serve(cluster, -datetime.timedelta(days=1))
+    ),
+    Damage(
+        "the webhook's certificate is of a foreign CA",
+        lambda cluster: _serve(cluster, datetime.timedelta(days=90)),
+    ),
+    Damage(
+        "the webhook's Deployment is gone, its configuration stays",
+        _kubectl("delete", "-n", lab.WEBHOOK_NAMESPACE, f"deployment/{OWN.deployment}"),
+        {"snapshot_controller_validation_webhook": True},
+    ),
+    Damage(
+        "the controller's rights are gone", _kubectl("delete", "clusterrolebinding/snapshot-controller-role")
+    ),
+    Damage(
+        "the controller has an argument that its release does not know",
+        _kubectl("patch", *CONTROLLER, "--type=json", f"-p={json.dumps(_ADDED)}"),
+        {"snapshot_controller_accept": ["arguments-dropped"]},
+    ),
+    Damage(
+        "a second controller runs in another namespace",
+        _another_controller,
+        {"snapshot_controller_remove_controllers": ["default/snapshot-controller"]},
+    ),
+)
+
+
+def repaired(site: Lab, damage: Damage) -> list[str]:
+    """The role's own release, damaged, and the role again. Returns in what it differs afterwards, a line each."""
+    cluster = site.fleet[HERE]
+    if lab.era(RELEASE).deployment_path not in _found(cluster):
+        lab.load_images(cluster, "6.2.2")
+        site.role(RELEASE, HERE)
+    before = snapshot_kept.objects(cluster)
+    damage.do(cluster)
+    site.role(RELEASE, HERE, **damage.given)
+    site.role(RELEASE, HERE)
+    images = {image.rpartition(":v")[2] for image, _arguments in site_lab.pods(cluster)}
+    wrong = snapshot_kept.differences(snapshot_kept.objects(cluster), before)
+    wrong += [] if images == {RELEASE} else [f"pods of {', '.join(sorted(images))}"]
+    return wrong if lab.webhook_refuses(cluster, RELEASE) else [*wrong, "the webhook is not asked"]
+
+
+def _found(cluster: Cluster) -> list[str]:
+    return [
+        f"/apis/apps/v1/namespaces/{one['metadata']['namespace']}/deployments/{one['metadata']['name']}"
+        for one in cluster.api("GET", "/apis/apps/v1/deployments")["items"]
+    ]

@@ -1,0 +1,123 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The role snapshot_controller, with stand-ins for its modules that return what they are told and how they were called."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.playbook import play
+from tools.ci.venvs import REPOSITORY
+
+ROLE = "certflow.kubernetes.snapshot_controller"
+# A result is the variable stub_MODULE of the run. It says if the module was asked to write.
+STUB = """
+from ansible.plugins.action import ActionBase
+
+class ActionModule(ActionBase):
+    def run(self, tmp=None, task_vars=None):
+        found = dict(self._templar.template((task_vars or {})["stub_" + self._task.action.rpartition(".")[2]]))
+        return {**found, "wrote": not self._task.check_mode} if "changed" in found else found
+"""
+INFO = {"refusal": "", "refused": [], "lines": ["a plan"], "installed": {"version": "7.0.2"}}
+UPGRADED = {"changed": True, "steps": [{"id": "controller", "changed": True}]}
+
+
+@pytest.fixture(scope="module")
+def collections(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a directory of collections with the role and stand-ins for its modules."""
+    root = tmp_path_factory.mktemp("collections")
+    collection = root / "ansible_collections" / "certflow" / "kubernetes"
+    shutil.copytree(
+        REPOSITORY / "roles" / "snapshot_controller", collection / "roles" / "snapshot_controller"
+    )
+    shutil.copytree(REPOSITORY / "meta", collection / "meta")
+    for kind in ("action", "modules"):
+        (collection / "plugins" / kind).mkdir(parents=True)
+        for name in ("snapshot_controller", "snapshot_controller_info", "k8s_csr_info"):
+            (collection / "plugins" / kind / f"{name}.py").write_text(STUB if kind == "action" else "")
+    return root
+
+
+def run(directory: Path, collections: Path, plays: list[dict[str, Any]], *arguments: str) -> list[Any]:
+    """Run plays on localhost. Return what the tasks of ``show`` have told."""
+    given = {"snapshot_controller_version": "8.7.0", "stub_snapshot_controller_info": INFO}
+    whole = [{"hosts": "localhost", "gather_facts": False, "vars": given, **one} for one in plays]
+    done = play(directory, whole, *arguments, ANSIBLE_COLLECTIONS_PATH=str(collections))
+    assert done.status == 0, done.output
+    told = [one.partition(">>>")[0] for one in done.output.split("<<<")[1:]]
+    return [json.loads(one.replace('\\"', '"')) for one in told]
+
+
+def role(result: dict[str, Any], **given: Any) -> dict[str, Any]:
+    """Return a task that runs the role. result: of the upgrade. given: options of the include."""
+    include = {"name": ROLE, **given}
+    return {
+        "ansible.builtin.include_role": include,
+        "vars": {"stub_snapshot_controller": result},
+        "tags": ["always"],
+    }
+
+
+def show(expression: str) -> dict[str, Any]:
+    return {
+        "ansible.builtin.debug": {"msg": "<<<{{ (" + expression + ") | to_json }}>>>"},
+        "tags": ["always"],
+    }
+
+
+SHOW = show("__snapshot_controller_upgrade.wrote")
+PLAYS: dict[str, dict[str, Any]] = {
+    "plain": {"tasks": [role(UPGRADED), SHOW]},
+    "check mode of the include": {"tasks": [role(UPGRADED, apply={"check_mode": True}), SHOW]},
+    "check mode of the play": {"tasks": [role(UPGRADED), SHOW], "check_mode": True},
+    "no check mode of the play": {"tasks": [role(UPGRADED), SHOW], "check_mode": False},
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wrote"),
+    [
+        ((), ["plain", "no check mode of the play"]),
+        (("--check",), []),
+        (("--tags", "preflight"), []),
+    ],
+)
+def test_the_role_writes_only_without_check_mode(
+    tmp_path: Path, collections: Path, arguments: tuple[str, ...], wrote: list[str]
+) -> None:
+    """A play or an include may set it. The tags that read set it too."""
+    told = run(tmp_path, collections, list(PLAYS.values()), *arguments)
+    assert dict(zip(PLAYS, told)) == {name: name in wrote for name in PLAYS}
+
+
+FAILED = {"failed": True, "changed": True, "code": "rollout-failed", "steps": [{"id": "controller"}]}
+GONE = {"failed": True, "msg": "gone", "code": "unreachable"}
+FACTS = "[snapshot_controller_is_changed, snapshot_controller_result.code, snapshot_controller_result.steps | default([])]"
+
+
+def test_the_facts_are_those_of_the_last_run(tmp_path: Path, collections: Path) -> None:
+    """The second run fails before its upgrade, so it has no result of one."""
+    plays = [
+        {
+            "tasks": [
+                {"block": [role(first)], "rescue": [show(FACTS)], "always": [show(FACTS)]},
+                {
+                    "block": [role(first)],
+                    "vars": {"stub_snapshot_controller_info": GONE},
+                    "rescue": [show(FACTS)],
+                },
+            ]
+        }
+        for first in (UPGRADED, FAILED)
+    ]
+    gone = [False, "unreachable", []]
+    first, failed = [True, "", UPGRADED["steps"]], [True, "rollout-failed", FAILED["steps"]]
+    assert run(tmp_path, collections, plays) == [first, gone, failed, failed, gone]

@@ -1,0 +1,150 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The rules of a fleet run: required variables, and hosts that mean one cluster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.certflow.kubernetes.plugins.module_utils._codes import CODES
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _fleet
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils._fleet import Host, Member, Settings
+
+from tools.ci.venvs import REPOSITORY
+
+pytestmark = pytest.mark.quick
+
+REQUIRED = ("role_service", "role_secret")
+NAMING = (
+    "certflow_kubeconfig",
+    "certflow_context",
+    "certflow_host",
+    "role_kubeconfig",
+    "role_context",
+    "role_host",
+)
+GIVEN: dict[str, Any] = {"role_service": "hook", "role_secret": {"name": "tls"}}
+
+
+def problems(*hosts: dict[str, Any], size: int = 9, **settings: Any) -> list[str]:
+    named = [Host(f"h{number}", {**GIVEN, **variables}) for number, variables in enumerate(hosts)]
+    return _fleet.problems(Settings(**{"pattern": "clusters", **settings}), named, REQUIRED, NAMING, size)
+
+
+X, Y = {"certflow_context": "x"}, {"certflow_context": "y"}
+MAY_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any]], ...] = (
+    ((X, Y), {}),
+    (({},), {}),  # one host takes its cluster from the environment
+    ((X, {"role_kubeconfig": {"apiVersion": "v1"}}), {}),
+    ((X, {"role_host": "https://192.0.2.1"}), {}),
+    ((X, Y), {"serial": "1, 10%,100%", "max_failures": " 3 "}),
+    ((X, Y), {"serial": [1, "25%"], "max_failures": 0}),
+    ((X, Y), {"serial": "", "max_failures": ""}),
+    ((X, Y), {"chosen": ["h1", "h0"]}),
+)
+
+
+@pytest.mark.parametrize(("hosts", "settings"), MAY_START)
+def test_a_run_that_may_start(hosts: tuple[dict[str, Any], ...], settings: dict[str, Any]) -> None:
+    assert problems(*hosts, **settings) == []
+
+
+def test_a_name_that_leads_nowhere_is_not_an_absent_one() -> None:
+    """Also if it is the only host, or something else names its kubeconfig, whose current context would be used."""
+    nowhere = {"certflow_kubeconfig": "k", "certflow_context": _fleet.UNDEFINED}
+    words = "certflow_context refers to a variable that is not defined for h"
+    assert problems(nowhere) == [f"{words}0"]
+    assert problems(X, nowhere) == [f"{words}1"]
+    one = Host("a", {**GIVEN, **X, "certflow_cluster_uid": _fleet.UNDEFINED})
+    found = _fleet.problems(Settings("a"), [one], REQUIRED, NAMING, 1, checked=["certflow_cluster_uid"])
+    assert found == ["certflow_cluster_uid refers to a variable that is not defined for a"]
+
+
+def test_an_address_in_a_warning_has_no_hidden_characters() -> None:
+    members = [Member(name, server="https://x\u202e\x9b31m") for name in "ab"]
+    [warning] = _fleet.overlap(members).warnings
+    assert "(https://x\\u202e\\x9b31m)" in warning
+
+
+# Hosts, settings, the text of the first problem.
+MAY_NOT_START: tuple[tuple[tuple[dict[str, Any], ...], dict[str, Any], str], ...] = (
+    ((), {"size": 0}, "the inventory has no host"),
+    ((), {}, "no host matches certflow_hosts: clusters"),
+    ((), {"limit": "a"}, "no host matches certflow_hosts: clusters within --limit a"),
+    ((), {"pattern": " "}, "certflow_hosts is empty"),
+    ((), {"pattern": None}, "certflow_hosts is empty"),
+    ((X, Y), {"pattern": "eks", "chosen": ["h1", "h2"]}, "the inventory sets certflow_hosts to eks"),
+    ((X,), {"serial": "0"}, "certflow_serial"),
+    ((X,), {"serial": "101%"}, "certflow_serial"),
+    ((X,), {"serial": "1,"}, "certflow_serial"),
+    ((X,), {"max_failures": "10%"}, "certflow_max_failures is not a number of clusters: 10%"),
+    ((X,), {"max_failures": "-1"}, "certflow_max_failures"),
+    (({"role_service": ""},), {}, "role_service is not set or empty for h0"),
+    (({"role_service": " "},), {}, "role_service"),
+    ((X, {**Y, "role_secret": {}}), {}, "role_secret is not set or empty for h1"),
+    ((X, {**Y, "role_secret": {"name": ""}}), {}, "role_secret is not set or empty for h1"),
+    ((X, {}), {}, "these hosts do not name their cluster: h1."),
+    ((X, {"certflow_context": ""}), {}, "these hosts do not name their cluster: h1."),
+    (({}, {}), {}, "these hosts do not name their cluster: h0, h1."),
+)
+
+
+@pytest.mark.parametrize(("hosts", "settings", "words"), MAY_NOT_START)
+def test_a_run_that_may_not_start(
+    hosts: tuple[dict[str, Any], ...], settings: dict[str, Any], words: str
+) -> None:
+    assert words in problems(*hosts, **settings)[0]
+
+
+# Members, the hosts that are refused, the number of warnings.
+ONE, TWO = "0a-1", "0a-2"
+OVERLAPS: tuple[tuple[tuple[Member, ...], set[str], int], ...] = (
+    ((), set(), 0),
+    ((Member("a", ONE), Member("b", TWO)), set(), 0),
+    ((Member("a", ONE), Member("b", ONE), Member("c", TWO)), {"a", "b"}, 0),
+    ((Member("a", ONE), Member("b", ONE, "https://s", "x"), Member("c", ONE)), {"a", "b", "c"}, 0),
+    ((Member("a", ONE, work="n/s"), Member("b", ONE, work="n/s")), {"a", "b"}, 0),
+    ((Member("a", ONE, work="n/s"), Member("b", ONE, work="n/t")), set(), 0),
+    ((Member("a"), Member("b")), set(), 0),
+    ((Member("a", "", "https://s", "x"), Member("b", "", "https://S/", "x")), set(), 1),
+    ((Member("a", ONE, "https://s", "x"), Member("b", "", "https://s", "x")), set(), 1),
+    ((Member("a", "", "https://s", "x"), Member("b", "", "https://s", "y")), set(), 0),
+    ((Member("a", "", "https://s", "x"), Member("b", "", "https://t", "x")), set(), 0),
+    ((Member("a", ONE, "https://s", "x"), Member("b", TWO, "https://s", "x")), set(), 0),
+    ((Member("a", "", "https://s", "x", "n/s"), Member("b", "", "https://s", "x", "n/t")), set(), 0),
+)
+
+
+@pytest.mark.parametrize(("members", "refused", "warnings"), OVERLAPS)
+def test_hosts_that_mean_one_cluster(members: tuple[Member, ...], refused: set[str], warnings: int) -> None:
+    found = _fleet.overlap(members)
+    assert set(found.refused) == refused
+    assert len(found.warnings) == warnings
+    assert all("certflow_allow_shared_cluster" in reason for reason in found.refused.values())
+
+
+def kinds_of_failure() -> dict[str, str]:
+    """Return the status in the report by the code of the failure. Every other code is a failure."""
+    plays = yaml.safe_load((REPOSITORY / "playbooks" / "_fleet.yml").read_text())
+    [block] = [
+        task for play in plays for task in play["tasks"] if task["name"] == "Run the role on this cluster"
+    ]
+    kinds: dict[str, str] = block["rescue"][0]["vars"]["__certflow_kinds"]
+    return kinds
+
+
+def test_the_outcome_of_a_failure_depends_on_codes_that_exist() -> None:
+    kinds = kinds_of_failure()
+    assert kinds.keys() <= CODES.keys()
+    assert set(kinds.values()) == {"unreachable", "refused"}
+
+
+@pytest.mark.parametrize(
+    "code", ["managed-bundle", "owned-by-another", "requested-by-another-identity", "secret-unusable"]
+)
+def test_what_is_another_owners_is_refused(code: str) -> None:
+    assert kinds_of_failure()[code] == "refused"

@@ -1,0 +1,367 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The inventory plugin kubeconfig: what becomes a host, with which variables, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible_collections.certflow.kubernetes.plugins.inventory import kubeconfig
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.providers import PROVIDERS
+from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import kubeconfig_yaml
+from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _content, _contexts
+
+from tests.support.failures import fails
+
+TOKEN = "not-for-anybodys-eyes"
+ARN = "arn:aws:eks:eu-west-1:111122223333:cluster/shop"
+GET_TOKEN = {"command": "/usr/local/bin/aws", "args": ["--region", "eu-west-1", "eks", "get-token"]}
+
+
+def config(
+    *names: str, cluster: str = "", server: str = "https://192.0.2.1:6443", user: Any = None, **more: str
+) -> dict[str, Any]:
+    """A kubeconfig with these contexts, each with a cluster and a user of its own."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [
+            {"name": cluster or f"{name}-cluster", "cluster": {"server": server, **more}} for name in names
+        ],
+        "users": [{"name": f"{name}-user", "user": user or {"token": TOKEN}} for name in names],
+        "contexts": [
+            {"name": name, "context": {"cluster": cluster or f"{name}-cluster", "user": f"{name}-user"}}
+            for name in names
+        ],
+    }
+
+
+def found(*names: str, file: str = "a.yml") -> list[_contexts.Context]:
+    return _contexts.contexts(file, config(*names))
+
+
+@pytest.mark.parametrize(
+    ("given", "provider"),
+    [
+        ({}, "unknown"),
+        ({"server": "https://ABC.gr7.eu-west-1.eks.amazonaws.com"}, "eks"),
+        ({"server": "https://abc.gr7.cn-north-1.eks.amazonaws.com.cn"}, "eks"),
+        ({"server": "https://abc.eks-cluster.eu-west-1.api.aws"}, "eks"),
+        ({"server": "https://eks.amazonaws.com.example.com"}, "unknown"),
+        ({"server": "https://127.0.0.1:6443", "tls-server-name": "abc.eu-west-1.eks.amazonaws.com"}, "eks"),
+        ({"server": "https://[broken"}, "unknown"),
+        ({"cluster": ARN}, "eks"),
+        ({"cluster": ARN.replace("aws", "aws-us-gov")}, "eks"),
+        ({"cluster": "kind-shop"}, "kubeadm"),
+        ({"user": {"exec": GET_TOKEN}}, "eks"),
+        ({"user": {"exec": {"command": "aws-iam-authenticator", "args": ["token", "-i", "shop"]}}}, "eks"),
+        ({"user": {"exec": {"command": "aws", "args": None}}}, "unknown"),
+        ({"user": {"exec": {"command": "kubelogin", "args": ["get-token"]}}}, "unknown"),
+        ({"cluster": "kind-shop", "user": {"exec": GET_TOKEN}}, "unknown"),  # one contradicts the other
+    ],
+)
+def test_the_provider_is_what_the_kubeconfig_shows(given: dict[str, Any], provider: str) -> None:
+    (context,) = _contexts.contexts("a.yml", config("c", **given))
+    assert context.provider == provider
+
+
+def test_every_mark_is_of_a_provider_that_the_modules_know() -> None:
+    assert {mark.provider for mark in _contexts.MARKS} <= {row.name for row in PROVIDERS}
+
+
+def test_a_password_in_an_address_is_not_shown() -> None:
+    (context,) = _contexts.contexts("a.yml", config("c", server="https://user:password@192.0.2.1"))
+    assert context.server == ""
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "left"),
+    [
+        ([], [], ["prod-a", "prod-b", "test"]),
+        (["prod-*"], [], ["prod-a", "prod-b"]),
+        (["prod-*", "test"], ["*-b"], ["prod-a", "test"]),
+        ([], ["[pt]*-a"], ["prod-b", "test"]),
+    ],
+)
+def test_patterns(include: list[str], exclude: list[str], left: list[str]) -> None:
+    chosen = _contexts.wanted(found("prod-a", "prod-b", "test"), include, exclude)
+    assert [context.name for context in chosen] == left
+
+
+@pytest.mark.parametrize(
+    ("include", "exclude", "names"),
+    [
+        (["prod"], [], ("'prod'", "include", "prod-a,")),
+        (["test", "PROD*"], [], ("'PROD*'", "include")),
+        ([], ["prd-*"], ("'prd-*'", "exclude")),
+        (["test"], ["t*"], ("include", "exclude")),
+    ],
+)
+def test_patterns_that_cannot_be_meant(
+    include: list[str], exclude: list[str], names: tuple[str, ...]
+) -> None:
+    with fails("no-context", *names) as caught:
+        _contexts.wanted(found("prod-a", "test"), include, exclude)
+    assert caught.value.evidence == ("prod-a", "test")
+
+
+def test_kubeconfigs_without_a_context() -> None:
+    with fails("no-context") as caught:
+        _contexts.wanted(found(), [], [])
+    assert caught.value.evidence == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("prod", "prod"),
+        (ARN, ARN),
+        ("Łódź 東京 (old)", "Łódź 東京 (old)"),
+        ("a/b.c", "a/b.c"),
+        ("a..b", "a..b"),
+        ("{{ x }}", "__ x __"),
+        ("{% x %}", "_% x %_"),
+        ("{# x #}", "_# x #_"),
+        ("#jinja2: y", "_ y"),
+        ("a\x1b\x7f\x9b\nb", "a____b"),
+        ("a\u202e\u200bb", "a__b"),
+        ("../../etc/x", "_/_/etc/x"),
+        ("/etc/x", "_etc/x"),
+        ("a/..", "a/_"),
+        ("x" * 300, "x" * 200),
+    ],
+)
+def test_names_of_hosts(name: str, safe: str) -> None:
+    """A changed name has a suffix, so two contexts stay two hosts."""
+    if name == safe:
+        assert _contexts.safe_name(name) == name
+        return
+    assert re.fullmatch(re.escape(safe) + "_[0-9a-f]{8}", _contexts.safe_name(name))
+
+
+def test_two_contexts_stay_two_hosts() -> None:
+    names = ["{a", "}a", "_a", "a\x00", "a\x01"]
+    assert [context.name for context in _contexts.hosts(found(*names), "k8s-").values()] == names
+    assert len(_contexts.hosts(found(*names), "k8s-")) == len(names)
+
+
+def test_a_host_name_that_two_contexts_get_is_refused() -> None:
+    both = found("{a", _contexts.safe_name("{a"))
+    with fails("ambiguous-context", both[1].name):
+        _contexts.hosts(both, "")
+
+
+BOMB: list[Any] = ["x"]
+for _level in range(40):
+    BOMB = [BOMB] * 9
+
+
+@pytest.mark.parametrize("value", [5, True, BOMB, {"a": BOMB}])
+@pytest.mark.parametrize(
+    ("section", "key", "field"),
+    [
+        ("contexts", "context", "cluster"),
+        ("contexts", "context", "user"),
+        ("contexts", "", "name"),
+        ("clusters", "", "name"),
+        ("clusters", "cluster", "server"),
+        ("clusters", "cluster", "tls-server-name"),
+        ("users", "", "name"),
+        ("users", "user", "token"),
+    ],
+)
+def test_a_field_of_another_type_is_refused(section: str, key: str, field: str, value: Any) -> None:
+    """The value is never converted to text, which would be endless for nested aliases."""
+    content = config("c")
+    entry = content[section][0]
+    (entry[key] if key else entry)[field] = value
+    with pytest.raises(CertflowError) as caught:
+        _contexts.contexts("a.yml", content)
+    assert caught.value.code == "invalid-kubeconfig"
+    assert len(str(caught.value)) < 200
+
+
+def test_aliases_are_counted_before_they_are_expanded(tmp_path: Path) -> None:
+    lines = ["a0: &a0 [x, x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10))]
+    text = "\n".join([*lines, "clusters: [{name: c, cluster: {server: *a9}}]", ""])
+    assert len(text) < 1000
+    (tmp_path / "k").write_text(text)
+    with pytest.raises(CertflowError) as caught:
+        _content.load(DataLoader(), str(tmp_path / "k"))
+    assert caught.value.code == "invalid-kubeconfig"
+    strict = {"ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "true", "COLUMNS": "500"}
+    assert "aliases" in inventory(tmp_path, {"kubeconfig": ["k"]}, **strict)
+
+
+def test_a_file_above_the_bound_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "k").open("wb") as file:
+        file.truncate(kubeconfig_yaml.MOST_BYTES + 1)
+    with fails("invalid-kubeconfig", "16"):
+        _content.load(DataLoader(), str(tmp_path / "k"))
+
+
+def test_two_contexts_of_one_name_are_refused() -> None:
+    both = [*found("a", "b"), *found("b", "c", file="other.yml")]
+    with fails("ambiguous-context", "'b'", "a.yml", "other.yml"):
+        _contexts.unique(both)
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "names"),
+    [
+        (None, "invalid-kubeconfig", ()),
+        ("some text", "invalid-kubeconfig", ()),
+        ({"kind": "Config"}, "invalid-kubeconfig", ()),
+        ({"contexts": ["x"]}, "invalid-kubeconfig", ("contexts",)),
+        ({"contexts": [{"name": "x", "context": {"cluster": "y"}}]}, "invalid-kubeconfig", ("'x'", "'y'")),
+        ({**config("c"), "contexts": 2 * config("c")["contexts"]}, "invalid-kubeconfig", ("'c'",)),
+    ],
+)
+def test_what_is_no_kubeconfig(content: Any, code: str, names: tuple[str, ...]) -> None:
+    with fails(code, "a.yml", *names):
+        _contexts.contexts("a.yml", content)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "name"),
+    [
+        (f"users: [{{token: {TOKEN}", "invalid-kubeconfig", "YAML"),
+        (f"$ANSIBLE_VAULT;1.1;AES256\n{TOKEN}\n", "kubeconfig-unreadable", "--ask-vault-pass)"),
+    ],
+)
+def test_what_cannot_be_read_is_not_quoted(text: str, code: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / "k").write_text(text)
+    with fails(code, str(tmp_path / "k"), name) as caught:
+        _content.load(DataLoader(), str(tmp_path / "k"))
+    assert TOKEN not in str(caught.value)
+
+
+def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Relative to the inventory; a pattern; a directory without its hidden files and its directories; each once."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("a.yml", "b.yml", "fleet/c", "fleet/.hidden", "fleet/cache/x", "home/d"):
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / name).touch()
+    given = ["*.yml", "fleet", "~/d", "a.yml"]
+    wanted = [str(tmp_path / name) for name in ("a.yml", "b.yml", "fleet/c", "home/d")]
+    assert list(kubeconfig._files(given, str(tmp_path))) == wanted
+    assert list(kubeconfig._files("a.yml:~/d", str(tmp_path))) == [wanted[0], wanted[3]]
+
+
+@pytest.mark.parametrize(
+    ("given", "code", "name"),
+    [
+        ("absent", "kubeconfig-unreadable", "absent"),
+        (["*.json"], "kubeconfig-unreadable", "*.json"),
+        (["empty"], "kubeconfig-unreadable", "empty"),
+        ({"a": "b"}, "invalid-input", "kubeconfig"),
+    ],
+)
+def test_paths_that_lead_nowhere(given: Any, code: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with fails(code, name):
+        list(kubeconfig._files(given, str(tmp_path)))
+
+
+def ansible(tmp_path: Path, program: str, *arguments: str, **environment: str) -> str:
+    """Standard output and errors of a program of this environment."""
+    command = [str(Path(sys.executable).with_name(program)), *arguments]
+    variables = {**os.environ, **environment}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False, timeout=120
+    )
+    return done.stdout + done.stderr
+
+
+def inventory(tmp_path: Path, options: dict[str, Any], *arguments: str, **environment: str) -> str:
+    """What ansible-inventory prints."""
+    text = yaml.safe_dump({"plugin": "certflow.kubernetes.kubeconfig", **options})
+    (tmp_path / "clusters.yml").write_text(text)
+    return ansible(tmp_path, "ansible-inventory", "-i", "clusters.yml", "--list", *arguments, **environment)
+
+
+def plain(value: Any) -> Any:
+    return value["__ansible_unsafe"] if isinstance(value, dict) else value
+
+
+def test_the_inventory_that_ansible_gets(tmp_path: Path) -> None:
+    """Two files, one of them encrypted; groups by provider and of one's own; no credential anywhere."""
+    (tmp_path / "one.yml").write_text(yaml.safe_dump(config("a", "b", "{{ 6 * 7 }}")))
+    (tmp_path / "two.yml").write_text(yaml.safe_dump(config("c", cluster=ARN)))
+    (tmp_path / "password").write_text("open sesame\n")
+    vault = ("--vault-password-file", "password")
+    ansible(tmp_path, "ansible-vault", "encrypt", *vault, "two.yml")
+    assert "$ANSIBLE_VAULT" in (tmp_path / "two.yml").read_text()
+    options = {
+        "kubeconfig": ["one.yml", "two.yml"],
+        "exclude": ["b"],
+        "prefix": "k8s-",
+        "groups": {"canary": "certflow_context == 'a'"},
+        "keyed_groups": [{"key": "certflow_provider", "prefix": "of"}],
+        "compose": {"shown": "certflow_server"},
+    }
+    output = inventory(tmp_path, options, *vault)
+    listed, _end = json.JSONDecoder().raw_decode(output)  # warnings come after it
+    hosts = {
+        name: {key: plain(value) for key, value in variables.items()}
+        for name, variables in listed.pop("_meta")["hostvars"].items()
+    }
+    assert hosts["k8s-c"] == {
+        "ansible_connection": "local",
+        "ansible_python_interpreter": "{{ ansible_playbook_python }}",
+        "certflow_context": "c",
+        "certflow_kubeconfig": str(tmp_path / "two.yml"),
+        "certflow_provider": "eks",
+        "certflow_server": "https://192.0.2.1:6443",
+        "shown": "https://192.0.2.1:6443",
+    }
+    groups = {name: sorted(group["hosts"]) for name, group in listed.items() if "hosts" in group}
+    assert groups == {
+        "canary": ["k8s-a"],
+        "clusters": sorted(hosts),
+        "of_eks": ["k8s-c"],
+        "of_unknown": [_contexts.safe_name("k8s-{{ 6 * 7 }}"), "k8s-a"],
+        "provider_eks": ["k8s-c"],
+        "provider_unknown": [_contexts.safe_name("k8s-{{ 6 * 7 }}"), "k8s-a"],
+    }
+    assert TOKEN not in output
+    told = ansible(
+        tmp_path, "ansible", "-i", "clusters.yml", "provider_unknown", *vault, "-m", "debug",
+        "-a", "msg={{ ansible_python_interpreter }}/{{ certflow_context }}/",
+    )  # fmt: skip
+    assert f"{sys.executable}/a/" in told  # the interpreter is a template, and what a kubeconfig says is none
+    assert "/{{ 6 * 7 }}/" in told
+
+
+def test_a_kubeconfig_of_the_environment_is_left_to_the_tasks(tmp_path: Path) -> None:
+    """In AWX the file of a job is another one than that of the inventory's update."""
+    (tmp_path / "one.yml").write_text(yaml.safe_dump(config("a")))
+    for variable in ("K8S_AUTH_KUBECONFIG", "KUBECONFIG"):
+        output = inventory(tmp_path, {}, **{variable: str(tmp_path / "one.yml")})
+        variables = json.loads(output)["_meta"]["hostvars"]["a"]
+        assert "certflow_kubeconfig" not in variables
+        assert plain(variables["certflow_context"]) == "a"
+
+
+def test_what_is_refused_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "one.yml").write_text(yaml.safe_dump(config("a")))
+    (tmp_path / "two.yml").write_text(yaml.safe_dump(config("a")))
+    strict = {"ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "true", "COLUMNS": "500"}
+    output = inventory(tmp_path, {"kubeconfig": "."}, **strict)
+    assert "is not a kubeconfig: it has no list of contexts" in " ".join(
+        output.split()
+    )  # the inventory file itself lies there
+    output = inventory(tmp_path, {"kubeconfig": ["one.yml", "two.yml"]}, **strict)
+    assert "Two kubeconfigs have a context named 'a'" in " ".join(output.split())

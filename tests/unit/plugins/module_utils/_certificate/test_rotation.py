@@ -1,0 +1,481 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Seeing a certificate in use that replaced another one: when to wait, restart, fail, and what goes on proof."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import Result
+from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate import rotation, target_anchors
+from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.target_anchors import (
+    SeenTarget,
+    Task,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.intent import Intent
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.trust_anchors import Anchor
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr, webhook_probe
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
+    bundle_targets,
+    served_chains,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import Target
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.errors import (
+    ProofError,
+    StaleError,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import Look, Served
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webhook_endpoints import Endpoint
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.workloads import Rollout, Workload
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts
+
+from tests.support.failures import fails
+from tests.unit.plugins.module_utils._csr.flow import (
+    MARKED,
+    Api,
+    api_error,
+    ca,
+    found,
+    intent,
+    leaf,
+    parameters,
+    secret_object,
+)
+from tests.unit.plugins.module_utils._csr.objects import encoded
+from tests.unit.plugins.module_utils._x509.authority import NOW
+
+pytestmark = pytest.mark.quick
+
+TARGET = Target("ValidatingWebhookConfiguration", "hook")
+MARK = "ValidatingWebhookConfiguration/hook/w="
+OTHER_MARK = "ValidatingWebhookConfiguration/hook/v="
+OLD_CA, NEW_CA = ca("old"), ca()
+OLD, NEW = leaf(by=OLD_CA), leaf(by=NEW_CA)
+SPEC = intent().secret
+POD = "/api/v1/namespaces/apps/pods/a"
+WORKLOAD = Workload("Deployment", "apps", "hook")
+
+
+def configuration(bundle: str) -> dict[str, Any]:
+    config = {"service": {"namespace": "apps", "name": "hook"}, "caBundle": encoded(bundle)}
+    return {
+        "metadata": {"name": "hook", "resourceVersion": "7"},
+        "webhooks": [{"name": "w", "clientConfig": config}],
+    }
+
+
+def without_a_service() -> Intent:
+    names = ["hook.apps.svc"]
+    return intent(
+        service=None, signer_name="example.com/any", common_name="x", dns_names=names, allow_names=names
+    )
+
+
+def secret(record: str | None) -> dict[str, Any]:
+    annotations = dict(MARKED["annotations"])
+    if record is not None:
+        annotations["certflow.kubernetes/unproven"] = record
+    return secret_object(NEW, **{**MARKED, "annotations": annotations})
+
+
+def endpoint(pem: str = "", problem: str = "", *, blind: bool = False) -> Served:
+    facts = certificate_facts.describe_pem(pem) if pem else None
+    return Served(Endpoint("10.0.0.4", 8443, ("apps", "a")), pem, facts, problem, is_blind=blind)
+
+
+FRESH, STALE = Look((endpoint(NEW.pem),)), Look((endpoint(OLD.pem),))
+
+
+def at_address(pem: str) -> Served:
+    endpoint = Endpoint("hooks.example.com", 443, is_outside=True)
+    return Served(endpoint, pem, certificate_facts.describe_pem(pem))
+
+
+BALANCED_FRESH, BALANCED_STALE = Look((at_address(NEW.pem),)), Look((at_address(OLD.pem),))
+NOBODY, BLIND = Look((), "no ready endpoint"), Look((endpoint(problem="no right", blind=True),))
+
+
+class Scene:
+    """The API server with an open record, and looks that follow each other; the last one stays."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *looks: Look, record: str | None = None) -> None:
+        self.bundle = OLD_CA.pem + NEW_CA.pem
+        self.objects: dict[str, Any] = {
+            SPEC.path: secret(f"0a {MARK}{OLD_CA.fingerprint}" if record is None else record),
+            bundle_targets.path(TARGET): configuration(self.bundle),
+            POD: {
+                "metadata": {"namespace": "apps", "name": "a", "uid": "u", "resourceVersion": "9"},
+                "spec": self.pod(),
+            },
+            WORKLOAD.path: {"spec": {"template": {"metadata": {"annotations": {}}}}},
+        }
+        self.api: Any = Api(self.objects, seconds=60)
+        self.looks, self.looked = list(looks), 0
+        self.slept = 0.0
+        clock = time.monotonic()
+        monkeypatch.setattr(served_chains, "look", self._look)
+        monkeypatch.setattr(Api, "now", lambda _api: NOW)
+        monkeypatch.setattr(time, "monotonic", lambda: clock + self.slept)
+        monkeypatch.setattr(time, "sleep", self._sleep)
+
+    def pod(self, **mount: str) -> dict[str, Any]:
+        volumes = [{"name": "v", "secret": {"secretName": SPEC.name}}]
+        return {"volumes": volumes, "containers": [{"name": "c", "volumeMounts": [{"name": "v", **mount}]}]}
+
+    def settle(
+        self,
+        rollout: Rollout | None = None,
+        *,
+        check_mode: bool = False,
+        changed: bool = True,
+        wanted: Intent | None = None,
+    ) -> Result:
+        held = found(NEW, **{**MARKED, "annotations": self.objects[SPEC.path]["metadata"]["annotations"]})
+        seen = SeenTarget(TARGET, self.objects[bundle_targets.path(TARGET)])
+        task = Task(self.api, wanted or intent(), held, (seen,), check_mode, rollout or Rollout(timeout=30))
+        report = {"kind": TARGET.kind, "name": "hook", "changed": False}
+        webhook = {"name": "w", "before": [], "after": [OLD_CA.fingerprint, NEW_CA.fingerprint]}
+        values = {"pending": False, "targets": [{**report, "webhooks": [webhook]}]}
+        return rotation.complete(task, Result(changed, values))
+
+    @property
+    def patched(self) -> list[str]:
+        return [path for _method, path in self.api.writes()]
+
+    def _look(self, *_arguments: Any, **_options: Any) -> Look:
+        self.looked += 1
+        return self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+
+    def _sleep(self, seconds: float) -> None:
+        self.slept += seconds
+
+
+Make = Callable[..., Scene]
+
+
+@pytest.fixture
+def scene(monkeypatch: pytest.MonkeyPatch) -> Make:
+    return lambda *looks, **options: Scene(monkeypatch, *looks, **options)
+
+
+def test_in_use_everywhere_drops_the_old_anchor_and_then_closes_the_record(scene: Make) -> None:
+    stage = scene(FRESH)
+    result = stage.settle()
+    assert stage.patched == [bundle_targets.path(TARGET), SPEC.path]
+    assert stage.api.sent[0][-1]["value"] == encoded(NEW_CA.pem)
+    assert {"op": "remove", "path": "/metadata/annotations/certflow.kubernetes~1unproven"} in stage.api.sent[
+        1
+    ]
+    assert (result.values["proof"]["verdict"], result.values["proof"]["dropped"]) == ("ok", 1)
+    assert result.values["targets"][0]["webhooks"][0]["after"] == [NEW_CA.fingerprint]
+    assert result.values["targets"][0]["changed"]
+
+
+def test_it_waits_for_the_last_endpoint_and_makes_the_kubelet_look_once(scene: Make) -> None:
+    stage = scene(STALE, STALE, STALE, FRESH)
+    assert stage.settle().values["proof"]["verdict"] == "ok"
+    assert stage.looked == 4
+    assert stage.patched == [POD, bundle_targets.path(TARGET), SPEC.path]
+
+
+@pytest.mark.parametrize(
+    ("look", "seconds"),
+    [
+        (NOBODY, 10),
+        (Look((endpoint(problem="refused"),)), 10),
+        (BLIND, 0),
+        (Look((), "no right", is_known=False), 0),
+    ],
+)
+def test_what_cannot_be_seen_leaves_trust_as_it_is(scene: Make, look: Look, seconds: float) -> None:
+    stage = scene(look)
+    result = stage.settle()
+    assert result.values["proof"]["verdict"] == "unproven"
+    assert result.values["proof"]["evidence"]
+    assert ["no proof" in warning for warning in result.warnings] == [True]
+    assert stage.patched == []
+    assert seconds <= stage.slept <= seconds + 2
+
+
+def test_one_look_at_an_address_leaves_the_old_anchor(scene: Make) -> None:
+    """Alternate between two backends behind a URL. One has reloaded, and the other one has not."""
+    stage = scene(BALANCED_STALE, BALANCED_FRESH, BALANCED_STALE)
+    result = stage.settle()
+    proof = result.values["proof"]
+    assert (proof["verdict"], proof["dropped"], proof["kept"]) == ("unproven", 0, 1)
+    assert "hooks.example.com:443" in proof["evidence"][0]
+    assert stage.patched == [SPEC.path], "nothing is left to look at, so that the record is closed"
+    [warning] = result.warnings
+    assert "webhook_cabundle" in warning
+    assert result.values["targets"][0]["webhooks"][0]["after"] == [OLD_CA.fingerprint, NEW_CA.fingerprint]
+
+
+def test_an_address_without_an_old_anchor_is_told_too(scene: Make) -> None:
+    result = scene(BALANCED_FRESH, record="0a").settle()
+    assert (result.values["proof"]["verdict"], result.values["proof"]["kept"]) == ("unproven", 0)
+    [warning] = result.warnings
+    assert "hooks.example.com:443" in warning
+    assert "webhook_cabundle" not in warning
+
+
+def test_an_address_that_stays_stale_is_named(scene: Make) -> None:
+    stage = scene(BALANCED_STALE)
+    with fails("certificate-not-served", "hooks.example.com:443"):
+        stage.settle()
+    assert stage.patched == []
+
+
+def test_each_webhook_loses_the_anchors_of_its_own_endpoints(scene: Make) -> None:
+    """A Service whose pods were all seen loses its old anchor, and a URL beside it keeps its anchor."""
+    stage = scene(
+        FRESH, BALANCED_FRESH, record=f"0a {MARK}{OLD_CA.fingerprint} {OTHER_MARK}{OLD_CA.fingerprint}"
+    )
+    obj = configuration(stage.bundle)
+    url = {"url": "https://hook.apps.svc/x", "caBundle": encoded(stage.bundle)}
+    obj["webhooks"].append({"name": "v", "clientConfig": url})
+    stage.objects[bundle_targets.path(TARGET)] = stage.api.objects[bundle_targets.path(TARGET)] = obj
+    proof = stage.settle(wanted=without_a_service()).values["proof"]
+    assert (proof["verdict"], proof["dropped"], proof["kept"]) == ("unproven", 1, 1)
+    paths = [operation["path"] for operation in stage.api.sent[0]]
+    assert paths == ["/metadata/resourceVersion", "/webhooks/0/name", "/webhooks/0/clientConfig/caBundle"]
+    assert stage.patched == [bundle_targets.path(TARGET), SPEC.path]
+
+
+def test_an_endpoint_that_stays_stale_is_named(scene: Make) -> None:
+    stage = scene(STALE)
+    with fails("certificate-not-served", "1", "(pod") as caught:
+        stage.settle()
+    assert 28 <= stage.slept <= 30
+    assert certificate_facts.describe_pem(OLD.pem).serial in " ".join(caught.value.evidence)
+    assert "on_stale: restart" in caught.value.remedy
+    assert stage.patched == [POD]
+
+
+def test_a_dead_end_is_not_waited_for(scene: Make) -> None:
+    stage = scene(STALE)
+    stage.objects[POD]["spec"] = stage.api.objects[POD]["spec"] = stage.pod(subPath="tls.crt")
+    with pytest.raises(StaleError) as caught:
+        stage.settle()
+    assert (stage.slept, stage.patched) == (0, [])
+    assert any("by subPath, which is never updated" in text for text in caught.value.evidence)
+
+
+def test_the_right_certificate_that_would_be_refused_is_no_old_one(scene: Make) -> None:
+    """Its program sends no intermediate certificates, for example: neither waiting nor "restart it" helps there."""
+    stage = scene(FRESH)
+    stage.api.objects[bundle_targets.path(TARGET)] = configuration(OLD_CA.pem)
+    with fails("certificate-untrusted"):
+        stage.settle()
+
+
+def test_who_may_not_look_is_told_the_rule_that_lets_it(scene: Make) -> None:
+    stage = scene(BLIND)
+    stage.api.lacking |= {("get", "pods/portforward"), ("create", "pods/portforward")}
+    evidence = stage.settle().values["proof"]["evidence"]
+    assert evidence[-1].startswith("to see what is served, grant them")
+    assert "resources: [pods/portforward], verbs: [get, create]" in evidence[-1]
+
+
+def test_a_restart_that_was_asked_for(scene: Make) -> None:
+    stage = scene(*[STALE] * 20, NOBODY, FRESH)
+    result = stage.settle(Rollout(WORKLOAD, "restart", timeout=30))
+    assert result.values["proof"]["verdict"] == "ok"
+    assert stage.patched == [POD, WORKLOAD.path, bundle_targets.path(TARGET), SPEC.path]
+
+
+def test_a_restart_that_cures_nothing(scene: Make) -> None:
+    stage = scene(STALE)
+    with fails("certificate-not-served", "apps/hook", "1"):
+        stage.settle(Rollout(WORKLOAD, "restart", timeout=30))
+    assert stage.patched == [POD, WORKLOAD.path]
+
+
+def test_a_restart_needs_its_rights_before_anything_is_done(scene: Make) -> None:
+    stage = scene(STALE)
+    stage.api.lacking.add(("patch", "deployments"))
+    with fails("missing-permissions", "patch", "deployments.apps", "hook"):
+        stage.settle(Rollout(WORKLOAD, "restart"))
+    assert stage.patched == []
+
+
+def test_a_restart_is_a_change_whatever_becomes_of_the_proof(scene: Make) -> None:
+    stage = scene(*[STALE] * 20, NOBODY)
+    result = stage.settle(Rollout(WORKLOAD, "restart", timeout=30), changed=False)
+    assert (result.values["proof"]["verdict"], result.changed) == ("unproven", True)
+
+
+def test_without_wait_it_looks_once(scene: Make) -> None:
+    stage = scene(STALE)
+    result = stage.settle(Rollout(WORKLOAD, "restart", wait=False))
+    assert result.values["proof"]["verdict"] == "unproven"
+    assert (stage.looked, stage.slept, stage.patched) == (1, 0, [])
+
+
+def test_pods_that_may_not_be_read_are_waited_for(scene: Make) -> None:
+    stage = scene(STALE, FRESH)
+    stage.api.objects[POD] = api_error(Forbidden)
+    assert stage.settle().values["proof"]["verdict"] == "ok"
+
+
+def test_check_mode_foresees_and_does_nothing(scene: Make) -> None:
+    stage = scene(FRESH)
+    result = stage.settle(check_mode=True, changed=False)
+    assert (result.changed, result.values["proof"], stage.looked, stage.patched) == (True, None, 0, [])
+
+
+def test_a_steady_run_asks_nothing(scene: Make) -> None:
+    stage = scene(FRESH)
+    del stage.objects[SPEC.path]["metadata"]["annotations"]["certflow.kubernetes/unproven"]
+    result = stage.settle(changed=False)
+    assert (result.changed, result.values["proof"], stage.api.asked) == (False, None, [])
+
+
+# The probe
+
+PROBED = Rollout(timeout=30, probe={"object": {"kind": "ConfigMap"}})
+
+
+def probed(monkeypatch: pytest.MonkeyPatch, *answers: Any) -> None:
+    """What each probe says; an error is raised."""
+    left = list(answers)
+
+    def prove(*_arguments: Any) -> dict[str, Any]:
+        answer = left.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return {"failure": answer}
+
+    monkeypatch.setattr(webhook_probe, "prove", prove)
+
+
+def test_it_is_asked_before_the_drop_and_after(scene: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = scene(FRESH)
+    probed(monkeypatch, None, None)
+    assert stage.settle(PROBED).values["proof"]["verdict"] == "ok"
+    assert stage.patched == [bundle_targets.path(TARGET), SPEC.path]
+
+
+def test_an_answer_that_proves_nothing_leaves_trust_as_it_is(
+    scene: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = scene(FRESH)
+    probed(monkeypatch, {"code": "hidden-by-ignore", "cause": "Ignore hides it"})
+    proof = stage.settle(PROBED).values["proof"]
+    assert (proof["verdict"], proof["evidence"]) == ("unproven", ["Ignore hides it"])
+    assert stage.patched == []
+
+
+@pytest.mark.parametrize("code", ["not-asked", "perhaps-not-asked"])
+def test_somebody_has_to_be_asked(scene: Make, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    stage = scene(FRESH)
+    probed(monkeypatch, {"code": code, "cause": "rules"})
+    assert stage.settle(PROBED).values["proof"]["verdict"] == "unproven"
+
+
+def test_a_failed_probe_keeps_the_old_anchor(scene: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = scene(FRESH)
+    probed(monkeypatch, ProofError("it says something else"))
+    with pytest.raises(ProofError):
+        stage.settle(PROBED)
+    assert stage.patched == []
+
+
+def test_a_probe_that_fails_after_the_drop_puts_the_anchor_back(
+    scene: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = scene(FRESH)
+    probed(monkeypatch, None, ProofError("it says something else"))
+
+    def write(_method: str, path: str, operations: Any) -> Any:
+        if path == bundle_targets.path(TARGET):
+            stage.api.objects[path]["webhooks"][0]["clientConfig"]["caBundle"] = operations[-1]["value"]
+        return operations
+
+    stage.api.on_write = write
+    with pytest.raises(ProofError):
+        stage.settle(PROBED)
+    assert stage.patched == [bundle_targets.path(TARGET)] * 2
+    assert stage.api.sent[1][-1]["value"] == encoded(NEW_CA.pem + OLD_CA.pem)
+
+
+def test_what_the_webhook_said_is_told_where_the_anchor_cannot_be_put_back(
+    scene: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = scene(FRESH)
+    probed(monkeypatch, None, ProofError("it says something else"))
+    answers = [{}, api_error(Forbidden, "not any more")]
+
+    def write(_method: str, path: str, _operations: Any) -> Any:
+        stage.api.objects[path]["webhooks"][0]["clientConfig"].pop("caBundle", None)
+        return answers.pop(0)
+
+    stage.api.objects[bundle_targets.path(TARGET)] = configuration(stage.bundle)
+    stage.api.on_write = write
+    with fails("webhook-unproven") as caught:
+        stage.settle(PROBED)
+    [evidence] = caught.value.evidence
+    assert evidence.endswith("not any more"), "the API server's own words"
+
+
+@pytest.mark.parametrize(
+    ("targets", "probe", "code", "names"),
+    [
+        ([], {"object": {"apiVersion": "v1", "kind": "ConfigMap"}}, "invalid-request", ("targets",)),
+        ([{"kind": TARGET.kind, "name": "hook"}], {"expect": "denied"}, "probe-impossible", ("object",)),
+        (
+            [{"kind": TARGET.kind, "name": "hook"}],
+            {"object": {"apiVersion": "v1", "kind": "ConfigMap"}, "denial_message": "no"},
+            "probe-impossible",
+            ("denial_message", "expect:"),
+        ),
+    ],
+)
+def test_a_probe_that_cannot_be_asked_is_refused_at_once(
+    targets: Any, probe: Any, code: str, names: tuple[str, ...]
+) -> None:
+    """And not in the middle of the first renewal, a year later."""
+    asked = {"object": None, "expect": "allowed", "denial_message": "", **probe}
+    api: Any = Api()
+    with fails(code, *names):
+        k8s_csr.run(api, {**parameters(), "targets": targets, "probe": asked}, True)
+    assert api.asked == []
+
+
+# The record
+
+
+def record(*, after: str, annotations: dict[str, str] | None = None, before: str = "") -> list[str]:
+    """What goes once NEW is in use: OLD was, and the bundle holds ``after`` by then."""
+    held = found(OLD, **{**MARKED, "annotations": {**MARKED["annotations"], **(annotations or {})}})
+    seen = SeenTarget(TARGET, configuration(before or after))
+    task = Task(Api(), intent(), held, (seen,), False)  # type: ignore[arg-type]
+    anchor = Anchor("test", NEW_CA.pem)
+    changes = target_anchors.plan(task, anchor, leaf_pem=None, now=NOW)
+    return target_anchors.open_record(task, "0a", changes, anchor).split()
+
+
+def test_what_vouched_for_the_old_one_goes_and_strangers_stay() -> None:
+    stranger = ca("stranger")
+    assert record(after=OLD_CA.pem + stranger.pem) == ["0a", f"{MARK}{OLD_CA.fingerprint}"]
+
+
+def test_what_this_collection_added_goes() -> None:
+    stranger = ca("stranger")
+    added = {"certflow.kubernetes/added-anchors": f"{MARK}{stranger.fingerprint}"}
+    assert f"{MARK}{stranger.fingerprint}" in record(after=OLD_CA.pem + stranger.pem, annotations=added)
+
+
+def test_what_an_unfinished_rotation_was_to_drop_still_goes() -> None:
+    stranger = ca("stranger")
+    earlier = {"certflow.kubernetes/unproven": f"09 {MARK}{stranger.fingerprint}"}
+    assert f"{MARK}{stranger.fingerprint}" in record(after=stranger.pem, annotations=earlier)
+
+
+def test_under_the_same_ca_nothing_goes() -> None:
+    assert record(after=NEW_CA.pem) == ["0a"]

@@ -1,0 +1,490 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Requests on the API server: created once, approved once, waited for without a storm, removed when nobody waits."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.approval import Expectation
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.errors import IssueError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.controller_manager import LEASE
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
+    AlreadyExists,
+    ApiError,
+    Conflict,
+    ConnectionFailed,
+    CutShort,
+    Forbidden,
+    KubeError,
+    NotFound,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import signing_request
+
+from tests.support.failures import fails
+from tests.unit.plugins.module_utils._csr.flow import Api, api_error, client_intent, intent, leaf
+from tests.unit.plugins.module_utils._csr.objects import (
+    APP_SERVING,
+    CREATED,
+    KUBELET_SERVING,
+    NOW,
+    approved,
+    condition,
+    csr,
+    encoded,
+    request,
+)
+
+pytestmark = pytest.mark.quick
+
+CSRS = csr_api.COLLECTION
+NAME = "hook-apps-1a2b"
+HASH = signing_request.parse(request()).public_key_sha256
+ISSUED = csr(approved(), certificate=leaf().pem)
+FAILED = condition("Failed", "SignerValidationFailure", "usages did not match [..]")
+DENIED = csr(condition("Denied", "No", "not wanted."))
+FOUR_SECONDS = csr_api.EXPLAINED_SECONDS
+
+
+def event(kind: str, obj: dict[str, Any]) -> dict[str, Any]:
+    return {"type": kind, "object": obj}
+
+
+def page(*items: dict[str, Any]) -> dict[str, Any]:
+    return {"metadata": {"resourceVersion": "99"}, "items": list(items)}
+
+
+def other_uid(obj: dict[str, Any]) -> dict[str, Any]:
+    return {**obj, "metadata": {**obj["metadata"], "uid": "another"}}
+
+
+def wait(api: Api, start: dict[str, Any], seconds: float = 5.0) -> dict[str, Any]:
+    return csr_api.wait(api, "certificate of x", start, until=time.monotonic() + seconds)  # type: ignore[arg-type]
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        intent(),
+        intent(service="csr-hook", namespace="csr"),
+        client_intent(),
+        intent(service="a" * 63, namespace="b" * 63),
+    ],
+)
+def test_names_are_new_for_each_key_and_never_begin_with_csr(wanted: Any) -> None:
+    """EKS passes over requests whose names begin with csr- (aws/containers-roadmap#2079)."""
+    names = {csr_api.name_for(wanted, f"{number:064x}"[::-1]) for number in range(50)}
+    assert len(names) == 50
+    assert all(name.startswith("certflow-") and len(name) <= 253 for name in names)
+
+
+# Creating
+
+
+def test_it_is_created_once_and_marked_with_its_secret() -> None:
+    api = Api()
+    body = csr_api.create(api, intent(expiration_seconds=3600), request(), HASH)  # type: ignore[arg-type]
+    assert api.asked == [("POST", CSRS)]
+    assert body["spec"]["signerName"] == KUBELET_SERVING
+    assert body["spec"]["expirationSeconds"] == 3600
+    assert body["metadata"]["annotations"]["certflow.kubernetes/secret"] == "apps/hook-tls"
+    assert "app.kubernetes.io/managed-by" in body["metadata"]["labels"]
+
+
+@pytest.mark.parametrize("first", [Conflict, NotFound])
+def test_a_request_that_is_gone_before_it_is_approved(first: type[KubeError]) -> None:
+    api = Api()
+    api.on_write = lambda *_: api_error(first)
+    with fails("request-deleted", NAME):
+        approve(api, csr())
+
+
+def lost_answer(**spec: Any) -> Api:
+    path = csr_api.path(csr_api.name_for(intent(), HASH))
+    api = Api({path: csr(**spec)})
+    api.on_write = lambda *_: api_error(AlreadyExists)
+    return api
+
+
+def test_after_a_lost_answer_it_goes_on_with_the_stored_request() -> None:
+    api = lost_answer()
+    assert csr_api.create(api, intent(), request(), HASH)["metadata"]["uid"] == "3d0b8a6e"  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("spec", "identity"),
+    [
+        ({"username": "mallory"}, {"username": "deployer"}),
+        ({}, Forbidden("no", status=403)),
+        ({"username": ""}, {"username": ""}),
+    ],
+)
+def test_a_request_of_another_identity_with_our_name_is_not_used(spec: dict[str, Any], identity: Any) -> None:
+    api = lost_answer(**spec)
+    api.identity = identity
+    with fails("requested-by-another-identity", "certflow-hook-apps-") as caught:
+        csr_api.create(api, intent(), request(), HASH)  # type: ignore[arg-type]
+    assert "kubectl delete csr certflow-hook-apps-" in caught.value.remedy
+
+
+# The identity of this task
+
+
+def test_the_identity_comes_from_a_dry_run_that_asks_for_the_same() -> None:
+    api = Api()
+    api.identity = {"username": "deployer", "uid": "7", "extra": {"canonicalArn": ["arn:aws:iam::1:role/r"]}}
+    api.warnings.append("earlier")
+    own = csr_api.own_identity(api, csr(username="mallory", expirationSeconds=3600))  # type: ignore[arg-type]
+    assert own is not None
+    assert (own.username, own.uid, own.canonical_arn) == ("deployer", "7", "arn:aws:iam::1:role/r")
+    assert (api.asked, api.written, api.warnings) == ([("DRY", CSRS)], [], ["earlier"])
+
+
+@pytest.mark.parametrize("error", [Forbidden("no", status=403), ApiError("no", status=400)])
+def test_a_refused_dry_run_tells_no_identity(error: KubeError) -> None:
+    api = Api()
+    api.identity = error
+    assert csr_api.own_identity(api, csr()) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ApiError("no", status=500),
+        ApiError("no", status=429),
+        CutShort("no", status=201),
+        ConnectionFailed("no"),
+    ],
+)
+def test_an_api_server_that_fails_is_not_taken_for_a_refusal(error: KubeError) -> None:
+    api = Api()
+    api.identity = error
+    with pytest.raises(type(error)):
+        csr_api.own_identity(api, csr())  # type: ignore[arg-type]
+
+
+# Approving
+
+EXPECTED = Expectation(public_key_sha256=HASH, requester="deployer", service="hook", namespace="apps")
+
+
+def approve(api: Api, start: dict[str, Any]) -> dict[str, Any]:
+    return csr_api.approve_own(api, start, EXPECTED)  # type: ignore[arg-type]
+
+
+def conflicts(times: int) -> Callable[[str, str, Any], Any]:
+    left = [times]
+
+    def answer(_method: str, _path: str, body: Any) -> Any:
+        left[0] -= 1
+        return api_error(Conflict) if left[0] >= 0 else body
+
+    return answer
+
+
+def test_an_approval_carries_uid_and_version_and_is_written_for_an_auditor() -> None:
+    api = Api()
+    body = approve(api, csr())
+    assert api.asked == [("PUT", f"{CSRS}/{NAME}/approval")]
+    assert body["metadata"]["uid"] == "3d0b8a6e"
+    assert body["metadata"]["resourceVersion"] == "4711"
+    [entry] = body["status"]["conditions"]
+    assert (entry["type"], entry["status"], entry["reason"]) == ("Approved", "True", "CertflowApproved")
+    assert entry["lastUpdateTime"]
+
+
+def test_a_conflict_is_decided_again_on_a_fresh_read() -> None:
+    api = Api({f"{CSRS}/{NAME}": csr()})
+    api.on_write = conflicts(3)
+    approve(api, csr())
+    assert [verb for verb, _path in api.asked] == ["PUT", "GET"] * 3 + ["PUT"]
+
+
+def test_conflicts_do_not_go_on_for_ever() -> None:
+    api = Api({f"{CSRS}/{NAME}": csr()})
+    api.on_write = conflicts(1000)
+    with fails("conflict", NAME):
+        approve(api, csr())
+
+
+@pytest.mark.parametrize("fresh", [csr(approved()), DENIED], ids=["approved", "denied"])
+def test_who_decides_first_decides(fresh: dict[str, Any]) -> None:
+    """An approver that denies (kubelet-csr-approver) may be faster: the wait says so, no second write is tried."""
+    api = Api({f"{CSRS}/{NAME}": fresh})
+    api.on_write = conflicts(1)
+    assert approve(api, csr())["status"] == fresh["status"]
+    assert [verb for verb, _path in api.asked] == ["PUT", "GET"]
+
+
+SUBSTITUTES = [
+    other_uid(csr()),
+    csr(pem=request(common_name="other")),
+    csr(username="mallory"),
+    csr(pem=request(dns_names=("kubernetes.default.svc",))),
+]
+
+
+@pytest.mark.parametrize("substitute", SUBSTITUTES)
+def test_a_substitute_is_denied(substitute: dict[str, Any]) -> None:
+    api = Api({f"{CSRS}/{NAME}": substitute})
+    answers = iter([api_error(Conflict), None])
+    api.on_write = lambda _method, _path, body: next(answers) or body
+    with fails("request-replaced", NAME, "Denied"):
+        approve(api, csr())
+    assert api.sent[-1]["status"]["conditions"][-1]["reason"] == "CertflowSubstituted"
+
+
+def test_a_substitute_that_somebody_writes_meanwhile_is_denied_all_the_same() -> None:
+    substitute = csr(username="mallory")
+    api = Api({f"{CSRS}/{NAME}": substitute})
+    api.on_write = conflicts(2)
+    with fails("request-replaced", NAME, "Denied"):
+        approve(api, substitute)
+    assert [verb for verb, _path in api.asked] == ["PUT", "GET", "PUT", "GET", "PUT"]
+
+
+def test_a_substitute_that_is_approved_already_is_not_used() -> None:
+    api = Api()
+    with fails("request-replaced", "Approved"):
+        approve(api, csr(approved(), username="mallory"))
+    assert api.writes() == []
+
+
+# Waiting
+
+
+@pytest.mark.parametrize("end", [ISSUED, DENIED, csr(approved(), FAILED)], ids=["issued", "denied", "failed"])
+def test_the_watch_ends_it_at_once(end: dict[str, Any]) -> None:
+    api = Api()
+    api.watched = [[event("MODIFIED", csr(approved())), event("MODIFIED", end)], [event("MODIFIED", end)]]
+    started = time.monotonic()
+    assert wait(api, csr()) == end
+    assert time.monotonic() - started < 0.5
+    assert ("GET", CSRS) not in api.asked
+
+
+@pytest.mark.parametrize("certificate", ["", "PEM"], ids=["", "issued all the same"])
+@pytest.mark.parametrize("state", ["denied", "failed"])
+def test_a_refusal_is_told_with_its_words(state: str, certificate: str) -> None:
+    api, end = Api(), copy.deepcopy(DENIED if state == "denied" else csr(approved(), FAILED))
+    if certificate:
+        end["status"]["certificate"] = encoded(certificate)
+    assert csr_api.is_over(end)
+    with pytest.raises(IssueError) as caught:
+        csr_api.issued(api, "certificate of x", end)  # type: ignore[arg-type]
+    assert (caught.value.code, caught.value.values["diagnosis"]["code"]) == ("not-issued", state)
+    said = end["status"]["conditions"][-1]["message"]
+    assert said in " ".join((caught.value.cause, *caught.value.evidence)), "the signer's own words"
+    assert api.asked == []
+
+
+def test_where_the_watch_is_silent_the_list_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csr_api, "SHORTEST_LOOK_SECONDS", 0.01)
+    api = Api({CSRS: page(ISSUED)})
+    assert wait(api, csr()) == ISSUED
+    assert [verb for verb, _path in api.asked] == ["WATCH", "GET"]
+
+
+@pytest.mark.parametrize(
+    ("events", "items", "code"),
+    [
+        ([event("DELETED", csr())], [], "not-issued"),
+        ([event("ADDED", other_uid(csr()))], [other_uid(csr())], "request-replaced"),
+        ([event("MODIFIED", other_uid(ISSUED))], [other_uid(ISSUED)], "request-replaced"),
+    ],
+)
+def test_deletion_and_another_uid_end_it_at_once(
+    events: list[dict[str, Any]], items: list[dict[str, Any]], code: str
+) -> None:
+    api = Api({CSRS: page(*items)})
+    api.watched = [events]
+    started = time.monotonic()
+    with fails(code) as caught:
+        wait(api, csr())
+    assert isinstance(caught.value, IssueError)
+    assert caught.value.values.get("diagnosis", {}).get("code") == (
+        "deleted" if code == "not-issued" else None
+    )
+    assert time.monotonic() - started < 0.5
+
+
+@pytest.mark.parametrize(
+    "events",
+    [[], [event("ERROR", {"kind": "Status", "code": 410})]],
+    ids=["no right to watch", "old version"],
+)
+def test_a_watch_that_ends_early_is_no_storm(
+    monkeypatch: pytest.MonkeyPatch, events: list[dict[str, Any]]
+) -> None:
+    monkeypatch.setattr(csr_api, "SHORTEST_LOOK_SECONDS", 0.2)
+    api = Api({CSRS: page(csr())})
+    api.watched = [list(events) for _ in range(1000)]
+    with pytest.raises(IssueError) as caught:
+        wait(api, csr(), seconds=1.0)
+    assert caught.value.values["diagnosis"]["code"] == "never-approved"
+    assert len([entry for entry in api.asked if entry[0] == "WATCH"]) <= 6
+
+
+def test_it_looks_once_more_before_the_verdict() -> None:
+    answers = iter([page(csr(approved()))])
+    api = Api({CSRS: lambda: next(answers, page(ISSUED))})
+    started = time.monotonic()
+    assert wait(api, csr(approved()), seconds=1.5) == ISSUED
+    assert time.monotonic() - started <= 2.0
+
+
+def test_a_signer_that_is_not_served_ends_it_before_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Approved, on a cluster with the marks of EKS: told after EXPLAINED_SECONDS, not at the deadline."""
+    monkeypatch.setattr(csr_api, "EXPLAINED_SECONDS", 0.3)
+    monkeypatch.setattr(csr_api, "SHORTEST_LOOK_SECONDS", 0.05)
+    roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
+    api = Api(
+        {
+            CSRS: page(csr(approved())),
+            "/version": {"gitVersion": "v1.36.3-eks-3c42bf9"},
+            f"{roles}/eks:certificate-controller-signer": {"metadata": {}},
+            f"{roles}/eks:certificate-controller-approver": {"metadata": {}},
+        }
+    )
+    started = time.monotonic()
+    with pytest.raises(IssueError) as caught:
+        wait(api, csr(approved()), seconds=30)
+    assert 0.25 < time.monotonic() - started < 2
+    assert caught.value.values["diagnosis"]["code"] == "signer-not-served"
+    assert APP_SERVING in caught.value.remedy
+
+
+def test_what_nobody_can_explain_waits_for_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csr_api, "EXPLAINED_SECONDS", 0.1)
+    monkeypatch.setattr(csr_api, "SHORTEST_LOOK_SECONDS", 0.05)
+    api = Api(
+        {CSRS: page(csr(approved(), signerName="example.com/x")), "/version": {"gitVersion": "v1.36.3"}}
+    )
+    started = time.monotonic()
+    with pytest.raises(IssueError) as caught:
+        wait(api, csr(approved(), signerName="example.com/x"), seconds=1.0)
+    assert time.monotonic() - started >= 1.0
+    assert caught.value.values["diagnosis"]["certainty"] == "one of"
+    versions = [path for verb, path in api.asked if (verb, path) == ("GET", "/version")]
+    assert len(versions) == 1, "the provider does not change while somebody waits"
+
+
+def lease(renewed: datetime) -> dict[str, Any]:
+    stamp = renewed.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return {"spec": {"renewTime": stamp, "leaseDurationSeconds": 15, "holderIdentity": "one"}}
+
+
+def test_a_stopped_controller_manager_ends_it_when_its_lease_proves_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Stopped just before the request: after EXPLAINED_SECONDS the Lease still holds, two seconds later it does not."""
+    monkeypatch.setattr(csr_api, "EXPLAINED_SECONDS", 0.1)
+    monkeypatch.setattr(csr_api, "SHORTEST_LOOK_SECONDS", 0.05)
+    start = time.monotonic()
+    api = Api({CSRS: page(csr(approved())), LEASE: lease(NOW - timedelta(seconds=14))})
+    monkeypatch.setattr(api, "now", lambda: NOW + timedelta(seconds=time.monotonic() - start))
+    with pytest.raises(IssueError) as caught:
+        wait(api, csr(approved()), seconds=30)
+    assert 1.0 < time.monotonic() - start < 10
+    assert caught.value.values["diagnosis"]["code"] == "controller-manager-stopped"
+    asked = [path for _verb, path in api.asked]
+    assert (asked.count(LEASE), asked.count("/version")) == (2, 1)
+
+
+def test_what_was_issued_while_it_was_explained_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(csr_api, "EXPLAINED_SECONDS", 0.1)
+    monkeypatch.setattr(csr_api, "SHORTEST_LOOK_SECONDS", 0.05)
+    newer = {**ISSUED, "metadata": {**ISSUED["metadata"], "resourceVersion": "4712"}}
+    api = Api(
+        {CSRS: page(csr(approved())), LEASE: lease(NOW - timedelta(hours=1)), csr_api.path(NAME): newer}
+    )
+    assert wait(api, csr(approved()), seconds=30) == newer
+
+
+# What is left over
+
+YOUNG, OLD = "2026-09-01T11:51:00Z", CREATED
+
+
+@pytest.mark.parametrize(
+    ("state", "created", "signer", "is_left"),
+    [
+        ([], YOUNG, KUBELET_SERVING, False),  # may be another run's
+        ([approved()], YOUNG, KUBELET_SERVING, False),
+        ([approved()], OLD, KUBELET_SERVING, True),
+        ([], OLD, KUBELET_SERVING, True),
+        ([approved()], YOUNG, APP_SERVING, True),
+        ([condition("Denied")], YOUNG, KUBELET_SERVING, True),
+        ([approved(), FAILED], YOUNG, KUBELET_SERVING, True),
+    ],
+)
+def test_what_nobody_waits_for(state: list[Any], created: str, signer: str, is_left: bool) -> None:
+    obj = csr(*state, signerName=signer)
+    obj["metadata"]["creationTimestamp"] = created
+    assert csr_api.is_left_over(obj, KUBELET_SERVING, 120, NOW) is is_left
+
+
+def test_a_patient_run_counts_with_patient_others() -> None:
+    assert csr_api.is_left_over(csr(approved()), KUBELET_SERVING, 3000, NOW)
+    assert not csr_api.is_left_over(csr(approved()), KUBELET_SERVING, 4000, NOW)
+
+
+def test_issued_requests_are_never_left_over() -> None:
+    api = Api({CSRS: page(csr(), ISSUED)})
+    assert csr_api.unissued(api, intent().secret) == [csr()]  # type: ignore[arg-type]
+
+
+def test_removing_needs_no_right_to_succeed() -> None:
+    api = Api()
+    api.on_write = lambda *_: api_error(Forbidden)
+    assert "may not delete it" in csr_api.remove(api, csr())  # type: ignore[arg-type]
+    assert api.sent == ["3d0b8a6e"], "only that very object"
+    api.on_write = lambda *_: api_error(Conflict)
+    assert csr_api.remove(api, csr()) == ""  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "read", [lambda api: csr_api.find(api, NAME), lambda api: csr_api.select(api, None, None)]
+)
+def test_a_missing_right_to_read_is_named(read: Callable[[Any], Any]) -> None:
+    api = Api({CSRS: api_error(Forbidden), f"{CSRS}/{NAME}": api_error(Forbidden)})
+    with fails("missing-permissions", "certificatesigningrequests"):
+        read(api)
+
+
+# What belongs to the cluster itself
+
+
+def test_nodes_and_service_networks_are_looked_up() -> None:
+    ranges = {"items": [{"spec": {"cidrs": ["10.96.0.0/12", "fd00::/108"]}}]}
+    node = {"status": {"addresses": [{"type": "InternalIP", "address": "10.1.0.4"}]}}
+    api = Api(
+        {
+            "/api/v1/nodes/hook": {},
+            "/api/v1/nodes": {"items": [node, {}]},
+            "/apis/networking.k8s.io/v1/servicecidrs": ranges,
+        }
+    )
+    guarded = csr_api.guarded(api, ["hook", "*.apps", "hook.apps"], ["10.96.0.1"])  # type: ignore[arg-type]
+    assert guarded.nodes == ("hook", "10.1.0.4")
+    assert guarded.networks == ("10.96.0.0/12", "fd00::/108")
+    assert guarded.api_server == ("10.0.0.1",)
+    assert guarded.unreadable == ()
+
+
+def test_who_may_not_see_nodes_asks_once() -> None:
+    api = Api({"/api/v1/nodes/hook": api_error(Forbidden)})
+    guarded = csr_api.guarded(api, ["hook", "hook.apps"])  # type: ignore[arg-type]
+    assert (guarded.nodes, guarded.unreadable) == ((), ("nodes",))
+    assert len(api.asked) == 1

@@ -1,0 +1,255 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which provider the facts show."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import providers
+
+from tests.support.failures import fails
+from tests.unit.plugins.module_utils._csr.objects import (
+    APP_SERVING,
+    EKS,
+    EKS_NODE,
+    EKS_ROLES,
+    KUBEADM_CONFIG,
+    KUBELET_SERVING,
+    facts,
+)
+
+pytestmark = pytest.mark.quick
+
+EKS_VERSION = "v1.36.3-eks-3c42bf9"
+ON_EC2 = {"provider_id": "aws:///eu-west-1a/i-0"}
+CRI_SOCKET = {
+    "annotations": {"kubeadm.alpha.kubernetes.io/cri-socket": "unix:///run/containerd/containerd.sock"}
+}
+
+
+def label(key: str) -> dict[str, Any]:
+    return {"labels": {key: "true"}}
+
+
+def annotation(key: str) -> dict[str, Any]:
+    return {"annotations": {key: "true"}}
+
+
+RECOGNISED: list[tuple[str, str, dict[str, Any]]] = [
+    ("all marks of EKS", "eks", EKS),
+    ("EKS, nothing readable but the version and its address", "eks",
+     facts(EKS_VERSION, api_host="0A1B.gr7.eu-west-1.eks.amazonaws.com", unreadable={"nodes": "forbidden"})),
+    ("EKS in China", "eks", facts(EKS_VERSION, api_host="0A1B.yl4.cn-north-1.eks.amazonaws.com.cn")),
+    ("EKS behind a proxy", "eks", facts(EKS_VERSION, cluster_roles=EKS_ROLES[:1])),
+    ("EKS, nodes alone", "eks", facts("", nodes=(EKS_NODE,))),
+    ("EKS Anywhere", "eks-anywhere", facts(EKS_VERSION, config_maps=KUBEADM_CONFIG)),
+    ("EKS Anywhere, ConfigMaps hidden", "eks-anywhere", facts(EKS_VERSION, nodes=(CRI_SOCKET,))),
+    ("EKS Anywhere, management cluster", "eks-anywhere", facts(EKS_VERSION, groups=("anywhere.eks.amazonaws.com",))),
+    ("kubeadm", "kubeadm", facts(config_maps=KUBEADM_CONFIG)),
+    ("kubeadm on EC2", "kubeadm", facts(config_maps=KUBEADM_CONFIG, nodes=(ON_EC2,))),
+    ("kubeadm, ConfigMaps hidden", "kubeadm", facts(nodes=(CRI_SOCKET,))),
+    ("a pre-release by kubeadm", "kubeadm",
+     facts("v1.37.0-beta.0", config_maps=KUBEADM_CONFIG, nodes=(CRI_SOCKET,))),
+    ("kind", "kubeadm", facts(nodes=({"provider_id": "kind://docker/kind/kind-control-plane"},))),
+    ("minikube", "kubeadm", facts(nodes=(label("minikube.k8s.io/name"),))),
+    ("OpenShift", "openshift",
+     facts("v1.32.5", groups=("config.openshift.io", "security.openshift.io"))),
+    ("OKD by its nodes", "openshift",
+     facts(groups=("config.openshift.io",), nodes=(label("node.openshift.io/os_id"),))),
+    ("k3s", "k3s", facts("v1.33.1+k3s1")),
+    ("k3s on EC2", "k3s", facts("v1.33.1+k3s1", nodes=(ON_EC2,))),
+    ("RKE2", "rke2", facts("v1.33.1+rke2r1")),
+    ("RKE1", "rke1", facts("v1.27.16", nodes=(annotation("rke.cattle.io/internal-ip"),))),
+    ("k0s", "k0s", facts("v1.33.1+k0s")),
+    ("Talos", "talos", facts(nodes=({"os_image": "Talos (v1.10.3)"},))),
+    ("kOps", "kops", facts(nodes=({**ON_EC2, **label("kops.k8s.io/instancegroup")},))),
+    ("kOps with EKS Distro", "kops", facts(EKS_VERSION, nodes=({**ON_EC2, **label("kops.k8s.io/instancegroup")},))),
+    ("MicroK8s", "microk8s", facts(nodes=(label("microk8s.io/cluster"),))),
+    ("Gardener", "gardener", facts(nodes=(label("worker.gardener.cloud/pool"),))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "seen"), [row[1:] for row in RECOGNISED], ids=[row[0] for row in RECOGNISED]
+)
+def test_recognised(name: str, seen: dict[str, Any]) -> None:
+    verdict = providers.detect(seen)
+    assert (verdict.name, verdict.contradictions) == (name, ())
+    assert verdict.signer == {"eks": APP_SERVING, "rke1": "ephemeral-ca"}.get(name, KUBELET_SERVING)
+    assert verdict.evidence
+    assert verdict.row is not None
+    assert verdict.row.name == name
+
+
+UNKNOWN: list[tuple[str, dict[str, Any]]] = [
+    ("nothing", facts("")),
+    ("an empty dictionary", {}),
+    ("a plain version alone", facts()),
+    ("-eks- in the version alone", facts(EKS_VERSION)),
+    ("EKS Distro on EC2", facts(EKS_VERSION, nodes=(ON_EC2,))),
+    ("EC2 alone", facts(nodes=(ON_EC2,))),
+    ("kubeadm-config alone", facts("v1.33.1-gke.100", config_maps=KUBEADM_CONFIG)),
+    ("a machine of Rancher's", facts("v1.33.1", nodes=(annotation("rke.cattle.io/machine"),))),
+    ("a CRD of OpenShift's", facts(groups=("config.openshift.io",))),
+    ("a role called like EKS'", facts(cluster_roles=EKS_ROLES)),
+]
+
+
+@pytest.mark.parametrize("seen", [row[1] for row in UNKNOWN], ids=[row[0] for row in UNKNOWN])
+def test_one_mark_is_not_enough(seen: dict[str, Any]) -> None:
+    verdict = providers.detect(seen)
+    assert (verdict.name, verdict.signer, verdict.row, verdict.contradictions) == ("unknown", "", None, ())
+
+
+def test_every_row_is_recognised_above() -> None:
+    assert {row[1] for row in RECOGNISED} == {row.name for row in providers.PROVIDERS}
+    assert all(row.source and row.ca for row in providers.PROVIDERS)
+
+
+def test_unknown_shows_all_that_was_seen() -> None:
+    verdict = providers.detect(facts(EKS_VERSION, nodes=(ON_EC2,), unreadable={"cluster_roles": "no right"}))
+    assert verdict.evidence == (
+        f"eks: version {EKS_VERSION}",
+        "eks: node provider_id aws:///eu-west-1a/i-0",
+        f"eks-anywhere: version {EKS_VERSION}",
+        "cannot read cluster_roles: no right",
+    )
+
+
+def test_contradiction_is_unknown() -> None:
+    verdict = providers.detect(facts(EKS_VERSION, cluster_roles=EKS_ROLES, config_maps=KUBEADM_CONFIG))
+    assert verdict.name == "unknown"
+    assert "eks: ClusterRole eks:certificate-controller-approver, eks:certificate-controller-signer" in (
+        verdict.contradictions
+    )
+    assert "eks-anywhere: ConfigMap kube-system/kubeadm-config" in verdict.contradictions
+
+
+def test_weaker_marks_of_another_are_told() -> None:
+    seen = facts(EKS_VERSION, cluster_roles=EKS_ROLES, groups=("config.openshift.io",))
+    verdict = providers.detect(seen)
+    assert verdict.name == "eks"
+    assert verdict.contradictions == ("openshift: API group config.openshift.io",)
+
+
+def test_evidence_is_short() -> None:
+    keys = {f"eks.amazonaws.com/{number}": "" for number in range(5)}
+    verdict = providers.detect(facts(EKS_VERSION, nodes=({"labels": keys}, {"labels": keys})))
+    assert verdict.evidence[1] == (
+        "node label eks.amazonaws.com/0, eks.amazonaws.com/1, eks.amazonaws.com/2 and 2 more"
+    )
+
+
+def test_row_of_the_user_is_added_and_asked_first() -> None:
+    own = {
+        "name": "ours",
+        "rule": "contains(version.gitVersion, '-eks-')",
+        "serving_signer": "example.com/ours",
+    }
+    verdict = providers.detect(EKS, [own])
+    assert (verdict.name, verdict.signer) == ("ours", "example.com/ours")
+    assert verdict.evidence == ("the user's rule holds: True",)
+    assert providers.detect(facts(config_maps=KUBEADM_CONFIG), [own]).name == "kubeadm"
+
+
+def test_two_rows_of_the_user_contradict_each_other() -> None:
+    rules = [{"name": name, "rule": "length(nodes)"} for name in ("one", "two")]
+    verdict = providers.detect(EKS, rules)
+    assert verdict.name == "unknown"
+    assert verdict.contradictions == ("one: the user's rule holds: 1", "two: the user's rule holds: 1")
+
+
+def test_row_of_the_user_changes_what_it_names() -> None:
+    override = {
+        "name": "eks",
+        "serving_signer": "example.com/ours",
+        "forbidden_prefixes": ["x-"],
+        "rule": None,
+    }
+    verdict = providers.detect(EKS, [override])
+    assert (verdict.name, verdict.signer) == ("eks", "example.com/ours")
+    assert verdict.row is not None
+    assert verdict.row.forbidden_prefixes == ("x-",)
+    assert verdict.row.longest_lifetime_seconds == 365 * 24 * 3600
+
+
+def test_rule_of_the_user_replaces_the_marks() -> None:
+    assert providers.detect(EKS, [{"name": "eks", "rule": "`false`"}]).name == "unknown"
+
+
+@pytest.mark.parametrize("rule", ["nodes[", "contains(version.platform, 'x')", "no_such_function(@)"])
+def test_rule_that_cannot_be_used_names_its_row(rule: str) -> None:
+    with fails("invalid-provider", "'ours'") as caught:
+        providers.detect(EKS, [{"name": "ours", "rule": rule}])
+    assert caught.value.evidence == (rule,)
+
+
+@pytest.mark.parametrize(
+    ("row", "names"),
+    [
+        ({"rule": "nodes"}, ("'nodes'}",)),
+        ({"name": ""}, ("''}",)),
+        ({"name": "ours", "signer": "x"}, ("'ours'", "signer", "serving_signer")),
+        ({"name": "ours", "rule": True}, ("'ours'", "True")),
+    ],
+)
+def test_malformed_row(row: dict[str, Any], names: tuple[str, ...]) -> None:
+    with fails("invalid-provider", *names):
+        providers.rows([row])
+
+
+def test_given_by_name() -> None:
+    assert providers.given("eks").signer == APP_SERVING
+    assert providers.given("ours", [{"name": "ours", "serving_signer": "a.b/c"}]).signer == "a.b/c"
+    with fails("unknown-provider", "'gke'", "eks"):
+        providers.given("gke")
+
+
+def test_signers_of_the_user_by_provider() -> None:
+    signers = {
+        "eks": "example.com/ours",
+        "kubeadm": "",
+        "own": "example.com/own",
+        "default": "example.com/any",
+    }
+    table = providers.signer_rows(signers)
+    assert table == [
+        {"name": "eks", "serving_signer": "example.com/ours"},
+        {"name": "own", "serving_signer": "example.com/own"},
+    ]
+    assert providers.detect(EKS, table).signer == "example.com/ours"
+    assert providers.given("kubeadm", table).signer == KUBELET_SERVING
+    assert providers.given("own", table).signer == "example.com/own"
+    with fails("invalid-provider", "'eks'", "['example.com/ours']"):
+        providers.signer_rows({"eks": ["example.com/ours"]})
+
+
+NAMELESS = [{"name": "nameless"}]
+CONTRADICTION = facts(EKS_VERSION, cluster_roles=EKS_ROLES, config_maps=KUBEADM_CONFIG)
+NO_SIGNER: list[tuple[str, providers.ProviderVerdict, str]] = [
+    ("nothing seen", providers.detect({}), "no mark of any provider"),
+    ("too little seen", providers.detect(facts(EKS_VERSION)), f"eks: version {EKS_VERSION}"),
+    ("contradiction", providers.detect(CONTRADICTION),
+     "eks-anywhere: ConfigMap kube-system/kubeadm-config"),
+    ("no such name", providers.given("gke", required=False), "no provider is called 'gke'"),
+    ("no signer", providers.given("nameless", NAMELESS), "named by the user"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("verdict", "evidence"), [row[1:] for row in NO_SIGNER], ids=[row[0] for row in NO_SIGNER]
+)
+def test_no_signer_is_guessed(verdict: providers.ProviderVerdict, evidence: str) -> None:
+    with fails("signer-not-known") as caught:
+        providers.signer_for(verdict)
+    assert evidence in caught.value.evidence
+    assert "default" in caught.value.remedy
+    assert providers.signer_for(verdict, "example.com/any") == "example.com/any"
+
+
+def test_the_default_yields_to_what_is_known() -> None:
+    assert providers.signer_for(providers.detect(EKS), "example.com/any") == APP_SERVING

@@ -1,0 +1,304 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which Secrets are adopted, which are refused, and what is written into them."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import secret_content
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.secret_content import Content
+
+from tests.support.failures import fails
+from tests.unit.plugins.module_utils._csr.flow import (
+    MARKED,
+    ca,
+    client_intent,
+    found,
+    intent,
+    key_pem,
+    leaf,
+    rsa_key,
+    secret_object,
+)
+from tests.unit.plugins.module_utils._csr.objects import KUBELET_SERVING, OWN, encoded
+from tests.unit.plugins.module_utils._x509.authority import CLIENT_AUTH
+
+pytestmark = pytest.mark.quick
+
+SERVICE = "certflow.kubernetes/service"
+SIGNER = "certflow.kubernetes/signer-name"
+ANCHORS = "certflow.kubernetes/added-anchors"
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
+OWNER = {"apiVersion": "bitnami.com/v1alpha1", "kind": "SealedSecret", "name": "hook-tls", "uid": "1"}
+# create-cert.sh of external-snapshotter: kubectl create secret tls | kubectl apply, RSA, a common name with a semicolon.
+BY_SCRIPT: dict[str, Any] = {
+    "issued": leaf(common_name="system:node:hook.apps.svc;", key=rsa_key()),
+    "annotations": {LAST_APPLIED: '{"data":{"tls.key":"b2xk"}}'},
+}
+
+
+def secret(**changed: Any) -> secret_content.Found:
+    return found(changed.pop("issued", None), **changed)
+
+
+ADOPTED: list[dict[str, Any]] = [
+    BY_SCRIPT,
+    {},
+    MARKED,
+    {"labels": MARKED["labels"]},
+    {**MARKED, "data": {"more": encoded("x")}},
+    {**MARKED, "issued": leaf("other.example.com")},
+    {"issued": leaf("hook", "hook.apps", "hook.apps.svc", "hook.apps.svc.cluster.local")},
+    {"issued": leaf("hook.apps.svc")},
+    {"issued": leaf("", common_name="hook.apps.svc")},
+    {"issued": leaf("", common_name="system:node:hook.apps.svc;")},
+    {"data": {"tls.crt": encoded("no certificate")}},
+    {"data": {"tls.crt": None}},
+    {"data": {"tls.key": None}},
+    {"data": {"tls.crt": "//8="}},
+    {"data": {"ca.crt": encoded(ca().pem)}},
+    {"labels": {"app.kubernetes.io/managed-by": "a-person"}},
+    # The user's wish towards cert-manager, not its mark.
+    {"annotations": {"cert-manager.io/allow-direct-injection": "true"}},
+]
+
+
+@pytest.mark.parametrize("changed", ADOPTED, ids=lambda row: ",".join(row) or "plain")
+def test_adopted(changed: dict[str, Any]) -> None:
+    secret_content.refuse_foreign(secret(**changed), intent())
+
+
+# (what differs, names in the refusal)
+FOREIGN: list[tuple[dict[str, Any], tuple[str, ...]]] = [
+    ({"data": {"password": encoded("x"), "user": encoded("x")}}, ("password", "user")),
+    ({"annotations": {"cert-manager.io/certificate-name": "x"}}, ("cert-manager", "Certificate")),
+    ({"annotations": {"cert-manager.io/issuer-name": "x"}}, ("cert-manager",)),
+    ({"annotations": {"reconcile.external-secrets.io/data-hash": "x"}}, ("ExternalSecret",)),
+    ({"labels": {"reconcile.external-secrets.io/managed": "true"}}, ("ExternalSecret",)),
+    ({"annotations": {"service.beta.openshift.io/originating-service-name": "x"}}, ("OpenShift",)),
+    ({"annotations": {"meta.helm.sh/release-name": "x"}}, ("Helm",)),
+    ({"annotations": {"argocd.argoproj.io/tracking-id": "x"}}, ("Argo", "CD")),
+    ({"labels": {"kustomize.toolkit.fluxcd.io/name": "x"}}, ("Flux",)),
+    ({"labels": {"helm.toolkit.fluxcd.io/name": "x"}}, ("Flux", "HelmRelease")),
+    ({"labels": {"app.kubernetes.io/managed-by": "Helm"}}, ("Helm",)),
+    ({"labels": {"argocd.argoproj.io/instance": "x"}}, ("Argo", "CD")),
+    ({"ownerReferences": [OWNER]}, ("SealedSecret", "hook-tls")),
+    ({"issued": leaf("other.apps.svc")}, ("other.apps.svc",)),
+    ({"issued": leaf("hook.apps.svc", "other.apps.svc")}, ("other.apps.svc",)),
+    ({"issued": leaf("", common_name="other.apps.svc")}, ("CN=other.apps.svc",)),
+    (
+        {"labels": MARKED["labels"], "annotations": {SERVICE: "apps/other"}},
+        ("apps/other",),
+    ),
+    ({**MARKED, "annotations": {**MARKED["annotations"], "meta.helm.sh/release-name": "x"}}, ("Helm",)),
+]
+
+
+@pytest.mark.parametrize(("changed", "names"), FOREIGN, ids=lambda row: str(row)[:50])
+def test_refused_unless_taken_over(changed: dict[str, Any], names: tuple[str, ...]) -> None:
+    with fails("secret-unusable", "apps/hook-tls", "take_over:", *names):
+        secret_content.refuse_foreign(secret(**changed), intent())
+    secret_content.refuse_foreign(secret(**changed), intent(take_over=True))
+
+
+@pytest.mark.parametrize(
+    ("changed", "names"),
+    [
+        ({"type": "Opaque"}, ("Opaque", "secret.name", "secret.type:")),
+        ({"immutable": True}, ("immutable", "secret.name")),
+    ],
+)
+def test_what_cannot_be_changed_is_refused_even_when_taken_over(
+    changed: dict[str, Any], names: tuple[str, ...]
+) -> None:
+    with fails("secret-unusable", *names):
+        secret_content.refuse_foreign(secret(**changed), intent(take_over=True))
+
+
+def test_a_client_certificate_is_known_by_its_user() -> None:
+    jane = leaf("", common_name="jane", usages=(CLIENT_AUTH,))
+    wanted = client_intent()
+    secret_content.refuse_foreign(found(jane, of=wanted), wanted)
+    john = leaf("", common_name="john", usages=(CLIENT_AUTH,))
+    with fails("secret-unusable", "CN=john"):
+        secret_content.refuse_foreign(found(john, of=wanted), wanted)
+
+
+# (data that differs, problem)
+PROBLEMS = [
+    ({"tls.crt": None}, "lacks tls.crt"),
+    ({"tls.key": None}, "lacks tls.key"),
+    ({"tls.crt": encoded("text")}, "no certificate found"),
+    ({"tls.crt": "//8="}, "tls.crt is not text"),
+    ({"tls.key": encoded("text")}, "no private key found"),
+    ({"tls.key": encoded(key_pem(leaf()).replace("\nM", "\nA", 1))}, "private key cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("data", "problem"), PROBLEMS)
+def test_what_is_broken_is_a_finding(data: dict[str, Any], problem: str) -> None:
+    seen = found(data=data)
+    assert problem in seen.problem
+    assert seen.certificate is None or not seen.key_sha256
+
+
+def test_a_good_pair_has_no_problem_and_its_key_is_not_kept() -> None:
+    pair = leaf()
+    seen = found(pair)
+    assert (seen.problem, seen.key_type) == ("", "ecdsa-p256")
+    assert seen.certificate is not None
+    assert seen.certificate.public_key_sha256 == seen.key_sha256
+    assert "PRIVATE" not in repr(seen)
+
+
+CONTENT = Content("CERTIFICATE", "KEY", "CA", "kind/name=print")
+
+
+def decoded(data: dict[str, str]) -> dict[str, str]:
+    return {key: base64.b64decode(value).decode() for key, value in data.items()}
+
+
+def test_a_new_secret() -> None:
+    spec = {
+        "type": "Opaque",
+        "certificate_key": "cert.pem",
+        "private_key_key": "key.pem",
+        "ca_key": "ca.pem",
+        "labels": {"tier": "edge"},
+        "annotations": {"note": "n"},
+    }
+    body = secret_content.created(intent(secret=spec), CONTENT)
+    assert body["type"] == "Opaque"
+    assert decoded(body["data"]) == {"cert.pem": "CERTIFICATE", "key.pem": "KEY", "ca.pem": "CA"}
+    assert body["metadata"]["labels"]["tier"] == "edge"
+    assert body["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "certflow.kubernetes"
+    annotations = {SERVICE: "apps/hook", SIGNER: KUBELET_SERVING, ANCHORS: "kind/name=print", "note": "n"}
+    assert body["metadata"]["annotations"] == annotations
+
+
+def applied(obj: dict[str, Any], operations: list[dict[str, Any]]) -> dict[str, Any]:
+    """A JSON patch as far as these need it."""
+    for operation in operations:
+        *parents, last = (
+            part.replace("~1", "/").replace("~0", "~") for part in operation["path"].split("/")[1:]
+        )
+        place = obj
+        for part in parents:
+            place = place[part]
+        if operation["op"] == "remove":
+            del place[last]
+        else:
+            assert operation["op"] == "add" or last in place
+            place[last] = operation["value"]
+    return obj
+
+
+def test_another_certificate_leaves_everything_else_alone() -> None:
+    obj = secret_object(
+        data={"other": encoded("kept"), "ca.crt": encoded("somebody's CA")},
+        labels={"team/x": "kept"},
+        annotations={LAST_APPLIED: '{"data":{"tls.key":"b2xk"}}', "note": "kept"},
+    )
+    wanted = intent(secret={"labels": {"team/y": "new"}})
+    seen = secret_content.found(obj, wanted.secret)
+    after = applied(obj, secret_content.replaced(seen, wanted, CONTENT))
+    assert decoded(after["data"]) == {
+        "tls.crt": "CERTIFICATE",
+        "tls.key": "KEY",
+        "ca.crt": "somebody's CA",
+        "other": "kept",
+    }
+    metadata = after["metadata"]
+    assert LAST_APPLIED not in metadata["annotations"], "it holds the old private key"
+    assert metadata["annotations"]["note"] == "kept"
+    assert metadata["annotations"][ANCHORS] == "kind/name=print"
+    assert {"team/x": "kept", "team/y": "new"}.items() <= metadata["labels"].items()
+    assert metadata["resourceVersion"] == "12"
+
+
+def test_the_trial_touches_no_data() -> None:
+    operations = secret_content.replaced(found(), intent(), None)
+    assert operations[0] == {"op": "replace", "path": "/metadata/resourceVersion", "value": "12"}
+    assert not [entry for entry in operations if entry["path"].startswith("/data")]
+
+
+def ours(**changed: Any) -> secret_content.Found:
+    """As this collection leaves it."""
+    labels = secret_content.created(intent(), CONTENT)["metadata"]["labels"]
+    return found(**{**MARKED, "labels": labels, **changed})
+
+
+def test_nothing_is_patched_where_nothing_is_missing() -> None:
+    assert secret_content.refreshed(ours(), intent(), ca_pem=ca().pem, anchors="") == []
+    assert secret_content.refreshed(found(), intent(), ca_pem=ca().pem, anchors="") == []
+
+
+def test_an_adopted_secret_is_not_marked_as_ours() -> None:
+    """Else its next run would want the key to be of our kind, and state absent would delete what it did not make."""
+    wanted = intent(secret={"labels": {"tier": "edge"}})
+    operations = secret_content.refreshed(found(), wanted, ca_pem=ca().pem, anchors="kind/name=print")
+    after = applied(secret_object(), operations)["metadata"]
+    assert after["labels"] == {"tier": "edge"}
+    assert after["annotations"] == {ANCHORS: "kind/name=print"}
+
+
+def test_the_signer_of_a_certificate_that_stays_is_not_renamed() -> None:
+    """Else the next run would take the old certificate for the new signer's."""
+    wanted = intent(signer_name="example.com/signer")
+    assert secret_content.refreshed(ours(), wanted, ca_pem=ca().pem, anchors="") == []
+
+
+def test_the_record_of_anchors_can_become_empty() -> None:
+    seen = ours(annotations={**MARKED["annotations"], ANCHORS: "kind/name=print"})
+    operations = secret_content.refreshed(seen, intent(), ca_pem=ca().pem, anchors="")
+    assert [entry["value"] for entry in operations[1:]] == [""]
+
+
+@pytest.mark.parametrize(
+    ("held", "is_written"),
+    [
+        (ca().pem, False),
+        (ca("second").pem + ca().pem, False),
+        (ca("second").pem, True),
+        ("no certificate", True),
+        ("", True),
+    ],
+)
+def test_a_ca_beside_the_certificate_is_kept_up_to_date(held: str, is_written: bool) -> None:
+    wanted = intent(secret={"ca_key": "ca.crt"})
+    seen = secret_content.found(secret_object(data={"ca.crt": encoded(held)}), wanted.secret)
+    operations = secret_content.refreshed(seen, wanted, ca_pem=ca().pem, anchors="")
+    assert [entry["path"] for entry in operations[1:]] == (["/data/ca.crt"] if is_written else [])
+    unnamed = found(data={"ca.crt": encoded(held)})
+    assert secret_content.refreshed(unnamed, intent(), ca_pem=ca().pem, anchors="") == []
+
+
+def test_names_of_the_script_are_the_services() -> None:
+    assert BY_SCRIPT["issued"].certificate is not None
+    assert secret(**BY_SCRIPT).certificate is not None
+    assert set(OWN) == set(secret(**BY_SCRIPT).certificate.dns_names)  # type: ignore[union-attr]
+
+
+# (labels and annotations, signer_name of the task, whether the CA beside the certificate is a candidate)
+BESIDE: list[tuple[dict[str, Any], str, bool]] = [
+    ({"labels": MARKED["labels"], "annotations": {SIGNER: "ephemeral-ca"}}, "ephemeral-ca", True),
+    ({"annotations": {SIGNER: "ephemeral-ca"}}, "ephemeral-ca", False),
+    ({"labels": MARKED["labels"]}, "ephemeral-ca", False),
+    (MARKED, "ephemeral-ca", False),
+    ({"labels": MARKED["labels"], "annotations": {SIGNER: "ephemeral-ca"}}, KUBELET_SERVING, False),
+    (MARKED, KUBELET_SERVING, False),
+]
+
+
+@pytest.mark.parametrize(("marks", "signer_name", "counts"), BESIDE)
+def test_a_ca_in_the_secret_counts_only_where_this_collection_made_it(
+    marks: dict[str, Any], signer_name: str, counts: bool
+) -> None:
+    wanted = intent(signer_name=signer_name, secret={"ca_key": "ca.crt"})
+    held = found(of=wanted, data={"ca.crt": encoded(ca().pem)}, **marks)
+    assert secret_content.own_ca(held, wanted) == (ca().pem if counts else "")

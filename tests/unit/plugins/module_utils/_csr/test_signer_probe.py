@@ -1,0 +1,124 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What a throw-away request asks for, and how it is known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import (
+    markers,
+    name_policy,
+    signer_probe,
+    signers,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.errors import RequestError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import signing_request
+
+from tests.unit.plugins.module_utils._csr.flow import CLIENT, CUSTOM, later
+from tests.unit.plugins.module_utils._csr.objects import APP_SERVING, KUBELET_SERVING
+
+pytestmark = pytest.mark.quick
+
+KUBELET_CLIENT = "kubernetes.io/kube-apiserver-client-kubelet"
+TOKEN = "0123456789"
+SERVICE = f"probe-{TOKEN}"
+OWN = (SERVICE, f"{SERVICE}.certflow-signer-probe", f"{SERVICE}.certflow-signer-probe.svc")
+
+
+def probe(signer_name: str) -> signer_probe.Probe:
+    [made] = signer_probe.probes([signer_name], TOKEN)
+    return made
+
+
+# (signer, common name, organizations, DNS names)
+ASKED: list[tuple[str, str, tuple[str, ...], tuple[str, ...]]] = [
+    (KUBELET_SERVING, f"system:node:{OWN[-1]}", ("system:nodes",), OWN),
+    (APP_SERVING, OWN[-1], (), OWN),
+    (CUSTOM, OWN[-1], (), OWN),
+    (CLIENT, f"certflow-signer-probe-{TOKEN}", (), ()),
+    (KUBELET_CLIENT, f"system:node:certflow-signer-probe-{TOKEN}", ("system:nodes",), ()),
+]
+
+
+@pytest.mark.parametrize(("signer_name", "common_name", "organizations", "names"), ASKED)
+def test_names_that_are_nobodys_and_that_the_signer_takes(
+    signer_name: str, common_name: str, organizations: tuple[str, ...], names: tuple[str, ...]
+) -> None:
+    made = probe(signer_name)
+    sent, wanted = signing_request.parse(made.request_pem), made.intent.request
+    assert (sent.common_name, sent.organizations, sent.dns_names) == (common_name, organizations, names)
+    assert (sent.ip_addresses, sent.emails, sent.uris) == ((), (), ())
+    assert sent.is_signature_valid
+    assert sent.public_key_sha256 == made.public_key_sha256
+    assert wanted.expiration_seconds == 600
+    assert signers.check(made.intent.signer, wanted) == []
+    assert not any(map(name_policy.is_critical, names))
+
+
+@pytest.mark.parametrize("signer_name", [row[0] for row in ASKED])
+def test_anybody_can_see_what_it_is(signer_name: str) -> None:
+    made = probe(signer_name)
+    metadata, approval = made.metadata, made.approval
+    assert metadata["name"].startswith("certflow-")
+    assert name_policy.is_dns_name(metadata["name"])
+    assert metadata["labels"]["certflow.kubernetes/signer-probe"] == TOKEN
+    assert (approval.kind, approval.reason) == ("Approved", "CertflowSignerProbe")
+    for text in (metadata["annotations"]["certflow.kubernetes/purpose"], approval.message):
+        assert text.startswith("Throw-away request of k8s_signer_probe")
+        assert "600 seconds" in text
+    assert signer_name in approval.message
+
+
+def test_its_key_is_gone() -> None:
+    made = probe(KUBELET_SERVING)
+    assert not [value for value in vars(made).values() if hasattr(value, "private_bytes")]
+    assert "PRIVATE" not in str(vars(made))
+
+
+def test_each_signer_once_and_each_request_under_its_own_name() -> None:
+    made = signer_probe.probes([CUSTOM, KUBELET_SERVING, CUSTOM], TOKEN)
+    assert [one.signer_name for one in made] == [CUSTOM, KUBELET_SERVING]
+    again = signer_probe.probes([CUSTOM, KUBELET_SERVING], TOKEN)
+    assert len({one.metadata["name"] for one in (*made, *again)}) == 4
+
+
+def test_by_default_the_serving_signers_of_all_providers() -> None:
+    assert set(signer_probe.serving_signers()) == {KUBELET_SERVING, APP_SERVING}
+
+
+@pytest.mark.parametrize("name", ["ephemeral-ca", "kubernetes.io/legacy-unknown", "nonsense", ""])
+def test_what_cannot_be_asked(name: str) -> None:
+    with pytest.raises(RequestError) as caught:
+        signer_probe.probes([KUBELET_SERVING, name], TOKEN)
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("token", "minutes", "goes"),
+    [
+        (TOKEN, 0, True),
+        (TOKEN, 30, True),
+        ("another", 0, False),
+        ("another", 9, False),
+        ("another", 11, True),
+    ],
+)
+def test_own_requests_go_and_old_ones_of_others(token: str, minutes: int, goes: bool) -> None:
+    csr: dict[str, Any] = {
+        "metadata": {
+            "name": "x",
+            "creationTimestamp": "2026-06-15T12:00:00Z",
+            "labels": {"certflow.kubernetes/signer-probe": token},
+        }
+    }
+    assert signer_probe.is_left_over(csr, TOKEN, later(minutes=minutes)) is goes
+
+
+def test_a_probe_is_no_leftover_of_a_secret() -> None:
+    """k8s_csr removes requests of its Secret that lead to nothing: it finds them by a label that a probe has not."""
+    labels = probe(KUBELET_SERVING).metadata["labels"]
+    assert not set(markers.labels_for(probe(KUBELET_SERVING).intent.secret).items()) <= labels.items()

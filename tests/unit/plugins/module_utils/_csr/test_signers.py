@@ -1,0 +1,329 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What each signer refuses, before it is asked."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import signers
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.signers import Request
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import private_keys
+
+from tests.support.failures import fails
+from tests.unit.plugins.module_utils._csr.objects import APP_SERVING, KUBELET_SERVING
+
+pytestmark = pytest.mark.quick
+
+CLIENT = "kubernetes.io/kube-apiserver-client"
+KUBELET_CLIENT = "kubernetes.io/kube-apiserver-client-kubelet"
+CUSTOM = "example.com/my-signer"
+OWN_HAND = "ephemeral-ca"
+
+# A request that the signer takes as it is.
+GOOD: dict[str, Request] = {
+    KUBELET_SERVING: Request(
+        common_name="system:node:hook.apps.svc",
+        organizations=("system:nodes",),
+        dns_names=("hook.apps.svc",),
+        usages=signers.SERVING_USAGES,
+    ),
+    CLIENT: Request(common_name="jane", organizations=("developers",), usages=signers.CLIENT_USAGES),
+    KUBELET_CLIENT: Request(
+        common_name="system:node:one", organizations=("system:nodes",), usages=signers.CLIENT_USAGES
+    ),
+    APP_SERVING: Request(
+        common_name="anything", organizations=("any",), dns_names=("hook",), usages=signers.SERVING_USAGES
+    ),
+    CUSTOM: Request(dns_names=("hook",), usages=("code signing",)),
+    OWN_HAND: Request(common_name="hook", dns_names=("hook",), usages=signers.SERVING_USAGES),
+}
+
+SIX = [
+    "subject organization is not system:nodes",
+    "DNS or IP subjectAltName is required",
+    "Email subjectAltNames are not allowed",
+    "URI subjectAltNames are not allowed",
+    "usages did not match [digital signature key encipherment server auth]",
+    "subject common name does not begin with system:node:",
+]
+
+# (signer, what differs from the good request, refusals)
+REFUSED: list[tuple[str, dict[str, Any], list[str]]] = [
+    (KUBELET_SERVING, {"organizations": ()}, SIX[:1]),
+    (KUBELET_SERVING, {"organizations": ("system:nodes", "more")}, SIX[:1]),
+    (KUBELET_SERVING, {"dns_names": ()}, SIX[1:2]),
+    (KUBELET_SERVING, {"emails": ("a@example.com",)}, SIX[2:3]),
+    (KUBELET_SERVING, {"uris": ("spiffe://a/b",)}, SIX[3:4]),
+    (KUBELET_SERVING, {"usages": ("server auth",)}, SIX[4:5]),
+    (KUBELET_SERVING, {"usages": (*signers.SERVING_USAGES, "client auth")}, SIX[4:5]),
+    (KUBELET_SERVING, {"common_name": "hook.apps.svc"}, SIX[5:]),
+    (
+        KUBELET_SERVING,
+        {
+            "organizations": (),
+            "dns_names": (),
+            "emails": ("a@b",),
+            "uris": ("a:b",),
+            "usages": ("any",),
+            "common_name": "x",
+        },
+        SIX,
+    ),
+    (
+        CLIENT,
+        {"organizations": ("system:masters",)},
+        ["use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed"],
+    ),
+    (
+        CLIENT,
+        {"usages": signers.SERVING_USAGES},
+        [
+            "invalid usage for client certificate: server auth",
+            "missing required usage for client certificate: client auth",
+        ],
+    ),
+    (
+        KUBELET_CLIENT,
+        {"dns_names": ("a",), "ip_addresses": ("10.0.0.1",)},
+        ["DNS subjectAltNames are not allowed", "IP subjectAltNames are not allowed"],
+    ),
+    (
+        KUBELET_CLIENT,
+        {"usages": ("client auth",)},
+        ["usages did not match [client auth digital signature key encipherment]"],
+    ),
+    (
+        APP_SERVING,
+        {"usages": (*signers.SERVING_USAGES, "client auth")},
+        [f"{APP_SERVING} issues no certificate with the usage client auth"],
+    ),
+    (APP_SERVING, {"key_type": "ed25519"}, [f"{APP_SERVING} is not known to take keys of type ed25519"]),
+    (
+        CUSTOM,
+        {"expiration_seconds": 599},
+        ["spec.expirationSeconds: may not specify a duration less than 600 seconds (10 minutes)"],
+    ),
+    (
+        CUSTOM,
+        {"expiration_seconds": 2**31},
+        ["spec.expirationSeconds: it is an int32, at most 2147483647"],
+    ),
+    (
+        OWN_HAND,
+        {"usages": ("client auth",)},
+        ["it makes serving certificates for webhooks alone, none with the usage client auth"],
+    ),
+    (CUSTOM, {"usages": ()}, ["spec.usages: Required value"]),
+    (CUSTOM, {"usages": ("server-auth",)}, ["spec.usages: Unsupported value: server-auth"]),
+    (CUSTOM, {"usages": ("any", "any")}, ["spec.usages: Duplicate value: any"]),
+]
+
+TAKEN: list[tuple[str, dict[str, Any]]] = [
+    *((name, {}) for name in GOOD),
+    (KUBELET_SERVING, {"usages": ("server auth", "digital signature")}),
+    (KUBELET_SERVING, {"dns_names": (), "ip_addresses": ("10.0.0.1",)}),
+    (KUBELET_SERVING, {"key_type": "ed25519"}),
+    (CLIENT, {"usages": ("client auth",)}),
+    (CLIENT, {"dns_names": ("a",)}),
+    (KUBELET_CLIENT, {"usages": ("client auth", "digital signature")}),
+    (APP_SERVING, {"usages": ("server auth",), "key_type": "rsa-2048"}),
+    (CUSTOM, {"expiration_seconds": 600}),
+]
+
+
+@pytest.mark.parametrize(("name", "changes", "texts"), REFUSED)
+def test_refusals_in_the_signers_words_and_order(
+    name: str, changes: dict[str, Any], texts: list[str]
+) -> None:
+    row = signers.signer(name)
+    assert signers.check(row, replace(GOOD[name], **changes)) == texts
+    assert all(signers.remedy_for(name, f"spec is invalid: {text}") for text in texts)
+
+
+@pytest.mark.parametrize(("name", "changes"), TAKEN)
+def test_taken(name: str, changes: dict[str, Any]) -> None:
+    assert signers.check(signers.signer(name), replace(GOOD[name], **changes)) == []
+
+
+@pytest.mark.parametrize("name", sorted(set(signers.SIGNERS) - {signers.LEGACY_UNKNOWN}))
+def test_defaults_are_taken_by_the_signer_itself(name: str) -> None:
+    row = signers.signer(name)
+    common_name, organizations = signers.subject_for(
+        row, "hook", "apps", "" if row.common_names else "system:node:one"
+    )
+    request = Request(
+        common_name=common_name,
+        organizations=organizations,
+        dns_names=("hook.apps.svc",) if row.purpose == "serving" else (),
+        usages=row.usages,
+        key_type="ecdsa-p256",
+    )
+    assert signers.check(row, request) == []
+    assert signers.is_client_identity(row.usages) == (row.purpose == "client")
+
+
+def test_every_key_type_is_taken_by_the_controller_manager() -> None:
+    for key_type in private_keys.KEY_TYPES:
+        request = replace(GOOD[KUBELET_SERVING], key_type=key_type)
+        assert signers.check(signers.signer(KUBELET_SERVING), request) == []
+
+
+def test_legacy_unknown_is_explained() -> None:
+    with fails("invalid-request", "v1beta1") as caught:
+        signers.signer("kubernetes.io/legacy-unknown")
+    assert KUBELET_SERVING in caught.value.remedy
+    assert APP_SERVING in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "name", ["example.com/a", "a.b/c.d-e.f", "issuers.cert-manager.io/ns.name", "kubernetes.io/other"]
+)
+def test_generic_row(name: str) -> None:
+    row = signers.signer(name)
+    assert (row.name, row.rules) == (name, ())
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "kubelet-serving", "example/a", "example.com/", "/a", "example.com/a/b", "Example.com/a", "example.com/A",
+     "example.com/a_b", f"example.com/{'a' * 64}", "example.com/a\n", "*"],
+)  # fmt: skip
+def test_invalid_signer_name(name: str) -> None:
+    with fails("invalid-request", repr(name), "<domain>/<path>"):
+        signers.signer(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "service", "expected"),
+    [
+        (KUBELET_SERVING, "hook", ("system:node:hook.apps.svc", ("system:nodes",))),
+        (KUBELET_SERVING, "h" * 47, (f"system:node:{'h' * 47}.apps", ("system:nodes",))),
+        (KUBELET_SERVING, "h" * 48, ("system:node:webhook.svc", ("system:nodes",))),
+        (APP_SERVING, "hook", ("hook.apps.svc", ())),
+        (APP_SERVING, "h" * 63, ("h" * 63, ())),
+        (CUSTOM, "h" * 57, (f"{'h' * 57}.apps", ())),
+    ],
+)
+def test_subject_fits(name: str, service: str, expected: tuple[str, tuple[str, ...]]) -> None:
+    found = signers.subject_for(signers.signer(name), service, "apps")
+    assert found == expected
+    assert len(found[0]) <= 64
+
+
+def test_subject_of_the_task_wins() -> None:
+    row = signers.signer(KUBELET_SERVING)
+    assert signers.subject_for(row, "hook", "apps", "system:node:x", ["a"]) == ("system:node:x", ("a",))
+    assert signers.subject_for(row, "hook", "apps", "", []) == ("system:node:hook.apps.svc", ())
+
+
+def test_common_name_too_long() -> None:
+    row = signers.signer(APP_SERVING)
+    assert signers.subject_for(row, "hook", "apps", "a" * 64)[0] == "a" * 64
+    with fails("invalid-request", "65", "64"):
+        signers.subject_for(row, "hook", "apps", "a" * 65)
+
+
+def test_client_signer_has_no_default_user() -> None:
+    with fails("invalid-request", CLIENT, "common_name"):
+        signers.subject_for(signers.signer(CLIENT), "hook", "apps")
+
+
+@pytest.mark.parametrize(
+    ("usages", "allowed", "common_name", "organizations", "code"),
+    [
+        (signers.CLIENT_USAGES, False, "jane", ["dev"], "client-identity-not-allowed"),
+        (("any",), False, "jane", ["dev"], "client-identity-not-allowed"),
+        ((), False, "jane", ["dev"], "client-identity-not-allowed"),
+        (("digital signature", "key encipherment"), False, "jane", ["dev"], "client-identity-not-allowed"),
+        (("digital signature", "key encipherment"), True, "", ["dev"], "invalid-request"),
+        (signers.CLIENT_USAGES, True, "", ["dev"], "invalid-request"),
+        (signers.CLIENT_USAGES, True, "jane", None, "invalid-request"),
+    ],
+)
+def test_client_identity_is_refused(
+    usages: tuple[str, ...], allowed: bool, common_name: str, organizations: list[str] | None, code: str
+) -> None:
+    with fails(code, "common_name", "organizations"):
+        signers.check_client_identity(
+            usages, allowed=allowed, common_name=common_name, organizations=organizations
+        )
+
+
+def test_client_identity_is_granted() -> None:
+    signers.check_client_identity(signers.CLIENT_USAGES, allowed=True, common_name="jane", organizations=[])
+    signers.check_client_identity(signers.SERVING_USAGES, allowed=False, common_name="", organizations=None)
+
+
+# (usages, is it a login?, the usages that are never asked for and never approved)
+PURPOSES: list[tuple[tuple[str, ...], bool, tuple[str, ...]]] = [
+    ((), True, ()),
+    (("server auth",), False, ()),
+    (("server auth", "signing", "digital signature", "key encipherment", "key agreement"), False, ()),
+    (("data encipherment", "content commitment", "encipher only", "decipher only", "server auth"), False, ()),
+    (("digital signature", "key encipherment"), True, ()),
+    (("client auth",), True, ()),
+    (("server auth", "client auth"), True, ()),
+    (("any",), True, ()),
+    (("server auth", "any"), True, ()),
+    (("server auth", "cert sign"), False, ("cert sign",)),
+    (("cert sign", "crl sign"), True, ("cert sign", "crl sign")),
+    (("server auth", "code signing"), False, ("code signing",)),
+    (("client auth", "email protection"), True, ("email protection",)),
+    (("s/mime", "digital signature"), False, ("s/mime",)),
+    (("server auth", "no such usage"), False, ("no such usage",)),
+    *(
+        (("server auth", usage), False, (usage,))
+        for usage in (
+            "ipsec end system", "ipsec tunnel", "ipsec user", "timestamping", "ocsp signing", "microsoft sgc",
+            "netscape sgc",
+        )
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("usages", "is_login", "unexpected"), PURPOSES)
+def test_usages_decide_the_purpose(
+    usages: tuple[str, ...], is_login: bool, unexpected: tuple[str, ...]
+) -> None:
+    assert signers.is_client_identity(usages) == is_login
+    assert signers.unexpected_usages(usages) == unexpected
+
+
+def test_each_usage_of_the_api_is_in_the_table_of_purposes() -> None:
+    assert len(signers.USAGES) == 23
+    assert {usage for usages, _login, _unexpected in PURPOSES for usage in usages} >= signers.KNOWN_USAGES
+
+
+def test_usages_that_are_never_asked_for() -> None:
+    signers.check_usages(signers.SERVING_USAGES)
+    with fails("invalid-request", "usages") as caught:
+        signers.check_usages(("server auth", "cert sign", "code signing"))
+    assert caught.value.evidence == ("cert sign", "code signing")
+
+
+def test_a_shortened_lifetime_is_a_warning() -> None:
+    row = signers.signer(APP_SERVING)
+    year = 365 * 24 * 3600
+    assert signers.warnings(row, Request(expiration_seconds=year)) == []
+    (text,) = signers.warnings(row, Request(expiration_seconds=year + 1))
+    assert "shortened" in text
+    assert signers.warnings(signers.signer(KUBELET_SERVING), Request(expiration_seconds=9 * year)) == []
+
+
+def test_one_signer_alone_is_not_asked() -> None:
+    rows = [*signers.SIGNERS.values(), signers.GENERIC]
+    assert [row.name for row in rows if not row.is_asked] == [OWN_HAND]
+    assert [row.name for row in rows if row.ca_key] == [OWN_HAND]
+
+
+def test_unknown_words_have_no_remedy() -> None:
+    assert signers.remedy_for(KUBELET_SERVING, "the dog ate it") == ""
+
+
+def test_each_row_has_a_source() -> None:
+    assert all(row.source for row in (*signers.SIGNERS.values(), signers.GENERIC))

@@ -1,0 +1,166 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which CA vouches for a certificate, and in which order candidates are asked."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import trust_anchors
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.errors import AnchorError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.intent import Intent
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
+
+from tests.support.failures import fails
+from tests.unit.plugins.module_utils._csr.flow import YEAR, Api, api_error, ca, client_intent, intent, leaf
+from tests.unit.plugins.module_utils._x509 import authority
+from tests.unit.plugins.module_utils._x509.authority import CLIENT_AUTH, NOW
+
+pytestmark = pytest.mark.quick
+
+ROOT_CA = "/api/v1/namespaces/apps/configmaps/kube-root-ca.crt"
+OPENSHIFT = "/api/v1/namespaces/openshift-config-managed/configmaps/csr-controller-ca"
+
+
+def published(key: str, pem: str) -> dict[str, Any]:
+    return {"data": {key: pem}}
+
+
+def choose(wanted: Intent, api: Api, pem: str, recorded: str = "") -> trust_anchors.Anchor:
+    return trust_anchors.choose(wanted, pem, trust_anchors.candidates(api, wanted, pem, recorded), NOW)  # type: ignore[arg-type]
+
+
+OTHER = ca("other").pem
+# (where the right CA is, words of the source, requests that it takes)
+PLACES = [
+    ("option", "the task's ca_bundle", []),
+    ("connection", "the API server's CA in test", []),
+    ("recorded", "an earlier run added", []),
+    ("root", "ConfigMap apps/kube-root-ca.crt", [("GET", ROOT_CA)]),
+    (
+        "openshift",
+        "ConfigMap openshift-config-managed/csr-controller-ca",
+        [("GET", ROOT_CA), ("GET", OPENSHIFT)],
+    ),
+]
+
+
+@pytest.mark.parametrize(("place", "source", "asked"), PLACES)
+def test_candidates_are_asked_in_order_and_only_until_one_vouches(
+    place: str, source: str, asked: list[tuple[str, str]]
+) -> None:
+    """Each of the earlier places holds another CA, the later ones hold the right one too."""
+    names = [name for name, _source, _asked in PLACES]
+    held = {name: ca().pem if names.index(name) >= names.index(place) else OTHER for name in names}
+    objects = {
+        ROOT_CA: published("ca.crt", held["root"]),
+        OPENSHIFT: published("ca-bundle.crt", held["openshift"]),
+    }
+    api = Api(objects, ca_pem=held["connection"])
+    anchor = choose(intent(ca_bundle=held["option"]), api, leaf().pem, held["recorded"])
+    assert source in anchor.source
+    assert anchor.pem == ca().pem
+    assert anchor.pem == ca().pem
+    assert api.asked == asked
+
+
+def test_only_what_vouches_is_taken_from_a_bundle_and_each_once() -> None:
+    bundle = OTHER + ca().pem + "junk\n" + ca("third").pem + ca().pem
+    assert choose(intent(ca_bundle=bundle), Api(), leaf().pem).pem == ca().pem
+
+
+def test_an_intermediate_that_came_along_leads_to_the_root() -> None:
+    middle = ca("middle", issuer="cluster")
+    pem = leaf(by=middle).pem + middle.pem
+    assert choose(intent(ca_bundle=ca().pem), Api(), pem).pem == ca().pem
+    with pytest.raises(AnchorError):
+        choose(intent(ca_bundle=ca().pem), Api(), leaf(by=middle).pem)
+
+
+def test_of_two_cas_with_one_subject_the_right_one_is_taken() -> None:
+    """A rotated CA keeps its name; each alone vouches for its own certificates only."""
+    old = authority.authority("cluster", not_after=NOW + YEAR)
+    assert choose(intent(ca_bundle=old.pem + ca().pem), Api(), leaf().pem).pem == ca().pem
+    assert choose(intent(ca_bundle=ca().pem + old.pem), Api(), leaf(by=old).pem).pem == old.pem
+
+
+def test_the_chain_counts_only_where_it_is_trusted() -> None:
+    own = authority.authority("own", not_after=NOW + YEAR)
+    pem = leaf(by=own).pem + own.pem
+    with pytest.raises(AnchorError):
+        choose(intent(), Api(ca_pem=OTHER), pem)
+    anchor = choose(intent(trust="chain"), Api(ca_pem=OTHER), pem)
+    assert (anchor.pem, "trust: chain" in anchor.source) == (own.pem, True)
+    with fails("no-trust-anchor") as caught:
+        choose(intent(trust="chain"), Api(), leaf(by=own).pem)
+    assert any("it is empty" in line for line in caught.value.evidence)
+
+
+def test_the_leaf_counts_only_where_it_is_trusted() -> None:
+    issued = leaf()
+    anchor = choose(intent(trust="leaf"), Api(ca_pem=ca().pem), issued.pem + ca().pem)
+    assert anchor.pem == issued.pem
+
+
+def test_none_vouches_and_all_are_listed() -> None:
+    api = Api({ROOT_CA: api_error(Forbidden)}, ca_pem=OTHER)
+    with pytest.raises(AnchorError) as caught:
+        choose(intent(ca_bundle=ca("third").pem), api, leaf().pem)
+    evidence = caught.value.evidence
+    assert [line.partition(": ")[0] for line in evidence] == [
+        "the task's ca_bundle",
+        "the API server's CA in test",
+        "ConfigMap apps/kube-root-ca.crt",
+        "ConfigMap openshift-config-managed/csr-controller-ca",
+    ]
+    assert "unknown authority" in evidence[0]
+    assert "not readable" in evidence[2]
+    assert "there is none" in evidence[3]
+    assert "CN=cluster" in str(caught.value)
+    assert "ca_bundle" in caught.value.remedy
+
+
+def test_the_name_that_the_api_server_calls_must_verify() -> None:
+    with pytest.raises(AnchorError) as caught:
+        choose(intent(), Api(ca_pem=ca().pem), leaf("hook", "hook.apps").pem)
+    assert any("hook.apps.svc" in line for line in caught.value.evidence)
+
+
+def test_a_client_certificate_is_verified_as_one() -> None:
+    jane = leaf("", common_name="jane", usages=(CLIENT_AUTH,))
+    assert choose(client_intent(), Api(ca_pem=ca().pem), jane.pem).pem == ca().pem
+    with pytest.raises(AnchorError):
+        choose(client_intent(), Api(ca_pem=ca().pem), leaf().pem)
+
+
+OWN_HAND = {"signer_name": "ephemeral-ca"}
+
+
+def own(pem: str, *, own: str = "", recorded: str = "", **changed: Any) -> trust_anchors.Anchor:
+    """As if every other place had the right CA; none of them may be asked."""
+    api = Api({ROOT_CA: published("ca.crt", ca().pem)}, ca_pem=ca().pem)
+    wanted = intent(**OWN_HAND, **{"ca_bundle": ca().pem, **changed})
+    offered = trust_anchors.candidates(api, wanted, pem, recorded, own=own)  # type: ignore[arg-type]
+    anchor = trust_anchors.choose(wanted, pem, offered, NOW)
+    assert api.asked == []
+    return anchor
+
+
+def test_a_ca_that_was_made_here_is_not_searched_for() -> None:
+    anchor = own(leaf().pem, own=ca().pem, recorded=OTHER)
+    assert (anchor.pem, anchor.source) == (
+        ca().pem,
+        "the CA made for this certificate alone, kept in Secret apps/hook-tls",
+    )
+    assert own(leaf().pem, own=OTHER, recorded=ca().pem).source.startswith("the anchor that an earlier run")
+    with pytest.raises(AnchorError) as caught:
+        own(leaf().pem, own=OTHER, recorded=OTHER)
+    assert len(caught.value.evidence) == 2
+
+
+@pytest.mark.parametrize("trust", ["chain", "leaf"])
+def test_trust_has_no_meaning_for_a_ca_that_signed_once(trust: str) -> None:
+    assert own(leaf().pem, own=ca().pem, trust=trust).pem == ca().pem

@@ -1,0 +1,226 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is read around a request: what its signer calls for, and no more."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api
+from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.cluster_evidence import (
+    EVENTS,
+    Surroundings,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.observation import (
+    Issuer,
+    Observation,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.controller_manager import LEASE, PODS
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
+
+from tests.unit.plugins.module_utils._csr.flow import Api, api_error, ca, leaf
+from tests.unit.plugins.module_utils._csr.objects import APP_SERVING, EKS_ROLES, NOW, approved, condition, csr
+
+pytestmark = pytest.mark.quick
+
+CSRS = csr_api.COLLECTION
+ROOT_CA = "/api/v1/namespaces/kube-system/configmaps/kube-root-ca.crt"
+OPENSHIFT = "/api/v1/namespaces/openshift-config-managed/configmaps/csr-controller-ca"
+GROUP = "/apis/cert-manager.io"
+ROLES = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
+CLUSTER_ISSUER = "clusterissuers.cert-manager.io/main.x"
+ISSUER = "issuers.cert-manager.io/apps.main.x"
+
+
+def around(objects: dict[str, Any], **options: Any) -> tuple[Surroundings, Api]:
+    api = Api(objects, **options)
+    return Surroundings(api), api  # type: ignore[arg-type]
+
+
+def paths(api: Api) -> set[str]:
+    """Those that were asked for, without the marks of providers."""
+    marks = (
+        "/version",
+        "/apis",
+        "/api/v1/nodes",
+        "/apis/networking",
+        ROLES,
+        "/api/v1/namespaces/kube-system/configmaps/kubeadm",
+    )
+    return {path for _verb, path in api.asked if path not in marks[:3] and not path.startswith(marks[3:])}
+
+
+NEEDS: list[tuple[dict[str, Any], set[str], int]] = [
+    (csr(condition("Denied")), set(), 0),
+    (csr(approved(), condition("Failed")), set(), 0),
+    (csr(approved(), certificate=leaf().pem), set(), 0),
+    (csr(approved(), certificate=leaf().pem, expirationSeconds=10**9), {ROOT_CA, OPENSHIFT}, 0),
+    (csr(approved()), {CSRS, LEASE, PODS, ROOT_CA, OPENSHIFT}, 0),
+    (csr(), {CSRS, LEASE, PODS, ROOT_CA, OPENSHIFT}, 2),
+    (csr(approved(), signerName="example.com/x"), {CSRS, EVENTS}, 0),
+    (
+        csr(approved(), signerName=CLUSTER_ISSUER),
+        {CSRS, EVENTS, f"{GROUP}/v1/clusterissuers/main.x", GROUP},
+        0,
+    ),
+    (
+        csr(approved(), signerName=ISSUER),
+        {CSRS, EVENTS, f"{GROUP}/v1/namespaces/apps/issuers/main.x", GROUP},
+        0,
+    ),
+]
+
+
+@pytest.mark.parametrize(("obj", "wanted", "reviews"), NEEDS)
+def test_only_what_the_state_and_the_signer_call_for_is_read(
+    obj: dict[str, Any], wanted: set[str], reviews: int
+) -> None:
+    surroundings, api = around({})
+    for _time in range(2):
+        surroundings.observe(obj)
+    assert paths(api) == wanted
+    assert len(api.asked) == len(set(api.asked)), "each once"
+    assert api.reviews == reviews
+
+
+def test_where_the_provider_does_not_serve_the_signer_its_control_plane_says_nothing() -> None:
+    roles: dict[str, Any] = {f"{ROLES}/{role}": {"metadata": {}} for role in EKS_ROLES}
+    surroundings, api = around({**roles, "/version": {"gitVersion": "v1.36.3-eks-3c42bf9"}})
+    found = surroundings.explain(csr(approved()))
+    assert found is not None
+    assert found.code == "signer-not-served"
+    assert paths(api) == {CSRS}
+
+
+def observe(objects: dict[str, Any], obj: dict[str, Any], **options: Any) -> Observation:
+    return around(objects, **options)[0].observe(obj)
+
+
+def test_rights_to_approve_by_name_or_by_domain() -> None:
+    surroundings, api = around({})
+    assert surroundings.observe(csr()).lacking == ()
+    for lacking in ([("approve", "signers")], [("update", "certificatesigningrequests/approval")]):
+        surroundings, api = around({})
+        api.lacking = set(lacking)
+        found = surroundings.observe(csr()).lacking
+        assert found is not None
+        assert [(right.verb, right.resource) for right in found] == lacking
+
+
+def test_authorities_of_all_places_and_of_each_certificate() -> None:
+    other = (
+        ca("other").pem + "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n" + ca("third").pem
+    )
+    found = observe(
+        {ROOT_CA: {"data": {"ca.crt": ca().pem}}, OPENSHIFT: {"data": {"ca-bundle.crt": other}}},
+        csr(approved()),
+        ca_pem=ca("api").pem,
+    )
+    assert [(one.source, one.subject, one.for_requests) for one in found.authorities] == [
+        ("the API server's CA in test", "CN=api", False),
+        ("ConfigMap kube-system/kube-root-ca.crt", "CN=cluster", False),
+        ("ConfigMap openshift-config-managed/csr-controller-ca", "CN=other", True),
+        ("ConfigMap openshift-config-managed/csr-controller-ca", "CN=third", True),
+    ]
+
+
+def test_the_authorities_of_a_custom_signer_matter_where_it_has_issued() -> None:
+    page = {"items": [csr(approved(), name="x", certificate=leaf().pem, signerName="example.com/x")]}
+    surroundings, _api = around({CSRS: page}, ca_pem=ca().pem)
+    found = surroundings.observe(csr(approved(), signerName="example.com/x"))
+    assert found.peers is not None
+    assert found.peers.issuers == (found.authorities[0].subject,)
+
+
+@pytest.mark.parametrize(
+    ("objects", "issuer"),
+    [
+        ({}, Issuer("ClusterIssuer main.x", installed=False, exists=False)),
+        ({GROUP: {}}, Issuer("ClusterIssuer main.x", installed=True, exists=False)),
+        (
+            {GROUP: {}, f"{GROUP}/v1/clusterissuers/main.x": {}},
+            Issuer("ClusterIssuer main.x", installed=True, exists=True),
+        ),
+        (
+            {GROUP: {}, f"{GROUP}/v1/clusterissuers/main.x": api_error(Forbidden)},
+            Issuer("ClusterIssuer main.x", installed=True, exists=None),
+        ),
+        (
+            {f"{GROUP}/v1/clusterissuers/main.x": api_error(Forbidden)},
+            Issuer("ClusterIssuer main.x", installed=False, exists=False),
+        ),
+    ],
+)
+def test_issuers_of_cert_manager(objects: dict[str, Any], issuer: Issuer) -> None:
+    assert observe(objects, csr(approved(), signerName=CLUSTER_ISSUER)).issuer == issuer
+
+
+def event(uid: str, reason: str, at: str, kind: str = "Warning") -> dict[str, Any]:
+    about = {"kind": "CertificateSigningRequest", "uid": uid}
+    return {
+        "involvedObject": about,
+        "reason": reason,
+        "message": "not\nready ",
+        "type": kind,
+        "lastTimestamp": at,
+        "source": {"component": "signer"},
+    }
+
+
+def test_events_of_the_request_in_their_order() -> None:
+    obj = csr(approved(), signerName="example.com/x")
+    uid = obj["metadata"]["uid"]
+    events = [
+        event(uid, "Late", "2026-09-01T11:02:00Z"),
+        event("another", "Other", "2026-09-01T11:01:00Z"),
+        event(uid, "Early", "2026-09-01T11:01:00Z", "Normal"),
+    ]
+    found = observe({EVENTS: {"items": events}}, obj).reports
+    assert [(report.reason, report.warning) for report in found] == [("Early", False), ("Late", True)]
+    assert (found[0].reporter, found[0].message) == ("signer", "not ready")
+
+
+def lease(seconds: float) -> dict[str, Any]:
+    renewed = (NOW - timedelta(seconds=seconds)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return {"spec": {"renewTime": renewed, "leaseDurationSeconds": 15, "holderIdentity": "x"}}
+
+
+def test_when_the_lease_may_tell_more() -> None:
+    surroundings, api = around({LEASE: lease(5)})
+    assert surroundings.seconds_to_the_next_proof(csr(approved())) == float("inf"), "nobody has looked yet"
+    surroundings.observe(csr(approved()))
+    assert surroundings.seconds_to_the_next_proof(csr(approved())) == 11.0
+    assert surroundings.seconds_to_the_next_proof(csr(approved(), signerName=APP_SERVING)) == float("inf")
+    api.objects[LEASE] = lease(400)
+    surroundings.observe(csr(approved()))
+    assert surroundings.seconds_to_the_next_proof(csr(approved())) == 11.0, "it is not read again by itself"
+    surroundings.look_again(everything=False)
+    surroundings.observe(csr(approved()))
+    assert surroundings.seconds_to_the_next_proof(csr(approved())) == float("inf")
+    assert [path for _verb, path in api.asked].count(PODS) == 1
+
+
+def test_looking_at_everything_again() -> None:
+    surroundings, api = around({})
+    surroundings.observe(csr(approved(), signerName="example.com/x"))
+    surroundings.look_again(everything=True)
+    surroundings.observe(csr(approved(), signerName="example.com/x"))
+    asked = [path for _verb, path in api.asked]
+    assert (asked.count(CSRS), asked.count(EVENTS), asked.count("/version")) == (2, 2, 1)
+
+
+def test_all_requests_that_were_listed_save_the_look_at_a_signer() -> None:
+    listed = [
+        csr(approved(), name="me"),
+        csr(approved(), name="b"),
+        csr(approved(), name="c", signerName="example.com/x"),
+    ]
+    api = Api()
+    found = Surroundings(api, None, listed).observe(listed[0])  # type: ignore[arg-type]
+    assert found.peers is not None
+    assert found.peers.stuck == 1
+    assert CSRS not in [path for _verb, path in api.asked]

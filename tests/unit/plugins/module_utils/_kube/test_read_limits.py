@@ -1,0 +1,230 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A client limits its reads from a slow, repeating or endless server: bytes, pages, and the code of the error."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import (
+    dialing,
+    port_forward,
+    read_limits,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import (
+    Connection,
+    ExecPlugin,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
+    ApiError,
+    KubeError,
+    TimedOut,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.read_limits import Bounds
+
+from tests.support.failures import fails
+from tests.unit.plugins.module_utils._kube import pki
+from tests.unit.plugins.module_utils._kube.raw import dripping, endless, guarded, talking
+from tests.unit.plugins.module_utils._kube.server import Answer, _context, serving
+
+PATH = "/api/v1/things"
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+SECONDS = 1.0
+SIZE = 1 << 20
+#: Bytes that the kernel and the test's server may still send after the client stops reading.
+ON_THE_WAY = 8 << 20
+PART = b"x" * 65536
+CHUNK = b"10000\r\n" + PART + b"\r\n"
+
+Talk = Callable[[], Iterable[bytes]]
+DRIPS: dict[str, Talk] = {
+    "status line": lambda: dripping(b"HTTP/1.1 "),
+    "headers": lambda: dripping(HEAD + b"X-Long: "),
+    "body with a length": lambda: dripping(HEAD + b"Content-Length: 65000\r\n\r\n{"),
+    "body without a length": lambda: dripping(HEAD + b"Connection: close\r\n\r\n{"),
+    "one chunk": lambda: dripping(HEAD + b"Transfer-Encoding: chunked\r\n\r\nffff\r\n{"),
+    "length of a chunk": lambda: dripping(HEAD + b"Transfer-Encoding: chunked\r\n\r\n"),
+}
+FLOODS: dict[str, Talk] = {
+    "body with a length": lambda: endless(HEAD + b"Content-Length: 99999999999999\r\n\r\n{", PART),
+    "body without a length": lambda: endless(HEAD + b"Connection: close\r\n\r\n{", PART),
+    "chunks": lambda: endless(HEAD + b"Transfer-Encoding: chunked\r\n\r\n", CHUNK),
+    "one chunk": lambda: endless(HEAD + b"Transfer-Encoding: chunked\r\n\r\nfffffffffff\r\n", PART),
+}
+READS: dict[str, Callable[[Client], Any]] = {
+    "get": lambda own: own.get(PATH),
+    "list": lambda own: own.list_all(PATH),
+    "log": lambda own: own.text(PATH),
+    "create": lambda own: own.create(PATH, {"kind": "Thing"}),
+    "dry run": lambda own: own.try_create(PATH, {"kind": "Thing"}),
+}
+
+
+def client(url: str, **fields: Any) -> Client:
+    connection = Connection(host=url, auth_source="test", **{"token": "t", **fields})
+    return Client(connection, user_agent="test/1", deadline=time.monotonic() + SECONDS)
+
+
+def failed(own: Client, read: Callable[[Client], Any]) -> KubeError:
+    with pytest.raises(KubeError) as caught:
+        guarded(lambda: read(own))
+    return caught.value
+
+
+@pytest.mark.parametrize("drip", DRIPS)
+def test_an_answer_that_drips_ends_at_the_deadline(drip: str) -> None:
+    with talking(DRIPS[drip]) as server:
+        error = failed(client(server.url), READS["get"])
+        assert error.code == "timed-out"
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize("read", READS)
+def test_every_kind_of_read_ends_at_the_deadline(read: str) -> None:
+    with talking(DRIPS["body with a length"]) as server:
+        own = client(server.url)
+        error = failed(own, READS[read])
+        assert error.code == "timed-out"
+        assert server.connections == 1
+        is_told = any("whether it took effect is not known" in text for text in error.evidence)
+        assert is_told is (read == "create")
+
+
+def test_tls_changes_nothing() -> None:
+    ca = pki.ca()
+    context = _context(pki.leaf("server", ca), None)
+    with talking(DRIPS["one chunk"], context) as server:
+        assert failed(client(server.url, ca_pem=ca.certificate), READS["get"]).code == "timed-out"
+
+
+@pytest.mark.parametrize("flood", FLOODS)
+@pytest.mark.parametrize("read", ["get", "log"])
+def test_an_answer_without_an_end_is_not_kept(flood: str, read: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(read_limits, "ANSWER_BYTES", SIZE)
+    with talking(FLOODS[flood]) as server:
+        own = client(server.url)
+        own.deadline += 60  # only the size limit ends it
+        assert failed(own, READS[read]).code == "answer-too-large"
+        announced = flood == "body with a length"  # the client reads nothing of it
+        assert own._bounds.received <= (0 if announced else SIZE) + 2 * len(PART)
+        assert server.connections == 1
+        time.sleep(0.2)  # the server notices that the connection is closed
+        assert server.sent < SIZE + ON_THE_WAY
+
+
+def page(token: str, size: int = 1) -> Answer:
+    return Answer(200, {"metadata": {"continue": token}, "items": [{"x": "y" * size}]})
+
+
+@pytest.mark.parametrize(
+    ("answers", "pages"),
+    [
+        ([page("a")], 2),
+        ([page("a"), page("b"), page("a")], 3),
+        ([page("a"), page("b"), page("b")], 3),
+    ],
+)
+def test_a_list_that_repeats_its_token_is_an_error(answers: list[Answer], pages: int) -> None:
+    with serving(*answers) as server:
+        own = client(server.url)
+        own.deadline += 60
+        error = failed(own, READS["list"])
+        assert (type(error), error.code, len(server.requests)) == (ApiError, "list-endless", pages)
+
+
+def test_a_list_with_ever_new_tokens_ends_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    tokens = itertools.count()
+    with serving() as server:
+        monkeypatch.setattr(server, "next", lambda: page(str(next(tokens))))
+        own = client(server.url)
+        assert failed(own, READS["list"]).code == "timed-out"
+        asked = len(server.requests)
+        assert asked > 1
+        own.deadline = time.monotonic() + SECONDS
+        monkeypatch.setattr(read_limits, "ANSWER_BYTES", 2000)
+        assert failed(own, READS["list"]).code == "answer-too-large"  # the limit counts all pages together
+        assert 2 < len(server.requests) - asked < 20
+
+
+def test_after_the_deadline_a_list_of_pages_is_still_read_for_a_moment() -> None:
+    with serving(page("a"), page("b"), page("")) as server:
+        own = client(server.url)
+        own.deadline = 0.0
+        assert len(own.list_all(PATH)["items"]) == 3
+
+
+def test_a_watch_that_drips_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    event = json.dumps({"type": "ADDED"}).encode() + b"\n"
+    begun = HEAD + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\nffff\r\n" % (len(event), event)
+    with talking(lambda: dripping(begun)) as server:
+        own = client(server.url)
+        assert guarded(lambda: list(own.watch(PATH, {}, seconds=1))) == [{"type": "ADDED"}]
+    monkeypatch.setattr(read_limits, "ANSWER_BYTES", SIZE)
+    with talking(FLOODS["body without a length"]) as server:
+        assert guarded(lambda: list(client(server.url).watch(PATH, {}, seconds=60))) == []
+        assert server.sent < SIZE + ON_THE_WAY
+
+
+SWITCHED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+STREAMS: dict[str, Talk] = {
+    "status line": lambda: dripping(b"HTTP/1.1 101 "),
+    "headers": lambda: dripping(SWITCHED + b"X: "),
+    "body of a refusal": lambda: dripping(b"HTTP/1.1 403 No\r\nContent-Length: 65000\r\n\r\n"),
+    "headers without an end": lambda: endless(SWITCHED, b"X-More: " + PART[:1000] + b"\r\n"),
+}
+#: The libraries have their own limits for some. The stream then breaks.
+ENDS = ("timed-out", "answer-too-large", "unreachable", "forbidden")
+
+
+@pytest.mark.parametrize(
+    ("stream", "way"),
+    [("status line", "https"), ("status line", "proxy"), *((stream, "http") for stream in STREAMS)],
+)
+def test_a_port_forward_that_does_not_begin(stream: str, way: str) -> None:
+    """A proxy sends its own answer slowly. The client does not reach the API server."""
+    ca = pki.ca()
+    context = _context(pki.leaf("server", ca), None) if way == "https" else None
+    with talking(STREAMS[stream], context) as server:
+        own = client(server.url, **({"ca_pem": ca.certificate} if context else {}))
+        if way == "proxy":
+            own = client("https://api.certflow.invalid:6443", proxy=server.url)
+        bounds = Bounds("the stream", until=time.monotonic() + SECONDS, size=SIZE)
+        error = failed(own, lambda own: port_forward.connect(own, "apps", "hook-0", 8443, bounds))
+        assert error.code in ENDS
+        assert bounds.received <= SIZE + len(PART)
+        assert server.connections == 1
+        if stream == "status line":
+            assert error.code == "timed-out"
+
+
+def test_every_address_of_a_host_shares_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving() as server:
+        addresses = [(2, 1, 6, "", ("127.0.0.1", port)) for port in (1, server.port)]
+        monkeypatch.setattr("socket.getaddrinfo", lambda *_arguments, **_options: addresses)
+        dialing.dial("h", 1, Bounds("it", until=time.monotonic() + 30)).close()
+        over = Bounds("it", until=0.0)
+        with pytest.raises(TimedOut):
+            dialing.dial("h", 1, over)
+
+
+def test_an_exec_plugin_has_the_time_of_its_request(tmp_path: Path) -> None:
+    program = tmp_path / "plugin"
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    program.chmod(0o755)
+    entry = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "command": str(program),
+        "interactiveMode": "Never",
+    }
+    own = client("https://127.0.0.1:1", token=None, exec_plugin=ExecPlugin(entry, "", {}))
+    with fails("exec-plugin-failed", str(program), "s"):
+        guarded(lambda: own.get(PATH))

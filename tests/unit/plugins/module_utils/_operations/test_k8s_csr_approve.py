@@ -1,0 +1,131 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""k8s_csr_approve: what was approved before is compared too, the cluster's own names, rights for the wait."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import Result
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr_approve
+
+from tests.support.failures import fails
+from tests.unit.plugins.module_utils._csr.flow import Api, api_error, leaf
+from tests.unit.plugins.module_utils._csr.objects import approved, csr, request
+
+pytestmark = pytest.mark.quick
+
+CSRS = csr_api.COLLECTION
+NAME = "hook-apps-1a2b"
+EXPECT = {"service": "hook", "namespace": "apps"}
+API_SERVER = request("server", dns_names=("kubernetes.default.svc",))
+BY_LABEL = {"name": None, "label_selectors": ["a=b"]}
+
+
+def api_with(*csrs: dict[str, Any]) -> Api:
+    listed = {"metadata": {"resourceVersion": "9"}, "items": list(csrs)}
+    nodes: dict[str, Any] = {"metadata": {}, "items": []}
+    found = {csr_api.path(obj["metadata"]["name"]): obj for obj in csrs}
+    return Api({CSRS: listed, "/api/v1/nodes": nodes, **found})
+
+
+def decide(api: Api, **changed: Any) -> Result:
+    given = {"name": NAME, "decision": "approve", "expect": EXPECT, "wait": False}
+    options: dict[str, Any] = {"allow_client_identity": False, **given, **changed}
+    return k8s_csr_approve.run(api, options, False)  # type: ignore[arg-type]
+
+
+def test_the_api_servers_name_is_not_expected_into_a_certificate() -> None:
+    """Whoever may write a task's expectation has not said that this is meant: allow_names says that, with a warning."""
+    spelled_out = {"dns_names": ["kubernetes.default.svc"]}
+    api = api_with(csr(pem=API_SERVER))
+    with fails("invalid-request", "'kubernetes.default.svc'"):
+        decide(api, expect=spelled_out)
+    assert api.writes() == []
+    result = decide(api, expect=spelled_out, allow_names=["kubernetes.default.svc"])
+    assert result.changed
+    assert "allow_names permits kubernetes.default.svc" in result.warnings[0]
+
+
+def test_other_names_may_be_expected() -> None:
+    api = api_with(csr(pem=request("db", dns_names=("db.example.com",), ip_addresses=("192.0.2.1",))))
+    expect = {"dns_names": ["db.example.com"], "ip_addresses": ["192.0.2.1"]}
+    assert decide(api, expect=expect).changed
+
+
+def test_the_common_name_of_a_server_is_not_a_nodes() -> None:
+    api = api_with(csr(pem=request("node-1")))
+    api.objects["/api/v1/nodes/node-1"] = {}
+    with fails("invalid-request", "'node-1'"):
+        decide(api)
+    assert api.writes() == []
+
+
+def test_a_nodes_address_is_not_expected_either() -> None:
+    api = api_with(csr(pem=request(ip_addresses=("10.1.0.4",))))
+    node = {"status": {"addresses": [{"type": "InternalIP", "address": "10.1.0.4"}]}}
+    api.objects["/api/v1/nodes"] = {"metadata": {}, "items": [node]}
+    with fails("invalid-request", "'10.1.0.4'"):
+        decide(api, expect={**EXPECT, "ip_addresses": ["10.1.0.4"]})
+
+
+@pytest.mark.parametrize(
+    ("dns_names", "ip_addresses"),
+    [(("NODE-1",), ()), (("node-1.",), ()), (("10.1.0.4",), ()), ((), ("::ffff:10.1.0.4",))],
+)
+def test_a_node_is_recognised_in_any_notation(
+    dns_names: tuple[str, ...], ip_addresses: tuple[str, ...]
+) -> None:
+    api = api_with(csr(pem=request("node", dns_names=dns_names, ip_addresses=ip_addresses)))
+    node = {"status": {"addresses": [{"type": "InternalIP", "address": "10.1.0.4"}]}}
+    api.objects["/api/v1/nodes"] = {"metadata": {}, "items": [node]}
+    api.objects["/api/v1/nodes/node-1"] = node
+    expect = {"dns_names": list(dns_names), "ip_addresses": list(ip_addresses)}
+    with fails("invalid-request", "ForbiddenName"):
+        decide(api, expect=expect)
+    assert decide(api, expect=expect, allow_names=["node-1", "10.1.0.4"]).changed
+
+
+STRANGE = csr(approved(), name="strange", pem=API_SERVER)
+STRANGE["metadata"]["uid"] = "strange"
+
+
+def test_one_that_is_approved_already_is_compared() -> None:
+    api = api_with(STRANGE)
+    with fails("approved-unexpectedly", "strange", "ForbiddenName") as caught:
+        decide(api, name="strange")
+    assert caught.value.remedy
+
+
+def test_by_selector_it_is_told_and_stops_nothing() -> None:
+    api = api_with(csr(), STRANGE)
+    result = decide(api, **BY_LABEL)
+    assert [entry["name"] for entry in result.values["csrs"]] == [NAME]
+    assert "strange: it asks for the name 'kubernetes.default.svc'" in result.warnings[0]
+    assert api.writes() == [("PUT", f"{CSRS}/{NAME}/approval")]
+
+
+def test_nobody_waits_for_what_is_not_expected() -> None:
+    api = api_with(csr(approved(), certificate=leaf().pem), STRANGE)
+    assert [entry["name"] for entry in decide(api, **BY_LABEL, wait=True).values["csrs"]] == [NAME]
+
+
+@pytest.mark.parametrize("verb", ["get", "list", "watch"])
+def test_what_the_wait_needs_is_asked_before_the_first_decision(verb: str) -> None:
+    api = api_with(csr())
+    api.lacking = {(verb, "certificatesigningrequests")}
+    with fails("missing-permissions", verb, "certificatesigningrequests"):
+        decide(api, wait=True)
+    assert api.writes() == []
+    assert decide(api).changed, "without the wait it is not needed"
+
+
+def test_what_cannot_be_compared_is_said() -> None:
+    api = api_with(csr())
+    api.objects["/api/v1/nodes/hook"] = api_error(Forbidden)
+    assert "may not read nodes" in decide(api).warnings[0]

@@ -1,0 +1,152 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""k8s_csr_info: one answer for a request, however it is found, and one look at each signer's others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api
+from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.cluster_evidence import EVENTS
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.controller_manager import LEASE, PODS
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr_info
+
+from tests.unit.plugins.module_utils._csr.flow import Api, api_error, leaf
+from tests.unit.plugins.module_utils._csr.objects import KUBELET_SERVING, approved, condition, csr
+
+pytestmark = pytest.mark.quick
+
+CSRS = csr_api.COLLECTION
+ROOT_CA = "/api/v1/namespaces/kube-system/configmaps/kube-root-ca.crt"
+OPENSHIFT = "/api/v1/namespaces/openshift-config-managed/configmaps/csr-controller-ca"
+STUCK = [csr(approved(), name=f"stuck-{number}") for number in range(3)]
+
+
+def api_with(*csrs: dict[str, Any]) -> Api:
+    listed = {"metadata": {"resourceVersion": "9"}, "items": list(csrs)}
+    return Api({CSRS: listed, **{csr_api.path(obj["metadata"]["name"]): obj for obj in csrs}})
+
+
+def info(api: Api, **changed: Any) -> dict[str, Any]:
+    options = {"gather": ["csrs", "provider"], "provider": "eks", "providers": [], "signers": {}, **changed}
+    return dict(k8s_csr_info.run(api, options, False).values)  # type: ignore[arg-type]
+
+
+def test_by_name_and_in_the_list_the_diagnosis_is_the_same() -> None:
+    api = api_with(*STUCK)
+    [one] = info(api, name="stuck-0")["csrs"]
+    assert one == info(api)["csrs"][0]
+    assert one["diagnosis"]["certainty"] == "proven", "the two others prove it"
+    assert any(text.startswith("2 other") for text in one["diagnosis"]["evidence"])
+
+
+def test_the_list_of_all_needs_no_second_look_at_a_signer() -> None:
+    api = api_with(*STUCK, csr(approved(), certificate=leaf().pem, signerName="example.com/x"))
+    info(api)
+    assert api.asked == [("GET", CSRS)]
+
+
+def test_each_fact_is_read_once_a_run() -> None:
+    """Fifty stuck and fifty pending requests of two signers cost what one of each costs, and a page per signer."""
+    many = [
+        csr(*conditions, name=f"{number}-{signer[:4]}", signerName=signer)
+        for number in range(50)
+        for conditions in ([approved()], [])
+        for signer in (KUBELET_SERVING, "example.com/x")
+    ]
+    api = api_with(*many)
+    found = info(api, provider="kubeadm", label_selectors=["x"])["csrs"]
+    assert len(found) == 200
+    paths = [path for verb, path in api.asked if verb == "GET"]
+    assert sorted(path for path in paths if path != CSRS) == sorted([LEASE, PODS, EVENTS, ROOT_CA, OPENSHIFT])
+    assert paths.count(CSRS) == 3, "the selected ones, and each signer's"
+    assert api.reviews == 3, "to update the approval, and to approve for each signer"
+
+
+def test_what_is_settled_costs_nothing_more() -> None:
+    api = api_with(csr(condition("Denied"), name="a"), csr(approved(), condition("Failed"), name="b"))
+    assert [one["diagnosis"]["code"] for one in info(api, label_selectors=["x"])["csrs"]] == [
+        "denied",
+        "failed",
+    ]
+    assert api.asked == [("GET", CSRS)]
+    assert api.reviews == 0
+
+
+def test_where_others_cannot_be_seen_nothing_is_claimed_of_them() -> None:
+    api = api_with(STUCK[0])
+    api.objects[CSRS] = api_error(Forbidden)
+    [one] = info(api, name="stuck-0")["csrs"]
+    assert one["diagnosis"]["certainty"] == "likely"
+    assert one["diagnosis"]["evidence"][-1] == f"cannot read requests of the signer {KUBELET_SERVING}: no"
+
+
+def test_what_may_not_be_read_is_said_and_no_failure() -> None:
+    api = api_with(STUCK[0])
+    api.objects.update({path: api_error(Forbidden) for path in (LEASE, PODS, ROOT_CA, OPENSHIFT)})
+    [one] = info(api, name="stuck-0", provider="kubeadm")["csrs"]
+    assert one["diagnosis"]["code"] == "approved-not-issued"
+    assert [text.partition(":")[0] for text in one["diagnosis"]["evidence"][-4:]] == [
+        "cannot read Lease kube-system/kube-controller-manager",
+        "cannot read pods in kube-system",
+        "cannot read ConfigMap kube-system/kube-root-ca.crt",
+        "cannot read ConfigMap openshift-config-managed/csr-controller-ca",
+    ]
+
+
+def test_one_that_is_not_there_is_explained() -> None:
+    [one] = info(api_with(), name="gone")["csrs"]
+    assert (one["name"], one["condition"], one["certificate"]) == ("gone", "NotFound", None)
+    assert (one["diagnosis"]["code"], one["diagnosis"]["certainty"]) == ("collected", "one of")
+    full = info(api_with(STUCK[0]), name="stuck-0")["csrs"][0]
+    assert one.keys() == full.keys()
+
+
+def test_signers_are_counted_the_worst_first() -> None:
+    node: dict[str, Any] = {"username": "system:node:one"}
+    found = info(
+        api_with(
+            csr(approved(), name="a", certificate=leaf().pem),
+            csr(name="b"),
+            csr(approved(), name="c", signerName="example.com/x"),
+            csr(approved("2026-08-30T11:00:00Z"), name="d", signerName="example.com/x", **node),
+            csr(condition("Denied"), name="e", signerName="example.com/y"),
+        )
+    )
+    assert found["signers"] == [
+        {
+            "signer_name": "example.com/x",
+            "issued": 0,
+            "pending": 0,
+            "stuck": 2,
+            "oldest_stuck": "2026-08-30T11:00:00Z",
+        },
+        {"signer_name": "example.com/y", "issued": 0, "pending": 0, "stuck": 0, "oldest_stuck": None},
+        {"signer_name": KUBELET_SERVING, "issued": 1, "pending": 1, "stuck": 0, "oldest_stuck": None},
+    ]
+
+
+def test_the_provider_says_where_its_ca_is_and_how_long_it_issues() -> None:
+    provider = info(api_with(), provider="openshift")["provider"]
+    assert "csr-controller-ca" in provider["ca"]
+    assert provider["longest_lifetime_seconds"] == 720 * 3600
+    unknown = info(api_with(), provider="strange", signers={"default": "example.com/x"})["provider"]
+    assert (unknown["ca"], unknown["longest_lifetime_seconds"]) == ("", None)
+
+
+NAMESPACE = "/api/v1/namespaces/kube-system"
+IDENTITIES: tuple[tuple[dict[str, Any] | Exception, str], ...] = (
+    ({"metadata": {"uid": "0a-1"}}, "0a-1"),
+    (api_error(Forbidden), ""),
+)
+
+
+@pytest.mark.parametrize(("answer", "uid"), IDENTITIES)
+def test_the_identity_of_a_cluster_costs_one_request(answer: dict[str, Any] | Exception, uid: str) -> None:
+    api = Api({NAMESPACE: answer})
+    assert info(api, gather=["cluster"], provider="auto") == {"cluster_uid": uid}
+    assert api.asked == [("GET", NAMESPACE)]

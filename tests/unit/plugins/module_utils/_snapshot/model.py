@@ -1,0 +1,404 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A cluster on which the steps of a plan are done one by one, and what must hold after each of them.
+
+A model, of what facts say a real one does: so that every plan can be cut off after every step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed import object_reading
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.installers import OURS
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
+    CONTROLLER,
+    CONVERSION,
+    VALIDATION,
+    Configuration,
+    Detached,
+    Hook,
+    Installed,
+    Secret,
+    Service,
+    Workload,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.step_types import (
+    DETACHED_LABEL,
+    PORT_LABEL,
+    RELEASE_LABEL,
+    Step,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.upgrade_context import (
+    DRAINS_SINCE,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import (
+    crd_sets,
+    flags,
+    release_table,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.crd_sets import (
+    Conversion,
+    Crd,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_table import (
+    GROUP,
+    GROUP_CONTENTS,
+    SNAPSHOT,
+    Release,
+    Version,
+)
+
+NAMES = {
+    VALIDATION: ("snapshot-validation-deployment", "snapshot-validation-service"),
+    CONVERSION: ("snapshot-conversion-webhook-deployment", "snapshot-conversion-webhook-service"),
+}
+PORT = 8443
+
+
+@dataclass
+class Cluster:
+    """installed: as the plan would read it. rights: of which release. ports: where each Service leads.
+
+    lists: whether contents list handles, and hidden: whether a write at another version has lost them.
+    """
+
+    installed: Installed
+    rights: Version
+    ports: dict[tuple[str, str], int] = field(default_factory=dict)
+    lost: bool = False
+
+    def seen(self, target: Release) -> Installed:
+        """What a new plan for the target reads."""
+        missing = [
+            f"{verb} {resource}.{group}"
+            for since, group, resource, verbs in object_reading.RIGHTS
+            if self.rights < since <= target.version
+            for verb in verbs
+        ]
+        return replace(self.installed, missing_rights=tuple(missing))
+
+    def do(self, step: Step) -> None:
+        getattr(self, f"_{step.action}")(step.parameters)
+
+    def _apply(self, given: Mapping[str, Any]) -> None:
+        release = release_table.get(given["release"])
+        for part in given["parts"]:
+            getattr(self, f"_apply_{part}")(release, given)
+
+    def _apply_crds(self, release: Release, _given: Mapping[str, Any]) -> None:
+        self._put_crds(SNAPSHOT, crd_sets.row(release.crds, SNAPSHOT), ())
+
+    def _apply_group_crds(self, release: Release, given: Mapping[str, Any]) -> None:
+        self._put_crds(GROUP, crd_sets.row(release.group_crds, GROUP), given.get("keep_unserved", ()))
+
+    def _put_crds(self, group: str, row: crd_sets.CrdSet, kept: Any) -> None:
+        crds = dict(self.installed.crds)
+        for name in crd_sets.names(group):
+            live = crds.get(name)
+            versions = dict(row.versions)
+            if live:
+                versions.update({one: crd_sets.LISTED for one in kept if one in live.versions})
+            stored = [*(live.stored_versions if live else ()), row.storage]
+            assert set(stored) <= set(versions), (
+                f"{name}: status.storedVersions: missing from spec.versions: {stored}"
+            )
+            conversion = live.conversion if live else Conversion()
+            exact = row if versions == dict(row.versions) else None
+            crds[name] = Crd(name, versions, tuple(dict.fromkeys(stored)), exact, conversion)
+        self._set(
+            crds=crds,
+            crd_origins={**self.installed.crd_origins, **dict.fromkeys(crd_sets.names(group), OURS)},
+        )
+
+    def _apply_controller_rbac(self, release: Release, _given: Mapping[str, Any]) -> None:
+        self.rights = release.version
+        self._set(controller_role=OURS)
+
+    def _apply_controller(self, release: Release, given: Mapping[str, Any]) -> None:
+        selector = {release.label: "snapshot-controller"}
+        arguments = ("--v=5", "--leader-election=true", *given["arguments"])
+        made = Workload(
+            CONTROLLER, "Deployment", given["namespace"], "snapshot-controller", "i", release.version, arguments, selector,
+            replicas=2, available=2,
+        )  # fmt: skip
+        self._put(made)
+
+    def _apply_webhook(self, release: Release, given: Mapping[str, Any]) -> None:
+        hook = release.webhook
+        assert hook
+        secret = self.installed.secret(given["namespace"], given["secret"])
+        assert secret and secret.type == "kubernetes.io/tls", "its pods would not start"
+        answers = not hook.service_account or self.installed.webhook_account
+        made = Workload(
+            hook.kind, "Deployment", given["namespace"], hook.deployment, "i", release.version,
+            tuple(given.get("arguments", ())), hook.selector, (given["secret"],), hook.service_account,
+            self.installed.kubernetes >= DRAINS_SINCE, PORT, available=2 * answers,
+        )  # fmt: skip
+        self._put(made)
+
+    def _put(self, made: Workload) -> None:
+        place = (made.kind, made.namespace, made.name)
+        rest = [one for one in self.installed.workloads if (one.kind, one.namespace, one.name) != place]
+        old = [one for one in self.installed.workloads if (one.kind, one.namespace, one.name) == place]
+        assert all(dict(one.selector) == dict(made.selector) for one in old), (
+            "spec.selector: field is immutable"
+        )
+        self._set(workloads=(made, *rest))
+
+    def _apply_webhook_rbac(self, _release: Release, _given: Mapping[str, Any]) -> None:
+        self._set(webhook_account=True)
+
+    def _apply_webhook_service(self, release: Release, given: Mapping[str, Any]) -> None:
+        assert release.webhook
+        self._put_service(given["namespace"], release.webhook.service, dict(release.webhook.selector), PORT)
+
+    def _put_service(self, namespace: str, name: str, selector: Mapping[str, str], port: int | None) -> None:
+        rest = [one for one in self.installed.services if (one.namespace, one.name) != (namespace, name)]
+        self._set(services=(*rest, Service(namespace, name, selector)))
+        if port:
+            self.ports[namespace, name] = port
+
+    def _apply_webhook_configurations(self, release: Release, given: Mapping[str, Any]) -> None:
+        assert release.webhook
+        rules = {one.name: one for one in release.webhook.configurations}
+        made = []
+        for name, policy in given["failure_policies"].items():
+            one = rules[name]
+            hook = Hook(
+                name, (given["namespace"], release.webhook.service), one.path, policy, tuple(one.as_rules())
+            )
+            made.append(Configuration(name, (one.group,), (hook,)))
+        rest = [one for one in self.installed.configurations if one.name not in given["failure_policies"]]
+        self._set(configurations=(*made, *rest))
+
+    def _conversion_none(self, given: Mapping[str, Any]) -> None:
+        self._set_conversion(Conversion())
+
+    def _conversion_webhook(self, given: Mapping[str, Any]) -> None:
+        service = given["service"]
+        assert self.installed.secret(given["secret"]["namespace"], given["secret"]["name"])
+        self._set_conversion(Conversion("Webhook", (service["namespace"], service["name"]), True))
+
+    def _set_conversion(self, conversion: Conversion) -> None:
+        crd = replace(self.installed.crds[GROUP_CONTENTS], conversion=conversion)
+        self._set(crds={**self.installed.crds, GROUP_CONTENTS: crd})
+
+    def _migrate_storage(self, given: Mapping[str, Any]) -> None:
+        crd = self.installed.crds[given["crd"]]
+        assert crd.storage == given["version"], f"{crd.name} stores {crd.storage}"
+        self._set(crds={**self.installed.crds, crd.name: replace(crd, stored_versions=(given["version"],))})
+
+    def _narrow_rules(self, given: Mapping[str, Any]) -> None:
+        made = [
+            replace(
+                one, hooks=tuple(replace(hook, rules=tuple(given["rules"][hook.name])) for hook in one.hooks)
+            )
+            if one.name == given["name"]
+            else one
+            for one in self.installed.configurations
+        ]
+        self._set(configurations=tuple(made))
+
+    def _failure_policy(self, given: Mapping[str, Any]) -> None:
+        made = [
+            replace(one, hooks=tuple(replace(hook, failure_policy=given["policy"]) for hook in one.hooks))
+            if one.name in given["names"]
+            else one
+            for one in self.installed.configurations
+        ]
+        self._set(configurations=tuple(made))
+
+    def _delete(self, given: Mapping[str, Any]) -> None:
+        for entry in given["objects"]:
+            self._delete_one(entry)
+
+    def _delete_one(self, entry: Mapping[str, Any]) -> None:
+        kind, place = entry["kind"], (entry.get("namespace", ""), entry.get("name", ""))
+        here = self.installed
+        if kind in ("Deployment", "StatefulSet"):
+            left = [one for one in here.workloads if (one.kind, one.namespace, one.name) != (kind, *place)]
+            self._set(workloads=tuple(left))
+        elif kind == "ReplicaSet":
+            of = entry.get("label_selector", "").partition("=")[2]
+            left_sets = [one for one in here.detached if one.of != of and one.workload.name != place[1]]
+            self._set(detached=tuple(left_sets))
+        elif kind == "ValidatingWebhookConfiguration":
+            self._set(configurations=tuple(one for one in here.configurations if one.name != place[1]))
+        elif kind == "Service":
+            self._set(services=tuple(one for one in here.services if (one.namespace, one.name) != place))
+        elif kind == "Secret":
+            self._set(secrets=tuple(one for one in here.secrets if (one.namespace, one.name) != place))
+        elif kind == "CustomResourceDefinition":
+            assert place[1].endswith(GROUP) and entry["only_if_empty"] and not here.groups.total
+            self._set(crds={name: crd for name, crd in here.crds.items() if name != place[1]})
+        elif kind == "ServiceAccount":
+            self._set(webhook_account=False)
+
+    def _certificate(self, given: Mapping[str, Any]) -> None:
+        place = (given["namespace"], given["secret"])
+        old = self.installed.secret(*place)
+        assert old is None or old.type == "kubernetes.io/tls", "type: field is immutable"
+        there = {one.name for one in self.installed.configurations} | set(self.installed.crds)
+        assert {one["name"] for one in given["targets"]} <= there
+        rest = [one for one in self.installed.secrets if (one.namespace, one.name) != place]
+        self._set(secrets=(*rest, Secret(*place, "kubernetes.io/tls", ("ca.crt", "tls.crt", "tls.key"))))
+
+    def _detach(self, given: Mapping[str, Any]) -> None:
+        gone = [
+            one
+            for one in self.installed.workloads
+            if (one.kind, one.namespace, one.name) == ("Deployment", given["namespace"], given["name"])
+        ]
+        made = [
+            Detached(replace(one, kind="ReplicaSet", name=f"{one.name}-1"), one.name, True) for one in gone
+        ]
+        old = [replace(one, labelled=True) for one in self.installed.detached]
+        self._set(
+            workloads=tuple(one for one in self.installed.workloads if one not in gone),
+            detached=(*old, *made),
+        )
+
+    def _switch_service(self, given: Mapping[str, Any]) -> None:
+        self._put_service(given["namespace"], given["name"], given["selector"], given.get("target_port"))
+
+    def _reconnect(self, given: Mapping[str, Any]) -> None:
+        """Nothing that the model knows."""
+
+    def _wait_available(self, given: Mapping[str, Any]) -> None:
+        found = [one for one in self.installed.workloads if one.name == given["name"]]
+        assert found and all(one.available for one in found), "it never gets available"
+
+    def _watch_pods(self, given: Mapping[str, Any]) -> None:
+        (live,) = [one for one in self.installed.workloads if one.name == given["name"]]
+        assert live.available, "its pods do not stay up"
+        selectors = [one.selector.items() for one in self.installed.services]
+        assert any(one <= _labels(live).items() for one in selectors), "no Service leads to its pods yet"
+        assert any(one.of == given["name"] for one in self.installed.detached), "the old pods are gone"
+
+    def _verify(self, given: Mapping[str, Any]) -> None:
+        if given["subject"] == "version":
+            controller = self.installed.running(CONTROLLER)[0]
+            assert controller.version == release_table.get(given["release"]).version
+        if given["subject"] == "webhook":
+            hooks = [
+                hook
+                for one in self.installed.configurations
+                if one.name == given["name"]
+                for hook in one.hooks
+            ]
+            needed = {
+                "empty-class": "volumesnapshots",
+                "second-default-class": "volumesnapshotclasses",
+                "empty-reference": "volumesnapshotcontents",
+            }[given["check"]]
+            assert any(needed in hook.resources() for hook in hooks), "it is not asked about that"
+            crd = self.installed.crds[f"volumesnapshots.{SNAPSHOT}"]
+            assert given["check"] != "empty-class" or not (crd.set and crd.set.rules), (
+                "the CRD refuses it first"
+            )
+
+    def _set(self, **fields: Any) -> None:
+        self.installed = replace(self.installed, **fields)
+
+    # What must hold after every step.
+
+    def faults(self) -> Iterator[str]:
+        yield from self._webhook_faults()
+        yield from self._conversion_faults()
+        yield from self._controller_faults()
+
+    def _pods(self, kind: str) -> Iterator[tuple[Workload, dict[str, str]]]:
+        for one in self.installed.running(kind):
+            yield one, _labels(one)
+        for gone in self.installed.detached:
+            if gone.program == kind:
+                yield gone.workload, {**_labels(gone.workload), DETACHED_LABEL: gone.of}
+
+    def _called(self, kind: str, place: tuple[str, str]) -> list[Workload]:
+        """Pods that the Service leads to and that listen where it leads."""
+        service = next((one for one in self.installed.services if (one.namespace, one.name) == place), None)
+        if service is None:
+            return []
+        return [one for one, labels in self._pods(kind) if service.selector.items() <= labels.items()]
+
+    def _webhook_faults(self) -> Iterator[str]:
+        for configuration in self.installed.configurations:
+            for hook in configuration.hooks:
+                assert hook.service
+                called = self._called(VALIDATION, hook.service)
+                if not called or not all(one.available for one in called):
+                    yield f"{configuration.name}: nobody answers"
+                if any(one.port != self.ports.get(hook.service, 443) for one in called):
+                    yield f"{configuration.name}: connection refused"
+                denied = {resource for one in called for resource in hook.resources() - _known(one.version)}
+                if denied:
+                    yield f"{configuration.name}: denies {', '.join(sorted(denied))}"
+                if GROUP in configuration.groups and not all(_serves_groups(one) for one in called):
+                    yield f"{configuration.name}: the server could not find the requested resource"
+
+    def _conversion_faults(self) -> Iterator[str]:
+        crd = self.installed.crds.get(GROUP_CONTENTS)
+        if crd is None:
+            return
+        if crd.conversion.strategy == "Webhook":
+            assert crd.conversion.service
+            called = self._called(CONVERSION, crd.conversion.service)
+            if not called or any(one.port != self.ports.get(crd.conversion.service, 443) for one in called):
+                yield "conversion: nobody answers"
+            return
+        speaks = [one for one in (self._spoken(each) for each in self.installed.running(CONTROLLER)) if one]
+        if self.installed.groups.lists and crd.storage == "v1beta2":
+            if "v1beta1" in crd.stored_versions:
+                yield "lists of handles are hidden, and lost at the next write"
+            if "v1beta1" in speaks:
+                yield "a controller that speaks v1beta1 loses lists of handles"
+
+    def _spoken(self, controller: Workload) -> str:
+        release = release_table.find(controller.version)
+        on = (
+            release is not None
+            and release.groups is not None
+            and flags.groups_on(controller.arguments, release)
+        )
+        return release.groups.version if on and release and release.groups else ""
+
+    def _controller_faults(self) -> Iterator[str]:
+        for one in self.installed.running(CONTROLLER):
+            release = release_table.find(one.version)
+            assert release
+            if flags.unknown(CONTROLLER, one.arguments, release):
+                yield f"{one}: flag provided but not defined"
+            lacking = [
+                since for since, *_rest in object_reading.RIGHTS if self.rights < since <= release.version
+            ]
+            if lacking:
+                yield f"{one}: forbidden"
+        places = {one.namespace for one in self.installed.running(CONTROLLER) if one.kind == "Deployment"}
+        if len(places) > 1:
+            yield "two controllers lead"
+
+
+def _labels(one: Workload) -> dict[str, str]:
+    """Of its pods: only this collection's name their release."""
+    if one.origin.key or one.version is None:
+        return dict(one.selector)
+    return {**one.selector, RELEASE_LABEL: release_table.text(one.version), PORT_LABEL: str(one.port)}
+
+
+def _known(version: Version | None) -> set[str]:
+    """What a validation webhook does not deny."""
+    assert version
+    groups = {f"volumegroupsnapshot{part}" for part in ("s", "contents", "classes")}
+    if version >= (8, 0, 0):
+        return {"volumesnapshotclasses", "volumegroupsnapshotclasses"}
+    old = {"volumesnapshots", "volumesnapshotcontents"}
+    return old if version < (6, 0, 0) else old | {"volumesnapshotclasses"} | groups
+
+
+def _serves_groups(one: Workload) -> bool:
+    return "--enable-volume-group-snapshot-webhook" in one.arguments

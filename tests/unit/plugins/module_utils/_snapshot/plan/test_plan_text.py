@@ -1,0 +1,283 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The plan as text: each situation's lines, a line for every write, and hostile names of a cluster."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.installers import (
+    BY_KEY,
+    Origin,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
+    CONTROLLER,
+    Detached,
+    Installed,
+    Lease,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import (
+    plan_changes,
+    plan_text,
+    step_types,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.plan_changes import (
+    CHANGE,
+    CREATE,
+    DELETE,
+    Line,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.planner import Plan
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
+
+from tests.unit.plugins.module_utils._snapshot.plan import plans
+from tests.unit.plugins.module_utils._snapshot.world import (
+    NOTHING,
+    changed,
+    ours,
+    planned,
+    upstream,
+    with_groups,
+    with_workload,
+)
+from tests.unit.plugins.module_utils._upgrade.test_cut_off import JUMPS, MOST_HOPS, cluster
+
+BUDGET = ("kube-system", "snapshot-validation-deployment")
+
+
+def test_the_page_shows_the_plans() -> None:
+    assert plans.PAGE.read_text() == plans.page(), (
+        "run python3 -m tools.ci.enter dev -m tests.unit.plugins.module_utils._snapshot.plan.plans"
+    )
+
+
+def _of_helm(here: Installed) -> Plan:
+    return planned(changed(here, CONTROLLER, origin=plans.HELM), "8.7.0")
+
+
+SUMMARIES: list[tuple[Plan, str]] = [
+    (planned(upstream("7.0.2"), "8.7.0"), "7.0.2 to 8.7.0 in 1 hop"),
+    (
+        planned(with_groups(upstream("8.3.0", groups=True), lists=2), "8.7.0"),
+        "8.3.0 to 8.7.0 in 2 hops: 8.4.0, 8.7.0",
+    ),
+    (planned(ours("8.7.0"), "8.7.0"), "8.7.0 is installed; the plan repairs and verifies it"),
+    (
+        planned(with_groups(upstream("8.7.0", groups=True), hidden=1), "8.7.0"),
+        "8.7.0 is installed; the plan repairs and verifies it in 2 hops: 8.4.0, 8.7.0",
+    ),
+    (planned(NOTHING, "8.7.0"), "No snapshot controller is installed; the plan installs 8.7.0 in 1 hop"),
+    (planned(ours("8.7.0"), "8.3.0"), "8.7.0 to 8.3.0, an older release, in 1 hop"),
+    (
+        planned(changed(ours("8.3.0"), CONTROLLER, version=None), "8.7.0"),
+        "An unknown release to 8.7.0 in 1 hop. The plan is refused, so nothing is changed",
+    ),
+    (_of_helm(ours("8.3.0")), "8.3.0 to 8.7.0 in 1 hop. The plan is refused, so nothing is changed"),
+]
+
+
+@pytest.mark.parametrize(("plan", "text"), SUMMARIES, ids=[text for _plan, text in SUMMARIES])
+def test_the_first_line_says_the_way(plan: Plan, text: str) -> None:
+    assert plan_text.lines(plan)[0] == plan_text.summary(plan) == text
+
+
+def test_refusals_come_first_and_notes_last() -> None:
+    found = [line[0] for line in plan_text.lines(plans.SITUATIONS["Refuse a hazard"])[1:]]
+    assert found == sorted(found, key=lambda sign: (sign != "x", sign == "!"))
+    assert {"x", "!"} < set(found)
+
+
+@pytest.mark.parametrize(("key", "start"), [("helm", "With adopt: [helm], the"), ("openshift", "The")])
+def test_a_refusal_says_what_an_adoption_changes(key: str, start: str) -> None:
+    """The manager has the controller, which is changed, and the Service, which is deleted."""
+    origin = Origin(key, ("annotation meta.helm.sh/release-name: snapshots",))
+    here = changed(ours("8.1.1"), CONTROLLER, origin=origin)
+    here = replace(here, services=tuple(replace(one, origin=origin) for one in here.services))
+    found = [line for line in plan_text.lines(planned(here, "8.7.0")) if line.startswith("x refused")]
+    of = f"1 object of {BY_KEY[key].name}:"
+    assert found[1:] == [
+        f"x refused owner-{key}: {start} plan would {text}."
+        for text in (
+            f"change {of} Deployment kube-system/snapshot-controller",
+            f"delete {of} Service kube-system/snapshot-validation-service",
+        )
+    ]
+
+
+# Every write.
+
+
+def test_every_action_part_and_subject_has_its_text() -> None:
+    assert {action.name for action in step_types.ACTIONS} <= set(plan_changes._ACTIONS)
+    assert set(plan_changes._PARTS) == set(step_types.PARTS)
+
+
+def _objects(here: Installed) -> dict[Reference, Any]:
+    """The objects of a cluster with their state."""
+    found: dict[Reference, Any] = {
+        Reference("CustomResourceDefinition", name): crd for name, crd in here.crds.items()
+    }
+    found.update({Reference(one.kind, one.name, one.namespace): one for one in here.workloads})
+    found.update({Reference(one.kind, one.name): one for one in here.configurations})
+    found.update({Reference("Service", one.name, one.namespace): one for one in here.services})
+    found.update({Reference("Secret", one.name, one.namespace): one for one in here.secrets})
+    return found
+
+
+def _verbs(before: Mapping[Reference, Any], after: Mapping[Reference, Any]) -> dict[Reference, str]:
+    """The writes of a step, as a cluster shows them."""
+    found = {one: CREATE for one in after if one not in before}
+    found.update({one: DELETE for one in before if one not in after})
+    found.update({one: CHANGE for one in after if one in before and before[one] != after[one]})
+    return found
+
+
+def _shown(found: list[Line], step: str) -> dict[Reference, str]:
+    return {one: line.verb for line in found if line.step == step for one in line.objects}
+
+
+@pytest.mark.parametrize(
+    ("start", "target", "given"), [row[1:] for row in JUMPS], ids=[row[0] for row in JUMPS]
+)
+def test_every_write_has_a_line_with_its_verb(start: Installed, target: str, given: dict[str, Any]) -> None:
+    """The steps are carried out on the model of a cluster."""
+    here = cluster(start)
+    for _hop in range(MOST_HOPS):
+        plan = planned(here.seen(release_table.get(target)), target, **given)
+        found = plan_changes.lines(plan.hops[0])
+        for step in plan.hops[0].steps:
+            before, old = _objects(here.installed), here.installed.detached
+            here.do(step)
+            shown, written = _shown(found, step.id), _verbs(before, _objects(here.installed))
+            assert {one: shown.get(one) for one in written} == written, step.id
+            assert any(line.step == step.id for line in found)
+            gone = set(_sets(old)) - set(_sets(here.installed.detached))
+            assert not gone or any(line.step == step.id and line.verb == DELETE for line in found)
+        if len(plan.hops) == 1:
+            return
+
+
+def _sets(detached: tuple[Detached, ...]) -> list[tuple[str, str]]:
+    return [(one.workload.namespace, one.workload.name) for one in detached]
+
+
+@pytest.mark.parametrize("name", [row[0] for row in JUMPS])
+def test_later_hops_are_told_from_the_state_before_them(name: str) -> None:
+    """A later hop of a plan has the same lines as the first hop of the plan that is made then."""
+    start, target, given = next(row[1:] for row in JUMPS if row[0] == name)
+    plan = planned(start, target, **given)
+    here = cluster(start)
+    for hop in plan.hops:
+        again = planned(here.seen(hop.release), target, **given).hops[0]
+        assert [line.text for line in plan_changes.lines(hop)] == [
+            line.text for line in plan_changes.lines(again)
+        ]
+        for step in again.steps:
+            here.do(step)
+
+
+def _lines_of(plan: Plan, kind: str) -> list[str]:
+    return [line.text for line in plan_changes.lines(plan.hops[0]) if f"{kind} " in line.text]
+
+
+@pytest.mark.parametrize(
+    ("start", "text"),
+    [
+        (ours("7.0.2"), "to 8.1.1"),
+        (upstream("7.0.2"), "at 8.1.1"),
+        (replace(upstream("7.0.2"), leftovers=(("PodDisruptionBudget", *BUDGET),)), "to 8.1.1"),
+    ],
+)
+def test_a_budget_exists_if_it_was_read_or_this_collection_made_the_webhook(
+    start: Installed, text: str
+) -> None:
+    assert _lines_of(planned(start, "8.1.1"), "PodDisruptionBudget") == [
+        f"PodDisruptionBudget {'/'.join(BUDGET)} {text}"
+    ]
+
+
+def test_an_object_is_created_once_in_a_hop() -> None:
+    (hop,) = planned(NOTHING, "8.7.0", namespace="snapshots").hops
+    step = next(step for step in hop.steps if step.id == "controller")
+    verbs = [line.verb for line in plan_changes.lines(replace(hop, steps=(step, step)))]
+    assert verbs == [CREATE, CREATE, CHANGE]  # the namespace, the Deployment, the Deployment
+
+
+# Hostile text.
+
+HOSTILE = "x`` ```\n# Owned\r\n| a | b |\\| @admins <img src=x> [a](http://evil.example) \x1b[2J\u202e #1 *b* www.evil.example"
+
+
+def _hostile() -> Plan:
+    """A cluster whose marks, names and messages are hostile. A plan shows them in refusals, notes and lines."""
+    origin = Origin("helm", (f"annotation meta.helm.sh/release-name: {HOSTILE}",))
+    here = changed(upstream("7.0.2"), CONTROLLER, origin=origin, arguments=(f"--{HOSTILE}=1",))
+    here = replace(
+        here,
+        unreadable={"deployments": HOSTILE},
+        leases=(Lease(HOSTILE, HOSTILE, HOSTILE),),
+        default_classes={HOSTILE: (HOSTILE, "b")},
+        leftovers=(("ServiceAccount", "kube-system", HOSTILE),),
+    )
+    here = with_workload(here, replace(here.running(CONTROLLER)[0], name=HOSTILE))
+    return planned(here, "8.7.0", namespace=HOSTILE, controller_arguments=(f"--metrics-path={HOSTILE}",))
+
+
+def test_hostile_text_stays_on_its_line() -> None:
+    found = plan_text.lines(_hostile())
+    assert sum("Owned" in line for line in found) > 5
+    assert all(line.isprintable() for line in found)
+    signs = "".join(plan_text.SIGNS.values())
+    assert all(line[0] in signs and line[1] == " " for line in found[1:])
+
+
+def test_hostile_text_has_no_meaning_in_markdown() -> None:
+    text = plan_text.markdown(_hostile(), HOSTILE)
+    assert all(line.isprintable() for line in text.splitlines())
+    headings = [line for line in text.splitlines() if line.startswith("#")]
+    assert [line.split()[:2] for line in headings] == [
+        ["#", "Snapshot"], ["##", "Refused"], ["##", "Hop"], ["##", "Notes"],
+    ]  # fmt: skip
+    prose = _without_code(text)
+    assert "@admins" in text
+    assert "evil.example" in text
+    for mark in ("@", "://", "www.", "#1", "\x1b"):
+        assert mark not in prose
+    assert re.findall(r"(?<!\\)(?:\\\\)*[<*\[\]`]", prose) == []
+
+
+def _without_code(text: str) -> str:
+    """Return the text without fenced code and code spans, by the rules of CommonMark."""
+    outside: list[str] = []
+    fenced = False
+    for line in text.splitlines():
+        if re.fullmatch(r" {0,3}```\w*", line):
+            fenced = not fenced
+        elif not fenced:
+            outside.append(re.sub(r"(?<![\\`])(`+)(?!`)(.*?)(?<!`)\1(?!`)", "", line))
+    assert not fenced
+    return "\n".join(outside)
+
+
+CELLS = [
+    ("plain words, 8.7.0", "plain words, 8.7.0"),
+    ("a|b", r"a\|b"),
+    (r"a\|b", r"a\\\|b"),
+    ("@a|b", r"`@a\|b`"),
+    (r"@a\|b", r"`@a\|b`"),
+    ("`@a`", "`` `@a` ``"),
+    ("a\n| b", r"a \| b"),
+    ("<b>*_", r"\<b\>\*\_"),
+]
+
+
+@pytest.mark.parametrize(("text", "cell"), CELLS)
+def test_a_cell_shows_its_text(text: str, cell: str) -> None:
+    assert plan_text._table([[text]]).splitlines()[0] == f"| {cell} |"

@@ -1,0 +1,529 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The plan: every hop and jump in its order, repair, resume, refusals - and what holds for every pair of releases."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.hazards import table
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.installers import Origin
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
+    CONTROLLER,
+    VALIDATION,
+    Detached,
+    Installed,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import (
+    checks_before,
+    plan_report,
+    step_types,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.planner import Plan
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.state_after import after
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.upgrade_context import (
+    Situation,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_table import (
+    GROUP,
+    GROUP_CONTENTS,
+    SNAPSHOT,
+)
+
+from tests.unit.plugins.module_utils._snapshot.world import (
+    NOTHING,
+    changed,
+    found,
+    ids,
+    options,
+    ours,
+    planned,
+    upstream,
+    with_groups,
+    with_stored,
+)
+
+HAND_OVER = [
+    "webhook-detach", "webhook-hold", "webhook-deployment", "webhook-wait", "webhook-switch", "webhook-reconnect", "webhook-verify-first",
+    "webhook-watch", "webhook-delete-old", "webhook-service",
+]  # fmt: skip
+ROLL = ["webhook-deployment", "webhook-wait", "webhook-service"]
+CONFIGURE = ["webhook-configurations", "verify-webhook"]
+CONFIGURE_NEW = ["webhook-configurations", "validation-trust", "verify-webhook"]
+PLAIN = ["controller", "controller-wait"]
+REPLACE = ["controller-detach", "controller", "controller-wait", "controller-delete-old"]
+PROVE = ["verify-version", "verify-controller"]
+PROVE_RULES = ["verify-rules", *PROVE]
+WEBHOOK = ["webhook-rbac", "validation-certificate"]
+
+# The chain of facts, from upstream's own manifests, each hop from what the last one left.
+CHAIN: list[tuple[str, list[str]]] = [
+    ("6.2.2", ["crds", "controller-rbac", *WEBHOOK, *HAND_OVER, *CONFIGURE, *PLAIN, *PROVE, "validation-clean"]),
+    ("7.0.2", ["crds", "controller-rbac", *WEBHOOK, *HAND_OVER, *CONFIGURE, *REPLACE, *PROVE]),
+    ("8.1.0", ["crds", "controller-rbac", "narrow-snapshot", *WEBHOOK, *ROLL, *CONFIGURE, *PLAIN, *PROVE_RULES]),
+    ("8.4.0", ["crds", "configurations-delete", "controller-rbac", *PLAIN, *PROVE_RULES, "validation-clean"]),
+    ("8.7.0", ["crds", "controller-rbac", *PLAIN, *PROVE_RULES]),
+]  # fmt: skip
+
+
+def test_the_chain() -> None:
+    here = upstream("4.2.1")
+    for target, wanted in CHAIN:
+        plan = planned(here, target)
+        assert plan.refused == ()
+        assert [ids(plan)] == [wanted], target
+        here = after(Situation(here, release_table.get(target), options()))
+
+
+def test_the_first_verification_of_a_new_webhook_looks_at_its_pods() -> None:
+    (step,) = (
+        one for one in planned(upstream("6.2.2"), "7.0.2").hops[0].steps if one.id == "webhook-verify-first"
+    )
+    assert step.parameters["pods_of"] == {
+        "namespace": "kube-system",
+        "name": "snapshot-validation-deployment",
+    }
+
+
+def _rewrites(version: str) -> list[str]:
+    return [f"rewrite-volumegroupsnapshot{part}-{version}" for part in ("classes", "contents", "s")]
+
+
+CONVERSION = ["conversion-certificate", "conversion-deployment", "conversion-wait"]
+
+
+def test_the_chain_with_group_snapshots() -> None:
+    """From v1alpha1 over the bridge to v1beta1, to v1beta2 while a webhook converts, to no conversion."""
+    start = with_groups(upstream("8.1.0", groups=True))
+    assert start.crds[GROUP_CONTENTS].stored_versions == ("v1alpha1",)
+    plan = planned(start, "8.4.0")
+    assert ids(plan) == [
+        "crds", "configurations-delete", "groups-bridge", *_rewrites("v1beta1"), *CONVERSION, "conversion-service",
+        "conversion-webhook", "group-crds", "conversion-trust", "verify-conversion", "controller-rbac", *PLAIN, *PROVE_RULES,
+        "verify-groups", "validation-clean",
+    ]  # fmt: skip
+    here = after(Situation(start, release_table.get("8.4.0"), options()))
+    assert here.crds[GROUP_CONTENTS].stored_versions == ("v1beta1", "v1beta2")
+    plan = planned(with_groups(here, lists=1), "8.7.0")
+    assert ids(plan) == [
+        "crds", *_rewrites("v1beta2"), "conversion-none", "group-crds", "controller-rbac", *PLAIN, *PROVE_RULES, "verify-groups",
+        "conversion-clean",
+    ]  # fmt: skip
+    controller = next(step for step in plan.hops[0].steps if step.id == "controller")
+    assert controller.parameters["arguments"] == ["--feature-gates=CSIVolumeGroupSnapshot=true"]
+
+
+# (what is there, target, hops)
+JUMPS: list[tuple[str, Installed, str, list[str]]] = [
+    ("4.2.1 to 8.7.0", upstream("4.2.1"), "8.7.0", ["8.7.0"]),
+    ("7.0.2 to 8.6.0", upstream("7.0.2"), "8.6.0", ["8.6.0"]),
+    ("6.2.2 to 8.3.0", upstream("6.2.2"), "8.3.0", ["8.3.0"]),
+    ("4.2.1 to 7.0.2", upstream("4.2.1"), "7.0.2", ["7.0.2"]),
+    ("v1alpha1 without objects", upstream("7.0.2", groups=True), "8.6.0", ["8.6.0"]),
+    ("v1alpha1 with objects", with_groups(upstream("8.1.0", groups=True)), "8.7.0", ["8.7.0"]),
+    ("v1beta1 without objects", upstream("8.3.0", groups=True), "8.7.0", ["8.7.0"]),
+    ("v1beta1 without lists", with_groups(upstream("8.3.0", groups=True)), "8.7.0", ["8.7.0"]),
+    ("v1beta1 with lists", with_groups(upstream("8.3.0", groups=True), lists=2), "8.7.0", ["8.4.0", "8.7.0"]),
+    ("v1beta1 with lists, to 8.5", with_groups(upstream("8.3.0", groups=True), lists=2), "8.5.0", ["8.5.0"]),
+    (
+        "v1beta1 with lists, and its webhook",
+        with_stored(with_groups(upstream("8.4.0", groups=True), lists=2), "v1beta1", "v1beta2"),
+        "8.7.0",
+        ["8.7.0"],
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("start", "target", "hops"), [row[1:] for row in JUMPS], ids=[row[0] for row in JUMPS]
+)
+def test_jumps_have_no_more_stages_than_a_hazard_demands(
+    start: Installed, target: str, hops: list[str]
+) -> None:
+    plan = planned(start, target)
+    assert plan.refused == ()
+    assert [str(hop.release) for hop in plan.hops] == hops
+    assert all(hop.reason for hop in plan.hops[:-1])
+
+
+def test_lists_behind_a_broken_webhook_are_rescued_first() -> None:
+    """8.4's CRDs, a webhook that does not answer, objects that only it can read."""
+    start = with_stored(with_groups(upstream("8.4.0", groups=True)), "v1beta1", "v1beta2")
+    start = replace(
+        start,
+        workloads=start.running(CONTROLLER),
+        groups=replace(start.groups, contents=0),
+        unreadable={"group_contents": "conversion webhook for groupsnapshot.storage.k8s.io/v1beta1 failed"},
+    )
+    plan = planned(start, "8.7.0")
+    assert plan.refused == ()
+    assert [str(hop.release) for hop in plan.hops] == ["8.4.0", "8.7.0"]
+    assert "conversion-deployment" in ids(plan, 0)
+    assert ids(plan, 1).index("conversion-none") > ids(plan, 1).index(
+        "rewrite-volumegroupsnapshotcontents-v1beta2"
+    )
+    assert "lists-at-v1beta1" in found(plan)
+
+
+def test_lists_that_nobody_shows_are_rescued_first() -> None:
+    """8.6's CRDs convert nothing, and objects are stored at v1beta1 still."""
+    start = with_groups(with_stored(upstream("8.7.0", groups=True), "v1beta1", "v1beta2"), hidden=1)
+    plan = planned(start, "8.7.0")
+    assert [str(hop.release) for hop in plan.hops] == ["8.4.0", "8.7.0"]
+    assert "conversion-webhook" in ids(plan, 0)
+    assert "group-crds" not in ids(plan, 0)  # they do not go back
+
+
+def test_the_way_to_8_7_at_once() -> None:
+    """From 4.2.1 without group snapshots: what a person at night reads."""
+    plan = planned(upstream("4.2.1"), "8.7.0")
+    assert ids(plan) == [
+        "crds", "configurations-delete", "controller-rbac", *REPLACE, *PROVE_RULES, "validation-clean",
+    ]  # fmt: skip
+    steps = {step.id: step for step in plan.hops[0].steps}
+    assert [one["name"] for one in steps["configurations-delete"].parameters["objects"]] == [
+        "validation-webhook.snapshot.storage.k8s.io"
+    ]
+    gone = [(one["kind"], one["name"]) for one in steps["validation-clean"].parameters["objects"]]
+    assert gone[0] == ("Service", "snapshot-validation-service")
+    assert gone[-1] == (
+        "Deployment",
+        "snapshot-validation-deployment",
+    )  # it shows until then where the webhook is
+    assert ("Secret", "snapshot-validation-secret") in gone
+
+
+def test_narrower_rules_are_what_both_webhooks_know() -> None:
+    def rules(start: str, target: str) -> list[dict[str, object]]:
+        plan = planned(upstream(start), target)
+        narrow = next(step for step in plan.hops[0].steps if step.action == "narrow_rules")
+        assert ids(plan).index(narrow.id) < ids(plan).index("webhook-deployment")
+        (only,) = narrow.parameters["rules"].values()
+        return [{key: rule[key] for key in ("apiVersions", "resources")} for rule in only]
+
+    assert rules("7.0.2", "8.1.1") == [{"apiVersions": ["v1"], "resources": ["volumesnapshotclasses"]}]
+    assert rules("4.2.1", "8.1.1") == []  # the one knows no classes, the other nothing else
+    assert rules("6.2.2", "5.0.1") == [
+        {"apiVersions": ["v1", "v1beta1"], "resources": ["volumesnapshots", "volumesnapshotcontents"]}
+    ]
+
+
+def test_nothing_there_is_an_installation() -> None:
+    assert ids(planned(NOTHING, "8.7.0")) == ["crds", "controller-rbac", *PLAIN, *PROVE_RULES]
+    plan = planned(NOTHING, "7.0.2", failure_policy="Fail")
+    assert ids(plan) == [
+        "crds", "controller-rbac", *WEBHOOK, "webhook-deployment", "webhook-wait", "webhook-service", *CONFIGURE_NEW,
+        "failure-policy", *PLAIN, *PROVE,
+    ]  # fmt: skip
+    steps = {step.id: step for step in plan.hops[0].steps}
+    assert set(steps["webhook-configurations"].parameters["failure_policies"].values()) == {"Ignore"}
+    assert steps["failure-policy"].parameters["policy"] == "Fail"
+
+
+def test_the_policy_that_is_live_stays() -> None:
+    for policy in ("Ignore", "Fail"):
+        plan = planned(upstream("6.2.2", policy=policy), "7.0.2")
+        step = next(step for step in plan.hops[0].steps if step.id == "webhook-configurations")
+        assert set(step.parameters["failure_policies"].values()) == {policy}
+        assert "failure-policy" not in ids(plan)
+
+
+SNAPSHOT_NAME, GROUP_NAME = (f"validation-webhook.{group}" for group in (SNAPSHOT, GROUP))
+# failurePolicy of both configurations now, the options, the result, and those that change after the proof.
+POLICIES: list[tuple[tuple[str, str], dict[str, object], tuple[str, str], list[str]]] = [
+    (("Fail", "Ignore"), {}, ("Fail", "Ignore"), []),
+    (("Ignore", "Fail"), {}, ("Ignore", "Fail"), []),
+    (("Fail", "Ignore"), {"failure_policy": "Fail"}, ("Fail", "Fail"), [GROUP_NAME]),
+    (("Fail", "Ignore"), {"failure_policy": "Ignore"}, ("Ignore", "Ignore"), []),
+    (
+        ("Ignore", "Ignore"),
+        {"failure_policies": {SNAPSHOT_NAME: "Fail"}},
+        ("Fail", "Ignore"),
+        [SNAPSHOT_NAME],
+    ),
+    (("Fail", ""), {}, ("Fail", "Ignore"), []),  # a new one, as upstream has it
+    (
+        ("", ""),
+        {"failure_policies": {SNAPSHOT_NAME: "Ignore", GROUP_NAME: "Fail"}, "failure_policy": "Ignore"},
+        ("Ignore", "Fail"),
+        [GROUP_NAME],
+    ),
+]
+
+
+@pytest.mark.parametrize(("live", "given", "wanted", "later"), POLICIES)
+def test_each_configuration_keeps_its_own_policy(
+    live: tuple[str, str], given: dict[str, object], wanted: tuple[str, str], later: list[str]
+) -> None:
+    start, policies = (
+        upstream("7.0.2", groups=True),
+        dict(zip((SNAPSHOT_NAME, GROUP_NAME), live)),
+    )
+    configurations = tuple(
+        replace(one, hooks=(replace(one.hooks[0], failure_policy=policies[one.name]),))
+        for one in start.configurations
+        if policies[one.name]
+    )
+    here = replace(start, configurations=configurations)
+    plan = planned(here, "8.1.1", **given)
+    steps = {step.id: step.parameters for step in plan.hops[0].steps}
+    assert steps.get("failure-policy", {}).get("names", []) == later
+    first = steps["webhook-configurations"]["failure_policies"]
+    ends = {name: "Fail" if name in later else policy for name, policy in first.items()}
+    assert (ends[SNAPSHOT_NAME], ends[GROUP_NAME]) == wanted
+    end = after(Situation(here, release_table.get("8.1.1"), options(**given)))
+    assert {one.name: one.hooks[0].failure_policy for one in end.configurations} == ends
+
+
+def test_namespaces_of_new_objects() -> None:
+    plan = planned(NOTHING, "7.0.2", namespace="snapshots", webhook_namespace="webhooks")
+    places = {step.id: step.parameters.get("namespace") for step in plan.hops[0].steps}
+    assert (places["controller"], places["webhook-deployment"]) == ("snapshots", "webhooks")
+
+
+# Damage, and a step that heals it.
+DAMAGES: list[tuple[str, Installed, str, str]] = [
+    (
+        "image of another release",
+        changed(ours("8.1.1"), CONTROLLER, version=(8, 0, 1)),
+        "8.1.1",
+        "controller",
+    ),
+    (
+        "no webhook",
+        replace(ours("7.0.2"), workloads=ours("7.0.2").running(CONTROLLER)),
+        "7.0.2",
+        "webhook-deployment",
+    ),
+    (
+        "no rights",
+        replace(ours("8.7.0"), missing_rights=("create volumesnapshots",)),
+        "8.7.0",
+        "controller-rbac",
+    ),
+    ("old arguments", changed(ours("8.7.0"), CONTROLLER, arguments=("-logtostderr",)), "8.7.0", "controller"),
+    ("no controller", replace(ours("8.7.0"), workloads=()), "8.7.0", "controller"),
+    ("no service", replace(ours("7.0.2"), services=()), "7.0.2", "webhook-service"),
+    ("a certificate that expired", ours("7.0.2"), "7.0.2", "validation-certificate"),
+]
+
+
+@pytest.mark.parametrize(
+    ("start", "target", "step"), [row[1:] for row in DAMAGES], ids=[row[0] for row in DAMAGES]
+)
+def test_the_same_release_is_a_repair(start: Installed, target: str, step: str) -> None:
+    plan = planned(start, target)
+    assert (plan.refused, [str(hop.release) for hop in plan.hops]) == ((), [target])
+    assert step in ids(plan)
+
+
+def _detached(start: Installed, program: str, *, labelled: bool) -> Installed:
+    """The run was cut off after the Deployment was deleted without its pods."""
+    old = replace(start.running(program)[0], kind="ReplicaSet", selector={"pod-template-hash": "5d8"})
+    rest = tuple(one for one in start.workloads if one.program != program)
+    return replace(start, workloads=rest, detached=(Detached(old, start.running(program)[0].name, labelled),))
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_a_run_that_was_cut_off_in_a_hand_over_goes_on(labelled: bool) -> None:
+    plan = planned(_detached(upstream("6.2.2"), VALIDATION, labelled=labelled), "7.0.2")
+    assert plan.refused == ()
+    assert [step for step in ids(plan) if step in HAND_OVER] == HAND_OVER[labelled:]
+    step = next(step for step in plan.hops[0].steps if step.id == "webhook-deployment")
+    assert step.parameters["secret"] == "snapshot-validation-secret"  # the one that the old pods mount
+
+
+def test_a_controller_without_its_deployment_is_still_the_controller() -> None:
+    """Its release, its arguments and its gate are not lost; and it is no hosted one."""
+    start = _detached(with_groups(upstream("7.0.2", groups=True)), CONTROLLER, labelled=True)
+    plan = planned(start, "8.1.1")
+    assert plan.refused == ()
+    assert [step for step in ids(plan) if step in REPLACE] == REPLACE[1:]
+    controller = next(step for step in plan.hops[0].steps if step.id == "controller")
+    assert controller.parameters["arguments"] == ["--enable-volume-group-snapshots=true"]
+
+
+def test_the_way_back() -> None:
+    """CRDs stay, rights come last, the webhook comes back."""
+    plan = planned(upstream("8.7.0"), "7.0.2")
+    assert plan.refused == ()
+    assert ids(plan) == [
+        *WEBHOOK, "webhook-deployment", "webhook-wait", "webhook-service", *CONFIGURE_NEW, *PLAIN, "controller-rbac", *PROVE,
+    ]  # fmt: skip
+    proof = next(step for step in plan.hops[0].steps if step.id == "verify-webhook")
+    assert (
+        proof.parameters["check"] == "second-default-class"
+    )  # 8.7's CRDs answer before the webhook is asked
+
+
+def test_a_refused_plan_keeps_its_hops() -> None:
+    """They show what it would change. Only ``refused`` says that nothing may be written."""
+    allowed, refused = (planned(upstream("8.7.0"), "8.7.0", adopt=adopt) for adopt in (("kubectl",), ()))
+    assert (allowed.refused, [one.id for one in refused.refused]) == ((), ["owner-kubectl"])
+    assert ids(refused) == ids(allowed)
+    assert "kubespray" in refused.refused[0].remedy
+    assert any("Deployment kube-system/snapshot-controller" in text for text in refused.refused[0].evidence)
+    values = plan_report.plan(refused)
+    assert (len(values["hops"]), [one["id"] for one in values["plan"]]) == (1, ids(refused))
+
+
+def test_a_hop_has_the_state_before_it() -> None:
+    first, second = planned(with_groups(upstream("8.3.0", groups=True), lists=2), "8.7.0").hops
+    assert (first.context.installed, str(first.context.release)) == (
+        with_groups(upstream("8.3.0", groups=True), lists=2),
+        "8.4.0",
+    )
+    assert second.context.installed == after(first.context)
+    assert (second.context.version, second.context.release) == ((8, 4, 0), second.release)
+
+
+HELM = ("annotation meta.helm.sh/release-name: snapshots", "label app.kubernetes.io/managed-by: Helm")
+# The objects of another manager, and the reason that names one of them.
+OWNED_BY: dict[str, tuple[dict[str, Origin], str]] = {
+    "one of Helm": (
+        {CONTROLLER: Origin("helm", HELM)},
+        "Deployment kube-system/snapshot-controller belongs to Helm (release snapshots)",
+    ),
+    "two of Helm": (
+        {CONTROLLER: Origin("helm", HELM), VALIDATION: Origin("helm", HELM[1:])},
+        "Deployment kube-system/snapshot-controller and 1 other object belong to Helm (release snapshots)",
+    ),
+    "no mark": (
+        {VALIDATION: Origin("unmarked", ("no mark of any manager",))},
+        "Deployment kube-system/snapshot-validation-deployment has no mark of a manager",
+    ),
+    "OLM": (
+        {CONTROLLER: Origin("olm", ("label olm.managed: true",))},
+        "Deployment kube-system/snapshot-controller belongs to the Operator Lifecycle Manager",
+    ),
+}
+
+
+@pytest.mark.parametrize(("origins", "reason"), OWNED_BY.values(), ids=list(OWNED_BY))
+def test_a_refusal_names_the_object_and_its_manager(origins: dict[str, Origin], reason: str) -> None:
+    here = ours("7.0.2")
+    for program, origin in origins.items():
+        here = changed(here, program, origin=origin)
+    (refusal,) = planned(here, "8.1.1", adopt=()).refused
+    assert refusal.reason == reason
+    managers = plan_report.managers(Situation(here, release_table.get("8.1.1"), options()))
+    assert {one["manager"] for one in managers} == {origin.key for origin in origins.values()}
+
+
+IMPERATIVES = frozenset(
+    "Add Apply Check Delete Disable Enable Issue Make Narrow Restrict Set Store Switch Verify Wait Watch".split()
+)
+
+
+def _is_plain(step: step_types.Step) -> bool:
+    """Return True for an imperative title, and reasons in sentences of at most 30 words."""
+    sentences = step.reason.split(". ")
+    title = step.title.split()[0] in IMPERATIVES and not step.title.endswith(".")
+    return (
+        title
+        and step.reason.endswith(".")
+        and not set(";\n") & set(step.title + step.reason)
+        and max(len(sentence.split()) for sentence in sentences) <= 30
+        and all(sentence[0].isupper() for sentence in sentences)
+    )
+
+
+def test_a_step_says_what_it_does_and_why() -> None:
+    starts = [upstream("4.2.1"), upstream("7.0.2"), NOTHING, upstream("8.7.0")]
+    starts += [with_groups(upstream("8.3.0", groups=True), lists=1)]
+    starts += [with_groups(upstream(start, groups=True)) for start in ("7.0.2", "8.1.0")]
+    plans = [
+        planned(start, target) for start in starts for target in ("6.2.2", "7.0.2", "8.1.1", "8.4.0", "8.7.0")
+    ]
+    every = [step for plan in plans for hop in plan.hops for step in hop.steps if not _is_plain(step)]
+    assert [(step.id, step.title, step.reason) for step in every] == []
+
+
+def test_the_steps_before_an_upgrade_have_plain_titles() -> None:
+    for start in (upstream("7.0.2"), with_groups(upstream("8.4.0", groups=True)), upstream("8.7.0")):
+        found = checks_before.proofs(Situation(start, release_table.get("8.7.0"), options()))
+        assert found
+        assert [step.title for step in found if not _is_plain(step)] == []
+
+
+SAMPLE = ("4.2.1", "6.1.0", "6.2.3", "6.3.4", "7.0.2", "8.1.1", "8.3.0", "8.5.0", "8.7.0")
+SPECIAL = {
+    "detach",
+    "narrow_rules",
+    "delete",
+    "migrate_storage",
+    "conversion_none",
+    "conversion_webhook",
+    "switch_service",
+}
+PAIRS = [(start, target, False) for start in SAMPLE for target in SAMPLE] + [
+    (start, target, True) for start in SAMPLE[4:] for target in SAMPLE[4:]
+]
+
+
+@pytest.mark.parametrize("start", SAMPLE)
+def test_what_holds_for_every_pair(start: str) -> None:
+    for target, groups in [(target, groups) for one, target, groups in PAIRS if one == start]:
+        here = upstream(start, groups=groups)
+        if groups:
+            here = with_groups(here, lists=int(release_table.get(start).version >= (8, 2, 0)))
+        plan = planned(here, target)
+        if plan.refused:
+            assert {one.id for one in plan.refused} <= {"back-to-alpha", "back-without-lists"}
+            continue
+        _check(plan)
+        for hop in plan.hops:
+            here = after(Situation(here, hop.release, options()))
+        again = planned(here, target)  # a finished cluster: nothing special is left to do
+        assert ([*again.refused], len(again.hops)) == ([], 1)
+        assert [step.id for step in again.hops[0].steps if step.action in SPECIAL] == []
+
+
+def _check(plan: Plan) -> None:
+    steps = [step for hop in plan.hops for step in hop.steps]
+    assert [fault for step in steps for fault in step_types.faults(step)] == []
+    answered = {one for step in steps for one in step.hazards}
+    # What is answered by a hop of its own has its reason there.
+    by_hop = {"lists-at-v1beta1"} if len(plan.hops) > 1 else set()
+    handled = {one.hazard.id for one in plan.found if one.hazard.handling == table.STEP}
+    assert handled - answered - by_hop == set()
+    assert answered - found(plan) == set()
+    for hop in plan.hops:
+        order = [step.id for step in hop.steps]
+        assert len(set(order)) == len(order)
+        _in_order(order, "crds", "group-crds", "controller", "verify-version")
+        _in_order(
+            order,
+            "narrow-snapshot",
+            "webhook-deployment",
+            "webhook-configurations",
+            "verify-webhook",
+            "failure-policy",
+        )
+        _in_order(order, "crds", "configurations-delete", "validation-clean")
+        _in_order(order, "conversion-webhook", "group-crds", "verify-conversion")
+        _in_order(order, "rewrite-volumegroupsnapshotcontents-v1beta1", "group-crds", "conversion-clean")
+        _in_order(order, "conversion-none", "group-crds")
+
+
+def _in_order(order: list[str], *wanted: str) -> None:
+    places = [order.index(one) for one in wanted if one in order]
+    assert places == sorted(places), (order, wanted)
+
+
+def test_rights_come_before_the_controller_and_last_on_the_way_back() -> None:
+    assert ids(planned(upstream("4.2.1"), "8.7.0")).index("controller-rbac") < 3
+    back = ids(planned(upstream("8.1.1"), "4.2.1"))
+    assert back.index("controller-rbac") > back.index("controller-wait")
+
+
+def test_the_projection_is_like_what_is_read() -> None:
+    """The first release that was installed is what the second run finds."""
+    here = ours("7.0.2")
+    assert here.running(CONTROLLER)[0].version == (7, 0, 2)
+    assert [one.name for one in here.configurations] == ["validation-webhook.snapshot.storage.k8s.io"]
+    assert all(crd.set and crd.set.key == "7.0" for crd in here.crds.values())

@@ -1,0 +1,208 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is known and kept before the first write: dry runs of a plan, the backup, Deployments that are put back."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import stat
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+import yaml
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import (
+    NotYetError,
+    StepError,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.step_types import (
+    PORT_LABEL,
+    RELEASE_LABEL,
+    Step,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_source import (
+    Source,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.settings import Wanted
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import backups, dry_runs
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.act import Context
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.apply_manifests import (
+    Outcome,
+)
+
+from tests.unit.plugins.module_utils._snapshot.release.test_rendering import render
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
+
+Object = dict[str, Any]
+TARGET = Reference("Service", "hook", "default")
+
+
+class Cluster:
+    """Of a client, what reads one object."""
+
+    def __init__(self, *objects: Object) -> None:
+        self.objects = {f"{one['kind']} {one['metadata']['name']}": one for one in objects}
+
+    def find(self, path: str) -> Object | None:
+        name = path.rpartition("/")[2]
+        found = next((one for one in self.objects.values() if one["metadata"]["name"] == name), None)
+        return copy.deepcopy(found)
+
+
+def context(client: Cluster | None = None) -> Context:
+    source = Source("none", Path("none"), {})
+    return Context(cast("Client", client), source, Wanted(), "kube-system", take_over=False, check_mode=False)
+
+
+def step(name: str, action: str) -> Step:
+    return Step(name, name, "", action, {})
+
+
+def writes(given: Context, _parameters: Any) -> list[Outcome]:
+    assert given.check_mode, "a preflight writes nothing"
+    return [Outcome(TARGET, "changed")]
+
+
+def keeps(given: Context, _parameters: Any) -> list[Outcome]:
+    assert given.check_mode
+    return [Outcome(TARGET, "unchanged")]
+
+
+def lacks(_given: Context, _parameters: Any) -> list[Outcome]:
+    raise NotYetError("there is no such thing yet")
+
+
+def fails(_given: Context, _parameters: Any) -> list[Outcome]:
+    raise Forbidden("no", message="no", remedy="ask", status=403)
+
+
+ACTIONS: dict[str, Callable[[Context, Any], list[Outcome]]] = {
+    one.__name__: one for one in (writes, keeps, lacks, fails)
+}
+
+
+@pytest.mark.parametrize(
+    ("actions", "due", "problems"),
+    [
+        (["keeps", "keeps"], [], []),
+        (["keeps", "writes"], ["1"], []),
+        (["lacks"], ["0"], ["0"]),  # nothing before it would make it
+        (["writes", "lacks"], ["0", "1"], []),
+        (["fails", "writes", "fails"], ["1"], ["0", "2"]),  # all of them are named
+        (["verify", "certificate", "keeps"], [], []),  # others' to do
+    ],
+)
+def test_what_is_foreseen(actions: list[str], due: list[str], problems: list[str]) -> None:
+    steps = [step(str(number), action) for number, action in enumerate(actions)]
+    foreseen = dry_runs.foresee(context(), steps, ACTIONS)
+    assert [one.step.id for one in foreseen.tried if one.due] == due
+    assert [one.step for one in foreseen.problems] == problems
+
+
+@pytest.mark.parametrize(
+    ("message", "tells"),
+    [
+        ('pods is forbidden: User "u" cannot create resource "pods" in API group ""', False),
+        ('pods "x" is forbidden: error looking up service account kube-system/c: not found', False),
+        ('pods "x" is forbidden: violates PodSecurity "restricted:latest"', True),
+        ('pods "x" is forbidden: exceeded quota: small', True),
+    ],
+)
+def test_a_refused_pod_tells_of_its_deployment(message: str, tells: bool) -> None:
+    refused = Forbidden("no", message=message, remedy="", status=403)
+    assert dry_runs._says_nothing(refused) is not tells
+
+
+PEM = "-----BEGIN CERTIFICATE-----\nTUlJ\n-----END CERTIFICATE-----\n"
+KEY = "-----BEGIN PRIVATE KEY-----\nS0VZ\n-----END PRIVATE KEY-----\n"
+
+
+def encoded(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def test_the_backup_holds_the_changed_objects_but_no_private_key(tmp_path: Path) -> None:
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "hook", "namespace": "default", "uid": "u", "managedFields": [{}]},
+        "spec": {"selector": {"app": "hook"}},
+        "status": {},
+    }
+    values = {"tls.crt": PEM, "tls.key": KEY, "ca.crt": PEM + KEY, "cert.pem": PEM * 2, "password": PEM}
+    applied = {"kubectl.kubernetes.io/last-applied-configuration": KEY}
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "tls", "namespace": "default", "labels": {"a": "b"}, "annotations": applied},
+        "type": "kubernetes.io/tls",
+        "data": {key: encoded(value) for key, value in values.items()},
+    }
+    old = {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": {"name": "old", "namespace": "default"},
+    }
+    owned = {"name": "set", "namespace": "default", "ownerReferences": [{"controller": True}]}
+    made = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "metadata": owned}
+    touched = [
+        TARGET,
+        Reference("Secret", "tls", "default"),
+        TARGET,
+        Reference("Service", "gone", "default"),
+        Reference("StatefulSet", "old", "default"),
+        Reference("ReplicaSet", "set", "default"),
+    ]
+    kept = backups.originals(cast("Client", Cluster(service, secret, old, made)), touched)
+    now = datetime(2026, 3, 1, 3, 0, tzinfo=timezone.utc)
+    path = backups.write(tmp_path / "new", "https://[2001:db8::1]:6443/prefix", now, kept)
+    assert path.name == "2001-db8-1-6443-prefix-20260301T030000Z.yaml"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    metadata = {"name": "hook", "namespace": "default"}
+    documents = list(yaml.safe_load_all(path.read_text()))
+    assert documents[0] == {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": metadata,
+        "spec": {"selector": {"app": "hook"}},
+    }
+    assert documents[1]["data"] == {"tls.crt": encoded(PEM), "cert.pem": encoded(PEM * 2)}
+    assert documents[2:] == [old]
+    assert encoded(KEY) not in path.read_text() and "S0VZ" not in path.read_text()
+
+
+def test_a_backup_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StepError, match=r"he backup cannot be written to .*: "):
+        backups.write(tmp_path / "file", "https://host", datetime.now(timezone.utc), [])
+
+
+def test_a_deployment_is_put_back_as_it_was() -> None:
+    """But for the labels by which a Service tells its pods from those of the release that failed."""
+    (now, *_rest) = render("webhook")
+    pod = {
+        "hostNetwork": True,
+        "containers": [{"name": "hook", "image": "mirror/hook:mine", "args": ["--old"]}],
+    }
+    original = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": now["metadata"]["name"], "namespace": now["metadata"]["namespace"]},
+        "spec": {"replicas": 7, "template": {"metadata": {"labels": {"app": "hook"}}, "spec": pod}},
+    }
+    (back, *_rest) = render("webhook", wanted=Wanted(port=443, originals=[original]))
+    labels = back["spec"]["template"]["metadata"].pop("labels")
+    assert labels.pop("app") == "hook"
+    assert set(labels) == {RELEASE_LABEL, PORT_LABEL}
+    assert labels[PORT_LABEL] == "443"
+    assert (back["spec"]["replicas"], back["spec"]["template"]["spec"]) == (7, pod)

@@ -1,0 +1,260 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""From a release's manifests to the objects as they are wanted, and their pods."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import StepError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import (
+    pod_templates,
+    rendering,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.settings import (
+    Images,
+    Wanted,
+    Workload,
+)
+
+Object = dict[str, Any]
+DEPLOY = "deploy/kubernetes"
+CERTS = "/etc/snapshot-validation-webhook/certs"
+
+
+def _workload(name: str, namespace: str, container: Object) -> Object:
+    labels = {"app": name}
+    pod = {"containers": [container], "volumes": [{"name": "certs", "secret": {"secretName": "old"}}]}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": namespace, "creationTimestamp": None, "labels": labels},
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": pod},
+        },
+        "status": {},
+    }
+
+
+def files() -> dict[str, str]:
+    """A release as small as can be; JSON is YAML."""
+    controller = {
+        "name": "snapshot-controller",
+        "image": "gcr.io/k8s-staging-sig-storage/snapshot-controller:v5.0.1",
+        "args": ["--v=5", "--leader-election=true"],
+    }
+    hook = {
+        "name": "hook",
+        "image": "k8s.gcr.io/sig-storage/snapshot-validation-webhook:v4.0.0",
+        "args": [f"--tls-cert-file={CERTS}/cert.pem", f"--tls-private-key-file={CERTS}/key.pem"],
+    }
+    service = {
+        "kind": "Service",
+        "metadata": {"name": "hook", "namespace": "default"},
+        "spec": {"selector": {"app": "hook"}, "ports": [{"port": 443, "targetPort": 443}]},
+    }
+    config = {"service": {"namespace": "default", "name": "hook"}, "caBundle": "${CA_BUNDLE}"}
+    configurations = [
+        {
+            "kind": "ValidatingWebhookConfiguration",
+            "metadata": {"name": name},
+            "webhooks": [{"name": name, "clientConfig": config, "failurePolicy": "Ignore"}],
+        }
+        for name in ("snapshots", "groups")
+    ]
+    rbac = [
+        {
+            "kind": "ClusterRole",
+            "metadata": {"name": "runner"},
+            "rules": [{"resources": ["events"], "verbs": ["create"]}],
+        },
+        {
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": "role"},
+            "subjects": [{"kind": "ServiceAccount", "name": "controller", "namespace": "kube-system"}],
+        },
+    ]
+    crd = {
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "contents"},
+        "spec": {
+            "conversion": {"strategy": "Webhook"},
+            "versions": [{"name": "v1", "served": True, "storage": True}],
+        },
+        "status": {"storedVersions": []},
+    }
+    return {
+        "client/config/crd/groupsnapshot.storage.k8s.io_contents.yaml": _documents(crd),
+        f"{DEPLOY}/snapshot-controller/rbac-snapshot-controller.yaml": _documents(*rbac),
+        f"{DEPLOY}/snapshot-controller/setup-snapshot-controller.yaml": _documents(
+            _workload("controller", "kube-system", controller)
+        ),
+        f"{DEPLOY}/webhook-example/webhook.yaml": _documents(_workload("hook", "default", hook), service),
+        f"{DEPLOY}/webhook-example/admission-configuration-template": _documents(*configurations),
+    }
+
+
+def _documents(*objects: Object) -> str:
+    return "\n---\n".join(json.dumps(obj) for obj in objects)
+
+
+def render(*parts: str, wanted: Wanted | None = None, **parameters: Any) -> list[Object]:
+    given = {"release": "6.2.2", "namespace": "storage", "parts": list(parts), **parameters}
+    return rendering.render(files(), given, wanted or Wanted(kubernetes=(1, 36)))
+
+
+def at(obj: Any, path: str) -> Any:
+    """A field by its path; numbers are indices."""
+    for word in path.split("."):
+        obj = obj[int(word)] if isinstance(obj, list) else obj.get(word)
+        if obj is None:
+            return None
+    return obj
+
+
+POD = "spec.template.spec"
+BOX = f"{POD}.containers.0"
+IMAGE = "registry.k8s.io/sig-storage/snapshot-controller:v6.2.2"
+DIGEST = f"sha256:{'0' * 64}"
+# What it shows: the part, which of its objects, what the step and the user say beside, and a field of the object.
+CASES: dict[str, tuple[str, int, Object, Wanted, str, Any]] = {
+    "the image is the release's own, from the registry of today": ("controller", 0, {}, Wanted(), f"{BOX}.image", IMAGE),
+    "from a mirror, with a digest": (
+        "controller", 0, {},
+        Wanted(images=Images(registry="mirror.example/a/", digests={"snapshot-controller:v6.2.2": DIGEST})),
+        f"{BOX}.image", f"mirror.example/a/snapshot-controller:v6.2.2@{DIGEST}",
+    ),
+    "a digest of another release is not taken": (
+        "controller", 0, {}, Wanted(images=Images(digests={"snapshot-controller:v7.0.2": DIGEST})), f"{BOX}.image", IMAGE,
+    ),
+    "pull secrets": (
+        "controller", 0, {}, Wanted(images=Images(pull_secrets=["mirror"])), f"{POD}.imagePullSecrets", [{"name": "mirror"}],
+    ),
+    "the namespace": ("controller", 0, {}, Wanted(), "metadata.namespace", "storage"),
+    "of a binding's subject": ("controller_rbac", 1, {}, Wanted(), "subjects.0.namespace", "storage"),
+    "of the Service that is called": (
+        "webhook_configurations", 0, {}, Wanted(), "webhooks.0.clientConfig.service.namespace", "storage",
+    ),
+    "no status": ("controller", 0, {}, Wanted(), "status", None),
+    "no caBundle": ("webhook_configurations", 0, {}, Wanted(), "webhooks.0.clientConfig.caBundle", None),
+    "no conversion stanza": ("group_crds", 0, {}, Wanted(), "spec.conversion", None),
+    "an argument that is given again replaces the manifest's": (
+        "controller", 0, {"arguments": ["--v=2", "--metrics-path=/m"]}, Wanted(), f"{BOX}.args",
+        ["--leader-election=true", "--v=2", "--metrics-path=/m"],
+    ),
+    "the release is a label of the pods": (
+        "controller", 0, {}, Wanted(), "spec.template.metadata.labels", {"app": "controller", "app.kubernetes.io/version": "6.2.2"},
+    ),
+    "and not of the selector": ("controller", 0, {}, Wanted(), "spec.selector.matchLabels", {"app": "controller"}),
+    "upstream's labels outrank the user's": (
+        "controller", 0, {}, Wanted(controller=Workload(labels={"app": "mine", "team": "a"})), "metadata.labels",
+        {"app": "controller", "team": "a"},
+    ),
+    "the user's replicas": ("controller", 0, {}, Wanted(controller=Workload(replicas=5)), "spec.replicas", 5),
+    "the webhook's variables are not the controller's": (
+        "controller", 0, {}, Wanted(webhook=Workload(replicas=5)), "spec.replicas", 1,
+    ),
+    "resources": (
+        "webhook", 0, {}, Wanted(webhook=Workload(resources={"limits": {"cpu": "1"}})), f"{BOX}.resources", {"limits": {"cpu": "1"}},
+    ),
+    "nodes may be read where that is asked for": (
+        "controller_rbac", 0, {"nodes": True}, Wanted(), "rules.1.resources", ["nodes"],
+    ),
+    "and not otherwise": ("controller_rbac", 0, {}, Wanted(), "rules", [{"resources": ["events"], "verbs": ["create"]}]),
+    "a webhook has two replicas at least": ("webhook", 0, {}, Wanted(), "spec.replicas", pod_templates.FEWEST_REPLICAS),
+    "its port": ("webhook", 0, {}, Wanted(port=9443), f"{BOX}.readinessProbe.httpGet.port", 9443),
+    "that of its Service": ("webhook_service", 0, {}, Wanted(port=9443), "spec.ports.0.targetPort", 9443),
+    "its pods wait before they end": (
+        "webhook", 0, {}, Wanted(kubernetes=(1, 30)), f"{BOX}.lifecycle.preStop.sleep.seconds", pod_templates.DRAIN_SECONDS,
+    ),
+    "where Kubernetes knows that": ("webhook", 0, {}, Wanted(kubernetes=(1, 29)), f"{BOX}.lifecycle", None),
+    "and nobody ends them earlier": (
+        "webhook", 0, {}, Wanted(kubernetes=(1, 30)), f"{POD}.terminationGracePeriodSeconds", pod_templates.DRAIN_SECONDS + 30,
+    ),
+    "no pod goes before its successor serves": (
+        "webhook", 0, {}, Wanted(), "spec.strategy.rollingUpdate", {"maxSurge": "100%", "maxUnavailable": 0},
+    ),
+    "but on the host's network, where there is no room": (
+        "webhook", 0, {}, Wanted(webhook=Workload(host_network=True)), "spec.strategy.rollingUpdate", {"maxSurge": 0, "maxUnavailable": 1},
+    ),
+    "there the cluster's DNS goes on": (
+        "webhook", 0, {}, Wanted(webhook=Workload(host_network=True)), f"{POD}.dnsPolicy", "ClusterFirstWithHostNet",
+    ),
+    "not root": ("webhook", 0, {}, Wanted(), f"{POD}.securityContext.runAsNonRoot", True),
+    "the controller as upstream has it": ("controller", 0, {}, Wanted(), f"{POD}.securityContext", None),
+    "the Secret": ("webhook", 0, {"secret": "new-tls"}, Wanted(), f"{POD}.volumes.0.secret.secretName", "new-tls"),
+    "whose keys are those of kubernetes.io/tls": (
+        "webhook", 0, {}, Wanted(), f"{BOX}.args",
+        [f"--tls-cert-file={CERTS}/tls.crt", f"--tls-private-key-file={CERTS}/tls.key", "--port=8443"],
+    ),
+    "a drained node takes one pod at a time": ("webhook", 1, {}, Wanted(), "spec", {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "hook"}}}),
+    "only the configurations that are named": (
+        "webhook_configurations", 0, {"failure_policies": {"groups": "Fail"}}, Wanted(), "metadata.name", "groups",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_render(case: str) -> None:
+    part, index, parameters, wanted, path, value = CASES[case]
+    assert at(render(part, wanted=wanted, **parameters)[index], path) == value
+
+
+def test_parts_come_in_the_order_that_the_step_names() -> None:
+    made = [obj["kind"] for obj in render("webhook", "controller_rbac", "webhook_service")]
+    assert made == ["Deployment", "PodDisruptionBudget", "ClusterRole", "ClusterRoleBinding", "Service"]
+
+
+def test_a_part_that_the_release_does_not_have() -> None:
+    with pytest.raises(StepError, match=r"elease 6\.2\.2 has no crds"):
+        render("crds")
+
+
+def _policies(given: Object, live: Object | None) -> list[str]:
+    obj = render("webhook_configurations")[0]
+    return [hook["failurePolicy"] for hook in rendering.keeping(obj, live, given)["webhooks"]]
+
+
+LIVE = {"webhooks": [{"name": "snapshots", "failurePolicy": "Fail"}]}
+
+
+@pytest.mark.parametrize(
+    ("given", "live", "policy"),
+    [
+        ({}, None, "Ignore"),
+        ({}, LIVE, "Fail"),
+        ({"failure_policies": {"snapshots": "Ignore"}}, LIVE, "Ignore"),
+        ({"failure_policies": {"snapshots": "Fail"}}, None, "Fail"),
+        ({"failure_policies": {"groups": "Ignore"}}, LIVE, "Fail"),
+    ],
+)
+def test_a_failure_policy_is_the_steps_or_the_live_one_or_harmless(
+    given: Object, live: Object | None, policy: str
+) -> None:
+    assert _policies(given, live) == [policy]
+
+
+@pytest.mark.parametrize(
+    ("keep", "live", "listed"),
+    [
+        ([], ["v1alpha1", "v1"], ["v1"]),
+        (["v1alpha1"], ["v1alpha1", "v1"], ["v1", "v1alpha1"]),
+        (["v1alpha1"], ["v1beta1"], ["v1"]),
+        (["v1"], ["v1"], ["v1"]),
+    ],
+)
+def test_versions_that_stay_listed(keep: list[str], live: list[str], listed: list[str]) -> None:
+    (obj,) = render("group_crds")
+    versions = [{"name": name, "served": True, "storage": True, "schema": {"of": name}} for name in live]
+    kept = rendering.keeping(obj, {"spec": {"versions": versions}}, {"keep_unserved": keep})["spec"][
+        "versions"
+    ]
+    assert [one["name"] for one in kept] == listed
+    for one in kept[1:]:
+        assert (one["served"], one["storage"], one["schema"]) == (False, False, {"of": one["name"]})

@@ -1,0 +1,404 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The tables that the plan rests on: releases, sets of CRDs, flags, rules of stored objects, owners."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import ReleaseError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed import (
+    installers,
+    validity,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.installers import (
+    OURS,
+    OWNERS,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
+    CONTROLLER,
+    SIDECAR,
+    VALIDATION,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import step_types
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import (
+    crd_sets,
+    flags,
+    release_table,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_table import (
+    GROUP,
+    RELEASES,
+    SNAPSHOT,
+)
+
+from tests.unit.plugins.module_utils._snapshot import objects
+
+
+def test_releases_are_in_order_and_complete() -> None:
+    versions = [release.version for release in RELEASES]
+    assert versions == sorted(set(versions))
+    assert (str(release_table.OLDEST), str(release_table.NEWEST), len(versions)) == ("4.2.0", "8.7.0", 31)
+
+
+def test_every_release_has_crds_of_the_table_that_fit_its_client() -> None:
+    for release in RELEASES:
+        assert crd_sets.row(release.crds, SNAPSHOT).group == SNAPSHOT
+        assert not release.group_crds or crd_sets.row(release.group_crds, GROUP).group == GROUP
+        assert release_table.parse(release.client)
+        if release.groups:
+            assert crd_sets.row(release.group_crds, GROUP).versions[release.groups.version] in (
+                crd_sets.STORED,
+                crd_sets.SERVED,
+            )
+
+
+@pytest.mark.parametrize(
+    ("words", "version"),
+    [
+        ("8.2.0", (8, 2, 0)),
+        ("v8.2.0", (8, 2, 0)),
+        ("v8.2.0-eks-1-33-1", (8, 2, 0)),
+        ("v7.0.2-build20240101", (7, 0, 2)),
+        ("v1.36.3+k3s1", (1, 36, 3)),
+        ("latest", None),
+        ("8.2", None),
+        ("", None),
+    ],
+)
+def test_version_of_a_tag(words: str, version: tuple[int, int, int] | None) -> None:
+    assert release_table.parse(words) == version
+
+
+def test_targets() -> None:
+    assert str(release_table.target("v8.7.0")) == "8.7.0"
+    for never in ("6.0.0", "6.3.0", "7.0.0"):
+        with pytest.raises(ReleaseError, match=r"must not be installed: .*; take \d"):
+            release_table.target(never)
+    for unknown in ("8.8.0", "8.7", "8.7.0-rc1", "newest"):
+        with pytest.raises(ReleaseError, match=f"{unknown} is no release"):
+            release_table.target(unknown)
+
+
+def test_the_webhook_of_each_era() -> None:
+    def era(version: str) -> tuple[Any, ...]:
+        hook = release_table.get(version).webhook
+        return (
+            ()
+            if hook is None
+            else (hook.kind, *hook.selector, hook.service_account, len(hook.configurations))
+        )
+
+    assert era("5.0.1") == (VALIDATION, "app", "", 1)
+    assert era("6.2.3") == (VALIDATION, "app", "snapshot-webhook", 1)
+    assert era("6.3.4") == (VALIDATION, "app", "snapshot-webhook", 2)
+    assert era("8.1.1") == (VALIDATION, "app.kubernetes.io/name", "snapshot-webhook", 2)
+    assert era("8.3.0") == ()
+    assert era("8.5.0") == ("conversion", "app.kubernetes.io/name", "", 0)
+    assert era("8.7.0") == ()
+
+
+@pytest.mark.parametrize("row", crd_sets.SETS, ids=[f"{row.group} {row.key}" for row in crd_sets.SETS])
+def test_fingerprint_of_every_set(row: crd_sets.CrdSet) -> None:
+    for name in crd_sets.names(row.group):
+        crd = crd_sets.parse(objects.crd(name, row))
+        assert crd.set == row, name
+        assert dict(crd.versions) == dict(row.versions)
+
+
+def test_fingerprint_without_the_generator_is_the_oldest_that_fits() -> None:
+    for key, wanted in (("7.0", "6.0.1"), ("8.0", "8.0"), ("4.1", "4.1")):
+        obj = objects.crd("volumesnapshots.snapshot.storage.k8s.io", crd_sets.row(key, SNAPSHOT))
+        del obj["metadata"]["annotations"]
+        found = crd_sets.parse(obj).set
+        assert found and found.key == wanted
+
+
+def test_what_no_release_shipped_has_no_fingerprint() -> None:
+    obj = objects.crd("volumesnapshots.snapshot.storage.k8s.io", crd_sets.row("8.0", SNAPSHOT))
+    obj["spec"]["versions"][1]["served"] = True  # as RKE2 kept it for a while
+    crd = crd_sets.parse(obj)
+    assert crd.set is None
+    assert crd.versions == {"v1": "stored", "v1beta1": "served"}
+
+
+def test_conversion_of_a_crd() -> None:
+    obj = objects.crd(
+        release_table.GROUP_CONTENTS, crd_sets.row("8.4", GROUP), conversion=("default", "hook")
+    )
+    conversion = crd_sets.parse(obj).conversion
+    assert (conversion.strategy, conversion.service, conversion.has_bundle) == (
+        "Webhook",
+        ("default", "hook"),
+        False,
+    )
+
+
+FLAGS = [
+    (CONTROLLER, "4.2.1", ["--v=5", "--leader-election=true", "-logtostderr"], []),
+    (CONTROLLER, "4.2.1", ["--kube-api-qps=20"], ["--kube-api-qps=20"]),
+    (CONTROLLER, "6.3.4", ["--enable-volume-group-snapshots"], ["--enable-volume-group-snapshots"]),
+    (
+        CONTROLLER,
+        "8.1.1",
+        ["--enable-volume-group-snapshots", "--feature-gates=X=true"],
+        ["--feature-gates=X=true"],
+    ),
+    (CONTROLLER, "8.2.1", ["--enable-volume-group-snapshots"], ["--enable-volume-group-snapshots"]),
+    (
+        CONTROLLER,
+        "8.3.0",
+        ["-stderrthreshold=2", "--v", "5", "--logging-format=json"],
+        ["-stderrthreshold=2"],
+    ),
+    (VALIDATION, "5.0.1", ["--port=8443", "--kubeconfig=x"], ["--kubeconfig=x"]),
+    (VALIDATION, "8.1.1", ["--enable-volume-group-snapshot-webhook"], []),
+]
+
+
+@pytest.mark.parametrize(("program", "release", "arguments", "wrong"), FLAGS)
+def test_flags_that_a_release_does_not_know(
+    program: str, release: str, arguments: list[str], wrong: list[str]
+) -> None:
+    assert flags.unknown(program, arguments, release_table.get(release)) == wrong
+
+
+def test_what_a_sidecar_will_lose() -> None:
+    lost = flags.lost(SIDECAR, ["--enable-volume-group-snapshots=true", "--v=5", "-alsologtostderr"])
+    assert [(argument, flag.instead) for argument, flag in lost] == [
+        ("--enable-volume-group-snapshots=true", "--feature-gates=CSIVolumeGroupSnapshot=true"),
+        ("-alsologtostderr", "--logging-format"),
+    ]
+
+
+GATES = [
+    ("7.0.2", [], False),
+    ("7.0.2", ["--enable-volume-group-snapshots"], True),
+    ("7.0.2", ["--enable-volume-group-snapshots=false"], False),
+    ("8.6.0", [], False),
+    ("8.6.0", ["--feature-gates=ReleaseLeaderElectionOnExit=true,CSIVolumeGroupSnapshot=true"], True),
+    ("8.7.0", [], True),
+    ("8.7.0", ["--feature-gates=CSIVolumeGroupSnapshot=false"], False),
+]
+
+
+@pytest.mark.parametrize(("release", "arguments", "on"), GATES)
+def test_whether_groups_are_on(release: str, arguments: list[str], on: bool) -> None:
+    assert flags.groups_on(arguments, release_table.get(release)) is on
+
+
+def test_arguments_for_groups() -> None:
+    def given(release: str, wanted: bool) -> list[str]:
+        return flags.for_groups(wanted, release_table.get(release))
+
+    assert given("6.2.2", True) == []
+    assert given("7.0.2", True) == ["--enable-volume-group-snapshots=true"]
+    assert given("7.0.2", False) == []
+    assert given("8.2.1", True) == ["--feature-gates=CSIVolumeGroupSnapshot=true"]
+    assert given("8.7.0", False) == ["--feature-gates=CSIVolumeGroupSnapshot=false"]
+
+
+def test_gates_of_the_plan_and_of_the_user_become_one_argument() -> None:
+    own, user = (
+        ["--feature-gates=CSIVolumeGroupSnapshot=false"],
+        ["--feature-gates=ReleaseLeaderElectionOnExit=true", "--x"],
+    )
+    assert flags.merged(own, user) == [
+        "--x",
+        "--feature-gates=ReleaseLeaderElectionOnExit=true,CSIVolumeGroupSnapshot=false",
+    ]
+    assert flags.merged([], ["--x"]) == ["--x"]
+
+
+def test_the_last_value_of_a_flag_counts() -> None:
+    assert flags.value(["--v=2", "--v", "5", "--leader-election"], "v") == "5"
+    assert flags.value(["--v=2", "--leader-election"], "leader-election") == "true"
+    assert flags.value([], "v") is None
+
+
+def test_an_action_is_described_in_a_sentence_and_a_parameter_in_a_phrase() -> None:
+    for action in step_types.ACTIONS:
+        assert action.meaning[0].isupper()
+        assert action.meaning.endswith(".")
+        for parameter in action.parameters:
+            assert parameter.meaning, parameter.name
+            assert not parameter.meaning.endswith("."), parameter.name
+
+
+SNAPSHOT_KIND, CONTENT = "VolumeSnapshot", "VolumeSnapshotContent"
+VALID = [
+    (SNAPSHOT_KIND, {"source": {"persistentVolumeClaimName": "a"}}, 0),
+    (SNAPSHOT_KIND, {"source": {"volumeSnapshotContentName": "a"}, "volumeSnapshotClassName": "b"}, 0),
+    (SNAPSHOT_KIND, {"source": {}}, 1),
+    (SNAPSHOT_KIND, {"source": {"persistentVolumeClaimName": "a", "volumeSnapshotContentName": "b"}}, 1),
+    (SNAPSHOT_KIND, {"source": {"persistentVolumeClaimName": "a"}, "volumeSnapshotClassName": ""}, 1),
+    (SNAPSHOT_KIND, {}, 1),
+    (CONTENT, {"source": {"volumeHandle": "a"}, "volumeSnapshotRef": {"name": "a", "namespace": "b"}}, 0),
+    (CONTENT, {"source": {"snapshotHandle": "a"}, "volumeSnapshotRef": {"name": "", "namespace": ""}}, 0),
+    (CONTENT, {"source": {"volumeHandle": "a"}, "volumeSnapshotRef": {"name": "a"}}, 1),
+    (CONTENT, {"source": {"volumeHandle": "a", "snapshotHandle": "b"}, "volumeSnapshotRef": {}}, 2),
+    ("VolumeGroupSnapshot", {"source": {"selector": {}}}, 0),
+    (
+        "VolumeGroupSnapshotContent",
+        {"source": {"persistentVolumeNames": ["a"]}, "volumeGroupSnapshotRef": {}},
+        2,
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "spec", "count"), VALID)
+def test_rules_of_stored_objects(kind: str, spec: dict[str, Any], count: int) -> None:
+    found = validity.faults(kind, [{"metadata": {"namespace": "n", "name": "x"}, "spec": spec}])
+    assert [fault.place for fault in found] == ["n/x"] * count
+
+
+# Whose it is: metadata, images, objects of owners' own, and the key.
+KUBECTL_MARK = {"kubectl.kubernetes.io/last-applied-configuration": "{" + "x" * 200}
+# As kubectl keeps the Deployment that kubespray 2.31.0 applies (roles/kubernetes-apps/snapshots/snapshot-controller).
+KUBESPRAY_MANIFEST = (
+    '{"apiVersion":"apps/v1","kind":"Deployment","metadata":{"annotations":{},"name":"snapshot-controller","namespace":'
+    '"kube-system"},"spec":{"minReadySeconds":35,"replicas":1,"selector":{"matchLabels":{"app.kubernetes.io/name":'
+    '"snapshot-controller"}},"template":{"spec":{"containers":[{"args":["--v=5","--leader-election=false"],"image":'
+    '"registry.k8s.io/sig-storage/snapshot-controller:v7.0.2","name":"snapshot-controller"}]}}}}\n'
+)
+BY_KUBESPRAY = {"name": "snapshot-controller", "annotations": {next(iter(KUBECTL_MARK)): KUBESPRAY_MANIFEST}}
+UPSTREAM_MANIFEST = KUBESPRAY_MANIFEST.replace("leader-election=false", "leader-election=true")
+BY_SCRIPT = {"name": "snapshot-controller", "annotations": {next(iter(KUBECTL_MARK)): UPSTREAM_MANIFEST}}
+# Upstream's StatefulSet of 4.0 has no leader election either.
+BEFORE_4_1 = {"name": "snapshot-controller", "annotations": {next(iter(KUBECTL_MARK)): KUBESPRAY_MANIFEST.replace("Deployment", "StatefulSet")}}  # fmt: skip
+KUBESPRAY_CLUSTER = ("rbac.authorization.k8s.io/clusterrolebindings/kubespray:system:node",)
+BY_OURS, BY_CSA = (
+    objects.field("certflow.kubernetes", "Apply", time="2026-03-01T03:00:00Z"),
+    objects.field("kubectl-client-side-apply", "Update", time="2026-03-01T02:00:00Z"),
+)
+OWNED: list[tuple[dict[str, Any], tuple[str, ...], tuple[str, ...], str]] = [
+    ({"managedFields": [objects.field("certflow.kubernetes", "Apply")]}, (), (), ""),
+    ({"managedFields": [objects.field("certflow.kubernetes", "Update")]}, (), (), "unmarked"),
+    ({"annotations": KUBECTL_MARK}, (), (), "kubectl"),
+    ({"managedFields": [objects.field("kubectl-create", "Update")]}, (), (), "kubectl"),
+    (
+        {"annotations": KUBECTL_MARK, "managedFields": [objects.field("certflow.kubernetes", "Apply")]},
+        (),
+        (),
+        "",
+    ),
+    ({}, (), (), "unmarked"),
+    ({"managedFields": [objects.field("eks", "Apply")]}, (), (), "eks"),
+    ({}, ("602401143452.dkr.ecr.us-west-2.amazonaws.com/eks/snapshot-controller:v8.2.0",), (), "eks"),
+    ({"annotations": {"meta.helm.sh/release-name": "snapshot-controller"}}, (), (), "helm"),
+    ({"labels": {"app.kubernetes.io/managed-by": "Helm"}}, (), (), "helm"),
+    ({"managedFields": [objects.field("helm", "Update")]}, (), (), "helm"),
+    (
+        {"labels": {"helm.sh/chart": "snapshot-controller-0.3.0", "app": "snapshot-controller"}},
+        (),
+        (),
+        "helm",
+    ),
+    ({"annotations": {"meta.helm.sh/release-name": "rke2-snapshot-controller"}}, (), (), "rke2"),
+    ({}, ("rancher/hardened-snapshot-controller:v8.2.0-build20250101",), (), "rke2"),
+    ({}, (), ("helm.cattle.io/helmcharts/rke2-snapshot-controller-crd",), "rke2"),
+    ({}, (), ("helm.cattle.io/helmcharts/traefik",), "unmarked"),
+    ({}, (), ("operator.openshift.io/csisnapshotcontrollers/cluster",), "openshift"),
+    (
+        {"annotations": {"include.release.openshift.io/self-managed-high-availability": "true"}},
+        (),
+        (),
+        "openshift",
+    ),
+    ({"annotations": {"argocd.argoproj.io/tracking-id": "a:b"}}, (), (), "argocd"),
+    ({"managedFields": [objects.field("argocd-controller", "Apply")]}, (), (), "argocd"),
+    ({"labels": {"kustomize.toolkit.fluxcd.io/name": "infra"}}, (), (), "flux"),
+    (
+        {"labels": {"helm.toolkit.fluxcd.io/name": "x", "app.kubernetes.io/managed-by": "Helm"}},
+        (),
+        (),
+        "flux",
+    ),
+    ({"labels": {"olm.owner": "x"}}, (), (), "olm"),
+    ({"labels": {"k8s-addon": "snapshot-controller.addons.k8s.io"}}, (), (), "kops"),
+    ({"labels": {"kubeone.io/addon": ""}}, (), (), "kubeone"),
+    ({"labels": {"addonmanager.kubernetes.io/mode": "Reconcile"}}, (), (), "addon-manager"),
+    ({"ownerReferences": [{"kind": "SnapshotStack", "name": "x"}]}, (), (), "operator"),
+    (BY_KUBESPRAY, (), (), "kubespray"),
+    (BY_SCRIPT, (), (), "kubectl"),
+    (BEFORE_4_1, (), (), "kubectl"),
+    (BY_SCRIPT, (), KUBESPRAY_CLUSTER, "kubespray"),
+    (
+        {"name": "volumesnapshots.snapshot.storage.k8s.io", "annotations": KUBECTL_MARK},
+        (),
+        KUBESPRAY_CLUSTER,
+        "kubespray",
+    ),
+    (
+        {"name": "snapshot-validation-deployment", "annotations": KUBECTL_MARK},
+        (),
+        KUBESPRAY_CLUSTER,
+        "kubectl",
+    ),
+    (
+        {"name": "validation-webhook.snapshot.storage.k8s.io", "annotations": KUBECTL_MARK},
+        (),
+        KUBESPRAY_CLUSTER,
+        "kubectl",
+    ),
+    ({"name": "snapshot-controller"}, (), KUBESPRAY_CLUSTER, "unmarked"),
+    (
+        {"name": "snapshot-controller", "managedFields": [objects.field("helm", "Update"), BY_CSA]},
+        (),
+        KUBESPRAY_CLUSTER,
+        "helm",
+    ),
+    ({"name": "snapshot-controller", "managedFields": [BY_OURS]}, (), KUBESPRAY_CLUSTER, ""),
+    (
+        {
+            "annotations": {"meta.helm.sh/release-name": "x"},
+            "managedFields": [objects.field("certflow.kubernetes", "Apply")],
+        },
+        (),
+        (),
+        "helm",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "images", "apis", "key"), OWNED, ids=[f"{row[3]}-{i}" for i, row in enumerate(OWNED)]
+)
+def test_whose_an_object_is(
+    metadata: dict[str, Any], images: tuple[str, ...], apis: tuple[str, ...], key: str
+) -> None:
+    found = installers.origin({"metadata": metadata}, images=images, apis=apis)
+    assert found.key == key
+    assert (found == OURS) == (key == "")
+    assert all(len(text) < 200 for text in found.evidence)
+
+
+ADOPTED = {**BY_KUBESPRAY, "managedFields": [BY_OURS, BY_CSA]}
+AGAIN = {**BY_KUBESPRAY, "managedFields": [BY_OURS, {**BY_CSA, "time": "2026-03-02T02:00:00Z"}]}
+
+
+@pytest.mark.parametrize("apis", [(), KUBESPRAY_CLUSTER])
+def test_what_kubespray_wrote_after_its_adoption_is_kubesprays_again(apis: tuple[str, ...]) -> None:
+    adopted = installers.origin({"metadata": ADOPTED}, apis=apis)
+    assert (adopted.key, adopted.earlier, adopted.evidence != ()) == ("", "kubespray", True)
+    again = installers.origin({"metadata": AGAIN}, apis=apis)
+    assert (again.key, again.earlier) == ("kubespray", "")
+
+
+def test_every_owner_is_recognised_by_some_row() -> None:
+    assert {owner.key for owner in OWNERS} == {row[3] for row in OWNED} - {""} | {installers.HOSTED}
+
+
+def test_evidence_names_the_mark() -> None:
+    found = installers.origin({"metadata": {"annotations": {"meta.helm.sh/release-name": "snap"}}})
+    assert found.evidence == ("annotation meta.helm.sh/release-name: snap",)
+    assert installers.origin({"metadata": {"managedFields": [objects.field("eks", "Apply")]}}).evidence == (
+        "field manager eks",
+    )
+    assert installers.origin({"metadata": BY_KUBESPRAY}, apis=KUBESPRAY_CLUSTER).evidence == (
+        'annotation kubectl.kubernetes.io/last-applied-configuration: "kind":"Deployment" ... "--leader-election=false"',
+        "object rbac.authorization.k8s.io/clusterrolebindings/kubespray:system:node",
+    )

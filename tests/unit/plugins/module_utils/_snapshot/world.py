@@ -1,0 +1,129 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Clusters as the plan sees them: a release as its own manifests leave it, and as this collection leaves it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.installers import (
+    KUBECTL,
+    Origin,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
+    SIDECAR,
+    VALIDATION,
+    GroupObjects,
+    Installed,
+    Secret,
+    Workload,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import planner
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.planner import Plan
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.state_after import after
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.upgrade_context import (
+    Options,
+    Situation,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_table import (
+    GROUP_CRDS,
+)
+
+BY_KUBECTL = Origin(KUBECTL, ("annotation kubectl.kubernetes.io/last-applied-configuration",))
+NOTHING = Installed(kubernetes=(1, 36), kubernetes_version="v1.36.3")
+ADOPT = Options(adopt=(KUBECTL,))
+
+
+def options(**given: Any) -> Options:
+    """What a user gives who adopts what kubectl installed."""
+    return Options(**{"adopt": (KUBECTL,), **given})
+
+
+def ours(release: str, start: Installed = NOTHING, **given: Any) -> Installed:
+    """A cluster after this collection installed the release on it."""
+    return after(Situation(start, release_table.get(release), options(**given)))
+
+
+def upstream(release: str, *, policy: str = "Fail", groups: bool = False) -> Installed:
+    """A cluster after kubectl applied the release's manifests (images corrected), webhook included."""
+    row = release_table.get(release)
+    made = ours(release, failure_policy=policy, group_snapshots=groups, conversion_webhook=groups or None)
+    secret = "snapshot-validation-secret"
+    old = row.version < (6, 2, 0)
+    workloads = tuple(
+        replace(
+            one,
+            drains=False,
+            port=443,
+            origin=BY_KUBECTL,
+            secrets=(secret,) if one.program == VALIDATION else one.secrets,
+        )
+        for one in made.workloads
+    )
+    secrets = (
+        Secret(
+            "kube-system",
+            secret,
+            "Opaque" if old else "kubernetes.io/tls",
+            ("cert.pem", "key.pem") if old else ("tls.crt", "tls.key"),
+        ),
+    )
+    return replace(
+        made,
+        workloads=workloads,
+        crd_origins=dict.fromkeys(made.crd_origins, BY_KUBECTL),
+        configurations=tuple(replace(one, origin=BY_KUBECTL) for one in made.configurations),
+        services=tuple(replace(one, origin=BY_KUBECTL) for one in made.services),
+        controller_role=BY_KUBECTL,
+        missing_rights=("patch volumesnapshots.snapshot.storage.k8s.io",),
+        secrets=secrets if row.has(VALIDATION) else made.secrets,
+    )
+
+
+def with_stored(installed: Installed, *versions: str, crds: tuple[str, ...] = GROUP_CRDS) -> Installed:
+    """The same with other storedVersions of these kinds."""
+    changed = {name: replace(installed.crds[name], stored_versions=versions) for name in crds}
+    return replace(installed, crds={**installed.crds, **changed})
+
+
+def with_groups(installed: Installed, **counts: Any) -> Installed:
+    """The same with stored group snapshots: one of each kind, unless said."""
+    return replace(installed, groups=GroupObjects(**{"classes": 1, "snapshots": 1, "contents": 1, **counts}))
+
+
+def sidecar(version: str, *arguments: str) -> Workload:
+    """A CSI driver's csi-snapshotter."""
+    number = release_table.parse(version)
+    image = f"registry.k8s.io/sig-storage/csi-snapshotter:v{version}"
+    return Workload(SIDECAR, "StatefulSet", "csi", "driver", image, number, arguments)
+
+
+def with_workload(installed: Installed, *more: Workload) -> Installed:
+    return replace(installed, workloads=(*installed.workloads, *more))
+
+
+def changed(installed: Installed, program: str, **fields: Any) -> Installed:
+    """The same with another Workload of this program."""
+    return replace(
+        installed,
+        workloads=tuple(
+            replace(one, **fields) if one.program == program else one for one in installed.workloads
+        ),
+    )
+
+
+def planned(installed: Installed, target: str, **given: Any) -> Plan:
+    return planner.plan(installed, release_table.target(target), options(**given))
+
+
+def ids(plan: Plan, hop: int = 0) -> list[str]:
+    """The steps of a hop."""
+    return [step.id for step in plan.hops[hop].steps]
+
+
+def found(plan: Plan) -> set[str]:
+    return {one.hazard.id for one in plan.found}

@@ -1,0 +1,141 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whose fields are moved, and what an apply would leave after the move."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import field_ownership
+
+V1 = "apps/v1"
+
+
+def entry(
+    manager: str, fields: dict[str, Any], operation: str = "Update", version: str = V1, **more: str
+) -> dict[str, Any]:
+    return {
+        "manager": manager,
+        "operation": operation,
+        "apiVersion": version,
+        "time": "2026-01-01T00:00:00Z",
+        "fieldsType": "FieldsV1",
+        "fieldsV1": fields,
+        **more,
+    }
+
+
+Fields = dict[str, Any]
+
+A: Fields = {"f:spec": {"f:a": {}}}
+B: Fields = {"f:spec": {"f:b": {}}}
+BOTH: Fields = {"f:spec": {"f:a": {}, "f:b": {}}}
+OURS = field_ownership.MANAGER
+
+# what it shows: managedFields, and what they are after the move
+MOVES: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str, dict[str, Any]]]]] = {
+    "one of kubectl's": ([entry("kubectl-create", A)], [(OURS, "Apply", A)]),
+    "several, and ours": (
+        [entry("kubectl-edit", A), entry("kubectl", B, "Apply"), entry(OURS, {}, "Apply")],
+        [(OURS, "Apply", BOTH)],
+    ),
+    "others stay, before and after": (
+        [entry("somebody", A), entry("kubectl-set", B), entry("else", A)],
+        [(OURS, "Apply", B), ("somebody", "Update", A), ("else", "Update", A)],
+    ),
+    "a subresource's stay": (
+        [entry("kubectl", A, subresource="status"), entry("kubectl", B)],
+        [(OURS, "Apply", B), ("kubectl", "Update", A)],
+    ),
+    "fields of a version that is gone": ([entry("kubectl", A, version="apps/v1beta1")], []),
+    "a caBundle becomes an update of ours": (
+        [entry("kubectl-client-side-apply", {"f:w": {"f:name": {}, "f:clientConfig": {"f:caBundle": {}, "f:url": {}}}})],
+        [
+            (OURS, "Apply", {"f:w": {"f:name": {}, "f:clientConfig": {"f:url": {}}}}),
+            (OURS, "Update", {"f:w": {"f:clientConfig": {"f:caBundle": {}}}}),
+        ],
+    ),
+    "with what ours has updated": (
+        [entry("kubectl-create", {"f:spec": {"f:conversion": {"f:strategy": {}}}}), entry(OURS, B)],
+        [(OURS, "Update", {"f:spec": {"f:conversion": {"f:strategy": {}}, "f:b": {}}})],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MOVES)
+def test_the_move(case: str) -> None:
+    before, after = MOVES[case]
+    moved = field_ownership.moved(before, V1)
+    assert [(one["manager"], one["operation"], one["fieldsV1"]) for one in moved] == after
+    assert field_ownership.moved(moved, V1) == moved
+
+
+def test_a_deployer_is_moved_only_where_it_is_taken_over() -> None:
+    entries = [entry("helm", A)]
+    assert field_ownership.moved(entries, V1, field_ownership.movable(take_over=False)) == entries
+    (moved,) = field_ownership.moved(entries, V1, field_ownership.movable(take_over=True))
+    assert moved["manager"] == OURS
+
+
+def test_the_patch_is_bound_to_what_was_read_and_takes_kubectls_annotation_along() -> None:
+    metadata = {
+        "resourceVersion": "7",
+        "annotations": {field_ownership.LAST_APPLIED: "{}", "mine": ""},
+        "managedFields": [entry("kubectl", A)],
+    }
+    lock, removal, move = field_ownership.migration({"apiVersion": V1, "metadata": metadata})
+    assert lock == {"op": "replace", "path": "/metadata/resourceVersion", "value": "7"}
+    pointer = "/metadata/annotations/kubectl.kubernetes.io~1last-applied-configuration"
+    assert removal == {"op": "remove", "path": pointer}
+    assert (move["op"], move["path"]) == ("replace", "/metadata/managedFields")
+
+
+def test_nothing_to_move() -> None:
+    metadata = {"resourceVersion": "7", "managedFields": [entry("somebody", A), entry(OURS, B, "Apply")]}
+    assert field_ownership.migration({"apiVersion": V1, "metadata": metadata}) == []
+    assert field_ownership.migration({"apiVersion": V1, "metadata": {"resourceVersion": "7"}}) == []
+
+
+def test_what_an_apply_leaves_after_the_move() -> None:
+    """Gone is what kubectl wrote and nobody else has; a field with all below it, an item of a list by its key."""
+    key_a, key_b = 'k:{"name":"a"}', 'k:{"name":"b"}'
+    old = entry(
+        "kubectl",
+        {
+            "f:metadata": {"f:labels": {"f:x": {}, "f:y": {}}},
+            "f:spec": {"f:list": {key_a: {".": {}, "f:env": {}}, key_b: {".": {}}}, "f:gone": {"f:z": {}}},
+        },
+    )
+    applied = entry(OURS, {"f:spec": {"f:list": {key_a: {".": {}}}}}, "Apply")
+    other = entry("other", {"f:metadata": {"f:labels": {"f:y": {}}}})
+    answer = {
+        "apiVersion": V1,
+        "metadata": {
+            "name": "n",
+            "labels": {"x": "1", "y": "1"},
+            "annotations": {field_ownership.LAST_APPLIED: "{}"},
+            "managedFields": [applied, old, other],
+        },
+        "spec": {
+            "list": [{"name": "a", "env": [1]}, {"name": "b"}, {"name": "c"}],
+            "gone": {"z": 1, "defaulted": 2},
+            "set": ["s"],
+        },
+    }
+    left = field_ownership.without_moved(answer, {"metadata": {"managedFields": [old, other]}})
+    assert left["metadata"]["labels"] == {"y": "1"}
+    assert left["metadata"]["name"] == "n"
+    assert left["metadata"]["annotations"] == {}
+    assert left["spec"] == {"list": [{"name": "a"}, {"name": "c"}], "set": ["s"]}
+
+
+def test_what_is_left_to_others() -> None:
+    entries = [
+        entry("team", {"f:spec": {"f:a": {}, "f:list": {'k:{"name":"x"}': {".": {}, "f:y": {}}}}}),
+        entry("manager", {"f:status": {}}, subresource="status"),
+        entry(OURS, A, "Apply"),
+    ]
+    assert field_ownership.left_to_others(entries) == ('team: spec.list[{"name":"x"}].y',)

@@ -1,0 +1,204 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Storage migration where a real API server can hardly be brought to it: conflicts, lists that change while they are read."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
+    ApiError,
+    Conflict,
+    Expired,
+    Invalid,
+    NotFound,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import (
+    MigrationError,
+    NotYetError,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import storage_migration
+
+Object = dict[str, Any]
+CRD = "things.example.com"
+CRD_PATH = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{CRD}"
+COLLECTION = "/apis/example.com/v1/things"
+
+
+def definition(storage: str = "v1beta1", stored: tuple[str, ...] = ("v1beta1",)) -> Object:
+    versions = [
+        {"name": name, "served": name != "v1alpha1", "storage": name == storage}
+        for name in ("v1alpha1", "v1beta1", "v1")
+    ]
+    return {
+        "metadata": {"name": CRD, "resourceVersion": "1"},
+        "spec": {"group": "example.com", "names": {"plural": "things"}, "versions": versions},
+        "status": {
+            "storedVersions": list(stored),
+            "conditions": [{"type": "Established", "status": "True"}],
+        },
+    }
+
+
+def thing(name: str) -> Object:
+    return {"metadata": {"name": name, "namespace": "default", "uid": name}}
+
+
+class Server:
+    """What of an API server a migration meets. answers: path to what the next writes are answered with; None: yes."""
+
+    deadline = float("inf")
+
+    def __init__(
+        self, crd: Object | None, rounds: list[list[str] | ApiError], /, **answers: list[ApiError]
+    ) -> None:
+        self.crd = crd
+        self.rounds = rounds
+        self.answers = answers
+        self.written: list[str] = []
+
+    def find(self, _path: str) -> Object | None:
+        return copy.deepcopy(self.crd)
+
+    def get(self, path: str) -> Object:
+        if path == CRD_PATH and self.crd:
+            return copy.deepcopy(self.crd)
+        name = path.rpartition("/")[2]
+        if name == "gone":
+            raise NotFound("gone")
+        return thing(name)
+
+    def pages(self, _path: str) -> Iterator[Object]:
+        """Each round's objects on pages of one; the last round is what there is from then on."""
+        this = self.rounds.pop(0) if len(self.rounds) > 1 else self.rounds[0]
+        if isinstance(this, ApiError):
+            raise this
+        for name in this:
+            yield {"apiVersion": "example.com/v1", "kind": "ThingList", "items": [thing(name)]}
+
+    def replace(self, path: str, body: Mapping[str, Any], *, dry_run: bool) -> Object:
+        name = path.rpartition("/")[2]
+        problems = self.answers.get(name) or []
+        if problems:
+            raise problems.pop(0)
+        assert body.get("kind", "Thing") == "Thing"
+        self.written += [] if dry_run else [name]
+        return dict(body)
+
+    def patch(self, path: str, operations: list[Object], *, dry_run: bool = False) -> Object:
+        assert self.crd is not None
+        problems = self.answers.get("crd") or []
+        if problems:
+            raise problems.pop(0)
+        fresh = copy.deepcopy(self.crd)
+        if path.endswith("/status"):
+            fresh["status"]["storedVersions"] = operations[-1]["value"]
+            self.written.append("storedVersions")
+        else:
+            for one in operations:
+                if one["path"].endswith("/storage"):
+                    fresh["spec"]["versions"][int(one["path"].split("/")[3])]["storage"] = one["value"]
+            self.written += [] if dry_run else ["storage"]
+        self.crd = self.crd if dry_run else fresh
+        return fresh
+
+
+def migrate(server: Server, version: str = "v1", *, check_mode: bool = False) -> storage_migration.Migration:
+    return storage_migration.migrate(cast(Client, server), CRD, version, settle=0, check_mode=check_mode)
+
+
+def conflict() -> Conflict:
+    return Conflict("changed", status=409)
+
+
+# What it shows: the definition, what is listed round by round, what writes are answered, and what was written.
+CASES: dict[str, tuple[Object, list[list[str] | ApiError], dict[str, list[ApiError]], list[str]]] = {
+    "everything is written before a version is forgotten": (definition(), [["a", "b"]], {}, ["storage", "a", "b", "storedVersions"]),
+    "the storage version is the right one already": (
+        definition("v1", ("v1beta1", "v1")), [["a"]], {}, ["a", "storedVersions"],
+    ),
+    "it was done before": (definition("v1", ("v1",)), [["a"]], {}, []),
+    "nothing is stored": (definition(), [[]], {}, ["storage", "storedVersions"]),
+    "what came meanwhile is written too": (definition(), [["a"], ["a", "b"]], {}, ["storage", "a", "b", "storedVersions"]),
+    "on the newest after a conflict": (definition(), [["a"]], {"a": [conflict()]}, ["storage", "a", "storedVersions"]),
+    "what went meanwhile is no fault": (
+        definition(), [["a", "b"]], {"a": [NotFound("gone", status=404)]}, ["storage", "b", "storedVersions"],
+    ),
+    "nor what goes after a conflict": (definition(), [["gone", "b"]], {"gone": [conflict()]}, ["storage", "b", "storedVersions"]),
+    "a list that was forgotten is begun again": (
+        definition(), [Expired("too old", status=410), ["a"]], {}, ["storage", "a", "storedVersions"],
+    ),
+    "the definition was changed meanwhile": (
+        definition("v1", ("v1beta1", "v1")), [["a"]], {"crd": [conflict()]}, ["a", "storedVersions"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_migrate(case: str) -> None:
+    crd, rounds, answers, written = CASES[case]
+    server = Server(copy.deepcopy(crd), list(rounds), **{key: list(value) for key, value in answers.items()})
+    migrate(server)
+    assert server.written == written
+    assert server.crd is not None
+    assert server.crd["status"]["storedVersions"] == ["v1"]
+    assert [one["name"] for one in server.crd["spec"]["versions"] if one["storage"]] == ["v1"]
+
+
+def test_check_mode_asks_and_writes_nothing() -> None:
+    server = Server(definition(), [["a"]])
+    done = migrate(server, check_mode=True)
+    assert (server.written, done.objects) == ([], 1)
+    assert [change.after for one in done.outcomes for change in one.changes][-1] == ["v1"]
+
+
+# What it shows: as above, without what was written, and what is said.
+REFUSED: dict[
+    str, tuple[Object | None, list[list[str] | ApiError], dict[str, list[ApiError]], type[Exception], str]
+] = {
+    "one object is refused": (
+        definition(), [["a", "b"]], {"a": [Invalid("no", status=422, message="spec is wrong")]}, MigrationError,
+        "1 of 2 objects of things.example.com cannot be written back: default/a: spec is wrong",
+    ),
+    "one is changed by another writer at each attempt": (
+        definition(), [["a"]], {"a": [conflict() for _number in range(50)]}, MigrationError, "another writer changed it at each attempt",
+    ),
+    "they are created faster than they are read": (
+        definition(), [[str(number) for number in range(until)] for until in range(1, 9)], {}, MigrationError,
+        "created faster than they are read",
+    ),
+    "a version that is not served": (definition("v1", ("v1alpha1",)), [[]], {}, NotYetError, "does not serve v1alpha1"),
+    "no such definition": (None, [[]], {}, NotYetError, "CustomResourceDefinition things.example.com does not exist"),
+    "a server that fails": (definition(), [ApiError("no answer", status=500)], {}, ApiError, "o answer"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_nothing_is_forgotten_where_one_object_is_not_written(case: str) -> None:
+    crd, rounds, answers, error, said = REFUSED[case]
+    server = Server(copy.deepcopy(crd), list(rounds), **{key: list(value) for key, value in answers.items()})
+    with pytest.raises(error, match=said.replace(".", r"\.")):
+        migrate(server, "v1alpha1" if "served" in case else "v1")
+    assert "storedVersions" not in server.written
+    assert server.crd is None or crd is None or server.crd["status"] == crd["status"]
+
+
+class SwitchedBack(Server):
+    """Somebody sets another storage version while the objects are written."""
+
+    def replace(self, path: str, body: Mapping[str, Any], *, dry_run: bool) -> Object:
+        self.crd = definition("v1beta1", ("v1beta1", "v1"))
+        return super().replace(path, body, dry_run=dry_run)
+
+
+def test_a_storage_version_that_somebody_switched_back() -> None:
+    server = SwitchedBack(definition(), [["a"]])
+    with pytest.raises(MigrationError, match="was changed while its objects were written back"):
+        migrate(server)
+    assert "storedVersions" not in server.written

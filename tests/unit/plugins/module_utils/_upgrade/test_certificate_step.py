@@ -1,0 +1,45 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The certificate of an upgrade is tried with the targets that can have a CA bundle before the upgrade."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import Installed
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.upgrade_context import (
+    Options,
+    Situation,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_table import (
+    GROUP_CRDS,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import certificate_step
+
+from tests.unit.plugins.module_utils._snapshot.world import NOTHING, upstream
+
+CONTENTS = GROUP_CRDS[1]
+TARGETS = [
+    {"kind": "CustomResourceDefinition", "name": CONTENTS},
+    {"kind": "ValidatingWebhookConfiguration", "name": "validation-webhook.snapshot.storage.k8s.io"},
+]
+
+
+@pytest.mark.parametrize(
+    ("installed", "names"),
+    [
+        (NOTHING, []),
+        (upstream("8.1.0", groups=True), [TARGETS[1]["name"]]),  # the CRD exists and converts nothing
+        (upstream("8.3.0", groups=True), []),
+        (upstream("8.4.0", groups=True), [CONTENTS]),
+    ],
+    ids=["nothing", "validation", "no webhook", "conversion"],
+)
+def test_targets_that_exist(installed: Installed, names: list[str]) -> None:
+    context = Situation(installed, release_table.get("8.4.0"), Options())
+    assert [one["name"] for one in certificate_step._targets(TARGETS, context)] == names
+    assert [one["name"] for one in certificate_step._targets(TARGETS, None)] == [
+        one["name"] for one in TARGETS
+    ]

@@ -1,0 +1,315 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What can be proven of what is installed, and what is made of what was seen."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
+    VALIDATION,
+    Installed,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import (
+    checks_before,
+    hop,
+    step_types,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.upgrade_context import (
+    Situation,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import checks, verification
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.checks import (
+    FAILED,
+    OK,
+    UNPROVEN,
+    Leader,
+    Pod,
+    Running,
+)
+
+from tests.unit.plugins.module_utils._snapshot.world import (
+    NOTHING,
+    changed,
+    options,
+    ours,
+    planned,
+    upstream,
+    with_stored,
+)
+
+
+def proofs(installed: Installed, **given: Any) -> list[step_types.Step]:
+    return checks_before.proofs(Situation(installed, release_table.get("8.7.0"), options(**given)))
+
+
+def ahead(release: str, crds: str) -> Installed:
+    """A release whose CRDs are those of a newer one already, as after a run that was cut off."""
+    return replace(upstream(release), crds=upstream(crds).crds)
+
+
+# The parameters that the verification of a subject reads.
+NEEDED = {
+    "webhook": {"name", "check"},
+    "conversion": {"name", "version"},
+    "schema": set[str](),
+    "controller": {"namespace"},
+    "groups": {"namespace"},
+    "version": {"namespace", "name", "release"},
+}
+
+
+def lacking(step: step_types.Step) -> list[str]:
+    """Return what the verification of this step would miss."""
+    given = step.parameters
+    faults = [
+        *step_types.faults(step),
+        *sorted(NEEDED[given["subject"]] - {name for name in given if given[name]}),
+    ]
+    if given["subject"] == "webhook" and given["check"] not in hop.REFUSALS:
+        faults.append(f"check {given['check']}")
+    if given["subject"] == "version" and release_table.parse(str(given["release"])) is None:
+        faults.append(f"release {given['release']}")
+    return faults
+
+
+def test_every_subject_has_a_verification() -> None:
+    assert NEEDED.keys() == verification.PROOFS.keys()
+
+
+CONTROLLER = ["verify-version", "verify-controller"]
+WITH_RULES = ["verify-rules", *CONTROLLER]
+# (what is there, its proofs, how the webhook is asked)
+BEFORE: list[tuple[str, Installed, list[str], str]] = [
+    ("nothing", NOTHING, [], ""),
+    ("4.2.1", upstream("4.2.1"), ["verify-webhook", *CONTROLLER], "empty-class"),
+    ("6.2.2", upstream("6.2.2"), ["verify-webhook", *CONTROLLER], "empty-class"),
+    ("7.0.2", upstream("7.0.2"), ["verify-webhook", *CONTROLLER], "empty-class"),
+    ("8.1.0", upstream("8.1.0"), ["verify-webhook", *WITH_RULES], "second-default-class"),
+    ("8.3.0", upstream("8.3.0"), WITH_RULES, ""),
+    ("8.7.0", upstream("8.7.0"), WITH_RULES, ""),
+    (
+        "8.4.0 with groups",
+        with_stored(upstream("8.4.0", groups=True), "v1beta1", "v1beta2"),
+        ["verify-conversion", *WITH_RULES, "verify-groups"],
+        "",
+    ),
+    ("8.7.0 with groups", upstream("8.7.0", groups=True), [*WITH_RULES, "verify-groups"], ""),
+    # The installed rules refuse an empty class before a webhook of 7.0 is asked.
+    ("7.0.2, newer CRDs", ahead("7.0.2", "8.1.0"), ["verify-webhook", *WITH_RULES], "second-default-class"),
+    ("4.2.1, newer CRDs", ahead("4.2.1", "8.1.0"), ["verify-webhook", *WITH_RULES], "empty-reference"),
+    (
+        "a webhook of nobody knows which release",
+        changed(upstream("7.0.2"), VALIDATION, version=None),
+        ["verify-webhook", *CONTROLLER],
+        "empty-class",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("installed", "wanted", "by"), [row[1:] for row in BEFORE], ids=[row[0] for row in BEFORE]
+)
+def test_what_is_installed_can_be_proven(installed: Installed, wanted: list[str], by: str) -> None:
+    found = proofs(installed)
+    assert [step.id for step in found] == wanted
+    assert [step.parameters["check"] for step in found if step.parameters["subject"] == "webhook"] == (
+        [by] if by else []
+    )
+    for step in found:
+        assert lacking(step) == []
+
+
+@pytest.mark.parametrize(("start", "target"), [("4.2.1", "6.2.2"), ("7.0.2", "8.1.0"), ("8.4.0", "8.7.0")])
+def test_a_plan_proves_the_same_things_afterwards(start: str, target: str) -> None:
+    steps = planned(upstream(start), target).hops[0].steps
+    after = {step.id: step.parameters["subject"] for step in steps if step.action == "verify"}
+    before = {step.id: step.parameters["subject"] for step in proofs(upstream(start))}
+    common = after.keys() & before.keys()
+    assert {"verify-version", "verify-controller"} <= common
+    assert all(after[name] == before[name] for name in common)
+    for step in steps:
+        if step.action == "verify":
+            assert lacking(step) == []
+
+
+def test_a_release_that_nobody_knows_is_not_proven() -> None:
+    unknown = changed(ours("8.7.0"), "controller", version=None)
+    assert [step.id for step in proofs(unknown)] == ["verify-rules", "verify-controller"]
+    assert "verify-version" in [step.id for step in proofs(unknown, installed_version=(8, 7, 0))]
+
+
+def test_every_refusal_has_its_question() -> None:
+    for by, resource in hop.REFUSALS.items():
+        asked = checks.question(by, "default", "d")
+        assert asked.resource == resource
+        assert asked.message
+
+
+# What pods log first, by era.
+LOGS = [
+    ("I1125 10:00:00.1       1 main.go:125] Version: v6.2.2\nI1125 ...", (6, 2, 2)),
+    ('I1125 10:00:00.1       1 main.go:164] "Version" version="v8.7.0"\n', (8, 7, 0)),
+    ('{"ts":1,"msg":"Version","version":"v8.7.0"}', None),
+    ("I1125 10:00:00.1 main.go:125] Version: unknown", None),
+    ("", None),
+]
+
+
+@pytest.mark.parametrize(("log", "version"), LOGS)
+def test_what_a_pod_says_of_itself(log: str, version: release_table.Version | None) -> None:
+    assert checks.said_by(log) == version
+
+
+@pytest.mark.parametrize(
+    ("image", "version"),
+    [
+        ("registry:5000/a/snapshot-controller:v8.7.0", (8, 7, 0)),
+        ("registry:5000/a/snapshot-controller:v8.7.0-eks-1-36-1@sha256:00", (8, 7, 0)),
+        ("registry:5000/a/snapshot-controller@sha256:00", None),
+        ("snapshot-controller:latest", None),
+    ],
+)
+def test_what_an_image_says(image: str, version: release_table.Version | None) -> None:
+    assert checks.tag_of(image) == version
+
+
+NEW, OLD = (8, 7, 0), (8, 4, 0)
+GOOD = (Pod("a", "c:v8.7.0", tag=NEW, said=NEW, host="a"), Pod("b", "c:v8.7.0", tag=NEW, said=NEW, host="b"))
+LEADS = Leader(holder="a", late=-10.0)
+
+
+def seen(*pods: Pod, leader: Leader = LEADS, replicas: int = 2) -> Running:
+    return Running("Deployment kube-system/snapshot-controller", NEW, replicas, pods, leader)
+
+
+def with_first(**fields: Any) -> tuple[Pod, ...]:
+    return (replace(GOOD[0], **fields), GOOD[1])
+
+
+# (what was seen, verdict, words of the summary, whether waiting is of no use)
+VERSIONS: list[tuple[Running, str, str, bool]] = [
+    (seen(*GOOD), OK, "all 2 pods .* run 8.7.0, according to their logs, and a leads", False),
+    (seen(*GOOD, leader=Leader(wanted=False)), OK, "according to their logs$", False),
+    (seen(*with_first(said=None)), OK, "for some of them only according to the image tag", False),
+    (seen(*with_first(tag=None)), OK, "according to their logs", False),
+    (seen(*with_first(tag=None, said=None, silence="forbidden")), UNPROVEN, "pod a .*forbidden", True),
+    (seen(*with_first(said=OLD)), FAILED, "pod a .* logs the release 8.4.0, not 8.7.0", True),
+    (
+        seen(*with_first(said=None, tag=OLD)),
+        FAILED,
+        "pod a .* has an image of release 8.4.0, not 8.7.0",
+        True,
+    ),
+    # A digest's own tag may lie; what runs does not.
+    (seen(*with_first(tag=OLD)), OK, "according to their logs", False),
+    (seen(*with_first(is_ready=False)), FAILED, "1 of 2 pods", False),
+    (seen(GOOD[0]), FAILED, "1 of 2 pods", False),
+    (seen(), FAILED, "0 of 2 pods", False),
+    (seen(replicas=0), FAILED, "0 of 0 pods", False),
+    (
+        seen(*GOOD, replace(GOOD[0], name="old", is_newest=False)),
+        FAILED,
+        "other pods than those of .*: old",
+        False,
+    ),
+    (seen(*GOOD, replace(GOOD[0], name="old", ends=True)), FAILED, "other pods than those of .*: old", False),
+    (
+        seen(*GOOD, leader=Leader(problem="forbidden")),
+        UNPROVEN,
+        "the Lease of the controller cannot be read",
+        True,
+    ),
+    (seen(*GOOD, leader=Leader()), FAILED, "no pod of .* holds the Lease", False),
+    (seen(*GOOD, leader=Leader(holder="a", late=9.0)), FAILED, "a held it until 9 s ago", False),
+    (seen(*GOOD, leader=Leader(holder="z", late=-9.0)), FAILED, "held by z, which is not a pod", False),
+]
+
+
+@pytest.mark.parametrize(("running", "verdict", "words", "lasting"), VERSIONS)
+def test_which_release_runs(running: Running, verdict: str, words: str, lasting: bool) -> None:
+    found = checks.judge_version(running)
+    assert (found.verdict, found.is_lasting) == (verdict, lasting), found
+    assert re.search(words, found.summary), found.summary
+
+
+def answers(**other: str) -> list[tuple[str, str]]:
+    every = {
+        rule.message: f"VolumeSnapshot is invalid: spec: Invalid value: {rule.message}"
+        for rule in checks.RULES
+    }
+    first = checks.RULES[0].message
+    return [*{**every, **({first: other["first"]} if "first" in other else {})}.items()]
+
+
+@pytest.mark.parametrize(
+    ("given", "verdict", "words"),
+    [
+        (answers(), OK, "refuse all 4"),
+        (answers(first=""), FAILED, "accept objects that violate their rules: volumeSnapshotClassName"),
+        (answers(first='"spec.source" must validate one and only one schema (oneOf)'), FAILED, "oneOf"),
+        (answers(first='volumesnapshots is forbidden: User "x" cannot create'), UNPROVEN, "User"),
+    ],
+)
+def test_rules(given: list[tuple[str, str]], verdict: str, words: str) -> None:
+    found = checks.judge_rules(given)
+    assert found.verdict == verdict
+    assert words in found.summary
+
+
+@pytest.mark.parametrize(
+    ("message", "is_said"),
+    [
+        (
+            'Failed to get snapshot class with error volumesnapshotclass.snapshot.storage.k8s.io "x-1" not found',
+            True,
+        ),
+        ('failed to get group snapshot class with error volumegroupsnapshotclass "x-1" not found', True),
+        ("something else about x-1", False),
+        ("", False),
+    ],
+)
+def test_what_a_controller_says(message: str, is_said: bool) -> None:
+    assert bool(checks.said_of({"status": {"error": {"message": message}}}, "x-1")) is is_said
+    assert checks.said_of(None, "x-1") == checks.said_of({}, "x-1") == ""
+
+
+@pytest.mark.parametrize(
+    ("verdict", "before", "broken", "words"),
+    [
+        (FAILED, {"verdict": FAILED, "summary": "nobody"}, True, "already broken before this run: nobody"),
+        (FAILED, {"verdict": OK}, False, "worked before this run"),
+        (FAILED, {"verdict": UNPROVEN}, None, ""),
+        (FAILED, {}, None, ""),
+        (OK, {"verdict": FAILED, "summary": "nobody"}, True, ""),
+        (UNPROVEN, {"verdict": OK}, False, ""),
+    ],
+)
+def test_broken_before_or_now(verdict: str, before: dict[str, str], broken: bool | None, words: str) -> None:
+    found, said = checks.history(verdict, before)
+    assert found is broken
+    assert words in said
+    assert bool(said) is bool(words)
+
+
+def test_a_driver_with_a_default_class() -> None:
+    plain, default = ({"metadata": {}, "driver": "a"}, checks.default_class("b"))
+    assert checks.default_driver([plain]) == ""
+    assert checks.default_driver([plain, default]) == "b"
+
+
+def test_of_several_webhooks_the_one_that_is_asked() -> None:
+    def entry(name: str, resource: str) -> dict[str, Any]:
+        return {"name": name, "rules": [{"resources": [resource]}]}
+
+    several = {"webhooks": [entry("a", "volumesnapshots"), entry("b", "volumesnapshotclasses")]}
+    assert checks.asked_webhook(several, "volumesnapshotclasses") == "b"
+    assert checks.asked_webhook(several, "pods") == "a"
+    assert checks.asked_webhook({"webhooks": several["webhooks"][:1]}, "pods") == ""
+    assert checks.asked_webhook({}, "pods") == ""

@@ -1,0 +1,157 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The options of the modules become a typed request, or an error with a code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import Operation
+from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import (
+    snapshot_controller,
+    snapshot_controller_info,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.options import (
+    PLAN,
+    UPGRADE,
+    Request,
+    options_from,
+    request_from,
+)
+
+
+def checked(spec: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters as Ansible hands them to a module."""
+    found = ArgumentSpecValidator(spec).validate({"version": "8.7.0", **given})
+    assert not found.error_messages, found.error_messages
+    parameters: dict[str, Any] = found.validated_parameters
+    return parameters
+
+
+def request(**given: Any) -> Request:
+    return request_from(checked(UPGRADE, given))
+
+
+# Options of both modules that are not valid, and the code.
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "a policy": ({"failure_policy": "fail"}, "invalid-input"),
+    "a policy of a configuration": ({"failure_policy": {"snapshot": "Never"}}, "invalid-input"),
+    "a policy that is null": ({"failure_policy": {"snapshot": None}}, "invalid-input"),
+    "a list of policies": ({"failure_policy": ["Fail"]}, "invalid-input"),
+    "a release that does not exist": ({"version": "9.9.9"}, "release-unavailable"),
+    "a release that must not be installed": ({"version": "7.0.0"}, "release-unavailable"),
+    "a word for a release": ({"version": "newest"}, "release-unavailable"),
+    "an installed version": ({"installed_version": "v7"}, "release-unavailable"),
+    "a controller without a namespace": ({"remove_controllers": ["second"]}, "release-unavailable"),
+    "a controller without a name": ({"remove_controllers": ["default/"]}, "release-unavailable"),
+    "a controller of no namespace": ({"remove_controllers": ["/second"]}, "release-unavailable"),
+    "a path of a controller": ({"remove_controllers": ["a/b", "a/b/c"]}, "release-unavailable"),
+}
+WRONG_UPGRADE: dict[str, tuple[dict[str, Any], str]] = {
+    **WRONG,
+    "a hop that does not exist": ({"until_version": "9.9.9"}, "release-unavailable"),
+    "a hop that must not be installed": ({"until_version": "7.0.0"}, "release-unavailable"),
+    "no time": ({"step_timeout": 0}, "invalid-input"),
+    "a negative time": ({"step_timeout": -1}, "invalid-input"),
+}
+
+
+class Untouched:
+    """A client that fails the test if it is used at all."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"the cluster was contacted: {name}")
+
+
+def failure(operation: Operation, spec: dict[str, Any], given: dict[str, Any]) -> CertflowError:
+    client: Client = Untouched()  # type: ignore[assignment]
+    with pytest.raises(CertflowError) as caught:
+        operation.run(client, checked(spec, given), False)
+    return caught.value
+
+
+@pytest.mark.parametrize("case", WRONG_UPGRADE)
+def test_an_upgrade_with_a_wrong_option_contacts_no_cluster(case: str) -> None:
+    given, code = WRONG_UPGRADE[case]
+    error = failure(snapshot_controller.OPERATION, UPGRADE, given)
+    assert (error.code, bool(error.remedy)) == (code, True)
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_plan_with_a_wrong_option_contacts_no_cluster(case: str) -> None:
+    given, code = WRONG[case]
+    error = failure(snapshot_controller_info.OPERATION, PLAN, given)
+    assert (error.code, bool(error.remedy)) == (code, True)
+
+
+@pytest.mark.usefixtures("_no_home")
+def test_a_backup_below_a_home_that_does_not_exist_contacts_no_cluster() -> None:
+    parameters = {**checked(UPGRADE, {}), "backup_directory": "~/backups"}
+    client: Client = Untouched()  # type: ignore[assignment]
+    with pytest.raises(CertflowError) as caught:
+        snapshot_controller.OPERATION.run(client, parameters, False)
+    assert caught.value.code == "no-home-directory"
+
+
+@pytest.mark.parametrize(
+    ("given", "name", "expected"),
+    [
+        (None, "failure_policy", ""),
+        ("", "failure_policy", ""),
+        ("Fail", "failure_policy", "Fail"),
+        ({}, "failure_policies", {}),
+        ({"a": "Fail", "b": "Ignore"}, "failure_policies", {"a": "Fail", "b": "Ignore"}),
+    ],
+)
+def test_policies_that_may_be_given(given: Any, name: str, expected: Any) -> None:
+    found = options_from(checked(PLAN, {"failure_policy": given}))
+    assert getattr(found, name) == expected
+    other = {"failure_policy": "failure_policies", "failure_policies": "failure_policy"}[name]
+    assert not getattr(found, other)
+
+
+def test_the_request_has_what_was_given() -> None:
+    found = request(
+        until_version="8.4.0",
+        webhook={"port": 9443, "host_network": True, "replicas": 3},
+        controller={"replicas": 2, "labels": {"team": "storage"}},
+        installed_version="7.0.2",
+        remove_controllers=["default/second"],
+        digests={"snapshot-controller:v8.7.0": "sha256:00"},
+        pull_secrets=["mirror"],
+        signer_name="example.com/ca",
+        backup_directory="/backups",
+        undo=False,
+        step_timeout=7,
+    )
+    assert (str(found.release), str(found.until)) == ("8.7.0", "8.4.0")
+    assert (found.wanted.port, found.options.webhook_port, found.options.webhook_host_network) == (
+        9443,
+        9443,
+        True,
+    )
+    assert (found.wanted.webhook.replicas, found.wanted.webhook.host_network) == (3, True)
+    assert (found.wanted.controller.replicas, found.wanted.controller.labels) == (2, {"team": "storage"})
+    assert found.options.installed_version == (7, 0, 2)
+    assert found.options.remove_controllers == ("default/second",)
+    assert found.wanted.images.pull_secrets == ["mirror"]
+    assert found.certificate.signer_name == "example.com/ca"
+    assert (found.backup_directory, found.undo, found.step_timeout) == (Path("/backups"), False, 7)
+
+
+def test_the_defaults() -> None:
+    found = request()
+    assert (found.until, found.probe_namespace, found.undo, found.backup_directory) == (None, "", True, None)
+    assert (found.options.webhook_port, found.options.validation_webhook) == (found.wanted.port, None)
+    assert (found.certificate.signer_name, found.certificate.provider) == ("", "auto")
+
+
+def test_the_version_of_the_api_server_is_added_later() -> None:
+    assert request().for_kubernetes((1, 29)).wanted.kubernetes == (1, 29)

@@ -1,0 +1,146 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Decide if a failed hop is undone, and with which options."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
+    CONVERSION,
+    VALIDATION,
+    Installed,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.planner import Hop
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.upgrade_context import (
+    Options,
+    Situation,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import undo
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.step_runner import StepRecord
+
+from tests.unit.plugins.module_utils._snapshot.model import Cluster
+from tests.unit.plugins.module_utils._snapshot.world import NOTHING, changed, options, planned, upstream
+
+
+def hop(start: str, release: str) -> Hop:
+    row = release_table.get(release)
+    return Hop(start, row, "", (), Situation(NOTHING, row, Options()))
+
+
+def record(release: str, *, changed: bool, undoes: bool = False) -> StepRecord:
+    return StepRecord(release, "controller", "title", "apply", undoes, changed=changed)
+
+
+CHANGED = (record("8.1.0", changed=False), record("8.1.0", changed=True))
+# start, release, records, code, is_wanted, and a word of the reason. "" if the hop is undone.
+CASES: dict[str, tuple[str, str, tuple[StepRecord, ...], str, bool, str]] = {
+    "a step failed": ("7.0.2", "8.1.0", CHANGED, "rollout-failed", True, ""),
+    "a defect": ("7.0.2", "8.1.0", CHANGED, "defect", True, ""),
+    "interrupted": ("7.0.2", "8.1.0", CHANGED, "interrupted", True, "interrupted"),
+    "the Lease is lost": ("7.0.2", "8.1.0", CHANGED, "lease-lost", True, "another run"),
+    "interrupted before a change": ("7.0.2", "8.1.0", (), "interrupted", True, "interrupted"),
+    "no step began": ("7.0.2", "8.1.0", (), "rollout-failed", True, "changed nothing"),
+    "no step changed something": ("7.0.2", "8.1.0", CHANGED[:1], "rollout-failed", True, "changed nothing"),
+    "only an earlier hop changed something": (
+        "7.0.2", "8.1.0", (record("7.0.2", changed=True),), "rollout-failed", True, "changed nothing",
+    ),
+    "only an earlier way back changed something": (
+        "7.0.2", "8.1.0", (record("8.1.0", changed=True, undoes=True),), "rollout-failed", True, "changed nothing",
+    ),
+    "a new installation": ("", "8.1.0", CHANGED, "rollout-failed", True, "No release was installed"),
+    "a repair": ("8.1.0", "8.1.0", CHANGED, "rollout-failed", True, "same before"),
+    "undo is false": ("7.0.2", "8.1.0", CHANGED, "rollout-failed", False, "undo is false"),
+    "interrupted, and undo is false": ("7.0.2", "8.1.0", CHANGED, "interrupted", False, "interrupted"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_hop_is_undone_or_the_reason_is_told(case: str) -> None:
+    start, release, records, code, is_wanted, reason = CASES[case]
+    found = undo.why_not(hop(start, release), records, code, is_wanted=is_wanted)
+    assert reason in found
+    assert bool(found) is bool(reason)
+
+
+def test_the_records_may_be_read_once() -> None:
+    assert undo.why_not(hop("7.0.2", "8.1.0"), iter(CHANGED), "rollout-failed", is_wanted=True) == ""
+
+
+WANTED = options(
+    namespace="snapshots",
+    controller_arguments=("--new",),
+    webhook_arguments=("--new",),
+    webhook_port=9443,
+    failure_policy="Fail",
+    group_snapshots=True,
+    accept=("arguments-dropped", "crds-stay"),
+    remove_controllers=("default/second",),
+)
+
+
+def back(installed: Installed, target: str = "8.7.0") -> Options:
+    return undo.options_for(Situation(installed, release_table.get(target), WANTED), WANTED)
+
+
+TWO_PORTS = changed(upstream("7.0.2"), VALIDATION, port=8443)
+# What was installed before the hop: webhook programs of the way back, their port, and policies by configuration.
+BEFORE: dict[str, tuple[Installed, tuple[bool, bool], int]] = {
+    "a validation webhook": (upstream("7.0.2"), (True, False), 443),
+    "on another port": (TWO_PORTS, (True, False), 8443),
+    "a conversion webhook": (upstream("8.4.0", groups=True), (False, True), 443),
+    "no webhook": (upstream("8.7.0"), (False, False), 9443),
+    "nothing": (NOTHING, (False, False), 9443),
+}
+
+
+@pytest.mark.parametrize("case", BEFORE)
+def test_the_way_back_brings_the_webhooks_that_ran(case: str) -> None:
+    installed, programs, port = BEFORE[case]
+    found = back(installed)
+    assert (found.validation_webhook, found.conversion_webhook) == programs
+    assert found.webhook_port == port
+    assert found.failure_policy == ""
+    assert found.failure_policies == {
+        one.name: one.hooks[0].failure_policy for one in installed.configurations if one.hooks
+    }
+
+
+def test_a_webhook_whose_pods_are_orphans_is_brought_back() -> None:
+    """The hop failed after the Deployment was orphaned, so only its old pods run."""
+    here = Cluster(upstream("4.2.1"), (4, 2, 1))
+    (detach,) = [one for one in planned(here.installed, "6.2.2").hops[0].steps if one.action == "detach"
+                 and "validation" in one.parameters["name"]]  # fmt: skip
+    here.do(detach)
+    assert not here.installed.running(VALIDATION)
+    found = back(here.installed, "6.2.2")
+    assert (found.validation_webhook, found.conversion_webhook, found.webhook_port) == (True, False, 443)
+
+
+def test_policies_are_kept_by_configuration() -> None:
+    """A configuration without webhooks has no policy to keep."""
+    start = upstream("7.0.2", policy="Fail", groups=True)
+    first, *rest = start.configurations
+    assert rest
+    ignoring = replace(first, hooks=tuple(replace(hook, failure_policy="Ignore") for hook in first.hooks))
+    empty = replace(first, name="empty", hooks=())
+    found = back(replace(start, configurations=(ignoring, *rest, empty)))
+    assert found.failure_policies == {first.name: "Ignore", **{one.name: "Fail" for one in rest}}
+
+
+def test_the_way_back_keeps_the_other_choices_and_needs_no_answer() -> None:
+    """The arguments are those of the Deployments that are put back, so none is asked for."""
+    found = back(upstream("7.0.2"))
+    assert (found.controller_arguments, found.webhook_arguments) == ((), ())
+    assert set(found.accept) == {"sidecars-at-v1beta1", "arguments-dropped"}
+    kept: dict[str, Any] = {"namespace": "snapshots", "adopt": WANTED.adopt, "group_snapshots": True}
+    assert {name: getattr(found, name) for name in kept} == kept
+
+
+def test_conversion_is_a_program_of_the_way_back() -> None:
+    assert upstream("8.4.0", groups=True).running(CONVERSION)

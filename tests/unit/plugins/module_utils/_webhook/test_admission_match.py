@@ -1,0 +1,106 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whether the API server asks a webhook about an object."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.admission_match import (
+    Creation,
+    match,
+)
+
+pytestmark = pytest.mark.quick
+
+DEPLOYMENT = Creation("apps", "v1", "deployments", "Deployment", "shop", {"app": "web"}, {"team": "red"})
+NODE = Creation("", "v1", "nodes", "Node")
+RULE = {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["deployments"]}
+
+
+def rule(**changed: Any) -> dict[str, Any]:
+    return {"rules": [{**RULE, **changed}]}
+
+
+def expression(operator: str, *values: str, key: str = "team") -> dict[str, Any]:
+    return {"matchExpressions": [{"key": key, "operator": operator, "values": list(values)}]}
+
+
+ROWS: list[tuple[dict[str, Any], bool | None, str]] = [
+    (rule(), True, ""),
+    (rule(apiGroups=["*"], apiVersions=["*"], operations=["*"], resources=["*"]), True, ""),
+    (rule(resources=["*/*"]), True, ""),
+    (rule(resources=["deployments/*"]), True, ""),
+    (
+        rule(resources=["deployments/status", "pods"]),
+        False,
+        "its rules do not name the creation of deployments.apps/v1",
+    ),
+    (rule(operations=["UPDATE", "DELETE"]), False, "its rules do not name"),
+    (rule(apiGroups=["extensions"]), False, "its rules do not name"),
+    (rule(scope="Namespaced"), True, ""),
+    (rule(scope="*"), True, ""),
+    (rule(scope="Cluster"), False, "in a namespace"),
+    (rule(apiVersions=["v1beta1"]), None, "at other versions only (v1beta1)"),
+    ({**rule(apiVersions=["v1beta1"]), "matchPolicy": "Exact"}, False, "its rules do not name"),
+    ({}, False, "its rules do not name"),
+    ({"rules": [{**RULE, "resources": ["pods"]}, RULE]}, True, ""),
+    ({**rule(), "namespaceSelector": {}}, True, ""),
+    ({**rule(), "namespaceSelector": {"matchLabels": {"team": "red"}}}, True, ""),
+    ({**rule(), "namespaceSelector": {"matchLabels": {"team": "blue"}}}, False, "leaves out namespace shop"),
+    ({**rule(), "namespaceSelector": expression("In", "red", "green")}, True, ""),
+    ({**rule(), "namespaceSelector": expression("NotIn", "red")}, False, "leaves out namespace shop"),
+    ({**rule(), "namespaceSelector": expression("NotIn", "red", key="other")}, True, ""),
+    ({**rule(), "namespaceSelector": expression("Exists")}, True, ""),
+    ({**rule(), "namespaceSelector": expression("DoesNotExist")}, False, "leaves out namespace shop"),
+    ({**rule(), "objectSelector": {"matchLabels": {"app": "web"}}}, True, ""),
+    (
+        {**rule(), "objectSelector": expression("Exists", key="sidecar")},
+        False,
+        "its objectSelector leaves out",
+    ),
+    (
+        {**rule(), "matchConditions": [{"name": "people", "expression": "true"}]},
+        None,
+        "matchConditions (people)",
+    ),
+    (
+        {**rule(operations=["DELETE"]), "matchConditions": [{"name": "people"}]},
+        False,
+        "its rules do not name",
+    ),
+]
+
+
+@pytest.mark.parametrize(("webhook", "is_asked", "reason"), ROWS)
+def test_match(webhook: dict[str, Any], is_asked: bool | None, reason: str) -> None:
+    found = match(webhook, DEPLOYMENT)
+    assert found.is_asked is is_asked
+    assert reason in found.reason
+    assert bool(found.reason) is not bool(found.is_asked)
+
+
+def test_labels_of_a_namespace_that_may_not_be_read() -> None:
+    unread = replace(DEPLOYMENT, namespace_labels=None)
+    assert match(rule(), unread).is_asked
+    assert match({**rule(), "namespaceSelector": {"matchLabels": {"team": "red"}}}, unread).is_asked is None
+
+
+def test_a_namespace_selector_leaves_no_cluster_object_out() -> None:
+    selector = {"namespaceSelector": {"matchLabels": {"team": "red"}}}
+    webhook = {**rule(apiGroups=[""], resources=["nodes", "namespaces"], scope="Cluster"), **selector}
+    assert match(webhook, NODE).is_asked
+    red = Creation("", "v1", "namespaces", "Namespace", labels={"team": "red"})
+    assert match(webhook, red).is_asked
+    assert match(webhook, replace(red, labels={})).is_asked is False
+
+
+def test_nobody_is_asked_about_webhooks() -> None:
+    everything = rule(apiGroups=["*"], apiVersions=["*"], operations=["*"], resources=["*"])
+    group = "admissionregistration.k8s.io"
+    configuration = Creation(group, "v1", "mutatingwebhookconfigurations", "MutatingWebhookConfiguration")
+    assert match(everything, configuration).is_asked is False

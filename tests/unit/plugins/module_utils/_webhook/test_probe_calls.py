@@ -1,0 +1,114 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How API servers are counted and asked: what one control plane on loopback cannot show."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import Connection
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import ConnectionFailed
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import probe_calls
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.admission_call import Call
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.probe_verdict import ApiServers
+
+from tests.unit.plugins.module_utils._kube.server import LOST, Answer, Server, serving
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NOW = datetime(2026, 11, 25, 12, 0, tzinfo=timezone.utc)
+CALL = Call("admission", "/api/v1/namespaces/a/configmaps", "dry run", {"kind": "ConfigMap"}, "hook")
+DONE = Answer(200, {"kind": "ConfigMap"})
+DENIED = Answer(429, {"kind": "Status", "message": 'admission webhook "hook" denied the request: slow down'})
+FAILED = Answer(
+    500, {"kind": "Status", "message": 'Internal error occurred: failed calling webhook "hook": EOF'}
+)
+
+
+@contextlib.contextmanager
+def asking(server: Server) -> Iterator[Client]:
+    connection = Connection(host=server.url, auth_source="a test", token="t")
+    client = Client(connection, user_agent="test/1", deadline=time.monotonic() + 60)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def lease(age: timedelta, seconds: int = 3600) -> dict[str, Any]:
+    stamp = (NOW - age).strftime("%Y-%m-%dT%H:%M:%S.123456Z")
+    return {"spec": {"renewTime": stamp, "leaseDurationSeconds": seconds}}
+
+
+LEASES = [
+    (Answer(200, {"items": [lease(timedelta(0)), lease(timedelta(minutes=59))]}), ApiServers(2)),
+    (Answer(200, {"items": [lease(timedelta(0)), lease(timedelta(hours=2)), {"spec": {}}]}), ApiServers(1)),
+    (Answer(200, {"items": []}), ApiServers()),
+    (
+        Answer(403, {"kind": "Status", "message": "leases is forbidden"}),
+        ApiServers(problem="the number of API servers may not be read: leases is forbidden"),
+    ),
+    (
+        Answer(404, {"kind": "Status", "message": "no leases"}),
+        ApiServers(problem="the number of API servers cannot be read: no leases"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("answer", "expected"), LEASES)
+def test_api_servers_are_counted_by_their_leases(
+    answer: Answer, expected: ApiServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Client, "now", lambda _client: NOW)
+    with serving(answer) as server, asking(server) as client:
+        assert probe_calls.api_servers(client) == expected
+
+
+@pytest.mark.parametrize(("count", "requests"), [(None, 3), (1, 3), (3, 9), (50, 12)])
+def test_how_many_connections_are_made(count: int | None, requests: int) -> None:
+    assert probe_calls.requests_for(ApiServers(count)) == requests
+
+
+@pytest.mark.parametrize("answer", [DONE, DENIED])
+def test_each_request_has_a_connection_of_its_own(answer: Answer) -> None:
+    with serving(answer) as server, asking(server) as client:
+        assert len(probe_calls.ask(client, CALL, 3)) == 3
+        assert server.connections == 3
+        assert set(server.paths()) == {f"POST {CALL.path}?dryRun=All"}
+
+
+def test_a_failed_call_ends_it() -> None:
+    with serving(DONE, FAILED, DONE) as server, asking(server) as client:
+        answers = probe_calls.ask(client, CALL, 3)
+        assert [answer.failure.code if answer.failure else "" for answer in answers] == [
+            "",
+            "connection-closed",
+        ]
+
+
+def test_an_api_server_that_does_not_answer_says_nothing_of_the_webhook() -> None:
+    with serving(LOST) as server, asking(server) as client, pytest.raises(ConnectionFailed):
+        probe_calls.ask(client, CALL, 1)
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [
+        ('configmaps "x" already exists', ""),
+        ('admission webhook "hook" denied the request: x "y" already exists', "denied"),
+        ('admission webhook "other" denied the request: "y" already exists', "another-webhook"),
+    ],
+)
+def test_only_the_store_says_that_an_object_exists(message: str, code: str) -> None:
+    body = {"kind": "Status", "reason": "AlreadyExists", "message": message}
+    with serving(Answer(409, body)) as server, asking(server) as client:
+        (answer,) = probe_calls.ask(client, CALL, 1)
+    assert (answer.failure.code if answer.failure else "") == code

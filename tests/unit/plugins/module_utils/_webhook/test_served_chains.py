@@ -1,0 +1,170 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The handshake with an endpoint: what it leaves on the other side, when it gives up, and where it never goes."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+import time
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import dialing
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
+    served_chains,
+    webhook_endpoints,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import ClientConfig
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webhook_endpoints import (
+    Endpoint,
+    Endpoints,
+)
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from tests.unit.plugins.module_utils._csr.flow import Api
+from tests.unit.plugins.module_utils._kube.raw import dripping, endless, guarded, talking
+from tests.unit.plugins.module_utils._webhook import pki
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_the_server_sees_a_handshake_that_is_complete(tmp_path: Path, version: ssl.TLSVersion) -> None:
+    """Or it would log an error at each look."""
+    ca = pki.authority("served")
+    file = tmp_path / "both.pem"
+    key = ca.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    file.write_bytes(key + ca.pem.encode())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = context.maximum_version = version
+    context.load_cert_chain(file)
+    ours, theirs = socket.socketpair()
+    seen: list[Any] = []
+
+    def serve() -> None:
+        try:
+            with context.wrap_socket(theirs, server_side=True) as tls:
+                seen.append(tls.version())
+        except OSError as error:
+            seen.append(error)
+
+    server = threading.Thread(target=serve)
+    server.start()
+    with ours:
+        chain = served_chains.handshake(served_chains._Direct(ours), "hook.apps.svc")
+    server.join()
+    assert [ssl.DER_cert_to_PEM_cert(der) for der in chain] == [ca.pem]
+    assert seen == [version.name.replace("_", ".")]
+
+
+URL = ClientConfig("w", "", "", "127.0.0.1", None, "", 0)
+RECORD = b"\x16\x03\x03\x40\x00"  # a TLS record of 16 KiB that holds a part of a handshake
+#: A ServerHello with the largest length that three bytes can hold.
+HELLO = b"\x02\xff\xff\xff"
+TALKS = {
+    "a byte now and then": (lambda: dripping(RECORD), "did not end in time"),
+    "the first bytes only": (lambda: dripping(RECORD[:3], seconds=60), "did not end in time"),
+    "a chain without an end": (lambda: endless(RECORD + HELLO + bytes(16380), RECORD + bytes(16384)), ""),
+}
+
+
+@pytest.mark.parametrize("talk", TALKS)
+def test_a_handshake_is_bounded_as_a_whole(talk: str) -> None:
+    says, problem = TALKS[talk]
+    api: Any = Api()
+    with talking(says) as server:
+        config = replace(URL, port=server.port)
+        api.host_name = "127.0.0.1"
+        (seen,) = guarded(lambda: served_chains.look(api, config, until=time.monotonic() + 1.5)).served
+        assert (server.connections, seen.certificate) == (1, None)
+        assert problem in seen.problem
+        assert server.sent < served_chains.HANDSHAKE_BYTES + (8 << 20)
+
+
+def test_a_look_at_many_endpoints_ends_in_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every server is slow. The first one uses up the time, and the client does not connect to the others."""
+    renewed: list[float] = []
+    api: Any = Api()
+    api.prepare = lambda: renewed.append(time.monotonic())
+    with talking(lambda: dripping(RECORD)) as server:
+        many = tuple(Endpoint("127.0.0.1", server.port, is_outside=True) for _ in range(4))
+        monkeypatch.setattr(webhook_endpoints, "find", lambda *_arguments: Endpoints(many, aside=many))
+        look = guarded(lambda: served_chains.look(api, URL, until=time.monotonic() + 1, aside=True))
+        assert server.connections == 1
+        assert not look.is_complete
+        assert not look.is_blind
+        unseen = [one.problem for one in (*look.aside, *look.served)]
+        assert ["not checked" in problem for problem in unseen] == [False] + 7 * [True]
+        assert len(renewed) == 8
+
+
+def test_a_handshake_leaves_time_for_the_next_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One endpoint does not use up a long wait, and the client renews the Lease before each endpoint."""
+    monkeypatch.setattr(served_chains, "HANDSHAKE_SECONDS", 0.5)
+    renewed: list[float] = []
+    api: Any = Api()
+    api.prepare = lambda: renewed.append(time.monotonic())
+    with talking(lambda: dripping(RECORD)) as server:
+        many = tuple(Endpoint("127.0.0.1", server.port, is_outside=True) for _ in range(3))
+        monkeypatch.setattr(webhook_endpoints, "find", lambda *_arguments: Endpoints(many))
+        guarded(lambda: served_chains.look(api, URL, until=time.monotonic() + 60))
+        assert (server.connections, len(renewed)) == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("shows", "bundle", "is_blind"), [(True, "other", False), (False, "other", True), (False, "ca", False)]
+)
+def test_a_leaf_without_its_chain_is_not_judged(
+    monkeypatch: pytest.MonkeyPatch, shows: bool, bundle: str, is_blind: bool
+) -> None:
+    """Python 3.9 shows no intermediate certificates: that they are missing here says nothing of what was sent."""
+    ca, now = pki.authority("ca"), datetime.now(timezone.utc)
+    leaf = pki.leaf(ca, "hook.example.com", expires=now + pki.YEAR)
+    monkeypatch.setattr(served_chains, "SHOWS_CHAINS", shows)
+    monkeypatch.setattr(
+        served_chains, "handshake", lambda *_arguments, **_options: [ssl.PEM_cert_to_DER_cert(leaf)]
+    )
+    monkeypatch.setattr(dialing, "dial", lambda *_arguments: socket.socket())
+    config = ClientConfig("w", "", "", "hook.example.com", None, pki.authority(bundle).pem)
+    api: Any = Api()
+    (seen,) = served_chains.look(api, config, until=time.monotonic() + 5).served
+    assert (seen.is_blind, seen.certificate is None) == (is_blind, is_blind)
+
+
+def test_an_address_of_the_clusters_network_is_never_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Service without a selector: its EndpointSlice names addresses, which mean something else here."""
+    monkeypatch.setattr(dialing, "dial", lambda *_arguments: pytest.fail("dialled"))
+    api: Any = Api(
+        {
+            "/api/v1/namespaces/apps/services/hook": {
+                "metadata": {"namespace": "apps", "name": "hook"},
+                "spec": {"ports": [{"port": 443}]},
+            },
+            "/apis/discovery.k8s.io/v1/namespaces/apps/endpointslices": {
+                "items": [{"ports": [{"port": 443}], "endpoints": [{"addresses": ["10.9.9.9"]}]}]
+            },
+        }
+    )
+    config = ClientConfig("w", "", "", "hook.apps.svc", ("apps", "hook"), "")
+    look = served_chains.look(api, config, until=time.monotonic() + 5)
+    assert (look.is_blind, look.is_complete) == (True, False)
+    assert "no pod is behind it" in look.served[0].problem
+
+
+@pytest.mark.parametrize("role", ["rotate", "prove"])
+def test_the_documented_roles_let_it_look(role: str) -> None:
+    file = Path(__file__).resolve().parents[5] / "docs" / "rbac" / f"{role}.yaml"
+    rules = yaml.safe_load(file.read_text())["rules"]
+    for right in served_chains.rights("apps"):
+        assert any(
+            right.group in rule["apiGroups"]
+            and right.resource in rule["resources"]
+            and right.verb in rule["verbs"]
+            for rule in rules
+        ), right

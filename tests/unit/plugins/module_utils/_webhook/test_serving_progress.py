@@ -1,0 +1,226 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How far a certificate is in use, by what its endpoints serve; how its pods see the Secret; the restart."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
+    Conflict,
+    Forbidden,
+    Invalid,
+    NotFound,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import serving_progress, workloads
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import ClientConfig
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import Look, Served
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.serving_progress import View
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webhook_endpoints import Endpoint
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.workloads import Rollout, Workload
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts
+
+from tests.unit.plugins.module_utils._csr.flow import Api, api_error
+from tests.unit.plugins.module_utils._webhook import pki
+
+NAME = "hook.apps.svc"
+CA, OTHER_CA = pki.authority("one"), pki.authority("two")
+NEW, OLD = pki.leaf(CA, NAME), pki.leaf(OTHER_CA, NAME)
+CONFIG = ClientConfig("w", "", "", NAME, ("apps", "hook"), CA.pem)
+
+
+def served(pem: str, pod: str = "a") -> Served:
+    return Served(Endpoint("10.0.0.4", 8443, ("apps", pod)), pem, certificate_facts.describe_pem(pem))
+
+
+def at_address(pem: str) -> Served:
+    """Return the result of one connection to a URL or to a Service of type ExternalName."""
+    endpoint = Endpoint("hooks.example.com", 443, is_outside=True)
+    return Served(endpoint, pem, certificate_facts.describe_pem(pem))
+
+
+def aside(one: Served, state: str) -> Look:
+    """Beside an endpoint that serves the new one."""
+    return Look((served(NEW),), aside=(replace(one, endpoint=replace(one.endpoint, state=state)),))
+
+
+def unseen(*, blind: bool = False) -> Served:
+    return Served(Endpoint("10.0.0.5", 8443, ("apps", "b")), problem="Connection refused", is_blind=blind)
+
+
+def state(*looks: Look, bundle: str = CA.pem) -> serving_progress.Progress:
+    config = ClientConfig("w", "", "", NAME, ("apps", "hook"), bundle)
+    fingerprint = certificate_facts.describe_pem(NEW).fingerprint
+    return serving_progress.progress((View(config, look) for look in looks), fingerprint, pki.NOW)
+
+
+@pytest.mark.parametrize(
+    ("looks", "expected"),
+    [
+        ([Look((served(NEW), served(NEW, "b")))], serving_progress.IN_USE),
+        ([Look((served(NEW),)), Look((served(NEW),))], serving_progress.IN_USE),
+        ([Look((served(NEW), served(OLD, "b")))], serving_progress.STALE),
+        ([Look((served(OLD), unseen()))], serving_progress.STALE),
+        ([Look((served(NEW), unseen()))], serving_progress.UNSEEN),
+        ([Look((), "Service apps/hook has no ready endpoint")], serving_progress.UNSEEN),
+        ([Look((served(NEW),)), Look(())], serving_progress.UNSEEN),
+        ([Look((served(NEW), unseen(blind=True)))], serving_progress.HIDDEN),
+        ([Look((), "this identity may not read", is_known=False)], serving_progress.HIDDEN),
+        # Back from a node that was cut off it would serve the old one again, and its CA would be gone.
+        ([aside(served(OLD, "b"), "not ready")], serving_progress.STALE),
+        ([aside(unseen(), "not ready")], serving_progress.UNSEEN),
+        ([aside(served(NEW, "b"), "not ready")], serving_progress.IN_USE),
+        # One address may lead to many machines, and only one of them was seen.
+        ([Look((at_address(NEW),))], serving_progress.PARTLY_SEEN),
+        ([Look((served(NEW),)), Look((at_address(NEW),))], serving_progress.PARTLY_SEEN),
+        ([Look((at_address(OLD),))], serving_progress.STALE),
+        ([Look((at_address(NEW),)), Look((served(OLD),))], serving_progress.STALE),
+        ([Look((at_address(NEW),)), Look((unseen(),))], serving_progress.UNSEEN),
+        ([Look((at_address(NEW),)), Look((unseen(blind=True),))], serving_progress.HIDDEN),
+        # Until every kube-proxy knows that it goes, an API server that dials anew may reach it.
+        ([aside(served(OLD, "b"), "terminating")], serving_progress.UNSEEN),
+        ([aside(unseen(), "terminating")], serving_progress.IN_USE),
+    ],
+)
+def test_how_far_it_is(looks: list[Look], expected: str) -> None:
+    assert state(*looks).state == expected
+
+
+def test_nothing_to_look_at_proves_nothing() -> None:
+    assert state().state == serving_progress.UNSEEN
+
+
+def test_what_is_served_has_to_verify_too() -> None:
+    found = state(Look((served(NEW),)), bundle=OTHER_CA.pem)
+    assert found.state == serving_progress.STALE
+    assert "the API server would refuse it: certificate signed by unknown authority" in found.evidence[0]
+
+
+def test_the_evidence_names_endpoints_and_serials() -> None:
+    old = certificate_facts.describe_pem(OLD)
+    evidence = state(Look((served(OLD), unseen()), "half of it")).evidence
+    assert evidence[0] == "half of it"
+    assert evidence[1].startswith(f"pod apps/a, port 8443 serves serial {old.serial}")
+    assert evidence[2] == "pod apps/b, port 8443 shows nothing: Connection refused"
+
+
+def test_the_evidence_names_the_limit_of_one_address() -> None:
+    [line] = state(Look((at_address(NEW),))).evidence
+    assert line.startswith("hooks.example.com:443 serves it")
+    assert "other machines" in line
+
+
+VOLUME = {"name": "v", "secret": {"secretName": "hook-tls"}}
+PROJECTED = {
+    "name": "v",
+    "projected": {"sources": [{"configMap": {"name": "x"}}, {"secret": {"name": "hook-tls"}}]},
+}
+MOUNT, SUBPATH = (
+    {"name": "v", "mountPath": "/tls"},
+    {"name": "v", "mountPath": "/tls/tls.crt", "subPath": "tls.crt"},
+)
+VARIABLE = {"name": "CERT", "valueFrom": {"secretKeyRef": {"name": "hook-tls", "key": "tls.crt"}}}
+
+
+@pytest.mark.parametrize(
+    ("volumes", "container", "words"),
+    [
+        ([VOLUME], {"volumeMounts": [MOUNT]}, ()),
+        ([PROJECTED], {"volumeMounts": [MOUNT]}, ()),
+        ([VOLUME], {"volumeMounts": [SUBPATH]}, ("container c mounts Secret hook-tls by subPath",)),
+        ([VOLUME], {"volumeMounts": [{**MOUNT, "subPathExpr": "$(A)"}]}, ("by subPath",)),
+        ([VOLUME], {"volumeMounts": [MOUNT], "env": [VARIABLE]}, ("into its environment",)),
+        ([], {"envFrom": [{"secretRef": {"name": "hook-tls"}}]}, ("into its environment",)),
+        ([], {"env": [{"name": "A", "value": "b"}]}, ("no volume of the pod holds Secret hook-tls",)),
+        ([{"name": "v", "secret": {"secretName": "other"}}], {"volumeMounts": [SUBPATH]}, ("no volume",)),
+        ([VOLUME, {"name": "w", "emptyDir": {}}], {"volumeMounts": [{**SUBPATH, "name": "w"}]}, ()),
+    ],
+)  # fmt: skip
+def test_dead_ends(volumes: list[Any], container: dict[str, Any], words: tuple[str, ...]) -> None:
+    pod = {"spec": {"volumes": volumes, "containers": [{"name": "c", **container}]}}
+    found = workloads.dead_ends(pod, "hook-tls")
+    assert len(found) == len(words)
+    assert all(word in text for word, text in zip(words, found))
+
+
+@pytest.mark.parametrize(
+    ("volumes", "containers", "expected"),
+    [
+        ([VOLUME], [{"volumeMounts": [SUBPATH]}], True),
+        ([], [{"env": [VARIABLE]}], True),
+        ([VOLUME], [{"volumeMounts": [MOUNT]}], False),
+        # The program that serves may be the one with the whole mount.
+        ([VOLUME], [{"volumeMounts": [MOUNT]}, {"volumeMounts": [SUBPATH]}], False),
+        # It may read the Secret from the API server, as Knative's and Kyverno's do.
+        ([], [{}], False),
+        ([VOLUME], [{}], False),
+    ],
+)
+def test_whether_waiting_is_in_vain(volumes: list[Any], containers: list[Any], expected: bool) -> None:
+    named = [{"name": f"c{index}", **container} for index, container in enumerate(containers)]
+    pod = {"spec": {"volumes": volumes, "containers": named}}
+    assert workloads.is_frozen(pod, "hook-tls") is expected
+
+
+WORKLOAD = Workload("DaemonSet", "apps", "hook")
+LOCK = {"op": "replace", "path": "/metadata/resourceVersion", "value": "9"}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "first"),
+    [
+        (None, [LOCK, {"op": "add", "path": "/spec/template/metadata", "value": {}}]),
+        ({"labels": {"a": "b"}}, [LOCK]),
+        ({"annotations": {"x": "y"}}, []),
+    ],
+)
+def test_a_restart_is_what_kubectl_writes(metadata: Any, first: list[Any]) -> None:
+    """Without annotations all of them are written: only over the object that was read, or somebody's would be lost."""
+    template = {"spec": {}, **({} if metadata is None else {"metadata": metadata})}
+    api: Any = Api({WORKLOAD.path: {"metadata": {"resourceVersion": "9"}, "spec": {"template": template}}})
+    workloads.restart(api, WORKLOAD, pki.NOW)
+    assert api.writes() == [("PATCH", "/apis/apps/v1/namespaces/apps/daemonsets/hook")]
+    *before, last = api.sent[0]
+    assert before == first
+    assert "2026-11-25T12:00:00Z" in str(last["value"])
+    if (metadata or {}).get("annotations"):
+        assert last["path"] == "/spec/template/metadata/annotations/kubectl.kubernetes.io~1restartedAt"
+    else:
+        assert last["path"] == "/spec/template/metadata/annotations"
+
+
+def test_a_restart_is_tried_again_on_what_somebody_else_has_written() -> None:
+    obj = {"metadata": {"resourceVersion": "9"}, "spec": {"template": {}}}
+    api: Any = Api({WORKLOAD.path: obj})
+    answers = iter([api_error(Conflict), {}])
+    api.on_write = lambda *_arguments: next(answers)
+    workloads.restart(api, WORKLOAD, pki.NOW)
+    assert len(api.writes()) == 2
+    api.on_write = lambda *_arguments: api_error(Conflict)
+    with pytest.raises(Conflict):
+        workloads.restart(api, WORKLOAD, pki.NOW)
+
+
+@pytest.mark.parametrize(
+    ("error", "done"), [(None, True), (Forbidden, False), (NotFound, False), (Invalid, False)]
+)
+def test_a_touch_is_no_must(error: Any, done: bool) -> None:
+    api: Any = Api()
+    if error:
+        api.on_write = lambda *_arguments: api_error(error)
+    pod = {"metadata": {"namespace": "apps", "name": "a", "resourceVersion": "9"}}
+    assert workloads.touch(api, pod, "0a") is done
+    assert api.writes() == [("PATCH", "/api/v1/namespaces/apps/pods/a")]
+
+
+def test_rights_are_asked_for_where_a_restart_is() -> None:
+    assert Rollout(WORKLOAD).rights == []
+    assert Rollout(None, "restart").rights == []
+    assert [(right.verb, right.resource, right.name) for right in Rollout(WORKLOAD, "restart").rights] == [
+        ("get", "daemonsets", "hook"),
+        ("patch", "daemonsets", "hook"),
+    ]

@@ -1,0 +1,174 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Who answers for a webhook, by its Service and EndpointSlices."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import webhook_endpoints
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import ClientConfig
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webhook_endpoints import (
+    Endpoint,
+    Endpoints,
+)
+
+from tests.unit.plugins.module_utils._csr.flow import Api, api_error
+
+SERVICE_PATH = "/api/v1/namespaces/apps/services/hook"
+SLICES_PATH = "/apis/discovery.k8s.io/v1/namespaces/apps/endpointslices"
+PORTS = [{"name": "https", "port": 443, "targetPort": "tls"}]
+
+
+def service(ports: list[dict[str, Any]] | None = None, **spec: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"namespace": "apps", "name": "hook"},
+        "spec": {"ports": PORTS if ports is None else ports, **spec},
+    }
+
+
+def pod(name: str, address: str, **conditions: bool) -> dict[str, Any]:
+    reference = {"kind": "Pod", "namespace": "apps", "name": name}
+    return {"addresses": [address], "targetRef": reference, "conditions": conditions}
+
+
+def part(*endpoints: dict[str, Any], name: str | None = "https", port: int = 8443) -> dict[str, Any]:
+    return {"ports": [{"name": name, "port": port}], "endpoints": list(endpoints)}
+
+
+def config(**changed: Any) -> ClientConfig:
+    given = {"server_name": "hook.apps.svc", "service": ("apps", "hook"), "port": 443, **changed}
+    return ClientConfig(webhook="w", pointer="", name_pointer="", ca_bundle="", **given)
+
+
+A, B = Endpoint("10.0.0.4", 8443, ("apps", "a")), Endpoint("10.0.0.5", 8443, ("apps", "b"))
+
+
+@pytest.mark.parametrize(
+    ("obj", "slices", "port", "expected"),
+    [
+        pytest.param(
+            service(), [part(pod("a", "10.0.0.4")), part(pod("b", "10.0.0.5"))], 443, (A, B), id="slices"
+        ),
+        pytest.param(
+            service(), [part(pod("a", "10.0.0.4", ready=True, terminating=True))], 443, (A,), id="publishNotReadyAddresses"
+        ),
+        pytest.param(
+            service(), [part(pod("a", "10.0.0.4")), part(pod("a", "fd00::4"))], 443, (A,), id="dual stack is one pod"
+        ),
+        pytest.param(
+            service(), [part(pod("a", "10.0.0.4")), part(pod("a", "10.0.0.4"), name="metrics", port=9090)], 443, (A,), id="named"
+        ),
+        pytest.param(
+            service([{"port": 443}]), [part(pod("a", "10.0.0.4"), name=None)], 443, (A,), id="a port without a name"
+        ),
+        pytest.param(
+            service([{"port": 8080}]), [part(pod("a", "10.0.0.4"), name="")], webhook_endpoints.ANY_PORT, (A,), id="the only one"
+        ),
+        pytest.param(
+            service([{"name": "m", "port": 9090}, *PORTS]), [part(pod("a", "10.0.0.4"))], webhook_endpoints.ANY_PORT, (A,), id="HTTPS"
+        ),
+        pytest.param(
+            service(),
+            [part({"addresses": ["10.9.9.9"], "conditions": {}})],
+            443,
+            (Endpoint("10.9.9.9", 8443),),
+            id="no pod behind it",
+        ),
+        pytest.param(
+            service(),
+            [part({"addresses": ["10.9.9.9"], "targetRef": {"kind": "Pod", "namespace": "kube-system", "name": "etcd"}})],
+            443,
+            (Endpoint("10.9.9.9", 8443),),
+            id="a pod of another namespace",
+        ),
+    ],
+)  # fmt: skip
+def test_of_a_service(obj: Any, slices: list[Any], port: int, expected: tuple[Endpoint, ...]) -> None:
+    assert webhook_endpoints.of_service(obj, slices, port) == Endpoints(expected)
+
+
+@pytest.mark.parametrize(
+    ("conditions", "state"),
+    [
+        ({"ready": False}, "not ready"),
+        ({"ready": False, "serving": False, "terminating": False}, "not ready"),
+        ({"ready": False, "serving": True, "terminating": True}, "terminating"),
+    ],
+)
+def test_those_that_get_no_new_connections_stand_aside(conditions: dict[str, bool], state: str) -> None:
+    slices = [part(pod("a", "10.0.0.4"), pod("b", "10.0.0.5", **conditions))]
+    found = webhook_endpoints.of_service(service(), slices, 443)
+    assert found == Endpoints((A,), aside=(replace(B, state=state),))
+    assert str(found.aside[0]) == f"pod apps/b, port 8443 ({state})"
+
+
+def test_an_endpoint_that_moves_between_slices_is_ready_where_one_says_so() -> None:
+    slices = [part(pod("a", "10.0.0.4", ready=False)), part(pod("a", "10.0.0.4", ready=True))]
+    assert webhook_endpoints.of_service(service(), slices, 443) == Endpoints((A,))
+
+
+@pytest.mark.parametrize(
+    ("slices", "port", "problem"),
+    [
+        ([], 443, "Service apps/hook has no ready endpoint"),
+        # Made by hand: a port without number is any port (k8s.io/api discovery/v1 EndpointPort).
+        (
+            [{**part(pod("a", "10.0.0.4")), "ports": [{"name": "https"}]}],
+            443,
+            "Service apps/hook has no ready endpoint",
+        ),
+        ([part(pod("a", "10.0.0.4"))], 8443, "Service apps/hook has no port 8443"),
+    ],
+)
+def test_nobody_is_called(slices: list[Any], port: int, problem: str) -> None:
+    assert webhook_endpoints.of_service(service(), slices, port) == Endpoints((), problem)
+
+
+def test_read_from_the_api_server() -> None:
+    api: Any = Api({SERVICE_PATH: service(), SLICES_PATH: {"items": [part(pod("a", "10.0.0.4"))]}})
+    assert webhook_endpoints.find(api, config()).found == (A,)
+
+
+def test_there_is_no_service() -> None:
+    api: Any = Api()
+    assert webhook_endpoints.find(api, config()) == Endpoints((), "there is no Service apps/hook")
+
+
+def test_what_may_not_be_read_is_not_known() -> None:
+    api: Any = Api({SERVICE_PATH: api_error(Forbidden, "services is forbidden")})
+    found = webhook_endpoints.find(api, config())
+    assert (found.found, found.is_known) == ((), False)
+    assert "services is forbidden" in found.problem
+
+
+@pytest.mark.parametrize(
+    ("host", "api_host", "is_seen"),
+    [
+        ("hook.example.com", "10.0.0.1", True),
+        ("localhost", "127.0.0.1", True),
+        ("127.0.0.1", "localhost", True),
+        ("::1", "127.0.0.1", True),
+        # The API server's own loopback is not ours: whoever listens on ours is somebody else.
+        ("localhost", "10.0.0.1", False),
+        ("LOCALHOST.", "10.0.0.1", False),
+        ("127.0.0.1", "api.example.com", False),
+    ],
+)
+@pytest.mark.parametrize("by", ["url", "ExternalName"])
+def test_an_address_outside_of_the_cluster(host: str, api_host: str, is_seen: bool, by: str) -> None:
+    api: Any = Api({SERVICE_PATH: service([], type="ExternalName", externalName=host)})
+    api.host_name = api_host
+    called = config() if by == "ExternalName" else config(service=None, server_name=host)
+    found = webhook_endpoints.find(api, called)
+    assert found.is_known is is_seen
+    assert found.found == ((Endpoint(host, 443, is_outside=True),) if is_seen else ())
+
+
+def test_in_words() -> None:
+    assert [str(A), str(Endpoint("h", 1))] == ["pod apps/a, port 8443", "h:1"]

@@ -1,0 +1,544 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Rows of verification: what a server sends, what a bundle holds, and what the verdict must be."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import random
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.x509.name import _ASN1Type
+from cryptography.x509.oid import NameOID, ObjectIdentifier
+
+from tests.unit.plugins.module_utils._x509 import fixed
+from tests.unit.plugins.module_utils._x509.authority import (
+    ANY_USAGE,
+    CLIENT_AUTH,
+    DAY,
+    NOW,
+    SERVER_AUTH,
+    Issued,
+    addresses,
+    as_version_1,
+    authority,
+    dns,
+    issue,
+    key_usage,
+    name,
+    networks,
+    new_key,
+    with_sha1,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NAME = "hook.shop.svc"
+NAMES = dns("hook", "hook.shop", NAME)
+BROKEN = "-----BEGIN CERTIFICATE-----\nMIIBroken\n-----END CERTIFICATE-----\n"
+
+
+@dataclass(frozen=True)
+class Case:
+    """code: of the verdict, "" where only Go knows."""
+
+    title: str
+    code: str
+    leaf: Issued
+    bundle: str
+    name: str | None = NAME
+    intermediates: list[Issued] = field(default_factory=list)
+    now: datetime.datetime = NOW
+    usage: str = "server auth"
+
+
+def bundle(*parts: Issued | str) -> str:
+    return "".join(part if isinstance(part, str) else part.pem for part in parts)
+
+
+def server(issuer: Issued | None, **options: object) -> Issued:
+    """A serving certificate as kube-controller-manager issues it."""
+    defaults: dict[str, object] = {"names": NAMES, "usages": [SERVER_AUTH]}
+    return issue("system:node:hook", issuer, **{**defaults, **options})  # type: ignore[arg-type]
+
+
+def rows() -> Iterator[Case]:
+    yield from _anchors()
+    yield from _leaves()
+    yield from _names()
+    yield from _paths()
+    yield from _path_rules()
+    yield from _signatures()
+    yield from _constraints()
+    yield from _bounds()
+
+
+def _anchors() -> Iterator[Case]:
+    ca, other, twin = authority("kubernetes"), authority("other"), authority("kubernetes")
+    leaf = server(ca)
+    yield Case("right CA", "ok", leaf, bundle(ca))
+    yield Case("leaf as only root", "ok", leaf, bundle(leaf))
+    yield Case("leaf and its CA in the bundle", "ok", leaf, bundle(ca, leaf))
+    yield Case("leaf pinned, expired", "expired", leaf, bundle(leaf), now=NOW + 400 * DAY)
+    yield Case(
+        "old leaf pinned, renewed leaf served", "unknown_authority", server(ca, key=leaf.key), bundle(leaf)
+    )
+    yield Case("wrong CA", "unknown_authority", leaf, bundle(other))
+    yield Case("wrong CA, same subject", "unknown_authority", leaf, bundle(twin))
+    yield Case("two CAs of one subject, the right one second", "ok", leaf, bundle(twin, ca))
+    yield Case("the same CA twice", "ok", leaf, bundle(ca, ca))
+    yield Case("broken block, then the right CA", "ok", leaf, bundle(BROKEN, ca))
+    yield Case("truncated block, then the right CA", "ok", leaf, bundle(other.pem[:200] + "\n", ca))
+    yield Case("text, CRLF, the right CA", "ok", leaf, "# cluster one\r\n" + ca.pem.replace("\n", "\r\n"))
+    yield Case("blocks joined without a line break", "no_anchor", leaf, other.pem.rstrip("\n") + ca.pem)
+    yield Case(
+        "indented", "no_anchor", leaf, ca.pem.replace("\n", "\n  ").replace("-----BEGIN", "  -----BEGIN")
+    )
+    headed = ca.pem.replace("CERTIFICATE-----\n", "CERTIFICATE-----\nOwner: me\n\n", 1)
+    yield Case("block with a header", "no_anchor", leaf, headed)
+    yield Case("another label", "no_anchor", leaf, ca.pem.replace("CERTIFICATE", "TRUSTED CERTIFICATE"))
+    yield Case("no certificate", "no_anchor", leaf, "Cg==\n")
+    yield Case("nothing", "no_anchor", leaf, "")
+    aged = authority("kubernetes", not_before=NOW - 10 * DAY, not_after=NOW - DAY)
+    yield Case("expired CA", "expired", server(aged), bundle(aged))
+    fresh = authority("kubernetes", key=aged.key)
+    yield Case("CA renewed with its key, the old one still there", "ok", server(aged), bundle(aged, fresh))
+    yield Case("expired CA, then a wrong twin", "expired", server(aged), bundle(aged, twin))
+    young = authority("kubernetes", not_before=NOW + DAY)
+    yield Case("CA not yet valid", "expired", server(young), bundle(young))
+    printable = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kubernetes", _ASN1Type.PrintableString)])
+    yield Case(
+        "issuer in another string type", "unknown_authority", server(ca, issuer_name=printable), bundle(ca)
+    )
+    old = issue("kubernetes")
+    yield Case("version 3 CA without basicConstraints", "unknown_authority", server(old), bundle(old))
+    alone = server(None)
+    yield Case("self-signed leaf, pinned", "ok", alone, bundle(alone))
+
+
+def _leaves() -> Iterator[Case]:
+    ca = authority("kubernetes")
+    leaf = server(ca)
+    yield Case("expired", "expired", leaf, bundle(ca), now=NOW + 400 * DAY)
+    elsewhere = (NOW + 400 * DAY).astimezone(datetime.timezone(datetime.timedelta(hours=2)))
+    yield Case("expired, told in another time zone", "expired", leaf, bundle(ca), now=elsewhere)
+    yield Case("not yet valid", "expired", leaf, bundle(ca), now=NOW - 2 * DAY)
+    yield Case("last second", "ok", leaf, bundle(ca), now=NOW + 365 * DAY)
+    yield Case("first second", "ok", leaf, bundle(ca), now=NOW - DAY)
+    client = server(ca, usages=[CLIENT_AUTH])
+    yield Case("client usage only", "incompatible_usage", client, bundle(ca))
+    yield Case("client usage only, wanted", "ok", client, bundle(ca), usage="client auth")
+    yield Case("client usage only, any wanted", "ok", client, bundle(ca), usage="any")
+    yield Case("no extended usage", "ok", server(ca, usages=[]), bundle(ca))
+    yield Case("any extended usage", "ok", server(ca, usages=[ANY_USAGE]), bundle(ca))
+    yield Case("unknown extended usage", "incompatible_usage", server(ca, usages=["1.2.3.4"]), bundle(ca))
+    yield Case("client usage, pinned", "incompatible_usage", client, bundle(client))
+    odd = [(x509.UnrecognizedExtension(ObjectIdentifier("1.2.3.4"), b"\x05\x00"), True)]
+    yield Case(
+        "unknown critical extension", "unknown_critical_extension", server(ca, extensions=odd), bundle(ca)
+    )
+    mild = [(odd[0][0], False)]
+    yield Case("unknown extension", "ok", server(ca, extensions=mild), bundle(ca))
+    legacy = issue(NAME, ca, usages=[SERVER_AUTH])
+    yield Case("no SAN, name in the CN", "no_alternative_names", legacy, bundle(ca))
+    yield Case("no SAN, name in the CN, pinned", "no_alternative_names", legacy, bundle(legacy))
+    yield Case("no SAN, another CN", "no_alternative_names", issue("hook", ca), bundle(ca))
+    yield Case("no SAN, no name asked", "ok", legacy, bundle(ca), name=None)
+    critical = [(x509.SubjectAlternativeName([x509.DirectoryName(name("hook"))]), True)]
+    odd_names = server(ca, names=[], extensions=critical)
+    yield Case("only names of an unknown kind, critical", "unknown_critical_extension", odd_names, bundle(ca))
+    own = issue("kubernetes", ca, key=ca.key, names=NAMES)
+    yield Case("leaf with the subject and the key of its CA", "ok", own, bundle(ca))
+    yield Case("CA as leaf", "ok", authority("leaf", ca, names=NAMES), bundle(ca))
+    key_bits = [(key_usage("crl_sign"), True)]
+    yield Case("leaf's keyUsage does not count", "ok", server(ca, extensions=key_bits), bundle(ca))
+
+
+def _names() -> Iterator[Case]:
+    ca = authority("kubernetes")
+    table = [
+        ("lacks the name", dns("hook", "hook.shop"), NAME, "other_names"),
+        ("upper case", dns("HOOK.shop.SVC"), "hook.SHOP.svc", "ok"),
+        ("trailing dot asked", NAMES, f"{NAME}.", "ok"),
+        ("trailing dot in the SAN", dns(f"{NAME}."), NAME, "other_names"),
+        ("wildcard", dns("*.shop.svc"), NAME, "ok"),
+        ("wildcard, two labels", dns("*.svc"), NAME, "other_names"),
+        ("wildcard in the middle", dns("hook.*.svc"), NAME, "other_names"),
+        ("wildcard as part of a label", dns("h*.shop.svc"), NAME, "other_names"),
+        ("wildcard does not cover its own domain", dns("*.shop.svc"), "shop.svc", "other_names"),
+        ("bare star", dns("*"), "hook", "other_names"),
+        ("star asked for literally", dns("*.shop.svc"), "*.shop.svc", "ok"),
+        ("underscore", dns("ho_ok.shop.svc"), "ho_ok.shop.svc", "ok"),
+        ("leading hyphen matches only exactly", dns("-hook.shop.svc"), "-hook.shop.svc", "ok"),
+        ("a lone dot", dns("."), ".", "other_names"),
+        ("empty label", dns("hook..svc"), "hook..svc", "ok"),
+        ("suffix of another name", dns("xhook.shop.svc"), NAME, "other_names"),
+        ("address", addresses("10.1.2.3"), "10.1.2.3", "ok"),
+        ("another address", addresses("10.1.2.3", "fd00::1"), "10.1.2.4", "other_names"),
+        ("address asked, none there", NAMES, "10.1.2.3", "other_names"),
+        ("address as DNS name", dns("10.1.2.3"), "10.1.2.3", "other_names"),
+        ("IPv6", addresses("fd00::1"), "fd00:0:0::1", "ok"),
+        ("IPv6 in brackets", addresses("fd00::1"), "[fd00::1]", "ok"),
+        ("IPv6 in brackets, another", addresses("fd00::2"), "[fd00::1]", "other_names"),
+        ("IPv4 inside IPv6", addresses("::ffff:10.1.2.3"), "10.1.2.3", "ok"),
+        ("IPv6 with a zone", addresses("fe80::1"), "fe80::1%eth0", "other_names"),
+        ("address with a leading zero", addresses("10.1.2.3"), "10.1.2.03", "other_names"),
+        ("a hundred names", dns(*(f"n{number}.svc" for number in range(100))), NAME, "other_names"),
+        (
+            "a hundred addresses",
+            addresses(*(f"10.9.0.{n}" for n in range(100))),
+            "10.1.2.3",
+            "other_names",
+        ),
+        ("an e-mail address alone", [x509.RFC822Name("hook@shop.svc")], NAME, "other_names"),
+    ]
+    for title, names, wanted, code in table:
+        yield Case(f"name: {title}", code, server(ca, names=names), bundle(ca), name=wanted)
+
+
+def _paths() -> Iterator[Case]:
+    root = authority("root")
+    middle = authority("middle", root)
+    leaf = server(middle)
+    yield Case("intermediate sent", "ok", leaf, bundle(root), intermediates=[middle])
+    yield Case("intermediate not sent", "unknown_authority", leaf, bundle(root))
+    yield Case("intermediate alone in the bundle", "ok", leaf, bundle(middle))
+    yield Case(
+        "intermediate in the bundle and sent", "ok", leaf, bundle(middle, root), intermediates=[middle]
+    )
+    yield Case(
+        "root sent, not trusted",
+        "unknown_authority",
+        leaf,
+        bundle(server(None)),
+        intermediates=[middle, root],
+    )
+    stranger = authority("stranger")
+    sent = [stranger, root, middle]
+    yield Case("chain in the wrong order", "ok", leaf, bundle(root), intermediates=sent)
+
+    plain = issue("middle", root, key=middle.key, extensions=[(x509.BasicConstraints(False, None), True)])
+    yield Case("CA:FALSE as issuer", "unknown_authority", leaf, bundle(root), intermediates=[plain])
+    yield Case("CA:FALSE as anchor of another", "unknown_authority", leaf, bundle(plain))
+    bare = issue("middle", root, key=middle.key)
+    yield Case(
+        "issuer without basicConstraints", "unknown_authority", leaf, bundle(root), intermediates=[bare]
+    )
+    signs_not = authority("middle", root, key=middle.key, extensions=[(key_usage("digital_signature"), True)])
+    yield Case(
+        "keyUsage without cert sign", "unknown_authority", leaf, bundle(root), intermediates=[signs_not]
+    )
+    signs = authority("middle", root, key=middle.key, extensions=[(key_usage("key_cert_sign"), True)])
+    yield Case("keyUsage with cert sign", "ok", leaf, bundle(root), intermediates=[signs])
+    old = authority("middle", root, key=middle.key, not_before=NOW - 9 * DAY, not_after=NOW - DAY)
+    yield Case("intermediate expired", "expired", leaf, bundle(root), intermediates=[old])
+    yield Case("intermediate expired, and a good twin", "ok", leaf, bundle(root), intermediates=[old, middle])
+    odd = [(x509.UnrecognizedExtension(ObjectIdentifier("1.2.3.4"), b"\x05\x00"), True)]
+    strict = authority("middle", root, key=middle.key, extensions=odd)
+    sent = [strict]
+    yield Case(
+        "intermediate, unknown critical", "unknown_critical_extension", leaf, bundle(root), intermediates=sent
+    )
+
+
+def _path_rules() -> Iterator[Case]:
+    root = authority("root")
+    middle = authority("middle", root)
+    leaf = server(middle)
+    ancient = as_version_1(issue("root", key=root.key), root.key)
+    yield Case("version 1 CA", "ok", server(ancient), bundle(ancient))
+    relic = as_version_1(issue("middle", root, key=middle.key), root.key)
+    yield Case("version 1 intermediate", "not_a_ca", leaf, bundle(root), intermediates=[relic])
+    short = authority("root", path_length=0)
+    below = authority("middle", short)
+    yield Case("pathLen 0, no intermediate", "ok", server(short), bundle(short))
+    yield Case("pathLen 0, one", "path_too_long", server(below), bundle(short), intermediates=[below])
+    deep = authority("deep", middle)
+    yield Case("two intermediates", "ok", server(deep), bundle(root), intermediates=[middle, deep])
+    tight = authority("middle", root, path_length=0)
+    lower = authority("lower", tight)
+    sent = [lower, tight]
+    yield Case("pathLen 0 in the middle", "path_too_long", server(lower), bundle(root), intermediates=sent)
+
+    narrow = authority("middle", root, key=middle.key, usages=[CLIENT_AUTH])
+    sent = [narrow]
+    yield Case("usage not of the intermediate", "incompatible_usage", leaf, bundle(root), intermediates=sent)
+    yield Case("usage not of the root", "incompatible_usage", leaf, bundle(narrow))
+    wide = authority("middle", root, key=middle.key, usages=[ANY_USAGE])
+    yield Case("any usage of the intermediate", "ok", leaf, bundle(root), intermediates=[wide])
+    free = server(narrow, usages=[])
+    yield Case("no usage below a narrow one", "incompatible_usage", free, bundle(root), intermediates=sent)
+    yield Case(
+        "a narrow intermediate and a wide twin", "ok", leaf, bundle(root), intermediates=[narrow, wide]
+    )
+
+    one, two = authority("one"), authority("two")
+    one_by_two, two_by_one = authority("one", two, key=one.key), authority("two", one, key=two.key)
+    loop = [one_by_two, two_by_one]
+    yield Case("two that sign each other", "unknown_authority", server(one), bundle(root), intermediates=loop)
+    yield Case("cross-signed", "ok", server(one), bundle(two), intermediates=loop)
+    yield Case("cross-signed, both trusted", "ok", server(one), bundle(two, one), intermediates=loop)
+
+
+def _signatures() -> Iterator[Case]:
+    rsa_key = rsa.generate_private_key(65537, 2048)
+    rsa_root = authority("kubernetes", key=rsa_key)
+    leaf = server(rsa_root)
+    yield Case("RSA", "ok", leaf, bundle(rsa_root))
+    yield Case("RSA, SHA-1", "unknown_authority", with_sha1(leaf, rsa_key), bundle(rsa_root))
+    pinned = with_sha1(leaf, rsa_key)
+    yield Case("RSA, SHA-1, pinned", "ok", pinned, bundle(pinned))
+    yield Case("root signed with SHA-1", "ok", leaf, bundle(with_sha1(rsa_root, rsa_key)))
+    yield Case("RSA-PSS", "ok", server(rsa_root, pss=True), bundle(rsa_root))
+    wrong = authority("kubernetes", key=rsa.generate_private_key(65537, 2048))
+    yield Case("RSA, wrong key", "unknown_authority", leaf, bundle(wrong))
+    yield Case("RSA leaf, ECDSA twin of its CA", "unknown_authority", leaf, bundle(authority("kubernetes")))
+    yield Case(
+        "ECDSA leaf, RSA twin of its CA",
+        "unknown_authority",
+        server(authority("kubernetes")),
+        bundle(rsa_root),
+    )
+    for curve in (ec.SECP224R1(), ec.SECP384R1(), ec.SECP521R1()):
+        root = authority("kubernetes", key=ec.generate_private_key(curve))
+        yield Case(f"ECDSA {curve.name}", "ok", server(root), bundle(root))
+    foreign = authority("kubernetes", key=ec.generate_private_key(ec.SECP256K1()))
+    yield Case("curve that Go does not know", "no_anchor", server(foreign), bundle(foreign))
+    edwards = authority("kubernetes", key=ed25519.Ed25519PrivateKey.generate())
+    yield Case("Ed25519", "ok", server(edwards, key=ed25519.Ed25519PrivateKey.generate()), bundle(edwards))
+    twin = authority("kubernetes", key=ed25519.Ed25519PrivateKey.generate())
+    yield Case("Ed25519, wrong key", "unknown_authority", server(edwards), bundle(twin))
+    goldilocks = authority("kubernetes", key=ed448.Ed448PrivateKey.generate())
+    yield Case("key that Go does not know", "unknown_authority", server(goldilocks), bundle(goldilocks))
+    odd_leaf = server(twin, key=goldilocks.key)
+    yield Case("leaf key that Go does not know", "unsupported_key", odd_leaf, bundle(twin))
+    yield Case("ECDSA, SHA-224", "unknown_authority", server(root, digest=hashes.SHA224()), bundle(root))
+    pairs = {
+        "RSA of 768 bits": (fixed.SMALL_LEAF, fixed.SMALL_ROOT),
+        "RSA-PSS, SHA-1": (fixed.PSS_SHA1_LEAF, fixed.PSS_SHA1_ROOT),
+    }
+    for title, (text, anchor) in pairs.items():
+        leaf = Issued(x509.load_pem_x509_certificate(text.encode()), None)
+        yield Case(title, "unknown_authority", leaf, anchor, now=NOW + 1000 * DAY)
+    nameless = authority(x509.Name([]))
+    yield Case(
+        "authority without a name", "unknown_authority", server(authority(x509.Name([]))), bundle(nameless)
+    )
+    quoting = authority('the "best" \\ CA')
+    yield Case(
+        "authority with quotes", "unknown_authority", server(authority('the "best" \\ CA')), bundle(quoting)
+    )
+    old = authority("kubernetes", extensions=[(x509.SubjectKeyIdentifier(b"1"), True)])
+    yield Case("critical subjectKeyIdentifier", "no_anchor", server(old), bundle(old))
+
+
+def _constraints() -> Iterator[Case]:
+    mail, uri = (
+        [x509.RFC822Name("ops@shop.svc")],
+        [x509.UniformResourceIdentifier("https://hook.shop.svc:8443/x")],
+    )
+    directory = [x509.DirectoryName(name("hook"))]
+    bare_uri = [x509.UniformResourceIdentifier("spiffe:hook")]
+    address_uri = [x509.UniformResourceIdentifier("https://10.0.0.1/x")]
+    table = [
+        ("permitted", dns("shop.svc"), None, NAMES[2:], "ok"),
+        ("one of the names not permitted", dns("shop.svc"), None, NAMES, "name_constraint"),
+        ("permitted, the name itself", dns(NAME), None, NAMES[2:], "ok"),
+        ("permitted, upper case", dns("SHOP.svc"), None, NAMES[2:], "ok"),
+        ("permitted with a dot", dns(".shop.svc"), None, NAMES[2:], "ok"),
+        (
+            "permitted with a dot, the domain itself",
+            dns(".hook.shop.svc"),
+            None,
+            NAMES[2:],
+            "name_constraint",
+        ),
+        ("permitted, half a label", dns("op.svc"), None, NAMES[2:], "name_constraint"),
+        ("permitted, everything", dns(""), None, NAMES, "ok"),
+        ("excluded", None, dns("svc"), NAMES, "name_constraint"),
+        ("excluded, another domain", None, dns("example.com"), NAMES, "ok"),
+        ("excluded, everything", None, dns(""), NAMES, "name_constraint"),
+        ("permitted and excluded", dns("svc"), dns("shop.svc"), NAMES[2:], "name_constraint"),
+        (
+            "wildcard over an excluded name",
+            None,
+            dns("other.shop.svc"),
+            dns(NAME, "*.shop.svc"),
+            "name_constraint",
+        ),
+        ("wildcard under a permitted domain", dns("svc"), None, dns(NAME, "*.shop.svc"), "ok"),
+        ("wildcard over a permitted name", dns(NAME), None, dns(NAME, "*.shop.svc"), "name_constraint"),
+        ("address permitted", networks("10.0.0.0/8"), None, [*NAMES, *addresses("10.9.9.9")], "ok"),
+        (
+            "address not permitted",
+            networks("10.0.0.0/8"),
+            None,
+            [*NAMES, *addresses("11.9.9.9")],
+            "name_constraint",
+        ),
+        (
+            "address of the other family",
+            networks("fd00::/8"),
+            None,
+            [*NAMES, *addresses("11.9.9.9")],
+            "name_constraint",
+        ),
+        (
+            "address excluded",
+            None,
+            networks("10.9.0.0/16"),
+            [*NAMES, *addresses("10.9.9.9")],
+            "name_constraint",
+        ),
+        ("e-mail permitted", [x509.RFC822Name("shop.svc")], None, [*NAMES, *mail], "ok"),
+        ("e-mail, one mailbox", [x509.RFC822Name("ops@shop.svc")], None, [*NAMES, *mail], "ok"),
+        (
+            "e-mail, another mailbox",
+            [x509.RFC822Name("dev@shop.svc")],
+            None,
+            [*NAMES, *mail],
+            "name_constraint",
+        ),
+        ("URI permitted", [x509.UniformResourceIdentifier("shop.svc")], None, [*NAMES, *uri], "ok"),
+        (
+            "URI excluded",
+            None,
+            [x509.UniformResourceIdentifier("shop.svc")],
+            [*NAMES, *uri],
+            "name_constraint",
+        ),
+        ("URI without a host", dns("svc"), None, [*dns(NAME), *bare_uri], "name_constraint"),
+        ("URI of an address", dns("svc"), None, [*dns(NAME), *address_uri], "name_constraint"),
+        ("name that no constraint can judge", dns("svc"), None, dns(NAME, "hook.svc."), "name_constraint"),
+        ("directory names", directory, None, NAMES, "unknown_critical_extension"),
+        ("constraint that does not parse", dns("a..b"), None, NAMES, "no_anchor"),
+    ]
+    for title, permitted, excluded, names, code in table:
+        root = authority("kubernetes", extensions=[(x509.NameConstraints(permitted, excluded), True)])
+        yield Case(f"constraint: {title}", code, server(root, names=names), bundle(root))
+    limits = x509.NameConstraints(dns("shop.svc"), None)
+    root = authority("root")
+    middle = authority("middle", root, extensions=[(limits, True)])
+    good, bad = server(middle, names=dns(NAME)), server(middle, names=dns("hook.other.svc", NAME))
+    yield Case("constraint of an intermediate, kept", "ok", good, bundle(root), intermediates=[middle])
+    yield Case(
+        "constraint of an intermediate, broken", "name_constraint", bad, bundle(root), intermediates=[middle]
+    )
+    strict = authority("strict", extensions=[(limits, True)])
+    named = authority("named", strict, names=dns("other.svc"))
+    leaf = server(named, names=dns(NAME))
+    yield Case(
+        "name of an intermediate not permitted",
+        "name_constraint",
+        leaf,
+        bundle(strict),
+        intermediates=[named],
+    )
+    itself = authority("strict", names=dns("other.svc"), extensions=[(limits, True)])
+    yield Case("an authority's own name", "ok", server(itself, names=dns(NAME)), bundle(itself))
+    loose = authority("kubernetes", extensions=[(x509.NameConstraints(directory, None), False)])
+    yield Case("directory names, not critical", "ok", server(loose), bundle(loose))
+    narrow = authority("middle", root, key=middle.key, usages=[CLIENT_AUTH])
+    both = [middle, narrow]
+    yield Case("a constraint outranks a usage", "name_constraint", bad, bundle(root), intermediates=both)
+
+
+def _bounds() -> Iterator[Case]:
+    crowd = [authority("kubernetes") for _ in range(200)]
+    for position, code in ((0, "ok"), (99, "ok"), (100, "too_many_candidates"), (199, "too_many_candidates")):
+        leaf = server(crowd[position])
+        yield Case(f"CA {position} of 200 of one subject", code, leaf, bundle(*crowd))
+    keyed = [
+        authority(
+            "kubernetes", key=member.key, extensions=[(x509.SubjectKeyIdentifier(bytes([number])), False)]
+        )
+        for number, member in enumerate(crowd)
+    ]
+    pointer = x509.AuthorityKeyIdentifier(bytes([199]), None, None)
+    leaf = server(keyed[199], extensions=[(pointer, False)])
+    yield Case("CA 199 of 200, found by its key identifier", "ok", leaf, bundle(*keyed))
+    unknown = [*keyed[:150], authority("kubernetes", key=crowd[199].key)]
+    leaf = server(unknown[-1], extensions=[(pointer, False)])
+    yield Case("a CA without key identifier goes before those of another", "ok", leaf, bundle(*unknown))
+    few = [authority("mesh") for _ in range(12)]
+    mesh = [authority("mesh", other, key=member.key) for member in few for other in few]
+    leaf = server(mesh[0])
+    yield Case("a mesh of twelve", "too_many_candidates", leaf, bundle(authority("mesh")), intermediates=mesh)
+
+
+@functools.lru_cache(maxsize=1)
+def all_rows() -> tuple[Case, ...]:
+    return tuple(rows())
+
+
+def random_cases(count: int, seed: int) -> list[Case]:
+    """Cases whose parts are drawn anew each, mostly good, so that about every second one verifies."""
+    draw = random.Random(seed)
+    keys = [new_key() for _ in range(6)]
+    return [_random_case(draw, keys, number) for number in range(count)]
+
+
+def _random_case(draw: random.Random, keys: list[ec.EllipticCurvePrivateKey], number: int) -> Case:
+    authorities = [_random_authority(draw, None, keys)]
+    for _ in range(draw.randrange(5)):
+        authorities.append(_random_authority(draw, draw.choice([None, *authorities]), keys))
+    leaf = issue(
+        "leaf",
+        draw.choice(authorities),
+        names=draw.choice([NAMES, NAMES, dns("*.shop.svc"), dns("hook"), [*NAMES, *addresses("10.1.2.3")]]),
+        usages=draw.choice([[SERVER_AUTH], [SERVER_AUTH, CLIENT_AUTH], [], [ANY_USAGE], [CLIENT_AUTH]]),
+        not_after=NOW + (20 if _seldom(draw) else 365) * DAY,
+    )
+    pinned = [leaf] if _seldom(draw) else []
+    trusted = [*draw.sample(authorities, draw.randint(1, len(authorities))), *pinned]
+    sent = draw.sample(authorities, draw.randint(0, len(authorities)))
+    draw.shuffle(trusted)
+    return Case(
+        f"random {number}",
+        "",
+        leaf,
+        bundle(*([BROKEN] if _seldom(draw) else []), *trusted),
+        name=draw.choice([NAME, NAME, NAME, NAME.upper(), "10.1.2.3", None]),
+        intermediates=sent,
+        now=NOW + (30 * DAY if _seldom(draw) else 0 * DAY),
+        usage=draw.choice(["server auth", "server auth", "client auth", "any"]),
+    )
+
+
+def _random_authority(
+    draw: random.Random, issuer: Issued | None, keys: list[ec.EllipticCurvePrivateKey]
+) -> Issued:
+    extensions: list[tuple[x509.ExtensionType, bool]] = []
+    if draw.random() < 0.5:
+        extensions.append((key_usage("crl_sign" if _seldom(draw) else "key_cert_sign"), True))
+    if _seldom(draw):
+        extensions.append(
+            (x509.NameConstraints(dns(draw.choice(["shop.svc", "svc", "hook", "com"])), None), True)
+        )
+    if draw.random() < 0.5:
+        extensions.append((x509.SubjectKeyIdentifier(bytes([draw.randrange(3)])), False))
+    if draw.random() < 0.5:
+        extensions.append((x509.AuthorityKeyIdentifier(bytes([draw.randrange(3)]), None, None), False))
+    is_ca = not _seldom(draw)
+    path_length = draw.choice([None, None, 0, 1, 2]) if is_ca else None
+    extensions.append((x509.BasicConstraints(is_ca, path_length), True))
+    return issue(
+        draw.choice(["one", "two", "three"]),
+        issuer,
+        key=draw.choice(keys),
+        usages=draw.choice([[], [], [SERVER_AUTH], [CLIENT_AUTH]]) if _seldom(draw) else [],
+        not_after=NOW + (10 if _seldom(draw) else 900) * DAY,
+        extensions=extensions,
+    )
+
+
+def _seldom(draw: random.Random) -> bool:
+    return draw.random() < 0.15

@@ -1,0 +1,137 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The verdict on a chain: each rule by itself, and against Go's own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import verify
+
+from tests.unit.plugins.module_utils._x509 import cases
+from tests.unit.plugins.module_utils._x509.authority import authority, with_serial
+from tests.unit.plugins.module_utils._x509.cases import Case
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.verify import Verdict
+
+RANDOM_CASES = 500
+
+# Beginnings of Go's messages -> our code.
+GO_CODES = {
+    "unable to load root certificates": "no_anchor",
+    "failed to parse certificate": "malformed",
+    "server's certificate contains an unsupported type": "unsupported_key",
+    "x509: unhandled critical extension": "unknown_critical_extension",
+    "x509: certificate has expired": "expired",
+    "x509: certificate relies on legacy": "no_alternative_names",
+    "x509: certificate is valid for": "other_names",
+    "x509: certificate is not valid for any names": "other_names",
+    "x509: cannot validate certificate for": "other_names",
+    "x509: certificate signed by unknown authority": "unknown_authority",
+    "x509: certificate is not authorized to sign": "not_a_ca",
+    "x509: too many intermediates": "path_too_long",
+    "x509: signature check attempts limit": "too_many_candidates",
+    "x509: certificate specifies an incompatible key usage": "incompatible_usage",
+    "x509: a root or intermediate certificate is not authorized": "name_constraint",
+}
+
+
+def judge(case: Case) -> Verdict:
+    return verify.verify(
+        case.leaf.certificate,
+        case.bundle,
+        name=case.name,
+        intermediates=[issued.certificate for issued in case.intermediates],
+        now=case.now,
+        usage=case.usage,
+    )
+
+
+@pytest.mark.parametrize("case", cases.all_rows(), ids=lambda case: case.title)
+def test_verdict(case: Case) -> None:
+    verdict = judge(case)
+    assert (verdict.code, verdict.ok) == (case.code, case.code == "ok"), verdict.reason
+    assert bool(verdict.anchors) == verdict.ok
+    assert bool(verdict.reason) != verdict.ok
+
+
+def test_every_code_has_a_row() -> None:
+    assert set(verify.REASONS) == {case.code for case in cases.all_rows()} | {"malformed"}  # the next test
+
+
+@pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
+def test_certificate_that_go_does_not_parse(go_program: Path) -> None:
+    ca = authority("kubernetes")
+    leaf = with_serial(cases.server(ca), 0x80, ca.key)
+    odd = Case("negative serial number", "malformed", leaf, ca.pem)
+    sent = Case("the same, sent along", "malformed", cases.server(ca), ca.pem, intermediates=[leaf])
+    root = with_serial(ca, 0x80, ca.key)
+    anchor = Case("the same, as anchor", "no_anchor", cases.server(ca), root.pem)
+    some = [odd, sent, anchor]
+    assert [judge(case).code for case in some] == [case.code for case in some]
+    assert [go_code(answer) for answer in go_verdicts(go_program, some)] == [case.code for case in some]
+
+
+def go_verdicts(program: Path, some: list[Case]) -> list[dict[str, Any]]:
+    asked = [
+        {
+            "leaf": case.leaf.pem,
+            "intermediates": [issued.pem for issued in case.intermediates],
+            "bundle": case.bundle,
+            "name": case.name or "",
+            "time": int(case.now.timestamp()),
+            "usage": case.usage,
+        }
+        for case in some
+    ]
+    done = subprocess.run([program], input=json.dumps(asked), capture_output=True, text=True, check=True)
+    answers: list[dict[str, Any]] = json.loads(done.stdout)
+    return answers
+
+
+def go_code(answer: dict[str, Any]) -> str:
+    return (
+        "ok"
+        if answer["ok"]
+        else next(code for start, code in GO_CODES.items() if answer["error"].startswith(start))
+    )
+
+
+def difference(case: Case, answer: dict[str, Any]) -> str:
+    """Say where our verdict is not Go's, in code, anchors or words; empty where they agree."""
+    verdict = judge(case)
+    code = (
+        "ok"
+        if answer["ok"]
+        else next(ours for start, ours in GO_CODES.items() if answer["error"].startswith(start))
+    )
+    if not answer["ok"] and code == "other_names" and verdict.code == "no_alternative_names":
+        code = verdict.code  # Go has one message for both
+    anchors = tuple(answer["anchors"] or ())
+    reason = answer["error"].removeprefix("x509: ")
+    if (verdict.code, verdict.anchors, verdict.reason) == (code, anchors, reason):
+        return ""
+    return f"{case.title}: Go: {code} {reason} {anchors}; here: {verdict}"
+
+
+def test_rows_as_go_judges_them(go_program: Path) -> None:
+    rows = list(cases.all_rows())
+    answers = go_verdicts(go_program, rows)
+    assert len(answers) == len(rows)
+    assert [found for found in map(difference, rows, answers) if found] == []
+
+
+def test_random_chains_as_go_judges_them(go_program: Path) -> None:
+    some = cases.random_cases(RANDOM_CASES, seed=20260615)
+    answers = go_verdicts(go_program, some)
+    assert [found for found in map(difference, some, answers) if found] == []
+    accepted = sum(answer["ok"] for answer in answers)
+    assert RANDOM_CASES // 5 < accepted < RANDOM_CASES * 4 // 5, "the cases no longer try both outcomes"

@@ -1,0 +1,115 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""By which marks other writers are recognised, on whatever object."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._managers import WRITERS, writers
+
+pytestmark = pytest.mark.quick
+
+CERT_MANAGER, EXTERNAL_SECRETS, SERVICE_CA, OLM, OLM_V1, EKS, ARGO_CD, FLUX, HELM = (
+    writer.name for writer in WRITERS
+)
+OPENSHIFT = "openshift.io"
+
+# (metadata, the writers that it shows)
+MARKED: list[tuple[dict[str, Any], list[str]]] = [
+    ({"annotations": {"cert-manager.io/inject-ca-from": "ns/cert"}}, [CERT_MANAGER]),
+    ({"annotations": {"cert-manager.io/inject-ca-from-secret": "ns/secret"}}, [CERT_MANAGER]),
+    ({"annotations": {"cert-manager.io/inject-apiserver-ca": "true"}}, [CERT_MANAGER]),
+    ({"annotations": {"cert-manager.io/certificate-name": "cert"}}, [CERT_MANAGER]),
+    ({"annotations": {"cert-manager.io/issuer-name": "issuer"}}, [CERT_MANAGER]),
+    ({"annotations": {"reconcile.external-secrets.io/data-hash": "1f"}}, [EXTERNAL_SECRETS]),
+    ({"labels": {"reconcile.external-secrets.io/managed": "true"}}, [EXTERNAL_SECRETS]),
+    ({"labels": {"reconcile.external-secrets.io/created-by": "1f"}}, [EXTERNAL_SECRETS]),
+    ({"annotations": {f"service.beta.{OPENSHIFT}/inject-cabundle": "true"}}, [SERVICE_CA]),
+    ({"annotations": {f"service.beta.{OPENSHIFT}/inject-cabundle": "True"}}, [SERVICE_CA]),
+    ({"annotations": {f"service.alpha.{OPENSHIFT}/inject-cabundle": "true"}}, [SERVICE_CA]),
+    ({"annotations": {f"service.beta.{OPENSHIFT}/originating-service-name": "hook"}}, [SERVICE_CA]),
+    ({"annotations": {f"service.alpha.{OPENSHIFT}/originating-service-name": "hook"}}, [SERVICE_CA]),
+    ({"labels": {"olm.owner": "op.v1"}}, [OLM]),
+    ({"labels": {"olm.managed": "true"}}, [OLM]),
+    ({"labels": {"olm.webhook-description-generate-name": "vhook.example.com"}}, [OLM]),
+    ({"annotations": {"operatorframework.io/installed-alongside-5c3f": "ns/op.v1"}}, [OLM]),
+    ({"labels": {"olm.operatorframework.io/owner-name": "op"}}, [OLM_V1]),
+    ({"managedFields": [{"manager": "kubectl"}, {"manager": "eks"}]}, [EKS]),
+    ({"annotations": {"argocd.argoproj.io/tracking-id": "app:..."}}, [ARGO_CD]),
+    ({"labels": {"argocd.argoproj.io/instance": "app"}}, [ARGO_CD]),
+    ({"managedFields": [{"manager": "argocd-controller"}]}, [ARGO_CD]),
+    ({"managedFields": [{"manager": "argocd-application-controller"}]}, [ARGO_CD]),
+    ({"labels": {"kustomize.toolkit.fluxcd.io/name": "apps"}}, [FLUX]),
+    ({"labels": {"helm.toolkit.fluxcd.io/name": "apps"}}, [FLUX]),
+    ({"managedFields": [{"manager": "kustomize-controller"}]}, [FLUX]),
+    ({"managedFields": [{"manager": "helm-controller"}]}, [FLUX]),
+    ({"labels": {"app.kubernetes.io/managed-by": "Helm"}}, [HELM]),
+    ({"annotations": {"meta.helm.sh/release-name": "apps"}}, [HELM]),
+    (
+        {
+            "labels": {"app.kubernetes.io/managed-by": "Helm", "helm.toolkit.fluxcd.io/name": "apps"},
+            "annotations": {"meta.helm.sh/release-name": "apps"},
+        },
+        [FLUX, HELM],
+    ),
+]
+UNMARKED: list[dict[str, Any]] = [
+    {},
+    {"annotations": None, "labels": None, "managedFields": None},
+    {"managedFields": [{"manager": "eksctl"}, {}]},
+    # Switched off.
+    {"annotations": {"cert-manager.io/inject-ca-from": ""}},
+    {"annotations": {"cert-manager.io/inject-apiserver-ca": "false"}},
+    {"annotations": {f"service.beta.{OPENSHIFT}/inject-cabundle": "false"}},
+    # The user's wish towards a writer, not the writer's mark.
+    {"annotations": {"cert-manager.io/allow-direct-injection": "true"}},
+    {"annotations": {"kustomize.toolkit.fluxcd.io/reconcile": "disabled"}},
+    {"labels": {"kustomize.toolkit.fluxcd.io/prune": "disabled"}},
+    # Left by a writer that does not come back.
+    {"managedFields": [{"manager": "helm"}, {"manager": "cert-manager-cainjector"}]},
+    # Anybody's.
+    {"labels": {"app.kubernetes.io/instance": "apps", "app.kubernetes.io/managed-by": "kustomize"}},
+]
+
+
+@pytest.mark.parametrize(("metadata", "expected"), MARKED, ids=lambda value: str(value)[:60])
+def test_a_writer_is_recognised_by_its_marks(metadata: dict[str, Any], expected: list[str]) -> None:
+    found = writers(metadata)
+    assert [entry.writer.name for entry in found] == expected
+    assert all(entry.evidence for entry in found)
+
+
+@pytest.mark.parametrize("metadata", UNMARKED, ids=lambda value: str(value)[:60])
+def test_what_is_no_mark(metadata: dict[str, Any]) -> None:
+    assert writers(metadata) == ()
+
+
+def test_evidence_is_what_was_seen() -> None:
+    metadata = {
+        "annotations": {"argocd.argoproj.io/tracking-id": "app:x"},
+        "managedFields": [{"manager": "argocd-controller"}],
+    }
+    (found,) = writers(metadata)
+    assert found.evidence == (
+        "annotation argocd.argoproj.io/tracking-id: app:x",
+        "field manager argocd-controller",
+    )
+
+
+def test_every_mark_of_the_table_is_tried_here() -> None:
+    tried = {mark for metadata, _names in MARKED for found in writers(metadata) for mark in found.evidence}
+    assert len({text.split(": ")[0] for text in tried}) == sum(len(writer.marks) for writer in WRITERS)
+
+
+def test_every_row_is_complete() -> None:
+    assert {place for writer in WRITERS for place, _pattern in writer.marks} == {
+        "annotation",
+        "label",
+        "manager",
+    }
+    assert {writer.bundle for writer in WRITERS if writer.for_targets} == {"merges", "overwrites", "applies"}
+    assert all(writer.for_secrets and writer.source.startswith("https://") for writer in WRITERS)

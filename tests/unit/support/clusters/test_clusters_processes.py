@@ -1,0 +1,149 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Processes and directories: what is ours, what is alive, what is a leftover."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support.clusters import directories, processes
+from tests.support.clusters.errors import ClusterError
+from tests.support.clusters.processes import Process
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory of all fleets, of this test alone."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return tmp_path / f"certflow-clusters-{os.getuid()}"
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[tuple[Process, subprocess.Popen[bytes]]]:
+    """A running program, as recorded by itself."""
+    record = tmp_path / "etcd.process"
+    with processes.start(SLEEP, record, tmp_path / "log") as child:
+        try:
+            yield wait_recorded(record), child
+        finally:
+            child.kill()
+
+
+def wait_recorded(record: Path) -> Process:
+    while (process := processes.recorded(record)) is None:
+        pass
+    return process
+
+
+@pytest.mark.parametrize("name", ["etcd", "a b", ") Z 1 (", "(("])
+def test_the_stat_of_a_process_is_read_behind_its_name(name: str) -> None:
+    fields = " ".join(str(number) for number in range(4, 30))
+    assert Process.from_stat(f"17 ({name}) S {fields}\n") == Process(17, 22)
+
+
+def test_a_program_records_itself(program: tuple[Process, subprocess.Popen[bytes]]) -> None:
+    process, child = program
+    assert process.pid == child.pid
+    assert process.alive
+
+
+def test_this_process_is_alive() -> None:
+    assert Process.current().pid == os.getpid()
+    assert Process.current().alive
+
+
+def test_a_stranger_with_a_recycled_id_is_left_alone(
+    program: tuple[Process, subprocess.Popen[bytes]],
+) -> None:
+    process, child = program
+    ours = dataclasses.replace(process, started=process.started - 1)
+    assert not ours.alive
+    ours.kill()
+    assert ours.wait(0)
+    assert not process.wait(0.2)
+    process.kill(signal.SIGTERM)
+    assert process.wait(10)
+    assert child.wait(10) == -signal.SIGTERM
+
+
+def test_a_zombie_is_not_alive(program: tuple[Process, subprocess.Popen[bytes]]) -> None:
+    process, _child = program
+    process.kill()
+    assert process.wait(10)
+    assert not process.alive
+
+
+def test_nothing_starts_in_a_directory_that_is_gone(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    with processes.start(["touch", str(mark)], tmp_path / "gone" / "etcd.process", tmp_path / "log") as child:
+        assert child.wait(10) != 0
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("text", ["", "17 (etcd) S 1", "nonsense"])
+def test_half_a_record_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "etcd.process").write_text(text)
+    assert processes.recorded(tmp_path / "etcd.process") is None
+
+
+def test_fleets_of_the_living_stay_and_leftovers_go(root: Path) -> None:
+    mine = directories.new_fleet()
+    dead = root / "fleet-4194304-1-abc"  # above the highest process id
+    half_removed = root / ".gone-abc"
+    dead.mkdir()
+    half_removed.mkdir()
+    directories.remove_leftovers()
+    assert list(root.iterdir()) == [mine]
+    directories.remove(mine)
+    assert not root.exists()
+
+
+def test_a_kept_fleet_stays_while_a_program_of_it_runs(
+    root: Path, program: tuple[Process, subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    directories.root()
+    fleet = root / "fleet-4194304-1-abc"
+    (fleet / "c").mkdir(parents=True)
+    directories.keep(fleet)
+    (fleet / "c" / "etcd.process").write_text((tmp_path / "etcd.process").read_text())
+    directories.remove_leftovers()
+    assert directories.kept() == [fleet]
+    program[0].kill()
+    assert program[0].wait(10)
+    directories.remove_leftovers()
+    assert not root.exists()
+
+
+def test_removing_a_fleet_ends_its_programs(
+    root: Path, program: tuple[Process, subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    fleet = directories.new_fleet()
+    (tmp_path / "etcd.process").rename(fleet / "etcd.process")
+    directories.remove(fleet)
+    assert not program[0].alive
+    assert not root.exists()
+    directories.remove(fleet)  # nothing to do any more
+
+
+def test_a_directory_that_others_may_write_is_refused(root: Path) -> None:
+    root.mkdir(mode=0o700)
+    root.chmod(0o777)
+    with pytest.raises(ClusterError, match="must be a directory of yours with mode 0700"):
+        directories.new_fleet()
+    with pytest.raises(ClusterError, match="must be a directory of yours with mode 0700"):
+        directories.remove_leftovers()

@@ -1,0 +1,61 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The comparison of a killed run's record with the steps that the run showed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.playbook import Moment
+from tests.system.upgrades import records
+
+SHOWN = [
+    Moment(float(number), name, "onprem", number) for number, name in enumerate(("crds", "webhook-wait"), 1)
+]
+
+
+def record(step: str, number: int, *, undoes: bool = False) -> dict[str, Any]:
+    return {"step": step, "number": number, "undoes": undoes}
+
+
+@pytest.mark.parametrize(
+    "found",
+    [record("crds", 1), record("webhook-wait", 2), record("webhook-switch", 3), record("controller", 5)],
+    ids=["the one before", "the last", "the one after", "some steps later"],
+)
+def test_a_record_fits_the_step_shown_last_the_one_before_and_later_ones(found: dict[str, Any]) -> None:
+    assert records.wrong(found, SHOWN) == ""
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        record("webhook-wait", 1),
+        record("crds", 2),
+        record("webhook-wait", 2, undoes=True),
+        {},
+        None,
+    ],
+    ids=["another number", "another name", "another direction", "no record", "no Lease"],
+)
+def test_another_record_does_not_fit(found: dict[str, Any] | None) -> None:
+    assert records.wrong(found, SHOWN)
+
+
+def test_a_run_that_only_looks_has_no_lease() -> None:
+    assert records.wrong(None, [SHOWN[1], Moment(3.0, "verify-webhook", "onprem", 3)]) == ""
+
+
+def test_the_next_run_reports_the_killed_one() -> None:
+    last = record("crds", 1)
+    assert records.wrong_previous({"previous_run": {"record": last}}, last) == ""
+    assert records.wrong_previous({"previous_run": None}, None) == ""
+
+
+@pytest.mark.parametrize("previous", [None, {"record": None}, {"record": record("crds", 2)}])
+def test_another_report_is_wrong(previous: dict[str, Any] | None) -> None:
+    assert records.wrong_previous({"previous_run": previous}, record("crds", 1))

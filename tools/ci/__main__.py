@@ -1,0 +1,128 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""`python3 -m tools.ci [--quick | --all] [GATE...]` runs the gates two at a time and prints one line for each."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import threading
+import time
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from types import FrameType
+
+from tools.ci import process, tree
+from tools.ci.gates import ALL, FULL, QUICK, Gate
+from tools.ci.result import FAILED, Result
+from tools.ci.venvs import REPOSITORY, BuildFailed, Unavailable
+
+_AT_ONCE = 2
+_REMINDER = 60.0
+
+
+def _arguments() -> tuple[Gate, ...]:
+    parser = argparse.ArgumentParser(prog="python3 -m tools.ci", description=__doc__)
+    extent = parser.add_mutually_exclusive_group()
+    extent.add_argument("--quick", action="store_true", help="only what takes under 3 minutes together")
+    extent.add_argument("--all", action="store_true", help="also the tests with the marker full")
+    parser.add_argument("--list", action="store_true", help="print the names of all gates and end")
+    parser.add_argument("gates", nargs="*", metavar="GATE", help="run these alone")
+    given = parser.parse_args()
+    known = {gate.name: gate for gate in (*ALL, *FULL, *QUICK)}
+    if given.list:
+        print("\n".join(known))
+        sys.exit()
+    if unknown := [name for name in given.gates if name not in known]:
+        parser.error(f"no such gate: {', '.join(unknown)}; --list names them all")
+    if given.gates:
+        return tuple(known[name] for name in given.gates)
+    if given.quick:
+        return QUICK
+    return (*FULL, *ALL) if given.all else ALL
+
+
+class Run:
+    """One run: what is done, and the lines it prints."""
+
+    def __init__(self) -> None:
+        self.total = Result()
+        self._start = time.monotonic()
+        self._logs = tree.link() / "logs"
+        self._logs.mkdir(parents=True, exist_ok=True)
+        self._printing = threading.Lock()
+
+    def say(self, text: str) -> None:
+        """Prints a line with the time since the start."""
+        print(f"[{time.monotonic() - self._start:5.0f} s] {text}", flush=True)
+
+    def gate(self, gate: Gate) -> None:
+        """Runs one gate and adds it to the total; a defect in it is its failure, not the run's end."""
+        log = self._logs / f"{gate.name}.log"
+        log.write_text("")
+        start = time.monotonic()
+        try:
+            result = gate.run(log)
+        except Unavailable as reason:
+            result = Result(skipped=1, notes=(f"not run: {reason}",))
+        except BuildFailed as reason:
+            log.write_text(f"{reason}\n")
+            result = FAILED
+        with self._printing:
+            self._report(gate, result, time.monotonic() - start, log)
+
+    def _report(self, gate: Gate, result: Result, seconds: float, log: Path) -> None:
+        self.total += result
+        for note in result.notes:
+            self.say(f"{gate.name}: {note}")
+        if result.failed:
+            print(f"----- {gate.name}: {log.relative_to(REPOSITORY)}\n{log.read_text(errors='replace')}-----")
+        if result.passed or result.failed:
+            self.say(f"{'FAILED' if result.failed else 'ok':6} {gate.name}: {result} in {seconds:.0f} s")
+
+    def all(self, gates: tuple[Gate, ...]) -> None:
+        """Runs gates in their order, two at a time, but never two that start clusters."""
+        waiting, running = list(gates), dict[Future[None], Gate]()
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            while waiting or running:
+                busy = any(gate.clusters for gate in running.values())
+                free = [gate for gate in waiting if not (gate.clusters and busy)]
+                if free and len(running) < _AT_ONCE:
+                    waiting.remove(free[0])
+                    running[pool.submit(self.gate, free[0])] = free[0]
+                    continue
+                done = wait(running, timeout=_REMINDER, return_when=FIRST_COMPLETED).done
+                for future in done:
+                    del running[future]
+                    future.result()
+                if not done:
+                    self.say(f"still running: {', '.join(gate.name for gate in running.values())}")
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    # Waiting for threads is not interruptible: children are ended here, which lets the threads return.
+    print("\nended by a signal: stopping what was started ...", file=sys.stderr, flush=True)
+    process.end_all()
+    os._exit(128 + number)
+
+
+def main() -> int:
+    """Returns the exit code: 0 only if something passed and nothing failed."""
+    gates = _arguments()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _on_signal)
+    run = Run()
+    run.say(f"{len(gates)} gates, {_AT_ONCE} at a time; logs are in .work/logs")
+    run.all(gates)
+    if run.total.skipped:
+        run.say(f"{run.total.skipped} skipped, for the reasons above")
+    print(f"{run.total.passed} passed, {run.total.failed} failed")
+    return int(run.total.failed > 0 or run.total.passed == 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The virtual environments, as data. `tools/ci/locks/NAME.txt` pins what each requirement list resolves to."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Environment(NamedTuple):
+    """One virtual environment."""
+
+    name: str
+    #: What it stands for, as printed when it cannot be made.
+    title: str
+    #: Versions of Python that it may be made with, the preferred one first.
+    pythons: tuple[str, ...]
+    #: What is asked for; the lock file holds what that resolves to.
+    requirements: tuple[str, ...]
+    #: Installed beside them although their metadata refuses this Python; without their dependencies.
+    forced: tuple[str, ...] = ()
+
+
+# The floors that README and meta/ee-requirements.txt promise, and the newest releases that were tried.
+OLDEST_CLIENTS = ("kubernetes==24.2.0", "cryptography==42.0.0", "jmespath==1.0.0")
+NEWEST_CLIENTS = ("kubernetes==37.0.2", "cryptography==50.0.2", "jmespath==1.1.0")
+# The last hypothesis for Python 3.9, everywhere: what it draws is then the same on all of them.
+HYPOTHESIS = "hypothesis==6.141.1"
+TESTING = ("pytest", HYPOTHESIS, "PyYAML", "types-PyYAML", "types-jmespath")
+
+# Each core with the Pythons its own release notes allow for a controller. The oldest one carries the
+# oldest clients, so that real clusters are reached through them too.
+CORES = (
+    Environment(
+        "core-2.16",
+        "ansible-core 2.16",
+        ("3.10", "3.11", "3.12"),
+        ("ansible-core==2.16.19", *OLDEST_CLIENTS, *TESTING),
+    ),
+    Environment(
+        "core-2.17",
+        "ansible-core 2.17",
+        ("3.10", "3.11", "3.12"),
+        ("ansible-core==2.17.14", *NEWEST_CLIENTS, *TESTING),
+    ),
+    Environment(
+        "core-2.18",
+        "ansible-core 2.18",
+        ("3.11", "3.12", "3.13"),
+        ("ansible-core==2.18.19", *NEWEST_CLIENTS, *TESTING),
+    ),
+    Environment(
+        "core-2.19",
+        "ansible-core 2.19",
+        ("3.11", "3.12", "3.13"),
+        ("ansible-core==2.19.14", *NEWEST_CLIENTS, *TESTING),
+    ),
+    Environment(
+        "core-2.20",
+        "ansible-core 2.20",
+        ("3.12", "3.13", "3.14"),
+        ("ansible-core==2.20.10", *NEWEST_CLIENTS, *TESTING),
+    ),
+    Environment(
+        "core-2.21",
+        "ansible-core 2.21",
+        ("3.12", "3.13", "3.14"),
+        ("ansible-core==2.21.5", *NEWEST_CLIENTS, *TESTING),
+    ),
+    Environment(
+        "core-2.22",
+        "ansible-core 2.22",
+        ("3.13", "3.14"),
+        ("ansible-core==2.22.0rc1", *NEWEST_CLIENTS, *TESTING),
+    ),
+)
+
+# The oldest Python of a managed node. No supported core has its controller there, but all of them ship
+# their module_utils to it: so core is installed for its code alone.
+PYTHON_39 = Environment(
+    "python-3.9",
+    "Python 3.9 with the oldest clients",
+    ("3.9",),
+    (*OLDEST_CLIENTS, "pytest", HYPOTHESIS, "PyYAML", "Jinja2", "packaging", "resolvelib<1.1"),
+    forced=("ansible-core==2.16.19",),
+)
+
+LINT = Environment(
+    "lint",
+    "ruff, mypy, ansible-lint and galaxy-importer",
+    ("3.11", "3.12", "3.13", "3.14"),
+    (
+        "ruff==0.17.6",
+        "mypy==2.4.1",
+        "ansible-lint==26.10.1",
+        "galaxy-importer==0.4.44",
+        "ansible-core==2.19.14",
+    ),
+)
+
+# Other collections come from the package `ansible`, since a Galaxy server may be out of reach.
+BENCH = Environment(
+    "bench",
+    "the collections that are compared with",
+    ("3.12", "3.13", "3.14"),
+    ("ansible==14.5.0", "ansible-core==2.21.5", *NEWEST_CLIENTS, *TESTING),
+)
+
+# What runs a job of AWX inside its execution environment, and what makes such an environment. AWX 24 does not get
+# along with the facts that ansible-core 2.19 and newer cache.
+AWX = Environment(
+    "awx",
+    "ansible-runner and ansible-builder",
+    ("3.11", "3.12", "3.13"),
+    ("ansible-core==2.18.19", "ansible-runner==2.4.3", "ansible-builder==3.2.0", *NEWEST_CLIENTS),
+)
+
+ENVIRONMENTS = {env.name: env for env in (*CORES, PYTHON_39, LINT, BENCH, AWX)}

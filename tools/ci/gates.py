@@ -1,0 +1,129 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The gates. Each is a function from a log file to a Result; ALL says in which order they start."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from tools.ci import integration, package, process, sanity, tree, venvs
+from tools.ci.environments import CORES, LINT, PYTHON_39, Environment
+from tools.ci.result import Result, of_exit, of_junit
+from tools.ci.venvs import REPOSITORY
+
+
+class Gate(NamedTuple):
+    """One named step of a run."""
+
+    name: str
+    #: Its output goes to the log that it is given. May raise Unavailable, BuildFailed.
+    run: Callable[[Path], Result]
+    #: Starts real clusters: one such gate at a time, since two cores carry no more.
+    clusters: bool = False
+
+
+def _program(env: Environment, arguments: Sequence[str | Path], log: Path) -> int:
+    venv = venvs.ensure(env)
+    return process.run([venv / "bin" / arguments[0], *arguments[1:]], log, tree.environ(venv), REPOSITORY)
+
+
+def ruff(log: Path) -> Result:
+    """Lint rules and form."""
+    wanted = (("ruff", "check", "."), ("ruff", "format", "--check", "."))
+    return of_exit(max(_program(LINT, command, log) for command in wanted))
+
+
+OTHER_PACKAGES = ("-p", "tests", "-p", "tools", "-p", "benchmarks", "-p", "examples")
+
+
+def mypy(log: Path) -> Result:
+    """Strict types: plugins by the oldest Python that mypy knows, the rest by the one that runs it."""
+    libraries = venvs.ensure(venvs.newest_core()) / "bin" / "python"
+    common = ("mypy", "--python-executable", libraries)
+    plugins = "ansible_collections.certflow.kubernetes.plugins"
+    oldest = _program(LINT, (*common, "--python-version", "3.10", "-p", plugins), log)
+    return of_exit(max(oldest, _program(LINT, (*common, *OTHER_PACKAGES), log)))
+
+
+def pytest(choose: Callable[[], Environment], arguments: Sequence[str], timeout: float, log: Path) -> Result:
+    """Runs tests inside an environment."""
+    venv = venvs.ensure(choose())
+    report = log.with_suffix(".xml")
+    report.unlink(missing_ok=True)
+    command = [str(venv / "bin" / "python"), "-m", "pytest", f"--junitxml={report}", *arguments]
+    return of_junit(report, process.run(command, log, tree.environ(venv), REPOSITORY, timeout))
+
+
+def _itself(env: Environment) -> Environment:
+    return env
+
+
+def _tests(name: str, choose: Callable[[], Environment], folder: str, *others: str) -> Gate:
+    return Gate(name, functools.partial(pytest, choose, ["-q", folder, *others], 900))
+
+
+def _unit(env: Environment) -> Gate:
+    """Parsers differ by Python and by library, not by core: the fuzz runs on the oldest and the newest of them."""
+    ends = (CORES[0], CORES[-1], PYTHON_39)
+    others = () if env in ends else ("--ignore=tests/unit/fuzz",)
+    return _tests(f"unit-{env.name}", functools.partial(_itself, env), "tests/unit", *others)
+
+
+def _real(name: str, choose: Callable[[], Environment], *arguments: str, timeout: float = 3600) -> Gate:
+    command = ["-v", "--durations=15", *arguments]
+    return Gate(name, functools.partial(pytest, choose, command, timeout), clusters=True)
+
+
+_STATIC = (
+    Gate("ruff", ruff),
+    Gate("mypy", mypy),
+    _tests("repository", venvs.newest_core, "tests/repository"),
+)
+# What differs between cores: tests that go through ansible-playbook. The others call operations from Python.
+THROUGH_ANSIBLE = [
+    f"tests/system/test_{name}.py"
+    for name in ("doors", "role", "snapshot_role", "snapshot_stops", "examples", "fleet", "readme")
+]
+MODULE_TARGETS = (
+    "k8s_csr",
+    "k8s_csr_approve",
+    "k8s_csr_info",
+    "k8s_signer_probe",
+    "snapshot_controller",
+    "snapshot_controller_info",
+    "webhook_cabundle",
+    "webhook_probe",
+)
+
+
+def _integration(name: str, choose: Callable[[], Environment], *targets: str) -> Gate:
+    return Gate(name, functools.partial(integration.check, choose, targets), clusters=True)
+
+
+# The long ones first: they decide how long the whole takes.
+ALL = (
+    _real("real-newest", venvs.newest_core, "tests/system"),
+    Gate("sanity-oldest", functools.partial(sanity.check, venvs.oldest_core)),
+    Gate("sanity-newest", functools.partial(sanity.check, venvs.newest_core)),
+    _real("real-oldest", venvs.oldest_core, *THROUGH_ANSIBLE),
+    _integration("integration-newest", venvs.newest_core),
+    _integration("integration-oldest", venvs.oldest_core, *MODULE_TARGETS),
+    *_STATIC,
+    Gate("ansible-lint", package.ansible_lint),
+    Gate("galaxy-importer", package.galaxy_importer),
+    Gate("ansible-doc", package.ansible_doc),
+    *map(_unit, (*CORES, PYTHON_39)),
+)
+# What `make test` leaves out: tests with the marker full, wherever they stand.
+FULL = (_real("full", venvs.newest_core, "tests", "-m", "full", timeout=6 * 3600),)
+# What daily work needs, in under 3 minutes.
+QUICK = (
+    _real("real-quick", venvs.newest_core, "tests/system", "-m", "quick"),
+    *_STATIC,
+    _tests("unit-newest", venvs.newest_core, "tests/unit"),
+)

@@ -1,0 +1,93 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The gates about what users get: ansible-lint, the built file, its import, its pages."""
+
+from __future__ import annotations
+
+import re
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from tools.ci import process, tree, venvs
+from tools.ci.environments import LINT
+from tools.ci.result import Result, of_exit
+
+# What Automation Hub switches on, but for ansible-test and flake8: the one is a gate of its own; the other's
+# W503 and E203 contradict the formatter, and ruff checks the rest.
+_IMPORTER_SETTINGS = """\
+[galaxy-importer]
+ANSIBLE_LOCAL_TMP = {work}/tmp
+CHECK_CHANGELOG = True
+CHECK_REQUIRED_TAGS = True
+REQUIRE_V1_OR_GREATER = True
+RUN_ANSIBLE_DOC = True
+RUN_ANSIBLE_LINT = True
+RUN_ANSIBLE_TEST = False
+RUN_FLAKE8 = False
+"""
+
+
+def ansible_lint(log: Path) -> Result:
+    """Profile production, offline, on a copy (it leaves a cache in the tree that it checks)."""
+    place = tree.copy("ansible-lint")
+    return of_exit(_lint_tool(("ansible-lint", "--offline", "--strict", "--nocolor"), place, log))
+
+
+def _lint_tool(command: Sequence[str | Path], place: Path, log: Path, **variables: str) -> int:
+    venv = venvs.ensure(LINT)
+    return process.run([venv / "bin" / command[0], *command[1:]], log, tree.environ(venv) | variables, place)
+
+
+def _build(name: str, log: Path) -> Path | None:
+    """Builds the collection from a copy; the file, or None when the log says why not."""
+    place = tree.copy(name)
+    output = place.parents[2] / "dist"
+    if _lint_tool(("ansible-galaxy", "collection", "build", "--output-path", output), place, log):
+        return None
+    return next(output.glob("*.tar.gz"))
+
+
+def galaxy_importer(log: Path) -> Result:
+    """The built file holds what is meant, and Galaxy's importer takes it without an error or warning."""
+    built = _build("galaxy-importer", log)
+    if built is None:
+        return of_exit(1)
+    with tarfile.open(built) as archive:
+        extra = [name for name in archive.getnames() if not tree.shipped(name)]
+    work = built.parent
+    (work / "tmp").mkdir()
+    settings = work / "importer.cfg"
+    settings.write_text(_IMPORTER_SETTINGS.format(work=work))
+    command = ("python", "-m", "galaxy_importer.main", built)
+    code = _lint_tool(command, work, log, GALAXY_IMPORTER_CONFIG=str(settings))
+    complaints = re.findall(r"^(?:WARNING|ERROR).*", log.read_text(errors="replace"), re.MULTILINE)
+    with log.open("a") as output:
+        output.writelines(f"\nshipped but not meant to be: {name}" for name in extra)
+        output.writelines(f"\ncomplaint: {line}" for line in complaints)
+    return of_exit(code or len(extra) or len(complaints))
+
+
+def ansible_doc(log: Path) -> Result:
+    """Every page can be read from the installed file: modules, roles, inventory and lookup plugins."""
+    built = _build("ansible-doc", log)
+    if built is None:
+        return of_exit(1)
+    place = built.parent
+
+    def ask(*command: str | Path) -> int:
+        return _lint_tool(command, place, log, ANSIBLE_COLLECTIONS_PATH=str(place))
+
+    code = ask("ansible-galaxy", "collection", "install", "--offline", "--no-deps", "-p", place, built)
+    installed = place / "ansible_collections" / "certflow" / "kubernetes"
+    for kind, pattern in (
+        ("module", "plugins/modules/[a-z]*.py"),
+        ("inventory", "plugins/inventory/[a-z]*.py"),
+        ("lookup", "plugins/lookup/[a-z]*.py"),
+        ("role", "roles/*"),
+    ):
+        for path in sorted(installed.glob(pattern)):
+            code = ask("ansible-doc", "--type", kind, f"certflow.kubernetes.{path.stem}") or code
+    return of_exit(code)

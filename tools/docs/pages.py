@@ -1,0 +1,219 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Pages of docs/ that are made from tables of the code: `make docs` writes them, a test compares.
+
+What an operator reads at night and what a diagnosis says must not drift apart.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from ansible_collections.certflow.kubernetes.plugins.module_utils import _codes
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import providers, signers
+from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import causes, diagnosis, ended
+
+from tools.ci.venvs import REPOSITORY
+from tools.docs import hazards, managers, ways_back
+
+if TYPE_CHECKING:
+    from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.providers import Provider
+    from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.signers import Rule, Signer
+    from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.causes import Cause
+
+FIRST_LOOK = """\
+# Why is my CSR not issued?
+
+<!-- Made by `make docs` from the tables in plugins/module_utils/_csr: change those. -->
+
+Look at the last column:
+
+```console
+$ kubectl get csr NAME
+NAME   AGE   SIGNERNAME                      REQUESTOR   REQUESTEDDURATION   CONDITION
+NAME   12m   kubernetes.io/kubelet-serving   deployer    <none>              Approved
+```
+
+| CONDITION | What it means | It may be |
+|---|---|---|
+"""
+BY_THE_MODULE = """
+The collection looks by itself, at this request or at all of them, and changes nothing:
+
+```console
+ansible localhost -m certflow.kubernetes.k8s_csr_info -a 'kubeconfig=~/.kube/config name=NAME'
+```
+
+`diagnosis` then has the `code` of one of the causes below, the cause in a sentence, evidence, and what to do; a failed
+`k8s_csr` has the same. How much it is worth stands in `certainty`:
+
+| | |
+|---|---|
+| `proven` | what was read leaves no other cause |
+| `likely` | a table, or a strong sign, says so; something else is possible |
+| `one of` | the causes that are left; what could not be read stands in the evidence |
+"""
+TABLES = """
+## Which signer, where
+
+For the names of a Service, once somebody has approved the request. Which provider a cluster is from is recognised by
+several marks; `k8s_csr_info` shows them.
+
+| Provider | Ask the signer | Its CA is published in | Does not issue |
+|---|---|---|---|
+"""
+REFUSALS = """
+## What signers refuse
+
+The message of the condition Failed, in the order in which the signer looks.
+"""
+# How a text begins that the API server itself says, when a request is created.
+OF_THE_API_SERVER = ("spec.", "use of ")
+AT_CREATE = """
+## What the API server refuses at once
+
+Then there is no request at all.
+
+| Message | Do |
+|---|---|
+"""
+COLLECTED = """
+## When requests are collected
+
+By kube-controller-manager, which looks once an hour.
+
+| CONDITION | Deleted after | Counted from | |
+|---|---|---|---|
+"""
+
+
+def why_not_issued() -> str:
+    """docs/why-not-issued.md."""
+    parts = [FIRST_LOOK, *_symptom_rows(), BY_THE_MODULE]
+    for symptom in causes.SYMPTOMS:
+        parts += [f"\n## {symptom}\n\n{causes.SYMPTOMS[symptom]}\n", *map(_cause, _of(symptom))]
+    parts += [TABLES, *map(_provider_row, providers.PROVIDERS)]
+    parts += [REFUSALS, *_refusals(), AT_CREATE, *_at_create(), COLLECTED, *_collected_rows()]
+    return "".join(parts)
+
+
+FAILURE_CODES = """\
+# Failure codes
+
+<!-- Made by `make docs` from the table in plugins/module_utils/_codes.py: change that. -->
+
+A failed task of this collection has `code` in its result, beside `cause`, `evidence` and `remedy`. Decide by the code, for
+example in `failed_when` or `rescue`. Messages may change between releases. Codes are never renamed or reused.
+
+| Code | Meaning |
+|---|---|
+"""
+
+
+def failure_codes() -> str:
+    """docs/failure-codes.md."""
+    return FAILURE_CODES + "".join(f"| `{code}` | {meaning} |\n" for code, meaning in _codes.CODES.items())
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "failure-codes.md": failure_codes,
+    "why-not-issued.md": why_not_issued,
+    "other-writers.md": managers.other_writers,
+    "hazards.md": hazards.hazards,
+}
+
+
+def _of(symptom: str) -> list[Cause]:
+    return [cause for cause in causes.CAUSES if cause.symptom == symptom]
+
+
+def _symptom_rows() -> Iterator[str]:
+    for symptom, meaning in causes.SYMPTOMS.items():
+        links = ", ".join(f"[{cause.code}](#{_anchor(cause.title)})" for cause in _of(symptom))
+        yield _row(f"[`{symptom}`](#{_anchor(symptom)})", meaning, links)
+
+
+def _cause(cause: Cause) -> str:
+    return (
+        f"\n### {cause.title}\n\n`{cause.code}`: {cause.means}\n\n"
+        f"- **How to tell.** {cause.tell}\n"
+        f"- **What to do.** {cause.remedy}\n"
+        f"- Source: {'; '.join(map(_linked, cause.sources))}\n"
+    )
+
+
+def _provider_row(row: Provider) -> str:
+    not_served = "<br>".join(f"`{fault.signer}`: {fault.why}. {fault.remedy}" for fault in row.not_served)
+    prefixes = ", ".join(f"names that begin with `{prefix}`" for prefix in row.forbidden_prefixes)
+    signer = f"`{row.serving_signer}`" if row.serving_signer else "none"
+    return _row(row.name, signer, row.ca, "<br>".join(filter(None, (not_served, prefixes))))
+
+
+def _refusals() -> Iterator[str]:
+    for signer in _kubernetes_signers():
+        if signer.rules:
+            yield f"\n### {signer.name}\n\n| Message | Do |\n|---|---|\n"
+            yield from _rule_rows(rule for rule in signer.rules if not _is_at_create(rule))
+            yield f"\nSource: {_linked(signer.source)}\n"
+    yield "\n### cert-manager\n\n| Reason | Means | Do |\n|---|---|---|\n"
+    for word in ended.REFUSALS:
+        yield _row(f"`{word.text}`", word.says, word.remedy)
+
+
+def _at_create() -> Iterator[str]:
+    yield from _rule_rows(signers.API_RULES)
+    for signer in _kubernetes_signers():
+        yield from _rule_rows(filter(_is_at_create, signer.rules))
+        if signer.unusable:
+            yield _row(f"signer `{signer.name}`", f"{signer.unusable}.")
+
+
+def _kubernetes_signers() -> Iterator[Signer]:
+    """What other signers say is not known; the rules about them are applied before anything is sent."""
+    return (row for row in signers.SIGNERS.values() if row.name.startswith("kubernetes.io/"))
+
+
+def _is_at_create(rule: Rule) -> bool:
+    return rule.text.startswith(OF_THE_API_SERVER)
+
+
+def _rule_rows(rules: Iterable[Rule]) -> Iterator[str]:
+    for rule in rules:
+        text = rule.text.rstrip()
+        yield _row(f"`{text}{' ...' if rule.text.endswith(' ') else ''}`", rule.remedy)
+
+
+def _collected_rows() -> Iterator[str]:
+    for row in ended.COLLECTED:
+        yield _row(f"`{row.symptom}`", diagnosis.span(row.after), row.since, row.note)
+
+
+def _row(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |\n"
+
+
+def _linked(source: str) -> str:
+    """A source with its issues as links; k/k is kubernetes/kubernetes."""
+    full = re.sub(r"\bk/k\b", "kubernetes/kubernetes", source)
+    return re.sub(r"([\w.-]+/[\w.-]+)#(\d+)", r"[\1#\2](https://github.com/\1/issues/\2)", full)
+
+
+def _anchor(title: str) -> str:
+    """As GitHub makes it of a heading."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+def main() -> None:
+    for name, make in PAGES.items():
+        (REPOSITORY / "docs" / name).write_text(make())
+        print(f"docs/{name}")
+    ways_back.write()
+    print(f"docs/{ways_back.PAGE.path.name}: {ways_back.NAME}")
+
+
+if __name__ == "__main__":
+    main()
