@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._managers import LAST_APPLIED
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import field_ownership
 
 V1 = "apps/v1"
@@ -83,7 +84,7 @@ def test_a_deployer_is_moved_only_where_it_is_taken_over() -> None:
 def test_the_patch_is_bound_to_what_was_read_and_takes_kubectls_annotation_along() -> None:
     metadata = {
         "resourceVersion": "7",
-        "annotations": {field_ownership.LAST_APPLIED: "{}", "mine": ""},
+        "annotations": {LAST_APPLIED: "{}", "mine": ""},
         "managedFields": [entry("kubectl", A)],
     }
     lock, removal, move = field_ownership.migration({"apiVersion": V1, "metadata": metadata})
@@ -116,7 +117,7 @@ def test_what_an_apply_leaves_after_the_move() -> None:
         "metadata": {
             "name": "n",
             "labels": {"x": "1", "y": "1"},
-            "annotations": {field_ownership.LAST_APPLIED: "{}"},
+            "annotations": {LAST_APPLIED: "{}"},
             "managedFields": [applied, old, other],
         },
         "spec": {
