@@ -1,0 +1,168 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Check that prose is plain: no forbidden words, no more semicolons and long sentences than today.
+
+`python -m tests.repository.test_words` prints every forbidden word with its sentence, and the rates.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.repository import prose
+from tests.repository.prose import Block
+
+#: Words that hide the actor, or say in a negation what a statement says better.
+FORBIDDEN = (
+    *("nobody", "somebody", "anybody", "whoever", "anew"),
+    *("is none", "are none", "dials anew", "stands in"),
+)
+_FORBIDDEN = re.compile(
+    r"(?<![\w-])(" + "|".join(word.replace(" ", r"\s+") for word in FORBIDDEN) + r")(?![\w-])", re.IGNORECASE
+)
+
+#: Files that still contain such words, one a line. Rows may only be removed.
+NOT_YET = Path(__file__).with_name("words_not_yet.txt")
+
+#: A sentence with more words is long.
+LONG = 25
+#: Highest rates per 1,000 words, rounded up: semicolons, sentences that begin with "What" or "Whether", long
+#: sentences. The description of a boolean may begin with "Whether". These numbers may only fall.
+HIGHEST: dict[str, tuple[int, int, int]] = {
+    "README": (8, 1, 9),
+    "docs": (8, 2, 4),
+    "modules": (5, 5, 5),
+    "roles": (3, 5, 3),
+}
+
+
+def hits(blocks: Iterable[Block]) -> Iterator[tuple[str, int, str, str]]:
+    """Yield path, line, word and sentence of each forbidden word."""
+    for block in blocks:
+        for match in _FORBIDDEN.finditer(block.text):
+            line = block.line + block.text.count("\n", 0, match.start())
+            yield block.path, line, " ".join(match[0].lower().split()), _around(block.text, match)
+
+
+def _around(text: str, match: re.Match[str]) -> str:
+    ends = [end.end() for end in re.finditer(r"[.!?]\s", text)]
+    start = max((end for end in ends if end <= match.start()), default=0)
+    stop = min((end for end in ends if end >= match.end()), default=len(text))
+    return " ".join(text[start:stop].split())
+
+
+def sentences(text: str) -> list[str]:
+    return [part for part in re.split(r"(?<=[.!?])\s+(?=[A-Z*\"(])", text.strip()) if part]
+
+
+def group_of(block: Block) -> str:
+    """Return the group of pages that a block counts for, or ""."""
+    if block.path == "README.md":
+        return "README"
+    if block.path.startswith("docs/") and block.kind == "page":
+        return "docs"
+    if block.path.startswith(prose.DOCUMENTED) and block.kind == "page":
+        return "modules"
+    if block.path.startswith("roles/") and block.path.endswith(("README.md", "argument_specs.yml")):
+        return "roles"
+    return ""
+
+
+def rates(blocks: Iterable[Block]) -> dict[str, tuple[float, float, float]]:
+    """Return for each group the rates of HIGHEST."""
+    counts = {group: [0, 0, 0, 0] for group in HIGHEST}
+    for block in blocks:
+        if group := group_of(block):
+            parts = sentences(block.text)
+            counts[group][0] += len(block.text.split())
+            counts[group][1] += block.text.count(";")
+            counts[group][2] += sum(part.startswith(("What ", "Whether ")) for part in parts)
+            counts[group][3] += sum(len(part.split()) > LONG for part in parts)
+    return {
+        group: (1000 * marks / words, 1000 * riddles / words, 1000 * long / words)
+        for group, (words, marks, riddles, long) in counts.items()
+    }
+
+
+@pytest.fixture(scope="module")
+def repository() -> list[Block]:
+    return list(prose.blocks())
+
+
+def test_prose_has_no_forbidden_word(repository: list[Block]) -> None:
+    not_yet = set(NOT_YET.read_text().split()) if NOT_YET.exists() else set()
+    found = list(hits(repository))
+    new = [
+        f"{path}:{line}: {word}: {sentence}" for path, line, word, sentence in found if path not in not_yet
+    ]
+    print("no such word any more:", *sorted(not_yet - {path for path, *_rest in found}), sep="\n  ")
+    assert not new, "\n" + "\n".join(new)
+
+
+@pytest.mark.parametrize("group", HIGHEST)
+def test_no_rate_rises(repository: list[Block], group: str) -> None:
+    assert all(map(float.__le__, rates(repository)[group], map(float, HIGHEST[group]))), rates(repository)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "# Done by\n# nobody.\n",
+        '"""Ask whoever may."""\n',
+        "def test_nobody_asks(): ...\n",
+        'raise ValueError(f"{1} is none")\n',
+        'DOCUMENTATION = r"""\nnotes:\n  - The key\n    is none.\n"""\n',
+    ],
+)
+def test_a_word_in_python_is_found(source: str) -> None:
+    assert len(list(hits(prose.of_python("plugins/modules/one.py", source)))) == 1
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "nobody = 1\n",
+        "# See `nobody`, the hazard nobody-behind\n",
+        'run("nobody")\n',
+        "if value is None: ...\n",
+    ],
+)
+def test_code_is_not_prose(source: str) -> None:
+    assert not list(hits(prose.of_python("plugins/modules/one.py", source)))
+
+
+@pytest.mark.parametrize(
+    "source", ["- name: Ask somebody\n", "a: 1  # anew\n", "# it\n# stands in\na: {{ b }}\n"]
+)
+def test_a_word_in_yaml_is_found(source: str) -> None:
+    assert len(list(hits(prose.of_yaml("one.yml", source)))) == 1
+
+
+def test_code_of_a_page_is_not_prose() -> None:
+    page = "Asks\nsomebody.\n\n```yaml\n# nobody\n```\n\n| a | `anew` | whoever |\n"
+    assert [(line, word) for _path, line, word, _text in hits(prose.of_page("one.md", page))] == [
+        (2, "somebody"),
+        (8, "whoever"),
+    ]
+
+
+def main() -> None:
+    """Print every forbidden word as "path:line: word: sentence", the files of NOT_YET, and the rates."""
+    blocks = list(prose.blocks())
+    found = list(hits(blocks))
+    for path, line, word, sentence in found:
+        print(f"{path}:{line}: {word}: {sentence}")
+    print(f"{len(found)} words in {len({path for path, *_rest in found})} files")
+    print("per 1,000 words: semicolons, What/Whether, sentences over 25 words")
+    for group, values in rates(blocks).items():
+        print(f"  {group:8}", *(f"{value:5.1f}" for value in values), " at most", *HIGHEST[group])
+
+
+if __name__ == "__main__":
+    main()
