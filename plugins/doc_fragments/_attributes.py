@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""What every module of this collection promises to Ansible."""
+"""Attributes of the modules: check mode, diff mode, idempotence, action group."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class ModuleDocFragment:
 attributes:
   check_mode:
     description:
-      - Reads, decides and says what would change, without writing anything but server dry runs and access reviews.
+      - Reads, decides and reports what would change. It sends only server dry runs and access reviews.
     support: full
   diff_mode:
     description:
-      - Shows what changes in meaning - names, dates, fingerprints - never PEM and never a key.
+      - Shows names, dates and fingerprints of what changes. It never shows PEM text or a key.
     support: full
   idempotent:
     description:
@@ -35,15 +35,15 @@ attributes:
 attributes:
   check_mode:
     description:
-      - Does the same in check mode, as it only reads.
+      - Does the same in check mode, because it only reads.
     support: full
   diff_mode:
     description:
-      - Changes nothing, so there is no difference to show.
+      - The module changes nothing, so there is no difference to show.
     support: N/A
   idempotent:
     description:
-      - Reads only.
+      - The module only reads.
     support: full
   action_group:
     description:
@@ -57,18 +57,18 @@ attributes:
 attributes:
   check_mode:
     description:
-      - Reads, looks and sends server dry runs as ever, and does not write the line break that O(renew_connections) asks for.
+      - Sends the same requests as otherwise, except that it does not write the line break of O(renew_connections).
     support: full
   diff_mode:
     description:
-      - A line break at the end of a C(caBundle) means nothing, so there is no difference to show.
+      - The module changes only a line break at the end of a C(caBundle), so there is no difference to show.
     support: N/A
   idempotent:
     description:
       - When run twice in a row outside check mode, with the same arguments, the second run changes nothing.
     support: partial
     details:
-      - With O(renew_connections) each run that finds no other proof changes a line break.
+      - With O(renew_connections) each run that has no other proof changes a line break.
   action_group:
     description:
       - Use C(group/certflow.kubernetes.k8s) in C(module_defaults) to set the connection for this module. The group
@@ -81,11 +81,11 @@ attributes:
 attributes:
   check_mode:
     description:
-      - Reads and sends server dry runs as ever, and creates nothing. What cannot be seen then is said to be unproven.
+      - Reads and sends server dry runs, and creates nothing. It reports what it cannot verify this way as unproven.
     support: full
   diff_mode:
     description:
-      - Nothing that it creates is left, so there is no difference to show.
+      - The module deletes everything that it creates, so there is no difference to show.
     support: N/A
   idempotent:
     description:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Options that say which cluster, and as whom; must be kept in sync with module_utils/_ansible/argument_specs.py."""
+"""Options of the cluster and of the identity. They must equal those in module_utils/_ansible/argument_specs.py."""
 
 from __future__ import annotations
 
@@ -13,76 +13,77 @@ class ModuleDocFragment:
 options:
   kubeconfig:
     description:
-      - Path of a kubeconfig, several paths joined by C(:), or its content as a dictionary.
-      - Without it, and without O(host), E(K8S_AUTH_KUBECONFIG) is used, then E(KUBECONFIG), then the pod's service
+      - The path of a kubeconfig, several paths joined by C(:), or its content as a dictionary.
+      - If neither this nor O(host) is set, the module uses E(K8S_AUTH_KUBECONFIG), then E(KUBECONFIG), then the pod's service
         account, then C(~/.kube/config).
       - If O(context) or E(K8S_AUTH_CONTEXT) names a context, the pod's service account is never used.
-      - Every field must have the type that Kubernetes describes. A string such as V("false") in the place of a boolean,
-        or a number in the place of a string, is an error, as it is for C(kubectl).
+      - Every field must have the type that Kubernetes defines. A string such as V("false") instead of a boolean, or a number
+        instead of a string, is an error, as it is for C(kubectl).
       - A file may have at most 16 MiB. With its YAML aliases expanded, it may have at most 64 MiB.
-      - Of several files the first to use a name keeps it. They must agree on the current context, or O(context) says it.
-      - A path is looked up in the C(files/) of the role or play too; a file that ansible-vault encrypted is decrypted
-        in memory where the task runs on the controller.
-      - Content, and any other option that is secret, is written to no file there. Where Ansible insists on one, for
-        C(async), E(ANSIBLE_KEEP_REMOTE_FILES) or become with su, the task is refused. On another machine Ansible
+      - If several files use the same name, the first file counts. The files must have the same current context, unless
+        O(context) names one.
+      - A relative path is also looked up in C(files/) of the role or play. If the task runs on the controller, a file that is
+        encrypted with ansible-vault is decrypted in memory.
+      - On the controller, the content and the other secret options are never written to a file. If Ansible needs such a file,
+        for C(async), E(ANSIBLE_KEEP_REMOTE_FILES) or become with su, the task is refused. On another machine Ansible
         writes the options of a module to a temporary file, unless its connection uses pipelining.
-      - O(kubeconfig) and O(context) on one side, O(host) and credentials on the other are two ways to name a cluster.
-        A mixture of them, also of a task's options and E(K8S_AUTH_HOST) and its like, is refused - a request or a
-        token could reach another cluster than the task names.
+      - A cluster is named by O(kubeconfig) and O(context), or by O(host) and credentials. The task refuses a mixture of
+        both, also if a part comes from environment variables such as E(K8S_AUTH_HOST). Otherwise a request or a token could
+        reach another cluster than the task names.
     type: raw
   context:
     description:
-      - The context of the kubeconfig. E(K8S_AUTH_CONTEXT) is used if the task gives no O(kubeconfig).
+      - The context of the kubeconfig. If the task does not set O(kubeconfig), E(K8S_AUTH_CONTEXT) is used.
       - A named context is never ignored, also in a pod with a service account. If it cannot be used, the task fails.
     type: str
   host:
     description:
-      - URL of the API server, to be given with O(api_key), or O(client_cert) and O(client_key), or O(username) and
-        O(password). Environment variable E(K8S_AUTH_HOST).
+      - The URL of the API server. It needs O(api_key), or O(client_cert) and O(client_key), or O(username) and O(password).
+        Environment variable E(K8S_AUTH_HOST).
     type: str
   api_key:
     description:
-      - Bearer token. Environment variable E(K8S_AUTH_API_KEY).
+      - The bearer token. Environment variable E(K8S_AUTH_API_KEY).
     type: str
   username:
     description:
-      - User name for HTTP basic authentication. Environment variable E(K8S_AUTH_USERNAME).
+      - The user name for HTTP basic authentication. Environment variable E(K8S_AUTH_USERNAME).
     type: str
   password:
     description:
-      - Password for HTTP basic authentication. Environment variable E(K8S_AUTH_PASSWORD).
+      - The password for HTTP basic authentication. Environment variable E(K8S_AUTH_PASSWORD).
     type: str
   validate_certs:
     description:
       - Whether the API server's certificate is verified. It is, unless this option, the kubeconfig, or
-        E(K8S_AUTH_VALIDATE_CERTS) (E(K8S_AUTH_VERIFY_SSL)) says otherwise.
+        E(K8S_AUTH_VALIDATE_CERTS) (E(K8S_AUTH_VERIFY_SSL)) disables that.
     type: bool
     aliases: [verify_ssl]
   ca_cert:
     description:
-      - Path of the CA certificate of the API server. Environment variable E(K8S_AUTH_CA_CERT)
+      - The path of the CA certificate of the API server. Environment variable E(K8S_AUTH_CA_CERT)
         (E(K8S_AUTH_SSL_CA_CERT)).
     type: path
     aliases: [ssl_ca_cert]
   client_cert:
     description:
-      - Path of a client certificate. Environment variable E(K8S_AUTH_CLIENT_CERT) (E(K8S_AUTH_CERT_FILE)).
+      - The path of a client certificate. Environment variable E(K8S_AUTH_CLIENT_CERT) (E(K8S_AUTH_CERT_FILE)).
     type: path
     aliases: [cert_file]
   client_key:
     description:
-      - Path of the client certificate's private key. Environment variable E(K8S_AUTH_CLIENT_KEY)
+      - The path of the client certificate's private key. Environment variable E(K8S_AUTH_CLIENT_KEY)
         (E(K8S_AUTH_KEY_FILE)).
     type: path
     aliases: [key_file]
   proxy:
     description:
-      - URL of an HTTP proxy. Without it the kubeconfig's C(proxy-url) is used, then E(K8S_AUTH_PROXY), then
+      - The URL of an HTTP proxy. If unset, the kubeconfig's C(proxy-url) is used, then E(K8S_AUTH_PROXY), then
         E(HTTPS_PROXY) or E(HTTP_PROXY).
     type: str
   no_proxy:
     description:
-      - Hosts, comma separated, that are reached without the proxy. Environment variable E(K8S_AUTH_NO_PROXY), then
+      - Hosts that are reached without the proxy, separated by commas. Environment variable E(K8S_AUTH_NO_PROXY), then
         E(NO_PROXY).
     type: str
   proxy_headers:
@@ -108,24 +109,24 @@ options:
     type: bool
   impersonate_user:
     description:
-      - User to act as. Environment variable E(K8S_AUTH_IMPERSONATE_USER).
+      - The user to act as. Environment variable E(K8S_AUTH_IMPERSONATE_USER).
     type: str
   impersonate_groups:
     description:
-      - Groups to act as. Environment variable E(K8S_AUTH_IMPERSONATE_GROUPS), comma separated.
+      - The groups to act as. Environment variable E(K8S_AUTH_IMPERSONATE_GROUPS), separated by commas.
     type: list
     elements: str
   cluster_uid:
     description:
-      - UID of the namespace C(kube-system) of the cluster that is meant. Any other cluster is refused before the
-        first write. It costs one request.
+      - The UID of the namespace C(kube-system) of the cluster. The task refuses any other cluster before the first write. The
+        check takes one request.
     type: str
   wait_timeout:
     description:
-      - Seconds that the whole operation may take, waits and repeated requests included.
+      - The longest time in seconds for the whole operation, with waits and repeated requests.
       - It also limits the reading of each answer, the pages of a list and the run of an exec plugin. A request that begins
-        when the time is over has one more second. An answer of more than 256 MiB is an error.
-      - A task's C(timeout) that is shorter counts instead.
+        after this time has one more second. An answer of more than 256 MiB is an error.
+      - If the task's C(timeout) is shorter, it counts instead.
     type: int
     default: 120
 requirements:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Which requests are meant; must be kept in sync with module_utils/_ansible/argument_specs.py."""
+"""Options that select requests. They must equal those in module_utils/_ansible/argument_specs.py."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ class ModuleDocFragment:
 options:
   label_selectors:
     description:
-      - Label selectors, such as C(app.kubernetes.io/managed-by=certflow.kubernetes), all of which must match.
+      - Label selectors, such as C(app.kubernetes.io/managed-by=certflow.kubernetes). All of them must match.
     type: list
     elements: str
   field_selectors:
     description:
-      - Field selectors, all of which must match. The API server knows C(metadata.name) and C(spec.signerName).
+      - Field selectors. All of them must match. The API server accepts C(metadata.name) and C(spec.signerName).
     type: list
     elements: str
 """

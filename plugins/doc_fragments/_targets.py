@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Objects that hold a caBundle; must be kept in sync with module_utils/_ansible/argument_specs.py."""
+"""The option of the objects that hold a caBundle. It must equal that in module_utils/_ansible/argument_specs.py."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ class ModuleDocFragment:
 options:
   targets:
     description:
-      - The objects whose C(caBundle) is written, all of them read and planned before the first is written.
+      - The objects whose C(caBundle) is changed. The module reads and plans all of them before the first write.
     type: list
     elements: dict
     suboptions:
       kind:
         description:
-          - Kind of the object.
+          - The kind of the object.
         type: str
         required: true
         choices: [ValidatingWebhookConfiguration, MutatingWebhookConfiguration, CustomResourceDefinition, APIService]
       name:
         description:
-          - Name of the object.
+          - The name of the object.
         type: str
         required: true
       webhooks:
         description:
-          - Names of webhooks inside a webhook configuration. Without it, those that call the Service.
+          - The names of webhooks in a webhook configuration. If unset, all its webhooks that call the Service.
         type: list
         elements: str
 """

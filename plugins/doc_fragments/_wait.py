@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Whether to wait; must be kept in sync with module_utils/_ansible/argument_specs.py."""
+"""The option wait. It must equal that in module_utils/_ansible/argument_specs.py."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class ModuleDocFragment:
 options:
   wait:
     description:
-      - Whether to wait until the certificate is issued.
+      - Whether the task waits until the certificate is issued.
     type: bool
     default: true
 """
