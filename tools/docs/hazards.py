@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     )
 
 BEGIN = """\
-# What can go wrong when the snapshot controller is upgraded
+# Hazards of snapshot controller upgrades
 
 <!-- Made by `make docs` from the tables in plugins/module_utils/_snapshot: change those. -->
 
@@ -32,10 +32,10 @@ release to go to. The result `hazards` has those that they find, with the eviden
 |---|---|
 | [`refuse`](#refused) | The plan is refused, with the reason and the remedy. Nothing is written. |
 | [`ask`](#asked) | The plan is refused unless the task accepts the hazard by its id (`accept`). |
-| [`step`](#handled-by-a-step) | A step of the plan is the answer. |
+| [`step`](#handled-by-a-step) | A step of the plan handles it. |
 | [`report`](#reported) | The result reports it. The plan does nothing about it. |
 
-A plan that changes objects of [another manager](#who-else-installs-it) is refused too, and some releases are
+A plan that changes objects of [another manager](#other-managers) is refused too, and some releases are
 [never installed](#releases-that-are-never-installed).
 """
 SECTIONS = {
@@ -48,20 +48,20 @@ HAZARDS = "\n| Between | What goes wrong | What is done | Source |\n|---|---|---
 NEVER = """
 ## Releases that are never installed
 
-| Release | Why |
+| Release | Reason |
 |---|---|
 """
 OWNERS = """
-## Who else installs it
+## Other managers
 
-| Whose | Recognised by | How it is upgraded there | To adopt it |
+| Manager | Recognised by | How to upgrade with it | How to adopt its objects |
 |---|---|---|---|
 """
 UPSTREAM = "kubernetes-csi/external-snapshotter"
 
 
 def hazards() -> str:
-    """The page."""
+    """Return the page."""
     parts = [BEGIN]
     for handling, title in SECTIONS.items():
         rows = [row for row in table.HAZARDS if row.handling == handling]
@@ -86,10 +86,10 @@ def _owner(owner: Owner) -> str:
     words = {"manager": "field manager", "owner": "ownerReference", "api": "object"}
     marks = [f"{words.get(place, place)} `{pattern.replace('=', ': ', 1)}`" for place, pattern in owner.marks]
     if owner.beside:
-        marks.append("each beside kubectl's mark, on an object that kubespray installs")
-    adopting = f"{owner.adopting} Then `adopt: [{owner.key}]`." if owner.adopting else "It cannot be."
+        marks.append("each in addition to kubectl's mark, on an object that kubespray installs")
+    adopting = f"{owner.adopting} Then `adopt: [{owner.key}]`." if owner.adopting else "It cannot be adopted."
     article, _blank, _rest = owner.name.partition(" ")
-    name = owner.name[:1].upper() + owner.name[1:] if article in ("a", "an", "the", "nobody") else owner.name
+    name = owner.name[:1].upper() + owner.name[1:] if article in ("a", "an", "the") else owner.name
     return _row(name, "<br>".join(marks) or "no mark", owner.upgrade, adopting)
 
 
@@ -98,7 +98,7 @@ def _row(*cells: str) -> str:
 
 
 def _linked(source: str) -> str:
-    """A source with issues as links; #N alone is upstream's."""
+    """Return a source with its issues as links. #N is an issue of upstream."""
     full = re.sub(r"(?<![\w/])#(\d+)", rf"{UPSTREAM}#\1", source)
     linked = re.sub(r"([\w.-]+/[\w.-]+)#(\d+)", r"[\1#\2](https://github.com/\1/issues/\2)", full)
     return linked.replace(f"[{UPSTREAM}#", "[#")

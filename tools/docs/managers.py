@@ -15,64 +15,64 @@ BEGIN = """\
 
 <!-- Made by `make docs` from plugins/module_utils/_managers.py: change that. -->
 
-Before a task writes to a Secret or to the `caBundle` of an object, it looks at the annotations, labels and field managers
-of that object. Where they show another writer, it fails before its first write and says who that is, by which marks, and
-what to do instead. An object that is as wanted already is not written to, whoever owns it.
+Before a task writes a Secret or the `caBundle` of an object, it checks the object's annotations, labels and field managers. If they
+show another writer, the task fails before its first write. The message names the writer, its marks, and what to do instead. If
+the object is already in the requested state, the task writes nothing and does not fail.
 
 ## What to do
 
-| Writer | On an object with a caBundle | A caBundle that is added [nevertheless](#take_over) | On a Secret |
+| Writer | On an object with a caBundle | A CA that is added [with take_over](#take_over) | On a Secret |
 |---|---|---|---|
 """
 MARKS = """
-A Secret is somebody else's as well where it has owner references, holds other keys, or a certificate for other names.
+A Secret also belongs to another owner if it has owner references, holds other keys, or holds a certificate for other names.
 
-## How they are recognised
+## How writers are recognised
 
 | Writer | Any of |
 |---|---|
 """
 END = """
-What is no mark:
+These marks do not count:
 
-- The field manager `helm`: the objects of a chart's directory `crds/` carry it, and Helm does not touch them again.
-- The label `app.kubernetes.io/instance`: Argo CD 2 tracks by it, and every chart sets it. There, Argo CD is recognised by
-  its field manager.
-- The field managers of cert-manager and of OpenShift: they stay on an object whose annotation is gone.
-- Annotations by which you ask a writer for something, such as `cert-manager.io/allow-direct-injection`.
+- The field manager `helm`. The objects of a chart's directory `crds/` have it, and Helm does not change them later.
+- The label `app.kubernetes.io/instance`. Argo CD 2 tracks objects by it, but every chart sets it. Argo CD 2 is recognised by its
+  field manager.
+- The field managers of cert-manager and of OpenShift. They stay on an object whose annotation was removed.
+- Annotations that configure a writer but do not show that it writes, such as `cert-manager.io/allow-direct-injection`.
 
 ## take_over
 
-`take_over: true` of `k8s_csr` and `webhook_cabundle`, `webhook_certificate_take_over` of the role, writes nevertheless.
-Try the other writer's own way first: two writers of one field undo each other's work, and each time the API server may
-refuse the webhook for a while.
+With `take_over: true` the modules `k8s_csr` and `webhook_cabundle` write the object in spite of the other writer. The role has
+`webhook_certificate_take_over`. Use the other writer's own way first. Two writers of one field undo each other's work, and the API
+server may refuse the webhook after each change.
 
-- In a Secret, certificate and key are replaced, and the marks stay. A writer that issues certificates itself, as
-  cert-manager does, issues its own again.
-- In a `caBundle`, certificates are added beside those that are there.
-- Nothing is taken out of a `caBundle` that another writer writes itself (merged or overwritten, by the table), since only
-  that writer could put it back: `webhook_cabundle` refuses `mode: exactly` and `mode: absent` for such an object with
-  `take_over` too, and `k8s_csr` removes from it what it added itself, and nothing else. For more, take the mark off the
-  object first, as in `kubectl annotate validatingwebhookconfiguration NAME cert-manager.io/inject-ca-from-`.
+- In a Secret, the task replaces certificate and key, and the marks stay. A writer that issues certificates itself, such as
+  cert-manager, issues its own certificate again.
+- In a `caBundle`, the task adds certificates and keeps those that are there.
+- The task removes no certificates from a `caBundle` that another writer fills (merged or overwritten in the table), because only that
+  writer could restore them. `webhook_cabundle` refuses `mode: exactly` and `mode: absent` for such an object, also with
+  `take_over`. `k8s_csr` removes only the certificates that it added itself. To remove more, first remove the mark from the
+  object, as in `kubectl annotate validatingwebhookconfiguration NAME cert-manager.io/inject-ca-from-`.
 
 ## cert-manager
 
-Its cainjector writes when its source changes, and after every change of the object. Since cert-manager 1.19 (1.17 and 1.18
-with the feature gate CAInjectorMerging) it adds its CA to what is there and drops only what has expired, so that an added
-CA stays. Older ones replace the whole bundle at once. An object without one of the three annotations `inject-*` is left
-alone, whatever was injected before. The tests see both with a real cainjector.
+cert-manager's cainjector writes a `caBundle` when its source changes, and after every change of the object. Since cert-manager 1.19, and
+in 1.17 and 1.18 with the feature gate CAInjectorMerging, it adds its CA to the bundle and removes only expired certificates. So a CA
+that a task adds stays. Older versions replace the whole bundle at once. cainjector ignores an object without one of the three
+annotations `inject-*`, also if it has filled the bundle before. The tests verify both cases with a real cainjector.
 """
-# Writer.bundle -> what becomes of a bundle that is added.
+# Writer.bundle -> text about a CA that a task adds to the bundle.
 BUNDLES = {
-    "merges": "merged; overwritten by [older ones](#cert-manager)",
-    "overwrites": "overwritten, at once or when it next looks",
-    "applies": "stays until a manifest that holds a `caBundle` is applied",
+    "merges": "is merged. [Older versions](#cert-manager) overwrite it",
+    "overwrites": "is overwritten, at once or at the writer's next check",
+    "applies": "stays until the writer applies a manifest that has a `caBundle`",
 }
 EXAMPLE = Target("ValidatingWebhookConfiguration", "NAME")
 
 
 def other_writers() -> str:
-    """The page."""
+    """Return the page."""
     return "".join([BEGIN, *map(_advice, WRITERS), MARKS, *map(_recognition, WRITERS), END])
 
 
@@ -94,7 +94,7 @@ def _row(*cells: str) -> str:
 
 
 def _marked(writer: Writer) -> dict[str, object]:
-    """An object with the writer's first mark."""
+    """Return an object with the writer's first mark."""
     place, pattern = writer.marks[0]
     key, _equals, value = pattern.partition("=")
     if place == "manager":
@@ -103,6 +103,6 @@ def _marked(writer: Writer) -> dict[str, object]:
 
 
 def _code(remedy: str) -> str:
-    """What is to be pasted, as code."""
+    """Return the remedy with its YAML as inline code."""
     words, brace, rest = remedy.partition("{")
     return f"{words}`{brace}{rest}`" if brace else remedy

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Pages of docs/ that are made from tables of the code: `make docs` writes them, a test compares.
+"""Write the pages of docs/ that are made from tables of the code (`make docs`). A test compares them.
 
-What an operator reads at night and what a diagnosis says must not drift apart.
+So a page and the messages of the modules cannot differ.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FIRST_LOOK = """\
 
 <!-- Made by `make docs` from the tables in plugins/module_utils/_csr: change those. -->
 
-Look at the last column:
+The last column of this output shows the state of the request:
 
 ```console
 $ kubectl get csr NAME
@@ -38,61 +38,61 @@ NAME   AGE   SIGNERNAME                      REQUESTOR   REQUESTEDDURATION   CON
 NAME   12m   kubernetes.io/kubelet-serving   deployer    <none>              Approved
 ```
 
-| CONDITION | What it means | It may be |
+| CONDITION | Meaning | Possible causes |
 |---|---|---|
 """
 BY_THE_MODULE = """
-The collection looks by itself, at this request or at all of them, and changes nothing:
+The module `k8s_csr_info` diagnoses one request, or all of them, and changes nothing:
 
 ```console
 ansible localhost -m certflow.kubernetes.k8s_csr_info -a 'kubeconfig=~/.kube/config name=NAME'
 ```
 
-`diagnosis` then has the `code` of one of the causes below, the cause in a sentence, evidence, and what to do; a failed
-`k8s_csr` has the same. How much it is worth stands in `certainty`:
+The result `diagnosis` has the `code` of one of the causes below, the cause in a sentence, the evidence, and the remedy. The result of
+a failed `k8s_csr` has the same. `certainty` is one of:
 
-| | |
+| Certainty | Meaning |
 |---|---|
-| `proven` | what was read leaves no other cause |
-| `likely` | a table, or a strong sign, says so; something else is possible |
-| `one of` | the causes that are left; what could not be read stands in the evidence |
+| `proven` | The evidence excludes every other cause. |
+| `likely` | A table or a strong sign shows the cause. Another cause is possible. |
+| `one of` | These causes remain. The evidence names what could not be read. |
 """
 TABLES = """
-## Which signer, where
+## Signers by provider
 
-For the names of a Service, once somebody has approved the request. Which provider a cluster is from is recognised by
-several marks; `k8s_csr_info` shows them.
+These signers issue for the names of a Service after the request is approved. The provider of a cluster is detected by several marks,
+which `k8s_csr_info` shows.
 
-| Provider | Ask the signer | Its CA is published in | Does not issue |
+| Provider | Signer to use | Its CA is published in | Signers that do not issue |
 |---|---|---|---|
 """
 REFUSALS = """
-## What signers refuse
+## Refusals by signers
 
-The message of the condition Failed, in the order in which the signer looks.
+These are the messages of the condition Failed, in the order in which the signer checks the request.
 """
-# How a text begins that the API server itself says, when a request is created.
+# The beginnings of the API server's messages when it refuses to create a request.
 OF_THE_API_SERVER = ("spec.", "use of ")
 AT_CREATE = """
-## What the API server refuses at once
+## Refusals by the API server
 
-Then there is no request at all.
+The API server refuses to create these requests, so no request exists.
 
-| Message | Do |
+| Message | Remedy |
 |---|---|
 """
 COLLECTED = """
-## When requests are collected
+## When requests are deleted automatically
 
-By kube-controller-manager, which looks once an hour.
+kube-controller-manager checks once an hour and deletes old requests.
 
-| CONDITION | Deleted after | Counted from | |
+| CONDITION | Deleted after | Counted from | Note |
 |---|---|---|---|
 """
 
 
 def why_not_issued() -> str:
-    """docs/why-not-issued.md."""
+    """Return docs/why-not-issued.md."""
     parts = [FIRST_LOOK, *_symptom_rows(), BY_THE_MODULE]
     for symptom in causes.SYMPTOMS:
         parts += [f"\n## {symptom}\n\n{causes.SYMPTOMS[symptom]}\n", *map(_cause, _of(symptom))]
@@ -106,7 +106,7 @@ FAILURE_CODES = """\
 
 <!-- Made by `make docs` from the table in plugins/module_utils/_codes.py: change that. -->
 
-A failed task of this collection has `code` in its result, beside `cause`, `evidence` and `remedy`. Decide by the code, for
+The result of a failed task of this collection has `code`, and also `cause`, `evidence` and `remedy`. Use the code for decisions, for
 example in `failed_when` or `rescue`. Messages may change between releases. Codes are never renamed or reused.
 
 | Code | Meaning |
@@ -115,7 +115,7 @@ example in `failed_when` or `rescue`. Messages may change between releases. Code
 
 
 def failure_codes() -> str:
-    """docs/failure-codes.md."""
+    """Return docs/failure-codes.md."""
     return FAILURE_CODES + "".join(f"| `{code}` | {meaning} |\n" for code, meaning in _codes.CODES.items())
 
 
@@ -156,10 +156,10 @@ def _provider_row(row: Provider) -> str:
 def _refusals() -> Iterator[str]:
     for signer in _kubernetes_signers():
         if signer.rules:
-            yield f"\n### {signer.name}\n\n| Message | Do |\n|---|---|\n"
+            yield f"\n### {signer.name}\n\n| Message | Remedy |\n|---|---|\n"
             yield from _rule_rows(rule for rule in signer.rules if not _is_at_create(rule))
             yield f"\nSource: {_linked(signer.source)}\n"
-    yield "\n### cert-manager\n\n| Reason | Means | Do |\n|---|---|---|\n"
+    yield "\n### cert-manager\n\n| Reason | Meaning | Remedy |\n|---|---|---|\n"
     for word in ended.REFUSALS:
         yield _row(f"`{word.text}`", word.says, word.remedy)
 
@@ -173,7 +173,7 @@ def _at_create() -> Iterator[str]:
 
 
 def _kubernetes_signers() -> Iterator[Signer]:
-    """What other signers say is not known; the rules about them are applied before anything is sent."""
+    """Return the signers of Kubernetes. The messages of other signers are not known."""
     return (row for row in signers.SIGNERS.values() if row.name.startswith("kubernetes.io/"))
 
 
@@ -197,13 +197,13 @@ def _row(*cells: str) -> str:
 
 
 def _linked(source: str) -> str:
-    """A source with its issues as links; k/k is kubernetes/kubernetes."""
+    """Return a source with its issues as links. k/k is kubernetes/kubernetes."""
     full = re.sub(r"\bk/k\b", "kubernetes/kubernetes", source)
     return re.sub(r"([\w.-]+/[\w.-]+)#(\d+)", r"[\1#\2](https://github.com/\1/issues/\2)", full)
 
 
 def _anchor(title: str) -> str:
-    """As GitHub makes it of a heading."""
+    """Return the anchor that GitHub makes of a heading."""
     return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
 

@@ -117,7 +117,7 @@ CAUSES: tuple[Cause, ...] = (
         "clusters do not have EKS' signer. Such a request stays Approved.",
         "Which provider is it? `k8s_csr_info` says so, with its evidence. Other requests of the same signer that are "
         "Approved for days prove it.",
-        "Ask the signer of the table [below](#which-signer-where). The stuck request can be deleted; its signer name cannot "
+        "Ask the signer of the table [below](#signers-by-provider). The stuck request can be deleted; its signer name cannot "
         "be changed.",
         (
             "aws/amazon-eks-pod-identity-webhook#133",
@@ -251,7 +251,7 @@ CAUSES: tuple[Cause, ...] = (
         FAILED,
         "The signer refused what it asks for",
         "The condition Failed holds the signer's own words. The built-in signers stop at the first fault; the texts are "
-        "[below](#what-signers-refuse).",
+        "[below](#refusals-by-signers).",
         "`kubectl get csr NAME -o jsonpath='{.status.conditions[?(@.type==\"Failed\")].message}'`.",
         "Change what it names, then make a new request: a failed one is spent.",
         (_SIGNER_CODE, "k/k pkg/apis/certificates/helpers.go", "kubernetes/website#24405"),
@@ -292,7 +292,7 @@ CAUSES: tuple[Cause, ...] = (
         "collected",
         GONE,
         "The cluster collected it",
-        "kube-controller-manager deletes requests after the times [below](#when-requests-are-collected), an issued one an "
+        "kube-controller-manager deletes requests after the times [below](#when-requests-are-deleted-automatically), an issued one an "
         "hour after its approval. Whoever comes later for the certificate finds nothing.",
         "Its log says `Cleaning CSR as ...`.",
         "Make the request again, and fetch the certificate within the hour. `k8s_csr` does both by itself.",
