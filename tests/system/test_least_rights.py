@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 RBAC = Path(__file__).resolve().parents[2] / "docs" / "rbac"
 # Of the certificate operations; test_snapshot_plan.py, test_snapshot_verify.py and test_snapshot_rights.py try these.
-OTHERS = ("plan", "snapshot-verify", "upgrade", "upgrade-turn")
+OTHERS = ("plan", "snapshot-verify", "upgrade", "upgrade-lease")
 ROLES = {path.stem: role_in(path) for path in sorted(RBAC.glob("*.yaml")) if path.stem not in OTHERS}
 CSR, APP_SERVING = "certificatesigningrequests", "beta.eks.amazonaws.com/app-serving"
 TWO_STEP = {"approve": False, "wait": False}

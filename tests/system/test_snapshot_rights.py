@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""docs/rbac/upgrade.yaml and upgrade-turn.yaml, with plan.yaml, snapshot-verify.yaml and those of a certificate, are enough.
+"""docs/rbac/upgrade.yaml and upgrade-lease.yaml, with plan.yaml, snapshot-verify.yaml and those of a certificate, are enough.
 
 On a real control plane without a node. Check mode tries every step by dry runs, needs no pod, and names each missing
 permission. A run writes until the first pod would have to become ready.
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from tests.support.clusters import Cluster
 
 # The ClusterRole, and the Role in kube-system.
-DOCUMENTS = [(RBAC / f"{name}.yaml").read_text() for name in ("upgrade", "upgrade-turn")]
+DOCUMENTS = [(RBAC / f"{name}.yaml").read_text() for name in ("upgrade", "upgrade-lease")]
 UPGRADE: tuple[dict[str, Any], ...] = tuple(map(yaml.safe_load, DOCUMENTS))
 PLAN, VERIFY = (role_in(RBAC / f"{name}.yaml") for name in ("plan", "snapshot-verify"))
 # The roles of the webhook's certificate. test_least_rights.py takes their verbs away.
