@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The test rig of the demos: two clusters, a webhook server for each, and the programs that run."""
+"""Where the story happens: two clusters, a webhook server for each, and the programs that are run."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from tests.support.clusters import Cluster, Fleet
 
 HERE = Path(__file__).parent
-# The parts that can be broken on purpose, which shows that the demo can fail.
+# What may be broken on purpose: a story that cannot fail proves nothing.
 BREAKS = ("certificate", "rule")
 SECONDS = 120.0
 
 
 class Unseen(Exception):
-    """A step of the demo failed. The text says what happened instead."""
+    """What the story promises did not happen; the text says what was seen instead."""
 
 
 def say(text: str = "") -> None:
@@ -37,25 +37,25 @@ def say(text: str = "") -> None:
 
 
 def quote(text: str) -> None:
-    """Print the output of a program with a mark before each line."""
+    """The words of a program, set off from ours."""
     for line in text.splitlines():
         if line.strip():
             say(f"   | {line.rstrip()}")
 
 
 class Place:
-    """The clusters by name, and the programs that run. Its files are in the fleet's directory."""
+    """The clusters by name, and the programs that are run. Its files lie in the fleet's directory and go with it."""
 
-    seconds = SECONDS  # the longest time of a program
+    seconds = SECONDS  # that a program may take
 
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
         self.directory = fleet.directory / "demo"
         self.directory.mkdir(mode=0o700)
-        self.log = self.directory / "output"  # of the running program
+        self.log = self.directory / "output"  # of the program that runs
 
     def run(self, *command: str | Path, **variables: str) -> tuple[int, str]:
-        """Return a program's status and output. The program and its children have ended then."""
+        """A program's status and output; it and all that it started are gone when this returns, or is interrupted."""
         log = self.log
         log.unlink(missing_ok=True)
         environment = tree.environ(Path(sys.prefix)) | {"HOME": str(self.directory), **variables}
@@ -64,7 +64,7 @@ class Place:
         return status, log.read_text(errors="replace").partition("\n")[2]
 
     def playbook(self, name: str, *words: str, kubeconfig: Path | None = None) -> str:
-        """Return the output of a playbook of this directory. Raises Unseen if it fails."""
+        """The output of a playbook of this directory. Raises Unseen where it fails."""
         status, output = self.attempt(name, *words, kubeconfig=kubeconfig)
         if status:
             quote(output)
@@ -86,7 +86,7 @@ class Place:
 
 
 class Stage(Place):
-    """The test rig with a webhook on this machine for each cluster."""
+    """With a webhook on this machine for each cluster."""
 
     def __init__(self, fleet: Fleet, broken: str = "") -> None:
         super().__init__(fleet)
@@ -99,17 +99,17 @@ class Stage(Place):
             webhook.close()
 
     def prepare(self) -> None:
-        """Create the webhook's objects on each cluster."""
+        """The webhook's objects on each cluster, as its own manifests would make them."""
         for name, cluster in self.fleet.items():
             cluster.api("POST", "/api/v1/namespaces", {"metadata": {"name": objects.NAMESPACE}})
             cluster.api("POST", f"{objects.NAMESPACED}/services", objects.service())
-            # The cluster creates this ConfigMap itself. Wait for it, because the webhook would refuse it.
+            # The cluster makes this one itself; later the webhook would refuse it.
             _wait_for(cluster, f"{objects.CONFIG_MAPS}/kube-root-ca.crt")
             cluster.api("POST", objects.CONFIGURATIONS, objects.configuration(self.webhooks[name].port))
 
 
 def secret(cluster: Cluster) -> tuple[str, str]:
-    """Return certificate and key of the webhook (PEM text). Raises Unseen if the Secret does not exist."""
+    """Certificate and key of the webhook, PEM text. Raises Unseen where there is none."""
     try:
         data = cluster.api("GET", f"{objects.NAMESPACED}/secrets/{objects.SECRET}")["data"]
     except ApiError as error:
@@ -118,7 +118,7 @@ def secret(cluster: Cluster) -> tuple[str, str]:
 
 
 def changed(output: str) -> dict[str, int]:
-    """Return the number of changed tasks by host, from the recap of a playbook's output."""
+    """How many tasks changed something, by host, from the recap of a playbook's output."""
     recap = output.rpartition("PLAY RECAP")[2]
     return {
         host: int(number) for host, number in re.findall(r"^(\S+) .*\bchanged=(\d+)", recap, re.MULTILINE)

@@ -22,11 +22,13 @@ ROLES = sorted(path.parent.name for path in REPOSITORY.glob("roles/*/tasks"))
 PYTHON_FILES = [
     name for name in listed_files() if name.endswith(".py") and (REPOSITORY / name).stat().st_size
 ]
+# REUSE-IgnoreStart
 HEADER = [
     "# Copyright (c) certflow.kubernetes contributors",
     "# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)",
     "# SPDX-License-Identifier: GPL-3.0-or-later",
 ]
+# REUSE-IgnoreEnd
 
 
 def load(*path: str) -> Any:

@@ -117,4 +117,13 @@ AWX = Environment(
     ("ansible-core==2.18.19", "ansible-runner==2.4.3", "ansible-builder==3.2.0", *NEWEST_CLIENTS),
 )
 
-ENVIRONMENTS = {env.name: env for env in (*CORES, PYTHON_39, LINT, BENCH, AWX)}
+# A small environment of its own, so that its dependencies do not limit those of the other tools. reuse uses charset-normalizer
+# if the machine has no libmagic.
+REUSE = Environment(
+    "reuse",
+    "the checker of licences",
+    ("3.11", "3.12", "3.13", "3.14"),
+    ("reuse==6.2.0", "charset-normalizer"),
+)
+
+ENVIRONMENTS = {env.name: env for env in (*CORES, PYTHON_39, LINT, BENCH, AWX, REUSE)}

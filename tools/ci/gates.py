@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tools.ci import integration, package, process, sanity, tree, venvs
-from tools.ci.environments import CORES, LINT, PYTHON_39, Environment
+from tools.ci.environments import CORES, LINT, PYTHON_39, REUSE, Environment
 from tools.ci.result import Result, of_exit, of_junit
 from tools.ci.venvs import REPOSITORY
 
@@ -39,6 +39,11 @@ def ruff(log: Path) -> Result:
 
 
 OTHER_PACKAGES = ("-p", "tests", "-p", "tools", "-p", "benchmarks", "-p", "examples")
+
+
+def reuse(log: Path) -> Result:
+    """Check that every file names its copyright and licence, or that REUSE.toml does so for it."""
+    return of_exit(_program(REUSE, ("reuse", "lint"), log))
 
 
 def mypy(log: Path) -> Result:
@@ -114,6 +119,7 @@ ALL = (
     _integration("integration-newest", venvs.newest_core),
     _integration("integration-oldest", venvs.oldest_core, *MODULE_TARGETS),
     *_STATIC,
+    Gate("reuse", reuse),
     Gate("ansible-lint", package.ansible_lint),
     Gate("galaxy-importer", package.galaxy_importer),
     Gate("ansible-doc", package.ansible_doc),

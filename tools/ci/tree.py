@@ -20,10 +20,20 @@ _FOREIGN = ("ANSIBLE_", "K8S_AUTH_", "KUBECONFIG", "PYTHONPATH", "PYTHONHOME", "
 # What may stand at the top of the built file.
 _SHIPPED = ("changelogs", "docs", "meta", "playbooks", "plugins", "roles")
 _SHIPPED_FILES = ("CHANGELOG.md", "FILES.json", "LICENSE", "MANIFEST.json", "README.md", "tests/config.yml")
+# Files and folders inside these that are only for contributors. galaxy.yml leaves them out too.
+_FOR_CONTRIBUTORS = (
+    "changelogs/fragments",
+    "docs/architecture.md",
+    "docs/clusters.md",
+    "docs/decisions",
+    "docs/diagrams",
+)
 
 
 def shipped(name: str) -> bool:
-    """Whether a file or folder of the repository is one that users get."""
+    """Return True if a file or folder of the repository is part of the built file."""
+    if any(name == path or name.startswith(f"{path}/") for path in _FOR_CONTRIBUTORS):
+        return False
     return name.split("/", maxsplit=1)[0] in _SHIPPED or name in (*_SHIPPED_FILES, "tests")
 
 

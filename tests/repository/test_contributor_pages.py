@@ -1,0 +1,160 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The pages for contributors agree with the code: their links, paths, example rows, rooms and gates."""
+
+from __future__ import annotations
+import __future__
+
+import ast
+import importlib
+import re
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+
+from tests.repository.test_import_rules import MAY_IMPORT
+from tools.ci.gates import ALL, MODULE_TARGETS
+from tools.ci.tree import listed_files
+from tools.ci.venvs import REPOSITORY
+
+PAGES = (
+    "CODE_OF_CONDUCT.md",
+    "CONTRIBUTING.md",
+    "MAINTAINERS.md",
+    "README.md",
+    "SECURITY.md",
+    "docs/architecture.md",
+    *(name for name in listed_files() if re.fullmatch(r"docs/decisions/.*\.md", name)),
+)
+# As in the files of the collection.
+FLAGS = __future__.annotations.compiler_flag
+CONTRIBUTING, ARCHITECTURE = "CONTRIBUTING.md", "docs/architecture.md"
+ON_GITHUB = re.compile(r"https://github\.com/certflow/certflow\.kubernetes/(?:blob|tree)/main/")
+MODULE_UTILS = "plugins/module_utils"
+TARGETS = REPOSITORY / "tests" / "integration" / "targets"
+
+
+def text_of(page: str) -> str:
+    return (REPOSITORY / page).read_text()
+
+
+def links(page: str) -> list[str]:
+    """Return the targets of links to this repository, absolute ones as paths that begin with "/"."""
+    found = re.findall(r"\]\(([^)\s]+)\)|^\[[\w-]+\]: (\S+)$", text_of(page), re.MULTILINE)
+    targets = [ON_GITHUB.sub("/", inline or reference) for inline, reference in found]
+    return [target for target in targets if not re.match(r"\w+:", target)]
+
+
+def anchors(path: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_to_the_repository_leads_somewhere(page: str) -> None:
+    wrong = []
+    for link in links(page):
+        path, _separator, anchor = link.partition("#")
+        base = REPOSITORY if path.startswith("/") else (REPOSITORY / page).parent
+        target = base / path.lstrip("/") if path else REPOSITORY / page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            wrong.append(link)
+    assert not wrong
+
+
+@pytest.mark.parametrize("page", [CONTRIBUTING, ARCHITECTURE, "MAINTAINERS.md", *PAGES[6:]])
+def test_every_path_exists(page: str) -> None:
+    """Paths are in backticks. Those that begin with an underscore are below plugins/module_utils."""
+    folders = "changelogs|docs|examples|meta|playbooks|plugins|roles|tests|tools"
+    paths = re.findall(rf"`((?:{folders})/[\w./-]*[\w/]|_[a-z0-9_]+/[\w./]+|_[a-z0-9_]+)`", text_of(page))
+    places = [f"{MODULE_UTILS}/{path}" if path.startswith("_") else path for path in paths]
+    # The reader replaces a word in capitals, and makes the configuration.
+    known = [place for place in places if not re.search(r"[A-Z]{4}|integration_config\.yml$", place)]
+    assert [
+        place for place in known if not any((REPOSITORY / f"{place}{end}").exists() for end in ("", ".py"))
+    ] == []
+
+
+def examples() -> Iterator[tuple[str, str]]:
+    """Yield the file and the code of each example row."""
+    for block in re.findall(r"^ *```python\n(.*?)```", text_of(CONTRIBUTING), re.MULTILINE | re.DOTALL):
+        code = textwrap.dedent(block)
+        if match := re.match(r"# (plugins/\S+)\n", code):
+            yield match[1], code
+
+
+@pytest.mark.parametrize("file", [file for file, _code in examples()])
+def test_every_example_row_can_be_added(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row may name the function of an example before it."""
+    for place, code in examples():
+        module = importlib.import_module(
+            f"ansible_collections.certflow.kubernetes.{place.removesuffix('.py').replace('/', '.')}"
+        )
+        last = ast.parse(code).body[-1]
+        names: dict[str, Any] = dict(vars(module))
+        if isinstance(last, ast.FunctionDef):
+            exec(compile(code, place, "exec", FLAGS), names)
+            function = names[last.name]
+            assert set(function.__annotations__.values()) <= {*names, "Finding | None"}
+            monkeypatch.setattr(module, last.name, function, raising=False)
+        elif place == file:
+            assert eval(compile(code, place, "eval"), names)
+
+
+def test_every_kind_of_row_has_an_example() -> None:
+    assert len(list(examples())) == 6
+
+
+def test_the_table_of_rooms_has_every_room_below_those_it_imports() -> None:
+    table = re.findall(r"^\| `(_\w+)` \|", text_of(ARCHITECTURE), re.MULTILINE)
+    assert sorted(table) == sorted(MAY_IMPORT)
+    assert [
+        f"{room} is above {other}"
+        for room, others in MAY_IMPORT.items()
+        for other in others
+        if table.index(other) > table.index(room) and room not in MAY_IMPORT[other]
+    ] == []
+
+
+def test_every_gate_is_in_one_workflow() -> None:
+    names = [
+        gate
+        for path in sorted((REPOSITORY / ".github" / "workflows").glob("*.yml"))
+        for job in yaml.safe_load(path.read_text())["jobs"].values()
+        for gate in job["strategy"]["matrix"]["gate"]
+    ]
+    assert sorted(names) == sorted(gate.name for gate in ALL)
+
+
+def test_every_module_and_role_has_an_integration_target() -> None:
+    modules = sorted(path.stem for path in (REPOSITORY / "plugins" / "modules").glob("*.py"))
+    roles = sorted(f"role_{path.name}" for path in (REPOSITORY / "roles").iterdir())
+    assert [name for name in (*modules, *roles) if not (TARGETS / name).is_dir()] == []
+    assert sorted(MODULE_TARGETS) == modules
+
+
+def test_every_fragment_has_known_sections() -> None:
+    config = yaml.safe_load(text_of("changelogs/config.yaml"))
+    known = {name for name, _title in config["sections"]} | {config["trivial_section_name"]}
+    for path in (REPOSITORY / "changelogs" / "fragments").glob("*.y*ml"):
+        fragment = yaml.safe_load(path.read_text())
+        lists = {name: value for name, value in fragment.items() if name != config["prelude_section_name"]}
+        assert set(lists) <= known, path.name
+        assert all(isinstance(entry, str) for entries in lists.values() for entry in entries), path.name
+
+
+@pytest.mark.parametrize("name", [name for name in listed_files() if name.endswith(".svg")])
+def test_every_diagram_has_a_title_and_both_colour_schemes(name: str) -> None:
+    root = ElementTree.fromstring(text_of(name))
+    space = "{http://www.w3.org/2000/svg}"
+    assert root.findtext(f"{space}title")
+    assert root.findtext(f"{space}desc")
+    assert "prefers-color-scheme: dark" in (root.findtext(f"{space}style") or "")
