@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import traceback
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,22 @@ def shaped(what: object) -> Iterator[None]:
             f"{what} is not shaped as the Kubernetes API describes it ({type(error).__name__})",
             remedy="See who answers at the API server's address, and which program wrote the object",
         ) from error
+
+
+def as_error(exc: Exception) -> CertflowError:
+    """Return the error. For an exception of another class return the error of a defect of this collection.
+
+    That error names the line that raised the exception. It does not quote its text, which may hold a secret.
+    """
+    if isinstance(exc, CertflowError):
+        return exc
+    line = traceback.extract_tb(exc.__traceback__)[-1]
+    file = line.filename.rpartition("module_utils/")[2]
+    return CertflowError(
+        f"a defect of this collection: {type(exc).__name__} at {file}:{line.lineno}",
+        code="defect",
+        remedy="Please report it with this line",
+    )
 
 
 def _sentence(text: str) -> str:

@@ -22,11 +22,13 @@ from typing import TYPE_CHECKING, Any
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import (
     Operation,
-    Result,
     execute,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.kubeconfig import resolve
+from ansible_collections.certflow.kubernetes.plugins.module_utils._result import (
+    Result,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.object_changes import (
     Change,
     changes,

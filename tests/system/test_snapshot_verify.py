@@ -18,11 +18,13 @@ import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import (
     Operation,
-    Result,
     execute,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import snapshot_controller
+from ansible_collections.certflow.kubernetes.plugins.module_utils._result import (
+    Result,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import checks_before
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.step_types import Step
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.upgrade_context import (

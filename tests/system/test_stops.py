@@ -33,17 +33,19 @@ import os
 import pathlib
 import time
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._run import _interrupt, _progress, _spec
-from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import Operation, Result
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible import argument_specs
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import Operation
+from ansible_collections.certflow.kubernetes.plugins.module_utils._process import interrupt, progress_lines
+from ansible_collections.certflow.kubernetes.plugins.module_utils._result import Result
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils._action import OperationAction
 
 
 def work(client, parameters, check_mode):
-    with _progress.started(0.3) as progress, _interrupt.stoppable():
+    with progress_lines.started(0.3) as progress, interrupt.stoppable():
         pathlib.Path(parameters["pid_file"]).write_text(str(os.getpid()))
         progress.say("1/2  begin")
         progress.now("2/2  write")
-        with _interrupt.put_away_by(lambda: client.send("DELETE", "/lease", {})):
+        with interrupt.put_away_by(lambda: client.send("DELETE", "/lease", {})):
             client.replace("/thing", {})
             time.sleep(parameters["seconds"])
     return Result(True, {})
@@ -52,7 +54,7 @@ def work(client, parameters, check_mode):
 class ActionModule(OperationAction):
     operation = Operation(
         "slow",
-        {**_spec.AUTH, "pid_file": {"type": "str"}, "seconds": {"type": "float", "default": 0}},
+        {**argument_specs.AUTH, "pid_file": {"type": "str"}, "seconds": {"type": "float", "default": 0}},
         work,
     )
 """

@@ -9,33 +9,23 @@ from __future__ import annotations
 
 import os
 import time
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
-from .._errors import CertflowError
+from .._errors import CertflowError, as_error
 from .._kube.client import Client
 from .._kube.cluster_facts import cluster_uid
 from .._kube.connection import Connection
 from .._kube.errors import AuthenticationError, KubeError
 from .._kube.kubeconfig import resolve
 from .._process import interrupt
+from .._result import Result
 from .._x509.certificate_facts import describe_pem
 from .._x509.errors import CertificateError
 from . import clean_text, libraries, redaction
 
 VERSION = "1.0.0"
-
-
-@dataclass(frozen=True)
-class Result:
-    """What an operation did, or in check mode would do. ``values`` are the result's own keys."""
-
-    changed: bool
-    values: Mapping[str, Any]
-    diff: Mapping[str, Any] | None = None
-    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -170,16 +160,3 @@ def _expiry(client: Client | None, error: CertflowError) -> list[str]:
     except CertificateError:
         return []
     return [f"the client certificate ({facts.subject}) is valid until {facts.not_after:%Y-%m-%d %H:%M} UTC"]
-
-
-def as_error(exc: Exception) -> CertflowError:
-    """Return the error, or for any other exception the error of a defect of this collection, with the place to report."""
-    if isinstance(exc, CertflowError):
-        return exc
-    place = traceback.extract_tb(exc.__traceback__)[-1]
-    file = place.filename.rpartition("module_utils/")[2]
-    return CertflowError(
-        f"a defect of this collection: {type(exc).__name__} at {file}:{place.lineno}",  # its words may be a secret
-        code="defect",
-        remedy="please report it with this line",
-    )

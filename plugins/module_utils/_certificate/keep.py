@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from .._ansible.operation import Result
 from .._csr import secret_content
 from .._csr.errors import SecretError
 from .._csr.secret_content import Found
 from .._csr.trust_anchors import Anchor
 from .._kube import access_review
+from .._result import Result
 from . import certificate_report, secret_store, target_anchors
 from .secret_store import Change
 from .target_anchors import Task

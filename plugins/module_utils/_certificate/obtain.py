@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from .._ansible.operation import Result
 from .._csr import (
     csr_api,
     decision,
@@ -43,6 +42,7 @@ from .._diagnosis import ended, shortened
 from .._errors import CertflowError
 from .._kube import access_review
 from .._kube.errors import AlreadyExists, KubeError
+from .._result import Result
 from .._webhook.bundle_patch import TargetChange
 from .._x509 import ephemeral_ca, pem_text, private_keys
 from .._x509.certificate_facts import CertificateFacts

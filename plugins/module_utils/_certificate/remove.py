@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .._ansible.operation import Result
 from .._csr import csr_api, markers, pending_key, secret_content, signers
 from .._csr.intent import MANAGED_BY, Intent
 from .._csr.secret_content import Found
@@ -20,6 +19,7 @@ from .._kube.access_review import Right
 from .._kube.client import Client
 from .._kube.errors import Conflict, Forbidden, MissingRights, NotFound
 from .._kube.lease import Lease
+from .._result import Result
 from .._webhook.bundle_patch import TargetChange
 from .._webhook.bundle_targets import Target
 from . import certificate_report, run_lease, secret_store, target_anchors

@@ -19,13 +19,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from .._ansible.operation import Result
 from .._csr import secret_content
 from .._csr.secret_content import Found
 from .._errors import CertflowError
 from .._kube import access_review
 from .._kube.errors import Forbidden
 from .._operations import webhook_probe
+from .._result import Result
 from .._webhook import bundle_targets, served_chains, serving_progress, webhook_endpoints, workloads
 from .._webhook.bundle_patch import TargetChange
 from .._webhook.bundle_targets import ClientConfig

@@ -16,12 +16,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Callable
 
-from .._ansible.operation import Result
 from .._csr import markers
 from .._csr.intent import Intent
 from .._kube.client import Client
 from .._kube.lease import Lease
 from .._process.interrupt import put_away_by
+from .._result import Result
 
 
 class Moved(Exception):

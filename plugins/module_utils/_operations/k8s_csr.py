@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from .._ansible import argument_specs
-from .._ansible.operation import Operation, Result
+from .._ansible.operation import Operation
 from .._certificate import keep, obtain, remove, rotation, run_lease, secret_store, target_anchors
 from .._certificate.target_anchors import Task
 from .._csr import decision, name_policy, pending_key, secret_content
@@ -25,6 +25,7 @@ from .._csr.secret_content import Found
 from .._csr.trust_anchors import Anchor
 from .._kube.client import Client
 from .._kube.lease import Lease
+from .._result import Result
 from .._webhook import bundle_content, bundle_targets
 from .._webhook.bundle_targets import Target
 from .._webhook.workloads import RESOURCES, Rollout, Workload

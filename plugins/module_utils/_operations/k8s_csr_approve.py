@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .._ansible import argument_specs
-from .._ansible.operation import Operation, Result
+from .._ansible.operation import Operation
 from .._csr import csr_api, name_policy
 from .._csr.approval import EXPECTED, RULES, Expectation, Rules, approval_rights, compare, decided
 from .._csr.csr_api import Decision
@@ -21,6 +21,7 @@ from .._csr.name_policy import Guarded
 from .._csr.requester import requester_of
 from .._kube import access_review
 from .._kube.client import Client
+from .._result import Result
 from .._x509.errors import RequestNotCanonical
 
 DECISIONS = {"approve": "Approved", "deny": "Denied"}

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from .._ansible import argument_specs
-from .._ansible.operation import Operation, Result
+from .._ansible.operation import Operation
 from .._certificate import certificate_report
 from .._csr import csr_api, providers
 from .._csr.csr_content import certificate_of, content_of
@@ -27,6 +27,7 @@ from .._errors import CertflowError
 from .._kube.client import Client
 from .._kube.cluster_facts import cluster_facts, cluster_uid
 from .._kube.errors import Forbidden
+from .._result import Result
 from .._x509 import certificate_facts
 
 AUTO = "auto"

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, Callable, cast
 
 from .._ansible import argument_specs
-from .._ansible.operation import Operation, Result
+from .._ansible.operation import Operation
 from .._certificate import certificate_report
 from .._csr import csr_api, decision, issued_certificate, markers, signer_probe, trust_anchors
 from .._csr.approval import right_for
@@ -31,6 +31,7 @@ from .._kube.access_review import Right
 from .._kube.client import Client
 from .._kube.errors import ApiError, KubeError
 from .._process.interrupt import put_away_by
+from .._result import Result
 from .._x509 import certificate_facts, pem_text
 from .._x509.errors import CertificateError
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .._ansible.operation import Operation, Result
+from .._ansible.operation import Operation
 from .._kube.client import Client
 from .._process import interrupt, progress_lines
+from .._result import Result
 from .._upgrade.engine import Upgrade
 from .._upgrade.options import UPGRADE, VERIFIED, request_from
 from .._upgrade.planning import kubernetes_version

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from .._ansible.operation import Operation, Result
+from .._ansible.operation import Operation
 from .._kube.client import Client
+from .._result import Result
 from .._snapshot.plan import plan_text
 from .._upgrade import planning
 from .._upgrade.options import PLAN, options_from, release_from, until_from

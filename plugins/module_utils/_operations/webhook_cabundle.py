@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .._ansible.argument_specs import AUTH, TARGETS
-from .._ansible.operation import Operation, Result
+from .._ansible.operation import Operation
+from .._result import Result
 from .._webhook import bundle_content, bundle_patch, bundle_targets
 from .._x509.errors import BundleError
 

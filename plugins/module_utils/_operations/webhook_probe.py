@@ -14,9 +14,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Callable
 
 from .._ansible import argument_specs
-from .._ansible.operation import Operation, Result
+from .._ansible.operation import Operation
 from .._certificate import certificate_report
 from .._kube import access_review
+from .._result import Result
 from .._webhook import (
     admission_call,
     admission_match,

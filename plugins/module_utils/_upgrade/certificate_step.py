@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .._ansible.operation import Result
 from .._operations import k8s_csr, k8s_csr_info
+from .._result import Result
 from .._snapshot.plan.step_types import Step
 from .._snapshot.plan.upgrade_context import Situation
 from .options import CertificateOptions

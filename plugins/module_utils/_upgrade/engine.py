@@ -17,11 +17,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from .._ansible.operation import Result, as_error
-from .._errors import CertflowError
+from .._errors import CertflowError, as_error
 from .._kube.lease import Lease, LeaseLostError, Terms
 from .._process import interrupt
 from .._process.progress_lines import Progress
+from .._result import Result
 from .._snapshot.errors import PreflightError, UnprovenError, UpgradeError
 from .._snapshot.plan import checks_before
 from .._snapshot.plan.planner import Hop

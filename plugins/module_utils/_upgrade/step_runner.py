@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .._ansible.operation import as_error
-from .._errors import CertflowError
+from .._errors import CertflowError, as_error
 from .._kube.lease import Lease
 from .._process.progress_lines import Progress
 from .._snapshot.plan.step_types import Step

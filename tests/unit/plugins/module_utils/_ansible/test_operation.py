@@ -26,10 +26,12 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible impor
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import (
     Operation,
-    Result,
     execute,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._result import (
+    Result,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import private_keys
 
 from tests.support.failures import has_failed

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import Result
 from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate import rotation, target_anchors
 from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.target_anchors import (
     SeenTarget,
@@ -21,6 +20,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.intent im
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.trust_anchors import Anchor
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr, webhook_probe
+from ansible_collections.certflow.kubernetes.plugins.module_utils._result import (
+    Result,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
     bundle_targets,
     served_chains,

@@ -11,11 +11,13 @@ import signal
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import Result
 from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate import run_lease
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.lease import Lease
 from ansible_collections.certflow.kubernetes.plugins.module_utils._process.interrupt import Interrupted
+from ansible_collections.certflow.kubernetes.plugins.module_utils._result import (
+    Result,
+)
 
 from tests.unit.plugins.module_utils._csr.flow import Api, intent
 

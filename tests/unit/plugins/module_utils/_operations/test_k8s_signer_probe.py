@@ -10,7 +10,6 @@ import base64
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import Result
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
     ApiError,
@@ -19,6 +18,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
     KubeError,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_signer_probe
+from ansible_collections.certflow.kubernetes.plugins.module_utils._result import (
+    Result,
+)
 from cryptography import x509
 
 from tests.support.failures import absent

@@ -16,7 +16,6 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible import argument_specs
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import (
     Operation,
-    Result,
     execute,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
@@ -25,6 +24,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._process.inter
     Interrupted,
     put_away_by,
     stoppable,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._result import (
+    Result,
 )
 
 from tests.unit.plugins.module_utils._kube.server import LOST, Answer, serving

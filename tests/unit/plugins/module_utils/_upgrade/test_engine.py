@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import Result
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.lease import (
     HeldByAnother,
@@ -25,6 +24,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.lease im
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._process import interrupt
 from ansible_collections.certflow.kubernetes.plugins.module_utils._process.interrupt import Interrupted
+from ansible_collections.certflow.kubernetes.plugins.module_utils._result import (
+    Result,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import RolloutError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
     CONTROLLER,
