@@ -4,8 +4,8 @@
 
 """Fifty hosts over two real control planes: both doors of k8s_csr, and the scripts that it replaces.
 
-All figures are measured in this one run, on this machine; nothing is asserted. The scripts are create-cert.sh and
-patch-ca-bundle.sh of external-snapshotter 7.0.2, run two at a time.
+Every figure is measured in one run on this machine. No figure is asserted. The scripts are create-cert.sh and
+patch-ca-bundle.sh of external-snapshotter 7.0.2, two at a time.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PLAYBOOK = Path(__file__).with_name("certificates.yml")
 
 @dataclass(frozen=True)
 class Host:
-    """A namespace that stands for a cluster of its own, with a webhook configuration of the same name."""
+    """A namespace that represents a cluster, with a webhook configuration of the same name."""
 
     name: str
     cluster: clusters.Cluster
@@ -42,17 +42,21 @@ class Host:
 
 @dataclass(frozen=True)
 class Figure:
-    """A row of the table. seconds: wall clock of the whole command; requests: to the API servers, a host."""
+    """A row of the table."""
 
     way: str
+    #: Wall clock of the first run and of the second one, in seconds.
     first: float
     again: float | None
+    #: Requests to the API servers for each host, in the second run.
     requests: float | None
 
 
 def main() -> int:
-    """Measure and print. Exit status 1 when a way did not do its work: its figures would mean nothing."""
-    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))  # clusters and keys go then too
+    """Measure and print the table. The exit status is 1 if a run did not do its work."""
+    signal.signal(
+        signal.SIGTERM, lambda _number, _frame: sys.exit(143)
+    )  # so that clusters and keys are removed
     with (
         clusters.running(dict.fromkeys(NAMES, "onprem")) as fleet,
         tempfile.TemporaryDirectory() as directory,
@@ -118,7 +122,7 @@ def _script(host: Host, workplace: Path) -> None:
 
 
 def _hosts(fleet: clusters.Fleet, prefix: str) -> list[Host]:
-    """Hosts that nothing was done to yet: namespace, Service and webhook configuration, made before the clock runs."""
+    """Create new hosts: a namespace and a webhook configuration for each."""
     hosts = [Host(f"{prefix}-{number:02}", fleet[NAMES[number % len(NAMES)]]) for number in range(HOSTS)]
     for host in hosts:
         host.cluster.api("POST", "/api/v1/namespaces", {"metadata": {"name": host.name}})
@@ -156,7 +160,7 @@ def _webhook(name: str, ca_bundle: str = "") -> dict[str, object]:
 
 
 def _timed(workplace: Path, arguments: tuple[str, ...], *, changed: int) -> float:
-    """Seconds that the play takes. Ends the benchmark where it did not do its work."""
+    """Return the seconds that the play takes. End the benchmark if the play did not do its work."""
     began = time.monotonic()
     run = playbook.play(workplace, PLAYBOOK, *arguments)
     seconds = time.monotonic() - began
@@ -179,7 +183,7 @@ def _run(command: list[str], environment: dict[str, str], text: str = "") -> str
 def _print(figures: list[Figure]) -> None:
     width = max(len(figure.way) for figure in figures)
     print(
-        f"\n{HOSTS} hosts, {len(NAMES)} control planes, {FORKS} forks, {os.cpu_count()} cores; seconds of wall clock"
+        f"\n{HOSTS} hosts, {len(NAMES)} control planes, {FORKS} forks, {os.cpu_count()} cores, seconds of wall clock"
     )
     print(f"{'':{width}}  first run  without change  requests a host, without change")
     for figure in figures:
