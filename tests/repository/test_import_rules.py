@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "_process": ("_errors", "_text"),
     "_x509": BASE,
     "_kube": BASE,
-    "_csr": (*BASE, "_x509", "_kube", "_diagnosis"),
+    "_csr": (*BASE, "_x509", "_kube"),
     "_webhook": (*BASE, "_x509", "_kube"),
     "_snapshot": (*BASE, "_x509", "_kube"),
     "_diagnosis": (*BASE, "_x509", "_kube", "_csr"),

@@ -13,7 +13,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api, signer_probe
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api
+from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import signer_probe
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import access_review
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_signer_probe
 from cryptography import x509

@@ -38,7 +38,7 @@ from .._csr.pending_key import Pending
 from .._csr.requester import Requester, is_same, requester_of
 from .._csr.secret_content import Content, Found
 from .._csr.trust_anchors import Anchor
-from .._diagnosis import ended, shortened
+from .._diagnosis import ended, shortened, wait_for_certificate
 from .._errors import CertflowError
 from .._kube import access_review
 from .._kube.errors import AlreadyExists, KubeError
@@ -135,11 +135,11 @@ def _by_request(task: Task, reason: Reason, warnings: tuple[str, ...]) -> Result
         csr = csr_api.approve_own(client, csr, expected)
     elif _is_left_waiting(intent, csr):
         return _waiting(task, _awaited(csr, asked.reason), csr, asked.made_now, warnings)
-    csr = csr_api.wait(client, intent, csr, until=client.deadline)
+    csr = wait_for_certificate.wait(client, intent, csr, until=client.deadline)
     if asked.pending and csr_api.is_over(csr):
         # The refusal is told once; the next run asks anew.
         pending_key.discard(client, intent.secret, asked.pending.secret_uid)
-    csr = csr_api.issued(client, intent, csr)
+    csr = wait_for_certificate.require_issued(client, intent, csr)
     pem = "".join(block.text for block in pem_text.blocks(certificate_of(csr)))
     obtained = Obtained(pem, asked.key, csr_api.summary(csr))
     result = _put_to_use(task, reason, obtained, warnings)

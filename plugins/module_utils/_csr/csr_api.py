@@ -3,22 +3,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""CertificateSigningRequests on the API server: create, decide, wait, clean up. The edge of this room."""
+"""Create, decide, read and delete certificate signing requests on the API server."""
 
 from __future__ import annotations
 
 import base64
 import re
-import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Callable, NoReturn, cast
+from typing import TYPE_CHECKING, Any, Callable, NoReturn
 
-from .._diagnosis import diagnose
-from .._diagnosis.cluster_evidence import Surroundings
-from .._diagnosis.diagnosis import Diagnosis
-from .._diagnosis.observation import Observation
 from .._kube.access_review import Right, missing_rights
 from .._kube.client import Client
 from .._kube.errors import AlreadyExists, ApiError, Conflict, Forbidden, NotFound
@@ -36,10 +31,6 @@ if TYPE_CHECKING:
 
 GROUP, COLLECTION = csr_content.GROUP, csr_content.COLLECTION
 CONFLICTS = 10  # as many as kubectl certificate approve retries
-# An approved request whose signer this cluster does not serve is given up after this.
-EXPLAINED_SECONDS = 4.0
-LOOK_SECONDS = 10.0
-SHORTEST_LOOK_SECONDS = 1.0
 SHORTEST_PATIENCE_SECONDS = 600.0
 REFUSALS = frozenset(range(400, 500)) - {429}  # 429: too many requests at once
 _PLAIN_NAME = re.compile("[a-z0-9][a-z0-9.-]{0,252}")
@@ -295,104 +286,9 @@ def _deny_substitute(client: Client, csr: Mapping[str, Any], faults: list[str]) 
     )
 
 
-def wait(client: Client, what: object, csr: Mapping[str, Any], *, until: float) -> dict[str, Any]:
-    """Wait until the request is issued, denied or failed, and return it so.
-
-    ``what`` is whose request it is, in words. Raises IssueError: at once when it is deleted or replaced; with a
-    diagnosis after 4 seconds when this cluster does not serve the signer, as soon as a Lease proves that the
-    controller-manager has stopped, and at ``until`` (time.monotonic()).
-    """
-    current, version = dict(csr), csr["metadata"]["resourceVersion"]
-    around = Surroundings(client)
-    explain_at: float | None = None
-    while not (certificate_of(current) or is_over(current)):
-        now = time.monotonic()
-        if explain_at is None and condition(current) == "Approved":
-            explain_at = now + EXPLAINED_SECONDS
-        is_last = now >= until
-        if is_last or (explain_at is not None and now >= explain_at):
-            around.look_again(everything=is_last)
-            diagnosis = around.explain(current)
-            if diagnosis and (is_last or diagnosis.is_settled):
-                latest = client.find(path(current["metadata"]["name"]))  # explaining takes a moment
-                if latest is None or not _is_newer(latest, current):
-                    raise _unissued(what, current, diagnosis)
-                current = latest
-                continue
-            explain_at = time.monotonic() + around.seconds_to_the_next_proof(current)
-        seconds = min(until, explain_at or until, now + LOOK_SECONDS) - now
-        current, version = _look(client, what, current, version, seconds)
-    return current
-
-
-def issued(client: Client, what: object, csr: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the request if it is issued; raise IssueError with the diagnosis if it was denied or failed.
-
-    Also where a certificate came all the same: the API server does not keep signers from that.
-    """
-    if is_over(csr):
-        status = {key: value for key, value in csr["status"].items() if key != "certificate"}
-        diagnosis = Surroundings(client).explain({**csr, "status": status})
-        raise _unissued(what, csr, cast("Diagnosis", diagnosis))  # what has ended is always explained
-    return dict(csr)
-
-
 def is_over(csr: Mapping[str, Any]) -> bool:
     """Denied or Failed: this object will never be issued."""
     return bool({"Denied", "Failed"} & set(condition(csr).split(",")))
-
-
-def _is_newer(latest: Mapping[str, Any], csr: Mapping[str, Any]) -> bool:
-    """Whether it is that very object, and has changed."""
-    found, known = latest["metadata"], csr["metadata"]
-    return bool(found["uid"] == known["uid"] and found["resourceVersion"] != known["resourceVersion"])
-
-
-def _look(
-    client: Client, what: object, csr: Mapping[str, Any], version: str, seconds: float
-) -> tuple[dict[str, Any], str]:
-    """The request as soon as it changes, at the latest after ``seconds``; a list gives the next watch its start."""
-    name, uid = csr["metadata"]["name"], csr["metadata"]["uid"]
-    started = time.monotonic()
-    fields = {"fieldSelector": f"metadata.name={name}"}
-    for event in client.watch(COLLECTION, {**fields, "resourceVersion": version}, seconds=seconds):
-        found = event.get("object") or {}
-        if event.get("type") in ("ADDED", "MODIFIED") and found["metadata"]["uid"] == uid:
-            return found, found["metadata"]["resourceVersion"]
-        if event.get("type") != "ERROR":
-            break  # deleted or replaced: the list below says which
-    else:
-        # A watch that ends early (no right to it, a proxy, an old version) must not become a storm of requests.
-        time.sleep(max(0.0, min(seconds, SHORTEST_LOOK_SECONDS) - (time.monotonic() - started)))
-    page = client.list_all(COLLECTION, fields)
-    current = next((item for item in page["items"] if item["metadata"]["uid"] == uid), None)
-    if current is None:
-        raise _replaced(name) if page["items"] else gone(client, csr, what)
-    return current, page["metadata"]["resourceVersion"]
-
-
-def _replaced(name: str) -> IssueError:
-    return IssueError(
-        f"CSR {name} was replaced by another object of its name before its certificate was fetched",
-        code="request-replaced",
-        remedy="run the task again; who did it stands in the audit log of the API server",
-    )
-
-
-def gone(client: Client, csr: Mapping[str, Any], what: object) -> IssueError:
-    """The error for a request that is not there any more, as it was last seen."""
-    diagnosis = diagnose.diagnose(Observation(csr, client.now(), gone=True))
-    return _unissued(what, csr, cast("Diagnosis", diagnosis))  # what is gone is always explained
-
-
-def _unissued(what: object, csr: Mapping[str, Any], diagnosis: Diagnosis) -> IssueError:
-    return IssueError(
-        f"{what}: {diagnosis.cause}",
-        evidence=(f"condition {condition(csr)}, certainty {diagnosis.certainty}", *diagnosis.evidence),
-        remedy=diagnosis.remedy,
-        diagnosis=diagnosis.as_dict(),
-        csr=summary(csr),
-    )
 
 
 def guarded(client: Client, names: Iterable[str], addresses: Iterable[str] = ()) -> Guarded:

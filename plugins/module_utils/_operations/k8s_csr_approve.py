@@ -19,6 +19,7 @@ from .._csr.csr_content import condition, content_of
 from .._csr.errors import RequestError
 from .._csr.name_policy import Guarded
 from .._csr.requester import requester_of
+from .._diagnosis import wait_for_certificate
 from .._kube import access_review
 from .._kube.client import Client
 from .._result import Result
@@ -244,7 +245,8 @@ def _opposite(csr: Mapping[str, Any]) -> RequestError:
 
 def _issued(client: Client, csr: Mapping[str, Any]) -> dict[str, Any]:
     what = f"request {csr['metadata']['name']}"
-    return csr_api.issued(client, what, csr_api.wait(client, what, csr, until=client.deadline))
+    current = wait_for_certificate.wait(client, what, csr, until=client.deadline)
+    return wait_for_certificate.require_issued(client, what, current)
 
 
 def _entry(csr: Mapping[str, Any], decision: str, changed: bool) -> dict[str, Any]:

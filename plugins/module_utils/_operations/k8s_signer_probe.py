@@ -17,14 +17,15 @@ from typing import Any, Callable, cast
 from .._ansible import argument_specs
 from .._ansible.operation import Operation
 from .._certificate import certificate_report
-from .._csr import csr_api, decision, issued_certificate, markers, signer_probe, trust_anchors
+from .._csr import csr_api, decision, issued_certificate, markers, trust_anchors
 from .._csr.approval import right_for
 from .._csr.csr_content import certificate_of, time_of
 from .._csr.errors import AnchorError, RequestError
 from .._csr.requester import requester_of
-from .._csr.signer_probe import Probe
+from .._diagnosis import signer_probe
 from .._diagnosis.cluster_evidence import Surroundings
 from .._diagnosis.diagnosis import Diagnosis
+from .._diagnosis.signer_probe import Probe
 from .._errors import CertflowError
 from .._kube import access_review
 from .._kube.access_review import Right

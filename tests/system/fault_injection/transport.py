@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api
+from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import wait_for_certificate
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import answers, client, lease
 
 from tests.system.fault_injection import flows, verdict
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 QUICKLY = (
     (client, "READ_SECONDS", 0.6),
     (answers, "FIRST_DELAY_SECONDS", 0.02),
-    (csr_api, "LOOK_SECONDS", 1.0),
+    (wait_for_certificate, "LOOK_SECONDS", 1.0),
     (lease, "RELEASE_SECONDS", 0.5),
 )
 STALL_SECONDS = 1.5

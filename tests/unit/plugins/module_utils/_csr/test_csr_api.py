@@ -6,17 +6,12 @@
 
 from __future__ import annotations
 
-import copy
-import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.approval import Expectation
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.errors import IssueError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.controller_manager import LEASE
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
     AlreadyExists,
     ApiError,
@@ -39,7 +34,6 @@ from tests.unit.plugins.module_utils._csr.objects import (
     approved,
     condition,
     csr,
-    encoded,
     request,
 )
 
@@ -51,11 +45,6 @@ HASH = signing_request.parse(request()).public_key_sha256
 ISSUED = csr(approved(), certificate=leaf().pem)
 FAILED = condition("Failed", "SignerValidationFailure", "usages did not match [..]")
 DENIED = csr(condition("Denied", "No", "not wanted."))
-FOUR_SECONDS = csr_api.EXPLAINED_SECONDS
-
-
-def event(kind: str, obj: dict[str, Any]) -> dict[str, Any]:
-    return {"type": kind, "object": obj}
 
 
 def page(*items: dict[str, Any]) -> dict[str, Any]:
@@ -64,10 +53,6 @@ def page(*items: dict[str, Any]) -> dict[str, Any]:
 
 def other_uid(obj: dict[str, Any]) -> dict[str, Any]:
     return {**obj, "metadata": {**obj["metadata"], "uid": "another"}}
-
-
-def wait(api: Api, start: dict[str, Any], seconds: float = 5.0) -> dict[str, Any]:
-    return csr_api.wait(api, "certificate of x", start, until=time.monotonic() + seconds)  # type: ignore[arg-type]
 
 
 # Names
@@ -259,157 +244,6 @@ def test_a_substitute_that_is_approved_already_is_not_used() -> None:
     with fails("request-replaced", "Approved"):
         approve(api, csr(approved(), username="mallory"))
     assert api.writes() == []
-
-
-# Waiting
-
-
-@pytest.mark.parametrize("end", [ISSUED, DENIED, csr(approved(), FAILED)], ids=["issued", "denied", "failed"])
-def test_the_watch_ends_it_at_once(end: dict[str, Any]) -> None:
-    api = Api()
-    api.watched = [[event("MODIFIED", csr(approved())), event("MODIFIED", end)], [event("MODIFIED", end)]]
-    started = time.monotonic()
-    assert wait(api, csr()) == end
-    assert time.monotonic() - started < 0.5
-    assert ("GET", CSRS) not in api.asked
-
-
-@pytest.mark.parametrize("certificate", ["", "PEM"], ids=["", "issued all the same"])
-@pytest.mark.parametrize("state", ["denied", "failed"])
-def test_a_refusal_is_told_with_its_words(state: str, certificate: str) -> None:
-    api, end = Api(), copy.deepcopy(DENIED if state == "denied" else csr(approved(), FAILED))
-    if certificate:
-        end["status"]["certificate"] = encoded(certificate)
-    assert csr_api.is_over(end)
-    with pytest.raises(IssueError) as caught:
-        csr_api.issued(api, "certificate of x", end)  # type: ignore[arg-type]
-    assert (caught.value.code, caught.value.values["diagnosis"]["code"]) == ("not-issued", state)
-    said = end["status"]["conditions"][-1]["message"]
-    assert said in " ".join((caught.value.cause, *caught.value.evidence)), "the signer's own words"
-    assert api.asked == []
-
-
-def test_where_the_watch_is_silent_the_list_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(csr_api, "SHORTEST_LOOK_SECONDS", 0.01)
-    api = Api({CSRS: page(ISSUED)})
-    assert wait(api, csr()) == ISSUED
-    assert [verb for verb, _path in api.asked] == ["WATCH", "GET"]
-
-
-@pytest.mark.parametrize(
-    ("events", "items", "code"),
-    [
-        ([event("DELETED", csr())], [], "not-issued"),
-        ([event("ADDED", other_uid(csr()))], [other_uid(csr())], "request-replaced"),
-        ([event("MODIFIED", other_uid(ISSUED))], [other_uid(ISSUED)], "request-replaced"),
-    ],
-)
-def test_deletion_and_another_uid_end_it_at_once(
-    events: list[dict[str, Any]], items: list[dict[str, Any]], code: str
-) -> None:
-    api = Api({CSRS: page(*items)})
-    api.watched = [events]
-    started = time.monotonic()
-    with fails(code) as caught:
-        wait(api, csr())
-    assert isinstance(caught.value, IssueError)
-    assert caught.value.values.get("diagnosis", {}).get("code") == (
-        "deleted" if code == "not-issued" else None
-    )
-    assert time.monotonic() - started < 0.5
-
-
-@pytest.mark.parametrize(
-    "events",
-    [[], [event("ERROR", {"kind": "Status", "code": 410})]],
-    ids=["no right to watch", "old version"],
-)
-def test_a_watch_that_ends_early_is_no_storm(
-    monkeypatch: pytest.MonkeyPatch, events: list[dict[str, Any]]
-) -> None:
-    monkeypatch.setattr(csr_api, "SHORTEST_LOOK_SECONDS", 0.2)
-    api = Api({CSRS: page(csr())})
-    api.watched = [list(events) for _ in range(1000)]
-    with pytest.raises(IssueError) as caught:
-        wait(api, csr(), seconds=1.0)
-    assert caught.value.values["diagnosis"]["code"] == "never-approved"
-    assert len([entry for entry in api.asked if entry[0] == "WATCH"]) <= 6
-
-
-def test_it_looks_once_more_before_the_verdict() -> None:
-    answers = iter([page(csr(approved()))])
-    api = Api({CSRS: lambda: next(answers, page(ISSUED))})
-    started = time.monotonic()
-    assert wait(api, csr(approved()), seconds=1.5) == ISSUED
-    assert time.monotonic() - started <= 2.0
-
-
-def test_a_signer_that_is_not_served_ends_it_before_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Approved, on a cluster with the marks of EKS: told after EXPLAINED_SECONDS, not at the deadline."""
-    monkeypatch.setattr(csr_api, "EXPLAINED_SECONDS", 0.3)
-    monkeypatch.setattr(csr_api, "SHORTEST_LOOK_SECONDS", 0.05)
-    roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
-    api = Api(
-        {
-            CSRS: page(csr(approved())),
-            "/version": {"gitVersion": "v1.36.3-eks-3c42bf9"},
-            f"{roles}/eks:certificate-controller-signer": {"metadata": {}},
-            f"{roles}/eks:certificate-controller-approver": {"metadata": {}},
-        }
-    )
-    started = time.monotonic()
-    with pytest.raises(IssueError) as caught:
-        wait(api, csr(approved()), seconds=30)
-    assert 0.25 < time.monotonic() - started < 2
-    assert caught.value.values["diagnosis"]["code"] == "signer-not-served"
-    assert APP_SERVING in caught.value.remedy
-
-
-def test_what_nobody_can_explain_waits_for_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(csr_api, "EXPLAINED_SECONDS", 0.1)
-    monkeypatch.setattr(csr_api, "SHORTEST_LOOK_SECONDS", 0.05)
-    api = Api(
-        {CSRS: page(csr(approved(), signerName="example.com/x")), "/version": {"gitVersion": "v1.36.3"}}
-    )
-    started = time.monotonic()
-    with pytest.raises(IssueError) as caught:
-        wait(api, csr(approved(), signerName="example.com/x"), seconds=1.0)
-    assert time.monotonic() - started >= 1.0
-    assert caught.value.values["diagnosis"]["certainty"] == "one of"
-    versions = [path for verb, path in api.asked if (verb, path) == ("GET", "/version")]
-    assert len(versions) == 1, "the provider does not change while somebody waits"
-
-
-def lease(renewed: datetime) -> dict[str, Any]:
-    stamp = renewed.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    return {"spec": {"renewTime": stamp, "leaseDurationSeconds": 15, "holderIdentity": "one"}}
-
-
-def test_a_stopped_controller_manager_ends_it_when_its_lease_proves_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Stopped just before the request: after EXPLAINED_SECONDS the Lease still holds, two seconds later it does not."""
-    monkeypatch.setattr(csr_api, "EXPLAINED_SECONDS", 0.1)
-    monkeypatch.setattr(csr_api, "SHORTEST_LOOK_SECONDS", 0.05)
-    start = time.monotonic()
-    api = Api({CSRS: page(csr(approved())), LEASE: lease(NOW - timedelta(seconds=14))})
-    monkeypatch.setattr(api, "now", lambda: NOW + timedelta(seconds=time.monotonic() - start))
-    with pytest.raises(IssueError) as caught:
-        wait(api, csr(approved()), seconds=30)
-    assert 1.0 < time.monotonic() - start < 10
-    assert caught.value.values["diagnosis"]["code"] == "controller-manager-stopped"
-    asked = [path for _verb, path in api.asked]
-    assert (asked.count(LEASE), asked.count("/version")) == (2, 1)
-
-
-def test_what_was_issued_while_it_was_explained_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(csr_api, "EXPLAINED_SECONDS", 0.1)
-    monkeypatch.setattr(csr_api, "SHORTEST_LOOK_SECONDS", 0.05)
-    newer = {**ISSUED, "metadata": {**ISSUED["metadata"], "resourceVersion": "4712"}}
-    api = Api(
-        {CSRS: page(csr(approved())), LEASE: lease(NOW - timedelta(hours=1)), csr_api.path(NAME): newer}
-    )
-    assert wait(api, csr(approved()), seconds=30) == newer
 
 
 # What is left over

@@ -15,14 +15,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from .._diagnosis.diagnosis import PROVEN, Diagnosis
+from .._csr import csr_api, markers, signers
+from .._csr.csr_api import Decision
+from .._csr.csr_content import certificate_of, condition_of, time_of
+from .._csr.errors import RequestError
+from .._csr.intent import MANAGED_BY, Intent, intent_from
+from .._csr.providers import PROVIDERS
 from .._x509 import private_keys
-from . import csr_api, markers, signers
-from .csr_api import Decision
-from .csr_content import certificate_of, condition_of, time_of
-from .errors import RequestError
-from .intent import MANAGED_BY, Intent, intent_from
-from .providers import PROVIDERS
+from .diagnosis import PROVEN, Diagnosis
 
 # No namespace has to exist for a name in a certificate; the Service's part is random.
 NAMESPACE = "certflow-signer-probe"

@@ -12,10 +12,10 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import (
     markers,
     name_policy,
-    signer_probe,
     signers,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.errors import RequestError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import signer_probe
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import signing_request
 
 from tests.unit.plugins.module_utils._csr.flow import CLIENT, CUSTOM, later

@@ -1,0 +1,131 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Wait for the certificate of a request, and explain why it does not come."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, cast
+
+from .._csr import csr_api
+from .._csr.csr_api import is_over
+from .._csr.csr_content import COLLECTION, certificate_of, condition
+from .._csr.errors import IssueError
+from .._kube.client import Client
+from . import diagnose
+from .cluster_evidence import Surroundings
+from .diagnosis import Diagnosis
+from .observation import Observation
+
+# Seconds after the approval until the cluster is asked why there is no certificate.
+EXPLAINED_SECONDS = 4.0
+# The longest watch, in seconds. A list follows each watch.
+LOOK_SECONDS = 10.0
+# The shortest time between two watches, in seconds.
+SHORTEST_LOOK_SECONDS = 1.0
+
+
+def wait(client: Client, subject: object, csr: Mapping[str, Any], *, until: float) -> dict[str, Any]:
+    """Wait until the request is issued, denied or failed, and return it.
+
+    subject: the certificate that is waited for, as the messages name it.
+    until: the end of the wait, as time.monotonic() counts.
+
+    Raises IssueError with a diagnosis. It comes at once if the request was deleted or replaced, after four seconds if
+    this cluster does not serve the signer, as soon as the Lease proves that kube-controller-manager has stopped, and
+    at ``until`` in any case.
+    """
+    current, version = dict(csr), csr["metadata"]["resourceVersion"]
+    evidence = Surroundings(client)
+    explain_at: float | None = None
+    while not (certificate_of(current) or is_over(current)):
+        now = time.monotonic()
+        if explain_at is None and condition(current) == "Approved":
+            explain_at = now + EXPLAINED_SECONDS
+        is_last = now >= until
+        if is_last or (explain_at is not None and now >= explain_at):
+            evidence.look_again(everything=is_last)
+            diagnosis = evidence.explain(current)
+            if diagnosis and (is_last or diagnosis.is_settled):
+                # The diagnosis takes a moment, in which the signer may have answered.
+                latest = client.find(csr_api.path(current["metadata"]["name"]))
+                if latest is None or not _is_newer(latest, current):
+                    raise _not_issued(subject, current, diagnosis)
+                current = latest
+                continue
+            explain_at = time.monotonic() + evidence.seconds_to_the_next_proof(current)
+        seconds = min(until, explain_at or until, now + LOOK_SECONDS) - now
+        current, version = _watch_or_list(client, subject, current, version, seconds)
+    return current
+
+
+def require_issued(client: Client, subject: object, csr: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the request if it is issued. Raise IssueError with the diagnosis if it was denied or failed.
+
+    A denied or failed request with a certificate is an error too: the API server accepts such a certificate.
+    """
+    if is_over(csr):
+        status = {key: value for key, value in csr["status"].items() if key != "certificate"}
+        diagnosis = Surroundings(client).explain({**csr, "status": status})
+        raise _not_issued(
+            subject, csr, cast("Diagnosis", diagnosis)
+        )  # a rule always explains these two states
+    return dict(csr)
+
+
+def _is_newer(latest: Mapping[str, Any], csr: Mapping[str, Any]) -> bool:
+    """Return True if it is the same object in another version."""
+    found, known = latest["metadata"], csr["metadata"]
+    return bool(found["uid"] == known["uid"] and found["resourceVersion"] != known["resourceVersion"])
+
+
+def _watch_or_list(
+    client: Client, subject: object, csr: Mapping[str, Any], version: str, seconds: float
+) -> tuple[dict[str, Any], str]:
+    """Return the request when it changes, or after ``seconds``, and the version from which the next watch starts."""
+    name, uid = csr["metadata"]["name"], csr["metadata"]["uid"]
+    started = time.monotonic()
+    fields = {"fieldSelector": f"metadata.name={name}"}
+    for event in client.watch(COLLECTION, {**fields, "resourceVersion": version}, seconds=seconds):
+        found = event.get("object") or {}
+        if event.get("type") in ("ADDED", "MODIFIED") and found["metadata"]["uid"] == uid:
+            return found, found["metadata"]["resourceVersion"]
+        if event.get("type") != "ERROR":
+            break  # It was deleted or replaced. The list below tells which.
+    else:
+        # A watch can end early: no permission, a proxy, an old version. It must not cause a flood of requests.
+        time.sleep(max(0.0, min(seconds, SHORTEST_LOOK_SECONDS) - (time.monotonic() - started)))
+    page = client.list_all(COLLECTION, fields)
+    current = next((item for item in page["items"] if item["metadata"]["uid"] == uid), None)
+    if current is None:
+        raise _replaced(name) if page["items"] else _gone(client, csr, subject)
+    return current, page["metadata"]["resourceVersion"]
+
+
+def _replaced(name: str) -> IssueError:
+    return IssueError(
+        f"CSR {name} was replaced by another object of its name before its certificate was fetched",
+        code="request-replaced",
+        remedy="Run the task again. The audit log of the API server names the user who replaced it",
+    )
+
+
+def _gone(client: Client, csr: Mapping[str, Any], subject: object) -> IssueError:
+    diagnosis = diagnose.diagnose(Observation(csr, client.now(), gone=True))
+    return _not_issued(
+        subject, csr, cast("Diagnosis", diagnosis)
+    )  # a rule always explains a request that is gone
+
+
+def _not_issued(subject: object, csr: Mapping[str, Any], diagnosis: Diagnosis) -> IssueError:
+    return IssueError(
+        f"{subject}: {diagnosis.cause}",
+        evidence=(f"condition {condition(csr)}, certainty {diagnosis.certainty}", *diagnosis.evidence),
+        remedy=diagnosis.remedy,
+        diagnosis=diagnosis.as_dict(),
+        csr=csr_api.summary(csr),
+    )

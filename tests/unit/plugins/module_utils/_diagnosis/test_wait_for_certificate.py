@@ -1,0 +1,197 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Waiting for a certificate: the wait ends at once after an answer, and as soon as a cause is known."""
+
+from __future__ import annotations
+
+import copy
+import time
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.errors import IssueError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import wait_for_certificate
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.controller_manager import LEASE
+
+from tests.support.failures import fails
+from tests.unit.plugins.module_utils._csr.flow import Api, leaf
+from tests.unit.plugins.module_utils._csr.objects import APP_SERVING, NOW, approved, condition, csr, encoded
+
+pytestmark = pytest.mark.quick
+
+CSRS = csr_api.COLLECTION
+NAME = "hook-apps-1a2b"
+ISSUED = csr(approved(), certificate=leaf().pem)
+FAILED = condition("Failed", "SignerValidationFailure", "usages did not match [..]")
+DENIED = csr(condition("Denied", "No", "not wanted."))
+
+
+def event(kind: str, obj: dict[str, Any]) -> dict[str, Any]:
+    return {"type": kind, "object": obj}
+
+
+def page(*items: dict[str, Any]) -> dict[str, Any]:
+    return {"metadata": {"resourceVersion": "99"}, "items": list(items)}
+
+
+def other_uid(obj: dict[str, Any]) -> dict[str, Any]:
+    return {**obj, "metadata": {**obj["metadata"], "uid": "another"}}
+
+
+def wait(api: Api, start: dict[str, Any], seconds: float = 5.0) -> dict[str, Any]:
+    until = time.monotonic() + seconds
+    return wait_for_certificate.wait(api, "certificate of x", start, until=until)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("end", [ISSUED, DENIED, csr(approved(), FAILED)], ids=["issued", "denied", "failed"])
+def test_an_answer_in_the_watch_ends_the_wait_at_once(end: dict[str, Any]) -> None:
+    api = Api()
+    api.watched = [[event("MODIFIED", csr(approved())), event("MODIFIED", end)], [event("MODIFIED", end)]]
+    started = time.monotonic()
+    assert wait(api, csr()) == end
+    assert time.monotonic() - started < 0.5
+    assert ("GET", CSRS) not in api.asked
+
+
+@pytest.mark.parametrize("certificate", ["", "PEM"], ids=["", "with certificate"])
+@pytest.mark.parametrize("state", ["denied", "failed"])
+def test_a_refusal_is_reported_in_the_words_of_the_signer(state: str, certificate: str) -> None:
+    api, end = Api(), copy.deepcopy(DENIED if state == "denied" else csr(approved(), FAILED))
+    if certificate:
+        end["status"]["certificate"] = encoded(certificate)
+    assert csr_api.is_over(end)
+    with pytest.raises(IssueError) as caught:
+        wait_for_certificate.require_issued(api, "certificate of x", end)  # type: ignore[arg-type]
+    assert (caught.value.code, caught.value.values["diagnosis"]["code"]) == ("not-issued", state)
+    said = end["status"]["conditions"][-1]["message"]
+    assert said in " ".join((caught.value.cause, *caught.value.evidence)), "the signer's own words"
+    assert api.asked == []
+
+
+def test_the_list_finds_an_answer_that_the_watch_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wait_for_certificate, "SHORTEST_LOOK_SECONDS", 0.01)
+    api = Api({CSRS: page(ISSUED)})
+    assert wait(api, csr()) == ISSUED
+    assert [verb for verb, _path in api.asked] == ["WATCH", "GET"]
+
+
+@pytest.mark.parametrize(
+    ("events", "items", "code"),
+    [
+        ([event("DELETED", csr())], [], "not-issued"),
+        ([event("ADDED", other_uid(csr()))], [other_uid(csr())], "request-replaced"),
+        ([event("MODIFIED", other_uid(ISSUED))], [other_uid(ISSUED)], "request-replaced"),
+    ],
+)
+def test_deletion_and_another_uid_end_the_wait_at_once(
+    events: list[dict[str, Any]], items: list[dict[str, Any]], code: str
+) -> None:
+    api = Api({CSRS: page(*items)})
+    api.watched = [events]
+    started = time.monotonic()
+    with fails(code) as caught:
+        wait(api, csr())
+    assert isinstance(caught.value, IssueError)
+    assert caught.value.values.get("diagnosis", {}).get("code") == (
+        "deleted" if code == "not-issued" else None
+    )
+    assert time.monotonic() - started < 0.5
+
+
+@pytest.mark.parametrize(
+    "events",
+    [[], [event("ERROR", {"kind": "Status", "code": 410})]],
+    ids=["no right to watch", "old version"],
+)
+def test_a_watch_that_ends_early_causes_no_flood_of_requests(
+    monkeypatch: pytest.MonkeyPatch, events: list[dict[str, Any]]
+) -> None:
+    monkeypatch.setattr(wait_for_certificate, "SHORTEST_LOOK_SECONDS", 0.2)
+    api = Api({CSRS: page(csr())})
+    api.watched = [list(events) for _ in range(1000)]
+    with pytest.raises(IssueError) as caught:
+        wait(api, csr(), seconds=1.0)
+    assert caught.value.values["diagnosis"]["code"] == "never-approved"
+    assert len([entry for entry in api.asked if entry[0] == "WATCH"]) <= 6
+
+
+def test_the_request_is_read_once_more_before_the_diagnosis() -> None:
+    answers = iter([page(csr(approved()))])
+    api = Api({CSRS: lambda: next(answers, page(ISSUED))})
+    started = time.monotonic()
+    assert wait(api, csr(approved()), seconds=1.5) == ISSUED
+    assert time.monotonic() - started <= 2.0
+
+
+def test_a_signer_that_is_not_served_ends_the_wait_before_the_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The cluster has the marks of EKS, so the diagnosis comes after EXPLAINED_SECONDS."""
+    monkeypatch.setattr(wait_for_certificate, "EXPLAINED_SECONDS", 0.3)
+    monkeypatch.setattr(wait_for_certificate, "SHORTEST_LOOK_SECONDS", 0.05)
+    roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
+    api = Api(
+        {
+            CSRS: page(csr(approved())),
+            "/version": {"gitVersion": "v1.36.3-eks-3c42bf9"},
+            f"{roles}/eks:certificate-controller-signer": {"metadata": {}},
+            f"{roles}/eks:certificate-controller-approver": {"metadata": {}},
+        }
+    )
+    started = time.monotonic()
+    with pytest.raises(IssueError) as caught:
+        wait(api, csr(approved()), seconds=30)
+    assert 0.25 < time.monotonic() - started < 2
+    assert caught.value.values["diagnosis"]["code"] == "signer-not-served"
+    assert APP_SERVING in caught.value.remedy
+
+
+def test_a_request_without_known_cause_waits_until_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wait_for_certificate, "EXPLAINED_SECONDS", 0.1)
+    monkeypatch.setattr(wait_for_certificate, "SHORTEST_LOOK_SECONDS", 0.05)
+    api = Api(
+        {CSRS: page(csr(approved(), signerName="example.com/x")), "/version": {"gitVersion": "v1.36.3"}}
+    )
+    started = time.monotonic()
+    with pytest.raises(IssueError) as caught:
+        wait(api, csr(approved(), signerName="example.com/x"), seconds=1.0)
+    assert time.monotonic() - started >= 1.0
+    assert caught.value.values["diagnosis"]["certainty"] == "one of"
+    versions = [path for verb, path in api.asked if (verb, path) == ("GET", "/version")]
+    assert len(versions) == 1, "the provider is read once"
+
+
+def lease(renewed: datetime) -> dict[str, Any]:
+    stamp = renewed.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return {"spec": {"renewTime": stamp, "leaseDurationSeconds": 15, "holderIdentity": "one"}}
+
+
+def test_a_stopped_controller_manager_ends_the_wait_when_its_lease_expires(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It stopped before the request. The Lease is valid after EXPLAINED_SECONDS and expires two seconds later."""
+    monkeypatch.setattr(wait_for_certificate, "EXPLAINED_SECONDS", 0.1)
+    monkeypatch.setattr(wait_for_certificate, "SHORTEST_LOOK_SECONDS", 0.05)
+    start = time.monotonic()
+    api = Api({CSRS: page(csr(approved())), LEASE: lease(NOW - timedelta(seconds=14))})
+    monkeypatch.setattr(api, "now", lambda: NOW + timedelta(seconds=time.monotonic() - start))
+    with pytest.raises(IssueError) as caught:
+        wait(api, csr(approved()), seconds=30)
+    assert 1.0 < time.monotonic() - start < 10
+    assert caught.value.values["diagnosis"]["code"] == "controller-manager-stopped"
+    asked = [path for _verb, path in api.asked]
+    assert (asked.count(LEASE), asked.count("/version")) == (2, 1)
+
+
+def test_a_certificate_that_comes_during_the_diagnosis_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wait_for_certificate, "EXPLAINED_SECONDS", 0.1)
+    monkeypatch.setattr(wait_for_certificate, "SHORTEST_LOOK_SECONDS", 0.05)
+    newer = {**ISSUED, "metadata": {**ISSUED["metadata"], "resourceVersion": "4712"}}
+    api = Api(
+        {CSRS: page(csr(approved())), LEASE: lease(NOW - timedelta(hours=1)), csr_api.path(NAME): newer}
+    )
+    assert wait(api, csr(approved()), seconds=30) == newer
