@@ -3,9 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Throw-away requests, which show whether a signer issues: what they ask for, and what they tell an auditor. Pure.
+"""Throw-away requests, which show whether a signer issues certificates here. Pure.
 
-Each asks for names that are nobody's, for ten minutes, with a key that is gone before the request is sent.
+Each asks for names that belong to no Service and no user, for ten minutes. Its key is discarded before the request is
+sent.
 """
 
 from __future__ import annotations
@@ -24,22 +25,29 @@ from .._csr.providers import PROVIDERS
 from .._x509 import private_keys
 from .diagnosis import PROVEN, Diagnosis
 
-# No namespace has to exist for a name in a certificate; the Service's part is random.
+# The namespace in the names of a probe. It need not exist.
 NAMESPACE = "certflow-signer-probe"
-# Every namespace has the ConfigMap kube-root-ca.crt, and this namespace is always there.
+# The namespace whose ConfigMap kube-root-ca.crt is read. It exists in every cluster.
 CA_NAMESPACE = "kube-system"
 LIFETIME_SECONDS = signers.SHORTEST_LIFETIME_SECONDS
-# No run takes as long: an older request is one that a run which was killed left behind.
+# No run takes this long, so an older request was left behind by a run that was killed.
 ABANDONED_AFTER = timedelta(seconds=LIFETIME_SECONDS)
 MAKER = "k8s_signer_probe of the Ansible collection certflow.kubernetes"
+_PURPOSE = (
+    "Its private key was discarded before it was sent. Its names belong to no Service and no user. Its certificate is "
+    f"stored nowhere and expires after {LIFETIME_SECONDS} seconds. The request is deleted as soon as it is answered."
+)
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One throw-away request. request_pem: what is sent; its private key exists no more."""
+    """One throw-away request."""
 
+    #: The certificate that is requested.
     intent: Intent
+    #: The part of names and labels that belongs to one run.
     token: str
+    #: The PKCS#10 request as PEM text. Its private key does not exist any more.
     request_pem: str
     public_key_sha256: str
 
@@ -49,37 +57,31 @@ class Probe:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """How anybody who lists requests knows what this one is, and this collection whose run made it."""
+        """The metadata of the request: its purpose for people, and the run that created it."""
         return {
             "name": csr_api.name_for(self.intent, self.public_key_sha256),
             "labels": {MANAGED_BY: markers.MANAGER, markers.PROBE: self.token},
-            "annotations": {markers.PURPOSE: f"Throw-away request of {MAKER}: {_PURPOSE}"},
+            "annotations": {markers.PURPOSE: f"Throw-away request of {MAKER}. {_PURPOSE}"},
         }
 
     @property
     def approval(self) -> Decision:
-        message = (
-            f"Throw-away request of {MAKER}: it shows whether {self.signer_name} issues here. {_PURPOSE}"
-        )
+        message = f"Throw-away request of {MAKER}. It shows whether {self.signer_name} issues certificates here. {_PURPOSE}"
         return Decision("Approved", "CertflowSignerProbe", message)
 
 
-_PURPOSE = (
-    "Its private key was thrown away before it was sent, its names are nobody's, its certificate is stored nowhere and "
-    f"ends after {LIFETIME_SECONDS} seconds, and the request is deleted as soon as it is answered."
-)
-
-
 def serving_signers() -> tuple[str, ...]:
-    """The signers of clusters that the table of providers knows for serving certificates, each once."""
+    """Return the cluster signers that the table of providers names for serving certificates, each once."""
     named = dict.fromkeys(row.serving_signer for row in PROVIDERS)
     return tuple(name for name in named if name and signers.signer(name).is_asked)
 
 
 def probes(signer_names: Iterable[str], token: str) -> tuple[Probe, ...]:
-    """A request for each signer. token: makes this run's names and labels its own, DNS label characters.
+    """Return a probe for each signer.
 
-    Raises RequestError for a signer that cannot be asked.
+    token: the part of names and labels that belongs to this run, in characters of a DNS label.
+
+    Raises RequestError for a signer that takes no requests.
     """
     return tuple(_probe(name, token) for name in dict.fromkeys(signer_names))
 
@@ -88,8 +90,8 @@ def _probe(signer_name: str, token: str) -> Probe:
     row = signers.signer(signer_name)
     if not row.is_asked:
         raise RequestError(
-            f"{signer_name} is no signer of the cluster: nothing is sent to it, so there is nothing to probe",
-            remedy="leave it out of signers",
+            f"{signer_name} is not a signer of the cluster. No request is sent to it, so it cannot be probed",
+            remedy="Remove it from signers",
         )
     options: dict[str, Any] = {
         "signer_name": signer_name,
@@ -105,7 +107,7 @@ def _probe(signer_name: str, token: str) -> Probe:
 
 
 def _user(row: signers.Signer, token: str) -> dict[str, Any]:
-    """A user that nobody is and that is in no group of rights, beside those that this signer insists on."""
+    """Return the subject of a user that does not exist, with only those groups that the signer requires."""
     prefix = "system:node:" if "system:nodes" in row.organizations else ""
     return {
         "common_name": f"{prefix}{NAMESPACE}-{token}",
@@ -115,7 +117,7 @@ def _user(row: signers.Signer, token: str) -> dict[str, Any]:
 
 
 def is_left_over(csr: Mapping[str, Any], token: str, now: datetime) -> bool:
-    """Whether a probe's request is to be deleted: this run's, or one that a run which was killed left behind."""
+    """Return True if the request belongs to this run, or was left behind by a run that was killed."""
     age = now - time_of(csr["metadata"]["creationTimestamp"])
     return csr["metadata"]["labels"].get(markers.PROBE) == token or age > ABANDONED_AFTER
 
@@ -127,7 +129,7 @@ def is_answered(csr: Mapping[str, Any]) -> bool:
 def may_not_approve(probe: Probe, remedy: str) -> Diagnosis:
     return Diagnosis(
         "may-not-approve",
-        f"This identity may not approve requests for {probe.signer_name}, so it was not probed.",
+        f"This identity has no permission to approve requests for {probe.signer_name}, so it was not probed.",
         PROVEN,
         ("SelfSubjectAccessReview: no",),
         remedy,
@@ -135,23 +137,26 @@ def may_not_approve(probe: Probe, remedy: str) -> Diagnosis:
 
 
 def refused(probe: Probe, step: str, message: str) -> Diagnosis:
-    """step: "create" or "approve"."""
+    """Return the diagnosis for a request that the API server refused to create or to approve.
+
+    step: "create" or "approve".
+    """
     return Diagnosis(
         "request-refused",
         f"The API server refused to {step} a request for {probe.signer_name}: {message.rstrip('.')}.",
         PROVEN,
         (),
-        "An admission policy or webhook of this cluster is against it: settle it with whoever runs that.",
+        "Ask the administrator of this cluster to allow it: an admission policy or an admission webhook refuses it.",
     )
 
 
 def unusable(probe: Probe, fault: str) -> Diagnosis:
     return Diagnosis(
         "not-as-asked",
-        f"k8s_csr would refuse what {probe.signer_name} issued: {fault.rstrip('.')}.",
+        f"k8s_csr would refuse the certificate that {probe.signer_name} issued: {fault.rstrip('.')}.",
         PROVEN,
         (),
-        "Ask whoever runs this signer why it issues something else than it was asked for.",
+        "Ask the operator of this signer why the certificate differs from the request.",
     )
 
 
@@ -160,8 +165,9 @@ def deleted(csr: Mapping[str, Any]) -> Diagnosis:
     name = csr["metadata"]["name"]
     return Diagnosis(
         "deleted",
-        f"Request {name} was deleted by somebody else before it was issued.",
+        f"Request {name} was deleted before it was issued, and not by this run.",
         PROVEN,
         (f"approved at {approved.get('lastUpdateTime', 'an unknown time')}",),
-        "The API server's audit log names who did it: an operator or a garbage collector of requests.",
+        "Find the user who deleted it in the audit log of the API server: an operator or a controller that removes "
+        "requests.",
     )

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a throw-away request asks for, and how it is known."""
+"""The content and the metadata of throw-away requests."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ ASKED: list[tuple[str, str, tuple[str, ...], tuple[str, ...]]] = [
 
 
 @pytest.mark.parametrize(("signer_name", "common_name", "organizations", "names"), ASKED)
-def test_names_that_are_nobodys_and_that_the_signer_takes(
+def test_a_probe_asks_for_unused_names_that_the_signer_accepts(
     signer_name: str, common_name: str, organizations: tuple[str, ...], names: tuple[str, ...]
 ) -> None:
     made = probe(signer_name)
@@ -60,7 +60,7 @@ def test_names_that_are_nobodys_and_that_the_signer_takes(
 
 
 @pytest.mark.parametrize("signer_name", [row[0] for row in ASKED])
-def test_anybody_can_see_what_it_is(signer_name: str) -> None:
+def test_metadata_and_approval_tell_the_purpose(signer_name: str) -> None:
     made = probe(signer_name)
     metadata, approval = made.metadata, made.approval
     assert metadata["name"].startswith("certflow-")
@@ -73,7 +73,7 @@ def test_anybody_can_see_what_it_is(signer_name: str) -> None:
     assert signer_name in approval.message
 
 
-def test_its_key_is_gone() -> None:
+def test_the_key_is_discarded() -> None:
     made = probe(KUBELET_SERVING)
     assert not [value for value in vars(made).values() if hasattr(value, "private_bytes")]
     assert "PRIVATE" not in str(vars(made))
@@ -91,14 +91,14 @@ def test_by_default_the_serving_signers_of_all_providers() -> None:
 
 
 @pytest.mark.parametrize("name", ["ephemeral-ca", "kubernetes.io/legacy-unknown", "nonsense", ""])
-def test_what_cannot_be_asked(name: str) -> None:
+def test_a_signer_that_takes_no_requests_is_refused(name: str) -> None:
     with pytest.raises(RequestError) as caught:
         signer_probe.probes([KUBELET_SERVING, name], TOKEN)
     assert caught.value.remedy
 
 
 @pytest.mark.parametrize(
-    ("token", "minutes", "goes"),
+    ("token", "minutes", "is_left"),
     [
         (TOKEN, 0, True),
         (TOKEN, 30, True),
@@ -107,7 +107,7 @@ def test_what_cannot_be_asked(name: str) -> None:
         ("another", 11, True),
     ],
 )
-def test_own_requests_go_and_old_ones_of_others(token: str, minutes: int, goes: bool) -> None:
+def test_own_requests_and_abandoned_ones_are_left_over(token: str, minutes: int, is_left: bool) -> None:
     csr: dict[str, Any] = {
         "metadata": {
             "name": "x",
@@ -115,10 +115,10 @@ def test_own_requests_go_and_old_ones_of_others(token: str, minutes: int, goes: 
             "labels": {"certflow.kubernetes/signer-probe": token},
         }
     }
-    assert signer_probe.is_left_over(csr, TOKEN, later(minutes=minutes)) is goes
+    assert signer_probe.is_left_over(csr, TOKEN, later(minutes=minutes)) is is_left
 
 
-def test_a_probe_is_no_leftover_of_a_secret() -> None:
-    """k8s_csr removes requests of its Secret that lead to nothing: it finds them by a label that a probe has not."""
+def test_a_probe_is_not_a_request_of_a_secret() -> None:
+    """k8s_csr removes old requests of its Secret. It finds them by a label that a probe does not have."""
     labels = probe(KUBELET_SERVING).metadata["labels"]
     assert not set(markers.labels_for(probe(KUBELET_SERVING).intent.secret).items()) <= labels.items()
