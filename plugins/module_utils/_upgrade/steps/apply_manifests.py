@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ... import _managers
 from ..._kube.errors import Conflict, Forbidden, Invalid, NotFound
+from ..._kube.update_object import retry_on_conflict
 from ..._snapshot.errors import OwnedObjectError, RefusedObjectError, StepError
 from ..._snapshot.installed.pod_specs import containers, only_program
 from ..._snapshot.installed.state import SIDECAR
@@ -151,40 +152,53 @@ def delete(
     why_kept: returns the reason to keep the object, "" if it may be deleted. The reason is the note of the outcome.
     Raises OwnedObjectError, KubeError.
     """
-    for _attempt in range(ATTEMPTS):
-        live = client.find(target.path)
-        if live is None or (uid and live["metadata"]["uid"] != uid):
+
+    def read() -> Object | None:
+        return client.find(target.path)
+
+    first = read()
+    wanted_uid = uid or (first["metadata"]["uid"] if first else "")
+
+    def write(live: Object | None) -> Outcome:
+        if live is None or live["metadata"]["uid"] != wanted_uid:
             return Outcome(target, "unchanged")
         if not take_over:
             refuse_owned(target, live)
         reason = why_kept(live)
         if reason:
             return Outcome(target, "unchanged", note=reason)
-        uid, version = live["metadata"]["uid"], live["metadata"].get("resourceVersion", "")
+        version = live["metadata"].get("resourceVersion", "")
         try:
             client.delete(
-                target.path, uid=uid, resource_version=version, propagation=propagation, dry_run=check_mode
+                target.path,
+                uid=wanted_uid,
+                resource_version=version,
+                propagation=propagation,
+                dry_run=check_mode,
             )
         except NotFound:
             return Outcome(target, "unchanged")
-        except Conflict:
-            continue
         return Outcome(target, "deleted")
-    raise contended(target)
+
+    return retry_on_conflict(first, write, read, attempts=ATTEMPTS, exhausted=contended(target))
 
 
 def _preview(client: Client, manifest: Object, new_namespaces: Collection[str], take_over: bool) -> Preview:
     place = reference(manifest)
     managers = field_ownership.movable(take_over=take_over)
-    for _attempt in range(ATTEMPTS):
-        live = client.find(place.path)
+
+    def read() -> Object | None:
+        return client.find(place.path)
+
+    def attempt(live: Object | None) -> Preview:
         if live is not None and not take_over:
             refuse_owned(place, live)
         if live is None and place.namespace in new_namespaces:
             return Preview(manifest, None, manifest, True, managers)  # no dry run without its namespace
-        with suppress(Conflict), _refusals(manifest):
+        with _refusals(manifest):
             return _tried(client, manifest, live, managers)
-    raise contended(place)
+
+    return retry_on_conflict(read(), attempt, read, attempts=ATTEMPTS, exhausted=contended(place))
 
 
 def _tried(client: Client, manifest: Object, live: Object | None, managers: frozenset[str]) -> Preview:

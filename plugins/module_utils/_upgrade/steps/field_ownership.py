@@ -18,6 +18,7 @@ import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from ..._kube import json_patch
 from ..._managers import LAST_APPLIED
 
 MANAGER = "certflow.kubernetes"
@@ -80,11 +81,10 @@ def migration(obj: Mapping[str, Any], managers: Collection[str] = BY_HAND) -> li
     stale = LAST_APPLIED in (metadata.get("annotations") or {})
     if after == before and not stale:
         return []
-    pointer = LAST_APPLIED.replace("/", "~1")
-    removal = [{"op": "remove", "path": f"/metadata/annotations/{pointer}"}] if stale else []
-    move = [{"op": "replace", "path": "/metadata/managedFields", "value": after}] if after != before else []
-    lock = {"op": "replace", "path": "/metadata/resourceVersion", "value": metadata["resourceVersion"]}
-    return [lock, *removal, *move]
+    annotation = f"/metadata/annotations/{json_patch.escape(LAST_APPLIED)}"
+    removal = [json_patch.remove(annotation)] if stale else []
+    move = [json_patch.replace("/metadata/managedFields", after)] if after != before else []
+    return [json_patch.at_version(metadata["resourceVersion"]), *removal, *move]
 
 
 def moved(

@@ -27,6 +27,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ..._kube import json_patch
 from ..._kube.errors import NotFound
 from ..._snapshot.errors import NotYetError
 from ..._snapshot.kinds import KINDS, Reference
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
     from ..._kube.client import Client
 
 Object = Mapping[str, Any]
-_POINTER = DETACHED_LABEL.replace("/", "~1")
 _HASH = "pod-template-hash"
 
 
@@ -143,7 +143,7 @@ def _relabel(name: str) -> Callable[[Object], list[dict[str, Any]]]:
 def _added(metadata: Object, path: str, name: str) -> list[dict[str, Any]]:
     if (metadata.get("labels") or {}).get(DETACHED_LABEL) == name:
         return []
-    return [{"op": "add", "path": f"{path}/labels/{_POINTER}", "value": name}]
+    return [json_patch.add(f"{path}/labels/{json_patch.escape(DETACHED_LABEL)}", name)]
 
 
 def _free(name: str) -> Callable[[Object], list[dict[str, Any]]]:
@@ -153,9 +153,7 @@ def _free(name: str) -> Callable[[Object], list[dict[str, Any]]]:
         selected = replica_set["spec"]["selector"].get("matchLabels") or {}
         held = replica_set["metadata"].get("labels") or {}
         return _added(replica_set["metadata"], "/metadata", name) + [
-            {"op": "remove", "path": f"/metadata/labels/{key.replace('~', '~0').replace('/', '~1')}"}
-            for key in selected
-            if key in held
+            json_patch.remove(f"/metadata/labels/{json_patch.escape(key)}") for key in selected if key in held
         ]
 
     return decide

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..._kube.errors import Conflict
+from ..._kube import json_patch
+from ..._kube.update_object import retry_on_conflict
 from ..._snapshot.errors import NotYetError
 from ..._snapshot.kinds import Reference
 from ..._snapshot.plan.object_changes import changes
@@ -36,35 +37,33 @@ def patched(
 
     Raises NotYetError if the object does not exist, OwnedObjectError, KubeError.
     """
-    for _attempt in range(ATTEMPTS):
+
+    def read() -> Object:
         live = client.find(target.path)
         if live is None:
             raise NotYetError(
                 f"{target} does not exist", remedy="Find out what deleted it, and run the task again"
             )
+        return live
+
+    def write(live: Object) -> Outcome:
         operations = decide(live)
         if not operations:
             return Outcome(target, "unchanged")
         if not take_over:
             refuse_owned(target, live)
-        lock = {
-            "op": "replace",
-            "path": "/metadata/resourceVersion",
-            "value": live["metadata"]["resourceVersion"],
-        }
-        try:
-            answer = client.patch(target.path, [lock, *operations], dry_run=check_mode)
-        except Conflict:
-            continue
+        lock = json_patch.at_version(live["metadata"]["resourceVersion"])
+        answer = client.patch(target.path, [lock, *operations], dry_run=check_mode)
         return Outcome(target, "changed", changes(live, answer))
-    raise contended(target)
+
+    return retry_on_conflict(read(), write, read, attempts=ATTEMPTS, exhausted=contended(target))
 
 
 def no_conversion(crd: Object) -> Operations:
     """spec.conversion becomes {strategy: None}. It can only be replaced as a whole (facts: _ssa.HELD)."""
     if crd["spec"].get("conversion", NO_CONVERSION) == NO_CONVERSION:
         return []
-    return [{"op": "replace", "path": "/spec/conversion", "value": NO_CONVERSION}]
+    return [json_patch.replace("/spec/conversion", NO_CONVERSION)]
 
 
 def webhook_conversion(crd: Object, service: Mapping[str, Any], bundle: str) -> Operations:
@@ -76,7 +75,7 @@ def webhook_conversion(crd: Object, service: Mapping[str, Any], bundle: str) -> 
     }
     if crd["spec"].get("conversion") == wanted:
         return []
-    return [{"op": "add", "path": "/spec/conversion", "value": wanted}]
+    return [json_patch.add("/spec/conversion", wanted)]
 
 
 def bundle_of(crd: Object) -> str:
@@ -97,7 +96,7 @@ def rules(configuration: Object, wanted: Mapping[str, Sequence[Object]]) -> Oper
         if webhook["name"] in wanted and webhook.get("rules") != list(wanted[webhook["name"]])
         for operation in (
             _is_still(index, webhook),
-            {"op": "add", "path": f"/webhooks/{index}/rules", "value": list(wanted[webhook["name"]])},
+            json_patch.add(f"/webhooks/{index}/rules", list(wanted[webhook["name"]])),
         )
     ]
 
@@ -110,7 +109,7 @@ def failure_policy(configuration: Object, policy: str) -> Operations:
         if webhook.get("failurePolicy") != policy
         for operation in (
             _is_still(index, webhook),
-            {"op": "add", "path": f"/webhooks/{index}/failurePolicy", "value": policy},
+            json_patch.add(f"/webhooks/{index}/failurePolicy", policy),
         )
     ]
 
@@ -119,11 +118,11 @@ def selector(service: Object, wanted: Mapping[str, str], port: int | None) -> Op
     """The Service's selector, and where its only port leads, in one write: pods of two ports are never mixed."""
     operations: Operations = []
     if service["spec"].get("selector") != dict(wanted):
-        operations.append({"op": "add", "path": "/spec/selector", "value": dict(wanted)})
+        operations.append(json_patch.add("/spec/selector", dict(wanted)))
     if port is not None and service["spec"]["ports"][0].get("targetPort") != port:
-        operations.append({"op": "add", "path": "/spec/ports/0/targetPort", "value": port})
+        operations.append(json_patch.add("/spec/ports/0/targetPort", port))
     return operations
 
 
 def _is_still(index: int, webhook: Object) -> dict[str, Any]:
-    return {"op": "test", "path": f"/webhooks/{index}/name", "value": webhook["name"]}
+    return json_patch.test(f"/webhooks/{index}/name", webhook["name"])

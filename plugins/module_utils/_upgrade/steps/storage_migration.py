@@ -17,7 +17,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..._kube import json_patch
 from ..._kube.errors import ApiError, Conflict, NotFound
+from ..._kube.update_object import retry_on_conflict
 from ..._snapshot.errors import MigrationError, NotYetError
 from ..._snapshot.kinds import Reference
 from ..._snapshot.plan.object_changes import Change
@@ -110,27 +112,29 @@ def _every(client: Client, collection: str) -> Iterator[dict[str, Any]]:
 
 def _rewrite(client: Client, path: str, obj: dict[str, Any], *, check_mode: bool) -> str:
     """PUT what was read: that alone stores it at the storage version. Returns why it was refused, "" where it was not."""
-    for _attempt in range(ATTEMPTS):
-        try:
-            client.replace(path, obj, dry_run=check_mode)
-        except Conflict:
-            try:
-                obj = client.get(path)
-            except NotFound:
-                return ""
-        except NotFound:
-            return ""
-        except ApiError as exc:
-            return exc.message
-        else:
-            return ""
-    return "another writer changed it at each attempt"
+    try:
+        retry_on_conflict(
+            obj,
+            lambda known: client.replace(path, known, dry_run=check_mode),
+            lambda: client.get(path),
+            attempts=ATTEMPTS,
+        )
+    except NotFound:
+        return ""
+    except Conflict:
+        return "another writer changed it at each attempt"
+    except ApiError as exc:
+        return exc.message
+    return ""
 
 
 def _forget(client: Client, target: Reference, version: str) -> Outcome:
     """status.storedVersions names the storage version alone, if that is still the one that everything was written at."""
-    for _attempt in range(ATTEMPTS):
-        live = client.get(target.path)
+
+    def read() -> Object:
+        return client.get(target.path)
+
+    def write(live: Object) -> Outcome:
         if _storage(live) != version:
             raise MigrationError(
                 f"the storage version of {target.name} was changed while its objects were written back",
@@ -138,20 +142,11 @@ def _forget(client: Client, target: Reference, version: str) -> Outcome:
             )
         if _stored(live) == [version]:
             return Outcome(target, "unchanged")
-        operations = [
-            {
-                "op": "replace",
-                "path": "/metadata/resourceVersion",
-                "value": live["metadata"]["resourceVersion"],
-            },
-            {"op": "replace", "path": "/status/storedVersions", "value": [version]},
-        ]
-        try:
-            client.patch(f"{target.path}/status", operations)
-        except Conflict:
-            continue
+        lock = json_patch.at_version(live["metadata"]["resourceVersion"])
+        client.patch(f"{target.path}/status", [lock, json_patch.replace("/status/storedVersions", [version])])
         return Outcome(target, "changed", (Change("status.storedVersions", _stored(live), [version]),))
-    raise contended(target)
+
+    return retry_on_conflict(read(), write, read, attempts=ATTEMPTS, exhausted=contended(target))
 
 
 def _switch(crd: Object, version: str) -> list[dict[str, Any]]:
@@ -169,8 +164,8 @@ def _switch(crd: Object, version: str) -> list[dict[str, Any]]:
         for index, entry in enumerate(versions)
         if entry["storage"] != (entry["name"] == version)
         for operation in (
-            {"op": "test", "path": f"/spec/versions/{index}/name", "value": entry["name"]},
-            {"op": "replace", "path": f"/spec/versions/{index}/storage", "value": entry["name"] == version},
+            json_patch.test(f"/spec/versions/{index}/name", entry["name"]),
+            json_patch.replace(f"/spec/versions/{index}/storage", entry["name"] == version),
         )
     ]
 
