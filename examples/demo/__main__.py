@@ -13,7 +13,7 @@ import time
 from types import FrameType
 
 from examples.demo import story
-from examples.demo.stage import BREAKS, say
+from examples.demo.clusters import BREAKS, say
 from tests.support import clusters
 
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from examples.demo import objects
-from examples.demo.stage import Stage, Unseen, changed, quote, say
+from examples.demo.clusters import CertificateDemo, Unseen, changed, quote, say
 from tests.support import clusters, node_webhook
 from tests.support.clusters import ApiError
 from tests.support.load import CONNECTIONS, PER_SECOND, Load
@@ -23,12 +23,12 @@ WEBHOOK = node_webhook.Webhook(objects.SERVICE, objects.NAMESPACE)
 RENEWALS = (("the same CA", "kubernetes.io/kubelet-serving"), ("a new CA", "ephemeral-ca"))
 
 
-def under_load(stage: Stage) -> str:
+def under_load(demo: CertificateDemo) -> str:
     """Two renewals; not one call may fail."""
     with clusters.running({"node": "onprem-node"}) as fleet:
         cluster = fleet["node"]
         say(f"   node    {cluster.url}  a cluster with a node, ready after {fleet.ready_after:.0f} s")
-        _serve(stage, cluster)
+        _serve(demo, cluster)
         say(f"   {WEBHOOK.replicas} pods serve the webhook, failurePolicy is Fail, and from now on")
         say(
             f"   {PER_SECOND} dry-run creates a second, over {CONNECTIONS} connections, ask it through the API server."
@@ -36,25 +36,25 @@ def under_load(stage: Stage) -> str:
         with Load(partial(node_webhook.dry_run, cluster, WEBHOOK)) as load:
             for what, signer in RENEWALS:
                 say(f"   A renewal under {what}:")
-                _renew(stage, cluster, signer)
+                _renew(demo, cluster, signer)
     say(f"   {load}")
     if load.failed:
         raise Unseen(f"{len(load.failed)} of {load.made} calls failed, the first: {load.failed[0]}")
     return f"two renewals, under the same CA and under a new one; {load.made} calls, 0 failed"
 
 
-def _serve(stage: Stage, cluster: Cluster) -> None:
+def _serve(demo: CertificateDemo, cluster: Cluster) -> None:
     """The first certificate, and pods that serve it."""
     node_webhook.deploy(cluster, WEBHOOK)
     node_webhook.configure(cluster, WEBHOOK)
-    _renew(stage, cluster, RENEWALS[0][1])
+    _renew(demo, cluster, RENEWALS[0][1])
     node_webhook.wait_until_ready(cluster, WEBHOOK)
     node_webhook.wait_for(partial(_answers, cluster))
 
 
-def _renew(stage: Stage, cluster: Cluster, signer: str) -> None:
+def _renew(demo: CertificateDemo, cluster: Cluster, signer: str) -> None:
     words = ("-e", f"webhook_certificate_signer_name={signer}")
-    output = stage.playbook("renew.yml", *words, kubeconfig=cluster.kubeconfig)
+    output = demo.playbook("renew.yml", *words, kubeconfig=cluster.kubeconfig)
     quote(output.partition("TASK [Say what was seen]")[2].partition("PLAY RECAP")[0].partition("\n")[2])
     if not changed(output).get("localhost"):
         raise Unseen(f"no certificate of {signer} came into use")

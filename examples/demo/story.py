@@ -12,7 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from examples.demo import objects, rotation
-from examples.demo.stage import Stage, Unseen, changed, quote, say, secret
+from examples.demo.clusters import CertificateDemo, Unseen, changed, quote, say, secret
 from examples.demo.webhook import RULE
 from tests.support import clusters
 from tests.support.clusters import APP_SERVING, ApiError, ClusterError, pki, snapshotter_dir
@@ -29,17 +29,17 @@ SECONDS_TO_EXPLAIN = 5.0
 Where = TypeVar("Where")
 
 
-def the_usual_script(stage: Stage) -> str:
+def the_usual_script(demo: CertificateDemo) -> str:
     """create-cert.sh of external-snapshotter on the EKS-like cluster."""
-    cluster = stage.fleet["eks"]
+    cluster = demo.fleet["eks"]
     script = snapshotter_dir() / "deploy" / "kubernetes" / "webhook-example" / "create-cert.sh"
     words = ["--service", objects.SERVICE, "--namespace", objects.NAMESPACE, "--secret", objects.SECRET]
     say("   The script of external-snapshotter 7.0.2. It asks the signer kubernetes.io/kubelet-serving.")
     say(f"   $ create-cert.sh {' '.join(words)}        (about 12 s)")
-    scratch = stage.directory / "scratch"
+    scratch = demo.directory / "scratch"
     scratch.mkdir(mode=0o700)
     try:
-        status, output = stage.run(
+        status, output = demo.run(
             "bash", script, *words, KUBECONFIG=str(cluster.kubeconfig), TMPDIR=str(scratch)
         )
         keys = list(scratch.glob("*/server-key.pem"))
@@ -58,11 +58,11 @@ def the_usual_script(stage: Stage) -> str:
     return f"request {REQUEST} is Approved and never Issued; the script gave up"
 
 
-def the_explanation(stage: Stage) -> str:
+def the_explanation(demo: CertificateDemo) -> str:
     """k8s_csr_info on the request that the script left."""
     for _attempt in range(3):  # a machine that does much else may need a second one
         start = time.monotonic()
-        output = stage.playbook("diagnose.yml")
+        output = demo.playbook("diagnose.yml")
         seconds = time.monotonic() - start
         if seconds <= SECONDS_TO_EXPLAIN:
             break
@@ -76,29 +76,29 @@ def the_explanation(stage: Stage) -> str:
     return f"the signer is not served there, with the one to use instead, after {seconds:.1f} s"
 
 
-def one_play(stage: Stage) -> str:
+def one_play(demo: CertificateDemo) -> str:
     """The role over both clusters."""
-    output = stage.playbook("play.yml")
+    output = demo.playbook("play.yml")
     quote(output.partition("TASK [Say what was done]")[2].partition("\n")[2])
     for name, signer in SIGNERS.items():
         if not changed(output).get(name):
             raise Unseen(f"the play changed nothing on {name}")
         issued = [
             request
-            for request in stage.fleet[name].api("GET", REQUESTS)["items"]
+            for request in demo.fleet[name].api("GET", REQUESTS)["items"]
             if request["metadata"]["name"].startswith("certflow-") and request["status"].get("certificate")
         ]
         if [request["spec"]["signerName"] for request in issued] != [signer]:
             raise Unseen(f"{name}: {signer} has not issued exactly one certificate")
-        secret(stage.fleet[name])
+        secret(demo.fleet[name])
     return f"a certificate on onprem (kubelet-serving) and on eks ({APP_SERVING.partition('/')[2]})"
 
 
-def real_calls(stage: Stage) -> str:
+def real_calls(demo: CertificateDemo) -> str:
     """Each API server calls the webhook, which serves what the Secret holds."""
-    for name, cluster in stage.fleet.items():
-        webhook = stage.webhooks[name]
-        if stage.broken == "certificate":
+    for name, cluster in demo.fleet.items():
+        webhook = demo.webhooks[name]
+        if demo.broken == "certificate":
             what, pair = "a certificate of its own", _self_signed()
         else:
             what, pair = "the Secret's certificate", secret(cluster)
@@ -125,19 +125,19 @@ def real_calls(stage: Stage) -> str:
     return "each API server called its webhook twice: good accepted, bad refused by the webhook"
 
 
-def the_same_again(stage: Stage) -> str:
+def the_same_again(demo: CertificateDemo) -> str:
     """The second run."""
-    before = {name: secret(cluster) for name, cluster in stage.fleet.items()}
-    output = stage.playbook("play.yml")
+    before = {name: secret(cluster) for name, cluster in demo.fleet.items()}
+    output = demo.playbook("play.yml")
     quote(output.rpartition("PLAY RECAP")[2].partition("\n")[2])
     if changed(output) != dict.fromkeys(SIGNERS, 0):
         raise Unseen(f"tasks that changed something, by cluster: {changed(output)}")
-    if before != {name: secret(cluster) for name, cluster in stage.fleet.items()}:
+    if before != {name: secret(cluster) for name, cluster in demo.fleet.items()}:
         raise Unseen("a Secret has other content than before")
     return "changed=0 on both clusters, the Secrets are the same"
 
 
-Step = tuple[str, "Callable[[Stage], str]"]
+Step = tuple[str, "Callable[[CertificateDemo], str]"]
 ON_A_NODE: Step = ("Two renewals while the webhook is called", rotation.under_load)
 STEPS: tuple[Step, ...] = (
     ("The usual way, on the EKS-like cluster", the_usual_script),
@@ -150,11 +150,11 @@ STEPS: tuple[Step, ...] = (
 
 def tell(fleet: Fleet, broken: str = "") -> bool:
     """Tell the story on clusters `onprem` and `eks`. Returns whether all of it was seen."""
-    stage = Stage(fleet, broken)
+    demo = CertificateDemo(fleet, broken)
     steps = steps_of(broken)
-    with contextlib.closing(stage):
-        stage.prepare()
-        return told(stage, steps)
+    with contextlib.closing(demo):
+        demo.prepare()
+        return told(demo, steps)
 
 
 def told(place: Where, steps: Sequence[tuple[str, Callable[[Where], str]]]) -> bool:

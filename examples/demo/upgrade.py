@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 from cryptography import x509
 
 from examples.demo import story
-from examples.demo.stage import Place, Unseen, changed, quote, say
+from examples.demo.clusters import DemoClusters, Unseen, changed, quote, say
 from tests.support import clusters, playbook
 from tests.support import snapshot_lab as lab
 from tests.support.clusters import ClusterError, build, kubeconfig
@@ -56,7 +56,7 @@ BROKEN, FAILED_STATUS = "onprem", 2
 WIDTH = 120
 
 
-class Upgrade(Place):
+class Upgrade(DemoClusters):
     """Two clusters with the old release. has_pods: whether they have nodes."""
 
     seconds = SECONDS

@@ -15,10 +15,10 @@ import os
 import signal
 import sys
 
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import execute
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.k8s_csr import OPERATION
+
+from tests.support.rig import operate
 
 
 def main(after: int, kind: signal.Signals = signal.SIGKILL) -> None:
@@ -32,8 +32,7 @@ def main(after: int, kind: signal.Signals = signal.SIGKILL) -> None:
             os.kill(os.getpid(), kind)
 
     setattr(Client, "_note", note)  # noqa: B010
-    checked = ArgumentSpecValidator(dict(OPERATION.argument_spec)).validate(json.load(sys.stdin))
-    print(json.dumps(execute(OPERATION, checked.validated_parameters, check_mode=False)))
+    print(json.dumps(operate(OPERATION, json.load(sys.stdin))))
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from tests.support import clusters
+from tests.support.bundle_rig import DEFINITION, MUTATING, PATHS, VALIDATING, BundleRig, pem, wait_for
 from tests.support.failures import has_failed
-from tests.support.webhook_site import DEFINITION, MUTATING, PATHS, VALIDATING, Site, pem, wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,12 +50,12 @@ def is_served(cluster: Cluster) -> bool:
 
 
 @pytest.fixture
-def site(cluster: Cluster) -> Iterator[Site]:
-    site = Site(cluster)
+def rig(cluster: Cluster) -> Iterator[BundleRig]:
+    rig = BundleRig(cluster)
     try:
-        yield site
+        yield rig
     finally:
-        site.close()
+        rig.close()
 
 
 @contextlib.contextmanager
@@ -73,37 +73,37 @@ def cainjector(cluster: Cluster, *, gates: str = "") -> Iterator[None]:
         print(cluster.log("cainjector").read_text())  # pytest shows it with a failure
 
 
-def put_ca(site: Site, *names: str, **annotations: str) -> str:
+def put_ca(rig: BundleRig, *names: str, **annotations: str) -> str:
     """A Secret with these CAs under ca.crt, new or with other CAs than before; its name."""
-    name = f"hook-ca-{site.id}"
+    name = f"hook-ca-{rig.id}"
     value = base64.b64encode("".join(pem(ca) for ca in names).encode()).decode()
     secret = {"metadata": {"name": name, "annotations": annotations}, "data": {"ca.crt": value}}
-    if f"{SECRETS}/{name}" in site.made:
+    if f"{SECRETS}/{name}" in rig.made:
         operation = {"op": "replace", "path": "/data/ca.crt", "value": value}
-        site.cluster.api("PATCH", f"{SECRETS}/{name}", [operation], "application/json-patch+json")
+        rig.cluster.api("PATCH", f"{SECRETS}/{name}", [operation], "application/json-patch+json")
     else:
-        site.make(SECRETS, secret)
+        rig.make(SECRETS, secret)
     return f"default/{name}"
 
 
-def is_filled(site: Site, target: dict[str, Any]) -> bool:
-    return all(site.bundles(target))
+def is_filled(rig: BundleRig, target: dict[str, Any]) -> bool:
+    return all(rig.bundles(target))
 
 
-def is_injected(site: Site, target: dict[str, Any], *names: str) -> None:
+def is_injected(rig: BundleRig, target: dict[str, Any], *names: str) -> None:
     """Wait until the bundles of the target hold these CAs and no other."""
     wanted = "".join(pem(ca) for ca in names)
-    wait_for(lambda: all(bundle == wanted for bundle in site.bundles(target)))
+    wait_for(lambda: all(bundle == wanted for bundle in rig.bundles(target)))
 
 
-def test_each_way_to_ask_for_an_injection_is_recognised(site: Site) -> None:
+def test_each_way_to_ask_for_an_injection_is_recognised(rig: BundleRig) -> None:
     secret = put_ca(
-        site,
+        rig,
         "theirs",
         **{"cert-manager.io/allow-direct-injection": "true", "cert-manager.io/certificate-name": "hook"},
     )
     spec = {"secretName": secret.partition("/")[2], "dnsNames": ["x"], "issuerRef": {"name": "ca"}}
-    site.make(
+    rig.make(
         CERTIFICATES,
         {
             "apiVersion": "cert-manager.io/v1",
@@ -113,47 +113,47 @@ def test_each_way_to_ask_for_an_injection_is_recognised(site: Site) -> None:
         },
     )
     asked = {
-        FROM_SECRET: site.webhooks(VALIDATING, None, annotations={FROM_SECRET: secret}),
-        "cert-manager.io/inject-ca-from": site.definition(
+        FROM_SECRET: rig.webhooks(VALIDATING, None, annotations={FROM_SECRET: secret}),
+        "cert-manager.io/inject-ca-from": rig.definition(
             annotations={"cert-manager.io/inject-ca-from": "default/hook"}
         ),
-        "cert-manager.io/inject-apiserver-ca": site.webhooks(
+        "cert-manager.io/inject-apiserver-ca": rig.webhooks(
             MUTATING, None, annotations={"cert-manager.io/inject-apiserver-ca": "true"}
         ),
     }
-    with cainjector(site.cluster):
+    with cainjector(rig.cluster):
         for annotation, target in asked.items():
-            wait_for(functools.partial(is_filled, site, target))
-            result = site.run(target, ca_bundle=pem("mine"))
+            wait_for(functools.partial(is_filled, rig, target))
+            result = rig.run(target, ca_bundle=pem("mine"))
             names = (target["name"], "cert-manager", annotation, "take_over:")
             assert has_failed(result, "owned-by-another", *names), result
-    assert site.bundles(asked["cert-manager.io/inject-apiserver-ca"]) == [site.cluster.ca_pem]
-    assert site.bundles(asked["cert-manager.io/inject-ca-from"]) == [pem("theirs")]
-    managers = {entry["manager"] for entry in site.read(asked[FROM_SECRET])["metadata"]["managedFields"]}
+    assert rig.bundles(asked["cert-manager.io/inject-apiserver-ca"]) == [rig.cluster.ca_pem]
+    assert rig.bundles(asked["cert-manager.io/inject-ca-from"]) == [pem("theirs")]
+    managers = {entry["manager"] for entry in rig.read(asked[FROM_SECRET])["metadata"]["managedFields"]}
     assert MANAGER in managers
 
 
-def test_what_is_added_stays_beside_what_cainjector_writes(site: Site) -> None:
+def test_what_is_added_stays_beside_what_cainjector_writes(rig: BundleRig) -> None:
     """As it does since cert-manager 1.19."""
-    secret = put_ca(site, "theirs", **{"cert-manager.io/allow-direct-injection": "true"})
-    target = site.webhooks(VALIDATING, None, annotations={FROM_SECRET: secret})
-    with cainjector(site.cluster):
-        is_injected(site, target, "theirs")
-        assert site.run(target, ca_bundle=pem("mine"), take_over=True)["changed"]
-        assert site.bundles(target) == [pem("theirs") + pem("mine")]
+    secret = put_ca(rig, "theirs", **{"cert-manager.io/allow-direct-injection": "true"})
+    target = rig.webhooks(VALIDATING, None, annotations={FROM_SECRET: secret})
+    with cainjector(rig.cluster):
+        is_injected(rig, target, "theirs")
+        assert rig.run(target, ca_bundle=pem("mine"), take_over=True)["changed"]
+        assert rig.bundles(target) == [pem("theirs") + pem("mine")]
         for mode in ("exactly", "absent"):
-            refused = site.run(target, ca_bundle=pem("mine"), mode=mode, take_over=True)
+            refused = rig.run(target, ca_bundle=pem("mine"), mode=mode, take_over=True)
             assert has_failed(refused, "managed-bundle", mode, "take_over:"), refused
-        put_ca(site, "next")  # another CA of theirs: proof that it has written after us
-        is_injected(site, target, "theirs", "mine", "next")
-        assert site.run(target, ca_bundle=pem("mine"), take_over=True)["changed"] is False
+        put_ca(rig, "next")  # another CA of theirs: proof that it has written after us
+        is_injected(rig, target, "theirs", "mine", "next")
+        assert rig.run(target, ca_bundle=pem("mine"), take_over=True)["changed"] is False
 
 
-def test_an_older_cainjector_overwrites_what_is_added(site: Site) -> None:
+def test_an_older_cainjector_overwrites_what_is_added(rig: BundleRig) -> None:
     """Before cert-manager 1.19, but for 1.17 and 1.18 with the gate on."""
-    secret = put_ca(site, "theirs", **{"cert-manager.io/allow-direct-injection": "true"})
-    target = site.webhooks(VALIDATING, None, annotations={FROM_SECRET: secret})
-    with cainjector(site.cluster, gates="CAInjectorMerging=false"):
-        is_injected(site, target, "theirs")
-        assert site.run(target, ca_bundle=pem("mine"), take_over=True)["changed"]
-        is_injected(site, target, "theirs")
+    secret = put_ca(rig, "theirs", **{"cert-manager.io/allow-direct-injection": "true"})
+    target = rig.webhooks(VALIDATING, None, annotations={FROM_SECRET: secret})
+    with cainjector(rig.cluster, gates="CAInjectorMerging=false"):
+        is_injected(rig, target, "theirs")
+        assert rig.run(target, ca_bundle=pem("mine"), take_over=True)["changed"]
+        is_injected(rig, target, "theirs")

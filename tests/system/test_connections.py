@@ -30,7 +30,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.kubeconf
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.read_limits import Bounds
 
 from tests.support.clusters import pki
-from tests.support.csr_site import Site
+from tests.support.csr_rig import CsrRig
 from tests.support.failures import fails
 
 if TYPE_CHECKING:
@@ -157,48 +157,48 @@ class Way:
 
 
 @dataclass
-class Place:
-    site: Site
+class ConnectionRig:
+    rig: CsrRig
     directory: Path
     stack: contextlib.ExitStack
 
     def relay(self, kind: str, host: str = "127.0.0.1") -> Relay:
-        address, _colon, port = self.site.cluster.url.removeprefix("https://").partition(":")
+        address, _colon, port = self.rig.cluster.url.removeprefix("https://").partition(":")
         return self.stack.enter_context(
-            contextlib.closing(Relay(kind, (address, int(port)), self.site.cluster.ca_pem, host))
+            contextlib.closing(Relay(kind, (address, int(port)), self.rig.cluster.ca_pem, host))
         )
 
     def token(self) -> tuple[str, str]:
         """A ServiceAccount's token that may do everything here, and its user name."""
         name = f"robot-{uuid.uuid4().hex[:6]}"
-        path = self.site.cluster.token_kubeconfig(name, self.site.name)
+        path = self.rig.cluster.token_kubeconfig(name, self.rig.name)
         token: str = yaml.safe_load(path.read_text())["users"][0]["user"]["token"]
-        user = f"system:serviceaccount:{self.site.name}:{name}"
+        user = f"system:serviceaccount:{self.rig.name}:{name}"
         everything = {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}
         paths = {"nonResourceURLs": ["*"], "verbs": ["get"]}
-        self.site.grant(
+        self.rig.grant(
             user, {"kind": "ClusterRole", "metadata": {"name": name}, "rules": [everything, paths]}
         )
         return token, user
 
 
-def client_certificate(place: Place) -> Way:
-    return Way(seen_as=place.site.user)
+def client_certificate(place: ConnectionRig) -> Way:
+    return Way(seen_as=place.rig.user)
 
 
-def token(place: Place) -> Way:
+def token(place: ConnectionRig) -> Way:
     text, user = place.token()
     return Way(user={"token": text}, seen_as=user)
 
 
-def token_file(place: Place) -> Way:
+def token_file(place: ConnectionRig) -> Way:
     text, user = place.token()
     path = place.directory / "token"
     path.write_text(f"{text}\n")
     return Way(user={"tokenFile": str(path)}, seen_as=user)
 
 
-def exec_plugin(place: Place) -> Way:
+def exec_plugin(place: ConnectionRig) -> Way:
     text, user = place.token()
     return Way(user={"exec": plugin(place.directory, text, seconds=900)}, seen_as=user)
 
@@ -220,44 +220,44 @@ def plugin(directory: Path, text: str, *, seconds: int) -> dict[str, Any]:
     return {"apiVersion": "client.authentication.k8s.io/v1", "command": str(path), "interactiveMode": "Never"}
 
 
-def proxy_url(place: Place) -> Way:
+def proxy_url(place: ConnectionRig) -> Way:
     relay = place.relay("proxy")
-    return Way({"proxy-url": proxy_address(relay)}, seen_as=place.site.user, relay=relay)
+    return Way({"proxy-url": proxy_address(relay)}, seen_as=place.rig.user, relay=relay)
 
 
 def proxy_address(relay: Relay) -> str:
     return f"http://us%40er:a-pass%3Aword@127.0.0.1:{relay.port}"
 
 
-def https_proxy(place: Place) -> Way:
+def https_proxy(place: ConnectionRig) -> Way:
     relay = place.relay("proxy")
-    return Way(environ={"HTTPS_PROXY": proxy_address(relay)}, seen_as=place.site.user, relay=relay)
+    return Way(environ={"HTTPS_PROXY": proxy_address(relay)}, seen_as=place.rig.user, relay=relay)
 
 
-def no_proxy(place: Place) -> Way:
+def no_proxy(place: ConnectionRig) -> Way:
     relay = place.relay("proxy")
     environ = {"HTTPS_PROXY": proxy_address(relay), "NO_PROXY": "127.0.0.1"}
-    return Way(environ=environ, seen_as=place.site.user, relay=relay, is_bypassed=True)
+    return Way(environ=environ, seen_as=place.rig.user, relay=relay, is_bypassed=True)
 
 
-def tls_server_name(place: Place) -> Way:
+def tls_server_name(place: ConnectionRig) -> Way:
     """At an address that the certificate lacks, by a name that it has."""
     relay = place.relay("plain", "127.0.0.2")
     server = {"server": f"https://127.0.0.2:{relay.port}", "tls-server-name": "kubernetes"}
-    return Way(server, seen_as=place.site.user, relay=relay)
+    return Way(server, seen_as=place.rig.user, relay=relay)
 
 
-def tls_server_name_through_a_proxy(place: Place) -> Way:
+def tls_server_name_through_a_proxy(place: ConnectionRig) -> Way:
     relay = place.relay("proxy")
     way = {
         "server": "https://api.invalid:6443",
         "tls-server-name": "kubernetes",
         "proxy-url": proxy_address(relay),
     }
-    return Way(way, seen_as=place.site.user, relay=relay)
+    return Way(way, seen_as=place.rig.user, relay=relay)
 
 
-def path_prefix(place: Place) -> Way:
+def path_prefix(place: ConnectionRig) -> Way:
     """As Rancher serves clusters: it ends TLS itself, so that the identity is a token."""
     relay, (text, user) = place.relay("prefix"), place.token()
     ca = base64.b64encode(relay.own_ca.encode()).decode()
@@ -267,21 +267,21 @@ def path_prefix(place: Place) -> Way:
     )
 
 
-def impersonation(place: Place) -> Way:
-    user = yaml.safe_load(place.site.kubeconfig.read_text())["users"][0]["user"]
+def impersonation(place: ConnectionRig) -> Way:
+    user = yaml.safe_load(place.rig.kubeconfig.read_text())["users"][0]["user"]
     return Way(user={**user, "as": "jane", "as-groups": ["system:masters", "auditors"]}, seen_as="jane")
 
 
-def ipv6(place: Place) -> Way:
+def ipv6(place: ConnectionRig) -> Way:
     try:
         relay = place.relay("plain", "::1")
     except OSError as exc:
         pytest.skip(f"no IPv6 on this machine's loopback: {exc.strerror}")
     server = {"server": f"https://[::1]:{relay.port}", "tls-server-name": "kubernetes"}
-    return Way(server, seen_as=place.site.user, relay=relay)
+    return Way(server, seen_as=place.rig.user, relay=relay)
 
 
-WAYS: dict[str, Callable[[Place], Way]] = {
+WAYS: dict[str, Callable[[ConnectionRig], Way]] = {
     "client certificate": client_certificate,
     "token": token,
     "token file": token_file,
@@ -298,17 +298,17 @@ WAYS: dict[str, Callable[[Place], Way]] = {
 
 
 @pytest.fixture
-def place(fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+def place(fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ConnectionRig]:
     for name in ("http_proxy", "https_proxy", "no_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
     with contextlib.ExitStack() as stack:
-        site = stack.enter_context(contextlib.closing(Site(fleet["onprem"])))
-        yield Place(site, tmp_path, stack)
+        rig = stack.enter_context(contextlib.closing(CsrRig(fleet["onprem"])))
+        yield ConnectionRig(rig, tmp_path, stack)
 
 
-def kubeconfig_for(place: Place, way: Way) -> dict[str, Any]:
-    content: dict[str, Any] = yaml.safe_load(place.site.kubeconfig.read_text())
+def kubeconfig_for(place: ConnectionRig, way: Way) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(place.rig.kubeconfig.read_text())
     content["clusters"][0]["cluster"].update(way.cluster)
     if way.user is not None:
         content["users"][0]["user"] = way.user
@@ -316,17 +316,17 @@ def kubeconfig_for(place: Place, way: Way) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", WAYS)
-def test_every_way_leads_there(place: Place, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_way_leads_there(place: ConnectionRig, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     way = WAYS[name](place)
     for variable, value in way.environ.items():
         monkeypatch.setenv(variable, value)
     content = kubeconfig_for(place, way)
-    result = place.site.run(kubeconfig=content)
+    result = place.rig.run(kubeconfig=content)
     assert result.get("changed"), result
     assert PROXY_PASSWORD not in json.dumps(result)
     asked = [
         event
-        for event in place.site.cluster.requests()
+        for event in place.rig.cluster.requests()
         if way.seen_as in (event["user"]["username"], event.get("impersonatedUser", {}).get("username"))
     ]
     assert asked
@@ -334,40 +334,40 @@ def test_every_way_leads_there(place: Place, name: str, monkeypatch: pytest.Monk
     client = Client(resolve({"kubeconfig": content}, {}), user_agent="t", deadline=time.monotonic() + 30)
     with contextlib.closing(client), fails("not-found", '"absent"'):
         port_forward.connect(
-            client, place.site.name, "absent", 8443, Bounds("it", until=time.monotonic() + 10)
+            client, place.rig.name, "absent", 8443, Bounds("it", until=time.monotonic() + 10)
         )
     if way.relay:
         assert bool(before) is not way.is_bypassed
         assert (len(way.relay.seen) > before) is not way.is_bypassed
 
 
-def test_a_name_that_the_certificate_lacks(place: Place) -> None:
+def test_a_name_that_the_certificate_lacks(place: ConnectionRig) -> None:
     content = kubeconfig_for(place, Way({"tls-server-name": "other.certflow.test"}))
-    assert place.site.run(kubeconfig=content)["code"] == "server-untrusted"
+    assert place.rig.run(kubeconfig=content)["code"] == "server-untrusted"
     client = Client(resolve({"kubeconfig": content}, {}), user_agent="t", deadline=0.0)
     with contextlib.closing(client), fails("unreachable"):
         port_forward.connect(
-            client, place.site.name, "absent", 8443, Bounds("it", until=time.monotonic() + 10)
+            client, place.rig.name, "absent", 8443, Bounds("it", until=time.monotonic() + 10)
         )
 
 
-def test_a_token_that_is_renewed_in_the_middle_of_a_wait(place: Place) -> None:
+def test_a_token_that_is_renewed_in_the_middle_of_a_wait(place: ConnectionRig) -> None:
     """An EKS token lasts 15 minutes and is renewed a minute before; this one has a minute and a second when it is new."""
     first, _user = place.token()
     content = kubeconfig_for(place, Way(user={"exec": plugin(place.directory, first, seconds=61)}))
     done: list[dict[str, Any]] = []
     given: dict[str, Any] = {"kubeconfig": content, "approve": False, "wait": True, "wait_timeout": 90}
-    waiting = threading.Thread(target=lambda: done.append(place.site.run(**given)))
+    waiting = threading.Thread(target=lambda: done.append(place.rig.run(**given)))
     waiting.start()
     deadline = time.monotonic() + 60
-    while not place.site.csrs() and time.monotonic() < deadline:
+    while not place.rig.csrs() and time.monotonic() < deadline:
         time.sleep(0.2)
     second, other = place.token()
     (place.directory / "plugin-token").write_text(second)
     time.sleep(2)
-    place.site.decide(place.site.csrs()[0]["metadata"]["name"])
+    place.rig.decide(place.rig.csrs()[0]["metadata"]["name"])
     waiting.join()
     assert done[0].get("changed"), done
     assert done[0]["csr"]["condition"] == "Approved,Issued"
-    assert place.site.asked(user=other), "the second token was used"
+    assert place.rig.asked(user=other), "the second token was used"
     assert len((place.directory / "runs").read_text().splitlines()) > 1

@@ -78,7 +78,7 @@ class Row:
     fails: bool = False
 
 
-class Site:
+class ModesRig:
     """A user of these tests' own, a webhook configuration, a request, and the files that rows name."""
 
     def __init__(self, fleet: Fleet, directory: Path) -> None:
@@ -169,20 +169,20 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    made = Site(fleet, tmp_path_factory.mktemp("doors"))
+def rig(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModesRig]:
+    made = ModesRig(fleet, tmp_path_factory.mktemp("doors"))
     yield made
     made.close()
 
 
-def rows(site: Site, silent_port: int) -> dict[str, Row]:
+def rows(rig: ModesRig, silent_port: int) -> dict[str, Row]:
     """The table of keywords."""
-    kubeconfig = str(site.kubeconfig)
-    named = {INFO: {"name": site.name, "gather": ["csrs"]}}
-    target = {"kind": "ValidatingWebhookConfiguration", "name": site.name}
-    bundle = {BUNDLE: {"ca_bundle": site.ca, "targets": [target]}}
-    given = {"name": site.name, "gather": ["csrs"]}
-    away = {"HOME": str(site.directory)}
+    kubeconfig = str(rig.kubeconfig)
+    named = {INFO: {"name": rig.name, "gather": ["csrs"]}}
+    target = {"kind": "ValidatingWebhookConfiguration", "name": rig.name}
+    bundle = {BUNDLE: {"ca_bundle": rig.ca, "targets": [target]}}
+    given = {"name": rig.name, "gather": ["csrs"]}
+    away = {"HOME": str(rig.directory)}
     return {
         "plain": Row(named),
         "check and diff": Row({**bundle, "check_mode": True, "diff": True}),
@@ -195,21 +195,21 @@ def rows(site: Site, silent_port: int) -> dict[str, Row]:
             play={"environment": {"K8S_AUTH_KUBECONFIG": kubeconfig}},
         ),
         "home of the task": Row(
-            {INFO: given, "environment": {"HOME": str(site.directory / "home")}}, defaults=False
+            {INFO: given, "environment": {"HOME": str(rig.directory / "home")}}, defaults=False
         ),
         "tilde": Row(
-            {INFO: {**given, "kubeconfig": "~/.kube/config"}, "environment": {"HOME": str(site.directory / "home")}},
+            {INFO: {**given, "kubeconfig": "~/.kube/config"}, "environment": {"HOME": str(rig.directory / "home")}},
             defaults=False,
         ),
         "tilde in a list": Row(
-            {INFO: given, "environment": {"KUBECONFIG": "/absent:~/config", "HOME": str(site.directory / "home/.kube")}},
+            {INFO: given, "environment": {"KUBECONFIG": "/absent:~/config", "HOME": str(rig.directory / "home/.kube")}},
             defaults=False,
         ),
         "nothing names a cluster": Row({INFO: given, "environment": away}, defaults=False, fails=True),
         "a mixture": Row({**named, "environment": {"K8S_AUTH_HOST": "https://h.invalid"}}, fails=True),
         "no_log": Row({**named, "no_log": True}),
         "a secret option": Row(
-            {INFO: {**given, "host": site.fleet["onprem"].url, "api_key": "secret-api-key", "validate_certs": False}},
+            {INFO: {**given, "host": rig.fleet["onprem"].url, "api_key": "secret-api-key", "validate_certs": False}},
             defaults=False,
             fails=True,
         ),
@@ -221,10 +221,10 @@ def rows(site: Site, silent_port: int) -> dict[str, Row]:
                     "context": "{{ undefined_thing | default(omit) }}",
                     "wait_timeout": "{{ '9' }}",
                 },
-                "vars": {"wanted": site.name},
+                "vars": {"wanted": rig.name},
             }
         ),
-        "loop": Row({INFO: {**given, "name": "{{ item }}"}, "loop": [site.name, "absent"]}),
+        "loop": Row({INFO: {**given, "name": "{{ item }}"}, "loop": [rig.name, "absent"]}),
         "until": Row({**named, "until": "THIS.csrs | length > 5", "retries": 1, "delay": 0}, fails=True),
         "failed_when and changed_when": Row(
             {**named, "failed_when": "THIS.csrs | length == 1", "changed_when": True}, fails=True
@@ -242,10 +242,10 @@ def rows(site: Site, silent_port: int) -> dict[str, Row]:
         "unsupported parameter": Row({INFO: {**given, "colour": "blue"}}, fails=True),
         "wrong choice": Row({INFO: {**given, "gather": ["colours"]}}, fails=True),
         "wrong type": Row({INFO: {**given, "wait_timeout": "soon"}}, fails=True),
-        "missing parameter": Row({BUNDLE: {"ca_bundle": site.ca}}, fails=True),
+        "missing parameter": Row({BUNDLE: {"ca_bundle": rig.ca}}, fails=True),
         "unsupported before missing": Row({BUNDLE: {"colour": "blue"}}, fails=True),
-        "dictionary": Row({INFO: {**given, "kubeconfig": site.content}}, defaults=False),
-        "dictionary, refused": Row({INFO: {**given, "kubeconfig": site.content, "colour": "blue"}}, defaults=False, fails=True),
+        "dictionary": Row({INFO: {**given, "kubeconfig": rig.content}}, defaults=False),
+        "dictionary, refused": Row({INFO: {**given, "kubeconfig": rig.content, "colour": "blue"}}, defaults=False, fails=True),
         "files": Row({INFO: {**given, "kubeconfig": "plain"}}, defaults=False, forced=()),
         "encrypted": Row({INFO: {**given, "kubeconfig": "encrypted"}}, defaults=False),
         "local host": Row(named, host="local", forced=()),
@@ -269,36 +269,36 @@ LIKE_PLAIN = (
 )
 # What a row's result must hold, whichever door it came through.
 EXPECTED: dict[str, Any] = {
-    "plain": lambda site, result: result["csrs"][0]["subject"] == f"CN={HOSTILE}",
-    "check and diff": lambda site, result: result["changed"] is True and bool(result["diff"]),
-    "environment of play and task": lambda site, result: (
+    "plain": lambda rig, result: result["csrs"][0]["subject"] == f"CN={HOSTILE}",
+    "check and diff": lambda rig, result: result["changed"] is True and bool(result["diff"]),
+    "environment of play and task": lambda rig, result: (
         "K8S_AUTH_KUBECONFIG" in result["cluster"]["auth_source"]
     ),
-    "home of the task": lambda site, result: "the default" in result["cluster"]["auth_source"],
-    "nothing names a cluster": lambda site, result: has_failed(result, "no-cluster"),
-    "a mixture": lambda site, result: has_failed(result, "invalid-connection", "K8S_AUTH_HOST"),
-    "a secret option": lambda site, result: "secret-api-key" not in json.dumps(result),
-    "loop": lambda site, result: (
+    "home of the task": lambda rig, result: "the default" in result["cluster"]["auth_source"],
+    "nothing names a cluster": lambda rig, result: has_failed(result, "no-cluster"),
+    "a mixture": lambda rig, result: has_failed(result, "invalid-connection", "K8S_AUTH_HOST"),
+    "a secret option": lambda rig, result: "secret-api-key" not in json.dumps(result),
+    "loop": lambda rig, result: (
         [one["csrs"][0]["condition"] for one in result["results"]] == ["Pending", "NotFound"]
     ),
-    "until": lambda site, result: result["attempts"] == 1,
-    "failed_when and changed_when": lambda site, result: result["changed"] is True,
-    "ignored failure": lambda site, result: has_failed(result, "no-context", "'absent'"),
-    "timeout": lambda site, result: has_failed(result, "unreachable", "timed"),
-    "option and alias": lambda site, result: (
+    "until": lambda rig, result: result["attempts"] == 1,
+    "failed_when and changed_when": lambda rig, result: result["changed"] is True,
+    "ignored failure": lambda rig, result: has_failed(result, "no-context", "'absent'"),
+    "timeout": lambda rig, result: has_failed(result, "unreachable", "timed"),
+    "option and alias": lambda rig, result: (
         "validate_certs and its alias verify_ssl" in str(result["warnings"])
     ),
     # Ansible's own sentences, which have no code.
-    "unsupported parameter": lambda site, result: (
+    "unsupported parameter": lambda rig, result: (
         not absent(["(certflow.kubernetes.k8s_csr_info)", "colour."], result["msg"])
     ),
-    "wrong choice": lambda site, result: not absent(["gather", "csrs,"], result["msg"]),
-    "wrong type": lambda site, result: "wait_timeout" in result["msg"],
-    "missing parameter": lambda site, result: result["msg"].endswith(" targets"),
-    "unsupported before missing": lambda site, result: result["msg"].endswith(" targets"),
-    "dictionary": lambda site, result: "(a dictionary)" in result["cluster"]["auth_source"],
-    "encrypted": lambda site, result: "(a dictionary)" in result["cluster"]["auth_source"],
-    "files": lambda site, result: "files/plain" in result["cluster"]["auth_source"],
+    "wrong choice": lambda rig, result: not absent(["gather", "csrs,"], result["msg"]),
+    "wrong type": lambda rig, result: "wait_timeout" in result["msg"],
+    "missing parameter": lambda rig, result: result["msg"].endswith(" targets"),
+    "unsupported before missing": lambda rig, result: result["msg"].endswith(" targets"),
+    "dictionary": lambda rig, result: "(a dictionary)" in result["cluster"]["auth_source"],
+    "encrypted": lambda rig, result: "(a dictionary)" in result["cluster"]["auth_source"],
+    "files": lambda rig, result: "files/plain" in result["cluster"]["auth_source"],
 }
 
 
@@ -311,14 +311,14 @@ class Outcome:
     output: str
 
 
-def run_table(site: Site, table: dict[str, Row]) -> dict[tuple[str, str], Outcome]:
+def run_table(rig: ModesRig, table: dict[str, Row]) -> dict[tuple[str, str], Outcome]:
     """Run all rows through all doors in one playbook, with one play for those that may share one."""
     keys = [(name, door) for name, row in table.items() for door in (*row.forced, "auto")]
     plays: dict[str, dict[str, Any]] = {}
     for number, (name, door) in enumerate(keys):
         row = table[name]
         defaults = (
-            {"group/certflow.kubernetes.k8s": {"kubeconfig": str(site.kubeconfig)}} if row.defaults else {}
+            {"group/certflow.kubernetes.k8s": {"kubeconfig": str(rig.kubeconfig)}} if row.defaults else {}
         )
         shared = {"hosts": row.host, "gather_facts": False, "module_defaults": defaults, **row.play}
         play = plays.setdefault(json.dumps(shared), {**shared, "tasks": []})
@@ -336,13 +336,13 @@ def run_table(site: Site, table: dict[str, Row]) -> dict[tuple[str, str], Outcom
     for number, play in enumerate(plays.values()):
         names = [task["register"] for task in play["tasks"]]
         content = "{{ {" + ", ".join(f"'{name}': {name}" for name in names) + "} | to_json }}"
-        save = {"content": content, "dest": str(site.directory / f"results-{number}.json")}
+        save = {"content": content, "dest": str(rig.directory / f"results-{number}.json")}
         here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
         play["tasks"].append({"ansible.builtin.copy": save, "delegate_to": "localhost", "vars": here})
-    run = site.play(list(plays.values()), "-vv")
+    run = rig.play(list(plays.values()), "-vv")
     assert run.status == 0, run.output
     results: dict[str, Any] = {}
-    for path in site.directory.glob("results-*.json"):
+    for path in rig.directory.glob("results-*.json"):
         results.update(json.loads(path.read_text()))
     outcomes = {}
     for number, key in enumerate(keys):
@@ -354,10 +354,10 @@ def run_table(site: Site, table: dict[str, Row]) -> dict[tuple[str, str], Outcom
 
 
 @pytest.fixture(scope="module")
-def table(site: Site) -> tuple[dict[str, Row], dict[tuple[str, str], Outcome]]:
+def table(rig: ModesRig) -> tuple[dict[str, Row], dict[tuple[str, str], Outcome]]:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        made = rows(site, silent.getsockname()[1])
-        return made, run_table(site, made)
+        made = rows(rig, silent.getsockname()[1])
+        return made, run_table(rig, made)
 
 
 def comparable(value: Any) -> Any:
@@ -385,12 +385,12 @@ def test_results_are_equal(table: Any) -> None:
         assert bool(results[0].get("failed")) is row.fails, (name, results[0])
 
 
-def test_results_say_what_they_must(site: Site, table: Any) -> None:
+def test_results_say_what_they_must(rig: ModesRig, table: Any) -> None:
     made, outcomes = table
     assert EXPECTED.keys() <= made.keys()
     for (name, door), outcome in outcomes.items():
         if name in EXPECTED:
-            assert EXPECTED[name](site, outcome.result), (name, door, outcome.result)
+            assert EXPECTED[name](rig, outcome.result), (name, door, outcome.result)
         assert "Traceback" not in outcome.output, (name, door)
 
 
@@ -416,7 +416,7 @@ def doors(run: playbook.Run) -> list[tuple[str, str]]:
     return [(found.group(2), found.group(3)) for found in LINE.finditer(run.output)]
 
 
-def test_obstacles(site: Site) -> None:
+def test_obstacles(rig: ModesRig) -> None:
     """What else leads to the module, and that a forced door never gives way silently. No task here can succeed."""
     info = {INFO: {"kubeconfig": "/absent"}, "ignore_errors": True}
     tasks = [
@@ -431,7 +431,7 @@ def test_obstacles(site: Site) -> None:
         {**info, "delegate_to": "other_python", "vars": {DOOR: "inprocess"}},
         {**info, "vars": {DOOR: "sideways"}},
     ]
-    run = site.play([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}], "-vv")
+    run = rig.play([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}], "-vv")
     became, unset, remote = doors(run)
     assert became == ("module", "become is on")
     assert unset[0] == "module"
@@ -440,26 +440,26 @@ def test_obstacles(site: Site) -> None:
     assert not absent(["inprocess,", "'sideways';"], run.output)
 
 
-def test_action_group_reaches_kubernetes_core(site: Site) -> None:
+def test_action_group_reaches_kubernetes_core(rig: ModesRig) -> None:
     """One group's defaults set the connection for both collections."""
-    defaults = {"group/certflow.kubernetes.k8s": {"kubeconfig": str(site.kubeconfig), "context": "onprem"}}
+    defaults = {"group/certflow.kubernetes.k8s": {"kubeconfig": str(rig.kubeconfig), "context": "onprem"}}
     tasks = [
         {"kubernetes.core.k8s_info": {"api_version": "v1"}, "register": "theirs"},
-        {INFO: {"name": site.name}},
-        {"ansible.builtin.assert": {"that": [f"theirs.given.kubeconfig == '{site.kubeconfig}'"]}},
+        {INFO: {"name": rig.name}},
+        {"ansible.builtin.assert": {"that": [f"theirs.given.kubeconfig == '{rig.kubeconfig}'"]}},
     ]
-    run = site.play(
+    run = rig.play(
         [{"hosts": "localhost", "gather_facts": False, "module_defaults": defaults, "tasks": tasks}]
     )
     assert run.status == 0, run.output
 
 
-def test_no_secret_is_ever_printed(site: Site) -> None:
+def test_no_secret_is_ever_printed(rig: ModesRig) -> None:
     """A kubeconfig as a dictionary, through both doors, good, failing and refused, at the highest verbosity."""
     token = "a-token-that-nobody-may-see"
-    bearer = {**site.content, "users": [{"name": "onprem", "user": {"token": token}}]}
-    given = {"name": site.name, "kubeconfig": "{{ content }}"}
-    texts = [{"content": site.content}, {"content": bearer}]
+    bearer = {**rig.content, "users": [{"name": "onprem", "user": {"token": token}}]}
+    given = {"name": rig.name, "kubeconfig": "{{ content }}"}
+    texts = [{"content": rig.content}, {"content": bearer}]
     tasks = [
         {INFO: {**given, **more}, "vars": {DOOR: door, **text}, "ignore_errors": True}
         for door in DOORS
@@ -469,12 +469,12 @@ def test_no_secret_is_ever_printed(site: Site) -> None:
     tasks.append({INFO: {**given, "kubeconfig": "encrypted"}, "vars": {DOOR: "module"}})
     broken = VaultLib([(DEFAULT_VAULT_ID_MATCH, VaultSecret(VAULT_PASSWORD.encode()))])
     text = f"users: [{{token: {token}\n"
-    (site.directory / "files" / "broken").write_bytes(broken.encrypt(text, secret=broken.secrets[0][1]))
+    (rig.directory / "files" / "broken").write_bytes(broken.encrypt(text, secret=broken.secrets[0][1]))
     tasks.append({INFO: {"kubeconfig": "broken"}, "ignore_errors": True})
-    run = site.play([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}], "-vvvv")
+    run = rig.play([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}], "-vvvv")
     assert run.status == 0, run.output
     assert {door for door, _reason in doors(run)} == set(DOORS.values())
-    user = site.content["users"][0]["user"]
+    user = rig.content["users"][0]["user"]
     key = base64.b64decode(user["client-key-data"]).decode()
     for secret in (token, user["client-key-data"], *key.splitlines()[1:-1], "PRIVATE KEY"):
         assert secret not in run.output
@@ -510,18 +510,18 @@ def forms_of(encoded: str) -> list[bytes]:
     return [*lines, encoded[40:100].encode()]
 
 
-def test_a_new_private_key_is_seen_nowhere(site: Site) -> None:
+def test_a_new_private_key_is_seen_nowhere(rig: ModesRig) -> None:
     """At the highest verbosity, with a difference shown, and with the files of the ordinary module kept."""
-    directory = site.directory / "kept"
+    directory = rig.directory / "kept"
     directory.mkdir()
-    csr = {"kubeconfig": str(site.kubeconfig), "service": site.name, "namespace": "default"}
+    csr = {"kubeconfig": str(rig.kubeconfig), "service": rig.name, "namespace": "default"}
     signers = {"signed": "kubernetes.io/kubelet-serving", "own": "ephemeral-ca"}
     tasks: list[dict[str, Any]] = [
         {
             "certflow.kubernetes.k8s_csr": {
                 **csr,
                 "signer_name": signer,
-                "secret": {"name": f"{site.name}-{name}-{door}"},
+                "secret": {"name": f"{rig.name}-{name}-{door}"},
             },
             "vars": {DOOR: door},
         }
@@ -531,7 +531,7 @@ def test_a_new_private_key_is_seen_nowhere(site: Site) -> None:
     places = dict.fromkeys(("TMPDIR", "ANSIBLE_LOCAL_TEMP", "ANSIBLE_REMOTE_TEMP"), str(directory))
     kept = {**places, "ANSIBLE_KEEP_REMOTE_FILES": "true", "ANSIBLE_PIPELINING": "false"}
     with processes() as seen:
-        run = site.play(
+        run = rig.play(
             [{"hosts": "localhost", "gather_facts": False, "tasks": tasks}], "-vvvv", "--diff", **kept
         )
     assert (run.status, run.recap("changed")) == (0, len(tasks)), run.output
@@ -542,34 +542,34 @@ def test_a_new_private_key_is_seen_nowhere(site: Site) -> None:
     shown = [run.output.encode(), *seen, *files]
     for task in tasks:
         path = f"/api/v1/namespaces/default/secrets/{task['certflow.kubernetes.k8s_csr']['secret']['name']}"
-        key = site.fleet["onprem"].api("GET", path)["data"]["tls.key"]
-        site.fleet["onprem"].api("DELETE", path)
+        key = rig.fleet["onprem"].api("GET", path)["data"]["tls.key"]
+        rig.fleet["onprem"].api("DELETE", path)
         assert [form for form in forms_of(key) for text in shown if form in text] == []
 
 
-def test_a_decrypted_kubeconfig_is_in_no_file(site: Site) -> None:
+def test_a_decrypted_kubeconfig_is_in_no_file(rig: ModesRig) -> None:
     """The ordinary module gets it by a pipe, although Ansible is set to write modules into files."""
-    directory = site.directory / "unpiped"
+    directory = rig.directory / "unpiped"
     directory.mkdir()
     kept = dict.fromkeys(("TMPDIR", "ANSIBLE_LOCAL_TEMP", "ANSIBLE_REMOTE_TEMP"), str(directory))
-    task = {INFO: {"name": site.name, "kubeconfig": "encrypted"}, "vars": {DOOR: "module"}}
-    run = site.play(one(task), "-vvv", ANSIBLE_PIPELINING="false", **kept)
+    task = {INFO: {"name": rig.name, "kubeconfig": "encrypted"}, "vars": {DOOR: "module"}}
+    run = rig.play(one(task), "-vvv", ANSIBLE_PIPELINING="false", **kept)
     assert run.status == 0, run.output
     assert " PUT " not in run.output
 
 
-def test_nothing_is_left_on_disk(site: Site) -> None:
+def test_nothing_is_left_on_disk(rig: ModesRig) -> None:
     """Twenty hosts, ten forks: forks end without clean-up on Python before 3.13, so nothing may need any."""
-    empty = site.directory / "tmp"
+    empty = rig.directory / "tmp"
     empty.mkdir()
     names = [f"host{number}" for number in range(20)]
     hosts = {"hosts": ",".join(names), "gather_facts": False, "connection": "local", "strategy": "free"}
     variables = {"ansible_python_interpreter": "{{ ansible_playbook_python }}", DOOR: "inprocess"}
-    sources = [str(site.kubeconfig), site.content]
-    tasks = [{INFO: {"kubeconfig": source, "name": site.name}} for source in sources]
-    inventory = site.directory / "many.yml"
+    sources = [str(rig.kubeconfig), rig.content]
+    tasks = [{INFO: {"kubeconfig": source, "name": rig.name}} for source in sources]
+    inventory = rig.directory / "many.yml"
     inventory.write_text(yaml.safe_dump({"all": {"hosts": dict.fromkeys(names), "vars": variables}}))
-    run = site.play([{**hosts, "tasks": tasks}], "-vv", "-f", "10", "-i", str(inventory), TMPDIR=str(empty))
+    run = rig.play([{**hosts, "tasks": tasks}], "-vv", "-f", "10", "-i", str(inventory), TMPDIR=str(empty))
     assert run.status == 0, run.output
     assert run.recap("ok") == 40
     assert [door for door, _reason in doors(run)] == ["in-process"] * 40
@@ -602,12 +602,12 @@ for name, arguments in json.load(sys.stdin):
 """
 
 
-def test_an_operation_in_a_fork_imports_nothing(site: Site) -> None:
+def test_an_operation_in_a_fork_imports_nothing(rig: ModesRig) -> None:
     """Each fork would import it anew: a third of a second a host."""
-    target = {"kind": "ValidatingWebhookConfiguration", "name": site.name}
-    where = {"kubeconfig": str(site.kubeconfig)}
-    plugin = site.directory / "plugin"
-    user = site.content["users"][0]["user"]
+    target = {"kind": "ValidatingWebhookConfiguration", "name": rig.name}
+    where = {"kubeconfig": str(rig.kubeconfig)}
+    plugin = rig.directory / "plugin"
+    user = rig.content["users"][0]["user"]
     status = {
         "clientCertificateData": base64.b64decode(user["client-certificate-data"]).decode(),
         "clientKeyData": base64.b64decode(user["client-key-data"]).decode(),
@@ -616,15 +616,15 @@ def test_an_operation_in_a_fork_imports_nothing(site: Site) -> None:
     plugin.write_text(f"#!/bin/sh\ncat <<'END'\n{json.dumps(answer)}\nEND\n")
     plugin.chmod(0o700)
     entry = {"exec": {"apiVersion": answer["apiVersion"], "command": str(plugin)}}
-    by_plugin = {**site.content, "users": [{"name": "onprem", "user": entry}]}
+    by_plugin = {**rig.content, "users": [{"name": "onprem", "user": entry}]}
     csr: dict[str, Any] = {
-        "service": site.name,
+        "service": rig.name,
         "namespace": "default",
-        "secret": {"name": site.name},
+        "secret": {"name": rig.name},
         "signer_name": "kubernetes.io/kubelet-serving",
         "targets": [target],
     }
-    absent, nobody = "no context named 'absent'", f"no Service default/{site.name}"
+    absent, nobody = "no context named 'absent'", f"no Service default/{rig.name}"
     own_ca = {**csr, "signer_name": "ephemeral-ca"}
     asked = {"target": target, "object": {"apiVersion": "v1", "kind": "Namespace"}}
     # (operation, arguments, whether it changes something, words of its failure)
@@ -633,8 +633,8 @@ def test_an_operation_in_a_fork_imports_nothing(site: Site) -> None:
         ("k8s_csr_info", {"kubeconfig": by_plugin}, False, ""),
         ("k8s_csr", {**where, **csr}, True, ""),
         ("k8s_csr", {**where, **csr}, False, ""),
-        ("webhook_cabundle", {**where, "ca_bundle": site.ca, "targets": [target]}, True, ""),
-        ("k8s_csr_approve", {**where, "name": site.name, "decision": "deny"}, True, ""),
+        ("webhook_cabundle", {**where, "ca_bundle": rig.ca, "targets": [target]}, True, ""),
+        ("k8s_csr_approve", {**where, "name": rig.name, "decision": "deny"}, True, ""),
         ("k8s_csr", {**where, **csr, "state": "absent"}, True, ""),
         ("k8s_csr", {**where, **own_ca}, True, ""),
         ("webhook_probe", {**where, **asked}, False, nobody),
@@ -673,31 +673,33 @@ CSR = "certflow.kubernetes.k8s_csr"
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_ctrl_c_leaves_nothing(site: Site, door: str) -> None:
+def test_ctrl_c_leaves_nothing(rig: ModesRig, door: str) -> None:
     """A probe is interrupted in the middle of its wait: what it sent is deleted before its process ends."""
-    options = {"signers": ["example.com/nobody"], "kubeconfig": str(site.kubeconfig), "probe_seconds": 100}
-    interrupted(site, door, {PROBE: options}, probes)
+    options = {"signers": ["example.com/nobody"], "kubeconfig": str(rig.kubeconfig), "probe_seconds": 100}
+    interrupted(rig, door, {PROBE: options}, probes)
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_ctrl_c_releases_the_lease(site: Site, door: str) -> None:
+def test_ctrl_c_releases_the_lease(rig: ModesRig, door: str) -> None:
     """The next run would wait for it. The run is interrupted while it waits for a signer that never issues."""
     wanted = {"service": "waits", "namespace": "default", "secret": {"name": "waits-tls"}}
     options = {**wanted, "signer_name": "example.com/nobody", "wait_timeout": 100}
-    interrupted(site, door, {CSR: {**options, "kubeconfig": str(site.kubeconfig)}}, leases)
-    onprem = site.fleet["onprem"]
+    interrupted(rig, door, {CSR: {**options, "kubeconfig": str(rig.kubeconfig)}}, leases)
+    onprem = rig.fleet["onprem"]
     for csr in onprem.api("GET", REQUESTS)["items"]:
         if csr["metadata"]["name"].startswith("certflow-waits-"):
             onprem.api("DELETE", f"{REQUESTS}/{csr['metadata']['name']}")
 
 
-def interrupted(site: Site, door: str, task: dict[str, Any], left: Callable[[Site], list[str]]) -> None:
+def interrupted(
+    rig: ModesRig, door: str, task: dict[str, Any], left: Callable[[ModesRig], list[str]]
+) -> None:
     """Interrupt a task as Ctrl-C does, once it has made something, and see that it leaves nothing of that."""
-    (site.directory / "interrupted.yml").write_text(yaml.safe_dump(one(task, vars={DOOR: door})))
+    (rig.directory / "interrupted.yml").write_text(yaml.safe_dump(one(task, vars={DOOR: door})))
     program = str(Path(sys.executable).with_name("ansible-playbook"))
     process = subprocess.Popen(
         [program, "interrupted.yml"],
-        cwd=site.directory,
+        cwd=rig.directory,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -705,7 +707,7 @@ def interrupted(site: Site, door: str, task: dict[str, Any], left: Callable[[Sit
         start_new_session=True,  # as a terminal: the signal goes to all of its processes
     )
     try:
-        eventually(lambda: left(site) or process.poll() is not None)
+        eventually(lambda: left(rig) or process.poll() is not None)
         assert process.poll() is None, process.communicate()[0]
         os.killpg(process.pid, signal.SIGINT)
         output, _ = process.communicate(timeout=60)
@@ -713,18 +715,18 @@ def interrupted(site: Site, door: str, task: dict[str, Any], left: Callable[[Sit
         process.kill()
         process.wait()
     assert process.returncode, output
-    eventually(lambda: not left(site))
+    eventually(lambda: not left(rig))
 
 
-def leases(site: Site) -> list[str]:
+def leases(rig: ModesRig) -> list[str]:
     """Return the Lease of the Service ``waits``."""
-    listed = site.fleet["onprem"].api("GET", "/apis/coordination.k8s.io/v1/namespaces/default/leases")
+    listed = rig.fleet["onprem"].api("GET", "/apis/coordination.k8s.io/v1/namespaces/default/leases")
     return [name for item in listed["items"] if (name := item["metadata"]["name"]) == "certflow-waits"]
 
 
-def probes(site: Site) -> list[str]:
+def probes(rig: ModesRig) -> list[str]:
     labels = "labelSelector=certflow.kubernetes/signer-probe"
-    listed = site.fleet["onprem"].api("GET", f"{REQUESTS}?{labels}")["items"]
+    listed = rig.fleet["onprem"].api("GET", f"{REQUESTS}?{labels}")["items"]
     return [csr["metadata"]["name"] for csr in listed]
 
 

@@ -24,7 +24,7 @@ from cryptography import x509
 from examples.demo import webhook
 from examples.demo.webhook import Webhook
 from tests.support.clusters import ApiError
-from tests.support.csr_site import HOOKS, Site, role_in
+from tests.support.csr_rig import HOOKS, CsrRig, role_in
 from tests.support.https_webhook import Balanced, deny
 from tests.system.test_k8s_csr_rights import BUNDLE, DOCS, User
 
@@ -45,135 +45,135 @@ RENEW: dict[str, Any] = {"renew_before": "400d", "wait": False}
 
 
 @pytest.fixture
-def site(fleet: Fleet) -> Iterator[Site]:
+def rig(fleet: Fleet) -> Iterator[CsrRig]:
     """Its user may do what certflow-store and certflow-bundle grant, and nothing else."""
-    with contextlib.closing(Site(fleet["eks"], "ephemeral-ca")) as site:
-        user = User(site, STORE, BUNDLE)
-        site.user, site.kubeconfig = user.name, Path(user.kubeconfig)
-        yield site
+    with contextlib.closing(CsrRig(fleet["eks"], "ephemeral-ca")) as rig:
+        user = User(rig, STORE, BUNDLE)
+        rig.user, rig.kubeconfig = user.name, Path(user.kubeconfig)
+        yield rig
 
 
 def prints(pem: str) -> list[str]:
     return [str(certificate.serial_number) for certificate in x509.load_pem_x509_certificates(pem.encode())]
 
 
-def assert_trusted(site: Site, target: dict[str, Any]) -> None:
+def assert_trusted(rig: CsrRig, target: dict[str, Any]) -> None:
     """What is stored fits together, and the target trusts it."""
-    data = site.data()
+    data = rig.data()
     leaf, ca = (x509.load_pem_x509_certificate(data[key].encode()) for key in ("tls.crt", CA_KEY))
     leaf.verify_directly_issued_by(ca)
-    assert data[CA_KEY] in site.bundle(target)
+    assert data[CA_KEY] in rig.bundle(target)
 
 
 @pytest.mark.quick
-def test_its_whole_life(site: Site) -> None:
-    target = site.hook()
-    foreseen = site.run(targets=[target], check_mode=True)
+def test_its_whole_life(rig: CsrRig) -> None:
+    target = rig.hook()
+    foreseen = rig.run(targets=[target], check_mode=True)
     assert (foreseen["changed"], foreseen["pending"], foreseen["ca_bundle"]) == (True, True, None)
-    assert site.writes() == []
+    assert rig.writes() == []
 
-    first = site.run(targets=[target], expiration_seconds=3600)
+    first = rig.run(targets=[target], expiration_seconds=3600)
     assert (first["changed"], first["csr"], first.get("warnings")) == (True, None, None), first
-    assert first["ca_bundle"] == site.bundle(target) == site.data()[CA_KEY]
-    assert_trusted(site, target)
-    assert site.writes() == [
+    assert first["ca_bundle"] == rig.bundle(target) == rig.data()[CA_KEY]
+    assert_trusted(rig, target)
+    assert rig.writes() == [
         ("create", "leases"),
         ("patch", "validatingwebhookconfigurations"),
         ("create", "secrets"),
         ("delete", "leases"),
     ]
 
-    before = len(site.asked())
-    again = site.run(targets=[target])
+    before = len(rig.asked())
+    again = rig.run(targets=[target])
     assert (again["changed"], again["reason"]) == (False, "the certificate is kept")
     assert again["ca_source"] == first["ca_source"]
-    assert [verb for verb, _ in site.asked()[before:]] == ["get"] * 2
+    assert [verb for verb, _ in rig.asked()[before:]] == ["get"] * 2
 
-    renewed = site.run(targets=[target], **RENEW)
+    renewed = rig.run(targets=[target], **RENEW)
     assert renewed["changed"]
-    assert prints(site.bundle(target)) == prints(first["ca_bundle"] + renewed["ca_bundle"]), "side by side"
-    assert_trusted(site, target)
-    assert "certificatesigningrequests" not in {resource for _verb, resource in site.asked()}
+    assert prints(rig.bundle(target)) == prints(first["ca_bundle"] + renewed["ca_bundle"]), "side by side"
+    assert_trusted(rig, target)
+    assert "certificatesigningrequests" not in {resource for _verb, resource in rig.asked()}
 
-    assert site.run(targets=[target], state="absent")["changed"]
-    assert (site.secret(), site.bundle(target)) == (None, "")
-    assert site.run(targets=[target], state="absent")["changed"] is False
+    assert rig.run(targets=[target], state="absent")["changed"]
+    assert (rig.secret(), rig.bundle(target)) == (None, "")
+    assert rig.run(targets=[target], state="absent")["changed"] is False
 
 
-def test_its_ca_is_found_again(site: Site) -> None:
+def test_its_ca_is_found_again(rig: CsrRig) -> None:
     """Beside the certificate, else on the targets, else nowhere: then another certificate is made."""
-    target = site.hook()
-    site.run(targets=[target])
-    leaf, ca = site.certificate(), site.data()[CA_KEY]
+    target = rig.hook()
+    rig.run(targets=[target])
+    leaf, ca = rig.certificate(), rig.data()[CA_KEY]
     forget = [{"op": "remove", "path": f"/data/{CA_KEY}"}]
-    site.cluster.api("PATCH", f"{site.secrets}/hook-tls", forget, "application/json-patch+json")
-    assert site.run(targets=[target])["ca_source"] == "the anchor that an earlier run added to the targets"
-    assert (site.certificate(), site.data()[CA_KEY]) == (leaf, ca)
-    assert site.run(targets=[target])["changed"] is False
-    site.cluster.api("PATCH", f"{site.secrets}/hook-tls", forget, "application/json-patch+json")
-    lost = site.run()
+    rig.cluster.api("PATCH", f"{rig.secrets}/hook-tls", forget, "application/json-patch+json")
+    assert rig.run(targets=[target])["ca_source"] == "the anchor that an earlier run added to the targets"
+    assert (rig.certificate(), rig.data()[CA_KEY]) == (leaf, ca)
+    assert rig.run(targets=[target])["changed"] is False
+    rig.cluster.api("PATCH", f"{rig.secrets}/hook-tls", forget, "application/json-patch+json")
+    lost = rig.run()
     assert "no CA that is known here vouches" in lost["reason"]
-    assert site.certificate() != leaf
+    assert rig.certificate() != leaf
 
 
-def test_a_ca_that_another_identity_planted_gets_into_no_target(site: Site) -> None:
+def test_a_ca_that_another_identity_planted_gets_into_no_target(rig: CsrRig) -> None:
     """The permission to create Secrets is enough to plant one with all marks. No target trusts its CA."""
-    site.run()
-    planted = site.secret()
+    rig.run()
+    planted = rig.secret()
     assert planted is not None
-    site.cluster.api("DELETE", f"{site.secrets}/hook-tls")
-    mallory = User(site, PLANTER)
+    rig.cluster.api("DELETE", f"{rig.secrets}/hook-tls")
+    mallory = User(rig, PLANTER)
     connection = resolve({"kubeconfig": mallory.kubeconfig}, {})
     client = Client(connection, user_agent="mallory", deadline=time.monotonic() + 30)
     kept = {key: planted["metadata"][key] for key in ("name", "labels", "annotations")}
-    client.create(site.secrets, {"metadata": kept, "type": planted["type"], "data": planted["data"]})
-    key, ca = site.data()["tls.key"], site.data()[CA_KEY]
+    client.create(rig.secrets, {"metadata": kept, "type": planted["type"], "data": planted["data"]})
+    key, ca = rig.data()["tls.key"], rig.data()[CA_KEY]
 
-    target = site.hook()
-    done = site.run(targets=[target])
+    target = rig.hook()
+    done = rig.run(targets=[target])
     assert done["changed"]
-    assert site.data()["tls.key"] != key
-    assert_trusted(site, target)
-    assert ca not in site.bundle(target)
+    assert rig.data()["tls.key"] != key
+    assert_trusted(rig, target)
+    assert ca not in rig.bundle(target)
 
 
-def test_what_has_no_meaning_and_what_is_refused(site: Site) -> None:
-    site.refused("invalid-request", "ephemeral-ca", "approve", approve=False)
-    site.refused("invalid-request", "ephemeral-ca", "usages", usages=["server auth", "client auth"])
-    done = site.run(trust="leaf", wait=False, ca_bundle=site.cluster.ca_pem, expiration_seconds=3600)
-    assert done["ca_bundle"] == site.data()[CA_KEY]
-    assert site.run(trust="chain")["changed"] is False
+def test_what_has_no_meaning_and_what_is_refused(rig: CsrRig) -> None:
+    rig.refused("invalid-request", "ephemeral-ca", "approve", approve=False)
+    rig.refused("invalid-request", "ephemeral-ca", "usages", usages=["server auth", "client auth"])
+    done = rig.run(trust="leaf", wait=False, ca_bundle=rig.cluster.ca_pem, expiration_seconds=3600)
+    assert done["ca_bundle"] == rig.data()[CA_KEY]
+    assert rig.run(trust="chain")["changed"] is False
 
 
-def test_a_signer_is_changed_both_ways(site: Site) -> None:
+def test_a_signer_is_changed_both_ways(rig: CsrRig) -> None:
     """From the cluster's signer and back to it: each time another certificate, and trust for both on the target."""
-    target, signers = site.hook(), ("beta.eks.amazonaws.com/app-serving", site.signer)
-    administrator = str(site.cluster.kubeconfig)
+    target, signers = rig.hook(), ("beta.eks.amazonaws.com/app-serving", rig.signer)
+    administrator = str(rig.cluster.kubeconfig)
     options: dict[str, Any] = {"targets": [target], "kubeconfig": administrator, "wait": False}
     for signer in (*signers, signers[0]):
-        assert site.run(signer_name=signer, **options)["changed"]
-        assert site.run(signer_name=signer, **options)["changed"] is False
-    assert len(prints(site.bundle(target))) == 2
-    assert site.run(state="absent", **options)["changed"]
-    assert site.bundle(target) == ""
+        assert rig.run(signer_name=signer, **options)["changed"]
+        assert rig.run(signer_name=signer, **options)["changed"] is False
+    assert len(prints(rig.bundle(target))) == 2
+    assert rig.run(state="absent", **options)["changed"]
+    assert rig.bundle(target) == ""
 
 
-def test_the_api_server_calls_a_webhook_with_it(site: Site) -> None:
+def test_the_api_server_calls_a_webhook_with_it(rig: CsrRig) -> None:
     """A real call over TLS: refused in the webhook's own words, so its certificate was accepted."""
     with contextlib.closing(Webhook(webhook.judge)) as server:
-        name = f"called-{site.name}"
+        name = f"called-{rig.name}"
         service = {
             "metadata": {"name": "hook"},
             "spec": {"type": "ExternalName", "externalName": "localhost"},
         }
-        site.make(f"/api/v1/namespaces/{site.name}/services", service)
+        rig.make(f"/api/v1/namespaces/{rig.name}/services", service)
         target = {"kind": "ValidatingWebhookConfiguration", "name": name}
-        site.make(HOOKS, _configuration(site, name, server.port))
-        site.run(targets=[target], expiration_seconds=3600)
-        server.serve(site.data()["tls.crt"], site.data()["tls.key"])
-        assert webhook.RULE in _call(site)
-        assert site.run(targets=[target], **RENEW)["changed"]
-        assert webhook.RULE in _call(site), "the old certificate is still served, and still trusted"
+        rig.make(HOOKS, _configuration(rig, name, server.port))
+        rig.run(targets=[target], expiration_seconds=3600)
+        server.serve(rig.data()["tls.crt"], rig.data()["tls.key"])
+        assert webhook.RULE in _call(rig)
+        assert rig.run(targets=[target], **RENEW)["changed"]
+        assert webhook.RULE in _call(rig), "the old certificate is still served, and still trusted"
     assert len(server.calls) == 2
 
 
@@ -185,40 +185,40 @@ class Stored:
     key_pem: bytes
 
     @classmethod
-    def by(cls, site: Site) -> Stored:
-        data = site.data()
+    def by(cls, rig: CsrRig) -> Stored:
+        data = rig.data()
         return cls(data["tls.crt"].encode(), data["tls.key"].encode())
 
 
-def test_an_address_with_two_machines_keeps_the_old_ca(site: Site) -> None:
+def test_an_address_with_two_machines_keeps_the_old_ca(rig: CsrRig) -> None:
     """One machine reloads and the other one does not. A single connection reaches only one of them."""
     with contextlib.closing(Balanced(deny)) as server:
-        target = {"kind": "ValidatingWebhookConfiguration", "name": f"balanced-{site.name}"}
+        target = {"kind": "ValidatingWebhookConfiguration", "name": f"balanced-{rig.name}"}
         url = {"url": f"https://localhost:{server.port}/"}
-        site.make(HOOKS, _configuration(site, target["name"], server.port, client_config=url))
+        rig.make(HOOKS, _configuration(rig, target["name"], server.port, client_config=url))
         names: dict[str, Any] = {"service": None, "common_name": "x", "dns_names": ["localhost"]}
         options = {**names, "allow_names": ["localhost"], "targets": [target]}
-        old_ca = site.run(**options, expiration_seconds=3600)["ca_bundle"]
-        old = Stored.by(site)
-        new_ca = site.run(**options, **RENEW)["ca_bundle"]
-        server.present_in_turn(old, Stored.by(site))
+        old_ca = rig.run(**options, expiration_seconds=3600)["ca_bundle"]
+        old = Stored.by(rig)
+        new_ca = rig.run(**options, **RENEW)["ca_bundle"]
+        server.present_in_turn(old, Stored.by(rig))
         server.serve()
-        seen = site.run(**options, served_timeout=20)
+        seen = rig.run(**options, served_timeout=20)
         assert (seen["proof"]["verdict"], seen["proof"]["kept"], seen["proof"]["dropped"]) == (
             "unproven",
             1,
             0,
         ), seen
         assert f"localhost:{server.port}" in seen["warnings"][0]
-        assert prints(site.bundle(target)) == prints(old_ca + new_ca)
-        assert len({_serial(server.port, site.bundle(target)) for _connection in range(4)}) == 2
-        assert "no team, no ConfigMap" in _call(site)
-        again = site.run(**options)
+        assert prints(rig.bundle(target)) == prints(old_ca + new_ca)
+        assert len({_serial(server.port, rig.bundle(target)) for _connection in range(4)}) == 2
+        assert "no team, no ConfigMap" in _call(rig)
+        again = rig.run(**options)
         assert (again["changed"], again["proof"]) == (False, None)
         # The user knows when the last machine has reloaded.
         exactly = {"targets": [target], "ca_bundle": new_ca, "mode": "exactly"}
-        assert site.operate(webhook_cabundle.OPERATION, **exactly)["changed"]
-        assert prints(site.bundle(target)) == prints(new_ca)
+        assert rig.operate(webhook_cabundle.OPERATION, **exactly)["changed"]
+        assert prints(rig.bundle(target)) == prints(new_ca)
 
 
 def _serial(port: int, bundle: str) -> str:
@@ -232,14 +232,14 @@ def _serial(port: int, bundle: str) -> str:
 
 
 def _configuration(
-    site: Site, name: str, port: int, *, client_config: dict[str, Any] | None = None
+    rig: CsrRig, name: str, port: int, *, client_config: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]}
     hook = {
         "name": "called.certflow.test",
-        "clientConfig": client_config or {"service": {"namespace": site.name, "name": "hook", "port": port}},
+        "clientConfig": client_config or {"service": {"namespace": rig.name, "name": "hook", "port": port}},
         "rules": [rule],
-        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": site.name}},
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": rig.name}},
         "failurePolicy": "Fail",
         "sideEffects": "None",
         "admissionReviewVersions": ["v1"],
@@ -247,9 +247,9 @@ def _configuration(
     return {"metadata": {"name": name}, "webhooks": [hook]}
 
 
-def _call(site: Site) -> str:
+def _call(rig: CsrRig) -> str:
     """What the API server says to a ConfigMap that the webhook refuses."""
     body = {"metadata": {"name": f"unlabelled-{uuid.uuid4().hex[:8]}"}}
     with pytest.raises(ApiError) as refused:
-        site.cluster.api("POST", f"/api/v1/namespaces/{site.name}/configmaps", body)
+        rig.cluster.api("POST", f"/api/v1/namespaces/{rig.name}/configmaps", body)
     return str(refused.value)

@@ -16,8 +16,8 @@ import pytest
 
 from tests.system.fault_injection import crash, page, requests, transport
 from tests.system.fault_injection.crash import Killer
+from tests.system.fault_injection.fault_rig import FaultRig
 from tests.system.fault_injection.flows import FLOWS, NAMED
-from tests.system.fault_injection.ground import Ground
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def ground(fleet: Fleet) -> Iterator[Ground]:
-    with contextlib.closing(Ground(fleet["onprem"])) as ground:
+def ground(fleet: Fleet) -> Iterator[FaultRig]:
+    with contextlib.closing(FaultRig(fleet["onprem"])) as ground:
         yield ground
 
 
@@ -61,7 +61,7 @@ KILLED = [
 
 
 @pytest.mark.parametrize("flow", KILLED, ids=by_name)
-def test_killed_after_each_write_and_run_again(ground: Ground, killer: Killer, flow: Flow) -> None:
+def test_killed_after_each_write_and_run_again(ground: FaultRig, killer: Killer, flow: Flow) -> None:
     asked = crash.whole(ground, killer, flow)
     writes = [(number, "after") for number, words in enumerate(asked, 1) if requests.writes(words)]
     points = list(crash.points(ground, killer, flow, writes))
@@ -71,7 +71,7 @@ def test_killed_after_each_write_and_run_again(ground: Ground, killer: Killer, f
 
 @pytest.mark.full
 @pytest.mark.parametrize("flow", FLOWS, ids=by_name)
-def test_killed_at_every_request_and_run_again(ground: Ground, killer: Killer, flow: Flow) -> None:
+def test_killed_at_every_request_and_run_again(ground: FaultRig, killer: Killer, flow: Flow) -> None:
     count = len(crash.whole(ground, killer, flow))
     points = list(crash.points(ground, killer, flow, crash.everywhere(count)))
     row = page.crash_row(count, points)
@@ -85,31 +85,31 @@ CSR = "create certificatesigningrequests"
 
 
 @pytest.fixture(scope="module")
-def asked(ground: Ground) -> list[str]:
+def asked(ground: FaultRig) -> list[str]:
     """The requests of a new certificate."""
     return transport.whole(ground, NEW)
 
 
 @pytest.mark.parametrize("fault", [fault for fault in transport.FAULTS if fault.is_daily], ids=by_name)
-def test_a_fault_at_one_request(ground: Ground, asked: list[str], fault: Fault) -> None:
+def test_a_fault_at_one_request(ground: FaultRig, asked: list[str], fault: Fault) -> None:
     """Where a request is created, whose answer matters most; else at the first that can meet it."""
     met = [number for number, words in enumerate(asked, 1) if fault.can_meet(words)]
     created = asked.index(CSR) + 1
     assert_case(ground, fault, created if created in met else met[0])
 
 
-def test_no_lost_answer_of_a_write_matters(ground: Ground, asked: list[str]) -> None:
+def test_no_lost_answer_of_a_write_matters(ground: FaultRig, asked: list[str]) -> None:
     for words in dict.fromkeys(filter(requests.writes, asked)):
         assert_case(ground, transport.LOST, asked.index(words) + 1)
 
 
 @pytest.mark.parametrize("fault", transport.FAULTS[:2], ids=by_name)
-def test_a_key_is_kept_although_its_connection_breaks(ground: Ground, fault: Fault) -> None:
+def test_a_key_is_kept_although_its_connection_breaks(ground: FaultRig, fault: Fault) -> None:
     number = transport.whole(ground, ASK).index("create secrets") + 1
     assert_case(ground, fault, number, ASK)
 
 
-def assert_case(ground: Ground, fault: Fault, number: int, flow: Flow = NEW) -> None:
+def assert_case(ground: FaultRig, fault: Fault, number: int, flow: Flow = NEW) -> None:
     cases = list(transport.cases(ground, flow, fault, [number]))
     assert len(cases) == 1
     assert_good(cases)
@@ -117,7 +117,7 @@ def assert_case(ground: Ground, fault: Fault, number: int, flow: Flow = NEW) -> 
 
 @pytest.mark.full
 @pytest.mark.parametrize("flow", transport.FLOWS, ids=by_name)
-def test_every_fault_at_every_request(ground: Ground, flow: Flow) -> None:
+def test_every_fault_at_every_request(ground: FaultRig, flow: Flow) -> None:
     cases = list(transport.everywhere(ground, flow))
     column = page.transport_column(cases)
     print(f"{flow.name}: {column}")

@@ -22,7 +22,8 @@ import yaml
 
 from tests.support import clusters, playbook
 from tests.support.failures import absent
-from tests.support.snapshot_site import module_proxy
+from tests.support.rig import written
+from tests.support.snapshot_rig import module_proxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -43,7 +44,7 @@ HOSTS = {
 }
 
 
-class Site:
+class FleetRig:
     """Contexts of two clusters in one kubeconfig, an inventory of them, and a namespace of its own on both."""
 
     def __init__(self, fleet: Fleet, directory: Path) -> None:
@@ -143,24 +144,24 @@ def closed_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def site(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    made = Site(fleet, tmp_path_factory.mktemp("fleet"))
+def rig(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FleetRig]:
+    made = FleetRig(fleet, tmp_path_factory.mktemp("fleet"))
     yield made
     made.close()
 
 
-def test_a_canary_that_fails_is_the_end(site: Site) -> None:
+def test_a_canary_that_fails_is_the_end(rig: FleetRig) -> None:
     """With the usual batches and budget; what was not reached is said, and nothing was written there."""
-    run = site.play(CERTIFICATES, order=("canary", "well-1", "dead", "owned", "well-2"))
+    run = rig.play(CERTIFICATES, order=("canary", "well-1", "dead", "owned", "well-2"))
     assert run.status == 2, run.output
-    assert site.report() == {
+    assert rig.report() == {
         "canary": "failed",
         **dict.fromkeys(("well-1", "dead", "owned", "well-2"), "not started"),
     }
     assert run.recap("failed") == 5, run.output  # so that AWX and --limit @retry run exactly these again
-    assert not absent(["certflow_max_failures"], site.outcomes()["well-2"]["reason"])
+    assert not absent(["certflow_max_failures"], rig.outcomes()["well-2"]["reason"])
     assert not absent(['"canary:', '"well-2:'], run.output)
-    assert site.bundle("well-1") == ""
+    assert rig.bundle("well-1") == ""
 
 
 # Serial, order: the first one fails and is alone; all of the last batch fail. Each of them ends a run of plain plays.
@@ -171,54 +172,43 @@ BATCHES = (
 
 
 @pytest.mark.parametrize(("serial", "order"), BATCHES)
-def test_every_outcome_is_in_the_report(site: Site, serial: str, order: tuple[str, ...]) -> None:
-    before = {host: site.bundle(host) for host in ("well-1", "well-2")}
+def test_every_outcome_is_in_the_report(rig: FleetRig, serial: str, order: tuple[str, ...]) -> None:
+    before = {host: rig.bundle(host) for host in ("well-1", "well-2")}
     arguments = ("-e", json.dumps({"certflow_serial": json.loads(serial) if "[" in serial else serial}))
-    run = site.play(CERTIFICATES, *arguments, "-e", "certflow_max_failures=5", order=order)
+    run = rig.play(CERTIFICATES, *arguments, "-e", "certflow_max_failures=5", order=order)
     assert run.status == 2, run.output
     wanted = {host: status for host, (_cluster, status) in HOSTS.items()}
     wanted |= {host: "ok" for host, bundle in before.items() if bundle}
-    assert site.report() == wanted, run.output
-    assert list(site.outcomes()) == list(order)
-    assert site.outcomes()["owned"]["code"] == "owned-by-another"
-    assert site.outcomes()["dead"]["code"] == "unreachable"
+    assert rig.report() == wanted, run.output
+    assert list(rig.outcomes()) == list(order)
+    assert rig.outcomes()["owned"]["code"] == "owned-by-another"
+    assert rig.outcomes()["dead"]["code"] == "unreachable"
     assert run.recap("failed") == 3, run.output
     assert run.recap("unreachable") == 0, run.output
     for host in before:
-        assert site.bundle(host) == site.fleet[HOSTS[host][0]].ca_pem
-    assert site.bundle("owned") == ""
+        assert rig.bundle(host) == rig.fleet[HOSTS[host][0]].ca_pem
+    assert rig.bundle("owned") == ""
     assert "PRIVATE KEY" not in run.output
 
 
-def test_some_of_them_in_check_mode(site: Site) -> None:
+def test_some_of_them_in_check_mode(rig: FleetRig) -> None:
     """With a pattern and --limit, which leaves localhost out, and which the checks survive."""
-    run = site.play(
+    run = rig.play(
         CERTIFICATES, "--check", "-e", "certflow_hosts=clusters:!canary", "--limit", "well-1,canary"
     )
     assert run.status == 0, run.output
-    assert site.report() == {"well-1": "planned"}
+    assert rig.report() == {"well-1": "planned"}
     assert with_results(run) == {"well-1"}, "a host that is not of the run would turn green in AWX"
-    none = site.play(CERTIFICATES, "-e", "certflow_hosts=canary", "--limit", "well-1")
+    none = rig.play(CERTIFICATES, "-e", "certflow_hosts=canary", "--limit", "well-1")
     assert none.status != 0, none.output
     assert not absent(["certflow_hosts:"], none.output)
     assert with_results(none) == set()
-    assert not (site.directory / "report.json").exists()
+    assert not (rig.directory / "report.json").exists()
 
 
 def with_results(run: Run) -> set[str]:
     """Return the hosts that have a result, which are those of Ansible's statistics."""
     return set(re.findall(r"^(\S+) +: ok=", run.output.rpartition("PLAY RECAP")[2], re.MULTILINE))
-
-
-def writes(cluster: Cluster, user: str, since: datetime) -> list[str]:
-    """Return the user's requests except reads, dry runs and access reviews."""
-    return [
-        f"{event['verb']} {event['requestURI']}"
-        for event in cluster.requests(since=since, user=user)
-        if event["verb"] not in ("get", "list", "watch")
-        and "dryRun=All" not in event["requestURI"]
-        and "/selfsubjectaccessreviews" not in event["requestURI"]
-    ]
 
 
 # Status and code of a cluster without a snapshot controller, so there is nothing to verify.
@@ -230,25 +220,25 @@ READING_TAGS = {
 
 
 @pytest.mark.parametrize("tag", READING_TAGS)
-def test_a_tag_that_reads_writes_nothing(site: Site, tmp_path: Path, tag: str) -> None:
+def test_a_tag_that_reads_writes_nothing(rig: FleetRig, tmp_path: Path, tag: str) -> None:
     """Run the playbook, because the tasks of the included role would inherit a tag of the block around it."""
     since = datetime.now(timezone.utc)
     with module_proxy("8.7.0") as proxy:
         variables = upgrade_to("8.7.0", proxy, tmp_path)
-        run = site.play(UPGRADE, "--tags", tag, "-e", json.dumps(variables), order=("well-1",))
-    assert [writes(cluster, site.user, since) for cluster in site.fleet.values()] == [[], []]
-    outcome = site.outcomes()["well-1"]
+        run = rig.play(UPGRADE, "--tags", tag, "-e", json.dumps(variables), order=("well-1",))
+    assert [written(cluster, rig.user, since) for cluster in rig.fleet.values()] == [[], []]
+    outcome = rig.outcomes()["well-1"]
     assert (outcome["status"], outcome["code"]) == READING_TAGS[tag], run.output
     assert run.status == (0 if outcome["status"] == "planned" else 2), run.output
 
 
-def test_a_tag_that_the_role_does_not_have_is_not_a_success(site: Site) -> None:
+def test_a_tag_that_the_role_does_not_have_is_not_a_success(rig: FleetRig) -> None:
     since = datetime.now(timezone.utc)
-    run = site.play(CERTIFICATES, "--tags", "plan", order=("well-1", "well-2"))
-    assert [writes(cluster, site.user, since) for cluster in site.fleet.values()] == [[], []]
+    run = rig.play(CERTIFICATES, "--tags", "plan", order=("well-1", "well-2"))
+    assert [written(cluster, rig.user, since) for cluster in rig.fleet.values()] == [[], []]
     assert run.status == 0, run.output
-    assert site.report() == {"well-1": "skipped", "well-2": "skipped"}, run.output
-    assert "did not run, and nothing was written" in site.outcomes()["well-1"]["reason"]
+    assert rig.report() == {"well-1": "skipped", "well-2": "skipped"}, run.output
+    assert "did not run, and nothing was written" in rig.outcomes()["well-1"]["reason"]
 
 
 def upgrade_to(release: str, proxy: str, place: Path) -> dict[str, Any]:
@@ -263,32 +253,32 @@ def upgrade_to(release: str, proxy: str, place: Path) -> dict[str, Any]:
     }
 
 
-def test_two_hosts_of_one_cluster_are_not_upgraded(site: Site, tmp_path: Path) -> None:
+def test_two_hosts_of_one_cluster_are_not_upgraded(rig: FleetRig, tmp_path: Path) -> None:
     """A third host with another cluster is not started either. An option permits two hosts with one UID."""
     order = ("well-1", "well-2", "owned")
     since = datetime.now(timezone.utc)
     with module_proxy("8.7.0") as proxy:
         variables = upgrade_to("8.7.0", proxy, tmp_path)
-        run = site.play(UPGRADE, "-e", json.dumps(variables), order=order)
-    assert [writes(cluster, site.user, since) for cluster in site.fleet.values()] == [[], []]
+        run = rig.play(UPGRADE, "-e", json.dumps(variables), order=order)
+    assert [written(cluster, rig.user, since) for cluster in rig.fleet.values()] == [[], []]
     assert run.status == 2, run.output
-    assert site.report() == {"well-1": "not started", "well-2": "refused", "owned": "refused"}, run.output
-    assert site.outcomes()["owned"]["code"] == "same-cluster"
-    assert "hosts well-2, owned mean the same cluster" in site.outcomes()["owned"]["reason"]
+    assert rig.report() == {"well-1": "not started", "well-2": "refused", "owned": "refused"}, run.output
+    assert rig.outcomes()["owned"]["code"] == "same-cluster"
+    assert "hosts well-2, owned mean the same cluster" in rig.outcomes()["owned"]["reason"]
     assert run.recap("failed") == 3, run.output
 
 
-def test_two_hosts_of_one_cluster_do_not_share_a_secret(site: Site) -> None:
+def test_two_hosts_of_one_cluster_do_not_share_a_secret(rig: FleetRig) -> None:
     shared = json.dumps({"webhook_certificate_secret": {"name": "shared"}})
     arguments = ("--check", "-e", shared, "-e", "certflow_max_failures=9")
     order = ("canary", "well-1", "well-2", "owned")
-    run = site.play(CERTIFICATES, *arguments, order=order)
+    run = rig.play(CERTIFICATES, *arguments, order=order)
     wanted = {"canary": "not started", "well-1": "not started", "well-2": "refused", "owned": "refused"}
-    assert site.report() == wanted, run.output
-    assert f"the same Secret {site.name}/shared" in site.outcomes()["owned"]["reason"]
-    allowed = site.play(CERTIFICATES, *arguments, "-e", "certflow_allow_shared_cluster=true", order=order)
-    assert site.report()["well-1"] == "planned", allowed.output
-    assert "not started" not in site.report().values(), allowed.output
+    assert rig.report() == wanted, run.output
+    assert f"the same Secret {rig.name}/shared" in rig.outcomes()["owned"]["reason"]
+    allowed = rig.play(CERTIFICATES, *arguments, "-e", "certflow_allow_shared_cluster=true", order=order)
+    assert rig.report()["well-1"] == "planned", allowed.output
+    assert "not started" not in rig.report().values(), allowed.output
 
 
 EVIL = "{{ lookup('ansible.builtin.pipe', 'touch evaluated') }}"
@@ -328,14 +318,14 @@ def wait_until_refused(cluster: Cluster, namespace: str) -> None:
     pytest.fail("the policy is not enforced")
 
 
-def test_messages_of_an_api_server_are_not_templates(site: Site) -> None:
+def test_messages_of_an_api_server_are_not_templates(rig: FleetRig) -> None:
     secret = json.dumps({"webhook_certificate_secret": {"name": "refused"}})
-    with policy_with_a_template(site.fleet["onprem"], site.name):
-        wait_until_refused(site.fleet["onprem"], site.name)
-        run = site.play(CERTIFICATES, "-e", secret, order=("well-1",))
+    with policy_with_a_template(rig.fleet["onprem"], rig.name):
+        wait_until_refused(rig.fleet["onprem"], rig.name)
+        run = rig.play(CERTIFICATES, "-e", secret, order=("well-1",))
     assert run.status == 2, run.output
-    assert not (site.directory / "evaluated").exists(), run.output
-    assert EVIL in site.outcomes()["well-1"]["reason"], run.output
+    assert not (rig.directory / "evaluated").exists(), run.output
+    assert EVIL in rig.outcomes()["well-1"]["reason"], run.output
     assert "lookup('ansible.builtin.pipe'" in run.output.rpartition("[Report]")[2]
 
 
@@ -368,20 +358,20 @@ BY_HELM = {
 }
 
 
-def test_an_upgrade_that_is_only_tried(site: Site, tmp_path: Path) -> None:
+def test_an_upgrade_that_is_only_tried(rig: FleetRig, tmp_path: Path) -> None:
     """The same machinery: a cluster that can be upgraded, one that Helm owns, one that does not answer."""
-    path = DEPLOYMENTS.format(site.name)
-    site.fleet["eks"].api("POST", path, BY_HELM)
+    path = DEPLOYMENTS.format(rig.name)
+    rig.fleet["eks"].api("POST", path, BY_HELM)
     with module_proxy("8.7.0") as proxy:
         variables = upgrade_to("8.7.0", proxy, tmp_path) | {"certflow_max_failures": 2}
         order = ("well-1", "owned", "dead")
-        run = site.play(UPGRADE, "--check", "-e", json.dumps(variables), order=order)
-    site.fleet["eks"].api("DELETE", f"{path}/snapshot-controller")
-    assert site.report() == {"well-1": "planned", "owned": "refused", "dead": "unreachable"}, run.output
+        run = rig.play(UPGRADE, "--check", "-e", json.dumps(variables), order=order)
+    rig.fleet["eks"].api("DELETE", f"{path}/snapshot-controller")
+    assert rig.report() == {"well-1": "planned", "owned": "refused", "dead": "unreachable"}, run.output
     assert run.status == 2, run.output
-    codes = {host: outcome["code"] for host, outcome in site.outcomes().items()}
+    codes = {host: outcome["code"] for host, outcome in rig.outcomes().items()}
     assert codes == {"well-1": "", "owned": "upgrade-refused", "dead": "unreachable"}
-    assert "Helm" in json.loads((site.directory / "report.json").read_text())["clusters"]["owned"]["reason"]
+    assert "Helm" in json.loads((rig.directory / "report.json").read_text())["clusters"]["owned"]["reason"]
 
 
 SECRET = {"webhook_certificate_secret": {"name": "tls"}, "webhook_certificate_namespace": "apps"}
@@ -456,13 +446,13 @@ def test_another_strategy_of_the_user_is_not_used(strategy: str, tmp_path: Path)
     assert with_results(run) == {"a", "b"}, run.output
 
 
-def test_one_host_may_take_its_cluster_from_the_environment(site: Site, tmp_path: Path) -> None:
+def test_one_host_may_take_its_cluster_from_the_environment(rig: FleetRig, tmp_path: Path) -> None:
     variables = json.dumps(
         {**SECRET, "webhook_certificate_service": "hook", "webhook_certificate_namespace": "default"}
     )
     (tmp_path / "hosts").write_text(INVENTORY)
     arguments = ("-i", "hosts", "--check", "-e", "certflow_hosts=d", "-e", variables)
-    run = playbook.play(tmp_path, CERTIFICATES, *arguments, KUBECONFIG=str(site.parts["onprem"]))
+    run = playbook.play(tmp_path, CERTIFICATES, *arguments, KUBECONFIG=str(rig.parts["onprem"]))
     assert (run.status, run.recap("failed")) == (0, 0), run.output
     assert '"d:' in run.output, run.output
 

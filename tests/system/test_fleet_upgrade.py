@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tests.support import clusters, playbook, snapshot_lab
-from tests.support.snapshot_site import module_proxy
+from tests.support.snapshot_rig import module_proxy
 from tests.system.test_fleet import BY_HELM, DEPLOYMENTS, kubeconfig
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import private_keys, signing_request
 
 from tests.support.clusters import APP_SERVING
-from tests.support.csr_site import CSRS, KUBELET_SERVING, Site, assert_one_line
+from tests.support.csr_rig import CSRS, KUBELET_SERVING, CsrRig, assert_one_line
 from tests.support.failures import absent, has_failed
 from tests.unit.plugins.module_utils._x509 import pkcs10
 
@@ -25,67 +25,67 @@ if TYPE_CHECKING:
 
     from tests.support.clusters import Fleet
 
-LABEL = "certflow.test/site"
+LABEL = "certflow.test/rig"
 
 
 @pytest.fixture
-def site(fleet: Fleet) -> Iterator[Site]:
-    with contextlib.closing(Site(fleet["onprem"])) as site:
-        yield site
+def rig(fleet: Fleet) -> Iterator[CsrRig]:
+    with contextlib.closing(CsrRig(fleet["onprem"])) as rig:
+        yield rig
 
 
 @pytest.fixture
-def eks(fleet: Fleet) -> Iterator[Site]:
-    with contextlib.closing(Site(fleet["eks"], APP_SERVING)) as site:
-        yield site
+def eks(fleet: Fleet) -> Iterator[CsrRig]:
+    with contextlib.closing(CsrRig(fleet["eks"], APP_SERVING)) as rig:
+        yield rig
 
 
 def request(
-    site: Site,
+    rig: CsrRig,
     *names: str,
     signer: str = "",
     common_name: str = "system:node:x",
     pem: str = "",
     **spec: Any,
 ) -> str:
-    """Create a request as another user would, labelled with the site's name. Return its own name."""
+    """Create a request as another user would, labelled with the rig's name. Return its own name."""
     pem = pem or signing_request.build(
         private_keys.generate("ecdsa-p256"),
         common_name=common_name,
         organizations=("system:nodes",),
-        dns_names=names or (f"hook.{site.name}.svc",),
+        dns_names=names or (f"hook.{rig.name}.svc",),
     )
     body = {
-        "metadata": {"name": f"asked-{uuid.uuid4().hex[:8]}", "labels": {LABEL: site.name}},
+        "metadata": {"name": f"asked-{uuid.uuid4().hex[:8]}", "labels": {LABEL: rig.name}},
         "spec": {
             "request": base64.b64encode(pem.encode()).decode(),
-            "signerName": signer or site.signer,
+            "signerName": signer or rig.signer,
             "usages": ["digital signature", "key encipherment", "server auth"],
             **spec,
         },
     }
-    return str(site.make(CSRS, body)["metadata"]["name"])
+    return str(rig.make(CSRS, body)["metadata"]["name"])
 
 
-def expect(site: Site, **more: Any) -> dict[str, Any]:
-    return {"service": "hook", "namespace": site.name, **more}
+def expect(rig: CsrRig, **more: Any) -> dict[str, Any]:
+    return {"service": "hook", "namespace": rig.name, **more}
 
 
-def conditions(site: Site, name: str) -> list[str]:
-    csr = site.csr(name)
+def conditions(rig: CsrRig, name: str) -> list[str]:
+    csr = rig.csr(name)
     assert csr is not None
     return [entry["type"] for entry in csr["status"].get("conditions") or ()]
 
 
-def test_by_label_and_by_field(site: Site) -> None:
-    names = {request(site), request(site)}
-    result = site.approve(label_selectors=[f"{LABEL}={site.name}"], expect=expect(site))
+def test_by_label_and_by_field(rig: CsrRig) -> None:
+    names = {request(rig), request(rig)}
+    result = rig.approve(label_selectors=[f"{LABEL}={rig.name}"], expect=expect(rig))
     assert {entry["name"] for entry in result["csrs"] if entry["changed"]} == names
-    signer = f"example.com/{site.name}"
-    name = request(site, signer=signer)
-    result = site.approve(field_selectors=[f"spec.signerName={signer}"], expect=expect(site))
+    signer = f"example.com/{rig.name}"
+    name = request(rig, signer=signer)
+    result = rig.approve(field_selectors=[f"spec.signerName={signer}"], expect=expect(rig))
     assert [entry["name"] for entry in result["csrs"]] == [name]
-    assert conditions(site, name) == ["Approved"]
+    assert conditions(rig, name) == ["Approved"]
 
 
 MISMATCHES: list[tuple[dict[str, Any], str]] = [
@@ -101,13 +101,13 @@ MISMATCHES: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("differs", "reason"), MISMATCHES)
-def test_a_mismatch_writes_nothing(site: Site, differs: dict[str, Any], reason: str) -> None:
-    name = request(site)
-    result = site.approve(name=name, expect={**expect(site), **differs})
-    assert_one_line(result, "invalid-request", site.cluster.url, name, f"({reason})", "allow_names")
+def test_a_mismatch_writes_nothing(rig: CsrRig, differs: dict[str, Any], reason: str) -> None:
+    name = request(rig)
+    result = rig.approve(name=name, expect={**expect(rig), **differs})
+    assert_one_line(result, "invalid-request", rig.cluster.url, name, f"({reason})", "allow_names")
     assert not absent([name, "'kubernetes-admin'"], result["evidence"][-1])
-    assert conditions(site, name) == []
-    assert site.writes() == []
+    assert conditions(rig, name) == []
+    assert rig.writes() == []
 
 
 @pytest.mark.parametrize(
@@ -117,106 +117,106 @@ def test_a_mismatch_writes_nothing(site: Site, differs: dict[str, Any], reason: 
         (["server auth", "code signing"], "UnexpectedUsage"),
     ],
 )
-def test_usages_that_are_not_only_a_servers_write_nothing(site: Site, usages: list[str], reason: str) -> None:
+def test_usages_that_are_not_only_a_servers_write_nothing(
+    rig: CsrRig, usages: list[str], reason: str
+) -> None:
     """A signer may copy all usages, and the API server accepts a certificate without a purpose as a login."""
-    name = request(site, signer="example.com/takes-all", common_name="root", usages=usages)
-    result = site.approve(name=name, expect=expect(site, signer_name="example.com/takes-all"))
+    name = request(rig, signer="example.com/takes-all", common_name="root", usages=usages)
+    result = rig.approve(name=name, expect=expect(rig, signer_name="example.com/takes-all"))
     assert_one_line(result, "invalid-request", name, f"({reason})", "allow_names")
-    assert (conditions(site, name), site.writes()) == ([], [])
+    assert (conditions(rig, name), rig.writes()) == ([], [])
 
 
 READINGS = list(pkcs10.attacks("harmless", "evil"))
 
 
 @pytest.mark.parametrize("title", READINGS)
-def test_a_request_that_the_api_server_reads_in_another_way_stays_pending(site: Site, title: str) -> None:
+def test_a_request_that_the_api_server_reads_in_another_way_stays_pending(rig: CsrRig, title: str) -> None:
     """The API server accepts each of them, and its signer would sign the other name."""
-    own, usages = f"hook.{site.name}.svc", ["digital signature", "key encipherment", "server auth"]
+    own, usages = f"hook.{rig.name}.svc", ["digital signature", "key encipherment", "server auth"]
     shown: dict[str, Any] = {"common_name": "hook", "dns_names": [own]}
-    pem, signer = pkcs10.attacks(own, "kubernetes.default.svc")[title], site.signer
+    pem, signer = pkcs10.attacks(own, "kubernetes.default.svc")[title], rig.signer
     if title == "common name that Go passes over":
         usages, signer = ["digital signature", "client auth"], "kubernetes.io/kube-apiserver-client"
         shown, pem = (
             {"common_name": "alice", "dns_names": []},
             pkcs10.attacks("alice", "root-of-cluster")[title],
         )
-    name = request(site, pem=pem, signer=signer, usages=usages)
+    name = request(rig, pem=pem, signer=signer, usages=usages)
     expected = {"signer_name": signer, "usages": usages, "organizations": [], "ip_addresses": [], **shown}
-    result = site.approve(name=name, expect=expect(site, **expected), allow_client_identity=True)
+    result = rig.approve(name=name, expect=expect(rig, **expected), allow_client_identity=True)
     assert_one_line(result, "request-not-canonical", name, "(Integrity)")
-    assert (conditions(site, name), site.writes()) == ([], [])
-    [entry] = site.info(name=name, gather=["csrs"])["csrs"]
+    assert (conditions(rig, name), rig.writes()) == ([], [])
+    [entry] = rig.info(name=name, gather=["csrs"])["csrs"]
     assert (entry["names"], entry["subject"]) == ([], "")
     assert "not in canonical form" in entry["unreadable"]
-    assert site.approve(name=name, decision="deny")["changed"]
+    assert rig.approve(name=name, decision="deny")["changed"]
 
 
-def test_usages_inside_a_request_do_not_go_beyond_those_of_the_object(site: Site) -> None:
+def test_usages_inside_a_request_do_not_go_beyond_those_of_the_object(rig: CsrRig) -> None:
     inside = pkcs10.extended_usage("1.3.6.1.5.5.7.3.1", "1.3.6.1.5.5.7.3.2")
-    names = pkcs10.names(pkcs10.dns(f"hook.{site.name}.svc"))
-    name = request(site, pem=pkcs10.pem(pkcs10.request(names, inside)))
-    assert_one_line(
-        site.approve(name=name, expect=expect(site)), "invalid-request", name, "auth'", "(Usages)"
-    )
-    assert conditions(site, name) == []
+    names = pkcs10.names(pkcs10.dns(f"hook.{rig.name}.svc"))
+    name = request(rig, pem=pkcs10.pem(pkcs10.request(names, inside)))
+    assert_one_line(rig.approve(name=name, expect=expect(rig)), "invalid-request", name, "auth'", "(Usages)")
+    assert conditions(rig, name) == []
 
 
-def test_a_name_that_only_some_signers_copy_is_refused(site: Site) -> None:
-    names = pkcs10.names(pkcs10.dns(f"hook.{site.name}.svc"), pkcs10.other_name("administrator@corp"))
-    name = request(site, pem=pkcs10.pem(pkcs10.request(names)))
-    result = site.approve(name=name, expect=expect(site))
+def test_a_name_that_only_some_signers_copy_is_refused(rig: CsrRig) -> None:
+    names = pkcs10.names(pkcs10.dns(f"hook.{rig.name}.svc"), pkcs10.other_name("administrator@corp"))
+    name = request(rig, pem=pkcs10.pem(pkcs10.request(names)))
+    result = rig.approve(name=name, expect=expect(rig))
     assert_one_line(result, "request-not-canonical", name, "otherName", "(Integrity)")
-    assert conditions(site, name) == []
+    assert conditions(rig, name) == []
 
 
 @pytest.mark.parametrize("decision", ["approve", "deny"])
-def test_a_wide_selector_decides_nothing_about_a_node(site: Site, decision: str) -> None:
+def test_a_wide_selector_decides_nothing_about_a_node(rig: CsrRig, decision: str) -> None:
     """One that does not fit, and nothing is written: not the node's renewal, not the others."""
-    mine, node = request(site), request(site, "ip-10-0-0-1", common_name="system:node:ip-10-0-0-1")
-    result = site.approve(label_selectors=[f"{LABEL}={site.name}"], decision=decision, expect=expect(site))
+    mine, node = request(rig), request(rig, "ip-10-0-0-1", common_name="system:node:ip-10-0-0-1")
+    result = rig.approve(label_selectors=[f"{LABEL}={rig.name}"], decision=decision, expect=expect(rig))
     assert_one_line(result, "invalid-request", node, "(ForbiddenName)")
-    assert (conditions(site, mine), conditions(site, node)) == ([], [])
-    assert site.writes() == []
+    assert (conditions(rig, mine), conditions(rig, node)) == ([], [])
+    assert rig.writes() == []
 
 
-def test_denying_by_name_needs_no_excuse(site: Site) -> None:
+def test_denying_by_name_needs_no_excuse(rig: CsrRig) -> None:
     """What breaks the rules is what one wants to deny; what the task says it expects must hold all the same."""
-    name = request(site, "kubernetes.default.svc")
-    assert has_failed(site.approve(name=name, expect=expect(site)), "invalid-request", "(ForbiddenName)")
-    other = site.approve(name=name, decision="deny", expect={"requester": "somebody"})
+    name = request(rig, "kubernetes.default.svc")
+    assert has_failed(rig.approve(name=name, expect=expect(rig)), "invalid-request", "(ForbiddenName)")
+    other = rig.approve(name=name, decision="deny", expect={"requester": "somebody"})
     assert has_failed(other, "invalid-request", "(Requester)")
-    denied = site.approve(name=name, decision="deny", decision_message="Not this name.")
+    denied = rig.approve(name=name, decision="deny", decision_message="Not this name.")
     assert denied["changed"]
-    csr = site.csr(name)
+    csr = rig.csr(name)
     assert csr is not None
     assert csr["status"]["conditions"][0]["message"] == "Not this name."
 
 
-def test_decisions_of_others_stay(site: Site) -> None:
-    name = request(site)
-    site.decide(name)
-    assert_one_line(site.approve(name=name, decision="deny"), "already-decided", name, "Approved")
-    selected = site.approve(label_selectors=[f"{LABEL}={site.name}"], decision="deny", expect=expect(site))
+def test_decisions_of_others_stay(rig: CsrRig) -> None:
+    name = request(rig)
+    rig.decide(name)
+    assert_one_line(rig.approve(name=name, decision="deny"), "already-decided", name, "Approved")
+    selected = rig.approve(label_selectors=[f"{LABEL}={rig.name}"], decision="deny", expect=expect(rig))
     assert (selected["changed"], selected["csrs"]) == (False, [])
 
 
 @pytest.mark.parametrize("options", [{"name": ""}, {"label_selectors": []}, {"field_selectors": []}])
-def test_nothing_selected_is_not_everything(site: Site, options: dict[str, Any]) -> None:
-    assert_one_line(site.approve(**options), "invalid-request", "label_selectors")
+def test_nothing_selected_is_not_everything(rig: CsrRig, options: dict[str, Any]) -> None:
+    assert_one_line(rig.approve(**options), "invalid-request", "label_selectors")
 
 
-def test_a_wait_ends_with_the_reason(eks: Site) -> None:
+def test_a_wait_ends_with_the_reason(eks: CsrRig) -> None:
     name = request(eks, signer=KUBELET_SERVING)
     result = eks.approve(name=name, expect=expect(eks), wait=True, wait_timeout=30)
     assert_one_line(result, "not-issued", name, "kubernetes.io/kubelet-serving", APP_SERVING)
     assert result["changed"], "it was approved before"
 
 
-def test_two_that_approve_at_once(site: Site) -> None:
-    name = request(site)
+def test_two_that_approve_at_once(rig: CsrRig) -> None:
+    name = request(rig)
     results: list[dict[str, Any]] = []
     threads = [
-        threading.Thread(target=lambda: results.append(site.approve(name=name, expect=expect(site))))
+        threading.Thread(target=lambda: results.append(rig.approve(name=name, expect=expect(rig))))
         for _number in range(3)
     ]
     for thread in threads:
@@ -224,26 +224,26 @@ def test_two_that_approve_at_once(site: Site) -> None:
     for thread in threads:
         thread.join()
     assert [result.get("msg") for result in results] == [None] * 3
-    assert conditions(site, name) == ["Approved"]
+    assert conditions(rig, name) == ["Approved"]
 
 
 # k8s_csr_info
 
 
 @pytest.mark.quick
-def test_info_tells_the_provider_and_why_requests_are_stuck(site: Site, eks: Site) -> None:
-    assert site.info(gather=["provider"])["provider"]["name"] == "kubeadm"
-    pending, denied, failed = request(site), request(site), request(site, usages=["server auth"])
-    site.decide(denied, "Denied")
-    site.decide(failed)
-    issued = site.approve(name=request(site), expect=expect(site), wait=True)["csrs"][0]["name"]
-    result = site.info(label_selectors=[f"{LABEL}={site.name}"], gather=["csrs"])
+def test_info_tells_the_provider_and_why_requests_are_stuck(rig: CsrRig, eks: CsrRig) -> None:
+    assert rig.info(gather=["provider"])["provider"]["name"] == "kubeadm"
+    pending, denied, failed = request(rig), request(rig), request(rig, usages=["server auth"])
+    rig.decide(denied, "Denied")
+    rig.decide(failed)
+    issued = rig.approve(name=request(rig), expect=expect(rig), wait=True)["csrs"][0]["name"]
+    result = rig.info(label_selectors=[f"{LABEL}={rig.name}"], gather=["csrs"])
     found = {csr["name"]: csr for csr in result["csrs"]}
     assert found[pending]["diagnosis"]["code"] == "never-approved"
     assert found[denied]["diagnosis"]["code"] == "denied"
     assert found[failed]["diagnosis"]["code"] == "failed"
     assert found[issued]["diagnosis"] is None
-    assert found[issued]["certificate"]["names"] == [f"hook.{site.name}.svc"]
+    assert found[issued]["certificate"]["names"] == [f"hook.{rig.name}.svc"]
 
     stuck = request(eks, signer=KUBELET_SERVING)
     eks.decide(stuck)
@@ -251,13 +251,13 @@ def test_info_tells_the_provider_and_why_requests_are_stuck(site: Site, eks: Sit
     assert result["provider"]["name"] == "eks"
     assert result["csrs"][0]["diagnosis"]["code"] == "signer-not-served"
     assert result["csrs"][0]["condition"] == "Approved"
-    assert site.writes() == [("update", "certificatesigningrequests/approval")], "of k8s_csr_approve"
+    assert rig.writes() == [("update", "certificatesigningrequests/approval")], "of k8s_csr_approve"
     assert eks.writes() == []
 
 
 @pytest.mark.parametrize(("options", "verb"), [({"name": "x"}, "get"), ({}, "list")])
-def test_info_without_the_right(site: Site, options: dict[str, Any], verb: str) -> None:
-    user = f"nobody-{site.name}"
-    kubeconfig = str(site.cluster.kubeconfig_for(user))
-    result = site.info(kubeconfig=kubeconfig, gather=["csrs"], **options)
-    assert_one_line(result, "missing-permissions", site.cluster.url, verb, "certificatesigningrequests")
+def test_info_without_the_right(rig: CsrRig, options: dict[str, Any], verb: str) -> None:
+    user = f"nobody-{rig.name}"
+    kubeconfig = str(rig.cluster.kubeconfig_for(user))
+    result = rig.info(kubeconfig=kubeconfig, gather=["csrs"], **options)
+    assert_one_line(result, "missing-permissions", rig.cluster.url, verb, "certificatesigningrequests")

@@ -27,7 +27,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import p
 
 from tests.support import clusters
 from tests.support.clusters import kubeconfig
-from tests.support.csr_site import CSRS, HOOK_KIND, Site, assert_one_line, role_in, rule_in
+from tests.support.csr_rig import CSRS, HOOK_KIND, CsrRig, assert_one_line, role_in, rule_in
 from tests.support.https_webhook import Reply, Server
 
 if TYPE_CHECKING:
@@ -43,44 +43,44 @@ TWO_STEP = {"approve": False, "wait": False}
 
 
 @pytest.fixture
-def site(fleet: Fleet) -> Iterator[Site]:
-    with contextlib.closing(Site(fleet["onprem"])) as site:
-        yield site
+def rig(fleet: Fleet) -> Iterator[CsrRig]:
+    with contextlib.closing(CsrRig(fleet["onprem"])) as rig:
+        yield rig
 
 
 class User:
     """Somebody with no rights but those that are granted."""
 
-    def __init__(self, site: Site, *roles: dict[str, Any]) -> None:
+    def __init__(self, rig: CsrRig, *roles: dict[str, Any]) -> None:
         self.name = f"limited-{uuid.uuid4().hex[:8]}"
-        self.kubeconfig = str(site.cluster.kubeconfig_for(self.name))
-        self._site = site
-        site.grant(self.name, *roles)
+        self.kubeconfig = str(rig.cluster.kubeconfig_for(self.name))
+        self._site = rig
+        rig.grant(self.name, *roles)
 
     def writes(self) -> list[tuple[str, str]]:
         return self._site.writes(user=self.name)
 
 
-def test_the_documented_roles_are_enough(site: Site) -> None:
+def test_the_documented_roles_are_enough(rig: CsrRig) -> None:
     """Each with its own operations, on a first run, on a renewal, and on the way back."""
-    targets = [site.hook()]
-    both = User(site, REQUEST, APPROVE, BUNDLE)
+    targets = [rig.hook()]
+    both = User(rig, REQUEST, APPROVE, BUNDLE)
     steps: list[dict[str, Any]] = [{}, {"key_type": "rsa-2048"}, {"state": "absent"}]
     for options in steps:
-        result = site.run(kubeconfig=both.kubeconfig, targets=targets, **options)
+        result = rig.run(kubeconfig=both.kubeconfig, targets=targets, **options)
         assert result.get("changed"), result
         assert "warnings" not in result
-    requester, approver = User(site, REQUEST), User(site, APPROVE)
-    name = site.run(kubeconfig=requester.kubeconfig, **TWO_STEP)["csr"]["name"]
-    expect = {"service": "hook", "namespace": site.name, "requester": requester.name}
-    approved = site.approve(kubeconfig=approver.kubeconfig, name=name, expect=expect, wait=True)
+    requester, approver = User(rig, REQUEST), User(rig, APPROVE)
+    name = rig.run(kubeconfig=requester.kubeconfig, **TWO_STEP)["csr"]["name"]
+    expect = {"service": "hook", "namespace": rig.name, "requester": requester.name}
+    approved = rig.approve(kubeconfig=approver.kubeconfig, name=name, expect=expect, wait=True)
     assert approved["changed"], approved
-    done = site.run(kubeconfig=requester.kubeconfig, **TWO_STEP)
+    done = rig.run(kubeconfig=requester.kubeconfig, **TWO_STEP)
     assert (done.get("changed"), done.get("pending")) == (True, False), done
-    assert site.secret("hook-tls-pending") is None
-    bundler = User(site, BUNDLE)
-    given: dict[str, Any] = {"targets": targets, "ca_bundle": site.cluster.ca_pem}
-    result = site.operate(webhook_cabundle.OPERATION, kubeconfig=bundler.kubeconfig, **given)
+    assert rig.secret("hook-tls-pending") is None
+    bundler = User(rig, BUNDLE)
+    given: dict[str, Any] = {"targets": targets, "ca_bundle": rig.cluster.ca_pem}
+    result = rig.operate(webhook_cabundle.OPERATION, kubeconfig=bundler.kubeconfig, **given)
     assert result["changed"], result
 
 
@@ -116,78 +116,78 @@ RIGHTS: list[tuple[str, str, dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("verb", "resource", "options", "name"), RIGHTS)
 def test_each_missing_right_is_found_and_the_printed_rule_grants_it(
-    site: Site, verb: str, resource: str, options: dict[str, Any], name: str
+    rig: CsrRig, verb: str, resource: str, options: dict[str, Any], name: str
 ) -> None:
-    targets = [site.hook()]
+    targets = [rig.hook()]
     if (verb == "patch" and resource == "secrets") or verb == "delete":
-        assert site.run(targets=targets)["changed"], "there is something to change"
-    user = User(site, *(without(role, resource, verb) for role in (REQUEST, APPROVE, BUNDLE)))
+        assert rig.run(targets=targets)["changed"], "there is something to change"
+    user = User(rig, *(without(role, resource, verb) for role in (REQUEST, APPROVE, BUNDLE)))
     options = {"kubeconfig": user.kubeconfig, "targets": targets, **options}
-    result = site.run(**options)
-    assert_one_line(result, "missing-permissions", site.cluster.url, verb, resource, name)
+    result = rig.run(**options)
+    assert_one_line(result, "missing-permissions", rig.cluster.url, verb, resource, name)
     assert (result["changed"], user.writes()) == (False, [])
-    site.grant(user.name, rule_in(result))
-    granted = site.run(**options)
+    rig.grant(user.name, rule_in(result))
+    granted = rig.run(**options)
     assert granted.get("changed"), granted
 
 
-def test_two_step_needs_to_read_the_waiting_key(site: Site) -> None:
+def test_two_step_needs_to_read_the_waiting_key(rig: CsrRig) -> None:
     """A role that is limited to the Secret's own name."""
     limited = copy.deepcopy(REQUEST)
     for rule in limited["rules"]:
         if rule["resources"] == ["secrets"] and "get" in rule["verbs"]:
             rule["verbs"], rule["resourceNames"] = ["get", "patch"], ["hook-tls"]
     limited["rules"].append({"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]})
-    user = User(site, limited, APPROVE)
-    result = site.run(kubeconfig=user.kubeconfig, **TWO_STEP)
+    user = User(rig, limited, APPROVE)
+    result = rig.run(kubeconfig=user.kubeconfig, **TWO_STEP)
     assert_one_line(result, "missing-permissions", "get", "secrets", "hook-tls-pending")
     assert user.writes() == []
-    assert site.run(kubeconfig=user.kubeconfig)["changed"], "who approves at once keeps no key"
+    assert rig.run(kubeconfig=user.kubeconfig)["changed"], "who approves at once keeps no key"
 
 
-def test_approving_without_the_right(site: Site) -> None:
-    name = site.run(**TWO_STEP)["csr"]["name"]
-    user = User(site, without(APPROVE, "signers", "approve"))
-    expect = {"service": "hook", "namespace": site.name}
-    result = site.approve(kubeconfig=user.kubeconfig, name=name, expect=expect)
+def test_approving_without_the_right(rig: CsrRig) -> None:
+    name = rig.run(**TWO_STEP)["csr"]["name"]
+    user = User(rig, without(APPROVE, "signers", "approve"))
+    expect = {"service": "hook", "namespace": rig.name}
+    result = rig.approve(kubeconfig=user.kubeconfig, name=name, expect=expect)
     assert_one_line(result, "missing-permissions", "approve", "signers", "kubernetes.io/kubelet-serving")
     assert user.writes() == []
-    site.grant(user.name, rule_in(result))
-    assert site.approve(kubeconfig=user.kubeconfig, name=name, expect=expect)["changed"]
+    rig.grant(user.name, rule_in(result))
+    assert rig.approve(kubeconfig=user.kubeconfig, name=name, expect=expect)["changed"]
 
 
-def test_who_may_not_approve_is_told_the_rule(site: Site) -> None:
+def test_who_may_not_approve_is_told_the_rule(rig: CsrRig) -> None:
     """By k8s_csr_info; with the rule, or with the right for the whole domain of the signer, it is as for anybody."""
-    name = site.run(**TWO_STEP)["csr"]["name"]
-    users = [User(site, without(APPROVE, "signers", "approve")) for _number in range(2)]
+    name = rig.run(**TWO_STEP)["csr"]["name"]
+    users = [User(rig, without(APPROVE, "signers", "approve")) for _number in range(2)]
     for user in users:
-        found = site.info(kubeconfig=user.kubeconfig, name=name, gather=["csrs"])["csrs"][0]["diagnosis"]
+        found = rig.info(kubeconfig=user.kubeconfig, name=name, gather=["csrs"])["csrs"][0]["diagnosis"]
         assert (found["code"], found["certainty"]) == ("no-right-to-approve", "proven")
     domain = copy.deepcopy(rule_in(found))
     domain["rules"][0]["resourceNames"] = ["kubernetes.io/*"]
-    expect = {"service": "hook", "namespace": site.name}
+    expect = {"service": "hook", "namespace": rig.name}
     for user, rule in zip(users, (rule_in(found), domain), strict=True):
-        site.grant(user.name, rule)
-        found = site.info(kubeconfig=user.kubeconfig, name=name, gather=["csrs"])["csrs"][0]["diagnosis"]
+        rig.grant(user.name, rule)
+        found = rig.info(kubeconfig=user.kubeconfig, name=name, gather=["csrs"])["csrs"][0]["diagnosis"]
         assert found["code"] == "never-approved"
-        planned = site.approve(kubeconfig=user.kubeconfig, name=name, expect=expect, check_mode=True)
+        planned = rig.approve(kubeconfig=user.kubeconfig, name=name, expect=expect, check_mode=True)
         assert planned["changed"], planned
-    assert site.approve(kubeconfig=users[1].kubeconfig, name=name, expect=expect)["changed"]
+    assert rig.approve(kubeconfig=users[1].kubeconfig, name=name, expect=expect)["changed"]
 
 
-def test_what_may_not_be_read_is_said_and_what_the_documented_role_reads(site: Site) -> None:
+def test_what_may_not_be_read_is_said_and_what_the_documented_role_reads(rig: CsrRig) -> None:
     stuck = [
-        site.run(signer_name=signer, common_name="x", wait_timeout=1, secret={"name": f"tls-{number}"})
+        rig.run(signer_name=signer, common_name="x", wait_timeout=1, secret={"name": f"tls-{number}"})
         for number, signer in enumerate(("example.com/nobody", "issuers.cert-manager.io/x.y"))
     ]
-    waiting = site.run(**TWO_STEP)
+    waiting = rig.run(**TWO_STEP)
     names = [result["csr"]["name"] for result in (*stuck, waiting)]
-    able, blind = User(site, EXPLAIN), User(site, {**EXPLAIN, "rules": EXPLAIN["rules"][:1]})
+    able, blind = User(rig, EXPLAIN), User(rig, {**EXPLAIN, "rules": EXPLAIN["rules"][:1]})
     evidence = [
         [
             text
             for name in names
-            for text in site.info(kubeconfig=user.kubeconfig, name=name)["csrs"][0]["diagnosis"]["evidence"]
+            for text in rig.info(kubeconfig=user.kubeconfig, name=name)["csrs"][0]["diagnosis"]["evidence"]
             if text.startswith("cannot read ")
         ]
         for user in (able, blind)
@@ -200,7 +200,7 @@ def test_what_may_not_be_read_is_said_and_what_the_documented_role_reads(site: S
         "Events",
     ):
         assert any(text.startswith(f"cannot read {what}: ") for text in evidence[1]), evidence[1]
-    assert site.info(kubeconfig=able.kubeconfig, gather=["provider"])["provider"]["name"] == "kubeadm"
+    assert rig.info(kubeconfig=able.kubeconfig, gather=["provider"])["provider"]["name"] == "kubeadm"
     assert able.writes() == []
 
 
@@ -242,34 +242,32 @@ BAD: list[tuple[dict[str, Any], str, tuple[str, ...]]] = [
 
 
 @pytest.mark.parametrize(("options", "code", "names"), BAD, ids=lambda value: str(value)[:40])
-def test_bad_input(site: Site, options: dict[str, Any], code: str, names: tuple[str, ...]) -> None:
-    result = site.refused(code, *names, **options)
+def test_bad_input(rig: CsrRig, options: dict[str, Any], code: str, names: tuple[str, ...]) -> None:
+    result = rig.refused(code, *names, **options)
     assert "c2VjcmV0" not in str(result), "a pasted key is not echoed"
 
 
-def test_more_than_two_hundred_certificates(site: Site) -> None:
-    site.refused("invalid-bundle", "201", "200", ca_bundle=site.cluster.ca_pem * 201)
+def test_more_than_two_hundred_certificates(rig: CsrRig) -> None:
+    rig.refused("invalid-bundle", "201", "200", ca_bundle=rig.cluster.ca_pem * 201)
 
 
-def test_a_webhook_that_the_configuration_lacks(site: Site) -> None:
-    target = {**site.hook(), "webhooks": ["other.certflow.test"]}
-    site.refused(
+def test_a_webhook_that_the_configuration_lacks(rig: CsrRig) -> None:
+    target = {**rig.hook(), "webhooks": ["other.certflow.test"]}
+    rig.refused(
         "invalid-target", target["name"], "other.certflow.test", "hook.certflow.test", targets=[target]
     )
 
 
-def test_a_target_that_calls_another_service(site: Site) -> None:
-    target = site.hook(service="other")
-    site.refused(
-        "invalid-target", target["name"], f"{site.name}/hook", f"{site.name}/other", targets=[target]
-    )
+def test_a_target_that_calls_another_service(rig: CsrRig) -> None:
+    target = rig.hook(service="other")
+    rig.refused("invalid-target", target["name"], f"{rig.name}/hook", f"{rig.name}/other", targets=[target])
 
 
-def test_targets_of_a_client_certificate(site: Site) -> None:
-    site.refused(
+def test_targets_of_a_client_certificate(rig: CsrRig) -> None:
+    rig.refused(
         "invalid-request",
         "targets",
-        targets=[site.hook()],
+        targets=[rig.hook()],
         signer_name="kubernetes.io/kube-apiserver-client",
         common_name="jane",
         organizations=[],
@@ -277,26 +275,26 @@ def test_targets_of_a_client_certificate(site: Site) -> None:
     )
 
 
-def test_credentials(site: Site, tmp_path: Path) -> None:
+def test_credentials(rig: CsrRig, tmp_path: Path) -> None:
     """Each names the server or the file, and the API server saw no write."""
-    expired = site.cluster.kubeconfig_for(site.user, lifetime=datetime.timedelta(days=-1))
-    text = site.kubeconfig.read_text()
+    expired = rig.cluster.kubeconfig_for(rig.user, lifetime=datetime.timedelta(days=-1))
+    text = rig.kubeconfig.read_text()
     strange = tmp_path / "strange"
     strange.write_text("a: [")
     closed = tmp_path / "closed"
-    closed.write_text(text.replace(site.cluster.url, "https://127.0.0.1:9"))
+    closed.write_text(text.replace(rig.cluster.url, "https://127.0.0.1:9"))
     rows: list[tuple[dict[str, Any], str, str]] = [
         ({"kubeconfig": str(closed)}, "unreachable", "https://127.0.0.1:9"),
-        ({"kubeconfig": str(expired)}, "authentication-failed", site.cluster.url),
+        ({"kubeconfig": str(expired)}, "authentication-failed", rig.cluster.url),
         ({"kubeconfig": str(tmp_path / "absent")}, "invalid-connection", str(tmp_path / "absent")),
         ({"kubeconfig": str(strange)}, "invalid-kubeconfig", str(strange)),
-        ({"context": "absent"}, "no-context", str(site.kubeconfig)),
+        ({"context": "absent"}, "no-context", str(rig.kubeconfig)),
     ]
     for options, code, name in rows:
-        result = site.run(**options)
+        result = rig.run(**options)
         assert_one_line(result, code, name)
         assert result["changed"] is False
-    assert site.writes() == []
+    assert rig.writes() == []
 
 
 # Requests of another identity
@@ -328,12 +326,12 @@ class Planted:
     key: str
 
 
-def plant(site: Site, *, is_owned: bool) -> Planted:
-    mallory = User(site)
+def plant(rig: CsrRig, *, is_owned: bool) -> Planted:
+    mallory = User(rig)
     planter = copy.deepcopy(PLANTER)
-    planter["items"][1]["metadata"]["namespace"] = site.name  # type: ignore[index]
-    site.grant(mallory.name, planter)
-    parameters = {"service": "hook", "namespace": site.name, "signer_name": site.signer}
+    planter["items"][1]["metadata"]["namespace"] = rig.name  # type: ignore[index]
+    rig.grant(mallory.name, planter)
+    parameters = {"service": "hook", "namespace": rig.name, "signer_name": rig.signer}
     wanted = intent_from({**parameters, "secret": {"name": "hook-tls"}, "approve": False})
     key = private_keys.generate("ecdsa-p256")
     public = private_keys.public_key_sha256(key.public_key())
@@ -344,7 +342,7 @@ def plant(site: Site, *, is_owned: bool) -> Planted:
     }
     spec = {
         "request": encoded(csr_api.pkcs10(wanted, key)),
-        "signerName": site.signer,
+        "signerName": rig.signer,
         "usages": list(wanted.request.usages),
     }
     connection = resolve({"kubeconfig": mallory.kubeconfig}, {})
@@ -360,7 +358,7 @@ def plant(site: Site, *, is_owned: bool) -> Planted:
         owner = {"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest"}
         kept["ownerReferences"] = [{**owner, "name": metadata["name"], "uid": csr["metadata"]["uid"]}]
     data = {"tls.key": encoded(private_keys.to_pem(key))}
-    client.create(site.secrets, {"metadata": kept, "type": "Opaque", "immutable": True, "data": data})
+    client.create(rig.secrets, {"metadata": kept, "type": "Opaque", "immutable": True, "data": data})
     return Planted(mallory.name, str(metadata["name"]), private_keys.to_pem(key))
 
 
@@ -369,36 +367,36 @@ def encoded(text: str) -> str:
 
 
 @pytest.mark.parametrize("is_owned", [True, False])
-def test_a_planted_request_and_key_are_not_used_by_a_run_that_approves(site: Site, is_owned: bool) -> None:
-    planted = plant(site, is_owned=is_owned)
-    done = site.run()
+def test_a_planted_request_and_key_are_not_used_by_a_run_that_approves(rig: CsrRig, is_owned: bool) -> None:
+    planted = plant(rig, is_owned=is_owned)
+    done = rig.run()
     assert done.get("changed"), done
-    assert site.data()["tls.key"] != planted.key
+    assert rig.data()["tls.key"] != planted.key
     assert done["csr"]["name"] != planted.csr
-    csr = site.csr(planted.csr)
+    csr = rig.csr(planted.csr)
     assert csr is not None, "it belongs to another identity"
     assert "conditions" not in csr["status"]
-    assert site.secret("hook-tls-pending") is not None
+    assert rig.secret("hook-tls-pending") is not None
     told = " ".join(done["warnings"])
     assert planted.user in told
     assert f"kubectl delete csr {planted.csr}" in told
 
 
-def test_a_planted_request_and_key_stop_a_run_that_does_not_approve(site: Site) -> None:
-    planted = plant(site, is_owned=True)
-    commands = (f"kubectl delete csr {planted.csr}", f"kubectl delete secret -n {site.name} hook-tls-pending")
+def test_a_planted_request_and_key_stop_a_run_that_does_not_approve(rig: CsrRig) -> None:
+    planted = plant(rig, is_owned=True)
+    commands = (f"kubectl delete csr {planted.csr}", f"kubectl delete secret -n {rig.name} hook-tls-pending")
     code = "requested-by-another-identity"
     for options in ({}, {"wait": False}, {"check_mode": True}):
-        result = site.refused(code, planted.user, site.user, approve=False, **options)
+        result = rig.refused(code, planted.user, rig.user, approve=False, **options)
         assert all(command in result["remedy"] for command in commands)
-    expect = {"service": "hook", "namespace": site.name}
-    issued = site.approve(name=planted.csr, expect=expect, wait=True, kubeconfig=str(site.cluster.kubeconfig))
+    expect = {"service": "hook", "namespace": rig.name}
+    issued = rig.approve(name=planted.csr, expect=expect, wait=True, kubeconfig=str(rig.cluster.kubeconfig))
     assert issued["csrs"][0]["requester"]["username"] == planted.user
-    site.refused(code, planted.user, approve=False)  # it is issued now, and still of another identity
-    assert site.secret() is None
-    accepted = site.run(approve=False, requesters=[planted.user])
+    rig.refused(code, planted.user, approve=False)  # it is issued now, and still of another identity
+    assert rig.secret() is None
+    accepted = rig.run(approve=False, requesters=[planted.user])
     assert accepted.get("changed"), accepted
-    assert site.data()["tls.key"] == planted.key, "the user's word"
+    assert rig.data()["tls.key"] == planted.key, "the user's word"
 
 
 ROLE_ARN = "arn:aws:iam::111122223333:role/deployer"
@@ -423,22 +421,22 @@ def acting_as(monkeypatch: pytest.MonkeyPatch, session: str, arn: str = ROLE_ARN
 
 
 def test_two_sessions_of_one_assumed_role_are_one_identity(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    rig: CsrRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
         acting_as(patch, "monday")
-        name = site.run(**TWO_STEP)["csr"]["name"]
-    site.decide(name)
+        name = rig.run(**TWO_STEP)["csr"]["name"]
+    rig.decide(name)
     with monkeypatch.context() as patch:
         acting_as(patch, "mallory", "arn:aws:iam::111122223333:role/other")
-        result = site.run(**TWO_STEP)
+        result = rig.run(**TWO_STEP)
         names = ("'aws:111122223333:monday'", "'aws:111122223333:mallory'")
         assert_one_line(result, "requested-by-another-identity", *names)
     with monkeypatch.context() as patch:
         acting_as(patch, "tuesday")
-        done = site.run(**TWO_STEP)
+        done = rig.run(**TWO_STEP)
     assert (done.get("changed"), done.get("pending"), done["csr"]["name"]) == (True, False, name), done
-    csr = site.csr(name)
+    csr = rig.csr(name)
     assert csr is not None
     assert csr["spec"]["username"] == "aws:111122223333:monday"
     assert csr["spec"]["extra"]["canonicalarn"] == [ROLE_ARN]
@@ -472,19 +470,19 @@ def test_two_sessions_of_one_assumed_role_by_a_token_webhook(
     asking = dataclasses.replace(profile, apiserver=(*profile.apiserver, flag))
     monkeypatch.setitem(clusters.PROFILES, "eks", asking)
     with clusters.running({"iam": "eks"}) as fleet, contextlib.closing(server):
-        site = Site(fleet["iam"], clusters.APP_SERVING)
+        rig = CsrRig(fleet["iam"], clusters.APP_SERVING)
 
         def by(token: str) -> dict[str, Any]:
-            content: dict[str, Any] = yaml.safe_load(site.kubeconfig.read_text())
+            content: dict[str, Any] = yaml.safe_load(rig.kubeconfig.read_text())
             content["users"][0]["user"] = {"token": token}
             return {"kubeconfig": content, **TWO_STEP}
 
-        name = site.run(**by("deployer.monday"))["csr"]["name"]
-        csr = site.csr(name)
+        name = rig.run(**by("deployer.monday"))["csr"]["name"]
+        csr = rig.csr(name)
         assert csr is not None
         assert csr["spec"]["extra"]["canonicalArn"] == [ROLE_ARN]
-        site.decide(name)
-        result = site.run(**by("other.mallory"))
+        rig.decide(name)
+        result = rig.run(**by("other.mallory"))
         assert result["code"] == "requested-by-another-identity"
-        done = site.run(**by("deployer.tuesday"))
+        done = rig.run(**by("deployer.tuesday"))
         assert (done.get("changed"), done.get("pending"), done["csr"]["name"]) == (True, False, name), done

@@ -21,7 +21,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from tests.support.clusters import APP_SERVING
-from tests.support.csr_site import CSRS, KUBELET_SERVING, WRITES, Site, assert_one_line, role_in, rule_in
+from tests.support.csr_rig import CSRS, KUBELET_SERVING, CsrRig, assert_one_line, role_in, rule_in
+from tests.support.rig import WRITES
 from tests.system.test_k8s_csr_rights import DOCS, User, without
 
 if TYPE_CHECKING:
@@ -37,17 +38,17 @@ PROBE = role_in(DOCS / "rbac" / "probe.yaml")
 
 
 @pytest.fixture
-def site(fleet: Fleet) -> Iterator[Site]:
-    with contextlib.closing(Site(fleet["onprem"])) as site:
-        yield site
-        assert left_over(site.cluster) == []
+def rig(fleet: Fleet) -> Iterator[CsrRig]:
+    with contextlib.closing(CsrRig(fleet["onprem"])) as rig:
+        yield rig
+        assert left_over(rig.cluster) == []
 
 
 @pytest.fixture
-def eks(fleet: Fleet) -> Iterator[Site]:
-    with contextlib.closing(Site(fleet["eks"])) as site:
-        yield site
-        assert left_over(site.cluster) == []
+def eks(fleet: Fleet) -> Iterator[CsrRig]:
+    with contextlib.closing(CsrRig(fleet["eks"])) as rig:
+        yield rig
+        assert left_over(rig.cluster) == []
 
 
 def left_over(cluster: Cluster) -> list[str]:
@@ -58,8 +59,8 @@ def left_over(cluster: Cluster) -> list[str]:
     ]
 
 
-def probe(site: Site, *signers: str, **options: Any) -> dict[str, Any]:
-    return site.operate(k8s_signer_probe.OPERATION, signers=list(signers) or None, **options)
+def probe(rig: CsrRig, *signers: str, **options: Any) -> dict[str, Any]:
+    return rig.operate(k8s_signer_probe.OPERATION, signers=list(signers) or None, **options)
 
 
 def by_signer(result: dict[str, Any]) -> dict[str, Any]:
@@ -67,10 +68,10 @@ def by_signer(result: dict[str, Any]) -> dict[str, Any]:
     return {entry["signer_name"]: entry for entry in result["signers"]}
 
 
-def issues(site: Site, expected: dict[str, bool], *signers: str) -> dict[str, Any]:
+def issues(rig: CsrRig, expected: dict[str, bool], *signers: str) -> dict[str, Any]:
     """The result of a probe that found who issues as expected; a busy machine gets more time, as a user would give it."""
     for seconds in (2, 8, 30):
-        result = probe(site, *signers, probe_seconds=seconds)
+        result = probe(rig, *signers, probe_seconds=seconds)
         assert (result["changed"], result.get("warnings")) == (False, None)
         if {name: entry["issued"] for name, entry in by_signer(result).items()} == expected:
             return by_signer(result)
@@ -82,15 +83,15 @@ def fingerprint(pem: str) -> str:
 
 
 @pytest.mark.quick
-def test_on_premises(site: Site) -> None:
+def test_on_premises(rig: CsrRig) -> None:
     """kube-controller-manager issues serving and client certificates, and EKS' signer does not exist."""
     expected = {KUBELET_SERVING: True, CLIENT: True, KUBELET_CLIENT: True, APP_SERVING: False}
-    found = issues(site, expected, *expected)
+    found = issues(rig, expected, *expected)
     assert list(found) == list(expected)
     for name in (KUBELET_SERVING, CLIENT, KUBELET_CLIENT):
         entry = found[name]
         assert entry["diagnosis"] is None
-        assert entry["ca_fingerprints"] == [fingerprint(site.cluster.ca_pem)]
+        assert entry["ca_fingerprints"] == [fingerprint(rig.cluster.ca_pem)]
         assert entry["ca_source"].startswith("the API server's CA")
         assert 590 < entry["certificate"]["lifetime_seconds"] <= 601
         assert entry["certificate"]["names"] == entry["request"]["names"]
@@ -100,7 +101,7 @@ def test_on_premises(site: Site) -> None:
     assert found[APP_SERVING]["certificate"] is None
 
 
-def test_on_eks(eks: Site) -> None:
+def test_on_eks(eks: CsrRig) -> None:
     """The other way round, by the default list; and a signer that nobody knows."""
     found = issues(eks, {APP_SERVING: True, KUBELET_SERVING: False})
     assert found[APP_SERVING]["ca_fingerprints"] == [fingerprint(eks.cluster.ca_pem)]
@@ -110,18 +111,18 @@ def test_on_eks(eks: Site) -> None:
     assert found[NOBODY]["diagnosis"]["certainty"] == "one of"
 
 
-def test_what_an_auditor_sees(site: Site) -> None:
+def test_what_an_auditor_sees(rig: CsrRig) -> None:
     """Each request says what it is; approvals have a reason; nothing but requests is written, and all are deleted."""
     seen: list[dict[str, Any]] = []
     real = csr_api.remove
 
     def remove(client: Any, csr: Any) -> str:
-        seen.append(site.cluster.api("GET", f"{CSRS}/{csr['metadata']['name']}"))
+        seen.append(rig.cluster.api("GET", f"{CSRS}/{csr['metadata']['name']}"))
         return real(client, csr)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(csr_api, "remove", remove)
-        probe(site, KUBELET_SERVING)
+        probe(rig, KUBELET_SERVING)
     [csr] = seen
     assert csr["metadata"]["name"].startswith("certflow-probe-")
     assert csr["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "certflow.kubernetes"
@@ -134,20 +135,20 @@ def test_what_an_auditor_sees(site: Site) -> None:
     assert "Throw-away request of k8s_signer_probe" in approval["message"]
     assert KUBELET_SERVING in approval["message"]
     assert csr["spec"]["expirationSeconds"] == 600
-    assert [entry for entry in site.asked() if entry[0] in WRITES] == [
+    assert [entry for entry in rig.asked() if entry[0] in WRITES] == [
         ("create", "certificatesigningrequests"),
         ("update", "certificatesigningrequests/approval"),
         ("delete", "certificatesigningrequests"),
     ]
 
 
-def test_check_mode_asks_nobody(site: Site) -> None:
-    result = probe(site, KUBELET_SERVING, CLIENT, check_mode=True)
+def test_check_mode_asks_nobody(rig: CsrRig) -> None:
+    result = probe(rig, KUBELET_SERVING, CLIENT, check_mode=True)
     found = by_signer(result)
     assert (result["changed"], [entry["issued"] for entry in found.values()]) == (False, [None, None])
     assert found[KUBELET_SERVING]["request"]["names"][-1].endswith(".certflow-signer-probe.svc")
     assert found[CLIENT]["request"]["organizations"] == []
-    assert {verb for verb, _ in site.asked()} == {"review"}
+    assert {verb for verb, _ in rig.asked()} == {"review"}
 
 
 @pytest.mark.parametrize(
@@ -159,26 +160,26 @@ def test_check_mode_asks_nobody(site: Site) -> None:
     ],
 )
 def test_each_missing_right_is_found_and_the_printed_rule_grants_it(
-    site: Site, verb: str, resource: str
+    rig: CsrRig, verb: str, resource: str
 ) -> None:
-    user = User(site, without(PROBE, resource, verb))
-    result = probe(site, KUBELET_SERVING, kubeconfig=user.kubeconfig)
+    user = User(rig, without(PROBE, resource, verb))
+    result = probe(rig, KUBELET_SERVING, kubeconfig=user.kubeconfig)
     assert_one_line(result, "missing-permissions", verb, resource)
     assert (result["changed"], user.writes()) == (False, [])
-    site.grant(user.name, rule_in(result))
-    assert by_signer(probe(site, KUBELET_SERVING, kubeconfig=user.kubeconfig))[KUBELET_SERVING]["issued"]
+    rig.grant(user.name, rule_in(result))
+    assert by_signer(probe(rig, KUBELET_SERVING, kubeconfig=user.kubeconfig))[KUBELET_SERVING]["issued"]
 
 
-def test_a_signer_that_may_not_be_approved_for_does_not_stop_the_others(site: Site) -> None:
-    user = User(site, PROBE)
-    found = by_signer(probe(site, CLIENT, KUBELET_SERVING, kubeconfig=user.kubeconfig))
+def test_a_signer_that_may_not_be_approved_for_does_not_stop_the_others(rig: CsrRig) -> None:
+    user = User(rig, PROBE)
+    found = by_signer(probe(rig, CLIENT, KUBELET_SERVING, kubeconfig=user.kubeconfig))
     assert {name: entry["issued"] for name, entry in found.items()} == {CLIENT: None, KUBELET_SERVING: True}
     diagnosis = found[CLIENT]["diagnosis"]
     assert diagnosis["code"] == "may-not-approve"
-    site.grant(user.name, rule_in(diagnosis))
-    assert by_signer(probe(site, CLIENT, kubeconfig=user.kubeconfig))[CLIENT]["issued"]
-    nobody = User(site, without(PROBE, "signers", "approve"))
-    result = probe(site, kubeconfig=nobody.kubeconfig)
+    rig.grant(user.name, rule_in(diagnosis))
+    assert by_signer(probe(rig, CLIENT, kubeconfig=user.kubeconfig))[CLIENT]["issued"]
+    nobody = User(rig, without(PROBE, "signers", "approve"))
+    result = probe(rig, kubeconfig=nobody.kubeconfig)
     assert_one_line(result, "missing-permissions", "approve", "signers.certificates.k8s.io", KUBELET_SERVING)
     assert nobody.writes() == []
 
@@ -187,12 +188,12 @@ def test_a_signer_that_may_not_be_approved_for_does_not_stop_the_others(site: Si
     ("signer", "name"),
     [("ephemeral-ca", "signers"), ("kubernetes.io/legacy-unknown", "v1beta1")],
 )
-def test_signers_that_cannot_be_asked(site: Site, signer: str, name: str) -> None:
-    assert_one_line(probe(site, KUBELET_SERVING, signer), "invalid-request", site.cluster.url, signer, name)
-    assert site.writes() == []
+def test_signers_that_cannot_be_asked(rig: CsrRig, signer: str, name: str) -> None:
+    assert_one_line(probe(rig, KUBELET_SERVING, signer), "invalid-request", rig.cluster.url, signer, name)
+    assert rig.writes() == []
 
 
-def test_a_policy_that_refuses_a_signer_shows_as_such(site: Site) -> None:
+def test_a_policy_that_refuses_a_signer_shows_as_such(rig: CsrRig) -> None:
     """At the request, at the approval; the other signer is probed all the same."""
     signer = f"{uuid.uuid4().hex[:8]}.example.com/signer"
     rules = {"apiGroups": ["certificates.k8s.io"], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"]}
@@ -201,15 +202,15 @@ def test_a_policy_that_refuses_a_signer_shows_as_such(site: Site) -> None:
         ("certificatesigningrequests", "create"),
     ):
         said = f"refused-{step}"
-        _refuse(site, signer, {**rules, "resources": [resource]}, said)
-        entry = _eventually_refused(site, signer, said)
+        _refuse(rig, signer, {**rules, "resources": [resource]}, said)
+        entry = _eventually_refused(rig, signer, said)
         assert (entry["issued"], entry["diagnosis"]["code"]) == (False, "request-refused")
-    found = by_signer(probe(site, signer, KUBELET_SERVING))
+    found = by_signer(probe(rig, signer, KUBELET_SERVING))
     assert [entry["issued"] for entry in found.values()] == [False, True]
 
 
-def _refuse(site: Site, signer: str, rule: dict[str, Any], message: str) -> None:
-    name = f"{rule['resources'][0].rpartition('/')[2]}-{site.name}"
+def _refuse(rig: CsrRig, signer: str, rule: dict[str, Any], message: str) -> None:
+    name = f"{rule['resources'][0].rpartition('/')[2]}-{rig.name}"
     policies = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
     expression = {"expression": f"object.spec.signerName != '{signer}'", "message": message}
     spec = {
@@ -217,16 +218,16 @@ def _refuse(site: Site, signer: str, rule: dict[str, Any], message: str) -> None
         "validations": [expression],
         "failurePolicy": "Fail",
     }
-    site.make(policies, {"metadata": {"name": name}, "spec": spec})
+    rig.make(policies, {"metadata": {"name": name}, "spec": spec})
     binding = {"policyName": name, "validationActions": ["Deny"]}
-    site.make(f"{policies[:-3]}ybindings", {"metadata": {"name": name}, "spec": binding})
+    rig.make(f"{policies[:-3]}ybindings", {"metadata": {"name": name}, "spec": binding})
 
 
-def _eventually_refused(site: Site, signer: str, said: str) -> dict[str, Any]:
+def _eventually_refused(rig: CsrRig, signer: str, said: str) -> dict[str, Any]:
     """An admission policy takes effect some moments after it was made."""
     until = time.monotonic() + 30
     while True:
-        entry: dict[str, Any] = by_signer(probe(site, signer, probe_seconds=0))[signer]
+        entry: dict[str, Any] = by_signer(probe(rig, signer, probe_seconds=0))[signer]
         if said in entry["diagnosis"]["cause"]:
             return entry
         assert time.monotonic() < until, entry
@@ -236,27 +237,27 @@ def _eventually_refused(site: Site, signer: str, said: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("act", "code"),
     [
-        (lambda site, name: site.cluster.api("DELETE", f"{CSRS}/{name}"), "deleted"),
-        (lambda site, name: site.decide(name, "Denied"), "denied"),
+        (lambda rig, name: rig.cluster.api("DELETE", f"{CSRS}/{name}"), "deleted"),
+        (lambda rig, name: rig.decide(name, "Denied"), "denied"),
     ],
 )
-def test_a_request_that_others_delete_or_deny(site: Site, act: Any, code: str) -> None:
+def test_a_request_that_others_delete_or_deny(rig: CsrRig, act: Any, code: str) -> None:
     """Between its creation and its approval, as a policy controller does it, and a garbage collector after that."""
     real = csr_api.approve_own
 
     def approve_own(client: Any, csr: Any, *more: Any) -> Any:
         name = csr["metadata"]["name"]
         if code == "denied":
-            act(site, name)
+            act(rig, name)
             csr = client.get(f"{CSRS}/{name}")
         approved = real(client, csr, *more)
         if code == "deleted":
-            act(site, name)
+            act(rig, name)
         return approved
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(csr_api, "approve_own", approve_own)
-        entry = by_signer(probe(site, NOBODY))[NOBODY]
+        entry = by_signer(probe(rig, NOBODY))[NOBODY]
     assert (entry["issued"], entry["diagnosis"]["code"], entry["diagnosis"]["certainty"]) == (
         False,
         code,
@@ -264,30 +265,30 @@ def test_a_request_that_others_delete_or_deny(site: Site, act: Any, code: str) -
     )
 
 
-def test_what_cannot_be_deleted_is_told(site: Site) -> None:
+def test_what_cannot_be_deleted_is_told(rig: CsrRig) -> None:
     """The right went away in the meantime: a warning, and a change, for something stays."""
     role = {**without(PROBE, "certificatesigningrequests", "delete"), "metadata": {"name": "keeps"}}
-    user = User(site, role)
+    user = User(rig, role)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(access_review, "missing", lambda *_: [])
-        result = probe(site, KUBELET_SERVING, kubeconfig=user.kubeconfig)
+        result = probe(rig, KUBELET_SERVING, kubeconfig=user.kubeconfig)
     assert by_signer(result)[KUBELET_SERVING]["issued"]
     assert result["changed"]
-    [name] = left_over(site.cluster)
+    [name] = left_over(rig.cluster)
     [warning] = result["warnings"]
     assert f"CSR {name} is left over" in warning
-    site.cluster.api("DELETE", f"{CSRS}/{name}")
+    rig.cluster.api("DELETE", f"{CSRS}/{name}")
 
 
-def test_what_a_killed_run_left_goes_with_the_next_once_it_is_old(site: Site) -> None:
+def test_what_a_killed_run_left_goes_with_the_next_once_it_is_old(rig: CsrRig) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(k8s_signer_probe, "_cleaned", lambda *_: [])
-        probe(site, KUBELET_SERVING)
-    [name] = left_over(site.cluster)
-    probe(site, KUBELET_SERVING)
-    assert left_over(site.cluster) == [name], "it may be that of another run, which goes on at this moment"
+        probe(rig, KUBELET_SERVING)
+    [name] = left_over(rig.cluster)
+    probe(rig, KUBELET_SERVING)
+    assert left_over(rig.cluster) == [name], "it may be that of another run, which goes on at this moment"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(signer_probe, "ABANDONED_AFTER", timedelta(minutes=-1))
-        probe(site, check_mode=True)
-        assert left_over(site.cluster) == [name], "check mode deletes nothing"
-        assert probe(site, KUBELET_SERVING)["changed"] is False
+        probe(rig, check_mode=True)
+        assert left_over(rig.cluster) == [name], "check mode deletes nothing"
+        assert probe(rig, KUBELET_SERVING)["changed"] is False

@@ -19,17 +19,16 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import execute
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import lease as lease_module
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.snapshot_controller import (
     OPERATION,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import engine
 
-from tests.support.csr_site import CSRS, WRITES, Site, assert_one_line
+from tests.support.csr_rig import CSRS, CsrRig, assert_one_line
 from tests.support.leases import leases, path
-from tests.support.snapshot_site import module_proxy
+from tests.support.rig import WRITES, operate, written
+from tests.support.snapshot_rig import module_proxy
 from tests.system.test_k8s_csr import TWO_STEP, assert_pair, eventually, since
 from tests.system.test_k8s_csr_rights import APPROVE, BUNDLE, REQUEST, User, without
 from tools.ci.venvs import REPOSITORY
@@ -46,12 +45,12 @@ LEASE_WRITES = [("create", "leases"), ("delete", "leases")]
 
 
 @pytest.fixture
-def site(fleet: Fleet) -> Iterator[Site]:
-    with contextlib.closing(Site(fleet["onprem"])) as site:
-        yield site
+def rig(fleet: Fleet) -> Iterator[CsrRig]:
+    with contextlib.closing(CsrRig(fleet["onprem"])) as rig:
+        yield rig
 
 
-def started(site: Site, after: int, *signal: str, **options: Any) -> subprocess.Popen[str]:
+def started(rig: CsrRig, after: int, *signal: str, **options: Any) -> subprocess.Popen[str]:
     """Another process that runs k8s_csr, and is killed after so many writes."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.support.killed", str(after), *signal],
@@ -62,10 +61,10 @@ def started(site: Site, after: int, *signal: str, **options: Any) -> subprocess.
         cwd=REPOSITORY,
     )
     given = {
-        "kubeconfig": str(site.kubeconfig),
+        "kubeconfig": str(rig.kubeconfig),
         "service": "hook",
-        "namespace": site.name,
-        "signer_name": site.signer,
+        "namespace": rig.name,
+        "signer_name": rig.signer,
         "secret": {"name": "hook-tls"},
     }
     assert process.stdin
@@ -75,168 +74,170 @@ def started(site: Site, after: int, *signal: str, **options: Any) -> subprocess.
     return process
 
 
-def held(site: Site) -> dict[str, Any]:
-    (lease,) = leases(site.cluster, site.name)
+def held(rig: CsrRig) -> dict[str, Any]:
+    (lease,) = leases(rig.cluster, rig.name)
     return lease
 
 
-def change(site: Site, **spec: Any) -> None:
+def change(rig: CsrRig, **spec: Any) -> None:
     """As if somebody else wrote it."""
     patch = [{"op": "replace", "path": f"/spec/{field}", "value": value} for field, value in spec.items()]
-    name = f"{path(site.name)}/certflow-hook"
-    site.cluster.api("PATCH", name, patch, "application/json-patch+json")
+    name = f"{path(rig.name)}/certflow-hook"
+    rig.cluster.api("PATCH", name, patch, "application/json-patch+json")
 
 
-def die(site: Site) -> str:
+def die(rig: CsrRig) -> str:
     """A run is killed right after it has asked; returns who it was."""
-    process = started(site, 1)
+    process = started(rig, 1)
     _out, errors = process.communicate(timeout=120)
     assert process.returncode == -9, errors
-    return str(held(site)["spec"]["holderIdentity"])
+    return str(held(rig)["spec"]["holderIdentity"])
 
 
 @pytest.mark.quick
-def test_two_processes_at_once_make_one_certificate(site: Site) -> None:
-    target = site.hook()
-    both = [started(site, NEVER, targets=[target]) for _ in range(2)]
+def test_two_processes_at_once_make_one_certificate(rig: CsrRig) -> None:
+    target = rig.hook()
+    both = [started(rig, NEVER, targets=[target]) for _ in range(2)]
     results = [json.loads(process.communicate(timeout=120)[0]) for process in both]
     assert [(result.get("msg"), result.get("warnings")) for result in results] == [(None, None)] * 2
     assert sorted(result["changed"] for result in results) == [False, True], "the second found it done"
     assert results[0]["certificate"] == results[1]["certificate"]
-    assert len(site.csrs()) == 1
-    assert_pair(site)
-    assert site.bundle(target) == site.cluster.ca_pem
-    assert leases(site.cluster, site.name) == []
+    assert len(rig.csrs()) == 1
+    assert_pair(rig)
+    assert rig.bundle(target) == rig.cluster.ca_pem
+    assert leases(rig.cluster, rig.name) == []
 
 
-def test_a_dead_run_is_named_and_its_lease_ends(site: Site) -> None:
-    holder = die(site)
-    lease = held(site)
+def test_a_dead_run_is_named_and_its_lease_ends(rig: CsrRig) -> None:
+    holder = die(rig)
+    lease = held(rig)
     assert lease["metadata"]["name"] == "certflow-hook"
     assert lease["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "certflow.kubernetes"
-    before = len(site.writes())
-    refused = site.run(wait_timeout=1)
+    before = len(rig.writes())
+    refused = rig.run(wait_timeout=1)
     taken = lease["spec"]["acquireTime"][:19].split("T")
-    assert_one_line(refused, "lease-held", f"{site.name}/hook", holder, *taken, "wait_timeout")
-    assert f"kubectl --namespace {site.name} delete lease certflow-hook" in refused["remedy"]
-    assert (refused["changed"], site.secret()) == (False, None)
-    assert [entry for entry in site.writes()[before:] if entry[1] != "leases"] == []
+    assert_one_line(refused, "lease-held", f"{rig.name}/hook", holder, *taken, "wait_timeout")
+    assert f"kubectl --namespace {rig.name} delete lease certflow-hook" in refused["remedy"]
+    assert (refused["changed"], rig.secret()) == (False, None)
+    assert [entry for entry in rig.writes()[before:] if entry[1] != "leases"] == []
 
-    change(site, leaseDurationSeconds=2)
-    assert site.run()["changed"], "it waited until the Lease had ended"
-    assert_pair(site)
-    assert leases(site.cluster, site.name) == []
+    change(rig, leaseDurationSeconds=2)
+    assert rig.run()["changed"], "it waited until the Lease had ended"
+    assert_pair(rig)
+    assert leases(rig.cluster, rig.name) == []
 
 
-def test_ctrl_c_gives_it_back(site: Site) -> None:
-    process = started(site, 1, "INT")
+def test_ctrl_c_gives_it_back(rig: CsrRig) -> None:
+    process = started(rig, 1, "INT")
     _out, errors = process.communicate(timeout=120)
     assert "KeyboardInterrupt" in errors
-    assert (leases(site.cluster, site.name), len(site.csrs())) == ([], 1)
-    assert site.run()["changed"]
+    assert (leases(rig.cluster, rig.name), len(rig.csrs())) == ([], 1)
+    assert rig.run()["changed"]
 
 
-def test_an_error_gives_it_back(site: Site) -> None:
-    failed = site.run(signer_name="example.com/nobody", wait_timeout=1)
+def test_an_error_gives_it_back(rig: CsrRig) -> None:
+    failed = rig.run(signer_name="example.com/nobody", wait_timeout=1)
     assert_one_line(failed, "not-issued", "example.com/nobody")
-    assert (leases(site.cluster, site.name), LEASE_WRITES[1] in site.writes()) == ([], True)
+    assert (leases(rig.cluster, rig.name), LEASE_WRITES[1] in rig.writes()) == ([], True)
 
 
-def test_it_is_taken_only_when_there_is_something_to_write(site: Site) -> None:
-    given: dict[str, Any] = {"targets": [site.hook()], "served_timeout": 1}
-    site.run(**given, check_mode=True)
-    assert site.writes() == []
-    site.run(**given)
-    start = since(site)
+def test_it_is_taken_only_when_there_is_something_to_write(rig: CsrRig) -> None:
+    given: dict[str, Any] = {"targets": [rig.hook()], "served_timeout": 1}
+    rig.run(**given, check_mode=True)
+    assert rig.writes() == []
+    rig.run(**given)
+    start = since(rig)
     reading: list[dict[str, Any]] = [
         {},
         {"check_mode": True, "key_type": "rsa-2048"},
         {"check_mode": True, **ABSENT},
     ]
     for options in reading:
-        site.run(**given, **options)
-    assert [entry for entry in site.asked(start) if entry[0] in WRITES] == []
+        rig.run(**given, **options)
+    assert [entry for entry in rig.asked(start) if entry[0] in WRITES] == []
     writing: list[dict[str, Any]] = [
         {"secret": {"labels": {"tier": "edge"}}},
         {"key_type": "ecdsa-p384"},
         ABSENT,
     ]
     for options in writing:
-        start = since(site)
-        assert site.run(**given, **options)["changed"]
-        writes = [entry for entry in site.asked(start) if entry[0] in WRITES]
+        start = since(rig)
+        assert rig.run(**given, **options)["changed"]
+        writes = [entry for entry in rig.asked(start) if entry[0] in WRITES]
         assert [writes[0], writes[-1]] == LEASE_WRITES, options
         assert len([entry for entry in writes if entry[1] == "leases"]) == 2
-    assert site.run(**given, **ABSENT)["changed"] is False
+    assert rig.run(**given, **ABSENT)["changed"] is False
 
 
-def test_it_is_held_while_an_approver_is_waited_for(site: Site) -> None:
+def test_it_is_held_while_an_approver_is_waited_for(rig: CsrRig) -> None:
     results: list[dict[str, Any]] = []
-    first = threading.Thread(target=lambda: results.append(site.run(approve=False)))
+    first = threading.Thread(target=lambda: results.append(rig.run(approve=False)))
     first.start()
-    eventually(lambda: site.secret("hook-tls-pending") is not None)
-    other = site.run(wait_timeout=1)
-    assert_one_line(other, "lease-held", held(site)["spec"]["holderIdentity"])
-    asked = site.run(**TWO_STEP)
+    eventually(lambda: rig.secret("hook-tls-pending") is not None)
+    other = rig.run(wait_timeout=1)
+    assert_one_line(other, "lease-held", held(rig)["spec"]["holderIdentity"])
+    asked = rig.run(**TWO_STEP)
     assert (asked["pending"], asked["changed"]) == (True, False), "it writes nothing, and needs no turn"
-    site.decide(asked["csr"]["name"])
+    rig.decide(asked["csr"]["name"])
     first.join()
     assert results[0].get("changed"), results
-    assert_pair(site)
-    assert leases(site.cluster, site.name) == []
+    assert_pair(rig)
+    assert leases(rig.cluster, rig.name) == []
 
 
 @pytest.mark.parametrize("verb", ["create", "delete"])
-def test_without_the_right_it_goes_on_and_warns(site: Site, verb: str) -> None:
-    user = User(site, without(REQUEST, "leases", verb), APPROVE, BUNDLE)
-    result = site.run(kubeconfig=user.kubeconfig)
+def test_without_the_right_it_goes_on_and_warns(rig: CsrRig, verb: str) -> None:
+    user = User(rig, without(REQUEST, "leases", verb), APPROVE, BUNDLE)
+    result = rig.run(kubeconfig=user.kubeconfig)
     assert result.get("changed"), result
     (warning,) = result["warnings"]
-    assert f"Lease {site.name}/certflow-hook" in warning
+    assert f"Lease {rig.name}/certflow-hook" in warning
     assert f'cannot {verb} resource \\"leases\\"' in warning or f'cannot {verb} resource "leases"' in warning
     assert "docs/rbac.md" in warning
-    assert_pair(site)
-    quiet = site.run(kubeconfig=user.kubeconfig)
+    assert_pair(rig)
+    quiet = rig.run(kubeconfig=user.kubeconfig)
     assert (quiet["changed"], quiet.get("warnings")) == (False, None)
 
 
-def test_a_holder_that_is_not_heard_of_does_not_write_on(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_holder_that_is_not_heard_of_does_not_write_on(
+    rig: CsrRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It was stopped, as a virtual machine is, for longer than its Lease lasts, and another run took over."""
     results: list[dict[str, Any]] = []
     monkeypatch.setattr(lease_module, "RENEW_SECONDS", 0.2)
-    first = threading.Thread(target=lambda: results.append(site.run(approve=False)))
+    first = threading.Thread(target=lambda: results.append(rig.run(approve=False)))
     first.start()
-    eventually(lambda: site.secret("hook-tls-pending") is not None)
+    eventually(lambda: rig.secret("hook-tls-pending") is not None)
     now = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime())
-    change(site, holderIdentity="another", renewTime=now)
+    change(rig, holderIdentity="another", renewTime=now)
     label = {"metadata": {"labels": {"seen": "yes"}}}  # wakes it
-    (csr,) = site.csrs()
-    site.cluster.api("PATCH", f"{CSRS}/{csr['metadata']['name']}", label, "application/merge-patch+json")
+    (csr,) = rig.csrs()
+    rig.cluster.api("PATCH", f"{CSRS}/{csr['metadata']['name']}", label, "application/merge-patch+json")
     first.join()
     assert_one_line(results[0], "lease-lost", "another,")
-    assert (site.secret(), held(site)["spec"]["holderIdentity"]) == (None, "another")
+    assert (rig.secret(), held(rig)["spec"]["holderIdentity"]) == (None, "another")
 
 
-def test_a_thread_renews_the_lease_during_a_long_wait(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_renews_the_lease_during_a_long_wait(rig: CsrRig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The run has one request, which is a watch. The thread has a connection of its own."""
     results: list[dict[str, Any]] = []
     monkeypatch.setattr(lease_module, "RENEW_SECONDS", 0.2)
-    first = threading.Thread(target=lambda: results.append(site.run(approve=False)))
+    first = threading.Thread(target=lambda: results.append(rig.run(approve=False)))
     first.start()
-    eventually(lambda: site.secret("hook-tls-pending") is not None)
+    eventually(lambda: rig.secret("hook-tls-pending") is not None)
     versions = set()
 
     def is_renewed() -> bool:
-        versions.add(held(site)["metadata"]["resourceVersion"])
+        versions.add(held(rig)["metadata"]["resourceVersion"])
         return len(versions) > 3
 
     eventually(is_renewed)
-    (csr,) = site.csrs()
-    site.decide(csr["metadata"]["name"])
+    (csr,) = rig.csrs()
+    rig.decide(csr["metadata"]["name"])
     first.join()
     assert results[0].get("changed"), results
-    assert leases(site.cluster, site.name) == []
-    writes = [entry for entry in site.writes() if entry[1] == "leases"]
+    assert leases(rig.cluster, rig.name) == []
+    writes = [entry for entry in rig.writes() if entry[1] == "leases"]
     assert (writes[0], writes[-1]) == (("create", "leases"), ("delete", "leases"))
 
 
@@ -273,18 +274,12 @@ def test_an_upgrade_writes_nothing_while_another_run_holds_its_lease(
             "step_timeout": 20,
             "wait_timeout": 20,
         }
-        checked = ArgumentSpecValidator(dict(OPERATION.argument_spec)).validate(given)
-        result = execute(OPERATION, checked.validated_parameters, check_mode=False)
+        result = operate(OPERATION, given)
     assert_one_line(result, "lease-held", "kube-system/certflow-snapshot-controller", "another")
     assert f"kubectl --namespace kube-system delete lease {UPGRADE.rpartition('/')[2]}" in result["remedy"]
-    writes = [
-        event["requestURI"]
-        for event in held_upgrade.requests(user=user)
-        if event["verb"] not in ("get", "list", "watch")
-        and "dryRun=All" not in event["requestURI"]
-        and "/selfsubjectaccessreviews" not in event["requestURI"]
-    ]
-    assert {uri.partition("?")[0] for uri in writes} == {path("kube-system")}, "only the attempt to create it"
+    assert {line.partition("?")[0] for line in written(held_upgrade, user)} == {
+        f"create {path('kube-system')}"
+    }, "only the attempt to create it"
     assert (result["changed"], held_upgrade.api("GET", UPGRADE)["spec"]["holderIdentity"]) == (
         False,
         "another",

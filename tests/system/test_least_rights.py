@@ -26,9 +26,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations im
     webhook_probe,
 )
 
-from tests.support import webhook_site
+from tests.support import bundle_rig
 from tests.support.clusters import pki
-from tests.support.csr_site import KUBELET_SERVING, Site, assert_one_line, role_in, rule_in
+from tests.support.csr_rig import KUBELET_SERVING, CsrRig, assert_one_line, role_in, rule_in
 from tests.system import test_webhook_probe
 
 if TYPE_CHECKING:
@@ -96,154 +96,154 @@ GRANTS = [
 
 
 @dataclass
-class Place:
+class LimitedRig:
     """Where one case happens. ``limited``: somebody with these roles; ``run`` is the operation as that user."""
 
-    site: Site
-    probed: test_webhook_probe.Site
-    bundled: webhook_site.Site
+    rig: CsrRig
+    probed: test_webhook_probe.ProbeRig
+    bundled: bundle_rig.BundleRig
     user: str
     kubeconfig: str
 
     def writes(self) -> list[tuple[str, str]]:
-        return self.site.writes(user=self.user)
+        return self.rig.writes(user=self.user)
 
 
 # Each prepares what must be there before, as an administrator, and returns the operation.
 
 
-def a_new_one(place: Place) -> Run:
-    targets = [place.site.hook(f"hook-{uuid.uuid4().hex[:4]}")]
-    return lambda **who: place.site.run(targets=targets, **who)
+def a_new_one(place: LimitedRig) -> Run:
+    targets = [place.rig.hook(f"hook-{uuid.uuid4().hex[:4]}")]
+    return lambda **who: place.rig.run(targets=targets, **who)
 
 
-def for_an_address(place: Place) -> Run:
+def for_an_address(place: LimitedRig) -> Run:
     named: dict[str, Any] = {"ip_addresses": ["203.0.113.7"], "allow_names": ["203.0.113.7"]}
-    return lambda **who: place.site.run(**named, **who)
+    return lambda **who: place.rig.run(**named, **who)
 
 
-def a_renewal(place: Place) -> Run:
-    targets = [place.site.hook(f"hook-{uuid.uuid4().hex[:4]}")]
-    assert place.site.run(targets=targets)["changed"]
-    return lambda **who: place.site.run(targets=targets, key_type="rsa-2048", **who)
+def a_renewal(place: LimitedRig) -> Run:
+    targets = [place.rig.hook(f"hook-{uuid.uuid4().hex[:4]}")]
+    assert place.rig.run(targets=targets)["changed"]
+    return lambda **who: place.rig.run(targets=targets, key_type="rsa-2048", **who)
 
 
-def approved_by_another(place: Place) -> Run:
-    name = place.site.run(kubeconfig=place.kubeconfig, **TWO_STEP)
-    return lambda **who: {**name, **place.site.run(**TWO_STEP, **who)}
+def approved_by_another(place: LimitedRig) -> Run:
+    name = place.rig.run(kubeconfig=place.kubeconfig, **TWO_STEP)
+    return lambda **who: {**name, **place.rig.run(**TWO_STEP, **who)}
 
 
-def the_second_step(place: Place) -> Run:
-    place.site.decide(place.site.run(**TWO_STEP)["csr"]["name"])
-    webhook_site.wait_for(lambda: place.site.csrs()[0]["status"].get("certificate"))
-    return lambda **who: place.site.run(**TWO_STEP, requesters=[place.site.user], **who)
+def the_second_step(place: LimitedRig) -> Run:
+    place.rig.decide(place.rig.run(**TWO_STEP)["csr"]["name"])
+    bundle_rig.wait_for(lambda: place.rig.csrs()[0]["status"].get("certificate"))
+    return lambda **who: place.rig.run(**TWO_STEP, requesters=[place.rig.user], **who)
 
 
-def the_way_back(place: Place) -> Run:
-    targets = [place.site.hook(f"hook-{uuid.uuid4().hex[:4]}")]
-    assert place.site.run(targets=targets)["changed"]
-    assert place.site.run(targets=targets, key_type="rsa-2048", **TWO_STEP)["pending"]
-    return lambda **who: place.site.run(state="absent", targets=targets, **who)
+def the_way_back(place: LimitedRig) -> Run:
+    targets = [place.rig.hook(f"hook-{uuid.uuid4().hex[:4]}")]
+    assert place.rig.run(targets=targets)["changed"]
+    assert place.rig.run(targets=targets, key_type="rsa-2048", **TWO_STEP)["pending"]
+    return lambda **who: place.rig.run(state="absent", targets=targets, **who)
 
 
-def for_another_signer(place: Place) -> Run:
+def for_another_signer(place: LimitedRig) -> Run:
     options: dict[str, Any] = {"signer_name": APP_SERVING, "wait_timeout": 2}
-    return lambda **who: place.site.run(**options, **who)
+    return lambda **who: place.rig.run(**options, **who)
 
 
-def by_own_hand(place: Place) -> Run:
-    targets = [place.site.hook(f"hook-{uuid.uuid4().hex[:4]}")]
+def by_own_hand(place: LimitedRig) -> Run:
+    targets = [place.rig.hook(f"hook-{uuid.uuid4().hex[:4]}")]
     named: dict[str, Any] = {"ip_addresses": ["203.0.113.7"], "allow_names": ["203.0.113.7"]}
-    return lambda **who: place.site.run(signer_name="ephemeral-ca", targets=targets, **named, **who)
+    return lambda **who: place.rig.run(signer_name="ephemeral-ca", targets=targets, **named, **who)
 
 
-def by_own_hand_again(place: Place) -> Run:
+def by_own_hand_again(place: LimitedRig) -> Run:
     assert by_own_hand(place)()["changed"]
-    return lambda **who: place.site.run(signer_name="ephemeral-ca", key_type="rsa-2048", **who)
+    return lambda **who: place.rig.run(signer_name="ephemeral-ca", key_type="rsa-2048", **who)
 
 
-def by_own_hand_and_back(place: Place) -> Run:
-    targets = [place.site.hook(f"hook-{uuid.uuid4().hex[:4]}")]
-    assert place.site.run(signer_name="ephemeral-ca", targets=targets)["changed"]
+def by_own_hand_and_back(place: LimitedRig) -> Run:
+    targets = [place.rig.hook(f"hook-{uuid.uuid4().hex[:4]}")]
+    assert place.rig.run(signer_name="ephemeral-ca", targets=targets)["changed"]
     back: dict[str, Any] = {"signer_name": "ephemeral-ca", "state": "absent", "targets": targets}
-    return lambda **who: place.site.run(**back, **who)
+    return lambda **who: place.rig.run(**back, **who)
 
 
-def a_decision(place: Place) -> Run:
+def a_decision(place: LimitedRig) -> Run:
     named: dict[str, Any] = {"ip_addresses": ["203.0.113.7"], "allow_names": ["203.0.113.7"]}
-    name = place.site.run(**TWO_STEP, **named)["csr"]["name"]
-    expect = {"service": "hook", "namespace": place.site.name, "ip_addresses": ["203.0.113.7"]}
-    return lambda **who: place.site.approve(name=name, expect=expect, wait=True, **who)
+    name = place.rig.run(**TWO_STEP, **named)["csr"]["name"]
+    expect = {"service": "hook", "namespace": place.rig.name, "ip_addresses": ["203.0.113.7"]}
+    return lambda **who: place.rig.approve(name=name, expect=expect, wait=True, **who)
 
 
-def a_decision_for_another_signer(place: Place) -> Run:
-    name = place.site.run(signer_name=APP_SERVING, **TWO_STEP)["csr"]["name"]
-    expect = {"service": "hook", "namespace": place.site.name}
-    return lambda **who: place.site.approve(name=name, expect=expect, **who)
+def a_decision_for_another_signer(place: LimitedRig) -> Run:
+    name = place.rig.run(signer_name=APP_SERVING, **TWO_STEP)["csr"]["name"]
+    expect = {"service": "hook", "namespace": place.rig.name}
+    return lambda **who: place.rig.approve(name=name, expect=expect, **who)
 
 
-def bundles(place: Place) -> Run:
-    site, ca = place.bundled, pki.make_ca("bundled").certificate_pem.decode()
+def bundles(place: LimitedRig) -> Run:
+    rig, ca = place.bundled, pki.make_ca("bundled").certificate_pem.decode()
     targets = [
-        site.webhooks(webhook_site.VALIDATING, None),
-        site.webhooks(webhook_site.MUTATING, None),
-        site.definition(None),
-        site.api_service(None),
+        rig.webhooks(bundle_rig.VALIDATING, None),
+        rig.webhooks(bundle_rig.MUTATING, None),
+        rig.definition(None),
+        rig.api_service(None),
     ]
-    return lambda **who: place.site.operate(webhook_cabundle.OPERATION, targets=targets, ca_bundle=ca, **who)
+    return lambda **who: place.rig.operate(webhook_cabundle.OPERATION, targets=targets, ca_bundle=ca, **who)
 
 
-def throw_away(signer: str) -> Callable[[Place], Run]:
+def throw_away(signer: str) -> Callable[[LimitedRig], Run]:
     options: dict[str, Any] = {"signers": [signer], "probe_seconds": 4}
-    return lambda place: lambda **who: place.site.operate(k8s_signer_probe.OPERATION, **options, **who)
+    return lambda place: lambda **who: place.rig.operate(k8s_signer_probe.OPERATION, **options, **who)
 
 
-def proof(place: Place, target: dict[str, Any], **options: Any) -> Run:
+def proof(place: LimitedRig, target: dict[str, Any], **options: Any) -> Run:
     def run(**who: Any) -> dict[str, Any]:
-        return place.site.operate(webhook_probe.OPERATION, target=target, **options, **who)
+        return place.rig.operate(webhook_probe.OPERATION, target=target, **options, **who)
 
     return run
 
 
-def an_admission(place: Place) -> Run:
-    target, wanted = place.probed.asked(), test_webhook_probe.config_map(place.probed.id)
+def an_admission(place: LimitedRig) -> Run:
+    target, wanted = place.probed.called_webhook(), test_webhook_probe.config_map(place.probed.name)
     return proof(place, target, object=wanted, require_proof=True)
 
 
-def a_mutating_one(place: Place) -> Run:
+def a_mutating_one(place: LimitedRig) -> Run:
     target = place.probed.configure(place.probed.webhook(), hooks=test_webhook_probe.MUTATING_HOOKS)
-    return proof(place, target, object=test_webhook_probe.config_map(place.probed.id))
+    return proof(place, target, object=test_webhook_probe.config_map(place.probed.name))
 
 
-def a_conversion(place: Place) -> Run:
-    return proof(place, place.bundled.definition(webhook_site.pem("a")))
+def a_conversion(place: LimitedRig) -> Run:
+    return proof(place, place.bundled.definition(bundle_rig.pem("a")))
 
 
-def an_aggregated_api(place: Place) -> Run:
-    return proof(place, place.bundled.api_service(webhook_site.pem("a")))
+def an_aggregated_api(place: LimitedRig) -> Run:
+    return proof(place, place.bundled.api_service(bundle_rig.pem("a")))
 
 
-def pods_behind_it(place: Place) -> Run:
-    site = place.probed
-    pods(site, site.id, "pods")
-    target = site.configure(site.webhook(service="pods", port=443))
-    return proof(place, target, object=test_webhook_probe.config_map(site.id))
+def pods_behind_it(place: LimitedRig) -> Run:
+    rig = place.probed
+    pods(rig, rig.id, "pods")
+    target = rig.configure(rig.webhook(service="pods", port=443))
+    return proof(place, target, object=test_webhook_probe.config_map(rig.id))
 
 
-def a_renewal_seen(place: Place) -> Run:
+def a_renewal_seen(place: LimitedRig) -> Run:
     """Under a new CA, so that the old one waits to be dropped."""
-    site = place.site
-    pods(site, site.name, "hook")
-    options: dict[str, Any] = {"signer_name": "ephemeral-ca", "targets": [site.hook()], "wait": False}
-    assert site.run(**options)["changed"]
-    return lambda **who: site.run(key_type="rsa-2048", **options, **who)
+    rig = place.rig
+    pods(rig, rig.name, "hook")
+    options: dict[str, Any] = {"signer_name": "ephemeral-ca", "targets": [rig.hook()], "wait": False}
+    assert rig.run(**options)["changed"]
+    return lambda **who: rig.run(key_type="rsa-2048", **options, **who)
 
 
-def pods(site: Site | test_webhook_probe.Site, name: str, service: str) -> None:
+def pods(rig: CsrRig | test_webhook_probe.ProbeRig, name: str, service: str) -> None:
     """A headless Service, which no API server dials, and a pod that is none."""
     namespace = f"/api/v1/namespaces/{name}"
     port = {"name": "https", "port": 443, "targetPort": 8443}
-    site.make(
+    rig.make(
         f"{namespace}/services",
         {"metadata": {"name": service}, "spec": {"clusterIP": "None", "ports": [port]}},
     )
@@ -254,28 +254,28 @@ def pods(site: Site | test_webhook_probe.Site, name: str, service: str) -> None:
         "ports": [{"name": "https", "port": 8443}],
         "endpoints": [{"addresses": ["203.0.113.9"], "conditions": {"ready": True}, "targetRef": pod}],
     }
-    site.make(f"/apis/discovery.k8s.io/v1/namespaces/{name}/endpointslices", body)
+    rig.make(f"/apis/discovery.k8s.io/v1/namespaces/{name}/endpointslices", body)
 
 
-def an_explanation(place: Place) -> Run:
+def an_explanation(place: LimitedRig) -> Run:
     """Of a request that a signer of nobody does not issue, and of one that kube-controller-manager might."""
-    site = place.site
-    name = site.run(**TWO_STEP)["csr"]["name"]
-    return lambda **who: site.info(name=name, **who)
+    rig = place.rig
+    name = rig.run(**TWO_STEP)["csr"]["name"]
+    return lambda **who: rig.info(name=name, **who)
 
 
-def of_all(place: Place) -> Run:
-    assert place.site.run(**TWO_STEP)["pending"]
-    return place.site.info
+def of_all(place: LimitedRig) -> Run:
+    assert place.rig.run(**TWO_STEP)["pending"]
+    return place.rig.info
 
 
-def of_an_unserved_signer(place: Place) -> Run:
-    name = place.site.run(signer_name="nobody.example.com/serving", **TWO_STEP)["csr"]["name"]
-    return lambda **who: place.site.info(name=name, **who)
+def of_an_unserved_signer(place: LimitedRig) -> Run:
+    name = place.rig.run(signer_name="nobody.example.com/serving", **TWO_STEP)["csr"]["name"]
+    return lambda **who: place.rig.info(name=name, **who)
 
 
 # What a role is for, and beside which others; the first scenario is the one in which a verb is missed, if none is named.
-SCENARIOS: dict[str, list[Callable[[Place], Run]]] = {
+SCENARIOS: dict[str, list[Callable[[LimitedRig], Run]]] = {
     "approve": [a_decision, a_decision_for_another_signer],
     "bundle": [bundles],
     "explain": [an_explanation, of_all, of_an_unserved_signer],
@@ -292,7 +292,7 @@ BESIDE = {
 }
 # Webhooks that nobody serves: the probe fails, for another reason than a right.
 UNSERVED = (a_conversion, an_aggregated_api, pods_behind_it)
-MISSED_IN: dict[tuple[str, str, str], Callable[[Place], Run]] = {
+MISSED_IN: dict[tuple[str, str, str], Callable[[LimitedRig], Run]] = {
     ("approve", "signers", APP_SERVING): a_decision_for_another_signer,
     ("probe", "signers", APP_SERVING): throw_away(APP_SERVING),
     ("request", "secrets", "patch"): a_renewal,
@@ -350,14 +350,14 @@ UNSEEN = re.compile(r"may not (?:be )?(?:read|list|reach)|cannot (?:read|get|lis
 
 
 @pytest.fixture
-def place(fleet: Fleet) -> Iterator[Place]:
+def place(fleet: Fleet) -> Iterator[LimitedRig]:
     onprem = fleet["onprem"]
     user = f"limited-{uuid.uuid4().hex[:8]}"
     with contextlib.ExitStack() as stack:
-        site = stack.enter_context(contextlib.closing(Site(onprem)))
-        probed = stack.enter_context(contextlib.closing(test_webhook_probe.Site(onprem)))
-        bundled = stack.enter_context(contextlib.closing(webhook_site.Site(onprem)))
-        yield Place(site, probed, bundled, user, str(onprem.kubeconfig_for(user)))
+        rig = stack.enter_context(contextlib.closing(CsrRig(onprem)))
+        probed = stack.enter_context(contextlib.closing(test_webhook_probe.ProbeRig(onprem)))
+        bundled = stack.enter_context(contextlib.closing(bundle_rig.BundleRig(onprem)))
+        yield LimitedRig(rig, probed, bundled, user, str(onprem.kubeconfig_for(user)))
 
 
 def roles_for(name: str) -> list[dict[str, Any]]:
@@ -365,8 +365,8 @@ def roles_for(name: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_the_role_is_enough(place: Place, role: str) -> None:
-    place.site.grant(place.user, *roles_for(role))
+def test_the_role_is_enough(place: LimitedRig, role: str) -> None:
+    place.rig.grant(place.user, *roles_for(role))
     for scenario in SCENARIOS[role]:
         result = scenario(place)(kubeconfig=place.kubeconfig)
         assert not result.get("failed") or scenario in UNSERVED, (scenario.__name__, result)
@@ -375,11 +375,11 @@ def test_the_role_is_enough(place: Place, role: str) -> None:
 
 @pytest.mark.full
 @pytest.mark.parametrize("grant", GRANTS, ids=str)
-def test_no_verb_of_it_can_go(place: Place, grant: Grant) -> None:
+def test_no_verb_of_it_can_go(place: LimitedRig, grant: Grant) -> None:
     others = roles_for(grant.role)[1:]
     key = grant.role, grant.resource, grant.name or grant.verb
     # The same verb must not come from another role, or another rule.
-    place.site.grant(
+    place.rig.grant(
         place.user, grant.taken_from(ROLES[grant.role]), *(without(role, grant) for role in others)
     )
     run = MISSED_IN.get(key, SCENARIOS[grant.role][0])(place)
@@ -390,7 +390,7 @@ def test_no_verb_of_it_can_go(place: Place, grant: Grant) -> None:
         return
     assert_one_line(result, "missing-permissions", grant.verb, grant.resource)
     assert (result["changed"], place.writes()) == (False, [])
-    place.site.grant(place.user, rule_in(result))
+    place.rig.grant(place.user, rule_in(result))
     again = run(kubeconfig=place.kubeconfig)
     assert f"{grant.verb} {grant.resource}" not in again.get("msg", ""), again
 

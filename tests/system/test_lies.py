@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.support.csr_site import Site, assert_one_line
+from tests.support.csr_rig import CsrRig, assert_one_line
 from tests.support.leases import leases
 from tests.system.fault_injection.lies import meddlers, signers
-from tests.system.fault_injection.lies.stage import Stage
+from tests.system.fault_injection.lies.signer_rig import SignerRig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -57,25 +57,25 @@ def rows(table: Sequence[Lie | Meddling]) -> list[Any]:
 
 
 @pytest.fixture(scope="module")
-def stage(fleet: Fleet) -> Iterator[Stage]:
+def stage(fleet: Fleet) -> Iterator[SignerRig]:
     """One for all: each lie leaves what is in use as it was."""
-    with contextlib.closing(Site(fleet["onprem"])) as site:
-        yield Stage(site)
+    with contextlib.closing(CsrRig(fleet["onprem"])) as rig:
+        yield SignerRig(rig)
 
 
 @pytest.mark.parametrize("lie", rows(signers.LIES))
-def test_a_lie_is_not_believed(stage: Stage, lie: Lie) -> None:
+def test_a_lie_is_not_believed(stage: SignerRig, lie: Lie) -> None:
     before = stage.in_use()
     result = stage.lied_to(lie)
-    assert_one_line(result, *lie.says, stage.site.cluster.url)
+    assert_one_line(result, *lie.says, stage.rig.cluster.url)
     assert stage.in_use() == before
-    assert leases(stage.site.cluster, stage.site.name) == []
+    assert leases(stage.rig.cluster, stage.rig.name) == []
 
 
 @pytest.mark.parametrize("truth", rows(signers.TRUTHS))
 def test_the_truth_is_believed(fleet: Fleet, truth: Lie) -> None:
-    with contextlib.closing(Site(fleet["onprem"])) as site:
-        stage = Stage(site)
+    with contextlib.closing(CsrRig(fleet["onprem"])) as rig:
+        stage = SignerRig(rig)
         before = stage.in_use()
         result = stage.lied_to(truth)
         assert result["changed"] and not result.get("failed"), result
@@ -86,17 +86,17 @@ def test_the_truth_is_believed(fleet: Fleet, truth: Lie) -> None:
 
 @pytest.mark.parametrize("meddling", rows(meddlers.MEDDLINGS))
 def test_what_others_do_in_the_middle(fleet: Fleet, meddling: Meddling) -> None:
-    with contextlib.closing(Site(fleet["onprem"])) as site:
-        stage = Stage(site)
+    with contextlib.closing(CsrRig(fleet["onprem"])) as rig:
+        stage = SignerRig(rig)
         before = stage.in_use()
         result = stage.meddled_with(meddling)
         if meddling.says:
-            assert_one_line(result, *meddling.says, site.cluster.url)
+            assert_one_line(result, *meddling.says, rig.cluster.url)
         else:
             assert result["changed"], result
             assert not result.get("failed"), result
         assert meddling.holds(before, stage.in_use())
-        assert leases(site.cluster, site.name) == []
+        assert leases(rig.cluster, rig.name) == []
 
 
 def test_the_names_of_the_daily_rows_are_names() -> None:

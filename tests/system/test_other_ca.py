@@ -24,7 +24,7 @@ from tests.support import clusters
 from tests.support.clusters import ApiError, components, pki
 from tests.support.clusters.profiles import PROFILES
 from tests.support.csr_by_hand import CSRS, create, decide, settled, signing
-from tests.support.csr_site import HOOK_KIND, HOOKS, Site, assert_one_line
+from tests.support.csr_rig import HOOK_KIND, HOOKS, CsrRig, assert_one_line
 from tests.support.failures import absent
 from tests.support.https_webhook import Server, deny
 from tests.unit.plugins.module_utils._csr.objects import KUBELET_SERVING
@@ -65,9 +65,9 @@ def usual(cluster: Cluster) -> pki.KeyPair:
 
 
 @pytest.fixture
-def site(cluster: Cluster, usual: pki.KeyPair) -> Iterator[Site]:
-    with contextlib.closing(Site(cluster)) as site:
-        yield site
+def rig(cluster: Cluster, usual: pki.KeyPair) -> Iterator[CsrRig]:
+    with contextlib.closing(CsrRig(cluster)) as rig:
+        yield rig
         usual.write(cluster.directory / "pki", "signing-ca")
 
 
@@ -75,9 +75,9 @@ def pem(ca: pki.KeyPair) -> str:
     return ca.certificate_pem.decode()
 
 
-def publish(site: Site, text: str) -> None:
+def publish(rig: CsrRig, text: str) -> None:
     """Where OpenShift does, for as long as the test runs."""
-    site.make(PUBLISHED, {"metadata": {"name": "csr-controller-ca"}, "data": {"ca-bundle.crt": text}})
+    rig.make(PUBLISHED, {"metadata": {"name": "csr-controller-ca"}, "data": {"ca-bundle.crt": text}})
 
 
 def issuer_of(cluster: Cluster, seconds: float = 15) -> str:
@@ -108,40 +108,40 @@ def eventually(condition: Callable[[], object], seconds: float = 60) -> None:
 
 
 @contextlib.contextmanager
-def webhook(site: Site) -> Iterator[tuple[Server, dict[str, Any]]]:
-    """A server that denies ConfigMaps of the site's namespace, and the configuration that calls it as Service hook."""
+def webhook(rig: CsrRig) -> Iterator[tuple[Server, dict[str, Any]]]:
+    """A server that denies ConfigMaps of the rig's namespace, and the configuration that calls it as Service hook."""
     server = Server(deny)
     external = {"type": "ExternalName", "externalName": "localhost"}
-    site.make(f"/api/v1/namespaces/{site.name}/services", {"metadata": {"name": "hook"}, "spec": external})
+    rig.make(f"/api/v1/namespaces/{rig.name}/services", {"metadata": {"name": "hook"}, "spec": external})
     rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]}
     hook = {
         "name": "hook.certflow.test",
-        "clientConfig": {"service": {"namespace": site.name, "name": "hook", "port": server.port}},
+        "clientConfig": {"service": {"namespace": rig.name, "name": "hook", "port": server.port}},
         "rules": [rule],
-        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": site.name}},
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": rig.name}},
         "sideEffects": "None",
         "admissionReviewVersions": ["v1"],
     }
-    site.make(HOOKS, {"metadata": {"name": site.name}, "webhooks": [hook]})
+    rig.make(HOOKS, {"metadata": {"name": rig.name}, "webhooks": [hook]})
     with contextlib.closing(server.serve()):
-        yield server, {"kind": HOOK_KIND, "name": site.name}
+        yield server, {"kind": HOOK_KIND, "name": rig.name}
 
 
-def asked_by_the_api_server(site: Site, server: Server) -> str:
+def asked_by_the_api_server(rig: CsrRig, server: Server) -> str:
     """What the API server says of a call to a server that presents the Secret's certificate: its own Go judges it."""
-    data = site.data()
+    data = rig.data()
     server.present(Pair(data["tls.crt"].encode(), data["tls.key"].encode()))
     try:
-        site.cluster.api(
-            "POST", f"/api/v1/namespaces/{site.name}/configmaps?dryRun=All", {"metadata": {"name": "x"}}
+        rig.cluster.api(
+            "POST", f"/api/v1/namespaces/{rig.name}/configmaps?dryRun=All", {"metadata": {"name": "x"}}
         )
     except ApiError as error:
         return error.message
     return "it was not called"
 
 
-def assert_trusted(site: Site, server: Server) -> None:
-    eventually(lambda: "no team, no ConfigMap" in asked_by_the_api_server(site, server))
+def assert_trusted(rig: CsrRig, server: Server) -> None:
+    eventually(lambda: "no team, no ConfigMap" in asked_by_the_api_server(rig, server))
 
 
 # Which CA is trusted
@@ -151,75 +151,75 @@ def tried(refused: dict[str, Any]) -> list[str]:
     return [line for line in refused["evidence"] if not line.startswith("written before")]
 
 
-def test_a_ca_that_is_published_nowhere(site: Site, usual: pki.KeyPair) -> None:
+def test_a_ca_that_is_published_nowhere(rig: CsrRig, usual: pki.KeyPair) -> None:
     """Refused with what was tried; accepted when given, and the API server agrees."""
-    with webhook(site) as (server, target):
-        refused = site.run(targets=[target])
+    with webhook(rig) as (server, target):
+        refused = rig.run(targets=[target])
         assert_one_line(refused, "no-trust-anchor", "CN=kube-csr-signer", "ca_bundle")
         assert [line.partition(": ")[0].partition(" in ")[0] for line in tried(refused)] == [
             "the API server's CA",
-            f"ConfigMap {site.name}/kube-root-ca.crt",
+            f"ConfigMap {rig.name}/kube-root-ca.crt",
             f"ConfigMap {OPENSHIFT}/csr-controller-ca",
         ]
-        assert (site.secret(), site.bundle(target)) == (None, "")
-        given = site.run(targets=[target], ca_bundle=site.cluster.ca_pem + pem(usual))
+        assert (rig.secret(), rig.bundle(target)) == (None, "")
+        given = rig.run(targets=[target], ca_bundle=rig.cluster.ca_pem + pem(usual))
         assert (given["ca_source"], given["ca_bundle"]) == ("the task's ca_bundle", pem(usual))
-        assert_trusted(site, server)
+        assert_trusted(rig, server)
 
 
-def test_a_ca_published_as_openshift_does_and_a_twin_of_its_name(site: Site, usual: pki.KeyPair) -> None:
+def test_a_ca_published_as_openshift_does_and_a_twin_of_its_name(rig: CsrRig, usual: pki.KeyPair) -> None:
     twin = pki.make_ca("kube-csr-signer")
-    publish(site, pem(twin))
-    refused = site.run()
+    publish(rig, pem(twin))
+    refused = rig.run()
     assert "unknown authority" in tried(refused)[-1]
     change = {"data": {"ca-bundle.crt": pem(twin) + pem(usual)}}
-    site.cluster.api("PATCH", f"{PUBLISHED}/csr-controller-ca", change, "application/merge-patch+json")
-    with webhook(site) as (server, target):
-        result = site.run(targets=[target])
+    rig.cluster.api("PATCH", f"{PUBLISHED}/csr-controller-ca", change, "application/merge-patch+json")
+    with webhook(rig) as (server, target):
+        result = rig.run(targets=[target])
         assert (result["ca_source"], result["ca_bundle"]) == (
             f"ConfigMap {OPENSHIFT}/csr-controller-ca",
             pem(usual),
         )
-        assert site.bundle(target) == pem(usual), "the twin is not trusted"
-        assert_trusted(site, server)
-        assert site.run(targets=[target])["changed"] is False
+        assert rig.bundle(target) == pem(usual), "the twin is not trusted"
+        assert_trusted(rig, server)
+        assert rig.run(targets=[target])["changed"] is False
 
 
-def test_an_intermediate_that_is_not_sent_along(site: Site) -> None:
+def test_an_intermediate_that_is_not_sent_along(rig: CsrRig) -> None:
     """The controller-manager sends none: the root is of no use, the intermediate is an anchor, as Go takes it."""
     root = pki.make_ca("root")
     middle = pki.make_ca("middle", issuer=root)
-    sign_with(site.cluster, middle)
-    publish(site, pem(root))
-    with webhook(site) as (server, target):
-        refused = site.run(targets=[target])
+    sign_with(rig.cluster, middle)
+    publish(rig, pem(root))
+    with webhook(rig) as (server, target):
+        refused = rig.run(targets=[target])
         assert_one_line(refused, "no-trust-anchor", "CN=middle")
-        alone = site.run(targets=[target], ca_bundle=pem(root) + pem(middle))
+        alone = rig.run(targets=[target], ca_bundle=pem(root) + pem(middle))
         assert alone["ca_bundle"] == pem(middle)
-        assert_trusted(site, server)
+        assert_trusted(rig, server)
 
 
-def test_a_chain_with_an_intermediate(site: Site) -> None:
+def test_a_chain_with_an_intermediate(rig: CsrRig) -> None:
     """A signer that sends it along: the root vouches, and the server sends the intermediate along too."""
     root = pki.make_ca("root")
     middle = pki.make_ca("middle", issuer=root)
-    publish(site, pem(root))
-    signer = f"example.com/{site.name}"
-    with webhook(site) as (server, target), signing(site.cluster, signer, middle, chain=pem(middle)):
-        given = site.run(signer_name=signer, ca_bundle=pem(root), secret={"name": "given"})
+    publish(rig, pem(root))
+    signer = f"example.com/{rig.name}"
+    with webhook(rig) as (server, target), signing(rig.cluster, signer, middle, chain=pem(middle)):
+        given = rig.run(signer_name=signer, ca_bundle=pem(root), secret={"name": "given"})
         assert (given["ca_source"], given["ca_bundle"]) == ("the task's ca_bundle", pem(root))
-        result = site.run(signer_name=signer, targets=[target])
+        result = rig.run(signer_name=signer, targets=[target])
         assert result["ca_source"] == f"ConfigMap {OPENSHIFT}/csr-controller-ca"
-        assert site.data()["tls.crt"].endswith(pem(middle))
-        assert site.bundle(target) == pem(root)
-        assert_trusted(site, server)
+        assert rig.data()["tls.crt"].endswith(pem(middle))
+        assert rig.bundle(target) == pem(root)
+        assert_trusted(rig, server)
 
 
 # What happens to a CA
 
 
-def diagnosis_of(site: Site, csr: dict[str, Any]) -> dict[str, Any]:
-    found = site.info(name=csr["metadata"]["name"], gather=["csrs"])["csrs"][0]["diagnosis"]
+def diagnosis_of(rig: CsrRig, csr: dict[str, Any]) -> dict[str, Any]:
+    found = rig.info(name=csr["metadata"]["name"], gather=["csrs"])["csrs"][0]["diagnosis"]
     assert found is not None
     return dict(found)
 
@@ -238,40 +238,40 @@ def short_lived(cluster: Cluster) -> tuple[pki.KeyPair, dict[str, Any]]:
     raise AssertionError("the controller-manager does not take another CA")
 
 
-def test_a_ca_that_ends(site: Site) -> None:
+def test_a_ca_that_ends(rig: CsrRig) -> None:
     """First the certificates end with it, then there are none, and the cluster has the evidence of both."""
-    ca, last = short_lived(site.cluster)
-    publish(site, pem(ca))
-    expiring = diagnosis_of(site, last)
+    ca, last = short_lived(rig.cluster)
+    publish(rig, pem(ca))
+    expiring = diagnosis_of(rig, last)
     assert (expiring["code"], expiring["certainty"]) == ("signing-ca-expiring", "proven")
 
     end = ca.certificate.not_valid_after_utc
     eventually(lambda: now() > end + datetime.timedelta(seconds=1), seconds=400)
-    result = site.run(wait_timeout=120)
+    result = rig.run(wait_timeout=120)
     assert_one_line(result, "not-issued", "CN=short-lived")
     diagnosis = result["diagnosis"]
     assert (diagnosis["code"], diagnosis["certainty"]) == ("signing-ca-expired", "likely")
     assert "it issued this signer's earlier certificates" in diagnosis["evidence"]
-    assert site.secret() is None
+    assert rig.secret() is None
 
 
-def test_a_lifetime_that_is_not_granted(site: Site) -> None:
+def test_a_lifetime_that_is_not_granted(rig: CsrRig) -> None:
     week = replace(GOOD[KUBELET_SERVING], expiration_seconds=7 * 86400)
-    csr = settled(site.cluster, decide(site.cluster, create(site.cluster, KUBELET_SERVING, week)))
-    found = diagnosis_of(site, csr)
+    csr = settled(rig.cluster, decide(rig.cluster, create(rig.cluster, KUBELET_SERVING, week)))
+    found = diagnosis_of(rig, csr)
     assert (found["code"], found["certainty"]) == ("lifetime-shortened", "proven")
     assert not absent(["7", "23"], found["cause"])
-    result = site.run(expiration_seconds=7 * 86400, trust="leaf")
+    result = rig.run(expiration_seconds=7 * 86400, trust="leaf")
     assert any("not for the 7 days that were asked for" in text for text in result["warnings"]), result
     hour = replace(GOOD[KUBELET_SERVING], expiration_seconds=3600)
-    csr = settled(site.cluster, decide(site.cluster, create(site.cluster, KUBELET_SERVING, hour)))
-    assert site.info(name=csr["metadata"]["name"])["csrs"][0]["diagnosis"] is None
+    csr = settled(rig.cluster, decide(rig.cluster, create(rig.cluster, KUBELET_SERVING, hour)))
+    assert rig.info(name=csr["metadata"]["name"])["csrs"][0]["diagnosis"] is None
 
 
 # Signers that nobody serves here
 
 
-def test_a_signer_that_is_switched_off(site: Site) -> None:
+def test_a_signer_that_is_switched_off(rig: CsrRig) -> None:
     """Only the flags prove it, where the pod of the controller-manager can be read."""
     client: dict[str, Any] = {
         "service": None,
@@ -280,47 +280,47 @@ def test_a_signer_that_is_switched_off(site: Site) -> None:
         "organizations": [],
         "allow_client_identity": True,
     }
-    unknown = site.run(**client, wait_timeout=5)
+    unknown = rig.run(**client, wait_timeout=5)
     assert (unknown["diagnosis"]["code"], unknown["diagnosis"]["certainty"]) == (
         "approved-not-issued",
         "one of",
     )
     assert "a signer that does not run" not in unknown["diagnosis"]["cause"], "its Lease says that it runs"
 
-    flags = components.controller_manager(site.cluster.directory, PROFILES["other-ca"])
+    flags = components.controller_manager(rig.cluster.directory, PROFILES["other-ca"])
     container = {"name": "x", "image": "x", "command": ["kube-controller-manager", *flags]}
     labels = {"component": "kube-controller-manager", "tier": "control-plane"}
-    pod = {"metadata": {"name": f"kube-controller-manager-{site.name}", "labels": labels}}
-    site.make("/api/v1/namespaces/kube-system/pods", {**pod, "spec": {"containers": [container]}})
+    pod = {"metadata": {"name": f"kube-controller-manager-{rig.name}", "labels": labels}}
+    rig.make("/api/v1/namespaces/kube-system/pods", {**pod, "spec": {"containers": [container]}})
     started = time.monotonic()
-    result = site.run(**client, wait_timeout=300)
+    result = rig.run(**client, wait_timeout=300)
     assert time.monotonic() - started < 200, "not at the time-out"
     assert_one_line(result, "not-issued", "kubernetes.io/kube-apiserver-client")
     diagnosis = result["diagnosis"]
     assert (diagnosis["code"], diagnosis["certainty"]) == ("signer-switched-off", "proven")
     assert "it issues for: kubernetes.io/kubelet-serving" in diagnosis["evidence"]
-    assert site.run()["code"] == "no-trust-anchor", "kubelet-serving is issued"
+    assert rig.run()["code"] == "no-trust-anchor", "kubelet-serving is issued"
 
 
-def test_signers_of_cert_manager(site: Site) -> None:
+def test_signers_of_cert_manager(rig: CsrRig) -> None:
     """Without it, without the issuer, with its gate off, and where it says something itself."""
-    cluster = site.cluster
+    cluster = rig.cluster
     csr = decide(cluster, create(cluster, ISSUER, GOOD[KUBELET_SERVING]))
-    missing = diagnosis_of(site, csr)
+    missing = diagnosis_of(rig, csr)
     assert (missing["code"], missing["certainty"]) == ("issuer-absent", "proven")
 
     group, names = "cert-manager.io", {"plural": "clusterissuers", "kind": "ClusterIssuer"}
     schema = {"openAPIV3Schema": {"type": "object"}}
     version = {"name": "v1", "served": True, "storage": True, "schema": schema}
     spec = {"group": group, "names": names, "scope": "Cluster", "versions": [version]}
-    site.make(CRDS, {"metadata": {"name": f"clusterissuers.{group}"}, "spec": spec})
-    eventually(lambda: not absent(["ClusterIssuer", "main"], diagnosis_of(site, csr)["cause"]))
+    rig.make(CRDS, {"metadata": {"name": f"clusterissuers.{group}"}, "spec": spec})
+    eventually(lambda: not absent(["ClusterIssuer", "main"], diagnosis_of(rig, csr)["cause"]))
 
     issuers = f"/apis/{group}/v1/clusterissuers"
     issuer = {"apiVersion": f"{group}/v1", "kind": "ClusterIssuer", "metadata": {"name": "main"}}
     eventually(lambda: answers(cluster, issuers))
-    site.make(issuers, issuer)
-    off = diagnosis_of(site, csr)
+    rig.make(issuers, issuer)
+    off = diagnosis_of(rig, csr)
     assert (off["code"], off["certainty"]) == ("cert-manager-gate-off", "likely")
 
     about = {
@@ -336,8 +336,8 @@ def test_signers_of_cert_manager(site: Site) -> None:
         "type": "Warning",
         "source": {"component": "cert-manager"},
     }
-    site.make("/api/v1/namespaces/default/events", event)
-    reported = diagnosis_of(site, csr)
+    rig.make("/api/v1/namespaces/default/events", event)
+    reported = diagnosis_of(rig, csr)
     assert (reported["code"], reported["certainty"]) == ("signer-reports", "likely")
     assert not absent(["IssuerNotReady:"], reported["cause"])
 
@@ -350,14 +350,14 @@ def answers(cluster: Cluster, path: str) -> bool:
     return True
 
 
-def test_the_health_of_a_cluster_at_a_glance(site: Site) -> None:
+def test_the_health_of_a_cluster_at_a_glance(rig: CsrRig) -> None:
     """Requests that were left for days, counted by signer; each explained; and few requests for all of them."""
-    cluster, nobody = site.cluster, f"example.com/{site.name}"
+    cluster, nobody = rig.cluster, f"example.com/{rig.name}"
     for name, days in ((nobody, 3), (nobody, 5), ("kubernetes.io/kubelet-servings", 0)):
         decide(cluster, create(cluster, name, GOOD[KUBELET_SERVING]), ago=days * DAY)
     create(cluster, nobody, GOOD[KUBELET_SERVING])
-    result = site.info(gather=["csrs"], provider="kubeadm")
-    asked = [resource for verb, resource in site.asked() if verb != "review"]
+    result = rig.info(gather=["csrs"], provider="kubeadm")
+    asked = [resource for verb, resource in rig.asked() if verb != "review"]
     counted = {entry.pop("signer_name"): entry for entry in result["signers"]}
     assert result["signers"][0] == counted[nobody], "the worst first"
     assert (counted[nobody]["stuck"], counted[nobody]["pending"], counted[nobody]["issued"]) == (2, 1, 0)
@@ -370,7 +370,7 @@ def test_the_health_of_a_cluster_at_a_glance(site: Site) -> None:
     assert codes[nobody] == {"left-over", "never-approved"}
     assert codes["kubernetes.io/kubelet-servings"] == {"no-such-signer"}
     assert len(asked) == len(set(asked)) + 1, "each fact once; the CAs are two ConfigMaps"
-    assert site.writes() == []
+    assert rig.writes() == []
 
 
 def now() -> datetime.datetime:

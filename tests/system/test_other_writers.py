@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._managers import WRITERS, WRITING
 
-from tests.support import csr_site, webhook_site
+from tests.support import bundle_rig, csr_rig
+from tests.support.bundle_rig import DEFINITION, MUTATING, VALIDATING, fingerprint, pem
 from tests.support.failures import has_failed
 from tests.support.other_client import KUBECTL, Client
-from tests.support.webhook_site import DEFINITION, MUTATING, VALIDATING, fingerprint, pem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -183,57 +183,57 @@ SECRETS = (
 
 
 @pytest.fixture
-def site(fleet: Fleet) -> Iterator[webhook_site.Site]:
-    site = webhook_site.Site(fleet["onprem"])
+def rig(fleet: Fleet) -> Iterator[bundle_rig.BundleRig]:
+    rig = bundle_rig.BundleRig(fleet["onprem"])
     try:
-        yield site
+        yield rig
     finally:
-        site.close()
+        rig.close()
 
 
-def make(site: webhook_site.Site, row: Row) -> dict[str, Any]:
+def make(rig: bundle_rig.BundleRig, row: Row) -> dict[str, Any]:
     """The target, with a bundle."""
     if row.kind == DEFINITION:
-        return site.definition(pem("theirs"), by=row.client, **row.metadata)
-    return site.webhooks(row.kind, pem("theirs"), by=row.client, **row.metadata)
+        return rig.definition(pem("theirs"), by=row.client, **row.metadata)
+    return rig.webhooks(row.kind, pem("theirs"), by=row.client, **row.metadata)
 
 
 @pytest.mark.parametrize("row", TARGETS, ids=str)
-def test_a_target_of_another_writer(site: webhook_site.Site, row: Row) -> None:
-    target = make(site, row)
-    names = (site.cluster.url, target["kind"], target["name"], *row.writer.split())
+def test_a_target_of_another_writer(rig: bundle_rig.BundleRig, row: Row) -> None:
+    target = make(rig, row)
+    names = (rig.cluster.url, target["kind"], target["name"], *row.writer.split())
     for check_mode in (True, False):
-        refused = site.run(target, ca_bundle=pem("mine"), check_mode=check_mode)
+        refused = rig.run(target, ca_bundle=pem("mine"), check_mode=check_mode)
         assert has_failed(refused, "owned-by-another", *names, "take_over:"), refused
         assert set(row.evidence) <= set(refused["evidence"])
     assert "ignoreDifferences" in refused["remedy"] or row.writer != "Argo CD"
     writer = next(writer for writer in WRITERS if writer.name == row.writer)
     if writer.bundle in WRITING:
         for mode, given in (("exactly", "mine"), ("absent", "theirs")):
-            refused = site.run(target, ca_bundle=pem(given), mode=mode, take_over=True)
+            refused = rig.run(target, ca_bundle=pem(given), mode=mode, take_over=True)
             assert has_failed(refused, "managed-bundle", *names, mode), refused
-    assert {verb for verb, _resource in site.asked()} == {"get"}
-    assert site.run(target, ca_bundle=pem("mine"), take_over=True)["changed"]
-    assert site.bundles(target) == [pem("theirs") + pem("mine")]
+    assert {verb for verb, _resource in rig.asked()} == {"get"}
+    assert rig.run(target, ca_bundle=pem("mine"), take_over=True)["changed"]
+    assert rig.bundles(target) == [pem("theirs") + pem("mine")]
     if writer.bundle not in WRITING:
-        result = site.run(target, ca_bundle=pem("theirs"), mode="absent", take_over=True)
+        result = rig.run(target, ca_bundle=pem("theirs"), mode="absent", take_over=True)
         assert result["targets"][0]["webhooks"][0]["after"] == [fingerprint("mine")]
-        assert site.run(target, ca_bundle=pem("theirs"), mode="exactly", take_over=True)["changed"]
-        assert site.bundles(target) == [pem("theirs")]
+        assert rig.run(target, ca_bundle=pem("theirs"), mode="exactly", take_over=True)["changed"]
+        assert rig.bundles(target) == [pem("theirs")]
 
 
 @pytest.mark.parametrize("row", SECRETS, ids=str)
 def test_a_secret_of_another_writer(fleet: Fleet, row: Row) -> None:
-    site = csr_site.Site(fleet["onprem"])
+    rig = csr_rig.CsrRig(fleet["onprem"])
     try:
-        site.put_secret({"tls.crt": "", "tls.key": ""}, by=row.client, **row.metadata)
-        before = site.secret()
-        result = site.refused("secret-unusable", *row.writer.split(), "take_over:")
+        rig.put_secret({"tls.crt": "", "tls.key": ""}, by=row.client, **row.metadata)
+        before = rig.secret()
+        result = rig.refused("secret-unusable", *row.writer.split(), "take_over:")
         assert all(mark in result["msg"] for mark in row.evidence)
-        assert site.secret() == before
-        assert site.csrs() == []
+        assert rig.secret() == before
+        assert rig.csrs() == []
     finally:
-        site.close()
+        rig.close()
 
 
 def test_every_writer_is_tried_here() -> None:

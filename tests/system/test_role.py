@@ -23,6 +23,7 @@ from cryptography.x509.oid import NameOID
 from tests.support import playbook
 from tests.support.clusters import APP_SERVING, ApiError, kubeconfig
 from tests.support.failures import absent
+from tests.support.rig import written
 from tools.ci.venvs import REPOSITORY
 
 if TYPE_CHECKING:
@@ -39,10 +40,9 @@ HOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
 REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 # One host per cluster; who tries ssh fails.
 INVENTORY = "[clusters]\nonprem ansible_host=host.invalid\neks ansible_host=host.invalid\n"
-WRITES = {"create", "update", "patch", "delete", "deletecollection"}
 
 
-class Site:
+class CertificateRoleRig:
     """A namespace on both clusters, a user of these tests' own, and a kubeconfig with both contexts."""
 
     def __init__(self, fleet: Fleet, directory: Path) -> None:
@@ -72,7 +72,7 @@ class Site:
             cluster.api("DELETE", f"/api/v1/namespaces/{self.name}")
 
     def play(self, text: str, *arguments: str, **environment: str) -> Run:
-        """Run plays as somebody wrote them, under the variables that name this site."""
+        """Run plays as somebody wrote them, under the variables that name this rig."""
         variables = {
             "the_kubeconfig": str(self.kubeconfig),
             "webhook_certificate_service": "hook",
@@ -99,20 +99,13 @@ class Site:
         return self.fleet[cluster].requests(since=since, user=self.name)
 
     def writes(self, since: datetime.datetime) -> list[str]:
-        """What was written to either cluster: dry runs and access reviews write nothing."""
-        return [
-            f"{event['verb']} {event['requestURI']}"
-            for name in NAMES
-            for event in self.requests(name, since)
-            if event["verb"] in WRITES
-            and "dryRun=All" not in event["requestURI"]
-            and event["objectRef"]["resource"] != "selfsubjectaccessreviews"
-        ]
+        """Return the requests to either cluster that change an object."""
+        return [line for name in NAMES for line in written(self.fleet[name], self.name, since)]
 
 
 @pytest.fixture(scope="module")
-def site(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    made = Site(fleet, tmp_path_factory.mktemp("role"))
+def rig(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CertificateRoleRig]:
+    made = CertificateRoleRig(fleet, tmp_path_factory.mktemp("role"))
     yield made
     made.close()
 
@@ -151,23 +144,23 @@ PER_HOST = """
 
 
 @pytest.mark.quick
-def test_one_host_per_cluster(site: Site) -> None:
+def test_one_host_per_cluster(rig: CertificateRoleRig) -> None:
     """Check mode where nothing is yet, then for real in this process, then again through the module."""
     start = now()
-    run = site.play(PER_HOST, "--check", "--diff")
+    run = rig.play(PER_HOST, "--check", "--diff")
     assert run.status == 0, run.output
     for name, report in reports(run).items():
         assert (report["is_changed"], report["pending"], report["ca_bundle"]) == (True, True, None)
         assert report["provider"]["name"] == {"onprem": "kubeadm", "eks": "eks"}[name]
-        assert site.certificate(name, "per-host") is None
+        assert rig.certificate(name, "per-host") is None
     assert reports(run).keys() == set(NAMES)
-    assert site.writes(start) == []
+    assert rig.writes(start) == []
 
-    run = site.play(PER_HOST, "-vv", "-e", "certflow_kubernetes_door=inprocess")
+    run = rig.play(PER_HOST, "-vv", "-e", "certflow_kubernetes_door=inprocess")
     assert run.status == 0, run.output
     assert doors(run) == {"in-process"}
     for name, report in reports(run).items():
-        found = site.certificate(name, "per-host")
+        found = rig.certificate(name, "per-host")
         assert found is not None
         assert found.serial_number == int(report["certificate"]["serial"], 16)
         assert (report["is_changed"], report["pending"], report["signer_name"]) == (
@@ -176,14 +169,14 @@ def test_one_host_per_cluster(site: Site) -> None:
             SIGNERS[name],
         )
         assert report["csr"]["signer_name"] == SIGNERS[name]
-        assert site.bundle(name) == report["ca_bundle"] == site.fleet[name].ca_pem
+        assert rig.bundle(name) == report["ca_bundle"] == rig.fleet[name].ca_pem
     assert "PRIVATE KEY" not in run.output
 
     start = now()
-    again = site.play(PER_HOST, "-vv", "-e", "certflow_kubernetes_door=module")
+    again = rig.play(PER_HOST, "-vv", "-e", "certflow_kubernetes_door=module")
     assert again.status == 0, again.output
     assert doors(again) == {"module"}
-    assert (again.recap("changed"), site.writes(start)) == (0, [])
+    assert (again.recap("changed"), rig.writes(start)) == (0, [])
     for name, report in reports(again).items():
         assert (report["is_changed"], report["reason"]) == (False, "the certificate is kept")
         assert report["certificate"] == reports(run)[name]["certificate"]
@@ -246,10 +239,10 @@ AGAIN = """
 """
 
 
-def test_the_signer_is_chosen(site: Site) -> None:
+def test_the_signer_is_chosen(rig: CertificateRoleRig) -> None:
     """By the provider's name, by the user's dictionary, by its default, or outright."""
     start = now()
-    run = site.play(CHOICES)
+    run = rig.play(CHOICES)
     assert run.status == 0, run.output
     found = {name: (one["signer_name"], one["provider"].get("name")) for name, one in reports(run).items()}
     assert found == {
@@ -260,12 +253,12 @@ def test_the_signer_is_chosen(site: Site) -> None:
         "explicit": (APP_SERVING, None),
     }
     for cluster, secret in (("eks", "given"), ("onprem", "default"), ("eks", "own"), ("eks", "explicit")):
-        assert site.certificate(cluster, secret) is not None
-    by_own_hand = site.certificate("eks", "none-issues")
+        assert rig.certificate(cluster, secret) is not None
+    by_own_hand = rig.certificate("eks", "none-issues")
     assert by_own_hand is not None
     assert "CN=ephemeral-ca " in by_own_hand.issuer.rfc4514_string()
     # Where the provider or the signer is named, nobody looks which one the cluster is from.
-    looked = [event["requestURI"] for event in site.requests("eks", start)]
+    looked = [event["requestURI"] for event in rig.requests("eks", start)]
     assert not [uri for uri in looked if re.search("clusterroles|nodes\\?|^/version|servicecidrs", uri)]
 
 
@@ -285,23 +278,23 @@ TAKEN_BACK = """
 """
 
 
-def test_taking_back_asks_nobody_for_the_signer(site: Site) -> None:
+def test_taking_back_asks_nobody_for_the_signer(rig: CertificateRoleRig) -> None:
     """A cluster whose provider is not known any more must not keep what was made there."""
     start = now()
-    run = site.play(TAKEN_BACK)
+    run = rig.play(TAKEN_BACK)
     assert run.status == 0, run.output
     gone = reports(run)["gone"]
     assert (gone["signer_name"], gone["provider"]) == ("", {})
-    looked = [event["requestURI"] for event in site.requests("eks", start)]
+    looked = [event["requestURI"] for event in rig.requests("eks", start)]
     assert not [uri for uri in looked if re.search("clusterroles|nodes|^/version", uri)]
 
 
 @pytest.mark.parametrize("given", ["provider: eks", f"signer_name: {APP_SERVING}"])
-def test_a_run_without_change_costs_three_requests(site: Site, given: str) -> None:
+def test_a_run_without_change_costs_three_requests(rig: CertificateRoleRig, given: str) -> None:
     start = now()
-    run = site.play(AGAIN % given)
+    run = rig.play(AGAIN % given)
     assert run.status == 0, run.output
-    assert len(site.requests("eks", start)) <= 3
+    assert len(rig.requests("eks", start)) <= 3
 
 
 REFUSED = """
@@ -338,13 +331,13 @@ REFUSED_ONE = """
 """
 
 
-def test_nothing_is_written_where_the_signer_is_not_known(site: Site, tmp_path: Path) -> None:
+def test_nothing_is_written_where_the_signer_is_not_known(rig: CertificateRoleRig, tmp_path: Path) -> None:
     """Each failure is one line with what was seen, and the facts of an earlier run are gone."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
     bare = str(tmp_path / "bare" / "bin" / "python")
-    (site.directory / "refused.yml").write_text(REFUSED_ONE)
+    (rig.directory / "refused.yml").write_text(REFUSED_ONE)
     start = now()
-    run = site.play(REFUSED, "-e", f"bare_python={bare}")
+    run = rig.play(REFUSED, "-e", f"bare_python={bare}")
     assert run.status == 0, run.output
     found = reports(run)
     assert {name: one["code"] for name, one in found.items()} == {
@@ -361,7 +354,7 @@ def test_nothing_is_written_where_the_signer_is_not_known(site: Site, tmp_path: 
     assert "eks-anywhere" in found["no such provider"]["remedy"]
     assert {(one["is_changed"], str(one["result"])) for one in found.values()} == {(False, "{}")}
     assert all("\n" not in one["msg"] for one in found.values())
-    assert site.writes(start) == []
+    assert rig.writes(start) == []
 
 
 DELEGATED = """
@@ -387,9 +380,9 @@ DELEGATED = """
 """
 
 
-def test_delegated(site: Site) -> None:
+def test_delegated(rig: CertificateRoleRig) -> None:
     """From hosts that are not to be reached; what the role is not given, module_defaults give."""
-    run = site.play(DELEGATED, "-vv")
+    run = rig.play(DELEGATED, "-vv")
     assert run.status == 0, run.output
     assert doors(run) == {"in-process"}
     found = reports(run)
@@ -402,7 +395,7 @@ def test_delegated(site: Site) -> None:
     for name in NAMES:
         own = f"context {name}"
         assert own in found[f"{name} import"]["cluster"]["auth_source"]
-        assert site.certificate(name, "delegated") is not None
+        assert rig.certificate(name, "delegated") is not None
 
 
 TEXTS = """
@@ -430,28 +423,28 @@ def empty_texts() -> dict[str, str]:
     return empty
 
 
-def test_texts_from_the_command_line(site: Site) -> None:
+def test_texts_from_the_command_line(rig: CertificateRoleRig) -> None:
     """`-e` makes texts of booleans and numbers: requested by one, approved by another, completed later."""
-    cluster = site.fleet["onprem"]
-    first = site.play(TEXTS, "-e", "webhook_certificate_approve=false webhook_certificate_wait=no")
+    cluster = rig.fleet["onprem"]
+    first = rig.play(TEXTS, "-e", "webhook_certificate_approve=false webhook_certificate_wait=no")
     assert first.status == 0, first.output
     report = reports(first)["texts"]
     assert (report["pending"], report["csr"]["condition"]) == (True, "Pending")
-    assert site.certificate("onprem", "texts") is None
+    assert rig.certificate("onprem", "texts") is None
 
     request = cluster.api("GET", f"{REQUESTS}/{report['csr']['name']}")
     request["status"]["conditions"] = [{"type": "Approved", "status": "True", "reason": "T", "message": "t"}]
     cluster.api("PUT", f"{REQUESTS}/{report['csr']['name']}/approval", request)
     texts = "webhook_certificate_approve=no webhook_certificate_take_over=no"
-    second = site.play(TEXTS, "-e", json.dumps(empty_texts()), "-e", texts)
+    second = rig.play(TEXTS, "-e", json.dumps(empty_texts()), "-e", texts)
     assert second.status == 0, second.output
     assert reports(second)["texts"]["csr"]["name"] == report["csr"]["name"]
-    third = site.play(TEXTS, "-e", json.dumps(empty_texts()))
+    third = rig.play(TEXTS, "-e", json.dumps(empty_texts()))
     assert third.status == 0, third.output
     assert not reports(third)["texts"]["pending"]
-    found = site.certificate("onprem", "texts")
+    found = rig.certificate("onprem", "texts")
     assert found is not None
     assert (
         found.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
-        == f"system:node:hook.{site.name}.svc"
+        == f"system:node:hook.{rig.name}.svc"
     )

@@ -14,8 +14,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import execute
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr
 
 from tests.support import node_webhook
@@ -24,6 +22,7 @@ from tests.support.failures import has_failed
 from tests.support.leases import lapse
 from tests.support.load import Load
 from tests.support.node_webhook import Webhook
+from tests.support.rig import operate
 from tools.ci.venvs import REPOSITORY
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ def say(capsys: pytest.CaptureFixture[str]) -> Say:
     return printed
 
 
-class Site:
+class RotationRig:
     """A webhook in pods, whose certificate k8s_csr made."""
 
     def __init__(self, cluster: Cluster, webhook: Webhook, signer: str) -> None:
@@ -77,11 +76,7 @@ class Site:
         return {**given, **changed}
 
     def run(self, *, check_mode: bool = False, **changed: Any) -> dict[str, Any]:
-        operation = k8s_csr.OPERATION
-        checker = ArgumentSpecValidator(dict(operation.argument_spec), **operation.constraints)
-        checked = checker.validate(self.options(**changed))
-        assert not checked.error_messages, checked.error_messages
-        return execute(operation, checked.validated_parameters, check_mode=check_mode)
+        return operate(k8s_csr.OPERATION, self.options(**changed), check_mode=check_mode)
 
     def renew(self, **changed: Any) -> dict[str, Any]:
         return self.run(renew_before=NOW_DUE, **changed)
@@ -103,11 +98,11 @@ class Site:
 
 
 @pytest.fixture(params=[KUBELET_SERVING, EPHEMERAL_CA])
-def reloading(node: Cluster, request: Any) -> Iterator[Site]:
+def reloading(node: Cluster, request: Any) -> Iterator[RotationRig]:
     name = "same-ca" if request.param == KUBELET_SERVING else "new-ca"
-    site = Site(node, Webhook(name, name), request.param)
-    yield site
-    site.close()
+    rig = RotationRig(node, Webhook(name, name), request.param)
+    yield rig
+    rig.close()
 
 
 def assert_in_use(result: dict[str, Any]) -> None:
@@ -118,7 +113,7 @@ def assert_in_use(result: dict[str, Any]) -> None:
     assert all(one["verifies"] for one in proof["served"])
 
 
-def test_a_webhook_that_reloads(reloading: Site, say: Say) -> None:
+def test_a_webhook_that_reloads(reloading: RotationRig, say: Say) -> None:
     with reloading.load() as load:
         result = reloading.renew()
     say(f"{reloading.signer}: {load}")
@@ -132,30 +127,30 @@ def test_a_webhook_that_reloads(reloading: Site, say: Say) -> None:
 
 
 def test_what_the_webhook_answers_decides_too(node: Cluster) -> None:
-    site = Site(node, Webhook("probed", "probed"), EPHEMERAL_CA)
-    denied = {**site.webhook.asked_about(refuse=True), "apiVersion": "v1", "kind": "ConfigMap"}
-    denied["metadata"]["namespace"] = site.webhook.namespace
+    rig = RotationRig(node, Webhook("probed", "probed"), EPHEMERAL_CA)
+    denied = {**rig.webhook.asked_about(refuse=True), "apiVersion": "v1", "kind": "ConfigMap"}
+    denied["metadata"]["namespace"] = rig.webhook.namespace
     probe = {"object": denied, "expect": "denied", "denial_message": node_webhook.REFUSAL}
-    failed = site.renew(probe={**probe, "denial_message": "something else"})
+    failed = rig.renew(probe={**probe, "denial_message": "something else"})
     assert failed["failed"], failed
     assert failed["failure"]["code"] == "other-message", failed
-    assert site.anchors() == 2
-    result = site.run(probe=probe)
+    assert rig.anchors() == 2
+    result = rig.run(probe=probe)
     assert_in_use(result)
-    assert site.anchors() == 1
-    site.close()
+    assert rig.anchors() == 1
+    rig.close()
 
 
 @pytest.mark.parametrize(("signer", "name"), [(KUBELET_SERVING, "killed-same"), (EPHEMERAL_CA, "killed-new")])
 def test_killed_after_each_write_and_run_again(node: Cluster, signer: str, name: str, say: Say) -> None:
     """Each time the next run completes, and what it leaves is in use."""
-    site = Site(node, Webhook(name, name), signer)
+    rig = RotationRig(node, Webhook(name, name), signer)
     steps = []
-    with site.load() as load:
+    with rig.load() as load:
         for after in range(1, 12):
             died = subprocess.run(
                 [sys.executable, "-m", "tests.support.killed", str(after)],
-                input=json.dumps(site.options(renew_before=NOW_DUE)),
+                input=json.dumps(rig.options(renew_before=NOW_DUE)),
                 capture_output=True,
                 text=True,
                 check=False,
@@ -165,30 +160,30 @@ def test_killed_after_each_write_and_run_again(node: Cluster, signer: str, name:
                 break
             assert died.returncode == -9, died.stderr
             steps.append(died.stderr.strip())
-            lapse(node, site.webhook.namespace)  # a minute later
-            site.run()
+            lapse(node, rig.webhook.namespace)  # a minute later
+            rig.run()
             assert len(load.failed) == 0, (steps[-1], load.failed)
     say(f"killed after {len(steps)} writes: {', '.join(steps)}; {load}")
     assert_in_use(json.loads(died.stdout))
     assert len(steps) >= 6
     assert load.failed == []
-    assert site.anchors() == 1
-    assert site.run()["changed"] is False
-    site.close()
+    assert rig.anchors() == 1
+    assert rig.run()["changed"] is False
+    rig.close()
 
 
 @pytest.fixture(params=["never reloads", "subPath"])
-def stale(node: Cluster, request: Any) -> Iterator[Site]:
+def stale(node: Cluster, request: Any) -> Iterator[RotationRig]:
     if request.param == "subPath":
         webhook = Webhook("subpath", "subpath", sub_path=True)
     else:
         webhook = Webhook("never", "never", reload="never")
-    site = Site(node, webhook, EPHEMERAL_CA)
-    yield site
-    site.close()
+    rig = RotationRig(node, webhook, EPHEMERAL_CA)
+    yield rig
+    rig.close()
 
 
-def test_a_webhook_that_does_not_reload(stale: Site, say: Say) -> None:
+def test_a_webhook_that_does_not_reload(stale: RotationRig, say: Say) -> None:
     """It is named, nothing fails meanwhile, and a restart that was asked for cures it."""
     workload = {"name": stale.webhook.name}
     with stale.load() as load:

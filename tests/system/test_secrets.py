@@ -24,7 +24,7 @@ import yaml
 from ansible.constants import DEFAULT_VAULT_ID_MATCH
 from ansible.parsing.vault import VaultLib, VaultSecret
 
-from tests.system.test_doors import DOOR, DOORS, INFO, LINE, OPERATIONS, VAULT_PASSWORD, Site, processes
+from tests.system.test_doors import DOOR, DOORS, INFO, LINE, OPERATIONS, VAULT_PASSWORD, ModesRig, processes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,8 +79,8 @@ class Secrets:
         return [self.token, self.password, VAULT_PASSWORD]
 
 
-class Stage(Site):
-    """The site of the doors' tests, with its secrets in vaults."""
+class SecretsRig(ModesRig):
+    """The rig of the doors' tests, with its secrets in vaults."""
 
     def __init__(self, fleet: Fleet, directory: Path) -> None:
         super().__init__(fleet, directory)
@@ -132,8 +132,8 @@ def _tagged(encrypted: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def stage(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    with contextlib.closing(Stage(fleet, tmp_path_factory.mktemp("secrets"))) as stage:
+def stage(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SecretsRig]:
+    with contextlib.closing(SecretsRig(fleet, tmp_path_factory.mktemp("secrets"))) as stage:
         yield stage
 
 
@@ -150,7 +150,7 @@ class Row:
     is_daily: bool = True
 
 
-def rows(stage: Stage, door: str) -> list[Row]:
+def rows(stage: SecretsRig, door: str) -> list[Row]:
     """What each module does, and how it fails."""
     cluster, name = stage.fleet["onprem"], f"{stage.name}-{door}"
     target = {"kind": "ValidatingWebhookConfiguration", "name": stage.name}
@@ -191,7 +191,7 @@ def rows(stage: Stage, door: str) -> list[Row]:
     ]  # fmt: skip
 
 
-def play(stage: Stage, door: str, chosen: list[Row]) -> dict[str, Any]:
+def play(stage: SecretsRig, door: str, chosen: list[Row]) -> dict[str, Any]:
     """The first row in check mode, then all, and the role; the results go to a file."""
     tasks: list[dict[str, Any]] = [
         {
@@ -270,7 +270,7 @@ class Seen:
         ]
 
 
-def look_at(stage: Stage, name: str, plays: list[dict[str, Any]], **settings: str) -> Seen:
+def look_at(stage: SecretsRig, name: str, plays: list[dict[str, Any]], **settings: str) -> Seen:
     """Run plays with everything on that shows or writes something."""
     temporary, reports = stage.directory / f"{name}-tmp", stage.directory / f"{name}-reports"
     for place in (temporary, reports):
@@ -310,7 +310,7 @@ def look_at(stage: Stage, name: str, plays: list[dict[str, Any]], **settings: st
     return Seen(run, places, json.loads(results.read_text()) if results.exists() else [])
 
 
-def probes(stage: Stage) -> dict[str, list[bytes]]:
+def probes(stage: SecretsRig) -> dict[str, list[bytes]]:
     """The forms in which each secret might be seen."""
     texts = {f"text {number}": forms(text.encode()) for number, text in enumerate(stage.secrets.texts)}
     keys = {
@@ -360,7 +360,7 @@ CALLBACKS = [STDOUT[0], *(pytest.param(name, marks=pytest.mark.full) for name in
 
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize("callback", CALLBACKS)
-def test_no_secret_is_seen_anywhere(stage: Stage, callback: str, door: str) -> None:
+def test_no_secret_is_seen_anywhere(stage: SecretsRig, callback: str, door: str) -> None:
     every_row = callback != STDOUT[0] or door == "inprocess"
     chosen = [row for row in rows(stage, door) if row.is_daily or every_row]
     seen = look_at(stage, f"{callback}-{door}", [play(stage, door, chosen)], ANSIBLE_STDOUT_CALLBACK=callback)
@@ -376,12 +376,12 @@ def test_no_secret_is_seen_anywhere(stage: Stage, callback: str, door: str) -> N
     assert seen.hits(probes(stage)) == []
 
 
-def test_each_module_has_a_row(stage: Stage) -> None:
+def test_each_module_has_a_row(stage: SecretsRig) -> None:
     assert {row.module for row in rows(stage, "module") if row.is_daily} == set(OPERATIONS)
 
 
 @pytest.mark.parametrize("how", ["kept", "async"])
-def test_what_cannot_be_kept_off_the_disk_is_refused(stage: Stage, how: str) -> None:
+def test_what_cannot_be_kept_off_the_disk_is_refused(stage: SecretsRig, how: str) -> None:
     """Ansible's own ways to write a module's arguments to a file; a path says nothing, and passes."""
     keep = {"ANSIBLE_KEEP_REMOTE_FILES": "true"} if how == "kept" else {}
     wait = {"async": 60, "poll": 1} if how == "async" else {}

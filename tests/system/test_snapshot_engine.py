@@ -19,9 +19,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade impor
 
 from tests.support import clusters, leases
 from tests.support import snapshot_lab as lab
-from tests.support.snapshot_site import CRDS, module_proxy
+from tests.support.rig import operate
+from tests.support.snapshot_rig import CRDS, module_proxy
 from tests.system import test_snapshot_plan
-from tests.system.test_snapshot_rights import run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -57,7 +57,7 @@ def upgrade(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
             "step_timeout": 15,
             "wait_timeout": 600,
         }
-        yield lambda **more: run(snapshot_controller.OPERATION, check_mode=False, **{**given, **more})
+        yield lambda **more: operate(snapshot_controller.OPERATION, {**given, **more})
 
 
 def defect_at(monkeypatch: pytest.MonkeyPatch, part: str) -> None:

@@ -30,7 +30,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.optio
 from tests.support import clusters, snapshot_kept
 from tests.support import snapshot_lab as lab
 from tests.support.clusters import build
-from tests.support.snapshot_site import Site
+from tests.support.snapshot_rig import SnapshotRig
 from tests.system.test_snapshot_plan import install, plan
 
 if TYPE_CHECKING:
@@ -329,10 +329,10 @@ def carry_out_deletions(cluster: Cluster, cache: Path) -> dict[str, Any]:
     """Plan, do each step that deletes as the engine does it, and return the plan."""
     result = plan(cluster, TARGET, adopt=["kubectl"])
     assert result["refused"] == []
-    site = Site(cluster, "none", cache)
+    rig = SnapshotRig(cluster, "none", cache)
     for step in result["plan"]:
         if step["action"] == "delete":
-            done = site.run("delete", take_over=True, **step["parameters"])
+            done = rig.run("delete", take_over=True, **step["parameters"])
             assert not done.get("failed"), done["msg"]
     return result
 
@@ -444,9 +444,9 @@ def test_a_driver_whose_pod_contains_the_controller_is_never_deleted(empty: Clus
         assert [one["id"] for one in result["refused"]] == ["other-containers"]
         assert "Remove the container of snapshot-controller from" in result["refused"][0]["remedy"]
     entry = {"kind": "Deployment", "namespace": "kube-system", "name": "lvm-csi-controller"}
-    site = Site(empty, "none", tmp_path)
-    assert site.run("delete", take_over=True, objects=[entry])["code"] == "other-containers"
-    assert site.writes() == []
+    rig = SnapshotRig(empty, "none", tmp_path)
+    assert rig.run("delete", take_over=True, objects=[entry])["code"] == "other-containers"
+    assert rig.writes() == []
     lab.kubectl(empty, "delete", "-n", "kube-system", "deployment", "lvm-csi-controller")
 
 
@@ -461,11 +461,11 @@ def test_a_secret_that_was_written_since_is_left(empty: Cluster, tmp_path: Path)
     client = Client(connection, user_agent="certflow-test", deadline=time.monotonic() + 60)
     with pytest.raises(Conflict):
         client.delete(path(secret), resource_version=planned)
-    site = Site(empty, "none", tmp_path)
-    left = site.run("delete", objects=[{**place, "resource_version": planned}])
+    rig = SnapshotRig(empty, "none", tmp_path)
+    left = rig.run("delete", objects=[{**place, "resource_version": planned}])
     assert (left["changed"], len(left["warnings"])) == (False, 1)
     assert SECRET in left["warnings"][0]
-    assert site.run("delete", objects=[place])["changed"]
+    assert rig.run("delete", objects=[place])["changed"]
     assert uids(empty, [secret]) == {}
 
 

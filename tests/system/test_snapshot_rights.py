@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import Operation, execute
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import (
     snapshot_controller,
     snapshot_controller_info,
@@ -27,9 +25,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade impor
 
 from tests.support import clusters, leases
 from tests.support import snapshot_lab as lab
-from tests.support.csr_site import role_in
+from tests.support.csr_rig import role_in
 from tests.support.node_webhook import wait_for
-from tests.support.snapshot_site import module_proxy
+from tests.support.rig import operate, written
+from tests.support.snapshot_rig import module_proxy
 from tests.system import test_snapshot_plan
 from tests.system.test_least_rights import RBAC, Grant, grants, without
 
@@ -88,7 +87,7 @@ UNTRIED = {
 SAMPLE = {("clusterroles", "escalate"), ("deployments", "create")}
 
 
-class Site:
+class PermissionsRig:
     """Clusters by state, started when they are asked for, and manifests."""
 
     def __init__(self, stack: contextlib.ExitStack, source: str, cache: Path) -> None:
@@ -115,24 +114,7 @@ class Site:
     ) -> dict[str, Any]:
         who = {"kubeconfig": str(self.cluster(state).kubeconfig_for(user))}
         wanted = {"version": release, "adopt": ["kubectl"], **self._where, **who, **given}
-        return run(snapshot_controller.OPERATION, check_mode=check_mode, **wanted)
-
-
-def written(cluster: Cluster, user: str) -> list[str]:
-    """Return the requests of a user that are neither reads nor dry runs nor reviews."""
-    return [
-        f"{event['verb']} {event['requestURI']}"
-        for event in cluster.requests(user=user)
-        if event["verb"] not in ("get", "list", "watch")
-        and "dryRun=All" not in event["requestURI"]
-        and "/selfsubjectaccessreviews" not in event["requestURI"]
-    ]
-
-
-def run(operation: Operation, *, check_mode: bool = True, **given: Any) -> dict[str, Any]:
-    checked = ArgumentSpecValidator(dict(operation.argument_spec)).validate(given)
-    assert not checked.error_messages, checked.error_messages
-    return execute(operation, checked.validated_parameters, check_mode=check_mode)
+        return operate(snapshot_controller.OPERATION, wanted, check_mode=check_mode)
 
 
 def grant(cluster: Cluster, user: str, *roles: dict[str, Any]) -> None:
@@ -156,18 +138,18 @@ def grant(cluster: Cluster, user: str, *roles: dict[str, Any]) -> None:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PermissionsRig]:
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(module_proxy("8.1.0", "8.7.0"))
-        yield Site(stack, source, tmp_path_factory.mktemp("releases"))
+        yield PermissionsRig(stack, source, tmp_path_factory.mktemp("releases"))
 
 
 @pytest.mark.parametrize(
     ("state", "release"),
     [pytest.param(*way, marks=[] if way[0] == "recent" else [pytest.mark.full]) for way in WAYS],
 )
-def test_the_roles_are_enough(site: Site, state: str, release: str) -> None:
-    result, writes = site.tried(state, release, PLAN, VERIFY, *UPGRADE, *CERTIFICATE)
+def test_the_roles_are_enough(rig: PermissionsRig, state: str, release: str) -> None:
+    result, writes = rig.tried(state, release, PLAN, VERIFY, *UPGRADE, *CERTIFICATE)
     assert not result.get("failed"), result
     assert (result["problems"], result["installed"]["unreadable"], writes) == ([], {}, [])
     assert result["due"]
@@ -176,12 +158,12 @@ def test_the_roles_are_enough(site: Site, state: str, release: str) -> None:
     assert [note for note in result["notes"] if not any(one in note for one in known)] == []
 
 
-def test_the_roles_are_enough_for_writes(site: Site) -> None:
+def test_the_roles_are_enough_for_writes(rig: PermissionsRig) -> None:
     """The run ends at the first Deployment whose pods would have to become ready. Its Lease has the record of each step."""
     user = f"writer-{uuid.uuid4().hex[:8]}"
-    cluster = site.cluster("upgraded")
+    cluster = rig.cluster("upgraded")
     grant(cluster, user, PLAN, VERIFY, *UPGRADE)
-    result = site.run("upgraded", user, "8.7.0", step_timeout=20, wait_timeout=600, undo=False)
+    result = rig.run("upgraded", user, "8.7.0", step_timeout=20, wait_timeout=600, undo=False)
     assert (result["code"], result["step"]) == ("rollout-failed", "controller-wait"), result
     assert {one["status"] for one in result["steps"][:-1]} == {"done"}
     assert {one["id"] for one in result["steps"] if one["changed"]} >= {
@@ -201,11 +183,11 @@ def test_the_roles_are_enough_for_writes(site: Site) -> None:
     ] == []
 
 
-def test_without_permissions_the_module_writes_nothing(site: Site) -> None:
+def test_without_permissions_the_module_writes_nothing(rig: PermissionsRig) -> None:
     """The plan is refused, because most lists cannot be read. check mode and a run say the same."""
-    cluster, user = site.cluster("recent"), f"nobody-{uuid.uuid4().hex[:8]}"
+    cluster, user = rig.cluster("recent"), f"nobody-{uuid.uuid4().hex[:8]}"
     for check_mode in (True, False):
-        result = site.run("recent", user, "8.7.0", check_mode=check_mode)
+        result = rig.run("recent", user, "8.7.0", check_mode=check_mode)
         assert (result["failed"], result["changed"], result["code"]) == (True, False, "upgrade-refused"), (
             result
         )
@@ -214,16 +196,16 @@ def test_without_permissions_the_module_writes_nothing(site: Site) -> None:
     assert written(cluster, user) == []
 
 
-def test_with_the_role_of_a_plan_every_other_permission_is_named(site: Site) -> None:
+def test_with_the_role_of_a_plan_every_other_permission_is_named(rig: PermissionsRig) -> None:
     """certflow-plan is enough for snapshot_controller_info. An upgrade fails before its first write."""
-    cluster, user = site.cluster("recent"), f"planner-{uuid.uuid4().hex[:8]}"
+    cluster, user = rig.cluster("recent"), f"planner-{uuid.uuid4().hex[:8]}"
     grant(cluster, user, PLAN)
     kubeconfig = str(cluster.kubeconfig_for(user))
     info = snapshot_controller_info.OPERATION
-    plan = run(info, version="8.7.0", adopt=["kubectl"], kubeconfig=kubeconfig)
+    plan = operate(info, {"version": "8.7.0", "adopt": ["kubectl"], "kubeconfig": kubeconfig})
     assert (plan["refused"], plan["installed"]["unreadable"]) == ([], {})
     for check_mode in (True, False):
-        result = site.run("recent", user, "8.7.0", check_mode=check_mode)
+        result = rig.run("recent", user, "8.7.0", check_mode=check_mode)
         assert (result["failed"], result["changed"], result["code"]) == (True, False, "preflight-failed"), (
             result
         )
@@ -246,12 +228,12 @@ def is_tried(one: Grant) -> bool:
     ],
     ids=str,
 )
-def test_what_is_missing_is_said_before_the_first_write(site: Site, missing: Grant) -> None:
+def test_what_is_missing_is_said_before_the_first_write(rig: PermissionsRig, missing: Grant) -> None:
     """In one line, which names the verb and the resource."""
     others = [without(role, missing) for role in (PLAN, VERIFY, *CERTIFICATE)]
     roles = [missing.taken_from(role) if role["kind"] == missing.role else role for role in UPGRADE]
     for state, release in WAYS:
-        result, writes = site.tried(state, release, *others, *roles)
+        result, writes = rig.tried(state, release, *others, *roles)
         assert writes == []
         if result.get("failed"):
             break

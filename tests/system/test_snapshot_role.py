@@ -25,8 +25,9 @@ import yaml
 from tests.support import clusters, leases, playbook, snapshot_kept, snapshot_lab, snapshot_pods
 from tests.support.clusters import build, kubeconfig
 from tests.support.failures import absent
+from tests.support.rig import written
 from tests.support.snapshot_lab import kubectl
-from tests.support.snapshot_site import module_proxy
+from tests.support.snapshot_rig import module_proxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -40,7 +41,7 @@ NAMES = ("onprem", "eks")
 INVENTORY = "[clusters]\nonprem ansible_host=host.invalid\neks ansible_host=host.invalid\n"
 
 
-class Site:
+class UpgradeRoleRig:
     """Two clusters, a user of these tests' own, and a kubeconfig with both contexts."""
 
     def __init__(self, fleet: Fleet, directory: Path, source: str) -> None:
@@ -62,14 +63,7 @@ class Site:
 
     def sent(self, since: datetime) -> list[str]:
         """Return the requests to both clusters except reads, dry runs and access reviews."""
-        return [
-            f"{event['verb']} {event['requestURI']}"
-            for cluster in self.fleet.values()
-            for event in cluster.requests(since=since, user=self.user)
-            if event["verb"] not in ("get", "list", "watch")
-            and "dryRun=All" not in event["requestURI"]
-            and "/selfsubjectaccessreviews" not in event["requestURI"]
-        ]
+        return [line for cluster in self.fleet.values() for line in written(cluster, self.user, since)]
 
     def contacted(self, since: datetime) -> set[str]:
         """Return the clusters that had any request."""
@@ -77,10 +71,10 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UpgradeRoleRig]:
     with module_proxy("8.1.0") as source, clusters.running({name: name for name in NAMES}) as fleet:
         snapshot_lab.install(fleet["eks"], "7.0.2", pods=False)
-        yield Site(fleet, tmp_path_factory.mktemp("role"), source)
+        yield UpgradeRoleRig(fleet, tmp_path_factory.mktemp("role"), source)
 
 
 def now() -> datetime:
@@ -112,12 +106,12 @@ IN_A_PLAY = """
 """
 
 
-def test_check_mode_shows_everything_and_writes_nothing(site: Site) -> None:
+def test_check_mode_shows_everything_and_writes_nothing(rig: UpgradeRoleRig) -> None:
     """An installation and an upgrade, by one play, with the diff of each object."""
     start = now()
-    run = site.play(IN_A_PLAY, "--check", "--diff")
+    run = rig.play(IN_A_PLAY, "--check", "--diff")
     assert run.status == 0, run.output
-    assert site.sent(start) == []
+    assert rig.sent(start) == []
     found = reports(run)
     hops = {name: [(hop["start"], hop["release"]) for hop in one["hops"]] for name, one in found.items()}
     assert hops == {"onprem": [("", "8.1.0")], "eks": [("7.0.2", "8.1.0")]}
@@ -158,32 +152,32 @@ BY_ANOTHER_HOST = """
 """
 
 
-def test_the_plan_only_reads(site: Site) -> None:
+def test_the_plan_only_reads(rig: UpgradeRoleRig) -> None:
     """With the tag plan, for hosts that cannot be reached, with the role imported and included."""
     start = now()
-    run = site.play(BY_ANOTHER_HOST, "--tags", "plan")
+    run = rig.play(BY_ANOTHER_HOST, "--tags", "plan")
     assert run.status == 0, run.output
     found = reports(run)
     assert found.keys() == {f"{name} {way}" for name in NAMES for way in ("import", "include")}
     assert found["eks import"]["plan"] == found["eks include"]["plan"]
     verbs = {
-        event["verb"] for one in site.fleet.values() for event in one.requests(since=start, user=site.user)
+        event["verb"] for one in rig.fleet.values() for event in one.requests(since=start, user=rig.user)
     }
     assert verbs <= {"get", "list"}
 
 
 @pytest.mark.full
-def test_preflight_and_verify_write_nothing(site: Site) -> None:
+def test_preflight_and_verify_write_nothing(rig: UpgradeRoleRig) -> None:
     """No pod runs, so no verification passes."""
     start = now()
-    run = site.play(IN_A_PLAY, "--tags", "preflight", "--limit", "eks")
+    run = rig.play(IN_A_PLAY, "--tags", "preflight", "--limit", "eks")
     assert run.status == 0, run.output
     (found,) = reports(run).values()
     assert (found["problems"], found["steps"]) == ([], []) and found["due"]
-    run = site.play(IN_A_PLAY, "--tags", "verify", "--limit", "eks")
+    run = rig.play(IN_A_PLAY, "--tags", "verify", "--limit", "eks")
     assert run.status == 2, run.output
     assert '"code": "verification-failed"' in run.output
-    assert site.sent(start) == []
+    assert rig.sent(start) == []
 
 
 REFUSED = """
@@ -227,50 +221,50 @@ CASES: dict[str, tuple[dict[str, Any], str, tuple[str, ...]]] = {
 }  # fmt: skip
 
 
-def test_a_refusal_has_one_line_and_a_code(site: Site) -> None:
+def test_a_refusal_has_one_line_and_a_code(rig: UpgradeRoleRig) -> None:
     """From localhost, before the first write. onprem has CRDs and no controller by now."""
     deploy, crds = build.snapshot_manifests("8.1.0")
     kubectl(
-        site.fleet["onprem"],
+        rig.fleet["onprem"],
         "apply",
         *(word for path in sorted(crds.glob("snapshot.*")) for word in ("-f", str(path))),
     )
-    altered = site.directory / "altered"
+    altered = rig.directory / "altered"
     shutil.copytree(deploy, altered / "deploy" / "kubernetes")
     shutil.copytree(crds, altered / "client" / "config" / "crd")
     manifest = altered / "deploy" / "kubernetes" / "snapshot-controller" / "setup-snapshot-controller.yaml"
     manifest.chmod(0o600)
     manifest.write_text(manifest.read_text().replace("snapshot-controller:v", "another-controller:v"))
-    assert _refused(site, CASES) == {}
+    assert _refused(rig, CASES) == {}
 
 
-def test_a_release_that_is_too_old_is_refused(site: Site) -> None:
+def test_a_release_that_is_too_old_is_refused(rig: UpgradeRoleRig) -> None:
     """onprem has a controller older than 4.2, with newer CRDs."""
     deploy, _crds = build.snapshot_manifests("8.1.0")
     text = (deploy / "snapshot-controller" / "setup-snapshot-controller.yaml").read_text()
     kubectl(
-        site.fleet["onprem"],
+        rig.fleet["onprem"],
         "apply",
         "-f-",
         stdin=re.sub(r"snapshot-controller:v\S+", "snapshot-controller:v4.0.0", text),
     )
-    assert _refused(site, {"too old": ({"context": "onprem"}, "upgrade-refused", ("4.2.1",))}) == {}
+    assert _refused(rig, {"too old": ({"context": "onprem"}, "upgrade-refused", ("4.2.1",))}) == {}
 
 
 def _refused(
-    site: Site, cases: Mapping[str, tuple[dict[str, Any], str, tuple[str, ...]]]
+    rig: UpgradeRoleRig, cases: Mapping[str, tuple[dict[str, Any], str, tuple[str, ...]]]
 ) -> dict[str, dict[str, str]]:
     """Return the cases with another code, without the names, or with more than one line. All of them write nothing."""
-    (site.directory / "refused.yml").write_text(REFUSED_ONE)
+    (rig.directory / "refused.yml").write_text(REFUSED_ONE)
     given = {
         "cases": [{"name": name, **case} for name, (case, _code, _names) in cases.items()],
-        "the_source": site.variables["snapshot_controller_source"],
-        "the_cache": site.variables["snapshot_controller_cache_directory"],
+        "the_source": rig.variables["snapshot_controller_source"],
+        "the_cache": rig.variables["snapshot_controller_cache_directory"],
     }
     start = now()
-    run = site.play(REFUSED, "-e", json.dumps(given))
+    run = rig.play(REFUSED, "-e", json.dumps(given))
     assert run.status == 0, run.output
-    assert site.sent(start) == []
+    assert rig.sent(start) == []
     found = reports(run)
     assert found.keys() == cases.keys()
     return {
@@ -289,10 +283,10 @@ LEASE = "certflow-snapshot-controller"
 
 
 @pytest.fixture
-def old(site: Site) -> Iterator[None]:
+def old(rig: UpgradeRoleRig) -> Iterator[None]:
     """Install the controller of 7.0.2 on both clusters. On onprem the pods of 8.1.0 do not start."""
     with contextlib.ExitStack() as stack:
-        for name, cluster in site.fleet.items():
+        for name, cluster in rig.fleet.items():
             snapshot_kept.remove(cluster)
             snapshot_lab.install(cluster, "7.0.2", webhook=False, pods=False)
             pods = stack.enter_context(snapshot_pods.running(cluster, "7.0.2"))
@@ -303,9 +297,9 @@ def old(site: Site) -> Iterator[None]:
 
 
 @pytest.fixture
-def denied(site: Site) -> Iterator[None]:
+def denied(rig: UpgradeRoleRig) -> Iterator[None]:
     """Create the policy that denies the write on eks."""
-    api = site.fleet["eks"].api
+    api = rig.fleet["eks"].api
     rule = {
         "apiGroups": ["apps"], "apiVersions": ["*"], "operations": ["CREATE", "UPDATE"], "resources": ["deployments"],
     }  # fmt: skip
@@ -352,9 +346,9 @@ IN_A_BATCH = """
 """
 
 
-def test_each_cluster_of_a_batch_that_ends_is_put_back(site: Site, old: None, denied: None) -> None:
+def test_each_cluster_of_a_batch_that_ends_is_put_back(rig: UpgradeRoleRig, old: None, denied: None) -> None:
     """The role publishes the failure of each cluster, although any_errors_fatal ends the play with the first one."""
-    run = site.play(IN_A_BATCH)
+    run = rig.play(IN_A_BATCH)
     assert run.status == 2, run.output
     found = reports(run)
     codes = {name: (one["code"], one["step"]) for name, one in found.items()}
@@ -362,7 +356,7 @@ def test_each_cluster_of_a_batch_that_ends_is_put_back(site: Site, old: None, de
     for name, one in found.items():
         assert one["undone"]["is_back"], one["undone"]
         assert one["undone"]["release"] == "7.0.2"
-        leased = [lease["metadata"]["name"] for lease in leases.leases(site.fleet[name], "kube-system")]
+        leased = [lease["metadata"]["name"] for lease in leases.leases(rig.fleet[name], "kube-system")]
         assert LEASE not in leased
     changed = {step["id"] for step in found["onprem"]["steps"] if step["undoes"] and step["changed"]}
     assert changed == {"controller"}
@@ -416,7 +410,9 @@ FULL_KEYWORDS = ("strategy host_pinned", "serial")
     "name",
     [pytest.param(name, marks=[pytest.mark.full] if name in FULL_KEYWORDS else []) for name in KEYWORDS],
 )
-def test_the_keywords_of_a_play_mean_what_they_mean_elsewhere(site: Site, old: None, name: str) -> None:
+def test_the_keywords_of_a_play_mean_what_they_mean_elsewhere(
+    rig: UpgradeRoleRig, old: None, name: str
+) -> None:
     one = KEYWORDS[name]
     variables = {
         "ansible_connection": "local",
@@ -436,9 +432,9 @@ def test_the_keywords_of_a_play_mean_what_they_mean_elsewhere(site: Site, old: N
         **one.play,
     }
     start = now()
-    run = site.play(yaml.safe_dump([play]), "--check", *one.arguments)
+    run = rig.play(yaml.safe_dump([play]), "--check", *one.arguments)
     assert run.status == one.status, run.output
-    assert (site.contacted(start), site.sent(start)) == (set(one.contacted), [])
+    assert (rig.contacted(start), rig.sent(start)) == (set(one.contacted), [])
     found = reports(run)
     assert found.keys() == set(one.reported), run.output
     for host, result in found.items():

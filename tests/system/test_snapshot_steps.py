@@ -19,7 +19,7 @@ from tests.support import clusters, https_webhook
 from tests.support import snapshot_lab as lab
 from tests.support.clusters import build, pki
 from tests.support.node_webhook import wait_for
-from tests.support.snapshot_site import CRDS, Site, difference, module_proxy
+from tests.support.snapshot_rig import CRDS, SnapshotRig, difference, module_proxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,17 +36,17 @@ pytestmark = pytest.mark.full  # minutes: six releases, one after another, on tw
 
 
 @pytest.fixture(scope="module")
-def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Site]]:
+def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SnapshotRig, SnapshotRig]]:
     """An old cluster, and one on which each release is installed afresh."""
     cache = tmp_path_factory.mktemp("cache")
     with (
         module_proxy(*CHAIN, "8.2.0") as proxy,
         clusters.running({"old": "onprem", "fresh": "onprem"}) as fleet,
     ):
-        yield Site(fleet["old"], proxy, cache), Site(fleet["fresh"], proxy, cache)
+        yield SnapshotRig(fleet["old"], proxy, cache), SnapshotRig(fleet["fresh"], proxy, cache)
 
 
-def test_definitions_of_every_release_over_those_of_kubectl(sites: tuple[Site, Site]) -> None:
+def test_definitions_of_every_release_over_those_of_kubectl(sites: tuple[SnapshotRig, SnapshotRig]) -> None:
     """From 4.2.1 to 8.7.0, with objects that stay as they are, each release as a fresh install has it."""
     old, fresh = sites
     _deploy, directory = build.snapshot_manifests("4.2.1")
@@ -65,9 +65,9 @@ def test_definitions_of_every_release_over_those_of_kubectl(sites: tuple[Site, S
     assert old.writes()
 
 
-def _snapshots(site: Site) -> dict[str, Object]:
+def _snapshots(rig: SnapshotRig) -> dict[str, Object]:
     """A class, a content and two snapshots, one of them made through v1beta1; what of each has to stay."""
-    api, root = site.cluster.api, "/apis/snapshot.storage.k8s.io"
+    api, root = rig.cluster.api, "/apis/snapshot.storage.k8s.io"
     paths = {
         f"{root}/v1/volumesnapshotclasses": lab.default_class("kept"),
         f"{root}/v1/volumesnapshotcontents": lab.content("kept"),
@@ -88,7 +88,7 @@ def _essence(obj: Object) -> Object:
 # Group snapshots, from v1alpha1 to v1
 
 
-def test_group_snapshots_through_every_version(sites: tuple[Site, Site]) -> None:
+def test_group_snapshots_through_every_version(sites: tuple[SnapshotRig, SnapshotRig]) -> None:
     """v1alpha1 objects come to be stored at v1beta1 over a bridge, at v1beta2 through a conversion webhook, and lose nothing."""
     old, fresh = sites
     kept = _groups_of_7(old)
@@ -104,10 +104,10 @@ def test_group_snapshots_through_every_version(sites: tuple[Site, Site]) -> None
     _give_status(old)
 
     with _conversion(old, fresh) as webhook:
-        for site in sites:
-            site.run("apply", release="8.2.0", parts=["group_crds"])
-            site.done("conversion_webhook", crd=GROUP_CRDS[1], **webhook)
-            site.done("apply", release="8.4.0", parts=["group_crds"])
+        for rig in sites:
+            rig.run("apply", release="8.2.0", parts=["group_crds"])
+            rig.done("conversion_webhook", crd=GROUP_CRDS[1], **webhook)
+            rig.done("apply", release="8.4.0", parts=["group_crds"])
         _equal(sites, GROUP_CRDS)
         assert (
             _contents(old, "v1beta2")["status"]["volumeSnapshotInfoList"] == HANDLES
@@ -128,12 +128,12 @@ def test_group_snapshots_through_every_version(sites: tuple[Site, Site]) -> None
 HANDLES = [{"volumeHandle": "volume-1", "snapshotHandle": "snapshot-1"}]
 
 
-def _groups_of_7(site: Site) -> dict[str, Object]:
+def _groups_of_7(rig: SnapshotRig) -> dict[str, Object]:
     """7.0.2's definitions as its README has them created, and an object of each kind."""
     _deploy, directory = build.snapshot_manifests("7.0.2")
     for kind in GROUP_KINDS:
-        lab.kubectl(site.cluster, "create", "-f", str(directory / f"{GROUP}_{kind}.yaml"))
-    lab.kubectl(site.cluster, "wait", "--for=condition=Established", *(f"crd/{name}" for name in GROUP_CRDS))
+        lab.kubectl(rig.cluster, "create", "-f", str(directory / f"{GROUP}_{kind}.yaml"))
+    lab.kubectl(rig.cluster, "wait", "--for=condition=Established", *(f"crd/{name}" for name in GROUP_CRDS))
     root = f"/apis/{GROUP}/v1alpha1"
     group_class = {"driver": "test.certflow.invalid", "deletionPolicy": "Delete"}
     content: Object = {
@@ -152,11 +152,11 @@ def _groups_of_7(site: Site) -> dict[str, Object]:
     made = {}
     for path, (kind, body) in bodies.items():
         obj = {"apiVersion": f"{GROUP}/v1alpha1", "kind": kind, "metadata": {"name": "kept"}, **body}
-        made[f"{path}/kept"] = _essence(site.cluster.api("POST", path, obj))
+        made[f"{path}/kept"] = _essence(rig.cluster.api("POST", path, obj))
     return made
 
 
-def _one_that_refuses(site: Site) -> None:
+def _one_that_refuses(rig: SnapshotRig) -> None:
     """An object that a policy lets nobody write: nothing is forgotten, everything stays readable, and it goes on later."""
     policies = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
     rule = {
@@ -172,58 +172,58 @@ def _one_that_refuses(site: Site) -> None:
         ],
     }
     binding = {"policyName": "stubborn", "validationActions": ["Deny"]}
-    api, metadata = site.cluster.api, {"name": "stubborn"}
+    api, metadata = rig.cluster.api, {"name": "stubborn"}
     api("POST", policies, {"metadata": metadata, "spec": policy})
     api("POST", policies.replace("policies", "policybindings"), {"metadata": metadata, "spec": binding})
     path = f"/apis/{GROUP}/v1beta1/namespaces/default/{GROUP_KINDS[2]}/kept"
-    wait_for(lambda: "not to be written" in _refusal(site, path), seconds=30)
-    stored = site.crd(GROUP_CRDS[2])["status"]["storedVersions"]
+    wait_for(lambda: "not to be written" in _refusal(rig, path), seconds=30)
+    stored = rig.crd(GROUP_CRDS[2])["status"]["storedVersions"]
     for check_mode in (True, False):
-        result = site.run(
+        result = rig.run(
             "migrate_storage", check_mode=check_mode, crd=GROUP_CRDS[2], version="v1beta1", settle_seconds=0
         )
         assert (result["failed"], result["code"]) == (True, "migration-failed"), result
         assert GROUP_CRDS[2] in result["cause"] and "default/kept: " in result["cause"], result
-    assert site.crd(GROUP_CRDS[2])["status"]["storedVersions"] == stored == ["v1alpha1", "v1beta1"]
+    assert rig.crd(GROUP_CRDS[2])["status"]["storedVersions"] == stored == ["v1alpha1", "v1beta1"]
     assert api("GET", path)["metadata"]["name"] == "kept"
     api("DELETE", f"{policies.replace('policies', 'policybindings')}/stubborn")
     api("DELETE", f"{policies}/stubborn")
-    wait_for(lambda: not _refusal(site, path), seconds=30)
+    wait_for(lambda: not _refusal(rig, path), seconds=30)
 
 
-def _refusal(site: Site, path: str) -> str:
+def _refusal(rig: SnapshotRig, path: str) -> str:
     """What a dry run of an update is answered, "" where it is accepted."""
     patch = {"metadata": {"annotations": {"tried": "1"}}}
     try:
-        site.cluster.api("PATCH", f"{path}?dryRun=All", patch, "application/merge-patch+json")
+        rig.cluster.api("PATCH", f"{path}?dryRun=All", patch, "application/merge-patch+json")
     except clusters.ApiError as error:
         return error.message
     return ""
 
 
-def _give_status(site: Site) -> None:
-    content = _contents(site, "v1beta1")
+def _give_status(rig: SnapshotRig) -> None:
+    content = _contents(rig, "v1beta1")
     content["status"] = {"readyToUse": True, "volumeSnapshotHandlePairList": HANDLES}
-    site.cluster.api("PUT", f"/apis/{GROUP}/v1beta1/{GROUP_KINDS[1]}/kept/status", content)
+    rig.cluster.api("PUT", f"/apis/{GROUP}/v1beta1/{GROUP_KINDS[1]}/kept/status", content)
 
 
-def _contents(site: Site, version: str) -> Object:
-    return site.cluster.api("GET", f"/apis/{GROUP}/{version}/{GROUP_KINDS[1]}/kept")
+def _contents(rig: SnapshotRig, version: str) -> Object:
+    return rig.cluster.api("GET", f"/apis/{GROUP}/{version}/{GROUP_KINDS[1]}/kept")
 
 
 @contextlib.contextmanager
-def _conversion(*both: Site) -> Iterator[Object]:
+def _conversion(*both: SnapshotRig) -> Iterator[Object]:
     """A conversion webhook on this machine that renames what upstream's does; the parameters that name it."""
     ca = pki.make_ca("conversion")
     server = https_webhook.Server(_converted)
     server.present(pki.issue(ca, "conversion", names=["conversion.default.svc"]))
     server.serve()
     data = {"ca.crt": base64.b64encode(ca.certificate_pem).decode()}
-    for site in both:
+    for rig in both:
         spec = {"type": "ExternalName", "externalName": "localhost"}
         core = "/api/v1/namespaces/default"
-        site.cluster.api("POST", f"{core}/services", {"metadata": {"name": "conversion"}, "spec": spec})
-        site.cluster.api("POST", f"{core}/secrets", {"metadata": {"name": "conversion"}, "data": data})
+        rig.cluster.api("POST", f"{core}/services", {"metadata": {"name": "conversion"}, "spec": spec})
+        rig.cluster.api("POST", f"{core}/secrets", {"metadata": {"name": "conversion"}, "data": data})
     where = {"namespace": "default", "name": "conversion"}
     yield {"service": {**where, "path": "/convert", "port": server.port}, "secret": where}
     server.close()
@@ -240,7 +240,7 @@ def _converted(review: Object) -> https_webhook.Reply:
     return status, answer
 
 
-def _equal(sites: tuple[Site, Site], names: tuple[str, ...]) -> None:
+def _equal(sites: tuple[SnapshotRig, SnapshotRig], names: tuple[str, ...]) -> None:
     old, fresh = sites
     for name in names:
         assert difference(fresh.crd(name), old.crd(name)) == [], name
@@ -255,7 +255,7 @@ STANZAS = {
 
 
 @pytest.mark.parametrize("way", STANZAS)
-def test_a_conversion_stanza_goes_whoever_wrote_it(sites: tuple[Site, Site], way: str) -> None:
+def test_a_conversion_stanza_goes_whoever_wrote_it(sites: tuple[SnapshotRig, SnapshotRig], way: str) -> None:
     _old, fresh = sites
     name = GROUP_CRDS[1]
     lab.delete(fresh.cluster, f"crd/{name}")
@@ -289,7 +289,7 @@ EVERYTHING = [
 
 
 @pytest.fixture(scope="module")
-def installed(sites: tuple[Site, Site]) -> Site:
+def installed(sites: tuple[SnapshotRig, SnapshotRig]) -> SnapshotRig:
     """The old cluster with 4.2.1 by its own manifests, but for what needs a node."""
     old, _fresh = sites
     deploy, _crds = build.snapshot_manifests("4.2.1")
@@ -307,7 +307,7 @@ def installed(sites: tuple[Site, Site]) -> Site:
 
 
 def test_a_deployment_leaves_its_pods_and_a_new_one_of_its_selector_comes_beside_them(
-    installed: Site,
+    installed: SnapshotRig,
 ) -> None:
     """As for 4.2.1 to 6.2.2: the selector is the same, and the pods of old know no draining."""
     before = _pods(installed)
@@ -335,7 +335,7 @@ def test_a_deployment_leaves_its_pods_and_a_new_one_of_its_selector_comes_beside
     assert not before & _pods(installed)
 
 
-def test_an_interrupted_detachment_goes_on(installed: Site) -> None:
+def test_an_interrupted_detachment_goes_on(installed: SnapshotRig) -> None:
     """Killed between the deletion of the Deployment and the change of its ReplicaSets."""
     before = _pods(installed)
     lab.kubectl(installed.cluster, "delete", "deployment", DEPLOYMENT, "--cascade=orphan")
@@ -351,7 +351,9 @@ def test_an_interrupted_detachment_goes_on(installed: Site) -> None:
     assert not _pods(installed) and not _pods(installed, "app.kubernetes.io/name")
 
 
-def test_everything_of_a_release_equals_a_fresh_install(sites: tuple[Site, Site], installed: Site) -> None:
+def test_everything_of_a_release_equals_a_fresh_install(
+    sites: tuple[SnapshotRig, SnapshotRig], installed: SnapshotRig
+) -> None:
     """Over what kubectl applied of 4.2.1 and other hands added since."""
     _old, fresh = sites
     deploy, _crds = build.snapshot_manifests("4.2.1")
@@ -370,7 +372,7 @@ def test_everything_of_a_release_equals_a_fresh_install(sites: tuple[Site, Site]
     assert fresh.run("apply", **step, namespace="default")["changed"]
     for one in result["objects"]:
         place = Reference(one["kind"], one["name"], one["namespace"]).path
-        found, wanted = (site.cluster.api("GET", place) for site in (installed, fresh))
+        found, wanted = (rig.cluster.api("GET", place) for rig in (installed, fresh))
         for obj in (found, wanted):
             obj.get("spec", {}).pop("clusterIP", None), obj.get("spec", {}).pop("clusterIPs", None)
         assert difference(wanted, found) == [], place
@@ -378,7 +380,7 @@ def test_everything_of_a_release_equals_a_fresh_install(sites: tuple[Site, Site]
     assert webhook["clientConfig"]["caBundle"]
 
 
-def test_rules_and_policies_of_a_webhook(installed: Site) -> None:
+def test_rules_and_policies_of_a_webhook(installed: SnapshotRig) -> None:
     rules = [
         {
             "apiGroups": ["snapshot.storage.k8s.io"],
@@ -411,7 +413,7 @@ def test_rules_and_policies_of_a_webhook(installed: Site) -> None:
 
 
 @pytest.fixture(scope="module")
-def defined(sites: tuple[Site, Site]) -> Site:
+def defined(sites: tuple[SnapshotRig, SnapshotRig]) -> SnapshotRig:
     """The other cluster with all definitions of 8.7.0, and a class of group snapshots."""
     _old, fresh = sites
     fresh.run("apply", release="8.7.0", parts=["crds", "group_crds"])
@@ -429,8 +431,8 @@ def defined(sites: tuple[Site, Site]) -> Site:
     return fresh
 
 
-def _another_user(site: Site) -> Site:
-    return Site(site.cluster, site.where["source"], Path(site.where["cache_directory"]))
+def _another_user(rig: SnapshotRig) -> SnapshotRig:
+    return SnapshotRig(rig.cluster, rig.where["source"], Path(rig.where["cache_directory"]))
 
 
 CRD = "CustomResourceDefinition"
@@ -461,19 +463,19 @@ REFUSED: dict[str, tuple[str, Object, str, str]] = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_is_refused_is_one_line_and_writes_nothing(defined: Site, case: str) -> None:
-    site = _another_user(defined)
+def test_what_is_refused_is_one_line_and_writes_nothing(defined: SnapshotRig, case: str) -> None:
+    rig = _another_user(defined)
     action, parameters, code, name = REFUSED[case]
-    result = site.run(action, **parameters)
+    result = rig.run(action, **parameters)
     assert (result["failed"], result["code"]) == (True, code), result
     assert name in result["cause"]
     assert "\n" not in result["msg"]
-    assert site.writes() == []
+    assert rig.writes() == []
 
 
-def test_check_mode_writes_nothing(installed: Site) -> None:
+def test_check_mode_writes_nothing(installed: SnapshotRig) -> None:
     """By the audit log nothing but dry runs, and by what is still there: a dry run that is none looks alike there."""
-    site = _another_user(installed)
+    rig = _another_user(installed)
     steps: tuple[tuple[str, Object], ...] = (
         (
             "apply",
@@ -484,16 +486,16 @@ def test_check_mode_writes_nothing(installed: Site) -> None:
         ("delete", {"objects": [{"kind": "Service", "namespace": "default", "name": SERVICE}]}),
     )
     for action, parameters in steps:
-        result = site.run(action, check_mode=True, **parameters)
+        result = rig.run(action, check_mode=True, **parameters)
         assert not result.get("failed"), result["msg"]
         assert result["changed"] and result["diff"], result
-    assert site.writes() == []
-    assert {event["verb"] for event in site.cluster.requests(user=site.user)} >= {"patch", "delete"}
+    assert rig.writes() == []
+    assert {event["verb"] for event in rig.cluster.requests(user=rig.user)} >= {"patch", "delete"}
     for path in (f"{CORE}/services/{SERVICE}", lab.CONTROLLER):
-        assert not site.cluster.api("GET", path)["metadata"].get("deletionTimestamp")
+        assert not rig.cluster.api("GET", path)["metadata"].get("deletionTimestamp")
 
 
-def test_a_step_is_tried_as_if_the_steps_before_it_had_been_done(installed: Site) -> None:
+def test_a_step_is_tried_as_if_the_steps_before_it_had_been_done(installed: SnapshotRig) -> None:
     """The Deployment of 4.2.1 has another selector than 8.7.0's: the plan detaches it first."""
     apply: tuple[str, Object] = ("apply", {"release": "8.7.0", "parts": ["controller_rbac", "controller"]})
     detach = ("detach", {"namespace": "kube-system", "name": "snapshot-controller"})
@@ -506,8 +508,8 @@ def test_a_step_is_tried_as_if_the_steps_before_it_had_been_done(installed: Site
     assert (problem.step, "spec.selector" in problem.cause) == ("0", True), problem
     assert installed.run(apply[0], check_mode=True, **apply[1])["code"] == "object-refused"
 
-    site = _another_user(installed)
-    foreseen = site.foresee(detach, apply, later)
+    rig = _another_user(installed)
+    foreseen = rig.foresee(detach, apply, later)
     assert foreseen.problems == ()
     _detached, applied, migrated = foreseen.tried
     (deployment,) = [one for one in applied.outcomes if one.reference.kind == "Deployment"]
@@ -515,20 +517,20 @@ def test_a_step_is_tried_as_if_the_steps_before_it_had_been_done(installed: Site
     (change,) = [one for one in deployment.changes if one.path.endswith("[snapshot-controller].image")]
     assert change.after == "registry.k8s.io/sig-storage/snapshot-controller:v8.7.0"
     assert (migrated.outcomes, migrated.due, later[1]["crd"] in migrated.note) == ((), True, True)
-    assert site.writes() == []
+    assert rig.writes() == []
 
     for check_mode in (True, False):
         alone = installed.run(later[0], check_mode=check_mode, **later[1])
         assert (alone["failed"], alone["code"]) == (True, "step-too-early"), alone
 
 
-def _pods(site: Site, label: str = "app") -> set[str]:
+def _pods(rig: SnapshotRig, label: str = "app") -> set[str]:
     """The UIDs of the webhook's pods, by the label that they are selected by."""
     query = f"labelSelector={label}%3Dsnapshot-validation"
-    items = site.cluster.api("GET", f"{CORE}/pods?{query}")["items"]
+    items = rig.cluster.api("GET", f"{CORE}/pods?{query}")["items"]
     return {pod["metadata"]["uid"] for pod in items if not pod["metadata"].get("deletionTimestamp")}
 
 
-def _sets(site: Site) -> list[Object]:
-    found: list[Object] = site.cluster.api("GET", f"{APPS}/replicasets")["items"]
+def _sets(rig: SnapshotRig) -> list[Object]:
+    found: list[Object] = rig.cluster.api("GET", f"{APPS}/replicasets")["items"]
     return found

@@ -29,7 +29,7 @@ from ansible.release import __version__ as ansible_version
 
 from tests.support import leases, playbook, snapshot_kept, snapshot_lab, snapshot_pods
 from tests.support.clusters import ApiError, build
-from tests.support.snapshot_site import module_proxy
+from tests.support.snapshot_rig import module_proxy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -95,7 +95,7 @@ class Play:
         return dict(json.loads(json.loads(text).partition(" ")[2]) for text in texts)
 
 
-class Site:
+class StopRig:
     """Two clusters with the controller of the old release, and their pods."""
 
     def __init__(self, fleet: Fleet, directory: Path, source: str, pods: dict[str, Pods]) -> None:
@@ -233,7 +233,7 @@ def is_alive(pid: int) -> bool:
 
 
 @pytest.fixture(scope="module")
-def prepared(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def prepared(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StopRig]:
     directory = tmp_path_factory.mktemp("stops")
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(module_proxy(NEW))
@@ -244,11 +244,11 @@ def prepared(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             snapshot_lab.install(cluster, OLD, webhook=False, pods=False)
             stack.callback(snapshot_kept.remove, cluster)
             pods[name] = stack.enter_context(snapshot_pods.running(cluster, OLD))
-        yield Site(fleet, directory, source, pods)
+        yield StopRig(fleet, directory, source, pods)
 
 
 @pytest.fixture
-def site(prepared: Site) -> Iterator[Site]:
+def rig(prepared: StopRig) -> Iterator[StopRig]:
     prepared.restore()
     yield prepared
     for play in prepared.plays:
@@ -261,34 +261,34 @@ def site(prepared: Site) -> Iterator[Site]:
 # The table of stops
 
 
-def press_ctrl_c(_site: Site, play: Play) -> None:
+def press_ctrl_c(_site: StopRig, play: Play) -> None:
     os.killpg(play.process.pid, signal.SIGINT)
 
 
-def terminate_all(_site: Site, play: Play) -> None:
+def terminate_all(_site: StopRig, play: Play) -> None:
     for pid in [*play.workers(), play.process.pid]:
         os.kill(pid, signal.SIGTERM)
 
 
-def terminate_ansible(_site: Site, play: Play) -> None:
+def terminate_ansible(_site: StopRig, play: Play) -> None:
     play.process.terminate()
 
 
-def terminate_workers(_site: Site, play: Play) -> None:
+def terminate_workers(_site: StopRig, play: Play) -> None:
     for pid in play.workers():
         os.kill(pid, signal.SIGTERM)
 
 
-def kill(_site: Site, play: Play) -> None:
+def kill(_site: StopRig, play: Play) -> None:
     playbook.kill(play.process)
 
 
-def take_leases(site: Site, _play: Play) -> None:
+def take_leases(rig: StopRig, _play: Play) -> None:
     """Delete the Lease of one run, and let another run hold that of the other."""
-    site.fleet["onprem"].api("DELETE", LEASE)
+    rig.fleet["onprem"].api("DELETE", LEASE)
     now = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime())
     patch = {"spec": {"holderIdentity": "another", "renewTime": now}}
-    site.fleet["eks"].api("PATCH", LEASE, patch, "application/merge-patch+json")
+    rig.fleet["eks"].api("PATCH", LEASE, patch, "application/merge-patch+json")
 
 
 RELEASED, LEFT, TAKEN = "released", "left", "taken"
@@ -301,12 +301,12 @@ class Stop:
     do: the stop, while both runs wait in the step AT. None if they end themselves, before AT.
     code: of both results. "" if the run ends without results.
     lease: RELEASED, LEFT with the record of the step, or TAKEN: deleted on one cluster, and held by another run on the other.
-    given: arguments of Site.start.
+    given: arguments of StopRig.start.
     goes_on: True if the operations go on without ansible-playbook.
     """
 
     name: str
-    do: Callable[[Site, Play], None] | None
+    do: Callable[[StopRig, Play], None] | None
     code: str = ""
     lease: str = RELEASED
     given: dict[str, Any] = field(default_factory=dict)
@@ -341,24 +341,24 @@ def rows() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize("stop", list(rows()))
-def test_a_stop_leaves_a_state_from_which_the_next_run_completes(site: Site, stop: Stop) -> None:
+def test_a_stop_leaves_a_state_from_which_the_next_run_completes(rig: StopRig, stop: Stop) -> None:
     if stop.do is None:
-        play = site.start(**stop.given)
+        play = rig.start(**stop.given)
     else:
-        play = site.start_and_meet(**stop.given)
+        play = rig.start_and_meet(**stop.given)
         workers = play.workers()
-        stop.do(site, play)
+        stop.do(rig, play)
     assert play.end() != 0, play.output
     if stop.goes_on:
-        assert [record(cluster)["step"] for _name, cluster in site.clusters()] == [AT, AT]
-        site.report_ready()
+        assert [record(cluster)["step"] for _name, cluster in rig.clusters()] == [AT, AT]
+        rig.report_ready()
     if stop.do is not None:
         eventually(lambda: not any(map(is_alive, workers)), play)
     check_results(stop, play.results(), play.output)
-    for name, cluster in site.clusters():
+    for name, cluster in rig.clusters():
         assert image(cluster).endswith(f":v{NEW}"), name
         check_lease(stop, name, cluster)
-    check_next_run(site, stop)
+    check_next_run(rig, stop)
 
 
 def check_results(stop: Stop, results: Results, output: str) -> None:
@@ -390,10 +390,10 @@ def check_lease(stop: Stop, name: str, cluster: Cluster) -> None:
         leases.lapse(cluster, "kube-system", starting="certflow-snapshot")
 
 
-def check_next_run(site: Site, stop: Stop) -> None:
+def check_next_run(rig: StopRig, stop: Stop) -> None:
     """The next run completes the upgrade. It tells the step of a run that was killed."""
-    site.report_ready()
-    play = site.start()
+    rig.report_ready()
+    play = rig.start()
     assert play.end() == 0, play.output
     for name, one in play.results().items():
         before = one["previous_run"]
@@ -401,31 +401,31 @@ def check_next_run(site: Site, stop: Stop) -> None:
         assert {step["status"] for step in one["steps"]} == {"done"}, one
         assert one["steps"][-1]["id"] == "verify-controller", one
         assert not one["changed"], one["steps"]
-        assert lease(site.fleet[name]) is None
+        assert lease(rig.fleet[name]) is None
     assert play.results().keys() == MODES.keys()
 
 
-def test_a_signal_before_the_first_write_ends_with_a_result(site: Site) -> None:
+def test_a_signal_before_the_first_write_ends_with_a_result(rig: StopRig) -> None:
     """The run verifies the old release. Its VolumeSnapshot is deleted, and it has not asked for the Lease yet."""
-    for pods in site.pods.values():
+    for pods in rig.pods.values():
         pods.ready.clear()  # no controller works on a VolumeSnapshot
-    play = site.start()
-    for _name, cluster in site.clusters():
+    play = rig.start()
+    for _name, cluster in rig.clusters():
         eventually(partial(snapshots, cluster), play)
-    terminate_workers(site, play)
+    terminate_workers(rig, play)
     assert play.end() == 2, play.output
     for one in play.results().values():
         assert (one["code"], one["changed"]) == ("interrupted", False), one
     assert play.results().keys() == MODES.keys(), play.output
-    for _name, cluster in site.clusters():
+    for _name, cluster in rig.clusters():
         assert snapshots(cluster) == []
         assert (lease(cluster), image(cluster).endswith(f":v{OLD}")) == (None, True)
 
 
 @on_newest_core
-def test_a_way_back_that_fails_tells_what_it_has_put_back(site: Site) -> None:
-    play = site.start_and_meet()
-    for pods in site.pods.values():
+def test_a_way_back_that_fails_tells_what_it_has_put_back(rig: StopRig) -> None:
+    play = rig.start_and_meet()
+    for pods in rig.pods.values():
         pods.ready, pods.broken = set(), {NEW, OLD}
     assert play.end() == 2, play.output
     assert play.results().keys() == MODES.keys(), play.output
@@ -465,16 +465,16 @@ FULL_ENDINGS = ("any_errors_fatal, host_pinned", "max_fail_percentage, and then 
     "name",
     [pytest.param(name, marks=[pytest.mark.full] if name in FULL_ENDINGS else []) for name in ENDINGS],
 )
-def test_a_cluster_at_work_is_never_left_between_two_releases(site: Site, name: str) -> None:
+def test_a_cluster_at_work_is_never_left_between_two_releases(rig: StopRig, name: str) -> None:
     """It completes its upgrade, or its own failure is undone. Both have a result."""
     ending = ENDINGS[name]
-    play = site.start(keywords=ending.keywords, variables={"eks": {"version": NO_RELEASE}})
-    onprem = site.fleet["onprem"]
+    play = rig.start(keywords=ending.keywords, variables={"eks": {"version": NO_RELEASE}})
+    onprem = rig.fleet["onprem"]
     eventually(lambda: record(onprem).get("step") == AT and "fatal: [eks]" in play.output, play)
     if ending.is_broken:
-        site.pods["onprem"].broken.add(NEW)
+        rig.pods["onprem"].broken.add(NEW)
     else:
-        site.report_ready()
+        rig.report_ready()
     assert play.end() == 2, play.output
     result = play.results()["onprem"]
     if ending.is_broken:
@@ -484,7 +484,7 @@ def test_a_cluster_at_work_is_never_left_between_two_releases(site: Site, name: 
     assert image(onprem).endswith(f":v{OLD if ending.is_broken else NEW}")
     assert lease(onprem) is None
     assert play.results()["eks"]["code"] == "release-unavailable"
-    assert image(site.fleet["eks"]).endswith(f":v{OLD}")
+    assert image(rig.fleet["eks"]).endswith(f":v{OLD}")
 
 
 # Logins that end
@@ -553,37 +553,37 @@ class Login:
 
 
 @pytest.fixture
-def logins(site: Site, tmp_path: Path) -> Iterator[dict[str, Login]]:
-    found = {name: Login(cluster, tmp_path / name) for name, cluster in site.clusters()}
-    before, site.kubeconfigs = site.kubeconfigs, {name: one.kubeconfig for name, one in found.items()}
+def logins(rig: StopRig, tmp_path: Path) -> Iterator[dict[str, Login]]:
+    found = {name: Login(cluster, tmp_path / name) for name, cluster in rig.clusters()}
+    before, rig.kubeconfigs = rig.kubeconfigs, {name: one.kubeconfig for name, one in found.items()}
     yield found
-    site.kubeconfigs = before
+    rig.kubeconfigs = before
     for one in found.values():
         one.close()
 
 
 @on_newest_core
-def test_a_token_that_ends_in_the_middle_is_renewed(site: Site, logins: dict[str, Login]) -> None:
-    play = site.start_and_meet()
+def test_a_token_that_ends_in_the_middle_is_renewed(rig: StopRig, logins: dict[str, Login]) -> None:
+    play = rig.start_and_meet()
     calls = {name: login.calls() for name, login in logins.items()}
     for login in logins.values():
         login.issue("second")
         login.end("first")
     for name, login in logins.items():
         eventually(partial(login.is_called_after, calls[name]), play)
-    site.report_ready()
+    rig.report_ready()
     assert play.end() == 0, play.output
-    for name, cluster in site.clusters():
+    for name, cluster in rig.clusters():
         assert play.results()[name]["steps"][-1]["status"] == "done"
         assert (lease(cluster), image(cluster).endswith(f":v{NEW}")) == (None, True)
 
 
 @pytest.mark.full
 def test_a_login_that_ends_in_the_middle_leaves_the_upgrade_to_the_next_run(
-    site: Site, logins: dict[str, Login]
+    rig: StopRig, logins: dict[str, Login]
 ) -> None:
     """The plugin has no further token. The Lease cannot be deleted, so it expires."""
-    play = site.start_and_meet()
+    play = rig.start_and_meet()
     for login in logins.values():
         (login.place / "token").unlink()
         login.end("first")
@@ -592,26 +592,26 @@ def test_a_login_that_ends_in_the_middle_leaves_the_upgrade_to_the_next_run(
     for name, one in play.results().items():
         assert (one["code"], one["step"]) == ("exec-plugin-failed", AT), one
         assert (one["changed"], one["undone"]["is_back"], one["undone"]["steps"]) == (True, False, []), one
-        assert record(site.fleet[name])["step"] == AT
+        assert record(rig.fleet[name])["step"] == AT
         logins[name].issue("second")
-        leases.lapse(site.fleet[name], "kube-system", starting="certflow-snapshot")
-    check_next_run(site, next(stop for stop in STOPS if stop.lease == LEFT))
+        leases.lapse(rig.fleet[name], "kube-system", starting="certflow-snapshot")
+    check_next_run(rig, next(stop for stop in STOPS if stop.lease == LEFT))
 
 
 @on_newest_core
-def test_the_second_of_two_runs_waits_and_finds_nothing_due(site: Site) -> None:
+def test_the_second_of_two_runs_waits_and_finds_nothing_due(rig: StopRig) -> None:
     """It begins while the first one waits for its pods, so no write is due any more. It tells which run it waits for."""
-    first = site.start_and_meet()
-    held = (lease(site.fleet["onprem"]) or {})["spec"]
+    first = rig.start_and_meet()
+    held = (lease(rig.fleet["onprem"]) or {})["spec"]
     words = rf"^onprem  .*{held['holderIdentity'].partition('_')[0]}.*{held['acquireTime'][11:19]}"
-    second = site.start()
+    second = rig.start()
     eventually(lambda: re.search(words, second.output, re.MULTILINE), second)
-    assert record(site.fleet["onprem"])["step"] == AT, "the first run goes on"
-    site.report_ready()
+    assert record(rig.fleet["onprem"])["step"] == AT, "the first run goes on"
+    rig.report_ready()
     assert (first.end(), second.end()) == (0, 0), first.output + second.output
     assert {one["changed"] for one in first.results().values()} == {True}
     for one in second.results().values():
         assert (one["changed"], one["previous_run"]) == (False, None)
         assert {(step["status"], step["changed"]) for step in one["steps"]} == {("done", False)}
-    for _name, cluster in site.clusters():
+    for _name, cluster in rig.clusters():
         assert lease(cluster) is None

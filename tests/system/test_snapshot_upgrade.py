@@ -45,18 +45,18 @@ MET_BY_GROUPS = {
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[Lab]:
+def rig() -> Iterator[Lab]:
     reason = clusters.why_no_node()
     if reason:
         pytest.skip(reason)
-    with lab.running() as site:
-        yield site
+    with lab.running() as rig:
+        yield rig
 
 
 @pytest.fixture
-def emptied(site: Lab) -> Iterator[Lab]:
-    yield site
-    site.empty()
+def emptied(rig: Lab) -> Iterator[Lab]:
+    yield rig
+    rig.empty()
 
 
 @pytest.fixture

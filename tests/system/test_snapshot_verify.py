@@ -15,10 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import (
     Operation,
-    execute,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import snapshot_controller
@@ -39,6 +37,7 @@ from tests.support import clusters
 from tests.support import snapshot_lab as lab
 from tests.support.clusters import build
 from tests.support.node_webhook import wait_for
+from tests.support.rig import operate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,11 +73,8 @@ Steps = Mapping[str, Step]
 
 
 def run(operation: Operation, cluster: Cluster, *, check_mode: bool = False, **given: Any) -> dict[str, Any]:
-    checked = ArgumentSpecValidator(dict(operation.argument_spec)).validate(
-        {"kubeconfig": str(cluster.kubeconfig), "version": "8.7.0", **given}
-    )
-    assert not checked.error_messages
-    return execute(operation, checked.validated_parameters, check_mode=check_mode)
+    options = {"kubeconfig": str(cluster.kubeconfig), "version": "8.7.0", **given}
+    return operate(operation, options, check_mode=check_mode)
 
 
 def module(cluster: Cluster, *, check_mode: bool = False, **given: Any) -> dict[str, Any]:

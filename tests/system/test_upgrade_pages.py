@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import clusters, pages, playbook, snapshot_kept, snapshot_lab
-from tests.support.snapshot_site import module_proxy
+from tests.support.snapshot_rig import module_proxy
 from tools.ci.venvs import REPOSITORY
 
 if TYPE_CHECKING:

@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import bundle_patch
 
-from tests.support.clusters import audit
-from tests.support.failures import has_failed
-from tests.support.webhook_site import (
+from tests.support.bundle_rig import (
     API_SERVICE,
     DAMAGED,
     MUTATING,
     SERVICE,
     VALIDATING,
-    Site,
+    BundleRig,
     ca,
     client_config,
     fingerprint,
@@ -31,6 +29,8 @@ from tests.support.webhook_site import (
     wait_for,
     without_bundles,
 )
+from tests.support.clusters import audit
+from tests.support.failures import has_failed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,27 +39,27 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def site(fleet: Fleet) -> Iterator[Site]:
-    site = Site(fleet["onprem"])
+def rig(fleet: Fleet) -> Iterator[BundleRig]:
+    rig = BundleRig(fleet["onprem"])
     try:
-        yield site
+        yield rig
     finally:
-        site.close()
+        rig.close()
 
 
 @pytest.mark.quick
 @pytest.mark.parametrize("cluster", ["onprem", "eks"])
 def test_four_kinds_in_one_call_and_a_second_run_that_only_reads(fleet: Fleet, cluster: str) -> None:
-    site = Site(fleet[cluster])
+    rig = BundleRig(fleet[cluster])
     try:
         targets = [
-            site.webhooks(VALIDATING, None, pem("other"), pem("mine")),
-            site.webhooks(MUTATING, "\n"),
-            site.definition(),
-            site.api_service(),
+            rig.webhooks(VALIDATING, None, pem("other"), pem("mine")),
+            rig.webhooks(MUTATING, "\n"),
+            rig.definition(),
+            rig.api_service(),
         ]
-        before = [site.read(target) for target in targets]
-        first = site.run(*targets, ca_bundle=pem("mine"))
+        before = [rig.read(target) for target in targets]
+        first = rig.run(*targets, ca_bundle=pem("mine"))
         assert first["changed"], first
         assert first["reason"] == "4 of 4 targets lacked certificates of the bundle"
         assert first["targets"][0]["webhooks"] == [
@@ -71,94 +71,94 @@ def test_four_kinds_in_one_call_and_a_second_run_that_only_reads(fleet: Fleet, c
             },
             {"name": "hook2.certflow.test", "before": [fingerprint("mine")], "after": [fingerprint("mine")]},
         ]
-        assert [site.bundles(target) for target in targets] == [
+        assert [rig.bundles(target) for target in targets] == [
             [pem("mine"), pem("other") + pem("mine"), pem("mine")],
             [pem("mine")],
             [pem("mine")],
             [pem("mine")],
         ]
-        after = [site.read(target) for target in targets]
+        after = [rig.read(target) for target in targets]
         assert [without_bundles(obj) for obj in after] == [without_bundles(obj) for obj in before]
-        asked = site.asked()
+        asked = rig.asked()
         assert [verb for verb, _ in asked] == ["get"] * 4 + ["create"] * 4 + ["patch"] * 4
         assert {resource for verb, resource in asked if verb == "create"} == {"selfsubjectaccessreviews"}
 
-        start = audit.received(site.cluster.requests(user=site.user)[-1]) + datetime.timedelta(microseconds=1)
-        second = site.run(*targets, ca_bundle=pem("mine"))
+        start = audit.received(rig.cluster.requests(user=rig.user)[-1]) + datetime.timedelta(microseconds=1)
+        second = rig.run(*targets, ca_bundle=pem("mine"))
         assert (second["changed"], second["reason"]) == (False, "every target is as wanted already")
         assert "diff" not in second
-        assert [verb for verb, _ in site.asked(start)] == ["get"] * 4
+        assert [verb for verb, _ in rig.asked(start)] == ["get"] * 4
     finally:
-        site.close()
+        rig.close()
 
 
-def test_a_life_of_a_bundle(site: Site) -> None:
-    for target in (site.definition(pem("a")), site.api_service(pem("a"))):
-        site.run(target, ca_bundle=pem("b"))
-        assert site.bundles(target) == [pem("a") + pem("b")]
-        assert site.run(target, ca_bundle=pem("b") + pem("a"), mode="exactly")["changed"] is False
-        result = site.run(target, ca_bundle=pem("c"), mode="exactly")
+def test_a_life_of_a_bundle(rig: BundleRig) -> None:
+    for target in (rig.definition(pem("a")), rig.api_service(pem("a"))):
+        rig.run(target, ca_bundle=pem("b"))
+        assert rig.bundles(target) == [pem("a") + pem("b")]
+        assert rig.run(target, ca_bundle=pem("b") + pem("a"), mode="exactly")["changed"] is False
+        result = rig.run(target, ca_bundle=pem("c"), mode="exactly")
         assert result["targets"][0]["webhooks"][0]["after"] == [fingerprint("c")]
-        assert site.bundles(target) == [pem("c")]
-        assert site.run(target, ca_bundle=pem("a"), mode="absent")["changed"] is False
-        assert site.run(target, ca_bundle=pem("a") + pem("c"), mode="absent")["changed"]
-        assert site.bundles(target) == [None]
-        assert site.run(target, ca_bundle=pem("c"), mode="absent")["changed"] is False
+        assert rig.bundles(target) == [pem("c")]
+        assert rig.run(target, ca_bundle=pem("a"), mode="absent")["changed"] is False
+        assert rig.run(target, ca_bundle=pem("a") + pem("c"), mode="absent")["changed"]
+        assert rig.bundles(target) == [None]
+        assert rig.run(target, ca_bundle=pem("c"), mode="absent")["changed"] is False
 
 
-def test_only_the_wanted_webhooks_are_written(site: Site) -> None:
-    target = site.webhooks(VALIDATING, None, None)
-    site.run({**target, "webhooks": ["hook1.certflow.test"]}, ca_bundle=pem("a"))
-    assert site.bundles(target) == [None, pem("a")]
+def test_only_the_wanted_webhooks_are_written(rig: BundleRig) -> None:
+    target = rig.webhooks(VALIDATING, None, None)
+    rig.run({**target, "webhooks": ["hook1.certflow.test"]}, ca_bundle=pem("a"))
+    assert rig.bundles(target) == [None, pem("a")]
     other = {"op": "replace", "path": "/webhooks/0/clientConfig/service/name", "value": "other"}
-    site.patch(target, other)
-    site.run(target, ca_bundle=pem("b"), service=SERVICE)
-    assert site.bundles(target) == [None, pem("a") + pem("b")]
+    rig.patch(target, other)
+    rig.run(target, ca_bundle=pem("b"), service=SERVICE)
+    assert rig.bundles(target) == [None, pem("a") + pem("b")]
 
 
-def test_a_damaged_bundle_is_mended(site: Site) -> None:
+def test_a_damaged_bundle_is_mended(rig: BundleRig) -> None:
     """Kubernetes 1.31 and newer do not serve a CustomResourceDefinition with a damaged bundle."""
-    definition, webhook = site.definition(DAMAGED), site.webhooks(VALIDATING, DAMAGED + pem("a"))
-    assert wait_for(lambda: condition(site.read(definition), "Established")) == ("False", "InvalidCABundle")
-    site.run(definition, webhook, ca_bundle=pem("b"))
-    assert site.bundles(definition) == [pem("b")]
-    assert site.bundles(webhook) == [pem("a") + pem("b")]
-    assert wait_for(lambda: condition(site.read(definition), "Established", "True"))
+    definition, webhook = rig.definition(DAMAGED), rig.webhooks(VALIDATING, DAMAGED + pem("a"))
+    assert wait_for(lambda: condition(rig.read(definition), "Established")) == ("False", "InvalidCABundle")
+    rig.run(definition, webhook, ca_bundle=pem("b"))
+    assert rig.bundles(definition) == [pem("b")]
+    assert rig.bundles(webhook) == [pem("a") + pem("b")]
+    assert wait_for(lambda: condition(rig.read(definition), "Established", "True"))
 
 
-def test_an_expired_certificate_goes_when_another_is_added(site: Site) -> None:
+def test_an_expired_certificate_goes_when_another_is_added(rig: BundleRig) -> None:
     old = leaf("old", "x", lifetime=datetime.timedelta(days=-1))
-    target = site.webhooks(VALIDATING, old + pem("a"))
-    assert site.run(target, ca_bundle=pem("a"))["changed"] is False
-    site.run(target, ca_bundle=pem("b"))
-    assert site.bundles(target) == [pem("a") + pem("b")]
+    target = rig.webhooks(VALIDATING, old + pem("a"))
+    assert rig.run(target, ca_bundle=pem("a"))["changed"] is False
+    rig.run(target, ca_bundle=pem("b"))
+    assert rig.bundles(target) == [pem("a") + pem("b")]
 
 
-def test_check_mode_says_the_same_and_writes_nothing(site: Site) -> None:
-    targets = [site.webhooks(VALIDATING, pem("a")), site.definition(), site.api_service()]
-    before = [site.read(target) for target in targets]
-    planned = site.run(*targets, ca_bundle=pem("b"), check_mode=True)
-    assert [site.read(target)["metadata"]["resourceVersion"] for target in targets] == [
+def test_check_mode_says_the_same_and_writes_nothing(rig: BundleRig) -> None:
+    targets = [rig.webhooks(VALIDATING, pem("a")), rig.definition(), rig.api_service()]
+    before = [rig.read(target) for target in targets]
+    planned = rig.run(*targets, ca_bundle=pem("b"), check_mode=True)
+    assert [rig.read(target)["metadata"]["resourceVersion"] for target in targets] == [
         obj["metadata"]["resourceVersion"] for obj in before
     ]
-    assert [verb for verb, _ in site.asked()] == ["get"] * 3 + ["create"] * 3 + ["dry"] * 3
-    done = site.run(*targets, ca_bundle=pem("b"))
+    assert [verb for verb, _ in rig.asked()] == ["get"] * 3 + ["create"] * 3 + ["dry"] * 3
+    done = rig.run(*targets, ca_bundle=pem("b"))
     same = ("changed", "targets", "reason", "diff")
     assert {key: planned[key] for key in same} == {key: done[key] for key in same}
     assert "BEGIN" not in json.dumps(done)
     assert fingerprint("b") in json.dumps(done["diff"]["after"])
 
 
-def test_a_bundle_that_is_not_known_yet_is_a_change_in_check_mode(site: Site) -> None:
-    target = site.webhooks(VALIDATING, pem("a"))
-    result = site.run(target, ca_bundle=None, check_mode=True)
+def test_a_bundle_that_is_not_known_yet_is_a_change_in_check_mode(rig: BundleRig) -> None:
+    target = rig.webhooks(VALIDATING, pem("a"))
+    result = rig.run(target, ca_bundle=None, check_mode=True)
     assert result["changed"], result
     assert result["reason"] == "the bundle is not known before the certificate is issued"
     assert result["targets"][0]["webhooks"][0]["after"] is None
-    assert site.asked() == [("get", "validatingwebhookconfigurations")]
-    absent_target = site.run({**target, "name": "absent"}, ca_bundle=None, check_mode=True)
+    assert rig.asked() == [("get", "validatingwebhookconfigurations")]
+    absent_target = rig.run({**target, "name": "absent"}, ca_bundle=None, check_mode=True)
     assert has_failed(absent_target, "invalid-target", VALIDATING, "absent")
-    assert site.run(target, ca_bundle=None)["code"] == "no-certificate"
+    assert rig.run(target, ca_bundle=None)["code"] == "no-certificate"
 
 
 def between(monkeypatch: pytest.MonkeyPatch, action: Callable[[], None]) -> None:
@@ -166,68 +166,70 @@ def between(monkeypatch: pytest.MonkeyPatch, action: Callable[[], None]) -> None
     monkeypatch.setattr(bundle_patch, "require", lambda *_arguments: action())
 
 
-def test_a_change_by_somebody_else_survives(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    target = site.webhooks(VALIDATING, None)
+def test_a_change_by_somebody_else_survives(rig: BundleRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = rig.webhooks(VALIDATING, None)
     theirs = {
         "op": "add",
         "path": "/webhooks/0/clientConfig/caBundle",
         "value": client_config(pem("a"))["caBundle"],
     }
-    between(monkeypatch, lambda: site.patch(target, theirs))
-    result = site.run(target, ca_bundle=pem("b"))
-    assert site.bundles(target) == [pem("a") + pem("b")]
+    between(monkeypatch, lambda: rig.patch(target, theirs))
+    result = rig.run(target, ca_bundle=pem("b"))
+    assert rig.bundles(target) == [pem("a") + pem("b")]
     assert result["targets"][0]["webhooks"][0]["before"] == [fingerprint("a")]
-    assert [verb for verb, _ in site.asked()] == ["get", "patch", "get", "patch"]
-    codes = [event["responseStatus"]["code"] for event in site.cluster.requests(user=site.user)]
+    assert [verb for verb, _ in rig.asked()] == ["get", "patch", "get", "patch"]
+    codes = [event["responseStatus"]["code"] for event in rig.cluster.requests(user=rig.user)]
     assert codes == [200, 409, 200, 200]
 
 
 def test_webhooks_that_change_places_get_their_own_bundles(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    rig: BundleRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The API server answers 422 here: the guard of the name fails before the resourceVersion is compared."""
-    target = {**site.webhooks(VALIDATING, None, None), "webhooks": ["hook1.certflow.test"]}
-    between(monkeypatch, lambda: site.patch(target, {"op": "remove", "path": "/webhooks/0"}))
-    result = site.run(target, ca_bundle=pem("a"))
+    target = {**rig.webhooks(VALIDATING, None, None), "webhooks": ["hook1.certflow.test"]}
+    between(monkeypatch, lambda: rig.patch(target, {"op": "remove", "path": "/webhooks/0"}))
+    result = rig.run(target, ca_bundle=pem("a"))
     assert result["changed"], result
-    assert site.bundles(target) == [pem("a")]
-    codes = [event["responseStatus"]["code"] for event in site.cluster.requests(user=site.user)]
+    assert rig.bundles(target) == [pem("a")]
+    codes = [event["responseStatus"]["code"] for event in rig.cluster.requests(user=rig.user)]
     assert codes == [200, 422, 200, 200]
 
 
-def test_a_failure_in_the_middle_says_what_was_written(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, second = site.webhooks(VALIDATING, None), site.webhooks(MUTATING, None)
-    between(monkeypatch, lambda: site.patch(second, {"op": "remove", "path": "/webhooks"}))
-    result = site.run(first, second, ca_bundle=pem("a"))
+def test_a_failure_in_the_middle_says_what_was_written(
+    rig: BundleRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = rig.webhooks(VALIDATING, None), rig.webhooks(MUTATING, None)
+    between(monkeypatch, lambda: rig.patch(second, {"op": "remove", "path": "/webhooks"}))
+    result = rig.run(first, second, ca_bundle=pem("a"))
     assert result["failed"]
     assert result["changed"]
-    names = (site.cluster.url, MUTATING, second["name"], VALIDATING, first["name"])
+    names = (rig.cluster.url, MUTATING, second["name"], VALIDATING, first["name"])
     assert has_failed(result, "invalid-target", *names), result
-    assert site.bundles(first) == [pem("a")]
+    assert rig.bundles(first) == [pem("a")]
 
 
-def test_an_object_deleted_in_the_middle_is_named(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    target = site.webhooks(VALIDATING, None)
-    between(monkeypatch, lambda: site.delete(target))
-    result = site.run(target, ca_bundle=pem("a"))
+def test_an_object_deleted_in_the_middle_is_named(rig: BundleRig, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = rig.webhooks(VALIDATING, None)
+    between(monkeypatch, lambda: rig.delete(target))
+    result = rig.run(target, ca_bundle=pem("a"))
     assert has_failed(result, "invalid-target", VALIDATING, target["name"]), result
     assert not result["changed"]
 
 
-def test_a_certificate_is_verified_for_the_name_of_each_webhook(site: Site) -> None:
-    target = site.webhooks(VALIDATING, None)
+def test_a_certificate_is_verified_for_the_name_of_each_webhook(rig: BundleRig) -> None:
+    target = rig.webhooks(VALIDATING, None)
     certificate = leaf("a", "hook.kube-system.svc")
-    assert site.run(target, ca_bundle=pem("b"), certificate=certificate)["code"] == "certificate-untrusted"
-    assert site.run(target, ca_bundle=pem("a"), certificate=certificate)["changed"]
-    assert site.run(target, ca_bundle=pem("a"), certificate=certificate)["changed"] is False
-    assert site.run(target, ca_bundle=certificate, mode="exactly", certificate=certificate)["changed"]
+    assert rig.run(target, ca_bundle=pem("b"), certificate=certificate)["code"] == "certificate-untrusted"
+    assert rig.run(target, ca_bundle=pem("a"), certificate=certificate)["changed"]
+    assert rig.run(target, ca_bundle=pem("a"), certificate=certificate)["changed"] is False
+    assert rig.run(target, ca_bundle=certificate, mode="exactly", certificate=certificate)["changed"]
 
 
 CERT_MANAGER = {"cert-manager.io/inject-ca-from": "ns/hook"}
 
 # Title -> the bad object, the options, the code, names in the line.
 BAD_INPUT: dict[
-    str, tuple[Callable[[Site], dict[str, Any]], Callable[[], dict[str, Any]], str, tuple[str, ...]]
+    str, tuple[Callable[[BundleRig], dict[str, Any]], Callable[[], dict[str, Any]], str, tuple[str, ...]]
 ] = {
     "a damaged one": (
         lambda s: s.webhooks(VALIDATING, None),
@@ -298,74 +300,74 @@ BAD_INPUT: dict[
 }
 
 # The object before the bad one, where an ordinary one would be bad as well.
-GOOD: dict[str, Callable[[Site], dict[str, Any]]] = {
+GOOD: dict[str, Callable[[BundleRig], dict[str, Any]]] = {
     "another Service": lambda s: s.webhooks(MUTATING, None, service={"namespace": "a", "name": "b"}),
     "another name": lambda s: s.webhooks(MUTATING, None, service={"namespace": "b", "name": "a"}),
 }
 
 
 @pytest.mark.parametrize("row", BAD_INPUT)
-def test_bad_input_is_one_line_and_nothing_is_written(site: Site, row: str) -> None:
+def test_bad_input_is_one_line_and_nothing_is_written(rig: BundleRig, row: str) -> None:
     make, options, code, names = BAD_INPUT[row]
-    good = GOOD[row](site) if row in GOOD else site.webhooks(MUTATING, None)
-    bad, before = make(site), site.bundles(good)
-    result = site.run(good, bad, **options())
-    told = (site.cluster.url, *(name.format(**bad) for name in names))
+    good = GOOD[row](rig) if row in GOOD else rig.webhooks(MUTATING, None)
+    bad, before = make(rig), rig.bundles(good)
+    result = rig.run(good, bad, **options())
+    told = (rig.cluster.url, *(name.format(**bad) for name in names))
     assert has_failed(result, code, *told), result
     assert "\n" not in result["msg"]
     assert result["remedy"]
     assert result["changed"] is False
-    assert {verb for verb, _ in site.asked()} <= {"get"}
-    assert site.bundles(good) == before
+    assert {verb for verb, _ in rig.asked()} <= {"get"}
+    assert rig.bundles(good) == before
 
 
-def test_a_private_key_is_refused_and_never_shown(site: Site) -> None:
+def test_a_private_key_is_refused_and_never_shown(rig: BundleRig) -> None:
     key = ca("a").key_pem.decode()
     body = "".join(key.split("\n")[1:-2])
-    target = site.webhooks(VALIDATING, None)
+    target = rig.webhooks(VALIDATING, None)
     pasted: list[dict[str, Any]] = [
         {"ca_bundle": pem("a") + key},
         {"ca_bundle": pem("a"), "certificate": pem("a") + key},
     ]
     for options in pasted:
-        result = site.run(target, **options)
+        result = rig.run(target, **options)
         assert result["code"] == "contains-private-key"
         shown = json.dumps(result)
         assert not any(body[start : start + 16] in shown for start in range(0, len(body) - 16, 16))
-    assert site.asked() == []
+    assert rig.asked() == []
 
 
-def test_missing_rights_are_found_before_the_first_write(site: Site) -> None:
-    first, second = site.webhooks(VALIDATING, None), site.webhooks(MUTATING, None)
+def test_missing_rights_are_found_before_the_first_write(rig: BundleRig) -> None:
+    first, second = rig.webhooks(VALIDATING, None), rig.webhooks(MUTATING, None)
     may_read = ["get"], [first["name"], second["name"]]
-    site.kubeconfig = grant(site, may_read, (["patch"], [first["name"]]))
+    rig.kubeconfig = grant(rig, may_read, (["patch"], [first["name"]]))
     for check_mode in (True, False):
-        result = site.run(first, second, ca_bundle=pem("a"), check_mode=check_mode)
+        result = rig.run(first, second, ca_bundle=pem("a"), check_mode=check_mode)
         resource = "mutatingwebhookconfigurations.admissionregistration.k8s.io"
-        names = (site.cluster.url, "patch", resource, second["name"])
+        names = (rig.cluster.url, "patch", resource, second["name"])
         assert has_failed(result, "missing-permissions", *names), result
         assert f"resourceNames: ['{second['name']}'], verbs: [patch]" in result["remedy"]
-    assert site.bundles(first) == [None]
-    site.kubeconfig = grant(site, may_read, (["patch"], [first["name"], second["name"]]))
-    assert site.run(first, second, ca_bundle=pem("a"))["changed"]
+    assert rig.bundles(first) == [None]
+    rig.kubeconfig = grant(rig, may_read, (["patch"], [first["name"], second["name"]]))
+    assert rig.run(first, second, ca_bundle=pem("a"))["changed"]
 
 
-def test_an_object_that_may_not_be_read_names_the_rule(site: Site) -> None:
-    target = site.webhooks(VALIDATING, None)
-    site.kubeconfig = site.cluster.kubeconfig_for(f"nobody-{site.id}")
-    result = site.run(target, ca_bundle=pem("a"))
+def test_an_object_that_may_not_be_read_names_the_rule(rig: BundleRig) -> None:
+    target = rig.webhooks(VALIDATING, None)
+    rig.kubeconfig = rig.cluster.kubeconfig_for(f"nobody-{rig.id}")
+    result = rig.run(target, ca_bundle=pem("a"))
     assert has_failed(result, "missing-permissions", VALIDATING, target["name"]), result
     assert f"resourceNames: ['{target['name']}'], verbs: [get, patch]" in result["remedy"]
 
 
-def test_take_over_writes_and_what_is_as_wanted_needs_none(site: Site) -> None:
-    target = site.webhooks(VALIDATING, pem("a"), annotations=CERT_MANAGER)
-    assert site.run(target, ca_bundle=pem("a"))["changed"] is False
-    assert site.run(target, ca_bundle=pem("b"), take_over=True)["changed"]
-    assert site.bundles(target) == [pem("a") + pem("b")]
+def test_take_over_writes_and_what_is_as_wanted_needs_none(rig: BundleRig) -> None:
+    target = rig.webhooks(VALIDATING, pem("a"), annotations=CERT_MANAGER)
+    assert rig.run(target, ca_bundle=pem("a"))["changed"] is False
+    assert rig.run(target, ca_bundle=pem("b"), take_over=True)["changed"]
+    assert rig.bundles(target) == [pem("a") + pem("b")]
 
 
-def grant(site: Site, *rules: tuple[list[str], list[str]]) -> Any:
+def grant(rig: BundleRig, *rules: tuple[list[str], list[str]]) -> Any:
     """A kubeconfig of a new user with these verbs on webhook configurations of these names."""
     user = f"limited-{uuid.uuid4().hex[:8]}"
     rbac = "/apis/rbac.authorization.k8s.io/v1"
@@ -381,17 +383,17 @@ def grant(site: Site, *rules: tuple[list[str], list[str]]) -> Any:
             for verbs, names in rules
         ],
     }
-    site.cluster.api("POST", f"{rbac}/clusterroles", role)
-    site.made.append(f"{rbac}/clusterroles/{user}")
+    rig.cluster.api("POST", f"{rbac}/clusterroles", role)
+    rig.made.append(f"{rbac}/clusterroles/{user}")
     group = "rbac.authorization.k8s.io"
     binding = {
         "metadata": {"name": user},
         "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": user},
         "subjects": [{"apiGroup": group, "kind": "User", "name": user}],
     }
-    site.cluster.api("POST", f"{rbac}/clusterrolebindings", binding)
-    site.made.append(f"{rbac}/clusterrolebindings/{user}")
-    return site.cluster.kubeconfig_for(user)
+    rig.cluster.api("POST", f"{rbac}/clusterrolebindings", binding)
+    rig.made.append(f"{rbac}/clusterrolebindings/{user}")
+    return rig.cluster.kubeconfig_for(user)
 
 
 def condition(obj: dict[str, Any], kind: str, status: str = "") -> tuple[str, str] | None:

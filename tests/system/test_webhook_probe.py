@@ -13,7 +13,6 @@ import base64
 import contextlib
 import datetime
 import functools
-import json
 import socket
 import time
 import uuid
@@ -22,8 +21,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import execute
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.webhook_probe import OPERATION
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -34,6 +31,7 @@ from tests.support import playbook
 from tests.support.clusters import ApiError, pki
 from tests.support.failures import absent, has_failed
 from tests.support.https_webhook import Server, allow, convert, deny
+from tests.support.rig import Rig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,7 +46,6 @@ DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 API_SERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 JSON_PATCH = "application/json-patch+json"
-WRITES = frozenset(["create", "update", "patch", "delete"])
 
 
 @functools.cache
@@ -70,19 +67,15 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-class Site:
-    """A namespace with Service hook, which leads to this machine, a server, and a user of the test's own."""
+class ProbeRig(Rig):
+    """A namespace with Service hook, which leads to this machine, and a server."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
-        self.id = f"probe-{uuid.uuid4().hex[:8]}"
-        self.user = f"user-{self.id}"
-        self.kubeconfig = cluster.kubeconfig_for(self.user, ["system:masters"])
-        self.name = f"hook.{self.id}.svc"
-        self._made: list[str] = []
-        self.make("/api/v1/namespaces", {"metadata": {"name": self.id}})
+        super().__init__(cluster, "probe")
+        self.server_name = f"hook.{self.name}.svc"
+        self.make("/api/v1/namespaces", {"metadata": {"name": self.name}})
         self.make(
-            f"/api/v1/namespaces/{self.id}/services",
+            f"/api/v1/namespaces/{self.name}/services",
             {"metadata": {"name": "hook"}, "spec": {"type": "ExternalName", "externalName": "localhost"}},
         )
         self.server = Server(allow)
@@ -90,18 +83,11 @@ class Site:
         self.server.serve()
 
     def close(self) -> None:
-        for path in reversed(self._made):
-            with contextlib.suppress(ApiError):
-                self.cluster.api("DELETE", path)
+        super().close()
         self.server.close()
 
     def leaf(self, *names: str, issuer: str = "good", **options: Any) -> pki.KeyPair:
-        return pki.issue(ca(issuer), "hook", names=names or (self.name,), **options)
-
-    def make(self, collection: str, body: dict[str, Any]) -> dict[str, Any]:
-        made = self.cluster.api("POST", collection, body)
-        self._made.append(f"{collection}/{made['metadata']['name']}")
-        return made
+        return pki.issue(ca(issuer), "hook", names=names or (self.server_name,), **options)
 
     # What is probed
 
@@ -110,7 +96,7 @@ class Site:
     ) -> dict[str, Any]:
         """One webhook that is asked about ConfigMaps of this namespace with the label probe, as the API has it."""
         client = {
-            "service": {"namespace": self.id, "name": service, "port": port or self.server.port},
+            "service": {"namespace": self.name, "name": service, "port": port or self.server.port},
             "caBundle": encoded(bundle or pem("good")),
         }
         rule = {
@@ -120,10 +106,10 @@ class Site:
             "resources": ["configmaps"],
         }
         return {
-            "name": name or f"{self.id}.certflow.test",
+            "name": name or f"{self.name}.certflow.test",
             "clientConfig": client,
             "rules": [rule],
-            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": self.id}},
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": self.name}},
             "objectSelector": {"matchLabels": {"probe": "yes"}},
             "sideEffects": "None",
             "timeoutSeconds": 1,
@@ -133,13 +119,13 @@ class Site:
 
     def configure(self, *webhooks: dict[str, Any], hooks: str = HOOKS, **metadata: Any) -> dict[str, Any]:
         """A configuration that the API server follows already, as a target."""
-        name = f"hooks{len(self._made)}-{self.id}"
+        name = f"hooks{len(self.made)}-{self.name}"
         self.make(hooks, {"metadata": {"name": name, **metadata}, "webhooks": list(webhooks)})
         kind = VALIDATING if hooks == HOOKS else "MutatingWebhookConfiguration"
         return {"kind": kind, "name": name}
 
-    def asked(self, **fields: Any) -> dict[str, Any]:
-        """A webhook that the API server has asked already: it knows the configuration, and a connection is open."""
+    def called_webhook(self, **fields: Any) -> dict[str, Any]:
+        """Return the target of a webhook that the API server has called: it follows the configuration and is connected."""
         target = self.configure(self.webhook(**fields))
         before = len(self.server.calls)
         wait_for(lambda: self.dry_run() and len(self.server.calls) > before)
@@ -147,18 +133,18 @@ class Site:
 
     def dry_run(self) -> str:
         """What a dry run of the ConfigMap is told."""
-        path = f"/api/v1/namespaces/{self.id}/configmaps?dryRun=All"
+        path = f"/api/v1/namespaces/{self.name}/configmaps?dryRun=All"
         try:
-            self.cluster.api("POST", path, config_map(self.id))
+            self.cluster.api("POST", path, config_map(self.name))
         except ApiError as error:
             return error.message
         return "accepted"
 
     def definition(self, **versions: bool) -> dict[str, Any]:
         """A CustomResourceDefinition with a conversion webhook; version=whether its schema takes anything."""
-        group = f"{self.id}.certflow.test"
+        group = f"{self.name}.certflow.test"
         client = {
-            "service": {"namespace": self.id, "name": "hook", "port": self.server.port, "path": "/convert"},
+            "service": {"namespace": self.name, "name": "hook", "port": self.server.port, "path": "/convert"},
             "caBundle": encoded(pem("good")),
         }
         conversion = {
@@ -182,9 +168,9 @@ class Site:
         return {"kind": "CustomResourceDefinition", "name": name}
 
     def api_service(self, **spec: Any) -> dict[str, Any]:
-        """An aggregated API that this site's server serves; ``spec`` is about the Service."""
-        group = f"aggregated.{self.id}.certflow.test"
-        service = {"namespace": self.id, "name": "hook", "port": self.server.port, **spec}
+        """An aggregated API that this rig's server serves; ``spec`` is about the Service."""
+        group = f"aggregated.{self.name}.certflow.test"
+        service = {"namespace": self.name, "name": "hook", "port": self.server.port, **spec}
         resources = {
             "kind": "APIResourceList",
             "apiVersion": "v1",
@@ -216,19 +202,8 @@ class Site:
 
     def probe(self, target: dict[str, Any], *, check_mode: bool = False, **options: Any) -> dict[str, Any]:
         is_admission = target["kind"].endswith("WebhookConfiguration")
-        given = {
-            "kubeconfig": str(self.kubeconfig),
-            "target": target,
-            **({"object": config_map(self.id)} if is_admission else {}),
-            **options,
-        }
-        checked = ArgumentSpecValidator(dict(OPERATION.argument_spec), **OPERATION.constraints).validate(
-            given
-        )
-        assert not checked.error_messages, checked.error_messages
-        result = execute(OPERATION, checked.validated_parameters, check_mode=check_mode)
-        assert "PRIVATE KEY" not in json.dumps(result)
-        assert "defect of this collection" not in result.get("msg", ""), result
+        given = {"target": target, **({"object": config_map(self.name)} if is_admission else {}), **options}
+        result = self.operate(OPERATION, check_mode=check_mode, **given)
         assert "\n" not in result["msg"]
         if result.get("verdict") == "failed":
             assert result["failed"], result
@@ -238,18 +213,8 @@ class Site:
         result = self.probe(target, **options)
         return result["verdict"], (result["failure"] or {"code": "ok"})["code"]
 
-    def writes(self) -> list[tuple[str, str]]:
-        """What the user wrote, dry runs and questions left out."""
-        return [
-            (event["verb"], event["objectRef"]["resource"])
-            for event in self.cluster.requests(user=self.user)
-            if event["verb"] in WRITES
-            and "dryRun=All" not in event["requestURI"]
-            and event["objectRef"]["resource"] != "selfsubjectaccessreviews"
-        ]
-
     def dry_runs(self) -> int:
-        return sum("dryRun=All" in event["requestURI"] for event in self.cluster.requests(user=self.user))
+        return sum(verb == "dry" for verb, _resource in self.asked())
 
     def become(self, *rules: tuple[str, str, list[str]]) -> None:
         """Another user, who may do this much: (group, resource, verbs)."""
@@ -279,7 +244,7 @@ class Site:
             ("admissionregistration.k8s.io", "*", ["get", *verbs]),
             ("apiextensions.k8s.io", "*", ["get", *verbs]),
             ("apiregistration.k8s.io", "*", ["get", *verbs]),
-            (f"{self.id}.certflow.test", "things", ["create"]),
+            (f"{self.name}.certflow.test", "things", ["create"]),
             ("", "configmaps", ["create"]),
             ("", "namespaces", ["get"]),
             ("coordination.k8s.io", "leases", ["list"]),
@@ -311,56 +276,56 @@ def wait_for(value: Callable[[], Any], seconds: float = 20) -> Any:
 
 
 @pytest.fixture
-def site(fleet: Fleet) -> Iterator[Site]:
-    site = Site(fleet["onprem"])
+def rig(fleet: Fleet) -> Iterator[ProbeRig]:
+    rig = ProbeRig(fleet["onprem"])
     try:
-        yield site
+        yield rig
     finally:
-        site.close()
+        rig.close()
 
 
 # What is proven
 
 
 @pytest.mark.quick
-def test_an_answer_that_a_new_connection_would_get_too(site: Site) -> None:
-    target = site.asked()
-    result = site.probe(target)
+def test_an_answer_that_a_new_connection_would_get_too(rig: ProbeRig) -> None:
+    target = rig.called_webhook()
+    result = rig.probe(target)
     assert (result["verdict"], result["failure"], result["changed"]) == ("ok", None, False)
     (served,) = result["served"]
     assert served["verifies"]
     assert served["problem"] == ""
-    assert served["certificate"]["names"] == [site.name]
-    assert served["endpoint"] == f"localhost:{site.server.port}"
+    assert served["certificate"]["names"] == [rig.server_name]
+    assert served["endpoint"] == f"localhost:{rig.server.port}"
     assert "1 API server by Lease; 3 requests, each over a connection of its own" in result["evidence"][-1]
-    assert site.writes() == []
+    assert rig.writes() == []
 
 
-def test_a_denial_is_proof_even_behind_ignore(site: Site) -> None:
-    site.server.answer = deny
-    target = site.asked(failurePolicy="Ignore")
-    assert site.verdict(target, expect="denied") == ("ok", "ok")
-    assert site.verdict(target, expect="denied", denial_message="no team") == ("ok", "ok")
-    assert site.verdict(target, expect="denied", denial_message="no owner") == ("failed", "other-message")
-    assert site.verdict(target) == ("failed", "denied")
+def test_a_denial_is_proof_even_behind_ignore(rig: ProbeRig) -> None:
+    rig.server.answer = deny
+    target = rig.called_webhook(failurePolicy="Ignore")
+    assert rig.verdict(target, expect="denied") == ("ok", "ok")
+    assert rig.verdict(target, expect="denied", denial_message="no team") == ("ok", "ok")
+    assert rig.verdict(target, expect="denied", denial_message="no owner") == ("failed", "other-message")
+    assert rig.verdict(target) == ("failed", "denied")
 
 
-def test_a_mutating_webhook_of_several(site: Site) -> None:
-    site.server.answer = deny
-    strict, other = (site.webhook(name=f"{word}.{site.id}.certflow.test") for word in ("strict", "other"))
-    target = site.configure(other | {"rules": []}, strict, hooks=MUTATING_HOOKS)
-    wait_for(lambda: "denied" in site.dry_run())
-    unnamed = site.probe(target, expect="denied")
+def test_a_mutating_webhook_of_several(rig: ProbeRig) -> None:
+    rig.server.answer = deny
+    strict, other = (rig.webhook(name=f"{word}.{rig.name}.certflow.test") for word in ("strict", "other"))
+    target = rig.configure(other | {"rules": []}, strict, hooks=MUTATING_HOOKS)
+    wait_for(lambda: "denied" in rig.dry_run())
+    unnamed = rig.probe(target, expect="denied")
     assert has_failed(unnamed, "probe-impossible", "target.webhook:", other["name"], strict["name"]), unnamed
-    assert site.verdict({**target, "webhook": strict["name"]}, expect="denied") == ("ok", "ok")
-    result = site.probe({**target, "webhook": other["name"]}, expect="denied")
+    assert rig.verdict({**target, "webhook": strict["name"]}, expect="denied") == ("ok", "ok")
+    result = rig.probe({**target, "webhook": other["name"]}, expect="denied")
     assert (result["verdict"], result["failure"]["code"]) == ("unproven", "another-webhook")
 
 
-def test_an_object_of_that_name_is_no_obstacle(site: Site) -> None:
-    target = site.asked()
-    site.make(f"/api/v1/namespaces/{site.id}/configmaps", config_map(site.id))
-    result = site.probe(target)
+def test_an_object_of_that_name_is_no_obstacle(rig: ProbeRig) -> None:
+    target = rig.called_webhook()
+    rig.make(f"/api/v1/namespaces/{rig.name}/configmaps", config_map(rig.name))
+    result = rig.probe(target)
     assert result["verdict"] == "ok"
     assert 'accepted (configmaps "probed" already exists)' in result["evidence"][0]
 
@@ -368,119 +333,121 @@ def test_an_object_of_that_name_is_no_obstacle(site: Site) -> None:
 # What an open connection hides
 
 
-def test_a_certificate_swapped_behind_an_open_connection_is_seen(site: Site) -> None:
-    target = site.asked()
-    site.server.present(site.leaf(issuer="bad"))
-    assert site.dry_run() == "accepted"  # what a dry run alone says
-    result = site.probe(target)
+def test_a_certificate_swapped_behind_an_open_connection_is_seen(rig: ProbeRig) -> None:
+    target = rig.called_webhook()
+    rig.server.present(rig.leaf(issuer="bad"))
+    assert rig.dry_run() == "accepted"  # what a dry run alone says
+    result = rig.probe(target)
     assert (result["verdict"], result["failure"]["code"]) == ("failed", "unknown-authority")
     assert result["served"][0]["verifies"] is False
     assert "unknown authority" in result["served"][0]["problem"]
 
 
-def test_what_cannot_be_looked_at_is_unproven_until_connections_are_renewed(site: Site) -> None:
-    target = site.asked()
-    site.server.present(site.leaf(issuer="bad"))
-    site.become_blind("patch")
-    result = site.probe(target)
+def test_what_cannot_be_looked_at_is_unproven_until_connections_are_renewed(rig: ProbeRig) -> None:
+    target = rig.called_webhook()
+    rig.server.present(rig.leaf(issuer="bad"))
+    rig.become_blind("patch")
+    result = rig.probe(target)
     assert (result["verdict"], result["failure"]["code"]) == ("unproven", "old-connection")
-    assert site.probe(target, require_proof=True)["failed"]
-    in_check_mode = site.probe(target, renew_connections=True, check_mode=True)
+    assert rig.probe(target, require_proof=True)["failed"]
+    in_check_mode = rig.probe(target, renew_connections=True, check_mode=True)
     assert (in_check_mode["verdict"], in_check_mode["changed"]) == ("unproven", True)
-    assert site.writes() == []
-    result = site.probe(target, renew_connections=True)
+    assert rig.writes() == []
+    result = rig.probe(target, renew_connections=True)
     assert (result["verdict"], result["failure"]["code"]) == ("failed", "unknown-authority")
     assert result["changed"] is True
-    assert site.writes() == [("patch", "validatingwebhookconfigurations")]
-    site.server.present(site.leaf())
-    assert site.verdict(target, renew_connections=True) == ("ok", "ok")
+    assert rig.writes() == [("patch", "validatingwebhookconfigurations")]
+    rig.server.present(rig.leaf())
+    assert rig.verdict(target, renew_connections=True) == ("ok", "ok")
 
 
-def test_bytes_that_were_there_before_would_bring_old_connections_back(site: Site) -> None:
+def test_bytes_that_were_there_before_would_bring_old_connections_back(rig: ProbeRig) -> None:
     """So a renewal never returns to them, however often it is made."""
-    target = site.asked()
-    original = site.bundle(target)
-    site.become_blind("patch")
+    target = rig.called_webhook()
+    original = rig.bundle(target)
+    rig.become_blind("patch")
     for _again in range(2):
-        assert site.verdict(target, renew_connections=True) == ("ok", "ok")
-    assert site.bundle(target) == original + 2 * "\n"
-    site.server.present(site.leaf(issuer="bad"))
+        assert rig.verdict(target, renew_connections=True) == ("ok", "ok")
+    assert rig.bundle(target) == original + 2 * "\n"
+    rig.server.present(rig.leaf(issuer="bad"))
     for text, said in ((original, "accepted"), (original + 3 * "\n", "x509: certificate signed by unknown")):
         operation = {"op": "replace", "path": "/webhooks/0/clientConfig/caBundle", "value": encoded(text)}
-        site.cluster.api("PATCH", f"{HOOKS}/{target['name']}", [operation], JSON_PATCH)
-        wait_for(functools.partial(_says, site, said))
+        rig.cluster.api("PATCH", f"{HOOKS}/{target['name']}", [operation], JSON_PATCH)
+        wait_for(functools.partial(_says, rig, said))
 
 
-def _says(site: Site, words: str) -> bool:
-    return words in site.dry_run()
+def _says(rig: ProbeRig, words: str) -> bool:
+    return words in rig.dry_run()
 
 
-def test_what_was_proven_otherwise_is_not_written(site: Site) -> None:
-    target = site.asked()
-    assert site.verdict(target, renew_connections=True) == ("ok", "ok")
-    assert site.writes() == []
+def test_what_was_proven_otherwise_is_not_written(rig: ProbeRig) -> None:
+    target = rig.called_webhook()
+    assert rig.verdict(target, renew_connections=True) == ("ok", "ok")
+    assert rig.writes() == []
 
 
-def test_a_bundle_that_somebody_sets_back_proves_nothing(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bundle_that_somebody_sets_back_proves_nothing(
+    rig: ProbeRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It brings the old connections back, between our write and our question."""
-    target = site.asked()
-    value = encoded(site.bundle(target))
+    target = rig.called_webhook()
+    value = encoded(rig.bundle(target))
 
     def set_back(_seconds: float) -> None:
         operation = {"op": "replace", "path": "/webhooks/0/clientConfig/caBundle", "value": value}
-        site.cluster.api("PATCH", f"{HOOKS}/{target['name']}", [operation], JSON_PATCH)
+        rig.cluster.api("PATCH", f"{HOOKS}/{target['name']}", [operation], JSON_PATCH)
 
-    site.become_blind("patch")
+    rig.become_blind("patch")
     monkeypatch.setattr(time, "sleep", set_back)
-    result = site.probe(target, renew_connections=True)
+    result = rig.probe(target, renew_connections=True)
     assert (result["verdict"], result["failure"]["code"]) == ("unproven", "old-connection")
     assert result["evidence"][-1].startswith("somebody else has written the caBundle since")
     assert result["changed"] is True
 
 
-def test_another_writers_bundle_is_left_alone(site: Site) -> None:
-    target = site.asked()
+def test_another_writers_bundle_is_left_alone(rig: ProbeRig) -> None:
+    target = rig.called_webhook()
     operation = {"op": "add", "path": "/metadata/labels", "value": {"app.kubernetes.io/managed-by": "Helm"}}
-    site.cluster.api("PATCH", f"{HOOKS}/{target['name']}", [operation], JSON_PATCH)
-    site.become_blind("patch")
-    result = site.probe(target, renew_connections=True)
+    rig.cluster.api("PATCH", f"{HOOKS}/{target['name']}", [operation], JSON_PATCH)
+    rig.become_blind("patch")
+    result = rig.probe(target, renew_connections=True)
     assert has_failed(result, "owned-by-another", target["name"], "Helm"), result
-    assert site.writes() == []
-    assert site.verdict(target, renew_connections=True, take_over=True) == ("ok", "ok")
+    assert rig.writes() == []
+    assert rig.verdict(target, renew_connections=True, take_over=True) == ("ok", "ok")
 
 
-def test_the_right_to_renew_is_asked_for_first(site: Site) -> None:
-    target = site.asked()
-    site.become_blind()
-    result = site.probe(target, renew_connections=True)
+def test_the_right_to_renew_is_asked_for_first(rig: ProbeRig) -> None:
+    target = rig.called_webhook()
+    rig.become_blind()
+    result = rig.probe(target, renew_connections=True)
     assert has_failed(result, "missing-permissions", VALIDATING, target["name"], "patch"), result
 
 
 # What failurePolicy Ignore hides
 
 
-def test_a_dead_webhook_behind_ignore(site: Site) -> None:
-    site.server.answer = deny
-    target = site.asked(failurePolicy="Ignore")
-    site.server.close()
-    site.configure(site.webhook(port=free_port(), name="unrelated.certflow.test", rules=[]))
+def test_a_dead_webhook_behind_ignore(rig: ProbeRig) -> None:
+    rig.server.answer = deny
+    target = rig.called_webhook(failurePolicy="Ignore")
+    rig.server.close()
+    rig.configure(rig.webhook(port=free_port(), name="unrelated.certflow.test", rules=[]))
     operation = {"op": "replace", "path": "/webhooks/0/clientConfig/service/port", "value": free_port()}
-    site.cluster.api("PATCH", f"{HOOKS}/{target['name']}", [operation], JSON_PATCH)
-    wait_for(lambda: site.dry_run() == "accepted")
-    result = site.probe(target, expect="denied")
+    rig.cluster.api("PATCH", f"{HOOKS}/{target['name']}", [operation], JSON_PATCH)
+    wait_for(lambda: rig.dry_run() == "accepted")
+    result = rig.probe(target, expect="denied")
     assert (result["verdict"], result["failure"]["code"]) == ("failed", "accepted")
     assert not absent(["Ignore", "refused"], result["cause"])
-    assert site.verdict(target) == ("unproven", "hidden-by-ignore")
+    assert rig.verdict(target) == ("unproven", "hidden-by-ignore")
 
 
-def test_what_the_api_server_does_not_ask_is_not_proven(site: Site) -> None:
-    target = site.asked()
-    without = config_map(site.id)
+def test_what_the_api_server_does_not_ask_is_not_proven(rig: ProbeRig) -> None:
+    target = rig.called_webhook()
+    without = config_map(rig.name)
     without["metadata"]["labels"] = {}
-    assert site.verdict(target, object=without) == ("unproven", "not-asked")
-    assert site.verdict(target, object=without, expect="denied") == ("failed", "not-asked")
-    conditional = site.asked(matchConditions=[{"name": "always", "expression": "true"}])
-    assert site.verdict(conditional) == ("unproven", "perhaps-not-asked")
+    assert rig.verdict(target, object=without) == ("unproven", "not-asked")
+    assert rig.verdict(target, object=without, expect="denied") == ("failed", "not-asked")
+    conditional = rig.called_webhook(matchConditions=[{"name": "always", "expression": "true"}])
+    assert rig.verdict(conditional) == ("unproven", "perhaps-not-asked")
 
 
 # Failures by name
@@ -506,44 +473,44 @@ def _status(number: int) -> Callable[[dict[str, Any]], tuple[int, object]]:
 
 
 # Name of the failure -> what is wrong, as fields of the webhook, and words of the API server in the cause or evidence.
-FAILURES: dict[str, tuple[Callable[[Site], dict[str, Any]], str]] = {
-    "service-missing": (lambda site: {"service": "absent"}, "absent"),
-    "service-port": (lambda site: {"service": "ported", "port": 8443}, "8443"),
-    "no-endpoints": (lambda site: {"service": "ported", "port": 443}, "ported"),
-    "refused": (lambda site: {"port": free_port()}, "connection refused"),
-    "unknown-authority": (lambda site: {"bundle": pem("bad")}, "certificate signed by unknown authority"),
-    "bad-bundle": (lambda site: {"bundle": "no certificate at all"}, "unable to load root certificates"),
+FAILURES: dict[str, tuple[Callable[[ProbeRig], dict[str, Any]], str]] = {
+    "service-missing": (lambda rig: {"service": "absent"}, "absent"),
+    "service-port": (lambda rig: {"service": "ported", "port": 8443}, "8443"),
+    "no-endpoints": (lambda rig: {"service": "ported", "port": 443}, "ported"),
+    "refused": (lambda rig: {"port": free_port()}, "connection refused"),
+    "unknown-authority": (lambda rig: {"bundle": pem("bad")}, "certificate signed by unknown authority"),
+    "bad-bundle": (lambda rig: {"bundle": "no certificate at all"}, "unable to load root certificates"),
     "wrong-name": (
-        lambda site: _presented(site, site.leaf("hook")),
+        lambda rig: _presented(rig, rig.leaf("hook")),
         "certificate is valid for hook, not hook.",
     ),
     "expired": (
-        lambda site: _presented(site, site.leaf(lifetime=-datetime.timedelta(hours=1))),
+        lambda rig: _presented(rig, rig.leaf(lifetime=-datetime.timedelta(hours=1))),
         "certificate has expired or is not yet valid",
     ),
-    "wrong-usages": (lambda site: _presented(site, _client_only(site)), "incompatible key usage"),
-    "not-tls": (lambda site: _presented(site, None), "first record does not look like a TLS handshake"),
-    "wrong-path": (lambda site: _answering(site, _status(404)), "could not find the requested resource"),
-    "not-let-in": (lambda site: _answering(site, _status(403)), "failed to call webhook: unknown"),
-    "invalid-response": (lambda site: _answering(site, _other_uid), 'got "another"'),
-    "server-error": (lambda site: _answering(site, _status(500)), "an error on the server"),
-    "timed-out": (lambda site: _answering(site, _silent), "context deadline exceeded"),
-    "connection-closed": (lambda site: _answering(site, _hang_up), "EOF"),
-    "denied": (lambda site: _answering(site, deny), "no team, no ConfigMap"),
+    "wrong-usages": (lambda rig: _presented(rig, _client_only(rig)), "incompatible key usage"),
+    "not-tls": (lambda rig: _presented(rig, None), "first record does not look like a TLS handshake"),
+    "wrong-path": (lambda rig: _answering(rig, _status(404)), "could not find the requested resource"),
+    "not-let-in": (lambda rig: _answering(rig, _status(403)), "failed to call webhook: unknown"),
+    "invalid-response": (lambda rig: _answering(rig, _other_uid), 'got "another"'),
+    "server-error": (lambda rig: _answering(rig, _status(500)), "an error on the server"),
+    "timed-out": (lambda rig: _answering(rig, _silent), "context deadline exceeded"),
+    "connection-closed": (lambda rig: _answering(rig, _hang_up), "EOF"),
+    "denied": (lambda rig: _answering(rig, deny), "no team, no ConfigMap"),
 }
 
 
-def _presented(site: Site, pair: pki.KeyPair | None) -> dict[str, Any]:
-    site.server.present(pair)
+def _presented(rig: ProbeRig, pair: pki.KeyPair | None) -> dict[str, Any]:
+    rig.server.present(pair)
     return {}
 
 
-def _answering(site: Site, answer: Callable[[dict[str, Any]], tuple[int, object]]) -> dict[str, Any]:
-    site.server.answer = answer
+def _answering(rig: ProbeRig, answer: Callable[[dict[str, Any]], tuple[int, object]]) -> dict[str, Any]:
+    rig.server.answer = answer
     return {}
 
 
-def _client_only(site: Site) -> pki.KeyPair:
+def _client_only(rig: ProbeRig) -> pki.KeyPair:
     """A certificate with the right name and no usage for servers."""
     key = ec.generate_private_key(ec.SECP256R1())
     now = datetime.datetime.now(datetime.timezone.utc)
@@ -555,7 +522,7 @@ def _client_only(site: Site) -> pki.KeyPair:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(hours=1))
         .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(site.name)]), critical=True)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(rig.server_name)]), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
         .sign(ca("good").key, hashes.SHA256())
     )
@@ -563,107 +530,107 @@ def _client_only(site: Site) -> pki.KeyPair:
 
 
 @pytest.mark.parametrize("code", FAILURES)
-def test_a_failure_has_a_name(site: Site, code: str) -> None:
+def test_a_failure_has_a_name(rig: ProbeRig, code: str) -> None:
     prepare, said = FAILURES[code]
     ports = [{"port": 443}]
-    site.make(
-        f"/api/v1/namespaces/{site.id}/services", {"metadata": {"name": "ported"}, "spec": {"ports": ports}}
+    rig.make(
+        f"/api/v1/namespaces/{rig.name}/services", {"metadata": {"name": "ported"}, "spec": {"ports": ports}}
     )
-    target = site.configure(site.webhook(**prepare(site)))
+    target = rig.configure(rig.webhook(**prepare(rig)))
     if code != "no-endpoints":  # an API server would dial the Service's address
-        wait_for(lambda: site.dry_run() != "accepted")
-    result = site.probe(target)
+        wait_for(lambda: rig.dry_run() != "accepted")
+    result = rig.probe(target)
     assert result["failure"]["code"] == code, result
     assert result["verdict"] == "failed"
-    assert has_failed(result, "webhook-unproven", site.cluster.url, VALIDATING, target["name"], site.id)
+    assert has_failed(result, "webhook-unproven", rig.cluster.url, VALIDATING, target["name"], rig.name)
     assert result["remedy"]
     assert said in " ".join([result["cause"], *result["evidence"]])
     if code in ("service-missing", "service-port", "no-endpoints"):  # known without asking
-        assert site.dry_runs() == 0
+        assert rig.dry_runs() == 0
 
 
-ELSEWHERE: dict[str, Callable[[Site], dict[str, Any]]] = {
-    "another-webhook": lambda site: {"object": config_map(site.id, other="yes")},
-    "invalid-object": lambda site: {"object": {**config_map(site.id), "data": {"a key": "no"}}},
-    "namespace": lambda site: {"object": config_map("absent")},
+ELSEWHERE: dict[str, Callable[[ProbeRig], dict[str, Any]]] = {
+    "another-webhook": lambda rig: {"object": config_map(rig.name, other="yes")},
+    "invalid-object": lambda rig: {"object": {**config_map(rig.name), "data": {"a key": "no"}}},
+    "namespace": lambda rig: {"object": config_map("absent")},
 }
 
 
 @pytest.mark.parametrize("code", ELSEWHERE)
-def test_what_ended_a_request_elsewhere(site: Site, code: str) -> None:
-    target = site.asked()
+def test_what_ended_a_request_elsewhere(rig: ProbeRig, code: str) -> None:
+    target = rig.called_webhook()
     if code == "another-webhook":
-        other = site.webhook(name="other.certflow.test", port=free_port())
-        site.configure(other | {"objectSelector": {"matchLabels": {"other": "yes"}}})
-        body = config_map(site.id, other="yes")
-        path = f"/api/v1/namespaces/{site.id}/configmaps?dryRun=All"
-        wait_for(lambda: _is_refused(site, path, body))
-    assert site.verdict(target, **ELSEWHERE[code](site)) == ("unproven", code)
+        other = rig.webhook(name="other.certflow.test", port=free_port())
+        rig.configure(other | {"objectSelector": {"matchLabels": {"other": "yes"}}})
+        body = config_map(rig.name, other="yes")
+        path = f"/api/v1/namespaces/{rig.name}/configmaps?dryRun=All"
+        wait_for(lambda: _is_refused(rig, path, body))
+    assert rig.verdict(target, **ELSEWHERE[code](rig)) == ("unproven", code)
 
 
-def _is_refused(site: Site, path: str, body: dict[str, Any]) -> bool:
+def _is_refused(rig: ProbeRig, path: str, body: dict[str, Any]) -> bool:
     try:
-        site.cluster.api("POST", path, body)
+        rig.cluster.api("POST", path, body)
     except ApiError:
         return True
     return False
 
 
-def test_the_right_to_send_the_object_is_named(site: Site) -> None:
-    target = site.asked()
-    site.become(("admissionregistration.k8s.io", "*", ["get"]))
-    result = site.probe(target)
+def test_the_right_to_send_the_object_is_named(rig: ProbeRig) -> None:
+    target = rig.called_webhook()
+    rig.become(("admissionregistration.k8s.io", "*", ["get"]))
+    result = rig.probe(target)
     assert (result["verdict"], result["failure"]["code"]) == ("unproven", "no-right")
-    assert f"namespace: '{site.id}'" in result["failure"]["remedy"]
+    assert f"namespace: '{rig.name}'" in result["failure"]["remedy"]
     assert "resources: [configmaps], verbs: [create]" in result["failure"]["remedy"]
 
 
-def test_the_rights_in_the_documentation_are_enough(site: Site) -> None:
-    target = site.asked()
+def test_the_rights_in_the_documentation_are_enough(rig: ProbeRig) -> None:
+    target = rig.called_webhook()
     role = yaml.safe_load((REPOSITORY / "docs" / "rbac" / "prove.yaml").read_text())
-    site.become_by(role["rules"])
-    result = site.probe(target)
+    rig.become_by(role["rules"])
+    result = rig.probe(target)
     assert result["verdict"] == "ok"
     assert "may not be" not in " ".join(result["evidence"])
 
 
-def test_a_failed_call_is_not_repeated_by_itself(site: Site) -> None:
-    target = site.configure(site.webhook(port=free_port()))
-    wait_for(lambda: site.dry_run() != "accepted")
+def test_a_failed_call_is_not_repeated_by_itself(rig: ProbeRig) -> None:
+    target = rig.configure(rig.webhook(port=free_port()))
+    wait_for(lambda: rig.dry_run() != "accepted")
     started = time.monotonic()
-    assert site.verdict(target, wait_timeout=60) == ("failed", "refused")
+    assert rig.verdict(target, wait_timeout=60) == ("failed", "refused")
     assert time.monotonic() - started < 15
-    assert site.dry_runs() == 1
+    assert rig.dry_runs() == 1
 
 
-def test_with_wait_it_goes_on_until_the_webhook_answers(site: Site) -> None:
+def test_with_wait_it_goes_on_until_the_webhook_answers(rig: ProbeRig) -> None:
     def late(review: dict[str, Any]) -> tuple[int, object]:
-        return allow(review) if len(site.server.calls) > before + 2 else (503, b"not yet")
+        return allow(review) if len(rig.server.calls) > before + 2 else (503, b"not yet")
 
-    target = site.asked()
-    before = len(site.server.calls)
-    site.server.answer = late
-    assert site.verdict(target, wait=True, wait_timeout=60) == ("ok", "ok")
-    site.server.answer = _status(503)
+    target = rig.called_webhook()
+    before = len(rig.server.calls)
+    rig.server.answer = late
+    assert rig.verdict(target, wait=True, wait_timeout=60) == ("ok", "ok")
+    rig.server.answer = _status(503)
     started = time.monotonic()
-    result = site.probe(target, wait=True, wait_timeout=3)
+    result = rig.probe(target, wait=True, wait_timeout=3)
     assert (result["verdict"], result["failure"]["code"]) == ("failed", "server-error")
     assert time.monotonic() - started < 20
 
 
-def test_wait_ends_at_once_where_waiting_changes_nothing(site: Site) -> None:
-    target = site.asked(failurePolicy="Ignore")
+def test_wait_ends_at_once_where_waiting_changes_nothing(rig: ProbeRig) -> None:
+    target = rig.called_webhook(failurePolicy="Ignore")
     started = time.monotonic()
-    assert site.verdict(target, wait=True, wait_timeout=60) == ("unproven", "hidden-by-ignore")
+    assert rig.verdict(target, wait=True, wait_timeout=60) == ("unproven", "hidden-by-ignore")
     assert time.monotonic() - started < 20
 
 
-def test_nothing_is_probed_while_the_certificate_is_pending(site: Site) -> None:
-    result = site.probe({"kind": VALIDATING, "name": "absent"}, pending=True)
+def test_nothing_is_probed_while_the_certificate_is_pending(rig: ProbeRig) -> None:
+    result = rig.probe({"kind": VALIDATING, "name": "absent"}, pending=True)
     assert result["skipped"]
     assert result["skip_reason"] == "the certificate is not issued yet"
     assert (result["verdict"], result["failure"]["code"]) == ("unproven", "pending")
-    assert site.cluster.requests(user=site.user) == []
+    assert rig.cluster.requests(user=rig.user) == []
 
 
 BAD_OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]] = {
@@ -694,36 +661,36 @@ BAD_OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]] =
 
 
 @pytest.mark.parametrize("row", BAD_OPTIONS)
-def test_what_cannot_be_asked_is_refused(site: Site, row: str) -> None:
+def test_what_cannot_be_asked_is_refused(rig: ProbeRig, row: str) -> None:
     target, options, names = BAD_OPTIONS[row]
-    result = site.probe(target, **options)
+    result = rig.probe(target, **options)
     assert has_failed(result, "probe-impossible", *names), result
 
 
-def test_a_namespace_is_asked_for(site: Site) -> None:
-    target = site.asked()
+def test_a_namespace_is_asked_for(rig: ProbeRig) -> None:
+    target = rig.called_webhook()
     body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}}
-    assert has_failed(site.probe(target, object=body), "probe-impossible", "metadata.namespace")
+    assert has_failed(rig.probe(target, object=body), "probe-impossible", "metadata.namespace")
 
 
 # Conversion webhooks
 
 
-def test_a_conversion_is_proven_at_a_version_that_is_not_stored(site: Site) -> None:
-    target = site.definition()
-    result = site.probe(target)
+def test_a_conversion_is_proven_at_a_version_that_is_not_stored(rig: ProbeRig) -> None:
+    target = rig.definition()
+    result = rig.probe(target)
     assert result["verdict"] == "ok", result
     assert result["evidence"][0] == "dry run of Thing default/certflow-probe-*, 3 times: accepted"
-    assert set(site.server.calls) == {"/convert?timeout=30s"}
+    assert set(rig.server.calls) == {"/convert?timeout=30s"}
     stored = {
-        "apiVersion": f"{site.id}.certflow.test/v1",
+        "apiVersion": f"{rig.name}.certflow.test/v1",
         "kind": "Thing",
         "metadata": {"namespace": "default"},
     }
-    assert has_failed(site.probe(target, object=stored), "probe-impossible", "v1,", "v1beta1")
-    site.server.answer = _status(404)
-    assert site.verdict(target) == ("failed", "wrong-path")
-    site.server.answer = lambda review: (
+    assert has_failed(rig.probe(target, object=stored), "probe-impossible", "v1,", "v1beta1")
+    rig.server.answer = _status(404)
+    assert rig.verdict(target) == ("failed", "wrong-path")
+    rig.server.answer = lambda review: (
         200,
         {
             **{key: review[key] for key in ("apiVersion", "kind")},
@@ -733,54 +700,52 @@ def test_a_conversion_is_proven_at_a_version_that_is_not_stored(site: Site) -> N
             },
         },
     )
-    result = site.probe(target)
+    result = rig.probe(target)
     assert result["failure"]["code"] == "conversion-refused"
     assert not absent(["not-a-thing"], result["cause"])
 
 
-def test_a_conversion_over_an_old_connection_is_unproven(site: Site) -> None:
-    target = site.definition()
-    assert site.verdict(target) == ("ok", "ok")
-    site.server.present(site.leaf(issuer="bad"))
-    assert site.verdict(target) == ("failed", "unknown-authority")
-    site.become_blind("patch")
-    assert site.verdict(target) == ("unproven", "old-connection")
-    assert site.verdict(target, renew_connections=True) == ("failed", "unknown-authority")
+def test_a_conversion_over_an_old_connection_is_unproven(rig: ProbeRig) -> None:
+    target = rig.definition()
+    assert rig.verdict(target) == ("ok", "ok")
+    rig.server.present(rig.leaf(issuer="bad"))
+    assert rig.verdict(target) == ("failed", "unknown-authority")
+    rig.become_blind("patch")
+    assert rig.verdict(target) == ("unproven", "old-connection")
+    assert rig.verdict(target, renew_connections=True) == ("failed", "unknown-authority")
 
 
-def test_a_schema_that_wants_more_wants_an_object(site: Site) -> None:
-    target = site.definition(v1=True, v1beta1=False)
-    assert site.verdict(target) == ("unproven", "invalid-object")
-    thing = {"apiVersion": f"{site.id}.certflow.test/v1beta1", "kind": "Thing", "size": 1}
-    assert site.verdict(target, object={**thing, "metadata": {"namespace": site.id}}) == ("ok", "ok")
+def test_a_schema_that_wants_more_wants_an_object(rig: ProbeRig) -> None:
+    target = rig.definition(v1=True, v1beta1=False)
+    assert rig.verdict(target) == ("unproven", "invalid-object")
+    thing = {"apiVersion": f"{rig.name}.certflow.test/v1beta1", "kind": "Thing", "size": 1}
+    assert rig.verdict(target, object={**thing, "metadata": {"namespace": rig.name}}) == ("ok", "ok")
 
 
-def test_one_version_is_never_converted(site: Site) -> None:
-    target = site.definition(v1=True)
-    assert site.verdict(target) == ("unproven", "nothing-to-convert")
+def test_one_version_is_never_converted(rig: ProbeRig) -> None:
+    target = rig.definition(v1=True)
+    assert rig.verdict(target) == ("unproven", "nothing-to-convert")
 
 
 # Aggregated APIs
 
 
-def test_an_aggregated_api(site: Site) -> None:
-    target = site.api_service()
-    assert site.verdict(target, wait=True) == ("ok", "ok")
-    site.server.present(site.leaf(issuer="bad"))
-    assert site.verdict(target) == ("failed", "unknown-authority")
-    site.become_blind("patch")
-    assert site.verdict(target) == ("unproven", "old-connection")
-    assert site.verdict(target, renew_connections=True) == ("failed", "unknown-authority")
+def test_an_aggregated_api(rig: ProbeRig) -> None:
+    target = rig.api_service()
+    assert rig.verdict(target, wait=True) == ("ok", "ok")
+    rig.server.present(rig.leaf(issuer="bad"))
+    assert rig.verdict(target) == ("failed", "unknown-authority")
+    rig.become_blind("patch")
+    assert rig.verdict(target) == ("unproven", "old-connection")
+    assert rig.verdict(target, renew_connections=True) == ("failed", "unknown-authority")
 
 
-def test_an_aggregated_api_that_is_not_there(site: Site) -> None:
-    target = site.api_service(port=free_port())
+def test_an_aggregated_api_that_is_not_there(rig: ProbeRig) -> None:
+    target = rig.api_service(port=free_port())
     wait_for(
-        lambda: (
-            site.cluster.api("GET", f"{API_SERVICES}/{target['name']}").get("status", {}).get("conditions")
-        )
+        lambda: rig.cluster.api("GET", f"{API_SERVICES}/{target['name']}").get("status", {}).get("conditions")
     )
-    result = site.probe(target)
+    result = rig.probe(target)
     assert (result["verdict"], result["failure"]["code"]) == ("failed", "refused")
     assert "condition Available is not True" in result["evidence"][0]
 
@@ -788,12 +753,12 @@ def test_an_aggregated_api_that_is_not_there(site: Site) -> None:
 # Both doors
 
 
-def test_both_doors_say_the_same(site: Site, tmp_path: Path) -> None:
-    target = site.asked(failurePolicy="Ignore")
+def test_both_doors_say_the_same(rig: ProbeRig, tmp_path: Path) -> None:
+    target = rig.called_webhook(failurePolicy="Ignore")
     tasks = [
         {
             "name": "Probe",
-            "certflow.kubernetes.webhook_probe": {"target": target, "object": config_map(site.id)},
+            "certflow.kubernetes.webhook_probe": {"target": target, "object": config_map(rig.name)},
             "vars": {"certflow_kubernetes_door": door},
             "register": f"{door}_result",
             "check_mode": True,
@@ -810,6 +775,6 @@ def test_both_doors_say_the_same(site: Site, tmp_path: Path) -> None:
     checks += ["module_result.verdict == 'unproven'", "pending_result is skipped"]
     proof = {"name": "Same", "ansible.builtin.assert": {"that": checks}}
     play = {"name": "Doors", "hosts": "localhost", "gather_facts": False, "tasks": [*tasks, skipped, proof]}
-    run = playbook.play(tmp_path, [play], K8S_AUTH_KUBECONFIG=str(site.kubeconfig))
+    run = playbook.play(tmp_path, [play], K8S_AUTH_KUBECONFIG=str(rig.kubeconfig))
     assert run.status == 0, run.output
     assert run.recap("skipped") == 1

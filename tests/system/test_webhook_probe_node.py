@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import execute
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.webhook_probe import OPERATION
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import call_failures
 
 from tests.support import node_webhook
 from tests.support.clusters import ApiError, pki
 from tests.support.node_webhook import Webhook
+from tests.support.rig import operate
 from tools.ci.venvs import REPOSITORY
 
 if TYPE_CHECKING:
@@ -75,9 +74,7 @@ def probe(kubeconfig: Path, webhook: Webhook, *, refuse: bool, **options: Any) -
         "expect": "denied" if refuse else "allowed",
         **options,
     }
-    checked = ArgumentSpecValidator(dict(OPERATION.argument_spec), **OPERATION.constraints).validate(given)
-    assert not checked.error_messages, checked.error_messages
-    return execute(OPERATION, checked.validated_parameters, check_mode=False)
+    return operate(OPERATION, given)
 
 
 def test_pods_that_serve_what_the_bundle_accepts(node: Cluster, webhook: Webhook, kubeconfig: Path) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 import yaml
 
 from examples.demo import objects
-from tests.support import clusters, snapshot_lab, snapshot_site, team_labels
+from tests.support import clusters, snapshot_lab, snapshot_rig, team_labels
 
 # The releases of external-snapshotter that the targets name, and those that they install with pods.
 SNAPSHOT_RELEASES = ("7.0.2", "8.1.0", "8.3.0", "8.4.0", "8.7.0")
@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> int:
     with (
         clusters.running(profiles()) as fleet,
         contextlib.closing(team_labels.start(fleet["onprem"])),
-        snapshot_site.module_proxy(*SNAPSHOT_RELEASES) as snapshots,
+        snapshot_rig.module_proxy(*SNAPSHOT_RELEASES) as snapshots,
     ):
         for release in SNAPSHOT_IMAGES if NODE in fleet else ():
             snapshot_lab.load_images(fleet[NODE], release)

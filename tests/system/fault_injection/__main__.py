@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from tests.support import clusters
 from tests.system.fault_injection import crash, page, transport
 from tests.system.fault_injection.crash import Killer
+from tests.system.fault_injection.fault_rig import FaultRig
 from tests.system.fault_injection.flows import FLOWS, NAMED
-from tests.system.fault_injection.ground import Ground
 from tests.system.fault_injection.lies import table as lies_table
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Run:
                 print(case, flush=True)
             yield case
 
-    def crashes(self, ground: Ground, names: Names) -> None:
+    def crashes(self, ground: FaultRig, names: Names) -> None:
         with contextlib.closing(Killer()) as killer:
             for flow in (flow for flow in FLOWS if names.hold(flow.name)):
                 count = len(crash.whole(ground, killer, flow))
@@ -62,7 +62,7 @@ class Run:
                 print(f"{flow.name}: {' | '.join(row)}", flush=True)
                 page.put_crash_row(flow.name, row)
 
-    def faults(self, ground: Ground, names: Names) -> None:
+    def faults(self, ground: FaultRig, names: Names) -> None:
         for flow in (flow for flow in transport.FLOWS if names.hold(flow.name)):
             asked = transport.whole(ground, flow)
             for fault in names.faults:
@@ -105,7 +105,7 @@ def main() -> int:
     names, run = chosen(sys.argv[1:]), Run()
     with (
         clusters.running({"onprem": "onprem"}) as fleet,
-        contextlib.closing(Ground(fleet["onprem"])) as ground,
+        contextlib.closing(FaultRig(fleet["onprem"])) as ground,
     ):
         if page.CRASHES in names.tables:
             run.crashes(ground, names)

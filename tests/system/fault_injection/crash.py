@@ -18,8 +18,8 @@ from tests.system.fault_injection.verdict import Verdict
 from tools.ci.venvs import REPOSITORY
 
 if TYPE_CHECKING:
+    from tests.system.fault_injection.fault_rig import FaultRig
     from tests.system.fault_injection.flows import Flow, Task
-    from tests.system.fault_injection.ground import Ground
 
 MOMENTS = ("before", "after")
 
@@ -65,7 +65,7 @@ class Killer:
         self._process.communicate()
 
 
-def whole(ground: Ground, killer: Killer, flow: Flow) -> list[str]:
+def whole(ground: FaultRig, killer: Killer, flow: Flow) -> list[str]:
     """The requests of the task when nothing happens to it."""
     with ground.place() as place:
         done = killer.run(flow.prepare(place))
@@ -74,7 +74,7 @@ def whole(ground: Ground, killer: Killer, flow: Flow) -> list[str]:
         return [requests.in_words(*request) for request in done["requests"]]
 
 
-def points(ground: Ground, killer: Killer, flow: Flow, kills: Iterable[tuple[int, str]]) -> Iterator[Point]:
+def points(ground: FaultRig, killer: Killer, flow: Flow, kills: Iterable[tuple[int, str]]) -> Iterator[Point]:
     """One case for each (number of a request, moment) that the task gets to."""
     for number, moment in kills:
         with ground.place() as place:

@@ -16,7 +16,14 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from tests.system.fault_injection.place import CSRS, EPHEMERAL_CA, KUBELET_SERVING, Place, run
+from tests.support.rig import operate
+from tests.system.fault_injection.served_webhook import (
+    CSRS,
+    EPHEMERAL_CA,
+    KUBELET_SERVING,
+    OPERATIONS,
+    ServedWebhook,
+)
 
 HOUR: dict[str, Any] = {"expiration_seconds": 3600}
 # What lasts an hour is due, and what replaces it is not.
@@ -32,7 +39,7 @@ class Task:
     options: dict[str, Any]
 
     def run(self) -> dict[str, Any]:
-        return run(self.operation, self.options)
+        return operate(OPERATIONS[self.operation], self.options)
 
 
 @dataclass(frozen=True)
@@ -45,46 +52,46 @@ class Flow:
     """
 
     name: str
-    prepare: Callable[[Place], Task]
+    prepare: Callable[[ServedWebhook], Task]
     again: Callable[[Task], Task] = lambda task: task
-    finish: Callable[[Place, Task], None] = lambda place, task: None
+    finish: Callable[[ServedWebhook, Task], None] = lambda place, task: None
     kept: tuple[str, ...] = ()
     keeps_trust: bool = True
 
 
-def _csr(place: Place, **options: Any) -> Task:
+def _csr(place: ServedWebhook, **options: Any) -> Task:
     return Task("k8s_csr", place.options(**options))
 
 
-def _new(place: Place) -> Task:
+def _new(place: ServedWebhook) -> Task:
     return _csr(place)
 
 
-def _new_by_own_hand(place: Place) -> Task:
+def _new_by_own_hand(place: ServedWebhook) -> Task:
     return _csr(place, signer_name=EPHEMERAL_CA)
 
 
-def _renewal(place: Place) -> Task:
+def _renewal(place: ServedWebhook) -> Task:
     place.issue(**HOUR)
     return _csr(place, **RENEW)
 
 
-def _renewal_by_own_hand(place: Place) -> Task:
+def _renewal_by_own_hand(place: ServedWebhook) -> Task:
     place.issue(signer_name=EPHEMERAL_CA, **HOUR)
     return _csr(place, signer_name=EPHEMERAL_CA, **RENEW)
 
 
-def _another_signer(place: Place) -> Task:
+def _another_signer(place: ServedWebhook) -> Task:
     place.issue(signer_name=EPHEMERAL_CA)
     return _csr(place)
 
 
-def _ask(place: Place) -> Task:
+def _ask(place: ServedWebhook) -> Task:
     place.issue(signer_name=EPHEMERAL_CA)
     return _csr(place, **TWO_STEP)
 
 
-def _fetch(place: Place) -> Task:
+def _fetch(place: ServedWebhook) -> Task:
     task = _ask(place)
     asked = task.run()
     assert asked["pending"], asked
@@ -92,23 +99,23 @@ def _fetch(place: Place) -> Task:
     return _csr(place, approve=False)
 
 
-def _approves_itself(place: Place) -> Task:
+def _approves_itself(place: ServedWebhook) -> Task:
     """Let a task leave a request that waits for approval, and return a task that approves its own request."""
     asked = _ask(place).run()
     assert asked["pending"], asked
     return _csr(place)
 
 
-def _approved_by_somebody(place: Place, task: Task) -> None:
+def _approved_by_somebody(place: ServedWebhook, task: Task) -> None:
     """The other half of a request that waits: a person approves, and the same task completes it."""
     asked = task.run()
     assert (asked["changed"], asked["pending"]) == (False, True), asked
     place.approve(asked["csr"]["name"])
-    done = run("k8s_csr", {**task.options, "wait": True})
+    done = operate(OPERATIONS["k8s_csr"], {**task.options, "wait": True})
     assert done.get("changed"), done
 
 
-def _absent(place: Place) -> Task:
+def _absent(place: ServedWebhook) -> Task:
     place.issue(signer_name=EPHEMERAL_CA)
     return _csr(place, state="absent")
 
@@ -117,7 +124,7 @@ def _given_up(task: Task) -> Task:
     return Task(task.operation, {**task.options, "state": "absent"})
 
 
-def _approve(place: Place) -> Task:
+def _approve(place: ServedWebhook) -> Task:
     """Two requests that somebody else sent."""
     label = f"{place.namespace}-{place.name}"
     for number in range(2):
@@ -147,17 +154,17 @@ def _request(name: str, dns_name: str, label: str) -> dict[str, Any]:
     return {"metadata": {"name": name, "labels": {"case": label}}, "spec": spec}
 
 
-def _bundle(place: Place, **options: Any) -> Task:
+def _bundle(place: ServedWebhook, **options: Any) -> Task:
     given = {"kubeconfig": str(place.kubeconfig), "targets": place.targets, "ca_bundle": place.cluster.ca_pem}
     return Task("webhook_cabundle", {**given, "certificate": place.data()["tls.crt"], **options})
 
 
-def _add_bundle(place: Place) -> Task:
+def _add_bundle(place: ServedWebhook) -> Task:
     place.issue(signer_name=EPHEMERAL_CA)
     return _bundle(place)
 
 
-def _set_bundle(place: Place) -> Task:
+def _set_bundle(place: ServedWebhook) -> Task:
     """Exactly one of the two that are there."""
     own = place.issue(signer_name=EPHEMERAL_CA)["ca_bundle"]
     assert _bundle(place).run()["changed"]

@@ -19,7 +19,8 @@ from typing import IO, Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 
-from tests.system.fault_injection.place import run
+from tests.support.rig import operate
+from tests.system.fault_injection.served_webhook import OPERATIONS
 
 OPEN = Client._open
 
@@ -41,7 +42,7 @@ def _child(case: dict[str, Any], report: IO[str]) -> None:
         return answer
 
     setattr(Client, "_open", send)  # noqa: B010
-    print(json.dumps(run(case["operation"], case["options"])), file=report, flush=True)
+    print(json.dumps(operate(OPERATIONS[case["operation"]], case["options"])), file=report, flush=True)
 
 
 def _fork(case: dict[str, Any]) -> dict[str, Any]:

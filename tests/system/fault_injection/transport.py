@@ -19,13 +19,13 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis imp
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import answers, client, lease
 
 from tests.system.fault_injection import flows, verdict
-from tests.system.fault_injection.ground import wait_until_ready
+from tests.system.fault_injection.fault_rig import wait_until_ready
 from tests.system.fault_injection.proxy import Act, Answer, Exchange, GoneAway
 from tests.system.fault_injection.verdict import COMPLETES, SAYS, Verdict
 
 if TYPE_CHECKING:
+    from tests.system.fault_injection.fault_rig import FaultRig
     from tests.system.fault_injection.flows import Flow, Task
-    from tests.system.fault_injection.ground import Ground
 
 # So that a case takes a second: the times are the collection's own, and what they are used for stays.
 QUICKLY = (
@@ -203,7 +203,7 @@ FLOWS = tuple(
 )
 
 
-def everywhere(ground: Ground, flow: Flow) -> Iterator[Case]:
+def everywhere(ground: FaultRig, flow: Flow) -> Iterator[Case]:
     """Each fault at each request that it can happen to."""
     asked = whole(ground, flow)
     for fault in FAULTS:
@@ -220,7 +220,7 @@ def numbers(fault: Fault, asked: Sequence[str]) -> list[int]:
     ]
 
 
-def whole(ground: Ground, flow: Flow) -> list[str]:
+def whole(ground: FaultRig, flow: Flow) -> list[str]:
     """The requests of the task when nothing happens to it."""
     with ground.place() as place:
         asked = ground.proxy.meet(None)
@@ -229,7 +229,7 @@ def whole(ground: Ground, flow: Flow) -> list[str]:
         return asked
 
 
-def cases(ground: Ground, flow: Flow, fault: Fault, numbers: Iterable[int]) -> Iterator[Case]:
+def cases(ground: FaultRig, flow: Flow, fault: Fault, numbers: Iterable[int]) -> Iterator[Case]:
     """One case for each of these requests (from 1) that the task gets to."""
     for number in numbers:
         with ground.place() as place:
@@ -244,7 +244,7 @@ def cases(ground: Ground, flow: Flow, fault: Fault, numbers: Iterable[int]) -> I
                 yield Case(flow.name, fault.name, asked[number - 1], first, _wrong(fault, result), judged)
 
 
-def _met(ground: Ground, task: Task, fault: Fault, number: int) -> tuple[list[str], dict[str, Any]]:
+def _met(ground: FaultRig, task: Task, fault: Fault, number: int) -> tuple[list[str], dict[str, Any]]:
     """What was asked, and the result, of a task one of whose requests meets the fault; all that follow too, if it stays."""
     task = replace(task, options={**task.options, "wait_timeout": fault.seconds})
     asked = ground.proxy.meet(lambda at: fault.act if at == number or (fault.stays and at > number) else None)

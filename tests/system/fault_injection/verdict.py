@@ -16,7 +16,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client i
 
 if TYPE_CHECKING:
     from tests.system.fault_injection.flows import Flow, Task
-    from tests.system.fault_injection.place import Place
+    from tests.system.fault_injection.served_webhook import ServedWebhook
 
 COMPLETES, SAYS, FAILS = "completes", "says what to do", "fails"
 WRITES = frozenset(("POST", "PUT", "PATCH", "DELETE"))
@@ -38,7 +38,7 @@ class Verdict:
         return "; ".join((self.outcome, *self.wrong, *(f"left over: {text}" for text in self.left)))
 
 
-def of_next_run(place: Place, flow: Flow, task: Task, before: dict[str, str]) -> Verdict:
+def of_next_run(place: ServedWebhook, flow: Flow, task: Task, before: dict[str, str]) -> Verdict:
     """Run the task again, with a look at what is trusted after each of its writes; once more where it says why not.
 
     before: the Secret's data before the case.
@@ -63,7 +63,7 @@ def of_next_run(place: Place, flow: Flow, task: Task, before: dict[str, str]) ->
     return Verdict(outcome, tuple(dict.fromkeys(wrong)), tuple(left))
 
 
-def lost(place: Place, flow: Flow, before: dict[str, str]) -> list[str]:
+def lost(place: ServedWebhook, flow: Flow, before: dict[str, str]) -> list[str]:
     """A certificate that was in use is still there, or one that the targets trust has taken its place."""
     if not flow.keeps_trust:
         return []

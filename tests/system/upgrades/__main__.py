@@ -44,28 +44,28 @@ def rows() -> Iterator[Row]:
     yield page.CHAINED, str(jumps.UNTIL), partial(_chain, jumps.go_until, jumps.UNTIL)
 
 
-def _jump(go: Callable[..., list[jumps.Gone]], jump: jumps.Jump, site: Lab) -> None:
-    page.put_jump(jump, go(site, jump, print))
+def _jump(go: Callable[..., list[jumps.Gone]], jump: jumps.Jump, rig: Lab) -> None:
+    page.put_jump(jump, go(rig, jump, print))
 
 
-def _chain(go: Callable[..., list[jumps.Gone]], way: jumps.Chain | jumps.Until, site: Lab) -> None:
-    page.put_chain(way, go(site, way, print))
+def _chain(go: Callable[..., list[jumps.Gone]], way: jumps.Chain | jumps.Until, rig: Lab) -> None:
+    page.put_chain(way, go(rig, way, print))
 
 
-def _repair(damage: repairs.Damage, site: Lab) -> None:
-    wrong = repairs.repaired(site, damage)
+def _repair(damage: repairs.Damage, rig: Lab) -> None:
+    wrong = repairs.repaired(rig, damage)
     page.put_repair(damage.name, wrong)
     assert wrong == []
 
 
-def _fault(fault: faults.Fault, site: Lab) -> None:
-    met = faults.meet(site, fault, print)
+def _fault(fault: faults.Fault, rig: Lab) -> None:
+    met = faults.meet(rig, fault, print)
     page.put_fault(met)
     assert met.wrong == (), "\n".join(met.wrong)
 
 
-def _kills(jump: jumps.Jump, site: Lab) -> None:
-    page.put_kills(jump, faults.killed_at_every_step(site, jump, print))
+def _kills(jump: jumps.Jump, rig: Lab) -> None:
+    page.put_kills(jump, faults.killed_at_every_step(rig, jump, print))
 
 
 def _is_good(run: Callable[[], object]) -> bool:
@@ -82,17 +82,17 @@ def main() -> int:
     if reason:
         sys.exit(reason)
     chosen = [row for row in rows() if not words or any(word in row[:2] or word in row[1] for word in words)]
-    with lab.running() as site:
+    with lab.running() as rig:
         previous = ""
         for table, name, run in chosen:
             if previous == page.REPAIRED and table != previous:
-                site.empty()
+                rig.empty()
             print(f"{table}: {name}", flush=True)
-            is_good = _is_good(partial(run, site))
+            is_good = _is_good(partial(run, rig))
             wrong += not is_good
             previous = table
             if table != page.REPAIRED or not is_good:
-                site.empty()
+                rig.empty()
     print(f"{wrong} of {len(chosen)} rows did not end as they have to")
     return int(wrong > 0)
 

@@ -208,16 +208,16 @@ class Met:
     wrong: tuple[str, ...]
 
 
-def meet(site: Lab, fault: Fault, say: Callable[[str], None]) -> Met:
+def meet(rig: Lab, fault: Fault, say: Callable[[str], None]) -> Met:
     """Run the role into a fault, mend it, and run the role again. Raises AssertionError if the second run fails."""
     jump = fault.jump
-    upgrade = Upgrade(site, jump.first, jump.policies, say, jump.groups[0])
-    cluster, before = site.fleet[HERE], pods(site.fleet[HERE])
+    upgrade = Upgrade(rig, jump.first, jump.policies, say, jump.groups[0])
+    cluster, before = rig.fleet[HERE], pods(rig.fleet[HERE])
     with upgrade.under_load(jump.first):
         if not fault.at:
             fault.do(cluster)
         met = _once(fault.at, lambda: fault.do(cluster))
-        outcome = site.attempt(jump.last, HERE, meet=met, **{**jump.given, **fault.given})
+        outcome = rig.attempt(jump.last, HERE, meet=met, **{**jump.given, **fault.given})
     fault.mend(cluster)
     upgrade.tell(f"{jump.last}, {fault.name}", outcome.moments)
     end, (made, refused, *_invalid) = end_of(outcome), counts(upgrade.load[HERE])
@@ -301,18 +301,18 @@ class Kills:
     refused: int
 
 
-def killed_at_every_step(site: Lab, jump: Jump, say: Callable[[str], None]) -> Kills:
+def killed_at_every_step(rig: Lab, jump: Jump, say: Callable[[str], None]) -> Kills:
     """Kill each run one step later than the one before, until one completes.
 
     The Lease of each has to name the step at which it was killed, and the run that completes has to report the last of them.
     """
-    upgrade = Upgrade(site, jump.first, jump.policies, say)
+    upgrade = Upgrade(rig, jump.first, jump.policies, say)
     named: list[Mapping[str, Any] | None] = []
     with upgrade.under_load(jump.last):
         moments = []
         while True:
             seconds = KILL_SECONDS[len(named) % len(KILL_SECONDS)]
-            outcome = site.attempt(jump.last, HERE, meet=kill_after(len(named), seconds), **jump.given)
+            outcome = rig.attempt(jump.last, HERE, meet=kill_after(len(named), seconds), **jump.given)
             moments += outcome.moments
             if outcome.run.status == 0:
                 break

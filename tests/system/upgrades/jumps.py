@@ -134,16 +134,16 @@ class Gone:
     accepted: int
 
 
-def go(site: Lab, jump: Jump, say: Callable[[str], None]) -> list[Gone]:
+def go(rig: Lab, jump: Jump, say: Callable[[str], None]) -> list[Gone]:
     """Go the way of a jump. Raises AssertionError if something does not hold."""
-    upgrade = Upgrade(site, jump.first, jump.policies, say, jump.groups[0])
+    upgrade = Upgrade(rig, jump.first, jump.policies, say, jump.groups[0])
     upgrade.to(jump.last, jump.groups[1], **jump.given)
     return gone(upgrade)
 
 
-def go_chain(site: Lab, chain: Chain, say: Callable[[str], None]) -> list[Gone]:
+def go_chain(rig: Lab, chain: Chain, say: Callable[[str], None]) -> list[Gone]:
     """Go from link to link. Raises AssertionError if something does not hold."""
-    upgrade = Upgrade(site, chain.first, chain.policies, say)
+    upgrade = Upgrade(rig, chain.first, chain.policies, say)
     runs: list[list[Gone]] = []
     for number, link in enumerate(chain.links):
         upgrade.to(link.release, link.groups, **link.given)
@@ -161,13 +161,13 @@ def _sum(runs: Sequence[Gone]) -> Gone:
     return Gone(runs[0].cluster, runs[0].policy, hops, *totals)
 
 
-def go_until(site: Lab, way: Until, say: Callable[[str], None]) -> list[Gone]:
+def go_until(rig: Lab, way: Until, say: Callable[[str], None]) -> list[Gone]:
     """Stop between the hops, then go the rest of the way. Raises AssertionError if something does not hold."""
     jump, release = way.jump, way.release
-    upgrade = Upgrade(site, jump.first, jump.policies, say, jump.groups[0])
+    upgrade = Upgrade(rig, jump.first, jump.policies, say, jump.groups[0])
     given = {**jump.given, "snapshot_controller_until_version": release}
     with upgrade.under_load(release):
-        outcome = site.role(jump.last, *jump.policies, **given)
+        outcome = rig.role(jump.last, *jump.policies, **given)
     upgrade.results = outcome.results
     upgrade.tell(f"{jump.last}, until {release}", outcome.moments)
     stopped = gone(upgrade)
@@ -180,11 +180,11 @@ def go_until(site: Lab, way: Until, say: Callable[[str], None]) -> list[Gone]:
     return [_sum(runs) for runs in zip(stopped, gone(upgrade), strict=True)]
 
 
-def go_back(site: Lab, jump: Jump, say: Callable[[str], None]) -> list[Gone]:
+def go_back(rig: Lab, jump: Jump, say: Callable[[str], None]) -> list[Gone]:
     """The older release runs, users' objects are as they were, and no valid create failed."""
-    upgrade = Upgrade(site, jump.first, jump.policies, say)
+    upgrade = Upgrade(rig, jump.first, jump.policies, say)
     with upgrade.under_load(jump.last):
-        outcome = site.role(jump.last, *jump.policies, **jump.given)
+        outcome = rig.role(jump.last, *jump.policies, **jump.given)
     upgrade.results = outcome.results
     upgrade.tell(jump.last, outcome.moments)
     for name, load in upgrade.load.items():

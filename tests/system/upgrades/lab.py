@@ -30,7 +30,7 @@ from tests.support.clusters import kubeconfig
 from tests.support.playbook import Moment
 from tests.support.snapshot_kept import Kept
 from tests.support.snapshot_load import SnapshotLoad
-from tests.support.snapshot_site import module_proxy
+from tests.support.snapshot_rig import module_proxy
 from tests.system.upgrades import records
 
 if TYPE_CHECKING:
@@ -184,9 +184,9 @@ class Upgrade:
     """
 
     def __init__(
-        self, site: Lab, first: str, policies: Mapping[str, str], say: Callable[[str], None], groups: str = ""
+        self, rig: Lab, first: str, policies: Mapping[str, str], say: Callable[[str], None], groups: str = ""
     ) -> None:
-        self.site, self.here, self.policies, self.say = site, first, policies, say
+        self.rig, self.here, self.policies, self.say = rig, first, policies, say
         self._groups = groups
         self.load: dict[str, SnapshotLoad] = {}  # of the last run
         self.results: Mapping[str, Mapping[str, Any]] = {}  # of the last run that succeeded
@@ -204,12 +204,12 @@ class Upgrade:
             moments: list[Moment] = []
             last: dict[str, Mapping[str, Any] | None] = {}
             for meet in killed_at:
-                killed = self.site.attempt(release, *self.policies, meet=meet, **given)
+                killed = self.rig.attempt(release, *self.policies, meet=meet, **given)
                 assert killed.run.status == -signal.SIGKILL, killed.run.output
                 last |= {name: one for name, one in self.check_records(killed).items() if one}
                 self.let_turns_lapse()
                 moments += killed.moments
-            outcome = self.site.role(release, *self.policies, **given)
+            outcome = self.rig.role(release, *self.policies, **given)
         for name, result in outcome.results.items():
             wrong_record = records.wrong_previous(result, last.get(name))
             assert not wrong_record, f"{name}: {wrong_record}"
@@ -248,7 +248,7 @@ class Upgrade:
 
     def check(self, release: str, group_version: str = "", **given: Any) -> None:
         """Users' objects are as they were, all else as on a cluster that got the release afresh."""
-        fresh = self.site.fresh(release, **given)
+        fresh = self.rig.fresh(release, **given)
         for name, kept in self.kept.items():
             kept.check(group_version)
             other = snapshot_kept.differences(_with_usual_secret(self.cluster(name)), fresh)
@@ -266,7 +266,7 @@ class Upgrade:
         return tuple(hop["release"] for hop in self.results[name]["hops"])
 
     def cluster(self, name: str) -> Cluster:
-        return self.site.fleet[name]
+        return self.rig.fleet[name]
 
     def _begin(self, name: str) -> Kept:
         cluster = self.cluster(name)

@@ -99,16 +99,16 @@ DAMAGES = (
 )
 
 
-def repaired(site: Lab, damage: Damage) -> list[str]:
+def repaired(rig: Lab, damage: Damage) -> list[str]:
     """The role's own release, damaged, and the role again. Returns in what it differs afterwards, a line each."""
-    cluster = site.fleet[HERE]
+    cluster = rig.fleet[HERE]
     if lab.era(RELEASE).deployment_path not in _found(cluster):
         lab.load_images(cluster, "6.2.2")
-        site.role(RELEASE, HERE)
+        rig.role(RELEASE, HERE)
     before = snapshot_kept.objects(cluster)
     damage.do(cluster)
-    site.role(RELEASE, HERE, **damage.given)
-    site.role(RELEASE, HERE)
+    rig.role(RELEASE, HERE, **damage.given)
+    rig.role(RELEASE, HERE)
     images = {image.rpartition(":v")[2] for image, _arguments in site_lab.pods(cluster)}
     wrong = snapshot_kept.differences(snapshot_kept.objects(cluster), before)
     wrong += [] if images == {RELEASE} else [f"pods of {', '.join(sorted(images))}"]

@@ -17,16 +17,16 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
 from tests.support.clusters import pki
-from tests.support.csr_site import CSRS, HOOKS, role_in
+from tests.support.csr_rig import CSRS, HOOKS, role_in
 from tests.system.fault_injection.lies import signers
-from tests.system.fault_injection.lies.stage import APPROVED, Moment
+from tests.system.fault_injection.lies.signer_rig import APPROVED, Moment
 from tests.unit.plugins.module_utils._x509 import authority
 from tools.ci.venvs import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.system.fault_injection.lies.stage import InUse, Stage
+    from tests.system.fault_injection.lies.signer_rig import InUse, SignerRig
 
 RBAC = REPOSITORY / "docs" / "rbac"
 MERGE = "application/merge-patch+json"
@@ -44,22 +44,22 @@ class Meddling:
 
     name: str
     moment: Moment
-    act: Callable[[Stage], Any]
+    act: Callable[[SignerRig], Any]
     says: tuple[str, ...] = ()
     holds: Callable[[InUse, InUse], bool] = lambda before, after: before == after
     options: dict[str, Any] = field(default_factory=dict)
 
 
-def _replace_csr(stage: Stage, pem: str = "") -> None:
+def _replace_csr(stage: SignerRig, pem: str = "") -> None:
     csr = stage.newest()
     name = csr["metadata"]["name"]
-    stage.site.cluster.api("DELETE", f"{CSRS}/{name}")
+    stage.rig.cluster.api("DELETE", f"{CSRS}/{name}")
     fields = ("request", "signerName", "usages", "expirationSeconds")
     spec = {key: csr["spec"][key] for key in fields if key in csr["spec"]}
     if pem:
         spec["request"] = base64.b64encode(pem.encode()).decode()
     metadata = {"name": name, "labels": csr["metadata"]["labels"]}
-    stage.site.cluster.api("POST", CSRS, {"metadata": metadata, "spec": spec})
+    stage.rig.cluster.api("POST", CSRS, {"metadata": metadata, "spec": spec})
 
 
 def _others_request() -> str:
@@ -70,44 +70,44 @@ def _others_request() -> str:
     return signed.public_bytes(serialization.Encoding.PEM).decode()
 
 
-def _delete_csr(stage: Stage) -> None:
-    stage.site.cluster.api("DELETE", f"{CSRS}/{stage.newest()['metadata']['name']}")
+def _delete_csr(stage: SignerRig) -> None:
+    stage.rig.cluster.api("DELETE", f"{CSRS}/{stage.newest()['metadata']['name']}")
 
 
-def _decide(stage: Stage, decision: str) -> None:
-    stage.site.decide(stage.newest()["metadata"]["name"], decision)
+def _decide(stage: SignerRig, decision: str) -> None:
+    stage.rig.decide(stage.newest()["metadata"]["name"], decision)
 
 
-def _approve_and_issue(stage: Stage) -> None:
+def _approve_and_issue(stage: SignerRig) -> None:
     _decide(stage, "Approved")
     stage.issue(signers.TRUTHS[0])
 
 
-def _issue_unapproved(stage: Stage) -> None:
+def _issue_unapproved(stage: SignerRig) -> None:
     stage.issue(signers.TRUTHS[0])
 
 
-def _patch_secret(stage: Stage, **body: Any) -> None:
-    stage.site.cluster.api("PATCH", f"{stage.site.secrets}/hook-tls", body, MERGE)
+def _patch_secret(stage: SignerRig, **body: Any) -> None:
+    stage.rig.cluster.api("PATCH", f"{stage.rig.secrets}/hook-tls", body, MERGE)
 
 
-def _delete_secret(stage: Stage) -> None:
-    stage.site.cluster.api("DELETE", f"{stage.site.secrets}/hook-tls")
+def _delete_secret(stage: SignerRig) -> None:
+    stage.rig.cluster.api("DELETE", f"{stage.rig.secrets}/hook-tls")
 
 
-def _recreate_secret(stage: Stage) -> None:
-    secret = stage.site.secret() or {}
+def _recreate_secret(stage: SignerRig) -> None:
+    secret = stage.rig.secret() or {}
     _delete_secret(stage)
     metadata = {"name": "hook-tls", "labels": secret["metadata"]["labels"]}
-    stage.site.cluster.api("POST", stage.site.secrets, {**secret, "metadata": metadata})
+    stage.rig.cluster.api("POST", stage.rig.secrets, {**secret, "metadata": metadata})
 
 
-def _put_bundle(stage: Stage) -> None:
-    stage.site.set_bundle(stage.target, stage.site.bundle(stage.target) + _foreign())
+def _put_bundle(stage: SignerRig) -> None:
+    stage.rig.set_bundle(stage.target, stage.rig.bundle(stage.target) + _foreign())
 
 
-def _empty_bundle(stage: Stage) -> None:
-    stage.site.set_bundle(stage.target, "")
+def _empty_bundle(stage: SignerRig) -> None:
+    stage.rig.set_bundle(stage.target, "")
 
 
 def _foreign() -> str:
@@ -117,36 +117,36 @@ def _foreign() -> str:
 FOREIGN = pki.make_ca("foreign")
 
 
-def _target(stage: Stage, method: str, *body: Any) -> dict[str, Any]:
-    return stage.site.cluster.api(method, f"{HOOKS}/{stage.target['name']}", *body)
+def _target(stage: SignerRig, method: str, *body: Any) -> dict[str, Any]:
+    return stage.rig.cluster.api(method, f"{HOOKS}/{stage.target['name']}", *body)
 
 
-def _move_webhooks(stage: Stage) -> None:
+def _move_webhooks(stage: SignerRig) -> None:
     found = _target(stage, "GET")
     (hook,) = found["webhooks"]
     other = {**hook, "name": "first.certflow.test", "clientConfig": {"url": "https://hooks.example.com/x"}}
     _target(stage, "PUT", {**found, "webhooks": [other, hook]})
 
 
-def _call_another(stage: Stage) -> None:
+def _call_another(stage: SignerRig) -> None:
     found = _target(stage, "GET")
     found["webhooks"][0]["clientConfig"]["service"]["name"] = "another"
     _target(stage, "PUT", found)
 
 
-def _inject(stage: Stage) -> None:
+def _inject(stage: SignerRig) -> None:
     marks = {"metadata": {"annotations": {"cert-manager.io/inject-ca-from": "a/b"}}}
     _target(stage, "PATCH", marks, MERGE)
 
 
-def _another_task(stage: Stage) -> None:
+def _another_task(stage: SignerRig) -> None:
     """webhook_cabundle, for another certificate of the webhook."""
     given: dict[str, Any] = {"targets": [stage.target], "ca_bundle": _foreign()}
-    result = stage.site.operate(webhook_cabundle.OPERATION, **given)
+    result = stage.rig.operate(webhook_cabundle.OPERATION, **given)
     assert result.get("changed"), result
 
 
-def _same_task(stage: Stage) -> None:
+def _same_task(stage: SignerRig) -> None:
     """The same task, by somebody whom no Lease holds back."""
     roles = [role_in(RBAC / f"{name}.yaml") for name in ("request", "approve", "bundle")]
     for role in roles:
@@ -159,9 +159,9 @@ def _same_task(stage: Stage) -> None:
             "verbs": ["approve"],
         }
     )
-    user = f"hasty-{stage.site.name}"
-    stage.site.grant(user, *roles)
-    result = stage.run(kubeconfig=str(stage.site.cluster.kubeconfig_for(user)))
+    user = f"hasty-{stage.rig.name}"
+    stage.rig.grant(user, *roles)
+    result = stage.run(kubeconfig=str(stage.rig.cluster.kubeconfig_for(user)))
     assert result.get("changed"), result
 
 

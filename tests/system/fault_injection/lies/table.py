@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tests.support.csr_site import Site
+from tests.support.csr_rig import CsrRig
 from tests.support.failures import has_failed
 from tests.system.fault_injection.lies import meddlers, signers
-from tests.system.fault_injection.lies.stage import Stage
+from tests.system.fault_injection.lies.signer_rig import SignerRig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.support.clusters import Cluster
-    from tests.system.fault_injection.lies.stage import InUse
+    from tests.system.fault_injection.lies.signer_rig import InUse
 
 SIGNER, MEDDLER = "a signer issues", "in the middle of a task"
 KEPT, REPLACED, BOTH = (
@@ -50,16 +50,16 @@ class Outcome:
 def outcomes(cluster: Cluster) -> Iterator[Outcome]:
     """One for each row, in the tables' order."""
     for lie in (*signers.TRUTHS, *signers.LIES):
-        yield _outcome(cluster, SIGNER, lie.name, lie.says, partial(Stage.lied_to, lie=lie))
+        yield _outcome(cluster, SIGNER, lie.name, lie.says, partial(SignerRig.lied_to, lie=lie))
     for row in meddlers.MEDDLINGS:
-        yield _outcome(cluster, MEDDLER, row.name, row.says, partial(Stage.meddled_with, meddling=row))
+        yield _outcome(cluster, MEDDLER, row.name, row.says, partial(SignerRig.meddled_with, meddling=row))
 
 
 def _outcome(
-    cluster: Cluster, kind: str, done: str, says: tuple[str, ...], run: Callable[[Stage], dict[str, Any]]
+    cluster: Cluster, kind: str, done: str, says: tuple[str, ...], run: Callable[[SignerRig], dict[str, Any]]
 ) -> Outcome:
-    with contextlib.closing(Site(cluster)) as site:
-        stage = Stage(site)
+    with contextlib.closing(CsrRig(cluster)) as rig:
+        stage = SignerRig(rig)
         before = stage.in_use()
         result = run(stage)
         after = stage.in_use()
@@ -67,7 +67,7 @@ def _outcome(
         in_use = _in_use(before, after)
         is_right = bool(said) == bool(says) and (in_use == REPLACED) == (not says) and "\n" not in said
         is_right = is_right and (not says or has_failed(result, *says))
-        cause = _without_chance(str(result.get("cause") or "").replace(site.name, "apps")) if said else ""
+        cause = _without_chance(str(result.get("cause") or "").replace(rig.name, "apps")) if said else ""
         return Outcome(kind, done, cause, in_use, is_right)
 
 

@@ -10,8 +10,6 @@ import base64
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import execute
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import (
     k8s_csr,
     k8s_csr_approve,
@@ -22,6 +20,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 
 from tests.support.clusters import ApiError, Cluster
+from tests.support.rig import operate
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,22 +36,8 @@ OPERATIONS = {
 LONG_AGO = "2000-01-01T00:00:00.000000Z"
 
 
-def parameters(operation: str, options: dict[str, Any]) -> dict[str, Any]:
-    """The options as a door hands them to the operation."""
-    row = OPERATIONS[operation]
-    checked = ArgumentSpecValidator(dict(row.argument_spec), **row.constraints).validate(options)
-    assert not checked.error_messages, checked.error_messages
-    validated: dict[str, Any] = checked.validated_parameters
-    return validated
-
-
-def run(operation: str, options: dict[str, Any]) -> dict[str, Any]:
-    """The result, as both doors return it."""
-    return execute(OPERATIONS[operation], parameters(operation, options), check_mode=False)
-
-
 @dataclass(frozen=True)
-class Place:
+class ServedWebhook:
     """A Service ``name`` with its Secret and two webhooks that call it. ``port``: where it is served on loopback."""
 
     cluster: Cluster
@@ -112,7 +97,7 @@ class Place:
 
     def issue(self, **changed: Any) -> dict[str, Any]:
         """What was there before the case: a run that succeeds."""
-        result = run("k8s_csr", self.options(**changed))
+        result = operate(k8s_csr.OPERATION, self.options(**changed))
         assert result.get("changed"), result
         return result
 

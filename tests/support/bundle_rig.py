@@ -11,17 +11,16 @@ import copy
 import datetime
 import functools
 import time
-import uuid
 from typing import TYPE_CHECKING, Any
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import execute
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.webhook_cabundle import (
     OPERATION,
 )
 from cryptography.hazmat.primitives import hashes
 
-from tests.support.clusters import ApiError, pki
+from tests.support.clusters import pki
 from tests.support.other_client import KUBECTL, Client
+from tests.support.rig import Rig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,35 +59,15 @@ def leaf(name: str, *names: str, lifetime: datetime.timedelta = pki.YEAR) -> str
     return pki.issue(ca(name), "leaf", names=names, lifetime=lifetime).certificate_pem.decode()
 
 
-class Site:
-    """A cluster, a user of this test's own, and objects that nobody else touches; gone with `close`."""
+class BundleRig(Rig):
+    """Objects with caBundles that no other test touches."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self.cluster = cluster
-        self.id = uuid.uuid4().hex[:8]
-        self.user = f"tester-{self.id}"
-        self.kubeconfig = cluster.kubeconfig_for(self.user, ["system:masters"])
-        self.made: list[str] = []  # paths
-
-    def close(self) -> None:
-        for path in self.made:
-            try:
-                self.cluster.api("DELETE", path)
-            except ApiError as error:
-                assert error.status == 404, error
+        super().__init__(cluster, "bundle")
 
     def run(self, *targets: dict[str, Any], check_mode: bool = False, **options: Any) -> dict[str, Any]:
-        """The module's result; options that are not given have their defaults."""
-        given = {"kubeconfig": str(self.kubeconfig), "targets": list(targets), **options}
-        defaults = {name: spec.get("default") for name, spec in OPERATION.argument_spec.items()}
-        return execute(OPERATION, {**defaults, **given}, check_mode=check_mode)
-
-    def asked(self, since: datetime.datetime | None = None) -> list[tuple[str, str]]:
-        """Verb and resource of each request that this test's user has made; "dry" for a dry run."""
-        return [
-            ("dry" if "dryRun=All" in event["requestURI"] else event["verb"], event["objectRef"]["resource"])
-            for event in self.cluster.requests(since=since, user=self.user)
-        ]
+        """Run webhook_cabundle."""
+        return self.operate(OPERATION, check_mode=check_mode, targets=list(targets), **options)
 
     def webhooks(
         self,
@@ -155,11 +134,6 @@ class Site:
 
     def delete(self, target: dict[str, Any]) -> None:
         self.cluster.api("DELETE", f"{PATHS[target['kind']]}/{target['name']}")
-
-    def make(self, collection: str, body: dict[str, Any]) -> None:
-        """Create another object that goes with this site."""
-        self.cluster.api("POST", collection, body)
-        self.made.append(f"{collection}/{body['metadata']['name']}")
 
     def _make(
         self, kind: str, name: str, body: dict[str, Any], metadata: dict[str, Any], by: Client

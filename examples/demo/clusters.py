@@ -43,7 +43,7 @@ def quote(text: str) -> None:
             say(f"   | {line.rstrip()}")
 
 
-class Place:
+class DemoClusters:
     """The clusters by name, and the programs that are run. Its files lie in the fleet's directory and go with it."""
 
     seconds = SECONDS  # that a program may take
@@ -85,7 +85,7 @@ class Place:
         return self.run(program, *line.split()[1:], **variables)
 
 
-class Stage(Place):
+class CertificateDemo(DemoClusters):
     """With a webhook on this machine for each cluster."""
 
     def __init__(self, fleet: Fleet, broken: str = "") -> None:

@@ -14,18 +14,16 @@ import os
 import subprocess
 import threading
 import time
-import uuid
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import (
-    Operation,
     execute,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.kubeconfig import resolve
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import snapshot_controller
 from ansible_collections.certflow.kubernetes.plugins.module_utils._result import (
     Result,
 )
@@ -37,13 +35,13 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import actions, dry_runs
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.dry_runs import Foreseen
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.options import (
-    UPGRADE,
     request_from,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.planning import kubernetes_version
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.act import Context
 
 from tests.support.clusters import build
+from tests.support.rig import Rig, validated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -77,13 +75,11 @@ def module_proxy(*releases: str) -> Iterator[str]:
     thread.join()
 
 
-class Site:
-    """A cluster, as a user whose requests are told from all others' in the audit log."""
+class SnapshotRig(Rig):
+    """Single actions of an upgrade, and what they change."""
 
     def __init__(self, cluster: Cluster, source: str, cache: Path) -> None:
-        self.cluster = cluster
-        self.user = f"apply-{uuid.uuid4().hex[:8]}"
-        self.kubeconfig = cluster.kubeconfig_for(self.user, ["system:masters"])
+        super().__init__(cluster, "apply")
         self.where = {"source": source, "cache_directory": str(cache)}
 
     def run(
@@ -111,7 +107,7 @@ class Site:
                 warnings=tuple(one.note for one in outcomes if one.note and not one.changed),
             )
 
-        operation = Operation(name="test", argument_spec=UPGRADE, run=act)
+        operation = replace(snapshot_controller.OPERATION, run=act)
         result = execute(operation, self._given(options), check_mode=check_mode)
         json.dumps(result)
         return result
@@ -136,10 +132,7 @@ class Site:
             **self.where,
             **(options or {}),
         }
-        checked = ArgumentSpecValidator(UPGRADE).validate(given)
-        assert not checked.error_messages, checked.error_messages
-        parameters: dict[str, Any] = checked.validated_parameters
-        return parameters
+        return validated(snapshot_controller.OPERATION, given)
 
     @staticmethod
     def _context(client: Client, given: Mapping[str, Any], *, check_mode: bool) -> Context:
@@ -160,17 +153,6 @@ class Site:
 
     def crd(self, name: str) -> dict[str, Any]:
         return self.cluster.api("GET", f"{CRDS}/{name}")
-
-    def writes(self) -> list[str]:
-        """What this user has written, that no dry run was."""
-        verbs = ("create", "update", "patch", "delete", "deletecollection")
-        return [
-            f"{event['verb']} {event['requestURI']}"
-            for event in self.cluster.requests(user=self.user)
-            if event["verb"] in verbs
-            and "dryRun=All" not in event["requestURI"]
-            and "/selfsubjectaccessreviews" not in event["requestURI"]
-        ]
 
 
 def difference(one: dict[str, Any], other: dict[str, Any]) -> list[Change]:

@@ -16,7 +16,7 @@ from unittest import mock
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 
 from tests.support.clusters import ApiError
-from tests.support.csr_site import CSRS, Site
+from tests.support.csr_rig import CSRS, CsrRig
 from tests.system.fault_injection.lies import signers
 
 if TYPE_CHECKING:
@@ -67,17 +67,17 @@ class InUse:
     bundle: str
 
 
-class Stage:
+class SignerRig:
     """A Service whose certificate is in use, and whose next task asks a signer that lies."""
 
-    def __init__(self, site: Site) -> None:
-        self.site = site
-        self.target = site.hook()
-        first = site.run(targets=[self.target])
+    def __init__(self, rig: CsrRig) -> None:
+        self.rig = rig
+        self.target = rig.hook()
+        first = rig.run(targets=[self.target])
         assert first["changed"], first
 
     def in_use(self) -> InUse:
-        return InUse(self.site.data(), self.site.bundle(self.target))
+        return InUse(self.rig.data(), self.rig.bundle(self.target))
 
     def run(self, **options: Any) -> dict[str, Any]:
         given = {
@@ -87,11 +87,11 @@ class Stage:
             "wait_timeout": 20,
             "served_timeout": 1,
         }
-        return self.site.run(**{**given, **options})
+        return self.rig.run(**{**given, **options})
 
     def newest(self) -> dict[str, Any]:
         """The request that the task has just made."""
-        return max(self.site.csrs(), key=lambda csr: int(csr["metadata"]["resourceVersion"]))
+        return max(self.rig.csrs(), key=lambda csr: int(csr["metadata"]["resourceVersion"]))
 
     def issue(self, lie: Lie) -> None:
         """What the signer writes. The API server may refuse it."""
@@ -104,7 +104,7 @@ class Stage:
             status["conditions"] = [*status["conditions"], failed]
         with contextlib.suppress(ApiError):
             path = f"{CSRS}/{csr['metadata']['name']}/status"
-            self.site.cluster.api("PUT", path, {**csr, "status": status})
+            self.rig.cluster.api("PUT", path, {**csr, "status": status})
 
     def meddled_with(self, meddling: Meddling) -> dict[str, Any]:
         """The task, with somebody else in its middle. Its signer tells the truth, unless it is not asked any more."""

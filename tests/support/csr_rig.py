@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import base64
 import datetime
-import json
 import uuid
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import execute
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import approval
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import (
     k8s_csr,
@@ -26,46 +23,31 @@ from cryptography import x509
 from tests.support.clusters import ApiError, Cluster
 from tests.support.failures import has_failed
 from tests.support.other_client import KUBECTL, Client
+from tests.support.rig import Rig
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import Operation
 
 CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 HOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 HOOK_KIND = "ValidatingWebhookConfiguration"
 KUBELET_SERVING = "kubernetes.io/kubelet-serving"
-WRITES = frozenset(["create", "update", "patch", "delete", "deletecollection"])
 
 
-class Site:
-    """``user`` is an administrator whose requests are told from all others' in the audit log."""
+class CsrRig(Rig):
+    """A namespace, and certificates for Service hook in it."""
 
     def __init__(self, cluster: Cluster, signer: str = KUBELET_SERVING) -> None:
-        self.cluster = cluster
+        super().__init__(cluster, "csr")
         self.signer = signer
-        self.name = f"csr-{uuid.uuid4().hex[:8]}"
-        self.user = f"user-{self.name}"
-        self.kubeconfig = cluster.kubeconfig_for(self.user, ["system:masters"])
-        self._made: list[str] = []
         self.make("/api/v1/namespaces", {"metadata": {"name": self.name}})
 
     def close(self) -> None:
-        for path in reversed(self._made):
-            try:
-                self.cluster.api("DELETE", path)
-            except ApiError as error:
-                assert error.status == 404, error
+        super().close()
         for csr in self.csrs():
             self.cluster.api("DELETE", f"{CSRS}/{csr['metadata']['name']}")
-
-    def make(self, collection: str, body: dict[str, Any]) -> dict[str, Any]:
-        """Create an object that goes with this site."""
-        made = self.cluster.api("POST", collection, body)
-        self._made.append(f"{collection}/{made['metadata']['name']}")
-        return made
 
     # The modules
 
@@ -81,18 +63,6 @@ class Site:
     def info(self, **options: Any) -> dict[str, Any]:
         return self.operate(k8s_csr_info.OPERATION, **options)
 
-    def operate(self, operation: Operation, *, check_mode: bool = False, **options: Any) -> dict[str, Any]:
-        """The result, as both doors return it. No private key is ever in it."""
-        given = {"kubeconfig": str(self.kubeconfig), **options}
-        checked = ArgumentSpecValidator(dict(operation.argument_spec), **operation.constraints).validate(
-            given
-        )
-        assert not checked.error_messages, checked.error_messages
-        result = execute(operation, checked.validated_parameters, check_mode=check_mode)
-        assert "PRIVATE KEY" not in json.dumps(result)
-        assert result.get("code") != "defect", result
-        return result
-
     def refused(self, code: str, *names: str, **options: Any) -> dict[str, Any]:
         """Run. It fails with this code, one line that names the cluster and holds these names, and writes nothing."""
         result = self.run(**options)
@@ -101,22 +71,7 @@ class Site:
         assert self.writes() == []
         return result
 
-    # What was asked of the API server
-
-    def asked(self, since: datetime.datetime | None = None, user: str | None = None) -> list[tuple[str, str]]:
-        """Verb and resource of each request of the user; the verb is "dry" for a dry run, "review" for a question."""
-        found = []
-        for event in self.cluster.requests(since=since, user=user or self.user):
-            reference = event.get("objectRef", {})  # none for paths such as /version
-            resource = "/".join(filter(None, [reference.get("resource"), reference.get("subresource")]))
-            verb = "dry" if "dryRun=All" in event["requestURI"] else event["verb"]
-            found.append(("review" if resource == "selfsubjectaccessreviews" else verb, resource))
-        return found
-
-    def writes(self, user: str | None = None) -> list[tuple[str, str]]:
-        return [entry for entry in self.asked(user=user) if entry[0] in WRITES]
-
-    # What stands there
+    # The objects
 
     def hook(self, name: str = "hook", *, service: str = "hook", **metadata: Any) -> dict[str, Any]:
         """A webhook configuration that calls the Service, as a target."""

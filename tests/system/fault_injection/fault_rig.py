@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from tests.support.clusters import ApiError
-from tests.system.fault_injection.place import Place
 from tests.system.fault_injection.proxy import Proxy
 from tests.system.fault_injection.served import Served
+from tests.system.fault_injection.served_webhook import ServedWebhook
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +32,7 @@ MANAGER = "kube-controller-manager"
 BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
 
 
-class Ground:
+class FaultRig:
     """Cases run as a ServiceAccount with all rights: its token passes through a proxy that ends TLS.
 
     ``proxy``: stands before the API server for whoever goes ``through_proxy``.
@@ -42,7 +42,7 @@ class Ground:
         self.cluster = cluster
         self.namespace = f"faults-{uuid.uuid4().hex[:8]}"
         self._numbers = itertools.count(1)
-        self._places: dict[str, Place] = {}
+        self._places: dict[str, ServedWebhook] = {}
         self._served = Served(self._pair)
         cluster.api("POST", "/api/v1/namespaces", {"metadata": {"name": self.namespace}})
         self.kubeconfig = self._service_account()
@@ -52,10 +52,10 @@ class Ground:
         self._kubelet.start()
 
     @contextlib.contextmanager
-    def place(self) -> Iterator[Place]:
+    def place(self) -> Iterator[ServedWebhook]:
         """A case's own, gone with the block."""
         name = f"hook{next(self._numbers)}"
-        place = Place(self.cluster, self.kubeconfig, self.namespace, name, self._served.port)
+        place = ServedWebhook(self.cluster, self.kubeconfig, self.namespace, name, self._served.port)
         place.make()
         self._places[place.server_name] = place
         try:
