@@ -29,7 +29,7 @@ SECONDS = 120.0
 
 
 class Unseen(Exception):
-    """What the story promises did not happen; the text says what was seen instead."""
+    """A promise of the demo did not come true. The text says what happened instead."""
 
 
 def say(text: str = "") -> None:
@@ -37,14 +37,14 @@ def say(text: str = "") -> None:
 
 
 def quote(text: str) -> None:
-    """The words of a program, set off from ours."""
+    """Print the output of a program, set off from the text of the demo."""
     for line in text.splitlines():
         if line.strip():
             say(f"   | {line.rstrip()}")
 
 
 class DemoClusters:
-    """The clusters by name, and the programs that are run. Its files lie in the fleet's directory and go with it."""
+    """The clusters by name, and the programs that the demo runs. Its files are in the fleet's directory."""
 
     seconds = SECONDS  # that a program may take
 
@@ -55,7 +55,7 @@ class DemoClusters:
         self.log = self.directory / "output"  # of the program that runs
 
     def run(self, *command: str | Path, **variables: str) -> tuple[int, str]:
-        """A program's status and output; it and all that it started are gone when this returns, or is interrupted."""
+        """Run a program, and return its status and output. End it and its children on return and on an interrupt."""
         log = self.log
         log.unlink(missing_ok=True)
         environment = tree.environ(Path(sys.prefix)) | {"HOME": str(self.directory), **variables}
@@ -64,7 +64,7 @@ class DemoClusters:
         return status, log.read_text(errors="replace").partition("\n")[2]
 
     def playbook(self, name: str, *words: str, kubeconfig: Path | None = None) -> str:
-        """The output of a playbook of this directory. Raises Unseen where it fails."""
+        """Return the output of a playbook of this directory. Raises Unseen if it fails."""
         status, output = self.attempt(name, *words, kubeconfig=kubeconfig)
         if status:
             quote(output)
@@ -86,7 +86,7 @@ class DemoClusters:
 
 
 class CertificateDemo(DemoClusters):
-    """With a webhook on this machine for each cluster."""
+    """The demo of a certificate, with a webhook on this machine for each cluster."""
 
     def __init__(self, fleet: Fleet, broken: str = "") -> None:
         super().__init__(fleet)
@@ -99,7 +99,7 @@ class CertificateDemo(DemoClusters):
             webhook.close()
 
     def prepare(self) -> None:
-        """The webhook's objects on each cluster, as its own manifests would make them."""
+        """Create the webhook's objects on each cluster, like its own manifests."""
         for name, cluster in self.fleet.items():
             cluster.api("POST", "/api/v1/namespaces", {"metadata": {"name": objects.NAMESPACE}})
             cluster.api("POST", f"{objects.NAMESPACED}/services", objects.service())
@@ -109,7 +109,7 @@ class CertificateDemo(DemoClusters):
 
 
 def secret(cluster: Cluster) -> tuple[str, str]:
-    """Certificate and key of the webhook, PEM text. Raises Unseen where there is none."""
+    """Return the certificate and the key of the webhook as PEM text. Raises Unseen if the Secret does not exist."""
     try:
         data = cluster.api("GET", f"{objects.NAMESPACED}/secrets/{objects.SECRET}")["data"]
     except ApiError as error:
@@ -118,7 +118,7 @@ def secret(cluster: Cluster) -> tuple[str, str]:
 
 
 def changed(output: str) -> dict[str, int]:
-    """How many tasks changed something, by host, from the recap of a playbook's output."""
+    """Return the number of changed tasks by host, from the recap of a playbook's output."""
     recap = output.rpartition("PLAY RECAP")[2]
     return {
         host: int(number) for host, number in re.findall(r"^(\S+) .*\bchanged=(\d+)", recap, re.MULTILINE)

@@ -94,7 +94,7 @@ class CsrRig(Rig):
         return {"kind": HOOK_KIND, "name": full}
 
     def bundle(self, target: dict[str, Any]) -> str:
-        """That of its last webhook, "" where the object is gone."""
+        """Return the bundle of the last webhook of the target, "" if the object does not exist."""
         try:
             config = self.cluster.api("GET", f"{HOOKS}/{target['name']}")["webhooks"][-1]["clientConfig"]
         except ApiError as error:
@@ -103,7 +103,7 @@ class CsrRig(Rig):
         return base64.b64decode(config.get("caBundle", "")).decode()
 
     def set_bundle(self, target: dict[str, Any], bundle: str) -> None:
-        """As somebody else writes it."""
+        """Write a bundle as another client does."""
         value = base64.b64encode(bundle.encode()).decode()
         place = {"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": value}
         self.cluster.api("PATCH", f"{HOOKS}/{target['name']}", [place], "application/json-patch+json")

@@ -33,9 +33,9 @@ BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
 
 
 class FaultRig:
-    """Cases run as a ServiceAccount with all rights: its token passes through a proxy that ends TLS.
+    """Run cases as a ServiceAccount with all permissions, whose token passes through a proxy that ends TLS.
 
-    ``proxy``: stands before the API server for whoever goes ``through_proxy``.
+    proxy: the way to the API server for tasks of `through_proxy`.
     """
 
     def __init__(self, cluster: Cluster) -> None:

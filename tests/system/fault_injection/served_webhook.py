@@ -141,7 +141,7 @@ class ServedWebhook:
     # What must hold
 
     def faults(self) -> list[str]:
-        """Why what the Secret holds would not be accepted from whoever serves it; nothing while it holds nothing."""
+        """Return the reasons why a client would refuse the certificate in the Secret. An empty Secret has none."""
         data = self.data()
         return list(_faults(data, self.server_name, self.bundles())) if "tls.crt" in data else []
 
@@ -156,9 +156,8 @@ class ServedWebhook:
             found.append("pending Secret")
         lease = self.find(self._lease)
         if lease and lease["spec"]["renewTime"] != LONG_AGO:
-            found.append(
-                "Lease"
-            )  # one that has ended keeps nobody out; the next run that writes takes and deletes it
+            # A Lease that has expired does not block the next run, which takes it over and deletes it.
+            found.append("Lease")
         leaf = _certificates(self.data().get("tls.crt", ""))[:1]
         for bundle in self.bundles():
             needless = [ca for ca in _certificates(bundle) if not (leaf and _vouches(ca, leaf[0]))]

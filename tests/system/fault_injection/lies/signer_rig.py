@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A task in whose middle somebody else acts: at one of its requests, on the real API server, as an administrator."""
+"""A task during which an administrator acts at one of its requests, on the real API server."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class SignerRig:
             self.rig.cluster.api("PUT", path, {**csr, "status": status})
 
     def meddled_with(self, meddling: Meddling) -> dict[str, Any]:
-        """The task, with somebody else in its middle. Its signer tells the truth, unless it is not asked any more."""
+        """Run the task while an administrator acts. The signer issues what was requested, if the task still asks it."""
         with contextlib.ExitStack() as stack:
             done = stack.enter_context(meddled(meddling.moment, lambda: meddling.act(self)))
             if meddling.moment != APPROVED:
