@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "_snapshot": (*BASE, "_x509", "_kube"),
     "_diagnosis": (*BASE, "_x509", "_kube", "_csr"),
     "_ansible": (*BASE, "_x509", "_kube"),
-    "_certificate": (*KNOWLEDGE, "_ansible", "_operations"),
+    "_certificate": (*KNOWLEDGE, "_ansible"),
     "_upgrade": (*KNOWLEDGE, "_ansible", "_certificate", "_operations"),
     "_operations": (*KNOWLEDGE, "_ansible", "_certificate", "_upgrade"),
 }

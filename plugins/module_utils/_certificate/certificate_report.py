@@ -15,35 +15,7 @@ from .._csr.secret_content import Found
 from .._csr.trust_anchors import Anchor
 from .._webhook import bundle_patch
 from .._webhook.bundle_patch import TargetChange
-from .._webhook.served_chains import Served
 from .._x509.certificate_facts import CertificateFacts
-
-STAMP = "%Y-%m-%dT%H:%M:%SZ"
-
-
-def certificate(facts: CertificateFacts | None) -> dict[str, Any] | None:
-    if facts is None:
-        return None
-    return {
-        "subject": facts.subject,
-        "names": [*facts.dns_names, *facts.ip_addresses],
-        "issuer": facts.issuer,
-        "not_before": facts.not_before.strftime(STAMP),
-        "not_after": facts.not_after.strftime(STAMP),
-        "serial": facts.serial,
-        "fingerprint": facts.fingerprint,
-        "usages": list(facts.usages),
-    }
-
-
-def served(one: Served, refusal: str) -> dict[str, Any]:
-    """What one endpoint serves; ``refusal``: why the API server would not accept it, "" where it would."""
-    return {
-        "endpoint": str(one.endpoint),
-        "certificate": certificate(one.certificate),
-        "verifies": bool(one.certificate) and not refusal,
-        "problem": one.problem or refusal,
-    }
 
 
 def values(
@@ -61,7 +33,7 @@ def values(
         "reason": reason,
         "pending": pending,
         "csr": dict(csr) if csr else None,
-        "certificate": certificate(facts),
+        "certificate": facts.as_result() if facts else None,
         "public_key_sha256": facts.public_key_sha256 if facts else None,
         "ca_bundle": anchor.pem if anchor else None,
         "ca_source": anchor.source if anchor else None,
@@ -82,8 +54,9 @@ def diff(
     unknown: bool = False,
 ) -> dict[str, Any]:
     """Names, dates and fingerprints of both sides. ``unknown``: a certificate that check mode cannot foresee."""
-    old = certificate(before.certificate) if before else None
-    new: Any = "a new certificate" if unknown else certificate(after)
+    old = before.certificate.as_result() if before and before.certificate else None
+    known = after.as_result() if after else None
+    new: Any = "a new certificate" if unknown else known
     changed = [change for change in targets if change.changed]
     bundles = bundle_patch.diff(changed) if changed else {"before": {}, "after": {}}
     return {

@@ -24,17 +24,23 @@ from .._csr.secret_content import Found
 from .._errors import CertflowError
 from .._kube import access_review
 from .._kube.errors import Forbidden
-from .._operations import webhook_probe
 from .._result import Result
-from .._webhook import bundle_targets, served_chains, serving_progress, webhook_endpoints, workloads
+from .._webhook import (
+    bundle_targets,
+    probe_webhook,
+    served_chains,
+    serving_progress,
+    webhook_endpoints,
+    workloads,
+)
 from .._webhook.bundle_patch import TargetChange
 from .._webhook.bundle_targets import ClientConfig
 from .._webhook.errors import ProofError, StaleError, UntrustedLeafError
-from .._webhook.served_chains import Served
+from .._webhook.served_chains import Served, ServedReport
 from .._webhook.serving_progress import Progress, View
 from .._webhook.workloads import Workload
 from .._x509.certificate_facts import CertificateFacts
-from . import certificate_report, secret_store, target_anchors
+from . import secret_store, target_anchors
 from .secret_store import Change
 from .target_anchors import Task
 
@@ -185,15 +191,15 @@ def _probe(task: Task) -> tuple[str, ...]:
         return ()
     service = target_anchors.service(task.intent)
     task.client.deadline = max(task.client.deadline, time.monotonic() + PROBE_SECONDS)
-    results = [
-        webhook_probe.prove(task.client, config, seen.target, asked)
+    verdicts = [
+        probe_webhook.prove(task.client, config, seen.target, asked).verdict
         for seen in task.targets
         for config in bundle_targets.client_configs(seen.target, seen.obj, service=service)
     ]
-    doubtful = [result["failure"] for result in results if result["failure"]]
-    others = [failure for failure in doubtful if failure["code"] not in _NOT_ASKED]
-    is_proven = len(doubtful) < len(results) and not others
-    return () if is_proven else tuple(failure["cause"] for failure in others or doubtful)
+    doubtful = [verdict for verdict in verdicts if not verdict.is_ok]
+    others = [verdict for verdict in doubtful if verdict.code not in _NOT_ASKED]
+    is_proven = len(doubtful) < len(verdicts) and not others
+    return () if is_proven else tuple(verdict.cause for verdict in others or doubtful)
 
 
 def _drop(task: Task, found: Found, entries: Collection[str]) -> tuple[TargetChange, ...]:
@@ -377,4 +383,4 @@ def _reports(views: tuple[View, ...], now: datetime) -> Iterator[dict[str, Any]]
                     if one.certificate
                     else ""
                 )
-                yield certificate_report.served(one, reason)
+                yield ServedReport(one, reason).values

@@ -26,7 +26,8 @@ from .._csr.trust_anchors import Anchor
 from .._kube.client import Client
 from .._kube.lease import Lease
 from .._result import Result
-from .._webhook import bundle_content, bundle_targets
+from .._webhook import bundle_content, bundle_targets, probe_webhook
+from .._webhook.admission_call import ProbeObject
 from .._webhook.bundle_targets import Target
 from .._webhook.workloads import RESOURCES, Rollout, Workload
 from .._x509.private_keys import KEY_TYPES
@@ -96,15 +97,16 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
         raise RequestError(
             "targets are webhooks: they need a serving certificate", remedy="leave targets out"
         )
-    if parameters.get("probe") is not None:
+    probe = _probe_object(parameters)
+    if probe is not None:
         if not targets:
             raise RequestError(
                 "a probe asks the webhooks in targets", remedy="give targets, or leave probe out"
             )
-        webhook_probe.check(targets, parameters["probe"])  # now, not in the middle of the first renewal
+        probe_webhook.check_targets(targets, probe)  # now, not during the first renewal
     if intent.ca_bundle:
         bundle_content.check(intent.ca_bundle)
-    rollout = _rollout(parameters, intent)
+    rollout = _rollout(parameters, intent, probe)
 
     def act(lease: Lease) -> Result:
         if parameters["state"] == "absent":
@@ -114,7 +116,14 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     return run_lease.alone(client, intent, act)
 
 
-def _rollout(parameters: Mapping[str, Any], intent: Intent) -> Rollout:
+def _probe_object(parameters: Mapping[str, Any]) -> ProbeObject | None:
+    given = parameters.get("probe")
+    if given is None:
+        return None
+    return ProbeObject(given["object"], given["expect"], given["denial_message"])
+
+
+def _rollout(parameters: Mapping[str, Any], intent: Intent, probe: ProbeObject | None) -> Rollout:
     if parameters["served_timeout"] < 0:
         raise RequestError(
             f"the served_timeout is {parameters['served_timeout']}",
@@ -124,9 +133,7 @@ def _rollout(parameters: Mapping[str, Any], intent: Intent) -> Rollout:
     workload = (
         Workload(given["kind"], given.get("namespace") or intent.namespace, given["name"]) if given else None
     )
-    return Rollout(
-        workload, parameters["on_stale"], parameters["served_timeout"], intent.wait, parameters.get("probe")
-    )
+    return Rollout(workload, parameters["on_stale"], parameters["served_timeout"], intent.wait, probe)
 
 
 def _present(

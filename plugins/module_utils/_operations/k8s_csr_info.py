@@ -13,7 +13,6 @@ from typing import Any
 
 from .._ansible import argument_specs
 from .._ansible.operation import Operation
-from .._certificate import certificate_report
 from .._csr import csr_api, providers
 from .._csr.csr_content import certificate_of, content_of
 from .._csr.providers import ProviderVerdict
@@ -112,7 +111,7 @@ def _counted(csrs: Sequence[Mapping[str, Any]], now: datetime) -> list[dict[str,
             "issued": peers.issued,
             "pending": peers.pending,
             "stuck": peers.stuck,
-            "oldest_stuck": peers.oldest_stuck.strftime(certificate_report.STAMP)
+            "oldest_stuck": peers.oldest_stuck.strftime(certificate_facts.TIME_FORMAT)
             if peers.oldest_stuck
             else None,
         }
@@ -173,7 +172,7 @@ def _unreadable(csr: dict[str, Any], reason: str) -> dict[str, Any]:
 def _issued(csr: dict[str, Any]) -> dict[str, Any] | None:
     try:
         pem = certificate_of(csr)
-        return certificate_report.certificate(certificate_facts.describe_pem(pem)) if pem else None
+        return certificate_facts.describe_pem(pem).as_result() if pem else None
     except CertflowError:
         return None
 

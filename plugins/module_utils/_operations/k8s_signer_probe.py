@@ -16,7 +16,6 @@ from typing import Any, Callable, cast
 
 from .._ansible import argument_specs
 from .._ansible.operation import Operation
-from .._certificate import certificate_report
 from .._csr import csr_api, decision, issued_certificate, markers, trust_anchors
 from .._csr.approval import right_for
 from .._csr.csr_content import certificate_of, time_of
@@ -262,13 +261,12 @@ def _found(client: Client, probe: Probe, csr: Mapping[str, Any]) -> dict[str, An
     except CertificateError as exc:
         return {"diagnosis": _as_dict(signer_probe.unusable(probe, exc.cause))}
     now = decision.judged_at(facts, client.now())
-    certificate = certificate_report.certificate(facts) or {}
     lifetime = facts.not_after - time_of(csr["metadata"]["creationTimestamp"])
     # Its lifetime is told in any case: expirationSeconds is a hint, and another one is no fault of the signer.
     unlimited = replace(probe.intent, request=replace(probe.intent.request, expiration_seconds=None))
     fault = issued_certificate.fault(unlimited, probe.public_key_sha256, facts, chain, now)
     return {
-        "certificate": {**certificate, "lifetime_seconds": int(lifetime.total_seconds())},
+        "certificate": {**facts.as_result(), "lifetime_seconds": int(lifetime.total_seconds())},
         "diagnosis": _as_dict(signer_probe.unusable(probe, fault) if fault else None),
         **_anchor(client, probe, pem, now),
     }

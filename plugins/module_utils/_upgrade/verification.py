@@ -14,15 +14,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .._kube.errors import ApiError, MissingRights
-from .._operations import webhook_probe
 from .._process import interrupt
 from .._snapshot.errors import UnprovenError
 from .._snapshot.kinds import Reference
 from .._snapshot.plan.step_types import Step
 from .._snapshot.plan.upgrade_context import NO_VERSION
 from .._snapshot.release.release_table import parse
-from .._webhook import call_failures
-from .._webhook.errors import ProbeError, ProofError, TargetError
+from .._webhook import call_failures, probe_webhook
+from .._webhook.admission_call import ProbeObject
+from .._webhook.bundle_targets import Target
+from .._webhook.errors import ProbeError, TargetError
+from .._webhook.probe_webhook import ProbeRequest
 from . import check_runs, checks
 from .check_runs import Traces
 from .checks import FAILED, OK, UNPROVEN, Verdict
@@ -130,19 +132,9 @@ def _webhook(ask: Ask) -> Verdict:
             driver, notes = _default_class(ask)
     asked = checks.question(by, ask.namespace or ANY_NAMESPACE, driver)
     configuration = ask.client.find(Reference("ValidatingWebhookConfiguration", name).path) or {}
-    verdict = _probed(
-        ask,
-        {
-            "target": {
-                "kind": "ValidatingWebhookConfiguration",
-                "name": name,
-                "webhook": checks.asked_webhook(configuration, asked.resource) or None,
-            },
-            "object": dict(asked.manifest),
-            "expect": "denied",
-            "denial_message": asked.message,
-        },
-    )
+    webhook = checks.asked_webhook(configuration, asked.resource)
+    target = Target("ValidatingWebhookConfiguration", name, (webhook,) if webhook else ())
+    verdict = _probed(ask, target, ProbeObject(asked.manifest, "denied", asked.message))
     return replace(verdict, evidence=(*verdict.evidence, *notes))
 
 
@@ -158,33 +150,24 @@ def _default_class(ask: Ask) -> tuple[str, tuple[str, ...]]:
 
 def _conversion(ask: Ask) -> Verdict:
     name, version = ask.parameters["name"], ask.parameters["version"]
-    target = {"kind": "CustomResourceDefinition", "name": name, "webhook": None}
-    return _probed(ask, {"target": target, "object": checks.converted(version)})
+    return _probed(ask, Target("CustomResourceDefinition", name), ProbeObject(checks.converted(version)))
 
 
-def _probed(ask: Ask, asked: Mapping[str, Any]) -> Verdict:
-    """Return the verdict of webhook_probe. It writes nothing here.
+def _probed(ask: Ask, target: Target, asked: ProbeObject) -> Verdict:
+    """Return the verdict of a probe. It writes nothing.
 
     Raises RolloutError if the step names the webhook's Deployment, and one of its pods does not stay up meanwhile. The API
     server may already depend on these pods, so a failure must not wait for the end of the step's time.
     """
-    parameters = webhook_probe.OPERATION.parameters({**asked, "wait": True})
+    request = ProbeRequest(target, asked, wait=True)
     try:
-        values = webhook_probe.run(ask.client, parameters, check_mode=False, between=_watch(ask)).values
-    except ProofError as error:
-        return Verdict(FAILED, error.cause, error.evidence, error.remedy)
+        found = probe_webhook.probe(ask.client, request, between_attempts=_watch(ask)).verdict
     except TargetError as error:
         return Verdict(FAILED, error.cause, error.evidence, error.remedy, is_lasting=True)
     except ProbeError as error:
         return Verdict(UNPROVEN, error.cause, error.evidence, error.remedy, is_lasting=True)
-    failure = values["failure"] or {}
-    return Verdict(
-        values["verdict"],
-        values["msg"],
-        tuple(values["evidence"]),
-        failure.get("remedy", ""),
-        is_answered=failure.get("code") == "old-connection",
-    )
+    is_answered = found.code == "old-connection"
+    return Verdict(found.verdict, found.cause, found.evidence, found.remedy, is_answered=is_answered)
 
 
 def _watch(ask: Ask) -> Callable[[], object]:

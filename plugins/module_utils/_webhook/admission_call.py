@@ -34,6 +34,18 @@ GENERATED_NAME = "certflow-probe-"
 
 
 @dataclass(frozen=True)
+class ProbeObject:
+    """The object that a probe sends, and the answer that it expects."""
+
+    #: An admission webhook needs a manifest. A conversion webhook has a default. An aggregated API takes none.
+    manifest: Object | None = None
+    #: "allowed" or "denied".
+    expect: str = "allowed"
+    #: A text that the denial must contain.
+    denial_message: str = ""
+
+
+@dataclass(frozen=True)
 class Resource:
     """What objects of a kind are called in paths. group: "" for the core group."""
 
@@ -65,9 +77,9 @@ class Call:
         return Right("create", made.group, made.resource, made.namespace) if made else None
 
 
-def check_options(target: Target, *, manifest: Object | None, expect: str, message: str) -> None:
-    """Raise ProbeError for options that do not go together."""
-    kind = KINDS_OF_CALL[target.kind]
+def check_object(target: Target, asked: ProbeObject) -> None:
+    """Raise ProbeError if the target cannot be asked with this object."""
+    kind, manifest, expect = KINDS_OF_CALL[target.kind], asked.manifest, asked.expect
     if kind == call_failures.ADMISSION and manifest is None:
         raise ProbeError(
             f"{target} can only be asked with an object",
@@ -77,7 +89,7 @@ def check_options(target: Target, *, manifest: Object | None, expect: str, messa
         raise ProbeError(f"{target} is asked for its discovery document", remedy="Leave out object")
     if kind != call_failures.ADMISSION and expect != "allowed":
         raise ProbeError(f"{target} is not asked for permission", remedy="Leave out expect")
-    if message and expect != "denied":
+    if asked.denial_message and expect != "denied":
         raise ProbeError("the denial_message is about a denial", remedy="Add expect: denied, or leave it out")
     if manifest is not None and not (manifest.get("apiVersion") and manifest.get("kind")):
         raise ProbeError("the object has no apiVersion or no kind", remedy="Give a whole manifest")

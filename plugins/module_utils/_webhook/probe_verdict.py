@@ -73,7 +73,7 @@ class ApiServers:
 
 
 @dataclass(frozen=True)
-class Observation:
+class ProbeEvidence:
     """What is known when a verdict is due.
 
     request: what was sent, in words ("dry run of ConfigMap x"). expect: ALLOWED or DENIED. message: a text that the
@@ -99,8 +99,8 @@ class Observation:
     notes: tuple[str, ...] = ()
 
     @property
-    def is_deserted(self) -> bool:
-        """Whether it is known that nobody is there to answer."""
+    def has_no_endpoint(self) -> bool:
+        """Return True if the webhook is known to have no endpoint."""
         return not self.seen and bool(self.endpoints_problem) and self.are_endpoints_known
 
     @property
@@ -110,7 +110,7 @@ class Observation:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class ProbeVerdict:
     """verdict: OK, FAILED or UNPROVEN. code: stable, for programs. cause: one clause; for OK, what is proven.
 
     is_lasting: waiting alone changes nothing.
@@ -123,15 +123,19 @@ class Verdict:
     evidence: tuple[str, ...] = ()
     is_lasting: bool = False
 
+    @property
+    def is_ok(self) -> bool:
+        return self.verdict == OK
 
-def judge(seen: Observation) -> Verdict:
+
+def judge(seen: ProbeEvidence) -> ProbeVerdict:
     """Return the verdict of the first rule that applies, with everything that was seen as evidence."""
     found = next(verdict for rule in RULES if (verdict := rule(seen)))
     lasting = found.is_lasting or found.code in LASTING
-    return Verdict(found.verdict, found.code, found.cause, found.remedy, tuple(_evidence(seen)), lasting)
+    return ProbeVerdict(found.verdict, found.code, found.cause, found.remedy, tuple(_evidence(seen)), lasting)
 
 
-def _served_is_refused(seen: Observation) -> Verdict | None:
+def _served_is_refused(seen: ProbeEvidence) -> ProbeVerdict | None:
     """An endpoint serves what a new connection would refuse: that outweighs whatever passed over an old one."""
     bad = next((one for one in seen.seen if one.refusal and seen.has_bundle), None)
     if bad is None:
@@ -139,48 +143,48 @@ def _served_is_refused(seen: Observation) -> Verdict | None:
     failure = call_failures.of_call(f"x509: {bad.refusal}")
     passed = any(answer.failure is None or answer.failure.about == REFUSAL for answer in seen.answers)
     hidden = "; it still answers over a connection that was opened before" if passed else ""
-    return Verdict(FAILED, failure.code, f"{bad.endpoint}: {failure.cause}{hidden}", failure.remedy)
+    return ProbeVerdict(FAILED, failure.code, f"{bad.endpoint}: {failure.cause}{hidden}", failure.remedy)
 
 
-def _nobody_there(seen: Observation) -> Verdict | None:
+def _nobody_there(seen: ProbeEvidence) -> ProbeVerdict | None:
     """No endpoint, known for certain. A request may still pass: over an old connection, or by failurePolicy Ignore."""
-    if not seen.is_deserted:
+    if not seen.has_no_endpoint:
         return None
     failure = call_failures.of_call(seen.endpoints_problem)
-    return Verdict(FAILED, failure.code, f"{failure.cause} ({seen.endpoints_problem})", failure.remedy)
+    return ProbeVerdict(FAILED, failure.code, f"{failure.cause} ({seen.endpoints_problem})", failure.remedy)
 
 
-def _call_failed(seen: Observation) -> Verdict | None:
+def _call_failed(seen: ProbeEvidence) -> ProbeVerdict | None:
     failure = _failure(seen, call_failures.CALL)
-    return Verdict(FAILED, failure.code, failure.cause, failure.remedy) if failure else None
+    return ProbeVerdict(FAILED, failure.code, failure.cause, failure.remedy) if failure else None
 
 
-def _ended_elsewhere(seen: Observation) -> Verdict | None:
+def _ended_elsewhere(seen: ProbeEvidence) -> ProbeVerdict | None:
     failure = _failure(seen, ELSEWHERE)
     if failure is None:
         return None
-    return Verdict(UNPROVEN, failure.code, f"nothing is said of it: {failure.cause}", failure.remedy)
+    return ProbeVerdict(UNPROVEN, failure.code, f"nothing is said of it: {failure.cause}", failure.remedy)
 
 
-def _denied_unexpectedly(seen: Observation) -> Verdict | None:
+def _denied_unexpectedly(seen: ProbeEvidence) -> ProbeVerdict | None:
     failure = _failure(seen, REFUSAL)
     if failure is None or seen.expect == DENIED:
         return None
-    return Verdict(FAILED, failure.code, failure.cause, failure.remedy)
+    return ProbeVerdict(FAILED, failure.code, failure.cause, failure.remedy)
 
 
-def _denied_otherwise(seen: Observation) -> Verdict | None:
+def _denied_otherwise(seen: ProbeEvidence) -> ProbeVerdict | None:
     said = [call_failures.said_by_webhook(answer.words) for answer in seen.answers if answer.failure]
     other = next((text for text in said if seen.message not in text), None)
     if seen.expect != DENIED or other is None:
         return None
     cause = f"it denied the object with other words than {seen.message!r}: {call_failures.quote(other)}"
-    return Verdict(
+    return ProbeVerdict(
         FAILED, "other-message", cause, "Correct denial_message, or give an object that meets this rule"
     )
 
 
-def _accepted_unexpectedly(seen: Observation) -> Verdict | None:
+def _accepted_unexpectedly(seen: ProbeEvidence) -> ProbeVerdict | None:
     """The one thing that shows a webhook which is dead behind failurePolicy Ignore."""
     if seen.expect != DENIED or not _passed(seen):
         return None
@@ -188,7 +192,7 @@ def _accepted_unexpectedly(seen: Observation) -> Verdict | None:
         cause = (
             f"the object was accepted: the API server does not ask it about this object, {seen.match.reason}"
         )
-        return Verdict(FAILED, "not-asked", cause, "Correct its rules and selectors, or the object")
+        return ProbeVerdict(FAILED, "not-asked", cause, "Correct its rules and selectors, or the object")
     reasons = ["the webhook does not deny it"]
     reasons += ["or cannot be called, which failurePolicy Ignore hides"] if seen.fails_open else []
     reasons += [f"or is not asked: {seen.match.reason}"] if seen.match.is_asked is None else []
@@ -197,7 +201,7 @@ def _accepted_unexpectedly(seen: Observation) -> Verdict | None:
     )
     cause = f"the object was accepted: {', '.join(reasons)}" + (f" ({problem})" if problem else "")
     remedy = "See whether its pods run, and what they log"
-    return Verdict(
+    return ProbeVerdict(
         FAILED,
         "accepted",
         cause,
@@ -205,7 +209,7 @@ def _accepted_unexpectedly(seen: Observation) -> Verdict | None:
     )
 
 
-def _not_asked(seen: Observation) -> Verdict | None:
+def _not_asked(seen: ProbeEvidence) -> ProbeVerdict | None:
     """A denial names the webhook that it comes from; an object that passed does not tell who was asked."""
     if seen.match.is_asked or not _passed(seen):
         return None
@@ -215,18 +219,18 @@ def _not_asked(seen: Observation) -> Verdict | None:
         else ("perhaps-not-asked", "it cannot be told whether the API server asks it about this object")
     )
     remedy = "Give an object that its rules and selectors name; one that it denies, with expect: denied, leaves no doubt"
-    return Verdict(UNPROVEN, code, f"{start}: {seen.match.reason}", remedy)
+    return ProbeVerdict(UNPROVEN, code, f"{start}: {seen.match.reason}", remedy)
 
 
-def _hidden_by_ignore(seen: Observation) -> Verdict | None:
+def _hidden_by_ignore(seen: ProbeEvidence) -> ProbeVerdict | None:
     if not seen.fails_open or not _passed(seen):
         return None
     cause = "failurePolicy Ignore lets the object pass as well when it cannot be called"
     remedy = "Give an object that it denies, with expect: denied: only a refusal shows that it was asked"
-    return Verdict(UNPROVEN, "hidden-by-ignore", cause, remedy)
+    return ProbeVerdict(UNPROVEN, "hidden-by-ignore", cause, remedy)
 
 
-def _old_connection(seen: Observation) -> Verdict | None:
+def _old_connection(seen: ProbeEvidence) -> ProbeVerdict | None:
     if seen.is_renewed or seen.is_seen:
         return None
     cause = "it answers, but perhaps over a connection that the API server opened before its certificate was changed"
@@ -238,7 +242,7 @@ def _old_connection(seen: Observation) -> Verdict | None:
     else:
         hidden = next((f"{one.endpoint}: {one.problem}" for one in seen.seen if one.problem), "")
         why, remedy = hidden or seen.endpoints_problem or "its endpoints were not looked at", _BLIND
-    return Verdict(UNPROVEN, "old-connection", f"{cause} ({why})", remedy, is_lasting=seen.is_blind)
+    return ProbeVerdict(UNPROVEN, "old-connection", f"{cause} ({why})", remedy, is_lasting=seen.is_blind)
 
 
 _NO_BUNDLE = "Write a caBundle, with certflow.kubernetes.webhook_cabundle for example"
@@ -248,17 +252,17 @@ _BLIND = (
 )
 
 
-def _proven(seen: Observation) -> Verdict:
+def _proven(seen: ProbeEvidence) -> ProbeVerdict:
     did = "denies the object" if seen.expect == DENIED else "answers"
     how = (
         "over a connection that was opened just now"
         if seen.is_renewed
         else f"and what it serves on {_many(len(seen.seen), 'endpoint')} is accepted on a new connection"
     )
-    return Verdict(OK, "ok", f"it {did}, {how}")
+    return ProbeVerdict(OK, "ok", f"it {did}, {how}")
 
 
-RULES: tuple[Callable[[Observation], Verdict | None], ...] = (
+RULES: tuple[Callable[[ProbeEvidence], ProbeVerdict | None], ...] = (
     _served_is_refused,
     _nobody_there,
     _call_failed,
@@ -273,17 +277,17 @@ RULES: tuple[Callable[[Observation], Verdict | None], ...] = (
 )
 
 
-def _failure(seen: Observation, about: str) -> Failure | None:
+def _failure(seen: ProbeEvidence, about: str) -> Failure | None:
     return next(
         (answer.failure for answer in seen.answers if answer.failure and answer.failure.about == about), None
     )
 
 
-def _passed(seen: Observation) -> bool:
+def _passed(seen: ProbeEvidence) -> bool:
     return any(answer.failure is None for answer in seen.answers)
 
 
-def _evidence(seen: Observation) -> Iterator[str]:
+def _evidence(seen: ProbeEvidence) -> Iterator[str]:
     for words in dict.fromkeys(answer.words or "accepted" for answer in seen.answers):
         count = sum((answer.words or "accepted") == words for answer in seen.answers)
         yield f"{seen.request}, {_many(count, 'time')}: {call_failures.quote(words)}"
@@ -300,7 +304,7 @@ def _evidence(seen: Observation) -> Iterator[str]:
     yield from seen.notes
 
 
-def _reach(seen: Observation) -> str:
+def _reach(seen: ProbeEvidence) -> str:
     """How far it goes; nothing is ever claimed of all API servers."""
     made = _many(len(seen.answers), "request")
     servers = seen.api_servers

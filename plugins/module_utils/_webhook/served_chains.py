@@ -61,6 +61,26 @@ class Served:
 
 
 @dataclass(frozen=True)
+class ServedReport:
+    """What one endpoint serves."""
+
+    served: Served
+    #: Why the API server would not accept it on a new connection, "" if it would.
+    refusal: str = ""
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Return the report as it appears in results."""
+        certificate = self.served.certificate
+        return {
+            "endpoint": str(self.served.endpoint),
+            "certificate": certificate.as_result() if certificate else None,
+            "verifies": bool(certificate) and not self.refusal,
+            "problem": self.served.problem or self.refusal,
+        }
+
+
+@dataclass(frozen=True)
 class Look:
     """All endpoints at one moment. problem: why there is none, or why they are not known; is_known: which of it.
 

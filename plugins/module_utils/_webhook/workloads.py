@@ -17,6 +17,7 @@ from .._kube.errors import ApiError, Conflict
 
 if TYPE_CHECKING:
     from .._kube.client import Client
+    from .admission_call import ProbeObject
 
 RESOURCES = {"Deployment": "deployments", "DaemonSet": "daemonsets", "StatefulSet": "statefulsets"}
 # What `kubectl rollout restart` writes, so that those who ignore its writes in a template ignore ours as well.
@@ -52,14 +53,14 @@ class Rollout:
     """How a certificate comes into use. workload: what serves it, None where nobody said. on_stale: "fail" or "restart".
 
     timeout: seconds for the endpoints to serve it, and as many again after a restart. wait: whether to wait at all.
-    probe: what to ask the webhook afterwards, as webhook_probe is told; None for nothing.
+    probe: the object to ask the webhook with afterwards, None for no probe.
     """
 
     workload: Workload | None = None
     on_stale: str = "fail"
     timeout: int = 120
     wait: bool = True
-    probe: Mapping[str, Any] | None = None
+    probe: ProbeObject | None = None
 
     @property
     def rights(self) -> list[Right]:

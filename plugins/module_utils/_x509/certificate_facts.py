@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import pem_text, private_keys, subject_names
 from .errors import CertificateError, converted
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate, Extensions, ObjectIdentifier
 
 LABEL = "CERTIFICATE"
+#: RFC 3339, UTC.
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 
 # Attribute of x509.KeyUsage -> word. Source: kubernetes/api certificates/v1/types.go, KeyUsage. Its "signing" and
 # "s/mime" are second words for "digital signature" and "email protection" and never come out of a certificate.
@@ -81,6 +83,19 @@ class CertificateFacts(subject_names.SubjectFacts):
     is_ca: bool
     usages: tuple[str, ...]
     is_self_issued: bool
+
+    def as_result(self) -> dict[str, Any]:
+        """Return the facts as modules return a certificate: plain values, times in RFC 3339."""
+        return {
+            "subject": self.subject,
+            "names": [*self.dns_names, *self.ip_addresses],
+            "issuer": self.issuer,
+            "not_before": self.not_before.strftime(TIME_FORMAT),
+            "not_after": self.not_after.strftime(TIME_FORMAT),
+            "serial": self.serial,
+            "fingerprint": self.fingerprint,
+            "usages": list(self.usages),
+        }
 
 
 def load(pem: str) -> tuple[Certificate, ...]:

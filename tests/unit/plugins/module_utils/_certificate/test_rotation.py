@@ -19,19 +19,24 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.t
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.intent import Intent
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.trust_anchors import Anchor
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
-from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr, webhook_probe
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr
 from ansible_collections.certflow.kubernetes.plugins.module_utils._result import (
     Result,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
     bundle_targets,
+    probe_verdict,
+    probe_webhook,
     served_chains,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.admission_call import ProbeObject
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import Target
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.errors import (
     ProofError,
     StaleError,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.probe_verdict import ProbeVerdict
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.probe_webhook import ProbeResult
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import Look, Served
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webhook_endpoints import Endpoint
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.workloads import Rollout, Workload
@@ -340,25 +345,26 @@ def test_a_steady_run_asks_nothing(scene: Make) -> None:
 
 # The probe
 
-PROBED = Rollout(timeout=30, probe={"object": {"kind": "ConfigMap"}})
+PROBED = Rollout(timeout=30, probe=ProbeObject({"kind": "ConfigMap"}))
 
 
-def probed(monkeypatch: pytest.MonkeyPatch, *answers: Any) -> None:
-    """What each probe says; an error is raised."""
+def probed(monkeypatch: pytest.MonkeyPatch, *answers: str | Exception) -> None:
+    """Let the probes give these verdicts by code, or raise these errors."""
     left = list(answers)
 
-    def prove(*_arguments: Any) -> dict[str, Any]:
+    def prove(*_arguments: object) -> ProbeResult:
         answer = left.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        return {"failure": answer}
+        verdict = probe_verdict.OK if answer == "ok" else probe_verdict.UNPROVEN
+        return ProbeResult(ProbeVerdict(verdict, answer, f"cause of {answer}"))
 
-    monkeypatch.setattr(webhook_probe, "prove", prove)
+    monkeypatch.setattr(probe_webhook, "prove", prove)
 
 
 def test_it_is_asked_before_the_drop_and_after(scene: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = scene(FRESH)
-    probed(monkeypatch, None, None)
+    probed(monkeypatch, "ok", "ok")
     assert stage.settle(PROBED).values["proof"]["verdict"] == "ok"
     assert stage.patched == [bundle_targets.path(TARGET), SPEC.path]
 
@@ -367,16 +373,16 @@ def test_an_answer_that_proves_nothing_leaves_trust_as_it_is(
     scene: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage = scene(FRESH)
-    probed(monkeypatch, {"code": "hidden-by-ignore", "cause": "Ignore hides it"})
+    probed(monkeypatch, "hidden-by-ignore")
     proof = stage.settle(PROBED).values["proof"]
-    assert (proof["verdict"], proof["evidence"]) == ("unproven", ["Ignore hides it"])
+    assert (proof["verdict"], proof["evidence"]) == ("unproven", ["cause of hidden-by-ignore"])
     assert stage.patched == []
 
 
 @pytest.mark.parametrize("code", ["not-asked", "perhaps-not-asked"])
 def test_somebody_has_to_be_asked(scene: Make, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     stage = scene(FRESH)
-    probed(monkeypatch, {"code": code, "cause": "rules"})
+    probed(monkeypatch, code)
     assert stage.settle(PROBED).values["proof"]["verdict"] == "unproven"
 
 
@@ -392,7 +398,7 @@ def test_a_probe_that_fails_after_the_drop_puts_the_anchor_back(
     scene: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage = scene(FRESH)
-    probed(monkeypatch, None, ProofError("it says something else"))
+    probed(monkeypatch, "ok", ProofError("it says something else"))
 
     def write(_method: str, path: str, operations: Any) -> Any:
         if path == bundle_targets.path(TARGET):
@@ -410,7 +416,7 @@ def test_what_the_webhook_said_is_told_where_the_anchor_cannot_be_put_back(
     scene: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage = scene(FRESH)
-    probed(monkeypatch, None, ProofError("it says something else"))
+    probed(monkeypatch, "ok", ProofError("it says something else"))
     answers = [{}, api_error(Forbidden, "not any more")]
 
     def write(_method: str, path: str, _operations: Any) -> Any:

@@ -12,12 +12,13 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import webhook_probe
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import RolloutError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.step_types import Step
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import verification
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.checks import FAILED
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.errors import ProofError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import probe_verdict, probe_webhook
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.probe_verdict import ProbeVerdict
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.probe_webhook import ProbeResult
 
 from tests.support.failures import fails
 
@@ -39,12 +40,11 @@ class Fallen:
 def never_proven(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make each probe fail after a second attempt."""
 
-    def run(_client: object, _given: object, *, check_mode: bool, between: Callable[[], object]) -> None:
-        assert not check_mode
-        between()
-        raise ProofError("the webhook does not answer")
+    def probe(_client: object, _request: object, *, between_attempts: Callable[[], object]) -> ProbeResult:
+        between_attempts()
+        return ProbeResult(ProbeVerdict(probe_verdict.FAILED, "no-answer", "the webhook does not answer"))
 
-    monkeypatch.setattr(webhook_probe, "run", run)
+    monkeypatch.setattr(probe_webhook, "probe", probe)
     monkeypatch.setattr(verification, "Watch", Fallen)
     monkeypatch.setattr(verification, "Traces", NoTraces)
 

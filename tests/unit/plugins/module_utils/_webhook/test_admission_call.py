@@ -16,7 +16,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook impor
     bundle_content,
     reconnection,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.admission_call import Resource
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.admission_call import (
+    ProbeObject,
+    Resource,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import KINDS, Target
 
 from tests.support.failures import fails
@@ -117,7 +120,7 @@ def test_an_object_whose_metadata_cannot_be_read(metadata: Any, field: str) -> N
     target = Target("ValidatingWebhookConfiguration", "hook")
     manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
     with fails("probe-impossible", field):
-        admission_call.check_options(target, manifest=manifest, expect="allowed", message="")
+        admission_call.check_object(target, ProbeObject(manifest))
 
 
 def test_a_sample_is_of_a_version_that_is_converted() -> None:
@@ -164,9 +167,9 @@ def test_availability(status: dict[str, Any], expected: tuple[bool, str]) -> Non
 
 def test_bad_options_of_a_conversion() -> None:
     target = Target("CustomResourceDefinition", "things.example.com")
-    admission_call.check_options(target, manifest=None, expect="allowed", message="")
+    admission_call.check_object(target, ProbeObject())
     with fails("probe-impossible", "things.example.com", "expect"):
-        admission_call.check_options(target, manifest=None, expect="denied", message="")
+        admission_call.check_object(target, ProbeObject(expect="denied"))
 
 
 def test_a_renewal_changes_bytes_and_no_certificate() -> None:

@@ -15,7 +15,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.admis
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.probe_verdict import (
     Answer,
     ApiServers,
-    Observation,
+    ProbeEvidence,
     Seen,
     judge,
 )
@@ -53,13 +53,13 @@ NOBODY: dict[str, Any] = {"endpoints_problem": "Service a/b has no ready endpoin
 EXPECT_DENIED: dict[str, Any] = {"expect": "denied", "answers": (DENIED,)}
 
 
-def seen(**changed: Any) -> Observation:
-    return Observation(
+def seen(**changed: Any) -> ProbeEvidence:
+    return ProbeEvidence(
         **{"request": "dry run of ConfigMap x", "answers": (ACCEPTED,), "seen": (GOOD,), **changed}
     )
 
 
-ROWS: dict[str, tuple[Observation, str, str]] = {
+ROWS: dict[str, tuple[ProbeEvidence, str, str]] = {
     "accepted, all seen": (seen(), "ok", "ok"),
     "accepted, two seen": (seen(seen=(GOOD, GOOD)), "ok", "ok"),
     "denied as expected": (seen(**EXPECT_DENIED), "ok", "ok"),
@@ -197,5 +197,5 @@ def test_nothing_claims_all_api_servers(row: str) -> None:
         (seen(expect="denied"), False),
     ],
 )
-def test_what_waiting_may_change(observation: Observation, is_lasting: bool) -> None:
+def test_what_waiting_may_change(observation: ProbeEvidence, is_lasting: bool) -> None:
     assert judge(observation).is_lasting is is_lasting
