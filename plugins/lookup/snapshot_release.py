@@ -69,7 +69,9 @@ class LookupModule(LookupBase):  # type: ignore[misc]
     def run(self, terms: list[Any], variables: Any = None, **kwargs: Any) -> list[str]:
         self.set_options(var_options=variables, direct=kwargs)
         cache = Path(self.get_option("cache_directory") or CACHE)
-        source = release_source.Source(self.get_option("source") or "", cache, self.get_option("sums") or {})
+        source = release_source.ReleaseSource(
+            self.get_option("source") or "", cache, self.get_option("sums") or {}
+        )
         try:
             releases = [str(release_table.target(str(term))) for term in terms]
             for release in releases:

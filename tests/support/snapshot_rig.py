@@ -28,7 +28,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._result import
     Result,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.object_changes import (
-    Change,
+    FieldChange,
     changes,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.step_types import Step
@@ -155,6 +155,6 @@ class SnapshotRig(Rig):
         return self.cluster.api("GET", f"{CRDS}/{name}")
 
 
-def difference(one: dict[str, Any], other: dict[str, Any]) -> list[Change]:
+def difference(one: dict[str, Any], other: dict[str, Any]) -> list[FieldChange]:
     """What two objects differ in, but for certificates' bytes."""
     return [change for change in changes(one, other) if not change.path.endswith("caBundle")]

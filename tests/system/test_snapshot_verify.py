@@ -26,7 +26,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._result import
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import checks_before
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.step_types import Step
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.upgrade_context import (
-    Options,
+    UpgradeOptions,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import planning, verification
@@ -91,8 +91,8 @@ def proofs(cluster: Cluster, version: str = "8.7.0") -> dict[str, Step]:
     found: list[Step] = []
 
     def read(client: Client, _given: Mapping[str, Any], _check_mode: bool) -> Result:
-        reading = planning.read(client, release_table.target(version), Options(adopt=("kubectl",)))
-        found.extend(checks_before.proofs(reading.context))
+        reading = planning.read(client, release_table.target(version), UpgradeOptions(adopt=("kubectl",)))
+        found.extend(checks_before.plan_checks(reading.context))
         return Result(False, {})
 
     result = run(Operation("test", UPGRADE, read), cluster)

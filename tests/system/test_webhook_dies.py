@@ -26,19 +26,19 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import planner
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.step_types import (
-    DETACHED_LABEL,
+    ORPHAN_LABEL,
     Step,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.upgrade_context import (
-    Options,
+    UpgradeOptions,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_source import (
-    Source,
+    ReleaseSource,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.settings import (
-    Wanted,
-    Workload,
+    DeploymentSettings,
+    ReleaseSettings,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import backups
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import act, ca_bundle_steps
@@ -61,7 +61,7 @@ ACTIONS = {**act.ACTIONS, **ca_bundle_steps.ACTIONS}
 KUBERNETES = (1, 36)
 PODS = f"/api/v1/namespaces/{lab.WEBHOOK_NAMESPACE}/pods"
 STEP_SECONDS = 180
-LIMITED = Workload(resources={"limits": {"memory": "6Mi"}})
+LIMITED = DeploymentSettings(resources={"limits": {"memory": "6Mi"}})
 
 
 class Run:
@@ -73,24 +73,24 @@ class Run:
     def __init__(self, cluster: Cluster, directory: Path, ca: pki.KeyPair) -> None:
         self.cluster, self.ca = cluster, ca
         self.done: dict[str, float] = {}
-        self._source = Source(str(directory / "{version}"))
+        self._source = ReleaseSource(str(directory / "{version}"))
         for release in (OLD, NEW):
             _lay_out(directory / release, release)
         connection = resolve({"kubeconfig": str(cluster.kubeconfig)}, {})
         self.client = Client(connection, user_agent="certflow.kubernetes/test", deadline=0)
 
-    def go(self, release: str, wanted: Wanted) -> None:
+    def go(self, release: str, settings: ReleaseSettings) -> None:
         """Go through the steps to a release. Raises CertflowError."""
         self.client.deadline = time.monotonic() + STEP_SECONDS
         target = release_table.target(release)
-        options = Options(
-            adopt=("kubectl",), webhook_namespace=lab.WEBHOOK_NAMESPACE, webhook_port=wanted.port
+        options = UpgradeOptions(
+            adopt=("kubectl",), webhook_namespace=lab.WEBHOOK_NAMESPACE, webhook_port=settings.port
         )
         installed = object_reading.installed(read_objects.observe(self.client, needs_rules=False), target)
         plan = planner.plan(installed, target, options)
         assert plan.refused == ()
         context = Context(
-            self.client, self._source, wanted, namespace="kube-system", take_over=True, check_mode=False
+            self.client, self._source, settings, namespace="kube-system", take_over=True, check_mode=False
         )
         self.done = {}
         for step in plan.hops[0].steps:
@@ -157,11 +157,11 @@ def test_a_webhook_that_is_killed_under_load_is_noticed_before_the_old_pods_go(r
     before = _images(run.cluster)
     with SnapshotLoad(run.cluster, NEW) as load:
         with pytest.raises(RolloutError) as caught:
-            run.go(NEW, Wanted(webhook=LIMITED, kubernetes=KUBERNETES))
+            run.go(NEW, ReleaseSettings(webhook=LIMITED, kubernetes=KUBERNETES))
         assert ("webhook-switch" in run.done, "webhook-watch" in run.done) == (True, False)
         _check(caught.value)
         assert _ready_old_pods(run.cluster) == 3
-        run.go(OLD, Wanted(kubernetes=KUBERNETES, port=443, originals=originals))
+        run.go(OLD, ReleaseSettings(kubernetes=KUBERNETES, port=443, originals=originals))
         back = run.done["webhook-settle-reconnect"]
     assert _images(run.cluster) == before
     assert lab.webhook_refuses(run.cluster, OLD)
@@ -171,7 +171,7 @@ def test_a_webhook_that_is_killed_under_load_is_noticed_before_the_old_pods_go(r
 @pytest.mark.full
 def test_a_webhook_that_stays_up_passes_under_load(run: Run) -> None:
     with SnapshotLoad(run.cluster, NEW) as load:
-        run.go(NEW, Wanted(kubernetes=KUBERNETES))
+        run.go(NEW, ReleaseSettings(kubernetes=KUBERNETES))
     assert {"webhook-watch", "webhook-delete-old"} <= set(run.done)
     assert load.wrong() == []
 
@@ -190,7 +190,7 @@ def _check(error: RolloutError) -> None:
 
 
 def _ready_old_pods(cluster: Cluster) -> int:
-    found = cluster.api("GET", f"{PODS}?labelSelector={DETACHED_LABEL}")["items"]
+    found = cluster.api("GET", f"{PODS}?labelSelector={ORPHAN_LABEL}")["items"]
     conditions = [condition for one in found for condition in one["status"]["conditions"]]
     return sum(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Kind:
+class ObjectKind:
     """One row. plural: the resource's name in paths. applied: whether manifests may hold it; others are only deleted."""
 
     name: str
@@ -38,35 +38,35 @@ _RBAC = "rbac.authorization.k8s.io/v1"
 _ADMISSION = "admissionregistration.k8s.io/v1"
 
 # The paths are those of https://kubernetes.io/docs/reference/kubernetes-api/, each served by Kubernetes 1.25 and newer.
-KINDS: dict[str, Kind] = {
+KINDS: dict[str, ObjectKind] = {
     kind.name: kind
     for kind in (
-        Kind("Namespace", "v1", "namespaces", namespaced=False),
-        Kind(
+        ObjectKind("Namespace", "v1", "namespaces", namespaced=False),
+        ObjectKind(
             "CustomResourceDefinition",
             "apiextensions.k8s.io/v1",
             "customresourcedefinitions",
             namespaced=False,
         ),
-        Kind("ServiceAccount", "v1", "serviceaccounts", namespaced=True),
-        Kind("ClusterRole", _RBAC, "clusterroles", namespaced=False),
-        Kind("ClusterRoleBinding", _RBAC, "clusterrolebindings", namespaced=False),
-        Kind("Role", _RBAC, "roles", namespaced=True),
-        Kind("RoleBinding", _RBAC, "rolebindings", namespaced=True),
-        Kind("Service", "v1", "services", namespaced=True),
-        Kind("Deployment", "apps/v1", "deployments", namespaced=True),
-        Kind("PodDisruptionBudget", "policy/v1", "poddisruptionbudgets", namespaced=True),
-        Kind(
+        ObjectKind("ServiceAccount", "v1", "serviceaccounts", namespaced=True),
+        ObjectKind("ClusterRole", _RBAC, "clusterroles", namespaced=False),
+        ObjectKind("ClusterRoleBinding", _RBAC, "clusterrolebindings", namespaced=False),
+        ObjectKind("Role", _RBAC, "roles", namespaced=True),
+        ObjectKind("RoleBinding", _RBAC, "rolebindings", namespaced=True),
+        ObjectKind("Service", "v1", "services", namespaced=True),
+        ObjectKind("Deployment", "apps/v1", "deployments", namespaced=True),
+        ObjectKind("PodDisruptionBudget", "policy/v1", "poddisruptionbudgets", namespaced=True),
+        ObjectKind(
             "ValidatingWebhookConfiguration", _ADMISSION, "validatingwebhookconfigurations", namespaced=False
         ),
-        Kind(
+        ObjectKind(
             "MutatingWebhookConfiguration", _ADMISSION, "mutatingwebhookconfigurations", False, applied=False
         ),
-        Kind("StatefulSet", "apps/v1", "statefulsets", namespaced=True, applied=False),
-        Kind("ReplicaSet", "apps/v1", "replicasets", namespaced=True, applied=False),
-        Kind("Pod", "v1", "pods", namespaced=True, applied=False),
-        Kind("Secret", "v1", "secrets", namespaced=True, applied=False),
-        Kind(
+        ObjectKind("StatefulSet", "apps/v1", "statefulsets", namespaced=True, applied=False),
+        ObjectKind("ReplicaSet", "apps/v1", "replicasets", namespaced=True, applied=False),
+        ObjectKind("Pod", "v1", "pods", namespaced=True, applied=False),
+        ObjectKind("Secret", "v1", "secrets", namespaced=True, applied=False),
+        ObjectKind(
             "CertificateSigningRequest",
             "certificates.k8s.io/v1",
             "certificatesigningrequests",

@@ -29,7 +29,7 @@ def context_from(client: Client, request: Request, namespace: str, *, check_mode
     return Context(
         client,
         request.source,
-        request.wanted,
+        request.settings,
         namespace=namespace,
         take_over=bool(request.options.adopt),
         check_mode=check_mode,

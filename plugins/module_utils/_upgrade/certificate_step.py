@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .._operations import k8s_csr, k8s_csr_info
 from .._result import Result
 from .._snapshot.plan.step_types import Step
-from .._snapshot.plan.upgrade_context import Situation
+from .._snapshot.plan.upgrade_context import UpgradeContext
 from .options import CertificateOptions
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def issue(
     signer: str,
     take_over: bool,
     check_mode: bool = False,
-    existing: Situation | None = None,
+    existing: UpgradeContext | None = None,
 ) -> Result:
     """Bring the certificate of a step, its Secret and its targets to the wanted state.
 
@@ -70,7 +70,7 @@ def issue(
     )
 
 
-def _targets(targets: list[dict[str, Any]], existing: Situation | None) -> list[dict[str, Any]]:
+def _targets(targets: list[dict[str, Any]], existing: UpgradeContext | None) -> list[dict[str, Any]]:
     """Return the targets as k8s_csr's parameters have them.
 
     existing: leave out the targets that cannot have a CA bundle in this state, because a later step creates them.

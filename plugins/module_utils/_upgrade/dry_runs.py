@@ -107,7 +107,7 @@ def foresee(
         except CertflowError as exc:
             problems.append(problem_of(step, exc))
     if any(one.due for one in tried):
-        needed = [*required_permissions.needs(steps, context.namespace, probe_namespace), *permissions]
+        needed = [*required_permissions.collect(steps, context.namespace, probe_namespace), *permissions]
         problems += lacking(context.client, needed, "complete and verify the upgrade")
     return Foreseen(tuple(tried), tuple(problems), tuple(dict.fromkeys(notes)))
 

@@ -175,7 +175,7 @@ class Upgrade:
 
         seconds: the longest time for one check.
         """
-        for step in checks_before.proofs(reading.context):
+        for step in checks_before.plan_checks(reading.context):
             self._bound(seconds)
             self.progress.now(step.title)
             verdict, left = verification.verify(
@@ -284,7 +284,7 @@ class Upgrade:
         request = replace(
             self.request,
             options=options,
-            wanted=replace(self.request.wanted, originals=deployments, port=options.webhook_port),
+            settings=replace(self.request.settings, originals=deployments, port=options.webhook_port),
         )
         try:
             self._bound(self.request.step_timeout)

@@ -18,11 +18,17 @@ from .._paths import expand
 from .._snapshot.errors import ReleaseError
 from .._snapshot.hazards import table
 from .._snapshot.installed import installers
-from .._snapshot.plan.upgrade_context import Options
+from .._snapshot.plan.upgrade_context import UpgradeOptions
 from .._snapshot.release import release_table
-from .._snapshot.release.release_source import UPSTREAM, Source
+from .._snapshot.release.release_source import UPSTREAM, ReleaseSource
 from .._snapshot.release.release_table import Release
-from .._snapshot.release.settings import REGISTRY, WEBHOOK_PORT, Images, Wanted, Workload
+from .._snapshot.release.settings import (
+    REGISTRY,
+    WEBHOOK_PORT,
+    DeploymentSettings,
+    ImageSettings,
+    ReleaseSettings,
+)
 
 POLICIES = ("Ignore", "Fail")
 PRESENT, VERIFIED = "present", "verified"
@@ -118,7 +124,7 @@ class Request:
     release: the release to go to.
     until: the hop to stop after, None for all.
     options: the choices that the plan depends on.
-    wanted: the content of the Deployments.
+    settings: the content of the Deployments.
     source: the place of the release's manifests.
     probe_namespace: where verifications create objects, "" for the controller's namespace.
     undo: put back the previous release if a hop fails.
@@ -128,9 +134,9 @@ class Request:
     """
 
     release: Release
-    options: Options
-    wanted: Wanted
-    source: Source
+    options: UpgradeOptions
+    settings: ReleaseSettings
+    source: ReleaseSource
     certificate: CertificateOptions
     until: Release | None = None
     probe_namespace: str = ""
@@ -141,7 +147,7 @@ class Request:
 
     def for_kubernetes(self, version: tuple[int, int]) -> Request:
         """Return the request for a cluster. version: of its API server, major and minor."""
-        return replace(self, wanted=replace(self.wanted, kubernetes=version))
+        return replace(self, settings=replace(self.settings, kubernetes=version))
 
 
 def request_from(parameters: Mapping[str, Any]) -> Request:
@@ -160,13 +166,15 @@ def request_from(parameters: Mapping[str, Any]) -> Request:
         release=release_from(parameters),
         options=options_from(parameters),
         until=until_from(parameters),
-        wanted=Wanted(
+        settings=ReleaseSettings(
             controller=_workload(parameters["controller"]),
             webhook=_workload(webhook),
-            images=Images(parameters["image_registry"], parameters["digests"], parameters["pull_secrets"]),
+            images=ImageSettings(
+                parameters["image_registry"], parameters["digests"], parameters["pull_secrets"]
+            ),
             port=webhook.get("port") or WEBHOOK_PORT,
         ),
-        source=Source(parameters["source"], Path(parameters["cache_directory"]), parameters["sums"]),
+        source=ReleaseSource(parameters["source"], Path(parameters["cache_directory"]), parameters["sums"]),
         certificate=CertificateOptions(
             signer_name=parameters["signer_name"] or "",
             provider=parameters["provider"],
@@ -195,10 +203,10 @@ def until_from(parameters: Mapping[str, Any]) -> Release | None:
     return release_table.target(parameters["until_version"]) if parameters["until_version"] else None
 
 
-def options_from(parameters: Mapping[str, Any]) -> Options:
+def options_from(parameters: Mapping[str, Any]) -> UpgradeOptions:
     """Return the choices that the plan depends on. Raises CertflowError for a value that is not valid."""
     webhook = parameters["webhook"] or {}
-    return Options(
+    return UpgradeOptions(
         namespace=parameters["namespace"] or "",
         webhook_namespace=parameters["webhook_namespace"] or "",
         validation_webhook=parameters["validation_webhook"],
@@ -216,8 +224,8 @@ def options_from(parameters: Mapping[str, Any]) -> Options:
     )
 
 
-def _workload(given: Mapping[str, Any] | None) -> Workload:
-    return Workload(
+def _workload(given: Mapping[str, Any] | None) -> DeploymentSettings:
+    return DeploymentSettings(
         **{key: value for key, value in (given or {}).items() if key in WORKLOAD and value is not None}
     )
 

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from .._snapshot.errors import ReleaseError, UpgradeRefused
 from .._snapshot.installed import object_reading, read_objects
-from .._snapshot.installed.state import Installed
+from .._snapshot.installed.state import InstalledState
 from .._snapshot.plan import plan_report, planner
 from .._snapshot.plan.planner import Hop, Plan
-from .._snapshot.plan.upgrade_context import Options, Situation
+from .._snapshot.plan.upgrade_context import UpgradeContext, UpgradeOptions
 from .._snapshot.release import crd_sets, release_table
 from .._snapshot.release.release_table import Release, get
 
@@ -35,11 +35,11 @@ class Reading:
     context: what is installed, the release to go to, and the options.
     """
 
-    context: Situation
+    context: UpgradeContext
     plan: Plan
 
     @property
-    def installed(self) -> Installed:
+    def installed(self) -> InstalledState:
         return self.context.installed
 
     def values(self) -> dict[str, Any]:
@@ -65,11 +65,11 @@ class Reading:
         return error
 
 
-def read(client: Client, release: Release, options: Options) -> Reading:
+def read(client: Client, release: Release, options: UpgradeOptions) -> Reading:
     """Read the cluster and plan the way to the release. Raises KubeError."""
     rules = crd_sets.row(release.crds, release_table.SNAPSHOT).rules
     installed = object_reading.installed(read_objects.observe(client, needs_rules=rules), release)
-    return Reading(Situation(installed, release, options), planner.plan(installed, release, options))
+    return Reading(UpgradeContext(installed, release, options), planner.plan(installed, release, options))
 
 
 def hops_until(hops: Sequence[Hop], until: Release | None) -> list[Hop]:

@@ -15,7 +15,7 @@ from .._errors import CertflowError
 from .._snapshot.errors import PreflightError
 from .._snapshot.kinds import Reference
 from .._snapshot.plan.step_types import Step
-from .._snapshot.plan.upgrade_context import Situation
+from .._snapshot.plan.upgrade_context import UpgradeContext
 from . import actions, backups, certificate_step, dry_runs, upgrade_lease
 from .actions import ACTIONS, CERTIFICATE
 from .dry_runs import Problem, Tried
@@ -65,7 +65,7 @@ class Preflight:
         }
 
 
-def run(client: Client, request: Request, context: Situation, steps: Sequence[Step]) -> Preflight:
+def run(client: Client, request: Request, context: UpgradeContext, steps: Sequence[Step]) -> Preflight:
     """Try the steps by server dry runs.
 
     Args:
@@ -115,7 +115,7 @@ def refuse(found: Preflight, lead: str = NOTHING_WRITTEN) -> None:
     raise error
 
 
-def _is_due(client: Client, request: Request, context: Situation, step: Step, signer: str) -> bool:
+def _is_due(client: Client, request: Request, context: UpgradeContext, step: Step, signer: str) -> bool:
     return certificate_step.issue(
         client,
         step,

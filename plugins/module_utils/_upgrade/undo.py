@@ -17,7 +17,7 @@ from typing import Any
 
 from .._snapshot.installed.state import CONVERSION, VALIDATION
 from .._snapshot.plan.planner import Hop
-from .._snapshot.plan.upgrade_context import Options, Situation
+from .._snapshot.plan.upgrade_context import UpgradeContext, UpgradeOptions
 from .step_runner import StepRecord
 
 # Failures after which nothing is put back, with the reason.
@@ -67,7 +67,7 @@ def why_not(hop: Hop, records: Iterable[StepRecord], code: str, *, is_wanted: bo
     return "" if is_wanted else "Nothing was put back, because undo is false"
 
 
-def options_for(before: Situation, options: Options) -> Options:
+def options_for(before: UpgradeContext, options: UpgradeOptions) -> UpgradeOptions:
     """Return the options of the plan that leads back to the state before the hop."""
     programs = [
         kind

@@ -8,36 +8,36 @@
 from __future__ import annotations
 
 from ..installed.state import CONTROLLER, CONVERSION, SIDECAR, VALIDATION
-from ..plan.upgrade_context import Situation
+from ..plan.upgrade_context import UpgradeContext
 from ..release import flags
 from ..release.release_table import GROUP_GATE
 from .finding import Finding, labels, listed
 
 
-def rights_first(now: Situation) -> Finding | None:
-    missing = now.installed.missing_rights
-    if now.is_first or not missing:
+def find_rights_first(context: UpgradeContext) -> Finding | None:
+    missing = context.installed.missing_permissions
+    if context.is_first or not missing:
         return None
     return Finding(listed(missing))
 
 
-def selector(now: Situation) -> Finding | None:
-    live = now.controller
-    if live is None or not now.detaches_controller or dict(live.selector) == dict(now.selector):
+def find_controller_selector(context: UpgradeContext) -> Finding | None:
+    live = context.controller
+    if live is None or not context.orphans_controller or dict(live.selector) == dict(context.selector):
         return None
-    return Finding((f"{live}: selector {labels(live.selector)}, required {labels(now.selector)}",))
+    return Finding((f"{live}: selector {labels(live.selector)}, required {labels(context.selector)}",))
 
 
-def unknown_arguments(now: Situation) -> Finding | None:
+def find_arguments_unknown(context: UpgradeContext) -> Finding | None:
     """Find arguments of the options that the release does not know."""
-    wrong = flags.unknown(CONTROLLER, now.options.controller_arguments, now.release)
+    wrong = flags.unknown(CONTROLLER, context.options.controller_arguments, context.release)
     for kind in (VALIDATION, CONVERSION):
-        if now.wants(kind):
-            wrong += flags.unknown(kind, now.options.webhook_arguments, now.release)
+        if context.wants(kind):
+            wrong += flags.unknown(kind, context.options.webhook_arguments, context.release)
     if not wrong:
         return None
     return Finding(
-        listed(f"{one}: {now.release} does not know it" for one in wrong),
+        listed(f"{one}: {context.release} does not know it" for one in wrong),
         f"Remove the argument, or replace it: {_instead(wrong)}. A program exits at a flag that it does not know.",
     )
 
@@ -50,15 +50,15 @@ def _instead(arguments: list[str]) -> str:
     )
 
 
-def ended_arguments(now: Situation) -> Finding | None:
+def find_arguments_ended(context: UpgradeContext) -> Finding | None:
     """Find arguments of the running controller that the release does not know."""
-    live = now.controller
-    wrong = flags.unknown(CONTROLLER, live.arguments, now.release) if live else []
+    live = context.controller
+    wrong = flags.unknown(CONTROLLER, live.arguments, context.release) if live else []
     return Finding(listed(f"{live}: {one}" for one in wrong)) if wrong else None
 
 
-def dropped_arguments(now: Situation) -> Finding | None:
-    live, dropped = now.controller, now.dropped_arguments
+def find_arguments_dropped(context: UpgradeContext) -> Finding | None:
+    live, dropped = context.controller, context.dropped_arguments
     if live is None or not live.origin.key or not dropped:
         return None
     return Finding(
@@ -67,8 +67,8 @@ def dropped_arguments(now: Situation) -> Finding | None:
     )
 
 
-def arguments_taken_back(now: Situation) -> Finding | None:
-    live, dropped = now.controller, now.dropped_arguments
+def find_arguments_taken_back(context: UpgradeContext) -> Finding | None:
+    live, dropped = context.controller, context.dropped_arguments
     if live is None or live.origin.key or not dropped:
         return None
     return Finding(
@@ -77,10 +77,10 @@ def arguments_taken_back(now: Situation) -> Finding | None:
     )
 
 
-def sidecars_flags(now: Situation) -> Finding | None:
+def find_sidecar_arguments(context: UpgradeContext) -> Finding | None:
     found = [
         f"{one}: {argument}, instead {flag.instead}"
-        for one in now.installed.running(SIDECAR)
+        for one in context.installed.running(SIDECAR)
         for argument, flag in flags.lost(SIDECAR, one.arguments)
     ]
     if not found:
@@ -91,37 +91,38 @@ def sidecars_flags(now: Situation) -> Finding | None:
     )
 
 
-def gate_by_default(now: Situation) -> Finding | None:
-    groups = now.release.groups
+def find_groups_by_default(context: UpgradeContext) -> Finding | None:
+    groups = context.release.groups
     if not (groups and groups.on):
         return None
-    word = "on" if now.groups_wanted else "off"
-    return Finding((f"{GROUP_GATE} is on by default in {now.release}; it is set to {word}",))
+    word = "on" if context.groups_wanted else "off"
+    return Finding((f"{GROUP_GATE} is on by default in {context.release}; it is set to {word}",))
 
 
-def better_patch(now: Situation) -> Finding | None:
-    if not now.release.avoid:
+def find_slow_start(context: UpgradeContext) -> Finding | None:
+    if not context.release.avoid:
         return None
     return Finding(
-        (f"{now.release}: {now.release.avoid}",), "On a cluster with many snapshots, use that patch release."
+        (f"{context.release}: {context.release.avoid}",),
+        "On a cluster with many snapshots, use that patch release.",
     )
 
 
-def image_of_another(now: Situation) -> Finding | None:
+def find_manifest_images(context: UpgradeContext) -> Finding | None:
     """Report the release's images: upstream's manifests name older ones, or images that never existed."""
-    return Finding((f"the objects of {now.release} run the images of {now.release}",))
+    return Finding((f"the objects of {context.release} run the images of {context.release}",))
 
 
-def nodes(now: Situation) -> Finding | None:
-    given = flags.value(now.options.controller_arguments, "enable-distributed-snapshotting")
+def find_nodes(context: UpgradeContext) -> Finding | None:
+    given = flags.value(context.options.controller_arguments, "enable-distributed-snapshotting")
     if given is None or given.lower() == "false":
         return None
     return Finding(("--enable-distributed-snapshotting",))
 
 
-def gap_of_leaders(now: Situation) -> Finding | None:
-    live = now.controller
-    if live is None or live.version == now.release.version:
+def find_leaders_gap(context: UpgradeContext) -> Finding | None:
+    live = context.controller
+    if live is None or live.version == context.release.version:
         return None
     return Finding(
         (f"{live}: a new leader is elected up to 15 s after the old one ended",),

@@ -7,43 +7,47 @@
 
 from __future__ import annotations
 
-from ..installed.state import CONVERSION, VALIDATION, Hook, Workload
-from ..plan.upgrade_context import DRAINS_SINCE, NO_VERSION, Situation
-from ..release.release_table import GROUP, SNAPSHOT, Rules, text
+from ..installed.state import CONVERSION, VALIDATION, Hook, InstalledWorkload
+from ..plan.upgrade_context import DRAINS_SINCE, NO_VERSION, UpgradeContext
+from ..release.release_table import GROUP, SNAPSHOT, WebhookRules, text
 from .finding import Finding, labels, listed
 
 
-def _pairs(now: Situation) -> list[tuple[Rules, Hook]]:
+def _pairs(context: UpgradeContext) -> list[tuple[WebhookRules, Hook]]:
     """Return each configuration that is kept, with its webhooks."""
-    live = ((rules, now.live(rules)) for rules in now.configurations)
+    live = ((rules, context.live(rules)) for rules in context.configurations)
     return [(rules, hook) for rules, one in live if one for hook in one.hooks]
 
 
-def rights_before_webhook(now: Situation) -> Finding | None:
-    if not now.wants(VALIDATION) or not now.hook(VALIDATION).service_account or now.installed.webhook_account:
+def find_webhook_rights(context: UpgradeContext) -> Finding | None:
+    if (
+        not context.wants(VALIDATION)
+        or not context.hook(VALIDATION).service_account
+        or context.installed.webhook_account
+    ):
         return None
     return Finding(("the webhook's ServiceAccount, ClusterRole or binding is missing",))
 
 
-def wider_rules(now: Situation) -> Finding | None:
+def find_rules_first(context: UpgradeContext) -> Finding | None:
     """Find kinds that the new webhook does not know and so denies. failurePolicy Ignore does not help."""
     wide = [
         f"ValidatingWebhookConfiguration {rules.name}: {', '.join(sorted(hook.resources() - set(rules.resources)))}"
-        for rules, hook in _pairs(now)
+        for rules, hook in _pairs(context)
         if hook.resources() - set(rules.resources)
     ]
     return Finding(listed(wide)) if wide else None
 
 
-def classes_before_binary(now: Situation) -> Finding | None:
+def find_webhook_first(context: UpgradeContext) -> Finding | None:
     """Find kinds of the new rules that the old webhook denies."""
-    if not now.wants(VALIDATION):
+    if not context.wants(VALIDATION):
         return None
-    live = now.installed.webhook(VALIDATION)
-    wider = [rules.name for rules, hook in _pairs(now) if set(rules.resources) - hook.resources()]
+    live = context.installed.webhook(VALIDATION)
+    wider = [rules.name for rules, hook in _pairs(context) if set(rules.resources) - hook.resources()]
     denied = [
         f"{live} {text(live.version)} denies every class, and the configuration has a rule for classes"
-        for rules, hook in _pairs(now)
+        for rules, hook in _pairs(context)
         if live and live.version and live.version < (6, 0, 0) and "volumesnapshotclasses" in hook.resources()
     ]
     if not wider and not denied:
@@ -53,10 +57,10 @@ def classes_before_binary(now: Situation) -> Finding | None:
     )
 
 
-def beta_rules(now: Situation) -> Finding | None:
-    if now.release.version < (6, 0, 0):
+def find_v1beta1_rules(context: UpgradeContext) -> Finding | None:
+    if context.release.version < (6, 0, 0):
         return None
-    found = [rules.name for rules, hook in _pairs(now) if "v1beta1" in hook.versions()]
+    found = [rules.name for rules, hook in _pairs(context) if "v1beta1" in hook.versions()]
     return (
         Finding(listed(f"ValidatingWebhookConfiguration {name}: v1beta1" for name in found))
         if found
@@ -64,51 +68,53 @@ def beta_rules(now: Situation) -> Finding | None:
     )
 
 
-def secret_type(now: Situation) -> Finding | None:
-    if not now.wants(VALIDATION):
+def find_secret_type(context: UpgradeContext) -> Finding | None:
+    if not context.wants(VALIDATION):
         return None
-    namespace = now.webhook_namespace(VALIDATION)
-    found = [now.installed.secret(namespace, name) for name in now.mounted(VALIDATION)]
+    namespace = context.webhook_namespace(VALIDATION)
+    found = [context.installed.secret(namespace, name) for name in context.mounted(VALIDATION)]
     wrong = [one for one in found if one and one.type != "kubernetes.io/tls"]
     return Finding(
         listed(f"Secret {one.namespace}/{one.name}: type {one.type}, keys {', '.join(one.keys)}" for one in wrong)
     ) if wrong else None  # fmt: skip
 
 
-def webhook_selector(now: Situation) -> Finding | None:
-    live = now.installed.webhook(VALIDATION)
+def find_webhook_selector(context: UpgradeContext) -> Finding | None:
+    live = context.installed.webhook(VALIDATION)
     if (
         live is None
-        or not now.wants(VALIDATION)
-        or dict(live.selector) == dict(now.hook(VALIDATION).selector)
+        or not context.wants(VALIDATION)
+        or dict(live.selector) == dict(context.hook(VALIDATION).selector)
     ):
         return None
     return Finding(
-        (f"{live}: selector {labels(live.selector)}, required {labels(now.hook(VALIDATION).selector)}",)
+        (f"{live}: selector {labels(live.selector)}, required {labels(context.hook(VALIDATION).selector)}",)
     )
 
 
-def no_drain(now: Situation) -> Finding | None:
-    kinds = [kind for kind in (VALIDATION, CONVERSION) if now.wants(kind) and now.hands_over(kind)]
-    live = [one for kind in kinds if (one := now.installed.webhook(kind)) and not one.drains]
+def find_no_drain(context: UpgradeContext) -> Finding | None:
+    kinds = [kind for kind in (VALIDATION, CONVERSION) if context.wants(kind) and context.hands_over(kind)]
+    live = [one for kind in kinds if (one := context.installed.webhook(kind)) and not one.drains]
     return Finding(listed(f"{one}: no preStop sleep" for one in live)) if live else None
 
 
-def port_changes(now: Situation) -> Finding | None:
-    port = now.options.webhook_port
-    live = _live(now)
+def find_webhook_port(context: UpgradeContext) -> Finding | None:
+    port = context.options.webhook_port
+    live = _live(context)
     moving = [
         f"{one} listens on port {one.port}, and the new pods on {port}" for one in live if one.port != port
     ]
     return Finding(listed(moving)) if moving else None
 
 
-def one_port_of_a_node(now: Situation) -> Finding | None:
-    port = now.options.webhook_port
+def find_host_port(context: UpgradeContext) -> Finding | None:
+    port = context.options.webhook_port
     live = [
-        one for one in _live(now) if one.host_network and one.port == port and now.hands_over(one.program)
+        one
+        for one in _live(context)
+        if one.host_network and one.port == port and context.hands_over(one.program)
     ]
-    if not (live and now.options.webhook_host_network):
+    if not (live and context.options.webhook_host_network):
         return None
     return Finding(
         listed(f"{one} uses port {port} of its nodes" for one in live),
@@ -117,53 +123,55 @@ def one_port_of_a_node(now: Situation) -> Finding | None:
     )
 
 
-def _live(now: Situation) -> list[Workload]:
+def _live(context: UpgradeContext) -> list[InstalledWorkload]:
     """Return the installed webhooks that are kept."""
-    found = [now.installed.webhook(kind) for kind in (VALIDATION, CONVERSION) if now.wants(kind)]
+    found = [context.installed.webhook(kind) for kind in (VALIDATION, CONVERSION) if context.wants(kind)]
     return [one for one in found if one]
 
 
-def no_drain_here(now: Situation) -> Finding | None:
+def find_no_drain_here(context: UpgradeContext) -> Finding | None:
     """Find new pods that cannot sleep before they end, so a later change of options interrupts calls."""
-    kinds = [kind for kind in (VALIDATION, CONVERSION) if now.wants(kind)]
-    if not kinds or now.installed.kubernetes >= DRAINS_SINCE or now.installed.kubernetes == (0, 0):
+    kinds = [kind for kind in (VALIDATION, CONVERSION) if context.wants(kind)]
+    if not kinds or context.installed.kubernetes >= DRAINS_SINCE or context.installed.kubernetes == (0, 0):
         return None
     return Finding(
-        (f"Kubernetes {now.installed.kubernetes_version}",),
+        (f"Kubernetes {context.installed.kubernetes_version}",),
         "If only options change, the webhook's old pods end during calls. With failurePolicy Fail, change options together with "
         "the release, or set failure_policy: Ignore for that run.",
     )
 
 
-def groups_path(now: Situation) -> Finding | None:
-    found = [one for one in now.surplus if one.groups == (GROUP,) and now.wants(VALIDATION)]
+def find_groups_path(context: UpgradeContext) -> Finding | None:
+    found = [one for one in context.surplus if one.groups == (GROUP,) and context.wants(VALIDATION)]
     return Finding(listed(f"ValidatingWebhookConfiguration {one.name}" for one in found)) if found else None
 
 
-def dangling(now: Situation) -> Finding | None:
+def find_dangling_configuration(context: UpgradeContext) -> Finding | None:
     """Find configurations whose webhook is removed or does not exist."""
-    if now.wants(VALIDATION) or not now.installed.configurations:
+    if context.wants(VALIDATION) or not context.installed.configurations:
         return None
     return Finding(
         listed(
             f"ValidatingWebhookConfiguration {one.name}: {hook.failure_policy}"
-            for one in now.installed.configurations
+            for one in context.installed.configurations
             for hook in one.hooks
         )
     )
 
 
-def webhook_left(now: Situation) -> Finding | None:
-    kinds = [kind for kind in (VALIDATION, CONVERSION) if not now.wants(kind) and not now.callers(kind)]
-    found = [str(one) for kind in kinds for one in now.installed.running(kind)]
+def find_webhook_left(context: UpgradeContext) -> Finding | None:
+    kinds = [
+        kind for kind in (VALIDATION, CONVERSION) if not context.wants(kind) and not context.callers(kind)
+    ]
+    found = [str(one) for kind in kinds for one in context.installed.running(kind)]
     return Finding(listed(found)) if found else None
 
 
-def foreign_configurations(now: Situation) -> Finding | None:
+def find_foreign_configuration(context: UpgradeContext) -> Finding | None:
     """Find configurations of other owners that name snapshots."""
     found = [
         f"{one}: webhook {hook.name} calls {_backend(hook)}"
-        for one in now.installed.foreign
+        for one in context.installed.foreign
         for hook in one.hooks
         if one.groups
     ]
@@ -179,16 +187,16 @@ def _backend(hook: Hook) -> str:
     return f"Service {'/'.join(hook.service)}" if hook.service else "a URL"
 
 
-def other_callers(now: Situation) -> Finding | None:
+def find_webhook_shared(context: UpgradeContext) -> Finding | None:
     """Find webhooks of other owners' configurations that call the snapshot controller's webhook."""
     found = [
         (kind, f"{one}: webhook {hook.name} ({hook.failure_policy}) calls {_backend(hook)}")
         for kind in (VALIDATION, CONVERSION)
-        for one, hook in now.callers(kind)
+        for one, hook in context.callers(kind)
     ]
     if not found:
         return None
-    stays = any(now.wants(kind) for kind, _words in found)
+    stays = any(context.wants(kind) for kind, _words in found)
     return Finding(
         listed(words for _kind, words in found),
         "Its caBundle must trust the webhook's CA, which may change. Add the CA with webhook_cabundle."
@@ -197,23 +205,24 @@ def other_callers(now: Situation) -> Finding | None:
     )
 
 
-def kept_secrets(now: Situation) -> Finding | None:
+def find_secret_kept(context: UpgradeContext) -> Finding | None:
     """Find Secrets of the webhook that the upgrade keeps, with the reasons."""
     found = [
         f"{secret} is kept: {why}"
         for kind in (VALIDATION, CONVERSION)
-        if not now.callers(kind)
-        for secret in now.candidates(kind)
-        if not (now.wants(kind) and secret.name == now.secret(kind)) and (why := now.why_kept(kind, secret))
+        if not context.callers(kind)
+        for secret in context.candidates(kind)
+        if not (context.wants(kind) and secret.name == context.secret(kind))
+        and (why := context.why_kept(kind, secret))
     ]
     if not found:
         return None
     return Finding(listed(found), "Delete it yourself if no program needs it.")
 
 
-def names_elsewhere(now: Situation) -> Finding | None:
+def find_names_elsewhere(context: UpgradeContext) -> Finding | None:
     """Find objects with upstream's names outside of the webhook's namespace."""
-    found = now.elsewhere()
+    found = context.elsewhere()
     if not found:
         return None
     return Finding(
@@ -222,38 +231,38 @@ def names_elsewhere(now: Situation) -> Finding | None:
     )
 
 
-def unpublished(now: Situation) -> Finding | None:
-    missing = [now.hook(kind).image for kind in (VALIDATION, CONVERSION) if now.wants(kind)]
-    missing = [image for image in missing if image in now.release.unpublished]
+def find_image_unpublished(context: UpgradeContext) -> Finding | None:
+    missing = [context.hook(kind).image for kind in (VALIDATION, CONVERSION) if context.wants(kind)]
+    missing = [image for image in missing if image in context.release.unpublished]
     if not missing:
         return None
     return Finding(
-        (f"image {missing[0]} {now.release} was never published",),
+        (f"image {missing[0]} {context.release} was never published",),
         "Use another patch release: 6.2.1 or newer.",
     )
 
 
-def policy_reset(now: Situation) -> Finding | None:
+def find_policy_reset(context: UpgradeContext) -> Finding | None:
     strict = [
         rules.name
-        for rules, hook in _pairs(now)
-        if hook.failure_policy == "Fail" and now.failure_policy(rules) == "Fail"
+        for rules, hook in _pairs(context)
+        if hook.failure_policy == "Fail" and context.failure_policy(rules) == "Fail"
     ]
     return (
         Finding(listed(f"ValidatingWebhookConfiguration {name}: Fail" for name in strict)) if strict else None
     )
 
 
-def nobody_behind(now: Situation) -> Finding | None:
+def find_nobody_behind(context: UpgradeContext) -> Finding | None:
     """Find configurations without a working webhook, which a repair corrects."""
-    if not now.wants(VALIDATION) or not now.installed.configurations:
+    if not context.wants(VALIDATION) or not context.installed.configurations:
         return None
-    live = now.installed.webhook(VALIDATION)
-    detached = now.installed.orphans(VALIDATION)
-    services = {(one.namespace, one.name) for one in now.installed.services}
+    live = context.installed.webhook(VALIDATION)
+    detached = context.installed.orphans(VALIDATION)
+    services = {(one.namespace, one.name) for one in context.installed.services}
     gone = [
         f"Service {place}/{name} does not exist"
-        for place, name in now.called(VALIDATION)
+        for place, name in context.called(VALIDATION)
         if (place, name) not in services
     ]
     if live is None and not detached:
@@ -263,19 +272,19 @@ def nobody_behind(now: Situation) -> Finding | None:
     return Finding(listed(gone)) if gone else None
 
 
-def second_default_only(now: Situation) -> Finding | None:
+def find_rules_answer_first(context: UpgradeContext) -> Finding | None:
     """Find CRDs with CEL rules, which leave the webhook one object that only it refuses."""
-    if not now.wants(VALIDATION) or not now.release.version >= (6, 0, 0):
+    if not context.wants(VALIDATION) or not context.release.version >= (6, 0, 0):
         return None
-    rules = now.installed.crds.get(f"volumesnapshots.{SNAPSHOT}")
-    ruled = bool(rules and rules.set and rules.set.rules) or now.release.version >= (8, 0, 0)
+    rules = context.installed.crds.get(f"volumesnapshots.{SNAPSHOT}")
+    ruled = bool(rules and rules.set and rules.set.rules) or context.release.version >= (8, 0, 0)
     return Finding(("the CRDs have validation rules",)) if ruled else None
 
 
-def mode_of_volumes(now: Situation) -> Finding | None:
-    if not now.crosses((7, 0, 0)) or (now.version or NO_VERSION) == NO_VERSION:
+def find_volume_mode(context: UpgradeContext) -> Finding | None:
+    if not context.crosses((7, 0, 0)) or (context.version or NO_VERSION) == NO_VERSION:
         return None
-    arguments = (*now.options.controller_arguments, *now.options.webhook_arguments)
+    arguments = (*context.options.controller_arguments, *context.options.webhook_arguments)
     if any(one.startswith("--prevent-volume-mode-conversion=false") for one in arguments):
         return None
     return Finding(

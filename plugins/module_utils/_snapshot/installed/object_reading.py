@@ -16,7 +16,7 @@ from typing import Any
 from ... import _managers
 from ..._x509 import certificate_facts
 from ..._x509.errors import CertificateError
-from ..plan.step_types import DETACHED_LABEL, RELEASE_LABEL
+from ..plan.step_types import ORPHAN_LABEL, RELEASE_LABEL
 from ..release import crd_sets, flags
 from ..release.release_table import CONFIGURATION_NAMES, GROUP, RELEASES, SNAPSHOT, Release, Version, parse
 from . import installers, pod_specs, validity
@@ -26,16 +26,16 @@ from .state import (
     LEASE,
     SIDECAR,
     VALIDATION,
-    Configuration,
-    Detached,
-    GroupObjects,
     Hook,
-    Installed,
-    Lease,
-    Objects,
+    InstalledState,
+    InstalledWorkload,
+    LeaderLease,
+    OrphanReplicaSet,
     Secret,
     Service,
-    Workload,
+    StoredGroupSnapshots,
+    StoredSnapshots,
+    WebhookConfiguration,
 )
 
 DEFAULT_CLASS = "snapshot.storage.kubernetes.io/is-default-class"
@@ -66,7 +66,7 @@ RIGHTS: tuple[tuple[Version, str, str, tuple[str, ...]], ...] = (
 
 
 @dataclass(frozen=True)
-class Reading:
+class ClusterObjects:
     """Objects by what they are ("crds", "deployments", ...), as the API server gave them, and what could not be read."""
 
     objects: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
@@ -78,7 +78,7 @@ class Reading:
         return self.objects.get(what, ())
 
 
-def installed(reading: Reading, release: Release) -> Installed:
+def installed(reading: ClusterObjects, release: Release) -> InstalledState:
     """What is there. release: the target, whose rules stored objects are held against."""
     crds = [crd_sets.parse(obj) for obj in reading["crds"]]
     configurations, foreign = _configurations(reading)
@@ -86,13 +86,13 @@ def installed(reading: Reading, release: Release) -> Installed:
     converts = {crd.conversion.service[0] for crd in crds if crd.conversion.service}
     workloads, strangers = _told_apart(_workloads(reading), {VALIDATION: called, CONVERSION: converts})
     role = next((obj for obj in reading["cluster_roles"] if _name(obj) == CONTROLLER_ROLE), None)
-    return Installed(
+    return InstalledState(
         kubernetes=(parse(reading.kubernetes) or (0, 0, 0))[:2],
         kubernetes_version=reading.kubernetes,
         crds={crd.name: crd for crd in crds},
         crd_origins={_name(obj): installers.origin(obj, apis=reading.apis) for obj in reading["crds"]},
         workloads=tuple(workloads),
-        detached=tuple(_detached(reading["replicasets"])),
+        orphan_sets=tuple(_orphan_sets(reading["replicasets"])),
         configurations=tuple(configurations),
         foreign=tuple(foreign),
         strangers=tuple(strangers),
@@ -102,7 +102,7 @@ def installed(reading: Reading, release: Release) -> Installed:
         ),
         secrets=tuple(_secret(obj, reading) for obj in reading["secrets"]),
         controller_role=installers.origin(role, apis=reading.apis) if role else None,
-        missing_rights=tuple(_missing(role, release)) if role else (),
+        missing_permissions=tuple(_missing(role, release)) if role else (),
         webhook_account=bool(reading["service_accounts"] and reading["cluster_role_bindings"]),
         default_classes=_defaults(reading["classes"]),
         objects=_objects(reading, release),
@@ -113,7 +113,7 @@ def installed(reading: Reading, release: Release) -> Installed:
     )
 
 
-def _workloads(reading: Reading) -> Iterator[Workload]:
+def _workloads(reading: ClusterObjects) -> Iterator[InstalledWorkload]:
     for what, kind in WORKLOADS.items():
         for obj in reading[what]:
             for container in containers(obj):
@@ -123,8 +123,8 @@ def _workloads(reading: Reading) -> Iterator[Workload]:
 
 
 def _told_apart(
-    workloads: Iterable[Workload], called: Mapping[str, set[str]]
-) -> tuple[list[Workload], list[Workload]]:
+    workloads: Iterable[InstalledWorkload], called: Mapping[str, set[str]]
+) -> tuple[list[InstalledWorkload], list[InstalledWorkload]]:
     """Return the workloads of the snapshot controller, and the webhooks that no configuration is known to call.
 
     called: the namespaces of the called Services, by program. A webhook in one of them is the called webhook.
@@ -144,10 +144,10 @@ def _told_apart(
 
 def _workload(
     kind: str, obj: Mapping[str, Any], container: Mapping[str, Any], program: str, apis: Iterable[str]
-) -> Workload:
+) -> InstalledWorkload:
     spec, template = obj["spec"], obj["spec"]["template"]
     pod, image = template["spec"], container["image"]
-    return Workload(
+    return InstalledWorkload(
         program,
         kind,
         *_place(obj),
@@ -184,20 +184,20 @@ def _version(image: str, labels: Mapping[str, str]) -> Version | None:
     return parse(tag) or parse(labels.get(RELEASE_LABEL, ""))
 
 
-def _detached(replica_sets: Iterable[Mapping[str, Any]]) -> Iterator[Detached]:
+def _orphan_sets(replica_sets: Iterable[Mapping[str, Any]]) -> Iterator[OrphanReplicaSet]:
     for obj in replica_sets:
         # A scaled-down one is the history of a Deployment that is gone: it runs nothing.
         if obj["metadata"].get("ownerReferences") or not obj["spec"].get("replicas", 1):
             continue
-        label = (obj["metadata"].get("labels") or {}).get(DETACHED_LABEL, "")
+        label = (obj["metadata"].get("labels") or {}).get(ORPHAN_LABEL, "")
         for container in containers(obj):
             program = program_of(container.get("image", ""))
             if program and program != SIDECAR:
                 workload = _workload("ReplicaSet", obj, container, program, ())
-                yield Detached(workload, label or workload.name.rpartition("-")[0], bool(label))
+                yield OrphanReplicaSet(workload, label or workload.name.rpartition("-")[0], bool(label))
 
 
-def _configurations(reading: Reading) -> tuple[list[Configuration], list[Configuration]]:
+def _configurations(reading: ClusterObjects) -> tuple[list[WebhookConfiguration], list[WebhookConfiguration]]:
     """Return the webhook's configurations, and others that name snapshots or call one of the Services that were read.
 
     A configuration belongs to the webhook by upstream's name, or if every webhook in it is asked about snapshots only and
@@ -205,8 +205,8 @@ def _configurations(reading: Reading) -> tuple[list[Configuration], list[Configu
     have such rules too.
     """
     programs = {_place(obj): _behind(obj, reading) for obj in reading["services"]}
-    own: list[Configuration] = []
-    foreign: list[Configuration] = []
+    own: list[WebhookConfiguration] = []
+    foreign: list[WebhookConfiguration] = []
     for kind, what in (
         ("ValidatingWebhookConfiguration", "configurations"),
         ("MutatingWebhookConfiguration", "mutating_configurations"),
@@ -220,7 +220,7 @@ def _configurations(reading: Reading) -> tuple[list[Configuration], list[Configu
     return own, foreign
 
 
-def _is_own(configuration: Configuration) -> bool:
+def _is_own(configuration: WebhookConfiguration) -> bool:
     hooks = configuration.hooks
     served = bool(hooks) and all(hook.answered_by == VALIDATION for hook in hooks)
     asked = {group for hook in hooks for rule in hook.rules for group in rule.get("apiGroups") or ()}
@@ -234,11 +234,11 @@ def _is_known(hook: Hook, programs: Mapping[tuple[str, str], str]) -> bool:
 
 def _configuration(
     obj: Mapping[str, Any], kind: str, programs: Mapping[tuple[str, str], str], apis: Iterable[str]
-) -> Configuration:
+) -> WebhookConfiguration:
     hooks = tuple(_hook(entry, programs) for entry in obj.get("webhooks") or ())
     groups = {group for hook in hooks for rule in hook.rules for group in rule.get("apiGroups") or ()}
     named = tuple(sorted(groups & {SNAPSHOT, GROUP}))
-    return Configuration(_name(obj), named, hooks, installers.origin(obj, apis=apis), kind)
+    return WebhookConfiguration(_name(obj), named, hooks, installers.origin(obj, apis=apis), kind)
 
 
 def _hook(entry: Mapping[str, Any], programs: Mapping[tuple[str, str], str]) -> Hook:
@@ -254,7 +254,7 @@ def _hook(entry: Mapping[str, Any], programs: Mapping[tuple[str, str], str]) -> 
     )
 
 
-def _behind(service: Mapping[str, Any], reading: Reading) -> str:
+def _behind(service: Mapping[str, Any], reading: ClusterObjects) -> str:
     """Return the program that all containers behind a Service run, "" if they differ."""
     selector = (service.get("spec") or {}).get("selector") or {}
     namespace = _place(service)[0]
@@ -279,7 +279,7 @@ def _labels(workload: Mapping[str, Any]) -> Mapping[str, str]:
     return (workload["spec"]["template"].get("metadata") or {}).get("labels") or {}
 
 
-def _secret(obj: Mapping[str, Any], reading: Reading) -> Secret:
+def _secret(obj: Mapping[str, Any], reading: ClusterObjects) -> Secret:
     namespace, name = _place(obj)
     data = obj.get("data") or {}
     seen: dict[str, Any] = {}
@@ -341,7 +341,7 @@ def _defaults(classes: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, ...]
     return found
 
 
-def _objects(reading: Reading, release: Release) -> Objects:
+def _objects(reading: ClusterObjects, release: Release) -> StoredSnapshots:
     snapshots, contents = reading["snapshots"], reading["contents"]
     held = crd_sets.row(release.crds, SNAPSHOT).rules
     clients = {
@@ -350,7 +350,7 @@ def _objects(reading: Reading, release: Release) -> Objects:
         for entry in obj["metadata"].get("managedFields") or ()
         if entry.get("apiVersion") == f"{SNAPSHOT}/v1beta1"
     }
-    return Objects(
+    return StoredSnapshots(
         snapshots=len(snapshots),
         contents=len(contents),
         faults=tuple(
@@ -368,12 +368,12 @@ def _objects(reading: Reading, release: Release) -> Objects:
     )
 
 
-def _groups(reading: Reading, release: Release) -> GroupObjects:
+def _groups(reading: ClusterObjects, release: Release) -> StoredGroupSnapshots:
     contents, snapshots = reading["group_contents"], reading["group_snapshots"]
     held = release.group_crds and crd_sets.row(release.group_crds, GROUP).rules
     faults = validity.faults("VolumeGroupSnapshot", snapshots)
     faults += validity.faults("VolumeGroupSnapshotContent", contents)
-    return GroupObjects(
+    return StoredGroupSnapshots(
         classes=len(reading["group_classes"]),
         snapshots=len(snapshots),
         contents=len(contents),
@@ -390,12 +390,12 @@ def _lists(content: Mapping[str, Any]) -> bool:
     return any((content.get("status") or {}).get(key) for key in LISTS)
 
 
-def _lease(obj: Mapping[str, Any]) -> Lease:
+def _lease(obj: Mapping[str, Any]) -> LeaderLease:
     spec = obj.get("spec") or {}
-    return Lease(_place(obj)[0], spec.get("holderIdentity") or "", spec.get("renewTime") or "")
+    return LeaderLease(_place(obj)[0], spec.get("holderIdentity") or "", spec.get("renewTime") or "")
 
 
-def _leftovers(reading: Reading) -> Iterator[tuple[str, str, str]]:
+def _leftovers(reading: ClusterObjects) -> Iterator[tuple[str, str, str]]:
     """Objects that only a webhook needs."""
     for kind, what in (
         ("ServiceAccount", "service_accounts"),

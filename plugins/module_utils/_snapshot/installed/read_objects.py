@@ -24,7 +24,7 @@ from ..release.release_table import (
     SNAPSHOT_CRDS,
     known_webhook,
 )
-from .object_reading import CONTROLLER_ROLE, Reading
+from .object_reading import CONTROLLER_ROLE, ClusterObjects
 from .pod_specs import USERS, WORKLOADS, containers, program_of
 from .state import CONVERSION, LEASE, VALIDATION
 
@@ -87,7 +87,7 @@ class _Reader:
             self.objects[what] = (*self.objects.get(what, ()), *([found] if found else ()))
 
 
-def observe(client: Client, *, needs_rules: bool) -> Reading:
+def observe(client: Client, *, needs_rules: bool) -> ClusterObjects:
     """Read it. needs_rules: whether the target's rules bind stored objects, which are read where they do not yet.
 
     Raises ConnectionFailed and AuthenticationError; any other refusal is in ``unreadable``.
@@ -103,7 +103,7 @@ def observe(client: Client, *, needs_rules: bool) -> Reading:
     reader.get("cluster_role_bindings", f"{RBAC}/clusterrolebindings/{_BINDING}")
     _read_places(reader)
     _read_stored(reader, needs_rules)
-    return Reading(reader.objects, version, _owners_objects(client, reader), reader.unreadable)
+    return ClusterObjects(reader.objects, version, _owners_objects(client, reader), reader.unreadable)
 
 
 def _read_places(reader: _Reader) -> None:

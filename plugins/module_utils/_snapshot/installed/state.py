@@ -20,7 +20,7 @@ LEASE = "snapshot-controller-leader"
 
 
 @dataclass(frozen=True)
-class Workload:
+class InstalledWorkload:
     """What runs one of the programs.
 
     version: what its image's tag or its label says, None where neither does. selector: matchLabels. secrets: that it mounts.
@@ -52,13 +52,13 @@ class Workload:
 
 
 @dataclass(frozen=True)
-class Detached:
+class OrphanReplicaSet:
     """A ReplicaSet without an owner that still runs one of the programs. of: the Deployment that it was from.
 
     labelled: whether no new Deployment adopts it.
     """
 
-    workload: Workload
+    workload: InstalledWorkload
     of: str
     labelled: bool = False
 
@@ -90,7 +90,7 @@ class Hook:
 
 
 @dataclass(frozen=True)
-class Configuration:
+class WebhookConfiguration:
     """A webhook configuration. groups: the API groups of external-snapshotter that its rules name."""
 
     name: str
@@ -143,7 +143,7 @@ class Secret:
 
 
 @dataclass(frozen=True)
-class Fault:
+class InvalidObject:
     """A stored object that the target's rules refuse. place: "namespace/name" or "name"."""
 
     kind: str
@@ -152,7 +152,7 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class Objects:
+class StoredSnapshots:
     """What is stored. faults: by the target's rules. labelled: marked invalid by a controller of before 8.0.
 
     old_clients: field managers that wrote at v1beta1. read: whether snapshots and contents were listed.
@@ -160,14 +160,14 @@ class Objects:
 
     snapshots: int = 0
     contents: int = 0
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[InvalidObject, ...] = ()
     labelled: tuple[str, ...] = ()
     old_clients: tuple[str, ...] = ()
     read: bool = False
 
 
 @dataclass(frozen=True)
-class GroupObjects:
+class StoredGroupSnapshots:
     """Stored group snapshots. lists: contents whose status lists their snapshots' handles.
 
     hidden: contents with such a list at v1beta1 that the storage version does not show, because no webhook converts it.
@@ -179,7 +179,7 @@ class GroupObjects:
     contents: int = 0
     lists: int = 0
     hidden: int = 0
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[InvalidObject, ...] = ()
     alpha_sources: tuple[str, ...] = ()
 
     @property
@@ -188,7 +188,7 @@ class GroupObjects:
 
 
 @dataclass(frozen=True)
-class Lease:
+class LeaderLease:
     """Who leads, and since when it was last said (ISO 8601)."""
 
     namespace: str
@@ -197,7 +197,7 @@ class Lease:
 
 
 @dataclass(frozen=True)
-class Installed:
+class InstalledState:
     """All of it.
 
     kubernetes: (major, minor). crds: by name. missing_rights: "verb resource" that the target's controller needs and the
@@ -213,31 +213,31 @@ class Installed:
     kubernetes_version: str = ""
     crds: Mapping[str, Crd] = field(default_factory=dict)
     crd_origins: Mapping[str, Origin] = field(default_factory=dict)
-    workloads: tuple[Workload, ...] = ()
-    detached: tuple[Detached, ...] = ()
-    configurations: tuple[Configuration, ...] = ()
-    foreign: tuple[Configuration, ...] = ()
-    strangers: tuple[Workload, ...] = ()
+    workloads: tuple[InstalledWorkload, ...] = ()
+    orphan_sets: tuple[OrphanReplicaSet, ...] = ()
+    configurations: tuple[WebhookConfiguration, ...] = ()
+    foreign: tuple[WebhookConfiguration, ...] = ()
+    strangers: tuple[InstalledWorkload, ...] = ()
     services: tuple[Service, ...] = ()
     secrets: tuple[Secret, ...] = ()
     controller_role: Origin | None = None
-    missing_rights: tuple[str, ...] = ()
+    missing_permissions: tuple[str, ...] = ()
     webhook_account: bool = False
     default_classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    objects: Objects = Objects()
-    groups: GroupObjects = GroupObjects()
-    leases: tuple[Lease, ...] = ()
+    objects: StoredSnapshots = StoredSnapshots()
+    groups: StoredGroupSnapshots = StoredGroupSnapshots()
+    leases: tuple[LeaderLease, ...] = ()
     leftovers: tuple[tuple[str, str, str], ...] = ()
     unreadable: Mapping[str, str] = field(default_factory=dict)
 
-    def running(self, program: str) -> tuple[Workload, ...]:
+    def running(self, program: str) -> tuple[InstalledWorkload, ...]:
         return tuple(one for one in self.workloads if one.program == program)
 
-    def orphans(self, program: str) -> tuple[Workload, ...]:
+    def orphans(self, program: str) -> tuple[InstalledWorkload, ...]:
         """What runs on after its Deployment was deleted without its pods."""
-        return tuple(one.workload for one in self.detached if one.program == program)
+        return tuple(one.workload for one in self.orphan_sets if one.program == program)
 
-    def webhook(self, program: str) -> Workload | None:
+    def webhook(self, program: str) -> InstalledWorkload | None:
         found = self.running(program)
         return found[0] if found else None
 
@@ -247,4 +247,4 @@ class Installed:
     @property
     def is_empty(self) -> bool:
         """Nothing at all is there."""
-        return not (self.crds or self.running(CONTROLLER) or self.detached or self.configurations)
+        return not (self.crds or self.running(CONTROLLER) or self.orphan_sets or self.configurations)

@@ -15,11 +15,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .state import Fault
+from .state import InvalidObject
 
 
 @dataclass(frozen=True)
-class Exactly:
+class ExactlyOneField:
     """One of two fields has to be there, in an object at ``path``."""
 
     kind: str
@@ -29,7 +29,7 @@ class Exactly:
 
 
 @dataclass(frozen=True)
-class Both:
+class BothFields:
     """Both fields have to be there; an empty text is there."""
 
     kind: str
@@ -39,7 +39,7 @@ class Both:
 
 
 @dataclass(frozen=True)
-class NotEmpty:
+class NonEmptyText:
     """A text that is there must not be empty."""
 
     kind: str
@@ -48,48 +48,48 @@ class NotEmpty:
 
 
 # x-kubernetes-validations of client/v8.0.0:config/crd, those that a stored object can break by itself.
-RULES: tuple[Exactly | Both | NotEmpty, ...] = (
-    Exactly(
+RULES: tuple[ExactlyOneField | BothFields | NonEmptyText, ...] = (
+    ExactlyOneField(
         "VolumeSnapshot",
         ("spec", "source"),
         ("volumeSnapshotContentName", "persistentVolumeClaimName"),
         "exactly one of volumeSnapshotContentName and persistentVolumeClaimName must be set",
     ),
-    NotEmpty(
+    NonEmptyText(
         "VolumeSnapshot",
         ("spec", "volumeSnapshotClassName"),
         "volumeSnapshotClassName must not be the empty string when set",
     ),
-    Exactly(
+    ExactlyOneField(
         "VolumeSnapshotContent",
         ("spec", "source"),
         ("volumeHandle", "snapshotHandle"),
         "exactly one of volumeHandle and snapshotHandle must be set",
     ),
-    Both(
+    BothFields(
         "VolumeSnapshotContent",
         ("spec", "volumeSnapshotRef"),
         ("name", "namespace"),
         "both spec.volumeSnapshotRef.name and spec.volumeSnapshotRef.namespace must be set",
     ),
-    Exactly(
+    ExactlyOneField(
         "VolumeGroupSnapshot",
         ("spec", "source"),
         ("selector", "volumeGroupSnapshotContentName"),
         "exactly one of selector and volumeGroupSnapshotContentName must be set",
     ),
-    NotEmpty(
+    NonEmptyText(
         "VolumeGroupSnapshot",
         ("spec", "volumeGroupSnapshotClassName"),
         "volumeGroupSnapshotClassName must not be the empty string when set",
     ),
-    Exactly(
+    ExactlyOneField(
         "VolumeGroupSnapshotContent",
         ("spec", "source"),
         ("volumeHandles", "groupSnapshotHandles"),
         "exactly one of volumeHandles and groupSnapshotHandles must be set",
     ),
-    Both(
+    BothFields(
         "VolumeGroupSnapshotContent",
         ("spec", "volumeGroupSnapshotRef"),
         ("name", "namespace"),
@@ -98,10 +98,15 @@ RULES: tuple[Exactly | Both | NotEmpty, ...] = (
 )
 
 
-def faults(kind: str, objects: Iterable[Mapping[str, Any]]) -> list[Fault]:
+def faults(kind: str, objects: Iterable[Mapping[str, Any]]) -> list[InvalidObject]:
     """Every rule that an object of the kind breaks."""
     rules = [rule for rule in RULES if rule.kind == kind]
-    return [Fault(kind, place(obj), rule.message) for obj in objects for rule in rules if _broken(rule, obj)]
+    return [
+        InvalidObject(kind, place(obj), rule.message)
+        for obj in objects
+        for rule in rules
+        if _broken(rule, obj)
+    ]
 
 
 def place(obj: Mapping[str, Any]) -> str:
@@ -109,11 +114,11 @@ def place(obj: Mapping[str, Any]) -> str:
     return "/".join(filter(None, (metadata.get("namespace"), metadata["name"])))
 
 
-def _broken(rule: Exactly | Both | NotEmpty, obj: Mapping[str, Any]) -> bool:
+def _broken(rule: ExactlyOneField | BothFields | NonEmptyText, obj: Mapping[str, Any]) -> bool:
     value: Any = obj
     for key in rule.path:
         value = value.get(key) if isinstance(value, Mapping) else None
-    if isinstance(rule, NotEmpty):
+    if isinstance(rule, NonEmptyText):
         return bool(value == "")
     there = [field in value for field in rule.fields] if isinstance(value, Mapping) else [False, False]
-    return not all(there) if isinstance(rule, Both) else there.count(True) != 1
+    return not all(there) if isinstance(rule, BothFields) else there.count(True) != 1

@@ -9,36 +9,36 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from ..installed.state import CONVERSION, VALIDATION, Configuration
+from ..installed.state import CONVERSION, VALIDATION, WebhookConfiguration
 from ..release import crd_sets
 from ..release.release_table import GROUP, GROUP_CONTENTS, SNAPSHOT, text
 from .step_types import Step
-from .upgrade_context import Situation
+from .upgrade_context import UpgradeContext
 
 
-def proofs(now: Situation) -> list[Step]:
+def plan_checks(context: UpgradeContext) -> list[Step]:
     """Return the steps that verify the installed release. Their ids are those of the verifications of a hop."""
-    return [step for proof in _BEFORE for step in proof(now)]
+    return [step for plan_check in _BEFORE for step in plan_check(context)]
 
 
-def _webhook(now: Situation) -> Iterator[Step]:
-    for one in now.installed.configurations:
+def _webhook(context: UpgradeContext) -> Iterator[Step]:
+    for one in context.installed.configurations:
         if SNAPSHOT in one.groups:
-            check = _refusal(now, one)
+            check = _refusal(context, one)
             if check:
-                yield _step("verify-webhook", "webhook", name=one.name, check=check, **_release(now))
+                yield _step("verify-webhook", "webhook", name=one.name, check=check, **_release(context))
                 return
 
 
-def _refusal(now: Situation, configuration: Configuration) -> str:
+def _refusal(context: UpgradeContext, configuration: WebhookConfiguration) -> str:
     """Return the check of _hop.REFUSALS that only the installed webhook refuses, "" if there is none.
 
     Its configuration must name the resource, and the rules of the installed CRDs must not refuse the object first.
     """
     asked = {resource for hook in configuration.hooks for resource in hook.resources()}
-    live = now.installed.webhook(VALIDATION)
-    version = (live.version if live else None) or now.version
-    if not _has_rules(now):
+    live = context.installed.webhook(VALIDATION)
+    version = (live.version if live else None) or context.version
+    if not _has_rules(context):
         if version is not None and version >= (8, 0, 0):
             return "second-default-class" if "volumesnapshotclasses" in asked else ""
         return "empty-class" if "volumesnapshots" in asked else ""
@@ -48,13 +48,13 @@ def _refusal(now: Situation, configuration: Configuration) -> str:
     return "empty-reference" if old and "volumesnapshotcontents" in asked else ""
 
 
-def _has_rules(now: Situation) -> bool:
-    crd = now.installed.crds.get(f"volumesnapshots.{SNAPSHOT}")
+def _has_rules(context: UpgradeContext) -> bool:
+    crd = context.installed.crds.get(f"volumesnapshots.{SNAPSHOT}")
     return crd is not None and crd.set is not None and crd.set.rules
 
 
-def _conversion(now: Situation) -> Iterator[Step]:
-    crd = now.contents
+def _conversion(context: UpgradeContext) -> Iterator[Step]:
+    crd = context.contents
     if crd is None or crd.conversion.strategy != "Webhook":
         return
     other = sorted(version for version, state in crd.versions.items() if state == crd_sets.SERVED)
@@ -63,29 +63,31 @@ def _conversion(now: Situation) -> Iterator[Step]:
         yield _step("verify-conversion", CONVERSION, name=GROUP_CONTENTS, version=version)
 
 
-def _schema(now: Situation) -> Iterator[Step]:
-    if _has_rules(now):
-        yield _step("verify-rules", "schema", **_release(now))
+def _schema(context: UpgradeContext) -> Iterator[Step]:
+    if _has_rules(context):
+        yield _step("verify-rules", "schema", **_release(context))
 
 
-def _version(now: Situation) -> Iterator[Step]:
-    live = now.controller
-    if live and live.kind == "Deployment" and now.version:
-        yield _step("verify-version", "version", namespace=live.namespace, name=live.name, **_release(now))
+def _version(context: UpgradeContext) -> Iterator[Step]:
+    live = context.controller
+    if live and live.kind == "Deployment" and context.version:
+        yield _step(
+            "verify-version", "version", namespace=live.namespace, name=live.name, **_release(context)
+        )
 
 
-def _controller(now: Situation) -> Iterator[Step]:
-    if now.controller:
-        yield _step("verify-controller", "controller", namespace=now.controller.namespace)
+def _controller(context: UpgradeContext) -> Iterator[Step]:
+    if context.controller:
+        yield _step("verify-controller", "controller", namespace=context.controller.namespace)
 
 
-def _groups(now: Situation) -> Iterator[Step]:
-    if now.controller and now.groups_on and now.present(GROUP):
-        yield _step("verify-groups", "groups", namespace=now.controller.namespace, **_release(now))
+def _groups(context: UpgradeContext) -> Iterator[Step]:
+    if context.controller and context.groups_on and context.present(GROUP):
+        yield _step("verify-groups", "groups", namespace=context.controller.namespace, **_release(context))
 
 
-def _release(now: Situation) -> dict[str, str]:
-    return {"release": text(now.version)} if now.version else {}
+def _release(context: UpgradeContext) -> dict[str, str]:
+    return {"release": text(context.version)} if context.version else {}
 
 
 def _step(step_id: str, subject: str, **parameters: str) -> Step:
@@ -108,7 +110,7 @@ _TITLES = {
     "groups": "the controller processes a VolumeGroupSnapshot",
 }
 
-_BEFORE: tuple[Callable[[Situation], Iterator[Step]], ...] = (
+_BEFORE: tuple[Callable[[UpgradeContext], Iterator[Step]], ...] = (
     _webhook,
     _conversion,
     _schema,

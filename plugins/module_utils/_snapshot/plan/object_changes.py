@@ -25,7 +25,7 @@ ITEM_KEYS = (("name",), ("mountPath",), ("containerPort", "protocol"), ("port", 
 
 
 @dataclass(frozen=True)
-class Change:
+class FieldChange:
     """One field. path: "spec.template.spec.containers[webhook].args"; None stands for a field that is not there."""
 
     path: str
@@ -48,20 +48,20 @@ def meaning(obj: Mapping[str, Any] | None) -> dict[str, Any]:
     return {**{key: value for key, value in obj.items() if key != "status"}, "metadata": metadata}
 
 
-def changes(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> tuple[Change, ...]:
+def changes(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> tuple[FieldChange, ...]:
     """Return what differs in meaning, field by field; None stands for an object that does not exist."""
     return tuple(_differences("", meaning(before), meaning(after)))
 
 
-def _differences(path: str, before: Any, after: Any) -> Iterator[Change]:
+def _differences(path: str, before: Any, after: Any) -> Iterator[FieldChange]:
     if before == after:
         return
     if path.rpartition(".")[2] in FINGERPRINTED:
-        yield Change(path, _fingerprint(before), _fingerprint(after))
+        yield FieldChange(path, _fingerprint(before), _fingerprint(after))
         return
     left, right = _members(before), _members(after)
     if left is None or right is None:
-        yield Change(path, before, after)
+        yield FieldChange(path, before, after)
         return
     for key in dict.fromkeys((*left, *right)):
         below = f"{path}{key}" if key.startswith("[") or not path else f"{path}.{key}"

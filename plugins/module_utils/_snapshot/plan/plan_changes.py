@@ -23,7 +23,7 @@ from ..release import crd_sets
 from ..release.release_table import CONTROLLER, GROUP, GROUP_CRDS, SNAPSHOT, get
 from .planner import Hop
 from .step_types import Step
-from .upgrade_context import Situation
+from .upgrade_context import UpgradeContext
 
 CREATE, CHANGE, DELETE, VERIFY = "create", "change", "delete", "verify"
 
@@ -34,7 +34,7 @@ _NAMESPACES = ("default", "kube-system")
 
 
 @dataclass(frozen=True)
-class Line:
+class PlanLine:
     """One write or check.
 
     verb: CREATE, CHANGE, DELETE or VERIFY.
@@ -50,14 +50,14 @@ class Line:
 
 
 @dataclass
-class _State:
+class _HopProgress:
     """The progress within a hop.
 
     present: the objects that exist before the step.
     issued: the Secrets with a certificate of this hop.
     """
 
-    context: Situation
+    context: UpgradeContext
     present: set[Reference]
     issued: set[Reference] = field(default_factory=set)
 
@@ -66,9 +66,9 @@ class _State:
         return self.context.version == self.context.release.version
 
 
-def lines(hop: Hop) -> list[Line]:
+def lines(hop: Hop) -> list[PlanLine]:
     """Return the writes and checks of a hop in their order."""
-    state = _State(hop.context, set(_present(hop.context)))
+    state = _HopProgress(hop.context, set(_present(hop.context)))
     return [line for step in hop.steps for line in _ACTIONS[step.action](state, step)]
 
 
@@ -89,7 +89,7 @@ def named(objects: Sequence[Reference], end: str = "") -> str:
 # The objects before a hop.
 
 
-def _present(context: Situation) -> Iterator[Reference]:
+def _present(context: UpgradeContext) -> Iterator[Reference]:
     here = context.installed
     yield from (Reference(_CRD, name) for name in here.crds)
     yield from (Reference(one.kind, one.name, one.namespace) for one in here.workloads)
@@ -114,15 +114,15 @@ def _present(context: Situation) -> Iterator[Reference]:
 Parameters = Mapping[str, Any]
 
 
-def _snapshot_crds(_context: Situation, _given: Parameters) -> list[Reference]:
+def _snapshot_crds(_context: UpgradeContext, _given: Parameters) -> list[Reference]:
     return [Reference(_CRD, name) for name in crd_sets.names(SNAPSHOT)]
 
 
-def _group_crds(_context: Situation, _given: Parameters) -> list[Reference]:
+def _group_crds(_context: UpgradeContext, _given: Parameters) -> list[Reference]:
     return [Reference(_CRD, name) for name in crd_sets.names(GROUP)]
 
 
-def _controller_rbac(_context: Situation, given: Parameters) -> list[Reference]:
+def _controller_rbac(_context: UpgradeContext, given: Parameters) -> list[Reference]:
     place = given["namespace"]
     return [
         Reference("ServiceAccount", CONTROLLER, place),
@@ -133,7 +133,7 @@ def _controller_rbac(_context: Situation, given: Parameters) -> list[Reference]:
     ]
 
 
-def _webhook_rbac(_context: Situation, given: Parameters) -> list[Reference]:
+def _webhook_rbac(_context: UpgradeContext, given: Parameters) -> list[Reference]:
     return [
         Reference("ServiceAccount", "snapshot-webhook", given["namespace"]),
         Reference("ClusterRole", "snapshot-webhook-runner"),
@@ -141,27 +141,27 @@ def _webhook_rbac(_context: Situation, given: Parameters) -> list[Reference]:
     ]
 
 
-def _controller(_context: Situation, given: Parameters) -> list[Reference]:
+def _controller(_context: UpgradeContext, given: Parameters) -> list[Reference]:
     return [Reference("Deployment", CONTROLLER, given["namespace"])]
 
 
-def _webhook(_context: Situation, given: Parameters) -> list[Reference]:
+def _webhook(_context: UpgradeContext, given: Parameters) -> list[Reference]:
     hook = get(given["release"]).webhook
     kinds = ("Deployment", "PodDisruptionBudget") if hook else ()
     return [Reference(kind, hook.deployment, given["namespace"]) for kind in kinds if hook]
 
 
-def _webhook_service(_context: Situation, given: Parameters) -> list[Reference]:
+def _webhook_service(_context: UpgradeContext, given: Parameters) -> list[Reference]:
     hook = get(given["release"]).webhook
     return [Reference("Service", hook.service, given["namespace"])] if hook else []
 
 
-def _configurations(_context: Situation, given: Parameters) -> list[Reference]:
+def _configurations(_context: UpgradeContext, given: Parameters) -> list[Reference]:
     return [Reference(_CONFIGURATION, name) for name in given["failure_policies"]]
 
 
 # For each part of _steps.PARTS: its objects, and whether one line names all of them.
-_PARTS: dict[str, tuple[Callable[[Situation, Parameters], list[Reference]], bool]] = {
+_PARTS: dict[str, tuple[Callable[[UpgradeContext, Parameters], list[Reference]], bool]] = {
     "crds": (_snapshot_crds, True),
     "group_crds": (_group_crds, True),
     "controller_rbac": (_controller_rbac, True),
@@ -176,7 +176,7 @@ _PARTS: dict[str, tuple[Callable[[Situation, Parameters], list[Reference]], bool
 # The actions.
 
 
-def _apply(state: _State, step: Step) -> Iterator[Line]:
+def _apply(state: _HopProgress, step: Step) -> Iterator[PlanLine]:
     given = step.parameters
     for part in given["parts"]:
         objects_of, together = _PARTS[part]
@@ -186,30 +186,30 @@ def _apply(state: _State, step: Step) -> Iterator[Line]:
             yield from _put(state, step, some)
 
 
-def _namespaces(state: _State, step: Step, objects: Iterable[Reference]) -> Iterator[Line]:
+def _namespaces(state: _HopProgress, step: Step, objects: Iterable[Reference]) -> Iterator[PlanLine]:
     known = {*_NAMESPACES, *(one.namespace or one.name for one in state.present if _has_place(one))}
     for place in dict.fromkeys(one.namespace for one in objects):
         if place and place not in known:
             made = Reference("Namespace", place)
             state.present.add(made)
-            yield Line(CREATE, f"{made}, if it does not exist", step.id, (made,))
+            yield PlanLine(CREATE, f"{made}, if it does not exist", step.id, (made,))
 
 
 def _has_place(one: Reference) -> bool:
     return bool(one.namespace) or one.kind == "Namespace"
 
 
-def _put(state: _State, step: Step, objects: Sequence[Reference]) -> Iterator[Line]:
+def _put(state: _HopProgress, step: Step, objects: Sequence[Reference]) -> Iterator[PlanLine]:
     """Yield a line for the objects that exist, and one for the others."""
     new = tuple(one for one in objects if one not in state.present)
     old = tuple(one for one in objects if one in state.present)
     state.present.update(objects)
     release, details = step.parameters["release"], _details(step.parameters, objects[0])
     if new:
-        yield Line(CREATE, named(new, f" at {release}{details}"), step.id, new)
+        yield PlanLine(CREATE, named(new, f" at {release}{details}"), step.id, new)
     if old:
         condition = ", if different" if state.is_repair else ""
-        yield Line(CHANGE, named(old, f" to {release}{details}{condition}"), step.id, old)
+        yield PlanLine(CHANGE, named(old, f" to {release}{details}{condition}"), step.id, old)
 
 
 def _details(given: Parameters, one: Reference) -> str:
@@ -224,7 +224,7 @@ def _details(given: Parameters, one: Reference) -> str:
     return ""
 
 
-def _certificate(state: _State, step: Step) -> Iterator[Line]:
+def _certificate(state: _HopProgress, step: Step) -> Iterator[PlanLine]:
     """Yield the request first, then the CA where it is needed, and the Secret last, which is the order of k8s_csr."""
     given = step.parameters
     secret = Reference("Secret", given["secret"], given["namespace"])
@@ -232,12 +232,12 @@ def _certificate(state: _State, step: Step) -> Iterator[Line]:
     is_new, is_issued = secret not in state.present, secret in state.issued
     when = "" if is_new else ", if the certificate must be renewed"
     if not is_issued:
-        yield Line(CREATE, f"CertificateSigningRequest for {service}, and approve it{when}", step.id)
+        yield PlanLine(CREATE, f"CertificateSigningRequest for {service}, and approve it{when}", step.id)
     for target in _targets(given["targets"]):
-        yield Line(CHANGE, f"{target}: caBundle, if the CA is not in it", step.id, (target,))
+        yield PlanLine(CHANGE, f"{target}: caBundle, if the CA is not in it", step.id, (target,))
     if not is_issued:
         text = f"{secret}: certificate for {service}{when}"
-        yield Line(CREATE if is_new else CHANGE, text, step.id, (secret,))
+        yield PlanLine(CREATE if is_new else CHANGE, text, step.id, (secret,))
     state.issued.add(secret)
     state.present.add(secret)
 
@@ -246,15 +246,15 @@ def _targets(given: Iterable[Mapping[str, str]]) -> list[Reference]:
     return [Reference(one["kind"], one["name"]) for one in given]
 
 
-def _conversion_none(_state: _State, step: Step) -> Iterator[Line]:
+def _conversion_none(_state: _HopProgress, step: Step) -> Iterator[PlanLine]:
     crd = Reference(_CRD, step.parameters["crd"])
-    yield Line(CHANGE, f"{crd}: conversion strategy None", step.id, (crd,))
+    yield PlanLine(CHANGE, f"{crd}: conversion strategy None", step.id, (crd,))
 
 
-def _conversion_webhook(_state: _State, step: Step) -> Iterator[Line]:
+def _conversion_webhook(_state: _HopProgress, step: Step) -> Iterator[PlanLine]:
     crd, service = Reference(_CRD, step.parameters["crd"]), step.parameters["service"]
     called = Reference("Service", service["name"], service["namespace"])
-    yield Line(CHANGE, f"{crd}: conversion webhook {called}, with its caBundle", step.id, (crd,))
+    yield PlanLine(CHANGE, f"{crd}: conversion webhook {called}, with its caBundle", step.id, (crd,))
 
 
 # The kind of a CRD's objects, its plural, and how _installed and _observe call their number and their list.
@@ -265,41 +265,41 @@ _STORED = {
 }
 
 
-def _migrate_storage(state: _State, step: Step) -> Iterator[Line]:
+def _migrate_storage(state: _HopProgress, step: Step) -> Iterator[PlanLine]:
     crd, version = Reference(_CRD, step.parameters["crd"]), step.parameters["version"]
     kind, plural, counted, listed = _STORED[crd.name]
     here = state.context.installed
     stored = here.groups
     count = {"classes": stored.classes, "contents": stored.contents, "snapshots": stored.snapshots}[counted]
     if listed in here.unreadable:
-        yield Line(CHANGE, f"every {kind}: stored again at {version}", step.id)
+        yield PlanLine(CHANGE, f"every {kind}: stored again at {version}", step.id)
     elif count:
         what = f"{count} {kind}{plural if count > 1 else ''}"
-        yield Line(CHANGE, f"{what}: stored again at {version}", step.id)
-    yield Line(CHANGE, f"{crd}: status.storedVersions [{version}]", step.id, (crd,))
+        yield PlanLine(CHANGE, f"{what}: stored again at {version}", step.id)
+    yield PlanLine(CHANGE, f"{crd}: status.storedVersions [{version}]", step.id, (crd,))
 
 
-def _narrow_rules(_state: _State, step: Step) -> Iterator[Line]:
+def _narrow_rules(_state: _HopProgress, step: Step) -> Iterator[PlanLine]:
     configuration = Reference(_CONFIGURATION, step.parameters["name"])
     every = [rule for rules in step.parameters["rules"].values() for rule in rules]
     left = sorted({resource for rule in every for resource in rule["resources"]})
     text = f"rules for {', '.join(left)} only" if left else "no rules"
-    yield Line(CHANGE, f"{configuration}: {text}", step.id, (configuration,))
+    yield PlanLine(CHANGE, f"{configuration}: {text}", step.id, (configuration,))
 
 
-def _failure_policy(_state: _State, step: Step) -> Iterator[Line]:
+def _failure_policy(_state: _HopProgress, step: Step) -> Iterator[PlanLine]:
     objects = tuple(Reference(_CONFIGURATION, name) for name in step.parameters["names"])
-    yield Line(CHANGE, f"{named(objects)}: failurePolicy {step.parameters['policy']}", step.id, objects)
+    yield PlanLine(CHANGE, f"{named(objects)}: failurePolicy {step.parameters['policy']}", step.id, objects)
 
 
-def _delete(state: _State, step: Step) -> Iterator[Line]:
+def _delete(state: _HopProgress, step: Step) -> Iterator[PlanLine]:
     """Yield one line for each kind. Objects without a name have a line of their own."""
     groups: dict[tuple[str, str], list[Reference]] = {}
     for entry in step.parameters["objects"]:
         if "name" not in entry:
             label = entry["label_selector"]
             text = f"{entry['kind']}s of namespace {entry['namespace']} with label {label}, and their pods"
-            yield Line(DELETE, text, step.id)
+            yield PlanLine(DELETE, text, step.id)
             continue
         condition = ", if no object of it exists" if entry.get("only_if_empty") else ""
         condition = ", if nothing else uses it" if entry.get("only_used_by") else condition
@@ -307,50 +307,50 @@ def _delete(state: _State, step: Step) -> Iterator[Line]:
         groups.setdefault((one.kind, condition), []).append(one)
     for (_kind, condition), objects in groups.items():
         state.present.difference_update(objects)
-        yield Line(DELETE, f"{named(objects)}{condition}", step.id, tuple(objects))
+        yield PlanLine(DELETE, f"{named(objects)}{condition}", step.id, tuple(objects))
 
 
-def _detach(state: _State, step: Step) -> Iterator[Line]:
+def _orphan(state: _HopProgress, step: Step) -> Iterator[PlanLine]:
     one = Reference("Deployment", step.parameters["name"], step.parameters["namespace"])
     if one in state.present:
         state.present.discard(one)
-        yield Line(DELETE, f"{one}, but keep its pods", step.id, (one,))
-    yield Line(CHANGE, f"ReplicaSets and pods of {one}: labels", step.id)
+        yield PlanLine(DELETE, f"{one}, but keep its pods", step.id, (one,))
+    yield PlanLine(CHANGE, f"ReplicaSets and pods of {one}: labels", step.id)
 
 
-def _switch_service(_state: _State, step: Step) -> Iterator[Line]:
+def _switch_service(_state: _HopProgress, step: Step) -> Iterator[PlanLine]:
     given = step.parameters
     service = Reference("Service", given["name"], given["namespace"])
     selector = ", ".join(f"{key}={value}" for key, value in given["selector"].items())
     port = f", target port {given['target_port']}" if given.get("target_port") else ""
-    yield Line(CHANGE, f"{service}: selector {selector}{port}", step.id, (service,))
+    yield PlanLine(CHANGE, f"{service}: selector {selector}{port}", step.id, (service,))
 
 
-def _reconnect(_state: _State, step: Step) -> Iterator[Line]:
+def _reconnect(_state: _HopProgress, step: Step) -> Iterator[PlanLine]:
     yield from _reconnected(step, _targets(step.parameters["targets"]), "")
 
 
-def _reconnected(step: Step, targets: Iterable[Reference], when: str) -> Iterator[Line]:
+def _reconnected(step: Step, targets: Iterable[Reference], when: str) -> Iterator[PlanLine]:
     for target in targets:
         text = f"{target}: line breaks at the end of caBundle, which make the API servers reconnect{when}"
-        yield Line(CHANGE, text, step.id, (target,))
+        yield PlanLine(CHANGE, text, step.id, (target,))
 
 
-def _wait_available(_state: _State, step: Step) -> Iterator[Line]:
+def _wait_available(_state: _HopProgress, step: Step) -> Iterator[PlanLine]:
     given = step.parameters
     yield from _reconnected(step, _targets(given.get("reconnect") or ()), " while old pods end")
     one = Reference("Deployment", given["name"], given["namespace"])
-    yield Line(VERIFY, f"that the pods of {one} become ready", step.id)
+    yield PlanLine(VERIFY, f"that the pods of {one} become ready", step.id)
 
 
-def _watch_pods(_state: _State, step: Step) -> Iterator[Line]:
+def _watch_pods(_state: _HopProgress, step: Step) -> Iterator[PlanLine]:
     given = step.parameters
     one = Reference("Deployment", given["name"], given["namespace"])
-    yield Line(VERIFY, f"that the pods of {one} stay ready for {given['seconds']} s", step.id)
+    yield PlanLine(VERIFY, f"that the pods of {one} stay ready for {given['seconds']} s", step.id)
 
 
-def _verify(_state: _State, step: Step) -> Iterator[Line]:
-    yield Line(VERIFY, _SUBJECTS[step.parameters["subject"]](step.parameters), step.id)
+def _verify(_state: _HopProgress, step: Step) -> Iterator[PlanLine]:
+    yield PlanLine(VERIFY, _SUBJECTS[step.parameters["subject"]](step.parameters), step.id)
 
 
 _REFUSED = {
@@ -389,13 +389,13 @@ _SUBJECTS: dict[str, Callable[[Parameters], str]] = {
     "groups": _processed("VolumeGroupSnapshot"),
 }
 
-_ACTIONS: dict[str, Callable[[_State, Step], Iterator[Line]]] = {
+_ACTIONS: dict[str, Callable[[_HopProgress, Step], Iterator[PlanLine]]] = {
     "apply": _apply,
     "certificate": _certificate,
     "conversion_none": _conversion_none,
     "conversion_webhook": _conversion_webhook,
     "delete": _delete,
-    "detach": _detach,
+    "orphan": _orphan,
     "failure_policy": _failure_policy,
     "migrate_storage": _migrate_storage,
     "narrow_rules": _narrow_rules,

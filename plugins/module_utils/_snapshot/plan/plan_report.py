@@ -12,18 +12,26 @@ from typing import Any
 
 from ..hazards import table
 from ..installed.installers import BY_KEY
-from ..installed.state import CONTROLLER, CONVERSION, SIDECAR, VALIDATION, Configuration, Secret, Workload
+from ..installed.state import (
+    CONTROLLER,
+    CONVERSION,
+    SIDECAR,
+    VALIDATION,
+    InstalledWorkload,
+    Secret,
+    WebhookConfiguration,
+)
 from ..release.release_table import text
 from .planner import Plan
 from .step_types import as_dict
-from .upgrade_context import Situation
+from .upgrade_context import UpgradeContext
 
 
-def installed(now: Situation) -> dict[str, Any]:
+def installed(context: UpgradeContext) -> dict[str, Any]:
     """Return the installed objects of external-snapshotter."""
-    here = now.installed
+    here = context.installed
     return {
-        "version": text(now.version) if now.version else "",
+        "version": text(context.version) if context.version else "",
         "kubernetes": here.kubernetes_version,
         "crds": [
             {
@@ -69,7 +77,7 @@ def _secret(one: Secret) -> dict[str, Any]:
     }
 
 
-def _workload(one: Workload) -> dict[str, Any]:
+def _workload(one: InstalledWorkload) -> dict[str, Any]:
     return {
         "kind": one.kind,
         "namespace": one.namespace,
@@ -82,7 +90,7 @@ def _workload(one: Workload) -> dict[str, Any]:
     }
 
 
-def _configuration(one: Configuration) -> dict[str, Any]:
+def _configuration(one: WebhookConfiguration) -> dict[str, Any]:
     return {
         "name": one.name,
         "webhooks": [
@@ -99,7 +107,7 @@ def _configuration(one: Configuration) -> dict[str, Any]:
     }
 
 
-def managers(now: Situation) -> list[dict[str, Any]]:
+def managers(context: UpgradeContext) -> list[dict[str, Any]]:
     """Return one entry for each object that another manager applied, with the marks that show it."""
     return [
         {
@@ -107,9 +115,9 @@ def managers(now: Situation) -> list[dict[str, Any]]:
             "manager": origin.key,
             "name": BY_KEY[origin.key].name,
             "evidence": list(origin.evidence),
-            "adopted": now.adopts(origin.key),
+            "adopted": context.adopts(origin.key),
         }
-        for what, origin in now.origins
+        for what, origin in context.origins
         if origin.key
     ]
 
@@ -118,8 +126,8 @@ def plan(one: Plan) -> dict[str, Any]:
     """Return the plan. ``hops`` and ``steps`` are filled in a refused plan too: check ``refused`` before a write."""
     return {
         "refused": [{**asdict(row), "evidence": list(row.evidence)} for row in one.refused],
-        "hazards": [_hazard(found) for found in one.found],
-        "reports": [_said(found) for found in one.found if found.hazard.handling == table.REPORT],
+        "hazards": [_hazard(found) for found in one.hazards],
+        "reports": [_said(found) for found in one.hazards if found.hazard.handling == table.REPORT],
         "hops": [
             {
                 "start": hop.start,
@@ -133,7 +141,7 @@ def plan(one: Plan) -> dict[str, Any]:
     }
 
 
-def _hazard(found: table.Found) -> dict[str, Any]:
+def _hazard(found: table.DetectedHazard) -> dict[str, Any]:
     row, finding = found.hazard, found.finding
     return {
         "id": row.id,
@@ -146,6 +154,6 @@ def _hazard(found: table.Found) -> dict[str, Any]:
     }
 
 
-def _said(found: table.Found) -> str:
+def _said(found: table.DetectedHazard) -> str:
     """Return a hazard as one line."""
     return f"{found.hazard.title}: {'; '.join(found.finding.evidence)}. {found.finding.remedy}".strip()

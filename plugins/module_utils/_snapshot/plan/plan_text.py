@@ -19,8 +19,8 @@ from ..hazards import table
 from ..installed.installers import BY_KEY
 from ..kinds import Reference
 from . import plan_changes
-from .plan_changes import CHANGE, CREATE, DELETE, VERIFY, Line, named
-from .planner import Hop, Plan, Refusal
+from .plan_changes import CHANGE, CREATE, DELETE, VERIFY, PlanLine, named
+from .planner import Hop, Plan, PlanRefusal
 
 NOTE, REFUSED = "note", "refused"
 SIGNS = {CREATE: "+", CHANGE: "~", DELETE: "-", VERIFY: "?", NOTE: "!", REFUSED: "x"}
@@ -65,7 +65,7 @@ def markdown(plan: Plan, cluster: str = "") -> str:
         parts += ["## Refused", "\n".join(_refusal_items(plan))]
     for index, hop in enumerate(plan.hops):
         parts += [f"## {_prose(_head(plan, index))}", _fenced(hop), _table(_steps(hop))]
-    notes = [one for one in plan.found if one.hazard.handling == table.REPORT]
+    notes = [one for one in plan.hazards if one.hazard.handling == table.REPORT]
     if notes:
         parts += ["## Notes", "\n".join(_note_item(one) for one in notes)]
     return "\n\n".join(parts) + "\n"
@@ -100,16 +100,16 @@ def _sentence(text: str) -> str:
     return text if text.endswith(".") else f"{text}."
 
 
-def _seen(one: Refusal) -> str:
+def _seen(one: PlanRefusal) -> str:
     """Return the evidence of a hazard. The objects of a manager follow in their own line."""
     return "" if _is_owner(one) else _sentence(f"Seen: {'; '.join(one.evidence)}") + " "
 
 
-def _is_owner(one: Refusal) -> bool:
+def _is_owner(one: PlanRefusal) -> bool:
     return one.id.startswith(_OWNER)
 
 
-def _adopted(plan: Plan, one: Refusal) -> Iterator[str]:
+def _adopted(plan: Plan, one: PlanRefusal) -> Iterator[str]:
     """Yield sentences with the other manager's objects that the plan would write if it were not refused."""
     if not _is_owner(one):
         return
@@ -133,7 +133,7 @@ def _of_manager(objects: Sequence[Reference], name: str) -> str:
 
 
 def _notes(plan: Plan) -> Iterator[str]:
-    for one in plan.found:
+    for one in plan.hazards:
         if one.hazard.handling == table.REPORT:
             seen = "; ".join(one.finding.evidence)
             yield _line(NOTE, f"{one.hazard.id}: {one.hazard.title}: {seen}. {one.finding.remedy}")
@@ -149,7 +149,7 @@ def _counts(plan: Plan) -> Iterator[list[str]]:
         yield [_way(hop), *(str(_count(found, verb)) for verb in (CREATE, CHANGE, DELETE, VERIFY))]
 
 
-def _count(found: Iterable[Line], verb: str) -> int:
+def _count(found: Iterable[PlanLine], verb: str) -> int:
     return sum(1 for one in found if one.verb == verb)
 
 
@@ -177,7 +177,7 @@ def _refusal_items(plan: Plan) -> Iterator[str]:
         yield from (f"  - {_code(text)}" for text in one.evidence)
 
 
-def _note_item(one: table.Found) -> str:
+def _note_item(one: table.DetectedHazard) -> str:
     seen = ", ".join(map(_code, one.finding.evidence))
     return (
         f"- {_code(one.hazard.id)}: {_prose(one.hazard.title)}: {seen}. {_prose(one.finding.remedy)}".strip()

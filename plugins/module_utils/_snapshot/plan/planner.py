@@ -11,14 +11,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ..hazards import table
-from ..hazards.table import Found
+from ..hazards.table import DetectedHazard
 from ..installed.installers import BY_KEY, UNMARKED, Origin
-from ..installed.state import Installed
+from ..installed.state import InstalledState
 from ..release.release_table import Release, get, text
-from .hop import steps
-from .state_after import after
+from .hop import plan_steps
+from .state_after import state_after
 from .step_types import Step
-from .upgrade_context import Options, Situation
+from .upgrade_context import UpgradeContext, UpgradeOptions
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class Hop:
     release: Release
     reason: str
     steps: tuple[Step, ...]
-    context: Situation
+    context: UpgradeContext
 
 
 @dataclass(frozen=True)
-class Refusal:
+class PlanRefusal:
     """A reason to write nothing.
 
     id: the id of a hazard, or "owner-" and the key of a manager.
@@ -61,70 +61,76 @@ class Plan:
 
     refused: the reasons to write nothing. A caller must not carry out a step if there is one.
     hops: the hops in their order, at least one. A refused plan has them too, to show what it would change.
-    found: the hazards of all hops.
+    hazards: the hazards of all hops.
     """
 
-    refused: tuple[Refusal, ...]
+    refused: tuple[PlanRefusal, ...]
     hops: tuple[Hop, ...]
-    found: tuple[Found, ...]
+    hazards: tuple[DetectedHazard, ...]
 
 
-def plan(installed: Installed, target: Release, options: Options) -> Plan:
+def plan(installed: InstalledState, target: Release, options: UpgradeOptions) -> Plan:
     """Return the plan to the target. It has a hop in between only if a hazard requires one."""
-    refused = list(_owners(Situation(installed, target, options)))
+    refused = list(_owners(UpgradeContext(installed, target, options)))
     hops: list[Hop] = []
-    every: dict[str, Found] = {}
+    every: dict[str, DetectedHazard] = {}
     here = installed
     while not hops or hops[-1].release != target:
-        now = Situation(here, target, options)
-        found = table.find(now)
+        context = UpgradeContext(here, target, options)
+        found = table.find(context)
         between = next((one for one in found if one.finding.via), None)
         if between:
-            now = Situation(here, get(between.finding.via), options)
-            found = (between, *table.find(now))
+            context = UpgradeContext(here, get(between.finding.via), options)
+            found = (between, *table.find(context))
         every.update({one.hazard.id: one for one in found if one.hazard.id not in every})
         refused += _refusals(found, options)
-        hops.append(_hop(now, found, between))
-        if now.release != target:
-            here = after(now)
+        hops.append(_hop(context, found, between))
+        if context.release != target:
+            here = state_after(context)
     distinct = tuple({one.id: one for one in refused}.values())
     return Plan(distinct, tuple(hops), tuple(every.values()))
 
 
-def _hop(now: Situation, found: Iterable[Found], between: Found | None) -> Hop:
+def _hop(context: UpgradeContext, found: Iterable[DetectedHazard], between: DetectedHazard | None) -> Hop:
     ids = frozenset(one.hazard.id for one in found)
-    reason = "repair" if now.version == now.release.version else ""
+    reason = "repair" if context.version == context.release.version else ""
     if between:
         seen = "; ".join(between.finding.evidence)
         reason = f"{between.hazard.title}: {seen}. {between.hazard.answer}"
-    return Hop(text(now.version) if now.version else "", now.release, reason, tuple(steps(now, ids)), now)
+    return Hop(
+        text(context.version) if context.version else "",
+        context.release,
+        reason,
+        tuple(plan_steps(context, ids)),
+        context,
+    )
 
 
-def _refusals(found: Iterable[Found], options: Options) -> Iterable[Refusal]:
+def _refusals(found: Iterable[DetectedHazard], options: UpgradeOptions) -> Iterable[PlanRefusal]:
     for one in found:
         if one.stops(options.accept):
             row = one.hazard
             remedy = one.finding.remedy
             if row.handling == table.ASK and row.id not in remedy:
                 remedy = f"{remedy} Or set accept: [{row.id}] to continue in spite of it."
-            yield Refusal(row.id, f"{row.title}. {row.answer}", one.finding.evidence, remedy.strip())
+            yield PlanRefusal(row.id, f"{row.title}. {row.answer}", one.finding.evidence, remedy.strip())
 
 
-def _owners(now: Situation) -> Iterable[Refusal]:
+def _owners(context: UpgradeContext) -> Iterable[PlanRefusal]:
     """Return one refusal for each other manager whose objects a plan may write."""
     found: dict[str, list[tuple[str, Origin]]] = {}
-    for what, origin in now.origins:
-        if origin.key and not now.adopts(origin.key):
+    for what, origin in context.origins:
+        if origin.key and not context.adopts(origin.key):
             found.setdefault(origin.key, []).append((what, origin))
     for key, objects in found.items():
         yield _owned(key, objects)
 
 
-def _owned(key: str, objects: list[tuple[str, Origin]]) -> Refusal:
+def _owned(key: str, objects: list[tuple[str, Origin]]) -> PlanRefusal:
     row = BY_KEY[key]
     adopt = f" To adopt the objects: {row.adopting} Then set adopt: [{key}]." if row.adopting else ""
     evidence = tuple(f"{what}: {mark}" for what, origin in objects for mark in origin.evidence)
-    return Refusal(f"owner-{key}", _belongs(key, objects), evidence, f"{row.upgrade}{adopt}")
+    return PlanRefusal(f"owner-{key}", _belongs(key, objects), evidence, f"{row.upgrade}{adopt}")
 
 
 def _belongs(key: str, objects: list[tuple[str, Origin]]) -> str:

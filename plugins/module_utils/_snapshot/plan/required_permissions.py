@@ -23,7 +23,7 @@ Parameters = Mapping[str, Any]
 _CRD, _DEPLOYMENT, _SLICES = KINDS["CustomResourceDefinition"], KINDS["Deployment"], "discovery.k8s.io"
 
 
-def needs(steps: Iterable[Step], namespace: str, probe_namespace: str = "") -> list[Right]:
+def collect(steps: Iterable[Step], namespace: str, probe_namespace: str = "") -> list[Right]:
     """Return them, each once. namespace: where a step is that does not say it. probe_namespace: where proofs create objects
     that have a namespace, if not where their step says."""
     given = {"namespace": namespace, "probe_namespace": probe_namespace}
@@ -89,7 +89,7 @@ def _refusal(given: Parameters) -> list[Right]:
 _NEEDS: dict[str, Callable[[Parameters], list[Right]]] = {
     "wait_available": _pods,
     "watch_pods": _pods,
-    "detach": _again,
+    "orphan": _again,
     "delete": _selected,
     "switch_service": _endpoints,
     "migrate_storage": _stored_versions,

@@ -16,134 +16,136 @@ from ..installed.state import (
     CONVERSION,
     SIDECAR,
     VALIDATION,
-    Configuration,
     Hook,
-    Installed,
+    InstalledState,
+    InstalledWorkload,
     Secret,
     Service,
-    Workload,
+    WebhookConfiguration,
 )
 from ..release import crd_sets
 from ..release.crd_sets import Conversion, Crd
 from ..release.release_table import CONTROLLER as CONTROLLER_NAME
 from ..release.release_table import GROUP, GROUP_CONTENTS, SNAPSHOT
-from .upgrade_context import DRAINS_SINCE, Situation
+from .upgrade_context import DRAINS_SINCE, UpgradeContext
 
 REGISTRY = "registry.k8s.io/sig-storage"
 
 
-def after(now: Situation) -> Installed:
+def state_after(context: UpgradeContext) -> InstalledState:
     """The cluster when every step of the hop was done."""
-    crds = dict(_crds_after(now))
-    kinds = [kind for kind in (VALIDATION, CONVERSION) if now.wants(kind)]
+    crds = dict(_crds_after(context))
+    kinds = [kind for kind in (VALIDATION, CONVERSION) if context.wants(kind)]
     return replace(
-        now.installed,
+        context.installed,
         crds=crds,
         crd_origins=dict.fromkeys(crds, OURS),
         workloads=(
-            _controller(now),
-            *(_webhook(now, kind) for kind in kinds),
-            *now.installed.running(SIDECAR),
+            _controller(context),
+            *(_webhook(context, kind) for kind in kinds),
+            *context.installed.running(SIDECAR),
         ),
-        detached=(),
-        configurations=tuple(_configurations(now)),
+        orphan_sets=(),
+        configurations=tuple(_configurations(context)),
         services=tuple(
-            Service(now.webhook_namespace(kind), now.hook(kind).service, now.hook(kind).selector)
+            Service(context.webhook_namespace(kind), context.hook(kind).service, context.hook(kind).selector)
             for kind in kinds
         ),
         secrets=tuple(
             Secret(
-                now.webhook_namespace(kind),
-                now.secret(kind),
+                context.webhook_namespace(kind),
+                context.secret(kind),
                 "kubernetes.io/tls",
                 ("ca.crt", "tls.crt", "tls.key"),
             )
             for kind in kinds
         ),
         controller_role=OURS,
-        missing_rights=(),
-        webhook_account=now.wants(VALIDATION) and bool(now.hook(VALIDATION).service_account),
+        missing_permissions=(),
+        webhook_account=context.wants(VALIDATION) and bool(context.hook(VALIDATION).service_account),
         leftovers=(),
-        unreadable={what: why for what, why in now.installed.unreadable.items() if what != "group_contents"},
+        unreadable={
+            what: why for what, why in context.installed.unreadable.items() if what != "group_contents"
+        },
     )
 
 
-def _crds_after(now: Situation) -> Iterator[tuple[str, Crd]]:
-    groups = now.present(GROUP) or now.groups_wanted or now.wants(CONVERSION)
+def _crds_after(context: UpgradeContext) -> Iterator[tuple[str, Crd]]:
+    groups = context.present(GROUP) or context.groups_wanted or context.wants(CONVERSION)
     for group, key, wanted in (
-        (SNAPSHOT, now.release.crds, True),
-        (GROUP, now.release.group_crds, groups and now.release.groups is not None),
+        (SNAPSHOT, context.release.crds, True),
+        (GROUP, context.release.group_crds, groups and context.release.groups is not None),
     ):
         for name in crd_sets.names(group):
-            live = now.installed.crds.get(name)
-            if wanted and not now.keeps(group):
-                yield name, _as_released(now, name, group, key)
+            live = context.installed.crds.get(name)
+            if wanted and not context.keeps(group):
+                yield name, _as_released(context, name, group, key)
             elif live:
-                yield name, _with_conversion(now, live)
+                yield name, _with_conversion(context, live)
 
 
-def _as_released(now: Situation, name: str, group: str, key: str) -> Crd:
+def _as_released(context: UpgradeContext, name: str, group: str, key: str) -> Crd:
     row = crd_sets.row(key, group)
-    live = now.installed.crds.get(name)
+    live = context.installed.crds.get(name)
     stored = [] if live is None else [one for one in live.stored_versions if one in row.versions]
     alpha = live is not None and "v1alpha1" in live.stored_versions and "v1alpha1" not in row.versions
-    if alpha and now.installed.groups.total:
+    if alpha and context.installed.groups.total:
         stored.append("v1beta1")
     rewritten = group == GROUP and row.key == "8.6"
     stored = [row.storage] if rewritten else list(dict.fromkeys([*stored, row.storage]))
     conversion = live.conversion if live else Conversion()
-    return _with_conversion(now, Crd(name, row.versions, tuple(stored), row, conversion))
+    return _with_conversion(context, Crd(name, row.versions, tuple(stored), row, conversion))
 
 
-def _with_conversion(now: Situation, crd: Crd) -> Crd:
+def _with_conversion(context: UpgradeContext, crd: Crd) -> Crd:
     if crd.name != GROUP_CONTENTS:
         return crd
-    if not now.wants(CONVERSION):
+    if not context.wants(CONVERSION):
         return replace(crd, conversion=Conversion())
-    service = (now.webhook_namespace(CONVERSION), now.hook(CONVERSION).service)
+    service = (context.webhook_namespace(CONVERSION), context.hook(CONVERSION).service)
     return replace(crd, conversion=Conversion("Webhook", service, has_bundle=True))
 
 
-def _controller(now: Situation) -> Workload:
-    return Workload(
+def _controller(context: UpgradeContext) -> InstalledWorkload:
+    return InstalledWorkload(
         CONTROLLER,
         "Deployment",
-        now.namespace,
+        context.namespace,
         CONTROLLER_NAME,
-        image=f"{REGISTRY}/{CONTROLLER_NAME}:v{now.release}",
-        version=now.release.version,
-        arguments=("--v=5", "--leader-election=true", *now.controller_arguments),
-        selector=now.selector,
+        image=f"{REGISTRY}/{CONTROLLER_NAME}:v{context.release}",
+        version=context.release.version,
+        arguments=("--v=5", "--leader-election=true", *context.controller_arguments),
+        selector=context.selector,
         service_account=CONTROLLER_NAME,
         replicas=2,
         available=2,
     )
 
 
-def _webhook(now: Situation, kind: str) -> Workload:
-    hook = now.hook(kind)
-    return Workload(
+def _webhook(context: UpgradeContext, kind: str) -> InstalledWorkload:
+    hook = context.hook(kind)
+    return InstalledWorkload(
         kind,
         "Deployment",
-        now.webhook_namespace(kind),
+        context.webhook_namespace(kind),
         hook.deployment,
-        image=f"{REGISTRY}/{hook.image}:v{now.release}",
-        version=now.release.version,
-        arguments=tuple(now.webhook_arguments(kind)),
+        image=f"{REGISTRY}/{hook.image}:v{context.release}",
+        version=context.release.version,
+        arguments=tuple(context.webhook_arguments(kind)),
         selector=hook.selector,
-        secrets=(now.secret(kind),),
+        secrets=(context.secret(kind),),
         service_account=hook.service_account,
-        drains=now.installed.kubernetes >= DRAINS_SINCE,
-        port=now.options.webhook_port,
-        host_network=now.options.webhook_host_network,
+        drains=context.installed.kubernetes >= DRAINS_SINCE,
+        port=context.options.webhook_port,
+        host_network=context.options.webhook_host_network,
         replicas=2,
         available=2,
     )
 
 
-def _configurations(now: Situation) -> Iterator[Configuration]:
-    for rules in now.configurations:
-        policy = now.failure_policy(rules)
-        service = (now.webhook_namespace(VALIDATION), now.hook(VALIDATION).service)
+def _configurations(context: UpgradeContext) -> Iterator[WebhookConfiguration]:
+    for rules in context.configurations:
+        policy = context.failure_policy(rules)
+        service = (context.webhook_namespace(VALIDATION), context.hook(VALIDATION).service)
         hook = Hook(rules.name, service, rules.path, policy, tuple(rules.as_rules()), VALIDATION)
-        yield Configuration(rules.name, (rules.group,), (hook,))
+        yield WebhookConfiguration(rules.name, (rules.group,), (hook,))

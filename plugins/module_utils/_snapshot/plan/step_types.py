@@ -13,7 +13,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Parameter:
+class StepParameter:
     """One parameter of an action."""
 
     name: str
@@ -22,12 +22,12 @@ class Parameter:
 
 
 @dataclass(frozen=True)
-class Action:
+class StepAction:
     """One kind of step. An action can be repeated: what exists already is no change."""
 
     name: str
     meaning: str
-    parameters: tuple[Parameter, ...]
+    parameters: tuple[StepParameter, ...]
 
 
 @dataclass(frozen=True)
@@ -62,36 +62,36 @@ PARTS: dict[str, str] = {
     "webhook_configurations": "the ValidatingWebhookConfigurations, without caBundle",
 }
 
-_NAMESPACE = Parameter("namespace", "namespace of the object")
-_NAME = Parameter("name", "name of the object")
-_CRD = Parameter("crd", "name of the CustomResourceDefinition")
+_NAMESPACE = StepParameter("namespace", "namespace of the object")
+_NAME = StepParameter("name", "name of the object")
+_CRD = StepParameter("crd", "name of the CustomResourceDefinition")
 
-ACTIONS: tuple[Action, ...] = (
-    Action(
+ACTIONS: tuple[StepAction, ...] = (
+    StepAction(
         "apply",
         "Apply objects of a release by server-side apply. CustomResourceDefinitions are applied without spec.conversion, and "
         "the step waits until they are Established.",
         (
-            Parameter("release", "release whose manifests are applied"),
-            Parameter("parts", "names of PARTS, in the order in which they are applied"),
-            Parameter("namespace", "namespace of the namespaced objects", required=False),
-            Parameter(
+            StepParameter("release", "release whose manifests are applied"),
+            StepParameter("parts", "names of PARTS, in the order in which they are applied"),
+            StepParameter("namespace", "namespace of the namespaced objects", required=False),
+            StepParameter(
                 "arguments",
                 "arguments in addition to the manifest's own (controller, webhook)",
                 required=False,
             ),
-            Parameter("secret", "name of the Secret that the webhook mounts", required=False),
-            Parameter(
+            StepParameter("secret", "name of the Secret that the webhook mounts", required=False),
+            StepParameter(
                 "failure_policies",
                 "failurePolicy by the name of the ValidatingWebhookConfiguration; others are not applied",
                 required=False,
             ),
-            Parameter(
+            StepParameter(
                 "nodes",
                 "whether the controller gets the permission to read nodes (distributed snapshotting)",
                 required=False,
             ),
-            Parameter(
+            StepParameter(
                 "keep_unserved",
                 "versions of the cluster's CustomResourceDefinitions that stay listed with their schemas, not served and "
                 "not stored",
@@ -99,49 +99,49 @@ ACTIONS: tuple[Action, ...] = (
             ),
         ),
     ),
-    Action(
+    StepAction(
         "conversion_none",
         "Set spec.conversion to {strategy: None} by JSON patch, and read it back.",
         (_CRD,),
     ),
-    Action(
+    StepAction(
         "conversion_webhook",
         "Set spec.conversion to a webhook by JSON patch, with its caBundle in the same write.",
         (
             _CRD,
-            Parameter("service", "{namespace, name, path, port} of the webhook"),
-            Parameter("secret", "{namespace, name} of the Secret whose ca.crt is the caBundle"),
+            StepParameter("service", "{namespace, name, path, port} of the webhook"),
+            StepParameter("secret", "{namespace, name} of the Secret whose ca.crt is the caBundle"),
         ),
     ),
-    Action(
+    StepAction(
         "migrate_storage",
         "Write every object back at the storage version, then set status.storedVersions to it. The step stops before that if "
         "the API server refuses an object.",
         (
             _CRD,
-            Parameter("version", "storage version"),
-            Parameter(
+            StepParameter("version", "storage version"),
+            StepParameter(
                 "settle_seconds",
                 "seconds to wait until every API server knows a new storage version, 10 by default",
                 required=False,
             ),
         ),
     ),
-    Action(
+    StepAction(
         "narrow_rules",
         "Replace the rules of a ValidatingWebhookConfiguration, and nothing else of it.",
-        (_NAME, Parameter("rules", "rules by the name of the webhook")),
+        (_NAME, StepParameter("rules", "rules by the name of the webhook")),
     ),
-    Action(
+    StepAction(
         "failure_policy",
         "Set the failurePolicy of every webhook in ValidatingWebhookConfigurations.",
-        (Parameter("names", "names of the configurations"), Parameter("policy", "Ignore or Fail")),
+        (StepParameter("names", "names of the configurations"), StepParameter("policy", "Ignore or Fail")),
     ),
-    Action(
+    StepAction(
         "delete",
         "Delete objects in this order, and pass over those that do not exist. For a ReplicaSet, wait until its pods are gone.",
         (
-            Parameter(
+            StepParameter(
                 "objects",
                 "list of {kind, namespace, name}, or with label_selector instead of name. only_if_empty: refuse a "
                 "CustomResourceDefinition that has objects. For a Secret: only_used_by, the program whose pods may mount it, "
@@ -149,82 +149,82 @@ ACTIONS: tuple[Action, ...] = (
             ),
         ),
     ),
-    Action(
+    StepAction(
         "certificate",
         "Issue a certificate for the Service into the Secret, and add its CA to the targets (module k8s_csr).",
         (
             _NAMESPACE,
-            Parameter("service", "name of the Service"),
-            Parameter("secret", "name of the Secret, of type kubernetes.io/tls with ca.crt"),
-            Parameter("targets", "targets of k8s_csr, empty if none exists yet"),
+            StepParameter("service", "name of the Service"),
+            StepParameter("secret", "name of the Secret, of type kubernetes.io/tls with ca.crt"),
+            StepParameter("targets", "targets of k8s_csr, empty if none exists yet"),
         ),
     ),
-    Action(
-        "detach",
+    StepAction(
+        "orphan",
         "Delete the Deployment and keep its pods. Its ReplicaSets become orphans. They and the pods get the label "
         "certflow.kubernetes/detached with the Deployment's name, and lose the labels by which a new Deployment would adopt "
         "them.",
         (_NAMESPACE, _NAME),
     ),
-    Action(
+    StepAction(
         "switch_service",
         "Replace the selector of the Service, and wait until its EndpointSlices list only pods that it selects.",
         (
             _NAMESPACE,
             _NAME,
-            Parameter("selector", "new selector"),
-            Parameter("target_port", "new target port of its port, in the same write", required=False),
+            StepParameter("selector", "new selector"),
+            StepParameter("target_port", "new target port of its port, in the same write", required=False),
         ),
     ),
-    Action(
+    StepAction(
         "reconnect",
         "Change the number of line breaks at the end of the caBundles, so that every API server opens new connections.",
-        (Parameter("targets", "{kind, name} of the objects"),),
+        (StepParameter("targets", "{kind, name} of the objects"),),
     ),
-    Action(
+    StepAction(
         "wait_available",
         "Wait until every replica of the newest template is available and no older pod of the Deployment is left.",
         (
             _NAMESPACE,
             _NAME,
-            Parameter(
+            StepParameter(
                 "reconnect",
                 "targets of a reconnect whenever old pods begin to end, while they still serve",
                 required=False,
             ),
         ),
     ),
-    Action(
+    StepAction(
         "watch_pods",
         "Watch the pods of the newest template after the Service selects them: they must stay ready and not restart.",
         (
             _NAMESPACE,
             _NAME,
-            Parameter("seconds", "time in seconds"),
+            StepParameter("seconds", "time in seconds"),
         ),
     ),
-    Action(
+    StepAction(
         "verify",
         "Verify that it works, by a result that nothing else can produce.",
         (
-            Parameter("subject", "webhook, conversion, schema, controller, groups or version"),
-            Parameter("namespace", "namespace of the controller and of test objects", required=False),
-            Parameter(
+            StepParameter("subject", "webhook, conversion, schema, controller, groups or version"),
+            StepParameter("namespace", "namespace of the controller and of test objects", required=False),
+            StepParameter(
                 "name",
                 "name of the Deployment, ValidatingWebhookConfiguration or CustomResourceDefinition",
                 required=False,
             ),
-            Parameter("release", "expected release", required=False),
-            Parameter(
+            StepParameter("release", "expected release", required=False),
+            StepParameter(
                 "check",
                 "object that the webhook must refuse: empty-class, second-default-class or empty-reference",
                 required=False,
             ),
-            Parameter(
+            StepParameter(
                 "version", "version of the test object for a conversion, not the stored one", required=False
             ),
-            Parameter("timeout", "maximum time in seconds", required=False),
-            Parameter(
+            StepParameter("timeout", "maximum time in seconds", required=False),
+            StepParameter(
                 "pods_of",
                 "{namespace, name} of the webhook's Deployment; the step fails at once if one of its pods does not stay up",
                 required=False,
@@ -237,7 +237,7 @@ ACTIONS: tuple[Action, ...] = (
 RELEASE_LABEL = "app.kubernetes.io/version"
 # A label of a webhook's pods. It tells the pods with another port of the same release apart.
 PORT_LABEL = "certflow.kubernetes/port"
-DETACHED_LABEL = "certflow.kubernetes/detached"
+ORPHAN_LABEL = "certflow.kubernetes/detached"
 
 _BY_NAME = {action.name: action for action in ACTIONS}
 

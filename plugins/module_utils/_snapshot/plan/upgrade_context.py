@@ -18,12 +18,12 @@ from ..installed.state import (
     CONVERSION,
     SIDECAR,
     VALIDATION,
-    Configuration,
     Hook,
-    Installed,
+    InstalledState,
+    InstalledWorkload,
     Secret,
     Service,
-    Workload,
+    WebhookConfiguration,
 )
 from ..release import crd_sets, flags
 from ..release.crd_sets import Crd
@@ -38,9 +38,9 @@ from ..release.release_table import (
     OLD_LABEL,
     SNAPSHOT,
     Release,
-    Rules,
+    ReleaseWebhook,
     Version,
-    Webhook,
+    WebhookRules,
     find,
     known_webhook,
 )
@@ -71,7 +71,7 @@ def _belongs(entry: tuple[str, str, str], kind: str, place: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Options:
+class UpgradeOptions:
     """What the user wants. None and "" leave it as it is, or as the release has it.
 
     adopt: keys of _owners. accept: ids of hazards that need a person's word. remove_controllers: "namespace/name".
@@ -97,15 +97,15 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Situation:
+class UpgradeContext:
     """One hop: from what is installed to a release."""
 
-    installed: Installed
+    installed: InstalledState
     release: Release
-    options: Options
+    options: UpgradeOptions
 
     @cached_property
-    def controller(self) -> Workload | None:
+    def controller(self) -> InstalledWorkload | None:
         """The one that counts: before those that go, and an upgrade's Deployment before a StatefulSet of before 4.1."""
         found = sorted(
             self.installed.running(CONTROLLER),
@@ -183,7 +183,7 @@ class Situation:
             own.add((self.webhook_namespace(kind), known_webhook(kind).service))
         return [one for one in self.installed.services if (one.namespace, one.name) in own]
 
-    def callers(self, kind: str) -> list[tuple[Configuration, Hook]]:
+    def callers(self, kind: str) -> list[tuple[WebhookConfiguration, Hook]]:
         """Return the webhooks in configurations of other owners that call this kind of webhook."""
         places = {(one.namespace, one.name) for one in self.services(kind)}
         return [
@@ -272,7 +272,7 @@ class Situation:
         return [crd for crd in found if crd and "v1alpha1" in {*crd.stored_versions, *crd.versions}]
 
     @property
-    def old_sidecars(self) -> list[Workload]:
+    def old_sidecars(self) -> list[InstalledWorkload]:
         """csi-snapshotters that work on groups at v1beta1 or before."""
         return [
             one
@@ -344,14 +344,14 @@ class Situation:
         """Return True on the way back below 8.2, which restores the validation webhook."""
         return self.is_back and (self.version or NO_VERSION) >= (8, 2, 0)
 
-    def hook(self, kind: str) -> Webhook:
+    def hook(self, kind: str) -> ReleaseWebhook:
         """The release's webhook, where it is wanted."""
         if self.release.webhook is None or not self.release.has(kind):
             raise KeyError(kind)
         return self.release.webhook
 
     @property
-    def configurations(self) -> tuple[Rules, ...]:
+    def configurations(self) -> tuple[WebhookRules, ...]:
         """The ValidatingWebhookConfigurations that are wanted. Upstream's for groups calls a path that is not served
         unless the webhook is told to (404), so it comes only with group snapshots."""
         if not self.wants(VALIDATION):
@@ -360,21 +360,21 @@ class Situation:
             one for one in self.hook(VALIDATION).configurations if one.group != GROUP or self.groups_wanted
         )
 
-    def failure_policy(self, rules: Rules) -> str:
+    def failure_policy(self, rules: WebhookRules) -> str:
         """Return the configuration's failurePolicy after the upgrade: the requested one, or the present one."""
         given = self.options.failure_policies.get(rules.name) or self.options.failure_policy
         return given or self.live_policy(rules) or "Ignore"
 
-    def live_policy(self, rules: Rules) -> str:
+    def live_policy(self, rules: WebhookRules) -> str:
         """Return the configuration's present failurePolicy, "" if it does not exist."""
         live = self.live(rules)
         return live.hooks[0].failure_policy if live and live.hooks else ""
 
-    def live(self, rules: Rules) -> Configuration | None:
+    def live(self, rules: WebhookRules) -> WebhookConfiguration | None:
         return next((one for one in self.installed.configurations if one.name == rules.name), None)
 
     @property
-    def surplus(self) -> tuple[Configuration, ...]:
+    def surplus(self) -> tuple[WebhookConfiguration, ...]:
         """Configurations that are there and not wanted."""
         wanted = {one.name for one in self.configurations}
         return tuple(one for one in self.installed.configurations if one.name not in wanted)
@@ -419,17 +419,17 @@ class Situation:
         return {self.release.label: CONTROLLER_NAME}
 
     @property
-    def detaches_controller(self) -> bool:
+    def orphans_controller(self) -> bool:
         """Whether the Deployment cannot be changed into the release's: its selector is immutable."""
         live = self.controller
         if live in self.installed.orphans(CONTROLLER):
-            return not all(one.labelled for one in self.installed.detached)
+            return not all(one.labelled for one in self.installed.orphan_sets)
         return live is not None and live not in self.removed and dict(live.selector) != dict(self.selector)
 
     @property
     def leaves_controllers(self) -> bool:
         """Whether pods without a Deployment are to go in the end."""
-        return self.detaches_controller or bool(self.installed.orphans(CONTROLLER))
+        return self.orphans_controller or bool(self.installed.orphans(CONTROLLER))
 
     @property
     def controller_arguments(self) -> list[str]:
@@ -453,11 +453,11 @@ class Situation:
         ]
 
     @property
-    def others(self) -> list[Workload]:
+    def others(self) -> list[InstalledWorkload]:
         """Controllers beside the one that counts."""
         return [one for one in self.installed.running(CONTROLLER) if one is not self.controller]
 
-    def is_leftover(self, one: Workload) -> bool:
+    def is_leftover(self, one: InstalledWorkload) -> bool:
         """The StatefulSet in namespace default that 4.1's manifests left behind."""
         return (one.kind, one.namespace, one.name) == (
             "StatefulSet",
@@ -469,14 +469,14 @@ class Situation:
         )
 
     @property
-    def removed(self) -> list[Workload]:
+    def removed(self) -> list[InstalledWorkload]:
         """Controllers that go: the known leftover, and those that the user names."""
         return [one for one in self.installed.running(CONTROLLER) if self._goes(one)]
 
-    def _goes(self, one: Workload) -> bool:
+    def _goes(self, one: InstalledWorkload) -> bool:
         return not one.companions and (self._is_named(one) or (self.is_leftover(one) and one in self.others))
 
-    def _is_named(self, one: Workload) -> bool:
+    def _is_named(self, one: InstalledWorkload) -> bool:
         return f"{one.namespace}/{one.name}" in self.options.remove_controllers
 
     # CustomResourceDefinitions.

@@ -22,10 +22,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..installed.state import VALIDATION, Service, Workload
+from ..installed.state import VALIDATION, InstalledWorkload, Service
 from ..release.release_table import Version, text
-from .step_types import DETACHED_LABEL, PORT_LABEL, RELEASE_LABEL, Step
-from .upgrade_context import Situation
+from .step_types import ORPHAN_LABEL, PORT_LABEL, RELEASE_LABEL, Step
+from .upgrade_context import UpgradeContext
 
 # The longest check of a new webhook, in seconds, while its old pods still run and an undo is cheap.
 PROVEN_SECONDS = 60
@@ -37,7 +37,7 @@ _HASH = "pod-template-hash"
 
 
 @dataclass(frozen=True)
-class Roll:
+class WebhookRollout:
     """One replacement.
 
     kind: the program of the webhook.
@@ -52,24 +52,22 @@ class Roll:
     hazards: tuple[str, ...] = ()
 
 
-def roll(now: Situation, wanted: Roll) -> Iterator[Step]:
+def plan_rollout(context: UpgradeContext, rollout: WebhookRollout) -> Iterator[Step]:
     """Return the steps to the release's webhook."""
-    if now.hands_over(wanted.kind):
-        yield from _hand_over(now, wanted)
+    if context.hands_over(rollout.kind):
+        yield from _hand_over(context, rollout)
         return
-    service = _find_service(now, wanted.kind)
-    cut_off = service is not None and bool(
-        {RELEASE_LABEL, PORT_LABEL, DETACHED_LABEL} & set(service.selector)
-    )
+    service = _find_service(context, rollout.kind)
+    cut_off = service is not None and bool({RELEASE_LABEL, PORT_LABEL, ORPHAN_LABEL} & set(service.selector))
     if cut_off:  # an interrupted run left labels of its pods in the selector
-        yield _service(now, wanted.kind)
-    yield _deployment(now, wanted)
-    yield _wait(now, wanted.kind, wanted.targets)
+        yield _service(context, rollout.kind)
+    yield _deployment(context, rollout)
+    yield _wait(context, rollout.kind, rollout.targets)
     if not cut_off:
-        yield _service(now, wanted.kind)
+        yield _service(context, rollout.kind)
 
 
-def delete_detached(prefix: str, namespace: str, deployment: str, why: str) -> Step:
+def delete_orphans(prefix: str, namespace: str, deployment: str, why: str) -> Step:
     """Return the step that deletes the pods that a Deployment left. why: a sentence that says why they are not needed."""
     return Step(
         f"{prefix}-delete-old",
@@ -81,7 +79,7 @@ def delete_detached(prefix: str, namespace: str, deployment: str, why: str) -> S
                 {
                     "kind": "ReplicaSet",
                     "namespace": namespace,
-                    "label_selector": f"{DETACHED_LABEL}={deployment}",
+                    "label_selector": f"{ORPHAN_LABEL}={deployment}",
                 }
             ]
         },
@@ -92,60 +90,63 @@ def _prefix(kind: str) -> str:
     return "webhook" if kind == VALIDATION else "conversion"
 
 
-def _place(now: Situation, kind: str) -> dict[str, str]:
-    return {"namespace": now.webhook_namespace(kind)}
+def _place(context: UpgradeContext, kind: str) -> dict[str, str]:
+    return {"namespace": context.webhook_namespace(kind)}
 
 
-def _hand_over(now: Situation, wanted: Roll) -> Iterator[Step]:
-    kind, service = wanted.kind, _find_service(now, wanted.kind)
+def _hand_over(context: UpgradeContext, rollout: WebhookRollout) -> Iterator[Step]:
+    kind, service = rollout.kind, _find_service(context, rollout.kind)
     live, orphans, replaces = (
-        now.installed.webhook(kind),
-        now.installed.orphans(kind),
-        now.replaces(wanted.kind),
+        context.installed.webhook(kind),
+        context.installed.orphans(kind),
+        context.replaces(rollout.kind),
     )
     if live and replaces and orphans:
-        if _keeps_old(now, live, orphans):
-            yield from _back_to_old(now, wanted, live, service)
+        if _keeps_old(context, live, orphans):
+            yield from _back_to_old(context, rollout, live, service)
             replaces = False
         else:
-            yield from _settle(now, wanted, live, service)
+            yield from _settle(context, rollout, live, service)
             orphans = ()
-    if replaces or not all(one.labelled for one in now.installed.detached if one.program == kind):
-        yield _detach(now, kind)
+    if replaces or not all(one.labelled for one in context.installed.orphan_sets if one.program == kind):
+        yield _orphan(context, kind)
     old = live if live and replaces else orphans[0]
-    if service and not _is_switched(now, kind, service):
-        yield _hold(now, kind, service, old)
-    yield _deployment(now, wanted)
-    yield _wait(now, kind)
-    yield _switch(now, kind) if service else _service(now, kind)
-    if wanted.targets:
-        yield _reconnect(wanted)
-    if wanted.proof:
-        deployed = {**_place(now, kind), "name": now.hook(kind).deployment}
-        given = {**wanted.proof.parameters, "timeout": PROVEN_SECONDS, "pods_of": deployed}
-        yield replace(wanted.proof, parameters=given)
-    yield _watch(now, kind)
-    deployment = now.hook(kind).deployment
-    yield delete_detached(
-        _prefix(kind), now.webhook_namespace(kind), deployment, "The API servers call the new pods now."
+    if service and not _is_switched(context, kind, service):
+        yield _freeze_service(context, kind, service, old)
+    yield _deployment(context, rollout)
+    yield _wait(context, kind)
+    yield _switch(context, kind) if service else _service(context, kind)
+    if rollout.targets:
+        yield _reconnect(rollout)
+    if rollout.proof:
+        deployed = {**_place(context, kind), "name": context.hook(kind).deployment}
+        given = {**rollout.proof.parameters, "timeout": PROVEN_SECONDS, "pods_of": deployed}
+        yield replace(rollout.proof, parameters=given)
+    yield _watch(context, kind)
+    deployment = context.hook(kind).deployment
+    yield delete_orphans(
+        _prefix(kind), context.webhook_namespace(kind), deployment, "The API servers call the new pods now."
     )
     if service:
-        yield _service(now, kind)
+        yield _service(context, kind)
 
 
-def _is_switched(now: Situation, kind: str, service: Service) -> bool:
+def _is_switched(context: UpgradeContext, kind: str, service: Service) -> bool:
     """Return True if an interrupted run has already switched the Service to the new pods."""
-    live = now.installed.webhook(kind)
-    done = live is not None and not now.replaces(kind) and live.version == now.release.version
+    live = context.installed.webhook(kind)
+    done = live is not None and not context.replaces(kind) and live.version == context.release.version
     return (
         done
-        and _generation(now.release.version, now.options.webhook_port).items() <= service.selector.items()
+        and _generation(context.release.version, context.options.webhook_port).items()
+        <= service.selector.items()
     )
 
 
-def _settle(now: Situation, wanted: Roll, live: Workload, service: Service | None) -> Iterator[Step]:
+def _settle(
+    context: UpgradeContext, rollout: WebhookRollout, live: InstalledWorkload, service: Service | None
+) -> Iterator[Step]:
     """Finish the interrupted run to another release or port: delete one generation of pods before the next one."""
-    kind, deployment = wanted.kind, now.hook(wanted.kind).deployment
+    kind, deployment = rollout.kind, context.hook(rollout.kind).deployment
     if service and live.version:
         generation = {} if live.origin.key else _generation(live.version, live.port)
         yield Step(
@@ -155,40 +156,46 @@ def _settle(now: Situation, wanted: Roll, live: Workload, service: Service | Non
             "before the next generation starts.",
             "switch_service",
             {
-                **_place(now, kind),
+                **_place(context, kind),
                 "name": service.name,
                 "selector": {**live.selector, **generation},
                 "target_port": live.port,
             },
         )
-    if wanted.targets:
-        yield replace(_reconnect(wanted), id=f"{_prefix(kind)}-settle-reconnect")
-    older = delete_detached(
-        _prefix(kind), now.webhook_namespace(kind), deployment, "The API servers call the new pods now."
+    if rollout.targets:
+        yield replace(_reconnect(rollout), id=f"{_prefix(kind)}-settle-reconnect")
+    older = delete_orphans(
+        _prefix(kind), context.webhook_namespace(kind), deployment, "The API servers call the new pods now."
     )
     yield replace(older, id=f"{_prefix(kind)}-delete-older")
 
 
-def _keeps_old(now: Situation, live: Workload, orphans: tuple[Workload, ...]) -> bool:
+def _keeps_old(
+    context: UpgradeContext, live: InstalledWorkload, orphans: tuple[InstalledWorkload, ...]
+) -> bool:
     """Return True if the old pods serve until the release's come: the new ones do not answer, or the old ones are of the
     release. The second is the way back from pods that ended under load, and may be available at the moment."""
-    return not live.available or any(one.available and one.version == now.release.version for one in orphans)
+    return not live.available or any(
+        one.available and one.version == context.release.version for one in orphans
+    )
 
 
-def _back_to_old(now: Situation, wanted: Roll, live: Workload, service: Service | None) -> Iterator[Step]:
+def _back_to_old(
+    context: UpgradeContext, rollout: WebhookRollout, live: InstalledWorkload, service: Service | None
+) -> Iterator[Step]:
     """A run ended or failed between two generations of pods: the older one serves, and the newer one goes."""
-    kind = wanted.kind
-    if service and DETACHED_LABEL not in service.selector:
-        old = now.installed.orphans(kind)[0]
-        yield replace(_hold(now, kind, service, old), id=f"{_prefix(kind)}-settle")
-        if wanted.targets:
-            yield replace(_reconnect(wanted), id=f"{_prefix(kind)}-settle-reconnect")
+    kind = rollout.kind
+    if service and ORPHAN_LABEL not in service.selector:
+        old = context.installed.orphans(kind)[0]
+        yield replace(_freeze_service(context, kind, service, old), id=f"{_prefix(kind)}-settle")
+        if rollout.targets:
+            yield replace(_reconnect(rollout), id=f"{_prefix(kind)}-settle-reconnect")
     yield Step(
         f"{_prefix(kind)}-delete-failed",
         "Delete the webhook pods of the run that did not complete",
         "The Service selects the older pods, so no API server calls these pods.",
         "delete",
-        {"objects": [{"kind": "Deployment", **_place(now, kind), "name": live.name}]},
+        {"objects": [{"kind": "Deployment", **_place(context, kind), "name": live.name}]},
     )
 
 
@@ -197,8 +204,8 @@ def _generation(release: Version, port: int) -> dict[str, str]:
     return {RELEASE_LABEL: text(release), PORT_LABEL: str(port)}
 
 
-def _detach(now: Situation, kind: str) -> Step:
-    live, hook, port = now.installed.webhook(kind), now.hook(kind), now.options.webhook_port
+def _orphan(context: UpgradeContext, kind: str) -> Step:
+    live, hook, port = context.installed.webhook(kind), context.hook(kind), context.options.webhook_port
     hazards = ["no-drain"] if live and not live.drains else []
     why = "They do not wait before they end, so a rolling update would end them in the middle of calls."
     if live and live.port != port:
@@ -211,14 +218,14 @@ def _detach(now: Situation, kind: str) -> Step:
         f"{_prefix(kind)}-detach",
         "Delete the webhook's Deployment and keep its pods",
         f"The old pods keep answering. {why}",
-        "detach",
-        {**_place(now, kind), "name": hook.deployment},
+        "orphan",
+        {**_place(context, kind), "name": hook.deployment},
         hazards=tuple(hazards),
     )
 
 
-def _hold(now: Situation, kind: str, service: Service, old: Workload) -> Step:
-    deployment = now.hook(kind).deployment
+def _freeze_service(context: UpgradeContext, kind: str, service: Service, old: InstalledWorkload) -> Step:
+    deployment = context.hook(kind).deployment
     own = {key: value for key, value in old.selector.items() if key != _HASH}
     return Step(
         f"{_prefix(kind)}-hold",
@@ -227,35 +234,35 @@ def _hold(now: Situation, kind: str, service: Service, old: Workload) -> Step:
         "has their port.",
         "switch_service",
         {
-            **_place(now, kind),
+            **_place(context, kind),
             "name": service.name,
-            "selector": {**own, DETACHED_LABEL: deployment},
+            "selector": {**own, ORPHAN_LABEL: deployment},
             "target_port": old.port,
         },
     )
 
 
-def _deployment(now: Situation, wanted: Roll) -> Step:
-    kind = wanted.kind
+def _deployment(context: UpgradeContext, rollout: WebhookRollout) -> Step:
+    kind = rollout.kind
     parameters: dict[str, Any] = {
-        "release": str(now.release),
+        "release": str(context.release),
         "parts": ["webhook"],
-        **_place(now, kind),
-        "secret": now.secret(kind),
+        **_place(context, kind),
+        "secret": context.secret(kind),
     }
-    arguments = now.webhook_arguments(kind)
+    arguments = context.webhook_arguments(kind)
     return Step(
         f"{_prefix(kind)}-deployment",
-        f"Apply the webhook's Deployment of {now.release}",
+        f"Apply the webhook's Deployment of {context.release}",
         "Its pods become ready when they answer, and from Kubernetes 1.30 on they wait before they end. Upstream's pods do "
         "neither. A pod that is not ready replaces no other pod.",
         "apply",
         {**parameters, "arguments": arguments} if arguments else parameters,
-        hazards=wanted.hazards,
+        hazards=rollout.hazards,
     )
 
 
-def _wait(now: Situation, kind: str, targets: tuple[dict[str, str], ...] = ()) -> Step:
+def _wait(context: UpgradeContext, kind: str, targets: tuple[dict[str, str], ...] = ()) -> Step:
     """Return the step that waits for the new pods. targets: the objects that call the old pods, which end meanwhile."""
     return Step(
         f"{_prefix(kind)}-wait",
@@ -266,61 +273,64 @@ def _wait(now: Situation, kind: str, targets: tuple[dict[str, str], ...] = ()) -
         else "The step waits until every new pod is ready, which means that it answers. The Service must not select it earlier.",
         "wait_available",
         {
-            **_place(now, kind),
-            "name": now.hook(kind).deployment,
+            **_place(context, kind),
+            "name": context.hook(kind).deployment,
             **({"reconnect": list(targets)} if targets else {}),
         },
     )
 
 
-def _switch(now: Situation, kind: str) -> Step:
-    hook = now.hook(kind)
+def _switch(context: UpgradeContext, kind: str) -> Step:
+    hook = context.hook(kind)
     return Step(
         f"{_prefix(kind)}-switch",
         "Switch the Service to the new pods",
         "The new pods are ready. One write changes selector and port. The old pods still answer on open connections.",
         "switch_service",
         {
-            **_place(now, kind),
+            **_place(context, kind),
             "name": hook.service,
-            "selector": {**hook.selector, **_generation(now.release.version, now.options.webhook_port)},
-            "target_port": now.options.webhook_port,
+            "selector": {
+                **hook.selector,
+                **_generation(context.release.version, context.options.webhook_port),
+            },
+            "target_port": context.options.webhook_port,
         },
     )
 
 
-def _watch(now: Situation, kind: str) -> Step:
+def _watch(context: UpgradeContext, kind: str) -> Step:
     return Step(
         f"{_prefix(kind)}-watch",
         "Watch the new webhook pods under load",
         "A pod that becomes ready may still end under the calls of users, for example because of its memory limit. The old "
         "pods still run, so the Service can lead to them again.",
         "watch_pods",
-        {**_place(now, kind), "name": now.hook(kind).deployment, "seconds": WATCH_SECONDS},
+        {**_place(context, kind), "name": context.hook(kind).deployment, "seconds": WATCH_SECONDS},
     )
 
 
-def _reconnect(wanted: Roll) -> Step:
+def _reconnect(rollout: WebhookRollout) -> Step:
     return Step(
-        f"{_prefix(wanted.kind)}-reconnect",
+        f"{_prefix(rollout.kind)}-reconnect",
         "Make the API servers reconnect to the webhook",
         "An API server keeps its connections, also to a pod that has left the Service. It opens new ones if the caBundle "
         "changes. TLS ignores an additional line break there.",
         "reconnect",
-        {"targets": list(wanted.targets)},
+        {"targets": list(rollout.targets)},
     )
 
 
-def _service(now: Situation, kind: str) -> Step:
+def _service(context: UpgradeContext, kind: str) -> Step:
     return Step(
         f"{_prefix(kind)}-service",
-        f"Apply the webhook's Service of {now.release}",
+        f"Apply the webhook's Service of {context.release}",
         "Only one generation of pods is left, so the Service gets the selector of a fresh installation.",
         "apply",
-        {"release": str(now.release), "parts": ["webhook_service"], **_place(now, kind)},
+        {"release": str(context.release), "parts": ["webhook_service"], **_place(context, kind)},
     )
 
 
-def _find_service(now: Situation, kind: str) -> Service | None:
-    place = (now.webhook_namespace(kind), now.hook(kind).service)
-    return next((one for one in now.installed.services if (one.namespace, one.name) == place), None)
+def _find_service(context: UpgradeContext, kind: str) -> Service | None:
+    place = (context.webhook_namespace(kind), context.hook(kind).service)
+    return next((one for one in context.installed.services if (one.namespace, one.name) == place), None)

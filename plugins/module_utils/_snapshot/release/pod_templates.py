@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..plan.step_types import PORT_LABEL, RELEASE_LABEL
-from .settings import Wanted, Workload
+from .settings import DeploymentSettings, ReleaseSettings
 
 # How long a webhook goes on serving after it was told to end: its programs stop at once, with calls that are under way
 # (external-snapshotter pkg/*-webhook: tls.Listen without Shutdown). In that time the API servers are made to dial anew,
@@ -26,25 +26,25 @@ FEWEST_REPLICAS = 2
 Object = dict[str, Any]
 
 
-def deployment(part: str, obj: Object, parameters: Mapping[str, Any], wanted: Wanted) -> Object:
+def deployment(part: str, obj: Object, parameters: Mapping[str, Any], settings: ReleaseSettings) -> Object:
     """Return upstream's Deployment as it is wanted; ``part``: "controller" or "webhook"."""
-    original = _original(obj, wanted)
+    original = _original(obj, settings)
     if original is not None:
-        return _put_back(part, original, parameters, wanted)
-    workload = wanted.controller if part == "controller" else wanted.webhook
+        return _put_back(part, original, parameters, settings)
+    workload = settings.controller if part == "controller" else settings.webhook
     spec, template = obj["spec"], obj["spec"]["template"]
     (container,) = template["spec"]["containers"]
-    container["image"] = image(container["image"], parameters["release"], wanted)
+    container["image"] = image(container["image"], parameters["release"], settings)
     arguments = parameters.get("arguments") or ()
     if part == "webhook":
-        arguments = (f"--port={wanted.port}", *arguments)
-        _harden(obj, container, workload, wanted)
+        arguments = (f"--port={settings.port}", *arguments)
+        _harden(obj, container, workload, settings)
         _mount(template["spec"], container, parameters.get("secret"))
     container["args"] = merged(container["args"], arguments)
     _metadata(obj["metadata"], workload, {})
-    port = {PORT_LABEL: str(wanted.port)} if part == "webhook" else {}
+    port = {PORT_LABEL: str(settings.port)} if part == "webhook" else {}
     _metadata(template["metadata"], workload, {RELEASE_LABEL: parameters["release"], **port})
-    _place(template["spec"], container, workload, wanted)
+    _place(template["spec"], container, workload, settings)
     if workload.replicas is not None:
         spec["replicas"] = workload.replicas
     if workload.min_ready_seconds is not None:
@@ -52,19 +52,19 @@ def deployment(part: str, obj: Object, parameters: Mapping[str, Any], wanted: Wa
     return obj
 
 
-def _original(obj: Object, wanted: Wanted) -> Mapping[str, Any] | None:
+def _original(obj: Object, settings: ReleaseSettings) -> Mapping[str, Any] | None:
     def place(one: Mapping[str, Any]) -> tuple[Any, Any]:
         return one["metadata"].get("namespace"), one["metadata"]["name"]
 
-    return next((one for one in wanted.originals if place(one) == place(obj)), None)
+    return next((one for one in settings.originals if place(one) == place(obj)), None)
 
 
 def _put_back(
-    part: str, original: Mapping[str, Any], parameters: Mapping[str, Any], wanted: Wanted
+    part: str, original: Mapping[str, Any], parameters: Mapping[str, Any], settings: ReleaseSettings
 ) -> Object:
     """The Deployment as it was; its pods carry the labels by which a Service tells them from those that failed."""
     template = original["spec"]["template"]
-    port = {PORT_LABEL: str(wanted.port)} if part == "webhook" else {}
+    port = {PORT_LABEL: str(settings.port)} if part == "webhook" else {}
     labels = {**(template["metadata"].get("labels") or {}), RELEASE_LABEL: parameters["release"], **port}
     metadata = {
         key: original["metadata"][key]
@@ -83,12 +83,12 @@ def _put_back(
     }
 
 
-def image(upstream: str, release: str, wanted: Wanted) -> str:
+def image(upstream: str, release: str, settings: ReleaseSettings) -> str:
     """Return where the program of that release is: registry/snapshot-controller:v8.7.0, with @sha256:... if given."""
     program = upstream.rpartition("/")[2].partition(":")[0]
     tagged = f"{program}:v{release}"
-    digest = wanted.images.digests.get(tagged)
-    return f"{wanted.images.registry.rstrip('/')}/{tagged}" + (f"@{digest}" if digest else "")
+    digest = settings.images.digests.get(tagged)
+    return f"{settings.images.registry.rstrip('/')}/{tagged}" + (f"@{digest}" if digest else "")
 
 
 def merged(own: Sequence[str], given: Sequence[str]) -> list[str]:
@@ -107,7 +107,7 @@ def budget(webhook: Mapping[str, Any]) -> Object:
     }
 
 
-def _harden(obj: Object, container: Object, workload: Workload, wanted: Wanted) -> None:
+def _harden(obj: Object, container: Object, workload: DeploymentSettings, settings: ReleaseSettings) -> None:
     """What upstream's webhooks lack: a pod that is not ready gets no calls, one that ends answers those under way."""
     spec = obj["spec"]
     spec["replicas"] = max(FEWEST_REPLICAS, spec.get("replicas") or 1)
@@ -117,12 +117,12 @@ def _harden(obj: Object, container: Object, workload: Workload, wanted: Wanted) 
         "type": "RollingUpdate",
         "rollingUpdate": {"maxSurge": surge[0], "maxUnavailable": surge[1]},
     }
-    container["ports"] = [{"containerPort": wanted.port, "protocol": "TCP"}]
+    container["ports"] = [{"containerPort": settings.port, "protocol": "TCP"}]
     container["readinessProbe"] = {
-        "httpGet": {"path": "/readyz", "port": wanted.port, "scheme": "HTTPS"},
+        "httpGet": {"path": "/readyz", "port": settings.port, "scheme": "HTTPS"},
         "periodSeconds": 2,
     }
-    if wanted.kubernetes >= SLEEP_SINCE:
+    if settings.kubernetes >= SLEEP_SINCE:
         container["lifecycle"] = {"preStop": {"sleep": {"seconds": DRAIN_SECONDS}}}
         spec["template"]["spec"]["terminationGracePeriodSeconds"] = DRAIN_SECONDS + 30
     container["securityContext"] = {
@@ -148,7 +148,7 @@ def _mount(pod: Object, container: Object, secret: str | None) -> None:
         container["args"] = [argument.replace(f"/{old}", f"/{new}") for argument in container["args"]]
 
 
-def _metadata(metadata: Object, workload: Workload, labels: Mapping[str, str]) -> None:
+def _metadata(metadata: Object, workload: DeploymentSettings, labels: Mapping[str, str]) -> None:
     """The user's labels and annotations; upstream's labels, on which selectors depend, come last."""
     every = {**workload.labels, **labels, **(metadata.get("labels") or {})}
     if every:
@@ -157,14 +157,14 @@ def _metadata(metadata: Object, workload: Workload, labels: Mapping[str, str]) -
         metadata["annotations"] = {**(metadata.get("annotations") or {}), **workload.annotations}
 
 
-def _place(pod: Object, container: Object, workload: Workload, wanted: Wanted) -> None:
+def _place(pod: Object, container: Object, workload: DeploymentSettings, settings: ReleaseSettings) -> None:
     """Where the pods may run, and with what."""
     given = {
         "tolerations": list(workload.tolerations),
         "nodeSelector": dict(workload.node_selector),
         "affinity": dict(workload.affinity),
         "priorityClassName": workload.priority_class,
-        "imagePullSecrets": [{"name": name} for name in wanted.images.pull_secrets],
+        "imagePullSecrets": [{"name": name} for name in settings.images.pull_secrets],
     }
     pod.update({key: value for key, value in given.items() if value})
     if workload.resources:

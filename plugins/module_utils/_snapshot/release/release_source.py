@@ -41,7 +41,7 @@ LOOK_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
-class Source:
+class ReleaseSource:
     """Where releases come from.
 
     where: a directory, an archive (file or URL), or the URL of a Go module proxy; {version} in it stands for the release,
@@ -54,7 +54,7 @@ class Source:
     sums: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
-def files(source: Source, release: str) -> dict[str, str]:
+def files(source: ReleaseSource, release: str) -> dict[str, str]:
     """Return the text of each of the release's files by its path in the repository.
 
     Take them from the cache if it has all of them. Otherwise one process at a time fetches them, within FETCH_SECONDS.
@@ -77,7 +77,7 @@ def files(source: Source, release: str) -> dict[str, str]:
     return texts
 
 
-def _sums(source: Source, release: str) -> Mapping[str, str]:
+def _sums(source: ReleaseSource, release: str) -> Mapping[str, str]:
     sums = source.sums.get(release) or SUMS.get(release)
     if not sums:
         raise SourceError(

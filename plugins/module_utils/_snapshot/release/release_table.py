@@ -35,7 +35,7 @@ OLD_LABEL, LABEL = "app", "app.kubernetes.io/name"
 
 
 @dataclass(frozen=True)
-class Rules:
+class WebhookRules:
     """One ValidatingWebhookConfiguration and its webhook of the same name; operations are CREATE and UPDATE."""
 
     name: str
@@ -57,12 +57,12 @@ class Rules:
 
 
 @dataclass(frozen=True)
-class Webhook:
+class ReleaseWebhook:
     """The webhook of an era. selector: of its pods. service_account: "" where the program asks nothing of the API."""
 
     kind: str
     selector: Mapping[str, str]
-    configurations: tuple[Rules, ...] = ()
+    configurations: tuple[WebhookRules, ...] = ()
     service_account: str = ""
 
     @property
@@ -89,7 +89,7 @@ class Webhook:
 
 
 @dataclass(frozen=True)
-class Groups:
+class GroupSupport:
     """Group snapshots: the flag that switches them, whether they are on without it, the version that is spoken."""
 
     flag: str
@@ -110,9 +110,9 @@ class Release:
     crds: str
     group_crds: str
     client: str
-    webhook: Webhook | None
+    webhook: ReleaseWebhook | None
     label: str
-    groups: Groups | None
+    groups: GroupSupport | None
     kubernetes: tuple[int, int]
     source: str
     never: str = ""
@@ -127,7 +127,7 @@ class Release:
 
 
 @dataclass(frozen=True)
-class _Minor:
+class _MinorRelease:
     """A row: a minor release, patches 0 to ``last``; never, avoid and unpublished by patch."""
 
     minor: str
@@ -136,8 +136,8 @@ class _Minor:
     client: str
     source: str
     group_crds: str = ""
-    webhook: Webhook | None = None
-    groups: Groups | None = None
+    webhook: ReleaseWebhook | None = None
+    groups: GroupSupport | None = None
     label: str = LABEL
     kubernetes: tuple[int, int] = (1, 25)
     never: Mapping[int, str] = field(default_factory=dict)
@@ -169,16 +169,18 @@ _ALL = ("volumesnapshots", "volumesnapshotcontents", "volumesnapshotclasses")
 _ALL_GROUP = ("volumegroupsnapshots", "volumegroupsnapshotcontents", "volumegroupsnapshotclasses")
 
 
-def _rules(versions: tuple[str, ...], resources: tuple[str, ...]) -> Rules:
-    return Rules(f"validation-webhook.{SNAPSHOT}", SNAPSHOT, "/volumesnapshot", versions, resources)
+def _rules(versions: tuple[str, ...], resources: tuple[str, ...]) -> WebhookRules:
+    return WebhookRules(f"validation-webhook.{SNAPSHOT}", SNAPSHOT, "/volumesnapshot", versions, resources)
 
 
-def _group_rules(resources: tuple[str, ...]) -> Rules:
-    return Rules(f"validation-webhook.{GROUP}", GROUP, "/volumegroupsnapshot", ("v1alpha1",), resources)
+def _group_rules(resources: tuple[str, ...]) -> WebhookRules:
+    return WebhookRules(
+        f"validation-webhook.{GROUP}", GROUP, "/volumegroupsnapshot", ("v1alpha1",), resources
+    )
 
 
 # deploy/kubernetes/webhook-example/{webhook,rbac-snapshot-webhook}.yaml and admission-configuration-template.
-_VALIDATION_4 = Webhook(
+_VALIDATION_4 = ReleaseWebhook(
     VALIDATION, {OLD_LABEL: "snapshot-validation"}, (_rules(("v1", "v1beta1"), _ALL[:2]),)
 )
 _VALIDATION_6_0 = replace(
@@ -190,7 +192,7 @@ _VALIDATION_7 = replace(_VALIDATION_6_3, selector={LABEL: "snapshot-validation"}
 _VALIDATION_8 = replace(
     _VALIDATION_7, configurations=(_rules(("v1",), _ALL[2:]), _group_rules(_ALL_GROUP[2:]))
 )
-_CONVERSION = Webhook(CONVERSION, {LABEL: "snapshot-conversion-webhook"})
+_CONVERSION = ReleaseWebhook(CONVERSION, {LABEL: "snapshot-conversion-webhook"})
 
 # cmd/snapshot-controller/main.go, pkg/features.
 GROUP_FLAG, GATES_FLAG, GROUP_GATE = (
@@ -198,54 +200,54 @@ GROUP_FLAG, GATES_FLAG, GROUP_GATE = (
     "feature-gates",
     "CSIVolumeGroupSnapshot",
 )
-_ALPHA = Groups(GROUP_FLAG, "v1alpha1")
+_ALPHA = GroupSupport(GROUP_FLAG, "v1alpha1")
 
 _UNBOUNDED = "its controller lists every snapshot at once when it starts (#1238); {} does not"
 _ROWS = (
-    _Minor("4.2", 1, "4.1", "4.2.0", "v4.2.1:deploy", webhook=_VALIDATION_4, label=OLD_LABEL, kubernetes=(1, 20)),
-    _Minor("5.0", 1, "4.1", "5.0.0", "v5.0.1:deploy", webhook=_VALIDATION_4, label=OLD_LABEL, kubernetes=(1, 20)),
-    _Minor(
+    _MinorRelease("4.2", 1, "4.1", "4.2.0", "v4.2.1:deploy", webhook=_VALIDATION_4, label=OLD_LABEL, kubernetes=(1, 20)),
+    _MinorRelease("5.0", 1, "4.1", "5.0.0", "v5.0.1:deploy", webhook=_VALIDATION_4, label=OLD_LABEL, kubernetes=(1, 20)),
+    _MinorRelease(
         "6.0", 1, "6.0.1", "6.0.1", "v6.0.1:deploy", webhook=_VALIDATION_6_0, label=OLD_LABEL, kubernetes=(1, 20),
         never={0: "its CustomResourceDefinitions drop v1beta1, which a cluster that ever stored it refuses "
                   "(#718, #719); take 6.0.1 or newer"},
     ),
-    _Minor("6.1", 0, "6.0.1", "6.1.0", "v6.1.0:deploy", webhook=_VALIDATION_6_1, label=OLD_LABEL, kubernetes=(1, 20)),
-    _Minor(
+    _MinorRelease("6.1", 0, "6.0.1", "6.1.0", "v6.1.0:deploy", webhook=_VALIDATION_6_1, label=OLD_LABEL, kubernetes=(1, 20)),
+    _MinorRelease(
         "6.2", 3, "6.0.1", "6.2.0", "v6.2.2:deploy", webhook=_VALIDATION_6_1, label=OLD_LABEL, kubernetes=(1, 20),
         unpublished={0: (_VALIDATION_6_1.image,)},  # #803
     ),
-    _Minor(
+    _MinorRelease(
         "6.3", 4, "6.3", "6.3.0", "v6.3.0:deploy", group_crds="6.3", webhook=_VALIDATION_6_3, label=OLD_LABEL,
         kubernetes=(1, 20),
         never={0: "its webhook waits for VolumeGroupSnapshotClasses and never opens its port without them (#921, #939); "
                   "take 6.3.1 or newer"},
     ),
-    _Minor(
+    _MinorRelease(
         "7.0", 2, "7.0", "7.0.0", "v7.0.2:deploy", group_crds="7.0", webhook=_VALIDATION_7, groups=_ALPHA,
         kubernetes=(1, 20),
         never={0: "its webhook crashes at a snapshot content without sourceVolumeMode (#1005); take 7.0.1 or newer"},
     ),
-    _Minor(
+    _MinorRelease(
         "8.0", 2, "8.0", "8.0.0", "v8.0.2:deploy", group_crds="8.0", webhook=_VALIDATION_8, groups=_ALPHA,
         avoid={patch: _UNBOUNDED.format("8.0.2") for patch in (0, 1)},
     ),
-    _Minor(
+    _MinorRelease(
         "8.1", 1, "8.0", "8.0.0", "v8.1.0:deploy", group_crds="8.0", webhook=_VALIDATION_8, groups=_ALPHA,
         avoid={0: _UNBOUNDED.format("8.1.1")},
     ),
-    _Minor("8.2", 1, "8.0", "8.2.0", "v8.2.1:deploy", group_crds="8.2", groups=Groups(GATES_FLAG, "v1beta1")),
-    _Minor("8.3", 0, "8.0", "8.2.0", "v8.3.0:deploy", group_crds="8.2", groups=Groups(GATES_FLAG, "v1beta1")),
-    _Minor(
+    _MinorRelease("8.2", 1, "8.0", "8.2.0", "v8.2.1:deploy", group_crds="8.2", groups=GroupSupport(GATES_FLAG, "v1beta1")),
+    _MinorRelease("8.3", 0, "8.0", "8.2.0", "v8.3.0:deploy", group_crds="8.2", groups=GroupSupport(GATES_FLAG, "v1beta1")),
+    _MinorRelease(
         "8.4", 0, "8.0", "8.4.0", "v8.4.0:deploy", group_crds="8.4", webhook=_CONVERSION,
-        groups=Groups(GATES_FLAG, "v1beta2"),
+        groups=GroupSupport(GATES_FLAG, "v1beta2"),
     ),
-    _Minor(
+    _MinorRelease(
         "8.5", 0, "8.0", "8.4.0", "v8.5.0:deploy", group_crds="8.4", webhook=_CONVERSION,
-        groups=Groups(GATES_FLAG, "v1beta2"),
+        groups=GroupSupport(GATES_FLAG, "v1beta2"),
     ),
     # Upstream still ships the conversion webhook's manifest with these, but their CustomResourceDefinitions ask for none.
-    _Minor("8.6", 0, "8.0", "8.6.0", "v8.6.0:deploy", group_crds="8.6", groups=Groups(GATES_FLAG, "v1")),
-    _Minor("8.7", 0, "8.0", "8.7.0", "v8.7.0:deploy", group_crds="8.6", groups=Groups(GATES_FLAG, "v1", on=True)),
+    _MinorRelease("8.6", 0, "8.0", "8.6.0", "v8.6.0:deploy", group_crds="8.6", groups=GroupSupport(GATES_FLAG, "v1")),
+    _MinorRelease("8.7", 0, "8.0", "8.7.0", "v8.7.0:deploy", group_crds="8.6", groups=GroupSupport(GATES_FLAG, "v1", on=True)),
 )  # fmt: skip
 RELEASES: tuple[Release, ...] = tuple(release for row in _ROWS for release in row.releases())
 OLDEST, NEWEST = RELEASES[0], RELEASES[-1]
@@ -283,7 +285,7 @@ def get(words: str) -> Release:
     return release
 
 
-def known_webhook(kind: str) -> Webhook:
+def known_webhook(kind: str) -> ReleaseWebhook:
     """Return the names of this kind of webhook, which are the same at every release that has it."""
     return next(one.webhook for one in RELEASES if one.webhook and one.webhook.kind == kind)
 

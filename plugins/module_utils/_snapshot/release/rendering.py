@@ -17,7 +17,7 @@ from typing import Any
 
 from ..errors import StepError
 from . import pod_templates
-from .settings import Wanted
+from .settings import ReleaseSettings
 
 with contextlib.suppress(ImportError):  # it comes with the kubernetes package: reported by _run
     import yaml
@@ -50,14 +50,14 @@ Object = dict[str, Any]
 Parameters = Mapping[str, Any]
 
 
-def render(files: Mapping[str, str], parameters: Parameters, wanted: Wanted) -> list[Object]:
+def render(files: Mapping[str, str], parameters: Parameters, settings: ReleaseSettings) -> list[Object]:
     """Return the objects of the parts that a step of action "apply" names, in the order in which they are applied.
 
     files: the release's, by path. parameters: the step's (_steps.ACTIONS), with ``namespace``. Raises StepError for a
     part that the release does not have.
     """
     return [
-        _finished(part, obj, parameters, wanted)
+        _finished(part, obj, parameters, settings)
         for part in parameters["parts"]
         for obj in _with_budget(part, _objects(files, part, parameters))
     ]
@@ -102,7 +102,7 @@ def _objects(files: Mapping[str, str], part: str, parameters: Parameters) -> lis
     return found
 
 
-def _finished(part: str, obj: Object, parameters: Parameters, wanted: Wanted) -> Object:
+def _finished(part: str, obj: Object, parameters: Parameters, settings: ReleaseSettings) -> Object:
     """One object of upstream's, as it is wanted."""
     kind, namespace = obj["kind"], parameters["namespace"]
     obj.pop("status", None)
@@ -121,8 +121,8 @@ def _finished(part: str, obj: Object, parameters: Parameters, wanted: Wanted) ->
         obj["rules"].append(dict(_NODES))
     if kind == "Service":
         for port in obj["spec"]["ports"]:
-            port["targetPort"] = wanted.port
-    return pod_templates.deployment(part, obj, parameters, wanted) if kind == "Deployment" else obj
+            port["targetPort"] = settings.port
+    return pod_templates.deployment(part, obj, parameters, settings) if kind == "Deployment" else obj
 
 
 def _with_budget(part: str, objects: Iterable[Object]) -> list[Object]:

@@ -16,7 +16,7 @@ WEBHOOK_PORT = 8443
 
 
 @dataclass(frozen=True)
-class Workload:
+class DeploymentSettings:
     """One Deployment. None or empty: as upstream has it.
 
     labels, annotations: of the Deployment and of its pods. resources: of its container.
@@ -36,7 +36,7 @@ class Workload:
 
 
 @dataclass(frozen=True)
-class Images:
+class ImageSettings:
     """registry: with the path below it. digests: "snapshot-controller:v8.7.0" to "sha256:...". pull_secrets: names."""
 
     registry: str = REGISTRY
@@ -45,15 +45,15 @@ class Images:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ReleaseSettings:
     """kubernetes: the API server's minor version, which says what pods may have. port: where the webhook listens.
 
     originals: Deployments that are to be as they were before a step failed, instead of rendered.
     """
 
-    controller: Workload = Workload()
-    webhook: Workload = Workload()
-    images: Images = Images()
+    controller: DeploymentSettings = DeploymentSettings()
+    webhook: DeploymentSettings = DeploymentSettings()
+    images: ImageSettings = ImageSettings()
     port: int = WEBHOOK_PORT
     kubernetes: tuple[int, int] = (1, 25)
     originals: Sequence[Mapping[str, Any]] = ()

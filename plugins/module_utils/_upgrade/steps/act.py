@@ -20,8 +20,8 @@ from ..._snapshot.errors import StepError
 from ..._snapshot.installed.pod_specs import NEEDED_USERS, USERS, users_of
 from ..._snapshot.kinds import KINDS, Reference, reference
 from ..._snapshot.release import release_source, rendering
-from ..._snapshot.release.release_source import Source
-from ..._snapshot.release.settings import Wanted
+from ..._snapshot.release.release_source import ReleaseSource
+from ..._snapshot.release.settings import ReleaseSettings
 from . import apply_manifests, orphan, patches, storage_migration, waits
 from .apply_manifests import Outcome, refuse_mixed
 
@@ -44,8 +44,8 @@ class Context:
     """
 
     client: Client
-    source: Source
-    wanted: Wanted
+    source: ReleaseSource
+    settings: ReleaseSettings
     namespace: str
     take_over: bool
     check_mode: bool
@@ -70,7 +70,7 @@ def manifests(context: Context, parameters: Parameters) -> list[dict[str, Any]]:
     """Return the objects of the release that a step of action "apply" applies."""
     given = {**parameters, "namespace": parameters.get("namespace") or context.namespace}
     files = release_source.files(context.source, given["release"])
-    rendered = rendering.render(files, given, context.wanted)
+    rendered = rendering.render(files, given, context.settings)
     return [rendering.keeping(obj, _live(context.client, obj, given), given) for obj in rendered]
 
 
@@ -132,10 +132,12 @@ def watch_pods(context: Context, parameters: Parameters) -> list[Outcome]:
     return []
 
 
-def detach(context: Context, parameters: Parameters) -> list[Outcome]:
+def orphan_deployment(context: Context, parameters: Parameters) -> list[Outcome]:
     """Delete the Deployment and keep its pods."""
     target = Reference("Deployment", parameters["name"], parameters["namespace"])
-    return orphan.detach(context.client, target, check_mode=context.check_mode, take_over=context.take_over)
+    return orphan.orphan_deployment(
+        context.client, target, check_mode=context.check_mode, take_over=context.take_over
+    )
 
 
 def delete(context: Context, parameters: Parameters) -> list[Outcome]:
@@ -259,6 +261,6 @@ ACTIONS: dict[str, Callable[[Context, Parameters], list[Outcome]]] = {
     "failure_policy": failure_policy,
     "switch_service": switch_service,
     "watch_pods": watch_pods,
-    "detach": detach,
+    "orphan": orphan_deployment,
     "delete": delete,
 }

@@ -23,7 +23,7 @@ from ..._snapshot.errors import OwnedObjectError, RefusedObjectError, StepError
 from ..._snapshot.installed.pod_specs import containers, only_program
 from ..._snapshot.installed.state import SIDECAR
 from ..._snapshot.kinds import KINDS, Reference, reference
-from ..._snapshot.plan.object_changes import Change, changes
+from ..._snapshot.plan.object_changes import FieldChange, changes
 from . import field_ownership
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Outcome:
 
     reference: Reference
     change: str
-    changes: tuple[Change, ...] = ()
+    changes: tuple[FieldChange, ...] = ()
     left: tuple[str, ...] = ()
     note: str = ""
 
@@ -78,7 +78,7 @@ class Preview:
         kind = "created" if self.live is None else "changed" if self.due else "unchanged"
         return Outcome(reference(self.manifest), kind, self.changes_to(self.foreseen), self.left, self.note)
 
-    def changes_to(self, after: Object) -> tuple[Change, ...]:
+    def changes_to(self, after: Object) -> tuple[FieldChange, ...]:
         """What differs in meaning, and that fields have another owner from then on."""
         before = self.live["metadata"].get("managedFields") or () if self.live else ()
         old = sorted(
@@ -88,7 +88,7 @@ class Preview:
                 if field_ownership.is_movable(entry, self.managers)
             }
         )
-        owners = [Change("metadata.managedFields", old, [field_ownership.MANAGER])] if old else []
+        owners = [FieldChange("metadata.managedFields", old, [field_ownership.MANAGER])] if old else []
         return (*owners, *changes(self.live, after))
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..._snapshot.errors import StepError
 from ..._snapshot.kinds import Reference
-from ..._snapshot.plan.object_changes import Change
+from ..._snapshot.plan.object_changes import FieldChange
 from ..._webhook import bundle_content, bundle_targets, reconnection
 from ..._webhook.bundle_targets import Target
 from . import patches, waits
@@ -58,7 +58,7 @@ def conversion_webhook(context: Context, parameters: Parameters) -> list[Outcome
         return patches.webhook_conversion(crd, parameters["service"], encoded)
 
     if not anchor:  # only in check mode
-        return [Outcome(target, "changed", (Change("spec.conversion.strategy", "None", "Webhook"),))]
+        return [Outcome(target, "changed", (FieldChange("spec.conversion.strategy", "None", "Webhook"),))]
     patched = patches.patched(
         context.client, target, decide, check_mode=context.check_mode, take_over=context.take_over
     )

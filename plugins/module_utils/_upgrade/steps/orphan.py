@@ -31,7 +31,7 @@ from ..._kube import json_patch
 from ..._kube.errors import NotFound
 from ..._snapshot.errors import NotYetError
 from ..._snapshot.kinds import KINDS, Reference
-from ..._snapshot.plan.step_types import DETACHED_LABEL
+from ..._snapshot.plan.step_types import ORPHAN_LABEL
 from . import waits
 from .apply_manifests import Outcome, delete, refuse_mixed
 from .patches import patched
@@ -43,7 +43,7 @@ Object = Mapping[str, Any]
 _HASH = "pod-template-hash"
 
 
-def detach(
+def orphan_deployment(
     client: Client, target: Reference, *, check_mode: bool = False, take_over: bool = False
 ) -> list[Outcome]:
     """Delete the Deployment and keep its pods, under ownerless ReplicaSets. Label all of them with the Deployment's name.
@@ -113,7 +113,7 @@ def _is_of(replica_set: Object, deployment: Object | None, name: str) -> bool:
     labels = metadata.get("labels") or {}
     template = replica_set["spec"]["template"]["metadata"].get("labels") or {}
     named = metadata["name"] == f"{name}-{template.get(_HASH)}"
-    return not owners and (labels.get(DETACHED_LABEL) == name or named)
+    return not owners and (labels.get(ORPHAN_LABEL) == name or named)
 
 
 def _listed(client: Client, kind: str, target: Reference) -> list[dict[str, Any]]:
@@ -141,9 +141,9 @@ def _relabel(name: str) -> Callable[[Object], list[dict[str, Any]]]:
 
 
 def _added(metadata: Object, path: str, name: str) -> list[dict[str, Any]]:
-    if (metadata.get("labels") or {}).get(DETACHED_LABEL) == name:
+    if (metadata.get("labels") or {}).get(ORPHAN_LABEL) == name:
         return []
-    return [json_patch.add(f"{path}/labels/{json_patch.escape(DETACHED_LABEL)}", name)]
+    return [json_patch.add(f"{path}/labels/{json_patch.escape(ORPHAN_LABEL)}", name)]
 
 
 def _free(name: str) -> Callable[[Object], list[dict[str, Any]]]:

@@ -22,7 +22,7 @@ from ..._kube.errors import ApiError, Conflict, NotFound
 from ..._kube.update_object import retry_on_conflict
 from ..._snapshot.errors import MigrationError, NotYetError
 from ..._snapshot.kinds import Reference
-from ..._snapshot.plan.object_changes import Change
+from ..._snapshot.plan.object_changes import FieldChange
 from . import waits
 from .apply_manifests import ATTEMPTS, Outcome, contended
 from .patches import patched
@@ -70,7 +70,9 @@ def migrate(
     collection = f"/apis/{live['spec']['group']}/{version}/{live['spec']['names']['plural']}"
     count = _rewrite_all(client, crd, collection, check_mode=check_mode)
     if check_mode:
-        forgotten = Outcome(target, "changed", (Change("status.storedVersions", _stored(live), [version]),))
+        forgotten = Outcome(
+            target, "changed", (FieldChange("status.storedVersions", _stored(live), [version]),)
+        )
     else:
         forgotten = _forget(client, target, version)
     return Migration(tuple(one for one in (switched, forgotten) if one.changed), count)
@@ -144,7 +146,7 @@ def _forget(client: Client, target: Reference, version: str) -> Outcome:
             return Outcome(target, "unchanged")
         lock = json_patch.at_version(live["metadata"]["resourceVersion"])
         client.patch(f"{target.path}/status", [lock, json_patch.replace("/status/storedVersions", [version])])
-        return Outcome(target, "changed", (Change("status.storedVersions", _stored(live), [version]),))
+        return Outcome(target, "changed", (FieldChange("status.storedVersions", _stored(live), [version]),))
 
     return retry_on_conflict(read(), write, read, attempts=ATTEMPTS, exhausted=contended(target))
 

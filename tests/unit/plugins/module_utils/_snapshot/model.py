@@ -19,16 +19,16 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
     CONTROLLER,
     CONVERSION,
     VALIDATION,
-    Configuration,
-    Detached,
     Hook,
-    Installed,
+    InstalledState,
+    InstalledWorkload,
+    OrphanReplicaSet,
     Secret,
     Service,
-    Workload,
+    WebhookConfiguration,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.step_types import (
-    DETACHED_LABEL,
+    ORPHAN_LABEL,
     PORT_LABEL,
     RELEASE_LABEL,
     Step,
@@ -67,12 +67,12 @@ class Cluster:
     lists: whether contents list handles, and hidden: whether a write at another version has lost them.
     """
 
-    installed: Installed
+    installed: InstalledState
     rights: Version
     ports: dict[tuple[str, str], int] = field(default_factory=dict)
     lost: bool = False
 
-    def seen(self, target: Release) -> Installed:
+    def seen(self, target: Release) -> InstalledState:
         """What a new plan for the target reads."""
         missing = [
             f"{verb} {resource}.{group}"
@@ -80,7 +80,7 @@ class Cluster:
             if self.rights < since <= target.version
             for verb in verbs
         ]
-        return replace(self.installed, missing_rights=tuple(missing))
+        return replace(self.installed, missing_permissions=tuple(missing))
 
     def do(self, step: Step) -> None:
         getattr(self, f"_{step.action}")(step.parameters)
@@ -122,7 +122,7 @@ class Cluster:
     def _apply_controller(self, release: Release, given: Mapping[str, Any]) -> None:
         selector = {release.label: "snapshot-controller"}
         arguments = ("--v=5", "--leader-election=true", *given["arguments"])
-        made = Workload(
+        made = InstalledWorkload(
             CONTROLLER, "Deployment", given["namespace"], "snapshot-controller", "i", release.version, arguments, selector,
             replicas=2, available=2,
         )  # fmt: skip
@@ -134,14 +134,14 @@ class Cluster:
         secret = self.installed.secret(given["namespace"], given["secret"])
         assert secret and secret.type == "kubernetes.io/tls", "its pods would not start"
         answers = not hook.service_account or self.installed.webhook_account
-        made = Workload(
+        made = InstalledWorkload(
             hook.kind, "Deployment", given["namespace"], hook.deployment, "i", release.version,
             tuple(given.get("arguments", ())), hook.selector, (given["secret"],), hook.service_account,
             self.installed.kubernetes >= DRAINS_SINCE, PORT, available=2 * answers,
         )  # fmt: skip
         self._put(made)
 
-    def _put(self, made: Workload) -> None:
+    def _put(self, made: InstalledWorkload) -> None:
         place = (made.kind, made.namespace, made.name)
         rest = [one for one in self.installed.workloads if (one.kind, one.namespace, one.name) != place]
         old = [one for one in self.installed.workloads if (one.kind, one.namespace, one.name) == place]
@@ -172,7 +172,7 @@ class Cluster:
             hook = Hook(
                 name, (given["namespace"], release.webhook.service), one.path, policy, tuple(one.as_rules())
             )
-            made.append(Configuration(name, (one.group,), (hook,)))
+            made.append(WebhookConfiguration(name, (one.group,), (hook,)))
         rest = [one for one in self.installed.configurations if one.name not in given["failure_policies"]]
         self._set(configurations=(*made, *rest))
 
@@ -225,8 +225,8 @@ class Cluster:
             self._set(workloads=tuple(left))
         elif kind == "ReplicaSet":
             of = entry.get("label_selector", "").partition("=")[2]
-            left_sets = [one for one in here.detached if one.of != of and one.workload.name != place[1]]
-            self._set(detached=tuple(left_sets))
+            left_sets = [one for one in here.orphan_sets if one.of != of and one.workload.name != place[1]]
+            self._set(orphan_sets=tuple(left_sets))
         elif kind == "ValidatingWebhookConfiguration":
             self._set(configurations=tuple(one for one in here.configurations if one.name != place[1]))
         elif kind == "Service":
@@ -248,19 +248,20 @@ class Cluster:
         rest = [one for one in self.installed.secrets if (one.namespace, one.name) != place]
         self._set(secrets=(*rest, Secret(*place, "kubernetes.io/tls", ("ca.crt", "tls.crt", "tls.key"))))
 
-    def _detach(self, given: Mapping[str, Any]) -> None:
+    def _orphan(self, given: Mapping[str, Any]) -> None:
         gone = [
             one
             for one in self.installed.workloads
             if (one.kind, one.namespace, one.name) == ("Deployment", given["namespace"], given["name"])
         ]
         made = [
-            Detached(replace(one, kind="ReplicaSet", name=f"{one.name}-1"), one.name, True) for one in gone
+            OrphanReplicaSet(replace(one, kind="ReplicaSet", name=f"{one.name}-1"), one.name, True)
+            for one in gone
         ]
-        old = [replace(one, labelled=True) for one in self.installed.detached]
+        old = [replace(one, labelled=True) for one in self.installed.orphan_sets]
         self._set(
             workloads=tuple(one for one in self.installed.workloads if one not in gone),
-            detached=(*old, *made),
+            orphan_sets=(*old, *made),
         )
 
     def _switch_service(self, given: Mapping[str, Any]) -> None:
@@ -278,7 +279,7 @@ class Cluster:
         assert live.available, "its pods do not stay up"
         selectors = [one.selector.items() for one in self.installed.services]
         assert any(one <= _labels(live).items() for one in selectors), "no Service leads to its pods yet"
-        assert any(one.of == given["name"] for one in self.installed.detached), "the old pods are gone"
+        assert any(one.of == given["name"] for one in self.installed.orphan_sets), "the old pods are gone"
 
     def _verify(self, given: Mapping[str, Any]) -> None:
         if given["subject"] == "version":
@@ -312,14 +313,14 @@ class Cluster:
         yield from self._conversion_faults()
         yield from self._controller_faults()
 
-    def _pods(self, kind: str) -> Iterator[tuple[Workload, dict[str, str]]]:
+    def _pods(self, kind: str) -> Iterator[tuple[InstalledWorkload, dict[str, str]]]:
         for one in self.installed.running(kind):
             yield one, _labels(one)
-        for gone in self.installed.detached:
+        for gone in self.installed.orphan_sets:
             if gone.program == kind:
-                yield gone.workload, {**_labels(gone.workload), DETACHED_LABEL: gone.of}
+                yield gone.workload, {**_labels(gone.workload), ORPHAN_LABEL: gone.of}
 
-    def _called(self, kind: str, place: tuple[str, str]) -> list[Workload]:
+    def _called(self, kind: str, place: tuple[str, str]) -> list[InstalledWorkload]:
         """Pods that the Service leads to and that listen where it leads."""
         service = next((one for one in self.installed.services if (one.namespace, one.name) == place), None)
         if service is None:
@@ -358,7 +359,7 @@ class Cluster:
             if "v1beta1" in speaks:
                 yield "a controller that speaks v1beta1 loses lists of handles"
 
-    def _spoken(self, controller: Workload) -> str:
+    def _spoken(self, controller: InstalledWorkload) -> str:
         release = release_table.find(controller.version)
         on = (
             release is not None
@@ -383,7 +384,7 @@ class Cluster:
             yield "two controllers lead"
 
 
-def _labels(one: Workload) -> dict[str, str]:
+def _labels(one: InstalledWorkload) -> dict[str, str]:
     """Of its pods: only this collection's name their release."""
     if one.origin.key or one.version is None:
         return dict(one.selector)
@@ -400,5 +401,5 @@ def _known(version: Version | None) -> set[str]:
     return old if version < (6, 0, 0) else old | {"volumesnapshotclasses"} | groups
 
 
-def _serves_groups(one: Workload) -> bool:
+def _serves_groups(one: InstalledWorkload) -> bool:
     return "--enable-volume-group-snapshot-webhook" in one.arguments

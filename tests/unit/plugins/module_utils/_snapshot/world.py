@@ -16,17 +16,19 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
     SIDECAR,
     VALIDATION,
-    GroupObjects,
-    Installed,
+    InstalledState,
+    InstalledWorkload,
     Secret,
-    Workload,
+    StoredGroupSnapshots,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import planner
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.planner import Plan
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.state_after import after
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.state_after import (
+    state_after,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.upgrade_context import (
-    Options,
-    Situation,
+    UpgradeContext,
+    UpgradeOptions,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_table import (
@@ -34,21 +36,21 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.rele
 )
 
 BY_KUBECTL = Origin(KUBECTL, ("annotation kubectl.kubernetes.io/last-applied-configuration",))
-NOTHING = Installed(kubernetes=(1, 36), kubernetes_version="v1.36.3")
-ADOPT = Options(adopt=(KUBECTL,))
+NOTHING = InstalledState(kubernetes=(1, 36), kubernetes_version="v1.36.3")
+ADOPT = UpgradeOptions(adopt=(KUBECTL,))
 
 
-def options(**given: Any) -> Options:
+def options(**given: Any) -> UpgradeOptions:
     """What a user gives who adopts what kubectl installed."""
-    return Options(**{"adopt": (KUBECTL,), **given})
+    return UpgradeOptions(**{"adopt": (KUBECTL,), **given})
 
 
-def ours(release: str, start: Installed = NOTHING, **given: Any) -> Installed:
+def ours(release: str, start: InstalledState = NOTHING, **given: Any) -> InstalledState:
     """A cluster after this collection installed the release on it."""
-    return after(Situation(start, release_table.get(release), options(**given)))
+    return state_after(UpgradeContext(start, release_table.get(release), options(**given)))
 
 
-def upstream(release: str, *, policy: str = "Fail", groups: bool = False) -> Installed:
+def upstream(release: str, *, policy: str = "Fail", groups: bool = False) -> InstalledState:
     """A cluster after kubectl applied the release's manifests (images corrected), webhook included."""
     row = release_table.get(release)
     made = ours(release, failure_policy=policy, group_snapshots=groups, conversion_webhook=groups or None)
@@ -79,34 +81,38 @@ def upstream(release: str, *, policy: str = "Fail", groups: bool = False) -> Ins
         configurations=tuple(replace(one, origin=BY_KUBECTL) for one in made.configurations),
         services=tuple(replace(one, origin=BY_KUBECTL) for one in made.services),
         controller_role=BY_KUBECTL,
-        missing_rights=("patch volumesnapshots.snapshot.storage.k8s.io",),
+        missing_permissions=("patch volumesnapshots.snapshot.storage.k8s.io",),
         secrets=secrets if row.has(VALIDATION) else made.secrets,
     )
 
 
-def with_stored(installed: Installed, *versions: str, crds: tuple[str, ...] = GROUP_CRDS) -> Installed:
+def with_stored(
+    installed: InstalledState, *versions: str, crds: tuple[str, ...] = GROUP_CRDS
+) -> InstalledState:
     """The same with other storedVersions of these kinds."""
     changed = {name: replace(installed.crds[name], stored_versions=versions) for name in crds}
     return replace(installed, crds={**installed.crds, **changed})
 
 
-def with_groups(installed: Installed, **counts: Any) -> Installed:
+def with_groups(installed: InstalledState, **counts: Any) -> InstalledState:
     """The same with stored group snapshots: one of each kind, unless said."""
-    return replace(installed, groups=GroupObjects(**{"classes": 1, "snapshots": 1, "contents": 1, **counts}))
+    return replace(
+        installed, groups=StoredGroupSnapshots(**{"classes": 1, "snapshots": 1, "contents": 1, **counts})
+    )
 
 
-def sidecar(version: str, *arguments: str) -> Workload:
+def sidecar(version: str, *arguments: str) -> InstalledWorkload:
     """A CSI driver's csi-snapshotter."""
     number = release_table.parse(version)
     image = f"registry.k8s.io/sig-storage/csi-snapshotter:v{version}"
-    return Workload(SIDECAR, "StatefulSet", "csi", "driver", image, number, arguments)
+    return InstalledWorkload(SIDECAR, "StatefulSet", "csi", "driver", image, number, arguments)
 
 
-def with_workload(installed: Installed, *more: Workload) -> Installed:
+def with_workload(installed: InstalledState, *more: InstalledWorkload) -> InstalledState:
     return replace(installed, workloads=(*installed.workloads, *more))
 
 
-def changed(installed: Installed, program: str, **fields: Any) -> Installed:
+def changed(installed: InstalledState, program: str, **fields: Any) -> InstalledState:
     """The same with another Workload of this program."""
     return replace(
         installed,
@@ -116,7 +122,7 @@ def changed(installed: Installed, program: str, **fields: Any) -> Installed:
     )
 
 
-def planned(installed: Installed, target: str, **given: Any) -> Plan:
+def planned(installed: InstalledState, target: str, **given: Any) -> Plan:
     return planner.plan(installed, release_table.target(target), options(**given))
 
 
@@ -126,4 +132,4 @@ def ids(plan: Plan, hop: int = 0) -> list[str]:
 
 
 def found(plan: Plan) -> set[str]:
-    return {one.hazard.id for one in plan.found}
+    return {one.hazard.id for one in plan.hazards}

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.object_changes import Change
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.object_changes import (
+    FieldChange,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.step_types import (
     ACTIONS as KNOWN,
 )
@@ -25,7 +27,7 @@ H, S = str(HOOK), str(OTHER)
 
 
 def outcome(change: str, *changes: tuple[str, Any, Any], reference: Reference = HOOK) -> Outcome:
-    return Outcome(reference, change, tuple(Change(*one) for one in changes))
+    return Outcome(reference, change, tuple(FieldChange(*one) for one in changes))
 
 
 # What the steps did, and the diff: before and after.
@@ -77,7 +79,7 @@ def test_the_diff_has_the_first_and_the_last_value(case: str) -> None:
 
 
 def test_a_report_names_the_object_and_its_fields() -> None:
-    changes = (Change("spec.replicas", 1, 2),)
+    changes = (FieldChange("spec.replicas", 1, 2),)
     assert actions.report(Outcome(HOOK, "changed", changes, ("kubectl: x",), "note")) == {
         "kind": "Deployment",
         "namespace": "default",

@@ -7,10 +7,12 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import Installed
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
+    InstalledState,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.upgrade_context import (
-    Options,
-    Situation,
+    UpgradeContext,
+    UpgradeOptions,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_table import (
@@ -37,8 +39,8 @@ TARGETS = [
     ],
     ids=["nothing", "validation", "no webhook", "conversion"],
 )
-def test_targets_that_exist(installed: Installed, names: list[str]) -> None:
-    context = Situation(installed, release_table.get("8.4.0"), Options())
+def test_targets_that_exist(installed: InstalledState, names: list[str]) -> None:
+    context = UpgradeContext(installed, release_table.get("8.4.0"), UpgradeOptions())
     assert [one["name"] for one in certificate_step._targets(TARGETS, context)] == names
     assert [one["name"] for one in certificate_step._targets(TARGETS, None)] == [
         one["name"] for one in TARGETS

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
     VALIDATION,
-    Installed,
+    InstalledState,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import (
     checks_before,
@@ -21,7 +21,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan
     step_types,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.upgrade_context import (
-    Situation,
+    UpgradeContext,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import checks, verification
@@ -45,11 +45,11 @@ from tests.unit.plugins.module_utils._snapshot.world import (
 )
 
 
-def proofs(installed: Installed, **given: Any) -> list[step_types.Step]:
-    return checks_before.proofs(Situation(installed, release_table.get("8.7.0"), options(**given)))
+def proofs(installed: InstalledState, **given: Any) -> list[step_types.Step]:
+    return checks_before.plan_checks(UpgradeContext(installed, release_table.get("8.7.0"), options(**given)))
 
 
-def ahead(release: str, crds: str) -> Installed:
+def ahead(release: str, crds: str) -> InstalledState:
     """A release whose CRDs are those of a newer one already, as after a run that was cut off."""
     return replace(upstream(release), crds=upstream(crds).crds)
 
@@ -86,7 +86,7 @@ def test_every_subject_has_a_verification() -> None:
 CONTROLLER = ["verify-version", "verify-controller"]
 WITH_RULES = ["verify-rules", *CONTROLLER]
 # (what is there, its proofs, how the webhook is asked)
-BEFORE: list[tuple[str, Installed, list[str], str]] = [
+BEFORE: list[tuple[str, InstalledState, list[str], str]] = [
     ("nothing", NOTHING, [], ""),
     ("4.2.1", upstream("4.2.1"), ["verify-webhook", *CONTROLLER], "empty-class"),
     ("6.2.2", upstream("6.2.2"), ["verify-webhook", *CONTROLLER], "empty-class"),
@@ -116,7 +116,7 @@ BEFORE: list[tuple[str, Installed, list[str], str]] = [
 @pytest.mark.parametrize(
     ("installed", "wanted", "by"), [row[1:] for row in BEFORE], ids=[row[0] for row in BEFORE]
 )
-def test_what_is_installed_can_be_proven(installed: Installed, wanted: list[str], by: str) -> None:
+def test_what_is_installed_can_be_proven(installed: InstalledState, wanted: list[str], by: str) -> None:
     found = proofs(installed)
     assert [step.id for step in found] == wanted
     assert [step.parameters["check"] for step in found if step.parameters["subject"] == "webhook"] == (

@@ -16,7 +16,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
     CONTROLLER,
     CONVERSION,
     VALIDATION,
-    Installed,
+    InstalledState,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_table import (
@@ -37,7 +37,7 @@ from tests.unit.plugins.module_utils._snapshot.world import (
 MOST_HOPS = 4
 
 
-def cluster(start: Installed) -> Cluster:
+def cluster(start: InstalledState) -> Cluster:
     """The model of a cluster, its rights those of what runs there."""
     controllers = start.running(CONTROLLER)
     rights = controllers[0].version if controllers and controllers[0].version else (0, 0, 0)
@@ -75,7 +75,7 @@ def finished(here: Cluster) -> dict[str, Any]:
         "workloads": sorted(
             (w.program, w.name, w.version or (), w.arguments, w.secrets) for w in one.workloads
         ),
-        "detached": one.detached,
+        "detached": one.orphan_sets,
         "configurations": sorted(
             (c.name, c.hooks[0].failure_policy, sorted(c.hooks[0].resources())) for c in one.configurations
         ),
@@ -93,7 +93,7 @@ def finished(here: Cluster) -> dict[str, Any]:
 V1ALPHA1 = with_groups(upstream("8.1.0", groups=True))
 V1BETA1 = with_groups(upstream("8.3.0", groups=True), lists=1)
 V1BETA2 = with_stored(with_groups(upstream("8.4.0", groups=True), lists=1), "v1beta1", "v1beta2")
-JUMPS: list[tuple[str, Installed, str, dict[str, Any]]] = [
+JUMPS: list[tuple[str, InstalledState, str, dict[str, Any]]] = [
     ("nothing-7.0.2", NOTHING, "7.0.2", {"failure_policy": "Fail"}),
     ("nothing-8.7.0", NOTHING, "8.7.0", {}),
     ("4.2.1-6.2.2", upstream("4.2.1"), "6.2.2", {}),
@@ -128,7 +128,7 @@ JUMPS: list[tuple[str, Installed, str, dict[str, Any]]] = [
     ("start", "target", "given"), [row[1:] for row in JUMPS], ids=[row[0] for row in JUMPS]
 )
 def test_nothing_breaks_and_a_run_that_is_cut_off_anywhere_is_completed(
-    start: Installed, target: str, given: dict[str, Any]
+    start: InstalledState, target: str, given: dict[str, Any]
 ) -> None:
     whole = cluster(start)
     count = len(list(steps(whole, target, **given)))
@@ -162,7 +162,7 @@ def test_another_target_after_a_run_that_was_cut_off(start: str, first: str, sec
                 break
         list(steps(cut, second))
         assert cut.installed.running(CONTROLLER)[0].version == release_table.get(second).version
-        assert (cut.installed.detached, set(cut.faults())) == ((), set()), end
+        assert (cut.installed.orphan_sets, set(cut.faults())) == ((), set()), end
 
 
 @pytest.mark.parametrize("second", ["6.2.2", "7.0.2", "8.1.1"])
@@ -175,7 +175,7 @@ def test_a_webhook_that_never_answered_is_not_called(second: str) -> None:
     cut.installed = changed(cut.installed, VALIDATION, available=0)
     assert set(cut.faults()) == set()
     list(steps(cut, second))
-    assert (cut.installed.detached, set(cut.faults())) == ((), set())
+    assert (cut.installed.orphan_sets, set(cut.faults())) == ((), set())
 
 
 # What is left out of 7.0.2 to 8.1.0, or of 4.2.1 to 6.2.2, and what the model says then.
@@ -252,4 +252,4 @@ def test_the_service_leads_to_the_old_pods_again_if_the_new_ones_end(
             called = {one.version for one in cut._called(VALIDATION, service)}
             assert called and (7, 0, 2) not in called, step.id
     assert seen[: len(first)] == first
-    assert (cut.installed.detached, set(cut.faults())) == ((), set())
+    assert (cut.installed.orphan_sets, set(cut.faults())) == ((), set())

@@ -30,15 +30,17 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._result import
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import RolloutError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
     CONTROLLER,
-    Installed,
+    InstalledState,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import planner
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.object_changes import Change
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.object_changes import (
+    FieldChange,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.step_types import Step
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.upgrade_context import (
-    Options,
-    Situation,
+    UpgradeContext,
+    UpgradeOptions,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_table import (
     Release,
@@ -105,7 +107,7 @@ class Rig:
     on_acquire: what happens while the run waits for the Lease.
     """
 
-    start: Installed
+    start: InstalledState
     clock: Clock = field(default_factory=Clock)
     log: list[str] = field(default_factory=list)
     fails: dict[str, Callable[[], None]] = field(default_factory=dict)
@@ -158,10 +160,10 @@ class Rig:
 
     # The parts that talk to a cluster.
 
-    def read(self, _client: Any, release: Release, options: Options) -> Reading:
+    def read(self, _client: Any, release: Release, options: UpgradeOptions) -> Reading:
         self.log.append("read")
         installed = self.model.seen(release)
-        return Reading(Situation(installed, release, options), planner.plan(installed, release, options))
+        return Reading(UpgradeContext(installed, release, options), planner.plan(installed, release, options))
 
     def try_steps(self, _client: Any, _request: Any, _context: Any, steps: Sequence[Step]) -> Preflight:
         self.log.append("try")
@@ -195,12 +197,12 @@ def _writes(step: Step) -> bool:
 
 
 def _changed(step: Step) -> Outcome:
-    return Outcome(TOUCHED, "changed", (Change(f"spec.{step.id}", 1, 2),))
+    return Outcome(TOUCHED, "changed", (FieldChange(f"spec.{step.id}", 1, 2),))
 
 
 @pytest.fixture
-def rig(monkeypatch: pytest.MonkeyPatch) -> Callable[[Installed], Rig]:
-    def made(start: Installed) -> Rig:
+def rig(monkeypatch: pytest.MonkeyPatch) -> Callable[[InstalledState], Rig]:
+    def made(start: InstalledState) -> Rig:
         one = Rig(start)
         running: list[Step] = []
 
@@ -243,7 +245,7 @@ def rig(monkeypatch: pytest.MonkeyPatch) -> Callable[[Installed], Rig]:
     return made
 
 
-Rigs = Callable[[Installed], Rig]
+Rigs = Callable[[InstalledState], Rig]
 
 
 def failed(upgrade: Upgrade) -> CertflowError:

@@ -132,16 +132,16 @@ def test_the_request_has_what_was_given() -> None:
         step_timeout=7,
     )
     assert (str(found.release), str(found.until)) == ("8.7.0", "8.4.0")
-    assert (found.wanted.port, found.options.webhook_port, found.options.webhook_host_network) == (
+    assert (found.settings.port, found.options.webhook_port, found.options.webhook_host_network) == (
         9443,
         9443,
         True,
     )
-    assert (found.wanted.webhook.replicas, found.wanted.webhook.host_network) == (3, True)
-    assert (found.wanted.controller.replicas, found.wanted.controller.labels) == (2, {"team": "storage"})
+    assert (found.settings.webhook.replicas, found.settings.webhook.host_network) == (3, True)
+    assert (found.settings.controller.replicas, found.settings.controller.labels) == (2, {"team": "storage"})
     assert found.options.installed_version == (7, 0, 2)
     assert found.options.remove_controllers == ("default/second",)
-    assert found.wanted.images.pull_secrets == ["mirror"]
+    assert found.settings.images.pull_secrets == ["mirror"]
     assert found.certificate.signer_name == "example.com/ca"
     assert (found.backup_directory, found.undo, found.step_timeout) == (Path("/backups"), False, 7)
 
@@ -149,9 +149,9 @@ def test_the_request_has_what_was_given() -> None:
 def test_the_defaults() -> None:
     found = request()
     assert (found.until, found.probe_namespace, found.undo, found.backup_directory) == (None, "", True, None)
-    assert (found.options.webhook_port, found.options.validation_webhook) == (found.wanted.port, None)
+    assert (found.options.webhook_port, found.options.validation_webhook) == (found.settings.port, None)
     assert (found.certificate.signer_name, found.certificate.provider) == ("", "auto")
 
 
 def test_the_version_of_the_api_server_is_added_later() -> None:
-    assert request().for_kubernetes((1, 29)).wanted.kubernetes == (1, 29)
+    assert request().for_kubernetes((1, 29)).settings.kubernetes == (1, 29)

@@ -18,10 +18,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
     CONTROLLER,
     VALIDATION,
-    Configuration,
     Hook,
-    Installed,
+    InstalledState,
     Service,
+    WebhookConfiguration,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_table import (
@@ -72,7 +72,7 @@ OTHER_POD = objects.workload(
 KYVERNO = {"ownerReferences": [{"kind": "ClusterRole", "name": "kyverno", "uid": "u"}]}
 
 
-def cluster(*workloads: Object, validating: Any = (), mutating: Any = (), **more: Any) -> Installed:
+def cluster(*workloads: Object, validating: Any = (), mutating: Any = (), **more: Any) -> InstalledState:
     answers = {
         f"{APPS}/deployments": list(workloads or (WEBHOOK,)),
         CONFIGURATIONS: list(validating),
@@ -221,12 +221,12 @@ def test_users_of_a_secret(what: str, obj: Object, expected: tuple[tuple[str, st
 # The objects that the plan deletes.
 
 V811 = upstream("8.1.1")
-CALLER = Configuration(
+CALLER = WebhookConfiguration(
     "caller", (), (Hook("h", ("kube-system", "snapshot-validation-service"), "/", "Fail", ()),)
 )
 
 
-def gone(start: Installed, target: str = "8.7.0", **given: Any) -> list[str]:
+def gone(start: InstalledState, target: str = "8.7.0", **given: Any) -> list[str]:
     plan = planned(start, target, **given)
     assert plan.refused == ()
     return [
@@ -304,7 +304,7 @@ def test_a_secret_is_deleted_as_it_was_planned() -> None:
 DRIVER = replace(
     V811.running(CONTROLLER)[0], namespace="storage", name="lvm-csi-controller", companions=("csi-provisioner", "lvm-plugin")
 )  # fmt: skip
-MIXED_STARTS: dict[str, Installed] = {
+MIXED_STARTS: dict[str, InstalledState] = {
     "a CSI driver beside the controller": with_workload(V811, DRIVER),
     "a CSI driver is the controller": changed(
         V811, CONTROLLER, name="driver", companions=("csi-provisioner",)
@@ -315,7 +315,7 @@ MIXED_STARTS: dict[str, Installed] = {
 
 @pytest.mark.parametrize("start", MIXED_STARTS.values(), ids=list(MIXED_STARTS))
 @pytest.mark.parametrize("named", [False, True])
-def test_a_workload_with_other_containers_is_never_deleted(start: Installed, named: bool) -> None:
+def test_a_workload_with_other_containers_is_never_deleted(start: InstalledState, named: bool) -> None:
     names = [f"{one.namespace}/{one.name}" for one in start.workloads if one.companions]
     plan = planned(start, "8.7.0", remove_controllers=tuple(names if named else ()))
     assert [one.id for one in plan.refused] == ["other-containers"]

@@ -11,12 +11,14 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import Installed
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
+    InstalledState,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import planner
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.planner import Refusal
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.planner import PlanRefusal
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.upgrade_context import (
-    Options,
-    Situation,
+    UpgradeContext,
+    UpgradeOptions,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.planning import (
@@ -32,19 +34,19 @@ if TYPE_CHECKING:
     from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 
 
-def reading(installed: Installed, target: str = "8.7.0", given: Options | None = None) -> Reading:
+def reading(installed: InstalledState, target: str = "8.7.0", given: UpgradeOptions | None = None) -> Reading:
     release = release_table.get(target)
     wanted = given or options()
-    return Reading(Situation(installed, release, wanted), planner.plan(installed, release, wanted))
+    return Reading(UpgradeContext(installed, release, wanted), planner.plan(installed, release, wanted))
 
 
-def refused(*rows: Refusal) -> Reading:
+def refused(*rows: PlanRefusal) -> Reading:
     one = reading(NOTHING)
     return replace(one, plan=replace(one.plan, refused=rows))
 
 
-def row(name: str, evidence: int, remedy: str = "Do it.") -> Refusal:
-    return Refusal(
+def row(name: str, evidence: int, remedy: str = "Do it.") -> PlanRefusal:
+    return PlanRefusal(
         name, f"Because of {name}.", tuple(f"{name}-{number}" for number in range(evidence)), remedy
     )
 
@@ -55,7 +57,7 @@ def test_a_plan_that_may_be_carried_out() -> None:
 
 def test_a_manager_refuses_the_plan_that_is_shown() -> None:
     """The error carries the whole reading, with the hops and steps of the refused plan."""
-    one = reading(upstream("7.0.2"), given=Options())
+    one = reading(upstream("7.0.2"), given=UpgradeOptions())
     error = one.refusal()
     assert error is not None
     assert error.code == "upgrade-refused"

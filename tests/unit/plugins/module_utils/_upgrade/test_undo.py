@@ -13,12 +13,12 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
     CONVERSION,
     VALIDATION,
-    Installed,
+    InstalledState,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.planner import Hop
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.upgrade_context import (
-    Options,
-    Situation,
+    UpgradeContext,
+    UpgradeOptions,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import undo
@@ -30,7 +30,7 @@ from tests.unit.plugins.module_utils._snapshot.world import NOTHING, changed, op
 
 def hop(start: str, release: str) -> Hop:
     row = release_table.get(release)
-    return Hop(start, row, "", (), Situation(NOTHING, row, Options()))
+    return Hop(start, row, "", (), UpgradeContext(NOTHING, row, UpgradeOptions()))
 
 
 def record(release: str, *, changed: bool, undoes: bool = False) -> StepRecord:
@@ -84,13 +84,13 @@ WANTED = options(
 )
 
 
-def back(installed: Installed, target: str = "8.7.0") -> Options:
-    return undo.options_for(Situation(installed, release_table.get(target), WANTED), WANTED)
+def back(installed: InstalledState, target: str = "8.7.0") -> UpgradeOptions:
+    return undo.options_for(UpgradeContext(installed, release_table.get(target), WANTED), WANTED)
 
 
 TWO_PORTS = changed(upstream("7.0.2"), VALIDATION, port=8443)
 # What was installed before the hop: webhook programs of the way back, their port, and policies by configuration.
-BEFORE: dict[str, tuple[Installed, tuple[bool, bool], int]] = {
+BEFORE: dict[str, tuple[InstalledState, tuple[bool, bool], int]] = {
     "a validation webhook": (upstream("7.0.2"), (True, False), 443),
     "on another port": (TWO_PORTS, (True, False), 8443),
     "a conversion webhook": (upstream("8.4.0", groups=True), (False, True), 443),
@@ -114,7 +114,7 @@ def test_the_way_back_brings_the_webhooks_that_ran(case: str) -> None:
 def test_a_webhook_whose_pods_are_orphans_is_brought_back() -> None:
     """The hop failed after the Deployment was orphaned, so only its old pods run."""
     here = Cluster(upstream("4.2.1"), (4, 2, 1))
-    (detach,) = [one for one in planned(here.installed, "6.2.2").hops[0].steps if one.action == "detach"
+    (detach,) = [one for one in planned(here.installed, "6.2.2").hops[0].steps if one.action == "orphan"
                  and "validation" in one.parameters["name"]]  # fmt: skip
     here.do(detach)
     assert not here.installed.running(VALIDATION)

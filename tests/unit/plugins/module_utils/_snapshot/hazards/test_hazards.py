@@ -19,14 +19,14 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
     CONTROLLER,
     VALIDATION,
-    Configuration,
-    Fault,
-    GroupObjects,
     Hook,
-    Installed,
-    Objects,
+    InstalledState,
+    InstalledWorkload,
+    InvalidObject,
     Service,
-    Workload,
+    StoredGroupSnapshots,
+    StoredSnapshots,
+    WebhookConfiguration,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.crd_sets import Crd
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_table import (
@@ -57,19 +57,19 @@ OLD_SIDECAR = sidecar("8.2.0", "--feature-gates=CSIVolumeGroupSnapshot=true")
 PLAIN_SIDECAR = sidecar("8.4.0")
 
 
-def crd(start: Installed, name: str, **fields: Any) -> Installed:
+def crd(start: InstalledState, name: str, **fields: Any) -> InstalledState:
     return replace(start, crds={**start.crds, name: replace(start.crds[name], **fields)})
 
 
-def controller(**fields: Any) -> Workload:
+def controller(**fields: Any) -> InstalledWorkload:
     return replace(upstream("4.2.1").running(CONTROLLER)[0], **fields)
 
 
-def kubernetes(start: Installed, minor: int) -> Installed:
+def kubernetes(start: InstalledState, minor: int) -> InstalledState:
     return replace(start, kubernetes=(1, minor), kubernetes_version=f"v1.{minor}.0")
 
 
-def configured(start: Installed, **fields: Any) -> Installed:
+def configured(start: InstalledState, **fields: Any) -> InstalledState:
     """With another first webhook in every configuration."""
     return replace(
         start,
@@ -80,7 +80,7 @@ def configured(start: Installed, **fields: Any) -> Installed:
     )
 
 
-def asked(start: Installed, *resources: str) -> Installed:
+def asked(start: InstalledState, *resources: str) -> InstalledState:
     rules = ({"apiGroups": ["snapshot.storage.k8s.io"], "apiVersions": ["v1"], "resources": list(resources)},)
     return configured(start, rules=rules)
 
@@ -90,29 +90,29 @@ LEFTOVER = controller(kind="StatefulSet", namespace="default", version=(4, 0, 0)
 ELSEWHERE = controller(namespace="snapshots")
 RENAMED = changed(upstream("6.2.2"), CONTROLLER, name="rke2-snapshot-controller")
 V421, V622, V702, V811, V820, V870 = map(upstream, ("4.2.1", "6.2.2", "7.0.2", "8.1.1", "8.2.1", "8.7.0"))
-BROKEN = (Fault("VolumeSnapshot", "a/b", "exactly one of"),)
-FAULTY = replace(V702, objects=Objects(faults=BROKEN, labelled=("a/b",), read=True))
+BROKEN = (InvalidObject("VolumeSnapshot", "a/b", "exactly one of"),)
+FAULTY = replace(V702, objects=StoredSnapshots(faults=BROKEN, labelled=("a/b",), read=True))
 OLD_API = Crd(SNAPSHOT_CRDS[0], {"v1": "served", "v1beta1": "stored"}, ("v1alpha1", "v1beta1"), None)
 FOREIGN = Origin(UNMARKED, ("no mark of any manager",))
 EXTRA = changed(V702, CONTROLLER, arguments=("--v=5", "--leader-election=true", "--http-endpoint=:8080"))
 OURS_EXTRA = changed(ours("7.0.2"), CONTROLLER, arguments=("--v=2", "--http-endpoint=:8080"))
 NAMES = {"apiGroups": ["snapshot.storage.k8s.io"], "apiVersions": ["v1"], "resources": ["volumesnapshots"]}
-POLICY = Configuration(
+POLICY = WebhookConfiguration(
     "policy", ("snapshot.storage.k8s.io",), (Hook("policy", ("policy", "policy-svc"), "/", "Fail", (NAMES,)),)
 )
-CALLER = Configuration(
+CALLER = WebhookConfiguration(
     "caller", (), (Hook("caller", ("kube-system", "snapshot-validation-service"), "/", "Fail", ()),)
 )
-BEHIND = Configuration(
+BEHIND = WebhookConfiguration(
     "behind", (), (Hook("behind", ("kube-system", "other-svc"), "/", "Fail", (), VALIDATION),)
 )
 
 
-def foreign(start: Installed, *configurations: Configuration) -> Installed:
+def foreign(start: InstalledState, *configurations: WebhookConfiguration) -> InstalledState:
     return replace(start, foreign=configurations)
 
 
-def secret(start: Installed, **fields: Any) -> Installed:
+def secret(start: InstalledState, **fields: Any) -> InstalledState:
     return replace(start, secrets=tuple(replace(one, **fields) for one in start.secrets))
 
 
@@ -121,7 +121,7 @@ BY_KUBESPRAY = changed(V702, CONTROLLER, origin=Origin(KUBESPRAY, MARK))
 FROM_KUBESPRAY = changed(ours("8.7.0"), CONTROLLER, origin=Origin("", MARK, KUBESPRAY))
 UNREAD = {"pods": "pods is forbidden"}
 # The hazard: where it is there (installed, target, what the user wants), and where it is not.
-Case = tuple[Installed, str, dict[str, Any]]
+Case = tuple[InstalledState, str, dict[str, Any]]
 NO: dict[str, Any] = {}
 CASES: dict[str, tuple[list[Case], list[Case]]] = {
     "unreadable": (
@@ -287,7 +287,7 @@ CASES: dict[str, tuple[list[Case], list[Case]]] = {
     "alpha-sources": (
         [
             (
-                replace(V1ALPHA1, groups=GroupObjects(contents=1, alpha_sources=("old",))),
+                replace(V1ALPHA1, groups=StoredGroupSnapshots(contents=1, alpha_sources=("old",))),
                 "8.4.0",
                 NO,
             )
@@ -359,13 +359,13 @@ CASES: dict[str, tuple[list[Case], list[Case]]] = {
             (V1BETA2, "8.3.0", {"group_snapshots": False}),
             (V1BETA2, "7.0.2", {"group_snapshots": False}),
             (
-                replace(V1BETA2, groups=GroupObjects(), unreadable={"group_contents": "conversion webhook failed"}),
+                replace(V1BETA2, groups=StoredGroupSnapshots(), unreadable={"group_contents": "conversion webhook failed"}),
                 "8.3.0",
                 {"group_snapshots": False},
             ),
         ],
         [
-            (replace(V1, groups=GroupObjects()), "8.3.0", NO),
+            (replace(V1, groups=StoredGroupSnapshots()), "8.3.0", NO),
             (V1, "8.3.0", {"group_snapshots": False}),
             (V1, "8.4.0", NO),
             (upstream("8.4.0", groups=True), "8.3.0", NO),
@@ -489,7 +489,7 @@ def test_it_is_there(name: str, case: Case) -> None:
     plan = planned(start, target, **given)
     row, refused = table.BY_ID[name], {one.id: one for one in plan.refused}
     assert name in found(plan)
-    finding = next(one.finding for one in plan.found if one.hazard.id == name)
+    finding = next(one.finding for one in plan.hazards if one.hazard.id == name)
     assert finding.evidence
     assert all(finding.evidence)
     assert (name in refused) == (row.handling in (table.REFUSE, table.ASK))

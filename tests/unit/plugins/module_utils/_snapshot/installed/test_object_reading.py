@@ -20,7 +20,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
     CONVERSION,
     SIDECAR,
     VALIDATION,
-    Installed,
+    InstalledState,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import (
     crd_sets,
@@ -47,7 +47,7 @@ CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigu
 STORED = f"/apis/{SNAPSHOT}/v1"
 
 
-def installed(answers: dict[str, Any], target: str = "8.1.1") -> Installed:
+def installed(answers: dict[str, Any], target: str = "8.1.1") -> InstalledState:
     api: Any = objects.Api(
         {f"{APPS}/{kind}s": [] for kind in ("deployment", "statefulset", "daemonset")} | answers
     )
@@ -220,7 +220,7 @@ def test_pods_without_their_deployment() -> None:
     history = objects.workload("kube-system", "snapshot-validation-deployment-4c1", image)
     history["spec"]["replicas"] = 0
     here = installed({f"{APPS}/namespaces/kube-system/replicasets": [*sets, history]})
-    assert [(one.of, one.labelled, one.workload.secrets) for one in here.detached] == [
+    assert [(one.of, one.labelled, one.workload.secrets) for one in here.orphan_sets] == [
         ("snapshot-validation-deployment", False, ("old",)),
         ("snapshot-validation-deployment", True, ()),
     ]
@@ -242,9 +242,9 @@ def test_rights_that_the_target_needs() -> None:
             "rules": rules,
         }
     }
-    assert installed(role, "4.2.1").missing_rights == ()
-    assert installed(role, "6.2.2").missing_rights == (f"patch volumesnapshots/status.{SNAPSHOT}",)
-    assert f"create volumesnapshots.{SNAPSHOT}" in installed(role, "8.7.0").missing_rights
+    assert installed(role, "4.2.1").missing_permissions == ()
+    assert installed(role, "6.2.2").missing_permissions == (f"patch volumesnapshots/status.{SNAPSHOT}",)
+    assert f"create volumesnapshots.{SNAPSHOT}" in installed(role, "8.7.0").missing_permissions
 
 
 def snapshot(name: str, spec: dict[str, Any], **metadata: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.object_changes import (
-    Change,
+    FieldChange,
     changes,
 )
 
@@ -43,7 +43,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], list[tuple[str, Any, Any]
 @pytest.mark.parametrize("case", CASES)
 def test_changes(case: str) -> None:
     before, after, wanted = CASES[case]
-    assert list(changes(thing(before), thing(after))) == [Change(*one) for one in wanted]
+    assert list(changes(thing(before), thing(after))) == [FieldChange(*one) for one in wanted]
 
 
 def test_what_every_write_changes_does_not_count() -> None:
@@ -60,8 +60,8 @@ def test_what_every_write_changes_does_not_count() -> None:
 
 
 def test_an_object_that_comes() -> None:
-    assert Change("metadata.name", None, "n") in changes(None, thing({}))
-    assert Change("spec.a", 1, None) in changes(thing({"a": 1}), None)
+    assert FieldChange("metadata.name", None, "n") in changes(None, thing({}))
+    assert FieldChange("spec.a", 1, None) in changes(thing({"a": 1}), None)
 
 
 @pytest.mark.parametrize("field", ["caBundle", "openAPIV3Schema"])

@@ -18,9 +18,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
     CONTROLLER,
-    Detached,
-    Installed,
-    Lease,
+    InstalledState,
+    LeaderLease,
+    OrphanReplicaSet,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import (
@@ -32,7 +32,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan
     CHANGE,
     CREATE,
     DELETE,
-    Line,
+    PlanLine,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.planner import Plan
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
@@ -58,7 +58,7 @@ def test_the_page_shows_the_plans() -> None:
     )
 
 
-def _of_helm(here: Installed) -> Plan:
+def _of_helm(here: InstalledState) -> Plan:
     return planned(changed(here, CONTROLLER, origin=plans.HELM), "8.7.0")
 
 
@@ -119,7 +119,7 @@ def test_every_action_part_and_subject_has_its_text() -> None:
     assert set(plan_changes._PARTS) == set(step_types.PARTS)
 
 
-def _objects(here: Installed) -> dict[Reference, Any]:
+def _objects(here: InstalledState) -> dict[Reference, Any]:
     """The objects of a cluster with their state."""
     found: dict[Reference, Any] = {
         Reference("CustomResourceDefinition", name): crd for name, crd in here.crds.items()
@@ -139,32 +139,34 @@ def _verbs(before: Mapping[Reference, Any], after: Mapping[Reference, Any]) -> d
     return found
 
 
-def _shown(found: list[Line], step: str) -> dict[Reference, str]:
+def _shown(found: list[PlanLine], step: str) -> dict[Reference, str]:
     return {one: line.verb for line in found if line.step == step for one in line.objects}
 
 
 @pytest.mark.parametrize(
     ("start", "target", "given"), [row[1:] for row in JUMPS], ids=[row[0] for row in JUMPS]
 )
-def test_every_write_has_a_line_with_its_verb(start: Installed, target: str, given: dict[str, Any]) -> None:
+def test_every_write_has_a_line_with_its_verb(
+    start: InstalledState, target: str, given: dict[str, Any]
+) -> None:
     """The steps are carried out on the model of a cluster."""
     here = cluster(start)
     for _hop in range(MOST_HOPS):
         plan = planned(here.seen(release_table.get(target)), target, **given)
         found = plan_changes.lines(plan.hops[0])
         for step in plan.hops[0].steps:
-            before, old = _objects(here.installed), here.installed.detached
+            before, old = _objects(here.installed), here.installed.orphan_sets
             here.do(step)
             shown, written = _shown(found, step.id), _verbs(before, _objects(here.installed))
             assert {one: shown.get(one) for one in written} == written, step.id
             assert any(line.step == step.id for line in found)
-            gone = set(_sets(old)) - set(_sets(here.installed.detached))
+            gone = set(_sets(old)) - set(_sets(here.installed.orphan_sets))
             assert not gone or any(line.step == step.id and line.verb == DELETE for line in found)
         if len(plan.hops) == 1:
             return
 
 
-def _sets(detached: tuple[Detached, ...]) -> list[tuple[str, str]]:
+def _sets(detached: tuple[OrphanReplicaSet, ...]) -> list[tuple[str, str]]:
     return [(one.workload.namespace, one.workload.name) for one in detached]
 
 
@@ -196,7 +198,7 @@ def _lines_of(plan: Plan, kind: str) -> list[str]:
     ],
 )
 def test_a_budget_exists_if_it_was_read_or_this_collection_made_the_webhook(
-    start: Installed, text: str
+    start: InstalledState, text: str
 ) -> None:
     assert _lines_of(planned(start, "8.1.1"), "PodDisruptionBudget") == [
         f"PodDisruptionBudget {'/'.join(BUDGET)} {text}"
@@ -222,7 +224,7 @@ def _hostile() -> Plan:
     here = replace(
         here,
         unreadable={"deployments": HOSTILE},
-        leases=(Lease(HOSTILE, HOSTILE, HOSTILE),),
+        leases=(LeaderLease(HOSTILE, HOSTILE, HOSTILE),),
         default_classes={HOSTILE: (HOSTILE, "b")},
         leftovers=(("ServiceAccount", "kube-system", HOSTILE),),
     )

@@ -14,8 +14,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
     CONTROLLER,
     VALIDATION,
-    Detached,
-    Installed,
+    InstalledState,
+    OrphanReplicaSet,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import (
     checks_before,
@@ -23,9 +23,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan
     step_types,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.planner import Plan
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.state_after import after
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.state_after import (
+    state_after,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.upgrade_context import (
-    Situation,
+    UpgradeContext,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_table import (
@@ -76,7 +78,7 @@ def test_the_chain() -> None:
         plan = planned(here, target)
         assert plan.refused == ()
         assert [ids(plan)] == [wanted], target
-        here = after(Situation(here, release_table.get(target), options()))
+        here = state_after(UpgradeContext(here, release_table.get(target), options()))
 
 
 def test_the_first_verification_of_a_new_webhook_looks_at_its_pods() -> None:
@@ -106,7 +108,7 @@ def test_the_chain_with_group_snapshots() -> None:
         "conversion-webhook", "group-crds", "conversion-trust", "verify-conversion", "controller-rbac", *PLAIN, *PROVE_RULES,
         "verify-groups", "validation-clean",
     ]  # fmt: skip
-    here = after(Situation(start, release_table.get("8.4.0"), options()))
+    here = state_after(UpgradeContext(start, release_table.get("8.4.0"), options()))
     assert here.crds[GROUP_CONTENTS].stored_versions == ("v1beta1", "v1beta2")
     plan = planned(with_groups(here, lists=1), "8.7.0")
     assert ids(plan) == [
@@ -118,7 +120,7 @@ def test_the_chain_with_group_snapshots() -> None:
 
 
 # (what is there, target, hops)
-JUMPS: list[tuple[str, Installed, str, list[str]]] = [
+JUMPS: list[tuple[str, InstalledState, str, list[str]]] = [
     ("4.2.1 to 8.7.0", upstream("4.2.1"), "8.7.0", ["8.7.0"]),
     ("7.0.2 to 8.6.0", upstream("7.0.2"), "8.6.0", ["8.6.0"]),
     ("6.2.2 to 8.3.0", upstream("6.2.2"), "8.3.0", ["8.3.0"]),
@@ -142,7 +144,7 @@ JUMPS: list[tuple[str, Installed, str, list[str]]] = [
     ("start", "target", "hops"), [row[1:] for row in JUMPS], ids=[row[0] for row in JUMPS]
 )
 def test_jumps_have_no_more_stages_than_a_hazard_demands(
-    start: Installed, target: str, hops: list[str]
+    start: InstalledState, target: str, hops: list[str]
 ) -> None:
     plan = planned(start, target)
     assert plan.refused == ()
@@ -275,7 +277,7 @@ def test_each_configuration_keeps_its_own_policy(
     first = steps["webhook-configurations"]["failure_policies"]
     ends = {name: "Fail" if name in later else policy for name, policy in first.items()}
     assert (ends[SNAPSHOT_NAME], ends[GROUP_NAME]) == wanted
-    end = after(Situation(here, release_table.get("8.1.1"), options(**given)))
+    end = state_after(UpgradeContext(here, release_table.get("8.1.1"), options(**given)))
     assert {one.name: one.hooks[0].failure_policy for one in end.configurations} == ends
 
 
@@ -286,7 +288,7 @@ def test_namespaces_of_new_objects() -> None:
 
 
 # Damage, and a step that heals it.
-DAMAGES: list[tuple[str, Installed, str, str]] = [
+DAMAGES: list[tuple[str, InstalledState, str, str]] = [
     (
         "image of another release",
         changed(ours("8.1.1"), CONTROLLER, version=(8, 0, 1)),
@@ -301,7 +303,7 @@ DAMAGES: list[tuple[str, Installed, str, str]] = [
     ),
     (
         "no rights",
-        replace(ours("8.7.0"), missing_rights=("create volumesnapshots",)),
+        replace(ours("8.7.0"), missing_permissions=("create volumesnapshots",)),
         "8.7.0",
         "controller-rbac",
     ),
@@ -315,22 +317,24 @@ DAMAGES: list[tuple[str, Installed, str, str]] = [
 @pytest.mark.parametrize(
     ("start", "target", "step"), [row[1:] for row in DAMAGES], ids=[row[0] for row in DAMAGES]
 )
-def test_the_same_release_is_a_repair(start: Installed, target: str, step: str) -> None:
+def test_the_same_release_is_a_repair(start: InstalledState, target: str, step: str) -> None:
     plan = planned(start, target)
     assert (plan.refused, [str(hop.release) for hop in plan.hops]) == ((), [target])
     assert step in ids(plan)
 
 
-def _detached(start: Installed, program: str, *, labelled: bool) -> Installed:
+def _orphan_sets(start: InstalledState, program: str, *, labelled: bool) -> InstalledState:
     """The run was cut off after the Deployment was deleted without its pods."""
     old = replace(start.running(program)[0], kind="ReplicaSet", selector={"pod-template-hash": "5d8"})
     rest = tuple(one for one in start.workloads if one.program != program)
-    return replace(start, workloads=rest, detached=(Detached(old, start.running(program)[0].name, labelled),))
+    return replace(
+        start, workloads=rest, orphan_sets=(OrphanReplicaSet(old, start.running(program)[0].name, labelled),)
+    )
 
 
 @pytest.mark.parametrize("labelled", [False, True])
 def test_a_run_that_was_cut_off_in_a_hand_over_goes_on(labelled: bool) -> None:
-    plan = planned(_detached(upstream("6.2.2"), VALIDATION, labelled=labelled), "7.0.2")
+    plan = planned(_orphan_sets(upstream("6.2.2"), VALIDATION, labelled=labelled), "7.0.2")
     assert plan.refused == ()
     assert [step for step in ids(plan) if step in HAND_OVER] == HAND_OVER[labelled:]
     step = next(step for step in plan.hops[0].steps if step.id == "webhook-deployment")
@@ -339,7 +343,7 @@ def test_a_run_that_was_cut_off_in_a_hand_over_goes_on(labelled: bool) -> None:
 
 def test_a_controller_without_its_deployment_is_still_the_controller() -> None:
     """Its release, its arguments and its gate are not lost; and it is no hosted one."""
-    start = _detached(with_groups(upstream("7.0.2", groups=True)), CONTROLLER, labelled=True)
+    start = _orphan_sets(with_groups(upstream("7.0.2", groups=True)), CONTROLLER, labelled=True)
     plan = planned(start, "8.1.1")
     assert plan.refused == ()
     assert [step for step in ids(plan) if step in REPLACE] == REPLACE[1:]
@@ -377,7 +381,7 @@ def test_a_hop_has_the_state_before_it() -> None:
         with_groups(upstream("8.3.0", groups=True), lists=2),
         "8.4.0",
     )
-    assert second.context.installed == after(first.context)
+    assert second.context.installed == state_after(first.context)
     assert (second.context.version, second.context.release) == ((8, 4, 0), second.release)
 
 
@@ -410,7 +414,7 @@ def test_a_refusal_names_the_object_and_its_manager(origins: dict[str, Origin], 
         here = changed(here, program, origin=origin)
     (refusal,) = planned(here, "8.1.1", adopt=()).refused
     assert refusal.reason == reason
-    managers = plan_report.managers(Situation(here, release_table.get("8.1.1"), options()))
+    managers = plan_report.managers(UpgradeContext(here, release_table.get("8.1.1"), options()))
     assert {one["manager"] for one in managers} == {origin.key for origin in origins.values()}
 
 
@@ -445,7 +449,7 @@ def test_a_step_says_what_it_does_and_why() -> None:
 
 def test_the_steps_before_an_upgrade_have_plain_titles() -> None:
     for start in (upstream("7.0.2"), with_groups(upstream("8.4.0", groups=True)), upstream("8.7.0")):
-        found = checks_before.proofs(Situation(start, release_table.get("8.7.0"), options()))
+        found = checks_before.plan_checks(UpgradeContext(start, release_table.get("8.7.0"), options()))
         assert found
         assert [step.title for step in found if not _is_plain(step)] == []
 
@@ -477,7 +481,7 @@ def test_what_holds_for_every_pair(start: str) -> None:
             continue
         _check(plan)
         for hop in plan.hops:
-            here = after(Situation(here, hop.release, options()))
+            here = state_after(UpgradeContext(here, hop.release, options()))
         again = planned(here, target)  # a finished cluster: nothing special is left to do
         assert ([*again.refused], len(again.hops)) == ([], 1)
         assert [step.id for step in again.hops[0].steps if step.action in SPECIAL] == []
@@ -489,7 +493,7 @@ def _check(plan: Plan) -> None:
     answered = {one for step in steps for one in step.hazards}
     # What is answered by a hop of its own has its reason there.
     by_hop = {"lists-at-v1beta1"} if len(plan.hops) > 1 else set()
-    handled = {one.hazard.id for one in plan.found if one.hazard.handling == table.STEP}
+    handled = {one.hazard.id for one in plan.hazards if one.hazard.handling == table.STEP}
     assert handled - answered - by_hop == set()
     assert answered - found(plan) == set()
     for hop in plan.hops:

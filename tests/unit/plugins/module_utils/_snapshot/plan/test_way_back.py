@@ -27,9 +27,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan
     Step,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_source import (
-    Source,
+    ReleaseSource,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.settings import Wanted
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.settings import (
+    ReleaseSettings,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import backups, dry_runs
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.act import Context
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.apply_manifests import (
@@ -60,8 +62,10 @@ class Cluster:
 
 
 def context(client: Cluster | None = None) -> Context:
-    source = Source("none", Path("none"), {})
-    return Context(cast("Client", client), source, Wanted(), "kube-system", take_over=False, check_mode=False)
+    source = ReleaseSource("none", Path("none"), {})
+    return Context(
+        cast("Client", client), source, ReleaseSettings(), "kube-system", take_over=False, check_mode=False
+    )
 
 
 def step(name: str, action: str) -> Step:
@@ -200,7 +204,7 @@ def test_a_deployment_is_put_back_as_it_was() -> None:
         "metadata": {"name": now["metadata"]["name"], "namespace": now["metadata"]["namespace"]},
         "spec": {"replicas": 7, "template": {"metadata": {"labels": {"app": "hook"}}, "spec": pod}},
     }
-    (back, *_rest) = render("webhook", wanted=Wanted(port=443, originals=[original]))
+    (back, *_rest) = render("webhook", settings=ReleaseSettings(port=443, originals=[original]))
     labels = back["spec"]["template"]["metadata"].pop("labels")
     assert labels.pop("app") == "hook"
     assert set(labels) == {RELEASE_LABEL, PORT_LABEL}

@@ -10,7 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import Installed
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
+    InstalledState,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_table import (
     RELEASES,
     Release,
@@ -29,7 +31,7 @@ class Column:
     groups: bool = False
     given: Mapping[str, Any] = field(default_factory=dict)
 
-    def start(self, release: Release) -> Installed | None:
+    def start(self, release: Release) -> InstalledState | None:
         """Return a cluster after a successful upgrade to the release, None if the release has no group snapshots."""
         if not self.groups:
             return ours(str(release))

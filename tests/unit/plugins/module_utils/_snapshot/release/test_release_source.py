@@ -32,7 +32,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.rele
     release_source,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_source import (
-    Source,
+    ReleaseSource,
 )
 
 from tests.unit.plugins.module_utils._kube import pki, raw
@@ -98,7 +98,7 @@ def write(root: Path, files: dict[str, bytes]) -> Path:
 
 
 def get(tmp_path: Path, where: Path | str, sums: dict[str, dict[str, str]] = SUMS) -> dict[str, str]:
-    return release_source.files(Source(str(where), tmp_path / "cache", sums), RELEASE)
+    return release_source.files(ReleaseSource(str(where), tmp_path / "cache", sums), RELEASE)
 
 
 def test_a_directory(tmp_path: Path) -> None:
@@ -143,7 +143,9 @@ def test_a_go_module_proxy(tmp_path: Path, served: tuple[str, Path, list[str]]) 
     assert get(tmp_path, f"{url}/goproxy/") == TEXTS
     assert asked == [f"/goproxy/{MAIN}/@v/v9.1.2.zip", f"/goproxy/{CLIENT}/@v/v9.1.0.zip"]
     assert (
-        release_source.files(Source((directory / "goproxy").as_uri(), tmp_path / "other", SUMS), RELEASE)
+        release_source.files(
+            ReleaseSource((directory / "goproxy").as_uri(), tmp_path / "other", SUMS), RELEASE
+        )
         == TEXTS
     )
 
@@ -253,10 +255,11 @@ def test_sums_that_lead_out_of_the_cache_write_nothing_there(tmp_path: Path) -> 
 
 @pytest.mark.usefixtures("_no_home")
 @pytest.mark.parametrize(
-    "source", [Source("~/manifests", Path("absent"), SUMS), Source("absent", Path("~/cache"), SUMS)]
+    "source",
+    [ReleaseSource("~/manifests", Path("absent"), SUMS), ReleaseSource("absent", Path("~/cache"), SUMS)],
 )
 def test_a_directory_below_a_home_that_does_not_exist(
-    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: ReleaseSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No file is written below a directory with the name "~"."""
     monkeypatch.chdir(tmp_path)

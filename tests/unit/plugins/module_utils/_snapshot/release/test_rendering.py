@@ -16,9 +16,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.rele
     rendering,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.settings import (
-    Images,
-    Wanted,
-    Workload,
+    DeploymentSettings,
+    ImageSettings,
+    ReleaseSettings,
 )
 
 Object = dict[str, Any]
@@ -104,9 +104,9 @@ def _documents(*objects: Object) -> str:
     return "\n---\n".join(json.dumps(obj) for obj in objects)
 
 
-def render(*parts: str, wanted: Wanted | None = None, **parameters: Any) -> list[Object]:
+def render(*parts: str, settings: ReleaseSettings | None = None, **parameters: Any) -> list[Object]:
     given = {"release": "6.2.2", "namespace": "storage", "parts": list(parts), **parameters}
-    return rendering.render(files(), given, wanted or Wanted(kubernetes=(1, 36)))
+    return rendering.render(files(), given, settings or ReleaseSettings(kubernetes=(1, 36)))
 
 
 def at(obj: Any, path: str) -> Any:
@@ -123,87 +123,87 @@ BOX = f"{POD}.containers.0"
 IMAGE = "registry.k8s.io/sig-storage/snapshot-controller:v6.2.2"
 DIGEST = f"sha256:{'0' * 64}"
 # What it shows: the part, which of its objects, what the step and the user say beside, and a field of the object.
-CASES: dict[str, tuple[str, int, Object, Wanted, str, Any]] = {
-    "the image is the release's own, from the registry of today": ("controller", 0, {}, Wanted(), f"{BOX}.image", IMAGE),
+CASES: dict[str, tuple[str, int, Object, ReleaseSettings, str, Any]] = {
+    "the image is the release's own, from the registry of today": ("controller", 0, {}, ReleaseSettings(), f"{BOX}.image", IMAGE),
     "from a mirror, with a digest": (
         "controller", 0, {},
-        Wanted(images=Images(registry="mirror.example/a/", digests={"snapshot-controller:v6.2.2": DIGEST})),
+        ReleaseSettings(images=ImageSettings(registry="mirror.example/a/", digests={"snapshot-controller:v6.2.2": DIGEST})),
         f"{BOX}.image", f"mirror.example/a/snapshot-controller:v6.2.2@{DIGEST}",
     ),
     "a digest of another release is not taken": (
-        "controller", 0, {}, Wanted(images=Images(digests={"snapshot-controller:v7.0.2": DIGEST})), f"{BOX}.image", IMAGE,
+        "controller", 0, {}, ReleaseSettings(images=ImageSettings(digests={"snapshot-controller:v7.0.2": DIGEST})), f"{BOX}.image", IMAGE,
     ),
     "pull secrets": (
-        "controller", 0, {}, Wanted(images=Images(pull_secrets=["mirror"])), f"{POD}.imagePullSecrets", [{"name": "mirror"}],
+        "controller", 0, {}, ReleaseSettings(images=ImageSettings(pull_secrets=["mirror"])), f"{POD}.imagePullSecrets", [{"name": "mirror"}],
     ),
-    "the namespace": ("controller", 0, {}, Wanted(), "metadata.namespace", "storage"),
-    "of a binding's subject": ("controller_rbac", 1, {}, Wanted(), "subjects.0.namespace", "storage"),
+    "the namespace": ("controller", 0, {}, ReleaseSettings(), "metadata.namespace", "storage"),
+    "of a binding's subject": ("controller_rbac", 1, {}, ReleaseSettings(), "subjects.0.namespace", "storage"),
     "of the Service that is called": (
-        "webhook_configurations", 0, {}, Wanted(), "webhooks.0.clientConfig.service.namespace", "storage",
+        "webhook_configurations", 0, {}, ReleaseSettings(), "webhooks.0.clientConfig.service.namespace", "storage",
     ),
-    "no status": ("controller", 0, {}, Wanted(), "status", None),
-    "no caBundle": ("webhook_configurations", 0, {}, Wanted(), "webhooks.0.clientConfig.caBundle", None),
-    "no conversion stanza": ("group_crds", 0, {}, Wanted(), "spec.conversion", None),
+    "no status": ("controller", 0, {}, ReleaseSettings(), "status", None),
+    "no caBundle": ("webhook_configurations", 0, {}, ReleaseSettings(), "webhooks.0.clientConfig.caBundle", None),
+    "no conversion stanza": ("group_crds", 0, {}, ReleaseSettings(), "spec.conversion", None),
     "an argument that is given again replaces the manifest's": (
-        "controller", 0, {"arguments": ["--v=2", "--metrics-path=/m"]}, Wanted(), f"{BOX}.args",
+        "controller", 0, {"arguments": ["--v=2", "--metrics-path=/m"]}, ReleaseSettings(), f"{BOX}.args",
         ["--leader-election=true", "--v=2", "--metrics-path=/m"],
     ),
     "the release is a label of the pods": (
-        "controller", 0, {}, Wanted(), "spec.template.metadata.labels", {"app": "controller", "app.kubernetes.io/version": "6.2.2"},
+        "controller", 0, {}, ReleaseSettings(), "spec.template.metadata.labels", {"app": "controller", "app.kubernetes.io/version": "6.2.2"},
     ),
-    "and not of the selector": ("controller", 0, {}, Wanted(), "spec.selector.matchLabels", {"app": "controller"}),
+    "and not of the selector": ("controller", 0, {}, ReleaseSettings(), "spec.selector.matchLabels", {"app": "controller"}),
     "upstream's labels outrank the user's": (
-        "controller", 0, {}, Wanted(controller=Workload(labels={"app": "mine", "team": "a"})), "metadata.labels",
+        "controller", 0, {}, ReleaseSettings(controller=DeploymentSettings(labels={"app": "mine", "team": "a"})), "metadata.labels",
         {"app": "controller", "team": "a"},
     ),
-    "the user's replicas": ("controller", 0, {}, Wanted(controller=Workload(replicas=5)), "spec.replicas", 5),
+    "the user's replicas": ("controller", 0, {}, ReleaseSettings(controller=DeploymentSettings(replicas=5)), "spec.replicas", 5),
     "the webhook's variables are not the controller's": (
-        "controller", 0, {}, Wanted(webhook=Workload(replicas=5)), "spec.replicas", 1,
+        "controller", 0, {}, ReleaseSettings(webhook=DeploymentSettings(replicas=5)), "spec.replicas", 1,
     ),
     "resources": (
-        "webhook", 0, {}, Wanted(webhook=Workload(resources={"limits": {"cpu": "1"}})), f"{BOX}.resources", {"limits": {"cpu": "1"}},
+        "webhook", 0, {}, ReleaseSettings(webhook=DeploymentSettings(resources={"limits": {"cpu": "1"}})), f"{BOX}.resources", {"limits": {"cpu": "1"}},
     ),
     "nodes may be read where that is asked for": (
-        "controller_rbac", 0, {"nodes": True}, Wanted(), "rules.1.resources", ["nodes"],
+        "controller_rbac", 0, {"nodes": True}, ReleaseSettings(), "rules.1.resources", ["nodes"],
     ),
-    "and not otherwise": ("controller_rbac", 0, {}, Wanted(), "rules", [{"resources": ["events"], "verbs": ["create"]}]),
-    "a webhook has two replicas at least": ("webhook", 0, {}, Wanted(), "spec.replicas", pod_templates.FEWEST_REPLICAS),
-    "its port": ("webhook", 0, {}, Wanted(port=9443), f"{BOX}.readinessProbe.httpGet.port", 9443),
-    "that of its Service": ("webhook_service", 0, {}, Wanted(port=9443), "spec.ports.0.targetPort", 9443),
+    "and not otherwise": ("controller_rbac", 0, {}, ReleaseSettings(), "rules", [{"resources": ["events"], "verbs": ["create"]}]),
+    "a webhook has two replicas at least": ("webhook", 0, {}, ReleaseSettings(), "spec.replicas", pod_templates.FEWEST_REPLICAS),
+    "its port": ("webhook", 0, {}, ReleaseSettings(port=9443), f"{BOX}.readinessProbe.httpGet.port", 9443),
+    "that of its Service": ("webhook_service", 0, {}, ReleaseSettings(port=9443), "spec.ports.0.targetPort", 9443),
     "its pods wait before they end": (
-        "webhook", 0, {}, Wanted(kubernetes=(1, 30)), f"{BOX}.lifecycle.preStop.sleep.seconds", pod_templates.DRAIN_SECONDS,
+        "webhook", 0, {}, ReleaseSettings(kubernetes=(1, 30)), f"{BOX}.lifecycle.preStop.sleep.seconds", pod_templates.DRAIN_SECONDS,
     ),
-    "where Kubernetes knows that": ("webhook", 0, {}, Wanted(kubernetes=(1, 29)), f"{BOX}.lifecycle", None),
+    "where Kubernetes knows that": ("webhook", 0, {}, ReleaseSettings(kubernetes=(1, 29)), f"{BOX}.lifecycle", None),
     "and nobody ends them earlier": (
-        "webhook", 0, {}, Wanted(kubernetes=(1, 30)), f"{POD}.terminationGracePeriodSeconds", pod_templates.DRAIN_SECONDS + 30,
+        "webhook", 0, {}, ReleaseSettings(kubernetes=(1, 30)), f"{POD}.terminationGracePeriodSeconds", pod_templates.DRAIN_SECONDS + 30,
     ),
     "no pod goes before its successor serves": (
-        "webhook", 0, {}, Wanted(), "spec.strategy.rollingUpdate", {"maxSurge": "100%", "maxUnavailable": 0},
+        "webhook", 0, {}, ReleaseSettings(), "spec.strategy.rollingUpdate", {"maxSurge": "100%", "maxUnavailable": 0},
     ),
     "but on the host's network, where there is no room": (
-        "webhook", 0, {}, Wanted(webhook=Workload(host_network=True)), "spec.strategy.rollingUpdate", {"maxSurge": 0, "maxUnavailable": 1},
+        "webhook", 0, {}, ReleaseSettings(webhook=DeploymentSettings(host_network=True)), "spec.strategy.rollingUpdate", {"maxSurge": 0, "maxUnavailable": 1},
     ),
     "there the cluster's DNS goes on": (
-        "webhook", 0, {}, Wanted(webhook=Workload(host_network=True)), f"{POD}.dnsPolicy", "ClusterFirstWithHostNet",
+        "webhook", 0, {}, ReleaseSettings(webhook=DeploymentSettings(host_network=True)), f"{POD}.dnsPolicy", "ClusterFirstWithHostNet",
     ),
-    "not root": ("webhook", 0, {}, Wanted(), f"{POD}.securityContext.runAsNonRoot", True),
-    "the controller as upstream has it": ("controller", 0, {}, Wanted(), f"{POD}.securityContext", None),
-    "the Secret": ("webhook", 0, {"secret": "new-tls"}, Wanted(), f"{POD}.volumes.0.secret.secretName", "new-tls"),
+    "not root": ("webhook", 0, {}, ReleaseSettings(), f"{POD}.securityContext.runAsNonRoot", True),
+    "the controller as upstream has it": ("controller", 0, {}, ReleaseSettings(), f"{POD}.securityContext", None),
+    "the Secret": ("webhook", 0, {"secret": "new-tls"}, ReleaseSettings(), f"{POD}.volumes.0.secret.secretName", "new-tls"),
     "whose keys are those of kubernetes.io/tls": (
-        "webhook", 0, {}, Wanted(), f"{BOX}.args",
+        "webhook", 0, {}, ReleaseSettings(), f"{BOX}.args",
         [f"--tls-cert-file={CERTS}/tls.crt", f"--tls-private-key-file={CERTS}/tls.key", "--port=8443"],
     ),
-    "a drained node takes one pod at a time": ("webhook", 1, {}, Wanted(), "spec", {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "hook"}}}),
+    "a drained node takes one pod at a time": ("webhook", 1, {}, ReleaseSettings(), "spec", {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "hook"}}}),
     "only the configurations that are named": (
-        "webhook_configurations", 0, {"failure_policies": {"groups": "Fail"}}, Wanted(), "metadata.name", "groups",
+        "webhook_configurations", 0, {"failure_policies": {"groups": "Fail"}}, ReleaseSettings(), "metadata.name", "groups",
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_render(case: str) -> None:
-    part, index, parameters, wanted, path, value = CASES[case]
-    assert at(render(part, wanted=wanted, **parameters)[index], path) == value
+    part, index, parameters, settings, path, value = CASES[case]
+    assert at(render(part, settings=settings, **parameters)[index], path) == value
 
 
 def test_parts_come_in_the_order_that_the_step_names() -> None:

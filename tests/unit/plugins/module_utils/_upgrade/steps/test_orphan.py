@@ -17,7 +17,7 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import NotFound
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.step_types import (
-    DETACHED_LABEL,
+    ORPHAN_LABEL,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import orphan, waits
 
@@ -131,7 +131,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def detach(cluster: Cluster, **given: Any) -> list[Any]:
-    return orphan.detach(cast("Any", cluster), TARGET, **given)
+    return orphan.orphan_deployment(cast("Any", cluster), TARGET, **given)
 
 
 def unlabelled(cluster: Cluster) -> list[str]:
@@ -139,7 +139,7 @@ def unlabelled(cluster: Cluster) -> list[str]:
     return [
         pod["metadata"]["name"]
         for pod in cluster.pods
-        if pod["metadata"]["labels"].get(DETACHED_LABEL) != TARGET.name
+        if pod["metadata"]["labels"].get(ORPHAN_LABEL) != TARGET.name
     ]
 
 
@@ -171,11 +171,11 @@ def test_a_run_that_is_cut_off_anywhere_is_completed() -> None:
         try:
             detach(cluster)
         except ConnectionError:
-            marked = DETACHED_LABEL in cluster.set["metadata"]["labels"]
+            marked = ORPHAN_LABEL in cluster.set["metadata"]["labels"]
             assert not (marked and unlabelled(cluster)), "the next plan would not detach again"
             cluster.end = 10 * REQUESTS
             detach(cluster)
-        assert (unlabelled(cluster), DETACHED_LABEL in cluster.set["metadata"]["labels"]) == ([], True)
+        assert (unlabelled(cluster), ORPHAN_LABEL in cluster.set["metadata"]["labels"]) == ([], True)
         assert not set(LABELS) & set(cluster.set["metadata"]["labels"])
 
 

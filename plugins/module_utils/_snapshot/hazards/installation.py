@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from ..installed.installers import KUBESPRAY
 from ..installed.state import CONTROLLER, CONVERSION, VALIDATION
-from ..plan.upgrade_context import Situation
+from ..plan.upgrade_context import UpgradeContext
 from ..release.release_table import CONFIGURATION_NAMES, NEWEST, OLDEST, SNAPSHOT_CRDS, find, text
 from ..release.release_table import CONTROLLER as CONTROLLER_NAME
 from .finding import Finding, listed
@@ -35,41 +35,48 @@ ESSENTIAL = (
 )
 
 
-def unreadable(now: Situation) -> Finding | None:
-    missing = [what for what in ESSENTIAL if what in now.installed.unreadable]
-    hooks = now.has_validation or now.installed.running(CONVERSION) or now.installed.orphans(CONVERSION)
-    missing += (
-        ["mutating_configurations"] if hooks and "mutating_configurations" in now.installed.unreadable else []
+def find_unreadable(context: UpgradeContext) -> Finding | None:
+    missing = [what for what in ESSENTIAL if what in context.installed.unreadable]
+    hooks = (
+        context.has_validation
+        or context.installed.running(CONVERSION)
+        or context.installed.orphans(CONVERSION)
     )
-    missing += ["secrets"] if "secrets" in now.installed.unreadable and now.wants(VALIDATION) else []
+    missing += (
+        ["mutating_configurations"]
+        if hooks and "mutating_configurations" in context.installed.unreadable
+        else []
+    )
+    missing += ["secrets"] if "secrets" in context.installed.unreadable and context.wants(VALIDATION) else []
     # A failing conversion webhook has its own hazard.
-    missing = [what for what in missing if not (what == "group_contents" and now.hides_lists)]
+    missing = [what for what in missing if not (what == "group_contents" and context.hides_lists)]
     if not missing:
         return None
     return Finding(
-        listed(f"{what}: {now.installed.unreadable[what]}" for what in missing),
+        listed(f"{what}: {context.installed.unreadable[what]}" for what in missing),
         "Grant the identity of this task the permissions get and list for these objects.",
     )
 
 
-def hosted(now: Situation) -> Finding | None:
-    if not now.is_hosted:
+def find_hosted(context: UpgradeContext) -> Finding | None:
+    if not context.is_hosted:
         return None
     leases = [
-        f"Lease {one.namespace}: held by {one.holder}, renewed {one.renewed}" for one in now.installed.leases
+        f"Lease {one.namespace}: held by {one.holder}, renewed {one.renewed}"
+        for one in context.installed.leases
     ]
     return Finding(
-        listed([*(f"CustomResourceDefinition {name}" for name in now.installed.crds), *leases]),
+        listed([*(f"CustomResourceDefinition {name}" for name in context.installed.crds), *leases]),
         "If the provider of the control plane runs the controller, upgrade it there. If no controller runs, set "
         "adopt: [hosted] to install one.",
     )
 
 
-def kubespray_reverts(now: Situation) -> Finding | None:
+def find_kubespray_reverts(context: UpgradeContext) -> Finding | None:
     """Find objects that the next run of kubespray applies again."""
     found = [
         f"{what}: {mark}"
-        for what, origin in now.origins
+        for what, origin in context.origins
         if KUBESPRAY in (origin.key, origin.earlier)
         for mark in origin.evidence
     ]
@@ -84,12 +91,12 @@ def kubespray_reverts(now: Situation) -> Finding | None:
     )
 
 
-def older_than_known(now: Situation) -> Finding | None:
-    version, old = now.version, []
+def find_older_than_4_2(context: UpgradeContext) -> Finding | None:
+    version, old = context.version, []
     if version and version < OLDEST.version:
-        old.append(f"{now.controller} runs {text(version)}")
+        old.append(f"{context.controller} runs {text(version)}")
     for name in SNAPSHOT_CRDS:
-        crd = now.installed.crds.get(name)
+        crd = context.installed.crds.get(name)
         if crd and (crd.storage == "v1beta1" or "v1alpha1" in crd.stored_versions):
             stored = ", ".join(crd.stored_versions)
             old.append(f"{name} stores {crd.storage or 'nothing'}, storedVersions {stored}")
@@ -104,47 +111,47 @@ def older_than_known(now: Situation) -> Finding | None:
     )
 
 
-def newer_than_known(now: Situation) -> Finding | None:
-    version = now.version
+def find_newer_than_known(context: UpgradeContext) -> Finding | None:
+    version = context.version
     if version is None or (version <= NEWEST.version and find(version)):
         return None
     if version < OLDEST.version:
         return None
     return Finding(
-        (f"{now.controller} runs {text(version)}, and this collection knows {OLDEST} to {NEWEST}",),
+        (f"{context.controller} runs {text(version)}, and this collection knows {OLDEST} to {NEWEST}",),
         "Upgrade this collection to a version that knows the release.",
     )
 
 
-def version_unknown(now: Situation) -> Finding | None:
-    if now.controller is None or now.version is not None:
+def find_version_unknown(context: UpgradeContext) -> Finding | None:
+    if context.controller is None or context.version is not None:
         return None
     return Finding(
-        (f"{now.controller}: image {now.controller.image}",),
+        (f"{context.controller}: image {context.controller.image}",),
         "Set installed_version to the release of the controller. The first line of its log shows it.",
     )
 
 
-def two_controllers(now: Situation) -> Finding | None:
-    staying = [one for one in now.others if one not in now.removed and not one.companions]
+def find_two_controllers(context: UpgradeContext) -> Finding | None:
+    staying = [one for one in context.others if one not in context.removed and not one.companions]
     if not staying:
         return None
     return Finding(
         listed(
             f"{one}: {one.image}"
-            for one in (now.controller, *staying)
+            for one in (context.controller, *staying)
             if one
         ),
         "Add the controllers to delete to remove_controllers, as namespace/name.",
     )  # fmt: skip
 
 
-def other_containers(now: Situation) -> Finding | None:
+def find_other_containers(context: UpgradeContext) -> Finding | None:
     """Find workloads that run other containers too, which a deletion would stop."""
     found = [
         (one, program)
         for program in (CONTROLLER, VALIDATION, CONVERSION)
-        for one in (*now.installed.running(program), *now.installed.orphans(program))
+        for one in (*context.installed.running(program), *context.installed.orphans(program))
         if one.companions
     ]
     if not found:
@@ -157,77 +164,79 @@ def other_containers(now: Situation) -> Finding | None:
     )
 
 
-def no_way_back(now: Situation) -> Finding | None:
+def find_no_way_back(context: UpgradeContext) -> Finding | None:
     """Find an installed release to which a failed upgrade cannot return."""
-    current = now.current
-    if current is None or not current.never or current == now.release:
+    current = context.current
+    if current is None or not current.never or current == context.release:
         return None
     return Finding(
-        (f"{now.controller} runs {current}, which must not be installed: {current.never}",),
+        (f"{context.controller} runs {current}, which must not be installed: {current.never}",),
         "If a step fails, the previous release is not restored. Correct the cause and run the upgrade again.",
     )
 
 
-def controllers_removed(now: Situation) -> Finding | None:
+def find_controllers_removed(context: UpgradeContext) -> Finding | None:
     """Find controllers that an undo does not restore."""
-    if not now.removed:
+    if not context.removed:
         return None
     return Finding(
-        listed(f"{one}: {one.image}" for one in now.removed),
+        listed(f"{one}: {one.image}" for one in context.removed),
         "If a later step fails, the undo does not restore it, because Deployment snapshot-controller replaces it. Restore it "
         "from the backup if you need it.",
     )
 
 
-def leftover_statefulset(now: Situation) -> Finding | None:
-    found = [one for one in now.removed if now.is_leftover(one)]
+def find_leftover_statefulset(context: UpgradeContext) -> Finding | None:
+    found = [one for one in context.removed if context.is_leftover(one)]
     return Finding(listed(f"{one}: {one.image}" for one in found)) if found else None
 
 
-def controller_of_another_name(now: Situation) -> Finding | None:
-    one = now.controller
+def find_another_name(context: UpgradeContext) -> Finding | None:
+    one = context.controller
     known = {("Deployment", CONTROLLER_NAME)}
     if (
         one is None
         or one.companions
-        or one in now.removed
-        or one in now.installed.orphans(CONTROLLER)
+        or one in context.removed
+        or one in context.installed.orphans(CONTROLLER)
         or (one.kind, one.name) in known
     ):
         return None
     return Finding(
         (f"{one}: {one.image}",),
         f"Add {one.namespace}/{one.name} to remove_controllers. It is deleted when Deployment "
-        f"{now.namespace}/{CONTROLLER_NAME} runs.",
+        f"{context.namespace}/{CONTROLLER_NAME} runs.",
     )
 
 
-def namespace_moves(now: Situation) -> Finding | None:
-    wanted = now.options.namespace
-    if not wanted or wanted == now.namespace:
+def find_namespace_moves(context: UpgradeContext) -> Finding | None:
+    wanted = context.options.namespace
+    if not wanted or wanted == context.namespace:
         return None
     return Finding(
-        (f"{now.controller or 'the controller'} is in namespace {now.namespace}, not {wanted}",),
-        f"Set namespace: {now.namespace}. The leader's Lease is in the controller's namespace, so controllers in two "
+        (f"{context.controller or 'the controller'} is in namespace {context.namespace}, not {wanted}",),
+        f"Set namespace: {context.namespace}. The leader's Lease is in the controller's namespace, so controllers in two "
         "namespaces would both lead.",
     )
 
 
-def webhook_moves(now: Situation) -> Finding | None:
-    wanted, kinds = now.options.webhook_namespace, [VALIDATION, CONVERSION]
-    moving = [kind for kind in kinds if now.wants(kind) and wanted and wanted != now.webhook_namespace(kind)]
+def find_webhook_moves(context: UpgradeContext) -> Finding | None:
+    wanted, kinds = context.options.webhook_namespace, [VALIDATION, CONVERSION]
+    moving = [
+        kind for kind in kinds if context.wants(kind) and wanted and wanted != context.webhook_namespace(kind)
+    ]
     if not moving:
         return None
-    place = now.webhook_namespace(moving[0])
+    place = context.webhook_namespace(moving[0])
     return Finding((f"the {moving[0]} webhook is in namespace {place}, not {wanted}",), f"Set webhook_namespace: {place}.")  # fmt: skip
 
 
-def names_of_others(now: Situation) -> Finding | None:
-    kinds = [kind for kind in (VALIDATION, CONVERSION) if now.wants(kind)]
-    foreign = [one for kind in kinds for one in _foreign(now, kind)]
+def find_webhook_names(context: UpgradeContext) -> Finding | None:
+    kinds = [kind for kind in (VALIDATION, CONVERSION) if context.wants(kind)]
+    foreign = [one for kind in kinds for one in _foreign(context, kind)]
     if not foreign:
         return None
-    hook = now.hook(kinds[0])
+    hook = context.hook(kinds[0])
     return Finding(
         listed(foreign),
         f"Delete these objects first, the configurations before the others. Or upgrade to 8.2 or newer, which has no validation "
@@ -235,11 +244,11 @@ def names_of_others(now: Situation) -> Finding | None:
     )
 
 
-def _foreign(now: Situation, kind: str) -> list[str]:
-    hook = now.hook(kind)
-    configurations = now.installed.configurations if kind == VALIDATION else ()
+def _foreign(context: UpgradeContext, kind: str) -> list[str]:
+    hook = context.hook(kind)
+    configurations = context.installed.configurations if kind == VALIDATION else ()
     return [
         *(str(one) for one in configurations if one.name not in CONFIGURATION_NAMES),
-        *(str(one) for one in now.installed.running(kind) if one.name != hook.deployment),
-        *(f"Service {place}/{name}" for place, name in now.called(kind) if name != hook.service),
+        *(str(one) for one in context.installed.running(kind) if one.name != hook.deployment),
+        *(f"Service {place}/{name}" for place, name in context.called(kind) if name != hook.service),
     ]
