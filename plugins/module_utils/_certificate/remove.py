@@ -19,6 +19,7 @@ from .._kube.access_review import Right
 from .._kube.client import Client
 from .._kube.errors import Conflict, Forbidden, MissingRights, NotFound
 from .._kube.lease import Lease
+from .._kube.update_object import retry_on_conflict
 from .._result import Result
 from .._webhook.bundle_patch import TargetChange
 from .._webhook.bundle_targets import Target
@@ -83,21 +84,25 @@ def _delete(client: Client, intent: Intent, own: Found) -> str:
     Return the reason why it stays, "" if it is deleted or replaced by another Secret of that name.
     """
     spec = intent.secret
-    for _attempt in range(secret_store.ATTEMPTS):
-        try:
-            client.delete(spec.path, uid=own.uid, resource_version=own.resource_version)
-            return ""
-        except NotFound:
-            return ""
-        except Conflict:
-            found = secret_store.read(client, spec)
+
+    def read() -> Found:
+        found = secret_store.read(client, spec)
         if found is None or found.uid != own.uid:
-            return ""
+            raise NotFound(f"{spec} was deleted")
+        return found
+
+    def delete(found: Found) -> str:
         stays = _why_it_stays(intent, found)
-        if stays:
-            return stays
-        own = found
-    return f"{spec} is kept, because another client changes it again and again. Run the task again"
+        if not stays:
+            client.delete(spec.path, uid=found.uid, resource_version=found.resource_version)
+        return stays
+
+    try:
+        return retry_on_conflict(own, delete, read, attempts=secret_store.ATTEMPTS)
+    except NotFound:
+        return ""
+    except Conflict:
+        return f"{spec} is kept, because another client changes it again and again. Run the task again"
 
 
 def _plan(client: Client, intent: Intent, targets: tuple[Target, ...]) -> _Plan:

@@ -16,7 +16,8 @@ from .._csr.secret_content import Found
 from .._kube import access_review
 from .._kube.access_review import Right
 from .._kube.client import Client
-from .._kube.errors import AlreadyExists, Conflict, Forbidden, Invalid, NotFound
+from .._kube.errors import AlreadyExists, ApiError, Conflict, Forbidden, Invalid, NotFound
+from .._kube.update_object import retry_on_conflict
 
 ATTEMPTS = 5
 
@@ -46,23 +47,29 @@ def write(
     Returns the Secret as it was where there was nothing to write, None once it is written. Raises SecretError,
     KubeError, and whatever ``change`` raises.
     """
-    for _attempt in range(ATTEMPTS):
-        wanted = change(found)
+
+    def write_once(known: Found | None) -> Found | None:
+        wanted = change(known)
         if not wanted:
-            return found
-        try:
-            send(client, spec, wanted)
-        except (Conflict, AlreadyExists, Invalid, NotFound):
-            fresh = read(client, spec)
-            if (fresh and fresh.resource_version) == (found and found.resource_version):
-                raise  # nobody changed it: it was refused
-            found = fresh
-        else:
-            return None
-    raise SecretError(
-        f"{spec} was changed by somebody else {ATTEMPTS} times in a row",
-        code="conflict",
-        remedy="see who writes it (metadata.managedFields) and run the task again",
+            return known
+        send(client, spec, wanted)
+        return None
+
+    def is_refusal(_error: ApiError, known: Found | None, fresh: Found | None) -> bool:
+        return (known and known.resource_version) == (fresh and fresh.resource_version)
+
+    return retry_on_conflict(
+        found,
+        write_once,
+        lambda: read(client, spec),
+        attempts=ATTEMPTS,
+        exhausted=SecretError(
+            f"another client changed {spec} {ATTEMPTS} times in a row",
+            code="conflict",
+            remedy="Find the client that writes it (metadata.managedFields), and run the task again",
+        ),
+        conflicts=(Conflict, AlreadyExists, Invalid, NotFound),
+        is_refusal=is_refusal,
     )
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Callable, NoReturn
 from .._kube.access_review import Right, missing_rights
 from .._kube.client import Client
 from .._kube.errors import AlreadyExists, ApiError, Conflict, Forbidden, NotFound
+from .._kube.update_object import retry_on_conflict
 from .._x509 import signing_request
 from . import csr_content, markers, name_policy
 from .approval import Expectation, approval_body, approval_rights, compare, decided
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from .._x509.private_keys import PrivateKey
 
 GROUP, COLLECTION = csr_content.GROUP, csr_content.COLLECTION
-CONFLICTS = 10  # as many as kubectl certificate approve retries
+ATTEMPTS = 10  # as many as kubectl certificate approve retries
 SHORTEST_PATIENCE_SECONDS = 600.0
 REFUSALS = frozenset(range(400, 500)) - {429}  # 429: too many requests at once
 _PLAIN_NAME = re.compile("[a-z0-9][a-z0-9.-]{0,252}")
@@ -241,21 +242,28 @@ def decide(
 
     Returns the request as somebody else has decided it where that came first.
     """
-    current: Mapping[str, Any] = csr
-    for _attempt in range(CONFLICTS):
+    name = csr["metadata"]["name"]
+
+    def read() -> Mapping[str, Any]:
+        return find(client, name) or _vanished(csr)
+
+    def write(current: Mapping[str, Any]) -> dict[str, Any]:
         try:
             judge(current)
-            if decided(current):
-                return dict(current)
-            return _write(client, current, decision)
-        except Conflict:
-            current = find(client, csr["metadata"]["name"]) or _vanished(csr)
+            return dict(current) if decided(current) else _write(client, current, decision)
         except NotFound:
             _vanished(csr)
-    raise RequestError(
-        f"CSR {csr['metadata']['name']} was changed by somebody else {CONFLICTS} times in a row",
-        code="conflict",
-        remedy="see who writes it (metadata.managedFields) and run the task again",
+
+    return retry_on_conflict(
+        csr,
+        write,
+        read,
+        attempts=ATTEMPTS,
+        exhausted=RequestError(
+            f"another client changed CSR {name} {ATTEMPTS} times in a row",
+            code="conflict",
+            remedy="Find the client that writes it (metadata.managedFields), and run the task again",
+        ),
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from .. import _managers
 from .._errors import shaped
+from .._kube import json_patch
 from .._managers import LAST_APPLIED
 from .._x509 import certificate_facts, private_keys
 from .._x509.certificate_facts import CertificateFacts
@@ -266,7 +267,7 @@ def _record(secret: Found, anchors: str) -> list[dict[str, Any]]:
 
 
 def _without(annotation: str) -> dict[str, Any]:
-    return {"op": "remove", "path": f"/metadata/annotations/{_pointer(annotation)}"}
+    return json_patch.remove(f"/metadata/annotations/{json_patch.escape(annotation)}")
 
 
 def _open(content: Content) -> dict[str, str]:
@@ -288,21 +289,14 @@ def _data(spec: SecretSpec, content: Content) -> dict[str, str]:
 
 
 def _lock(secret: Found) -> dict[str, Any]:
-    """A stale version gives 409 through replace; through test it would give 422, as a refused Secret does."""
-    return {"op": "replace", "path": "/metadata/resourceVersion", "value": secret.resource_version}
+    return json_patch.at_version(secret.resource_version)
 
 
 def _merge(place: str, present: Mapping[str, str], wanted: Mapping[str, str]) -> list[dict[str, Any]]:
     missing = {key: value for key, value in wanted.items() if present.get(key) != value}
     if missing and not present:
-        return [{"op": "add", "path": place, "value": missing}]
-    return [
-        {"op": "add", "path": f"{place}/{_pointer(key)}", "value": value} for key, value in missing.items()
-    ]
-
-
-def _pointer(key: str) -> str:
-    return key.replace("~", "~0").replace("/", "~1")
+        return [json_patch.add(place, missing)]
+    return [json_patch.add(f"{place}/{json_patch.escape(key)}", value) for key, value in missing.items()]
 
 
 def _holds(bundle: str, pem: str) -> bool:

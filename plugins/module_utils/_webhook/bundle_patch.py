@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable
 
 from .._errors import CertflowError
+from .._kube import json_patch
 from .._kube.access_review import require
-from .._kube.errors import Conflict, Invalid, NotFound
+from .._kube.errors import ApiError, Conflict, Invalid, NotFound
+from .._kube.update_object import retry_on_conflict
 from .._x509 import certificate_facts, pem_text
 from .._x509.errors import CertificateError
 from .._x509.verify import verify
@@ -69,9 +71,9 @@ class BundleChange:
     def operations(self) -> list[dict[str, Any]]:
         """Return the JSON patch of this caBundle, guarded by the webhook's name where it has one."""
         config, pointer = self.config, f"{self.config.pointer}/caBundle"
-        guard = {"op": "test", "path": config.name_pointer, "value": config.webhook}
+        guard = json_patch.test(config.name_pointer, config.webhook)
         value = base64.b64encode((self.after or "").encode()).decode()
-        write = {"op": "add", "path": pointer, "value": value} if value else {"op": "remove", "path": pointer}
+        write = json_patch.add(pointer, value) if value else json_patch.remove(pointer)
         return [guard, write] if config.webhook else [write]
 
 
@@ -93,16 +95,11 @@ class TargetChange:
 
     @property
     def operations(self) -> list[dict[str, Any]]:
-        """The JSON patch of the object, empty where nothing changes.
-
-        A stale resourceVersion gives 409 through ``replace``; through ``test`` it would give 422, as a refused
-        bundle does.
-        """
-        lock = {"op": "replace", "path": "/metadata/resourceVersion", "value": self.resource_version}
+        """Return the JSON patch of the object, [] if nothing changes."""
         changes = [
             operation for bundle in self.bundles if bundle.changed for operation in bundle.operations()
         ]
-        return [lock, *changes] if changes else []
+        return [json_patch.at_version(self.resource_version), *changes] if changes else []
 
 
 def check_leaf(leaf_pem: str) -> None:
@@ -172,26 +169,30 @@ def write(
     Where the object has moved since it was read, replan decides again on a fresh read. Raises KubeError, and
     whatever replan raises.
     """
-    first = change
-    for _attempt in range(ATTEMPTS):
-        if not change.changed:
-            # Somebody else wrote the same, or the answer to our own write was lost: either way it came about now.
-            return first
-        try:
-            client.patch(change.path, change.operations, dry_run=check_mode)
-        except (Conflict, Invalid, NotFound) as error:
-            fresh = bundle_targets.read(client, change.target)
-            # A guard that fails because webhooks were moved or removed meanwhile is a 422 too; so is a bundle that
-            # the API server refuses, and only then is the object still the one that was read.
-            if isinstance(error, Invalid) and fresh["metadata"]["resourceVersion"] == change.resource_version:
-                raise
-            change = replan(fresh)
-        else:
+
+    def patch(known: TargetChange) -> TargetChange:
+        if not known.changed:
+            # Another client wrote the same, or the answer to our own write was lost. So the change was made during this run.
             return change
-    raise TargetError(
-        f"{change.target} was changed by somebody else during each of {ATTEMPTS} attempts to write it",
-        code="conflict",
-        remedy="Find out who writes it all the time (metadata.managedFields names the clients), and run again",
+        client.patch(known.path, known.operations, dry_run=check_mode)
+        return known
+
+    def is_refusal(error: ApiError, known: TargetChange, fresh: TargetChange) -> bool:
+        # 422 also means that a guard failed because webhooks were moved or removed, so the object has another version then.
+        return isinstance(error, Invalid) and fresh.resource_version == known.resource_version
+
+    return retry_on_conflict(
+        change,
+        patch,
+        lambda: replan(bundle_targets.read(client, change.target)),
+        attempts=ATTEMPTS,
+        exhausted=TargetError(
+            f"another client changed {change.target} during each of {ATTEMPTS} attempts to write it",
+            code="conflict",
+            remedy="Find the client that writes it (metadata.managedFields names the clients), and run the task again",
+        ),
+        conflicts=(Conflict, Invalid, NotFound),
+        is_refusal=is_refusal,
     )
 
 

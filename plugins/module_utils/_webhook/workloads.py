@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from .._kube import json_patch
 from .._kube.access_review import Right
-from .._kube.errors import ApiError, Conflict
+from .._kube.errors import ApiError
+from .._kube.update_object import retry_on_conflict
 
 if TYPE_CHECKING:
     from .._kube.client import Client
@@ -23,6 +25,7 @@ RESOURCES = {"Deployment": "deployments", "DaemonSet": "daemonsets", "StatefulSe
 # What `kubectl rollout restart` writes, so that those who ignore its writes in a template ignore ours as well.
 RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
 TOUCHED = "certflow.kubernetes/certificate"
+RESTART_ATTEMPTS = 2
 
 
 @dataclass(frozen=True)
@@ -71,15 +74,14 @@ class Rollout:
 def restart(client: Client, workload: Workload, now: datetime) -> None:
     """Let its pods be replaced by its own strategy, as `kubectl rollout restart` does. Raises KubeError."""
     stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
-    for is_last in (False, True):
-        obj = client.get(workload.path)
-        try:
-            client.patch(workload.path, _annotate(obj, "/spec/template", RESTARTED_AT, stamp))
-        except Conflict:
-            if is_last:
-                raise
-        else:
-            return
+
+    def read() -> Mapping[str, Any]:
+        return client.get(workload.path)
+
+    def write(obj: Mapping[str, Any]) -> None:
+        client.patch(workload.path, _annotate(obj, "/spec/template", RESTARTED_AT, stamp))
+
+    retry_on_conflict(read(), write, read, attempts=RESTART_ATTEMPTS)
 
 
 def touch(client: Client, pod: Mapping[str, Any], serial: str) -> bool:
@@ -156,8 +158,7 @@ def _annotate(obj: Mapping[str, Any], place: str, key: str, value: str) -> list[
         part = part[name]
     metadata, where = part.get("metadata"), f"{place}/metadata/annotations"
     if (metadata or {}).get("annotations") is not None:
-        return [{"op": "add", "path": f"{where}/{key.replace('~', '~0').replace('/', '~1')}", "value": value}]
-    version = obj["metadata"]["resourceVersion"]
-    lock = {"op": "replace", "path": "/metadata/resourceVersion", "value": version}
-    missing = [] if metadata is not None else [{"op": "add", "path": f"{place}/metadata", "value": {}}]
-    return [lock, *missing, {"op": "add", "path": where, "value": {key: value}}]
+        return [json_patch.add(f"{where}/{json_patch.escape(key)}", value)]
+    missing = [] if metadata is not None else [json_patch.add(f"{place}/metadata", {})]
+    lock = json_patch.at_version(obj["metadata"]["resourceVersion"])
+    return [lock, *missing, json_patch.add(where, {key: value})]

@@ -58,16 +58,14 @@ def test_the_attempts_are_bounded(exhausted: CertflowError | None, kind: type[Ce
     assert store.written == [1, 2, 3]
 
 
-@pytest.mark.parametrize(
-    ("fresh", "kind", "text"), [(1, Invalid, "a policy refuses it"), (2, CertflowError, "again and again")]
-)
-def test_an_object_that_did_not_change_was_refused(fresh: int, kind: type[CertflowError], text: str) -> None:
+@pytest.mark.parametrize(("fresh", "kind"), [(1, Invalid), (2, CertflowError)])
+def test_an_object_that_did_not_change_was_refused(fresh: int, kind: type[CertflowError]) -> None:
     known = iter((fresh, fresh + 1))
 
     def refuse(_known: int) -> None:
         raise Invalid("a policy refuses it")
 
-    with pytest.raises(kind, match=f"(?i){text}"):
+    with pytest.raises(CertflowError) as found:
         retry_on_conflict(
             1,
             refuse,
@@ -77,6 +75,7 @@ def test_an_object_that_did_not_change_was_refused(fresh: int, kind: type[Certfl
             conflicts=(Conflict, Invalid),
             is_refusal=lambda error, before, after: isinstance(error, Invalid) and before == after,
         )
+    assert type(found.value) is kind
 
 
 def test_another_error_ends_the_attempts() -> None:
