@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Options that the plan of an upgrade depends on. They must equal those in module_utils/_upgrade/options.py."""
+"""Options that the plan of an upgrade depends on. They must equal those in module_utils/_operations/snapshot_controller_info.py."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Options of the release's files, of its Deployments and of its certificate. They must equal those in module_utils/_upgrade/options.py."""
+"""Options of the release's files, of its Deployments and of its certificate. They must equal those in module_utils/_operations/snapshot_controller.py."""
 
 from __future__ import annotations
 

@@ -27,18 +27,21 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations im
 from ansible_collections.certflow.kubernetes.plugins.module_utils._result import (
     Result,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
+    InstalledState,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.object_changes import (
     FieldChange,
     changes,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.step_types import Step
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import actions, dry_runs
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.dry_runs import Foreseen
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.options import (
-    request_from,
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.upgrade_context import (
+    UpgradeContext,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.planning import kubernetes_version
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.act import Context
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_table import parse
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import actions, preflight
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.actions import ActionContext
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.preflight import Preflight
 
 from tests.support.clusters import build
 from tests.support.rig import Rig, validated
@@ -112,7 +115,7 @@ class SnapshotRig(Rig):
         json.dumps(result)
         return result
 
-    def foresee(self, *steps: tuple[str, Mapping[str, Any]]) -> Foreseen:
+    def foresee(self, *steps: tuple[str, Mapping[str, Any]]) -> Preflight:
         """Try actions with their parameters one after the other, as before the first write of an upgrade."""
         named = [Step(f"{number}", name, "", name, given) for number, (name, given) in enumerate(steps)]
         given = self._given({})
@@ -121,7 +124,7 @@ class SnapshotRig(Rig):
         )
         with contextlib.closing(client):
             context = self._context(client, given, check_mode=True)
-            return dry_runs.foresee(context, named, actions.ACTIONS)
+            return preflight.try_actions(context, named)
 
     def _given(self, options: Mapping[str, Any] | None) -> dict[str, Any]:
         """Return the parameters of snapshot_controller as Ansible checks them."""
@@ -135,9 +138,11 @@ class SnapshotRig(Rig):
         return validated(snapshot_controller.OPERATION, given)
 
     @staticmethod
-    def _context(client: Client, given: Mapping[str, Any], *, check_mode: bool) -> Context:
-        request = request_from(given).for_kubernetes(kubernetes_version(client))
-        return actions.context_from(client, request, NAMESPACE, check_mode=check_mode)
+    def _context(client: Client, given: Mapping[str, Any], *, check_mode: bool) -> ActionContext:
+        request = snapshot_controller.parse_request(given)
+        version = parse(client.get("/version")["gitVersion"]) or (0, 0, 0)
+        state = UpgradeContext(InstalledState(kubernetes=version[:2]), request.release, request.options)
+        return actions.context_from(client, request, state, check_mode=check_mode)
 
     def done(self, action: str, **parameters: Any) -> dict[str, Any]:
         """Foreseen by check mode, done, and no change the second time."""

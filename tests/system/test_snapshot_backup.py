@@ -68,12 +68,12 @@ def test_the_objects_are_restored_by_the_commands_of_the_backup(
     spec = {"selector": {"app": "hook"}, "ports": [{"port": 443, "targetPort": 8443}]}
     for name in ("changed", "deleted"):
         cluster.api("POST", services, {"metadata": {"name": name, "labels": {"team": "a"}}, "spec": spec})
-    kept = backups.originals(
+    kept = backups.read_originals(
         client, [Reference("Service", name, namespace) for name in ("changed", "deleted")]
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(backups, "PART_BYTES", part_bytes)
-        stored = backups.store(client, namespace, NAME, kept, NOW)
+        stored = backups.store_in_cluster(client, namespace, NAME, kept, NOW)
     cluster.api("PUT", f"{services}/changed", _with_selector(cluster.api("GET", f"{services}/changed")))
     cluster.api("DELETE", f"{services}/deleted")
 
@@ -104,7 +104,7 @@ def test_older_backups_are_removed_and_a_part_of_the_full_size_is_accepted(
     other = {"metadata": {"name": f"{NAME}-20250101t000000z"}, "data": {"a": "b"}}
     cluster.api("POST", path, other)
     for number in range(backups.KEPT + 1):
-        backups.store(client, namespace, NAME, [], NOW + timedelta(minutes=number))
+        backups.store_in_cluster(client, namespace, NAME, [], NOW + timedelta(minutes=number))
         names = sorted(one["metadata"]["name"] for one in cluster.api("GET", path)["items"])
         if number == 0:
             assert f"{NAME}-20260301t030000z-2" in names

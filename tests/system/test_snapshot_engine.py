@@ -26,7 +26,7 @@ from tests.system import test_snapshot_plan
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.act import Context
+    from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.actions import ActionContext
 
     from tests.support.clusters import Cluster
 
@@ -64,7 +64,7 @@ def defect_at(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
     """The first real write of this part of a release has a defect, after the step wrote its first object."""
     real, left = actions.ACTIONS["apply"], [1]
 
-    def apply(context: Context, parameters: Mapping[str, Any]) -> Any:
+    def apply(context: ActionContext, parameters: Mapping[str, Any]) -> Any:
         outcomes = real(context, parameters)
         if not context.check_mode and part in parameters["parts"] and left:
             left.clear()
@@ -127,7 +127,7 @@ def test_the_next_run_continues(cluster: Cluster, upgrade: Upgrade, monkeypatch:
 def test_a_defect_before_the_first_step_writes_nothing(
     cluster: Cluster, upgrade: Upgrade, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_context: Context, _parameters: Mapping[str, Any]) -> Any:
+    def fail(_context: ActionContext, _parameters: Mapping[str, Any]) -> Any:
         raise KeyError(SECRET)
 
     monkeypatch.setitem(actions.ACTIONS, "apply", fail)

@@ -24,8 +24,10 @@ import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Conflict
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.kubeconfig import resolve
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.snapshot_controller_info import (
+    ARGUMENTS,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.installers import BY_KEY
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.options import PLAN
 
 from tests.support import clusters, snapshot_kept
 from tests.support import snapshot_lab as lab
@@ -484,7 +486,7 @@ def assert_refused(cluster: Cluster, key: str, evidence: str) -> None:
 def assert_adopted(cluster: Cluster, key: str) -> None:
     """When told to. What cannot be taken from its owner, nobody can tell: the option does not know it."""
     if not BY_KEY[key].adopting:
-        assert key not in PLAN["adopt"]["choices"]
+        assert key not in ARGUMENTS["adopt"]["choices"]
         return
     result = plan(cluster, TARGET, adopt=[key])
     assert result["refused"] == []

@@ -18,9 +18,9 @@ import pytest
 import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import execute
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.snapshot_controller_info import (
+    ARGUMENTS,
     OPERATION,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.options import PLAN
 
 from tests.support import clusters
 from tests.support.clusters import build
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).parents[2]
 CONFIGURATION = "validation-webhook.snapshot.storage.k8s.io"
 KEY = "aSBhbSBhIHByaXZhdGUga2V5"
-DEFAULTS = {name: spec.get("default") for name, spec in PLAN.items()}
+DEFAULTS = {name: spec.get("default") for name, spec in ARGUMENTS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def clean(cluster: Cluster) -> None:
 
 
 def plan(cluster: Cluster, version: str, kubeconfig: Path | None = None, **given: Any) -> dict[str, Any]:
-    assert set(given) <= set(PLAN)
+    assert set(given) <= set(ARGUMENTS)
     parameters = {
         **DEFAULTS,
         "kubeconfig": str(kubeconfig or cluster.kubeconfig),

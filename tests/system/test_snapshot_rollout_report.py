@@ -91,7 +91,7 @@ def _failure(kubeconfig: Path, namespace: str) -> RolloutError:
     client = Client(connection, user_agent="certflow.kubernetes/test", deadline=time.monotonic() + 10)
     try:
         with pytest.raises(RolloutError) as caught:
-            waits.available(client, Reference("Deployment", NAME, namespace))
+            waits.until_available(client, Reference("Deployment", NAME, namespace))
     finally:
         client.close()
     json.dumps(caught.value.values)

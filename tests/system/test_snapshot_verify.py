@@ -29,9 +29,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan
     UpgradeOptions,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import planning, verification
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import planning, run_checks
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.checks import LABEL, UNTIL
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.options import UPGRADE
 
 from tests.support import clusters
 from tests.support import snapshot_lab as lab
@@ -95,7 +94,7 @@ def proofs(cluster: Cluster, version: str = "8.7.0") -> dict[str, Step]:
         found.extend(checks_before.plan_checks(reading.context))
         return Result(False, {})
 
-    result = run(Operation("test", UPGRADE, read), cluster)
+    result = run(Operation("test", snapshot_controller.ARGUMENTS, read), cluster)
     assert not result.get("failed"), result
     return {step.id: step for step in found}
 
@@ -114,15 +113,15 @@ def prove(
     """Carry out one verification, and return its result. before: the result of the same verification before the upgrade."""
 
     def verify(client: Client, _given: Mapping[str, Any], check_mode: bool) -> Result:
-        found, left = verification.verify(client, step, namespace=namespace, check_mode=check_mode)
+        found, left = run_checks.run_check(client, step, namespace=namespace, check_mode=check_mode)
         assert left == []
-        if not verification.passes(found, check_mode=check_mode):
-            error = verification.failure(step, found, before or {}, left)
+        if not run_checks.passes(found, check_mode=check_mode):
+            error = run_checks.failure(step, found, before or {}, left)
             error.values = {**error.values, "summary": found.summary}
             raise error
         return Result(False, {"verdict": found.verdict, "summary": found.summary, "was_broken_before": None})
 
-    operation = Operation("test", UPGRADE, verify)
+    operation = Operation("test", snapshot_controller.ARGUMENTS, verify)
     result = run(operation, cluster, check_mode=check_mode, wait_timeout=wait_timeout, **given)
     assert result.get("verdict") == verdict, result
     assert result["changed"] is False

@@ -40,9 +40,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.rele
     DeploymentSettings,
     ReleaseSettings,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import backups
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import act, ca_bundle_steps
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.act import Context
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import actions, backups
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.actions import ActionContext
 
 from tests.support import clusters
 from tests.support import snapshot_lab as lab
@@ -57,7 +56,6 @@ if TYPE_CHECKING:
     from tests.support.clusters import Cluster
 
 OLD, NEW = "6.2.2", "7.0.2"
-ACTIONS = {**act.ACTIONS, **ca_bundle_steps.ACTIONS}
 KUBERNETES = (1, 36)
 PODS = f"/api/v1/namespaces/{lab.WEBHOOK_NAMESPACE}/pods"
 STEP_SECONDS = 180
@@ -89,7 +87,7 @@ class Run:
         installed = object_reading.installed(read_objects.observe(self.client, needs_rules=False), target)
         plan = planner.plan(installed, target, options)
         assert plan.refused == ()
-        context = Context(
+        context = ActionContext(
             self.client, self._source, settings, namespace="kube-system", take_over=True, check_mode=False
         )
         self.done = {}
@@ -97,14 +95,14 @@ class Run:
             self._step(step, context)
             self.done[step.id] = time.time()
 
-    def _step(self, step: Step, context: Context) -> None:
+    def _step(self, step: Step, context: ActionContext) -> None:
         self.client.deadline = time.monotonic() + STEP_SECONDS
         if step.action == "certificate":
             self._certify(step)
         elif step.id.startswith("verify-webhook") or step.id == "webhook-verify-first":
             wait_for(lambda: lab.webhook_refuses(self.cluster, NEW), seconds=60)
         elif step.action != "verify":
-            ACTIONS[step.action](context, step.parameters)
+            actions.ACTIONS[step.action](context, step.parameters)
 
     def _certify(self, step: Step) -> None:
         given = step.parameters
@@ -153,7 +151,7 @@ def test_a_webhook_that_is_killed_under_load_is_noticed_before_the_old_pods_go(r
         Reference("Deployment", "snapshot-controller", "kube-system"),
     ]
     run.client.deadline = time.monotonic() + STEP_SECONDS
-    originals = backups.originals(run.client, deployments)
+    originals = backups.read_originals(run.client, deployments)
     before = _images(run.cluster)
     with SnapshotLoad(run.cluster, NEW) as load:
         with pytest.raises(RolloutError) as caught:

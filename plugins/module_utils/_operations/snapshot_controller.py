@@ -8,26 +8,109 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from .._ansible.operation import Operation
+from .._errors import CertflowError
 from .._kube.client import Client
+from .._paths import expand
 from .._process import interrupt, progress_lines
 from .._result import Result
+from .._snapshot.release.release_source import UPSTREAM, ReleaseSource
+from .._snapshot.release.settings import (
+    REGISTRY,
+    WEBHOOK_PORT,
+    DeploymentSettings,
+    ImageSettings,
+    ReleaseSettings,
+)
 from .._upgrade.engine import Upgrade
-from .._upgrade.options import UPGRADE, VERIFIED, request_from
-from .._upgrade.planning import kubernetes_version
+from .._upgrade.upgrade_request import CertificateOptions, UpgradeRequest
+from . import snapshot_controller_info
+from .snapshot_controller_info import WORKLOAD, parse_options, parse_release, parse_until
+
+PRESENT, VERIFIED = "present", "verified"
+ARGUMENTS: dict[str, Any] = {
+    **snapshot_controller_info.ARGUMENTS,
+    "state": {"type": "str", "choices": [PRESENT, VERIFIED], "default": PRESENT},
+    "controller": {"type": "dict", "options": WORKLOAD},
+    "source": {"type": "str", "default": UPSTREAM},
+    "sums": {"type": "dict", "default": {}},
+    "cache_directory": {"type": "path", "default": "~/.cache/certflow.kubernetes/releases"},
+    "image_registry": {"type": "str", "default": REGISTRY},
+    "digests": {"type": "dict", "default": {}},
+    "pull_secrets": {"type": "list", "elements": "str", "default": [], "no_log": False},  # names
+    "signer_name": {"type": "str"},
+    "provider": {"type": "str", "default": "auto"},
+    "providers": {"type": "list", "elements": "dict", "default": []},
+    "signers": {"type": "dict", "default": {}},
+    "expiration_seconds": {"type": "int"},
+    "renew_before": {"type": "str"},
+    "probe_namespace": {"type": "str"},
+    "undo": {"type": "bool", "default": True},
+    "backup_directory": {"type": "path"},
+    "backup_in_cluster": {"type": "bool", "default": False},
+    "step_timeout": {"type": "int", "default": 600},
+    "wait_timeout": {"type": "int", "default": 3600},
+}
 
 
 def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Result:
-    """See the documentation of the module. Raises CertflowError."""
+    """Install, upgrade or verify. Raises CertflowError."""
     # A signal before the first write ends with a result too. A worker that ends without one ends the play of every cluster.
     with progress_lines.started() as progress, interrupt.stoppable():
-        request = request_from(parameters).for_kubernetes(kubernetes_version(client))
-        upgrade = Upgrade(client, request, progress)
+        upgrade = Upgrade(client, parse_request(parameters), progress)
         if parameters["state"] == VERIFIED:
             return upgrade.verify(check_mode=check_mode)
         return upgrade.check() if check_mode else upgrade.run()
 
 
-OPERATION = Operation(name="snapshot_controller", argument_spec=UPGRADE, run=run)
+def parse_request(parameters: Mapping[str, Any]) -> UpgradeRequest:
+    """Return the request of snapshot_controller's parameters.
+
+    It needs no cluster, so an error is found before a cluster is contacted. Raises CertflowError for a value that is not valid.
+    """
+    if parameters["step_timeout"] < 1:
+        raise CertflowError(
+            f"the option step_timeout has the value {parameters['step_timeout']}, which is not a number of seconds",
+            remedy="Set step_timeout to 1 or more seconds",
+        )
+    webhook = parameters["webhook"] or {}
+    backup = expand(parameters["backup_directory"] or "")
+    return UpgradeRequest(
+        release=parse_release(parameters),
+        options=parse_options(parameters),
+        until=parse_until(parameters),
+        settings=ReleaseSettings(
+            controller=_workload(parameters["controller"]),
+            webhook=_workload(webhook),
+            images=ImageSettings(
+                parameters["image_registry"], parameters["digests"], parameters["pull_secrets"]
+            ),
+            port=webhook.get("port") or WEBHOOK_PORT,
+        ),
+        source=ReleaseSource(parameters["source"], Path(parameters["cache_directory"]), parameters["sums"]),
+        certificate=CertificateOptions(
+            signer_name=parameters["signer_name"] or "",
+            provider=parameters["provider"],
+            providers=parameters["providers"],
+            signers=parameters["signers"],
+            expiration_seconds=parameters["expiration_seconds"],
+            renew_before=parameters["renew_before"],
+        ),
+        probe_namespace=parameters["probe_namespace"] or "",
+        undo=parameters["undo"],
+        backup_directory=Path(backup) if backup else None,
+        backup_in_cluster=parameters["backup_in_cluster"],
+        step_timeout=parameters["step_timeout"],
+    )
+
+
+def _workload(given: Mapping[str, Any] | None) -> DeploymentSettings:
+    return DeploymentSettings(
+        **{key: value for key, value in (given or {}).items() if key in WORKLOAD and value is not None}
+    )
+
+
+OPERATION = Operation(name="snapshot_controller", argument_spec=ARGUMENTS, run=run)

@@ -3,7 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""snapshot_controller_info: what is installed, who manages it, the hazards and the plan. Reads only."""
+"""snapshot_controller_info: what is installed, who manages it, the hazards and the plan. Reads only.
+
+Its options are also those of snapshot_controller that the plan depends on.
+"""
 
 from __future__ import annotations
 
@@ -11,27 +14,150 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from .._ansible import argument_specs
 from .._ansible.operation import Operation
+from .._errors import CertflowError
 from .._kube.client import Client
 from .._result import Result
+from .._snapshot.errors import ReleaseError
+from .._snapshot.hazards import table
+from .._snapshot.installed import installers
 from .._snapshot.plan import plan_text
+from .._snapshot.plan.upgrade_context import UpgradeOptions
+from .._snapshot.release import release_table
+from .._snapshot.release.release_table import Release
+from .._snapshot.release.settings import WEBHOOK_PORT
 from .._upgrade import planning
-from .._upgrade.options import PLAN, options_from, release_from, until_from
+
+FAILURE_POLICIES = ("Ignore", "Fail")
+
+WORKLOAD: dict[str, Any] = {
+    "replicas": {"type": "int"},
+    "min_ready_seconds": {"type": "int"},
+    "labels": {"type": "dict", "default": {}},
+    "annotations": {"type": "dict", "default": {}},
+    "tolerations": {"type": "list", "elements": "dict", "default": []},
+    "node_selector": {"type": "dict", "default": {}},
+    "affinity": {"type": "dict", "default": {}},
+    "resources": {"type": "dict", "default": {}},
+    "priority_class": {"type": "str", "default": ""},
+    "host_network": {"type": "bool", "default": False},
+}
+ARGUMENTS: dict[str, Any] = {
+    "version": {"type": "str", "required": True},
+    "until_version": {"type": "str"},
+    "installed_version": {"type": "str"},
+    "namespace": {"type": "str"},
+    "webhook_namespace": {"type": "str"},
+    "validation_webhook": {"type": "bool"},
+    "conversion_webhook": {"type": "bool"},
+    "group_snapshots": {"type": "bool"},
+    "failure_policy": {"type": "raw"},
+    "controller_arguments": {"type": "list", "elements": "str", "default": []},
+    "webhook_arguments": {"type": "list", "elements": "str", "default": []},
+    "webhook": {
+        "type": "dict",
+        "options": {**WORKLOAD, "port": {"type": "int", "default": WEBHOOK_PORT}},
+    },
+    "adopt": {
+        "type": "list",
+        "elements": "str",
+        "choices": [owner.key for owner in installers.OWNERS if owner.adopting],
+        "default": [],
+    },
+    "accept": {
+        "type": "list",
+        "elements": "str",
+        "choices": [row.id for row in table.HAZARDS if row.handling == table.ASK],
+        "default": [],
+    },
+    "remove_controllers": {"type": "list", "elements": "str", "default": []},
+    **argument_specs.AUTH,
+}
 
 
 def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Result:
-    """See the documentation of the module. Raises CertflowError."""
-    release, until = release_from(parameters), until_from(parameters)
-    reading = planning.read(client, release, options_from(parameters))
-    hops = planning.hops_until(reading.plan.hops, until) or reading.plan.hops
-    reading = replace(reading, plan=replace(reading.plan, hops=tuple(hops)))
+    """Read the cluster and return the plan. Raises CertflowError."""
+    release, until = parse_release(parameters), parse_until(parameters)
+    current = planning.read(client, release, parse_options(parameters))
+    hops = planning.hops_until(current.plan.hops, until) or current.plan.hops
+    current = replace(current, plan=replace(current.plan, hops=tuple(hops)))
     values = {
-        **reading.values(),
-        "refusal": str(reading.refusal() or ""),
-        "lines": plan_text.lines(reading.plan),
-        "markdown": plan_text.markdown(reading.plan),
+        **current.values(),
+        "refusal": str(current.refusal() or ""),
+        "lines": plan_text.lines(current.plan),
+        "markdown": plan_text.markdown(current.plan),
     }
     return Result(changed=False, values=values)
 
 
-OPERATION = Operation(name="snapshot_controller_info", argument_spec=PLAN, run=run)
+def parse_release(parameters: Mapping[str, Any]) -> Release:
+    """Return the release of the option version. Raises CertflowError."""
+    if not parameters["version"].strip():
+        raise CertflowError("the option version is empty", remedy="Give a release, such as version: 8.7.0")
+    return release_table.target(parameters["version"])
+
+
+def parse_until(parameters: Mapping[str, Any]) -> Release | None:
+    """Return the release of the option until_version, None if it is not set. Raises CertflowError."""
+    return release_table.target(parameters["until_version"]) if parameters["until_version"] else None
+
+
+def parse_options(parameters: Mapping[str, Any]) -> UpgradeOptions:
+    """Return the choices that the plan depends on. Raises CertflowError for a value that is not valid."""
+    webhook = parameters["webhook"] or {}
+    return UpgradeOptions(
+        namespace=parameters["namespace"] or "",
+        webhook_namespace=parameters["webhook_namespace"] or "",
+        validation_webhook=parameters["validation_webhook"],
+        conversion_webhook=parameters["conversion_webhook"],
+        group_snapshots=parameters["group_snapshots"],
+        **_parse_policies(parameters["failure_policy"]),
+        adopt=tuple(parameters["adopt"]),
+        accept=tuple(parameters["accept"]),
+        remove_controllers=tuple(_parse_places(parameters["remove_controllers"])),
+        installed_version=_parse_version(parameters["installed_version"]),
+        controller_arguments=tuple(parameters["controller_arguments"]),
+        webhook_arguments=tuple(parameters["webhook_arguments"]),
+        webhook_port=webhook.get("port") or WEBHOOK_PORT,
+        webhook_host_network=bool(webhook.get("host_network")),
+    )
+
+
+def _parse_policies(given: Any) -> dict[str, Any]:
+    """Return the options for one failurePolicy, or for failurePolicies by configuration name."""
+    by_name = isinstance(given, Mapping)
+    wrong = [
+        one
+        for one in (given.values() if by_name else [given or FAILURE_POLICIES[0]])
+        if one not in FAILURE_POLICIES
+    ]
+    if wrong:
+        raise CertflowError(
+            f"the option failure_policy has the value {wrong[0]!r}, which is not a failure policy",
+            remedy=f"Set {' or '.join(FAILURE_POLICIES)}, or a dictionary with one of them for each configuration name",
+        )
+    return {"failure_policies": dict(given)} if by_name else {"failure_policy": given or ""}
+
+
+def _parse_version(words: str | None) -> release_table.Version | None:
+    version = release_table.parse(words) if words else None
+    if words and version is None:
+        raise ReleaseError(
+            f"the option installed_version has the value {words!r}, which is not a version",
+            remedy="Set three numbers, such as 7.0.2",
+        )
+    return version
+
+
+def _parse_places(names: list[str]) -> list[str]:
+    for name in names:
+        if name.count("/") != 1 or name.startswith("/") or name.endswith("/"):
+            raise ReleaseError(
+                f"the option remove_controllers has the value {name!r}, which is not of the form namespace/name",
+                remedy="Set each as namespace/name, such as default/snapshot-controller",
+            )
+    return names
+
+
+OPERATION = Operation(name="snapshot_controller_info", argument_spec=ARGUMENTS, run=run)

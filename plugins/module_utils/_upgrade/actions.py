@@ -3,40 +3,257 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The actions that change objects, by name, and how results carry what they did."""
+"""Carry out the actions of a plan's steps, and report their outcomes as results carry them.
+
+An action can be repeated. Work that is already done is not a change. Certificate steps and verifications are no actions:
+certificate_step and run_checks carry them out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from .options import Request
-from .steps import act, ca_bundle_steps
-from .steps.act import Context
-from .steps.apply_manifests import Outcome
+from .._snapshot.errors import StepError
+from .._snapshot.kinds import Reference, reference
+from .._snapshot.plan.upgrade_context import UpgradeContext
+from .._snapshot.release import release_source, rendering
+from .._snapshot.release.release_source import ReleaseSource
+from .._snapshot.release.settings import ReleaseSettings
+from .steps import apply_manifests, delete_objects, orphan, patches, storage_migration, waits
+from .steps.apply_manifests import ObjectOutcome
+from .upgrade_request import UpgradeRequest
 
 if TYPE_CHECKING:
     from .._kube.client import Client
 
-ACTIONS = {**act.ACTIONS, **ca_bundle_steps.ACTIONS}
+Parameters = Mapping[str, Any]
 CERTIFICATE, VERIFY = "certificate", "verify"
-# Actions that look at pods until they are as they have to be.
+# Actions that watch pods and change nothing.
 WAITS = ("wait_available", "watch_pods")
 
 
-def context_from(client: Client, request: Request, namespace: str, *, check_mode: bool = False) -> Context:
-    """Return the context of actions. namespace: where a step applies that does not say it."""
-    return Context(
+@dataclass(frozen=True)
+class ActionContext:
+    """The settings of every action.
+
+    client: the connection to the cluster.
+    source: the place of the release's manifests.
+    settings: the content of the Deployments.
+    namespace: the namespace of a step that does not name one.
+    take_over: True to write objects of adopted managers too.
+    check_mode: True to try by dry runs only.
+    pending: in check mode, True if earlier steps would have changed the cluster, so that not every step can be tried.
+    """
+
+    client: Client
+    source: ReleaseSource
+    settings: ReleaseSettings
+    namespace: str
+    take_over: bool
+    check_mode: bool
+    pending: bool = False
+
+
+def context_from(
+    client: Client, request: UpgradeRequest, state: UpgradeContext, *, check_mode: bool = False
+) -> ActionContext:
+    """Return the settings of the actions. state: what is installed."""
+    return ActionContext(
         client,
         request.source,
-        request.settings,
-        namespace=namespace,
+        replace(request.settings, kubernetes=state.installed.kubernetes),
+        namespace=state.namespace,
         take_over=bool(request.options.adopt),
         check_mode=check_mode,
     )
 
 
-def report(outcome: Outcome) -> dict[str, Any]:
+# The actions, in the order of step_types.ACTIONS.
+
+
+def apply(context: ActionContext, parameters: Parameters) -> list[ObjectOutcome]:
+    """Apply parts of a release. Try all of them by dry runs before the first is written."""
+    wanted = manifests(context, parameters)
+    wanted = [*_namespace(context.client, wanted), *wanted]
+    lenient = context.check_mode and context.pending
+    previews = apply_manifests.preview(context.client, wanted, take_over=context.take_over, lenient=lenient)
+    if context.check_mode:
+        return [one.outcome for one in previews]
+    outcomes = [apply_manifests.write(context.client, one) for one in previews]
+    crds = [one.reference.name for one in outcomes if one.reference.kind == "CustomResourceDefinition"]
+    waits.until_established(context.client, crds)
+    return outcomes
+
+
+def manifests(context: ActionContext, parameters: Parameters) -> list[dict[str, Any]]:
+    """Return the objects of the release that a step of action "apply" applies."""
+    given = {**parameters, "namespace": parameters.get("namespace") or context.namespace}
+    files = release_source.files(context.source, given["release"])
+    rendered = rendering.render(files, given, context.settings)
+    return [rendering.keeping(obj, _live(context.client, obj, given), given) for obj in rendered]
+
+
+def conversion_none(context: ActionContext, parameters: Parameters) -> list[ObjectOutcome]:
+    """Set spec.conversion to {strategy: None}, and read it back."""
+    target = Reference("CustomResourceDefinition", parameters["crd"])
+    outcome = _patched(context, target, patches.disable_conversion)
+    if not context.check_mode and patches.disable_conversion(context.client.get(target.path)):
+        raise StepError(
+            f"{target} has a conversion webhook again after it was disabled",
+            remedy="Find the field manager that writes spec.conversion, and run the task again",
+        )
+    return [outcome]
+
+
+def migrate_storage(context: ActionContext, parameters: Parameters) -> list[ObjectOutcome]:
+    """Write every object back at the version. Then set storedVersions to this version only."""
+    settle = float(parameters.get("settle_seconds", storage_migration.SETTLE_SECONDS))
+    return storage_migration.migrate(
+        context.client, parameters["crd"], parameters["version"], settle=settle, check_mode=context.check_mode
+    )
+
+
+def narrow_rules(context: ActionContext, parameters: Parameters) -> list[ObjectOutcome]:
+    """Replace only the rules of a ValidatingWebhookConfiguration."""
+    target = Reference("ValidatingWebhookConfiguration", parameters["name"])
+    return [_patched(context, target, lambda obj: patches.replace_rules(obj, parameters["rules"]))]
+
+
+def failure_policy(context: ActionContext, parameters: Parameters) -> list[ObjectOutcome]:
+    """Set the failurePolicy of every webhook of the configurations."""
+    policy = parameters["policy"]
+    return [
+        _patched(
+            context,
+            Reference("ValidatingWebhookConfiguration", name),
+            lambda obj: patches.set_failure_policy(obj, policy),
+        )
+        for name in parameters["names"]
+    ]
+
+
+def switch_service(context: ActionContext, parameters: Parameters) -> list[ObjectOutcome]:
+    """Set the Service's selector, and its target port if given. Wait until its endpoints match."""
+    target = Reference("Service", parameters["name"], parameters["namespace"])
+    selector, port = dict(parameters["selector"]), parameters.get("target_port")
+    outcome = _patched(context, target, lambda obj: patches.set_selector(obj, selector, port))
+    if not context.check_mode:
+        waits.until_switched(context.client, target, selector, port)
+    return [outcome]
+
+
+def watch_pods(context: ActionContext, parameters: Parameters) -> list[ObjectOutcome]:
+    """Watch the pods of a Deployment. Raise RolloutError as soon as one of them restarts or is no longer ready."""
+    if not context.check_mode:
+        target = Reference("Deployment", parameters["name"], parameters["namespace"])
+        waits.watch_pods(context.client, target, float(parameters["seconds"]))
+    return []
+
+
+def orphan_deployment(context: ActionContext, parameters: Parameters) -> list[ObjectOutcome]:
+    """Delete the Deployment and keep its pods."""
+    target = Reference("Deployment", parameters["name"], parameters["namespace"])
+    return orphan.orphan_deployment(
+        context.client, target, check_mode=context.check_mode, take_over=context.take_over
+    )
+
+
+def delete(context: ActionContext, parameters: Parameters) -> list[ObjectOutcome]:
+    """Delete the objects in their order. Skip objects that do not exist."""
+    return [
+        outcome
+        for entry in parameters["objects"]
+        for outcome in delete_objects.delete_planned(
+            context.client, entry, take_over=context.take_over, check_mode=context.check_mode
+        )
+    ]
+
+
+def reconnect(context: ActionContext, parameters: Parameters) -> list[ObjectOutcome]:
+    """Make every API server open new connections to the webhooks of the objects."""
+    return _reconnect(context, parameters["targets"])
+
+
+def wait_available(context: ActionContext, parameters: Parameters) -> list[ObjectOutcome]:
+    """Wait until every replica of the newest template is available. Make API servers reconnect when old pods begin to end."""
+    if context.check_mode:
+        return []
+    target = Reference("Deployment", parameters["name"], parameters["namespace"])
+    outcomes: list[ObjectOutcome] = []
+    waits.until_available(
+        context.client,
+        target,
+        on_ending=lambda: outcomes.extend(_reconnect(context, parameters.get("reconnect") or ())),
+    )
+    return outcomes
+
+
+def conversion_webhook(context: ActionContext, parameters: Parameters) -> list[ObjectOutcome]:
+    """Make spec.conversion call the webhook, with the CA of its Secret in the same write."""
+    outcome = patches.enable_conversion(
+        context.client,
+        Reference("CustomResourceDefinition", parameters["crd"]),
+        parameters["service"],
+        Reference("Secret", parameters["secret"]["name"], parameters["secret"]["namespace"]),
+        check_mode=context.check_mode,
+        take_over=context.take_over,
+    )
+    return [outcome]
+
+
+def _reconnect(context: ActionContext, targets: Iterable[Mapping[str, Any]]) -> list[ObjectOutcome]:
+    return patches.reconnect(
+        context.client, targets, check_mode=context.check_mode, take_over=context.take_over
+    )
+
+
+def _patched(
+    context: ActionContext, target: Reference, decide: Callable[[Mapping[str, Any]], Any]
+) -> ObjectOutcome:
+    return patches.patch_object(
+        context.client, target, decide, check_mode=context.check_mode, take_over=context.take_over
+    )
+
+
+def _live(client: Client, manifest: Mapping[str, Any], parameters: Parameters) -> Mapping[str, Any] | None:
+    """Return the existing object if some of its fields are kept, else None."""
+    kind = manifest["kind"]
+    kept = (kind == "CustomResourceDefinition" and parameters.get("keep_unserved")) or (
+        kind == "ValidatingWebhookConfiguration"
+    )
+    return client.find(reference(manifest).path) if kept else None
+
+
+def _namespace(client: Client, manifests: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the namespaces of the manifests that do not exist. Existing ones are not changed."""
+    names = dict.fromkeys(manifest["metadata"].get("namespace") for manifest in manifests)
+    missing = [name for name in names if name and client.find(Reference("Namespace", name).path) is None]
+    return [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}} for name in missing]
+
+
+Action = Callable[[ActionContext, Parameters], "list[ObjectOutcome]"]
+ACTIONS: dict[str, Action] = {
+    "apply": apply,
+    "conversion_none": conversion_none,
+    "conversion_webhook": conversion_webhook,
+    "migrate_storage": migrate_storage,
+    "narrow_rules": narrow_rules,
+    "failure_policy": failure_policy,
+    "delete": delete,
+    "orphan": orphan_deployment,
+    "switch_service": switch_service,
+    "reconnect": reconnect,
+    "wait_available": wait_available,
+    "watch_pods": watch_pods,
+}
+
+
+# Reports.
+
+
+def report(outcome: ObjectOutcome) -> dict[str, Any]:
     """Return an outcome as results carry it."""
     target = outcome.reference
     return {
@@ -50,7 +267,7 @@ def report(outcome: Outcome) -> dict[str, Any]:
     }
 
 
-def diff(outcomes: Iterable[Outcome]) -> dict[str, Any]:
+def diff(outcomes: Iterable[ObjectOutcome]) -> dict[str, Any]:
     """Return each changed object's fields by path, before and after. An object that is deleted says so.
 
     A field that changed several times is shown with its first and its last value.

@@ -70,7 +70,7 @@ README = """\
 """
 
 
-def originals(client: Client, touched: Iterable[Reference]) -> list[dict[str, Any]]:
+def read_originals(client: Client, touched: Iterable[Reference]) -> list[dict[str, Any]]:
     """Return the objects that exist, without what the API server adds to them. Raises KubeError."""
     kept = [one for one in dict.fromkeys(touched) if one.kind in KINDS and one.kind != "Pod"]
     found = [(one, client.find(one.path)) for one in kept]
@@ -107,7 +107,7 @@ def _is_public(key: str, value: str) -> bool:
     return key in CERTIFICATES and bool(_ONLY_CERTIFICATES.fullmatch(text.strip()))
 
 
-def write(directory: Path, host: str, now: datetime, objects: Sequence[Object]) -> Path:
+def write_file(directory: Path, host: str, now: datetime, objects: Sequence[Object]) -> Path:
     """Write the objects to a new file that only its owner can read. Raises StepError if that fails."""
     place = re.sub(r"[^A-Za-z0-9.]+", "-", host.partition("://")[2]).strip("-")
     path = directory / f"{place}-{now:%Y%m%dT%H%M%SZ}.yaml"
@@ -140,7 +140,9 @@ def permissions(namespace: str) -> list[Right]:
     return [Right(verb, "", "configmaps", namespace) for verb in ("create", "list", "delete")]
 
 
-def store(client: Client, namespace: str, name: str, objects: Sequence[Object], now: datetime) -> str:
+def store_in_cluster(
+    client: Client, namespace: str, name: str, objects: Sequence[Object], now: datetime
+) -> str:
     """Keep the objects in the cluster, and remove backups of that name beyond the newest ``KEPT``.
 
     name: the beginning of the ConfigMaps' names. The time follows it, and from the second part on a number.

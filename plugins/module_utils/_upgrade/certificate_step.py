@@ -13,7 +13,7 @@ from .._operations import k8s_csr, k8s_csr_info
 from .._result import Result
 from .._snapshot.plan.step_types import Step
 from .._snapshot.plan.upgrade_context import UpgradeContext
-from .options import CertificateOptions
+from .upgrade_request import CertificateOptions
 
 if TYPE_CHECKING:
     from .._kube.client import Client

@@ -27,15 +27,14 @@ from .._snapshot.plan import checks_before
 from .._snapshot.plan.planner import Hop
 from .._snapshot.plan.step_types import Step
 from .._snapshot.release.release_table import Release, get
-from . import actions, backups, planning, preflight_checks, undo, upgrade_lease, verification
-from .actions import VERIFY, WAITS
-from .checks import Verdict
-from .options import Request
-from .planning import NOTHING_WRITTEN, Reading
-from .preflight_checks import Preflight
-from .step_runner import Place, StepRunner
-from .steps.act import Context
-from .undo import Undone
+from . import actions, backups, planning, preflight, run_checks, undo, upgrade_lease
+from .actions import VERIFY, WAITS, ActionContext
+from .checks import CheckResult
+from .planning import NOTHING_WRITTEN, ClusterPlan
+from .preflight import Preflight
+from .step_runner import StepPosition, StepRunner
+from .undo import UndoResult
+from .upgrade_request import UpgradeRequest
 
 if TYPE_CHECKING:
     from .._kube.client import Client
@@ -51,7 +50,7 @@ BACKUP = "certflow-snapshot-controller-backup"
 class Upgrade:
     """One run on one cluster. ``client.deadline`` is the end of the task."""
 
-    def __init__(self, client: Client, request: Request, progress: Progress) -> None:
+    def __init__(self, client: Client, request: UpgradeRequest, progress: Progress) -> None:
         self.client, self.request, self.progress = client, request, progress
         self._steps = StepRunner(client, request, progress, end=client.deadline, reserve=UNDO_SECONDS)
         self._values: dict[str, Any] = {
@@ -65,29 +64,29 @@ class Upgrade:
 
     def check(self) -> Result:
         """Plan, and try every step by dry runs. Raises UpgradeRefused, PreflightError, CertflowError."""
-        reading = self._read()
-        found = self._try(reading, self._steps_of(reading))
+        current = self._read()
+        found = self._preflight(current, self._steps_of(current))
         due = ", ".join(found.due) or "none"
         self.progress.say(f"{len(found.due)} steps would write: {due}. The dry runs found no problem")
-        return self._result(changed=bool(found.due), preflight=found)
+        return self._result(changed=bool(found.due), found=found)
 
     def verify(self, *, check_mode: bool) -> Result:
         """Verify what is installed. In check mode create no objects. Raises UnprovenError, CertflowError."""
-        reading = planning.read(self.client, self.request.release, self.request.options)
-        if reading.context.controller is None:
+        current = planning.read(self.client, self.request.release, self.request.options)
+        if current.context.controller is None:
             raise UnprovenError(
                 "no snapshot controller is installed, so there is nothing to verify",
                 remedy="Install one with state: present",
             )
         verified: list[dict[str, Any]] = []
-        self._values = {**reading.values(), **self._values, "verified": verified}
+        self._values = {**current.values(), **self._values, "verified": verified}
         seconds = self.request.step_timeout
-        for step, verdict, left in self._checked(reading, seconds, check_mode=check_mode):
-            verified.append(_verified(step, verdict))
-            self.progress.say(f"{verdict.verdict}: {step.parameters['subject']}: {verdict.summary}")
-            if not verification.passes(verdict, check_mode=check_mode):
-                error = verification.failure(step, verdict, {}, left)
-                error.values = {**error.values, **reading.values(), "verified": verified}
+        for step, result, undeleted in self._run_checks(current, seconds, check_mode=check_mode):
+            verified.append(_report(step, result))
+            self.progress.say(f"{result.verdict}: {step.parameters['subject']}: {result.summary}")
+            if not run_checks.passes(result, check_mode=check_mode):
+                error = run_checks.failure(step, result, {}, undeleted)
+                error.values = {**error.values, **current.values(), "verified": verified}
                 raise error
         return self._result(changed=False)
 
@@ -101,21 +100,21 @@ class Upgrade:
             HeldByAnother, CertflowError: other failures before the first write.
         """
         self._check_time()
-        reading = self._read()
-        found = self._try(reading, self._steps_of(reading))
+        current = self._read()
+        found = self._preflight(current, self._steps_of(current))
         # Another run may be at work, or may have been killed. Its steps are not due any more, but its verifications may be.
         if not found.due and not upgrade_lease.is_held(self.client):
-            return self._looked(reading, found)
+            return self._verify_settled(current, found)
         if found.due:
-            self._steps.before = self._verified_before(reading)
-        lease = upgrade_lease.lease_for(self.client, self._waiting)
+            self._steps.before = self._check_before(current)
+        lease = upgrade_lease.make_lease(self.client, self._report_wait)
         try:
             with interrupt.stoppable(), interrupt.put_away_by(lease.release):
-                return self._upgrade(lease, reading, found)
+                return self._run_hops(lease, current, found)
         except interrupt.Interrupted as signal:
             if isinstance(signal.__context__, UpgradeError):  # the signal came during the release
                 raise signal.__context__ from None
-            raise self._failed(signal.error(), self._undone_by_signal()) from None
+            raise self._failure(signal.error(), self._interrupted_undo()) from None
         except UpgradeError:
             raise
         except Exception as exc:
@@ -124,7 +123,7 @@ class Upgrade:
             # The error is between two hops, so the ones before it are complete.
             last = self._steps.records[-1].hop
             problem = f"Nothing was put back, because the hop to {last} is complete"
-            raise self._failed(as_error(exc), Undone("", False, problem=problem)) from exc
+            raise self._failure(as_error(exc), UndoResult("", False, problem=problem)) from exc
 
     @property
     def _lead(self) -> str:
@@ -133,29 +132,29 @@ class Upgrade:
 
     # Before the first write.
 
-    def _read(self) -> Reading:
+    def _read(self) -> ClusterPlan:
         """Read the cluster and plan. Raises UpgradeRefused, ReleaseError, KubeError."""
-        self._bound(self.request.step_timeout)  # after a hop, the deadline is that of its last step
-        reading = planning.read(self.client, self.request.release, self.request.options)
-        error = reading.refusal(self._lead)
+        self._set_deadline(self.request.step_timeout)  # after a hop, the deadline is that of its last step
+        current = planning.read(self.client, self.request.release, self.request.options)
+        error = current.refusal(self._lead)
         if error:
             raise error
-        self._values = {**reading.values(), **self._values}  # those of the first reading stay
-        return reading
+        self._values = {**current.values(), **self._values}  # those of the first current stay
+        return current
 
-    def _steps_of(self, reading: Reading) -> list[Step]:
+    def _steps_of(self, current: ClusterPlan) -> list[Step]:
         """Return the steps up to the hop that the run stops after. Raises ReleaseError."""
-        return [step for hop in self._hops(reading.plan.hops) for step in hop.steps]
+        return [step for hop in self._hops(current.plan.hops) for step in hop.steps]
 
     def _hops(self, hops: Sequence[Hop]) -> list[Hop]:
         return planning.hops_until(hops, self.request.until)
 
-    def _try(self, reading: Reading, steps: Sequence[Step]) -> Preflight:
-        self._bound(self.request.step_timeout)
+    def _preflight(self, current: ClusterPlan, steps: Sequence[Step]) -> Preflight:
+        self._set_deadline(self.request.step_timeout)
         self.progress.now("Try every step by dry runs")
-        found = preflight_checks.run(self.client, self.request, reading.context, steps)
+        found = preflight.try_plan(self.client, self.request, current.context, steps)
         try:
-            preflight_checks.refuse(found, self._lead)
+            preflight.refuse(found, self._lead)
         except PreflightError as error:
             error.values = {**self._values, "steps": [], **error.values}
             raise
@@ -163,91 +162,100 @@ class Upgrade:
         self._steps.signer = found.signer
         return found
 
-    def _verified_before(self, reading: Reading) -> dict[str, dict[str, Any]]:
-        """Verify what is installed, to tell what was broken before from what this run breaks."""
+    def _check_before(self, current: ClusterPlan) -> dict[str, dict[str, Any]]:
+        """Verify the installed release, to tell later if this run or an earlier change broke it."""
         seconds = min(BEFORE_SECONDS, self.request.step_timeout)
-        return {step.id: _verified(step, verdict) for step, verdict, _left in self._checked(reading, seconds)}
+        return {
+            step.id: _report(step, result) for step, result, _undeleted in self._run_checks(current, seconds)
+        }
 
-    def _checked(
-        self, reading: Reading, seconds: int, *, check_mode: bool = False
-    ) -> Iterator[tuple[Step, Verdict, list[str]]]:
-        """Verify what is installed. Yield each check with its verdict, and a line for each object that could not be removed.
+    def _run_checks(
+        self, current: ClusterPlan, seconds: int, *, check_mode: bool = False
+    ) -> Iterator[tuple[Step, CheckResult, list[str]]]:
+        """Verify the installed release. Yield each check with its result, and a line for each object that was not deleted.
 
         seconds: the longest time for one check.
         """
-        for step in checks_before.plan_checks(reading.context):
-            self._bound(seconds)
+        for step in checks_before.plan_checks(current.context):
+            self._set_deadline(seconds)
             self.progress.now(step.title)
-            verdict, left = verification.verify(
+            result, undeleted = run_checks.run_check(
                 self.client, step, namespace=self.request.probe_namespace, check_mode=check_mode
             )
-            self._steps.warnings += left
-            yield step, verdict, left
+            self._steps.warnings += undeleted
+            yield step, result, undeleted
 
-    def _looked(self, reading: Reading, found: Preflight) -> Result:
+    def _verify_settled(self, current: ClusterPlan, found: Preflight) -> Result:
         """Verify the release if nothing is due."""
-        hops = self._hops(reading.plan.hops)
+        hops = self._hops(current.plan.hops)
         steps = [
-            _only_looking(step)
+            _without_reconnect(step)
             for step in (hops[-1].steps if hops else ())
             if step.action in (VERIFY, *WAITS)
         ]
         self._steps.reserve = 0
-        context = actions.context_from(self.client, self.request, reading.context.namespace)
         try:
-            self._go(steps, str(self.request.release), context)
+            self._run_steps(steps, str(self.request.release), self._action_context(current))
         except CertflowError as error:
-            raise self._failed(
-                error, Undone("", False, problem="Nothing was put back, because no step was due")
+            raise self._failure(
+                error, UndoResult("", False, problem="Nothing was put back, because no step was due")
             ) from error
-        return self._result(changed=self._steps.is_changed, preflight=found)
+        return self._result(changed=self._steps.is_changed, found=found)
 
     # The upgrade.
 
-    def _upgrade(self, lease: Lease, reading: Reading, found: Preflight) -> Result:
+    def _run_hops(self, lease: Lease, current: ClusterPlan, found: Preflight) -> Result:
         self.client.deadline = self._steps.end
         lease.acquire()
         self._steps.lease = lease
-        self._values["previous_run"] = upgrade_lease.previous(lease)
-        if self._values["previous_run"]:
-            words = upgrade_lease.previous_words(self._values["previous_run"])
-            self._notes.append(words)
-            self.progress.say(words)
+        self._note_previous_run(lease)
         done: list[Release] = []
-        now, tried = reading, found
+        tried = found
         while True:
-            # Another run may have changed the cluster before this one had the Lease, and a hop changes it.
-            again = self._read()
-            hops = self._hops(again.plan.hops)
+            # Another run may have changed the cluster before this run had the Lease. Each hop changes it, too.
+            fresh = self._read()
+            hops = self._hops(fresh.plan.hops)
             if not hops:
                 break
             if hops[0].release in done:
                 raise _reverted(hops[0])
-            if done or again.installed != now.installed:
-                tried = self._try(again, hops[0].steps)
-            now = again
-            self._hop(now, hops[0], tried, f"hop {len(done) + 1} of {len(done) + len(hops)}")
+            if done or fresh.installed != current.installed:
+                tried = self._preflight(fresh, hops[0].steps)
+            current = fresh
+            self._run_hop(current, hops[0], tried, f"hop {len(done) + 1} of {len(done) + len(hops)}")
             done.append(hops[0].release)
             if len(hops) == 1:
                 break
-        return self._result(changed=self._steps.is_changed, preflight=found)
+        return self._result(changed=self._steps.is_changed, found=found)
 
-    def _hop(self, reading: Reading, hop: Hop, found: Preflight, title: str) -> None:
+    def _note_previous_run(self, lease: Lease) -> None:
+        previous = self._values["previous_run"] = upgrade_lease.describe_previous(lease)
+        if previous:
+            words = upgrade_lease.previous_words(previous)
+            self._notes.append(words)
+            self.progress.say(words)
+
+    def _run_hop(self, current: ClusterPlan, hop: Hop, found: Preflight, title: str) -> None:
         """Go through one hop, and put the previous release back if it fails. Raises UpgradeError."""
         is_repair = hop.start == str(hop.release)
         way = f"repair {hop.release}" if is_repair else f"{hop.start or 'nothing'} to {hop.release}"
         self.progress.say(f"{title}: {way}, {len(hop.steps)} steps")
-        originals = backups.originals(self.client, found.touched)
+        originals = backups.read_originals(self.client, found.touched_in(hop))
         self._back_up(originals)
-        context = actions.context_from(self.client, self.request, reading.context.namespace)
         try:
-            self._go(hop.steps, str(hop.release), context)
+            self._run_steps(hop.steps, str(hop.release), self._action_context(current))
         except Exception as exc:
             error = as_error(exc)
             code = self._code_for_undo(error)
-            why = undo.why_not(hop, self._steps.records, code, is_wanted=self.request.undo)
-            undone = Undone(hop.start, False, problem=why) if why else self._undo(reading, hop, originals)
-            raise self._failed(error, undone) from exc
+            reason = undo.why_not_undone(hop, self._steps.records, code, is_wanted=self.request.undo)
+            if reason:
+                undone = UndoResult(hop.start, False, problem=reason)
+            else:
+                undone = self._undo(current, hop, originals)
+            raise self._failure(error, undone) from exc
+
+    def _action_context(self, current: ClusterPlan) -> ActionContext:
+        return actions.context_from(self.client, self.request, current.context)
 
     def _code_for_undo(self, error: CertflowError) -> str:
         """Return the code that decides if the hop is undone.
@@ -259,65 +267,65 @@ class Upgrade:
             return error.code
         return LeaseLostError.code if error.path in ("", upgrade_lease.PATH) else ""
 
-    def _go(self, steps: Sequence[Step], hop: str, context: Context, *, undoes: bool = False) -> None:
+    def _run_steps(
+        self, steps: Sequence[Step], hop: str, context: ActionContext, *, undoes: bool = False
+    ) -> None:
         for number, step in enumerate(steps, 1):
-            self._steps.run(step, context, Place(hop, number, len(steps), undoes))
+            self._steps.run(step, context, StepPosition(hop, number, len(steps), undoes))
 
     def _back_up(self, originals: Sequence[dict[str, Any]]) -> None:
         """Keep the objects of a hop as they are before it, in a file and in the cluster, as the options say."""
         now = self.client.now()
         if self.request.backup_directory and originals:
-            path = backups.write(self.request.backup_directory, self.client.host, now, originals)
+            path = backups.write_file(self.request.backup_directory, self.client.host, now, originals)
             self._values["backup"] = str(path)
             self.progress.say(f"backup: {path}")
         if self.request.backup_in_cluster and originals:
-            name = backups.store(self.client, upgrade_lease.NAMESPACE, BACKUP, originals, now)
+            name = backups.store_in_cluster(self.client, upgrade_lease.NAMESPACE, BACKUP, originals, now)
             self._values["backup_object"] = name
             self.progress.say(f"backup: {name}")
 
-    def _undo(self, reading: Reading, hop: Hop, originals: Sequence[dict[str, Any]]) -> Undone:
-        """Put back the release before the hop. A failure becomes the problem of what is returned."""
+    def _undo(self, current: ClusterPlan, hop: Hop, originals: Sequence[dict[str, Any]]) -> UndoResult:
+        """Put back the release before the hop. A failure becomes the problem of the returned result."""
         self.progress.say(f"the hop to {hop.release} failed: {hop.start} is put back")
         self._steps.reserve = 0
-        options = undo.options_for(reading.context, self.request.options)
-        deployments = [one for one in originals if one["kind"] == "Deployment"]
+        options = undo.options_before(current.context, self.request.options)
+        deployments = [obj for obj in originals if obj["kind"] == "Deployment"]
         request = replace(
             self.request,
             options=options,
             settings=replace(self.request.settings, originals=deployments, port=options.webhook_port),
         )
         try:
-            self._bound(self.request.step_timeout)
+            self._set_deadline(self.request.step_timeout)
             back = planning.read(self.client, get(hop.start), options)
             if back.plan.refused:
-                return Undone(
-                    hop.start,
-                    False,
-                    problem=f"{hop.start} was not put back, because its plan is refused: {back.plan.refused[0].reason}",
-                )
-            context = actions.context_from(self.client, request, back.context.namespace)
-            for one in back.plan.hops:
-                self._go(one.steps, str(hop.release), context, undoes=True)
+                reason = back.plan.refused[0].reason
+                problem = f"{hop.start} was not put back, because its plan is refused: {reason}"
+                return UndoResult(hop.start, False, problem=problem)
+            context = actions.context_from(self.client, request, back.context)
+            for way_back in back.plan.hops:
+                self._run_steps(way_back.steps, str(hop.release), context, undoes=True)
         except Exception as exc:
             problem = f"Putting {hop.start} back failed too: {as_error(exc).cause}"
-            return Undone(hop.start, False, self._put_back(), problem)
-        return Undone(hop.start, True, self._put_back())
+            return UndoResult(hop.start, False, self._put_back(), problem)
+        return UndoResult(hop.start, True, self._put_back())
 
     def _put_back(self) -> tuple[str, ...]:
         """Return the titles of the steps of the way back that changed something."""
         return tuple(one.title for one in self._steps.records if one.undoes and one.changed)
 
-    def _undone_by_signal(self) -> Undone:
+    def _interrupted_undo(self) -> UndoResult:
         """Return the way back of an interrupted run: none, or the part that was carried out."""
         back = [one for one in self._steps.records if one.undoes]
         if not back:
-            return Undone("", False, problem=undo.LEFT["interrupted"])
+            return UndoResult("", False, problem=undo.LEFT["interrupted"])
         problem = f"The run was interrupted in the step {back[-1].id} of the way back"
-        return Undone("", False, self._put_back(), problem)
+        return UndoResult("", False, self._put_back(), problem)
 
     # The end.
 
-    def _failed(self, error: CertflowError, undone: Undone) -> UpgradeError:
+    def _failure(self, error: CertflowError, undone: UndoResult) -> UpgradeError:
         """Return the error with what was changed, and what was put back."""
         records = self._steps.records
         last = next((one for one in reversed(records) if one.status != "done" and not one.undoes), None)
@@ -346,16 +354,16 @@ class Upgrade:
         }
         return failed
 
-    def _result(self, *, changed: bool, preflight: Preflight | None = None) -> Result:
+    def _result(self, *, changed: bool, found: Preflight | None = None) -> Result:
         values = {
-            **(preflight.values() if preflight else {"due": [], "foreseen": [], "problems": []}),
+            **(found.values() if found else {"due": [], "foreseen": [], "problems": []}),
             **self._values,
             "notes": self._notes,
             "steps": [one.as_dict() for one in self._steps.records],
         }
         outcomes = self._steps.outcomes
-        if preflight and not self._steps.records:  # nothing was carried out
-            outcomes = [outcome for one in preflight.tried for outcome in one.outcomes]
+        if found and not self._steps.records:  # nothing was carried out
+            outcomes = [outcome for tried in found.tried for outcome in tried.outcomes]
         return Result(
             changed,
             values,
@@ -363,7 +371,7 @@ class Upgrade:
             warnings=tuple(dict.fromkeys(self._steps.warnings)),
         )
 
-    def _waiting(self, other: Terms) -> None:
+    def _report_wait(self, other: Terms) -> None:
         """Tell the user about the other run that holds the Lease: at once, and then with the progress."""
         text = f"Wait for another run: {upgrade_lease.holder_words(other)}"
         if text != self._waited_for:
@@ -371,7 +379,7 @@ class Upgrade:
             self.progress.say(text)
         self.progress.now(text)
 
-    def _bound(self, seconds: int) -> None:
+    def _set_deadline(self, seconds: int) -> None:
         self.client.deadline = min(self._steps.end, time.monotonic() + seconds)
 
     def _check_time(self) -> None:
@@ -385,8 +393,8 @@ class Upgrade:
             )
 
 
-def _only_looking(step: Step) -> Step:
-    """Return the step without the write while old pods end: nothing is due, so the run does not hold the Lease."""
+def _without_reconnect(step: Step) -> Step:
+    """Return the step without its write while old pods end. Nothing is due, so the run does not hold the Lease."""
     return replace(step, parameters={key: one for key, one in step.parameters.items() if key != "reconnect"})
 
 
@@ -399,12 +407,12 @@ def _reverted(hop: Hop) -> CertflowError:
     )
 
 
-def _verified(step: Step, verdict: Verdict) -> dict[str, Any]:
+def _report(step: Step, result: CheckResult) -> dict[str, Any]:
     return {
         "id": step.id,
         "subject": step.parameters["subject"],
-        "verdict": verdict.verdict,
-        "summary": verdict.summary,
-        "evidence": list(verdict.evidence),
-        "remedy": verdict.remedy,
+        "verdict": result.verdict,
+        "summary": result.summary,
+        "evidence": list(result.evidence),
+        "remedy": result.remedy,
     }

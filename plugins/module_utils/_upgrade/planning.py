@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -29,10 +28,11 @@ NOTHING_WRITTEN = "nothing was written"
 
 
 @dataclass(frozen=True)
-class Reading:
-    """A cluster at one time, and the plan that follows from it.
+class ClusterPlan:
+    """The state of a cluster at one time, and the plan from this state.
 
     context: what is installed, the release to go to, and the options.
+    plan: the hops to the release, or the reasons to refuse it.
     """
 
     context: UpgradeContext
@@ -43,7 +43,7 @@ class Reading:
         return self.context.installed
 
     def values(self) -> dict[str, Any]:
-        """Return the reading as results carry it."""
+        """Return the state and the plan as results carry them."""
         return {
             "installed": plan_report.installed(self.context),
             "managers": plan_report.managers(self.context),
@@ -51,11 +51,11 @@ class Reading:
         }
 
     def refusal(self, lead: str = NOTHING_WRITTEN) -> UpgradeRefused | None:
-        """Return the error of a plan that is refused, None if it may be carried out. lead: the begin of its cause."""
+        """Return the error of a plan that is refused, None if it may be carried out. lead: the beginning of its cause."""
         refused = self.plan.refused
         if not refused:
             return None
-        causes = [f"{one.reason.rstrip('.')} ({'; '.join(_shortened(one.evidence))})" for one in refused]
+        causes = [f"{one.reason.rstrip('.')} ({'; '.join(_shorten(one.evidence))})" for one in refused]
         error = UpgradeRefused(
             f"{lead}: {'. '.join(causes)}",
             evidence=[line for one in refused for line in one.evidence],
@@ -65,11 +65,11 @@ class Reading:
         return error
 
 
-def read(client: Client, release: Release, options: UpgradeOptions) -> Reading:
+def read(client: Client, release: Release, options: UpgradeOptions) -> ClusterPlan:
     """Read the cluster and plan the way to the release. Raises KubeError."""
     rules = crd_sets.row(release.crds, release_table.SNAPSHOT).rules
     installed = object_reading.installed(read_objects.observe(client, needs_rules=rules), release)
-    return Reading(UpgradeContext(installed, release, options), planner.plan(installed, release, options))
+    return ClusterPlan(UpgradeContext(installed, release, options), planner.plan(installed, release, options))
 
 
 def hops_until(hops: Sequence[Hop], until: Release | None) -> list[Hop]:
@@ -92,14 +92,7 @@ def hops_until(hops: Sequence[Hop], until: Release | None) -> list[Hop]:
     )
 
 
-def kubernetes_version(client: Client) -> tuple[int, int]:
-    """Return the major and minor version of the API server, 0 for a part that is not a number."""
-    version = client.get("/version")
-    major, minor = (re.match(r"\d+", str(version.get(key) or "0")) for key in ("major", "minor"))
-    return (int(major[0]) if major else 0, int(minor[0]) if minor else 0)
-
-
-def _shortened(evidence: Sequence[str]) -> list[str]:
+def _shorten(evidence: Sequence[str]) -> list[str]:
     """Return the first lines. Evidence may have a line for each object."""
     more = len(evidence) - MOST_EVIDENCE
     return [*evidence[:MOST_EVIDENCE], *([f"and {more} more"] if more > 0 else [])]

@@ -16,13 +16,12 @@ from .._errors import CertflowError, as_error
 from .._kube.lease import Lease
 from .._process.progress_lines import Progress
 from .._snapshot.plan.step_types import Step
-from . import actions, certificate_step, upgrade_lease, verification
-from .actions import ACTIONS, CERTIFICATE, VERIFY, WAITS
+from . import actions, certificate_step, run_checks, upgrade_lease
+from .actions import ACTIONS, CERTIFICATE, VERIFY, WAITS, ActionContext
 from .checks import OK
-from .options import Request
-from .steps.act import Context
-from .steps.apply_manifests import Outcome
-from .upgrade_lease import Record
+from .steps.apply_manifests import ObjectOutcome
+from .upgrade_lease import RunRecord
+from .upgrade_request import UpgradeRequest
 
 if TYPE_CHECKING:
     from .._kube.client import Client
@@ -31,14 +30,14 @@ DONE, FAILED, INTERRUPTED = "done", "failed", "interrupted"
 # Steps that only write a few objects and wait for nothing, in seconds.
 SHORT_SECONDS = 60
 SHORT = ("apply", "conversion_none", "conversion_webhook", "narrow_rules", "failure_policy", "reconnect")
-# Shorter steps are in the result only.
+# The progress shows steps that took longer. Shorter steps are in the result only.
 SHOWN_SECONDS = 1.0
-# A step of the way back uses the time that is left, because there is no better use for it. Seconds.
+# A step of the way back begins if at least this time is left. Seconds.
 LEAST_SECONDS = 10
 
 
 class OutOfTime(CertflowError):
-    """The time of the task does not suffice for the next step, so the run ended before it."""
+    """The time of the task is too short for the next step, so the run ends before it."""
 
     code = "interrupted"
 
@@ -47,9 +46,15 @@ class OutOfTime(CertflowError):
 class StepRecord:
     """The result of a step.
 
-    hop: the release of the hop. undoes: True for a step of the way back.
-    status: "done", "failed" or "interrupted". changed: True if something was written.
-    reason: why it was due, or what was seen. seconds: how long it took.
+    hop: the release of the hop.
+    id: the id of the step.
+    title: the title of the step.
+    action: the name of its action.
+    undoes: True for a step of the way back.
+    status: "done", "failed" or "interrupted".
+    changed: True if something was written.
+    reason: why it was due, or what was seen.
+    seconds: how long it took.
     objects: the changed objects, as results carry them.
     """
 
@@ -69,8 +74,14 @@ class StepRecord:
 
 
 @dataclass(frozen=True)
-class Place:
-    """The place of a step: the hop's release, its number among the steps of the hop from 1 on, and their count."""
+class StepPosition:
+    """The position of a step in the run.
+
+    hop: the release of the hop.
+    number: its number among the steps of the hop, from 1 on.
+    total: the number of steps of the hop.
+    undoes: True for a step of the way back.
+    """
 
     hop: str
     number: int
@@ -90,7 +101,7 @@ class StepRunner:
     def __init__(
         self,
         client: Client,
-        request: Request,
+        request: UpgradeRequest,
         progress: Progress,
         *,
         end: float,
@@ -101,7 +112,7 @@ class StepRunner:
         self.lease: Lease | None = None
         self.before: Mapping[str, Mapping[str, Any]] = {}
         self.records: list[StepRecord] = []
-        self.outcomes: list[Outcome] = []
+        self.outcomes: list[ObjectOutcome] = []
         self.warnings: list[str] = []
         self.signer = ""
 
@@ -109,18 +120,22 @@ class StepRunner:
     def is_changed(self) -> bool:
         return any(one.changed for one in self.records)
 
-    def run(self, step: Step, context: Context, place: Place) -> None:
+    def run(self, step: Step, context: ActionContext, position: StepPosition) -> None:
         """Carry out the step. Raises OutOfTime before it, CertflowError, Interrupted.
 
         The record also tells of a failure that is a defect of this collection.
         """
-        seconds = self._seconds(step)
-        self._check_time(step, min(seconds, LEAST_SECONDS) if place.undoes else seconds)
+        seconds = self._time_limit(step)
+        self._check_time(step, min(seconds, LEAST_SECONDS) if position.undoes else seconds)
         self.client.deadline = min(self.end, time.monotonic() + seconds)
-        self.progress.now(f"{place.number}/{place.total}  {step.title}")
-        self.progress.detail(f"{place.number}/{place.total}  {step.id}{' (undo)' if place.undoes else ''}")
-        self._note(step, place)
-        record = StepRecord(place.hop, step.id, step.title, step.action, place.undoes, reason=step.reason)
+        self.progress.now(f"{position.number}/{position.total}  {step.title}")
+        self.progress.detail(
+            f"{position.number}/{position.total}  {step.id}{' (undo)' if position.undoes else ''}"
+        )
+        self._write_record(step, position)
+        record = StepRecord(
+            position.hop, step.id, step.title, step.action, position.undoes, reason=step.reason
+        )
         self.records.append(record)
         written, begun = len(self.client.written), time.monotonic()
         try:
@@ -137,9 +152,9 @@ class StepRunner:
             record.seconds = round(taken)
             if taken >= SHOWN_SECONDS or record.status != DONE:
                 ending = "" if record.status == DONE else f", {record.status}"
-                self.progress.say(f"{place.number}/{place.total}  {step.title}  {taken:.0f} s{ending}")
+                self.progress.say(f"{position.number}/{position.total}  {step.title}  {taken:.0f} s{ending}")
 
-    def _seconds(self, step: Step) -> int:
+    def _time_limit(self, step: Step) -> int:
         """Return the longest time that the step may take."""
         own = SHORT_SECONDS if step.action in SHORT else self.request.step_timeout
         return min(self.request.step_timeout, int(step.parameters.get("timeout") or own))
@@ -152,31 +167,31 @@ class StepRunner:
                 remedy="Run the task again to continue, with a longer wait_timeout or a shorter step_timeout",
             )
 
-    def _note(self, step: Step, place: Place) -> None:
+    def _write_record(self, step: Step, position: StepPosition) -> None:
         if self.lease is None:
             return
-        upgrade_lease.keep(
+        upgrade_lease.write_record(
             self.lease,
-            Record(
+            RunRecord(
                 version=str(self.request.release),
-                hop=place.hop,
+                hop=position.hop,
                 step=step.id,
-                number=place.number,
-                total=place.total,
-                undoes=place.undoes,
+                number=position.number,
+                total=position.total,
+                undoes=position.undoes,
                 since=f"{self.client.now():%Y-%m-%dT%H:%M:%SZ}",
             ),
         )
 
-    def _carry_out(self, step: Step, context: Context, record: StepRecord) -> None:
+    def _carry_out(self, step: Step, context: ActionContext, record: StepRecord) -> None:
         if step.action == CERTIFICATE:
-            self._certify(step, record)
+            self._issue_certificate(step, record)
         elif step.action == VERIFY:
-            self._verify(step, record)
+            self._run_check(step, record)
         else:
-            self._act(step, context, record)
+            self._run_action(step, context, record)
 
-    def _certify(self, step: Step, record: StepRecord) -> None:
+    def _issue_certificate(self, step: Step, record: StepRecord) -> None:
         result = certificate_step.issue(
             self.client,
             step,
@@ -187,16 +202,16 @@ class StepRunner:
         record.reason = str(result.values["reason"])
         self.warnings += result.warnings
 
-    def _verify(self, step: Step, record: StepRecord) -> None:
-        verdict, left = verification.verify(self.client, step, namespace=self.request.probe_namespace)
-        if not verification.passes(verdict):
-            raise verification.failure(step, verdict, self.before.get(step.id, {}), left)
-        record.reason = verdict.summary
-        self.warnings += left
-        if verdict.verdict != OK:
-            self.warnings.append(f"{step.parameters['subject']} is not proven: {verdict.summary}")
+    def _run_check(self, step: Step, record: StepRecord) -> None:
+        result, undeleted = run_checks.run_check(self.client, step, namespace=self.request.probe_namespace)
+        if not run_checks.passes(result):
+            raise run_checks.failure(step, result, self.before.get(step.id, {}), undeleted)
+        record.reason = result.summary
+        self.warnings += undeleted
+        if result.verdict != OK:
+            self.warnings.append(f"{step.parameters['subject']} is not proven: {result.summary}")
 
-    def _act(self, step: Step, context: Context, record: StepRecord) -> None:
+    def _run_action(self, step: Step, context: ActionContext, record: StepRecord) -> None:
         outcomes = ACTIONS[step.action](context, step.parameters)
         changed = [one for one in outcomes if one.changed]
         self.outcomes += changed

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The way back from a hop that failed: what is put back, and when nothing is. Pure.
+"""Decide if a hop that failed is undone, and plan the way back. Pure.
 
 The way back is a plan as well, from the state that the failed hop has left. The Deployments are put back as they were. Newer CRDs
 stay, because older controllers work with them.
@@ -28,11 +28,13 @@ LEFT: dict[str, str] = {
 
 
 @dataclass(frozen=True)
-class Undone:
-    """What was put back after a failure.
+class UndoResult:
+    """The result of the way back.
 
-    release: the release before the hop, "" if there was none. is_back: True if it runs again.
-    steps: the titles of the steps that changed something. problem: why nothing was put back, or why that failed.
+    release: the release before the hop, "" if there was none.
+    is_back: True if that release runs again.
+    steps: the titles of the steps of the way back that changed something.
+    problem: why nothing was put back, or why that failed.
     """
 
     release: str
@@ -54,7 +56,7 @@ class Undone:
         )
 
 
-def why_not(hop: Hop, records: Iterable[StepRecord], code: str, *, is_wanted: bool) -> str:
+def why_not_undone(hop: Hop, records: Iterable[StepRecord], code: str, *, is_wanted: bool) -> str:
     """Return the reason to put nothing back, "" if the previous release is put back."""
     if code in LEFT:
         return LEFT[code]
@@ -67,7 +69,7 @@ def why_not(hop: Hop, records: Iterable[StepRecord], code: str, *, is_wanted: bo
     return "" if is_wanted else "Nothing was put back, because undo is false"
 
 
-def options_for(before: UpgradeContext, options: UpgradeOptions) -> UpgradeOptions:
+def options_before(before: UpgradeContext, options: UpgradeOptions) -> UpgradeOptions:
     """Return the options of the plan that leads back to the state before the hop."""
     programs = [
         kind

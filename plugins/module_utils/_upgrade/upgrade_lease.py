@@ -33,13 +33,14 @@ _MOST_STEPS = 1000
 
 
 @dataclass(frozen=True)
-class Record:
+class RunRecord:
     """The step that a run works on.
 
     version: the release that the run goes to.
     hop: the release of the hop.
     step: the id of the step.
-    number, total: its place among the steps of the hop, from 1 on.
+    number: its number among the steps of the hop, from 1 on.
+    total: the number of steps of the hop.
     undoes: True if the step puts the previous release back.
     since: the time at which the step began, UTC, such as 2026-03-01T03:00:00Z.
     """
@@ -58,7 +59,7 @@ class Record:
         return f"step {self.number} of {self.total} ({self.step}) of {way}, which began at {self.since}"
 
 
-def lease_for(client: Client, on_wait: Callable[[Terms], None]) -> Lease:
+def make_lease(client: Client, on_wait: Callable[[Terms], None]) -> Lease:
     """Return the Lease of an upgrade. on_wait: see Lease."""
     return Lease(
         client,
@@ -90,17 +91,17 @@ def is_held(client: Client) -> bool:
     return found is not None and bool(terms(found).holder)
 
 
-def keep(lease: Lease, record: Record) -> None:
+def write_record(lease: Lease, record: RunRecord) -> None:
     """Write the record on the Lease. Raises LeaseLostError, KubeError."""
     lease.annotate(RECORD, json.dumps(asdict(record)))
 
 
-def previous(lease: Lease) -> dict[str, Any] | None:
+def describe_previous(lease: Lease) -> dict[str, Any] | None:
     """Return the killed run whose Lease was taken over, as results carry it. None if there was no such run."""
     if lease.previous is None:
         return None
     found = terms(lease.previous)
-    record = record_of(lease.previous)
+    record = parse_record(lease.previous)
     return {
         "holder": visible(found.holder)[:_MOST_LETTERS],
         "renewed": f"{found.renewed:%Y-%m-%dT%H:%M:%SZ}" if found.renewed else "",
@@ -111,7 +112,7 @@ def previous(lease: Lease) -> dict[str, Any] | None:
 def previous_words(found: Mapping[str, Any]) -> str:
     """Return a sentence about the killed run."""
     record = found["record"]
-    where = f" It was killed during {Record(**record).words()}." if record else ""
+    where = f" It was killed during {RunRecord(**record).words()}." if record else ""
     return f"An earlier run, {found['holder'] or 'without a name'}, did not end.{where} This run continues from the current state"
 
 
@@ -122,7 +123,7 @@ def holder_words(other: Terms) -> str:
     return f"a run on {visible(host or other.holder)[:_MOST_LETTERS]}{since}"
 
 
-def record_of(obj: Mapping[str, Any]) -> Record | None:
+def parse_record(obj: Mapping[str, Any]) -> RunRecord | None:
     """Return the record of a Lease object, None without one. The text is another run's, so it is checked."""
     metadata = obj.get("metadata")
     annotations = metadata.get("annotations") if isinstance(metadata, Mapping) else None
@@ -135,6 +136,6 @@ def record_of(obj: Mapping[str, Any]) -> Record | None:
         if not (type(number) is type(total) is int and 1 <= number <= total <= _MOST_STEPS):
             return None
         words = {key: visible(str(given[key]))[:_MOST_LETTERS] for key in ("version", "hop", "step", "since")}
-        return Record(**words, number=number, total=total, undoes=given["undoes"] is True)
+        return RunRecord(**words, number=number, total=total, undoes=given["undoes"] is True)
     except (TypeError, ValueError, KeyError, OverflowError, RecursionError):
         return None

@@ -3,25 +3,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Apply manifests: each is looked at and tried by a dry run before the first is written.
+"""Apply manifests by server-side apply. Try each of them by a dry run before the first is written.
 
-Server-side apply under one field manager, after the fields of other managers were moved to it (see field_ownership).
+All of them have one field manager. The fields of other managers are moved to it first (see field_ownership).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ... import _managers
-from ..._kube.errors import Conflict, Forbidden, Invalid, NotFound
+from ..._kube.errors import Conflict, Forbidden, Invalid
 from ..._kube.update_object import retry_on_conflict
 from ..._snapshot.errors import OwnedObjectError, RefusedObjectError, StepError
-from ..._snapshot.installed.pod_specs import containers, only_program
-from ..._snapshot.installed.state import SIDECAR
 from ..._snapshot.kinds import KINDS, Reference, reference
 from ..._snapshot.plan.object_changes import FieldChange, changes
 from . import field_ownership
@@ -30,18 +28,20 @@ if TYPE_CHECKING:
     from ..._kube.client import Client
 
 Object = Mapping[str, Any]
-# How often an object is read again because another writer changed it at the same time.
+# The number of attempts if another client changes the object at the same time.
 ATTEMPTS = 5
-# Of https://github.com/kubernetes/apiserver pkg/endpoints/handlers/responsewriters/errors.go, and of kubernetes
+# See https://github.com/kubernetes/apiserver pkg/endpoints/handlers/responsewriters/errors.go, and of kubernetes
 # pkg/registry/rbac/validation/rule.go.
-_LACKS_RIGHTS = re.compile(r" cannot \w+ resource |is attempting to grant RBAC permissions")
+_LACKS_PERMISSION = re.compile(r" cannot \w+ resource |is attempting to grant RBAC permissions")
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ObjectOutcome:
     """The result for one object, real or in check mode.
 
+    reference: the object.
     change: "created", "changed", "deleted" or "unchanged".
+    changes: the fields that changed.
     left: fields that other managers own and keep, as "MANAGER: FIELD".
     note: the reason why the API server could not try a change in check mode, or why an object is not deleted.
     """
@@ -59,9 +59,15 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Preview:
-    """One manifest as the API server would have it. live: None where there is no such object yet.
+    """A manifest, and the object that the API server would store.
 
-    due: whether anything has to be written. managers: those whose fields are moved. left, note: see Outcome.
+    manifest: the manifest.
+    live: the current object, None if it does not exist.
+    foreseen: the object after the write.
+    due: True if a write is needed.
+    managers: the field managers whose fields are moved.
+    left: see ObjectOutcome.
+    note: see ObjectOutcome.
     """
 
     manifest: Object
@@ -73,13 +79,15 @@ class Preview:
     note: str = ""
 
     @property
-    def outcome(self) -> Outcome:
-        """What writing it would do."""
+    def outcome(self) -> ObjectOutcome:
+        """Return the outcome of the write."""
         kind = "created" if self.live is None else "changed" if self.due else "unchanged"
-        return Outcome(reference(self.manifest), kind, self.changes_to(self.foreseen), self.left, self.note)
+        return ObjectOutcome(
+            reference(self.manifest), kind, self.changes_to(self.foreseen), self.left, self.note
+        )
 
     def changes_to(self, after: Object) -> tuple[FieldChange, ...]:
-        """What differs in meaning, and that fields have another owner from then on."""
+        """Return the fields whose meaning changes, and the change of the fields' owner."""
         before = self.live["metadata"].get("managedFields") or () if self.live else ()
         old = sorted(
             {
@@ -95,11 +103,18 @@ class Preview:
 def preview(
     client: Client, manifests: Sequence[Object], *, take_over: bool = False, lenient: bool = False
 ) -> list[Preview]:
-    """Read each object and try each manifest, and write nothing.
+    """Read each object and try each manifest. Write nothing.
 
-    take_over: also where another writer's marks are. lenient: what the API server refuses now, because earlier steps were
-    not done but only foreseen, is foreseen too, with its words as the note; a lack of rights is none of that. Raises
-    OwnedObjectError, RefusedObjectError, StepError, KubeError.
+    Args:
+        take_over: write objects of other managers too.
+        lenient: earlier steps were only tried, so the API server may refuse a manifest that it accepts later. Return a preview
+            with the refusal as its note. A missing permission is an error all the same.
+
+    Raises:
+        OwnedObjectError: another manager owns an object, and take_over is false.
+        RefusedObjectError: the API server refuses an object.
+        StepError: a manifest has a kind that is not applied.
+        KubeError: the API server does not answer.
     """
     for manifest in manifests:
         if not (manifest.get("kind") in KINDS and KINDS[manifest["kind"]].applied):
@@ -114,19 +129,19 @@ def preview(
         try:
             previews.append(_preview(client, manifest, new_namespaces, take_over))
         except RefusedObjectError as exc:
-            if not lenient or _is_for_lack_of_rights(exc):
+            if not lenient or _lacks_permission(exc):
                 raise
             previews.append(_untried(client, manifest, take_over, exc.cause))
     return previews
 
 
-def _is_for_lack_of_rights(error: RefusedObjectError) -> bool:
-    """Whether RBAC or its escalation check said no: no earlier step changes what this identity may do."""
-    return bool(_LACKS_RIGHTS.search(error.cause))
+def _lacks_permission(error: RefusedObjectError) -> bool:
+    """Return True if RBAC or its escalation check refused it. No earlier step changes the permissions of this identity."""
+    return bool(_LACKS_PERMISSION.search(error.cause))
 
 
-def write(client: Client, one: Preview) -> Outcome:
-    """Apply the manifest if that is due, and return what changed. Raises what preview raises."""
+def write(client: Client, one: Preview) -> ObjectOutcome:
+    """Apply the manifest if that is due, and return the outcome. Raises the errors of ``preview``."""
     if not one.due:
         return one.outcome
     with _refusals(one.manifest):
@@ -135,57 +150,9 @@ def write(client: Client, one: Preview) -> Outcome:
     return replace(one.outcome, changes=one.changes_to(answer), left=left)
 
 
-def delete(
-    client: Client,
-    target: Reference,
-    *,
-    uid: str = "",
-    propagation: str = "",
-    take_over: bool = False,
-    check_mode: bool = False,
-    why_kept: Callable[[Object], str] = lambda _live: "",
-) -> Outcome:
-    """Delete one object: the one of this UID, or the one that is there now. One that is gone is no change.
-
-    The API server deletes it only in the version that was read. After a write of another client, read and judge it again.
-    propagation: what happens to the objects that it owns, as in Client.delete.
-    why_kept: returns the reason to keep the object, "" if it may be deleted. The reason is the note of the outcome.
-    Raises OwnedObjectError, KubeError.
-    """
-
-    def read() -> Object | None:
-        return client.find(target.path)
-
-    first = read()
-    wanted_uid = uid or (first["metadata"]["uid"] if first else "")
-
-    def write(live: Object | None) -> Outcome:
-        if live is None or live["metadata"]["uid"] != wanted_uid:
-            return Outcome(target, "unchanged")
-        if not take_over:
-            refuse_owned(target, live)
-        reason = why_kept(live)
-        if reason:
-            return Outcome(target, "unchanged", note=reason)
-        version = live["metadata"].get("resourceVersion", "")
-        try:
-            client.delete(
-                target.path,
-                uid=wanted_uid,
-                resource_version=version,
-                propagation=propagation,
-                dry_run=check_mode,
-            )
-        except NotFound:
-            return Outcome(target, "unchanged")
-        return Outcome(target, "deleted")
-
-    return retry_on_conflict(first, write, read, attempts=ATTEMPTS, exhausted=contended(target))
-
-
 def _preview(client: Client, manifest: Object, new_namespaces: Collection[str], take_over: bool) -> Preview:
     place = reference(manifest)
-    managers = field_ownership.movable(take_over=take_over)
+    managers = field_ownership.managers_to_move(take_over=take_over)
 
     def read() -> Object | None:
         return client.find(place.path)
@@ -202,15 +169,15 @@ def _preview(client: Client, manifest: Object, new_namespaces: Collection[str], 
 
 
 def _tried(client: Client, manifest: Object, live: Object | None, managers: frozenset[str]) -> Preview:
-    """What dry runs say. The second of them sees the object without what the fields' move will take away."""
+    """Return the result of dry runs. The second of them sees the object without the fields that the move will remove."""
     path = reference(manifest).path
     answer = client.apply(path, manifest, manager=field_ownership.MANAGER, dry_run=True)
-    moving = live is not None and any(field_ownership.migration(obj, managers) for obj in (live, answer))
+    moving = live is not None and any(field_ownership.patch_to_move(obj, managers) for obj in (live, answer))
     if live is not None and moving:
-        pruned = field_ownership.without_moved(answer, live, managers)
+        pruned = field_ownership.without_moved_fields(answer, live, managers)
         pruned["metadata"].pop("managedFields", None)
         answer = client.replace(path, pruned, dry_run=True)
-    entries = field_ownership.moved(
+    entries = field_ownership.move_fields(
         answer["metadata"].get("managedFields") or (), answer["apiVersion"], managers
     )
     due, left = moving or _differs(live, answer), field_ownership.left_to_others(entries)
@@ -218,9 +185,9 @@ def _tried(client: Client, manifest: Object, live: Object | None, managers: froz
 
 
 def _untried(client: Client, manifest: Object, take_over: bool, note: str) -> Preview:
-    """What can be said without the API server: the manifest, and what else the object has now."""
+    """Return the manifest on top of the current object, because the API server could not try it."""
     live = client.find(reference(manifest).path)
-    managers = field_ownership.movable(take_over=take_over)
+    managers = field_ownership.managers_to_move(take_over=take_over)
     return Preview(manifest, live, _overlaid(live, manifest), True, managers, note=note)
 
 
@@ -232,7 +199,7 @@ def _overlaid(below: Any, above: Any) -> Any:
 
 
 def _differs(live: Object | None, answer: Object) -> bool:
-    """Whether an apply would write: another content, or fields that our manager did not own before."""
+    """Return True if an apply would write: it changes the content, or takes fields that our manager did not own."""
     if live is None:
         return True
     before, after = (
@@ -242,10 +209,10 @@ def _differs(live: Object | None, answer: Object) -> bool:
 
 
 def _written(client: Client, one: Preview) -> Object:
-    """Move and apply; once more where the apply itself noted a manager of old (before-first-apply)."""
+    """Move the fields and apply. Repeat that if the apply itself recorded another manager (before-first-apply)."""
     place, managers, live = reference(one.manifest), one.managers, one.live
     for _attempt in range(ATTEMPTS):
-        patch = field_ownership.migration(live, managers) if live is not None else []
+        patch = field_ownership.patch_to_move(live, managers) if live is not None else []
         try:
             if patch:
                 client.patch(place.path, patch)
@@ -253,7 +220,7 @@ def _written(client: Client, one: Preview) -> Object:
         except Conflict:
             live = client.find(place.path)
             continue
-        if not field_ownership.migration(live, managers):
+        if not field_ownership.patch_to_move(live, managers):
             return live
     raise contended(place)
 
@@ -264,7 +231,7 @@ def contended(place: Reference) -> Conflict:
 
 
 def refuse_owned(place: Reference, live: Object) -> None:
-    """Raise OwnedObjectError where another writer has left its marks."""
+    """Raise OwnedObjectError if the object has the marks of another manager."""
     found = _managers.writers(live["metadata"])
     if found:
         evidence = [mark for one in found for mark in one.evidence]
@@ -275,20 +242,9 @@ def refuse_owned(place: Reference, live: Object) -> None:
         )
 
 
-def refuse_mixed(place: Reference, live: Object) -> None:
-    """Raise OwnedObjectError for a workload that does not run exactly one program of external-snapshotter."""
-    names = [str(one.get("name", "?")) for one in containers(live)]
-    if only_program(live) in ("", SIDECAR) or len(names) > 1:
-        raise OwnedObjectError(
-            f"{place} is not deleted, because that would stop all its containers: {', '.join(names)}",
-            code="other-containers",
-            remedy="Remove the container of the snapshot controller or of its webhook from it, and plan again",
-        )
-
-
 @contextmanager
 def _refusals(manifest: Object) -> Iterator[None]:
-    """Name the object that the API server refuses: its own message may be about one field alone."""
+    """Name the object that the API server refuses, because its own message may name only a field."""
     try:
         yield
     except (Forbidden, Invalid) as exc:

@@ -3,12 +3,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Who owns which field of an object: what server-side apply needs before it replaces another way of writing. Pure.
+"""Move the ownership of fields to this collection's field manager before a server-side apply. Pure.
 
-Server-side apply removes a field that a manifest no longer has only where its own manager applied it before. What
-`kubectl apply`, `kubectl create` and the like wrote stays for ever: arguments, hostNetwork, a conversion stanza. So
-their fields are moved to this collection's manager first, as client-go's util/csaupgrade does it for kubectl. Unlike
-there, what our manifests never hold (HELD) is not moved to what is applied, which would so remove it.
+Server-side apply removes a field that a manifest no longer has only if the same manager applied it before. Fields that
+`kubectl apply` or `kubectl create` wrote would stay: arguments, hostNetwork, a conversion stanza. So their fields are moved to
+this collection's manager first, as client-go's util/csaupgrade does for kubectl. Fields that the manifests of this collection
+never have (HELD) are not moved to the applied fields, because the apply would remove them.
 https://kubernetes.io/docs/reference/using-api/server-side-apply/#upgrading-from-client-side-apply-to-server-side-apply
 """
 
@@ -23,10 +23,10 @@ from ..._managers import LAST_APPLIED
 
 MANAGER = "certflow.kubernetes"
 
-# Field managers of tools that people write manifests with, by hand or from scripts: their fields are moved. Names of
-# kubectl: FieldManager in staging/src/k8s.io/kubectl/pkg/cmd; before kubectl 1.20 it was "kubectl" for all commands.
-# Left out: kubectl-label and kubectl-annotate (wishes of the cluster's owner that no manifest competes with) and
-# kubectl-rollout (its annotation in a template restarts pods when it comes and when it goes).
+# Field managers of tools that people use by hand or in scripts. Their fields are moved. The names of kubectl are in
+# staging/src/k8s.io/kubectl/pkg/cmd (FieldManager). Before kubectl 1.20 all commands had the name "kubectl".
+# Not in the list: kubectl-label and kubectl-annotate, because the cluster's owner wants these fields and no manifest has them,
+# and kubectl-rollout, because pods restart if its annotation is removed from a template.
 BY_HAND: frozenset[str] = frozenset(
     (
         "kubectl",
@@ -37,12 +37,12 @@ BY_HAND: frozenset[str] = frozenset(
         "kubectl-patch",
         "kubectl-replace",
         "kubectl-set",
-        "before-first-apply",  # what the API server calls the fields of an object without recorded managers
-        "OpenAPI-Generator",  # the Python client, so kubernetes.core without server-side apply
+        "before-first-apply",  # the API server's name for the fields of an object without recorded managers
+        "OpenAPI-Generator",  # the Python client: kubernetes.core without server-side apply
     )
 )
 
-# Field managers of deployers (_writers has their other marks): moved where they are taken over, never else.
+# Field managers of deployment tools (see _managers for their other marks). Their fields are moved only if the user adopts them.
 DEPLOYERS: frozenset[str] = frozenset(
     (
         "helm",
@@ -57,27 +57,27 @@ DEPLOYERS: frozenset[str] = frozenset(
     )
 )
 
-# What is only written by JSON patch. A caBundle comes with a certificate; a conversion stanza may be replaced as a whole
-# only, which an apply does not do (kubernetes: a caBundle in it is "Forbidden" once the rest of it is gone).
+# Fields that are written only by JSON patch. A caBundle comes with a certificate. A conversion stanza can only be replaced as
+# a whole, which an apply does not do: Kubernetes answers "Forbidden" for a caBundle without the rest of the stanza.
 HELD = ("f:caBundle", "f:conversion")
 
 Fields = dict[str, Any]
 
 
-def movable(*, take_over: bool) -> frozenset[str]:
-    """Return the managers whose fields are moved; take_over: those of deployers too."""
+def managers_to_move(*, take_over: bool) -> frozenset[str]:
+    """Return the managers whose fields are moved. take_over: include those of deployment tools."""
     return BY_HAND | DEPLOYERS if take_over else BY_HAND
 
 
-def migration(obj: Mapping[str, Any], managers: Collection[str] = BY_HAND) -> list[dict[str, Any]]:
-    """Return the JSON patch that moves the fields of other managers to ours; [] where there is nothing to move.
+def patch_to_move(obj: Mapping[str, Any], managers: Collection[str] = BY_HAND) -> list[dict[str, Any]]:
+    """Return the JSON patch that moves the fields of other managers to ours, [] if there is nothing to move.
 
-    It changes who owns what, and no field but the annotation of `kubectl apply`, which would be wrong from then on. It
-    carries the resourceVersion, so a stale one is answered with 409.
+    It changes the owners of fields. The only field that it changes is the annotation of `kubectl apply`, which would be wrong
+    afterwards. It carries the resourceVersion, so the API server answers 409 if the object has changed.
     """
     metadata = obj["metadata"]
     before = metadata.get("managedFields") or []
-    after = moved(before, obj["apiVersion"], managers)
+    after = move_fields(before, obj["apiVersion"], managers)
     stale = LAST_APPLIED in (metadata.get("annotations") or {})
     if after == before and not stale:
         return []
@@ -87,19 +87,19 @@ def migration(obj: Mapping[str, Any], managers: Collection[str] = BY_HAND) -> li
     return [json_patch.at_version(metadata["resourceVersion"]), *removal, *move]
 
 
-def moved(
+def move_fields(
     entries: Sequence[Mapping[str, Any]], api_version: str, managers: Collection[str] = BY_HAND
 ) -> list[Mapping[str, Any]]:
-    """Return managedFields after the move, in the order that they have; the same list where there is nothing to move."""
+    """Return managedFields after the move, in their order. Return them unchanged if there is nothing to move."""
     old = [entry for entry in entries if is_movable(entry, managers)]
     if not old:
         return list(entries)
-    # Entries of another version of the kind are of one that is served no longer: the API server drops them itself.
-    fields = union(entry.get("fieldsV1") or {} for entry in old if entry.get("apiVersion") == api_version)
-    applied, kept = split(union([fields, own_fields(entries)]))
+    # The API server drops entries of another version of the kind, which it no longer serves.
+    fields = unite(entry.get("fieldsV1") or {} for entry in old if entry.get("apiVersion") == api_version)
+    applied, kept = split_held(unite([fields, own_fields(entries)]))
     rest = [entry for entry in entries if entry not in old and not _is_own(entry, "Apply")]
     if kept:
-        kept = union([kept, _fields_of(rest, "Update")])
+        kept = unite([kept, _fields_of(rest, "Update")])
         rest = [entry for entry in rest if not _is_own(entry, "Update")]
     template = {
         "manager": MANAGER,
@@ -116,17 +116,17 @@ def moved(
 
 
 def is_movable(entry: Mapping[str, Any], managers: Collection[str]) -> bool:
-    """Return whether the fields of this entry of managedFields are to be ours. Those of a subresource never are."""
+    """Return True if the fields of this entry of managedFields are moved. Those of a subresource never are."""
     return entry.get("manager") in managers and not entry.get("subresource")
 
 
 def own_fields(entries: Iterable[Mapping[str, Any]]) -> Fields:
-    """Return what our manager has applied, as fieldsV1; {} where it never has."""
+    """Return the fields that our manager has applied, as fieldsV1, {} if it has applied no field."""
     return _fields_of(entries, "Apply")
 
 
 def left_to_others(entries: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """Return the fields that others own and we do not, as "MANAGER: metadata.labels.team"; status is not our business."""
+    """Return the fields that only other managers own, as "MANAGER: metadata.labels.team". Ignore the status."""
     entries = [entry for entry in entries if not entry.get("subresource")]
     own = {path for entry in entries if entry.get("manager") == MANAGER for path in _paths(entry["fieldsV1"])}
     found = {
@@ -138,24 +138,24 @@ def left_to_others(entries: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def union(sets: Iterable[Mapping[str, Any]]) -> Fields:
+def unite(sets: Iterable[Mapping[str, Any]]) -> Fields:
     """Return the union of sets of fields (fieldsV1: a tree of "f:NAME", "k:{KEYS}", "v:VALUE" and ".")."""
     result: Fields = {}
     for fields in sets:
         for key, below in fields.items():
-            result[key] = union([result.get(key, {}), below])
+            result[key] = unite([result.get(key, {}), below])
     return result
 
 
-def split(fields: Mapping[str, Any]) -> tuple[Fields, Fields]:
-    """Divide a set into what a manifest of ours may hold, and HELD with the path that leads to each."""
+def split_held(fields: Mapping[str, Any]) -> tuple[Fields, Fields]:
+    """Split a set into the fields that our manifests may have, and those of HELD with their paths."""
     rest: Fields = {}
     held: Fields = {}
     for key, below in fields.items():
         if key in HELD:
             held[key] = below
             continue
-        without, found = split(below)
+        without, found = split_held(below)
         if found:
             held[key] = found
         if without or not found:
@@ -163,24 +163,27 @@ def split(fields: Mapping[str, Any]) -> tuple[Fields, Fields]:
     return rest, held
 
 
-def without_moved(
+def without_moved_fields(
     answer: Mapping[str, Any], before: Mapping[str, Any], managers: Collection[str] = BY_HAND
 ) -> dict[str, Any]:
-    """Return what an apply would leave if the fields of others had been moved before it.
+    """Return the object as an apply would leave it after the move.
 
-    ``answer``: what a dry run of the apply gave without the move; ``before``: the object as it stands. A dry run writes
-    nothing, so the move and the apply after it cannot be tried one after the other.
+    A dry run writes nothing, so the move and the apply after it cannot be tried one after the other.
+
+    Args:
+        answer: the result of a dry run of the apply without the move.
+        before: the current object.
     """
     entries = answer["metadata"].get("managedFields") or []
-    # The answer has what the apply noted itself (before-first-apply), and no more what it took from others.
+    # The answer has the entries that the apply added (before-first-apply), but not the fields that it took from others.
     both = [*entries, *(before["metadata"].get("managedFields") or [])]
     old = [entry for entry in both if is_movable(entry, managers)]
-    # Of what is held, the whole path to it stays: an Update entry of ours will own it.
-    gone, kept = split(
-        union(entry.get("fieldsV1") or {} for entry in old if entry.get("apiVersion") == answer["apiVersion"])
+    # The whole path to a held field stays, because an Update entry of ours will own it.
+    gone, kept = split_held(
+        unite(entry.get("fieldsV1") or {} for entry in old if entry.get("apiVersion") == answer["apiVersion"])
     )
-    # The name and the like are in no set, and metadata is never empty.
-    stay = union(
+    # Fields such as the name are in no set, and metadata is never empty.
+    stay = unite(
         [
             {"f:metadata": {}},
             kept,
@@ -195,7 +198,7 @@ def without_moved(
 
 
 def _pruned(value: Any, gone: Mapping[str, Any], stay: Mapping[str, Any]) -> Any:
-    """The value without what ``gone`` names and ``stay`` does not; a named field goes with all that is below it."""
+    """Return the value without the fields that are in ``gone`` and not in ``stay``. A field is removed with all its children."""
     if isinstance(value, Mapping):
         return {
             key: _pruned(below, gone.get(f"f:{key}", {}), stay.get(f"f:{key}", {}))
@@ -213,7 +216,7 @@ def _pruned(value: Any, gone: Mapping[str, Any], stay: Mapping[str, Any]) -> Any
 
 
 def _paths(fields: Mapping[str, Any], above: str = "") -> Iterator[str]:
-    """The leaves of a set of fields, for readers."""
+    """Yield the paths of the leaves of a set of fields."""
     below = {key: rest for key, rest in fields.items() if key != "."}
     if not below:
         yield above
@@ -223,7 +226,7 @@ def _paths(fields: Mapping[str, Any], above: str = "") -> Iterator[str]:
 
 
 def _key(item: Any, fields: Mapping[str, Any]) -> str:
-    """The key under which a set of fields knows the item of a list, "" where it does not."""
+    """Return the key of a list item in a set of fields, "" if it is not in the set."""
     return next((key for key in fields if _selects(key, item)), "")
 
 
@@ -238,7 +241,7 @@ def _selects(key: str, item: Any) -> bool:
 
 
 def _fields_of(entries: Iterable[Mapping[str, Any]], operation: str) -> Fields:
-    return union(entry.get("fieldsV1") or {} for entry in entries if _is_own(entry, operation))
+    return unite(entry.get("fieldsV1") or {} for entry in entries if _is_own(entry, operation))
 
 
 def _is_own(entry: Mapping[str, Any], operation: str) -> bool:

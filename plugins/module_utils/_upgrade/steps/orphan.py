@@ -33,8 +33,9 @@ from ..._snapshot.errors import NotYetError
 from ..._snapshot.kinds import KINDS, Reference
 from ..._snapshot.plan.step_types import ORPHAN_LABEL
 from . import waits
-from .apply_manifests import Outcome, delete, refuse_mixed
-from .patches import patched
+from .apply_manifests import ObjectOutcome
+from .delete_objects import delete, refuse_mixed
+from .patches import patch_object
 
 if TYPE_CHECKING:
     from ..._kube.client import Client
@@ -45,10 +46,15 @@ _HASH = "pod-template-hash"
 
 def orphan_deployment(
     client: Client, target: Reference, *, check_mode: bool = False, take_over: bool = False
-) -> list[Outcome]:
+) -> list[ObjectOutcome]:
     """Delete the Deployment and keep its pods, under ownerless ReplicaSets. Label all of them with the Deployment's name.
 
-    After an interruption, continue from the current state. Return one outcome per changed object. Raises KubeError, OwnedObjectError, StepError.
+    After an interruption, continue from the current state. Return one outcome per changed object.
+
+    Raises:
+        OwnedObjectError: another manager owns an object, or the Deployment has other containers.
+        StepError: an object is not deleted or observed until the deadline.
+        KubeError: the API server refuses.
     """
     deployment = client.find(target.path)
     sets = [one for one in _listed(client, "ReplicaSet", target) if _is_of(one, deployment, target.name)]
@@ -60,24 +66,25 @@ def orphan_deployment(
             delete(client, target, uid=uid, propagation="Orphan", take_over=take_over, check_mode=check_mode)
         ]
         if not check_mode:
-            waits.gone(client, target, uid)
+            waits.until_gone(client, target, uid)
     places = [_place("ReplicaSet", one, target) for one in sets]
     renewed = [
-        patched(client, one, _relabel(target.name), check_mode=check_mode, take_over=take_over)
+        patch_object(client, one, _relabel(target.name), check_mode=check_mode, take_over=take_over)
         for one in places
     ]
     if not check_mode:
         for place in places:
-            waits.observed(client, place)
+            waits.until_observed(client, place)
     marked = []
     for pod in _pods(client, sets, target):
         with suppress(NotYetError, NotFound):  # the pod has ended, and its replacement has the label
             place = _place("Pod", pod, target)
             marked.append(
-                patched(client, place, _label(target.name), check_mode=check_mode, take_over=take_over)
+                patch_object(client, place, _label(target.name), check_mode=check_mode, take_over=take_over)
             )
     freed = [
-        patched(client, one, _free(target.name), check_mode=check_mode, take_over=take_over) for one in places
+        patch_object(client, one, _free(target.name), check_mode=check_mode, take_over=take_over)
+        for one in places
     ]
     return _merged((*renewed, *freed, *marked, *gone))
 
@@ -95,9 +102,9 @@ def _place(kind: str, obj: Object, target: Reference) -> Reference:
     return Reference(kind, obj["metadata"]["name"], target.namespace)
 
 
-def _merged(outcomes: Sequence[Outcome]) -> list[Outcome]:
+def _merged(outcomes: Sequence[ObjectOutcome]) -> list[ObjectOutcome]:
     """Return one outcome per changed object."""
-    found: dict[Reference, Outcome] = {}
+    found: dict[Reference, ObjectOutcome] = {}
     for one in (one for one in outcomes if one.changed):
         before = found.get(one.reference)
         found[one.reference] = replace(one, changes=(*before.changes, *one.changes)) if before else one

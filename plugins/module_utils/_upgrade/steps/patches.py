@@ -3,19 +3,26 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Changes of one object in one place, by JSON patch: decided here, written under the resourceVersion that was read."""
+"""Change single fields of one object by JSON patch.
+
+A pure function decides from the object that was read. The write is accepted only at the resourceVersion that was read.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import base64
+import binascii
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..._kube import json_patch
 from ..._kube.update_object import retry_on_conflict
-from ..._snapshot.errors import NotYetError
+from ..._snapshot.errors import NotYetError, StepError
 from ..._snapshot.kinds import Reference
-from ..._snapshot.plan.object_changes import changes
-from .apply_manifests import ATTEMPTS, Outcome, contended, refuse_owned
+from ..._snapshot.plan.object_changes import FieldChange, changes
+from ..._webhook import bundle_content, bundle_targets, reconnection
+from ..._webhook.bundle_targets import Target
+from .apply_manifests import ATTEMPTS, ObjectOutcome, contended, refuse_owned
 
 if TYPE_CHECKING:
     from ..._kube.client import Client
@@ -25,17 +32,23 @@ Operations = list[dict[str, Any]]
 NO_CONVERSION = {"strategy": "None"}
 
 
-def patched(
+def patch_object(
     client: Client,
     target: Reference,
     decide: Callable[[Object], Operations],
     *,
     check_mode: bool,
     take_over: bool = False,
-) -> Outcome:
-    """Write what ``decide`` says about the object as it is now; [] is no change. Decide again after a conflict.
+) -> ObjectOutcome:
+    """Write the operations that ``decide`` returns for the current object. Decide again after a conflict.
 
-    Raises NotYetError if the object does not exist, OwnedObjectError, KubeError.
+    Args:
+        decide: returns JSON patch operations, [] if nothing has to change.
+
+    Raises:
+        NotYetError: the object does not exist.
+        OwnedObjectError: another manager owns it, and take_over is false.
+        KubeError: the API server refuses.
     """
 
     def read() -> Object:
@@ -46,28 +59,28 @@ def patched(
             )
         return live
 
-    def write(live: Object) -> Outcome:
+    def write(live: Object) -> ObjectOutcome:
         operations = decide(live)
         if not operations:
-            return Outcome(target, "unchanged")
+            return ObjectOutcome(target, "unchanged")
         if not take_over:
             refuse_owned(target, live)
         lock = json_patch.at_version(live["metadata"]["resourceVersion"])
         answer = client.patch(target.path, [lock, *operations], dry_run=check_mode)
-        return Outcome(target, "changed", changes(live, answer))
+        return ObjectOutcome(target, "changed", changes(live, answer))
 
     return retry_on_conflict(read(), write, read, attempts=ATTEMPTS, exhausted=contended(target))
 
 
-def no_conversion(crd: Object) -> Operations:
-    """spec.conversion becomes {strategy: None}. It can only be replaced as a whole (facts: _ssa.HELD)."""
+def disable_conversion(crd: Object) -> Operations:
+    """Set spec.conversion to {strategy: None}. It can only be replaced as a whole (see field_ownership.HELD)."""
     if crd["spec"].get("conversion", NO_CONVERSION) == NO_CONVERSION:
         return []
     return [json_patch.replace("/spec/conversion", NO_CONVERSION)]
 
 
-def webhook_conversion(crd: Object, service: Mapping[str, Any], bundle: str) -> Operations:
-    """spec.conversion calls this Service, with this caBundle (base64) from the very first moment."""
+def call_webhook(crd: Object, service: Mapping[str, Any], bundle: str) -> Operations:
+    """Make spec.conversion call the Service. The caBundle (base64) is in the same write."""
     client_config = {"service": {"port": 443, **service}, "caBundle": bundle}
     wanted = {
         "strategy": "Webhook",
@@ -78,14 +91,14 @@ def webhook_conversion(crd: Object, service: Mapping[str, Any], bundle: str) -> 
     return [json_patch.add("/spec/conversion", wanted)]
 
 
-def bundle_of(crd: Object) -> str:
-    """The caBundle (base64) of a CustomResourceDefinition's conversion webhook, "" where there is none."""
+def read_bundle(crd: Object) -> str:
+    """Return the caBundle (base64) of a CustomResourceDefinition's conversion webhook, "" if it has none."""
     webhook = (crd["spec"].get("conversion") or {}).get("webhook") or {}
     return str((webhook.get("clientConfig") or {}).get("caBundle") or "")
 
 
-def rules(configuration: Object, wanted: Mapping[str, Sequence[Object]]) -> Operations:
-    """The rules of the named webhooks are replaced. Raises NotYetError for a webhook that it does not have."""
+def replace_rules(configuration: Object, wanted: Mapping[str, Sequence[Object]]) -> Operations:
+    """Replace the rules of the named webhooks. Raises NotYetError for a webhook that does not exist."""
     names = [webhook["name"] for webhook in configuration.get("webhooks") or ()]
     missing = [name for name in wanted if name not in names]
     if missing:
@@ -101,8 +114,8 @@ def rules(configuration: Object, wanted: Mapping[str, Sequence[Object]]) -> Oper
     ]
 
 
-def failure_policy(configuration: Object, policy: str) -> Operations:
-    """The failurePolicy of every webhook of the configuration."""
+def set_failure_policy(configuration: Object, policy: str) -> Operations:
+    """Set the failurePolicy of every webhook of the configuration."""
     return [
         operation
         for index, webhook in enumerate(configuration.get("webhooks") or ())
@@ -114,8 +127,8 @@ def failure_policy(configuration: Object, policy: str) -> Operations:
     ]
 
 
-def selector(service: Object, wanted: Mapping[str, str], port: int | None) -> Operations:
-    """The Service's selector, and where its only port leads, in one write: pods of two ports are never mixed."""
+def set_selector(service: Object, wanted: Mapping[str, str], port: int | None) -> Operations:
+    """Set the Service's selector and the target port of its only port in one write, so pods of two ports are never mixed."""
     operations: Operations = []
     if service["spec"].get("selector") != dict(wanted):
         operations.append(json_patch.add("/spec/selector", dict(wanted)))
@@ -126,3 +139,78 @@ def selector(service: Object, wanted: Mapping[str, str], port: int | None) -> Op
 
 def _is_still(index: int, webhook: Object) -> dict[str, Any]:
     return json_patch.test(f"/webhooks/{index}/name", webhook["name"])
+
+
+# CA bundles.
+
+
+def reconnect(
+    client: Client, targets: Iterable[Object], *, check_mode: bool, take_over: bool = False
+) -> list[ObjectOutcome]:
+    """Make every API server open new connections to the webhooks of the targets ({kind, name}).
+
+    Skip webhooks without a caBundle, because API servers do not call them.
+    """
+    outcomes = []
+    for target in bundle_targets.targets_from(list(targets)):
+        obj = bundle_targets.read(client, target)
+        for config in bundle_targets.client_configs(target, obj):
+            if not config.ca_bundle.strip():
+                continue
+            one = Target(target.kind, target.name, (config.webhook,) if config.webhook else ())
+            fresh = bundle_targets.read(client, one)
+            change = reconnection.plan(client, one, fresh, take_over=take_over)
+            if not check_mode:
+                reconnection.write(client, change, take_over=take_over)
+            outcomes.append(ObjectOutcome(Reference(one.kind, one.name), "changed"))
+    return outcomes
+
+
+def enable_conversion(
+    client: Client,
+    crd: Reference,
+    service: Mapping[str, Any],
+    secret: Reference,
+    *,
+    check_mode: bool,
+    take_over: bool = False,
+) -> ObjectOutcome:
+    """Make the CRD's spec.conversion call the webhook, with the CA of its Secret in the same write. Keep CAs of the bundle.
+
+    Args:
+        service: {namespace, name, path, port}.
+
+    Raises:
+        StepError: the Secret has no ca.crt.
+        CertflowError: as ``patch_object``.
+    """
+    anchor = _anchor(client, secret, check_mode=check_mode)
+    if not anchor:  # only in check mode
+        return ObjectOutcome(crd, "changed", (FieldChange("spec.conversion.strategy", "None", "Webhook"),))
+
+    def decide(live: Object) -> Operations:
+        merged = bundle_content.merge(_text(read_bundle(live)), anchor, mode="add", now=client.now())
+        return call_webhook(live, service, base64.b64encode(merged.encode()).decode())
+
+    return patch_object(client, crd, decide, check_mode=check_mode, take_over=take_over)
+
+
+def _anchor(client: Client, secret: Reference, *, check_mode: bool) -> str:
+    """Return ca.crt of the Secret in PEM. In check mode return "" if the certificate does not exist yet."""
+    found = client.find(secret.path)
+    text = _text(((found or {}).get("data") or {}).get("ca.crt") or "")
+    if text.strip():
+        bundle_content.check(text)
+    elif not check_mode:
+        raise StepError(
+            f"{secret} has no entry ca.crt, which the caBundle of the webhook needs",
+            remedy="Run the task again. The certificate step writes the entry",
+        )
+    return text
+
+
+def _text(encoded: str) -> str:
+    try:
+        return base64.b64decode(encoded, validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return ""

@@ -46,7 +46,7 @@ MOST_EVENTS = 5
 
 
 @dataclass(frozen=True)
-class Trouble:
+class RolloutTrouble:
     """A cause that keeps a pod or the Deployment from becoming available.
 
     words: a clause for a reader.
@@ -62,7 +62,7 @@ class Trouble:
 
 
 @dataclass(frozen=True)
-class Progress:
+class RolloutProgress:
     """The state of a rollout.
 
     done: every replica is of the newest template and available, and all other pods are being deleted.
@@ -73,11 +73,13 @@ class Progress:
 
     done: bool
     words: str
-    troubles: tuple[Trouble, ...] = ()
+    troubles: tuple[RolloutTrouble, ...] = ()
     ending: frozenset[str] = frozenset()
 
 
-def progress(deployment: Object, replica_sets: Iterable[Object], pods: Iterable[Object]) -> Progress:
+def rollout_progress(
+    deployment: Object, replica_sets: Iterable[Object], pods: Iterable[Object]
+) -> RolloutProgress:
     """Return the state of a Deployment's rollout. ReplicaSets and pods of other owners are ignored."""
     spec, status = deployment["spec"], deployment.get("status") or {}
     sets = {one["metadata"]["uid"]: one for one in replica_sets if _owned_by(one, deployment)}
@@ -90,7 +92,7 @@ def progress(deployment: Object, replica_sets: Iterable[Object], pods: Iterable[
     troubles = (
         [*_conditions(status), *(trouble for pod in newest for trouble in _troubles(pod))] if seen else []
     )
-    return Progress(
+    return RolloutProgress(
         done=seen and counts == [wanted] * 3 and len(own) == wanted,
         words=f"{counts[0]} of {wanted} pods are of the new template, {counts[1]} available, {len(own) - counts[0]} old ones left",
         troubles=tuple(troubles),
@@ -98,7 +100,9 @@ def progress(deployment: Object, replica_sets: Iterable[Object], pods: Iterable[
     )
 
 
-def newest_pods(deployment: Object, replica_sets: Iterable[Object], pods: Iterable[Object]) -> frozenset[str]:
+def find_newest_pods(
+    deployment: Object, replica_sets: Iterable[Object], pods: Iterable[Object]
+) -> frozenset[str]:
     """Return the UIDs of the pods that are of a Deployment's newest template."""
     return frozenset(pod["metadata"]["uid"] for pod in _newest(deployment, replica_sets, pods))
 
@@ -116,10 +120,10 @@ def _is_observed(deployment: Object) -> bool:
 
 
 # The container of a pod, by the pod's UID and the container's name.
-Container = tuple[str, str]
+ContainerKey = tuple[str, str]
 
 
-def restart_counts(pods: Iterable[Object]) -> dict[Container, int]:
+def count_restarts(pods: Iterable[Object]) -> dict[ContainerKey, int]:
     """Return how often each container was restarted."""
     return {
         (pod["metadata"]["uid"], container["name"]): int(container.get("restartCount") or 0)
@@ -128,12 +132,12 @@ def restart_counts(pods: Iterable[Object]) -> dict[Container, int]:
     }
 
 
-def crash_loops(
+def find_crash_loops(
     deployment: Object,
     replica_sets: Iterable[Object],
     pods: Iterable[Object],
-    first: Mapping[Container, int],
-) -> list[Trouble]:
+    first: Mapping[ContainerKey, int],
+) -> list[RolloutTrouble]:
     """Return the containers of the newest template that end repeatedly, although they are ready in between.
 
     first: restarts at the first look at each container. Earlier restarts do not count.
@@ -146,12 +150,12 @@ def crash_loops(
     ]
 
 
-def setbacks(
+def find_setbacks(
     deployment: Object,
     replica_sets: Iterable[Object],
     pods: Iterable[Object],
-    before: Mapping[Container, int],
-) -> list[Trouble]:
+    before: Mapping[ContainerKey, int],
+) -> list[RolloutTrouble]:
     """Return the pods of the newest template that were available and did not stay so, at most one cause per pod.
 
     A container counts if it ended after the rollout was complete, or if it has more restarts than at an earlier look. The
@@ -168,11 +172,11 @@ def setbacks(
     return [cause for cause in causes if cause]
 
 
-def _setback(pod: Object, complete: str, before: Mapping[Container, int]) -> Trouble | None:
+def _setback(pod: Object, complete: str, before: Mapping[ContainerKey, int]) -> RolloutTrouble | None:
     metadata, status = pod["metadata"], pod.get("status") or {}
     if status.get("phase") in ("Failed", "Succeeded"):
         said = f"{status.get('reason') or status['phase']}: {_line(status.get('message'))}"
-        return Trouble(f"pod {metadata['name']} ended: {said}", lasting=True)
+        return RolloutTrouble(f"pod {metadata['name']} ended: {said}", lasting=True)
     for container in _statuses(pod):
         if ((container.get("state") or {}).get("terminated") or {}).get("exitCode") == 0:
             continue  # an init container that is done
@@ -183,7 +187,7 @@ def _setback(pod: Object, complete: str, before: Mapping[Container, int]) -> Tro
     is_replacement = bool(complete) and str(metadata.get("creationTimestamp") or "") > complete
     if is_ready(pod) or is_replacement:
         return None
-    return Trouble(f"pod {metadata['name']} is no longer ready", lasting=True)
+    return RolloutTrouble(f"pod {metadata['name']} is no longer ready", lasting=True)
 
 
 def _completed_at(deployment: Object) -> str:
@@ -201,20 +205,22 @@ def _is_out_of_memory(container: Object) -> bool:
     return bool(_last_end(container).get("reason") == _OUT_OF_MEMORY)
 
 
-def _ended(pod: Object, container: Object, how: str) -> Trouble:
+def _ended(pod: Object, container: Object, how: str) -> RolloutTrouble:
     name, end = pod["metadata"]["name"], _last_end(container)
     reason = f"{end.get('reason') or 'ended'}, exit code {end.get('exitCode')}"
     words = f"pod {name}: container {container['name']} {how}: {reason}"
     return _crash(words, name, container, lasting=True)
 
 
-def _crash(words: str, pod: str, container: Object, *, lasting: bool) -> Trouble:
+def _crash(words: str, pod: str, container: Object, *, lasting: bool) -> RolloutTrouble:
     if _is_out_of_memory(container):
-        return Trouble(words, lasting, remedy=MORE_MEMORY)
-    return Trouble(words, lasting, (pod, container["name"]))
+        return RolloutTrouble(words, lasting, remedy=MORE_MEMORY)
+    return RolloutTrouble(words, lasting, (pod, container["name"]))
 
 
-def worst_pods(deployment: Object, replica_sets: Iterable[Object], pods: Iterable[Object]) -> list[Object]:
+def select_worst_pods(
+    deployment: Object, replica_sets: Iterable[Object], pods: Iterable[Object]
+) -> list[Object]:
     """Return at most MOST_PODS pods of the newest template: those that are not ready first, then by restarts."""
     if not _is_observed(deployment):
         return []
@@ -225,7 +231,7 @@ def worst_pods(deployment: Object, replica_sets: Iterable[Object], pods: Iterabl
     return ranked[:MOST_PODS]
 
 
-def refused_sets(deployment: Object, replica_sets: Iterable[Object]) -> list[Object]:
+def find_refused_sets(deployment: Object, replica_sets: Iterable[Object]) -> list[Object]:
     """Return the newest ReplicaSet if the API server refuses its pods: quotas, PodSecurity, policies."""
     if not _is_observed(deployment):
         return []
@@ -345,25 +351,27 @@ def _last_end(container: Object) -> Object:
     return now.get("terminated") or before.get("terminated") or {}
 
 
-def _conditions(status: Object) -> Iterator[Trouble]:
+def _conditions(status: Object) -> Iterator[RolloutTrouble]:
     for condition in status.get("conditions") or ():
         kind, reason, message = (condition.get(key) or "" for key in ("type", "reason", "message"))
         if kind == "ReplicaFailure" and condition["status"] == "True":
-            yield Trouble(f"the API server refuses its pods: {message}")  # quotas, PodSecurity, policies
+            yield RolloutTrouble(
+                f"the API server refuses its pods: {message}"
+            )  # quotas, PodSecurity, policies
         if kind == "Progressing" and condition["status"] == "False" and reason == "ProgressDeadlineExceeded":
-            yield Trouble(f"ProgressDeadlineExceeded: {message}", lasting=True)
+            yield RolloutTrouble(f"ProgressDeadlineExceeded: {message}", lasting=True)
 
 
-def _troubles(pod: Object) -> Iterator[Trouble]:
+def _troubles(pod: Object) -> Iterator[RolloutTrouble]:
     name, status = pod["metadata"]["name"], pod.get("status") or {}
     for condition in status.get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition.get("reason") == "Unschedulable":
-            yield Trouble(f"pod {name} cannot be scheduled: {condition.get('message')}")
+            yield RolloutTrouble(f"pod {name} cannot be scheduled: {condition.get('message')}")
     for container in _statuses(pod):
         yield from _of_container(name, container)
 
 
-def _of_container(pod: str, container: Object) -> Iterator[Trouble]:
+def _of_container(pod: str, container: Object) -> Iterator[RolloutTrouble]:
     where = f"pod {pod}: container {container['name']}"
     state, restarts = container.get("state") or {}, container.get("restartCount") or 0
     waiting = state.get("waiting") or {}
@@ -374,9 +382,9 @@ def _of_container(pod: str, container: Object) -> Iterator[Trouble]:
         words = f"ended {restarts + 1} times, the last time with exit code {ended.get('exitCode')}{reason}"
         yield _crash(f"{where} {words}", pod, container, lasting=restarts >= MANY_RESTARTS)
     elif reason in WAITING:
-        yield Trouble(f"{where}: {reason}: {_line(waiting.get('message'))}", not WAITING[reason])
+        yield RolloutTrouble(f"{where}: {reason}: {_line(waiting.get('message'))}", not WAITING[reason])
     elif state.get("running") and not container.get("ready"):
-        yield Trouble(f"{where} runs but is not ready", log=(pod, container["name"]))
+        yield RolloutTrouble(f"{where} runs but is not ready", log=(pod, container["name"]))
 
 
 def _annotated(obj: Object) -> str:

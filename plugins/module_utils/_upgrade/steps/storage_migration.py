@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Storage migration of a CustomResourceDefinition: every object is written back, and only then the old version forgotten.
+"""Migrate the storage version of a CustomResourceDefinition: write every object back, then remove the old version.
 
-Done wrongly - storedVersions without an old version that an object is still stored at - it makes the whole kind
-unreadable: list, get and delete fail with `request to convert CR from an invalid group/version`.
+If storedVersions omits a version at which an object is still stored, the whole kind becomes unreadable: list, get and delete
+fail with `request to convert CR from an invalid group/version`. So storedVersions changes last.
 https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definition-versioning/#upgrade-existing-objects-to-a-new-stored-version
 """
 
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..._kube import json_patch
@@ -24,36 +23,35 @@ from ..._snapshot.errors import MigrationError, NotYetError
 from ..._snapshot.kinds import Reference
 from ..._snapshot.plan.object_changes import FieldChange
 from . import waits
-from .apply_manifests import ATTEMPTS, Outcome, contended
-from .patches import patched
+from .apply_manifests import ATTEMPTS, ObjectOutcome, contended
+from .patches import patch_object
 
 if TYPE_CHECKING:
     from ..._kube.client import Client
 
 Object = Mapping[str, Any]
-# After a CustomResourceDefinition changed its storage version, every API server has to have seen it before an object is
-# written back: their watches take a moment, and in a highly available cluster Established is reported 5 s late.
+# The time until every API server knows a new storage version. Objects are written back after it. The watches of API servers
+# take a moment, and a highly available cluster reports Established 5 s late.
 SETTLE_SECONDS = 10.0
-# How often the objects are listed: again after each round in which new ones came.
+# The number of times that the objects are listed. Each round finds the objects that were created during the one before.
 ROUNDS = 5
 SHOWN = 10
-GONE = 410  # the next page of a list that took too long: its beginning is forgotten
-
-
-@dataclass(frozen=True)
-class Migration:
-    """objects: how many were written back, or in check mode would be."""
-
-    outcomes: tuple[Outcome, ...]
-    objects: int
+GONE = 410  # the list took too long, and the API server no longer has its next page
 
 
 def migrate(
     client: Client, crd: str, version: str, *, settle: float = SETTLE_SECONDS, check_mode: bool = False
-) -> Migration:
-    """Make ``version`` the only stored version. Nothing is written where it is already.
+) -> list[ObjectOutcome]:
+    """Make ``version`` the only stored version. Write nothing if it already is.
 
-    Raises MigrationError, with every refused object named, before storedVersions is touched; NotYetError, KubeError.
+    Args:
+        crd: the name of the CustomResourceDefinition.
+        settle: seconds to wait after a change of the storage version.
+
+    Raises:
+        MigrationError: an object cannot be written back. storedVersions did not change.
+        NotYetError: the CustomResourceDefinition does not exist or does not serve the version.
+        KubeError: the API server refuses.
     """
     target = Reference("CustomResourceDefinition", crd)
     live = client.find(target.path)
@@ -62,24 +60,24 @@ def migrate(
             f"{target} does not exist", remedy="Find out what deleted it, and run the task again"
         )
     if _stored(live) == [version] and _storage(live) == version:
-        return Migration((Outcome(target, "unchanged"),), 0)
-    switched = patched(client, target, lambda obj: _switch(obj, version), check_mode=check_mode)
+        return [ObjectOutcome(target, "unchanged")]
+    switched = patch_object(client, target, lambda obj: _switch(obj, version), check_mode=check_mode)
     if not check_mode:
-        waits.established(client, [crd])
+        waits.until_established(client, [crd])
         time.sleep(settle)
     collection = f"/apis/{live['spec']['group']}/{version}/{live['spec']['names']['plural']}"
-    count = _rewrite_all(client, crd, collection, check_mode=check_mode)
+    _rewrite_all(client, crd, collection, check_mode=check_mode)
     if check_mode:
-        forgotten = Outcome(
+        reduced = ObjectOutcome(
             target, "changed", (FieldChange("status.storedVersions", _stored(live), [version]),)
         )
     else:
-        forgotten = _forget(client, target, version)
-    return Migration(tuple(one for one in (switched, forgotten) if one.changed), count)
+        reduced = _set_stored_versions(client, target, version)
+    return [one for one in (switched, reduced) if one.changed]
 
 
-def _rewrite_all(client: Client, crd: str, collection: str, *, check_mode: bool) -> int:
-    """Write every object back, list again, and go on until no new one is found. Returns how many there were."""
+def _rewrite_all(client: Client, crd: str, collection: str, *, check_mode: bool) -> None:
+    """Write every object back. List again until no new object is found."""
     done: set[str] = set()
     refused: list[str] = []
     for _round in range(ROUNDS):
@@ -97,7 +95,7 @@ def _rewrite_all(client: Client, crd: str, collection: str, *, check_mode: bool)
         if refused:
             raise _refused(crd, refused, len(done))
         if complete and (check_mode or len(done) == before):
-            return len(done)
+            return
     raise MigrationError(
         f"objects of {crd} are created faster than they are read",
         remedy="Run the task again when fewer objects are written",
@@ -105,7 +103,7 @@ def _rewrite_all(client: Client, crd: str, collection: str, *, check_mode: bool)
 
 
 def _every(client: Client, collection: str) -> Iterator[dict[str, Any]]:
-    """Every object, page by page: a cluster may have tens of thousands, and they come without kind and apiVersion."""
+    """Yield every object with kind and apiVersion, which lists omit. Read page by page: there may be tens of thousands."""
     for page in client.pages(collection):
         common = {"apiVersion": page["apiVersion"], "kind": page["kind"].removesuffix("List")}
         for item in page.get("items") or ():
@@ -113,7 +111,7 @@ def _every(client: Client, collection: str) -> Iterator[dict[str, Any]]:
 
 
 def _rewrite(client: Client, path: str, obj: dict[str, Any], *, check_mode: bool) -> str:
-    """PUT what was read: that alone stores it at the storage version. Returns why it was refused, "" where it was not."""
+    """Write the object back unchanged, which stores it at the storage version. Return the reason of a refusal, else ""."""
     try:
         retry_on_conflict(
             obj,
@@ -130,23 +128,25 @@ def _rewrite(client: Client, path: str, obj: dict[str, Any], *, check_mode: bool
     return ""
 
 
-def _forget(client: Client, target: Reference, version: str) -> Outcome:
-    """status.storedVersions names the storage version alone, if that is still the one that everything was written at."""
+def _set_stored_versions(client: Client, target: Reference, version: str) -> ObjectOutcome:
+    """Set status.storedVersions to the storage version only, if the storage version has not changed meanwhile."""
 
     def read() -> Object:
         return client.get(target.path)
 
-    def write(live: Object) -> Outcome:
+    def write(live: Object) -> ObjectOutcome:
         if _storage(live) != version:
             raise MigrationError(
                 f"the storage version of {target.name} was changed while its objects were written back",
                 remedy="Run the task again, which plans again",
             )
         if _stored(live) == [version]:
-            return Outcome(target, "unchanged")
+            return ObjectOutcome(target, "unchanged")
         lock = json_patch.at_version(live["metadata"]["resourceVersion"])
         client.patch(f"{target.path}/status", [lock, json_patch.replace("/status/storedVersions", [version])])
-        return Outcome(target, "changed", (FieldChange("status.storedVersions", _stored(live), [version]),))
+        return ObjectOutcome(
+            target, "changed", (FieldChange("status.storedVersions", _stored(live), [version]),)
+        )
 
     return retry_on_conflict(read(), write, read, attempts=ATTEMPTS, exhausted=contended(target))
 

@@ -17,18 +17,18 @@ from ..._kube.errors import ApiError, KubeError
 from ..._snapshot.errors import RolloutError, StepError
 from ..._snapshot.kinds import KINDS, Reference
 from .rollout_report import (
-    Container,
+    ContainerKey,
     Object,
-    Progress,
-    Trouble,
-    crash_loops,
-    progress,
-    refused_sets,
+    RolloutProgress,
+    RolloutTrouble,
+    count_restarts,
+    find_crash_loops,
+    find_refused_sets,
+    find_setbacks,
     report_pod,
     report_set,
-    restart_counts,
-    setbacks,
-    worst_pods,
+    rollout_progress,
+    select_worst_pods,
 )
 
 if TYPE_CHECKING:
@@ -44,7 +44,9 @@ EVENTS = "/api/v1/namespaces/{namespace}/events"
 SLICES = "/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"
 
 
-def available(client: Client, target: Reference, *, on_ending: Callable[[], None] = lambda: None) -> None:
+def until_available(
+    client: Client, target: Reference, *, on_ending: Callable[[], None] = lambda: None
+) -> None:
     """Wait until every replica of the newest template is available and every older pod has begun to end.
 
     Args:
@@ -56,12 +58,12 @@ def available(client: Client, target: Reference, *, on_ending: Callable[[], None
     """
     ending: frozenset[str] = frozenset()
     since: dict[str, float] = {}
-    first: dict[Container, int] = {}
+    first: dict[ContainerKey, int] = {}
     while True:
         seen = _look(client, target)
         now = seen.progress
-        first = {**restart_counts(seen.pods), **first}
-        loops = crash_loops(seen.deployment, seen.replica_sets, seen.pods, first)
+        first = {**count_restarts(seen.pods), **first}
+        loops = find_crash_loops(seen.deployment, seen.replica_sets, seen.pods, first)
         if loops:
             raise _no_further(client, target, seen, loops)
         if now.ending - ending:
@@ -81,7 +83,7 @@ def available(client: Client, target: Reference, *, on_ending: Callable[[], None
         time.sleep(PAUSE_SECONDS)
 
 
-def stay_up(client: Client, target: Reference, seconds: float) -> None:
+def watch_pods(client: Client, target: Reference, seconds: float) -> None:
     """Watch the pods of an available Deployment, and return if all of them stay ready and none of them restarts.
 
     If a pod is deleted meanwhile, as in the drain of a node, wait until it is replaced.
@@ -95,7 +97,7 @@ def stay_up(client: Client, target: Reference, seconds: float) -> None:
         StepError: the deadline came first, or the Deployment does not exist.
     """
     end = time.monotonic() + seconds
-    watch = Watch(client, target)
+    watch = PodWatch(client, target)
     while True:
         seen = watch.look()
         if time.monotonic() >= end and seen.progress.done:
@@ -108,42 +110,42 @@ def stay_up(client: Client, target: Reference, seconds: float) -> None:
         time.sleep(PAUSE_SECONDS)
 
 
-class Watch:
+class PodWatch:
     """Looks at the pods of an available Deployment."""
 
     def __init__(self, client: Client, target: Reference) -> None:
         self._client, self._target = client, target
-        self._before: dict[Container, int] = {}
+        self._before: dict[ContainerKey, int] = {}
 
-    def look(self) -> Seen:
-        """Return the state of the Deployment. Raises RolloutError as stay_up, StepError if it does not exist."""
+    def look(self) -> DeploymentPods:
+        """Return the state of the Deployment. Raises RolloutError as watch_pods, StepError if it does not exist."""
         seen = _look(self._client, self._target)
-        self._before = {**restart_counts(seen.pods), **self._before}
-        found = setbacks(seen.deployment, seen.replica_sets, seen.pods, self._before)
+        self._before = {**count_restarts(seen.pods), **self._before}
+        found = find_setbacks(seen.deployment, seen.replica_sets, seen.pods, self._before)
         if found:
             cause = f"{self._target} does not stay available"
             raise _failure(self._client, self._target, seen, found, cause)
         return seen
 
 
-def established(client: Client, names: Iterable[str]) -> None:
+def until_established(client: Client, names: Iterable[str]) -> None:
     """Wait until CustomResourceDefinitions are served. Raises StepError with the API server's message."""
     for name in names:
         target = Reference("CustomResourceDefinition", name)
-        until(client, partial(_is_established, client, target), f"{target} is not served")
+        _until(client, partial(_is_established, client, target), f"{target} is not served")
 
 
-def gone(client: Client, target: Reference, uid: str) -> None:
+def until_gone(client: Client, target: Reference, uid: str) -> None:
     """Wait until the object of this UID no longer exists. Finalizers may delay that."""
 
     def is_gone() -> bool:
         live = client.find(target.path)
         return live is None or live["metadata"]["uid"] != uid
 
-    until(client, is_gone, f"{target} is still being deleted")
+    _until(client, is_gone, f"{target} is still being deleted")
 
 
-def observed(client: Client, target: Reference) -> None:
+def until_observed(client: Client, target: Reference) -> None:
     """Wait until the controller of a ReplicaSet has read its present spec, or until the ReplicaSet is deleted."""
 
     def is_observed() -> bool:
@@ -153,10 +155,10 @@ def observed(client: Client, target: Reference) -> None:
         seen = (live.get("status") or {}).get("observedGeneration") or 0
         return bool(seen >= (live["metadata"].get("generation") or 0))
 
-    until(client, is_observed, f"the controller of {target} has not read its new template")
+    _until(client, is_observed, f"the controller of {target} has not read its new template")
 
 
-def switched(client: Client, target: Reference, selector: dict[str, str], port: int | None) -> None:
+def until_switched(client: Client, target: Reference, selector: dict[str, str], port: int | None) -> None:
     """Wait until the Service's EndpointSlices name only pods that the selector selects, at this port."""
     pods_path = KINDS["Pod"].collection(target.namespace)
     labels = ",".join(f"{key}={value}" for key, value in selector.items())
@@ -178,7 +180,7 @@ def switched(client: Client, target: Reference, selector: dict[str, str], port: 
         }
         return named <= pods and bool(named) == bool(pods) and (port is None or ports <= {port})
 
-    until(client, is_switched, f"the endpoints of {target} do not match its new selector")
+    _until(client, is_switched, f"the endpoints of {target} do not match its new selector")
 
 
 def _has_address(pod: dict[str, Any]) -> bool:
@@ -187,7 +189,7 @@ def _has_address(pod: dict[str, Any]) -> bool:
     return bool(status.get("podIP")) and status.get("phase") in ("Pending", "Running")
 
 
-def until(client: Client, condition: Callable[[], bool], otherwise: str) -> None:
+def _until(client: Client, condition: Callable[[], bool], otherwise: str) -> None:
     """Wait until the condition is true. Raises StepError with the clause ``otherwise`` at the deadline."""
     while not condition():
         if time.monotonic() + PAUSE_SECONDS > client.deadline:
@@ -199,7 +201,7 @@ def until(client: Client, condition: Callable[[], bool], otherwise: str) -> None
 
 
 @dataclass(frozen=True)
-class Seen:
+class DeploymentPods:
     """A Deployment, and the ReplicaSets and pods that its selector selects, of one moment."""
 
     deployment: Object
@@ -207,11 +209,11 @@ class Seen:
     pods: list[Object]
 
     @property
-    def progress(self) -> Progress:
-        return progress(self.deployment, self.replica_sets, self.pods)
+    def progress(self) -> RolloutProgress:
+        return rollout_progress(self.deployment, self.replica_sets, self.pods)
 
 
-def _look(client: Client, target: Reference) -> Seen:
+def _look(client: Client, target: Reference) -> DeploymentPods:
     deployment = client.find(target.path)
     if deployment is None:
         raise StepError(f"{target} does not exist", remedy="Find out what deleted it, and run the task again")
@@ -219,14 +221,18 @@ def _look(client: Client, target: Reference) -> Seen:
     query = {"labelSelector": ",".join(f"{key}={value}" for key, value in labels.items())}
     sets = client.list_all(KINDS["ReplicaSet"].collection(target.namespace), query)["items"]
     pods = client.list_all(KINDS["Pod"].collection(target.namespace), query)["items"]
-    return Seen(deployment, sets, pods)
+    return DeploymentPods(deployment, sets, pods)
 
 
-def _no_further(client: Client, target: Reference, seen: Seen, stuck: list[Trouble]) -> RolloutError:
+def _no_further(
+    client: Client, target: Reference, seen: DeploymentPods, stuck: list[RolloutTrouble]
+) -> RolloutError:
     return _failure(client, target, seen, stuck, f"{target} does not become available")
 
 
-def _failure(client: Client, target: Reference, seen: Seen, stuck: list[Trouble], cause: str) -> RolloutError:
+def _failure(
+    client: Client, target: Reference, seen: DeploymentPods, stuck: list[RolloutTrouble], cause: str
+) -> RolloutError:
     state = seen.progress.words
     words = list(dict.fromkeys(trouble.words for trouble in stuck)) or [state]
     logs = [line for trouble in stuck[:2] if trouble.log for line in _log(client, target, *trouble.log)]
@@ -240,13 +246,14 @@ def _failure(client: Client, target: Reference, seen: Seen, stuck: list[Trouble]
     return error
 
 
-def _report(client: Client, target: Reference, seen: Seen) -> dict[str, Any]:
+def _report(client: Client, target: Reference, seen: DeploymentPods) -> dict[str, Any]:
     """Return the pods, and the ReplicaSets with refused pods, with their events. notes: why events are missing."""
     events = _Events(client, target.namespace)
     pods = [
-        report_pod(one, events.of(one)) for one in worst_pods(seen.deployment, seen.replica_sets, seen.pods)
+        report_pod(one, events.of(one))
+        for one in select_worst_pods(seen.deployment, seen.replica_sets, seen.pods)
     ]
-    sets = [report_set(one, events.of(one)) for one in refused_sets(seen.deployment, seen.replica_sets)]
+    sets = [report_set(one, events.of(one)) for one in find_refused_sets(seen.deployment, seen.replica_sets)]
     return {"pods": pods, "replica_sets": sets, "notes": events.notes}
 
 

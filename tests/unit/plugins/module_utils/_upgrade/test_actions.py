@@ -18,7 +18,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import actions
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.apply_manifests import (
-    Outcome,
+    ObjectOutcome,
 )
 
 HOOK = Reference("Deployment", "hook", "default")
@@ -26,12 +26,12 @@ OTHER = Reference("Service", "hook", "default")
 H, S = str(HOOK), str(OTHER)
 
 
-def outcome(change: str, *changes: tuple[str, Any, Any], reference: Reference = HOOK) -> Outcome:
-    return Outcome(reference, change, tuple(FieldChange(*one) for one in changes))
+def outcome(change: str, *changes: tuple[str, Any, Any], reference: Reference = HOOK) -> ObjectOutcome:
+    return ObjectOutcome(reference, change, tuple(FieldChange(*one) for one in changes))
 
 
 # What the steps did, and the diff: before and after.
-CASES: dict[str, tuple[list[Outcome], dict[str, Any], dict[str, Any]]] = {
+CASES: dict[str, tuple[list[ObjectOutcome], dict[str, Any], dict[str, Any]]] = {
     "nothing": ([outcome("unchanged")], {}, {}),
     "changed": ([outcome("changed", ("image", "a", "b"))], {H: {"image": "a"}}, {H: {"image": "b"}}),
     "changed several times": (
@@ -80,7 +80,7 @@ def test_the_diff_has_the_first_and_the_last_value(case: str) -> None:
 
 def test_a_report_names_the_object_and_its_fields() -> None:
     changes = (FieldChange("spec.replicas", 1, 2),)
-    assert actions.report(Outcome(HOOK, "changed", changes, ("kubectl: x",), "note")) == {
+    assert actions.report(ObjectOutcome(HOOK, "changed", changes, ("kubectl: x",), "note")) == {
         "kind": "Deployment",
         "namespace": "default",
         "name": "hook",

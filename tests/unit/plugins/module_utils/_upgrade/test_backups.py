@@ -97,7 +97,9 @@ class Api:
 
 def store(api: Api, *objects: Object, later: int = 0) -> str:
     given = objects or (SERVICE,)
-    return backups.store(cast("Client", api), "kube-system", NAME, given, NOW + timedelta(seconds=later))
+    return backups.store_in_cluster(
+        cast("Client", api), "kube-system", NAME, given, NOW + timedelta(seconds=later)
+    )
 
 
 def unpacked(*parts: Object) -> str:

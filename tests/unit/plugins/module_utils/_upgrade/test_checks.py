@@ -24,14 +24,16 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan
     UpgradeContext,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import checks, verification
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.checks import (
-    FAILED,
-    OK,
-    UNPROVEN,
-    Leader,
-    Pod,
-    Running,
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import (
+    checks,
+    run_checks,
+    version_check,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.checks import FAILED, OK, UNPROVEN
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.version_check import (
+    ControllerPod,
+    ControllerPods,
+    LeaderState,
 )
 
 from tests.unit.plugins.module_utils._snapshot.world import (
@@ -54,7 +56,7 @@ def ahead(release: str, crds: str) -> InstalledState:
     return replace(upstream(release), crds=upstream(crds).crds)
 
 
-# The parameters that the verification of a subject reads.
+# The parameters that the run_checks of a subject reads.
 NEEDED = {
     "webhook": {"name", "check"},
     "conversion": {"name", "version"},
@@ -66,7 +68,7 @@ NEEDED = {
 
 
 def lacking(step: step_types.Step) -> list[str]:
-    """Return what the verification of this step would miss."""
+    """Return what the run_checks of this step would miss."""
     given = step.parameters
     faults = [
         *step_types.faults(step),
@@ -80,7 +82,7 @@ def lacking(step: step_types.Step) -> list[str]:
 
 
 def test_every_subject_has_a_verification() -> None:
-    assert NEEDED.keys() == verification.PROOFS.keys()
+    assert NEEDED.keys() == run_checks.CHECKS.keys()
 
 
 CONTROLLER = ["verify-version", "verify-controller"]
@@ -147,7 +149,7 @@ def test_a_release_that_nobody_knows_is_not_proven() -> None:
 
 def test_every_refusal_has_its_question() -> None:
     for by, resource in hop.REFUSALS.items():
-        asked = checks.question(by, "default", "d")
+        asked = checks.refusal_test(by, "default", "d")
         assert asked.resource == resource
         assert asked.message
 
@@ -164,7 +166,7 @@ LOGS = [
 
 @pytest.mark.parametrize(("log", "version"), LOGS)
 def test_what_a_pod_says_of_itself(log: str, version: release_table.Version | None) -> None:
-    assert checks.said_by(log) == version
+    assert version_check.release_in_log(log) == version
 
 
 @pytest.mark.parametrize(
@@ -177,26 +179,29 @@ def test_what_a_pod_says_of_itself(log: str, version: release_table.Version | No
     ],
 )
 def test_what_an_image_says(image: str, version: release_table.Version | None) -> None:
-    assert checks.tag_of(image) == version
+    assert version_check.release_in_tag(image) == version
 
 
 NEW, OLD = (8, 7, 0), (8, 4, 0)
-GOOD = (Pod("a", "c:v8.7.0", tag=NEW, said=NEW, host="a"), Pod("b", "c:v8.7.0", tag=NEW, said=NEW, host="b"))
-LEADS = Leader(holder="a", late=-10.0)
+GOOD = (
+    ControllerPod("a", "c:v8.7.0", tag=NEW, said=NEW, host="a"),
+    ControllerPod("b", "c:v8.7.0", tag=NEW, said=NEW, host="b"),
+)
+LEADS = LeaderState(holder="a", late=-10.0)
 
 
-def seen(*pods: Pod, leader: Leader = LEADS, replicas: int = 2) -> Running:
-    return Running("Deployment kube-system/snapshot-controller", NEW, replicas, pods, leader)
+def seen(*pods: ControllerPod, leader: LeaderState = LEADS, replicas: int = 2) -> ControllerPods:
+    return ControllerPods("Deployment kube-system/snapshot-controller", NEW, replicas, pods, leader)
 
 
-def with_first(**fields: Any) -> tuple[Pod, ...]:
+def with_first(**fields: Any) -> tuple[ControllerPod, ...]:
     return (replace(GOOD[0], **fields), GOOD[1])
 
 
 # (what was seen, verdict, words of the summary, whether waiting is of no use)
-VERSIONS: list[tuple[Running, str, str, bool]] = [
+VERSIONS: list[tuple[ControllerPods, str, str, bool]] = [
     (seen(*GOOD), OK, "all 2 pods .* run 8.7.0, according to their logs, and a leads", False),
-    (seen(*GOOD, leader=Leader(wanted=False)), OK, "according to their logs$", False),
+    (seen(*GOOD, leader=LeaderState(wanted=False)), OK, "according to their logs$", False),
     (seen(*with_first(said=None)), OK, "for some of them only according to the image tag", False),
     (seen(*with_first(tag=None)), OK, "according to their logs", False),
     (seen(*with_first(tag=None, said=None, silence="forbidden")), UNPROVEN, "pod a .*forbidden", True),
@@ -221,20 +226,20 @@ VERSIONS: list[tuple[Running, str, str, bool]] = [
     ),
     (seen(*GOOD, replace(GOOD[0], name="old", ends=True)), FAILED, "other pods than those of .*: old", False),
     (
-        seen(*GOOD, leader=Leader(problem="forbidden")),
+        seen(*GOOD, leader=LeaderState(problem="forbidden")),
         UNPROVEN,
         "the Lease of the controller cannot be read",
         True,
     ),
-    (seen(*GOOD, leader=Leader()), FAILED, "no pod of .* holds the Lease", False),
-    (seen(*GOOD, leader=Leader(holder="a", late=9.0)), FAILED, "a held it until 9 s ago", False),
-    (seen(*GOOD, leader=Leader(holder="z", late=-9.0)), FAILED, "held by z, which is not a pod", False),
+    (seen(*GOOD, leader=LeaderState()), FAILED, "no pod of .* holds the Lease", False),
+    (seen(*GOOD, leader=LeaderState(holder="a", late=9.0)), FAILED, "a held it until 9 s ago", False),
+    (seen(*GOOD, leader=LeaderState(holder="z", late=-9.0)), FAILED, "held by z, which is not a pod", False),
 ]
 
 
 @pytest.mark.parametrize(("running", "verdict", "words", "lasting"), VERSIONS)
-def test_which_release_runs(running: Running, verdict: str, words: str, lasting: bool) -> None:
-    found = checks.judge_version(running)
+def test_which_release_runs(running: ControllerPods, verdict: str, words: str, lasting: bool) -> None:
+    found = version_check.judge_pods(running)
     assert (found.verdict, found.is_lasting) == (verdict, lasting), found
     assert re.search(words, found.summary), found.summary
 
@@ -276,8 +281,8 @@ def test_rules(given: list[tuple[str, str]], verdict: str, words: str) -> None:
     ],
 )
 def test_what_a_controller_says(message: str, is_said: bool) -> None:
-    assert bool(checks.said_of({"status": {"error": {"message": message}}}, "x-1")) is is_said
-    assert checks.said_of(None, "x-1") == checks.said_of({}, "x-1") == ""
+    assert bool(checks.status_error({"status": {"error": {"message": message}}}, "x-1")) is is_said
+    assert checks.status_error(None, "x-1") == checks.status_error({}, "x-1") == ""
 
 
 @pytest.mark.parametrize(
@@ -309,7 +314,7 @@ def test_of_several_webhooks_the_one_that_is_asked() -> None:
         return {"name": name, "rules": [{"resources": [resource]}]}
 
     several = {"webhooks": [entry("a", "volumesnapshots"), entry("b", "volumesnapshotclasses")]}
-    assert checks.asked_webhook(several, "volumesnapshotclasses") == "b"
-    assert checks.asked_webhook(several, "pods") == "a"
-    assert checks.asked_webhook({"webhooks": several["webhooks"][:1]}, "pods") == ""
-    assert checks.asked_webhook({}, "pods") == ""
+    assert checks.webhook_for(several, "volumesnapshotclasses") == "b"
+    assert checks.webhook_for(several, "pods") == "a"
+    assert checks.webhook_for({"webhooks": several["webhooks"][:1]}, "pods") == ""
+    assert checks.webhook_for({}, "pods") == ""

@@ -22,6 +22,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.lease im
     HeldByAnother,
     LeaseLostError,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import snapshot_controller
 from ansible_collections.certflow.kubernetes.plugins.module_utils._process import interrupt
 from ansible_collections.certflow.kubernetes.plugins.module_utils._process.interrupt import Interrupted
 from ansible_collections.certflow.kubernetes.plugins.module_utils._result import (
@@ -52,23 +53,22 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade impor
     checks,
     engine,
     planning,
-    preflight_checks,
+    preflight,
+    run_checks,
     step_runner,
     upgrade_lease,
-    verification,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.actions import ACTIONS
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.checks import Verdict
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.dry_runs import Problem, Tried
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.checks import CheckResult
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.engine import Upgrade
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.options import (
-    UPGRADE,
-    request_from,
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.planning import ClusterPlan
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.preflight import (
+    Preflight,
+    PreflightProblem,
+    TriedStep,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.planning import Reading
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.preflight_checks import Preflight
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.apply_manifests import (
-    Outcome,
+    ObjectOutcome,
 )
 
 from tests.unit.plugins.module_utils._snapshot.world import NOTHING, ours, upstream, with_groups
@@ -136,10 +136,12 @@ class Rig:
         )
 
     def upgrade(self, version: str, **given: Any) -> Upgrade:
-        checked = ArgumentSpecValidator(UPGRADE).validate({"version": version, "adopt": ["kubectl"], **given})
+        checked = ArgumentSpecValidator(snapshot_controller.ARGUMENTS).validate(
+            {"version": version, "adopt": ["kubectl"], **given}
+        )
         assert not checked.error_messages, checked.error_messages
         silent = SimpleNamespace(say=lambda _line: None, now=lambda _line: None, detail=lambda _line: None)
-        request = request_from(checked.validated_parameters)
+        request = snapshot_controller.parse_request(checked.validated_parameters)
         return Upgrade(cast("Client", self.client), request, cast("Progress", silent))
 
     @property
@@ -160,20 +162,24 @@ class Rig:
 
     # The parts that talk to a cluster.
 
-    def read(self, _client: Any, release: Release, options: UpgradeOptions) -> Reading:
+    def read(self, _client: Any, release: Release, options: UpgradeOptions) -> ClusterPlan:
         self.log.append("read")
         installed = self.model.seen(release)
-        return Reading(UpgradeContext(installed, release, options), planner.plan(installed, release, options))
+        return ClusterPlan(
+            UpgradeContext(installed, release, options), planner.plan(installed, release, options)
+        )
 
     def try_steps(self, _client: Any, _request: Any, _context: Any, steps: Sequence[Step]) -> Preflight:
         self.log.append("try")
         problems = tuple(
-            Problem(one.id, "it would fail", (), "mend it") for one in steps if one.id in self.problems
+            PreflightProblem(one.id, "it would fail", (), "mend it")
+            for one in steps
+            if one.id in self.problems
         )
-        due = () if self.settled else tuple(Tried(one, (_changed(one),)) for one in steps if _writes(one))
+        due = () if self.settled else tuple(TriedStep(one, (_changed(one),)) for one in steps if _writes(one))
         return Preflight(tried=due, problems=problems)
 
-    def act(self, step_id: str, step: Step) -> list[Outcome]:
+    def act(self, step_id: str, step: Step) -> list[ObjectOutcome]:
         self.log.append(f"step {step_id}")
         self.fails.get(step_id, lambda: None)()
         self.model.do(step)
@@ -182,10 +188,10 @@ class Rig:
         self.client.written.append(f"PATCH {step_id}")
         return [_changed(step)]
 
-    def verify(self, step: Step) -> tuple[Verdict, list[str]]:
+    def verify(self, step: Step) -> tuple[CheckResult, list[str]]:
         subject = step.parameters["subject"]
         verdict = checks.FAILED if subject in self.broken else checks.OK
-        return Verdict(verdict, f"{subject} was seen"), []
+        return CheckResult(verdict, f"{subject} was seen"), []
 
     def _acquire(self) -> None:
         self.log.append("acquire")
@@ -196,8 +202,8 @@ def _writes(step: Step) -> bool:
     return step.action not in ("verify", "wait_available", "watch_pods")
 
 
-def _changed(step: Step) -> Outcome:
-    return Outcome(TOUCHED, "changed", (FieldChange(f"spec.{step.id}", 1, 2),))
+def _changed(step: Step) -> ObjectOutcome:
+    return ObjectOutcome(TOUCHED, "changed", (FieldChange(f"spec.{step.id}", 1, 2),))
 
 
 @pytest.fixture
@@ -210,7 +216,7 @@ def rig(monkeypatch: pytest.MonkeyPatch) -> Callable[[InstalledState], Rig]:
             running.append(step)
             real(self, step, context, place)
 
-        def verified(_client: Any, step: Step, **_given: Any) -> tuple[Verdict, list[str]]:
+        def verified(_client: Any, step: Step, **_given: Any) -> tuple[CheckResult, list[str]]:
             if running and running[-1] is step:
                 one.act(step.id, step)
             else:
@@ -231,15 +237,15 @@ def rig(monkeypatch: pytest.MonkeyPatch) -> Callable[[InstalledState], Rig]:
         monkeypatch.setattr(step_runner, "ACTIONS", acting)
         monkeypatch.setattr(certificate_step, "issue", issued)
         monkeypatch.setattr(certificate_step, "signer_of", lambda *_given: "example.com/ca")
-        monkeypatch.setattr(upgrade_lease, "keep", lambda upgrade_lease, _record: None)
-        monkeypatch.setattr(upgrade_lease, "lease_for", lambda _client, _waiting: one.lease)
+        monkeypatch.setattr(upgrade_lease, "write_record", lambda _lease, _record: None)
+        monkeypatch.setattr(upgrade_lease, "make_lease", lambda _client, _waiting: one.lease)
         monkeypatch.setattr(step_runner, "time", one.clock)
         monkeypatch.setattr(engine, "time", one.clock)
-        monkeypatch.setattr(verification, "verify", verified)
-        monkeypatch.setattr(preflight_checks, "run", one.try_steps)
+        monkeypatch.setattr(run_checks, "run_check", verified)
+        monkeypatch.setattr(preflight, "try_plan", one.try_steps)
         monkeypatch.setattr(planning, "read", one.read)
         monkeypatch.setattr(upgrade_lease, "is_held", lambda _client: one.is_held)
-        monkeypatch.setattr(backups, "originals", originals)
+        monkeypatch.setattr(backups, "read_originals", originals)
         return one
 
     return made
@@ -369,7 +375,7 @@ def test_nothing_due_writes_nothing_while_old_pods_end(rig: Rigs, monkeypatch: p
     here.settled = True
     given: list[Any] = []
 
-    def wait(_context: Any, one: Any) -> list[Outcome]:
+    def wait(_context: Any, one: Any) -> list[ObjectOutcome]:
         given.append(one)
         return []
 
@@ -460,7 +466,7 @@ def test_each_reading_has_time_of_its_own(rig: Rigs) -> None:
     left: list[float] = []
     real = here.read
 
-    def read(*given: Any) -> Reading:
+    def read(*given: Any) -> ClusterPlan:
         left.append(here.client.deadline - here.clock.now)
         here.clock.now += 1
         return real(*given)
@@ -690,13 +696,13 @@ def test_a_lost_lease_does_not_keep_the_objects_of_a_verification(monkeypatch: p
         def now(self) -> datetime:
             return NOW
 
-    def create(ask: verification.Ask) -> Verdict:
-        ask.traces.create("/snapshots", {"metadata": {"name": "probe"}})
+    def create(run: run_checks.CheckRun) -> CheckResult:
+        run.objects.create("/snapshots", {"metadata": {"name": "probe"}})
         raise LeaseLostError("another run holds it")
 
-    monkeypatch.setitem(verification.PROOFS, "controller", create)
+    monkeypatch.setitem(run_checks.CHECKS, "controller", create)
     step = Step("verify-controller", "", "", "verify", {"subject": "controller"})
     fake: Any = Client()
     with pytest.raises(LeaseLostError):
-        verification.verify(fake, step)
+        run_checks.run_check(fake, step)
     assert sent == ["POST /snapshots", "DELETE /snapshots/probe"]

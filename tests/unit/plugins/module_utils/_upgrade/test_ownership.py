@@ -27,7 +27,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kind
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.release_table import (
     SNAPSHOT,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import act, apply_manifests
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import actions
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import (
+    apply_manifests,
+    delete_objects,
+)
 
 from tests.unit.plugins.module_utils._snapshot import objects
 from tests.unit.plugins.module_utils._snapshot.installed.test_object_reading import (
@@ -357,7 +361,7 @@ def secret_api(**answers: Any) -> Api:
 def delete_secret(api: Api, **entry: Any) -> tuple[str, str]:
     place = {"kind": "Secret", "namespace": "hooks", "name": SECRET.name}
     given = replace(context(), client=api)  # type: ignore[arg-type]
-    (outcome,) = act.delete(given, {"objects": [{**place, **entry}]})
+    (outcome,) = actions.delete(given, {"objects": [{**place, **entry}]})
     return outcome.change, outcome.note
 
 
@@ -392,11 +396,11 @@ def test_an_object_that_is_written_again_and_again_is_tried_again() -> None:
     """A Deployment's status changes all the time. The deletion is then repeated."""
     api: Any = secret_api()
     api.writes_between = apply_manifests.ATTEMPTS - 1
-    assert apply_manifests.delete(api, SECRET).change == "deleted"
+    assert delete_objects.delete(api, SECRET).change == "deleted"
     api = secret_api()
     api.writes_between = apply_manifests.ATTEMPTS
     with pytest.raises(Conflict):
-        apply_manifests.delete(api, SECRET)
+        delete_objects.delete(api, SECRET)
 
 
 @pytest.mark.parametrize("kind", ["Deployment", "StatefulSet", "ReplicaSet"])
@@ -407,5 +411,5 @@ def test_no_step_deletes_a_workload_with_other_containers(kind: str) -> None:
     place = Reference(kind, "driver", "csi")
     given = replace(context(), client=Api({place.path: driver}))  # type: ignore[arg-type]
     with pytest.raises(OwnedObjectError) as caught:
-        act.delete(given, {"objects": [{"kind": kind, "namespace": "csi", "name": "driver"}]})
+        actions.delete(given, {"objects": [{"kind": kind, "namespace": "csi", "name": "driver"}]})
     assert caught.value.code == "other-containers"

@@ -7,8 +7,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
@@ -24,23 +23,24 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.rele
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.planning import (
     MOST_EVIDENCE,
     NOTHING_WRITTEN,
-    Reading,
-    kubernetes_version,
+    ClusterPlan,
 )
 
 from tests.unit.plugins.module_utils._snapshot.world import NOTHING, options, upstream
 
 if TYPE_CHECKING:
-    from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
+    pass
 
 
-def reading(installed: InstalledState, target: str = "8.7.0", given: UpgradeOptions | None = None) -> Reading:
+def reading(
+    installed: InstalledState, target: str = "8.7.0", given: UpgradeOptions | None = None
+) -> ClusterPlan:
     release = release_table.get(target)
     wanted = given or options()
-    return Reading(UpgradeContext(installed, release, wanted), planner.plan(installed, release, wanted))
+    return ClusterPlan(UpgradeContext(installed, release, wanted), planner.plan(installed, release, wanted))
 
 
-def refused(*rows: PlanRefusal) -> Reading:
+def refused(*rows: PlanRefusal) -> ClusterPlan:
     one = reading(NOTHING)
     return replace(one, plan=replace(one.plan, refused=rows))
 
@@ -95,19 +95,3 @@ def test_the_lead_tells_how_far_the_run_came() -> None:
     assert first and later
     assert first.cause.startswith(f"{NOTHING_WRITTEN}: ")
     assert later.cause.startswith("later: ")
-
-
-@pytest.mark.parametrize(
-    ("answer", "version"),
-    [
-        ({"major": "1", "minor": "36"}, (1, 36)),
-        ({"major": "1", "minor": "27+"}, (1, 27)),
-        ({"major": "1", "minor": "30-eks"}, (1, 30)),
-        ({"major": "", "minor": None}, (0, 0)),
-        ({"major": "x", "minor": ["36"]}, (0, 0)),
-        ({}, (0, 0)),
-    ],
-)
-def test_the_version_of_an_api_server(answer: dict[str, Any], version: tuple[int, int]) -> None:
-    client = cast("Client", SimpleNamespace(get=lambda _path: answer))
-    assert kubernetes_version(client) == version

@@ -63,13 +63,13 @@ CASES: dict[str, tuple[str, str, tuple[StepRecord, ...], str, bool, str]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_a_hop_is_undone_or_the_reason_is_told(case: str) -> None:
     start, release, records, code, is_wanted, reason = CASES[case]
-    found = undo.why_not(hop(start, release), records, code, is_wanted=is_wanted)
+    found = undo.why_not_undone(hop(start, release), records, code, is_wanted=is_wanted)
     assert reason in found
     assert bool(found) is bool(reason)
 
 
 def test_the_records_may_be_read_once() -> None:
-    assert undo.why_not(hop("7.0.2", "8.1.0"), iter(CHANGED), "rollout-failed", is_wanted=True) == ""
+    assert undo.why_not_undone(hop("7.0.2", "8.1.0"), iter(CHANGED), "rollout-failed", is_wanted=True) == ""
 
 
 WANTED = options(
@@ -85,7 +85,7 @@ WANTED = options(
 
 
 def back(installed: InstalledState, target: str = "8.7.0") -> UpgradeOptions:
-    return undo.options_for(UpgradeContext(installed, release_table.get(target), WANTED), WANTED)
+    return undo.options_before(UpgradeContext(installed, release_table.get(target), WANTED), WANTED)
 
 
 TWO_PORTS = changed(upstream("7.0.2"), VALIDATION, port=8443)
@@ -114,9 +114,9 @@ def test_the_way_back_brings_the_webhooks_that_ran(case: str) -> None:
 def test_a_webhook_whose_pods_are_orphans_is_brought_back() -> None:
     """The hop failed after the Deployment was orphaned, so only its old pods run."""
     here = Cluster(upstream("4.2.1"), (4, 2, 1))
-    (detach,) = [one for one in planned(here.installed, "6.2.2").hops[0].steps if one.action == "orphan"
+    (orphan,) = [one for one in planned(here.installed, "6.2.2").hops[0].steps if one.action == "orphan"
                  and "validation" in one.parameters["name"]]  # fmt: skip
-    here.do(detach)
+    here.do(orphan)
     assert not here.installed.running(VALIDATION)
     found = back(here.installed, "6.2.2")
     assert (found.validation_webhook, found.conversion_webhook, found.webhook_port) == (True, False, 443)

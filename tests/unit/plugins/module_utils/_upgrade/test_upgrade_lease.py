@@ -14,9 +14,12 @@ from typing import Any, cast
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.lease import Lease
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import upgrade_lease
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.upgrade_lease import RECORD, Record
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.upgrade_lease import (
+    RECORD,
+    RunRecord,
+)
 
-GOOD = Record("8.7.0", "8.1.0", "controller", 7, 21, undoes=False, since="2026-03-01T03:00:00Z")
+GOOD = RunRecord("8.7.0", "8.1.0", "controller", 7, 21, undoes=False, since="2026-03-01T03:00:00Z")
 FIELDS = asdict(GOOD)
 
 
@@ -24,8 +27,8 @@ def lease(text: Any, **spec: Any) -> dict[str, Any]:
     return {"metadata": {"annotations": {RECORD: text}}, "spec": {"holderIdentity": "a", **spec}}
 
 
-def found(**changed: Any) -> Record | None:
-    return upgrade_lease.record_of(lease(json.dumps({**FIELDS, **changed})))
+def found(**changed: Any) -> RunRecord | None:
+    return upgrade_lease.parse_record(lease(json.dumps({**FIELDS, **changed})))
 
 
 def test_a_record_is_read_back() -> None:
@@ -35,8 +38,8 @@ def test_a_record_is_read_back() -> None:
 def test_a_record_is_kept_as_it_is_read() -> None:
     kept: dict[str, str] = {}
     fake = cast("Lease", SimpleNamespace(annotate=kept.__setitem__))
-    upgrade_lease.keep(fake, GOOD)
-    assert upgrade_lease.record_of({"metadata": {"annotations": kept}}) == GOOD
+    upgrade_lease.write_record(fake, GOOD)
+    assert upgrade_lease.parse_record({"metadata": {"annotations": kept}}) == GOOD
 
 
 NESTED = "[" * 100_000
@@ -64,7 +67,7 @@ NO_RECORD: dict[str, Any] = {
 
 @pytest.mark.parametrize("case", NO_RECORD)
 def test_a_text_that_is_not_a_record(case: str) -> None:
-    assert upgrade_lease.record_of(lease(NO_RECORD[case])) is None
+    assert upgrade_lease.parse_record(lease(NO_RECORD[case])) is None
 
 
 @pytest.mark.parametrize(
@@ -73,7 +76,7 @@ def test_a_text_that_is_not_a_record(case: str) -> None:
      {"metadata": {"annotations": [RECORD]}}],
 )  # fmt: skip
 def test_an_object_without_annotations(obj: dict[str, Any]) -> None:
-    assert upgrade_lease.record_of(obj) is None
+    assert upgrade_lease.parse_record(obj) is None
 
 
 @pytest.mark.parametrize(
@@ -105,7 +108,7 @@ def test_only_true_is_a_way_back(undoes: Any, read: bool) -> None:
 
 
 def previous(obj: dict[str, Any] | None) -> dict[str, Any] | None:
-    return upgrade_lease.previous(cast("Lease", SimpleNamespace(previous=obj)))
+    return upgrade_lease.describe_previous(cast("Lease", SimpleNamespace(previous=obj)))
 
 
 def test_a_released_lease_has_no_previous_run() -> None:

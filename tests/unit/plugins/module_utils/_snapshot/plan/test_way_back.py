@@ -32,10 +32,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.rele
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release.settings import (
     ReleaseSettings,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import backups, dry_runs
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.act import Context
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import backups, preflight
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.actions import ActionContext
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.apply_manifests import (
-    Outcome,
+    ObjectOutcome,
 )
 
 from tests.unit.plugins.module_utils._snapshot.release.test_rendering import render
@@ -61,9 +61,9 @@ class Cluster:
         return copy.deepcopy(found)
 
 
-def context(client: Cluster | None = None) -> Context:
+def context(client: Cluster | None = None) -> ActionContext:
     source = ReleaseSource("none", Path("none"), {})
-    return Context(
+    return ActionContext(
         cast("Client", client), source, ReleaseSettings(), "kube-system", take_over=False, check_mode=False
     )
 
@@ -72,25 +72,25 @@ def step(name: str, action: str) -> Step:
     return Step(name, name, "", action, {})
 
 
-def writes(given: Context, _parameters: Any) -> list[Outcome]:
+def writes(given: ActionContext, _parameters: Any) -> list[ObjectOutcome]:
     assert given.check_mode, "a preflight writes nothing"
-    return [Outcome(TARGET, "changed")]
+    return [ObjectOutcome(TARGET, "changed")]
 
 
-def keeps(given: Context, _parameters: Any) -> list[Outcome]:
+def keeps(given: ActionContext, _parameters: Any) -> list[ObjectOutcome]:
     assert given.check_mode
-    return [Outcome(TARGET, "unchanged")]
+    return [ObjectOutcome(TARGET, "unchanged")]
 
 
-def lacks(_given: Context, _parameters: Any) -> list[Outcome]:
+def lacks(_given: ActionContext, _parameters: Any) -> list[ObjectOutcome]:
     raise NotYetError("there is no such thing yet")
 
 
-def fails(_given: Context, _parameters: Any) -> list[Outcome]:
+def fails(_given: ActionContext, _parameters: Any) -> list[ObjectOutcome]:
     raise Forbidden("no", message="no", remedy="ask", status=403)
 
 
-ACTIONS: dict[str, Callable[[Context, Any], list[Outcome]]] = {
+ACTIONS: dict[str, Callable[[ActionContext, Any], list[ObjectOutcome]]] = {
     one.__name__: one for one in (writes, keeps, lacks, fails)
 }
 
@@ -108,7 +108,7 @@ ACTIONS: dict[str, Callable[[Context, Any], list[Outcome]]] = {
 )
 def test_what_is_foreseen(actions: list[str], due: list[str], problems: list[str]) -> None:
     steps = [step(str(number), action) for number, action in enumerate(actions)]
-    foreseen = dry_runs.foresee(context(), steps, ACTIONS)
+    foreseen = preflight.try_actions(context(), steps, ACTIONS)
     assert [one.step.id for one in foreseen.tried if one.due] == due
     assert [one.step for one in foreseen.problems] == problems
 
@@ -124,7 +124,7 @@ def test_what_is_foreseen(actions: list[str], due: list[str], problems: list[str
 )
 def test_a_refused_pod_tells_of_its_deployment(message: str, tells: bool) -> None:
     refused = Forbidden("no", message=message, remedy="", status=403)
-    assert dry_runs._says_nothing(refused) is not tells
+    assert preflight._is_about_something_else(refused) is not tells
 
 
 PEM = "-----BEGIN CERTIFICATE-----\nTUlJ\n-----END CERTIFICATE-----\n"
@@ -167,9 +167,9 @@ def test_the_backup_holds_the_changed_objects_but_no_private_key(tmp_path: Path)
         Reference("StatefulSet", "old", "default"),
         Reference("ReplicaSet", "set", "default"),
     ]
-    kept = backups.originals(cast("Client", Cluster(service, secret, old, made)), touched)
+    kept = backups.read_originals(cast("Client", Cluster(service, secret, old, made)), touched)
     now = datetime(2026, 3, 1, 3, 0, tzinfo=timezone.utc)
-    path = backups.write(tmp_path / "new", "https://[2001:db8::1]:6443/prefix", now, kept)
+    path = backups.write_file(tmp_path / "new", "https://[2001:db8::1]:6443/prefix", now, kept)
     assert path.name == "2001-db8-1-6443-prefix-20260301T030000Z.yaml"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     metadata = {"name": "hook", "namespace": "default"}
@@ -188,7 +188,7 @@ def test_the_backup_holds_the_changed_objects_but_no_private_key(tmp_path: Path)
 def test_a_backup_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StepError, match=r"he backup cannot be written to .*: "):
-        backups.write(tmp_path / "file", "https://host", datetime.now(timezone.utc), [])
+        backups.write_file(tmp_path / "file", "https://host", datetime.now(timezone.utc), [])
 
 
 def test_a_deployment_is_put_back_as_it_was() -> None:
@@ -204,7 +204,7 @@ def test_a_deployment_is_put_back_as_it_was() -> None:
         "metadata": {"name": now["metadata"]["name"], "namespace": now["metadata"]["namespace"]},
         "spec": {"replicas": 7, "template": {"metadata": {"labels": {"app": "hook"}}, "spec": pod}},
     }
-    (back, *_rest) = render("webhook", settings=ReleaseSettings(port=443, originals=[original]))
+    (back, *_rest) = render("webhook", wanted=ReleaseSettings(port=443, originals=[original]))
     labels = back["spec"]["template"]["metadata"].pop("labels")
     assert labels.pop("app") == "hook"
     assert set(labels) == {RELEASE_LABEL, PORT_LABEL}

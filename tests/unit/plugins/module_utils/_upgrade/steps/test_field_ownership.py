@@ -69,15 +69,17 @@ MOVES: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str, dict[str, Any]
 @pytest.mark.parametrize("case", MOVES)
 def test_the_move(case: str) -> None:
     before, after = MOVES[case]
-    moved = field_ownership.moved(before, V1)
+    moved = field_ownership.move_fields(before, V1)
     assert [(one["manager"], one["operation"], one["fieldsV1"]) for one in moved] == after
-    assert field_ownership.moved(moved, V1) == moved
+    assert field_ownership.move_fields(moved, V1) == moved
 
 
 def test_a_deployer_is_moved_only_where_it_is_taken_over() -> None:
     entries = [entry("helm", A)]
-    assert field_ownership.moved(entries, V1, field_ownership.movable(take_over=False)) == entries
-    (moved,) = field_ownership.moved(entries, V1, field_ownership.movable(take_over=True))
+    assert (
+        field_ownership.move_fields(entries, V1, field_ownership.managers_to_move(take_over=False)) == entries
+    )
+    (moved,) = field_ownership.move_fields(entries, V1, field_ownership.managers_to_move(take_over=True))
     assert moved["manager"] == OURS
 
 
@@ -87,7 +89,7 @@ def test_the_patch_is_bound_to_what_was_read_and_takes_kubectls_annotation_along
         "annotations": {LAST_APPLIED: "{}", "mine": ""},
         "managedFields": [entry("kubectl", A)],
     }
-    lock, removal, move = field_ownership.migration({"apiVersion": V1, "metadata": metadata})
+    lock, removal, move = field_ownership.patch_to_move({"apiVersion": V1, "metadata": metadata})
     assert lock == {"op": "replace", "path": "/metadata/resourceVersion", "value": "7"}
     pointer = "/metadata/annotations/kubectl.kubernetes.io~1last-applied-configuration"
     assert removal == {"op": "remove", "path": pointer}
@@ -96,8 +98,8 @@ def test_the_patch_is_bound_to_what_was_read_and_takes_kubectls_annotation_along
 
 def test_nothing_to_move() -> None:
     metadata = {"resourceVersion": "7", "managedFields": [entry("somebody", A), entry(OURS, B, "Apply")]}
-    assert field_ownership.migration({"apiVersion": V1, "metadata": metadata}) == []
-    assert field_ownership.migration({"apiVersion": V1, "metadata": {"resourceVersion": "7"}}) == []
+    assert field_ownership.patch_to_move({"apiVersion": V1, "metadata": metadata}) == []
+    assert field_ownership.patch_to_move({"apiVersion": V1, "metadata": {"resourceVersion": "7"}}) == []
 
 
 def test_what_an_apply_leaves_after_the_move() -> None:
@@ -126,7 +128,7 @@ def test_what_an_apply_leaves_after_the_move() -> None:
             "set": ["s"],
         },
     }
-    left = field_ownership.without_moved(answer, {"metadata": {"managedFields": [old, other]}})
+    left = field_ownership.without_moved_fields(answer, {"metadata": {"managedFields": [old, other]}})
     assert left["metadata"]["labels"] == {"y": "1"}
     assert left["metadata"]["name"] == "n"
     assert left["metadata"]["annotations"] == {}

@@ -47,35 +47,35 @@ def _service(port: int | str = 443) -> Object:
 # What it shows: what is decided, and what should be.
 CASES: dict[str, tuple[list[Object], list[Object]]] = {
     "a conversion webhook goes as a whole": (
-        patches.no_conversion(_crd(WEBHOOK)), [{"op": "replace", "path": "/spec/conversion", "value": NONE}],
+        patches.disable_conversion(_crd(WEBHOOK)), [{"op": "replace", "path": "/spec/conversion", "value": NONE}],
     ),
-    "one that has gone": (patches.no_conversion(_crd(NONE)), []),
-    "one that never was": (patches.no_conversion(_crd(None)), []),
+    "one that has gone": (patches.disable_conversion(_crd(NONE)), []),
+    "one that never was": (patches.disable_conversion(_crd(None)), []),
     "a conversion webhook comes with its caBundle": (
-        patches.webhook_conversion(_crd(NONE), SERVICE, "Q0E="), [{"op": "add", "path": "/spec/conversion", "value": WEBHOOK}],
+        patches.call_webhook(_crd(NONE), SERVICE, "Q0E="), [{"op": "add", "path": "/spec/conversion", "value": WEBHOOK}],
     ),
-    "it is there": (patches.webhook_conversion(_crd(WEBHOOK), SERVICE, "Q0E="), []),
+    "it is there": (patches.call_webhook(_crd(WEBHOOK), SERVICE, "Q0E="), []),
     "rules of one webhook, under its name": (
-        patches.rules(_configuration(), {"second": RULES}),
+        patches.replace_rules(_configuration(), {"second": RULES}),
         [SECOND, {"op": "add", "path": "/webhooks/1/rules", "value": RULES}],
     ),
     "no rules at all": (
-        patches.rules(_configuration(), {"first": []}), [FIRST, {"op": "add", "path": "/webhooks/0/rules", "value": []}],
+        patches.replace_rules(_configuration(), {"first": []}), [FIRST, {"op": "add", "path": "/webhooks/0/rules", "value": []}],
     ),
-    "rules that are as wanted": (patches.rules(_configuration(rules=RULES), {"second": RULES}), []),
+    "rules that are as wanted": (patches.replace_rules(_configuration(rules=RULES), {"second": RULES}), []),
     "the failurePolicy where it is another": (
-        patches.failure_policy(_configuration(), "Fail"),
+        patches.set_failure_policy(_configuration(), "Fail"),
         [SECOND, {"op": "add", "path": "/webhooks/1/failurePolicy", "value": "Fail"}],
     ),
-    "the failurePolicy everywhere": (patches.failure_policy(_configuration(failurePolicy="Fail"), "Fail"), []),
+    "the failurePolicy everywhere": (patches.set_failure_policy(_configuration(failurePolicy="Fail"), "Fail"), []),
     "selector and port of a Service in one write": (
-        patches.selector(_service(), {"app": "new"}, 8443),
+        patches.set_selector(_service(), {"app": "new"}, 8443),
         [{"op": "add", "path": "/spec/selector", "value": {"app": "new"}}, {"op": "add", "path": "/spec/ports/0/targetPort", "value": 8443}],
     ),
     "a selector alone": (
-        patches.selector(_service(), {"app": "new"}, None), [{"op": "add", "path": "/spec/selector", "value": {"app": "new"}}],
+        patches.set_selector(_service(), {"app": "new"}, None), [{"op": "add", "path": "/spec/selector", "value": {"app": "new"}}],
     ),
-    "a Service that leads there": (patches.selector(_service(8443), {"app": "hook"}, 8443), []),
+    "a Service that leads there": (patches.set_selector(_service(8443), {"app": "hook"}, 8443), []),
 }  # fmt: skip
 
 
@@ -87,16 +87,16 @@ def test_operations(case: str) -> None:
 
 def test_rules_of_a_webhook_that_is_not_there() -> None:
     with pytest.raises(NotYetError, match="oth has no webhook third"):
-        patches.rules(_configuration(), {"third": RULES})
+        patches.replace_rules(_configuration(), {"third": RULES})
 
 
 @pytest.mark.parametrize(("conversion", "bundle"), [(WEBHOOK, "Q0E="), (NONE, ""), (None, "")])
 def test_the_bundle_of_a_definition(conversion: Object | None, bundle: str) -> None:
-    assert patches.bundle_of(_crd(conversion)) == bundle
+    assert patches.read_bundle(_crd(conversion)) == bundle
 
 
 def test_another_ca_is_a_change() -> None:
-    (operation,) = patches.webhook_conversion(_crd(WEBHOOK), SERVICE, "bmV3")
+    (operation,) = patches.call_webhook(_crd(WEBHOOK), SERVICE, "bmV3")
     assert operation["value"]["webhook"]["clientConfig"] == {
         "service": {**SERVICE, "port": 443},
         "caBundle": "bmV3",

@@ -24,16 +24,16 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kind
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps import waits
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.rollout_report import (
     MORE_MEMORY,
-    Trouble,
-    crash_loops,
-    progress,
-    refused_sets,
+    RolloutTrouble,
+    count_restarts,
+    find_crash_loops,
+    find_refused_sets,
+    find_setbacks,
     report_events,
     report_pod,
     report_set,
-    restart_counts,
-    setbacks,
-    worst_pods,
+    rollout_progress,
+    select_worst_pods,
 )
 
 Object = dict[str, Any]
@@ -85,49 +85,49 @@ DONE: dict[str, tuple[Object, list[Object], bool]] = {
 @pytest.mark.parametrize("case", DONE)
 def test_a_rollout_is_done_or_not(case: str) -> None:
     wanted, pods, done = DONE[case]
-    assert progress(wanted, SETS, pods).done is done
+    assert rollout_progress(wanted, SETS, pods).done is done
 
 
 def test_pods_that_are_being_deleted_are_listed() -> None:
     pods = [*TWO, pod("c", "old", ending=True), pod("d", "strange", ending=True)]
-    assert progress(deployment(), SETS, pods).ending == {"c"}
+    assert rollout_progress(deployment(), SETS, pods).ending == {"c"}
 
 
 LOG = ("a", "hook")
 # A case: the status of a pod of the new template, and its troubles.
-TROUBLES: dict[str, tuple[Object, list[Trouble]]] = {
+TROUBLES: dict[str, tuple[Object, list[RolloutTrouble]]] = {
     "it runs and is ready": (box({"running": {"startedAt": "t"}}, ready=True), []),
     "it is being made": (box({"waiting": {"reason": "ContainerCreating"}}), []),
     "it runs and does not answer": (
-        box({"running": {"startedAt": "t"}}, ready=False), [Trouble("pod a: container hook runs but is not ready", log=LOG)],
+        box({"running": {"startedAt": "t"}}, ready=False), [RolloutTrouble("pod a: container hook runs but is not ready", log=LOG)],
     ),
     "its image is not there yet": (
         box({"waiting": {"reason": "ImagePullBackOff", "message": "no\n  such image"}}),
-        [Trouble("pod a: container hook: ImagePullBackOff: no such image")],
+        [RolloutTrouble("pod a: container hook: ImagePullBackOff: no such image")],
     ),
     "an image of that name cannot be": (
-        box({"waiting": {"reason": "InvalidImageName", "message": "m"}}), [Trouble("pod a: container hook: InvalidImageName: m", True)],
+        box({"waiting": {"reason": "InvalidImageName", "message": "m"}}), [RolloutTrouble("pod a: container hook: InvalidImageName: m", True)],
     ),
     "it ended once": (
-        box({"terminated": {"exitCode": 2}}), [Trouble("pod a: container hook ended 1 times, the last time with exit code 2", False, LOG)],
+        box({"terminated": {"exitCode": 2}}), [RolloutTrouble("pod a: container hook ended 1 times, the last time with exit code 2", False, LOG)],
     ),
     "it ends again and again": (
         box({"waiting": {"reason": "CrashLoopBackOff"}}, restartCount=3, lastState={"terminated": {"exitCode": 2}}),
-        [Trouble("pod a: container hook ended 4 times, the last time with exit code 2", True, LOG)],
+        [RolloutTrouble("pod a: container hook ended 4 times, the last time with exit code 2", True, LOG)],
     ),
     # Its log does not tell it.
     "it exceeds its memory limit": (
         box({"waiting": {"reason": "CrashLoopBackOff"}}, restartCount=1, lastState={"terminated": {"reason": "OOMKilled", "exitCode": 137}}),
-        [Trouble("pod a: container hook ended 2 times, the last time with exit code 137 (OOMKilled)", remedy=MORE_MEMORY)],
+        [RolloutTrouble("pod a: container hook ended 2 times, the last time with exit code 137 (OOMKilled)", remedy=MORE_MEMORY)],
     ),
     # The validation webhook ends with 0 for a flag that it does not know.
     "it ends again and again, and says that all is well": (
         box({"waiting": {"reason": "CrashLoopBackOff"}}, restartCount=1, lastState={"terminated": {"exitCode": 0}}),
-        [Trouble("pod a: container hook ended 2 times, the last time with exit code 0", False, LOG)],
+        [RolloutTrouble("pod a: container hook ended 2 times, the last time with exit code 0", False, LOG)],
     ),
     "no node takes it": (
         {"conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}]},
-        [Trouble("pod a cannot be scheduled: 0/1 nodes")],
+        [RolloutTrouble("pod a cannot be scheduled: 0/1 nodes")],
     ),
 }  # fmt: skip
 
@@ -135,24 +135,24 @@ TROUBLES: dict[str, tuple[Object, list[Trouble]]] = {
 @pytest.mark.parametrize("case", TROUBLES)
 def test_the_troubles_of_a_pod(case: str) -> None:
     status, troubles = TROUBLES[case]
-    found = progress(deployment(availableReplicas=0), SETS, [pod("a", **status)])
+    found = rollout_progress(deployment(availableReplicas=0), SETS, [pod("a", **status)])
     assert list(found.troubles) == troubles
 
 
 def test_the_troubles_of_old_pods_do_not_count() -> None:
     crashing = box({"waiting": {"reason": "CrashLoopBackOff"}}, restartCount=9)
-    assert progress(deployment(), SETS, [pod("a", "old", **crashing)]).troubles == ()
+    assert rollout_progress(deployment(), SETS, [pod("a", "old", **crashing)]).troubles == ()
 
 
 # A case: a condition of the Deployment, and its troubles.
-CONDITIONS: dict[str, tuple[Object, list[Trouble]]] = {
+CONDITIONS: dict[str, tuple[Object, list[RolloutTrouble]]] = {
     "a quota refuses its pods": (
         {"type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": "exceeded quota"},
-        [Trouble("the API server refuses its pods: exceeded quota")],
+        [RolloutTrouble("the API server refuses its pods: exceeded quota")],
     ),
     "it took too long": (
         {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "m"},
-        [Trouble("ProgressDeadlineExceeded: m", lasting=True)],
+        [RolloutTrouble("ProgressDeadlineExceeded: m", lasting=True)],
     ),
     "it goes on": ({"type": "Progressing", "status": "True", "reason": "ReplicaSetUpdated"}, []),
 }
@@ -161,12 +161,12 @@ CONDITIONS: dict[str, tuple[Object, list[Trouble]]] = {
 @pytest.mark.parametrize("case", CONDITIONS)
 def test_the_troubles_of_a_deployment(case: str) -> None:
     condition, troubles = CONDITIONS[case]
-    assert list(progress(deployment(conditions=[condition]), SETS, []).troubles) == troubles
+    assert list(rollout_progress(deployment(conditions=[condition]), SETS, []).troubles) == troubles
 
 
 def test_conditions_of_an_older_template_are_not_this_ones() -> None:
     failed = {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "m"}
-    assert progress(deployment(observed=4, conditions=[failed]), SETS, []).troubles == ()
+    assert rollout_progress(deployment(observed=4, conditions=[failed]), SETS, []).troubles == ()
 
 
 # The pods of a failure, as data
@@ -297,14 +297,14 @@ def test_at_most_five_pods_of_the_newest_template_the_worst_first() -> None:
         pod("strange", "strange", **crashing),
         pod("ending", ending=True, **crashing),
     ]
-    found = [one["metadata"]["name"] for one in worst_pods(deployment(), SETS, pods)]
+    found = [one["metadata"]["name"] for one in select_worst_pods(deployment(), SETS, pods)]
     assert found == ["crashing", "restarted", "fine-0", "fine-1", "fine-2"]
 
 
 def test_no_pods_while_the_newest_template_is_not_known() -> None:
     """Its controller has not read it: the revision on the Deployment is still that of the old pods."""
-    assert worst_pods(deployment(observed=4), SETS, TWO) == []
-    assert refused_sets(deployment(observed=4), [refusing("new", "2")]) == []
+    assert select_worst_pods(deployment(observed=4), SETS, TWO) == []
+    assert find_refused_sets(deployment(observed=4), [refusing("new", "2")]) == []
 
 
 def refusing(uid: str, revision: str) -> Object:
@@ -318,7 +318,7 @@ def refusing(uid: str, revision: str) -> Object:
 
 def test_a_replica_set_whose_pods_are_refused_is_reported() -> None:
     sets = [refusing("old", "1"), refusing("new", "2"), replica_set("strange", "2", owner="another")]
-    (found,) = refused_sets(deployment(), sets)
+    (found,) = find_refused_sets(deployment(), sets)
     assert report_set(found, [event(1)]) == {
         "name": "new",
         "wanted": 2,
@@ -332,7 +332,7 @@ def test_a_replica_set_whose_pods_are_refused_is_reported() -> None:
 def test_a_replica_set_without_a_refusal_is_not_reported() -> None:
     made = refusing("new", "2")
     made["status"]["conditions"][1]["status"] = "False"
-    assert refused_sets(deployment(), [made]) == []
+    assert find_refused_sets(deployment(), [made]) == []
 
 
 # The error of a wait that fails
@@ -370,7 +370,7 @@ class Cluster:
 
 def failed(cluster: Cluster) -> RolloutError:
     with pytest.raises(RolloutError) as caught:
-        waits.available(cast("Any", cluster), TARGET)
+        waits.until_available(cast("Any", cluster), TARGET)
     assert caught.value.code == "rollout-failed"
     assert "\n" not in str(caught.value)
     return caught.value
@@ -459,7 +459,7 @@ SETBACKS: dict[str, tuple[list[Object], dict[tuple[str, str], int], list[str]]] 
 @pytest.mark.parametrize("case", SETBACKS)
 def test_the_setbacks_of_pods_that_were_available(case: str) -> None:
     pods, before, names = SETBACKS[case]
-    found = setbacks(deployment(conditions=[COMPLETE]), SETS, pods, before)
+    found = find_setbacks(deployment(conditions=[COMPLETE]), SETS, pods, before)
     assert [name for name in "ab" if any(one.words.startswith(f"pod {name}") for one in found)] == names
     assert len(found) == len(names)
     assert all(one.lasting for one in found)
@@ -468,13 +468,13 @@ def test_the_setbacks_of_pods_that_were_available(case: str) -> None:
 def test_without_a_time_of_completion_only_later_restarts_count() -> None:
     """A Deployment without progressDeadlineSeconds has no such condition."""
     pods = [pod("a", **ended_at(7))]
-    assert setbacks(deployment(), SETS, pods, {("a", "hook"): 1}) == []
-    assert len(setbacks(deployment(), SETS, pods, {("a", "hook"): 0})) == 1
+    assert find_setbacks(deployment(), SETS, pods, {("a", "hook"): 1}) == []
+    assert len(find_setbacks(deployment(), SETS, pods, {("a", "hook"): 0})) == 1
 
 
 def test_a_setback_names_the_last_termination() -> None:
     killed = {**READY, **box({"running": {}}, ready=True, restartCount=1, lastState={"terminated": OOM})}
-    (found,) = setbacks(deployment(conditions=[COMPLETE]), SETS, [pod("a", **killed)], {})
+    (found,) = find_setbacks(deployment(conditions=[COMPLETE]), SETS, [pod("a", **killed)], {})
     assert found.words == "pod a: container hook ended after it was available: OOMKilled, exit code 137"
     assert (found.log, found.remedy) == (None, MORE_MEMORY)
 
@@ -497,15 +497,15 @@ def test_a_container_that_restarts_again_and_again(
     """It is ready at the moment: between two ends it always is."""
     end = {"terminated": {"reason": reason, "exitCode": 1}}
     pods = [pod("a", **READY, **box({"running": {}}, ready=True, restartCount=restarts, lastState=end))]
-    found = crash_loops(deployment(), SETS, pods, {("a", "hook"): first})
+    found = find_crash_loops(deployment(), SETS, pods, {("a", "hook"): first})
     assert bool(found) is is_loop
     assert all(one.lasting and (one.log == LOG) != (reason == "OOMKilled") for one in found)
 
 
 def test_a_pod_that_was_not_there_at_the_first_look_began_without_restarts() -> None:
     made = pod("a", **box({"running": {}}, restartCount=3))
-    assert restart_counts([made]) == {("a", "hook"): 3}
-    assert crash_loops(deployment(), SETS, [made], {}) != []
+    assert count_restarts([made]) == {("a", "hook"): 3}
+    assert find_crash_loops(deployment(), SETS, [made], {}) != []
 
 
 class Changing(Cluster):
@@ -533,7 +533,7 @@ FELL = [pod("a", **READY, **UP), pod("b", **ended_at(9))]
 
 
 def stay_up(cluster: Changing, seconds: float = 15) -> None:
-    waits.stay_up(cast("Any", cluster), TARGET, seconds)
+    waits.watch_pods(cast("Any", cluster), TARGET, seconds)
 
 
 def test_pods_that_stay_up_are_watched_for_the_whole_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -599,5 +599,5 @@ def test_a_wait_fails_for_a_pod_that_is_ready_between_two_ends(monkeypatch: pyte
         },
     )
     with pytest.raises(RolloutError) as caught:
-        waits.available(cast("Any", cluster), TARGET)
+        waits.until_available(cast("Any", cluster), TARGET)
     assert caught.value.values["pods"][0]["name"] == "b"

@@ -18,12 +18,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations im
     snapshot_controller,
     snapshot_controller_info,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.options import (
-    PLAN,
-    UPGRADE,
-    Request,
-    options_from,
-    request_from,
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.upgrade_request import (
+    UpgradeRequest,
 )
 
 
@@ -35,8 +31,8 @@ def checked(spec: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     return parameters
 
 
-def request(**given: Any) -> Request:
-    return request_from(checked(UPGRADE, given))
+def request(**given: Any) -> UpgradeRequest:
+    return snapshot_controller.parse_request(checked(snapshot_controller.ARGUMENTS, given))
 
 
 # Options of both modules that are not valid, and the code.
@@ -80,20 +76,20 @@ def failure(operation: Operation, spec: dict[str, Any], given: dict[str, Any]) -
 @pytest.mark.parametrize("case", WRONG_UPGRADE)
 def test_an_upgrade_with_a_wrong_option_contacts_no_cluster(case: str) -> None:
     given, code = WRONG_UPGRADE[case]
-    error = failure(snapshot_controller.OPERATION, UPGRADE, given)
+    error = failure(snapshot_controller.OPERATION, snapshot_controller.ARGUMENTS, given)
     assert (error.code, bool(error.remedy)) == (code, True)
 
 
 @pytest.mark.parametrize("case", WRONG)
 def test_a_plan_with_a_wrong_option_contacts_no_cluster(case: str) -> None:
     given, code = WRONG[case]
-    error = failure(snapshot_controller_info.OPERATION, PLAN, given)
+    error = failure(snapshot_controller_info.OPERATION, snapshot_controller_info.ARGUMENTS, given)
     assert (error.code, bool(error.remedy)) == (code, True)
 
 
 @pytest.mark.usefixtures("_no_home")
 def test_a_backup_below_a_home_that_does_not_exist_contacts_no_cluster() -> None:
-    parameters = {**checked(UPGRADE, {}), "backup_directory": "~/backups"}
+    parameters = {**checked(snapshot_controller.ARGUMENTS, {}), "backup_directory": "~/backups"}
     client: Client = Untouched()  # type: ignore[assignment]
     with pytest.raises(CertflowError) as caught:
         snapshot_controller.OPERATION.run(client, parameters, False)
@@ -111,7 +107,9 @@ def test_a_backup_below_a_home_that_does_not_exist_contacts_no_cluster() -> None
     ],
 )
 def test_policies_that_may_be_given(given: Any, name: str, expected: Any) -> None:
-    found = options_from(checked(PLAN, {"failure_policy": given}))
+    found = snapshot_controller_info.parse_options(
+        checked(snapshot_controller_info.ARGUMENTS, {"failure_policy": given})
+    )
     assert getattr(found, name) == expected
     other = {"failure_policy": "failure_policies", "failure_policies": "failure_policy"}[name]
     assert not getattr(found, other)
@@ -151,7 +149,3 @@ def test_the_defaults() -> None:
     assert (found.until, found.probe_namespace, found.undo, found.backup_directory) == (None, "", True, None)
     assert (found.options.webhook_port, found.options.validation_webhook) == (found.settings.port, None)
     assert (found.certificate.signer_name, found.certificate.provider) == ("", "auto")
-
-
-def test_the_version_of_the_api_server_is_added_later() -> None:
-    assert request().for_kubernetes((1, 29)).settings.kubernetes == (1, 29)

@@ -12,27 +12,22 @@ from typing import Any, cast
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import access_review
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import snapshot_controller
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import planner
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import (
-    certificate_step,
-    preflight_checks,
-)
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import (
-    dry_runs as _snapshot_preflight,
-)
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.dry_runs import Foreseen
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.options import (
-    UPGRADE,
-    request_from,
-)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import certificate_step, preflight
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.preflight import Preflight
 
 from tests.unit.plugins.module_utils._snapshot.world import ours
 
 
 @pytest.mark.parametrize("is_due", [False, True])
 def test_a_certificate_alone_needs_the_lease_too(monkeypatch: pytest.MonkeyPatch, is_due: bool) -> None:
-    given = ArgumentSpecValidator(UPGRADE).validate({"version": "7.0.2"}).validated_parameters
-    request = request_from(given)
+    given = (
+        ArgumentSpecValidator(snapshot_controller.ARGUMENTS)
+        .validate({"version": "7.0.2"})
+        .validated_parameters
+    )
+    request = snapshot_controller.parse_request(given)
     (hop,) = planner.plan(ours("7.0.2"), request.release, request.options).hops
     asked: list[Any] = []
 
@@ -40,9 +35,9 @@ def test_a_certificate_alone_needs_the_lease_too(monkeypatch: pytest.MonkeyPatch
         asked.extend(rights)
         return rights
 
-    monkeypatch.setattr(_snapshot_preflight, "foresee", lambda *_given, **_more: Foreseen((), (), ()))
+    monkeypatch.setattr(preflight, "try_actions", lambda *_given, **_more: Preflight())
     monkeypatch.setattr(certificate_step, "signer_of", lambda *_given: "example.com/ca")
-    monkeypatch.setattr(preflight_checks, "_is_due", lambda *_given: is_due)
+    monkeypatch.setattr(preflight, "_is_due", lambda *_given: is_due)
     monkeypatch.setattr(access_review, "missing", missing)
-    found = preflight_checks.run(cast("Any", SimpleNamespace()), request, hop.context, hop.steps)
+    found = preflight.try_plan(cast("Any", SimpleNamespace()), request, hop.context, hop.steps)
     assert bool(found.due) is bool(found.problems) is bool(asked) is is_due

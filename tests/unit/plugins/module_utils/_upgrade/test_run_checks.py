@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import RolloutError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.step_types import Step
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import verification
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import run_checks
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.checks import FAILED
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import probe_verdict, probe_webhook
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.probe_verdict import ProbeVerdict
@@ -45,14 +45,14 @@ def never_proven(monkeypatch: pytest.MonkeyPatch) -> None:
         return ProbeResult(ProbeVerdict(probe_verdict.FAILED, "no-answer", "the webhook does not answer"))
 
     monkeypatch.setattr(probe_webhook, "probe", probe)
-    monkeypatch.setattr(verification, "Watch", Fallen)
-    monkeypatch.setattr(verification, "Traces", NoTraces)
+    monkeypatch.setattr(run_checks, "PodWatch", Fallen)
+    monkeypatch.setattr(run_checks, "TemporaryObjects", NoObjects)
 
 
 def verdict(**parameters: Any) -> str:
     step = Step("conversion-verify-first", "", "", "verify", {**CONVERSION, **parameters})
     client = SimpleNamespace(without_hooks=nullcontext)
-    return verification.verify(cast("Any", client), step)[0].verdict
+    return run_checks.run_check(cast("Any", client), step)[0].verdict
 
 
 def test_a_pod_that_ended_ends_the_verification() -> None:
@@ -64,7 +64,7 @@ def test_without_a_deployment_the_verdict_counts() -> None:
     assert verdict() == FAILED
 
 
-class NoTraces:
+class NoObjects:
     """No object was created."""
 
     def __init__(self, _client: object, _run: str) -> None:

@@ -1,0 +1,310 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Try the steps of a plan by server dry runs, before the first of them writes.
+
+Admission and RBAC answer a dry run like a real write. An access review does not include RBAC's escalation check, quotas or
+policies. Reviews are used only for permissions that no dry run shows, those of waits and of verifications.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from .._errors import CertflowError
+from .._kube import access_review
+from .._kube.access_review import Right
+from .._kube.errors import ApiError, Forbidden, KubeError, MissingRights, NotFound
+from .._snapshot.errors import NotYetError, PreflightError
+from .._snapshot.kinds import KINDS, Reference
+from .._snapshot.plan import plan_changes, required_permissions
+from .._snapshot.plan.planner import Hop
+from .._snapshot.plan.step_types import Step
+from .._snapshot.plan.upgrade_context import UpgradeContext
+from . import actions, backups, certificate_step, upgrade_lease
+from .actions import ACTIONS, CERTIFICATE, Action, ActionContext
+from .planning import NOTHING_WRITTEN
+from .steps.apply_manifests import ObjectOutcome
+from .upgrade_request import UpgradeRequest
+
+if TYPE_CHECKING:
+    from .._kube.client import Client
+
+Object = Mapping[str, Any]
+NODES = "/api/v1/nodes"
+# A part of the refusal of a pod whose ServiceAccount does not exist yet (plugin/pkg/admission/serviceaccount).
+NO_ACCOUNT_YET = "error looking up service account"
+
+
+@dataclass(frozen=True)
+class PreflightProblem:
+    """A reason why a step would fail.
+
+    step: the id of the step, "" for the whole upgrade.
+    """
+
+    step: str
+    cause: str
+    evidence: tuple[str, ...] = ()
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class TriedStep:
+    """The result of trying one step.
+
+    note: why the step could not be tried in the current state, "" if it was.
+    """
+
+    step: Step
+    outcomes: tuple[ObjectOutcome, ...] = ()
+    note: str = ""
+
+    @property
+    def due(self) -> bool:
+        """Return True if the step would write, or if that is not known yet."""
+        return bool(self.note) or any(outcome.changed for outcome in self.outcomes)
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """What is known before the first write.
+
+    tried: each step that changes objects, with its result.
+    certificates: the ids of the certificate steps that would issue a certificate or change a target.
+    problems: the reasons why steps would fail.
+    notes: facts that could not be determined, with the reasons.
+    signer: the signer of the certificate steps, "" without certificate steps.
+    """
+
+    tried: tuple[TriedStep, ...] = ()
+    certificates: tuple[str, ...] = ()
+    problems: tuple[PreflightProblem, ...] = ()
+    notes: tuple[str, ...] = ()
+    signer: str = ""
+
+    @property
+    def due(self) -> list[str]:
+        """Return the ids of the steps that would write."""
+        return [*(one.step.id for one in self.tried if one.due), *self.certificates]
+
+    def touched_in(self, hop: Hop) -> list[Reference]:
+        """Return the objects that the hop would change, also those of steps that could not be tried."""
+        due = set(self.due)
+        tried = [outcome.reference for one in self.tried if one.due for outcome in one.outcomes]
+        planned = [one for line in plan_changes.lines(hop) if line.step in due for one in line.objects]
+        return list(dict.fromkeys((*tried, *planned)))
+
+    def values(self) -> dict[str, Any]:
+        """Return the preflight as results carry it."""
+        return {
+            "due": self.due,
+            "foreseen": [_report(one) for one in self.tried if one.due],
+            "problems": [
+                {"step": one.step, "cause": one.cause, "evidence": list(one.evidence), "remedy": one.remedy}
+                for one in self.problems
+            ],
+            "notes": list(self.notes),
+        }
+
+
+def try_plan(
+    client: Client, request: UpgradeRequest, context: UpgradeContext, steps: Sequence[Step]
+) -> Preflight:
+    """Try the steps by server dry runs.
+
+    Args:
+        context: what is installed before the first of them.
+
+    Raises:
+        KubeError: the API server does not answer.
+        CertflowError: the signer of this cluster is not known.
+    """
+    signer = ""
+    if any(step.action == CERTIFICATE for step in steps):
+        signer = certificate_step.signer_of(client, request.certificate)
+    acting = actions.context_from(client, request, context, check_mode=True)
+    backup = backups.permissions(upgrade_lease.NAMESPACE)[:1] if request.backup_in_cluster else []
+    found = try_actions(acting, steps, probe_namespace=request.probe_namespace, permissions=backup)
+    missing = _new_namespaces(found.tried)
+    due: list[str] = []
+    problems = list(found.problems)
+    for step in (one for one in steps if one.action == CERTIFICATE):
+        try:
+            if step.parameters["namespace"] in missing or _is_due(client, request, context, step, signer):
+                due.append(step.id)
+        except CertflowError as error:
+            problems.append(problem_of(step, error))
+    if problems or due or found.due:
+        # Without the permission to delete it, the next run would wait for the end of the Lease.
+        problems += find_lacking(client, upgrade_lease.permissions(), "hold the Lease of the upgrade")
+    return replace(found, certificates=tuple(due), problems=tuple(problems), signer=signer)
+
+
+def refuse(found: Preflight, lead: str = NOTHING_WRITTEN) -> None:
+    """Raise PreflightError if a step would fail. lead: the beginning of its cause."""
+    if not found.problems:
+        return
+    causes = list(dict.fromkeys(one.cause for one in found.problems))
+    more = f" (and {len(causes) - 1} more, see problems)" if len(causes) > 1 else ""
+    evidence = [f"{one.step}: {one.cause}" if one.step else one.cause for one in found.problems]
+    error = PreflightError(
+        f"{lead}: {causes[0]}{more}",
+        evidence=[*evidence, *(line for one in found.problems for line in one.evidence)],
+        remedy=found.problems[0].remedy,
+    )
+    error.values = {**found.values(), "step": found.problems[0].step}
+    raise error
+
+
+def try_actions(
+    context: ActionContext,
+    steps: Sequence[Step],
+    table: Mapping[str, Action] = ACTIONS,
+    *,
+    probe_namespace: str = "",
+    permissions: Sequence[Right] = (),
+) -> Preflight:
+    """Try each step that changes objects, as if the steps before it had been carried out.
+
+    Args:
+        table: the actions that are tried. Of verifications only the permissions are checked.
+        probe_namespace: where verifications create a snapshot, if not where their step says.
+        permissions: further ones that the upgrade needs.
+
+    Raises:
+        KubeError: the API server does not answer.
+    """
+    tried: list[TriedStep] = []
+    problems: list[PreflightProblem] = []
+    notes: list[str] = []
+    for step in (one for one in steps if one.action in table):
+        pending = any(one.due for one in tried)
+        trial = replace(context, check_mode=True, pending=pending)
+        try:
+            tried.append(TriedStep(step, tuple(table[step.action](trial, step.parameters))))
+            if step.action == "apply":
+                found, unknown = _try_pods(trial, step)
+                problems += found
+                notes += unknown
+        except NotYetError as exc:
+            if not pending:
+                problems.append(problem_of(step, exc))
+            tried.append(TriedStep(step, note=exc.cause))
+        except CertflowError as exc:
+            problems.append(problem_of(step, exc))
+    if any(one.due for one in tried):
+        needed = [*required_permissions.collect(steps, context.namespace, probe_namespace), *permissions]
+        problems += find_lacking(context.client, needed, "complete and verify the upgrade")
+    return Preflight(tuple(tried), problems=tuple(problems), notes=tuple(dict.fromkeys(notes)))
+
+
+def find_lacking(client: Client, needed: Sequence[Right], purpose: str) -> list[PreflightProblem]:
+    """Return a problem if the identity lacks one of the permissions. purpose: what they are for, after "to"."""
+    missing = access_review.missing(client, needed)
+    if not missing:
+        return []
+    error = access_review.missing_rights(missing, purpose)
+    return [PreflightProblem("", error.cause, (), error.remedy)]
+
+
+def problem_of(step: Step, error: CertflowError) -> PreflightProblem:
+    """Return the problem of a step that failed. Raise the error itself if the API server did not answer."""
+    if isinstance(error, KubeError) and not isinstance(error, (ApiError, MissingRights)):
+        raise error
+    return PreflightProblem(step.id, error.cause, tuple(error.evidence), error.remedy)
+
+
+def _is_due(
+    client: Client, request: UpgradeRequest, context: UpgradeContext, step: Step, signer: str
+) -> bool:
+    return certificate_step.issue(
+        client,
+        step,
+        request.certificate,
+        signer=signer,
+        take_over=bool(request.options.adopt),
+        check_mode=True,
+        existing=context,
+    ).changed
+
+
+def _new_namespaces(tried: Iterable[TriedStep]) -> set[str]:
+    return {
+        outcome.reference.name
+        for one in tried
+        for outcome in one.outcomes
+        if outcome.reference.kind == "Namespace" and outcome.change == "created"
+    }
+
+
+def _try_pods(context: ActionContext, step: Step) -> tuple[list[PreflightProblem], list[str]]:
+    """Try a pod of each Deployment, because policies and quotas may refuse the pods of an accepted Deployment."""
+    problems: list[PreflightProblem] = []
+    notes: list[str] = []
+    for manifest in actions.manifests(context, step.parameters):
+        if manifest["kind"] != "Deployment":
+            continue
+        try:
+            _try_pod(context.client, manifest)
+        except ApiError as exc:
+            title = f"a pod of Deployment {manifest['metadata']['namespace']}/{manifest['metadata']['name']}"
+            if _is_about_something_else(exc):
+                notes.append(f"{title} could not be tried by a dry run: {exc.message}")
+            else:
+                cause = f"the API server refuses {title}: {exc.message}"
+                remedy = "Change the field or the policy that the message names"
+                problems.append(PreflightProblem(step.id, cause, (exc.cause,), remedy))
+        notes += _note_images(context.client, manifest)
+    return problems, notes
+
+
+def _try_pod(client: Client, deployment: Object) -> None:
+    template, namespace = deployment["spec"]["template"], deployment["metadata"]["namespace"]
+    metadata = {
+        **template["metadata"],
+        "generateName": f"{deployment['metadata']['name']}-",
+        "namespace": namespace,
+    }
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+    client.create(KINDS["Pod"].collection(namespace), pod, dry_run=True)
+
+
+def _is_about_something_else(error: ApiError) -> bool:
+    """Return True if the refusal says nothing about the Deployment's pods.
+
+    Its namespace or ServiceAccount does not exist yet, or this identity may not create pods.
+    """
+    if isinstance(error, NotFound):
+        return True
+    lacks_right = 'cannot create resource "pods"' in error.message
+    return isinstance(error, Forbidden) and (lacks_right or NO_ACCOUNT_YET in error.message)
+
+
+def _note_images(client: Client, deployment: Object) -> list[str]:
+    """Return a note for each image that no node has, because a failing pull shows only when a pod starts."""
+    try:
+        nodes = client.list_all(NODES)["items"]
+    except ApiError as exc:
+        return [f"the images of the nodes cannot be read: {exc.message}"]
+    held = {
+        name
+        for node in nodes
+        for one in node["status"].get("images") or ()
+        for name in one.get("names") or ()
+    }
+    wanted = [container["image"] for container in deployment["spec"]["template"]["spec"]["containers"]]
+    return [
+        f"no node reports the image {image}. The first new pod shows if it can be pulled. The old pods run until then"
+        for image in wanted
+        if image not in held
+    ]
+
+
+def _report(one: TriedStep) -> dict[str, Any]:
+    objects = [actions.report(outcome) for outcome in one.outcomes if outcome.changed]
+    return {"id": one.step.id, "title": one.step.title, "objects": objects, "note": one.note}

@@ -1,0 +1,379 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Run the checks of a release on a cluster. Test objects are deleted again, also those that a killed run has left."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from .._kube.errors import AlreadyExists, ApiError, KubeError, MissingRights, NotFound
+from .._process import interrupt
+from .._snapshot.errors import UnprovenError
+from .._snapshot.kinds import KINDS, Reference
+from .._snapshot.plan.step_types import Step
+from .._snapshot.plan.upgrade_context import NO_VERSION
+from .._snapshot.release.release_table import GROUP, SNAPSHOT, parse
+from .._webhook import call_failures, probe_webhook
+from .._webhook.admission_call import ProbeObject
+from .._webhook.bundle_targets import Target
+from .._webhook.errors import ProbeError, TargetError
+from .._webhook.probe_webhook import ProbeRequest
+from . import checks, version_check
+from .checks import FAILED, LABEL, OK, UNPROVEN, UNTIL, CheckResult, ControllerTest
+from .steps.rollout_report import is_ready
+from .steps.waits import PodWatch
+
+if TYPE_CHECKING:
+    from .._kube.client import Client
+
+PAUSE_SECONDS = 1.0
+CLEANING_SECONDS = 20.0
+_STAMP = "%Y-%m-%dT%H:%M:%SZ"
+CLASSES = f"/apis/{SNAPSHOT}/v1/volumesnapshotclasses"
+GROUP_CRD = Reference("CustomResourceDefinition", f"volumegroupsnapshots.{GROUP}")
+# A dry run needs a namespace that exists.
+ANY_NAMESPACE = "default"
+
+
+@dataclass(frozen=True)
+class CheckRun:
+    """A check and its settings.
+
+    client: the connection to the cluster.
+    objects: the test objects of the check.
+    parameters: those of the step.
+    namespace: of the test objects, "" for that of the step.
+    check_mode: True to create no test object.
+    """
+
+    client: Client
+    objects: TemporaryObjects
+    parameters: Mapping[str, Any]
+    namespace: str
+    check_mode: bool
+
+
+def run_check(
+    client: Client, step: Step, *, namespace: str = "", check_mode: bool = False
+) -> tuple[CheckResult, list[str]]:
+    """Run the check of a step of action "verify".
+
+    Args:
+        namespace: of the test objects, "" for that of the step.
+        check_mode: create nothing, so that only some subjects can be verified.
+
+    Returns:
+        The result, and a line for each test object that could not be deleted.
+    """
+    objects = TemporaryObjects(client, uuid.uuid4().hex[:12])
+    undeleted: list[str] = []
+    place = namespace or step.parameters.get("namespace") or ""
+
+    def remove() -> None:
+        # No other run uses these objects, so they are removed even if the Lease is lost.
+        with client.without_hooks():
+            undeleted.extend(objects.remove())
+
+    with interrupt.put_away_by(remove):
+        result = _run(CheckRun(client, objects, step.parameters, place, check_mode))
+    return result, undeleted
+
+
+def passes(result: CheckResult, *, check_mode: bool = False) -> bool:
+    """Return True if the result does not stop an upgrade."""
+    return result.verdict == OK or (result.verdict == UNPROVEN and (check_mode or result.is_answered))
+
+
+def failure(
+    step: Step, result: CheckResult, before: Mapping[str, Any], undeleted: list[str]
+) -> UnprovenError:
+    """Return the error of a check that does not pass. before: the result of the same check before the upgrade."""
+    broken_before, words = checks.history(result.verdict, before)
+    subject = step.parameters["subject"]
+    cause = f"{subject} {'is broken' if result.verdict == FAILED else 'is not proven'}: {result.summary}"
+    error = UnprovenError(
+        f"{cause}. {words}" if words else cause,
+        evidence=[*result.evidence, *undeleted],
+        remedy=result.remedy,
+    )
+    error.values = {"verdict": result.verdict, "was_broken_before": broken_before}
+    return error
+
+
+def _run(run: CheckRun) -> CheckResult:
+    try:
+        return CHECKS[run.parameters["subject"]](run)
+    except (ApiError, MissingRights) as error:
+        return _refused(error)
+
+
+def _refused(error: ApiError | MissingRights) -> CheckResult:
+    """Return the result if the API server refuses the test object. A webhook that fails every write is a failed check."""
+    words = error.message or error.cause
+    failure = call_failures.of_answer(words, call_failures.ADMISSION)
+    name = re.search(r'admission webhook "([^"]*)"', words)
+    is_ours = name is not None and name[1].endswith("snapshot.storage.k8s.io")
+    if failure.about == call_failures.CALL or (failure.about == call_failures.REFUSAL and is_ours):
+        webhook = re.search(r'webhook "([^"]*)"', words)
+        named = f"webhook {webhook[1]} makes every such write fail: " if webhook else ""
+        return CheckResult(FAILED, f"the check cannot run: {named}{failure.cause}", (words,), failure.remedy)
+    evidence = (words, *error.evidence)
+    return CheckResult(
+        UNPROVEN, f"the check cannot run: {failure.cause}", evidence, error.remedy or failure.remedy
+    )
+
+
+# The checks by their subjects.
+
+
+def check_webhook(run: CheckRun) -> CheckResult:
+    """Check that the webhook refuses an object that only it refuses."""
+    check, name = run.parameters["check"], run.parameters["name"]
+    driver = ""
+    notes: tuple[str, ...] = ()
+    if check == "second-default-class":
+        driver = _find_default_driver(run.client)
+        if not driver and run.check_mode:
+            return _not_created("a default class")
+        if not driver:
+            driver, notes = _make_default_class(run.objects)
+    test = checks.refusal_test(check, run.namespace or ANY_NAMESPACE, driver)
+    configuration = run.client.find(Reference("ValidatingWebhookConfiguration", name).path) or {}
+    webhook = checks.webhook_for(configuration, test.resource)
+    target = Target("ValidatingWebhookConfiguration", name, (webhook,) if webhook else ())
+    result = _probe(run, target, ProbeObject(test.manifest, "denied", test.message))
+    return replace(result, evidence=(*result.evidence, *notes))
+
+
+def check_conversion(run: CheckRun) -> CheckResult:
+    """Check that the webhook converts an object at a version that is not stored."""
+    name, version = run.parameters["name"], run.parameters["version"]
+    test_object = ProbeObject(checks.unstored_content(version))
+    return _probe(run, Target("CustomResourceDefinition", name), test_object)
+
+
+def check_schema(run: CheckRun) -> CheckResult:
+    """Check that the rules of the CustomResourceDefinitions refuse invalid objects."""
+    namespace = run.namespace or ANY_NAMESPACE
+    answers = [(rule.message, _refusal_of(run.client, rule.manifest(namespace))) for rule in checks.RULES]
+    return checks.judge_rules(answers)
+
+
+def check_controller(run: CheckRun) -> CheckResult:
+    """Check that a controller processes a VolumeSnapshot. Raises ApiError if it cannot be created."""
+    if run.check_mode:
+        return _not_created("a VolumeSnapshot")
+    objects = run.objects
+    return _check_status(run, checks.snapshot_test(run.namespace, objects.token, objects.metadata))
+
+
+def check_groups(run: CheckRun) -> CheckResult:
+    """Check that a controller processes a VolumeGroupSnapshot. Raises ApiError if it cannot be created."""
+    if run.check_mode:
+        return _not_created("a VolumeGroupSnapshot")
+    crd = run.client.find(GROUP_CRD.path)
+    if crd is None:
+        return CheckResult(
+            FAILED,
+            f"{GROUP_CRD} does not exist",
+            remedy="Apply the group CustomResourceDefinitions, and restart the controller",
+            is_lasting=True,
+        )
+    version = next(entry["name"] for entry in crd["spec"]["versions"] if entry["storage"])
+    return _check_status(
+        run, checks.group_test(run.namespace, version, run.objects.token, run.objects.metadata)
+    )
+
+
+def check_release(run: CheckRun) -> CheckResult:
+    """Check that every pod of the controller runs the release."""
+    given = run.parameters
+    release = parse(str(given["release"])) or NO_VERSION
+    return version_check.check_version(
+        run.client, Reference("Deployment", given["name"], given["namespace"]), release
+    )
+
+
+CHECKS: dict[str, Callable[[CheckRun], CheckResult]] = {
+    "webhook": check_webhook,
+    "conversion": check_conversion,
+    "schema": check_schema,
+    "controller": check_controller,
+    "groups": check_groups,
+    "version": check_release,
+}
+
+
+def _not_created(what: str) -> CheckResult:
+    summary = f"check mode does not create the object that the check needs: {what}"
+    return CheckResult(UNPROVEN, summary, is_lasting=True)
+
+
+def _probe(run: CheckRun, target: Target, test_object: ProbeObject) -> CheckResult:
+    """Return the result of a probe. It writes nothing.
+
+    Raises RolloutError if the step names the webhook's Deployment, and one of its pods does not stay up meanwhile. The API
+    server may already depend on these pods, so a failure must not wait for the end of the step's time.
+    """
+    request = ProbeRequest(target, test_object, wait=True)
+    try:
+        found = probe_webhook.probe(run.client, request, between_attempts=_pod_watch(run)).verdict
+    except TargetError as error:
+        return CheckResult(FAILED, error.cause, error.evidence, error.remedy, is_lasting=True)
+    except ProbeError as error:
+        return CheckResult(UNPROVEN, error.cause, error.evidence, error.remedy, is_lasting=True)
+    is_answered = found.code == "old-connection"
+    return CheckResult(found.verdict, found.cause, found.evidence, found.remedy, is_answered=is_answered)
+
+
+def _pod_watch(run: CheckRun) -> Callable[[], object]:
+    """Return the function that looks at the webhook's pods between two attempts, if the step names their Deployment."""
+    pods_of = run.parameters.get("pods_of")
+    if not pods_of:
+        return lambda: None
+    return PodWatch(run.client, Reference("Deployment", pods_of["name"], pods_of["namespace"])).look
+
+
+def _find_default_driver(client: Client) -> str:
+    """Return a driver with a default class, "" if no driver has one or the classes cannot be listed."""
+    try:
+        return checks.default_driver(client.list_all(CLASSES)["items"])
+    except ApiError:
+        return ""
+
+
+def _make_default_class(objects: TemporaryObjects) -> tuple[str, tuple[str, ...]]:
+    """Create a default class of a driver that does not exist. Return the driver, and a note if that failed.
+
+    If the class cannot be created, the probe fails with the same reason.
+    """
+    driver = f"{objects.token}.{checks.DRIVER}"
+    manifest = checks.default_class(driver, name=f"{checks.NAME}-{objects.token}", **objects.metadata)
+    del manifest["metadata"]["generateName"]
+    try:
+        objects.create(CLASSES, manifest)
+    except ApiError as error:
+        cause = error.message or error.cause
+        return checks.DRIVER, (f"the test VolumeSnapshotClass could not be created: {cause}",)
+    return driver, ()
+
+
+def _refusal_of(client: Client, manifest: Mapping[str, Any]) -> str:
+    """Return the API server's message that refuses a dry run, "" if it accepts the object."""
+    plural = f"{manifest['kind'].lower()}s"
+    place = manifest["metadata"].get("namespace")
+    path = f"/apis/{manifest['apiVersion']}/{f'namespaces/{place}/' if place else ''}{plural}"
+    try:
+        client.create(path, manifest, dry_run=True)
+    except ApiError as error:
+        return error.message or error.cause
+    return ""
+
+
+def _check_status(run: CheckRun, test: ControllerTest) -> CheckResult:
+    """Create the test object, and wait until the controller reports the missing class in its status."""
+    client, path = run.client, run.objects.create(test.collection, test.manifest)
+    message = ""
+    while not message:
+        message = checks.status_error(client.find(path), test.absent)
+        if message or time.monotonic() + PAUSE_SECONDS > client.deadline:
+            break
+        time.sleep(PAUSE_SECONDS)
+    return checks.judge_status(test, message, [] if message else _list_controllers(client, run.namespace))
+
+
+def _list_controllers(client: Client, namespace: str) -> list[str]:
+    """Return a line for each controller pod of a namespace."""
+    try:
+        pods = client.list_all(KINDS["Pod"].collection(namespace))["items"]
+    except KubeError as error:
+        return [f"the pods of the namespace {namespace} cannot be read: {error.cause}"]
+    return [
+        f"pod {pod['metadata']['name']} {'ready' if is_ready(pod) else 'not ready'}"
+        for pod in version_check.controller_pods(pods)
+    ]
+
+
+# Test objects.
+
+
+class TemporaryObjects:
+    """The test objects of a run, and their removal.
+
+    They do not count as changes, because the run deletes them before it ends. Each has a label with the id of the run, and an
+    annotation with the time after which the run has ended.
+    """
+
+    def __init__(self, client: Client, token: str) -> None:
+        self._client = client
+        self.token = token
+        self._made: list[str] = []
+        self._collections: set[str] = set()
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """Return the label and the annotation of every test object."""
+        left = max(0.0, self._client.deadline - time.monotonic()) + CLEANING_SECONDS
+        until = self._client.now() + timedelta(seconds=left)
+        return {
+            "labels": {LABEL: self.token},
+            "annotations": {UNTIL: until.strftime(_STAMP)},
+        }
+
+    def create(self, collection: str, manifest: Mapping[str, Any]) -> str:
+        """Create the object and return its path. Raises KubeError."""
+        path = f"{collection}/{manifest['metadata']['name']}"
+        self._collections.add(collection)
+        self._made.append(path)  # before it is sent: the answer may get lost
+        try:
+            self._client.send("POST", collection, manifest)
+        except AlreadyExists:  # sent again after a lost answer: only this run uses this name
+            pass
+        except ApiError as error:
+            if error.status is not None and error.status < 500:
+                self._made.remove(path)
+            raise
+        return path
+
+    def remove(self) -> list[str]:
+        """Delete the objects of this run and of killed runs. Return a line for each object that is left."""
+        client = self._client
+        client.deadline = max(client.deadline, time.monotonic() + CLEANING_SECONDS)
+        stays = [words for words in map(self._delete, self._made) if words]
+        for collection in sorted(self._collections):
+            for path in self._leftovers(collection):
+                self._delete(path)
+        self._made.clear()
+        return stays
+
+    def _leftovers(self, collection: str) -> list[str]:
+        """Return test objects of earlier runs. Ignore listing errors, because those objects belong to another run."""
+        try:
+            items = self._client.list_all(collection, {"labelSelector": LABEL})["items"]
+        except KubeError:
+            return []
+        now = self._client.now().strftime(_STAMP)
+        return [
+            f"{collection}/{item['metadata']['name']}"
+            for item in items
+            if (item["metadata"].get("annotations") or {}).get(UNTIL, "") < now
+        ]
+
+    def _delete(self, path: str) -> str:
+        body = {"kind": "DeleteOptions", "apiVersion": "v1"}
+        try:
+            self._client.send("DELETE", path, body)
+        except NotFound:
+            return ""
+        except KubeError as error:
+            return f"the test object {path} could not be deleted: {error.cause}"
+        return ""

@@ -1,0 +1,193 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Delete objects of a plan: each one as it was read, and no workload with other containers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..._kube.errors import ApiError, NotFound
+from ..._kube.update_object import retry_on_conflict
+from ..._snapshot.errors import OwnedObjectError, StepError
+from ..._snapshot.installed.pod_specs import NEEDED_USERS, USERS, containers, only_program, users_of
+from ..._snapshot.installed.state import SIDECAR
+from ..._snapshot.kinds import KINDS, Reference
+from . import waits
+from .apply_manifests import ATTEMPTS, ObjectOutcome, contended, refuse_owned
+
+if TYPE_CHECKING:
+    from ..._kube.client import Client
+
+Object = Mapping[str, Any]
+GROUP_CRD = ".groupsnapshot.storage.k8s.io"
+# They are deleted together with the objects that they own. The wait lasts until all of them are gone, so that two controllers
+# never run at the same time.
+WORKLOADS = ("Deployment", "StatefulSet", "ReplicaSet")
+
+
+def delete_planned(
+    client: Client, entry: Mapping[str, Any], *, take_over: bool = False, check_mode: bool = False
+) -> list[ObjectOutcome]:
+    """Delete the objects of one entry of a plan, and wait until they are gone. Skip objects that do not exist.
+
+    Args:
+        entry: {kind, namespace, name}, or with label_selector instead of name. See the action "delete" of step_types.
+
+    Raises:
+        StepError: the object may not be deleted, or is not gone at the deadline.
+        OwnedObjectError: another manager owns it, or it has other containers.
+        KubeError: the API server refuses.
+    """
+    kind = entry["kind"]
+    if kind not in KINDS:
+        raise StepError(f"the plan deletes an object of kind {kind}, which is not a kind that can be deleted")
+    outcomes = []
+    for target in _select(client, entry):
+        if kind == "CustomResourceDefinition":
+            _check_crd(client, target)
+        live = client.find(target.path)
+        uid = entry.get("uid") or (live or {}).get("metadata", {}).get("uid", "")
+        outcome = delete(
+            client,
+            target,
+            uid=uid,
+            propagation="Foreground" if kind in WORKLOADS else "",
+            take_over=take_over,
+            check_mode=check_mode,
+            why_kept=partial(_why_kept, client, target, entry),
+        )
+        if outcome.changed and not check_mode:
+            waits.until_gone(client, target, uid)
+        outcomes.append(outcome)
+    return outcomes
+
+
+def _why_kept(client: Client, target: Reference, entry: Mapping[str, Any], live: Mapping[str, Any]) -> str:
+    """Return the reason to keep an object of a plan: a later write or another user. Return "" to delete it.
+
+    Raises OwnedObjectError for a workload whose other containers, such as a CSI driver's, would end with it.
+    """
+    if target.kind in WORKLOADS:
+        refuse_mixed(target, live)
+    planned, own = entry.get("resource_version"), entry.get("only_used_by")
+    if planned and live["metadata"].get("resourceVersion") != planned:
+        return f"{target} is kept: it changed after the plan was made"
+    if not own:
+        return ""
+    try:
+        found = {what: _users(client, what, path.format(target.namespace)) for what, _kind, path in USERS}
+    except ApiError as error:
+        return f"{target} is kept, because its other users cannot be read: {error.message or error.cause}"
+    users = [what for what, program in users_of(target.namespace, target.name, found) if program != own]
+    return f"{target} is kept: {', '.join(users)} uses it" if users else ""
+
+
+def _users(client: Client, what: str, path: str) -> list[dict[str, Any]]:
+    """Return the objects of a list. A list that is not needed may be denied, as in the plan."""
+    try:
+        items: list[dict[str, Any]] = client.list_all(path)["items"]
+    except NotFound:
+        return []
+    except ApiError:
+        if what in NEEDED_USERS:
+            raise
+        return []
+    return items
+
+
+def _select(client: Client, entry: Mapping[str, Any]) -> list[Reference]:
+    """Return the objects of an entry."""
+    kind, namespace = entry["kind"], entry.get("namespace") or ""
+    if entry.get("name"):
+        return [Reference(kind, entry["name"], namespace)]
+    items = client.list_all(KINDS[kind].collection(namespace), {"labelSelector": entry["label_selector"]})[
+        "items"
+    ]
+    return [Reference(kind, item["metadata"]["name"], namespace) for item in items]
+
+
+def _check_crd(client: Client, target: Reference) -> None:
+    """Refuse to delete a CRD that has objects. They would be deleted with it, and a driver would delete the snapshots."""
+    if not target.name.endswith(GROUP_CRD):
+        raise StepError(f"{target} is never deleted, because every snapshot would be deleted with it")
+    live = client.find(target.path)
+    if live is None:
+        return
+    spec = live["spec"]
+    served = next(version["name"] for version in spec["versions"] if version["served"])
+    found = client.get(f"/apis/{spec['group']}/{served}/{spec['names']['plural']}", {"limit": "1"})["items"]
+    if found:
+        raise StepError(
+            f"{target} is not deleted, because it has objects, which would be deleted with it",
+            remedy="Migrate or delete these objects first, and run the task again",
+        )
+
+
+def delete(
+    client: Client,
+    target: Reference,
+    *,
+    uid: str = "",
+    propagation: str = "",
+    take_over: bool = False,
+    check_mode: bool = False,
+    why_kept: Callable[[Object], str] = lambda _live: "",
+) -> ObjectOutcome:
+    """Delete one object. An object that does not exist is unchanged.
+
+    The API server deletes it only in the version that was read. After a write of another client, read and judge it again.
+
+    Args:
+        uid: delete only the object of this UID, "" for the current one.
+        propagation: what happens to the objects that it owns, as in Client.delete.
+        why_kept: returns the reason to keep the object, "" if it may be deleted. The reason is the note of the outcome.
+
+    Raises:
+        OwnedObjectError: another manager owns it, and take_over is false.
+        KubeError: the API server refuses.
+    """
+
+    def read() -> Object | None:
+        return client.find(target.path)
+
+    first = read()
+    wanted_uid = uid or (first["metadata"]["uid"] if first else "")
+
+    def write(live: Object | None) -> ObjectOutcome:
+        if live is None or live["metadata"]["uid"] != wanted_uid:
+            return ObjectOutcome(target, "unchanged")
+        if not take_over:
+            refuse_owned(target, live)
+        reason = why_kept(live)
+        if reason:
+            return ObjectOutcome(target, "unchanged", note=reason)
+        version = live["metadata"].get("resourceVersion", "")
+        try:
+            client.delete(
+                target.path,
+                uid=wanted_uid,
+                resource_version=version,
+                propagation=propagation,
+                dry_run=check_mode,
+            )
+        except NotFound:
+            return ObjectOutcome(target, "unchanged")
+        return ObjectOutcome(target, "deleted")
+
+    return retry_on_conflict(first, write, read, attempts=ATTEMPTS, exhausted=contended(target))
+
+
+def refuse_mixed(place: Reference, live: Object) -> None:
+    """Raise OwnedObjectError for a workload that does not run exactly one program of external-snapshotter."""
+    names = [str(one.get("name", "?")) for one in containers(live)]
+    if only_program(live) in ("", SIDECAR) or len(names) > 1:
+        raise OwnedObjectError(
+            f"{place} is not deleted, because that would stop all its containers: {', '.join(names)}",
+            code="other-containers",
+            remedy="Remove the container of the snapshot controller or of its webhook from it, and plan again",
+        )
