@@ -204,7 +204,7 @@ def test_a_deployment_is_put_back_as_it_was() -> None:
         "metadata": {"name": now["metadata"]["name"], "namespace": now["metadata"]["namespace"]},
         "spec": {"replicas": 7, "template": {"metadata": {"labels": {"app": "hook"}}, "spec": pod}},
     }
-    (back, *_rest) = render("webhook", wanted=ReleaseSettings(port=443, originals=[original]))
+    (back, *_rest) = render("webhook", settings=ReleaseSettings(port=443, originals=[original]))
     labels = back["spec"]["template"]["metadata"].pop("labels")
     assert labels.pop("app") == "hook"
     assert set(labels) == {RELEASE_LABEL, PORT_LABEL}
