@@ -14,6 +14,7 @@ from examples.demo.clusters import CertificateDemo, Unseen, changed, quote, say
 from tests.support import clusters, node_webhook
 from tests.support.clusters import ApiError
 from tests.support.load import CONNECTIONS, PER_SECOND, Load
+from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
     from tests.support.clusters import Cluster
@@ -49,7 +50,7 @@ def _serve(demo: CertificateDemo, cluster: Cluster) -> None:
     node_webhook.configure(cluster, WEBHOOK)
     _renew(demo, cluster, RENEWALS[0][1])
     node_webhook.wait_until_ready(cluster, WEBHOOK)
-    node_webhook.wait_for(partial(_answers, cluster))
+    wait_for(partial(_answers, cluster))
 
 
 def _renew(demo: CertificateDemo, cluster: Cluster, signer: str) -> None:

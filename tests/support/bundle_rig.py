@@ -10,7 +10,6 @@ import base64
 import copy
 import datetime
 import functools
-import time
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.webhook_cabundle import (
@@ -23,8 +22,6 @@ from tests.support.other_client import KUBECTL, Client
 from tests.support.rig import Rig
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tests.support.clusters import Cluster
 
 VALIDATING = "ValidatingWebhookConfiguration"
@@ -167,13 +164,3 @@ def without_bundles(obj: dict[str, Any]) -> dict[str, Any]:
         rest["metadata"].pop(moving, None)
     rest.pop("status", None)
     return rest
-
-
-def wait_for(value: Callable[[], Any], seconds: float = 20) -> Any:
-    """The value, once it is true; fails after a while."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := value():
-            return found
-        time.sleep(0.1)
-    raise AssertionError(f"nothing within {seconds} s")

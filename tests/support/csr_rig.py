@@ -19,14 +19,17 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations im
     k8s_csr_info,
 )
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
-from tests.support.clusters import ApiError, Cluster
+from tests.support.clusters import ApiError, Cluster, audit
 from tests.support.failures import has_failed
 from tests.support.other_client import KUBECTL, Client
 from tests.support.rig import Rig
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.support.clusters import Cluster
 
 
 CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
@@ -205,3 +208,22 @@ def rule_in(result: dict[str, Any]) -> dict[str, Any]:
 def role_in(path: Path) -> dict[str, Any]:
     role: dict[str, Any] = yaml.safe_load(path.read_text())
     return role
+
+
+TWO_STEP = {"approve": False, "wait": False}
+
+
+def assert_pair(
+    rig: CsrRig, name: str = "hook-tls", *, certificate: str = "tls.crt", key: str = "tls.key"
+) -> None:
+    """Key and certificate of the Secret belong together, and its cluster's CA vouches for them."""
+    data = rig.data(name)
+    leaf = x509.load_pem_x509_certificate(data[certificate].encode())
+    private = serialization.load_pem_private_key(data[key].encode(), None)
+    assert leaf.public_key() == private.public_key()
+    leaf.verify_directly_issued_by(x509.load_pem_x509_certificate(rig.cluster.ca_pem.encode()))
+
+
+def since(rig: CsrRig) -> datetime.datetime:
+    """The moment after the last request of the rig's user."""
+    return audit.received(rig.cluster.requests(user=rig.user)[-1]) + datetime.timedelta(microseconds=1)

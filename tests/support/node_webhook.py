@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from tests.support import clusters
 from tests.support.clusters import image, pki
+from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 IMAGE = "certflow.invalid/webhook:1"
 PORT = 8443
@@ -244,14 +244,6 @@ def custom_resource(cluster: clusters.Cluster, webhook: Webhook, ca_pem: str) ->
         yield path
     finally:
         cluster.api("DELETE", f"{DEFINITIONS}/{name}")
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 90) -> None:
-    """Ask until it is true; the time-out is for machines that do much else."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.1)
 
 
 def _there(cluster: clusters.Cluster, path: str) -> bool:

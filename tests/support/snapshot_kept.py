@@ -17,8 +17,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan
 
 from tests.support import snapshot_lab as lab
 from tests.support.clusters import ApiError
-from tests.support.node_webhook import wait_for
 from tests.support.snapshot_rig import difference
+from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -24,7 +24,7 @@ import yaml
 
 from tests.support import clusters
 from tests.support.clusters import build, pki
-from tests.support.node_webhook import wait_for
+from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -15,8 +15,9 @@ import pytest
 import yaml
 
 from tests.support import clusters
-from tests.support.bundle_rig import DEFINITION, MUTATING, PATHS, VALIDATING, BundleRig, pem, wait_for
+from tests.support.bundle_rig import DEFINITION, MUTATING, PATHS, VALIDATING, BundleRig, pem
 from tests.support.failures import has_failed
+from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,95 +6,32 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
 import socket
 import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support import clusters
+from tests.support.cluster_runs import (
+    COMMAND,
+    kill_with_its_janitor,
+    nothing_left,
+    owner,
+    processes_of,
+    when_ready,
+    while_starting,
+)
 from tests.support.clusters import cluster as cluster_module
 from tests.support.clusters import directories
 from tests.support.clusters.components import Ports
 from tests.support.clusters.processes import Process
+from tests.support.waiting import becomes_true
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-RUN = """
-import signal
-from tests import clusters
-with clusters.running({"c": "onprem"}):
-    print("ready", flush=True)
-    signal.pause()
-"""
-COMMAND = [sys.executable, "-m", "tests.support.clusters"]
-
-
-@pytest.fixture
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory for temporary files, of this test alone: here and in the processes that it starts."""
-    clusters.programs()
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    return tmp_path
-
-
-@contextlib.contextmanager
-def owner(run: str = RUN) -> Iterator[subprocess.Popen[str]]:
-    """A process that runs a cluster until it is told to end."""
-    with subprocess.Popen([sys.executable, "-c", run], stdout=subprocess.PIPE, text=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def processes_of(temporary: Path) -> list[int]:
-    """The processes that have something to do with clusters under this directory."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            if str(temporary).encode() in path.read_bytes():
-                found.append(int(path.parent.name))
-    return found
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 60) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
-
-
-def nothing_left(temporary: Path) -> bool:
-    return not processes_of(temporary) and not list(temporary.iterdir())
-
-
-def while_starting(process: subprocess.Popen[str], temporary: Path) -> None:
-    assert wait_for(lambda: list(temporary.rglob("kube-apiserver.process")))
-
-
-def when_ready(process: subprocess.Popen[str], temporary: Path) -> None:
-    assert process.stdout
-    assert process.stdout.readline() == "ready\n"
-
-
-def kill_with_its_janitor(process: subprocess.Popen[str]) -> None:
-    """The worst crash: the owner dies, and the janitor that would clean up after it died before."""
-    for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
-        if b"janitor" in Path(f"/proc/{child}/cmdline").read_bytes():
-            os.kill(int(child), signal.SIGKILL)
-    process.kill()
-    process.wait(60)
+    from collections.abc import Callable
 
 
 @pytest.mark.parametrize("moment", [while_starting, when_ready])
@@ -109,7 +46,7 @@ def test_nothing_is_left_after(
         assert processes_of(temporary)
         process.send_signal(number)
         process.wait(60)
-    assert wait_for(lambda: nothing_left(temporary), 10), processes_of(temporary)
+    assert becomes_true(lambda: nothing_left(temporary), 10), processes_of(temporary)
 
 
 def test_the_next_run_removes_what_a_crash_left(temporary: Path) -> None:

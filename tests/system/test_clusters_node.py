@@ -22,10 +22,11 @@ import websocket
 from cryptography import x509
 
 from tests.support import clusters, node_webhook
+from tests.support.cluster_runs import kill_with_its_janitor, nothing_left, owner, temporary, when_ready
 from tests.support.clusters import ApiError, Cluster, cgroups, directories, namespaces, pki
 from tests.support.clusters.processes import Process
-from tests.support.node_webhook import Webhook, wait_for
-from tests.system.test_clusters_end import kill_with_its_janitor, nothing_left, owner, temporary, when_ready
+from tests.support.node_webhook import Webhook
+from tests.support.waiting import becomes_true
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -38,12 +39,11 @@ RUN = """
 import signal
 from tests import clusters
 from tests.support.clusters import image
-from tests.support.node_webhook import wait_for
 pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "p", "image": image.PAUSE}]}}
 pods = "/api/v1/namespaces/default/pods"
 with clusters.running({"c": "onprem-node"}) as fleet:
     fleet["c"].api("POST", pods, pod)
-    wait_for(lambda: fleet["c"].api("GET", f"{pods}/p")["status"]["phase"] == "Running")
+    becomes_true(lambda: fleet["c"].api("GET", f"{pods}/p")["status"]["phase"] == "Running")
     print("ready", flush=True)
     signal.pause()
 """
@@ -138,7 +138,7 @@ def test_the_address_of_a_service_is_reached(node: Cluster, webhook: Webhook) ->
         f"/api/v1/namespaces/{webhook.namespace}/services/{webhook.name}",
     ):
         connect = (sys.executable, "-c", CONNECT, node.api("GET", path)["spec"]["clusterIP"])
-        wait_for(partial(_ends_well, node, connect))
+        becomes_true(partial(_ends_well, node, connect))
 
 
 def test_pods_are_reached_by_port_forward(node: Cluster, webhook: Webhook, ca: pki.KeyPair) -> None:
@@ -161,7 +161,7 @@ def test_a_changed_secret_reaches_pods_that_are_touched(
     begin = time.monotonic()
     node_webhook.touch(node, webhook, "changed")
     for pod in names(node, webhook):
-        wait_for(partial(_serves, node, webhook, pod, pair.certificate))
+        becomes_true(partial(_serves, node, webhook, pod, pair.certificate))
     with capsys.disabled():
         print(f" served after {time.monotonic() - begin:.1f} s ", end="")
 
@@ -174,8 +174,8 @@ def test_programs_can_be_stopped_and_started_again(node: Cluster, webhook: Webho
         node.api("GET", NODES)
     for program in ("kube-apiserver", "kubelet"):
         node.start(program)
-    wait_for(lambda: _answers(node))
-    wait_for(lambda: served(node, webhook, names(node, webhook)[0]))
+    becomes_true(lambda: _answers(node))
+    becomes_true(lambda: served(node, webhook, names(node, webhook)[0]))
     node_webhook.dry_run(node, webhook)
 
 
@@ -208,7 +208,7 @@ def test_an_eks_node_takes_the_place_of_the_one_that_is_there(temporary: Path) -
 
 
 def while_the_node_starts(process: subprocess.Popen[str], temporary: Path) -> None:
-    wait_for(lambda: list(temporary.glob("*/fleet-*/*/kubelet.process")) or process.poll() is not None)
+    becomes_true(lambda: list(temporary.glob("*/fleet-*/*/kubelet.process")) or process.poll() is not None)
 
 
 def when_a_pod_runs(process: subprocess.Popen[str], temporary: Path) -> None:
@@ -238,7 +238,7 @@ def test_nothing_of_a_node_is_left_after(
         assert machine() == before
         end(process)
         process.wait(60)
-    wait_for(lambda: nothing_left(temporary))
+    becomes_true(lambda: nothing_left(temporary))
     assert not [program for program in inside if program.alive]
     assert not [group for group in groups if group.exists()]
     assert machine() == before

@@ -20,7 +20,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +37,7 @@ from cryptography.x509.oid import NameOID
 from tests.support import playbook
 from tests.support.clusters import pki
 from tests.support.failures import absent, has_failed
+from tests.support.waiting import wait_for
 from tools.ci.venvs import REPOSITORY
 
 if TYPE_CHECKING:
@@ -707,7 +707,7 @@ def interrupted(
         start_new_session=True,  # as a terminal: the signal goes to all of its processes
     )
     try:
-        eventually(lambda: left(rig) or process.poll() is not None)
+        wait_for(lambda: left(rig) or process.poll() is not None)
         assert process.poll() is None, process.communicate()[0]
         os.killpg(process.pid, signal.SIGINT)
         output, _ = process.communicate(timeout=60)
@@ -715,7 +715,7 @@ def interrupted(
         process.kill()
         process.wait()
     assert process.returncode, output
-    eventually(lambda: not left(rig))
+    wait_for(lambda: not left(rig))
 
 
 def leases(rig: ModesRig) -> list[str]:
@@ -728,10 +728,3 @@ def probes(rig: ModesRig) -> list[str]:
     labels = "labelSelector=certflow.kubernetes/signer-probe"
     listed = rig.fleet["onprem"].api("GET", f"{REQUESTS}?{labels}")["items"]
     return [csr["metadata"]["name"] for csr in listed]
-
-
-def eventually(condition: Callable[[], object], seconds: float = 60) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it did not come about"
-        time.sleep(0.1)

@@ -26,7 +26,7 @@ from examples.demo.webhook import Webhook
 from tests.support.clusters import ApiError
 from tests.support.csr_rig import HOOKS, CsrRig, role_in
 from tests.support.https_webhook import Balanced, deny
-from tests.system.test_k8s_csr_rights import BUNDLE, DOCS, User
+from tests.support.limited_user import BUNDLE, DOCS, User
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

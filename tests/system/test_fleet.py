@@ -10,7 +10,6 @@ import base64
 import contextlib
 import json
 import re
-import socket
 import time
 import uuid
 from datetime import datetime, timezone
@@ -22,11 +21,12 @@ import yaml
 
 from tests.support import clusters, playbook
 from tests.support.failures import absent
+from tests.support.fleet_files import BY_HELM, DEPLOYMENTS, kubeconfig
 from tests.support.rig import written
 from tests.support.snapshot_rig import module_proxy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from tests.support.clusters import Cluster, Fleet
     from tests.support.playbook import Run
@@ -122,25 +122,6 @@ class FleetRig:
     def outcomes(self) -> dict[str, dict[str, Any]]:
         """Return the outcome of each cluster from the report file."""
         return dict(json.loads((self.directory / "report.json").read_text())["clusters"])
-
-
-def kubeconfig(parts: Mapping[str, Path]) -> dict[str, Any]:
-    """One kubeconfig with a context for each host, in this order; at that of `dead` nobody listens."""
-    merged: dict[str, Any] = {"contexts": [], "clusters": [], "users": []}
-    for host, path in parts.items():
-        part = yaml.safe_load(path.read_text())
-        if host == "dead":
-            part["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{closed_port()}"
-        for section, items in merged.items():
-            items.append({**part[section][0], "name": host})
-        merged["contexts"][-1]["context"] = {"cluster": host, "user": host}
-    return merged
-
-
-def closed_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return int(server.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -327,35 +308,6 @@ def test_messages_of_an_api_server_are_not_templates(rig: FleetRig) -> None:
     assert not (rig.directory / "evaluated").exists(), run.output
     assert EVIL in rig.outcomes()["well-1"]["reason"], run.output
     assert "lookup('ansible.builtin.pipe'" in run.output.rpartition("[Report]")[2]
-
-
-DEPLOYMENTS = "/apis/apps/v1/namespaces/{}/deployments"
-# As `helm install` leaves it, as far as it says whose it is.
-BY_HELM = {
-    "metadata": {
-        "name": "snapshot-controller",
-        "labels": {"app.kubernetes.io/managed-by": "Helm"},
-        "annotations": {
-            "meta.helm.sh/release-name": "snapshots",
-            "meta.helm.sh/release-namespace": "kube-system",
-        },
-    },
-    "spec": {
-        "replicas": 0,
-        "selector": {"matchLabels": {"app": "x"}},
-        "template": {
-            "metadata": {"labels": {"app": "x"}},
-            "spec": {
-                "containers": [
-                    {
-                        "name": "snapshot-controller",
-                        "image": "registry.k8s.io/sig-storage/snapshot-controller:v6.2.2",
-                    }
-                ]
-            },
-        },
-    },
-}
 
 
 def test_an_upgrade_that_is_only_tried(rig: FleetRig, tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from tests.support import clusters, playbook, snapshot_lab
+from tests.support.fleet_files import BY_HELM, DEPLOYMENTS, kubeconfig
 from tests.support.snapshot_rig import module_proxy
-from tests.system.test_fleet import BY_HELM, DEPLOYMENTS, kubeconfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -18,14 +18,24 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import private_keys
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import NameOID
 
-from tests.support.clusters import APP_SERVING, Client, audit, pki
+from tests.support.clusters import APP_SERVING, Client, pki
 from tests.support.csr_by_hand import signing
-from tests.support.csr_rig import CSRS, HOOK_KIND, HOOKS, CsrRig, assert_one_line, now
+from tests.support.csr_rig import (
+    CSRS,
+    HOOK_KIND,
+    HOOKS,
+    TWO_STEP,
+    CsrRig,
+    assert_one_line,
+    assert_pair,
+    now,
+    since,
+)
 from tests.support.failures import has_failed
 from tests.support.rig import WRITES
+from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -37,7 +47,6 @@ CLIENT = "kubernetes.io/kube-apiserver-client"
 KUBELET_CLIENT = "kubernetes.io/kube-apiserver-client-kubelet"
 OPAQUE = {"type": "Opaque", "certificate_key": "cert.pem", "private_key_key": "key.pem"}
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
-TWO_STEP = {"approve": False, "wait": False}
 
 
 @pytest.fixture(autouse=True)
@@ -72,25 +81,9 @@ def either(request: pytest.FixtureRequest, rig: CsrRig, eks: CsrRig) -> CsrRig:
 both_clusters = pytest.mark.parametrize("either", ["onprem", "eks"], indirect=True)
 
 
-def assert_pair(
-    rig: CsrRig, name: str = "hook-tls", *, certificate: str = "tls.crt", key: str = "tls.key"
-) -> None:
-    """Key and certificate of the Secret belong together, and its cluster's CA vouches for them."""
-    data = rig.data(name)
-    leaf = x509.load_pem_x509_certificate(data[certificate].encode())
-    private = serialization.load_pem_private_key(data[key].encode(), None)
-    assert leaf.public_key() == private.public_key()
-    leaf.verify_directly_issued_by(x509.load_pem_x509_certificate(rig.cluster.ca_pem.encode()))
-
-
 def names_of(certificate: x509.Certificate) -> set[str]:
     extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     return set(extension.get_values_for_type(x509.DNSName))
-
-
-def since(rig: CsrRig) -> datetime.datetime:
-    """The moment after the last request of the rig's user."""
-    return audit.received(rig.cluster.requests(user=rig.user)[-1]) + datetime.timedelta(microseconds=1)
 
 
 # One person, one run
@@ -473,7 +466,7 @@ def test_a_waiting_request_that_was_deleted_is_made_anew(rig: CsrRig) -> None:
 def test_the_key_goes_with_its_request(rig: CsrRig) -> None:
     name = rig.run(**TWO_STEP)["csr"]["name"]
     rig.cluster.api("DELETE", f"{CSRS}/{name}")
-    eventually(lambda: rig.secret("hook-tls-pending") is None)
+    wait_for(lambda: rig.secret("hook-tls-pending") is None)
 
 
 def test_what_is_wanted_otherwise_supersedes_a_waiting_request(rig: CsrRig) -> None:
@@ -500,7 +493,7 @@ def meanwhile(rig: CsrRig, act: Callable[[str], object], **options: Any) -> dict
     """A run that waits, while somebody does something to its request."""
 
     def other() -> None:
-        eventually(lambda: bool(rig.csrs()))
+        wait_for(lambda: bool(rig.csrs()))
         act(rig.csrs()[0]["metadata"]["name"])
 
     thread = threading.Thread(target=other)
@@ -552,7 +545,7 @@ def test_a_stopped_controller_manager_is_told_as_soon_as_its_lease_proves_it(rig
         result = rig.run(wait_timeout=300)
     finally:
         rig.cluster.start("kube-controller-manager")
-        eventually(lambda: leads(rig.cluster), seconds=60)
+        wait_for(lambda: leads(rig.cluster), seconds=60)
     assert_one_line(result, "not-issued", "kube-controller-manager")
     assert (result["diagnosis"]["code"], result["diagnosis"]["certainty"]) == (
         "controller-manager-stopped",
@@ -713,10 +706,3 @@ def test_somebody_elses_secret_is_not_taken_back(rig: CsrRig) -> None:
         True,
     )
     assert rig.secret("other-tls") is not None
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 20) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it did not come about"
-        time.sleep(0.1)

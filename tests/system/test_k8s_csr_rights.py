@@ -12,7 +12,6 @@ import copy
 import dataclasses
 import datetime
 import time
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,18 +26,15 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import p
 
 from tests.support import clusters
 from tests.support.clusters import kubeconfig
-from tests.support.csr_rig import CSRS, HOOK_KIND, CsrRig, assert_one_line, role_in, rule_in
+from tests.support.csr_rig import CSRS, HOOK_KIND, CsrRig, assert_one_line, rule_in
 from tests.support.https_webhook import Reply, Server
+from tests.support.limited_user import APPROVE, BUNDLE, EXPLAIN, REQUEST, User, without
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.support.clusters import Fleet
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
-REQUEST, APPROVE, BUNDLE, EXPLAIN = (
-    role_in(DOCS / "rbac" / f"{name}.yaml") for name in ("request", "approve", "bundle", "explain")
-)
 TWO_STEP = {"approve": False, "wait": False}
 
 
@@ -46,19 +42,6 @@ TWO_STEP = {"approve": False, "wait": False}
 def rig(fleet: Fleet) -> Iterator[CsrRig]:
     with contextlib.closing(CsrRig(fleet["onprem"])) as rig:
         yield rig
-
-
-class User:
-    """Somebody with no rights but those that are granted."""
-
-    def __init__(self, rig: CsrRig, *roles: dict[str, Any]) -> None:
-        self.name = f"limited-{uuid.uuid4().hex[:8]}"
-        self.kubeconfig = str(rig.cluster.kubeconfig_for(self.name))
-        self._site = rig
-        rig.grant(self.name, *roles)
-
-    def writes(self) -> list[tuple[str, str]]:
-        return self._site.writes(user=self.name)
 
 
 def test_the_documented_roles_are_enough(rig: CsrRig) -> None:
@@ -82,16 +65,6 @@ def test_the_documented_roles_are_enough(rig: CsrRig) -> None:
     given: dict[str, Any] = {"targets": targets, "ca_bundle": rig.cluster.ca_pem}
     result = rig.operate(webhook_cabundle.OPERATION, kubeconfig=bundler.kubeconfig, **given)
     assert result["changed"], result
-
-
-def without(role: dict[str, Any], resource: str, verb: str) -> dict[str, Any]:
-    """The role without one verb on one resource, in every rule."""
-    rest = copy.deepcopy(role)
-    for rule in rest["rules"]:
-        if resource in rule["resources"]:
-            rule["verbs"] = [entry for entry in rule["verbs"] if entry != verb]
-    rest["rules"] = [rule for rule in rest["rules"] if rule["verbs"]]
-    return rest
 
 
 CSR = "certificatesigningrequests"

@@ -22,8 +22,8 @@ from cryptography.hazmat.primitives import hashes
 
 from tests.support.clusters import APP_SERVING
 from tests.support.csr_rig import CSRS, KUBELET_SERVING, CsrRig, assert_one_line, role_in, rule_in
+from tests.support.limited_user import DOCS, User, without
 from tests.support.rig import WRITES
-from tests.system.test_k8s_csr_rights import DOCS, User, without
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

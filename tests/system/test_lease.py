@@ -25,12 +25,12 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.sn
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import engine
 
-from tests.support.csr_rig import CSRS, CsrRig, assert_one_line
+from tests.support.csr_rig import CSRS, TWO_STEP, CsrRig, assert_one_line, assert_pair, since
 from tests.support.leases import leases, path
+from tests.support.limited_user import APPROVE, BUNDLE, REQUEST, User, without
 from tests.support.rig import WRITES, operate, written
 from tests.support.snapshot_rig import module_proxy
-from tests.system.test_k8s_csr import TWO_STEP, assert_pair, eventually, since
-from tests.system.test_k8s_csr_rights import APPROVE, BUNDLE, REQUEST, User, without
+from tests.support.waiting import wait_for
 from tools.ci.venvs import REPOSITORY
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def test_it_is_held_while_an_approver_is_waited_for(rig: CsrRig) -> None:
     results: list[dict[str, Any]] = []
     first = threading.Thread(target=lambda: results.append(rig.run(approve=False)))
     first.start()
-    eventually(lambda: rig.secret("hook-tls-pending") is not None)
+    wait_for(lambda: rig.secret("hook-tls-pending") is not None)
     other = rig.run(wait_timeout=1)
     assert_one_line(other, "lease-held", held(rig)["spec"]["holderIdentity"])
     asked = rig.run(**TWO_STEP)
@@ -207,7 +207,7 @@ def test_a_holder_that_is_not_heard_of_does_not_write_on(
     monkeypatch.setattr(lease_module, "RENEW_SECONDS", 0.2)
     first = threading.Thread(target=lambda: results.append(rig.run(approve=False)))
     first.start()
-    eventually(lambda: rig.secret("hook-tls-pending") is not None)
+    wait_for(lambda: rig.secret("hook-tls-pending") is not None)
     now = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime())
     change(rig, holderIdentity="another", renewTime=now)
     label = {"metadata": {"labels": {"seen": "yes"}}}  # wakes it
@@ -224,14 +224,14 @@ def test_a_thread_renews_the_lease_during_a_long_wait(rig: CsrRig, monkeypatch: 
     monkeypatch.setattr(lease_module, "RENEW_SECONDS", 0.2)
     first = threading.Thread(target=lambda: results.append(rig.run(approve=False)))
     first.start()
-    eventually(lambda: rig.secret("hook-tls-pending") is not None)
+    wait_for(lambda: rig.secret("hook-tls-pending") is not None)
     versions = set()
 
     def is_renewed() -> bool:
         versions.add(held(rig)["metadata"]["resourceVersion"])
         return len(versions) > 3
 
-    eventually(is_renewed)
+    wait_for(is_renewed)
     (csr,) = rig.csrs()
     rig.decide(csr["metadata"]["name"])
     first.join()

@@ -16,7 +16,6 @@ import json
 import re
 import uuid
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -29,7 +28,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations im
 from tests.support import bundle_rig
 from tests.support.clusters import pki
 from tests.support.csr_rig import KUBELET_SERVING, CsrRig, assert_one_line, role_in, rule_in
-from tests.system import test_webhook_probe
+from tests.support.limited_user import RBAC, Grant, grants, without_grant
+from tests.support.probe_rig import MUTATING_HOOKS, ProbeRig, config_map
+from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -38,56 +39,11 @@ if TYPE_CHECKING:
 
     Run = Callable[..., dict[str, Any]]
 
-RBAC = Path(__file__).resolve().parents[2] / "docs" / "rbac"
 # Of the certificate operations; test_snapshot_plan.py, test_snapshot_verify.py and test_snapshot_rights.py try these.
 OTHERS = ("plan", "snapshot-verify", "upgrade", "upgrade-lease")
 ROLES = {path.stem: role_in(path) for path in sorted(RBAC.glob("*.yaml")) if path.stem not in OTHERS}
 CSR, APP_SERVING = "certificatesigningrequests", "beta.eks.amazonaws.com/app-serving"
 TWO_STEP = {"approve": False, "wait": False}
-
-
-@dataclass(frozen=True)
-class Grant:
-    """One verb on one resource in one rule; name: one of its signers. ``rule``: its number in the file."""
-
-    role: str
-    rule: int
-    resource: str
-    verb: str
-    is_optional: bool
-    name: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.role}: {self.verb} {self.resource} {self.name}".rstrip()
-
-    def taken_from(self, role: dict[str, Any]) -> dict[str, Any]:
-        rules = [dict(rule) for rule in role["rules"]]
-        rule = rules[self.rule]
-        rest = {**rule, "resources": [entry for entry in rule["resources"] if entry != self.resource]}
-        left = {**rule, "resources": [self.resource]}
-        if self.name:
-            left["resourceNames"] = [entry for entry in rule["resourceNames"] if entry != self.name]
-        else:
-            left["verbs"] = [entry for entry in rule["verbs"] if entry != self.verb]
-        kept = [entry for entry in (rest, left) if entry["resources"] and entry["verbs"]]
-        return {**role, "rules": [*rules[: self.rule], *kept, *rules[self.rule + 1 :]]}
-
-
-def grants(name: str, role: dict[str, Any], text: str) -> Iterator[Grant]:
-    """What a role grants. A comment speaks of the rules below it, up to the next one."""
-    marks, is_optional, comment = [], False, ""
-    for line in text.partition("rules:\n")[2].splitlines():
-        if line.startswith("  # "):
-            comment += line
-        elif line.startswith("  - "):
-            is_optional = comment.startswith("  # Optional") if comment else is_optional
-            marks.append(is_optional)
-            comment = ""
-    for number, (rule, optional) in enumerate(zip(role["rules"], marks, strict=True)):
-        for resource in rule["resources"]:
-            for verb in rule["verbs"]:
-                for signer in rule["resourceNames"] if resource == "signers" else [""]:
-                    yield Grant(name, number, resource, verb, optional, signer)
 
 
 GRANTS = [
@@ -100,7 +56,7 @@ class LimitedRig:
     """Where one case happens. ``limited``: somebody with these roles; ``run`` is the operation as that user."""
 
     rig: CsrRig
-    probed: test_webhook_probe.ProbeRig
+    probed: ProbeRig
     bundled: bundle_rig.BundleRig
     user: str
     kubeconfig: str
@@ -135,7 +91,7 @@ def approved_by_another(place: LimitedRig) -> Run:
 
 def the_second_step(place: LimitedRig) -> Run:
     place.rig.decide(place.rig.run(**TWO_STEP)["csr"]["name"])
-    bundle_rig.wait_for(lambda: place.rig.csrs()[0]["status"].get("certificate"))
+    wait_for(lambda: place.rig.csrs()[0]["status"].get("certificate"))
     return lambda **who: place.rig.run(**TWO_STEP, requesters=[place.rig.user], **who)
 
 
@@ -206,13 +162,13 @@ def proof(place: LimitedRig, target: dict[str, Any], **options: Any) -> Run:
 
 
 def an_admission(place: LimitedRig) -> Run:
-    target, wanted = place.probed.called_webhook(), test_webhook_probe.config_map(place.probed.name)
+    target, wanted = place.probed.called_webhook(), config_map(place.probed.name)
     return proof(place, target, object=wanted, require_proof=True)
 
 
 def a_mutating_one(place: LimitedRig) -> Run:
-    target = place.probed.configure(place.probed.webhook(), hooks=test_webhook_probe.MUTATING_HOOKS)
-    return proof(place, target, object=test_webhook_probe.config_map(place.probed.name))
+    target = place.probed.configure(place.probed.webhook(), hooks=MUTATING_HOOKS)
+    return proof(place, target, object=config_map(place.probed.name))
 
 
 def a_conversion(place: LimitedRig) -> Run:
@@ -227,7 +183,7 @@ def pods_behind_it(place: LimitedRig) -> Run:
     rig = place.probed
     pods(rig, rig.id, "pods")
     target = rig.configure(rig.webhook(service="pods", port=443))
-    return proof(place, target, object=test_webhook_probe.config_map(rig.id))
+    return proof(place, target, object=config_map(rig.id))
 
 
 def a_renewal_seen(place: LimitedRig) -> Run:
@@ -239,7 +195,7 @@ def a_renewal_seen(place: LimitedRig) -> Run:
     return lambda **who: rig.run(key_type="rsa-2048", **options, **who)
 
 
-def pods(rig: CsrRig | test_webhook_probe.ProbeRig, name: str, service: str) -> None:
+def pods(rig: CsrRig | ProbeRig, name: str, service: str) -> None:
     """A headless Service, which no API server dials, and a pod that is none."""
     namespace = f"/api/v1/namespaces/{name}"
     port = {"name": "https", "port": 443, "targetPort": 8443}
@@ -355,7 +311,7 @@ def place(fleet: Fleet) -> Iterator[LimitedRig]:
     user = f"limited-{uuid.uuid4().hex[:8]}"
     with contextlib.ExitStack() as stack:
         rig = stack.enter_context(contextlib.closing(CsrRig(onprem)))
-        probed = stack.enter_context(contextlib.closing(test_webhook_probe.ProbeRig(onprem)))
+        probed = stack.enter_context(contextlib.closing(ProbeRig(onprem)))
         bundled = stack.enter_context(contextlib.closing(bundle_rig.BundleRig(onprem)))
         yield LimitedRig(rig, probed, bundled, user, str(onprem.kubeconfig_for(user)))
 
@@ -380,7 +336,7 @@ def test_no_verb_of_it_can_go(place: LimitedRig, grant: Grant) -> None:
     key = grant.role, grant.resource, grant.name or grant.verb
     # The same verb must not come from another role, or another rule.
     place.rig.grant(
-        place.user, grant.taken_from(ROLES[grant.role]), *(without(role, grant) for role in others)
+        place.user, grant.taken_from(ROLES[grant.role]), *(without_grant(role, grant) for role in others)
     )
     run = MISSED_IN.get(key, SCENARIOS[grant.role][0])(place)
     result = run(kubeconfig=place.kubeconfig)
@@ -393,11 +349,3 @@ def test_no_verb_of_it_can_go(place: LimitedRig, grant: Grant) -> None:
     place.rig.grant(place.user, rule_in(result))
     again = run(kubeconfig=place.kubeconfig)
     assert f"{grant.verb} {grant.resource}" not in again.get("msg", ""), again
-
-
-def without(role: dict[str, Any], grant: Grant) -> dict[str, Any]:
-    for number, rule in enumerate(role["rules"]):
-        if grant.resource in rule["resources"] and (grant.verb in rule["verbs"]):
-            same = Grant("", number, grant.resource, grant.verb, False, grant.name)
-            role = same.taken_from(role)
-    return role

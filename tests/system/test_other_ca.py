@@ -27,11 +27,12 @@ from tests.support.csr_by_hand import CSRS, create, decide, settled, signing
 from tests.support.csr_rig import HOOK_KIND, HOOKS, CsrRig, assert_one_line
 from tests.support.failures import absent
 from tests.support.https_webhook import Server, deny
+from tests.support.waiting import wait_for
 from tests.unit.plugins.module_utils._csr.objects import KUBELET_SERVING
 from tests.unit.plugins.module_utils._csr.test_signers import GOOD
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from tests.support.clusters import Cluster
 
@@ -97,14 +98,7 @@ def sign_with(cluster: Cluster, ca: pki.KeyPair) -> None:
     """Give the controller-manager another CA, and wait until it signs with that."""
     ca.write(cluster.directory / "pki", "signing-ca")
     wanted = ca.certificate.subject.rfc4514_string()
-    eventually(lambda: issuer_of(cluster) == wanted)
-
-
-def eventually(condition: Callable[[], object], seconds: float = 60) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "it did not come about"
-        time.sleep(0.2)
+    wait_for(lambda: issuer_of(cluster) == wanted)
 
 
 @contextlib.contextmanager
@@ -141,7 +135,7 @@ def asked_by_the_api_server(rig: CsrRig, server: Server) -> str:
 
 
 def assert_trusted(rig: CsrRig, server: Server) -> None:
-    eventually(lambda: "no team, no ConfigMap" in asked_by_the_api_server(rig, server))
+    wait_for(lambda: "no team, no ConfigMap" in asked_by_the_api_server(rig, server))
 
 
 # Which CA is trusted
@@ -246,7 +240,7 @@ def test_a_ca_that_ends(rig: CsrRig) -> None:
     assert (expiring["code"], expiring["certainty"]) == ("signing-ca-expiring", "proven")
 
     end = ca.certificate.not_valid_after_utc
-    eventually(lambda: now() > end + datetime.timedelta(seconds=1), seconds=400)
+    wait_for(lambda: now() > end + datetime.timedelta(seconds=1), seconds=400)
     result = rig.run(wait_timeout=120)
     assert_one_line(result, "not-issued", "CN=short-lived")
     diagnosis = result["diagnosis"]
@@ -314,11 +308,11 @@ def test_signers_of_cert_manager(rig: CsrRig) -> None:
     version = {"name": "v1", "served": True, "storage": True, "schema": schema}
     spec = {"group": group, "names": names, "scope": "Cluster", "versions": [version]}
     rig.make(CRDS, {"metadata": {"name": f"clusterissuers.{group}"}, "spec": spec})
-    eventually(lambda: not absent(["ClusterIssuer", "main"], diagnosis_of(rig, csr)["cause"]))
+    wait_for(lambda: not absent(["ClusterIssuer", "main"], diagnosis_of(rig, csr)["cause"]))
 
     issuers = f"/apis/{group}/v1/clusterissuers"
     issuer = {"apiVersion": f"{group}/v1", "kind": "ClusterIssuer", "metadata": {"name": "main"}}
-    eventually(lambda: answers(cluster, issuers))
+    wait_for(lambda: answers(cluster, issuers))
     rig.make(issuers, issuer)
     off = diagnosis_of(rig, csr)
     assert (off["code"], off["certainty"]) == ("cert-manager-gate-off", "likely")

@@ -23,6 +23,7 @@ from tests.support.leases import lapse
 from tests.support.load import Load
 from tests.support.node_webhook import Webhook
 from tests.support.rig import operate
+from tests.support.waiting import wait_for
 from tools.ci.venvs import REPOSITORY
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class RotationRig:
         first = self.run()
         assert first["proof"] is None, first
         node_webhook.wait_until_ready(cluster, webhook)
-        node_webhook.wait_for(self._answers)
+        wait_for(self._answers)
 
     def close(self) -> None:
         self.cluster.api("DELETE", f"{node_webhook.CONFIGURATIONS}/{self.webhook.name}")

@@ -20,8 +20,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade impor
 from tests.support import clusters, leases
 from tests.support import snapshot_lab as lab
 from tests.support.rig import operate
+from tests.support.snapshot_plans import install
 from tests.support.snapshot_rig import CRDS, module_proxy
-from tests.system import test_snapshot_plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,7 +39,7 @@ Upgrade = Any
 def cluster() -> Iterator[Cluster]:
     """A cluster with 7.0.2, as kubectl installed it."""
     with clusters.running({"engine": "onprem"}) as fleet:
-        test_snapshot_plan.install(fleet["engine"], "7.0.2")
+        install(fleet["engine"], "7.0.2")
         yield fleet["engine"]
 
 

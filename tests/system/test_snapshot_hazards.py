@@ -20,8 +20,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.haza
 from tests.support import clusters
 from tests.support import snapshot_lab as lab
 from tests.support.clusters import build
-from tests.system.test_snapshot_plan import clean, hazards, install, plan
-from tests.system.test_snapshot_upgrade import MET_BY_GROUPS, MET_ON_THE_WAY
+from tests.support.snapshot_plans import MET_BY_GROUPS, MET_ON_THE_WAY, clean, hazards, install, plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

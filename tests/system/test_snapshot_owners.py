@@ -32,8 +32,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
 from tests.support import clusters, snapshot_kept
 from tests.support import snapshot_lab as lab
 from tests.support.clusters import build
+from tests.support.snapshot_plans import install, plan
 from tests.support.snapshot_rig import SnapshotRig
-from tests.system.test_snapshot_plan import install, plan
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

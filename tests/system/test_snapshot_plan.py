@@ -10,7 +10,6 @@ There is no node, so nothing of it runs; what is installed, whose it is, and the
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +23,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.sn
 
 from tests.support import clusters
 from tests.support.clusters import build
-from tests.support.node_webhook import wait_for
-from tests.support.snapshot_lab import GROUP_CONTENTS, apply_crds, delete, kubectl
+from tests.support.snapshot_lab import GROUP_CONTENTS, apply_crds, kubectl
+from tests.support.snapshot_plans import CONFIGURATION, DEFAULTS, clean, hazards, ids, install, plan
+from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,9 +33,7 @@ if TYPE_CHECKING:
     from tests.support.clusters import Cluster
 
 REPOSITORY = Path(__file__).parents[2]
-CONFIGURATION = "validation-webhook.snapshot.storage.k8s.io"
 KEY = "aSBhbSBhIHByaXZhdGUga2V5"
-DEFAULTS = {name: spec.get("default") for name, spec in ARGUMENTS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -49,57 +47,6 @@ def nothing_installed(cluster: Cluster) -> Iterator[None]:
     """Each test begins on a cluster that has nothing of it."""
     yield
     clean(cluster)
-
-
-def clean(cluster: Cluster) -> None:
-    """Everything of it goes."""
-    selected = ("-A", "-l", "app notin (x)", "--wait=false", "--ignore-not-found")
-    kubectl(cluster, "delete", "deployments,statefulsets", *selected)
-    names = kubectl(cluster, "get", "crds,validatingwebhookconfigurations", "-oname").split()
-    found = [name for name in names if "snapshot.storage.k8s.io" in name]
-    if found:
-        delete(cluster, *found)
-    kubectl(
-        cluster, "delete", "secrets,services", "-n", "default", "-l", "snapshot-test", "--ignore-not-found"
-    )
-
-
-def plan(cluster: Cluster, version: str, kubeconfig: Path | None = None, **given: Any) -> dict[str, Any]:
-    assert set(given) <= set(ARGUMENTS)
-    parameters = {
-        **DEFAULTS,
-        "kubeconfig": str(kubeconfig or cluster.kubeconfig),
-        "version": version,
-        **given,
-    }
-    result = execute(OPERATION, parameters, check_mode=False)
-    assert not result.get("failed"), result
-    assert result["changed"] is False
-    return result
-
-
-def install(cluster: Cluster, release: str, *, webhook: bool = True) -> None:
-    """The release's own manifests, the images those of the release."""
-    deploy, crds = build.snapshot_manifests(release)
-    apply_crds(cluster, crds, groups=False)
-    files = [*sorted((deploy / "snapshot-controller").glob("*-snapshot-controller.yaml"))]
-    if webhook:
-        files += sorted((deploy / "webhook-example").glob("*.yaml"))
-        files += sorted((deploy / "webhook-example").glob("admission-configuration-template"))
-    texts = [re.sub(r"(sig-storage/[-a-z]+):v[\d.]+", rf"\1:v{release}", path.read_text()) for path in files]
-    text = "\n---\n".join(texts).replace("${CA_BUNDLE}", "Cg==")
-    documents = [
-        one for one in yaml.safe_load_all(text) if one and "groupsnapshot" not in one["metadata"]["name"]
-    ]
-    kubectl(cluster, "apply", "-f-", stdin=yaml.safe_dump_all(documents))
-
-
-def ids(result: dict[str, Any]) -> list[str]:
-    return [step["id"] for step in result["plan"]]
-
-
-def hazards(result: dict[str, Any]) -> set[str]:
-    return {row["id"] for row in result["hazards"]}
 
 
 def test_an_empty_cluster_gets_an_installation(cluster: Cluster) -> None:

@@ -4,7 +4,7 @@
 
 """docs/rbac/upgrade.yaml and upgrade-lease.yaml, with plan.yaml, snapshot-verify.yaml and those of a certificate, are enough.
 
-On a real control plane without a node. Check mode tries every step by dry runs, needs no pod, and names each missing
+On a real control plane without_grant a node. Check mode tries every step by dry runs, needs no pod, and names each missing
 permission. A run writes until the first pod would have to become ready.
 """
 
@@ -26,11 +26,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade impor
 from tests.support import clusters, leases
 from tests.support import snapshot_lab as lab
 from tests.support.csr_rig import role_in
-from tests.support.node_webhook import wait_for
+from tests.support.limited_user import RBAC, Grant, grants, without_grant
 from tests.support.rig import operate, written
+from tests.support.snapshot_plans import install
 from tests.support.snapshot_rig import module_proxy
-from tests.system import test_snapshot_plan
-from tests.system.test_least_rights import RBAC, Grant, grants, without
+from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +58,7 @@ def nothing(_cluster: Cluster) -> None:
 
 def recent(cluster: Cluster) -> None:
     """7.0.2, with a Secret of the webhook's, and a PodDisruptionBudget as this collection makes one."""
-    test_snapshot_plan.install(cluster, "7.0.2")
+    install(cluster, "7.0.2")
     secret = ("create", "secret", "generic", "snapshot-validation-secret", "-n", "default")
     lab.kubectl(cluster, *secret, "--from-literal=tls.crt=x", "--from-literal=tls.key=x")
     budget = ("create", "pdb", "snapshot-validation-deployment", "-n", "default", "--min-available=1")
@@ -66,7 +66,7 @@ def recent(cluster: Cluster) -> None:
 
 
 def old(cluster: Cluster) -> None:
-    test_snapshot_plan.install(cluster, "4.2.1")
+    install(cluster, "4.2.1")
 
 
 # What is tried, by cluster: the state, and the release that is to come.
@@ -230,7 +230,7 @@ def is_tried(one: Grant) -> bool:
 )
 def test_what_is_missing_is_said_before_the_first_write(rig: PermissionsRig, missing: Grant) -> None:
     """In one line, which names the verb and the resource."""
-    others = [without(role, missing) for role in (PLAN, VERIFY, *CERTIFICATE)]
+    others = [without_grant(role, missing) for role in (PLAN, VERIFY, *CERTIFICATE)]
     roles = [missing.taken_from(role) if role["kind"] == missing.role else role for role in UPGRADE]
     for state, release in WAYS:
         result, writes = rig.tried(state, release, *others, *roles)

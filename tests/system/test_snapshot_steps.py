@@ -18,8 +18,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kind
 from tests.support import clusters, https_webhook
 from tests.support import snapshot_lab as lab
 from tests.support.clusters import build, pki
-from tests.support.node_webhook import wait_for
 from tests.support.snapshot_rig import CRDS, SnapshotRig, difference, module_proxy
+from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -30,6 +30,7 @@ from ansible.release import __version__ as ansible_version
 from tests.support import leases, playbook, snapshot_kept, snapshot_lab, snapshot_pods
 from tests.support.clusters import ApiError, build
 from tests.support.snapshot_rig import module_proxy
+from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -218,11 +219,9 @@ def image(cluster: Cluster) -> str:
     return str(deployment["spec"]["template"]["spec"]["containers"][0]["image"])
 
 
-def eventually(is_true: Callable[[], object], play: Play, seconds: float = SECONDS) -> None:
-    end = time.monotonic() + seconds
-    while not is_true():
-        assert time.monotonic() < end, play.output
-        time.sleep(0.2)
+def eventually(condition: Callable[[], object], play: Play, seconds: float = SECONDS) -> None:
+    """Wait for a condition. Fail with the output of the play."""
+    wait_for(condition, seconds, evidence=lambda: play.output)
 
 
 def is_alive(pid: int) -> bool:

@@ -16,8 +16,9 @@ import pytest
 
 from tests.support import clusters, snapshot_lab
 from tests.support.clusters import build
-from tests.support.node_webhook import wait_for
 from tests.support.snapshot_load import SnapshotLoad
+from tests.support.snapshot_plans import MET_BY_GROUPS, MET_ON_THE_WAY
+from tests.support.waiting import wait_for
 from tests.system.upgrades import faults, jumps, lab, repairs
 from tests.system.upgrades.lab import Upgrade
 
@@ -30,18 +31,6 @@ if TYPE_CHECKING:
     from tests.system.upgrades.repairs import Damage
 
     Say = Callable[[str], None]
-
-# Hazards that are in the way from 4.2.1 to 8.7.0, and with group snapshots from 6.2.2 to 8.7.0.
-MET_ON_THE_WAY = {
-    "v1beta1-unserved", "webhook-rights", "webhook-first", "v1beta1-rules", "secret-type", "no-drain", "webhook-port",
-    "policy-reset", "rights-first", "manifest-images", "leaders-gap", "webhook-selector", "volume-mode",
-    "controller-selector", "rules-first", "empty-references", "rules-answer-first", "slow-start", "dangling-configuration",
-    "webhook-left", "groups-by-default",
-}  # fmt: skip
-MET_BY_GROUPS = {
-    "group-crds-first", "alpha-lists", "alpha-dropped", "conversion-needed", "conversion-left", "stored-at-v1beta1",
-    "arguments-ended",
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")

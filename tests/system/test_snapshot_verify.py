@@ -35,8 +35,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.check
 from tests.support import clusters
 from tests.support import snapshot_lab as lab
 from tests.support.clusters import build
-from tests.support.node_webhook import wait_for
 from tests.support.rig import operate
+from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

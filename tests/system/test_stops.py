@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from tests.support.waiting import wait_for
 from tests.unit.plugins.module_utils._kube import server as stand_in
 from tests.unit.plugins.module_utils._kube.server import Answer, Server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
 PLUGIN = """
 import os
@@ -229,7 +230,7 @@ def test_the_end_of_ansible_playbook_leaves_no_lease(play: Play, slow: Slow, sig
     os.killpg(process.pid, signum)
     slow.go.set()
     ended(process)
-    eventually(lambda: not is_alive(worker))
+    wait_for(lambda: not is_alive(worker))
     assert process.returncode != 0
     assert requests(slow) == ["PUT /thing", "DELETE /lease"]
 
@@ -240,10 +241,3 @@ def is_alive(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return state != "Z"
-
-
-def eventually(is_true: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
-    while not is_true():
-        assert time.monotonic() < end
-        time.sleep(0.1)

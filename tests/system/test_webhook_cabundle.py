@@ -26,11 +26,11 @@ from tests.support.bundle_rig import (
     fingerprint,
     leaf,
     pem,
-    wait_for,
     without_bundles,
 )
 from tests.support.clusters import audit
 from tests.support.failures import has_failed
+from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -46,8 +46,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.actio
 from tests.support import clusters
 from tests.support import snapshot_lab as lab
 from tests.support.clusters import build, pki
-from tests.support.node_webhook import wait_for
 from tests.support.snapshot_load import SnapshotLoad
+from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,19 +9,15 @@ No Service here has a cluster address that an API server would dial: those that 
 
 from __future__ import annotations
 
-import base64
-import contextlib
 import datetime
 import functools
 import socket
 import time
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.webhook_probe import OPERATION
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -30,249 +26,33 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from tests.support import playbook
 from tests.support.clusters import ApiError, pki
 from tests.support.failures import absent, has_failed
-from tests.support.https_webhook import Server, allow, convert, deny
-from tests.support.rig import Rig
+from tests.support.https_webhook import allow, deny
+from tests.support.probe_rig import (
+    API_SERVICES,
+    HOOKS,
+    MUTATING_HOOKS,
+    REPOSITORY,
+    VALIDATING,
+    ProbeRig,
+    ca,
+    config_map,
+    encoded,
+    pem,
+)
+from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.support.clusters import Cluster, Fleet
+    from tests.support.clusters import Fleet
 
-REPOSITORY = Path(__file__).parents[2]
-VALIDATING = "ValidatingWebhookConfiguration"
-HOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
-MUTATING_HOOKS = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations"
-DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-API_SERVICES = "/apis/apiregistration.k8s.io/v1/apiservices"
-RBAC = "/apis/rbac.authorization.k8s.io/v1"
 JSON_PATCH = "application/json-patch+json"
-
-
-@functools.cache
-def ca(name: str) -> pki.KeyPair:
-    return pki.make_ca(name)
-
-
-def pem(name: str) -> str:
-    return ca(name).certificate_pem.decode()
-
-
-def encoded(text: str) -> str:
-    return base64.b64encode(text.encode()).decode()
 
 
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-class ProbeRig(Rig):
-    """A namespace with Service hook, which leads to this machine, and a server."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        super().__init__(cluster, "probe")
-        self.server_name = f"hook.{self.name}.svc"
-        self.make("/api/v1/namespaces", {"metadata": {"name": self.name}})
-        self.make(
-            f"/api/v1/namespaces/{self.name}/services",
-            {"metadata": {"name": "hook"}, "spec": {"type": "ExternalName", "externalName": "localhost"}},
-        )
-        self.server = Server(allow)
-        self.server.present(self.leaf())
-        self.server.serve()
-
-    def close(self) -> None:
-        super().close()
-        self.server.close()
-
-    def leaf(self, *names: str, issuer: str = "good", **options: Any) -> pki.KeyPair:
-        return pki.issue(ca(issuer), "hook", names=names or (self.server_name,), **options)
-
-    # What is probed
-
-    def webhook(
-        self, *, port: int = 0, bundle: str = "", service: str = "hook", name: str = "", **fields: Any
-    ) -> dict[str, Any]:
-        """One webhook that is asked about ConfigMaps of this namespace with the label probe, as the API has it."""
-        client = {
-            "service": {"namespace": self.name, "name": service, "port": port or self.server.port},
-            "caBundle": encoded(bundle or pem("good")),
-        }
-        rule = {
-            "apiGroups": [""],
-            "apiVersions": ["v1"],
-            "operations": ["CREATE"],
-            "resources": ["configmaps"],
-        }
-        return {
-            "name": name or f"{self.name}.certflow.test",
-            "clientConfig": client,
-            "rules": [rule],
-            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": self.name}},
-            "objectSelector": {"matchLabels": {"probe": "yes"}},
-            "sideEffects": "None",
-            "timeoutSeconds": 1,
-            "admissionReviewVersions": ["v1"],
-            **fields,
-        }
-
-    def configure(self, *webhooks: dict[str, Any], hooks: str = HOOKS, **metadata: Any) -> dict[str, Any]:
-        """A configuration that the API server follows already, as a target."""
-        name = f"hooks{len(self.made)}-{self.name}"
-        self.make(hooks, {"metadata": {"name": name, **metadata}, "webhooks": list(webhooks)})
-        kind = VALIDATING if hooks == HOOKS else "MutatingWebhookConfiguration"
-        return {"kind": kind, "name": name}
-
-    def called_webhook(self, **fields: Any) -> dict[str, Any]:
-        """Return the target of a webhook that the API server has called: it follows the configuration and is connected."""
-        target = self.configure(self.webhook(**fields))
-        before = len(self.server.calls)
-        wait_for(lambda: self.dry_run() and len(self.server.calls) > before)
-        return target
-
-    def dry_run(self) -> str:
-        """What a dry run of the ConfigMap is told."""
-        path = f"/api/v1/namespaces/{self.name}/configmaps?dryRun=All"
-        try:
-            self.cluster.api("POST", path, config_map(self.name))
-        except ApiError as error:
-            return error.message
-        return "accepted"
-
-    def definition(self, **versions: bool) -> dict[str, Any]:
-        """A CustomResourceDefinition with a conversion webhook; version=whether its schema takes anything."""
-        group = f"{self.name}.certflow.test"
-        client = {
-            "service": {"namespace": self.name, "name": "hook", "port": self.server.port, "path": "/convert"},
-            "caBundle": encoded(pem("good")),
-        }
-        conversion = {
-            "strategy": "Webhook",
-            "webhook": {"clientConfig": client, "conversionReviewVersions": ["v1"]},
-        }
-        name = f"things.{group}"
-        spec = {
-            "group": group,
-            "scope": "Namespaced",
-            "names": {"plural": "things", "kind": "Thing"},
-            "versions": [
-                {"name": version, "served": True, "storage": version == "v1", "schema": schema(is_open)}
-                for version, is_open in (versions or {"v1": True, "v1beta1": True}).items()
-            ],
-            "conversion": conversion,
-        }
-        self.make(DEFINITIONS, {"metadata": {"name": name}, "spec": spec})
-        self.server.answer = convert
-        wait_for(lambda: self.is_served(f"/apis/{group}/v1"))
-        return {"kind": "CustomResourceDefinition", "name": name}
-
-    def api_service(self, **spec: Any) -> dict[str, Any]:
-        """An aggregated API that this rig's server serves; ``spec`` is about the Service."""
-        group = f"aggregated.{self.name}.certflow.test"
-        service = {"namespace": self.name, "name": "hook", "port": self.server.port, **spec}
-        resources = {
-            "kind": "APIResourceList",
-            "apiVersion": "v1",
-            "groupVersion": f"{group}/v1",
-            "resources": [],
-        }
-        self.server.answer = lambda _asked: (200, resources)
-        body = {
-            "group": group,
-            "version": "v1",
-            "groupPriorityMinimum": 10,
-            "versionPriority": 10,
-            "service": service,
-            "caBundle": encoded(pem("good")),
-        }
-        self.make(API_SERVICES, {"metadata": {"name": f"v1.{group}"}, "spec": body})
-        return {"kind": "APIService", "name": f"v1.{group}"}
-
-    def is_served(self, path: str) -> bool:
-        with contextlib.suppress(ApiError):
-            return bool(self.cluster.api("GET", path))
-        return False
-
-    def bundle(self, target: dict[str, Any]) -> str:
-        config = self.cluster.api("GET", f"{HOOKS}/{target['name']}")["webhooks"][0]["clientConfig"]
-        return base64.b64decode(config["caBundle"]).decode()
-
-    # The module
-
-    def probe(self, target: dict[str, Any], *, check_mode: bool = False, **options: Any) -> dict[str, Any]:
-        is_admission = target["kind"].endswith("WebhookConfiguration")
-        given = {"target": target, **({"object": config_map(self.name)} if is_admission else {}), **options}
-        result = self.operate(OPERATION, check_mode=check_mode, **given)
-        assert "\n" not in result["msg"]
-        if result.get("verdict") == "failed":
-            assert result["failed"], result
-        return result
-
-    def verdict(self, target: dict[str, Any], **options: Any) -> tuple[str, str]:
-        result = self.probe(target, **options)
-        return result["verdict"], (result["failure"] or {"code": "ok"})["code"]
-
-    def dry_runs(self) -> int:
-        return sum(verb == "dry" for verb, _resource in self.asked())
-
-    def become(self, *rules: tuple[str, str, list[str]]) -> None:
-        """Another user, who may do this much: (group, resource, verbs)."""
-        self.become_by(
-            [
-                {"apiGroups": [group], "resources": [resource], "verbs": verbs}
-                for group, resource, verbs in rules
-            ]
-        )
-
-    def become_by(self, rules: list[dict[str, Any]]) -> None:
-        """Another user, with the rules of a ClusterRole."""
-        self.user = f"limited-{uuid.uuid4().hex[:8]}"
-        self.make(f"{RBAC}/clusterroles", {"metadata": {"name": self.user}, "rules": rules})
-        group = "rbac.authorization.k8s.io"
-        binding = {
-            "metadata": {"name": self.user},
-            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": self.user},
-            "subjects": [{"apiGroup": group, "kind": "User", "name": self.user}],
-        }
-        self.make(f"{RBAC}/clusterrolebindings", binding)
-        self.kubeconfig = self.cluster.kubeconfig_for(self.user)
-
-    def become_blind(self, *verbs: str) -> None:
-        """Someone who may probe, and not look at endpoints."""
-        self.become(
-            ("admissionregistration.k8s.io", "*", ["get", *verbs]),
-            ("apiextensions.k8s.io", "*", ["get", *verbs]),
-            ("apiregistration.k8s.io", "*", ["get", *verbs]),
-            (f"{self.name}.certflow.test", "things", ["create"]),
-            ("", "configmaps", ["create"]),
-            ("", "namespaces", ["get"]),
-            ("coordination.k8s.io", "leases", ["list"]),
-        )
-
-
-def config_map(namespace: str, **labels: str) -> dict[str, Any]:
-    return {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": "probed", "namespace": namespace, "labels": {"probe": "yes", **labels}},
-    }
-
-
-def schema(is_open: bool) -> dict[str, Any]:
-    """Of an object that may hold anything, or that must have a size."""
-    closed = {"properties": {"size": {"type": "integer"}}, "required": ["size"]}
-    return {"openAPIV3Schema": {"type": "object", **({} if is_open else closed)}}
-
-
-def wait_for(value: Callable[[], Any], seconds: float = 20) -> Any:
-    """The value, once it is true; fails after a while."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if found := value():
-            return found
-        time.sleep(0.05)
-    raise AssertionError(f"nothing within {seconds} s")
 
 
 @pytest.fixture

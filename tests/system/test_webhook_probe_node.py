@@ -18,6 +18,7 @@ from tests.support import node_webhook
 from tests.support.clusters import ApiError, pki
 from tests.support.node_webhook import Webhook
 from tests.support.rig import operate
+from tests.support.waiting import wait_for
 from tools.ci.venvs import REPOSITORY
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ def test_a_certificate_that_changed_behind_open_connections(
             verifies = {served["verifies"] for served in results[-1]["served"]}
             return verifies == {verdict == "ok"}
 
-        node_webhook.wait_for(told)
+        wait_for(told)
         assert results[-1]["verdict"] == verdict, results[-1]
         return results[-1]
 
@@ -120,7 +121,7 @@ def test_a_service_without_pods(node: Cluster, webhook: Webhook, kubeconfig: Pat
 
     scale(0)
     try:
-        node_webhook.wait_for(lambda: not node_webhook.pods(node, webhook))
+        wait_for(lambda: not node_webhook.pods(node, webhook))
         result = probe(kubeconfig, webhook, refuse=False)
         assert (result["verdict"], result["failure"]["code"]) == ("failed", "no-endpoints")
         with pytest.raises(ApiError) as caught:

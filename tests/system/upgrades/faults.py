@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from tests.support import playbook
 from tests.support import snapshot_lab as lab
-from tests.support.node_webhook import wait_for
 from tests.support.snapshot_kept import GROUPS
+from tests.support.waiting import wait_for
 from tests.system.upgrades import records
 from tests.system.upgrades.jumps import FROM_BETA, ONE, Jump, counts
 from tests.system.upgrades.lab import BINDINGS, UPGRADERS, Upgrade, grant, pods

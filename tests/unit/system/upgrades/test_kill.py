@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from tests.support import playbook
-from tests.support.node_webhook import wait_for
+from tests.support.waiting import wait_for
 
 WORKER = "import os, time; os.setsid(); print(os.getpid(), flush=True); time.sleep(600)"
 PLAY = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {WORKER!r}])"

@@ -1,0 +1,35 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Wait for a condition on a machine that is busy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+def wait_for(
+    condition: Callable[[], Any],
+    seconds: float = 90,
+    *,
+    evidence: Callable[[], object] = lambda: "no evidence",
+) -> Any:
+    """Return the value of the condition as soon as it is true. Fail with the evidence after the time."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not true within {seconds} s: {evidence()}"
+        time.sleep(0.1)
+    return value
+
+
+def becomes_true(condition: Callable[[], object], seconds: float = 60) -> bool:
+    """Return True as soon as the condition is true, and False if it is not within the time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
