@@ -17,7 +17,6 @@ import pytest
 import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import execute
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.snapshot_controller_info import (
-    ARGUMENTS,
     OPERATION,
 )
 
