@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import approval, csr_content
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.cluster_evidence import (
-    Surroundings,
+    ClusterEvidence,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import Connection
@@ -31,7 +31,7 @@ from tests.support.clusters import ApiError, eks_signer, pki
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.signers import Request
+    from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.signers import CertificateRequest
     from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.diagnosis import Diagnosis
 
     from tests.support.clusters import Cluster
@@ -73,7 +73,7 @@ KEYS = {
 }
 
 
-def pem(request: Request) -> str:
+def pem(request: CertificateRequest) -> str:
     """PKCS#10 of any shape; the collection itself never sends e-mail addresses and URIs."""
     subject = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, name) for name in request.organizations]
     subject.append(x509.NameAttribute(NameOID.COMMON_NAME, request.common_name or "none"))
@@ -91,7 +91,9 @@ def pem(request: Request) -> str:
     return builder.sign(key, digest).public_bytes(serialization.Encoding.PEM).decode()
 
 
-def create(cluster: Cluster, signer: str, request: Request, prefix: str = "rules") -> dict[str, Any]:
+def create(
+    cluster: Cluster, signer: str, request: CertificateRequest, prefix: str = "rules"
+) -> dict[str, Any]:
     spec: dict[str, Any] = {
         "request": base64.b64encode(pem(request).encode()).decode(),
         "signerName": signer,
@@ -125,7 +127,7 @@ def decide(
     except ApiError:
         # The controller-manager approves kubelets' client certificates itself, and may have been faster.
         found = cluster.api("GET", path)
-        assert approval.decided(found) == decision
+        assert approval.decision_of(found) == decision
         return found
 
 
@@ -134,13 +136,13 @@ def settled(cluster: Cluster, csr: dict[str, Any], seconds: float = SECONDS) -> 
     until = time.monotonic() + seconds
     while True:
         found = cluster.api("GET", f"{CSRS}/{csr['metadata']['name']}")
-        if "," in csr_content.condition(found) or time.monotonic() > until:
+        if "," in csr_content.condition_text(found) or time.monotonic() > until:
             return found
         time.sleep(0.1)
 
 
 def explained(cluster: Cluster, csr: dict[str, Any]) -> Diagnosis | None:
-    return Surroundings(connected(cluster)).explain(csr)
+    return ClusterEvidence(connected(cluster)).explain(csr)
 
 
 def connected(cluster: Cluster) -> Client:

@@ -41,7 +41,7 @@ def test_the_controller_manager_refuses_in_the_words_of_the_table(fleet: Fleet) 
     assert len(sent) > 10
     for csr, texts in sent:
         found = settled(cluster, csr)
-        assert csr_content.condition(found) == "Approved,Failed"
+        assert csr_content.condition_text(found) == "Approved,Failed"
         failed = csr_content.condition_of(found, "Failed")
         assert failed is not None
         assert failed["message"] == texts[0]
@@ -83,7 +83,7 @@ def test_what_the_table_takes_is_issued(fleet: Fleet) -> None:
     assert len(sent) > 5
     for csr in sent:
         found = settled(cluster, csr)
-        assert csr_content.condition(found) == "Approved,Issued"
+        assert csr_content.condition_text(found) == "Approved,Issued"
         assert explained(cluster, found) is None
         assert "BEGIN CERTIFICATE" in csr_content.certificate_of(found)
 
@@ -136,7 +136,7 @@ def test_legacy_unknown_is_refused_as_the_table_says(fleet: Fleet) -> None:
 )
 def test_signer_names_are_valid_where_the_api_server_says_so(fleet: Fleet, name: str) -> None:
     try:
-        signers.signer(name)
+        signers.find_signer(name)
         ours = True
     except RequestError:
         ours = False
@@ -182,7 +182,7 @@ def test_name_that_eks_never_issues(fleet: Fleet) -> None:
         decide(cluster, create(cluster, APP_SERVING, GOOD[APP_SERVING], prefix))
         for prefix in ("csr", "rules")
     ]
-    assert csr_content.condition(settled(cluster, sent[1])) == "Approved,Issued"
+    assert csr_content.condition_text(settled(cluster, sent[1])) == "Approved,Issued"
     found = explained(cluster, settled(cluster, sent[0], seconds=2))
     assert found is not None
     assert found.code == "name-never-issued"

@@ -314,7 +314,7 @@ def plant(rig: CsrRig, *, is_owned: bool) -> Planted:
         "annotations": markers.annotations_for(wanted),
     }
     spec = {
-        "request": encoded(csr_api.pkcs10(wanted, key)),
+        "request": encoded(csr_api.build_pkcs10(wanted, key)),
         "signerName": rig.signer,
         "usages": list(wanted.request.usages),
     }

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.system.fault_injection.lies.signers import Lie
 
 
-# Every day one of each kind; the rest of the signer's lies has its like in tests/unit/plugins/module_utils/_csr/test_issued_certificate.py.
+# Every day one of each kind; the rest of the signer's lies has its like in tests/unit/plugins/module_utils/_csr/test_certificate_rules.py.
 DAILY = frozenset(
     [
         "another public key",

@@ -22,7 +22,7 @@ from tools.docs import hazards, managers, ways_back
 
 if TYPE_CHECKING:
     from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.providers import Provider
-    from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.signers import Rule, Signer
+    from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.signers import Signer, SignerRule
     from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.causes import Cause
 
 FIRST_LOOK = """\
@@ -177,11 +177,11 @@ def _kubernetes_signers() -> Iterator[Signer]:
     return (row for row in signers.SIGNERS.values() if row.name.startswith("kubernetes.io/"))
 
 
-def _is_at_create(rule: Rule) -> bool:
+def _is_at_create(rule: SignerRule) -> bool:
     return rule.text.startswith(OF_THE_API_SERVER)
 
 
-def _rule_rows(rules: Iterable[Rule]) -> Iterator[str]:
+def _rule_rows(rules: Iterable[SignerRule]) -> Iterator[str]:
     for rule in rules:
         text = rule.text.rstrip()
         yield _row(f"`{text}{' ...' if rule.text.endswith(' ') else ''}`", rule.remedy)

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .._csr.intent import Intent
-from .._csr.secret_content import Found
-from .._csr.trust_anchors import Anchor
+from .._csr.secret_content import ExistingSecret
+from .._csr.trust_anchors import TrustAnchor
 from .._webhook import bundle_patch
 from .._webhook.bundle_patch import TargetChange
 from .._x509.certificate_facts import CertificateFacts
@@ -23,7 +23,7 @@ def values(
     *,
     reason: str,
     facts: CertificateFacts | None,
-    anchor: Anchor | None,
+    anchor: TrustAnchor | None,
     csr: Mapping[str, Any] | None,
     targets: Sequence[TargetChange],
     pending: bool = False,
@@ -47,7 +47,7 @@ def values(
 
 
 def diff(
-    before: Found | None,
+    before: ExistingSecret | None,
     after: CertificateFacts | None,
     targets: Sequence[TargetChange],
     *,

@@ -13,8 +13,8 @@ from typing import Any
 
 from .._csr import secret_content
 from .._csr.errors import SecretError
-from .._csr.secret_content import Found
-from .._csr.trust_anchors import Anchor
+from .._csr.secret_content import ExistingSecret
+from .._csr.trust_anchors import TrustAnchor
 from .._kube import access_review
 from .._result import Result
 from . import certificate_report, secret_store, target_anchors
@@ -24,8 +24,8 @@ from .target_anchors import Task
 
 def run(
     task: Task,
-    secret: Found,
-    anchor: Anchor,
+    secret: ExistingSecret,
+    anchor: TrustAnchor,
     now: datetime,
     *,
     csr: Mapping[str, Any] | None = None,
@@ -40,13 +40,13 @@ def run(
     client, intent, pem = task.client, task.intent, secret.certificate_pem
     changes = target_anchors.plan(task, anchor, leaf_pem=pem, now=now)
 
-    def refresh(found: Found | None) -> Change:
+    def refresh(found: ExistingSecret | None) -> Change:
         if found is None or found.certificate_pem != pem:
             raise SecretError(
                 f"{intent.secret} was replaced while this task ran", remedy="run the task again"
             )
         anchors = target_anchors.added(found.annotations, changes)
-        return secret_content.refreshed(found, intent, ca_pem=anchor.pem, anchors=anchors)
+        return secret_content.patch_metadata(found, intent, ca_pem=anchor.pem, anchors=anchors)
 
     patch = refresh(secret)
     rights = [

@@ -18,9 +18,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from .._csr import (
+    certificate_rules,
     csr_api,
-    decision,
-    issued_certificate,
     markers,
     name_policy,
     pending_key,
@@ -29,15 +28,15 @@ from .._csr import (
     trust_anchors,
 )
 from .._csr.approval import compare
+from .._csr.certificate_rules import IssueReason
 from .._csr.csr_content import certificate_of, content_of
-from .._csr.decision import Reason
 from .._csr.errors import AnchorError, RequestError, SecretError
-from .._csr.intent import Intent, forbidden_name
-from .._csr.name_policy import Guarded
-from .._csr.pending_key import Pending
+from .._csr.intent import Intent, forbidden_name_error
+from .._csr.name_policy import GuardedNames
+from .._csr.pending_key import PendingRequest
 from .._csr.requester import Requester, is_same, requester_of
-from .._csr.secret_content import Content, Found
-from .._csr.trust_anchors import Anchor
+from .._csr.secret_content import ExistingSecret, SecretContent
+from .._csr.trust_anchors import TrustAnchor
 from .._diagnosis import ended, shortened, wait_for_certificate
 from .._errors import CertflowError
 from .._kube import access_review
@@ -64,8 +63,8 @@ class Asked:
     csr: Mapping[str, Any]
     key: PrivateKey
     made_now: bool
-    pending: Pending | None = None
-    reason: Reason | None = None
+    pending: PendingRequest | None = None
+    reason: IssueReason | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -90,7 +89,7 @@ class Obtained:
         return private_keys.public_key_sha256(self.key.public_key())
 
 
-def run(task: Task, reason: Reason) -> Result:
+def run(task: Task, reason: IssueReason) -> Result:
     """Obtain a certificate for ``reason``. Raises before the first write whatever can be known by then."""
     planned = target_anchors.plan(task, None, leaf_pem=None, now=task.client.now())
     warnings = _preflight(task, planned)
@@ -123,7 +122,7 @@ def _by_own_hand(intent: Intent, now: datetime) -> Obtained:
     return Obtained(signed.certificate_pem, key, own_ca=signed.ca_pem)
 
 
-def _by_request(task: Task, reason: Reason, warnings: tuple[str, ...]) -> Result:
+def _by_request(task: Task, reason: IssueReason, warnings: tuple[str, ...]) -> Result:
     client, intent = task.client, task.intent
     asked = _ask(task)
     warnings += asked.warnings
@@ -131,7 +130,7 @@ def _by_request(task: Task, reason: Reason, warnings: tuple[str, ...]) -> Result
     csr = asked.csr
     if intent.approve:
         own = requester_of(csr)
-        expected = csr_api.expectation(intent, asked.public_key_sha256, requester=own.username)
+        expected = csr_api.expectation_for(intent, asked.public_key_sha256, requester=own.username)
         csr = csr_api.approve_own(client, csr, expected)
     elif _is_left_waiting(intent, csr):
         return _waiting(task, _awaited(csr, asked.reason), csr, asked.made_now, warnings)
@@ -141,7 +140,7 @@ def _by_request(task: Task, reason: Reason, warnings: tuple[str, ...]) -> Result
         pending_key.discard(client, intent.secret, asked.pending.secret_uid)
     csr = wait_for_certificate.require_issued(client, intent, csr)
     pem = "".join(block.text for block in pem_text.blocks(certificate_of(csr)))
-    obtained = Obtained(pem, asked.key, csr_api.summary(csr))
+    obtained = Obtained(pem, asked.key, csr_api.summarize(csr))
     result = _put_to_use(task, reason, obtained, warnings)
     if asked.pending:
         pending_key.discard(client, intent.secret, asked.pending.secret_uid)
@@ -159,7 +158,7 @@ def _left_waiting(task: Task) -> Mapping[str, Any] | None:
     return csr if is_it else None
 
 
-def _resumable(task: Task) -> Pending | None:
+def _resumable(task: Task) -> PendingRequest | None:
     """Return this identity's request that waits for the approval of another, also if the cluster has collected it.
 
     A task that approves resumes no request. Raises RequestError for a request or a key of another identity.
@@ -167,7 +166,7 @@ def _resumable(task: Task) -> Pending | None:
     client, intent = task.client, task.intent
     pending = None if intent.approve else pending_key.load(client, intent.secret)
     if pending is not None:
-        own = csr_api.own_identity(client, pending.csr) if pending.csr else None
+        own = csr_api.read_own_identity(client, pending.csr) if pending.csr else None
         pending_key.refuse_foreign(intent.secret, pending, own, intent.requesters)
     return pending
 
@@ -186,13 +185,13 @@ def _preflight(task: Task, planned: Sequence[TargetChange]) -> tuple[str, ...]:
         wanted += pending_key.rights(intent.secret)
     access_review.require(client, wanted, f"request the {intent}")
     request = intent.request
-    cluster = csr_api.guarded(client, request.dns_names, request.ip_addresses)
+    cluster = csr_api.read_guarded_names(client, request.dns_names, request.ip_addresses)
     _refuse_own_names(intent, cluster)
     _refuse_other_names(intent, planned)
     trial: Change = (
-        secret_content.replaced(secret, intent, None)
+        secret_content.patch_content(secret, intent, None)
         if secret
-        else secret_content.created(intent, secret_content.NOTHING)
+        else secret_content.new_secret(intent, secret_content.EMPTY_CONTENT)
     )
     secret_store.try_out(client, intent.secret, trial)
     return (
@@ -201,9 +200,9 @@ def _preflight(task: Task, planned: Sequence[TargetChange]) -> tuple[str, ...]:
     )
 
 
-def _refuse_own_names(intent: Intent, cluster: Guarded) -> None:
+def _refuse_own_names(intent: Intent, cluster: GuardedNames) -> None:
     """A Service may be called like a node; a certificate for that name could stand in for the node's kubelet."""
-    for refusal in name_policy.forbidden(
+    for refusal in name_policy.forbidden_names(
         intent.request.dns_names,
         intent.request.ip_addresses,
         service=intent.service,
@@ -211,7 +210,7 @@ def _refuse_own_names(intent: Intent, cluster: Guarded) -> None:
         allow=intent.allow_names,
         cluster=cluster,
     ):
-        raise forbidden_name(refusal)
+        raise forbidden_name_error(refusal)
 
 
 def _refuse_other_names(intent: Intent, planned: Sequence[TargetChange]) -> None:
@@ -227,7 +226,7 @@ def _refuse_other_names(intent: Intent, planned: Sequence[TargetChange]) -> None
 
 
 def _foreseen(
-    task: Task, planned: Sequence[TargetChange], reason: Reason, warnings: tuple[str, ...]
+    task: Task, planned: Sequence[TargetChange], reason: IssueReason, warnings: tuple[str, ...]
 ) -> Result:
     """What check mode can say: only a request that still waits for its approval changes nothing."""
     intent = task.intent
@@ -270,16 +269,16 @@ def _ask(task: Task) -> Asked:
         pending_key.discard(client, intent.secret, pending.secret_uid)
     key = private_keys.generate(intent.request.key_type)
     csr = csr_api.create(
-        client, intent, csr_api.pkcs10(intent, key), private_keys.public_key_sha256(key.public_key())
+        client, intent, csr_api.build_pkcs10(intent, key), private_keys.public_key_sha256(key.public_key())
     )
     left = _remove_leftovers(task, csr)
     asked = Asked(csr, key, made_now=True, reason=reason, warnings=left)
     return asked if intent.approve else _keep_key(task, asked)
 
 
-def _collected(pending: Pending) -> Reason:
+def _collected(pending: PendingRequest) -> IssueReason:
     """A certificate may have been issued, and nobody fetched it: that is not success, and not a first run either."""
-    return Reason("RequestCollected", f"{ended.gone(pending.csr_name)}; it is requested again")
+    return IssueReason("RequestCollected", f"{ended.gone(pending.csr_name)}; it is requested again")
 
 
 def _keep_key(task: Task, asked: Asked) -> Asked:
@@ -317,13 +316,13 @@ def _kept_already(task: Task, asked: Asked) -> Asked:
     )
 
 
-def _fits(task: Task, pending: Pending, csr: Mapping[str, Any]) -> bool:
+def _fits(task: Task, pending: PendingRequest, csr: Mapping[str, Any]) -> bool:
     """Whether the waiting request is what the task asks for today, and its certificate is not in use already."""
     intent, secret, content = task.intent, task.secret, content_of(csr)
     is_used = secret is not None and secret.key_sha256 == pending.public_key_sha256
     same_kind = private_keys.type_of(pending.key) == intent.request.key_type
     same_lifetime = content.expiration_seconds == intent.request.expiration_seconds
-    expected = csr_api.expectation(intent, pending.public_key_sha256)
+    expected = csr_api.expectation_for(intent, pending.public_key_sha256)
     return not is_used and same_kind and same_lifetime and not compare(content, expected)
 
 
@@ -337,7 +336,7 @@ def _remove_leftovers(task: Task, csr: Mapping[str, Any]) -> tuple[str, ...]:
     warnings = _remove_kept_key(task, own) if intent.approve else ()
     is_alone = task.lease is not None and task.lease.is_held
     foreign = []
-    for other in csr_api.unissued(client, intent.secret):
+    for other in csr_api.list_unissued(client, intent.secret):
         if other["metadata"]["uid"] == csr["metadata"]["uid"]:
             continue
         if not is_same(own, requester_of(other), intent.requesters):
@@ -353,13 +352,13 @@ def _remove_kept_key(task: Task, own: Requester) -> tuple[str, ...]:
     try:
         pending = pending_key.load(client, intent.secret)
     except SecretError as exc:
-        removal = pending_key.removal(intent.secret, None)
+        removal = pending_key.delete_commands(intent.secret, None)
         return (f"{exc.cause}. It is kept. To remove it: {removal}",)
     if pending is None:
         return ()
-    reason = pending_key.foreign(pending, own, intent.requesters)
+    reason = pending_key.foreign_reason(pending, own, intent.requesters)
     if reason:
-        removal = pending_key.removal(intent.secret, None)
+        removal = pending_key.delete_commands(intent.secret, None)
         return (f"the waiting key for {intent.secret} is kept: {reason}. To remove it: {removal}",)
     if pending.csr and not certificate_of(pending.csr):
         csr_api.remove(client, pending.csr)
@@ -374,10 +373,10 @@ def _left_alone(intent: Intent, foreign: Sequence[Mapping[str, Any]]) -> tuple[s
     more = f" (and {len(foreign) - 1} more requests)" if foreign[1:] else ""
     requester = requester_of(foreign[0])
     warning = f"CSR {name!r} for {intent.secret} was requested by {requester}, not by this identity, and is kept{more}"
-    return (f"{warning}. To delete it: {csr_api.removal(name)}",)
+    return (f"{warning}. To delete it: {csr_api.delete_command(name)}",)
 
 
-def _awaited(csr: Mapping[str, Any], reason: Reason | None = None) -> str:
+def _awaited(csr: Mapping[str, Any], reason: IssueReason | None = None) -> str:
     name = csr["metadata"]["name"]
     text = f"CSR {name} waits for its approval: kubectl certificate approve {name}"
     return f"{reason.message}: {text}" if reason else text
@@ -387,7 +386,7 @@ def _waiting(
     task: Task, pending: str, csr: Mapping[str, Any], asked: bool, warnings: tuple[str, ...]
 ) -> Result:
     """The result while somebody else decides: what is in use meanwhile, brought up to date as in any other run."""
-    summary, anchor = csr_api.summary(csr), _anchor_in_use(task)
+    summary, anchor = csr_api.summarize(csr), _anchor_in_use(task)
     if task.secret and anchor:
         return keep.run(
             task,
@@ -405,7 +404,7 @@ def _waiting(
     return Result(asked, values, None, warnings)
 
 
-def _anchor_in_use(task: Task) -> Anchor | None:
+def _anchor_in_use(task: Task) -> TrustAnchor | None:
     """What vouches for the certificate that stays in use until the new one comes; None where there is no valid one.
 
     One that lacks a wanted name is none: a target may be called under that name.
@@ -422,15 +421,15 @@ def _anchor_in_use(task: Task) -> Anchor | None:
         return None
 
 
-def _put_to_use(task: Task, reason: Reason, obtained: Obtained, warnings: tuple[str, ...]) -> Result:
+def _put_to_use(task: Task, reason: IssueReason, obtained: Obtained, warnings: tuple[str, ...]) -> Result:
     """Verify what was issued, make the targets trust it, store it."""
     # The wait may have taken hours: what was read before it decides nothing any more.
     task = replace(task, targets=target_anchors.read(task.client, (seen.target for seen in task.targets)))
     intent, secret = task.intent, task.secret
     pem, summary = obtained.certificate_pem, obtained.csr
-    facts = issued_certificate.check(intent, obtained.public_key_sha256, pem, task.client.now())
-    now = decision.judged_at(facts, task.client.now())
-    held = secret.certificate if secret and reason.code == decision.DUE else None
+    facts = certificate_rules.check_issued(intent, obtained.public_key_sha256, pem, task.client.now())
+    now = certificate_rules.judged_at(facts, task.client.now())
+    held = secret.certificate if secret and reason.code == certificate_rules.RENEWAL_DUE else None
     if secret and held and facts.not_after <= held.not_after:
         warnings += (_no_gain(intent, facts, held),)
         return keep.run(
@@ -449,7 +448,9 @@ def _put_to_use(task: Task, reason: Reason, obtained: Obtained, warnings: tuple[
     changes = target_anchors.plan(task, anchor, leaf_pem=pem, now=now)
     changes = target_anchors.write(task, changes, anchor, leaf_pem=pem, now=now)
     unproven = _unproven(task, facts, changes, anchor)
-    theirs = _store(task, Content(pem, private_keys.to_pem(obtained.key), anchor.pem, "", unproven), changes)
+    theirs = _store(
+        task, SecretContent(pem, private_keys.to_pem(obtained.key), anchor.pem, "", unproven), changes
+    )
     if theirs:
         if obtained.own_ca:
             _take_back(task, changes)
@@ -462,7 +463,9 @@ def _put_to_use(task: Task, reason: Reason, obtained: Obtained, warnings: tuple[
     return Result(True, values, certificate_report.diff(secret, facts, changes), warnings)
 
 
-def _unproven(task: Task, facts: CertificateFacts, changes: Sequence[TargetChange], anchor: Anchor) -> str:
+def _unproven(
+    task: Task, facts: CertificateFacts, changes: Sequence[TargetChange], anchor: TrustAnchor
+) -> str:
     """What has to be seen, and what goes then, where something is to go or a certificate in use is replaced; else ""."""
     record = target_anchors.open_record(task, facts.serial, changes, anchor)
     replaces = task.secret is not None and task.secret.certificate is not None
@@ -477,24 +480,24 @@ def _take_back(task: Task, changes: Sequence[TargetChange]) -> None:
     target_anchors.remove(task.client, task.intent, needless, record)
 
 
-def _store(task: Task, content: Content, changes: Sequence[TargetChange]) -> Found | None:
+def _store(task: Task, content: SecretContent, changes: Sequence[TargetChange]) -> ExistingSecret | None:
     """Write the Secret. Returns it as it is where another run has just stored a good certificate, which stays."""
     intent, secret = task.intent, task.secret
     own = private_keys.public_key_sha256(private_keys.load(content.key_pem).public_key())
 
-    def change(found: Found | None) -> Change:
+    def change(found: ExistingSecret | None) -> Change:
         if found is not None and found is not secret:
             secret_content.refuse_foreign(found, intent)
             changed_hands = secret is None or found.key_sha256 != secret.key_sha256
             if found.key_sha256 == own or (
-                changed_hands and decision.decide(intent, found, task.client.now()) is None
+                changed_hands and certificate_rules.reason_to_issue(intent, found, task.client.now()) is None
             ):
                 return None
         wanted = replace(content, anchors=target_anchors.added(found.annotations if found else {}, changes))
         return (
-            secret_content.replaced(found, intent, wanted)
+            secret_content.patch_content(found, intent, wanted)
             if found
-            else secret_content.created(intent, wanted)
+            else secret_content.new_secret(intent, wanted)
         )
 
     there = secret_store.write(task.client, intent.secret, secret, change)

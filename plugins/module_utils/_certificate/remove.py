@@ -13,7 +13,7 @@ from typing import Any
 
 from .._csr import csr_api, markers, pending_key, secret_content, signers
 from .._csr.intent import MANAGED_BY, Intent
-from .._csr.secret_content import Found
+from .._csr.secret_content import ExistingSecret
 from .._kube import access_review
 from .._kube.access_review import Right
 from .._kube.client import Client
@@ -35,8 +35,8 @@ class _Plan:
     changes: tuple[TargetChange, ...]
     requests: Sequence[Mapping[str, Any]]
     waiting: Mapping[str, Any] | None
-    own: Found | None
-    adopted: Found | None
+    own: ExistingSecret | None
+    adopted: ExistingSecret | None
     warnings: tuple[str, ...]
 
     @property
@@ -78,20 +78,20 @@ def run(
     )
 
 
-def _delete(client: Client, intent: Intent, own: Found) -> str:
+def _delete(client: Client, intent: Intent, own: ExistingSecret) -> str:
     """Delete the Secret in the version that was read. After a write of another client, read and judge it again.
 
     Return the reason why it stays, "" if it is deleted or replaced by another Secret of that name.
     """
     spec = intent.secret
 
-    def read() -> Found:
+    def read() -> ExistingSecret:
         found = secret_store.read(client, spec)
         if found is None or found.uid != own.uid:
             raise NotFound(f"{spec} was deleted")
         return found
 
-    def delete(found: Found) -> str:
+    def delete(found: ExistingSecret) -> str:
         stays = _why_it_stays(intent, found)
         if not stays:
             client.delete(spec.path, uid=found.uid, resource_version=found.resource_version)
@@ -127,22 +127,26 @@ def _plan(client: Client, intent: Intent, targets: tuple[Target, ...]) -> _Plan:
     )
 
 
-def _unissued(client: Client, intent: Intent, found: Found | None) -> tuple[list[dict[str, Any]], str]:
+def _unissued(
+    client: Client, intent: Intent, found: ExistingSecret | None
+) -> tuple[list[dict[str, Any]], str]:
     """The requests that were not issued, and a warning where this identity may not look for them.
 
     It needs no such right where no request was sent.
     """
     try:
-        return csr_api.unissued(client, intent.secret), ""
+        return csr_api.list_unissued(client, intent.secret), ""
     except MissingRights as exc:
         row = signers.SIGNERS.get(found.annotations.get(markers.SIGNER, "")) if found else None
         is_own = row is not None and not row.is_asked
         return [], "" if is_own else f"requests that were never issued are not looked for: {exc.cause}"
 
 
-def _why_it_stays(intent: Intent, found: Found) -> str:
+def _why_it_stays(intent: Intent, found: ExistingSecret) -> str:
     """Why the Secret is left there, "" where this collection made it for this Service and nobody keeps more in it."""
-    reason = secret_content.foreign(found, intent) if found.is_ours else "this collection did not make it"
+    reason = (
+        secret_content.foreign_reason(found, intent) if found.is_ours else "this collection did not make it"
+    )
     others = found.data_keys - intent.secret.data_keys - {secret_content.CONVENTIONAL_CA_KEY}
     if not reason and others:
         reason = f"it also holds {', '.join(sorted(others))}; delete it if nobody needs that"
@@ -176,12 +180,12 @@ def _who_needs_them(client: Client, intent: Intent) -> str:
     )
 
 
-def _forget(client: Client, intent: Intent, targets: tuple[Target, ...], adopted: Found) -> None:
+def _forget(client: Client, intent: Intent, targets: tuple[Target, ...], adopted: ExistingSecret) -> None:
     """Take these targets out of the record of a Secret that stays."""
 
-    def change(found: Found | None) -> Change:
+    def change(found: ExistingSecret | None) -> Change:
         return (
-            secret_content.recorded(found, target_anchors.unrecorded(found.annotations, targets))
+            secret_content.patch_anchor_record(found, target_anchors.unrecorded(found.annotations, targets))
             if found
             else None
         )

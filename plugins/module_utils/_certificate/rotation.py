@@ -20,7 +20,7 @@ from datetime import datetime
 from typing import Any
 
 from .._csr import secret_content
-from .._csr.secret_content import Found
+from .._csr.secret_content import ExistingSecret
 from .._errors import CertflowError
 from .._kube import access_review
 from .._kube.errors import Forbidden
@@ -202,7 +202,7 @@ def _probe(task: Task) -> tuple[str, ...]:
     return () if is_proven else tuple(verdict.cause for verdict in others or doubtful)
 
 
-def _drop(task: Task, found: Found, entries: Collection[str]) -> tuple[TargetChange, ...]:
+def _drop(task: Task, found: ExistingSecret, entries: Collection[str]) -> tuple[TargetChange, ...]:
     """Remove the old anchors, and restore them if the webhook then fails its probe."""
     dropped = target_anchors.drop(task, found, entries, now=task.client.now())
     if any(change.changed for change in dropped):
@@ -317,14 +317,14 @@ def _configs(task: Task) -> list[ClientConfig]:
     ]
 
 
-def _close(task: Task, found: Found, changes: tuple[TargetChange, ...]) -> None:
+def _close(task: Task, found: ExistingSecret, changes: tuple[TargetChange, ...]) -> None:
     """Nothing is left to do for this certificate."""
     leaf = found.certificate_pem
 
-    def close(current: Found | None) -> Change:
+    def close(current: ExistingSecret | None) -> Change:
         if current is None or current.certificate_pem != leaf:
             return None  # somebody else has replaced it since: theirs to finish
-        return secret_content.closed(current, target_anchors.added(current.annotations, changes))
+        return secret_content.patch_proven(current, target_anchors.added(current.annotations, changes))
 
     secret_store.write(task.client, task.intent.secret, found, close)
 

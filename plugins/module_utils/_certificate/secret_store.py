@@ -12,7 +12,7 @@ from typing import Any, Callable, Union
 from .._csr import secret_content
 from .._csr.errors import SecretError
 from .._csr.intent import SecretSpec
-from .._csr.secret_content import Found
+from .._csr.secret_content import ExistingSecret
 from .._kube import access_review
 from .._kube.access_review import Right
 from .._kube.client import Client
@@ -25,13 +25,13 @@ ATTEMPTS = 5
 Change = Union[dict[str, Any], list[dict[str, Any]], None]
 
 
-def read(client: Client, spec: SecretSpec) -> Found | None:
+def read(client: Client, spec: SecretSpec) -> ExistingSecret | None:
     """The Secret, None where there is none. Raises MissingRights."""
     try:
         obj = client.find(spec.path)
     except Forbidden as exc:
         raise access_review.missing_rights([right(spec, "get")], f"read {spec}", exc.message) from exc
-    return secret_content.found(obj, spec) if obj else None
+    return secret_content.read_secret(obj, spec) if obj else None
 
 
 def right(spec: SecretSpec, verb: str) -> Right:
@@ -40,22 +40,25 @@ def right(spec: SecretSpec, verb: str) -> Right:
 
 
 def write(
-    client: Client, spec: SecretSpec, found: Found | None, change: Callable[[Found | None], Change]
-) -> Found | None:
+    client: Client,
+    spec: SecretSpec,
+    found: ExistingSecret | None,
+    change: Callable[[ExistingSecret | None], Change],
+) -> ExistingSecret | None:
     """Write what ``change`` says for the Secret as it is now; it is asked again after each fresh read.
 
     Returns the Secret as it was where there was nothing to write, None once it is written. Raises SecretError,
     KubeError, and whatever ``change`` raises.
     """
 
-    def write_once(known: Found | None) -> Found | None:
+    def write_once(known: ExistingSecret | None) -> ExistingSecret | None:
         wanted = change(known)
         if not wanted:
             return known
         send(client, spec, wanted)
         return None
 
-    def is_refusal(_error: ApiError, known: Found | None, fresh: Found | None) -> bool:
+    def is_refusal(_error: ApiError, known: ExistingSecret | None, fresh: ExistingSecret | None) -> bool:
         return (known and known.resource_version) == (fresh and fresh.resource_version)
 
     return retry_on_conflict(

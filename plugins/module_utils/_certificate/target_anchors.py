@@ -16,8 +16,8 @@ from typing import Any, Callable
 
 from .._csr import csr_api, markers, secret_content, trust_anchors
 from .._csr.intent import Intent
-from .._csr.secret_content import Found
-from .._csr.trust_anchors import Anchor
+from .._csr.secret_content import ExistingSecret
+from .._csr.trust_anchors import TrustAnchor
 from .._kube.access_review import Right
 from .._kube.client import Client
 from .._kube.errors import MissingRights
@@ -46,7 +46,7 @@ class Task:
 
     client: Client
     intent: Intent
-    secret: Found | None
+    secret: ExistingSecret | None
     targets: tuple[SeenTarget, ...]
     check_mode: bool
     rollout: Rollout = field(default_factory=Rollout)
@@ -77,7 +77,7 @@ def _version(obj: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def plan(
-    task: Task, anchor: Anchor | None, *, leaf_pem: str | None, now: datetime
+    task: Task, anchor: TrustAnchor | None, *, leaf_pem: str | None, now: datetime
 ) -> tuple[TargetChange, ...]:
     """What adding the anchor changes; ``anchor`` None: not issued yet, so every target is taken to change."""
     return tuple(
@@ -90,7 +90,7 @@ def rights(changes: Iterable[TargetChange]) -> list[Right]:
 
 
 def write(
-    task: Task, changes: Iterable[TargetChange], anchor: Anchor, *, leaf_pem: str, now: datetime
+    task: Task, changes: Iterable[TargetChange], anchor: TrustAnchor, *, leaf_pem: str, now: datetime
 ) -> tuple[TargetChange, ...]:
     """Write what was planned. Every target was planned before the first is written."""
 
@@ -100,7 +100,7 @@ def write(
     return _written(task.client, changes, replan)
 
 
-def anchor_of_kept(task: Task, secret: Found, now: datetime) -> Anchor:
+def anchor_of_kept(task: Task, secret: ExistingSecret, now: datetime) -> TrustAnchor:
     """Return the anchor that verifies the certificate in the Secret. Raises AnchorError.
 
     A CA that was made for this certificate counts only if a target trusts it. The permission to create Secrets is enough
@@ -114,14 +114,14 @@ def anchor_of_kept(task: Task, secret: Found, now: datetime) -> Anchor:
         for anchor in _trusted_by(task.intent, seen)
         if anchor.fingerprint in recorded
     }
-    own = secret_content.own_ca(secret, task.intent)
+    own = secret_content.find_own_ca(secret, task.intent)
     if own and task.targets and not _is_trusted(task, secret, own):
         own = ""
     offered = trust_anchors.candidates(task.client, task.intent, pem, "".join(standing.values()), own=own)
     return trust_anchors.choose(task.intent, pem, offered, now)
 
 
-def _is_trusted(task: Task, secret: Found, own: str) -> bool:
+def _is_trusted(task: Task, secret: ExistingSecret, own: str) -> bool:
     """Return True if a target of the task trusts this CA, or one that the Secret records for another task.
 
     A run makes its targets trust the CA before it writes the Secret. So no run made a CA that no target trusts.
@@ -147,7 +147,7 @@ def _recorded_targets(annotations: Mapping[str, str], wanted: Collection[str]) -
     return [
         Target(*place)
         for place in places
-        if len(place) == 2 and place[0] in bundle_targets.KINDS and csr_api.is_plain(place[1])
+        if len(place) == 2 and place[0] in bundle_targets.KINDS and csr_api.is_plain_name(place[1])
     ]
 
 
@@ -167,12 +167,12 @@ def added(annotations: Mapping[str, str], changes: Iterable[TargetChange]) -> st
     return " ".join(sorted(entries))
 
 
-def is_open(secret: Found) -> bool:
+def is_open(secret: ExistingSecret) -> bool:
     """Whether its certificate replaced another one and was not seen in use everywhere yet."""
     return markers.UNPROVEN in secret.annotations
 
 
-def open_record(task: Task, serial: str, changes: Iterable[TargetChange], anchor: Anchor) -> str:
+def open_record(task: Task, serial: str, changes: Iterable[TargetChange], anchor: TrustAnchor) -> str:
     """The record of what goes once the certificate with this serial is proven to be in use.
 
     These are the anchors that this collection added, or that vouch for the certificate that was in use, and that the
@@ -195,7 +195,7 @@ def open_record(task: Task, serial: str, changes: Iterable[TargetChange], anchor
     return " ".join([serial, *sorted(entries)])
 
 
-def due(task: Task, secret: Found, keep: Collection[ClientConfig] = ()) -> frozenset[str]:
+def due(task: Task, secret: ExistingSecret, keep: Collection[ClientConfig] = ()) -> frozenset[str]:
     """Return the entries of the open record, except those of the client configurations in ``keep``."""
     entries = _superseded(secret.annotations)
     marks = [
@@ -207,7 +207,9 @@ def due(task: Task, secret: Found, keep: Collection[ClientConfig] = ()) -> froze
     return frozenset(entry for entry in entries if not any(entry.startswith(mark) for mark in marks))
 
 
-def drop(task: Task, secret: Found, entries: Collection[str], *, now: datetime) -> tuple[TargetChange, ...]:
+def drop(
+    task: Task, secret: ExistingSecret, entries: Collection[str], *, now: datetime
+) -> tuple[TargetChange, ...]:
     """Remove the anchors of these entries from the targets. The certificate in the Secret verifies without them."""
 
     def replan(target: Target, obj: Mapping[str, Any]) -> TargetChange:
@@ -290,7 +292,7 @@ def _plan(
     intent: Intent,
     target: Target,
     obj: Mapping[str, Any],
-    anchor: Anchor | None,
+    anchor: TrustAnchor | None,
     leaf_pem: str | None,
     *,
     now: datetime,
@@ -364,7 +366,7 @@ def _superseded(annotations: Mapping[str, str]) -> set[str]:
     return set(annotations.get(markers.UNPROVEN, "").split()[1:])
 
 
-def _vouching(found: Found, config: ClientConfig) -> set[str]:
+def _vouching(found: ExistingSecret, config: ClientConfig) -> set[str]:
     """The anchors through which the certificate in the Secret verifies, at its own time."""
     if found.certificate is None:
         return set()

@@ -5,7 +5,7 @@
 
 """Whether a request may be approved, and what an approval looks like.
 
-Content is compared before anything is written: whoever may create CSRs could have put another request under
+RequestContent is compared before anything is written: whoever may create CSRs could have put another request under
 the name that is waited for, and the signer does not look at who asked.
 """
 
@@ -18,7 +18,7 @@ from typing import Any, Callable
 
 from .._kube.access_review import Right
 from . import name_policy, signers
-from .csr_content import GROUP, Content, condition_of
+from .csr_content import GROUP, RequestContent, condition_of
 from .errors import RequestError
 
 # Synonyms in certificates.k8s.io/v1: usages with the same bit or OID.
@@ -47,7 +47,7 @@ def right_for(signer_name: str) -> Right:
 class Expectation:
     """What a request must look like to be approved. None: not compared.
 
-    service, namespace, allow_names: whose names it may carry (see name_policy.forbidden); this always applies.
+    service, namespace, allow_names: whose names it may carry (see name_policy.forbidden_names); this always applies.
     dns_names, ip_addresses, usages: compared as sets. longest_seconds: an upper bound for expirationSeconds,
     which a request without one does not keep to; expiration_seconds: the exact value.
     allow_client_identity: it may be a client certificate, given that common_name and organizations are set.
@@ -67,7 +67,7 @@ class Expectation:
     namespace: str = ""
     allow_names: tuple[str, ...] = ()
     allow_client_identity: bool = False
-    cluster: name_policy.Guarded = name_policy.NOTHING_GUARDED
+    cluster: name_policy.GuardedNames = name_policy.NOTHING_GUARDED
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Mismatch:
     message: str
 
 
-def decided(csr: Mapping[str, Any]) -> str:
+def decision_of(csr: Mapping[str, Any]) -> str:
     """Return "Approved", "Denied", or "" while nobody has decided."""
     return next((kind for kind in ("Denied", "Approved") if condition_of(csr, kind)), "")
 
@@ -90,7 +90,7 @@ def approval_body(
 
     decision: "Approved" or "Denied". Raises RequestError where somebody has decided already: that is final.
     """
-    earlier = decided(csr)
+    earlier = decision_of(csr)
     if earlier:
         raise RequestError(
             f"CSR {csr['metadata']['name']!r} is {earlier} already, which cannot be changed",
@@ -111,7 +111,7 @@ def approval_body(
     return {**csr, "status": {**status, "conditions": [*(status.get("conditions") or ()), condition]}}
 
 
-def _integrity(content: Content, _expected: Expectation) -> Iterator[str]:
+def _integrity(content: RequestContent, _expected: Expectation) -> Iterator[str]:
     if content.fault:
         yield content.fault
         return
@@ -121,13 +121,13 @@ def _integrity(content: Content, _expected: Expectation) -> Iterator[str]:
         yield "it asks to become a certificate authority"
 
 
-def _authority(content: Content, _expected: Expectation) -> Iterator[str]:
+def _authority(content: RequestContent, _expected: Expectation) -> Iterator[str]:
     wanted = content.annotations.get(_WANTS_CA, "false")
     if wanted != "false":
         yield f"it asks to become a certificate authority (annotation {_WANTS_CA}: {wanted!r})"
 
 
-def _comparable(content: Content, expected: Expectation) -> Iterator[str]:
+def _comparable(content: RequestContent, expected: Expectation) -> Iterator[str]:
     """Yield a mismatch if an expectation is about content that cannot be compared."""
     of_content = (
         expected.public_key_sha256,
@@ -140,7 +140,7 @@ def _comparable(content: Content, expected: Expectation) -> Iterator[str]:
         yield content.fault
 
 
-def _inner_usages(content: Content, _expected: Expectation) -> Iterator[str]:
+def _inner_usages(content: RequestContent, _expected: Expectation) -> Iterator[str]:
     """Compare the usages inside the request, which a signer may copy, with those that the approver sees."""
     granted = {_SAME_USAGE.get(usage, usage) for usage in (*content.usages, *_HARMLESS_USAGES)}
     for usage in content.request.usages:
@@ -148,25 +148,25 @@ def _inner_usages(content: Content, _expected: Expectation) -> Iterator[str]:
             yield f"its PKCS#10 asks for the usage {usage!r}, which spec.usages does not have"
 
 
-def _public_key(content: Content, expected: Expectation) -> Iterator[str]:
+def _public_key(content: RequestContent, expected: Expectation) -> Iterator[str]:
     wanted, found = expected.public_key_sha256, content.request.public_key_sha256
     if wanted is not None and found != wanted:
         yield f"it carries another public key (sha256 {found}, expected {wanted})"
 
 
-def _signer(content: Content, expected: Expectation) -> Iterator[str]:
+def _signer(content: RequestContent, expected: Expectation) -> Iterator[str]:
     yield from _differs("signer", content.signer_name, expected.signer_name)
 
 
-def _requester(content: Content, expected: Expectation) -> Iterator[str]:
+def _requester(content: RequestContent, expected: Expectation) -> Iterator[str]:
     yield from _differs("requester", content.requester, expected.requester)
 
 
-def _usages(content: Content, expected: Expectation) -> Iterator[str]:
+def _usages(content: RequestContent, expected: Expectation) -> Iterator[str]:
     yield from _differ("usages", content.usages, expected.usages)
 
 
-def _client_identity(content: Content, expected: Expectation) -> Iterator[str]:
+def _client_identity(content: RequestContent, expected: Expectation) -> Iterator[str]:
     """Require consent to a login. Every request that is not only for a server is a login."""
     if not signers.is_client_identity(content.usages):
         return
@@ -179,34 +179,34 @@ def _client_identity(content: Content, expected: Expectation) -> Iterator[str]:
         )
 
 
-def _unexpected_usages(content: Content, _expected: Expectation) -> Iterator[str]:
+def _unexpected_usages(content: RequestContent, _expected: Expectation) -> Iterator[str]:
     for usage in signers.unexpected_usages(content.usages):
         yield f"it asks for the usage {usage!r}, which this module never approves"
 
 
-def _subject(content: Content, expected: Expectation) -> Iterator[str]:
+def _subject(content: RequestContent, expected: Expectation) -> Iterator[str]:
     yield from _differs("common name", content.request.common_name, expected.common_name)
     groups = content.request.organizations
     if expected.organizations is not None and sorted(groups) != sorted(expected.organizations):
         yield f"its organizations are {sorted(groups)}, expected {sorted(expected.organizations)}"
 
 
-def _requested_names(content: Content, expected: Expectation) -> Iterator[str]:
+def _requested_names(content: RequestContent, expected: Expectation) -> Iterator[str]:
     request = content.request
     yield from _differ("DNS names", request.dns_names, expected.dns_names)
     yield from _differ("IP addresses", request.ip_addresses, expected.ip_addresses)
 
 
-def _nameless(content: Content, _expected: Expectation) -> Iterator[str]:
+def _nameless(content: RequestContent, _expected: Expectation) -> Iterator[str]:
     request = content.request
     if signers.SERVER_AUTH in content.usages and not request.dns_names and not request.ip_addresses:
         # Some clients fall back to the common name then, which no rule here has looked at.
         yield "it asks for a serving certificate without DNS name or IP address"
 
 
-def _forbidden_names(content: Content, expected: Expectation) -> Iterator[str]:
+def _forbidden_names(content: RequestContent, expected: Expectation) -> Iterator[str]:
     request = content.request
-    for refusal in name_policy.forbidden(
+    for refusal in name_policy.forbidden_names(
         (*request.dns_names, *_host_in_subject(content, expected)),
         request.ip_addresses,
         service=expected.service,
@@ -218,19 +218,19 @@ def _forbidden_names(content: Content, expected: Expectation) -> Iterator[str]:
         yield f"it asks for the name {refusal.name!r}: {refusal.reason}"
 
 
-def _host_in_subject(content: Content, expected: Expectation) -> tuple[str, ...]:
+def _host_in_subject(content: RequestContent, expected: Expectation) -> tuple[str, ...]:
     """Return the common name of a serving certificate if it is one more host name that the task does not spell out.
 
     Vault, some ACME servers and old clients take it for a name of the server.
     """
     name, request = content.request.common_name, content.request
-    names = {name_policy.normal(text) for text in (*request.dns_names, *request.ip_addresses)}
-    is_judged = expected.common_name is not None or name_policy.normal(name) in names
+    names = {name_policy.normalize(text) for text in (*request.dns_names, *request.ip_addresses)}
+    is_judged = expected.common_name is not None or name_policy.normalize(name) in names
     is_host = name_policy.is_host_name(name) or name_policy.is_critical(name, cluster=expected.cluster)
     return (name,) if signers.SERVER_AUTH in content.usages and is_host and not is_judged else ()
 
 
-def _lifetime(content: Content, expected: Expectation) -> Iterator[str]:
+def _lifetime(content: RequestContent, expected: Expectation) -> Iterator[str]:
     annotated = content.annotations.get(_LIFETIME)
     if annotated is not None and (expected.expiration_seconds, expected.longest_seconds) != (None, None):
         yield f"its annotation {_LIFETIME}: {annotated!r} goes before its expirationSeconds"
@@ -242,7 +242,7 @@ def _lifetime(content: Content, expected: Expectation) -> Iterator[str]:
 
 
 # Adding a check is adding a row: (reason, rule that yields a clause for each difference).
-Rules = tuple[tuple[str, Callable[[Content, Expectation], Iterator[str]]], ...]
+Rules = tuple[tuple[str, Callable[[RequestContent, Expectation], Iterator[str]]], ...]
 # What the task says it expects.
 EXPECTED: Rules = (
     ("Integrity", _comparable),
@@ -269,7 +269,7 @@ RULES: Rules = (*EXPECTED, *SAFETY)
 _OF_PKCS10 = frozenset([_public_key, _inner_usages, _subject, _requested_names, _nameless, _forbidden_names])
 
 
-def compare(content: Content, expected: Expectation, rules: Rules = RULES) -> tuple[Mismatch, ...]:
+def compare(content: RequestContent, expected: Expectation, rules: Rules = RULES) -> tuple[Mismatch, ...]:
     """Return every mismatch between a request and the expectation. A request without a mismatch may be approved."""
     left_out: frozenset[object] = _OF_PKCS10 if content.fault else frozenset()
     found = (
@@ -288,6 +288,6 @@ def _differs(what: str, found: str, expected: str | None) -> Iterator[str]:
 
 def _differ(what: str, found: Iterable[str], expected: Iterable[str] | None) -> Iterator[str]:
     """Both as sets, names in one spelling."""
-    have = {name_policy.normal(text) for text in found}
-    if expected is not None and have != (want := {name_policy.normal(text) for text in expected}):
+    have = {name_policy.normalize(text) for text in found}
+    if expected is not None and have != (want := {name_policy.normalize(text) for text in expected}):
         yield f"its {what} are {sorted(have)}, expected {sorted(want)}"

@@ -20,11 +20,11 @@ from .._kube.errors import AlreadyExists, ApiError, Conflict, Forbidden, NotFoun
 from .._kube.update_object import retry_on_conflict
 from .._x509 import signing_request
 from . import csr_content, markers, name_policy
-from .approval import Expectation, approval_body, approval_rights, compare, decided
-from .csr_content import certificate_of, condition, content_of, time_of
+from .approval import Expectation, approval_body, approval_rights, compare, decision_of
+from .csr_content import certificate_of, condition_text, content_of, time_of
 from .errors import IssueError, RequestError
 from .intent import Intent, SecretSpec
-from .name_policy import Guarded
+from .name_policy import GuardedNames
 from .requester import Requester, is_same, requester_of
 
 if TYPE_CHECKING:
@@ -46,14 +46,14 @@ def name_for(intent: Intent, public_key_sha256: str) -> str:
     return f"certflow-{intent.service or 'client'}-{intent.namespace}-{public_key_sha256[:10]}"
 
 
-def is_plain(name: str) -> bool:
+def is_plain_name(name: str) -> bool:
     """Return True for a name that is safe in a command line. The API server accepts nearly every text as a name."""
     return _PLAIN_NAME.fullmatch(name) is not None
 
 
-def removal(name: str) -> str:
+def delete_command(name: str) -> str:
     """Return the command that deletes the request, with a placeholder for a name that is not plain."""
-    return f"kubectl delete csr {name if is_plain(name) else 'NAME'}"
+    return f"kubectl delete csr {name if is_plain_name(name) else 'NAME'}"
 
 
 def select(
@@ -92,7 +92,7 @@ def wait_rights() -> list[Right]:
     return [Right(verb, GROUP, "certificatesigningrequests") for verb in ("get", "list", "watch")]
 
 
-def pkcs10(intent: Intent, key: PrivateKey) -> str:
+def build_pkcs10(intent: Intent, key: PrivateKey) -> str:
     """What is asked for, signed by the key, as PEM text."""
     request = intent.request
     return signing_request.build(
@@ -141,25 +141,25 @@ _ASKED = ("request", "signerName", "usages", "expirationSeconds")
 
 def _recognised(client: Client, name: str) -> dict[str, Any]:
     csr = client.get(path(name))
-    own, requester = own_identity(client, csr), requester_of(csr)
+    own, requester = read_own_identity(client, csr), requester_of(csr)
     if not is_same(own, requester):
         raise RequestError(
             f"CSR {name}, which this run was about to create, exists already and was requested by {requester}",
             code="requested-by-another-identity",
-            evidence=(described(own),),
-            remedy=f"Delete it ({removal(name)}) and run the task again",
+            evidence=(describe_identity(own),),
+            remedy=f"Delete it ({delete_command(name)}) and run the task again",
         )
     return csr
 
 
-def described(own: Requester | None) -> str:
+def describe_identity(own: Requester | None) -> str:
     """Return a clause that says who this task is."""
     if own is None:
         return "the API server refused the dry run that shows the identity of this task"
     return f"this identity is {own}"
 
 
-def own_identity(client: Client, csr: Mapping[str, Any]) -> Requester | None:
+def read_own_identity(client: Client, csr: Mapping[str, Any]) -> Requester | None:
     """Return the identity that the API server stamps on requests of this task, None if it refuses to tell it.
 
     The answer comes from a dry run that asks for the same as ``csr``, which the API server has accepted before. Unlike a
@@ -182,7 +182,7 @@ def own_identity(client: Client, csr: Mapping[str, Any]) -> Requester | None:
         client.warnings[:] = warnings
 
 
-def expectation(intent: Intent, public_key_sha256: str, *, requester: str | None = None) -> Expectation:
+def expectation_for(intent: Intent, public_key_sha256: str, *, requester: str | None = None) -> Expectation:
     """Return the expectation for a request of this intent.
 
     requester: this identity's user name, as the API server stamped it on this run's request. None if the requester has
@@ -250,7 +250,7 @@ def decide(
     def write(current: Mapping[str, Any]) -> dict[str, Any]:
         try:
             judge(current)
-            return dict(current) if decided(current) else _write(client, current, decision)
+            return dict(current) if decision_of(current) else _write(client, current, decision)
         except NotFound:
             _vanished(csr)
 
@@ -282,12 +282,12 @@ def _write(client: Client, csr: Mapping[str, Any], decision: Decision) -> dict[s
 
 
 def _deny_substitute(client: Client, csr: Mapping[str, Any], faults: list[str]) -> None:
-    if not decided(csr):
+    if not decision_of(csr):
         message = f"Not what {markers.MANAGER} requested under this name: {'; '.join(faults)}"
         csr = _write(client, csr, Decision("Denied", "CertflowSubstituted", message))
     raise IssueError(
         f"CSR {csr['metadata']['name']} was replaced by another request while it waited for its approval; "
-        f"that one is {decided(csr)}",
+        f"that one is {decision_of(csr)}",
         code="request-replaced",
         evidence=faults,
         remedy="find out who did that: the audit log of the API server names the user",
@@ -296,12 +296,12 @@ def _deny_substitute(client: Client, csr: Mapping[str, Any], faults: list[str]) 
 
 def is_over(csr: Mapping[str, Any]) -> bool:
     """Denied or Failed: this object will never be issued."""
-    return bool({"Denied", "Failed"} & set(condition(csr).split(",")))
+    return bool({"Denied", "Failed"} & set(condition_text(csr).split(",")))
 
 
-def guarded(client: Client, names: Iterable[str], addresses: Iterable[str] = ()) -> Guarded:
+def read_guarded_names(client: Client, names: Iterable[str], addresses: Iterable[str] = ()) -> GuardedNames:
     """Read the cluster's own names and addresses among ``names``: API server, nodes, service networks."""
-    wanted = [name_policy.normal(name) for name in names]
+    wanted = [name_policy.normalize(name) for name in names]
     nodes: list[str] = []
     networks: list[str] = []
     unreadable: list[str] = []
@@ -315,7 +315,7 @@ def guarded(client: Client, names: Iterable[str], addresses: Iterable[str] = ())
             found.extend(look)
         except Forbidden:
             unreadable.append(what)
-    return Guarded((client.host_name,), tuple(nodes), tuple(networks), tuple(unreadable))
+    return GuardedNames((client.host_name,), tuple(nodes), tuple(networks), tuple(unreadable))
 
 
 def _nodes(client: Client, names: Iterable[str]) -> Iterator[str]:
@@ -336,17 +336,17 @@ def _service_networks(client: Client) -> Iterator[str]:
         yield from entry["spec"].get("cidrs") or ()
 
 
-def summary(csr: Mapping[str, Any]) -> dict[str, Any]:
+def summarize(csr: Mapping[str, Any]) -> dict[str, Any]:
     """What a result says of a request."""
     return {
         "name": csr["metadata"]["name"],
         "uid": csr["metadata"]["uid"],
         "signer_name": csr["spec"]["signerName"],
-        "condition": condition(csr),
+        "condition": condition_text(csr),
     }
 
 
-def unissued(client: Client, secret: SecretSpec) -> list[dict[str, Any]]:
+def list_unissued(client: Client, secret: SecretSpec) -> list[dict[str, Any]]:
     """This Secret's requests that were not issued. Issued ones stay: auditors want them, the cluster collects them."""
     labels = (f"{key}={value}" for key, value in markers.labels_for(secret).items())
     return [csr for csr in select(client, labels, None) if not certificate_of(csr)]

@@ -23,7 +23,7 @@ COLLECTION = f"/apis/{GROUP}/v1/certificatesigningrequests"
 
 
 @dataclass(frozen=True)
-class Content:
+class RequestContent:
     """The content of one CSR object.
 
     request: the content of its PKCS#10. Empty if there is a fault.
@@ -40,20 +40,20 @@ class Content:
     annotations: Mapping[str, str] = field(default_factory=dict)
 
 
-def content_of(csr: Mapping[str, Any]) -> Content:
+def content_of(csr: Mapping[str, Any]) -> RequestContent:
     """Read a CSR object of certificates.k8s.io/v1.
 
-    For a request that is not in canonical form, the Content has a fault.
+    For a request that is not in canonical form, the RequestContent has a fault.
     Raises RequestError if its request is not base64, MalformedObject if it is not a CSR object.
     """
     with shaped("the CSR object"):
         return _content(csr["spec"], csr["metadata"])
 
 
-def _content(spec: Mapping[str, Any], metadata: Mapping[str, Any]) -> Content:
+def _content(spec: Mapping[str, Any], metadata: Mapping[str, Any]) -> RequestContent:
     # Replace characters outside ASCII by one that no canonical request has.
     pem = _decoded(spec["request"], f"the request of CSR {metadata['name']!r}", errors="replace")
-    content = Content(
+    content = RequestContent(
         signer_name=spec["signerName"],
         usages=tuple(spec.get("usages") or ()),
         requester=spec.get("username", ""),
@@ -90,7 +90,7 @@ def condition_of(csr: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
     return next((entry for entry in conditions(csr) if entry.get("type") == kind), None)
 
 
-def condition(csr: Mapping[str, Any]) -> str:
+def condition_text(csr: Mapping[str, Any]) -> str:
     """Return the CONDITION column of `kubectl get csr`, such as "Pending" or "Approved,Issued"."""
     kinds = [entry.get("type") for entry in conditions(csr)]
     parts = ["Denied" if "Denied" in kinds else "Approved" if "Approved" in kinds else "Pending"]

@@ -15,8 +15,8 @@ from typing import Any
 
 from . import name_policy, signers
 from .errors import RequestError
-from .name_policy import Refusal
-from .signers import Request, Signer
+from .name_policy import RefusedName
+from .signers import CertificateRequest, Signer
 
 # How this collection knows its own objects again (see _marks).
 MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -69,7 +69,7 @@ class Intent:
     service: str
     namespace: str
     signer: Signer
-    request: Request
+    request: CertificateRequest
     secret: SecretSpec
     allow_names: tuple[str, ...] = ()
     allow_client_identity: bool = False
@@ -110,7 +110,7 @@ def intent_from(parameters: Mapping[str, Any]) -> Intent:
     """
     service, namespace = parameters.get("service") or "", parameters["namespace"]
     is_asked_for = parameters.get("state") != "absent"
-    row = signers.signer(parameters["signer_name"]) if is_asked_for else _NO_SIGNER
+    row = signers.find_signer(parameters["signer_name"]) if is_asked_for else _NO_SIGNER
     secret = _secret_spec(parameters["secret"], namespace, row)
     if service:
         name_policy.check_object_names(service=service, namespace=namespace, secret=secret.name)
@@ -127,7 +127,7 @@ def intent_from(parameters: Mapping[str, Any]) -> Intent:
         secret=secret,
         allow_names=allow,
         allow_client_identity=bool(parameters.get("allow_client_identity")),
-        renew_before=duration(parameters["renew_before"]) if parameters.get("renew_before") else None,
+        renew_before=parse_duration(parameters["renew_before"]) if parameters.get("renew_before") else None,
         trust=parameters.get("trust") or "verified",
         ca_bundle=parameters.get("ca_bundle") or "",
         take_over=bool(parameters.get("take_over")),
@@ -138,7 +138,7 @@ def intent_from(parameters: Mapping[str, Any]) -> Intent:
     )
 
 
-def duration(text: str) -> timedelta:
+def parse_duration(text: str) -> timedelta:
     """Read "30d", "12h", "90m", or seconds without a unit. Raises RequestError."""
     match = re.fullmatch(r"([0-9]{1,9})([smhd]?)", str(text).strip())
     if match is None:
@@ -148,26 +148,28 @@ def duration(text: str) -> timedelta:
     return timedelta(seconds=int(match[1]) * _UNITS[match[2] or "s"])
 
 
-def _request(parameters: Mapping[str, Any], row: Signer, service: str, namespace: str) -> Request:
+def _request(parameters: Mapping[str, Any], row: Signer, service: str, namespace: str) -> CertificateRequest:
     usages = tuple(parameters.get("usages") or row.usages)
     own = name_policy.service_names(service, namespace) if service and signers.SERVER_AUTH in usages else ()
     common_name, organizations = signers.subject_for(
         row, service, namespace, parameters.get("common_name") or "", parameters.get("organizations")
     )
     # One spelling, or the certificate would differ from what was asked for at every run.
-    dns_names = map(name_policy.normal, (*own, *(parameters.get("dns_names") or ())))
-    return Request(
+    dns_names = map(name_policy.normalize, (*own, *(parameters.get("dns_names") or ())))
+    return CertificateRequest(
         common_name=common_name,
         organizations=organizations,
         dns_names=tuple(dict.fromkeys(dns_names)),
-        ip_addresses=tuple(dict.fromkeys(map(name_policy.normal, parameters.get("ip_addresses") or ()))),
+        ip_addresses=tuple(dict.fromkeys(map(name_policy.normalize, parameters.get("ip_addresses") or ()))),
         usages=usages,
         key_type=parameters.get("key_type") or "ecdsa-p256",
         expiration_seconds=parameters.get("expiration_seconds"),
     )
 
 
-def _check(parameters: Mapping[str, Any], row: Signer, request: Request, allow: tuple[str, ...]) -> None:
+def _check(
+    parameters: Mapping[str, Any], row: Signer, request: CertificateRequest, allow: tuple[str, ...]
+) -> None:
     """Raise RequestError for the first thing that this collection, the API server or the signer would refuse."""
     name_policy.check_names(request.dns_names, request.ip_addresses)
     if not row.is_asked:
@@ -182,14 +184,14 @@ def _check(parameters: Mapping[str, Any], row: Signer, request: Request, allow: 
         raise RequestError(
             "a serving certificate needs a name", remedy="give service, or dns_names or ip_addresses"
         )
-    for name in name_policy.forbidden(
+    for name in name_policy.forbidden_names(
         request.dns_names,
         request.ip_addresses,
         service=parameters.get("service") or "",
         namespace=parameters["namespace"],
         allow=allow,
     ):
-        raise forbidden_name(name)
+        raise forbidden_name_error(name)
     signers.check_client_identity(
         request.usages,
         allowed=bool(parameters.get("allow_client_identity")),
@@ -202,8 +204,8 @@ def _check(parameters: Mapping[str, Any], row: Signer, request: Request, allow: 
     )  # after the check of the signer, whose message names the usages that it accepts
 
 
-def _refuse(row: Signer, request: Request) -> None:
-    for refusal in signers.check(row, request):
+def _refuse(row: Signer, request: CertificateRequest) -> None:
+    for refusal in signers.list_refusals(row, request):
         raise RequestError(
             f"signer {row.name} would refuse the request: {refusal}",
             remedy=signers.remedy_for(row.name, refusal),
@@ -230,7 +232,7 @@ def _check_waiting_key(parameters: Mapping[str, Any], secret: SecretSpec) -> Non
         )
 
 
-def forbidden_name(refusal: Refusal) -> RequestError:
+def forbidden_name_error(refusal: RefusedName) -> RequestError:
     """The error for a name that is not asked for unless the task spells it out."""
     return RequestError(
         f"the name {refusal.name!r} is not asked for: {refusal.reason}",

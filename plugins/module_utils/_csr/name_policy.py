@@ -32,7 +32,7 @@ LONGEST_DNS_NAME = 253
 
 
 @dataclass(frozen=True)
-class Guarded:
+class GuardedNames:
     """Names and addresses of the cluster itself. networks: the service network's, as CIDRs.
 
     unreadable: what of it this identity may not read, so that it is not guarded.
@@ -44,11 +44,11 @@ class Guarded:
     unreadable: tuple[str, ...] = ()
 
 
-NOTHING_GUARDED = Guarded()
+NOTHING_GUARDED = GuardedNames()
 
 
 @dataclass(frozen=True)
-class Refusal:
+class RefusedName:
     """A name that may not stand in the certificate. is_critical: it is the cluster's own, or matches many."""
 
     name: str
@@ -64,34 +64,36 @@ def service_names(service: str, namespace: str) -> tuple[str, ...]:
     return service, f"{service}.{namespace}", f"{service}.{namespace}.svc"
 
 
-def forbidden(
+def forbidden_names(
     dns_names: Iterable[str],
     ip_addresses: Iterable[str] = (),
     *,
     service: str = "",
     namespace: str = "",
     allow: Iterable[str] = (),
-    cluster: Guarded = NOTHING_GUARDED,
+    cluster: GuardedNames = NOTHING_GUARDED,
     other_names: Iterable[str] = (),
-) -> tuple[Refusal, ...]:
+) -> tuple[RefusedName, ...]:
     """Return the names that may not be asked for or approved, each with its reason.
 
     service, namespace: whose names are fine; without them none is. allow: names that are fine, each spelled out.
     other_names: e-mail addresses and URIs.
     """
-    spelled_out = {normal(name) for name in allow}
+    spelled_out = {normalize(name) for name in allow}
     names = (*dns_names, *ip_addresses, *other_names)
-    found = (_refusal(name, service, namespace, cluster) for name in names if normal(name) not in spelled_out)
+    found = (
+        _refusal(name, service, namespace, cluster) for name in names if normalize(name) not in spelled_out
+    )
     return tuple(refusal for refusal in found if refusal)
 
 
-def is_critical(name: str, *, cluster: Guarded = NOTHING_GUARDED) -> bool:
+def is_critical(name: str, *, cluster: GuardedNames = NOTHING_GUARDED) -> bool:
     """Tell whether a name is the cluster's own or a wildcard: it takes allow_names to ask for it or to approve it."""
     refusal = _refusal(name, "", "", cluster)
     return refusal is not None and refusal.is_critical
 
 
-def warnings(allow: Iterable[str], *, cluster: Guarded = NOTHING_GUARDED) -> tuple[str, ...]:
+def warnings(allow: Iterable[str], *, cluster: GuardedNames = NOTHING_GUARDED) -> tuple[str, ...]:
     """Return a warning for each name in allow that is the cluster's own or a wildcard, and for what is not guarded."""
     found = (_refusal(name, "", "", cluster) for name in allow)
     return (
@@ -104,14 +106,14 @@ def warnings(allow: Iterable[str], *, cluster: Guarded = NOTHING_GUARDED) -> tup
 
 
 # What is refused, in this order: (does the name match, reason). The name is in lower case, addresses in normal form.
-_CRITICAL: tuple[tuple[Callable[[str, Guarded], bool], str], ...] = (
+_CRITICAL: tuple[tuple[Callable[[str, GuardedNames], bool], str], ...] = (
     (lambda name, _cluster: "*" in name, "a wildcard stands for names that nobody looked at"),
     (
         lambda name, _cluster: _API_SERVER.fullmatch(name) is not None,
         "it is the API server's name inside the cluster",
     ),
-    (lambda name, cluster: name in map(normal, cluster.api_server), "it is the API server's"),
-    (lambda name, cluster: name in map(normal, cluster.nodes), "it is a node's"),
+    (lambda name, cluster: name in map(normalize, cluster.api_server), "it is the API server's"),
+    (lambda name, cluster: name in map(normalize, cluster.nodes), "it is a node's"),
     (
         lambda name, cluster: any(_is_in(name, network) for network in cluster.networks),
         "it is an address of the service network",
@@ -123,20 +125,22 @@ _CRITICAL: tuple[tuple[Callable[[str, Guarded], bool], str], ...] = (
 )
 
 
-def _refusal(name: str, service: str, namespace: str, cluster: Guarded) -> Refusal | None:
-    text = normal(name)
+def _refusal(name: str, service: str, namespace: str, cluster: GuardedNames) -> RefusedName | None:
+    text = normalize(name)
     for matches, reason in _CRITICAL:
         if matches(text, cluster):
-            return Refusal(name, reason, is_critical=True)
+            return RefusedName(name, reason, is_critical=True)
     if service and namespace:
         own = service_names(service, namespace)
         if text in own or text.startswith(f"{own[-1]}."):
             return None
-        return Refusal(name, f"it is none of the names of Service {namespace}/{service}", is_critical=False)
-    return Refusal(name, "no Service and no allow_names says whose it is", is_critical=False)
+        return RefusedName(
+            name, f"it is none of the names of Service {namespace}/{service}", is_critical=False
+        )
+    return RefusedName(name, "no Service and no allow_names says whose it is", is_critical=False)
 
 
-def normal(name: str) -> str:
+def normalize(name: str) -> str:
     """Return the normal spelling of a name. DNS ignores case and a final dot, and an address has many notations."""
     address = _address(name)
     if address is not None:
@@ -146,7 +150,7 @@ def normal(name: str) -> str:
 
 def is_host_name(text: str) -> bool:
     """Return True for an address, and for a DNS name of more than one part. A single word may be any name."""
-    name = normal(text.strip()).removeprefix("*.")
+    name = normalize(text.strip()).removeprefix("*.")
     return is_address(name) or ("." in name and is_dns_name(name))
 
 

@@ -39,7 +39,7 @@ KEY = "tls.key"
 
 
 @dataclass(frozen=True)
-class Pending:
+class PendingRequest:
     """An earlier request, with its key.
 
     secret_uid: the UID of the Secret that holds the key.
@@ -85,7 +85,7 @@ def find(client: Client, secret: SecretSpec) -> dict[str, Any] | None:
     return obj if obj is None or markers.is_ours(obj) else _refuse(secret)
 
 
-def load(client: Client, secret: SecretSpec) -> Pending | None:
+def load(client: Client, secret: SecretSpec) -> PendingRequest | None:
     """The request that waits for this Secret, None where there is none.
 
     Raises SecretError for a Secret of that name which this collection did not make.
@@ -101,9 +101,9 @@ def load(client: Client, secret: SecretSpec) -> Pending | None:
         _refuse(secret)
     csr_name, csr_uid = annotations.get(markers.PENDING_CSR, ""), annotations.get(markers.PENDING_UID)
     owners = [owner.get("uid") for owner in obj["metadata"].get("ownerReferences") or ()]
-    pending = Pending(obj["metadata"]["uid"], csr_name, None, key, is_owned=csr_uid in owners)
+    pending = PendingRequest(obj["metadata"]["uid"], csr_name, None, key, is_owned=csr_uid in owners)
     is_ours = annotations.get(markers.PENDING_PUBLIC_KEY) == pending.public_key_sha256
-    if not (is_ours and csr_api.is_plain(csr_name)):
+    if not (is_ours and csr_api.is_plain_name(csr_name)):
         _refuse(secret)
     csr = client.find(csr_api.path(csr_name))
     if csr is None or csr["metadata"]["uid"] != csr_uid:
@@ -111,20 +111,26 @@ def load(client: Client, secret: SecretSpec) -> Pending | None:
     return replace(pending, csr=csr)
 
 
-def _another_requester(pending: Pending, own: Requester | None, accepted: Collection[str]) -> Iterator[str]:
+def _another_requester(
+    pending: PendingRequest, own: Requester | None, accepted: Collection[str]
+) -> Iterator[str]:
     if pending.csr is None:
         return
     requester = requester_of(pending.csr)
     if not is_same(own, requester, accepted):
-        yield f"CSR {pending.csr_name} was requested by {requester}, and {csr_api.described(own)}"
+        yield f"CSR {pending.csr_name} was requested by {requester}, and {csr_api.describe_identity(own)}"
 
 
-def _another_owner(pending: Pending, _own: Requester | None, _accepted: Collection[str]) -> Iterator[str]:
+def _another_owner(
+    pending: PendingRequest, _own: Requester | None, _accepted: Collection[str]
+) -> Iterator[str]:
     if not pending.is_owned:
         yield f"the Secret that holds the key has no ownerReference to CSR {pending.csr_name}"
 
 
-def _another_key(pending: Pending, _own: Requester | None, _accepted: Collection[str]) -> Iterator[str]:
+def _another_key(
+    pending: PendingRequest, _own: Requester | None, _accepted: Collection[str]
+) -> Iterator[str]:
     if pending.csr is None:
         return
     try:
@@ -140,14 +146,14 @@ def _another_key(pending: Pending, _own: Requester | None, _accepted: Collection
 
 # A rule yields the reasons why the request or its key belongs to another identity. The requester is checked first, so that
 # no content of another identity is parsed.
-RULES: tuple[Callable[[Pending, Requester | None, Collection[str]], Iterator[str]], ...] = (
+RULES: tuple[Callable[[PendingRequest, Requester | None, Collection[str]], Iterator[str]], ...] = (
     _another_requester,
     _another_owner,
     _another_key,
 )
 
 
-def foreign(pending: Pending, own: Requester | None, accepted: Collection[str]) -> str:
+def foreign_reason(pending: PendingRequest, own: Requester | None, accepted: Collection[str]) -> str:
     """Return the reason why a waiting request must not be used or removed, "" if it belongs to this identity.
 
     own: this identity, None if the API server refuses to tell it.
@@ -157,29 +163,29 @@ def foreign(pending: Pending, own: Requester | None, accepted: Collection[str]) 
     return next(found, "")
 
 
-def removal(secret: SecretSpec, pending: Pending | None) -> str:
+def delete_commands(secret: SecretSpec, pending: PendingRequest | None) -> str:
     """Return the command that removes the key, and the request if it has the labels of this Secret."""
     own_labels = markers.labels_for(secret).items()
     csr = pending.csr if pending else None
     is_its_request = csr is not None and own_labels <= (csr["metadata"].get("labels") or {}).items()
     commands = [f"kubectl delete secret -n {secret.namespace} {name(secret)}"]
     if pending and is_its_request:
-        commands.insert(0, csr_api.removal(pending.csr_name))
+        commands.insert(0, csr_api.delete_command(pending.csr_name))
     return " && ".join(commands)
 
 
 def refuse_foreign(
-    secret: SecretSpec, pending: Pending, own: Requester | None, accepted: Collection[str]
+    secret: SecretSpec, pending: PendingRequest, own: Requester | None, accepted: Collection[str]
 ) -> None:
     """Raise RequestError if the waiting request or its key belongs to another identity."""
-    reason = foreign(pending, own, accepted)
+    reason = foreign_reason(pending, own, accepted)
     if not reason:
         return
     is_another = any(_another_requester(pending, own, accepted))
     raise RequestError(
         f"the waiting request for {secret} is not used: {reason}",
         code="requested-by-another-identity",
-        remedy=f"Remove it: {removal(secret, pending)}"
+        remedy=f"Remove it: {delete_commands(secret, pending)}"
         + (
             ". If its requester is this identity under another name, add it to requesters instead"
             if is_another
@@ -188,7 +194,7 @@ def refuse_foreign(
     )
 
 
-def store(client: Client, secret: SecretSpec, csr: Mapping[str, Any], key: PrivateKey) -> Pending:
+def store(client: Client, secret: SecretSpec, csr: Mapping[str, Any], key: PrivateKey) -> PendingRequest:
     """Keep the key for a later run. The owner makes it go when the request goes.
 
     Raises AlreadyExists: by another request's key, or by this one whose answer was lost.
@@ -214,10 +220,10 @@ def store(client: Client, secret: SecretSpec, csr: Mapping[str, Any], key: Priva
         "data": {KEY: base64.b64encode(private_keys.to_pem(key).encode()).decode()},
     }
     stored = client.create(secret.collection, body, idempotent=True)
-    return Pending(stored["metadata"]["uid"], owner["name"], csr, key)
+    return PendingRequest(stored["metadata"]["uid"], owner["name"], csr, key)
 
 
-def spent(client: Client, secret: SecretSpec, public_key_sha256: str) -> str:
+def find_spent(client: Client, secret: SecretSpec, public_key_sha256: str) -> str:
     """UID of the Secret that still keeps this key although its certificate is stored; "" where there is none.
 
     A run that was killed between the two leaves it.

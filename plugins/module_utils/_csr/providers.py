@@ -33,7 +33,7 @@ DEFAULT = "default"
 
 
 @dataclass(frozen=True)
-class Signal:
+class ProviderSignal:
     """One mark of a provider.
 
     rule: JMESPath over the facts of _kube._cluster.cluster_facts, true unless null, false, 0 or empty.
@@ -46,7 +46,7 @@ class Signal:
 
 
 @dataclass(frozen=True)
-class NotServed:
+class UnservedSigner:
     """A signer that leaves a request for a Service's names Approved for ever."""
 
     signer: str
@@ -68,11 +68,11 @@ class Provider:
 
     name: str
     serving_signer: str
-    signals: tuple[Signal, ...]
+    signals: tuple[ProviderSignal, ...]
     ca: str
     source: str
     requires: tuple[str, ...] = ()
-    not_served: tuple[NotServed, ...] = ()
+    not_served: tuple[UnservedSigner, ...] = ()
     longest_lifetime_seconds: int | None = None
     forbidden_prefixes: tuple[str, ...] = ()
 
@@ -92,22 +92,24 @@ class ProviderVerdict:
     row: Provider | None = None
 
 
-def _version(part: str, points: int) -> Signal:
-    return Signal(f"contains(version.gitVersion, '{part}') && version.gitVersion", points, "version {}")
+def _version(part: str, points: int) -> ProviderSignal:
+    return ProviderSignal(
+        f"contains(version.gitVersion, '{part}') && version.gitVersion", points, "version {}"
+    )
 
 
-def _node_key(where: str, prefix: str, points: int) -> Signal:
+def _node_key(where: str, prefix: str, points: int) -> ProviderSignal:
     rule = f"nodes[*].{where}s.keys(@)[] | [?starts_with(@, '{prefix}')]"
-    return Signal(rule, points, f"node {where} {{}}")
+    return ProviderSignal(rule, points, f"node {where} {{}}")
 
 
-def _node_value(field: str, prefix: str, points: int) -> Signal:
+def _node_value(field: str, prefix: str, points: int) -> ProviderSignal:
     rule = f"nodes[?starts_with({field}, '{prefix}')].{field}"
-    return Signal(rule, points, f"node {field} {{}}")
+    return ProviderSignal(rule, points, f"node {field} {{}}")
 
 
-def _listed(fact: str, prefix: str, points: int, shows: str) -> Signal:
-    return Signal(f"{fact}[?starts_with(@, '{prefix}')]", points, f"{shows} {{}}")
+def _listed(fact: str, prefix: str, points: int, shows: str) -> ProviderSignal:
+    return ProviderSignal(f"{fact}[?starts_with(@, '{prefix}')]", points, f"{shows} {{}}")
 
 
 _KUBEADM_SIGNALS = (
@@ -123,17 +125,17 @@ PROVIDERS: tuple[Provider, ...] = (
         signals=(
             _version("-eks-", 1),  # EKS Distro and EKS Anywhere have it too
             _listed("cluster_roles", "eks:certificate-controller-", 2, "ClusterRole"),
-            Signal("contains(api_host, '.eks.amazonaws.com') && api_host", 2, "API server {}"),
+            ProviderSignal("contains(api_host, '.eks.amazonaws.com') && api_host", 2, "API server {}"),
             _node_key("label", "eks.amazonaws.com/", 2),
             _node_value("provider_id", "aws:///", 1),  # any cluster on EC2 has it
         ),
         not_served=(
-            NotServed(
+            UnservedSigner(
                 KUBELET_SERVING,
                 "Amazon EKS issues it to real kubelets alone, whose names it checks",
                 f"Use signer_name: {EKS_APP_SERVING}.",
             ),
-            NotServed(
+            UnservedSigner(
                 KUBE_APISERVER_CLIENT,
                 "Amazon EKS does not run this signer",
                 "Amazon EKS issues no client certificates: use IAM, OIDC or a ServiceAccount token.",
@@ -174,7 +176,7 @@ PROVIDERS: tuple[Provider, ...] = (
         "kubeadm",  # and what is made with it: kind, minikube, kubespray
         serving_signer=KUBELET_SERVING,
         signals=(
-            Signal(
+            ProviderSignal(
                 "!(contains(version.gitVersion, '-') || contains(version.gitVersion, '+')) && version.gitVersion",
                 1,
                 "plain version {}",
@@ -211,7 +213,7 @@ PROVIDERS: tuple[Provider, ...] = (
             _node_key("annotation", "rke.cattle.io/external-ip", 3),
         ),
         not_served=tuple(
-            NotServed(
+            UnservedSigner(
                 signer,
                 "RKE1 starts kube-controller-manager without a signing CA unless its cluster.yml names one "
                 "(services.kube-controller.extra_args: cluster-signing-cert-file, cluster-signing-key-file)",
@@ -279,12 +281,12 @@ _OPTIONS = ("rule", "serving_signer", "ca", "longest_lifetime_seconds", "forbidd
 def detect(facts: Mapping[str, Any], overrides: Sequence[Mapping[str, Any]] = ()) -> ProviderVerdict:
     """Return the provider that the facts of _kube._cluster.cluster_facts show.
 
-    overrides: rows of the user, see rows(). Where the rule of one holds, built-in rows are not asked.
+    overrides: rows of the user, see merge_rows(). Where the rule of one holds, built-in rows are not asked.
     Raises ProviderError for a row of the user that cannot be used.
     """
     nodes = [{**_NO_NODE, **node} for node in facts.get("nodes", ())]
     complete = {**_NO_FACTS, **facts, "nodes": nodes}
-    seen = [_look(row, complete) for row in rows(overrides)]
+    seen = [_look(row, complete) for row in merge_rows(overrides)]
     of_user = {override["name"] for override in overrides if override.get("rule")}
     matches = [one for one in seen if one.row.name in of_user and one.points >= ENOUGH]
     if not matches:
@@ -299,14 +301,14 @@ def detect(facts: Mapping[str, Any], overrides: Sequence[Mapping[str, Any]] = ()
     )
 
 
-def given(
+def named_by_user(
     name: str, overrides: Sequence[Mapping[str, Any]] = (), *, required: bool = True
 ) -> ProviderVerdict:
     """Return the verdict for a provider that the user names.
 
     Raises ProviderError for a name without a row; where that is not required, the verdict is "unknown".
     """
-    table = rows(overrides)
+    table = merge_rows(overrides)
     row = next((row for row in table if row.name == name), None)
     if row is not None:
         return ProviderVerdict(name, row.serving_signer, ("named by the user",), row=row)
@@ -318,8 +320,8 @@ def given(
     return ProviderVerdict(UNKNOWN, "", (cause,))
 
 
-def signer_rows(signers: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return rows for rows(), from the user's signers by provider. An empty entry counts as none.
+def rows_for_signers(signers: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return rows for merge_rows(), from the user's signers by provider. An empty entry counts as none.
 
     Raises ProviderError for a signer that is not a text.
     """
@@ -356,7 +358,7 @@ def signer_for(verdict: ProviderVerdict, default: str = "") -> str:
     )
 
 
-def rows(overrides: Sequence[Mapping[str, Any]] = ()) -> tuple[Provider, ...]:
+def merge_rows(overrides: Sequence[Mapping[str, Any]] = ()) -> tuple[Provider, ...]:
     """Return the table with the user's rows put in, by name.
 
     A row of the user has `name`, and `rule` (JMESPath), `serving_signer`, `ca`, `longest_lifetime_seconds`,
@@ -388,7 +390,9 @@ def _overridden(row: Provider, override: Mapping[str, Any]) -> Provider:
         changes["forbidden_prefixes"] = tuple(changes["forbidden_prefixes"])
     if override.get("rule"):
         # One rule that the user wrote outweighs any sum of marks.
-        changes.update(requires=(), signals=(Signal(override["rule"], ENOUGH, "the user's rule holds: {}"),))
+        changes.update(
+            requires=(), signals=(ProviderSignal(override["rule"], ENOUGH, "the user's rule holds: {}"),)
+        )
     return replace(row, **changes)
 
 

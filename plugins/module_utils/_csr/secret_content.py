@@ -28,7 +28,7 @@ CONVENTIONAL_CA_KEY = "ca.crt"
 
 
 @dataclass(frozen=True)
-class Found:
+class ExistingSecret:
     """A Secret that is there. ``key_sha256`` is the hash of the public half: the key itself is not kept.
 
     ca_pem: what stands under the task's ca_key. owners: "Kind name" of each owner. writers: whose marks it carries.
@@ -58,7 +58,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Content:
+class SecretContent:
     """What is written: PEM texts, and the records for the Secret's annotations: anchors, and what is unproven yet."""
 
     certificate_pem: str
@@ -69,10 +69,10 @@ class Content:
 
 
 # The shape of a Secret, for a server dry run.
-NOTHING = Content("", "", "", "")
+EMPTY_CONTENT = SecretContent("", "", "", "")
 
 
-def found(obj: Mapping[str, Any], spec: SecretSpec) -> Found:
+def read_secret(obj: Mapping[str, Any], spec: SecretSpec) -> ExistingSecret:
     """Read a Secret object. Never raises for what it holds: a broken certificate is a finding.
 
     Raises MalformedObject for what is no Secret.
@@ -81,9 +81,9 @@ def found(obj: Mapping[str, Any], spec: SecretSpec) -> Found:
         return _found(obj, spec)
 
 
-def _found(obj: Mapping[str, Any], spec: SecretSpec) -> Found:
+def _found(obj: Mapping[str, Any], spec: SecretSpec) -> ExistingSecret:
     metadata, data = obj["metadata"], obj.get("data") or {}
-    return Found(
+    return ExistingSecret(
         uid=metadata.get("uid", ""),
         resource_version=metadata.get("resourceVersion", ""),
         type=obj.get("type", "Opaque"),
@@ -99,7 +99,7 @@ def _found(obj: Mapping[str, Any], spec: SecretSpec) -> Found:
 
 
 def _pair(data: Mapping[str, Any], spec: SecretSpec) -> dict[str, Any]:
-    """The fields of Found that describe certificate and key, as far as they can be read."""
+    """The fields of ExistingSecret that describe certificate and key, as far as they can be read."""
     pem, problem = _text(data, spec.certificate_key)
     key_pem, key_problem = _text(data, spec.private_key_key)
     fields: dict[str, Any] = {"certificate_pem": pem, "problem": problem or key_problem}
@@ -115,7 +115,7 @@ def _pair(data: Mapping[str, Any], spec: SecretSpec) -> dict[str, Any]:
     return fields
 
 
-def refuse_foreign(secret: Found, intent: Intent) -> None:
+def refuse_foreign(secret: ExistingSecret, intent: Intent) -> None:
     """Raise SecretError where the Secret must not be written: what cannot be changed, and what is somebody else's."""
     spec = intent.secret
     if secret.type != spec.type:
@@ -128,7 +128,7 @@ def refuse_foreign(secret: Found, intent: Intent) -> None:
         raise SecretError(
             f"{spec} is immutable", remedy="give a new secret.name and point the workload at it"
         )
-    reason = "" if intent.take_over else foreign(secret, intent)
+    reason = "" if intent.take_over else foreign_reason(secret, intent)
     if reason:
         raise SecretError(
             f"{spec} is somebody else's: {reason}",
@@ -136,7 +136,7 @@ def refuse_foreign(secret: Found, intent: Intent) -> None:
         )
 
 
-def foreign(secret: Found, intent: Intent) -> str:
+def foreign_reason(secret: ExistingSecret, intent: Intent) -> str:
     """Why the Secret is not this Service's, "" where it may be adopted."""
     if secret.writers:
         first = secret.writers[0]
@@ -157,13 +157,17 @@ def foreign(secret: Found, intent: Intent) -> str:
     return f"its certificate is for {', '.join(strangers)}" if strangers else ""
 
 
-def is_for(secret: Found, intent: Intent) -> bool:
+def is_for(secret: ExistingSecret, intent: Intent) -> bool:
     """Whether it holds this Service's certificate, whoever made it: then its record of anchors is this Service's."""
     owner = secret.annotations.get(markers.SERVICE)
-    return owner == markers.annotations_for(intent)[markers.SERVICE] if owner else not foreign(secret, intent)
+    return (
+        owner == markers.annotations_for(intent)[markers.SERVICE]
+        if owner
+        else not foreign_reason(secret, intent)
+    )
 
 
-def own_ca(secret: Found, intent: Intent) -> str:
+def find_own_ca(secret: ExistingSecret, intent: Intent) -> str:
     """The CA beside the certificate as PEM text, where this collection made that CA, and no signer of the cluster did.
 
     Elsewhere a CA in the Secret is whatever somebody put there, and vouches for nothing.
@@ -182,11 +186,13 @@ def _strangers(certificate: CertificateFacts, intent: Intent) -> list[str]:
         is_own = certificate.common_name == intent.request.common_name or bare in own
         return [] if is_own else [certificate.subject]
     wanted = (*intent.request.dns_names, *intent.request.ip_addresses)
-    refusals = name_policy.forbidden(names, service=intent.service, namespace=intent.namespace, allow=wanted)
+    refusals = name_policy.forbidden_names(
+        names, service=intent.service, namespace=intent.namespace, allow=wanted
+    )
     return [refusal.name for refusal in refusals]
 
 
-def created(intent: Intent, content: Content) -> dict[str, Any]:
+def new_secret(intent: Intent, content: SecretContent) -> dict[str, Any]:
     """The Secret to create."""
     spec = intent.secret
     metadata = {
@@ -199,7 +205,9 @@ def created(intent: Intent, content: Content) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "Secret", "type": spec.type, "metadata": metadata, "data": data}
 
 
-def replaced(secret: Found, intent: Intent, content: Content | None) -> list[dict[str, Any]]:
+def patch_content(
+    secret: ExistingSecret, intent: Intent, content: SecretContent | None
+) -> list[dict[str, Any]]:
     """JSON patch for another certificate; other keys, labels and annotations stay. Without content: its metadata."""
     anchors = content.anchors if content else ""
     data = _data(intent.secret, content) if content else {}
@@ -218,7 +226,9 @@ def replaced(secret: Found, intent: Intent, content: Content | None) -> list[dic
     ]
 
 
-def refreshed(secret: Found, intent: Intent, *, ca_pem: str, anchors: str) -> list[dict[str, Any]]:
+def patch_metadata(
+    secret: ExistingSecret, intent: Intent, *, ca_pem: str, anchors: str
+) -> list[dict[str, Any]]:
     """JSON patch for what stands around a certificate that stays; empty where nothing is missing.
 
     The key is neither read nor sent again. A Secret that somebody else made is not marked as ours: its key stays as it
@@ -245,20 +255,20 @@ def refreshed(secret: Found, intent: Intent, *, ca_pem: str, anchors: str) -> li
     return [_lock(secret), *operations] if operations else []
 
 
-def recorded(secret: Found, anchors: str) -> list[dict[str, Any]]:
+def patch_anchor_record(secret: ExistingSecret, anchors: str) -> list[dict[str, Any]]:
     """JSON patch for the record of anchors; empty where it is so already."""
     operations = _record(secret, anchors)
     return [_lock(secret), *operations] if operations else []
 
 
-def closed(secret: Found, anchors: str) -> list[dict[str, Any]]:
+def patch_proven(secret: ExistingSecret, anchors: str) -> list[dict[str, Any]]:
     """JSON patch once the certificate is proven to be in use; empty where nothing was open."""
     if markers.UNPROVEN not in secret.annotations:
         return []
     return [_lock(secret), *_record(secret, anchors), _without(markers.UNPROVEN)]
 
 
-def _record(secret: Found, anchors: str) -> list[dict[str, Any]]:
+def _record(secret: ExistingSecret, anchors: str) -> list[dict[str, Any]]:
     if secret.annotations.get(markers.ANCHORS, "") == anchors:
         return []
     if not anchors:
@@ -270,7 +280,7 @@ def _without(annotation: str) -> dict[str, Any]:
     return json_patch.remove(f"/metadata/annotations/{json_patch.escape(annotation)}")
 
 
-def _open(content: Content) -> dict[str, str]:
+def _open(content: SecretContent) -> dict[str, str]:
     return {markers.UNPROVEN: content.unproven} if content.unproven else {}
 
 
@@ -282,13 +292,13 @@ def _annotations(intent: Intent, anchors: str) -> dict[str, str]:
     }
 
 
-def _data(spec: SecretSpec, content: Content) -> dict[str, str]:
+def _data(spec: SecretSpec, content: SecretContent) -> dict[str, str]:
     """Without ``ca_key`` a CA beside the certificate is whatever somebody else keeps there: for clients, perhaps."""
     parts = {spec.certificate_key: content.certificate_pem, spec.private_key_key: content.key_pem}
     return {**parts, spec.ca_key: content.ca_pem} if spec.ca_key else parts
 
 
-def _lock(secret: Found) -> dict[str, Any]:
+def _lock(secret: ExistingSecret) -> dict[str, Any]:
     return json_patch.at_version(secret.resource_version)
 
 

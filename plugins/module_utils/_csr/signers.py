@@ -88,7 +88,7 @@ PURPOSES = frozenset((SERVER_AUTH, CLIENT_AUTH, ANY_USAGE))
 
 
 @dataclass(frozen=True)
-class Request:
+class CertificateRequest:
     """What would be sent. key_type: a name of _x509._keys.KEY_TYPES, "" where unknown. Lifetime in seconds."""
 
     common_name: str = ""
@@ -103,7 +103,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Rule:
+class SignerRule:
     """One reason to refuse.
 
     text: how the refusal begins, as the signer or the API server words it.
@@ -112,7 +112,7 @@ class Rule:
     """
 
     text: str
-    refuses: Callable[[Request], Iterable[str]]
+    refuses: Callable[[CertificateRequest], Iterable[str]]
     remedy: str
 
 
@@ -137,7 +137,7 @@ class Signer:
     usages: tuple[str, ...]
     common_names: tuple[str, ...]
     organizations: tuple[str, ...]
-    rules: tuple[Rule, ...]
+    rules: tuple[SignerRule, ...]
     longest_lifetime_seconds: int | None
     source: str
     unusable: str = ""
@@ -150,16 +150,16 @@ class Signer:
         return self.own_lifetime_seconds is None
 
 
-def _when(condition: Callable[[Request], object]) -> Callable[[Request], Iterable[str]]:
+def _when(condition: Callable[[CertificateRequest], object]) -> Callable[[CertificateRequest], Iterable[str]]:
     return lambda request: ("",) if condition(request) else ()
 
 
-def _beyond(usages: Iterable[str]) -> Callable[[Request], Iterable[str]]:
+def _beyond(usages: Iterable[str]) -> Callable[[CertificateRequest], Iterable[str]]:
     allowed = frozenset(usages)
     return lambda request: [usage for usage in request.usages if usage not in allowed]
 
 
-def _neither(full: Sequence[str], *others: Sequence[str]) -> Callable[[Request], Iterable[str]]:
+def _neither(full: Sequence[str], *others: Sequence[str]) -> Callable[[CertificateRequest], Iterable[str]]:
     accepted = [frozenset(usages) for usages in (full, *others)]
     shown = f"[{' '.join(sorted(full))}]"  # as Go prints a sorted list
     return lambda request: () if frozenset(request.usages) in accepted else (shown,)
@@ -169,22 +169,22 @@ _LEAVE_USAGES_OUT = "Leave usages out: the default is what this signer takes."
 
 # kube-apiserver's own validation and admission, before any signer sees the request: pkg/apis/certificates/validation.
 API_RULES = (
-    Rule(
+    SignerRule(
         "spec.usages: Required value",
         _when(lambda request: not request.usages),
         "Leave usages out to get the signer's default.",
     ),
-    Rule(
+    SignerRule(
         "spec.usages: Unsupported value: ",
         _beyond(KNOWN_USAGES),
         f"Known usages are: {', '.join(sorted(KNOWN_USAGES))}.",
     ),
-    Rule(
+    SignerRule(
         "spec.usages: Duplicate value: ",
         lambda request: sorted({usage for usage in request.usages if request.usages.count(usage) > 1}),
         "Name each usage once.",
     ),
-    Rule(
+    SignerRule(
         "spec.expirationSeconds: may not specify a duration less than 600 seconds (10 minutes)",
         _when(
             lambda request: (
@@ -194,7 +194,7 @@ API_RULES = (
         ),
         "Ask for 600 seconds or more, or leave expiration_seconds out for the signer's default.",
     ),
-    Rule(
+    SignerRule(
         "spec.expirationSeconds: it is an int32, at most ",
         lambda request: (
             [str(LONGEST_LIFETIME_SECONDS)]
@@ -205,22 +205,22 @@ API_RULES = (
     ),
 )
 
-_ORGANIZATION_IS_NODES = Rule(
+_ORGANIZATION_IS_NODES = SignerRule(
     "subject organization is not system:nodes",
     _when(lambda request: request.organizations != ("system:nodes",)),
     "Leave organizations out: this signer wants exactly one, system:nodes, and that is the default.",
 )
-_COMMON_NAME_IS_NODE = Rule(
+_COMMON_NAME_IS_NODE = SignerRule(
     "subject common name does not begin with system:node:",
     _when(lambda request: not request.common_name.startswith("system:node:")),
     "Leave common_name out, or begin it with system:node: (the host names belong in the subjectAltName).",
 )
-_NO_EMAIL = Rule(
+_NO_EMAIL = SignerRule(
     "Email subjectAltNames are not allowed",
     _when(lambda request: request.emails),
     "Ask for DNS names and IP addresses alone.",
 )
-_NO_URI = Rule(
+_NO_URI = SignerRule(
     "URI subjectAltNames are not allowed",
     _when(lambda request: request.uris),
     "Ask for DNS names and IP addresses alone.",
@@ -229,14 +229,14 @@ _NO_URI = Rule(
 # ValidateKubeletServingCSR, k/k pkg/apis/certificates/helpers.go, in its order.
 _KUBELET_SERVING_RULES = (
     _ORGANIZATION_IS_NODES,
-    Rule(
+    SignerRule(
         "DNS or IP subjectAltName is required",
         _when(lambda request: not request.dns_names and not request.ip_addresses),
         "Ask for at least one DNS name or IP address; a service gives its own.",
     ),
     _NO_EMAIL,
     _NO_URI,
-    Rule(
+    SignerRule(
         "usages did not match ",
         _neither(SERVING_USAGES, (DIGITAL_SIGNATURE, SERVER_AUTH)),
         _LEAVE_USAGES_OUT,
@@ -247,20 +247,20 @@ _KUBELET_SERVING_RULES = (
 # ValidateKubeletClientCSR, the same file, in its order.
 _KUBELET_CLIENT_RULES = (
     _ORGANIZATION_IS_NODES,
-    Rule(
+    SignerRule(
         "DNS subjectAltNames are not allowed",
         _when(lambda request: request.dns_names),
         "Ask for no DNS name: this signer makes kubelets' client certificates, not serving ones.",
     ),
     _NO_EMAIL,
-    Rule(
+    SignerRule(
         "IP subjectAltNames are not allowed",
         _when(lambda request: request.ip_addresses),
         "Ask for no IP address: this signer makes kubelets' client certificates, not serving ones.",
     ),
     _NO_URI,
     _COMMON_NAME_IS_NODE,
-    Rule(
+    SignerRule(
         "usages did not match ",
         _neither(CLIENT_USAGES, (DIGITAL_SIGNATURE, CLIENT_AUTH)),
         _LEAVE_USAGES_OUT,
@@ -269,19 +269,19 @@ _KUBELET_CLIENT_RULES = (
 
 _CLIENT_RULES = (
     # k/k plugin/pkg/admission/certificates/subjectrestriction: refused at create.
-    Rule(
+    SignerRule(
         "use of kubernetes.io/kube-apiserver-client signer with system:masters group is not allowed",
         _when(lambda request: "system:masters" in request.organizations),
         "Use a group of your own and bind the ClusterRole that it needs.",
     ),
     # validAPIServerClientUsages, k/k pkg/controller/certificates/signer/signer.go.
-    Rule(
+    SignerRule(
         "invalid usage for client certificate: ",
         _beyond(CLIENT_USAGES),
         f"This signer makes client certificates only. For a webhook's certificate use {KUBELET_SERVING}, "
         f"on Amazon EKS {EKS_APP_SERVING}.",
     ),
-    Rule(
+    SignerRule(
         "missing required usage for client certificate: client auth",
         _when(lambda request: CLIENT_AUTH not in request.usages),
         _LEAVE_USAGES_OUT,
@@ -289,14 +289,14 @@ _CLIENT_RULES = (
 )
 
 _EKS_RULES = (
-    Rule(
+    SignerRule(
         f"{EKS_APP_SERVING} issues no certificate with the usage ",
         _beyond(SERVING_USAGES),
         "Leave usages out; this signer makes serving certificates only.",
     ),
     # The API server and kube-controller-manager take whatever Go's crypto/x509 does, Ed25519 too. AWS documents no
     # kinds of keys, shows RSA, and what its signer does not take it drops without a word.
-    Rule(
+    SignerRule(
         f"{EKS_APP_SERVING} is not known to take keys of type ",
         lambda request: [request.key_type] if request.key_type == "ed25519" else [],
         "Use an ECDSA or RSA key.",
@@ -304,7 +304,7 @@ _EKS_RULES = (
 )
 
 _EPHEMERAL_RULES = (
-    Rule(
+    SignerRule(
         "it makes serving certificates for webhooks alone, none with the usage ",
         _beyond(SERVING_USAGES),
         "Leave usages out. A client certificate needs a signer whose CA its server trusts: for the API server "
@@ -403,7 +403,7 @@ GENERIC = Signer(
 )
 
 
-def signer(name: str) -> Signer:
+def find_signer(name: str) -> Signer:
     """Return the row of a signer; for one that no row names, the generic row under that name.
 
     Raises RequestError for a name that the API server refuses and for legacy-unknown.
@@ -420,12 +420,12 @@ def signer(name: str) -> Signer:
     return row
 
 
-def check(row: Signer, request: Request) -> list[str]:
+def list_refusals(row: Signer, request: CertificateRequest) -> list[str]:
     """Return why the API server or this signer would refuse the request, in their own words and order."""
     return [rule.text + part for rule in (*API_RULES, *row.rules) for part in rule.refuses(request)]
 
 
-def warnings(row: Signer, request: Request) -> list[str]:
+def warnings(row: Signer, request: CertificateRequest) -> list[str]:
     """Return what the signer will grant otherwise than asked. expirationSeconds is a hint (KEP-2784)."""
     longest, asked = row.longest_lifetime_seconds, request.expiration_seconds
     if longest is None or asked is None or asked <= longest:

@@ -25,7 +25,7 @@ from .intent import Intent
 
 
 @dataclass(frozen=True)
-class Candidate:
+class AnchorCandidate:
     """A bundle that may vouch, and where it was found. ``problem`` says why there is none to try."""
 
     source: str
@@ -34,7 +34,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Anchor:
+class TrustAnchor:
     """The certificates of one candidate through which the leaf verifies, as PEM text."""
 
     source: str
@@ -57,7 +57,7 @@ _RECORDED = "the anchor that an earlier run added to the targets"
 
 def candidates(
     client: Client, intent: Intent, certificate_pem: str, recorded: str = "", *, own: str = ""
-) -> Iterator[Candidate]:
+) -> Iterator[AnchorCandidate]:
     """Candidates in the order in which they count; each is read only when the ones before it did not do.
 
     recorded: the PEM text of anchors that earlier runs found and added, where they still stand.
@@ -67,31 +67,33 @@ def candidates(
         # Nobody but this collection knows its CA, and trusting that is as narrow as trusting the certificate: it
         # signs nothing else. So neither trust nor ca_bundle has a meaning.
         if own:
-            yield Candidate(f"the CA made for this certificate alone, kept in {intent.secret}", own)
+            yield AnchorCandidate(f"the CA made for this certificate alone, kept in {intent.secret}", own)
         if recorded:
-            yield Candidate(_RECORDED, recorded)
+            yield AnchorCandidate(_RECORDED, recorded)
         return
     if intent.trust == "leaf":
         leaf = certificate_facts.load_leaf_and_chain(certificate_pem)[0]
-        yield Candidate("the certificate itself (trust: leaf)", certificate_facts.to_pem(leaf))
+        yield AnchorCandidate("the certificate itself (trust: leaf)", certificate_facts.to_pem(leaf))
         return
     if intent.ca_bundle:
-        yield Candidate("the task's ca_bundle", intent.ca_bundle)
+        yield AnchorCandidate("the task's ca_bundle", intent.ca_bundle)
     if client.connection.ca_pem:
-        yield Candidate(f"the API server's CA in {client.auth_source}", client.connection.ca_pem)
+        yield AnchorCandidate(f"the API server's CA in {client.auth_source}", client.connection.ca_pem)
     if recorded:  # saves the requests below on clusters that sign with a CA of its own (OpenShift)
-        yield Candidate(_RECORDED, recorded)
+        yield AnchorCandidate(_RECORDED, recorded)
     for namespace, name, key, _source in CONFIG_MAPS:
         yield _published(client, namespace or intent.secret.namespace, name, key)
     if intent.trust == "chain":
         _leaf, chain = certificate_facts.load_leaf_and_chain(certificate_pem)
         text = "".join(certificate_facts.to_pem(certificate) for certificate in chain)
-        yield Candidate(
+        yield AnchorCandidate(
             "the chain that came with the certificate (trust: chain)", text, "" if text else "it is empty"
         )
 
 
-def choose(intent: Intent, certificate_pem: str, offered: Iterable[Candidate], now: datetime) -> Anchor:
+def choose(
+    intent: Intent, certificate_pem: str, offered: Iterable[AnchorCandidate], now: datetime
+) -> TrustAnchor:
     """The first candidate that vouches. Raises AnchorError that lists all of them and why each did not do."""
     leaf, chain = certificate_facts.load_leaf_and_chain(certificate_pem)
     usage = "client auth" if intent.is_client else "server auth"
@@ -103,7 +105,7 @@ def choose(intent: Intent, certificate_pem: str, offered: Iterable[Candidate], n
                 leaf, candidate.pem, name=intent.verified_name, intermediates=chain, now=now, usage=usage
             )
             if verdict.ok:
-                return Anchor(candidate.source, _only(candidate.pem, verdict.anchors))
+                return TrustAnchor(candidate.source, _only(candidate.pem, verdict.anchors))
             reason = verdict.reason
         tried.append(f"{candidate.source}: {reason}")
     raise AnchorError(
@@ -114,14 +116,14 @@ def choose(intent: Intent, certificate_pem: str, offered: Iterable[Candidate], n
     )
 
 
-def _published(client: Client, namespace: str, name: str, key: str) -> Candidate:
+def _published(client: Client, namespace: str, name: str, key: str) -> AnchorCandidate:
     source = f"ConfigMap {namespace}/{name}"
     try:
         config_map = client.find(f"/api/v1/namespaces/{namespace}/configmaps/{name}")
     except Forbidden:
-        return Candidate(source, problem="not readable for this identity")
+        return AnchorCandidate(source, problem="not readable for this identity")
     text = str(((config_map or {}).get("data") or {}).get(key) or "")
-    return Candidate(source, text, "" if text else "there is none")
+    return AnchorCandidate(source, text, "" if text else "there is none")
 
 
 def _only(pem: str, fingerprints: Iterable[str]) -> str:

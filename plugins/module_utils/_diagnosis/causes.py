@@ -17,7 +17,7 @@ from typing import Callable
 
 from . import control_plane, ended, shortened, undecided, unissued
 from .diagnosis import Diagnosis
-from .observation import APPROVED, DENIED, FAILED, GONE, ISSUED, PENDING, Observation
+from .observation import APPROVED, DENIED, FAILED, GONE, ISSUED, PENDING, CsrObservation
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Cause:
     tell: str
     remedy: str
     sources: tuple[str, ...]
-    rule: Callable[[Observation], Diagnosis | None]
+    rule: Callable[[CsrObservation], Diagnosis | None]
 
 
 # What an operator sees, in the order of a request's life -> what it means.

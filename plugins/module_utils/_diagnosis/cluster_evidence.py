@@ -35,12 +35,12 @@ from .observation import (
     CONTROLLED,
     ISSUED,
     PENDING,
-    Authority,
-    Issuer,
-    Observation,
-    Report,
+    CertManagerIssuer,
+    CsrObservation,
+    PublishedCa,
+    SignerEvent,
 )
-from .signer_stats import Peers
+from .signer_stats import SignerStats
 from .unissued import unserved
 
 EVENTS = "/api/v1/namespaces/default/events"  # where those of cluster-wide objects are
@@ -49,7 +49,7 @@ PEERS_PAGE = "500"
 T = TypeVar("T")
 
 
-class Surroundings:
+class ClusterEvidence:
     """The facts around the requests of one cluster.
 
     provider: where it is known already. listed: all requests of the cluster, where they have been read.
@@ -65,19 +65,19 @@ class Surroundings:
         self._known: dict[str, Any] = {} if provider is None else {"provider": provider}
         self._faults: dict[str, str] = {}
         self._used: list[str] = []
-        self._listed = None if listed is None else signer_stats.by_signer(listed)
+        self._listed = None if listed is None else signer_stats.group_by_signer(listed)
         self._lease: Lease | None = None
 
     def explain(self, csr: Mapping[str, Any]) -> Diagnosis | None:
         """Why the request is not issued, or not as asked for; None where all is well."""
         return diagnose(self.observe(csr))
 
-    def observe(self, csr: Mapping[str, Any]) -> Observation:
+    def observe(self, csr: Mapping[str, Any]) -> CsrObservation:
         """What is known of the request, after reading what its state and its signer call for."""
         self._used = []
         facts = dict(self._facts(csr))
         faults = (self._faults[fact] for fact in self._used if fact in self._faults)
-        return Observation(csr, self._client.now(), **facts, unreadable=tuple(dict.fromkeys(faults)))
+        return CsrObservation(csr, self._client.now(), **facts, unreadable=tuple(dict.fromkeys(faults)))
 
     def look_again(self, *, everything: bool) -> None:
         """Forget what changes while a request is waited for: the Lease, or with it the requests of others and Events."""
@@ -98,7 +98,7 @@ class Surroundings:
         return (lease.runs_out - self._client.now()).total_seconds() + 1.0
 
     def _facts(self, csr: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-        seen = Observation(csr, self._client.now())
+        seen = CsrObservation(csr, self._client.now())
         if seen.symptom == ISSUED and shortened.is_noteworthy(csr, seen.now):
             yield "authorities", self._authorities()
             yield "provider", self._known.get("provider")
@@ -111,11 +111,11 @@ class Surroundings:
         if seen.symptom == PENDING:
             yield "lacking", self._lacking(seen.signer)
         # Where the table says who else serves this signer, the controller-manager has no part in it.
-        if not unserved(Observation(csr, seen.now, provider=provider)):
+        if not unserved(CsrObservation(csr, seen.now, provider=provider)):
             yield from self._facts_of_signer(csr, seen.signer, peers)
 
     def _facts_of_signer(
-        self, csr: Mapping[str, Any], signer: str, peers: Peers | None
+        self, csr: Mapping[str, Any], signer: str, peers: SignerStats | None
     ) -> Iterator[tuple[str, Any]]:
         if signer in CONTROLLED:
             yield "lease", self._read_lease()
@@ -146,15 +146,15 @@ class Surroundings:
         verdict: ProviderVerdict = self._known["provider"]
         return verdict
 
-    def _peers(self, signer: str) -> Peers | None:
-        def read() -> Peers | None:
+    def _peers(self, signer: str) -> SignerStats | None:
+        def read() -> SignerStats | None:
             found: Iterable[Mapping[str, Any]]
             if self._listed is not None:
                 found = self._listed.get(signer, ())
             else:
                 query = {"fieldSelector": f"spec.signerName={signer}", "limit": PEERS_PAGE}
                 found = self._client.get(COLLECTION, query).get("items") or ()
-            return signer_stats.count(signer_stats.others(found), self._client.now())
+            return signer_stats.count_requests(signer_stats.without_nodes(found), self._client.now())
 
         return self._once(f"requests of the signer {signer}", read, None)
 
@@ -180,7 +180,7 @@ class Surroundings:
         answers = [ask(right) for right in approval_rights(signer)]
         return None if None in answers else tuple(right for answer in answers for right in answer or ())
 
-    def _authorities(self) -> tuple[Authority, ...]:
+    def _authorities(self) -> tuple[PublishedCa, ...]:
         source = f"the API server's CA in {self._client.auth_source}"
         found = list(_read_authorities(source, self._client.connection.ca_pem or "", False))
         for namespace, name, key, _source in trust_anchors.CONFIG_MAPS:
@@ -194,11 +194,11 @@ class Surroundings:
         obj = self._client.find(f"/api/v1/namespaces/{namespace}/configmaps/{name}")
         return str(((obj or {}).get("data") or {}).get(key) or "")
 
-    def _reports(self) -> Mapping[str, tuple[Report, ...]]:
+    def _reports(self) -> Mapping[str, tuple[SignerEvent, ...]]:
         """Events on certificate signing requests, by UID, the oldest first."""
         return self._once("Events", lambda: dict(_by_uid(self._client)), {})
 
-    def _issuer(self, signer: str) -> Issuer:
+    def _issuer(self, signer: str) -> CertManagerIssuer:
         kind, name = signer.split(".", 1)[0], signer.partition("/")[2]
         namespace, _dot, bare = name.partition(".")
         path = (
@@ -207,22 +207,22 @@ class Surroundings:
         text = f"ClusterIssuer {name}" if kind == "clusterissuers" else f"Issuer {namespace}/{bare}"
         exists = self._once(text, partial(self._exists, f"{CERT_MANAGER_API}/v1/{path}"), None)
         installed = exists or self._once("cert-manager's API", partial(self._exists, CERT_MANAGER_API), None)
-        return Issuer(text, installed, False if installed is False else exists)
+        return CertManagerIssuer(text, installed, False if installed is False else exists)
 
     def _exists(self, path: str) -> bool | None:
         return self._client.find(path) is not None
 
 
-def _read_authorities(source: str, pem: str, for_requests: bool) -> Iterator[Authority]:
+def _read_authorities(source: str, pem: str, for_requests: bool) -> Iterator[PublishedCa]:
     for block in pem_text.blocks(pem):
         try:
             facts = certificate_facts.describe(certificate_facts.load_block(block))
         except CertificateError:
             continue
-        yield Authority(source, facts.subject, facts.not_after, for_requests)
+        yield PublishedCa(source, facts.subject, facts.not_after, for_requests)
 
 
-def _by_uid(client: Client) -> Iterator[tuple[str, tuple[Report, ...]]]:
+def _by_uid(client: Client) -> Iterator[tuple[str, tuple[SignerEvent, ...]]]:
     query = {"fieldSelector": "involvedObject.kind=CertificateSigningRequest", "limit": "500"}
     found: dict[str, list[Mapping[str, Any]]] = {}
     for event in client.get(EVENTS, query).get("items") or ():
@@ -232,7 +232,7 @@ def _by_uid(client: Client) -> Iterator[tuple[str, tuple[Report, ...]]]:
         yield uid, tuple(map(_report, events))
 
 
-def _report(event: Mapping[str, Any]) -> Report:
+def _report(event: Mapping[str, Any]) -> SignerEvent:
     reporter = event.get("reportingComponent") or (event.get("source") or {}).get("component") or ""
     reason, message = (" ".join(str(event.get(key) or "").split()) for key in ("reason", "message"))
-    return Report(reporter, reason, message, event.get("type") == "Warning")
+    return SignerEvent(reporter, reason, message, event.get("type") == "Warning")

@@ -14,7 +14,7 @@ from datetime import timedelta
 from .._csr.signers import EPHEMERAL_CA
 from .._kube.controller_manager import Flags
 from .diagnosis import LIKELY, PROVEN, Diagnosis, approval, moment, span
-from .observation import CONTROLLED, Authority, Observation
+from .observation import CONTROLLED, CsrObservation, PublishedCa
 
 # The controller that signs, by its name and by the older one (k/k cmd/kube-controller-manager/names).
 SIGNING_CONTROLLER = ("certificatesigningrequest-signing-controller", "csrsigning")
@@ -30,7 +30,7 @@ class ControllerManager:
     gives_a_ca: bool = False
 
 
-def of(seen: Observation) -> ControllerManager:
+def of(seen: CsrObservation) -> ControllerManager:
     if seen.signer not in CONTROLLED:
         return ControllerManager()
     return ControllerManager(
@@ -50,7 +50,7 @@ def serves(flags: Flags, signer: str) -> bool:
     return bool(cert and key) and _is_enabled(flags.values.get("controllers", "*"))
 
 
-def switched_off(seen: Observation) -> Diagnosis | None:
+def switched_off(seen: CsrObservation) -> Diagnosis | None:
     if (
         seen.signer not in CONTROLLED
         or not seen.flags
@@ -74,7 +74,7 @@ def switched_off(seen: Observation) -> Diagnosis | None:
     )
 
 
-def stopped(seen: Observation) -> Diagnosis | None:
+def stopped(seen: CsrObservation) -> Diagnosis | None:
     lease = seen.lease
     if seen.signer not in CONTROLLED or lease is None or seen.now <= lease.runs_out or _contradicted(seen):
         return None
@@ -97,14 +97,14 @@ def stopped(seen: Observation) -> Diagnosis | None:
     )
 
 
-def _contradicted(seen: Observation) -> bool:
+def _contradicted(seen: CsrObservation) -> bool:
     """It works without renewing a Lease: leader election is off, and the Lease is an old one."""
     lease, peers = seen.lease, seen.peers
     without = any(flags.values.get("leader-elect") == "false" for flags in seen.flags)
     return without or bool(lease and peers and peers.last_issued and peers.last_issued > lease.runs_out)
 
 
-def expired_ca(seen: Observation) -> Diagnosis | None:
+def expired_ca(seen: CsrObservation) -> Diagnosis | None:
     suspects = suspected(seen)
     if not suspects or any(authority.not_after > seen.now for authority in suspects):
         return None
@@ -125,7 +125,7 @@ def expired_ca(seen: Observation) -> Diagnosis | None:
     )
 
 
-def suspected(seen: Observation) -> list[Authority]:
+def suspected(seen: CsrObservation) -> list[PublishedCa]:
     """The published CAs that sign for this request's signer, as far as can be told; none where nothing tells.
 
     Those that issued its earlier certificates; for signers of kube-controller-manager else those that are published
@@ -138,7 +138,7 @@ def suspected(seen: Observation) -> list[Authority]:
     return [one for one in seen.authorities if one.for_requests] or list(seen.authorities)
 
 
-def evidence(seen: Observation) -> Iterator[str]:
+def evidence(seen: CsrObservation) -> Iterator[str]:
     """What is known of the controller-manager, where that explains nothing."""
     if of(seen).is_alive and seen.lease:
         yield f"kube-controller-manager runs: it renewed its Lease at {moment(seen.lease.renewed)}"
@@ -168,6 +168,6 @@ def _shown(flags: Flags) -> str:
     return " ".join(wanted) or "none about signing"
 
 
-def _other_signer(seen: Observation) -> str:
+def _other_signer(seen: CsrObservation) -> str:
     known = seen.provider.signer if seen.provider else ""
     return f"Use signer_name: {known}. " if known and known != seen.signer and known not in CONTROLLED else ""

@@ -12,10 +12,10 @@ from dataclasses import replace
 
 from .causes import CAUSES
 from .diagnosis import LIKELY, ONE_OF, PROVEN, Diagnosis
-from .observation import Observation
+from .observation import CsrObservation
 
 
-def diagnose(observation: Observation) -> Diagnosis | None:
+def diagnose(observation: CsrObservation) -> Diagnosis | None:
     """Return why the request is not issued, or not as asked for; None where all is well.
 
     The first proven rule wins, else the likely ones are listed together, else the first that lists what it may be.

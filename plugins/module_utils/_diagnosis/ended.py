@@ -13,12 +13,12 @@ from datetime import datetime, timedelta
 from .._csr.csr_content import condition_of, time_of
 from .._csr.signers import remedy_for
 from .diagnosis import LIKELY, ONE_OF, PROVEN, Diagnosis, decision, moment, span, words
-from .observation import APPROVED, DENIED, FAILED, ISSUED, PENDING, Observation, symptom_of
+from .observation import APPROVED, DENIED, FAILED, ISSUED, PENDING, CsrObservation, symptom_of
 from .signer_stats import approved_at
 
 
 @dataclass(frozen=True)
-class Word:
+class KnownMessage:
     """What a controller writes into a condition, and what to do about it. text: part of its reason or message."""
 
     text: str
@@ -29,14 +29,14 @@ class Word:
 
 # Who denies what nobody would expect it to.
 DENIALS = (
-    Word(
+    KnownMessage(
         "kubelet-csr-approver",
         "kubelet-csr-approver decides about kubelets' requests and denies what is no node's",
         "Let it leave the requests of others alone (its flag --ignore-non-system-node), or use a signer other than "
         "kubernetes.io/kubelet-serving.",
         "postfinance/kubelet-csr-approver#61, #70; kubespray installs it with kubelet_rotate_server_certificates",
     ),
-    Word(
+    KnownMessage(
         "CertflowSubstituted",
         "certflow.kubernetes denied it: under the name of its own request stood another one",
         "Find out who replaced it (the API server's audit log names the user), then run the task again.",
@@ -45,13 +45,13 @@ DENIALS = (
 )
 # Refusals of signers that are not part of Kubernetes; what Kubernetes' own say is in _signers.
 REFUSALS = (
-    Word(
+    KnownMessage(
         "DeniedReference",
         "cert-manager: the requester may not refer to this issuer",
         "Grant the requester the verb reference on signers.cert-manager.io, by the issuer's name, in its namespace.",
         "cert-manager website content/docs/usage/kube-csr.md",
     ),
-    Word(
+    KnownMessage(
         "InvalidDuration",
         "cert-manager: the lifetime that is asked for is too short",
         "Ask for 600 seconds or more (expiration_seconds; the annotation experimental.cert-manager.io/request-duration "
@@ -62,7 +62,7 @@ REFUSALS = (
 
 
 @dataclass(frozen=True)
-class Collected:
+class CollectionRule:
     """When kube-controller-manager deletes a request in this state. since: what its age is measured from."""
 
     symptom: str
@@ -73,11 +73,11 @@ class Collected:
 
 # k/k pkg/controller/certificates/cleaner/cleaner.go; it looks once an hour.
 COLLECTED = (
-    Collected(PENDING, timedelta(hours=24), "its creation"),
-    Collected(DENIED, timedelta(hours=1), "the denial"),
-    Collected(FAILED, timedelta(hours=1), "the refusal"),
-    Collected(ISSUED, timedelta(hours=1), "the approval", "at once where the certificate has expired"),
-    Collected(
+    CollectionRule(PENDING, timedelta(hours=24), "its creation"),
+    CollectionRule(DENIED, timedelta(hours=1), "the denial"),
+    CollectionRule(FAILED, timedelta(hours=1), "the refusal"),
+    CollectionRule(ISSUED, timedelta(hours=1), "the approval", "at once where the certificate has expired"),
+    CollectionRule(
         APPROVED,
         timedelta(hours=24),
         "the approval",
@@ -86,7 +86,7 @@ COLLECTED = (
 )
 
 
-def denied(seen: Observation) -> Diagnosis | None:
+def denied(seen: CsrObservation) -> Diagnosis | None:
     entry = condition_of(seen.csr, "Denied") or {}
     known = _known(DENIALS, words(entry))
     return Diagnosis(
@@ -104,7 +104,7 @@ def denied(seen: Observation) -> Diagnosis | None:
     )
 
 
-def failed(seen: Observation) -> Diagnosis | None:
+def failed(seen: CsrObservation) -> Diagnosis | None:
     entry = condition_of(seen.csr, "Failed") or {}
     known = _known(REFUSALS, words(entry))
     specific = remedy_for(seen.signer, entry.get("message", "")) or (known.remedy if known else "")
@@ -120,7 +120,7 @@ def failed(seen: Observation) -> Diagnosis | None:
     )
 
 
-def deleted(seen: Observation) -> Diagnosis | None:
+def deleted(seen: CsrObservation) -> Diagnosis | None:
     """Gone before kube-controller-manager would have collected it, as it was last seen."""
     due = _due(seen)
     if due is None or seen.now >= due:
@@ -139,7 +139,7 @@ def deleted(seen: Observation) -> Diagnosis | None:
     )
 
 
-def collected(seen: Observation) -> Diagnosis | None:
+def collected(seen: CsrObservation) -> Diagnosis | None:
     due = _due(seen)
     if due and seen.now < due:
         return None
@@ -165,7 +165,7 @@ def gone(name: str) -> str:
     )
 
 
-def _due(seen: Observation) -> datetime | None:
+def _due(seen: CsrObservation) -> datetime | None:
     """When the cluster would have collected it; None where its last state is not known."""
     if "creationTimestamp" not in seen.csr["metadata"]:
         return None
@@ -179,5 +179,5 @@ def _due(seen: Observation) -> datetime | None:
     return since + after
 
 
-def _known(table: tuple[Word, ...], text: str) -> Word | None:
+def _known(table: tuple[KnownMessage, ...], text: str) -> KnownMessage | None:
     return next((row for row in table if row.text in text), None)

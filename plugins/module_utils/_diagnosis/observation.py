@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from .._csr.csr_content import condition
+from .._csr.csr_content import condition_text
 from .._csr.providers import Provider, ProviderVerdict
 from .._csr.signers import (
     KUBE_APISERVER_CLIENT,
@@ -22,7 +22,7 @@ from .._csr.signers import (
 )
 from .._kube.access_review import Right
 from .._kube.controller_manager import Flags, Lease
-from .signer_stats import Peers
+from .signer_stats import SignerStats
 
 # What an operator sees: the column CONDITION of `kubectl get csr`, reduced to what matters.
 PENDING, APPROVED, FAILED, DENIED, ISSUED, GONE = (
@@ -40,7 +40,7 @@ CERT_MANAGER = ("issuers.cert-manager.io/", "clusterissuers.cert-manager.io/")
 
 
 @dataclass(frozen=True)
-class Authority:
+class PublishedCa:
     """A CA that the cluster publishes. subject: RFC 4514 text. for_requests: published as the one that signs requests."""
 
     source: str
@@ -50,7 +50,7 @@ class Authority:
 
 
 @dataclass(frozen=True)
-class Report:
+class SignerEvent:
     """An Event on the request: what a controller says of it, in one line."""
 
     reporter: str
@@ -60,7 +60,7 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Issuer:
+class CertManagerIssuer:
     """The cert-manager issuer that the signer's name stands for. exists: None where it may not be read."""
 
     text: str
@@ -69,7 +69,7 @@ class Issuer:
 
 
 @dataclass(frozen=True)
-class Observation:
+class CsrObservation:
     """What is known. csr: the object, where it is gone as it was last seen; None, empty: nobody looked, or may.
 
     lacking: rights that this identity lacks to approve it. unreadable: a sentence for each fact that could not be read.
@@ -78,12 +78,12 @@ class Observation:
     csr: Mapping[str, Any]
     now: datetime
     provider: ProviderVerdict | None = None
-    peers: Peers | None = None
+    peers: SignerStats | None = None
     lease: Lease | None = None
     flags: tuple[Flags, ...] = ()
-    authorities: tuple[Authority, ...] = ()
-    issuer: Issuer | None = None
-    reports: tuple[Report, ...] = ()
+    authorities: tuple[PublishedCa, ...] = ()
+    issuer: CertManagerIssuer | None = None
+    reports: tuple[SignerEvent, ...] = ()
     lacking: tuple[Right, ...] | None = None
     unreadable: tuple[str, ...] = ()
     gone: bool = False
@@ -107,7 +107,7 @@ class Observation:
 
 def symptom_of(csr: Mapping[str, Any]) -> str:
     """One of PENDING, APPROVED, FAILED, DENIED, ISSUED: what the request's conditions come to."""
-    parts = condition(csr).split(",")
+    parts = condition_text(csr).split(",")
     if "Issued" in parts:
         return ISSUED
     if "Denied" in parts:

@@ -14,12 +14,12 @@ from typing import Any
 from .._csr import signers
 from .._csr.csr_content import certificate_of
 from .._csr.errors import RequestError
-from .._csr.signers import Request, Signer
+from .._csr.signers import CertificateRequest, Signer
 from .._x509 import certificate_facts
 from .._x509.certificate_facts import CertificateFacts
 from .._x509.errors import CertificateError
 from .diagnosis import PROVEN, Diagnosis, moment, span
-from .observation import Authority, Observation
+from .observation import CsrObservation, PublishedCa
 from .signer_stats import approved_at
 
 # kube-controller-manager backdates by five minutes, at the cost of the end where eight hours or more are asked for
@@ -36,7 +36,7 @@ def is_noteworthy(csr: Mapping[str, Any], now: datetime) -> bool:
     return _is_shorter(csr, facts) or (not _asked(csr) and now < facts.not_after < now + SOON)
 
 
-def ca_expiring(seen: Observation) -> Diagnosis | None:
+def ca_expiring(seen: CsrObservation) -> Diagnosis | None:
     """A signer cuts a certificate to the end of its CA (k/k authority.go)."""
     facts = _facts(seen.csr)
     ending = _ending(seen, facts) if facts else None
@@ -54,7 +54,7 @@ def ca_expiring(seen: Observation) -> Diagnosis | None:
     )
 
 
-def shortened(seen: Observation) -> Diagnosis | None:
+def shortened(seen: CsrObservation) -> Diagnosis | None:
     facts = _facts(seen.csr)
     if facts is None or not _is_shorter(seen.csr, facts):
         return None
@@ -76,7 +76,7 @@ def shortened(seen: Observation) -> Diagnosis | None:
     )
 
 
-def warnings(signer: Signer, request: Request, granted: timedelta) -> tuple[str, ...]:
+def warnings(signer: Signer, request: CertificateRequest, granted: timedelta) -> tuple[str, ...]:
     """What to tell of a certificate that is put to use; what the table of signers foresaw was told before."""
     asked = timedelta(seconds=request.expiration_seconds or 0)
     if not _is_less(granted, asked) or signers.warnings(signer, request):
@@ -86,13 +86,13 @@ def warnings(signer: Signer, request: Request, granted: timedelta) -> tuple[str,
     )
 
 
-def _evidence(seen: Observation, facts: CertificateFacts) -> Iterator[str]:
+def _evidence(seen: CsrObservation, facts: CertificateFacts) -> Iterator[str]:
     yield f"certificate by {facts.issuer}, until {moment(facts.not_after)}"
     if _asked(seen.csr):
         yield f"spec.expirationSeconds {seen.csr['spec']['expirationSeconds']}"
 
 
-def _ending(seen: Observation, facts: CertificateFacts) -> Authority | None:
+def _ending(seen: CsrObservation, facts: CertificateFacts) -> PublishedCa | None:
     """The published CA to whose very end the certificate was cut."""
     return next(
         (one for one in seen.authorities if (one.subject, one.not_after) == (facts.issuer, facts.not_after)),

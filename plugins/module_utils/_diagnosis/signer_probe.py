@@ -40,7 +40,7 @@ _PURPOSE = (
 
 
 @dataclass(frozen=True)
-class Probe:
+class SignerProbe:
     """One throw-away request."""
 
     #: The certificate that is requested.
@@ -73,10 +73,10 @@ class Probe:
 def serving_signers() -> tuple[str, ...]:
     """Return the cluster signers that the table of providers names for serving certificates, each once."""
     named = dict.fromkeys(row.serving_signer for row in PROVIDERS)
-    return tuple(name for name in named if name and signers.signer(name).is_asked)
+    return tuple(name for name in named if name and signers.find_signer(name).is_asked)
 
 
-def probes(signer_names: Iterable[str], token: str) -> tuple[Probe, ...]:
+def probes(signer_names: Iterable[str], token: str) -> tuple[SignerProbe, ...]:
     """Return a probe for each signer.
 
     token: the part of names and labels that belongs to this run, in characters of a DNS label.
@@ -86,8 +86,8 @@ def probes(signer_names: Iterable[str], token: str) -> tuple[Probe, ...]:
     return tuple(_probe(name, token) for name in dict.fromkeys(signer_names))
 
 
-def _probe(signer_name: str, token: str) -> Probe:
-    row = signers.signer(signer_name)
+def _probe(signer_name: str, token: str) -> SignerProbe:
+    row = signers.find_signer(signer_name)
     if not row.is_asked:
         raise RequestError(
             f"{signer_name} is not a signer of the cluster. No request is sent to it, so it cannot be probed",
@@ -103,7 +103,9 @@ def _probe(signer_name: str, token: str) -> Probe:
     intent = intent_from(options)
     intent = replace(intent, secret=replace(intent.secret, namespace=CA_NAMESPACE))
     key = private_keys.generate(intent.request.key_type)
-    return Probe(intent, token, csr_api.pkcs10(intent, key), private_keys.public_key_sha256(key.public_key()))
+    return SignerProbe(
+        intent, token, csr_api.build_pkcs10(intent, key), private_keys.public_key_sha256(key.public_key())
+    )
 
 
 def _user(row: signers.Signer, token: str) -> dict[str, Any]:
@@ -126,7 +128,7 @@ def is_answered(csr: Mapping[str, Any]) -> bool:
     return bool(certificate_of(csr)) or csr_api.is_over(csr)
 
 
-def may_not_approve(probe: Probe, remedy: str) -> Diagnosis:
+def may_not_approve(probe: SignerProbe, remedy: str) -> Diagnosis:
     return Diagnosis(
         "may-not-approve",
         f"This identity has no permission to approve requests for {probe.signer_name}, so it was not probed.",
@@ -136,7 +138,7 @@ def may_not_approve(probe: Probe, remedy: str) -> Diagnosis:
     )
 
 
-def refused(probe: Probe, step: str, message: str) -> Diagnosis:
+def refused(probe: SignerProbe, step: str, message: str) -> Diagnosis:
     """Return the diagnosis for a request that the API server refused to create or to approve.
 
     step: "create" or "approve".
@@ -150,7 +152,7 @@ def refused(probe: Probe, step: str, message: str) -> Diagnosis:
     )
 
 
-def unusable(probe: Probe, fault: str) -> Diagnosis:
+def unusable(probe: SignerProbe, fault: str) -> Diagnosis:
     return Diagnosis(
         "not-as-asked",
         f"k8s_csr would refuse the certificate that {probe.signer_name} issued: {fault.rstrip('.')}.",

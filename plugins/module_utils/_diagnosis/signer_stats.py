@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from .._csr.csr_content import certificate_of, condition, condition_of, time_of
+from .._csr.csr_content import certificate_of, condition_of, condition_text, time_of
 from .._csr.errors import RequestError
 from .._x509 import certificate_facts
 from .._x509.errors import CertificateError
@@ -24,7 +24,7 @@ READ_ISSUERS_OF = 20
 
 
 @dataclass(frozen=True)
-class Peers:
+class SignerStats:
     """Requests of one signer. stuck: approved long ago, without result. issued_at, oldest_stuck: times of approvals.
 
     issuers: subjects of the CAs that issued the newest ones, as RFC 4514 text.
@@ -37,10 +37,10 @@ class Peers:
     oldest_stuck: datetime | None = None
     issuers: tuple[str, ...] = ()
 
-    def beside(self, csr: Mapping[str, Any], now: datetime) -> Peers:
+    def beside(self, csr: Mapping[str, Any], now: datetime) -> SignerStats:
         """Those other than this one, which was counted; the times stay those of all."""
-        own = "" if is_node(csr) else state(csr, now)
-        return Peers(
+        own = "" if is_node(csr) else state_of(csr, now)
+        return SignerStats(
             max(0, self.issued - (own == "issued")),
             max(0, self.pending - (own == "pending")),
             max(0, self.stuck - (own == "stuck")),
@@ -50,7 +50,7 @@ class Peers:
         )
 
 
-def count(csrs: Iterable[Mapping[str, Any]], now: datetime) -> Peers:
+def count_requests(csrs: Iterable[Mapping[str, Any]], now: datetime) -> SignerStats:
     """Count the requests of one signer."""
     found: dict[str, list[tuple[datetime, Mapping[str, Any]]]] = {
         "issued": [],
@@ -59,9 +59,9 @@ def count(csrs: Iterable[Mapping[str, Any]], now: datetime) -> Peers:
         "": [],
     }
     for csr in csrs:
-        found[state(csr, now)].append((approved_at(csr), csr))
+        found[state_of(csr, now)].append((approved_at(csr), csr))
     newest = sorted(found["issued"], key=lambda entry: entry[0], reverse=True)
-    return Peers(
+    return SignerStats(
         issued=len(found["issued"]),
         pending=len(found["pending"]),
         stuck=len(found["stuck"]),
@@ -71,12 +71,12 @@ def count(csrs: Iterable[Mapping[str, Any]], now: datetime) -> Peers:
     )
 
 
-def others(csrs: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def without_nodes(csrs: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Those that are not a node's own: signers treat kubelets otherwise than anybody else."""
     return [csr for csr in csrs if not is_node(csr)]
 
 
-def by_signer(csrs: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+def group_by_signer(csrs: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
     """The requests by the name of their signer."""
     found: dict[str, list[Mapping[str, Any]]] = {}
     for csr in csrs:
@@ -84,9 +84,9 @@ def by_signer(csrs: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, 
     return found
 
 
-def state(csr: Mapping[str, Any], now: datetime) -> str:
+def state_of(csr: Mapping[str, Any], now: datetime) -> str:
     """ "issued", "pending", "stuck", or "" for what was refused and for what its signer may still answer."""
-    what = condition(csr)
+    what = condition_text(csr)
     if what.endswith("Issued"):
         return "issued"
     if what == "Approved":

@@ -13,11 +13,11 @@ from .._csr.csr_content import content_of
 from .._errors import CertflowError
 from .._kube.access_review import rule_for
 from .diagnosis import PROVEN, Diagnosis
-from .observation import Observation
+from .observation import CsrObservation
 from .unissued import foreseen
 
 
-def no_right_to_approve(seen: Observation) -> Diagnosis | None:
+def no_right_to_approve(seen: CsrObservation) -> Diagnosis | None:
     if not seen.lacking:
         return None
     missing = ", ".join(f"{right.verb} {right.resource} {right.name}".strip() for right in seen.lacking)
@@ -32,7 +32,7 @@ def no_right_to_approve(seen: Observation) -> Diagnosis | None:
     )
 
 
-def never_approved(seen: Observation) -> Diagnosis | None:
+def never_approved(seen: CsrObservation) -> Diagnosis | None:
     may = f"this identity may approve requests for {seen.signer}" if seen.lacking is not None else ""
     return Diagnosis(
         "never-approved",
@@ -43,7 +43,7 @@ def never_approved(seen: Observation) -> Diagnosis | None:
     )
 
 
-def _remedy(seen: Observation) -> str:
+def _remedy(seen: CsrObservation) -> str:
     """Return the remedy for a request without a decision. One that cannot be compared must not be approved."""
     fault = _fault_remedy(seen)
     if fault:
@@ -57,7 +57,7 @@ def _remedy(seen: Observation) -> str:
     )
 
 
-def _fault_remedy(seen: Observation) -> str:
+def _fault_remedy(seen: CsrObservation) -> str:
     """Return the remedy for a request that cannot be compared, or ""."""
     try:
         fault = content_of(seen.csr).fault
@@ -68,7 +68,7 @@ def _fault_remedy(seen: Observation) -> str:
     return f"Do not approve it: {fault}. Find out who made it, and deny it (kubectl certificate deny {seen.name})."
 
 
-def _evidence(seen: Observation) -> Iterator[str]:
+def _evidence(seen: CsrObservation) -> Iterator[str]:
     yield f"no condition since it was created at {seen.csr['metadata'].get('creationTimestamp', 'an unknown time')}"
     later = foreseen(seen)
     if later:

@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Callable
 
-from .._csr.providers import PROVIDERS, NotServed
+from .._csr.providers import PROVIDERS, UnservedSigner
 from .._csr.signers import EKS_APP_SERVING, KUBELET_SERVING, LEGACY_UNKNOWN
 from . import control_plane
 from .diagnosis import LIKELY, ONE_OF, PROVEN, Diagnosis, approval, moment, span
-from .observation import CERT_MANAGER, CONTROLLED, Observation
+from .observation import CERT_MANAGER, CONTROLLED, CsrObservation
 from .signer_stats import approved_at, is_node
 
 # A request that waits this long waits for nobody.
@@ -28,7 +28,7 @@ LEFT_OVER_AFTER = timedelta(days=1)
 SIMILAR = 0.8  # of difflib: one or two letters in a name
 
 
-def legacy_unknown(seen: Observation) -> Diagnosis | None:
+def legacy_unknown(seen: CsrObservation) -> Diagnosis | None:
     if seen.signer != LEGACY_UNKNOWN:
         return None
     return Diagnosis(
@@ -41,7 +41,7 @@ def legacy_unknown(seen: Observation) -> Diagnosis | None:
     )
 
 
-def not_served(seen: Observation) -> Diagnosis | None:
+def not_served(seen: CsrObservation) -> Diagnosis | None:
     fault = unserved(seen)
     # What others got from this signer outweighs any table.
     if fault is None or seen.provider is None or (seen.peers and seen.peers.issued):
@@ -64,7 +64,7 @@ def not_served(seen: Observation) -> Diagnosis | None:
     )
 
 
-def unserved(seen: Observation) -> NotServed | None:
+def unserved(seen: CsrObservation) -> UnservedSigner | None:
     """The row that says so: of this provider, or of another one that keeps the signer to itself."""
     if seen.row is None or seen.provider is None or seen.signer == seen.provider.signer or is_node(seen.csr):
         return None
@@ -75,10 +75,10 @@ def unserved(seen: Observation) -> NotServed | None:
     if seen.signer.startswith("kubernetes.io/") or not owners:
         return None
     remedy = f"Use signer_name: {seen.provider.signer}." if seen.provider.signer else ""
-    return NotServed(seen.signer, f"only {' and '.join(owners)} has it", remedy)
+    return UnservedSigner(seen.signer, f"only {' and '.join(owners)} has it", remedy)
 
 
-def no_such_signer(seen: Observation) -> Diagnosis | None:
+def no_such_signer(seen: CsrObservation) -> Diagnosis | None:
     """The API server takes any name: a slip of the pen waits for ever."""
     if not seen.signer.startswith("kubernetes.io/") or seen.signer in CONTROLLED:
         return None
@@ -95,7 +95,7 @@ def no_such_signer(seen: Observation) -> Diagnosis | None:
     )
 
 
-def issuer_absent(seen: Observation) -> Diagnosis | None:
+def issuer_absent(seen: CsrObservation) -> Diagnosis | None:
     issuer = seen.issuer
     if issuer is None or issuer.exists is not False:
         return None
@@ -111,7 +111,7 @@ def issuer_absent(seen: Observation) -> Diagnosis | None:
     )
 
 
-def gate_off(seen: Observation) -> Diagnosis | None:
+def gate_off(seen: CsrObservation) -> Diagnosis | None:
     """With the gate on, cert-manager answers at once: by an Event where it does not issue."""
     if not seen.signer.startswith(CERT_MANAGER) or seen.reports or (seen.peers and seen.peers.issued):
         return None
@@ -126,7 +126,7 @@ def gate_off(seen: Observation) -> Diagnosis | None:
     )
 
 
-def reported(seen: Observation) -> Diagnosis | None:
+def reported(seen: CsrObservation) -> Diagnosis | None:
     """Warnings alone: that it waits for the approval, cert-manager says of every request."""
     found = [report for report in seen.reports if report.warning]
     if not found:
@@ -142,7 +142,7 @@ def reported(seen: Observation) -> Diagnosis | None:
     )
 
 
-def forbidden_prefix(seen: Observation) -> Diagnosis | None:
+def forbidden_prefix(seen: CsrObservation) -> Diagnosis | None:
     prefixes = seen.row.forbidden_prefixes if seen.row else ()
     prefix = next((prefix for prefix in prefixes if seen.name.startswith(prefix)), None)
     if prefix is None or seen.row is None:
@@ -156,7 +156,7 @@ def forbidden_prefix(seen: Observation) -> Diagnosis | None:
     )
 
 
-def left_over(seen: Observation) -> Diagnosis | None:
+def left_over(seen: CsrObservation) -> Diagnosis | None:
     age = seen.now - approved_at(seen.csr)
     if age < LEFT_OVER_AFTER:
         return None
@@ -171,7 +171,7 @@ def left_over(seen: Observation) -> Diagnosis | None:
     )
 
 
-def unexplained(seen: Observation) -> Diagnosis:
+def unexplained(seen: CsrObservation) -> Diagnosis:
     log = "kube-controller-manager's" if seen.signer in CONTROLLED else "the signer's"
     return Diagnosis(
         "approved-not-issued",
@@ -182,7 +182,7 @@ def unexplained(seen: Observation) -> Diagnosis:
     )
 
 
-def _one_of(seen: Observation) -> str:
+def _one_of(seen: CsrObservation) -> str:
     """What it may be, without what the evidence excludes."""
     manager = control_plane.of(seen)
     possible = (
@@ -196,7 +196,7 @@ def _one_of(seen: Observation) -> str:
     return f"one of {', '.join(left[:-1])}, or {left[-1]}"
 
 
-def _evidence(seen: Observation) -> Iterator[str]:
+def _evidence(seen: CsrObservation) -> Iterator[str]:
     yield from approval(seen.csr)
     peers = seen.peers
     if peers and peers.issued and peers.last_issued:
@@ -213,7 +213,7 @@ def _evidence(seen: Observation) -> Iterator[str]:
     yield from control_plane.evidence(seen)
 
 
-Rule = Callable[[Observation], "Diagnosis | None"]
+Rule = Callable[[CsrObservation], "Diagnosis | None"]
 # What can be foreseen of a request that is not approved yet.
 FORESEEING: tuple[Rule, ...] = (
     legacy_unknown,
@@ -227,6 +227,6 @@ FORESEEING: tuple[Rule, ...] = (
 )
 
 
-def foreseen(seen: Observation) -> Diagnosis | None:
+def foreseen(seen: CsrObservation) -> Diagnosis | None:
     """What would become of the request once it is approved, None where nothing speaks against it."""
     return next((found for rule in FORESEEING if (found := rule(seen))), None)

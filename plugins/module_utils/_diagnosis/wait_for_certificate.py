@@ -13,13 +13,13 @@ from typing import Any, cast
 
 from .._csr import csr_api
 from .._csr.csr_api import is_over
-from .._csr.csr_content import COLLECTION, certificate_of, condition
+from .._csr.csr_content import COLLECTION, certificate_of, condition_text
 from .._csr.errors import IssueError
 from .._kube.client import Client
 from . import diagnose
-from .cluster_evidence import Surroundings
+from .cluster_evidence import ClusterEvidence
 from .diagnosis import Diagnosis
-from .observation import Observation
+from .observation import CsrObservation
 
 # Seconds after the approval until the cluster is asked why there is no certificate.
 EXPLAINED_SECONDS = 4.0
@@ -40,11 +40,11 @@ def wait(client: Client, subject: object, csr: Mapping[str, Any], *, until: floa
     at ``until`` in any case.
     """
     current, version = dict(csr), csr["metadata"]["resourceVersion"]
-    evidence = Surroundings(client)
+    evidence = ClusterEvidence(client)
     explain_at: float | None = None
     while not (certificate_of(current) or is_over(current)):
         now = time.monotonic()
-        if explain_at is None and condition(current) == "Approved":
+        if explain_at is None and condition_text(current) == "Approved":
             explain_at = now + EXPLAINED_SECONDS
         is_last = now >= until
         if is_last or (explain_at is not None and now >= explain_at):
@@ -70,7 +70,7 @@ def require_issued(client: Client, subject: object, csr: Mapping[str, Any]) -> d
     """
     if is_over(csr):
         status = {key: value for key, value in csr["status"].items() if key != "certificate"}
-        diagnosis = Surroundings(client).explain({**csr, "status": status})
+        diagnosis = ClusterEvidence(client).explain({**csr, "status": status})
         raise _not_issued(
             subject, csr, cast("Diagnosis", diagnosis)
         )  # a rule always explains these two states
@@ -115,7 +115,7 @@ def _replaced(name: str) -> IssueError:
 
 
 def _gone(client: Client, csr: Mapping[str, Any], subject: object) -> IssueError:
-    diagnosis = diagnose.diagnose(Observation(csr, client.now(), gone=True))
+    diagnosis = diagnose.diagnose(CsrObservation(csr, client.now(), gone=True))
     return _not_issued(
         subject, csr, cast("Diagnosis", diagnosis)
     )  # a rule always explains a request that is gone
@@ -124,8 +124,8 @@ def _gone(client: Client, csr: Mapping[str, Any], subject: object) -> IssueError
 def _not_issued(subject: object, csr: Mapping[str, Any], diagnosis: Diagnosis) -> IssueError:
     return IssueError(
         f"{subject}: {diagnosis.cause}",
-        evidence=(f"condition {condition(csr)}, certainty {diagnosis.certainty}", *diagnosis.evidence),
+        evidence=(f"condition {condition_text(csr)}, certainty {diagnosis.certainty}", *diagnosis.evidence),
         remedy=diagnosis.remedy,
         diagnosis=diagnosis.as_dict(),
-        csr=csr_api.summary(csr),
+        csr=csr_api.summarize(csr),
     )

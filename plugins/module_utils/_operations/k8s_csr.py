@@ -16,13 +16,13 @@ from .._ansible import argument_specs
 from .._ansible.operation import Operation
 from .._certificate import keep, obtain, remove, rotation, run_lease, secret_store, target_anchors
 from .._certificate.target_anchors import Task
-from .._csr import decision, name_policy, pending_key, secret_content
-from .._csr.decision import Reason
+from .._csr import certificate_rules, name_policy, pending_key, secret_content
+from .._csr.certificate_rules import IssueReason
 from .._csr.errors import AnchorError, RequestError
 from .._csr.intent import Intent, intent_from
-from .._csr.name_policy import Guarded
-from .._csr.secret_content import Found
-from .._csr.trust_anchors import Anchor
+from .._csr.name_policy import GuardedNames
+from .._csr.secret_content import ExistingSecret
+from .._csr.trust_anchors import TrustAnchor
 from .._kube.client import Client
 from .._kube.lease import Lease
 from .._result import Result
@@ -157,35 +157,35 @@ def _present(
 def _obtained_or_kept(task: Task) -> Result:
     secret = task.secret
     if secret is None:
-        return obtain.run(task, decision.no_secret(task.intent))
+        return obtain.run(task, certificate_rules.missing_secret(task.intent))
     now = task.client.now()
     verdict = _judge(task, secret, now)
-    if isinstance(verdict, Reason):
+    if isinstance(verdict, IssueReason):
         return obtain.run(task, verdict)
-    guarded = Guarded(api_server=(task.client.host_name,))
+    guarded = GuardedNames(api_server=(task.client.host_name,))
     warnings = name_policy.warnings(task.intent.allow_names, cluster=guarded)
     result = keep.run(task, secret, verdict, now, warnings=warnings)
     return result if task.intent.approve else _without_spent_key(task, secret, result)
 
 
-def _without_spent_key(task: Task, secret: Found, result: Result) -> Result:
+def _without_spent_key(task: Task, secret: ExistingSecret, result: Result) -> Result:
     """Finish what a run that was killed after it had stored the certificate could not do."""
-    spent = pending_key.spent(task.client, task.intent.secret, secret.key_sha256)
+    spent = pending_key.find_spent(task.client, task.intent.secret, secret.key_sha256)
     if spent and not task.check_mode:
         target_anchors.take_turn(task)
         pending_key.discard(task.client, task.intent.secret, spent)
     return replace(result, changed=result.changed or bool(spent))
 
 
-def _judge(task: Task, secret: Found, now: datetime) -> Reason | Anchor:
+def _judge(task: Task, secret: ExistingSecret, now: datetime) -> IssueReason | TrustAnchor:
     """Why another certificate is needed, or else what vouches for the one that is there."""
-    reason = decision.decide(task.intent, secret, now)
+    reason = certificate_rules.reason_to_issue(task.intent, secret, now)
     if reason:
         return reason
     try:
         return target_anchors.anchor_of_kept(task, secret, now)
     except AnchorError as exc:
-        return Reason("Untrusted", f"{task.intent.secret}: {exc.cause}")
+        return IssueReason("Untrusted", f"{task.intent.secret}: {exc.cause}")
 
 
 OPERATION = Operation(

@@ -13,11 +13,11 @@ from typing import Any
 from .._ansible import argument_specs
 from .._ansible.operation import Operation
 from .._csr import csr_api, name_policy
-from .._csr.approval import EXPECTED, RULES, Expectation, Rules, approval_rights, compare, decided
+from .._csr.approval import EXPECTED, RULES, Expectation, Rules, approval_rights, compare, decision_of
 from .._csr.csr_api import Decision
-from .._csr.csr_content import condition, content_of
+from .._csr.csr_content import condition_text, content_of
 from .._csr.errors import RequestError
-from .._csr.name_policy import Guarded
+from .._csr.name_policy import GuardedNames
 from .._csr.requester import requester_of
 from .._diagnosis import wait_for_certificate
 from .._kube import access_review
@@ -61,14 +61,14 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     decision = DECISIONS[parameters["decision"]]
     allow = tuple(parameters.get("allow_names") or ())
     csrs = _selected(client, parameters, decision)
-    undecided = [csr for csr in csrs if not decided(csr)]
+    undecided = [csr for csr in csrs if not decision_of(csr)]
     compared = undecided if decision == "Denied" else csrs
     cluster = _guarded(client, compared)
     expected = _expectation(parameters, cluster)
     rules = _rules(parameters, decision)
     _refuse_mismatches(undecided, expected, rules, decision)
     strange = _approved_before(
-        [csr for csr in compared if decided(csr)], expected, is_named=bool(parameters.get("name"))
+        [csr for csr in compared if decision_of(csr)], expected, is_named=bool(parameters.get("name"))
     )
     csrs = [csr for csr in csrs if csr["metadata"]["uid"] not in strange]
     waits = parameters["wait"] and decision == "Approved"
@@ -85,7 +85,7 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
         changed=bool(undecided),
         values={"csrs": [_entry(csr, decision, uid in touched) for uid, csr in results.items()]},
         diff={
-            "before": {csr["metadata"]["name"]: condition(csr) for csr in undecided},
+            "before": {csr["metadata"]["name"]: condition_text(csr) for csr in undecided},
             "after": {csr["metadata"]["name"]: decision for csr in undecided},
         },
         warnings=(*strange.values(), *name_policy.warnings(allow, cluster=cluster)),
@@ -102,7 +102,7 @@ def _selected(client: Client, parameters: Mapping[str, Any], decision: str) -> l
                 "neither a name nor a selector says which requests are meant",
                 remedy="give name, label_selectors or field_selectors",
             )
-        return [csr for csr in csr_api.select(client, labels, fields) if decided(csr) in ("", decision)]
+        return [csr for csr in csr_api.select(client, labels, fields) if decision_of(csr) in ("", decision)]
     csr = csr_api.find(client, name)
     if csr is None:
         raise RequestError(
@@ -110,18 +110,20 @@ def _selected(client: Client, parameters: Mapping[str, Any], decision: str) -> l
             code="not-found",
             remedy="check the name; the cluster collects requests an hour after they were decided",
         )
-    if decided(csr) not in ("", decision):
+    if decision_of(csr) not in ("", decision):
         raise _opposite(csr)
     return [csr]
 
 
-def _guarded(client: Client, csrs: list[dict[str, Any]]) -> Guarded:
+def _guarded(client: Client, csrs: list[dict[str, Any]]) -> GuardedNames:
     requests = [content_of(csr).request for csr in csrs]
     names = dict.fromkeys(name for request in requests for name in (*request.dns_names, request.common_name))
-    return csr_api.guarded(client, names, (ip for request in requests for ip in request.ip_addresses))
+    return csr_api.read_guarded_names(
+        client, names, (ip for request in requests for ip in request.ip_addresses)
+    )
 
 
-def _expectation(parameters: Mapping[str, Any], cluster: Guarded) -> Expectation:
+def _expectation(parameters: Mapping[str, Any], cluster: GuardedNames) -> Expectation:
     expect = {key: value for key, value in (parameters.get("expect") or {}).items() if value is not None}
     lists = {key: tuple(value) for key, value in expect.items() if isinstance(value, list)}
     # Names that the task spells out are as good as allowed: it knows them. Not so the cluster's own.
@@ -230,14 +232,14 @@ def _decide(
         _refuse_mismatches([current], expected, rules, decision.kind)
 
     result = csr_api.decide(client, csr, decision, judge)
-    if decided(result) != decision.kind:
+    if decision_of(result) != decision.kind:
         raise _opposite(result)
     return result
 
 
 def _opposite(csr: Mapping[str, Any]) -> RequestError:
     return RequestError(
-        f"CSR {csr['metadata']['name']} is {decided(csr)} already, which cannot be changed",
+        f"CSR {csr['metadata']['name']} is {decision_of(csr)} already, which cannot be changed",
         code="already-decided",
         remedy="make a new request",
     )
@@ -252,7 +254,7 @@ def _issued(client: Client, csr: Mapping[str, Any]) -> dict[str, Any]:
 def _entry(csr: Mapping[str, Any], decision: str, changed: bool) -> dict[str, Any]:
     content = content_of(csr)
     return {
-        **csr_api.summary(csr),
+        **csr_api.summarize(csr),
         "requester": requester_of(csr).as_dict(),
         "subject": content.request.subject,
         "names": [*content.request.dns_names, *content.request.ip_addresses],

@@ -18,10 +18,10 @@ from .._csr.csr_content import certificate_of, content_of
 from .._csr.providers import ProviderVerdict
 from .._csr.requester import Requester, requester_of
 from .._diagnosis import signer_stats
-from .._diagnosis.cluster_evidence import Surroundings
+from .._diagnosis.cluster_evidence import ClusterEvidence
 from .._diagnosis.diagnose import diagnose
 from .._diagnosis.diagnosis import Diagnosis
-from .._diagnosis.observation import GONE, Observation
+from .._diagnosis.observation import GONE, CsrObservation
 from .._errors import CertflowError
 from .._kube.client import Client
 from .._kube.cluster_facts import cluster_facts, cluster_uid
@@ -56,7 +56,7 @@ def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Res
     if "csrs" in gather:
         csrs = _selected(client, parameters)
         is_all = not any(parameters.get(option) for option in ("name", *argument_specs.SELECTORS))
-        around = Surroundings(client, verdict, csrs if is_all else None)
+        around = ClusterEvidence(client, verdict, csrs if is_all else None)
         values["csrs"] = [_entry(csr, around.explain(csr)) for csr in csrs]
         values["signers"] = _counted(csrs, client.now())
         if parameters.get("name") and not csrs:
@@ -87,9 +87,11 @@ def _uid(client: Client) -> str:
 
 def _provider(client: Client, parameters: Mapping[str, Any]) -> ProviderVerdict:
     signers = parameters["signers"]
-    rows = [*parameters["providers"], *providers.signer_rows(signers)]
+    rows = [*parameters["providers"], *providers.rows_for_signers(signers)]
     if parameters["provider"] != AUTO:
-        return providers.given(parameters["provider"], rows, required=not signers.get(providers.DEFAULT))
+        return providers.named_by_user(
+            parameters["provider"], rows, required=not signers.get(providers.DEFAULT)
+        )
     return providers.detect(cluster_facts(client), rows)
 
 
@@ -103,7 +105,8 @@ def _selected(client: Client, parameters: Mapping[str, Any]) -> list[dict[str, A
 def _counted(csrs: Sequence[Mapping[str, Any]], now: datetime) -> list[dict[str, Any]]:
     """How the signers do, those with the most stuck requests first."""
     counts = {
-        signer: signer_stats.count(found, now) for signer, found in signer_stats.by_signer(csrs).items()
+        signer: signer_stats.count_requests(found, now)
+        for signer, found in signer_stats.group_by_signer(csrs).items()
     }
     return [
         {
@@ -121,7 +124,7 @@ def _counted(csrs: Sequence[Mapping[str, Any]], now: datetime) -> list[dict[str,
 
 def _entry(csr: dict[str, Any], diagnosis: Diagnosis | None) -> dict[str, Any]:
     return {
-        **csr_api.summary(csr),
+        **csr_api.summarize(csr),
         **_asked(csr),
         "created": csr["metadata"].get("creationTimestamp", ""),
         "certificate": _issued(csr),
@@ -131,7 +134,7 @@ def _entry(csr: dict[str, Any], diagnosis: Diagnosis | None) -> dict[str, Any]:
 
 def _absent(name: str, now: datetime) -> dict[str, Any]:
     """The entry for a request that is not there, or not any more."""
-    diagnosis = diagnose(Observation({"metadata": {"name": name}}, now, gone=True))
+    diagnosis = diagnose(CsrObservation({"metadata": {"name": name}}, now, gone=True))
     empty = dict.fromkeys(("uid", "signer_name", "subject", "created"), "")
     return {
         **empty,

@@ -16,15 +16,15 @@ from typing import Any, Callable, cast
 
 from .._ansible import argument_specs
 from .._ansible.operation import Operation
-from .._csr import csr_api, decision, issued_certificate, markers, trust_anchors
+from .._csr import certificate_rules, csr_api, markers, trust_anchors
 from .._csr.approval import right_for
 from .._csr.csr_content import certificate_of, time_of
 from .._csr.errors import AnchorError, RequestError
 from .._csr.requester import requester_of
 from .._diagnosis import signer_probe
-from .._diagnosis.cluster_evidence import Surroundings
+from .._diagnosis.cluster_evidence import ClusterEvidence
 from .._diagnosis.diagnosis import Diagnosis
-from .._diagnosis.signer_probe import Probe
+from .._diagnosis.signer_probe import SignerProbe
 from .._errors import CertflowError
 from .._kube import access_review
 from .._kube.access_review import Right
@@ -53,7 +53,7 @@ class Trial:
     fault: why it ended without an answer of the signer. is_tried: it was sent, or the API server refused it.
     """
 
-    probe: Probe
+    probe: SignerProbe
     is_tried: bool = False
     csr: Mapping[str, Any] | None = None
     approved_at: float = 0.0
@@ -73,7 +73,9 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     probes = signer_probe.probes(parameters.get("signers") or signer_probe.serving_signers(), token)
     trials = _permitted(client, probes)
     if check_mode:
-        return Result(False, {"signers": [_entry(client, trial, Surroundings(client)) for trial in trials]})
+        return Result(
+            False, {"signers": [_entry(client, trial, ClusterEvidence(client)) for trial in trials]}
+        )
     left: list[str] = []
     seconds = _patience(client, parameters["probe_seconds"])
     try:
@@ -82,7 +84,7 @@ def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Resu
     except CertflowError as error:
         error.evidence += tuple(left)
         raise
-    around = Surroundings(client)
+    around = ClusterEvidence(client)
     entries = [_entry(client, trial, around) for trial in trials]
     warnings = (*left, *_hurried(seconds, parameters["probe_seconds"]))
     return Result(bool(left), {"signers": entries}, warnings=warnings)
@@ -111,7 +113,7 @@ _COMMON = (
 )
 
 
-def _permitted(client: Client, probes: Sequence[Probe]) -> list[Trial]:
+def _permitted(client: Client, probes: Sequence[SignerProbe]) -> list[Trial]:
     """A trial for each probe, ended where this identity may not approve it. Raises MissingRights where none is left."""
     approvals = [right_for(probe.signer_name) for probe in probes]
     lacking = access_review.missing(client, [*_COMMON, *approvals])
@@ -148,7 +150,7 @@ def _approved(client: Client, trial: Trial) -> Trial:
     if trial.fault or csr is None:
         return trial
     own = requester_of(csr)
-    expected = csr_api.expectation(probe.intent, probe.public_key_sha256, requester=own.username)
+    expected = csr_api.expectation_for(probe.intent, probe.public_key_sha256, requester=own.username)
 
     def approve() -> Trial:
         decided = csr_api.approve_own(client, csr, expected, probe.approval)
@@ -221,7 +223,7 @@ def _deleted(client: Client, csr: Mapping[str, Any]) -> str:
         return f"CSR {csr['metadata']['name']} is left over: {exc.cause}"
 
 
-def _entry(client: Client, trial: Trial, around: Surroundings) -> dict[str, Any]:
+def _entry(client: Client, trial: Trial, around: ClusterEvidence) -> dict[str, Any]:
     """What the result says of a signer; of a probe that was not sent, what it would be."""
     probe, csr = trial.probe, trial.csr
     request = probe.intent.request
@@ -252,7 +254,7 @@ def _entry(client: Client, trial: Trial, around: Surroundings) -> dict[str, Any]
     return {**entry, "issued": True, **_found(client, probe, csr)}
 
 
-def _found(client: Client, probe: Probe, csr: Mapping[str, Any]) -> dict[str, Any]:
+def _found(client: Client, probe: SignerProbe, csr: Mapping[str, Any]) -> dict[str, Any]:
     """The certificate, whether it is what was asked for, and which CA vouches for it."""
     pem = "".join(block.text for block in pem_text.blocks(certificate_of(csr)))
     try:
@@ -260,11 +262,11 @@ def _found(client: Client, probe: Probe, csr: Mapping[str, Any]) -> dict[str, An
         facts, chain = certificate_facts.describe(leaf), tuple(map(certificate_facts.describe, intermediates))
     except CertificateError as exc:
         return {"diagnosis": _as_dict(signer_probe.unusable(probe, exc.cause))}
-    now = decision.judged_at(facts, client.now())
+    now = certificate_rules.judged_at(facts, client.now())
     lifetime = facts.not_after - time_of(csr["metadata"]["creationTimestamp"])
     # Its lifetime is told in any case: expirationSeconds is a hint, and another one is no fault of the signer.
     unlimited = replace(probe.intent, request=replace(probe.intent.request, expiration_seconds=None))
-    fault = issued_certificate.fault(unlimited, probe.public_key_sha256, facts, chain, now)
+    fault = certificate_rules.find_fault(unlimited, probe.public_key_sha256, facts, chain, now)
     return {
         "certificate": {**facts.as_result(), "lifetime_seconds": int(lifetime.total_seconds())},
         "diagnosis": _as_dict(signer_probe.unusable(probe, fault) if fault else None),
@@ -272,7 +274,7 @@ def _found(client: Client, probe: Probe, csr: Mapping[str, Any]) -> dict[str, An
     }
 
 
-def _anchor(client: Client, probe: Probe, pem: str, now: datetime) -> dict[str, Any]:
+def _anchor(client: Client, probe: SignerProbe, pem: str, now: datetime) -> dict[str, Any]:
     try:
         offered = trust_anchors.candidates(client, probe.intent, pem)
         anchor = trust_anchors.choose(probe.intent, pem, offered, now)

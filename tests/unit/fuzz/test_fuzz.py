@@ -151,7 +151,7 @@ WORDS = (
 
 
 def read_secret(value: Any) -> object:
-    return secret_content.found(value, SPEC)
+    return secret_content.read_secret(value, SPEC)
 
 
 def read_targets(value: Any) -> object:
@@ -167,7 +167,7 @@ def read_definition(value: Any) -> object:
 
 
 def read_csr(value: Any) -> object:
-    return csr_content.content_of(value), csr_content.certificate_of(value), csr_content.condition(value)
+    return csr_content.content_of(value), csr_content.certificate_of(value), csr_content.condition_text(value)
 
 
 def match_webhook(value: Any) -> object:

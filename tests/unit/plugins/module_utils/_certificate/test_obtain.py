@@ -19,14 +19,17 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate i
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.target_anchors import Task
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import (
+    certificate_rules,
     csr_api,
-    decision,
     markers,
     pending_key,
     secret_content,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.errors import AnchorError, RequestError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.secret_content import Content, Found
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.secret_content import (
+    ExistingSecret,
+    SecretContent,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
     AlreadyExists,
     Conflict,
@@ -89,7 +92,7 @@ def test_a_run_without_change_asks_for_the_secret_and_each_target_only() -> None
 # Writing the Secret
 
 
-def patch_of(seen: Found | None) -> Any:
+def patch_of(seen: ExistingSecret | None) -> Any:
     return [{"op": "add", "path": "/x", "value": seen.resource_version}] if seen else {"kind": "Secret"}
 
 
@@ -197,9 +200,9 @@ def test_a_key_whose_certificate_is_stored_does_not_stay(check_mode: bool) -> No
 # Two runs at once
 
 
-def store(api: Api, held: Found | None, own: Any) -> Found | None:
+def store(api: Api, held: ExistingSecret | None, own: Any) -> ExistingSecret | None:
     task = Task(api, intent(), held, (), False)  # type: ignore[arg-type]
-    return obtain._store(task, Content(own.pem, key_pem(own), ca().pem, ""), ())
+    return obtain._store(task, SecretContent(own.pem, key_pem(own), ca().pem, ""), ())
 
 
 def raced(theirs: dict[str, Any]) -> Api:
@@ -326,7 +329,7 @@ def test_what_stands_in_its_place_is_refused(secret: dict[str, Any]) -> None:
     assert caught.value.remedy
 
 
-def ask(api: Api, held: Found | None = None, **changed: Any) -> obtain.Asked:
+def ask(api: Api, held: ExistingSecret | None = None, **changed: Any) -> obtain.Asked:
     return obtain._ask(Task(api, intent(approve=False, **changed), held, (), False))  # type: ignore[arg-type]
 
 
@@ -386,7 +389,7 @@ def test_a_planted_request_stops_a_run_that_does_not_approve(case: str) -> None:
             api.identity = identity
             task = Task(api, intent(approve=False, wait=wait), None, (), check_mode)  # type: ignore[arg-type]
             with fails("requested-by-another-identity", name) as caught:
-                obtain.run(task, decision.no_secret(task.intent))
+                obtain.run(task, certificate_rules.missing_secret(task.intent))
             assert "kubectl delete secret -n apps hook-tls-pending" in caught.value.remedy
             assert (f"kubectl delete csr {CSR_NAME}" in caught.value.remedy) is bool(request_)
             assert [entry for entry in api.writes() if entry != ("POST", COLLECTION)] == [], "the trial alone"
@@ -518,7 +521,7 @@ def test_a_request_that_was_collected_is_an_outcome_of_its_own() -> None:
     foreseen = obtain._foreseen(
         Task(api_with(waiting(), None), intent(approve=False), None, (), True),  # type: ignore[arg-type]
         (),
-        decision.no_secret(intent()),
+        certificate_rules.missing_secret(intent()),
         (),
     )
     assert foreseen.values["reason"] == asked.reason.message
@@ -543,11 +546,11 @@ def test_a_waiting_key_that_cannot_be_deleted_is_named() -> None:
 # A certificate in use while another one is waited for
 
 
-def renewing(api: Api, held: Found, *, check_mode: bool = False, **changed: Any) -> Any:
+def renewing(api: Api, held: ExistingSecret, *, check_mode: bool = False, **changed: Any) -> Any:
     options = {"approve": False, "wait": False, "renew_before": "400d", **changed}
     seen = target_anchors.SeenTarget(HOOK, webhook())
     task = Task(api, intent(**options), held, (seen,), check_mode)  # type: ignore[arg-type]
-    reason = decision.decide(task.intent, held, NOW)
+    reason = certificate_rules.reason_to_issue(task.intent, held, NOW)
     assert reason is not None
     return obtain.run(task, reason)
 
@@ -584,7 +587,7 @@ def test_a_second_run_that_finds_the_renewal_waiting_changes_nothing() -> None:
     api = renewal_api(waiting(), its_csr())
     seen = target_anchors.SeenTarget(HOOK, webhook("cluster"))
     task = Task(api, intent(approve=False, wait=False, renew_before="400d"), held, (seen,), False)  # type: ignore[arg-type]
-    result = obtain.run(task, decision.Reason(decision.DUE, "due"))
+    result = obtain.run(task, certificate_rules.IssueReason(certificate_rules.RENEWAL_DUE, "due"))
     assert (result.changed, result.values["pending"]) == (False, True)
     assert result.values["csr"]["name"] == CSR_NAME
     assert result.values["ca_bundle"] == pem("cluster")
@@ -605,7 +608,7 @@ def test_targets_are_read_again_after_the_wait() -> None:
     api.objects[PATH] = None
     seen = target_anchors.SeenTarget(HOOK, webhook())
     task = Task(api, intent(approve=False), None, (seen,), False)  # type: ignore[arg-type]
-    result = obtain.run(task, decision.no_secret(task.intent))
+    result = obtain.run(task, certificate_rules.missing_secret(task.intent))
     patches = [
         body for (verb, path), body in zip(api.writes(), api.sent) if path == bundle_targets.path(HOOK)
     ]
@@ -748,18 +751,20 @@ def test_a_renewal_that_gains_nothing_says_so() -> None:
     assert obtain._too_eager(intent(renew_before="30d"), facts, NOW) == ()
     [warning] = obtain._too_eager(intent(renew_before="400d"), facts, NOW)
     assert "every run will renew" in warning
-    assert decision.decide(intent(renew_before="400d"), found(issued), NOW) is not None
+    assert certificate_rules.reason_to_issue(intent(renew_before="400d"), found(issued), NOW) is not None
 
 
 # A certificate of a CA that is made here
 
 
-def by_own_hand(api: Api, held: Found | None = None, *, check_mode: bool = False, **changed: Any) -> Any:
+def by_own_hand(
+    api: Api, held: ExistingSecret | None = None, *, check_mode: bool = False, **changed: Any
+) -> Any:
     seen = target_anchors.SeenTarget(HOOK, webhook("old"))
     api.objects.setdefault(bundle_targets.path(HOOK), webhook("old"))
     wanted = intent(signer_name="ephemeral-ca", **changed)
     task = Task(api, wanted, held, (seen,), check_mode)  # type: ignore[arg-type]
-    return obtain.run(task, decision.no_secret(wanted))
+    return obtain.run(task, certificate_rules.missing_secret(wanted))
 
 
 def test_no_request_is_sent_and_no_right_to_one_is_needed() -> None:
@@ -818,7 +823,7 @@ def test_a_ca_that_only_the_secret_vouches_for_gets_into_no_target(trusted: bool
     api = Api({PATH: secret, bundle_targets.path(HOOK): standing})
     wanted = intent(signer_name="ephemeral-ca")
     seen = (target_anchors.SeenTarget(HOOK, standing),)
-    task = Task(api, wanted, secret_content.found(secret, wanted.secret), seen, False)  # type: ignore[arg-type]
+    task = Task(api, wanted, secret_content.read_secret(secret, wanted.secret), seen, False)  # type: ignore[arg-type]
     result = k8s_csr._obtained_or_kept(task)
     assert result.values["reason"].startswith("the certificate is kept") is trusted
     is_in_use = secret["data"]["ca.crt"] == encoded(result.values["ca_bundle"])
@@ -855,7 +860,7 @@ def test_a_target_of_another_task_vouches_for_the_ca_that_both_share(
     api = Api({PATH: secret, bundle_targets.path(HOOK): standing, bundle_targets.path(OTHER): other})
     wanted = intent(signer_name="ephemeral-ca")
     seen = (target_anchors.SeenTarget(HOOK, standing),)
-    task = Task(api, wanted, secret_content.found(secret, wanted.secret), seen, False)  # type: ignore[arg-type]
+    task = Task(api, wanted, secret_content.read_secret(secret, wanted.secret), seen, False)  # type: ignore[arg-type]
     result = k8s_csr._obtained_or_kept(task)
     assert (encoded(result.values["ca_bundle"]) == secret["data"]["ca.crt"]) is kept
 

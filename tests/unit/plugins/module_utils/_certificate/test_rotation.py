@@ -17,7 +17,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.t
     Task,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.intent import Intent
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.trust_anchors import Anchor
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.trust_anchors import TrustAnchor
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr
 from ansible_collections.certflow.kubernetes.plugins.module_utils._result import (
@@ -463,7 +463,7 @@ def record(*, after: str, annotations: dict[str, str] | None = None, before: str
     held = found(OLD, **{**MARKED, "annotations": {**MARKED["annotations"], **(annotations or {})}})
     seen = SeenTarget(TARGET, configuration(before or after))
     task = Task(Api(), intent(), held, (seen,), False)  # type: ignore[arg-type]
-    anchor = Anchor("test", NEW_CA.pem)
+    anchor = TrustAnchor("test", NEW_CA.pem)
     changes = target_anchors.plan(task, anchor, leaf_pem=None, now=NOW)
     return target_anchors.open_record(task, "0a", changes, anchor).split()
 

@@ -17,7 +17,7 @@ from typing import Any
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import intent as intent_module
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import secret_content
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.intent import Intent
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.secret_content import Found
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.secret_content import ExistingSecret
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import Connection
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
     Conflict,
@@ -117,8 +117,8 @@ def secret_object(issued: Issued | None = None, **changed: Any) -> dict[str, Any
     return {"type": "kubernetes.io/tls", **top, "metadata": metadata, "data": kept}
 
 
-def found(issued: Issued | None = None, *, of: Intent | None = None, **changed: Any) -> Found:
-    return secret_content.found(secret_object(issued, **changed), (of or intent()).secret)
+def found(issued: Issued | None = None, *, of: Intent | None = None, **changed: Any) -> ExistingSecret:
+    return secret_content.read_secret(secret_object(issued, **changed), (of or intent()).secret)
 
 
 class Api:

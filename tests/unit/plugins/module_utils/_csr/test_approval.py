@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import approval, csr_content
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.approval import Expectation
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.name_policy import Guarded
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.name_policy import GuardedNames
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import signing_request
 
 from tests.support.failures import fails
@@ -51,19 +51,19 @@ CONDITIONS = [
 @pytest.mark.parametrize(("kinds", "certificate", "expected"), CONDITIONS)
 def test_condition_as_kubectl_prints_it(kinds: list[str], certificate: str, expected: str) -> None:
     obj = csr(*(condition(kind) for kind in kinds), certificate=certificate)
-    assert csr_content.condition(obj) == expected
+    assert csr_content.condition_text(obj) == expected
 
 
 def test_condition_of_an_object_without_status() -> None:
     obj = csr()
     del obj["status"]
-    assert csr_content.condition(obj) == "Pending"
+    assert csr_content.condition_text(obj) == "Pending"
     assert csr_content.certificate_of(obj) == ""
 
 
 def test_condition_that_is_not_true() -> None:
     obj = csr({**condition("Failed"), "status": "False"}, {"type": "Approved"})
-    assert csr_content.condition(obj) == "Approved"
+    assert csr_content.condition_text(obj) == "Approved"
 
 
 def test_content() -> None:
@@ -141,8 +141,8 @@ DIFFERENCES: list[tuple[dict[str, Any], list[str]]] = [
     ({"service": "other"}, ["ForbiddenName"] * 3),
     ({"service": "", "namespace": ""}, ["ForbiddenName"] * 3),
     ({"service": "", "namespace": "", "allow_names": OWN}, []),
-    ({"cluster": Guarded(nodes=("hook",))}, ["ForbiddenName"]),
-    ({"cluster": Guarded(nodes=("hook",)), "allow_names": ("hook",)}, []),
+    ({"cluster": GuardedNames(nodes=("hook",))}, ["ForbiddenName"]),
+    ({"cluster": GuardedNames(nodes=("hook",)), "allow_names": ("hook",)}, []),
 ]
 
 
@@ -357,7 +357,7 @@ COMMON_NAMES: list[tuple[str, dict[str, Any], list[str]]] = [
     ("kubernetes.default.svc.", {}, ["ForbiddenName"]),
     ("*.apps.svc", {}, ["ForbiddenName"]),
     ("10.96.0.1", {}, ["ForbiddenName"]),
-    ("n1", {"cluster": Guarded(nodes=("n1",))}, ["ForbiddenName"]),
+    ("n1", {"cluster": GuardedNames(nodes=("n1",))}, ["ForbiddenName"]),
     ("bank.prod.svc", {"allow_names": ("bank.prod.svc",)}, []),
     ("bank.prod.svc", {"common_name": "bank.prod.svc"}, []),
 ]
@@ -391,7 +391,7 @@ def test_mails_and_uris_are_names_too() -> None:
     [([], ""), (["Approved"], "Approved"), (["Denied"], "Denied"), (["Failed"], "")],
 )
 def test_decided(kinds: list[str], expected: str) -> None:
-    assert approval.decided(csr(*(condition(kind) for kind in kinds))) == expected
+    assert approval.decision_of(csr(*(condition(kind) for kind in kinds))) == expected
 
 
 @pytest.mark.parametrize("decision", ["Approved", "Denied"])

@@ -130,7 +130,7 @@ def test_the_identity_comes_from_a_dry_run_that_asks_for_the_same() -> None:
     api = Api()
     api.identity = {"username": "deployer", "uid": "7", "extra": {"canonicalArn": ["arn:aws:iam::1:role/r"]}}
     api.warnings.append("earlier")
-    own = csr_api.own_identity(api, csr(username="mallory", expirationSeconds=3600))  # type: ignore[arg-type]
+    own = csr_api.read_own_identity(api, csr(username="mallory", expirationSeconds=3600))  # type: ignore[arg-type]
     assert own is not None
     assert (own.username, own.uid, own.canonical_arn) == ("deployer", "7", "arn:aws:iam::1:role/r")
     assert (api.asked, api.written, api.warnings) == ([("DRY", CSRS)], [], ["earlier"])
@@ -140,7 +140,7 @@ def test_the_identity_comes_from_a_dry_run_that_asks_for_the_same() -> None:
 def test_a_refused_dry_run_tells_no_identity(error: KubeError) -> None:
     api = Api()
     api.identity = error
-    assert csr_api.own_identity(api, csr()) is None  # type: ignore[arg-type]
+    assert csr_api.read_own_identity(api, csr()) is None  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_an_api_server_that_fails_is_not_taken_for_a_refusal(error: KubeError) -
     api = Api()
     api.identity = error
     with pytest.raises(type(error)):
-        csr_api.own_identity(api, csr())  # type: ignore[arg-type]
+        csr_api.read_own_identity(api, csr())  # type: ignore[arg-type]
 
 
 # Approving
@@ -276,7 +276,7 @@ def test_a_patient_run_counts_with_patient_others() -> None:
 
 def test_issued_requests_are_never_left_over() -> None:
     api = Api({CSRS: page(csr(), ISSUED)})
-    assert csr_api.unissued(api, intent().secret) == [csr()]  # type: ignore[arg-type]
+    assert csr_api.list_unissued(api, intent().secret) == [csr()]  # type: ignore[arg-type]
 
 
 def test_removing_needs_no_right_to_succeed() -> None:
@@ -310,7 +310,7 @@ def test_nodes_and_service_networks_are_looked_up() -> None:
             "/apis/networking.k8s.io/v1/servicecidrs": ranges,
         }
     )
-    guarded = csr_api.guarded(api, ["hook", "*.apps", "hook.apps"], ["10.96.0.1"])  # type: ignore[arg-type]
+    guarded = csr_api.read_guarded_names(api, ["hook", "*.apps", "hook.apps"], ["10.96.0.1"])  # type: ignore[arg-type]
     assert guarded.nodes == ("hook", "10.1.0.4")
     assert guarded.networks == ("10.96.0.0/12", "fd00::/108")
     assert guarded.api_server == ("10.0.0.1",)
@@ -319,6 +319,6 @@ def test_nodes_and_service_networks_are_looked_up() -> None:
 
 def test_who_may_not_see_nodes_asks_once() -> None:
     api = Api({"/api/v1/nodes/hook": api_error(Forbidden)})
-    guarded = csr_api.guarded(api, ["hook", "hook.apps"])  # type: ignore[arg-type]
+    guarded = csr_api.read_guarded_names(api, ["hook", "hook.apps"])  # type: ignore[arg-type]
     assert (guarded.nodes, guarded.unreadable) == ((), ("nodes",))
     assert len(api.asked) == 1

@@ -190,4 +190,4 @@ def test_what_is_taken_back_needs_no_signer(options: dict[str, Any]) -> None:
     ],
 )
 def test_durations(text: str, span: timedelta) -> None:
-    assert intent_module.duration(text) == span
+    assert intent_module.parse_duration(text) == span

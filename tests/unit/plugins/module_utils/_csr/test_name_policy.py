@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import name_policy
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.name_policy import Guarded
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.name_policy import GuardedNames
 
 from tests.support.failures import fails
 
 pytestmark = pytest.mark.quick
 
-CLUSTER = Guarded(
+CLUSTER = GuardedNames(
     api_server=("api.example.com", "203.0.113.7", "2001:db8::7"),
     nodes=("hook", "10.1.0.4", "node-1"),
     networks=("10.96.0.0/12", "fd00:10:96::/112"),
@@ -87,28 +87,28 @@ NAMES = [
 
 @pytest.mark.parametrize(("name", "reason"), NAMES)
 def test_name(name: str, reason: str) -> None:
-    found = name_policy.forbidden([name], service="hook", namespace="apps", cluster=CLUSTER)
+    found = name_policy.forbidden_names([name], service="hook", namespace="apps", cluster=CLUSTER)
     assert [(refusal.name, refusal.reason) for refusal in found] == ([(name, reason)] if reason else [])
 
 
 @pytest.mark.parametrize("name", [name for name, reason in NAMES if reason])
 def test_spelled_out_name_is_fine_and_only_that_one(name: str) -> None:
-    found = name_policy.forbidden(
+    found = name_policy.forbidden_names(
         [name, "other.example.com"], service="hook", namespace="apps", allow=[name], cluster=CLUSTER
     )
     assert [refusal.name for refusal in found] == ["other.example.com"]
 
 
 def test_allow_names_compares_names_not_texts() -> None:
-    assert name_policy.forbidden(["Other."], ["fd00:0::1"], allow=["other", "fd00::1"]) == ()
-    assert name_policy.forbidden(["a.example.com"], allow=["*.example.com"])
+    assert name_policy.forbidden_names(["Other."], ["fd00:0::1"], allow=["other", "fd00::1"]) == ()
+    assert name_policy.forbidden_names(["a.example.com"], allow=["*.example.com"])
 
 
 @pytest.mark.parametrize("allowed", ["10.0.0.1", "::ffff:10.0.0.1", "::FFFF:a00:1", "0::ffff:10.0.0.1"])
 @pytest.mark.parametrize("asked", ["10.0.0.1", "::ffff:10.0.0.1"])
 def test_an_address_is_allowed_in_any_notation(allowed: str, asked: str) -> None:
-    assert name_policy.forbidden([], [asked], allow=[allowed]) == ()
-    assert name_policy.forbidden([], [asked], allow=["10.0.0.2"])
+    assert name_policy.forbidden_names([], [asked], allow=[allowed]) == ()
+    assert name_policy.forbidden_names([], [asked], allow=["10.0.0.2"])
 
 
 def test_a_notation_does_not_hide_the_warning() -> None:
@@ -120,13 +120,13 @@ def test_a_notation_does_not_hide_the_warning() -> None:
 
 
 def test_without_a_service_no_name_is_fine() -> None:
-    found = name_policy.forbidden(["hook"], ["10.0.0.1"], other_names=["a@b"])
+    found = name_policy.forbidden_names(["hook"], ["10.0.0.1"], other_names=["a@b"])
     assert [refusal.name for refusal in found] == ["hook", "10.0.0.1", "a@b"]
     assert {refusal.reason for refusal in found} == {"no Service and no allow_names says whose it is"}
 
 
 def test_service_called_kubernetes() -> None:
-    found = name_policy.forbidden(
+    found = name_policy.forbidden_names(
         name_policy.service_names("kubernetes", "apps"), service="kubernetes", namespace="apps"
     )
     assert [refusal.name for refusal in found] == ["kubernetes"]
@@ -139,7 +139,7 @@ def test_warnings_name_what_is_the_clusters_own() -> None:
 
 
 def test_what_is_not_guarded_is_said() -> None:
-    [text] = name_policy.warnings((), cluster=Guarded(unreadable=("nodes",)))
+    [text] = name_policy.warnings((), cluster=GuardedNames(unreadable=("nodes",)))
     assert "may not read nodes" in text
 
 

@@ -199,14 +199,14 @@ def test_rule_that_cannot_be_used_names_its_row(rule: str) -> None:
 )
 def test_malformed_row(row: dict[str, Any], names: tuple[str, ...]) -> None:
     with fails("invalid-provider", *names):
-        providers.rows([row])
+        providers.merge_rows([row])
 
 
 def test_given_by_name() -> None:
-    assert providers.given("eks").signer == APP_SERVING
-    assert providers.given("ours", [{"name": "ours", "serving_signer": "a.b/c"}]).signer == "a.b/c"
+    assert providers.named_by_user("eks").signer == APP_SERVING
+    assert providers.named_by_user("ours", [{"name": "ours", "serving_signer": "a.b/c"}]).signer == "a.b/c"
     with fails("unknown-provider", "'gke'", "eks"):
-        providers.given("gke")
+        providers.named_by_user("gke")
 
 
 def test_signers_of_the_user_by_provider() -> None:
@@ -216,16 +216,16 @@ def test_signers_of_the_user_by_provider() -> None:
         "own": "example.com/own",
         "default": "example.com/any",
     }
-    table = providers.signer_rows(signers)
+    table = providers.rows_for_signers(signers)
     assert table == [
         {"name": "eks", "serving_signer": "example.com/ours"},
         {"name": "own", "serving_signer": "example.com/own"},
     ]
     assert providers.detect(EKS, table).signer == "example.com/ours"
-    assert providers.given("kubeadm", table).signer == KUBELET_SERVING
-    assert providers.given("own", table).signer == "example.com/own"
+    assert providers.named_by_user("kubeadm", table).signer == KUBELET_SERVING
+    assert providers.named_by_user("own", table).signer == "example.com/own"
     with fails("invalid-provider", "'eks'", "['example.com/ours']"):
-        providers.signer_rows({"eks": ["example.com/ours"]})
+        providers.rows_for_signers({"eks": ["example.com/ours"]})
 
 
 NAMELESS = [{"name": "nameless"}]
@@ -235,8 +235,8 @@ NO_SIGNER: list[tuple[str, providers.ProviderVerdict, str]] = [
     ("too little seen", providers.detect(facts(EKS_VERSION)), f"eks: version {EKS_VERSION}"),
     ("contradiction", providers.detect(CONTRADICTION),
      "eks-anywhere: ConfigMap kube-system/kubeadm-config"),
-    ("no such name", providers.given("gke", required=False), "no provider is called 'gke'"),
-    ("no signer", providers.given("nameless", NAMELESS), "named by the user"),
+    ("no such name", providers.named_by_user("gke", required=False), "no provider is called 'gke'"),
+    ("no signer", providers.named_by_user("nameless", NAMELESS), "named by the user"),
 ]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import secret_content
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.secret_content import Content
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.secret_content import SecretContent
 
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._csr.flow import (
@@ -42,7 +42,7 @@ BY_SCRIPT: dict[str, Any] = {
 }
 
 
-def secret(**changed: Any) -> secret_content.Found:
+def secret(**changed: Any) -> secret_content.ExistingSecret:
     return found(changed.pop("issued", None), **changed)
 
 
@@ -156,7 +156,7 @@ def test_a_good_pair_has_no_problem_and_its_key_is_not_kept() -> None:
     assert "PRIVATE" not in repr(seen)
 
 
-CONTENT = Content("CERTIFICATE", "KEY", "CA", "kind/name=print")
+CONTENT = SecretContent("CERTIFICATE", "KEY", "CA", "kind/name=print")
 
 
 def decoded(data: dict[str, str]) -> dict[str, str]:
@@ -172,7 +172,7 @@ def test_a_new_secret() -> None:
         "labels": {"tier": "edge"},
         "annotations": {"note": "n"},
     }
-    body = secret_content.created(intent(secret=spec), CONTENT)
+    body = secret_content.new_secret(intent(secret=spec), CONTENT)
     assert body["type"] == "Opaque"
     assert decoded(body["data"]) == {"cert.pem": "CERTIFICATE", "key.pem": "KEY", "ca.pem": "CA"}
     assert body["metadata"]["labels"]["tier"] == "edge"
@@ -205,8 +205,8 @@ def test_another_certificate_leaves_everything_else_alone() -> None:
         annotations={LAST_APPLIED: '{"data":{"tls.key":"b2xk"}}', "note": "kept"},
     )
     wanted = intent(secret={"labels": {"team/y": "new"}})
-    seen = secret_content.found(obj, wanted.secret)
-    after = applied(obj, secret_content.replaced(seen, wanted, CONTENT))
+    seen = secret_content.read_secret(obj, wanted.secret)
+    after = applied(obj, secret_content.patch_content(seen, wanted, CONTENT))
     assert decoded(after["data"]) == {
         "tls.crt": "CERTIFICATE",
         "tls.key": "KEY",
@@ -222,26 +222,26 @@ def test_another_certificate_leaves_everything_else_alone() -> None:
 
 
 def test_the_trial_touches_no_data() -> None:
-    operations = secret_content.replaced(found(), intent(), None)
+    operations = secret_content.patch_content(found(), intent(), None)
     assert operations[0] == {"op": "replace", "path": "/metadata/resourceVersion", "value": "12"}
     assert not [entry for entry in operations if entry["path"].startswith("/data")]
 
 
-def ours(**changed: Any) -> secret_content.Found:
+def ours(**changed: Any) -> secret_content.ExistingSecret:
     """As this collection leaves it."""
-    labels = secret_content.created(intent(), CONTENT)["metadata"]["labels"]
+    labels = secret_content.new_secret(intent(), CONTENT)["metadata"]["labels"]
     return found(**{**MARKED, "labels": labels, **changed})
 
 
 def test_nothing_is_patched_where_nothing_is_missing() -> None:
-    assert secret_content.refreshed(ours(), intent(), ca_pem=ca().pem, anchors="") == []
-    assert secret_content.refreshed(found(), intent(), ca_pem=ca().pem, anchors="") == []
+    assert secret_content.patch_metadata(ours(), intent(), ca_pem=ca().pem, anchors="") == []
+    assert secret_content.patch_metadata(found(), intent(), ca_pem=ca().pem, anchors="") == []
 
 
 def test_an_adopted_secret_is_not_marked_as_ours() -> None:
     """Else its next run would want the key to be of our kind, and state absent would delete what it did not make."""
     wanted = intent(secret={"labels": {"tier": "edge"}})
-    operations = secret_content.refreshed(found(), wanted, ca_pem=ca().pem, anchors="kind/name=print")
+    operations = secret_content.patch_metadata(found(), wanted, ca_pem=ca().pem, anchors="kind/name=print")
     after = applied(secret_object(), operations)["metadata"]
     assert after["labels"] == {"tier": "edge"}
     assert after["annotations"] == {ANCHORS: "kind/name=print"}
@@ -250,12 +250,12 @@ def test_an_adopted_secret_is_not_marked_as_ours() -> None:
 def test_the_signer_of_a_certificate_that_stays_is_not_renamed() -> None:
     """Else the next run would take the old certificate for the new signer's."""
     wanted = intent(signer_name="example.com/signer")
-    assert secret_content.refreshed(ours(), wanted, ca_pem=ca().pem, anchors="") == []
+    assert secret_content.patch_metadata(ours(), wanted, ca_pem=ca().pem, anchors="") == []
 
 
 def test_the_record_of_anchors_can_become_empty() -> None:
     seen = ours(annotations={**MARKED["annotations"], ANCHORS: "kind/name=print"})
-    operations = secret_content.refreshed(seen, intent(), ca_pem=ca().pem, anchors="")
+    operations = secret_content.patch_metadata(seen, intent(), ca_pem=ca().pem, anchors="")
     assert [entry["value"] for entry in operations[1:]] == [""]
 
 
@@ -271,11 +271,11 @@ def test_the_record_of_anchors_can_become_empty() -> None:
 )
 def test_a_ca_beside_the_certificate_is_kept_up_to_date(held: str, is_written: bool) -> None:
     wanted = intent(secret={"ca_key": "ca.crt"})
-    seen = secret_content.found(secret_object(data={"ca.crt": encoded(held)}), wanted.secret)
-    operations = secret_content.refreshed(seen, wanted, ca_pem=ca().pem, anchors="")
+    seen = secret_content.read_secret(secret_object(data={"ca.crt": encoded(held)}), wanted.secret)
+    operations = secret_content.patch_metadata(seen, wanted, ca_pem=ca().pem, anchors="")
     assert [entry["path"] for entry in operations[1:]] == (["/data/ca.crt"] if is_written else [])
     unnamed = found(data={"ca.crt": encoded(held)})
-    assert secret_content.refreshed(unnamed, intent(), ca_pem=ca().pem, anchors="") == []
+    assert secret_content.patch_metadata(unnamed, intent(), ca_pem=ca().pem, anchors="") == []
 
 
 def test_names_of_the_script_are_the_services() -> None:
@@ -301,4 +301,4 @@ def test_a_ca_in_the_secret_counts_only_where_this_collection_made_it(
 ) -> None:
     wanted = intent(signer_name=signer_name, secret={"ca_key": "ca.crt"})
     held = found(of=wanted, data={"ca.crt": encoded(ca().pem)}, **marks)
-    assert secret_content.own_ca(held, wanted) == (ca().pem if counts else "")
+    assert secret_content.find_own_ca(held, wanted) == (ca().pem if counts else "")

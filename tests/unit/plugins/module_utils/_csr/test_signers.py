@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import signers
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.signers import Request
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.signers import CertificateRequest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import private_keys
 
 from tests.support.failures import fails
@@ -25,22 +25,24 @@ CUSTOM = "example.com/my-signer"
 OWN_HAND = "ephemeral-ca"
 
 # A request that the signer takes as it is.
-GOOD: dict[str, Request] = {
-    KUBELET_SERVING: Request(
+GOOD: dict[str, CertificateRequest] = {
+    KUBELET_SERVING: CertificateRequest(
         common_name="system:node:hook.apps.svc",
         organizations=("system:nodes",),
         dns_names=("hook.apps.svc",),
         usages=signers.SERVING_USAGES,
     ),
-    CLIENT: Request(common_name="jane", organizations=("developers",), usages=signers.CLIENT_USAGES),
-    KUBELET_CLIENT: Request(
+    CLIENT: CertificateRequest(
+        common_name="jane", organizations=("developers",), usages=signers.CLIENT_USAGES
+    ),
+    KUBELET_CLIENT: CertificateRequest(
         common_name="system:node:one", organizations=("system:nodes",), usages=signers.CLIENT_USAGES
     ),
-    APP_SERVING: Request(
+    APP_SERVING: CertificateRequest(
         common_name="anything", organizations=("any",), dns_names=("hook",), usages=signers.SERVING_USAGES
     ),
-    CUSTOM: Request(dns_names=("hook",), usages=("code signing",)),
-    OWN_HAND: Request(common_name="hook", dns_names=("hook",), usages=signers.SERVING_USAGES),
+    CUSTOM: CertificateRequest(dns_names=("hook",), usages=("code signing",)),
+    OWN_HAND: CertificateRequest(common_name="hook", dns_names=("hook",), usages=signers.SERVING_USAGES),
 }
 
 SIX = [
@@ -140,42 +142,42 @@ TAKEN: list[tuple[str, dict[str, Any]]] = [
 def test_refusals_in_the_signers_words_and_order(
     name: str, changes: dict[str, Any], texts: list[str]
 ) -> None:
-    row = signers.signer(name)
-    assert signers.check(row, replace(GOOD[name], **changes)) == texts
+    row = signers.find_signer(name)
+    assert signers.list_refusals(row, replace(GOOD[name], **changes)) == texts
     assert all(signers.remedy_for(name, f"spec is invalid: {text}") for text in texts)
 
 
 @pytest.mark.parametrize(("name", "changes"), TAKEN)
 def test_taken(name: str, changes: dict[str, Any]) -> None:
-    assert signers.check(signers.signer(name), replace(GOOD[name], **changes)) == []
+    assert signers.list_refusals(signers.find_signer(name), replace(GOOD[name], **changes)) == []
 
 
 @pytest.mark.parametrize("name", sorted(set(signers.SIGNERS) - {signers.LEGACY_UNKNOWN}))
 def test_defaults_are_taken_by_the_signer_itself(name: str) -> None:
-    row = signers.signer(name)
+    row = signers.find_signer(name)
     common_name, organizations = signers.subject_for(
         row, "hook", "apps", "" if row.common_names else "system:node:one"
     )
-    request = Request(
+    request = CertificateRequest(
         common_name=common_name,
         organizations=organizations,
         dns_names=("hook.apps.svc",) if row.purpose == "serving" else (),
         usages=row.usages,
         key_type="ecdsa-p256",
     )
-    assert signers.check(row, request) == []
+    assert signers.list_refusals(row, request) == []
     assert signers.is_client_identity(row.usages) == (row.purpose == "client")
 
 
 def test_every_key_type_is_taken_by_the_controller_manager() -> None:
     for key_type in private_keys.KEY_TYPES:
         request = replace(GOOD[KUBELET_SERVING], key_type=key_type)
-        assert signers.check(signers.signer(KUBELET_SERVING), request) == []
+        assert signers.list_refusals(signers.find_signer(KUBELET_SERVING), request) == []
 
 
 def test_legacy_unknown_is_explained() -> None:
     with fails("invalid-request", "v1beta1") as caught:
-        signers.signer("kubernetes.io/legacy-unknown")
+        signers.find_signer("kubernetes.io/legacy-unknown")
     assert KUBELET_SERVING in caught.value.remedy
     assert APP_SERVING in caught.value.remedy
 
@@ -184,7 +186,7 @@ def test_legacy_unknown_is_explained() -> None:
     "name", ["example.com/a", "a.b/c.d-e.f", "issuers.cert-manager.io/ns.name", "kubernetes.io/other"]
 )
 def test_generic_row(name: str) -> None:
-    row = signers.signer(name)
+    row = signers.find_signer(name)
     assert (row.name, row.rules) == (name, ())
 
 
@@ -195,7 +197,7 @@ def test_generic_row(name: str) -> None:
 )  # fmt: skip
 def test_invalid_signer_name(name: str) -> None:
     with fails("invalid-request", repr(name), "<domain>/<path>"):
-        signers.signer(name)
+        signers.find_signer(name)
 
 
 @pytest.mark.parametrize(
@@ -210,19 +212,19 @@ def test_invalid_signer_name(name: str) -> None:
     ],
 )
 def test_subject_fits(name: str, service: str, expected: tuple[str, tuple[str, ...]]) -> None:
-    found = signers.subject_for(signers.signer(name), service, "apps")
+    found = signers.subject_for(signers.find_signer(name), service, "apps")
     assert found == expected
     assert len(found[0]) <= 64
 
 
 def test_subject_of_the_task_wins() -> None:
-    row = signers.signer(KUBELET_SERVING)
+    row = signers.find_signer(KUBELET_SERVING)
     assert signers.subject_for(row, "hook", "apps", "system:node:x", ["a"]) == ("system:node:x", ("a",))
     assert signers.subject_for(row, "hook", "apps", "", []) == ("system:node:hook.apps.svc", ())
 
 
 def test_common_name_too_long() -> None:
-    row = signers.signer(APP_SERVING)
+    row = signers.find_signer(APP_SERVING)
     assert signers.subject_for(row, "hook", "apps", "a" * 64)[0] == "a" * 64
     with fails("invalid-request", "65", "64"):
         signers.subject_for(row, "hook", "apps", "a" * 65)
@@ -230,7 +232,7 @@ def test_common_name_too_long() -> None:
 
 def test_client_signer_has_no_default_user() -> None:
     with fails("invalid-request", CLIENT, "common_name"):
-        signers.subject_for(signers.signer(CLIENT), "hook", "apps")
+        signers.subject_for(signers.find_signer(CLIENT), "hook", "apps")
 
 
 @pytest.mark.parametrize(
@@ -307,12 +309,17 @@ def test_usages_that_are_never_asked_for() -> None:
 
 
 def test_a_shortened_lifetime_is_a_warning() -> None:
-    row = signers.signer(APP_SERVING)
+    row = signers.find_signer(APP_SERVING)
     year = 365 * 24 * 3600
-    assert signers.warnings(row, Request(expiration_seconds=year)) == []
-    (text,) = signers.warnings(row, Request(expiration_seconds=year + 1))
+    assert signers.warnings(row, CertificateRequest(expiration_seconds=year)) == []
+    (text,) = signers.warnings(row, CertificateRequest(expiration_seconds=year + 1))
     assert "shortened" in text
-    assert signers.warnings(signers.signer(KUBELET_SERVING), Request(expiration_seconds=9 * year)) == []
+    assert (
+        signers.warnings(
+            signers.find_signer(KUBELET_SERVING), CertificateRequest(expiration_seconds=9 * year)
+        )
+        == []
+    )
 
 
 def test_one_signer_alone_is_not_asked() -> None:

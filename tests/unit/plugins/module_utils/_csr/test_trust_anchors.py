@@ -29,7 +29,7 @@ def published(key: str, pem: str) -> dict[str, Any]:
     return {"data": {key: pem}}
 
 
-def choose(wanted: Intent, api: Api, pem: str, recorded: str = "") -> trust_anchors.Anchor:
+def choose(wanted: Intent, api: Api, pem: str, recorded: str = "") -> trust_anchors.TrustAnchor:
     return trust_anchors.choose(wanted, pem, trust_anchors.candidates(api, wanted, pem, recorded), NOW)  # type: ignore[arg-type]
 
 
@@ -139,7 +139,7 @@ def test_a_client_certificate_is_verified_as_one() -> None:
 OWN_HAND = {"signer_name": "ephemeral-ca"}
 
 
-def own(pem: str, *, own: str = "", recorded: str = "", **changed: Any) -> trust_anchors.Anchor:
+def own(pem: str, *, own: str = "", recorded: str = "", **changed: Any) -> trust_anchors.TrustAnchor:
     """As if every other place had the right CA; none of them may be asked."""
     api = Api({ROOT_CA: published("ca.crt", ca().pem)}, ca_pem=ca().pem)
     wanted = intent(**OWN_HAND, **{"ca_bundle": ca().pem, **changed})

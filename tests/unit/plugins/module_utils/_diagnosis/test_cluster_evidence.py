@@ -13,11 +13,11 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.cluster_evidence import (
     EVENTS,
-    Surroundings,
+    ClusterEvidence,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.observation import (
-    Issuer,
-    Observation,
+    CertManagerIssuer,
+    CsrObservation,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.controller_manager import LEASE, PODS
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
@@ -36,9 +36,9 @@ CLUSTER_ISSUER = "clusterissuers.cert-manager.io/main.x"
 ISSUER = "issuers.cert-manager.io/apps.main.x"
 
 
-def around(objects: dict[str, Any], **options: Any) -> tuple[Surroundings, Api]:
+def around(objects: dict[str, Any], **options: Any) -> tuple[ClusterEvidence, Api]:
     api = Api(objects, **options)
-    return Surroundings(api), api  # type: ignore[arg-type]
+    return ClusterEvidence(api), api  # type: ignore[arg-type]
 
 
 def paths(api: Api) -> set[str]:
@@ -96,7 +96,7 @@ def test_where_the_provider_does_not_serve_the_signer_its_control_plane_says_not
     assert paths(api) == {CSRS}
 
 
-def observe(objects: dict[str, Any], obj: dict[str, Any], **options: Any) -> Observation:
+def observe(objects: dict[str, Any], obj: dict[str, Any], **options: Any) -> CsrObservation:
     return around(objects, **options)[0].observe(obj)
 
 
@@ -139,23 +139,23 @@ def test_the_authorities_of_a_custom_signer_matter_where_it_has_issued() -> None
 @pytest.mark.parametrize(
     ("objects", "issuer"),
     [
-        ({}, Issuer("ClusterIssuer main.x", installed=False, exists=False)),
-        ({GROUP: {}}, Issuer("ClusterIssuer main.x", installed=True, exists=False)),
+        ({}, CertManagerIssuer("ClusterIssuer main.x", installed=False, exists=False)),
+        ({GROUP: {}}, CertManagerIssuer("ClusterIssuer main.x", installed=True, exists=False)),
         (
             {GROUP: {}, f"{GROUP}/v1/clusterissuers/main.x": {}},
-            Issuer("ClusterIssuer main.x", installed=True, exists=True),
+            CertManagerIssuer("ClusterIssuer main.x", installed=True, exists=True),
         ),
         (
             {GROUP: {}, f"{GROUP}/v1/clusterissuers/main.x": api_error(Forbidden)},
-            Issuer("ClusterIssuer main.x", installed=True, exists=None),
+            CertManagerIssuer("ClusterIssuer main.x", installed=True, exists=None),
         ),
         (
             {f"{GROUP}/v1/clusterissuers/main.x": api_error(Forbidden)},
-            Issuer("ClusterIssuer main.x", installed=False, exists=False),
+            CertManagerIssuer("ClusterIssuer main.x", installed=False, exists=False),
         ),
     ],
 )
-def test_issuers_of_cert_manager(objects: dict[str, Any], issuer: Issuer) -> None:
+def test_issuers_of_cert_manager(objects: dict[str, Any], issuer: CertManagerIssuer) -> None:
     assert observe(objects, csr(approved(), signerName=CLUSTER_ISSUER)).issuer == issuer
 
 
@@ -220,7 +220,7 @@ def test_all_requests_that_were_listed_save_the_look_at_a_signer() -> None:
         csr(approved(), name="c", signerName="example.com/x"),
     ]
     api = Api()
-    found = Surroundings(api, None, listed).observe(listed[0])  # type: ignore[arg-type]
+    found = ClusterEvidence(api, None, listed).observe(listed[0])  # type: ignore[arg-type]
     assert found.peers is not None
     assert found.peers.stuck == 1
     assert CSRS not in [path for _verb, path in api.asked]

@@ -23,12 +23,12 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis imp
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.diagnosis import Diagnosis, span
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.observation import (
-    Authority,
-    Issuer,
-    Observation,
-    Report,
+    CertManagerIssuer,
+    CsrObservation,
+    PublishedCa,
+    SignerEvent,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.signer_stats import Peers
+from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.signer_stats import SignerStats
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.controller_manager import Flags, Lease
 
 from tests.unit.plugins.module_utils._csr.flow import ca, leaf
@@ -49,7 +49,7 @@ pytestmark = pytest.mark.quick
 
 ON_EKS = providers.detect(EKS)
 ON_KUBEADM = providers.detect(facts(config_maps=KUBEADM_CONFIG))
-ON_OPENSHIFT = providers.given("openshift")
+ON_OPENSHIFT = providers.named_by_user("openshift")
 UNKNOWN = providers.detect({})
 CLIENT = "kubernetes.io/kube-apiserver-client"
 CUSTOM = "example.com/x"
@@ -81,8 +81,8 @@ def flags(*parts: str, **others: str) -> Flags:
     return Flags("kube-controller-manager-one", {**pairs, **others})
 
 
-def authority(until: datetime, source: str = "ConfigMap a/b", **changed: Any) -> Authority:
-    return Authority(source, changed.pop("subject", CA), until, **changed)
+def authority(until: datetime, source: str = "ConfigMap a/b", **changed: Any) -> PublishedCa:
+    return PublishedCa(source, changed.pop("subject", CA), until, **changed)
 
 
 def stamp(at: datetime) -> str:
@@ -103,7 +103,7 @@ def made(at: datetime) -> dict[str, Any]:
 
 
 def diagnosed(obj: dict[str, Any], **seen: Any) -> Diagnosis:
-    found = diagnose.diagnose(Observation(obj, NOW, **seen))
+    found = diagnose.diagnose(CsrObservation(obj, NOW, **seen))
     assert found is not None
     return found
 
@@ -128,7 +128,7 @@ WELL = [
 
 @pytest.mark.parametrize(("obj", "seen"), [row[1:] for row in WELL], ids=[row[0] for row in WELL])
 def test_what_is_well_needs_no_diagnosis(obj: dict[str, Any], seen: dict[str, Any]) -> None:
-    assert diagnose.diagnose(Observation(obj, NOW, **seen)) is None
+    assert diagnose.diagnose(CsrObservation(obj, NOW, **seen)) is None
 
 
 CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
@@ -145,13 +145,13 @@ CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
     (
         "kubelet-serving on EKS, as others before",
         csr(approved()),
-        {"provider": ON_EKS, "peers": Peers(issued=0, stuck=3)},
+        {"provider": ON_EKS, "peers": SignerStats(issued=0, stuck=3)},
         ("signer-not-served", "proven"),
     ),
     (
         "kubelet-serving on EKS, where it has been issued",
         csr(approved()),
-        {"provider": ON_EKS, "peers": Peers(issued=1, stuck=3)},
+        {"provider": ON_EKS, "peers": SignerStats(issued=1, stuck=3)},
         ("approved-not-issued", "one of"),
     ),
     (
@@ -200,7 +200,7 @@ CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
     (
         "csr- and a signer proven wrong",
         csr(approved(), name="csr-x"),
-        {"provider": ON_EKS, "peers": Peers(stuck=1)},
+        {"provider": ON_EKS, "peers": SignerStats(stuck=1)},
         ("signer-not-served", "proven"),
     ),
     (
@@ -238,7 +238,7 @@ CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
     (
         "it issues without a Lease",
         csr(approved()),
-        {"lease": lease(hours=2), "peers": Peers(issued=1, last_issued=ago(minutes=5))},
+        {"lease": lease(hours=2), "peers": SignerStats(issued=1, last_issued=ago(minutes=5))},
         ("approved-not-issued", "one of"),
     ),
     (
@@ -307,7 +307,7 @@ CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
     (
         "the CA of earlier certificates has expired",
         csr(approved()),
-        {"authorities": (authority(ago(days=1)),), "peers": Peers(issued=1, issuers=(CA,))},
+        {"authorities": (authority(ago(days=1)),), "peers": SignerStats(issued=1, issuers=(CA,))},
         ("signing-ca-expired", "likely"),
     ),
     (
@@ -315,14 +315,17 @@ CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
         csr(approved()),
         {
             "authorities": (authority(ago(days=1)), authority(later(days=9))),
-            "peers": Peers(issued=1, issuers=(CA,)),
+            "peers": SignerStats(issued=1, issuers=(CA,)),
         },
         ("approved-not-issued", "one of"),
     ),
     (
         "another CA has expired",
         csr(approved()),
-        {"authorities": (authority(ago(days=1), subject="CN=z"),), "peers": Peers(issued=1, issuers=(CA,))},
+        {
+            "authorities": (authority(ago(days=1), subject="CN=z"),),
+            "peers": SignerStats(issued=1, issuers=(CA,)),
+        },
         ("approved-not-issued", "one of"),
     ),
     (
@@ -357,7 +360,7 @@ CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
     (
         "a custom signer's earlier certificates do",
         csr(approved(), signerName=CUSTOM),
-        {"authorities": (authority(ago(days=1)),), "peers": Peers(issued=1, issuers=(CA,))},
+        {"authorities": (authority(ago(days=1)),), "peers": SignerStats(issued=1, issuers=(CA,))},
         ("signing-ca-expired", "likely"),
     ),
     # other signers
@@ -376,43 +379,43 @@ CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
     (
         "cert-manager is not installed",
         csr(approved(), signerName=CLUSTER_ISSUER),
-        {"issuer": Issuer("ClusterIssuer main", installed=False, exists=False)},
+        {"issuer": CertManagerIssuer("ClusterIssuer main", installed=False, exists=False)},
         ("issuer-absent", "proven"),
     ),
     (
         "its issuer does not exist",
         csr(approved(), signerName=CLUSTER_ISSUER),
-        {"issuer": Issuer("ClusterIssuer main", installed=True, exists=False)},
+        {"issuer": CertManagerIssuer("ClusterIssuer main", installed=True, exists=False)},
         ("issuer-absent", "proven"),
     ),
     (
         "its issuer exists",
         csr(approved(), signerName=CLUSTER_ISSUER),
-        {"issuer": Issuer("ClusterIssuer main", installed=True, exists=True)},
+        {"issuer": CertManagerIssuer("ClusterIssuer main", installed=True, exists=True)},
         ("cert-manager-gate-off", "likely"),
     ),
     (
         "whether its issuer exists is not known",
         csr(approved(), signerName=CLUSTER_ISSUER),
-        {"issuer": Issuer("ClusterIssuer main", installed=None, exists=None)},
+        {"issuer": CertManagerIssuer("ClusterIssuer main", installed=None, exists=None)},
         ("cert-manager-gate-off", "likely"),
     ),
     (
         "it has issued before",
         csr(approved(), signerName=CLUSTER_ISSUER),
-        {"peers": Peers(issued=1)},
+        {"peers": SignerStats(issued=1)},
         ("approved-not-issued", "one of"),
     ),
     (
         "it says why",
         csr(approved(), signerName=CLUSTER_ISSUER),
-        {"reports": (Report("cert-manager", "IssuerNotReady", "not ready yet.", warning=True),)},
+        {"reports": (SignerEvent("cert-manager", "IssuerNotReady", "not ready yet.", warning=True),)},
         ("signer-reports", "likely"),
     ),
     (
         "it says that it waits",
         csr(approved(), signerName=CLUSTER_ISSUER),
-        {"reports": (Report("cert-manager", "WaitingApproval", "waiting", warning=False),)},
+        {"reports": (SignerEvent("cert-manager", "WaitingApproval", "waiting", warning=False),)},
         ("approved-not-issued", "one of"),
     ),
     # days later
@@ -487,7 +490,7 @@ def test_every_cause_has_a_row() -> None:
 
 def test_a_diagnosis_has_the_code_of_its_row() -> None:
     for _title, obj, seen, _answer in CODES:
-        observed = Observation(obj, NOW, **seen)
+        observed = CsrObservation(obj, NOW, **seen)
         found = [
             (cause.code, diagnosis.code)
             for cause in causes.CAUSES
@@ -568,7 +571,7 @@ def test_denied_without_a_word() -> None:
 
 
 @pytest.mark.parametrize("row", ended.DENIALS, ids=lambda row: row.text)
-def test_denials_of_known_controllers(row: ended.Word) -> None:
+def test_denials_of_known_controllers(row: ended.KnownMessage) -> None:
     found = diagnosed(
         csr(condition("Denied", "kubelet-serving cert denied", f"not complying with {row.text} rules"))
     )
@@ -577,7 +580,7 @@ def test_denials_of_known_controllers(row: ended.Word) -> None:
 
 
 @pytest.mark.parametrize("row", ended.REFUSALS, ids=lambda row: row.text)
-def test_refusals_of_other_signers(row: ended.Word) -> None:
+def test_refusals_of_other_signers(row: ended.KnownMessage) -> None:
     found = diagnosed(
         csr(approved(), condition("Failed", row.text, "as they say"), signerName=CLUSTER_ISSUER)
     )
@@ -622,7 +625,7 @@ def test_likely_causes_are_listed_together() -> None:
         ({}, ["no such signer", "does not run", "missing", "slow"], []),
         ({"lease": lease(seconds=2)}, ["missing"], ["does not run"]),
         ({"flags": (flags(""),)}, ["does not run", "has expired"], ["no such signer", "missing"]),
-        ({"peers": Peers(issued=3)}, ["slow"], ["no such signer"]),
+        ({"peers": SignerStats(issued=3)}, ["slow"], ["no such signer"]),
     ],
 )
 def test_what_the_evidence_excludes_is_not_named(
@@ -634,7 +637,7 @@ def test_what_the_evidence_excludes_is_not_named(
 
 
 def test_the_unexplained_tells_all_that_was_seen() -> None:
-    peers = Peers(issued=2, stuck=3, last_issued=ago(hours=1), oldest_stuck=ago(days=2))
+    peers = SignerStats(issued=2, stuck=3, last_issued=ago(hours=1), oldest_stuck=ago(days=2))
     seen = {
         "lease": lease(seconds=2),
         "flags": (flags(""),),
@@ -681,14 +684,14 @@ def test_a_shortened_lifetime_in_words() -> None:
 
 
 def test_a_warning_for_what_no_table_foresaw() -> None:
-    serving, eks = (signers.signer(name) for name in (KUBELET_SERVING, APP_SERVING))
-    week, years = (signers.Request(expiration_seconds=days * 86400) for days in (7, 730))
+    serving, eks = (signers.find_signer(name) for name in (KUBELET_SERVING, APP_SERVING))
+    week, years = (signers.CertificateRequest(expiration_seconds=days * 86400) for days in (7, 730))
     [text] = shortened.warnings(serving, week, timedelta(days=1))
     assert text == (
         "the signer kubernetes.io/kubelet-serving issued for 24 hours, not for the 7 days that were asked for"
     )
     assert shortened.warnings(serving, week, timedelta(days=7, minutes=-5)) == ()
-    assert shortened.warnings(serving, signers.Request(), timedelta(days=1)) == ()
+    assert shortened.warnings(serving, signers.CertificateRequest(), timedelta(days=1)) == ()
     assert shortened.warnings(eks, years, timedelta(days=365)) == (), "that was told before"
 
 
@@ -729,8 +732,8 @@ def requests() -> Iterator[dict[str, Any]]:
 def test_peers() -> None:
     all_csrs = list(requests())
     me, at_eleven = all_csrs[0], NOW - timedelta(hours=1)
-    counted = signer_stats.count(signer_stats.others(all_csrs), NOW)
-    assert counted == Peers(
+    counted = signer_stats.count_requests(signer_stats.without_nodes(all_csrs), NOW)
+    assert counted == SignerStats(
         issued=3,
         pending=1,
         stuck=3,
@@ -740,6 +743,6 @@ def test_peers() -> None:
     )
     assert counted.beside(me, NOW) == replace(counted, stuck=2)
     assert counted.beside(csr(approved(), username="system:node:one"), NOW) == counted, "it was not counted"
-    assert signer_stats.count((), NOW).beside(me, NOW) == Peers(), "it is not on that page"
-    assert signer_stats.count(all_csrs, NOW).issued == 4, "with nodes"
-    assert signer_stats.count(all_csrs, NOW - timedelta(minutes=55)).stuck == 1
+    assert signer_stats.count_requests((), NOW).beside(me, NOW) == SignerStats(), "it is not on that page"
+    assert signer_stats.count_requests(all_csrs, NOW).issued == 4, "with nodes"
+    assert signer_stats.count_requests(all_csrs, NOW - timedelta(minutes=55)).stuck == 1

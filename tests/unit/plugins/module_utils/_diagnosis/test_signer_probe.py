@@ -29,7 +29,7 @@ SERVICE = f"probe-{TOKEN}"
 OWN = (SERVICE, f"{SERVICE}.certflow-signer-probe", f"{SERVICE}.certflow-signer-probe.svc")
 
 
-def probe(signer_name: str) -> signer_probe.Probe:
+def probe(signer_name: str) -> signer_probe.SignerProbe:
     [made] = signer_probe.probes([signer_name], TOKEN)
     return made
 
@@ -55,7 +55,7 @@ def test_a_probe_asks_for_unused_names_that_the_signer_accepts(
     assert sent.is_signature_valid
     assert sent.public_key_sha256 == made.public_key_sha256
     assert wanted.expiration_seconds == 600
-    assert signers.check(made.intent.signer, wanted) == []
+    assert signers.list_refusals(made.intent.signer, wanted) == []
     assert not any(map(name_policy.is_critical, names))
 
 
