@@ -1,10 +1,10 @@
 # Copyright (c) certflow.kubernetes contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Write plugins/module_utils/_snapshot/release/checksums.py: `make sums`, for maintainers, when RELEASES has a new row.
+"""Write plugins/module_utils/_snapshot/release/checksums.py. Run `make sums` after a row is added to RELEASES.
 
-The go command fetches the modules into an empty cache, so it asks the checksum database about each, whatever the
-environment says; what it does not verify is in no table.
+The go command fetches the modules into an empty cache, so it verifies each module with the checksum database. The settings of
+the environment do not change that.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from pathlib import Path
 
 TABLE = Path(__file__).parents[1] / "plugins" / "module_utils" / "_snapshot" / "release" / "checksums.py"
 MODULE = "github.com/kubernetes-csi/external-snapshotter"
-# Release -> the version of the client module, which has its CustomResourceDefinitions. They are all that the proxy
-# serves; the tags of 5.x are of module v4, which no proxy can serve.
+# Release -> the version of the client module, which has its CustomResourceDefinitions. Other releases are not available as
+# modules: the tags of 5.x belong to module v4.
 RELEASES = {
     "4.2.1": "4.2.0",
     "6.2.2": "6.2.0",
@@ -34,14 +34,14 @@ RELEASES = {
     "8.6.0": "8.6.0",
     "8.7.0": "8.7.0",
 }
-# Directory of a release -> the module that has it ("" or "client/"), its directory there, and which files are used.
+# The directory in the repository, the module that has it ("" or "client/"), the directory in the module, and the used files.
 DIRECTORIES = (
     ("deploy/kubernetes/snapshot-controller", "", "deploy/kubernetes/snapshot-controller", "*-snapshot-controller.yaml"),
     ("deploy/kubernetes/webhook-example", "", "deploy/kubernetes/webhook-example", "*webhook.yaml"),
     ("deploy/kubernetes/webhook-example", "", "deploy/kubernetes/webhook-example", "*-template"),
     ("client/config/crd", "client/", "config/crd", "*.storage.k8s.io_*.yaml"),
 )  # fmt: skip
-# Settings of the go command by which it would not ask the checksum database.
+# Settings that switch off the go command's checksum database.
 LENIENT = ("GOSUMDB", "GONOSUMDB", "GONOSUMCHECK", "GOPRIVATE", "GOINSECURE", "GOFLAGS")
 HEAD = '''\
 # Copyright (c) certflow.kubernetes contributors
@@ -73,15 +73,8 @@ def main() -> None:
 
 
 def render(sums: dict[str, dict[str, str]]) -> str:
-    """The text of the table's file."""
+    """Return the text of the table's file."""
     lines = [
-        "# Release -> the version of module client/vN that belongs to it.",
-        "CLIENTS: dict[str, str] = {",
-    ]
-    lines += [f'    "{release}": "{client}",' for release, client in RELEASES.items()]
-    lines += [
-        "}",
-        "",
         "# Release -> file, by its path in the repository -> sum.",
         "SUMS: dict[str, dict[str, str]] = {",
     ]

@@ -15,7 +15,6 @@ import base64
 import json
 import re
 import signal
-import subprocess
 import sys
 import textwrap
 import threading
@@ -92,7 +91,7 @@ class Upgrade(DemoClusters):
 
     def attempted_role(self, *words: str) -> tuple[int, str]:
         """Return the status and the output of the play."""
-        source = f"snapshot_controller_source=file://{_module_cache()}"
+        source = f"snapshot_controller_source={build.release_archives(NEW)}/v{{version}}.tar.gz"
         given = ("-e", f"snapshot_controller_version={NEW}", "-e", source)
         return self.attempt("upgrade.yml", *given, *words, kubeconfig=self._kubeconfig, result_format="json")
 
@@ -100,12 +99,6 @@ class Upgrade(DemoClusters):
         """On both clusters at once."""
         with ThreadPoolExecutor() as pool:
             return list(pool.map(act, self.fleet.values()))
-
-
-def _module_cache() -> Path:
-    """The go command's cache of downloads, which has the layout of a module proxy."""
-    done = subprocess.run(["go", "env", "GOMODCACHE"], capture_output=True, text=True, check=True)
-    return Path(done.stdout.strip(), "cache", "download")
 
 
 def the_old_release(demo: Upgrade) -> str:

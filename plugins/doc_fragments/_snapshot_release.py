@@ -13,8 +13,8 @@ class ModuleDocFragment:
 options:
   source:
     description:
-      - The source of the manifests. It is a directory with the unpacked release, an archive (C(.zip), C(.tar.gz), C(.tgz), C(.tar)) as a file or
-        URL, or the URL of a Go module proxy.
+      - The source of the manifests. It is a directory with the unpacked release, an archive (C(.zip), C(.tar.gz), C(.tgz), C(.tar)), or
+        the URL of an archive.
       - C({version}) in it stands for the release, such as 8.7.0. A plan with hops needs the manifests of several releases.
       - The proxy and the CA of the connection come from the environment variables E(HTTPS_PROXY), E(NO_PROXY) and E(SSL_CERT_FILE). A
         URL must not hold a password.

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Single actions of an upgrade on a real control plane, with manifests from a Go module proxy on loopback."""
+"""Single actions of an upgrade on a real control plane, with manifests from a server on loopback."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import functools
 import http.server
 import json
 import os
-import subprocess
 import threading
 import time
 from dataclasses import replace
@@ -62,17 +61,13 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def module_proxy(*releases: str) -> Iterator[str]:
-    """The URL of a server that speaks the GOPROXY protocol: the go command's own cache has its layout."""
-    for release in releases:
-        build.snapshot_manifests(release)  # so that it is in that cache
-    done = subprocess.run(["go", "env", "GOMODCACHE"], capture_output=True, text=True, check=True)
-    directory = Path(done.stdout.strip(), "cache", "download")
-    handler = functools.partial(Quiet, directory=str(directory))
+def release_server(*releases: str) -> Iterator[str]:
+    """Serve the archives of releases. Yield their URL, in which {version} stands for the release."""
+    handler = functools.partial(Quiet, directory=str(build.release_archives(*releases)))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}"
+    yield f"http://127.0.0.1:{server.server_address[1]}/v{{version}}.tar.gz"
     server.shutdown()
     server.server_close()
     thread.join()

@@ -23,7 +23,7 @@ from tests.support import clusters, playbook
 from tests.support.failures import absent
 from tests.support.fleet_files import BY_HELM, DEPLOYMENTS, kubeconfig
 from tests.support.rig import written
-from tests.support.snapshot_rig import module_proxy
+from tests.support.snapshot_rig import release_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -204,8 +204,8 @@ READING_TAGS = {
 def test_a_tag_that_reads_writes_nothing(rig: FleetRig, tmp_path: Path, tag: str) -> None:
     """Run the playbook, because the tasks of the included role would inherit a tag of the block around it."""
     since = datetime.now(timezone.utc)
-    with module_proxy("8.7.0") as proxy:
-        variables = upgrade_to("8.7.0", proxy, tmp_path)
+    with release_server("8.7.0") as source:
+        variables = upgrade_to("8.7.0", source, tmp_path)
         run = rig.play(UPGRADE, "--tags", tag, "-e", json.dumps(variables), order=("well-1",))
     assert [written(cluster, rig.user, since) for cluster in rig.fleet.values()] == [[], []]
     outcome = rig.outcomes()["well-1"]
@@ -222,11 +222,11 @@ def test_a_tag_that_the_role_does_not_have_is_not_a_success(rig: FleetRig) -> No
     assert "did not run, and nothing was written" in rig.outcomes()["well-1"]["reason"]
 
 
-def upgrade_to(release: str, proxy: str, place: Path) -> dict[str, Any]:
+def upgrade_to(release: str, source: str, place: Path) -> dict[str, Any]:
     """Return the variables of an upgrade with its files below a place. No pod starts here, so the waits are short."""
     return {
         "snapshot_controller_version": release,
-        "snapshot_controller_source": proxy,
+        "snapshot_controller_source": source,
         "snapshot_controller_cache_directory": str(place),
         "snapshot_controller_backup_directory": str(place),
         "snapshot_controller_step_timeout": 20,
@@ -238,8 +238,8 @@ def test_two_hosts_of_one_cluster_are_not_upgraded(rig: FleetRig, tmp_path: Path
     """A third host with another cluster is not started either. An option permits two hosts with one UID."""
     order = ("well-1", "well-2", "owned")
     since = datetime.now(timezone.utc)
-    with module_proxy("8.7.0") as proxy:
-        variables = upgrade_to("8.7.0", proxy, tmp_path)
+    with release_server("8.7.0") as source:
+        variables = upgrade_to("8.7.0", source, tmp_path)
         run = rig.play(UPGRADE, "-e", json.dumps(variables), order=order)
     assert [written(cluster, rig.user, since) for cluster in rig.fleet.values()] == [[], []]
     assert run.status == 2, run.output
@@ -314,8 +314,8 @@ def test_an_upgrade_that_is_only_tried(rig: FleetRig, tmp_path: Path) -> None:
     """The same machinery: a cluster that can be upgraded, one that Helm owns, one that does not answer."""
     path = DEPLOYMENTS.format(rig.name)
     rig.fleet["eks"].api("POST", path, BY_HELM)
-    with module_proxy("8.7.0") as proxy:
-        variables = upgrade_to("8.7.0", proxy, tmp_path) | {"certflow_max_failures": 2}
+    with release_server("8.7.0") as source:
+        variables = upgrade_to("8.7.0", source, tmp_path) | {"certflow_max_failures": 2}
         order = ("well-1", "owned", "dead")
         run = rig.play(UPGRADE, "--check", "-e", json.dumps(variables), order=order)
     rig.fleet["eks"].api("DELETE", f"{path}/snapshot-controller")

@@ -16,7 +16,7 @@ import yaml
 
 from tests.support import clusters, playbook, snapshot_lab
 from tests.support.fleet_files import BY_HELM, DEPLOYMENTS, kubeconfig
-from tests.support.snapshot_rig import module_proxy
+from tests.support.snapshot_rig import release_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,14 +63,14 @@ def test_seven_hosts(seven: clusters.Fleet, tmp_path: Path) -> None:
         parts = {host: seven.get(host, seven["helm"]).kubeconfig for host in order}
         (tmp_path / "kubeconfig").write_text(yaml.safe_dump(kubeconfig(parts)))
         common: dict[str, Any] = {"snapshot_controller_version": TARGET, "certflow_report": "report.json"}
-        common |= {"snapshot_controller_source": proxy, "snapshot_controller_adopt": ["kubectl"]}
+        common |= {"snapshot_controller_source": source, "snapshot_controller_adopt": ["kubectl"]}
         common |= {"snapshot_controller_controller": {"min_ready_seconds": 3}}
         arguments = ("-i", "clusters.yml", "-e", json.dumps({**common, **variables}))
         done = playbook.play(tmp_path, UPGRADE, *arguments, HOME=str(tmp_path))
         written = json.loads((tmp_path / "report.json").read_text())["clusters"]
         return done, {name: one["status"] for name, one in written.items()}
 
-    with module_proxy(TARGET) as proxy:
+    with release_server(TARGET) as source:
         stopped, statuses = run(["canary", *NODES, "helm", "dead"])
         assert statuses == dict.fromkeys([*NODES, "helm", "dead"], "not started") | {"canary": "failed"}, (
             stopped.output

@@ -29,7 +29,7 @@ from tests.support.csr_rig import CSRS, TWO_STEP, CsrRig, assert_one_line, asser
 from tests.support.leases import leases, path
 from tests.support.limited_user import APPROVE, BUNDLE, REQUEST, User, without
 from tests.support.rig import WRITES, operate, written
-from tests.support.snapshot_rig import module_proxy
+from tests.support.snapshot_rig import release_server
 from tests.support.waiting import wait_for
 from tools.ci.venvs import REPOSITORY
 
@@ -264,7 +264,7 @@ def test_an_upgrade_writes_nothing_while_another_run_holds_its_lease(
     """No time is kept for the way back, so the run waits for 20 seconds only."""
     monkeypatch.setattr(engine, "UNDO_SECONDS", 0)
     user = f"upgrade-{uuid.uuid4().hex[:8]}"
-    with module_proxy("8.1.0") as source:
+    with release_server("8.1.0") as source:
         given = {
             "kubeconfig": str(held_upgrade.kubeconfig_for(user, ["system:masters"])),
             "version": "8.1.0",

@@ -21,7 +21,7 @@ from tests.support import clusters, leases
 from tests.support import snapshot_lab as lab
 from tests.support.rig import operate
 from tests.support.snapshot_plans import install
-from tests.support.snapshot_rig import CRDS, module_proxy
+from tests.support.snapshot_rig import CRDS, release_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -47,7 +47,7 @@ def cluster() -> Iterator[Cluster]:
 def upgrade(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upgrade]:
     """Upgrade to 8.7.0 with the module."""
     with contextlib.ExitStack() as stack:
-        source = stack.enter_context(module_proxy("7.0.2", "8.7.0"))
+        source = stack.enter_context(release_server("7.0.2", "8.7.0"))
         given = {
             "kubeconfig": str(cluster.kubeconfig),
             "version": "8.7.0",

@@ -29,7 +29,7 @@ from tests.support.csr_rig import role_in
 from tests.support.limited_user import RBAC, Grant, grants, without_grant
 from tests.support.rig import operate, written
 from tests.support.snapshot_plans import install
-from tests.support.snapshot_rig import module_proxy
+from tests.support.snapshot_rig import release_server
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def grant(cluster: Cluster, user: str, *roles: dict[str, Any]) -> None:
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PermissionsRig]:
     with contextlib.ExitStack() as stack:
-        source = stack.enter_context(module_proxy("8.1.0", "8.7.0"))
+        source = stack.enter_context(release_server("8.1.0", "8.7.0"))
         yield PermissionsRig(stack, source, tmp_path_factory.mktemp("releases"))
 
 

@@ -27,7 +27,7 @@ from tests.support.clusters import build, kubeconfig
 from tests.support.failures import absent
 from tests.support.rig import written
 from tests.support.snapshot_lab import kubectl
-from tests.support.snapshot_rig import module_proxy
+from tests.support.snapshot_rig import release_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -72,7 +72,7 @@ class UpgradeRoleRig:
 
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UpgradeRoleRig]:
-    with module_proxy("8.1.0") as source, clusters.running({name: name for name in NAMES}) as fleet:
+    with release_server("8.1.0") as source, clusters.running({name: name for name in NAMES}) as fleet:
         snapshot_lab.install(fleet["eks"], "7.0.2", pods=False)
         yield UpgradeRoleRig(fleet, tmp_path_factory.mktemp("role"), source)
 

@@ -18,7 +18,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kind
 from tests.support import clusters, https_webhook
 from tests.support import snapshot_lab as lab
 from tests.support.clusters import build, pki
-from tests.support.snapshot_rig import CRDS, SnapshotRig, difference, module_proxy
+from tests.support.snapshot_rig import CRDS, SnapshotRig, difference, release_server
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -40,10 +40,10 @@ def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SnapshotRi
     """An old cluster, and one on which each release is installed afresh."""
     cache = tmp_path_factory.mktemp("cache")
     with (
-        module_proxy(*CHAIN, "8.2.0") as proxy,
+        release_server(*CHAIN, "8.2.0") as source,
         clusters.running({"old": "onprem", "fresh": "onprem"}) as fleet,
     ):
-        yield SnapshotRig(fleet["old"], proxy, cache), SnapshotRig(fleet["fresh"], proxy, cache)
+        yield SnapshotRig(fleet["old"], source, cache), SnapshotRig(fleet["fresh"], source, cache)
 
 
 def test_definitions_of_every_release_over_those_of_kubectl(sites: tuple[SnapshotRig, SnapshotRig]) -> None:

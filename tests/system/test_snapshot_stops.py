@@ -29,7 +29,7 @@ from ansible.release import __version__ as ansible_version
 
 from tests.support import leases, playbook, snapshot_kept, snapshot_lab, snapshot_pods
 from tests.support.clusters import ApiError, build
-from tests.support.snapshot_rig import module_proxy
+from tests.support.snapshot_rig import release_server
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ def is_alive(pid: int) -> bool:
 def prepared(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[StopRig]:
     directory = tmp_path_factory.mktemp("stops")
     with contextlib.ExitStack() as stack:
-        source = stack.enter_context(module_proxy(NEW))
+        source = stack.enter_context(release_server(NEW))
         pods = {}
         for name in MODES:
             cluster = fleet[name]

@@ -4,7 +4,7 @@
 
 """The commands of the pages about an upgrade, run as printed, and the examples of the module.
 
-Substitutions: the manifests come from a Go module proxy on this machine instead of GitHub, the images are on the node, and the
+Substitutions: the manifests come from a server on this machine instead of GitHub, the images are on the node, and the
 controller has one pod that counts as available after a second.
 """
 
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.support import clusters, pages, playbook, snapshot_kept, snapshot_lab
-from tests.support.snapshot_rig import module_proxy
+from tests.support.snapshot_rig import release_server
 from tools.ci.venvs import REPOSITORY
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def commands(page: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def source() -> Iterator[str]:
-    with module_proxy(RELEASE) as source:
+    with release_server(RELEASE) as source:
         yield source
 
 

@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> int:
     with (
         clusters.running(profiles()) as fleet,
         contextlib.closing(team_labels.start(fleet["onprem"])),
-        snapshot_rig.module_proxy(*SNAPSHOT_RELEASES) as snapshots,
+        snapshot_rig.release_server(*SNAPSHOT_RELEASES) as snapshots,
     ):
         for release in SNAPSHOT_IMAGES if NODE in fleet else ():
             snapshot_lab.load_images(fleet[NODE], release)

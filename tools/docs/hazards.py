@@ -77,7 +77,10 @@ def _hazard(row: Hazard) -> str:
 def _never() -> Iterator[str]:
     for release in release_table.RELEASES:
         if release.never:
-            yield _row(str(release), f"{release.never[:1].upper()}{_linked(release.never[1:])}.")
+            yield _row(
+                str(release),
+                f"{release.never[:1].upper()}{_linked(release.never[1:])}. Use {release_table.usable_after(release)} or newer.",
+            )
         for program in release.unpublished:
             yield _row(f"{release}, with its webhook", f"The image {program} {release} was never published.")
 

@@ -16,6 +16,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -91,6 +92,25 @@ def snapshot_manifests(release: str) -> tuple[Path, Path]:
     assert wanted.sibling
     main = _download(_main_pin(wanted))
     return main / "deploy" / "kubernetes", _download(wanted.sibling) / "config" / "crd"
+
+
+def release_archives(*releases: str) -> Path:
+    """Return the directory with the archives v8.7.0.tar.gz and so on, in the layout of upstream's archives of tags."""
+    directory = cache_directory() / "releases"
+    directory.mkdir(parents=True, exist_ok=True)
+    for release in releases:
+        target = directory / f"v{release}.tar.gz"
+        with lock(directory / ".lock"):
+            if target.is_file():
+                continue
+            deploy, crds = snapshot_manifests(release)
+            draft = target.with_suffix(".new")
+            with tarfile.open(draft, "w:gz") as archive:
+                root = f"external-snapshotter-{release}"
+                archive.add(deploy, f"{root}/deploy/kubernetes")
+                archive.add(crds, f"{root}/client/config/crd")
+            draft.rename(target)
+    return directory
 
 
 def static_program(source: Path) -> Path:

@@ -30,7 +30,7 @@ from tests.support.clusters import kubeconfig
 from tests.support.playbook import Moment
 from tests.support.snapshot_kept import Kept
 from tests.support.snapshot_load import SnapshotLoad
-from tests.support.snapshot_rig import module_proxy
+from tests.support.snapshot_rig import release_server
 from tests.system.upgrades import records
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def running() -> Iterator[Lab]:
     """A lab with the clusters of PROFILES. Ask clusters.why_no_node() first."""
     with (
         tempfile.TemporaryDirectory() as directory,
-        module_proxy(*RELEASES) as source,
+        release_server(*RELEASES) as source,
         clusters.running(PROFILES) as fleet,
     ):
         yield Lab(fleet, source, Path(directory))

@@ -457,7 +457,6 @@ HAZARDS: tuple[Hazard, ...] = (
         "kubernetes-csi/csi-lib-utils:leaderelection", controller.find_leaders_gap,
     ),
 )  # fmt: skip
-BY_ID = {row.id: row for row in HAZARDS}
 
 
 @dataclass(frozen=True)

@@ -11,22 +11,6 @@ checksum database. The files equal those of the release's tag.
 
 from __future__ import annotations
 
-# Release -> the version of module client/vN that belongs to it.
-CLIENTS: dict[str, str] = {
-    "4.2.1": "4.2.0",
-    "6.2.2": "6.2.0",
-    "6.3.0": "6.3.0",
-    "7.0.2": "7.0.0",
-    "8.1.0": "8.0.0",
-    "8.2.0": "8.2.0",
-    "8.2.1": "8.2.0",
-    "8.3.0": "8.2.0",
-    "8.4.0": "8.4.0",
-    "8.5.0": "8.4.0",
-    "8.6.0": "8.6.0",
-    "8.7.0": "8.7.0",
-}
-
 # Release -> file, by its path in the repository -> sum.
 SUMS: dict[str, dict[str, str]] = {
     "4.2.1": {

@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Sets of CustomResourceDefinitions as releases shipped them, and which one a cluster's are. Pure.
+"""The sets of CustomResourceDefinitions (CRDs) of the releases, and the set that a cluster's CRDs belong to. Pure.
 
-None carries a version label. What tells them apart: the versions that are listed, served and stored, whether the schema has
-CEL rules, and the annotation of the generator that made them.
+The CRDs have no version label. A set is recognised by its listed, served and stored versions, by CEL rules in the schema, and
+by the annotation of the generator.
 """
 
 from __future__ import annotations
@@ -23,18 +23,19 @@ STORED, SERVED, LISTED = "stored", "served", "listed"
 
 @dataclass(frozen=True)
 class CrdSet:
-    """One row. key: the first release that has it. versions: to STORED, SERVED or LISTED (neither).
+    """One row of SETS."""
 
-    rules: whether objects with a source have CEL rules. generator: its version, "" where the table does not know it.
-    """
-
+    #: The first release with this set.
     key: str
+    #: The releases with this set, in words.
     releases: str
     group: str
+    #: For each version STORED, SERVED or LISTED (neither stored nor served).
     versions: Mapping[str, str]
+    #: True if objects with a source have CEL rules.
     rules: bool
+    #: The version of the generator, "" if it is not known.
     generator: str
-    source: str
 
     @property
     def storage(self) -> str:
@@ -42,49 +43,47 @@ class CrdSet:
 
 
 _V1 = {"v1": STORED, "v1beta1": LISTED}
-# client/config/crd at each tag; oldest first within a group.
+# The oldest set of a group comes first. The comments name the tags. The files are in client/config/crd.
 SETS: tuple[CrdSet, ...] = (
-    CrdSet("3.0", "to 3.0", SNAPSHOT, {"v1beta1": STORED}, False, "", "v3.0.3:client/config/crd"),
-    CrdSet("4.0", "4.0", SNAPSHOT, {"v1": SERVED, "v1beta1": STORED}, False, "", "v4.0.1:client/config/crd"),
-    CrdSet("4.1", "4.1 to 5.0", SNAPSHOT, {"v1": STORED, "v1beta1": SERVED}, False, "", "client/v4.2.0"),
-    CrdSet("6.0.0", "6.0.0", SNAPSHOT, {"v1": STORED}, False, "", "#718"),
-    CrdSet("6.0.1", "6.0.1 to 6.2", SNAPSHOT, _V1, False, "v0.8.0", "client/v6.2.0"),
-    CrdSet("6.3", "6.3", SNAPSHOT, _V1, False, "v0.11.3", "client/v6.3.0"),
-    CrdSet("7.0", "7.0", SNAPSHOT, _V1, False, "v0.12.0", "client/v7.0.0"),
-    CrdSet("8.0", "8.0 to 8.7", SNAPSHOT, _V1, True, "v0.15.0", "client/v8.0.0 to client/v8.7.0"),
-    CrdSet("6.3", "6.3", GROUP, {"v1alpha1": STORED}, False, "v0.11.3", "client/v6.3.0"),
-    CrdSet("7.0", "7.0", GROUP, {"v1alpha1": STORED}, False, "v0.12.0", "client/v7.0.0"),
-    CrdSet("8.0", "8.0 and 8.1", GROUP, {"v1alpha1": STORED}, True, "v0.15.0", "client/v8.0.0"),
-    CrdSet("8.2", "8.2 and 8.3", GROUP, {"v1beta1": STORED}, True, "v0.15.0", "client/v8.2.0"),
-    CrdSet("8.4", "8.4 and 8.5", GROUP, {"v1beta1": SERVED, "v1beta2": STORED}, True, "v0.15.0", "client/v8.4.0"),
-    CrdSet(
-        "8.6", "8.6 and 8.7", GROUP, {"v1": SERVED, "v1beta1": SERVED, "v1beta2": STORED}, True, "v0.15.0", "client/v8.7.0"
-    ),
+    CrdSet("3.0", "to 3.0", SNAPSHOT, {"v1beta1": STORED}, False, ""),  # v3.0.3:client/config/crd
+    CrdSet("4.0", "4.0", SNAPSHOT, {"v1": SERVED, "v1beta1": STORED}, False, ""),  # v4.0.1:client/config/crd
+    CrdSet("4.1", "4.1 to 5.0", SNAPSHOT, {"v1": STORED, "v1beta1": SERVED}, False, ""),  # client/v4.2.0
+    CrdSet("6.0.0", "6.0.0", SNAPSHOT, {"v1": STORED}, False, ""),  # #718
+    CrdSet("6.0.1", "6.0.1 to 6.2", SNAPSHOT, _V1, False, "v0.8.0"),  # client/v6.2.0
+    CrdSet("6.3", "6.3", SNAPSHOT, _V1, False, "v0.11.3"),  # client/v6.3.0
+    CrdSet("7.0", "7.0", SNAPSHOT, _V1, False, "v0.12.0"),  # client/v7.0.0
+    CrdSet("8.0", "8.0 to 8.7", SNAPSHOT, _V1, True, "v0.15.0"),  # client/v8.0.0 to client/v8.7.0
+    CrdSet("6.3", "6.3", GROUP, {"v1alpha1": STORED}, False, "v0.11.3"),  # client/v6.3.0
+    CrdSet("7.0", "7.0", GROUP, {"v1alpha1": STORED}, False, "v0.12.0"),  # client/v7.0.0
+    CrdSet("8.0", "8.0 and 8.1", GROUP, {"v1alpha1": STORED}, True, "v0.15.0"),  # client/v8.0.0
+    CrdSet("8.2", "8.2 and 8.3", GROUP, {"v1beta1": STORED}, True, "v0.15.0"),  # client/v8.2.0
+    CrdSet("8.4", "8.4 and 8.5", GROUP, {"v1beta1": SERVED, "v1beta2": STORED}, True, "v0.15.0"),  # client/v8.4.0
+    CrdSet("8.6", "8.6 and 8.7", GROUP, {"v1": SERVED, "v1beta1": SERVED, "v1beta2": STORED}, True, "v0.15.0"),  # client/v8.7.0
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """spec.conversion. service: (namespace, name), None where there is none."""
+    """The field spec.conversion of a CRD."""
 
     strategy: str = "None"
+    #: Namespace and name, None if no Service is called.
     service: tuple[str, str] | None = None
     has_bundle: bool = False
 
 
 @dataclass(frozen=True)
 class Crd:
-    """One of the six as the cluster has it. set: the row that it is from, None where it is from none.
-
-    accepted: whether its names and schema are in force. terminating: whether it is being deleted.
-    """
+    """One of the six CRDs in the cluster."""
 
     name: str
+    #: For each version STORED, SERVED or LISTED.
     versions: Mapping[str, str]
     stored_versions: tuple[str, ...]
+    #: The set that it belongs to, None if it differs from every set.
     set: CrdSet | None
     conversion: Conversion = Conversion()
-    established: bool = True
+    #: True if it has a deletionTimestamp.
     terminating: bool = False
 
     @property
@@ -93,12 +92,12 @@ class Crd:
 
 
 def row(key: str, group: str) -> CrdSet:
-    return next(one for one in SETS if one.key == key and one.group == group)
+    return next(crd_set for crd_set in SETS if crd_set.key == key and crd_set.group == group)
 
 
-def rank(one: CrdSet) -> int:
-    """Newer sets of a group have greater numbers."""
-    return SETS.index(one)
+def rank(crd_set: CrdSet) -> int:
+    """Return a number that is greater for a newer set of the same group."""
+    return SETS.index(crd_set)
 
 
 def names(group: str) -> tuple[str, ...]:
@@ -106,10 +105,9 @@ def names(group: str) -> tuple[str, ...]:
 
 
 def parse(obj: Mapping[str, Any]) -> Crd:
-    """Read a CustomResourceDefinition."""
+    """Parse a CustomResourceDefinition as the API server returns it."""
     spec, status, metadata = obj["spec"], obj.get("status") or {}, obj["metadata"]
     versions = {entry["name"]: _state(entry) for entry in spec["versions"]}
-    conditions = {entry["type"]: entry["status"] for entry in status.get("conditions") or ()}
     return Crd(
         name=metadata["name"],
         versions=versions,
@@ -122,7 +120,6 @@ def parse(obj: Mapping[str, Any]) -> Crd:
             (metadata.get("annotations") or {}).get(GENERATOR, ""),
         ),
         conversion=_conversion(spec.get("conversion") or {}),
-        established=conditions.get("Established") == "True",
         terminating=bool(metadata.get("deletionTimestamp")),
     )
 
@@ -134,23 +131,26 @@ def _state(entry: Mapping[str, Any]) -> str:
 def _fingerprint(
     name: str, group: str, versions: Mapping[str, str], rules: bool, generator: str
 ) -> CrdSet | None:
-    # Classes have no source, and so no rules of their own before v1beta2; then the generator alone decides.
-    ruled = not name.startswith(("volumesnapshotclasses", "volumegroupsnapshotclasses"))
-    fitting = [one for one in SETS if one.group == group and one.versions == dict(versions)]
-    if ruled:
-        fitting = [one for one in fitting if one.rules == rules]
-    exact = [one for one in fitting if one.generator == generator]
+    # Classes have no source, so they have no rules before v1beta2. For them only the generator decides.
+    has_source = not name.startswith(("volumesnapshotclasses", "volumegroupsnapshotclasses"))
+    fitting = [
+        crd_set
+        for crd_set in SETS
+        if crd_set.group == group and crd_set.versions == dict(versions)
+        if not has_source or crd_set.rules == rules
+    ]
+    exact = [crd_set for crd_set in fitting if crd_set.generator == generator]
     return next(iter(exact or fitting), None)
 
 
 def _has_rules(versions: Iterable[Mapping[str, Any]]) -> bool:
-    return any(_within(entry.get("schema") or {}) for entry in versions)
+    return any(_contains_rules(entry.get("schema") or {}) for entry in versions)
 
 
-def _within(node: Any) -> bool:
+def _contains_rules(node: Any) -> bool:
     if isinstance(node, dict):
-        return "x-kubernetes-validations" in node or any(_within(value) for value in node.values())
-    return isinstance(node, list) and any(_within(value) for value in node)
+        return "x-kubernetes-validations" in node or any(_contains_rules(value) for value in node.values())
+    return isinstance(node, list) and any(_contains_rules(value) for value in node)
 
 
 def _conversion(spec: Mapping[str, Any]) -> Conversion:

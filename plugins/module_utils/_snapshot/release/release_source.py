@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The manifests of a release, from wherever they are, verified file by file, and kept in a cache.
+"""Get the manifests of a release from a directory, an archive or a URL, verify each file, and keep them in a cache.
 
-The collection ships none of them. A file counts only if it has the SHA-256 sum that the release's row has, or that the
-user gave; so it does not matter who keeps the copy.
+The collection ships no manifests. A file counts only if it has the SHA-256 sum of the table or of the user, so the source does
+not have to be trusted.
 """
 
 from __future__ import annotations
@@ -28,29 +28,25 @@ from urllib.parse import urlsplit
 from ..._paths import expand
 from ..errors import SourceError
 from . import fetch, release_archive
-from .checksums import CLIENTS, SUMS
+from .checksums import SUMS
 
 UPSTREAM = "https://github.com/kubernetes-csi/external-snapshotter/archive/refs/tags/v{version}.tar.gz"
-MODULE = "github.com/kubernetes-csi/external-snapshotter"
 VERSION = "{version}"
-ARCHIVES = (".zip", ".tar.gz", ".tgz", ".tar")
 # A release has 15 MB: half a minute at 4 Mbit/s.
 FETCH_SECONDS = 300.0
 WAIT_SECONDS = FETCH_SECONDS + 60.0
-LOOK_SECONDS = 0.2
+LOCK_POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
 class ReleaseSource:
-    """Where releases come from.
+    """The source of releases."""
 
-    where: a directory, an archive (file or URL), or the URL of a Go module proxy; {version} in it stands for the release,
-    as 8.7.0. cache: the directory that keeps what was fetched. sums: of releases that this collection has no row for, or
-    that the user has changed: release to file to SHA-256 sum.
-    """
-
+    #: A directory, an archive, or the URL of an archive. {version} in it stands for the release, such as 8.7.0.
     where: str = UPSTREAM
+    #: The directory that keeps fetched files.
     cache: Path = Path("~/.cache/certflow.kubernetes/releases")
+    #: SHA-256 sums by release and file, for releases that this collection does not know or that the user has changed.
     sums: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
@@ -62,7 +58,8 @@ def files(source: ReleaseSource, release: str) -> dict[str, str]:
     """
     sums = _sums(source, release)
     where = source.where.replace(VERSION, release) or UPSTREAM.replace(VERSION, release)
-    if not _is_url(where) and Path(expand(where)).is_dir():
+    is_url = bool(urlsplit(where).scheme)
+    if not is_url and Path(expand(where)).is_dir():
         found = release_archive.from_directory(Path(expand(where)), sums)
         return _verified(found, sums, release, where)
     cache = Path(expand(str(source.cache)))
@@ -71,7 +68,8 @@ def files(source: ReleaseSource, release: str) -> dict[str, str]:
         try:
             return _verified(release_archive.from_directory(kept, sums), sums, release, str(kept))
         except SourceError:
-            fetched = _fetched(where, release, sums, time.monotonic() + FETCH_SECONDS)
+            data = fetch.read(where, time.monotonic() + FETCH_SECONDS)
+            fetched = release_archive.below_tag(release_archive.contents(data, where, sums), where)
         texts = _verified(fetched, sums, release, where)
         _keep(kept, {name: fetched[name] for name in sums})
     return texts
@@ -85,39 +83,6 @@ def _sums(source: ReleaseSource, release: str) -> Mapping[str, str]:
             remedy="Give their SHA-256 sums by path with sums, or another release",
         )
     return sums
-
-
-def _fetched(where: str, release: str, sums: Mapping[str, str], until: float) -> dict[str, bytes]:
-    """Return the release's files, unverified, by their paths in the repository. until: by time.monotonic()."""
-    if where.endswith(ARCHIVES) or (not _is_url(where) and Path(expand(where)).is_file()):
-        return release_archive.below_tag(
-            release_archive.contents(fetch.read(where, until), where, sums), where
-        )
-    if _is_url(where):
-        return _from_proxy(where.rstrip("/"), release, sums, until)
-    raise SourceError(
-        f"the source of the manifests, {where}, is neither a directory nor a file that exists",
-        remedy="Give a directory, an archive, or the URL of an archive or of a Go module proxy",
-    )
-
-
-def _from_proxy(proxy: str, release: str, sums: Mapping[str, str], until: float) -> dict[str, bytes]:
-    """https://go.dev/ref/mod#goproxy-protocol: each version of a module is one zip, in a directory of its name."""
-    client = CLIENTS.get(release, f"{release.rpartition('.')[0]}.0")
-    modules = [("", release)] + [("client/", client)] * any(name.startswith("client/") for name in sums)
-    found: dict[str, bytes] = {}
-    for place, version in modules:
-        module = f"{MODULE}/{place}v{version.partition('.')[0]}"
-        url = f"{proxy}/{module}/@v/v{version}.zip"
-        prefix = f"{module}@v{version}/"
-        wanted = [name[len(place) :] for name in sums if name.startswith("client/") == bool(place)]
-        unpacked = release_archive.contents(fetch.read(url, until), url, wanted)
-        found |= {
-            f"{place}{name[len(prefix) :]}": data
-            for name, data in unpacked.items()
-            if name.startswith(prefix)
-        }
-    return found
 
 
 def _verified(
@@ -138,10 +103,6 @@ def _verified(
                 remedy="Use an unchanged copy; or, if the change is yours, give the sums of this release's files with sums",
             )
     return {name: found[name].decode() for name in sums}
-
-
-def _is_url(where: str) -> bool:
-    return bool(urlsplit(where).scheme)
 
 
 @contextmanager
@@ -172,7 +133,7 @@ def _wait_for(file: IO[str], directory: Path) -> None:
                     f"and has not ended after {WAIT_SECONDS:.0f} seconds",
                     remedy="Check why that process does not end, or set another cache_directory",
                 ) from None
-            time.sleep(LOOK_SECONDS)
+            time.sleep(LOCK_POLL_SECONDS)
         else:
             file.truncate(0)
             file.write(f"{os.getpid()} on {socket.gethostname()}"[:60])
@@ -181,7 +142,7 @@ def _wait_for(file: IO[str], directory: Path) -> None:
 
 
 def _keep(target: Path, contents: Mapping[str, bytes]) -> None:
-    """Write them beside the target and put them in its place: half a release is never seen."""
+    """Write the files beside the target, then rename them to it. So no process reads half a release."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         draft = Path(scratch, "draft")

@@ -3,10 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Releases of external-snapshotter, as a table: what each consists of, and which must never be installed.
+"""Table of the releases of external-snapshotter: their parts, and the releases that must never be installed. Pure.
 
-Sources: "TAG:path" and "#N" are those of https://github.com/kubernetes-csi/external-snapshotter. Rows are minor
-releases, since patches differ in what `never` and `avoid` name and in nothing else.
+The sources are the files of each release's tag in https://github.com/kubernetes-csi/external-snapshotter, most of them below
+deploy/kubernetes. "#N" is an issue there. A row stands for a minor release, because its patch releases differ only in
+``never``, ``avoid`` and ``unpublished``.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ GROUP_CONTENTS = f"volumegroupsnapshotcontents.{GROUP}"
 GROUP_CRDS = (f"volumegroupsnapshotclasses.{GROUP}", GROUP_CONTENTS, f"volumegroupsnapshots.{GROUP}")
 
 CONTROLLER = "snapshot-controller"
-# Upstream's namespaces: the controller's since 4.1, and the webhooks', which its manifests tell people to change.
+# Upstream's namespace of the controller since 4.1.
 CONTROLLER_NAMESPACE = "kube-system"
 VALIDATION, CONVERSION = "validation", "conversion"
 OLD_LABEL, LABEL = "app", "app.kubernetes.io/name"
@@ -36,7 +37,7 @@ OLD_LABEL, LABEL = "app", "app.kubernetes.io/name"
 
 @dataclass(frozen=True)
 class WebhookRules:
-    """One ValidatingWebhookConfiguration and its webhook of the same name; operations are CREATE and UPDATE."""
+    """A ValidatingWebhookConfiguration of upstream and its only webhook, which has the same name."""
 
     name: str
     group: str
@@ -45,6 +46,7 @@ class WebhookRules:
     resources: tuple[str, ...]
 
     def as_rules(self) -> list[dict[str, object]]:
+        """Return the field rules of the webhook."""
         return [
             {
                 "apiGroups": [self.group],
@@ -58,11 +60,14 @@ class WebhookRules:
 
 @dataclass(frozen=True)
 class ReleaseWebhook:
-    """The webhook of an era. selector: of its pods. service_account: "" where the program asks nothing of the API."""
+    """The webhook of some releases, and upstream's names of its objects."""
 
+    #: VALIDATION or CONVERSION.
     kind: str
+    #: The labels of its pods.
     selector: Mapping[str, str]
     configurations: tuple[WebhookRules, ...] = ()
+    #: "" if the program sends no requests to the API server.
     service_account: str = ""
 
     @property
@@ -79,44 +84,47 @@ class ReleaseWebhook:
 
     @property
     def old_secret(self) -> str:
-        """What upstream's manifests call it."""
+        """The Secret's name in upstream's manifests."""
         return "snapshot-validation-secret" if self.kind == VALIDATION else f"{self.image}-secret"
 
     @property
     def secret(self) -> str:
-        """The name of a new Secret: upstream's may hold a Secret of a type that cannot be changed (6.2)."""
+        """The name of a new Secret. It differs from upstream's, because a Secret of that name may have the type of before 6.2."""
         return "snapshot-validation-tls" if self.kind == VALIDATION else f"{self.image}-tls"
 
 
 @dataclass(frozen=True)
 class GroupSupport:
-    """Group snapshots: the flag that switches them, whether they are on without it, the version that is spoken."""
+    """Support for group snapshots in a release."""
 
+    #: The flag that switches them on.
     flag: str
+    #: The API version that the controller uses.
     version: str
+    #: True if they are on without the flag.
     on: bool = False
 
 
 @dataclass(frozen=True)
 class Release:
-    """One release.
-
-    crds, group_crds: keys of _crds.SETS, "" where it has none. client: the version of the client module that holds its
-    CustomResourceDefinitions. label: the key of the controller's selector. kubernetes: the oldest minor version.
-    never: why it may not be installed. avoid: what is better about a later patch. unpublished: programs without an image.
-    """
+    """One release."""
 
     version: Version
+    #: The key of its set of CRDs in crd_sets.SETS.
     crds: str
+    #: The key of its set of group CRDs, "" if it has none.
     group_crds: str
-    client: str
     webhook: ReleaseWebhook | None
+    #: The key of the controller's selector.
     label: str
     groups: GroupSupport | None
+    #: The oldest supported minor version of Kubernetes.
     kubernetes: tuple[int, int]
-    source: str
+    #: The reason why it must not be installed, or "".
     never: str = ""
+    #: The advantage of a later patch release, or "".
     avoid: str = ""
+    #: The programs without a published image.
     unpublished: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -128,18 +136,17 @@ class Release:
 
 @dataclass(frozen=True)
 class _MinorRelease:
-    """A row: a minor release, patches 0 to ``last``; never, avoid and unpublished by patch."""
+    """One row. It stands for the patch releases from 0 to ``last``."""
 
     minor: str
     last: int
     crds: str
-    client: str
-    source: str
     group_crds: str = ""
     webhook: ReleaseWebhook | None = None
     groups: GroupSupport | None = None
     label: str = LABEL
     kubernetes: tuple[int, int] = (1, 25)
+    #: These three by patch.
     never: Mapping[int, str] = field(default_factory=dict)
     avoid: Mapping[int, str] = field(default_factory=dict)
     unpublished: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
@@ -151,12 +158,10 @@ class _MinorRelease:
                 (major, minor, patch),
                 self.crds,
                 self.group_crds,
-                self.client,
                 self.webhook,
                 self.label,
                 self.groups,
                 self.kubernetes,
-                self.source,
                 self.never.get(patch, ""),
                 self.avoid.get(patch, ""),
                 self.unpublished.get(patch, ()),
@@ -179,7 +184,7 @@ def _group_rules(resources: tuple[str, ...]) -> WebhookRules:
     )
 
 
-# deploy/kubernetes/webhook-example/{webhook,rbac-snapshot-webhook}.yaml and admission-configuration-template.
+# From deploy/kubernetes/webhook-example/{webhook,rbac-snapshot-webhook}.yaml and admission-configuration-template.
 _VALIDATION_4 = ReleaseWebhook(
     VALIDATION, {OLD_LABEL: "snapshot-validation"}, (_rules(("v1", "v1beta1"), _ALL[:2]),)
 )
@@ -194,7 +199,7 @@ _VALIDATION_8 = replace(
 )
 _CONVERSION = ReleaseWebhook(CONVERSION, {LABEL: "snapshot-conversion-webhook"})
 
-# cmd/snapshot-controller/main.go, pkg/features.
+# From cmd/snapshot-controller/main.go and pkg/features.
 GROUP_FLAG, GATES_FLAG, GROUP_GATE = (
     "enable-volume-group-snapshots",
     "feature-gates",
@@ -202,60 +207,58 @@ GROUP_FLAG, GATES_FLAG, GROUP_GATE = (
 )
 _ALPHA = GroupSupport(GROUP_FLAG, "v1alpha1")
 
-_UNBOUNDED = "its controller lists every snapshot at once when it starts (#1238); {} does not"
+_UNBOUNDED = "its controller lists every snapshot at once when it starts (#1238), and {} does not"
 _ROWS = (
-    _MinorRelease("4.2", 1, "4.1", "4.2.0", "v4.2.1:deploy", webhook=_VALIDATION_4, label=OLD_LABEL, kubernetes=(1, 20)),
-    _MinorRelease("5.0", 1, "4.1", "5.0.0", "v5.0.1:deploy", webhook=_VALIDATION_4, label=OLD_LABEL, kubernetes=(1, 20)),
+    _MinorRelease("4.2", 1, "4.1", webhook=_VALIDATION_4, label=OLD_LABEL, kubernetes=(1, 20)),
+    _MinorRelease("5.0", 1, "4.1", webhook=_VALIDATION_4, label=OLD_LABEL, kubernetes=(1, 20)),
     _MinorRelease(
-        "6.0", 1, "6.0.1", "6.0.1", "v6.0.1:deploy", webhook=_VALIDATION_6_0, label=OLD_LABEL, kubernetes=(1, 20),
-        never={0: "its CustomResourceDefinitions drop v1beta1, which a cluster that ever stored it refuses "
-                  "(#718, #719); take 6.0.1 or newer"},
+        "6.0", 1, "6.0.1", webhook=_VALIDATION_6_0, label=OLD_LABEL, kubernetes=(1, 20),
+        never={0: "its CustomResourceDefinitions drop v1beta1, and a cluster that ever stored v1beta1 refuses them (#718, #719)"},
     ),
-    _MinorRelease("6.1", 0, "6.0.1", "6.1.0", "v6.1.0:deploy", webhook=_VALIDATION_6_1, label=OLD_LABEL, kubernetes=(1, 20)),
+    _MinorRelease("6.1", 0, "6.0.1", webhook=_VALIDATION_6_1, label=OLD_LABEL, kubernetes=(1, 20)),
     _MinorRelease(
-        "6.2", 3, "6.0.1", "6.2.0", "v6.2.2:deploy", webhook=_VALIDATION_6_1, label=OLD_LABEL, kubernetes=(1, 20),
+        "6.2", 3, "6.0.1", webhook=_VALIDATION_6_1, label=OLD_LABEL, kubernetes=(1, 20),
         unpublished={0: (_VALIDATION_6_1.image,)},  # #803
     ),
     _MinorRelease(
-        "6.3", 4, "6.3", "6.3.0", "v6.3.0:deploy", group_crds="6.3", webhook=_VALIDATION_6_3, label=OLD_LABEL,
+        "6.3", 4, "6.3", group_crds="6.3", webhook=_VALIDATION_6_3, label=OLD_LABEL,
         kubernetes=(1, 20),
-        never={0: "its webhook waits for VolumeGroupSnapshotClasses and never opens its port without them (#921, #939); "
-                  "take 6.3.1 or newer"},
+        never={0: "its webhook waits for VolumeGroupSnapshotClasses and never opens its port without them (#921, #939)"},
     ),
     _MinorRelease(
-        "7.0", 2, "7.0", "7.0.0", "v7.0.2:deploy", group_crds="7.0", webhook=_VALIDATION_7, groups=_ALPHA,
+        "7.0", 2, "7.0", group_crds="7.0", webhook=_VALIDATION_7, groups=_ALPHA,
         kubernetes=(1, 20),
-        never={0: "its webhook crashes at a snapshot content without sourceVolumeMode (#1005); take 7.0.1 or newer"},
+        never={0: "its webhook crashes at a snapshot content without sourceVolumeMode (#1005)"},
     ),
     _MinorRelease(
-        "8.0", 2, "8.0", "8.0.0", "v8.0.2:deploy", group_crds="8.0", webhook=_VALIDATION_8, groups=_ALPHA,
+        "8.0", 2, "8.0", group_crds="8.0", webhook=_VALIDATION_8, groups=_ALPHA,
         avoid={patch: _UNBOUNDED.format("8.0.2") for patch in (0, 1)},
     ),
     _MinorRelease(
-        "8.1", 1, "8.0", "8.0.0", "v8.1.0:deploy", group_crds="8.0", webhook=_VALIDATION_8, groups=_ALPHA,
+        "8.1", 1, "8.0", group_crds="8.0", webhook=_VALIDATION_8, groups=_ALPHA,
         avoid={0: _UNBOUNDED.format("8.1.1")},
     ),
-    _MinorRelease("8.2", 1, "8.0", "8.2.0", "v8.2.1:deploy", group_crds="8.2", groups=GroupSupport(GATES_FLAG, "v1beta1")),
-    _MinorRelease("8.3", 0, "8.0", "8.2.0", "v8.3.0:deploy", group_crds="8.2", groups=GroupSupport(GATES_FLAG, "v1beta1")),
+    _MinorRelease("8.2", 1, "8.0", group_crds="8.2", groups=GroupSupport(GATES_FLAG, "v1beta1")),
+    _MinorRelease("8.3", 0, "8.0", group_crds="8.2", groups=GroupSupport(GATES_FLAG, "v1beta1")),
     _MinorRelease(
-        "8.4", 0, "8.0", "8.4.0", "v8.4.0:deploy", group_crds="8.4", webhook=_CONVERSION,
+        "8.4", 0, "8.0", group_crds="8.4", webhook=_CONVERSION,
         groups=GroupSupport(GATES_FLAG, "v1beta2"),
     ),
     _MinorRelease(
-        "8.5", 0, "8.0", "8.4.0", "v8.5.0:deploy", group_crds="8.4", webhook=_CONVERSION,
+        "8.5", 0, "8.0", group_crds="8.4", webhook=_CONVERSION,
         groups=GroupSupport(GATES_FLAG, "v1beta2"),
     ),
-    # Upstream still ships the conversion webhook's manifest with these, but their CustomResourceDefinitions ask for none.
-    _MinorRelease("8.6", 0, "8.0", "8.6.0", "v8.6.0:deploy", group_crds="8.6", groups=GroupSupport(GATES_FLAG, "v1")),
-    _MinorRelease("8.7", 0, "8.0", "8.7.0", "v8.7.0:deploy", group_crds="8.6", groups=GroupSupport(GATES_FLAG, "v1", on=True)),
+    # Upstream still ships the manifest of the conversion webhook, but these CRDs do not name it.
+    _MinorRelease("8.6", 0, "8.0", group_crds="8.6", groups=GroupSupport(GATES_FLAG, "v1")),
+    _MinorRelease("8.7", 0, "8.0", group_crds="8.6", groups=GroupSupport(GATES_FLAG, "v1", on=True)),
 )  # fmt: skip
 RELEASES: tuple[Release, ...] = tuple(release for row in _ROWS for release in row.releases())
 OLDEST, NEWEST = RELEASES[0], RELEASES[-1]
-# The names of upstream's ValidatingWebhookConfigurations, of any release.
+# Upstream's names of ValidatingWebhookConfigurations in all releases.
 CONFIGURATION_NAMES = frozenset(f"validation-webhook.{group}" for group in (SNAPSHOT, GROUP))
-# Whose program converts between v1beta1 and v1beta2; the only ones with an image are those of 8.4.0 and 8.5.0 (#1358).
+# The release whose webhook converts between v1beta1 and v1beta2. Only 8.4.0 and 8.5.0 have an image of it (#1358).
 CONVERTS = "8.4.0"
-# Whose CustomResourceDefinitions of groups have v1beta1 and no conversion: the bridge from v1alpha1 (#1307).
+# The release whose group CRDs have v1beta1 and no conversion, which makes them the bridge from v1alpha1 (#1307).
 BRIDGE = "8.2.0"
 
 _EXACT = re.compile(r"v?\d+\.\d+\.\d+$")
@@ -263,7 +266,7 @@ _NUMBER = re.compile(r"v?(\d+)\.(\d+)\.(\d+)(?:[-+.].*)?$")
 
 
 def parse(words: str) -> Version | None:
-    """The version in a text such as "8.2.0", "v8.2.0" or "v8.2.0-eks-1-33-1"; None where there is none."""
+    """Return the version in a text such as "8.2.0", "v8.2.0" or "v8.2.0-eks-1-33-1", None if the text is not a version."""
     match = _NUMBER.match(words.strip())
     return (int(match[1]), int(match[2]), int(match[3])) if match else None
 
@@ -273,12 +276,12 @@ def text(version: Version) -> str:
 
 
 def find(version: Version | None) -> Release | None:
-    """The release's row, None where there is no such release."""
+    """Return the release, None if it is not in the table."""
     return next((release for release in RELEASES if release.version == version), None)
 
 
 def get(words: str) -> Release:
-    """The row of a release that the table itself names."""
+    """Return a release that is known to be in the table."""
     release = find(parse(words))
     if release is None:
         raise KeyError(words)
@@ -290,17 +293,22 @@ def known_webhook(kind: str) -> ReleaseWebhook:
     return next(one.webhook for one in RELEASES if one.webhook and one.webhook.kind == kind)
 
 
+def usable_after(release: Release) -> Release:
+    """Return the next newer release that may be installed."""
+    return next(row for row in RELEASES if row.version > release.version and not row.never)
+
+
 def target(words: str) -> Release:
-    """The release that a task asks for. Raises ReleaseError where there is none such, or it must not be installed."""
+    """Return the requested release. Raises ReleaseError if it does not exist or must not be installed."""
     release = find(parse(words)) if _EXACT.match(words) else None
     if release is None:
         raise ReleaseError(
-            f"external-snapshotter {words} is no release that this collection knows",
-            remedy=f"give one of {', '.join(str(row) for row in RELEASES if not row.never)}",
+            f"this collection does not know the release {words} of external-snapshotter",
+            remedy=f"Set one of these releases: {', '.join(str(row) for row in RELEASES if not row.never)}",
         )
     if release.never:
         raise ReleaseError(
             f"external-snapshotter {release} must not be installed: {release.never}",
-            remedy="Choose another release",
+            remedy=f"Use {usable_after(release)} or newer",
         )
     return release

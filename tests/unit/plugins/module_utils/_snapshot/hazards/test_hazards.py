@@ -487,7 +487,8 @@ def _names(side: int) -> list[str]:
 def test_it_is_there(name: str, case: Case) -> None:
     start, target, given = case
     plan = planned(start, target, **given)
-    row, refused = table.BY_ID[name], {one.id: one for one in plan.refused}
+    row = next(row for row in table.HAZARDS if row.id == name)
+    refused = {one.id: one for one in plan.refused}
     assert name in found(plan)
     finding = next(one.finding for one in plan.hazards if one.hazard.id == name)
     assert finding.evidence

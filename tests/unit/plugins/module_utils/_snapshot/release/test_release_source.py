@@ -43,7 +43,6 @@ CRD = "client/config/crd/snapshot.storage.k8s.io_volumesnapshots.yaml"
 FILES = {release_archive.MARKER: b"kind: Deployment\n", CRD: b"kind: CustomResourceDefinition\n"}
 SUMS = {RELEASE: {name: hashlib.sha256(data).hexdigest() for name, data in FILES.items()}}
 TEXTS = {name: data.decode() for name, data in FILES.items()}
-MAIN, CLIENT = f"{release_source.MODULE}/v9", f"{release_source.MODULE}/client/v9"
 
 
 def tar(files: dict[str, bytes], mode: str = "w:gz") -> bytes:
@@ -113,6 +112,7 @@ ARCHIVES = {
     "tag.tgz": tar(TAGGED),
     "plain.tar": tar(FILES, "w"),
     "tag.zip": zipped(TAGGED),
+    "a name without an ending": tar(TAGGED),
     "dots.tar.gz": tar(under("./external-snapshotter-9.1.2/")),
     "with a copy below.zip": zipped({**TAGGED, **under("external-snapshotter-9.1.2/vendor/x/", dict.fromkeys(FILES, b"-"))}),
 }  # fmt: skip
@@ -135,28 +135,6 @@ def test_what_was_fetched_once_is_kept(tmp_path: Path, served: tuple[str, Path, 
     kept.write_text("kind: Other\n")
     assert get(tmp_path, f"{url}/v{{version}}.tar.gz") == TEXTS  # fetched again, not believed
     assert len(asked) == 2
-
-
-def test_a_go_module_proxy(tmp_path: Path, served: tuple[str, Path, list[str]]) -> None:
-    url, directory, asked = served
-    write(directory / "goproxy", module_zips())
-    assert get(tmp_path, f"{url}/goproxy/") == TEXTS
-    assert asked == [f"/goproxy/{MAIN}/@v/v9.1.2.zip", f"/goproxy/{CLIENT}/@v/v9.1.0.zip"]
-    assert (
-        release_source.files(
-            ReleaseSource((directory / "goproxy").as_uri(), tmp_path / "other", SUMS), RELEASE
-        )
-        == TEXTS
-    )
-
-
-def module_zips() -> dict[str, bytes]:
-    main = {release_archive.MARKER: FILES[release_archive.MARKER]}
-    client = {CRD.partition("/")[2]: FILES[CRD]}
-    return {
-        f"{MAIN}/@v/v9.1.2.zip": zipped(under(f"{MAIN}@v9.1.2/", main)),
-        f"{CLIENT}/@v/v9.1.0.zip": zipped(under(f"{CLIENT}@v9.1.0/", client)),
-    }
 
 
 def _archive_of(data: bytes) -> Callable[[Path], str]:
@@ -191,12 +169,12 @@ FAULTS: dict[str, tuple[Callable[[Path], str], str]] = {
     "a path out of a tar": (_archive_of(tar({**TAGGED, "x/../../etc/passwd": b"x"})), "names a file outside of itself: x/../../etc/passwd"),
     "an absolute path in a zip": (_archive_of(zipped({**TAGGED, "/etc/passwd": b"x"})), "names a file outside of itself: /etc/passwd"),
     "a link out of a directory": (_linked, "leads out of the directory"),
-    "neither file nor directory": (lambda p: str(p / "nothing"), "neither a directory nor a file that exists"),
+    "neither file nor directory": (lambda p: str(p / "nothing"), "nothing cannot be read: No such file"),
     "a missing archive": (lambda p: str(p / "nothing.zip"), "nothing.zip cannot be read: No such file"),
     "another scheme": (lambda _p: "oci://registry.invalid/x", "oci is not among file, http and https"),
-    "a password in the URL": (lambda _p: "https://me:secret@proxy.invalid", "he URL of proxy.invalid holds a user name"),
+    "a password in the URL": (lambda _p: "https://me:secret@mirror.invalid", "he URL of mirror.invalid holds a user name"),
     "nobody listens": (lambda _p: "http://127.0.0.1:9/x.zip", "cannot be fetched: Connection refused"),
-    "no such file in a proxy": (lambda p: p.as_uri(), r"v9.1.2.zip cannot be read: No such file"),
+    "a directory as a file URL": (lambda p: p.as_uri(), "cannot be read: Is a directory"),
 }  # fmt: skip
 
 
@@ -212,7 +190,7 @@ def test_one_clear_line_for(tmp_path: Path, fault: str) -> None:
 
 def test_a_server_that_has_it_not(tmp_path: Path, served: tuple[str, Path, list[str]]) -> None:
     with pytest.raises(SourceError, match=r"was answered with 404 .*Check that this place has this release"):
-        get(tmp_path, served[0])
+        get(tmp_path, f"{served[0]}/v9.1.2.tar.gz")
 
 
 def test_an_answer_that_ends_too_soon(tmp_path: Path) -> None:

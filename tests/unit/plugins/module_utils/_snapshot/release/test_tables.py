@@ -44,11 +44,10 @@ def test_releases_are_in_order_and_complete() -> None:
     assert (str(release_table.OLDEST), str(release_table.NEWEST), len(versions)) == ("4.2.0", "8.7.0", 31)
 
 
-def test_every_release_has_crds_of_the_table_that_fit_its_client() -> None:
+def test_every_release_has_its_crds_in_the_table() -> None:
     for release in RELEASES:
         assert crd_sets.row(release.crds, SNAPSHOT).group == SNAPSHOT
         assert not release.group_crds or crd_sets.row(release.group_crds, GROUP).group == GROUP
-        assert release_table.parse(release.client)
         if release.groups:
             assert crd_sets.row(release.group_crds, GROUP).versions[release.groups.version] in (
                 crd_sets.STORED,
@@ -76,10 +75,10 @@ def test_version_of_a_tag(words: str, version: tuple[int, int, int] | None) -> N
 def test_targets() -> None:
     assert str(release_table.target("v8.7.0")) == "8.7.0"
     for never in ("6.0.0", "6.3.0", "7.0.0"):
-        with pytest.raises(ReleaseError, match=r"must not be installed: .*; take \d"):
+        with pytest.raises(ReleaseError, match=r"must not be installed: .*\. Use \d"):
             release_table.target(never)
     for unknown in ("8.8.0", "8.7", "8.7.0-rc1", "newest"):
-        with pytest.raises(ReleaseError, match=f"{unknown} is no release"):
+        with pytest.raises(ReleaseError, match=f"does not know the release {unknown} "):
             release_table.target(unknown)
 
 
