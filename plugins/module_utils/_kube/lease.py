@@ -34,10 +34,12 @@ REQUEST_SECONDS = CONNECT_SECONDS + READ_SECONDS
 RENEW_SECONDS = 15.0
 RENEW_TRIES = 5
 RETRY_SECONDS = 2.0
-# The longest time of a renewal by the thread. A release waits for it.
+# The longest time of a renewal by the thread.
 KEEP_SECONDS = 10.0
 LOOK_SECONDS = 1.0
-RELEASE_SECONDS = 5.0
+# The longest time of a release, a renewal by the thread included. It is shorter than the time that a task's timeout leaves after
+# the end of the operation.
+RELEASE_SECONDS = 4.0
 TOO_MANY_REQUESTS = 429
 # Answers that refuse the content of an object: bad request, too large, unprocessable.
 CONTENT_REFUSED = (400, 413, 422)
@@ -251,16 +253,24 @@ class Lease:
                 self._go_on_without(exc)
 
     def release(self) -> None:
-        """Release the Lease if it is held. If that fails, the Lease expires. The client sends requests again after a loss."""
+        """Release the Lease if it is held. If that fails, the Lease expires. The client sends requests again after a loss.
+
+        It takes at most RELEASE_SECONDS. If a renewal by the thread takes longer, the Lease is not deleted.
+        """
+        end = time.monotonic() + RELEASE_SECONDS
         self._ended.set()
-        with self._lock:
+        is_locked = self._lock.acquire(timeout=RELEASE_SECONDS)
+        try:
             held, self._held, self._refusal = self._held, None, None
             self._remove_hook()
-            if held is not None or self._is_sent:
-                self._delete(held)
+            if is_locked and (held is not None or self._is_sent):
+                self._delete(held, end)
+        finally:
+            if is_locked:
+                self._lock.release()
         thread, self._thread = self._thread, None
         if thread is not None:
-            thread.join(KEEP_SECONDS)
+            thread.join(max(0.0, end - time.monotonic()))
 
     def _start_thread(self) -> None:
         self._ended = threading.Event()
@@ -294,12 +304,13 @@ class Lease:
         if self._check in self._client.hooks:
             self._client.hooks.remove(self._check)
 
-    def _delete(self, held: Mapping[str, Any] | None) -> None:
+    def _delete(self, held: Mapping[str, Any] | None, end: float) -> None:
         """Delete the object if it is still this run's, also if another Lease of the client is lost.
 
         held: the object as this run knows it, None if the answer to the acquisition did not arrive.
+        end: the time of time.monotonic() at which the last request has ended.
         """
-        deadline, self._client.deadline = self._client.deadline, time.monotonic() + RELEASE_SECONDS
+        deadline, self._client.deadline = self._client.deadline, end
         try:
             with self._client.without_hooks():
                 try:

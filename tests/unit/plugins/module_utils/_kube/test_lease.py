@@ -564,6 +564,29 @@ def test_a_release_keeps_the_deadline_of_the_client(server: Server) -> None:
     assert own._client.deadline == deadline
 
 
+def test_a_release_does_not_wait_for_a_long_renewal(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The timeout of the task would end the operation in the middle of it."""
+    monkeypatch.setattr(lease_module, "RELEASE_SECONDS", 0.2)
+    monkeypatch.setattr(lease_module, "RENEW_SECONDS", 0.01)
+    own = lease(server)
+    begun, ends = threading.Event(), threading.Event()
+
+    def renew(_client: Any) -> None:
+        begun.set()
+        ends.wait(30)
+
+    monkeypatch.setattr(own, "_renew", renew)
+    own.acquire()
+    assert begun.wait(30)
+    thread, started = thread_of(own), time.monotonic()
+    own.release()
+    taken, is_held, hooks = time.monotonic() - started, own.is_held, list(own._client.hooks)
+    ends.set()
+    thread.join(30)
+    assert (is_held, hooks, thread.is_alive(), server.holder) == (False, [], False, own.holder)
+    assert taken < 10
+
+
 # Renewals by the thread
 
 
