@@ -13,21 +13,44 @@ import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import access_review
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import snapshot_controller
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
+    InstalledState,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kinds import Reference
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import planner
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import certificate_step, preflight
-from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.preflight import Preflight
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.planner import Hop
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.upgrade_context import (
+    UpgradeContext,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import (
+    actions,
+    certificate_step,
+    preflight,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.preflight import (
+    Preflight,
+    TriedStep,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.apply_manifests import (
+    ObjectOutcome,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.upgrade_request import (
+    UpgradeRequest,
+)
 
-from tests.unit.plugins.module_utils._snapshot.world import ours
+from tests.unit.plugins.module_utils._snapshot.world import ours, upstream
+
+
+def parsed(version: str, **given: Any) -> UpgradeRequest:
+    """Return the request for a release. given: further options of snapshot_controller."""
+    validation = ArgumentSpecValidator(snapshot_controller.ARGUMENTS).validate({"version": version, **given})
+    assert not validation.error_messages
+    return snapshot_controller.parse_request(validation.validated_parameters)
 
 
 @pytest.mark.parametrize("is_due", [False, True])
 def test_a_certificate_alone_needs_the_lease_too(monkeypatch: pytest.MonkeyPatch, is_due: bool) -> None:
-    given = (
-        ArgumentSpecValidator(snapshot_controller.ARGUMENTS)
-        .validate({"version": "7.0.2"})
-        .validated_parameters
-    )
-    request = snapshot_controller.parse_request(given)
+    request = parsed("7.0.2")
     (hop,) = planner.plan(ours("7.0.2"), request.release, request.options).hops
     asked: list[Any] = []
 
@@ -41,3 +64,36 @@ def test_a_certificate_alone_needs_the_lease_too(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(access_review, "missing", missing)
     found = preflight.try_plan(cast("Any", SimpleNamespace()), request, hop.context, hop.steps)
     assert bool(found.due) is bool(found.problems) is bool(asked) is is_due
+
+
+def hop_to_8_1_1() -> Hop:
+    request = parsed("8.1.1", adopt=["kubectl"])
+    (hop,) = planner.plan(upstream("7.0.2"), request.release, request.options).hops
+    return hop
+
+
+SERVICE = Reference("Service", "snapshot-validation-service", "kube-system")
+
+
+def test_the_backup_has_the_objects_of_steps_that_cannot_be_tried_yet() -> None:
+    """An undo needs the originals of every object that the hop may change."""
+    hop = hop_to_8_1_1()
+    (hold,) = [step for step in hop.steps if step.id == "webhook-hold"]
+    assert Preflight((TriedStep(hold, note="it is too early"),)).touched_in(hop) == [SERVICE]
+    assert Preflight((TriedStep(hold, (ObjectOutcome(SERVICE, "unchanged"),)),)).touched_in(hop) == []
+
+
+def test_the_backup_has_the_objects_of_a_certificate_that_is_due() -> None:
+    hop = hop_to_8_1_1()
+    (certificate,) = [step for step in hop.steps if step.action == "certificate"]
+    touched = Preflight(certificates=(certificate.id,)).touched_in(hop)
+    secret = Reference("Secret", certificate.parameters["secret"], certificate.parameters["namespace"])
+    assert secret in touched
+    assert {one.kind for one in touched} == {"Secret", "ValidatingWebhookConfiguration"}
+
+
+def test_the_deployments_are_rendered_for_the_kubernetes_of_the_cluster() -> None:
+    request = parsed("8.7.0")
+    state = UpgradeContext(InstalledState(kubernetes=(1, 29)), request.release, request.options)
+    context = actions.context_from(cast("Any", None), request, state)
+    assert (context.settings.kubernetes, context.namespace) == ((1, 29), "kube-system")
