@@ -21,7 +21,7 @@ from ..release.release_table import BRIDGE, GROUP, GROUP_CONTENTS, GROUP_CRDS, S
 from ..release.release_table import CONTROLLER as CONTROLLER_NAME
 from .step_types import Step
 from .upgrade_context import UpgradeContext
-from .webhook_rollout import WebhookRollout, delete_orphans, plan_rollout
+from .webhook_rollout import WebhookRollout, delete_orphans, plan_rollout, plan_settlement
 
 HazardIds = frozenset[str]
 
@@ -37,6 +37,23 @@ def _targets(names: Iterable[str], kind: str = "ValidatingWebhookConfiguration")
 
 def _object(kind: str, name: str, namespace: str = "") -> dict[str, str]:
     return {"kind": kind, "namespace": namespace, "name": name} if namespace else {"kind": kind, "name": name}
+
+
+# Webhooks of an interrupted run.
+
+
+def _settle_webhooks(context: UpgradeContext, _hazards: HazardIds) -> Iterator[Step]:
+    """Leave one generation of webhook pods. API servers may call pods that end, so this comes before every other write."""
+    for kind in (CONVERSION, VALIDATION):
+        if context.wants(kind):
+            yield from plan_settlement(context, kind, tuple(_callers(context, kind)))
+
+
+def _callers(context: UpgradeContext, kind: str) -> list[dict[str, str]]:
+    """Return the objects that call the webhook already."""
+    if kind == VALIDATION:
+        return _targets(rules.name for rules in context.configurations if context.live(rules))
+    return _targets([GROUP_CONTENTS], "CustomResourceDefinition") if _calls(context) else []
 
 
 # CRDs.
@@ -222,7 +239,7 @@ def _conversion(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
     if not context.wants(CONVERSION):
         return
     calls = _calls(context)
-    targets = _targets([GROUP_CONTENTS], "CustomResourceDefinition") if calls else []
+    targets = _callers(context, CONVERSION)
     proof = _verify_conversion("conversion-verify-first", hazards) if calls else None
     yield _certificate(context, CONVERSION, targets)
     yield from plan_rollout(
@@ -363,13 +380,13 @@ def _validation(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
             {"release": str(context.release), "parts": ["webhook_rbac"], "namespace": namespace},
             hazards=_of(hazards, "webhook-rights"),
         )
-    there = _targets(rules.name for rules in context.configurations if context.live(rules))
-    yield _certificate(context, VALIDATION, there)
+    targets = _callers(context, VALIDATION)
+    yield _certificate(context, VALIDATION, targets)
     proof = (
         next(_verify_webhook(context, hazards, "webhook-verify-first"), None) if _can_ask(context) else None
     )
     yield from plan_rollout(
-        context, WebhookRollout(VALIDATION, tuple(there), proof, _of(hazards, "nobody-behind"))
+        context, WebhookRollout(VALIDATION, tuple(targets), proof, _of(hazards, "nobody-behind"))
     )
     yield from _configure(context, hazards)
 
@@ -636,11 +653,13 @@ def _webhook_objects(context: UpgradeContext, kind: str) -> list[dict[str, Any]]
 
 Phase = Callable[[UpgradeContext, HazardIds], Iterable[Step]]
 # The order of the phases, and its reasons:
+# - First of all the webhooks of an interrupted run, because a failurePolicy Fail may refuse every write until then.
 # - CRDs first, then permissions, then the controller.
 # - Narrower rules before a webhook that knows fewer kinds. Wider rules after a webhook that knows more.
 # - A new webhook before the configuration that calls it. A removed webhook after its configuration.
 # - Verifications after the writes, and deletions at the end.
 PHASES: tuple[Phase, ...] = (
+    _settle_webhooks,
     _crds_of_snapshots,
     _delete_configurations,
     _alpha,

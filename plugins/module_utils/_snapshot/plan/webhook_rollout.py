@@ -52,8 +52,25 @@ class WebhookRollout:
     hazards: tuple[str, ...] = ()
 
 
+def plan_settlement(
+    context: UpgradeContext, kind: str, targets: tuple[dict[str, str], ...]
+) -> Iterator[Step]:
+    """Return the steps that leave one generation of pods, if a run was interrupted between two generations.
+
+    targets: the objects that call the webhook.
+    """
+    live, orphans = context.installed.webhook(kind), context.installed.orphans(kind)
+    if not (live and orphans and context.hands_over(kind) and context.replaces(kind)):
+        return
+    service = _find_service(context, kind)
+    if _keeps_old(context, live, orphans):
+        yield from _back_to_old(context, kind, targets, live, service)
+    else:
+        yield from _settle(context, kind, targets, live, service)
+
+
 def plan_rollout(context: UpgradeContext, rollout: WebhookRollout) -> Iterator[Step]:
-    """Return the steps to the release's webhook."""
+    """Return the steps to the release's webhook, after those of plan_settlement."""
     if context.hands_over(rollout.kind):
         yield from _hand_over(context, rollout)
         return
@@ -103,10 +120,8 @@ def _hand_over(context: UpgradeContext, rollout: WebhookRollout) -> Iterator[Ste
     )
     if live and replaces and orphans:
         if _keeps_old(context, live, orphans):
-            yield from _back_to_old(context, rollout, live, service)
             replaces = False
         else:
-            yield from _settle(context, rollout, live, service)
             orphans = ()
     if replaces or not all(one.labelled for one in context.installed.orphan_sets if one.program == kind):
         yield _orphan(context, kind)
@@ -117,7 +132,7 @@ def _hand_over(context: UpgradeContext, rollout: WebhookRollout) -> Iterator[Ste
     yield _wait(context, kind)
     yield _switch(context, kind) if service else _service(context, kind)
     if rollout.targets:
-        yield _reconnect(rollout)
+        yield _reconnect(kind, rollout.targets)
     if rollout.proof:
         deployed = {**_place(context, kind), "name": context.hook(kind).deployment}
         given = {**rollout.proof.parameters, "timeout": PROVEN_SECONDS, "pods_of": deployed}
@@ -143,10 +158,14 @@ def _is_switched(context: UpgradeContext, kind: str, service: Service) -> bool:
 
 
 def _settle(
-    context: UpgradeContext, rollout: WebhookRollout, live: InstalledWorkload, service: Service | None
+    context: UpgradeContext,
+    kind: str,
+    targets: tuple[dict[str, str], ...],
+    live: InstalledWorkload,
+    service: Service | None,
 ) -> Iterator[Step]:
     """Finish the interrupted run to another release or port: delete one generation of pods before the next one."""
-    kind, deployment = rollout.kind, context.hook(rollout.kind).deployment
+    deployment = context.hook(kind).deployment
     if service and live.version:
         generation = {} if live.origin.key else _generation(live.version, live.port)
         yield Step(
@@ -162,8 +181,8 @@ def _settle(
                 "target_port": live.port,
             },
         )
-    if rollout.targets:
-        yield replace(_reconnect(rollout), id=f"{_prefix(kind)}-settle-reconnect")
+    if targets:
+        yield replace(_reconnect(kind, targets), id=f"{_prefix(kind)}-settle-reconnect")
     older = delete_orphans(
         _prefix(kind), context.webhook_namespace(kind), deployment, "The API servers call the new pods now."
     )
@@ -181,15 +200,18 @@ def _keeps_old(
 
 
 def _back_to_old(
-    context: UpgradeContext, rollout: WebhookRollout, live: InstalledWorkload, service: Service | None
+    context: UpgradeContext,
+    kind: str,
+    targets: tuple[dict[str, str], ...],
+    live: InstalledWorkload,
+    service: Service | None,
 ) -> Iterator[Step]:
     """A run ended or failed between two generations of pods: the older one serves, and the newer one goes."""
-    kind = rollout.kind
     if service and ORPHAN_LABEL not in service.selector:
         old = context.installed.orphans(kind)[0]
         yield replace(_freeze_service(context, kind, service, old), id=f"{_prefix(kind)}-settle")
-        if rollout.targets:
-            yield replace(_reconnect(rollout), id=f"{_prefix(kind)}-settle-reconnect")
+        if targets:
+            yield replace(_reconnect(kind, targets), id=f"{_prefix(kind)}-settle-reconnect")
     yield Step(
         f"{_prefix(kind)}-delete-failed",
         "Delete the webhook pods of the run that did not complete",
@@ -310,14 +332,14 @@ def _watch(context: UpgradeContext, kind: str) -> Step:
     )
 
 
-def _reconnect(rollout: WebhookRollout) -> Step:
+def _reconnect(kind: str, targets: tuple[dict[str, str], ...]) -> Step:
     return Step(
-        f"{_prefix(rollout.kind)}-reconnect",
+        f"{_prefix(kind)}-reconnect",
         "Make the API servers reconnect to the webhook",
         "An API server keeps its connections, also to a pod that has left the Service. It opens new ones if the caBundle "
         "changes. TLS ignores an additional line break there.",
         "reconnect",
-        {"targets": list(rollout.targets)},
+        {"targets": list(targets)},
     )
 
 

@@ -245,11 +245,14 @@ def test_the_service_leads_to_the_old_pods_again_if_the_new_ones_end(
     (service,) = [one for one in cut.ports if one[1] == NAMES[VALIDATION][1]]
     assert [one.version for one in cut._called(VALIDATION, service)] == [(7, 0, 2)]
     cut.installed = changed(cut.installed, VALIDATION, available=available)
-    seen = []
+    seen, every = [], []
     for step in steps(cut, second):
+        every.append(step.id)
         if step.id.startswith("webhook-") and step.id != "webhook-rbac":
             seen.append(step.id)
             called = {one.version for one in cut._called(VALIDATION, service)}
             assert called and (7, 0, 2) not in called, step.id
     assert seen[: len(first)] == first
+    if first == SETTLE:  # the API servers call pods that end, so nothing comes before it
+        assert every[: len(first)] == first
     assert (cut.installed.orphan_sets, set(cut.faults())) == ((), set())
