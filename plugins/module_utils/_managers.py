@@ -3,11 +3,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Other writers of objects, recognised by the marks that they leave in the metadata: one table for all rooms. Pure."""
+"""Table of the programs that manage Kubernetes objects, and how to recognise their objects. Pure.
+
+Each row is one manager, such as Argo CD or cert-manager. The table says what to do instead of writing to its objects:
+webhook configurations and other objects with a caBundle, Secrets, and the objects of a snapshot controller.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
@@ -15,36 +19,66 @@ from typing import Any
 #: The annotation in which `kubectl apply` keeps what it applied.
 LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
+# What a manager does with a caBundle that another client wrote. The first two write caBundle at any time.
+MERGES, OVERWRITES, APPLIES = "merges", "overwrites", "applies"
+
+#: (place, pattern). Places: annotation, label, manager (of managedFields), owner (kind of an ownerReference), image, name, api
+#: ("group/resource/name" of an object that exists). The pattern "key" matches any value that is not empty. The pattern
+#: "key=value" matches this value, without regard to case. Both parts may hold wildcards.
+Marker = tuple[str, str]
+#: Place -> words, if they differ.
+PLACES = {"manager": "field manager", "owner": "ownerReference", "api": "object"}
+
 
 @dataclass(frozen=True)
-class Writer:
-    """One row.
-
-    marks: (place, pattern) pairs; place is annotation, label or manager (of metadata.managedFields); pattern is "key"
-    or "key=value", and the key may hold wildcards.
-    bundle: what it does with a caBundle that somebody else wrote - "merges" or "overwrites" where it writes caBundle
-    itself, at any time; "applies" where it only applies a manifest, which need not hold one.
-    for_targets, for_secrets: what to do on an object with a caBundle, on a Secret, instead of overruling it; empty
-    where it has no such objects. for_targets may hold {group}, {kind}, {name} of the object, and {expression}, the jq
-    path of its caBundle.
-    """
+class Manager:
+    """One manager of objects."""
 
     name: str
-    marks: tuple[tuple[str, str], ...]
-    bundle: str
-    for_targets: str
-    for_secrets: str
+    #: An object with one of them belongs to the manager.
+    markers: tuple[Marker, ...]
+    #: Where the facts come from, separated by "; ". The first one is a link for readers if it is an address.
     source: str
+    #: MERGES, OVERWRITES, or APPLIES if it only applies a manifest, which may lack a caBundle. "" if it has no such objects.
+    bundle: str = ""
+    #: The remedy for an object with a caBundle. May hold {group}, {kind}, {name} and {expression}, the jq path of the caBundle.
+    for_targets: str = ""
+    #: The remedy for a Secret, a clause.
+    for_secrets: str = ""
+    #: Its name in the option adopt and in results, "" if it does not install snapshot controllers.
+    key: str = ""
+    #: How to upgrade a snapshot controller that it installed.
+    upgrade: str = ""
+    #: What to do before its objects are adopted, so that it does not write them again. "" if they cannot be adopted.
+    adopting: str = ""
+    #: Further markers that count on the objects of a snapshot controller.
+    controller_markers: tuple[Marker, ...] = ()
+    #: Groups of markers. An object of a snapshot controller must also have a marker of each group.
+    required: tuple[tuple[Marker, ...], ...] = ()
+
+    @property
+    def writes_bundles(self) -> bool:
+        """Return True if the manager itself writes caBundle at any time."""
+        return self.bundle in (MERGES, OVERWRITES)
 
 
-# What a writer that writes caBundle itself does with one that somebody else wrote.
-WRITING = ("merges", "overwrites")
+KUBECTL, KUBESPRAY, UNMARKED, HOSTED = "kubectl", "kubespray", "unmarked", "hosted"
+KUBECTL_MARKERS: tuple[Marker, ...] = (
+    ("annotation", LAST_APPLIED),
+    ("manager", "kubectl"),
+    ("manager", "kubectl-client-side-apply"),
+    ("manager", "kubectl-create"),
+    ("manager", "kubectl-replace"),
+)
 
-# What is left out, because it outlives its writer or is no one's: the manager "helm" (a chart's crds/ carry it, and Helm
-# never touches them again), cainjector's manager (it stays when the annotation goes), app.kubernetes.io/instance (Argo
-# CD's mark before 3.0, and every chart's label), cert-manager.io/allow-direct-injection (the user's own wish).
-WRITERS = (
-    Writer(
+# A snapshot controller's object belongs to the first manager whose marker it has, so managers with specific markers come first.
+#
+# Markers that are left out because they outlive their manager or say nothing about it: the field manager "helm" outside of
+# snapshot controllers (the objects of a chart's crds/ have it, and Helm never changes them again), cainjector's field manager
+# (it stays when the annotation is removed), app.kubernetes.io/instance (Argo CD used it before 3.0, and every chart sets it),
+# cert-manager.io/allow-direct-injection (a wish of the user).
+MANAGERS = (
+    Manager(
         "cert-manager",
         (
             ("annotation", "cert-manager.io/inject-ca-from"),
@@ -53,24 +87,22 @@ WRITERS = (
             ("annotation", "cert-manager.io/certificate-name"),
             ("annotation", "cert-manager.io/issuer-name"),
         ),
-        bundle="merges",
+        source="https://cert-manager.io/docs/concepts/ca-injector/",
+        bundle=MERGES,
         for_targets="Let cert-manager's Certificate serve this webhook, or remove the annotation",
         for_secrets="let its Certificate make the certificate",
-        source="https://cert-manager.io/docs/concepts/ca-injector/",
     ),
-    Writer(
+    Manager(
         "external-secrets",
         (
             ("label", "reconcile.external-secrets.io/managed"),
             ("label", "reconcile.external-secrets.io/created-by"),
             ("annotation", "reconcile.external-secrets.io/data-hash"),
         ),
-        bundle="",
-        for_targets="",
-        for_secrets="change its ExternalSecret",
         source="https://external-secrets.io/latest/api/externalsecret/",
+        for_secrets="change its ExternalSecret",
     ),
-    Writer(
+    Manager(
         "OpenShift's service CA",
         (
             ("annotation", "service.beta.openshift.io/inject-cabundle=true"),
@@ -78,13 +110,77 @@ WRITERS = (
             ("annotation", "service.beta.openshift.io/originating-service-name"),
             ("annotation", "service.alpha.openshift.io/originating-service-name"),
         ),
-        bundle="overwrites",
+        source="https://github.com/openshift/service-ca-operator",
+        bundle=OVERWRITES,
         for_targets="Use the Service's annotation service.beta.openshift.io/serving-cert-secret-name, "
         "or remove this annotation",
         for_secrets="leave it to the Service",
-        source="https://github.com/openshift/service-ca-operator",
     ),
-    Writer(
+    Manager(
+        "OpenShift's cluster-csi-snapshot-controller-operator",
+        (
+            ("api", "operator.openshift.io/csisnapshotcontrollers/cluster"),
+            ("manager", "cluster-csi-snapshot-controller-operator"),
+            ("annotation", "include.release.openshift.io/*"),
+            ("annotation", "release.openshift.io/*"),
+        ),
+        source="github.com/openshift/cluster-csi-snapshot-controller-operator:assets",
+        key="openshift",
+        upgrade="It is upgraded with the cluster (oc adm upgrade).",
+    ),
+    Manager(
+        "RKE2's chart rke2-snapshot-controller",
+        (
+            ("api", "helm.cattle.io/helmcharts/rke2-snapshot-controller*"),
+            ("annotation", "meta.helm.sh/release-name=rke2-snapshot-controller*"),
+            ("label", "app.kubernetes.io/name=rke2-snapshot-controller"),
+            ("image", "*/hardened-snapshot-controller*"),
+        ),
+        source="https://docs.rke2.io/install/packaged_components; github.com/rancher/rke2-charts",
+        key="rke2",
+        upgrade="It is upgraded with RKE2 itself.",
+        adopting="Put rke2-snapshot-controller, rke2-snapshot-controller-crd and rke2-snapshot-validation-webhook under "
+        "disable: in every server's configuration, which also removes what they installed.",
+    ),
+    Manager(
+        "Amazon EKS add-ons",
+        (("manager", "eks"),),
+        source="https://docs.aws.amazon.com/eks/latest/userguide/kubernetes-field-management.html; "
+        "https://docs.aws.amazon.com/eks/latest/userguide/csi-snapshot-controller.html",
+        bundle=APPLIES,
+        for_targets="Change it through the add-on's configuration, with conflict resolution PRESERVE",
+        for_secrets="change it through the add-on's configuration",
+        key="eks",
+        upgrade="Update the add-on: aws eks update-addon --addon-name snapshot-controller --addon-version VERSION.",
+        adopting="Delete the add-on, but keep its objects: aws eks delete-addon --preserve.",
+        controller_markers=(("image", "*.dkr.ecr.*/eks/*"),),
+    ),
+    Manager(
+        "kOps",
+        (("label", "k8s-addon=snapshot-controller.addons.k8s.io"), ("label", "addon.kops.k8s.io/*")),
+        source="https://kops.sigs.k8s.io/addons/#snapshot-controller",
+        key="kops",
+        upgrade="It is upgraded with kOps (kops update cluster).",
+        adopting="Set spec.snapshotController.enabled: false in the Cluster. kOps keeps the objects.",
+    ),
+    Manager(
+        "KubeOne",
+        (("label", "kubeone.io/addon=*"),),
+        source="https://docs.kubermatic.com/kubeone/main/guides/addons/",
+        key="kubeone",
+        upgrade="It is upgraded with KubeOne (kubeone apply).",
+        adopting="Remove the add-on from the KubeOne manifest, and its label from the objects. kubeone apply deletes objects "
+        "with the label.",
+    ),
+    Manager(
+        "the cluster's add-on manager (minikube and hosted clusters)",
+        (("label", "addonmanager.kubernetes.io/mode=Reconcile"),),
+        source="kubernetes/minikube:deploy/addons/volumesnapshots; kubernetes/kubernetes:cluster/addons/addon-manager",
+        key="addon-manager",
+        upgrade="It is upgraded with the tool that created the cluster (minikube addons enable volumesnapshots).",
+        adopting="Disable the add-on in that tool (minikube addons disable volumesnapshots). This also removes its objects.",
+    ),
+    Manager(
         "Operator Lifecycle Manager",
         (
             ("label", "olm.owner"),
@@ -92,29 +188,28 @@ WRITERS = (
             ("label", "olm.webhook-description-generate-name"),
             ("annotation", "operatorframework.io/installed-alongside-*"),
         ),
-        bundle="overwrites",
+        source="https://github.com/operator-framework/operator-lifecycle-manager",
+        bundle=OVERWRITES,
         for_targets="OLM issues this webhook's certificate itself: leave it to the ClusterServiceVersion",
         for_secrets="leave it to the ClusterServiceVersion",
-        source="https://github.com/operator-framework/operator-lifecycle-manager",
+        key="olm",
+        upgrade="It is upgraded by its Subscription or ClusterExtension.",
+        controller_markers=(
+            ("label", "olm.operatorframework.io/owner-name"),
+            ("owner", "ClusterServiceVersion"),
+        ),
     ),
-    Writer(
-        # It issues nothing: a bundle's webhooks get their CA from cert-manager or OpenShift's service CA.
+    Manager(
+        # It issues nothing. The webhooks of a bundle get their CA from cert-manager or OpenShift's service CA. An installed
+        # snapshot controller belongs to the row above.
         "Operator Lifecycle Manager v1",
         (("label", "olm.operatorframework.io/owner-name"),),
-        bundle="applies",
+        source="https://github.com/operator-framework/operator-controller",
+        bundle=APPLIES,
         for_targets="Leave caBundle out of the extension's bundle, so that it does not reset it",
         for_secrets="take it out of the extension's bundle",
-        source="https://github.com/operator-framework/operator-controller",
     ),
-    Writer(
-        "Amazon EKS add-ons",
-        (("manager", "eks"),),
-        bundle="applies",
-        for_targets="Change it through the add-on's configuration, with conflict resolution PRESERVE",
-        for_secrets="change it through the add-on's configuration",
-        source="https://docs.aws.amazon.com/eks/latest/userguide/kubernetes-field-management.html",
-    ),
-    Writer(
+    Manager(
         "Argo CD",
         (
             ("annotation", "argocd.argoproj.io/tracking-id"),
@@ -122,13 +217,18 @@ WRITERS = (
             ("manager", "argocd-controller"),
             ("manager", "argocd-application-controller"),
         ),
-        bundle="applies",
+        source="https://argo-cd.readthedocs.io/en/stable/user-guide/diffing/; "
+        "https://argo-cd.readthedocs.io/en/stable/user-guide/resource_tracking/",
+        bundle=APPLIES,
         for_targets="Put into the Application's spec: {{ignoreDifferences: [{{group: {group}, kind: {kind}, name: {name}, "
         "jqPathExpressions: ['{expression}']}}], syncPolicy: {{syncOptions: [RespectIgnoreDifferences=true]}}}}",
         for_secrets="take it out of the Application",
-        source="https://argo-cd.readthedocs.io/en/stable/user-guide/diffing/",
+        key="argocd",
+        upgrade="Change the revision in the repository that the Application reads.",
+        adopting="Delete the Application without its resources (kubectl delete application NAME --cascade=orphan), or remove "
+        "these objects from it.",
     ),
-    Writer(
+    Manager(
         "Flux",
         (
             ("label", "kustomize.toolkit.fluxcd.io/name"),
@@ -136,54 +236,160 @@ WRITERS = (
             ("manager", "kustomize-controller"),
             ("manager", "helm-controller"),
         ),
-        bundle="applies",
+        source="https://fluxcd.io/flux/components/kustomize/kustomizations/#controlling-the-apply-behavior-of-resources; "
+        "https://fluxcd.io/flux/components/kustomize/kustomizations/; #735",
+        bundle=APPLIES,
         for_targets="Leave caBundle out of the manifest that Flux applies, so that it does not reset it",
         for_secrets="take it out of the Kustomization or HelmRelease",
-        source="https://fluxcd.io/flux/components/kustomize/kustomizations/#controlling-the-apply-behavior-of-resources",
+        key="flux",
+        upgrade="Change the revision in the repository that the Kustomization or HelmRelease reads.",
+        adopting="For a Kustomization, annotate the objects with kustomize.toolkit.fluxcd.io/prune=disabled and remove them from "
+        "it. For a HelmRelease, suspend it and then delete it, which keeps its objects.",
+        controller_markers=(("manager", "flux"),),
     ),
-    Writer(
+    Manager(
         "Helm",
         (("label", "app.kubernetes.io/managed-by=Helm"), ("annotation", "meta.helm.sh/release-name")),
-        bundle="applies",
+        source="https://helm.sh/docs/faq/changes_since_helm2/#improved-upgrade-strategy-3-way-strategic-merge-patches; "
+        "https://helm.sh/docs/howto/charts_tips_and_tricks/; "
+        "piraeusdatastore/helm-charts:charts/snapshot-controller; rancher/rke2#8576",
+        bundle=APPLIES,
         for_targets="Leave caBundle out of the chart's values and templates, so that an upgrade does not reset it",
         for_secrets="take it out of the chart",
-        source="https://helm.sh/docs/faq/changes_since_helm2/#improved-upgrade-strategy-3-way-strategic-merge-patches",
+        key="helm",
+        upgrade="Upgrade the Helm release (helm upgrade). The chart snapshot-controller of piraeus upgrades the "
+        "CustomResourceDefinitions from its version 5 on. Other charts never upgrade them.",
+        adopting="Annotate each object with helm.sh/resource-policy=keep by an upgrade of the Helm release. Then run helm "
+        "uninstall, which keeps objects with this annotation. Without it, helm uninstall deletes the CustomResourceDefinitions "
+        "of piraeus' chart, and every snapshot with them.",
+        controller_markers=(("label", "helm.sh/chart"), ("manager", "helm")),
+    ),
+    Manager(
+        "an operator",
+        (("owner", "*"),),
+        source="https://kubernetes.io/docs/concepts/overview/working-with-objects/owners-dependents/",
+        key="operator",
+        upgrade="It is upgraded by the operator of the object that its ownerReference names.",
+    ),
+    Manager(
+        "kubespray",
+        (
+            # Its Deployment has one replica and no leader election. Upstream's Deployments always have leader election.
+            ("annotation", f'{LAST_APPLIED}=*"kind":"Deployment"*"--leader-election=false"*'),
+            # It makes this ClusterRoleBinding in every cluster (roles/kubernetes-apps/cluster_roles).
+            ("api", "rbac.authorization.k8s.io/clusterrolebindings/kubespray:system:node"),
+        ),
+        source="kubernetes-sigs/kubespray v2.31.0:roles/kubernetes-apps/snapshots, roles/kubernetes-apps/meta/main.yml, "
+        "roles/kubernetes-apps/cluster_roles/templates/node-crb.yml.j2",
+        key=KUBESPRAY,
+        upgrade="Every run of kubespray applies its own version again (kubespray 2.25 to 2.31: 7.0.2). "
+        "snapshot_controller_image_tag changes the image. It does not change kubespray's CustomResourceDefinitions and "
+        "ClusterRole, which do not fit 8.2 and newer.",
+        adopting="Set csi_snapshot_controller_enabled: false in kubespray's inventory. kubespray leaves the objects. With "
+        "cinder_csi_enabled: true kubespray installs the controller too. Then run kubespray with --skip-tags "
+        "snapshot-controller,csi-driver, which also leaves out its CSI drivers.",
+        required=(
+            KUBECTL_MARKERS,
+            # kubespray installs no webhook.
+            (
+                ("name", "snapshot-controller"),
+                ("name", "snapshot-controller-runner"),
+                ("name", "volume*.snapshot.storage.k8s.io"),
+                ("name", "volume*.groupsnapshot.storage.k8s.io"),
+            ),
+        ),
+    ),
+    Manager(
+        "kubectl, or a tool that uses it",
+        KUBECTL_MARKERS,
+        source="kubernetes-sigs/vsphere-csi-driver:manifests",
+        key=KUBECTL,
+        upgrade="The scripts of CSI drivers leave this marker, and apply their version again at their next run. If such a script "
+        "installed the controller, upgrade it there.",
+        adopting="Make sure that no tool applies the objects again, such as kubespray or the script of a CSI driver.",
+    ),
+    Manager(
+        "a controller outside of the cluster, or no controller",
+        (),
+        source="openshift/hypershift; the providers' documentation",
+        key=HOSTED,
+        upgrade="Hosted control planes and managed clouds may run the controller outside of the cluster, and upgrade it themselves.",
+        adopting="Make sure that no controller works on this cluster. Create a VolumeSnapshot that names a missing class. Without "
+        "a controller it has no status.error after a minute.",
+    ),
+    Manager(
+        "an unknown manager",
+        (),
+        source="https://kubernetes.io/docs/reference/using-api/server-side-apply/#field-management",
+        key=UNMARKED,
+        upgrade="If a tool manages these objects, upgrade them with that tool.",
+        adopting="Make sure that no tool applies the objects again.",
     ),
 )
 
 
 @dataclass(frozen=True)
-class Found:
-    """A writer, and its marks as they were seen, "annotation KEY: VALUE" or "field manager NAME"."""
+class DetectedManager:
+    """A manager of an object, with its markers on the object as text: "annotation KEY: VALUE", "field manager NAME"."""
 
-    writer: Writer
+    manager: Manager
     evidence: tuple[str, ...]
 
 
-def writers(metadata: Mapping[str, Any]) -> tuple[Found, ...]:
-    """Return the writers whose marks an object's metadata carries, in the order of the table."""
-    present = tuple(_marks(metadata))
-    seen = ((writer, _evidence(writer, present)) for writer in WRITERS)
-    return tuple(Found(writer, evidence) for writer, evidence in seen if evidence)
+def find_managers(metadata: Mapping[str, Any]) -> tuple[DetectedManager, ...]:
+    """Return the managers of a Secret or of an object with a caBundle, in the order of the table."""
+    present = tuple(present_markers(metadata))
+    found = ((row, matching(row.markers, present)) for row in MANAGERS if row.for_secrets)
+    return tuple(DetectedManager(row, evidence) for row, evidence in found if evidence)
 
 
-def _evidence(writer: Writer, present: tuple[tuple[str, str, str], ...]) -> tuple[str, ...]:
-    return tuple(
-        f"{place} {key}: {value}" if value else f"field {place} {key}"
-        for place, key, value in present
-        if any(where == place and _matches(pattern, key, value) for where, pattern in writer.marks)
-    )
+def belongs_to(subject: object, found: Iterable[DetectedManager]) -> str:
+    """Return a clause that names the managers of an object and their markers."""
+    found = tuple(found)
+    markers = "; ".join(marker for one in found for marker in one.evidence)
+    return f"{subject} belongs to {' and '.join(one.manager.name for one in found)} ({markers})"
 
 
-def _marks(metadata: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Whatever may be a mark, as place, key, value. An annotation or label without a value says nothing."""
+def present_markers(
+    metadata: Mapping[str, Any], *, images: Iterable[str] = (), apis: Iterable[str] = ()
+) -> Iterator[tuple[str, str, str]]:
+    """Yield everything that may be a marker as (place, key, value)."""
+    yield "name", metadata.get("name", ""), ""
     for place, field in (("annotation", "annotations"), ("label", "labels")):
-        yield from ((place, key, value) for key, value in (metadata.get(field) or {}).items() if value)
-    for manager in sorted({entry.get("manager", "") for entry in metadata.get("managedFields") or ()}):
-        yield "manager", manager, ""
+        yield from ((place, key, value) for key, value in (metadata.get(field) or {}).items())
+    for entry in metadata.get("managedFields") or ():
+        yield "manager", entry.get("manager", ""), entry.get("operation", "")
+    for reference in metadata.get("ownerReferences") or ():
+        yield "owner", reference.get("kind", ""), reference.get("name", "")
+    yield from (("image", image, "") for image in images)
+    yield from (("api", api, "") for api in apis)
 
 
-def _matches(pattern: str, key: str, value: str) -> bool:
-    wanted_key, _equals, wanted_value = pattern.partition("=")
-    # OpenShift takes True for true (service-ca-operator pkg/controller/api).
-    return fnmatchcase(key, wanted_key) and wanted_value.casefold() in ("", value.casefold())
+def matching(markers: Iterable[Marker], present: Iterable[tuple[str, str, str]]) -> tuple[str, ...]:
+    """Return the present markers as text."""
+    markers = tuple(markers)
+    found = (_match(place, key, value, markers) for place, key, value in present)
+    return tuple(dict.fromkeys(text for text in found if text))
+
+
+def _match(place: str, key: str, value: str, markers: tuple[Marker, ...]) -> str:
+    for where, pattern in markers:
+        if where == place and _matches(pattern, place, key, value):
+            return _described(pattern, place, key, value)
+    return ""
+
+
+def _matches(pattern: str, place: str, key: str, value: str) -> bool:
+    wanted_key, equals, wanted_value = pattern.partition("=")
+    if not fnmatchcase(key, wanted_key):
+        return False
+    if equals:
+        return fnmatchcase(value.casefold(), wanted_value.casefold())
+    return bool(value) or place not in ("annotation", "label")
+
+
+def _described(pattern: str, place: str, key: str, value: str) -> str:
+    if key == LAST_APPLIED:  # it holds the whole object: show only the parts that the pattern names
+        value = " ... ".join(part for part in pattern.partition("=")[2].split("*") if part)
+    words = f"{PLACES.get(place, place)} {key}"
+    return f"{words}: {value}" if value and place != "manager" else words

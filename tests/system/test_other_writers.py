@@ -2,14 +2,14 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Objects as other writers leave them on a real API server: recognised, refused, taken over by choice."""
+"""Objects of other managers on a real API server are recognised, refused, and taken over by choice."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._managers import WRITERS, WRITING
+from ansible_collections.certflow.kubernetes.plugins.module_utils._managers import MANAGERS
 
 from tests.support import bundle_rig, csr_rig
 from tests.support.bundle_rig import DEFINITION, MUTATING, VALIDATING, fingerprint, pem
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 
 class Row(NamedTuple):
-    """What one writer leaves: its name in the table, its client, its metadata, and what of it is told as evidence."""
+    """An object as one manager leaves it: its name in the table, its client, its metadata, and the expected evidence."""
 
-    writer: str
+    manager: str
     client: Client
     metadata: dict[str, Any]
     evidence: tuple[str, ...]
     kind: str = VALIDATING
 
     def __str__(self) -> str:
-        return self.writer if self.kind == VALIDATING else f"{self.writer}, {self.kind}"
+        return self.manager if self.kind == VALIDATING else f"{self.manager}, {self.kind}"
 
 
 OLM_OWNER = {
@@ -199,23 +199,23 @@ def make(rig: bundle_rig.BundleRig, row: Row) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("row", TARGETS, ids=str)
-def test_a_target_of_another_writer(rig: bundle_rig.BundleRig, row: Row) -> None:
+def test_a_target_of_another_manager(rig: bundle_rig.BundleRig, row: Row) -> None:
     target = make(rig, row)
-    names = (rig.cluster.url, target["kind"], target["name"], *row.writer.split())
+    names = (rig.cluster.url, target["kind"], target["name"], *row.manager.split())
     for check_mode in (True, False):
         refused = rig.run(target, ca_bundle=pem("mine"), check_mode=check_mode)
         assert has_failed(refused, "owned-by-another", *names, "take_over:"), refused
         assert set(row.evidence) <= set(refused["evidence"])
-    assert "ignoreDifferences" in refused["remedy"] or row.writer != "Argo CD"
-    writer = next(writer for writer in WRITERS if writer.name == row.writer)
-    if writer.bundle in WRITING:
+    assert "ignoreDifferences" in refused["remedy"] or row.manager != "Argo CD"
+    manager = next(manager for manager in MANAGERS if manager.name == row.manager)
+    if manager.writes_bundles:
         for mode, given in (("exactly", "mine"), ("absent", "theirs")):
             refused = rig.run(target, ca_bundle=pem(given), mode=mode, take_over=True)
             assert has_failed(refused, "managed-bundle", *names, mode), refused
     assert {verb for verb, _resource in rig.asked()} == {"get"}
     assert rig.run(target, ca_bundle=pem("mine"), take_over=True)["changed"]
     assert rig.bundles(target) == [pem("theirs") + pem("mine")]
-    if writer.bundle not in WRITING:
+    if not manager.writes_bundles:
         result = rig.run(target, ca_bundle=pem("theirs"), mode="absent", take_over=True)
         assert result["targets"][0]["webhooks"][0]["after"] == [fingerprint("mine")]
         assert rig.run(target, ca_bundle=pem("theirs"), mode="exactly", take_over=True)["changed"]
@@ -223,22 +223,22 @@ def test_a_target_of_another_writer(rig: bundle_rig.BundleRig, row: Row) -> None
 
 
 @pytest.mark.parametrize("row", SECRETS, ids=str)
-def test_a_secret_of_another_writer(fleet: Fleet, row: Row) -> None:
+def test_a_secret_of_another_manager(fleet: Fleet, row: Row) -> None:
     rig = csr_rig.CsrRig(fleet["onprem"])
     try:
         rig.put_secret({"tls.crt": "", "tls.key": ""}, by=row.client, **row.metadata)
         before = rig.secret()
-        result = rig.refused("secret-unusable", *row.writer.split(), "take_over:")
-        assert all(mark in result["msg"] for mark in row.evidence)
+        result = rig.refused("secret-unusable", *row.manager.split(), "take_over:")
+        assert all(marker in result["msg"] for marker in row.evidence)
         assert rig.secret() == before
         assert rig.csrs() == []
     finally:
         rig.close()
 
 
-def test_every_writer_is_tried_here() -> None:
-    assert {row.writer for row in TARGETS} == {writer.name for writer in WRITERS if writer.for_targets}
-    # The one that only wraps others applies no Secret of a webhook.
-    assert {row.writer for row in SECRETS} == {writer.name for writer in WRITERS} - {
-        "Operator Lifecycle Manager v1"
-    }
+def test_every_manager_is_tried_here() -> None:
+    assert {row.manager for row in TARGETS} == {manager.name for manager in MANAGERS if manager.bundle}
+    # Operator Lifecycle Manager v1 applies no Secret of a webhook.
+    assert {row.manager for row in SECRETS} == {
+        manager.name for manager in MANAGERS if manager.for_secrets
+    } - {"Operator Lifecycle Manager v1"}

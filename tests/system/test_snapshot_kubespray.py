@@ -68,7 +68,7 @@ def test_a_deployment_of_kubespray_before_and_after_its_adoption(fleet: clusters
     ours = deployment(namespace, "8.7.0", replicas=2, elects="true")
 
     def whose() -> tuple[str, str]:
-        found = installers.origin(client.get(path))
+        found = installers.find_origin(client.get(path))
         return found.key, found.earlier
 
     try:

@@ -27,7 +27,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.kubeconf
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.snapshot_controller_info import (
     ARGUMENTS,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.installers import BY_KEY
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.installers import (
+    INSTALLERS,
+)
 
 from tests.support import clusters, snapshot_kept
 from tests.support import snapshot_lab as lab
@@ -141,7 +143,7 @@ CASES = {
             "kustomize.toolkit.fluxcd.io/namespace": "flux-system",
         },
     ),
-    "unmarked": Case("no mark of any manager"),
+    "unmarked": Case("no marker of any manager"),
 }
 # Written otherwise, or seen by another test.
 ELSEWHERE = {
@@ -155,7 +157,7 @@ ELSEWHERE = {
 
 def test_every_owner_has_a_case() -> None:
     assert not set(CASES) & set(ELSEWHERE)
-    assert set(BY_KEY) == {*CASES, *ELSEWHERE}
+    assert set(INSTALLERS) == {*CASES, *ELSEWHERE}
 
 
 @pytest.mark.parametrize("key", CASES)
@@ -477,15 +479,15 @@ def assert_refused(cluster: Cluster, key: str, evidence: str) -> None:
     refused = {row["id"]: row for row in result["refused"]}
     row = refused[f"owner-{key}"]
     assert row["reason"]
-    assert {one["name"] for one in result["managers"] if one["manager"] == key} == {BY_KEY[key].name}
+    assert {one["name"] for one in result["managers"] if one["manager"] == key} == {INSTALLERS[key].name}
     assert any(evidence in line for line in row["evidence"]), row["evidence"]
-    assert BY_KEY[key].upgrade in row["remedy"]
+    assert INSTALLERS[key].upgrade in row["remedy"]
     assert (DEPLOYMENT, key) in {(one["object"], one["manager"]) for one in result["managers"]}
 
 
 def assert_adopted(cluster: Cluster, key: str) -> None:
     """When told to. What cannot be taken from its owner, nobody can tell: the option does not know it."""
-    if not BY_KEY[key].adopting:
+    if not INSTALLERS[key].adopting:
         assert key not in ARGUMENTS["adopt"]["choices"]
         return
     result = plan(cluster, TARGET, adopt=[key])

@@ -181,7 +181,7 @@ def test_a_bundle_that_somebody_sets_back_proves_nothing(
     monkeypatch.setattr(time, "sleep", set_back)
     result = rig.probe(target, renew_connections=True)
     assert (result["verdict"], result["failure"]["code"]) == ("unproven", "old-connection")
-    assert result["evidence"][-1].startswith("somebody else has written the caBundle since")
+    assert result["evidence"][-1].startswith("another client has written the caBundle since")
     assert result["changed"] is True
 
 

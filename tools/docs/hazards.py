@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""docs/hazards.md, made from the tables of hazards, releases and owners of the snapshot controller."""
+"""docs/hazards.md, made from the tables of hazards, releases and managers of the snapshot controller."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from ansible_collections.certflow.kubernetes.plugins.module_utils._managers import PLACES
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.hazards import table
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed import installers
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.installers import (
+    INSTALLERS,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
 
 if TYPE_CHECKING:
+    from ansible_collections.certflow.kubernetes.plugins.module_utils._managers import Manager
     from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.hazards.table import Hazard
-    from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.installers import (
-        Owner,
-    )
 
 BEGIN = """\
 # Hazards of snapshot controller upgrades
@@ -51,7 +52,7 @@ NEVER = """
 | Release | Reason |
 |---|---|
 """
-OWNERS = """
+MANAGERS = """
 ## Other managers
 
 | Manager | Recognised by | How to upgrade with it | How to adopt its objects |
@@ -66,7 +67,7 @@ def hazards() -> str:
     for handling, title in SECTIONS.items():
         rows = [row for row in table.HAZARDS if row.handling == handling]
         parts += [f"\n## {title}\n", HAZARDS, *map(_hazard, rows)]
-    parts += [NEVER, *_never(), OWNERS, *map(_owner, installers.OWNERS)]
+    parts += [NEVER, *_never(), MANAGERS, *map(_manager, INSTALLERS.values())]
     return "".join(parts)
 
 
@@ -85,15 +86,17 @@ def _never() -> Iterator[str]:
             yield _row(f"{release}, with its webhook", f"The image {program} {release} was never published.")
 
 
-def _owner(owner: Owner) -> str:
-    words = {"manager": "field manager", "owner": "ownerReference", "api": "object"}
-    marks = [f"{words.get(place, place)} `{pattern.replace('=', ': ', 1)}`" for place, pattern in owner.marks]
-    if owner.beside:
-        marks.append("each in addition to kubectl's mark, on an object that kubespray installs")
-    adopting = f"{owner.adopting} Then `adopt: [{owner.key}]`." if owner.adopting else "It cannot be adopted."
-    article, _blank, _rest = owner.name.partition(" ")
-    name = owner.name[:1].upper() + owner.name[1:] if article in ("a", "an", "the") else owner.name
-    return _row(name, "<br>".join(marks) or "no mark", owner.upgrade, adopting)
+def _manager(row: Manager) -> str:
+    markers = [
+        f"{PLACES.get(place, place)} `{pattern.replace('=', ': ', 1)}`"
+        for place, pattern in (*row.markers, *row.controller_markers)
+    ]
+    if row.required:
+        markers.append("each in addition to kubectl's marker, on an object that kubespray installs")
+    adopting = f"{row.adopting} Then `adopt: [{row.key}]`." if row.adopting else "It cannot be adopted."
+    article, _blank, _rest = row.name.partition(" ")
+    name = row.name[:1].upper() + row.name[1:] if article in ("a", "an", "the") else row.name
+    return _row(name, "<br>".join(markers) or "no marker", row.upgrade, adopting)
 
 
 def _row(*cells: str) -> str:

@@ -22,7 +22,7 @@ from .._kube.access_review import Right
 from .._kube.client import Client
 from .._kube.errors import MissingRights
 from .._kube.lease import Lease
-from .._webhook import bundle_content, bundle_patch, bundle_targets, target_managers
+from .._webhook import bundle_content, bundle_patch, bundle_targets
 from .._webhook.bundle_patch import TargetChange
 from .._webhook.bundle_targets import ClientConfig, Target
 from .._webhook.errors import TargetError
@@ -180,8 +180,10 @@ def open_record(task: Task, serial: str, changes: Iterable[TargetChange], anchor
     a run may have been killed before it could write one.
     """
     needed, found = _prints(anchor.pem), task.secret
-    # What a writer of caBundles put there, only that writer could put back.
-    theirs = {seen.target for seen in task.targets if target_managers.live_writer(seen.target, seen.obj)}
+    # Only the manager that writes a caBundle at any time can restore its certificates.
+    theirs = {
+        seen.target for seen in task.targets if bundle_targets.find_bundle_writer(seen.target, seen.obj)
+    }
     annotations = found.annotations if found else {}
     mine = _record(annotations) | _superseded(annotations)
     entries: set[str] = set()

@@ -31,7 +31,7 @@ CONVENTIONAL_CA_KEY = "ca.crt"
 class ExistingSecret:
     """A Secret that is there. ``key_sha256`` is the hash of the public half: the key itself is not kept.
 
-    ca_pem: what stands under the task's ca_key. owners: "Kind name" of each owner. writers: whose marks it carries.
+    ca_pem: what stands under the task's ca_key. owners: "Kind name" of each owner. managers: other programs that write it.
     problem: why the certificate or the key cannot be used, "" where both are readable.
     """
 
@@ -43,7 +43,7 @@ class ExistingSecret:
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     owners: tuple[str, ...] = ()
-    writers: tuple[_managers.Found, ...] = ()
+    managers: tuple[_managers.DetectedManager, ...] = ()
     certificate_pem: str = ""
     certificate: CertificateFacts | None = None
     key_sha256: str = ""
@@ -92,7 +92,7 @@ def _found(obj: Mapping[str, Any], spec: SecretSpec) -> ExistingSecret:
         labels=metadata.get("labels") or {},
         annotations=metadata.get("annotations") or {},
         owners=tuple(f"{owner['kind']} {owner['name']}" for owner in metadata.get("ownerReferences") or ()),
-        writers=_managers.writers(metadata),
+        managers=_managers.find_managers(metadata),
         ca_pem=_text(data, spec.ca_key)[0],
         **_pair(data, spec),
     )
@@ -138,9 +138,9 @@ def refuse_foreign(secret: ExistingSecret, intent: Intent) -> None:
 
 def foreign_reason(secret: ExistingSecret, intent: Intent) -> str:
     """Why the Secret is not this Service's, "" where it may be adopted."""
-    if secret.writers:
-        first = secret.writers[0]
-        return f"{first.writer.name} writes it ({'; '.join(first.evidence)}); {first.writer.for_secrets}"
+    if secret.managers:
+        first = secret.managers[0]
+        return f"{first.manager.name} writes it ({'; '.join(first.evidence)}); {first.manager.for_secrets}"
     if secret.owners:
         return f"it belongs to {', '.join(secret.owners)}"
     if secret.is_ours:

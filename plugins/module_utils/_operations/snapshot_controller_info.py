@@ -62,7 +62,7 @@ ARGUMENTS: dict[str, Any] = {
     "adopt": {
         "type": "list",
         "elements": "str",
-        "choices": [owner.key for owner in installers.OWNERS if owner.adopting],
+        "choices": [row.key for row in installers.INSTALLERS.values() if row.adopting],
         "default": [],
     },
     "accept": {

@@ -20,7 +20,7 @@ from .._kube.update_object import retry_on_conflict
 from .._x509 import certificate_facts, pem_text
 from .._x509.errors import CertificateError
 from .._x509.verify import verify
-from . import bundle_content, bundle_targets, target_managers
+from . import bundle_content, bundle_targets
 from .errors import TargetError, UntrustedLeafError
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def plan(
 
     wanted: PEM text that passed bundle_content.check, or None while it is not known. mode: see bundle_content.merge.
     service: see bundle_targets.client_configs. leaf_pem: the certificate that the webhook serves, intermediates after it.
-    take_over: write also where another writer's marks are, see target_managers.check. recorded: the wanted certificates are on
+    take_over: write also where another writer's marks are, see bundle_targets.check_managers. recorded: the wanted certificates are on
     record as our own additions, so that taking them away takes nothing of another writer's.
     Raises TargetError, OwnedTargetError where another writer would be overruled, UntrustedLeafError where the leaf
     would not be accepted, BundleError, CertificateError.
@@ -153,7 +153,7 @@ def plan(
             _check_trust(target, bundle, leaf_pem, now)
     if change.changed:
         removes = "" if mode == "add" or recorded else mode
-        target_managers.check(target, obj, removes=removes, take_over=take_over)
+        bundle_targets.check_managers(target, obj, removes=removes, take_over=take_over)
     return change
 
 

@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable
 from urllib.parse import urlsplit
 
+from .. import _managers
 from .._errors import shaped
 from .._kube.access_review import Right, missing_rights
 from .._kube.errors import Forbidden
-from .errors import TargetError
+from .._managers import DetectedManager
+from .errors import OwnedTargetError, TargetError
 
 if TYPE_CHECKING:
     from .._kube.client import Client
@@ -236,6 +238,58 @@ def client_configs(
             remedy="Correct the target, or the namespace and name of the Service",
         )
     return tuple(fitting)
+
+
+def find_managers(target: Target, obj: Object) -> tuple[DetectedManager, ...]:
+    """Return the other managers of an object that may write its caBundle, in the order of the table."""
+    with shaped(target):
+        found = _managers.find_managers(obj["metadata"])
+    return tuple(one for one in found if one.manager.bundle)
+
+
+def find_bundle_writer(target: Target, obj: Object) -> DetectedManager | None:
+    """Return the manager that writes the object's caBundle at any time, None if there is none.
+
+    Only this manager can restore its certificates, so they are not ours to remove.
+    """
+    return next((one for one in find_managers(target, obj) if one.manager.writes_bundles), None)
+
+
+def remedy_for(target: Target, detected: DetectedManager) -> str:
+    """Return how to get the wanted caBundle into an object of another manager."""
+    kind = KINDS[target.kind]
+    return detected.manager.for_targets.format(
+        group=kind.group, kind=target.kind, name=target.name, expression=kind.expression
+    )
+
+
+def check_managers(target: Target, obj: Object, *, removes: str = "", take_over: bool = False) -> None:
+    """Raise OwnedTargetError for an object of another manager.
+
+    Args:
+        removes: the mode if certificates are to be removed, else "". If another manager writes the caBundle at any time, this
+            is refused also with take_over: the API server would refuse the webhook until that manager writes again.
+        take_over: write nevertheless.
+    """
+    writer = find_bundle_writer(target, obj) if removes else None
+    if writer:
+        merges = writer.manager.bundle == _managers.MERGES
+        keep = ". Or keep its certificates: mode: add with take_over: true" if merges else ""
+        raise OwnedTargetError(
+            f"{_managers.belongs_to(target, [writer])}, which writes its caBundle itself. Mode {removes} would remove "
+            "its certificates",
+            code="managed-bundle",
+            evidence=writer.evidence,
+            remedy=f"{remedy_for(target, writer)}{keep}",
+        )
+    found = () if take_over else find_managers(target, obj)
+    if found:
+        remedies = ". ".join(remedy_for(target, one) for one in found)
+        raise OwnedTargetError(
+            _managers.belongs_to(target, found),
+            evidence=[marker for one in found for marker in one.evidence],
+            remedy=f"{remedies}. Or write it nevertheless with take_over: true",
+        )
 
 
 def _client_config(webhook: str, pointer: str, place: Object) -> ClientConfig:

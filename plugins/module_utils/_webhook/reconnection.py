@@ -17,7 +17,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from .._kube import access_review
-from . import bundle_patch, bundle_targets, target_managers
+from . import bundle_patch, bundle_targets
 from .bundle_patch import BundleChange, TargetChange
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def write(client: Client, change: TargetChange, *, take_over: bool) -> str:
 
 
 def _decided(target: Target, obj: Object, take_over: bool) -> TargetChange:
-    target_managers.check(target, obj, take_over=take_over)
+    bundle_targets.check_managers(target, obj, take_over=take_over)
     (config,) = bundle_targets.client_configs(target, obj)
     after = renewed(config.ca_bundle)
     return TargetChange(target, obj["metadata"]["resourceVersion"], (BundleChange(config, after),))

@@ -32,7 +32,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook impor
     bundle_content,
     bundle_targets,
     call_failures,
-    target_managers,
     webhook_endpoints,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.admission_match import Creation
@@ -159,7 +158,7 @@ def read_targets(value: Any) -> object:
     found = bundle_targets.client_configs(target, value)
     for config in found:
         bundle_content.anchors(config.ca_bundle)
-    return found, target_managers.owners(target, value)
+    return found, bundle_targets.find_managers(target, value)
 
 
 def read_definition(value: Any) -> object:

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from ..installed.installers import KUBESPRAY
+from ..._managers import KUBESPRAY
 from ..installed.state import CONTROLLER, CONVERSION, VALIDATION
 from ..plan.upgrade_context import UpgradeContext
 from ..release.release_table import CONFIGURATION_NAMES, NEWEST, OLDEST, SNAPSHOT_CRDS, find, text

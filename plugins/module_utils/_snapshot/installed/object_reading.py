@@ -90,18 +90,18 @@ def installed(reading: ClusterObjects, release: Release) -> InstalledState:
         kubernetes=(parse(reading.kubernetes) or (0, 0, 0))[:2],
         kubernetes_version=reading.kubernetes,
         crds={crd.name: crd for crd in crds},
-        crd_origins={_name(obj): installers.origin(obj, apis=reading.apis) for obj in reading["crds"]},
+        crd_origins={_name(obj): installers.find_origin(obj, apis=reading.apis) for obj in reading["crds"]},
         workloads=tuple(workloads),
         orphan_sets=tuple(_orphan_sets(reading["replicasets"])),
         configurations=tuple(configurations),
         foreign=tuple(foreign),
         strangers=tuple(strangers),
         services=tuple(
-            Service(*_place(obj), obj["spec"].get("selector") or {}, installers.origin(obj))
+            Service(*_place(obj), obj["spec"].get("selector") or {}, installers.find_origin(obj))
             for obj in reading["services"]
         ),
         secrets=tuple(_secret(obj, reading) for obj in reading["secrets"]),
-        controller_role=installers.origin(role, apis=reading.apis) if role else None,
+        controller_role=installers.find_origin(role, apis=reading.apis) if role else None,
         missing_permissions=tuple(_missing(role, release)) if role else (),
         webhook_account=bool(reading["service_accounts"] and reading["cluster_role_bindings"]),
         default_classes=_defaults(reading["classes"]),
@@ -163,7 +163,7 @@ def _workload(
         replicas=int(spec.get("replicas", 1)),
         available=int((obj.get("status") or {}).get("availableReplicas") or 0),
         # What is no Deployment of one program is a driver's own, and so is whatever marks it.
-        origin=installers.origin(obj, images=[image], apis=() if program == SIDECAR else apis),
+        origin=installers.find_origin(obj, images=[image], apis=() if program == SIDECAR else apis),
         companions=pod_specs.others_beside(obj, container),
     )
 
@@ -238,7 +238,7 @@ def _configuration(
     hooks = tuple(_hook(entry, programs) for entry in obj.get("webhooks") or ())
     groups = {group for hook in hooks for rule in hook.rules for group in rule.get("apiGroups") or ()}
     named = tuple(sorted(groups & {SNAPSHOT, GROUP}))
-    return WebhookConfiguration(_name(obj), named, hooks, installers.origin(obj, apis=apis), kind)
+    return WebhookConfiguration(_name(obj), named, hooks, installers.find_origin(obj, apis=apis), kind)
 
 
 def _hook(entry: Mapping[str, Any], programs: Mapping[tuple[str, str], str]) -> Hook:
@@ -293,13 +293,13 @@ def _secret(obj: Mapping[str, Any], reading: ClusterObjects) -> Secret:
         }
     except (CertificateError, binascii.Error):
         pass  # what cannot be read is no certificate; the step that makes one says more
-    writers = tuple(found.writer.name for found in _managers.writers(obj["metadata"]))
+    managers = tuple(found.manager.name for found in _managers.find_managers(obj["metadata"]))
     return Secret(
         namespace,
         name,
         obj.get("type", "Opaque"),
         tuple(sorted(data)),
-        writers=writers,
+        managers=managers,
         users=pod_specs.users_of(namespace, name, reading.objects),
         resource_version=obj["metadata"].get("resourceVersion", ""),
         is_marked=(obj["metadata"].get("labels") or {}).get(MANAGED_BY) == installers.MANAGER,

@@ -120,7 +120,7 @@ class Service:
 class Secret:
     """A webhook's Secret, without its key. not_after: of the certificate, ISO 8601, "" where none can be read.
 
-    writers: other programs that write it, such as cert-manager.
+    managers: other programs that write it, such as cert-manager.
     users: the objects that mount or name it, each with its program, "" for an unknown program.
     resource_version: the version that was read.
     is_marked: True if it has this collection's label.
@@ -133,7 +133,7 @@ class Secret:
     subject: str = ""
     names: tuple[str, ...] = ()
     not_after: str = ""
-    writers: tuple[str, ...] = ()
+    managers: tuple[str, ...] = ()
     users: tuple[tuple[str, str], ...] = ()
     resource_version: str = ""
     is_marked: bool = False

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ..hazards import table
-from ..installed.installers import BY_KEY
+from ..installed.installers import INSTALLERS
 from ..installed.state import (
     CONTROLLER,
     CONVERSION,
@@ -72,7 +72,7 @@ def _secret(one: Secret) -> dict[str, Any]:
         "subject": one.subject,
         "names": list(one.names),
         "not_after": one.not_after,
-        "writers": list(one.writers),
+        "writers": list(one.managers),
         "users": [what for what, _program in one.users],
     }
 
@@ -113,7 +113,7 @@ def managers(context: UpgradeContext) -> list[dict[str, Any]]:
         {
             "object": what,
             "manager": origin.key,
-            "name": BY_KEY[origin.key].name,
+            "name": INSTALLERS[origin.key].name,
             "evidence": list(origin.evidence),
             "adopted": context.adopts(origin.key),
         }

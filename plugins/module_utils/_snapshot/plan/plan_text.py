@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ..._text import visible
 from ..hazards import table
-from ..installed.installers import BY_KEY
+from ..installed.installers import INSTALLERS
 from ..kinds import Reference
 from . import plan_changes
 from .plan_changes import CHANGE, CREATE, DELETE, VERIFY, PlanLine, named
@@ -113,7 +113,7 @@ def _adopted(plan: Plan, one: PlanRefusal) -> Iterator[str]:
     """Yield sentences with the other manager's objects that the plan would write if it were not refused."""
     if not _is_owner(one):
         return
-    row = BY_KEY[one.id[len(_OWNER) :]]
+    row = INSTALLERS[one.id[len(_OWNER) :]]
     theirs = {what for what, origin in plan.hops[0].context.origins if origin.key == row.key}
     last: dict[Reference, str] = {}
     for line in (line for hop in plan.hops for line in plan_changes.lines(hop)):

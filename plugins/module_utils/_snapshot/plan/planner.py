@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ..._managers import UNMARKED
 from ..hazards import table
 from ..hazards.table import DetectedHazard
-from ..installed.installers import BY_KEY, UNMARKED, Origin
+from ..installed.installers import INSTALLERS, Origin
 from ..installed.state import InstalledState
 from ..release.release_table import Release, get, text
 from .hop import plan_steps
@@ -127,7 +128,7 @@ def _owners(context: UpgradeContext) -> Iterable[PlanRefusal]:
 
 
 def _owned(key: str, objects: list[tuple[str, Origin]]) -> PlanRefusal:
-    row = BY_KEY[key]
+    row = INSTALLERS[key]
     adopt = f" To adopt the objects: {row.adopting} Then set adopt: [{key}]." if row.adopting else ""
     evidence = tuple(f"{what}: {mark}" for what, origin in objects for mark in origin.evidence)
     return PlanRefusal(f"owner-{key}", _belongs(key, objects), evidence, f"{row.upgrade}{adopt}")
@@ -141,9 +142,7 @@ def _belongs(key: str, objects: list[tuple[str, Origin]]) -> str:
     if key == UNMARKED:
         return f"{what}{more} {'have' if more else 'has'} no mark of a manager"
     name = _manager_of(origin)
-    return (
-        f"{what}{more} {'belong' if more else 'belongs'} to {BY_KEY[key].name}{f' ({name})' if name else ''}"
-    )
+    return f"{what}{more} {'belong' if more else 'belongs'} to {INSTALLERS[key].name}{f' ({name})' if name else ''}"
 
 
 _CRD = "CustomResourceDefinition "

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from ..installed.installers import HOSTED, Origin
+from ..._managers import HOSTED
+from ..installed.installers import Origin
 from ..installed.pod_specs import NEEDED_USERS
 from ..installed.state import (
     CONTROLLER,
@@ -234,8 +235,8 @@ class UpgradeContext:
         unread = [
             self.installed.unreadable[what] for what in NEEDED_USERS if what in self.installed.unreadable
         ]
-        if secret.writers:
-            return f"{' and '.join(secret.writers)} writes it"
+        if secret.managers:
+            return f"{' and '.join(secret.managers)} writes it"
         if not set(secret.keys) <= SECRET_KEYS:
             return f"it also holds {', '.join(sorted(set(secret.keys) - SECRET_KEYS))}"
         if others:

@@ -231,13 +231,12 @@ def contended(place: Reference) -> Conflict:
 
 
 def refuse_owned(place: Reference, live: Object) -> None:
-    """Raise OwnedObjectError if the object has the marks of another manager."""
-    found = _managers.writers(live["metadata"])
+    """Raise OwnedObjectError if the object has markers of another manager."""
+    found = _managers.find_managers(live["metadata"])
     if found:
-        evidence = [mark for one in found for mark in one.evidence]
         raise OwnedObjectError(
-            f"{place} belongs to {' and '.join(one.writer.name for one in found)} ({'; '.join(evidence)})",
-            evidence=evidence,
+            _managers.belongs_to(place, found),
+            evidence=[marker for one in found for marker in one.evidence],
             remedy="Upgrade it there, or take it over with take_over: true",
         )
 

@@ -2,23 +2,31 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""By which marks other writers are recognised, on whatever object."""
+"""The managers of Secrets and of objects with a caBundle are recognised by their markers."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._managers import WRITERS, writers
+from ansible_collections.certflow.kubernetes.plugins.module_utils._managers import (
+    APPLIES,
+    MANAGERS,
+    MERGES,
+    OVERWRITES,
+    find_managers,
+)
 
 pytestmark = pytest.mark.quick
 
-CERT_MANAGER, EXTERNAL_SECRETS, SERVICE_CA, OLM, OLM_V1, EKS, ARGO_CD, FLUX, HELM = (
-    writer.name for writer in WRITERS
+#: The managers of Secrets. Some of them manage objects with a caBundle too.
+OF_SECRETS = [row for row in MANAGERS if row.for_secrets]
+CERT_MANAGER, EXTERNAL_SECRETS, SERVICE_CA, EKS, OLM, OLM_V1, ARGO_CD, FLUX, HELM = (
+    row.name for row in OF_SECRETS
 )
 OPENSHIFT = "openshift.io"
 
-# (metadata, the writers that it shows)
+# (metadata, the managers that it shows)
 MARKED: list[tuple[dict[str, Any], list[str]]] = [
     ({"annotations": {"cert-manager.io/inject-ca-from": "ns/cert"}}, [CERT_MANAGER]),
     ({"annotations": {"cert-manager.io/inject-ca-from-secret": "ns/secret"}}, [CERT_MANAGER]),
@@ -65,51 +73,58 @@ UNMARKED: list[dict[str, Any]] = [
     {"annotations": {"cert-manager.io/inject-ca-from": ""}},
     {"annotations": {"cert-manager.io/inject-apiserver-ca": "false"}},
     {"annotations": {f"service.beta.{OPENSHIFT}/inject-cabundle": "false"}},
-    # The user's wish towards a writer, not the writer's mark.
+    # A wish of the user, not a marker of the manager.
     {"annotations": {"cert-manager.io/allow-direct-injection": "true"}},
     {"annotations": {"kustomize.toolkit.fluxcd.io/reconcile": "disabled"}},
     {"labels": {"kustomize.toolkit.fluxcd.io/prune": "disabled"}},
-    # Left by a writer that does not come back.
+    # Left by a manager that does not write again.
     {"managedFields": [{"manager": "helm"}, {"manager": "cert-manager-cainjector"}]},
-    # Anybody's.
+    # Every chart may set them.
     {"labels": {"app.kubernetes.io/instance": "apps", "app.kubernetes.io/managed-by": "kustomize"}},
 ]
 
 
 @pytest.mark.parametrize(("metadata", "expected"), MARKED, ids=lambda value: str(value)[:60])
-def test_a_writer_is_recognised_by_its_marks(metadata: dict[str, Any], expected: list[str]) -> None:
-    found = writers(metadata)
-    assert [entry.writer.name for entry in found] == expected
+def test_a_manager_is_recognised_by_its_markers(metadata: dict[str, Any], expected: list[str]) -> None:
+    found = find_managers(metadata)
+    assert [entry.manager.name for entry in found] == expected
     assert all(entry.evidence for entry in found)
 
 
 @pytest.mark.parametrize("metadata", UNMARKED, ids=lambda value: str(value)[:60])
-def test_what_is_no_mark(metadata: dict[str, Any]) -> None:
-    assert writers(metadata) == ()
+def test_other_metadata_shows_no_manager(metadata: dict[str, Any]) -> None:
+    assert find_managers(metadata) == ()
 
 
-def test_evidence_is_what_was_seen() -> None:
+def test_the_evidence_is_the_marker_as_text() -> None:
     metadata = {
         "annotations": {"argocd.argoproj.io/tracking-id": "app:x"},
         "managedFields": [{"manager": "argocd-controller"}],
     }
-    (found,) = writers(metadata)
+    (found,) = find_managers(metadata)
     assert found.evidence == (
         "annotation argocd.argoproj.io/tracking-id: app:x",
         "field manager argocd-controller",
     )
 
 
-def test_every_mark_of_the_table_is_tried_here() -> None:
-    tried = {mark for metadata, _names in MARKED for found in writers(metadata) for mark in found.evidence}
-    assert len({text.split(": ")[0] for text in tried}) == sum(len(writer.marks) for writer in WRITERS)
+def test_every_marker_of_the_table_is_tried_here() -> None:
+    tried = {
+        text for metadata, _names in MARKED for found in find_managers(metadata) for text in found.evidence
+    }
+    assert len({text.split(": ")[0] for text in tried}) == sum(len(row.markers) for row in OF_SECRETS)
 
 
 def test_every_row_is_complete() -> None:
-    assert {place for writer in WRITERS for place, _pattern in writer.marks} == {
+    assert {place for row in OF_SECRETS for place, _pattern in row.markers} == {
         "annotation",
         "label",
         "manager",
     }
-    assert {writer.bundle for writer in WRITERS if writer.for_targets} == {"merges", "overwrites", "applies"}
-    assert all(writer.for_secrets and writer.source.startswith("https://") for writer in WRITERS)
+    assert {row.bundle for row in MANAGERS} == {"", MERGES, OVERWRITES, APPLIES}
+    for row in MANAGERS:
+        assert bool(row.bundle) == bool(row.for_targets)
+        assert row.for_secrets or not row.bundle
+        assert bool(row.key) == bool(row.upgrade)
+        assert row.for_secrets or row.key
+        assert row.source.startswith("https://") or not row.for_secrets

@@ -9,10 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.installers import (
-    KUBECTL,
-    Origin,
-)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._managers import KUBECTL
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.installers import Origin
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
     SIDECAR,
     VALIDATION,

@@ -10,12 +10,9 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._managers import KUBESPRAY, UNMARKED
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.hazards import table
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.installers import (
-    KUBESPRAY,
-    UNMARKED,
-    Origin,
-)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.installers import Origin
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
     CONTROLLER,
     VALIDATION,
@@ -93,7 +90,7 @@ V421, V622, V702, V811, V820, V870 = map(upstream, ("4.2.1", "6.2.2", "7.0.2", "
 BROKEN = (InvalidObject("VolumeSnapshot", "a/b", "exactly one of"),)
 FAULTY = replace(V702, objects=StoredSnapshots(faults=BROKEN, labelled=("a/b",), read=True))
 OLD_API = Crd(SNAPSHOT_CRDS[0], {"v1": "served", "v1beta1": "stored"}, ("v1alpha1", "v1beta1"), None)
-FOREIGN = Origin(UNMARKED, ("no mark of any manager",))
+FOREIGN = Origin(UNMARKED, ("no marker of any manager",))
 EXTRA = changed(V702, CONTROLLER, arguments=("--v=5", "--leader-election=true", "--http-endpoint=:8080"))
 OURS_EXTRA = changed(ours("7.0.2"), CONTROLLER, arguments=("--v=2", "--http-endpoint=:8080"))
 NAMES = {"apiGroups": ["snapshot.storage.k8s.io"], "apiVersions": ["v1"], "resources": ["volumesnapshots"]}
@@ -230,7 +227,7 @@ CASES: dict[str, tuple[list[Case], list[Case]]] = {
         [
             (secret(V811, users=(("Deployment kube-system/shop", ""),)), "8.2.1", NO),
             (changed(secret(V811, name="shared-tls"), VALIDATION, secrets=("shared-tls",)), "8.2.1", NO),
-            (secret(V811, writers=("cert-manager",)), "8.2.1", NO),
+            (secret(V811, managers=("cert-manager",)), "8.2.1", NO),
             (secret(V811, keys=("tls.crt", "tls.key", "password")), "8.2.1", NO),
             (replace(V811, unreadable=UNREAD), "8.2.1", NO),
             (secret(V421, users=(("Pod kube-system/debug", ""),)), "6.2.2", NO),

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.installers import (
-    BY_KEY,
+    INSTALLERS,
     Origin,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
@@ -101,7 +101,7 @@ def test_a_refusal_says_what_an_adoption_changes(key: str, start: str) -> None:
     here = changed(ours("8.1.1"), CONTROLLER, origin=origin)
     here = replace(here, services=tuple(replace(one, origin=origin) for one in here.services))
     found = [line for line in plan_text.lines(planned(here, "8.7.0")) if line.startswith("x refused")]
-    of = f"1 object of {BY_KEY[key].name}:"
+    of = f"1 object of {INSTALLERS[key].name}:"
     assert found[1:] == [
         f"x refused owner-{key}: {start} plan would {text}."
         for text in (

@@ -397,12 +397,12 @@ OWNED_BY: dict[str, tuple[dict[str, Origin], str]] = {
         "Deployment kube-system/snapshot-controller and 1 other object belong to Helm (release snapshots)",
     ),
     "no mark": (
-        {VALIDATION: Origin("unmarked", ("no mark of any manager",))},
+        {VALIDATION: Origin("unmarked", ("no marker of any manager",))},
         "Deployment kube-system/snapshot-validation-deployment has no mark of a manager",
     ),
     "OLM": (
         {CONTROLLER: Origin("olm", ("label olm.managed: true",))},
-        "Deployment kube-system/snapshot-controller belongs to the Operator Lifecycle Manager",
+        "Deployment kube-system/snapshot-controller belongs to Operator Lifecycle Manager",
     ),
 }
 

@@ -2,21 +2,22 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The tables that the plan rests on: releases, sets of CRDs, flags, rules of stored objects, owners."""
+"""The tables that the plan rests on: releases, sets of CRDs, flags, rules of stored objects, managers."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._managers import HOSTED
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import ReleaseError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed import (
     installers,
     validity,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.installers import (
+    INSTALLERS,
     OURS,
-    OWNERS,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.installed.state import (
     CONTROLLER,
@@ -254,7 +255,7 @@ def test_rules_of_stored_objects(kind: str, spec: dict[str, Any], count: int) ->
     assert [fault.place for fault in found] == ["n/x"] * count
 
 
-# Whose it is: metadata, images, objects of owners' own, and the key.
+# Metadata of an object, images, existing objects of a manager, and the key of the object's manager.
 KUBECTL_MARK = {"kubectl.kubernetes.io/last-applied-configuration": "{" + "x" * 200}
 # As kubectl keeps the Deployment that kubespray 2.31.0 applies (roles/kubernetes-apps/snapshots/snapshot-controller).
 KUBESPRAY_MANIFEST = (
@@ -366,10 +367,10 @@ OWNED: list[tuple[dict[str, Any], tuple[str, ...], tuple[str, ...], str]] = [
 @pytest.mark.parametrize(
     ("metadata", "images", "apis", "key"), OWNED, ids=[f"{row[3]}-{i}" for i, row in enumerate(OWNED)]
 )
-def test_whose_an_object_is(
+def test_the_manager_of_an_object(
     metadata: dict[str, Any], images: tuple[str, ...], apis: tuple[str, ...], key: str
 ) -> None:
-    found = installers.origin({"metadata": metadata}, images=images, apis=apis)
+    found = installers.find_origin({"metadata": metadata}, images=images, apis=apis)
     assert found.key == key
     assert (found == OURS) == (key == "")
     assert all(len(text) < 200 for text in found.evidence)
@@ -380,24 +381,24 @@ AGAIN = {**BY_KUBESPRAY, "managedFields": [BY_OURS, {**BY_CSA, "time": "2026-03-
 
 
 @pytest.mark.parametrize("apis", [(), KUBESPRAY_CLUSTER])
-def test_what_kubespray_wrote_after_its_adoption_is_kubesprays_again(apis: tuple[str, ...]) -> None:
-    adopted = installers.origin({"metadata": ADOPTED}, apis=apis)
+def test_an_object_that_kubespray_wrote_after_its_adoption_is_kubesprays_again(apis: tuple[str, ...]) -> None:
+    adopted = installers.find_origin({"metadata": ADOPTED}, apis=apis)
     assert (adopted.key, adopted.earlier, adopted.evidence != ()) == ("", "kubespray", True)
-    again = installers.origin({"metadata": AGAIN}, apis=apis)
+    again = installers.find_origin({"metadata": AGAIN}, apis=apis)
     assert (again.key, again.earlier) == ("kubespray", "")
 
 
-def test_every_owner_is_recognised_by_some_row() -> None:
-    assert {owner.key for owner in OWNERS} == {row[3] for row in OWNED} - {""} | {installers.HOSTED}
+def test_every_manager_is_recognised_in_some_row() -> None:
+    assert set(INSTALLERS) == {row[3] for row in OWNED} - {""} | {HOSTED}
 
 
-def test_evidence_names_the_mark() -> None:
-    found = installers.origin({"metadata": {"annotations": {"meta.helm.sh/release-name": "snap"}}})
+def test_evidence_names_the_marker() -> None:
+    found = installers.find_origin({"metadata": {"annotations": {"meta.helm.sh/release-name": "snap"}}})
     assert found.evidence == ("annotation meta.helm.sh/release-name: snap",)
-    assert installers.origin({"metadata": {"managedFields": [objects.field("eks", "Apply")]}}).evidence == (
-        "field manager eks",
-    )
-    assert installers.origin({"metadata": BY_KUBESPRAY}, apis=KUBESPRAY_CLUSTER).evidence == (
+    assert installers.find_origin(
+        {"metadata": {"managedFields": [objects.field("eks", "Apply")]}}
+    ).evidence == ("field manager eks",)
+    assert installers.find_origin({"metadata": BY_KUBESPRAY}, apis=KUBESPRAY_CLUSTER).evidence == (
         'annotation kubectl.kubernetes.io/last-applied-configuration: "kind":"Deployment" ... "--leader-election=false"',
         "object rbac.authorization.k8s.io/clusterrolebindings/kubespray:system:node",
     )
