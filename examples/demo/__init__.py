@@ -2,4 +2,4 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What `make demo` tells, a certificate in use on two real clusters (story.py), and `make demo-upgrade` (upgrade.py)."""
+"""The programs of `make demo` (story.py) and of `make demo-upgrade` (upgrade.py)."""

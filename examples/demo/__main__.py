@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""`make demo`: tells the story on two clusters of its own. Ends with 0 only if all of it was seen."""
+"""Run `make demo` on two clusters of its own. The exit status is 0 only if every step succeeded."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def main() -> int:
         dest="broken",
         choices=BREAKS,
         default="",
-        help="break this on purpose and see the demo fail",
+        help="break this on purpose, so that the demo fails",
     )
     broken = parser.parse_args().broken
     signal.signal(signal.SIGTERM, _interrupt)
@@ -34,13 +34,13 @@ def main() -> int:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("demo: interrupted; nothing is left running", file=sys.stderr)
+        print("demo: interrupted. Nothing is left running", file=sys.stderr)
         return 130
 
 
 def _tell(broken: str) -> bool:
-    say("A webhook's certificate on two real Kubernetes clusters: one like on-premises, one like Amazon EKS.")
-    clusters.programs()  # minutes at the first time, which are no part of the story
+    say("Install a webhook's certificate on two real clusters: one like on-premises, one like Amazon EKS.")
+    clusters.programs()  # takes minutes at the first time, which the demo does not count
     clusters.snapshotter_dir()
     if not broken and not clusters.why_no_node():
         clusters.prepare_node()
@@ -53,9 +53,9 @@ def _tell(broken: str) -> bool:
         complete = story.tell(fleet, broken)
     seconds = time.monotonic() - start
     say(
-        f"{'All of it was seen' if complete else 'NOT all of it was seen'}, in {seconds:.0f} s; nothing is left running."
+        f"{'Every step succeeded' if complete else 'NOT every step succeeded'}, in {seconds:.0f} s. Nothing is left running."
     )
-    say("make demo-upgrade shows the snapshot controller's way to another release.")
+    say("make demo-upgrade shows an upgrade of the snapshot controller.")
     return complete
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Where the story happens: two clusters, a webhook server for each, and the programs that are run."""
+"""The test rig of the demos: two clusters, a webhook server for each, and the programs that run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.support.clusters import Cluster, Fleet
 
 HERE = Path(__file__).parent
-# What may be broken on purpose: a story that cannot fail proves nothing.
+# The parts that can be broken on purpose, which shows that the demo can fail.
 BREAKS = ("certificate", "rule")
 SECONDS = 120.0
 
@@ -46,13 +46,13 @@ def quote(text: str) -> None:
 class DemoClusters:
     """The clusters by name, and the programs that the demo runs. Its files are in the fleet's directory."""
 
-    seconds = SECONDS  # that a program may take
+    seconds = SECONDS  # the longest time of a program
 
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
         self.directory = fleet.directory / "demo"
         self.directory.mkdir(mode=0o700)
-        self.log = self.directory / "output"  # of the program that runs
+        self.log = self.directory / "output"  # of the running program
 
     def run(self, *command: str | Path, **variables: str) -> tuple[int, str]:
         """Run a program, and return its status and output. End it and its children on return and on an interrupt."""
@@ -103,7 +103,7 @@ class CertificateDemo(DemoClusters):
         for name, cluster in self.fleet.items():
             cluster.api("POST", "/api/v1/namespaces", {"metadata": {"name": objects.NAMESPACE}})
             cluster.api("POST", f"{objects.NAMESPACED}/services", objects.service())
-            # The cluster makes this one itself; later the webhook would refuse it.
+            # The cluster creates this ConfigMap itself. Wait for it, because the webhook would refuse it.
             _wait_for(cluster, f"{objects.CONFIG_MAPS}/kube-root-ca.crt")
             cluster.api("POST", objects.CONFIGURATIONS, objects.configuration(self.webhooks[name].port))
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a webhook needs on a cluster before it has a certificate."""
+"""The objects of the webhook on a cluster, without its certificate."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ CONFIG_MAPS = f"{NAMESPACED}/configmaps"
 
 
 def service() -> dict[str, Any]:
-    """A Service that leads to this machine, without a node and without a pod."""
+    """Return a Service of type ExternalName that leads to this machine, because the cluster has no pods."""
     return {"metadata": {"name": SERVICE}, "spec": {"type": "ExternalName", "externalName": "localhost"}}
 
 
 def configuration(port: int) -> dict[str, Any]:
-    """Who asks the webhook: whoever creates a ConfigMap in the namespace. failurePolicy Fail hides nothing."""
+    """Return a configuration that calls the webhook for each new ConfigMap of the namespace."""
     return {
         "metadata": {"name": WEBHOOK},
         "webhooks": [

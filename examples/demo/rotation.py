@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The last step of the story: a renewal while the webhook is called, on a cluster with a node. It needs root."""
+"""The last step of the demo, which needs root: renewals under load, on a cluster with a node."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ if TYPE_CHECKING:
     from tests.support.clusters import Cluster
 
 WEBHOOK = node_webhook.Webhook(objects.SERVICE, objects.NAMESPACE)
-# (what changes, the signer): a CA that signs once is a new CA at each renewal.
+# (description, signer). An ephemeral CA is a new CA at each renewal.
 RENEWALS = (("the same CA", "kubernetes.io/kubelet-serving"), ("a new CA", "ephemeral-ca"))
 
 
 def under_load(demo: CertificateDemo) -> str:
-    """Two renewals; not one call may fail."""
+    """Renew the certificate twice. Raises Unseen if a call fails."""
     with clusters.running({"node": "onprem-node"}) as fleet:
         cluster = fleet["node"]
         say(f"   node    {cluster.url}  a cluster with a node, ready after {fleet.ready_after:.0f} s")
         _serve(demo, cluster)
-        say(f"   {WEBHOOK.replicas} pods serve the webhook, failurePolicy is Fail, and from now on")
         say(
-            f"   {PER_SECOND} dry-run creates a second, over {CONNECTIONS} connections, ask it through the API server."
+            f"   {WEBHOOK.replicas} pods serve the webhook with failurePolicy Fail. From now on a client sends"
         )
+        say(f"   {PER_SECOND} dry-run creates a second, over {CONNECTIONS} connections.")
         with Load(partial(node_webhook.dry_run, cluster, WEBHOOK)) as load:
             for what, signer in RENEWALS:
-                say(f"   A renewal under {what}:")
+                say(f"   Renew the certificate with {what}:")
                 _renew(demo, cluster, signer)
     say(f"   {load}")
     if load.failed:
         raise Unseen(f"{len(load.failed)} of {load.made} calls failed, the first: {load.failed[0]}")
-    return f"two renewals, under the same CA and under a new one; {load.made} calls, 0 failed"
+    return f"two renewals, with the same CA and with a new one. {load.made} calls, 0 failed"
 
 
 def _serve(demo: CertificateDemo, cluster: Cluster) -> None:
-    """The first certificate, and pods that serve it."""
+    """Install the first certificate, and start pods that serve it."""
     node_webhook.deploy(cluster, WEBHOOK)
     node_webhook.configure(cluster, WEBHOOK)
     _renew(demo, cluster, RENEWALS[0][1])
@@ -56,9 +56,9 @@ def _serve(demo: CertificateDemo, cluster: Cluster) -> None:
 def _renew(demo: CertificateDemo, cluster: Cluster, signer: str) -> None:
     words = ("-e", f"webhook_certificate_signer_name={signer}")
     output = demo.playbook("renew.yml", *words, kubeconfig=cluster.kubeconfig)
-    quote(output.partition("TASK [Say what was seen]")[2].partition("PLAY RECAP")[0].partition("\n")[2])
+    quote(output.partition("TASK [Show the proof]")[2].partition("PLAY RECAP")[0].partition("\n")[2])
     if not changed(output).get("localhost"):
-        raise Unseen(f"no certificate of {signer} came into use")
+        raise Unseen(f"no certificate of {signer} was installed")
 
 
 def _answers(cluster: Cluster) -> bool:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The steps of the story. Each returns one sentence about what was seen, or raises Unseen."""
+"""The steps of the demo. Each returns one sentence about its result, or raises Unseen."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Where = TypeVar("Where")
 
 
 def the_usual_script(demo: CertificateDemo) -> str:
-    """create-cert.sh of external-snapshotter on the EKS-like cluster."""
+    """Run create-cert.sh of external-snapshotter on the EKS-like cluster."""
     cluster = demo.fleet["eks"]
     script = snapshotter_dir() / "deploy" / "kubernetes" / "webhook-example" / "create-cert.sh"
     words = ["--service", objects.SERVICE, "--namespace", objects.NAMESPACE, "--secret", objects.SECRET]
@@ -52,34 +52,34 @@ def the_usual_script(demo: CertificateDemo) -> str:
         raise Unseen(
             f"the script ended with status {status}, its request is {conditions}: not stuck at Approved"
         )
-    say("   It gave up and does not say why.")
+    say("   It failed, and its message has no cause.")
     for key in keys:
-        say(f"   It left the private key in a file, {key.name} in its tmpdir, which is removed now.")
-    return f"request {REQUEST} is Approved and never Issued; the script gave up"
+        say(f"   It left the private key in a file, {key.name} in its tmpdir, which the demo removes.")
+    return f"request {REQUEST} is approved and never issued, and the script failed"
 
 
 def the_explanation(demo: CertificateDemo) -> str:
-    """k8s_csr_info on the request that the script left."""
-    for _attempt in range(3):  # a machine that does much else may need a second one
+    """Run k8s_csr_info on the request that the script left."""
+    for _attempt in range(3):  # a busy machine may need a second attempt
         start = time.monotonic()
         output = demo.playbook("diagnose.yml")
         seconds = time.monotonic() - start
         if seconds <= SECONDS_TO_EXPLAIN:
             break
-        say(f"   That took {seconds:.1f} s: this machine does something else as well. Once more.")
-    quote(output.partition("TASK [Say why]")[2].partition("PLAY RECAP")[0].partition("\n")[2])
+        say(f"   That took {seconds:.1f} s, because this machine is busy. Try again.")
+    quote(output.partition("TASK [Show the diagnosis]")[2].partition("PLAY RECAP")[0].partition("\n")[2])
     words = " ".join(output.split())
     if "code: signer-not-served" not in words or f"Use signer_name: {APP_SERVING}." not in words:
         raise Unseen("the diagnosis does not name the signer as the cause")
     if seconds > SECONDS_TO_EXPLAIN:
         raise Unseen(f"the diagnosis took {seconds:.1f} s, three times")
-    return f"the signer is not served there, with the one to use instead, after {seconds:.1f} s"
+    return f"it names the signer as the cause, and the signer to use instead, after {seconds:.1f} s"
 
 
 def one_play(demo: CertificateDemo) -> str:
-    """The role over both clusters."""
+    """Run the role on both clusters."""
     output = demo.playbook("play.yml")
-    quote(output.partition("TASK [Say what was done]")[2].partition("\n")[2])
+    quote(output.partition("TASK [Show the result]")[2].partition("\n")[2])
     for name, signer in SIGNERS.items():
         if not changed(output).get(name):
             raise Unseen(f"the play changed nothing on {name}")
@@ -95,7 +95,7 @@ def one_play(demo: CertificateDemo) -> str:
 
 
 def real_calls(demo: CertificateDemo) -> str:
-    """Each API server calls the webhook, which serves what the Secret holds."""
+    """Create ConfigMaps, so that each API server calls the webhook with the certificate of the Secret."""
     for name, cluster in demo.fleet.items():
         webhook = demo.webhooks[name]
         if demo.broken == "certificate":
@@ -122,11 +122,11 @@ def real_calls(demo: CertificateDemo) -> str:
             raise Unseen(f"{name}: a bad ConfigMap was accepted")
         if webhook.calls != ["colours", "shapes"]:
             raise Unseen(f"{name}: the webhook was called for {webhook.calls}")
-    return "each API server called its webhook twice: good accepted, bad refused by the webhook"
+    return "each API server called its webhook twice: it accepted a good ConfigMap and refused a bad one"
 
 
 def the_same_again(demo: CertificateDemo) -> str:
-    """The second run."""
+    """Run the play again."""
     before = {name: secret(cluster) for name, cluster in demo.fleet.items()}
     output = demo.playbook("play.yml")
     quote(output.rpartition("PLAY RECAP")[2].partition("\n")[2])
@@ -134,14 +134,14 @@ def the_same_again(demo: CertificateDemo) -> str:
         raise Unseen(f"tasks that changed something, by cluster: {changed(output)}")
     if before != {name: secret(cluster) for name, cluster in demo.fleet.items()}:
         raise Unseen("a Secret has other content than before")
-    return "changed=0 on both clusters, the Secrets are the same"
+    return "changed=0 on both clusters, and the Secrets are the same"
 
 
 Step = tuple[str, "Callable[[CertificateDemo], str]"]
 ON_A_NODE: Step = ("Two renewals while the webhook is called", rotation.under_load)
 STEPS: tuple[Step, ...] = (
     ("The usual way, on the EKS-like cluster", the_usual_script),
-    ("What this collection says about that request", the_explanation),
+    ("The diagnosis of that request", the_explanation),
     ("One play over both clusters", one_play),
     ("Each API server calls its webhook", real_calls),
     ("The same play again", the_same_again),
@@ -149,7 +149,7 @@ STEPS: tuple[Step, ...] = (
 
 
 def tell(fleet: Fleet, broken: str = "") -> bool:
-    """Tell the story on clusters `onprem` and `eks`. Returns whether all of it was seen."""
+    """Run the demo on the clusters `onprem` and `eks`. Return True if every step succeeded."""
     demo = CertificateDemo(fleet, broken)
     steps = steps_of(broken)
     with contextlib.closing(demo):
@@ -158,7 +158,7 @@ def tell(fleet: Fleet, broken: str = "") -> bool:
 
 
 def told(place: Where, steps: Sequence[tuple[str, Callable[[Where], str]]]) -> bool:
-    """Take one step after another, to the end or to the first that fails, and sum up. Returns whether all were seen."""
+    """Run the steps until one fails, and print a summary. Return True if every step succeeded."""
     seen: list[tuple[str, str, str]] = []
     for number, (title, step) in enumerate(steps, 1):
         say(f"\n{number}. {title}")
@@ -176,12 +176,12 @@ def told(place: Where, steps: Sequence[tuple[str, Callable[[Where], str]]]) -> b
 
 
 def steps_of(broken: str = "") -> tuple[Step, ...]:
-    """The steps that this machine can show, or that end where something is broken on purpose."""
+    """Return the steps that can run on this machine. broken: the part that is broken on purpose, or ""."""
     if broken:
-        return STEPS[2:]  # what is broken on purpose comes late
+        return STEPS[2:]  # the earlier steps do not use the broken parts
     reason = clusters.why_no_node()
     if reason:
-        say(f"  The last step, a renewal under load, is left out: {reason}.")
+        say(f"  The last step, a renewal under load, does not run: {reason}.")
         return STEPS
     return (*STEPS, ON_A_NODE)
 
@@ -195,7 +195,7 @@ def _summary(seen: list[tuple[str, str, str]], missing: list[str]) -> None:
 
 
 def _self_signed() -> tuple[str, str]:
-    """A certificate with the right names that no cluster's CA has signed."""
-    ca: Any = pki.make_ca("nobody")
+    """Return certificate and key with the right names, signed by a CA that the cluster does not trust."""
+    ca: Any = pki.make_ca("unknown")
     pair = pki.issue(ca, "webhook", names=(f"{objects.SERVICE}.{objects.NAMESPACE}.svc",))
     return pair.certificate_pem.decode(), pair.key_pem.decode()

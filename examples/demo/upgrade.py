@@ -2,10 +2,10 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""`make demo-upgrade`: the snapshot controller and its webhook to another release, on two clusters by one play.
+"""Run `make demo-upgrade`: upgrade the snapshot controller and its webhook on two clusters with one play.
 
-Pods need root. Without it the plan is made and every step tried against real API servers, and nothing runs. Ends with 0
-only if all of it was seen.
+Pods need root. Without root the demo shows the plan and tries every step on real API servers by dry runs. The
+exit status is 0 only if every step succeeded.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ OLD, NEW = "6.2.2", "8.1.0"
 NAMES = ("onprem", "eks")
 SNAPSHOTS = f"{lab.SNAPSHOTS}/namespaces/default/volumesnapshots"
 KEPT = "before-the-upgrade"
-# What the account of the play may do: docs/rbac.md says which roles the role needs.
+# The roles of the play's account, as in docs/rbac.md.
 RBAC = ("plan", "snapshot-verify", "upgrade", "request", "approve", "bundle", "explain")
 ACCOUNT, ACCOUNTS = "certflow", "kube-system"
 SECONDS = 1200.0
@@ -56,7 +56,7 @@ WIDTH = 120
 
 
 class Upgrade(DemoClusters):
-    """Two clusters with the old release. has_pods: whether they have nodes."""
+    """Two clusters with the old release. has_pods: the clusters have nodes."""
 
     seconds = SECONDS
 
@@ -67,7 +67,7 @@ class Upgrade(DemoClusters):
         self._kubeconfig = self.directory / "kubeconfig"
 
     def prepare(self) -> None:
-        """An account of the play's own on each cluster, with the roles of docs/rbac and nothing else."""
+        """Create an account for the play on each cluster, with only the roles of docs/rbac."""
         files = [word for name in RBAC for word in ("-f", str(REPOSITORY / "docs" / "rbac" / f"{name}.yaml"))]
         account = f"--serviceaccount={ACCOUNTS}:{ACCOUNT}"
         parts = []
@@ -96,20 +96,20 @@ class Upgrade(DemoClusters):
         return self.attempt("upgrade.yml", *given, *words, kubeconfig=self._kubeconfig, result_format="json")
 
     def each(self, act: Callable[[Cluster], Any]) -> list[Any]:
-        """On both clusters at once."""
+        """Call a function for both clusters at the same time."""
         with ThreadPoolExecutor() as pool:
             return list(pool.map(act, self.fleet.values()))
 
 
 def the_old_release(demo: Upgrade) -> str:
-    """As people install it: upstream's manifests with kubectl, a certificate made by hand."""
+    """Install the old release with kubectl, by upstream's manifests."""
     demo.each(partial(lab.install, release=OLD, pods=demo.has_pods))
     for name, cluster in demo.fleet.items():
         body = lab.snapshot(KEPT, snapshot_class="fast")
         demo.uids[name] = cluster.api("POST", SNAPSHOTS, body)["metadata"]["uid"]
     if not demo.has_pods:
         return (
-            f"its CRDs, Deployments and webhook are on both clusters; no pod runs, and snapshot {KEPT} waits"
+            f"its CRDs, Deployments and webhook are on both clusters, no pod runs, and snapshot {KEPT} waits"
         )
     for name, cluster in demo.fleet.items():
         say(f"   {name}:")
@@ -122,11 +122,11 @@ def the_old_release(demo: Upgrade) -> str:
                 "-o=custom-columns=POD:.metadata.name,IMAGE:.spec.containers[0].image",
             )
         )
-    return f"its pods run on both clusters, its webhook refuses what it has to, snapshot {KEPT} is there"
+    return f"its pods run on both clusters, its webhook refuses an invalid object, and snapshot {KEPT} exists"
 
 
 def the_usual_way(demo: Upgrade) -> str:
-    """kubectl apply of the new manifests, tried only: what it would break first is said by the API server itself."""
+    """Try kubectl apply of the new manifests by a dry run. The API server reports the first error."""
     deploy, _crds = build.snapshot_manifests(NEW)
     manifest = deploy / "webhook-example" / "webhook.yaml"
     say(f"   $ kubectl apply --dry-run=server -f {manifest.name}        (of {NEW}, on eks)")
@@ -136,9 +136,7 @@ def the_usual_way(demo: Upgrade) -> str:
         words = re.search(r"The Deployment .*", str(error))
         quote(re.sub(r"Invalid value: .*: field", "field", words[0]) if words else str(error))
         if "immutable" in str(error):
-            return (
-                "the Service would lead to pods that cannot come: the Deployment's selector cannot be changed"
-            )
+            return "the Service would select pods that do not exist, because the Deployment's selector is immutable"
     raise Unseen("kubectl apply was accepted")
 
 
@@ -152,7 +150,7 @@ def the_plan(demo: Upgrade) -> str:
     signs = Counter(line[0] for line in lines[1:])
     return (
         f"{signs['+']} lines that create, {signs['~']} that change, {signs['-']} that delete, {signs['?']} that verify, "
-        f"{signs['!']} notes; nothing was written"
+        f"{signs['!']} notes. Nothing was written"
     )
 
 
@@ -182,7 +180,7 @@ def one_play(demo: Upgrade) -> str:
     with _under_load(demo, *NAMES) as (loads, moments):
         output = demo.role("-v")
     for name in NAMES:
-        quote("\n".join(_messages(output, "Show what was done", name)))
+        quote("\n".join(_messages(output, "Show the changes", name)))
     made = _no_call_failed(loads, moments)
     for name, load in loads.items():
         accepted = load.accepted(since=moments[name][-1][0])
@@ -273,7 +271,7 @@ def _failure(output: str) -> dict[str, Any]:
 
 
 def own_eyes(demo: Upgrade) -> str:
-    """Not by the role's word: images, the webhook's refusal, the certificate's issuer, the snapshot of before."""
+    """Check the clusters without the role: images, a refusal of the webhook, signer and snapshot."""
     for name, cluster in demo.fleet.items():
         images = lab.kubectl(cluster, "get", "pods", "-A", "-o=jsonpath={..spec.containers[*].image}").split()
         ours = {image.rpartition("/")[2] for image in images if "snapshot" in image}
@@ -285,13 +283,13 @@ def own_eyes(demo: Upgrade) -> str:
             raise Unseen(f"{name}: snapshot {KEPT} is another one")
         signer = _signer(cluster)
         if signer != story.SIGNERS[name]:
-            raise Unseen(f"{name}: the certificate is by {signer or 'nobody of this cluster'}")
-        say(f"   {name}: {', '.join(sorted(ours))}; certificate by {signer}")
-    return "the new pods alone, a refusal that only the webhook can give, the right signer, the same snapshot"
+            raise Unseen(f"{name}: the signer of the certificate is {signer or 'not one of this cluster'}")
+        say(f"   {name}: {', '.join(sorted(ours))}; certificate of {signer}")
+    return "only new pods run, the webhook refuses, the signer is right, and the snapshot is the same"
 
 
 def _signer(cluster: Cluster) -> str:
-    """Who issued what the webhook's Secret holds, by the request that it answered."""
+    """Return the signer of the certificate in the webhook's Secret, found by its request."""
     hook = cluster.api("GET", lab.era(NEW).deployment_path)["spec"]["template"]["spec"]["volumes"][0][
         "secret"
     ]
@@ -314,7 +312,7 @@ def the_same_again(demo: Upgrade) -> str:
 
 
 def tried(demo: Upgrade) -> str:
-    """Check mode, where no pod can run."""
+    """Run the play in check mode, because no pod can run."""
     before = demo.each(_versions)
     output = demo.role("--check")
     quote(output.rpartition("PLAY RECAP")[2].partition("\n")[2])
@@ -322,11 +320,11 @@ def tried(demo: Upgrade) -> str:
         raise Unseen(f"steps that would change something, by cluster: {changed(output)}")
     if demo.each(_versions) != before:
         raise Unseen("something was written")
-    return "every step was tried by dry runs on both API servers; nothing was written"
+    return "every step was tried by dry runs on both API servers, and nothing was written"
 
 
 def _versions(cluster: Cluster) -> list[str]:
-    """What a write would change."""
+    """Return the resourceVersions that a write would change."""
     kinds = "crds,clusterroles,clusterrolebindings,roles,rolebindings,services,secrets,validatingwebhookconfigurations"
     found = json.loads(lab.kubectl(cluster, "get", kinds, "-A", "-ojson"))["items"]
     return [f"{one['kind']} {one['metadata']['name']} {one['metadata']['resourceVersion']}" for one in found]
@@ -351,10 +349,10 @@ WITHOUT_PODS: tuple[Step, ...] = (*FIRST, ("Every step, in check mode", tried))
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make demo-upgrade", description=__doc__)
     parser.add_argument(
-        "--without-pods", action="store_true", help="what can be seen without them, also as root"
+        "--without-pods", action="store_true", help="show only what needs no pods, also as root"
     )
     reason = clusters.why_no_node()
-    reason = "as asked for" if parser.parse_args().without_pods else reason
+    reason = "as requested" if parser.parse_args().without_pods else reason
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         return 0 if _tell(reason) else 1
@@ -362,16 +360,20 @@ def main() -> int:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("demo: interrupted; nothing is left running", file=sys.stderr)
+        print("demo: interrupted. Nothing is left running", file=sys.stderr)
         return 130
 
 
 def _tell(reason: str) -> bool:
-    """reason: why no pods are shown, "" where they are."""
-    say(f"The snapshot controller and its webhook from {OLD} to {NEW}, on two real Kubernetes clusters.")
+    """Run the demo. reason: why no pods run, or "" if they run."""
+    say(
+        f"Upgrade the snapshot controller and its webhook from {OLD} to {NEW}, on two real Kubernetes clusters."
+    )
     if reason:
-        say(f"  No pod runs here: {reason}. So the plan is shown, and every step tried on the API servers.")
-    clusters.programs()  # minutes at the first time, which are no part of the story
+        say(
+            f"  No pod runs here: {reason}. So the demo shows the plan, and tries every step on the API servers."
+        )
+    clusters.programs()  # takes minutes at the first time, which the demo does not count
     for release in (OLD, NEW):
         build.snapshot_manifests(release)
         if not reason:
@@ -381,8 +383,8 @@ def _tell(reason: str) -> bool:
     with clusters.running({name: f"{name}{suffix}" for name in NAMES}) as fleet:
         say(f"  ready after {time.monotonic() - start:.0f} s")
         complete = _steps(Upgrade(fleet, has_pods=not reason), WITHOUT_PODS if reason else WITH_PODS)
-    words = "All of it was seen" if complete else "NOT all of it was seen"
-    say(f"{words}, in {time.monotonic() - start:.0f} s; nothing is left running.")
+    words = "Every step succeeded" if complete else "NOT every step succeeded"
+    say(f"{words}, in {time.monotonic() - start:.0f} s. Nothing is left running.")
     return complete
 
 

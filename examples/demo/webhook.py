@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A real webhook on this machine: HTTPS, a rule of its own, and a count of its callers."""
+"""A real webhook on this machine: HTTPS, a rule, and a list of its calls."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 Rule = Callable[[dict[str, Any]], dict[str, Any]]
-RULE = "every ConfigMap needs a label team, so that somebody can be asked about it"
+RULE = "every ConfigMap needs a label team, which names its owner"
 
 
 def judge(review: dict[str, Any]) -> dict[str, Any]:
-    """The answer to an AdmissionReview: allowed with a label `team`, refused in words of our own without."""
+    """Return the answer to an AdmissionReview: allowed with a label `team`, refused with RULE without it."""
     request = review["request"]
     metadata = request["object"]["metadata"]
     response: dict[str, Any] = {"uid": request["uid"], "allowed": "team" in metadata.get("labels", {})}
@@ -29,7 +29,7 @@ def judge(review: dict[str, Any]) -> dict[str, Any]:
 
 
 def anything_goes(review: dict[str, Any]) -> dict[str, Any]:
-    """A webhook that lost its rule, for a demo that has to fail."""
+    """Return an answer that allows every object, for a demo that must fail."""
     response = {"uid": review["request"]["uid"], "allowed": True}
     return {"apiVersion": review["apiVersion"], "kind": review["kind"], "response": response}
 
@@ -48,11 +48,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *arguments: object) -> None:
-        """The story tells who called."""
+        """Print nothing, because the demo prints the calls."""
 
 
 class Webhook(ThreadingHTTPServer):
-    """A server on a free loopback port. It answers from `serve` until `close`; `calls` names what it was asked about."""
+    """A server on a free loopback port. It runs from `serve` until `close`. `calls` has the objects' names."""
 
     daemon_threads = True
 
@@ -67,10 +67,10 @@ class Webhook(ThreadingHTTPServer):
         return int(self.server_address[1])
 
     def serve(self, certificate_pem: str, key_pem: str) -> None:
-        """Start to answer with this certificate. The key stays in memory."""
+        """Start to serve with this certificate. The key stays in memory."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         _load(context, f"{certificate_pem}\n{key_pem}".encode())
-        # The handshake belongs to the thread of its connection: a caller that hangs up must not stop the others.
+        # The handshake runs in the connection's thread, so a client that disconnects does not stop the server.
         self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
         self._thread = threading.Thread(target=self.serve_forever, daemon=True)
         self._thread.start()
@@ -82,11 +82,11 @@ class Webhook(ThreadingHTTPServer):
         self.server_close()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """An API server that does not trust the certificate hangs up; it says so itself."""
+        """Print nothing, because an API server that does not trust the certificate reports that itself."""
 
 
 def _load(context: ssl.SSLContext, pair: bytes) -> None:
-    """The ssl module takes paths only, and a key has no place on a disk: anonymous memory has a path too."""
+    """Load certificate and key from anonymous memory, because the ssl module only reads files."""
     descriptor = os.memfd_create("webhook")
     try:
         os.write(descriptor, pair)
