@@ -18,11 +18,12 @@ from tools.ci.venvs import REPOSITORY
 PLUGINS = REPOSITORY / "plugins"
 COLLECTION = "ansible_collections.certflow.kubernetes.plugins."
 # The rooms of module_utils from the lowest to the highest, and the rooms that each may import.
-BASE = ("_errors", "_result", "_codes", "_paths", "_text", "_managers", "_process")
+BASE = ("_errors", "_result", "_codes", "_paths", "_text", "_times", "_managers", "_process")
 KNOWLEDGE = (*BASE, "_x509", "_kube", "_csr", "_webhook", "_snapshot", "_diagnosis")
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "_codes": (),
     "_text": (),
+    "_times": (),
     "_result": (),
     "_errors": ("_text",),
     "_paths": ("_errors", "_text"),

@@ -24,9 +24,9 @@ from tests.unit.plugins.module_utils._csr.objects import encoded
 from tests.unit.plugins.module_utils._x509.authority import authority
 
 MODULE_UTILS = Path(__file__).resolve().parents[2] / "plugins" / "module_utils"
-# The client turns this machine's clock into the API server's.
+# The API server's clock is that of this machine until it is set.
 # Under Python 3.9 served_chains checks if a certificate has a known authority, which does not depend on a date.
-OWN_CLOCK = {"_kube/client.py", "_webhook/served_chains.py"}
+OWN_CLOCK = {"_times.py", "_webhook/served_chains.py"}
 
 DAY = timedelta(days=1)
 YEAR = 365 * DAY
@@ -44,7 +44,7 @@ def reads_the_clock(path: Path) -> bool:
     return not names.isdisjoint({"datetime.now", "datetime.utcnow", "datetime.today", "date.today"})
 
 
-def test_only_the_client_reads_this_machines_clock() -> None:
+def test_only_the_servers_clock_reads_this_machines_clock() -> None:
     files = sorted(path for path in MODULE_UTILS.rglob("*.py") if reads_the_clock(path))
     assert {str(path.relative_to(MODULE_UTILS)) for path in files} == OWN_CLOCK
 

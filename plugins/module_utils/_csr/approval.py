@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any, Callable
 
 from .._kube.access_review import Right
+from .._times import format_time
 from . import name_policy, signers
 from .csr_content import GROUP, RequestContent, condition_of
 from .errors import RequestError
@@ -97,7 +98,7 @@ def approval_body(
             code="already-decided",
             remedy="Make a new request.",
         )
-    stamp = now.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    stamp = format_time(now)
     condition = {
         "type": decision,
         "status": "True",

@@ -18,10 +18,11 @@ from .._kube.access_review import Right, missing_rights
 from .._kube.client import Client
 from .._kube.errors import AlreadyExists, ApiError, Conflict, Forbidden, NotFound
 from .._kube.update_object import retry_on_conflict
+from .._times import parse_time
 from .._x509 import signing_request
 from . import csr_content, markers, name_policy
 from .approval import Expectation, approval_body, approval_rights, compare, decision_of
-from .csr_content import certificate_of, condition_text, content_of, time_of
+from .csr_content import certificate_of, condition_text, content_of
 from .errors import IssueError, RequestError
 from .intent import Intent, SecretSpec
 from .name_policy import GuardedNames
@@ -358,7 +359,7 @@ def is_left_over(csr: Mapping[str, Any], signer_name: str, patience: float, now:
     Another run may wait for a young request. The wait of that run is not known, so assume ten minutes, or ``patience``
     (seconds) of this run if that is longer.
     """
-    age = now - time_of(csr["metadata"]["creationTimestamp"])
+    age = now - parse_time(csr["metadata"]["creationTimestamp"])
     is_old = age > timedelta(seconds=max(patience, SHORTEST_PATIENCE_SECONDS))
     return is_over(csr) or csr["spec"]["signerName"] != signer_name or is_old
 

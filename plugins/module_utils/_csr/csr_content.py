@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from typing import Any
 
 from .._errors import shaped
@@ -99,11 +98,6 @@ def condition_text(csr: Mapping[str, Any]) -> str:
     if (csr.get("status") or {}).get("certificate"):
         parts.append("Issued")
     return ",".join(parts)
-
-
-def time_of(text: str) -> datetime:
-    """Read a metav1.Time: UTC, whole seconds. strptime would import a module at its first use, in each fork anew."""
-    return datetime.fromisoformat(text.removesuffix("Z")).replace(tzinfo=timezone.utc)
 
 
 def _decoded(text: str, what: str, *, errors: str) -> str:

@@ -22,7 +22,7 @@ from .._csr.providers import ProviderVerdict
 from .._kube.access_review import Right, missing
 from .._kube.client import Client
 from .._kube.cluster_facts import cluster_facts
-from .._kube.controller_manager import Flags, Lease, read_flags, read_lease
+from .._kube.controller_manager import Flags, ManagerLease, find_lease, read_flags
 from .._kube.errors import ApiError
 from .._x509 import certificate_facts, pem_text
 from .._x509.errors import CertificateError
@@ -66,7 +66,7 @@ class ClusterEvidence:
         self._faults: dict[str, str] = {}
         self._used: list[str] = []
         self._listed = None if listed is None else signer_stats.group_by_signer(listed)
-        self._lease: Lease | None = None
+        self._lease: ManagerLease | None = None
 
     def explain(self, csr: Mapping[str, Any]) -> Diagnosis | None:
         """Why the request is not issued, or not as asked for; None where all is well."""
@@ -158,10 +158,10 @@ class ClusterEvidence:
 
         return self._once(f"requests of the signer {signer}", read, None)
 
-    def _read_lease(self) -> Lease | None:
+    def _read_lease(self) -> ManagerLease | None:
         self._lease = self._once(
             "Lease kube-system/kube-controller-manager",
-            lambda: read_lease(self._client, before=self._lease),
+            lambda: find_lease(self._client, before=self._lease),
             None,
         )
         return self._lease

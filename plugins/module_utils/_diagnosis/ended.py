@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from .._csr.csr_content import condition_of, time_of
+from .._csr.csr_content import condition_of
 from .._csr.signers import remedy_for
+from .._times import parse_time
 from .diagnosis import LIKELY, ONE_OF, PROVEN, Diagnosis, decision, moment, span, words
 from .observation import APPROVED, DENIED, FAILED, ISSUED, PENDING, CsrObservation, symptom_of
 from .signer_stats import approved_at
@@ -174,7 +175,9 @@ def _due(seen: CsrObservation) -> datetime | None:
     kind = {DENIED: "Denied", FAILED: "Failed"}.get(symptom)
     entry = condition_of(seen.csr, kind) if kind else None
     since = (
-        time_of(entry["lastUpdateTime"]) if entry and entry.get("lastUpdateTime") else approved_at(seen.csr)
+        parse_time(entry["lastUpdateTime"])
+        if entry and entry.get("lastUpdateTime")
+        else approved_at(seen.csr)
     )
     return since + after
 

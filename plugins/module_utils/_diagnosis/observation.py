@@ -21,7 +21,7 @@ from .._csr.signers import (
     LEGACY_UNKNOWN,
 )
 from .._kube.access_review import Right
-from .._kube.controller_manager import Flags, Lease
+from .._kube.controller_manager import Flags, ManagerLease
 from .signer_stats import SignerStats
 
 # What an operator sees: the column CONDITION of `kubectl get csr`, reduced to what matters.
@@ -79,7 +79,7 @@ class CsrObservation:
     now: datetime
     provider: ProviderVerdict | None = None
     peers: SignerStats | None = None
-    lease: Lease | None = None
+    lease: ManagerLease | None = None
     flags: tuple[Flags, ...] = ()
     authorities: tuple[PublishedCa, ...] = ()
     issuer: CertManagerIssuer | None = None

@@ -18,10 +18,11 @@ from typing import Any
 
 from .._csr import csr_api, markers, signers
 from .._csr.csr_api import Decision
-from .._csr.csr_content import certificate_of, condition_of, time_of
+from .._csr.csr_content import certificate_of, condition_of
 from .._csr.errors import RequestError
 from .._csr.intent import MANAGED_BY, Intent, intent_from
 from .._csr.providers import PROVIDERS
+from .._times import parse_time
 from .._x509 import private_keys
 from .diagnosis import PROVEN, Diagnosis
 
@@ -120,7 +121,7 @@ def _user(row: signers.Signer, token: str) -> dict[str, Any]:
 
 def is_left_over(csr: Mapping[str, Any], token: str, now: datetime) -> bool:
     """Return True if the request belongs to this run, or was left behind by a run that was killed."""
-    age = now - time_of(csr["metadata"]["creationTimestamp"])
+    age = now - parse_time(csr["metadata"]["creationTimestamp"])
     return csr["metadata"]["labels"].get(markers.PROBE) == token or age > ABANDONED_AFTER
 
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from .._csr.csr_content import certificate_of, condition_of, condition_text, time_of
+from .._csr.csr_content import certificate_of, condition_of, condition_text
 from .._csr.errors import RequestError
+from .._times import parse_time
 from .._x509 import certificate_facts
 from .._x509.errors import CertificateError
 
@@ -97,7 +98,7 @@ def state_of(csr: Mapping[str, Any], now: datetime) -> str:
 def approved_at(csr: Mapping[str, Any]) -> datetime:
     """When it was approved; when it was made, where that is not known."""
     approved = condition_of(csr, "Approved") or {}
-    return time_of(approved.get("lastUpdateTime") or csr["metadata"]["creationTimestamp"])
+    return parse_time(approved.get("lastUpdateTime") or csr["metadata"]["creationTimestamp"])
 
 
 def is_node(csr: Mapping[str, Any]) -> bool:

@@ -18,13 +18,13 @@ import ssl
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import Any, Callable
 from urllib.parse import quote, unquote, urlencode, urlsplit
 from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
 
 from .._process import shield
+from .._times import ServerClock
 from . import dialing, read_limits
 from .answers import delay, error_from, is_transient, object_from, warning_texts
 from .connection import Connection
@@ -148,7 +148,7 @@ class Client:
         self._pool_certificate: tuple[str, str] | None = None
         self._answered = False
         self._broken_at = float("-inf")
-        self._ahead = timedelta()
+        self._clock = ServerClock()
 
     def answered_before(self) -> None:
         """Its API server answered this run a moment ago: if it does not now, it is taken for one that restarts."""
@@ -158,13 +158,13 @@ class Client:
     def for_thread(self) -> Client:
         """Return a client for another thread: the same server and credentials, but its own connection and no hooks."""
         other = Client(self.connection, user_agent=self._user_agent, deadline=self.deadline)
-        other._credentials, other._ahead = self._credentials, self._ahead
+        other._credentials, other._clock = self._credentials, self._clock
         other._answered = self._answered
         return other
 
     def now(self) -> datetime:
-        """The time by the API server's clock as its last answer told it (Date header), else by ours. UTC."""
-        return datetime.now(timezone.utc) + self._ahead
+        """Return the time by the API server's clock, UTC. Before the first answer it is the time of this machine."""
+        return self._clock.now()
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
         return self._request("GET", path, query)
@@ -464,7 +464,7 @@ class Client:
         for text in warning_texts(answer.headers.get("Warning")):
             if text not in self.warnings:
                 self.warnings.append(text)
-        self._ahead = _ahead(answer.headers.get("Date"), self._ahead)
+        self._clock.set_once(answer.headers.get("Date"))
         return answer
 
     def _whole(self, response: Any) -> bytes:
@@ -569,19 +569,6 @@ def _pool_class(kind: Any, bounds: Bounds) -> Any:
         ConnectionCls = BoundedConnection
 
     return BoundedPool
-
-
-def _ahead(date: str | None, otherwise: timedelta) -> timedelta:
-    """How far a server's clock is ahead of ours. Its answer has whole seconds, and was on its way."""
-    try:
-        return parsedate_to_datetime(date or "") - datetime.now(timezone.utc)
-    except (
-        IndexError,
-        OverflowError,
-        TypeError,
-        ValueError,
-    ):  # none, or no date; a zone "-0000" says nothing either
-        return otherwise
 
 
 def _dry(dry_run: bool) -> dict[str, str] | None:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""What a cluster shows of its kube-controller-manager: whether it runs, and with which flags."""
+"""Read from the cluster if kube-controller-manager runs, and with which flags."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from .lease_state import read_lease
+
 if TYPE_CHECKING:
     from .client import Client
 
@@ -20,21 +22,23 @@ LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-control
 PODS = "/api/v1/namespaces/kube-system/pods"
 # kubeadm and most others run it as a static pod with this label; its mirror can be read (k/k cmd/kubeadm/app/util/staticpod).
 SELECTOR = {"labelSelector": "component=kube-controller-manager", "limit": "20"}
-# Flags that tell what it signs and whether its Lease means anything. No other leaves this file.
+# Flags that tell what it signs, and if it holds a Lease. Other flags are not returned.
 FLAGS = ("cluster-signing-", "controllers", "leader-elect", "root-ca-file")
-# A Lease that was given back says one second (client-go leaderelection release): a standby takes it within two.
+# A released Lease has a length of one second (client-go leaderelection release), and a standby takes it within two.
 SHORTEST_LEASE = timedelta(seconds=15)
-# Beyond this our clock, or the API server's, cannot be what makes a Lease look old.
+# A larger difference of the clocks is not assumed.
 SKEW = timedelta(minutes=5)
-LONGEST_PAUSE_SECONDS = 30.0  # whatever a Lease says
+LONGEST_PAUSE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class Lease:
-    """The Lease of the controller-manager that leads. renewed: by its own clock. holder: "" where it was given back."""
+class ManagerLease:
+    """The Lease of the controller-manager that leads."""
 
+    #: The time of the last renewal, by the clock of the holder.
     renewed: datetime
     length: timedelta
+    #: The name of the holder, "" if it has released the Lease.
     holder: str
 
     @property
@@ -44,18 +48,20 @@ class Lease:
 
 @dataclass(frozen=True)
 class Flags:
-    """The flags of one controller-manager's pod, those of FLAGS alone, without the dashes."""
+    """The flags of one controller-manager's pod: those of FLAGS, without the dashes."""
 
     pod: str
     values: Mapping[str, str]
 
 
-def read_lease(client: Client, before: Lease | None = None) -> Lease | None:
-    """The Lease, None where there is none, which proves nothing: without leader election there never is.
+def find_lease(client: Client, before: ManagerLease | None = None) -> ManagerLease | None:
+    """Return the Lease, None if there is none. Without leader election there is no Lease, so that proves nothing.
 
-    before: what an earlier look found. One that seems to have run out is looked at again after a fifth of its length,
-    more than the holder lets pass between renewals (2 of 15 seconds, on OpenShift 26 of 137): clocks differ, and a
-    living one must not look dead. Raises ApiError.
+    A Lease that seems to have run out is read again after a fifth of its length. The holder renews it more often than that
+    (every 2 of 15 seconds, on OpenShift every 26 of 137). Clocks differ, and a holder that works must not look dead.
+
+    before: the result of an earlier call.
+    Raises ApiError.
     """
     lease = _lease(client.find(LEASE))
     if lease is None or lease == before or not lease.runs_out < client.now() < lease.runs_out + SKEW:
@@ -65,27 +71,20 @@ def read_lease(client: Client, before: Lease | None = None) -> Lease | None:
 
 
 def read_flags(client: Client) -> tuple[Flags, ...]:
-    """Of each controller-manager whose pod is visible; none is evidence of nothing. Raises ApiError."""
+    """Return the flags of each controller-manager with a visible pod. An empty result proves nothing. Raises ApiError."""
     pods = client.get(PODS, SELECTOR).get("items") or ()
-    return tuple(Flags(pod["metadata"]["name"], dict(_wanted(pod))) for pod in pods)
+    return tuple(Flags(pod["metadata"]["name"], dict(_listed_flags(pod))) for pod in pods)
 
 
-def _lease(obj: Mapping[str, Any] | None) -> Lease | None:
-    spec = (obj or {}).get("spec") or {}
-    if not spec.get("renewTime"):
+def _lease(obj: Mapping[str, Any] | None) -> ManagerLease | None:
+    state = read_lease(obj or {})
+    if state.renewed is None:
         return None
-    length = timedelta(seconds=spec.get("leaseDurationSeconds") or 0)
-    return Lease(_micro_time(spec["renewTime"]), length, spec.get("holderIdentity") or "")
+    return ManagerLease(state.renewed, timedelta(seconds=state.seconds), state.holder)
 
 
-def _micro_time(text: str) -> datetime:
-    """metav1.MicroTime: UTC, always six digits of a second."""
-    # Not strptime: it imports a module at its first use, in each fork anew. And Python 3.9 knows no Z here.
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
-
-
-def _wanted(pod: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Flags as --name=value, --name value, and --name alone."""
+def _listed_flags(pod: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the names and values of flags in the forms --name=value, --name value, and --name (true)."""
     for container in pod["spec"].get("containers") or ():
         words = [*(container.get("command") or ()), *(container.get("args") or ())]
         for word, following in zip(words, [*words[1:], ""]):

@@ -19,10 +19,10 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import redirect_stdout
-from datetime import datetime, timezone
 from typing import Any, Callable
 
 from .._text import quoted
+from .._times import find_time
 from .connection import Connection, ExecPlugin
 from .errors import AuthenticationError, PluginFailed, PluginMissing
 from .masking import mask, plugin_secrets
@@ -121,7 +121,11 @@ class Credentials:
         self._header = self._bearer(str(token)) if token else None
         self.client_certificate = (str(certificate), str(key)) if certificate and key else None
         expiry = status.get("expirationTimestamp")
-        return _timestamp(str(expiry)) - RENEW_BEFORE_SECONDS if expiry else float("inf")
+        if not expiry:
+            return float("inf")
+        moment = find_time(str(expiry))
+        # If the time cannot be read, the plugin runs again for each request.
+        return (moment.timestamp() if moment else 0.0) - RENEW_BEFORE_SECONDS
 
 
 def _run(plugin: ExecPlugin, connection: Connection, seconds: float) -> Mapping[str, Any]:
@@ -202,12 +206,3 @@ def _plugin_error(
         remedy=remedy
         or "run it by hand as the kubeconfig's exec entry does, as the user and on the host of this task",
     )
-
-
-def _timestamp(text: str) -> float:
-    """Seconds since the epoch. An unreadable time counts as past: the plugin is asked again each time."""
-    try:
-        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except ValueError:
-        return 0.0
-    return (moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)).timestamp()

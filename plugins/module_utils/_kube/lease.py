@@ -19,17 +19,13 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
 from typing import Any, Callable
 
 from .._errors import CertflowError
 from .client import CONNECT_SECONDS, READ_SECONDS, Client
 from .errors import AlreadyExists, ApiError, Conflict, Forbidden, KubeError, NotFound
+from .lease_state import GROUP, SECONDS, LeaseState, lease_spec, read_lease, read_metadata, read_token
 
-GROUP = "coordination.k8s.io"
-# Long enough for a renewal, and then for one request with its time-out.
-SECONDS = 60
 REQUEST_SECONDS = CONNECT_SECONDS + READ_SECONDS
 RENEW_SECONDS = 15.0
 RENEW_TRIES = 5
@@ -43,8 +39,6 @@ RELEASE_SECONDS = 4.0
 TOO_MANY_REQUESTS = 429
 # Answers that refuse the content of an object: bad request, too large, unprocessable.
 CONTENT_REFUSED = (400, 413, 422)
-_STAMP = "%Y-%m-%dT%H:%M:%S.%fZ"  # metav1.MicroTime
-_MOST = 2**31 - 1  # of an int32
 _MOST_LETTERS = 100
 
 
@@ -62,93 +56,6 @@ class LeaseLostError(CertflowError):
 
     code = "lease-lost"
     path = ""
-
-
-@dataclass(frozen=True)
-class Terms:
-    """The content of a Lease object.
-
-    holder: the holder's name, "" if there is no holder.
-    since: the time of the acquisition, UTC, None if the field is missing.
-    renewed: the time of the last renewal, UTC, None if the field is missing.
-    seconds: the duration after a renewal, 0 if the field is missing.
-    transitions: the number of changes of the holder.
-    """
-
-    holder: str = ""
-    since: datetime | None = None
-    renewed: datetime | None = None
-    seconds: int = 0
-    transitions: int = 0
-
-    @property
-    def until(self) -> datetime | None:
-        """Return the time at which it expires according to its fields, None if they are missing."""
-        try:
-            return self.renewed + timedelta(seconds=self.seconds) if self.renewed and self.seconds else None
-        except OverflowError:
-            return None
-
-    def is_free(self, now: datetime, unchanged: float, default: int) -> bool:
-        """Return True if another run may take it over.
-
-        now: the time by the API server's clock. The holder's clock may differ, so this decides only if the last renewal is
-          older than twice the duration.
-        unchanged: seconds by our own clock for which the resourceVersion has stayed the same.
-        default: the duration of a Lease without one.
-        """
-        if not self.holder:
-            return True
-        seconds = self.seconds or default
-        return unchanged >= seconds or (
-            self.renewed is not None and (now - self.renewed).total_seconds() >= 2 * seconds
-        )
-
-
-@dataclass(frozen=True)
-class LeaseToken:
-    """The identity of one holder's time with a Lease, from the acquisition to the end. It is not a secret.
-
-    uid: the UID of the object, which a release deletes.
-    transitions: the object's count, which a takeover increases.
-    """
-
-    holder: str
-    uid: str
-    transitions: int
-
-
-def terms(obj: Mapping[str, Any]) -> Terms:
-    """Return the content of a Lease object. A field of the wrong type counts as missing."""
-    spec = obj.get("spec")
-    if not isinstance(spec, Mapping):
-        return Terms()
-    return Terms(
-        _text(spec.get("holderIdentity")),
-        _time(spec.get("acquireTime")),
-        _time(spec.get("renewTime")),
-        _number(spec.get("leaseDurationSeconds")),
-        _number(spec.get("leaseTransitions")),
-    )
-
-
-def token_of(obj: Mapping[str, Any]) -> LeaseToken:
-    """Return the token of the run that holds the Lease."""
-    there = terms(obj)
-    return LeaseToken(there.holder, _metadata(obj, "uid"), there.transitions)
-
-
-def spec_of(
-    holder: str, since: datetime, now: datetime, transitions: int, seconds: int = SECONDS
-) -> dict[str, Any]:
-    """Return the spec of a Lease held since ``since`` and for ``seconds`` from ``now`` on. Both are UTC."""
-    return {
-        "holderIdentity": holder,
-        "leaseDurationSeconds": seconds,
-        "acquireTime": since.strftime(_STAMP),
-        "renewTime": now.strftime(_STAMP),
-        "leaseTransitions": transitions,
-    }
 
 
 class Lease:
@@ -178,7 +85,7 @@ class Lease:
         holder: str = "",
         seconds: int = SECONDS,
         is_optional: bool = True,
-        on_wait: Callable[[Terms], None] | None = None,
+        on_wait: Callable[[LeaseState], None] | None = None,
     ) -> None:
         # As the controllers of Kubernetes name themselves: the object alone tells whose it is.
         self.holder = holder or f"{socket.gethostname()}_{uuid.uuid4()}"
@@ -327,30 +234,30 @@ class Lease:
     def _delete_at(self, held: Mapping[str, Any] | None) -> None:
         """Delete the object at the known version, or else at its current version if this run holds it."""
         found = held or self._client.find(self._path)
-        if found is None or terms(found).holder != self.holder:
+        if found is None or read_lease(found).holder != self.holder:
             return
-        exactly = {key: _metadata(found, key) for key in ("uid", "resourceVersion")}
+        exactly = {key: read_metadata(found, key) for key in ("uid", "resourceVersion")}
         options = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": exactly}
         self._client.send("DELETE", self._path, options)
         self._is_sent = False
 
-    def _try(self) -> Terms | None:
+    def _try(self) -> LeaseState | None:
         """Try to acquire it. Return None on success, else the content of the other run's Lease."""
         found = self._client.find(self._path) if self._is_known else None
         if found is None:
             now, begun = self._client.now(), time.monotonic()
             try:
-                body = {**self._body, "spec": spec_of(self.holder, now, now, 0, self._seconds)}
+                body = {**self._body, "spec": lease_spec(self.holder, now, now, 0, self._seconds)}
                 self._is_sent = True
                 self._take(self._client.send("POST", self._collection, body), begun)
                 return None
             except AlreadyExists:
                 self._is_known = True
                 found = self._client.find(self._path)
-        return self._take_over(found) if found else Terms()
+        return self._take_over(found) if found else LeaseState()
 
-    def _take_over(self, found: Mapping[str, Any]) -> Terms | None:
-        there, now, begun = terms(found), self._client.now(), time.monotonic()
+    def _take_over(self, found: Mapping[str, Any]) -> LeaseState | None:
+        there, now, begun = read_lease(found), self._client.now(), time.monotonic()
         if there.holder == self.holder:
             self._take(found, begun)  # the answer to this run's own write was lost
             self._renewed -= self._seconds  # the time of that write is not known
@@ -358,8 +265,7 @@ class Lease:
         self._is_sent = False
         if not there.is_free(now, self._unchanged(found), self._seconds):
             return there
-        changes = min(there.transitions + 1, _MOST)
-        spec = spec_of(self.holder, now, now, changes, self._seconds)
+        spec = lease_spec(self.holder, now, now, there.transitions + 1, self._seconds)
         # The annotations of the other run would be taken for those of this run later.
         own: Mapping[str, Any] = self._body["metadata"]
         metadata = {**(found.get("metadata") or {}), "annotations": {}, **own}
@@ -369,7 +275,7 @@ class Lease:
                 self._client.send("PUT", self._path, {**found, "metadata": metadata, "spec": spec}), begun
             )
         except (Conflict, NotFound):
-            return Terms()  # another run was faster
+            return LeaseState()  # another run was faster
         self.previous = found if there.holder else None
         return None
 
@@ -380,7 +286,7 @@ class Lease:
 
     def _unchanged(self, found: Mapping[str, Any]) -> float:
         """Return the seconds by our own clock for which this run has seen the Lease unchanged."""
-        version, now = _metadata(found, "resourceVersion"), time.monotonic()
+        version, now = read_metadata(found, "resourceVersion"), time.monotonic()
         if version != self._seen[0]:
             self._seen = version, now
         return now - self._seen[1]
@@ -410,8 +316,8 @@ class Lease:
         """
         for _try in range(RENEW_TRIES):
             held = self._held or {}
-            there, now, begun = terms(held), client.now(), time.monotonic()
-            spec = spec_of(self.holder, there.since or now, now, there.transitions, self._seconds)
+            there, now, begun = read_lease(held), client.now(), time.monotonic()
+            spec = lease_spec(self.holder, there.since or now, now, there.transitions, self._seconds)
             try:
                 self._take(client.send("PUT", self._path, {**self._annotated(held), "spec": spec}), begun)
             except Conflict:
@@ -430,7 +336,7 @@ class Lease:
     def _still_held(self, client: Client, held: Mapping[str, Any]) -> Mapping[str, Any]:
         """Read the Lease again after a conflict. Its labels may have changed, or the answer to a renewal was lost."""
         found = client.find(self._path)
-        if found is None or token_of(found) != token_of(held):
+        if found is None or read_token(found) != read_token(held):
             raise self._lost(found)
         return found
 
@@ -467,7 +373,7 @@ class Lease:
 
     def _lost(self, found: Mapping[str, Any] | None) -> LeaseLostError:
         self._held = None
-        holder = terms(found or {}).holder
+        holder = read_lease(found or {}).holder
         if holder in ("", self.holder):
             cause = f"this run lost the {self._title}: another run held it in between, or it was deleted"
         else:
@@ -483,7 +389,7 @@ class Lease:
         self._add_hook()
         return error
 
-    def _refused(self, other: Terms) -> HeldByAnother:
+    def _refused(self, other: LeaseState) -> HeldByAnother:
         since = f" since {other.since:%Y-%m-%d %H:%M:%S} UTC" if other.since else ""
         lasts = f" {other.seconds or self._seconds} seconds after its last renewal"
         until = f" ({other.until:%Y-%m-%d %H:%M:%S} UTC)" if other.until else ""
@@ -494,29 +400,5 @@ class Lease:
         )
 
 
-def _metadata(obj: Mapping[str, Any], key: str) -> str:
-    metadata = obj.get("metadata")
-    return _text(metadata.get(key)) if isinstance(metadata, Mapping) else ""
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
-
-
 def _short(text: str) -> str:
     return text if len(text) <= _MOST_LETTERS else f"{text[:_MOST_LETTERS]}..."
-
-
-def _number(value: Any) -> int:
-    """Return a positive int32, 0 for any other value. A larger number counts as the largest int32."""
-    is_number = isinstance(value, int) and not isinstance(value, bool)
-    return min(value, _MOST) if is_number and value > 0 else 0
-
-
-def _time(value: Any) -> datetime | None:
-    """Parse a metav1.MicroTime, without strptime, which imports a module at its first use in each fork."""
-    try:
-        found = datetime.fromisoformat(_text(value).replace("Z", "+00:00"))
-        return (found if found.tzinfo else found.replace(tzinfo=timezone.utc)).astimezone(timezone.utc)
-    except (OverflowError, ValueError):
-        return None

@@ -27,6 +27,7 @@ from .._kube.client import Client
 from .._kube.cluster_facts import cluster_facts, cluster_uid
 from .._kube.errors import Forbidden
 from .._result import Result
+from .._times import format_time
 from .._x509 import certificate_facts
 
 AUTO = "auto"
@@ -114,9 +115,7 @@ def _counted(csrs: Sequence[Mapping[str, Any]], now: datetime) -> list[dict[str,
             "issued": peers.issued,
             "pending": peers.pending,
             "stuck": peers.stuck,
-            "oldest_stuck": peers.oldest_stuck.strftime(certificate_facts.TIME_FORMAT)
-            if peers.oldest_stuck
-            else None,
+            "oldest_stuck": format_time(peers.oldest_stuck) if peers.oldest_stuck else None,
         }
         for signer, peers in sorted(counts.items(), key=lambda entry: (-entry[1].stuck, entry[0]))
     ]

@@ -18,7 +18,7 @@ from .._ansible import argument_specs
 from .._ansible.operation import Operation
 from .._csr import certificate_rules, csr_api, markers, trust_anchors
 from .._csr.approval import right_for
-from .._csr.csr_content import certificate_of, time_of
+from .._csr.csr_content import certificate_of
 from .._csr.errors import AnchorError, RequestError
 from .._csr.requester import requester_of
 from .._diagnosis import signer_probe
@@ -32,6 +32,7 @@ from .._kube.client import Client
 from .._kube.errors import ApiError, KubeError
 from .._process.interrupt import put_away_by
 from .._result import Result
+from .._times import parse_time
 from .._x509 import certificate_facts, pem_text
 from .._x509.errors import CertificateError
 
@@ -263,7 +264,7 @@ def _found(client: Client, probe: SignerProbe, csr: Mapping[str, Any]) -> dict[s
     except CertificateError as exc:
         return {"diagnosis": _as_dict(signer_probe.unusable(probe, exc.cause))}
     now = certificate_rules.judged_at(facts, client.now())
-    lifetime = facts.not_after - time_of(csr["metadata"]["creationTimestamp"])
+    lifetime = facts.not_after - parse_time(csr["metadata"]["creationTimestamp"])
     # Its lifetime is told in any case: expirationSeconds is a hint, and another one is no fault of the signer.
     unlimited = replace(probe.intent, request=replace(probe.intent.request, expiration_seconds=None))
     fault = certificate_rules.find_fault(unlimited, probe.public_key_sha256, facts, chain, now)

@@ -18,7 +18,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .._errors import CertflowError, as_error
-from .._kube.lease import Lease, LeaseLostError, Terms
+from .._kube.lease import Lease, LeaseLostError
+from .._kube.lease_state import LeaseState
 from .._process import interrupt
 from .._process.progress_lines import Progress
 from .._result import Result
@@ -371,7 +372,7 @@ class Upgrade:
             warnings=tuple(dict.fromkeys(self._steps.warnings)),
         )
 
-    def _report_wait(self, other: Terms) -> None:
+    def _report_wait(self, other: LeaseState) -> None:
         """Tell the user about the other run that holds the Lease: at once, and then with the progress."""
         text = f"Wait for another run: {upgrade_lease.holder_words(other)}"
         if text != self._waited_for:

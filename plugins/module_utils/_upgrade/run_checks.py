@@ -22,6 +22,7 @@ from .._snapshot.kinds import KINDS, Reference
 from .._snapshot.plan.step_types import Step
 from .._snapshot.plan.upgrade_context import NO_VERSION
 from .._snapshot.release.release_table import GROUP, SNAPSHOT, parse
+from .._times import format_time
 from .._webhook import call_failures, probe_webhook
 from .._webhook.admission_call import ProbeObject
 from .._webhook.bundle_targets import Target
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 PAUSE_SECONDS = 1.0
 CLEANING_SECONDS = 20.0
-_STAMP = "%Y-%m-%dT%H:%M:%SZ"
 CLASSES = f"/apis/{SNAPSHOT}/v1/volumesnapshotclasses"
 GROUP_CRD = Reference("CustomResourceDefinition", f"volumegroupsnapshots.{GROUP}")
 # A dry run needs a namespace that exists.
@@ -326,7 +326,7 @@ class TemporaryObjects:
         until = self._client.now() + timedelta(seconds=left)
         return {
             "labels": {LABEL: self.token},
-            "annotations": {UNTIL: until.strftime(_STAMP)},
+            "annotations": {UNTIL: format_time(until)},
         }
 
     def create(self, collection: str, manifest: Mapping[str, Any]) -> str:
@@ -361,7 +361,7 @@ class TemporaryObjects:
             items = self._client.list_all(collection, {"labelSelector": LABEL})["items"]
         except KubeError:
             return []
-        now = self._client.now().strftime(_STAMP)
+        now = format_time(self._client.now())
         return [
             f"{collection}/{item['metadata']['name']}"
             for item in items

@@ -16,6 +16,7 @@ from .._errors import CertflowError, as_error
 from .._kube.lease import Lease
 from .._process.progress_lines import Progress
 from .._snapshot.plan.step_types import Step
+from .._times import format_time
 from . import actions, certificate_step, run_checks, upgrade_lease
 from .actions import ACTIONS, CERTIFICATE, VERIFY, WAITS, ActionContext
 from .checks import OK
@@ -179,7 +180,7 @@ class StepRunner:
                 number=position.number,
                 total=position.total,
                 undoes=position.undoes,
-                since=f"{self.client.now():%Y-%m-%dT%H:%M:%SZ}",
+                since=format_time(self.client.now()),
             ),
         )
 

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any, Callable
 
 from .._kube.access_review import Right
 from .._kube.errors import ApiError
-from .._kube.lease import GROUP, Lease, Terms, terms
+from .._kube.lease import Lease
+from .._kube.lease_state import GROUP, LeaseState, read_lease
 from .._text import visible
+from .._times import format_time
 
 if TYPE_CHECKING:
     from .._kube.client import Client
@@ -59,7 +61,7 @@ class RunRecord:
         return f"step {self.number} of {self.total} ({self.step}) of {way}, which began at {self.since}"
 
 
-def make_lease(client: Client, on_wait: Callable[[Terms], None]) -> Lease:
+def make_lease(client: Client, on_wait: Callable[[LeaseState], None]) -> Lease:
     """Return the Lease of an upgrade. on_wait: see Lease."""
     return Lease(
         client,
@@ -88,7 +90,7 @@ def is_held(client: Client) -> bool:
         found = client.find(PATH)
     except ApiError:
         return False
-    return found is not None and bool(terms(found).holder)
+    return found is not None and bool(read_lease(found).holder)
 
 
 def write_record(lease: Lease, record: RunRecord) -> None:
@@ -100,11 +102,11 @@ def describe_previous(lease: Lease) -> dict[str, Any] | None:
     """Return the killed run whose Lease was taken over, as results carry it. None if there was no such run."""
     if lease.previous is None:
         return None
-    found = terms(lease.previous)
+    found = read_lease(lease.previous)
     record = parse_record(lease.previous)
     return {
         "holder": visible(found.holder)[:_MOST_LETTERS],
-        "renewed": f"{found.renewed:%Y-%m-%dT%H:%M:%SZ}" if found.renewed else "",
+        "renewed": format_time(found.renewed) if found.renewed else "",
         "record": asdict(record) if record else None,
     }
 
@@ -116,7 +118,7 @@ def previous_words(found: Mapping[str, Any]) -> str:
     return f"An earlier run, {found['holder'] or 'without a name'}, did not end.{where} This run continues from the current state"
 
 
-def holder_words(other: Terms) -> str:
+def holder_words(other: LeaseState) -> str:
     """Return the holder of the Lease in words, such as "a run on host-1, since 03:00:07 UTC"."""
     host, _separator, _number = other.holder.rpartition("_")
     since = f", since {other.since:%H:%M:%S} UTC" if other.since else ""

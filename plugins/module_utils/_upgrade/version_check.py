@@ -17,8 +17,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from .._kube import lease
 from .._kube.errors import ApiError
+from .._kube.lease_state import read_lease
 from .._snapshot.installed.pod_specs import program_of
 from .._snapshot.installed.state import CONTROLLER, LEASE
 from .._snapshot.kinds import KINDS, Reference
@@ -307,8 +307,8 @@ def _leader(client: Client, deployment: Mapping[str, Any]) -> LeaderState:
         found = client.find(f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{LEASE}")
     except ApiError as error:
         return LeaderState(problem=error.message or error.cause)
-    terms = lease.terms(found or {})
-    return LeaderState(holder=terms.holder, late=_late(client.now(), terms.until))
+    lease = read_lease(found or {})
+    return LeaderState(holder=lease.holder, late=_late(client.now(), lease.until))
 
 
 def _late(now: datetime, until: datetime | None) -> float:

@@ -11,6 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .._times import format_time
 from .._x509 import certificate_facts, pem_text, strict_der
 from .._x509.errors import BundleError, CertificateError, converted
 
@@ -48,7 +49,7 @@ class Anchor:
     def __str__(self) -> str:
         if self.not_after is None:
             return f"a certificate that this collection cannot read, SHA-256 {self.fingerprint}"
-        return f"{self.subject} until {self.not_after:%Y-%m-%dT%H:%M:%SZ}, SHA-256 {self.fingerprint}"
+        return f"{self.subject} until {format_time(self.not_after)}, SHA-256 {self.fingerprint}"
 
 
 def anchors(bundle: str) -> tuple[Anchor, ...]:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .._kube.errors import AlreadyExists, ApiError, AuthenticationError, Forbidden, KubeError
+from .._kube.lease_state import read_lease
 from . import admission_call, call_failures, served_chains
 from .admission_match import Creation
 from .probe_verdict import Answer, ApiServers, Seen
@@ -38,7 +39,7 @@ def api_servers(client: Client) -> ApiServers:
     except ApiError as error:
         return ApiServers(problem=f"the number of API servers cannot be read: {error.message or error.cause}")
     now = client.now()
-    count = sum(_is_live(lease["spec"], now) for lease in leases)
+    count = sum(read_lease(lease).is_live(now) for lease in leases)
     return ApiServers(count) if count else ApiServers()
 
 
@@ -113,11 +114,3 @@ def _seen(one: Served, config: ClientConfig, now: datetime) -> Seen:
     facts = one.certificate
     words = f"serves serial {facts.serial}, valid until {facts.not_after:%Y-%m-%d %H:%M} UTC"
     return Seen(str(one.endpoint), certificate=words, refusal=refusal)
-
-
-def _is_live(spec: dict[str, Any], now: datetime) -> bool:
-    """renewTime is a MicroTime: the fraction of a second may be of any length, and Python 3.9 reads few of them."""
-    if not spec.get("renewTime"):
-        return False
-    renewed = datetime.fromisoformat(f"{spec['renewTime'][:19]}+00:00")
-    return (now - renewed).total_seconds() <= float(spec.get("leaseDurationSeconds") or 0)

@@ -16,6 +16,7 @@ from .._kube import json_patch
 from .._kube.access_review import Right
 from .._kube.errors import ApiError
 from .._kube.update_object import retry_on_conflict
+from .._times import format_time
 
 if TYPE_CHECKING:
     from .._kube.client import Client
@@ -73,7 +74,7 @@ class Rollout:
 
 def restart(client: Client, workload: Workload, now: datetime) -> None:
     """Let its pods be replaced by its own strategy, as `kubectl rollout restart` does. Raises KubeError."""
-    stamp = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    stamp = format_time(now)
 
     def read() -> Mapping[str, Any]:
         return client.get(workload.path)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .._times import format_time
 from . import pem_text, private_keys, subject_names
 from .errors import CertificateError, converted
 
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 LABEL = "CERTIFICATE"
 #: RFC 3339, UTC.
-TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 
 # Attribute of x509.KeyUsage -> word. Source: kubernetes/api certificates/v1/types.go, KeyUsage. Its "signing" and
 # "s/mime" are second words for "digital signature" and "email protection" and never come out of a certificate.
@@ -90,8 +90,8 @@ class CertificateFacts(subject_names.SubjectFacts):
             "subject": self.subject,
             "names": [*self.dns_names, *self.ip_addresses],
             "issuer": self.issuer,
-            "not_before": self.not_before.strftime(TIME_FORMAT),
-            "not_after": self.not_after.strftime(TIME_FORMAT),
+            "not_before": format_time(self.not_before),
+            "not_after": format_time(self.not_after),
             "serial": self.serial,
             "fingerprint": self.fingerprint,
             "usages": list(self.usages),

@@ -13,9 +13,9 @@ order and their wording follow Go 1.26 crypto/x509, Certificate.Verify. Not cove
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timezone
 from typing import TYPE_CHECKING, NamedTuple
 
+from .._times import format_time
 from . import certificate_facts, chain_candidate, hostnames, name_constraints, pem_text
 from .chain_candidate import Candidate
 from .errors import CertificateError
@@ -212,9 +212,9 @@ def _validity_refusal(
         return _refusal("unknown_critical_extension")
     facts = candidate.facts
     if now < facts.not_before:
-        return _refusal("expired", _rfc3339(now), "before", _rfc3339(facts.not_before))
+        return _refusal("expired", format_time(now), "before", format_time(facts.not_before))
     if now > facts.not_after:
-        return _refusal("expired", _rfc3339(now), "after", _rfc3339(facts.not_after))
+        return _refusal("expired", format_time(now), "after", format_time(facts.not_after))
     basic = candidate.value(chain_candidate.BASIC_CONSTRAINTS)
     if not is_root and (basic is None or not basic.ca):
         return _refusal("not_a_ca")
@@ -250,7 +250,3 @@ def _constraint_problem(chain: Chain) -> str:
             for member in chain
         ]
     )
-
-
-def _rfc3339(moment: datetime) -> str:
-    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

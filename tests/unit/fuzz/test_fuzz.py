@@ -27,6 +27,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import a
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import client as client_module
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import kubeconfig as kubeconfig_module
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
+from ansible_collections.certflow.kubernetes.plugins.module_utils._times import ServerClock
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
     admission_match,
     bundle_content,
@@ -226,10 +227,16 @@ def read_answer(body: bytes) -> object:
     return str(error), answers.object_from("GET", "/x", 200, body)
 
 
+def _set_clock(date: str) -> object:
+    clock = ServerClock()
+    clock.set_once(date)
+    return clock.now()
+
+
 def read_headers(texts: tuple[str, str, str]) -> object:
     warning, date, retry_after = texts
     assert all(isinstance(text, str) for text in answers.warning_texts(warning))
-    return answers.delay(1, retry_after), client_module._ahead(date, NOW - NOW)
+    return answers.delay(1, retry_after), _set_clock(date)
 
 
 def read_events(chunks: list[bytes]) -> object:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ... import _managers
+from ..._kube.lease_state import read_lease
+from ..._times import format_time
 from ..._x509 import certificate_facts
 from ..._x509.errors import CertificateError
 from ..plan.step_types import ORPHAN_LABEL, RELEASE_LABEL
@@ -391,8 +393,8 @@ def _lists(content: Mapping[str, Any]) -> bool:
 
 
 def _lease(obj: Mapping[str, Any]) -> LeaderLease:
-    spec = obj.get("spec") or {}
-    return LeaderLease(_place(obj)[0], spec.get("holderIdentity") or "", spec.get("renewTime") or "")
+    state = read_lease(obj)
+    return LeaderLease(_place(obj)[0], state.holder, format_time(state.renewed) if state.renewed else "")
 
 
 def _leftovers(reading: ClusterObjects) -> Iterator[tuple[str, str, str]]:

@@ -29,7 +29,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.obs
     SignerEvent,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.signer_stats import SignerStats
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.controller_manager import Flags, Lease
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.controller_manager import (
+    Flags,
+    ManagerLease,
+)
 
 from tests.unit.plugins.module_utils._csr.flow import ca, leaf
 from tests.unit.plugins.module_utils._csr.objects import (
@@ -66,9 +69,9 @@ def later(**span: float) -> datetime:
     return NOW + timedelta(**span)
 
 
-def lease(**age: float) -> Lease:
+def lease(**age: float) -> ManagerLease:
     """Of 15 seconds, renewed that long ago."""
-    return Lease(ago(**age), timedelta(seconds=15), "one_1a2b")
+    return ManagerLease(ago(**age), timedelta(seconds=15), "one_1a2b")
 
 
 def flags(*parts: str, **others: str) -> Flags:
@@ -219,13 +222,13 @@ CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
     (
         "its Lease was given back",
         csr(approved()),
-        {"lease": Lease(ago(seconds=16), timedelta(seconds=1), "")},
+        {"lease": ManagerLease(ago(seconds=16), timedelta(seconds=1), "")},
         ("controller-manager-stopped", "proven"),
     ),
     (
         "given back just now, a standby takes it",
         csr(approved()),
-        {"lease": Lease(ago(seconds=3), timedelta(seconds=1), "")},
+        {"lease": ManagerLease(ago(seconds=3), timedelta(seconds=1), "")},
         ("approved-not-issued", "one of"),
     ),
     ("its Lease holds", csr(approved()), {"lease": lease(seconds=14)}, ("approved-not-issued", "one of")),

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.controller_manager import (
-    Lease,
+    ManagerLease,
+    find_lease,
     read_flags,
-    read_lease,
 )
 
 if TYPE_CHECKING:
@@ -61,14 +61,14 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return naps
 
 
-def read(*answers: Any, before: Lease | None = None) -> tuple[Lease | None, StandIn]:
+def read(*answers: Any, before: ManagerLease | None = None) -> tuple[ManagerLease | None, StandIn]:
     client = StandIn(*answers)
-    return read_lease(cast("Client", client), before), client
+    return find_lease(cast("Client", client), before), client
 
 
 def test_a_lease(slept: list[float]) -> None:
     found, client = read(lease(2.5))
-    assert found == Lease(NOW - timedelta(seconds=2.5), QUARTER, "one_1a2b")
+    assert found == ManagerLease(NOW - timedelta(seconds=2.5), QUARTER, "one_1a2b")
     assert found.runs_out == NOW + timedelta(seconds=12.5)
     assert (len(client.asked), slept) == (1, [])
 

@@ -33,7 +33,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.lease im
     HeldByAnother,
     Lease,
     LeaseLostError,
-    Terms,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.lease_state import (
+    LeaseState,
+    lease_spec,
+    read_lease,
 )
 
 from tests.support.failures import fails
@@ -62,12 +66,12 @@ class Server:
         return copy.deepcopy(self.lease)
 
     def held_by(self, holder: str, **changed: Any) -> None:
-        spec = {**lease_module.spec_of(holder, self.time, self.time, 0), **changed}
+        spec = {**lease_spec(holder, self.time, self.time, 0), **changed}
         self.store({"metadata": {"name": "certflow-hook"}, "spec": spec})
 
     @property
     def holder(self) -> str:
-        return lease_module.terms(self.lease or {}).holder
+        return read_lease(self.lease or {}).holder
 
 
 class Client:
@@ -175,67 +179,68 @@ STAMP = "2026-06-15T12:00:00.000000Z"
 FAR = "9999-12-31T23:59:59.999999"
 LARGE = 2**31 - 1
 # (spec, its content, True if it is free two minutes later)
-SAID: list[tuple[Any, Terms, bool]] = [
-    (lease_module.spec_of("a", NOW, NOW + MINUTE, 3), Terms("a", NOW, NOW + MINUTE, 60, 3), False),
-    (lease_module.spec_of("a", NOW, NOW, 0), Terms("a", NOW, NOW, 60), True),
-    (lease_module.spec_of("a", NOW, NOW + MINUTE / 60, 0), Terms("a", NOW, NOW + MINUTE / 60, 60), False),
-    ({}, Terms(), True),
-    (None, Terms(), True),
-    ("a", Terms(), True),
-    ([{}], Terms(), True),
-    ({"renewTime": STAMP, "leaseDurationSeconds": 15}, Terms("", None, NOW, 15), True),
-    ({"holderIdentity": 7}, Terms(), True),
-    ({"holderIdentity": {"a": "b"}, "leaseDurationSeconds": 15}, Terms("", None, None, 15), True),
-    ({"holderIdentity": "a"}, Terms("a"), False),
-    ({"holderIdentity": "a", "renewTime": STAMP}, Terms("a", None, NOW), True),
-    ({"holderIdentity": "a", "renewTime": "soon", "leaseDurationSeconds": 15}, Terms("a", None, None, 15), False),
-    ({"holderIdentity": "a", "renewTime": 5, "acquireTime": [], "leaseDurationSeconds": 15}, Terms("a", None, None, 15), False),
-    ({"holderIdentity": "a", "renewTime": STAMP[:-1]}, Terms("a", None, NOW), True),
-    ({"holderIdentity": "a", "renewTime": f"{FAR}Z"}, Terms("a", None, datetime(9999, 12, 31, 23, 59, 59, 999999, timezone.utc)), False),
-    ({"holderIdentity": "a", "renewTime": f"{FAR}-05:00"}, Terms("a"), False),
-    ({"holderIdentity": "a", "renewTime": "0001-01-01T00:00:00+14:00"}, Terms("a"), False),
-    ({"holderIdentity": "a", "renewTime": STAMP, "leaseDurationSeconds": LARGE}, Terms("a", None, NOW, LARGE), False),
-    ({"holderIdentity": "a", "renewTime": STAMP, "leaseDurationSeconds": 10**30}, Terms("a", None, NOW, LARGE), False),
-    ({"holderIdentity": "a", "renewTime": STAMP, "leaseDurationSeconds": -5}, Terms("a", None, NOW), True),
-    ({"holderIdentity": "a", "renewTime": STAMP, "leaseDurationSeconds": "15"}, Terms("a", None, NOW), True),
-    ({"holderIdentity": "a", "renewTime": STAMP, "leaseDurationSeconds": 1.5}, Terms("a", None, NOW), True),
-    ({"holderIdentity": "a", "renewTime": STAMP, "leaseDurationSeconds": True}, Terms("a", None, NOW), True),
-    ({"holderIdentity": "a", "leaseTransitions": -1}, Terms("a"), False),
-    ({"holderIdentity": "a", "leaseTransitions": "many"}, Terms("a"), False),
-    ({"holderIdentity": "a", "leaseTransitions": 10**30}, Terms("a", transitions=LARGE), False),
+SAID: list[tuple[Any, LeaseState, bool]] = [
+    (lease_spec("a", NOW, NOW + MINUTE, 3), LeaseState("a", NOW, NOW + MINUTE, 60, 3), False),
+    (lease_spec("a", NOW, NOW, 0), LeaseState("a", NOW, NOW, 60), True),
+    (lease_spec("a", NOW, NOW + MINUTE / 60, 0), LeaseState("a", NOW, NOW + MINUTE / 60, 60), False),
+    ({}, LeaseState(), True),
+    (None, LeaseState(), True),
+    ("a", LeaseState(), True),
+    ([{}], LeaseState(), True),
+    ({"renewTime": STAMP, "leaseDurationSeconds": 15}, LeaseState("", None, NOW, 15), True),
+    ({"holderIdentity": 7}, LeaseState(), True),
+    ({"holderIdentity": {"a": "b"}, "leaseDurationSeconds": 15}, LeaseState("", None, None, 15), True),
+    ({"holderIdentity": "a"}, LeaseState("a"), False),
+    ({"holderIdentity": "a", "renewTime": STAMP}, LeaseState("a", None, NOW), True),
+    ({"holderIdentity": "a", "renewTime": "soon", "leaseDurationSeconds": 15}, LeaseState("a", None, None, 15), False),
+    ({"holderIdentity": "a", "renewTime": 5, "acquireTime": [], "leaseDurationSeconds": 15}, LeaseState("a", None, None, 15), False),
+    ({"holderIdentity": "a", "renewTime": STAMP[:-1]}, LeaseState("a", None, NOW), True),
+    ({"holderIdentity": "a", "renewTime": f"{FAR}Z"}, LeaseState("a", None, datetime(9999, 12, 31, 23, 59, 59, 999999, timezone.utc)), False),
+    ({"holderIdentity": "a", "renewTime": f"{FAR}-05:00"}, LeaseState("a"), False),
+    ({"holderIdentity": "a", "renewTime": "0001-01-01T00:00:00+14:00"}, LeaseState("a"), False),
+    ({"holderIdentity": "a", "renewTime": STAMP, "leaseDurationSeconds": LARGE}, LeaseState("a", None, NOW, LARGE), False),
+    ({"holderIdentity": "a", "renewTime": STAMP, "leaseDurationSeconds": 10**30}, LeaseState("a", None, NOW, LARGE), False),
+    ({"holderIdentity": "a", "renewTime": STAMP, "leaseDurationSeconds": -5}, LeaseState("a", None, NOW), True),
+    ({"holderIdentity": "a", "renewTime": STAMP, "leaseDurationSeconds": "15"}, LeaseState("a", None, NOW), True),
+    ({"holderIdentity": "a", "renewTime": STAMP, "leaseDurationSeconds": 1.5}, LeaseState("a", None, NOW), True),
+    ({"holderIdentity": "a", "renewTime": STAMP, "leaseDurationSeconds": True}, LeaseState("a", None, NOW), True),
+    ({"holderIdentity": "a", "leaseTransitions": -1}, LeaseState("a"), False),
+    ({"holderIdentity": "a", "leaseTransitions": "many"}, LeaseState("a"), False),
+    ({"holderIdentity": "a", "leaseTransitions": 10**30}, LeaseState("a", transitions=LARGE), False),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("spec", "said", "is_free"), SAID)
-def test_the_content_of_a_lease(spec: Any, said: Terms, is_free: bool) -> None:
+def test_the_content_of_a_lease(spec: Any, said: LeaseState, is_free: bool) -> None:
     """Timestamps count only if they are older than twice the duration."""
-    assert lease_module.terms({"spec": spec}) == said
+    assert read_lease({"spec": spec}) == said
     assert said.is_free(NOW + 2 * MINUTE, 0.0, 60) is is_free
 
 
 @pytest.mark.parametrize(
     ("said", "unchanged", "is_free"),
     [
-        (Terms("a", NOW, NOW + MINUTE * 600, 15), 14.9, False),
-        (Terms("a", NOW, NOW + MINUTE * 600, 15), 15.0, True),
-        (Terms("a"), 59.9, False),
-        (Terms("a"), 60.0, True),
-        (Terms("a", NOW, NOW, LARGE), 10.0**6, False),
-        (Terms(""), 0.0, True),
+        (LeaseState("a", NOW, NOW + MINUTE * 600, 15), 14.9, False),
+        (LeaseState("a", NOW, NOW + MINUTE * 600, 15), 15.0, True),
+        (LeaseState("a"), 59.9, False),
+        (LeaseState("a"), 60.0, True),
+        (LeaseState("a", NOW, NOW, LARGE), 10.0**6, False),
+        (LeaseState(""), 0.0, True),
     ],
 )
 def test_a_lease_that_stays_unchanged_for_its_duration_is_free(
-    said: Terms, unchanged: float, is_free: bool
+    said: LeaseState, unchanged: float, is_free: bool
 ) -> None:
     assert said.is_free(NOW, unchanged, 60) is is_free
 
 
 def test_the_end_of_a_lease_is_told_if_there_is_one() -> None:
-    assert Terms("a", None, NOW, 60).until == NOW + MINUTE
+    assert LeaseState("a", None, NOW, 60).until == NOW + MINUTE
     late = datetime(9999, 12, 31, 23, 59, 59, tzinfo=timezone.utc)
-    assert [one.until for one in (Terms("a", None, late, LARGE), Terms("a", None, None, 5), Terms("a"))] == [
-        None
-    ] * 3
+    assert [
+        one.until
+        for one in (LeaseState("a", None, late, LARGE), LeaseState("a", None, None, 5), LeaseState("a"))
+    ] == [None] * 3
 
 
 def test_one_takes_it_with_one_request_and_gives_it_back_with_another(server: Server) -> None:
@@ -820,7 +825,7 @@ def test_a_lease_is_released_if_a_renewal_was_interrupted(
 
 
 def test_an_interrupted_wait_leaves_the_lease_of_the_other_run(server: Server) -> None:
-    def interrupt(_said: Terms) -> None:
+    def interrupt(_said: LeaseState) -> None:
         raise KeyboardInterrupt
 
     server.held_by("other")

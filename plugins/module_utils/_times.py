@@ -1,0 +1,80 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Read, write and tell times. All times are UTC."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import datetime, timedelta, timezone
+from email.utils import parsedate_to_datetime
+
+# RFC 3339, as metav1.Time and metav1.MicroTime have it. Go writes a fraction of any length.
+_RFC_3339 = re.compile(
+    r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)?", re.ASCII | re.IGNORECASE
+)
+
+
+def parse_time(text: str) -> datetime:
+    """Return the time of an RFC 3339 text. Without a zone it is UTC. Raises OverflowError, TypeError, ValueError.
+
+    ``strptime`` imports a module at its first use in each fork. ``fromisoformat`` of Python 3.9 knows neither Z nor fractions
+    of any length.
+    """
+    match = _RFC_3339.fullmatch(text)
+    if match is None:
+        raise ValueError("the text is not a time of RFC 3339")
+    seconds, fraction, zone = match.groups()
+    microseconds = (fraction or "")[:6].ljust(6, "0")
+    offset = "+00:00" if zone in (None, "Z", "z") else zone
+    return datetime.fromisoformat(f"{seconds.upper()}.{microseconds}{offset}").astimezone(timezone.utc)
+
+
+def find_time(value: object) -> datetime | None:
+    """Return the time of an RFC 3339 text, None for any other value."""
+    try:
+        return parse_time(value) if isinstance(value, str) else None
+    except (OverflowError, ValueError):
+        return None
+
+
+def format_time(moment: datetime) -> str:
+    """Return a time as metav1.Time has it, in whole seconds."""
+    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def format_micro_time(moment: datetime) -> str:
+    """Return a time as metav1.MicroTime has it."""
+    return moment.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+class ServerClock:
+    """The API server's clock. The Date header of the first answer sets it, and a monotonic timer continues it.
+
+    It tells the time of this machine until it is set. A header has whole seconds.
+    """
+
+    def __init__(self) -> None:
+        self._set: tuple[datetime, float] | None = None
+
+    def set_once(self, date: str | None) -> None:
+        """Set the clock by a Date header (RFC 9110), unless it is set or the header is not a date."""
+        if self._set is not None:
+            return
+        try:
+            moment = parsedate_to_datetime(date or "")
+            # The zone "-0000" means that the zone is not known.
+            if moment.tzinfo is not None:
+                self._set = moment.astimezone(timezone.utc), time.monotonic()
+        except (IndexError, OverflowError, TypeError, ValueError):
+            pass
+
+    def now(self) -> datetime:
+        """Return the time, UTC."""
+        if self._set is None:
+            return datetime.now(timezone.utc)
+        moment, at = self._set
+        return moment + timedelta(seconds=time.monotonic() - at)
