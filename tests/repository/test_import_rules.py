@@ -36,8 +36,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "_snapshot": (*BASE, "_x509", "_kube"),
     "_diagnosis": (*BASE, "_x509", "_kube", "_csr"),
     "_ansible": (*BASE, "_x509", "_kube"),
-    "_certificate": (*KNOWLEDGE, "_ansible"),
-    "_upgrade": (*KNOWLEDGE, "_ansible", "_certificate", "_operations"),
+    "_certificate": KNOWLEDGE,
+    "_upgrade": (*KNOWLEDGE, "_certificate"),
     "_operations": (*KNOWLEDGE, "_ansible", "_certificate", "_upgrade"),
 }
 # The only folder of module_utils that imports Ansible.

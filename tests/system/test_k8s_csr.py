@@ -275,7 +275,7 @@ def test_a_secret_of_the_script_is_adopted_as_it_is(rig: CsrRig) -> None:
     time.sleep(1.1)  # a certificate of the same second would last no longer
     renewed = rig.run(renew_before="400d", targets=[target])
     assert "expires at" in renewed["reason"]
-    assert "every run will renew" in renewed["warnings"][0]
+    assert "every run renews it" in renewed["warnings"][0]
     assert rig.data() != pair
     assert_pair(rig)
     secret = rig.secret()
@@ -659,7 +659,7 @@ def test_taking_back_removes_what_was_made_and_nothing_else(rig: CsrRig) -> None
     assert planned["changed"]
     assert rig.secret() is not None
     gone = rig.run(state="absent", targets=targets)
-    assert (gone["changed"], gone["reason"]) == (True, "taken back")
+    assert (gone["changed"], gone["reason"]) == (True, "removed")
     assert rig.secret() is None
     assert (rig.bundle(added), rig.bundle(had)) == ("", foreign + rig.cluster.ca_pem)
     assert rig.data("other-tls") == before
@@ -673,7 +673,7 @@ def test_taking_back_removes_what_was_made_and_nothing_else(rig: CsrRig) -> None
 
 
 def test_the_ca_that_another_secret_of_the_service_needs_stays(rig: CsrRig) -> None:
-    """The way out of a Secret of the wrong type: another one, and then the first is taken back."""
+    """The way out of a Secret of the wrong type: another one, and then the first is removed."""
     target = rig.hook()
     rig.run(targets=[target])
     rig.run(targets=[target], secret={**OPAQUE, "name": "hook-opaque"})
@@ -698,7 +698,7 @@ def test_somebody_elses_secret_is_not_taken_back(rig: CsrRig) -> None:
     rig.put_secret({"tls.crt": "x", "tls.key": "y"})
     result = rig.run(state="absent")
     assert result["changed"] is False
-    assert "is left alone" in result["warnings"][0]
+    assert "is kept" in result["warnings"][0]
     rig.run(service="other", secret={"name": "other-tls"})
     result = rig.run(state="absent", secret={"name": "other-tls"})
     assert (result["changed"], f"made for Service {rig.name}/other" in result["warnings"][0]) == (

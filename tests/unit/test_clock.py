@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate import certificate_flow, gather
+from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.certificate_run import (
+    CertificateRun,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import markers
-from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr, webhook_cabundle
+from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import webhook_cabundle
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import bundle_targets
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import Target
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.workloads import Rollout
 
 from tests.unit.plugins.module_utils._csr.flow import MARKED, Api, intent, leaf, secret_object
 from tests.unit.plugins.module_utils._csr.objects import encoded
@@ -82,5 +85,6 @@ def test_a_certificate_that_is_not_due_is_kept(api: Any) -> None:
         held, **{**MARKED, "labels": markers.labels_for(intent().secret)}
     )
     api.connection = replace(api.connection, ca_pem=LIVING.pem)
-    result = k8s_csr._present(api, intent(), (), Rollout(), check_mode=False)
+    run = CertificateRun(api, intent())
+    result = certificate_flow._obtain_or_keep(run, gather.gather(run))
     assert (result.changed, result.values["reason"]) == (False, "the certificate is kept")

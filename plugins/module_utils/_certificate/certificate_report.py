@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""What the result of k8s_csr says: facts for people and for the next task, never PEM of a key."""
+"""The values and the diff of a result of k8s_csr. They never hold a private key."""
 
 from __future__ import annotations
 
@@ -22,13 +22,20 @@ def values(
     intent: Intent,
     *,
     reason: str,
-    facts: CertificateFacts | None,
-    anchor: TrustAnchor | None,
-    csr: Mapping[str, Any] | None,
-    targets: Sequence[TargetChange],
+    targets: Sequence[TargetChange] = (),
+    facts: CertificateFacts | None = None,
+    anchor: TrustAnchor | None = None,
+    csr: Mapping[str, Any] | None = None,
     pending: bool = False,
 ) -> dict[str, Any]:
-    """The keys of a result; ``facts``, ``anchor`` and ``csr`` are None while there is none."""
+    """Return the values of a result.
+
+    Args:
+        facts: the certificate in the Secret.
+        anchor: the anchor that verifies it.
+        csr: the summary of the request.
+        pending: True if a certificate is still to come.
+    """
     return {
         "reason": reason,
         "pending": pending,
@@ -53,7 +60,13 @@ def diff(
     *,
     unknown: bool = False,
 ) -> dict[str, Any]:
-    """Names, dates and fingerprints of both sides. ``unknown``: a certificate that check mode cannot foresee."""
+    """Return the names, dates and fingerprints before and after.
+
+    Args:
+        before: the Secret before the run, None if it did not exist.
+        after: the certificate after the run, None if it was removed.
+        unknown: True in check mode for a certificate that is to be issued.
+    """
     old = before.certificate.as_result() if before and before.certificate else None
     known = after.as_result() if after else None
     new: Any = "a new certificate" if unknown else known

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""state: absent - take back what this collection made for a Secret, and nothing else."""
+"""Remove the objects that this collection made for a Secret (state: absent)."""
 
 from __future__ import annotations
 
@@ -18,24 +18,29 @@ from .._kube import access_review
 from .._kube.access_review import Right
 from .._kube.client import Client
 from .._kube.errors import Conflict, Forbidden, MissingRights, NotFound
-from .._kube.lease import Lease
 from .._kube.update_object import retry_on_conflict
 from .._result import Result
 from .._webhook.bundle_patch import TargetChange
-from .._webhook.bundle_targets import Target
-from . import certificate_report, run_lease, secret_store, target_anchors
+from . import anchor_record, certificate_report, certificate_run, secret_store, target_anchors
+from .certificate_run import CertificateRun
 from .secret_store import Change
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """What is taken back. own: the Secret that goes. adopted: one that stays, without ``record`` of these anchors."""
+class _Removal:
+    """The objects to remove, as they were read."""
 
-    record: Mapping[str, str]
+    #: The annotations of the Secret, with the record of added anchors.
+    annotations: Mapping[str, str]
+    #: The changes that remove recorded anchors from the targets.
     changes: tuple[TargetChange, ...]
+    #: The requests that were not issued.
     requests: Sequence[Mapping[str, Any]]
+    #: The Secret with the key of a waiting request.
     waiting: Mapping[str, Any] | None
+    #: The Secret to delete.
     own: ExistingSecret | None
+    #: A Secret that stays, but whose record names anchors of the targets.
     adopted: ExistingSecret | None
     warnings: tuple[str, ...]
 
@@ -44,38 +49,30 @@ class _Plan:
         return not (self.changes or self.requests or self.waiting or self.own or self.adopted)
 
 
-def run(
-    client: Client,
-    intent: Intent,
-    targets: tuple[Target, ...],
-    check_mode: bool,
-    lease: Lease | None = None,
-) -> Result:
-    """Remove recorded anchors from ``targets``, requests that were not issued with their keys, and the Secret.
+def remove(run: CertificateRun) -> Result:
+    """Remove recorded anchors from the targets, requests that were not issued with their keys, and the Secret.
 
-    Issued requests stay: the cluster collects them after an hour, and auditors want them.
+    Issued requests stay for audits. The cluster collects them after an hour.
     """
-    plan = _plan(client, intent, targets)
-    changes, warnings = plan.changes, list(plan.warnings)
-    if not plan.is_empty:
-        access_review.require(client, _needed(intent, plan), f"take back the {intent}")
-    if not (plan.is_empty or check_mode):
-        run_lease.take(lease, lambda: _plan(client, intent, targets) == plan)
-        changes = target_anchors.remove(client, intent, changes, plan.record)
-        warnings += filter(None, (csr_api.remove(client, csr) for csr in plan.requests))
-        if plan.waiting:
-            pending_key.discard(client, intent.secret, plan.waiting["metadata"]["uid"])
-        if plan.adopted:
-            _forget(client, intent, targets, plan.adopted)
-        if plan.own:
-            warnings += filter(None, [_delete(client, intent, plan.own)])
-    reason = "there is nothing of this collection to take back" if plan.is_empty else "taken back"
-    values = certificate_report.values(
-        intent, reason=reason, facts=None, anchor=None, csr=None, targets=changes
-    )
-    return Result(
-        not plan.is_empty, values, certificate_report.diff(plan.own, None, changes), tuple(warnings)
-    )
+    client, intent = run.client, run.intent
+    removal = _gather(run)
+    changes, warnings = removal.changes, list(removal.warnings)
+    if not removal.is_empty:
+        access_review.require(client, _required(intent, removal), f"remove the {intent}")
+    if not (removal.is_empty or run.check_mode):
+        certificate_run.acquire(run.lease, lambda: _gather(run) == removal)
+        changes = target_anchors.remove(client, intent, changes, removal.annotations)
+        warnings += filter(None, (csr_api.remove(client, csr) for csr in removal.requests))
+        if removal.waiting:
+            pending_key.discard(client, intent.secret, removal.waiting["metadata"]["uid"])
+        if removal.adopted:
+            _remove_from_record(run, removal.adopted)
+        if removal.own:
+            warnings += filter(None, [_delete(client, intent, removal.own)])
+    reason = "this collection has nothing to remove" if removal.is_empty else "removed"
+    values = certificate_report.values(intent, reason=reason, targets=changes)
+    diff = certificate_report.diff(removal.own, None, changes)
+    return Result(not removal.is_empty, values, diff, tuple(warnings))
 
 
 def _delete(client: Client, intent: Intent, own: ExistingSecret) -> str:
@@ -105,24 +102,23 @@ def _delete(client: Client, intent: Intent, own: ExistingSecret) -> str:
         return f"{spec} is kept, because another client changes it again and again. Run the task again"
 
 
-def _plan(client: Client, intent: Intent, targets: tuple[Target, ...]) -> _Plan:
+def _gather(run: CertificateRun) -> _Removal:
+    client, intent, targets = run.client, run.intent, run.targets
     found = secret_store.read(client, intent.secret)
     stays = _why_it_stays(intent, found) if found else ""
     recorded = found.annotations if found and secret_content.is_for(found, intent) else {}
-    record = target_anchors.with_orphans(client, intent, targets, recorded)
-    changes = target_anchors.plan_removal(client, intent, targets, record)
-    shared = _who_needs_them(client, intent) if changes else ""
+    annotations = target_anchors.with_orphans(client, intent, targets, recorded)
+    changes = target_anchors.plan_removal(client, intent, targets, annotations)
+    shared = _why_anchors_stay(client, intent) if changes else ""
     requests, unseen = _unissued(client, intent, found)
-    is_forgotten = not shared and target_anchors.unrecorded(recorded, targets) != recorded.get(
-        markers.ANCHORS, ""
-    )
-    return _Plan(
-        record=record,
+    is_recorded = anchor_record.without_targets(recorded, targets) != recorded.get(markers.ANCHORS, "")
+    return _Removal(
+        annotations=annotations,
         changes=() if shared else changes,
         requests=requests,
         waiting=pending_key.find(client, intent.secret),
         own=None if stays else found,
-        adopted=found if stays and is_forgotten else None,
+        adopted=found if stays and is_recorded and not shared else None,
         warnings=tuple(filter(None, (stays, shared, unseen))),
     )
 
@@ -130,42 +126,42 @@ def _plan(client: Client, intent: Intent, targets: tuple[Target, ...]) -> _Plan:
 def _unissued(
     client: Client, intent: Intent, found: ExistingSecret | None
 ) -> tuple[list[dict[str, Any]], str]:
-    """The requests that were not issued, and a warning where this identity may not look for them.
+    """Return the requests that were not issued, and a warning if this identity may not list them.
 
-    It needs no such right where no request was sent.
+    A certificate of an ephemeral CA has no request, so listing needs no permission.
     """
     try:
         return csr_api.list_unissued(client, intent.secret), ""
     except MissingRights as exc:
         row = signers.SIGNERS.get(found.annotations.get(markers.SIGNER, "")) if found else None
-        is_own = row is not None and not row.is_asked
-        return [], "" if is_own else f"requests that were never issued are not looked for: {exc.cause}"
+        has_no_request = row is not None and not row.is_asked
+        return [], "" if has_no_request else f"requests that were not issued are not removed: {exc.cause}"
 
 
 def _why_it_stays(intent: Intent, found: ExistingSecret) -> str:
-    """Why the Secret is left there, "" where this collection made it for this Service and nobody keeps more in it."""
+    """Return why the Secret stays, "" if this collection made it for this Service and it holds no other data."""
     reason = (
         secret_content.foreign_reason(found, intent) if found.is_ours else "this collection did not make it"
     )
     others = found.data_keys - intent.secret.data_keys - {secret_content.CONVENTIONAL_CA_KEY}
     if not reason and others:
-        reason = f"it also holds {', '.join(sorted(others))}; delete it if nobody needs that"
-    return f"{intent.secret} is left alone: {reason}" if reason else ""
+        reason = f"it also holds {', '.join(sorted(others))}. Delete it if no program needs that"
+    return f"{intent.secret} is kept: {reason}" if reason else ""
 
 
-def _who_needs_them(client: Client, intent: Intent) -> str:
-    """Why the anchors stay: another Secret of the Service is, or may be, in use, and its certificate needs them too.
+def _why_anchors_stay(client: Client, intent: Intent) -> str:
+    """Return why the anchors stay, "" if no other Secret of the Service can need them.
 
-    A Service gets a second Secret where the first had a type that cannot be changed.
+    A Service gets a second Secret if the first one had a type that cannot be changed.
     """
     spec, service = intent.secret, markers.annotations_for(intent)[markers.SERVICE]
-    later = "take them back with webhook_cabundle (mode: absent) once nothing needs them"
+    later = "Remove it with webhook_cabundle (mode: absent) once no certificate needs it"
     try:
         listed = client.list_all(spec.collection, {"labelSelector": f"{MANAGED_BY}={markers.MANAGER}"})
     except Forbidden:
         return (
-            f"the CA stays in the targets: this identity may not list secrets in namespace {spec.namespace}, so whether "
-            f"another Secret of Service {service} needs it is not known; {later}"
+            f"the CA stays in the targets, because another Secret of Service {service} may need it: this identity may not "
+            f"list secrets in namespace {spec.namespace}. {later}"
         )
     others = [
         obj["metadata"]["name"]
@@ -175,33 +171,32 @@ def _who_needs_them(client: Client, intent: Intent) -> str:
     ]
     if not others:
         return ""
-    return (
-        f"the CA stays in the targets: Secret {', '.join(others)} of Service {service} needs it too; {later}"
-    )
+    return f"the CA stays in the targets, because Secret {', '.join(others)} of Service {service} needs it too. {later}"
 
 
-def _forget(client: Client, intent: Intent, targets: tuple[Target, ...], adopted: ExistingSecret) -> None:
-    """Take these targets out of the record of a Secret that stays."""
+def _remove_from_record(run: CertificateRun, adopted: ExistingSecret) -> None:
+    """Remove the targets of the run from the record of a Secret that stays."""
 
     def change(found: ExistingSecret | None) -> Change:
-        return (
-            secret_content.patch_anchor_record(found, target_anchors.unrecorded(found.annotations, targets))
-            if found
-            else None
+        if found is None:
+            return None
+        return secret_content.patch_anchor_record(
+            found, anchor_record.without_targets(found.annotations, run.targets)
         )
 
-    secret_store.write(client, intent.secret, adopted, change)
+    secret_store.write(run.client, run.intent.secret, adopted, change)
 
 
-def _needed(intent: Intent, plan: _Plan) -> list[Right]:
+def _required(intent: Intent, removal: _Removal) -> list[Right]:
+    """Return the permissions that the removal needs."""
     spec = intent.secret
-    rights = target_anchors.rights(plan.changes)
-    if plan.requests:
+    rights = target_anchors.rights(removal.changes)
+    if removal.requests:
         rights.append(Right("delete", csr_api.GROUP, "certificatesigningrequests"))
-    if plan.waiting:
+    if removal.waiting:
         rights.append(Right("delete", "", "secrets", spec.namespace, pending_key.name(spec)))
-    if plan.adopted:
+    if removal.adopted:
         rights.append(secret_store.right(spec, "patch"))
-    if plan.own:
+    if removal.own:
         rights.append(secret_store.right(spec, "delete"))
     return rights

@@ -3,11 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""A certificate that replaced another one: wait until it is served everywhere, then drop what vouched for the old one.
+"""The rotation: prove that a new certificate is in use, then remove the anchors that only the old one needed.
 
-The Secret's record (annotation) holds what is still to do, so that a run that was killed is finished by the next one.
-Anchors go on proof alone: each endpoint was seen to serve the new certificate, by a handshake of its own, and the
-targets' bundles vouch for it. An address that may lead to several machines never proves that, so its anchors stay.
+The record in the Secret (an annotation) holds what is left to do, so the next run finishes the rotation of a killed run.
+An anchor is removed only after every endpoint was seen to serve the new certificate, each in its own handshake, and the
+bundles of the targets verify it. An address that may lead to several machines never proves that, so its anchors stay.
 After a change of a bundle each API server opens new connections, so no connection stays that was verified earlier.
 """
 
@@ -20,9 +20,11 @@ from datetime import datetime
 from typing import Any
 
 from .._csr import secret_content
+from .._csr.intent import Intent
 from .._csr.secret_content import ExistingSecret
 from .._errors import CertflowError
 from .._kube import access_review
+from .._kube.client import Client
 from .._kube.errors import Forbidden
 from .._result import Result
 from .._webhook import (
@@ -38,11 +40,12 @@ from .._webhook.bundle_targets import ClientConfig
 from .._webhook.errors import ProofError, StaleError, UntrustedLeafError
 from .._webhook.served_chains import Served, ServedReport
 from .._webhook.serving_progress import Progress, View
-from .._webhook.workloads import Workload
+from .._webhook.workloads import Rollout
 from .._x509.certificate_facts import CertificateFacts
-from . import secret_store, target_anchors
+from . import anchor_record, gather, secret_store, target_anchors
+from .anchor_record import service_of
+from .certificate_run import CertificateRun, CertificateState, TargetState
 from .secret_store import Change
-from .target_anchors import Task
 
 LOOK_SECONDS = 2.0
 PROBE_SECONDS = 30.0
@@ -50,27 +53,26 @@ _NOT_ASKED = ("not-asked", "perhaps-not-asked")
 
 
 @dataclass(frozen=True)
-class Settled:
-    """The state of a certificate that replaced another one.
+class RotationResult:
+    """The state of a certificate that replaced another one."""
 
-    verdict: "ok" or "unproven".
-    evidence: the reasons why it is not proven.
-    served: reports of the endpoints.
-    dropped: changes of targets.
-    kept: number of recorded anchors that stay in the targets.
-    is_closed: True if a later run cannot learn more.
-    """
-
+    #: "ok" or "unproven".
     verdict: str
+    #: The reasons why the use of the certificate is not proven.
     evidence: tuple[str, ...]
+    #: The reports of the endpoints.
     served: tuple[dict[str, Any], ...]
-    dropped: tuple[TargetChange, ...] = ()
+    #: The changes of targets that removed anchors.
+    removed: tuple[TargetChange, ...] = ()
+    #: The number of recorded anchors that stay on the targets.
     kept: int = 0
+    #: True if a later run cannot learn more.
     is_closed: bool = False
 
     @property
     def values(self) -> dict[str, Any]:
-        dropped = sum(len(bundle.gone) for change in self.dropped for bundle in change.bundles)
+        """Return the result as the module k8s_csr returns it."""
+        dropped = sum(len(bundle.gone) for change in self.removed for bundle in change.bundles)
         return {
             "verdict": self.verdict,
             "evidence": list(self.evidence),
@@ -80,41 +82,65 @@ class Settled:
         }
 
 
-def complete(task: Task, result: Result) -> Result:
-    """The result of a certificate that was obtained or kept, with the proof that it is in use where that was open.
+@dataclass(frozen=True)
+class _Rotation:
+    """A run with an open record."""
 
-    Raises StaleError where an endpoint goes on serving another certificate, KubeError.
+    run: CertificateRun
+    state: CertificateState
+    secret: ExistingSecret
+    #: The certificate in the Secret, which every endpoint is to serve.
+    certificate: CertificateFacts
+
+    @property
+    def client(self) -> Client:
+        return self.run.client
+
+    @property
+    def rollout(self) -> Rollout:
+        return self.run.rollout
+
+    def acquire_lease(self) -> None:
+        """Raises StateChanged, HeldByAnother, KubeError."""
+        gather.acquire_lease(self.run, self.state)
+
+
+def complete(run: CertificateRun, state: CertificateState, result: Result) -> Result:
+    """Return the result of a certificate that was obtained or kept, with the proof that it is in use if that was open.
+
+    state: as it was read before the certificate was obtained or kept.
+
+    Raises StaleError if an endpoint goes on serving another certificate, ProofError, KubeError.
     """
     values = {**result.values, "proof": None}
-    before = task.secret
-    is_open = before is not None and target_anchors.is_open(before)
+    is_open = state.secret is not None and anchor_record.is_unproven(state.secret)
     if values["pending"] or not (is_open or result.changed):
         return replace(result, values=values)
-    if task.check_mode:
+    if run.check_mode:
         return replace(result, changed=result.changed or is_open, values=values)
-    written = len(task.client.written)
-    settled = _run(task)
-    if settled is None:
+    written = len(run.client.written)
+    rotated = _rotate(run, state)
+    if rotated is None:
         return replace(result, values=values)
-    targets = _amended(values["targets"], settled.dropped)
-    values = {**values, "proof": settled.values, "targets": targets}
+    targets = _amended(values["targets"], rotated.removed)
+    values = {**values, "proof": rotated.values, "targets": targets}
     return replace(
         result,
-        changed=result.changed or len(task.client.written) > written,
+        changed=result.changed or len(run.client.written) > written,
         values=values,
-        warnings=(*result.warnings, *_doubts(task, settled)),
+        warnings=(*result.warnings, *_doubts(run.intent, rotated)),
     )
 
 
-def _doubts(task: Task, settled: Settled) -> tuple[str, ...]:
+def _doubts(intent: Intent, rotated: RotationResult) -> tuple[str, ...]:
     """Return a warning about the old CA if there is no proof that the certificate is in use."""
-    if settled.verdict == "ok":
+    if rotated.verdict == "ok":
         return ()
-    why = next(iter(settled.evidence), "nothing was seen")
-    what = f"there is no proof that the new certificate of {task.intent.secret} is in use ({why})"
-    if not settled.is_closed:
+    why = next(iter(rotated.evidence), "nothing was seen")
+    what = f"there is no proof that the new certificate of {intent.secret} is in use ({why})"
+    if not rotated.is_closed:
         return (f"{what}. The old CA stays trusted, and the next run checks again",)
-    if not settled.kept:
+    if not rotated.kept:
         return (f"{what}. Check that every machine at that address serves it",)
     later = (
         "The old CA stays trusted until a renewal after it has expired. To remove it earlier, check that every machine "
@@ -123,11 +149,11 @@ def _doubts(task: Task, settled: Settled) -> tuple[str, ...]:
     return (f"{what}. {later}",)
 
 
-def _amended(targets: list[dict[str, Any]], dropped: tuple[TargetChange, ...]) -> list[dict[str, Any]]:
-    """The report on the targets, as they stand after the drop."""
+def _amended(targets: list[dict[str, Any]], removed: tuple[TargetChange, ...]) -> list[dict[str, Any]]:
+    """Return the report on the targets after the removal of anchors."""
     after = {
         (change.target.kind, change.target.name, bundle.config.webhook): bundle.left
-        for change in dropped
+        for change in removed
         for bundle in change.bundles
     }
 
@@ -145,56 +171,56 @@ def _amended(targets: list[dict[str, Any]], dropped: tuple[TargetChange, ...]) -
     ]
 
 
-def _run(task: Task) -> Settled | None:
-    """Finish what the Secret's record says is not finished; None where nothing is open."""
-    found = secret_store.read(task.client, task.intent.secret)
-    if found is None or found.certificate is None or not target_anchors.is_open(found):
+def _rotate(run: CertificateRun, state: CertificateState) -> RotationResult | None:
+    """Finish an open rotation. Return None if the record in the Secret is not open."""
+    secret = secret_store.read(run.client, run.intent.secret)
+    if secret is None or secret.certificate is None or not anchor_record.is_unproven(secret):
         return None
-    access_review.require(task.client, task.rollout.rights, f"restart {task.rollout.workload}")
-    task = replace(task, secret=found, targets=target_anchors.read(task.client, _targets_of(task)))
-    progress, views = _wait(task, found.certificate)
-    reports = tuple(_reports(views, task.client.now()))
-    recorded = target_anchors.due(task, found)
-    open_result = Settled("unproven", (), reports, kept=len(recorded))
+    access_review.require(run.client, run.rollout.rights, f"restart {run.rollout.workload}")
+    targets = gather.read_targets(run.client, run.targets)
+    rotation = _Rotation(run, replace(state, secret=secret, targets=targets), secret, secret.certificate)
+    progress, views = _wait(rotation)
+    reports = tuple(_reports(views, run.client.now()))
+    recorded = anchor_record.removable(run.intent, secret, targets)
+    unproven = RotationResult("unproven", (), reports, kept=len(recorded))
     if progress.state not in (serving_progress.IN_USE, serving_progress.PARTLY_SEEN):
-        return replace(open_result, evidence=(*progress.evidence, *_rule_to_see(task, progress)))
-    doubts = _probe(task)
+        return replace(unproven, evidence=(*progress.evidence, *_missing_permissions(run, progress)))
+    doubts = _probe(rotation)
     if doubts:
-        return replace(open_result, evidence=doubts)
-    target_anchors.take_turn(task)
+        return replace(unproven, evidence=doubts)
+    rotation.acquire_lease()
     hidden = [view.config for view in views if serving_progress.is_partly_seen(view.look)]
-    due = target_anchors.due(task, found, keep=hidden)
-    dropped = _drop(task, found, due)
-    _close(task, found, dropped)
+    entries = anchor_record.removable(run.intent, secret, targets, kept=hidden)
+    removed = _remove_superseded(rotation, entries)
+    _close(rotation, removed)
     verdict = "unproven" if hidden else "ok"
-    kept = len(recorded - due)
     evidence = progress.evidence if hidden else ()
-    return Settled(verdict, evidence, reports, dropped, kept=kept, is_closed=True)
+    kept = len(recorded - entries)
+    return RotationResult(verdict, evidence, reports, removed, kept=kept, is_closed=True)
 
 
-def _rule_to_see(task: Task, progress: Progress) -> Iterator[str]:
-    """What would let this identity look, where rights are what it lacks."""
-    service = target_anchors.service(task.intent)
+def _missing_permissions(run: CertificateRun, progress: Progress) -> Iterator[str]:
+    """Return how to grant the permissions that this identity needs to see what the endpoints serve, if it lacks any."""
+    service = service_of(run.intent)
     if progress.state == serving_progress.HIDDEN and service:
-        lacking = access_review.missing(task.client, served_chains.rights(service[0]))
+        lacking = access_review.missing(run.client, served_chains.rights(service[0]))
         if lacking:
             yield f"to see what is served, {access_review.remedy(lacking)}"
 
 
-def _probe(task: Task) -> tuple[str, ...]:
-    """Ask each webhook what the task wants it to be asked; why that proves nothing, empty where it does.
+def _probe(rotation: _Rotation) -> tuple[str, ...]:
+    """Probe each webhook with the object of the task. Return the reasons why that proves nothing, if it does not.
 
-    A webhook that is not asked about the object says nothing; one of them has to be. Raises ProofError.
+    A webhook that is not called for the object proves nothing. At least one webhook has to be called. Raises ProofError.
     """
-    asked = task.rollout.probe
+    asked, client = rotation.rollout.probe, rotation.client
     if asked is None:
         return ()
-    service = target_anchors.service(task.intent)
-    task.client.deadline = max(task.client.deadline, time.monotonic() + PROBE_SECONDS)
+    client.deadline = max(client.deadline, time.monotonic() + PROBE_SECONDS)
     verdicts = [
-        probe_webhook.prove(task.client, config, seen.target, asked).verdict
-        for seen in task.targets
-        for config in bundle_targets.client_configs(seen.target, seen.obj, service=service)
+        probe_webhook.prove(client, config, entry.target, asked).verdict
+        for entry in rotation.state.targets
+        for config in _configs_of(rotation.run, entry)
     ]
     doubtful = [verdict for verdict in verdicts if not verdict.is_ok]
     others = [verdict for verdict in doubtful if verdict.code not in _NOT_ASKED]
@@ -202,185 +228,192 @@ def _probe(task: Task) -> tuple[str, ...]:
     return () if is_proven else tuple(verdict.cause for verdict in others or doubtful)
 
 
-def _drop(task: Task, found: ExistingSecret, entries: Collection[str]) -> tuple[TargetChange, ...]:
+def _remove_superseded(rotation: _Rotation, entries: Collection[str]) -> tuple[TargetChange, ...]:
     """Remove the old anchors, and restore them if the webhook then fails its probe."""
-    dropped = target_anchors.drop(task, found, entries, now=task.client.now())
-    if any(change.changed for change in dropped):
+    client, intent, state = rotation.client, rotation.run.intent, rotation.state
+    removed = target_anchors.remove_superseded(
+        client, intent, rotation.secret, state.targets, entries, now=client.now()
+    )
+    if any(change.changed for change in removed):
         try:
-            _probe(task)  # the bundle's bytes changed: each API server dials anew
+            _probe(rotation)  # the bundle has changed, so each API server opens a new connection
         except ProofError as error:
             try:
-                target_anchors.put_back(task, dropped, now=task.client.now())
-            except CertflowError as other:  # what the webhook said weighs more
-                error.evidence += (f"the old CA could not be put back: {other.cause}",)
+                target_anchors.restore(client, intent, removed, now=client.now())
+            except CertflowError as other:  # the failed probe matters more
+                error.evidence += (f"the old CA could not be restored: {other.cause}",)
             raise
-    return dropped
+    return removed
 
 
-def _targets_of(task: Task) -> Iterator[bundle_targets.Target]:
-    return (seen.target for seen in task.targets)
-
-
-def _wait(task: Task, wanted: CertificateFacts) -> tuple[Progress, tuple[View, ...]]:
-    """Look until the certificate is in use, or it is known that waiting shows no more."""
-    rollout = task.rollout
-    progress, views = _watch(task, wanted)
+def _wait(rotation: _Rotation) -> tuple[Progress, tuple[View, ...]]:
+    """Look until the certificate is in use, or until waiting cannot show more. Raises StaleError."""
+    rollout = rotation.rollout
+    progress, views = _watch(rotation)
     if progress.state != serving_progress.STALE:
         return progress, views
     if rollout.on_stale == "restart" and rollout.workload and rollout.wait:
-        target_anchors.take_turn(task)
-        workloads.restart(task.client, rollout.workload, task.client.now())
-        progress, views = _watch(task, wanted, restarted=True)
+        rotation.acquire_lease()
+        workloads.restart(rotation.client, rollout.workload, rotation.client.now())
+        progress, views = _watch(rotation, restarted=True)
         if progress.state != serving_progress.STALE:
             return progress, views
     if not rollout.wait:
         return progress, views
-    raise _stale(task, progress, wanted)
+    raise _stale(rotation, progress)
 
 
-def _watch(
-    task: Task, wanted: CertificateFacts, *, restarted: bool = False
-) -> tuple[Progress, tuple[View, ...]]:
-    """Look every other second. Ends early where an endpoint shows nothing for long, or can never change."""
-    until = time.monotonic() + task.rollout.timeout
-    task.client.deadline = max(task.client.deadline, until)
-    unseen_until = time.monotonic() + (task.rollout.timeout if restarted else serving_progress.UNSEEN_SECONDS)
+def _watch(rotation: _Rotation, *, restarted: bool = False) -> tuple[Progress, tuple[View, ...]]:
+    """Look every two seconds. End early if an endpoint shows nothing for long, or can never change."""
+    client, rollout = rotation.client, rotation.rollout
+    until = time.monotonic() + rollout.timeout
+    client.deadline = max(client.deadline, until)
+    unseen_until = time.monotonic() + (rollout.timeout if restarted else serving_progress.UNSEEN_SECONDS)
     touched: set[str] = set()
     while True:
-        views = tuple(_views(task, until))
-        progress = serving_progress.progress(views, wanted.fingerprint, task.client.now())
+        views = tuple(_views(rotation, until))
+        progress = serving_progress.progress(views, rotation.certificate.fingerprint, client.now())
         now = time.monotonic()
         waits = progress.state == serving_progress.STALE or (
             progress.state == serving_progress.UNSEEN and now < unseen_until
         )
-        if not waits or now >= until or not task.rollout.wait:
+        if not waits or now >= until or not rollout.wait:
             return progress, views
         if progress.state == serving_progress.STALE and not restarted:
-            frozen = [_is_frozen(task, one, wanted, touched) for one in progress.stale]
+            frozen = [_is_frozen(rotation, endpoint, touched) for endpoint in progress.stale]
             if all(frozen):
                 return progress, views
             unseen_until = now + serving_progress.UNSEEN_SECONDS
         time.sleep(LOOK_SECONDS)
 
 
-def _is_frozen(task: Task, stale: Served, wanted: CertificateFacts, touched: set[str]) -> bool:
-    """Whether waiting is in vain; otherwise the kubelet is made to look, once for each pod."""
-    if stale.endpoint.pod is None:
-        return False
-    pod = _pod(task, stale)
+def _is_frozen(rotation: _Rotation, stale: Served, touched: set[str]) -> bool:
+    """Return True if the pod can never see the new Secret. Otherwise make its kubelet update the volume, once for each pod."""
+    pod = _pod(rotation.client, stale)
     if pod is None:
         return False
-    if workloads.is_frozen(pod, task.intent.secret.name):
+    if workloads.is_frozen(pod, rotation.run.intent.secret.name):
         return True
     if pod["metadata"]["uid"] not in touched:
         touched.add(pod["metadata"]["uid"])
-        target_anchors.take_turn(task)
-        workloads.touch(task.client, pod, wanted.serial)
+        rotation.acquire_lease()
+        workloads.touch(rotation.client, pod, rotation.certificate.serial)
     return False
 
 
-def _pod(task: Task, served: Served) -> dict[str, Any] | None:
+def _pod(client: Client, served: Served) -> dict[str, Any] | None:
     if served.endpoint.pod is None:
         return None
     namespace, name = served.endpoint.pod
     try:
-        return task.client.find(f"/api/v1/namespaces/{namespace}/pods/{name}")
+        return client.find(f"/api/v1/namespaces/{namespace}/pods/{name}")
     except Forbidden:
         return None
 
 
-def _views(task: Task, until: float) -> Iterator[View]:
-    """A look for each different address; several webhooks of one Service are one."""
-    seen: dict[Any, served_chains.Look] = {}
-    for config in _configs(task):
+def _views(rotation: _Rotation, until: float) -> Iterator[View]:
+    """Look at each address once. Several webhooks of one Service share a look."""
+    looks: dict[Any, served_chains.Look] = {}
+    for config in _configs(rotation.run, rotation.state):
         address = config.service, config.server_name, config.port
-        if address not in seen:
-            seen[address] = served_chains.look(task.client, config, until=until, aside=True)
-        yield View(config, seen[address])
+        if address not in looks:
+            looks[address] = served_chains.look(rotation.client, config, until=until, aside=True)
+        yield View(config, looks[address])
 
 
-def is_served(task: Task) -> bool:
-    """Whether anybody serves the webhook now, as far as this identity may know."""
-    return any(webhook_endpoints.find(task.client, config).found for config in _configs(task))
+def is_served(run: CertificateRun, state: CertificateState) -> bool:
+    """Return True if the webhook has an endpoint that this identity may see."""
+    return any(webhook_endpoints.find(run.client, config).found for config in _configs(run, state))
 
 
-def _configs(task: Task) -> list[ClientConfig]:
-    """Whom the targets call; without targets, the Service, under the name that an API server would use."""
-    service = target_anchors.service(task.intent)
-    if service and not task.targets:
-        name, pem = task.intent.verified_name or "", task.secret.certificate_pem if task.secret else ""
+def _configs(run: CertificateRun, state: CertificateState) -> list[ClientConfig]:
+    """Return the client configurations of the targets. Without targets return one that calls the Service by its name."""
+    intent, service = run.intent, service_of(run.intent)
+    if service and not state.targets:
+        name, pem = intent.verified_name or "", state.secret.certificate_pem if state.secret else ""
         return [ClientConfig("", "", "", name, service, pem, webhook_endpoints.ANY_PORT)]
-    return [
-        config
-        for seen in task.targets
-        for config in bundle_targets.client_configs(seen.target, seen.obj, service=service)
-    ]
+    return [config for entry in state.targets for config in _configs_of(run, entry)]
 
 
-def _close(task: Task, found: ExistingSecret, changes: tuple[TargetChange, ...]) -> None:
-    """Nothing is left to do for this certificate."""
-    leaf = found.certificate_pem
+def _configs_of(run: CertificateRun, entry: TargetState) -> tuple[ClientConfig, ...]:
+    return bundle_targets.client_configs(entry.target, entry.obj, service=service_of(run.intent))
+
+
+def _close(rotation: _Rotation, changes: tuple[TargetChange, ...]) -> None:
+    """Close the record in the Secret, unless another run has replaced its certificate, and so finishes the rotation."""
+    leaf = rotation.secret.certificate_pem
 
     def close(current: ExistingSecret | None) -> Change:
         if current is None or current.certificate_pem != leaf:
-            return None  # somebody else has replaced it since: theirs to finish
-        return secret_content.patch_proven(current, target_anchors.added(current.annotations, changes))
+            return None
+        return secret_content.patch_proven(current, anchor_record.record_added(current.annotations, changes))
 
-    secret_store.write(task.client, task.intent.secret, found, close)
+    secret_store.write(rotation.client, rotation.run.intent.secret, rotation.secret, close)
 
 
-def _stale(task: Task, progress: Progress, wanted: CertificateFacts) -> StaleError:
+def _stale(rotation: _Rotation, progress: Progress) -> StaleError:
+    secret, wanted, rollout = rotation.run.intent.secret, rotation.certificate, rotation.rollout
+    served = [endpoint.certificate for endpoint in progress.stale]
+    if all(found and found.fingerprint == wanted.fingerprint for found in served):
+        return _untrusted(rotation, progress)
     reasons = [
-        f"{one.endpoint}: {text}"
-        for one in progress.stale
-        if (pod := _pod(task, one))
-        for text in workloads.dead_ends(pod, task.intent.secret.name)
+        f"{endpoint.endpoint}: {text}"
+        for endpoint in progress.stale
+        if (pod := _pod(rotation.client, endpoint))
+        for text in workloads.dead_ends(pod, secret.name)
     ]
-    workload: Workload | None = task.rollout.workload
-    restarted = task.rollout.on_stale == "restart"
-    what = f"after {workload} was restarted, " if restarted else ""
-    if all(one.certificate and one.certificate.fingerprint == wanted.fingerprint for one in progress.stale):
-        return _refused(task, progress)
+    count = len(progress.stale)
+    is_restarted = rollout.on_stale == "restart"
+    restarted = f"after {rollout.workload} was restarted, " if is_restarted else ""
+    serve = (
+        "1 endpoint of the webhook still serves"
+        if count == 1
+        else f"{count} endpoints of the webhook still serve"
+    )
     return StaleError(
-        f"{what}{len(progress.stale)} endpoint{'s' if len(progress.stale) != 1 else ''} of the webhook still "
-        f"serve{'s' if len(progress.stale) == 1 else ''} another certificate than the new one in {task.intent.secret} "
-        f"({_named(progress.stale)})",
-        evidence=(f"wanted is serial {wanted.serial}", *progress.evidence, *reasons),
-        remedy="see why its new pods do not get ready, read another Secret, or are not made at all (a paused Deployment, "
-        "updateStrategy OnDelete); the old CA stays trusted meanwhile"
-        if restarted
-        else "restart it (on_stale: restart with workload does so), or let its program reload its files; the old CA "
-        "stays trusted meanwhile, and the next run goes on from here",
+        f"{restarted}{serve} another certificate than the new one in {secret} ({_first_three(progress.stale)})",
+        evidence=(f"the serial of the new certificate is {wanted.serial}", *progress.evidence, *reasons),
+        remedy=_AFTER_RESTART if is_restarted else _WITHOUT_RESTART,
     )
 
 
-def _named(endpoints: tuple[Served, ...]) -> str:
-    """The first three: a line stays readable, and the evidence has all of them."""
+_AFTER_RESTART = (
+    "Find out why the new pods do not become ready, mount another Secret, or are not created (a paused Deployment, "
+    "updateStrategy OnDelete). The old CA stays trusted meanwhile"
+)
+_WITHOUT_RESTART = (
+    "Restart the webhook (on_stale: restart with workload does that), or let its program reload its files. The old CA stays "
+    "trusted meanwhile, and the next run continues from here"
+)
+
+
+def _first_three(endpoints: tuple[Served, ...]) -> str:
+    """Return the first three endpoints, so that the line stays readable. The evidence has all of them."""
     more = [f"and {len(endpoints) - 3} more"] if len(endpoints) > 3 else []
-    return "; ".join([*(str(one.endpoint) for one in endpoints[:3]), *more])
+    return "; ".join([*(str(entry.endpoint) for entry in endpoints[:3]), *more])
 
 
-def _refused(task: Task, progress: Progress) -> StaleError:
-    """They serve the right certificate; it is what is beside it that does not do."""
+def _untrusted(rotation: _Rotation, progress: Progress) -> StaleError:
+    """Return the error if every endpoint serves the new certificate, with a chain that does not verify."""
     return StaleError(
-        f"the webhook serves the new certificate of {task.intent.secret}, and the API server would refuse it: "
+        f"the webhook serves the new certificate of {rotation.run.intent.secret}, and the API server would refuse it: "
         f"{progress.evidence[0]}",
         code=UntrustedLeafError.code,
         evidence=progress.evidence,
-        remedy="let its program send the intermediate certificates that stand behind the first one in the Secret; the old CA "
-        "stays trusted meanwhile",
+        remedy="Let its program send the intermediate certificates that follow the first one in the Secret. The old CA stays "
+        "trusted meanwhile",
     )
 
 
 def _reports(views: tuple[View, ...], now: datetime) -> Iterator[dict[str, Any]]:
+    """Return a report on each endpoint, except those that terminate."""
     shown = set()
     for view in views:
-        for one in (*view.look.served, *view.look.aside):
-            if one.endpoint not in shown and one.endpoint.state != webhook_endpoints.TERMINATING:
-                shown.add(one.endpoint)
-                reason = (
-                    served_chains.refusal(one, view.config.ca_bundle, view.config.server_name, now)
-                    if one.certificate
-                    else ""
-                )
-                yield ServedReport(one, reason).values
+        for served in (*view.look.served, *view.look.aside):
+            if served.endpoint in shown or served.endpoint.state == webhook_endpoints.TERMINATING:
+                continue
+            shown.add(served.endpoint)
+            config, refusal = view.config, ""
+            if served.certificate:
+                refusal = served_chains.refusal(served, config.ca_bundle, config.server_name, now)
+            yield ServedReport(served, refusal).values

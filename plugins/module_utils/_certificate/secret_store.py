@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The Secret on the API server: read it, and write it on a fresh read where somebody was faster."""
+"""The Secret on the API server: read it, write it, and read it again if another client wrote it meanwhile."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Change = Union[dict[str, Any], list[dict[str, Any]], None]
 
 
 def read(client: Client, spec: SecretSpec) -> ExistingSecret | None:
-    """The Secret, None where there is none. Raises MissingRights."""
+    """Return the Secret, None if it does not exist. Raises MissingRights."""
     try:
         obj = client.find(spec.path)
     except Forbidden as exc:
@@ -35,7 +35,7 @@ def read(client: Client, spec: SecretSpec) -> ExistingSecret | None:
 
 
 def right(spec: SecretSpec, verb: str) -> Right:
-    """The right to do this to the Secret; for create, names mean nothing."""
+    """Return the permission for this verb on the Secret. A permission to create is not limited to a name."""
     return Right(verb, "", "secrets", spec.namespace, "" if verb == "create" else spec.name)
 
 
@@ -45,10 +45,10 @@ def write(
     found: ExistingSecret | None,
     change: Callable[[ExistingSecret | None], Change],
 ) -> ExistingSecret | None:
-    """Write what ``change`` says for the Secret as it is now; it is asked again after each fresh read.
+    """Write the change that ``change`` returns for the Secret. After a conflict, read the Secret and call ``change`` again.
 
-    Returns the Secret as it was where there was nothing to write, None once it is written. Raises SecretError,
-    KubeError, and whatever ``change`` raises.
+    Return None after the write. If there is nothing to write, return the Secret as it is. Raises SecretError, KubeError,
+    and the errors of ``change``.
     """
 
     def write_once(known: ExistingSecret | None) -> ExistingSecret | None:
@@ -77,27 +77,27 @@ def write(
 
 
 def try_out(client: Client, spec: SecretSpec, wanted: Change) -> None:
-    """A server dry run: namespace, quotas and policies show before anything is written. Raises SecretError."""
+    """Try the write by a dry run, which checks namespace, quotas and policies. Raises SecretError."""
     warnings = list(client.warnings)
     try:
         send(client, spec, wanted, dry_run=True)
     except (Conflict, AlreadyExists):
-        pass  # somebody has just written it: the write itself looks again
+        pass  # another client has just written it. The write itself reads it again
     except NotFound as exc:
         if isinstance(wanted, list):
-            return  # or removed it
+            return  # another client has just deleted it
         raise SecretError(
             f"namespace {spec.namespace} does not exist, so {spec} cannot be stored",
             code="not-found",
-            remedy=f"create it first: kubectl create namespace {spec.namespace}",
+            remedy=f"Create it first: kubectl create namespace {spec.namespace}",
         ) from exc
     except (Forbidden, Invalid) as exc:
         raise SecretError(
             f"the API server would refuse {spec}: {exc.message}",
-            remedy="change what it objects to: secret.type, keys, labels or annotations, or the policy that it names",
+            remedy="Change what it refuses: secret.type, keys, labels or annotations, or the policy that it names",
         ) from exc
     finally:
-        # The trial has no certificate yet, which the API server warns of. What else it warns of comes with the write.
+        # The API server warns that the dry run has no certificate. Other warnings come again with the write.
         client.warnings[:] = warnings
 
 

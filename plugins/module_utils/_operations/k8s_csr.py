@@ -3,28 +3,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""k8s_csr: one certificate, from request to the webhooks that trust it."""
+"""k8s_csr: obtain a certificate, store it in a Secret, and make the webhooks trust it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
 from .._ansible import argument_specs
 from .._ansible.operation import Operation
-from .._certificate import keep, obtain, remove, rotation, run_lease, secret_store, target_anchors
-from .._certificate.target_anchors import Task
-from .._csr import certificate_rules, name_policy, pending_key, secret_content
-from .._csr.certificate_rules import IssueReason
-from .._csr.errors import AnchorError, RequestError
+from .._certificate.certificate_flow import ensure_certificate, remove_certificate
+from .._certificate.certificate_run import CertificateRun
+from .._csr.errors import RequestError
 from .._csr.intent import Intent, intent_from
-from .._csr.name_policy import GuardedNames
-from .._csr.secret_content import ExistingSecret
-from .._csr.trust_anchors import TrustAnchor
 from .._kube.client import Client
-from .._kube.lease import Lease
 from .._result import Result
 from .._webhook import bundle_content, bundle_targets, probe_webhook
 from .._webhook.admission_call import ProbeObject
@@ -91,29 +83,36 @@ SPEC: dict[str, Any] = {
 
 
 def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Result:
+    """Bring the certificate to the state of the task. Raises CertflowError."""
+    certificate_run = _parse(client, parameters, check_mode)
+    if parameters["state"] == "absent":
+        return remove_certificate(certificate_run)
+    return ensure_certificate(certificate_run)
+
+
+def _parse(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> CertificateRun:
+    """Return the run of these options. Raises CertflowError for a value that is not valid, before any request."""
     intent = intent_from(parameters)
     targets = bundle_targets.targets_from(parameters.get("targets") or [])
     if targets and intent.is_client:
         raise RequestError(
-            "targets are webhooks: they need a serving certificate", remedy="leave targets out"
+            "targets are webhooks, which need a serving certificate",
+            remedy="Remove targets, or request a serving certificate",
         )
-    probe = _probe_object(parameters)
-    if probe is not None:
-        if not targets:
-            raise RequestError(
-                "a probe asks the webhooks in targets", remedy="give targets, or leave probe out"
-            )
-        probe_webhook.check_targets(targets, probe)  # now, not during the first renewal
     if intent.ca_bundle:
         bundle_content.check(intent.ca_bundle)
+    probe = _probe_object(parameters)
+    if probe is not None:
+        _check_probe(targets, probe)
     rollout = _rollout(parameters, intent, probe)
+    return CertificateRun(client, intent, targets, rollout, check_mode)
 
-    def act(lease: Lease) -> Result:
-        if parameters["state"] == "absent":
-            return remove.run(client, intent, targets, check_mode, lease)
-        return _present(client, intent, targets, rollout, check_mode=check_mode, lease=lease)
 
-    return run_lease.alone(client, intent, act)
+def _check_probe(targets: tuple[Target, ...], probe: ProbeObject) -> None:
+    """Raise an error now for a probe that would fail during the first renewal."""
+    if not targets:
+        raise RequestError("probe needs the webhooks in targets", remedy="Set targets, or remove probe")
+    probe_webhook.check_targets(targets, probe)
 
 
 def _probe_object(parameters: Mapping[str, Any]) -> ProbeObject | None:
@@ -126,66 +125,14 @@ def _probe_object(parameters: Mapping[str, Any]) -> ProbeObject | None:
 def _rollout(parameters: Mapping[str, Any], intent: Intent, probe: ProbeObject | None) -> Rollout:
     if parameters["served_timeout"] < 0:
         raise RequestError(
-            f"the served_timeout is {parameters['served_timeout']}",
-            remedy="give a number of seconds, 0 or more",
+            f"the option served_timeout has the value {parameters['served_timeout']}",
+            remedy="Set served_timeout to 0 or more seconds",
         )
     given = parameters.get("workload")
     workload = (
         Workload(given["kind"], given.get("namespace") or intent.namespace, given["name"]) if given else None
     )
     return Rollout(workload, parameters["on_stale"], parameters["served_timeout"], intent.wait, probe)
-
-
-def _present(
-    client: Client,
-    intent: Intent,
-    targets: tuple[Target, ...],
-    rollout: Rollout,
-    *,
-    check_mode: bool,
-    lease: Lease | None = None,
-) -> Result:
-    """Read everything that the decision rests on, decide, act; then see it in use, if it replaced another one."""
-    secret = secret_store.read(client, intent.secret)
-    if secret is not None:
-        secret_content.refuse_foreign(secret, intent)
-    task = Task(client, intent, secret, target_anchors.read(client, targets), check_mode, rollout, lease)
-    result = _obtained_or_kept(task)
-    return rotation.complete(task, result)
-
-
-def _obtained_or_kept(task: Task) -> Result:
-    secret = task.secret
-    if secret is None:
-        return obtain.run(task, certificate_rules.missing_secret(task.intent))
-    now = task.client.now()
-    verdict = _judge(task, secret, now)
-    if isinstance(verdict, IssueReason):
-        return obtain.run(task, verdict)
-    guarded = GuardedNames(api_server=(task.client.host_name,))
-    warnings = name_policy.warnings(task.intent.allow_names, cluster=guarded)
-    result = keep.run(task, secret, verdict, now, warnings=warnings)
-    return result if task.intent.approve else _without_spent_key(task, secret, result)
-
-
-def _without_spent_key(task: Task, secret: ExistingSecret, result: Result) -> Result:
-    """Finish what a run that was killed after it had stored the certificate could not do."""
-    spent = pending_key.find_spent(task.client, task.intent.secret, secret.key_sha256)
-    if spent and not task.check_mode:
-        target_anchors.take_turn(task)
-        pending_key.discard(task.client, task.intent.secret, spent)
-    return replace(result, changed=result.changed or bool(spent))
-
-
-def _judge(task: Task, secret: ExistingSecret, now: datetime) -> IssueReason | TrustAnchor:
-    """Why another certificate is needed, or else what vouches for the one that is there."""
-    reason = certificate_rules.reason_to_issue(task.intent, secret, now)
-    if reason:
-        return reason
-    try:
-        return target_anchors.anchor_of_kept(task, secret, now)
-    except AnchorError as exc:
-        return IssueReason("Untrusted", f"{task.intent.secret}: {exc.cause}")
 
 
 OPERATION = Operation(
@@ -195,5 +142,5 @@ OPERATION = Operation(
     constraints={
         "required_if": [("state", "present", ("signer_name",)), ("on_stale", "restart", ("workload",))]
     },
-    waits={"wait_timeout": 1, "served_timeout": 2},  # once more after a restart
+    waits={"wait_timeout": 1, "served_timeout": 2},  # a second time after a restart
 )

@@ -13,9 +13,9 @@ from typing import Any
 
 from .._ansible import argument_specs
 from .._ansible.operation import Operation
-from .._csr import csr_api, providers
+from .._certificate.cluster_signer import AUTO, ProviderOptions, find_provider, signer_of
+from .._csr import csr_api
 from .._csr.csr_content import certificate_of, content_of
-from .._csr.providers import ProviderVerdict
 from .._csr.requester import Requester, requester_of
 from .._diagnosis import signer_stats
 from .._diagnosis.cluster_evidence import ClusterEvidence
@@ -24,13 +24,11 @@ from .._diagnosis.diagnosis import Diagnosis
 from .._diagnosis.observation import GONE, CsrObservation
 from .._errors import CertflowError
 from .._kube.client import Client
-from .._kube.cluster_facts import cluster_facts, cluster_uid
+from .._kube.cluster_facts import cluster_uid
 from .._kube.errors import Forbidden
 from .._result import Result
 from .._times import format_time
 from .._x509 import certificate_facts
-
-AUTO = "auto"
 
 SPEC: dict[str, Any] = {
     "name": {"type": "str"},
@@ -53,7 +51,8 @@ def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Res
     values: dict[str, Any] = {"cluster_uid": _uid(client)} if "cluster" in gather else {}
     if gather <= {"cluster"}:
         return Result(changed=False, values=values)
-    verdict = _provider(client, parameters)
+    options = ProviderOptions(parameters["provider"], parameters["providers"], parameters["signers"])
+    verdict = find_provider(client, options)
     if "csrs" in gather:
         csrs = _selected(client, parameters)
         is_all = not any(parameters.get(option) for option in ("name", *argument_specs.SELECTORS))
@@ -72,9 +71,7 @@ def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Res
             "longest_lifetime_seconds": verdict.row.longest_lifetime_seconds if verdict.row else None,
         }
     if "signer" in gather:
-        values["signer_name"] = providers.signer_for(
-            verdict, parameters["signers"].get(providers.DEFAULT) or ""
-        )
+        values["signer_name"] = signer_of(verdict, options)
     return Result(changed=False, values=values)
 
 
@@ -84,16 +81,6 @@ def _uid(client: Client) -> str:
         return cluster_uid(client)
     except Forbidden:
         return ""
-
-
-def _provider(client: Client, parameters: Mapping[str, Any]) -> ProviderVerdict:
-    signers = parameters["signers"]
-    rows = [*parameters["providers"], *providers.rows_for_signers(signers)]
-    if parameters["provider"] != AUTO:
-        return providers.named_by_user(
-            parameters["provider"], rows, required=not signers.get(providers.DEFAULT)
-        )
-    return providers.detect(cluster_facts(client), rows)
 
 
 def _selected(client: Client, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -9,10 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .._operations import k8s_csr, k8s_csr_info
+from .._certificate import cluster_signer
+from .._certificate.certificate_flow import ensure_certificate
+from .._certificate.certificate_run import CertificateRun
+from .._certificate.cluster_signer import ProviderOptions
+from .._csr.intent import intent_from
 from .._result import Result
 from .._snapshot.plan.step_types import Step
 from .._snapshot.plan.upgrade_context import UpgradeContext
+from .._webhook import bundle_targets
 from .upgrade_request import CertificateOptions
 
 if TYPE_CHECKING:
@@ -20,17 +25,11 @@ if TYPE_CHECKING:
 
 
 def signer_of(client: Client, options: CertificateOptions) -> str:
-    """Return the signer of the option, or the one that the cluster's provider has. Raises CertflowError."""
+    """Return the signer of the option, or the signer of the cluster's provider. Raises CertflowError."""
     if options.signer_name:
         return options.signer_name
-    given = {
-        "gather": ["provider", "signer"],
-        "provider": options.provider,
-        "providers": options.providers,
-        "signers": options.signers,
-    }
-    found = k8s_csr_info.run(client, k8s_csr_info.OPERATION.parameters(given), True)
-    return str(found.values["signer_name"])
+    chosen = ProviderOptions(options.provider, options.providers, options.signers)
+    return cluster_signer.signer_of(cluster_signer.find_provider(client, chosen), chosen)
 
 
 def issue(
@@ -52,37 +51,29 @@ def issue(
         CertflowError: as k8s_csr.
     """
     given = step.parameters
-    return k8s_csr.run(
-        client,
-        k8s_csr.OPERATION.parameters(
-            {
-                "service": given["service"],
-                "namespace": given["namespace"],
-                "secret": _secret(given["secret"]),
-                "targets": _targets(given["targets"], existing),
-                "signer_name": signer,
-                "expiration_seconds": options.expiration_seconds,
-                "renew_before": options.renew_before,
-                "take_over": take_over,
-            }
-        ),
-        check_mode,
+    intent = intent_from(
+        {
+            "service": given["service"],
+            "namespace": given["namespace"],
+            "secret": {"name": given["secret"], "ca_key": "ca.crt"},
+            "signer_name": signer,
+            "expiration_seconds": options.expiration_seconds,
+            "renew_before": options.renew_before,
+            "take_over": take_over,
+        }
     )
+    targets = bundle_targets.targets_from(_targets(given["targets"], existing))
+    return ensure_certificate(CertificateRun(client, intent, targets, check_mode=check_mode))
 
 
 def _targets(targets: list[dict[str, Any]], existing: UpgradeContext | None) -> list[dict[str, Any]]:
-    """Return the targets as k8s_csr's parameters have them.
+    """Return the targets of the step, without those that cannot have a CA bundle yet, because a later step creates them.
 
-    existing: leave out the targets that cannot have a CA bundle in this state, because a later step creates them.
+    existing: the state of the cluster, None for all targets.
     """
-    if existing is not None:
-        installed = existing.installed
-        converting = [name for name, crd in installed.crds.items() if crd.conversion.strategy == "Webhook"]
-        ready = {one.name for one in installed.configurations} | set(converting)
-        targets = [one for one in targets if one["name"] in ready]
-    return [{"webhooks": None, **one} for one in targets]
-
-
-def _secret(name: str) -> dict[str, Any]:
-    options = k8s_csr.OPERATION.argument_spec["secret"]["options"]
-    return {**{key: spec.get("default") for key, spec in options.items()}, "name": name, "ca_key": "ca.crt"}
+    if existing is None:
+        return targets
+    installed = existing.installed
+    converting = [name for name, crd in installed.crds.items() if crd.conversion.strategy == "Webhook"]
+    ready = {configuration.name for configuration in installed.configurations} | set(converting)
+    return [target for target in targets if target["name"] in ready]

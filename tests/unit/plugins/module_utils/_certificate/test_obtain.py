@@ -13,17 +13,28 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate import (
-    obtain,
+    anchor_record,
+    certificate_flow,
+    gather,
+    request_certificate,
     secret_store,
     target_anchors,
+    use_certificate,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.target_anchors import Task
+from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.certificate_run import (
+    CertificateRun,
+    CertificateState,
+    TargetState,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.obtain import obtain
+from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.request_certificate import (
+    SentRequest,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import (
     certificate_rules,
     csr_api,
     markers,
     pending_key,
-    secret_content,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.errors import AnchorError, RequestError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.secret_content import (
@@ -37,13 +48,11 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
     Invalid,
     NotFound,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
     bundle_content,
     bundle_patch,
     bundle_targets,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.workloads import Rollout
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import private_keys, signing_request
 
 from tests.support.failures import fails
@@ -84,7 +93,7 @@ def test_a_run_without_change_asks_for_the_secret_and_each_target_only() -> None
     }
     marked = {**MARKED, "labels": markers.labels_for(SPEC)}
     api = Api({PATH: secret_object(**marked), bundle_targets.path(target): webhook}, ca_pem=ca().pem)
-    result = k8s_csr._present(api, intent(), (target,), Rollout(), check_mode=False)  # type: ignore[arg-type]
+    result = certificate_flow.ensure_certificate(CertificateRun(api, intent(), (target,)))  # type: ignore[arg-type]
     assert not result.changed
     assert api.asked == [("GET", PATH), ("GET", bundle_targets.path(target))]
 
@@ -174,35 +183,12 @@ def test_a_secret_that_changes_during_the_trial_is_looked_at_again_later(error: 
     secret_store.try_out(api, SPEC, wanted)  # type: ignore[arg-type]
 
 
-def keeping(issued: Any, *, check_mode: bool = False, **secret: Any) -> tuple[Api, bool]:
-    """A run with approve: false over a good certificate; what it asked, and whether it reports a change."""
-    marks = {**MARKED, "labels": markers.labels_for(SPEC)}
-    api = Api({PATH: secret_object(issued, **marks), PENDING: secret}, ca_pem=ca().pem)
-    result = k8s_csr._present(api, intent(approve=False), (), Rollout(), check_mode=check_mode)  # type: ignore[arg-type]
-    return api, result.changed
-
-
-@pytest.mark.parametrize("check_mode", [False, True])
-def test_a_key_whose_certificate_is_stored_does_not_stay(check_mode: bool) -> None:
-    """A run was killed between the two."""
-    issued = leaf()
-    mark = {"certflow.kubernetes/public-key-sha256": private_keys.public_key_sha256(issued.key.public_key())}
-    spent = {"metadata": {**MARKED, "annotations": mark, "uid": "spent"}}
-    api, changed = keeping(issued, check_mode=check_mode, **spent)
-    assert changed
-    assert (api.writes(), api.sent) == (([], []) if check_mode else ([("DELETE", PENDING)], ["spent"]))
-    foreign = {"metadata": {"annotations": mark, "uid": "spent"}}
-    for other in ({"metadata": {**MARKED, "annotations": {}, "uid": "other"}}, foreign):
-        api, changed = keeping(issued, **other)
-        assert (api.writes(), changed) == ([], False)
-
-
 # Two runs at once
 
 
 def store(api: Api, held: ExistingSecret | None, own: Any) -> ExistingSecret | None:
-    task = Task(api, intent(), held, (), False)  # type: ignore[arg-type]
-    return obtain._store(task, SecretContent(own.pem, key_pem(own), ca().pem, ""), ())
+    run = CertificateRun(api, intent())  # type: ignore[arg-type]
+    return use_certificate._store(run, held, SecretContent(own.pem, key_pem(own), ca().pem, ""), ())
 
 
 def raced(theirs: dict[str, Any]) -> Api:
@@ -329,14 +315,51 @@ def test_what_stands_in_its_place_is_refused(secret: dict[str, Any]) -> None:
     assert caught.value.remedy
 
 
-def ask(api: Api, held: ExistingSecret | None = None, **changed: Any) -> obtain.Asked:
-    return obtain._ask(Task(api, intent(approve=False, **changed), held, (), False))  # type: ignore[arg-type]
+def keeping(secret: dict[str, Any], *, check_mode: bool = False) -> tuple[Api, bool]:
+    """Run with approve: false over a good certificate. Return its API server, and True if it reports a change."""
+    marks = {**MARKED, "labels": markers.labels_for(SPEC)}
+    api = Api({PATH: secret_object(leaf(key=KEY), **marks), PENDING: secret}, ca_pem=ca().pem)
+    run = CertificateRun(api, intent(approve=False), check_mode=check_mode)  # type: ignore[arg-type]
+    return api, certificate_flow._ensure(run).changed
+
+
+@pytest.mark.parametrize("check_mode", [False, True])
+def test_a_key_whose_certificate_is_stored_is_deleted(check_mode: bool) -> None:
+    """The run was killed between the two writes."""
+    api, changed = keeping(waiting(), check_mode=check_mode)
+    assert changed
+    assert (api.writes(), api.sent) == (([], []) if check_mode else ([("DELETE", PENDING)], ["7e4d"]))
+
+
+def test_another_key_or_secret_in_its_place_stays() -> None:
+    other = private_keys.generate("ecdsa-p256")
+    with_another_key = waiting(**{"public-key-sha256": private_keys.public_key_sha256(other.public_key())})
+    with_another_key["data"]["tls.key"] = encoded(private_keys.to_pem(other))
+    for secret in (with_another_key, *STRANGE):
+        api, changed = keeping(secret)
+        assert (api.writes(), changed) == ([], False)
+
+
+def state_of(run: CertificateRun, held: ExistingSecret | None, *seen: TargetState) -> CertificateState:
+    """Return the state of a run with this Secret and these targets. The rest is gathered from the API server."""
+    waiting, fault = (None, None) if run.intent.approve else gather.read_waiting(run)
+    state = CertificateState(held, seen, NOW, waiting=waiting, waiting_fault=fault)
+    return gather.find_in_use(run, state)
+
+
+def send(run: CertificateRun, held: ExistingSecret | None = None) -> SentRequest:
+    state = state_of(run, held)
+    return request_certificate.send(run, state, request_certificate.find_waiting(run, state))
+
+
+def ask(api: Api, held: ExistingSecret | None = None, **changed: Any) -> SentRequest:
+    return send(CertificateRun(api, intent(approve=False, **changed)), held)  # type: ignore[arg-type]
 
 
 def test_the_next_run_goes_on_with_the_same_key() -> None:
     api = api_with(waiting(), its_csr())
     asked = ask(api)
-    assert (asked.public_key_sha256, asked.made_now) == (KEY_HASH, False)
+    assert (asked.public_key_sha256, asked.is_new) == (KEY_HASH, False)
     assert api.writes() == []
 
 
@@ -348,16 +371,16 @@ def created(_method: str, _path: str, body: Any) -> Any:
     return {**body, "metadata": {**body["metadata"], **stamp}}
 
 
-def approving(api: Api, **changed: Any) -> obtain.Asked:
+def approving(api: Api, **changed: Any) -> SentRequest:
     api.on_write = created
-    return obtain._ask(Task(api, intent(**changed), None, (), False))  # type: ignore[arg-type]
+    return send(CertificateRun(api, intent(**changed)))  # type: ignore[arg-type]
 
 
 def test_a_run_that_approves_makes_a_new_request_and_removes_its_own_waiting_one() -> None:
     api = api_with(waiting(), its_csr())
     asked = approving(api)
-    assert asked.made_now
-    assert (asked.public_key_sha256 == KEY_HASH, asked.warnings, asked.pending) == (False, (), None)
+    assert asked.is_new
+    assert (asked.public_key_sha256 == KEY_HASH, asked.warnings, asked.stored) == (False, (), None)
     assert api.writes() == [
         ("POST", csr_api.COLLECTION),
         ("DELETE", csr_api.path(CSR_NAME)),
@@ -387,9 +410,9 @@ def test_a_planted_request_stops_a_run_that_does_not_approve(case: str) -> None:
         for wait in (False, True):
             api = api_with(secret, request_)
             api.identity = identity
-            task = Task(api, intent(approve=False, wait=wait), None, (), check_mode)  # type: ignore[arg-type]
+            run = CertificateRun(api, intent(approve=False, wait=wait), check_mode=check_mode)  # type: ignore[arg-type]
             with fails("requested-by-another-identity", name) as caught:
-                obtain.run(task, certificate_rules.missing_secret(task.intent))
+                obtain(run, state_of(run, None), certificate_rules.missing_secret(run.intent))
             assert "kubectl delete secret -n apps hook-tls-pending" in caught.value.remedy
             assert (f"kubectl delete csr {CSR_NAME}" in caught.value.remedy) is bool(request_)
             assert [entry for entry in api.writes() if entry != ("POST", COLLECTION)] == [], "the trial alone"
@@ -401,7 +424,7 @@ def test_a_run_that_approves_keeps_a_planted_request(case: str) -> None:
     api = api_with(secret, request_)
     api.identity = identity
     asked = approving(api)
-    assert asked.made_now
+    assert asked.is_new
     assert asked.public_key_sha256 != KEY_HASH
     assert api.writes() == [("POST", csr_api.COLLECTION)]
     assert name in asked.warnings[0]
@@ -445,7 +468,7 @@ def test_what_is_wanted_otherwise_today_is_superseded(changed: dict[str, Any]) -
     api = api_with(waiting(), its_csr())
     api.on_write = created
     asked = ask(api, **changed)
-    assert asked.made_now
+    assert asked.is_new
     assert asked.public_key_sha256 != KEY_HASH
     assert api.writes() == [
         ("DELETE", csr_api.path(CSR_NAME)),
@@ -462,7 +485,7 @@ def test_a_certificate_that_is_in_use_already_is_not_taken_again() -> None:
     api = api_with(waiting(), its_csr(approved(), certificate=issued.pem))
     api.on_write = created
     asked = ask(api, found(issued))
-    assert asked.made_now
+    assert asked.is_new
     assert ("DELETE", csr_api.path(CSR_NAME)) not in api.writes(), "issued requests stay"
 
 
@@ -488,7 +511,7 @@ def test_of_two_runs_that_ask_at_once_one_joins_the_other() -> None:
 
     api.on_write = answer
     asked = ask(api)
-    assert (asked.public_key_sha256, asked.made_now) == (KEY_HASH, False)
+    assert (asked.public_key_sha256, asked.is_new) == (KEY_HASH, False)
     assert api.sent[-1] == "new", "its own request, which has no key any more"
 
 
@@ -507,8 +530,8 @@ def test_its_own_secret_is_known_again_after_a_lost_answer() -> None:
 
     api.on_write = answer
     asked = ask(api)
-    assert asked.made_now
-    assert asked.pending is not None
+    assert asked.is_new
+    assert asked.stored is not None
     assert [verb for verb, _path in api.writes()] == ["POST", "POST"]
 
 
@@ -518,12 +541,8 @@ def test_a_request_that_was_collected_is_an_outcome_of_its_own() -> None:
     asked = ask(api)
     assert asked.reason is not None
     assert CSR_NAME in asked.reason.message
-    foreseen = obtain._foreseen(
-        Task(api_with(waiting(), None), intent(approve=False), None, (), True),  # type: ignore[arg-type]
-        (),
-        certificate_rules.missing_secret(intent()),
-        (),
-    )
+    run = CertificateRun(api_with(waiting(), None), intent(approve=False), check_mode=True)  # type: ignore[arg-type]
+    foreseen = obtain(run, state_of(run, None), certificate_rules.missing_secret(intent()))
     assert foreseen.values["reason"] == asked.reason.message
 
 
@@ -548,11 +567,10 @@ def test_a_waiting_key_that_cannot_be_deleted_is_named() -> None:
 
 def renewing(api: Api, held: ExistingSecret, *, check_mode: bool = False, **changed: Any) -> Any:
     options = {"approve": False, "wait": False, "renew_before": "400d", **changed}
-    seen = target_anchors.SeenTarget(HOOK, webhook())
-    task = Task(api, intent(**options), held, (seen,), check_mode)  # type: ignore[arg-type]
-    reason = certificate_rules.reason_to_issue(task.intent, held, NOW)
+    run = CertificateRun(api, intent(**options), (HOOK,), check_mode=check_mode)  # type: ignore[arg-type]
+    reason = certificate_rules.reason_to_issue(run.intent, held, NOW)
     assert reason is not None
-    return obtain.run(task, reason)
+    return obtain(run, state_of(run, held, TargetState(HOOK, webhook())), reason)
 
 
 def renewal_api(pending: Any = None, request_: Any = None) -> Api:
@@ -585,9 +603,9 @@ def test_a_second_run_that_finds_the_renewal_waiting_changes_nothing() -> None:
     marked = f"{MARK}{NEW}"
     held = found(annotations={"certflow.kubernetes/added-anchors": marked})
     api = renewal_api(waiting(), its_csr())
-    seen = target_anchors.SeenTarget(HOOK, webhook("cluster"))
-    task = Task(api, intent(approve=False, wait=False, renew_before="400d"), held, (seen,), False)  # type: ignore[arg-type]
-    result = obtain.run(task, certificate_rules.IssueReason(certificate_rules.RENEWAL_DUE, "due"))
+    run = CertificateRun(api, intent(approve=False, wait=False, renew_before="400d"), (HOOK,))  # type: ignore[arg-type]
+    state = state_of(run, held, TargetState(HOOK, webhook("cluster")))
+    result = obtain(run, state, certificate_rules.IssueReason(certificate_rules.RENEWAL_DUE, "due"))
     assert (result.changed, result.values["pending"]) == (False, True)
     assert result.values["csr"]["name"] == CSR_NAME
     assert result.values["ca_bundle"] == pem("cluster")
@@ -606,9 +624,9 @@ def test_targets_are_read_again_after_the_wait() -> None:
     api = renewal_api(waiting(), its_csr(approved(), certificate=issued.pem))
     api.objects[bundle_targets.path(HOOK)] = lambda: newer(webhook("old"), "2")
     api.objects[PATH] = None
-    seen = target_anchors.SeenTarget(HOOK, webhook())
-    task = Task(api, intent(approve=False), None, (seen,), False)  # type: ignore[arg-type]
-    result = obtain.run(task, certificate_rules.missing_secret(task.intent))
+    run = CertificateRun(api, intent(approve=False), (HOOK,))  # type: ignore[arg-type]
+    state = state_of(run, None, TargetState(HOOK, webhook()))
+    result = obtain(run, state, certificate_rules.missing_secret(run.intent))
     patches = [
         body for (verb, path), body in zip(api.writes(), api.sent) if path == bundle_targets.path(HOOK)
     ]
@@ -616,7 +634,7 @@ def test_targets_are_read_again_after_the_wait() -> None:
     assert result.values["targets"][0]["webhooks"][0]["before"] == [OLD]
 
 
-class Turn:
+class HeldLease:
     """A Lease that is held, or not."""
 
     def __init__(self, is_held: bool) -> None:
@@ -627,9 +645,10 @@ ME = {"username": "me"}
 
 
 @pytest.mark.parametrize(
-    ("turn", "more"), [(None, []), (Turn(is_held=False), []), (Turn(is_held=True), ["of-a-dead-run"])]
+    ("lease", "more"),
+    [(None, []), (HeldLease(is_held=False), []), (HeldLease(is_held=True), ["of-a-dead-run"])],
 )
-def test_leftovers_go_and_other_runs_requests_stay(turn: Any, more: list[str]) -> None:
+def test_leftovers_go_and_other_runs_requests_stay(lease: Any, more: list[str]) -> None:
     """Without its turn a run cannot tell a request of a run that died from one that is waited for."""
 
     def left(name: str, *state: Any, created_at: str = "2026-06-15T11:59:30Z", **spec: Any) -> dict[str, Any]:
@@ -651,7 +670,7 @@ def test_leftovers_go_and_other_runs_requests_stay(turn: Any, more: list[str]) -
     api.objects[csr_api.COLLECTION] = {"metadata": {"resourceVersion": "1"}, "items": listed}
     api.on_write, api.identity = created, {**ME}
     wanted = intent(requesters=["colleague"])
-    asked = obtain._ask(Task(api, wanted, None, (), False, lease=turn))  # type: ignore[arg-type]
+    asked = send(CertificateRun(api, wanted, lease=lease))  # type: ignore[arg-type]
     removed = [uid for uid in api.sent if isinstance(uid, str)]
     assert removed == [*more, "denied", "stuck", "wrong-signer", "accepted, stuck"]
     [warning] = asked.warnings
@@ -703,7 +722,7 @@ RECORDS: list[tuple[str, list[tuple[str, str]], str]] = [
 @pytest.mark.parametrize(("before", "bundles", "after"), RECORDS)
 def test_only_what_was_added_is_recorded(before: str, bundles: list[tuple[str, str]], after: str) -> None:
     annotations = {"certflow.kubernetes/added-anchors": before} if before else {}
-    assert target_anchors.added(annotations, [change(*bundles)]) == after
+    assert anchor_record.record_added(annotations, [change(*bundles)]) == after
 
 
 def webhook(*anchors: str) -> dict[str, Any]:
@@ -735,9 +754,9 @@ def test_each_webhook_loses_only_what_was_added_to_it() -> None:
 def test_a_recorded_anchor_saves_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
     """OpenShift signs with a CA of its own: a run without change still costs three requests, not four."""
     held = found(annotations={"certflow.kubernetes/added-anchors": f"{MARK}{NEW}"})
-    seen = target_anchors.SeenTarget(HOOK, webhook("old", "cluster"))
+    seen = TargetState(HOOK, webhook("old", "cluster"))
     api = Api(ca_pem=pem("old"))
-    anchor = target_anchors.anchor_of_kept(Task(api, intent(), held, (seen,), False), held, NOW)  # type: ignore[arg-type]
+    anchor = target_anchors.find_anchor(api, intent(), held, (seen,), NOW)  # type: ignore[arg-type]
     assert anchor.pem == pem("cluster")
     assert api.asked == []
 
@@ -746,25 +765,25 @@ def test_a_renewal_that_gains_nothing_says_so() -> None:
     issued = leaf()
     facts = found(issued).certificate
     assert facts is not None
-    assert "is kept" in obtain._no_gain(intent(), facts, facts)
-    assert obtain._too_eager(intent(), facts, NOW) == ()
-    assert obtain._too_eager(intent(renew_before="30d"), facts, NOW) == ()
-    [warning] = obtain._too_eager(intent(renew_before="400d"), facts, NOW)
-    assert "every run will renew" in warning
+    assert "is kept" in use_certificate._gains_no_lifetime(intent(), facts, facts)
+    assert use_certificate._renews_every_run(intent(), facts, NOW) == ()
+    assert use_certificate._renews_every_run(intent(renew_before="30d"), facts, NOW) == ()
+    [warning] = use_certificate._renews_every_run(intent(renew_before="400d"), facts, NOW)
+    assert "every run renews it" in warning
     assert certificate_rules.reason_to_issue(intent(renew_before="400d"), found(issued), NOW) is not None
 
 
 # A certificate of a CA that is made here
 
 
-def by_own_hand(
+def issue_here(
     api: Api, held: ExistingSecret | None = None, *, check_mode: bool = False, **changed: Any
 ) -> Any:
-    seen = target_anchors.SeenTarget(HOOK, webhook("old"))
+    seen = TargetState(HOOK, webhook("old"))
     api.objects.setdefault(bundle_targets.path(HOOK), webhook("old"))
     wanted = intent(signer_name="ephemeral-ca", **changed)
-    task = Task(api, wanted, held, (seen,), check_mode)  # type: ignore[arg-type]
-    return obtain.run(task, certificate_rules.missing_secret(wanted))
+    run = CertificateRun(api, wanted, (HOOK,), check_mode=check_mode)  # type: ignore[arg-type]
+    return obtain(run, CertificateState(held, (seen,), NOW), certificate_rules.missing_secret(wanted))
 
 
 def test_no_request_is_sent_and_no_right_to_one_is_needed() -> None:
@@ -774,7 +793,7 @@ def test_no_request_is_sent_and_no_right_to_one_is_needed() -> None:
         for verb in ("create", "get", "list", "watch", "update", "approve")
         for resource in ("certificatesigningrequests", "certificatesigningrequests/approval", "signers")
     }
-    result = by_own_hand(api)
+    result = issue_here(api)
     assert result.values["csr"] is None
     assert result.values["ca_source"].startswith("the CA made for this certificate alone")
     assert not [path for _verb, path in api.asked if "certificatesigningrequests" in path]
@@ -790,13 +809,13 @@ def test_no_request_is_sent_and_no_right_to_one_is_needed() -> None:
 def test_a_ca_that_a_killed_first_run_left_on_a_target_goes_once_the_new_certificate_is_in_use() -> None:
     """It vouches for a certificate that was never stored; whether another Secret's is served, only a look can tell."""
     killed = Api()
-    by_own_hand(killed)
+    issue_here(killed)
     orphan = base64.b64decode(killed.sent[-1]["data"]["ca.crt"]).decode()
     api = Api({bundle_targets.path(HOOK): webhook("old")})
     api.objects[bundle_targets.path(HOOK)]["webhooks"][0]["clientConfig"]["caBundle"] = encoded(
         pem("old") + orphan
     )
-    by_own_hand(api)
+    issue_here(api)
     marks = api.sent[-1]["metadata"]["annotations"]
     serial, *goes = marks["certflow.kubernetes/unproven"].split()
     assert serial
@@ -807,7 +826,7 @@ def test_a_ca_that_a_killed_first_run_left_on_a_target_goes_once_the_new_certifi
 def planted() -> dict[str, Any]:
     """Return a Secret with all marks, a key and a CA: another run's, or that of an identity that may only create Secrets."""
     made = Api()
-    by_own_hand(made)
+    issue_here(made)
     secret = made.sent[-1]
     return {**secret, "metadata": {**secret["metadata"], "uid": "1", "resourceVersion": "1"}}
 
@@ -822,9 +841,8 @@ def test_a_ca_that_only_the_secret_vouches_for_gets_into_no_target(trusted: bool
         standing["webhooks"][0]["clientConfig"]["caBundle"] = base64.b64encode(both).decode()
     api = Api({PATH: secret, bundle_targets.path(HOOK): standing})
     wanted = intent(signer_name="ephemeral-ca")
-    seen = (target_anchors.SeenTarget(HOOK, standing),)
-    task = Task(api, wanted, secret_content.read_secret(secret, wanted.secret), seen, False)  # type: ignore[arg-type]
-    result = k8s_csr._obtained_or_kept(task)
+    run = CertificateRun(api, wanted, (HOOK,))  # type: ignore[arg-type]
+    result = certificate_flow._obtain_or_keep(run, gather.gather(run))
     assert result.values["reason"].startswith("the certificate is kept") is trusted
     is_in_use = secret["data"]["ca.crt"] == encoded(result.values["ca_bundle"])
     assert is_in_use is trusted
@@ -859,9 +877,8 @@ def test_a_target_of_another_task_vouches_for_the_ca_that_both_share(
     standing = webhook("old")
     api = Api({PATH: secret, bundle_targets.path(HOOK): standing, bundle_targets.path(OTHER): other})
     wanted = intent(signer_name="ephemeral-ca")
-    seen = (target_anchors.SeenTarget(HOOK, standing),)
-    task = Task(api, wanted, secret_content.read_secret(secret, wanted.secret), seen, False)  # type: ignore[arg-type]
-    result = k8s_csr._obtained_or_kept(task)
+    run = CertificateRun(api, wanted, (HOOK,))  # type: ignore[arg-type]
+    result = certificate_flow._obtain_or_keep(run, gather.gather(run))
     assert (encoded(result.values["ca_bundle"]) == secret["data"]["ca.crt"]) is kept
 
 
@@ -874,13 +891,13 @@ def test_a_secret_that_is_planted_while_a_run_works_is_not_used() -> None:
 
     api.on_write = answer
     with pytest.raises(AnchorError):
-        by_own_hand(api)
+        issue_here(api)
     assert theirs["data"]["ca.crt"] not in json.dumps(api.sent)
 
 
 def test_check_mode_makes_none() -> None:
     api = Api()
-    result = by_own_hand(api, check_mode=True)
+    result = issue_here(api, check_mode=True)
     assert (result.changed, result.values["pending"], result.values["ca_bundle"]) == (True, True, None)
     assert [path for _verb, path in api.asked if path == PENDING] == []
 
@@ -903,7 +920,7 @@ def test_of_two_runs_at_once_the_slower_one_takes_its_ca_back() -> None:
 
     api.objects[bundle_targets.path(HOOK)] = lambda: standing
     api.on_write = answer
-    result = by_own_hand(api)
+    result = issue_here(api)
     assert result.values["certificate"]["serial"]
     bundle = base64.b64decode(standing["webhooks"][0]["clientConfig"]["caBundle"]).decode()
     assert bundle == pem("old") + result.values["ca_bundle"]

@@ -9,7 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate import remove
+from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.certificate_run import (
+    CertificateRun,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.remove import remove
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
 from ansible_collections.certflow.kubernetes.plugins.module_utils._result import (
@@ -55,7 +58,7 @@ def api_with(secret: dict[str, Any], *, listed: Any = None) -> Api:
 
 
 def absent(api: Api, *targets: bundle_targets.Target) -> Result:
-    return remove.run(api, intent(), targets or (HOOK,), False)  # type: ignore[arg-type]
+    return remove(CertificateRun(api, intent(), targets or (HOOK,)))  # type: ignore[arg-type]
 
 
 GONE = [("PATCH", bundle_targets.path(HOOK)), ("DELETE", SPEC.path)]
@@ -189,7 +192,7 @@ def test_who_may_not_list_requests_is_told_that_some_may_be_left() -> None:
     api = api_with(secret_object(**OURS))
     api.objects[csr_api.COLLECTION] = api_error(Forbidden)
     [warning] = absent(api).warnings
-    assert "not looked for" in warning
+    assert "are not removed" in warning
     assert "list certificatesigningrequests" in warning
     assert api.writes() == GONE
 

@@ -11,10 +11,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate import rotation, target_anchors
-from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.target_anchors import (
-    SeenTarget,
-    Task,
+from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate import (
+    anchor_record,
+    rotation,
+    target_anchors,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.certificate_run import (
+    CertificateRun,
+    CertificateState,
+    TargetState,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.intent import Intent
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.trust_anchors import TrustAnchor
@@ -144,12 +149,14 @@ class Scene:
         wanted: Intent | None = None,
     ) -> Result:
         held = found(NEW, **{**MARKED, "annotations": self.objects[SPEC.path]["metadata"]["annotations"]})
-        seen = SeenTarget(TARGET, self.objects[bundle_targets.path(TARGET)])
-        task = Task(self.api, wanted or intent(), held, (seen,), check_mode, rollout or Rollout(timeout=30))
+        seen = TargetState(TARGET, self.objects[bundle_targets.path(TARGET)])
+        rollout = rollout or Rollout(timeout=30)
+        run = CertificateRun(self.api, wanted or intent(), (TARGET,), rollout, check_mode)
+        state = CertificateState(held, (seen,), NOW)
         report = {"kind": TARGET.kind, "name": "hook", "changed": False}
         webhook = {"name": "w", "before": [], "after": [OLD_CA.fingerprint, NEW_CA.fingerprint]}
         values = {"pending": False, "targets": [{**report, "webhooks": [webhook]}]}
-        return rotation.complete(task, Result(changed, values))
+        return rotation.complete(run, state, Result(changed, values))
 
     @property
     def patched(self) -> list[str]:
@@ -461,11 +468,11 @@ def test_a_probe_that_cannot_be_asked_is_refused_at_once(
 def record(*, after: str, annotations: dict[str, str] | None = None, before: str = "") -> list[str]:
     """What goes once NEW is in use: OLD was, and the bundle holds ``after`` by then."""
     held = found(OLD, **{**MARKED, "annotations": {**MARKED["annotations"], **(annotations or {})}})
-    seen = SeenTarget(TARGET, configuration(before or after))
-    task = Task(Api(), intent(), held, (seen,), False)  # type: ignore[arg-type]
+    seen = TargetState(TARGET, configuration(before or after))
     anchor = TrustAnchor("test", NEW_CA.pem)
-    changes = target_anchors.plan(task, anchor, leaf_pem=None, now=NOW)
-    return target_anchors.open_record(task, "0a", changes, anchor).split()
+    changes = target_anchors.plan(intent(), [seen], anchor, leaf_pem=None, now=NOW)
+    record = anchor_record.record_unproven(held, [seen], changes, serial="0a", anchor=anchor)
+    return record.split()
 
 
 def test_what_vouched_for_the_old_one_goes_and_strangers_stay() -> None:

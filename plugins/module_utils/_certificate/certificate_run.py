@@ -1,0 +1,126 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""A run for one certificate, the state that it reads, and the Lease that it holds while it writes.
+
+A run acquires the Lease of its Service before its first write and holds it until it ends. The decision rests on data read
+before that, so the run reads the data again after a wait. The other run has usually done the work. A run that writes
+nothing acquires no Lease. webhook_cabundle needs none, because it writes each object with one JSON patch on the version
+that it read. Request, key, anchors and Secret of a certificate are several objects that belong together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Callable
+
+from .._csr import markers
+from .._csr.errors import SecretError
+from .._csr.intent import Intent
+from .._csr.pending_key import PendingRequest
+from .._csr.secret_content import ExistingSecret
+from .._csr.trust_anchors import TrustAnchor
+from .._kube.client import Client
+from .._kube.lease import Lease
+from .._process.interrupt import put_away_by
+from .._result import Result
+from .._webhook.bundle_targets import Target
+from .._webhook.workloads import Rollout
+
+
+@dataclass(frozen=True)
+class CertificateRun:
+    """One run for one certificate."""
+
+    client: Client
+    #: The certificate that the user wants.
+    intent: Intent
+    #: The webhooks that get the anchor of the certificate.
+    targets: tuple[Target, ...] = ()
+    rollout: Rollout = field(default_factory=Rollout)
+    check_mode: bool = False
+    #: None if the run writes without a Lease.
+    lease: Lease | None = None
+
+
+@dataclass(frozen=True)
+class TargetState:
+    """A target with its object as it was read."""
+
+    target: Target
+    obj: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class CertificateInUse:
+    """A certificate that webhooks can go on using: it has its key and every wanted name, and its anchor verifies it."""
+
+    secret: ExistingSecret
+    anchor: TrustAnchor
+
+
+@dataclass(frozen=True)
+class CertificateState:
+    """The objects that a decision rests on, as they were read before it."""
+
+    #: None if it does not exist.
+    secret: ExistingSecret | None
+    targets: tuple[TargetState, ...]
+    #: The time of the API server.
+    now: datetime
+    #: None if the Secret holds no certificate that can stay in use.
+    in_use: CertificateInUse | None = None
+    #: The reason why no CA verifies the certificate in the Secret, "" if that is not the problem.
+    anchor_problem: str = ""
+    #: The request of an earlier run with approve: false, and its key. A run that approves does not read it.
+    waiting: PendingRequest | None = None
+    #: The error if the Secret for the waiting key holds something else.
+    waiting_fault: SecretError | None = None
+
+
+class StateChanged(Exception):
+    """The state changed while the run waited for its Lease. ``run_exclusively`` handles it."""
+
+
+def run_exclusively(run: CertificateRun, act: Callable[[CertificateRun], Result]) -> Result:
+    """Return the result of ``act``, which acquires the Lease of the run before its first write.
+
+    Call ``act`` again if it raises StateChanged. Release the Lease in every case, also after a signal, because the next run
+    would have to wait until it expires.
+
+    Raises:
+        HeldByAnother, LeaseLostError: the Lease cannot be acquired, or another run has taken it over.
+        CertflowError: as ``act``.
+    """
+    lease = _lease(run)
+    run = replace(run, lease=lease)
+    with put_away_by(lease.release):
+        try:
+            result = act(run)
+        except StateChanged:
+            result = act(run)  # this run holds the Lease now, so no other run writes
+    return replace(result, warnings=(*result.warnings, lease.problem)) if lease.problem else result
+
+
+def acquire(lease: Lease | None, is_unchanged: Callable[[], bool]) -> None:
+    """Acquire the Lease, unless this run has tried it before. Raises StateChanged, HeldByAnother, KubeError."""
+    if lease is None or lease.is_tried:
+        return
+    lease.acquire()
+    if not lease.problem and not is_unchanged():
+        raise StateChanged
+
+
+def _lease(run: CertificateRun) -> Lease:
+    labels = markers.labels_for(run.intent.secret)
+    return Lease(
+        run.client,
+        run.intent.namespace,
+        f"certflow-{run.intent.service or labels[markers.SECRET_LABEL]}",
+        purpose=str(run.intent),
+        metadata={"labels": labels},
+    )

@@ -1,0 +1,45 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""The provider of a cluster, and the signer for serving certificates that it has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .._csr import providers
+from .._csr.providers import ProviderVerdict
+from .._kube.client import Client
+from .._kube.cluster_facts import cluster_facts
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class ProviderOptions:
+    """How the provider and its signer are chosen."""
+
+    #: The name of a provider, or "auto" to detect it.
+    provider: str = AUTO
+    #: Rows that extend or override the table of providers.
+    providers: Sequence[Mapping[str, Any]] = ()
+    #: Signers by the name of their provider. "default" is the signer for an unknown provider.
+    signers: Mapping[str, Any] = field(default_factory=dict)
+
+
+def find_provider(client: Client, options: ProviderOptions) -> ProviderVerdict:
+    """Return the provider that the options name, or detect it. Raises ProviderError, KubeError."""
+    rows = [*options.providers, *providers.rows_for_signers(options.signers)]
+    if options.provider != AUTO:
+        has_default = bool(options.signers.get(providers.DEFAULT))
+        return providers.named_by_user(options.provider, rows, required=not has_default)
+    return providers.detect(cluster_facts(client), rows)
+
+
+def signer_of(verdict: ProviderVerdict, options: ProviderOptions) -> str:
+    """Return the signer of the provider, or the default of the options. Raises ProviderError."""
+    return providers.signer_for(verdict, options.signers.get(providers.DEFAULT) or "")

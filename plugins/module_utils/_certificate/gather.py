@@ -1,0 +1,110 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Read the state that a decision rests on, and decide: keep the certificate in the Secret, or act for a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from .._csr import certificate_rules, pending_key, secret_content
+from .._csr.certificate_rules import IssueReason
+from .._csr.errors import AnchorError, SecretError
+from .._csr.intent import Intent
+from .._csr.pending_key import PendingRequest
+from .._csr.secret_content import ExistingSecret
+from .._kube.client import Client
+from .._webhook import bundle_targets
+from .._webhook.bundle_targets import Target
+from . import certificate_run, secret_store, target_anchors
+from .certificate_run import CertificateInUse, CertificateRun, CertificateState, TargetState
+
+
+def gather(run: CertificateRun) -> CertificateState:
+    """Read the Secret, the targets, the waiting request, and the candidates for the anchor until one verifies.
+
+    Raises SecretError for a Secret that must not be written, TargetError, MissingRights, KubeError.
+    """
+    client, intent = run.client, run.intent
+    secret = secret_store.read(client, intent.secret)
+    if secret is not None:
+        secret_content.refuse_foreign(secret, intent)
+    targets = read_targets(client, run.targets)
+    waiting, fault = (None, None) if intent.approve else read_waiting(run)
+    state = CertificateState(secret, targets, client.now(), waiting=waiting, waiting_fault=fault)
+    return find_in_use(run, state)
+
+
+def find_in_use(run: CertificateRun, state: CertificateState) -> CertificateState:
+    """Return the state with the certificate in the Secret as the one in use, if it can stay in use and a CA verifies it."""
+    secret = state.secret
+    if secret is None or not _can_stay_in_use(run.intent, secret, state.now):
+        return state
+    try:
+        anchor = target_anchors.find_anchor(run.client, run.intent, secret, state.targets, state.now)
+    except AnchorError as exc:
+        return replace(state, anchor_problem=exc.cause)
+    return replace(state, in_use=CertificateInUse(secret, anchor))
+
+
+def decide(intent: Intent, state: CertificateState) -> IssueReason | CertificateInUse:
+    """Return the reason to obtain a certificate, or the certificate to keep."""
+    if state.secret is None:
+        return certificate_rules.missing_secret(intent)
+    reason = certificate_rules.reason_to_issue(intent, state.secret, state.now)
+    return reason or state.in_use or IssueReason("Untrusted", f"{intent.secret}: {state.anchor_problem}")
+
+
+def read_targets(client: Client, targets: Iterable[Target]) -> tuple[TargetState, ...]:
+    """Read the object of each target. Raises TargetError, MissingRights."""
+    return tuple(TargetState(target, bundle_targets.read(client, target)) for target in targets)
+
+
+def read_waiting(run: CertificateRun) -> tuple[PendingRequest | None, SecretError | None]:
+    """Return the request of an earlier run with approve: false, and the error if its Secret holds something else."""
+    try:
+        return pending_key.load(run.client, run.intent.secret), None
+    except SecretError as exc:
+        return None, exc
+
+
+def acquire_lease(run: CertificateRun, state: CertificateState) -> None:
+    """Acquire the Lease before the first write. Raises StateChanged if the objects differ from ``state`` by then."""
+    certificate_run.acquire(run.lease, lambda: _versions(state) == _versions(_read_again(run, state)))
+
+
+def _read_again(run: CertificateRun, state: CertificateState) -> CertificateState:
+    secret = secret_store.read(run.client, run.intent.secret)
+    targets = read_targets(run.client, (entry.target for entry in state.targets))
+    waiting, _fault = (None, None) if run.intent.approve else read_waiting(run)
+    return CertificateState(secret, targets, state.now, waiting=waiting)
+
+
+def _versions(state: CertificateState) -> list[Any]:
+    secret, waiting = state.secret, state.waiting
+    return [
+        secret and (secret.uid, secret.resource_version),
+        waiting and (waiting.secret_uid, waiting.csr and _version(waiting.csr)),
+        *(_version(entry.obj) for entry in state.targets),
+    ]
+
+
+def _version(obj: Mapping[str, Any]) -> tuple[str, str]:
+    return obj["metadata"]["uid"], obj["metadata"]["resourceVersion"]
+
+
+def _can_stay_in_use(intent: Intent, secret: ExistingSecret, now: datetime) -> bool:
+    """Return True if the certificate has its key and every wanted name, and has not expired.
+
+    A target may be called under each of these names.
+    """
+    held = secret.certificate
+    if held is None or held.public_key_sha256 != secret.key_sha256 or held.not_after <= now:
+        return False
+    wanted = {*intent.request.dns_names, *intent.request.ip_addresses}
+    return wanted <= {*held.dns_names, *held.ip_addresses}

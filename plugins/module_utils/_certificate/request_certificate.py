@@ -1,0 +1,203 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Send a certificate signing request, or resume the waiting request of an earlier run, and remove obsolete requests.
+
+The private key stays in this process. After a crash the request has no key, so it leads to no certificate, and the next run
+removes it. With ``approve: false`` a crash may leave a request with its stored key. The next run of the same identity
+completes that request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from .._csr import csr_api, pending_key
+from .._csr.approval import compare
+from .._csr.certificate_rules import IssueReason
+from .._csr.csr_content import certificate_of, content_of
+from .._csr.errors import SecretError
+from .._csr.intent import Intent
+from .._csr.pending_key import PendingRequest
+from .._csr.requester import Requester, is_same, requester_of
+from .._csr.secret_content import ExistingSecret
+from .._diagnosis import ended
+from .._errors import CertflowError
+from .._kube.errors import AlreadyExists, KubeError
+from .._x509 import private_keys
+from . import gather
+from .certificate_run import CertificateRun, CertificateState
+
+if TYPE_CHECKING:
+    from .._x509.private_keys import PrivateKey
+
+
+@dataclass(frozen=True)
+class SentRequest:
+    """A request on the API server, with its private key."""
+
+    csr: Mapping[str, Any]
+    key: PrivateKey
+    #: True if this run sent it.
+    is_new: bool
+    #: The stored key, None if the request is approved by this run.
+    stored: PendingRequest | None = None
+    #: Why it was sent although an earlier run had sent a request, None if there was none.
+    reason: IssueReason | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def public_key_sha256(self) -> str:
+        return private_keys.public_key_sha256(self.key.public_key())
+
+
+def find_waiting(run: CertificateRun, state: CertificateState) -> PendingRequest | None:
+    """Return this identity's request that waits for the approval of another, also if the cluster has collected it.
+
+    A run that approves resumes no request. Raises SecretError if the Secret for the key holds something else, RequestError
+    for a request or a key of another identity.
+    """
+    if state.waiting_fault is not None:
+        raise state.waiting_fault
+    waiting = state.waiting
+    if waiting is not None:
+        own = csr_api.read_own_identity(run.client, waiting.csr) if waiting.csr else None
+        pending_key.refuse_foreign(run.intent.secret, waiting, own, run.intent.requesters)
+    return waiting
+
+
+def matches_intent(intent: Intent, secret: ExistingSecret | None, waiting: PendingRequest) -> bool:
+    """Return True if the waiting request asks for what the task wants, and its certificate is not in use already."""
+    if waiting.csr is None:
+        return False
+    content = content_of(waiting.csr)
+    is_used = secret is not None and secret.key_sha256 == waiting.public_key_sha256
+    same_kind = private_keys.type_of(waiting.key) == intent.request.key_type
+    same_lifetime = content.expiration_seconds == intent.request.expiration_seconds
+    expected = csr_api.expectation_for(intent, waiting.public_key_sha256)
+    return not is_used and same_kind and same_lifetime and not compare(content, expected)
+
+
+def is_left_waiting(intent: Intent, csr: Mapping[str, Any]) -> bool:
+    """Return True if this run ends before another identity decides on the request."""
+    return not (intent.approve or intent.wait or certificate_of(csr) or csr_api.is_over(csr))
+
+
+def collected(waiting: PendingRequest) -> IssueReason:
+    """Return the reason for a new request after the cluster has collected one. No run fetched its certificate."""
+    return IssueReason("RequestCollected", f"{ended.gone(waiting.csr_name)}; it is requested again")
+
+
+def send(run: CertificateRun, state: CertificateState, waiting: PendingRequest | None) -> SentRequest:
+    """Send a request, or with ``approve: false`` resume the waiting request if it matches the intent.
+
+    waiting: the result of ``find_waiting``.
+    """
+    client, intent = run.client, run.intent
+    reason = None
+    if waiting is not None:
+        if waiting.csr is not None and matches_intent(intent, state.secret, waiting):
+            return SentRequest(waiting.csr, waiting.key, is_new=False, stored=waiting)
+        reason = None if waiting.csr else collected(waiting)
+        _discard(run, waiting)
+    key = private_keys.generate(intent.request.key_type)
+    public_key_sha256 = private_keys.public_key_sha256(key.public_key())
+    csr = csr_api.create(client, intent, csr_api.build_pkcs10(intent, key), public_key_sha256)
+    warnings = _remove_leftovers(run, csr)
+    request = SentRequest(csr, key, is_new=True, reason=reason, warnings=warnings)
+    return request if intent.approve else _store_key(run, state, request)
+
+
+def _discard(run: CertificateRun, waiting: PendingRequest) -> None:
+    """Remove the waiting request, unless a certificate was issued for it, and its key."""
+    if waiting.csr and not certificate_of(waiting.csr):
+        csr_api.remove(run.client, waiting.csr)
+    pending_key.discard(run.client, run.intent.secret, waiting.secret_uid)
+
+
+def _store_key(run: CertificateRun, state: CertificateState, request: SentRequest) -> SentRequest:
+    """Store the key for a later run. If that fails, delete the request too, because it is useless without its key."""
+    client, secret = run.client, run.intent.secret
+    try:
+        return replace(request, stored=pending_key.store(client, secret, request.csr, request.key))
+    except AlreadyExists as exc:
+        try:
+            return _join(run, state, request)
+        except CertflowError as error:
+            csr_api.remove(client, request.csr)
+            raise error from exc
+    except KubeError:
+        csr_api.remove(client, request.csr)
+        raise
+
+
+def _join(run: CertificateRun, state: CertificateState, request: SentRequest) -> SentRequest:
+    """Return the request of the stored key: this run's own if the answer was lost, or that of a faster run."""
+    client, intent, secret = run.client, run.intent, run.intent.secret
+    stored, fault = gather.read_waiting(run)
+    if fault is not None:
+        raise fault
+    if stored and stored.csr and stored.public_key_sha256 == request.public_key_sha256:
+        return replace(request, stored=stored)
+    if stored:
+        pending_key.refuse_foreign(secret, stored, requester_of(request.csr), intent.requesters)
+    if stored and stored.csr and matches_intent(intent, state.secret, stored):
+        csr_api.remove(client, request.csr)
+        return SentRequest(stored.csr, stored.key, is_new=False, stored=stored)
+    path = f"{secret.namespace}/{pending_key.name(secret)}"
+    raise SecretError(
+        f"Secret {path} holds the key of an obsolete request, so the new key cannot be stored",
+        remedy=f"Delete it (kubectl delete secret -n {secret.namespace} {pending_key.name(secret)}), or grant this "
+        "identity the permission to delete secrets",
+    )
+
+
+def _remove_leftovers(run: CertificateRun, csr: Mapping[str, Any]) -> tuple[str, ...]:
+    """Remove the leftovers of earlier runs of this identity, and return warnings about those of other identities.
+
+    Before Kubernetes 1.35 an approved request that is not issued stays for ever. While this run holds the Lease, all
+    other requests of this identity belong to runs that were killed.
+    """
+    client, intent, own = run.client, run.intent, requester_of(csr)
+    warnings = _remove_stored_key(run, own) if intent.approve else ()
+    holds_lease = run.lease is not None and run.lease.is_held
+    foreign = []
+    for other in csr_api.list_unissued(client, intent.secret):
+        if other["metadata"]["uid"] == csr["metadata"]["uid"]:
+            continue
+        if not is_same(own, requester_of(other), intent.requesters):
+            foreign.append(other)
+        elif holds_lease or csr_api.is_left_over(
+            other, intent.signer.name, intent.wait_timeout, client.now()
+        ):
+            warnings += tuple(filter(None, [csr_api.remove(client, other)]))
+    return warnings + _warn_of_foreign(intent, [other for other in foreign if not csr_api.is_over(other)])
+
+
+def _remove_stored_key(run: CertificateRun, own: Requester) -> tuple[str, ...]:
+    """Remove the request and the key of a run with ``approve: false``, because this run replaces them."""
+    intent = run.intent
+    removal = pending_key.delete_commands(intent.secret, None)
+    waiting, fault = gather.read_waiting(run)
+    if fault is not None:
+        return (f"{fault.cause}. It is kept. To remove it: {removal}",)
+    if waiting is None:
+        return ()
+    reason = pending_key.foreign_reason(waiting, own, intent.requesters)
+    if reason:
+        return (f"the waiting key for {intent.secret} is kept: {reason}. To remove it: {removal}",)
+    _discard(run, waiting)
+    return ()
+
+
+def _warn_of_foreign(intent: Intent, foreign: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    if not foreign:
+        return ()
+    name, requester = foreign[0]["metadata"]["name"], requester_of(foreign[0])
+    more = f" (and {len(foreign) - 1} more requests)" if foreign[1:] else ""
+    warning = f"CSR {name!r} for {intent.secret} was requested by {requester}, not by this identity, and is kept{more}"
+    return (f"{warning}. To delete it: {csr_api.delete_command(name)}",)

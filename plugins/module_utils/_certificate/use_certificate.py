@@ -1,0 +1,239 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Put a certificate to use, or keep the one in the Secret: the anchor on the targets first, then the Secret.
+
+The targets trust the certificate before the Secret holds it, so no call of a webhook fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from .._csr import certificate_rules, markers, secret_content, trust_anchors
+from .._csr.certificate_rules import IssueReason
+from .._csr.errors import SecretError
+from .._csr.intent import Intent
+from .._csr.secret_content import ExistingSecret, SecretContent
+from .._csr.trust_anchors import TrustAnchor
+from .._diagnosis import shortened
+from .._kube import access_review
+from .._result import Result
+from .._webhook.bundle_patch import TargetChange
+from .._x509 import private_keys
+from .._x509.certificate_facts import CertificateFacts
+from . import anchor_record, certificate_report, gather, rotation, secret_store, target_anchors
+from .certificate_run import CertificateInUse, CertificateRun, CertificateState
+from .secret_store import Change
+
+if TYPE_CHECKING:
+    from .._x509.private_keys import PrivateKey
+
+
+@dataclass(frozen=True)
+class IssuedCertificate:
+    """A certificate with its private key."""
+
+    #: PEM text, the chain of the signer included.
+    pem: str
+    key: PrivateKey
+    #: The request as results show it, None if none was sent.
+    csr: Mapping[str, Any] | None = None
+    #: The CA that this run made for the certificate (PEM), "" if a signer of the cluster issued it.
+    own_ca: str = ""
+
+    @property
+    def public_key_sha256(self) -> str:
+        return private_keys.public_key_sha256(self.key.public_key())
+
+
+@dataclass(frozen=True)
+class AnotherRequest:
+    """What a result says of the request for another certificate, while this one stays in use."""
+
+    #: The request as results show it, None if none was sent.
+    csr: Mapping[str, Any] | None = None
+    #: True if this run sent it, or in check mode would send it.
+    is_new: bool = False
+    #: Why its certificate has not come yet, "" if no certificate is awaited.
+    pending: str = ""
+
+
+NO_REQUEST = AnotherRequest()
+
+
+def keep(
+    run: CertificateRun,
+    state: CertificateState,
+    in_use: CertificateInUse,
+    *,
+    request: AnotherRequest = NO_REQUEST,
+    warnings: tuple[str, ...] = (),
+) -> Result:
+    """Keep the certificate. Add its anchor to targets that lack it, and update the metadata of the Secret."""
+    client, intent = run.client, run.intent
+    secret, anchor, pem = in_use.secret, in_use.anchor, in_use.secret.certificate_pem
+    changes = target_anchors.plan(intent, state.targets, anchor, leaf_pem=pem, now=state.now)
+
+    def refresh(found: ExistingSecret | None) -> Change:
+        if found is None or found.certificate_pem != pem:
+            raise SecretError(
+                f"{intent.secret} was replaced while this task ran", remedy="Run the task again"
+            )
+        anchors = anchor_record.record_added(found.annotations, changes)
+        return secret_content.patch_metadata(found, intent, ca_pem=anchor.pem, anchors=anchors)
+
+    patch = refresh(secret)
+    wanted = target_anchors.rights(changes)
+    if patch:
+        wanted.append(secret_store.right(intent.secret, "patch"))
+    if wanted:
+        access_review.require(client, wanted, f"bring the {intent} up to date")
+    if patch:
+        secret_store.try_out(client, intent.secret, patch)
+    if wanted and not run.check_mode:
+        gather.acquire_lease(run, state)
+        changes = target_anchors.write(client, intent, changes, anchor, leaf_pem=pem, now=state.now)
+        secret_store.write(client, intent.secret, secret, refresh)
+    is_changed = bool(patch) or any(change.changed for change in changes)
+    reason = (request.pending or "the certificate is kept") + (
+        "; targets or the Secret's metadata are brought up to date" if is_changed else ""
+    )
+    values = certificate_report.values(
+        intent,
+        reason=reason,
+        facts=secret.certificate,
+        anchor=anchor,
+        csr=request.csr,
+        targets=changes,
+        pending=bool(request.pending),
+    )
+    diff = certificate_report.diff(secret, secret.certificate, changes)
+    return Result(is_changed or request.is_new, values, diff, warnings)
+
+
+def use(
+    run: CertificateRun,
+    state: CertificateState,
+    reason: IssueReason,
+    issued: IssuedCertificate,
+    warnings: tuple[str, ...],
+) -> Result:
+    """Verify the issued certificate, make the targets trust it, and store it in the Secret.
+
+    Raises IssueError for a certificate that differs from the request, AnchorError.
+    """
+    client, intent, secret = run.client, run.intent, state.secret
+    facts = certificate_rules.check_issued(intent, issued.public_key_sha256, issued.pem, client.now())
+    now = certificate_rules.judged_at(facts, client.now())
+    # The wait for the certificate may have taken hours, so the targets are read again.
+    state = replace(state, targets=gather.read_targets(client, run.targets), now=now)
+    request = AnotherRequest(issued.csr, is_new=True)
+    held = secret.certificate if secret and reason.code == certificate_rules.RENEWAL_DUE else None
+    if secret and held and facts.not_after <= held.not_after:
+        warnings += (_gains_no_lifetime(intent, facts, held),)
+        return keep(run, state, _in_use(run, state, secret), request=request, warnings=warnings)
+    offered = trust_anchors.candidates(client, intent, issued.pem, own=issued.own_ca)
+    anchor = trust_anchors.choose(intent, issued.pem, offered, now)
+    warnings += _renews_every_run(intent, facts, now)
+    warnings += shortened.warnings(intent.signer, intent.request, facts.not_after - now)
+    changes = target_anchors.plan(intent, state.targets, anchor, leaf_pem=issued.pem, now=now)
+    changes = target_anchors.write(client, intent, changes, anchor, leaf_pem=issued.pem, now=now)
+    unproven = _unproven(run, state, facts, changes, anchor)
+    content = SecretContent(issued.pem, private_keys.to_pem(issued.key), anchor.pem, "", unproven)
+    stored_by_another = _store(run, secret, content, changes)
+    if stored_by_another:
+        if issued.own_ca:
+            _remove_unused(run, changes)
+        state = replace(state, targets=gather.read_targets(client, run.targets))
+        in_use = _in_use(run, state, stored_by_another)
+        return keep(run, state, in_use, request=request, warnings=warnings)
+    values = certificate_report.values(
+        intent, reason=reason.message, facts=facts, anchor=anchor, csr=issued.csr, targets=changes
+    )
+    return Result(True, values, certificate_report.diff(secret, facts, changes), warnings)
+
+
+def _in_use(run: CertificateRun, state: CertificateState, secret: ExistingSecret) -> CertificateInUse:
+    anchor = target_anchors.find_anchor(run.client, run.intent, secret, state.targets, state.now)
+    return CertificateInUse(secret, anchor)
+
+
+def _unproven(
+    run: CertificateRun,
+    state: CertificateState,
+    facts: CertificateFacts,
+    changes: Sequence[TargetChange],
+    anchor: TrustAnchor,
+) -> str:
+    """Return the record for the rotation, "" if no anchor is superseded and no certificate in use is replaced."""
+    record = anchor_record.record_unproven(
+        state.secret, state.targets, changes, serial=facts.serial, anchor=anchor
+    )
+    replaces = state.secret is not None and state.secret.certificate is not None
+    return record if record != facts.serial or (replaces and rotation.is_served(run, state)) else ""
+
+
+def _remove_unused(run: CertificateRun, changes: Sequence[TargetChange]) -> None:
+    """Remove the CA of this run from the targets, because another run stored its certificate first."""
+    targets = [change.target for change in changes]
+    record = {markers.ANCHORS: anchor_record.record_added({}, changes)}
+    unused = target_anchors.plan_removal(run.client, run.intent, targets, record)
+    target_anchors.remove(run.client, run.intent, unused, record)
+
+
+def _store(
+    run: CertificateRun,
+    secret: ExistingSecret | None,
+    content: SecretContent,
+    changes: Sequence[TargetChange],
+) -> ExistingSecret | None:
+    """Write the Secret. Return it without a write if another run has stored a good certificate meanwhile.
+
+    secret: the Secret before this run, None if it did not exist.
+    """
+    intent = run.intent
+    own = private_keys.public_key_sha256(private_keys.load(content.key_pem).public_key())
+
+    def change(found: ExistingSecret | None) -> Change:
+        if found is not None and found is not secret:
+            secret_content.refuse_foreign(found, intent)
+            has_another_key = secret is None or found.key_sha256 != secret.key_sha256
+            is_good = (
+                has_another_key and certificate_rules.reason_to_issue(intent, found, run.client.now()) is None
+            )
+            if found.key_sha256 == own or is_good:
+                return None
+        anchors = anchor_record.record_added(found.annotations if found else {}, changes)
+        wanted = replace(content, anchors=anchors)
+        if found is None:
+            return secret_content.new_secret(intent, wanted)
+        return secret_content.patch_content(found, intent, wanted)
+
+    stored = secret_store.write(run.client, intent.secret, secret, change)
+    return None if stored is None or stored.key_sha256 == own else stored
+
+
+def _gains_no_lifetime(intent: Intent, offered: CertificateFacts, held: CertificateFacts) -> str:
+    return (
+        f"the signer {intent.signer.name} issued a certificate that is valid until {offered.not_after:%Y-%m-%d %H:%M} UTC, no "
+        f"longer than the certificate in {intent.secret} ({held.not_after:%Y-%m-%d %H:%M} UTC), which is kept. Check whether "
+        "the CA of the signer is about to expire"
+    )
+
+
+def _renews_every_run(intent: Intent, facts: CertificateFacts, now: datetime) -> tuple[str, ...]:
+    lifetime = facts.not_after - now
+    if intent.renew_before is None or intent.renew_before < lifetime:
+        return ()
+    days = lifetime.total_seconds() / 86400
+    warning = (
+        f"the signer {intent.signer.name} issued the certificate for {days:.2f} days, and renew_before is longer, so every run "
+        "renews it. Set a shorter renew_before"
+    )
+    return (warning,)
