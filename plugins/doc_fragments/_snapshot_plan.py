@@ -22,6 +22,7 @@ options:
     description:
       - The hop after which the run stops, a release on the way to O(version). Run the task again, without it or with a later hop, to
         continue. By default the run takes all hops.
+      - If the installed release is newer, nothing is changed and the task warns.
     type: str
   installed_version:
     description:

@@ -66,6 +66,7 @@ class Upgrade:
     def check(self) -> Result:
         """Plan, and try every step by dry runs. Raises UpgradeRefused, PreflightError, CertflowError."""
         current = self._read()
+        self._warn_of_passed_hop(current)
         found = self._preflight(current, self._steps_of(current))
         due = ", ".join(found.due) or "none"
         self.progress.say(f"{len(found.due)} steps would write: {due}. The dry runs found no problem")
@@ -102,6 +103,7 @@ class Upgrade:
         """
         self._check_time()
         current = self._read()
+        self._warn_of_passed_hop(current)
         found = self._preflight(current, self._steps_of(current))
         # Another run may be at work, or may have been killed. Its steps are not due any more, but its verifications may be.
         if not found.due and not upgrade_lease.is_held(self.client):
@@ -142,6 +144,10 @@ class Upgrade:
             raise error
         self._values = {**current.values(), **self._values}  # those of the first current stay
         return current
+
+    def _warn_of_passed_hop(self, current: ClusterPlan) -> None:
+        warning = planning.passed_hop_warning(current.plan.hops, self.request.until)
+        self._steps.warnings += [warning] if warning else []
 
     def _steps_of(self, current: ClusterPlan) -> list[Step]:
         """Return the steps up to the hop that the run stops after. Raises ReleaseError."""

@@ -92,6 +92,17 @@ def hops_until(hops: Sequence[Hop], until: Release | None) -> list[Hop]:
     )
 
 
+def passed_hop_warning(hops: Sequence[Hop], until: Release | None) -> str:
+    """Return a warning if the installed release is newer than the release ``until``, "" otherwise."""
+    start = hops[0].start
+    if until is None or not start or get(start).version <= until.version:
+        return ""
+    return (
+        f"Nothing is changed, because {start} is installed, which is newer than until_version {until}. "
+        f"Remove until_version to continue to {hops[-1].release}"
+    )
+
+
 def _shorten(evidence: Sequence[str]) -> list[str]:
     """Return the first lines. Evidence may have a line for each object."""
     more = len(evidence) - MOST_EVIDENCE

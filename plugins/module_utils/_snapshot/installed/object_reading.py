@@ -18,10 +18,12 @@ from ..._kube.lease_state import read_lease
 from ..._times import format_time
 from ..._x509 import certificate_facts
 from ..._x509.errors import CertificateError
+from ..kinds import Reference
 from ..plan.step_types import ORPHAN_LABEL, RELEASE_LABEL
 from ..release import crd_sets, flags
 from ..release.release_table import CONFIGURATION_NAMES, GROUP, RELEASES, SNAPSHOT, Release, Version, parse
 from . import installers, pod_specs, validity
+from .installers import Origin
 from .pod_specs import WORKLOADS, containers, program_of
 from .state import (
     CONVERSION,
@@ -104,6 +106,7 @@ def installed(reading: ClusterObjects, release: Release) -> InstalledState:
         ),
         secrets=tuple(_secret(obj, reading) for obj in reading["secrets"]),
         controller_role=installers.find_origin(role, apis=reading.apis) if role else None,
+        other_origins=dict(_other_origins(reading)),
         missing_permissions=tuple(_missing(role, release)) if role else (),
         webhook_account=bool(reading["service_accounts"] and reading["cluster_role_bindings"]),
         default_classes=_defaults(reading["classes"]),
@@ -304,7 +307,7 @@ def _secret(obj: Mapping[str, Any], reading: ClusterObjects) -> Secret:
         managers=managers,
         users=pod_specs.users_of(namespace, name, reading.objects),
         resource_version=obj["metadata"].get("resourceVersion", ""),
-        is_marked=(obj["metadata"].get("labels") or {}).get(MANAGED_BY) == installers.MANAGER,
+        is_marked=_is_marked(obj),
         **seen,
     )
 
@@ -397,18 +400,34 @@ def _lease(obj: Mapping[str, Any]) -> LeaderLease:
     return LeaderLease(_place(obj)[0], state.holder, format_time(state.renewed) if state.renewed else "")
 
 
+_LEFTOVERS = (
+    ("ServiceAccount", "service_accounts"),
+    ("ClusterRole", "cluster_roles"),
+    ("ClusterRoleBinding", "cluster_role_bindings"),
+    ("PodDisruptionBudget", "budgets"),
+    ("CertificateSigningRequest", "requests"),
+)
+
+
 def _leftovers(reading: ClusterObjects) -> Iterator[tuple[str, str, str]]:
-    """Objects that only a webhook needs."""
-    for kind, what in (
-        ("ServiceAccount", "service_accounts"),
-        ("ClusterRole", "cluster_roles"),
-        ("ClusterRoleBinding", "cluster_role_bindings"),
-        ("PodDisruptionBudget", "budgets"),
-        ("CertificateSigningRequest", "requests"),
-    ):
+    """Yield kind, namespace and name of the objects that only a webhook needs."""
+    for kind, what in _LEFTOVERS:
         for obj in reading[what]:
             if _name(obj) != CONTROLLER_ROLE:
                 yield (kind, *_place(obj))
+
+
+def _other_origins(reading: ClusterObjects) -> Iterator[tuple[str, Origin]]:
+    """Yield the origins of Secrets and leftovers. This collection writes Secrets without server-side apply, but marks them."""
+    for kind, what in (*_LEFTOVERS, ("Secret", "secrets")):
+        for obj in reading[what]:
+            if not _is_marked(obj):
+                namespace, name = _place(obj)
+                yield str(Reference(kind, name, namespace)), installers.find_origin(obj, apis=reading.apis)
+
+
+def _is_marked(obj: Mapping[str, Any]) -> bool:
+    return bool((obj["metadata"].get("labels") or {}).get(MANAGED_BY) == installers.MANAGER)
 
 
 def _name(obj: Mapping[str, Any]) -> str:

@@ -203,7 +203,8 @@ class InstalledState:
     kubernetes: (major, minor). crds: by name. missing_rights: "verb resource" that the target's controller needs and the
     ClusterRole lacks. webhook_account: whether the validation webhook's ServiceAccount, ClusterRole and binding are there.
     default_classes: driver to the names of its default classes. leftovers: (kind, namespace, name) of the webhooks' other
-    objects. crd_origins: by name. unreadable: what could not be read, and why.
+    objects. crd_origins: by name. other_origins: of leftovers and Secrets by "Kind namespace/name". The plan's text counts them.
+    unreadable: what could not be read, and why.
     configurations: those of the webhook, recognised by a positive mark.
     foreign: other configurations that name snapshots or call the webhook. An upgrade does not change them.
     strangers: workloads with a webhook's program in a namespace that no configuration calls. An upgrade does not change them.
@@ -221,6 +222,7 @@ class InstalledState:
     services: tuple[Service, ...] = ()
     secrets: tuple[Secret, ...] = ()
     controller_role: Origin | None = None
+    other_origins: Mapping[str, Origin] = field(default_factory=dict)
     missing_permissions: tuple[str, ...] = ()
     webhook_account: bool = False
     default_classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

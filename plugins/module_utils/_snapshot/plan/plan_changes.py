@@ -98,7 +98,7 @@ def _present(context: UpgradeContext) -> Iterator[Reference]:
     yield from (Reference("Secret", one.name, one.namespace) for one in here.secrets)
     yield from (Reference(kind, name, namespace) for kind, namespace, name in here.leftovers)
     if here.controller_role:
-        yield from _controller_rbac(context, {"namespace": context.namespace})
+        yield from controller_rbac(context.namespace)
     if here.webhook_account:
         yield from _webhook_rbac(context, {"namespace": context.webhook_namespace(VALIDATION)})
     for kind in (VALIDATION, CONVERSION):  # this collection's webhooks have a budget, upstream's have none
@@ -122,15 +122,19 @@ def _group_crds(_context: UpgradeContext, _given: Parameters) -> list[Reference]
     return [Reference(_CRD, name) for name in crd_sets.names(GROUP)]
 
 
-def _controller_rbac(_context: UpgradeContext, given: Parameters) -> list[Reference]:
-    place = given["namespace"]
+def controller_rbac(namespace: str) -> list[Reference]:
+    """Return the RBAC objects of a controller in the namespace."""
     return [
-        Reference("ServiceAccount", CONTROLLER, place),
+        Reference("ServiceAccount", CONTROLLER, namespace),
         Reference("ClusterRole", f"{CONTROLLER}-runner"),
         Reference("ClusterRoleBinding", f"{CONTROLLER}-role"),
-        Reference("Role", f"{CONTROLLER}-leaderelection", place),
-        Reference("RoleBinding", f"{CONTROLLER}-leaderelection", place),
+        Reference("Role", f"{CONTROLLER}-leaderelection", namespace),
+        Reference("RoleBinding", f"{CONTROLLER}-leaderelection", namespace),
     ]
+
+
+def _controller_rbac(_context: UpgradeContext, given: Parameters) -> list[Reference]:
+    return controller_rbac(given["namespace"])
 
 
 def _webhook_rbac(_context: UpgradeContext, given: Parameters) -> list[Reference]:

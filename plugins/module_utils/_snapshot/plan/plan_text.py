@@ -21,6 +21,7 @@ from ..kinds import Reference
 from . import plan_changes
 from .plan_changes import CHANGE, CREATE, DELETE, VERIFY, PlanLine, named
 from .planner import Hop, Plan, PlanRefusal
+from .upgrade_context import UpgradeContext
 
 NOTE, REFUSED = "note", "refused"
 SIGNS = {CREATE: "+", CHANGE: "~", DELETE: "-", VERIFY: "?", NOTE: "!", REFUSED: "x"}
@@ -114,7 +115,7 @@ def _adopted(plan: Plan, one: PlanRefusal) -> Iterator[str]:
     if not _is_owner(one):
         return
     row = INSTALLERS[one.id[len(_OWNER) :]]
-    theirs = {what for what, origin in plan.hops[0].context.origins if origin.key == row.key}
+    theirs = _names_of(plan.hops[0].context, row.key)
     last: dict[Reference, str] = {}
     for line in (line for hop in plan.hops for line in plan_changes.lines(hop)):
         last.update((target, line.verb) for target in line.objects if str(target) in theirs)
@@ -123,6 +124,16 @@ def _adopted(plan: Plan, one: PlanRefusal) -> Iterator[str]:
         objects = [target for target, end in last.items() if (end == DELETE) == is_deleted]
         if objects:
             yield f"{start} {verb} {_of_manager(objects, row.name)}."
+
+
+def _names_of(context: UpgradeContext, key: str) -> set[str]:
+    """Return the names of a manager's objects, such as "Deployment kube-system/snapshot-controller"."""
+    installed = context.installed
+    origins = [*context.origins, *installed.other_origins.items()]
+    if installed.controller_role:  # the other RBAC objects are not read, but come from the same manifest
+        role = installed.controller_role
+        origins += [(str(target), role) for target in plan_changes.controller_rbac(context.namespace)]
+    return {name for name, origin in origins if origin.key == key}
 
 
 def _of_manager(objects: Sequence[Reference], name: str) -> str:

@@ -61,6 +61,7 @@ def state_after(context: UpgradeContext) -> InstalledState:
             for kind in kinds
         ),
         controller_role=OURS,
+        other_origins={},
         missing_permissions=(),
         webhook_account=context.wants(VALIDATION) and bool(context.hook(VALIDATION).service_account),
         leftovers=(),

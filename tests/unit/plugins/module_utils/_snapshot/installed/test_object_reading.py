@@ -204,6 +204,13 @@ def test_the_webhook_and_all_that_belongs_to_it() -> None:
         "ClusterRoleBinding",
         "CertificateSigningRequest",
     }
+    assert here.other_origins.keys() == {
+        "Secret hooks/old-certs",
+        "ServiceAccount hooks/snapshot-webhook",
+        "ClusterRole snapshot-webhook-runner",
+        "ClusterRoleBinding snapshot-webhook-role",
+        "CertificateSigningRequest snapshot-validation-service.hooks",
+    }
     assert "c2VjcmV0" not in repr(here)
 
 

@@ -39,6 +39,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.rele
 
 from tests.unit.plugins.module_utils._snapshot.plan import plans
 from tests.unit.plugins.module_utils._snapshot.world import (
+    BY_KUBECTL,
     NOTHING,
     changed,
     ours,
@@ -109,6 +110,21 @@ def test_a_refusal_says_what_an_adoption_changes(key: str, start: str) -> None:
             f"delete {of} Service kube-system/snapshot-validation-service",
         )
     ]
+
+
+def test_an_adoption_counts_the_rbac_objects_and_the_secret_of_the_webhook() -> None:
+    """Of the controller's RBAC objects only the ClusterRole is read. The other ones come from the same manifest."""
+    here = upstream("7.0.2")
+    webhook = ("Secret kube-system/snapshot-validation-secret", "ClusterRole snapshot-webhook-runner")
+    here = replace(here, other_origins=dict.fromkeys(webhook, BY_KUBECTL))
+    (text,) = [
+        line for line in plan_text.lines(planned(here, "8.1.1", adopt=())) if "plan would change" in line
+    ]
+    for name in (*webhook, "snapshot-controller-runner", "snapshot-controller-role"):
+        assert name.partition(" ")[2] in text or name in text
+    assert "RoleBinding kube-system/snapshot-controller-leaderelection" in text
+    assert "ServiceAccount kube-system/snapshot-controller" in text
+    assert "snapshot-webhook-role" not in text  # it was not read with a mark of kubectl
 
 
 # Every write.
