@@ -12,12 +12,14 @@ from typing import NoReturn
 import pytest
 
 #: Folders of plugins/ that only a controller loads: no supported core has its controller on Python 3.9.
-CONTROLLER = ("plugins/action", "plugins/inventory", "plugins/lookup", "plugins/plugin_utils")
+CONTROLLER = ("action", "inventory", "lookup", "plugin_utils")
 
 #: Folders about programs of the tests, which need the Python of the tests.
 PROGRAMS = ("system",)
 
-collect_ignore = [*CONTROLLER, *PROGRAMS] if sys.version_info < (3, 10) else []
+collect_ignore = (
+    [*(f"plugins/{folder}" for folder in CONTROLLER), *PROGRAMS] if sys.version_info < (3, 10) else []
+)
 
 
 @pytest.fixture
