@@ -104,9 +104,9 @@ def searches(function: ast.AST) -> Iterator[ast.AST]:
         if isinstance(node, ast.Call) and _is_search(node, texts):
             yield node
         elif isinstance(node, ast.Compare) and isinstance(node.ops[0], (ast.In, ast.Eq)):
-            left, right = node.left, node.comparators[0]
-            if (is_text(right, texts) and is_sentence(left)) or (
-                isinstance(node.ops[0], ast.Eq) and is_text(left, texts) and is_sentence(right)
+            left, permission = node.left, node.comparators[0]
+            if (is_text(permission, texts) and is_sentence(left)) or (
+                isinstance(node.ops[0], ast.Eq) and is_text(left, texts) and is_sentence(permission)
             ):
                 yield node
 

@@ -302,7 +302,9 @@ SAYS: dict[tuple[str, str, str], str] = {
     ("explain", "clusterissuers", "get"): "",
 }  # fmt: skip
 # What a result holds where something could not be read.
-UNSEEN = re.compile(r"may not (?:be )?(?:read|list|reach)|cannot (?:read|get|list|create)|the rights to")
+UNSEEN = re.compile(
+    r"may not (?:be )?(?:read|list|reach)|cannot (?:read|get|list|create)|the (?:rights|permissions) to"
+)
 
 
 @pytest.fixture

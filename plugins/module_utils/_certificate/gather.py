@@ -28,7 +28,7 @@ from .certificate_run import CertificateInUse, CertificateRun, CertificateState,
 def gather(run: CertificateRun) -> CertificateState:
     """Read the Secret, the targets, the waiting request, and the candidates for the anchor until one verifies.
 
-    Raises SecretError for a Secret that must not be written, TargetError, MissingRights, KubeError.
+    Raises SecretError for a Secret that must not be written, TargetError, MissingPermissions, KubeError.
     """
     client, intent = run.client, run.intent
     secret = secret_store.read(client, intent.secret)
@@ -61,7 +61,7 @@ def decide(intent: Intent, state: CertificateState) -> IssueReason | Certificate
 
 
 def read_targets(client: Client, targets: Iterable[Target]) -> tuple[TargetState, ...]:
-    """Read the object of each target. Raises TargetError, MissingRights."""
+    """Read the object of each target. Raises TargetError, MissingPermissions."""
     return tuple(TargetState(target, bundle_targets.read(client, target)) for target in targets)
 
 

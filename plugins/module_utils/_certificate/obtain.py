@@ -163,10 +163,10 @@ def _check_preconditions(
     Return warnings. Raises CertflowError.
     """
     client, intent, secret = run.client, run.intent, state.secret
-    wanted = [*csr_api.rights(intent), *target_anchors.rights(changes), *run.rollout.rights]
-    wanted.append(secret_store.right(intent.secret, "patch" if secret else "create"))
+    wanted = [*csr_api.permissions(intent), *target_anchors.permissions(changes), *run.rollout.permissions]
+    wanted.append(secret_store.permission(intent.secret, "patch" if secret else "create"))
     if not intent.approve:
-        wanted += pending_key.rights(intent.secret)
+        wanted += pending_key.permissions(intent.secret)
     access_review.require(client, wanted, f"request the {intent}")
     request = intent.request
     cluster = csr_api.read_guarded_names(client, request.dns_names, request.ip_addresses)

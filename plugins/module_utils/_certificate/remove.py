@@ -15,9 +15,9 @@ from .._csr import csr_api, markers, pending_key, secret_content, signers
 from .._csr.intent import MANAGED_BY, Intent
 from .._csr.secret_content import ExistingSecret
 from .._kube import access_review
-from .._kube.access_review import Right
+from .._kube.access_review import Permission
 from .._kube.client import Client
-from .._kube.errors import Conflict, Forbidden, MissingRights, NotFound
+from .._kube.errors import Conflict, Forbidden, MissingPermissions, NotFound
 from .._kube.update_object import retry_on_conflict
 from .._result import Result
 from .._webhook.bundle_patch import TargetChange
@@ -132,7 +132,7 @@ def _unissued(
     """
     try:
         return csr_api.list_unissued(client, intent.secret), ""
-    except MissingRights as exc:
+    except MissingPermissions as exc:
         row = signers.SIGNERS.get(found.annotations.get(markers.SIGNER, "")) if found else None
         has_no_request = row is not None and not row.is_asked
         return [], "" if has_no_request else f"requests that were not issued are not removed: {exc.cause}"
@@ -187,16 +187,16 @@ def _remove_from_record(run: CertificateRun, adopted: ExistingSecret) -> None:
     secret_store.write(run.client, run.intent.secret, adopted, change)
 
 
-def _required(intent: Intent, removal: _Removal) -> list[Right]:
+def _required(intent: Intent, removal: _Removal) -> list[Permission]:
     """Return the permissions that the removal needs."""
     spec = intent.secret
-    rights = target_anchors.rights(removal.changes)
+    permissions = target_anchors.permissions(removal.changes)
     if removal.requests:
-        rights.append(Right("delete", csr_api.GROUP, "certificatesigningrequests"))
+        permissions.append(Permission("delete", csr_api.GROUP, "certificatesigningrequests"))
     if removal.waiting:
-        rights.append(Right("delete", "", "secrets", spec.namespace, pending_key.name(spec)))
+        permissions.append(Permission("delete", "", "secrets", spec.namespace, pending_key.name(spec)))
     if removal.adopted:
-        rights.append(secret_store.right(spec, "patch"))
+        permissions.append(secret_store.permission(spec, "patch"))
     if removal.own:
-        rights.append(secret_store.right(spec, "delete"))
-    return rights
+        permissions.append(secret_store.permission(spec, "delete"))
+    return permissions

@@ -176,7 +176,7 @@ def _rotate(run: CertificateRun, state: CertificateState) -> RotationResult | No
     secret = secret_store.read(run.client, run.intent.secret)
     if secret is None or secret.certificate is None or not anchor_record.is_unproven(secret):
         return None
-    access_review.require(run.client, run.rollout.rights, f"restart {run.rollout.workload}")
+    access_review.require(run.client, run.rollout.permissions, f"restart {run.rollout.workload}")
     targets = gather.read_targets(run.client, run.targets)
     rotation = _Rotation(run, replace(state, secret=secret, targets=targets), secret, secret.certificate)
     progress, views = _wait(rotation)
@@ -203,7 +203,7 @@ def _missing_permissions(run: CertificateRun, progress: Progress) -> Iterator[st
     """Return how to grant the permissions that this identity needs to see what the endpoints serve, if it lacks any."""
     service = service_of(run.intent)
     if progress.state == serving_progress.HIDDEN and service:
-        lacking = access_review.missing(run.client, served_chains.rights(service[0]))
+        lacking = access_review.find_missing(run.client, served_chains.permissions(service[0]))
         if lacking:
             yield f"to see what is served, {access_review.remedy(lacking)}"
 

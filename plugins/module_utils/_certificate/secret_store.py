@@ -14,7 +14,7 @@ from .._csr.errors import SecretError
 from .._csr.intent import SecretSpec
 from .._csr.secret_content import ExistingSecret
 from .._kube import access_review
-from .._kube.access_review import Right
+from .._kube.access_review import Permission
 from .._kube.client import Client
 from .._kube.errors import AlreadyExists, ApiError, Conflict, Forbidden, Invalid, NotFound
 from .._kube.update_object import retry_on_conflict
@@ -26,17 +26,19 @@ Change = Union[dict[str, Any], list[dict[str, Any]], None]
 
 
 def read(client: Client, spec: SecretSpec) -> ExistingSecret | None:
-    """Return the Secret, None if it does not exist. Raises MissingRights."""
+    """Return the Secret, None if it does not exist. Raises MissingPermissions."""
     try:
         obj = client.find(spec.path)
     except Forbidden as exc:
-        raise access_review.missing_rights([right(spec, "get")], f"read {spec}", exc.message) from exc
+        raise access_review.missing_permissions(
+            [permission(spec, "get")], f"read {spec}", exc.message
+        ) from exc
     return secret_content.read_secret(obj, spec) if obj else None
 
 
-def right(spec: SecretSpec, verb: str) -> Right:
+def permission(spec: SecretSpec, verb: str) -> Permission:
     """Return the permission for this verb on the Secret. A permission to create is not limited to a name."""
-    return Right(verb, "", "secrets", spec.namespace, "" if verb == "create" else spec.name)
+    return Permission(verb, "", "secrets", spec.namespace, "" if verb == "create" else spec.name)
 
 
 def write(

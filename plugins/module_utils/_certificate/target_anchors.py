@@ -18,9 +18,9 @@ from .._csr import csr_api, markers, secret_content, trust_anchors
 from .._csr.intent import Intent
 from .._csr.secret_content import ExistingSecret
 from .._csr.trust_anchors import TrustAnchor
-from .._kube.access_review import Right
+from .._kube.access_review import Permission
 from .._kube.client import Client
-from .._kube.errors import MissingRights
+from .._kube.errors import MissingPermissions
 from .._webhook import bundle_content, bundle_patch, bundle_targets
 from .._webhook.bundle_patch import TargetChange
 from .._webhook.bundle_targets import Target
@@ -42,9 +42,9 @@ def plan(
     return tuple(_plan(intent, entry.target, entry.obj, anchor, leaf_pem, now=now) for entry in targets)
 
 
-def rights(changes: Iterable[TargetChange]) -> list[Right]:
+def permissions(changes: Iterable[TargetChange]) -> list[Permission]:
     """Return the permissions that writing the changes needs."""
-    return [bundle_targets.right(change.target, "patch") for change in changes if change.changed]
+    return [bundle_targets.permission(change.target, "patch") for change in changes if change.changed]
 
 
 def write(
@@ -102,7 +102,7 @@ def _is_trusted(
     if any(map(trusts, targets)):
         return True
     for target in _recorded_targets(secret.annotations, wanted):
-        with contextlib.suppress(TargetError, MissingRights):
+        with contextlib.suppress(TargetError, MissingPermissions):
             if trusts(TargetState(target, bundle_targets.read(client, target))):
                 return True
     return False
@@ -167,7 +167,9 @@ def with_orphans(
     """
     entries = anchor_record.added_entries(annotations)
     for target in targets:
-        with contextlib.suppress(TargetError, MissingRights):  # it has no orphan that this run can remove
+        with contextlib.suppress(
+            TargetError, MissingPermissions
+        ):  # it has no orphan that this run can remove
             obj = bundle_targets.read(client, target)
             for config in bundle_targets.client_configs(target, obj, service=service_of(intent)):
                 start = anchor_record.prefix(target, config.webhook)

@@ -89,9 +89,9 @@ def keep(
         return secret_content.patch_metadata(found, intent, ca_pem=anchor.pem, anchors=anchors)
 
     patch = refresh(secret)
-    wanted = target_anchors.rights(changes)
+    wanted = target_anchors.permissions(changes)
     if patch:
-        wanted.append(secret_store.right(intent.secret, "patch"))
+        wanted.append(secret_store.permission(intent.secret, "patch"))
     if wanted:
         access_review.require(client, wanted, f"bring the {intent} up to date")
     if patch:

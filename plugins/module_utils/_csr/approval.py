@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Callable
 
-from .._kube.access_review import Right
+from .._kube.access_review import Permission
 from .._times import format_time
 from . import name_policy, signers
 from .csr_content import GROUP, RequestContent, condition_of
@@ -33,15 +33,15 @@ _WANTS_CA = "experimental.cert-manager.io/request-is-ca"
 _LIFETIME = "experimental.cert-manager.io/request-duration"
 
 
-def approval_rights(signer_name: str) -> list[Right]:
+def approval_permissions(signer_name: str) -> list[Permission]:
     """Both are needed: the update, and the CertificateApproval admission's verb approve on the signer."""
-    return [Right("update", GROUP, "certificatesigningrequests/approval"), right_for(signer_name)]
+    return [Permission("update", GROUP, "certificatesigningrequests/approval"), permission_for(signer_name)]
 
 
-def right_for(signer_name: str) -> Right:
+def permission_for(signer_name: str) -> Permission:
     """To approve for a signer, by its name or by its domain (k/k pkg/certauthorization)."""
     domain = signer_name.partition("/")[0]
-    return Right("approve", GROUP, "signers", name=signer_name, or_name=f"{domain}/*")
+    return Permission("approve", GROUP, "signers", name=signer_name, or_name=f"{domain}/*")
 
 
 @dataclass(frozen=True)

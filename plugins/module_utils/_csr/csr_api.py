@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Callable, NoReturn
 
-from .._kube.access_review import Right, missing_rights
+from .._kube.access_review import Permission, missing_permissions
 from .._kube.client import Client
 from .._kube.errors import AlreadyExists, ApiError, Conflict, Forbidden, NotFound
 from .._kube.update_object import retry_on_conflict
 from .._times import parse_time
 from .._x509 import signing_request
 from . import csr_content, markers, name_policy
-from .approval import Expectation, approval_body, approval_rights, compare, decision_of
+from .approval import Expectation, approval_body, approval_permissions, compare, decision_of
 from .csr_content import certificate_of, condition_text, content_of
 from .errors import IssueError, RequestError
 from .intent import Intent, SecretSpec
@@ -67,30 +67,30 @@ def select(
             COLLECTION, {key: text for key, text in query.items() if text}
         )["items"]
     except Forbidden as exc:
-        lacking = Right("list", GROUP, "certificatesigningrequests")
-        raise missing_rights([lacking], "list certificate signing requests", exc.message) from exc
+        lacking = Permission("list", GROUP, "certificatesigningrequests")
+        raise missing_permissions([lacking], "list certificate signing requests", exc.message) from exc
     return items
 
 
 def find(client: Client, name: str) -> dict[str, Any] | None:
-    """The request of that name, None where there is none. Raises MissingRights."""
+    """The request of that name, None where there is none. Raises MissingPermissions."""
     try:
         return client.find(path(name))
     except Forbidden as exc:
-        lacking = Right("get", GROUP, "certificatesigningrequests")
-        raise missing_rights([lacking], f"read CSR {name}", exc.message) from exc
+        lacking = Permission("get", GROUP, "certificatesigningrequests")
+        raise missing_permissions([lacking], f"read CSR {name}", exc.message) from exc
 
 
-def rights(intent: Intent) -> list[Right]:
+def permissions(intent: Intent) -> list[Permission]:
     """What requesting and, where the task approves, approving need; nothing where no request is sent."""
     if not intent.signer.is_asked:
         return []
-    wanted = [Right("create", GROUP, "certificatesigningrequests"), *wait_rights()]
-    return wanted + (approval_rights(intent.signer.name) if intent.approve else [])
+    wanted = [Permission("create", GROUP, "certificatesigningrequests"), *wait_permissions()]
+    return wanted + (approval_permissions(intent.signer.name) if intent.approve else [])
 
 
-def wait_rights() -> list[Right]:
-    return [Right(verb, GROUP, "certificatesigningrequests") for verb in ("get", "list", "watch")]
+def wait_permissions() -> list[Permission]:
+    return [Permission(verb, GROUP, "certificatesigningrequests") for verb in ("get", "list", "watch")]
 
 
 def build_pkcs10(intent: Intent, key: PrivateKey) -> str:

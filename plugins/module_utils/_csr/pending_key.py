@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Callable, NoReturn
 
 from .._errors import CertflowError
-from .._kube.access_review import Right
+from .._kube.access_review import Permission
 from .._kube.client import Client
 from .._kube.errors import Conflict, Forbidden, NotFound
 from .._x509 import private_keys
@@ -68,11 +68,11 @@ def path(secret: SecretSpec) -> str:
     return f"{secret.collection}/{name(secret)}"
 
 
-def rights(secret: SecretSpec) -> list[Right]:
+def permissions(secret: SecretSpec) -> list[Permission]:
     """To keep a key for later and to find it again."""
     return [
-        Right("get", "", "secrets", secret.namespace, name(secret)),
-        Right("create", "", "secrets", secret.namespace),
+        Permission("get", "", "secrets", secret.namespace, name(secret)),
+        Permission("create", "", "secrets", secret.namespace),
     ]
 
 

@@ -16,10 +16,10 @@ from functools import partial
 from typing import Any, Callable, TypeVar
 
 from .._csr import providers, trust_anchors
-from .._csr.approval import approval_rights
+from .._csr.approval import approval_permissions
 from .._csr.csr_content import COLLECTION
 from .._csr.providers import ProviderVerdict
-from .._kube.access_review import Right, missing
+from .._kube.access_review import Permission, find_missing
 from .._kube.client import Client
 from .._kube.cluster_facts import cluster_facts
 from .._kube.controller_manager import Flags, ManagerLease, find_lease, read_flags
@@ -169,16 +169,20 @@ class ClusterEvidence:
     def _flags(self) -> tuple[Flags, ...]:
         return self._once("pods in kube-system", lambda: read_flags(self._client), ())
 
-    def _lacking(self, signer: str) -> tuple[Right, ...] | None:
-        def ask(right: Right) -> tuple[Right, ...] | None:
+    def _lacking(self, signer: str) -> tuple[Permission, ...] | None:
+        def ask(permission: Permission) -> tuple[Permission, ...] | None:
             return self._once(
-                f"the right to {right.verb} {right.resource} {right.name}".rstrip(),
-                lambda: tuple(missing(self._client, [right])),
+                f"the right to {permission.verb} {permission.resource} {permission.name}".rstrip(),
+                lambda: tuple(find_missing(self._client, [permission])),
                 None,
             )
 
-        answers = [ask(right) for right in approval_rights(signer)]
-        return None if None in answers else tuple(right for answer in answers for right in answer or ())
+        answers = [ask(permission) for permission in approval_permissions(signer)]
+        return (
+            None
+            if None in answers
+            else tuple(permission for answer in answers for permission in answer or ())
+        )
 
     def _authorities(self) -> tuple[PublishedCa, ...]:
         source = f"the API server's CA in {self._client.auth_source}"

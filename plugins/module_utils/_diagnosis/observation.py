@@ -20,7 +20,7 @@ from .._csr.signers import (
     KUBELET_SERVING,
     LEGACY_UNKNOWN,
 )
-from .._kube.access_review import Right
+from .._kube.access_review import Permission
 from .._kube.controller_manager import Flags, ManagerLease
 from .signer_stats import SignerStats
 
@@ -84,7 +84,7 @@ class CsrObservation:
     authorities: tuple[PublishedCa, ...] = ()
     issuer: CertManagerIssuer | None = None
     reports: tuple[SignerEvent, ...] = ()
-    lacking: tuple[Right, ...] | None = None
+    lacking: tuple[Permission, ...] | None = None
     unreadable: tuple[str, ...] = ()
     gone: bool = False
 

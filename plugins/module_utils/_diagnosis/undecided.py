@@ -20,7 +20,9 @@ from .unissued import foreseen
 def no_right_to_approve(seen: CsrObservation) -> Diagnosis | None:
     if not seen.lacking:
         return None
-    missing = ", ".join(f"{right.verb} {right.resource} {right.name}".strip() for right in seen.lacking)
+    missing = ", ".join(
+        f"{permission.verb} {permission.resource} {permission.name}".strip() for permission in seen.lacking
+    )
     return Diagnosis(
         "no-right-to-approve",
         f"Nobody has approved request {seen.name} yet, and this identity may not: it lacks the right to {missing}.",

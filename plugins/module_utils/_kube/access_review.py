@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""What the identity may do, asked before anything is written; and the rules that would grant what is missing."""
+"""Ask the API server for missing permissions before the first write, and write the RBAC rules that grant them."""
 
 from __future__ import annotations
 
@@ -11,73 +11,79 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from .client import Client
-from .errors import MissingRights
+from .errors import MissingPermissions
 
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 
 
 @dataclass(frozen=True)
-class Right:
-    """One verb on one resource ("x" or "x/subresource"); cluster-wide without ``namespace``, any object without ``name``.
-
-    or_name: another name that is as good where the API server asks for either.
-    """
+class Permission:
+    """One verb on one resource."""
 
     verb: str
     group: str
+    #: "RESOURCE" or "RESOURCE/SUBRESOURCE".
     resource: str
+    #: "" for all namespaces and for cluster-wide resources.
     namespace: str = ""
+    #: "" for all objects.
     name: str = ""
+    #: Another name that suffices, or "". The API server asks for either one.
     or_name: str = ""
 
 
-def missing(client: Client, rights: Iterable[Right]) -> list[Right]:
-    """Those of ``rights`` that SelfSubjectAccessReview denies. Writes nothing."""
+def find_missing(client: Client, permissions: Iterable[Permission]) -> list[Permission]:
+    """Return the permissions that SelfSubjectAccessReview denies. It writes nothing."""
     return [
-        right
-        for right in dict.fromkeys(rights)
-        if not _allowed(client, right, right.name)
-        and not (right.or_name and _allowed(client, right, right.or_name))
+        permission
+        for permission in dict.fromkeys(permissions)
+        if not _allowed(client, permission, permission.name)
+        and not (permission.or_name and _allowed(client, permission, permission.or_name))
     ]
 
 
-def require(client: Client, rights: Iterable[Right], purpose: str) -> None:
-    """Raise MissingRights, with the rule that grants what is missing, ready to apply."""
-    lacking = missing(client, rights)
+def require(client: Client, permissions: Iterable[Permission], purpose: str) -> None:
+    """Raise MissingPermissions if a permission is missing. The error has the RBAC rule that grants it.
+
+    purpose: what the permissions are for, as an infinitive such as "list Secrets".
+    """
+    lacking = find_missing(client, permissions)
     if lacking:
-        raise missing_rights(lacking, purpose)
+        raise missing_permissions(lacking, purpose)
 
 
-def missing_rights(lacking: Sequence[Right], purpose: str, message: str = "") -> MissingRights:
-    names = "; ".join(_in_words(right) for right in lacking)
-    return MissingRights(
-        f"the rights to {purpose} are missing: {names}",
+def missing_permissions(lacking: Sequence[Permission], purpose: str, message: str = "") -> MissingPermissions:
+    """Return the error. message: the API server's own message, or ""."""
+    names = "; ".join(_in_words(permission) for permission in lacking)
+    return MissingPermissions(
+        f"the permissions to {purpose} are missing: {names}",
         evidence=(message,) if message else (),
         remedy=remedy(lacking),
     )
 
 
-def remedy(lacking: Sequence[Right]) -> str:
+def remedy(lacking: Sequence[Permission]) -> str:
+    """Return the sentence that says how to grant the permissions."""
     return f"grant them, bound to the identity that this task uses, by kubectl apply of: {rule_for(lacking)}"
 
 
-def rule_for(rights: Iterable[Right]) -> str:
-    """ClusterRole (cluster-wide rights) and Roles (by namespace), ready for kubectl apply: YAML on one line."""
-    by_namespace: dict[str, list[Right]] = {}
-    for right in rights:
-        by_namespace.setdefault(right.namespace, []).append(right)
+def rule_for(permissions: Iterable[Permission]) -> str:
+    """Return a ClusterRole for cluster-wide permissions and a Role for each namespace, as YAML on one line."""
+    by_namespace: dict[str, list[Permission]] = {}
+    for permission in permissions:
+        by_namespace.setdefault(permission.namespace, []).append(permission)
     roles = [_role(namespace, group) for namespace, group in by_namespace.items()]
     return roles[0] if len(roles) == 1 else "{apiVersion: v1, kind: List, items: [" + ", ".join(roles) + "]}"
 
 
-def _allowed(client: Client, right: Right, name: str) -> bool:
-    resource, _slash, subresource = right.resource.partition("/")
+def _allowed(client: Client, permission: Permission, name: str) -> bool:
+    resource, _slash, subresource = permission.resource.partition("/")
     attributes = {
-        "verb": right.verb,
-        "group": right.group,
+        "verb": permission.verb,
+        "group": permission.group,
         "resource": resource,
         "subresource": subresource,
-        "namespace": right.namespace,
+        "namespace": permission.namespace,
         "name": name,
     }
     review = {
@@ -90,21 +96,21 @@ def _allowed(client: Client, right: Right, name: str) -> bool:
     return bool(client.review(REVIEWS, review).get("status", {}).get("allowed"))
 
 
-def _in_words(right: Right) -> str:
-    resource = f"{right.resource}.{right.group}" if right.group else right.resource
-    name = f" {right.name}" if right.name else ""
-    place = f" in namespace {right.namespace}" if right.namespace else ""
-    return f"{right.verb} {resource}{name}{place}"
+def _in_words(permission: Permission) -> str:
+    resource = f"{permission.resource}.{permission.group}" if permission.group else permission.resource
+    name = f" {permission.name}" if permission.name else ""
+    place = f" in namespace {permission.namespace}" if permission.namespace else ""
+    return f"{permission.verb} {resource}{name}{place}"
 
 
-def _role(namespace: str, rights: Sequence[Right]) -> str:
+def _role(namespace: str, permissions: Sequence[Permission]) -> str:
     kind = "Role" if namespace else "ClusterRole"
     place = f", namespace: {_text(namespace)}" if namespace else ""
     verbs: dict[tuple[str, str, str], list[str]] = {}
-    for right in rights:
-        # RBAC cannot limit create (and list, watch in older servers) to names: the object does not exist yet.
-        name = "" if right.verb in ("create", "list", "watch") else right.name
-        verbs.setdefault((right.group, right.resource, name), []).append(right.verb)
+    for permission in permissions:
+        # RBAC cannot limit create to names, because the object does not exist yet. Older servers do not limit list and watch.
+        name = "" if permission.verb in ("create", "list", "watch") else permission.name
+        verbs.setdefault((permission.group, permission.resource, name), []).append(permission.verb)
     rules = (
         _rule(group, resource, name, list(dict.fromkeys(wanted)))
         for (group, resource, name), wanted in verbs.items()
@@ -121,5 +127,5 @@ def _rule(group: str, resource: str, name: str, verbs: Sequence[str]) -> str:
 
 
 def _text(value: str) -> str:
-    """YAML text, whatever it looks like: "1" and "on" are names too. Ansible prints double quotes escaped."""
+    """Return a quoted YAML string, because "1" and "on" are names too. Ansible escapes double quotes, so use single ones."""
     return "'" + value.replace("'", "''") + "'"

@@ -55,7 +55,7 @@ def delay(attempt: int, retry_after: str | None = None) -> float:
 # What to do about an answer that no caller knows better about.
 REMEDIES: dict[int, str] = {
     400: "correct what the message names, such as a selector",
-    403: "grant the right, or change the policy, that the message names",
+    403: "grant the permission, or change the policy, that the message names",
     404: "check the name and the namespace",
     409: "somebody else writes the same object: run the task again",
     422: "change what the message names",

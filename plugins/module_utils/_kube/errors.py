@@ -132,7 +132,7 @@ class Invalid(ApiError):
     code = "object-invalid"
 
 
-class MissingRights(KubeError):
+class MissingPermissions(KubeError):
     """Rights that the operation needs are missing; found before anything was written."""
 
     code = "missing-permissions"

@@ -15,7 +15,7 @@ import contextlib
 import struct
 from typing import TYPE_CHECKING, Any
 
-from .access_review import Right
+from .access_review import Permission
 from .answers import error_from
 from .client import Client
 from .errors import ConnectionFailed, KubeError
@@ -33,9 +33,9 @@ PROTOCOL = "v4.channel.k8s.io"
 DATA, ERROR = 0, 1
 
 
-def rights(namespace: str) -> list[Right]:
+def permissions(namespace: str) -> list[Permission]:
     """The upgrade is a GET; Kubernetes 1.35 and newer ask for create as well (kubernetes/kubernetes#134577)."""
-    return [Right(verb, "", "pods/portforward", namespace) for verb in ("get", "create")]
+    return [Permission(verb, "", "pods/portforward", namespace) for verb in ("get", "create")]
 
 
 class Stream:

@@ -13,7 +13,7 @@ from typing import Any
 from .._ansible import argument_specs
 from .._ansible.operation import Operation
 from .._csr import csr_api, name_policy
-from .._csr.approval import EXPECTED, RULES, Expectation, Rules, approval_rights, compare, decision_of
+from .._csr.approval import EXPECTED, RULES, Expectation, Rules, approval_permissions, compare, decision_of
 from .._csr.csr_api import Decision
 from .._csr.csr_content import condition_text, content_of
 from .._csr.errors import RequestError
@@ -215,8 +215,8 @@ def _approved_before(
 def _require(client: Client, undecided: Iterable[Mapping[str, Any]], *, waits: bool, purpose: str) -> None:
     """All that deciding and waiting need, before the first decision."""
     signers = dict.fromkeys(csr["spec"]["signerName"] for csr in undecided)
-    wanted = [right for signer in signers for right in approval_rights(signer)]
-    access_review.require(client, [*wanted, *(csr_api.wait_rights() if waits else ())], purpose)
+    wanted = [permission for signer in signers for permission in approval_permissions(signer)]
+    access_review.require(client, [*wanted, *(csr_api.wait_permissions() if waits else ())], purpose)
 
 
 def _decide(

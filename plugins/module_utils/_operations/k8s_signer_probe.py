@@ -17,7 +17,7 @@ from typing import Any, Callable, cast
 from .._ansible import argument_specs
 from .._ansible.operation import Operation
 from .._csr import certificate_rules, csr_api, markers, trust_anchors
-from .._csr.approval import right_for
+from .._csr.approval import permission_for
 from .._csr.csr_content import certificate_of
 from .._csr.errors import AnchorError, RequestError
 from .._csr.requester import requester_of
@@ -27,7 +27,7 @@ from .._diagnosis.diagnosis import Diagnosis
 from .._diagnosis.signer_probe import SignerProbe
 from .._errors import CertflowError
 from .._kube import access_review
-from .._kube.access_review import Right
+from .._kube.access_review import Permission
 from .._kube.client import Client
 from .._kube.errors import ApiError, KubeError
 from .._process.interrupt import put_away_by
@@ -107,24 +107,26 @@ def _hurried(seconds: float, wanted: int) -> Iterator[str]:
 
 _COMMON = (
     *(
-        Right(verb, csr_api.GROUP, "certificatesigningrequests")
+        Permission(verb, csr_api.GROUP, "certificatesigningrequests")
         for verb in ("create", "get", "list", "delete")
     ),
-    Right("update", csr_api.GROUP, "certificatesigningrequests/approval"),
+    Permission("update", csr_api.GROUP, "certificatesigningrequests/approval"),
 )
 
 
 def _permitted(client: Client, probes: Sequence[SignerProbe]) -> list[Trial]:
-    """A trial for each probe, ended where this identity may not approve it. Raises MissingRights where none is left."""
-    approvals = [right_for(probe.signer_name) for probe in probes]
-    lacking = access_review.missing(client, [*_COMMON, *approvals])
+    """A trial for each probe, ended where this identity may not approve it. Raises MissingPermissions where none is left."""
+    approvals = [permission_for(probe.signer_name) for probe in probes]
+    lacking = access_review.find_missing(client, [*_COMMON, *approvals])
     if set(lacking) & set(_COMMON) or set(lacking) >= set(approvals):
-        raise access_review.missing_rights(
+        raise access_review.missing_permissions(
             lacking, f"probe {', '.join(probe.signer_name for probe in probes)}"
         )
     faults = [
-        signer_probe.may_not_approve(probe, access_review.remedy([right])) if right in lacking else None
-        for probe, right in zip(probes, approvals)
+        signer_probe.may_not_approve(probe, access_review.remedy([permission]))
+        if permission in lacking
+        else None
+        for probe, permission in zip(probes, approvals)
     ]
     return [Trial(probe, fault=fault) for probe, fault in zip(probes, faults)]
 

@@ -24,7 +24,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .._kube.access_review import Right
+from .._kube.access_review import Permission
 from .._kube.errors import AlreadyExists, ApiError, TooLarge
 from .._snapshot.errors import StepError
 from .._snapshot.installed.installers import MANAGER
@@ -135,9 +135,9 @@ def _moment(now: datetime) -> str:
     return f"{now:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def permissions(namespace: str) -> list[Right]:
+def permissions(namespace: str) -> list[Permission]:
     """Return the permissions of ``store``. ``list`` and ``delete`` are optional. Without them old backups are kept."""
-    return [Right(verb, "", "configmaps", namespace) for verb in ("create", "list", "delete")]
+    return [Permission(verb, "", "configmaps", namespace) for verb in ("create", "list", "delete")]
 
 
 def store_in_cluster(

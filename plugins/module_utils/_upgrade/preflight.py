@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from .._errors import CertflowError
 from .._kube import access_review
-from .._kube.access_review import Right
-from .._kube.errors import ApiError, Forbidden, KubeError, MissingRights, NotFound
+from .._kube.access_review import Permission
+from .._kube.errors import ApiError, Forbidden, KubeError, MissingPermissions, NotFound
 from .._snapshot.errors import NotYetError, PreflightError
 from .._snapshot.kinds import KINDS, Reference
 from .._snapshot.plan import plan_changes, required_permissions
@@ -167,7 +167,7 @@ def try_actions(
     table: Mapping[str, Action] = ACTIONS,
     *,
     probe_namespace: str = "",
-    permissions: Sequence[Right] = (),
+    permissions: Sequence[Permission] = (),
 ) -> Preflight:
     """Try each step that changes objects, as if the steps before it had been carried out.
 
@@ -203,18 +203,18 @@ def try_actions(
     return Preflight(tuple(tried), problems=tuple(problems), notes=tuple(dict.fromkeys(notes)))
 
 
-def find_lacking(client: Client, needed: Sequence[Right], purpose: str) -> list[PreflightProblem]:
+def find_lacking(client: Client, needed: Sequence[Permission], purpose: str) -> list[PreflightProblem]:
     """Return a problem if the identity lacks one of the permissions. purpose: what they are for, after "to"."""
-    missing = access_review.missing(client, needed)
+    missing = access_review.find_missing(client, needed)
     if not missing:
         return []
-    error = access_review.missing_rights(missing, purpose)
+    error = access_review.missing_permissions(missing, purpose)
     return [PreflightProblem("", error.cause, (), error.remedy)]
 
 
 def problem_of(step: Step, error: CertflowError) -> PreflightProblem:
     """Return the problem of a step that failed. Raise the error itself if the API server did not answer."""
-    if isinstance(error, KubeError) and not isinstance(error, (ApiError, MissingRights)):
+    if isinstance(error, KubeError) and not isinstance(error, (ApiError, MissingPermissions)):
         raise error
     return PreflightProblem(step.id, error.cause, tuple(error.evidence), error.remedy)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from .._kube.errors import AlreadyExists, ApiError, KubeError, MissingRights, NotFound
+from .._kube.errors import AlreadyExists, ApiError, KubeError, MissingPermissions, NotFound
 from .._process import interrupt
 from .._snapshot.errors import UnprovenError
 from .._snapshot.kinds import KINDS, Reference
@@ -112,11 +112,11 @@ def failure(
 def _run(run: CheckRun) -> CheckResult:
     try:
         return CHECKS[run.parameters["subject"]](run)
-    except (ApiError, MissingRights) as error:
+    except (ApiError, MissingPermissions) as error:
         return _refused(error)
 
 
-def _refused(error: ApiError | MissingRights) -> CheckResult:
+def _refused(error: ApiError | MissingPermissions) -> CheckResult:
     """Return the result if the API server refuses the test object. A webhook that fails every write is a failed check."""
     words = error.message or error.cause
     failure = call_failures.of_answer(words, call_failures.ADMISSION)

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Callable
 
-from .._kube.access_review import Right
+from .._kube.access_review import Permission
 from .._kube.errors import ApiError
 from .._kube.lease import Lease
 from .._kube.lease_state import GROUP, LeaseState, read_lease
@@ -75,10 +75,10 @@ def make_lease(client: Client, on_wait: Callable[[LeaseState], None]) -> Lease:
     )
 
 
-def permissions() -> list[Right]:
+def permissions() -> list[Permission]:
     """Return the permissions that the Lease needs. A write of its annotations is an update too."""
-    named = [Right(verb, GROUP, "leases", NAMESPACE, NAME) for verb in ("get", "update", "delete")]
-    return [Right("create", GROUP, "leases", NAMESPACE), *named]
+    named = [Permission(verb, GROUP, "leases", NAMESPACE, NAME) for verb in ("get", "update", "delete")]
+    return [Permission("create", GROUP, "leases", NAMESPACE), *named]
 
 
 def is_held(client: Client) -> bool:

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .._kube.access_review import Right
+from .._kube.access_review import Permission
 from . import call_failures
 from .admission_match import Creation
 from .bundle_targets import Target
@@ -71,10 +71,10 @@ class Call:
     creation: Creation | None = None
 
     @property
-    def right(self) -> Right | None:
+    def permission(self) -> Permission | None:
         """What the request needs; reading discovery documents is everybody's right."""
         made = self.creation
-        return Right("create", made.group, made.resource, made.namespace) if made else None
+        return Permission("create", made.group, made.resource, made.namespace) if made else None
 
 
 def check_object(target: Target, asked: ProbeObject) -> None:

@@ -205,10 +205,10 @@ def write_all(
 ) -> list[TargetChange]:
     """Write changes of several objects in order; an error names the objects that had been written before it.
 
-    decide: plans an object that was read. Raises MissingRights before the first write, and whatever write raises.
+    decide: plans an object that was read. Raises MissingPermissions before the first write, and whatever write raises.
     """
     due = [change.target for change in changes if change.changed]
-    require(client, [bundle_targets.right(target, "patch") for target in due], "write caBundles")
+    require(client, [bundle_targets.permission(target, "patch") for target in due], "write caBundles")
     done: list[TargetChange] = []
     for change in changes:
         try:

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from .. import _managers
 from .._errors import shaped
-from .._kube.access_review import Right, missing_rights
+from .._kube.access_review import Permission, missing_permissions
 from .._kube.errors import Forbidden
 from .._managers import DetectedManager
 from .errors import OwnedTargetError, TargetError
@@ -182,23 +182,23 @@ def path(target: Target) -> str:
     return f"/apis/{kind.group}/{kind.version}/{kind.resource}/{target.name}"
 
 
-def right(target: Target, verb: str) -> Right:
+def permission(target: Target, verb: str) -> Permission:
     """Return the right to do this to the object."""
     kind = KINDS[target.kind]
-    return Right(verb, kind.group, kind.resource, name=target.name)
+    return Permission(verb, kind.group, kind.resource, name=target.name)
 
 
 def read(client: Client, target: Target, *, writes: bool = True) -> dict[str, Any]:
     """Read the object. ``writes``: whether it may be written afterwards, so that both rights are named at once.
 
-    Raises TargetError where it is absent, MissingRights where it may not be read, KubeError.
+    Raises TargetError where it is absent, MissingPermissions where it may not be read, KubeError.
     """
     try:
         obj = client.find(path(target))
     except Forbidden as error:
-        lacking = [right(target, "get"), *([right(target, "patch")] if writes else [])]
+        lacking = [permission(target, "get"), *([permission(target, "patch")] if writes else [])]
         purpose = f"read and write {target}" if writes else f"read {target}"
-        raise missing_rights(lacking, purpose, error.message) from error
+        raise missing_permissions(lacking, purpose, error.message) from error
     if obj is None:
         raise TargetError(
             f"{target} does not exist",

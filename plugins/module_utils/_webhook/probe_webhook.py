@@ -297,9 +297,9 @@ def _conclude(prepared: _Probe, last: _Attempt, is_changed: bool) -> ProbeResult
 
 def _remedy(last: _Attempt) -> str:
     """Return the verdict's remedy, with the RBAC rule if a permission is missing."""
-    right = last.call.right if last.call else None
-    if last.verdict.code == "no-right" and right:
-        return f"{last.verdict.remedy}, by kubectl apply of: {access_review.rule_for([right])}"
+    permission = last.call.permission if last.call else None
+    if last.verdict.code == "no-right" and permission:
+        return f"{last.verdict.remedy}, by kubectl apply of: {access_review.rule_for([permission])}"
     return last.verdict.remedy
 
 

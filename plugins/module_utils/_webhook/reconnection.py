@@ -39,11 +39,11 @@ def renewed(bundle: str) -> str:
 def plan(client: Client, target: Target, obj: Object, *, take_over: bool) -> TargetChange:
     """Decide on the change of one webhook's bundle, which writes nothing.
 
-    Raises OwnedTargetError where another writer would be overruled, MissingRights, TargetError.
+    Raises OwnedTargetError where another writer would be overruled, MissingPermissions, TargetError.
     """
     change = _decided(target, obj, take_over)
     access_review.require(
-        client, [bundle_targets.right(target, "patch")], f"renew the connections to {target}"
+        client, [bundle_targets.permission(target, "patch")], f"renew the connections to {target}"
     )
     return change
 

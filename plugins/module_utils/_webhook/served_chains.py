@@ -22,7 +22,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .._kube import dialing, port_forward
-from .._kube.access_review import Right
+from .._kube.access_review import Permission
 from .._kube.errors import Forbidden, KubeError
 from .._kube.read_limits import LEAST_SECONDS, READ_BYTES, Bounds
 from .._x509 import certificate_facts
@@ -113,9 +113,9 @@ class Stream(Protocol):
         """Wait for something."""
 
 
-def rights(namespace: str) -> list[Right]:
+def permissions(namespace: str) -> list[Permission]:
     """What looking needs; without it nothing is seen, and nothing can be proven."""
-    return [*webhook_endpoints.rights(namespace), *port_forward.rights(namespace)]
+    return [*webhook_endpoints.permissions(namespace), *port_forward.permissions(namespace)]
 
 
 def look(client: Client, config: ClientConfig, *, until: float, aside: bool = False) -> Look:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .._errors import shaped
-from .._kube.access_review import Right
+from .._kube.access_review import Permission
 from .._kube.errors import Forbidden
 
 if TYPE_CHECKING:
@@ -62,10 +62,10 @@ class Endpoints:
     aside: tuple[Endpoint, ...] = ()
 
 
-def rights(namespace: str) -> list[Right]:
+def permissions(namespace: str) -> list[Permission]:
     return [
-        Right("get", "", "services", namespace),
-        Right("list", SLICES, "endpointslices", namespace),
+        Permission("get", "", "services", namespace),
+        Permission("list", SLICES, "endpointslices", namespace),
     ]
 
 

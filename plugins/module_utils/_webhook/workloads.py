@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from .._kube import json_patch
-from .._kube.access_review import Right
+from .._kube.access_review import Permission
 from .._kube.errors import ApiError
 from .._kube.update_object import retry_on_conflict
 from .._times import format_time
@@ -45,10 +45,11 @@ class Workload:
         return f"/apis/apps/v1/namespaces/{self.namespace}/{RESOURCES[self.kind]}/{self.name}"
 
     @property
-    def rights(self) -> list[Right]:
+    def permissions(self) -> list[Permission]:
         """What a restart needs."""
         return [
-            Right(verb, "apps", RESOURCES[self.kind], self.namespace, self.name) for verb in ("get", "patch")
+            Permission(verb, "apps", RESOURCES[self.kind], self.namespace, self.name)
+            for verb in ("get", "patch")
         ]
 
 
@@ -67,9 +68,9 @@ class Rollout:
     probe: ProbeObject | None = None
 
     @property
-    def rights(self) -> list[Right]:
+    def permissions(self) -> list[Permission]:
         """What a restart would need; nothing where none is asked for."""
-        return self.workload.rights if self.workload and self.on_stale == "restart" else []
+        return self.workload.permissions if self.workload and self.on_stale == "restart" else []
 
 
 def restart(client: Client, workload: Workload, now: datetime) -> None:

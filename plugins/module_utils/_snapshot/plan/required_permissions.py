@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from ..._kube.access_review import Right
+from ..._kube.access_review import Permission
 from ..kinds import KINDS
 from ..release.release_table import GROUP, SNAPSHOT
 from .hop import REFUSALS
@@ -23,7 +23,7 @@ Parameters = Mapping[str, Any]
 _CRD, _DEPLOYMENT, _SLICES = KINDS["CustomResourceDefinition"], KINDS["Deployment"], "discovery.k8s.io"
 
 
-def collect(steps: Iterable[Step], namespace: str, probe_namespace: str = "") -> list[Right]:
+def collect(steps: Iterable[Step], namespace: str, probe_namespace: str = "") -> list[Permission]:
     """Return them, each once. namespace: where a step is that does not say it. probe_namespace: where proofs create objects
     that have a namespace, if not where their step says."""
     given = {"namespace": namespace, "probe_namespace": probe_namespace}
@@ -33,60 +33,60 @@ def collect(steps: Iterable[Step], namespace: str, probe_namespace: str = "") ->
     return list(dict.fromkeys(found))
 
 
-def _nothing(_given: Parameters) -> list[Right]:
+def _nothing(_given: Parameters) -> list[Permission]:
     return []
 
 
-def _pods(given: Parameters) -> list[Right]:
+def _pods(given: Parameters) -> list[Permission]:
     place = given["namespace"]
-    return [Right("list", "", "pods", place), Right("list", "apps", "replicasets", place)]
+    return [Permission("list", "", "pods", place), Permission("list", "apps", "replicasets", place)]
 
 
-def _endpoints(given: Parameters) -> list[Right]:
+def _endpoints(given: Parameters) -> list[Permission]:
     place = given["namespace"]
-    return [Right("list", "", "pods", place), Right("list", _SLICES, "endpointslices", place)]
+    return [Permission("list", "", "pods", place), Permission("list", _SLICES, "endpointslices", place)]
 
 
-def _again(given: Parameters) -> list[Right]:
+def _again(given: Parameters) -> list[Permission]:
     """The Deployment is still there when the next one is tried, so that only its update is."""
-    return [Right("create", _DEPLOYMENT.group, _DEPLOYMENT.plural, given["namespace"], given["name"])]
+    return [Permission("create", _DEPLOYMENT.group, _DEPLOYMENT.plural, given["namespace"], given["name"])]
 
 
-def _selected(given: Parameters) -> list[Right]:
+def _selected(given: Parameters) -> list[Permission]:
     """What is to be deleted by a label that nothing has yet."""
     found = [one for one in given.get("objects") or () if "label_selector" in one and one["kind"] in KINDS]
     return [
-        Right(verb, KINDS[one["kind"]].group, KINDS[one["kind"]].plural, one.get("namespace") or "")
+        Permission(verb, KINDS[one["kind"]].group, KINDS[one["kind"]].plural, one.get("namespace") or "")
         for one in found
         for verb in ("list", "delete")
     ]
 
 
-def _stored_versions(given: Parameters) -> list[Right]:
-    return [Right("patch", _CRD.group, f"{_CRD.plural}/status", name=given["crd"])]
+def _stored_versions(given: Parameters) -> list[Permission]:
+    return [Permission("patch", _CRD.group, f"{_CRD.plural}/status", name=given["crd"])]
 
 
-def _proof(given: Parameters) -> list[Right]:
+def _proof(given: Parameters) -> list[Permission]:
     return _PROOFS.get(str(given.get("subject")), _nothing)(given)
 
 
-def _work(group: str, plural: str, given: Parameters) -> list[Right]:
+def _work(group: str, plural: str, given: Parameters) -> list[Permission]:
     """An object that is made, looked at and removed again."""
-    return [Right(verb, group, plural, _place(given)) for verb in ("create", "get", "delete")]
+    return [Permission(verb, group, plural, _place(given)) for verb in ("create", "get", "delete")]
 
 
 def _place(given: Parameters) -> str:
     return str(given["probe_namespace"] or given["namespace"])
 
 
-def _refusal(given: Parameters) -> list[Right]:
+def _refusal(given: Parameters) -> list[Permission]:
     """A dry run; and where there is no default class, one is made for the second to be refused."""
     plural = REFUSALS.get(str(given.get("check")), "volumesnapshots")
     verbs = ("create", "list", "delete") if given.get("check") == "second-default-class" else ("create",)
-    return [Right(verb, SNAPSHOT, plural) for verb in verbs]
+    return [Permission(verb, SNAPSHOT, plural) for verb in verbs]
 
 
-_NEEDS: dict[str, Callable[[Parameters], list[Right]]] = {
+_NEEDS: dict[str, Callable[[Parameters], list[Permission]]] = {
     "wait_available": _pods,
     "watch_pods": _pods,
     "orphan": _again,
@@ -95,12 +95,12 @@ _NEEDS: dict[str, Callable[[Parameters], list[Right]]] = {
     "migrate_storage": _stored_versions,
     "verify": _proof,
 }
-_PROOFS: dict[str, Callable[[Parameters], list[Right]]] = {
+_PROOFS: dict[str, Callable[[Parameters], list[Permission]]] = {
     "webhook": _refusal,
-    "conversion": lambda _given: [Right("create", GROUP, "volumegroupsnapshotcontents")],
+    "conversion": lambda _given: [Permission("create", GROUP, "volumegroupsnapshotcontents")],
     "schema": lambda given: [
-        Right("create", SNAPSHOT, "volumesnapshots", _place(given)),
-        Right("create", SNAPSHOT, "volumesnapshotcontents"),
+        Permission("create", SNAPSHOT, "volumesnapshots", _place(given)),
+        Permission("create", SNAPSHOT, "volumesnapshotcontents"),
     ],
     "controller": lambda given: _work(SNAPSHOT, "volumesnapshots", given),
     "groups": lambda given: _work(GROUP, "volumegroupsnapshots", given),

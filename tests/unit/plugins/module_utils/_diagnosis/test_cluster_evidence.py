@@ -108,7 +108,7 @@ def test_rights_to_approve_by_name_or_by_domain() -> None:
         api.lacking = set(lacking)
         found = surroundings.observe(csr()).lacking
         assert found is not None
-        assert [(right.verb, right.resource) for right in found] == lacking
+        assert [(permission.verb, permission.resource) for permission in found] == lacking
 
 
 def test_authorities_of_all_places_and_of_each_certificate() -> None:

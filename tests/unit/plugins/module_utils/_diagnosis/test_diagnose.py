@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import providers, signers
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.approval import approval_rights
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.approval import approval_permissions
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import (
     causes,
     diagnose,
@@ -57,7 +57,7 @@ UNKNOWN = providers.detect({})
 CLIENT = "kubernetes.io/kube-apiserver-client"
 CUSTOM = "example.com/x"
 CLUSTER_ISSUER = "clusterissuers.cert-manager.io/main"
-LACKING = tuple(approval_rights(KUBELET_SERVING)[1:])
+LACKING = tuple(approval_permissions(KUBELET_SERVING)[1:])
 CA = "CN=signer"
 
 
@@ -519,10 +519,10 @@ def test_never_approved_tells_how() -> None:
     assert "kubectl certificate approve hook-apps-1a2b" in found.remedy
 
 
-@pytest.mark.parametrize("rights", [{}, {"lacking": ()}, {"lacking": LACKING}])
-def test_a_request_that_cannot_be_compared_is_to_be_denied(rights: dict[str, Any]) -> None:
+@pytest.mark.parametrize("permissions", [{}, {"lacking": ()}, {"lacking": LACKING}])
+def test_a_request_that_cannot_be_compared_is_to_be_denied(permissions: dict[str, Any]) -> None:
     """It may come from another identity, which wants a person to approve it."""
-    found = diagnosed(csr(pem=request() + request()), **rights)
+    found = diagnosed(csr(pem=request() + request()), **permissions)
     assert found.code in ("never-approved", "no-right-to-approve")
     assert "kubectl certificate deny hook-apps-1a2b" in found.remedy
     assert "kubectl certificate approve" not in found.remedy
@@ -548,8 +548,8 @@ FORESEEN: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("seen", "words"), FORESEEN)
 def test_never_approved_warns_when_approval_would_not_help(seen: dict[str, Any], words: str) -> None:
-    for rights in ({}, {"lacking": LACKING}):
-        found = diagnosed(csr(), **seen, **rights)
+    for permissions in ({}, {"lacking": LACKING}):
+        found = diagnosed(csr(), **seen, **permissions)
         assert found.code in ("never-approved", "no-right-to-approve")
         [warning] = [text for text in found.evidence if text.startswith("approval alone will not help: ")]
         assert words in warning

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.access_review import (
-    Right,
-    missing,
+    Permission,
+    find_missing,
     require,
     rule_for,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import Connection
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import MissingRights
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import MissingPermissions
 
 from tests.support.failures import absent
 from tests.unit.plugins.module_utils._kube.server import Answer, serving
@@ -29,9 +29,9 @@ CSR = "certificatesigningrequests"
 GROUP = "certificates.k8s.io"
 
 
-def rules(*rights: Right) -> list[dict[str, Any]]:
+def rules(*permissions: Permission) -> list[dict[str, Any]]:
     """The objects of the YAML text, with what the API server demands of each checked."""
-    parsed = yaml.safe_load(rule_for(rights))
+    parsed = yaml.safe_load(rule_for(permissions))
     roles: list[dict[str, Any]] = parsed["items"] if parsed["kind"] == "List" else [parsed]
     for role in roles:
         assert role["apiVersion"] == "rbac.authorization.k8s.io/v1"
@@ -46,7 +46,9 @@ def rules(*rights: Right) -> list[dict[str, Any]]:
 
 def test_verbs_are_grouped() -> None:
     (role,) = rules(
-        Right("get", GROUP, CSR), Right("list", GROUP, CSR), Right("update", GROUP, f"{CSR}/approval")
+        Permission("get", GROUP, CSR),
+        Permission("list", GROUP, CSR),
+        Permission("update", GROUP, f"{CSR}/approval"),
     )
     assert role["rules"] == [
         {"apiGroups": [GROUP], "resources": [CSR], "verbs": ["get", "list"]},
@@ -55,14 +57,14 @@ def test_verbs_are_grouped() -> None:
 
 
 def test_core_group_is_an_empty_text() -> None:
-    assert rules(Right("get", "", "secrets"))[0]["rules"][0]["apiGroups"] == [""]
+    assert rules(Permission("get", "", "secrets"))[0]["rules"][0]["apiGroups"] == [""]
 
 
 def test_namespaces_have_their_own_roles() -> None:
     cluster, first, second = rules(
-        Right("create", GROUP, CSR),
-        Right("get", "", "secrets", "one", "s"),
-        Right("get", "", "secrets", "two", "s"),
+        Permission("create", GROUP, CSR),
+        Permission("get", "", "secrets", "one", "s"),
+        Permission("get", "", "secrets", "two", "s"),
     )
     assert "namespace" not in cluster["metadata"]
     assert [role["metadata"]["namespace"] for role in (first, second)] == ["one", "two"]
@@ -71,7 +73,7 @@ def test_namespaces_have_their_own_roles() -> None:
 def test_names_limit_what_can_be_limited() -> None:
     """RBAC knows no name yet when an object is created, and lists and watches go by collection."""
     (role,) = rules(
-        *(Right(verb, "", "secrets", "n", "s") for verb in ("get", "patch", "create", "list", "watch"))
+        *(Permission(verb, "", "secrets", "n", "s") for verb in ("get", "patch", "create", "list", "watch"))
     )
     assert role["rules"] == [
         {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["s"], "verbs": ["get", "patch"]},
@@ -83,26 +85,26 @@ def test_names_limit_what_can_be_limited() -> None:
     "name", ["kubernetes.io/kubelet-serving", "on", "1", "a.b", "x-*", "it's: {odd}, [really]"]
 )
 def test_names_stay_text(name: str) -> None:
-    (role,) = rules(Right("approve", GROUP, "signers", name, name))
+    (role,) = rules(Permission("approve", GROUP, "signers", name, name))
     assert role["rules"][0]["resourceNames"] == [name]
     assert role["metadata"]["namespace"] == name
 
 
 def test_rule_is_one_line() -> None:
-    assert "\n" not in rule_for([Right("get", "", "secrets", "n"), Right("get", GROUP, CSR)])
+    assert "\n" not in rule_for([Permission("get", "", "secrets", "n"), Permission("get", GROUP, CSR)])
 
 
 def test_reviews() -> None:
     answers = [Answer(201, {"status": {"allowed": allowed}}) for allowed in (True, False, True)]
     wanted = [
-        Right("get", GROUP, CSR),
-        Right("update", GROUP, f"{CSR}/approval", "", "x"),
-        Right("get", "", "secrets", "n"),
+        Permission("get", GROUP, CSR),
+        Permission("update", GROUP, f"{CSR}/approval", "", "x"),
+        Permission("get", "", "secrets", "n"),
     ]
     with serving(*answers) as server:
         connection = Connection(host=server.url, auth_source="s", token="t")
         client = Client(connection, user_agent="test/1", deadline=time.monotonic() + 10)
-        assert missing(client, [*wanted, wanted[0]]) == [wanted[1]]
+        assert find_missing(client, [*wanted, wanted[0]]) == [wanted[1]]
         client.close()
     asked = [json.loads(request.body)["spec"]["resourceAttributes"] for request in server.requests]
     assert asked == [
@@ -115,12 +117,12 @@ def test_reviews() -> None:
 
 def test_another_name_is_as_good() -> None:
     """CertificateApproval takes the signer's name or its domain's (k/k pkg/certauthorization)."""
-    right = Right("approve", GROUP, "signers", name="a.b/c", or_name="a.b/*")
+    permission = Permission("approve", GROUP, "signers", name="a.b/c", or_name="a.b/*")
     answers = [Answer(201, {"status": {"allowed": allowed}}) for allowed in (True, False, True, False, False)]
     with serving(*answers) as server:
         connection = Connection(host=server.url, auth_source="s", token="t")
         client = Client(connection, user_agent="test/1", deadline=time.monotonic() + 10)
-        assert [missing(client, [right]) for _time in range(3)] == [[], [], [right]]
+        assert [find_missing(client, [permission]) for _time in range(3)] == [[], [], [permission]]
         client.close()
     asked = [json.loads(request.body)["spec"]["resourceAttributes"]["name"] for request in server.requests]
     assert asked == ["a.b/c", "a.b/c", "a.b/*", "a.b/c", "a.b/*"]
@@ -133,8 +135,12 @@ def test_missing_rights_are_one_line_with_the_rule() -> None:
             user_agent="t",
             deadline=time.monotonic() + 10,
         )
-        with pytest.raises(MissingRights) as caught:
-            require(client, [Right("get", "", "secrets", "n", "s"), Right("create", GROUP, CSR)], "do it")
+        with pytest.raises(MissingPermissions) as caught:
+            require(
+                client,
+                [Permission("get", "", "secrets", "n", "s"), Permission("create", GROUP, CSR)],
+                "do it",
+            )
         client.close()
     names = ("get", "secrets", "create", "certificatesigningrequests.certificates.k8s.io")
     assert not absent(names, caught.value.cause)

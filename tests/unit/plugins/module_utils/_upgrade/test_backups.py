@@ -208,7 +208,11 @@ def test_without_the_permission_to_list_or_delete_old_backups_stay() -> None:
         assert len(api.objects) == backups.KEPT + 1
     with pytest.raises(Forbidden):
         store(Api("create"))
-    assert [right.verb for right in backups.permissions("kube-system")] == ["create", "list", "delete"]
+    assert [permission.verb for permission in backups.permissions("kube-system")] == [
+        "create",
+        "list",
+        "delete",
+    ]
 
 
 def test_a_lost_answer_is_no_failure() -> None:

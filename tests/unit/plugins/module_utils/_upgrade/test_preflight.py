@@ -54,9 +54,9 @@ def test_a_certificate_alone_needs_the_lease_too(monkeypatch: pytest.MonkeyPatch
     (hop,) = planner.plan(ours("7.0.2"), request.release, request.options).hops
     asked: list[Any] = []
 
-    def missing(_client: Any, rights: list[Any]) -> list[Any]:
-        asked.extend(rights)
-        return rights
+    def missing(_client: Any, permissions: list[Any]) -> list[Any]:
+        asked.extend(permissions)
+        return permissions
 
     monkeypatch.setattr(preflight, "try_actions", lambda *_given, **_more: Preflight())
     monkeypatch.setattr(certificate_step, "signer_of", lambda *_given: "example.com/ca")

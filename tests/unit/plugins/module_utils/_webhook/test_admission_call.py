@@ -10,7 +10,7 @@ import copy
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.access_review import Right
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.access_review import Permission
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
     admission_call,
     bundle_content,
@@ -84,7 +84,7 @@ def test_a_creation() -> None:
     call = admission_call.creation(PODS, POD, "admission", "hook")
     assert (call.path, call.words) == ("/api/v1/namespaces/shop/pods", "dry run of Pod shop/x")
     assert call.body == POD == before
-    assert call.right == Right("create", "", "pods", "shop")
+    assert call.permission == Permission("create", "", "pods", "shop")
     assert call.creation is not None
     assert (call.creation.namespace, call.creation.labels) == ("shop", {"app": "web"})
 
@@ -93,7 +93,7 @@ def test_a_name_is_made_where_there_is_none() -> None:
     call = admission_call.creation(NODES, {"apiVersion": "v1", "kind": "Node"}, "admission")
     assert call.body == {"apiVersion": "v1", "kind": "Node", "metadata": {"generateName": "certflow-probe-"}}
     assert (call.path, call.words) == ("/api/v1/nodes", "dry run of Node certflow-probe-*")
-    assert call.right == Right("create", "", "nodes", "")
+    assert call.permission == Permission("create", "", "nodes", "")
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_what_would_not_be_converted(manifest: dict[str, Any], names: tuple[str,
 
 def test_an_api_that_is_aggregated() -> None:
     call = admission_call.discovery_of({"spec": {"group": "example.com", "version": "v1"}})
-    assert (call.path, call.body, call.right) == ("/apis/example.com/v1", None, None)
+    assert (call.path, call.body, call.permission) == ("/apis/example.com/v1", None, None)
 
 
 @pytest.mark.parametrize(

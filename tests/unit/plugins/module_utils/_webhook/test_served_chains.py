@@ -161,10 +161,10 @@ def test_an_address_of_the_clusters_network_is_never_dialled(monkeypatch: pytest
 def test_the_documented_roles_let_it_look(role: str) -> None:
     file = Path(__file__).resolve().parents[5] / "docs" / "rbac" / f"{role}.yaml"
     rules = yaml.safe_load(file.read_text())["rules"]
-    for right in served_chains.rights("apps"):
+    for permission in served_chains.permissions("apps"):
         assert any(
-            right.group in rule["apiGroups"]
-            and right.resource in rule["resources"]
-            and right.verb in rule["verbs"]
+            permission.group in rule["apiGroups"]
+            and permission.resource in rule["resources"]
+            and permission.verb in rule["verbs"]
             for rule in rules
-        ), right
+        ), permission

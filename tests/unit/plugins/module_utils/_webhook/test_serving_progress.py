@@ -218,9 +218,12 @@ def test_a_touch_is_no_must(error: Any, done: bool) -> None:
 
 
 def test_rights_are_asked_for_where_a_restart_is() -> None:
-    assert Rollout(WORKLOAD).rights == []
-    assert Rollout(None, "restart").rights == []
-    assert [(right.verb, right.resource, right.name) for right in Rollout(WORKLOAD, "restart").rights] == [
+    assert Rollout(WORKLOAD).permissions == []
+    assert Rollout(None, "restart").permissions == []
+    assert [
+        (permission.verb, permission.resource, permission.name)
+        for permission in Rollout(WORKLOAD, "restart").permissions
+    ] == [
         ("get", "daemonsets", "hook"),
         ("patch", "daemonsets", "hook"),
     ]
