@@ -33,7 +33,7 @@ PLAYBOOK = Path(__file__).with_name("certificates.yml")
 
 
 @dataclass(frozen=True)
-class Host:
+class BenchmarkHost:
     """A namespace that represents a cluster, with a webhook configuration of the same name."""
 
     name: str
@@ -103,7 +103,7 @@ def _scripts(fleet: clusters.Fleet, workplace: Path) -> Figure:
     )
 
 
-def _script(host: Host, workplace: Path) -> None:
+def _script(host: BenchmarkHost, workplace: Path) -> None:
     scripts = clusters.snapshotter_dir() / "deploy" / "kubernetes" / "webhook-example"
     environment = {
         **os.environ,
@@ -121,9 +121,11 @@ def _script(host: Host, workplace: Path) -> None:
     _run(["kubectl", "apply", "-f", "-"], environment, filled)
 
 
-def _hosts(fleet: clusters.Fleet, prefix: str) -> list[Host]:
+def _hosts(fleet: clusters.Fleet, prefix: str) -> list[BenchmarkHost]:
     """Create new hosts: a namespace and a webhook configuration for each."""
-    hosts = [Host(f"{prefix}-{number:02}", fleet[NAMES[number % len(NAMES)]]) for number in range(HOSTS)]
+    hosts = [
+        BenchmarkHost(f"{prefix}-{number:02}", fleet[NAMES[number % len(NAMES)]]) for number in range(HOSTS)
+    ]
     for host in hosts:
         host.cluster.api("POST", "/api/v1/namespaces", {"metadata": {"name": host.name}})
         host.cluster.api(

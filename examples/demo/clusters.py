@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from examples.demo import objects
-from examples.demo.webhook import Webhook, anything_goes, judge
-from tests.support.clusters import ApiError, programs
+from examples.demo.webhook import DemoWebhook, anything_goes, judge
+from tests.support.clusters import AdminApiError, programs
 from tools.ci import process, tree
 from tools.ci.venvs import REPOSITORY
 
@@ -92,7 +92,7 @@ class CertificateDemo(DemoClusters):
         super().__init__(fleet)
         self.broken = broken
         rule = anything_goes if broken == "rule" else judge
-        self.webhooks = {name: Webhook(rule) for name in fleet}
+        self.webhooks = {name: DemoWebhook(rule) for name in fleet}
 
     def close(self) -> None:
         for webhook in self.webhooks.values():
@@ -112,7 +112,7 @@ def secret(cluster: Cluster) -> tuple[str, str]:
     """Return the certificate and the key of the webhook as PEM text. Raises Unseen if the Secret does not exist."""
     try:
         data = cluster.api("GET", f"{objects.NAMESPACED}/secrets/{objects.SECRET}")["data"]
-    except ApiError as error:
+    except AdminApiError as error:
         raise Unseen(f"{cluster.name}: {error}") from error
     return base64.b64decode(data["tls.crt"]).decode(), base64.b64decode(data["tls.key"]).decode()
 
@@ -130,7 +130,7 @@ def _wait_for(cluster: Cluster, path: str) -> None:
     while True:
         try:
             cluster.api("GET", path)
-        except ApiError:
+        except AdminApiError:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.1)

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 from examples.demo import objects
 from examples.demo.clusters import CertificateDemo, Unseen, changed, quote, say
 from tests.support import clusters, node_webhook
-from tests.support.clusters import ApiError
+from tests.support.clusters import AdminApiError
 from tests.support.load import CONNECTIONS, PER_SECOND, Load
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
     from tests.support.clusters import Cluster
 
-WEBHOOK = node_webhook.Webhook(objects.SERVICE, objects.NAMESPACE)
+WEBHOOK = node_webhook.NodeWebhook(objects.SERVICE, objects.NAMESPACE)
 # (description, signer). An ephemeral CA is a new CA at each renewal.
 RENEWALS = (("the same CA", "kubernetes.io/kubelet-serving"), ("a new CA", "ephemeral-ca"))
 
@@ -64,6 +64,6 @@ def _renew(demo: CertificateDemo, cluster: Cluster, signer: str) -> None:
 def _answers(cluster: Cluster) -> bool:
     try:
         node_webhook.dry_run(cluster, WEBHOOK)
-    except ApiError:
+    except AdminApiError:
         return False
     return True

@@ -15,7 +15,7 @@ from examples.demo import objects, rotation
 from examples.demo.clusters import CertificateDemo, Unseen, changed, quote, say, secret
 from examples.demo.webhook import RULE
 from tests.support import clusters
-from tests.support.clusters import APP_SERVING, ApiError, ClusterError, pki, snapshotter_dir
+from tests.support.clusters import APP_SERVING, AdminApiError, ClusterError, pki, snapshotter_dir
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -107,12 +107,12 @@ def real_calls(demo: CertificateDemo) -> str:
         good, bad = objects.config_map("colours", team="paint"), objects.config_map("shapes")
         try:
             cluster.api("POST", f"{objects.CONFIG_MAPS}?dryRun=All", good)
-        except ApiError as error:
+        except AdminApiError as error:
             raise Unseen(f"{name}: a good ConfigMap was refused: {error.message}") from error
         say("     ConfigMap colours, with a label team: accepted")
         try:
             cluster.api("POST", f"{objects.CONFIG_MAPS}?dryRun=All", bad)
-        except ApiError as error:
+        except AdminApiError as error:
             if RULE not in error.message:
                 raise Unseen(
                     f"{name}: a bad ConfigMap was refused, but not by the webhook: {error}"
@@ -165,7 +165,7 @@ def told(place: Where, steps: Sequence[tuple[str, Callable[[Where], str]]]) -> b
         start = time.monotonic()
         try:
             answer, result = step(place), "seen"
-        except (Unseen, ApiError, ClusterError, OSError, AssertionError) as error:
+        except (Unseen, AdminApiError, ClusterError, OSError, AssertionError) as error:
             answer, result = str(error), "FAILED"
         say(f"   => {answer}")
         seen.append((result, f"{time.monotonic() - start:4.1f} s", f"{title}: {answer}"))

@@ -55,7 +55,7 @@ BROKEN, FAILED_STATUS = "onprem", 2
 WIDTH = 120
 
 
-class Upgrade(DemoClusters):
+class UpgradeDemo(DemoClusters):
     """Two clusters with the old release. has_pods: the clusters have nodes."""
 
     seconds = SECONDS
@@ -101,7 +101,7 @@ class Upgrade(DemoClusters):
             return list(pool.map(act, self.fleet.values()))
 
 
-def the_old_release(demo: Upgrade) -> str:
+def the_old_release(demo: UpgradeDemo) -> str:
     """Install the old release with kubectl, by upstream's manifests."""
     demo.each(partial(lab.install, release=OLD, pods=demo.has_pods))
     for name, cluster in demo.fleet.items():
@@ -125,7 +125,7 @@ def the_old_release(demo: Upgrade) -> str:
     return f"its pods run on both clusters, its webhook refuses an invalid object, and snapshot {KEPT} exists"
 
 
-def the_usual_way(demo: Upgrade) -> str:
+def the_usual_way(demo: UpgradeDemo) -> str:
     """Try kubectl apply of the new manifests by a dry run. The API server reports the first error."""
     deploy, _crds = build.snapshot_manifests(NEW)
     manifest = deploy / "webhook-example" / "webhook.yaml"
@@ -140,7 +140,7 @@ def the_usual_way(demo: Upgrade) -> str:
     raise Unseen("kubectl apply was accepted")
 
 
-def the_plan(demo: Upgrade) -> str:
+def the_plan(demo: UpgradeDemo) -> str:
     """Show the plan: the writes and checks in their order."""
     lines = _messages(demo.role("--tags", "plan", "--limit", "eks"), "Show the plan")
     for line in lines:
@@ -154,7 +154,7 @@ def the_plan(demo: Upgrade) -> str:
     )
 
 
-def a_failure(demo: Upgrade) -> str:
+def a_failure(demo: UpgradeDemo) -> str:
     """Run the role with images that no registry has. It fails, and the old release is put back."""
     say(
         "   The images of this run do not exist. A client creates snapshots meanwhile, with failurePolicy Fail."
@@ -171,7 +171,7 @@ def a_failure(demo: Upgrade) -> str:
     return f"step {failed['step']} failed, {undone['release']} is back, {made} creates, none failed"
 
 
-def one_play(demo: Upgrade) -> str:
+def one_play(demo: UpgradeDemo) -> str:
     """Run the role over both clusters, while a client creates snapshots."""
     say(
         "   From now on a client creates valid and invalid snapshots by dry runs. With failurePolicy Fail each of them"
@@ -195,7 +195,7 @@ Moments = dict[str, list[tuple[float, str]]]
 
 
 @contextmanager
-def _under_load(demo: Upgrade, *names: str) -> Iterator[tuple[dict[str, SnapshotLoad], Moments]]:
+def _under_load(demo: UpgradeDemo, *names: str) -> Iterator[tuple[dict[str, SnapshotLoad], Moments]]:
     """Create snapshots on these clusters while the block runs the play, and show its progress.
 
     Yields the loads, and for each cluster when each step began (time.time) with its id. The last entry is the end.
@@ -270,7 +270,7 @@ def _failure(output: str) -> dict[str, Any]:
     return dict(json.loads(found[1])) if found else {}
 
 
-def own_eyes(demo: Upgrade) -> str:
+def own_eyes(demo: UpgradeDemo) -> str:
     """Check the clusters without the role: images, a refusal of the webhook, signer and snapshot."""
     for name, cluster in demo.fleet.items():
         images = lab.kubectl(cluster, "get", "pods", "-A", "-o=jsonpath={..spec.containers[*].image}").split()
@@ -302,7 +302,7 @@ def _signer(cluster: Cluster) -> str:
     return ""
 
 
-def the_same_again(demo: Upgrade) -> str:
+def the_same_again(demo: UpgradeDemo) -> str:
     """Run the play again."""
     output = demo.role()
     quote(output.rpartition("PLAY RECAP")[2].partition("\n")[2])
@@ -311,7 +311,7 @@ def the_same_again(demo: Upgrade) -> str:
     return "changed=0 on both clusters"
 
 
-def tried(demo: Upgrade) -> str:
+def tried(demo: UpgradeDemo) -> str:
     """Run the play in check mode, because no pod can run."""
     before = demo.each(_versions)
     output = demo.role("--check")
@@ -330,7 +330,7 @@ def _versions(cluster: Cluster) -> list[str]:
     return [f"{one['kind']} {one['metadata']['name']} {one['metadata']['resourceVersion']}" for one in found]
 
 
-Step = tuple[str, "Callable[[Upgrade], str]"]
+Step = tuple[str, "Callable[[UpgradeDemo], str]"]
 FIRST: tuple[Step, ...] = (
     (f"{OLD}, installed by its own manifests", the_old_release),
     (f"The usual way to {NEW}", the_usual_way),
@@ -367,7 +367,7 @@ def main() -> int:
 def _tell(reason: str) -> bool:
     """Run the demo. reason: why no pods run, or "" if they run."""
     say(
-        f"Upgrade the snapshot controller and its webhook from {OLD} to {NEW}, on two real Kubernetes clusters."
+        f"UpgradeDemo the snapshot controller and its webhook from {OLD} to {NEW}, on two real Kubernetes clusters."
     )
     if reason:
         say(
@@ -382,13 +382,13 @@ def _tell(reason: str) -> bool:
     suffix = "" if reason else "-node"
     with clusters.running({name: f"{name}{suffix}" for name in NAMES}) as fleet:
         say(f"  ready after {time.monotonic() - start:.0f} s")
-        complete = _steps(Upgrade(fleet, has_pods=not reason), WITHOUT_PODS if reason else WITH_PODS)
+        complete = _steps(UpgradeDemo(fleet, has_pods=not reason), WITHOUT_PODS if reason else WITH_PODS)
     words = "Every step succeeded" if complete else "NOT every step succeeded"
     say(f"{words}, in {time.monotonic() - start:.0f} s. Nothing is left running.")
     return complete
 
 
-def _steps(demo: Upgrade, steps: Sequence[Step]) -> bool:
+def _steps(demo: UpgradeDemo, steps: Sequence[Step]) -> bool:
     demo.prepare()
     if demo.has_pods:
         demo.each(partial(lab.load_images, release=NEW))

@@ -34,8 +34,8 @@ def anything_goes(review: dict[str, Any]) -> dict[str, Any]:
     return {"apiVersion": review["apiVersion"], "kind": review["kind"], "response": response}
 
 
-class _Handler(BaseHTTPRequestHandler):
-    server: Webhook
+class _DemoHandler(BaseHTTPRequestHandler):
+    server: DemoWebhook
 
     def do_POST(self) -> None:
         review = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -51,13 +51,13 @@ class _Handler(BaseHTTPRequestHandler):
         """Print nothing, because the demo prints the calls."""
 
 
-class Webhook(ThreadingHTTPServer):
+class DemoWebhook(ThreadingHTTPServer):
     """A server on a free loopback port. It runs from `serve` until `close`. `calls` has the objects' names."""
 
     daemon_threads = True
 
     def __init__(self, rule: Rule) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(("127.0.0.1", 0), _DemoHandler)
         self.rule = rule
         self.calls: list[str] = []
         self._thread: threading.Thread | None = None

@@ -18,7 +18,7 @@ import pytest
 from tools.ci import interpreters, lock, process, tree, venvs
 from tools.ci.environments import CORES, ENVIRONMENTS, PYTHON_39, Environment
 from tools.ci.gates import ALL, QUICK
-from tools.ci.result import Result, of_exit, of_junit
+from tools.ci.result import GateResult, of_exit, of_junit
 
 REPORT = """<testsuites><testsuite>
 <testcase name="a"/><testcase name="b"/>
@@ -39,7 +39,7 @@ def test_counts_of_a_report(tmp_path: Path) -> None:
     """An error in a fixture is a failed test; a skip tells its reason."""
     report = tmp_path / "report.xml"
     report.write_text(REPORT)
-    assert of_junit(report, 1) == Result(2, 2, 1, ("skipped: no tool",))
+    assert of_junit(report, 1) == GateResult(2, 2, 1, ("skipped: no tool",))
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_run_that_ended_badly_has_failed(tmp_path: Path, content: str | None, 
 def test_the_closing_line() -> None:
     """Skips are named only if there are any."""
     assert str(of_exit(0) + of_exit(0) + of_exit(2)) == "2 passed, 1 failed"
-    assert str(Result(1, 0, 3)) == "1 passed, 0 failed, 3 skipped"
+    assert str(GateResult(1, 0, 3)) == "1 passed, 0 failed, 3 skipped"
 
 
 def test_output_and_exit_code_are_kept(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_a_shim_is_not_an_interpreter(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_an_environment_without_python_says_so() -> None:
     """The text that a run prints for what it leaves out."""
-    with pytest.raises(venvs.Unavailable, match=r"^core 0: no Python 0\.1 or 0\.2 found$"):
+    with pytest.raises(venvs.PythonUnavailable, match=r"^core 0: no Python 0\.1 or 0\.2 found$"):
         venvs.python_for(Environment("x", "core 0", ("0.1", "0.2"), ()))
 
 

@@ -41,7 +41,7 @@ NOT_YET = (
 )
 
 #: Errors without codes: those of the test rig and of Python.
-WITHOUT_CODES = {"ClusterError", "Unavailable", "OSError", "ValueError"}
+WITHOUT_CODES = {"ClusterError", "PythonUnavailable", "Unavailable", "OSError", "ValueError"}
 
 #: What holds the text of a failure: keys of a result, attributes of an error or of a finished program.
 KEYS = {"cause", "msg"}

@@ -18,8 +18,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.we
 from cryptography.hazmat.primitives import hashes
 
 from tests.support.clusters import pki
-from tests.support.other_client import KUBECTL, Client
-from tests.support.rig import Rig
+from tests.support.other_client import KUBECTL, OtherClient
+from tests.support.rig import ClusterRig
 
 if TYPE_CHECKING:
     from tests.support.clusters import Cluster
@@ -56,7 +56,7 @@ def leaf(name: str, *names: str, lifetime: datetime.timedelta = pki.YEAR) -> str
     return pki.issue(ca(name), "leaf", names=names, lifetime=lifetime).certificate_pem.decode()
 
 
-class BundleRig(Rig):
+class BundleRig(ClusterRig):
     """Objects with caBundles that no other test touches."""
 
     def __init__(self, cluster: Cluster) -> None:
@@ -71,7 +71,7 @@ class BundleRig(Rig):
         kind: str,
         *bundles: str | None,
         service: dict[str, str] = SERVICE,
-        by: Client = KUBECTL,
+        by: OtherClient = KUBECTL,
         **metadata: Any,
     ) -> dict[str, Any]:
         """A webhook configuration with one webhook a bundle (PEM text, None for no key), as a target."""
@@ -95,7 +95,12 @@ class BundleRig(Rig):
         return self._make(kind, f"hooks-{len(self.made)}-{self.id}", {"webhooks": entries}, metadata, by)
 
     def definition(
-        self, bundle: str | None = None, *, conversion: bool = True, by: Client = KUBECTL, **metadata: Any
+        self,
+        bundle: str | None = None,
+        *,
+        conversion: bool = True,
+        by: OtherClient = KUBECTL,
+        **metadata: Any,
     ) -> dict[str, Any]:
         group, plural = f"{self.id}.certflow.test", f"things{len(self.made)}"
         webhook = {"clientConfig": client_config(bundle), "conversionReviewVersions": ["v1"]}
@@ -133,7 +138,7 @@ class BundleRig(Rig):
         self.cluster.api("DELETE", f"{PATHS[target['kind']]}/{target['name']}")
 
     def _make(
-        self, kind: str, name: str, body: dict[str, Any], metadata: dict[str, Any], by: Client
+        self, kind: str, name: str, body: dict[str, Any], metadata: dict[str, Any], by: OtherClient
     ) -> dict[str, Any]:
         version = PATHS[kind].removeprefix("/apis/").rpartition("/")[0]
         obj = {"apiVersion": version, "kind": kind, "metadata": {"name": name, **metadata}, **body}

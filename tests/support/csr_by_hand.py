@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from tests.support.clusters import ApiError, eks_signer, pki
+from tests.support.clusters import AdminApiError, eks_signer, pki
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -124,7 +124,7 @@ def decide(
     path = f"{CSRS}/{csr['metadata']['name']}"
     try:
         return cluster.api("PUT", f"{path}/approval", body)
-    except ApiError:
+    except AdminApiError:
         # The controller-manager approves kubelets' client certificates itself, and may have been faster.
         found = cluster.api("GET", path)
         assert approval.decision_of(found) == decision

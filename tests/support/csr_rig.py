@@ -21,10 +21,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations im
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from tests.support.clusters import ApiError, Cluster, audit
+from tests.support.clusters import AdminApiError, Cluster, audit
 from tests.support.failures import has_failed
-from tests.support.other_client import KUBECTL, Client
-from tests.support.rig import Rig
+from tests.support.other_client import KUBECTL, OtherClient
+from tests.support.rig import ClusterRig
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,7 +39,7 @@ HOOK_KIND = "ValidatingWebhookConfiguration"
 KUBELET_SERVING = "kubernetes.io/kubelet-serving"
 
 
-class CsrRig(Rig):
+class CsrRig(ClusterRig):
     """A namespace, and certificates for Service hook in it."""
 
     def __init__(self, cluster: Cluster, signer: str = KUBELET_SERVING) -> None:
@@ -100,7 +100,7 @@ class CsrRig(Rig):
         """Return the bundle of the last webhook of the target, "" if the object does not exist."""
         try:
             config = self.cluster.api("GET", f"{HOOKS}/{target['name']}")["webhooks"][-1]["clientConfig"]
-        except ApiError as error:
+        except AdminApiError as error:
             assert error.status == 404, error
             return ""
         return base64.b64decode(config.get("caBundle", "")).decode()
@@ -114,7 +114,7 @@ class CsrRig(Rig):
     def secret(self, name: str = "hook-tls") -> dict[str, Any] | None:
         try:
             return self.cluster.api("GET", f"{self.secrets}/{name}")
-        except ApiError as error:
+        except AdminApiError as error:
             assert error.status == 404, error
             return None
 
@@ -127,7 +127,12 @@ class CsrRig(Rig):
         return x509.load_pem_x509_certificate(self.data(name)[key].encode())
 
     def put_secret(
-        self, data: dict[str, str], *, kind: str = "kubernetes.io/tls", by: Client = KUBECTL, **changed: Any
+        self,
+        data: dict[str, str],
+        *,
+        kind: str = "kubernetes.io/tls",
+        by: OtherClient = KUBECTL,
+        **changed: Any,
     ) -> None:
         encoded = {key: base64.b64encode(text.encode()).decode() for key, text in data.items()}
         top = {key: changed.pop(key) for key in ("immutable",) if key in changed}
@@ -154,7 +159,7 @@ class CsrRig(Rig):
     def csr(self, name: str) -> dict[str, Any] | None:
         try:
             return self.cluster.api("GET", f"{CSRS}/{name}")
-        except ApiError as error:
+        except AdminApiError as error:
             assert error.status == 404, error
             return None
 

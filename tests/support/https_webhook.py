@@ -39,7 +39,7 @@ def _review(review: dict[str, Any], **response: Any) -> Reply:
     return 200, {"apiVersion": review["apiVersion"], "kind": review["kind"], "response": response}
 
 
-class Pair(Protocol):
+class CertificateWithKey(Protocol):
     """A certificate, with what is sent along, and its key, such as a pki.KeyPair."""
 
     @property
@@ -49,9 +49,9 @@ class Pair(Protocol):
     def key_pem(self) -> bytes: ...
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _WebhookHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"  # connections stay open
-    server: Server
+    server: WebhookServer
 
     def do_POST(self) -> None:
         review = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -74,13 +74,13 @@ class _Handler(BaseHTTPRequestHandler):
         """Tests look at `calls`."""
 
 
-class Server(ThreadingHTTPServer):
+class WebhookServer(ThreadingHTTPServer):
     """On a free loopback port, from `serve` until `close`. `connections` counts handshakes that were begun."""
 
     daemon_threads = True
 
     def __init__(self, answer: Callable[[dict[str, Any]], Reply]) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(("127.0.0.1", 0), _WebhookHandler)
         self.answer = answer
         self.calls: list[str] = []
         self.connections = 0
@@ -91,11 +91,11 @@ class Server(ThreadingHTTPServer):
     def port(self) -> int:
         return int(self.server_address[1])
 
-    def present(self, pair: Pair | None) -> None:
+    def present(self, pair: CertificateWithKey | None) -> None:
         """From the next connection on, present this certificate; None: speak no TLS. Open connections stay."""
         self._tls = _context(pair) if pair else None
 
-    def serve(self) -> Server:
+    def serve(self) -> WebhookServer:
         self._thread = threading.Thread(target=self.serve_forever, daemon=True, args=(0.05,))
         self._thread.start()
         return self
@@ -120,10 +120,10 @@ class Server(ThreadingHTTPServer):
         """A caller that does not trust the certificate hangs up, and says so itself."""
 
 
-class Balanced(Server):
+class BalancedServer(WebhookServer):
     """Serve several machines at one address. Each connection reaches the next machine, with its own certificate."""
 
-    def present_in_turn(self, *pairs: Pair) -> None:
+    def present_in_turn(self, *pairs: CertificateWithKey) -> None:
         self._turns = itertools.cycle([_context(pair) for pair in pairs])
 
     def get_request(self) -> tuple[Any, Any]:
@@ -131,7 +131,7 @@ class Balanced(Server):
         return super().get_request()
 
 
-def _context(pair: Pair) -> ssl.SSLContext:
+def _context(pair: CertificateWithKey) -> ssl.SSLContext:
     """The ssl module takes paths only, and a key has no place on a disk: anonymous memory has a path too."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     descriptor = os.memfd_create("webhook")

@@ -10,7 +10,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from tests.support.clusters import ApiError
+from tests.support.clusters import AdminApiError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,7 +51,7 @@ class Load:
             try:
                 self._call()
                 failure = ""
-            except (ApiError, OSError) as error:
+            except (AdminApiError, OSError) as error:
                 failure = f"{time.strftime('%H:%M:%S')} {error}"
             with self._lock:
                 self.made += 1

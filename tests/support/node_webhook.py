@@ -27,7 +27,7 @@ CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigu
 
 
 @dataclass(frozen=True)
-class Webhook:
+class NodeWebhook:
     """A Deployment of the test webhook and what belongs to it; all of its objects are called `name`.
 
     `reload`: "poll" reads the Secret's files every second, "never" only at its start. `sub_path` mounts them in
@@ -161,7 +161,7 @@ class Webhook:
         return {"service": service, **bundle}
 
 
-def deploy(cluster: clusters.Cluster, webhook: Webhook) -> None:
+def deploy(cluster: clusters.Cluster, webhook: NodeWebhook) -> None:
     """Namespace, Service and Deployment. The pods start once their Secret is there."""
     cluster.load_image(IMAGE, image.program("webhook"))
     core, name = "/api/v1/namespaces", webhook.namespace
@@ -173,20 +173,20 @@ def deploy(cluster: clusters.Cluster, webhook: Webhook) -> None:
     cluster.api("POST", f"/apis/apps/v1/namespaces/{name}/deployments", webhook.deployment())
 
 
-def create_secret(cluster: clusters.Cluster, webhook: Webhook, pair: pki.KeyPair) -> None:
+def create_secret(cluster: clusters.Cluster, webhook: NodeWebhook, pair: pki.KeyPair) -> None:
     cluster.api("POST", f"/api/v1/namespaces/{webhook.namespace}/secrets", webhook.secret(pair))
 
 
-def configure(cluster: clusters.Cluster, webhook: Webhook, ca_pem: str = "") -> None:
+def configure(cluster: clusters.Cluster, webhook: NodeWebhook, ca_pem: str = "") -> None:
     cluster.api("POST", CONFIGURATIONS, webhook.configuration(ca_pem))
 
 
-def certificate(webhook: Webhook, ca: pki.KeyPair) -> pki.KeyPair:
+def certificate(webhook: NodeWebhook, ca: pki.KeyPair) -> pki.KeyPair:
     """A serving certificate that suits the webhook."""
     return pki.issue(ca, webhook.server_name, names=(webhook.server_name,))
 
 
-def wait_until_ready(cluster: clusters.Cluster, webhook: Webhook) -> None:
+def wait_until_ready(cluster: clusters.Cluster, webhook: NodeWebhook) -> None:
     """All replicas are of the newest revision, and ready; no other pod is left."""
 
     def ready() -> bool:
@@ -202,20 +202,20 @@ def wait_until_ready(cluster: clusters.Cluster, webhook: Webhook) -> None:
     wait_for(ready)
 
 
-def pods(cluster: clusters.Cluster, webhook: Webhook) -> list[dict[str, Any]]:
+def pods(cluster: clusters.Cluster, webhook: NodeWebhook) -> list[dict[str, Any]]:
     """The pods of the webhook, those included that are being deleted."""
     selector = f"/api/v1/namespaces/{webhook.namespace}/pods?labelSelector=app%3D{webhook.name}"
     found: list[dict[str, Any]] = cluster.api("GET", selector)["items"]
     return found
 
 
-def dry_run(cluster: clusters.Cluster, webhook: Webhook, *, refuse: bool = False) -> None:
+def dry_run(cluster: clusters.Cluster, webhook: NodeWebhook, *, refuse: bool = False) -> None:
     """Ask the webhook through the API server, and write nothing. Raises ApiError when the answer is no."""
     path = f"/api/v1/namespaces/{webhook.namespace}/configmaps?dryRun=All"
     cluster.api("POST", path, webhook.asked_about(refuse=refuse))
 
 
-def touch(cluster: clusters.Cluster, webhook: Webhook, value: str) -> None:
+def touch(cluster: clusters.Cluster, webhook: NodeWebhook, value: str) -> None:
     """Change an annotation of each pod: the kubelet then looks after its volumes at once."""
     for pod in pods(cluster, webhook):
         path = f"/api/v1/namespaces/{webhook.namespace}/pods/{pod['metadata']['name']}"
@@ -223,14 +223,14 @@ def touch(cluster: clusters.Cluster, webhook: Webhook, value: str) -> None:
         cluster.api("PATCH", path, patch, "application/merge-patch+json")
 
 
-def remove(cluster: clusters.Cluster, webhook: Webhook) -> None:
+def remove(cluster: clusters.Cluster, webhook: NodeWebhook) -> None:
     """Its configuration, and its namespace with all that is in it."""
     cluster.api("DELETE", f"{CONFIGURATIONS}/{webhook.name}")
     cluster.api("DELETE", f"/api/v1/namespaces/{webhook.namespace}")
 
 
 @contextlib.contextmanager
-def custom_resource(cluster: clusters.Cluster, webhook: Webhook, ca_pem: str) -> Iterator[str]:
+def custom_resource(cluster: clusters.Cluster, webhook: NodeWebhook, ca_pem: str) -> Iterator[str]:
     """A custom resource of the versions v1 (stored) and v2, which the webhook converts.
 
     Gives the path of its objects, with `{}` for the version.
@@ -249,7 +249,7 @@ def custom_resource(cluster: clusters.Cluster, webhook: Webhook, ca_pem: str) ->
 def _there(cluster: clusters.Cluster, path: str) -> bool:
     try:
         cluster.api("GET", path)
-    except clusters.ApiError as error:
+    except clusters.AdminApiError as error:
         if error.status != 404:
             raise
         return False

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Client:
+class OtherClient:
     """How somebody else writes: under which field manager, and whether by server-side apply."""
 
     manager: str = "kubectl"
@@ -30,4 +30,4 @@ class Client:
             cluster.api("POST", f"{collection}?{query}", obj)
 
 
-KUBECTL = Client()
+KUBECTL = OtherClient()

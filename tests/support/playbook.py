@@ -27,7 +27,7 @@ STEP = re.compile(r"(\S+)  (\d+)/\d+  ([a-z0-9-]+( \(undo\))?)")
 Meet = Callable[[str, "subprocess.Popen[str]"], None]
 
 
-class Moment(NamedTuple):
+class TaskStart(NamedTuple):
     """The beginning of a task or of a step.
 
     at: the time (time.time).
@@ -43,7 +43,7 @@ class Moment(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Run:
+class PlaybookRun:
     """What a playbook printed, and how it ended."""
 
     status: int
@@ -61,7 +61,7 @@ def play(
     *arguments: str,
     program: str = "ansible-playbook",
     **environment: str,
-) -> Run:
+) -> PlaybookRun:
     """Run plays (or a file of them, or a playbook of a collection by its name) in ``directory``.
 
     ``environment`` is added to the process's own.
@@ -77,7 +77,7 @@ def play(
         timeout=SECONDS,
         check=False,
     )
-    return Run(done.returncode, done.stdout)
+    return PlaybookRun(done.returncode, done.stdout)
 
 
 def followed(
@@ -86,14 +86,14 @@ def followed(
     *arguments: str,
     seconds: float = SECONDS,
     meet: Meet | None = None,
-) -> tuple[Run, list[Moment]]:
+) -> tuple[PlaybookRun, list[TaskStart]]:
     """The same, and when each task began.
 
     With -v also when each step of an upgrade began, with its id. A step that puts the previous release back has " (undo)" after it.
     meet: called with each of these names when it begins, and with the process, which does not wait for it.
     """
     lines: list[str] = []
-    began: list[Moment] = []
+    began: list[TaskStart] = []
     with subprocess.Popen(
         _command("ansible-playbook", directory, plays, arguments),
         cwd=directory,
@@ -115,15 +115,15 @@ def followed(
                 if meet is not None:
                     meet(begun.name, process)
         timer.cancel()
-    return Run(process.returncode, "".join(lines)), began
+    return PlaybookRun(process.returncode, "".join(lines)), began
 
 
-def _begun(line: str) -> Moment | None:
+def _begun(line: str) -> TaskStart | None:
     """Return the task, or the step of an upgrade, that begins with this line of output."""
     if line.startswith("TASK ["):
-        return Moment(time.time(), line.removeprefix("TASK [").rpartition("]")[0].rpartition(" : ")[2])
+        return TaskStart(time.time(), line.removeprefix("TASK [").rpartition("]")[0].rpartition(" : ")[2])
     found = STEP.fullmatch(line.rstrip("\n"))
-    return Moment(time.time(), found[3], found[1], int(found[2])) if found else None
+    return TaskStart(time.time(), found[3], found[1], int(found[2])) if found else None
 
 
 def is_step(name: str) -> bool:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.webhook_probe import OPERATION
 
-from tests.support.clusters import ApiError, pki
-from tests.support.https_webhook import Server, allow, convert
-from tests.support.rig import Rig
+from tests.support.clusters import AdminApiError, pki
+from tests.support.https_webhook import WebhookServer, allow, convert
+from tests.support.rig import ClusterRig
 from tests.support.waiting import wait_for
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def encoded(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-class ProbeRig(Rig):
+class ProbeRig(ClusterRig):
     """A namespace with Service hook, which leads to this machine, and a server."""
 
     def __init__(self, cluster: Cluster) -> None:
@@ -66,7 +66,7 @@ class ProbeRig(Rig):
             f"/api/v1/namespaces/{self.name}/services",
             {"metadata": {"name": "hook"}, "spec": {"type": "ExternalName", "externalName": "localhost"}},
         )
-        self.server = Server(allow)
+        self.server = WebhookServer(allow)
         self.server.present(self.leaf())
         self.server.serve()
 
@@ -124,7 +124,7 @@ class ProbeRig(Rig):
         path = f"/api/v1/namespaces/{self.name}/configmaps?dryRun=All"
         try:
             self.cluster.api("POST", path, config_map(self.name))
-        except ApiError as error:
+        except AdminApiError as error:
             return error.message
         return "accepted"
 
@@ -178,7 +178,7 @@ class ProbeRig(Rig):
         return {"kind": "APIService", "name": f"v1.{group}"}
 
     def is_served(self, path: str) -> bool:
-        with contextlib.suppress(ApiError):
+        with contextlib.suppress(AdminApiError):
             return bool(self.cluster.api("GET", path))
         return False
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import execute
 
-from tests.support.clusters import ApiError
+from tests.support.clusters import AdminApiError
 
 if TYPE_CHECKING:
     import datetime
@@ -68,7 +68,7 @@ def written(cluster: Cluster, user: str, since: datetime.datetime | None = None)
     return [f"{verb} {uri}" for verb, _resource, uri in requests(cluster, user, since) if verb in WRITES]
 
 
-class Rig:
+class ClusterRig:
     """A user of one test on one test cluster, and the objects that go with the test.
 
     The user is an administrator. The audit log tells its requests from those of other tests.
@@ -87,7 +87,7 @@ class Rig:
         for path in reversed(self.made):
             try:
                 self.cluster.api("DELETE", path)
-            except ApiError as error:
+            except AdminApiError as error:
                 assert error.status == 404, error
 
     def make(self, collection: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.object_changes import meaning
 
 from tests.support import snapshot_lab as lab
-from tests.support.clusters import ApiError
+from tests.support.clusters import AdminApiError
 from tests.support.snapshot_rig import difference
 from tests.support.waiting import wait_for
 
@@ -202,7 +202,7 @@ def _left(cluster: Cluster) -> dict[str, Object]:
         lab.remind(cluster, f"crd/{obj['metadata']['name']}")
         group, plural = obj["spec"]["group"], obj["spec"]["names"]["plural"]
         version = next(one["name"] for one in obj["spec"]["versions"] if one["storage"])
-        with contextlib.suppress(ApiError):  # gone meanwhile
+        with contextlib.suppress(AdminApiError):  # gone meanwhile
             for one in cluster.api("GET", f"/apis/{group}/{version}/{plural}")["items"]:
                 place, name = one["metadata"].get("namespace"), one["metadata"]["name"]
                 spaced = f"namespaces/{place}/{plural}" if place else plural

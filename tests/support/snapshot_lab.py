@@ -314,7 +314,7 @@ def _message(cluster: Cluster, method: str, path: str, body: dict[str, Any] | No
     """What an error says; "" where there is none."""
     try:
         cluster.api(method, path, body)
-    except clusters.ApiError as error:
+    except clusters.AdminApiError as error:
         return error.message
     return ""
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tests.support import snapshot_lab as lab
-from tests.support.clusters import ApiError
+from tests.support.clusters import AdminApiError
 from tests.support.load import Load
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _TIMED_OUT = "context deadline exceeded"
 
 
 @dataclass(frozen=True)
-class Request:
+class LoadRequest:
     """One object that is created over and over. since, until: releases that refuse it, the last not included."""
 
     what: str
@@ -63,23 +63,23 @@ def _without_namespace(name: str) -> dict[str, Any]:
 
 
 VALID = (
-    Request("snapshot", _IN_DEFAULT, lab.snapshot("load")),
-    Request("content", _CONTENTS, lab.content("load")),
-    Request("class", _CLASSES, _class("load")),
+    LoadRequest("snapshot", _IN_DEFAULT, lab.snapshot("load")),
+    LoadRequest("content", _CONTENTS, lab.content("load")),
+    LoadRequest("class", _CLASSES, _class("load")),
 )
 INVALID = (
-    Request("snapshot with an empty class", _IN_DEFAULT, lab.snapshot("load", snapshot_class="")),
+    LoadRequest("snapshot with an empty class", _IN_DEFAULT, lab.snapshot("load", snapshot_class="")),
     # The schema of 8.0 takes "" for a name, and its webhook is not asked about contents.
-    Request("content without a namespace", _CONTENTS, _without_namespace("load"), until=(8, 0)),
+    LoadRequest("content without a namespace", _CONTENTS, _without_namespace("load"), until=(8, 0)),
     # Only the webhook sees two objects at once, and 8.2 has none.
-    Request(
+    LoadRequest(
         "second default class", _CLASSES, lab.default_class("load", driver=DRIVER), since=(6, 0), until=(8, 2)
     ),
 )
 
 
 @dataclass(frozen=True)
-class Answer:
+class LoadAnswer:
     """To one dry run. said: "" where it was accepted. valid: whether it had to be. load: of the machine, per core."""
 
     at: float
@@ -115,10 +115,10 @@ class SnapshotLoad:
             Load(lambda: self._ask(self._invalid, valid=False), PER_SECOND),
         )
         self._stack = contextlib.ExitStack()
-        self.answers: list[Answer] = []
+        self.answers: list[LoadAnswer] = []
 
     def __enter__(self) -> SnapshotLoad:
-        with contextlib.suppress(ApiError):  # there since the last upgrade
+        with contextlib.suppress(AdminApiError):  # there since the last upgrade
             self._cluster.api("POST", _CLASSES, lab.default_class("load-default", driver=DRIVER))
         for load in self._loads:
             self._stack.enter_context(load)
@@ -127,11 +127,11 @@ class SnapshotLoad:
     def __exit__(self, *error: object) -> None:
         self._stack.close()
 
-    def wrong(self) -> list[Answer]:
+    def wrong(self) -> list[LoadAnswer]:
         """Valid creates that were not accepted, and creates of either kind that nobody decided about; but late ones."""
         return [one for one in self.answers if ((one.valid and one.said) or one.failed) and not one.late]
 
-    def accepted(self, since: float = 0.0) -> list[Answer]:
+    def accepted(self, since: float = 0.0) -> list[LoadAnswer]:
         """Invalid creates that were accepted, of those that were sent after a moment (time.time)."""
         return [one for one in self.answers if not one.valid and not one.said and one.at >= since]
 
@@ -146,7 +146,7 @@ class SnapshotLoad:
                 lines.append(f"{name[:60]:60} {_numbers(own)}")
         return "\n".join([*lines, f"{'all':60} {_numbers(self.answers)}", *self._accepted_by_kind()])
 
-    def _phase(self, answer: Answer, begins: list[float]) -> int:
+    def _phase(self, answer: LoadAnswer, begins: list[float]) -> int:
         return bisect_right(begins, answer.at)
 
     def _accepted_by_kind(self) -> Iterator[str]:
@@ -156,7 +156,7 @@ class SnapshotLoad:
         if late:
             yield f"  late, with {max(one.load for one in late):.0f} programs waiting for each core: {len(late)}"
 
-    def _ask(self, requests: Sequence[Request], *, valid: bool) -> None:
+    def _ask(self, requests: Sequence[LoadRequest], *, valid: bool) -> None:
         number = next(self._next)
         request, at, said = requests[number % len(requests)], time.time(), ""
         metadata = {**request.body["metadata"], "name": f"load-{number}"}
@@ -164,15 +164,15 @@ class SnapshotLoad:
             self._cluster.api(
                 "POST", f"{request.collection}?dryRun=All", {**request.body, "metadata": metadata}
             )
-        except ApiError as error:
+        except AdminApiError as error:
             said = error.message
         except OSError as error:
             said = f"no answer: {error}"
         load = os.getloadavg()[0] / (os.cpu_count() or 1)
-        self.answers.append(Answer(at, request.what, valid, said, load))
+        self.answers.append(LoadAnswer(at, request.what, valid, said, load))
 
 
-def _numbers(answers: Sequence[Answer]) -> str:
+def _numbers(answers: Sequence[LoadAnswer]) -> str:
     valid = [one for one in answers if one.valid]
     invalid = [one for one in answers if not one.valid]
     counts = (

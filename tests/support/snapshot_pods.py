@@ -17,7 +17,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
-from tests.support.clusters import ApiError
+from tests.support.clusters import AdminApiError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,7 +61,7 @@ class Pods:
 
     def _keep(self) -> None:
         while not self._ended.wait(PAUSE_SECONDS):
-            with contextlib.suppress(ApiError, OSError):  # an object was changed or deleted meanwhile
+            with contextlib.suppress(AdminApiError, OSError):  # an object was changed or deleted meanwhile
                 self._look()
 
     def _look(self) -> None:
@@ -85,12 +85,12 @@ class Pods:
 
     def _lead(self, holder: str) -> None:
         """Hold the controllers' Lease for an hour."""
-        with contextlib.suppress(ApiError):
+        with contextlib.suppress(AdminApiError):
             if self._cluster.api("GET", f"{LEASES}/{LEADER}")["spec"]["holderIdentity"] == holder:
                 return
         now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
         spec = {"holderIdentity": holder, "leaseDurationSeconds": 3600, "acquireTime": now, "renewTime": now}
-        with contextlib.suppress(ApiError):
+        with contextlib.suppress(AdminApiError):
             self._cluster.api("POST", LEASES, {"metadata": {"name": LEADER}})
         self._cluster.api("PATCH", f"{LEASES}/{LEADER}", {"spec": spec}, MERGE)
 
@@ -113,7 +113,7 @@ def running(cluster: Cluster, *ready: str) -> Iterator[Pods]:
         yield pods
     finally:
         pods.close()
-        with contextlib.suppress(ApiError):
+        with contextlib.suppress(AdminApiError):
             cluster.api("DELETE", f"{LEASES}/{LEADER}")
 
 

@@ -43,7 +43,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.actio
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.preflight import Preflight
 
 from tests.support.clusters import build
-from tests.support.rig import Rig, validated
+from tests.support.rig import ClusterRig, validated
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -55,7 +55,7 @@ NAMESPACE = "kube-system"
 SECONDS = 90
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
+class _ReleaseHandler(http.server.SimpleHTTPRequestHandler):
     def log_message(self, *_arguments: Any) -> None:
         pass
 
@@ -63,7 +63,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 @contextlib.contextmanager
 def release_server(*releases: str) -> Iterator[str]:
     """Serve the archives of releases. Yield their URL, in which {version} stands for the release."""
-    handler = functools.partial(Quiet, directory=str(build.release_archives(*releases)))
+    handler = functools.partial(_ReleaseHandler, directory=str(build.release_archives(*releases)))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
@@ -73,7 +73,7 @@ def release_server(*releases: str) -> Iterator[str]:
     thread.join()
 
 
-class SnapshotRig(Rig):
+class SnapshotRig(ClusterRig):
     """Single actions of an upgrade, and what they change."""
 
     def __init__(self, cluster: Cluster, source: str, cache: Path) -> None:

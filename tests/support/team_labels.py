@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from examples.demo import objects
 from examples.demo.webhook import judge
-from tests.support.clusters import ApiError, pki
-from tests.support.https_webhook import Reply, Server, convert
+from tests.support.clusters import AdminApiError, pki
+from tests.support.https_webhook import Reply, WebhookServer, convert
 
 if TYPE_CHECKING:
     from tests.support.clusters import Cluster
@@ -23,10 +23,10 @@ DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 TEAMS = "teams.example.com"
 
 
-def start(cluster: Cluster) -> Server:
+def start(cluster: Cluster) -> WebhookServer:
     """Everything that the examples name, once the API server follows it. The caller closes the server."""
     ca = pki.make_ca("team-labels")
-    server = Server(_answer)
+    server = WebhookServer(_answer)
     server.present(pki.issue(ca, "hook", names=[f"{objects.SERVICE}.{objects.NAMESPACE}.svc"]))
     cluster.api("POST", "/api/v1/namespaces", {"metadata": {"name": objects.NAMESPACE}})
     cluster.api("POST", f"{objects.NAMESPACED}/services", objects.service())
@@ -73,7 +73,7 @@ def _wait(cluster: Cluster) -> None:
         try:
             cluster.api("GET", f"/apis/{TEAMS.partition('.')[2]}/v1beta1")
             cluster.api("POST", f"{objects.CONFIG_MAPS}?dryRun=All", objects.config_map("ready"))
-        except ApiError as error:
+        except AdminApiError as error:
             if "denied the request" in error.message:
                 return
         time.sleep(0.1)

@@ -42,7 +42,7 @@ print(json.dumps({"status": run.status, "rc": run.rc, "output": run.stdout.read(
 def venv() -> Path:
     try:
         return venvs.ensure(AWX)
-    except venvs.Unavailable as problem:
+    except venvs.PythonUnavailable as problem:
         pytest.skip(str(problem))
 
 

@@ -45,7 +45,7 @@ def cluster(fleet: Fleet) -> Iterator[Cluster]:
 
 
 def is_served(cluster: Cluster) -> bool:
-    with contextlib.suppress(clusters.ApiError):
+    with contextlib.suppress(clusters.AdminApiError):
         return bool(cluster.api("GET", CERTIFICATES))
     return False
 

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from tests.support import clusters
-from tests.support.clusters import APP_SERVING, ApiError, audit
+from tests.support.clusters import APP_SERVING, AdminApiError, audit
 
 if TYPE_CHECKING:
     from tests.support.clusters import Cluster, Fleet
@@ -270,7 +270,7 @@ def test_a_program_can_be_stopped_and_started_again(fleet: Fleet) -> None:
 
 
 def test_an_error_of_the_api_carries_its_message(fleet: Fleet) -> None:
-    with pytest.raises(ApiError) as caught:
+    with pytest.raises(AdminApiError) as caught:
         fleet["onprem"].api("GET", "/api/v1/namespaces/nowhere")
     assert caught.value.status == 404
 

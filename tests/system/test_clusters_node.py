@@ -23,9 +23,9 @@ from cryptography import x509
 
 from tests.support import clusters, node_webhook
 from tests.support.cluster_runs import kill_with_its_janitor, nothing_left, owner, temporary, when_ready
-from tests.support.clusters import ApiError, Cluster, cgroups, directories, namespaces, pki
+from tests.support.clusters import AdminApiError, Cluster, cgroups, directories, namespaces, pki
 from tests.support.clusters.processes import Process
-from tests.support.node_webhook import Webhook
+from tests.support.node_webhook import NodeWebhook
 from tests.support.waiting import becomes_true
 
 if TYPE_CHECKING:
@@ -56,9 +56,9 @@ def ca() -> pki.KeyPair:
 
 
 @pytest.fixture(scope="module")
-def webhook(node: Cluster, ca: pki.KeyPair) -> Iterator[Webhook]:
+def webhook(node: Cluster, ca: pki.KeyPair) -> Iterator[NodeWebhook]:
     """Two pods behind a Service, and a webhook configuration that trusts the CA of their certificate."""
-    webhook = Webhook("guard", "guarded")
+    webhook = NodeWebhook("guard", "guarded")
     node_webhook.deploy(node, webhook)
     node_webhook.create_secret(node, webhook, node_webhook.certificate(webhook, ca))
     node_webhook.configure(node, webhook, ca.certificate_pem.decode())
@@ -67,7 +67,7 @@ def webhook(node: Cluster, ca: pki.KeyPair) -> Iterator[Webhook]:
     node_webhook.remove(node, webhook)
 
 
-def served(cluster: Cluster, webhook: Webhook, pod: str) -> x509.Certificate:
+def served(cluster: Cluster, webhook: NodeWebhook, pod: str) -> x509.Certificate:
     """What a pod serves, by a port-forward through the API server."""
     path = f"/api/v1/namespaces/{webhook.namespace}/pods/{pod}/portforward?ports={node_webhook.PORT}"
     files = {
@@ -100,7 +100,7 @@ def served(cluster: Cluster, webhook: Webhook, pod: str) -> x509.Certificate:
     return x509.load_der_x509_certificate(certificate)
 
 
-def names(cluster: Cluster, webhook: Webhook) -> list[str]:
+def names(cluster: Cluster, webhook: NodeWebhook) -> list[str]:
     return [pod["metadata"]["name"] for pod in node_webhook.pods(cluster, webhook)]
 
 
@@ -115,14 +115,14 @@ def test_the_node_is_ready(node: Cluster) -> None:
     assert ready == ["True"]
 
 
-def test_a_webhook_in_pods_is_called_through_the_api_server(node: Cluster, webhook: Webhook) -> None:
+def test_a_webhook_in_pods_is_called_through_the_api_server(node: Cluster, webhook: NodeWebhook) -> None:
     node_webhook.dry_run(node, webhook)
-    with pytest.raises(ApiError) as caught:
+    with pytest.raises(AdminApiError) as caught:
         node_webhook.dry_run(node, webhook, refuse=True)
     assert caught.value.status == 403
 
 
-def test_a_webhook_in_pods_converts(node: Cluster, webhook: Webhook, ca: pki.KeyPair) -> None:
+def test_a_webhook_in_pods_converts(node: Cluster, webhook: NodeWebhook, ca: pki.KeyPair) -> None:
     with node_webhook.custom_resource(node, webhook, ca.certificate_pem.decode()) as path:
         thing = webhook.thing("v1") | {"spec": {"size": 2**53 + 1}}
         node.api("POST", path.format("v1"), thing | {"metadata": {"name": "one"}})
@@ -131,7 +131,7 @@ def test_a_webhook_in_pods_converts(node: Cluster, webhook: Webhook, ca: pki.Key
         assert converted["spec"] == {"size": 2**53 + 1}
 
 
-def test_the_address_of_a_service_is_reached(node: Cluster, webhook: Webhook) -> None:
+def test_the_address_of_a_service_is_reached(node: Cluster, webhook: NodeWebhook) -> None:
     """From the node, and so from pods: by the rules of kube-proxy."""
     for path in (
         "/api/v1/namespaces/default/services/kubernetes",
@@ -141,19 +141,19 @@ def test_the_address_of_a_service_is_reached(node: Cluster, webhook: Webhook) ->
         becomes_true(partial(_ends_well, node, connect))
 
 
-def test_pods_are_reached_by_port_forward(node: Cluster, webhook: Webhook, ca: pki.KeyPair) -> None:
+def test_pods_are_reached_by_port_forward(node: Cluster, webhook: NodeWebhook, ca: pki.KeyPair) -> None:
     for pod in names(node, webhook):
         served(node, webhook, pod).verify_directly_issued_by(ca.certificate)
 
 
-def test_the_log_of_a_pod_is_read(node: Cluster, webhook: Webhook) -> None:
+def test_the_log_of_a_pod_is_read(node: Cluster, webhook: NodeWebhook) -> None:
     for pod in names(node, webhook):
         log = node.client.request("GET", f"/api/v1/namespaces/{webhook.namespace}/pods/{pod}/log")
         assert b"serving certificate" in log
 
 
 def test_a_changed_secret_reaches_pods_that_are_touched(
-    node: Cluster, webhook: Webhook, ca: pki.KeyPair, capsys: pytest.CaptureFixture[str]
+    node: Cluster, webhook: NodeWebhook, ca: pki.KeyPair, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pair = node_webhook.certificate(webhook, ca)
     secret = f"/api/v1/namespaces/{webhook.namespace}/secrets/{webhook.name}"
@@ -166,7 +166,7 @@ def test_a_changed_secret_reaches_pods_that_are_touched(
         print(f" served after {time.monotonic() - begin:.1f} s ", end="")
 
 
-def test_programs_can_be_stopped_and_started_again(node: Cluster, webhook: Webhook) -> None:
+def test_programs_can_be_stopped_and_started_again(node: Cluster, webhook: NodeWebhook) -> None:
     for program in ("kubelet", "kube-apiserver"):
         node.stop(program, signal.SIGKILL)
         assert program not in node.running
@@ -183,12 +183,12 @@ def _ends_well(node: Cluster, command: Sequence[str]) -> bool:
     return node.run_inside(*command).returncode == 0
 
 
-def _serves(node: Cluster, webhook: Webhook, pod: str, certificate: x509.Certificate) -> bool:
+def _serves(node: Cluster, webhook: NodeWebhook, pod: str, certificate: x509.Certificate) -> bool:
     return served(node, webhook, pod) == certificate
 
 
 def _answers(node: Cluster) -> bool:
-    with contextlib.suppress(OSError, ApiError):
+    with contextlib.suppress(OSError, AdminApiError):
         return node.client.request("GET", "/readyz") == b"ok"
     return False
 

@@ -15,7 +15,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.errors im
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import cluster_facts
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import AuthenticationError
 
-from tests.support.clusters import ApiError, pki
+from tests.support.clusters import AdminApiError, pki
 from tests.support.csr_by_hand import connected, connected_as, create, decide, explained, settled, with_usages
 from tests.support.failures import absent
 from tests.unit.plugins.module_utils._csr.objects import APP_SERVING, KUBELET_SERVING
@@ -55,7 +55,7 @@ def test_the_controller_manager_refuses_in_the_words_of_the_table(fleet: Fleet) 
 def test_the_api_server_refuses_what_the_table_says(
     fleet: Fleet, name: str, changes: dict[str, Any], texts: list[str]
 ) -> None:
-    with pytest.raises(ApiError) as caught:
+    with pytest.raises(AdminApiError) as caught:
         create(fleet["onprem"], name, replace(GOOD[name], **changes))
     assert caught.value.status in {403, 422}
     for part in texts[0].replace("spec.expirationSeconds: ", "").split(": "):
@@ -67,7 +67,7 @@ def test_the_api_server_refuses_what_the_table_says(
     "row", [row for row in REFUSED if TYPE_ERROR in row[2][0]], ids=lambda row: str(row[1])
 )
 def test_the_api_server_cannot_decode_what_the_table_refuses(fleet: Fleet, row: Any) -> None:
-    with pytest.raises(ApiError) as caught:
+    with pytest.raises(AdminApiError) as caught:
         create(fleet["onprem"], row[0], replace(GOOD[row[0]], **row[1]))
     assert caught.value.status == 400
     assert f"expirationSeconds of type {TYPE_ERROR}" in caught.value.message, "the API server's own words"
@@ -125,7 +125,7 @@ def _logs_in(cluster: Cluster, pair: pki.KeyPair) -> bool:
 
 
 def test_legacy_unknown_is_refused_as_the_table_says(fleet: Fleet) -> None:
-    with pytest.raises(ApiError) as caught:
+    with pytest.raises(AdminApiError) as caught:
         create(fleet["onprem"], signers.LEGACY_UNKNOWN, GOOD[KUBELET_SERVING])
     assert "spec.signerName" in caught.value.message
 
@@ -143,7 +143,7 @@ def test_signer_names_are_valid_where_the_api_server_says_so(fleet: Fleet, name:
     try:
         create(fleet["onprem"], name, GOOD[CUSTOM])
         theirs = True
-    except ApiError as error:
+    except AdminApiError as error:
         assert error.status == 422
         theirs = False
     assert ours == theirs

@@ -146,7 +146,7 @@ class ModesRig:
         self.fleet["onprem"].api("DELETE", f"{REQUESTS}/{self.name}")
         self.fleet["onprem"].api("DELETE", f"{HOOKS}/{self.name}")
 
-    def play(self, plays: list[dict[str, Any]], *arguments: str, **environment: str) -> playbook.Run:
+    def play(self, plays: list[dict[str, Any]], *arguments: str, **environment: str) -> playbook.PlaybookRun:
         inventory = self.directory / "inventory.yml"
         local = {"ansible_connection": "local"}
         hosts = {
@@ -411,7 +411,7 @@ def one(task: dict[str, Any], **keywords: Any) -> list[dict[str, Any]]:
     return [{"hosts": "localhost", "gather_facts": False, "tasks": [task], **keywords}]
 
 
-def doors(run: playbook.Run) -> list[tuple[str, str]]:
+def doors(run: playbook.PlaybookRun) -> list[tuple[str, str]]:
     """Door and reason of each task, in their order."""
     return [(found.group(2), found.group(3)) for found in LINE.finditer(run.output)]
 

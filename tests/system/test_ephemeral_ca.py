@@ -22,10 +22,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations im
 from cryptography import x509
 
 from examples.demo import webhook
-from examples.demo.webhook import Webhook
-from tests.support.clusters import ApiError
+from examples.demo.webhook import DemoWebhook
+from tests.support.clusters import AdminApiError
 from tests.support.csr_rig import HOOKS, CsrRig, role_in
-from tests.support.https_webhook import Balanced, deny
+from tests.support.https_webhook import BalancedServer, deny
 from tests.support.limited_user import BUNDLE, DOCS, User
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def test_a_signer_is_changed_both_ways(rig: CsrRig) -> None:
 
 def test_the_api_server_calls_a_webhook_with_it(rig: CsrRig) -> None:
     """A real call over TLS: refused in the webhook's own words, so its certificate was accepted."""
-    with contextlib.closing(Webhook(webhook.judge)) as server:
+    with contextlib.closing(DemoWebhook(webhook.judge)) as server:
         name = f"called-{rig.name}"
         service = {
             "metadata": {"name": "hook"},
@@ -192,7 +192,7 @@ class Stored:
 
 def test_an_address_with_two_machines_keeps_the_old_ca(rig: CsrRig) -> None:
     """One machine reloads and the other one does not. A single connection reaches only one of them."""
-    with contextlib.closing(Balanced(deny)) as server:
+    with contextlib.closing(BalancedServer(deny)) as server:
         target = {"kind": "ValidatingWebhookConfiguration", "name": f"balanced-{rig.name}"}
         url = {"url": f"https://localhost:{server.port}/"}
         rig.make(HOOKS, _configuration(rig, target["name"], server.port, client_config=url))
@@ -250,6 +250,6 @@ def _configuration(
 def _call(rig: CsrRig) -> str:
     """What the API server says to a ConfigMap that the webhook refuses."""
     body = {"metadata": {"name": f"unlabelled-{uuid.uuid4().hex[:8]}"}}
-    with pytest.raises(ApiError) as refused:
+    with pytest.raises(AdminApiError) as refused:
         rig.cluster.api("POST", f"/api/v1/namespaces/{rig.name}/configmaps", body)
     return str(refused.value)

@@ -20,13 +20,13 @@ from tests.support import clusters, pages, playbook, snapshot_lab, snapshot_webh
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.support.https_webhook import Server
+    from tests.support.https_webhook import WebhookServer
 
 REPOSITORY = Path(__file__).parents[2]
 REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 CRD = "volumegroupsnapshotcontents.groupsnapshot.storage.k8s.io"
 # Started for an example, and closed behind the last one.
-SERVERS: list[Server] = []
+SERVERS: list[WebhookServer] = []
 
 
 @pytest.fixture(scope="module")

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from tests.support.clusters import Fleet
-    from tests.system.fault_injection.crash import Point
+    from tests.system.fault_injection.crash import CrashCase
     from tests.system.fault_injection.flows import Flow
-    from tests.system.fault_injection.transport import Case, Fault
+    from tests.system.fault_injection.transport import TransportCase, TransportFault
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +40,11 @@ def killer() -> Iterator[Killer]:
         yield killer
 
 
-def by_name(row: Flow | Fault) -> str:
+def by_name(row: Flow | TransportFault) -> str:
     return row.name
 
 
-def assert_good(cases: Iterable[Point | Case]) -> None:
+def assert_good(cases: Iterable[CrashCase | TransportCase]) -> None:
     assert [str(case) for case in cases if not case.is_good] == []
 
 
@@ -91,7 +91,7 @@ def asked(ground: FaultRig) -> list[str]:
 
 
 @pytest.mark.parametrize("fault", [fault for fault in transport.FAULTS if fault.is_daily], ids=by_name)
-def test_a_fault_at_one_request(ground: FaultRig, asked: list[str], fault: Fault) -> None:
+def test_a_fault_at_one_request(ground: FaultRig, asked: list[str], fault: TransportFault) -> None:
     """Where a request is created, whose answer matters most; else at the first that can meet it."""
     met = [number for number, words in enumerate(asked, 1) if fault.can_meet(words)]
     created = asked.index(CSR) + 1
@@ -104,12 +104,12 @@ def test_no_lost_answer_of_a_write_matters(ground: FaultRig, asked: list[str]) -
 
 
 @pytest.mark.parametrize("fault", transport.FAULTS[:2], ids=by_name)
-def test_a_key_is_kept_although_its_connection_breaks(ground: FaultRig, fault: Fault) -> None:
+def test_a_key_is_kept_although_its_connection_breaks(ground: FaultRig, fault: TransportFault) -> None:
     number = transport.whole(ground, ASK).index("create secrets") + 1
     assert_case(ground, fault, number, ASK)
 
 
-def assert_case(ground: FaultRig, fault: Fault, number: int, flow: Flow = NEW) -> None:
+def assert_case(ground: FaultRig, fault: TransportFault, number: int, flow: Flow = NEW) -> None:
     cases = list(transport.cases(ground, flow, fault, [number]))
     assert len(cases) == 1
     assert_good(cases)

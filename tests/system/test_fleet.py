@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.support.clusters import Cluster, Fleet
-    from tests.support.playbook import Run
+    from tests.support.playbook import PlaybookRun
 
 CERTIFICATES = Path("certflow.kubernetes.certificates")
 UPGRADE = Path("certflow.kubernetes.upgrade")
@@ -83,7 +83,7 @@ class FleetRig:
         webhook = cluster.api("GET", f"{HOOKS}/{self.name}-{host}")["webhooks"][0]
         return base64.b64decode(webhook["clientConfig"].get("caBundle", "")).decode()
 
-    def play(self, name: Path, *arguments: str, order: tuple[str, ...] = tuple(HOSTS)) -> Run:
+    def play(self, name: Path, *arguments: str, order: tuple[str, ...] = tuple(HOSTS)) -> PlaybookRun:
         """Run a playbook of the collection on the hosts, in this order."""
         (self.directory / "kubeconfig").write_text(
             yaml.safe_dump(kubeconfig({host: self._part(host) for host in order}))
@@ -187,7 +187,7 @@ def test_some_of_them_in_check_mode(rig: FleetRig) -> None:
     assert not (rig.directory / "report.json").exists()
 
 
-def with_results(run: Run) -> set[str]:
+def with_results(run: PlaybookRun) -> set[str]:
     """Return the hosts that have a result, which are those of Ansible's statistics."""
     return set(re.findall(r"^(\S+) +: ok=", run.output.rpartition("PLAY RECAP")[2], re.MULTILINE))
 
@@ -293,7 +293,7 @@ def wait_until_refused(cluster: Cluster, namespace: str) -> None:
     while time.monotonic() < deadline:
         try:
             cluster.api("POST", path, {"metadata": {"name": "tried"}})
-        except clusters.ApiError:
+        except clusters.AdminApiError:
             return
         time.sleep(0.5)
     pytest.fail("the policy is not enforced")
@@ -360,7 +360,7 @@ INVENTORY = (
 )
 
 
-def without_cluster(place: Path, name: Path, *arguments: str, **environment: str) -> Run:
+def without_cluster(place: Path, name: Path, *arguments: str, **environment: str) -> PlaybookRun:
     """Run a playbook on hosts whose kubeconfig does not exist."""
     (place / "hosts").write_text(INVENTORY)
     (place / "only_d").write_text(f"{INVENTORY}[all:vars]\ncertflow_hosts=d\n")

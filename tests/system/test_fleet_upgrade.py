@@ -59,7 +59,7 @@ def test_seven_hosts(seven: clusters.Fleet, tmp_path: Path) -> None:
     (tmp_path / "host_vars" / "canary.yml").write_text(yaml.safe_dump(another))
     (tmp_path / "clusters.yml").write_text("plugin: certflow.kubernetes.kubeconfig\nkubeconfig: kubeconfig\n")
 
-    def run(order: list[str], **variables: Any) -> tuple[playbook.Run, dict[str, str]]:
+    def run(order: list[str], **variables: Any) -> tuple[playbook.PlaybookRun, dict[str, str]]:
         parts = {host: seven.get(host, seven["helm"]).kubeconfig for host in order}
         (tmp_path / "kubeconfig").write_text(yaml.safe_dump(kubeconfig(parts)))
         common: dict[str, Any] = {"snapshot_controller_version": TARGET, "certflow_report": "report.json"}

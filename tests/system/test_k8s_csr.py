@@ -20,7 +20,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import p
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from tests.support.clusters import APP_SERVING, Client, pki
+from tests.support.clusters import APP_SERVING, AdminClient, pki
 from tests.support.csr_by_hand import signing
 from tests.support.csr_rig import (
     CSRS,
@@ -223,7 +223,7 @@ def test_a_client_certificate_logs_in(rig: CsrRig, tmp_path: Path) -> None:
     assert rig.run(**spelled_out)["changed"] is False
     for name, text in (*rig.data().items(), ("ca.crt", rig.cluster.ca_pem)):
         (tmp_path / name).write_text(text)
-    client = Client(rig.cluster.url, tmp_path / "ca.crt", tmp_path / "tls.crt", tmp_path / "tls.key")
+    client = AdminClient(rig.cluster.url, tmp_path / "ca.crt", tmp_path / "tls.crt", tmp_path / "tls.key")
     review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
     who = client.api("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews", review)
     assert who["status"]["userInfo"]["username"] == f"jane-{rig.name}"

@@ -27,7 +27,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import p
 from tests.support import clusters
 from tests.support.clusters import kubeconfig
 from tests.support.csr_rig import CSRS, HOOK_KIND, CsrRig, assert_one_line, rule_in
-from tests.support.https_webhook import Reply, Server
+from tests.support.https_webhook import Reply, WebhookServer
 from tests.support.limited_user import APPROVE, BUNDLE, EXPLAIN, REQUEST, User, without
 
 if TYPE_CHECKING:
@@ -435,7 +435,7 @@ def test_two_sessions_of_one_assumed_role_by_a_token_webhook(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """EKS authenticates users by such a webhook. Unlike headers, it keeps the spelling of the keys of extra."""
-    server = Server(as_authenticator).serve()
+    server = WebhookServer(as_authenticator).serve()
     url = f"http://127.0.0.1:{server.port}/authenticate"
     webhook = kubeconfig.write(tmp_path / "webhook", "authenticator", url, "", user={})
     profile = clusters.PROFILES["eks"]

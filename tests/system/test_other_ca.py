@@ -21,12 +21,12 @@ import pytest
 from cryptography import x509
 
 from tests.support import clusters
-from tests.support.clusters import ApiError, components, pki
+from tests.support.clusters import AdminApiError, components, pki
 from tests.support.clusters.profiles import PROFILES
 from tests.support.csr_by_hand import CSRS, create, decide, settled, signing
 from tests.support.csr_rig import HOOK_KIND, HOOKS, CsrRig, assert_one_line
 from tests.support.failures import absent
-from tests.support.https_webhook import Server, deny
+from tests.support.https_webhook import WebhookServer, deny
 from tests.support.waiting import wait_for
 from tests.unit.plugins.module_utils._csr.objects import KUBELET_SERVING
 from tests.unit.plugins.module_utils._csr.test_signers import GOOD
@@ -45,7 +45,7 @@ DAY = datetime.timedelta(days=1)
 
 
 @dataclass(frozen=True)
-class Pair:
+class ChainWithKey:
     """What a server presents."""
 
     certificate_pem: bytes
@@ -102,9 +102,9 @@ def sign_with(cluster: Cluster, ca: pki.KeyPair) -> None:
 
 
 @contextlib.contextmanager
-def webhook(rig: CsrRig) -> Iterator[tuple[Server, dict[str, Any]]]:
+def webhook(rig: CsrRig) -> Iterator[tuple[WebhookServer, dict[str, Any]]]:
     """A server that denies ConfigMaps of the rig's namespace, and the configuration that calls it as Service hook."""
-    server = Server(deny)
+    server = WebhookServer(deny)
     external = {"type": "ExternalName", "externalName": "localhost"}
     rig.make(f"/api/v1/namespaces/{rig.name}/services", {"metadata": {"name": "hook"}, "spec": external})
     rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["configmaps"]}
@@ -121,20 +121,20 @@ def webhook(rig: CsrRig) -> Iterator[tuple[Server, dict[str, Any]]]:
         yield server, {"kind": HOOK_KIND, "name": rig.name}
 
 
-def asked_by_the_api_server(rig: CsrRig, server: Server) -> str:
+def asked_by_the_api_server(rig: CsrRig, server: WebhookServer) -> str:
     """What the API server says of a call to a server that presents the Secret's certificate: its own Go judges it."""
     data = rig.data()
-    server.present(Pair(data["tls.crt"].encode(), data["tls.key"].encode()))
+    server.present(ChainWithKey(data["tls.crt"].encode(), data["tls.key"].encode()))
     try:
         rig.cluster.api(
             "POST", f"/api/v1/namespaces/{rig.name}/configmaps?dryRun=All", {"metadata": {"name": "x"}}
         )
-    except ApiError as error:
+    except AdminApiError as error:
         return error.message
     return "it was not called"
 
 
-def assert_trusted(rig: CsrRig, server: Server) -> None:
+def assert_trusted(rig: CsrRig, server: WebhookServer) -> None:
     wait_for(lambda: "no team, no ConfigMap" in asked_by_the_api_server(rig, server))
 
 
@@ -339,7 +339,7 @@ def test_signers_of_cert_manager(rig: CsrRig) -> None:
 def answers(cluster: Cluster, path: str) -> bool:
     try:
         cluster.api("GET", path)
-    except ApiError:
+    except AdminApiError:
         return False
     return True
 

@@ -14,7 +14,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._managers impo
 from tests.support import bundle_rig, csr_rig
 from tests.support.bundle_rig import DEFINITION, MUTATING, VALIDATING, fingerprint, pem
 from tests.support.failures import has_failed
-from tests.support.other_client import KUBECTL, Client
+from tests.support.other_client import KUBECTL, OtherClient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from tests.support.clusters import Fleet
 
 
-class Row(NamedTuple):
+class WriterRow(NamedTuple):
     """An object as one manager leaves it: its name in the table, its client, its metadata, and the expected evidence."""
 
     manager: str
-    client: Client
+    client: OtherClient
     metadata: dict[str, Any]
     evidence: tuple[str, ...]
     kind: str = VALIDATING
@@ -54,26 +54,26 @@ FLUX = {
     "kustomize.toolkit.fluxcd.io/namespace": "flux-system",
 }
 FLUX_EVIDENCE = ("label kustomize.toolkit.fluxcd.io/name: apps", "field manager kustomize-controller")
-APPLIED_BY_FLUX = Client("kustomize-controller", applies=True)
-APPLIED_BY_ARGO_CD = Client("argocd-controller", applies=True)
-APPLIED_BY_EKS = Client("eks", applies=True)
+APPLIED_BY_FLUX = OtherClient("kustomize-controller", applies=True)
+APPLIED_BY_ARGO_CD = OtherClient("argocd-controller", applies=True)
+APPLIED_BY_EKS = OtherClient("eks", applies=True)
 
 TARGETS = (
-    Row(
+    WriterRow(
         "cert-manager",
         KUBECTL,
         {"annotations": {"cert-manager.io/inject-ca-from": "apps/hook"}},
         ("annotation cert-manager.io/inject-ca-from: apps/hook",),
     ),
-    Row(
+    WriterRow(
         "OpenShift's service CA",
-        Client("service-ca-operator"),
+        OtherClient("service-ca-operator"),
         {"annotations": {"service.beta.openshift.io/inject-cabundle": "true"}},
         ("annotation service.beta.openshift.io/inject-cabundle: true",),
     ),
-    Row(
+    WriterRow(
         "Operator Lifecycle Manager",
-        Client("olm"),
+        OtherClient("olm"),
         {
             "labels": {
                 **OLM_OWNER,
@@ -83,9 +83,9 @@ TARGETS = (
         },
         ("label olm.owner: hooks.v1.2.3", "label olm.webhook-description-generate-name: vhook.example.com"),
     ),
-    Row(
+    WriterRow(
         "Operator Lifecycle Manager",
-        Client("catalog"),
+        OtherClient("catalog"),
         {
             "annotations": {"operatorframework.io/installed-alongside-5c3f": "operators/hooks.v1.2.3"},
             "labels": {"olm.managed": "true", "operators.coreos.com/hooks.operators": ""},
@@ -93,9 +93,9 @@ TARGETS = (
         ("annotation operatorframework.io/installed-alongside-5c3f: operators/hooks.v1.2.3",),
         DEFINITION,
     ),
-    Row(
+    WriterRow(
         "Operator Lifecycle Manager v1",
-        Client("helm"),
+        OtherClient("helm"),
         {
             "labels": {
                 "olm.operatorframework.io/owner-kind": "ClusterExtension",
@@ -104,8 +104,8 @@ TARGETS = (
         },
         ("label olm.operatorframework.io/owner-name: hooks",),
     ),
-    Row("Amazon EKS add-ons", APPLIED_BY_EKS, {}, ("field manager eks",), MUTATING),
-    Row(
+    WriterRow("Amazon EKS add-ons", APPLIED_BY_EKS, {}, ("field manager eks",), MUTATING),
+    WriterRow(
         "Argo CD",
         APPLIED_BY_ARGO_CD,
         {"annotations": {"argocd.argoproj.io/tracking-id": "apps:admissionregistration.k8s.io/X:/hooks"}},
@@ -115,21 +115,21 @@ TARGETS = (
         ),
     ),
     # As Argo CD 2 writes by default: by kubectl apply's way, tracked by a label that every chart has.
-    Row(
+    WriterRow(
         "Argo CD",
-        Client("argocd-controller"),
+        OtherClient("argocd-controller"),
         {"labels": {"app.kubernetes.io/instance": "apps"}},
         ("field manager argocd-controller",),
         DEFINITION,
     ),
-    Row("Flux", APPLIED_BY_FLUX, {"labels": FLUX}, FLUX_EVIDENCE),
-    Row("Helm", Client("helm"), HELM, HELM_EVIDENCE, MUTATING),
+    WriterRow("Flux", APPLIED_BY_FLUX, {"labels": FLUX}, FLUX_EVIDENCE),
+    WriterRow("Helm", OtherClient("helm"), HELM, HELM_EVIDENCE, MUTATING),
 )
 
 SECRETS = (
-    Row(
+    WriterRow(
         "cert-manager",
-        Client("cert-manager-certificates-issuing", applies=True),
+        OtherClient("cert-manager-certificates-issuing", applies=True),
         {
             "annotations": {
                 "cert-manager.io/certificate-name": "hook",
@@ -140,18 +140,18 @@ SECRETS = (
         },
         ("annotation cert-manager.io/certificate-name: hook", "let its Certificate make the certificate"),
     ),
-    Row(
+    WriterRow(
         "external-secrets",
-        Client("external-secrets"),
+        OtherClient("external-secrets"),
         {
             "annotations": {"reconcile.external-secrets.io/data-hash": "5c3f"},
             "labels": {"reconcile.external-secrets.io/managed": "true"},
         },
         ("label reconcile.external-secrets.io/managed: true", "change its ExternalSecret"),
     ),
-    Row(
+    WriterRow(
         "OpenShift's service CA",
-        Client("service-ca-operator"),
+        OtherClient("service-ca-operator"),
         {
             "annotations": {
                 "service.beta.openshift.io/expiry": "2027-11-25T12:00:00Z",
@@ -161,14 +161,14 @@ SECRETS = (
         },
         ("annotation service.beta.openshift.io/originating-service-name: hook", "leave it to the Service"),
     ),
-    Row(
+    WriterRow(
         "Operator Lifecycle Manager",
-        Client("olm"),
+        OtherClient("olm"),
         {"labels": OLM_OWNER},
         ("label olm.owner: hooks.v1.2.3", "leave it to the ClusterServiceVersion"),
     ),
-    Row("Amazon EKS add-ons", APPLIED_BY_EKS, {}, ("field manager eks", "add-on's configuration")),
-    Row(
+    WriterRow("Amazon EKS add-ons", APPLIED_BY_EKS, {}, ("field manager eks", "add-on's configuration")),
+    WriterRow(
         "Argo CD",
         APPLIED_BY_ARGO_CD,
         {"annotations": {"argocd.argoproj.io/tracking-id": "apps:/Secret:apps/hook-tls"}},
@@ -177,8 +177,10 @@ SECRETS = (
             "take it out of the Application",
         ),
     ),
-    Row("Flux", APPLIED_BY_FLUX, {"labels": FLUX}, (*FLUX_EVIDENCE, "take it out of the Kustomization")),
-    Row("Helm", Client("helm"), HELM, (*HELM_EVIDENCE, "take it out of the chart")),
+    WriterRow(
+        "Flux", APPLIED_BY_FLUX, {"labels": FLUX}, (*FLUX_EVIDENCE, "take it out of the Kustomization")
+    ),
+    WriterRow("Helm", OtherClient("helm"), HELM, (*HELM_EVIDENCE, "take it out of the chart")),
 )
 
 
@@ -191,7 +193,7 @@ def rig(fleet: Fleet) -> Iterator[bundle_rig.BundleRig]:
         rig.close()
 
 
-def make(rig: bundle_rig.BundleRig, row: Row) -> dict[str, Any]:
+def make(rig: bundle_rig.BundleRig, row: WriterRow) -> dict[str, Any]:
     """The target, with a bundle."""
     if row.kind == DEFINITION:
         return rig.definition(pem("theirs"), by=row.client, **row.metadata)
@@ -199,7 +201,7 @@ def make(rig: bundle_rig.BundleRig, row: Row) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("row", TARGETS, ids=str)
-def test_a_target_of_another_manager(rig: bundle_rig.BundleRig, row: Row) -> None:
+def test_a_target_of_another_manager(rig: bundle_rig.BundleRig, row: WriterRow) -> None:
     target = make(rig, row)
     names = (rig.cluster.url, target["kind"], target["name"], *row.manager.split())
     for check_mode in (True, False):
@@ -223,7 +225,7 @@ def test_a_target_of_another_manager(rig: bundle_rig.BundleRig, row: Row) -> Non
 
 
 @pytest.mark.parametrize("row", SECRETS, ids=str)
-def test_a_secret_of_another_manager(fleet: Fleet, row: Row) -> None:
+def test_a_secret_of_another_manager(fleet: Fleet, row: WriterRow) -> None:
     rig = csr_rig.CsrRig(fleet["onprem"])
     try:
         rig.put_secret({"tls.crt": "", "tls.key": ""}, by=row.client, **row.metadata)

@@ -21,7 +21,7 @@ from cryptography import x509
 from cryptography.x509.oid import NameOID
 
 from tests.support import playbook
-from tests.support.clusters import APP_SERVING, ApiError, kubeconfig
+from tests.support.clusters import APP_SERVING, AdminApiError, kubeconfig
 from tests.support.failures import absent
 from tests.support.rig import written
 from tools.ci.venvs import REPOSITORY
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.clusters import Fleet
-    from tests.support.playbook import Run
+    from tests.support.playbook import PlaybookRun
 
 KUBELET_SERVING = "kubernetes.io/kubelet-serving"
 NAMES = ("onprem", "eks")
@@ -71,7 +71,7 @@ class CertificateRoleRig:
             cluster.api("DELETE", f"{HOOKS}/{self.name}")
             cluster.api("DELETE", f"/api/v1/namespaces/{self.name}")
 
-    def play(self, text: str, *arguments: str, **environment: str) -> Run:
+    def play(self, text: str, *arguments: str, **environment: str) -> PlaybookRun:
         """Run plays as somebody wrote them, under the variables that name this rig."""
         variables = {
             "the_kubeconfig": str(self.kubeconfig),
@@ -86,7 +86,7 @@ class CertificateRoleRig:
         """What the Secret holds; None where there is none."""
         try:
             found = self.fleet[cluster].api("GET", f"/api/v1/namespaces/{self.name}/secrets/{secret}")
-        except ApiError as error:
+        except AdminApiError as error:
             assert error.status == 404, error
             return None
         return x509.load_pem_x509_certificate(base64.b64decode(found["data"]["tls.crt"]))
@@ -114,13 +114,13 @@ def now() -> datetime.datetime:
     return datetime.datetime.now(datetime.timezone.utc)
 
 
-def reports(run: Run) -> dict[str, Any]:
+def reports(run: PlaybookRun) -> dict[str, Any]:
     """What the plays' tasks `REPORT` say, by the name that they give."""
     texts = re.findall(r'"msg": ("REPORT .*")$', run.output, re.MULTILINE)
     return dict(json.loads(json.loads(text).partition(" ")[2]) for text in texts)
 
 
-def doors(run: Run) -> set[str]:
+def doors(run: PlaybookRun) -> set[str]:
     return set(re.findall(r"certflow\.kubernetes k8s_csr: ([-a-z]+) door", run.output))
 
 

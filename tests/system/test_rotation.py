@@ -17,11 +17,11 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr
 
 from tests.support import node_webhook
-from tests.support.clusters import ApiError
+from tests.support.clusters import AdminApiError
 from tests.support.failures import has_failed
 from tests.support.leases import lapse
 from tests.support.load import Load
-from tests.support.node_webhook import Webhook
+from tests.support.node_webhook import NodeWebhook
 from tests.support.rig import operate
 from tests.support.waiting import wait_for
 from tools.ci.venvs import REPOSITORY
@@ -52,7 +52,7 @@ def say(capsys: pytest.CaptureFixture[str]) -> Say:
 class RotationRig:
     """A webhook in pods, whose certificate k8s_csr made."""
 
-    def __init__(self, cluster: Cluster, webhook: Webhook, signer: str) -> None:
+    def __init__(self, cluster: Cluster, webhook: NodeWebhook, signer: str) -> None:
         self.cluster, self.webhook, self.signer = cluster, webhook, signer
         node_webhook.deploy(cluster, webhook)
         node_webhook.configure(cluster, webhook)
@@ -93,7 +93,7 @@ class RotationRig:
     def _answers(self) -> bool:
         try:
             node_webhook.dry_run(self.cluster, self.webhook)
-        except ApiError:
+        except AdminApiError:
             return False
         return True
 
@@ -101,7 +101,7 @@ class RotationRig:
 @pytest.fixture(params=[KUBELET_SERVING, EPHEMERAL_CA])
 def reloading(node: Cluster, request: Any) -> Iterator[RotationRig]:
     name = "same-ca" if request.param == KUBELET_SERVING else "new-ca"
-    rig = RotationRig(node, Webhook(name, name), request.param)
+    rig = RotationRig(node, NodeWebhook(name, name), request.param)
     yield rig
     rig.close()
 
@@ -128,7 +128,7 @@ def test_a_webhook_that_reloads(reloading: RotationRig, say: Say) -> None:
 
 
 def test_what_the_webhook_answers_decides_too(node: Cluster) -> None:
-    rig = RotationRig(node, Webhook("probed", "probed"), EPHEMERAL_CA)
+    rig = RotationRig(node, NodeWebhook("probed", "probed"), EPHEMERAL_CA)
     denied = {**rig.webhook.asked_about(refuse=True), "apiVersion": "v1", "kind": "ConfigMap"}
     denied["metadata"]["namespace"] = rig.webhook.namespace
     probe = {"object": denied, "expect": "denied", "denial_message": node_webhook.REFUSAL}
@@ -145,7 +145,7 @@ def test_what_the_webhook_answers_decides_too(node: Cluster) -> None:
 @pytest.mark.parametrize(("signer", "name"), [(KUBELET_SERVING, "killed-same"), (EPHEMERAL_CA, "killed-new")])
 def test_killed_after_each_write_and_run_again(node: Cluster, signer: str, name: str, say: Say) -> None:
     """Each time the next run completes, and what it leaves is in use."""
-    rig = RotationRig(node, Webhook(name, name), signer)
+    rig = RotationRig(node, NodeWebhook(name, name), signer)
     steps = []
     with rig.load() as load:
         for after in range(1, 12):
@@ -176,9 +176,9 @@ def test_killed_after_each_write_and_run_again(node: Cluster, signer: str, name:
 @pytest.fixture(params=["never reloads", "subPath"])
 def stale(node: Cluster, request: Any) -> Iterator[RotationRig]:
     if request.param == "subPath":
-        webhook = Webhook("subpath", "subpath", sub_path=True)
+        webhook = NodeWebhook("subpath", "subpath", sub_path=True)
     else:
-        webhook = Webhook("never", "never", reload="never")
+        webhook = NodeWebhook("never", "never", reload="never")
     rig = RotationRig(node, webhook, EPHEMERAL_CA)
     yield rig
     rig.close()

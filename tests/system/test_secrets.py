@@ -255,7 +255,7 @@ def contents(place: Path) -> Iterator[set[bytes]]:
 class Seen:
     """A run, all that could be seen of it, by place, and what its play wrote as its tasks' results."""
 
-    run: playbook.Run
+    run: playbook.PlaybookRun
     places: dict[str, bytes]
     results: list[dict[str, Any]]
 

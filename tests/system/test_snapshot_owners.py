@@ -74,7 +74,7 @@ def manifests(*, crds: bool = True) -> list[Object]:
 
 
 @dataclass(frozen=True)
-class Case:
+class ManagerRow:
     """How an owner leaves its marks. evidence: what the plan says that it saw of them."""
 
     evidence: str
@@ -98,12 +98,12 @@ class Case:
 
 
 CASES = {
-    "openshift": Case(
+    "openshift": ManagerRow(
         "annotation include.release.openshift.io/self-managed-high-availability",
         manager="cluster-csi-snapshot-controller-operator",
         annotations={"include.release.openshift.io/self-managed-high-availability": "true"},
     ),
-    "rke2": Case(
+    "rke2": ManagerRow(
         "annotation meta.helm.sh/release-name: rke2-snapshot-controller",
         manager="helm",
         labels={"app.kubernetes.io/name": "rke2-snapshot-controller", "app.kubernetes.io/managed-by": "Helm"},
@@ -113,8 +113,8 @@ CASES = {
         },
         image=f"docker.io/rancher/hardened-snapshot-controller:v{RELEASE}-build20240101",
     ),
-    "eks": Case("field manager eks", manager="eks"),
-    "kops": Case(
+    "eks": ManagerRow("field manager eks", manager="eks"),
+    "kops": ManagerRow(
         "label k8s-addon: snapshot-controller.addons.k8s.io",
         labels={
             "k8s-addon": "snapshot-controller.addons.k8s.io",
@@ -122,20 +122,20 @@ CASES = {
             "app.kubernetes.io/managed-by": "kops",
         },
     ),
-    "kubeone": Case("label kubeone.io/addon", labels={"kubeone.io/addon": "csi-external-snapshotter"}),
-    "addon-manager": Case(
+    "kubeone": ManagerRow("label kubeone.io/addon", labels={"kubeone.io/addon": "csi-external-snapshotter"}),
+    "addon-manager": ManagerRow(
         "label addonmanager.kubernetes.io/mode: Reconcile",
         labels={"addonmanager.kubernetes.io/mode": "Reconcile"},
     ),
-    "olm": Case("label olm.managed: true", labels={"olm.managed": "true", "olm.owner": "snapshots.v1"}),
-    "argocd": Case(
+    "olm": ManagerRow("label olm.managed: true", labels={"olm.managed": "true", "olm.owner": "snapshots.v1"}),
+    "argocd": ManagerRow(
         "annotation argocd.argoproj.io/tracking-id",
         manager="argocd-controller",
         annotations={
             "argocd.argoproj.io/tracking-id": "snapshots:apps/Deployment:kube-system/snapshot-controller"
         },
     ),
-    "flux": Case(
+    "flux": ManagerRow(
         "label kustomize.toolkit.fluxcd.io/name: infrastructure",
         manager="kustomize-controller",
         labels={
@@ -143,7 +143,7 @@ CASES = {
             "kustomize.toolkit.fluxcd.io/namespace": "flux-system",
         },
     ),
-    "unmarked": Case("no marker of any manager"),
+    "unmarked": ManagerRow("no marker of any manager"),
 }
 # Written otherwise, or seen by another test.
 ELSEWHERE = {
@@ -324,7 +324,7 @@ def uids(cluster: Cluster, objects: list[Object]) -> dict[str, str]:
     """Of those that exist."""
     found = {}
     for one in objects:
-        with contextlib.suppress(clusters.ApiError):
+        with contextlib.suppress(clusters.AdminApiError):
             found[path(one)] = cluster.api("GET", path(one))["metadata"]["uid"]
     return found
 

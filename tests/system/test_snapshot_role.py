@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.clusters import Fleet
-    from tests.support.playbook import Run
+    from tests.support.playbook import PlaybookRun
 
 # The first has no controller, the second has that of 7.0.2. A connection by ssh fails.
 NAMES = ("onprem", "eks")
@@ -55,7 +55,7 @@ class UpgradeRoleRig:
         }
         (directory / "inventory.ini").write_text(INVENTORY)
 
-    def play(self, text: str, *arguments: str) -> Run:
+    def play(self, text: str, *arguments: str) -> PlaybookRun:
         """Run plays of a user."""
         command = ("-i", "inventory.ini", *arguments)
         (self.directory / "vars.json").write_text(json.dumps(self.variables))
@@ -81,7 +81,7 @@ def now() -> datetime:
     return datetime.now(timezone.utc)
 
 
-def reports(run: Run) -> dict[str, Any]:
+def reports(run: PlaybookRun) -> dict[str, Any]:
     """Return the data of the plays' tasks REPORT by name."""
     texts = re.findall(r'"msg": ("REPORT .*")$', run.output, re.MULTILINE)
     return dict(json.loads(json.loads(text).partition(" ")[2]) for text in texts)

@@ -196,7 +196,7 @@ def _refusal(rig: SnapshotRig, path: str) -> str:
     patch = {"metadata": {"annotations": {"tried": "1"}}}
     try:
         rig.cluster.api("PATCH", f"{path}?dryRun=All", patch, "application/merge-patch+json")
-    except clusters.ApiError as error:
+    except clusters.AdminApiError as error:
         return error.message
     return ""
 
@@ -215,7 +215,7 @@ def _contents(rig: SnapshotRig, version: str) -> Object:
 def _conversion(*both: SnapshotRig) -> Iterator[Object]:
     """A conversion webhook on this machine that renames what upstream's does; the parameters that name it."""
     ca = pki.make_ca("conversion")
-    server = https_webhook.Server(_converted)
+    server = https_webhook.WebhookServer(_converted)
     server.present(pki.issue(ca, "conversion", names=["conversion.default.svc"]))
     server.serve()
     data = {"ca.crt": base64.b64encode(ca.certificate_pem).decode()}

@@ -28,7 +28,7 @@ import yaml
 from ansible.release import __version__ as ansible_version
 
 from tests.support import leases, playbook, snapshot_kept, snapshot_lab, snapshot_pods
-from tests.support.clusters import ApiError, build
+from tests.support.clusters import AdminApiError, build
 from tests.support.snapshot_rig import release_server
 from tests.support.waiting import wait_for
 
@@ -58,7 +58,7 @@ os.execv(sys.argv[1], sys.argv[1:])
 Results = dict[str, dict[str, Any]]
 
 
-class Play:
+class BackgroundPlay:
     """A run of ansible-playbook in the background."""
 
     def __init__(self, directory: Path, command: list[str]) -> None:
@@ -111,13 +111,13 @@ class StopRig:
             "step_timeout": 120,
         }
         self.kubeconfigs = {name: fleet[name].kubeconfig for name in MODES}
-        self.plays: list[Play] = []
+        self.plays: list[BackgroundPlay] = []
 
     def restore(self) -> None:
         """Put the Deployment of the old release back, whose pods are ready. Remove the Leases."""
         for name, cluster in self.clusters():
             self.pods[name].ready, self.pods[name].broken = {OLD}, set()
-            with contextlib.suppress(ApiError):
+            with contextlib.suppress(AdminApiError):
                 cluster.api("DELETE", LEASE)
             if image(cluster).endswith(f":v{OLD}"):
                 continue
@@ -142,7 +142,7 @@ class StopRig:
         task: dict[str, Any] | None = None,
         variables: dict[str, dict[str, Any]] | None = None,
         **options: Any,
-    ) -> Play:
+    ) -> BackgroundPlay:
         """Start a play that upgrades both clusters.
 
         keywords: of the play. task: keywords of the task. variables: of a host. options: of the module.
@@ -172,10 +172,10 @@ class StopRig:
         (place / "play.yml").write_text(yaml.safe_dump([play], sort_keys=False))
         (place / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": hosts}}))
         program = str(Path(sys.executable).with_name("ansible-playbook"))
-        self.plays.append(Play(place, [program, "-i", "hosts.yml", *arguments, "play.yml"]))
+        self.plays.append(BackgroundPlay(place, [program, "-i", "hosts.yml", *arguments, "play.yml"]))
         return self.plays[-1]
 
-    def start_and_meet(self, step: str = AT, **given: Any) -> Play:
+    def start_and_meet(self, step: str = AT, **given: Any) -> BackgroundPlay:
         """Start the play, and return when both clusters are at the step."""
         play = self.start(**given)
         for _name, cluster in self.clusters():
@@ -194,7 +194,7 @@ def deployment_of(release: str) -> dict[str, Any]:
 def lease(cluster: Cluster) -> dict[str, Any] | None:
     try:
         return cluster.api("GET", LEASE)
-    except ApiError as error:
+    except AdminApiError as error:
         assert error.status == 404
         return None
 
@@ -219,7 +219,7 @@ def image(cluster: Cluster) -> str:
     return str(deployment["spec"]["template"]["spec"]["containers"][0]["image"])
 
 
-def eventually(condition: Callable[[], object], play: Play, seconds: float = SECONDS) -> None:
+def eventually(condition: Callable[[], object], play: BackgroundPlay, seconds: float = SECONDS) -> None:
     """Wait for a condition. Fail with the output of the play."""
     wait_for(condition, seconds, evidence=lambda: play.output)
 
@@ -260,29 +260,29 @@ def rig(prepared: StopRig) -> Iterator[StopRig]:
 # The table of stops
 
 
-def press_ctrl_c(_site: StopRig, play: Play) -> None:
+def press_ctrl_c(_site: StopRig, play: BackgroundPlay) -> None:
     os.killpg(play.process.pid, signal.SIGINT)
 
 
-def terminate_all(_site: StopRig, play: Play) -> None:
+def terminate_all(_site: StopRig, play: BackgroundPlay) -> None:
     for pid in [*play.workers(), play.process.pid]:
         os.kill(pid, signal.SIGTERM)
 
 
-def terminate_ansible(_site: StopRig, play: Play) -> None:
+def terminate_ansible(_site: StopRig, play: BackgroundPlay) -> None:
     play.process.terminate()
 
 
-def terminate_workers(_site: StopRig, play: Play) -> None:
+def terminate_workers(_site: StopRig, play: BackgroundPlay) -> None:
     for pid in play.workers():
         os.kill(pid, signal.SIGTERM)
 
 
-def kill(_site: StopRig, play: Play) -> None:
+def kill(_site: StopRig, play: BackgroundPlay) -> None:
     playbook.kill(play.process)
 
 
-def take_leases(rig: StopRig, _play: Play) -> None:
+def take_leases(rig: StopRig, _play: BackgroundPlay) -> None:
     """Delete the Lease of one run, and let another run hold that of the other."""
     rig.fleet["onprem"].api("DELETE", LEASE)
     now = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime())
@@ -305,7 +305,7 @@ class Stop:
     """
 
     name: str
-    do: Callable[[StopRig, Play], None] | None
+    do: Callable[[StopRig, BackgroundPlay], None] | None
     code: str = ""
     lease: str = RELEASED
     given: dict[str, Any] = field(default_factory=dict)
@@ -547,7 +547,7 @@ class Login:
 
     def close(self) -> None:
         for path in (f"{BINDINGS}/{ACCOUNT}", f"{ACCOUNTS}/{ACCOUNT}", f"{SECRETS}/{ACCOUNT}-second"):
-            with contextlib.suppress(ApiError):
+            with contextlib.suppress(AdminApiError):
                 self.cluster.api("DELETE", path)
 
 

@@ -20,12 +20,12 @@ from tests.support.snapshot_load import SnapshotLoad
 from tests.support.snapshot_plans import MET_BY_GROUPS, MET_ON_THE_WAY
 from tests.support.waiting import wait_for
 from tests.system.upgrades import faults, jumps, lab, repairs
-from tests.system.upgrades.lab import Upgrade
+from tests.system.upgrades.lab import UpgradePath
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.system.upgrades.faults import Fault
+    from tests.system.upgrades.faults import UpgradeFault
     from tests.system.upgrades.jumps import Chain, Jump
     from tests.system.upgrades.lab import Lab
     from tests.system.upgrades.repairs import Damage
@@ -69,7 +69,7 @@ KILLED_AT = ("configurations-delete", "controller", "validation-clean")
 
 
 def test_the_webhook_goes_although_runs_are_killed(emptied: Lab, say: Say) -> None:
-    upgrade = Upgrade(emptied, "8.1.0", jumps.ONE, say)
+    upgrade = UpgradePath(emptied, "8.1.0", jumps.ONE, say)
     upgrade.to("8.7.0", killed_at=[faults.kill_at(step) for step in KILLED_AT])
 
 
@@ -107,7 +107,7 @@ def test_the_same_release_repairs(emptied: Lab, damage: Damage) -> None:
 
 @pytest.mark.full
 @pytest.mark.parametrize("fault", faults.FAULTS, ids=lambda fault: fault.name)
-def test_a_fault_and_the_next_run(emptied: Lab, say: Say, fault: Fault) -> None:
+def test_a_fault_and_the_next_run(emptied: Lab, say: Say, fault: UpgradeFault) -> None:
     assert faults.meet(emptied, fault, say).wrong == ()
 
 
@@ -123,7 +123,7 @@ def test_killed_at_every_step(emptied: Lab, say: Say, jump: Jump) -> None:
 @pytest.mark.full
 def test_the_client_sees_what_a_careless_upgrade_does(emptied: Lab, say: Say) -> None:
     """kubectl apply of 7.0.2 over 6.2.2: the Service leads to nobody, with Fail nothing is accepted, with Ignore everything."""
-    Upgrade(emptied, "6.2.2", jumps.BOTH, say)
+    UpgradePath(emptied, "6.2.2", jumps.BOTH, say)
     deploy, _crds = build.snapshot_manifests("7.0.2")
     for name, policy in jumps.BOTH.items():
         cluster = emptied.fleet[name]

@@ -61,7 +61,7 @@ class ActionModule(OperationAction):
 """
 
 
-class Slow:
+class SlowServer:
     """A stand-in API server. The answer to the PUT waits for ``go``."""
 
     def __init__(self, server: Server) -> None:
@@ -77,17 +77,17 @@ class Slow:
 
 
 @pytest.fixture
-def slow() -> Iterator[Slow]:
+def slow() -> Iterator[SlowServer]:
     with stand_in.serving() as server:
-        slow = Slow(server)
+        slow = SlowServer(server)
         yield slow
         slow.go.set()
 
 
-class Play:
+class SlowPlay:
     """A play with the operation above, which runs in the background."""
 
-    def __init__(self, directory: Path, slow: Slow) -> None:
+    def __init__(self, directory: Path, slow: SlowServer) -> None:
         self.directory, self.slow = directory, slow
         plugins = directory / "action_plugins"
         plugins.mkdir()
@@ -122,8 +122,8 @@ class Play:
 
 
 @pytest.fixture
-def play(tmp_path: Path, slow: Slow) -> Play:
-    return Play(tmp_path, slow)
+def play(tmp_path: Path, slow: SlowServer) -> SlowPlay:
+    return SlowPlay(tmp_path, slow)
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[list[str], str]:
@@ -132,7 +132,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[list[str], str]:
     return output.splitlines(), errors
 
 
-def requests(slow: Slow) -> list[str]:
+def requests(slow: SlowServer) -> list[str]:
     return [path for path in slow.server.paths() if not path.startswith("GET")]
 
 
@@ -153,7 +153,7 @@ class CallbackModule(CallbackBase):
 
 
 @pytest.mark.parametrize("callback", ["default", "minimal"])
-def test_progress_is_shown_before_the_result(play: Play, slow: Slow, callback: str) -> None:
+def test_progress_is_shown_before_the_result(play: SlowPlay, slow: SlowServer, callback: str) -> None:
     process = play.start(callback=callback)
     assert slow.asked.wait(60)
     time.sleep(1)
@@ -170,7 +170,9 @@ def test_progress_is_shown_before_the_result(play: Play, slow: Slow, callback: s
     assert "errantly" not in "".join(lines) + errors
 
 
-def test_progress_leaves_standard_output_to_a_callback_that_prints_json(play: Play, slow: Slow) -> None:
+def test_progress_leaves_standard_output_to_a_callback_that_prints_json(
+    play: SlowPlay, slow: SlowServer
+) -> None:
     (play.directory / "callback_plugins").mkdir()
     (play.directory / "callback_plugins" / "as_json.py").write_text(JSON_CALLBACK)
     process = play.start(callback="as_json")
@@ -180,7 +182,7 @@ def test_progress_leaves_standard_output_to_a_callback_that_prints_json(play: Pl
     assert "prod-eu-1  1/2  begin" in errors
 
 
-def test_a_task_with_no_log_shows_no_progress(play: Play, slow: Slow) -> None:
+def test_a_task_with_no_log_shows_no_progress(play: SlowPlay, slow: SlowServer) -> None:
     slow.go.set()
     process = play.start(no_log=True)
     lines, errors = ended(process)
@@ -192,7 +194,9 @@ def test_a_task_with_no_log_shows_no_progress(play: Play, slow: Slow) -> None:
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_the_task_with_a_result(play: Play, slow: Slow, signum: signal.Signals) -> None:
+def test_a_signal_ends_the_task_with_a_result(
+    play: SlowPlay, slow: SlowServer, signum: signal.Signals
+) -> None:
     """The loop goes on to its second item in the same process. That item fails at once."""
     process = play.start(loop=["first", "second"], register="result", ignore_errors=True)
     play.signal_worker(signum)
@@ -204,7 +208,7 @@ def test_a_signal_ends_the_task_with_a_result(play: Play, slow: Slow, signum: si
     assert requests(slow) == ["PUT /thing", "DELETE /lease"]
 
 
-def test_the_end_of_the_task_timeout_ends_the_task_with_a_result(play: Play, slow: Slow) -> None:
+def test_the_end_of_the_task_timeout_ends_the_task_with_a_result(play: SlowPlay, slow: SlowServer) -> None:
     slow.go.set()
     process = play.start(timeout=2, options={"seconds": 60})
     lines, errors = ended(process)
@@ -212,7 +216,7 @@ def test_the_end_of_the_task_timeout_ends_the_task_with_a_result(play: Play, slo
     assert requests(slow) == ["PUT /thing", "DELETE /lease"]
 
 
-def test_the_end_of_the_task_timeout_does_not_cut_a_write(play: Play, slow: Slow) -> None:
+def test_the_end_of_the_task_timeout_does_not_cut_a_write(play: SlowPlay, slow: SlowServer) -> None:
     process = play.start(timeout=300)
     play.signal_worker(signal.SIGALRM)
     slow.go.set()
@@ -222,7 +226,9 @@ def test_the_end_of_the_task_timeout_does_not_cut_a_write(play: Play, slow: Slow
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_the_end_of_ansible_playbook_leaves_no_lease(play: Play, slow: Slow, signum: signal.Signals) -> None:
+def test_the_end_of_ansible_playbook_leaves_no_lease(
+    play: SlowPlay, slow: SlowServer, signum: signal.Signals
+) -> None:
     """Ctrl-C, or a termination of the process group. The worker finishes its write, cleans up and ends."""
     process = play.start()
     assert slow.asked.wait(60)

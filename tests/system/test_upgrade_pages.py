@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.clusters import Cluster
-    from tests.support.playbook import Run
+    from tests.support.playbook import PlaybookRun
 
 ROLE_PAGE = REPOSITORY / "roles" / "snapshot_controller" / "README.md"
 PAGES = {"README.md": pages.README, "the role's README.md": ROLE_PAGE}
@@ -48,7 +48,7 @@ class Reader:
             "snapshot_controller_controller": {"replicas": 1, "min_ready_seconds": 1},
         }
 
-    def runs(self, page: Path, command: str, *words: str) -> Run:
+    def runs(self, page: Path, command: str, *words: str) -> PlaybookRun:
         """Run a command of a page."""
         (self.directory / "upgrade.yml").write_text(pages.files(page)["upgrade.yml"])
         given = [word for word in shlex.split(command)[1:] if word != "upgrade.yml"]

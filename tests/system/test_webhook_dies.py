@@ -62,7 +62,7 @@ STEP_SECONDS = 180
 LIMITED = DeploymentSettings(resources={"limits": {"memory": "6Mi"}})
 
 
-class Run:
+class WebhookUpgrade:
     """Plans on a cluster, and carries out steps as an upgrade does. The certificate is issued here, by the CA in use.
 
     ca: of the webhook that was installed first. done: when each step ended (time.time), by id.
@@ -132,7 +132,7 @@ def _lay_out(directory: Path, release: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebhookUpgrade]:
     reason = clusters.why_no_node()
     if reason:
         pytest.skip(reason)
@@ -140,12 +140,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         cluster = fleet["dies"]
         ca = lab.install(cluster, OLD)
         lab.load_images(cluster, NEW)
-        made = Run(cluster, tmp_path_factory.mktemp("releases"), ca)
+        made = WebhookUpgrade(cluster, tmp_path_factory.mktemp("releases"), ca)
         yield made
         made.client.close()
 
 
-def test_a_webhook_that_is_killed_under_load_is_noticed_before_the_old_pods_go(run: Run) -> None:
+def test_a_webhook_that_is_killed_under_load_is_noticed_before_the_old_pods_go(run: WebhookUpgrade) -> None:
     deployments = [
         Reference("Deployment", lab.era(OLD).deployment, lab.WEBHOOK_NAMESPACE),
         Reference("Deployment", "snapshot-controller", "kube-system"),
@@ -167,7 +167,7 @@ def test_a_webhook_that_is_killed_under_load_is_noticed_before_the_old_pods_go(r
 
 
 @pytest.mark.full
-def test_a_webhook_that_stays_up_passes_under_load(run: Run) -> None:
+def test_a_webhook_that_stays_up_passes_under_load(run: WebhookUpgrade) -> None:
     with SnapshotLoad(run.cluster, NEW) as load:
         run.go(NEW, ReleaseSettings(kubernetes=KUBERNETES))
     assert {"webhook-watch", "webhook-delete-old"} <= set(run.done)

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from tests.support import playbook
-from tests.support.clusters import ApiError, pki
+from tests.support.clusters import AdminApiError, pki
 from tests.support.failures import absent, has_failed
 from tests.support.https_webhook import allow, deny
 from tests.support.probe_rig import (
@@ -351,7 +351,7 @@ def test_what_ended_a_request_elsewhere(rig: ProbeRig, code: str) -> None:
 def _is_refused(rig: ProbeRig, path: str, body: dict[str, Any]) -> bool:
     try:
         rig.cluster.api("POST", path, body)
-    except ApiError:
+    except AdminApiError:
         return True
     return False
 

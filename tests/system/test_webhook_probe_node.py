@@ -15,8 +15,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._operations.we
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import call_failures
 
 from tests.support import node_webhook
-from tests.support.clusters import ApiError, pki
-from tests.support.node_webhook import Webhook
+from tests.support.clusters import AdminApiError, pki
+from tests.support.node_webhook import NodeWebhook
 from tests.support.rig import operate
 from tests.support.waiting import wait_for
 from tools.ci.venvs import REPOSITORY
@@ -36,8 +36,8 @@ def ca() -> pki.KeyPair:
 
 
 @pytest.fixture(scope="module")
-def webhook(node: Cluster, ca: pki.KeyPair) -> Iterator[Webhook]:
-    webhook = Webhook("probed", "probed")
+def webhook(node: Cluster, ca: pki.KeyPair) -> Iterator[NodeWebhook]:
+    webhook = NodeWebhook("probed", "probed")
     node_webhook.deploy(node, webhook)
     node_webhook.create_secret(node, webhook, node_webhook.certificate(webhook, ca))
     node_webhook.configure(node, webhook, ca.certificate_pem.decode())
@@ -62,7 +62,7 @@ def kubeconfig(node: Cluster) -> Path:
     return node.kubeconfig_for(user)
 
 
-def probe(kubeconfig: Path, webhook: Webhook, *, refuse: bool, **options: Any) -> dict[str, Any]:
+def probe(kubeconfig: Path, webhook: NodeWebhook, *, refuse: bool, **options: Any) -> dict[str, Any]:
     manifest = webhook.asked_about(refuse=refuse)
     given = {
         "kubeconfig": str(kubeconfig),
@@ -78,7 +78,9 @@ def probe(kubeconfig: Path, webhook: Webhook, *, refuse: bool, **options: Any) -
     return operate(OPERATION, given)
 
 
-def test_pods_that_serve_what_the_bundle_accepts(node: Cluster, webhook: Webhook, kubeconfig: Path) -> None:
+def test_pods_that_serve_what_the_bundle_accepts(
+    node: Cluster, webhook: NodeWebhook, kubeconfig: Path
+) -> None:
     for refuse in (True, False):
         result = probe(kubeconfig, webhook, refuse=refuse, wait=True)
         assert result["verdict"] == "ok", result
@@ -88,7 +90,7 @@ def test_pods_that_serve_what_the_bundle_accepts(node: Cluster, webhook: Webhook
 
 
 def test_a_certificate_that_changed_behind_open_connections(
-    node: Cluster, webhook: Webhook, kubeconfig: Path, ca: pki.KeyPair
+    node: Cluster, webhook: NodeWebhook, kubeconfig: Path, ca: pki.KeyPair
 ) -> None:
     """The pods take up a certificate that nobody trusts, and the API server goes on as if nothing had happened."""
     secret = f"/api/v1/namespaces/{webhook.namespace}/secrets/{webhook.name}"
@@ -114,7 +116,7 @@ def test_a_certificate_that_changed_behind_open_connections(
     serve(node_webhook.certificate(webhook, ca), "good", "ok")
 
 
-def test_a_service_without_pods(node: Cluster, webhook: Webhook, kubeconfig: Path) -> None:
+def test_a_service_without_pods(node: Cluster, webhook: NodeWebhook, kubeconfig: Path) -> None:
     def scale(replicas: int) -> None:
         body = {"spec": {"replicas": replicas}}
         node.api("PATCH", f"{webhook.deployment_path}/scale", body, "application/merge-patch+json")
@@ -124,7 +126,7 @@ def test_a_service_without_pods(node: Cluster, webhook: Webhook, kubeconfig: Pat
         wait_for(lambda: not node_webhook.pods(node, webhook))
         result = probe(kubeconfig, webhook, refuse=False)
         assert (result["verdict"], result["failure"]["code"]) == ("failed", "no-endpoints")
-        with pytest.raises(ApiError) as caught:
+        with pytest.raises(AdminApiError) as caught:
             node_webhook.dry_run(node, webhook)
         said = call_failures.of_answer(
             caught.value.message, call_failures.ADMISSION, f"{webhook.name}.certflow.invalid"

@@ -18,8 +18,8 @@ from types import FrameType
 
 from tools.ci import process, tree
 from tools.ci.gates import ALL, FULL, QUICK, Gate
-from tools.ci.result import FAILED, Result
-from tools.ci.venvs import REPOSITORY, BuildFailed, Unavailable
+from tools.ci.result import FAILED, GateResult
+from tools.ci.venvs import REPOSITORY, BuildFailed, PythonUnavailable
 
 _AT_ONCE = 2
 _REMINDER = 60.0
@@ -46,11 +46,11 @@ def _arguments() -> tuple[Gate, ...]:
     return (*FULL, *ALL) if given.all else ALL
 
 
-class Run:
+class GateRun:
     """One run: what is done, and the lines it prints."""
 
     def __init__(self) -> None:
-        self.total = Result()
+        self.total = GateResult()
         self._start = time.monotonic()
         self._logs = tree.link() / "logs"
         self._logs.mkdir(parents=True, exist_ok=True)
@@ -67,15 +67,15 @@ class Run:
         start = time.monotonic()
         try:
             result = gate.run(log)
-        except Unavailable as reason:
-            result = Result(skipped=1, notes=(f"not run: {reason}",))
+        except PythonUnavailable as reason:
+            result = GateResult(skipped=1, notes=(f"not run: {reason}",))
         except BuildFailed as reason:
             log.write_text(f"{reason}\n")
             result = FAILED
         with self._printing:
             self._report(gate, result, time.monotonic() - start, log)
 
-    def _report(self, gate: Gate, result: Result, seconds: float, log: Path) -> None:
+    def _report(self, gate: Gate, result: GateResult, seconds: float, log: Path) -> None:
         self.total += result
         for note in result.notes:
             self.say(f"{gate.name}: {note}")
@@ -115,7 +115,7 @@ def main() -> int:
     gates = _arguments()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _on_signal)
-    run = Run()
+    run = GateRun()
     run.say(f"{len(gates)} gates, {_AT_ONCE} at a time; logs are in .work/logs")
     run.all(gates)
     if run.total.skipped:

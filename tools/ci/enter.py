@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> NoReturn:
     try:
         env = venvs.newest_core() if arguments[0] == "dev" else ENVIRONMENTS[arguments[0]]
         venv = venvs.ensure(env)
-    except (venvs.Unavailable, venvs.BuildFailed) as problem:
+    except (venvs.PythonUnavailable, venvs.BuildFailed) as problem:
         sys.exit(str(problem))
     python = str(venv / "bin" / "python")
     os.execve(python, [python, *arguments[1:]], tree.environ(venv))

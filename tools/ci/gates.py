@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from tools.ci import integration, package, process, sanity, tree, venvs
 from tools.ci.environments import CORES, LINT, PYTHON_39, REUSE, Environment
-from tools.ci.result import Result, of_exit, of_junit
+from tools.ci.result import GateResult, of_exit, of_junit
 from tools.ci.venvs import REPOSITORY
 
 
@@ -22,7 +22,7 @@ class Gate(NamedTuple):
 
     name: str
     #: Its output goes to the log that it is given. May raise Unavailable, BuildFailed.
-    run: Callable[[Path], Result]
+    run: Callable[[Path], GateResult]
     #: Starts real clusters. Two such gates run at a time only at the end, because two cores carry no more.
     clusters: bool = False
 
@@ -32,7 +32,7 @@ def _program(env: Environment, arguments: Sequence[str | Path], log: Path) -> in
     return process.run([venv / "bin" / arguments[0], *arguments[1:]], log, tree.environ(venv), REPOSITORY)
 
 
-def ruff(log: Path) -> Result:
+def ruff(log: Path) -> GateResult:
     """Lint rules and form."""
     wanted = (("ruff", "check", "."), ("ruff", "format", "--check", "."))
     return of_exit(max(_program(LINT, command, log) for command in wanted))
@@ -41,12 +41,12 @@ def ruff(log: Path) -> Result:
 OTHER_PACKAGES = ("-p", "tests", "-p", "tools", "-p", "benchmarks", "-p", "examples")
 
 
-def reuse(log: Path) -> Result:
+def reuse(log: Path) -> GateResult:
     """Check that every file names its copyright and licence, or that REUSE.toml does so for it."""
     return of_exit(_program(REUSE, ("reuse", "lint"), log))
 
 
-def mypy(log: Path) -> Result:
+def mypy(log: Path) -> GateResult:
     """Strict types: plugins by the oldest Python that mypy knows, the rest by the one that runs it."""
     libraries = venvs.ensure(venvs.newest_core()) / "bin" / "python"
     common = ("mypy", "--python-executable", libraries)
@@ -55,7 +55,9 @@ def mypy(log: Path) -> Result:
     return of_exit(max(oldest, _program(LINT, (*common, *OTHER_PACKAGES), log)))
 
 
-def pytest(choose: Callable[[], Environment], arguments: Sequence[str], timeout: float, log: Path) -> Result:
+def pytest(
+    choose: Callable[[], Environment], arguments: Sequence[str], timeout: float, log: Path
+) -> GateResult:
     """Runs tests inside an environment."""
     venv = venvs.ensure(choose())
     report = log.with_suffix(".xml")

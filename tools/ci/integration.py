@@ -16,12 +16,12 @@ from pathlib import Path
 
 from tools.ci import process, tree, venvs
 from tools.ci.environments import Environment
-from tools.ci.result import Result, of_exit
+from tools.ci.result import GateResult, of_exit
 
 _TARGETS = "tests/integration/"
 
 
-def check(choose: Callable[[], Environment], targets: Sequence[str], log: Path) -> Result:
+def check(choose: Callable[[], Environment], targets: Sequence[str], log: Path) -> GateResult:
     """Run the named targets, or all targets. A target counts as one test."""
     env = choose()
     venv = venvs.ensure(env)
@@ -37,7 +37,7 @@ def check(choose: Callable[[], Environment], targets: Sequence[str], log: Path) 
         re.MULTILINE,
     )
     passed = len(done)
-    return of_exit(code) if code or not passed else Result(passed=passed)
+    return of_exit(code) if code or not passed else GateResult(passed=passed)
 
 
 def main(targets: Sequence[str]) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tools.ci import process, tree, venvs
 from tools.ci.environments import LINT
-from tools.ci.result import Result, of_exit
+from tools.ci.result import GateResult, of_exit
 
 # What Automation Hub switches on, but for ansible-test and flake8: the one is a gate of its own; the other's
 # W503 and E203 contradict the formatter, and ruff checks the rest.
@@ -30,7 +30,7 @@ RUN_FLAKE8 = False
 """
 
 
-def ansible_lint(log: Path) -> Result:
+def ansible_lint(log: Path) -> GateResult:
     """Profile production, offline, on a copy (it leaves a cache in the tree that it checks)."""
     place = tree.copy("ansible-lint")
     return of_exit(_lint_tool(("ansible-lint", "--offline", "--strict", "--nocolor"), place, log))
@@ -50,7 +50,7 @@ def _build(name: str, log: Path) -> Path | None:
     return next(output.glob("*.tar.gz"))
 
 
-def galaxy_importer(log: Path) -> Result:
+def galaxy_importer(log: Path) -> GateResult:
     """The built file holds what is meant, and Galaxy's importer takes it without an error or warning."""
     built = _build("galaxy-importer", log)
     if built is None:
@@ -70,7 +70,7 @@ def galaxy_importer(log: Path) -> Result:
     return of_exit(code or len(extra) or len(complaints))
 
 
-def ansible_doc(log: Path) -> Result:
+def ansible_doc(log: Path) -> GateResult:
     """Every page can be read from the installed file: modules, roles, inventory and lookup plugins."""
     built = _build("ansible-doc", log)
     if built is None:

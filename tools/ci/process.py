@@ -23,7 +23,7 @@ _running: set[subprocess.Popen[bytes]] = set()
 _stopping = threading.Event()
 
 
-class Interrupted(Exception):
+class RunInterrupted(Exception):
     """The run is being ended: nothing more is started."""
 
 
@@ -33,7 +33,7 @@ def run(
     """Runs one program and returns its exit code; its output is appended to `log`.
 
     A program that outlives `timeout` (seconds) is ended with all its children, which the log says, and
-    counts as exit code 124. Raises Interrupted.
+    counts as exit code 124. Raises RunInterrupted.
     """
     with log.open("ab") as output:
         output.write(f"$ {' '.join(map(str, command))}\n".encode())
@@ -52,7 +52,7 @@ def run(
             with _lock:
                 _running.discard(child)
     if _stopping.is_set():
-        raise Interrupted
+        raise RunInterrupted
     return code
 
 
@@ -61,7 +61,7 @@ def _start(
 ) -> subprocess.Popen[bytes]:
     with _lock:
         if _stopping.is_set():
-            raise Interrupted
+            raise RunInterrupted
         # A session of its own, so that its children can be ended as one group.
         child = subprocess.Popen(
             list(map(str, command)),

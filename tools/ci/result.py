@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 
 @dataclass(frozen=True)
-class Result:
+class GateResult:
     """Counts of one gate: tests where it runs some, else one for the gate itself."""
 
     passed: int = 0
@@ -21,8 +21,8 @@ class Result:
     #: One line each: why something was skipped, or what a reader should know of a gate that passed.
     notes: tuple[str, ...] = ()
 
-    def __add__(self, other: Result) -> Result:
-        return Result(
+    def __add__(self, other: GateResult) -> GateResult:
+        return GateResult(
             self.passed + other.passed,
             self.failed + other.failed,
             self.skipped + other.skipped,
@@ -35,16 +35,16 @@ class Result:
         return f"{self.passed} passed, {self.failed} failed{skipped}"
 
 
-PASSED = Result(passed=1)
-FAILED = Result(failed=1)
+PASSED = GateResult(passed=1)
+FAILED = GateResult(failed=1)
 
 
-def of_exit(code: int) -> Result:
+def of_exit(code: int) -> GateResult:
     """The result of a gate that counts as one."""
     return FAILED if code else PASSED
 
 
-def of_junit(report: Path, code: int) -> Result:
+def of_junit(report: Path, code: int) -> GateResult:
     """Counts pytest's tests from its XML report.
 
     A run that ended badly without a failed test (nothing collected, an internal error, a time-out) is one
@@ -59,6 +59,6 @@ def of_junit(report: Path, code: int) -> Result:
     skipped = sum(skip is not None for skip in skips)
     passed = len(cases) - failed - skipped
     crashed = int(code != 0 and not failed)
-    return Result(
+    return GateResult(
         passed, failed + crashed, skipped, tuple(f"skipped: {reason}" for reason in sorted(reasons))
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tools.ci import interpreters, process, tree, venvs
 from tools.ci.environments import ENVIRONMENTS, Environment
-from tools.ci.result import FAILED, PASSED, Result
+from tools.ci.result import FAILED, PASSED, GateResult
 
 # The releases of pip that ansible-test puts into its environments (ansible_test/_internal/
 # python_requirements.py, get_venv_packages): 2.16 takes the first three, depending on the Python.
@@ -62,7 +62,7 @@ def _path(env: Environment, path: str) -> str:
     return os.pathsep.join([own, *(str(item.path.parent) for item in found), rest])
 
 
-def check(choose: Callable[[], Environment], log: Path) -> Result:
+def check(choose: Callable[[], Environment], log: Path) -> GateResult:
     """Runs the tests of one core on a copy of what users get; counts as one."""
     env = choose()
     venv = venvs.ensure(env)
@@ -83,4 +83,4 @@ def check(choose: Callable[[], Environment], log: Path) -> Result:
         line for line in log.read_text(errors="replace").splitlines() if "Skipping sanity test" in line
     ]
     notes = tuple(sorted({line.removeprefix("WARNING: ") for line in skipped}))
-    return (FAILED if code else PASSED) + Result(notes=notes)
+    return (FAILED if code else PASSED) + GateResult(notes=notes)

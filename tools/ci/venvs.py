@@ -24,7 +24,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 LOCKS = Path(__file__).with_name("locks")
 
 
-class Unavailable(Exception):
+class PythonUnavailable(Exception):
     """No Python for this environment on this machine: the text is ready to be printed."""
 
 
@@ -42,11 +42,11 @@ def cache() -> Path:
 def python_for(env: Environment) -> Interpreter:
     """The interpreter that `env` is made with.
 
-    Raises Unavailable.
+    Raises PythonUnavailable.
     """
     found = first(env.pythons)
     if found is None:
-        raise Unavailable(f"{env.title}: no Python {' or '.join(env.pythons)} found")
+        raise PythonUnavailable(f"{env.title}: no Python {' or '.join(env.pythons)} found")
     return found
 
 
@@ -54,7 +54,7 @@ def _available(envs: tuple[Environment, ...]) -> Environment:
     for env in envs:
         if first(env.pythons):
             return env
-    raise Unavailable(f"no Python found for any of {', '.join(env.title for env in envs)}")
+    raise PythonUnavailable(f"no Python found for any of {', '.join(env.title for env in envs)}")
 
 
 def newest_core() -> Environment:
@@ -97,7 +97,7 @@ def locked(path: Path) -> Iterator[None]:
 def ensure(env: Environment) -> Path:
     """The directory of a ready virtual environment, made if it is missing.
 
-    Raises Unavailable, BuildFailed.
+    Raises PythonUnavailable, BuildFailed.
     """
     found = python_for(env)
     root = cache() / "venvs" / key(env)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from tests.support.clusters import audit
 from tests.support.clusters.build import cainjector, cert_manager_dir, programs, snapshotter_dir
-from tests.support.clusters.client import ApiError, Client
+from tests.support.clusters.client import AdminApiError, AdminClient
 from tests.support.clusters.cluster import Cluster
 from tests.support.clusters.errors import ClusterError
 from tests.support.clusters.fleet import Fleet, running
@@ -24,8 +24,8 @@ from tests.support.clusters.profiles import APP_SERVING, PROFILES
 __all__ = [
     "APP_SERVING",
     "PROFILES",
-    "ApiError",
-    "Client",
+    "AdminApiError",
+    "AdminClient",
     "Cluster",
     "ClusterError",
     "Fleet",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class ApiError(Exception):
+class AdminApiError(Exception):
     """The API server answered with an error: its HTTP status and its Status object's message."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -26,7 +26,7 @@ class ApiError(Exception):
         self.message = message
 
 
-class Client:
+class AdminClient:
     """One API server, one client certificate. Knows no proxy and no retry."""
 
     def __init__(
@@ -48,7 +48,7 @@ class Client:
     def request(
         self, method: str, path: str, body: object = None, content_type: str = "application/json"
     ) -> bytes:
-        """One request, the body of its answer. Raises ApiError, or OSError when there is no server."""
+        """One request, the body of its answer. Raises AdminApiError, or OSError when there is no server."""
         with self._open(method, path, body, content_type) as answer:
             return answer.read()
 
@@ -75,7 +75,7 @@ class Client:
             connection.request(method, path, None if body is None else json.dumps(body), headers)
             answer = connection.getresponse()
             if answer.status >= 400:
-                raise ApiError(answer.status, _message(answer.read()))
+                raise AdminApiError(answer.status, _message(answer.read()))
             yield answer
         except http.client.HTTPException as error:  # the server went away in the middle
             raise ConnectionError(f"{self._address}: {error!r}") from error

@@ -20,7 +20,7 @@ import yaml
 
 from tests.support.clusters import audit, components, image, kubeconfig, node, node_files, pki, processes
 from tests.support.clusters.build import programs
-from tests.support.clusters.client import ApiError, Client
+from tests.support.clusters.client import AdminApiError, AdminClient
 from tests.support.clusters.components import Ports
 from tests.support.clusters.errors import ClusterError, tail
 from tests.support.clusters.profiles import EKS_CONTROLLER, PROFILES, Profile
@@ -98,14 +98,14 @@ class Cluster:
     # Ways in
 
     @property
-    def client(self) -> Client:
+    def client(self) -> AdminClient:
         """A client with the administrator's certificate."""
         return self._admin()
 
     def api(
         self, method: str, path: str, body: object = None, content_type: str = "application/json"
     ) -> dict[str, Any]:
-        """One request as administrator. Raises ApiError (with `.status`), or OSError when nobody answers."""
+        """One request as administrator. Raises AdminApiError (with `.status`), or OSError when nobody answers."""
         return self.client.api(method, path, body, content_type)
 
     def kubeconfig_for(
@@ -127,7 +127,7 @@ class Cluster:
         accounts = f"/api/v1/namespaces/{namespace}/serviceaccounts"
         try:
             self.api("POST", accounts, {"metadata": {"name": service_account}})
-        except ApiError as error:
+        except AdminApiError as error:
             if error.status != 409:
                 raise
         answer = self.api(
@@ -320,9 +320,9 @@ class Cluster:
             user = kubeconfig.with_certificate(pki.KeyPair.read(self.directory / "pki", pair))
             self._write_kubeconfig(self.directory / file, user)
 
-    def _admin(self, timeout: float = 60.0) -> Client:
+    def _admin(self, timeout: float = 60.0) -> AdminClient:
         paths = (self.directory / "pki" / name for name in ("ca.crt", "admin.crt", "admin.key"))
-        return Client(self.url, *paths, timeout=timeout)
+        return AdminClient(self.url, *paths, timeout=timeout)
 
     def _wait_for(self, what: str, condition: Callable[[], object]) -> None:
         """Ask until it is true; an error means not yet. Fails at once when a program of the cluster has ended."""
@@ -332,7 +332,7 @@ class Cluster:
             try:
                 if condition():
                     return
-            except (OSError, ApiError) as error:
+            except (OSError, AdminApiError) as error:
                 answer = f"; the last answer: {error}"
             self._raise_if_ended()
             time.sleep(0.05)

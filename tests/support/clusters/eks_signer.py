@@ -29,7 +29,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from tests.support.clusters.client import ApiError, Client
+from tests.support.clusters.client import AdminApiError, AdminClient
 from tests.support.clusters.pki import YEAR, KeyPair, authority, key_usage
 from tests.support.clusters.profiles import APP_SERVING
 
@@ -94,7 +94,7 @@ def sign(spec: dict[str, Any], ca: KeyPair, now: datetime.datetime) -> x509.Cert
     return builder.sign(ca.key, hashes.SHA256())
 
 
-def serve(client: Client, ca: KeyPair) -> None:
+def serve(client: AdminClient, ca: KeyPair) -> None:
     """List, then watch, and begin again when the watch ends."""
     while True:
         listed = client.api("GET", REQUESTS)
@@ -108,7 +108,7 @@ def serve(client: Client, ca: KeyPair) -> None:
                 _answer(client, ca, event["object"])
 
 
-def _answer(client: Client, ca: KeyPair, request: dict[str, Any]) -> None:
+def _answer(client: AdminClient, ca: KeyPair, request: dict[str, Any]) -> None:
     """One request; one that cannot be answered is logged and must not keep the others waiting."""
     if not is_ours(request):
         return
@@ -119,7 +119,7 @@ def _answer(client: Client, ca: KeyPair, request: dict[str, Any]) -> None:
         print(f"{name}: {'issued' if 'certificate' in status else 'failed'}", flush=True)
     except (ValueError, x509.InvalidVersion, x509.DuplicateExtension, UnsupportedAlgorithm) as error:
         print(f"{name}: {error}", flush=True)  # nothing that can be signed
-    except ApiError as error:
+    except AdminApiError as error:
         if error.status == 429 or error.status >= 500:
             raise
         print(f"{name}: {error}", flush=True)  # changed meanwhile, and then its event is on the way; or gone
@@ -133,14 +133,17 @@ def main() -> None:
     )
     options = parser.parse_args()
     pki: Path = options.pki
-    client = Client(
+    client = AdminClient(
         options.server, pki / "ca.crt", pki / "signer.crt", pki / "signer.key", user_agent="eks-signer"
     )
     ca = KeyPair.read(pki, "ca")
     while True:
         try:
             serve(client, ca)
-        except (ApiError, OSError) as error:  # not allowed yet (RBAC is young), or the API server restarts
+        except (
+            AdminApiError,
+            OSError,
+        ) as error:  # not allowed yet (RBAC is young), or the API server restarts
             print(error, file=sys.stderr, flush=True)
             time.sleep(0.2)
 

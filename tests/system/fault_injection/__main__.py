@@ -26,7 +26,7 @@ from tests.system.fault_injection.lies import table as lies_table
 
 if TYPE_CHECKING:
     from tests.support.clusters import Cluster
-    from tests.system.fault_injection.transport import Fault
+    from tests.system.fault_injection.transport import TransportFault
 
 
 class Judged(Protocol):
@@ -39,7 +39,7 @@ class Judged(Protocol):
 T = TypeVar("T", bound=Judged)
 
 
-class Run:
+class TableRun:
     """Counts what did not end as it has to."""
 
     def __init__(self) -> None:
@@ -81,7 +81,7 @@ class Names:
 
     tables: Sequence[str]
     tasks: Sequence[str]
-    faults: Sequence[Fault]
+    faults: Sequence[TransportFault]
 
     def hold(self, task: str) -> bool:
         return not self.tasks or task in self.tasks
@@ -102,7 +102,7 @@ def chosen(arguments: Sequence[str]) -> Names:
 
 
 def main() -> int:
-    names, run = chosen(sys.argv[1:]), Run()
+    names, run = chosen(sys.argv[1:]), TableRun()
     with (
         clusters.running({"onprem": "onprem"}) as fleet,
         contextlib.closing(FaultRig(fleet["onprem"])) as ground,

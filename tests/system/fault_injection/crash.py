@@ -14,24 +14,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tests.system.fault_injection import requests, verdict
-from tests.system.fault_injection.verdict import Verdict
+from tests.system.fault_injection.verdict import CaseVerdict
 from tools.ci.venvs import REPOSITORY
 
 if TYPE_CHECKING:
     from tests.system.fault_injection.fault_rig import FaultRig
-    from tests.system.fault_injection.flows import Flow, Task
+    from tests.system.fault_injection.flows import Flow, OperationCall
 
 MOMENTS = ("before", "after")
 
 
 @dataclass(frozen=True)
-class Point:
+class CrashCase:
     """One case: the request at which the task was killed, ``moment`` "before" it was sent or "after" its answer."""
 
     flow: str
     request: str
     moment: str
-    verdict: Verdict
+    verdict: CaseVerdict
 
     @property
     def is_good(self) -> bool:
@@ -53,7 +53,7 @@ class Killer:
             cwd=REPOSITORY,
         )
 
-    def run(self, task: Task, kill: int = 0, moment: str = "before") -> dict[str, Any]:
+    def run(self, task: OperationCall, kill: int = 0, moment: str = "before") -> dict[str, Any]:
         assert self._process.stdin
         assert self._process.stdout
         case = {"operation": task.operation, "options": task.options, "kill": kill, "moment": moment}
@@ -74,7 +74,9 @@ def whole(ground: FaultRig, killer: Killer, flow: Flow) -> list[str]:
         return [requests.in_words(*request) for request in done["requests"]]
 
 
-def points(ground: FaultRig, killer: Killer, flow: Flow, kills: Iterable[tuple[int, str]]) -> Iterator[Point]:
+def points(
+    ground: FaultRig, killer: Killer, flow: Flow, kills: Iterable[tuple[int, str]]
+) -> Iterator[CrashCase]:
     """One case for each (number of a request, moment) that the task gets to."""
     for number, moment in kills:
         with ground.place() as place:
@@ -84,7 +86,7 @@ def points(ground: FaultRig, killer: Killer, flow: Flow, kills: Iterable[tuple[i
             if died["killed"]:
                 place.let_time_pass()
                 judged = verdict.of_next_run(place, flow, flow.again(task), before)
-                yield Point(flow.name, requests.in_words(*died["requests"][-1]), moment, judged)
+                yield CrashCase(flow.name, requests.in_words(*died["requests"][-1]), moment, judged)
 
 
 def everywhere(count: int) -> list[tuple[int, str]]:

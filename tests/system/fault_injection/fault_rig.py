@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from tests.support.clusters import ApiError
+from tests.support.clusters import AdminApiError
 from tests.system.fault_injection.proxy import Proxy
-from tests.system.fault_injection.served import Served
+from tests.system.fault_injection.served import SecretServer
 from tests.system.fault_injection.served_webhook import ServedWebhook
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.clusters import Cluster
-    from tests.system.fault_injection.flows import Task
+    from tests.system.fault_injection.flows import OperationCall
 
 MANAGER = "kube-controller-manager"
 BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
@@ -43,7 +43,7 @@ class FaultRig:
         self.namespace = f"faults-{uuid.uuid4().hex[:8]}"
         self._numbers = itertools.count(1)
         self._places: dict[str, ServedWebhook] = {}
-        self._served = Served(self._pair)
+        self._served = SecretServer(self._pair)
         cluster.api("POST", "/api/v1/namespaces", {"metadata": {"name": self.namespace}})
         self.kubeconfig = self._service_account()
         self.proxy = Proxy(cluster)
@@ -64,7 +64,7 @@ class FaultRig:
             del self._places[place.server_name]
             place.close()
 
-    def through_proxy(self, task: Task) -> Task:
+    def through_proxy(self, task: OperationCall) -> OperationCall:
         """The same task by the same identity."""
         kubeconfig: dict[str, Any] = yaml.safe_load(self.kubeconfig.read_text())
         kubeconfig["clusters"][0]["cluster"]["server"] = self.proxy.url
@@ -102,7 +102,7 @@ def wait_until_ready(cluster: Cluster) -> None:
     while True:
         try:
             cluster.client.request("GET", "/readyz")
-        except (OSError, ApiError):
+        except (OSError, AdminApiError):
             assert time.monotonic() < deadline
             time.sleep(0.2)
         else:

@@ -32,7 +32,7 @@ TWO_STEP: dict[str, Any] = {"approve": False, "wait": False}
 
 
 @dataclass(frozen=True)
-class Task:
+class OperationCall:
     """An operation with its options."""
 
     operation: str
@@ -52,46 +52,46 @@ class Flow:
     """
 
     name: str
-    prepare: Callable[[ServedWebhook], Task]
-    again: Callable[[Task], Task] = lambda task: task
-    finish: Callable[[ServedWebhook, Task], None] = lambda place, task: None
+    prepare: Callable[[ServedWebhook], OperationCall]
+    again: Callable[[OperationCall], OperationCall] = lambda task: task
+    finish: Callable[[ServedWebhook, OperationCall], None] = lambda place, task: None
     kept: tuple[str, ...] = ()
     keeps_trust: bool = True
 
 
-def _csr(place: ServedWebhook, **options: Any) -> Task:
-    return Task("k8s_csr", place.options(**options))
+def _csr(place: ServedWebhook, **options: Any) -> OperationCall:
+    return OperationCall("k8s_csr", place.options(**options))
 
 
-def _new(place: ServedWebhook) -> Task:
+def _new(place: ServedWebhook) -> OperationCall:
     return _csr(place)
 
 
-def _new_by_own_hand(place: ServedWebhook) -> Task:
+def _new_by_own_hand(place: ServedWebhook) -> OperationCall:
     return _csr(place, signer_name=EPHEMERAL_CA)
 
 
-def _renewal(place: ServedWebhook) -> Task:
+def _renewal(place: ServedWebhook) -> OperationCall:
     place.issue(**HOUR)
     return _csr(place, **RENEW)
 
 
-def _renewal_by_own_hand(place: ServedWebhook) -> Task:
+def _renewal_by_own_hand(place: ServedWebhook) -> OperationCall:
     place.issue(signer_name=EPHEMERAL_CA, **HOUR)
     return _csr(place, signer_name=EPHEMERAL_CA, **RENEW)
 
 
-def _another_signer(place: ServedWebhook) -> Task:
+def _another_signer(place: ServedWebhook) -> OperationCall:
     place.issue(signer_name=EPHEMERAL_CA)
     return _csr(place)
 
 
-def _ask(place: ServedWebhook) -> Task:
+def _ask(place: ServedWebhook) -> OperationCall:
     place.issue(signer_name=EPHEMERAL_CA)
     return _csr(place, **TWO_STEP)
 
 
-def _fetch(place: ServedWebhook) -> Task:
+def _fetch(place: ServedWebhook) -> OperationCall:
     task = _ask(place)
     asked = task.run()
     assert asked["pending"], asked
@@ -99,14 +99,14 @@ def _fetch(place: ServedWebhook) -> Task:
     return _csr(place, approve=False)
 
 
-def _approves_itself(place: ServedWebhook) -> Task:
+def _approves_itself(place: ServedWebhook) -> OperationCall:
     """Let a task leave a request that waits for approval, and return a task that approves its own request."""
     asked = _ask(place).run()
     assert asked["pending"], asked
     return _csr(place)
 
 
-def _approved_by_somebody(place: ServedWebhook, task: Task) -> None:
+def _approved_by_somebody(place: ServedWebhook, task: OperationCall) -> None:
     """The other half of a request that waits: a person approves, and the same task completes it."""
     asked = task.run()
     assert (asked["changed"], asked["pending"]) == (False, True), asked
@@ -115,16 +115,16 @@ def _approved_by_somebody(place: ServedWebhook, task: Task) -> None:
     assert done.get("changed"), done
 
 
-def _absent(place: ServedWebhook) -> Task:
+def _absent(place: ServedWebhook) -> OperationCall:
     place.issue(signer_name=EPHEMERAL_CA)
     return _csr(place, state="absent")
 
 
-def _given_up(task: Task) -> Task:
-    return Task(task.operation, {**task.options, "state": "absent"})
+def _given_up(task: OperationCall) -> OperationCall:
+    return OperationCall(task.operation, {**task.options, "state": "absent"})
 
 
-def _approve(place: ServedWebhook) -> Task:
+def _approve(place: ServedWebhook) -> OperationCall:
     """Two requests that somebody else sent."""
     label = f"{place.namespace}-{place.name}"
     for number in range(2):
@@ -132,7 +132,7 @@ def _approve(place: ServedWebhook) -> Task:
         place.cluster.api("POST", CSRS, _request(name, place.server_name, label))
     expect = {"service": place.name, "namespace": place.namespace, "signer_name": KUBELET_SERVING}
     options = {"kubeconfig": str(place.kubeconfig), "label_selectors": [f"case={label}"], "expect": expect}
-    return Task("k8s_csr_approve", {**options, "wait": True})
+    return OperationCall("k8s_csr_approve", {**options, "wait": True})
 
 
 def _request(name: str, dns_name: str, label: str) -> dict[str, Any]:
@@ -154,17 +154,17 @@ def _request(name: str, dns_name: str, label: str) -> dict[str, Any]:
     return {"metadata": {"name": name, "labels": {"case": label}}, "spec": spec}
 
 
-def _bundle(place: ServedWebhook, **options: Any) -> Task:
+def _bundle(place: ServedWebhook, **options: Any) -> OperationCall:
     given = {"kubeconfig": str(place.kubeconfig), "targets": place.targets, "ca_bundle": place.cluster.ca_pem}
-    return Task("webhook_cabundle", {**given, "certificate": place.data()["tls.crt"], **options})
+    return OperationCall("webhook_cabundle", {**given, "certificate": place.data()["tls.crt"], **options})
 
 
-def _add_bundle(place: ServedWebhook) -> Task:
+def _add_bundle(place: ServedWebhook) -> OperationCall:
     place.issue(signer_name=EPHEMERAL_CA)
     return _bundle(place)
 
 
-def _set_bundle(place: ServedWebhook) -> Task:
+def _set_bundle(place: ServedWebhook) -> OperationCall:
     """Exactly one of the two that are there."""
     own = place.issue(signer_name=EPHEMERAL_CA)["ca_bundle"]
     assert _bundle(place).run()["changed"]

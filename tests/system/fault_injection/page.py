@@ -16,8 +16,8 @@ from tests.system.fault_injection.verdict import COMPLETES, SAYS
 from tools.ci.venvs import REPOSITORY
 
 if TYPE_CHECKING:
-    from tests.system.fault_injection.crash import Point
-    from tests.system.fault_injection.transport import Case
+    from tests.system.fault_injection.crash import CrashCase
+    from tests.system.fault_injection.transport import TransportCase
 
 PAGE = written.Page(REPOSITORY / "docs" / "reliability.md", "make reliability")
 TABLES = CRASHES, TRANSPORT, LIES = ("crashes", "transport", "lies")
@@ -25,7 +25,7 @@ WRONG = "**wrong**"
 CRASH_HEAD = ("Task", "Requests", "Killed at", "Next run completes", "... says what to do", "Left over")
 
 
-def crash_row(requests: int, points: Sequence[Point]) -> list[str]:
+def crash_row(requests: int, points: Sequence[CrashCase]) -> list[str]:
     """The cells after the task's name."""
     outcomes = [point.verdict.outcome for point in points]
     left = sum(bool(point.verdict.left) for point in points)
@@ -34,15 +34,15 @@ def crash_row(requests: int, points: Sequence[Point]) -> list[str]:
     ]
 
 
-def transport_column(cases: Iterable[Case]) -> dict[str, str]:
+def transport_column(cases: Iterable[TransportCase]) -> dict[str, str]:
     """A cell for each fault: how many tasks ended well; after a plus, how many said what to do."""
-    rows: dict[str, list[Case]] = {}
+    rows: dict[str, list[TransportCase]] = {}
     for case in cases:
         rows.setdefault(case.fault, []).append(case)
     return {fault: _cell(row) for fault, row in rows.items()}
 
 
-def _cell(row: Sequence[Case]) -> str:
+def _cell(row: Sequence[TransportCase]) -> str:
     ends = [case.first for case in row]
     completed, said = ends.count(COMPLETES), ends.count(SAYS)
     cell = f"{completed} + {said}" if said else str(completed)

@@ -30,7 +30,7 @@ class GoneAway(Exception):
 
 
 @dataclass(frozen=True)
-class Answer:
+class ProxyAnswer:
     """An answer of the API server, whole."""
 
     status: int
@@ -41,15 +41,15 @@ class Answer:
 class Exchange:
     """One request of the client; a fault decides what becomes of it."""
 
-    def __init__(self, handler: _Handler, body: bytes) -> None:
+    def __init__(self, handler: _ProxyHandler, body: bytes) -> None:
         self._handler, self._body = handler, body
         self.cluster = handler.server.cluster
         self.is_watch = "watch=true" in handler.path
 
-    def send(self) -> Answer:
+    def send(self) -> ProxyAnswer:
         """Let it take effect. For a watch this returns when the watch ends."""
         response = self._forward()
-        return Answer(response.status, dict(response.getheaders()), response.read())
+        return ProxyAnswer(response.status, dict(response.getheaders()), response.read())
 
     def pass_on(self) -> None:
         """As if there were no proxy: a watch event by event."""
@@ -62,7 +62,7 @@ class Exchange:
         self._handler.wfile.write(b"0\r\n\r\n")
         return None
 
-    def answer(self, answer: Answer) -> None:
+    def answer(self, answer: ProxyAnswer) -> None:
         self._handler.start(answer.status, answer.headers, {"Content-Length": str(len(answer.body))})
         self._handler.wfile.write(answer.body)
 
@@ -72,9 +72,9 @@ class Exchange:
         kind = "text/html" if is_text else "application/json"
         data = str(body).encode() if is_text else json.dumps(body).encode()
         fields = {name.replace("_", "-"): text for name, text in headers.items()}
-        self.answer(Answer(status, {"Content-Type": kind, **fields}, data))
+        self.answer(ProxyAnswer(status, {"Content-Type": kind, **fields}, data))
 
-    def cut(self, answer: Answer) -> None:
+    def cut(self, answer: ProxyAnswer) -> None:
         """Half of an answer, and no more."""
         self._handler.start(answer.status, answer.headers, {"Content-Length": str(len(answer.body))})
         self._handler.wfile.write(answer.body[: len(answer.body) // 2])
@@ -100,7 +100,7 @@ class Proxy(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, cluster: Cluster) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(("127.0.0.1", 0), _ProxyHandler)
         self.cluster = cluster
         self.upstream_address = cluster.url.rpartition("/")[2]
         self.upstream_context = ssl.create_default_context(cadata=cluster.ca_pem)
@@ -146,7 +146,7 @@ class Proxy(ThreadingHTTPServer):
         """A client that gave up is what this is about."""
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _ProxyHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Proxy
 

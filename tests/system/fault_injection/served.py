@@ -16,7 +16,7 @@ from collections.abc import Callable
 Pair = Callable[[str], dict[str, str]]
 
 
-class Served:
+class SecretServer:
     """``pair`` returns tls.crt and tls.key for the server name of a handshake; without them there is none."""
 
     def __init__(self, pair: Pair) -> None:

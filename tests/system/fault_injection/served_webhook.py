@@ -19,7 +19,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 
-from tests.support.clusters import ApiError, Cluster
+from tests.support.clusters import AdminApiError, Cluster
 from tests.support.rig import operate
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ class ServedWebhook:
     def find(self, path: str) -> dict[str, Any] | None:
         try:
             return self.cluster.api("GET", path)
-        except ApiError as error:
+        except AdminApiError as error:
             assert error.status == 404, error
             return None
 

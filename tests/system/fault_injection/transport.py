@@ -20,12 +20,12 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import a
 
 from tests.system.fault_injection import flows, verdict
 from tests.system.fault_injection.fault_rig import wait_until_ready
-from tests.system.fault_injection.proxy import Act, Answer, Exchange, GoneAway
-from tests.system.fault_injection.verdict import COMPLETES, SAYS, Verdict
+from tests.system.fault_injection.proxy import Act, Exchange, GoneAway, ProxyAnswer
+from tests.system.fault_injection.verdict import COMPLETES, SAYS, CaseVerdict
 
 if TYPE_CHECKING:
     from tests.system.fault_injection.fault_rig import FaultRig
-    from tests.system.fault_injection.flows import Flow, Task
+    from tests.system.fault_injection.flows import Flow, OperationCall
 
 # So that a case takes a second: the times are the collection's own, and what they are used for stays.
 QUICKLY = (
@@ -85,7 +85,7 @@ def _done_and_say(status: int, body: object) -> Act:
 
 
 def _end_early(exchange: Exchange) -> None:
-    exchange.answer(Answer(200, {"Content-Type": "application/json"}, b""))
+    exchange.answer(ProxyAnswer(200, {"Content-Type": "application/json"}, b""))
 
 
 def _buffer(exchange: Exchange) -> None:
@@ -94,7 +94,9 @@ def _buffer(exchange: Exchange) -> None:
 
 def _too_old(exchange: Exchange) -> None:
     event = {"type": "ERROR", "object": _status(410, "Expired", "too old resource version: 1 (2)")}
-    exchange.answer(Answer(200, {"Content-Type": "application/json"}, json.dumps(event).encode() + b"\n"))
+    exchange.answer(
+        ProxyAnswer(200, {"Content-Type": "application/json"}, json.dumps(event).encode() + b"\n")
+    )
 
 
 def _restart(exchange: Exchange) -> None:
@@ -105,7 +107,7 @@ def _restart(exchange: Exchange) -> None:
 
 
 @dataclass(frozen=True)
-class Fault:
+class TransportFault:
     """A row. ``meets``: the first words of the requests that it can happen to, all without any.
 
     ``passes``: whether the task has to end well in spite of it; otherwise it may also say what to do. ``stays``: all that
@@ -134,43 +136,43 @@ _CONFLICT = _status(
 )
 _EXPIRED = _status(410, "Expired", "too old resource version")
 
-LOST = Fault("connection dropped after it took effect", _lose_the_answer, is_daily=True)
-FAULTS: tuple[Fault, ...] = (
-    Fault("connection dropped before the request took effect", _hang_up, is_daily=True),
+LOST = TransportFault("connection dropped after it took effect", _lose_the_answer, is_daily=True)
+FAULTS: tuple[TransportFault, ...] = (
+    TransportFault("connection dropped before the request took effect", _hang_up, is_daily=True),
     LOST,
-    Fault("connection dropped in the middle of the answer", _cut, is_daily=True),
-    Fault("answer with half of its JSON", _truncate, is_daily=True),
-    Fault("stall, delivered after the client gave up", _deliver_late, is_daily=True),
-    Fault("stall, answered after the client gave up", _answer_late),
-    Fault("429 with Retry-After", _say(429, _TRY_AGAIN, Retry_After="1"), is_daily=True),
-    Fault("429 without Retry-After", _say(429, _TRY_AGAIN)),
-    Fault("500", _say(500, _INTERNAL)),
-    Fault("500 although it took effect", _done_and_say(500, _INTERNAL), is_daily=True),
-    Fault("503", _say(503, _UNAVAILABLE)),
-    Fault("504 although it took effect", _done_and_say(504, _TIMEOUT)),
-    Fault("502, a page of a load balancer", _say(502, PAGE.format("502 Bad Gateway"))),
-    Fault(
+    TransportFault("connection dropped in the middle of the answer", _cut, is_daily=True),
+    TransportFault("answer with half of its JSON", _truncate, is_daily=True),
+    TransportFault("stall, delivered after the client gave up", _deliver_late, is_daily=True),
+    TransportFault("stall, answered after the client gave up", _answer_late),
+    TransportFault("429 with Retry-After", _say(429, _TRY_AGAIN, Retry_After="1"), is_daily=True),
+    TransportFault("429 without Retry-After", _say(429, _TRY_AGAIN)),
+    TransportFault("500", _say(500, _INTERNAL)),
+    TransportFault("500 although it took effect", _done_and_say(500, _INTERNAL), is_daily=True),
+    TransportFault("503", _say(503, _UNAVAILABLE)),
+    TransportFault("504 although it took effect", _done_and_say(504, _TIMEOUT)),
+    TransportFault("502, a page of a load balancer", _say(502, PAGE.format("502 Bad Gateway"))),
+    TransportFault(
         "404, a page of a load balancer", _say(404, PAGE.format("404 Not Found")), passes=False, is_daily=True
     ),
-    Fault("403, a page of a firewall", _say(403, PAGE.format("403 Forbidden")), passes=False),
-    Fault("200, a page to sign in", _say(200, PAGE.format("Sign in")), passes=False),
-    Fault("409", _say(409, _CONFLICT), passes=False, is_daily=True),
-    Fault("410", _say(410, _EXPIRED), ("list ", "watch ")),
-    Fault("watch: 410 as an event", _too_old, ("watch ",), is_daily=True),
-    Fault("watch: ends at once", _end_early, ("watch ",), is_daily=True),
-    Fault("watch: held back until it ends", _buffer, ("watch ",), is_daily=True),
-    Fault(
+    TransportFault("403, a page of a firewall", _say(403, PAGE.format("403 Forbidden")), passes=False),
+    TransportFault("200, a page to sign in", _say(200, PAGE.format("Sign in")), passes=False),
+    TransportFault("409", _say(409, _CONFLICT), passes=False, is_daily=True),
+    TransportFault("410", _say(410, _EXPIRED), ("list ", "watch ")),
+    TransportFault("watch: 410 as an event", _too_old, ("watch ",), is_daily=True),
+    TransportFault("watch: ends at once", _end_early, ("watch ",), is_daily=True),
+    TransportFault("watch: held back until it ends", _buffer, ("watch ",), is_daily=True),
+    TransportFault(
         "API server killed, and started again",
         _restart,
         ("create certi", "update ", "watch ", "patch ", "delete "),
         seconds=300,  # on a busy machine it takes a minute until it answers again
     ),
-    Fault("unreachable from then on", _hang_up, passes=False, stays=True, is_daily=True, seconds=2),
+    TransportFault("unreachable from then on", _hang_up, passes=False, stays=True, is_daily=True, seconds=2),
 )
 
 
 @dataclass(frozen=True)
-class Case:
+class TransportCase:
     """One fault at one request. ``first``: how the task ended that met it. ``wrong``: with that, in words."""
 
     flow: str
@@ -178,7 +180,7 @@ class Case:
     request: str
     first: str
     wrong: tuple[str, ...]
-    verdict: Verdict
+    verdict: CaseVerdict
 
     @property
     def is_good(self) -> bool:
@@ -203,14 +205,14 @@ FLOWS = tuple(
 )
 
 
-def everywhere(ground: FaultRig, flow: Flow) -> Iterator[Case]:
+def everywhere(ground: FaultRig, flow: Flow) -> Iterator[TransportCase]:
     """Each fault at each request that it can happen to."""
     asked = whole(ground, flow)
     for fault in FAULTS:
         yield from cases(ground, flow, fault, numbers(fault, asked))
 
 
-def numbers(fault: Fault, asked: Sequence[str]) -> list[int]:
+def numbers(fault: TransportFault, asked: Sequence[str]) -> list[int]:
     """The requests that meet it; of one that is repeated at once, the first and the last."""
     around = [None, *asked, None]
     return [
@@ -229,7 +231,9 @@ def whole(ground: FaultRig, flow: Flow) -> list[str]:
         return asked
 
 
-def cases(ground: FaultRig, flow: Flow, fault: Fault, numbers: Iterable[int]) -> Iterator[Case]:
+def cases(
+    ground: FaultRig, flow: Flow, fault: TransportFault, numbers: Iterable[int]
+) -> Iterator[TransportCase]:
     """One case for each of these requests (from 1) that the task gets to."""
     for number in numbers:
         with ground.place() as place:
@@ -241,10 +245,14 @@ def cases(ground: FaultRig, flow: Flow, fault: Fault, numbers: Iterable[int]) ->
                 place.let_time_pass()
                 judged = verdict.of_next_run(place, flow, flow.again(task), before)
                 first = SAYS if result.get("failed") else COMPLETES
-                yield Case(flow.name, fault.name, asked[number - 1], first, _wrong(fault, result), judged)
+                yield TransportCase(
+                    flow.name, fault.name, asked[number - 1], first, _wrong(fault, result), judged
+                )
 
 
-def _met(ground: FaultRig, task: Task, fault: Fault, number: int) -> tuple[list[str], dict[str, Any]]:
+def _met(
+    ground: FaultRig, task: OperationCall, fault: TransportFault, number: int
+) -> tuple[list[str], dict[str, Any]]:
     """What was asked, and the result, of a task one of whose requests meets the fault; all that follow too, if it stays."""
     task = replace(task, options={**task.options, "wait_timeout": fault.seconds})
     asked = ground.proxy.meet(lambda at: fault.act if at == number or (fault.stays and at > number) else None)
@@ -255,7 +263,7 @@ def _met(ground: FaultRig, task: Task, fault: Fault, number: int) -> tuple[list[
     return asked, result
 
 
-def _wrong(fault: Fault, result: dict[str, Any]) -> tuple[str, ...]:
+def _wrong(fault: TransportFault, result: dict[str, Any]) -> tuple[str, ...]:
     if not result.get("failed"):
         return ()
     cruel = f"it should have passed: {result['msg']}" if fault.passes else ""

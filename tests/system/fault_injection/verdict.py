@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 
 if TYPE_CHECKING:
-    from tests.system.fault_injection.flows import Flow, Task
+    from tests.system.fault_injection.flows import Flow, OperationCall
     from tests.system.fault_injection.served_webhook import ServedWebhook
 
 COMPLETES, SAYS, FAILS = "completes", "says what to do", "fails"
@@ -23,7 +23,7 @@ WRITES = frozenset(("POST", "PUT", "PATCH", "DELETE"))
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CaseVerdict:
     """``outcome`` of the next run. ``wrong``, ``left``: in words, empty where all is as it has to be."""
 
     outcome: str
@@ -38,7 +38,7 @@ class Verdict:
         return "; ".join((self.outcome, *self.wrong, *(f"left over: {text}" for text in self.left)))
 
 
-def of_next_run(place: ServedWebhook, flow: Flow, task: Task, before: dict[str, str]) -> Verdict:
+def of_next_run(place: ServedWebhook, flow: Flow, task: OperationCall, before: dict[str, str]) -> CaseVerdict:
     """Run the task again, with a look at what is trusted after each of its writes; once more where it says why not.
 
     before: the Secret's data before the case.
@@ -52,15 +52,15 @@ def of_next_run(place: ServedWebhook, flow: Flow, task: Task, before: dict[str, 
         wrong += [text for text in [unclear(result)] if text]
         result = task.run()
     if result.get("failed"):
-        return Verdict(FAILS, (*wrong, str(result["msg"])))
+        return CaseVerdict(FAILS, (*wrong, str(result["msg"])))
     try:
         flow.finish(place, task)
     except AssertionError as error:
-        return Verdict(FAILS, (*wrong, str(error)))
+        return CaseVerdict(FAILS, (*wrong, str(error)))
     wrong += lost(place, flow, before)
     left = [text for text in place.leftovers() if not any(ca in text for ca in flow.kept)]
     wrong += _restless(task)
-    return Verdict(outcome, tuple(dict.fromkeys(wrong)), tuple(left))
+    return CaseVerdict(outcome, tuple(dict.fromkeys(wrong)), tuple(left))
 
 
 def lost(place: ServedWebhook, flow: Flow, before: dict[str, str]) -> list[str]:
@@ -83,7 +83,7 @@ def unclear(result: dict[str, Any]) -> str:
     return ""
 
 
-def _restless(task: Task) -> Iterator[str]:
+def _restless(task: OperationCall) -> Iterator[str]:
     """Once it is done there is nothing to do."""
     result = task.run()
     if result.get("failed") or result["changed"]:

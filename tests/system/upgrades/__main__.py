@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tests.support import clusters
-from tests.support.clusters import ApiError
+from tests.support.clusters import AdminApiError
 from tests.system.upgrades import faults, jumps, lab, page, repairs
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def _repair(damage: repairs.Damage, rig: Lab) -> None:
     assert wrong == []
 
 
-def _fault(fault: faults.Fault, rig: Lab) -> None:
+def _fault(fault: faults.UpgradeFault, rig: Lab) -> None:
     met = faults.meet(rig, fault, print)
     page.put_fault(met)
     assert met.wrong == (), "\n".join(met.wrong)
@@ -71,7 +71,7 @@ def _kills(jump: jumps.Jump, rig: Lab) -> None:
 def _is_good(run: Callable[[], object]) -> bool:
     try:
         run()
-    except (AssertionError, ApiError, OSError):
+    except (AssertionError, AdminApiError, OSError):
         traceback.print_exc()
         return False
     return True

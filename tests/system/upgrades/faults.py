@@ -18,15 +18,15 @@ from tests.support.snapshot_kept import GROUPS
 from tests.support.waiting import wait_for
 from tests.system.upgrades import records
 from tests.system.upgrades.jumps import FROM_BETA, ONE, Jump, counts
-from tests.system.upgrades.lab import BINDINGS, UPGRADERS, Upgrade, grant, pods
+from tests.system.upgrades.lab import BINDINGS, UPGRADERS, UpgradePath, grant, pods
 
 if TYPE_CHECKING:
     import subprocess
 
     from tests.support.clusters import Cluster
-    from tests.support.playbook import Moment
+    from tests.support.playbook import TaskStart
     from tests.support.snapshot_load import SnapshotLoad
-    from tests.system.upgrades.lab import Lab, Outcome
+    from tests.system.upgrades.lab import Lab, RoleOutcome
 
 Deed = Callable[["Cluster"], object]
 HERE = "onprem"
@@ -44,7 +44,7 @@ def nothing(_cluster: Cluster) -> None:
 
 
 @dataclass(frozen=True)
-class Fault:
+class UpgradeFault:
     """A row.
 
     ends: how the run that meets it may end.
@@ -135,26 +135,26 @@ def _forget_unknown(cluster: Cluster) -> None:
 LIMITED = {"resources": {"limits": {"memory": "6Mi"}}}
 
 FAULTS = (
-    Fault(
+    UpgradeFault(
         "an image that does not exist",
         (BACK,),
         given={"snapshot_controller_image_registry": "nowhere.invalid/certflow", **SHORTLY},
         code="rollout-failed",
     ),
-    Fault(
+    UpgradeFault(
         "a webhook that never gets ready",
         (BACK,),
         given={"snapshot_controller_webhook": {"node_selector": {"certflow.invalid/no": "node"}}, **SHORTLY},
         code="rollout-failed",
     ),
-    Fault(
+    UpgradeFault(
         "a webhook that is killed under load",
         (BACK,),
         given={"snapshot_controller_webhook": LIMITED},
         code="rollout-failed",
         outage=("webhook-switch", "webhook-settle-reconnect (undo)"),
     ),
-    Fault(
+    UpgradeFault(
         "a proof that fails",
         (BACK,),
         at="verify-version",
@@ -162,23 +162,23 @@ FAULTS = (
         given=SHORTLY,
         code="unproven",
     ),
-    Fault("storedVersions that refuse", (REFUSES,), do=_store_at_unknown, mend=_forget_unknown, code="upgrade-refused"),
-    Fault(
+    UpgradeFault("storedVersions that refuse", (REFUSES,), do=_store_at_unknown, mend=_forget_unknown, code="upgrade-refused"),
+    UpgradeFault(
         "an object that refuses its migration",
         (REFUSES, STOPS, BACK),
         do=_forbid_group_updates,
         mend=_allow_group_updates,
         jump=FROM_BETA,
     ),
-    Fault("a right taken away in the middle", (STOPS,), at="webhook-switch", do=_take_rights, mend=grant),
-    Fault(
+    UpgradeFault("a right taken away in the middle", (STOPS,), at="webhook-switch", do=_take_rights, mend=grant),
+    UpgradeFault(
         "the API server killed, and started again",
         (COMPLETES,),
         at="webhook-deployment",
         do=_restart_api,
         is_outage=True,
     ),
-    Fault(
+    UpgradeFault(
         "the node gone",
         (STOPS,),
         at="webhook-wait",
@@ -208,10 +208,10 @@ class Met:
     wrong: tuple[str, ...]
 
 
-def meet(rig: Lab, fault: Fault, say: Callable[[str], None]) -> Met:
+def meet(rig: Lab, fault: UpgradeFault, say: Callable[[str], None]) -> Met:
     """Run the role into a fault, mend it, and run the role again. Raises AssertionError if the second run fails."""
     jump = fault.jump
-    upgrade = Upgrade(rig, jump.first, jump.policies, say, jump.groups[0])
+    upgrade = UpgradePath(rig, jump.first, jump.policies, say, jump.groups[0])
     cluster, before = rig.fleet[HERE], pods(rig.fleet[HERE])
     with upgrade.under_load(jump.first):
         if not fault.at:
@@ -230,7 +230,7 @@ def meet(rig: Lab, fault: Fault, say: Callable[[str], None]) -> Met:
     return Met(fault.name, str(jump), end, code, made, refused, tuple(wrong))
 
 
-def _wrong(fault: Fault, outcome: Outcome, load: SnapshotLoad) -> list[str]:
+def _wrong(fault: UpgradeFault, outcome: RoleOutcome, load: SnapshotLoad) -> list[str]:
     """Return a line for each thing that is not as the fault wants it."""
     end, result = end_of(outcome), outcome.result
     lines = [] if end in fault.ends else [f"it {end}", outcome.run.output]
@@ -243,7 +243,7 @@ def _wrong(fault: Fault, outcome: Outcome, load: SnapshotLoad) -> list[str]:
     return [*lines, *(str(one) for one in refused[:5])]
 
 
-def _outage(fault: Fault, moments: Sequence[Moment]) -> tuple[float, float]:
+def _outage(fault: UpgradeFault, moments: Sequence[TaskStart]) -> tuple[float, float]:
     """Return the times between which valid creates may be refused. After the last step a call in flight may still fail."""
     names = [one.name for one in moments]
     if not fault.outage[0]:
@@ -271,7 +271,7 @@ def _served(cluster: Cluster, jump: Jump) -> str:
     return jump.groups[0] if jump.groups[0] in versions else str(versions[0])
 
 
-def end_of(outcome: Outcome) -> str:
+def end_of(outcome: RoleOutcome) -> str:
     """Return the end of a run on one cluster, from its result."""
     result = outcome.result
     if outcome.run.status == 0:
@@ -306,7 +306,7 @@ def killed_at_every_step(rig: Lab, jump: Jump, say: Callable[[str], None]) -> Ki
 
     The Lease of each has to name the step at which it was killed, and the run that completes has to report the last of them.
     """
-    upgrade = Upgrade(rig, jump.first, jump.policies, say)
+    upgrade = UpgradePath(rig, jump.first, jump.policies, say)
     named: list[Mapping[str, Any] | None] = []
     with upgrade.under_load(jump.last):
         moments = []

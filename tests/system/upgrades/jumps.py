@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tests.support import snapshot_lab
-from tests.system.upgrades.lab import Upgrade, pods
+from tests.system.upgrades.lab import UpgradePath, pods
 
 if TYPE_CHECKING:
     from tests.support.snapshot_load import SnapshotLoad
@@ -136,14 +136,14 @@ class Gone:
 
 def go(rig: Lab, jump: Jump, say: Callable[[str], None]) -> list[Gone]:
     """Go the way of a jump. Raises AssertionError if something does not hold."""
-    upgrade = Upgrade(rig, jump.first, jump.policies, say, jump.groups[0])
+    upgrade = UpgradePath(rig, jump.first, jump.policies, say, jump.groups[0])
     upgrade.to(jump.last, jump.groups[1], **jump.given)
     return gone(upgrade)
 
 
 def go_chain(rig: Lab, chain: Chain, say: Callable[[str], None]) -> list[Gone]:
     """Go from link to link. Raises AssertionError if something does not hold."""
-    upgrade = Upgrade(rig, chain.first, chain.policies, say)
+    upgrade = UpgradePath(rig, chain.first, chain.policies, say)
     runs: list[list[Gone]] = []
     for number, link in enumerate(chain.links):
         upgrade.to(link.release, link.groups, **link.given)
@@ -164,7 +164,7 @@ def _sum(runs: Sequence[Gone]) -> Gone:
 def go_until(rig: Lab, way: Until, say: Callable[[str], None]) -> list[Gone]:
     """Stop between the hops, then go the rest of the way. Raises AssertionError if something does not hold."""
     jump, release = way.jump, way.release
-    upgrade = Upgrade(rig, jump.first, jump.policies, say, jump.groups[0])
+    upgrade = UpgradePath(rig, jump.first, jump.policies, say, jump.groups[0])
     given = {**jump.given, "snapshot_controller_until_version": release}
     with upgrade.under_load(release):
         outcome = rig.role(jump.last, *jump.policies, **given)
@@ -182,7 +182,7 @@ def go_until(rig: Lab, way: Until, say: Callable[[str], None]) -> list[Gone]:
 
 def go_back(rig: Lab, jump: Jump, say: Callable[[str], None]) -> list[Gone]:
     """The older release runs, users' objects are as they were, and no valid create failed."""
-    upgrade = Upgrade(rig, jump.first, jump.policies, say)
+    upgrade = UpgradePath(rig, jump.first, jump.policies, say)
     with upgrade.under_load(jump.last):
         outcome = rig.role(jump.last, *jump.policies, **jump.given)
     upgrade.results = outcome.results
@@ -197,7 +197,7 @@ def go_back(rig: Lab, jump: Jump, say: Callable[[str], None]) -> list[Gone]:
     return gone(upgrade)
 
 
-def gone(upgrade: Upgrade) -> list[Gone]:
+def gone(upgrade: UpgradePath) -> list[Gone]:
     """Return the result of the last run on each cluster."""
     return [
         Gone(name, upgrade.policies[name], upgrade.hops(name), *counts(load))

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from tests.support import clusters, leases, playbook, snapshot_kept
 from tests.support import snapshot_lab as lab
 from tests.support.clusters import kubeconfig
-from tests.support.playbook import Moment
+from tests.support.playbook import TaskStart
 from tests.support.snapshot_kept import Kept
 from tests.support.snapshot_load import SnapshotLoad
 from tests.support.snapshot_rig import release_server
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from tests.support.clusters import Cluster, Fleet
-    from tests.support.playbook import Meet, Run
+    from tests.support.playbook import Meet, PlaybookRun
 
 RELEASES = ("4.2.1", "6.2.2", "7.0.2", "8.1.0", "8.2.0", "8.3.0", "8.4.0", "8.6.0", "8.7.0")
 CONVERTS = "8.4.0"  # the release whose webhook converts group snapshots
@@ -62,7 +62,7 @@ REPORT = "REPORT {{ [inventory_hostname, snapshot_controller_result] | to_json }
 
 
 @dataclass(frozen=True)
-class Outcome:
+class RoleOutcome:
     """The end of a run.
 
     run: the output and the exit status.
@@ -70,8 +70,8 @@ class Outcome:
     results: the published result of each cluster. A killed run has none.
     """
 
-    run: Run
-    moments: list[Moment]
+    run: PlaybookRun
+    moments: list[TaskStart]
     results: Mapping[str, Mapping[str, Any]]
 
     @property
@@ -105,7 +105,7 @@ class Lab:
         }
         (directory / "inventory.ini").write_text("\n".join(fleet))
 
-    def role(self, release: str, *names: str, **given: Any) -> Outcome:
+    def role(self, release: str, *names: str, **given: Any) -> RoleOutcome:
         """Run the role once on these clusters. It has to succeed."""
         outcome = self.attempt(release, *names, **given)
         assert outcome.run.status == 0, outcome.run.output
@@ -117,7 +117,7 @@ class Lab:
             self.hazards.update(hazard["id"] for hazard in result["hazards"])
         return outcome
 
-    def attempt(self, release: str, *names: str, meet: Meet | None = None, **given: Any) -> Outcome:
+    def attempt(self, release: str, *names: str, meet: Meet | None = None, **given: Any) -> RoleOutcome:
         """Run the role once, however it ends. meet: see playbook.followed."""
         for name in names:
             lab.load_images(self.fleet[name], release)
@@ -131,7 +131,7 @@ class Lab:
         }
         words = ("-v", "-i", "inventory.ini", "-e", json.dumps(variables))
         run, moments = playbook.followed(self._directory, [play], *words, seconds=SECONDS, meet=meet)
-        return Outcome(run, moments, dict(_reported(run)))
+        return RoleOutcome(run, moments, dict(_reported(run)))
 
     def fresh(self, release: str, **given: Any) -> dict[str, Any]:
         """The objects of a release that the role installed on an empty cluster; made once, kept as plain data."""
@@ -166,7 +166,7 @@ def grant(cluster: Cluster) -> None:
     cluster.api("POST", BINDINGS, {"metadata": {"name": UPGRADERS}, "roleRef": role, "subjects": [subject]})
 
 
-def _reported(run: Run) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _reported(run: PlaybookRun) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for text in re.findall(r'"msg": ("REPORT .*")$', run.output, re.MULTILINE):
         name, result = json.loads(json.loads(text).partition(" ")[2])
         yield name, result
@@ -176,7 +176,7 @@ def _place(step: Mapping[str, Any]) -> tuple[str, str]:
     return step["hop"], step["id"]
 
 
-class Upgrade:
+class UpgradePath:
     """A way from release to release, on some clusters at once.
 
     policies: cluster to the failurePolicy that its webhook has from the beginning. groups: the version at which group
@@ -201,7 +201,7 @@ class Upgrade:
         killed_at: what kills runs before it, one after the other.
         """
         with self.under_load(release):
-            moments: list[Moment] = []
+            moments: list[TaskStart] = []
             last: dict[str, Mapping[str, Any] | None] = {}
             for meet in killed_at:
                 killed = self.rig.attempt(release, *self.policies, meet=meet, **given)
@@ -214,14 +214,14 @@ class Upgrade:
             wrong_record = records.wrong_previous(result, last.get(name))
             assert not wrong_record, f"{name}: {wrong_record}"
         self.results = outcome.results
-        moments += [*outcome.moments, Moment(time.time(), "after")]
+        moments += [*outcome.moments, TaskStart(time.time(), "after")]
         self.tell(release, moments)
         for name, load in self.load.items():
             wrong = [*load.wrong(), *load.accepted(since=moments[-1].at)]
             assert wrong == [], f"{name}: {wrong[:5]}"
         self.check(release, group_version, **given)
 
-    def check_records(self, killed: Outcome) -> dict[str, Mapping[str, Any] | None]:
+    def check_records(self, killed: RoleOutcome) -> dict[str, Mapping[str, Any] | None]:
         """Check that each cluster's Lease names the step at which the run was killed. Return the records."""
         found: dict[str, Mapping[str, Any] | None] = {}
         for name in self.policies:
@@ -241,7 +241,7 @@ class Upgrade:
             yield
             time.sleep(2)
 
-    def tell(self, what: str, moments: Sequence[Moment]) -> None:
+    def tell(self, what: str, moments: Sequence[TaskStart]) -> None:
         for name, load in self.load.items():
             own = [(one.at, one.name) for one in moments if one.host in ("", name)]
             self.say(f"{name}, {self.policies[name]}: {self.here} to {what}\n{load.table(own)}\n")

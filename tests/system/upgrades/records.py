@@ -19,7 +19,7 @@ from tests.support import leases
 
 if TYPE_CHECKING:
     from tests.support.clusters import Cluster
-    from tests.support.playbook import Moment
+    from tests.support.playbook import TaskStart
 
 NAMESPACE, NAME = "kube-system", "certflow-snapshot-controller"
 ANNOTATION = "certflow.kubernetes/upgrade"
@@ -40,7 +40,7 @@ def on_lease(cluster: Cluster, since: float) -> dict[str, Any] | None:
     return None
 
 
-def wrong(record: Mapping[str, Any] | None, shown: Sequence[Moment]) -> str:
+def wrong(record: Mapping[str, Any] | None, shown: Sequence[TaskStart]) -> str:
     """Return a line if the record of a killed run does not fit the steps that the run showed, "" if it does."""
     if record is None:
         due = [one.name for one in shown if not _looks(one.name)]

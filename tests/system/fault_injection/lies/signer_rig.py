@@ -15,7 +15,7 @@ from unittest import mock
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 
-from tests.support.clusters import ApiError
+from tests.support.clusters import AdminApiError
 from tests.support.csr_rig import CSRS, CsrRig
 from tests.system.fault_injection.lies import signers
 
@@ -102,7 +102,7 @@ class SignerRig:
         if lie.failed:
             failed = {"type": "Failed", "status": "True", "reason": "Lied", "message": "or not"}
             status["conditions"] = [*status["conditions"], failed]
-        with contextlib.suppress(ApiError):
+        with contextlib.suppress(AdminApiError):
             path = f"{CSRS}/{csr['metadata']['name']}/status"
             self.rig.cluster.api("PUT", path, {**csr, "status": status})
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from tests.support.playbook import Moment
+from tests.support.playbook import TaskStart
 from tests.system.upgrades import records
 
 SHOWN = [
-    Moment(float(number), name, "onprem", number) for number, name in enumerate(("crds", "webhook-wait"), 1)
+    TaskStart(float(number), name, "onprem", number)
+    for number, name in enumerate(("crds", "webhook-wait"), 1)
 ]
 
 
@@ -47,7 +48,7 @@ def test_another_record_does_not_fit(found: dict[str, Any] | None) -> None:
 
 
 def test_a_run_that_only_looks_has_no_lease() -> None:
-    assert records.wrong(None, [SHOWN[1], Moment(3.0, "verify-webhook", "onprem", 3)]) == ""
+    assert records.wrong(None, [SHOWN[1], TaskStart(3.0, "verify-webhook", "onprem", 3)]) == ""
 
 
 def test_the_next_run_reports_the_killed_one() -> None:
