@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Runs k8s_signer_probe inside Ansible's own process where that is possible; see plugin_utils/_action.py."""
+"""Run k8s_signer_probe inside Ansible's own process if possible. See plugin_utils/_action.py."""
 
 from __future__ import annotations
 

@@ -2,91 +2,92 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Inventory plugin: one host for each context of kubeconfigs."""
+"""Inventory plugin: a host for each context of kubeconfigs."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: kubeconfig
-short_description: One host for each context of kubeconfigs
+short_description: Create an inventory host for each kubeconfig context
 version_added: 1.0.0
 author: certflow.kubernetes contributors (@certflow)
 description:
-  - Makes an inventory host of each context of one or several kubeconfigs, named like the context, in the group C(clusters)
-    and in a group of its provider.
-  - No cluster is asked. The provider is what the kubeconfig shows - V(eks) by the server's host name (also in
-    C(tls-server-name)), by the name that C(aws eks update-kubeconfig) gives, or by the exec plugin; V(kubeadm) for kind;
-    and otherwise V(unknown). The modules and roles look at the cluster itself.
-  - Every host has the variables C(certflow_context), C(certflow_kubeconfig) (the path of its file), C(certflow_server) (the
-    address of its API server) and C(certflow_provider), and those with which tasks run on the controller under Ansible's own
-    Python, C(ansible_connection) and C(ansible_python_interpreter).
+  - Creates an inventory host for each context of one or several kubeconfigs. The host has the name of the context. It is in
+    the group C(clusters) and in a group of its provider.
+  - The plugin does not contact a cluster. It detects the provider from the kubeconfig. V(eks) is detected by the server's host
+    name (also in C(tls-server-name)), by the name that C(aws eks update-kubeconfig) gives, or by the exec plugin. V(kubeadm) is
+    detected for kind. Otherwise the provider is V(unknown). The modules and roles detect it from the cluster itself.
+  - Each host has the variables C(certflow_context), C(certflow_kubeconfig) (the path of its file), C(certflow_server) (the
+    address of its API server) and C(certflow_provider). It also has C(ansible_connection) and C(ansible_python_interpreter),
+    with which tasks run on the controller with Ansible's own Python.
   - Credentials stay in the kubeconfig. No variable has a token, a certificate or a key.
   - A host or group name never holds braces, control characters, invisible characters or parts of a path such as C(..). The
     plugin replaces them by C(_), adds a suffix to the name, and warns about the host. It shortens names of more than 200
     characters. C(certflow_context) keeps the name of the context, and Ansible never renders it as a template.
-  - Two contexts of one name, a field of another type than Kubernetes describes, an unreadable file, a pattern that matches no
-    file, and a result without a host are errors.
-    Ansible goes on without the inventory then, unless E(ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED) is set; the playbooks of
-    this collection stop.
+  - These are errors - two contexts of one name, a field of another type than Kubernetes defines, an unreadable file, a pattern
+    that matches no file, and a result without a host.
+  - After an error Ansible continues without the inventory, unless E(ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED) is set. The
+    playbooks of this collection stop.
 options:
   plugin:
     description:
-      - This plugin's name.
+      - The name of this plugin.
     type: str
     required: true
     choices: [certflow.kubernetes.kubeconfig]
   kubeconfig:
     description:
-      - Kubeconfigs, as a list or joined by C(:). Each is a path, a pattern such as C(~/.kube/fleet/*.yml), or a directory, which
-        stands for its files but for hidden ones. A relative path starts from the inventory file.
-      - A file that ansible-vault encrypted is decrypted in memory.
-      - If unset, the environment names it, and the hosts then have no C(certflow_kubeconfig) - the tasks take it from their
-        environment too, where it may be another path, as in AWX. Without the environment it is C(~/.kube/config).
+      - Kubeconfigs, as a list or joined by C(:). Each is a path, a pattern such as C(~/.kube/fleet/*.yml), or a directory, of
+        which all files count except hidden ones. A relative path starts from the directory of the inventory file.
+      - A file that is encrypted with ansible-vault is decrypted in memory.
+      - If unset, the environment variables name it. The hosts then have no C(certflow_kubeconfig), because the tasks also take
+        it from their environment. Its path may differ there, as in AWX. If the environment variables are not set either, it is
+        C(~/.kube/config).
     type: raw
     env:
       - name: K8S_AUTH_KUBECONFIG
       - name: KUBECONFIG
   include:
     description:
-      - Names of contexts that become hosts, with C(*), C(?) and C([...]) as in a shell. All if unset.
+      - The names of contexts that become hosts, with C(*), C(?) and C([...]) as in a shell. If unset, all contexts.
     type: list
     elements: str
     default: []
   exclude:
     description:
-      - Names of contexts that do not, in the same form.
+      - The names of contexts that do not become hosts, in the same form.
     type: list
     elements: str
     default: []
   prefix:
     description:
-      - Text in front of each host's name, for contexts named like hosts of another inventory.
+      - Text in front of each host's name. Use it if a context has the name of a host in another inventory.
     type: str
     default: ""
 extends_documentation_fragment:
   - constructed
 notes:
-  - A host name with C(:) in it, such as the ARN by which C(aws eks update-kubeconfig) names a context, cannot be written in a
-    host pattern; C(*cluster/NAME) can. C(aws eks update-kubeconfig --alias) gives a better name.
+  - A host pattern cannot have a name with C(:), such as the ARN by which C(aws eks update-kubeconfig) names a context. Use a
+    pattern such as C(*cluster/NAME), or give the context a shorter name with C(aws eks update-kubeconfig --alias).
 """
 
 EXAMPLES = r"""
-# clusters.yml - without any other option than plugin, every context of ~/.kube/config is a host
+# clusters.yml - with only the option plugin, every context of ~/.kube/config is a host
 plugin: certflow.kubernetes.kubeconfig
-# Several files, and only some of their contexts
+# Several files, with only some of their contexts
 kubeconfig:
   - ~/.kube/datacentre.yml
-  - kubeconfigs/*.yml # beside this file
+  - kubeconfigs/*.yml # in the directory of this file
 include: ["prod-*"]
 exclude: ["*-old"]
-# Groups of one's own, by the name of the context
+# Additional groups, by the name of the context
 groups:
   canary: certflow_context in ["prod-eu-1", "prod-us-1"]
 keyed_groups:
   - key: certflow_context.split("-")[1]
     separator: ""
 
-# A play on such an inventory needs to say once where its modules and roles find their cluster:
+# A play with this inventory sets the connection once for all modules and roles:
 # - hosts: clusters
 #   gather_facts: false
 #   module_defaults:
@@ -111,17 +112,17 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _conten
 try:
     from ansible.template import (
         trust_as_template,
-    )  # from 2.19 on a text is a template only when it is trusted
+    )  # since 2.19 Ansible renders only trusted text as a template
 except ImportError:
 
     def trust_as_template(value: str) -> str:
-        """The text: older cores render whatever looks like a template."""
+        """Return the text. Older cores render every text that looks like a template."""
         return value
 
 
 DEFAULT = "~/.kube/config"
 GROUP = "clusters"
-# Otherwise a host's modules run under a Python that Ansible discovers, with or without the libraries.
+# Without these variables Ansible discovers a Python, which may not have the libraries.
 CONNECTION = {
     "ansible_connection": "local",
     "ansible_python_interpreter": "{{ ansible_playbook_python }}",
@@ -129,7 +130,7 @@ CONNECTION = {
 
 
 class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
-    """Hosts from contexts; _contexts decides, this reads files and fills Ansible's inventory."""
+    """The inventory plugin. It reads files and fills Ansible's inventory with the hosts of _contexts."""
 
     NAME = "certflow.kubernetes.kubeconfig"
 
@@ -138,7 +139,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
 
     def parse(self, inventory: Any, loader: Any, path: str, cache: bool = True) -> None:
         super().parse(inventory, loader, path, cache)
-        # What the environment names, tasks find by themselves.
+        # Tasks find the kubeconfig of the environment themselves.
         self._names_files = bool(self._read_config_data(path).get("kubeconfig"))
         given = self.get_option("kubeconfig")
         try:
@@ -150,7 +151,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
             chosen = _contexts.wanted(found, self.get_option("include"), self.get_option("exclude"))
             hosts = _contexts.hosts(chosen, self.get_option("prefix"))
         except CertflowError as error:
-            raise AnsibleParserError(str(error)) from None  # what lies below may quote a kubeconfig
+            raise AnsibleParserError(str(error)) from None  # the original error may quote a kubeconfig
         for host, context in hosts.items():
             self._add(host, context)
 
@@ -194,7 +195,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
 
 
 def _files(given: Any, directory: str) -> Iterator[str]:
-    """The kubeconfigs that the option names, in its order, each once. Raises CertflowError for one that is not there."""
+    """Return the kubeconfigs of the option in its order, each once. Raises CertflowError for a missing file."""
     words = given.split(os.pathsep) if isinstance(given, str) else given
     if not isinstance(words, list) or not all(isinstance(word, str) for word in words):
         raise CertflowError("kubeconfig is neither a path nor a list of paths", remedy="give paths")

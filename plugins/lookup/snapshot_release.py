@@ -2,19 +2,19 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Lookup plugin: a release of external-snapshotter, if it may be installed and its files are what they have to be."""
+"""Lookup plugin: a release of external-snapshotter that may be installed, with its files verified."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: snapshot_release
-short_description: A release of external-snapshotter that may be installed, with its files verified
+short_description: Check that a release of external-snapshotter may be installed, and verify its files
 version_added: 1.0.0
 author: certflow.kubernetes contributors (@certflow)
 description:
-  - Contacts no cluster. Fails with one line if the release does not exist or must not be installed, or if its manifests cannot be fetched
-    or do not equal their sums.
-  - It keeps the fetched manifests as M(certflow.kubernetes.snapshot_controller) does, so a later run finds them.
+  - Does not contact a cluster. It fails with one line if the release does not exist or must not be installed, if its manifests cannot be
+    fetched, or if they do not match their sums.
+  - It stores the fetched manifests as M(certflow.kubernetes.snapshot_controller) does, so a later run uses them.
 options:
   _terms:
     description:
@@ -32,13 +32,13 @@ options:
     default: {}
   cache_directory:
     description:
-      - Where fetched manifests are kept, C(~/.cache/certflow.kubernetes/releases) if unset.
+      - The directory for fetched manifests, C(~/.cache/certflow.kubernetes/releases) if unset.
     type: str
     default: ""
 """
 
 EXAMPLES = r"""
-- name: The release can be installed
+- name: Check that the release may be installed
   ansible.builtin.debug:
     msg: "{{ lookup('certflow.kubernetes.snapshot_release', '8.7.0') }}"
 """
@@ -46,7 +46,7 @@ EXAMPLES = r"""
 RETURN = r"""
 _raw:
   description:
-    - The releases, written as the collection writes them.
+    - The releases, in the form that the collection uses, such as C(8.7.0).
   type: list
   elements: str
 """

@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The in-process door: an operation run inside Ansible's own process, where that means the same as the module.
+"""Run an operation inside Ansible's own process, if that has the same result as the module.
 
-Importing an action plugin happens in Ansible's parent process, so every fork inherits the operation and its
-libraries. Only import happens there: connections, threads and files belong to the fork.
+Ansible's parent process imports the action plugin, so every fork inherits the operation and its libraries. The
+parent process only imports. Each fork opens its own connections, threads and files.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _conten
 
 DOOR_VARIABLE = "certflow_kubernetes_door"
 DOORS = ("auto", "inprocess", "module")
-# Seconds by which the operation ends before Ansible's task timeout would cut it off at any line; a module needs some
-# of them to start.
+# Seconds by which the operation ends before Ansible's task timeout, which would stop it at any line. A module needs some of
+# them to start.
 TIMEOUT_MARGIN = 5
 
 display = Display()
 
 
 class OperationAction(ActionBase):  # type: ignore[misc]
-    """Base of this collection's action plugins; a subclass names its ``operation``."""
+    """Base class of the action plugins. A subclass sets its ``operation``."""
 
     operation: Operation
     _supports_check_mode = True
@@ -56,7 +56,7 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         with _environment(self._task_environment()):
             spec, constraints = dict(self.operation.argument_spec), dict(self.operation.constraints)
             validation = ArgumentSpecValidator(spec, **constraints).validate(arguments)
-            # Before the module would: it prints its arguments, a kubeconfig's content included, when it refuses them.
+            # Refuse wrong arguments here, because the module would print them, with the content of a kubeconfig.
             if validation.error_messages:
                 return {**result, **self._refused(validation, arguments)}
             if in_process:
@@ -69,23 +69,23 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         return {**result, **answer}
 
     def _keep_off_the_disk(self, secret: list[str]) -> None:
-        """The module gets options that are secret by a pipe, never by a file of its arguments, where that is this machine's.
+        """Pass secret options to the module by a pipe instead of a file, if the task runs on this machine.
 
-        On another machine that is for its connection's option pipelining to say. Raises AnsibleActionFail where Ansible
-        uses a file all the same.
+        On another machine the option pipelining of the connection decides. Raises AnsibleActionFail if Ansible would
+        still use a file.
         """
         if not secret or self._connection.transport != "local":
             return
         self._connection.set_option("pipelining", True)
         if self._task.async_val or not self._is_pipelining_enabled("new"):
-            cause = "async" if self._task.async_val else "ANSIBLE_KEEP_REMOTE_FILES, or this become method,"
+            cause = "async" if self._task.async_val else "ANSIBLE_KEEP_REMOTE_FILES or this become method"
             raise AnsibleActionFail(
-                f"Ansible would write the secret in {', '.join(secret)} to a file in clear, because of {cause} here: do "
-                "without that, or name a kubeconfig file, not encrypted, by its path"
+                f"Ansible would write the secret in {', '.join(secret)} to a file without encryption, because of {cause}. "
+                "Remove that, or name a kubeconfig file that is not encrypted"
             )
 
     def _arguments(self) -> dict[str, Any]:
-        """The task's arguments as the module would get them, and an operation that ends inside the task's timeout."""
+        """Return the arguments for the module, with waits that fit into the task's timeout."""
         arguments: dict[str, Any] = json.loads(json.dumps(self._task.args, default=str))
         self._find_kubeconfig(arguments)
         if self._task.timeout:
@@ -93,7 +93,7 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         return arguments
 
     def _shortened(self, arguments: Mapping[str, Any], seconds: int) -> dict[str, int]:
-        """The options that are seconds of waiting, so that all of them together take no longer."""
+        """Return the options for waits, reduced so that their sum is at most ``seconds``."""
         spec, waits = self.operation.argument_spec, self.operation.waits
         given = {name: str(arguments.get(name, spec[name]["default"])) for name in waits}
         known = {name: int(text) for name, text in given.items() if text.isdigit()}
@@ -103,7 +103,7 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         return {name: max(1, value * seconds // total) for name, value in known.items()}
 
     def _find_kubeconfig(self, arguments: dict[str, Any]) -> None:
-        """A kubeconfig in the role's or play's files/ is found by its name; an encrypted one is read in memory only."""
+        """Find a kubeconfig in files/ of the role or play, and decrypt an encrypted one in memory."""
         kubeconfig = arguments.get("kubeconfig")
         if not isinstance(kubeconfig, str) or not kubeconfig or self._connection.transport != "local":
             return
@@ -111,7 +111,7 @@ class OperationAction(ActionBase):  # type: ignore[misc]
             path = self._find_needle("files", expand(kubeconfig))
             encrypted = _content.is_encrypted(path)
         except (AnsibleError, CertflowError, OSError, ValueError):
-            return  # a list of paths, or a file that is missing or unreadable: the operation says so
+            return  # a list of paths, or a missing or unreadable file, which the operation reports
         arguments["kubeconfig"] = path
         if encrypted:
             try:
@@ -143,7 +143,7 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         return door
 
     def _obstacle(self, variables: Mapping[str, Any]) -> str:
-        """Why the work cannot be done in this process; empty where it can."""
+        """Return why the operation cannot run in this process, or ""."""
         if self._connection.transport != "local":
             return f"connection is {self._connection.transport}"
         if self._play_context.become or getattr(self._connection, "become", None):
@@ -153,7 +153,7 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         if sys.platform == "darwin":
             return "forked processes on macOS cannot look up proxies"
         interpreter = self._interpreter(variables)
-        # Not realpath: two virtual environments may share one base interpreter and hold different libraries.
+        # Compare without realpath, because two virtual environments may share an interpreter and have different libraries.
         if os.path.abspath(interpreter or ".") != os.path.abspath(sys.executable):
             return f"ansible_python_interpreter is {interpreter or 'not set'}, Ansible runs under {sys.executable}"
         missing = libraries.missing()
@@ -170,7 +170,7 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         parameters = validation.validated_parameters
         with progress_lines.shown_by(self._printer(variables), is_detailed=display.verbosity > 0):
             result = execute(self.operation, parameters, check_mode=bool(self._task.check_mode))
-        for both in validation._warnings:  # noqa: SLF001  # said as AnsibleModule says it
+        for both in validation._warnings:  # noqa: SLF001  # with the words of AnsibleModule
             text = f"Both option {both['option']} and its alias {both['alias']} are set."
             result["warnings"] = [text, *result.get("warnings", ())]
         return self._clean(json.loads(json.dumps(result, default=str)), parameters, validation)
@@ -207,8 +207,8 @@ class OperationAction(ActionBase):  # type: ignore[misc]
     def _clean(
         self, result: dict[str, Any], parameters: Mapping[str, Any], validation: Any
     ) -> dict[str, Any]:
-        """The result without secrets; from ansible-core 2.22 on Ansible masks them wherever it prints."""
-        known = set(validation._no_log_values)  # noqa: SLF001  # what AnsibleModule itself does with them
+        """Return the result without secrets. Since ansible-core 2.22 Ansible masks them itself."""
+        known = set(validation._no_log_values)  # noqa: SLF001  # AnsibleModule uses them too
         redaction.protect(parameters, known)
         return result if redaction.MASKED_BY_ANSIBLE else dict(remove_values(result, known))
 
@@ -220,7 +220,7 @@ class OperationAction(ActionBase):  # type: ignore[misc]
 
 @contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """The task's environment, for as long as the block runs: a loop's next item reuses this process."""
+    """Set the task's environment while the block runs, because a loop's next item reuses this process."""
     before = dict(os.environ)
     os.environ.update(values)
     try:

@@ -19,7 +19,7 @@ VAULT_HEADER = b"$ANSIBLE_VAULT"
 
 
 def is_encrypted(path: str) -> bool:
-    """Raises OSError."""
+    """Return True if the file is encrypted with ansible-vault. Raises OSError."""
     with open(path, "rb") as file:
         return file.read(len(VAULT_HEADER)) == VAULT_HEADER
 
@@ -27,8 +27,8 @@ def is_encrypted(path: str) -> bool:
 def load(loader: Any, path: str) -> Any:
     """Return the content of the file's YAML, decrypted in memory by Ansible's DataLoader.
 
-    Parsed here: from ansible-core 2.22 on each text that DataLoader itself takes from an encrypted file is a secret that is
-    masked wherever Ansible prints, names of contexts and words such as "v1" included.
+    This function parses the YAML itself. If DataLoader parsed it, ansible-core 2.22 would mask each text of an encrypted
+    file in its output, also names of contexts and words such as "v1".
 
     Raises CertflowError, which does not quote the file.
     """
@@ -54,5 +54,5 @@ def load(loader: Any, path: str) -> Any:
         ) from None
     try:
         return kubeconfig_yaml.load(text.decode(), where)
-    except UnicodeDecodeError:  # its message quotes the file
+    except UnicodeDecodeError:  # the original message quotes the file
         raise KubeconfigError(f"{where} is not text", remedy="repair the file") from None

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The contexts of kubeconfigs as data: which there are, which are wanted, from which provider each seems to be.
+"""Read the contexts of kubeconfigs, select contexts, and detect their providers.
 
-It uses only the text of the files, and contacts no cluster. It ignores credentials.
+This file uses only the text of the kubeconfigs. It contacts no cluster and ignores credentials.
 """
 
 from __future__ import annotations
@@ -29,30 +29,32 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class Context:
-    """One context. server: the address of the API server, without a user name or password in it."""
+    """A context of a kubeconfig."""
 
     name: str
     file: str
+    #: Address of the API server, "" if it may hold a password.
     server: str
+    #: Name of a row of _csr/providers.py, or UNKNOWN.
     provider: str
 
 
 @dataclass(frozen=True)
 class Mark:
-    """What in a kubeconfig tells the provider.
+    """A mark in a kubeconfig that shows the provider."""
 
-    where: "host" is the API server's host name, of the address or of tls-server-name behind a tunnel; "cluster" the name of
-    the cluster's entry; "command" the words of the user's exec plugin, the program without its directory.
-    pattern: as in a shell. provider: the name of a row of _csr._providers.
-    """
-
+    #: "host": the API server's host name, in the address or in tls-server-name. "cluster": the name of the cluster's entry.
+    #: "command": the words of the user's exec plugin, with the program without its directory.
     where: str
+    #: Pattern as in a shell.
     pattern: str
+    #: Name of a row of _csr/providers.py.
     provider: str
+    #: Document that the mark comes from.
     source: str
 
 
-# A name that people choose freely, such as that of a context, is no mark.
+# Names that users choose freely, such as the name of a context, do not count.
 MARKS = (
     Mark(
         "host",
@@ -82,7 +84,7 @@ MARKS = (
 def contexts(file: str, content: Any) -> list[Context]:
     """Return the contexts of one kubeconfig.
 
-    file: its path, which the contexts carry. content: what its YAML holds. Raises CertflowError.
+    file: path of the kubeconfig. content: its parsed YAML. Raises CertflowError.
     """
     if not isinstance(content, Mapping) or not isinstance(content.get("contexts"), list):
         raise KubeconfigError(
@@ -205,7 +207,7 @@ def hosts(found: Iterable[Context], prefix: str) -> dict[str, Context]:
 
 
 def unique(found: Iterable[Context]) -> list[Context]:
-    """The same contexts. Raises CertflowError for two of one name: which cluster a host is would be chance."""
+    """Return the contexts. Raises CertflowError if two have one name, because a host must mean one cluster."""
     by_name: dict[str, Context] = {}
     for context in found:
         first = by_name.setdefault(context.name, context)
@@ -219,9 +221,9 @@ def unique(found: Iterable[Context]) -> list[Context]:
 
 
 def wanted(found: Sequence[Context], include: Sequence[str], exclude: Sequence[str]) -> list[Context]:
-    """The contexts that a pattern of ``include`` matches, all if there is none, and none of ``exclude``.
+    """Return the contexts that a pattern of ``include`` matches and no pattern of ``exclude``.
 
-    Raises CertflowError for a pattern that matches nothing, and where nothing is left.
+    Without ``include`` every context matches. Raises CertflowError if a pattern matches nothing or no context is left.
     """
     names = [context.name for context in found]
     for option, patterns in (("include", include), ("exclude", exclude)):
@@ -231,7 +233,9 @@ def wanted(found: Sequence[Context], include: Sequence[str], exclude: Sequence[s
                     f"no context matches {pattern!r} of {option}",
                     code="no-context",
                     evidence=names,
-                    remedy=f"there are: {', '.join(sorted(names)) or 'none'}",
+                    remedy=f"use one of these names: {', '.join(sorted(names))}"
+                    if names
+                    else "check the paths",
                 )
     chosen = _matching(names, include or ["*"]) - _matching(names, exclude)
     if not chosen:

@@ -19,7 +19,7 @@ from typing import Any
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import visible
 
 DEFAULT_SERIAL = "1, 10"
-# The value of a variable that is there and refers to one that is not defined. The filter default takes it for absent.
+# The value of a variable that refers to a variable that is not defined. The filter default treats it as absent.
 UNDEFINED = object()
 BATCH = re.compile(r"[1-9][0-9]*|[1-9][0-9]?%|100%")
 
@@ -161,7 +161,7 @@ def _missing(hosts: Sequence[Host], required: Iterable[str]) -> Iterable[str]:
 
 
 def _undefined(hosts: Sequence[Host], names: Iterable[str]) -> Iterable[str]:
-    """Yield an error for each variable that names a cluster by way of another one that is not there."""
+    """Yield an error for each variable that names a cluster and refers to a variable that is not defined."""
     for name in names:
         without = [host.name for host in hosts if host.variables.get(name) is UNDEFINED]
         if without:

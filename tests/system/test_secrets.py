@@ -53,7 +53,7 @@ class CallbackModule(CallbackBase):
 
     v2_runner_on_failed = v2_runner_item_on_ok = v2_runner_item_on_failed = v2_runner_on_ok
 """
-REFUSED = "Ansible would write the secret in kubeconfig to a file in clear"
+REFUSED = "Ansible would write the secret in kubeconfig to a file without encryption"
 
 
 @dataclass
