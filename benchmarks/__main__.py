@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Fifty hosts over two real control planes: both doors of k8s_csr, and the scripts that it replaces.
+"""Fifty hosts over two real control planes: both execution modes of k8s_csr, and the scripts that it replaces.
 
 Every figure is measured in one run on this machine. No figure is asserted. The scripts are create-cert.sh and
 patch-ca-bundle.sh of external-snapshotter 7.0.2, two at a time.
@@ -63,7 +63,7 @@ def main() -> int:
     ):
         workplace = Path(directory)
         figures = [
-            _play(fleet, workplace, "inprocess", "k8s_csr, in-process door"),
+            _play(fleet, workplace, "in_process", "k8s_csr, in Ansible's process"),
             _play(fleet, workplace, "module", "k8s_csr, ordinary module"),
         ]
         if shutil.which("jq"):
@@ -74,12 +74,19 @@ def main() -> int:
     return 0
 
 
-def _play(fleet: clusters.Fleet, workplace: Path, door: str, way: str) -> Figure:
-    hosts = _hosts(fleet, door)
-    inventory = workplace / f"{door}.json"
+def _play(fleet: clusters.Fleet, workplace: Path, mode: str, way: str) -> Figure:
+    hosts = _hosts(fleet, mode.replace("_", "-"))
+    inventory = workplace / f"{mode}.json"
     variables = {host.name: {"cluster_kubeconfig": str(host.cluster.kubeconfig)} for host in hosts}
     inventory.write_text(json.dumps({"all": {"hosts": variables}}))
-    arguments = ("-i", str(inventory), "--forks", str(FORKS), "-e", f"certflow_kubernetes_door={door}")
+    arguments = (
+        "-i",
+        str(inventory),
+        "--forks",
+        str(FORKS),
+        "-e",
+        f"certflow_kubernetes_execution_mode={mode}",
+    )
     first = _timed(workplace, arguments, changed=len(hosts))
     began = datetime.datetime.now(datetime.UTC)
     again = _timed(workplace, arguments, changed=0)

@@ -25,17 +25,22 @@ from ansible.module_utils.common.parameters import remove_values
 from ansible.module_utils.errors import UnsupportedError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible import libraries, redaction
-from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import Operation, execute
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible import redaction
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import (
+    Operation,
+    execute,
+    missing_libraries,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._paths import expand
 from ansible_collections.certflow.kubernetes.plugins.module_utils._process import progress_lines
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _content
 
-DOOR_VARIABLE = "certflow_kubernetes_door"
-DOORS = ("auto", "inprocess", "module")
-# Seconds by which the operation ends before Ansible's task timeout, which would stop it at any line. A module needs some of
-# them to start.
+MODE_VARIABLE = "certflow_kubernetes_execution_mode"
+AUTO, IN_PROCESS, MODULE = "auto", "in_process", "module"
+EXECUTION_MODES = (AUTO, IN_PROCESS, MODULE)
+# The operation ends this many seconds before the timeout of the task, which would stop it at any line. A module needs some
+# of these seconds to start.
 TIMEOUT_MARGIN = 5
 
 display = Display()
@@ -52,14 +57,14 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         variables = task_vars or {}
         result: dict[str, Any] = super().run(tmp, variables)
         arguments = self._arguments()
-        in_process = self._in_process(variables)
+        mode = self._execution_mode(variables)
         with _environment(self._task_environment()):
             spec, constraints = dict(self.operation.argument_spec), dict(self.operation.constraints)
             validation = ArgumentSpecValidator(spec, **constraints).validate(arguments)
             # Refuse wrong arguments here, because the module would print them, with the content of a kubeconfig.
             if validation.error_messages:
                 return {**result, **self._refused(validation, arguments)}
-            if in_process:
+            if mode == IN_PROCESS:
                 return {**result, **self._run_here(validation, variables)}
         self._keep_off_the_disk(redaction.secrets_in(validation.validated_parameters, self.operation.hidden))
         name = f"certflow.kubernetes.{self.operation.name}"
@@ -120,27 +125,24 @@ class OperationAction(ActionBase):  # type: ignore[misc]
                 raise AnsibleActionFail(str(error)) from None
             arguments["kubeconfig"] = json.loads(json.dumps(content, default=str))
 
-    def _in_process(self, variables: Mapping[str, Any]) -> bool:
-        wanted = self._wanted_door(variables)
+    def _execution_mode(self, variables: Mapping[str, Any]) -> str:
+        """Return the mode for this task. Raises AnsibleActionFail if the forced mode is unknown or impossible."""
+        wanted = str(self._templar.template(variables.get(MODE_VARIABLE, AUTO)))
+        if wanted not in EXECUTION_MODES:
+            raise AnsibleActionFail(
+                f"{MODE_VARIABLE} is {wanted!r}. Set it to one of {', '.join(EXECUTION_MODES)}"
+            )
         obstacle = self._obstacle(variables)
-        if wanted == "inprocess" and obstacle:
-            raise AnsibleActionFail(f"{DOOR_VARIABLE} is inprocess, which is not possible here: {obstacle}")
-        in_process = wanted != "module" and not obstacle
+        if wanted == IN_PROCESS and obstacle:
+            raise AnsibleActionFail(
+                f"{MODE_VARIABLE} is {IN_PROCESS}, which is not possible here: {obstacle}"
+            )
+        mode = MODULE if wanted == MODULE or obstacle else IN_PROCESS
         reason = (
-            f"{DOOR_VARIABLE} asks for it"
-            if wanted != "auto"
-            else obstacle or "same interpreter, local connection"
+            f"{MODE_VARIABLE} sets it" if wanted != AUTO else obstacle or "same interpreter, local connection"
         )
-        display.vv(
-            f"certflow.kubernetes {self.operation.name}: {'in-process' if in_process else 'module'} door: {reason}"
-        )
-        return in_process
-
-    def _wanted_door(self, variables: Mapping[str, Any]) -> str:
-        door = str(self._templar.template(variables.get(DOOR_VARIABLE, "auto")))
-        if door not in DOORS:
-            raise AnsibleActionFail(f"{DOOR_VARIABLE} is {door!r}; it may be {', '.join(DOORS)}")
-        return door
+        display.vv(f"certflow.kubernetes {self.operation.name}: execution mode {mode}: {reason}")
+        return mode
 
     def _obstacle(self, variables: Mapping[str, Any]) -> str:
         """Return why the operation cannot run in this process, or ""."""
@@ -156,7 +158,7 @@ class OperationAction(ActionBase):  # type: ignore[misc]
         # Compare without realpath, because two virtual environments may share an interpreter and have different libraries.
         if os.path.abspath(interpreter or ".") != os.path.abspath(sys.executable):
             return f"ansible_python_interpreter is {interpreter or 'not set'}, Ansible runs under {sys.executable}"
-        missing = libraries.missing()
+        missing = missing_libraries()
         return f"{sys.executable} lacks {', '.join(missing)}" if missing else ""
 
     def _interpreter(self, variables: Mapping[str, Any]) -> str:

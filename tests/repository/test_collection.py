@@ -51,7 +51,7 @@ def test_every_role_passes_its_connection_to_the_modules_it_uses(role: str) -> N
     assert load("meta", "runtime.yml")["action_groups"][role] == sorted(used)
 
 
-def test_every_module_has_both_doors() -> None:
+def test_every_module_has_both_execution_modes() -> None:
     """An action plugin of the same name, and none without a module."""
     assert sorted(path.stem for path in (REPOSITORY / "plugins" / "action").glob("*.py")) == MODULES
 

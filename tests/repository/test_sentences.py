@@ -26,7 +26,7 @@ OF_SENTENCES: dict[str, str] = {
     "unit/plugins/inventory/test_inventory_foreign_text.py": "the warning for a host name that was changed",
     "system/test_fleet.py::with_results": "Ansible's own statistics",
     "system/test_role.py::reports": "lines that the test itself prints",
-    "system/test_role.py::doors": "lines that name the execution mode",
+    "system/test_role.py::execution_modes": "lines that name the execution mode",
 }
 
 #: The upgrade of the snapshot controller: its tests follow with its one module.

@@ -120,8 +120,8 @@ def reports(run: PlaybookRun) -> dict[str, Any]:
     return dict(json.loads(json.loads(text).partition(" ")[2]) for text in texts)
 
 
-def doors(run: PlaybookRun) -> set[str]:
-    return set(re.findall(r"certflow\.kubernetes k8s_csr: ([-a-z]+) door", run.output))
+def execution_modes(run: PlaybookRun) -> set[str]:
+    return set(re.findall(r"certflow\.kubernetes k8s_csr: execution mode ([_a-z]+):", run.output))
 
 
 PER_HOST = """
@@ -156,9 +156,9 @@ def test_one_host_per_cluster(rig: CertificateRoleRig) -> None:
     assert reports(run).keys() == set(NAMES)
     assert rig.writes(start) == []
 
-    run = rig.play(PER_HOST, "-vv", "-e", "certflow_kubernetes_door=inprocess")
+    run = rig.play(PER_HOST, "-vv", "-e", "certflow_kubernetes_execution_mode=in_process")
     assert run.status == 0, run.output
-    assert doors(run) == {"in-process"}
+    assert execution_modes(run) == {"in_process"}
     for name, report in reports(run).items():
         found = rig.certificate(name, "per-host")
         assert found is not None
@@ -173,9 +173,9 @@ def test_one_host_per_cluster(rig: CertificateRoleRig) -> None:
     assert "PRIVATE KEY" not in run.output
 
     start = now()
-    again = rig.play(PER_HOST, "-vv", "-e", "certflow_kubernetes_door=module")
+    again = rig.play(PER_HOST, "-vv", "-e", "certflow_kubernetes_execution_mode=module")
     assert again.status == 0, again.output
-    assert doors(again) == {"module"}
+    assert execution_modes(again) == {"module"}
     assert (again.recap("changed"), rig.writes(start)) == (0, [])
     for name, report in reports(again).items():
         assert (report["is_changed"], report["reason"]) == (False, "the certificate is kept")
@@ -384,7 +384,7 @@ def test_delegated(rig: CertificateRoleRig) -> None:
     """From hosts that are not to be reached; what the role is not given, module_defaults give."""
     run = rig.play(DELEGATED, "-vv")
     assert run.status == 0, run.output
-    assert doors(run) == {"in-process"}
+    assert execution_modes(run) == {"in_process"}
     found = reports(run)
     assert {name: one["changed"] for name, one in found.items()} == {
         "onprem import": True,

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""No secret of the user in anything that a playbook shows or leaves: every module, both doors, every callback.
+"""No secret of the user in anything that a playbook shows or leaves: every module, both execution modes, every callback.
 
 All that is secret comes from ansible-vault. Looked at are the output at -vvvv with differences, what callbacks and the
 log write, registered results, temporary directories while the play runs and after it, arguments and environment of all
@@ -24,7 +24,16 @@ import yaml
 from ansible.constants import DEFAULT_VAULT_ID_MATCH
 from ansible.parsing.vault import VaultLib, VaultSecret
 
-from tests.system.test_doors import DOOR, DOORS, INFO, LINE, OPERATIONS, VAULT_PASSWORD, ModesRig, processes
+from tests.system.test_execution_modes import (
+    INFO,
+    LINE,
+    MODE_VARIABLE,
+    MODES,
+    OPERATIONS,
+    VAULT_PASSWORD,
+    ModesRig,
+    processes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,7 +89,7 @@ class Secrets:
 
 
 class SecretsRig(ModesRig):
-    """The rig of the doors' tests, with its secrets in vaults."""
+    """The rig of the tests of execution modes, with its secrets in vaults."""
 
     def __init__(self, fleet: Fleet, directory: Path) -> None:
         super().__init__(fleet, directory)
@@ -142,7 +151,7 @@ def stage(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 
 @dataclass(frozen=True)
 class Row:
-    """A module with its options. ``fails``: the code of its failure, or a name in it. ``is_daily``: through both doors every day."""
+    """A module with its options. ``fails``: the code of its failure, or a name in it. ``is_daily``: in both modes every day."""
 
     module: str
     options: dict[str, Any]
@@ -150,9 +159,9 @@ class Row:
     is_daily: bool = True
 
 
-def rows(stage: SecretsRig, door: str) -> list[Row]:
+def rows(stage: SecretsRig, mode: str) -> list[Row]:
     """What each module does, and how it fails."""
-    cluster, name = stage.fleet["onprem"], f"{stage.name}-{door}"
+    cluster, name = stage.fleet["onprem"], f"{stage.name}-{mode.replace('_', '-')}"
     target = {"kind": "ValidatingWebhookConfiguration", "name": stage.name}
     base = {"service": stage.name, "namespace": "default", "signer_name": KUBELET_SERVING}
     csr = {**base, "secret": {"name": name}, "targets": [target], "served_timeout": 1}
@@ -191,7 +200,7 @@ def rows(stage: SecretsRig, door: str) -> list[Row]:
     ]  # fmt: skip
 
 
-def play(stage: SecretsRig, door: str, chosen: list[Row]) -> dict[str, Any]:
+def play(stage: SecretsRig, mode: str, chosen: list[Row]) -> dict[str, Any]:
     """The first row in check mode, then all, and the role; the results go to a file."""
     tasks: list[dict[str, Any]] = [
         {
@@ -205,7 +214,7 @@ def play(stage: SecretsRig, door: str, chosen: list[Row]) -> dict[str, Any]:
         "webhook_certificate_kubeconfig": "{{ leaf }}",
         "webhook_certificate_service": stage.name,
         "webhook_certificate_namespace": "default",
-        "webhook_certificate_secret": {"name": f"{stage.name}-{door}-role"},
+        "webhook_certificate_secret": {"name": f"{stage.name}-{mode.replace('_', '-')}-role"},
     }
     results = ", ".join(f"r{number}" for number in range(len(chosen)))
     dump = {"content": f"{{{{ [{results}] | to_json }}}}", "dest": "{{ reports }}/results"}
@@ -215,7 +224,7 @@ def play(stage: SecretsRig, door: str, chosen: list[Row]) -> dict[str, Any]:
         {"ansible.builtin.include_role": {"name": ROLE}, "vars": role},
         {"ansible.builtin.copy": dump},
     ]
-    return {**stage.vaults, "vars": {DOOR: door}, "tasks": tasks}
+    return {**stage.vaults, "vars": {MODE_VARIABLE: mode}, "tasks": tasks}
 
 
 # What is looked at
@@ -358,18 +367,18 @@ def _core(text: bytes, length: int = 40) -> bytes:
 CALLBACKS = [STDOUT[0], *(pytest.param(name, marks=pytest.mark.full) for name in STDOUT[1:])]
 
 
-@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("callback", CALLBACKS)
-def test_no_secret_is_seen_anywhere(stage: SecretsRig, callback: str, door: str) -> None:
-    every_row = callback != STDOUT[0] or door == "inprocess"
-    chosen = [row for row in rows(stage, door) if row.is_daily or every_row]
-    seen = look_at(stage, f"{callback}-{door}", [play(stage, door, chosen)], ANSIBLE_STDOUT_CALLBACK=callback)
+def test_no_secret_is_seen_anywhere(stage: SecretsRig, callback: str, mode: str) -> None:
+    every_row = callback != STDOUT[0] or mode == "in_process"
+    chosen = [row for row in rows(stage, mode) if row.is_daily or every_row]
+    seen = look_at(stage, f"{callback}-{mode}", [play(stage, mode, chosen)], ANSIBLE_STDOUT_CALLBACK=callback)
     assert seen.run.status == 0, seen.run.output[-3000:]
     for row, result in zip(chosen, seen.results, strict=True):
         assert bool(result.get("failed")) is bool(row.fails), (row, result)
         assert row.fails in f"{result.get('code')} {result.get('msg')}", (row, result)
     told = {(found.group(1), found.group(2)) for found in LINE.finditer(seen.run.output)}
-    assert told == {(row.module, DOORS[door]) for row in chosen}
+    assert told == {(row.module, mode) for row in chosen}
     assert all(seen.places.values())
     for place in ("output", "reports", "objects"):
         assert b"PRIVATE KEY" not in seen.places[place], place
@@ -385,7 +394,7 @@ def test_what_cannot_be_kept_off_the_disk_is_refused(stage: SecretsRig, how: str
     """Ansible's own ways to write a module's arguments to a file; a path says nothing, and passes."""
     keep = {"ANSIBLE_KEEP_REMOTE_FILES": "true"} if how == "kept" else {}
     wait = {"async": 60, "poll": 1} if how == "async" else {}
-    task = {"vars": {DOOR: "module"}, "ignore_errors": True, **wait}
+    task = {"vars": {MODE_VARIABLE: "module"}, "ignore_errors": True, **wait}
     sources = ("encrypted", "{{ text | from_yaml }}", "{{ leaf }}", str(stage.kubeconfig))
     tasks = [{INFO: {"kubeconfig": source, "name": stage.name}, **task} for source in sources]
     seen = look_at(stage, how, [{**stage.vaults, "tasks": tasks}], **keep)

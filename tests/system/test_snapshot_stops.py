@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 OLD, NEW, NO_RELEASE = "7.0.2", "8.1.0", "9.9.9"
 # The cluster, and how the operation on it runs.
-MODES = {"onprem": "inprocess", "eks": "module"}
+MODES = {"onprem": "in_process", "eks": "module"}
 # The step that waits until the pods are ready.
 AT = "controller-wait"
 LEASE = f"{leases.path('kube-system')}/certflow-snapshot-controller"
@@ -162,7 +162,7 @@ class StopRig:
             name: {
                 "place": str(self.kubeconfigs[name]),
                 "new": NEW,
-                "certflow_kubernetes_door": mode,
+                "certflow_kubernetes_execution_mode": mode,
                 **(variables or {}).get(name, {}),
             }
             for name, mode in MODES.items()

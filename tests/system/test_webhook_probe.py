@@ -530,20 +530,20 @@ def test_an_aggregated_api_that_is_not_there(rig: ProbeRig) -> None:
     assert "condition Available is not True" in result["evidence"][0]
 
 
-# Both doors
+# Both execution modes
 
 
-def test_both_doors_say_the_same(rig: ProbeRig, tmp_path: Path) -> None:
+def test_both_execution_modes_return_the_same(rig: ProbeRig, tmp_path: Path) -> None:
     target = rig.called_webhook(failurePolicy="Ignore")
     tasks = [
         {
             "name": "Probe",
             "certflow.kubernetes.webhook_probe": {"target": target, "object": config_map(rig.name)},
-            "vars": {"certflow_kubernetes_door": door},
-            "register": f"{door}_result",
+            "vars": {"certflow_kubernetes_execution_mode": mode},
+            "register": f"{mode}_result",
             "check_mode": True,
         }
-        for door in ("inprocess", "module")
+        for mode in ("in_process", "module")
     ]
     skipped = {
         "name": "Not yet",
@@ -551,10 +551,15 @@ def test_both_doors_say_the_same(rig: ProbeRig, tmp_path: Path) -> None:
         "register": "pending_result",
     }
     same = ["verdict", "failure", "evidence", "served", "changed", "msg"]
-    checks = [f"inprocess_result.{key} == module_result.{key}" for key in same]
+    checks = [f"in_process_result.{key} == module_result.{key}" for key in same]
     checks += ["module_result.verdict == 'unproven'", "pending_result is skipped"]
     proof = {"name": "Same", "ansible.builtin.assert": {"that": checks}}
-    play = {"name": "Doors", "hosts": "localhost", "gather_facts": False, "tasks": [*tasks, skipped, proof]}
+    play = {
+        "name": "Execution modes",
+        "hosts": "localhost",
+        "gather_facts": False,
+        "tasks": [*tasks, skipped, proof],
+    }
     run = playbook.play(tmp_path, [play], K8S_AUTH_KUBECONFIG=str(rig.kubeconfig))
     assert run.status == 0, run.output
     assert run.recap("skipped") == 1

@@ -108,7 +108,7 @@ _STATIC = (
 # What differs between cores: tests that go through ansible-playbook. The others call operations from Python.
 THROUGH_ANSIBLE = [
     f"tests/system/test_{name}.py"
-    for name in ("doors", "role", "snapshot_role", "snapshot_stops", "examples", "fleet", "readme")
+    for name in ("execution_modes", "role", "snapshot_role", "snapshot_stops", "examples", "fleet", "readme")
 ]
 MODULE_TARGETS = (
     "k8s_csr",

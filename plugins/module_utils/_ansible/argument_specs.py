@@ -3,14 +3,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Argument specs that several operations share. Their documentation: plugins/doc_fragments, kept equal by sanity."""
+"""Argument specs that several operations share. Sanity tests compare them with plugins/doc_fragments."""
 
 from __future__ import annotations
 
 from typing import Any
 
-# kubernetes.core's option names and aliases. Defaults and the environment are _kube's: there a task's value and
-# an environment variable must stay distinguishable.
+# The option names and aliases of kubernetes.core. _kube applies defaults and environment variables, because it has to tell
+# the value of a task from that of an environment variable.
 AUTH: dict[str, Any] = {
     "kubeconfig": {"type": "raw"},
     "context": {"type": "str"},
@@ -36,7 +36,7 @@ AUTH: dict[str, Any] = {
     "impersonate_user": {"type": "str"},
     "impersonate_groups": {"type": "list", "elements": "str"},
     "cluster_uid": {"type": "str"},
-    # kubernetes.core has it for reading too. Repeated requests end by then as well, so every module needs it.
+    # It also ends repeated requests, so every module has it.
     "wait_timeout": {"type": "int", "default": 120},
 }
 
@@ -63,7 +63,7 @@ TARGETS: dict[str, Any] = {
     },
 }
 
-# kubernetes.core's names for what `kubectl get -l` and `--field-selector` take.
+# The names of kubernetes.core for the selectors of `kubectl get -l` and `--field-selector`.
 SELECTORS: dict[str, Any] = {
     "label_selectors": {"type": "list", "elements": "str"},
     "field_selectors": {"type": "list", "elements": "str"},

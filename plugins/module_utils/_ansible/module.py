@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The ordinary door: an Ansible module around an operation."""
+"""The execution mode ``module``: an ordinary Ansible module around an operation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .operation import Operation, execute
 
 
 def run_module(operation: Operation) -> None:
-    """Validate the arguments, run the operation, print its result."""
+    """Validate the arguments, run the operation, and print its result."""
     module = AnsibleModule(
         argument_spec=dict(operation.argument_spec),
         supports_check_mode=True,

@@ -3,11 +3,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""One shape for all operations, and the one place where an error becomes a result."""
+"""The operation of a module, and how its end becomes Ansible's result, in both execution modes."""
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,39 +26,51 @@ from .._process import interrupt
 from .._result import Result
 from .._x509.certificate_facts import describe_pem
 from .._x509.errors import CertificateError
-from . import clean_text, libraries, redaction
+from . import redaction
+
+with contextlib.suppress(ImportError):
+    # cryptography imports it at its first use. In Ansible's forks that would happen once for each host.
+    importlib.import_module("cryptography.hazmat.backends.openssl.backend")
 
 VERSION = "1.0.0"
+# The Python libraries that every operation needs: import name -> the requirement for pip. The oldest versions are tested.
+LIBRARIES: dict[str, str] = {
+    "kubernetes.config.kube_config": "kubernetes>=24.2.0",
+    "cryptography.x509": "cryptography>=42.0.0",
+    "jmespath": "jmespath>=1.0.0",
+}
 
 
 @dataclass(frozen=True)
 class Operation:
-    """A module's work. ``run(client, parameters, check_mode)`` raises CertflowError; ``constraints`` are
-    the other arguments of an argument spec (mutually_exclusive, required_if, ...); ``waits`` says which options are
-    seconds of waiting, and how many times over at the most.
-    """
+    """The work of a module."""
 
+    #: The name of the module.
     name: str
     argument_spec: Mapping[str, Any]
+    #: Called with the client, the validated parameters, and True for check mode. Raises CertflowError.
     run: Callable[[Client, Mapping[str, Any], bool], Result]
+    #: The other arguments of an argument spec, such as mutually_exclusive and required_if.
     constraints: Mapping[str, Any] = field(default_factory=dict)
+    #: The options that are seconds of waiting, and how often the operation waits for that time at most.
     waits: Mapping[str, int] = field(default_factory=lambda: {"wait_timeout": 1})
 
     @property
     def hidden(self) -> frozenset[str]:
-        """Options whose values are secret."""
+        """Return the options whose values are secret."""
         return frozenset(name for name, spec in self.argument_spec.items() if spec.get("no_log"))
 
-    def parameters(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the parameters of a call by another operation: the given values and the defaults of the other options."""
-        return {**{name: spec.get("default") for name, spec in self.argument_spec.items()}, **given}
+
+def missing_libraries() -> list[str]:
+    """Return the requirements that pip would have to install for this interpreter."""
+    return [requirement for module, requirement in LIBRARIES.items() if not _is_importable(module)]
 
 
 def execute(operation: Operation, parameters: Mapping[str, Any], *, check_mode: bool) -> dict[str, Any]:
-    """Run the operation and return Ansible's result dictionary. Raises only errors that end the process.
+    """Run the operation and return Ansible's result. A signal does not interrupt a write.
 
-    Both doors come through here: a success has ``changed``, ``cluster`` and the operation's values; a failure
-    ``failed``, ``msg`` (one line), ``code`` and ``cause``, ``evidence``, ``remedy``. A signal does not cut a write.
+    A success has ``changed``, ``cluster`` and the values of the operation. A failure has ``failed``, ``msg`` (one line),
+    ``code``, ``cause``, ``evidence`` and ``remedy``. Raises only errors that end the process.
     """
     with interrupt.watched():
         return _execute(operation, parameters, check_mode)
@@ -64,7 +79,7 @@ def execute(operation: Operation, parameters: Mapping[str, Any], *, check_mode: 
 def _execute(operation: Operation, parameters: Mapping[str, Any], check_mode: bool) -> dict[str, Any]:
     client: Client | None = None
     try:
-        libraries.require()
+        _require_libraries()
         interrupt.check_not_stopped()
         _check_time(parameters["wait_timeout"])
         client = _client(operation, parameters)
@@ -78,13 +93,34 @@ def _execute(operation: Operation, parameters: Mapping[str, Any], check_mode: bo
     finally:
         if client is not None:
             client.close()
-    cleaned: dict[str, Any] = clean_text.clean(answer)
+    cleaned: dict[str, Any] = redaction.clean(answer)
     return cleaned
+
+
+def _require_libraries() -> None:
+    requirements = missing_libraries()
+    if requirements:
+        raise CertflowError(
+            f"{sys.executable} lacks the Python libraries {', '.join(requirements)}",
+            code="missing-library",
+            remedy="Install them for that interpreter, or run the task on the controller: delegate_to: localhost, with "
+            "ansible_python_interpreter: '{{ ansible_playbook_python }}'",
+        )
+
+
+def _is_importable(module: str) -> bool:
+    try:
+        importlib.import_module(module)
+    except ImportError:
+        return False
+    return True
 
 
 def _check_time(seconds: int) -> None:
     if seconds < 1:
-        raise CertflowError(f"the wait_timeout is {seconds}", remedy="give a number of seconds, 1 or more")
+        raise CertflowError(
+            f"the option wait_timeout has the value {seconds}", remedy="Set wait_timeout to 1 or more seconds"
+        )
 
 
 def _client(operation: Operation, parameters: Mapping[str, Any]) -> Client:
@@ -96,15 +132,15 @@ def _client(operation: Operation, parameters: Mapping[str, Any]) -> Client:
 
 
 def _guard(client: Client, uid: str | None) -> None:
-    """Raise KubeError for another cluster than the task names."""
+    """Raise KubeError if the cluster is not the one with this UID."""
     if not uid:
         return
     actual = cluster_uid(client)
     if actual != uid:
         raise KubeError(
-            f"this is another cluster than the task names: the UID of its namespace kube-system is {actual}, not {uid}",
+            f"the UID of the namespace kube-system is {actual}, not {uid}, so this is another cluster than the task names",
             code="wrong-cluster",
-            remedy="check kubeconfig, context and cluster_uid",
+            remedy="Check kubeconfig, context and cluster_uid",
         )
 
 
@@ -130,7 +166,7 @@ def _failure(
     values = error.values
     written = list(client.written) if client else []
     evidence = [*error.evidence, *_expiry(client, error)]
-    if written and "steps" not in values:  # the steps tell it better
+    if written and "steps" not in values:  # the steps tell more
         evidence.append(f"written before the failure: {', '.join(written)}")
     answer: dict[str, Any] = {
         "failed": True,
@@ -151,7 +187,7 @@ def _cluster(client: Client) -> dict[str, str]:
 
 
 def _expiry(client: Client | None, error: CertflowError) -> list[str]:
-    """When the client certificate that was refused expires: _kube knows no certificates."""
+    """Return the end of the refused client certificate's lifetime, as evidence."""
     connection: Connection | None = client.connection if client else None
     if not (connection and connection.client_certificate and isinstance(error, AuthenticationError)):
         return []

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Keeps secrets that stand inside options, such as a kubeconfig's, out of everything that Ansible prints or logs."""
+"""Keep secrets, private keys and hidden characters out of everything that Ansible prints or logs."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from urllib.parse import urlsplit
 from .._kube import kubeconfig_yaml
 from .._kube.errors import KubeconfigError
 from .._kube.sources import is_content
-from .._x509.pem_text import has_private_key
+from .._text import visible
+from .._x509.pem_text import has_private_key, without_private_keys
 
 try:
     from ansible.module_utils.secrets import register_secrets
 except ImportError:  # before ansible-core 2.22
     register_secrets = None
 
-# Whether Ansible masks registered secrets wherever it prints, instead of each result being cleaned.
+# True if Ansible masks registered secrets wherever it prints. Before that, each result is cleaned here.
 MASKED_BY_ANSIBLE = register_secrets is not None
-# The leaves of a kubeconfig that are secret. Marking the whole option would make a secret of "v1" too.
+# The secret fields of a kubeconfig. Marking the whole option would also mask "v1".
 SECRET_LEAVES = frozenset(
     ("token", "password", "client-key-data", "id-token", "refresh-token", "access-token", "client-secret")
 )
@@ -31,12 +32,61 @@ SECRET_LEAVES = frozenset(
 URLS = ("proxy", "host", "source")
 SHORTEST_SECRET = 8
 PLACEHOLDER = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
+# The keys of a result, at any depth, whose texts are sentences. They are printed, and quote clusters and other programs.
+# Other values, such as names and PEM, are data and do not change.
+SENTENCE_KEYS = frozenset(
+    (
+        "answer",
+        "auth_source",
+        "ca_problem",
+        "ca_source",
+        "cause",
+        "contradictions",
+        "evidence",
+        "message",
+        "msg",
+        "note",
+        "notes",
+        "problem",
+        "reason",
+        "remedy",
+        "reports",
+        "skip_reason",
+        "summary",
+        "title",
+        "unreadable",
+        "warnings",
+    )
+)
+# Keys of a result that hold objects and arguments. These are written back or compared, and hold no sentences.
+DATA_KEYS = frozenset(("diff", "invocation", "originals", "parameters"))
+
+
+def clean(value: Any, *, is_sentence: bool = False) -> Any:
+    """Return the value without private keys, and with each sentence on one line, without hidden characters.
+
+    A webhook or a policy that refuses a Secret may repeat it in its message, with the private key that was just made.
+
+    Args:
+        is_sentence: True if every text in the value is a sentence.
+    """
+    if isinstance(value, str):
+        text = without_private_keys(value)
+        return visible(text) if is_sentence else text
+    if isinstance(value, Mapping):
+        return {
+            key: item if key in DATA_KEYS else clean(item, is_sentence=is_sentence or key in SENTENCE_KEYS)
+            for key, item in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [clean(item, is_sentence=is_sentence) for item in value]
+    return value
 
 
 def protect(parameters: Mapping[str, Any], known: set[str]) -> None:
-    """Give the secret texts inside ``kubeconfig`` and inside URLs to Ansible's own filter: by ``known``, or by its registry.
+    """Hand the secrets inside ``kubeconfig`` and inside URLs to Ansible, which masks them: in ``known``, or in its registry.
 
-    Short ones would blot out common words.
+    Short texts stay, because masking them would mask common words.
     """
     found = (
         *_leaves(_content(parameters.get("kubeconfig"))),
@@ -50,14 +100,14 @@ def protect(parameters: Mapping[str, Any], known: set[str]) -> None:
 
 
 def secrets_in(parameters: Mapping[str, Any], hidden: frozenset[str]) -> list[str]:
-    """Options that hold a secret: the ``hidden`` ones, a kubeconfig's content, a pasted key, a password in a URL."""
+    """Return the options that hold a secret: hidden options, a kubeconfig's content, a pasted key, a URL with a password."""
     return [
         name for name, value in parameters.items() if value and (name in hidden or _is_secret(name, value))
     ]
 
 
 def invocation(parameters: Mapping[str, Any], hidden: frozenset[str]) -> dict[str, Any]:
-    """What the result may show of the arguments: of options that hold a secret their names alone."""
+    """Return the arguments as the result shows them. An option that holds a secret has a placeholder for its value."""
     secret = secrets_in(parameters, hidden)
     return {
         "module_args": {key: PLACEHOLDER if key in secret else value for key, value in parameters.items()}
@@ -65,7 +115,7 @@ def invocation(parameters: Mapping[str, Any], hidden: frozenset[str]) -> dict[st
 
 
 def _content(kubeconfig: Any) -> Any:
-    """The kubeconfig as a dictionary, also where its text was given in place of a path."""
+    """Return the kubeconfig as a dictionary, also if the option holds its text instead of a path."""
     if not isinstance(kubeconfig, str) or not is_content(kubeconfig):
         return kubeconfig
     try:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The ordinary door: what a module prints, and what it tells the system's log."""
+"""The execution mode ``module``: the output of a module, and its entry in the system's log."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""From an operation's end, good or bad, to Ansible's result."""
+"""The result of an operation, after a success and after a failure."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ import pytest
 import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible import (
     argument_specs,
-    clean_text,
-    libraries,
     redaction,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible import (
@@ -125,7 +123,7 @@ def test_a_private_key_that_the_api_server_repeats_is_not_shown(echo: str) -> No
 def test_a_certificate_is_not_taken_for_a_key() -> None:
     pem = f"-----BEGIN CERTIFICATE-----\n{base64.b64encode(bytes(range(99))).decode()}\n-----END CERTIFICATE-----\n"
     values = {"ca_pem": pem, "bundle": base64.b64encode(pem.encode()).decode(), "word": "x" * 99}
-    assert clean_text.clean(values) == values
+    assert redaction.clean(values) == values
 
 
 HOSTILE = "a\x1b]0;b\x07\u202ec\nd"
@@ -271,7 +269,9 @@ def test_no_time_at_all_is_refused_before_anything_is_asked(seconds: int) -> Non
 
 
 def test_missing_library_names_interpreter_and_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(libraries, "LIBRARIES", {"json": "json", "certflow_no_such_module": "something>=1"})
+    monkeypatch.setattr(
+        operation_module, "LIBRARIES", {"json": "json", "certflow_no_such_module": "something>=1"}
+    )
     with serving() as server:
         result = run(lambda *_arguments: Result(changed=False, values={}), server)
     assert f"{sys.executable} lacks the Python libraries something>=1" in result["cause"]
@@ -280,7 +280,7 @@ def test_missing_library_names_interpreter_and_package(monkeypatch: pytest.Monke
 
 def test_floors_are_those_of_the_execution_environment() -> None:
     listed = (ROOT / "meta" / "ee-requirements.txt").read_text().split()
-    assert set(libraries.LIBRARIES.values()) <= set(listed)
+    assert set(operation_module.LIBRARIES.values()) <= set(listed)
 
 
 def test_version_is_that_of_the_collection() -> None:
@@ -398,4 +398,4 @@ def test_every_documented_sentence_is_cleaned(path: Path) -> None:
     assert text
     sentences = {name for name, words in documented(yaml.safe_load(text[1])) if SENTENCE.match(words)}
     assert sentences
-    assert sentences - NO_TEXTS <= clean_text.KEYS
+    assert sentences - NO_TEXTS <= redaction.SENTENCE_KEYS

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Both doors to an operation: Ansible's own process and the ordinary module. Every keyword means the same in both.
+"""Both execution modes of an operation: in Ansible's own process, and as an ordinary module. Keywords mean the same in both.
 
-One playbook runs each row through both doors, then once with the door left to choose. The variable
-certflow_kubernetes_door forces a door, the line that the action prints at -vv says which one ran.
+One playbook runs each row in both modes, then once without a forced mode. The variable certflow_kubernetes_execution_mode
+forces a mode. The line that the action prints at -vv names the mode of the task.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ if TYPE_CHECKING:
     from tests.support.clusters import Fleet
 
 OPERATIONS = sorted(path.stem for path in (REPOSITORY / "plugins" / "modules").glob("*.py"))
-DOOR = "certflow_kubernetes_door"
-DOORS = {"inprocess": "in-process", "module": "module"}
-LINE = re.compile(r"certflow\.kubernetes (\w+): (in-process|module) door: (.*)")
+MODE_VARIABLE = "certflow_kubernetes_execution_mode"
+MODES = ("in_process", "module")
+LINE = re.compile(r"certflow\.kubernetes (\w+): execution mode (in_process|module): (.*)")
 INFO = "certflow.kubernetes.k8s_csr_info"
 BUNDLE = "certflow.kubernetes.webhook_cabundle"
 REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 HOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
-# What the two doors may say differently: ansible-core 2.22 says whether a module's output was parsed, cores before
-# 2.19 add the arguments to a module's result, and the time that a task took is its own.
+# Keys in which the two modes may differ: ansible-core 2.22 says whether a module's output was parsed, cores before 2.19
+# add the arguments to a module's result, and the duration of each task differs.
 MAY_DIFFER = {"ansible_parsed", "invocation", "start", "end", "delta"}
 # Text that is API data, and would be a template if anybody took it for one.
 HOSTILE = "{{ 6007 * 7 }}"
@@ -64,14 +64,14 @@ VAULT_PASSWORD = "not a secret at all"
 
 @dataclass(frozen=True)
 class Row:
-    """A task of the table; ``{door}`` in a text is replaced by the door's name."""
+    """A task of the table."""
 
     task: dict[str, Any]
     host: str = "localhost"
-    #: The door that is taken when it may choose.
-    auto: str = "in-process"
-    #: The doors that are forced.
-    forced: tuple[str, ...] = tuple(DOORS)
+    #: The mode of the task without a forced mode.
+    auto: str = "in_process"
+    #: The modes that are forced.
+    forced: tuple[str, ...] = MODES
     #: Whether the play names the cluster by module_defaults of the action group.
     defaults: bool = True
     play: dict[str, Any] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class ModesRig:
     def __init__(self, fleet: Fleet, directory: Path) -> None:
         self.fleet = fleet
         self.directory = directory
-        self.name = f"doors-{uuid.uuid4().hex[:8]}"
+        self.name = f"modes-{uuid.uuid4().hex[:8]}"
         self.kubeconfig = fleet["onprem"].kubeconfig_for(self.name, ["system:masters"])
         self.content = yaml.safe_load(self.kubeconfig.read_text())
         self.ca = pki.make_ca(self.name).certificate_pem.decode()
@@ -170,7 +170,7 @@ class ModesRig:
 
 @pytest.fixture(scope="module")
 def rig(fleet: Fleet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModesRig]:
-    made = ModesRig(fleet, tmp_path_factory.mktemp("doors"))
+    made = ModesRig(fleet, tmp_path_factory.mktemp("modes"))
     yield made
     made.close()
 
@@ -267,7 +267,7 @@ LIKE_PLAIN = (
     "another Python",
     "async",
 )
-# What a row's result must hold, whichever door it came through.
+# The properties of a row's result, in every mode.
 EXPECTED: dict[str, Any] = {
     "plain": lambda rig, result: result["csrs"][0]["subject"] == f"CN={HOSTILE}",
     "check and diff": lambda rig, result: result["changed"] is True and bool(result["diff"]),
@@ -304,18 +304,20 @@ EXPECTED: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a row's task gave: its registered result, and the door that the action named."""
+    """The outcome of a row's task."""
 
+    #: The registered result.
     result: dict[str, Any]
-    door: str
+    #: The mode that the action named.
+    mode: str
     output: str
 
 
 def run_table(rig: ModesRig, table: dict[str, Row]) -> dict[tuple[str, str], Outcome]:
-    """Run all rows through all doors in one playbook, with one play for those that may share one."""
-    keys = [(name, door) for name, row in table.items() for door in (*row.forced, "auto")]
+    """Run all rows in all modes in one playbook. Rows with equal plays share one play."""
+    keys = [(name, mode) for name, row in table.items() for mode in (*row.forced, "auto")]
     plays: dict[str, dict[str, Any]] = {}
-    for number, (name, door) in enumerate(keys):
+    for number, (name, mode) in enumerate(keys):
         row = table[name]
         defaults = (
             {"group/certflow.kubernetes.k8s": {"kubeconfig": str(rig.kubeconfig)}} if row.defaults else {}
@@ -323,7 +325,7 @@ def run_table(rig: ModesRig, table: dict[str, Row]) -> dict[tuple[str, str], Out
         shared = {"hosts": row.host, "gather_facts": False, "module_defaults": defaults, **row.play}
         play = plays.setdefault(json.dumps(shared), {**shared, "tasks": []})
         task = json.loads(json.dumps(row.task).replace("THIS", f"r{number}"))
-        variables = {DOOR: door, **task.pop("vars", {})}
+        variables = {MODE_VARIABLE: mode, **task.pop("vars", {})}
         play["tasks"].append(
             {
                 "name": f"ROW {number} END",
@@ -347,9 +349,9 @@ def run_table(rig: ModesRig, table: dict[str, Row]) -> dict[tuple[str, str], Out
     outcomes = {}
     for number, key in enumerate(keys):
         output = run.output.partition(f"TASK [ROW {number} END]")[2].partition("TASK [")[0]
-        doors = {found.group(2) for found in LINE.finditer(output)}
-        assert len(doors) == 1, (key, output)
-        outcomes[key] = Outcome(results[f"r{number}"], doors.pop(), output)
+        found_modes = {found.group(2) for found in LINE.finditer(output)}
+        assert len(found_modes) == 1, (key, output)
+        outcomes[key] = Outcome(results[f"r{number}"], found_modes.pop(), output)
     return outcomes
 
 
@@ -366,17 +368,17 @@ def comparable(value: Any) -> Any:
     return [comparable(item) for item in value] if isinstance(value, list) else value
 
 
-def test_every_row_takes_its_door(table: Any) -> None:
+def test_every_row_runs_in_its_mode(table: Any) -> None:
     made, outcomes = table
-    wanted = {(name, door): DOORS[door] for name, row in made.items() for door in row.forced}
+    wanted = {(name, mode): mode for name, row in made.items() for mode in row.forced}
     wanted.update({(name, "auto"): row.auto for name, row in made.items()})
-    assert {key: outcome.door for key, outcome in outcomes.items()} == wanted
+    assert {key: outcome.mode for key, outcome in outcomes.items()} == wanted
 
 
 def test_results_are_equal(table: Any) -> None:
     made, outcomes = table
     for name, row in made.items():
-        results = [comparable(outcomes[name, door].result) for door in (*row.forced, "auto")]
+        results = [comparable(outcomes[name, mode].result) for mode in (*row.forced, "auto")]
         for result in results[1:]:
             assert result == results[0], name
         if name in LIKE_PLAIN:
@@ -388,36 +390,36 @@ def test_results_are_equal(table: Any) -> None:
 def test_results_say_what_they_must(rig: ModesRig, table: Any) -> None:
     made, outcomes = table
     assert EXPECTED.keys() <= made.keys()
-    for (name, door), outcome in outcomes.items():
+    for (name, mode), outcome in outcomes.items():
         if name in EXPECTED:
-            assert EXPECTED[name](rig, outcome.result), (name, door, outcome.result)
-        assert "Traceback" not in outcome.output, (name, door)
+            assert EXPECTED[name](rig, outcome.result), (name, mode, outcome.result)
+        assert "Traceback" not in outcome.output, (name, mode)
 
 
 def test_hostile_text_is_never_a_template(table: Any) -> None:
     _made, outcomes = table
-    for (name, door), outcome in outcomes.items():
-        assert EVALUATED not in f"{outcome.result}{outcome.output}", (name, door)
+    for (name, mode), outcome in outcomes.items():
+        assert EVALUATED not in f"{outcome.result}{outcome.output}", (name, mode)
 
 
 def test_no_log_hides_the_result(table: Any) -> None:
     _made, outcomes = table
-    for door in (*DOORS, "auto"):
-        assert "csrs" not in outcomes["no_log", door].output
-        assert "csrs" in outcomes["no_log", door].result
+    for mode in (*MODES, "auto"):
+        assert "csrs" not in outcomes["no_log", mode].output
+        assert "csrs" in outcomes["no_log", mode].result
 
 
 def one(task: dict[str, Any], **keywords: Any) -> list[dict[str, Any]]:
     return [{"hosts": "localhost", "gather_facts": False, "tasks": [task], **keywords}]
 
 
-def doors(run: playbook.PlaybookRun) -> list[tuple[str, str]]:
-    """Door and reason of each task, in their order."""
+def modes(run: playbook.PlaybookRun) -> list[tuple[str, str]]:
+    """Return the mode and the reason of each task, in their order."""
     return [(found.group(2), found.group(3)) for found in LINE.finditer(run.output)]
 
 
 def test_obstacles(rig: ModesRig) -> None:
-    """What else leads to the module, and that a forced door never gives way silently. No task here can succeed."""
+    """What else leads to the module, and that a forced mode never gives way silently. No task here can succeed."""
     info = {INFO: {"kubeconfig": "/absent"}, "ignore_errors": True}
     tasks = [
         {**info, "become": True, "become_method": "ansible.builtin.su", "become_exe": "/bin/false"},
@@ -428,16 +430,16 @@ def test_obstacles(rig: ModesRig) -> None:
             "vars": {"ansible_ssh_executable": "/bin/false"},
             "ignore_unreachable": True,
         },
-        {**info, "delegate_to": "other_python", "vars": {DOOR: "inprocess"}},
-        {**info, "vars": {DOOR: "sideways"}},
+        {**info, "delegate_to": "other_python", "vars": {MODE_VARIABLE: "in_process"}},
+        {**info, "vars": {MODE_VARIABLE: "sideways"}},
     ]
     run = rig.play([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}], "-vv")
-    became, unset, remote = doors(run)
+    became, unset, remote = modes(run)
     assert became == ("module", "become is on")
     assert unset[0] == "module"
     assert unset[1].startswith("ansible_python_interpreter is not set, Ansible runs under ")
     assert remote == ("module", "connection is ssh")
-    assert not absent(["inprocess,", "'sideways';"], run.output)
+    assert not absent(["in_process,", "'sideways'."], run.output)
 
 
 def test_action_group_reaches_kubernetes_core(rig: ModesRig) -> None:
@@ -455,25 +457,25 @@ def test_action_group_reaches_kubernetes_core(rig: ModesRig) -> None:
 
 
 def test_no_secret_is_ever_printed(rig: ModesRig) -> None:
-    """A kubeconfig as a dictionary, through both doors, good, failing and refused, at the highest verbosity."""
+    """A kubeconfig as a dictionary, in both modes, good, failing and refused, at the highest verbosity."""
     token = "a-token-that-nobody-may-see"
     bearer = {**rig.content, "users": [{"name": "onprem", "user": {"token": token}}]}
     given = {"name": rig.name, "kubeconfig": "{{ content }}"}
     texts = [{"content": rig.content}, {"content": bearer}]
     tasks = [
-        {INFO: {**given, **more}, "vars": {DOOR: door, **text}, "ignore_errors": True}
-        for door in DOORS
+        {INFO: {**given, **more}, "vars": {MODE_VARIABLE: mode, **text}, "ignore_errors": True}
+        for mode in MODES
         for text in texts
         for more in ({}, {"colour": "blue"})
     ]
-    tasks.append({INFO: {**given, "kubeconfig": "encrypted"}, "vars": {DOOR: "module"}})
+    tasks.append({INFO: {**given, "kubeconfig": "encrypted"}, "vars": {MODE_VARIABLE: "module"}})
     broken = VaultLib([(DEFAULT_VAULT_ID_MATCH, VaultSecret(VAULT_PASSWORD.encode()))])
     text = f"users: [{{token: {token}\n"
     (rig.directory / "files" / "broken").write_bytes(broken.encrypt(text, secret=broken.secrets[0][1]))
     tasks.append({INFO: {"kubeconfig": "broken"}, "ignore_errors": True})
     run = rig.play([{"hosts": "localhost", "gather_facts": False, "tasks": tasks}], "-vvvv")
     assert run.status == 0, run.output
-    assert {door for door, _reason in doors(run)} == set(DOORS.values())
+    assert {mode for mode, _reason in modes(run)} == set(MODES)
     user = rig.content["users"][0]["user"]
     key = base64.b64decode(user["client-key-data"]).decode()
     for secret in (token, user["client-key-data"], *key.splitlines()[1:-1], "PRIVATE KEY"):
@@ -521,11 +523,11 @@ def test_a_new_private_key_is_seen_nowhere(rig: ModesRig) -> None:
             "certflow.kubernetes.k8s_csr": {
                 **csr,
                 "signer_name": signer,
-                "secret": {"name": f"{rig.name}-{name}-{door}"},
+                "secret": {"name": f"{rig.name}-{name}-{mode.replace('_', '-')}"},
             },
-            "vars": {DOOR: door},
+            "vars": {MODE_VARIABLE: mode},
         }
-        for door in DOORS
+        for mode in MODES
         for name, signer in signers.items()
     ]
     places = dict.fromkeys(("TMPDIR", "ANSIBLE_LOCAL_TEMP", "ANSIBLE_REMOTE_TEMP"), str(directory))
@@ -535,7 +537,7 @@ def test_a_new_private_key_is_seen_nowhere(rig: ModesRig) -> None:
             [{"hosts": "localhost", "gather_facts": False, "tasks": tasks}], "-vvvv", "--diff", **kept
         )
     assert (run.status, run.recap("changed")) == (0, len(tasks)), run.output
-    assert sorted(door for door, _reason in doors(run)) == sorted([*DOORS.values()] * 2)
+    assert sorted(mode for mode, _reason in modes(run)) == sorted([*MODES] * 2)
     files = [path.read_bytes() for path in directory.rglob("*") if path.is_file()]
     assert files, "the ordinary module leaves its files"
     assert any(b"ansible-playbook" in text for text in seen)
@@ -552,7 +554,7 @@ def test_a_decrypted_kubeconfig_is_in_no_file(rig: ModesRig) -> None:
     directory = rig.directory / "unpiped"
     directory.mkdir()
     kept = dict.fromkeys(("TMPDIR", "ANSIBLE_LOCAL_TEMP", "ANSIBLE_REMOTE_TEMP"), str(directory))
-    task = {INFO: {"name": rig.name, "kubeconfig": "encrypted"}, "vars": {DOOR: "module"}}
+    task = {INFO: {"name": rig.name, "kubeconfig": "encrypted"}, "vars": {MODE_VARIABLE: "module"}}
     run = rig.play(one(task), "-vvv", ANSIBLE_PIPELINING="false", **kept)
     assert run.status == 0, run.output
     assert " PUT " not in run.output
@@ -564,7 +566,7 @@ def test_nothing_is_left_on_disk(rig: ModesRig) -> None:
     empty.mkdir()
     names = [f"host{number}" for number in range(20)]
     hosts = {"hosts": ",".join(names), "gather_facts": False, "connection": "local", "strategy": "free"}
-    variables = {"ansible_python_interpreter": "{{ ansible_playbook_python }}", DOOR: "inprocess"}
+    variables = {"ansible_python_interpreter": "{{ ansible_playbook_python }}", MODE_VARIABLE: "in_process"}
     sources = [str(rig.kubeconfig), rig.content]
     tasks = [{INFO: {"kubeconfig": source, "name": rig.name}} for source in sources]
     inventory = rig.directory / "many.yml"
@@ -572,7 +574,7 @@ def test_nothing_is_left_on_disk(rig: ModesRig) -> None:
     run = rig.play([{**hosts, "tasks": tasks}], "-vv", "-f", "10", "-i", str(inventory), TMPDIR=str(empty))
     assert run.status == 0, run.output
     assert run.recap("ok") == 40
-    assert [door for door, _reason in doors(run)] == ["in-process"] * 40
+    assert [mode for mode, _reason in modes(run)] == ["in_process"] * 40
     assert list(empty.iterdir()) == []
 
 
@@ -583,13 +585,11 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import execute
 
 room = "ansible_collections.certflow.kubernetes.plugins.module_utils."
-upgrade = ("snapshot_controller", "snapshot_controller_info")
-places = {name: "_operations._" if name in upgrade else "_run._" for name in sys.argv[1:]}
-rooms = {name: importlib.import_module(room + place + name).OPERATION for name, place in places.items()}
+operations = {name: importlib.import_module(f"{room}_operations.{name}").OPERATION for name in sys.argv[1:]}
 for name, arguments in json.load(sys.stdin):
     reader, writer = os.pipe()
     if os.fork() == 0:
-        operation = rooms[name]
+        operation = operations[name]
         parameters = ArgumentSpecValidator(dict(operation.argument_spec)).validate(arguments).validated_parameters
         before = set(sys.modules)
         result = execute(operation, parameters, check_mode=False)
@@ -603,7 +603,7 @@ for name, arguments in json.load(sys.stdin):
 
 
 def test_an_operation_in_a_fork_imports_nothing(rig: ModesRig) -> None:
-    """Each fork would import it anew: a third of a second a host."""
+    """Each fork would import it again, which takes a third of a second for each host."""
     target = {"kind": "ValidatingWebhookConfiguration", "name": rig.name}
     where = {"kubeconfig": str(rig.kubeconfig)}
     plugin = rig.directory / "plugin"
@@ -672,19 +672,19 @@ PROBE = "certflow.kubernetes.k8s_signer_probe"
 CSR = "certflow.kubernetes.k8s_csr"
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_ctrl_c_leaves_nothing(rig: ModesRig, door: str) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_ctrl_c_leaves_nothing(rig: ModesRig, mode: str) -> None:
     """A probe is interrupted in the middle of its wait: what it sent is deleted before its process ends."""
     options = {"signers": ["example.com/nobody"], "kubeconfig": str(rig.kubeconfig), "probe_seconds": 100}
-    interrupted(rig, door, {PROBE: options}, probes)
+    interrupted(rig, mode, {PROBE: options}, probes)
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_ctrl_c_releases_the_lease(rig: ModesRig, door: str) -> None:
+@pytest.mark.parametrize("mode", MODES)
+def test_ctrl_c_releases_the_lease(rig: ModesRig, mode: str) -> None:
     """The next run would wait for it. The run is interrupted while it waits for a signer that never issues."""
     wanted = {"service": "waits", "namespace": "default", "secret": {"name": "waits-tls"}}
     options = {**wanted, "signer_name": "example.com/nobody", "wait_timeout": 100}
-    interrupted(rig, door, {CSR: {**options, "kubeconfig": str(rig.kubeconfig)}}, leases)
+    interrupted(rig, mode, {CSR: {**options, "kubeconfig": str(rig.kubeconfig)}}, leases)
     onprem = rig.fleet["onprem"]
     for csr in onprem.api("GET", REQUESTS)["items"]:
         if csr["metadata"]["name"].startswith("certflow-waits-"):
@@ -692,10 +692,10 @@ def test_ctrl_c_releases_the_lease(rig: ModesRig, door: str) -> None:
 
 
 def interrupted(
-    rig: ModesRig, door: str, task: dict[str, Any], left: Callable[[ModesRig], list[str]]
+    rig: ModesRig, mode: str, task: dict[str, Any], left: Callable[[ModesRig], list[str]]
 ) -> None:
     """Interrupt a task as Ctrl-C does, once it has made something, and see that it leaves nothing of that."""
-    (rig.directory / "interrupted.yml").write_text(yaml.safe_dump(one(task, vars={DOOR: door})))
+    (rig.directory / "interrupted.yml").write_text(yaml.safe_dump(one(task, vars={MODE_VARIABLE: mode})))
     program = str(Path(sys.executable).with_name("ansible-playbook"))
     process = subprocess.Popen(
         [program, "interrupted.yml"],
