@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.hazards import table
 
 from tools.ci.venvs import REPOSITORY
-from tools.docs import pages, ways_back
+from tools.docs import hazards, pages, ways_back
 
 
 @pytest.mark.parametrize("name", pages.PAGES)
@@ -38,3 +39,7 @@ def test_the_readme_names_the_page(name: str) -> None:
 def test_the_table_of_ways_back_is_as_the_plans_are() -> None:
     told = ways_back.PAGE.part(ways_back.NAME)
     assert told.strip() == ways_back.ways_back().strip(), "run `make docs`"
+
+
+def test_every_hazard_has_its_releases() -> None:
+    assert list(hazards.BETWEEN) == [row.id for row in table.HAZARDS]

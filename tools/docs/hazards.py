@@ -60,6 +60,87 @@ MANAGERS = """
 """
 UPSTREAM = "kubernetes-csi/external-snapshotter"
 
+#: For each hazard, the releases between which it occurs.
+BETWEEN: dict[str, str] = {
+    "unreadable": "any",
+    "hosted": "any",
+    "kubespray-reverts": "any",
+    "older-than-4.2": "before 4.2",
+    "newer-than-known": "after 8.7",
+    "version-unknown": "any",
+    "two-controllers": "any",
+    "other-containers": "any",
+    "no-way-back": "from 6.0.0, 6.3.0, 7.0.0",
+    "controllers-removed": "any",
+    "leftover-statefulset": "4.0 to 4.1",
+    "another-name": "any",
+    "namespace-moves": "any",
+    "webhook-moves": "any",
+    "webhook-names": "4.2 to 8.1",
+    "foreign-configuration": "any",
+    "webhook-shared": "any",
+    "secret-kept": "any",
+    "names-elsewhere": "any",
+    "crd-deleted": "any",
+    "kubernetes-too-old": "7.0 to 8.0",
+    "stored-versions": "any",
+    "v1beta1-stored": "4.2 to 8.7",
+    "v1beta1-unserved": "5.0 to 6.0",
+    "invalid-objects": "7.0 to 8.0",
+    "invalid-objects-kept": "7.0 to 8.0",
+    "labelled-invalid": "7.0 to 8.0",
+    "empty-references": "7.0 to 8.0",
+    "default-classes": "any",
+    "foreign-crds": "any",
+    "crds-stay": "any way back",
+    "alpha-sources": "6.3 to 7.0",
+    "alpha-lists": "7.0 to 8.2",
+    "alpha-dropped-empty": "8.1 to 8.2",
+    "alpha-dropped": "8.1 to 8.2",
+    "conversion-needed": "8.3 to 8.4",
+    "conversion-refused": "8.3 to 8.4",
+    "conversion-in-vain": "before 8.4, since 8.6",
+    "conversion-left": "8.5 to 8.6",
+    "lists-at-v1beta1": "8.3 to 8.6",
+    "stored-at-v1beta1": "8.5 to 8.6",
+    "sidecars-at-v1beta1": "8.5 to 8.6",
+    "sidecars-before-crds": "8.3 to 8.4",
+    "group-crds-first": "7.0 to 8.7",
+    "back-to-alpha": "8.2 to 8.1, 8.0 to 7.0",
+    "back-without-lists": "8.4 to 8.3",
+    "groups-unattended": "7.0 to 6.3, any way back",
+    "webhook-rights": "5.0 to 6.0",
+    "rules-first": "7.0 to 8.0",
+    "webhook-first": "5.0 to 6.0",
+    "v1beta1-rules": "5.0 to 6.0",
+    "secret-type": "6.1 to 6.2",
+    "webhook-selector": "6.3 to 7.0",
+    "no-drain": "any",
+    "webhook-port": "any",
+    "host-port": "any",
+    "no-drain-here": "any",
+    "groups-path": "6.3 to 8.1",
+    "dangling-configuration": "8.1 to 8.2",
+    "webhook-left": "8.1 to 8.2, 8.5 to 8.6",
+    "image-unpublished": "6.2.0",
+    "policy-reset": "any",
+    "nobody-behind": "any",
+    "rules-answer-first": "7.0 to 8.0",
+    "volume-mode": "6.3 to 7.0",
+    "rights-first": "4.2 to 5.0, 6.3 to 7.0, 8.1 to 8.2",
+    "controller-selector": "6.3 to 7.0",
+    "arguments-unknown": "any",
+    "arguments-ended": "8.1 to 8.2, 8.2 to 8.3",
+    "arguments-dropped": "any",
+    "arguments-taken-back": "any",
+    "sidecar-arguments": "8.1 to 8.2, 8.2 to 8.3",
+    "groups-by-default": "8.6 to 8.7",
+    "nodes": "since 5.0",
+    "manifest-images": "any",
+    "slow-start": "8.0.0 to 8.1.0",
+    "leaders-gap": "any",
+}
+
 
 def hazards() -> str:
     """Return the page."""
@@ -72,7 +153,7 @@ def hazards() -> str:
 
 
 def _hazard(row: Hazard) -> str:
-    return _row(row.where, f"{row.title}<br>`{row.id}`", row.answer, _linked(row.source))
+    return _row(BETWEEN[row.id], f"{row.title}<br>`{row.id}`", row.answer, _linked(row.source))
 
 
 def _never() -> Iterator[str]:

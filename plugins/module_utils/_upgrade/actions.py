@@ -70,7 +70,7 @@ def context_from(
     )
 
 
-# The actions, in the order of step_types.ACTIONS.
+# The actions of step_types.
 
 
 def apply(context: ActionContext, parameters: Parameters) -> list[ObjectOutcome]:

@@ -31,7 +31,6 @@ class Hazard:
 
     id: never changes.
     title: the problem.
-    where: the releases between which it occurs.
     handling: REFUSE, ASK, STEP or REPORT.
     answer: what the upgrade does about it, and in which order.
     source: where the rule comes from.
@@ -40,29 +39,27 @@ class Hazard:
 
     id: str
     title: str
-    where: str
     handling: str
     answer: str
     source: str
     rule: HazardRule
 
 
-_ANY = "any"
 HAZARDS: tuple[Hazard, ...] = (
     # The installed state.
     Hazard(
-        "unreadable", "Objects that the plan depends on could not be read", _ANY, REFUSE,
+        "unreadable", "Objects that the plan depends on could not be read", REFUSE,
         "The plan is refused. The message names the objects and the API server's reason.",
         "https://kubernetes.io/docs/reference/access-authn-authz/rbac/", installation.find_unreadable,
     ),
     Hazard(
-        "hosted", "The CRDs exist, but no controller runs in the cluster", _ANY, REFUSE,
+        "hosted", "The CRDs exist, but no controller runs in the cluster", REFUSE,
         "A controller may run outside of the cluster, and a second one would work against it. The plan is refused unless "
         "adopt names hosted.",
         "openshift/hypershift; hosted control planes of cloud providers", installation.find_hosted,
     ),
     Hazard(
-        "kubespray-reverts", "The next run of kubespray applies its own version of the controller again", _ANY, REPORT,
+        "kubespray-reverts", "The next run of kubespray applies its own version of the controller again", REPORT,
         "The plan is refused with owner-kubespray unless `adopt` names kubespray. By naming it, the user confirms that kubespray "
         "no longer installs the controller. Every later run reports it. An object that kubespray wrote after this collection "
         "belongs to kubespray again.",
@@ -70,389 +67,389 @@ HAZARDS: tuple[Hazard, ...] = (
         installation.find_kubespray_reverts,
     ),
     Hazard(
-        "older-than-4.2", "The installed release is older than 4.2", "before 4.2", REFUSE,
+        "older-than-4.2", "The installed release is older than 4.2", REFUSE,
         "The plan is refused. The way through 3.0.3 and 4.1 needs a decision about each invalid object. The remedy lists the "
         "manual steps.",
         "README of v4.2.1, \"Upgrade from v1beta1 to v1\"; #646", installation.find_older_than_4_2,
     ),
     Hazard(
-        "newer-than-known", "This collection does not know the running release", "after 8.7", REFUSE,
+        "newer-than-known", "This collection does not know the running release", REFUSE,
         "The plan is refused, because the hazards of that release are not known.", "release_table.py", installation.find_newer_than_known,
     ),
     Hazard(
-        "version-unknown", "The controller's image does not show its release", _ANY, REFUSE,
+        "version-unknown", "The controller's image does not show its release", REFUSE,
         "The plan is refused unless installed_version names the release.", "images with a digest or with a custom tag",
         installation.find_version_unknown,
     ),
     Hazard(
-        "two-controllers", "Several controllers run", _ANY, REFUSE,
+        "two-controllers", "Several controllers run", REFUSE,
         "All of them process the same snapshots. The leader's Lease is in the controller's namespace, so controllers in two "
         "namespaces both lead. The plan is refused unless remove_controllers names the ones to delete.",
         "v8.7.0:cmd/snapshot-controller/main.go; #277", installation.find_two_controllers,
     ),
     Hazard(
-        "other-containers", "The controller or a webhook shares its pods with other containers", _ANY, REFUSE,
+        "other-containers", "The controller or a webhook shares its pods with other containers", REFUSE,
         "The plan is refused. The upgrade never changes or deletes such a workload, because that would also stop the other "
         "containers, such as those of a CSI driver.",
         "CSI drivers that run snapshot-controller in their own pod", installation.find_other_containers,
     ),
     Hazard(
-        "no-way-back", "The running release must not be installed", "from 6.0.0, 6.3.0, 7.0.0", REPORT,
+        "no-way-back", "The running release must not be installed", REPORT,
         "The upgrade continues. A failed step is not undone, because the undo would install that release again.",
         "release_table.py", installation.find_no_way_back,
     ),
     Hazard(
-        "controllers-removed", "An undo does not restore removed controllers", _ANY, REPORT,
+        "controllers-removed", "An undo does not restore removed controllers", REPORT,
         "The upgrade deletes them. The backup keeps their manifests.", "roles/snapshot_controller", installation.find_controllers_removed,
     ),
     Hazard(
         "leftover-statefulset", "StatefulSet default/snapshot-controller of a release before 4.1 still runs",
-        "4.0 to 4.1", STEP,
+        STEP,
         "It is deleted before the new controller starts, because it works without leader election (--leader-election=false).",
         "v4.0.1 and v4.2.1:deploy/kubernetes/snapshot-controller", installation.find_leftover_statefulset,
     ),
     Hazard(
-        "another-name", "The controller is not called Deployment snapshot-controller", _ANY, REFUSE,
+        "another-name", "The controller is not called Deployment snapshot-controller", REFUSE,
         "The plan is refused unless remove_controllers names it. Then the new controller is created, and the old one is deleted.",
         "rke2-snapshot-controller, csi-snapshot-controller, volume-snapshot-controller", installation.find_another_name,
     ),
     Hazard(
-        "namespace-moves", "The option namespace differs from the controller's namespace", _ANY, REFUSE,
+        "namespace-moves", "The option namespace differs from the controller's namespace", REFUSE,
         "The plan is refused, because the old and the new controller would both lead.",
         "kubernetes-csi/csi-lib-utils:leaderelection", installation.find_namespace_moves,
     ),
     Hazard(
-        "webhook-moves", "The option webhook_namespace differs from the webhook's namespace", _ANY, REFUSE,
+        "webhook-moves", "The option webhook_namespace differs from the webhook's namespace", REFUSE,
         "The plan is refused, because the webhook's certificate contains the namespace of its Service.",
         "kubermatic/kubeone#3181, #3761", installation.find_webhook_moves,
     ),
     Hazard(
-        "webhook-names", "A validation webhook has other names than upstream's", "4.2 to 8.1", REFUSE,
+        "webhook-names", "A validation webhook has other names than upstream's", REFUSE,
         "The plan is refused, because the API server would call the installed webhook and the new one.",
         "piraeusdatastore/helm-charts:charts/snapshot-validation-webhook", installation.find_webhook_names,
     ),
     Hazard(
-        "foreign-configuration", "A webhook configuration of another owner names snapshots", _ANY, REPORT,
+        "foreign-configuration", "A webhook configuration of another owner names snapshots", REPORT,
         "The upgrade does not change the configuration. A configuration belongs to the snapshot webhook if it has upstream's "
         "name. It also does if all its webhooks have rules for snapshots only and call a Service whose pods run the webhook's program.",
         "Kyverno, Gatekeeper and other policy engines", webhook.find_foreign_configuration,
     ),
     Hazard(
-        "webhook-shared", "A configuration of another owner calls the snapshot webhook", _ANY, REPORT,
+        "webhook-shared", "A configuration of another owner calls the snapshot webhook", REPORT,
         "The upgrade does not change the configuration. While the configuration calls the webhook, no object of the webhook is "
         "deleted. With failurePolicy Fail, every write that matches its rules would fail.",
         "https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/",
         webhook.find_webhook_shared,
     ),
     Hazard(
-        "secret-kept", "A Secret of the webhook may have other users", _ANY, REPORT,
+        "secret-kept", "A Secret of the webhook may have other users", REPORT,
         "The upgrade keeps the Secret. It deletes only a Secret with upstream's name or this collection's label that holds only "
         "a certificate and its key. No other workload, pod or Ingress of its namespace may name it.",
         "https://kubernetes.io/docs/concepts/configuration/secret/", webhook.find_secret_kept,
     ),
     Hazard(
-        "names-elsewhere", "Objects with upstream's names exist outside the webhook's namespace", _ANY, REPORT,
+        "names-elsewhere", "Objects with upstream's names exist outside the webhook's namespace", REPORT,
         "The upgrade keeps them. It recognises objects by name only in the namespace of the webhook that is called.",
         "v8.1.0:deploy/kubernetes/webhook-example", webhook.find_names_elsewhere,
     ),
     # CRDs and stored objects.
     Hazard(
-        "crd-deleted", "One of the CRDs is being deleted", _ANY, REFUSE,
+        "crd-deleted", "One of the CRDs is being deleted", REFUSE,
         "The plan is refused. VolumeSnapshots are deleted with their CRD. With deletionPolicy Delete, the snapshots in the "
         "storage are deleted too. No plan ever deletes a VolumeSnapshot CRD.",
         "https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/",
         stored.find_crd_deleted,
     ),
     Hazard(
-        "kubernetes-too-old", "Kubernetes is too old for the CEL rules of the CRDs", "7.0 to 8.0", REFUSE,
+        "kubernetes-too-old", "Kubernetes is too old for the CEL rules of the CRDs", REFUSE,
         "The plan is refused. Kubernetes before 1.25 does not evaluate the rules, and from 8.2 on there is no webhook either.",
         "CHANGELOG-8.0 (#1073, #1076); release notes of v8.6.0", stored.find_kubernetes_too_old,
     ),
     Hazard(
-        "stored-versions", "The cluster once stored a version that the release does not list", _ANY, REFUSE,
+        "stored-versions", "The cluster once stored a version that the release does not list", REFUSE,
         "The plan is refused. The API server would refuse the CRD (status.storedVersions[0]: missing from spec.versions), "
         "after kubectl apply -k had changed the other CRDs.",
         "#718, #1307", stored.find_stored_versions,
     ),
     Hazard(
-        "v1beta1-stored", "status.storedVersions still names v1beta1", "4.2 to 8.7", REPORT,
+        "v1beta1-stored", "status.storedVersions still names v1beta1", REPORT,
         "The upgrade continues. All releases up to 8.7 list v1beta1, except 6.0.0, which is never installed.", "#718, #719", stored.find_v1beta1_stored,
     ),
     Hazard(
-        "v1beta1-unserved", "v1beta1 of snapshots is no longer served", "5.0 to 6.0", REPORT,
+        "v1beta1-unserved", "v1beta1 of snapshots is no longer served", REPORT,
         "The upgrade continues. Old clients get 404. The note names the clients that wrote objects at v1beta1.", "vmware-tanzu/velero#7413",
         stored.find_v1beta1_unserved,
     ),
     Hazard(
-        "invalid-objects", "Stored objects violate the rules of 8.0, on Kubernetes before 1.30", "7.0 to 8.0", REFUSE,
+        "invalid-objects", "Stored objects violate the rules of 8.0, on Kubernetes before 1.30", REFUSE,
         "The plan is refused. The API server would refuse every update of these objects, even the removal of their finalizers.",
         "client/v8.0.0:config/crd; KEP-4008", stored.find_invalid_objects,
     ),
     Hazard(
-        "invalid-objects-kept", "Stored objects violate the rules of 8.0, on Kubernetes 1.30 or newer", "7.0 to 8.0", REPORT,
+        "invalid-objects-kept", "Stored objects violate the rules of 8.0, on Kubernetes 1.30 or newer", REPORT,
         "The upgrade continues and names each object. They can still be deleted.", "KEP-4008", stored.find_invalid_objects_kept,
     ),
     Hazard(
-        "labelled-invalid", "Objects have the label for invalid objects, which newer controllers ignore", "7.0 to 8.0", REPORT,
+        "labelled-invalid", "Objects have the label for invalid objects, which newer controllers ignore", REPORT,
         "The upgrade continues and names the objects.", "v8.0.0:pkg/utils/util.go", stored.find_labelled_invalid,
     ),
     Hazard(
         "empty-references", "The old webhook refuses empty references in a content, and the new rules accept them",
-        "7.0 to 8.0", REPORT, "The upgrade continues and reports it.", "client/v8.0.0:config/crd, has(self.name)", stored.find_empty_references,
+        REPORT, "The upgrade continues and reports it.", "client/v8.0.0:config/crd, has(self.name)", stored.find_empty_references,
     ),
     Hazard(
-        "default-classes", "A driver has more than one default class", _ANY, REPORT,
+        "default-classes", "A driver has more than one default class", REPORT,
         "The upgrade continues and names the classes of each driver.", "v8.7.0:pkg/common-controller/snapshot_controller.go", stored.find_default_classes,
     ),
     Hazard(
-        "foreign-crds", "CRDs differ from those of every release", _ANY, REPORT,
+        "foreign-crds", "CRDs differ from those of every release", REPORT,
         "The release's CRDs replace them, after a check of storedVersions.", "rancher/rke2-charts#729",
         stored.find_foreign_crds,
     ),
     Hazard(
-        "crds-stay", "The CRDs are newer than the release", "any way back", REPORT,
+        "crds-stay", "The CRDs are newer than the release", REPORT,
         "The upgrade keeps them. The controller's permissions are reduced after the older controller runs.", "#629", stored.find_crds_stay,
     ),
     # Group snapshots.
     Hazard(
-        "alpha-sources", "Group snapshot contents have the v1alpha1 schema of 6.3", "6.3 to 7.0", REFUSE,
+        "alpha-sources", "Group snapshot contents have the v1alpha1 schema of 6.3", REFUSE,
         "The plan is refused. 7.0 changed the schema without a new version, so the next write would drop their source.",
         "client/v6.3.0 and client/v7.0.0:config/crd", stored.find_alpha_sources,
     ),
     Hazard(
-        "alpha-lists", "Group snapshots at v1alpha1 lose the lists of members in their status", "7.0 to 8.2", REPORT,
+        "alpha-lists", "Group snapshots at v1alpha1 lose the lists of members in their status", REPORT,
         "The upgrade continues. The new schema renames these fields, so their values are dropped. The spec is kept.",
         "client/v7.0.0 to client/v8.2.0:config/crd",
         stored.find_alpha_lists,
     ),
     Hazard(
-        "alpha-dropped-empty", "8.2 drops v1alpha1 of group snapshots, and no object is stored", "8.1 to 8.2", STEP,
+        "alpha-dropped-empty", "8.2 drops v1alpha1 of group snapshots, and no object is stored", STEP,
         "The three group CRDs are deleted and created again. The step fails if an object exists by then.",
         "#1150, #1307; kubermatic/kubeone#3622", stored.find_alpha_dropped_empty,
     ),
     Hazard(
-        "alpha-dropped", "8.2 drops v1alpha1 of group snapshots, and objects are stored", "8.1 to 8.2", STEP,
+        "alpha-dropped", "8.2 drops v1alpha1 of group snapshots, and objects are stored", STEP,
         "A storage migration. First 8.2's CRDs with v1alpha1 as a version that is not served. Then every object is written back "
         "at v1beta1, and storedVersions is set to [v1beta1]. Then the release's own CRDs. If storedVersions were patched without "
         "the rewrite, no object of the CRD could be read.",
         "#1307; rancher/rke2#8576; rook/rook#15234", stored.find_alpha_dropped,
     ),
     Hazard(
-        "conversion-needed", "VolumeGroupSnapshotContents at v1beta1 need the conversion webhook", "8.3 to 8.4", STEP,
+        "conversion-needed", "VolumeGroupSnapshotContents at v1beta1 need the conversion webhook", STEP,
         "The certificate and the conversion webhook come first. Then spec.conversion is set together with the caBundle, and then "
         "the CRDs with v1beta2 are applied. Upstream's manifests name a Service in namespace default that does not exist, and "
         "an image that was never published.",
         "client/v8.4.0:config/crd; #1358; piraeusdatastore/helm-charts#74", stored.find_conversion_needed,
     ),
     Hazard(
-        "conversion-refused", "The conversion webhook is needed, but conversion_webhook is false", "8.3 to 8.4", REFUSE,
+        "conversion-refused", "The conversion webhook is needed, but conversion_webhook is false", REFUSE,
         "The plan is refused. Without the webhook, the next write drops the lists of handles.", "v8.4.0:pkg/webhook/convert.go",
         stored.find_conversion_refused,
     ),
     Hazard(
-        "conversion-in-vain", "conversion_webhook is true, but the release has no conversion webhook", "before 8.4, since 8.6", REFUSE,
+        "conversion-in-vain", "conversion_webhook is true, but the release has no conversion webhook", REFUSE,
         "The plan is refused. From 8.6 on the webhook would break the version v1.", "v8.7.0:pkg/webhook/convert.go; piraeusdatastore/helm-charts#98",
         stored.find_conversion_in_vain,
     ),
     Hazard(
-        "conversion-left", "spec.conversion still names a webhook", "8.5 to 8.6", STEP,
+        "conversion-left", "spec.conversion still names a webhook", STEP,
         "A JSON patch sets it to None before the new CRDs are applied, and the result is read back. An apply leaves it "
         "unchanged with rc 0, or is refused, depending on its field manager. If it stays, group snapshots break, at 8.7 without an error.",
         "piraeusdatastore/helm-charts#87, #90, #98; #1469", stored.find_conversion_left,
     ),
     Hazard(
-        "lists-at-v1beta1", "Lists of handles are stored at v1beta1, and no webhook converts them", "8.3 to 8.6", STEP,
+        "lists-at-v1beta1", "Lists of handles are stored at v1beta1, and no webhook converts them", STEP,
         "The plan has a hop to 8.4.0. Its webhook converts the lists, and its controller uses v1beta2.",
         "client/v8.6.0:config/crd; v8.4.0:pkg/webhook/convert.go", stored.find_lists_at_v1beta1,
     ),
     Hazard(
-        "stored-at-v1beta1", "Group snapshots stored at v1beta1 lose their lists without a conversion webhook", "8.5 to 8.6", STEP,
+        "stored-at-v1beta1", "Group snapshots stored at v1beta1 lose their lists without a conversion webhook", STEP,
         "Every object is written back at v1beta2 while the webhook still answers. Then storedVersions is set to [v1beta2], and "
         "the conversion strategy to None.",
         "client/v8.6.0:config/crd", stored.find_stored_at_v1beta1,
     ),
     Hazard(
-        "sidecars-at-v1beta1", "csi-snapshotter sidecars use v1beta1, which the CRDs no longer convert", "8.5 to 8.6", ASK,
+        "sidecars-at-v1beta1", "csi-snapshotter sidecars use v1beta1, which the CRDs no longer convert", ASK,
         "The plan is refused, because objects that these sidecars write would be stored without their lists of handles.", "client/v8.6.0:config/crd",
         stored.find_sidecars_at_v1beta1,
     ),
     Hazard(
-        "sidecars-before-crds", "csi-snapshotter 8.4 or newer runs with CRDs older than 8.4", "8.3 to 8.4", REPORT,
+        "sidecars-before-crds", "csi-snapshotter 8.4 or newer runs with CRDs older than 8.4", REPORT,
         "The upgrade continues and names these sidecars. Upgrade the CRDs before the sidecars.", "#1385; rook/rook#17043; rancher/rke2#10467",
         stored.find_sidecars_before_crds,
     ),
     Hazard(
-        "group-crds-first", "The group CRDs do not have the version that the controller uses", "7.0 to 8.7",
+        "group-crds-first", "The group CRDs do not have the version that the controller uses",
         STEP, "The CRDs are applied before the controller. Without them a controller up to 8.6 exits after 30 s, repeatedly.",
         "v8.6.0:cmd/snapshot-controller/main.go", stored.find_group_crds_first,
     ),
     Hazard(
         "back-to-alpha", "The CRDs no longer have the version or the schema of group snapshots that the older release uses",
-        "8.2 to 8.1, 8.0 to 7.0", REFUSE, "The plan is refused, because CRDs are never downgraded.", "#629; client/v7.0.0 and client/v8.0.0:config/crd",
+        REFUSE, "The plan is refused, because CRDs are never downgraded.", "#629; client/v7.0.0 and client/v8.0.0:config/crd",
         stored.find_back_to_alpha,
     ),
     Hazard(
         "back-without-lists", "Group snapshots would lose their lists of handles below 8.4, the oldest release that converts them",
-        "8.4 to 8.3", REFUSE,
+        REFUSE,
         "The plan is refused. The older controller would store the objects without their lists of handles. Without the webhook, "
         "objects stored at v1beta1 would lose them at the next write.",
         "client/v8.6.0:config/crd; v8.4.0:pkg/webhook/convert.go", stored.find_back_without_lists,
     ),
     Hazard(
-        "groups-unattended", "No controller processes the stored group snapshots any more", "7.0 to 6.3, any way back", REPORT,
+        "groups-unattended", "No controller processes the stored group snapshots any more", REPORT,
         "The upgrade continues and reports their number. No object is deleted.", "v6.3.4:cmd/snapshot-controller/main.go",
         stored.find_groups_unattended,
     ),
     # Webhooks.
     Hazard(
-        "webhook-rights", "The validation webhook needs the permission to read classes", "5.0 to 6.0", STEP,
+        "webhook-rights", "The validation webhook needs the permission to read classes", STEP,
         "ServiceAccount, ClusterRole and binding are created before the Deployment. Without them the webhook runs but never opens its port.",
         "#705, #706, #939", webhook.find_webhook_rights,
     ),
     Hazard(
-        "rules-first", "The new webhook denies kinds that the old rules still send", "7.0 to 8.0", STEP,
+        "rules-first", "The new webhook denies kinds that the old rules still send", STEP,
         "The rules are narrowed before the new webhook starts. failurePolicy Ignore does not help, because a denial is not a failure.",
         "#1136; kubermatic/kubeone#3273", webhook.find_rules_first,
     ),
     Hazard(
-        "webhook-first", "The old webhook denies kinds that the new rules send", "5.0 to 6.0", STEP,
+        "webhook-first", "The old webhook denies kinds that the new rules send", STEP,
         "The new webhook is installed before the new rules. The manifests of 6.0 have the reverse order, so every class is denied.",
         "v6.0.1:deploy/kubernetes/webhook-example", webhook.find_webhook_first,
     ),
     Hazard(
-        "v1beta1-rules", "Webhooks since 6.0 deny requests at v1beta1", "5.0 to 6.0", STEP,
+        "v1beta1-rules", "Webhooks since 6.0 deny requests at v1beta1", STEP,
         "When the new webhook starts, v1beta1 is no longer served, and the new rules do not name it.",
         "vmware-tanzu/velero#7413", webhook.find_v1beta1_rules,
     ),
     Hazard(
-        "secret-type", "The Secret's type and keys change, and a type is immutable", "6.1 to 6.2", STEP,
+        "secret-type", "The Secret's type and keys change, and a type is immutable", STEP,
         "A new Secret with another name is created. The old one is deleted when no pod mounts it any more.",
         "#793, #796", webhook.find_secret_type,
     ),
     Hazard(
-        "webhook-selector", "The webhook Deployment's selector changes, and a selector is immutable", "6.3 to 7.0", STEP,
+        "webhook-selector", "The webhook Deployment's selector changes, and a selector is immutable", STEP,
         "The old Deployment is deleted without its pods, and the new one is created. The Service is switched when the new pods "
         "answer. kubectl apply -f switches it at once, before a new pod is ready.",
         "#844, #1017", webhook.find_webhook_selector,
     ),
     Hazard(
-        "no-drain", "Pods of the old webhook end during calls, and the API server does not repeat a call", _ANY, STEP,
+        "no-drain", "Pods of the old webhook end during calls, and the API server does not repeat a call", STEP,
         "The pods are removed from the Service first. Then the API servers are made to reconnect. Then the pods are deleted.",
         "v8.1.0:deploy/kubernetes/webhook-example; KEP-3960", webhook.find_no_drain,
     ),
     Hazard(
-        "webhook-port", "The old and the new webhook listen on different ports, and a Service has one target port", _ANY, STEP,
+        "webhook-port", "The old and the new webhook listen on different ports, and a Service has one target port", STEP,
         "While both run, the Service selects only the old pods. One write changes its selector and its port. This collection's "
         "pods do not run as root, so they listen above 1024. Upstream's pods listen on 443.",
         "v8.1.0:deploy/kubernetes/webhook-example/webhook.yaml", webhook.find_webhook_port,
     ),
     Hazard(
-        "host-port", "The old and the new webhook need the same port of a node", _ANY, REPORT,
+        "host-port", "The old and the new webhook need the same port of a node", REPORT,
         "The upgrade continues and reports it. New pods wait for another node.",
         "https://kubernetes.io/docs/concepts/configuration/overview/#services", webhook.find_host_port,
     ),
     Hazard(
-        "no-drain-here", "Before Kubernetes 1.30 a pod cannot sleep before it ends", _ANY, REPORT,
+        "no-drain-here", "Before Kubernetes 1.30 a pod cannot sleep before it ends", REPORT,
         "The upgrade continues and reports it. A change of release uses the steps of no-drain.", "KEP-3960", webhook.find_no_drain_here,
     ),
     Hazard(
-        "groups-path", "The webhook configuration for groups calls a path that answers 404", "6.3 to 8.1", STEP,
+        "groups-path", "The webhook configuration for groups calls a path that answers 404", STEP,
         "The configuration is not installed, and an existing one is deleted. If group snapshots are on, it is installed, and an "
         "argument makes the webhook serve the path.",
         "v7.0.2:deploy/kubernetes/webhook-example/admission-configuration-template", webhook.find_groups_path,
     ),
     Hazard(
-        "dangling-configuration", "A webhook configuration outlives its webhook", "8.1 to 8.2", STEP,
+        "dangling-configuration", "A webhook configuration outlives its webhook", STEP,
         "Both configurations are deleted after the CRDs have their own rules, and before the webhook's other objects. With "
         "failurePolicy Fail, every write of a class would fail.",
         "kubermatic/kubeone#3181; #939", webhook.find_dangling_configuration,
     ),
     Hazard(
-        "webhook-left", "The API server no longer calls the webhook", "8.1 to 8.2, 8.5 to 8.6", STEP,
+        "webhook-left", "The API server no longer calls the webhook", STEP,
         "Its Deployment, Service, RBAC objects, Secret and certificate request are deleted at the end.", "CHANGELOG-8.2", webhook.find_webhook_left,
     ),
     Hazard(
-        "image-unpublished", "The webhook of the release has no image", "6.2.0", REFUSE, "The plan is refused.", "#803",
+        "image-unpublished", "The webhook of the release has no image", REFUSE, "The plan is refused.", "#803",
         webhook.find_image_unpublished,
     ),
     Hazard(
-        "policy-reset", "Upstream's template sets failurePolicy back to Ignore", _ANY, STEP,
+        "policy-reset", "Upstream's template sets failurePolicy back to Ignore", STEP,
         "The current policy is kept. A new configuration starts with Ignore, and gets the wanted policy after the webhook is verified.",
         "v8.1.0:deploy/kubernetes/webhook-example/admission-configuration-template", webhook.find_policy_reset,
     ),
     Hazard(
-        "nobody-behind", "A webhook configuration exists, but no webhook answers", _ANY, STEP,
+        "nobody-behind", "A webhook configuration exists, but no webhook answers", STEP,
         "Webhook and Service are created again. With failurePolicy Fail, every write that matches the rules fails until then.",
         "https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/", webhook.find_nobody_behind,
     ),
     Hazard(
-        "rules-answer-first", "The rules of the CRDs refuse an object before the API server calls the webhook", "7.0 to 8.0", STEP,
+        "rules-answer-first", "The rules of the CRDs refuse an object before the API server calls the webhook", STEP,
         "The webhook is verified with a second default class, which only the webhook refuses.", "v8.1.0:pkg/validation-webhook",
         webhook.find_rules_answer_first,
     ),
     Hazard(
-        "volume-mode", "prevent-volume-mode-conversion becomes true", "6.3 to 7.0", REPORT,
+        "volume-mode", "prevent-volume-mode-conversion becomes true", REPORT,
         "The upgrade continues and reports it. controller_arguments can set it to false.", "CHANGELOG-7.0 (#916); vmware-tanzu/velero#8259",
         webhook.find_volume_mode,
     ),
     # The controller.
     Hazard(
-        "rights-first", "New controllers need permissions that old ones did not", "4.2 to 5.0, 6.3 to 7.0, 8.1 to 8.2", STEP,
+        "rights-first", "New controllers need permissions that old ones did not", STEP,
         "The RBAC objects are applied before the controller. They also contain the permissions of older controllers. With the "
         "permissions of 4.2, 8.7 starts but binds no snapshot.",
         "#526; rbac-snapshot-controller.yaml at each tag", controller.find_rights_first,
     ),
     Hazard(
-        "controller-selector", "The controller's selector changes, and it is immutable", "6.3 to 7.0", STEP,
+        "controller-selector", "The controller's selector changes, and it is immutable", STEP,
         "The old Deployment is deleted without its pods. They work until the new pods run, and are deleted then.",
         "#844, #1017", controller.find_controller_selector,
     ),
     Hazard(
-        "arguments-unknown", "The release does not know some of the given arguments", _ANY, REFUSE,
+        "arguments-unknown", "The release does not know some of the given arguments", REFUSE,
         "The plan is refused. A program exits at an argument that it does not know (exit code 2), so its pods restart repeatedly.",
         "v8.2.1 and v8.3.0:cmd/snapshot-controller/main.go",
         controller.find_arguments_unknown,
     ),
     Hazard(
-        "arguments-ended", "The release does not know some arguments of the running controller", "8.1 to 8.2, 8.2 to 8.3",
+        "arguments-ended", "The release does not know some arguments of the running controller",
         STEP, "The upgrade omits them. --enable-volume-group-snapshots became a feature gate, and klog's flags were removed (#1256).",
         "rook/rook#15219; rancher/rke2#7467; #1256", controller.find_arguments_ended,
     ),
     Hazard(
-        "arguments-dropped", "The installed controller has arguments that controller_arguments does not contain", _ANY, ASK,
+        "arguments-dropped", "The installed controller has arguments that controller_arguments does not contain", ASK,
         "The plan is refused, so that no argument is lost unnoticed. The controller was not installed by this collection.",
         "https://kubernetes.io/docs/reference/using-api/server-side-apply/",
         controller.find_arguments_dropped,
     ),
     Hazard(
-        "arguments-taken-back", "Arguments were removed from controller_arguments", _ANY, REPORT,
+        "arguments-taken-back", "Arguments were removed from controller_arguments", REPORT,
         "The upgrade removes them and names them.", "https://kubernetes.io/docs/reference/using-api/server-side-apply/",
         controller.find_arguments_taken_back,
     ),
     Hazard(
-        "sidecar-arguments", "csi-snapshotter has arguments that newer releases do not know", "8.1 to 8.2, 8.2 to 8.3", REPORT,
+        "sidecar-arguments", "csi-snapshotter has arguments that newer releases do not know", REPORT,
         "The upgrade continues and names each one. It never changes CSI drivers.", "rook/rook#15234; #1256", controller.find_sidecar_arguments,
     ),
     Hazard(
-        "groups-by-default", "Group snapshots are on by default", "8.6 to 8.7", STEP,
+        "groups-by-default", "Group snapshots are on by default", STEP,
         "The feature gate is set explicitly, to its value before the upgrade.", "v8.7.0:pkg/features; CHANGELOG-8.7",
         controller.find_groups_by_default,
     ),
     Hazard(
-        "nodes", "Distributed snapshotting needs the permission to read nodes", "since 5.0", STEP,
+        "nodes", "Distributed snapshotting needs the permission to read nodes", STEP,
         "The ClusterRole gets this rule, which is commented out in upstream's manifest.",
         "v8.7.0:deploy/kubernetes/snapshot-controller/rbac-snapshot-controller.yaml", controller.find_nodes,
     ),
     Hazard(
-        "manifest-images", "Upstream's manifests name images of an older release, or images that never existed", _ANY, STEP,
+        "manifest-images", "Upstream's manifests name images of an older release, or images that never existed", STEP,
         "The upgrade always uses the images of the release itself.", "#630, #1291, #1358, #1478", controller.find_manifest_images,
     ),
     Hazard(
-        "slow-start", "The controller lists every snapshot at once", "8.0.0 to 8.1.0", REPORT,
+        "slow-start", "The controller lists every snapshot at once", REPORT,
         "The upgrade continues and names a better patch release.", "#1238", controller.find_slow_start,
     ),
     Hazard(
-        "leaders-gap", "No controller processes snapshots until a new leader is elected", _ANY, REPORT,
+        "leaders-gap", "No controller processes snapshots until a new leader is elected", REPORT,
         "The upgrade continues. The gap is at most 15 s, the duration of the controller's Lease.",
         "kubernetes-csi/csi-lib-utils:leaderelection", controller.find_leaders_gap,
     ),

@@ -13,13 +13,12 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kind
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.object_changes import (
     FieldChange,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.step_types import (
-    ACTIONS as KNOWN,
-)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import actions
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps.apply_manifests import (
     ObjectOutcome,
 )
+
+from tests.unit.plugins.module_utils._snapshot.plan import step_contract
 
 HOOK = Reference("Deployment", "hook", "default")
 OTHER = Reference("Service", "hook", "default")
@@ -93,4 +92,4 @@ def test_a_report_names_the_object_and_its_fields() -> None:
 
 def test_every_action_of_a_plan_is_carried_out() -> None:
     others = {actions.CERTIFICATE, actions.VERIFY}
-    assert {one.name for one in KNOWN} == {*actions.ACTIONS, *others}
+    assert step_contract.ACTIONS.keys() == {*actions.ACTIONS, *others}

@@ -36,6 +36,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.versi
     LeaderState,
 )
 
+from tests.unit.plugins.module_utils._snapshot.plan.step_contract import find_faults
 from tests.unit.plugins.module_utils._snapshot.world import (
     NOTHING,
     changed,
@@ -71,7 +72,7 @@ def lacking(step: step_types.Step) -> list[str]:
     """Return what the run_checks of this step would miss."""
     given = step.parameters
     faults = [
-        *step_types.faults(step),
+        *find_faults(step),
         *sorted(NEEDED[given["subject"]] - {name for name in given if given[name]}),
     ]
     if given["subject"] == "webhook" and given["check"] not in hop.REFUSALS:

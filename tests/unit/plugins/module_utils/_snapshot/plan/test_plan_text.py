@@ -26,7 +26,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.kind
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import (
     plan_changes,
     plan_text,
-    step_types,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.plan_changes import (
     CHANGE,
@@ -35,9 +34,13 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan
     PlanLine,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan.planner import Plan
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import release_table
+from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import (
+    release_table,
+    rendering,
+)
 
 from tests.unit.plugins.module_utils._snapshot.plan import plans
+from tests.unit.plugins.module_utils._snapshot.plan.step_contract import ACTIONS
 from tests.unit.plugins.module_utils._snapshot.world import (
     BY_KUBECTL,
     NOTHING,
@@ -131,8 +134,8 @@ def test_an_adoption_counts_the_rbac_objects_and_the_secret_of_the_webhook() -> 
 
 
 def test_every_action_part_and_subject_has_its_text() -> None:
-    assert {action.name for action in step_types.ACTIONS} <= set(plan_changes._ACTIONS)
-    assert set(plan_changes._PARTS) == set(step_types.PARTS)
+    assert ACTIONS.keys() == plan_changes._ACTIONS.keys()
+    assert plan_changes._PARTS.keys() == rendering._FILES.keys()
 
 
 def _objects(here: InstalledState) -> dict[Reference, Any]:

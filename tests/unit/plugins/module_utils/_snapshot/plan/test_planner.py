@@ -36,6 +36,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.rele
     SNAPSHOT,
 )
 
+from tests.unit.plugins.module_utils._snapshot.plan.step_contract import find_faults
 from tests.unit.plugins.module_utils._snapshot.world import (
     NOTHING,
     changed,
@@ -489,7 +490,7 @@ def test_what_holds_for_every_pair(start: str) -> None:
 
 def _check(plan: Plan) -> None:
     steps = [step for hop in plan.hops for step in hop.steps]
-    assert [fault for step in steps for fault in step_types.faults(step)] == []
+    assert [fault for step in steps for fault in find_faults(step)] == []
     answered = {one for step in steps for one in step.hazards}
     # What is answered by a hop of its own has its reason there.
     by_hop = {"lists-at-v1beta1"} if len(plan.hops) > 1 else set()

@@ -24,7 +24,6 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.inst
     SIDECAR,
     VALIDATION,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.plan import step_types
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.release import (
     crd_sets,
     flags,
@@ -217,15 +216,6 @@ def test_the_last_value_of_a_flag_counts() -> None:
     assert flags.value(["--v=2", "--v", "5", "--leader-election"], "v") == "5"
     assert flags.value(["--v=2", "--leader-election"], "leader-election") == "true"
     assert flags.value([], "v") is None
-
-
-def test_an_action_is_described_in_a_sentence_and_a_parameter_in_a_phrase() -> None:
-    for action in step_types.ACTIONS:
-        assert action.meaning[0].isupper()
-        assert action.meaning.endswith(".")
-        for parameter in action.parameters:
-            assert parameter.meaning, parameter.name
-            assert not parameter.meaning.endswith("."), parameter.name
 
 
 SNAPSHOT_KIND, CONTENT = "VolumeSnapshot", "VolumeSnapshotContent"
