@@ -134,14 +134,14 @@ def prefix(target: Target, webhook: str) -> str:
 
 def fingerprints(bundle: str) -> set[str]:
     """Return the fingerprints of the certificates in a bundle (PEM)."""
-    return {anchor.fingerprint for anchor in bundle_content.anchors(bundle)}
+    return {anchor.fingerprint for anchor in bundle_content.certificates(bundle)}
 
 
 def made_here(start: str, bundle: str) -> set[str]:
     """Return the entries of the CAs in the bundle that this collection made for one certificate each."""
     return {
         f"{start}{anchor.fingerprint}"
-        for anchor in bundle_content.anchors(bundle)
+        for anchor in bundle_content.certificates(bundle)
         if ephemeral_ca.is_made_here(anchor.subject)
     }
 

@@ -29,7 +29,7 @@ from .._kube.lease import Lease
 from .._process.interrupt import put_away_by
 from .._result import Result
 from .._webhook.bundle_targets import Target
-from .._webhook.workloads import Rollout
+from .._webhook.workloads import ServingOptions
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class CertificateRun:
     intent: Intent
     #: The webhooks that get the anchor of the certificate.
     targets: tuple[Target, ...] = ()
-    rollout: Rollout = field(default_factory=Rollout)
+    rollout: ServingOptions = field(default_factory=ServingOptions)
     check_mode: bool = False
     #: None if the run writes without a Lease.
     lease: Lease | None = None

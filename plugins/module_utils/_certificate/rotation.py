@@ -38,9 +38,9 @@ from .._webhook import (
 from .._webhook.bundle_patch import TargetChange
 from .._webhook.bundle_targets import ClientConfig
 from .._webhook.errors import ProofError, StaleError, UntrustedLeafError
-from .._webhook.served_chains import Served, ServedReport
-from .._webhook.serving_progress import Progress, View
-from .._webhook.workloads import Rollout
+from .._webhook.served_chains import ServedChain, ServedReport
+from .._webhook.serving_progress import ConfigScan, ServingProgress
+from .._webhook.workloads import ServingOptions
 from .._x509.certificate_facts import CertificateFacts
 from . import anchor_record, gather, secret_store, target_anchors
 from .anchor_record import service_of
@@ -97,7 +97,7 @@ class _Rotation:
         return self.run.client
 
     @property
-    def rollout(self) -> Rollout:
+    def rollout(self) -> ServingOptions:
         return self.run.rollout
 
     def acquire_lease(self) -> None:
@@ -189,7 +189,7 @@ def _rotate(run: CertificateRun, state: CertificateState) -> RotationResult | No
     if doubts:
         return replace(unproven, evidence=doubts)
     rotation.acquire_lease()
-    hidden = [view.config for view in views if serving_progress.is_partly_seen(view.look)]
+    hidden = [view.config for view in views if serving_progress.is_partly_seen(view.scan)]
     entries = anchor_record.removable(run.intent, secret, targets, kept=hidden)
     removed = _remove_superseded(rotation, entries)
     _close(rotation, removed)
@@ -199,7 +199,7 @@ def _rotate(run: CertificateRun, state: CertificateState) -> RotationResult | No
     return RotationResult(verdict, evidence, reports, removed, kept=kept, is_closed=True)
 
 
-def _missing_permissions(run: CertificateRun, progress: Progress) -> Iterator[str]:
+def _missing_permissions(run: CertificateRun, progress: ServingProgress) -> Iterator[str]:
     """Return how to grant the permissions that this identity needs to see what the endpoints serve, if it lacks any."""
     service = service_of(run.intent)
     if progress.state == serving_progress.HIDDEN and service:
@@ -246,7 +246,7 @@ def _remove_superseded(rotation: _Rotation, entries: Collection[str]) -> tuple[T
     return removed
 
 
-def _wait(rotation: _Rotation) -> tuple[Progress, tuple[View, ...]]:
+def _wait(rotation: _Rotation) -> tuple[ServingProgress, tuple[ConfigScan, ...]]:
     """Look until the certificate is in use, or until waiting cannot show more. Raises StaleError."""
     rollout = rotation.rollout
     progress, views = _watch(rotation)
@@ -263,7 +263,7 @@ def _wait(rotation: _Rotation) -> tuple[Progress, tuple[View, ...]]:
     raise _stale(rotation, progress)
 
 
-def _watch(rotation: _Rotation, *, restarted: bool = False) -> tuple[Progress, tuple[View, ...]]:
+def _watch(rotation: _Rotation, *, restarted: bool = False) -> tuple[ServingProgress, tuple[ConfigScan, ...]]:
     """Look every two seconds. End early if an endpoint shows nothing for long, or can never change."""
     client, rollout = rotation.client, rotation.rollout
     until = time.monotonic() + rollout.timeout
@@ -272,7 +272,7 @@ def _watch(rotation: _Rotation, *, restarted: bool = False) -> tuple[Progress, t
     touched: set[str] = set()
     while True:
         views = tuple(_views(rotation, until))
-        progress = serving_progress.progress(views, rotation.certificate.fingerprint, client.now())
+        progress = serving_progress.assess(views, rotation.certificate.fingerprint, client.now())
         now = time.monotonic()
         waits = progress.state == serving_progress.STALE or (
             progress.state == serving_progress.UNSEEN and now < unseen_until
@@ -287,7 +287,7 @@ def _watch(rotation: _Rotation, *, restarted: bool = False) -> tuple[Progress, t
         time.sleep(LOOK_SECONDS)
 
 
-def _is_frozen(rotation: _Rotation, stale: Served, touched: set[str]) -> bool:
+def _is_frozen(rotation: _Rotation, stale: ServedChain, touched: set[str]) -> bool:
     """Return True if the pod can never see the new Secret. Otherwise make its kubelet update the volume, once for each pod."""
     pod = _pod(rotation.client, stale)
     if pod is None:
@@ -301,7 +301,7 @@ def _is_frozen(rotation: _Rotation, stale: Served, touched: set[str]) -> bool:
     return False
 
 
-def _pod(client: Client, served: Served) -> dict[str, Any] | None:
+def _pod(client: Client, served: ServedChain) -> dict[str, Any] | None:
     if served.endpoint.pod is None:
         return None
     namespace, name = served.endpoint.pod
@@ -311,19 +311,19 @@ def _pod(client: Client, served: Served) -> dict[str, Any] | None:
         return None
 
 
-def _views(rotation: _Rotation, until: float) -> Iterator[View]:
-    """Look at each address once. Several webhooks of one Service share a look."""
-    looks: dict[Any, served_chains.Look] = {}
+def _views(rotation: _Rotation, until: float) -> Iterator[ConfigScan]:
+    """Look at each address once. Several webhooks of one Service share a scan."""
+    scans: dict[Any, served_chains.EndpointScan] = {}
     for config in _configs(rotation.run, rotation.state):
         address = config.service, config.server_name, config.port
-        if address not in looks:
-            looks[address] = served_chains.look(rotation.client, config, until=until, aside=True)
-        yield View(config, looks[address])
+        if address not in scans:
+            scans[address] = served_chains.scan(rotation.client, config, until=until, unready=True)
+        yield ConfigScan(config, scans[address])
 
 
 def is_served(run: CertificateRun, state: CertificateState) -> bool:
     """Return True if the webhook has an endpoint that this identity may see."""
-    return any(webhook_endpoints.find(run.client, config).found for config in _configs(run, state))
+    return any(webhook_endpoints.find(run.client, config).ready for config in _configs(run, state))
 
 
 def _configs(run: CertificateRun, state: CertificateState) -> list[ClientConfig]:
@@ -351,7 +351,7 @@ def _close(rotation: _Rotation, changes: tuple[TargetChange, ...]) -> None:
     secret_store.write(rotation.client, rotation.run.intent.secret, rotation.secret, close)
 
 
-def _stale(rotation: _Rotation, progress: Progress) -> StaleError:
+def _stale(rotation: _Rotation, progress: ServingProgress) -> StaleError:
     secret, wanted, rollout = rotation.run.intent.secret, rotation.certificate, rotation.rollout
     served = [endpoint.certificate for endpoint in progress.stale]
     if all(found and found.fingerprint == wanted.fingerprint for found in served):
@@ -387,13 +387,13 @@ _WITHOUT_RESTART = (
 )
 
 
-def _first_three(endpoints: tuple[Served, ...]) -> str:
+def _first_three(endpoints: tuple[ServedChain, ...]) -> str:
     """Return the first three endpoints, so that the line stays readable. The evidence has all of them."""
     more = [f"and {len(endpoints) - 3} more"] if len(endpoints) > 3 else []
     return "; ".join([*(str(entry.endpoint) for entry in endpoints[:3]), *more])
 
 
-def _untrusted(rotation: _Rotation, progress: Progress) -> StaleError:
+def _untrusted(rotation: _Rotation, progress: ServingProgress) -> StaleError:
     """Return the error if every endpoint serves the new certificate, with a chain that does not verify."""
     return StaleError(
         f"the webhook serves the new certificate of {rotation.run.intent.secret}, and the API server would refuse it: "
@@ -405,11 +405,11 @@ def _untrusted(rotation: _Rotation, progress: Progress) -> StaleError:
     )
 
 
-def _reports(views: tuple[View, ...], now: datetime) -> Iterator[dict[str, Any]]:
+def _reports(views: tuple[ConfigScan, ...], now: datetime) -> Iterator[dict[str, Any]]:
     """Return a report on each endpoint, except those that terminate."""
     shown = set()
     for view in views:
-        for served in (*view.look.served, *view.look.aside):
+        for served in (*view.scan.served, *view.scan.unready):
             if served.endpoint in shown or served.endpoint.state == webhook_endpoints.TERMINATING:
                 continue
             shown.add(served.endpoint)

@@ -118,9 +118,9 @@ def _recorded_targets(annotations: Mapping[str, str], wanted: Collection[str]) -
     ]
 
 
-def _trusted_by(intent: Intent, entry: TargetState) -> list[bundle_content.Anchor]:
+def _trusted_by(intent: Intent, entry: TargetState) -> list[bundle_content.BundleCertificate]:
     configs = bundle_targets.client_configs(entry.target, entry.obj, service=service_of(intent))
-    return [anchor for config in configs for anchor in bundle_content.anchors(config.ca_bundle)]
+    return [anchor for config in configs for anchor in bundle_content.certificates(config.ca_bundle)]
 
 
 def remove_superseded(
@@ -236,7 +236,7 @@ def _removal(
     recorded = {
         config.webhook: [
             anchor.pem
-            for anchor in bundle_content.anchors(config.ca_bundle)
+            for anchor in bundle_content.certificates(config.ca_bundle)
             if anchor_record.prefix(target, config.webhook) + anchor.fingerprint in entries
         ]
         for config in configs

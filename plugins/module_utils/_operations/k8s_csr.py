@@ -21,7 +21,7 @@ from .._result import Result
 from .._webhook import bundle_content, bundle_targets, probe_webhook
 from .._webhook.admission_call import ProbeObject
 from .._webhook.bundle_targets import Target
-from .._webhook.workloads import RESOURCES, Rollout, Workload
+from .._webhook.workloads import RESOURCES, ServingOptions, WebhookWorkload
 from .._x509.private_keys import KEY_TYPES
 from . import webhook_probe
 
@@ -122,7 +122,7 @@ def _probe_object(parameters: Mapping[str, Any]) -> ProbeObject | None:
     return ProbeObject(given["object"], given["expect"], given["denial_message"])
 
 
-def _rollout(parameters: Mapping[str, Any], intent: Intent, probe: ProbeObject | None) -> Rollout:
+def _rollout(parameters: Mapping[str, Any], intent: Intent, probe: ProbeObject | None) -> ServingOptions:
     if parameters["served_timeout"] < 0:
         raise RequestError(
             f"the option served_timeout has the value {parameters['served_timeout']}",
@@ -130,9 +130,11 @@ def _rollout(parameters: Mapping[str, Any], intent: Intent, probe: ProbeObject |
         )
     given = parameters.get("workload")
     workload = (
-        Workload(given["kind"], given.get("namespace") or intent.namespace, given["name"]) if given else None
+        WebhookWorkload(given["kind"], given.get("namespace") or intent.namespace, given["name"])
+        if given
+        else None
     )
-    return Rollout(workload, parameters["on_stale"], parameters["served_timeout"], intent.wait, probe)
+    return ServingOptions(workload, parameters["on_stale"], parameters["served_timeout"], intent.wait, probe)
 
 
 OPERATION = Operation(

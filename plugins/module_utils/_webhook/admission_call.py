@@ -18,7 +18,7 @@ from typing import Any
 
 from .._kube.access_review import Permission
 from . import call_failures
-from .admission_match import Creation
+from .admission_match import ObjectCreation
 from .bundle_targets import Target
 from .errors import ProbeError
 
@@ -46,7 +46,7 @@ class ProbeObject:
 
 
 @dataclass(frozen=True)
-class Resource:
+class ApiResource:
     """What objects of a kind are called in paths. group: "" for the core group."""
 
     group: str
@@ -57,7 +57,7 @@ class Resource:
 
 
 @dataclass(frozen=True)
-class Call:
+class ProbeCall:
     """kind: of call_failures. body: what is created as a dry run; None: the path is read. words: the request, for people.
 
     webhook: its name, for admission. creation: the same as the API server's rules see it, None for a read.
@@ -68,7 +68,7 @@ class Call:
     words: str
     body: Object | None = None
     webhook: str = ""
-    creation: Creation | None = None
+    creation: ObjectCreation | None = None
 
     @property
     def permission(self) -> Permission | None:
@@ -116,21 +116,21 @@ def discovery_path(group: str, version: str) -> str:
     return f"/apis/{group}/{version}" if group else f"/api/{version}"
 
 
-def resource_of(manifest: Object, discovery: Object | None) -> Resource:
+def resource_of(manifest: Object, discovery: Object | None) -> ApiResource:
     """Find the manifest's kind in the discovery document of its version. Raises ProbeError where it is not served."""
     group, version = group_version(manifest)
     for entry in (discovery or {}).get("resources") or ():
         if entry["kind"] == manifest["kind"] and "/" not in entry["name"]:
-            return Resource(group, version, entry["name"], entry["kind"], bool(entry.get("namespaced")))
+            return ApiResource(group, version, entry["name"], entry["kind"], bool(entry.get("namespaced")))
     raise ProbeError(
         f"the cluster serves no {manifest['kind']} of {manifest['apiVersion']}",
         remedy="Correct apiVersion and kind of the object, or install what defines it",
     )
 
 
-def resource_of_definition(definition: Object, version: str) -> Resource:
+def resource_of_definition(definition: Object, version: str) -> ApiResource:
     spec = definition["spec"]
-    return Resource(
+    return ApiResource(
         spec["group"], version, spec["names"]["plural"], spec["names"]["kind"], spec["scope"] == "Namespaced"
     )
 
@@ -168,7 +168,7 @@ def check_converted(definition: Object, manifest: Object) -> None:
         )
 
 
-def creation(resource: Resource, manifest: Object, kind: str, webhook: str = "") -> Call:
+def creation(resource: ApiResource, manifest: Object, kind: str, webhook: str = "") -> ProbeCall:
     """The dry run of a manifest. Raises ProbeError where its namespace is missing, or should be."""
     body = {**manifest, "metadata": dict(manifest.get("metadata") or {})}
     metadata = body["metadata"]
@@ -183,13 +183,13 @@ def creation(resource: Resource, manifest: Object, kind: str, webhook: str = "")
     base = discovery_path(resource.group, resource.version)
     place = f"/namespaces/{namespace}" if namespace else ""
     name = metadata.get("name") or f"{metadata['generateName']}*"
-    return Call(
+    return ProbeCall(
         kind,
         f"{base}{place}/{resource.name}",
         f"dry run of {resource.kind} {f'{namespace}/' if namespace else ''}{name}",
         body,
         webhook,
-        Creation(
+        ObjectCreation(
             resource.group,
             resource.version,
             resource.name,
@@ -200,11 +200,11 @@ def creation(resource: Resource, manifest: Object, kind: str, webhook: str = "")
     )
 
 
-def discovery_of(api_service: Object) -> Call:
+def discovery_of(api_service: Object) -> ProbeCall:
     """The read that an aggregated API answers itself."""
     spec = api_service["spec"]
     path = f"/apis/{spec['group']}/{spec['version']}"
-    return Call(call_failures.AGGREGATION, path, f"GET {path}")
+    return ProbeCall(call_failures.AGGREGATION, path, f"GET {path}")
 
 
 def availability(api_service: Object) -> tuple[bool, str]:

@@ -30,7 +30,7 @@ EXEMPT_KINDS = frozenset(
 
 
 @dataclass(frozen=True)
-class Creation:
+class ObjectCreation:
     """The creation of one object. namespace: "" for one outside of namespaces. labels: the object's.
 
     namespace_labels: None where they could not be read.
@@ -46,17 +46,17 @@ class Creation:
 
 
 @dataclass(frozen=True)
-class Match:
+class AdmissionMatch:
     """is_asked: None where that cannot be told. reason: why it is not, or cannot be told; "" where it is."""
 
     is_asked: bool | None
     reason: str = ""
 
 
-ASKED = Match(True)
+ASKED = AdmissionMatch(True)
 
 
-def match(webhook: Object, creation: Creation) -> Match:
+def match(webhook: Object, creation: ObjectCreation) -> AdmissionMatch:
     """Decide by the rules, the selectors and the conditions of one webhook. Raises MalformedObject."""
     with shaped("the webhook"):
         answers = [part(webhook, creation) for part in PARTS]
@@ -68,13 +68,13 @@ def match(webhook: Object, creation: Creation) -> Match:
     return ASKED
 
 
-def _exempt(_webhook: Object, creation: Creation) -> Match:
+def _exempt(_webhook: Object, creation: ObjectCreation) -> AdmissionMatch:
     if creation.group == EXEMPT_GROUP and creation.kind in EXEMPT_KINDS:
-        return Match(False, f"no webhook is ever asked about a {creation.kind}")
+        return AdmissionMatch(False, f"no webhook is ever asked about a {creation.kind}")
     return ASKED
 
 
-def _rules(webhook: Object, creation: Creation) -> Match:
+def _rules(webhook: Object, creation: ObjectCreation) -> AdmissionMatch:
     rules = webhook.get("rules") or ()
     if any(_rule(rule, creation) for rule in rules):
         return ASKED
@@ -83,11 +83,11 @@ def _rules(webhook: Object, creation: Creation) -> Match:
         others = [rule for rule in rules if _rule(rule, creation, any_version=True)]
         if others:
             versions = ", ".join(dict.fromkeys(text for rule in others for text in rule["apiVersions"]))
-            return Match(None, f"its rules name {what} at other versions only ({versions})")
-    return Match(False, f"its rules do not name {what}")
+            return AdmissionMatch(None, f"its rules name {what} at other versions only ({versions})")
+    return AdmissionMatch(False, f"its rules do not name {what}")
 
 
-def _rule(rule: Object, creation: Creation, *, any_version: bool = False) -> bool:
+def _rule(rule: Object, creation: ObjectCreation, *, any_version: bool = False) -> bool:
     is_namespaced = bool(creation.namespace)
     return (
         rule.get("scope", "*") in ("*", "Namespaced" if is_namespaced else "Cluster")
@@ -108,33 +108,35 @@ def _listed(items: Any, wanted: str) -> bool:
     return "*" in (items or ()) or wanted in (items or ())
 
 
-def _namespace_selector(webhook: Object, creation: Creation) -> Match:
+def _namespace_selector(webhook: Object, creation: ObjectCreation) -> AdmissionMatch:
     selector = webhook.get("namespaceSelector") or {}
     is_namespace = creation.group == "" and creation.resource == "namespaces"
     if not _terms(selector) or not (creation.namespace or is_namespace):
         return ASKED
     labels = creation.labels if is_namespace else creation.namespace_labels
     if labels is None:
-        return Match(None, f"the labels of namespace {creation.namespace} may not be read")
+        return AdmissionMatch(None, f"the labels of namespace {creation.namespace} may not be read")
     if _selects(selector, labels):
         return ASKED
-    return Match(False, f"its namespaceSelector leaves out namespace {creation.namespace or 'itself'}")
+    return AdmissionMatch(
+        False, f"its namespaceSelector leaves out namespace {creation.namespace or 'itself'}"
+    )
 
 
-def _object_selector(webhook: Object, creation: Creation) -> Match:
+def _object_selector(webhook: Object, creation: ObjectCreation) -> AdmissionMatch:
     if _selects(webhook.get("objectSelector") or {}, creation.labels):
         return ASKED
-    return Match(False, "its objectSelector leaves out an object with these labels")
+    return AdmissionMatch(False, "its objectSelector leaves out an object with these labels")
 
 
-def _conditions(webhook: Object, _creation: Creation) -> Match:
+def _conditions(webhook: Object, _creation: ObjectCreation) -> AdmissionMatch:
     if not webhook.get("matchConditions"):
         return ASKED
     names = ", ".join(str(entry.get("name")) for entry in webhook["matchConditions"])
-    return Match(None, f"its matchConditions ({names}) are not evaluated here")
+    return AdmissionMatch(None, f"its matchConditions ({names}) are not evaluated here")
 
 
-PARTS: tuple[Callable[[Object, Creation], Match], ...] = (
+PARTS: tuple[Callable[[Object, ObjectCreation], AdmissionMatch], ...] = (
     _exempt,
     _rules,
     _namespace_selector,
@@ -164,7 +166,7 @@ _OPERATORS: dict[str, Callable[[str | None, Any], bool]] = {
 }
 
 
-def _named(creation: Creation) -> str:
+def _named(creation: ObjectCreation) -> str:
     group = f".{creation.group}" if creation.group else ""
     scope = "in a namespace" if creation.namespace else "outside of namespaces"
     return f"{creation.resource}{group}/{creation.version} {scope}"

@@ -28,7 +28,7 @@ MODES = ("add", "exactly", "absent")
 
 
 @dataclass(frozen=True)
-class Anchor:
+class BundleCertificate:
     """One certificate of a bundle.
 
     subject: RFC 4514 text, "" if cryptography cannot read the certificate.
@@ -52,7 +52,7 @@ class Anchor:
         return f"{self.subject} until {format_time(self.not_after)}, SHA-256 {self.fingerprint}"
 
 
-def anchors(bundle: str) -> tuple[Anchor, ...]:
+def certificates(bundle: str) -> tuple[BundleCertificate, ...]:
     """Return the distinct certificates of a bundle in order.
 
     The API server reads webhook configurations and APIServices with Go (CertPool.AppendCertsFromPEM). Go reads
@@ -102,7 +102,7 @@ def merge(bundle: str, wanted: str, *, mode: str, now: datetime) -> str:
     Kubernetes 1.31). "add" also removes expired certificates.
     now: aware. Raises BundleError if every wanted certificate has expired, unless mode is "absent".
     """
-    present, given = anchors(bundle), anchors(wanted)
+    present, given = certificates(bundle), certificates(wanted)
     prints = {anchor.fingerprint for anchor in given}
     if mode == "absent":
         kept = [anchor for anchor in present if anchor.fingerprint not in prints]
@@ -123,13 +123,13 @@ def merge(bundle: str, wanted: str, *, mode: str, now: datetime) -> str:
     return _text([anchor for anchor in present if anchor.is_live(now)] + missing) if missing else bundle
 
 
-def _anchor(block: pem_text.PemBlock) -> Anchor | None:
+def _anchor(block: pem_text.PemBlock) -> BundleCertificate | None:
     if block.label != certificate_facts.LABEL:
         return None
     try:
         with converted("the certificate cannot be read"):
             certificate = certificate_facts.load_block(block)
-            return Anchor(
+            return BundleCertificate(
                 subject=certificate.subject.rfc4514_string(),
                 not_after=certificate.not_valid_after_utc,
                 fingerprint=certificate_facts.fingerprint(certificate),
@@ -139,7 +139,7 @@ def _anchor(block: pem_text.PemBlock) -> Anchor | None:
         return _unread(block)
 
 
-def _unread(block: pem_text.PemBlock) -> Anchor | None:
+def _unread(block: pem_text.PemBlock) -> BundleCertificate | None:
     try:
         der = pem_text.der(block)
     except CertificateError:
@@ -147,8 +147,8 @@ def _unread(block: pem_text.PemBlock) -> Anchor | None:
     if not strict_der.is_sequence(der):
         return None
     fingerprint = hashlib.sha256(der).hexdigest()
-    return Anchor("", None, fingerprint, pem_text.encode(certificate_facts.LABEL, der))
+    return BundleCertificate("", None, fingerprint, pem_text.encode(certificate_facts.LABEL, der))
 
 
-def _text(kept: Iterable[Anchor]) -> str:
+def _text(kept: Iterable[BundleCertificate]) -> str:
     return "".join(anchor.pem for anchor in kept)

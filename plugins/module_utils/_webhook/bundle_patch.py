@@ -58,10 +58,12 @@ class BundleChange:
         return tuple(anchor.fingerprint for anchor in self.removed)
 
     @property
-    def removed(self) -> tuple[bundle_content.Anchor, ...]:
+    def removed(self) -> tuple[bundle_content.BundleCertificate, ...]:
         """Return the certificates that the change removes."""
         left = frozenset(self.left)
-        return tuple(a for a in bundle_content.anchors(self.config.ca_bundle) if a.fingerprint not in left)
+        return tuple(
+            a for a in bundle_content.certificates(self.config.ca_bundle) if a.fingerprint not in left
+        )
 
     @property
     def left(self) -> list[str]:
@@ -272,12 +274,12 @@ def _check_trust(target: bundle_targets.Target, change: BundleChange, leaf_pem: 
 
 
 def _prints(bundle: str | None) -> list[str] | None:
-    return None if bundle is None else [anchor.fingerprint for anchor in bundle_content.anchors(bundle)]
+    return None if bundle is None else [anchor.fingerprint for anchor in bundle_content.certificates(bundle)]
 
 
 def _lines(bundle: str | None) -> Any:
     return (
         "not known before the certificate is issued"
         if bundle is None
-        else [str(a) for a in bundle_content.anchors(bundle)]
+        else [str(a) for a in bundle_content.certificates(bundle)]
     )

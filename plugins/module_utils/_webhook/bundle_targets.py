@@ -62,7 +62,7 @@ class ClientConfig:
 
 
 @dataclass(frozen=True)
-class Kind:
+class TargetKind:
     """group, version, resource: of the fixed path. expression: the jq path of every caBundle.
 
     locate: checks the object and yields (webhook, JSON pointer, client configuration).
@@ -108,7 +108,7 @@ def _api_service(target: Target, obj: Object) -> Iterator[tuple[str, str, Object
 
 # source: where the API says which field holds the bundle.
 KINDS = {
-    "ValidatingWebhookConfiguration": Kind(
+    "ValidatingWebhookConfiguration": TargetKind(
         "admissionregistration.k8s.io",
         "v1",
         "validatingwebhookconfigurations",
@@ -116,7 +116,7 @@ KINDS = {
         _webhooks,
         source="k8s.io/api admissionregistration/v1 WebhookClientConfig",
     ),
-    "MutatingWebhookConfiguration": Kind(
+    "MutatingWebhookConfiguration": TargetKind(
         "admissionregistration.k8s.io",
         "v1",
         "mutatingwebhookconfigurations",
@@ -124,7 +124,7 @@ KINDS = {
         _webhooks,
         source="k8s.io/api admissionregistration/v1 WebhookClientConfig",
     ),
-    "CustomResourceDefinition": Kind(
+    "CustomResourceDefinition": TargetKind(
         "apiextensions.k8s.io",
         "v1",
         "customresourcedefinitions",
@@ -132,7 +132,7 @@ KINDS = {
         _conversion,
         source="k8s.io/apiextensions-apiserver apiextensions/v1 WebhookConversion",
     ),
-    "APIService": Kind(
+    "APIService": TargetKind(
         "apiregistration.k8s.io",
         "v1",
         "apiservices",

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 from .._kube.errors import AlreadyExists, ApiError, AuthenticationError, Forbidden, KubeError
 from .._kube.lease_state import read_lease
 from . import admission_call, call_failures, served_chains
-from .admission_match import Creation
-from .probe_verdict import Answer, ApiServers, Seen
+from .admission_match import ObjectCreation
+from .probe_verdict import ApiServers, EndpointEvidence, WebhookAnswer
 
 if TYPE_CHECKING:
     from .._kube.client import Client
-    from .admission_call import Call, Resource
+    from .admission_call import ApiResource, ProbeCall
     from .bundle_targets import ClientConfig, Object
-    from .served_chains import Look, Served
+    from .served_chains import EndpointScan, ServedChain
 
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
 # KEP-1965: each API server holds one; k8s.io/kubernetes pkg/controlplane/instance.go.
@@ -48,13 +48,13 @@ def requests_for(servers: ApiServers) -> int:
     return min(MOST_REQUESTS, PER_SERVER * (servers.count or 1))
 
 
-def resource(client: Client, manifest: Object) -> Resource:
+def resource(client: Client, manifest: Object) -> ApiResource:
     """Find where objects of this kind are created. Raises ProbeError, KubeError."""
     path = admission_call.discovery_path(*admission_call.group_version(manifest))
     return admission_call.resource_of(manifest, client.find(path))
 
 
-def namespace_labels(client: Client, creation: Creation) -> dict[str, str] | None:
+def namespace_labels(client: Client, creation: ObjectCreation) -> dict[str, str] | None:
     """Labels of the object's namespace; None where they may not be read."""
     if not creation.namespace:
         return {}
@@ -65,12 +65,12 @@ def namespace_labels(client: Client, creation: Creation) -> dict[str, str] | Non
     return (namespace or {}).get("metadata", {}).get("labels") or {}
 
 
-def ask(client: Client, call: Call, count: int) -> tuple[Answer, ...]:
+def ask(client: Client, call: ProbeCall, count: int) -> tuple[WebhookAnswer, ...]:
     """Send the request several times, each over a connection of its own; a failed call ends it.
 
     Raises ConnectionFailed and AuthenticationError: the API server itself did not answer.
     """
-    answers: list[Answer] = []
+    answers: list[WebhookAnswer] = []
     for _connection in range(count):
         client.redial()
         answers.append(_ask(client, call))
@@ -80,12 +80,14 @@ def ask(client: Client, call: Call, count: int) -> tuple[Answer, ...]:
     return tuple(answers)
 
 
-def seen(look: Look, config: ClientConfig, now: datetime) -> tuple[Seen, ...]:
+def describe_endpoints(
+    scan: EndpointScan, config: ClientConfig, now: datetime
+) -> tuple[EndpointEvidence, ...]:
     """Return the certificate of each endpoint, with the verdict of a new connection."""
-    return tuple(_seen(one, config, now) for one in look.served)
+    return tuple(_describe_endpoint(one, config, now) for one in scan.served)
 
 
-def _ask(client: Client, call: Call) -> Answer:
+def _ask(client: Client, call: ProbeCall) -> WebhookAnswer:
     try:
         if call.body is None:
             client.try_get(call.path)
@@ -95,22 +97,22 @@ def _ask(client: Client, call: Call) -> Answer:
         if isinstance(error, AuthenticationError) and call.body is not None:
             raise
         return _answer(error, call)
-    return Answer()
+    return WebhookAnswer()
 
 
-def _answer(error: KubeError, call: Call) -> Answer:
+def _answer(error: KubeError, call: ProbeCall) -> WebhookAnswer:
     words = error.message or error.cause
     if isinstance(error, AlreadyExists) and re.match(r'[^"]*"[^"]*" already exists$', words):
         # The last thing that is looked at, behind admission and conversion (k8s.io/apiserver store.go Create).
-        return Answer(words=f"accepted ({words})")
+        return WebhookAnswer(words=f"accepted ({words})")
     failure = call_failures.of_answer(words, call.kind, call.webhook)
-    return Answer(failure, words)
+    return WebhookAnswer(failure, words)
 
 
-def _seen(one: Served, config: ClientConfig, now: datetime) -> Seen:
+def _describe_endpoint(one: ServedChain, config: ClientConfig, now: datetime) -> EndpointEvidence:
     if one.certificate is None:
-        return Seen(str(one.endpoint), problem=one.problem)
+        return EndpointEvidence(str(one.endpoint), problem=one.problem)
     refusal = served_chains.refusal(one, config.ca_bundle, config.server_name, now)
     facts = one.certificate
     words = f"serves serial {facts.serial}, valid until {facts.not_after:%Y-%m-%d %H:%M} UTC"
-    return Seen(str(one.endpoint), certificate=words, refusal=refusal)
+    return EndpointEvidence(str(one.endpoint), certificate=words, refusal=refusal)

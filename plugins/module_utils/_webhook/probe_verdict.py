@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Callable
 
 from . import call_failures
-from .admission_match import ASKED, Match
-from .call_failures import ELSEWHERE, REFUSAL, Failure
+from .admission_match import ASKED, AdmissionMatch
+from .call_failures import ELSEWHERE, REFUSAL, CallFailure
 
 OK, FAILED, UNPROVEN = "ok", "failed", "unproven"
 ALLOWED, DENIED = "allowed", "denied"
@@ -39,15 +39,15 @@ LASTING = frozenset(
 
 
 @dataclass(frozen=True)
-class Answer:
+class WebhookAnswer:
     """What one request, over a connection of its own to the API server, was told. failure: None where it passed."""
 
-    failure: Failure | None = None
+    failure: CallFailure | None = None
     words: str = ""
 
 
 @dataclass(frozen=True)
-class Seen:
+class EndpointEvidence:
     """One endpoint of the webhook.
 
     certificate: in words what it serves, "" where nothing was seen. problem: why not. refusal: why the API server
@@ -79,34 +79,34 @@ class ProbeEvidence:
     request: what was sent, in words ("dry run of ConfigMap x"). expect: ALLOWED or DENIED. message: a text that the
     denial must hold. fails_open: failurePolicy Ignore. endpoints_problem: why none were seen at all, "" where some
     were; are_endpoints_known: whether that means that there are none. is_blind: looking again would show no more.
-    has_bundle: without one the API server trusts its machine's roots. is_renewed: the bundle's bytes were changed
+    has_bundle: without one the API server trusts its machine's roots. is_reconnected: the bundle's bytes were changed
     just before the requests, and were still the same after them.
     """
 
     request: str
-    answers: tuple[Answer, ...]
+    answers: tuple[WebhookAnswer, ...]
     expect: str = ALLOWED
     message: str = ""
-    match: Match = ASKED
+    match: AdmissionMatch = ASKED
     fails_open: bool = False
-    seen: tuple[Seen, ...] = ()
+    endpoints: tuple[EndpointEvidence, ...] = ()
     endpoints_problem: str = ""
     are_endpoints_known: bool = True
     is_blind: bool = False
     has_bundle: bool = True
-    is_renewed: bool = False
+    is_reconnected: bool = False
     api_servers: ApiServers = ApiServers()
     notes: tuple[str, ...] = ()
 
     @property
     def has_no_endpoint(self) -> bool:
         """Return True if the webhook is known to have no endpoint."""
-        return not self.seen and bool(self.endpoints_problem) and self.are_endpoints_known
+        return not self.endpoints and bool(self.endpoints_problem) and self.are_endpoints_known
 
     @property
-    def is_seen(self) -> bool:
+    def all_endpoints_verify(self) -> bool:
         """Whether every endpoint serves what a new connection accepts."""
-        return self.has_bundle and bool(self.seen) and all(one.verifies for one in self.seen)
+        return self.has_bundle and bool(self.endpoints) and all(one.verifies for one in self.endpoints)
 
 
 @dataclass(frozen=True)
@@ -128,76 +128,79 @@ class ProbeVerdict:
         return self.verdict == OK
 
 
-def judge(seen: ProbeEvidence) -> ProbeVerdict:
+def judge(evidence: ProbeEvidence) -> ProbeVerdict:
     """Return the verdict of the first rule that applies, with everything that was seen as evidence."""
-    found = next(verdict for rule in RULES if (verdict := rule(seen)))
+    found = next(verdict for rule in RULES if (verdict := rule(evidence)))
     lasting = found.is_lasting or found.code in LASTING
-    return ProbeVerdict(found.verdict, found.code, found.cause, found.remedy, tuple(_evidence(seen)), lasting)
+    return ProbeVerdict(
+        found.verdict, found.code, found.cause, found.remedy, tuple(_evidence_lines(evidence)), lasting
+    )
 
 
-def _served_is_refused(seen: ProbeEvidence) -> ProbeVerdict | None:
+def _served_is_refused(evidence: ProbeEvidence) -> ProbeVerdict | None:
     """An endpoint serves what a new connection would refuse: that outweighs whatever passed over an old one."""
-    bad = next((one for one in seen.seen if one.refusal and seen.has_bundle), None)
+    bad = next((one for one in evidence.endpoints if one.refusal and evidence.has_bundle), None)
     if bad is None:
         return None
     failure = call_failures.of_call(f"x509: {bad.refusal}")
-    passed = any(answer.failure is None or answer.failure.about == REFUSAL for answer in seen.answers)
+    passed = any(answer.failure is None or answer.failure.about == REFUSAL for answer in evidence.answers)
     hidden = "; it still answers over a connection that was opened before" if passed else ""
     return ProbeVerdict(FAILED, failure.code, f"{bad.endpoint}: {failure.cause}{hidden}", failure.remedy)
 
 
-def _nobody_there(seen: ProbeEvidence) -> ProbeVerdict | None:
+def _no_endpoint(evidence: ProbeEvidence) -> ProbeVerdict | None:
     """No endpoint, known for certain. A request may still pass: over an old connection, or by failurePolicy Ignore."""
-    if not seen.has_no_endpoint:
+    if not evidence.has_no_endpoint:
         return None
-    failure = call_failures.of_call(seen.endpoints_problem)
-    return ProbeVerdict(FAILED, failure.code, f"{failure.cause} ({seen.endpoints_problem})", failure.remedy)
+    failure = call_failures.of_call(evidence.endpoints_problem)
+    return ProbeVerdict(
+        FAILED, failure.code, f"{failure.cause} ({evidence.endpoints_problem})", failure.remedy
+    )
 
 
-def _call_failed(seen: ProbeEvidence) -> ProbeVerdict | None:
-    failure = _failure(seen, call_failures.CALL)
+def _call_failed(evidence: ProbeEvidence) -> ProbeVerdict | None:
+    failure = _failure(evidence, call_failures.CALL)
     return ProbeVerdict(FAILED, failure.code, failure.cause, failure.remedy) if failure else None
 
 
-def _ended_elsewhere(seen: ProbeEvidence) -> ProbeVerdict | None:
-    failure = _failure(seen, ELSEWHERE)
+def _ended_elsewhere(evidence: ProbeEvidence) -> ProbeVerdict | None:
+    failure = _failure(evidence, ELSEWHERE)
     if failure is None:
         return None
     return ProbeVerdict(UNPROVEN, failure.code, f"nothing is said of it: {failure.cause}", failure.remedy)
 
 
-def _denied_unexpectedly(seen: ProbeEvidence) -> ProbeVerdict | None:
-    failure = _failure(seen, REFUSAL)
-    if failure is None or seen.expect == DENIED:
+def _denied_unexpectedly(evidence: ProbeEvidence) -> ProbeVerdict | None:
+    failure = _failure(evidence, REFUSAL)
+    if failure is None or evidence.expect == DENIED:
         return None
     return ProbeVerdict(FAILED, failure.code, failure.cause, failure.remedy)
 
 
-def _denied_otherwise(seen: ProbeEvidence) -> ProbeVerdict | None:
-    said = [call_failures.said_by_webhook(answer.words) for answer in seen.answers if answer.failure]
-    other = next((text for text in said if seen.message not in text), None)
-    if seen.expect != DENIED or other is None:
+def _denied_otherwise(evidence: ProbeEvidence) -> ProbeVerdict | None:
+    said = [call_failures.said_by_webhook(answer.words) for answer in evidence.answers if answer.failure]
+    other = next((text for text in said if evidence.message not in text), None)
+    if evidence.expect != DENIED or other is None:
         return None
-    cause = f"it denied the object with other words than {seen.message!r}: {call_failures.quote(other)}"
+    cause = f"it denied the object with other words than {evidence.message!r}: {call_failures.quote(other)}"
     return ProbeVerdict(
         FAILED, "other-message", cause, "Correct denial_message, or give an object that meets this rule"
     )
 
 
-def _accepted_unexpectedly(seen: ProbeEvidence) -> ProbeVerdict | None:
+def _accepted_unexpectedly(evidence: ProbeEvidence) -> ProbeVerdict | None:
     """The one thing that shows a webhook which is dead behind failurePolicy Ignore."""
-    if seen.expect != DENIED or not _passed(seen):
+    if evidence.expect != DENIED or not _passed(evidence):
         return None
-    if seen.match.is_asked is False:
-        cause = (
-            f"the object was accepted: the API server does not ask it about this object, {seen.match.reason}"
-        )
+    if evidence.match.is_asked is False:
+        cause = f"the object was accepted: the API server does not ask it about this object, {evidence.match.reason}"
         return ProbeVerdict(FAILED, "not-asked", cause, "Correct its rules and selectors, or the object")
     reasons = ["the webhook does not deny it"]
-    reasons += ["or cannot be called, which failurePolicy Ignore hides"] if seen.fails_open else []
-    reasons += [f"or is not asked: {seen.match.reason}"] if seen.match.is_asked is None else []
+    reasons += ["or cannot be called, which failurePolicy Ignore hides"] if evidence.fails_open else []
+    reasons += [f"or is not asked: {evidence.match.reason}"] if evidence.match.is_asked is None else []
     problem = next(
-        (f"{one.endpoint}: {one.problem}" for one in seen.seen if one.problem), seen.endpoints_problem
+        (f"{one.endpoint}: {one.problem}" for one in evidence.endpoints if one.problem),
+        evidence.endpoints_problem,
     )
     cause = f"the object was accepted: {', '.join(reasons)}" + (f" ({problem})" if problem else "")
     remedy = "See whether its pods run, and what they log"
@@ -205,44 +208,44 @@ def _accepted_unexpectedly(seen: ProbeEvidence) -> ProbeVerdict | None:
         FAILED,
         "accepted",
         cause,
-        f"{remedy}; the API server logs 'failing open'" if seen.fails_open else remedy,
+        f"{remedy}; the API server logs 'failing open'" if evidence.fails_open else remedy,
     )
 
 
-def _not_asked(seen: ProbeEvidence) -> ProbeVerdict | None:
+def _not_asked(evidence: ProbeEvidence) -> ProbeVerdict | None:
     """A denial names the webhook that it comes from; an object that passed does not tell who was asked."""
-    if seen.match.is_asked or not _passed(seen):
+    if evidence.match.is_asked or not _passed(evidence):
         return None
     code, start = (
         ("not-asked", "the API server does not ask it about this object")
-        if seen.match.is_asked is False
+        if evidence.match.is_asked is False
         else ("perhaps-not-asked", "it cannot be told whether the API server asks it about this object")
     )
     remedy = "Give an object that its rules and selectors name; one that it denies, with expect: denied, leaves no doubt"
-    return ProbeVerdict(UNPROVEN, code, f"{start}: {seen.match.reason}", remedy)
+    return ProbeVerdict(UNPROVEN, code, f"{start}: {evidence.match.reason}", remedy)
 
 
-def _hidden_by_ignore(seen: ProbeEvidence) -> ProbeVerdict | None:
-    if not seen.fails_open or not _passed(seen):
+def _hidden_by_ignore(evidence: ProbeEvidence) -> ProbeVerdict | None:
+    if not evidence.fails_open or not _passed(evidence):
         return None
     cause = "failurePolicy Ignore lets the object pass as well when it cannot be called"
     remedy = "Give an object that it denies, with expect: denied: only a refusal shows that it was asked"
     return ProbeVerdict(UNPROVEN, "hidden-by-ignore", cause, remedy)
 
 
-def _old_connection(seen: ProbeEvidence) -> ProbeVerdict | None:
-    if seen.is_renewed or seen.is_seen:
+def _old_connection(evidence: ProbeEvidence) -> ProbeVerdict | None:
+    if evidence.is_reconnected or evidence.all_endpoints_verify:
         return None
     cause = "it answers, but perhaps over a connection that the API server opened before its certificate was changed"
-    if not seen.has_bundle:
+    if not evidence.has_bundle:
         why, remedy = (
             "it has no caBundle, and the roots that the API server trusts are not known here",
             _NO_BUNDLE,
         )
     else:
-        hidden = next((f"{one.endpoint}: {one.problem}" for one in seen.seen if one.problem), "")
-        why, remedy = hidden or seen.endpoints_problem or "its endpoints were not looked at", _BLIND
-    return ProbeVerdict(UNPROVEN, "old-connection", f"{cause} ({why})", remedy, is_lasting=seen.is_blind)
+        hidden = next((f"{one.endpoint}: {one.problem}" for one in evidence.endpoints if one.problem), "")
+        why, remedy = hidden or evidence.endpoints_problem or "its endpoints were not looked at", _BLIND
+    return ProbeVerdict(UNPROVEN, "old-connection", f"{cause} ({why})", remedy, is_lasting=evidence.is_blind)
 
 
 _NO_BUNDLE = "Write a caBundle, with certflow.kubernetes.webhook_cabundle for example"
@@ -252,19 +255,19 @@ _BLIND = (
 )
 
 
-def _proven(seen: ProbeEvidence) -> ProbeVerdict:
-    did = "denies the object" if seen.expect == DENIED else "answers"
+def _proven(evidence: ProbeEvidence) -> ProbeVerdict:
+    did = "denies the object" if evidence.expect == DENIED else "answers"
     how = (
         "over a connection that was opened just now"
-        if seen.is_renewed
-        else f"and what it serves on {_many(len(seen.seen), 'endpoint')} is accepted on a new connection"
+        if evidence.is_reconnected
+        else f"and what it serves on {_many(len(evidence.endpoints), 'endpoint')} is accepted on a new connection"
     )
     return ProbeVerdict(OK, "ok", f"it {did}, {how}")
 
 
 RULES: tuple[Callable[[ProbeEvidence], ProbeVerdict | None], ...] = (
     _served_is_refused,
-    _nobody_there,
+    _no_endpoint,
     _call_failed,
     _ended_elsewhere,
     _denied_unexpectedly,
@@ -277,39 +280,40 @@ RULES: tuple[Callable[[ProbeEvidence], ProbeVerdict | None], ...] = (
 )
 
 
-def _failure(seen: ProbeEvidence, about: str) -> Failure | None:
+def _failure(evidence: ProbeEvidence, about: str) -> CallFailure | None:
     return next(
-        (answer.failure for answer in seen.answers if answer.failure and answer.failure.about == about), None
+        (answer.failure for answer in evidence.answers if answer.failure and answer.failure.about == about),
+        None,
     )
 
 
-def _passed(seen: ProbeEvidence) -> bool:
-    return any(answer.failure is None for answer in seen.answers)
+def _passed(evidence: ProbeEvidence) -> bool:
+    return any(answer.failure is None for answer in evidence.answers)
 
 
-def _evidence(seen: ProbeEvidence) -> Iterator[str]:
-    for words in dict.fromkeys(answer.words or "accepted" for answer in seen.answers):
-        count = sum((answer.words or "accepted") == words for answer in seen.answers)
-        yield f"{seen.request}, {_many(count, 'time')}: {call_failures.quote(words)}"
-    for one in seen.seen:
+def _evidence_lines(evidence: ProbeEvidence) -> Iterator[str]:
+    for words in dict.fromkeys(answer.words or "accepted" for answer in evidence.answers):
+        count = sum((answer.words or "accepted") == words for answer in evidence.answers)
+        yield f"{evidence.request}, {_many(count, 'time')}: {call_failures.quote(words)}"
+    for one in evidence.endpoints:
         judged = "which its caBundle accepts" if one.verifies else f"which is refused: {one.refusal}"
-        if not seen.has_bundle:
+        if not evidence.has_bundle:
             judged = "which cannot be judged without a caBundle"
         yield f"{one.endpoint}: {f'{one.certificate}, {judged}' if one.certificate else f'not seen, {one.problem}'}"
-    if seen.endpoints_problem:
-        yield f"endpoints: {seen.endpoints_problem}"
-    if seen.is_renewed:
+    if evidence.endpoints_problem:
+        yield f"endpoints: {evidence.endpoints_problem}"
+    if evidence.is_reconnected:
         yield "the caBundle's bytes were changed before the last requests, so that the API servers dialled anew"
-    yield _reach(seen)
-    yield from seen.notes
+    yield _reach(evidence)
+    yield from evidence.notes
 
 
-def _reach(seen: ProbeEvidence) -> str:
+def _reach(evidence: ProbeEvidence) -> str:
     """How far it goes; nothing is ever claimed of all API servers."""
-    made = _many(len(seen.answers), "request")
-    servers = seen.api_servers
+    made = _many(len(evidence.answers), "request")
+    servers = evidence.api_servers
     known = f"{_many(servers.count, 'API server')} by Lease" if servers.count else servers.problem
-    if not seen.answers:
+    if not evidence.answers:
         return f"{known}; none was asked"
     return f"{known}; {made}, each over a connection of its own; which API server answered cannot be seen"
 

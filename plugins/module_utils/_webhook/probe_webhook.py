@@ -24,11 +24,11 @@ from . import (
     reconnection,
     served_chains,
 )
-from .admission_call import Call, ProbeObject, Resource
+from .admission_call import ApiResource, ProbeCall, ProbeObject
 from .bundle_targets import ClientConfig, Object, Target
 from .errors import ProbeError, ProofError
-from .probe_verdict import Answer, ApiServers, ProbeEvidence, ProbeVerdict
-from .served_chains import Look, Served, ServedReport
+from .probe_verdict import ApiServers, ProbeEvidence, ProbeVerdict, WebhookAnswer
+from .served_chains import EndpointScan, ServedChain, ServedReport
 
 if TYPE_CHECKING:
     from .._kube.client import Client
@@ -87,12 +87,12 @@ class ProbeResult:
 
 
 @dataclass(frozen=True)
-class _Probe:
+class _PreparedProbe:
     """A request with the data that is read once."""
 
     client: Client
     request: ProbeRequest
-    resource: Resource | None
+    resource: ApiResource | None
     api_servers: ApiServers
 
     @property
@@ -101,11 +101,11 @@ class _Probe:
 
 
 @dataclass(frozen=True)
-class _Attempt:
+class _ProbeAttempt:
     verdict: ProbeVerdict
     config: ClientConfig
-    call: Call | None = None
-    look: Look = field(default_factory=Look)
+    call: ProbeCall | None = None
+    scan: EndpointScan = field(default_factory=EndpointScan)
     is_changed: bool = False
 
 
@@ -165,16 +165,16 @@ def _only(target: Target, config: ClientConfig) -> Target:
     return replace(target, webhooks=(config.webhook,) if config.webhook else ())
 
 
-def _prepare(client: Client, request: ProbeRequest) -> _Probe:
+def _prepare(client: Client, request: ProbeRequest) -> _PreparedProbe:
     target, manifest = request.target, request.asked.manifest
     admission_call.check_object(target, request.asked)
     resource = (
         probe_calls.resource(client, manifest) if manifest is not None and _is_admission(target) else None
     )
-    return _Probe(client, request, resource, probe_calls.api_servers(client))
+    return _PreparedProbe(client, request, resource, probe_calls.api_servers(client))
 
 
-def _attempt(prepared: _Probe) -> _Attempt:
+def _attempt(prepared: _PreparedProbe) -> _ProbeAttempt:
     """Read the target and its endpoints, send the requests, and judge the answers.
 
     If only old connections are in doubt, make the API servers reconnect and send the requests again.
@@ -184,23 +184,23 @@ def _attempt(prepared: _Probe) -> _Attempt:
     config = _client_config(request.target, obj)
     call = _call(prepared, obj, config)
     if call is None:
-        return _Attempt(_NOTHING_TO_CONVERT, config)
-    look = served_chains.look(client, config, until=client.deadline)
+        return _ProbeAttempt(_NOTHING_TO_CONVERT, config)
+    scan = served_chains.scan(client, config, until=client.deadline)
     evidence = replace(
         _evidence(prepared, obj, call, config),
-        seen=probe_calls.seen(look, config, client.now()),
-        endpoints_problem=look.problem,
-        are_endpoints_known=look.is_known,
-        is_blind=look.is_blind,
+        endpoints=probe_calls.describe_endpoints(scan, config, client.now()),
+        endpoints_problem=scan.problem,
+        are_endpoints_known=scan.is_known,
+        is_blind=scan.is_blind,
     )
     if not evidence.has_no_endpoint:  # otherwise the API server would connect to an address without a server
         evidence = replace(evidence, answers=_answers(prepared, call, obj))
     verdict = probe_verdict.judge(evidence)
     may_reconnect = request.renew_connections and config.ca_bundle.strip()  # a line break is no CA bundle
     if verdict.code != "old-connection" or not may_reconnect:
-        return _Attempt(verdict, config, call, look)
+        return _ProbeAttempt(verdict, config, call, scan)
     verdict = _judge_new_connections(prepared, _only(request.target, config), obj, call, evidence)
-    return _Attempt(verdict, config, call, look, is_changed=True)
+    return _ProbeAttempt(verdict, config, call, scan, is_changed=True)
 
 
 def _client_config(target: Target, obj: Object) -> ClientConfig:
@@ -214,7 +214,7 @@ def _client_config(target: Target, obj: Object) -> ClientConfig:
     return configs[0]
 
 
-def _call(prepared: _Probe, obj: Object, config: ClientConfig) -> Call | None:
+def _call(prepared: _PreparedProbe, obj: Object, config: ClientConfig) -> ProbeCall | None:
     """Return the request that makes the API server call the webhook, None if no such request exists."""
     kind, manifest = prepared.kind_of_call, prepared.request.asked.manifest
     if kind == call_failures.AGGREGATION:
@@ -229,7 +229,7 @@ def _call(prepared: _Probe, obj: Object, config: ClientConfig) -> Call | None:
     return admission_call.creation(admission_call.resource_of_definition(obj, version), manifest, kind)
 
 
-def _evidence(prepared: _Probe, obj: Object, call: Call, config: ClientConfig) -> ProbeEvidence:
+def _evidence(prepared: _PreparedProbe, obj: Object, call: ProbeCall, config: ClientConfig) -> ProbeEvidence:
     """Return the evidence that exists before the first request."""
     evidence = ProbeEvidence(
         call.words,
@@ -253,16 +253,16 @@ def _evidence(prepared: _Probe, obj: Object, call: Call, config: ClientConfig) -
     )
 
 
-def _answers(prepared: _Probe, call: Call, obj: Object) -> tuple[Answer, ...]:
+def _answers(prepared: _PreparedProbe, call: ProbeCall, obj: Object) -> tuple[WebhookAnswer, ...]:
     if call.kind == call_failures.AGGREGATION:
         is_available, words = admission_call.availability(obj)
         if not is_available:
-            return (Answer(call_failures.of_call(words), f"condition Available is not True: {words}"),)
+            return (WebhookAnswer(call_failures.of_call(words), f"condition Available is not True: {words}"),)
     return probe_calls.ask(prepared.client, call, probe_calls.requests_for(prepared.api_servers))
 
 
 def _judge_new_connections(
-    prepared: _Probe, target: Target, obj: Object, call: Call, evidence: ProbeEvidence
+    prepared: _PreparedProbe, target: Target, obj: Object, call: ProbeCall, evidence: ProbeEvidence
 ) -> ProbeVerdict:
     """Make the API servers reconnect, ask again, and return the verdict. Check mode only checks the permission."""
     client, take_over = prepared.client, prepared.request.take_over
@@ -272,8 +272,8 @@ def _judge_new_connections(
         return probe_verdict.judge(replace(evidence, notes=(note,)))
     bundle = reconnection.write(client, change, take_over=take_over)
     answers = _answers(prepared, call, bundle_targets.read(client, target))
-    if reconnection.stands(client, target, bundle):
-        return probe_verdict.judge(replace(evidence, answers=answers, is_renewed=True))
+    if reconnection.is_bundle_unchanged(client, target, bundle):
+        return probe_verdict.judge(replace(evidence, answers=answers, is_reconnected=True))
     note = "another client has written the caBundle since, so that old connections may be in use again"
     return probe_verdict.judge(replace(evidence, answers=answers, notes=(note,)))
 
@@ -287,15 +287,15 @@ _NOTHING_TO_CONVERT = ProbeVerdict(
 )
 
 
-def _conclude(prepared: _Probe, last: _Attempt, is_changed: bool) -> ProbeResult:
+def _conclude(prepared: _PreparedProbe, last: _ProbeAttempt, is_changed: bool) -> ProbeResult:
     webhook = f", webhook {last.config.webhook}" if last.config.webhook else ""
     cause = f"{prepared.request.target}{webhook}: {last.verdict.cause}"
     now = prepared.client.now()
-    served = tuple(ServedReport(one, _refusal(one, last.config, now)) for one in last.look.served)
+    served = tuple(ServedReport(one, _refusal(one, last.config, now)) for one in last.scan.served)
     return ProbeResult(replace(last.verdict, cause=cause, remedy=_remedy(last)), served, is_changed)
 
 
-def _remedy(last: _Attempt) -> str:
+def _remedy(last: _ProbeAttempt) -> str:
     """Return the verdict's remedy, with the RBAC rule if a permission is missing."""
     permission = last.call.permission if last.call else None
     if last.verdict.code == "no-right" and permission:
@@ -303,7 +303,7 @@ def _remedy(last: _Attempt) -> str:
     return last.verdict.remedy
 
 
-def _refusal(served: Served, config: ClientConfig, now: datetime) -> str:
+def _refusal(served: ServedChain, config: ClientConfig, now: datetime) -> str:
     if served.certificate is None:
         return ""
     if not config.ca_bundle.strip():

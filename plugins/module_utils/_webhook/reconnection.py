@@ -30,7 +30,7 @@ MOST_BREAKS = 32
 SETTLE_SECONDS = 1.0
 
 
-def renewed(bundle: str) -> str:
+def with_other_line_breaks(bundle: str) -> str:
     """The same bundle for whoever reads certificates, and another one for whoever compares bytes."""
     text = bundle.rstrip("\n")
     return text + "\n" * ((len(bundle) - len(text)) % MOST_BREAKS + 1)
@@ -62,11 +62,11 @@ def write(client: Client, change: TargetChange, *, take_over: bool) -> str:
 def _decided(target: Target, obj: Object, take_over: bool) -> TargetChange:
     bundle_targets.check_managers(target, obj, take_over=take_over)
     (config,) = bundle_targets.client_configs(target, obj)
-    after = renewed(config.ca_bundle)
+    after = with_other_line_breaks(config.ca_bundle)
     return TargetChange(target, obj["metadata"]["resourceVersion"], (BundleChange(config, after),))
 
 
-def stands(client: Client, target: Target, bundle: str) -> bool:
+def is_bundle_unchanged(client: Client, target: Target, bundle: str) -> bool:
     """Whether these bytes are still there: whoever sets the old ones brings the old connections back."""
     (config,) = bundle_targets.client_configs(target, bundle_targets.read(client, target))
     return config.ca_bundle == bundle

@@ -46,7 +46,7 @@ _DER = 2  # _ssl.ENCODING_DER
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedChain:
     """What one endpoint sent.
 
     chain_pem: leaf first, then what came after it; "" where nothing was seen. problem: why not, "" where it was.
@@ -64,7 +64,7 @@ class Served:
 class ServedReport:
     """What one endpoint serves."""
 
-    served: Served
+    served: ServedChain
     #: Why the API server would not accept it on a new connection, "" if it would.
     refusal: str = ""
 
@@ -81,16 +81,16 @@ class ServedReport:
 
 
 @dataclass(frozen=True)
-class Look:
+class EndpointScan:
     """All endpoints at one moment. problem: why there is none, or why they are not known; is_known: which of it.
 
-    aside: those that are not ready or terminating, where they were to be looked at.
+    unready: those that are not ready or terminating, where they were to be looked at.
     """
 
-    served: tuple[Served, ...] = ()
+    served: tuple[ServedChain, ...] = ()
     problem: str = ""
     is_known: bool = True
-    aside: tuple[Served, ...] = ()
+    unready: tuple[ServedChain, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -103,7 +103,7 @@ class Look:
         return not self.is_known or any(one.is_blind for one in self.served)
 
 
-class Stream(Protocol):
+class ByteStream(Protocol):
     """Bytes to and from an endpoint; ``recv`` returns b"" at the end."""
 
     def send(self, data: bytes) -> None:
@@ -118,30 +118,30 @@ def permissions(namespace: str) -> list[Permission]:
     return [*webhook_endpoints.permissions(namespace), *port_forward.permissions(namespace)]
 
 
-def look(client: Client, config: ClientConfig, *, until: float, aside: bool = False) -> Look:
+def scan(client: Client, config: ClientConfig, *, until: float, unready: bool = False) -> EndpointScan:
     """Look at every ready endpoint until ``until`` (time.monotonic()), but for at least LEAST_SECONDS.
 
-    ``aside``: at those too that get no new connections now. Raises KubeError where the API server itself does not answer.
+    ``unready``: at those too that get no new connections now. Raises KubeError where the API server itself does not answer.
     """
     endpoints = webhook_endpoints.find(client, config)
     until = max(until, time.monotonic() + LEAST_SECONDS)
 
-    def see(some: Iterable[Endpoint]) -> tuple[Served, ...]:
+    def see(some: Iterable[Endpoint]) -> tuple[ServedChain, ...]:
         return tuple(
             _judgeable(_see(client, endpoint, config.server_name, until), config) for endpoint in some
         )
 
-    others = see(endpoints.aside) if aside else ()
-    return Look(see(endpoints.found), endpoints.problem, endpoints.is_known, others)
+    others = see(endpoints.unready) if unready else ()
+    return EndpointScan(see(endpoints.ready), endpoints.problem, endpoints.is_known, others)
 
 
-def refusal(served: Served, bundle: str, server_name: str, now: datetime) -> str:
+def refusal(served: ServedChain, bundle: str, server_name: str, now: datetime) -> str:
     """Why the API server would not accept what was seen, with this caBundle and under this name; "" where it would."""
     leaf, chain = certificate_facts.load_leaf_and_chain(served.chain_pem)
     return verify(leaf, bundle, name=server_name, intermediates=chain, now=now).reason
 
 
-def _judgeable(seen: Served, config: ClientConfig) -> Served:
+def _judgeable(seen: ServedChain, config: ClientConfig) -> ServedChain:
     """What was seen, or that it cannot be judged: what was sent beside a leaf may be what makes it verify."""
     if SHOWS_CHAINS or seen.certificate is None:
         return seen
@@ -150,57 +150,57 @@ def _judgeable(seen: Served, config: ClientConfig) -> Served:
     if verify(leaf, config.ca_bundle, name=config.server_name, now=now).code != "unknown_authority":
         return seen
     words = "Python 3.9 does not show the intermediate certificates that it may send; run the task with a newer one"
-    return Served(seen.endpoint, problem=words, is_blind=True)
+    return ServedChain(seen.endpoint, problem=words, is_blind=True)
 
 
-def _see(client: Client, endpoint: Endpoint, server_name: str, until: float) -> Served:
+def _see(client: Client, endpoint: Endpoint, server_name: str, until: float) -> ServedChain:
     if not (endpoint.pod or endpoint.is_outside):
         words = "no pod is behind it, and no address of the cluster's network is dialled from here"
-        return Served(endpoint, problem=words, is_blind=True)
+        return ServedChain(endpoint, problem=words, is_blind=True)
     client.prepare()  # renew the Lease before each endpoint
     now = time.monotonic()
     if now >= until:
-        return Served(endpoint, problem="it was not checked, because the time was over")
+        return ServedChain(endpoint, problem="it was not checked, because the time was over")
     bounds = Bounds("its TLS handshake", until=min(until, now + HANDSHAKE_SECONDS), size=HANDSHAKE_BYTES)
     return _shown(client, endpoint, server_name, bounds)
 
 
-def _shown(client: Client, endpoint: Endpoint, server_name: str, bounds: Bounds) -> Served:
+def _shown(client: Client, endpoint: Endpoint, server_name: str, bounds: Bounds) -> ServedChain:
     """Return the chain that the endpoint sends, or the reason why it sends none."""
     try:
         with _open(client, endpoint, bounds) as stream:
             chain = handshake(stream, server_name)
     except Forbidden as exc:
         words = f"this identity may not reach pods through the API server: {exc.message}"
-        return Served(endpoint, problem=words, is_blind=True)
+        return ServedChain(endpoint, problem=words, is_blind=True)
     except KubeError as exc:
-        return Served(endpoint, problem=exc.cause)
+        return ServedChain(endpoint, problem=exc.cause)
     except ssl.SSLError as exc:
-        return Served(endpoint, problem=f"the TLS handshake failed: {exc.reason or exc}")
+        return ServedChain(endpoint, problem=f"the TLS handshake failed: {exc.reason or exc}")
     except OSError as exc:
-        return Served(endpoint, problem=f"it cannot be reached from here: {exc.strerror or exc}")
+        return ServedChain(endpoint, problem=f"it cannot be reached from here: {exc.strerror or exc}")
     return _understood(endpoint, chain)
 
 
-def _understood(endpoint: Endpoint, chain: list[bytes]) -> Served:
+def _understood(endpoint: Endpoint, chain: list[bytes]) -> ServedChain:
     try:
         pem = "".join(ssl.DER_cert_to_PEM_cert(der) for der in chain)
-        return Served(endpoint, pem, certificate_facts.describe_pem(pem))
+        return ServedChain(endpoint, pem, certificate_facts.describe_pem(pem))
     except CertificateError as exc:
-        return Served(endpoint, problem=exc.cause)
+        return ServedChain(endpoint, problem=exc.cause)
 
 
 @contextlib.contextmanager
-def _open(client: Client, endpoint: Endpoint, bounds: Bounds) -> Iterator[Stream]:
+def _open(client: Client, endpoint: Endpoint, bounds: Bounds) -> Iterator[ByteStream]:
     if endpoint.pod:
         with port_forward.connect(client, *endpoint.pod, endpoint.port, bounds) as stream:
             yield stream
         return
     with dialing.dial(endpoint.host, endpoint.port, bounds) as connection:
-        yield _Direct(connection)
+        yield _DirectStream(connection)
 
 
-class _Direct:
+class _DirectStream:
     def __init__(self, connection: socket.socket) -> None:
         self.send = connection.sendall
         self._receive = connection.recv
@@ -209,7 +209,7 @@ class _Direct:
         return self._receive(READ_BYTES)
 
 
-def handshake(stream: Stream, server_name: str) -> list[bytes]:
+def handshake(stream: ByteStream, server_name: str) -> list[bytes]:
     """Do a TLS handshake without verification and return the server's chain, DER, leaf first.
 
     The stream limits the time and the size. Raises ssl.SSLError, OSError, and the errors of the stream.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from .bundle_targets import ClientConfig
-from .served_chains import Look, Served, refusal
+from .served_chains import EndpointScan, ServedChain, refusal
 from .webhook_endpoints import TERMINATING
 
 # An endpoint that answers nothing serves no old certificate either: it may be starting, or stopping.
@@ -22,15 +22,15 @@ IN_USE, PARTLY_SEEN, STALE, UNSEEN, HIDDEN = "in use", "partly seen", "stale", "
 
 
 @dataclass(frozen=True)
-class View:
+class ConfigScan:
     """One client configuration with the look at its endpoints."""
 
     config: ClientConfig
-    look: Look
+    scan: EndpointScan
 
 
 @dataclass(frozen=True)
-class Progress:
+class ServingProgress:
     """The progress of a certificate into use.
 
     state: one of the following.
@@ -47,20 +47,20 @@ class Progress:
     """
 
     state: str
-    stale: tuple[Served, ...] = ()
+    stale: tuple[ServedChain, ...] = ()
     evidence: tuple[str, ...] = ()
 
 
-def progress(views: Iterable[View], fingerprint: str, now: datetime) -> Progress:
+def assess(views: Iterable[ConfigScan], fingerprint: str, now: datetime) -> ServingProgress:
     """Return the progress of the certificate with this SHA-256 fingerprint."""
-    stale: list[Served] = []
+    stale: list[ServedChain] = []
     views = list(views)
     unseen, evidence = not views, []
     for view in views:
-        unseen = unseen or not view.look.is_complete
-        if view.look.problem:
-            evidence.append(view.look.problem)
-        for one in (*view.look.served, *view.look.aside):
+        unseen = unseen or not view.scan.is_complete
+        if view.scan.problem:
+            evidence.append(view.scan.problem)
+        for one in (*view.scan.served, *view.scan.unready):
             fault = _fault(one, view.config, fingerprint, now)
             is_leaving = one.endpoint.state == TERMINATING
             if not fault or (is_leaving and not one.certificate):
@@ -73,35 +73,35 @@ def progress(views: Iterable[View], fingerprint: str, now: datetime) -> Progress
     state = _state(views, is_stale=bool(stale), is_unseen=unseen)
     if state == PARTLY_SEEN:
         evidence += _doubts(views)
-    return Progress(state, tuple(stale), tuple(dict.fromkeys(evidence)))
+    return ServingProgress(state, tuple(stale), tuple(dict.fromkeys(evidence)))
 
 
-def is_partly_seen(look: Look) -> bool:
+def is_partly_seen(scan: EndpointScan) -> bool:
     """Return True if an endpoint is one address for an unknown number of machines.
 
     A URL, or a Service of type ExternalName, may lead each connection to another machine.
     """
-    return any(one.endpoint.is_outside for one in look.served)
+    return any(one.endpoint.is_outside for one in scan.served)
 
 
-def _state(views: Iterable[View], *, is_stale: bool, is_unseen: bool) -> str:
-    looks = [view.look for view in views]
+def _state(views: Iterable[ConfigScan], *, is_stale: bool, is_unseen: bool) -> str:
+    scans = [view.scan for view in views]
     rules = (
-        (HIDDEN, any(look.is_blind for look in looks)),
+        (HIDDEN, any(scan.is_blind for scan in scans)),
         (STALE, is_stale),
         (UNSEEN, is_unseen),
-        (PARTLY_SEEN, any(map(is_partly_seen, looks))),
+        (PARTLY_SEEN, any(map(is_partly_seen, scans))),
     )
     return next((state for state, holds in rules if holds), IN_USE)
 
 
-def _doubts(views: Iterable[View]) -> Iterator[str]:
+def _doubts(views: Iterable[ConfigScan]) -> Iterator[str]:
     for view in views:
-        for one in view.look.served if is_partly_seen(view.look) else ():
+        for one in view.scan.served if is_partly_seen(view.scan) else ():
             yield f"{one.endpoint} serves it on one connection, but other machines may answer at that address"
 
 
-def _fault(served: Served, config: ClientConfig, fingerprint: str, now: datetime) -> str:
+def _fault(served: ServedChain, config: ClientConfig, fingerprint: str, now: datetime) -> str:
     certificate = served.certificate
     if certificate is None:
         return f"shows nothing: {served.problem}"

@@ -51,15 +51,15 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Endpoints:
-    """found: those that are called now. problem: why they are not known, or why there are none; "" where there are.
+    """ready: those that are called now. problem: why they are not known, or why there are none; "" where there are.
 
-    aside: those that are not ready or terminating.
+    unready: those that are not ready or terminating.
     """
 
-    found: tuple[Endpoint, ...] = ()
+    ready: tuple[Endpoint, ...] = ()
     problem: str = ""
     is_known: bool = True
-    aside: tuple[Endpoint, ...] = ()
+    unready: tuple[Endpoint, ...] = ()
 
 
 def permissions(namespace: str) -> list[Permission]:
@@ -111,8 +111,8 @@ def _of_service(service: Mapping[str, Any], slices: Iterable[Mapping[str, Any]],
         if known is None or (known.state != READY and endpoint.state == READY):
             found[key] = endpoint
     ready = tuple(one for one in found.values() if one.state == READY)
-    aside = tuple(one for one in found.values() if one.state != READY)
-    return Endpoints(ready, "" if ready else f"{where} has no ready endpoint", aside=aside)
+    unready = tuple(one for one in found.values() if one.state != READY)
+    return Endpoints(ready, "" if ready else f"{where} has no ready endpoint", unready=unready)
 
 
 def _of_slices(slices: Iterable[Mapping[str, Any]], namespace: str, port_name: str) -> Iterator[Endpoint]:

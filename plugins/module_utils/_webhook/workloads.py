@@ -30,7 +30,7 @@ RESTART_ATTEMPTS = 2
 
 
 @dataclass(frozen=True)
-class Workload:
+class WebhookWorkload:
     """kind: a key of RESOURCES."""
 
     kind: str
@@ -54,14 +54,14 @@ class Workload:
 
 
 @dataclass(frozen=True)
-class Rollout:
+class ServingOptions:
     """How a certificate comes into use. workload: what serves it, None where nobody said. on_stale: "fail" or "restart".
 
     timeout: seconds for the endpoints to serve it, and as many again after a restart. wait: whether to wait at all.
     probe: the object to ask the webhook with afterwards, None for no probe.
     """
 
-    workload: Workload | None = None
+    workload: WebhookWorkload | None = None
     on_stale: str = "fail"
     timeout: int = 120
     wait: bool = True
@@ -73,7 +73,7 @@ class Rollout:
         return self.workload.permissions if self.workload and self.on_stale == "restart" else []
 
 
-def restart(client: Client, workload: Workload, now: datetime) -> None:
+def restart(client: Client, workload: WebhookWorkload, now: datetime) -> None:
     """Let its pods be replaced by its own strategy, as `kubectl rollout restart` does. Raises KubeError."""
     stamp = format_time(now)
 

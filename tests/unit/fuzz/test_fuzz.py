@@ -35,7 +35,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook impor
     call_failures,
     webhook_endpoints,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.admission_match import Creation
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.admission_match import (
+    ObjectCreation,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import Target
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import pem_text, private_keys
 from hypothesis import HealthCheck, example, given, settings
@@ -56,7 +58,7 @@ FEW, MANY = 30, 500
 NOW = csr_objects.NOW
 SPEC = SecretSpec("shop", "hook-tls", ca_key="ca.crt")
 CERTIFICATE, CA, KEY = x509.LEAF.pem, x509.CA.pem, x509.KEY
-CREATION = Creation("apps", "v1", "deployments", "Deployment", "shop", {"a": "b"}, {"c": "d"})
+CREATION = ObjectCreation("apps", "v1", "deployments", "Deployment", "shop", {"a": "b"}, {"c": "d"})
 
 
 def secret() -> dict[str, Any]:
@@ -158,7 +160,7 @@ def read_targets(value: Any) -> object:
     target = Target("ValidatingWebhookConfiguration", "hooks")
     found = bundle_targets.client_configs(target, value)
     for config in found:
-        bundle_content.anchors(config.ca_bundle)
+        bundle_content.certificates(config.ca_bundle)
     return found, bundle_targets.find_managers(target, value)
 
 

@@ -801,7 +801,7 @@ def test_no_request_is_sent_and_no_right_to_one_is_needed() -> None:
     assert patched[2]["value"] == encoded(pem("old") + result.values["ca_bundle"]), "the bundle first"
     assert stored["data"]["ca.crt"] == encoded(result.values["ca_bundle"])
     facts = result.values["certificate"]
-    print_ = bundle_content.anchors(result.values["ca_bundle"])[0].fingerprint
+    print_ = bundle_content.certificates(result.values["ca_bundle"])[0].fingerprint
     assert stored["metadata"]["annotations"]["certflow.kubernetes/added-anchors"] == f"{MARK}{print_}"
     assert "CN=ephemeral-ca " in facts["issuer"]
 
@@ -819,7 +819,7 @@ def test_a_ca_that_a_killed_first_run_left_on_a_target_goes_once_the_new_certifi
     marks = api.sent[-1]["metadata"]["annotations"]
     serial, *goes = marks["certflow.kubernetes/unproven"].split()
     assert serial
-    assert goes == [f"{MARK}{bundle_content.anchors(orphan)[0].fingerprint}"]
+    assert goes == [f"{MARK}{bundle_content.certificates(orphan)[0].fingerprint}"]
     assert "certflow.kubernetes/unproven" not in killed.sent[-1]["metadata"]["annotations"]
 
 
@@ -868,7 +868,7 @@ def test_a_target_of_another_task_vouches_for_the_ca_that_both_share(
     """The record of the Secret leads to the target. Only what the target trusts counts."""
     secret = planted()
     ca = base64.b64decode(secret["data"]["ca.crt"])
-    [anchor] = bundle_content.anchors(ca.decode())
+    [anchor] = bundle_content.certificates(ca.decode())
     text = record.format(other=f"{OTHER.kind}/{OTHER.name}", print=anchor.fingerprint)
     secret["metadata"]["annotations"][markers.ANCHORS] = text
     other = webhook("old")

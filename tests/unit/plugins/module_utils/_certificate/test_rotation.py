@@ -42,9 +42,15 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.error
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.probe_verdict import ProbeVerdict
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.probe_webhook import ProbeResult
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import Look, Served
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import (
+    EndpointScan,
+    ServedChain,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webhook_endpoints import Endpoint
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.workloads import Rollout, Workload
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.workloads import (
+    ServingOptions,
+    WebhookWorkload,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts
 
 from tests.support.failures import fails
@@ -71,7 +77,7 @@ OLD_CA, NEW_CA = ca("old"), ca()
 OLD, NEW = leaf(by=OLD_CA), leaf(by=NEW_CA)
 SPEC = intent().secret
 POD = "/api/v1/namespaces/apps/pods/a"
-WORKLOAD = Workload("Deployment", "apps", "hook")
+WORKLOAD = WebhookWorkload("Deployment", "apps", "hook")
 
 
 def configuration(bundle: str) -> dict[str, Any]:
@@ -96,27 +102,32 @@ def secret(record: str | None) -> dict[str, Any]:
     return secret_object(NEW, **{**MARKED, "annotations": annotations})
 
 
-def endpoint(pem: str = "", problem: str = "", *, blind: bool = False) -> Served:
+def endpoint(pem: str = "", problem: str = "", *, blind: bool = False) -> ServedChain:
     facts = certificate_facts.describe_pem(pem) if pem else None
-    return Served(Endpoint("10.0.0.4", 8443, ("apps", "a")), pem, facts, problem, is_blind=blind)
+    return ServedChain(Endpoint("10.0.0.4", 8443, ("apps", "a")), pem, facts, problem, is_blind=blind)
 
 
-FRESH, STALE = Look((endpoint(NEW.pem),)), Look((endpoint(OLD.pem),))
+FRESH, STALE = EndpointScan((endpoint(NEW.pem),)), EndpointScan((endpoint(OLD.pem),))
 
 
-def at_address(pem: str) -> Served:
+def at_address(pem: str) -> ServedChain:
     endpoint = Endpoint("hooks.example.com", 443, is_outside=True)
-    return Served(endpoint, pem, certificate_facts.describe_pem(pem))
+    return ServedChain(endpoint, pem, certificate_facts.describe_pem(pem))
 
 
-BALANCED_FRESH, BALANCED_STALE = Look((at_address(NEW.pem),)), Look((at_address(OLD.pem),))
-NOBODY, BLIND = Look((), "no ready endpoint"), Look((endpoint(problem="no right", blind=True),))
+BALANCED_FRESH, BALANCED_STALE = EndpointScan((at_address(NEW.pem),)), EndpointScan((at_address(OLD.pem),))
+NOBODY, BLIND = (
+    EndpointScan((), "no ready endpoint"),
+    EndpointScan((endpoint(problem="no right", blind=True),)),
+)
 
 
 class Scene:
     """The API server with an open record, and looks that follow each other; the last one stays."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, *looks: Look, record: str | None = None) -> None:
+    def __init__(
+        self, monkeypatch: pytest.MonkeyPatch, *looks: EndpointScan, record: str | None = None
+    ) -> None:
         self.bundle = OLD_CA.pem + NEW_CA.pem
         self.objects: dict[str, Any] = {
             SPEC.path: secret(f"0a {MARK}{OLD_CA.fingerprint}" if record is None else record),
@@ -131,7 +142,7 @@ class Scene:
         self.looks, self.looked = list(looks), 0
         self.slept = 0.0
         clock = time.monotonic()
-        monkeypatch.setattr(served_chains, "look", self._look)
+        monkeypatch.setattr(served_chains, "scan", self._scan)
         monkeypatch.setattr(Api, "now", lambda _api: NOW)
         monkeypatch.setattr(time, "monotonic", lambda: clock + self.slept)
         monkeypatch.setattr(time, "sleep", self._sleep)
@@ -142,7 +153,7 @@ class Scene:
 
     def settle(
         self,
-        rollout: Rollout | None = None,
+        rollout: ServingOptions | None = None,
         *,
         check_mode: bool = False,
         changed: bool = True,
@@ -150,7 +161,7 @@ class Scene:
     ) -> Result:
         held = found(NEW, **{**MARKED, "annotations": self.objects[SPEC.path]["metadata"]["annotations"]})
         seen = TargetState(TARGET, self.objects[bundle_targets.path(TARGET)])
-        rollout = rollout or Rollout(timeout=30)
+        rollout = rollout or ServingOptions(timeout=30)
         run = CertificateRun(self.api, wanted or intent(), (TARGET,), rollout, check_mode)
         state = CertificateState(held, (seen,), NOW)
         report = {"kind": TARGET.kind, "name": "hook", "changed": False}
@@ -162,7 +173,7 @@ class Scene:
     def patched(self) -> list[str]:
         return [path for _method, path in self.api.writes()]
 
-    def _look(self, *_arguments: Any, **_options: Any) -> Look:
+    def _scan(self, *_arguments: Any, **_options: Any) -> EndpointScan:
         self.looked += 1
         return self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
 
@@ -199,16 +210,16 @@ def test_it_waits_for_the_last_endpoint_and_makes_the_kubelet_look_once(scene: M
 
 
 @pytest.mark.parametrize(
-    ("look", "seconds"),
+    ("scan", "seconds"),
     [
         (NOBODY, 10),
-        (Look((endpoint(problem="refused"),)), 10),
+        (EndpointScan((endpoint(problem="refused"),)), 10),
         (BLIND, 0),
-        (Look((), "no right", is_known=False), 0),
+        (EndpointScan((), "no right", is_known=False), 0),
     ],
 )
-def test_what_cannot_be_seen_leaves_trust_as_it_is(scene: Make, look: Look, seconds: float) -> None:
-    stage = scene(look)
+def test_what_cannot_be_seen_leaves_trust_as_it_is(scene: Make, scan: EndpointScan, seconds: float) -> None:
+    stage = scene(scan)
     result = stage.settle()
     assert result.values["proof"]["verdict"] == "unproven"
     assert result.values["proof"]["evidence"]
@@ -298,7 +309,7 @@ def test_who_may_not_look_is_told_the_rule_that_lets_it(scene: Make) -> None:
 
 def test_a_restart_that_was_asked_for(scene: Make) -> None:
     stage = scene(*[STALE] * 20, NOBODY, FRESH)
-    result = stage.settle(Rollout(WORKLOAD, "restart", timeout=30))
+    result = stage.settle(ServingOptions(WORKLOAD, "restart", timeout=30))
     assert result.values["proof"]["verdict"] == "ok"
     assert stage.patched == [POD, WORKLOAD.path, bundle_targets.path(TARGET), SPEC.path]
 
@@ -306,7 +317,7 @@ def test_a_restart_that_was_asked_for(scene: Make) -> None:
 def test_a_restart_that_cures_nothing(scene: Make) -> None:
     stage = scene(STALE)
     with fails("certificate-not-served", "apps/hook", "1"):
-        stage.settle(Rollout(WORKLOAD, "restart", timeout=30))
+        stage.settle(ServingOptions(WORKLOAD, "restart", timeout=30))
     assert stage.patched == [POD, WORKLOAD.path]
 
 
@@ -314,19 +325,19 @@ def test_a_restart_needs_its_rights_before_anything_is_done(scene: Make) -> None
     stage = scene(STALE)
     stage.api.lacking.add(("patch", "deployments"))
     with fails("missing-permissions", "patch", "deployments.apps", "hook"):
-        stage.settle(Rollout(WORKLOAD, "restart"))
+        stage.settle(ServingOptions(WORKLOAD, "restart"))
     assert stage.patched == []
 
 
 def test_a_restart_is_a_change_whatever_becomes_of_the_proof(scene: Make) -> None:
     stage = scene(*[STALE] * 20, NOBODY)
-    result = stage.settle(Rollout(WORKLOAD, "restart", timeout=30), changed=False)
+    result = stage.settle(ServingOptions(WORKLOAD, "restart", timeout=30), changed=False)
     assert (result.values["proof"]["verdict"], result.changed) == ("unproven", True)
 
 
 def test_without_wait_it_looks_once(scene: Make) -> None:
     stage = scene(STALE)
-    result = stage.settle(Rollout(WORKLOAD, "restart", wait=False))
+    result = stage.settle(ServingOptions(WORKLOAD, "restart", wait=False))
     assert result.values["proof"]["verdict"] == "unproven"
     assert (stage.looked, stage.slept, stage.patched) == (1, 0, [])
 
@@ -352,7 +363,7 @@ def test_a_steady_run_asks_nothing(scene: Make) -> None:
 
 # The probe
 
-PROBED = Rollout(timeout=30, probe=ProbeObject({"kind": "ConfigMap"}))
+PROBED = ServingOptions(timeout=30, probe=ProbeObject({"kind": "ConfigMap"}))
 
 
 def probed(monkeypatch: pytest.MonkeyPatch, *answers: str | Exception) -> None:

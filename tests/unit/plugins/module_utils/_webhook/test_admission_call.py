@@ -17,8 +17,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook impor
     reconnection,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.admission_call import (
+    ApiResource,
     ProbeObject,
-    Resource,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import KINDS, Target
 
@@ -34,8 +34,8 @@ DISCOVERY = {
         {"name": "nodes", "kind": "Node", "namespaced": False},
     ]
 }
-PODS = Resource("", "v1", "pods", "Pod", True)
-NODES = Resource("", "v1", "nodes", "Node", False)
+PODS = ApiResource("", "v1", "pods", "Pod", True)
+NODES = ApiResource("", "v1", "nodes", "Node", False)
 POD: dict[str, Any] = {
     "apiVersion": "v1",
     "kind": "Pod",
@@ -67,7 +67,7 @@ def test_every_kind_of_target_is_called_in_some_way() -> None:
 @pytest.mark.parametrize(
     ("manifest", "expected"), [(POD, PODS), ({"apiVersion": "v1", "kind": "Node"}, NODES)]
 )
-def test_the_resource_of_a_manifest(manifest: dict[str, Any], expected: Resource) -> None:
+def test_the_resource_of_a_manifest(manifest: dict[str, Any], expected: ApiResource) -> None:
     assert admission_call.resource_of(manifest, DISCOVERY) == expected
 
 
@@ -100,7 +100,7 @@ def test_a_name_is_made_where_there_is_none() -> None:
     ("resource", "metadata"),
     [(PODS, {"name": "x"}), (NODES, {"name": "x", "namespace": "shop"})],
 )
-def test_a_namespace_where_one_belongs(resource: Resource, metadata: dict[str, str]) -> None:
+def test_a_namespace_where_one_belongs(resource: ApiResource, metadata: dict[str, str]) -> None:
     with fails("probe-impossible", resource.kind, "metadata.namespace"):
         admission_call.creation(
             resource, {"apiVersion": "v1", "kind": resource.kind, "metadata": metadata}, "admission"
@@ -176,13 +176,13 @@ def test_a_renewal_changes_bytes_and_no_certificate() -> None:
     bundle = authority("a").pem
     texts = [bundle]
     for _again in range(reconnection.MOST_BREAKS - 1):
-        texts.append(reconnection.renewed(texts[-1]))
+        texts.append(reconnection.with_other_line_breaks(texts[-1]))
     assert len(set(texts)) == len(texts)
-    assert {bundle_content.anchors(text) for text in texts} == {bundle_content.anchors(bundle)}
+    assert {bundle_content.certificates(text) for text in texts} == {bundle_content.certificates(bundle)}
     assert len(texts[-1]) <= len(bundle) + reconnection.MOST_BREAKS
 
 
 def test_a_renewal_goes_round() -> None:
     full = "x" + reconnection.MOST_BREAKS * "\n"
-    assert reconnection.renewed(full) == "x\n"
-    assert reconnection.renewed("x") == "x\n"
+    assert reconnection.with_other_line_breaks(full) == "x\n"
+    assert reconnection.with_other_line_breaks("x") == "x\n"

@@ -11,14 +11,16 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.admission_match import (
-    Creation,
+    ObjectCreation,
     match,
 )
 
 pytestmark = pytest.mark.quick
 
-DEPLOYMENT = Creation("apps", "v1", "deployments", "Deployment", "shop", {"app": "web"}, {"team": "red"})
-NODE = Creation("", "v1", "nodes", "Node")
+DEPLOYMENT = ObjectCreation(
+    "apps", "v1", "deployments", "Deployment", "shop", {"app": "web"}, {"team": "red"}
+)
+NODE = ObjectCreation("", "v1", "nodes", "Node")
 RULE = {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["deployments"]}
 
 
@@ -94,7 +96,7 @@ def test_a_namespace_selector_leaves_no_cluster_object_out() -> None:
     selector = {"namespaceSelector": {"matchLabels": {"team": "red"}}}
     webhook = {**rule(apiGroups=[""], resources=["nodes", "namespaces"], scope="Cluster"), **selector}
     assert match(webhook, NODE).is_asked
-    red = Creation("", "v1", "namespaces", "Namespace", labels={"team": "red"})
+    red = ObjectCreation("", "v1", "namespaces", "Namespace", labels={"team": "red"})
     assert match(webhook, red).is_asked
     assert match(webhook, replace(red, labels={})).is_asked is False
 
@@ -102,5 +104,7 @@ def test_a_namespace_selector_leaves_no_cluster_object_out() -> None:
 def test_nobody_is_asked_about_webhooks() -> None:
     everything = rule(apiGroups=["*"], apiVersions=["*"], operations=["*"], resources=["*"])
     group = "admissionregistration.k8s.io"
-    configuration = Creation(group, "v1", "mutatingwebhookconfigurations", "MutatingWebhookConfiguration")
+    configuration = ObjectCreation(
+        group, "v1", "mutatingwebhookconfigurations", "MutatingWebhookConfiguration"
+    )
     assert match(everything, configuration).is_asked is False

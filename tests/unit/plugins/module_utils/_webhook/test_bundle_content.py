@@ -140,12 +140,12 @@ def test_no_key_is_quoted_when_one_is_refused() -> None:
 
 
 def test_an_anchor_says_subject_date_and_fingerprint() -> None:
-    (anchor,) = bundle_content.anchors(LABELLED)
+    (anchor,) = bundle_content.certificates(LABELLED)
     assert str(anchor) == f"CN=ca-a until 2027-11-25T12:00:00Z, SHA-256 {A.fingerprint}"
 
 
 def test_a_certificate_that_cannot_be_read_is_told_by_its_fingerprint() -> None:
-    (anchor,) = bundle_content.anchors(OPAQUE.pem)
+    (anchor,) = bundle_content.certificates(OPAQUE.pem)
     assert (anchor.subject, anchor.not_after, anchor.fingerprint) == ("", None, OPAQUE.fingerprint)
     assert str(anchor) == f"a certificate that this collection cannot read, SHA-256 {OPAQUE.fingerprint}"
     assert anchor.pem == OPAQUE.pem

@@ -111,13 +111,13 @@ def test_each_bundle_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     held = "".join(authority(f"ca-{number}").pem for number in range(20))
     [change] = plan(VALIDATING, configuration(("a.x.io", client_config(held))), mode="exactly").bundles
     read: list[str] = []
-    anchors = bundle_content.anchors
+    read_certificates = bundle_content.certificates
 
-    def counted(bundle: str) -> tuple[bundle_content.Anchor, ...]:
+    def counted(bundle: str) -> tuple[bundle_content.BundleCertificate, ...]:
         read.append(bundle)
-        return anchors(bundle)
+        return read_certificates(bundle)
 
-    monkeypatch.setattr(bundle_content, "anchors", counted)
+    monkeypatch.setattr(bundle_content, "certificates", counted)
     assert len(change.gone) == 20
     assert sorted(read) == sorted([held, A.pem])
 

@@ -16,7 +16,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client i
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import Connection
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import ConnectionFailed
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import probe_calls
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.admission_call import Call
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.admission_call import ProbeCall
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.probe_verdict import ApiServers
 
 from tests.unit.plugins.module_utils._kube.server import LOST, Answer, Server, serving
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NOW = datetime(2026, 11, 25, 12, 0, tzinfo=timezone.utc)
-CALL = Call("admission", "/api/v1/namespaces/a/configmaps", "dry run", {"kind": "ConfigMap"}, "hook")
+CALL = ProbeCall("admission", "/api/v1/namespaces/a/configmaps", "dry run", {"kind": "ConfigMap"}, "hook")
 DONE = Answer(200, {"kind": "ConfigMap"})
 DENIED = Answer(429, {"kind": "Status", "message": 'admission webhook "hook" denied the request: slow down'})
 FAILED = Answer(

@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import call_failures, probe_verdict
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.admission_match import Match
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.admission_match import (
+    AdmissionMatch,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.probe_verdict import (
-    Answer,
     ApiServers,
+    EndpointEvidence,
     ProbeEvidence,
-    Seen,
+    WebhookAnswer,
     judge,
 )
 
@@ -27,11 +29,11 @@ pytestmark = pytest.mark.quick
 HOOK = "probe.example.com"
 
 
-def answer(words: str) -> Answer:
-    return Answer(call_failures.of_answer(words, call_failures.ADMISSION, HOOK), words)
+def answer(words: str) -> WebhookAnswer:
+    return WebhookAnswer(call_failures.of_answer(words, call_failures.ADMISSION, HOOK), words)
 
 
-ACCEPTED = Answer()
+ACCEPTED = WebhookAnswer()
 DENIED = answer(f'admission webhook "{HOOK}" denied the request: no team')
 REFUSED = answer(
     f'Internal error occurred: failed calling webhook "{HOOK}": dial tcp: connect: connection refused'
@@ -39,11 +41,13 @@ REFUSED = answer(
 OTHER = answer('admission webhook "other.example.com" denied the request: no')
 UNSUPPORTED = answer(f'admission webhook "{HOOK}" does not support dry run')
 
-GOOD = Seen("pod a/1", certificate="serial 01")
-STRANGE = Seen("pod a/2", certificate="serial 02", refusal="certificate signed by unknown authority")
-HIDDEN = Seen("pod a/3", problem="the pod cannot be reached")
-NOT_ASKED = Match(False, "its rules do not name it")
-PERHAPS = Match(None, "its matchConditions are not evaluated here")
+GOOD = EndpointEvidence("pod a/1", certificate="serial 01")
+STRANGE = EndpointEvidence(
+    "pod a/2", certificate="serial 02", refusal="certificate signed by unknown authority"
+)
+HIDDEN = EndpointEvidence("pod a/3", problem="the pod cannot be reached")
+NOT_ASKED = AdmissionMatch(False, "its rules do not name it")
+PERHAPS = AdmissionMatch(None, "its matchConditions are not evaluated here")
 BLIND: dict[str, Any] = {
     "endpoints_problem": "this identity may not read who is called",
     "are_endpoints_known": False,
@@ -53,66 +57,90 @@ NOBODY: dict[str, Any] = {"endpoints_problem": "Service a/b has no ready endpoin
 EXPECT_DENIED: dict[str, Any] = {"expect": "denied", "answers": (DENIED,)}
 
 
-def seen(**changed: Any) -> ProbeEvidence:
+def evidence(**changed: Any) -> ProbeEvidence:
     return ProbeEvidence(
-        **{"request": "dry run of ConfigMap x", "answers": (ACCEPTED,), "seen": (GOOD,), **changed}
+        **{"request": "dry run of ConfigMap x", "answers": (ACCEPTED,), "endpoints": (GOOD,), **changed}
     )
 
 
 ROWS: dict[str, tuple[ProbeEvidence, str, str]] = {
-    "accepted, all seen": (seen(), "ok", "ok"),
-    "accepted, two seen": (seen(seen=(GOOD, GOOD)), "ok", "ok"),
-    "denied as expected": (seen(**EXPECT_DENIED), "ok", "ok"),
-    "denied in these words": (seen(**EXPECT_DENIED, message="team"), "ok", "ok"),
-    "denied, Ignore": (seen(**EXPECT_DENIED, fails_open=True), "ok", "ok"),
-    "denied, rules not understood": (seen(**EXPECT_DENIED, match=PERHAPS), "ok", "ok"),
-    "renewed, not seen": (seen(seen=(), is_renewed=True, **BLIND), "ok", "ok"),
-    "renewed, one not seen": (seen(seen=(GOOD, HIDDEN), is_renewed=True), "ok", "ok"),
-    "renewed, no bundle known": (seen(has_bundle=False, is_renewed=True), "ok", "ok"),
+    "accepted, all seen": (evidence(), "ok", "ok"),
+    "accepted, two seen": (evidence(endpoints=(GOOD, GOOD)), "ok", "ok"),
+    "denied as expected": (evidence(**EXPECT_DENIED), "ok", "ok"),
+    "denied in these words": (evidence(**EXPECT_DENIED, message="team"), "ok", "ok"),
+    "denied, Ignore": (evidence(**EXPECT_DENIED, fails_open=True), "ok", "ok"),
+    "denied, rules not understood": (evidence(**EXPECT_DENIED, match=PERHAPS), "ok", "ok"),
+    "renewed, not seen": (evidence(endpoints=(), is_reconnected=True, **BLIND), "ok", "ok"),
+    "renewed, one not seen": (evidence(endpoints=(GOOD, HIDDEN), is_reconnected=True), "ok", "ok"),
+    "renewed, no bundle known": (evidence(has_bundle=False, is_reconnected=True), "ok", "ok"),
     # Old connections
-    "not looked": (seen(seen=(), **BLIND), "unproven", "old-connection"),
-    "denied, not looked": (seen(seen=(), **BLIND, **EXPECT_DENIED), "unproven", "old-connection"),
-    "one not seen": (seen(seen=(GOOD, HIDDEN)), "unproven", "old-connection"),
-    "no bundle to judge by": (seen(has_bundle=False), "unproven", "old-connection"),
+    "not looked": (evidence(endpoints=(), **BLIND), "unproven", "old-connection"),
+    "denied, not looked": (evidence(endpoints=(), **BLIND, **EXPECT_DENIED), "unproven", "old-connection"),
+    "one not seen": (evidence(endpoints=(GOOD, HIDDEN)), "unproven", "old-connection"),
+    "no bundle to judge by": (evidence(has_bundle=False), "unproven", "old-connection"),
     "no bundle, and what is served is not judged": (
-        seen(has_bundle=False, seen=(STRANGE,)),
+        evidence(has_bundle=False, endpoints=(STRANGE,)),
         "unproven",
         "old-connection",
     ),
     # What is served weighs more than what passed
-    "one strange": (seen(seen=(GOOD, STRANGE)), "failed", "unknown-authority"),
-    "strange, denied as expected": (seen(seen=(STRANGE,), **EXPECT_DENIED), "failed", "unknown-authority"),
-    "strange, renewed": (seen(seen=(STRANGE,), is_renewed=True), "failed", "unknown-authority"),
-    "strange, behind Ignore": (seen(seen=(STRANGE,), fails_open=True), "failed", "unknown-authority"),
-    "nobody there": (seen(seen=(), **NOBODY), "failed", "no-endpoints"),
-    "nobody there, behind Ignore": (seen(seen=(), **NOBODY, fails_open=True), "failed", "no-endpoints"),
+    "one strange": (evidence(endpoints=(GOOD, STRANGE)), "failed", "unknown-authority"),
+    "strange, denied as expected": (
+        evidence(endpoints=(STRANGE,), **EXPECT_DENIED),
+        "failed",
+        "unknown-authority",
+    ),
+    "strange, renewed": (evidence(endpoints=(STRANGE,), is_reconnected=True), "failed", "unknown-authority"),
+    "strange, behind Ignore": (
+        evidence(endpoints=(STRANGE,), fails_open=True),
+        "failed",
+        "unknown-authority",
+    ),
+    "nobody there": (evidence(endpoints=(), **NOBODY), "failed", "no-endpoints"),
+    "nobody there, behind Ignore": (
+        evidence(endpoints=(), **NOBODY, fails_open=True),
+        "failed",
+        "no-endpoints",
+    ),
     # Calls that fail
-    "refused": (seen(answers=(REFUSED,)), "failed", "refused"),
-    "refused once": (seen(answers=(ACCEPTED, REFUSED, ACCEPTED)), "failed", "refused"),
-    "refused, denial expected": (seen(expect="denied", answers=(DENIED, REFUSED)), "failed", "refused"),
-    "refused, renewed": (seen(answers=(REFUSED,), is_renewed=True), "failed", "refused"),
+    "refused": (evidence(answers=(REFUSED,)), "failed", "refused"),
+    "refused once": (evidence(answers=(ACCEPTED, REFUSED, ACCEPTED)), "failed", "refused"),
+    "refused, denial expected": (evidence(expect="denied", answers=(DENIED, REFUSED)), "failed", "refused"),
+    "refused, renewed": (evidence(answers=(REFUSED,), is_reconnected=True), "failed", "refused"),
     # Others
-    "another webhook": (seen(answers=(OTHER,)), "unproven", "another-webhook"),
+    "another webhook": (evidence(answers=(OTHER,)), "unproven", "another-webhook"),
     "another webhook, denial expected": (
-        seen(expect="denied", answers=(OTHER,)),
+        evidence(expect="denied", answers=(OTHER,)),
         "unproven",
         "another-webhook",
     ),
-    "no dry run": (seen(answers=(UNSUPPORTED,)), "unproven", "no-dry-run"),
+    "no dry run": (evidence(answers=(UNSUPPORTED,)), "unproven", "no-dry-run"),
     # Expectations
-    "denied unexpectedly": (seen(answers=(DENIED,)), "failed", "denied"),
-    "denied otherwise": (seen(**EXPECT_DENIED, message="owner"), "failed", "other-message"),
-    "accepted unexpectedly": (seen(expect="denied"), "failed", "accepted"),
-    "accepted unexpectedly once": (seen(expect="denied", answers=(DENIED, ACCEPTED)), "failed", "accepted"),
-    "accepted unexpectedly, Ignore": (seen(expect="denied", fails_open=True), "failed", "accepted"),
-    "accepted, not asked, denial expected": (seen(expect="denied", match=NOT_ASKED), "failed", "not-asked"),
-    "accepted, perhaps asked, denial expected": (seen(expect="denied", match=PERHAPS), "failed", "accepted"),
+    "denied unexpectedly": (evidence(answers=(DENIED,)), "failed", "denied"),
+    "denied otherwise": (evidence(**EXPECT_DENIED, message="owner"), "failed", "other-message"),
+    "accepted unexpectedly": (evidence(expect="denied"), "failed", "accepted"),
+    "accepted unexpectedly once": (
+        evidence(expect="denied", answers=(DENIED, ACCEPTED)),
+        "failed",
+        "accepted",
+    ),
+    "accepted unexpectedly, Ignore": (evidence(expect="denied", fails_open=True), "failed", "accepted"),
+    "accepted, not asked, denial expected": (
+        evidence(expect="denied", match=NOT_ASKED),
+        "failed",
+        "not-asked",
+    ),
+    "accepted, perhaps asked, denial expected": (
+        evidence(expect="denied", match=PERHAPS),
+        "failed",
+        "accepted",
+    ),
     # What an accepted object does not show
-    "Ignore": (seen(fails_open=True), "unproven", "hidden-by-ignore"),
-    "Ignore, renewed": (seen(fails_open=True, is_renewed=True), "unproven", "hidden-by-ignore"),
-    "not asked": (seen(match=NOT_ASKED), "unproven", "not-asked"),
-    "not asked, renewed": (seen(match=NOT_ASKED, is_renewed=True), "unproven", "not-asked"),
-    "perhaps asked": (seen(match=PERHAPS), "unproven", "perhaps-not-asked"),
+    "Ignore": (evidence(fails_open=True), "unproven", "hidden-by-ignore"),
+    "Ignore, renewed": (evidence(fails_open=True, is_reconnected=True), "unproven", "hidden-by-ignore"),
+    "not asked": (evidence(match=NOT_ASKED), "unproven", "not-asked"),
+    "not asked, renewed": (evidence(match=NOT_ASKED, is_reconnected=True), "unproven", "not-asked"),
+    "perhaps asked": (evidence(match=PERHAPS), "unproven", "perhaps-not-asked"),
 }
 
 
@@ -134,13 +162,13 @@ def test_every_rule_is_reached() -> None:
 def test_ok_needs_a_new_connection_whatever_else() -> None:
     """Over every row: where neither all endpoints are seen nor connections renewed, it is never ok."""
     for observation, _, _ in ROWS.values():
-        unseen = replace(observation, seen=(), is_renewed=False, **BLIND)
+        unseen = replace(observation, endpoints=(), is_reconnected=False, **BLIND)
         assert judge(unseen).verdict != "ok"
 
 
 def test_an_answer_over_an_old_connection_is_named() -> None:
-    found = judge(seen(seen=(STRANGE,)))
-    failing = judge(seen(seen=(STRANGE,), answers=(REFUSED,)))
+    found = judge(evidence(endpoints=(STRANGE,)))
+    failing = judge(evidence(endpoints=(STRANGE,), answers=(REFUSED,)))
     assert not absent(["a/2:"], found.cause)
     assert not absent(["a/2:"], failing.cause)
     assert found.cause.startswith(failing.cause)
@@ -148,17 +176,17 @@ def test_an_answer_over_an_old_connection_is_named() -> None:
 
 
 def test_what_ignore_hides_is_said_with_what_was_seen() -> None:
-    found = judge(seen(expect="denied", fails_open=True, seen=(HIDDEN,)))
+    found = judge(evidence(expect="denied", fails_open=True, endpoints=(HIDDEN,)))
     assert not absent(["Ignore", "a/3:"], found.cause)
 
 
 def test_evidence_tells_what_was_seen_and_how_far_it_goes() -> None:
     found = judge(
-        seen(
+        evidence(
             answers=(DENIED, ACCEPTED, DENIED),
-            seen=(GOOD, STRANGE, HIDDEN),
+            endpoints=(GOOD, STRANGE, HIDDEN),
             api_servers=ApiServers(2),
-            is_renewed=True,
+            is_reconnected=True,
             notes=("one more",),
         )
     )
@@ -175,7 +203,7 @@ def test_evidence_tells_what_was_seen_and_how_far_it_goes() -> None:
 
 
 def test_an_unknown_number_of_api_servers_is_said() -> None:
-    assert "the number of API servers is not known; 1 request," in judge(seen()).evidence[-1]
+    assert "the number of API servers is not known; 1 request," in judge(evidence()).evidence[-1]
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -187,14 +215,14 @@ def test_nothing_claims_all_api_servers(row: str) -> None:
 @pytest.mark.parametrize(
     ("observation", "is_lasting"),
     [
-        (seen(fails_open=True), True),
-        (seen(match=NOT_ASKED), True),
-        (seen(seen=(), **BLIND), True),
-        (seen(seen=(GOOD, HIDDEN)), False),
-        (seen(answers=(REFUSED,)), False),
-        (seen(seen=(STRANGE,)), False),
-        (seen(seen=(), **NOBODY), False),
-        (seen(expect="denied"), False),
+        (evidence(fails_open=True), True),
+        (evidence(match=NOT_ASKED), True),
+        (evidence(endpoints=(), **BLIND), True),
+        (evidence(endpoints=(GOOD, HIDDEN)), False),
+        (evidence(answers=(REFUSED,)), False),
+        (evidence(endpoints=(STRANGE,)), False),
+        (evidence(endpoints=(), **NOBODY), False),
+        (evidence(expect="denied"), False),
     ],
 )
 def test_what_waiting_may_change(observation: ProbeEvidence, is_lasting: bool) -> None:

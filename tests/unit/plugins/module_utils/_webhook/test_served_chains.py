@@ -57,7 +57,7 @@ def test_the_server_sees_a_handshake_that_is_complete(tmp_path: Path, version: s
     server = threading.Thread(target=serve)
     server.start()
     with ours:
-        chain = served_chains.handshake(served_chains._Direct(ours), "hook.apps.svc")
+        chain = served_chains.handshake(served_chains._DirectStream(ours), "hook.apps.svc")
     server.join()
     assert [ssl.DER_cert_to_PEM_cert(der) for der in chain] == [ca.pem]
     assert seen == [version.name.replace("_", ".")]
@@ -81,7 +81,7 @@ def test_a_handshake_is_bounded_as_a_whole(talk: str) -> None:
     with talking(says) as server:
         config = replace(URL, port=server.port)
         api.host_name = "127.0.0.1"
-        (seen,) = guarded(lambda: served_chains.look(api, config, until=time.monotonic() + 1.5)).served
+        (seen,) = guarded(lambda: served_chains.scan(api, config, until=time.monotonic() + 1.5)).served
         assert (server.connections, seen.certificate) == (1, None)
         assert problem in seen.problem
         assert server.sent < served_chains.HANDSHAKE_BYTES + (8 << 20)
@@ -94,12 +94,12 @@ def test_a_look_at_many_endpoints_ends_in_its_time(monkeypatch: pytest.MonkeyPat
     api.prepare = lambda: renewed.append(time.monotonic())
     with talking(lambda: dripping(RECORD)) as server:
         many = tuple(Endpoint("127.0.0.1", server.port, is_outside=True) for _ in range(4))
-        monkeypatch.setattr(webhook_endpoints, "find", lambda *_arguments: Endpoints(many, aside=many))
-        look = guarded(lambda: served_chains.look(api, URL, until=time.monotonic() + 1, aside=True))
+        monkeypatch.setattr(webhook_endpoints, "find", lambda *_arguments: Endpoints(many, unready=many))
+        scan = guarded(lambda: served_chains.scan(api, URL, until=time.monotonic() + 1, unready=True))
         assert server.connections == 1
-        assert not look.is_complete
-        assert not look.is_blind
-        unseen = [one.problem for one in (*look.aside, *look.served)]
+        assert not scan.is_complete
+        assert not scan.is_blind
+        unseen = [one.problem for one in (*scan.unready, *scan.served)]
         assert ["not checked" in problem for problem in unseen] == [False] + 7 * [True]
         assert len(renewed) == 8
 
@@ -113,7 +113,7 @@ def test_a_handshake_leaves_time_for_the_next_endpoint(monkeypatch: pytest.Monke
     with talking(lambda: dripping(RECORD)) as server:
         many = tuple(Endpoint("127.0.0.1", server.port, is_outside=True) for _ in range(3))
         monkeypatch.setattr(webhook_endpoints, "find", lambda *_arguments: Endpoints(many))
-        guarded(lambda: served_chains.look(api, URL, until=time.monotonic() + 60))
+        guarded(lambda: served_chains.scan(api, URL, until=time.monotonic() + 60))
         assert (server.connections, len(renewed)) == (3, 3)
 
 
@@ -133,7 +133,7 @@ def test_a_leaf_without_its_chain_is_not_judged(
     monkeypatch.setattr(dialing, "dial", lambda *_arguments: socket.socket())
     config = ClientConfig("w", "", "", "hook.example.com", None, pki.authority(bundle).pem)
     api: Any = Api()
-    (seen,) = served_chains.look(api, config, until=time.monotonic() + 5).served
+    (seen,) = served_chains.scan(api, config, until=time.monotonic() + 5).served
     assert (seen.is_blind, seen.certificate is None) == (is_blind, is_blind)
 
 
@@ -152,9 +152,9 @@ def test_an_address_of_the_clusters_network_is_never_dialled(monkeypatch: pytest
         }
     )
     config = ClientConfig("w", "", "", "hook.apps.svc", ("apps", "hook"), "")
-    look = served_chains.look(api, config, until=time.monotonic() + 5)
-    assert (look.is_blind, look.is_complete) == (True, False)
-    assert "no pod is behind it" in look.served[0].problem
+    scan = served_chains.scan(api, config, until=time.monotonic() + 5)
+    assert (scan.is_blind, scan.is_complete) == (True, False)
+    assert "no pod is behind it" in scan.served[0].problem
 
 
 @pytest.mark.parametrize("role", ["rotate", "prove"])

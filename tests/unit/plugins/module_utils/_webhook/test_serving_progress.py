@@ -18,10 +18,16 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import serving_progress, workloads
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import ClientConfig
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import Look, Served
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.serving_progress import View
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.served_chains import (
+    EndpointScan,
+    ServedChain,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.serving_progress import ConfigScan
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.webhook_endpoints import Endpoint
-from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.workloads import Rollout, Workload
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.workloads import (
+    ServingOptions,
+    WebhookWorkload,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import certificate_facts
 
 from tests.unit.plugins.module_utils._csr.flow import Api, api_error
@@ -33,61 +39,63 @@ NEW, OLD = pki.leaf(CA, NAME), pki.leaf(OTHER_CA, NAME)
 CONFIG = ClientConfig("w", "", "", NAME, ("apps", "hook"), CA.pem)
 
 
-def served(pem: str, pod: str = "a") -> Served:
-    return Served(Endpoint("10.0.0.4", 8443, ("apps", pod)), pem, certificate_facts.describe_pem(pem))
+def served(pem: str, pod: str = "a") -> ServedChain:
+    return ServedChain(Endpoint("10.0.0.4", 8443, ("apps", pod)), pem, certificate_facts.describe_pem(pem))
 
 
-def at_address(pem: str) -> Served:
+def at_address(pem: str) -> ServedChain:
     """Return the result of one connection to a URL or to a Service of type ExternalName."""
     endpoint = Endpoint("hooks.example.com", 443, is_outside=True)
-    return Served(endpoint, pem, certificate_facts.describe_pem(pem))
+    return ServedChain(endpoint, pem, certificate_facts.describe_pem(pem))
 
 
-def aside(one: Served, state: str) -> Look:
+def unready(one: ServedChain, state: str) -> EndpointScan:
     """Beside an endpoint that serves the new one."""
-    return Look((served(NEW),), aside=(replace(one, endpoint=replace(one.endpoint, state=state)),))
+    return EndpointScan((served(NEW),), unready=(replace(one, endpoint=replace(one.endpoint, state=state)),))
 
 
-def unseen(*, blind: bool = False) -> Served:
-    return Served(Endpoint("10.0.0.5", 8443, ("apps", "b")), problem="Connection refused", is_blind=blind)
+def unseen(*, blind: bool = False) -> ServedChain:
+    return ServedChain(
+        Endpoint("10.0.0.5", 8443, ("apps", "b")), problem="Connection refused", is_blind=blind
+    )
 
 
-def state(*looks: Look, bundle: str = CA.pem) -> serving_progress.Progress:
+def state(*scans: EndpointScan, bundle: str = CA.pem) -> serving_progress.ServingProgress:
     config = ClientConfig("w", "", "", NAME, ("apps", "hook"), bundle)
     fingerprint = certificate_facts.describe_pem(NEW).fingerprint
-    return serving_progress.progress((View(config, look) for look in looks), fingerprint, pki.NOW)
+    return serving_progress.assess((ConfigScan(config, scan) for scan in scans), fingerprint, pki.NOW)
 
 
 @pytest.mark.parametrize(
-    ("looks", "expected"),
+    ("scans", "expected"),
     [
-        ([Look((served(NEW), served(NEW, "b")))], serving_progress.IN_USE),
-        ([Look((served(NEW),)), Look((served(NEW),))], serving_progress.IN_USE),
-        ([Look((served(NEW), served(OLD, "b")))], serving_progress.STALE),
-        ([Look((served(OLD), unseen()))], serving_progress.STALE),
-        ([Look((served(NEW), unseen()))], serving_progress.UNSEEN),
-        ([Look((), "Service apps/hook has no ready endpoint")], serving_progress.UNSEEN),
-        ([Look((served(NEW),)), Look(())], serving_progress.UNSEEN),
-        ([Look((served(NEW), unseen(blind=True)))], serving_progress.HIDDEN),
-        ([Look((), "this identity may not read", is_known=False)], serving_progress.HIDDEN),
+        ([EndpointScan((served(NEW), served(NEW, "b")))], serving_progress.IN_USE),
+        ([EndpointScan((served(NEW),)), EndpointScan((served(NEW),))], serving_progress.IN_USE),
+        ([EndpointScan((served(NEW), served(OLD, "b")))], serving_progress.STALE),
+        ([EndpointScan((served(OLD), unseen()))], serving_progress.STALE),
+        ([EndpointScan((served(NEW), unseen()))], serving_progress.UNSEEN),
+        ([EndpointScan((), "Service apps/hook has no ready endpoint")], serving_progress.UNSEEN),
+        ([EndpointScan((served(NEW),)), EndpointScan(())], serving_progress.UNSEEN),
+        ([EndpointScan((served(NEW), unseen(blind=True)))], serving_progress.HIDDEN),
+        ([EndpointScan((), "this identity may not read", is_known=False)], serving_progress.HIDDEN),
         # Back from a node that was cut off it would serve the old one again, and its CA would be gone.
-        ([aside(served(OLD, "b"), "not ready")], serving_progress.STALE),
-        ([aside(unseen(), "not ready")], serving_progress.UNSEEN),
-        ([aside(served(NEW, "b"), "not ready")], serving_progress.IN_USE),
+        ([unready(served(OLD, "b"), "not ready")], serving_progress.STALE),
+        ([unready(unseen(), "not ready")], serving_progress.UNSEEN),
+        ([unready(served(NEW, "b"), "not ready")], serving_progress.IN_USE),
         # One address may lead to many machines, and only one of them was seen.
-        ([Look((at_address(NEW),))], serving_progress.PARTLY_SEEN),
-        ([Look((served(NEW),)), Look((at_address(NEW),))], serving_progress.PARTLY_SEEN),
-        ([Look((at_address(OLD),))], serving_progress.STALE),
-        ([Look((at_address(NEW),)), Look((served(OLD),))], serving_progress.STALE),
-        ([Look((at_address(NEW),)), Look((unseen(),))], serving_progress.UNSEEN),
-        ([Look((at_address(NEW),)), Look((unseen(blind=True),))], serving_progress.HIDDEN),
+        ([EndpointScan((at_address(NEW),))], serving_progress.PARTLY_SEEN),
+        ([EndpointScan((served(NEW),)), EndpointScan((at_address(NEW),))], serving_progress.PARTLY_SEEN),
+        ([EndpointScan((at_address(OLD),))], serving_progress.STALE),
+        ([EndpointScan((at_address(NEW),)), EndpointScan((served(OLD),))], serving_progress.STALE),
+        ([EndpointScan((at_address(NEW),)), EndpointScan((unseen(),))], serving_progress.UNSEEN),
+        ([EndpointScan((at_address(NEW),)), EndpointScan((unseen(blind=True),))], serving_progress.HIDDEN),
         # Until every kube-proxy knows that it goes, an API server that dials anew may reach it.
-        ([aside(served(OLD, "b"), "terminating")], serving_progress.UNSEEN),
-        ([aside(unseen(), "terminating")], serving_progress.IN_USE),
+        ([unready(served(OLD, "b"), "terminating")], serving_progress.UNSEEN),
+        ([unready(unseen(), "terminating")], serving_progress.IN_USE),
     ],
 )
-def test_how_far_it_is(looks: list[Look], expected: str) -> None:
-    assert state(*looks).state == expected
+def test_how_far_it_is(scans: list[EndpointScan], expected: str) -> None:
+    assert state(*scans).state == expected
 
 
 def test_nothing_to_look_at_proves_nothing() -> None:
@@ -95,21 +103,21 @@ def test_nothing_to_look_at_proves_nothing() -> None:
 
 
 def test_what_is_served_has_to_verify_too() -> None:
-    found = state(Look((served(NEW),)), bundle=OTHER_CA.pem)
+    found = state(EndpointScan((served(NEW),)), bundle=OTHER_CA.pem)
     assert found.state == serving_progress.STALE
     assert "the API server would refuse it: certificate signed by unknown authority" in found.evidence[0]
 
 
 def test_the_evidence_names_endpoints_and_serials() -> None:
     old = certificate_facts.describe_pem(OLD)
-    evidence = state(Look((served(OLD), unseen()), "half of it")).evidence
+    evidence = state(EndpointScan((served(OLD), unseen()), "half of it")).evidence
     assert evidence[0] == "half of it"
     assert evidence[1].startswith(f"pod apps/a, port 8443 serves serial {old.serial}")
     assert evidence[2] == "pod apps/b, port 8443 shows nothing: Connection refused"
 
 
 def test_the_evidence_names_the_limit_of_one_address() -> None:
-    [line] = state(Look((at_address(NEW),))).evidence
+    [line] = state(EndpointScan((at_address(NEW),))).evidence
     assert line.startswith("hooks.example.com:443 serves it")
     assert "other machines" in line
 
@@ -166,7 +174,7 @@ def test_whether_waiting_is_in_vain(volumes: list[Any], containers: list[Any], e
     assert workloads.is_frozen(pod, "hook-tls") is expected
 
 
-WORKLOAD = Workload("DaemonSet", "apps", "hook")
+WORKLOAD = WebhookWorkload("DaemonSet", "apps", "hook")
 LOCK = {"op": "replace", "path": "/metadata/resourceVersion", "value": "9"}
 
 
@@ -218,11 +226,11 @@ def test_a_touch_is_no_must(error: Any, done: bool) -> None:
 
 
 def test_rights_are_asked_for_where_a_restart_is() -> None:
-    assert Rollout(WORKLOAD).permissions == []
-    assert Rollout(None, "restart").permissions == []
+    assert ServingOptions(WORKLOAD).permissions == []
+    assert ServingOptions(None, "restart").permissions == []
     assert [
         (permission.verb, permission.resource, permission.name)
-        for permission in Rollout(WORKLOAD, "restart").permissions
+        for permission in ServingOptions(WORKLOAD, "restart").permissions
     ] == [
         ("get", "daemonsets", "hook"),
         ("patch", "daemonsets", "hook"),

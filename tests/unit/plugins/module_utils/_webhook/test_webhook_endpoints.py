@@ -101,11 +101,11 @@ def test_of_a_service(obj: Any, slices: list[Any], port: int, expected: tuple[En
         ({"ready": False, "serving": True, "terminating": True}, "terminating"),
     ],
 )
-def test_those_that_get_no_new_connections_stand_aside(conditions: dict[str, bool], state: str) -> None:
+def test_those_that_get_no_new_connections_are_unready(conditions: dict[str, bool], state: str) -> None:
     slices = [part(pod("a", "10.0.0.4"), pod("b", "10.0.0.5", **conditions))]
     found = webhook_endpoints.of_service(service(), slices, 443)
-    assert found == Endpoints((A,), aside=(replace(B, state=state),))
-    assert str(found.aside[0]) == f"pod apps/b, port 8443 ({state})"
+    assert found == Endpoints((A,), unready=(replace(B, state=state),))
+    assert str(found.unready[0]) == f"pod apps/b, port 8443 ({state})"
 
 
 def test_an_endpoint_that_moves_between_slices_is_ready_where_one_says_so() -> None:
@@ -126,13 +126,13 @@ def test_an_endpoint_that_moves_between_slices_is_ready_where_one_says_so() -> N
         ([part(pod("a", "10.0.0.4"))], 8443, "Service apps/hook has no port 8443"),
     ],
 )
-def test_nobody_is_called(slices: list[Any], port: int, problem: str) -> None:
+def test_a_webhook_without_endpoints(slices: list[Any], port: int, problem: str) -> None:
     assert webhook_endpoints.of_service(service(), slices, port) == Endpoints((), problem)
 
 
 def test_read_from_the_api_server() -> None:
     api: Any = Api({SERVICE_PATH: service(), SLICES_PATH: {"items": [part(pod("a", "10.0.0.4"))]}})
-    assert webhook_endpoints.find(api, config()).found == (A,)
+    assert webhook_endpoints.find(api, config()).ready == (A,)
 
 
 def test_there_is_no_service() -> None:
@@ -143,7 +143,7 @@ def test_there_is_no_service() -> None:
 def test_what_may_not_be_read_is_not_known() -> None:
     api: Any = Api({SERVICE_PATH: api_error(Forbidden, "services is forbidden")})
     found = webhook_endpoints.find(api, config())
-    assert (found.found, found.is_known) == ((), False)
+    assert (found.ready, found.is_known) == ((), False)
     assert "services is forbidden" in found.problem
 
 
@@ -167,7 +167,7 @@ def test_an_address_outside_of_the_cluster(host: str, api_host: str, is_seen: bo
     called = config() if by == "ExternalName" else config(service=None, server_name=host)
     found = webhook_endpoints.find(api, called)
     assert found.is_known is is_seen
-    assert found.found == ((Endpoint(host, 443, is_outside=True),) if is_seen else ())
+    assert found.ready == ((Endpoint(host, 443, is_outside=True),) if is_seen else ())
 
 
 def test_in_words() -> None:
