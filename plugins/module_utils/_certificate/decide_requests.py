@@ -1,0 +1,244 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Approve or deny requests of other identities, after a comparison of their content with an expectation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from .._csr import csr_api, name_policy
+from .._csr.approval import EXPECTED, RULES, Expectation, Rules, approval_permissions, compare, decision_of
+from .._csr.csr_api import Decision
+from .._csr.csr_content import condition_text, content_of
+from .._csr.errors import RequestError
+from .._csr.name_policy import GuardedNames
+from .._csr.requester import requester_of
+from .._diagnosis import wait_for_certificate
+from .._kube import access_review
+from .._kube.client import Client
+from .._result import Result
+from .._x509.errors import RequestNotCanonical
+
+APPROVED, DENIED = "Approved", "Denied"
+
+
+@dataclass(frozen=True)
+class RequestDecision:
+    """A decision on one request by its name, or on the requests that selectors find."""
+
+    #: The decision and its message, as they are written.
+    decision: Decision
+    expected: Expectation
+    #: "" to use the selectors.
+    name: str = ""
+    label_selectors: Sequence[str] = ()
+    field_selectors: Sequence[str] = ()
+    #: Wait for the certificates of approved requests.
+    wait: bool = False
+
+    @property
+    def kind(self) -> str:
+        return self.decision.kind
+
+    @property
+    def rules(self) -> Rules:
+        """Return the rules that undecided requests must satisfy.
+
+        A denial by name may be for a request that breaks the safety rules. A denial by selector must satisfy them, because
+        a wide selector must not deny the renewal of a node.
+        """
+        return EXPECTED if self.name and self.kind == DENIED else RULES
+
+
+def decide_requests(client: Client, task: RequestDecision, *, check_mode: bool) -> Result:
+    """Decide on the requests. All of them are compared before the first write.
+
+    Raises RequestError for a request that does not match, or that has the opposite decision, MissingPermissions, KubeError.
+    """
+    csrs = _select(client, task)
+    undecided = [csr for csr in csrs if not decision_of(csr)]
+    compared = undecided if task.kind == DENIED else csrs
+    cluster = _read_guarded_names(client, compared)
+    permitted = task.expected.allow_names
+    task = replace(task, expected=_with_cluster(task.expected, cluster))
+    _refuse_mismatches(undecided, task)
+    unexpected = _approved_unexpectedly([csr for csr in compared if decision_of(csr)], task)
+    csrs = [csr for csr in csrs if csr["metadata"]["uid"] not in unexpected]
+    waits = task.wait and task.kind == APPROVED
+    _require_permissions(client, undecided, task, waits=waits)
+    results = {csr["metadata"]["uid"]: csr for csr in csrs}
+    if not check_mode:
+        for csr in undecided:
+            results[csr["metadata"]["uid"]] = _decide(client, csr, task)
+        if waits:
+            results = {uid: _wait(client, csr) for uid, csr in results.items()}
+    changed = {csr["metadata"]["uid"] for csr in undecided}
+    return Result(
+        changed=bool(undecided),
+        values={"csrs": [_entry(csr, task.kind, uid in changed) for uid, csr in results.items()]},
+        diff={
+            "before": {csr["metadata"]["name"]: condition_text(csr) for csr in undecided},
+            "after": {csr["metadata"]["name"]: task.kind for csr in undecided},
+        },
+        warnings=(*unexpected.values(), *name_policy.warnings(permitted, cluster=cluster)),
+    )
+
+
+def _select(client: Client, task: RequestDecision) -> list[dict[str, Any]]:
+    """Return the named request, or the requests that the selectors find and that have no opposite decision."""
+    if not task.name:
+        if not (task.label_selectors or task.field_selectors):
+            raise RequestError(
+                "neither a name nor a selector selects requests",
+                remedy="Set name, label_selectors or field_selectors",
+            )
+        found = csr_api.select(client, task.label_selectors, task.field_selectors)
+        return [csr for csr in found if decision_of(csr) in ("", task.kind)]
+    csr = csr_api.find(client, task.name)
+    if csr is None:
+        raise RequestError(
+            f"CSR {task.name} does not exist",
+            code="not-found",
+            remedy="Check the name. The cluster collects a request an hour after the decision on it",
+        )
+    if decision_of(csr) not in ("", task.kind):
+        raise _opposite(csr)
+    return [csr]
+
+
+def _read_guarded_names(client: Client, csrs: Iterable[Mapping[str, Any]]) -> GuardedNames:
+    requests = [content_of(csr).request for csr in csrs]
+    names = dict.fromkeys(name for request in requests for name in (*request.dns_names, request.common_name))
+    addresses = (address for request in requests for address in request.ip_addresses)
+    return csr_api.read_guarded_names(client, names, addresses)
+
+
+def _with_cluster(expected: Expectation, cluster: GuardedNames) -> Expectation:
+    """Return the expectation for this cluster. Expected names are allowed, except names of the cluster itself."""
+    names = (*(expected.dns_names or ()), *(expected.ip_addresses or ()))
+    harmless = (name for name in names if not name_policy.is_critical(name, cluster=cluster))
+    return replace(expected, allow_names=(*expected.allow_names, *harmless), cluster=cluster)
+
+
+def _refuse_mismatches(csrs: Iterable[Mapping[str, Any]], task: RequestDecision) -> None:
+    """Raise RequestError if a request does not match."""
+    csrs = list(csrs)
+    faults, requesters = [], []
+    for csr in csrs:
+        found = _faults(csr, task.expected, task.rules)
+        faults += found
+        requesters += [_requested_by(csr)] if found else []
+    if not faults:
+        return
+    more = f" (and {len(faults) - 1} more)" if faults[1:] else ""
+    raise RequestError(
+        f"nothing was {task.kind.lower()}: {faults[0]}{more}",
+        evidence=[*faults, *requesters],
+        **_code_and_remedy(csrs, "Correct expect and allow_names, or select fewer requests"),
+    )
+
+
+def _code_and_remedy(csrs: Iterable[Mapping[str, Any]], remedy: str) -> dict[str, str]:
+    """Return the keywords of an error about these requests. They differ for a request without canonical form."""
+    name = next((csr["metadata"]["name"] for csr in csrs if content_of(csr).fault), "")
+    if not name:
+        return {"remedy": remedy}
+    return {
+        "code": RequestNotCanonical.code,
+        "remedy": f"Find out who created {name}. Deny it by name, without an expectation of its content, and create it again "
+        "with an ordinary tool (openssl, keytool, Go)",
+    }
+
+
+def _faults(csr: Mapping[str, Any], expected: Expectation, rules: Rules) -> list[str]:
+    name = csr["metadata"]["name"]
+    return [
+        f"{name}: {mismatch.message} ({mismatch.reason})"
+        for mismatch in compare(content_of(csr), expected, rules)
+    ]
+
+
+def _requested_by(csr: Mapping[str, Any]) -> str:
+    return f"{csr['metadata']['name']} was requested by {requester_of(csr)}"
+
+
+def _approved_unexpectedly(csrs: Iterable[Mapping[str, Any]], task: RequestDecision) -> dict[str, str]:
+    """Return a warning by UID for each request that was approved before despite a mismatch.
+
+    Raises RequestError for a request that the task names, because its result must not be "approved".
+    """
+    warnings = {}
+    for csr in csrs:
+        faults = _faults(csr, task.expected, RULES)
+        if faults and task.name:
+            raise RequestError(
+                f"a request that was approved before does not match the expectation: {faults[0]}",
+                code=RequestNotCanonical.code if content_of(csr).fault else "approved-unexpectedly",
+                evidence=[*faults, _requested_by(csr)],
+                remedy="An approval is final. Find out who gave it (the audit log of the API server names the user), or correct "
+                "expect and allow_names",
+            )
+        if faults:
+            warnings[csr["metadata"]["uid"]] = (
+                f"a request that was approved before does not match the expectation: {faults[0]}"
+            )
+    return warnings
+
+
+def _require_permissions(
+    client: Client, undecided: Iterable[Mapping[str, Any]], task: RequestDecision, *, waits: bool
+) -> None:
+    """Raise MissingPermissions unless this identity may decide on all requests and wait for their certificates."""
+    signers = dict.fromkeys(csr["spec"]["signerName"] for csr in undecided)
+    wanted = [permission for signer in signers for permission in approval_permissions(signer)]
+    purpose = "approve the requests" if task.kind == APPROVED else "deny the requests"
+    access_review.require(client, [*wanted, *(csr_api.wait_permissions() if waits else ())], purpose)
+
+
+def _decide(client: Client, csr: Mapping[str, Any], task: RequestDecision) -> dict[str, Any]:
+    def judge(current: Mapping[str, Any]) -> None:
+        if current["metadata"]["uid"] != csr["metadata"]["uid"]:
+            raise RequestError(
+                f"CSR {current['metadata']['name']} was replaced by another object of its name while this task ran",
+                code="request-replaced",
+                remedy="Look at the new object, and run the task again",
+            )
+        _refuse_mismatches([current], task)
+
+    result = csr_api.decide(client, csr, task.decision, judge)
+    if decision_of(result) != task.kind:
+        raise _opposite(result)
+    return result
+
+
+def _opposite(csr: Mapping[str, Any]) -> RequestError:
+    return RequestError(
+        f"CSR {csr['metadata']['name']} is {decision_of(csr)} already, which cannot be changed",
+        code="already-decided",
+        remedy="Make a new request",
+    )
+
+
+def _wait(client: Client, csr: Mapping[str, Any]) -> dict[str, Any]:
+    title = f"request {csr['metadata']['name']}"
+    latest = wait_for_certificate.wait(client, title, csr, until=client.deadline)
+    return wait_for_certificate.require_issued(client, title, latest)
+
+
+def _entry(csr: Mapping[str, Any], kind: str, changed: bool) -> dict[str, Any]:
+    content = content_of(csr)
+    return {
+        **csr_api.summarize(csr),
+        "requester": requester_of(csr).as_dict(),
+        "subject": content.request.subject,
+        "names": [*content.request.dns_names, *content.request.ip_addresses],
+        **({"unreadable": content.fault} if content.fault else {}),
+        "decision": kind,
+        "changed": changed,
+        "reason": "decided by this task" if changed else "decided before this task",
+    }
