@@ -137,7 +137,7 @@ class SnapshotRig(ClusterRig):
         request = snapshot_controller.parse_request(given)
         version = parse(client.get("/version")["gitVersion"]) or (0, 0, 0)
         state = UpgradeContext(InstalledState(kubernetes=version[:2]), request.release, request.options)
-        return actions.context_from(client, request, state, check_mode=check_mode)
+        return actions.make_context(client, request, state, check_mode=check_mode)
 
     def done(self, action: str, **parameters: Any) -> dict[str, Any]:
         """Foreseen by check mode, done, and no change the second time."""

@@ -56,7 +56,7 @@ class ActionContext:
     pending: bool = False
 
 
-def context_from(
+def make_context(
     client: Client, request: UpgradeRequest, state: UpgradeContext, *, check_mode: bool = False
 ) -> ActionContext:
     """Return the settings of the actions. state: what is installed."""
@@ -76,7 +76,7 @@ def context_from(
 def apply(context: ActionContext, parameters: Parameters) -> list[ObjectOutcome]:
     """Apply parts of a release. Try all of them by dry runs before the first is written."""
     wanted = manifests(context, parameters)
-    wanted = [*_namespace(context.client, wanted), *wanted]
+    wanted = [*_missing_namespaces(context.client, wanted), *wanted]
     lenient = context.check_mode and context.pending
     previews = apply_manifests.preview(context.client, wanted, take_over=context.take_over, lenient=lenient)
     if context.check_mode:
@@ -92,7 +92,7 @@ def manifests(context: ActionContext, parameters: Parameters) -> list[dict[str, 
     given = {**parameters, "namespace": parameters.get("namespace") or context.namespace}
     files = release_source.files(context.source, given["release"])
     rendered = rendering.render(files, given, context.settings)
-    return [rendering.keeping(obj, _live(context.client, obj, given), given) for obj in rendered]
+    return [rendering.keeping(obj, _find_kept(context.client, obj, given), given) for obj in rendered]
 
 
 def conversion_none(context: ActionContext, parameters: Parameters) -> list[ObjectOutcome]:
@@ -217,7 +217,9 @@ def _patched(
     )
 
 
-def _live(client: Client, manifest: Mapping[str, Any], parameters: Parameters) -> Mapping[str, Any] | None:
+def _find_kept(
+    client: Client, manifest: Mapping[str, Any], parameters: Parameters
+) -> Mapping[str, Any] | None:
     """Return the existing object if some of its fields are kept, else None."""
     kind = manifest["kind"]
     kept = (kind == "CustomResourceDefinition" and parameters.get("keep_unserved")) or (
@@ -226,7 +228,7 @@ def _live(client: Client, manifest: Mapping[str, Any], parameters: Parameters) -
     return client.find(reference(manifest).path) if kept else None
 
 
-def _namespace(client: Client, manifests: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _missing_namespaces(client: Client, manifests: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the namespaces of the manifests that do not exist. Existing ones are not changed."""
     names = dict.fromkeys(manifest["metadata"].get("namespace") for manifest in manifests)
     missing = [name for name in names if name and client.find(Reference("Namespace", name).path) is None]
@@ -262,7 +264,7 @@ def report(outcome: ObjectOutcome) -> dict[str, Any]:
         "name": target.name,
         "change": outcome.change,
         "changes": [{"path": one.path, "before": one.before, "after": one.after} for one in outcome.changes],
-        "left": list(outcome.left),
+        "left": list(outcome.foreign_fields),
         "note": outcome.note,
     }
 

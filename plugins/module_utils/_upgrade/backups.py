@@ -31,7 +31,9 @@ from .._snapshot.installed.installers import MANAGER
 from .._snapshot.kinds import KINDS, Reference, reference
 from .._snapshot.plan.object_changes import meaning
 
-with contextlib.suppress(ImportError):  # it comes with the kubernetes package: reported by _run
+with contextlib.suppress(
+    ImportError
+):  # it comes with the kubernetes package: _ansible/libraries.py reports that
     import yaml
 
 if TYPE_CHECKING:
@@ -74,15 +76,15 @@ def read_originals(client: Client, touched: Iterable[Reference]) -> list[dict[st
     """Return the objects that exist, without what the API server adds to them. Raises KubeError."""
     kept = [one for one in dict.fromkeys(touched) if one.kind in KINDS and one.kind != "Pod"]
     found = [(one, client.find(one.path)) for one in kept]
-    return [_kept(one, obj) for one, obj in found if obj is not None and not _is_made(obj)]
+    return [_strip(one, obj) for one, obj in found if obj is not None and not _is_generated(obj)]
 
 
-def _is_made(obj: Object) -> bool:
+def _is_generated(obj: Object) -> bool:
     """Return True if a controller made the object and would make it again."""
     return any(owner.get("controller") for owner in obj["metadata"].get("ownerReferences") or ())
 
 
-def _kept(place: Reference, obj: Object) -> dict[str, Any]:
+def _strip(place: Reference, obj: Object) -> dict[str, Any]:
     """Return the object for the file. A Secret loses its annotations, which may hold the key (kubectl's last-applied)."""
     if place.kind != "Secret":
         return meaning(obj)
@@ -111,7 +113,7 @@ def write_file(directory: Path, host: str, now: datetime, objects: Sequence[Obje
     """Write the objects to a new file that only its owner can read. Raises StepError if that fails."""
     place = re.sub(r"[^A-Za-z0-9.]+", "-", host.partition("://")[2]).strip("-")
     path = directory / f"{place}-{now:%Y%m%dT%H%M%SZ}.yaml"
-    text = _document(host, now, objects)
+    text = _render(host, now, objects)
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
@@ -125,18 +127,18 @@ def write_file(directory: Path, host: str, now: datetime, objects: Sequence[Obje
     return path
 
 
-def _document(host: str, now: datetime, objects: Sequence[Object]) -> str:
+def _render(host: str, now: datetime, objects: Sequence[Object]) -> str:
     """Return the backup as YAML, with the instructions first."""
-    text = HOW_TO.format(host=host, when=_moment(now))
+    text = HOW_TO.format(host=host, when=_format_time(now))
     return text + yaml.safe_dump_all(objects, sort_keys=False, explicit_start=True)
 
 
-def _moment(now: datetime) -> str:
+def _format_time(now: datetime) -> str:
     return f"{now:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def permissions(namespace: str) -> list[Permission]:
-    """Return the permissions of ``store``. ``list`` and ``delete`` are optional. Without them old backups are kept."""
+    """Return the permissions of ``store_in_cluster``. ``list`` and ``delete`` are optional. Without them old backups are kept."""
     return [Permission(verb, "", "configmaps", namespace) for verb in ("create", "list", "delete")]
 
 
@@ -150,7 +152,7 @@ def store_in_cluster(
 
     Raises StepError if the backup is too large, AlreadyExists if another ConfigMap has its name, KubeError.
     """
-    made = _config_maps(client.host, namespace, name, objects, now)
+    made = _make_config_maps(client.host, namespace, name, objects, now)
     for body in reversed(made):  # the first part last: if it exists, the backup is complete
         _create(client, namespace, body)
     with contextlib.suppress(
@@ -160,12 +162,12 @@ def store_in_cluster(
     return f"ConfigMap {namespace}/{made[0]['metadata']['name']}"
 
 
-def _config_maps(
+def _make_config_maps(
     host: str, namespace: str, name: str, objects: Sequence[Object], now: datetime
 ) -> list[dict[str, Any]]:
     """Return the ConfigMaps of one backup, in the order of their parts."""
-    kept = [_kept(reference(obj), obj) for obj in objects]
-    packed = gzip.compress(_document(host, now, kept).encode(), mtime=0)
+    kept = [_strip(reference(obj), obj) for obj in objects]
+    packed = gzip.compress(_render(host, now, kept).encode(), mtime=0)
     parts = [packed[start : start + PART_BYTES] for start in range(0, len(packed), PART_BYTES)]
     if len(parts) > MOST_PARTS:
         raise StepError(
@@ -175,7 +177,7 @@ def _config_maps(
             remedy="Set backup_in_cluster to false, and backup_directory to a directory that outlives the job",
         )
     names = [_part_name(f"{name}-{now:{_TIME}}", number) for number in range(1, len(parts) + 1)]
-    readme = README.format(when=_moment(now), command=restore_command(namespace, names))
+    readme = README.format(when=_format_time(now), command=restore_command(namespace, names))
     return [
         {
             "apiVersion": "v1",
@@ -213,12 +215,12 @@ def _create(client: Client, namespace: str, body: Object) -> None:
     try:
         client.create(_collection(namespace), body, idempotent=True)
     except AlreadyExists:
-        live = {obj["metadata"]["name"]: obj for obj in _backups(client, namespace)}
+        live = {obj["metadata"]["name"]: obj for obj in _list_backups(client, namespace)}
         if (live.get(body["metadata"]["name"]) or {}).get("binaryData") != body["binaryData"]:
             raise
 
 
-def _backups(client: Client, namespace: str) -> list[dict[str, Any]]:
+def _list_backups(client: Client, namespace: str) -> list[dict[str, Any]]:
     """Return the ConfigMaps that carry this collection's labels for backups."""
     selector = f"{LABEL},{MANAGED_BY}={MANAGER}"
     items = client.list_all(_collection(namespace), {"labelSelector": selector})["items"]
@@ -230,7 +232,7 @@ def _prune(client: Client, namespace: str, name: str) -> None:
     pattern = re.compile(rf"{re.escape(name)}-(\d{{8}}t\d{{6}}z)(-\d+)?")
     found = [
         (match[1], obj["metadata"])
-        for obj in _backups(client, namespace)
+        for obj in _list_backups(client, namespace)
         if (match := pattern.fullmatch(obj["metadata"]["name"]))
         if obj["metadata"]["labels"].get(LABEL) == match[1]
     ]

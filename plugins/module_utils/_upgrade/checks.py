@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Checks that show that a snapshot controller, its webhook and its CustomResourceDefinitions snapshot_test. Pure: tables and judgements.
+"""Define the checks of a snapshot controller, its webhook and its CustomResourceDefinitions. Pure.
 
-An available Deployment is not enough: upstream's pods have no readiness probes, and a webhook may run without listening. Each
-check uses an effect that only its subject can have.
+An available Deployment is not enough. Upstream's pods have no readiness probes, and a webhook may run without listening. So each
+check looks for an effect that only its subject can have.
 """
 
 from __future__ import annotations
@@ -52,29 +52,38 @@ class CheckResult:
 
 @dataclass(frozen=True)
 class RefusalTest:
-    """An object that is sent as a dry run. resource: its plural. message: a part of the refusal's message."""
+    """An object that the webhook must refuse. It is sent as a dry run.
+
+    resource: the plural of its kind.
+    manifest: the object.
+    message: a part of the message of the refusal.
+    """
 
     resource: str
     manifest: Mapping[str, Any]
     message: str
 
 
-def refusal_test(by: str, namespace: str, driver: str = DRIVER) -> RefusalTest:
-    """Return the object that the webhook must refuse. by: a key of _hop.REFUSALS. driver: a driver with a default class.
+def refusal_test(check: str, namespace: str, driver: str = DRIVER) -> RefusalTest:
+    """Return the object that the webhook must refuse.
+
+    Args:
+        check: a key of REFUSALS in _snapshot/plan/hop.py.
+        driver: a driver with a default class.
 
     Source: pkg/validation-webhook/snapshot.go at v4.2.1 to v8.1.0.
     """
-    if by == "empty-class":
+    if check == "empty-class":
         manifest = snapshot(namespace, {"volumeSnapshotClassName": "", "source": _CLAIM})
         return RefusalTest(
             "volumesnapshots", manifest, "Spec.VolumeSnapshotClassName must not be the empty string"
         )
-    if by == "empty-reference":
+    if check == "empty-reference":
         reference = {"volumeSnapshotRef": {"name": NAME, "namespace": ""}}
         return RefusalTest("volumesnapshotcontents", content(reference), "Spec.VolumeSnapshotRef.Namespace")
-    if by == "second-default-class":
+    if check == "second-default-class":
         return RefusalTest("volumesnapshotclasses", default_class(driver), "default snapshot class")
-    raise KeyError(by)
+    raise KeyError(check)
 
 
 _CLAIM = {"persistentVolumeClaimName": NAME}
@@ -128,7 +137,7 @@ def default_driver(classes: Iterable[Object]) -> str:
 
 
 def webhook_for(configuration: Object, resource: str) -> str:
-    """Return the name of the webhook with a rule for the resource. "" if the configuration has at most one webhook."""
+    """Return the name of the webhook with a rule for the resource, "" if the configuration has at most one webhook."""
     entries = list(configuration.get("webhooks") or ())
     if len(entries) < 2:
         return ""
@@ -162,7 +171,11 @@ def unstored_content(version: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class SchemaRule:
-    """A rule of the schema, found by its message, because API servers print the value in different ways."""
+    """A rule of the schema.
+
+    message: the message of the rule. API servers print the value in different ways, so the value is not compared.
+    manifest: returns an object of a namespace that violates the rule.
+    """
 
     message: str
     manifest: Callable[[str], dict[str, Any]]
@@ -192,7 +205,7 @@ RULES: tuple[SchemaRule, ...] = (
 def judge_rules(answers: Iterable[tuple[str, str]]) -> CheckResult:
     """Judge the answers of the API server.
 
-    answers: each rule's message, and the answer to an object that violates the rule, "" if the object was accepted.
+    answers: the message of each rule, and the answer to an object that violates it, "" if the object was accepted.
     """
     every = tuple(answers)
     evidence = tuple(f"{message}: {_line(said) or 'accepted'}" for message, said in every)
@@ -222,7 +235,7 @@ _RULES_REMEDY = "Compare the CustomResourceDefinitions with those of the release
 class ControllerTest:
     """A test object that names a class that does not exist. A working controller reports that in status.error.
 
-    kind: its kind.
+    kind: the kind of the object.
     collection: the path at which it is created.
     manifest: the object.
     absent: the name of the missing class.
@@ -270,18 +283,24 @@ def status_error(obj: Object | None, absent: str) -> str:
     return message if absent in message and "not found" in message else ""
 
 
-def judge_status(one: ControllerTest, said: str, controllers: Sequence[str]) -> CheckResult:
-    """Judge the answer of the controller. said: "" if there was none until the deadline. controllers: its pods in words."""
-    if said:
+def judge_status(test: ControllerTest, message: str, controllers: Sequence[str]) -> CheckResult:
+    """Judge the answer of the controller.
+
+    Args:
+        test: the test object.
+        message: the message of status.error, "" if the controller did not answer until the deadline.
+        controllers: the pods of the controller in words.
+    """
+    if message:
         return CheckResult(
             OK,
-            f"a controller processes a {one.kind}: it reports {_line(said)!r}",
-            (f"status.error: {said}",),
+            f"a controller processes a {test.kind}: it reports {_line(message)!r}",
+            (f"status.error: {message}",),
         )
-    seen = "; ".join(controllers) if controllers else "no pod of a snapshot controller"
+    pods = "; ".join(controllers) if controllers else "no pod of a snapshot controller"
     return CheckResult(
         FAILED,
-        f"no controller processes a {one.kind}: the test object, which names a missing class, got no status.error (seen: {seen})",
+        f"no controller processes a {test.kind}: the test object, which names a missing class, got no status.error (seen: {pods})",
         tuple(controllers),
         "Check that the controller's pods run and one of them holds the Lease, and read their logs",
     )

@@ -262,7 +262,7 @@ class Upgrade:
             raise self._failure(error, undone) from exc
 
     def _action_context(self, current: ClusterPlan) -> ActionContext:
-        return actions.context_from(self.client, self.request, current.context)
+        return actions.make_context(self.client, self.request, current.context)
 
     def _code_for_undo(self, error: CertflowError) -> str:
         """Return the code that decides if the hop is undone.
@@ -310,7 +310,7 @@ class Upgrade:
                 reason = back.plan.refused[0].reason
                 problem = f"{hop.start} was not put back, because its plan is refused: {reason}"
                 return UndoResult(hop.start, False, problem=problem)
-            context = actions.context_from(self.client, request, back.context)
+            context = actions.make_context(self.client, request, back.context)
             for way_back in back.plan.hops:
                 self._run_steps(way_back.steps, str(hop.release), context, undoes=True)
         except Exception as exc:

@@ -127,7 +127,7 @@ def try_plan(
     signer = ""
     if any(step.action == CERTIFICATE for step in steps):
         signer = certificate_step.signer_of(client, request.certificate)
-    acting = actions.context_from(client, request, context, check_mode=True)
+    acting = actions.make_context(client, request, context, check_mode=True)
     backup = backups.permissions(upgrade_lease.NAMESPACE)[:1] if request.backup_in_cluster else []
     found = try_actions(acting, steps, probe_namespace=request.probe_namespace, permissions=backup)
     missing = _new_namespaces(found.tried)

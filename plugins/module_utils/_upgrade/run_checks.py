@@ -345,15 +345,15 @@ class TemporaryObjects:
         return path
 
     def remove(self) -> list[str]:
-        """Delete the objects of this run and of killed runs. Return a line for each object that is left."""
+        """Delete the objects of this run and of killed runs. Return a line for each object that could not be deleted."""
         client = self._client
         client.deadline = max(client.deadline, time.monotonic() + CLEANING_SECONDS)
-        stays = [words for words in map(self._delete, self._made) if words]
+        undeleted = [words for words in map(self._delete, self._made) if words]
         for collection in sorted(self._collections):
             for path in self._leftovers(collection):
                 self._delete(path)
         self._made.clear()
-        return stays
+        return undeleted
 
     def _leftovers(self, collection: str) -> list[str]:
         """Return test objects of earlier runs. Ignore listing errors, because those objects belong to another run."""

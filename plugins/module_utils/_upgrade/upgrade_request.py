@@ -40,7 +40,7 @@ class CertificateOptions:
 
 @dataclass(frozen=True)
 class UpgradeRequest:
-    """An upgrade as the user wants it.
+    """The options of an upgrade.
 
     release: the release to go to.
     options: the choices that the plan depends on.

@@ -52,42 +52,46 @@ def release_in_tag(image: str) -> Version | None:
 class ControllerPod:
     """A pod that runs the controller.
 
+    name: the name of the pod.
+    image: the image of its container.
     is_newest: True if it is of the Deployment's newest template.
-    ends: True if it is being deleted.
+    is_ready: True if its condition Ready is true.
+    is_ending: True if it is being deleted.
     tag: the release in its image's tag, None if unknown.
-    said: the release in its log, None if unknown.
+    logged: the release in its log, None if unknown.
     host: its name in the Lease.
-    silence: why its log does not contain the release.
+    log_problem: why its log does not contain the release.
     """
 
     name: str
     image: str
     is_newest: bool = True
     is_ready: bool = True
-    ends: bool = False
+    is_ending: bool = False
     tag: Version | None = None
-    said: Version | None = None
+    logged: Version | None = None
     host: str = ""
-    silence: str = ""
+    log_problem: str = ""
 
 
 @dataclass(frozen=True)
 class LeaderState:
     """The holder of the controller's Lease.
 
-    wanted: True if the pods elect a leader.
-    late: seconds since the Lease expired, negative if it has not expired.
+    is_elected: True if the pods elect a leader.
+    holder: the name of the pod that holds it, "" if no pod does.
+    seconds_expired: seconds since the Lease expired, negative if it has not expired.
     problem: why the Lease cannot be read, "" if it can.
     """
 
-    wanted: bool = True
+    is_elected: bool = True
     holder: str = ""
-    late: float = 0.0
+    seconds_expired: float = 0.0
     problem: str = ""
 
     @property
     def is_fresh(self) -> bool:
-        return bool(self.holder) and self.late <= CLOCK_SECONDS
+        return bool(self.holder) and self.seconds_expired <= CLOCK_SECONDS
 
 
 # The Date header has whole seconds.
@@ -96,7 +100,14 @@ CLOCK_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class ControllerPods:
-    """A Deployment, its pods, and other pods of the same program. replicas: the number that its spec requires."""
+    """A Deployment, its pods, and other pods of the same program.
+
+    deployment: the Deployment in words.
+    release: the release that its pods must run.
+    replicas: the number of pods that its spec requires.
+    pods: all pods of the program in the namespace.
+    leader: the holder of the Lease.
+    """
 
     deployment: str
     release: Version
@@ -106,22 +117,22 @@ class ControllerPods:
 
     @property
     def newest(self) -> list[ControllerPod]:
-        return [pod for pod in self.pods if pod.is_newest and not pod.ends]
+        return [pod for pod in self.pods if pod.is_newest and not pod.is_ending]
 
 
-def judge_pods(seen: ControllerPods) -> CheckResult:
-    """Return the verdict of the first rule that applies, with the evidence of all pods."""
-    found = next(verdict for rule in _RULES if (verdict := rule(seen)))
-    return replace(found, evidence=tuple(_evidence(seen)))
+def judge_pods(running: ControllerPods) -> CheckResult:
+    """Return the result of the first rule that applies, with the evidence of all pods."""
+    found = next(result for rule in _RULES if (result := rule(running)))
+    return replace(found, evidence=tuple(_evidence(running)))
 
 
-def _other_release(seen: ControllerPods) -> CheckResult | None:
+def _other_release(running: ControllerPods) -> CheckResult | None:
     """Find a pod of another release. Its log counts more than its image's tag, which may contain any release."""
-    for pod in seen.newest:
-        version = pod.said or pod.tag
-        if version and version != seen.release:
-            by = "logs the release" if pod.said else "has an image of release"
-            summary = f"pod {pod.name} of {seen.deployment} {by} {text(version)}, not {text(seen.release)} ({pod.image})"
+    for pod in running.newest:
+        version = pod.logged or pod.tag
+        if version and version != running.release:
+            by = "logs the release" if pod.logged else "has an image of release"
+            summary = f"pod {pod.name} of {running.deployment} {by} {text(version)}, not {text(running.release)} ({pod.image})"
             remedy = (
                 "Check which image the tag has in this registry, and pin the image by its digest (digests)"
             )
@@ -129,13 +140,11 @@ def _other_release(seen: ControllerPods) -> CheckResult | None:
     return None
 
 
-def _not_ready(seen: ControllerPods) -> CheckResult | None:
-    ready = [pod for pod in seen.newest if pod.is_ready]
-    if ready and len(ready) >= seen.replicas:
+def _not_ready(running: ControllerPods) -> CheckResult | None:
+    ready = [pod for pod in running.newest if pod.is_ready]
+    if ready and len(ready) >= running.replicas:
         return None
-    summary = (
-        f"{len(ready)} of {seen.replicas} pods of {seen.deployment} are ready and of its newest template"
-    )
+    summary = f"{len(ready)} of {running.replicas} pods of {running.deployment} are ready and of its newest template"
     return CheckResult(
         FAILED,
         summary,
@@ -143,11 +152,11 @@ def _not_ready(seen: ControllerPods) -> CheckResult | None:
     )
 
 
-def _old_pods(seen: ControllerPods) -> CheckResult | None:
-    old = [pod.name for pod in seen.pods if pod not in seen.newest]
+def _old_pods(running: ControllerPods) -> CheckResult | None:
+    old = [pod.name for pod in running.pods if pod not in running.newest]
     if not old:
         return None
-    summary = f"other pods than those of {seen.deployment} run a snapshot controller: {', '.join(old)}"
+    summary = f"other pods than those of {running.deployment} run a snapshot controller: {', '.join(old)}"
     return CheckResult(
         FAILED,
         summary,
@@ -155,11 +164,11 @@ def _old_pods(seen: ControllerPods) -> CheckResult | None:
     )
 
 
-def _unknown_release(seen: ControllerPods) -> CheckResult | None:
-    silent = next((pod for pod in seen.newest if not (pod.said or pod.tag)), None)
+def _unknown_release(running: ControllerPods) -> CheckResult | None:
+    silent = next((pod for pod in running.newest if not (pod.logged or pod.tag)), None)
     if silent is None:
         return None
-    summary = f"the release of pod {silent.name} is unknown: its image {silent.image} and its log do not show it ({silent.silence})"
+    summary = f"the release of pod {silent.name} is unknown: its image {silent.image} and its log do not show it ({silent.log_problem})"
     return CheckResult(
         UNPROVEN,
         summary,
@@ -168,33 +177,34 @@ def _unknown_release(seen: ControllerPods) -> CheckResult | None:
     )
 
 
-def _no_leader(seen: ControllerPods) -> CheckResult | None:
-    leader = seen.leader
-    if not leader.wanted:
+def _no_leader(running: ControllerPods) -> CheckResult | None:
+    leader = running.leader
+    if not leader.is_elected:
         return None
     if leader.problem:
         return CheckResult(
             UNPROVEN, f"the Lease of the controller cannot be read: {leader.problem}", is_lasting=True
         )
     if not leader.is_fresh:
-        last = f" ({leader.holder} held it until {leader.late:.0f} s ago)" if leader.holder else ""
+        last = f" ({leader.holder} held it until {leader.seconds_expired:.0f} s ago)" if leader.holder else ""
         remedy = "Read the messages about leader election in the logs of the pods"
-        return CheckResult(FAILED, f"no pod of {seen.deployment} holds the Lease{last}", remedy=remedy)
-    if leader.holder not in {pod.host for pod in seen.newest}:
-        summary = f"the Lease is held by {leader.holder}, which is not a pod of {seen.deployment}"
+        return CheckResult(FAILED, f"no pod of {running.deployment} holds the Lease{last}", remedy=remedy)
+    if leader.holder not in {pod.host for pod in running.newest}:
+        summary = f"the Lease is held by {leader.holder}, which is not a pod of {running.deployment}"
         return CheckResult(FAILED, summary, remedy="Find the other controller and delete it")
     return None
 
 
-def _every_pod_runs_it(seen: ControllerPods) -> CheckResult:
+def _every_pod_runs_it(running: ControllerPods) -> CheckResult:
     how = (
         "according to their logs"
-        if all(pod.said for pod in seen.newest)
+        if all(pod.logged for pod in running.newest)
         else "for some of them only according to the image tag"
     )
-    leads = f", and {seen.leader.holder} leads" if seen.leader.wanted else ""
+    leads = f", and {running.leader.holder} leads" if running.leader.is_elected else ""
     return CheckResult(
-        OK, f"all {len(seen.newest)} pods of {seen.deployment} run {text(seen.release)}, {how}{leads}"
+        OK,
+        f"all {len(running.newest)} pods of {running.deployment} run {text(running.release)}, {how}{leads}",
     )
 
 
@@ -208,13 +218,17 @@ _RULES: tuple[Callable[[ControllerPods], CheckResult | None], ...] = (
 )
 
 
-def _evidence(seen: ControllerPods) -> Iterator[str]:
-    for pod in seen.pods:
-        said = f"its log shows {text(pod.said)}" if pod.said else f"its log shows no release ({pod.silence})"
-        state = "ending" if pod.ends else "ready" if pod.is_ready else "not ready"
-        yield f"pod {pod.name}: {state}, {pod.image}, {said}{'' if pod.is_newest else ', not of the newest template'}"
-    leader = seen.leader
-    if not leader.wanted:
+def _evidence(running: ControllerPods) -> Iterator[str]:
+    for pod in running.pods:
+        logged = (
+            f"its log shows {text(pod.logged)}"
+            if pod.logged
+            else f"its log shows no release ({pod.log_problem})"
+        )
+        condition = "ending" if pod.is_ending else "ready" if pod.is_ready else "not ready"
+        yield f"pod {pod.name}: {condition}, {pod.image}, {logged}{'' if pod.is_newest else ', not of the newest template'}"
+    leader = running.leader
+    if not leader.is_elected:
         yield "leader election is off"
     elif leader.holder:
         yield f"Lease: held by {leader.holder}" + ("" if leader.is_fresh else ", which does not renew it")
@@ -227,22 +241,22 @@ def check_version(client: Client, target: Reference, release: Version) -> CheckR
     """Check that every pod of a Deployment runs the release and one of them leads. Wait for both until the deadline."""
     logs: dict[str, tuple[Version | None, str]] = {}
     while True:
-        seen = _running(client, target, release, logs)
-        if seen is None:
+        running = _read_pods(client, target, release, logs)
+        if running is None:
             return CheckResult(
                 FAILED,
                 f"{target} does not exist",
                 remedy="Find out what deleted it, and run the task again",
                 is_lasting=True,
             )
-        verdict = judge_pods(seen)
+        result = judge_pods(running)
         over = time.monotonic() + PAUSE_SECONDS > client.deadline
-        if verdict.verdict == OK or verdict.is_lasting or over:
-            return verdict
+        if result.verdict == OK or result.is_lasting or over:
+            return result
         time.sleep(PAUSE_SECONDS)
 
 
-def _running(
+def _read_pods(
     client: Client, target: Reference, release: Version, logs: dict[str, tuple[Version | None, str]]
 ) -> ControllerPods | None:
     deployment = client.find(target.path)
@@ -254,39 +268,43 @@ def _running(
     pods = controller_pods(listed)
     newest = find_newest_pods(deployment, sets, pods)
     every = tuple(
-        _pod(client, pod, logs, is_newest=pod["metadata"]["uid"] in newest)
+        _read_pod(client, pod, logs, is_newest=pod["metadata"]["uid"] in newest)
         for pod in sorted(pods, key=lambda one: str(one["metadata"]["name"]))
     )
     return ControllerPods(
-        str(target), release, int(deployment["spec"].get("replicas", 1)), every, _leader(client, deployment)
+        str(target),
+        release,
+        int(deployment["spec"].get("replicas", 1)),
+        every,
+        _read_leader(client, deployment),
     )
 
 
-def _pod(
+def _read_pod(
     client: Client, pod: Mapping[str, Any], logs: dict[str, tuple[Version | None, str]], *, is_newest: bool
 ) -> ControllerPod:
     metadata, spec, container = pod["metadata"], pod["spec"], _container(pod)
     key = f"{metadata['uid']} {_restarts(pod)}"
     ready = is_ready(pod)
     if is_newest and ready and (key not in logs or logs[key][0] is None):
-        logs[key] = _log(client, pod, container["name"])
-    said, silence = logs.get(key, (None, "the log was not read"))
+        logs[key] = _read_release(client, pod, container["name"])
+    logged, log_problem = logs.get(key, (None, "the log was not read"))
     return ControllerPod(
         metadata["name"],
         container["image"],
         is_newest=is_newest,
         is_ready=ready,
-        ends=bool(metadata.get("deletionTimestamp")),
+        is_ending=bool(metadata.get("deletionTimestamp")),
         tag=release_in_tag(container["image"]),
-        said=said,
+        logged=logged,
         host=str(
             spec.get("nodeName") if spec.get("hostNetwork") else spec.get("hostname") or metadata["name"]
         ),
-        silence=silence,
+        log_problem=log_problem,
     )
 
 
-def _log(client: Client, pod: Mapping[str, Any], container: str) -> tuple[Version | None, str]:
+def _read_release(client: Client, pod: Mapping[str, Any], container: str) -> tuple[Version | None, str]:
     """Return the release that a pod logs when it starts, or the reason why it is not known."""
     target = Reference("Pod", pod["metadata"]["name"], pod["metadata"]["namespace"])
     try:
@@ -296,22 +314,22 @@ def _log(client: Client, pod: Mapping[str, Any], container: str) -> tuple[Versio
     return release_in_log(text), "the first lines do not contain it, or were rotated"
 
 
-def _leader(client: Client, deployment: Mapping[str, Any]) -> LeaderState:
+def _read_leader(client: Client, deployment: Mapping[str, Any]) -> LeaderState:
     """Return the holder of the Lease that the pods of this Deployment use."""
     container = _container({"spec": deployment["spec"]["template"]["spec"]})
     arguments = [*(container.get("command") or ())[1:], *(container.get("args") or ())]
     if (flags.value(arguments, "leader-election") or "false").lower() != "true":
-        return LeaderState(wanted=False)
+        return LeaderState(is_elected=False)
     namespace = flags.value(arguments, "leader-election-namespace") or deployment["metadata"]["namespace"]
     try:
         found = client.find(f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{LEASE}")
     except ApiError as error:
         return LeaderState(problem=error.message or error.cause)
     lease = read_lease(found or {})
-    return LeaderState(holder=lease.holder, late=_late(client.now(), lease.until))
+    return LeaderState(holder=lease.holder, seconds_expired=_seconds_expired(client.now(), lease.until))
 
 
-def _late(now: datetime, until: datetime | None) -> float:
+def _seconds_expired(now: datetime, until: datetime | None) -> float:
     return (now - until).total_seconds() if until else float("inf")
 
 

@@ -42,14 +42,14 @@ class ObjectOutcome:
     reference: the object.
     change: "created", "changed", "deleted" or "unchanged".
     changes: the fields that changed.
-    left: fields that other managers own and keep, as "MANAGER: FIELD".
+    foreign_fields: fields that other managers own and keep, as "MANAGER: FIELD".
     note: the reason why the API server could not try a change in check mode, or why an object is not deleted.
     """
 
     reference: Reference
     change: str
     changes: tuple[FieldChange, ...] = ()
-    left: tuple[str, ...] = ()
+    foreign_fields: tuple[str, ...] = ()
     note: str = ""
 
     @property
@@ -66,7 +66,7 @@ class Preview:
     foreseen: the object after the write.
     due: True if a write is needed.
     managers: the field managers whose fields are moved.
-    left: see ObjectOutcome.
+    foreign_fields: see ObjectOutcome.
     note: see ObjectOutcome.
     """
 
@@ -75,7 +75,7 @@ class Preview:
     foreseen: Object
     due: bool
     managers: frozenset[str]
-    left: tuple[str, ...] = ()
+    foreign_fields: tuple[str, ...] = ()
     note: str = ""
 
     @property
@@ -83,7 +83,7 @@ class Preview:
         """Return the outcome of the write."""
         kind = "created" if self.live is None else "changed" if self.due else "unchanged"
         return ObjectOutcome(
-            reference(self.manifest), kind, self.changes_to(self.foreseen), self.left, self.note
+            reference(self.manifest), kind, self.changes_to(self.foreseen), self.foreign_fields, self.note
         )
 
     def changes_to(self, after: Object) -> tuple[FieldChange, ...]:
@@ -131,7 +131,7 @@ def preview(
         except RefusedObjectError as exc:
             if not lenient or _lacks_permission(exc):
                 raise
-            previews.append(_untried(client, manifest, take_over, exc.cause))
+            previews.append(_preview_untried(client, manifest, take_over, exc.cause))
     return previews
 
 
@@ -144,10 +144,10 @@ def write(client: Client, one: Preview) -> ObjectOutcome:
     """Apply the manifest if that is due, and return the outcome. Raises the errors of ``preview``."""
     if not one.due:
         return one.outcome
-    with _refusals(one.manifest):
-        answer = _written(client, one)
-    left = field_ownership.left_to_others(answer["metadata"].get("managedFields") or ())
-    return replace(one.outcome, changes=one.changes_to(answer), left=left)
+    with _naming_the_object(one.manifest):
+        answer = _move_and_apply(client, one)
+    foreign_fields = field_ownership.fields_of_others(answer["metadata"].get("managedFields") or ())
+    return replace(one.outcome, changes=one.changes_to(answer), foreign_fields=foreign_fields)
 
 
 def _preview(client: Client, manifest: Object, new_namespaces: Collection[str], take_over: bool) -> Preview:
@@ -162,13 +162,13 @@ def _preview(client: Client, manifest: Object, new_namespaces: Collection[str], 
             refuse_owned(place, live)
         if live is None and place.namespace in new_namespaces:
             return Preview(manifest, None, manifest, True, managers)  # no dry run without its namespace
-        with _refusals(manifest):
-            return _tried(client, manifest, live, managers)
+        with _naming_the_object(manifest):
+            return _try_manifest(client, manifest, live, managers)
 
-    return retry_on_conflict(read(), attempt, read, attempts=ATTEMPTS, exhausted=contended(place))
+    return retry_on_conflict(read(), attempt, read, attempts=ATTEMPTS, exhausted=contended_error(place))
 
 
-def _tried(client: Client, manifest: Object, live: Object | None, managers: frozenset[str]) -> Preview:
+def _try_manifest(client: Client, manifest: Object, live: Object | None, managers: frozenset[str]) -> Preview:
     """Return the result of dry runs. The second of them sees the object without the fields that the move will remove."""
     path = reference(manifest).path
     answer = client.apply(path, manifest, manager=field_ownership.MANAGER, dry_run=True)
@@ -180,20 +180,20 @@ def _tried(client: Client, manifest: Object, live: Object | None, managers: froz
     entries = field_ownership.move_fields(
         answer["metadata"].get("managedFields") or (), answer["apiVersion"], managers
     )
-    due, left = moving or _differs(live, answer), field_ownership.left_to_others(entries)
-    return Preview(manifest, live, answer, due, managers, left)
+    due, foreign_fields = moving or _differs(live, answer), field_ownership.fields_of_others(entries)
+    return Preview(manifest, live, answer, due, managers, foreign_fields)
 
 
-def _untried(client: Client, manifest: Object, take_over: bool, note: str) -> Preview:
+def _preview_untried(client: Client, manifest: Object, take_over: bool, note: str) -> Preview:
     """Return the manifest on top of the current object, because the API server could not try it."""
     live = client.find(reference(manifest).path)
     managers = field_ownership.managers_to_move(take_over=take_over)
-    return Preview(manifest, live, _overlaid(live, manifest), True, managers, note=note)
+    return Preview(manifest, live, _overlay(live, manifest), True, managers, note=note)
 
 
-def _overlaid(below: Any, above: Any) -> Any:
+def _overlay(below: Any, above: Any) -> Any:
     if isinstance(below, Mapping) and isinstance(above, Mapping):
-        merged = {key: _overlaid(below.get(key), value) for key, value in above.items()}
+        merged = {key: _overlay(below.get(key), value) for key, value in above.items()}
         return {**below, **merged}
     return above
 
@@ -208,7 +208,7 @@ def _differs(live: Object | None, answer: Object) -> bool:
     return bool(changes(live, answer)) or before != after
 
 
-def _written(client: Client, one: Preview) -> Object:
+def _move_and_apply(client: Client, one: Preview) -> Object:
     """Move the fields and apply. Repeat that if the apply itself recorded another manager (before-first-apply)."""
     place, managers, live = reference(one.manifest), one.managers, one.live
     for _attempt in range(ATTEMPTS):
@@ -222,10 +222,10 @@ def _written(client: Client, one: Preview) -> Object:
             continue
         if not field_ownership.patch_to_move(live, managers):
             return live
-    raise contended(place)
+    raise contended_error(place)
 
 
-def contended(place: Reference) -> Conflict:
+def contended_error(place: Reference) -> Conflict:
     """Return the error of a write that met a conflict at every attempt."""
     return Conflict(f"{place} changed at each attempt to write it", remedy="Run the task again", status=409)
 
@@ -242,7 +242,7 @@ def refuse_owned(place: Reference, live: Object) -> None:
 
 
 @contextmanager
-def _refusals(manifest: Object) -> Iterator[None]:
+def _naming_the_object(manifest: Object) -> Iterator[None]:
     """Name the object that the API server refuses, because its own message may name only a field."""
     try:
         yield

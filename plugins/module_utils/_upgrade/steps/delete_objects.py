@@ -18,7 +18,7 @@ from ..._snapshot.installed.pod_specs import NEEDED_USERS, USERS, containers, on
 from ..._snapshot.installed.state import SIDECAR
 from ..._snapshot.kinds import KINDS, Reference
 from . import waits
-from .apply_manifests import ATTEMPTS, ObjectOutcome, contended, refuse_owned
+from .apply_manifests import ATTEMPTS, ObjectOutcome, contended_error, refuse_owned
 
 if TYPE_CHECKING:
     from ..._kube.client import Client
@@ -179,7 +179,7 @@ def delete(
             return ObjectOutcome(target, "unchanged")
         return ObjectOutcome(target, "deleted")
 
-    return retry_on_conflict(first, write, read, attempts=ATTEMPTS, exhausted=contended(target))
+    return retry_on_conflict(first, write, read, attempts=ATTEMPTS, exhausted=contended_error(target))
 
 
 def refuse_mixed(place: Reference, live: Object) -> None:

@@ -125,14 +125,19 @@ def own_fields(entries: Iterable[Mapping[str, Any]]) -> Fields:
     return _fields_of(entries, "Apply")
 
 
-def left_to_others(entries: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+def fields_of_others(entries: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     """Return the fields that only other managers own, as "MANAGER: metadata.labels.team". Ignore the status."""
     entries = [entry for entry in entries if not entry.get("subresource")]
-    own = {path for entry in entries if entry.get("manager") == MANAGER for path in _paths(entry["fieldsV1"])}
+    own = {
+        path
+        for entry in entries
+        if entry.get("manager") == MANAGER
+        for path in _leaf_paths(entry["fieldsV1"])
+    }
     found = {
         f"{entry['manager']}: {path}"
         for entry in entries
-        for path in _paths(entry.get("fieldsV1") or {})
+        for path in _leaf_paths(entry.get("fieldsV1") or {})
         if path not in own and not path.startswith("status")
     }
     return tuple(sorted(found))
@@ -190,42 +195,44 @@ def without_moved_fields(
             *(entry.get("fieldsV1") or {} for entry in entries if not is_movable(entry, managers)),
         ]
     )
-    result: dict[str, Any] = _pruned(answer, gone, stay)
+    result: dict[str, Any] = _prune(answer, gone, stay)
     annotations = result["metadata"].get("annotations")
     if annotations:
         annotations.pop(LAST_APPLIED, None)
     return result
 
 
-def _pruned(value: Any, gone: Mapping[str, Any], stay: Mapping[str, Any]) -> Any:
+def _prune(value: Any, gone: Mapping[str, Any], stay: Mapping[str, Any]) -> Any:
     """Return the value without the fields that are in ``gone`` and not in ``stay``. A field is removed with all its children."""
     if isinstance(value, Mapping):
         return {
-            key: _pruned(below, gone.get(f"f:{key}", {}), stay.get(f"f:{key}", {}))
+            key: _prune(below, gone.get(f"f:{key}", {}), stay.get(f"f:{key}", {}))
             for key, below in value.items()
             if f"f:{key}" not in gone or f"f:{key}" in stay
         }
     if isinstance(value, list):
         return [
-            _pruned(item, gone.get(key, {}), stay.get(key, {}))
+            _prune(item, gone.get(key, {}), stay.get(key, {}))
             for item in value
-            for key in [_key(item, gone)]
+            for key in [_find_key(item, gone)]
             if key not in gone or key in stay
         ]
     return value
 
 
-def _paths(fields: Mapping[str, Any], above: str = "") -> Iterator[str]:
+def _leaf_paths(fields: Mapping[str, Any], above: str = "") -> Iterator[str]:
     """Yield the paths of the leaves of a set of fields."""
     below = {key: rest for key, rest in fields.items() if key != "."}
     if not below:
         yield above
     for key, rest in below.items():
         kind, _colon, name = key.partition(":")
-        yield from _paths(rest, f"{above}{'.' if above else ''}{name}" if kind == "f" else f"{above}[{name}]")
+        yield from _leaf_paths(
+            rest, f"{above}{'.' if above else ''}{name}" if kind == "f" else f"{above}[{name}]"
+        )
 
 
-def _key(item: Any, fields: Mapping[str, Any]) -> str:
+def _find_key(item: Any, fields: Mapping[str, Any]) -> str:
     """Return the key of a list item in a set of fields, "" if it is not in the set."""
     return next((key for key in fields if _selects(key, item)), "")
 

@@ -57,7 +57,11 @@ def orphan_deployment(
         KubeError: the API server refuses.
     """
     deployment = client.find(target.path)
-    sets = [one for one in _listed(client, "ReplicaSet", target) if _is_of(one, deployment, target.name)]
+    sets = [
+        one
+        for one in _list_objects(client, "ReplicaSet", target)
+        if _belongs_to(one, deployment, target.name)
+    ]
     gone = []
     if deployment is not None:
         refuse_mixed(target, deployment)
@@ -67,9 +71,9 @@ def orphan_deployment(
         ]
         if not check_mode:
             waits.until_gone(client, target, uid)
-    places = [_place("ReplicaSet", one, target) for one in sets]
+    places = [_reference("ReplicaSet", one, target) for one in sets]
     renewed = [
-        patch_object(client, one, _relabel(target.name), check_mode=check_mode, take_over=take_over)
+        patch_object(client, one, _label_template(target.name), check_mode=check_mode, take_over=take_over)
         for one in places
     ]
     if not check_mode:
@@ -78,31 +82,33 @@ def orphan_deployment(
     marked = []
     for pod in _pods(client, sets, target):
         with suppress(NotYetError, NotFound):  # the pod has ended, and its replacement has the label
-            place = _place("Pod", pod, target)
+            place = _reference("Pod", pod, target)
             marked.append(
-                patch_object(client, place, _label(target.name), check_mode=check_mode, take_over=take_over)
+                patch_object(
+                    client, place, _label_pod(target.name), check_mode=check_mode, take_over=take_over
+                )
             )
     freed = [
-        patch_object(client, one, _free(target.name), check_mode=check_mode, take_over=take_over)
+        patch_object(client, one, _remove_labels(target.name), check_mode=check_mode, take_over=take_over)
         for one in places
     ]
-    return _merged((*renewed, *freed, *marked, *gone))
+    return _merge((*renewed, *freed, *marked, *gone))
 
 
 def _pods(client: Client, sets: Sequence[Object], target: Reference) -> list[Object]:
     uids = {one["metadata"]["uid"] for one in sets}
     return [
         pod
-        for pod in _listed(client, "Pod", target)
+        for pod in _list_objects(client, "Pod", target)
         if uids & {owner["uid"] for owner in pod["metadata"].get("ownerReferences") or ()}
     ]
 
 
-def _place(kind: str, obj: Object, target: Reference) -> Reference:
+def _reference(kind: str, obj: Object, target: Reference) -> Reference:
     return Reference(kind, obj["metadata"]["name"], target.namespace)
 
 
-def _merged(outcomes: Sequence[ObjectOutcome]) -> list[ObjectOutcome]:
+def _merge(outcomes: Sequence[ObjectOutcome]) -> list[ObjectOutcome]:
     """Return one outcome per changed object."""
     found: dict[Reference, ObjectOutcome] = {}
     for one in (one for one in outcomes if one.changed):
@@ -111,7 +117,7 @@ def _merged(outcomes: Sequence[ObjectOutcome]) -> list[ObjectOutcome]:
     return list(found.values())
 
 
-def _is_of(replica_set: Object, deployment: Object | None, name: str) -> bool:
+def _belongs_to(replica_set: Object, deployment: Object | None, name: str) -> bool:
     """Return True if the ReplicaSet belongs to the Deployment, or did: ownerless, with our label or a Deployment's name."""
     metadata = replica_set["metadata"]
     owners = [owner["uid"] for owner in metadata.get("ownerReferences") or () if owner.get("controller")]
@@ -123,43 +129,43 @@ def _is_of(replica_set: Object, deployment: Object | None, name: str) -> bool:
     return not owners and (labels.get(ORPHAN_LABEL) == name or named)
 
 
-def _listed(client: Client, kind: str, target: Reference) -> list[dict[str, Any]]:
+def _list_objects(client: Client, kind: str, target: Reference) -> list[dict[str, Any]]:
     items: list[dict[str, Any]] = client.list_all(KINDS[kind].collection(target.namespace))["items"]
     return items
 
 
-def _label(name: str) -> Callable[[Object], list[dict[str, Any]]]:
+def _label_pod(name: str) -> Callable[[Object], list[dict[str, Any]]]:
     """Return the patch that labels a pod."""
 
     def decide(pod: Object) -> list[dict[str, Any]]:
-        return _added(pod["metadata"], "/metadata", name)
+        return _add_label(pod["metadata"], "/metadata", name)
 
     return decide
 
 
-def _relabel(name: str) -> Callable[[Object], list[dict[str, Any]]]:
+def _label_template(name: str) -> Callable[[Object], list[dict[str, Any]]]:
     """Return the patch that labels the template of a ReplicaSet."""
 
     def decide(replica_set: Object) -> list[dict[str, Any]]:
         metadata = replica_set["spec"]["template"]["metadata"]
-        return _added(metadata, "/spec/template/metadata", name)
+        return _add_label(metadata, "/spec/template/metadata", name)
 
     return decide
 
 
-def _added(metadata: Object, path: str, name: str) -> list[dict[str, Any]]:
+def _add_label(metadata: Object, path: str, name: str) -> list[dict[str, Any]]:
     if (metadata.get("labels") or {}).get(ORPHAN_LABEL) == name:
         return []
     return [json_patch.add(f"{path}/labels/{json_patch.escape(ORPHAN_LABEL)}", name)]
 
 
-def _free(name: str) -> Callable[[Object], list[dict[str, Any]]]:
+def _remove_labels(name: str) -> Callable[[Object], list[dict[str, Any]]]:
     """Return the patch that replaces a ReplicaSet's own selector labels by the label. Its pods keep theirs."""
 
     def decide(replica_set: Object) -> list[dict[str, Any]]:
         selected = replica_set["spec"]["selector"].get("matchLabels") or {}
         held = replica_set["metadata"].get("labels") or {}
-        return _added(replica_set["metadata"], "/metadata", name) + [
+        return _add_label(replica_set["metadata"], "/metadata", name) + [
             json_patch.remove(f"/metadata/labels/{json_patch.escape(key)}") for key in selected if key in held
         ]
 

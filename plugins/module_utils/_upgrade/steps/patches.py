@@ -22,7 +22,7 @@ from ..._snapshot.kinds import Reference
 from ..._snapshot.plan.object_changes import FieldChange, changes
 from ..._webhook import bundle_content, bundle_targets, reconnection
 from ..._webhook.bundle_targets import Target
-from .apply_manifests import ATTEMPTS, ObjectOutcome, contended, refuse_owned
+from .apply_manifests import ATTEMPTS, ObjectOutcome, contended_error, refuse_owned
 
 if TYPE_CHECKING:
     from ..._kube.client import Client
@@ -69,7 +69,7 @@ def patch_object(
         answer = client.patch(target.path, [lock, *operations], dry_run=check_mode)
         return ObjectOutcome(target, "changed", changes(live, answer))
 
-    return retry_on_conflict(read(), write, read, attempts=ATTEMPTS, exhausted=contended(target))
+    return retry_on_conflict(read(), write, read, attempts=ATTEMPTS, exhausted=contended_error(target))
 
 
 def disable_conversion(crd: Object) -> Operations:

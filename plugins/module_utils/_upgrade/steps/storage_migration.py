@@ -23,7 +23,7 @@ from ..._snapshot.errors import MigrationError, NotYetError
 from ..._snapshot.kinds import Reference
 from ..._snapshot.plan.object_changes import FieldChange
 from . import waits
-from .apply_manifests import ATTEMPTS, ObjectOutcome, contended
+from .apply_manifests import ATTEMPTS, ObjectOutcome, contended_error
 from .patches import patch_object
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def migrate(
         )
     if _stored(live) == [version] and _storage(live) == version:
         return [ObjectOutcome(target, "unchanged")]
-    switched = patch_object(client, target, lambda obj: _switch(obj, version), check_mode=check_mode)
+    switched = patch_object(client, target, lambda obj: _switch_version(obj, version), check_mode=check_mode)
     if not check_mode:
         waits.until_established(client, [crd])
         time.sleep(settle)
@@ -83,17 +83,17 @@ def _rewrite_all(client: Client, crd: str, collection: str, *, check_mode: bool)
     for _round in range(ROUNDS):
         before, complete = len(done), True
         try:
-            for obj in _every(client, collection):
+            for obj in _list_objects(client, collection):
                 if obj["metadata"]["uid"] not in done:
                     done.add(obj["metadata"]["uid"])
-                    problem = _rewrite(client, _place(collection, obj), obj, check_mode=check_mode)
-                    refused += [f"{_name(obj)}: {problem}"] if problem else []
+                    problem = _rewrite(client, _path_of(collection, obj), obj, check_mode=check_mode)
+                    refused += [f"{_name_of(obj)}: {problem}"] if problem else []
         except ApiError as exc:
             if exc.status != GONE:
                 raise
             complete = False
         if refused:
-            raise _refused(crd, refused, len(done))
+            raise _migration_error(crd, refused, len(done))
         if complete and (check_mode or len(done) == before):
             return
     raise MigrationError(
@@ -102,7 +102,7 @@ def _rewrite_all(client: Client, crd: str, collection: str, *, check_mode: bool)
     )
 
 
-def _every(client: Client, collection: str) -> Iterator[dict[str, Any]]:
+def _list_objects(client: Client, collection: str) -> Iterator[dict[str, Any]]:
     """Yield every object with kind and apiVersion, which lists omit. Read page by page: there may be tens of thousands."""
     for page in client.pages(collection):
         common = {"apiVersion": page["apiVersion"], "kind": page["kind"].removesuffix("List")}
@@ -148,10 +148,10 @@ def _set_stored_versions(client: Client, target: Reference, version: str) -> Obj
             target, "changed", (FieldChange("status.storedVersions", _stored(live), [version]),)
         )
 
-    return retry_on_conflict(read(), write, read, attempts=ATTEMPTS, exhausted=contended(target))
+    return retry_on_conflict(read(), write, read, attempts=ATTEMPTS, exhausted=contended_error(target))
 
 
-def _switch(crd: Object, version: str) -> list[dict[str, Any]]:
+def _switch_version(crd: Object, version: str) -> list[dict[str, Any]]:
     versions = crd["spec"]["versions"]
     wanted = next((entry for entry in versions if entry["name"] == version), None)
     if wanted is None or not wanted["served"]:
@@ -172,7 +172,7 @@ def _switch(crd: Object, version: str) -> list[dict[str, Any]]:
     ]
 
 
-def _refused(crd: str, refused: list[str], total: int) -> MigrationError:
+def _migration_error(crd: str, refused: list[str], total: int) -> MigrationError:
     more = f" and {len(refused) - SHOWN} more" if len(refused) > SHOWN else ""
     return MigrationError(
         f"{len(refused)} of {total} objects of {crd} cannot be written back: {'; '.join(refused[:SHOWN])}{more}",
@@ -189,7 +189,7 @@ def _storage(crd: Object) -> str:
     return next((entry["name"] for entry in crd["spec"]["versions"] if entry["storage"]), "")
 
 
-def _place(collection: str, obj: Object) -> str:
+def _path_of(collection: str, obj: Object) -> str:
     root, _slash, plural = collection.rpartition("/")
     namespace = obj["metadata"].get("namespace")
     return (
@@ -199,5 +199,5 @@ def _place(collection: str, obj: Object) -> str:
     )
 
 
-def _name(obj: Object) -> str:
+def _name_of(obj: Object) -> str:
     return "/".join(filter(None, (obj["metadata"].get("namespace"), obj["metadata"]["name"])))

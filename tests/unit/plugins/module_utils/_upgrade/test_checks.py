@@ -185,10 +185,10 @@ def test_what_an_image_says(image: str, version: release_table.Version | None) -
 
 NEW, OLD = (8, 7, 0), (8, 4, 0)
 GOOD = (
-    ControllerPod("a", "c:v8.7.0", tag=NEW, said=NEW, host="a"),
-    ControllerPod("b", "c:v8.7.0", tag=NEW, said=NEW, host="b"),
+    ControllerPod("a", "c:v8.7.0", tag=NEW, logged=NEW, host="a"),
+    ControllerPod("b", "c:v8.7.0", tag=NEW, logged=NEW, host="b"),
 )
-LEADS = LeaderState(holder="a", late=-10.0)
+LEADS = LeaderState(holder="a", seconds_expired=-10.0)
 
 
 def seen(*pods: ControllerPod, leader: LeaderState = LEADS, replicas: int = 2) -> ControllerPods:
@@ -202,13 +202,13 @@ def with_first(**fields: Any) -> tuple[ControllerPod, ...]:
 # (what was seen, verdict, words of the summary, whether waiting is of no use)
 VERSIONS: list[tuple[ControllerPods, str, str, bool]] = [
     (seen(*GOOD), OK, "all 2 pods .* run 8.7.0, according to their logs, and a leads", False),
-    (seen(*GOOD, leader=LeaderState(wanted=False)), OK, "according to their logs$", False),
-    (seen(*with_first(said=None)), OK, "for some of them only according to the image tag", False),
+    (seen(*GOOD, leader=LeaderState(is_elected=False)), OK, "according to their logs$", False),
+    (seen(*with_first(logged=None)), OK, "for some of them only according to the image tag", False),
     (seen(*with_first(tag=None)), OK, "according to their logs", False),
-    (seen(*with_first(tag=None, said=None, silence="forbidden")), UNPROVEN, "pod a .*forbidden", True),
-    (seen(*with_first(said=OLD)), FAILED, "pod a .* logs the release 8.4.0, not 8.7.0", True),
+    (seen(*with_first(tag=None, logged=None, log_problem="forbidden")), UNPROVEN, "pod a .*forbidden", True),
+    (seen(*with_first(logged=OLD)), FAILED, "pod a .* logs the release 8.4.0, not 8.7.0", True),
     (
-        seen(*with_first(said=None, tag=OLD)),
+        seen(*with_first(logged=None, tag=OLD)),
         FAILED,
         "pod a .* has an image of release 8.4.0, not 8.7.0",
         True,
@@ -225,7 +225,12 @@ VERSIONS: list[tuple[ControllerPods, str, str, bool]] = [
         "other pods than those of .*: old",
         False,
     ),
-    (seen(*GOOD, replace(GOOD[0], name="old", ends=True)), FAILED, "other pods than those of .*: old", False),
+    (
+        seen(*GOOD, replace(GOOD[0], name="old", is_ending=True)),
+        FAILED,
+        "other pods than those of .*: old",
+        False,
+    ),
     (
         seen(*GOOD, leader=LeaderState(problem="forbidden")),
         UNPROVEN,
@@ -233,8 +238,18 @@ VERSIONS: list[tuple[ControllerPods, str, str, bool]] = [
         True,
     ),
     (seen(*GOOD, leader=LeaderState()), FAILED, "no pod of .* holds the Lease", False),
-    (seen(*GOOD, leader=LeaderState(holder="a", late=9.0)), FAILED, "a held it until 9 s ago", False),
-    (seen(*GOOD, leader=LeaderState(holder="z", late=-9.0)), FAILED, "held by z, which is not a pod", False),
+    (
+        seen(*GOOD, leader=LeaderState(holder="a", seconds_expired=9.0)),
+        FAILED,
+        "a held it until 9 s ago",
+        False,
+    ),
+    (
+        seen(*GOOD, leader=LeaderState(holder="z", seconds_expired=-9.0)),
+        FAILED,
+        "held by z, which is not a pod",
+        False,
+    ),
 ]
 
 
@@ -298,10 +313,10 @@ def test_what_a_controller_says(message: str, is_said: bool) -> None:
     ],
 )
 def test_broken_before_or_now(verdict: str, before: dict[str, str], broken: bool | None, words: str) -> None:
-    found, said = checks.history(verdict, before)
+    found, logged = checks.history(verdict, before)
     assert found is broken
-    assert words in said
-    assert bool(said) is bool(words)
+    assert words in logged
+    assert bool(logged) is bool(words)
 
 
 def test_a_driver_with_a_default_class() -> None:

@@ -95,5 +95,5 @@ def test_the_backup_has_the_objects_of_a_certificate_that_is_due() -> None:
 def test_the_deployments_are_rendered_for_the_kubernetes_of_the_cluster() -> None:
     request = parsed("8.7.0")
     state = UpgradeContext(InstalledState(kubernetes=(1, 29)), request.release, request.options)
-    context = actions.context_from(cast("Any", None), request, state)
+    context = actions.make_context(cast("Any", None), request, state)
     assert (context.settings.kubernetes, context.namespace) == ((1, 29), "kube-system")

@@ -141,4 +141,4 @@ def test_what_is_left_to_others() -> None:
         entry("manager", {"f:status": {}}, subresource="status"),
         entry(OURS, A, "Apply"),
     ]
-    assert field_ownership.left_to_others(entries) == ('team: spec.list[{"name":"x"}].y',)
+    assert field_ownership.fields_of_others(entries) == ('team: spec.list[{"name":"x"}].y',)
