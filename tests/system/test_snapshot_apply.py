@@ -155,7 +155,7 @@ def test_what_others_own_is_left_and_named(cluster: Cluster, client: Client, nam
     kubectl(cluster, "label", "-n", namespace, "deployment/hook", "team=storage")
     (seen,) = apply_manifests.preview(client, [new_deployment(namespace)])
     outcome = apply_manifests.write(client, seen)
-    assert outcome.foreign_fields == seen.outcome.left == ("kubectl-label: metadata.labels.team",)
+    assert outcome.foreign_fields == seen.outcome.foreign_fields == ("kubectl-label: metadata.labels.team",)
     assert cluster.api("GET", outcome.reference.path)["metadata"]["labels"] == {"team": "storage"}
 
 
