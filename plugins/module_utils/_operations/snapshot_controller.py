@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .._ansible.operation import Operation
+from .._certificate.cluster_signer import AUTO, ProviderOptions
 from .._errors import CertflowError
 from .._kube.client import Client
 from .._paths import expand
@@ -42,7 +43,7 @@ ARGUMENTS: dict[str, Any] = {
     "digests": {"type": "dict", "default": {}},
     "pull_secrets": {"type": "list", "elements": "str", "default": [], "no_log": False},  # names
     "signer_name": {"type": "str"},
-    "provider": {"type": "str", "default": "auto"},
+    "provider": {"type": "str", "default": AUTO},
     "providers": {"type": "list", "elements": "dict", "default": []},
     "signers": {"type": "dict", "default": {}},
     "expiration_seconds": {"type": "int"},
@@ -93,9 +94,7 @@ def parse_request(parameters: Mapping[str, Any]) -> UpgradeRequest:
         source=ReleaseSource(parameters["source"], Path(parameters["cache_directory"]), parameters["sums"]),
         certificate=CertificateOptions(
             signer_name=parameters["signer_name"] or "",
-            provider=parameters["provider"],
-            providers=parameters["providers"],
-            signers=parameters["signers"],
+            provider=ProviderOptions(parameters["provider"], parameters["providers"], parameters["signers"]),
             expiration_seconds=parameters["expiration_seconds"],
             renew_before=parameters["renew_before"],
         ),

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from .._certificate import cluster_signer
 from .._certificate.certificate_flow import ensure_certificate
 from .._certificate.certificate_run import CertificateRun
-from .._certificate.cluster_signer import ProviderOptions
 from .._csr.intent import intent_from
 from .._result import Result
 from .._snapshot.plan.step_types import Step
@@ -28,8 +27,8 @@ def signer_of(client: Client, options: CertificateOptions) -> str:
     """Return the signer of the option, or the signer of the cluster's provider. Raises CertflowError."""
     if options.signer_name:
         return options.signer_name
-    chosen = ProviderOptions(options.provider, options.providers, options.signers)
-    return cluster_signer.signer_of(cluster_signer.find_provider(client, chosen), chosen)
+    verdict = cluster_signer.find_provider(client, options.provider)
+    return cluster_signer.signer_of(verdict, options.provider)
 
 
 def issue(

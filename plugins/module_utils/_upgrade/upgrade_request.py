@@ -7,11 +7,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from .._certificate.cluster_signer import ProviderOptions
 from .._snapshot.plan.upgrade_context import UpgradeOptions
 from .._snapshot.release.release_source import ReleaseSource
 from .._snapshot.release.release_table import Release
@@ -23,17 +22,13 @@ class CertificateOptions:
     """The options of the webhook's certificate.
 
     signer_name: the signer, "" for the signer of the cluster's provider.
-    provider: the name of the provider, "auto" to detect it.
-    providers: rows that the user adds to the table of providers.
-    signers: signers by provider that the user sets.
+    provider: how that provider is chosen.
     expiration_seconds: the lifetime that the request asks for, None for the signer's own.
     renew_before: see k8s_csr, None for its default.
     """
 
     signer_name: str = ""
-    provider: str = "auto"
-    providers: Sequence[Mapping[str, Any]] = ()
-    signers: Mapping[str, str] = field(default_factory=dict)
+    provider: ProviderOptions = field(default_factory=ProviderOptions)
     expiration_seconds: int | None = None
     renew_before: str | None = None
 

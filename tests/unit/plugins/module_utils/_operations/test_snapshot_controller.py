@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import Operation
+from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.cluster_signer import (
+    ProviderOptions,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import (
@@ -148,4 +151,4 @@ def test_the_defaults() -> None:
     found = request()
     assert (found.until, found.probe_namespace, found.undo, found.backup_directory) == (None, "", True, None)
     assert (found.options.webhook_port, found.options.validation_webhook) == (found.settings.port, None)
-    assert (found.certificate.signer_name, found.certificate.provider) == ("", "auto")
+    assert (found.certificate.signer_name, found.certificate.provider) == ("", ProviderOptions(providers=[]))
