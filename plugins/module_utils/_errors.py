@@ -52,7 +52,7 @@ class MalformedObject(CertflowError):
 
 
 @contextmanager
-def shaped(what: object) -> Iterator[None]:
+def check_shape(what: object) -> Iterator[None]:
     """Raise MalformedObject in place of what reading an object of another shape raises. Its content is not quoted."""
     try:
         yield

@@ -3,12 +3,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Clean text of other programs of control characters and invisible characters, for sentences."""
+"""Clean text of other programs for sentences: control characters, invisible characters, secrets.
+
+Exec plugins may repeat their arguments, and proxies may echo the headers of a request.
+"""
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 
 # Control (C0, DEL, C1), format (bidirectional marks, zero-width characters, tags), surrogates, line and paragraph
 # separators: the categories of the Unicode Character Database, https://www.unicode.org/reports/tr44/#General_Category_Values
@@ -18,6 +22,44 @@ HIDDEN_CHARACTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0")
 LONGEST_QUOTE = 80
 
 _BLANKS = re.compile(r"[ \t\r\n]+")
+
+MASK = "***"
+# A shorter value is masked only as a whole word, because a value such as "prod" is a part of other words.
+LONG_SECRET = 8
+# Of a longer text only the end is masked and returned, which also limits the work of the patterns.
+LONGEST_MASKED = 2000
+
+SENSITIVE_NAME = (
+    r"[\w.-]*(?:secret|token|passw|passphrase|pwd|credential|(?:api|access|private)[_-]?key|assertion|signature|session-?id)"
+    r"[\w.-]*"
+)
+_HEADER = r"(?:proxy-)?authorization|cookie|set-cookie|x-[\w-]*(?:auth|token|key|secret)[\w-]*"
+# Pattern -> replacement. The name of the masked value stays.
+PATTERNS: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern, re.IGNORECASE), shown)
+    for pattern, shown in (
+        # the user name and password of a URL
+        (r"((?<![a-z0-9+.-])[a-z][a-z0-9+.-]*://)[^\s/@]+@", rf"\1{MASK}@"),
+        # a header: its scheme and value, up to a quote, a comma or a bracket
+        (
+            rf"(?<![\w-])({_HEADER})(['\"]?\s*[:=]\s*['\"]?)(?:(?:basic|bearer|negotiate|digest)\s+)?[^\s'\"<>,}}]+",
+            rf"\1\2{MASK}",
+        ),
+        (r"\b(basic|bearer|negotiate)\s+(?=[^\s<>'\"]*[0-9=+/._-])[^\s'\"<>,]{8,}", rf"\1 {MASK}"),
+        # name=value, name: value, "name": "value", --name value
+        (rf"((?<![\w.-]){SENSITIVE_NAME}['\"]?\s*[:=]\s*['\"]?)(?!\s|\*\*\*)[^\s'\"<>,&}}]+", rf"\1{MASK}"),
+        (rf"((?<![\w.-])--?{SENSITIVE_NAME}['\"]?,?\s+['\"]?)(?!-|\*\*\*)[^\s'\"<>,}}]+", rf"\1{MASK}"),
+    )
+) + tuple(
+    (re.compile(pattern), MASK)
+    for pattern in (
+        r"\beyJ[\w-]{5,}\.[\w-]+(?:\.[\w-]*)?",  # a JSON Web Token
+        r"\bk8s-aws-v1\.[\w-]+",  # a token of EKS
+        r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b",  # an access key ID of AWS
+        # a long word of lower case, upper case and digits, unlike a host name, a UUID or a checksum
+        r"(?<![\w+/=-])(?=[\w+=-]*[a-z])(?=[\w+=-]*[A-Z])(?=[\w+=-]*[0-9])[\w+=-]{32,}(?![\w/])",
+    )
+)
 
 
 def visible(text: str) -> str:
@@ -37,6 +79,17 @@ def quoted(value: object) -> str:
     if not isinstance(value, str):
         return f"a {type(value).__name__}"
     return f"'{visible(value[:LONGEST_QUOTE])}{'...' if len(value) > LONGEST_QUOTE else ''}'"
+
+
+def mask(text: str, secrets: Iterable[str] = ()) -> str:
+    """Return the last LONGEST_MASKED characters of the text, with *** for ``secrets`` and for words that look secret."""
+    text = text[-LONGEST_MASKED:]
+    for secret in sorted(set(secrets), key=len, reverse=True):
+        edge = r"\b" if len(secret) < LONG_SECRET else ""
+        text = re.sub(f"{edge}{re.escape(secret)}{edge}", MASK, text)
+    for pattern, shown in PATTERNS:
+        text = pattern.sub(shown, text)
+    return text
 
 
 def is_hidden(character: str) -> bool:

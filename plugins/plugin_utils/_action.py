@@ -170,7 +170,7 @@ class OperationAction(ActionBase):  # type: ignore[misc]
 
     def _run_here(self, validation: Any, variables: Mapping[str, Any]) -> dict[str, Any]:
         parameters = validation.validated_parameters
-        with progress_lines.shown_by(self._printer(variables), is_detailed=display.verbosity > 0):
+        with progress_lines.show_progress(self._printer(variables), is_detailed=display.verbosity > 0):
             result = execute(self.operation, parameters, check_mode=bool(self._task.check_mode))
         for both in validation._warnings:  # noqa: SLF001  # with the words of AnsibleModule
             text = f"Both option {both['option']} and its alias {both['alias']} are set."

@@ -12,7 +12,7 @@ from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import kubeconfig_yaml
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import kubeconfig_parsing
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import KubeconfigError
 
 VAULT_HEADER = b"$ANSIBLE_VAULT"
@@ -35,7 +35,7 @@ def load(loader: Any, path: str) -> Any:
     where = f"kubeconfig {path}"
     try:
         encrypted = is_encrypted(path)
-        too_large = os.path.getsize(path) > kubeconfig_yaml.MOST_BYTES
+        too_large = os.path.getsize(path) > kubeconfig_parsing.MOST_BYTES
     except OSError as error:
         raise CertflowError(
             f"{where} cannot be read: {error.strerror}",
@@ -43,7 +43,7 @@ def load(loader: Any, path: str) -> Any:
             remedy="check the path and its mode",
         ) from error
     if too_large:
-        raise kubeconfig_yaml.too_large(where)
+        raise kubeconfig_parsing.too_large(where)
     try:
         text = bytes(loader._get_file_contents(path)[0])  # noqa: SLF001  # the same in every core
     except AnsibleError:
@@ -53,6 +53,6 @@ def load(loader: Any, path: str) -> Any:
             remedy="give the password (--vault-password-file, --ask-vault-pass)" if encrypted else "check it",
         ) from None
     try:
-        return kubeconfig_yaml.load(text.decode(), where)
+        return kubeconfig_parsing.load_yaml(text.decode(), where)
     except UnicodeDecodeError:  # the original message quotes the file
         raise KubeconfigError(f"{where} is not text", remedy="repair the file") from None

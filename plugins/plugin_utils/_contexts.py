@@ -20,7 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import kubeconfig_fields
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import kubeconfig_parsing
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import KubeconfigError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import is_hidden, quoted
 
@@ -106,7 +106,7 @@ def _entries(file: str, content: Mapping[str, Any], section: str, key: str) -> d
         if not isinstance(name, str) or not name or not isinstance(value, Mapping):
             raise KubeconfigError(
                 f"{file}: an entry of {section} lacks name or {key}, or its name is not a string",
-                remedy=kubeconfig_fields.REPAIR,
+                remedy=kubeconfig_parsing.REPAIR,
             )
         if name in found:
             raise KubeconfigError(
@@ -125,17 +125,17 @@ def _context(
     users: Mapping[str, Mapping[str, Any]],
 ) -> Context:
     where = f"{file}, context {quoted(name)}"
-    kubeconfig_fields.check("context", entry, where)
+    kubeconfig_parsing.check_fields("context", entry, where)
     cluster_name = entry.get("cluster") or ""
     cluster = clusters.get(cluster_name)
     if cluster is None:
         raise KubeconfigError(
             f"{where}: it names the cluster {quoted(cluster_name)}, which does not exist",
-            remedy=kubeconfig_fields.REPAIR,
+            remedy=kubeconfig_parsing.REPAIR,
         )
-    kubeconfig_fields.check("cluster", cluster, where)
+    kubeconfig_parsing.check_fields("cluster", cluster, where)
     user = users.get(entry.get("user") or "", {})
-    kubeconfig_fields.check("user", user, where)
+    kubeconfig_parsing.check_fields("user", user, where)
     return Context(name, file, _server(cluster), _provider(cluster_name, cluster, user))
 
 

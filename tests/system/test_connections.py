@@ -27,7 +27,7 @@ import yaml
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import port_forward
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.kubeconfig import resolve
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.read_limits import Bounds
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.transport import ReadLimits
 
 from tests.support.clusters import pki
 from tests.support.csr_rig import CsrRig
@@ -334,7 +334,7 @@ def test_every_way_leads_there(place: ConnectionRig, name: str, monkeypatch: pyt
     client = Client(resolve({"kubeconfig": content}, {}), user_agent="t", deadline=time.monotonic() + 30)
     with contextlib.closing(client), fails("not-found", '"absent"'):
         port_forward.connect(
-            client, place.rig.name, "absent", 8443, Bounds("it", until=time.monotonic() + 10)
+            client, place.rig.name, "absent", 8443, ReadLimits("it", until=time.monotonic() + 10)
         )
     if way.relay:
         assert bool(before) is not way.is_bypassed
@@ -347,7 +347,7 @@ def test_a_name_that_the_certificate_lacks(place: ConnectionRig) -> None:
     client = Client(resolve({"kubeconfig": content}, {}), user_agent="t", deadline=0.0)
     with contextlib.closing(client), fails("unreachable"):
         port_forward.connect(
-            client, place.rig.name, "absent", 8443, Bounds("it", until=time.monotonic() + 10)
+            client, place.rig.name, "absent", 8443, ReadLimits("it", until=time.monotonic() + 10)
         )
 
 

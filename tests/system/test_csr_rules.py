@@ -154,7 +154,7 @@ def test_signer_names_are_valid_where_the_api_server_says_so(fleet: Fleet, name:
     [("onprem", "kubeadm", KUBELET_SERVING), ("eks", "eks", APP_SERVING)],
 )
 def test_provider(fleet: Fleet, cluster: str, provider: str, signer: str) -> None:
-    facts = cluster_facts.cluster_facts(connected(fleet[cluster]))
+    facts = cluster_facts.read_cluster_facts(connected(fleet[cluster]))
     verdict = providers.detect(facts)
     assert (verdict.name, verdict.signer, verdict.contradictions) == (provider, signer, ())
     assert facts["unreadable"] == {}

@@ -18,7 +18,7 @@ from typing import Any, Callable
 
 from .._errors import CertflowError, as_error
 from .._kube.client import Client
-from .._kube.cluster_facts import cluster_uid
+from .._kube.cluster_facts import read_cluster_uid
 from .._kube.connection import Connection
 from .._kube.errors import AuthenticationError, KubeError
 from .._kube.kubeconfig import resolve
@@ -72,7 +72,7 @@ def execute(operation: Operation, parameters: Mapping[str, Any], *, check_mode: 
     A success has ``changed``, ``cluster`` and the values of the operation. A failure has ``failed``, ``msg`` (one line),
     ``code``, ``cause``, ``evidence`` and ``remedy``. Raises only errors that end the process.
     """
-    with interrupt.watched():
+    with interrupt.watch_signals():
         return _execute(operation, parameters, check_mode)
 
 
@@ -86,7 +86,7 @@ def _execute(operation: Operation, parameters: Mapping[str, Any], check_mode: bo
         _guard(client, parameters.get("cluster_uid"))
         result = operation.run(client, parameters, check_mode)
         answer = _success(client, result, parameters, operation)
-    except interrupt.Interrupted as exc:
+    except interrupt.RunInterrupted as exc:
         answer = _failure(client, exc.error(), parameters, operation)
     except Exception as exc:
         answer = _failure(client, as_error(exc), parameters, operation)
@@ -135,7 +135,7 @@ def _guard(client: Client, uid: str | None) -> None:
     """Raise KubeError if the cluster is not the one with this UID."""
     if not uid:
         return
-    actual = cluster_uid(client)
+    actual = read_cluster_uid(client)
     if actual != uid:
         raise KubeError(
             f"the UID of the namespace kube-system is {actual}, not {uid}, so this is another cluster than the task names",

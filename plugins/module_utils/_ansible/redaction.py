@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from .._kube import kubeconfig_yaml
+from .._kube import kubeconfig_parsing
+from .._kube.connection import is_content
 from .._kube.errors import KubeconfigError
-from .._kube.sources import is_content
 from .._text import visible
 from .._x509.pem_text import has_private_key, without_private_keys
 
@@ -119,7 +119,7 @@ def _content(kubeconfig: Any) -> Any:
     if not isinstance(kubeconfig, str) or not is_content(kubeconfig):
         return kubeconfig
     try:
-        return kubeconfig_yaml.load(kubeconfig, "kubeconfig")
+        return kubeconfig_parsing.load_yaml(kubeconfig, "kubeconfig")
     except KubeconfigError:
         return None
 

@@ -26,7 +26,7 @@ from .._csr.secret_content import ExistingSecret
 from .._csr.trust_anchors import TrustAnchor
 from .._kube.client import Client
 from .._kube.lease import Lease
-from .._process.interrupt import put_away_by
+from .._process.interrupt import clean_up_with
 from .._result import Result
 from .._webhook.bundle_targets import Target
 from .._webhook.workloads import ServingOptions
@@ -93,12 +93,12 @@ def run_exclusively(run: CertificateRun, act: Callable[[CertificateRun], Result]
     would have to wait until it expires.
 
     Raises:
-        HeldByAnother, LeaseLostError: the Lease cannot be acquired, or another run has taken it over.
+        LeaseHeldError, LeaseLostError: the Lease cannot be acquired, or another run has taken it over.
         CertflowError: as ``act``.
     """
     lease = _lease(run)
     run = replace(run, lease=lease)
-    with put_away_by(lease.release):
+    with clean_up_with(lease.release):
         try:
             result = act(run)
         except StateChanged:
@@ -107,7 +107,7 @@ def run_exclusively(run: CertificateRun, act: Callable[[CertificateRun], Result]
 
 
 def acquire(lease: Lease | None, is_unchanged: Callable[[], bool]) -> None:
-    """Acquire the Lease, unless this run has tried it before. Raises StateChanged, HeldByAnother, KubeError."""
+    """Acquire the Lease, unless this run has tried it before. Raises StateChanged, LeaseHeldError, KubeError."""
     if lease is None or lease.is_tried:
         return
     lease.acquire()

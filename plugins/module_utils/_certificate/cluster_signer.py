@@ -14,7 +14,7 @@ from typing import Any
 from .._csr import providers
 from .._csr.providers import ProviderVerdict
 from .._kube.client import Client
-from .._kube.cluster_facts import cluster_facts
+from .._kube.cluster_facts import read_cluster_facts
 
 AUTO = "auto"
 
@@ -37,7 +37,7 @@ def find_provider(client: Client, options: ProviderOptions) -> ProviderVerdict:
     if options.provider != AUTO:
         has_default = bool(options.signers.get(providers.DEFAULT))
         return providers.named_by_user(options.provider, rows, required=not has_default)
-    return providers.detect(cluster_facts(client), rows)
+    return providers.detect(read_cluster_facts(client), rows)
 
 
 def signer_of(verdict: ProviderVerdict, options: ProviderOptions) -> str:

@@ -101,7 +101,7 @@ class _Rotation:
         return self.run.rollout
 
     def acquire_lease(self) -> None:
-        """Raises StateChanged, HeldByAnother, KubeError."""
+        """Raises StateChanged, LeaseHeldError, KubeError."""
         gather.acquire_lease(self.run, self.state)
 
 

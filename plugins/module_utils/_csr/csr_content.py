@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .._errors import shaped
+from .._errors import check_shape
 from .._x509 import signing_request
 from .._x509.errors import RequestNotCanonical
 from .errors import RequestError
@@ -45,7 +45,7 @@ def content_of(csr: Mapping[str, Any]) -> RequestContent:
     For a request that is not in canonical form, the RequestContent has a fault.
     Raises RequestError if its request is not base64, MalformedObject if it is not a CSR object.
     """
-    with shaped("the CSR object"):
+    with check_shape("the CSR object"):
         return _content(csr["spec"], csr["metadata"])
 
 
@@ -72,14 +72,14 @@ def certificate_of(csr: Mapping[str, Any]) -> str:
     Bytes outside its blocks may be anything (k/k pkg/apis/certificates/validation); one inside is found by whoever
     reads the block.
     """
-    with shaped("the CSR object"):
+    with check_shape("the CSR object"):
         encoded = (csr.get("status") or {}).get("certificate") or ""
         return _decoded(encoded, f"the certificate of CSR {csr['metadata']['name']!r}", errors="replace")
 
 
 def conditions(csr: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     """Return the conditions that are True; v1 knows no other status for Approved and Denied."""
-    with shaped("the CSR object"):
+    with check_shape("the CSR object"):
         found = (csr.get("status") or {}).get("conditions") or ()
         return tuple(entry for entry in found if entry.get("status", "True") == "True")
 

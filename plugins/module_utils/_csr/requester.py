@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .._errors import shaped
+from .._errors import check_shape
 
 # The assumed role, without the session's name (aws-iam-authenticator, pkg/server/server.go). kube-apiserver writes keys of
 # extra that come in headers in lower case (impersonation, authenticating proxy), so both spellings exist.
@@ -56,7 +56,7 @@ class Requester:
 
 def requester_of(csr: Mapping[str, Any]) -> Requester:
     """Return the requester. Raises MalformedObject."""
-    with shaped("the CSR object"):
+    with check_shape("the CSR object"):
         spec = csr.get("spec") or {}
         extra = (spec.get("extra") or {}).items()
         arns = {arn for key, values in extra if key.lower() == CANONICAL_ARN for arn in values}

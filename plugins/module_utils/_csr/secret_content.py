@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .. import _managers
-from .._errors import shaped
+from .._errors import check_shape
 from .._kube import json_patch
 from .._managers import LAST_APPLIED
 from .._x509 import certificate_facts, private_keys
@@ -77,7 +77,7 @@ def read_secret(obj: Mapping[str, Any], spec: SecretSpec) -> ExistingSecret:
 
     Raises MalformedObject for what is no Secret.
     """
-    with shaped(spec):
+    with check_shape(spec):
         return _found(obj, spec)
 
 

@@ -21,8 +21,13 @@ from .._csr.csr_content import COLLECTION
 from .._csr.providers import ProviderVerdict
 from .._kube.access_review import Permission, find_missing
 from .._kube.client import Client
-from .._kube.cluster_facts import cluster_facts
-from .._kube.controller_manager import Flags, ManagerLease, find_lease, read_flags
+from .._kube.cluster_facts import (
+    ManagerFlags,
+    ManagerLease,
+    find_manager_lease,
+    read_cluster_facts,
+    read_manager_flags,
+)
 from .._kube.errors import ApiError
 from .._x509 import certificate_facts, pem_text
 from .._x509.errors import CertificateError
@@ -142,7 +147,7 @@ class ClusterEvidence:
 
     def _provider(self) -> ProviderVerdict:
         if "provider" not in self._known:  # what of it cannot be read stands in its evidence
-            self._known["provider"] = providers.detect(cluster_facts(self._client))
+            self._known["provider"] = providers.detect(read_cluster_facts(self._client))
         verdict: ProviderVerdict = self._known["provider"]
         return verdict
 
@@ -161,13 +166,13 @@ class ClusterEvidence:
     def _read_lease(self) -> ManagerLease | None:
         self._lease = self._once(
             "Lease kube-system/kube-controller-manager",
-            lambda: find_lease(self._client, before=self._lease),
+            lambda: find_manager_lease(self._client, before=self._lease),
             None,
         )
         return self._lease
 
-    def _flags(self) -> tuple[Flags, ...]:
-        return self._once("pods in kube-system", lambda: read_flags(self._client), ())
+    def _flags(self) -> tuple[ManagerFlags, ...]:
+        return self._once("pods in kube-system", lambda: read_manager_flags(self._client), ())
 
     def _lacking(self, signer: str) -> tuple[Permission, ...] | None:
         def ask(permission: Permission) -> tuple[Permission, ...] | None:

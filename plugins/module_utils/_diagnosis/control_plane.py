@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from .._csr.signers import EPHEMERAL_CA
-from .._kube.controller_manager import Flags
+from .._kube.cluster_facts import ManagerFlags
 from .diagnosis import LIKELY, PROVEN, Diagnosis, approval, moment, span
 from .observation import CONTROLLED, CsrObservation, PublishedCa
 
@@ -39,7 +39,7 @@ def of(seen: CsrObservation) -> ControllerManager:
     )
 
 
-def serves(flags: Flags, signer: str) -> bool:
+def serves(flags: ManagerFlags, signer: str) -> bool:
     """Whether a controller-manager with these flags issues for the signer.
 
     One pair of files for one signer takes the general pair from all others (k/k cmd/kube-controller-manager/app/
@@ -146,7 +146,7 @@ def evidence(seen: CsrObservation) -> Iterator[str]:
         yield f"flags of pod kube-system/{flags.pod}: {_shown(flags)}"
 
 
-def _pair(flags: Flags, part: str) -> tuple[str, str]:
+def _pair(flags: ManagerFlags, part: str) -> tuple[str, str]:
     cert, key = (flags.values.get(f"cluster-signing-{part}{kind}-file", "") for kind in ("cert", "key"))
     return cert, key
 
@@ -159,7 +159,7 @@ def _is_enabled(controllers: str) -> bool:
     return "*" in listed or any(name in listed for name in SIGNING_CONTROLLER)
 
 
-def _shown(flags: Flags) -> str:
+def _shown(flags: ManagerFlags) -> str:
     wanted = (
         f"--{name}={value}"
         for name, value in flags.values.items()

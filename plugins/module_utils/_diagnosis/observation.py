@@ -21,7 +21,7 @@ from .._csr.signers import (
     LEGACY_UNKNOWN,
 )
 from .._kube.access_review import Permission
-from .._kube.controller_manager import Flags, ManagerLease
+from .._kube.cluster_facts import ManagerFlags, ManagerLease
 from .signer_stats import SignerStats
 
 # What an operator sees: the column CONDITION of `kubectl get csr`, reduced to what matters.
@@ -80,7 +80,7 @@ class CsrObservation:
     provider: ProviderVerdict | None = None
     peers: SignerStats | None = None
     lease: ManagerLease | None = None
-    flags: tuple[Flags, ...] = ()
+    flags: tuple[ManagerFlags, ...] = ()
     authorities: tuple[PublishedCa, ...] = ()
     issuer: CertManagerIssuer | None = None
     reports: tuple[SignerEvent, ...] = ()

@@ -23,7 +23,7 @@ from .._kube import access_review
 from .._kube.access_review import Permission
 from .._kube.client import Client
 from .._kube.errors import ApiError, KubeError
-from .._process.interrupt import put_away_by
+from .._process.interrupt import clean_up_with
 from .._times import parse_time
 from .._x509 import certificate_facts, pem_text
 from .._x509.errors import CertificateError
@@ -96,7 +96,7 @@ def probe_signers(
     leftovers: list[str] = []
     patience = _patience(client, seconds)
     try:
-        with put_away_by(lambda: leftovers.extend(_delete_requests(client, token))):
+        with clean_up_with(lambda: leftovers.extend(_delete_requests(client, token))):
             runs = _run_probes(client, runs, patience)
     except CertflowError as error:
         error.evidence += tuple(leftovers)

@@ -12,26 +12,26 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from .._text import mask
 from .errors import (
     AlreadyExists,
     ApiError,
     AuthenticationError,
     Conflict,
-    CutShort,
-    Expired,
     Forbidden,
-    Invalid,
+    InvalidObject,
     KubeError,
+    ListExpired,
     NotFound,
+    TruncatedAnswer,
 )
-from .masking import mask
 
 ERRORS: dict[int, type[ApiError]] = {
     403: Forbidden,
     404: NotFound,
     409: Conflict,
-    410: Expired,
-    422: Invalid,
+    410: ListExpired,
+    422: InvalidObject,
 }
 # What an API server says without an object, of a path that it does not know at all (net/http NotFound).
 PLAIN_NOT_FOUND = b"404 page not found"
@@ -71,7 +71,7 @@ def is_transient(error: KubeError, *, idempotent: bool) -> bool:
     if error.status == 429:
         return True
     passes = error.status in TRANSIENT and not any(words in error.message for words in LASTING)
-    return idempotent and (passes or isinstance(error, CutShort))
+    return idempotent and (passes or isinstance(error, TruncatedAnswer))
 
 
 def object_from(method: str, path: str, status: int, body: bytes) -> dict[str, Any]:
@@ -131,8 +131,8 @@ def _is_cut_short(body: bytes) -> bool:
     return False
 
 
-def _cut_short(method: str, path: str, status: int) -> CutShort:
-    return CutShort(
+def _cut_short(method: str, path: str, status: int) -> TruncatedAnswer:
+    return TruncatedAnswer(
         f"{method} {path} was answered with {status} and half of a JSON object",
         remedy="see what stands between here and the API server, and run the task again",
         status=status,

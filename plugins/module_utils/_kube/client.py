@@ -20,27 +20,25 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Callable
-from urllib.parse import quote, unquote, urlencode, urlsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
+from urllib.parse import quote, urlencode, urlsplit
 
 from .._process import shield
 from .._times import ServerClock
-from . import dialing, read_limits
+from . import transport
 from .answers import delay, error_from, is_transient, object_from, warning_texts
 from .connection import Connection
 from .credentials import Credentials
 from .errors import (
+    AnswerTooLarge,
     ApiError,
     ConfigurationError,
     ConnectionFailed,
-    Expired,
     KubeError,
+    ListExpired,
     NotFound,
     TimedOut,
-    TooLarge,
 )
-from .read_limits import LEAST_SECONDS, Bounds
-from .tls import context_for
+from .transport import LEAST_SECONDS, ReadLimits, context_for, proxy_for
 
 try:
     import urllib3
@@ -54,7 +52,7 @@ try:
         ProxyError,
         SSLError,
     )
-    from urllib3.util import make_headers, parse_url
+    from urllib3.util import make_headers
     from urllib3.util.ssl_match_hostname import CertificateError
 except ImportError:  # reported by _run, with the interpreter's path
     pass
@@ -76,7 +74,7 @@ SLOW_REMEDY = (
 
 
 @dataclass(frozen=True)
-class Answer:
+class HttpAnswer:
     """A complete HTTP answer."""
 
     status: int
@@ -85,7 +83,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class _Call:
+class _HttpCall:
     """A request without its headers. patience: the longest pause in the answer, in seconds."""
 
     method: str
@@ -97,7 +95,7 @@ class _Call:
 
 
 @dataclass(frozen=True)
-class _Failure:
+class _FailedAttempt:
     """The failure of one attempt.
 
     is_answered: True if the server answered.
@@ -143,7 +141,7 @@ class Client:
         self._has_hooks = True
         self._user_agent = user_agent
         self._credentials = Credentials(connection)
-        self._bounds = Bounds()
+        self._bounds = ReadLimits()
         self._pool: Any = None
         self._pool_certificate: tuple[str, str] | None = None
         self._answered = False
@@ -189,7 +187,9 @@ class Client:
                 pages.append(page)
                 size += self._bounds.received
                 self._bounds.check_size(size)
-        except Expired:  # the other pages are not kept any more: all at once, as client-go's pager does then
+        except (
+            ListExpired
+        ):  # the other pages are not kept any more: all at once, as client-go's pager does then
             pages = [self.get(path, query)]
         return {**pages[0], "items": [item for page in pages for item in page.get("items") or []]}
 
@@ -234,7 +234,7 @@ class Client:
         """GET, once and with patience."""
         return self._request("GET", path, once=True)
 
-    def redial(self) -> None:
+    def reconnect(self) -> None:
         """Forget the open connection: the next request makes one of its own, perhaps to another API server."""
         self.close()
 
@@ -298,13 +298,13 @@ class Client:
         self._bounds.start(f"GET {path}: the watch", until=time.monotonic() + seconds + 1.0)
         try:
             response = self._open("GET", target, headers, timeout)
-        except (HTTPError, TimedOut, TooLarge):
+        except (HTTPError, TimedOut, AnswerTooLarge):
             self._broken_at = time.monotonic()
             return
         try:
             if response.status < 400:
                 yield from _events(response)
-        except (HTTPError, OSError, TimedOut, TooLarge, ValueError, RecursionError):
+        except (HTTPError, OSError, TimedOut, AnswerTooLarge, ValueError, RecursionError):
             self._broken_at = time.monotonic()
         finally:
             response.close()
@@ -317,7 +317,7 @@ class Client:
         )  # the container runtime refuses a stream for a client that accepts only JSON
         return f"ws{self._url(path, query)[4:]}", [f"{name}: {value}" for name, value in headers.items()]
 
-    def dial(self, bounds: Bounds) -> socket.socket:
+    def dial(self, bounds: ReadLimits) -> socket.socket:
         """Open a separate connection to the API server, with the CA, certificate and proxy of the requests.
 
         Raises TimedOut, OSError, ConfigurationError.
@@ -326,14 +326,14 @@ class Client:
         host = target.hostname or ""
         port = target.port or (443 if target.scheme == "https" else 80)
         way = urlsplit(proxy) if proxy else target
-        connection = dialing.dial(way.hostname or "", way.port or (80 if proxy else port), bounds)
+        connection = transport.dial(way.hostname or "", way.port or (80 if proxy else port), bounds)
         with contextlib.ExitStack() as stack:
             stack.enter_context(connection)
             if proxy:
-                dialing.tunnel(connection, host, port, self._proxy_headers(proxy))
+                transport.tunnel(connection, host, port, self._proxy_headers(proxy))
             if target.scheme == "https":
                 context = context_for(self.connection, self._credentials.client_certificate)
-                context.sslsocket_class = read_limits.tls_class(bounds)
+                context.sslsocket_class = transport.tls_class(bounds)
                 connection.settimeout(bounds.left())
                 connection = context.wrap_socket(
                     connection, server_hostname=self.connection.tls_server_name or host
@@ -342,7 +342,9 @@ class Client:
         return connection
 
     def _proxy_headers(self, proxy: str) -> dict[str, str]:
-        return dict(make_headers(**{"proxy_basic_auth": _user_info(proxy), **self.connection.proxy_headers}))
+        return dict(
+            make_headers(**{"proxy_basic_auth": transport.user_info(proxy), **self.connection.proxy_headers})
+        )
 
     def close(self) -> None:
         if self._pool is not None:
@@ -368,7 +370,7 @@ class Client:
     ) -> dict[str, Any]:
         first_contact = time.monotonic() + FIRST_CONTACT_SECONDS
         payload = None if body is None else json.dumps(body).encode()
-        call = _Call(method, path, query, payload, content, PATIENT_SECONDS if once else READ_SECONDS)
+        call = _HttpCall(method, path, query, payload, content, PATIENT_SECONDS if once else READ_SECONDS)
         is_write = stores and method != "GET" and "dryRun" not in (query or {})
         attempt, renewed, uncertain = 0, False, False
         while True:
@@ -376,7 +378,7 @@ class Client:
             headers = self._headers()
             with shield.shield(is_write):
                 outcome = self._attempt(call, headers, plain=plain)
-                if not isinstance(outcome, _Failure):
+                if not isinstance(outcome, _FailedAttempt):
                     if is_write and is_noted:
                         self._note(method, path)
                     return outcome
@@ -396,7 +398,7 @@ class Client:
             time.sleep(pause)
             attempt += 1
 
-    def _attempt(self, call: _Call, headers: Any, *, plain: bool) -> dict[str, Any] | _Failure:
+    def _attempt(self, call: _HttpCall, headers: Any, *, plain: bool) -> dict[str, Any] | _FailedAttempt:
         """Send a request once."""
         try:
             response = self._send(call, headers)
@@ -405,22 +407,24 @@ class Client:
             error.__cause__ = exc
             self._broken_at = time.monotonic()
             is_final, is_sent = _distrusted(exc), not _never_sent(exc)
-            return _Failure(error, is_final=is_final, is_sent=is_sent, is_uncertain=is_sent and not is_final)
-        except (TimedOut, TooLarge) as exc:
-            return _Failure(exc, is_final=True, is_uncertain=True)
+            return _FailedAttempt(
+                error, is_final=is_final, is_sent=is_sent, is_uncertain=is_sent and not is_final
+            )
+        except (TimedOut, AnswerTooLarge) as exc:
+            return _FailedAttempt(exc, is_final=True, is_uncertain=True)
         self._answered = True
         try:
             return self._taken(call.method, call.path, response, plain=plain)
         except KubeError as exc:
             is_uncertain = response.status < 300 or response.status >= 500
             retry_after = response.headers.get("Retry-After")
-            return _Failure(exc, is_answered=True, is_uncertain=is_uncertain, retry_after=retry_after)
+            return _FailedAttempt(exc, is_answered=True, is_uncertain=is_uncertain, retry_after=retry_after)
 
     def _is_starting(self, error: KubeError) -> bool:
         """Whether a refusal may be that of an API server which was restarted in the middle of this run."""
         return error.status in (401, 403) and time.monotonic() < self._broken_at + STARTING_SECONDS
 
-    def _taken(self, method: str, path: str, response: Answer, *, plain: bool) -> dict[str, Any]:
+    def _taken(self, method: str, path: str, response: HttpAnswer, *, plain: bool) -> dict[str, Any]:
         """What a good answer holds. Raises the error that another one is."""
         if response.status >= 300:
             raise error_from(method, path, response.status, response.body, auth_source=self.auth_source)
@@ -448,7 +452,7 @@ class Client:
         finally:
             self._has_hooks = before
 
-    def _send(self, call: _Call, headers: Any) -> Answer:
+    def _send(self, call: _HttpCall, headers: Any) -> HttpAnswer:
         if call.payload is not None:
             headers["Content-Type"] = call.content
         left = max(LEAST_SECONDS, self.deadline - time.monotonic())
@@ -458,7 +462,7 @@ class Client:
         url = self._url(call.path, call.query)
         response = self._open(call.method, url, headers, timeout, body=call.payload)
         try:
-            answer = Answer(response.status, response.headers, self._whole(response))
+            answer = HttpAnswer(response.status, response.headers, self._whole(response))
         finally:
             response.close()
         for text in warning_texts(answer.headers.get("Warning")):
@@ -471,7 +475,7 @@ class Client:
         """Read an answer to its end. Check an announced length before reading."""
         length = response.headers.get("Content-Length", "")
         self._bounds.check_size(int(length) if length.isdecimal() else 0)
-        return b"".join(response.stream(read_limits.READ_BYTES, decode_content=False))
+        return b"".join(response.stream(transport.READ_BYTES, decode_content=False))
 
     def _open(self, method: str, url: str, headers: Any, timeout: Any, **options: Any) -> Any:
         """One request, neither repeated nor redirected: a token must not follow a redirect to somebody else."""
@@ -513,7 +517,7 @@ class Client:
         arguments: dict[str, Any] = {"num_pools": 1, "maxsize": 1, "retries": False}
         if self.host.startswith("https:"):
             arguments["ssl_context"] = context = context_for(connection, certificate)
-            context.sslsocket_class = read_limits.tls_class(self._bounds)
+            context.sslsocket_class = transport.tls_class(self._bounds)
             if URLLIB3_VERSION.startswith("1."):
                 context.check_hostname = (
                     False  # urllib3 1.26 compares the name itself: it gives OpenSSL no IP address
@@ -558,12 +562,12 @@ class Client:
         )
 
 
-def _pool_class(kind: Any, bounds: Bounds) -> Any:
+def _pool_class(kind: Any, bounds: ReadLimits) -> Any:
     """Return urllib3's class of pools, with bounds on its connections below TLS."""
 
     class BoundedConnection(kind.ConnectionCls):  # type: ignore[misc]
         def _new_conn(self) -> socket.socket:
-            return read_limits.bounded(super()._new_conn(), bounds)
+            return transport.bounded(super()._new_conn(), bounds)
 
     class BoundedPool(kind):  # type: ignore[misc]
         ConnectionCls = BoundedConnection
@@ -575,45 +579,9 @@ def _dry(dry_run: bool) -> dict[str, str] | None:
     return {"dryRun": "All"} if dry_run else None
 
 
-def proxy_for(connection: Connection) -> str | None:
-    """The proxy to use: the connection's own, else HTTPS_PROXY and NO_PROXY as the kubernetes package reads them."""
-    target = urlsplit(connection.host)
-    environment = getproxies_environment()
-    proxy = connection.proxy or environment.get(target.scheme)
-    # NO_PROXY is the environment's word about the environment's proxy.
-    exceptions = connection.no_proxy or ("" if connection.proxy else environment.get("no", ""))
-    if not proxy or (exceptions and proxy_bypass_environment(target.netloc, {"no": exceptions})):
-        return None
-    return _checked(proxy if "://" in proxy else f"http://{proxy}")
-
-
-def _checked(proxy: str) -> str:
-    """The address of a proxy. It may hold a password, so that no error quotes it."""
-    try:
-        parts = urlsplit(proxy)
-        parse_url(proxy)
-        is_usable = bool(parts.hostname) and parts.port != 0 and proxy.isprintable()
-    except (HTTPError, ValueError):
-        is_usable = False
-    if not is_usable:
-        raise ConfigurationError(
-            "the proxy's address is not a URL",
-            remedy="check proxy, proxy-url of the kubeconfig, and HTTPS_PROXY",
-        )
-    return proxy
-
-
-def _user_info(url: str) -> str | None:
-    """As make_headers takes it: it encodes the text as Latin-1, a password is UTF-8 (RFC 7617)."""
-    parts = urlsplit(url)
-    if not parts.username:
-        return None
-    return f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode().decode("latin-1")
-
-
 def _events(response: Any) -> Iterator[dict[str, Any]]:
     begun: list[bytes] = []
-    for chunk in response.stream(read_limits.READ_BYTES, decode_content=False):
+    for chunk in response.stream(transport.READ_BYTES, decode_content=False):
         first, *others = chunk.split(b"\n")
         begun.append(first)
         if not others:

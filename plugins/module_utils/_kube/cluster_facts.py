@@ -3,18 +3,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""What a cluster shows of itself, as plain data for the rules that recognise its provider."""
+"""Read facts of a cluster as plain data: what identifies its provider, and what its kube-controller-manager shows."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from .errors import ApiError, NotFound
+from .lease_state import read_lease
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from .client import Client
 
 # Its UID is the identity of a cluster.
@@ -37,14 +40,88 @@ _MARKS = (
         "/api/v1/namespaces/kube-system/configmaps/kubeadm-config",
     ),
 )
+MANAGER_LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-controller-manager"
+MANAGER_PODS = "/api/v1/namespaces/kube-system/pods"
+# kubeadm and most others run it as a static pod with this label; its mirror can be read (k/k cmd/kubeadm/app/util/staticpod).
+_MANAGER_SELECTOR = {"labelSelector": "component=kube-controller-manager", "limit": "20"}
+# ManagerFlags that tell what it signs, and if it holds a Lease. Other flags are not returned.
+_MANAGER_FLAGS = ("cluster-signing-", "controllers", "leader-elect", "root-ca-file")
+# A released Lease has a length of one second (client-go leaderelection release), and a standby takes it within two.
+_SHORTEST_LEASE = timedelta(seconds=15)
+# A larger difference of the clocks is not assumed.
+_LARGEST_SKEW = timedelta(minutes=5)
+_LONGEST_PAUSE_SECONDS = 30.0
 
 
-def cluster_uid(client: Client) -> str:
+@dataclass(frozen=True)
+class ManagerLease:
+    """The Lease of the controller-manager that leads."""
+
+    #: The time of the last renewal, by the clock of the holder.
+    renewed: datetime
+    length: timedelta
+    #: The name of the holder, "" if it has released the Lease.
+    holder: str
+
+    @property
+    def runs_out(self) -> datetime:
+        return self.renewed + max(self.length, _SHORTEST_LEASE)
+
+
+@dataclass(frozen=True)
+class ManagerFlags:
+    """The flags of one controller-manager's pod: those of _MANAGER_FLAGS, without the dashes."""
+
+    pod: str
+    values: Mapping[str, str]
+
+
+def find_manager_lease(client: Client, before: ManagerLease | None = None) -> ManagerLease | None:
+    """Return the Lease, None if it does not exist. Without leader election there is no Lease, so that proves nothing.
+
+    A Lease that seems to have run out is read again after a fifth of its length. The holder renews it more often than that
+    (every 2 of 15 seconds, on OpenShift every 26 of 137). Clocks differ, and a holder that works must not look dead.
+
+    before: the result of an earlier call.
+    Raises ApiError.
+    """
+    lease = _manager_lease(client.find(MANAGER_LEASE))
+    if lease is None or lease == before or not lease.runs_out < client.now() < lease.runs_out + _LARGEST_SKEW:
+        return lease
+    time.sleep(min(lease.length.total_seconds() / 5, _LONGEST_PAUSE_SECONDS))
+    return _manager_lease(client.find(MANAGER_LEASE))
+
+
+def read_manager_flags(client: Client) -> tuple[ManagerFlags, ...]:
+    """Return the flags of each controller-manager with a visible pod. An empty result proves nothing. Raises ApiError."""
+    pods = client.get(MANAGER_PODS, _MANAGER_SELECTOR).get("items") or ()
+    return tuple(ManagerFlags(pod["metadata"]["name"], dict(_listed_flags(pod))) for pod in pods)
+
+
+def _manager_lease(obj: Mapping[str, Any] | None) -> ManagerLease | None:
+    state = read_lease(obj or {})
+    if state.renewed is None:
+        return None
+    return ManagerLease(state.renewed, timedelta(seconds=state.seconds), state.holder)
+
+
+def _listed_flags(pod: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the names and values of flags in the forms --name=value, --name value, and --name (true)."""
+    for container in pod["spec"].get("containers") or ():
+        words = [*(container.get("command") or ()), *(container.get("args") or ())]
+        for word, following in zip(words, [*words[1:], ""]):
+            name, equals, value = word.lstrip("-").partition("=")
+            if word.startswith("--") and name.startswith(_MANAGER_FLAGS):
+                alone = "true" if following.startswith("--") or not following else following
+                yield name, value if equals else alone
+
+
+def read_cluster_uid(client: Client) -> str:
     """Return the identity of the cluster: the UID of its namespace kube-system. Raises KubeError."""
     return str(client.get(_KUBE_SYSTEM)["metadata"]["uid"])
 
 
-def cluster_facts(client: Client) -> dict[str, Any]:
+def read_cluster_facts(client: Client) -> dict[str, Any]:
     """Return what the cluster shows of itself, by seven reads.
 
     version: {"gitVersion"}; api_host: host name of the API server's address; api_groups: names; nodes: at most five,

@@ -3,13 +3,58 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""How to reach one cluster, as whom: plain data."""
+"""Choose the cluster and the identity from the task's options and the environment, as whole bundles.
+
+kubernetes.core weighs each option on its own. So a task's kubeconfig can lose to K8S_AUTH_HOST, and the token of one cluster can
+travel to the host of another. Here an identity is a bundle: the environment never completes a bundle of the task with values for
+another cluster.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+from .errors import ConfigurationError
+
+# Option -> environment variables, first one set wins: the names of kubernetes.core's K8S_AUTH_* variables.
+ENVIRONMENT: dict[str, tuple[str, ...]] = {
+    "kubeconfig": ("K8S_AUTH_KUBECONFIG",),
+    "context": ("K8S_AUTH_CONTEXT",),
+    "host": ("K8S_AUTH_HOST",),
+    "api_key": ("K8S_AUTH_API_KEY",),
+    "username": ("K8S_AUTH_USERNAME",),
+    "password": ("K8S_AUTH_PASSWORD",),
+    "client_cert": ("K8S_AUTH_CLIENT_CERT", "K8S_AUTH_CERT_FILE"),
+    "client_key": ("K8S_AUTH_CLIENT_KEY", "K8S_AUTH_KEY_FILE"),
+    "validate_certs": ("K8S_AUTH_VALIDATE_CERTS", "K8S_AUTH_VERIFY_SSL"),
+    "ca_cert": ("K8S_AUTH_CA_CERT", "K8S_AUTH_SSL_CA_CERT"),
+    "proxy": ("K8S_AUTH_PROXY",),
+    "no_proxy": ("K8S_AUTH_NO_PROXY",),
+    "impersonate_user": ("K8S_AUTH_IMPERSONATE_USER",),
+    "impersonate_groups": ("K8S_AUTH_IMPERSONATE_GROUPS",),
+}
+PROXY_HEADERS: dict[str, str] = {
+    "proxy_basic_auth": "K8S_AUTH_PROXY_HEADERS_PROXY_BASIC_AUTH",
+    "basic_auth": "K8S_AUTH_PROXY_HEADERS_BASIC_AUTH",
+    "user_agent": "K8S_AUTH_PROXY_HEADERS_USER_AGENT",
+}
+KUBECONFIG_OPTIONS = ("kubeconfig", "context")
+CREDENTIAL_OPTIONS = ("api_key", "username", "password", "client_cert", "client_key")
+DIRECT_OPTIONS = ("host", *CREDENTIAL_OPTIONS)
+# These say how to talk, not to whom: the environment may add them to the task's bundle.
+TRANSPORT_OPTIONS = (
+    "validate_certs",
+    "ca_cert",
+    "proxy",
+    "no_proxy",
+    "impersonate_user",
+    "impersonate_groups",
+)
+
+TRUE = frozenset(("1", "true", "yes", "on", "y", "t", "enabled"))
+FALSE = frozenset(("0", "false", "no", "off", "n", "f", "disabled"))
 
 
 @dataclass(frozen=True)
@@ -48,3 +93,121 @@ class Connection:
     proxy_headers: Mapping[str, Any] = field(default_factory=dict, repr=False)
     impersonate_user: str | None = None
     impersonate_groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ConnectionSources:
+    """The bundle that was chosen: ``values`` by option, ``origins`` says in words where each came from."""
+
+    kind: str  # "kubeconfig", "direct", or "default" (KUBECONFIG, in a pod, ~/.kube/config)
+    values: Mapping[str, Any]
+    origins: Mapping[str, str]
+
+
+def choose(options: Mapping[str, Any], environ: Mapping[str, str]) -> ConnectionSources:
+    """Choose one bundle. Empty values count as unset.
+
+    Raises ConfigurationError that names both sides of a mixture, or what is missing or unreadable in a bundle.
+    """
+    task = {name: options[name] for name in ENVIRONMENT if options.get(name) not in (None, "", [])}
+    variables = {name: next(filter(environ.get, ENVIRONMENT[name]), "") for name in ENVIRONMENT}
+    env = {name: environ[variable] for name, variable in variables.items() if variable}
+    in_task = {name: f"the task's option {name}" for name in task}
+    in_env = {name: f"the environment's {variables[name]}" for name in env}
+
+    _refuse(in_task, KUBECONFIG_OPTIONS, in_task, DIRECT_OPTIONS)
+    kind = _kind(task)
+    if kind is None:
+        _refuse(in_env, KUBECONFIG_OPTIONS, in_env, DIRECT_OPTIONS)
+        kind = _kind(env)
+    elif kind == "kubeconfig":
+        _refuse(in_task, KUBECONFIG_OPTIONS, in_env, DIRECT_OPTIONS)
+    else:
+        _refuse(in_task, DIRECT_OPTIONS, in_env, KUBECONFIG_OPTIONS)
+        if not _same_host(task, env):
+            _refuse(in_task, DIRECT_OPTIONS, in_env, DIRECT_OPTIONS)
+
+    added = {name: env[name] for name in (*_completing(task, env), *TRANSPORT_OPTIONS) if name in env}
+    values: dict[str, Any] = {**added, **task}
+    origins = {name: in_task.get(name) or in_env[name] for name in values}
+    if kind == "direct":
+        _require_complete(values, origins)
+    if "validate_certs" in values:
+        values["validate_certs"] = _boolean(values["validate_certs"], origins["validate_certs"])
+    values["impersonate_groups"] = _list(values.get("impersonate_groups", ()))
+    values["proxy_headers"] = _proxy_headers(options.get("proxy_headers") or {}, environ)
+    return ConnectionSources(kind or "default", values, origins)
+
+
+def _kind(names: Mapping[str, Any]) -> str | None:
+    if any(name in names for name in DIRECT_OPTIONS):
+        return "direct"
+    return "kubeconfig" if any(name in names for name in KUBECONFIG_OPTIONS) else None
+
+
+def _completing(task: Mapping[str, Any], env: Mapping[str, str]) -> tuple[str, ...]:
+    """The options of an identity that the environment may add to the task's."""
+    if _kind(task) is None:
+        return (*KUBECONFIG_OPTIONS, *DIRECT_OPTIONS)
+    if _kind(task) == "kubeconfig":
+        # The contexts of the environment's file say nothing about the task's file.
+        return () if "kubeconfig" in task else ("kubeconfig",)
+    own = any(name in task for name in CREDENTIAL_OPTIONS)
+    return CREDENTIAL_OPTIONS if _same_host(task, env) and not own else ()
+
+
+def _same_host(task: Mapping[str, Any], env: Mapping[str, str]) -> bool:
+    return "host" in task and str(task["host"]).rstrip("/") == env.get("host", "").rstrip("/")
+
+
+def _refuse(
+    first: Mapping[str, str], names: Iterable[str], second: Mapping[str, str], other_names: Iterable[str]
+) -> None:
+    """Refuse a mixture: an option among ``names`` in ``first`` beside one among ``other_names`` in ``second``."""
+    one = next((first[name] for name in names if name in first), None)
+    other = next((second[name] for name in other_names if name in second), None)
+    if one and other:
+        raise ConfigurationError(
+            f"two sources name a cluster: {one} and {other}; a request or a token could reach the wrong one",
+            remedy=f"give the whole connection in one place: take {other} away, or {one}",
+        )
+
+
+def _require_complete(values: Mapping[str, Any], origins: Mapping[str, str]) -> None:
+    given = next(name for name in DIRECT_OPTIONS if name in values)
+    if "host" not in values:
+        raise ConfigurationError(
+            f"{origins[given]} is given without a host",
+            remedy="give host too, or use kubeconfig and context instead",
+        )
+    complete = (("api_key",), ("username", "password"), ("client_cert", "client_key"))
+    if not any(all(name in values for name in names) for names in complete):
+        raise ConfigurationError(
+            f"{origins['host']} is given without credentials",
+            remedy="give api_key, or client_cert and client_key, or username and password",
+        )
+
+
+def _boolean(value: Any, origin: str) -> bool:
+    """kubernetes.core takes "off" and "disabled" for true; here a word that is neither is an error."""
+    text = str(value).strip().lower()
+    if text in TRUE or text in FALSE:
+        return text in TRUE
+    raise ConfigurationError(f"{origin} is neither true nor false: {value!r}", remedy="use true or false")
+
+
+def _list(value: Any) -> list[str]:
+    parts = value.split(",") if isinstance(value, str) else value
+    return [str(part).strip() for part in parts if str(part).strip()]
+
+
+def _proxy_headers(option: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, str]:
+    values = {name: option.get(name) or environ.get(variable) for name, variable in PROXY_HEADERS.items()}
+    return {name: str(value) for name, value in values.items() if value}
+
+
+def is_content(kubeconfig: Any) -> bool:
+    """Whether the option holds a kubeconfig itself, as a dictionary or as text, and not a path: it is secret then."""
+    if isinstance(kubeconfig, str):
+        return any(mark in kubeconfig for mark in ("\n", "{", ": "))
+    return isinstance(kubeconfig, (Mapping, list))

@@ -17,15 +17,14 @@ import os
 import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from typing import Any, Callable
 
-from .._text import quoted
+from .._text import SENSITIVE_NAME, mask, quoted
 from .._times import find_time
 from .connection import Connection, ExecPlugin
 from .errors import AuthenticationError, PluginFailed, PluginMissing
-from .masking import mask, plugin_secrets
 
 try:
     from kubernetes.config.config_exception import ConfigException
@@ -40,6 +39,20 @@ TOKEN_FILE_SECONDS = 60.0
 PLUGIN_SECONDS = 60.0
 # The number of characters that are shown. The end of a plugin's output names the failure.
 WORDS_SHOWN = 500
+# Shorter values occur in every message. A secret is longer.
+SHORTEST_SECRET = 4
+_IS_SENSITIVE_NAME = re.compile(SENSITIVE_NAME, re.IGNORECASE)
+# Options and variables of the known plugins whose values a message needs: clusters, regions, profiles, files.
+HARMLESS_OPTIONS = frozenset(
+    "--api-version --authority-host --cluster --cluster-id --cluster-name --context --endpoint --environment -e --login -l "
+    "--namespace --oidc-issuer-url --output --profile --project --region --role --role-arn -r --server-id --tenant-id -t "
+    "--timeout -i".split()
+)
+HARMLESS_VARIABLES = frozenset(
+    "AWS_CONFIG_FILE AWS_DEFAULT_REGION AWS_PROFILE AWS_REGION AWS_ROLE_ARN AWS_STS_REGIONAL_ENDPOINTS "
+    "CLOUDSDK_ACTIVE_CONFIG_NAME CLOUDSDK_CONFIG CLOUDSDK_CORE_PROJECT HOME NO_PROXY PATH USE_GKE_GCLOUD_AUTH_PLUGIN".split()
+)
+_SUBCOMMAND = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
 class Credentials:
@@ -139,7 +152,7 @@ def _run(plugin: ExecPlugin, connection: Connection, seconds: float) -> Mapping[
         with redirect_stdout(io.StringIO()):
             status = _in_time(_provider(plugin, connection).run, connection, seconds)
     except ConfigException as exc:
-        words = mask(" ".join(str(exc).split()), plugin_secrets(plugin.config, os.environ))
+        words = mask(" ".join(str(exc).split()), find_secrets(plugin.config, os.environ))
         raise _plugin_error(connection, f"failed: {words[-WORDS_SHOWN:]}") from None
     except FileNotFoundError:
         hint = " ".join(str(plugin.config.get("installHint") or "").split())
@@ -206,3 +219,32 @@ def _plugin_error(
         remedy=remedy
         or "run it by hand as the kubeconfig's exec entry does, as the user and on the host of this task",
     )
+
+
+def find_secrets(config: Mapping[str, Any], environ: Mapping[str, str]) -> list[str]:
+    """Return the values that an exec plugin may repeat and a message must not show.
+
+    config: the exec entry of a kubeconfig. All values of its arguments and variables count, except harmless ones.
+    environ: the environment of the plugin. Its variables with the name of a secret count.
+    """
+    args, env = config.get("args") or (), config.get("env") or ()
+    entries = {str(item.get("name")): str(item.get("value")) for item in env if isinstance(item, Mapping)}
+    own = [value for name, value in entries.items() if name not in HARMLESS_VARIABLES]
+    inherited = [value for name, value in environ.items() if _IS_SENSITIVE_NAME.fullmatch(name)]
+    found = (*_argument_values(args), *own, *inherited)
+    return [value for value in found if len(value) >= SHORTEST_SECRET]
+
+
+def _argument_values(args: Sequence[Any]) -> Iterator[str]:
+    """Yield each value that is neither a subcommand nor the value of a harmless option."""
+    option = ""
+    for word in map(str, args):
+        name, separator, value = word.partition("=")
+        if word.startswith("-"):
+            option = "" if separator else word
+            if separator and name not in HARMLESS_OPTIONS:
+                yield value
+            continue
+        if option not in HARMLESS_OPTIONS and (option or not _SUBCOMMAND.fullmatch(word)):
+            yield word
+        option = ""

@@ -84,7 +84,7 @@ class TimedOut(KubeError):
     code = "timed-out"
 
 
-class TooLarge(KubeError):
+class AnswerTooLarge(KubeError):
     """An answer is larger than this collection reads."""
 
     code = "answer-too-large"
@@ -102,13 +102,13 @@ class NotFound(ApiError):
     code = "not-found"
 
 
-class Expired(ApiError):
+class ListExpired(ApiError):
     """410: the page of a list, or the version that a watch was to begin at, is not kept any more."""
 
     code = "list-expired"
 
 
-class CutShort(ApiError):
+class TruncatedAnswer(ApiError):
     """An answer whose end is missing."""
 
     code = "answer-cut-short"
@@ -126,7 +126,7 @@ class AlreadyExists(ApiError):
     code = "already-exists"
 
 
-class Invalid(ApiError):
+class InvalidObject(ApiError):
     """422: the API server's validation refused the object."""
 
     code = "object-invalid"

@@ -21,11 +21,9 @@ from urllib.parse import urlsplit
 
 from .._paths import existing, expand
 from .._text import quoted, visible
-from .connection import Connection, ExecPlugin
+from .connection import Connection, ConnectionSources, ExecPlugin, choose, is_content
 from .errors import AuthenticationError, ConfigurationError, KubeconfigError
-from .kubeconfig_fields import REPAIR, check
-from .kubeconfig_yaml import MOST_BYTES, load, too_large
-from .sources import Sources, choose, is_content
+from .kubeconfig_parsing import MOST_BYTES, REPAIR, check_fields, load_yaml, too_large
 
 try:
     from kubernetes.client import Configuration
@@ -57,7 +55,7 @@ TRANSPORT_FIELDS = {
 
 
 @dataclass(frozen=True)
-class Entry:
+class KubeconfigEntry:
     """What a kubeconfig says under one name, and the directory that its relative paths start from."""
 
     value: Mapping[str, Any] = field(repr=False)
@@ -69,10 +67,10 @@ class Kubeconfig:
     """Several files, merged as kubectl does it: the first to use a name keeps it. ``where`` names them in words."""
 
     where: str
-    entries: Mapping[str, Mapping[str, Entry]]  # section -> name -> entry
+    entries: Mapping[str, Mapping[str, KubeconfigEntry]]  # section -> name -> entry
     current_contexts: tuple[str, ...]
 
-    def entry(self, section: str, name: str) -> Entry:
+    def entry(self, section: str, name: str) -> KubeconfigEntry:
         """Raises ConfigurationError that lists the names there are."""
         found = self.entries[section].get(name)
         if found is None:
@@ -113,7 +111,7 @@ def resolve(options: Mapping[str, Any], environ: Mapping[str, str]) -> Connectio
     return connection
 
 
-def _resolved(sources: Sources, environ: Mapping[str, str]) -> Connection:
+def _resolved(sources: ConnectionSources, environ: Mapping[str, str]) -> Connection:
     """Return the connection of the first source in the order of doc_fragments/_auth.py.
 
     A context is an entry of a kubeconfig, so a named context excludes the pod's service account.
@@ -148,7 +146,7 @@ def _is_in_pod(environ: Mapping[str, str]) -> bool:
     return bool(environ.get("KUBERNETES_SERVICE_HOST")) and os.path.exists(f"{SERVICE_ACCOUNT}/token")
 
 
-def _transport(sources: Sources) -> dict[str, Any]:
+def _transport(sources: ConnectionSources) -> dict[str, Any]:
     """The fields of a Connection, by option, that the task or the environment gives."""
     given = {
         option: sources.values[option]
@@ -166,7 +164,7 @@ def _fields(given: Mapping[str, Any]) -> dict[str, Any]:
     return {TRANSPORT_FIELDS[option]: value for option, value in given.items()}
 
 
-def _direct(sources: Sources) -> Connection:
+def _direct(sources: ConnectionSources) -> Connection:
     values, origins = sources.values, sources.origins
     files: dict[str, Any] = {
         target: _read(values[option], origins[option])
@@ -185,7 +183,7 @@ def _direct(sources: Sources) -> Connection:
     )
 
 
-def _in_cluster(sources: Sources, environ: Mapping[str, str]) -> Connection:
+def _in_cluster(sources: ConnectionSources, environ: Mapping[str, str]) -> Connection:
     origin = "the pod's service account"
     address, port = environ["KUBERNETES_SERVICE_HOST"], environ.get("KUBERNETES_SERVICE_PORT") or "443"
     fields = {"ca_pem": _read(f"{SERVICE_ACCOUNT}/ca.crt", origin), **_fields(_transport(sources))}
@@ -197,16 +195,16 @@ def _in_cluster(sources: Sources, environ: Mapping[str, str]) -> Connection:
     )
 
 
-def _from_kubeconfig(source: Any, origin: str, sources: Sources) -> Connection:
+def _from_kubeconfig(source: Any, origin: str, sources: ConnectionSources) -> Connection:
     config = _load(source, origin)
     name = sources.values.get("context") or _current_context(config)
     problem = f"kubeconfig {config.where}, context {visible(name)}"
     context = config.entry("contexts", name)
-    check("context", context.value, problem)
+    check_fields("context", context.value, problem)
     cluster = config.entry("clusters", context.value.get("cluster") or "")
-    check("cluster", cluster.value, problem)
+    check_fields("cluster", cluster.value, problem)
     user = config.entry("users", context.value.get("user") or "")
-    check("user", user.value, problem)
+    check_fields("user", user.value, problem)
     own = {**_cluster_fields(cluster, problem), **_user_fields(user, cluster, problem)}
     # The task overrides a kubeconfig; the environment only completes it.
     given = {
@@ -267,7 +265,7 @@ def _content(path: str, where: str) -> Mapping[str, Any]:
             f"{where} is encrypted with ansible-vault",
             remedy="give it as the task's option kubeconfig on the controller, where Ansible can decrypt it",
         )
-    content = load(text, where)
+    content = load_yaml(text, where)
     if not isinstance(content, Mapping):
         raise KubeconfigError(f"{where} is not a kubeconfig", remedy="check the file")
     return content
@@ -277,7 +275,7 @@ def _kubeconfig(
     items: Mapping[str, Iterable[tuple[Any, str]]], current: Iterable[Any], where: str
 ) -> Kubeconfig:
     """items: section -> (entry as it stands in the file, directory)."""
-    entries: dict[str, dict[str, Entry]] = {section: {} for section in SECTIONS}
+    entries: dict[str, dict[str, KubeconfigEntry]] = {section: {} for section in SECTIONS}
     for section, key in SECTIONS.items():
         for item, directory in items[section]:
             name, value = (item.get("name"), item.get(key)) if isinstance(item, Mapping) else (None, None)
@@ -286,7 +284,7 @@ def _kubeconfig(
                     f"kubeconfig {where}: an entry of {section} lacks name or {key}, or its name is not a string",
                     remedy=REPAIR,
                 )
-            entries[section].setdefault(name, Entry(value, directory))
+            entries[section].setdefault(name, KubeconfigEntry(value, directory))
     names = [name for name in current if name is not None]
     if not all(isinstance(name, str) for name in names):
         raise KubeconfigError(f"kubeconfig {where}: current-context is not a string", remedy=REPAIR)
@@ -298,7 +296,7 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [None]
 
 
-def _cluster_fields(cluster: Entry, problem: str) -> dict[str, Any]:
+def _cluster_fields(cluster: KubeconfigEntry, problem: str) -> dict[str, Any]:
     value = cluster.value
     return {
         "ca_pem": _pem(cluster, "certificate-authority", problem),
@@ -308,7 +306,7 @@ def _cluster_fields(cluster: Entry, problem: str) -> dict[str, Any]:
     }
 
 
-def _user_fields(user: Entry, cluster: Entry, problem: str) -> dict[str, Any]:
+def _user_fields(user: KubeconfigEntry, cluster: KubeconfigEntry, problem: str) -> dict[str, Any]:
     value = user.value
     fields: dict[str, Any] = {
         "client_certificate": _pem(user, "client-certificate", problem),
@@ -353,11 +351,11 @@ def _auth_provider_token(provider: Any, problem: str) -> str:
     return str(token).split(" ", 1)[-1]
 
 
-def _path(entry: Entry, path: str) -> str:
+def _path(entry: KubeconfigEntry, path: str) -> str:
     return os.path.join(entry.directory, expand(path))
 
 
-def _pem(entry: Entry, key: str, problem: str) -> str | None:
+def _pem(entry: KubeconfigEntry, key: str, problem: str) -> str | None:
     """PEM text of ``key``-data (base64), else of the file that ``key`` names."""
     data, path = entry.value.get(f"{key}-data"), entry.value.get(key)
     if not data:

@@ -42,7 +42,7 @@ CONTENT_REFUSED = (400, 413, 422)
 _MOST_LETTERS = 100
 
 
-class HeldByAnother(KubeError):
+class LeaseHeldError(KubeError):
     """Another run holds the Lease, and did not give it back in time."""
 
     code = "lease-held"
@@ -120,7 +120,7 @@ class Lease:
     def acquire(self) -> None:
         """Wait until the Lease is free, at most until the client's deadline, and acquire it.
 
-        Raises HeldByAnother, LeaseLostError, KubeError. If the API server refuses an optional Lease, ``problem`` has the reason.
+        Raises LeaseHeldError, LeaseLostError, KubeError. If the API server refuses an optional Lease, ``problem`` has the reason.
         """
         self.is_tried = True
         try:
@@ -389,11 +389,11 @@ class Lease:
         self._add_hook()
         return error
 
-    def _refused(self, other: LeaseState) -> HeldByAnother:
+    def _refused(self, other: LeaseState) -> LeaseHeldError:
         since = f" since {other.since:%Y-%m-%d %H:%M:%S} UTC" if other.since else ""
         lasts = f" {other.seconds or self._seconds} seconds after its last renewal"
         until = f" ({other.until:%Y-%m-%d %H:%M:%S} UTC)" if other.until else ""
-        return HeldByAnother(
+        return LeaseHeldError(
             f"another run works on the {self._purpose}: {_short(other.holder) or 'it'} holds {self._title}{since}",
             remedy="Wait until it ends and run the task again, or set a longer wait_timeout. If that run was killed, its Lease "
             f"expires{lasts}{until}. To delete the Lease now: {self._removal}",

@@ -19,7 +19,7 @@ from .access_review import Permission
 from .answers import error_from
 from .client import Client
 from .errors import ConnectionFailed, KubeError
-from .read_limits import Bounds
+from .transport import ReadLimits
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -38,7 +38,7 @@ def permissions(namespace: str) -> list[Permission]:
     return [Permission(verb, "", "pods/portforward", namespace) for verb in ("get", "create")]
 
 
-class Stream:
+class PortForwardStream:
     """An open stream. ``send`` and ``recv`` raise ConnectionFailed; ``recv`` returns b"" at its end."""
 
     def __init__(self, socket: Any, port: int) -> None:
@@ -46,7 +46,7 @@ class Stream:
         self._port = struct.pack("<H", port)
         self._begun: set[int] = set()
 
-    def __enter__(self) -> Stream:
+    def __enter__(self) -> PortForwardStream:
         return self
 
     def __exit__(
@@ -81,10 +81,10 @@ class Stream:
             return bytes(payload)
 
 
-def connect(client: Client, namespace: str, pod: str, port: int, bounds: Bounds) -> Stream:
+def connect(client: Client, namespace: str, pod: str, port: int, bounds: ReadLimits) -> PortForwardStream:
     """Open a stream to the pod's port. The bounds apply to everything that is read, from the first byte on.
 
-    Raises Forbidden, NotFound, ApiError, AuthenticationError, ConnectionFailed, TimedOut, TooLarge.
+    Raises Forbidden, NotFound, ApiError, AuthenticationError, ConnectionFailed, TimedOut, AnswerTooLarge.
     """
     path = f"/api/v1/namespaces/{namespace}/pods/{pod}/portforward"
     with contextlib.ExitStack() as stack:
@@ -105,7 +105,7 @@ def connect(client: Client, namespace: str, pod: str, port: int, bounds: Bounds)
         except (websocket.WebSocketException, OSError) as exc:
             raise _broken(exc) from exc
         stack.pop_all()
-    return Stream(socket, port)
+    return PortForwardStream(socket, port)
 
 
 def _refused(path: str, exc: Any, client: Client) -> KubeError:

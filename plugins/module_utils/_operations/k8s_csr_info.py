@@ -24,7 +24,7 @@ from .._diagnosis.diagnosis import Diagnosis
 from .._diagnosis.observation import GONE, CsrObservation
 from .._errors import CertflowError
 from .._kube.client import Client
-from .._kube.cluster_facts import cluster_uid
+from .._kube.cluster_facts import read_cluster_uid
 from .._kube.errors import Forbidden
 from .._result import Result
 from .._times import format_time
@@ -78,7 +78,7 @@ def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Res
 def _uid(client: Client) -> str:
     """Return the UID of namespace kube-system, or "" if this user may not read it."""
     try:
-        return cluster_uid(client)
+        return read_cluster_uid(client)
     except Forbidden:
         return ""
 

@@ -60,7 +60,7 @@ ARGUMENTS: dict[str, Any] = {
 def run(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> Result:
     """Install, upgrade or verify. Raises CertflowError."""
     # A signal before the first write ends with a result too. A worker that ends without one ends the play of every cluster.
-    with progress_lines.started() as progress, interrupt.stoppable():
+    with progress_lines.start_progress() as progress, interrupt.stop_on_signal():
         upgrade = Upgrade(client, parse_request(parameters), progress)
         if parameters["state"] == VERIFIED:
             return upgrade.verify(check_mode=check_mode)

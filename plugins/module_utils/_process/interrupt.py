@@ -26,7 +26,7 @@ from . import shield
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-class Interrupted(BaseException):
+class RunInterrupted(BaseException):
     """A signal came. No Exception, so that nothing on its way takes it for an error.
 
     signum: the signal. SIGALRM is the end of the task's timeout.
@@ -47,7 +47,7 @@ class Interrupted(BaseException):
 
 
 @dataclass
-class _Watch:
+class _SignalWatch:
     """The signals that came since the outermost block began.
 
     received: the signals in their order.
@@ -71,37 +71,37 @@ class _Watch:
         """Interrupt the block if a signal came and has not done so."""
         if self.received and not self.is_raised:
             self.is_raised = True
-            shield.interrupt(Interrupted(self.received[0]))
+            shield.interrupt(RunInterrupted(self.received[0]))
 
     def end(self) -> None:
         """Pass on the signal that has not taken effect, and remember that the process is to stop."""
         is_answered = self.is_stoppable and self.is_raised
         if is_answered and self.received[0] != signal.SIGALRM:
-            _Process.stopped_by = self.received[0]
+            _InterruptState.stopped_by = self.received[0]
         # The sender of a second signal does not read a result: Ansible ends its worker in this way after Ctrl-C.
         for signum in self.received[is_answered:][:1]:
             signal.raise_signal(signum)
 
 
-class _Process:
+class _InterruptState:
     """The state of the process. watch: that of the outermost block. stopped_by: the signal that stopped an operation, or 0."""
 
-    watch: _Watch | None = None
+    watch: _SignalWatch | None = None
     stopped_by = 0
 
 
 @contextmanager
-def watched() -> Iterator[_Watch]:
-    """Let a signal raise Interrupted in the block, after a write in flight. It takes its effect after the outermost block."""
-    if _Process.watch is not None and _is_main():
-        yield _Process.watch
+def watch_signals() -> Iterator[_SignalWatch]:
+    """Let a signal raise RunInterrupted in the block, after a write in flight. It takes its effect after the outermost block."""
+    if _InterruptState.watch is not None and _is_main():
+        yield _InterruptState.watch
         return
-    watch = _Watch()
+    watch = _SignalWatch()
     before = _handle(watch.handle)
     try:
         try:
             if before:
-                _Process.watch = watch
+                _InterruptState.watch = watch
             watch.is_cleaning = False
             watch.interrupt()
             yield watch
@@ -109,16 +109,16 @@ def watched() -> Iterator[_Watch]:
             watch.is_cleaning = True
     finally:
         if before:
-            _Process.watch = None
+            _InterruptState.watch = None
         for signum, handler in before.items():
             signal.signal(signum, handler)
         watch.end()
 
 
 @contextmanager
-def put_away_by(clean: Callable[[], None]) -> Iterator[None]:
+def clean_up_with(clean: Callable[[], None]) -> Iterator[None]:
     """Run the block and then ``clean``, whatever ends the block. A signal ends it too, and takes its effect afterwards."""
-    with watched() as watch:
+    with watch_signals() as watch:
         before = watch.is_cleaning
         try:
             try:
@@ -135,22 +135,22 @@ def put_away_by(clean: Callable[[], None]) -> Iterator[None]:
 
 
 @contextmanager
-def stoppable() -> Iterator[None]:
+def stop_on_signal() -> Iterator[None]:
     """Let a signal end the operation with a failed result instead of the process.
 
-    SIGINT, SIGTERM, SIGHUP and the end of the task's timeout raise Interrupted in the block, after a write in flight. Further
+    SIGINT, SIGTERM, SIGHUP and the end of the task's timeout raise RunInterrupted in the block, after a write in flight. Further
     signals wait until the result is made. The next operation of this process fails with code interrupted, because a loop goes
     on to its next item.
     """
-    with watched() as watch:
+    with watch_signals() as watch:
         watch.is_stoppable = True
         yield
 
 
 def check_not_stopped() -> None:
     """Raise CertflowError with code interrupted if a signal stopped an earlier operation of this process."""
-    if _Process.stopped_by:
-        raise _error(_Process.stopped_by)
+    if _InterruptState.stopped_by:
+        raise _error(_InterruptState.stopped_by)
 
 
 def _error(signum: int, evidence: tuple[str, ...] = ()) -> CertflowError:

@@ -32,7 +32,7 @@ def _be_silent(_line: str) -> None:
     """Print nothing."""
 
 
-class _Process:
+class _ProgressState:
     """The state of the process.
 
     write: prints a line of the operation that it runs. is_detailed: True if the user asked for details (-v).
@@ -43,11 +43,11 @@ class _Process:
         self.is_detailed = False
 
 
-_PROCESS = _Process()
+_PROCESS = _ProgressState()
 
 
 @contextmanager
-def shown_by(write: Write, *, is_detailed: bool = False) -> Iterator[None]:
+def show_progress(write: Write, *, is_detailed: bool = False) -> Iterator[None]:
     """Print the lines of the operations in the block with ``write``, with details if the user asked for them."""
     before = _PROCESS.write, _PROCESS.is_detailed
     _PROCESS.write, _PROCESS.is_detailed = write, is_detailed
@@ -57,12 +57,12 @@ def shown_by(write: Write, *, is_detailed: bool = False) -> Iterator[None]:
         _PROCESS.write, _PROCESS.is_detailed = before
 
 
-def started(every: float = EVERY_SECONDS) -> Progress:
+def start_progress(every: float = EVERY_SECONDS) -> ProgressPrinter:
     """Return the progress of an operation that begins in this process. It prints nothing in an ordinary module."""
-    return Progress(_PROCESS.write, every, is_detailed=_PROCESS.is_detailed)
+    return ProgressPrinter(_PROCESS.write, every, is_detailed=_PROCESS.is_detailed)
 
 
-class Progress:
+class ProgressPrinter:
     """Lines for the user. In the block a daemon thread prints the current activity if nothing else is printed.
 
     write: prints one line.
@@ -78,7 +78,7 @@ class Progress:
         self._is_ended = False
         self._thread = threading.Thread(target=self._repeat, name="certflow progress", daemon=True)
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> ProgressPrinter:
         if self._write is not _be_silent:
             self._thread.start()
         return self

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 
-class _State:
+class _ShieldState:
     """The shields of the main thread. depth: their number. waiting: the error to raise when the last one ends."""
 
     depth = 0
@@ -29,28 +29,28 @@ def shield(is_needed: bool = True) -> Iterator[None]:
     if not is_needed or threading.current_thread() is not threading.main_thread():
         yield
         return
-    _State.depth += 1
+    _ShieldState.depth += 1
     try:
         yield
     finally:
-        _State.depth -= 1
-        if not _State.depth:
+        _ShieldState.depth -= 1
+        if not _ShieldState.depth:
             _raise_waiting()
 
 
 def interrupt(error: BaseException) -> None:
     """Raise the error now, or at the end of the shield that is active."""
-    if not _State.depth:
+    if not _ShieldState.depth:
         raise error
-    _State.waiting = error
+    _ShieldState.waiting = error
 
 
 def is_waiting() -> bool:
     """Return True if an error waits for the end of a shield. Work within a shield does not try again then."""
-    return _State.waiting is not None and threading.current_thread() is threading.main_thread()
+    return _ShieldState.waiting is not None and threading.current_thread() is threading.main_thread()
 
 
 def _raise_waiting() -> None:
-    error, _State.waiting = _State.waiting, None
+    error, _ShieldState.waiting = _ShieldState.waiting, None
     if error is not None:
         raise error

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .._kube.access_review import Permission
-from .._kube.errors import AlreadyExists, ApiError, TooLarge
+from .._kube.errors import AlreadyExists, AnswerTooLarge, ApiError
 from .._snapshot.errors import StepError
 from .._snapshot.installed.installers import MANAGER
 from .._snapshot.kinds import KINDS, Reference, reference
@@ -156,7 +156,7 @@ def store_in_cluster(
     for body in reversed(made):  # the first part last: if it exists, the backup is complete
         _create(client, namespace, body)
     with contextlib.suppress(
-        ApiError, TooLarge
+        ApiError, AnswerTooLarge
     ):  # the backup exists, and an old one too many is no reason to stop
         _prune(client, namespace, name)
     return f"ConfigMap {namespace}/{made[0]['metadata']['name']}"

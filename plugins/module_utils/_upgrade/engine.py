@@ -21,7 +21,7 @@ from .._errors import CertflowError, as_error
 from .._kube.lease import Lease, LeaseLostError
 from .._kube.lease_state import LeaseState
 from .._process import interrupt
-from .._process.progress_lines import Progress
+from .._process.progress_lines import ProgressPrinter
 from .._result import Result
 from .._snapshot.errors import PreflightError, UnprovenError, UpgradeError
 from .._snapshot.plan import checks_before
@@ -51,7 +51,7 @@ BACKUP = "certflow-snapshot-controller-backup"
 class Upgrade:
     """One run on one cluster. ``client.deadline`` is the end of the task."""
 
-    def __init__(self, client: Client, request: UpgradeRequest, progress: Progress) -> None:
+    def __init__(self, client: Client, request: UpgradeRequest, progress: ProgressPrinter) -> None:
         self.client, self.request, self.progress = client, request, progress
         self._steps = StepRunner(client, request, progress, end=client.deadline, reserve=UNDO_SECONDS)
         self._values: dict[str, Any] = {
@@ -99,7 +99,7 @@ class Upgrade:
             UpgradeRefused: a hazard or another manager is in the way. Nothing was written.
             PreflightError: a step would fail. Nothing was written.
             UpgradeError: a step failed. The values tell what was changed and what was put back.
-            HeldByAnother, CertflowError: other failures before the first write.
+            LeaseHeldError, CertflowError: other failures before the first write.
         """
         self._check_time()
         current = self._read()
@@ -112,9 +112,9 @@ class Upgrade:
             self._steps.before = self._check_before(current)
         lease = upgrade_lease.make_lease(self.client, self._report_wait)
         try:
-            with interrupt.stoppable(), interrupt.put_away_by(lease.release):
+            with interrupt.stop_on_signal(), interrupt.clean_up_with(lease.release):
                 return self._run_hops(lease, current, found)
-        except interrupt.Interrupted as signal:
+        except interrupt.RunInterrupted as signal:
             if isinstance(signal.__context__, UpgradeError):  # the signal came during the release
                 raise signal.__context__ from None
             raise self._failure(signal.error(), self._interrupted_undo()) from None

@@ -83,7 +83,7 @@ def run_check(
         with client.without_hooks():
             undeleted.extend(objects.remove())
 
-    with interrupt.put_away_by(remove):
+    with interrupt.clean_up_with(remove):
         result = _run(CheckRun(client, objects, step.parameters, place, check_mode))
     return result, undeleted
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._errors import CertflowError, as_error
 from .._kube.lease import Lease
-from .._process.progress_lines import Progress
+from .._process.progress_lines import ProgressPrinter
 from .._snapshot.plan.step_types import Step
 from .._times import format_time
 from . import actions, certificate_step, run_checks, upgrade_lease
@@ -103,7 +103,7 @@ class StepRunner:
         self,
         client: Client,
         request: UpgradeRequest,
-        progress: Progress,
+        progress: ProgressPrinter,
         *,
         end: float,
         reserve: int,
@@ -122,7 +122,7 @@ class StepRunner:
         return any(one.changed for one in self.records)
 
     def run(self, step: Step, context: ActionContext, position: StepPosition) -> None:
-        """Carry out the step. Raises OutOfTime before it, CertflowError, Interrupted.
+        """Carry out the step. Raises OutOfTime before it, CertflowError, RunInterrupted.
 
         The record also tells of a failure that is a defect of this collection.
         """
@@ -144,7 +144,7 @@ class StepRunner:
         except Exception as error:
             record.status, record.reason = FAILED, as_error(error).cause
             raise
-        except BaseException:  # Interrupted, and what ends the process
+        except BaseException:  # RunInterrupted, and what ends the process
             record.status = INTERRUPTED
             raise
         finally:

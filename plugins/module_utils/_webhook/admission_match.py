@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Callable
 
-from .._errors import shaped
+from .._errors import check_shape
 
 Object = Mapping[str, Any]
 
@@ -58,7 +58,7 @@ ASKED = AdmissionMatch(True)
 
 def match(webhook: Object, creation: ObjectCreation) -> AdmissionMatch:
     """Decide by the rules, the selectors and the conditions of one webhook. Raises MalformedObject."""
-    with shaped("the webhook"):
+    with check_shape("the webhook"):
         answers = [part(webhook, creation) for part in PARTS]
     # What is certainly not asked for one reason is not asked, whatever the others would say.
     for wanted in (False, None):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Callable
 from urllib.parse import urlsplit
 
 from .. import _managers
-from .._errors import shaped
+from .._errors import check_shape
 from .._kube.access_review import Permission, missing_permissions
 from .._kube.errors import Forbidden
 from .._managers import DetectedManager
@@ -215,7 +215,7 @@ def client_configs(
     service: take only those that call this Service. Raises TargetError for a webhook name that the object lacks,
     one that calls another Service, and where nothing is left; MalformedObject.
     """
-    with shaped(target):
+    with check_shape(target):
         found = [_client_config(*place) for place in KINDS[target.kind].locate(target, obj)]
     present = [config.webhook for config in found]
     for name in target.webhooks:
@@ -242,7 +242,7 @@ def client_configs(
 
 def find_managers(target: Target, obj: Object) -> tuple[DetectedManager, ...]:
     """Return the other managers of an object that may write its caBundle, in the order of the table."""
-    with shaped(target):
+    with check_shape(target):
         found = _managers.find_managers(obj["metadata"])
     return tuple(one for one in found if one.manager.bundle)
 

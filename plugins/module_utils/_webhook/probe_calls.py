@@ -72,7 +72,7 @@ def ask(client: Client, call: ProbeCall, count: int) -> tuple[WebhookAnswer, ...
     """
     answers: list[WebhookAnswer] = []
     for _connection in range(count):
-        client.redial()
+        client.reconnect()
         answers.append(_ask(client, call))
         failure = answers[-1].failure
         if failure and failure.about != call_failures.REFUSAL:

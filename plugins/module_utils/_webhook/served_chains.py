@@ -21,10 +21,10 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .._kube import dialing, port_forward
+from .._kube import port_forward, transport
 from .._kube.access_review import Permission
 from .._kube.errors import Forbidden, KubeError
-from .._kube.read_limits import LEAST_SECONDS, READ_BYTES, Bounds
+from .._kube.transport import LEAST_SECONDS, READ_BYTES, ReadLimits
 from .._x509 import certificate_facts
 from .._x509.certificate_facts import CertificateFacts
 from .._x509.errors import CertificateError
@@ -161,11 +161,11 @@ def _see(client: Client, endpoint: Endpoint, server_name: str, until: float) -> 
     now = time.monotonic()
     if now >= until:
         return ServedChain(endpoint, problem="it was not checked, because the time was over")
-    bounds = Bounds("its TLS handshake", until=min(until, now + HANDSHAKE_SECONDS), size=HANDSHAKE_BYTES)
+    bounds = ReadLimits("its TLS handshake", until=min(until, now + HANDSHAKE_SECONDS), size=HANDSHAKE_BYTES)
     return _shown(client, endpoint, server_name, bounds)
 
 
-def _shown(client: Client, endpoint: Endpoint, server_name: str, bounds: Bounds) -> ServedChain:
+def _shown(client: Client, endpoint: Endpoint, server_name: str, bounds: ReadLimits) -> ServedChain:
     """Return the chain that the endpoint sends, or the reason why it sends none."""
     try:
         with _open(client, endpoint, bounds) as stream:
@@ -191,12 +191,12 @@ def _understood(endpoint: Endpoint, chain: list[bytes]) -> ServedChain:
 
 
 @contextlib.contextmanager
-def _open(client: Client, endpoint: Endpoint, bounds: Bounds) -> Iterator[ByteStream]:
+def _open(client: Client, endpoint: Endpoint, bounds: ReadLimits) -> Iterator[ByteStream]:
     if endpoint.pod:
         with port_forward.connect(client, *endpoint.pod, endpoint.port, bounds) as stream:
             yield stream
         return
-    with dialing.dial(endpoint.host, endpoint.port, bounds) as connection:
+    with transport.dial(endpoint.host, endpoint.port, bounds) as connection:
         yield _DirectStream(connection)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .._errors import shaped
+from .._errors import check_shape
 from .._kube.access_review import Permission
 from .._kube.errors import Forbidden
 
@@ -92,7 +92,7 @@ def of_service(service: Mapping[str, Any], slices: Iterable[Mapping[str, Any]], 
 
     port: ANY_PORT for the only one, or the one that HTTPS has by default. Raises MalformedObject.
     """
-    with shaped("the Service, or one of its EndpointSlices,"):
+    with check_shape("the Service, or one of its EndpointSlices,"):
         return _of_service(service, slices, port)
 
 

@@ -24,7 +24,7 @@ from .errors import RequestNotCanonical
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from .strict_der import Element
+    from .strict_der import DerElement
 
 EXTENSION_REQUEST = "1.2.840.113549.1.9.14"
 # Go, and with it every signer of Kubernetes, reads the extensions of a request only from extensionRequest. These other
@@ -114,7 +114,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 @dataclass
-class Contents:
+class RequestContents:
     """The content of a canonical request.
 
     relative_names: the subject, one entry for each RDN, each a list of (type, value), types as in SUBJECT_TYPES.
@@ -144,7 +144,7 @@ class Contents:
         )
 
 
-def read(data: bytes) -> Contents:
+def read(data: bytes) -> RequestContents:
     """Read a DER request. Raises RequestNotCanonical, whose cause names the part that is not canonical."""
     info, algorithm, signature = _parts(strict_der.parse(data), 3, "the request")
     version, subject, key, attributes = _parts(info, 4, "its certificationRequestInfo")
@@ -158,34 +158,34 @@ def read(data: bytes) -> Contents:
     octets = KEY_ALGORITHMS[kind.raw] or len(bits.content) - 1
     if (bits.tag, bits.content[:1], len(bits.content)) != (strict_der.BIT_STRING, b"\0", octets + 1):
         raise RequestNotCanonical("its public key is not in its usual encoding")
-    contents = Contents(_relative_names(subject), key.raw)
+    contents = RequestContents(_relative_names(subject), key.raw)
     if len(contents.values("CN")) > 1:
         raise RequestNotCanonical("its subject has more than one common name")
     _read_attributes(attributes, contents)
     return contents
 
 
-def _parts(element: Element, count: int, what: str) -> tuple[Element, ...]:
+def _parts(element: DerElement, count: int, what: str) -> tuple[DerElement, ...]:
     """Return the members of a SEQUENCE that has exactly this number of them."""
     if element.tag != strict_der.SEQUENCE or len(element.children) != count:
         raise RequestNotCanonical(f"{what} is not a SEQUENCE of {count} values")
     return element.children
 
 
-def _members(element: Element, tag: int, what: str) -> tuple[Element, ...]:
+def _members(element: DerElement, tag: int, what: str) -> tuple[DerElement, ...]:
     """Return the members of a SEQUENCE OF or SET OF, which must not be empty."""
     if element.tag != tag or not element.children:
         raise RequestNotCanonical(f"{what} is not a list with at least one entry")
     return element.children
 
 
-def _oid(element: Element, what: str) -> str:
+def _oid(element: DerElement, what: str) -> str:
     if element.tag != strict_der.OBJECT_IDENTIFIER:
         raise RequestNotCanonical(f"{what} does not begin with an object identifier")
     return strict_der.dotted(element)
 
 
-def _check_algorithm(element: Element, what: str, known: Iterable[bytes]) -> None:
+def _check_algorithm(element: DerElement, what: str, known: Iterable[bytes]) -> None:
     if element.raw in known:
         return
     first = element.children[0] if element.children else element
@@ -194,7 +194,7 @@ def _check_algorithm(element: Element, what: str, known: Iterable[bytes]) -> Non
     )
 
 
-def _relative_names(subject: Element) -> list[list[tuple[str, str]]]:
+def _relative_names(subject: DerElement) -> list[list[tuple[str, str]]]:
     if subject.tag != strict_der.SEQUENCE:
         raise RequestNotCanonical("its subject is not a SEQUENCE")
     return [
@@ -203,7 +203,7 @@ def _relative_names(subject: Element) -> list[list[tuple[str, str]]]:
     ]
 
 
-def _subject_part(part: Element) -> tuple[str, str]:
+def _subject_part(part: DerElement) -> tuple[str, str]:
     kind, value = _parts(part, 2, "a part of its subject")
     oid = _oid(kind, "a part of its subject")
     name = SUBJECT_TYPES.get(oid)
@@ -221,7 +221,7 @@ def _subject_part(part: Element) -> tuple[str, str]:
     return name, text
 
 
-def _read_attributes(attributes: Element, contents: Contents) -> None:
+def _read_attributes(attributes: DerElement, contents: RequestContents) -> None:
     if attributes.tag != 0xA0 or not strict_der.is_sorted(attributes.children):
         raise RequestNotCanonical("its attributes are not a SET OF with the tag 0xa0")
     seen = set()
@@ -240,7 +240,7 @@ def _read_attributes(attributes: Element, contents: Contents) -> None:
             raise RequestNotCanonical(f"it has the attribute {oid}, which is not accepted")
 
 
-def _read_extensions(extensions: Element, contents: Contents) -> None:
+def _read_extensions(extensions: DerElement, contents: RequestContents) -> None:
     seen = set()
     for extension in _members(extensions, strict_der.SEQUENCE, "its extensionRequest"):
         critical = extension.children[1:-1]
@@ -258,7 +258,7 @@ def _read_extensions(extensions: Element, contents: Contents) -> None:
         _EXTENSIONS[oid](strict_der.parse(value.content), contents)
 
 
-def _alternative_names(value: Element, contents: Contents) -> None:
+def _alternative_names(value: DerElement, contents: RequestContents) -> None:
     for name in _members(value, strict_der.SEQUENCE, "its subjectAltName"):
         if name.tag == ADDRESS:
             contents.ip_addresses.append(_address(name.content))
@@ -284,7 +284,7 @@ def _address(packed: bytes) -> str:
     return str(address)
 
 
-def _basic_constraints(value: Element, contents: Contents) -> None:
+def _basic_constraints(value: DerElement, contents: RequestContents) -> None:
     tags = [entry.tag for entry in value.children]
     if value.tag != strict_der.SEQUENCE or tags not in (
         [],
@@ -297,7 +297,7 @@ def _basic_constraints(value: Element, contents: Contents) -> None:
     contents.wants_ca = bool(tags)
 
 
-def _key_usage(value: Element, contents: Contents) -> None:
+def _key_usage(value: DerElement, contents: RequestContents) -> None:
     bits = "".join(f"{octet:08b}" for octet in value.content[1:])
     used = bits[: len(bits) - value.content[0]] if value.tag == strict_der.BIT_STRING else ""
     # A list of named bits ends with the last one that is set (X.690 section 11.2.2).
@@ -306,19 +306,19 @@ def _key_usage(value: Element, contents: Contents) -> None:
     contents.usages += [word for word, bit in zip(KEY_USAGES, used) if bit == "1"]
 
 
-def _extended_usages(value: Element, contents: Contents) -> None:
+def _extended_usages(value: DerElement, contents: RequestContents) -> None:
     for entry in _members(value, strict_der.SEQUENCE, "its extendedKeyUsage"):
         oid = _oid(entry, "its extendedKeyUsage")
         contents.usages.append(EXTENDED_USAGES.get(oid, oid))
 
 
-def _subject_key_identifier(value: Element, _contents: Contents) -> None:
+def _subject_key_identifier(value: DerElement, _contents: RequestContents) -> None:
     if value.tag != strict_der.OCTET_STRING:
         raise RequestNotCanonical("its subjectKeyIdentifier is not an OCTET STRING")
 
 
 # The extensions that a signer may copy into the certificate. keytool adds a subjectKeyIdentifier.
-_EXTENSIONS: dict[str, Callable[[Element, Contents], None]] = {
+_EXTENSIONS: dict[str, Callable[[DerElement, RequestContents], None]] = {
     "2.5.29.14": _subject_key_identifier,
     "2.5.29.15": _key_usage,
     "2.5.29.17": _alternative_names,

@@ -59,7 +59,7 @@ UNDERSTOOD = frozenset(
 CURVES = frozenset(["secp224r1", "secp256r1", "secp384r1", "secp521r1"])
 
 
-class Signature(NamedTuple):
+class SignatureAlgorithm(NamedTuple):
     """A signature algorithm. key_kind: the kind of key that makes it; is_secure: Go verifies it at all."""
 
     name: str
@@ -68,18 +68,18 @@ class Signature(NamedTuple):
 
 
 # Dotted OID -> algorithm. RSA-PSS has one OID and names its digest in its parameters: see _signature.
-SIGNATURES: dict[str, Signature] = {
-    "1.2.840.113549.1.1.4": Signature("MD5-RSA", "RSA", False),
-    "1.2.840.113549.1.1.5": Signature("SHA1-RSA", "RSA", False),
-    "1.3.14.3.2.29": Signature("SHA1-RSA", "RSA", False),
-    "1.2.840.113549.1.1.11": Signature("SHA256-RSA", "RSA", True),
-    "1.2.840.113549.1.1.12": Signature("SHA384-RSA", "RSA", True),
-    "1.2.840.113549.1.1.13": Signature("SHA512-RSA", "RSA", True),
-    "1.2.840.10045.4.1": Signature("ECDSA-SHA1", "ECDSA", False),
-    "1.2.840.10045.4.3.2": Signature("ECDSA-SHA256", "ECDSA", True),
-    "1.2.840.10045.4.3.3": Signature("ECDSA-SHA384", "ECDSA", True),
-    "1.2.840.10045.4.3.4": Signature("ECDSA-SHA512", "ECDSA", True),
-    "1.3.101.112": Signature("Ed25519", "Ed25519", True),
+SIGNATURES: dict[str, SignatureAlgorithm] = {
+    "1.2.840.113549.1.1.4": SignatureAlgorithm("MD5-RSA", "RSA", False),
+    "1.2.840.113549.1.1.5": SignatureAlgorithm("SHA1-RSA", "RSA", False),
+    "1.3.14.3.2.29": SignatureAlgorithm("SHA1-RSA", "RSA", False),
+    "1.2.840.113549.1.1.11": SignatureAlgorithm("SHA256-RSA", "RSA", True),
+    "1.2.840.113549.1.1.12": SignatureAlgorithm("SHA384-RSA", "RSA", True),
+    "1.2.840.113549.1.1.13": SignatureAlgorithm("SHA512-RSA", "RSA", True),
+    "1.2.840.10045.4.1": SignatureAlgorithm("ECDSA-SHA1", "ECDSA", False),
+    "1.2.840.10045.4.3.2": SignatureAlgorithm("ECDSA-SHA256", "ECDSA", True),
+    "1.2.840.10045.4.3.3": SignatureAlgorithm("ECDSA-SHA384", "ECDSA", True),
+    "1.2.840.10045.4.3.4": SignatureAlgorithm("ECDSA-SHA512", "ECDSA", True),
+    "1.3.101.112": SignatureAlgorithm("Ed25519", "Ed25519", True),
 }
 RSA_PSS = "1.2.840.113549.1.1.10"
 RSA_PSS_DIGESTS = frozenset(["sha256", "sha384", "sha512"])
@@ -88,7 +88,7 @@ GO_KEY_TYPES = {"RSA": "*rsa.PublicKey", "ECDSA": "*ecdsa.PublicKey", "Ed25519":
 
 
 @dataclass(frozen=True)
-class Candidate:
+class ChainCandidate:
     """subject, issuer: encoded names. key_kind: "RSA", "ECDSA", "Ed25519", "DSA" or None. extensions: by dotted OID."""
 
     certificate: Certificate
@@ -128,7 +128,7 @@ class Candidate:
         return oid in UNDERSTOOD
 
 
-def read(certificate: Certificate) -> Candidate:
+def read(certificate: Certificate) -> ChainCandidate:
     """Raises CertificateError where Go would not even parse the certificate."""
     facts = certificate_facts.describe(certificate)
     with converted("malformed certificate"):
@@ -142,7 +142,7 @@ def read(certificate: Certificate) -> Candidate:
             raise CertificateError(f"extension {oid} incorrectly marked critical")
     if NAME_CONSTRAINTS in extensions:
         name_constraints.check(extensions[NAME_CONSTRAINTS].value)
-    return Candidate(certificate, facts, subject, issuer, key_kind, extensions)
+    return ChainCandidate(certificate, facts, subject, issuer, key_kind, extensions)
 
 
 def _key_kind(public_key: CertificatePublicKeyTypes) -> str | None:
@@ -157,7 +157,7 @@ def _key_kind(public_key: CertificatePublicKeyTypes) -> str | None:
     return "DSA" if isinstance(public_key, dsa.DSAPublicKey) else None
 
 
-def is_same_entity(one: Candidate, other: Candidate) -> bool:
+def is_same_entity(one: ChainCandidate, other: ChainCandidate) -> bool:
     """Same subject, key and alternative names: a cross-signed twin, which a chain must not hold twice."""
     return (
         one.subject == other.subject
@@ -166,7 +166,7 @@ def is_same_entity(one: Candidate, other: Candidate) -> bool:
     )
 
 
-def signature_error(child: Candidate, parent: Candidate) -> str:
+def signature_error(child: ChainCandidate, parent: ChainCandidate) -> str:
     """Say in Go's words why the parent's key did not sign the child, or may not have; empty where it did."""
     basic, usage = parent.value(BASIC_CONSTRAINTS), parent.value(KEY_USAGE)
     is_version_3 = parent.certificate.version.name == "v3"
@@ -198,7 +198,7 @@ def _may_sign(usage: Any) -> bool:
     )
 
 
-def _signature(certificate: Certificate) -> Signature | None:
+def _signature(certificate: Certificate) -> SignatureAlgorithm | None:
     oid = certificate.signature_algorithm_oid.dotted_string
     if oid != RSA_PSS:
         return SIGNATURES.get(oid)
@@ -208,10 +208,10 @@ def _signature(certificate: Certificate) -> Signature | None:
         return None
     if digest is None or digest.name not in RSA_PSS_DIGESTS:
         return None
-    return Signature(f"{digest.name.upper()}-RSAPSS", "RSA", True)
+    return SignatureAlgorithm(f"{digest.name.upper()}-RSAPSS", "RSA", True)
 
 
-def _mathematics_error(certificate: Certificate, parent: Candidate) -> str:
+def _mathematics_error(certificate: Certificate, parent: ChainCandidate) -> str:
     key = parent.certificate.public_key()
     if isinstance(key, rsa.RSAPublicKey) and key.key_size < 1024:
         link = "https://go.dev/pkg/crypto/rsa#hdr-Minimum_key_size"

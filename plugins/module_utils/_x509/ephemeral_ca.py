@@ -41,7 +41,7 @@ BACKDATED = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
-class Signed:
+class SignedCertificate:
     """A certificate and the CA that signed it, each one PEM block."""
 
     certificate_pem: str
@@ -58,7 +58,7 @@ def sign_once(
     usages: Collection[str],
     lifetime: timedelta,
     now: datetime,
-) -> Signed:
+) -> SignedCertificate:
     """Make a CA with a key of the same kind as ``key``, and let it sign one certificate for ``key``.
 
     usages: in the words of the Kubernetes CSR API. Both end ``lifetime`` after ``now`` (aware).
@@ -82,7 +82,7 @@ def sign_once(
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         leaf = builder.sign(ca_key, _digest(ca_key))
-    return Signed(certificate_facts.to_pem(leaf), certificate_facts.to_pem(ca))
+    return SignedCertificate(certificate_facts.to_pem(leaf), certificate_facts.to_pem(ca))
 
 
 def is_made_here(subject: str) -> bool:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 MOST_COMPARISONS = 250_000
 
 
-class Rule(NamedTuple):
+class ConstraintRule(NamedTuple):
     """How one kind of name is constrained. word: Go's word for it; is_within: does a name lie in a subtree."""
 
     word: str
@@ -180,9 +180,9 @@ def _address_within(address: Any, network: Any, _is_excluded: bool) -> bool:
     return bool(address in network)
 
 
-RULES: dict[str, Rule] = {
-    "dns": Rule("DNS name", _domain_within),
-    "ip": Rule("IP address", _address_within),
-    "email": Rule("email address", _email_within),
-    "uri": Rule("URI", _domain_within),
+RULES: dict[str, ConstraintRule] = {
+    "dns": ConstraintRule("DNS name", _domain_within),
+    "ip": ConstraintRule("IP address", _address_within),
+    "email": ConstraintRule("email address", _email_within),
+    "uri": ConstraintRule("URI", _domain_within),
 }

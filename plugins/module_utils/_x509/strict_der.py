@@ -31,7 +31,7 @@ _PRINTABLE = re.compile(rb"[A-Za-z0-9 '()+,\-./:=?]*")
 
 
 @dataclass(frozen=True)
-class Element:
+class DerElement:
     """One value.
 
     tag: its identifier octet.
@@ -43,10 +43,10 @@ class Element:
     tag: int
     content: bytes
     raw: bytes
-    children: tuple[Element, ...]
+    children: tuple[DerElement, ...]
 
 
-def parse(data: bytes) -> Element:
+def parse(data: bytes) -> DerElement:
     """Return the only value that the bytes encode. Raises RequestNotCanonical for anything that is not strict DER."""
     found = _elements(data, _DEPTH)
     if len(found) != 1:
@@ -62,7 +62,7 @@ def is_sequence(data: bytes) -> bool:
         return False
 
 
-def dotted(oid: Element) -> str:
+def dotted(oid: DerElement) -> str:
     """Return an object identifier as text, such as "2.5.4.3"."""
     numbers, number = [], 0
     for octet in oid.content:
@@ -74,12 +74,12 @@ def dotted(oid: Element) -> str:
     return ".".join(map(str, (first, numbers[0] - 40 * first, *numbers[1:])))
 
 
-def is_sorted(elements: tuple[Element, ...]) -> bool:
+def is_sorted(elements: tuple[DerElement, ...]) -> bool:
     """Return True if the values are in the order of a SET OF."""
     return all(one.raw <= other.raw for one, other in zip(elements, elements[1:]))
 
 
-def _elements(data: bytes, depth: int) -> tuple[Element, ...]:
+def _elements(data: bytes, depth: int) -> tuple[DerElement, ...]:
     if depth == 0:
         raise RequestNotCanonical(f"its values are nested deeper than {_DEPTH} levels")
     found, start = [], 0
@@ -87,7 +87,7 @@ def _elements(data: bytes, depth: int) -> tuple[Element, ...]:
         begin, end = _content(data, start)
         tag, content = data[start], data[begin:end]
         children = _elements(content, depth - 1) if tag & _CONSTRUCTED else ()
-        element = Element(tag, content, data[start:end], children)
+        element = DerElement(tag, content, data[start:end], children)
         if not _is_valid(element):
             raise RequestNotCanonical(f"a value with the tag 0x{tag:02x} is not encoded as DER requires")
         found.append(element)
@@ -113,7 +113,7 @@ def _content(data: bytes, start: int) -> tuple[int, int]:
     return begin, begin + length
 
 
-def _is_valid(element: Element) -> bool:
+def _is_valid(element: DerElement) -> bool:
     if element.tag & 0x1F == 0x1F:
         return False  # a tag of several octets
     if element.tag & _NOT_UNIVERSAL:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from .._times import format_time
 from . import certificate_facts, chain_candidate, hostnames, name_constraints, pem_text
-from .chain_candidate import Candidate
+from .chain_candidate import ChainCandidate
 from .errors import CertificateError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from cryptography.x509 import Certificate
 
-Chain = tuple[Candidate, ...]
+Chain = tuple[ChainCandidate, ...]
 
 # Code of a verdict -> Go's words.
 REASONS: dict[str, str] = {
@@ -63,7 +63,7 @@ class Verdict:
     anchors: tuple[str, ...]
 
 
-class Refusal(NamedTuple):
+class _Refusal(NamedTuple):
     code: str
     reason: str
 
@@ -101,7 +101,7 @@ def verify(
     return _judge(chains, refusal, usage)
 
 
-def _judge(chains: Sequence[Chain], refusal: Refusal | None, usage: str) -> Verdict:
+def _judge(chains: Sequence[Chain], refusal: _Refusal | None, usage: str) -> Verdict:
     """Weed out chains by usage and name constraints; a refusal by constraint outranks one by usage."""
     if refusal:
         return _refused(refusal)
@@ -119,15 +119,15 @@ def _judge(chains: Sequence[Chain], refusal: Refusal | None, usage: str) -> Verd
     )
 
 
-def _refusal(code: str, *details: str) -> Refusal:
-    return Refusal(code, REASONS[code].format(*details))
+def _refusal(code: str, *details: str) -> _Refusal:
+    return _Refusal(code, REASONS[code].format(*details))
 
 
-def _refused(refusal: Refusal) -> Verdict:
+def _refused(refusal: _Refusal) -> Verdict:
     return Verdict(False, refusal.code, refusal.reason, ())
 
 
-def _readable(bundle_pem: str) -> Iterator[Candidate]:
+def _readable(bundle_pem: str) -> Iterator[ChainCandidate]:
     """Yield what Go's AppendCertsFromPEM would take from a bundle: it skips what does not parse."""
     for block in pem_text.blocks(bundle_pem):
         if block.label == certificate_facts.LABEL:
@@ -140,17 +140,17 @@ def _readable(bundle_pem: str) -> Iterator[Candidate]:
 class _Pool:
     """Certificates, each once, by fingerprint and by encoded subject."""
 
-    def __init__(self, candidates: Iterable[Candidate]) -> None:
+    def __init__(self, candidates: Iterable[ChainCandidate]) -> None:
         self.members = {candidate.facts.fingerprint: candidate for candidate in candidates}
-        self._by_subject: dict[bytes, list[Candidate]] = {}
+        self._by_subject: dict[bytes, list[ChainCandidate]] = {}
         for candidate in self.members.values():
             self._by_subject.setdefault(candidate.subject, []).append(candidate)
 
-    def parents(self, child: Candidate) -> list[Candidate]:
+    def parents(self, child: ChainCandidate) -> list[ChainCandidate]:
         """Return who may have signed the child, the likeliest first: the key identifiers agree, are unknown, differ."""
         wanted = getattr(child.value(chain_candidate.AUTHORITY_KEY_ID), "key_identifier", None) or b""
 
-        def rank(parent: Candidate) -> int:
+        def rank(parent: ChainCandidate) -> int:
             own = getattr(parent.value(chain_candidate.SUBJECT_KEY_ID), "digest", b"")
             return 0 if own == wanted else 1 if not own or not wanted else 2
 
@@ -166,10 +166,10 @@ class _Search:
     now: datetime
     checks: int = field(default=0)
 
-    def chains(self, chain: Chain) -> tuple[list[Chain], Refusal | None]:
+    def chains(self, chain: Chain) -> tuple[list[Chain], _Refusal | None]:
         """Return the complete chains that begin with this one; where there is none, why."""
         found: list[Chain] = []
-        last: Refusal | None = None
+        last: _Refusal | None = None
         hint = ""
         parents = [(parent, True) for parent in self.roots.parents(chain[-1])]
         parents += [(parent, False) for parent in self.sent.parents(chain[-1])]
@@ -196,7 +196,7 @@ class _Search:
         return found, None if found else last or _refusal("unknown_authority", hint)
 
 
-def _hint(problem: str, parent: Candidate) -> str:
+def _hint(problem: str, parent: ChainCandidate) -> str:
     authority = chain_candidate.quoted(parent.label)
     return (
         f" (possibly because of {chain_candidate.quoted(problem)} while trying to verify candidate authority"
@@ -205,8 +205,8 @@ def _hint(problem: str, parent: Candidate) -> str:
 
 
 def _validity_refusal(
-    candidate: Candidate, chain: Chain, now: datetime, *, is_root: bool = True
-) -> Refusal | None:
+    candidate: ChainCandidate, chain: Chain, now: datetime, *, is_root: bool = True
+) -> _Refusal | None:
     """Judge a certificate as the next of a chain; an empty chain: as the leaf."""
     if candidate.has_unknown_critical:
         return _refusal("unknown_critical_extension")
@@ -223,7 +223,7 @@ def _validity_refusal(
     return None
 
 
-def _name_refusal(leaf: Candidate, name: str | None) -> Refusal | None:
+def _name_refusal(leaf: ChainCandidate, name: str | None) -> _Refusal | None:
     if not name or hostnames.holds(leaf.facts, name):
         return None
     has_any = leaf.value(chain_candidate.ALTERNATIVE_NAMES) is not None

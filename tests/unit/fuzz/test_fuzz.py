@@ -23,7 +23,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils import _text
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_content, secret_content
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.intent import SecretSpec
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import answers, masking
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import answers
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import client as client_module
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import kubeconfig as kubeconfig_module
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
@@ -300,7 +300,7 @@ CASES: dict[str, Case] = {
     "answer": Case(
         read_answer, st.one_of(damaged_text(STATUS).map(encoded := lambda text: text.encode("utf-8", "replace")), st.binary(), JSON.map(json.dumps).map(encoded)), b"{}"
     ),
-    "words of a plugin": Case(masking.mask, st.lists(PIECES).map("".join), "--client-secret a https://a:b@c"),
+    "words of a plugin": Case(_text.mask, st.lists(PIECES).map("".join), "--client-secret a https://a:b@c"),
     "headers": Case(
         read_headers,
         st.tuples(
@@ -394,7 +394,7 @@ GROWING: dict[str, tuple[Callable[[Any], object], Callable[[int], Any]]] = {
         read_targets,
         lambda n: objects.configuration(*((f"{i}.hook", objects.client_config("")) for i in range(n))),
     ),
-    "secret after secret": (masking.mask, lambda n: "x-token" * n),
+    "secret after secret": (_text.mask, lambda n: "x-token" * n),
     "hidden character after hidden character": (_text.visible, lambda n: "a\x1b\u202e" * n),
     "context after context": (
         lambda value: kubeconfig_module.resolve({"kubeconfig": value}, {}),

@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from ..._kube.dialing import dial
-from ..._kube.errors import TimedOut, TooLarge
-from ..._kube.read_limits import Bounds, tls_class
+from ..._kube.errors import AnswerTooLarge, TimedOut
+from ..._kube.transport import ReadLimits, dial, tls_class
 from ..._paths import expand
 from ..errors import SourceError
 
@@ -63,7 +62,7 @@ def _local(path: Path) -> bytes:
         raise SourceError(f"the file {path} cannot be read: {exc.strerror}", remedy="Check the path") from exc
 
 
-def _opener(bounds: Bounds) -> urllib.request.OpenerDirector:
+def _opener(bounds: ReadLimits) -> urllib.request.OpenerDirector:
     """Return an opener whose connections, those to a proxy and those of a redirection too, keep to the bounds."""
     context = ssl.create_default_context()
     context.sslsocket_class = tls_class(bounds)
@@ -98,12 +97,12 @@ def _opener(bounds: Bounds) -> urllib.request.OpenerDirector:
 def _remote(url: str, until: float) -> bytes:
     request = urllib.request.Request(url, headers={"User-Agent": "certflow.kubernetes"})  # noqa: S310 # see read
     try:
-        with _opener(Bounds(url, until=until)).open(request) as answer:
+        with _opener(ReadLimits(url, until=until)).open(request) as answer:
             data: bytes = answer.read(MOST_BYTES + 1)
             expected = answer.length  # what is still to come: with an honest Content-Length nothing
     except TimedOut as exc:
         raise _too_slow(url) from exc
-    except TooLarge as exc:
+    except AnswerTooLarge as exc:
         raise _too_large(url) from exc
     except urllib.error.HTTPError as exc:
         exc.close()

@@ -20,7 +20,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible_collections.certflow.kubernetes.plugins.inventory import kubeconfig
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.providers import PROVIDERS
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import kubeconfig_yaml
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import kubeconfig_parsing
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _content, _contexts
 
 from tests.support.failures import fails
@@ -207,7 +207,7 @@ def test_aliases_are_counted_before_they_are_expanded(tmp_path: Path) -> None:
 
 def test_a_file_above_the_bound_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "k").open("wb") as file:
-        file.truncate(kubeconfig_yaml.MOST_BYTES + 1)
+        file.truncate(kubeconfig_parsing.MOST_BYTES + 1)
     with fails("invalid-kubeconfig", "16"):
         _content.load(DataLoader(), str(tmp_path / "k"))
 

@@ -16,7 +16,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.c
     CertificateRun,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
-from ansible_collections.certflow.kubernetes.plugins.module_utils._process.interrupt import Interrupted
+from ansible_collections.certflow.kubernetes.plugins.module_utils._process.interrupt import RunInterrupted
 from ansible_collections.certflow.kubernetes.plugins.module_utils._result import (
     Result,
 )
@@ -87,7 +87,7 @@ def test_a_signal_takes_its_effect_after_the_lease_is_released() -> None:
 
     before = signal.signal(signal.SIGTERM, lambda *_: asked.append(list(api.asked)))
     try:
-        with pytest.raises(Interrupted):
+        with pytest.raises(RunInterrupted):
             run_with_lease(api, act)
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -45,7 +45,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
     AlreadyExists,
     Conflict,
     Forbidden,
-    Invalid,
+    InvalidObject,
     NotFound,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
@@ -126,7 +126,7 @@ def test_a_secret_that_went_away_is_created_and_one_that_came_is_patched() -> No
     assert api.writes() == [("POST", COLLECTION), ("PATCH", PATH)]
 
 
-@pytest.mark.parametrize(("seen", "error"), [(True, Invalid), (False, NotFound)])
+@pytest.mark.parametrize(("seen", "error"), [(True, InvalidObject), (False, NotFound)])
 def test_a_refusal_is_no_race(seen: bool, error: Any) -> None:
     """422 for an unchanged Secret, 404 for a namespace that went away."""
     api = Api({PATH: secret_object()} if seen else {})
@@ -154,7 +154,7 @@ def test_warnings_of_the_trial_do_not_reach_the_user() -> None:
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(NotFound, "not-found"), (Invalid, "secret-unusable"), (Forbidden, "secret-unusable")],
+    [(NotFound, "not-found"), (InvalidObject, "secret-unusable"), (Forbidden, "secret-unusable")],
 )
 def test_what_the_trial_finds(error: Any, code: str) -> None:
     api = Api()

@@ -17,10 +17,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
     ApiError,
     Conflict,
     ConnectionFailed,
-    CutShort,
     Forbidden,
     KubeError,
     NotFound,
+    TruncatedAnswer,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import signing_request
 
@@ -148,7 +148,7 @@ def test_a_refused_dry_run_tells_no_identity(error: KubeError) -> None:
     [
         ApiError("no", status=500),
         ApiError("no", status=429),
-        CutShort("no", status=201),
+        TruncatedAnswer("no", status=201),
         ConnectionFailed("no"),
     ],
 )

@@ -19,7 +19,10 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.obs
     CertManagerIssuer,
     CsrObservation,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.controller_manager import LEASE, PODS
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.cluster_facts import (
+    MANAGER_LEASE,
+    MANAGER_PODS,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
 
 from tests.unit.plugins.module_utils._csr.flow import Api, api_error, ca, leaf
@@ -59,8 +62,8 @@ NEEDS: list[tuple[dict[str, Any], set[str], int]] = [
     (csr(approved(), condition("Failed")), set(), 0),
     (csr(approved(), certificate=leaf().pem), set(), 0),
     (csr(approved(), certificate=leaf().pem, expirationSeconds=10**9), {ROOT_CA, OPENSHIFT}, 0),
-    (csr(approved()), {CSRS, LEASE, PODS, ROOT_CA, OPENSHIFT}, 0),
-    (csr(), {CSRS, LEASE, PODS, ROOT_CA, OPENSHIFT}, 2),
+    (csr(approved()), {CSRS, MANAGER_LEASE, MANAGER_PODS, ROOT_CA, OPENSHIFT}, 0),
+    (csr(), {CSRS, MANAGER_LEASE, MANAGER_PODS, ROOT_CA, OPENSHIFT}, 2),
     (csr(approved(), signerName="example.com/x"), {CSRS, EVENTS}, 0),
     (
         csr(approved(), signerName=CLUSTER_ISSUER),
@@ -190,18 +193,18 @@ def lease(seconds: float) -> dict[str, Any]:
 
 
 def test_when_the_lease_may_tell_more() -> None:
-    surroundings, api = around({LEASE: lease(5)})
+    surroundings, api = around({MANAGER_LEASE: lease(5)})
     assert surroundings.seconds_to_the_next_proof(csr(approved())) == float("inf"), "nobody has looked yet"
     surroundings.observe(csr(approved()))
     assert surroundings.seconds_to_the_next_proof(csr(approved())) == 11.0
     assert surroundings.seconds_to_the_next_proof(csr(approved(), signerName=APP_SERVING)) == float("inf")
-    api.objects[LEASE] = lease(400)
+    api.objects[MANAGER_LEASE] = lease(400)
     surroundings.observe(csr(approved()))
     assert surroundings.seconds_to_the_next_proof(csr(approved())) == 11.0, "it is not read again by itself"
     surroundings.look_again(everything=False)
     surroundings.observe(csr(approved()))
     assert surroundings.seconds_to_the_next_proof(csr(approved())) == float("inf")
-    assert [path for _verb, path in api.asked].count(PODS) == 1
+    assert [path for _verb, path in api.asked].count(MANAGER_PODS) == 1
 
 
 def test_looking_at_everything_again() -> None:

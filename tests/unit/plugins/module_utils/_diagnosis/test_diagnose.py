@@ -29,8 +29,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.obs
     SignerEvent,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.signer_stats import SignerStats
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.controller_manager import (
-    Flags,
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.cluster_facts import (
+    ManagerFlags,
     ManagerLease,
 )
 
@@ -74,14 +74,14 @@ def lease(**age: float) -> ManagerLease:
     return ManagerLease(ago(**age), timedelta(seconds=15), "one_1a2b")
 
 
-def flags(*parts: str, **others: str) -> Flags:
+def flags(*parts: str, **others: str) -> ManagerFlags:
     """With a pair of files for each part ("" for the general one)."""
     pairs = {
         f"cluster-signing-{part + '-' if part else ''}{kind}-file": f"/pki/{kind}"
         for part in parts
         for kind in ("cert", "key")
     }
-    return Flags("kube-controller-manager-one", {**pairs, **others})
+    return ManagerFlags("kube-controller-manager-one", {**pairs, **others})
 
 
 def authority(until: datetime, source: str = "ConfigMap a/b", **changed: Any) -> PublishedCa:

@@ -15,7 +15,7 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.errors import IssueError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import wait_for_certificate
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.controller_manager import LEASE
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.cluster_facts import MANAGER_LEASE
 
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._csr.flow import Api, leaf
@@ -177,14 +177,14 @@ def test_a_stopped_controller_manager_ends_the_wait_when_its_lease_expires(
     monkeypatch.setattr(wait_for_certificate, "EXPLAINED_SECONDS", 0.1)
     monkeypatch.setattr(wait_for_certificate, "SHORTEST_LOOK_SECONDS", 0.05)
     start = time.monotonic()
-    api = Api({CSRS: page(csr(approved())), LEASE: lease(NOW - timedelta(seconds=14))})
+    api = Api({CSRS: page(csr(approved())), MANAGER_LEASE: lease(NOW - timedelta(seconds=14))})
     monkeypatch.setattr(api, "now", lambda: NOW + timedelta(seconds=time.monotonic() - start))
     with pytest.raises(IssueError) as caught:
         wait(api, csr(approved()), seconds=30)
     assert 1.0 < time.monotonic() - start < 10
     assert caught.value.values["diagnosis"]["code"] == "controller-manager-stopped"
     asked = [path for _verb, path in api.asked]
-    assert (asked.count(LEASE), asked.count("/version")) == (2, 1)
+    assert (asked.count(MANAGER_LEASE), asked.count("/version")) == (2, 1)
 
 
 def test_a_certificate_that_comes_during_the_diagnosis_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,6 +192,10 @@ def test_a_certificate_that_comes_during_the_diagnosis_is_used(monkeypatch: pyte
     monkeypatch.setattr(wait_for_certificate, "SHORTEST_LOOK_SECONDS", 0.05)
     newer = {**ISSUED, "metadata": {**ISSUED["metadata"], "resourceVersion": "4712"}}
     api = Api(
-        {CSRS: page(csr(approved())), LEASE: lease(NOW - timedelta(hours=1)), csr_api.path(NAME): newer}
+        {
+            CSRS: page(csr(approved())),
+            MANAGER_LEASE: lease(NOW - timedelta(hours=1)),
+            csr_api.path(NAME): newer,
+        }
     )
     assert wait(api, csr(approved()), seconds=30) == newer

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import client as client_module
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client, proxy_for
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import (
     Connection,
     ExecPlugin,
@@ -31,6 +31,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
     Forbidden,
     NotFound,
 )
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.transport import proxy_for
 
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._kube import pki
@@ -767,7 +768,7 @@ def test_redial_makes_a_connection_of_its_own() -> None:
         for _again in range(2):
             own.get(PATH)
         assert server.connections == 1
-        own.redial()
+        own.reconnect()
         own.get(PATH)
         assert server.connections == 2
 

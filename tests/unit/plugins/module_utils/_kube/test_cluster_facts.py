@@ -66,7 +66,7 @@ class StandIn:
 
 def read(answers: Mapping[str, Any]) -> tuple[dict[str, Any], StandIn]:
     client = StandIn(answers)
-    return cluster_facts.cluster_facts(cast("Client", client)), client
+    return cluster_facts.read_cluster_facts(cast("Client", client)), client
 
 
 def test_facts() -> None:

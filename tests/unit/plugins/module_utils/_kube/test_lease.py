@@ -30,8 +30,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
     NotFound,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.lease import (
-    HeldByAnother,
     Lease,
+    LeaseHeldError,
     LeaseLostError,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.lease_state import (
@@ -310,7 +310,7 @@ def test_a_holder_that_goes_on_is_not_succeeded(server: Server, passing: Callabl
     client: Any = holder._client
     find = other._client.find
     other._client.find = lambda path: (client.prepare(), find(path))[1]  # type: ignore[method-assign]
-    with pytest.raises(HeldByAnother):
+    with pytest.raises(LeaseHeldError):
         other.acquire()
     assert server.holder == holder.holder
     assert server.asked.count("PUT") >= 10
@@ -372,7 +372,7 @@ def test_a_timestamp_counts_only_after_twice_the_duration(
     holder.acquire()
     server.time += timedelta(seconds=90)  # the clock of the API server jumps, and the holder continues
     other = lease(server, 20)
-    with pytest.raises(HeldByAnother):
+    with pytest.raises(LeaseHeldError):
         other.acquire()
     assert server.holder == holder.holder
 

@@ -15,9 +15,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import (
-    dialing,
     port_forward,
-    read_limits,
+    transport,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import (
@@ -29,7 +28,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
     KubeError,
     TimedOut,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.read_limits import Bounds
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.transport import ReadLimits
 
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._kube import pki
@@ -109,7 +108,7 @@ def test_tls_changes_nothing() -> None:
 @pytest.mark.parametrize("flood", FLOODS)
 @pytest.mark.parametrize("read", ["get", "log"])
 def test_an_answer_without_an_end_is_not_kept(flood: str, read: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(read_limits, "ANSWER_BYTES", SIZE)
+    monkeypatch.setattr(transport, "ANSWER_BYTES", SIZE)
     with talking(FLOODS[flood]) as server:
         own = client(server.url)
         own.deadline += 60  # only the size limit ends it
@@ -150,7 +149,7 @@ def test_a_list_with_ever_new_tokens_ends_at_the_deadline(monkeypatch: pytest.Mo
         asked = len(server.requests)
         assert asked > 1
         own.deadline = time.monotonic() + SECONDS
-        monkeypatch.setattr(read_limits, "ANSWER_BYTES", 2000)
+        monkeypatch.setattr(transport, "ANSWER_BYTES", 2000)
         assert failed(own, READS["list"]).code == "answer-too-large"  # the limit counts all pages together
         assert 2 < len(server.requests) - asked < 20
 
@@ -168,7 +167,7 @@ def test_a_watch_that_drips_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     with talking(lambda: dripping(begun)) as server:
         own = client(server.url)
         assert guarded(lambda: list(own.watch(PATH, {}, seconds=1))) == [{"type": "ADDED"}]
-    monkeypatch.setattr(read_limits, "ANSWER_BYTES", SIZE)
+    monkeypatch.setattr(transport, "ANSWER_BYTES", SIZE)
     with talking(FLOODS["body without a length"]) as server:
         assert guarded(lambda: list(client(server.url).watch(PATH, {}, seconds=60))) == []
         assert server.sent < SIZE + ON_THE_WAY
@@ -197,7 +196,7 @@ def test_a_port_forward_that_does_not_begin(stream: str, way: str) -> None:
         own = client(server.url, **({"ca_pem": ca.certificate} if context else {}))
         if way == "proxy":
             own = client("https://api.certflow.invalid:6443", proxy=server.url)
-        bounds = Bounds("the stream", until=time.monotonic() + SECONDS, size=SIZE)
+        bounds = ReadLimits("the stream", until=time.monotonic() + SECONDS, size=SIZE)
         error = failed(own, lambda own: port_forward.connect(own, "apps", "hook-0", 8443, bounds))
         assert error.code in ENDS
         assert bounds.received <= SIZE + len(PART)
@@ -210,10 +209,10 @@ def test_every_address_of_a_host_shares_the_time(monkeypatch: pytest.MonkeyPatch
     with serving() as server:
         addresses = [(2, 1, 6, "", ("127.0.0.1", port)) for port in (1, server.port)]
         monkeypatch.setattr("socket.getaddrinfo", lambda *_arguments, **_options: addresses)
-        dialing.dial("h", 1, Bounds("it", until=time.monotonic() + 30)).close()
-        over = Bounds("it", until=0.0)
+        transport.dial("h", 1, ReadLimits("it", until=time.monotonic() + 30)).close()
+        over = ReadLimits("it", until=0.0)
         with pytest.raises(TimedOut):
-            dialing.dial("h", 1, over)
+            transport.dial("h", 1, over)
 
 
 def test_an_exec_plugin_has_the_time_of_its_request(tmp_path: Path) -> None:

@@ -11,7 +11,10 @@ from typing import Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.cluster_evidence import EVENTS
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.controller_manager import LEASE, PODS
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.cluster_facts import (
+    MANAGER_LEASE,
+    MANAGER_PODS,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import Forbidden
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_csr_info
 
@@ -62,7 +65,9 @@ def test_each_fact_is_read_once_a_run() -> None:
     found = info(api, provider="kubeadm", label_selectors=["x"])["csrs"]
     assert len(found) == 200
     paths = [path for verb, path in api.asked if verb == "GET"]
-    assert sorted(path for path in paths if path != CSRS) == sorted([LEASE, PODS, EVENTS, ROOT_CA, OPENSHIFT])
+    assert sorted(path for path in paths if path != CSRS) == sorted(
+        [MANAGER_LEASE, MANAGER_PODS, EVENTS, ROOT_CA, OPENSHIFT]
+    )
     assert paths.count(CSRS) == 3, "the selected ones, and each signer's"
     assert api.reviews == 3, "to update the approval, and to approve for each signer"
 
@@ -87,7 +92,9 @@ def test_where_others_cannot_be_seen_nothing_is_claimed_of_them() -> None:
 
 def test_what_may_not_be_read_is_said_and_no_failure() -> None:
     api = api_with(STUCK[0])
-    api.objects.update({path: api_error(Forbidden) for path in (LEASE, PODS, ROOT_CA, OPENSHIFT)})
+    api.objects.update(
+        {path: api_error(Forbidden) for path in (MANAGER_LEASE, MANAGER_PODS, ROOT_CA, OPENSHIFT)}
+    )
     [one] = info(api, name="stuck-0", provider="kubeadm")["csrs"]
     assert one["diagnosis"]["code"] == "approved-not-issued"
     assert [text.partition(":")[0] for text in one["diagnosis"]["evidence"][-4:]] == [

@@ -21,9 +21,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.opera
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._process import interrupt, shield
 from ansible_collections.certflow.kubernetes.plugins.module_utils._process.interrupt import (
-    Interrupted,
-    put_away_by,
-    stoppable,
+    RunInterrupted,
+    clean_up_with,
+    stop_on_signal,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._result import (
     Result,
@@ -42,7 +42,7 @@ pytestmark = pytest.mark.quick
 HEAD = """
 import os, signal, sys
 from ansible_collections.certflow.kubernetes.plugins.module_utils._process.shield import shield
-from ansible_collections.certflow.kubernetes.plugins.module_utils._process.interrupt import Interrupted, put_away_by, stoppable
+from ansible_collections.certflow.kubernetes.plugins.module_utils._process.interrupt import RunInterrupted, clean_up_with, stop_on_signal
 
 def send(names):
     for name in names.split():
@@ -57,7 +57,7 @@ def clean():
 """
 
 PUT_AWAY = """
-with put_away_by(clean):
+with clean_up_with(clean):
     send(sys.argv[1])
     say("end of the block")
 say("after it")
@@ -66,28 +66,28 @@ say("after it")
 # An inner cleaning, as that of a certificate during an upgrade.
 NESTED = """
 try:
-    with stoppable():
-        with put_away_by(lambda: say("outer")):
-            with put_away_by(clean):
+    with stop_on_signal():
+        with clean_up_with(lambda: say("outer")):
+            with clean_up_with(clean):
                 send(sys.argv[1])
                 say("end of the block")
             say("after the inner block")
-except Interrupted as interrupted:
+except RunInterrupted as interrupted:
     say(signal.Signals(interrupted.signum).name)
 say("after it")
 """
 
 SHIELDED = """
 try:
-    with stoppable():
-        with put_away_by(clean):
+    with stop_on_signal():
+        with clean_up_with(clean):
             with shield():
                 with shield():
                     send(sys.argv[1])
                     say("inner write")
                 say("write")
             say("end of the block")
-except Interrupted as interrupted:
+except RunInterrupted as interrupted:
     say(signal.Signals(interrupted.signum).name)
 say("after it")
 """
@@ -99,12 +99,12 @@ def end(*_):
 signal.signal(signal.SIGALRM, end)
 try:
     {block}:
-        with put_away_by(clean):
+        with clean_up_with(clean):
             with shield():
                 send("SIGALRM")
                 say("write")
             say("end of the block")
-except (Interrupted, KeyError) as error:
+except (RunInterrupted, KeyError) as error:
     say(type(error).__name__)
 assert signal.getsignal(signal.SIGALRM) is end
 say("after it")
@@ -130,7 +130,7 @@ ROWS: list[tuple[str, str, str, list[str], int]] = [
     (SHIELDED, "", "", ["inner write", "write", END, "clean", AFTER], 0),
     (SHIELDED, "SIGINT", "", ["inner write", "write", "clean", "SIGINT", AFTER], 0),
     (SHIELDED, "SIGINT SIGTERM", "", ["inner write", "write", "clean"], signal.SIGTERM),
-    (ALARM.format(block="with stoppable()"), "", "", ["write", "clean", "Interrupted", AFTER], 0),
+    (ALARM.format(block="with stop_on_signal()"), "", "", ["write", "clean", "RunInterrupted", AFTER], 0),
     (ALARM.format(block="if True"), "", "", ["write", "clean", "KeyError", AFTER], 0),
 ]
 
@@ -147,13 +147,13 @@ def test_a_signal_takes_effect_after_the_cleaning(
 @pytest.fixture
 def _not_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the signals of a test not stop the operations of the tests after it."""
-    monkeypatch.setattr(interrupt._Process, "stopped_by", 0)
+    monkeypatch.setattr(interrupt._InterruptState, "stopped_by", 0)
 
 
 def test_an_error_goes_on_after_the_cleaning() -> None:
     done: list[str] = []
     handlers = [signal.getsignal(signum) for signum in interrupt.SIGNALS]
-    with pytest.raises(ValueError, match="of the block"), put_away_by(lambda: done.append("clean")):
+    with pytest.raises(ValueError, match="of the block"), clean_up_with(lambda: done.append("clean")):
         raise ValueError("of the block")
     assert done == ["clean"]
     assert [signal.getsignal(signum) for signum in interrupt.SIGNALS] == handlers
@@ -163,7 +163,7 @@ def test_a_thread_leaves_signals_alone() -> None:
     done: list[str] = []
 
     def work() -> None:
-        with stoppable(), put_away_by(lambda: done.append("clean")), shield.shield():
+        with stop_on_signal(), clean_up_with(lambda: done.append("clean")), shield.shield():
             done.append("block")
 
     thread = threading.Thread(target=work)
@@ -184,7 +184,7 @@ def test_a_signal_during_a_shield_of_another_thread_interrupts_at_once() -> None
     thread = threading.Thread(target=work)
     thread.start()
     begun.wait()
-    with pytest.raises(Interrupted), stoppable():
+    with pytest.raises(RunInterrupted), stop_on_signal():
         signal.raise_signal(signal.SIGTERM)
         pytest.fail("the signal did not interrupt")
     ended.set()
@@ -235,7 +235,7 @@ def test_a_write_in_flight_is_finished_and_noted(
     reached: list[str] = []
 
     def work(client: Client, *_: Any) -> Result:
-        with stoppable():
+        with stop_on_signal():
             during(client, monkeypatch, signum)
             request(client)
             reached.append("after the write")
@@ -267,7 +267,7 @@ def test_a_request_that_stores_nothing_is_interrupted_at_once(
             return taken(*arguments, **options)
 
         monkeypatch.setattr(client, "_taken", answered)
-        with stoppable():
+        with stop_on_signal():
             during(client, monkeypatch, signal.SIGTERM)
             READS[name](client)
         return Result(True, {})
@@ -281,7 +281,7 @@ def test_a_request_that_stores_nothing_is_interrupted_at_once(
 def test_an_interrupted_write_is_not_repeated_and_its_doubt_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     def work(client: Client, *_: Any) -> Result:
         attempt = client._attempt
-        with stoppable():
+        with stop_on_signal():
 
             def send(*arguments: Any, **options: Any) -> Any:
                 signal.raise_signal(signal.SIGTERM)
@@ -306,7 +306,7 @@ def test_an_interrupted_write_is_not_repeated_and_its_doubt_is_told(monkeypatch:
 @pytest.mark.usefixtures("_not_stopped")
 def test_the_end_of_the_timeout_does_not_stop_the_next_item() -> None:
     def work(*_: Any) -> Result:
-        with stoppable():
+        with stop_on_signal():
             signal.raise_signal(signal.SIGALRM)
         return Result(True, {})
 
@@ -344,10 +344,10 @@ def test_an_operation_without_a_stop_passes_the_signal_on(monkeypatch: pytest.Mo
 
 
 def test_the_error_of_an_interruption_keeps_the_evidence_of_what_it_interrupted() -> None:
-    with pytest.raises(Interrupted) as caught:
+    with pytest.raises(RunInterrupted) as caught:
         try:
             raise CertflowError("x", evidence=("first",))
         except CertflowError:
-            raise Interrupted(signal.SIGTERM) from None
+            raise RunInterrupted(signal.SIGTERM) from None
     error = caught.value.error()
     assert (error.code, error.evidence) == ("interrupted", ("first",))

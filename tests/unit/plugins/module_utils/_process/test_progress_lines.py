@@ -14,11 +14,13 @@ import time
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._process import progress_lines
 from ansible_collections.certflow.kubernetes.plugins.module_utils._process.interrupt import (
-    Interrupted,
-    _Process,
-    stoppable,
+    RunInterrupted,
+    _InterruptState,
+    stop_on_signal,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._process.progress_lines import Progress
+from ansible_collections.certflow.kubernetes.plugins.module_utils._process.progress_lines import (
+    ProgressPrinter,
+)
 
 pytestmark = pytest.mark.quick
 
@@ -42,7 +44,7 @@ class Screen:
 
 def test_a_line_is_printed_at_once() -> None:
     screen = Screen()
-    with Progress(screen, LONG) as progress:
+    with ProgressPrinter(screen, LONG) as progress:
         progress.now("wait")
         progress.say("1/2  first")
         progress.say("2/2  second")
@@ -51,7 +53,7 @@ def test_a_line_is_printed_at_once() -> None:
 
 def test_the_activity_is_repeated_while_nothing_else_is_printed() -> None:
     screen = Screen(3)
-    with Progress(screen, SOON) as progress:
+    with ProgressPrinter(screen, SOON) as progress:
         progress.now("7/21  Wait for the pods")
         assert screen.enough.wait(30)
     assert all(re.fullmatch(r"7/21  Wait for the pods  \d+ s", line) for line in screen.lines)
@@ -61,7 +63,7 @@ def test_the_same_activity_keeps_its_beginning(monkeypatch: pytest.MonkeyPatch) 
     clock, passed = time.monotonic, [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock() + passed[0])
     screen = Screen()
-    with Progress(screen, SOON + 100) as progress:
+    with ProgressPrinter(screen, SOON + 100) as progress:
         progress.now("wait")
         passed[0] = 90
         progress.now("wait")
@@ -77,14 +79,14 @@ def test_the_same_activity_keeps_its_beginning(monkeypatch: pytest.MonkeyPatch) 
 
 def test_nothing_is_repeated_without_an_activity() -> None:
     screen = Screen()
-    with Progress(screen, SOON):
+    with ProgressPrinter(screen, SOON):
         assert not screen.enough.wait(20 * SOON)
     assert screen.lines == []
 
 
 def test_no_line_follows_the_end() -> None:
     screen = Screen()
-    with Progress(screen, SOON) as progress:
+    with ProgressPrinter(screen, SOON) as progress:
         progress.now("wait")
         assert screen.enough.wait(30)
     number = len(screen.lines)
@@ -95,7 +97,7 @@ def test_no_line_follows_the_end() -> None:
 
 def test_a_line_has_no_hidden_characters() -> None:
     screen = Screen()
-    with Progress(screen, LONG) as progress:
+    with ProgressPrinter(screen, LONG) as progress:
         progress.say("1/2  holder \x1b[31m\nx")
     assert screen.lines == ["1/2  holder \\x1b[31m x"]
 
@@ -104,21 +106,21 @@ def test_a_reader_that_has_gone_does_not_end_the_work() -> None:
     def broken(_line: str) -> None:
         raise BrokenPipeError
 
-    with Progress(broken, SOON) as progress:
+    with ProgressPrinter(broken, SOON) as progress:
         progress.now("wait")
         progress.say("line")
 
 
 def test_a_signal_does_not_cut_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """The queue to Ansible's main process would carry a part of a message."""
-    monkeypatch.setattr(_Process, "stopped_by", 0)
+    monkeypatch.setattr(_InterruptState, "stopped_by", 0)
     lines: list[str] = []
 
     def write(line: str) -> None:
         signal.raise_signal(signal.SIGTERM)
         lines.append(line)
 
-    with pytest.raises(Interrupted), stoppable(), Progress(write, LONG) as progress:
+    with pytest.raises(RunInterrupted), stop_on_signal(), ProgressPrinter(write, LONG) as progress:
         progress.say("line")
         pytest.fail("the signal did not interrupt")
     assert lines == ["line"]
@@ -126,13 +128,13 @@ def test_a_signal_does_not_cut_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_operation_finds_the_writer_that_the_plugin_sets() -> None:
     screen = Screen()
-    with progress_lines.shown_by(screen), progress_lines.started(LONG) as progress:
+    with progress_lines.show_progress(screen), progress_lines.start_progress(LONG) as progress:
         progress.say("line")
     assert screen.lines == ["line"]
 
 
 def test_a_module_prints_nothing_and_starts_no_thread() -> None:
-    with progress_lines.started(SOON) as progress:
+    with progress_lines.start_progress(SOON) as progress:
         progress.now("wait")
         progress.say("line")
         assert not progress._thread.is_alive()

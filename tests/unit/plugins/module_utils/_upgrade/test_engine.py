@@ -19,12 +19,12 @@ import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.lease import (
-    HeldByAnother,
+    LeaseHeldError,
     LeaseLostError,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import snapshot_controller
 from ansible_collections.certflow.kubernetes.plugins.module_utils._process import interrupt
-from ansible_collections.certflow.kubernetes.plugins.module_utils._process.interrupt import Interrupted
+from ansible_collections.certflow.kubernetes.plugins.module_utils._process.interrupt import RunInterrupted
 from ansible_collections.certflow.kubernetes.plugins.module_utils._result import (
     Result,
 )
@@ -76,7 +76,9 @@ from tests.unit.plugins.module_utils._upgrade.test_cut_off import cluster
 
 if TYPE_CHECKING:
     from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
-    from ansible_collections.certflow.kubernetes.plugins.module_utils._process.progress_lines import Progress
+    from ansible_collections.certflow.kubernetes.plugins.module_utils._process.progress_lines import (
+        ProgressPrinter,
+    )
 
 NOW = datetime(2026, 3, 1, 3, 0, tzinfo=timezone.utc)
 SECONDS = 3600
@@ -142,7 +144,7 @@ class Rig:
         assert not checked.error_messages, checked.error_messages
         silent = SimpleNamespace(say=lambda _line: None, now=lambda _line: None, detail=lambda _line: None)
         request = snapshot_controller.parse_request(checked.validated_parameters)
-        return Upgrade(cast("Client", self.client), request, cast("Progress", silent))
+        return Upgrade(cast("Client", self.client), request, cast("ProgressPrinter", silent))
 
     @property
     def version(self) -> str:
@@ -412,7 +414,7 @@ def test_a_step_that_would_fail_writes_nothing(rig: Rigs) -> None:
 
 def test_a_lease_of_another_run_writes_nothing(rig: Rigs) -> None:
     here = rig(upstream("7.0.2"))
-    here.on_acquire = fails(HeldByAnother("another run works"))
+    here.on_acquire = fails(LeaseHeldError("another run works"))
     error = failed(here.upgrade("8.7.0"))
     assert error.code == "lease-held"
     assert (here.steps, here.log[-1]) == ([], "release")
@@ -514,7 +516,7 @@ def test_a_signal_during_the_release_waits_for_it_and_keeps_the_result(
     rig: Rigs, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
     """Otherwise the Lease would stay until it expires, and the result would not have the steps."""
-    monkeypatch.setattr(interrupt._Process, "stopped_by", 0)
+    monkeypatch.setattr(interrupt._InterruptState, "stopped_by", 0)
     here = rig(OURS)
     if code == "rollout-failed":
         here.fails["controller"] = fails(RolloutError("it does not become available"))
@@ -524,7 +526,7 @@ def test_a_signal_during_the_release_waits_for_it_and_keeps_the_result(
         here.log.append("release")
 
     here.lease.release = release
-    with interrupt.watched():
+    with interrupt.watch_signals():
         error = failed(here.upgrade("8.7.0"))
     found = values(error)
     assert (error.code, found["changed"], here.log.count("release")) == (code, True, 1)
@@ -539,7 +541,7 @@ FAILURES: dict[str, BaseException] = {
     "defect": KeyError("a secret"),
     "lease-lost": LeaseLostError("another run holds it"),
     "forbidden": LeaseLostError("it may not be renewed", code="forbidden"),
-    "interrupted": Interrupted(signal.SIGTERM),
+    "interrupted": RunInterrupted(signal.SIGTERM),
 }
 UNDONE = ("rollout-failed", "defect")
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import dialing
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import transport
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
     served_chains,
     webhook_endpoints,
@@ -130,7 +130,7 @@ def test_a_leaf_without_its_chain_is_not_judged(
     monkeypatch.setattr(
         served_chains, "handshake", lambda *_arguments, **_options: [ssl.PEM_cert_to_DER_cert(leaf)]
     )
-    monkeypatch.setattr(dialing, "dial", lambda *_arguments: socket.socket())
+    monkeypatch.setattr(transport, "dial", lambda *_arguments: socket.socket())
     config = ClientConfig("w", "", "", "hook.example.com", None, pki.authority(bundle).pem)
     api: Any = Api()
     (seen,) = served_chains.scan(api, config, until=time.monotonic() + 5).served
@@ -139,7 +139,7 @@ def test_a_leaf_without_its_chain_is_not_judged(
 
 def test_an_address_of_the_clusters_network_is_never_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
     """A Service without a selector: its EndpointSlice names addresses, which mean something else here."""
-    monkeypatch.setattr(dialing, "dial", lambda *_arguments: pytest.fail("dialled"))
+    monkeypatch.setattr(transport, "dial", lambda *_arguments: pytest.fail("dialled"))
     api: Any = Api(
         {
             "/api/v1/namespaces/apps/services/hook": {

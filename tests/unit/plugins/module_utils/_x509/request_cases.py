@@ -311,7 +311,7 @@ def request(draw: Draw) -> bytes:
 class Node:
     """One value that can be damaged before its ancestors get their lengths."""
 
-    def __init__(self, element: strict_der.Element) -> None:
+    def __init__(self, element: strict_der.DerElement) -> None:
         self.tag = element.tag
         self.content = element.content
         self.children = [Node(child) for child in element.children]

@@ -15,7 +15,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import (
     ephemeral_ca,
     private_keys,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.ephemeral_ca import Signed
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509.ephemeral_ca import SignedCertificate
 from cryptography import x509
 
 from tests.support.failures import fails
@@ -32,7 +32,7 @@ USAGES = ("digital signature", "key encipherment", "server auth")
 DAY = timedelta(days=1)
 
 
-def sign(key: PrivateKey, **changed: Any) -> Signed:
+def sign(key: PrivateKey, **changed: Any) -> SignedCertificate:
     given: dict[str, Any] = {
         "common_name": NAME,
         "dns_names": ["hook", NAME],
@@ -44,7 +44,7 @@ def sign(key: PrivateKey, **changed: Any) -> Signed:
     return ephemeral_ca.sign_once(key, **{**given, **changed})
 
 
-def both(signed: Signed) -> tuple[x509.Certificate, x509.Certificate]:
+def both(signed: SignedCertificate) -> tuple[x509.Certificate, x509.Certificate]:
     [leaf], [ca] = certificate_facts.load(signed.certificate_pem), certificate_facts.load(signed.ca_pem)
     return leaf, ca
 

@@ -15,8 +15,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client i
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
     ApiError,
     Conflict,
-    Expired,
-    Invalid,
+    InvalidObject,
+    ListExpired,
     NotFound,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import (
@@ -135,7 +135,7 @@ CASES: dict[str, tuple[Object, list[list[str] | ApiError], dict[str, list[ApiErr
     ),
     "nor what goes after a conflict": (definition(), [["gone", "b"]], {"gone": [conflict()]}, ["storage", "b", "storedVersions"]),
     "a list that was forgotten is begun again": (
-        definition(), [Expired("too old", status=410), ["a"]], {}, ["storage", "a", "storedVersions"],
+        definition(), [ListExpired("too old", status=410), ["a"]], {}, ["storage", "a", "storedVersions"],
     ),
     "the definition was changed meanwhile": (
         definition("v1", ("v1beta1", "v1")), [["a"]], {"crd": [conflict()]}, ["a", "storedVersions"],
@@ -166,7 +166,7 @@ REFUSED: dict[
     str, tuple[Object | None, list[list[str] | ApiError], dict[str, list[ApiError]], type[Exception], str]
 ] = {
     "one object is refused": (
-        definition(), [["a", "b"]], {"a": [Invalid("no", status=422, message="spec is wrong")]}, MigrationError,
+        definition(), [["a", "b"]], {"a": [InvalidObject("no", status=422, message="spec is wrong")]}, MigrationError,
         "1 of 2 objects of things.example.com cannot be written back: default/a: spec is wrong",
     ),
     "one is changed by another writer at each attempt": (

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import Connection
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import ConfigurationError
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.tls import context_for
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.transport import context_for
 
 from tests.support.failures import fails
 from tests.unit.plugins.module_utils._kube import pki

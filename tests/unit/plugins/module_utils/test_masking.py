@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import masking
+from ansible_collections.certflow.kubernetes.plugins.module_utils import _text
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.credentials import find_secrets
 
 JWT = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJtZSJ9.c2lnbmF0dXJl"
 LONG = "aB3" * 12
@@ -48,8 +49,8 @@ MASKED = {
 
 @pytest.mark.parametrize("text", MASKED)
 def test_words_that_look_like_secrets(text: str) -> None:
-    assert masking.mask(text) == MASKED[text]
-    assert masking.mask(MASKED[text]) == MASKED[text]
+    assert _text.mask(text) == MASKED[text]
+    assert _text.mask(MASKED[text]) == MASKED[text]
 
 
 @pytest.mark.parametrize(
@@ -66,22 +67,22 @@ def test_words_that_look_like_secrets(text: str) -> None:
     ],
 )
 def test_arguments_of_a_plugin(args: Any, secrets: list[str]) -> None:
-    assert masking.plugin_secrets({"args": args}, {}) == secrets
+    assert find_secrets({"args": args}, {}) == secrets
 
 
 def test_variables_of_a_plugin() -> None:
     env = [{"name": "AWS_PROFILE", "value": "prod"}, {"name": "AAD_X", "value": "hunter"}]
     environ = {"HOME": "/home/me", "AWS_SECRET_ACCESS_KEY": "from-task", "LANG": "en_US", "GH_TOKEN": "abc"}
-    assert masking.plugin_secrets({"env": env}, environ) == ["hunter", "from-task"]
+    assert find_secrets({"env": env}, environ) == ["hunter", "from-task"]
 
 
 def test_a_secret_that_is_part_of_another_leaves_nothing() -> None:
-    assert masking.mask("x hunter2-long x hunter2 x", ["hunter2", "hunter2-long"]) == "x *** x *** x"
+    assert _text.mask("x hunter2-long x hunter2 x", ["hunter2", "hunter2-long"]) == "x *** x *** x"
 
 
 def test_a_short_value_is_masked_as_a_word() -> None:
-    assert masking.mask("prod in production, hunter22x", ["prod", "hunter22"]) == "*** in production, ***x"
+    assert _text.mask("prod in production, hunter22x", ["prod", "hunter22"]) == "*** in production, ***x"
 
 
 def test_only_the_end_of_long_words_is_looked_at() -> None:
-    assert len(masking.mask("secret" * 100_000)) <= masking.LONGEST
+    assert len(_text.mask("secret" * 100_000)) <= _text.LONGEST_MASKED

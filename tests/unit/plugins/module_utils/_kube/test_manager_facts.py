@@ -10,10 +10,10 @@ from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.controller_manager import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.cluster_facts import (
     ManagerLease,
-    find_lease,
-    read_flags,
+    find_manager_lease,
+    read_manager_flags,
 )
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def read(*answers: Any, before: ManagerLease | None = None) -> tuple[ManagerLease | None, StandIn]:
     client = StandIn(*answers)
-    return find_lease(cast("Client", client), before), client
+    return find_manager_lease(cast("Client", client), before), client
 
 
 def test_a_lease(slept: list[float]) -> None:
@@ -74,7 +74,7 @@ def test_a_lease(slept: list[float]) -> None:
 
 
 @pytest.mark.parametrize("obj", [None, {}, {"spec": {}}, {"spec": {"holderIdentity": ""}}])
-def test_none_is_none(obj: Any, slept: list[float]) -> None:
+def test_a_missing_lease(obj: Any, slept: list[float]) -> None:
     assert read(obj)[0] is None
 
 
@@ -127,10 +127,10 @@ FORMS = [
 def test_flags(words: list[str], values: dict[str, str], key: str) -> None:
     pod = {"metadata": {"name": "kube-controller-manager-one"}, "spec": {"containers": [{key: words}]}}
     client = StandIn({"items": [pod]})
-    [found] = read_flags(cast("Client", client))
+    [found] = read_manager_flags(cast("Client", client))
     assert (found.pod, found.values) == ("kube-controller-manager-one", values)
     assert client.asked[0][1]["labelSelector"] == "component=kube-controller-manager"
 
 
 def test_no_pod_is_no_flags() -> None:
-    assert read_flags(cast("Client", StandIn({"items": None}))) == ()
+    assert read_manager_flags(cast("Client", StandIn({"items": None}))) == ()

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.argument_specs import AUTH
-from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.sources import (
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.connection import (
     ENVIRONMENT,
     PROXY_HEADERS,
     choose,

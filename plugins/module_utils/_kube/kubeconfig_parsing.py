@@ -3,20 +3,31 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The fields of a kubeconfig's entries and their types, as kubectl requires them.
+"""Read the YAML of a kubeconfig within limits, and check the types of its fields as kubectl does.
 
-Source: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/. A value of another type is
+A few hundred bytes of nested aliases expand to gigabytes of text, and PyYAML expands merge keys (<<) while it constructs
+objects. This file counts both on the graph of nodes, where a repeated node is still one node.
+
+Source of the fields: https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/. A value of another type is
 refused and never converted. Python treats the string "false" as true, other programs read a number in a token or a name
 differently, and the text of a list can be gigabytes long.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from .errors import KubeconfigError
 
+with contextlib.suppress(ImportError):  # reported by _run, with the interpreter's path
+    import yaml
+
+# A kubeconfig has about 5 KB for each cluster.
+MOST_BYTES = 16 * 2**20
+# A document without aliases has fewer nodes and characters than this.
+MOST_EXPANDED = 4 * MOST_BYTES
 REPAIR = "repair the kubeconfig"
 
 
@@ -102,7 +113,7 @@ FIELDS: Mapping[str, Mapping[str, str]] = {
 UNSUPPORTED: Mapping[str, tuple[str, ...]] = {"user": ("as-uid", "as-user-extra")}
 
 
-def check(entry: str, value: Mapping[str, Any], where: str) -> None:
+def check_fields(entry: str, value: Mapping[str, Any], where: str) -> None:
     """Raise KubeconfigError for a field of another type. An absent field and null are the same.
 
     entry: a key of FIELDS.
@@ -127,4 +138,59 @@ def check(entry: str, value: Mapping[str, Any], where: str) -> None:
                 remedy=f"{REPAIR}{hint}",
             )
         if wanted == MAPPING:
-            check(name, given, where)
+            check_fields(name, given, where)
+
+
+def load_yaml(text: str, where: str) -> Any:
+    """Return the content of the only YAML document of ``text``, None if it is empty.
+
+    where: the source, for the error. Raises KubeconfigError, which does not quote the text.
+    """
+    if len(text) > MOST_BYTES:
+        raise too_large(where)
+    loader = None
+    try:
+        loader = yaml.SafeLoader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _expanded(node, {}) <= MOST_EXPANDED:
+            return loader.construct_document(node)
+    except yaml.YAMLError as exc:
+        mark = getattr(exc, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise KubeconfigError(f"{where} is not valid YAML{line}", remedy="repair the file") from None
+    except Exception:  # explicit tags and deep nesting fail in many ways
+        raise KubeconfigError(f"{where} is not valid YAML", remedy="repair the file") from None
+    finally:
+        if loader is not None:
+            loader.dispose()
+    raise KubeconfigError(
+        f"{where} has aliases that expand to too much text", remedy="write it without aliases"
+    )
+
+
+def too_large(where: str) -> KubeconfigError:
+    """Return the error for a file above the limit."""
+    return KubeconfigError(
+        f"{where} has more than {MOST_BYTES // 2**20} MiB", remedy="use a file with fewer entries"
+    )
+
+
+def _expanded(node: Any, known: dict[int, int]) -> int:
+    """Return the number of nodes and characters below ``node``. Each alias counts as the nodes that it repeats."""
+    number = id(node)
+    if number not in known:
+        known[number] = MOST_EXPANDED + 1  # too large for an alias of its own ancestor
+        known[number] = 1 + sum(_expanded(child, known) for child in _children(node)) + _characters(node)
+    return known[number]
+
+
+def _children(node: Any) -> list[Any]:
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
+
+
+def _characters(node: Any) -> int:
+    return len(node.value) if isinstance(node, yaml.ScalarNode) else 0

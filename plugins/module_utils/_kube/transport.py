@@ -1,0 +1,274 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Open connections to an API server: TLS, proxies, and limits for the time and the size of what is read.
+
+A socket's time-out limits only a single read. A server that sends a byte now and then never exceeds it. The sockets of
+this file check a ReadLimits at each read, which limits every protocol on top: HTTP, its chunks, WebSocket, TLS in memory.
+Client keys never touch a disk.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import ssl
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from http.client import HTTPException, HTTPResponse
+from typing import Any, Callable, TypeVar
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies_environment, proxy_bypass_environment  # type: ignore[attr-defined]
+
+from .connection import Connection
+from .errors import AnswerTooLarge, ConfigurationError, TimedOut
+
+try:
+    from urllib3.exceptions import HTTPError
+    from urllib3.util import parse_url
+except ImportError:  # reported by _ansible, with the interpreter's path
+    pass
+
+# The time for a call that begins at the deadline, such as the last check of a wait.
+LEAST_SECONDS = 1.0
+# A page of a list has at most 500 objects, and etcd limits each to 1.5 MiB. Pages of real clusters have a few MiB.
+ANSWER_BYTES = 256 * 1024 * 1024
+READ_BYTES = 65536
+
+_T = TypeVar("_T", bound="int | bytes")
+
+
+class ReadLimits:
+    """The bounds of the current exchange. ``start`` begins the next one.
+
+    subject: the name of the answer, for the errors.
+    until: the deadline, a time of ``time.monotonic()``.
+    size: the largest number of bytes, ANSWER_BYTES for 0.
+    received: the number of bytes so far.
+    """
+
+    def __init__(
+        self, subject: str = "", *, until: float = float("inf"), size: int = 0, remedy: str = ""
+    ) -> None:
+        self.start(subject, until=until, size=size, remedy=remedy)
+
+    def start(self, subject: str, *, until: float, size: int = 0, remedy: str = "") -> None:
+        self.subject = subject
+        self.until = max(until, time.monotonic())
+        self.size = size or ANSWER_BYTES
+        self.received = 0
+        self._remedy = remedy
+        self._started = time.monotonic()
+
+    def left(self) -> float:
+        """Return the remaining seconds, more than 0. Raises TimedOut."""
+        left = self.until - time.monotonic()
+        if left <= 0:
+            raise self.timed_out()
+        return left
+
+    def timed_out(self) -> TimedOut:
+        seconds = time.monotonic() - self._started
+        return TimedOut(
+            f"{self.subject} did not end in time",
+            evidence=(f"{self.received} bytes came in {seconds:.1f} s",),
+            remedy=self._remedy,
+        )
+
+    def check_size(self, size: int) -> None:
+        """Raise AnswerTooLarge if the size exceeds the limit."""
+        if size > self.size:
+            raise AnswerTooLarge(
+                f"{self.subject} is larger than {self.size} bytes",
+                evidence=(f"{self.received} bytes were read",),
+                remedy=self._remedy,
+            )
+
+    def read(self, connection: socket.socket, receive: Callable[[], _T]) -> _T:
+        """Return the result of one call of ``receive``, within the bounds. Raises TimedOut, AnswerTooLarge, OSError."""
+        left = self.left()
+        connection.settimeout(min(connection.gettimeout() or left, left))
+        try:
+            taken = receive()
+        except socket.timeout:
+            # A server that sent nothing is unreachable. The caller reports that.
+            if self.received and time.monotonic() >= self.until:
+                raise self.timed_out() from None
+            raise
+        self.received += taken if isinstance(taken, int) else len(taken)
+        self.check_size(self.received)
+        return taken
+
+
+def plain_class(bounds: ReadLimits) -> type[socket.socket]:
+    """Return a class of sockets with these bounds."""
+
+    class BoundedSocket(socket.socket):
+        def recv(self, *arguments: Any) -> bytes:
+            return bounds.read(self, lambda: super(BoundedSocket, self).recv(*arguments))
+
+        def recv_into(self, *arguments: Any, **options: Any) -> int:
+            return bounds.read(self, lambda: super(BoundedSocket, self).recv_into(*arguments, **options))
+
+    return BoundedSocket
+
+
+def tls_class(bounds: ReadLimits) -> type[ssl.SSLSocket]:
+    """Return the class for ``SSLContext.sslsocket_class``. The socket's time-out limits the TLS handshake."""
+
+    class BoundedTlsSocket(ssl.SSLSocket):
+        def recv(self, *arguments: Any) -> bytes:
+            return bounds.read(self, lambda: super(BoundedTlsSocket, self).recv(*arguments))
+
+        def recv_into(self, *arguments: Any, **options: Any) -> int:
+            return bounds.read(self, lambda: super(BoundedTlsSocket, self).recv_into(*arguments, **options))
+
+    return BoundedTlsSocket
+
+
+def bounded(connection: socket.socket, bounds: ReadLimits) -> socket.socket:
+    """Move the connection into a socket with these bounds and return it. The given object is then closed."""
+    seconds = connection.gettimeout()
+    kind = connection.family, connection.type, connection.proto
+    ours = plain_class(bounds)(*kind, fileno=connection.detach())
+    ours.settimeout(seconds)
+    return ours
+
+
+def dial(host: str, port: int, bounds: ReadLimits, seconds: float = float("inf")) -> socket.socket:
+    """Connect to the first address of the host that answers. The bounds apply to all addresses together.
+
+    seconds: how long each attempt and each read may take besides. Raises TimedOut, OSError.
+    """
+    failure = OSError(None, "its name has no address")
+    for family, kind, protocol, _name, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        with contextlib.ExitStack() as stack:
+            connection = stack.enter_context(plain_class(bounds)(family, kind, protocol))
+            connection.settimeout(min(seconds, bounds.left()))
+            try:
+                connection.connect(address)
+            except OSError as error:
+                failure = error
+                continue
+            stack.pop_all()
+            return connection
+    raise failure
+
+
+def tunnel(connection: socket.socket, host: str, port: int, headers: Mapping[str, str]) -> None:
+    """Ask the connected proxy for a tunnel to the host (HTTP CONNECT). Raises TimedOut, OSError."""
+    target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    lines = [
+        f"CONNECT {target} HTTP/1.1",
+        f"Host: {target}",
+        *(f"{name}: {headers[name]}" for name in headers),
+    ]
+    connection.sendall("".join(f"{line}\r\n" for line in [*lines, ""]).encode("latin-1"))
+    answer = HTTPResponse(connection, method="CONNECT")
+    try:
+        answer.begin()
+    except HTTPException as error:
+        raise OSError(None, f"the proxy's answer is not HTTP ({type(error).__name__})") from None
+    finally:
+        answer.close()
+    if answer.status != 200:
+        raise OSError(None, f"the proxy refuses the connection: {answer.status} {answer.reason}")
+
+
+def context_for(connection: Connection, client_certificate: tuple[str, str] | None) -> ssl.SSLContext:
+    """A context with the connection's CA and this (certificate, key), PEM text.
+
+    Raises ConfigurationError where either cannot be parsed.
+    """
+    authorities = None
+    if connection.ca_pem is not None:
+        # Only ASCII is taken, where comments may hold more; and nothing at all would mean the system's trust store.
+        authorities = connection.ca_pem.encode("ascii", "ignore").decode() or "\n"
+    try:
+        context = ssl.create_default_context(cadata=authorities)
+    except (ssl.SSLError, ValueError) as exc:
+        raise ConfigurationError(
+            f"{connection.auth_source}: the CA certificate is not valid PEM",
+            remedy="check ca_cert, or certificate-authority of the kubeconfig",
+        ) from exc
+    # What the API server's Go clients accept: a CA without key identifiers, and an intermediate as anchor.
+    context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0x20)
+    context.verify_flags |= 0x80000  # X509_V_FLAG_PARTIAL_CHAIN, named in the ssl module from Python 3.10 on
+    if not connection.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if client_certificate:
+        _load(context, *client_certificate, connection.auth_source)
+    return context
+
+
+def _load(context: ssl.SSLContext, certificate: str, key: str, origin: str) -> None:
+    """Load the pair from memory: the ssl module takes paths only, and a forked process may never run clean-up."""
+    with _private_file(f"{certificate}\n{key}\n".encode()) as path:
+        try:
+            # Without a password OpenSSL would ask the terminal for that of an encrypted key, and wait.
+            context.load_cert_chain(path, password="")
+        except (ssl.SSLError, ValueError) as exc:
+            raise ConfigurationError(
+                f"{origin}: the client certificate and key are not a valid pair",
+                remedy="check client_cert and client_key, or the kubeconfig's user; an encrypted key cannot be used",
+            ) from exc
+
+
+@contextmanager
+def _private_file(content: bytes) -> Iterator[str]:
+    """A path that holds ``content`` for as long as the block runs: anonymous memory on Linux, else mode 0600."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("certflow")
+        path, on_disk = f"/proc/self/fd/{descriptor}", False
+    else:
+        descriptor, path = tempfile.mkstemp()
+        on_disk = True
+    try:
+        os.write(descriptor, content)
+        yield path
+    finally:
+        os.close(descriptor)
+        if on_disk:
+            os.unlink(path)
+
+
+def proxy_for(connection: Connection) -> str | None:
+    """The proxy to use: the connection's own, else HTTPS_PROXY and NO_PROXY as the kubernetes package reads them."""
+    target = urlsplit(connection.host)
+    environment = getproxies_environment()
+    proxy = connection.proxy or environment.get(target.scheme)
+    # NO_PROXY is the environment's word about the environment's proxy.
+    exceptions = connection.no_proxy or ("" if connection.proxy else environment.get("no", ""))
+    if not proxy or (exceptions and proxy_bypass_environment(target.netloc, {"no": exceptions})):
+        return None
+    return _checked(proxy if "://" in proxy else f"http://{proxy}")
+
+
+def _checked(proxy: str) -> str:
+    """The address of a proxy. It may hold a password, so that no error quotes it."""
+    try:
+        parts = urlsplit(proxy)
+        parse_url(proxy)
+        is_usable = bool(parts.hostname) and parts.port != 0 and proxy.isprintable()
+    except (HTTPError, ValueError):
+        is_usable = False
+    if not is_usable:
+        raise ConfigurationError(
+            "the proxy's address is not a URL",
+            remedy="check proxy, proxy-url of the kubeconfig, and HTTPS_PROXY",
+        )
+    return proxy
+
+
+def user_info(url: str) -> str | None:
+    """As make_headers takes it: it encodes the text as Latin-1, a password is UTF-8 (RFC 7617)."""
+    parts = urlsplit(url)
+    if not parts.username:
+        return None
+    return f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode().decode("latin-1")
