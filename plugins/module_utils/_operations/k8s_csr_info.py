@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""k8s_csr_info: what became of requests, and why not more; which provider this cluster is. Reads only."""
+"""k8s_csr_info: read requests, explain those that are not issued, and name the provider of the cluster."""
 
 from __future__ import annotations
 
@@ -47,20 +47,21 @@ SPEC: dict[str, Any] = {
 
 
 def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Result:
+    """Return what the option gather names. Raises CertflowError."""
     gather = set(parameters["gather"])
-    values: dict[str, Any] = {"cluster_uid": _uid(client)} if "cluster" in gather else {}
+    values: dict[str, Any] = {"cluster_uid": _read_uid(client)} if "cluster" in gather else {}
     if gather <= {"cluster"}:
         return Result(changed=False, values=values)
     options = ProviderOptions(parameters["provider"], parameters["providers"], parameters["signers"])
     verdict = find_provider(client, options)
     if "csrs" in gather:
-        csrs = _selected(client, parameters)
+        csrs = _select(client, parameters)
         is_all = not any(parameters.get(option) for option in ("name", *argument_specs.SELECTORS))
-        around = ClusterEvidence(client, verdict, csrs if is_all else None)
-        values["csrs"] = [_entry(csr, around.explain(csr)) for csr in csrs]
-        values["signers"] = _counted(csrs, client.now())
+        evidence = ClusterEvidence(client, verdict, csrs if is_all else None)
+        values["csrs"] = [_entry(csr, evidence.explain(csr)) for csr in csrs]
+        values["signers"] = _signer_entries(csrs, client.now())
         if parameters.get("name") and not csrs:
-            values["csrs"] = [_absent(parameters["name"], client.now())]
+            values["csrs"] = [_missing_entry(parameters["name"], client.now())]
     if "provider" in gather:
         values["provider"] = {
             "name": verdict.name,
@@ -75,7 +76,7 @@ def run(client: Client, parameters: Mapping[str, Any], _check_mode: bool) -> Res
     return Result(changed=False, values=values)
 
 
-def _uid(client: Client) -> str:
+def _read_uid(client: Client) -> str:
     """Return the UID of namespace kube-system, or "" if this user may not read it."""
     try:
         return read_cluster_uid(client)
@@ -83,15 +84,15 @@ def _uid(client: Client) -> str:
         return ""
 
 
-def _selected(client: Client, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _select(client: Client, parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
     if parameters.get("name"):
         found = csr_api.find(client, parameters["name"])
         return [found] if found else []
     return csr_api.select(client, parameters.get("label_selectors"), parameters.get("field_selectors"))
 
 
-def _counted(csrs: Sequence[Mapping[str, Any]], now: datetime) -> list[dict[str, Any]]:
-    """How the signers do, those with the most stuck requests first."""
+def _signer_entries(csrs: Sequence[Mapping[str, Any]], now: datetime) -> list[dict[str, Any]]:
+    """Return the counts of each signer, those with the most stuck requests first."""
     counts = {
         signer: signer_stats.count_requests(found, now)
         for signer, found in signer_stats.group_by_signer(csrs).items()
@@ -99,27 +100,27 @@ def _counted(csrs: Sequence[Mapping[str, Any]], now: datetime) -> list[dict[str,
     return [
         {
             "signer_name": signer,
-            "issued": peers.issued,
-            "pending": peers.pending,
-            "stuck": peers.stuck,
-            "oldest_stuck": format_time(peers.oldest_stuck) if peers.oldest_stuck else None,
+            "issued": stats.issued,
+            "pending": stats.pending,
+            "stuck": stats.stuck,
+            "oldest_stuck": format_time(stats.oldest_stuck) if stats.oldest_stuck else None,
         }
-        for signer, peers in sorted(counts.items(), key=lambda entry: (-entry[1].stuck, entry[0]))
+        for signer, stats in sorted(counts.items(), key=lambda entry: (-entry[1].stuck, entry[0]))
     ]
 
 
 def _entry(csr: dict[str, Any], diagnosis: Diagnosis | None) -> dict[str, Any]:
     return {
         **csr_api.summarize(csr),
-        **_asked(csr),
+        **_content(csr),
         "created": csr["metadata"].get("creationTimestamp", ""),
-        "certificate": _issued(csr),
+        "certificate": _certificate(csr),
         "diagnosis": diagnosis.as_dict() if diagnosis else None,
     }
 
 
-def _absent(name: str, now: datetime) -> dict[str, Any]:
-    """The entry for a request that is not there, or not any more."""
+def _missing_entry(name: str, now: datetime) -> dict[str, Any]:
+    """Return the entry for a request that does not exist, or no longer exists."""
     diagnosis = diagnose(CsrObservation({"metadata": {"name": name}}, now, gone=True))
     empty = dict.fromkeys(("uid", "signer_name", "subject", "created"), "")
     return {
@@ -133,7 +134,7 @@ def _absent(name: str, now: datetime) -> dict[str, Any]:
     }
 
 
-def _asked(csr: dict[str, Any]) -> dict[str, Any]:
+def _content(csr: dict[str, Any]) -> dict[str, Any]:
     """Return the requester and the content. For a request that cannot be compared, the names are empty."""
     try:
         content = content_of(csr)
@@ -158,7 +159,7 @@ def _unreadable(csr: dict[str, Any], reason: str) -> dict[str, Any]:
     }
 
 
-def _issued(csr: dict[str, Any]) -> dict[str, Any] | None:
+def _certificate(csr: dict[str, Any]) -> dict[str, Any] | None:
     try:
         pem = certificate_of(csr)
         return certificate_facts.describe_pem(pem).as_result() if pem else None

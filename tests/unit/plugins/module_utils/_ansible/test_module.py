@@ -28,7 +28,7 @@ ABSENT = Answer(404, {"kind": "Status", "reason": "NotFound", "message": "absent
 
 @contextlib.contextmanager
 def arguments(given: dict[str, Any]) -> Iterator[None]:
-    """What Ansible would give to the module."""
+    """Return the input that Ansible gives to the module."""
     try:
         from ansible.module_utils.testing import patch_module_args
     except ImportError:  # before ansible-core 2.17
@@ -63,7 +63,7 @@ def test_module(
         with arguments(given), pytest.raises(SystemExit) as ended:
             run_module(OPERATION)
     result = json.loads(capsys.readouterr().out)
-    # How ansible-core 2.22 tells the controller, which takes it out, what to mask.
+    # ansible-core 2.22 tells the controller the texts to mask in this key, which the controller removes.
     assert set(result.pop("_ansible_new_secrets", [TOKEN])) == {TOKEN}
     assert ended.value.code == status, result
     assert server.requests[0].headers["authorization"] == [f"Bearer {TOKEN}"]

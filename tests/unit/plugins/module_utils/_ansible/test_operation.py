@@ -92,7 +92,7 @@ def test_failure_is_one_line_with_cause_evidence_remedy() -> None:
 
 KEY_PEM = private_keys.to_pem(private_keys.generate("ecdsa-p256"))
 KEY_BASE64 = base64.b64encode(KEY_PEM.encode()).decode()
-# How a webhook or a policy may print the object that it refuses: the Secret that was sent.
+# Forms in which a webhook or a policy may print the Secret that it refuses.
 ECHOES = (
     KEY_PEM,
     KEY_PEM.replace("\n", "\\n"),
@@ -161,7 +161,7 @@ def test_sentences_of_a_success_hold_no_hidden_characters() -> None:
     assert (result["originals"], result["diff"]) == (objects, {"before": {"message": HOSTILE}})
 
 
-def test_what_was_written_before_the_failure_is_said() -> None:
+def test_writes_before_the_failure_are_evidence() -> None:
     def work(client: Client, *_others: Any) -> Result:
         client.create("/dry", {}, dry_run=True)
         client.create("/things", {})
@@ -185,7 +185,7 @@ def test_defect_is_one_line_with_its_place() -> None:
     assert "\n" not in result["msg"]
 
 
-def test_what_ends_the_process_is_not_caught() -> None:
+def test_an_exception_that_ends_the_process_is_not_caught() -> None:
     """A task's timeout arrives as a BaseException."""
 
     def work(*_arguments: Any) -> Result:
@@ -195,7 +195,7 @@ def test_what_ends_the_process_is_not_caught() -> None:
         run(work, server)
 
 
-def test_failure_before_there_is_a_cluster() -> None:
+def test_a_failure_before_the_connection() -> None:
     operation = Operation(
         "k8s_test", argument_specs.AUTH, lambda *_arguments: Result(changed=False, values={})
     )
@@ -222,7 +222,7 @@ def test_guard(uid: str | None, fails: bool) -> None:
         assert "u-1, not u-2" in result["cause"]
 
 
-def test_refused_certificate_says_until_when_it_is_valid(tmp_path: Path) -> None:
+def test_a_refused_certificate_has_its_end_in_the_evidence(tmp_path: Path) -> None:
     ca = pki.ca()
     me = pki.leaf("me", ca)
     for name, text in (("ca", ca.certificate), ("cert", me.certificate), ("key", me.key)):
@@ -259,8 +259,8 @@ def test_deadline_comes_from_wait_timeout() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, -1])
-def test_no_time_at_all_is_refused_before_anything_is_asked(seconds: int) -> None:
-    """Else a request would be sent and approved, and nobody would wait for it."""
+def test_a_wait_timeout_below_one_is_refused_before_the_first_request(seconds: int) -> None:
+    """Otherwise a request would be sent and approved, and no run would wait for its certificate."""
     with serving() as server:
         result = run(lambda *_arguments: Result(changed=True, values={}), server, wait_timeout=seconds)
         assert server.requests == []
@@ -304,7 +304,7 @@ KUBECONFIG = {
 
 
 def test_only_secret_leaves_are_protected(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Marking "v1", "production" or a short word would blot it out wherever it stands (T17)."""
+    """Marking "v1", "production" or a short word would mask it everywhere."""
     registered: set[str] = set()
     monkeypatch.setattr(redaction, "register_secrets", None)
     redaction.protect({"kubeconfig": KUBECONFIG}, registered)
@@ -362,9 +362,7 @@ def test_invocation_shows_no_content() -> None:
         {"source": "https://user:very-secret-password@mirror/{version}.tar.gz"},
     ],
 )
-def test_what_is_secret_inside_other_texts(
-    parameters: dict[str, str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_secrets_inside_other_texts(parameters: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     (option,) = parameters
     assert redaction.invocation(parameters, frozenset())["module_args"] == {option: redaction.PLACEHOLDER}
     if option != "host":  # an address with a password is refused, without quoting it

@@ -31,7 +31,7 @@ ACQUIRED, RELEASED = ("POST", LEASES), ("DELETE", f"{LEASES}/certflow-hook")
 
 class Leases(Api):
     def send(self, method: str, path: str, body: Any) -> Any:
-        """A write beside the work."""
+        """Record a write of the Lease."""
         answer = self._write(method, path, body)
         return {**answer, "metadata": {**answer.get("metadata", {}), "uid": "1", "resourceVersion": "2"}}
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""state: absent takes back what was made, and nothing that somebody else needs."""
+"""state: absent removes the objects that were made, and keeps those that another Secret or client needs."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def absent(api: Api, *targets: bundle_targets.Target) -> Result:
 GONE = [("PATCH", bundle_targets.path(HOOK)), ("DELETE", SPEC.path)]
 
 
-def test_the_anchor_and_then_the_secret_go() -> None:
+def test_the_anchor_is_removed_before_the_secret() -> None:
     api = api_with(secret_object(**OURS))
     result = absent(api)
     assert (result.changed, result.warnings) == (True, ())
@@ -83,7 +83,7 @@ def named(name: str, **annotations: str) -> dict[str, Any]:
     ],
 )
 def test_a_ca_that_another_secret_of_the_service_needs_stays(listed: Any, word: str) -> None:
-    """The way out of a Secret's wrong type is another Secret: deleting the first must not end the second's trust."""
+    """A Secret of the wrong type is replaced by another Secret. Deleting the first must not remove the anchor of the second."""
     api = api_with(secret_object(**OURS), listed=listed)
     result = absent(api)
     assert api.writes() == [("DELETE", SPEC.path)]
@@ -98,7 +98,7 @@ def test_secrets_of_other_services_do_not_count() -> None:
     assert api.writes() == GONE
 
 
-def test_nobody_looks_for_other_secrets_where_no_anchor_would_go() -> None:
+def test_other_secrets_are_listed_only_to_remove_an_anchor() -> None:
     api = api_with(secret_object(**MARKED), listed=api_error(Forbidden))
     assert absent(api).warnings == ()
     assert api.writes() == [("DELETE", SPEC.path)]
@@ -130,7 +130,7 @@ def test_a_secret_that_stays_loses_its_record_with_the_anchors(secret: dict[str,
 
 
 def orphan() -> str:
-    """A CA that a killed run left on a target, and nowhere else."""
+    """Return a CA that a killed run left only on a target."""
     signed = ephemeral_ca.sign_once(
         private_keys.generate("ecdsa-p256"),
         common_name="hook.apps.svc",
@@ -142,7 +142,7 @@ def orphan() -> str:
 
 
 @pytest.mark.parametrize("secret", [None, secret_object(**MARKED), secret_object(**OURS)])
-def test_a_ca_that_was_made_here_and_never_recorded_goes_too(secret: dict[str, Any] | None) -> None:
+def test_an_unrecorded_ca_that_was_made_here_is_removed_too(secret: dict[str, Any] | None) -> None:
     api = api_with(secret or {}, listed=page())
     api.objects[SPEC.path] = secret
     target = api.objects[bundle_targets.path(HOOK)]
@@ -157,7 +157,7 @@ def test_a_ca_that_was_made_here_and_never_recorded_goes_too(secret: dict[str, A
     }
 
 
-def test_a_target_that_cannot_be_read_or_calls_another_service_is_no_hindrance() -> None:
+def test_a_target_that_cannot_be_read_or_calls_another_service_stays() -> None:
     for obj in (api_error(Forbidden), {**webhook(), "webhooks": []}, None):
         api = api_with(secret_object(**MARKED))
         api.objects[bundle_targets.path(HOOK)] = obj
@@ -165,7 +165,7 @@ def test_a_target_that_cannot_be_read_or_calls_another_service_is_no_hindrance()
         assert api.writes() == [("DELETE", SPEC.path)]
 
 
-def test_what_was_added_for_another_service_stays() -> None:
+def test_anchors_of_another_service_stay() -> None:
     theirs = {**OURS, "annotations": {**OURS["annotations"], "certflow.kubernetes/service": "apps/other"}}
     api = api_with(secret_object(**theirs))
     result = absent(api)
@@ -180,7 +180,7 @@ def test_targets_that_the_task_does_not_name_stay_recorded() -> None:
     assert api.sent[-1][1]["value"] == theirs
 
 
-def test_who_may_not_list_requests_takes_back_what_was_made_without_any() -> None:
+def test_without_permission_to_list_requests_an_ephemeral_certificate_is_removed() -> None:
     marks = {**OURS["annotations"], "certflow.kubernetes/signer-name": "ephemeral-ca"}
     api = api_with(secret_object(**{**OURS, "annotations": marks}))
     api.objects[csr_api.COLLECTION] = api_error(Forbidden)
@@ -188,7 +188,7 @@ def test_who_may_not_list_requests_takes_back_what_was_made_without_any() -> Non
     assert api.writes() == GONE
 
 
-def test_who_may_not_list_requests_is_told_that_some_may_be_left() -> None:
+def test_without_permission_to_list_requests_the_run_warns() -> None:
     api = api_with(secret_object(**OURS))
     api.objects[csr_api.COLLECTION] = api_error(Forbidden)
     [warning] = absent(api).warnings

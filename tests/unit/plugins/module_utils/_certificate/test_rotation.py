@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Seeing a certificate in use that replaced another one: when to wait, restart, fail, and what goes on proof."""
+"""The rotation: when it waits, restarts and fails, and which anchors it removes after the proof."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ NOBODY, BLIND = (
 
 
 class Scene:
-    """The API server with an open record, and looks that follow each other; the last one stays."""
+    """The API server with an open record, and looks that follow each other. The last look repeats."""
 
     def __init__(
         self, monkeypatch: pytest.MonkeyPatch, *looks: EndpointScan, record: str | None = None
@@ -189,7 +189,7 @@ def scene(monkeypatch: pytest.MonkeyPatch) -> Make:
     return lambda *looks, **options: Scene(monkeypatch, *looks, **options)
 
 
-def test_in_use_everywhere_drops_the_old_anchor_and_then_closes_the_record(scene: Make) -> None:
+def test_a_certificate_in_use_everywhere_removes_the_old_anchor_and_closes_the_record(scene: Make) -> None:
     stage = scene(FRESH)
     result = stage.settle()
     assert stage.patched == [bundle_targets.path(TARGET), SPEC.path]
@@ -202,7 +202,7 @@ def test_in_use_everywhere_drops_the_old_anchor_and_then_closes_the_record(scene
     assert result.values["targets"][0]["changed"]
 
 
-def test_it_waits_for_the_last_endpoint_and_makes_the_kubelet_look_once(scene: Make) -> None:
+def test_it_waits_for_the_last_endpoint_and_touches_each_pod_once(scene: Make) -> None:
     stage = scene(STALE, STALE, STALE, FRESH)
     assert stage.settle().values["proof"]["verdict"] == "ok"
     assert stage.looked == 4
@@ -218,7 +218,9 @@ def test_it_waits_for_the_last_endpoint_and_makes_the_kubelet_look_once(scene: M
         (EndpointScan((), "no right", is_known=False), 0),
     ],
 )
-def test_what_cannot_be_seen_leaves_trust_as_it_is(scene: Make, scan: EndpointScan, seconds: float) -> None:
+def test_endpoints_that_cannot_be_seen_keep_the_old_anchor(
+    scene: Make, scan: EndpointScan, seconds: float
+) -> None:
     stage = scene(scan)
     result = stage.settle()
     assert result.values["proof"]["verdict"] == "unproven"
@@ -241,7 +243,7 @@ def test_one_look_at_an_address_leaves_the_old_anchor(scene: Make) -> None:
     assert result.values["targets"][0]["webhooks"][0]["after"] == [OLD_CA.fingerprint, NEW_CA.fingerprint]
 
 
-def test_an_address_without_an_old_anchor_is_told_too(scene: Make) -> None:
+def test_an_address_without_an_old_anchor_is_reported_too(scene: Make) -> None:
     result = scene(BALANCED_FRESH, record="0a").settle()
     assert (result.values["proof"]["verdict"], result.values["proof"]["kept"]) == ("unproven", 0)
     [warning] = result.warnings
@@ -282,7 +284,7 @@ def test_an_endpoint_that_stays_stale_is_named(scene: Make) -> None:
     assert stage.patched == [POD]
 
 
-def test_a_dead_end_is_not_waited_for(scene: Make) -> None:
+def test_a_frozen_pod_is_not_waited_for(scene: Make) -> None:
     stage = scene(STALE)
     stage.objects[POD]["spec"] = stage.api.objects[POD]["spec"] = stage.pod(subPath="tls.crt")
     with pytest.raises(StaleError) as caught:
@@ -291,15 +293,15 @@ def test_a_dead_end_is_not_waited_for(scene: Make) -> None:
     assert any("by subPath, which is never updated" in text for text in caught.value.evidence)
 
 
-def test_the_right_certificate_that_would_be_refused_is_no_old_one(scene: Make) -> None:
-    """Its program sends no intermediate certificates, for example: neither waiting nor "restart it" helps there."""
+def test_a_new_certificate_without_its_chain_has_a_code_of_its_own(scene: Make) -> None:
+    """Its program sends no intermediate certificates, for example. Neither waiting nor a restart helps then."""
     stage = scene(FRESH)
     stage.api.objects[bundle_targets.path(TARGET)] = configuration(OLD_CA.pem)
     with fails("certificate-untrusted"):
         stage.settle()
 
 
-def test_who_may_not_look_is_told_the_rule_that_lets_it(scene: Make) -> None:
+def test_without_permission_to_look_the_rule_that_grants_it_is_named(scene: Make) -> None:
     stage = scene(BLIND)
     stage.api.lacking |= {("get", "pods/portforward"), ("create", "pods/portforward")}
     evidence = stage.settle().values["proof"]["evidence"]
@@ -307,21 +309,21 @@ def test_who_may_not_look_is_told_the_rule_that_lets_it(scene: Make) -> None:
     assert "resources: [pods/portforward], verbs: [get, create]" in evidence[-1]
 
 
-def test_a_restart_that_was_asked_for(scene: Make) -> None:
+def test_on_stale_restart_restarts_the_workload(scene: Make) -> None:
     stage = scene(*[STALE] * 20, NOBODY, FRESH)
     result = stage.settle(ServingOptions(WORKLOAD, "restart", timeout=30))
     assert result.values["proof"]["verdict"] == "ok"
     assert stage.patched == [POD, WORKLOAD.path, bundle_targets.path(TARGET), SPEC.path]
 
 
-def test_a_restart_that_cures_nothing(scene: Make) -> None:
+def test_a_restart_without_effect_is_an_error(scene: Make) -> None:
     stage = scene(STALE)
     with fails("certificate-not-served", "apps/hook", "1"):
         stage.settle(ServingOptions(WORKLOAD, "restart", timeout=30))
     assert stage.patched == [POD, WORKLOAD.path]
 
 
-def test_a_restart_needs_its_rights_before_anything_is_done(scene: Make) -> None:
+def test_the_permissions_for_a_restart_are_checked_first(scene: Make) -> None:
     stage = scene(STALE)
     stage.api.lacking.add(("patch", "deployments"))
     with fails("missing-permissions", "patch", "deployments.apps", "hook"):
@@ -329,7 +331,7 @@ def test_a_restart_needs_its_rights_before_anything_is_done(scene: Make) -> None
     assert stage.patched == []
 
 
-def test_a_restart_is_a_change_whatever_becomes_of_the_proof(scene: Make) -> None:
+def test_a_restart_is_a_change_with_or_without_proof(scene: Make) -> None:
     stage = scene(*[STALE] * 20, NOBODY)
     result = stage.settle(ServingOptions(WORKLOAD, "restart", timeout=30), changed=False)
     assert (result.values["proof"]["verdict"], result.changed) == ("unproven", True)
@@ -342,19 +344,19 @@ def test_without_wait_it_looks_once(scene: Make) -> None:
     assert (stage.looked, stage.slept, stage.patched) == (1, 0, [])
 
 
-def test_pods_that_may_not_be_read_are_waited_for(scene: Make) -> None:
+def test_pods_that_this_identity_may_not_read_are_waited_for(scene: Make) -> None:
     stage = scene(STALE, FRESH)
     stage.api.objects[POD] = api_error(Forbidden)
     assert stage.settle().values["proof"]["verdict"] == "ok"
 
 
-def test_check_mode_foresees_and_does_nothing(scene: Make) -> None:
+def test_check_mode_writes_nothing(scene: Make) -> None:
     stage = scene(FRESH)
     result = stage.settle(check_mode=True, changed=False)
     assert (result.changed, result.values["proof"], stage.looked, stage.patched) == (True, None, 0, [])
 
 
-def test_a_steady_run_asks_nothing(scene: Make) -> None:
+def test_a_run_without_open_record_sends_no_request(scene: Make) -> None:
     stage = scene(FRESH)
     del stage.objects[SPEC.path]["metadata"]["annotations"]["certflow.kubernetes/unproven"]
     result = stage.settle(changed=False)
@@ -380,16 +382,14 @@ def probed(monkeypatch: pytest.MonkeyPatch, *answers: str | Exception) -> None:
     monkeypatch.setattr(probe_webhook, "prove", prove)
 
 
-def test_it_is_asked_before_the_drop_and_after(scene: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_probe_runs_before_and_after_the_removal(scene: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = scene(FRESH)
     probed(monkeypatch, "ok", "ok")
     assert stage.settle(PROBED).values["proof"]["verdict"] == "ok"
     assert stage.patched == [bundle_targets.path(TARGET), SPEC.path]
 
 
-def test_an_answer_that_proves_nothing_leaves_trust_as_it_is(
-    scene: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unproven_probe_keeps_the_old_anchor(scene: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     stage = scene(FRESH)
     probed(monkeypatch, "hidden-by-ignore")
     proof = stage.settle(PROBED).values["proof"]
@@ -398,7 +398,9 @@ def test_an_answer_that_proves_nothing_leaves_trust_as_it_is(
 
 
 @pytest.mark.parametrize("code", ["not-asked", "perhaps-not-asked"])
-def test_somebody_has_to_be_asked(scene: Make, monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+def test_at_least_one_webhook_has_to_be_called(
+    scene: Make, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
     stage = scene(FRESH)
     probed(monkeypatch, code)
     assert stage.settle(PROBED).values["proof"]["verdict"] == "unproven"
@@ -412,7 +414,7 @@ def test_a_failed_probe_keeps_the_old_anchor(scene: Make, monkeypatch: pytest.Mo
     assert stage.patched == []
 
 
-def test_a_probe_that_fails_after_the_drop_puts_the_anchor_back(
+def test_a_probe_that_fails_after_the_removal_restores_the_anchor(
     scene: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage = scene(FRESH)
@@ -430,7 +432,7 @@ def test_a_probe_that_fails_after_the_drop_puts_the_anchor_back(
     assert stage.api.sent[1][-1]["value"] == encoded(NEW_CA.pem + OLD_CA.pem)
 
 
-def test_what_the_webhook_said_is_told_where_the_anchor_cannot_be_put_back(
+def test_the_failed_probe_is_reported_if_the_anchor_cannot_be_restored(
     scene: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stage = scene(FRESH)
@@ -462,10 +464,10 @@ def test_what_the_webhook_said_is_told_where_the_anchor_cannot_be_put_back(
         ),
     ],
 )
-def test_a_probe_that_cannot_be_asked_is_refused_at_once(
+def test_an_impossible_probe_is_refused_at_once(
     targets: Any, probe: Any, code: str, names: tuple[str, ...]
 ) -> None:
-    """And not in the middle of the first renewal, a year later."""
+    """Otherwise it would fail during the first renewal, a year later."""
     asked = {"object": None, "expect": "allowed", "denial_message": "", **probe}
     api: Any = Api()
     with fails(code, *names):
@@ -477,7 +479,7 @@ def test_a_probe_that_cannot_be_asked_is_refused_at_once(
 
 
 def record(*, after: str, annotations: dict[str, str] | None = None, before: str = "") -> list[str]:
-    """What goes once NEW is in use: OLD was, and the bundle holds ``after`` by then."""
+    """Return the record for the step from OLD to NEW. The bundle holds ``after`` by then."""
     held = found(OLD, **{**MARKED, "annotations": {**MARKED["annotations"], **(annotations or {})}})
     seen = TargetState(TARGET, configuration(before or after))
     anchor = TrustAnchor("test", NEW_CA.pem)
@@ -486,22 +488,22 @@ def record(*, after: str, annotations: dict[str, str] | None = None, before: str
     return record.split()
 
 
-def test_what_vouched_for_the_old_one_goes_and_strangers_stay() -> None:
+def test_the_anchor_of_the_old_certificate_is_recorded_and_others_are_not() -> None:
     stranger = ca("stranger")
     assert record(after=OLD_CA.pem + stranger.pem) == ["0a", f"{MARK}{OLD_CA.fingerprint}"]
 
 
-def test_what_this_collection_added_goes() -> None:
+def test_added_anchors_are_recorded() -> None:
     stranger = ca("stranger")
     added = {"certflow.kubernetes/added-anchors": f"{MARK}{stranger.fingerprint}"}
     assert f"{MARK}{stranger.fingerprint}" in record(after=OLD_CA.pem + stranger.pem, annotations=added)
 
 
-def test_what_an_unfinished_rotation_was_to_drop_still_goes() -> None:
+def test_anchors_of_an_unfinished_rotation_stay_recorded() -> None:
     stranger = ca("stranger")
     earlier = {"certflow.kubernetes/unproven": f"09 {MARK}{stranger.fingerprint}"}
     assert f"{MARK}{stranger.fingerprint}" in record(after=stranger.pem, annotations=earlier)
 
 
-def test_under_the_same_ca_nothing_goes() -> None:
+def test_under_the_same_ca_no_anchor_is_recorded() -> None:
     assert record(after=NEW_CA.pem) == ["0a"]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""k8s_csr_approve: what was approved before is compared too, the cluster's own names, rights for the wait."""
+"""k8s_csr_approve: approved requests are compared too, names of the cluster, permissions for the wait."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ def decide(api: Api, **changed: Any) -> Result:
     return k8s_csr_approve.run(api, options, False)  # type: ignore[arg-type]
 
 
-def test_the_api_servers_name_is_not_expected_into_a_certificate() -> None:
-    """Whoever may write a task's expectation has not said that this is meant: allow_names says that, with a warning."""
+def test_an_expectation_does_not_permit_the_api_servers_name() -> None:
+    """Such a name needs allow_names, with a warning. The expectation of a task is not enough."""
     spelled_out = {"dns_names": ["kubernetes.default.svc"]}
     api = api_with(csr(pem=API_SERVER))
     with fails("invalid-request", "'kubernetes.default.svc'"):
@@ -68,7 +68,7 @@ def test_the_common_name_of_a_server_is_not_a_nodes() -> None:
     assert api.writes() == []
 
 
-def test_a_nodes_address_is_not_expected_either() -> None:
+def test_an_expectation_does_not_permit_a_nodes_address() -> None:
     api = api_with(csr(pem=request(ip_addresses=("10.1.0.4",))))
     node = {"status": {"addresses": [{"type": "InternalIP", "address": "10.1.0.4"}]}}
     api.objects["/api/v1/nodes"] = {"metadata": {}, "items": [node]}
@@ -97,14 +97,14 @@ STRANGE = csr(approved(), name="strange", pem=API_SERVER)
 STRANGE["metadata"]["uid"] = "strange"
 
 
-def test_one_that_is_approved_already_is_compared() -> None:
+def test_an_approved_request_is_compared_too() -> None:
     api = api_with(STRANGE)
     with fails("approved-unexpectedly", "strange", "ForbiddenName") as caught:
         decide(api, name="strange")
     assert caught.value.remedy
 
 
-def test_by_selector_it_is_told_and_stops_nothing() -> None:
+def test_with_a_selector_an_unexpected_approval_is_only_a_warning() -> None:
     api = api_with(csr(), STRANGE)
     result = decide(api, **BY_LABEL)
     assert [entry["name"] for entry in result.values["csrs"]] == [NAME]
@@ -112,13 +112,13 @@ def test_by_selector_it_is_told_and_stops_nothing() -> None:
     assert api.writes() == [("PUT", f"{CSRS}/{NAME}/approval")]
 
 
-def test_nobody_waits_for_what_is_not_expected() -> None:
+def test_an_unexpected_request_is_not_waited_for() -> None:
     api = api_with(csr(approved(), certificate=leaf().pem), STRANGE)
     assert [entry["name"] for entry in decide(api, **BY_LABEL, wait=True).values["csrs"]] == [NAME]
 
 
 @pytest.mark.parametrize("verb", ["get", "list", "watch"])
-def test_what_the_wait_needs_is_asked_before_the_first_decision(verb: str) -> None:
+def test_the_permissions_for_the_wait_are_checked_before_the_first_decision(verb: str) -> None:
     api = api_with(csr())
     api.lacking = {(verb, "certificatesigningrequests")}
     with fails("missing-permissions", verb, "certificatesigningrequests"):
@@ -127,7 +127,7 @@ def test_what_the_wait_needs_is_asked_before_the_first_decision(verb: str) -> No
     assert decide(api).changed, "without the wait it is not needed"
 
 
-def test_what_cannot_be_compared_is_said() -> None:
+def test_names_that_cannot_be_compared_are_a_warning() -> None:
     api = api_with(csr())
     api.objects["/api/v1/nodes/hook"] = api_error(Forbidden)
     assert "may not read nodes" in decide(api).warnings[0]

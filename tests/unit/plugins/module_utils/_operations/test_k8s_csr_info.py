@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""k8s_csr_info: one answer for a request, however it is found, and one look at each signer's others."""
+"""k8s_csr_info: the same diagnosis for a request by name and in the list, with few requests to the API server."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def test_by_name_and_in_the_list_the_diagnosis_is_the_same() -> None:
     assert any(text.startswith("2 other") for text in one["diagnosis"]["evidence"])
 
 
-def test_the_list_of_all_needs_no_second_look_at_a_signer() -> None:
+def test_a_list_of_all_requests_is_not_listed_again_for_each_signer() -> None:
     api = api_with(*STUCK, csr(approved(), certificate=leaf().pem, signerName="example.com/x"))
     info(api)
     assert api.asked == [("GET", CSRS)]
 
 
-def test_each_fact_is_read_once_a_run() -> None:
-    """Fifty stuck and fifty pending requests of two signers cost what one of each costs, and a page per signer."""
+def test_each_fact_is_read_once_in_a_run() -> None:
+    """Fifty stuck and fifty pending requests need as many API requests as one of each, and one page for each signer."""
     many = [
         csr(*conditions, name=f"{number}-{signer[:4]}", signerName=signer)
         for number in range(50)
@@ -72,7 +72,7 @@ def test_each_fact_is_read_once_a_run() -> None:
     assert api.reviews == 3, "to update the approval, and to approve for each signer"
 
 
-def test_what_is_settled_costs_nothing_more() -> None:
+def test_a_finished_request_needs_no_further_reads() -> None:
     api = api_with(csr(condition("Denied"), name="a"), csr(approved(), condition("Failed"), name="b"))
     assert [one["diagnosis"]["code"] for one in info(api, label_selectors=["x"])["csrs"]] == [
         "denied",
@@ -82,7 +82,7 @@ def test_what_is_settled_costs_nothing_more() -> None:
     assert api.reviews == 0
 
 
-def test_where_others_cannot_be_seen_nothing_is_claimed_of_them() -> None:
+def test_without_permission_to_list_nothing_is_claimed_about_other_requests() -> None:
     api = api_with(STUCK[0])
     api.objects[CSRS] = api_error(Forbidden)
     [one] = info(api, name="stuck-0")["csrs"]
@@ -90,7 +90,7 @@ def test_where_others_cannot_be_seen_nothing_is_claimed_of_them() -> None:
     assert one["diagnosis"]["evidence"][-1] == f"cannot read requests of the signer {KUBELET_SERVING}: no"
 
 
-def test_what_may_not_be_read_is_said_and_no_failure() -> None:
+def test_missing_permissions_are_evidence_and_no_failure() -> None:
     api = api_with(STUCK[0])
     api.objects.update(
         {path: api_error(Forbidden) for path in (MANAGER_LEASE, MANAGER_PODS, ROOT_CA, OPENSHIFT)}
@@ -105,7 +105,7 @@ def test_what_may_not_be_read_is_said_and_no_failure() -> None:
     ]
 
 
-def test_one_that_is_not_there_is_explained() -> None:
+def test_a_request_that_does_not_exist_is_explained() -> None:
     [one] = info(api_with(), name="gone")["csrs"]
     assert (one["name"], one["condition"], one["certificate"]) == ("gone", "NotFound", None)
     assert (one["diagnosis"]["code"], one["diagnosis"]["certainty"]) == ("collected", "one of")
@@ -113,7 +113,7 @@ def test_one_that_is_not_there_is_explained() -> None:
     assert one.keys() == full.keys()
 
 
-def test_signers_are_counted_the_worst_first() -> None:
+def test_signers_are_sorted_by_stuck_requests() -> None:
     node: dict[str, Any] = {"username": "system:node:one"}
     found = info(
         api_with(
@@ -137,7 +137,7 @@ def test_signers_are_counted_the_worst_first() -> None:
     ]
 
 
-def test_the_provider_says_where_its_ca_is_and_how_long_it_issues() -> None:
+def test_the_provider_has_its_ca_and_its_longest_lifetime() -> None:
     provider = info(api_with(), provider="openshift")["provider"]
     assert "csr-controller-ca" in provider["ca"]
     assert provider["longest_lifetime_seconds"] == 720 * 3600

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""k8s_signer_probe over an API server that does what a real one cannot be made to do: fail, and lie."""
+"""k8s_signer_probe over an API server that fails, and that issues wrong certificates."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.quick
 
 
 class Signers(Api):
-    """Keeps requests and answers an approved one with what ``issue`` makes of it: PEM text, or "" for nothing."""
+    """An API server that answers an approved request with the result of ``issue``: PEM text, or "" for no certificate."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(seconds=8.0, **options)
@@ -93,8 +93,8 @@ FAILURES: list[tuple[str, BaseException]] = [
 
 
 @pytest.mark.parametrize(("method", "error"), FAILURES)
-def test_nothing_stays_whatever_ends_it(method: str, error: BaseException) -> None:
-    """The write took effect, and its answer was lost: the request is found by its label."""
+def test_no_request_stays_after_a_failure(method: str, error: BaseException) -> None:
+    """The write took effect and its answer was lost. The request is found by its label."""
     api = Signers()
     api.fails = {method: error}
     with pytest.raises(type(error)):
@@ -104,7 +104,7 @@ def test_nothing_stays_whatever_ends_it(method: str, error: BaseException) -> No
 
 
 @pytest.mark.parametrize("error", [ConnectionFailed("gone"), Forbidden("no", status=403)])
-def test_what_stays_is_told(error: KubeError) -> None:
+def test_requests_that_stay_are_reported(error: KubeError) -> None:
     api = Signers()
     api.fails = {"DELETE": error}
     result = probe(api)
@@ -114,7 +114,7 @@ def test_what_stays_is_told(error: KubeError) -> None:
     assert "left over" in warning
 
 
-def test_what_stays_after_a_failure_is_evidence() -> None:
+def test_requests_that_stay_after_a_failure_are_evidence() -> None:
     api = Signers()
     api.fails = {"PUT": ConnectionFailed("gone"), "DELETE": ConnectionFailed("gone")}
     with pytest.raises(ConnectionFailed) as caught:
@@ -122,7 +122,7 @@ def test_what_stays_after_a_failure_is_evidence() -> None:
     assert "left over" in caught.value.evidence[0]
 
 
-def test_requests_that_cannot_be_found_again_are_told_by_their_label() -> None:
+def test_requests_that_cannot_be_listed_are_reported_by_their_label() -> None:
     api = Signers()
     real = api._answer
 
@@ -139,11 +139,11 @@ def test_requests_that_cannot_be_found_again_are_told_by_their_label() -> None:
 
 
 def signed(csr: dict[str, Any], *names: str, **options: Any) -> str:
-    """What a signer makes of a request: a certificate of the cluster's CA for its key."""
+    """Return a certificate of the cluster's CA for the key of the request."""
     request = x509.load_pem_x509_csr(base64.b64decode(csr["spec"]["request"]))
     asked = request.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     held = authority.dns(*names) if names else list(asked)
-    # The request knows the public key, which is all that is needed of a key here.
+    # The request has the public key, and no other part of the key is needed here.
     return authority.issue(
         "system:node:x", ca(), key=request, names=held, usages=[SERVER_AUTH], **options
     ).pem
@@ -152,7 +152,7 @@ def signed(csr: dict[str, Any], *names: str, **options: Any) -> str:
 SOON = authority.NOW + 3650 * authority.DAY
 
 
-def test_what_was_issued() -> None:
+def test_an_issued_certificate_is_described() -> None:
     api = Signers(ca_pem=ca("other").pem + ca().pem)
     api.issue = lambda csr: signed(csr, not_after=SOON)
     found = entry(api)
@@ -172,7 +172,7 @@ def test_no_ca_is_assumed() -> None:
     assert "ConfigMap kube-system/kube-root-ca.crt: there is none" in found["ca_problem"]
 
 
-def test_a_signer_that_issues_something_else() -> None:
+def test_a_certificate_that_differs_from_the_request_is_diagnosed() -> None:
     api = Signers(ca_pem=ca().pem)
     api.issue = lambda csr: signed(csr, "other.example.com", not_after=SOON)
     found = entry(api)

@@ -1,0 +1,19 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The time of the tests of the certificate flow."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.plugins.module_utils._csr.flow import (
+    Api,
+)
+from tests.unit.plugins.module_utils._x509.authority import NOW
+
+
+@pytest.fixture(autouse=True)
+def _today(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Api, "now", lambda _api: NOW)

@@ -1,0 +1,139 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The decision to keep or to obtain, and the runs that keep the certificate."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate import (
+    certificate_flow,
+    gather,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.certificate_run import (
+    CertificateRun,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import (
+    markers,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
+    bundle_content,
+    bundle_targets,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import private_keys
+
+from tests.unit.plugins.module_utils._certificate.runs import (
+    HOOK,
+    KEY,
+    PATH,
+    PENDING,
+    SPEC,
+    STRANGE,
+    pem,
+    planted,
+    waiting,
+    webhook,
+)
+from tests.unit.plugins.module_utils._csr.flow import (
+    MARKED,
+    Api,
+    ca,
+    intent,
+    leaf,
+    secret_object,
+)
+from tests.unit.plugins.module_utils._csr.objects import encoded
+
+pytestmark = pytest.mark.quick
+
+
+def test_a_run_without_change_reads_only_the_secret_and_each_target() -> None:
+    target = bundle_targets.Target("ValidatingWebhookConfiguration", "hook")
+    config = {"service": {"namespace": "apps", "name": "hook"}, "caBundle": encoded(ca().pem)}
+    webhook = {
+        "metadata": {"name": "hook", "uid": "u", "resourceVersion": "7"},
+        "webhooks": [{"name": "w", "clientConfig": config}],
+    }
+    marked = {**MARKED, "labels": markers.labels_for(SPEC)}
+    api = Api({PATH: secret_object(**marked), bundle_targets.path(target): webhook}, ca_pem=ca().pem)
+    result = certificate_flow.ensure_certificate(CertificateRun(api, intent(), (target,)))  # type: ignore[arg-type]
+    assert not result.changed
+    assert api.asked == [("GET", PATH), ("GET", bundle_targets.path(target))]
+
+
+def keeping(secret: dict[str, Any], *, check_mode: bool = False) -> tuple[Api, bool]:
+    """Run with approve: false over a good certificate. Return its API server, and True if it reports a change."""
+    marks = {**MARKED, "labels": markers.labels_for(SPEC)}
+    api = Api({PATH: secret_object(leaf(key=KEY), **marks), PENDING: secret}, ca_pem=ca().pem)
+    run = CertificateRun(api, intent(approve=False), check_mode=check_mode)  # type: ignore[arg-type]
+    return api, certificate_flow._ensure(run).changed
+
+
+@pytest.mark.parametrize("check_mode", [False, True])
+def test_a_key_whose_certificate_is_stored_is_deleted(check_mode: bool) -> None:
+    """The run was killed between the two writes."""
+    api, changed = keeping(waiting(), check_mode=check_mode)
+    assert changed
+    assert (api.writes(), api.sent) == (([], []) if check_mode else ([("DELETE", PENDING)], ["7e4d"]))
+
+
+def test_another_key_or_secret_in_its_place_stays() -> None:
+    other = private_keys.generate("ecdsa-p256")
+    with_another_key = waiting(**{"public-key-sha256": private_keys.public_key_sha256(other.public_key())})
+    with_another_key["data"]["tls.key"] = encoded(private_keys.to_pem(other))
+    for secret in (with_another_key, *STRANGE):
+        api, changed = keeping(secret)
+        assert (api.writes(), changed) == ([], False)
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_a_ca_that_no_target_trusts_is_not_used(trusted: bool) -> None:
+    """A run makes the targets trust its CA before it writes the Secret. So no run made a CA that no target trusts."""
+    secret = planted()
+    standing = webhook("old")
+    if trusted:
+        both = pem("old").encode() + base64.b64decode(secret["data"]["ca.crt"])
+        standing["webhooks"][0]["clientConfig"]["caBundle"] = base64.b64encode(both).decode()
+    api = Api({PATH: secret, bundle_targets.path(HOOK): standing})
+    wanted = intent(signer_name="ephemeral-ca")
+    run = CertificateRun(api, wanted, (HOOK,))  # type: ignore[arg-type]
+    result = certificate_flow._obtain_or_keep(run, gather.gather(run))
+    assert result.values["reason"].startswith("the certificate is kept") is trusted
+    is_in_use = secret["data"]["ca.crt"] == encoded(result.values["ca_bundle"])
+    assert is_in_use is trusted
+
+
+OTHER = bundle_targets.Target("ValidatingWebhookConfiguration", "other")
+
+
+@pytest.mark.parametrize(
+    ("record", "trusted", "kept"),
+    [
+        ("{other}/a.certflow.test={print}", True, True),
+        ("{other}/a.certflow.test={print}", False, False),
+        ("{other}=00", True, False),
+        ("Pod/other={print}", True, False),
+        ("ValidatingWebhookConfiguration/../../x={print}", True, False),
+        ("", True, False),
+    ],
+)
+def test_a_target_of_another_task_proves_the_shared_ca(record: str, trusted: bool, kept: bool) -> None:
+    """The record of the Secret leads to the target. Only what the target trusts counts."""
+    secret = planted()
+    ca = base64.b64decode(secret["data"]["ca.crt"])
+    [anchor] = bundle_content.certificates(ca.decode())
+    text = record.format(other=f"{OTHER.kind}/{OTHER.name}", print=anchor.fingerprint)
+    secret["metadata"]["annotations"][markers.ANCHORS] = text
+    other = webhook("old")
+    if trusted:
+        other["webhooks"][0]["clientConfig"]["caBundle"] = base64.b64encode(ca).decode()
+    standing = webhook("old")
+    api = Api({PATH: secret, bundle_targets.path(HOOK): standing, bundle_targets.path(OTHER): other})
+    wanted = intent(signer_name="ephemeral-ca")
+    run = CertificateRun(api, wanted, (HOOK,))  # type: ignore[arg-type]
+    result = certificate_flow._obtain_or_keep(run, gather.gather(run))
+    assert (encoded(result.values["ca_bundle"]) == secret["data"]["ca.crt"]) is kept

@@ -1,0 +1,108 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Storing a certificate while another run stores one, and the warnings about its lifetime."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate import (
+    use_certificate,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.certificate_run import (
+    CertificateRun,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import (
+    certificate_rules,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.secret_content import (
+    ExistingSecret,
+    SecretContent,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
+    AlreadyExists,
+    Conflict,
+)
+
+from tests.support.failures import fails
+from tests.unit.plugins.module_utils._certificate.runs import (
+    PATH,
+    newer,
+)
+from tests.unit.plugins.module_utils._csr.flow import (
+    Api,
+    api_error,
+    ca,
+    found,
+    intent,
+    key_pem,
+    leaf,
+    secret_object,
+)
+from tests.unit.plugins.module_utils._x509.authority import NOW
+
+pytestmark = pytest.mark.quick
+
+
+def store(api: Api, held: ExistingSecret | None, own: Any) -> ExistingSecret | None:
+    run = CertificateRun(api, intent())  # type: ignore[arg-type]
+    return use_certificate._store(run, held, SecretContent(own.pem, key_pem(own), ca().pem, ""), ())
+
+
+def raced(theirs: dict[str, Any]) -> Api:
+    """Return an API server whose first write conflicts with the Secret of another run."""
+    api = Api({PATH: theirs})
+    answers = iter([api_error(AlreadyExists), {}])
+    api.on_write = lambda *_: next(answers)
+    return api
+
+
+def test_another_runs_good_certificate_stays_and_is_in_the_result() -> None:
+    theirs = leaf()
+    there = store(raced(secret_object(theirs)), None, leaf())
+    assert there is not None
+    assert there.certificate_pem == theirs.pem
+
+
+def test_another_runs_bad_certificate_is_replaced() -> None:
+    api = raced(secret_object(leaf(not_after=NOW)))
+    assert store(api, None, leaf()) is None
+    assert api.writes()[-1] == ("PATCH", PATH)
+
+
+def test_a_label_that_another_client_adds_does_not_stop_a_renewal() -> None:
+    """The Secret still has the key that is to be replaced."""
+    old = leaf()
+    api = Api({PATH: newer(secret_object(old))})
+    answers = iter([api_error(Conflict), {}])
+    api.on_write = lambda *_: next(answers)
+    assert store(api, found(old), leaf()) is None
+    assert len(api.writes()) == 2
+
+
+def test_our_own_write_is_recognised_after_a_lost_answer() -> None:
+    own = leaf()
+    api = raced(secret_object(own))
+    assert store(api, None, own) is None
+    assert len(api.writes()) == 1
+
+
+def test_a_secret_with_another_services_certificate_is_refused() -> None:
+    api = raced(secret_object(leaf("other.apps.svc")))
+    with fails("secret-unusable", "other.apps.svc"):
+        store(api, None, leaf())
+
+
+def test_warnings_about_the_lifetime() -> None:
+    issued = leaf()
+    facts = found(issued).certificate
+    assert facts is not None
+    assert "is kept" in use_certificate._gains_no_lifetime(intent(), facts, facts)
+    assert use_certificate._renews_every_run(intent(), facts, NOW) == ()
+    assert use_certificate._renews_every_run(intent(renew_before="30d"), facts, NOW) == ()
+    [warning] = use_certificate._renews_every_run(intent(renew_before="400d"), facts, NOW)
+    assert "every run renews it" in warning
+    assert certificate_rules.reason_to_issue(intent(renew_before="400d"), found(issued), NOW) is not None
