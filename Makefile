@@ -25,7 +25,7 @@ test-all: ## run every gate and the tests that are too long for make test
 test-quick: ## run lint, types, unit tests and a small test on real clusters (3 minutes)
 	@$(RUN) -m tools.ci --quick
 
-reliability: ## run every case of docs/reliability.md and write its tables, or some: TABLES=lies (hours)
+reliability: ## run every case of docs/reliability.md and write its tables, or some: TABLES=false-answers (hours)
 	@$(RUN) -m tools.ci.enter dev -m tests.system.fault_injection $(TABLES)
 
 upgrades: ## run every row of docs/upgrades.md on real nodes and write its tables, or some: ROWS="kills" (an hour, as root)

@@ -2,9 +2,10 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Killed anywhere, and every fault at every request: a part of both matrices, and the whole of them by make test-all.
+"""Kill tasks and inject faults at their requests: a part of both tables by make test, all of them by make
+test-all.
 
-docs/reliability.md tells what the whole is; its figures must be those of a run.
+docs/reliability.md has the figures of a complete run.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def ground(fleet: Fleet) -> Iterator[FaultRig]:
-    with contextlib.closing(FaultRig(fleet["onprem"])) as ground:
-        yield ground
+def rig(fleet: Fleet) -> Iterator[FaultRig]:
+    with contextlib.closing(FaultRig(fleet["onprem"])) as rig:
+        yield rig
 
 
 @pytest.fixture(scope="module")
@@ -61,22 +62,22 @@ KILLED = [
 
 
 @pytest.mark.parametrize("flow", KILLED, ids=by_name)
-def test_killed_after_each_write_and_run_again(ground: FaultRig, killer: Killer, flow: Flow) -> None:
-    asked = crash.whole(ground, killer, flow)
-    writes = [(number, "after") for number, words in enumerate(asked, 1) if requests.writes(words)]
-    points = list(crash.points(ground, killer, flow, writes))
-    assert_good(points)
-    assert len(points) == len(writes) > 0
+def test_a_task_completes_after_a_kill_at_each_write(rig: FaultRig, killer: Killer, flow: Flow) -> None:
+    sent = crash.whole(rig, killer, flow)
+    writes = [(number, "after") for number, words in enumerate(sent, 1) if requests.writes(words)]
+    cases = list(crash.cases(rig, killer, flow, writes))
+    assert_good(cases)
+    assert len(cases) == len(writes) > 0
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("flow", FLOWS, ids=by_name)
-def test_killed_at_every_request_and_run_again(ground: FaultRig, killer: Killer, flow: Flow) -> None:
-    count = len(crash.whole(ground, killer, flow))
-    points = list(crash.points(ground, killer, flow, crash.everywhere(count)))
-    row = page.crash_row(count, points)
+def test_a_task_completes_after_a_kill_at_each_request(rig: FaultRig, killer: Killer, flow: Flow) -> None:
+    count = len(crash.whole(rig, killer, flow))
+    cases = list(crash.cases(rig, killer, flow, crash.everywhere(count)))
+    row = page.crash_row(count, cases)
     print(f"{flow.name}: {' | '.join(row)}")
-    assert_good(points)
+    assert_good(cases)
     assert_told(dict(zip(page.CRASH_HEAD[1:], row, strict=True)), page.PAGE.read(page.CRASHES)[flow.name])
 
 
@@ -85,40 +86,40 @@ CSR = "create certificatesigningrequests"
 
 
 @pytest.fixture(scope="module")
-def asked(ground: FaultRig) -> list[str]:
-    """The requests of a new certificate."""
-    return transport.whole(ground, NEW)
+def sent(rig: FaultRig) -> list[str]:
+    """Return the requests of a new certificate."""
+    return transport.whole(rig, NEW)
 
 
 @pytest.mark.parametrize("fault", [fault for fault in transport.FAULTS if fault.is_daily], ids=by_name)
-def test_a_fault_at_one_request(ground: FaultRig, asked: list[str], fault: TransportFault) -> None:
-    """Where a request is created, whose answer matters most; else at the first that can meet it."""
-    met = [number for number, words in enumerate(asked, 1) if fault.can_meet(words)]
-    created = asked.index(CSR) + 1
-    assert_case(ground, fault, created if created in met else met[0])
+def test_a_fault_at_one_request(rig: FaultRig, sent: list[str], fault: TransportFault) -> None:
+    """Inject the fault where the request is created, or else at the first request that can have it."""
+    met = [number for number, words in enumerate(sent, 1) if fault.can_meet(words)]
+    created = sent.index(CSR) + 1
+    assert_case(rig, fault, created if created in met else met[0])
 
 
-def test_no_lost_answer_of_a_write_matters(ground: FaultRig, asked: list[str]) -> None:
-    for words in dict.fromkeys(filter(requests.writes, asked)):
-        assert_case(ground, transport.LOST, asked.index(words) + 1)
+def test_a_lost_answer_of_a_write_is_harmless(rig: FaultRig, sent: list[str]) -> None:
+    for words in dict.fromkeys(filter(requests.writes, sent)):
+        assert_case(rig, transport.LOST, sent.index(words) + 1)
 
 
 @pytest.mark.parametrize("fault", transport.FAULTS[:2], ids=by_name)
-def test_a_key_is_kept_although_its_connection_breaks(ground: FaultRig, fault: TransportFault) -> None:
-    number = transport.whole(ground, ASK).index("create secrets") + 1
-    assert_case(ground, fault, number, ASK)
+def test_a_key_is_kept_when_its_connection_breaks(rig: FaultRig, fault: TransportFault) -> None:
+    number = transport.whole(rig, ASK).index("create secrets") + 1
+    assert_case(rig, fault, number, ASK)
 
 
-def assert_case(ground: FaultRig, fault: TransportFault, number: int, flow: Flow = NEW) -> None:
-    cases = list(transport.cases(ground, flow, fault, [number]))
+def assert_case(rig: FaultRig, fault: TransportFault, number: int, flow: Flow = NEW) -> None:
+    cases = list(transport.cases(rig, flow, fault, [number]))
     assert len(cases) == 1
     assert_good(cases)
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("flow", transport.FLOWS, ids=by_name)
-def test_every_fault_at_every_request(ground: FaultRig, flow: Flow) -> None:
-    cases = list(transport.everywhere(ground, flow))
+def test_every_fault_at_every_request(rig: FaultRig, flow: Flow) -> None:
+    cases = list(transport.everywhere(rig, flow))
     column = page.transport_column(cases)
     print(f"{flow.name}: {column}")
     assert_good(cases)
@@ -126,7 +127,7 @@ def test_every_fault_at_every_request(ground: FaultRig, flow: Flow) -> None:
 
 
 def assert_told(found: dict[str, str], told: dict[str, str]) -> None:
-    """The page says what a run shows; a look more or less, while something is waited for, is chance."""
+    """Compare the figures with the page. A poll more or less during a wait is accepted."""
     differ = {name: (cell, told[name]) for name, cell in found.items() if not _about(cell, told[name])}
     assert differ == {}, "run make reliability"
 

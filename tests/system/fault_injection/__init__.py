@@ -2,4 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Tables of faults that a machine runs through, against real control planes. `python -m tests.system.fault_injection` writes the page."""
+"""Tables of faults, run against real control planes.
+
+`python -m tests.system.fault_injection` writes docs/reliability.md.
+"""

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Killed at every request: a task dies there, what it leaves is looked at, and then the same task runs again."""
+"""Kill a task at each of its requests, check what it leaves, and run the same task again."""
 
 from __future__ import annotations
 
@@ -26,11 +26,15 @@ MOMENTS = ("before", "after")
 
 @dataclass(frozen=True)
 class CrashCase:
-    """One case: the request at which the task was killed, ``moment`` "before" it was sent or "after" its answer."""
+    """A task that was killed at one request."""
 
+    #: Name of the flow.
     flow: str
+    #: The request, as `requests.in_words` writes it.
     request: str
+    #: "before" the request was sent, or "after" its answer.
     moment: str
+    #: What the next run did.
     verdict: CaseVerdict
 
     @property
@@ -42,7 +46,7 @@ class CrashCase:
 
 
 class Killer:
-    """The program that runs tasks in children which kill themselves."""
+    """The program that runs tasks in children. A child kills itself at the given request."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -65,27 +69,25 @@ class Killer:
         self._process.communicate()
 
 
-def whole(ground: FaultRig, killer: Killer, flow: Flow) -> list[str]:
-    """The requests of the task when nothing happens to it."""
-    with ground.place() as place:
-        done = killer.run(flow.prepare(place))
+def whole(rig: FaultRig, killer: Killer, flow: Flow) -> list[str]:
+    """Return the requests of a task that is not killed."""
+    with rig.new_webhook() as webhook:
+        done = killer.run(flow.prepare(webhook))
         assert not done["killed"]
         assert not done["result"].get("failed"), done["result"]
         return [requests.in_words(*request) for request in done["requests"]]
 
 
-def points(
-    ground: FaultRig, killer: Killer, flow: Flow, kills: Iterable[tuple[int, str]]
-) -> Iterator[CrashCase]:
-    """One case for each (number of a request, moment) that the task gets to."""
+def cases(rig: FaultRig, killer: Killer, flow: Flow, kills: Iterable[tuple[int, str]]) -> Iterator[CrashCase]:
+    """Yield one case for each number of a request and moment that the task reaches."""
     for number, moment in kills:
-        with ground.place() as place:
-            task = flow.prepare(place)
-            before = place.data()
+        with rig.new_webhook() as webhook:
+            task = flow.prepare(webhook)
+            before = webhook.data()
             died = killer.run(task, number, moment)
             if died["killed"]:
-                place.let_time_pass()
-                judged = verdict.of_next_run(place, flow, flow.again(task), before)
+                webhook.let_time_pass()
+                judged = verdict.of_next_run(webhook, flow, flow.again(task), before)
                 yield CrashCase(flow.name, requests.in_words(*died["requests"][-1]), moment, judged)
 
 

@@ -2,7 +2,9 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Where the cases stand: one cluster, one namespace, one server that serves all their Secrets."""
+"""The rig of the fault tables: one cluster, one namespace, and one server that serves the Secrets of all
+cases.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ import yaml
 
 from tests.support.clusters import AdminApiError
 from tests.system.fault_injection.proxy import Proxy
-from tests.system.fault_injection.served import SecretServer
+from tests.system.fault_injection.secret_server import SecretServer
 from tests.system.fault_injection.served_webhook import ServedWebhook
 
 if TYPE_CHECKING:
@@ -33,16 +35,17 @@ BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
 
 
 class FaultRig:
-    """Run cases as a ServiceAccount with all permissions, whose token passes through a proxy that ends TLS.
+    """Run cases as a ServiceAccount with all permissions. The tasks of `through_proxy` reach the API server
+    through a proxy.
 
-    proxy: the way to the API server for tasks of `through_proxy`.
+    The proxy ends TLS, so a ServiceAccount's token is used instead of a client certificate.
     """
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.namespace = f"faults-{uuid.uuid4().hex[:8]}"
         self._numbers = itertools.count(1)
-        self._places: dict[str, ServedWebhook] = {}
+        self._webhooks: dict[str, ServedWebhook] = {}
         self._served = SecretServer(self._pair)
         cluster.api("POST", "/api/v1/namespaces", {"metadata": {"name": self.namespace}})
         self.kubeconfig = self._service_account()
@@ -52,20 +55,20 @@ class FaultRig:
         self._kubelet.start()
 
     @contextlib.contextmanager
-    def place(self) -> Iterator[ServedWebhook]:
-        """A case's own, gone with the block."""
+    def new_webhook(self) -> Iterator[ServedWebhook]:
+        """Yield the Service, Secret and webhooks of one case. They are deleted after the block."""
         name = f"hook{next(self._numbers)}"
-        place = ServedWebhook(self.cluster, self.kubeconfig, self.namespace, name, self._served.port)
-        place.make()
-        self._places[place.server_name] = place
+        webhook = ServedWebhook(self.cluster, self.kubeconfig, self.namespace, name, self._served.port)
+        webhook.make()
+        self._webhooks[webhook.server_name] = webhook
         try:
-            yield place
+            yield webhook
         finally:
-            del self._places[place.server_name]
-            place.close()
+            del self._webhooks[webhook.server_name]
+            webhook.close()
 
     def through_proxy(self, task: OperationCall) -> OperationCall:
-        """The same task by the same identity."""
+        """Return the same task, sent through the proxy by the same identity."""
         kubeconfig: dict[str, Any] = yaml.safe_load(self.kubeconfig.read_text())
         kubeconfig["clusters"][0]["cluster"]["server"] = self.proxy.url
         return replace(task, options={**task.options, "kubeconfig": kubeconfig})
@@ -79,7 +82,7 @@ class FaultRig:
             self.cluster.api("DELETE", path)
 
     def _keep_manager(self) -> None:
-        """A controller-manager that could not renew its Lease ends; a kubelet starts it again, and so does this."""
+        """Restart the controller-manager, as kubelet does. It ends when it cannot renew its Lease."""
         while not self._over.wait(1):
             if MANAGER not in self.cluster.running:
                 self.cluster.start(MANAGER)
@@ -92,12 +95,12 @@ class FaultRig:
         return self.cluster.token_kubeconfig("cases", self.namespace, seconds=86400)
 
     def _pair(self, server_name: str) -> dict[str, str]:
-        place = self._places.get(server_name)
-        return place.data() if place else {}
+        webhook = self._webhooks.get(server_name)
+        return webhook.data() if webhook else {}
 
 
 def wait_until_ready(cluster: Cluster) -> None:
-    """For an API server that was killed."""
+    """Wait until an API server that was killed is ready again."""
     deadline = time.monotonic() + 240
     while True:
         try:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The tasks that faults are put into, as data: what is there before, the task, and what has to be so in the end."""
+"""The tasks of the fault tables as data: the state before the task, the task, and the expected end."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.system.fault_injection.served_webhook import (
 )
 
 HOUR: dict[str, Any] = {"expiration_seconds": 3600}
-# What lasts an hour is due, and what replaces it is not.
+# A certificate with one hour left is due for renewal. Its successor is not.
 RENEW: dict[str, Any] = {"expiration_seconds": 7200, "renew_before": "61m"}
 TWO_STEP: dict[str, Any] = {"approve": False, "wait": False}
 
@@ -44,94 +44,95 @@ class OperationCall:
 
 @dataclass(frozen=True)
 class Flow:
-    """A row. ``prepare`` makes what is there before and returns the task.
+    """A row of the fault tables."""
 
-    ``again``: the task that runs next. ``finish``: what others do once it has succeeded, until nothing is open any more.
-    ``kept``: subjects of CAs that are meant to stay on the targets. ``keeps_trust``: what the Secret holds is trusted all
-    the time.
-    """
-
+    #: Name in the tables.
     name: str
+    #: Makes the state before the task, and returns the task.
     prepare: Callable[[ServedWebhook], OperationCall]
+    #: Returns the task that runs next.
     again: Callable[[OperationCall], OperationCall] = lambda task: task
-    finish: Callable[[ServedWebhook, OperationCall], None] = lambda place, task: None
+    #: Does the rest after the task has succeeded, such as an approval by a user.
+    finish: Callable[[ServedWebhook, OperationCall], None] = lambda webhook, task: None
+    #: Subjects of CAs that stay on the targets.
     kept: tuple[str, ...] = ()
+    #: True if the targets must trust the certificate in the Secret all the time.
     keeps_trust: bool = True
 
 
-def _csr(place: ServedWebhook, **options: Any) -> OperationCall:
-    return OperationCall("k8s_csr", place.options(**options))
+def _csr(webhook: ServedWebhook, **options: Any) -> OperationCall:
+    return OperationCall("k8s_csr", webhook.options(**options))
 
 
-def _new(place: ServedWebhook) -> OperationCall:
-    return _csr(place)
+def _new(webhook: ServedWebhook) -> OperationCall:
+    return _csr(webhook)
 
 
-def _new_by_own_hand(place: ServedWebhook) -> OperationCall:
-    return _csr(place, signer_name=EPHEMERAL_CA)
+def _new_by_own_hand(webhook: ServedWebhook) -> OperationCall:
+    return _csr(webhook, signer_name=EPHEMERAL_CA)
 
 
-def _renewal(place: ServedWebhook) -> OperationCall:
-    place.issue(**HOUR)
-    return _csr(place, **RENEW)
+def _renewal(webhook: ServedWebhook) -> OperationCall:
+    webhook.issue(**HOUR)
+    return _csr(webhook, **RENEW)
 
 
-def _renewal_by_own_hand(place: ServedWebhook) -> OperationCall:
-    place.issue(signer_name=EPHEMERAL_CA, **HOUR)
-    return _csr(place, signer_name=EPHEMERAL_CA, **RENEW)
+def _renewal_by_own_hand(webhook: ServedWebhook) -> OperationCall:
+    webhook.issue(signer_name=EPHEMERAL_CA, **HOUR)
+    return _csr(webhook, signer_name=EPHEMERAL_CA, **RENEW)
 
 
-def _another_signer(place: ServedWebhook) -> OperationCall:
-    place.issue(signer_name=EPHEMERAL_CA)
-    return _csr(place)
+def _another_signer(webhook: ServedWebhook) -> OperationCall:
+    webhook.issue(signer_name=EPHEMERAL_CA)
+    return _csr(webhook)
 
 
-def _ask(place: ServedWebhook) -> OperationCall:
-    place.issue(signer_name=EPHEMERAL_CA)
-    return _csr(place, **TWO_STEP)
+def _ask(webhook: ServedWebhook) -> OperationCall:
+    webhook.issue(signer_name=EPHEMERAL_CA)
+    return _csr(webhook, **TWO_STEP)
 
 
-def _fetch(place: ServedWebhook) -> OperationCall:
-    task = _ask(place)
-    asked = task.run()
-    assert asked["pending"], asked
-    place.approve(asked["csr"]["name"])
-    return _csr(place, approve=False)
+def _fetch(webhook: ServedWebhook) -> OperationCall:
+    task = _ask(webhook)
+    pending = task.run()
+    assert pending["pending"], pending
+    webhook.approve(pending["csr"]["name"])
+    return _csr(webhook, approve=False)
 
 
-def _approves_itself(place: ServedWebhook) -> OperationCall:
+def _approves_itself(webhook: ServedWebhook) -> OperationCall:
     """Let a task leave a request that waits for approval, and return a task that approves its own request."""
-    asked = _ask(place).run()
-    assert asked["pending"], asked
-    return _csr(place)
+    pending = _ask(webhook).run()
+    assert pending["pending"], pending
+    return _csr(webhook)
 
 
-def _approved_by_somebody(place: ServedWebhook, task: OperationCall) -> None:
-    """The other half of a request that waits: a person approves, and the same task completes it."""
-    asked = task.run()
-    assert (asked["changed"], asked["pending"]) == (False, True), asked
-    place.approve(asked["csr"]["name"])
+def _approve_and_complete(webhook: ServedWebhook, task: OperationCall) -> None:
+    """Approve the pending request as a user does, and complete it with the same task."""
+    pending = task.run()
+    assert (pending["changed"], pending["pending"]) == (False, True), pending
+    webhook.approve(pending["csr"]["name"])
     done = operate(OPERATIONS["k8s_csr"], {**task.options, "wait": True})
     assert done.get("changed"), done
 
 
-def _absent(place: ServedWebhook) -> OperationCall:
-    place.issue(signer_name=EPHEMERAL_CA)
-    return _csr(place, state="absent")
+def _absent(webhook: ServedWebhook) -> OperationCall:
+    webhook.issue(signer_name=EPHEMERAL_CA)
+    return _csr(webhook, state="absent")
 
 
 def _given_up(task: OperationCall) -> OperationCall:
     return OperationCall(task.operation, {**task.options, "state": "absent"})
 
 
-def _approve(place: ServedWebhook) -> OperationCall:
-    """Two requests that somebody else sent."""
-    label = f"{place.namespace}-{place.name}"
+def _approve(webhook: ServedWebhook) -> OperationCall:
+    """Create two requests of another client, and return the task that approves them."""
+    label = f"{webhook.namespace}-{webhook.name}"
     for number in range(2):
-        name = f"others-{place.name}-{place.namespace}-{number}"
-        place.cluster.api("POST", CSRS, _request(name, place.server_name, label))
-    expect = {"service": place.name, "namespace": place.namespace, "signer_name": KUBELET_SERVING}
-    options = {"kubeconfig": str(place.kubeconfig), "label_selectors": [f"case={label}"], "expect": expect}
+        name = f"others-{webhook.name}-{webhook.namespace}-{number}"
+        webhook.cluster.api("POST", CSRS, _request(name, webhook.server_name, label))
+    expect = {"service": webhook.name, "namespace": webhook.namespace, "signer_name": KUBELET_SERVING}
+    options = {"kubeconfig": str(webhook.kubeconfig), "label_selectors": [f"case={label}"], "expect": expect}
     return OperationCall("k8s_csr_approve", {**options, "wait": True})
 
 
@@ -154,21 +155,25 @@ def _request(name: str, dns_name: str, label: str) -> dict[str, Any]:
     return {"metadata": {"name": name, "labels": {"case": label}}, "spec": spec}
 
 
-def _bundle(place: ServedWebhook, **options: Any) -> OperationCall:
-    given = {"kubeconfig": str(place.kubeconfig), "targets": place.targets, "ca_bundle": place.cluster.ca_pem}
-    return OperationCall("webhook_cabundle", {**given, "certificate": place.data()["tls.crt"], **options})
+def _bundle(webhook: ServedWebhook, **options: Any) -> OperationCall:
+    given = {
+        "kubeconfig": str(webhook.kubeconfig),
+        "targets": webhook.targets,
+        "ca_bundle": webhook.cluster.ca_pem,
+    }
+    return OperationCall("webhook_cabundle", {**given, "certificate": webhook.data()["tls.crt"], **options})
 
 
-def _add_bundle(place: ServedWebhook) -> OperationCall:
-    place.issue(signer_name=EPHEMERAL_CA)
-    return _bundle(place)
+def _add_bundle(webhook: ServedWebhook) -> OperationCall:
+    webhook.issue(signer_name=EPHEMERAL_CA)
+    return _bundle(webhook)
 
 
-def _set_bundle(place: ServedWebhook) -> OperationCall:
-    """Exactly one of the two that are there."""
-    own = place.issue(signer_name=EPHEMERAL_CA)["ca_bundle"]
-    assert _bundle(place).run()["changed"]
-    return _bundle(place, ca_bundle=own, mode="exactly")
+def _set_bundle(webhook: ServedWebhook) -> OperationCall:
+    """Set the bundle to one of its two CAs."""
+    own = webhook.issue(signer_name=EPHEMERAL_CA)["ca_bundle"]
+    assert _bundle(webhook).run()["changed"]
+    return _bundle(webhook, ca_bundle=own, mode="exactly")
 
 
 CLUSTER_CA = "CN=kubernetes"
@@ -181,7 +186,7 @@ FLOWS: tuple[Flow, ...] = (
     Flow("k8s_csr: renewal, same CA", _renewal),
     Flow("k8s_csr: renewal, new CA (ephemeral-ca)", _renewal_by_own_hand, kept=(MADE_HERE,)),
     Flow("k8s_csr: renewal, new CA (another signer)", _another_signer, kept=(MADE_HERE,)),
-    Flow("k8s_csr, two steps: ask", _ask, finish=_approved_by_somebody, kept=(MADE_HERE,)),
+    Flow("k8s_csr, two steps: ask", _ask, finish=_approve_and_complete, kept=(MADE_HERE,)),
     Flow("k8s_csr, two steps: fetch", _fetch, kept=(MADE_HERE,)),
     Flow("k8s_csr, two steps: ask, then approve: true", _approves_itself, kept=(MADE_HERE,)),
     Flow("k8s_csr: state absent", _absent, keeps_trust=False),

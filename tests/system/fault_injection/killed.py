@@ -2,11 +2,13 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""`python -m tests.system.fault_injection.killed`: runs operations in forked children, each of which may kill itself at one request.
+"""`python -m tests.system.fault_injection.killed` runs operations in forked children that may kill
+themselves.
 
-One JSON object a line on standard input: operation, options, kill (the number of a request, from 1; 0 for none) and
-moment ("before" it is sent, or "after" its answer). One on standard output: requests (those that were sent or about to
-be), and the result, null where the child was killed. Everything is imported once, so that a case costs no start-up.
+It reads one JSON object a line from standard input: operation, options, kill (the number of a request, from 1
+on, or 0) and moment ("before" the request is sent, or "after" its answer). It writes one JSON object a line:
+requests (those that were sent or about to be sent) and result (null if the child was killed). Modules are
+imported once for all cases.
 """
 
 from __future__ import annotations

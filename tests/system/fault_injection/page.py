@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""docs/reliability.md: its tables come from runs, and can be read again to be compared with another run."""
+"""Write and read the tables of docs/reliability.md."""
 
 from __future__ import annotations
 
@@ -20,22 +20,24 @@ if TYPE_CHECKING:
     from tests.system.fault_injection.transport import TransportCase
 
 PAGE = written.Page(REPOSITORY / "docs" / "reliability.md", "make reliability")
-TABLES = CRASHES, TRANSPORT, LIES = ("crashes", "transport", "lies")
+TABLES = CRASHES, TRANSPORT, FALSE_ANSWERS = ("crashes", "transport", "false-answers")
 WRONG = "**wrong**"
 CRASH_HEAD = ("Task", "Requests", "Killed at", "Next run completes", "... says what to do", "Left over")
 
 
-def crash_row(requests: int, points: Sequence[CrashCase]) -> list[str]:
-    """The cells after the task's name."""
-    outcomes = [point.verdict.outcome for point in points]
-    left = sum(bool(point.verdict.left) for point in points)
+def crash_row(requests: int, cases: Sequence[CrashCase]) -> list[str]:
+    """Return the cells after the task's name."""
+    outcomes = [case.verdict.outcome for case in cases]
+    left = sum(bool(case.verdict.left) for case in cases)
     return [
-        str(count) for count in (requests, len(points), outcomes.count(COMPLETES), outcomes.count(SAYS), left)
+        str(count) for count in (requests, len(cases), outcomes.count(COMPLETES), outcomes.count(SAYS), left)
     ]
 
 
 def transport_column(cases: Iterable[TransportCase]) -> dict[str, str]:
-    """A cell for each fault: how many tasks ended well; after a plus, how many said what to do."""
+    """Return a cell for each fault: the number of successful tasks, and after a plus the number of tasks that
+    said what to do.
+    """
     rows: dict[str, list[TransportCase]] = {}
     for case in cases:
         rows.setdefault(case.fault, []).append(case)
@@ -51,12 +53,12 @@ def _cell(row: Sequence[TransportCase]) -> str:
 
 
 def put_crash_row(task: str, cells: Sequence[str]) -> None:
-    """In the place of the task's row; the others stay."""
+    """Replace the row of a task."""
     PAGE.put(CRASHES, CRASH_HEAD, {task: cells}, NAMED)
 
 
 def put_transport_cells(task: str, column: Mapping[str, str]) -> None:
-    """In the place of the task's cells for these faults; the others stay."""
+    """Replace the cells of a task for these faults."""
     with PAGE.alone():
         told = PAGE.read(TRANSPORT)
         columns = {name: {fault: row.get(name, "") for fault, row in told.items()} for name in NAMED}

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Between client and API server: passes everything on, but for the requests that are to meet a fault."""
+"""A proxy between client and API server. It passes requests on, or injects a fault into some of them."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from tests.support.clusters import Cluster, pki
 from tests.system.fault_injection import requests
 
-# What a proxy must not pass on (RFC 9110 section 7.6.1), and what it says itself.
+# Headers that a proxy must not pass on (RFC 9110 section 7.6.1), and headers that it sends itself.
 _OWN = frozenset(
     ("connection", "keep-alive", "transfer-encoding", "content-length", "host", "date", "server")
 )
 
 
 class GoneAway(Exception):
-    """The exchange ends without a further word: its connection is closed."""
+    """The proxy closes the connection without an answer."""
 
 
 @dataclass(frozen=True)
 class ProxyAnswer:
-    """An answer of the API server, whole."""
+    """A complete answer of the API server."""
 
     status: int
     headers: dict[str, str]
@@ -39,7 +39,7 @@ class ProxyAnswer:
 
 
 class Exchange:
-    """One request of the client; a fault decides what becomes of it."""
+    """One request of the client. A fault decides how it ends."""
 
     def __init__(self, handler: _ProxyHandler, body: bytes) -> None:
         self._handler, self._body = handler, body
@@ -47,12 +47,12 @@ class Exchange:
         self.is_watch = "watch=true" in handler.path
 
     def send(self) -> ProxyAnswer:
-        """Let it take effect. For a watch this returns when the watch ends."""
+        """Send the request and return the complete answer. For a watch this returns when the watch ends."""
         response = self._forward()
         return ProxyAnswer(response.status, dict(response.getheaders()), response.read())
 
     def pass_on(self) -> None:
-        """As if there were no proxy: a watch event by event."""
+        """Pass the request and its answer on, a watch event by event."""
         if not self.is_watch:
             return self.answer(self.send())
         response = self._forward()
@@ -67,7 +67,7 @@ class Exchange:
         self._handler.wfile.write(answer.body)
 
     def say(self, status: int, body: object, **headers: str) -> None:
-        """An answer of our own: an object as JSON, text as a page."""
+        """Answer in place of the API server: an object as JSON, a text as an HTML page."""
         is_text = isinstance(body, str)
         kind = "text/html" if is_text else "application/json"
         data = str(body).encode() if is_text else json.dumps(body).encode()
@@ -75,7 +75,7 @@ class Exchange:
         self.answer(ProxyAnswer(status, {"Content-Type": kind, **fields}, data))
 
     def cut(self, answer: ProxyAnswer) -> None:
-        """Half of an answer, and no more."""
+        """Send half of an answer, and close the connection."""
         self._handler.start(answer.status, answer.headers, {"Content-Length": str(len(answer.body))})
         self._handler.wfile.write(answer.body[: len(answer.body) // 2])
         raise GoneAway
@@ -95,7 +95,7 @@ Act = Callable[[Exchange], None]
 
 
 class Proxy(ThreadingHTTPServer):
-    """Serves on loopback, with a certificate of the cluster's CA, until `close`."""
+    """Serve on loopback until `close`, with a certificate of the cluster's CA."""
 
     daemon_threads = True
 
@@ -108,20 +108,23 @@ class Proxy(ThreadingHTTPServer):
             self.socket, server_side=True, do_handshake_on_connect=False
         )
         self.url = f"https://127.0.0.1:{self.server_address[1]}"
-        self._asked: list[str] = []
+        self._requests: list[str] = []
         self._choose: Callable[[int], Act | None] | None = None
         self._busy = 0
         self._idle = threading.Condition()
         self._thread = threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
 
-    def meet(self, choose: Callable[[int], Act | None] | None) -> list[str]:
-        """Count requests anew, from 1; each meets what ``choose`` says for its number. Returns them, as they come."""
-        self._asked, self._choose = [], choose
-        return self._asked
+    def inject(self, choose: Callable[[int], Act | None] | None) -> list[str]:
+        """Count requests from 1 on, and inject the fault that ``choose`` returns for a number.
 
-    def settle(self) -> None:
-        """Wait until nothing is under way any more: what was held back has been delivered."""
+        Return the list of requests, which grows as they arrive.
+        """
+        self._requests, self._choose = [], choose
+        return self._requests
+
+    def wait_until_idle(self) -> None:
+        """Wait until all requests, including delayed ones, are answered."""
         with self._idle:
             assert self._idle.wait_for(lambda: self._busy == 0, 300)
 
@@ -133,8 +136,8 @@ class Proxy(ThreadingHTTPServer):
     def exchange(self, exchange: Exchange, words: str) -> None:
         with self._idle:
             self._busy += 1
-            self._asked.append(words)
-            act = self._choose(len(self._asked)) if self._choose else None
+            self._requests.append(words)
+            act = self._choose(len(self._requests)) if self._choose else None
         try:
             act(exchange) if act else exchange.pass_on()
         finally:
@@ -143,7 +146,7 @@ class Proxy(ThreadingHTTPServer):
                 self._idle.notify_all()
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that gave up is what this is about."""
+        """Print nothing, because clients of these tests give up on purpose."""
 
 
 class _ProxyHandler(BaseHTTPRequestHandler):
@@ -169,7 +172,7 @@ class _ProxyHandler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *arguments: object) -> None:
-        """A test's output is not the place for it."""
+        """Print nothing."""
 
     def do_any(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))

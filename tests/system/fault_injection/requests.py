@@ -12,10 +12,10 @@ _VERBS = {"GET": "get", "POST": "create", "PUT": "update", "PATCH": "patch", "DE
 
 
 def in_words(method: str, url: str) -> str:
-    """Verb and resource, as RBAC calls them: "update certificatesigningrequests/approval", "watch ..."."""
+    """Return verb and resource as RBAC names them, for example "update certificatesigningrequests/approval"."""
     parts = urlsplit(url)
     _root, *rest = parts.path.strip("/").split("/")
-    if len(rest) < 2:  # what the server is, not what it holds
+    if len(rest) < 2:  # a path such as /version, which is not a resource
         return f"{_VERBS[method]} {parts.path}"
     _group, *rest = rest
     place = rest if parts.path.startswith("/api/") else rest[1:]
@@ -30,5 +30,5 @@ def in_words(method: str, url: str) -> str:
 
 
 def writes(words: str) -> bool:
-    """Whether the request changes anything."""
+    """Return True if the request changes an object."""
     return not words.startswith(("get ", "list ", "watch ", "dry run ", "create selfsubjectaccessreviews"))

@@ -2,7 +2,9 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One case's own Service, Secret and webhooks in a namespace that many cases share, and what must always hold there."""
+"""Service, Secret and webhooks of one case, in a namespace that many cases share, and the checks of their
+state.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,7 @@ LONG_AGO = "2000-01-01T00:00:00.000000Z"
 
 @dataclass(frozen=True)
 class ServedWebhook:
-    """A Service ``name`` with its Secret and two webhooks that call it. ``port``: where it is served on loopback."""
+    """A Service ``name`` with its Secret and two webhooks that call it. ``port`` is its port on loopback."""
 
     cluster: Cluster
     kubeconfig: Path
@@ -65,11 +67,14 @@ class ServedWebhook:
 
     @property
     def server_name(self) -> str:
-        """The name under which an API server calls the Service."""
+        """Return the name under which an API server calls the Service."""
         return f"{self.name}.{self.namespace}.svc"
 
     def make(self) -> None:
-        """The Service leads to loopback, where what the Secret holds is served."""
+        """Create the Service and the webhooks.
+
+        The Service leads to loopback, where a server presents the Secret's certificate.
+        """
         spec = {"type": "ExternalName", "externalName": "localhost"}
         services = f"/api/v1/namespaces/{self.namespace}/services"
         self.cluster.api("POST", services, {"metadata": {"name": self.name}, "spec": spec})
@@ -77,14 +82,14 @@ class ServedWebhook:
             self.cluster.api("POST", HOOKS, self._configuration(target["name"]))
 
     def close(self) -> None:
-        """The rest goes with the namespace."""
+        """Delete the objects outside the namespace."""
         for target in self.targets:
             self.cluster.api("DELETE", f"{HOOKS}/{target['name']}")
         for csr in self.csrs():
             self.cluster.api("DELETE", f"{CSRS}/{csr['metadata']['name']}")
 
     def options(self, **changed: Any) -> dict[str, Any]:
-        """Those of k8s_csr for the whole way."""
+        """Return options of k8s_csr that issue a certificate and use it."""
         given = {
             "kubeconfig": str(self.kubeconfig),
             "service": self.name,
@@ -96,12 +101,12 @@ class ServedWebhook:
         return {**given, **changed}
 
     def issue(self, **changed: Any) -> dict[str, Any]:
-        """What was there before the case: a run that succeeds."""
+        """Run k8s_csr before the case. It must succeed."""
         result = operate(k8s_csr.OPERATION, self.options(**changed))
         assert result.get("changed"), result
         return result
 
-    # What stands there
+    # The current state
 
     def find(self, path: str) -> dict[str, Any] | None:
         try:
@@ -111,7 +116,7 @@ class ServedWebhook:
             return None
 
     def data(self) -> dict[str, str]:
-        """The Secret's data as text, empty without one."""
+        """Return the Secret's data as text, empty without a Secret."""
         secret = self.find(f"{self.secrets}/{self.secret_name}") or {}
         return {key: base64.b64decode(text).decode() for key, text in (secret.get("data") or {}).items()}
 
@@ -125,20 +130,20 @@ class ServedWebhook:
         return [csr for csr in self.cluster.api("GET", CSRS)["items"] if marker in csr["metadata"]["name"]]
 
     def approve(self, name: str) -> None:
-        """As a person with kubectl."""
+        """Approve a request as a user does with kubectl."""
         csr = self.cluster.api("GET", f"{CSRS}/{name}")
         condition = {"type": "Approved", "status": "True", "reason": "ByHand", "message": "by a person."}
         body = {**csr, "status": {"conditions": [condition]}}
         self.cluster.api("PUT", f"{CSRS}/{name}/approval", body)
 
     def let_time_pass(self) -> None:
-        """The Lease of a run that died ends by itself; here, at once."""
+        """Let the Lease of a killed run expire now."""
         lease = self.find(self._lease)
         if lease:
             lease["spec"]["renewTime"] = LONG_AGO
             self.cluster.api("PUT", self._lease, lease)
 
-    # What must hold
+    # The required state
 
     def faults(self) -> list[str]:
         """Return the reasons why a client would refuse the certificate in the Secret. An empty Secret has none."""
@@ -146,7 +151,7 @@ class ServedWebhook:
         return list(_faults(data, self.server_name, self.bundles())) if "tls.crt" in data else []
 
     def leftovers(self) -> list[str]:
-        """What a finished task must not leave, in words."""
+        """Return descriptions of objects that a finished task must not leave."""
         found = [
             f"CSR {csr['metadata']['name'].rpartition('-')[2]} {_condition(csr)}"
             for csr in self.csrs()

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What networks, proxies and API servers do to a request, as data; and every request of a task meeting each of it."""
+"""Faults of networks, proxies and API servers as data, and a run of a task for each fault at each request."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tests.system.fault_injection.fault_rig import FaultRig
     from tests.system.fault_injection.flows import Flow, OperationCall
 
-# So that a case takes a second: the times are the collection's own, and what they are used for stays.
+# Shorten the collection's own times, so that a case takes about a second.
 QUICKLY = (
     (client, "READ_SECONDS", 0.6),
     (answers, "FIRST_DELAY_SECONDS", 0.02),
@@ -108,19 +108,21 @@ def _restart(exchange: Exchange) -> None:
 
 @dataclass(frozen=True)
 class TransportFault:
-    """A row. ``meets``: the first words of the requests that it can happen to, all without any.
+    """A row of the transport table."""
 
-    ``passes``: whether the task has to end well in spite of it; otherwise it may also say what to do. ``stays``: all that
-    is asked afterwards meets it too. ``is_daily``: `make test` has one case of it too. ``seconds``: the wait_timeout of
-    the task that meets it.
-    """
-
+    #: Name in the table.
     name: str
+    #: What happens to the request.
     act: Act
+    #: First words of the requests that can have the fault. Empty for all requests.
     meets: tuple[str, ...] = ()
+    #: True if the task must succeed. Otherwise it may also fail and say what to do.
     passes: bool = True
+    #: True if all later requests have the fault too.
     stays: bool = False
+    #: True if `make test` runs one case of the fault.
     is_daily: bool = False
+    #: The wait_timeout of the task.
     seconds: int = 60
 
     def can_meet(self, words: str) -> bool:
@@ -165,7 +167,7 @@ FAULTS: tuple[TransportFault, ...] = (
         "API server killed, and started again",
         _restart,
         ("create certi", "update ", "watch ", "patch ", "delete "),
-        seconds=300,  # on a busy machine it takes a minute until it answers again
+        seconds=300,  # on a busy machine the API server needs a minute to answer again
     ),
     TransportFault("unreachable from then on", _hang_up, passes=False, stays=True, is_daily=True, seconds=2),
 )
@@ -173,13 +175,19 @@ FAULTS: tuple[TransportFault, ...] = (
 
 @dataclass(frozen=True)
 class TransportCase:
-    """One fault at one request. ``first``: how the task ended that met it. ``wrong``: with that, in words."""
+    """One fault at one request."""
 
+    #: Name of the flow.
     flow: str
+    #: Name of the fault.
     fault: str
+    #: The request, as `requests.in_words` writes it.
     request: str
+    #: The end of the task that had the fault.
     first: str
+    #: Descriptions of what was wrong with that end.
     wrong: tuple[str, ...]
+    #: What the next run did.
     verdict: CaseVerdict
 
     @property
@@ -190,7 +198,7 @@ class TransportCase:
         return f"{self.flow}, {self.fault}, {self.request}: {'; '.join((self.first, *self.wrong))}; then {self.verdict}"
 
 
-# Between them they ask for all that the collection asks for.
+# Together these flows send every kind of request of the collection.
 FLOWS = tuple(
     flows.NAMED[name]
     for name in (
@@ -205,62 +213,62 @@ FLOWS = tuple(
 )
 
 
-def everywhere(ground: FaultRig, flow: Flow) -> Iterator[TransportCase]:
-    """Each fault at each request that it can happen to."""
-    asked = whole(ground, flow)
+def everywhere(rig: FaultRig, flow: Flow) -> Iterator[TransportCase]:
+    """Yield one case for each fault at each request that can have it."""
+    sent = whole(rig, flow)
     for fault in FAULTS:
-        yield from cases(ground, flow, fault, numbers(fault, asked))
+        yield from cases(rig, flow, fault, numbers(fault, sent))
 
 
-def numbers(fault: TransportFault, asked: Sequence[str]) -> list[int]:
-    """The requests that meet it; of one that is repeated at once, the first and the last."""
-    around = [None, *asked, None]
+def numbers(fault: TransportFault, sent: Sequence[str]) -> list[int]:
+    """Return the numbers of the requests that can have the fault, of repeated ones the first and the last."""
+    around = [None, *sent, None]
     return [
         number
-        for number, words in enumerate(asked, 1)
+        for number, words in enumerate(sent, 1)
         if fault.can_meet(words) and not around[number - 1] == words == around[number + 1]
     ]
 
 
-def whole(ground: FaultRig, flow: Flow) -> list[str]:
-    """The requests of the task when nothing happens to it."""
-    with ground.place() as place:
-        asked = ground.proxy.meet(None)
-        result = ground.through_proxy(flow.prepare(place)).run()
+def whole(rig: FaultRig, flow: Flow) -> list[str]:
+    """Return the requests of a task without a fault."""
+    with rig.new_webhook() as webhook:
+        sent = rig.proxy.inject(None)
+        result = rig.through_proxy(flow.prepare(webhook)).run()
         assert not result.get("failed"), result
-        return asked
+        return sent
 
 
 def cases(
-    ground: FaultRig, flow: Flow, fault: TransportFault, numbers: Iterable[int]
+    rig: FaultRig, flow: Flow, fault: TransportFault, numbers: Iterable[int]
 ) -> Iterator[TransportCase]:
-    """One case for each of these requests (from 1) that the task gets to."""
+    """Yield one case for each of these requests (from 1 on) that the task reaches."""
     for number in numbers:
-        with ground.place() as place:
-            task = flow.prepare(place)
-            before = place.data()
-            met = ground.through_proxy(task)
-            asked, result = _met(ground, met, fault, number)
-            if len(asked) >= number:
-                place.let_time_pass()
-                judged = verdict.of_next_run(place, flow, flow.again(task), before)
+        with rig.new_webhook() as webhook:
+            task = flow.prepare(webhook)
+            before = webhook.data()
+            met = rig.through_proxy(task)
+            sent, result = _met(rig, met, fault, number)
+            if len(sent) >= number:
+                webhook.let_time_pass()
+                judged = verdict.of_next_run(webhook, flow, flow.again(task), before)
                 first = SAYS if result.get("failed") else COMPLETES
                 yield TransportCase(
-                    flow.name, fault.name, asked[number - 1], first, _wrong(fault, result), judged
+                    flow.name, fault.name, sent[number - 1], first, _wrong(fault, result), judged
                 )
 
 
 def _met(
-    ground: FaultRig, task: OperationCall, fault: TransportFault, number: int
+    rig: FaultRig, task: OperationCall, fault: TransportFault, number: int
 ) -> tuple[list[str], dict[str, Any]]:
-    """What was asked, and the result, of a task one of whose requests meets the fault; all that follow too, if it stays."""
+    """Run a task with a fault at one request, or from that request on. Return the requests and the result."""
     task = replace(task, options={**task.options, "wait_timeout": fault.seconds})
-    asked = ground.proxy.meet(lambda at: fault.act if at == number or (fault.stays and at > number) else None)
+    sent = rig.proxy.inject(lambda at: fault.act if at == number or (fault.stays and at > number) else None)
     with quickly():
         result = task.run()
-    ground.proxy.settle()
-    wait_until_ready(ground.cluster)
-    return asked, result
+    rig.proxy.wait_until_idle()
+    wait_until_ready(rig.cluster)
+    return sent, result
 
 
 def _wrong(fault: TransportFault, result: dict[str, Any]) -> tuple[str, ...]:

@@ -2,7 +2,9 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What became of a case: what the same task does afterwards, what was wrong on the way, and what is left over."""
+"""The verdict on a case: what the next run of the task does, what was wrong meanwhile, and which objects are
+left over.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +26,13 @@ WRITES = frozenset(("POST", "PUT", "PATCH", "DELETE"))
 
 @dataclass(frozen=True)
 class CaseVerdict:
-    """``outcome`` of the next run. ``wrong``, ``left``: in words, empty where all is as it has to be."""
+    """The verdict on a case."""
 
+    #: The end of the next run.
     outcome: str
+    #: Descriptions of what was wrong, empty if nothing was.
     wrong: tuple[str, ...] = ()
+    #: Objects that are left over.
     left: tuple[str, ...] = ()
 
     @property
@@ -38,13 +43,15 @@ class CaseVerdict:
         return "; ".join((self.outcome, *self.wrong, *(f"left over: {text}" for text in self.left)))
 
 
-def of_next_run(place: ServedWebhook, flow: Flow, task: OperationCall, before: dict[str, str]) -> CaseVerdict:
-    """Run the task again, with a look at what is trusted after each of its writes; once more where it says why not.
+def of_next_run(
+    webhook: ServedWebhook, flow: Flow, task: OperationCall, before: dict[str, str]
+) -> CaseVerdict:
+    """Run the task again, and check after each write that the certificate is trusted.
 
-    before: the Secret's data before the case.
+    A run that fails and says what to do is repeated once. before: the Secret's data before the case.
     """
-    wrong = [f"after the fault: {text}" for text in lost(place, flow, before)]
-    with watched(lambda: wrong.extend(f"in the next run: {text}" for text in lost(place, flow, before))):
+    wrong = [f"after the fault: {text}" for text in lost(webhook, flow, before)]
+    with watched(lambda: wrong.extend(f"in the next run: {text}" for text in lost(webhook, flow, before))):
         result = task.run()
     outcome = COMPLETES
     if result.get("failed"):
@@ -54,25 +61,28 @@ def of_next_run(place: ServedWebhook, flow: Flow, task: OperationCall, before: d
     if result.get("failed"):
         return CaseVerdict(FAILS, (*wrong, str(result["msg"])))
     try:
-        flow.finish(place, task)
+        flow.finish(webhook, task)
     except AssertionError as error:
         return CaseVerdict(FAILS, (*wrong, str(error)))
-    wrong += lost(place, flow, before)
-    left = [text for text in place.leftovers() if not any(ca in text for ca in flow.kept)]
+    wrong += lost(webhook, flow, before)
+    left = [text for text in webhook.leftovers() if not any(ca in text for ca in flow.kept)]
     wrong += _restless(task)
     return CaseVerdict(outcome, tuple(dict.fromkeys(wrong)), tuple(left))
 
 
-def lost(place: ServedWebhook, flow: Flow, before: dict[str, str]) -> list[str]:
-    """A certificate that was in use is still there, or one that the targets trust has taken its place."""
+def lost(webhook: ServedWebhook, flow: Flow, before: dict[str, str]) -> list[str]:
+    """Return what is wrong with the certificate in use.
+
+    It must still exist, or its successor must be trusted by the targets.
+    """
     if not flow.keeps_trust:
         return []
-    gone = ["the Secret is gone"] if before and not place.data() else []
-    return [*gone, *place.faults()]
+    gone = ["the Secret is gone"] if before and not webhook.data() else []
+    return [*gone, *webhook.faults()]
 
 
 def unclear(result: dict[str, Any]) -> str:
-    """Why a failure is not as a user may expect it; "" where it is."""
+    """Return the reason why a failure message does not help a user, "" if it does."""
     text, message = json.dumps(result), str(result.get("msg"))
     if "PRIVATE KEY" in text:
         return "a private key in the result"
@@ -84,7 +94,7 @@ def unclear(result: dict[str, Any]) -> str:
 
 
 def _restless(task: OperationCall) -> Iterator[str]:
-    """Once it is done there is nothing to do."""
+    """Run the task once more. It must change nothing."""
     result = task.run()
     if result.get("failed") or result["changed"]:
         yield f"a run after that is not without change: {result.get('msg') or result.get('reason')}"
@@ -92,7 +102,7 @@ def _restless(task: OperationCall) -> Iterator[str]:
 
 @contextlib.contextmanager
 def watched(look: Callable[[], None]) -> Iterator[None]:
-    """``look`` after each request of this process that may have written something."""
+    """Call ``look`` after each request of this process that may have changed an object."""
     send = Client._open
 
     def sent(client: Client, method: str, url: str, *arguments: Any, **options: Any) -> Any:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Both tables, run from the first row to the last: what was done, what the task said, what was in use afterwards."""
+"""Run the tables of false answers and of interferences, and write one row for each case."""
 
 from __future__ import annotations
 
@@ -14,65 +14,69 @@ from typing import TYPE_CHECKING, Any
 
 from tests.support.csr_rig import CsrRig
 from tests.support.failures import has_failed
-from tests.system.fault_injection.lies import meddlers, signers
-from tests.system.fault_injection.lies.signer_rig import SignerRig
+from tests.system.fault_injection import interference, signer_answers
+from tests.system.fault_injection.signer_rig import SignerRig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.support.clusters import Cluster
-    from tests.system.fault_injection.lies.signer_rig import InUse
+    from tests.system.fault_injection.signer_rig import InUse
 
-SIGNER, MEDDLER = "a signer issues", "in the middle of a task"
+SIGNER, CLIENT = "The signer issues", "During the task"
 KEPT, REPLACED, BOTH = (
-    "what was in use before",
+    "the old certificate",
     "the new certificate",
-    "what was in use before; its webhook trusts more",
+    "the old certificate; the webhook also trusts the new CA",
 )
-GONE = "what was in use before; its webhook is gone"
+GONE = "the old certificate; the webhook configuration does not exist"
 HEAD = """\
-| | What was done | What the task says | In use afterwards |
+| | Fault | Failure of the task | In use afterwards |
 |---|---|---|---|
 """
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """A row of the page. ``said``: the task's cause, "" where it ended well. is_good: as the table wants it."""
+class FalseAnswerRow:
+    """A row of the page."""
 
     kind: str
     done: str
+    #: The cause of the failure, "" if the task succeeded.
     said: str
     in_use: str
+    #: True if the case ended as the table expects.
     is_good: bool
 
 
-def outcomes(cluster: Cluster) -> Iterator[Outcome]:
-    """One for each row, in the tables' order."""
-    for lie in (*signers.TRUTHS, *signers.LIES):
-        yield _outcome(cluster, SIGNER, lie.name, lie.says, partial(SignerRig.lied_to, lie=lie))
-    for row in meddlers.MEDDLINGS:
-        yield _outcome(cluster, MEDDLER, row.name, row.says, partial(SignerRig.meddled_with, meddling=row))
+def outcomes(cluster: Cluster) -> Iterator[FalseAnswerRow]:
+    """Yield one row for each case, in the order of the tables."""
+    for answer in (*signer_answers.RIGHT_ANSWERS, *signer_answers.FALSE_ANSWERS):
+        yield _outcome(
+            cluster, SIGNER, answer.name, answer.says, partial(SignerRig.run_with_answer, answer=answer)
+        )
+    for row in interference.INTERFERENCES:
+        yield _outcome(cluster, CLIENT, row.name, row.says, partial(SignerRig.run_with_interference, row=row))
 
 
 def _outcome(
     cluster: Cluster, kind: str, done: str, says: tuple[str, ...], run: Callable[[SignerRig], dict[str, Any]]
-) -> Outcome:
+) -> FalseAnswerRow:
     with contextlib.closing(CsrRig(cluster)) as rig:
-        stage = SignerRig(rig)
-        before = stage.in_use()
-        result = run(stage)
-        after = stage.in_use()
+        signer_rig = SignerRig(rig)
+        before = signer_rig.in_use()
+        result = run(signer_rig)
+        after = signer_rig.in_use()
         said = str(result["msg"]) if result.get("failed") else ""
         in_use = _in_use(before, after)
         is_right = bool(said) == bool(says) and (in_use == REPLACED) == (not says) and "\n" not in said
         is_right = is_right and (not says or has_failed(result, *says))
         cause = _without_chance(str(result.get("cause") or "").replace(rig.name, "apps")) if said else ""
-        return Outcome(kind, done, cause, in_use, is_right)
+        return FalseAnswerRow(kind, done, cause, in_use, is_right)
 
 
 def _without_chance(text: str) -> str:
-    """What differs from run to run: times, and the names that requests get from their keys."""
+    """Remove times and the names of requests, which differ from run to run."""
     text = re.sub(r"20\d\d-\d\d-\d\d \d\d:\d\d(:\d\d)?", "(time)", text)
     return re.sub(r"(certflow-hook-apps-)[0-9a-f]{10}", r"\1...", text)
 
@@ -85,15 +89,15 @@ def _in_use(before: InUse, after: InUse) -> str:
     return KEPT if after == before else BOTH
 
 
-def text(rows: list[Outcome]) -> str:
-    """For docs/reliability.md: a line of figures, then the table."""
+def text(rows: list[FalseAnswerRow]) -> str:
+    """Return the figures and the table for docs/reliability.md."""
     right = sum(row.is_good for row in rows)
     refused = sum(bool(row.said) for row in rows)
     lines = [
-        f"| {row.kind} | {row.done} | {row.said or 'it ends well'} | {row.in_use}{'' if row.is_good else ' (**wrong**)'} |\n"
+        f"| {row.kind} | {row.done} | {row.said or 'success'} | {row.in_use}{'' if row.is_good else ' (**wrong**)'} |\n"
         for row in rows
     ]
-    figures = f"{len(rows)} cases: {refused} refused in one line, {len(rows) - refused} ended well; {right} as they should.\n"
+    figures = f"{len(rows)} cases: {refused} failed with one line, {len(rows) - refused} succeeded. {right} ended as expected.\n"
     return f"{figures}\n{HEAD}{''.join(lines)}"
 
 

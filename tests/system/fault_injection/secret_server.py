@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Serves on loopback, under each Service's name, what its Secret holds at that moment: a webhook that reloads at once."""
+"""Serve on loopback, under the name of each Service, the current certificate in its Secret."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ Pair = Callable[[str], dict[str, str]]
 
 
 class SecretServer:
-    """``pair`` returns tls.crt and tls.key for the server name of a handshake; without them there is none."""
+    """A TLS server.
+
+    ``pair`` returns tls.crt and tls.key for the server name of a handshake, or an empty mapping.
+    """
 
     def __init__(self, pair: Pair) -> None:
         self._pair = pair
@@ -59,7 +62,7 @@ class SecretServer:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         descriptor = os.memfd_create(
             "served"
-        )  # the ssl module takes paths only, and a key has no place on a disk
+        )  # The ssl module reads only paths. Anonymous memory keeps the key off the disk.
         try:
             os.write(descriptor, f"{data['tls.crt']}\n{data['tls.key']}".encode())
             context.load_cert_chain(f"/proc/self/fd/{descriptor}")

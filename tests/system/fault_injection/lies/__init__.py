@@ -1,5 +1,0 @@
-# Copyright (c) certflow.kubernetes contributors
-# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-# SPDX-License-Identifier: GPL-3.0-or-later
-
-"""Signers that lie and people who meddle, as tables that run against a real control plane."""

@@ -1,0 +1,111 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""False answers of signers and changes by other clients, on a real control plane: a task refuses them with
+one line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.support.csr_rig import CsrRig, assert_one_line
+from tests.support.leases import leases
+from tests.system.fault_injection import interference, signer_answers
+from tests.system.fault_injection.signer_rig import SignerRig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from tests.support.clusters import Fleet
+    from tests.system.fault_injection.interference import Interference
+    from tests.system.fault_injection.signer_answers import SignerAnswer
+
+
+# One row of each kind runs with make test. tests/unit/plugins/module_utils/_csr/test_certificate_rules.py
+# covers the others.
+DAILY = frozenset(
+    [
+        "another public key",
+        "a key of an unknown type",
+        "also the API server's name",
+        "a longer lifetime than the provider's limit",
+        "a chain in the wrong order",
+        "a wrong signature",
+        "the requested certificate, and the condition Failed",
+        "data that is not a certificate",
+        "text that is not ASCII before the certificate",
+        "the request is replaced by a copy of itself",
+        "the request is denied",
+        "the request is deleted",
+        "the approved request is replaced by a copy of itself",
+        "the Secret is deleted and created again with the same content",
+        "cert-manager's annotation is added to the Secret",
+        "the same task runs elsewhere and stores its certificate first",
+        "another task of this collection adds a CA to the webhook",
+        "the webhook now calls another Service",
+    ]
+)
+
+
+def rows(table: Sequence[SignerAnswer | Interference]) -> list[Any]:
+    """Return the rows as pytest's parameters. Rows outside DAILY run with make test-all."""
+    return [
+        pytest.param(row, id=row.name, marks=() if row.name in DAILY else pytest.mark.full) for row in table
+    ]
+
+
+@pytest.fixture(scope="module")
+def signer_rig(fleet: Fleet) -> Iterator[SignerRig]:
+    """Yield one rig for all false answers, because each of them leaves the state in use unchanged."""
+    with contextlib.closing(CsrRig(fleet["onprem"])) as rig:
+        yield SignerRig(rig)
+
+
+@pytest.mark.parametrize("answer", rows(signer_answers.FALSE_ANSWERS))
+def test_a_false_answer_is_refused(signer_rig: SignerRig, answer: SignerAnswer) -> None:
+    before = signer_rig.in_use()
+    result = signer_rig.run_with_answer(answer)
+    assert_one_line(result, *answer.says, signer_rig.rig.cluster.url)
+    assert signer_rig.in_use() == before
+    assert leases(signer_rig.rig.cluster, signer_rig.rig.name) == []
+
+
+@pytest.mark.parametrize("answer", rows(signer_answers.RIGHT_ANSWERS))
+def test_a_right_answer_is_accepted(fleet: Fleet, answer: SignerAnswer) -> None:
+    with contextlib.closing(CsrRig(fleet["onprem"])) as rig:
+        signer_rig = SignerRig(rig)
+        before = signer_rig.in_use()
+        result = signer_rig.run_with_answer(answer)
+        assert result["changed"] and not result.get("failed"), result
+        after = signer_rig.in_use()
+        assert after.data["tls.crt"] != before.data["tls.crt"]
+        assert signer_answers.root().pem in after.bundle
+
+
+@pytest.mark.parametrize("interference_row", rows(interference.INTERFERENCES))
+def test_a_change_by_another_client(fleet: Fleet, interference_row: Interference) -> None:
+    with contextlib.closing(CsrRig(fleet["onprem"])) as rig:
+        signer_rig = SignerRig(rig)
+        before = signer_rig.in_use()
+        result = signer_rig.run_with_interference(interference_row)
+        if interference_row.says:
+            assert_one_line(result, *interference_row.says, rig.cluster.url)
+        else:
+            assert result["changed"], result
+            assert not result.get("failed"), result
+        assert interference_row.holds(before, signer_rig.in_use())
+        assert leases(rig.cluster, rig.name) == []
+
+
+def test_every_daily_row_exists() -> None:
+    tables: tuple[Sequence[SignerAnswer | Interference], ...] = (
+        signer_answers.FALSE_ANSWERS,
+        signer_answers.RIGHT_ANSWERS,
+        interference.INTERFERENCES,
+    )
+    assert {row.name for table in tables for row in table} >= DAILY
