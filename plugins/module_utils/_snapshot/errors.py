@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""What can go wrong when a release of the snapshot controller is installed."""
+"""The errors of an upgrade of the snapshot controller."""
 
 from __future__ import annotations
 
@@ -11,70 +11,70 @@ from .._errors import CertflowError
 
 
 class ReleaseError(CertflowError):
-    """The release that is asked for does not exist, or may not be installed."""
+    """The requested release does not exist, or it must not be installed."""
 
     code = "release-unavailable"
 
 
 class SourceError(CertflowError):
-    """The manifests of a release cannot be had: not there, not reachable, or not what they have to be."""
+    """The manifests of a release do not exist, cannot be fetched, or do not equal their sums."""
 
     code = "source-unusable"
 
 
 class StepError(CertflowError):
-    """A step of a plan cannot be carried out as it is written."""
+    """A step of a plan cannot be carried out in its form."""
 
     code = "invalid-step"
 
 
 class NotYetError(StepError):
-    """Something is missing that an earlier step of the plan makes; in check mode that is no fault."""
+    """An object is missing that an earlier step of the plan creates. In check mode this is not an error."""
 
     code = "step-too-early"
 
 
 class OwnedObjectError(CertflowError):
-    """An object belongs to another writer, who would undo the change or be undone by it."""
+    """An object belongs to another manager, which would revert the change or break."""
 
     code = "owned-by-another"
 
 
 class RefusedObjectError(CertflowError):
-    """The API server refuses an object; ``values`` go into the failed result."""
+    """The API server refuses an object. ``values`` go into the failed result."""
 
     code = "object-refused"
 
 
 class RolloutError(CertflowError):
-    """A Deployment does not become available; ``values`` go into the failed result."""
+    """A Deployment does not become available. ``values`` go into the failed result."""
 
     code = "rollout-failed"
 
 
 class MigrationError(CertflowError):
-    """Objects of a CustomResourceDefinition could not all be stored at its storage version."""
+    """Some objects of a CustomResourceDefinition could not be stored at its storage version."""
 
     code = "migration-failed"
 
 
 class PreflightError(CertflowError):
-    """A step of a plan would fail; ``values`` go into the failed result."""
+    """A step of a plan would fail. ``values`` go into the failed result."""
 
     code = "preflight-failed"
 
 
 class UnprovenError(CertflowError):
-    """What a step was to prove is not so, or cannot be told; ``values`` go into the failed result."""
+    """A verification failed, or has no result. ``values`` go into the failed result."""
 
     code = "verification-failed"
 
 
 class UpgradeRefused(CertflowError):
-    """A hazard or another manager prevents the upgrade; ``values`` go into the failed result."""
+    """A hazard or another manager prevents the upgrade. ``values`` go into the failed result."""
 
     code = "upgrade-refused"
 
 
 class UpgradeError(CertflowError):
-    """An upgrade ended in the middle. Its code is that of the failure; ``values`` go into the failed result."""
+    """An upgrade failed after its first write. Its code is that of the failure. ``values`` go into the failed result."""

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The kinds of objects that this room applies or deletes, with their fixed paths. Pure."""
+"""Table of the kinds of objects that an upgrade applies or deletes, with their paths. Pure."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class ObjectKind:
-    """One row. plural: the resource's name in paths. applied: whether manifests may hold it; others are only deleted."""
+    """One row."""
 
     name: str
     api_version: str
+    #: The name of the resource in paths.
     plural: str
     namespaced: bool
+    #: True if manifests may contain it. Other kinds are only deleted.
     applied: bool = True
 
     @property
@@ -28,7 +30,7 @@ class ObjectKind:
         return self.api_version.rpartition("/")[0]
 
     def collection(self, namespace: str = "") -> str:
-        """Return the path of all such objects, of one namespace or of all of them."""
+        """Return the path of the objects in one namespace, or in all namespaces."""
         root = f"/apis/{self.api_version}" if self.group else f"/api/{self.api_version}"
         place = f"/namespaces/{namespace}" if self.namespaced and namespace else ""
         return f"{root}{place}/{self.plural}"
@@ -79,10 +81,11 @@ KINDS: dict[str, ObjectKind] = {
 
 @dataclass(frozen=True)
 class Reference:
-    """One object by name; ``namespace`` is "" for a kind that has none."""
+    """The name of one object."""
 
     kind: str
     name: str
+    #: "" for a kind that is not namespaced.
     namespace: str = ""
 
     def __str__(self) -> str:
@@ -94,6 +97,6 @@ class Reference:
 
 
 def reference(obj: Mapping[str, Any]) -> Reference:
-    """Return which object a manifest is about."""
+    """Return the name of a manifest's object."""
     metadata = obj["metadata"]
     return Reference(obj["kind"], metadata["name"], metadata.get("namespace") or "")

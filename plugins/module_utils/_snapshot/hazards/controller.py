@@ -37,7 +37,7 @@ def find_arguments_unknown(context: UpgradeContext) -> Finding | None:
     if not wrong:
         return None
     return Finding(
-        listed(f"{one}: {context.release} does not know it" for one in wrong),
+        listed(f"{argument}: {context.release} does not know it" for argument in wrong),
         f"Remove the argument, or replace it: {_instead(wrong)}. A program exits at a flag that it does not know.",
     )
 
@@ -54,7 +54,7 @@ def find_arguments_ended(context: UpgradeContext) -> Finding | None:
     """Find arguments of the running controller that the release does not know."""
     live = context.controller
     wrong = flags.unknown(CONTROLLER, live.arguments, context.release) if live else []
-    return Finding(listed(f"{live}: {one}" for one in wrong)) if wrong else None
+    return Finding(listed(f"{live}: {argument}" for argument in wrong)) if wrong else None
 
 
 def find_arguments_dropped(context: UpgradeContext) -> Finding | None:
@@ -62,7 +62,7 @@ def find_arguments_dropped(context: UpgradeContext) -> Finding | None:
     if live is None or not live.origin.key or not dropped:
         return None
     return Finding(
-        listed(f"{live}: {one}" for one in dropped),
+        listed(f"{live}: {argument}" for argument in dropped),
         "Add the arguments to keep to controller_arguments. To drop all of them, set accept: [arguments-dropped].",
     )
 
@@ -72,16 +72,16 @@ def find_arguments_taken_back(context: UpgradeContext) -> Finding | None:
     if live is None or live.origin.key or not dropped:
         return None
     return Finding(
-        listed(f"{live}: {one}" for one in dropped),
+        listed(f"{live}: {argument}" for argument in dropped),
         "They are no longer in controller_arguments, so the upgrade removes them.",
     )
 
 
 def find_sidecar_arguments(context: UpgradeContext) -> Finding | None:
     found = [
-        f"{one}: {argument}, instead {flag.instead}"
-        for one in context.installed.running(SIDECAR)
-        for argument, flag in flags.lost(SIDECAR, one.arguments)
+        f"{workload}: {argument}, instead {flag.instead}"
+        for workload in context.installed.running(SIDECAR)
+        for argument, flag in flags.lost(SIDECAR, workload.arguments)
     ]
     if not found:
         return None

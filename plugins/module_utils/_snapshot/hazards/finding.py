@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""What a rule found. Pure."""
+"""The finding of a hazard's rule. Pure."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ MOST = 10
 
 @dataclass(frozen=True)
 class Finding:
-    """evidence: what was seen. remedy: what a person can do, "" where the plan does it.
+    """A hazard of this cluster, found by its rule."""
 
-    via: the release that has to be installed in between.
-    """
-
+    #: The objects and values that show the hazard.
     evidence: tuple[str, ...]
+    #: Imperative sentences for the user, "" if a step of the plan handles the hazard.
     remedy: str = ""
+    #: The release that must be installed in between, or "".
     via: str = ""
 
 
 def listed(texts: Iterable[str]) -> tuple[str, ...]:
-    """At most MOST of them, and how many more there are."""
+    """Return the first MOST texts, and the number of the rest."""
     every = tuple(dict.fromkeys(texts))
     more = len(every) - MOST
     return (*every[:MOST], f"and {more} more") if more > 0 else every

@@ -62,8 +62,8 @@ def find_hosted(context: UpgradeContext) -> Finding | None:
     if not context.is_hosted:
         return None
     leases = [
-        f"Lease {one.namespace}: held by {one.holder}, renewed {one.renewed}"
-        for one in context.installed.leases
+        f"Lease {lease.namespace}: held by {lease.holder}, renewed {lease.renewed}"
+        for lease in context.installed.leases
     ]
     return Finding(
         listed([*(f"CustomResourceDefinition {name}" for name in context.installed.crds), *leases]),
@@ -133,14 +133,16 @@ def find_version_unknown(context: UpgradeContext) -> Finding | None:
 
 
 def find_two_controllers(context: UpgradeContext) -> Finding | None:
-    staying = [one for one in context.others if one not in context.removed and not one.companions]
+    staying = [
+        workload for workload in context.others if workload not in context.removed and not workload.companions
+    ]
     if not staying:
         return None
     return Finding(
         listed(
-            f"{one}: {one.image}"
-            for one in (context.controller, *staying)
-            if one
+            f"{workload}: {workload.image}"
+            for workload in (context.controller, *staying)
+            if workload
         ),
         "Add the controllers to delete to remove_controllers, as namespace/name.",
     )  # fmt: skip
@@ -149,17 +151,20 @@ def find_two_controllers(context: UpgradeContext) -> Finding | None:
 def find_other_containers(context: UpgradeContext) -> Finding | None:
     """Find workloads that run other containers too, which a deletion would stop."""
     found = [
-        (one, program)
+        (workload, program)
         for program in (CONTROLLER, VALIDATION, CONVERSION)
-        for one in (*context.installed.running(program), *context.installed.orphans(program))
-        if one.companions
+        for workload in (*context.installed.running(program), *context.installed.orphans(program))
+        if workload.companions
     ]
     if not found:
         return None
-    one, _program = found[0]
+    shared, _program = found[0]
     return Finding(
-        listed(f"{one}: {one.image} beside {', '.join(one.companions)}" for one, _program in found),
-        f"Remove the container of {one.image.rpartition('/')[2].partition(':')[0]} from {one}, and keep the other containers. "
+        listed(
+            f"{workload}: {workload.image} beside {', '.join(workload.companions)}"
+            for workload, _program in found
+        ),
+        f"Remove the container of {shared.image.rpartition('/')[2].partition(':')[0]} from {shared}, and keep the other containers. "
         "Such a workload is never deleted, even if remove_controllers names it.",
     )
 
@@ -180,31 +185,31 @@ def find_controllers_removed(context: UpgradeContext) -> Finding | None:
     if not context.removed:
         return None
     return Finding(
-        listed(f"{one}: {one.image}" for one in context.removed),
+        listed(f"{workload}: {workload.image}" for workload in context.removed),
         "If a later step fails, the undo does not restore it, because Deployment snapshot-controller replaces it. Restore it "
         "from the backup if you need it.",
     )
 
 
 def find_leftover_statefulset(context: UpgradeContext) -> Finding | None:
-    found = [one for one in context.removed if context.is_leftover(one)]
-    return Finding(listed(f"{one}: {one.image}" for one in found)) if found else None
+    found = [workload for workload in context.removed if context.is_leftover(workload)]
+    return Finding(listed(f"{workload}: {workload.image}" for workload in found)) if found else None
 
 
 def find_another_name(context: UpgradeContext) -> Finding | None:
-    one = context.controller
+    controller = context.controller
     known = {("Deployment", CONTROLLER_NAME)}
     if (
-        one is None
-        or one.companions
-        or one in context.removed
-        or one in context.installed.orphans(CONTROLLER)
-        or (one.kind, one.name) in known
+        controller is None
+        or controller.companions
+        or controller in context.removed
+        or controller in context.installed.orphans(CONTROLLER)
+        or (controller.kind, controller.name) in known
     ):
         return None
     return Finding(
-        (f"{one}: {one.image}",),
-        f"Add {one.namespace}/{one.name} to remove_controllers. It is deleted when Deployment "
+        (f"{controller}: {controller.image}",),
+        f"Add {controller.namespace}/{controller.name} to remove_controllers. It is deleted when Deployment "
         f"{context.namespace}/{CONTROLLER_NAME} runs.",
     )
 
@@ -233,7 +238,7 @@ def find_webhook_moves(context: UpgradeContext) -> Finding | None:
 
 def find_webhook_names(context: UpgradeContext) -> Finding | None:
     kinds = [kind for kind in (VALIDATION, CONVERSION) if context.wants(kind)]
-    foreign = [one for kind in kinds for one in _foreign(context, kind)]
+    foreign = [configuration for kind in kinds for configuration in _foreign(context, kind)]
     if not foreign:
         return None
     hook = context.hook(kinds[0])
@@ -248,7 +253,11 @@ def _foreign(context: UpgradeContext, kind: str) -> list[str]:
     hook = context.hook(kind)
     configurations = context.installed.configurations if kind == VALIDATION else ()
     return [
-        *(str(one) for one in configurations if one.name not in CONFIGURATION_NAMES),
-        *(str(one) for one in context.installed.running(kind) if one.name != hook.deployment),
+        *(
+            str(configuration)
+            for configuration in configurations
+            if configuration.name not in CONFIGURATION_NAMES
+        ),
+        *(str(workload) for workload in context.installed.running(kind) if workload.name != hook.deployment),
         *(f"Service {place}/{name}" for place, name in context.called(kind) if name != hook.service),
     ]

@@ -91,7 +91,7 @@ def find_v1beta1_unserved(context: UpgradeContext) -> Finding | None:
         listed(
             [
                 *(f"{name} serves v1beta1 now" for name in served),
-                *(f"{one} wrote at v1beta1" for one in clients),
+                *(f"{client} wrote at v1beta1" for client in clients),
             ]
         ),
         "Upgrade clients that use v1beta1 first, such as backup tools and sidecars of CSI drivers. After the upgrade they get 404.",
@@ -109,7 +109,7 @@ def _ends_serving(context: UpgradeContext) -> list[Crd]:
 
 def _faults(context: UpgradeContext) -> tuple[str, ...]:
     every = (*context.installed.objects.faults, *context.installed.groups.faults)
-    return listed(f"{one.kind} {one.place}: {one.why}" for one in every)
+    return listed(f"{fault.kind} {fault.place}: {fault.why}" for fault in every)
 
 
 def find_invalid_objects(context: UpgradeContext) -> Finding | None:
@@ -215,7 +215,7 @@ def find_conversion_needed(context: UpgradeContext) -> Finding | None:
         if context.stores_v1beta1
         else []
     )
-    why += [f"{one} uses v1beta1: {one.image}" for one in context.old_sidecars]
+    why += [f"{workload} uses v1beta1: {workload.image}" for workload in context.old_sidecars]
     why += ["conversion_webhook is true"] if context.options.conversion_webhook else []
     why += ["a conversion webhook is installed and answers"] if context.converts else []
     why += (
@@ -288,7 +288,7 @@ def find_sidecars_at_v1beta1(context: UpgradeContext) -> Finding | None:
     ):
         return None
     return Finding(
-        listed(f"{one}: {one.image}" for one in context.old_sidecars),
+        listed(f"{workload}: {workload.image}" for workload in context.old_sidecars),
         f"Upgrade to {CONVERTS} first. Then upgrade these sidecars to csi-snapshotter 8.4 or newer, and continue. At 8.6 old "
         "sidecars read the contents without their lists of handles, and write them back without the lists.",
     )
@@ -296,11 +296,15 @@ def find_sidecars_at_v1beta1(context: UpgradeContext) -> Finding | None:
 
 def find_sidecars_before_crds(context: UpgradeContext) -> Finding | None:
     crd = context.contents
-    new = [one for one in context.installed.running(SIDECAR) if (one.version or NO_VERSION) >= (8, 4, 0)]
+    new = [
+        workload
+        for workload in context.installed.running(SIDECAR)
+        if (workload.version or NO_VERSION) >= (8, 4, 0)
+    ]
     if crd is None or "v1beta2" in crd.versions or not new:
         return None
     return Finding(
-        listed(f"{one}: {one.image}" for one in new),
+        listed(f"{workload}: {workload.image}" for workload in new),
         "With group snapshots on, these sidecars wait for v1beta2 of the CRDs. Ordinary snapshots stop (#1385) until the CRDs of "
         "8.4 are installed.",
     )

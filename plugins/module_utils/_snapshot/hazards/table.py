@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Table of the hazards of an upgrade of external-snapshotter: between which releases, why, and the answer. Pure.
+"""Table of the hazards of an upgrade of external-snapshotter, with the answer to each. Pure.
 
 docs/hazards.md is generated from these rows. "#N" and "vX" are issues and tags of kubernetes-csi/external-snapshotter.
 """
@@ -27,21 +27,19 @@ HazardRule = Callable[[UpgradeContext], Optional[Finding]]
 
 @dataclass(frozen=True)
 class Hazard:
-    """One row.
+    """One row."""
 
-    id: never changes.
-    title: the problem.
-    handling: REFUSE, ASK, STEP or REPORT.
-    answer: what the upgrade does about it, and in which order.
-    source: where the rule comes from.
-    rule: finds the hazard in a situation.
-    """
-
+    #: The id never changes.
     id: str
+    #: The problem.
     title: str
+    #: REFUSE, ASK, STEP or REPORT.
     handling: str
+    #: What the upgrade does, in its order.
     answer: str
+    #: The documents and issues that the rule comes from.
     source: str
+    #: Returns a finding if the cluster has the hazard.
     rule: HazardRule
 
 
@@ -464,6 +462,7 @@ class DetectedHazard:
     finding: Finding
 
     def stops(self, accepted: tuple[str, ...]) -> bool:
+        """Return True if the hazard refuses the plan. accepted: the ids of the hazards that the user accepts."""
         handling = self.hazard.handling
         return handling == REFUSE or (handling == ASK and self.hazard.id not in accepted)
 

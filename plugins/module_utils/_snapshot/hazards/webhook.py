@@ -16,7 +16,7 @@ from .finding import Finding, labels, listed
 def _pairs(context: UpgradeContext) -> list[tuple[WebhookRules, Hook]]:
     """Return each configuration that is kept, with its webhooks."""
     live = ((rules, context.live(rules)) for rules in context.configurations)
-    return [(rules, hook) for rules, one in live if one for hook in one.hooks]
+    return [(rules, hook) for rules, configuration in live if configuration for hook in configuration.hooks]
 
 
 def find_webhook_rights(context: UpgradeContext) -> Finding | None:
@@ -73,9 +73,9 @@ def find_secret_type(context: UpgradeContext) -> Finding | None:
         return None
     namespace = context.webhook_namespace(VALIDATION)
     found = [context.installed.secret(namespace, name) for name in context.mounted(VALIDATION)]
-    wrong = [one for one in found if one and one.type != "kubernetes.io/tls"]
+    wrong = [secret for secret in found if secret and secret.type != "kubernetes.io/tls"]
     return Finding(
-        listed(f"Secret {one.namespace}/{one.name}: type {one.type}, keys {', '.join(one.keys)}" for one in wrong)
+        listed(f"Secret {secret.namespace}/{secret.name}: type {secret.type}, keys {', '.join(secret.keys)}" for secret in wrong)
     ) if wrong else None  # fmt: skip
 
 
@@ -94,15 +94,17 @@ def find_webhook_selector(context: UpgradeContext) -> Finding | None:
 
 def find_no_drain(context: UpgradeContext) -> Finding | None:
     kinds = [kind for kind in (VALIDATION, CONVERSION) if context.wants(kind) and context.hands_over(kind)]
-    live = [one for kind in kinds if (one := context.installed.webhook(kind)) and not one.drains]
-    return Finding(listed(f"{one}: no preStop sleep" for one in live)) if live else None
+    live = [webhook for kind in kinds if (webhook := context.installed.webhook(kind)) and not webhook.drains]
+    return Finding(listed(f"{workload}: no preStop sleep" for workload in live)) if live else None
 
 
 def find_webhook_port(context: UpgradeContext) -> Finding | None:
     port = context.options.webhook_port
     live = _live(context)
     moving = [
-        f"{one} listens on port {one.port}, and the new pods on {port}" for one in live if one.port != port
+        f"{workload} listens on port {workload.port}, and the new pods on {port}"
+        for workload in live
+        if workload.port != port
     ]
     return Finding(listed(moving)) if moving else None
 
@@ -110,14 +112,14 @@ def find_webhook_port(context: UpgradeContext) -> Finding | None:
 def find_host_port(context: UpgradeContext) -> Finding | None:
     port = context.options.webhook_port
     live = [
-        one
-        for one in _live(context)
-        if one.host_network and one.port == port and context.hands_over(one.program)
+        workload
+        for workload in _live(context)
+        if workload.host_network and workload.port == port and context.hands_over(workload.program)
     ]
     if not (live and context.options.webhook_host_network):
         return None
     return Finding(
-        listed(f"{one} uses port {port} of its nodes" for one in live),
+        listed(f"{workload} uses port {port} of its nodes" for workload in live),
         "Set another webhook_port, or provide more nodes. New pods cannot be scheduled on these nodes until the old pods end, and "
         "the old pods end only when the new pods are ready.",
     )
@@ -126,7 +128,7 @@ def find_host_port(context: UpgradeContext) -> Finding | None:
 def _live(context: UpgradeContext) -> list[InstalledWorkload]:
     """Return the installed webhooks that are kept."""
     found = [context.installed.webhook(kind) for kind in (VALIDATION, CONVERSION) if context.wants(kind)]
-    return [one for one in found if one]
+    return [workload for workload in found if workload]
 
 
 def find_no_drain_here(context: UpgradeContext) -> Finding | None:
@@ -142,8 +144,16 @@ def find_no_drain_here(context: UpgradeContext) -> Finding | None:
 
 
 def find_groups_path(context: UpgradeContext) -> Finding | None:
-    found = [one for one in context.surplus if one.groups == (GROUP,) and context.wants(VALIDATION)]
-    return Finding(listed(f"ValidatingWebhookConfiguration {one.name}" for one in found)) if found else None
+    found = [
+        configuration
+        for configuration in context.surplus
+        if configuration.groups == (GROUP,) and context.wants(VALIDATION)
+    ]
+    return (
+        Finding(listed(f"ValidatingWebhookConfiguration {configuration.name}" for configuration in found))
+        if found
+        else None
+    )
 
 
 def find_dangling_configuration(context: UpgradeContext) -> Finding | None:
@@ -152,9 +162,9 @@ def find_dangling_configuration(context: UpgradeContext) -> Finding | None:
         return None
     return Finding(
         listed(
-            f"ValidatingWebhookConfiguration {one.name}: {hook.failure_policy}"
-            for one in context.installed.configurations
-            for hook in one.hooks
+            f"ValidatingWebhookConfiguration {configuration.name}: {hook.failure_policy}"
+            for configuration in context.installed.configurations
+            for hook in configuration.hooks
         )
     )
 
@@ -163,17 +173,17 @@ def find_webhook_left(context: UpgradeContext) -> Finding | None:
     kinds = [
         kind for kind in (VALIDATION, CONVERSION) if not context.wants(kind) and not context.callers(kind)
     ]
-    found = [str(one) for kind in kinds for one in context.installed.running(kind)]
+    found = [str(workload) for kind in kinds for workload in context.installed.running(kind)]
     return Finding(listed(found)) if found else None
 
 
 def find_foreign_configuration(context: UpgradeContext) -> Finding | None:
     """Find configurations of other owners that name snapshots."""
     found = [
-        f"{one}: webhook {hook.name} calls {_backend(hook)}"
-        for one in context.installed.foreign
-        for hook in one.hooks
-        if one.groups
+        f"{configuration}: webhook {hook.name} calls {_backend(hook)}"
+        for configuration in context.installed.foreign
+        for hook in configuration.hooks
+        if configuration.groups
     ]
     if not found:
         return None
@@ -190,9 +200,9 @@ def _backend(hook: Hook) -> str:
 def find_webhook_shared(context: UpgradeContext) -> Finding | None:
     """Find webhooks of other owners' configurations that call the snapshot controller's webhook."""
     found = [
-        (kind, f"{one}: webhook {hook.name} ({hook.failure_policy}) calls {_backend(hook)}")
+        (kind, f"{configuration}: webhook {hook.name} ({hook.failure_policy}) calls {_backend(hook)}")
         for kind in (VALIDATION, CONVERSION)
-        for one, hook in context.callers(kind)
+        for configuration, hook in context.callers(kind)
     ]
     if not found:
         return None
@@ -259,7 +269,7 @@ def find_nobody_behind(context: UpgradeContext) -> Finding | None:
         return None
     live = context.installed.webhook(VALIDATION)
     detached = context.installed.orphans(VALIDATION)
-    services = {(one.namespace, one.name) for one in context.installed.services}
+    services = {(service.namespace, service.name) for service in context.installed.services}
     gone = [
         f"Service {place}/{name} does not exist"
         for place, name in context.called(VALIDATION)
@@ -285,7 +295,7 @@ def find_volume_mode(context: UpgradeContext) -> Finding | None:
     if not context.crosses((7, 0, 0)) or (context.version or NO_VERSION) == NO_VERSION:
         return None
     arguments = (*context.options.controller_arguments, *context.options.webhook_arguments)
-    if any(one.startswith("--prevent-volume-mode-conversion=false") for one in arguments):
+    if any(argument.startswith("--prevent-volume-mode-conversion=false") for argument in arguments):
         return None
     return Finding(
         ("--prevent-volume-mode-conversion is true from 7.0 on",),

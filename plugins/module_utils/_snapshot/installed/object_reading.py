@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Objects of a cluster, and what they say of external-snapshotter. Pure; _observe fetches the objects."""
+"""Make the installed state of external-snapshotter from the objects of a cluster. Pure. read_objects fetches them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import base64
 import binascii
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 from ... import _managers
@@ -50,12 +51,12 @@ INVALID_LABELS = (
 SERVICE_NAMES = frozenset(release.webhook.service for release in RELEASES if release.webhook)
 CERTIFICATE_KEYS = ("tls.crt", "cert.pem")
 CONTROLLER_ROLE = "snapshot-controller-runner"
-# The label of Secrets that this collection made (_csr._marks), beside installers.MANAGER.
+# The label of this collection's Secrets. Its value is installers.MANAGER.
 MANAGED_BY = "app.kubernetes.io/managed-by"
-# A status of that name lists the snapshots' handles: v1beta1's, and that of v1beta2 and v1.
+# The fields of a status that list the handles of snapshots, of v1beta1 and of v1beta2 and v1.
 LISTS = ("volumeSnapshotHandlePairList", "volumeSnapshotInfoList")
 
-# rbac-snapshot-controller.yaml: what newer controllers need beside what 4.2's had.
+# The permissions that newer controllers need in addition to those of 4.2, from rbac-snapshot-controller.yaml.
 RIGHTS: tuple[tuple[Version, str, str, tuple[str, ...]], ...] = (
     ((5, 0, 0), SNAPSHOT, "volumesnapshots", ("patch",)),
     ((5, 0, 0), SNAPSHOT, "volumesnapshotcontents", ("patch",)),
@@ -71,7 +72,7 @@ RIGHTS: tuple[tuple[Version, str, str, tuple[str, ...]], ...] = (
 
 @dataclass(frozen=True)
 class ClusterObjects:
-    """Objects by what they are ("crds", "deployments", ...), as the API server gave them, and what could not be read."""
+    """Objects as the API server returned them, by the names of their lists such as "crds" or "deployments"."""
 
     objects: Mapping[str, tuple[Mapping[str, Any], ...]] = field(default_factory=dict)
     kubernetes: str = ""
@@ -83,10 +84,12 @@ class ClusterObjects:
 
 
 def installed(reading: ClusterObjects, release: Release) -> InstalledState:
-    """What is there. release: the target, whose rules stored objects are held against."""
+    """Return the installed state. release: the target release, whose rules show invalid stored objects."""
     crds = [crd_sets.parse(obj) for obj in reading["crds"]]
     configurations, foreign = _configurations(reading)
-    called = {hook.service[0] for one in configurations for hook in one.hooks if hook.service}
+    called = {
+        hook.service[0] for configuration in configurations for hook in configuration.hooks if hook.service
+    }
     converts = {crd.conversion.service[0] for crd in crds if crd.conversion.service}
     workloads, strangers = _told_apart(_workloads(reading), {VALIDATION: called, CONVERSION: converts})
     role = next((obj for obj in reading["cluster_roles"] if _name(obj) == CONTROLLER_ROLE), None)
@@ -140,11 +143,15 @@ def _told_apart(
     every = list(workloads)
     sure: dict[str, set[str]] = {}
     for program, names in called.items():
-        places = {one.namespace for one in every if one.program == program}
+        places = {workload.namespace for workload in every if workload.program == program}
         only = places if len(places) == 1 and (program == CONVERSION or not names) else set()
         sure[program] = (places & names) or only
-    kept = [one for one in every if one.program not in sure or one.namespace in sure[one.program]]
-    return kept, [one for one in every if one not in kept]
+    kept = [
+        workload
+        for workload in every
+        if workload.program not in sure or workload.namespace in sure[workload.program]
+    ]
+    return kept, [workload for workload in every if workload not in kept]
 
 
 def _workload(
@@ -167,16 +174,16 @@ def _workload(
         drains="sleep" in ((container.get("lifecycle") or {}).get("preStop") or {}),
         replicas=int(spec.get("replicas", 1)),
         available=int((obj.get("status") or {}).get("availableReplicas") or 0),
-        # What is no Deployment of one program is a driver's own, and so is whatever marks it.
+        # A sidecar belongs to a CSI driver, so objects of installers do not show its origin.
         origin=installers.find_origin(obj, images=[image], apis=() if program == SIDECAR else apis),
         companions=pod_specs.others_beside(obj, container),
     )
 
 
 def _port(container: Mapping[str, Any]) -> int:
-    """By its argument, else by what the container declares, else what the webhooks listen on by themselves."""
+    """Return the port by the argument, by the container's ports, or by the programs' default."""
     given = flags.value(container.get("args") or (), "port") or ""
-    declared = [int(one["containerPort"]) for one in container.get("ports") or ()]
+    declared = [int(port["containerPort"]) for port in container.get("ports") or ()]
     return int(given) if given.isdigit() else (declared or [443])[0]
 
 
@@ -191,7 +198,7 @@ def _version(image: str, labels: Mapping[str, str]) -> Version | None:
 
 def _orphan_sets(replica_sets: Iterable[Mapping[str, Any]]) -> Iterator[OrphanReplicaSet]:
     for obj in replica_sets:
-        # A scaled-down one is the history of a Deployment that is gone: it runs nothing.
+        # A ReplicaSet without replicas is the history of a deleted Deployment and runs no pods.
         if obj["metadata"].get("ownerReferences") or not obj["spec"].get("replicas", 1):
             continue
         label = (obj["metadata"].get("labels") or {}).get(ORPHAN_LABEL, "")
@@ -217,11 +224,13 @@ def _configurations(reading: ClusterObjects) -> tuple[list[WebhookConfiguration]
         ("MutatingWebhookConfiguration", "mutating_configurations"),
     ):
         for obj in reading[what]:
-            one = _configuration(obj, kind, programs, reading.apis)
-            if kind == "ValidatingWebhookConfiguration" and _is_own(one):
-                own.append(one)
-            elif one.groups or any(hook.answered_by or _is_known(hook, programs) for hook in one.hooks):
-                foreign.append(one)
+            configuration = _configuration(obj, kind, programs, reading.apis)
+            if kind == "ValidatingWebhookConfiguration" and _is_own(configuration):
+                own.append(configuration)
+            elif configuration.groups or any(
+                hook.answered_by or _is_known(hook, programs) for hook in configuration.hooks
+            ):
+                foreign.append(configuration)
     return own, foreign
 
 
@@ -287,17 +296,17 @@ def _labels(workload: Mapping[str, Any]) -> Mapping[str, str]:
 def _secret(obj: Mapping[str, Any], reading: ClusterObjects) -> Secret:
     namespace, name = _place(obj)
     data = obj.get("data") or {}
-    seen: dict[str, Any] = {}
+    certificate: dict[str, Any] = {}
     key = next((key for key in CERTIFICATE_KEYS if key in data), "")
     try:
         facts = certificate_facts.describe_pem(base64.b64decode(data.get(key, "")).decode("utf-8", "replace"))
-        seen = {
+        certificate = {
             "subject": facts.subject,
             "names": facts.dns_names,
             "not_after": facts.not_after.isoformat(),
         }
     except (CertificateError, binascii.Error):
-        pass  # what cannot be read is no certificate; the step that makes one says more
+        pass  # the step that issues a certificate reports an invalid one
     managers = tuple(found.manager.name for found in _managers.find_managers(obj["metadata"]))
     return Secret(
         namespace,
@@ -308,7 +317,7 @@ def _secret(obj: Mapping[str, Any], reading: ClusterObjects) -> Secret:
         users=pod_specs.users_of(namespace, name, reading.objects),
         resource_version=obj["metadata"].get("resourceVersion", ""),
         is_marked=_is_marked(obj),
-        **seen,
+        **certificate,
     )
 
 
@@ -330,12 +339,7 @@ def _missing(role: Mapping[str, Any], release: Release) -> Iterator[str]:
 
 
 def _is_granted(granted: set[tuple[str, str, str]], group: str, resource: str, verb: str) -> bool:
-    return any(
-        (one, two, three) in granted
-        for one in (group, "*")
-        for two in (resource, "*")
-        for three in (verb, "*")
-    )
+    return any(permission in granted for permission in product((group, "*"), (resource, "*"), (verb, "*")))
 
 
 def _defaults(classes: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, ...]]:
@@ -348,7 +352,7 @@ def _defaults(classes: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, ...]
 
 def _objects(reading: ClusterObjects, release: Release) -> StoredSnapshots:
     snapshots, contents = reading["snapshots"], reading["contents"]
-    held = crd_sets.row(release.crds, SNAPSHOT).rules
+    has_rules = crd_sets.row(release.crds, SNAPSHOT).rules
     clients = {
         entry.get("manager", "?")
         for obj in (*snapshots, *contents, *reading["classes"])
@@ -360,7 +364,7 @@ def _objects(reading: ClusterObjects, release: Release) -> StoredSnapshots:
         contents=len(contents),
         faults=tuple(
             validity.faults("VolumeSnapshot", snapshots) + validity.faults("VolumeSnapshotContent", contents)
-            if held
+            if has_rules
             else ()
         ),
         labelled=tuple(
@@ -375,7 +379,7 @@ def _objects(reading: ClusterObjects, release: Release) -> StoredSnapshots:
 
 def _groups(reading: ClusterObjects, release: Release) -> StoredGroupSnapshots:
     contents, snapshots = reading["group_contents"], reading["group_snapshots"]
-    held = release.group_crds and crd_sets.row(release.group_crds, GROUP).rules
+    has_rules = release.group_crds and crd_sets.row(release.group_crds, GROUP).rules
     faults = validity.faults("VolumeGroupSnapshot", snapshots)
     faults += validity.faults("VolumeGroupSnapshotContent", contents)
     return StoredGroupSnapshots(
@@ -384,7 +388,7 @@ def _groups(reading: ClusterObjects, release: Release) -> StoredGroupSnapshots:
         contents=len(contents),
         lists=sum(_lists(obj) for obj in contents),
         hidden=sum(_lists(obj) for obj in reading["group_contents_v1beta1"]),
-        faults=tuple(faults) if held else (),
+        faults=tuple(faults) if has_rules else (),
         alpha_sources=tuple(
             _name(obj) for obj in contents if "persistentVolumeNames" in (obj["spec"].get("source") or {})
         ),

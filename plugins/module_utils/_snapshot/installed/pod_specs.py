@@ -60,19 +60,23 @@ def template_of(obj: Object) -> Object:
 def containers(obj: Object) -> list[Object]:
     """Return the containers of a workload's template that run as long as the pod, including native sidecars."""
     pod: Object = template_of(obj).get("spec") or {}
-    sidecars = [one for one in pod.get("initContainers") or () if one.get("restartPolicy") == "Always"]
+    sidecars = [
+        container
+        for container in pod.get("initContainers") or ()
+        if container.get("restartPolicy") == "Always"
+    ]
     return [*(pod.get("containers") or ()), *sidecars]
 
 
 def only_program(obj: Object) -> str:
     """Return the program that every container of the template runs, "" if they differ."""
-    found = {program_of(one.get("image", "")) for one in containers(obj)}
+    found = {program_of(container.get("image", "")) for container in containers(obj)}
     return found.pop() if len(found) == 1 else ""
 
 
 def others_beside(obj: Object, container: Object) -> tuple[str, ...]:
     """Return the names of the template's other containers."""
-    return tuple(str(one.get("name", "?")) for one in containers(obj) if one is not container)
+    return tuple(str(other.get("name", "?")) for other in containers(obj) if other is not container)
 
 
 def secrets_of(node: Any) -> Iterator[str]:
@@ -88,7 +92,7 @@ def secrets_of(node: Any) -> Iterator[str]:
             elif "secret" in key.lower() and isinstance(value, Mapping) and value.get("name"):
                 yield str(value["name"])
             elif key == "imagePullSecrets":
-                yield from (str(one.get("name")) for one in value or ())
+                yield from (str(secret.get("name")) for secret in value or ())
             yield from secrets_of(value)
     elif isinstance(node, (list, tuple)):
         for value in node:
@@ -113,7 +117,9 @@ def users_of(
 
 def _counts(what: str, obj: Object) -> bool:
     """Return False for a pod that another object of USERS stands for, and for the history of a Deployment."""
-    owners = {one["kind"] for one in obj["metadata"].get("ownerReferences") or () if one.get("controller")}
+    owners = {
+        owner["kind"] for owner in obj["metadata"].get("ownerReferences") or () if owner.get("controller")
+    }
     if what == "replicasets":
         return bool(obj["spec"].get("replicas", 1))
     return not (what == "pods" and owners & {"ReplicaSet", "StatefulSet", "DaemonSet", "Job"})

@@ -5,7 +5,7 @@
 
 """Read the objects of external-snapshotter from a cluster, of every installer. Write nothing.
 
-What may not be read is said, not guessed: each rule that needs it refuses by name.
+The reading names the lists that could not be read. A hazard that needs such a list refuses the plan.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _ACCOUNT, _ROLE, _BINDING = "snapshot-webhook", "snapshot-webhook-runner", "snap
 
 
 class _Reader:
-    """Reads that remember what was refused."""
+    """Lists and reads objects, and keeps the reasons of refused requests."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -88,9 +88,10 @@ class _Reader:
 
 
 def observe(client: Client, *, needs_rules: bool) -> ClusterObjects:
-    """Read it. needs_rules: whether the target's rules bind stored objects, which are read where they do not yet.
+    """Read the objects.
 
-    Raises ConnectionFailed and AuthenticationError; any other refusal is in ``unreadable``.
+    needs_rules: True if the CRDs of the target release have rules. Then snapshots are read if the installed CRDs have none.
+    Raises ConnectionFailed and AuthenticationError. Every other refusal is in ``unreadable``.
     """
     reader = _Reader(client)
     version = client.get("/version").get("gitVersion", "")
@@ -149,7 +150,7 @@ def _read_webhooks(reader: _Reader, namespace: str) -> None:
 
 
 def _read_stored(reader: _Reader, needs_rules: bool) -> None:
-    """Objects of the six CRDs, as far as a rule needs them."""
+    """Read the objects of the six CRDs that a hazard needs."""
     crds = {obj["metadata"]["name"]: crd_sets.parse(obj) for obj in reader.objects.get("crds", ())}
     wanted = {"volumesnapshotclasses": "classes"}
     plain = crds.get(f"volumesnapshots.{SNAPSHOT_CRDS[0].partition('.')[2]}")
@@ -171,7 +172,7 @@ def _read_stored(reader: _Reader, needs_rules: bool) -> None:
 
 
 def _may_hide(crd: Crd) -> bool:
-    """Whether objects may be stored at v1beta1 that are read at another version, without what that one lacks."""
+    """Return True if objects may be stored at v1beta1 and another version hides some of their fields."""
     served = crd.versions.get("v1beta1") == SERVED
     return served and "v1beta1" in crd.stored_versions
 
@@ -201,7 +202,7 @@ def _namespaces(reader: _Reader, *programs: str) -> set[str]:
 
 
 def _programs(obj: Object) -> set[str]:
-    return {program_of(one.get("image", "")) for one in containers(obj)} - {""}
+    return {program_of(container.get("image", "")) for container in containers(obj)} - {""}
 
 
 def _own_calls(reader: _Reader) -> set[tuple[str, str]]:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""What of external-snapshotter is on a cluster, as plain data. Pure; _reading makes it of objects."""
+"""The installed state of external-snapshotter on a cluster, as plain data. object_reading makes it from objects."""
 
 from __future__ import annotations
 
@@ -21,30 +21,32 @@ LEASE = "snapshot-controller-leader"
 
 @dataclass(frozen=True)
 class InstalledWorkload:
-    """What runs one of the programs.
+    """A workload that runs one of the programs."""
 
-    version: what its image's tag or its label says, None where neither does. selector: matchLabels. secrets: that it mounts.
-    drains: True if its pods wait before they end, so that no API server calls them any more.
-    available: number of available pods. port: the port on which they listen.
-    companions: names of the other containers in its pods. A workload with companions is never deleted.
-    """
-
+    #: CONTROLLER, VALIDATION, CONVERSION or SIDECAR.
     program: str
     kind: str
     namespace: str
     name: str
     image: str
+    #: The version by the tag of the image or by the label of the pods, None if both have none.
     version: Version | None
     arguments: tuple[str, ...] = ()
+    #: The field matchLabels of its selector.
     selector: Mapping[str, str] = field(default_factory=dict)
+    #: The names of the Secrets that its pods mount.
     secrets: tuple[str, ...] = ()
     service_account: str = ""
+    #: True if its pods wait before they end. In this time the API servers stop calling them.
     drains: bool = False
+    #: The port on which its pods listen.
     port: int = 443
     host_network: bool = False
     replicas: int = 1
+    #: The number of available pods.
     available: int = 0
     origin: Origin = OURS
+    #: The names of the other containers in its pods. A workload with companions is never deleted.
     companions: tuple[str, ...] = ()
 
     def __str__(self) -> str:
@@ -53,13 +55,12 @@ class InstalledWorkload:
 
 @dataclass(frozen=True)
 class OrphanReplicaSet:
-    """A ReplicaSet without an owner that still runs one of the programs. of: the Deployment that it was from.
-
-    labelled: whether no new Deployment adopts it.
-    """
+    """A ReplicaSet without an owner that still runs one of the programs."""
 
     workload: InstalledWorkload
+    #: The name of its former Deployment.
     of: str
+    #: True if it has ORPHAN_LABEL, so that a new Deployment does not adopt it.
     labelled: bool = False
 
     @property
@@ -69,17 +70,15 @@ class OrphanReplicaSet:
 
 @dataclass(frozen=True)
 class Hook:
-    """One webhook of a configuration.
-
-    service: (namespace, name), None for a URL.
-    answered_by: the program that every pod behind the Service runs, "" if there is no such program.
-    """
+    """One webhook of a configuration."""
 
     name: str
+    #: Namespace and name of the Service, None for a URL.
     service: tuple[str, str] | None
     path: str
     failure_policy: str
     rules: tuple[Mapping[str, Any], ...]
+    #: The program that every pod behind the Service runs, "" if the pods run other programs.
     answered_by: str = ""
 
     def resources(self) -> set[str]:
@@ -91,9 +90,10 @@ class Hook:
 
 @dataclass(frozen=True)
 class WebhookConfiguration:
-    """A webhook configuration. groups: the API groups of external-snapshotter that its rules name."""
+    """A webhook configuration."""
 
     name: str
+    #: The API groups of external-snapshotter in its rules.
     groups: tuple[str, ...]
     hooks: tuple[Hook, ...]
     origin: Origin = OURS
@@ -118,13 +118,7 @@ class Service:
 
 @dataclass(frozen=True)
 class Secret:
-    """A webhook's Secret, without its key. not_after: of the certificate, ISO 8601, "" where none can be read.
-
-    managers: other programs that write it, such as cert-manager.
-    users: the objects that mount or name it, each with its program, "" for an unknown program.
-    resource_version: the version that was read.
-    is_marked: True if it has this collection's label.
-    """
+    """A webhook's Secret, without its key."""
 
     namespace: str
     name: str
@@ -132,10 +126,15 @@ class Secret:
     keys: tuple[str, ...]
     subject: str = ""
     names: tuple[str, ...] = ()
+    #: The end of the certificate, in ISO 8601, "" if it cannot be read.
     not_after: str = ""
+    #: The other programs that write it, such as cert-manager.
     managers: tuple[str, ...] = ()
+    #: The objects that mount or name it, each with its program, "" for an unknown program.
     users: tuple[tuple[str, str], ...] = ()
+    #: The version that was read.
     resource_version: str = ""
+    #: True if it has this collection's label.
     is_marked: bool = False
 
     def __str__(self) -> str:
@@ -144,42 +143,45 @@ class Secret:
 
 @dataclass(frozen=True)
 class InvalidObject:
-    """A stored object that the target's rules refuse. place: "namespace/name" or "name"."""
+    """A stored object that the rules of the target release refuse."""
 
     kind: str
+    #: "namespace/name" or "name".
     place: str
+    #: The message of the rule.
     why: str
 
 
 @dataclass(frozen=True)
 class StoredSnapshots:
-    """What is stored. faults: by the target's rules. labelled: marked invalid by a controller of before 8.0.
-
-    old_clients: field managers that wrote at v1beta1. read: whether snapshots and contents were listed.
-    """
+    """The stored snapshots and contents."""
 
     snapshots: int = 0
     contents: int = 0
+    #: The objects that the rules of the target release refuse.
     faults: tuple[InvalidObject, ...] = ()
+    #: The objects that a controller before 8.0 labelled as invalid.
     labelled: tuple[str, ...] = ()
+    #: The field managers that wrote at v1beta1.
     old_clients: tuple[str, ...] = ()
+    #: True if snapshots and contents were listed.
     read: bool = False
 
 
 @dataclass(frozen=True)
 class StoredGroupSnapshots:
-    """Stored group snapshots. lists: contents whose status lists their snapshots' handles.
-
-    hidden: contents with such a list at v1beta1 that the storage version does not show, because no webhook converts it.
-    alpha_sources: contents whose source is written as 6.3 had it. faults: by the target's rules.
-    """
+    """The stored group snapshots."""
 
     classes: int = 0
     snapshots: int = 0
     contents: int = 0
+    #: The number of contents whose status lists the handles of their snapshots.
     lists: int = 0
+    #: The number of contents with such a list at v1beta1. Without a conversion webhook the storage version does not show it.
     hidden: int = 0
+    #: The objects that the rules of the target release refuse.
     faults: tuple[InvalidObject, ...] = ()
+    #: The contents whose source has the schema of 6.3.
     alpha_sources: tuple[str, ...] = ()
 
     @property
@@ -189,64 +191,69 @@ class StoredGroupSnapshots:
 
 @dataclass(frozen=True)
 class LeaderLease:
-    """Who leads, and since when it was last said (ISO 8601)."""
+    """The Lease of the leading controller."""
 
     namespace: str
     holder: str
+    #: The time of the last renewal, in RFC 3339.
     renewed: str
 
 
 @dataclass(frozen=True)
 class InstalledState:
-    """All of it.
+    """The whole installed state."""
 
-    kubernetes: (major, minor). crds: by name. missing_rights: "verb resource" that the target's controller needs and the
-    ClusterRole lacks. webhook_account: whether the validation webhook's ServiceAccount, ClusterRole and binding are there.
-    default_classes: driver to the names of its default classes. leftovers: (kind, namespace, name) of the webhooks' other
-    objects. crd_origins: by name. other_origins: of leftovers and Secrets by "Kind namespace/name". The plan's text counts them.
-    unreadable: what could not be read, and why.
-    configurations: those of the webhook, recognised by a positive mark.
-    foreign: other configurations that name snapshots or call the webhook. An upgrade does not change them.
-    strangers: workloads with a webhook's program in a namespace that no configuration calls. An upgrade does not change them.
-    """
-
+    #: Major and minor version.
     kubernetes: tuple[int, int] = (0, 0)
     kubernetes_version: str = ""
+    #: By name.
     crds: Mapping[str, Crd] = field(default_factory=dict)
+    #: By name.
     crd_origins: Mapping[str, Origin] = field(default_factory=dict)
     workloads: tuple[InstalledWorkload, ...] = ()
     orphan_sets: tuple[OrphanReplicaSet, ...] = ()
+    #: The configurations of the webhook, recognised by a positive mark.
     configurations: tuple[WebhookConfiguration, ...] = ()
+    #: Other configurations that name snapshots or call the webhook. An upgrade does not change them.
     foreign: tuple[WebhookConfiguration, ...] = ()
+    #: Workloads with a webhook's program in a namespace that no configuration calls. An upgrade does not change them.
     strangers: tuple[InstalledWorkload, ...] = ()
     services: tuple[Service, ...] = ()
     secrets: tuple[Secret, ...] = ()
     controller_role: Origin | None = None
+    #: The origins of leftovers and Secrets by "Kind namespace/name". The text of a plan counts them.
     other_origins: Mapping[str, Origin] = field(default_factory=dict)
+    #: "verb resource" for each permission that the target's controller needs and the ClusterRole lacks.
     missing_permissions: tuple[str, ...] = ()
+    #: True if the validation webhook's ServiceAccount, ClusterRole and binding exist.
     webhook_account: bool = False
+    #: The names of the default classes by driver.
     default_classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     objects: StoredSnapshots = StoredSnapshots()
     groups: StoredGroupSnapshots = StoredGroupSnapshots()
     leases: tuple[LeaderLease, ...] = ()
+    #: Kind, namespace and name of the webhooks' other objects.
     leftovers: tuple[tuple[str, str, str], ...] = ()
+    #: The reasons of the API server by the name of the list that could not be read.
     unreadable: Mapping[str, str] = field(default_factory=dict)
 
     def running(self, program: str) -> tuple[InstalledWorkload, ...]:
-        return tuple(one for one in self.workloads if one.program == program)
+        return tuple(workload for workload in self.workloads if workload.program == program)
 
     def orphans(self, program: str) -> tuple[InstalledWorkload, ...]:
-        """What runs on after its Deployment was deleted without its pods."""
-        return tuple(one.workload for one in self.orphan_sets if one.program == program)
+        """Return the ReplicaSets whose Deployment was deleted without its pods."""
+        return tuple(orphan.workload for orphan in self.orphan_sets if orphan.program == program)
 
     def webhook(self, program: str) -> InstalledWorkload | None:
         found = self.running(program)
         return found[0] if found else None
 
     def secret(self, namespace: str, name: str) -> Secret | None:
-        return next((one for one in self.secrets if (one.namespace, one.name) == (namespace, name)), None)
+        return next(
+            (secret for secret in self.secrets if (secret.namespace, secret.name) == (namespace, name)), None
+        )
 
     @property
     def is_empty(self) -> bool:
-        """Nothing at all is there."""
+        """True if no object of external-snapshotter exists."""
         return not (self.crds or self.running(CONTROLLER) or self.orphan_sets or self.configurations)

@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Which stored objects break the rules that CustomResourceDefinitions have since 8.0. Pure.
+"""Find stored objects that violate the rules that the CustomResourceDefinitions have since 8.0. Pure.
 
-The API server does not validate stored objects when rules are added: they stay, and before Kubernetes 1.30 nothing of them can be
-written any more, not even their finalizers removed.
+The API server does not validate stored objects when rules are added. Before Kubernetes 1.30 it then refuses every update of an
+invalid object, even the removal of its finalizers.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .state import InvalidObject
 
 @dataclass(frozen=True)
 class ExactlyOneField:
-    """One of two fields has to be there, in an object at ``path``."""
+    """The object at ``path`` must have exactly one of two fields."""
 
     kind: str
     path: tuple[str, ...]
@@ -30,7 +30,7 @@ class ExactlyOneField:
 
 @dataclass(frozen=True)
 class BothFields:
-    """Both fields have to be there; an empty text is there."""
+    """The object at ``path`` must have both fields. They may be empty."""
 
     kind: str
     path: tuple[str, ...]
@@ -40,14 +40,14 @@ class BothFields:
 
 @dataclass(frozen=True)
 class NonEmptyText:
-    """A text that is there must not be empty."""
+    """The text at ``path`` must not be empty if it exists."""
 
     kind: str
     path: tuple[str, ...]
     message: str
 
 
-# x-kubernetes-validations of client/v8.0.0:config/crd, those that a stored object can break by itself.
+# The x-kubernetes-validations of client/v8.0.0:config/crd that depend on one object only.
 RULES: tuple[ExactlyOneField | BothFields | NonEmptyText, ...] = (
     ExactlyOneField(
         "VolumeSnapshot",
@@ -99,7 +99,7 @@ RULES: tuple[ExactlyOneField | BothFields | NonEmptyText, ...] = (
 
 
 def faults(kind: str, objects: Iterable[Mapping[str, Any]]) -> list[InvalidObject]:
-    """Every rule that an object of the kind breaks."""
+    """Return an entry for each object of the kind and each rule that it violates."""
     rules = [rule for rule in RULES if rule.kind == kind]
     return [
         InvalidObject(kind, place(obj), rule.message)
@@ -120,5 +120,5 @@ def _broken(rule: ExactlyOneField | BothFields | NonEmptyText, obj: Mapping[str,
         value = value.get(key) if isinstance(value, Mapping) else None
     if isinstance(rule, NonEmptyText):
         return bool(value == "")
-    there = [field in value for field in rule.fields] if isinstance(value, Mapping) else [False, False]
-    return not all(there) if isinstance(rule, BothFields) else there.count(True) != 1
+    present = [field in value for field in rule.fields] if isinstance(value, Mapping) else [False, False]
+    return not all(present) if isinstance(rule, BothFields) else present.count(True) != 1

@@ -22,16 +22,18 @@ def plan_checks(context: UpgradeContext) -> list[Step]:
 
 
 def _webhook(context: UpgradeContext) -> Iterator[Step]:
-    for one in context.installed.configurations:
-        if SNAPSHOT in one.groups:
-            check = _refusal(context, one)
+    for configuration in context.installed.configurations:
+        if SNAPSHOT in configuration.groups:
+            check = _refusal(context, configuration)
             if check:
-                yield _step("verify-webhook", "webhook", name=one.name, check=check, **_release(context))
+                yield _step(
+                    "verify-webhook", "webhook", name=configuration.name, check=check, **_release(context)
+                )
                 return
 
 
 def _refusal(context: UpgradeContext, configuration: WebhookConfiguration) -> str:
-    """Return the check of _hop.REFUSALS that only the installed webhook refuses, "" if there is none.
+    """Return the key of hop.REFUSALS whose object only the installed webhook refuses, "" if it has no such object.
 
     Its configuration must name the resource, and the rules of the installed CRDs must not refuse the object first.
     """

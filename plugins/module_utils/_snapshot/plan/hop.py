@@ -5,7 +5,7 @@
 
 """Plan the steps of one hop, in their order. Pure.
 
-Each phase is a function of the situation. PHASES is their order. Every hop applies and verifies the release, so a hop to the
+Each phase is a function of the context. PHASES is their order. Every hop applies and verifies the release, so a hop to the
 installed release is a repair. Special steps are in a hop only if the state of the cluster needs them.
 """
 
@@ -74,7 +74,7 @@ def _crds_of_snapshots(context: UpgradeContext, hazards: HazardIds) -> Iterator[
 
 
 def _of(hazards: HazardIds, *ids: str) -> tuple[str, ...]:
-    return tuple(one for one in ids if one in hazards)
+    return tuple(hazard_id for hazard_id in ids if hazard_id in hazards)
 
 
 def _delete_configurations(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
@@ -86,7 +86,12 @@ def _delete_configurations(context: UpgradeContext, hazards: HazardIds) -> Itera
         "Delete the webhook configurations whose backend is removed",
         _why_deleted(context),
         "delete",
-        {"objects": [_object("ValidatingWebhookConfiguration", one.name) for one in context.surplus]},
+        {
+            "objects": [
+                _object("ValidatingWebhookConfiguration", configuration.name)
+                for configuration in context.surplus
+            ]
+        },
         hazards=_of(hazards, "dangling-configuration", "groups-path"),
     )
 
@@ -124,7 +129,7 @@ def _narrow_rules(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]
 
 def _both(rules: WebhookRules, hook: Hook) -> list[dict[str, object]]:
     """Return rules for the resources that both the old and the new webhook know, [] if there are none."""
-    common = tuple(one for one in rules.resources if one in hook.resources())
+    common = tuple(resource for resource in rules.resources if resource in hook.resources())
     return replace(rules, resources=common).as_rules() if common else []
 
 
@@ -472,7 +477,7 @@ def _can_ask(context: UpgradeContext) -> bool:
     for rules in context.configurations:
         live = context.live(rules)
         if live and rules.group == SNAPSHOT:
-            asked |= {one for hook in live.hooks for one in hook.resources()} & set(rules.resources)
+            asked |= {resource for hook in live.hooks for resource in hook.resources()} & set(rules.resources)
     return REFUSALS[refusal(context)] in asked
 
 
@@ -481,9 +486,11 @@ def _can_ask(context: UpgradeContext) -> bool:
 
 def _controller(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
     later = [
-        one for one in context.removed if one.namespace == context.namespace and one.kind == "Deployment"
+        workload
+        for workload in context.removed
+        if workload.namespace == context.namespace and workload.kind == "Deployment"
     ]
-    earlier = [one for one in context.removed if one not in later]
+    earlier = [workload for workload in context.removed if workload not in later]
     yield from _remove(
         earlier,
         hazards,
@@ -521,7 +528,7 @@ def _controller(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
     yield from _remove(
         later,
         hazards,
-        "The new controller runs and waits for the Lease, which this one holds.",
+        "The new controller runs and waits for the Lease, which the old one holds.",
         "controllers-remove",
     )
 
@@ -549,7 +556,7 @@ def _remove(
             "Delete the other controllers",
             reason,
             "delete",
-            {"objects": [_object(one.kind, one.name, one.namespace) for one in gone]},
+            {"objects": [_object(workload.kind, workload.name, workload.namespace) for workload in gone]},
             hazards=_of(hazards, "leftover-statefulset"),
         )
 
@@ -623,20 +630,20 @@ def _secrets(context: UpgradeContext, kind: str, but: str = "") -> list[dict[str
     """Return the Secrets that may be deleted, each with its version and with the only program that may use it."""
     return [
         {
-            **_object("Secret", one.name, one.namespace),
+            **_object("Secret", secret.name, secret.namespace),
             "only_used_by": kind,
-            "resource_version": one.resource_version,
+            "resource_version": secret.resource_version,
         }
-        for one in sorted(context.candidates(kind), key=str)
-        if one.name != but and not context.why_kept(kind, one)
+        for secret in sorted(context.candidates(kind), key=str)
+        if secret.name != but and not context.why_kept(kind, secret)
     ]
 
 
 def _requests(context: UpgradeContext, kind: str) -> list[dict[str, Any]]:
     return [
-        _object(one, name, place)
-        for one, place, name in context.leftovers(kind)
-        if one == "CertificateSigningRequest"
+        _object(what, name, place)
+        for what, place, name in context.leftovers(kind)
+        if what == "CertificateSigningRequest"
     ]
 
 
@@ -644,11 +651,15 @@ def _webhook_objects(context: UpgradeContext, kind: str) -> list[dict[str, Any]]
     """Return all objects of the webhook. Its workloads come last, because they show its namespace to a later run."""
     if context.callers(kind):
         return []
-    objects = [_object("Service", one.name, one.namespace) for one in context.services(kind)]
-    objects += [_object(one, name, place) for one, place, name in context.leftovers(kind)]
+    objects = [_object("Service", service.name, service.namespace) for service in context.services(kind)]
+    objects += [_object(what, name, place) for what, place, name in context.leftovers(kind)]
     objects += _secrets(context, kind)
     workloads = (*context.installed.running(kind), *context.installed.orphans(kind))
-    return objects + [_object(one.kind, one.name, one.namespace) for one in workloads if not one.companions]
+    return objects + [
+        _object(workload.kind, workload.name, workload.namespace)
+        for workload in workloads
+        if not workload.companions
+    ]
 
 
 Phase = Callable[[UpgradeContext, HazardIds], Iterable[Step]]

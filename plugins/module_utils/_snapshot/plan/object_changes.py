@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""What changes in meaning between two states of an object: no times, no counters, no certificate bytes. Pure."""
+"""Compare two states of an object by meaning: without times, counters and certificate bytes. Pure."""
 
 from __future__ import annotations
 
@@ -15,26 +15,28 @@ from typing import Any
 
 from ..._managers import LAST_APPLIED
 
-# Fields of metadata that the API server sets, and annotations that say how an object was written.
+# Fields of metadata that the API server sets, and annotations of the tools that wrote the object.
 NOISE = ("uid", "resourceVersion", "generation", "creationTimestamp", "managedFields", "selfLink")
 NOISY_ANNOTATIONS = (LAST_APPLIED, "deployment.kubernetes.io/revision")
-# Fields that are shown by a fingerprint: what is in them is long, and no reader compares it by eye.
+# Fields that are shown by a fingerprint, because their values are long.
 FINGERPRINTED = ("caBundle", "openAPIV3Schema")
-# What tells one item of a list from the next: the keys of the API's own list types, tried in this order.
+# The keys that identify an item of a list, in the order in which they are tried. They are those of the API's list types.
 ITEM_KEYS = (("name",), ("mountPath",), ("containerPort", "protocol"), ("port", "protocol"))
 
 
 @dataclass(frozen=True)
 class FieldChange:
-    """One field. path: "spec.template.spec.containers[webhook].args"; None stands for a field that is not there."""
+    """A changed field."""
 
+    #: Such as spec.template.spec.containers[webhook].args.
     path: str
+    #: None if the field does not exist. The same holds for ``after``.
     before: Any
     after: Any
 
 
 def meaning(obj: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the object without what every write changes; {} for None."""
+    """Return the object without the fields that every write changes, {} for None."""
     if obj is None:
         return {}
     metadata = {key: value for key, value in obj["metadata"].items() if key not in NOISE}
@@ -49,7 +51,7 @@ def meaning(obj: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def changes(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> tuple[FieldChange, ...]:
-    """Return what differs in meaning, field by field; None stands for an object that does not exist."""
+    """Return the fields that differ in meaning. None stands for an object that does not exist."""
     return tuple(_differences("", meaning(before), meaning(after)))
 
 
@@ -69,7 +71,7 @@ def _differences(path: str, before: Any, after: Any) -> Iterator[FieldChange]:
 
 
 def _members(value: Any) -> dict[str, Any] | None:
-    """A value's parts by name; {} for one that is not there, None for one that has none or only counted ones."""
+    """Return the parts of a value by name, {} for None, and None for a value without named parts."""
     if value is None:
         return {}
     if isinstance(value, Mapping):

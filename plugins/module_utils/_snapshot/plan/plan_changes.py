@@ -5,7 +5,7 @@
 
 """List the writes and checks of a hop, object by object. Pure.
 
-Each action of _steps has one function here. It yields a line for each write and for each check of a step. A line says
+Each action of step_types has one function here. It yields a line for each write and for each check of a step. A line says
 "create" or "change" by the state before the hop and by the earlier steps of the hop.
 
 The lines omit the run's own objects, which are not part of a plan: its Lease and its backup.
@@ -35,30 +35,26 @@ _NAMESPACES = ("default", "kube-system")
 
 @dataclass(frozen=True)
 class PlanLine:
-    """One write or check.
+    """One write or check."""
 
-    verb: CREATE, CHANGE, DELETE or VERIFY.
-    text: the objects with their number, and the details. It may hold hostile text of the cluster.
-    step: the id of the step.
-    objects: the objects that it writes, as far as their names are known.
-    """
-
+    #: CREATE, CHANGE, DELETE or VERIFY.
     verb: str
+    #: The objects with their number, and the details. It may hold hostile text of the cluster.
     text: str
+    #: The id of the step.
     step: str
+    #: The objects that it writes, if their names are known.
     objects: tuple[Reference, ...] = ()
 
 
 @dataclass
 class _HopProgress:
-    """The progress within a hop.
-
-    present: the objects that exist before the step.
-    issued: the Secrets with a certificate of this hop.
-    """
+    """The progress within a hop."""
 
     context: UpgradeContext
+    #: The objects that exist before the step.
     present: set[Reference]
+    #: The Secrets with a certificate of this hop.
     issued: set[Reference] = field(default_factory=set)
 
     @property
@@ -74,15 +70,15 @@ def lines(hop: Hop) -> list[PlanLine]:
 
 def named(objects: Sequence[Reference], end: str = "") -> str:
     """Return the objects in words: one by its name, several with their number. end: words before a list of names."""
-    kinds = {one.kind for one in objects}
+    kinds = {target.kind for target in objects}
     if len(objects) == 1:
         return f"{objects[0]}{end}"
-    groups = {one.name.partition(".")[2] for one in objects}
+    groups = {target.name.partition(".")[2] for target in objects}
     if kinds == {_CRD} and len(groups) == 1 and len(objects) == len(crd_sets.names(group := groups.pop())):
         return f"{len(objects)} {_CRD}s of {group}{end}"
     if len(kinds) > 1:
         return f"{len(objects)} RBAC objects{end}: {', '.join(map(str, objects))}"
-    places = (f"{one.namespace}/{one.name}" if one.namespace else one.name for one in objects)
+    places = (f"{target.namespace}/{target.name}" if target.namespace else target.name for target in objects)
     return f"{len(objects)} {kinds.pop()}s{end}: {', '.join(places)}"
 
 
@@ -92,10 +88,10 @@ def named(objects: Sequence[Reference], end: str = "") -> str:
 def _present(context: UpgradeContext) -> Iterator[Reference]:
     here = context.installed
     yield from (Reference(_CRD, name) for name in here.crds)
-    yield from (Reference(one.kind, one.name, one.namespace) for one in here.workloads)
-    yield from (Reference(one.kind, one.name) for one in here.configurations)
-    yield from (Reference("Service", one.name, one.namespace) for one in here.services)
-    yield from (Reference("Secret", one.name, one.namespace) for one in here.secrets)
+    yield from (Reference(workload.kind, workload.name, workload.namespace) for workload in here.workloads)
+    yield from (Reference(configuration.kind, configuration.name) for configuration in here.configurations)
+    yield from (Reference("Service", service.name, service.namespace) for service in here.services)
+    yield from (Reference("Secret", secret.name, secret.namespace) for secret in here.secrets)
     yield from (Reference(kind, name, namespace) for kind, namespace, name in here.leftovers)
     if here.controller_role:
         yield from controller_rbac(context.namespace)
@@ -103,9 +99,9 @@ def _present(context: UpgradeContext) -> Iterator[Reference]:
         yield from _webhook_rbac(context, {"namespace": context.webhook_namespace(VALIDATION)})
     for kind in (VALIDATION, CONVERSION):  # this collection's webhooks have a budget, upstream's have none
         yield from (
-            Reference("PodDisruptionBudget", one.name, one.namespace)
-            for one in here.running(kind)
-            if not one.origin.key
+            Reference("PodDisruptionBudget", workload.name, workload.namespace)
+            for workload in here.running(kind)
+            if not workload.origin.key
         )
 
 
@@ -164,7 +160,7 @@ def _configurations(_context: UpgradeContext, given: Parameters) -> list[Referen
     return [Reference(_CONFIGURATION, name) for name in given["failure_policies"]]
 
 
-# For each part of _steps.PARTS: its objects, and whether one line names all of them.
+# For each part of a release: the function that returns its objects, and True if one line names all of them.
 _PARTS: dict[str, tuple[Callable[[UpgradeContext, Parameters], list[Reference]], bool]] = {
     "crds": (_snapshot_crds, True),
     "group_crds": (_group_crds, True),
@@ -186,27 +182,30 @@ def _apply(state: _HopProgress, step: Step) -> Iterator[PlanLine]:
         objects_of, together = _PARTS[part]
         objects = objects_of(state.context, given)
         yield from _namespaces(state, step, objects)
-        for some in [objects] if together else [[one] for one in objects]:
+        for some in [objects] if together else [[target] for target in objects]:
             yield from _put(state, step, some)
 
 
 def _namespaces(state: _HopProgress, step: Step, objects: Iterable[Reference]) -> Iterator[PlanLine]:
-    known = {*_NAMESPACES, *(one.namespace or one.name for one in state.present if _has_place(one))}
-    for place in dict.fromkeys(one.namespace for one in objects):
+    known = {
+        *_NAMESPACES,
+        *(target.namespace or target.name for target in state.present if _has_place(target)),
+    }
+    for place in dict.fromkeys(target.namespace for target in objects):
         if place and place not in known:
             made = Reference("Namespace", place)
             state.present.add(made)
             yield PlanLine(CREATE, f"{made}, if it does not exist", step.id, (made,))
 
 
-def _has_place(one: Reference) -> bool:
-    return bool(one.namespace) or one.kind == "Namespace"
+def _has_place(target: Reference) -> bool:
+    return bool(target.namespace) or target.kind == "Namespace"
 
 
 def _put(state: _HopProgress, step: Step, objects: Sequence[Reference]) -> Iterator[PlanLine]:
     """Yield a line for the objects that exist, and one for the others."""
-    new = tuple(one for one in objects if one not in state.present)
-    old = tuple(one for one in objects if one in state.present)
+    new = tuple(target for target in objects if target not in state.present)
+    old = tuple(target for target in objects if target in state.present)
     state.present.update(objects)
     release, details = step.parameters["release"], _details(step.parameters, objects[0])
     if new:
@@ -216,14 +215,14 @@ def _put(state: _HopProgress, step: Step, objects: Sequence[Reference]) -> Itera
         yield PlanLine(CHANGE, named(old, f" to {release}{details}{condition}"), step.id, old)
 
 
-def _details(given: Parameters, one: Reference) -> str:
-    if one.kind == _CONFIGURATION:
-        return f", failurePolicy {given['failure_policies'][one.name]}"
-    if one.kind == "Deployment" and given.get("arguments"):
+def _details(given: Parameters, target: Reference) -> str:
+    if target.kind == _CONFIGURATION:
+        return f", failurePolicy {given['failure_policies'][target.name]}"
+    if target.kind == "Deployment" and given.get("arguments"):
         return f", arguments {' '.join(given['arguments'])}"
-    if one.kind == _CRD and given.get("keep_unserved"):
+    if target.kind == _CRD and given.get("keep_unserved"):
         return f", which keep {', '.join(given['keep_unserved'])} as a version that is not served"
-    if one.kind == "ServiceAccount" and given.get("nodes"):
+    if target.kind == "ServiceAccount" and given.get("nodes"):
         return ", with the permission to read nodes"
     return ""
 
@@ -247,7 +246,7 @@ def _certificate(state: _HopProgress, step: Step) -> Iterator[PlanLine]:
 
 
 def _targets(given: Iterable[Mapping[str, str]]) -> list[Reference]:
-    return [Reference(one["kind"], one["name"]) for one in given]
+    return [Reference(target["kind"], target["name"]) for target in given]
 
 
 def _conversion_none(_state: _HopProgress, step: Step) -> Iterator[PlanLine]:
@@ -261,7 +260,7 @@ def _conversion_webhook(_state: _HopProgress, step: Step) -> Iterator[PlanLine]:
     yield PlanLine(CHANGE, f"{crd}: conversion webhook {called}, with its caBundle", step.id, (crd,))
 
 
-# The kind of a CRD's objects, its plural, and how _installed and _observe call their number and their list.
+# For each CRD: the kind of its objects, the ending of the plural, their number in StoredGroupSnapshots, and their list.
 _STORED = {
     GROUP_CRDS[0]: ("VolumeGroupSnapshotClass", "es", "classes", "group_classes"),
     GROUP_CRDS[1]: ("VolumeGroupSnapshotContent", "s", "contents", "group_contents"),
@@ -307,19 +306,19 @@ def _delete(state: _HopProgress, step: Step) -> Iterator[PlanLine]:
             continue
         condition = ", if no object of it exists" if entry.get("only_if_empty") else ""
         condition = ", if nothing else uses it" if entry.get("only_used_by") else condition
-        one = Reference(entry["kind"], entry["name"], entry.get("namespace") or "")
-        groups.setdefault((one.kind, condition), []).append(one)
+        target = Reference(entry["kind"], entry["name"], entry.get("namespace") or "")
+        groups.setdefault((target.kind, condition), []).append(target)
     for (_kind, condition), objects in groups.items():
         state.present.difference_update(objects)
         yield PlanLine(DELETE, f"{named(objects)}{condition}", step.id, tuple(objects))
 
 
 def _orphan(state: _HopProgress, step: Step) -> Iterator[PlanLine]:
-    one = Reference("Deployment", step.parameters["name"], step.parameters["namespace"])
-    if one in state.present:
-        state.present.discard(one)
-        yield PlanLine(DELETE, f"{one}, but keep its pods", step.id, (one,))
-    yield PlanLine(CHANGE, f"ReplicaSets and pods of {one}: labels", step.id)
+    deployment = Reference("Deployment", step.parameters["name"], step.parameters["namespace"])
+    if deployment in state.present:
+        state.present.discard(deployment)
+        yield PlanLine(DELETE, f"{deployment}, but keep its pods", step.id, (deployment,))
+    yield PlanLine(CHANGE, f"ReplicaSets and pods of {deployment}: labels", step.id)
 
 
 def _switch_service(_state: _HopProgress, step: Step) -> Iterator[PlanLine]:
@@ -343,14 +342,14 @@ def _reconnected(step: Step, targets: Iterable[Reference], when: str) -> Iterato
 def _wait_available(_state: _HopProgress, step: Step) -> Iterator[PlanLine]:
     given = step.parameters
     yield from _reconnected(step, _targets(given.get("reconnect") or ()), " while old pods end")
-    one = Reference("Deployment", given["name"], given["namespace"])
-    yield PlanLine(VERIFY, f"that the pods of {one} become ready", step.id)
+    deployment = Reference("Deployment", given["name"], given["namespace"])
+    yield PlanLine(VERIFY, f"that the pods of {deployment} become ready", step.id)
 
 
 def _watch_pods(_state: _HopProgress, step: Step) -> Iterator[PlanLine]:
     given = step.parameters
-    one = Reference("Deployment", given["name"], given["namespace"])
-    yield PlanLine(VERIFY, f"that the pods of {one} stay ready for {given['seconds']} s", step.id)
+    deployment = Reference("Deployment", given["name"], given["namespace"])
+    yield PlanLine(VERIFY, f"that the pods of {deployment} stay ready for {given['seconds']} s", step.id)
 
 
 def _verify(_state: _HopProgress, step: Step) -> Iterator[PlanLine]:

@@ -43,56 +43,58 @@ def installed(context: UpgradeContext) -> dict[str, Any]:
             }
             for crd in here.crds.values()
         ],
-        "controllers": [_workload(one) for one in (*here.running(CONTROLLER), *here.orphans(CONTROLLER))],
-        "webhooks": [
-            {"program": kind, "port": one.port, **_workload(one)}
-            for kind in (VALIDATION, CONVERSION)
-            for one in (*here.running(kind), *here.orphans(kind))
+        "controllers": [
+            _workload(workload) for workload in (*here.running(CONTROLLER), *here.orphans(CONTROLLER))
         ],
-        "configurations": [_configuration(one) for one in here.configurations],
-        "secrets": [_secret(one) for one in here.secrets],
-        "sidecars": [_workload(one) for one in here.running(SIDECAR)],
+        "webhooks": [
+            {"program": kind, "port": workload.port, **_workload(workload)}
+            for kind in (VALIDATION, CONVERSION)
+            for workload in (*here.running(kind), *here.orphans(kind))
+        ],
+        "configurations": [_configuration(configuration) for configuration in here.configurations],
+        "secrets": [_secret(secret) for secret in here.secrets],
+        "sidecars": [_workload(workload) for workload in here.running(SIDECAR)],
         "default_classes": {driver: list(names) for driver, names in here.default_classes.items()},
         "group_objects": {
             "classes": here.groups.classes,
             "snapshots": here.groups.snapshots,
             "contents": here.groups.contents,
         },
-        "leases": [asdict(one) for one in here.leases],
+        "leases": [asdict(lease) for lease in here.leases],
         "unreadable": dict(here.unreadable),
     }
 
 
-def _secret(one: Secret) -> dict[str, Any]:
+def _secret(secret: Secret) -> dict[str, Any]:
     return {
-        "namespace": one.namespace,
-        "name": one.name,
-        "type": one.type,
-        "keys": list(one.keys),
-        "subject": one.subject,
-        "names": list(one.names),
-        "not_after": one.not_after,
-        "writers": list(one.managers),
-        "users": [what for what, _program in one.users],
+        "namespace": secret.namespace,
+        "name": secret.name,
+        "type": secret.type,
+        "keys": list(secret.keys),
+        "subject": secret.subject,
+        "names": list(secret.names),
+        "not_after": secret.not_after,
+        "writers": list(secret.managers),
+        "users": [what for what, _program in secret.users],
     }
 
 
-def _workload(one: InstalledWorkload) -> dict[str, Any]:
+def _workload(workload: InstalledWorkload) -> dict[str, Any]:
     return {
-        "kind": one.kind,
-        "namespace": one.namespace,
-        "name": one.name,
-        "image": one.image,
-        "version": text(one.version) if one.version else "",
-        "arguments": list(one.arguments),
-        "replicas": one.replicas,
-        "available": one.available,
+        "kind": workload.kind,
+        "namespace": workload.namespace,
+        "name": workload.name,
+        "image": workload.image,
+        "version": text(workload.version) if workload.version else "",
+        "arguments": list(workload.arguments),
+        "replicas": workload.replicas,
+        "available": workload.available,
     }
 
 
-def _configuration(one: WebhookConfiguration) -> dict[str, Any]:
+def _configuration(configuration: WebhookConfiguration) -> dict[str, Any]:
     return {
-        "name": one.name,
+        "name": configuration.name,
         "webhooks": [
             {
                 "name": hook.name,
@@ -102,7 +104,7 @@ def _configuration(one: WebhookConfiguration) -> dict[str, Any]:
                 "resources": sorted(hook.resources()),
                 "versions": sorted(hook.versions()),
             }
-            for hook in one.hooks
+            for hook in configuration.hooks
         ],
     }
 
@@ -122,12 +124,12 @@ def managers(context: UpgradeContext) -> list[dict[str, Any]]:
     ]
 
 
-def plan(one: Plan) -> dict[str, Any]:
+def plan(plan_: Plan) -> dict[str, Any]:
     """Return the plan. ``hops`` and ``steps`` are filled in a refused plan too: check ``refused`` before a write."""
     return {
-        "refused": [{**asdict(row), "evidence": list(row.evidence)} for row in one.refused],
-        "hazards": [_hazard(found) for found in one.hazards],
-        "reports": [_said(found) for found in one.hazards if found.hazard.handling == table.REPORT],
+        "refused": [{**asdict(row), "evidence": list(row.evidence)} for row in plan_.refused],
+        "hazards": [_hazard(found) for found in plan_.hazards],
+        "reports": [_said(found) for found in plan_.hazards if found.hazard.handling == table.REPORT],
         "hops": [
             {
                 "start": hop.start,
@@ -135,9 +137,9 @@ def plan(one: Plan) -> dict[str, Any]:
                 "reason": hop.reason,
                 "steps": [step.id for step in hop.steps],
             }
-            for hop in one.hops
+            for hop in plan_.hops
         ],
-        "plan": [as_dict(step, str(hop.release)) for hop in one.hops for step in hop.steps],
+        "plan": [as_dict(step, str(hop.release)) for hop in plan_.hops for step in hop.steps],
     }
 
 

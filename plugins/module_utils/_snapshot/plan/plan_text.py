@@ -37,7 +37,7 @@ def lines(plan: Plan) -> list[str]:
     for index, hop in enumerate(plan.hops):
         if len(plan.hops) > 1:
             found.append(_head(plan, index))
-        found += [_line(one.verb, one.text) for one in plan_changes.lines(hop)]
+        found += [_line(line.verb, line.text) for line in plan_changes.lines(hop)]
     return [*found, *_notes(plan)]
 
 
@@ -66,9 +66,9 @@ def markdown(plan: Plan, cluster: str = "") -> str:
         parts += ["## Refused", "\n".join(_refusal_items(plan))]
     for index, hop in enumerate(plan.hops):
         parts += [f"## {_prose(_head(plan, index))}", _fenced(hop), _table(_steps(hop))]
-    notes = [one for one in plan.hazards if one.hazard.handling == table.REPORT]
+    notes = [detected for detected in plan.hazards if detected.hazard.handling == table.REPORT]
     if notes:
-        parts += ["## Notes", "\n".join(_note_item(one) for one in notes)]
+        parts += ["## Notes", "\n".join(_note_item(detected) for detected in notes)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -91,30 +91,30 @@ def _way(hop: Hop) -> str:
 
 
 def _refusals(plan: Plan) -> Iterator[str]:
-    for one in plan.refused:
-        yield _line(REFUSED, f"{one.id}: {_sentence(one.reason)} {_seen(one)}{one.remedy}")
-        for text in _adopted(plan, one):
-            yield _line(REFUSED, f"{one.id}: {text}")
+    for refusal in plan.refused:
+        yield _line(REFUSED, f"{refusal.id}: {_sentence(refusal.reason)} {_seen(refusal)}{refusal.remedy}")
+        for text in _adopted(plan, refusal):
+            yield _line(REFUSED, f"{refusal.id}: {text}")
 
 
 def _sentence(text: str) -> str:
     return text if text.endswith(".") else f"{text}."
 
 
-def _seen(one: PlanRefusal) -> str:
+def _seen(refusal: PlanRefusal) -> str:
     """Return the evidence of a hazard. The objects of a manager follow in their own line."""
-    return "" if _is_owner(one) else _sentence(f"Seen: {'; '.join(one.evidence)}") + " "
+    return "" if _is_owner(refusal) else _sentence(f"Seen: {'; '.join(refusal.evidence)}") + " "
 
 
-def _is_owner(one: PlanRefusal) -> bool:
-    return one.id.startswith(_OWNER)
+def _is_owner(refusal: PlanRefusal) -> bool:
+    return refusal.id.startswith(_OWNER)
 
 
-def _adopted(plan: Plan, one: PlanRefusal) -> Iterator[str]:
+def _adopted(plan: Plan, refusal: PlanRefusal) -> Iterator[str]:
     """Yield sentences with the other manager's objects that the plan would write if it were not refused."""
-    if not _is_owner(one):
+    if not _is_owner(refusal):
         return
-    row = INSTALLERS[one.id[len(_OWNER) :]]
+    row = INSTALLERS[refusal.id[len(_OWNER) :]]
     theirs = _names_of(plan.hops[0].context, row.key)
     last: dict[Reference, str] = {}
     for line in (line for hop in plan.hops for line in plan_changes.lines(hop)):
@@ -138,16 +138,18 @@ def _names_of(context: UpgradeContext, key: str) -> set[str]:
 
 def _of_manager(objects: Sequence[Reference], name: str) -> str:
     count = f"{len(objects)} object{'s' * (len(objects) > 1)}"
-    kinds = dict.fromkeys(one.kind for one in objects)
-    listed = "; ".join(named([one for one in objects if one.kind == kind]) for kind in kinds)
+    kinds = dict.fromkeys(target.kind for target in objects)
+    listed = "; ".join(named([target for target in objects if target.kind == kind]) for kind in kinds)
     return f"{count} of {name}: {listed}"
 
 
 def _notes(plan: Plan) -> Iterator[str]:
-    for one in plan.hazards:
-        if one.hazard.handling == table.REPORT:
-            seen = "; ".join(one.finding.evidence)
-            yield _line(NOTE, f"{one.hazard.id}: {one.hazard.title}: {seen}. {one.finding.remedy}")
+    for detected in plan.hazards:
+        if detected.hazard.handling == table.REPORT:
+            seen = "; ".join(detected.finding.evidence)
+            yield _line(
+                NOTE, f"{detected.hazard.id}: {detected.hazard.title}: {seen}. {detected.finding.remedy}"
+            )
 
 
 # Markdown.
@@ -161,7 +163,7 @@ def _counts(plan: Plan) -> Iterator[list[str]]:
 
 
 def _count(found: Iterable[PlanLine], verb: str) -> int:
-    return sum(1 for one in found if one.verb == verb)
+    return sum(1 for line in found if line.verb == verb)
 
 
 def _steps(hop: Hop) -> Iterator[list[str]]:
@@ -177,22 +179,20 @@ def _table(rows: Iterable[list[str]]) -> str:
 
 def _fenced(hop: Hop) -> str:
     """Return the lines of a hop as code. No line can close it, because each begins with a sign."""
-    found = (_line(one.verb, one.text) for one in plan_changes.lines(hop))
+    found = (_line(line.verb, line.text) for line in plan_changes.lines(hop))
     return "\n".join(["```diff", *found, "```"])
 
 
 def _refusal_items(plan: Plan) -> Iterator[str]:
-    for one in plan.refused:
-        yield f"- {_code(one.id)}: {_prose(_sentence(one.reason))} {_prose(one.remedy)}"
-        yield from (f"  - {_prose(text)}" for text in _adopted(plan, one))
-        yield from (f"  - {_code(text)}" for text in one.evidence)
+    for refusal in plan.refused:
+        yield f"- {_code(refusal.id)}: {_prose(_sentence(refusal.reason))} {_prose(refusal.remedy)}"
+        yield from (f"  - {_prose(text)}" for text in _adopted(plan, refusal))
+        yield from (f"  - {_code(text)}" for text in refusal.evidence)
 
 
-def _note_item(one: table.DetectedHazard) -> str:
-    seen = ", ".join(map(_code, one.finding.evidence))
-    return (
-        f"- {_code(one.hazard.id)}: {_prose(one.hazard.title)}: {seen}. {_prose(one.finding.remedy)}".strip()
-    )
+def _note_item(detected: table.DetectedHazard) -> str:
+    seen = ", ".join(map(_code, detected.finding.evidence))
+    return f"- {_code(detected.hazard.id)}: {_prose(detected.hazard.title)}: {seen}. {_prose(detected.finding.remedy)}".strip()
 
 
 # Characters with a meaning in Markdown or in a table: https://spec.commonmark.org/0.31.2/#backslash-escapes

@@ -24,49 +24,42 @@ from .upgrade_context import UpgradeContext, UpgradeOptions
 
 @dataclass(frozen=True)
 class Hop:
-    """The way from one release to the next.
+    """The way from one release to the next."""
 
-    start: the installed release before the hop, "" if no controller is installed or its release is unknown.
-    release: the release after the hop.
-    reason: the reason for a hop of its own: "repair", or the hazard that requires it. "" for a plain upgrade.
-    steps: the steps in their order.
-    context: the state before the hop, from which its steps were planned.
-    """
-
+    #: The installed release before the hop, "" if no controller is installed or its release is unknown.
     start: str
+    #: The release after the hop.
     release: Release
+    #: "repair", the hazard that requires this hop, or "" for a plain upgrade.
     reason: str
     steps: tuple[Step, ...]
+    #: The state before the hop.
     context: UpgradeContext
 
 
 @dataclass(frozen=True)
 class PlanRefusal:
-    """A reason to write nothing.
+    """A reason to write nothing."""
 
-    id: the id of a hazard, or "owner-" and the key of a manager.
-    reason: a sentence without its full stop, or sentences.
-    evidence: what was seen on the cluster.
-    remedy: what to do, in sentences.
-    """
-
+    #: The id of a hazard, or "owner-" and the key of a manager.
     id: str
+    #: Sentences. The last full stop may be missing.
     reason: str
+    #: The state of the cluster that shows it, in lines.
     evidence: tuple[str, ...]
+    #: Imperative sentences.
     remedy: str
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The whole way.
+    """The whole way."""
 
-    refused: the reasons to write nothing. A caller must not carry out a step if there is one.
-    hops: the hops in their order, at least one. A refused plan has them too, to show what it would change.
-    hazards: the hazards of all hops.
-    """
-
+    #: The reasons to write nothing. A caller must not carry out a step if there is one.
     refused: tuple[PlanRefusal, ...]
+    #: At least one hop. A refused plan has hops too, to show what it would change.
     hops: tuple[Hop, ...]
+    #: The hazards of all hops.
     hazards: tuple[DetectedHazard, ...]
 
 
@@ -79,21 +72,21 @@ def plan(installed: InstalledState, target: Release, options: UpgradeOptions) ->
     while not hops or hops[-1].release != target:
         context = UpgradeContext(here, target, options)
         found = table.find(context)
-        between = next((one for one in found if one.finding.via), None)
+        between = next((detected for detected in found if detected.finding.via), None)
         if between:
             context = UpgradeContext(here, get(between.finding.via), options)
             found = (between, *table.find(context))
-        every.update({one.hazard.id: one for one in found if one.hazard.id not in every})
+        every.update({detected.hazard.id: detected for detected in found if detected.hazard.id not in every})
         refused += _refusals(found, options)
         hops.append(_hop(context, found, between))
         if context.release != target:
             here = state_after(context)
-    distinct = tuple({one.id: one for one in refused}.values())
+    distinct = tuple({refusal.id: refusal for refusal in refused}.values())
     return Plan(distinct, tuple(hops), tuple(every.values()))
 
 
 def _hop(context: UpgradeContext, found: Iterable[DetectedHazard], between: DetectedHazard | None) -> Hop:
-    ids = frozenset(one.hazard.id for one in found)
+    ids = frozenset(detected.hazard.id for detected in found)
     reason = "repair" if context.version == context.release.version else ""
     if between:
         seen = "; ".join(between.finding.evidence)
@@ -108,13 +101,13 @@ def _hop(context: UpgradeContext, found: Iterable[DetectedHazard], between: Dete
 
 
 def _refusals(found: Iterable[DetectedHazard], options: UpgradeOptions) -> Iterable[PlanRefusal]:
-    for one in found:
-        if one.stops(options.accept):
-            row = one.hazard
-            remedy = one.finding.remedy
+    for detected in found:
+        if detected.stops(options.accept):
+            row = detected.hazard
+            remedy = detected.finding.remedy
             if row.handling == table.ASK and row.id not in remedy:
                 remedy = f"{remedy} Or set accept: [{row.id}] to continue in spite of it."
-            yield PlanRefusal(row.id, f"{row.title}. {row.answer}", one.finding.evidence, remedy.strip())
+            yield PlanRefusal(row.id, f"{row.title}. {row.answer}", detected.finding.evidence, remedy.strip())
 
 
 def _owners(context: UpgradeContext) -> Iterable[PlanRefusal]:
@@ -136,7 +129,7 @@ def _owned(key: str, objects: list[tuple[str, Origin]]) -> PlanRefusal:
 
 def _belongs(key: str, objects: list[tuple[str, Origin]]) -> str:
     """Return a sentence that names one object, the number of the others, and their manager."""
-    what, origin = next((one for one in objects if not one[0].startswith(_CRD)), objects[0])
+    what, origin = next((owned for owned in objects if not owned[0].startswith(_CRD)), objects[0])
     count = len(objects) - 1
     more = f" and {count} other object{'s' * (count > 1)}" if count else ""
     if key == UNMARKED:

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Rights that a step needs and that its dry run does not show. Pure.
+"""List the permissions that a step needs but its dry run does not test. Pure.
 
-Of what it waits for, of what it proves, and of what is there only once steps before it are done.
+They are the permissions to wait, to verify, and to work on objects that only exist after earlier steps.
 """
 
 from __future__ import annotations
@@ -24,8 +24,12 @@ _CRD, _DEPLOYMENT, _SLICES = KINDS["CustomResourceDefinition"], KINDS["Deploymen
 
 
 def collect(steps: Iterable[Step], namespace: str, probe_namespace: str = "") -> list[Permission]:
-    """Return them, each once. namespace: where a step is that does not say it. probe_namespace: where proofs create objects
-    that have a namespace, if not where their step says."""
+    """Return the permissions, each once.
+
+    Args:
+        namespace: the namespace of a step without the parameter ``namespace``.
+        probe_namespace: the namespace of test objects, "" for the namespace of the step.
+    """
     given = {"namespace": namespace, "probe_namespace": probe_namespace}
     found = (
         right for step in steps for right in _NEEDS.get(step.action, _nothing)({**given, **step.parameters})
@@ -47,17 +51,26 @@ def _endpoints(given: Parameters) -> list[Permission]:
     return [Permission("list", "", "pods", place), Permission("list", _SLICES, "endpointslices", place)]
 
 
-def _again(given: Parameters) -> list[Permission]:
-    """The Deployment is still there when the next one is tried, so that only its update is."""
+def _create_again(given: Parameters) -> list[Permission]:
+    """Return the permission to create the Deployment.
+
+    The dry run only tests an update because the old Deployment still exists. Check the create permission separately.
+    """
     return [Permission("create", _DEPLOYMENT.group, _DEPLOYMENT.plural, given["namespace"], given["name"])]
 
 
 def _selected(given: Parameters) -> list[Permission]:
-    """What is to be deleted by a label that nothing has yet."""
-    found = [one for one in given.get("objects") or () if "label_selector" in one and one["kind"] in KINDS]
+    """Return the permissions to delete objects by a label, which no object has yet."""
+    found = [
+        target
+        for target in given.get("objects") or ()
+        if "label_selector" in target and target["kind"] in KINDS
+    ]
     return [
-        Permission(verb, KINDS[one["kind"]].group, KINDS[one["kind"]].plural, one.get("namespace") or "")
-        for one in found
+        Permission(
+            verb, KINDS[target["kind"]].group, KINDS[target["kind"]].plural, target.get("namespace") or ""
+        )
+        for target in found
         for verb in ("list", "delete")
     ]
 
@@ -70,8 +83,8 @@ def _proof(given: Parameters) -> list[Permission]:
     return _PROOFS.get(str(given.get("subject")), _nothing)(given)
 
 
-def _work(group: str, plural: str, given: Parameters) -> list[Permission]:
-    """An object that is made, looked at and removed again."""
+def _test_object(group: str, plural: str, given: Parameters) -> list[Permission]:
+    """Return the permissions for a test object that is created, read and deleted."""
     return [Permission(verb, group, plural, _place(given)) for verb in ("create", "get", "delete")]
 
 
@@ -80,7 +93,7 @@ def _place(given: Parameters) -> str:
 
 
 def _refusal(given: Parameters) -> list[Permission]:
-    """A dry run; and where there is no default class, one is made for the second to be refused."""
+    """Return the permissions for a refused object. A second default class needs a first one, which may have to be created."""
     plural = REFUSALS.get(str(given.get("check")), "volumesnapshots")
     verbs = ("create", "list", "delete") if given.get("check") == "second-default-class" else ("create",)
     return [Permission(verb, SNAPSHOT, plural) for verb in verbs]
@@ -89,7 +102,7 @@ def _refusal(given: Parameters) -> list[Permission]:
 _NEEDS: dict[str, Callable[[Parameters], list[Permission]]] = {
     "wait_available": _pods,
     "watch_pods": _pods,
-    "orphan": _again,
+    "orphan": _create_again,
     "delete": _selected,
     "switch_service": _endpoints,
     "migrate_storage": _stored_versions,
@@ -102,7 +115,7 @@ _PROOFS: dict[str, Callable[[Parameters], list[Permission]]] = {
         Permission("create", SNAPSHOT, "volumesnapshots", _place(given)),
         Permission("create", SNAPSHOT, "volumesnapshotcontents"),
     ],
-    "controller": lambda given: _work(SNAPSHOT, "volumesnapshots", given),
-    "groups": lambda given: _work(GROUP, "volumegroupsnapshots", given),
+    "controller": lambda given: _test_object(SNAPSHOT, "volumesnapshots", given),
+    "groups": lambda given: _test_object(GROUP, "volumegroupsnapshots", given),
     "version": _pods,
 }

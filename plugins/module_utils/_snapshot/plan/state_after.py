@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""What a cluster is like after a hop: where the next one starts from, and what a finished one looks like. Pure."""
+"""Predict the installed state after a hop. The next hop is planned from it. Pure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ REGISTRY = "registry.k8s.io/sig-storage"
 
 
 def state_after(context: UpgradeContext) -> InstalledState:
-    """The cluster when every step of the hop was done."""
+    """Return the installed state after every step of the hop."""
     crds = dict(_crds_after(context))
     kinds = [kind for kind in (VALIDATION, CONVERSION) if context.wants(kind)]
     return replace(
@@ -88,7 +88,7 @@ def _crds_after(context: UpgradeContext) -> Iterator[tuple[str, Crd]]:
 def _as_released(context: UpgradeContext, name: str, group: str, key: str) -> Crd:
     row = crd_sets.row(key, group)
     live = context.installed.crds.get(name)
-    stored = [] if live is None else [one for one in live.stored_versions if one in row.versions]
+    stored = [] if live is None else [version for version in live.stored_versions if version in row.versions]
     alpha = live is not None and "v1alpha1" in live.stored_versions and "v1alpha1" not in row.versions
     if alpha and context.installed.groups.total:
         stored.append("v1beta1")

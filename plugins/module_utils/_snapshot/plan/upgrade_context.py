@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""A cluster, where it is to go, and what the user wants of it; and what follows from these alone. Pure."""
+"""The context of one hop: the installed state, the release, the user's options, and facts that follow from them. Pure."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ from ..release.release_table import (
 )
 
 NO_VERSION: Version = (0, 0, 0)
-# Since when pods can sleep before they end, which is how they are left in peace (KEP-3960, on by default).
+# The first Kubernetes version in which pods can sleep before they end by default (KEP-3960).
 DRAINS_SINCE = (1, 30)
-# Since when what is wrong already may stay wrong in an update (KEP-4008, on by default).
+# The first Kubernetes version that accepts updates of objects with invalid unchanged fields by default (KEP-4008).
 RATCHETS_SINCE = (1, 30)
 
 # The keys that a webhook's Secret may have. A Secret with other keys has other users.
@@ -73,12 +73,7 @@ def _belongs(entry: tuple[str, str, str], kind: str, place: str) -> bool:
 
 @dataclass(frozen=True)
 class UpgradeOptions:
-    """What the user wants. None and "" leave it as it is, or as the release has it.
-
-    adopt: keys of _owners. accept: ids of hazards that need a person's word. remove_controllers: "namespace/name".
-    installed_version: of a controller whose image does not tell. arguments: beside the manifest's own, by program.
-    failure_policies: failure policies by configuration name. They take precedence over failure_policy.
-    """
+    """The user's options. None and "" keep the present state, or the release's default."""
 
     namespace: str = ""
     webhook_namespace: str = ""
@@ -86,11 +81,17 @@ class UpgradeOptions:
     conversion_webhook: bool | None = None
     group_snapshots: bool | None = None
     failure_policy: str = ""
+    #: By configuration name. They take precedence over failure_policy.
     failure_policies: Mapping[str, str] = field(default_factory=dict)
+    #: The keys of the managers whose objects may be changed.
     adopt: tuple[str, ...] = ()
+    #: The ids of the accepted hazards.
     accept: tuple[str, ...] = ()
+    #: "namespace/name" of controllers to delete.
     remove_controllers: tuple[str, ...] = ()
+    #: The release of a controller whose image does not show it.
     installed_version: Version | None = None
+    #: Arguments in addition to those of the manifest.
     controller_arguments: tuple[str, ...] = ()
     webhook_arguments: tuple[str, ...] = ()
     webhook_port: int = 8443
@@ -99,7 +100,7 @@ class UpgradeOptions:
 
 @dataclass(frozen=True)
 class UpgradeContext:
-    """One hop: from what is installed to a release."""
+    """The context of one hop: from the installed state to a release."""
 
     installed: InstalledState
     release: Release
@@ -107,10 +108,17 @@ class UpgradeContext:
 
     @cached_property
     def controller(self) -> InstalledWorkload | None:
-        """The one that counts: before those that go, and an upgrade's Deployment before a StatefulSet of before 4.1."""
+        """The installed controller, None if none runs.
+
+        If there are several, a controller that is not removed comes first, then a Deployment before a StatefulSet of 4.0.
+        """
         found = sorted(
             self.installed.running(CONTROLLER),
-            key=lambda one: (self._is_named(one), one.kind != "Deployment", one.name != CONTROLLER_NAME),
+            key=lambda workload: (
+                self._is_named(workload),
+                workload.kind != "Deployment",
+                workload.name != CONTROLLER_NAME,
+            ),
         )
         return next(iter((*found, *self.installed.orphans(CONTROLLER))), None)
 
@@ -131,13 +139,13 @@ class UpgradeContext:
 
     @property
     def is_first(self) -> bool:
-        """Nothing is there, or only what this collection has begun to install, or CRDs that the user adopts."""
+        """True if no controller runs, and the CRDs are missing, this collection's, or adopted by the user."""
         ours = all(not origin.key for origin in self.installed.crd_origins.values())
         return self._has_no_controller and (ours or HOSTED in self.options.adopt)
 
     @property
     def is_hosted(self) -> bool:
-        """CRDs without a controller, and not ones that this collection has begun with."""
+        """True if CRDs of another manager exist but no controller runs."""
         return self._has_no_controller and not self.is_first
 
     @property
@@ -145,10 +153,10 @@ class UpgradeContext:
         return self.controller is None
 
     def crosses(self, version: Version) -> bool:
-        """Whether the way leads upwards to this release or past it."""
+        """Return True if the hop is an upgrade from an older release to this version or a newer one."""
         return (self.version or NO_VERSION) < version <= self.release.version
 
-    # Namespaces: what is there stays where it is.
+    # Namespaces. Installed objects stay in their namespace.
 
     @property
     def namespace(self) -> str:
@@ -158,17 +166,17 @@ class UpgradeContext:
     def webhook_namespace(self, kind: str) -> str:
         live = self.installed.webhook(kind)
         called = [place for place, _name in self.called(kind)]
-        detached = [one.namespace for one in self.installed.orphans(kind)]
+        detached = [workload.namespace for workload in self.installed.orphans(kind)]
         found = live.namespace if live else (called or detached or [""])[0]
         return found or self.options.webhook_namespace or self.options.namespace or self.namespace
 
     def called(self, kind: str) -> list[tuple[str, str]]:
-        """The Services that the API server calls for this kind of webhook."""
+        """Return the Services that the API server calls for this kind of webhook."""
         if kind == CONVERSION:
             contents = self.installed.crds.get(GROUP_CONTENTS)
             service = contents.conversion.service if contents else None
             return [service] if service else []
-        hooks = (hook for one in self.installed.configurations for hook in one.hooks)
+        hooks = (hook for configuration in self.installed.configurations for hook in configuration.hooks)
         return [hook.service for hook in hooks if hook.service]
 
     # The objects of the webhook, recognised by a positive mark, and their other users.
@@ -182,15 +190,15 @@ class UpgradeContext:
         own = set(self.called(kind))
         if self.is_located(kind) or self.wants(kind):
             own.add((self.webhook_namespace(kind), known_webhook(kind).service))
-        return [one for one in self.installed.services if (one.namespace, one.name) in own]
+        return [service for service in self.installed.services if (service.namespace, service.name) in own]
 
     def callers(self, kind: str) -> list[tuple[WebhookConfiguration, Hook]]:
         """Return the webhooks in configurations of other owners that call this kind of webhook."""
-        places = {(one.namespace, one.name) for one in self.services(kind)}
+        places = {(service.namespace, service.name) for service in self.services(kind)}
         return [
-            (one, hook)
-            for one in self.installed.foreign
-            for hook in one.hooks
+            (configuration, hook)
+            for configuration in self.installed.foreign
+            for hook in configuration.hooks
             if hook.answered_by == kind or hook.service in places
         ]
 
@@ -198,29 +206,41 @@ class UpgradeContext:
         """Return the Secrets in the webhook's namespace that it mounts or that have one of its names."""
         known, namespace = known_webhook(kind), self.webhook_namespace(kind)
         names = {*self.mounted(kind), known.secret, known.old_secret} if self.is_located(kind) else set()
-        return [one for one in self.installed.secrets if one.namespace == namespace and one.name in names]
+        return [
+            secret
+            for secret in self.installed.secrets
+            if secret.namespace == namespace and secret.name in names
+        ]
 
     def leftovers(self, kind: str) -> list[tuple[str, str, str]]:
         """Return the webhook's other objects, as (kind, namespace, name)."""
         if not self.is_located(kind):
             return []
         place = self.webhook_namespace(kind)
-        return [one for one in self.installed.leftovers if _belongs(one, kind, place)]
+        return [leftover for leftover in self.installed.leftovers if _belongs(leftover, kind, place)]
 
     def elsewhere(self) -> list[str]:
         """Return the objects with upstream's names outside the webhook's namespace."""
         kinds = (VALIDATION, CONVERSION)
-        services = [one for kind in kinds for one in self.services(kind)]
-        secrets = [one for kind in kinds for one in self.candidates(kind)]
+        services = [service for kind in kinds for service in self.services(kind)]
+        secrets = [secret for kind in kinds for secret in self.candidates(kind)]
         known = [
             name for kind in kinds for name in (known_webhook(kind).secret, known_webhook(kind).old_secret)
         ]
-        own = [one for kind in kinds for one in self.leftovers(kind)]
+        own = [leftover for kind in kinds for leftover in self.leftovers(kind)]
         named = {known_webhook(kind).service for kind in kinds}
         return [
-            *(str(one) for one in self.installed.strangers),
-            *(str(one) for one in self.installed.services if one not in services and one.name in named),
-            *(str(one) for one in self.installed.secrets if one not in secrets and one.name in known),
+            *(str(workload) for workload in self.installed.strangers),
+            *(
+                str(service)
+                for service in self.installed.services
+                if service not in services and service.name in named
+            ),
+            *(
+                str(secret)
+                for secret in self.installed.secrets
+                if secret not in secrets and secret.name in known
+            ),
             *(
                 f"{what} {place}/{name}" if place else f"{what} {name}"
                 for what, place, name in self.installed.leftovers
@@ -257,7 +277,7 @@ class UpgradeContext:
 
     @property
     def groups_on(self) -> bool:
-        """Whether the controller works on them now; a gate that is on by default finds nothing without the group CRDs."""
+        """True if the installed controller processes group snapshots. Without the group CRDs it does not."""
         live = self.controller
         current = self.current if self.present(GROUP) else None
         return live is not None and flags.groups_on(live.arguments, current)
@@ -268,22 +288,23 @@ class UpgradeContext:
 
     @property
     def alpha(self) -> list[Crd]:
-        """Group CRDs that have, or once stored, the version that 8.2 dropped."""
+        """The group CRDs that list or once stored v1alpha1, which 8.2 dropped."""
         found = (self.installed.crds.get(name) for name in GROUP_CRDS)
         return [crd for crd in found if crd and "v1alpha1" in {*crd.stored_versions, *crd.versions}]
 
     @property
     def old_sidecars(self) -> list[InstalledWorkload]:
-        """csi-snapshotters that work on groups at v1beta1 or before."""
+        """The csi-snapshotter sidecars that use group snapshots at v1beta1 or before."""
         return [
-            one
-            for one in self.installed.running(SIDECAR)
-            if (one.version or NO_VERSION) < (8, 4, 0) and flags.groups_on(one.arguments, find(one.version))
+            workload
+            for workload in self.installed.running(SIDECAR)
+            if (workload.version or NO_VERSION) < (8, 4, 0)
+            and flags.groups_on(workload.arguments, find(workload.version))
         ]
 
     @property
     def hides_lists(self) -> bool:
-        """Whether contents are stored at v1beta1 whose lists of handles only the conversion webhook shows at v1beta2."""
+        """True if contents stored at v1beta1 have lists of handles that only the conversion webhook shows at v1beta2."""
         crd, groups = self.contents, self.installed.groups
         if crd is None:
             return False
@@ -292,7 +313,7 @@ class UpgradeContext:
 
     @property
     def converts(self) -> bool:
-        """Whether a conversion webhook answers, as far as that can be seen."""
+        """True if a conversion webhook is called and available, and contents could be read."""
         live, crd = self.installed.webhook(CONVERSION), self.contents
         return bool(
             live
@@ -306,7 +327,7 @@ class UpgradeContext:
 
     @property
     def speaks_v1beta1(self) -> bool:
-        """Whether the controller works on groups at v1beta1: what it writes has no lists where nobody converts."""
+        """True if the controller uses group snapshots at v1beta1. Without a conversion, objects that it writes lose their lists."""
         current = self.current
         return bool(self.groups_on and current and current.groups and current.groups.version == "v1beta1")
 
@@ -317,7 +338,7 @@ class UpgradeContext:
 
     @property
     def conversion_needed(self) -> bool:
-        """Whether something is stored at v1beta1 or asks for it."""
+        """True if contents are stored at v1beta1, or a client uses v1beta1."""
         stored = self.stores_v1beta1 and self.installed.groups.contents > 0
         return stored or self.hides_lists or self.converts or bool(self.contents and self.old_sidecars)
 
@@ -346,19 +367,24 @@ class UpgradeContext:
         return self.is_back and (self.version or NO_VERSION) >= (8, 2, 0)
 
     def hook(self, kind: str) -> ReleaseWebhook:
-        """The release's webhook, where it is wanted."""
+        """Return the release's webhook. Raises KeyError if the release has no webhook of this kind."""
         if self.release.webhook is None or not self.release.has(kind):
             raise KeyError(kind)
         return self.release.webhook
 
     @property
     def configurations(self) -> tuple[WebhookRules, ...]:
-        """The ValidatingWebhookConfigurations that are wanted. Upstream's for groups calls a path that is not served
-        unless the webhook is told to (404), so it comes only with group snapshots."""
+        """The ValidatingWebhookConfigurations of the release.
+
+        The configuration for groups calls a path that the webhook serves only with an argument. Otherwise the answer is 404. So the
+        configuration is installed only with group snapshots.
+        """
         if not self.wants(VALIDATION):
             return ()
         return tuple(
-            one for one in self.hook(VALIDATION).configurations if one.group != GROUP or self.groups_wanted
+            configuration
+            for configuration in self.hook(VALIDATION).configurations
+            if configuration.group != GROUP or self.groups_wanted
         )
 
     def failure_policy(self, rules: WebhookRules) -> str:
@@ -372,16 +398,27 @@ class UpgradeContext:
         return live.hooks[0].failure_policy if live and live.hooks else ""
 
     def live(self, rules: WebhookRules) -> WebhookConfiguration | None:
-        return next((one for one in self.installed.configurations if one.name == rules.name), None)
+        return next(
+            (
+                configuration
+                for configuration in self.installed.configurations
+                if configuration.name == rules.name
+            ),
+            None,
+        )
 
     @property
     def surplus(self) -> tuple[WebhookConfiguration, ...]:
-        """Configurations that are there and not wanted."""
-        wanted = {one.name for one in self.configurations}
-        return tuple(one for one in self.installed.configurations if one.name not in wanted)
+        """The installed configurations that the release does not have."""
+        wanted = {configuration.name for configuration in self.configurations}
+        return tuple(
+            configuration
+            for configuration in self.installed.configurations
+            if configuration.name not in wanted
+        )
 
     def secret(self, kind: str) -> str:
-        """The name of the webhook's Secret: the one it has, where its type can hold what every release since 6.2 reads."""
+        """Return the name of the webhook's Secret: the present Secret if it has the type that releases since 6.2 read."""
         fresh, namespace = self.hook(kind).secret, self.webhook_namespace(kind)
         for name in self.mounted(kind):
             found = self.installed.secret(namespace, name)
@@ -391,16 +428,21 @@ class UpgradeContext:
 
     def mounted(self, kind: str) -> tuple[str, ...]:
         found = (*self.installed.running(kind), *self.installed.orphans(kind))
-        return tuple(dict.fromkeys(name for one in found for name in one.secrets))
+        return tuple(dict.fromkeys(name for workload in found for name in workload.secrets))
 
     def webhook_arguments(self, kind: str) -> list[str]:
         groups = kind == VALIDATION and self.groups_wanted
         own = ["--enable-volume-group-snapshot-webhook"] if groups else []
-        return flags.merged(own, [one for one in self.options.webhook_arguments if one not in own])
+        return flags.merged(
+            own, [argument for argument in self.options.webhook_arguments if argument not in own]
+        )
 
     def replaces(self, kind: str) -> bool:
-        """Whether the Deployment that runs cannot become the release's, or not without a failed call: its selector is
-        immutable, a Service leads to one port, and its pods may not wait before they end."""
+        """Return True if an update of the Deployment is impossible or would interrupt calls.
+
+        The reasons are another selector, which is immutable, another port, because a Service has one target port, and pods that do
+        not wait before they end.
+        """
         live = self.installed.webhook(kind)
         if live is None:
             return False
@@ -410,7 +452,7 @@ class UpgradeContext:
         return not live.drains and not done
 
     def hands_over(self, kind: str) -> bool:
-        """Whether old pods leave the Service before they end: those that are to be replaced, or already have no Deployment."""
+        """Return True if old pods must leave the Service before they end."""
         return bool(self.installed.orphans(kind)) or self.replaces(kind)
 
     # The controller.
@@ -421,15 +463,15 @@ class UpgradeContext:
 
     @property
     def orphans_controller(self) -> bool:
-        """Whether the Deployment cannot be changed into the release's: its selector is immutable."""
+        """True if the release has another selector, which is immutable, so the Deployment must be created again."""
         live = self.controller
         if live in self.installed.orphans(CONTROLLER):
-            return not all(one.labelled for one in self.installed.orphan_sets)
+            return not all(orphan.labelled for orphan in self.installed.orphan_sets)
         return live is not None and live not in self.removed and dict(live.selector) != dict(self.selector)
 
     @property
     def leaves_controllers(self) -> bool:
-        """Whether pods without a Deployment are to go in the end."""
+        """True if pods without a Deployment are deleted at the end."""
         return self.orphans_controller or bool(self.installed.orphans(CONTROLLER))
 
     @property
@@ -444,46 +486,52 @@ class UpgradeContext:
         live = self.controller
         if live is None:
             return []
-        known = {flags.name(one) for one in (*self.controller_arguments, "--v", "--leader-election")}
+        known = {
+            flags.name(argument) for argument in (*self.controller_arguments, "--v", "--leader-election")
+        }
         gates = {GATES_FLAG, GROUP_FLAG}
         gone = set(flags.unknown(CONTROLLER, live.arguments, self.release))
         return [
-            one
-            for one in live.arguments
-            if flags.name(one) and flags.name(one) not in known | gates and one not in gone
+            argument
+            for argument in live.arguments
+            if flags.name(argument) and flags.name(argument) not in known | gates and argument not in gone
         ]
 
     @property
     def others(self) -> list[InstalledWorkload]:
-        """Controllers beside the one that counts."""
-        return [one for one in self.installed.running(CONTROLLER) if one is not self.controller]
+        """The controllers other than ``controller``."""
+        return [
+            workload for workload in self.installed.running(CONTROLLER) if workload is not self.controller
+        ]
 
-    def is_leftover(self, one: InstalledWorkload) -> bool:
-        """The StatefulSet in namespace default that 4.1's manifests left behind."""
-        return (one.kind, one.namespace, one.name) == (
+    def is_leftover(self, workload: InstalledWorkload) -> bool:
+        """Return True for the StatefulSet in namespace default of a release before 4.1."""
+        return (workload.kind, workload.namespace, workload.name) == (
             "StatefulSet",
             "default",
             CONTROLLER_NAME,
-        ) and one.selector in (
+        ) and workload.selector in (
             {},
             {OLD_LABEL: CONTROLLER_NAME},
         )
 
     @property
     def removed(self) -> list[InstalledWorkload]:
-        """Controllers that go: the known leftover, and those that the user names."""
-        return [one for one in self.installed.running(CONTROLLER) if self._goes(one)]
+        """The controllers that the upgrade deletes: the StatefulSet of before 4.1, and those that the user names."""
+        return [workload for workload in self.installed.running(CONTROLLER) if self._goes(workload)]
 
-    def _goes(self, one: InstalledWorkload) -> bool:
-        return not one.companions and (self._is_named(one) or (self.is_leftover(one) and one in self.others))
+    def _goes(self, workload: InstalledWorkload) -> bool:
+        return not workload.companions and (
+            self._is_named(workload) or (self.is_leftover(workload) and workload in self.others)
+        )
 
-    def _is_named(self, one: InstalledWorkload) -> bool:
-        return f"{one.namespace}/{one.name}" in self.options.remove_controllers
+    def _is_named(self, workload: InstalledWorkload) -> bool:
+        return f"{workload.namespace}/{workload.name}" in self.options.remove_controllers
 
     # CustomResourceDefinitions.
 
     def keeps(self, group: str) -> bool:
-        """Whether the cluster's are newer than the release's: they never go back."""
+        """Return True if the cluster's CRDs are newer than the release's. CRDs are never downgraded."""
         key = self.release.crds if group == SNAPSHOT else self.release.group_crds
         if not key:
             return True
@@ -491,7 +539,7 @@ class UpgradeContext:
         live = [
             self.installed.crds[name].set for name in crd_sets.names(group) if name in self.installed.crds
         ]
-        return any(one is not None and crd_sets.rank(one) > wanted for one in live)
+        return any(crd_set is not None and crd_sets.rank(crd_set) > wanted for crd_set in live)
 
     def present(self, group: str) -> bool:
         return any(name in self.installed.crds for name in crd_sets.names(group))
@@ -500,13 +548,15 @@ class UpgradeContext:
 
     @property
     def origins(self) -> list[tuple[str, Origin]]:
-        """Every object that a plan may write, and whose it is."""
+        """Every object that a plan may write, with its origin."""
         here = self.installed
         named = [(f"CustomResourceDefinition {name}", origin) for name, origin in here.crd_origins.items()]
-        named += [(str(one), one.origin) for one in here.workloads if one.program != SIDECAR]
-        named += [(str(one), one.origin) for one in here.configurations]
-        services = [one for kind in (VALIDATION, CONVERSION) for one in self.services(kind)]
-        named += {str(one): (str(one), one.origin) for one in services}.values()
+        named += [
+            (str(workload), workload.origin) for workload in here.workloads if workload.program != SIDECAR
+        ]
+        named += [(str(configuration), configuration.origin) for configuration in here.configurations]
+        services = [service for kind in (VALIDATION, CONVERSION) for service in self.services(kind)]
+        named += {str(service): (str(service), service.origin) for service in services}.values()
         if here.controller_role:
             named.append(("ClusterRole snapshot-controller-runner", here.controller_role))
         return named

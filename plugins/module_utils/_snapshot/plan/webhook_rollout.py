@@ -38,17 +38,15 @@ _HASH = "pod-template-hash"
 
 @dataclass(frozen=True)
 class WebhookRollout:
-    """One replacement.
+    """The replacement of the pods of one webhook."""
 
-    kind: the program of the webhook.
-    targets: the objects that call the webhook already.
-    proof: the step that verifies the answer of the new pods, None if they cannot be asked yet.
-    hazards: the ids of the hazards that the new Deployment answers.
-    """
-
+    #: The program of the webhook.
     kind: str
+    #: The objects that already call the webhook.
     targets: tuple[dict[str, str], ...]
+    #: The step that verifies the new pods, None if they cannot be verified yet.
     proof: Step | None = None
+    #: The ids of the hazards that the new Deployment handles.
     hazards: tuple[str, ...] = ()
 
 
@@ -123,7 +121,9 @@ def _hand_over(context: UpgradeContext, rollout: WebhookRollout) -> Iterator[Ste
             replaces = False
         else:
             orphans = ()
-    if replaces or not all(one.labelled for one in context.installed.orphan_sets if one.program == kind):
+    if replaces or not all(
+        orphan.labelled for orphan in context.installed.orphan_sets if orphan.program == kind
+    ):
         yield _orphan(context, kind)
     old = live if live and replaces else orphans[0]
     if service and not _is_switched(context, kind, service):
@@ -195,7 +195,7 @@ def _keeps_old(
     """Return True if the old pods serve until the release's come: the new ones do not answer, or the old ones are of the
     release. The second is the way back from pods that ended under load, and may be available at the moment."""
     return not live.available or any(
-        one.available and one.version == context.release.version for one in orphans
+        orphan.available and orphan.version == context.release.version for orphan in orphans
     )
 
 
@@ -355,4 +355,7 @@ def _service(context: UpgradeContext, kind: str) -> Step:
 
 def _find_service(context: UpgradeContext, kind: str) -> Service | None:
     place = (context.webhook_namespace(kind), context.hook(kind).service)
-    return next((one for one in context.installed.services if (one.namespace, one.name) == place), None)
+    return next(
+        (service for service in context.installed.services if (service.namespace, service.name) == place),
+        None,
+    )

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Read a file by its path or URL. No credentials: none are asked for, kept, or taken from a URL."""
+"""Read a file by its path or URL, without credentials."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ..errors import SourceError
 
 # The time-out to connect, and of each read.
 SECONDS = 30.0
-# A release with all that it vendors has 15 MB.
+# A release with its vendored modules has 15 MB.
 MOST_BYTES = 64 * 2**20
 
 
@@ -42,13 +42,13 @@ def read(where: str, until: float) -> bytes:
         return _local(Path(urllib.request.url2pathname(parts.path)))
     if parts.scheme not in ("http", "https"):
         raise SourceError(
-            f"the URL {where} cannot be fetched: {parts.scheme} is not among file, http and https",
-            remedy="Give another URL, or a directory",
+            f"the URL {where} cannot be fetched: its scheme {parts.scheme} is not file, http or https",
+            remedy="Set another URL, or a directory",
         )
     if parts.username or parts.password:
         raise SourceError(
-            f"the URL of {parts.hostname} holds a user name or password, which would be shown and logged",
-            remedy="Fetch the archive beforehand, and give its path",
+            f"the URL of {parts.hostname} has a user name or password, which would be shown and logged",
+            remedy="Fetch the archive beforehand, and set its path",
         )
     return _remote(where, until)
 
@@ -75,7 +75,7 @@ def _opener(bounds: ReadLimits) -> urllib.request.OpenerDirector:
         kind: type[http.client.HTTPConnection], *arguments: Any, **options: Any
     ) -> http.client.HTTPConnection:
         made: Any = kind(*arguments, **options)
-        # The one place of http.client that opens a socket, before it asks a proxy for the way and before TLS.
+        # http.client opens every socket here, before it talks to a proxy and before TLS.
         made._create_connection = connected  # noqa: SLF001
         return cast(http.client.HTTPConnection, made)
 
@@ -99,7 +99,7 @@ def _remote(url: str, until: float) -> bytes:
     try:
         with _opener(ReadLimits(url, until=until)).open(request) as answer:
             data: bytes = answer.read(MOST_BYTES + 1)
-            expected = answer.length  # what is still to come: with an honest Content-Length nothing
+            expected = answer.length  # the bytes that are missing by the Content-Length
     except TimedOut as exc:
         raise _too_slow(url) from exc
     except AnswerTooLarge as exc:
@@ -108,32 +108,32 @@ def _remote(url: str, until: float) -> bytes:
         exc.close()
         raise SourceError(
             f"the URL {url} was answered with {exc.code} {exc.reason}",
-            remedy="Check that this place has this release" if exc.code in (404, 410) else "Try again later",
+            remedy="Check that the server has this release" if exc.code in (404, 410) else "Try again later",
         ) from exc
     except (OSError, http.client.HTTPException) as exc:
         if time.monotonic() >= until:
             raise _too_slow(url) from exc
         raise SourceError(
             f"the URL {url} cannot be fetched: {_words(exc)}",
-            remedy="Check the address, the network and the proxy settings of the controller, or give a directory",
+            remedy="Check the address, the network and the proxy settings of the controller, or set a directory",
         ) from exc
     if len(data) > MOST_BYTES:
         raise _too_large(url)
     if expected:
-        raise SourceError(f"the URL {url} ended {expected} bytes too soon", remedy="Try again")
+        raise SourceError(f"the answer of {url} ended {expected} bytes too soon", remedy="Try again")
     return data
 
 
 def _too_slow(url: str) -> SourceError:
     return SourceError(
         f"the URL {url} was not fetched in time: the server sends too slowly",
-        remedy="Try again, or fetch the archive beforehand and give its path",
+        remedy="Try again, or fetch the archive beforehand and set its path",
     )
 
 
 def _too_large(where: str) -> SourceError:
     return SourceError(
-        f"the source {where} has more than {MOST_BYTES} bytes", remedy="Give the archive of one release"
+        f"the source {where} has more than {MOST_BYTES} bytes", remedy="Set the archive of one release"
     )
 
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The programs' flags by release: what a release does not know ends it (exit 2), again and again. Pure."""
+"""Table of the programs' flags by release. A program exits with status 2 at a flag that it does not know. Pure."""
 
 from __future__ import annotations
 
@@ -19,12 +19,16 @@ _NOT_YET: Version = (99, 0, 0)
 
 @dataclass(frozen=True)
 class Flag:
-    """since: the first release that knows it. until: the first that does not. instead: what took its place."""
+    """One row: flags that a program knows in the same releases."""
 
     program: str
+    #: The names, separated by spaces.
     names: str
+    #: The first release that knows them.
     since: Version = _EVER
+    #: The first release that no longer knows them.
     until: Version = _NOT_YET
+    #: The argument that replaces them, or "".
     instead: str = ""
 
 
@@ -40,7 +44,7 @@ _SINCE_83 = (
     "logging-format automaxprocs log-flush-frequency log-json-split-stream log-json-info-buffer-size "
     "log-text-split-stream log-text-info-buffer-size"
 )
-# cmd/PROGRAM/main.go at each tag; klog's own flags went with #1256.
+# From cmd/PROGRAM/main.go at each tag. klog's flags were removed by #1256.
 FLAGS: tuple[Flag, ...] = (
     Flag(
         CONTROLLER,
@@ -58,19 +62,22 @@ FLAGS: tuple[Flag, ...] = (
     Flag(VALIDATION, "kubeconfig prevent-volume-mode-conversion", since=(6, 0, 0)),
     Flag(VALIDATION, "enable-volume-group-snapshot-webhook", since=(6, 3, 1)),
     Flag(CONVERSION, f"tls-cert-file tls-private-key-file port v vmodule {_SINCE_83}"),
-    # Only what csi-snapshotter lost: its drivers bring the rest.
+    # Only the flags that csi-snapshotter lost. The upgrade does not set its other flags.
     Flag(SIDECAR, GROUP_FLAG, (6, 3, 0), (8, 2, 0), f"--{GATES_FLAG}={GROUP_GATE}=true"),
     Flag(SIDECAR, _KLOG, until=(8, 3, 0), instead="--logging-format"),
 )
 
 
 def name(argument: str) -> str:
-    """--port=443 -> port. Both programs' libraries take one dash or two, and a value after "=" or in the next argument."""
+    """Return the flag of an argument, such as port of --port=443, "" for a value.
+
+    The programs' libraries accept one dash or two, and a value after "=" or in the next argument.
+    """
     return argument.lstrip("-").partition("=")[0] if argument.startswith("-") else ""
 
 
 def value(arguments: Sequence[str], flag: str) -> str | None:
-    """The value of a flag as it was given last; "true" for one without."""
+    """Return the last value of a flag, "true" for a flag without a value, None if it is not given."""
     found = None
     for index, argument in enumerate(arguments):
         if name(argument) == flag:
@@ -83,7 +90,7 @@ def value(arguments: Sequence[str], flag: str) -> str | None:
 
 
 def unknown(program: str, arguments: Iterable[str], release: Release) -> list[str]:
-    """The arguments that the release's program does not know, in their words."""
+    """Return the arguments that the release's program does not know."""
     known = {
         word
         for flag in FLAGS
@@ -94,7 +101,7 @@ def unknown(program: str, arguments: Iterable[str], release: Release) -> list[st
 
 
 def lost(program: str, arguments: Iterable[str]) -> list[tuple[str, Flag]]:
-    """The arguments that a newer release no longer knows, each with its row."""
+    """Return the arguments that a newer release no longer knows, each with its row."""
     ended = {
         word: flag
         for flag in FLAGS
@@ -105,7 +112,7 @@ def lost(program: str, arguments: Iterable[str]) -> list[tuple[str, Flag]]:
 
 
 def gates(arguments: Sequence[str]) -> dict[str, bool]:
-    """The feature gates that the arguments set."""
+    """Return the feature gates that the arguments set."""
     words = [
         part
         for argument in arguments
@@ -117,14 +124,14 @@ def gates(arguments: Sequence[str]) -> dict[str, bool]:
 
 
 def groups_on(arguments: Sequence[str], release: Release | None) -> bool:
-    """Whether a program that was started so works on group snapshots. release: its own, None where it is not known."""
+    """Return True if a program with these arguments processes group snapshots. release: its release, None if it is unknown."""
     flag = value(arguments, GROUP_FLAG)
     default = bool(release and release.groups and release.groups.on)
     return gates(arguments).get(GROUP_GATE, flag.lower() != "false" if flag is not None else default)
 
 
 def for_groups(wanted: bool, release: Release) -> list[str]:
-    """The argument that says so, whatever the release's default is; none where it has no group snapshots."""
+    """Return the argument that switches group snapshots on or off, [] if the release has none or its default fits."""
     if release.groups is None or not (wanted or release.groups.on):
         return []
     if release.groups.flag == GROUP_FLAG:
@@ -133,7 +140,10 @@ def for_groups(wanted: bool, release: Release) -> list[str]:
 
 
 def merged(own: Sequence[str], given: Sequence[str]) -> list[str]:
-    """Arguments of the plan and of the user as one list; feature gates in one argument, the plan's word for its own."""
+    """Return the arguments of the plan and of the user as one list, with all feature gates in one argument.
+
+    The plan's value of a gate takes precedence.
+    """
     all_gates = {**gates(given), **gates(own)}
     rest = [argument for argument in (*own, *given) if name(argument) != GATES_FLAG]
     joined = ",".join(f"{key}={str(on).lower()}" for key, on in all_gates.items())

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The pods of the controller and of the webhooks: upstream's, with the user's variables and what upstream's lack. Pure."""
+"""Render the Deployments of the controller and of the webhooks from upstream's, with the user's settings. Pure."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any
 from ..plan.step_types import PORT_LABEL, RELEASE_LABEL
 from .settings import DeploymentSettings, ReleaseSettings
 
-# How long a webhook goes on serving after it was told to end: its programs stop at once, with calls that are under way
-# (external-snapshotter pkg/*-webhook: tls.Listen without Shutdown). In that time the API servers are made to dial anew,
-# once all new pods are available; those start together, so that they are within a few seconds of each other.
+# The time in seconds for which a webhook pod sleeps before it ends. The programs stop at once, also during calls
+# (external-snapshotter pkg/*-webhook: tls.Listen without Shutdown). In this time the API servers are made to reconnect, after all
+# new pods are available.
 DRAIN_SECONDS = 30
-# lifecycle.preStop.sleep (KEP-3960) is on by default from here; older API servers do not know the field.
+# lifecycle.preStop.sleep (KEP-3960) is on by default since this version. Older API servers do not know the field.
 SLEEP_SINCE = (1, 30)
-# No user of the image: it has none. Any but root will do, as the programs write no file.
+# The images have no users. Every id except root's works, because the programs write no files.
 USER = 65532
 FEWEST_REPLICAS = 2
 
@@ -27,7 +27,7 @@ Object = dict[str, Any]
 
 
 def deployment(part: str, obj: Object, parameters: Mapping[str, Any], settings: ReleaseSettings) -> Object:
-    """Return upstream's Deployment as it is wanted; ``part``: "controller" or "webhook"."""
+    """Return upstream's Deployment with the settings. part: "controller" or "webhook"."""
     original = _original(obj, settings)
     if original is not None:
         return _put_back(part, original, parameters, settings)
@@ -53,16 +53,16 @@ def deployment(part: str, obj: Object, parameters: Mapping[str, Any], settings: 
 
 
 def _original(obj: Object, settings: ReleaseSettings) -> Mapping[str, Any] | None:
-    def place(one: Mapping[str, Any]) -> tuple[Any, Any]:
-        return one["metadata"].get("namespace"), one["metadata"]["name"]
+    def place(deployment: Mapping[str, Any]) -> tuple[Any, Any]:
+        return deployment["metadata"].get("namespace"), deployment["metadata"]["name"]
 
-    return next((one for one in settings.originals if place(one) == place(obj)), None)
+    return next((original for original in settings.originals if place(original) == place(obj)), None)
 
 
 def _put_back(
     part: str, original: Mapping[str, Any], parameters: Mapping[str, Any], settings: ReleaseSettings
 ) -> Object:
-    """The Deployment as it was; its pods carry the labels by which a Service tells them from those that failed."""
+    """Return the original Deployment. Its pods get the labels by which a Service tells them from the failed pods."""
     template = original["spec"]["template"]
     port = {PORT_LABEL: str(settings.port)} if part == "webhook" else {}
     labels = {**(template["metadata"].get("labels") or {}), RELEASE_LABEL: parameters["release"], **port}
@@ -84,7 +84,7 @@ def _put_back(
 
 
 def image(upstream: str, release: str, settings: ReleaseSettings) -> str:
-    """Return where the program of that release is: registry/snapshot-controller:v8.7.0, with @sha256:... if given."""
+    """Return the image of the release, such as registry/snapshot-controller:v8.7.0, with its digest if one is set."""
     program = upstream.rpartition("/")[2].partition(":")[0]
     tagged = f"{program}:v{release}"
     digest = settings.images.digests.get(tagged)
@@ -92,13 +92,13 @@ def image(upstream: str, release: str, settings: ReleaseSettings) -> str:
 
 
 def merged(own: Sequence[str], given: Sequence[str]) -> list[str]:
-    """Return the arguments, those of ``own`` left out whose flag is given too."""
+    """Return both lists of arguments. A flag in ``given`` replaces the same flag in ``own``."""
     replaced = {_flag(argument) for argument in given}
     return [*(argument for argument in own if _flag(argument) not in replaced), *given]
 
 
 def budget(webhook: Mapping[str, Any]) -> Object:
-    """Return a PodDisruptionBudget: a drained node takes one pod of the webhook at a time."""
+    """Return the PodDisruptionBudget of a webhook, by which a drain of nodes evicts one pod at a time."""
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
@@ -108,10 +108,10 @@ def budget(webhook: Mapping[str, Any]) -> Object:
 
 
 def _harden(obj: Object, container: Object, workload: DeploymentSettings, settings: ReleaseSettings) -> None:
-    """What upstream's webhooks lack: a pod that is not ready gets no calls, one that ends answers those under way."""
+    """Add what upstream's webhooks lack: replicas, readiness, the sleep before the end, and a security context."""
     spec = obj["spec"]
     spec["replicas"] = max(FEWEST_REPLICAS, spec.get("replicas") or 1)
-    # On the host's network two pods of one port cannot be on one node: there may be no room for one more.
+    # On the host's network two pods with the same port cannot share a node, so an additional pod may find no node.
     surge: tuple[int | str, int] = (0, 1) if workload.host_network else ("100%", 0)
     spec["strategy"] = {
         "type": "RollingUpdate",
@@ -139,7 +139,7 @@ def _harden(obj: Object, container: Object, workload: DeploymentSettings, settin
 
 
 def _mount(pod: Object, container: Object, secret: str | None) -> None:
-    """The Secret, whose keys are those of kubernetes.io/tls at every release: below 6.2 upstream's were others."""
+    """Mount the Secret. Its keys are those of the type kubernetes.io/tls. Before 6.2 upstream used other keys."""
     if secret:
         for volume in pod["volumes"]:
             volume["secret"]["secretName"] = secret
@@ -149,7 +149,7 @@ def _mount(pod: Object, container: Object, secret: str | None) -> None:
 
 
 def _metadata(metadata: Object, workload: DeploymentSettings, labels: Mapping[str, str]) -> None:
-    """The user's labels and annotations; upstream's labels, on which selectors depend, come last."""
+    """Add labels and annotations. Upstream's labels take precedence, because selectors depend on them."""
     every = {**workload.labels, **labels, **(metadata.get("labels") or {})}
     if every:
         metadata["labels"] = every
@@ -158,7 +158,7 @@ def _metadata(metadata: Object, workload: DeploymentSettings, labels: Mapping[st
 
 
 def _place(pod: Object, container: Object, workload: DeploymentSettings, settings: ReleaseSettings) -> None:
-    """Where the pods may run, and with what."""
+    """Set the fields for scheduling, resources and networks of the pods."""
     given = {
         "tolerations": list(workload.tolerations),
         "nodeSelector": dict(workload.node_selector),
@@ -170,7 +170,7 @@ def _place(pod: Object, container: Object, workload: DeploymentSettings, setting
     if workload.resources:
         container["resources"] = dict(workload.resources)
     if workload.host_network:
-        # Without the policy its names would be those of the node's resolver.
+        # Without this policy the pods use the node's resolver, which does not know names of the cluster.
         pod.update({"hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet"})
 
 

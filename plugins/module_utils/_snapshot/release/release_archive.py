@@ -34,7 +34,7 @@ MOST_BYTES_AT_ONCE = 8 * 2**20
 # The limit for a long name, and for the pax records of one entry.
 MOST_BYTES_OF_A_HEADER = 64 * 2**10
 MOST_SECONDS = 60.0
-# Where a release's files are in its repository; the parent directory of an archive is called after the tag.
+# A file of every release. It shows the root of the repository, because an archive has a directory with the name of the tag.
 MARKER = "deploy/kubernetes/snapshot-controller/setup-snapshot-controller.yaml"
 _GZIP = b"\x1f\x8b"
 _CHUNK = 2**16
@@ -70,7 +70,7 @@ def contents(data: bytes, where: str, wanted: Collection[str]) -> dict[str, byte
     except (*_DAMAGED, NotImplementedError, RuntimeError) as exc:
         raise SourceError(
             f"the archive {where} is damaged or incomplete: {str(exc) or type(exc).__name__}",
-            remedy="fetch it again; it has to be a .zip, .tar.gz or .tar",
+            remedy="Fetch it again. It must be a zip or tar archive",
         ) from exc
     return kept.files
 
@@ -228,27 +228,27 @@ def _blocks(size: int) -> int:
 
 
 def below_tag(files: Mapping[str, bytes], where: str) -> dict[str, bytes]:
-    """Return the files by their paths in the repository, whatever directory they are packed in."""
+    """Return the files by their paths in the repository, without the archive's own directories."""
     roots = sorted(
         (name[: -len(MARKER)] for name in files if name == MARKER or name.endswith(f"/{MARKER}")), key=len
     )
     if not roots:
         raise SourceError(
-            f"the source {where} holds no release of external-snapshotter: there is no {MARKER} in it",
-            remedy="give the archive of a tag of kubernetes-csi/external-snapshotter",
+            f"the source {where} is not a release of external-snapshotter: it has no file {MARKER}",
+            remedy="Set the archive of a tag of kubernetes-csi/external-snapshotter",
         )
     return {name[len(roots[0]) :]: data for name, data in files.items() if name.startswith(roots[0])}
 
 
 def from_directory(root: Path, names: Mapping[str, str]) -> dict[str, bytes]:
-    """Return those of the names that are files below root. Raises SourceError where one leads out of it."""
+    """Return the files below root with these names. Raises SourceError for a name or link that leads out of root."""
     found = {}
     for name in names:
         path = root / name
         _stays_inside(name, str(root))
         if root.resolve() not in path.resolve().parents:
             raise SourceError(
-                f"the file {path} leads out of the directory {root}", remedy="replace the link by the file"
+                f"the file {path} leads out of the directory {root}", remedy="Replace the link by the file"
             )
         if path.is_file() and path.stat().st_size <= MOST_BYTES_OF_A_FILE:
             found[name] = path.read_bytes()
@@ -259,6 +259,6 @@ def _stays_inside(name: str, where: str) -> None:
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name:
         raise SourceError(
-            f"the source {where} names a file outside of itself: {name}",
-            remedy="do not use it; fetch it from another place",
+            f"the source {where} names a file outside of its directory: {name}",
+            remedy="Do not use it. Fetch the release from another place",
         )

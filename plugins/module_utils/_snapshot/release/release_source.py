@@ -80,7 +80,7 @@ def _sums(source: ReleaseSource, release: str) -> Mapping[str, str]:
     if not sums:
         raise SourceError(
             f"the files of release {release} are not known to this collection, which knows {', '.join(SUMS)}",
-            remedy="Give their SHA-256 sums by path with sums, or another release",
+            remedy="Set the SHA-256 sums of its files with sums, or set another release",
         )
     return sums
 
@@ -93,14 +93,14 @@ def _verified(
         raise SourceError(
             f"the source {where} lacks {missing[0]} of release {release}",
             evidence=[f"missing: {name}" for name in missing],
-            remedy="Give a complete release",
+            remedy="Set a complete release",
         )
     for name, wanted in sums.items():
         actual = hashlib.sha256(found[name]).hexdigest()
         if actual != wanted.lower():
             raise SourceError(
                 f"the file {name} from {where} is not that of release {release}: its SHA-256 sum is {actual}, not {wanted}",
-                remedy="Use an unchanged copy; or, if the change is yours, give the sums of this release's files with sums",
+                remedy="Use an unchanged copy. If you changed the file yourself, set the sums of this release's files with sums",
             )
     return {name: found[name].decode() for name in sums}
 
@@ -116,7 +116,7 @@ def _lock(directory: Path) -> Iterator[None]:
     except OSError as exc:
         raise SourceError(
             f"the cache directory {directory} cannot be used: {exc.strerror}",
-            remedy="Give another one with cache_directory",
+            remedy="Set another cache_directory",
         ) from exc
 
 

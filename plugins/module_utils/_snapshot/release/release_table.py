@@ -290,7 +290,7 @@ def get(words: str) -> Release:
 
 def known_webhook(kind: str) -> ReleaseWebhook:
     """Return the names of this kind of webhook, which are the same at every release that has it."""
-    return next(one.webhook for one in RELEASES if one.webhook and one.webhook.kind == kind)
+    return next(release.webhook for release in RELEASES if release.webhook and release.webhook.kind == kind)
 
 
 def usable_after(release: Release) -> Release:

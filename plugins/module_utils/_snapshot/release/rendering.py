@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""From a release's manifests to the objects as they are wanted. Pure.
+"""Render the objects of a release from its manifests and the user's settings. Pure.
 
-Upstream's own selectors, names and arguments stay; images are the release's own, which the manifests' nearly never are
-(kubernetes-csi/external-snapshotter#630 and nine like it). A caBundle, a conversion stanza and a status are never part.
+Selectors, names and arguments are upstream's. The images are those of the release, because upstream's manifests often name older
+ones (kubernetes-csi/external-snapshotter#630). The objects have no caBundle, no spec.conversion and no status.
 """
 
 from __future__ import annotations
@@ -19,15 +19,17 @@ from ..errors import StepError
 from . import pod_templates
 from .settings import ReleaseSettings
 
-with contextlib.suppress(ImportError):  # it comes with the kubernetes package: reported by _run
+with contextlib.suppress(
+    ImportError
+):  # the kubernetes package brings it; _ansible reports that it is missing
     import yaml
 
-    # The same words, parsed by libyaml where it is there: a CustomResourceDefinition takes 20 ms, not 200.
+    # libyaml, if it is installed, parses a CustomResourceDefinition in 20 ms instead of 200 ms.
     _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 _CONTROLLER = "deploy/kubernetes/snapshot-controller"
 _WEBHOOK = "deploy/kubernetes/webhook-example"
-# Part of a release (_steps.PARTS) -> how its files' paths begin, and which kinds of objects in them it has.
+# For each part of a release: the beginning of its files' paths, and the kinds of its objects in these files.
 _FILES: dict[str, tuple[str, tuple[str, ...]]] = {
     "crds": ("client/config/crd/snapshot.storage.k8s.io_", ("CustomResourceDefinition",)),
     "group_crds": ("client/config/crd/groupsnapshot.storage.k8s.io_", ("CustomResourceDefinition",)),
@@ -53,8 +55,11 @@ Parameters = Mapping[str, Any]
 def render(files: Mapping[str, str], parameters: Parameters, settings: ReleaseSettings) -> list[Object]:
     """Return the objects of the parts that a step of action "apply" names, in the order in which they are applied.
 
-    files: the release's, by path. parameters: the step's (_steps.ACTIONS), with ``namespace``. Raises StepError for a
-    part that the release does not have.
+    Args:
+        files: the release's files by path.
+        parameters: the parameters of the step, with ``namespace``.
+
+    Raises StepError for a part that the release does not have.
     """
     return [
         _finished(part, obj, parameters, settings)
@@ -64,10 +69,10 @@ def render(files: Mapping[str, str], parameters: Parameters, settings: ReleaseSe
 
 
 def keeping(obj: Object, live: Mapping[str, Any] | None, parameters: Parameters) -> Object:
-    """Return a rendered object with what it keeps of the one that is there.
+    """Return a rendered object with the parts of the live object that it keeps.
 
-    Of a CustomResourceDefinition the versions of ``keep_unserved``, listed only; of a webhook configuration the failure
-    policies, where the step has none: a new one begins harmless, and whoever proves it sets another policy.
+    A CustomResourceDefinition keeps the versions of ``keep_unserved``, neither served nor stored. A webhook configuration keeps
+    its failure policies if the step sets none. A new configuration starts with Ignore, and a later step sets another policy.
     """
     if obj["kind"] == "CustomResourceDefinition":
         unserved, versions = parameters.get("keep_unserved") or (), obj["spec"]["versions"]
@@ -103,7 +108,7 @@ def _objects(files: Mapping[str, str], part: str, parameters: Parameters) -> lis
 
 
 def _finished(part: str, obj: Object, parameters: Parameters, settings: ReleaseSettings) -> Object:
-    """One object of upstream's, as it is wanted."""
+    """Return an object of upstream with the parameters and the settings."""
     kind, namespace = obj["kind"], parameters["namespace"]
     obj.pop("status", None)
     obj["metadata"].pop("creationTimestamp", None)
@@ -126,6 +131,6 @@ def _finished(part: str, obj: Object, parameters: Parameters, settings: ReleaseS
 
 
 def _with_budget(part: str, objects: Iterable[Object]) -> list[Object]:
-    """The webhook's Deployment with a PodDisruptionBudget, which upstream's manifests lack."""
+    """Return the objects, and a PodDisruptionBudget for the webhook's Deployment, which upstream's manifests lack."""
     found = list(objects)
     return [*found, *(pod_templates.budget(obj) for obj in found)] if part == "webhook" else found

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""What the user wants beside a release: the variables of its Deployments. Plain data."""
+"""The user's settings for the objects of a release. Plain data."""
 
 from __future__ import annotations
 
@@ -17,43 +17,45 @@ WEBHOOK_PORT = 8443
 
 @dataclass(frozen=True)
 class DeploymentSettings:
-    """One Deployment. None or empty: as upstream has it.
-
-    labels, annotations: of the Deployment and of its pods. resources: of its container.
-    host_network: for API servers that cannot reach pods (EKS with another CNI, piraeusdatastore/helm-charts#42).
-    """
+    """Settings for one Deployment. None and empty values keep upstream's."""
 
     replicas: int | None = None
     min_ready_seconds: int | None = None
+    #: Labels of the Deployment and of its pods. The same holds for the annotations.
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     tolerations: Sequence[Mapping[str, Any]] = ()
     node_selector: Mapping[str, str] = field(default_factory=dict)
     affinity: Mapping[str, Any] = field(default_factory=dict)
+    #: Requests and limits of the container.
     resources: Mapping[str, Any] = field(default_factory=dict)
     priority_class: str = ""
+    #: For API servers that cannot reach pods, such as EKS with another CNI (piraeusdatastore/helm-charts#42).
     host_network: bool = False
 
 
 @dataclass(frozen=True)
 class ImageSettings:
-    """registry: with the path below it. digests: "snapshot-controller:v8.7.0" to "sha256:...". pull_secrets: names."""
+    """Settings for the images."""
 
+    #: The registry with the path in front of the programs' names.
     registry: str = REGISTRY
+    #: Digests such as "sha256:..." by program and tag, such as "snapshot-controller:v8.7.0".
     digests: Mapping[str, str] = field(default_factory=dict)
+    #: The names of Secrets.
     pull_secrets: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class ReleaseSettings:
-    """kubernetes: the API server's minor version, which says what pods may have. port: where the webhook listens.
-
-    originals: Deployments that are to be as they were before a step failed, instead of rendered.
-    """
+    """All settings for the objects of a release."""
 
     controller: DeploymentSettings = DeploymentSettings()
     webhook: DeploymentSettings = DeploymentSettings()
     images: ImageSettings = ImageSettings()
+    #: The port of the webhook.
     port: int = WEBHOOK_PORT
+    #: The API server's minor version, which decides about fields of pods.
     kubernetes: tuple[int, int] = (1, 25)
+    #: Deployments that are restored as they were before a step failed. They are not rendered.
     originals: Sequence[Mapping[str, Any]] = ()
