@@ -14,12 +14,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._ansible.operation import execute
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import snapshot_controller
 from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade import actions, upgrade_lease
 
 from tests.support import clusters, leases
 from tests.support import snapshot_lab as lab
-from tests.support.rig import operate
+from tests.support.rig import validated
 from tests.support.snapshot_plans import install
 from tests.support.snapshot_rig import CRDS, release_server
 
@@ -57,7 +58,13 @@ def upgrade(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Itera
             "step_timeout": 15,
             "wait_timeout": 600,
         }
-        yield lambda **more: operate(snapshot_controller.OPERATION, {**given, **more})
+
+        def run(**more: Any) -> dict[str, Any]:
+            """Return the result, also that of a defect."""
+            parameters = validated(snapshot_controller.OPERATION, {**given, **more})
+            return execute(snapshot_controller.OPERATION, parameters, check_mode=False)
+
+        yield run
 
 
 def defect_at(monkeypatch: pytest.MonkeyPatch, part: str) -> None:

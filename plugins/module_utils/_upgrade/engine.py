@@ -142,7 +142,7 @@ class Upgrade:
         error = current.refusal(self._lead)
         if error:
             raise error
-        self._values = {**current.values(), **self._values}  # those of the first current stay
+        self._values = {**current.values(), **self._values}  # the values of the first plan stay
         return current
 
     def _warn_of_passed_hop(self, current: ClusterPlan) -> None:

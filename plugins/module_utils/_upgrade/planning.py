@@ -73,7 +73,7 @@ def read(client: Client, release: Release, options: UpgradeOptions) -> ClusterPl
 
 
 def hops_until(hops: Sequence[Hop], until: Release | None) -> list[Hop]:
-    """Return the hops up to the release ``until``, all if it is None, and none if the cluster is past it.
+    """Return the hops up to the release ``until``, [] if the cluster is past it. Return all hops without that release.
 
     Raises ReleaseError if that release is not on the way.
     """

@@ -323,7 +323,7 @@ def _restarts(pod: Object) -> int:
 
 
 def _container_in_trouble(pod: Object) -> Object:
-    """Return the status of a container. Before a node starts the pod there is none, so return the container of its spec."""
+    """Return the status of a container. Before a node starts the pod, return the container of its spec."""
     statuses = _statuses(pod)
     if not statuses:
         return next(iter((pod.get("spec") or {}).get("containers") or ()), {})

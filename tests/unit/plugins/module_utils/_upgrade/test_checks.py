@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What can be proven of what is installed, and what is made of what was seen."""
+"""The checks of an installed release, and the judgement of their answers."""
 
 from __future__ import annotations
 
@@ -48,16 +48,16 @@ from tests.unit.plugins.module_utils._snapshot.world import (
 )
 
 
-def proofs(installed: InstalledState, **given: Any) -> list[step_types.Step]:
+def plan_checks_of(installed: InstalledState, **given: Any) -> list[step_types.Step]:
     return checks_before.plan_checks(UpgradeContext(installed, release_table.get("8.7.0"), options(**given)))
 
 
 def ahead(release: str, crds: str) -> InstalledState:
-    """A release whose CRDs are those of a newer one already, as after a run that was cut off."""
+    """Return a release with the CRDs of a newer one, as after an interrupted run."""
     return replace(upstream(release), crds=upstream(crds).crds)
 
 
-# The parameters that the run_checks of a subject reads.
+# The parameters that the check of a subject reads.
 NEEDED = {
     "webhook": {"name", "check"},
     "conversion": {"name", "version"},
@@ -69,7 +69,7 @@ NEEDED = {
 
 
 def lacking(step: step_types.Step) -> list[str]:
-    """Return what the run_checks of this step would miss."""
+    """Return the parameters that the check of this step would miss."""
     given = step.parameters
     faults = [
         *find_faults(step),
@@ -88,7 +88,7 @@ def test_every_subject_has_a_verification() -> None:
 
 CONTROLLER = ["verify-version", "verify-controller"]
 WITH_RULES = ["verify-rules", *CONTROLLER]
-# (what is there, its proofs, how the webhook is asked)
+# (the installed state, its checks, the check of the webhook)
 BEFORE: list[tuple[str, InstalledState, list[str], str]] = [
     ("nothing", NOTHING, [], ""),
     ("4.2.1", upstream("4.2.1"), ["verify-webhook", *CONTROLLER], "empty-class"),
@@ -104,11 +104,11 @@ BEFORE: list[tuple[str, InstalledState, list[str], str]] = [
         "",
     ),
     ("8.7.0 with groups", upstream("8.7.0", groups=True), [*WITH_RULES, "verify-groups"], ""),
-    # The installed rules refuse an empty class before a webhook of 7.0 is asked.
+    # The installed rules refuse an empty class before the API server calls a webhook of 7.0.
     ("7.0.2, newer CRDs", ahead("7.0.2", "8.1.0"), ["verify-webhook", *WITH_RULES], "second-default-class"),
     ("4.2.1, newer CRDs", ahead("4.2.1", "8.1.0"), ["verify-webhook", *WITH_RULES], "empty-reference"),
     (
-        "a webhook of nobody knows which release",
+        "a webhook of an unknown release",
         changed(upstream("7.0.2"), VALIDATION, version=None),
         ["verify-webhook", *CONTROLLER],
         "empty-class",
@@ -119,8 +119,8 @@ BEFORE: list[tuple[str, InstalledState, list[str], str]] = [
 @pytest.mark.parametrize(
     ("installed", "wanted", "by"), [row[1:] for row in BEFORE], ids=[row[0] for row in BEFORE]
 )
-def test_what_is_installed_can_be_proven(installed: InstalledState, wanted: list[str], by: str) -> None:
-    found = proofs(installed)
+def test_the_checks_fit_the_installed_release(installed: InstalledState, wanted: list[str], by: str) -> None:
+    found = plan_checks_of(installed)
     assert [step.id for step in found] == wanted
     assert [step.parameters["check"] for step in found if step.parameters["subject"] == "webhook"] == (
         [by] if by else []
@@ -130,10 +130,10 @@ def test_what_is_installed_can_be_proven(installed: InstalledState, wanted: list
 
 
 @pytest.mark.parametrize(("start", "target"), [("4.2.1", "6.2.2"), ("7.0.2", "8.1.0"), ("8.4.0", "8.7.0")])
-def test_a_plan_proves_the_same_things_afterwards(start: str, target: str) -> None:
+def test_a_plan_repeats_the_checks_at_its_end(start: str, target: str) -> None:
     steps = planned(upstream(start), target).hops[0].steps
     after = {step.id: step.parameters["subject"] for step in steps if step.action == "verify"}
-    before = {step.id: step.parameters["subject"] for step in proofs(upstream(start))}
+    before = {step.id: step.parameters["subject"] for step in plan_checks_of(upstream(start))}
     common = after.keys() & before.keys()
     assert {"verify-version", "verify-controller"} <= common
     assert all(after[name] == before[name] for name in common)
@@ -142,20 +142,20 @@ def test_a_plan_proves_the_same_things_afterwards(start: str, target: str) -> No
             assert lacking(step) == []
 
 
-def test_a_release_that_nobody_knows_is_not_proven() -> None:
+def test_an_unknown_release_is_not_checked() -> None:
     unknown = changed(ours("8.7.0"), "controller", version=None)
-    assert [step.id for step in proofs(unknown)] == ["verify-rules", "verify-controller"]
-    assert "verify-version" in [step.id for step in proofs(unknown, installed_version=(8, 7, 0))]
+    assert [step.id for step in plan_checks_of(unknown)] == ["verify-rules", "verify-controller"]
+    assert "verify-version" in [step.id for step in plan_checks_of(unknown, installed_version=(8, 7, 0))]
 
 
-def test_every_refusal_has_its_question() -> None:
+def test_every_refusal_has_a_test_object() -> None:
     for by, resource in hop.REFUSALS.items():
         asked = checks.refusal_test(by, "default", "d")
         assert asked.resource == resource
         assert asked.message
 
 
-# What pods log first, by era.
+# The first log lines, by release.
 LOGS = [
     ("I1125 10:00:00.1       1 main.go:125] Version: v6.2.2\nI1125 ...", (6, 2, 2)),
     ('I1125 10:00:00.1       1 main.go:164] "Version" version="v8.7.0"\n', (8, 7, 0)),
@@ -166,7 +166,7 @@ LOGS = [
 
 
 @pytest.mark.parametrize(("log", "version"), LOGS)
-def test_what_a_pod_says_of_itself(log: str, version: release_table.Version | None) -> None:
+def test_the_release_in_a_log(log: str, version: release_table.Version | None) -> None:
     assert version_check.release_in_log(log) == version
 
 
@@ -179,7 +179,7 @@ def test_what_a_pod_says_of_itself(log: str, version: release_table.Version | No
         ("snapshot-controller:latest", None),
     ],
 )
-def test_what_an_image_says(image: str, version: release_table.Version | None) -> None:
+def test_the_release_in_an_image_tag(image: str, version: release_table.Version | None) -> None:
     assert version_check.release_in_tag(image) == version
 
 
@@ -199,7 +199,7 @@ def with_first(**fields: Any) -> tuple[ControllerPod, ...]:
     return (replace(GOOD[0], **fields), GOOD[1])
 
 
-# (what was seen, verdict, words of the summary, whether waiting is of no use)
+# (the pods, the verdict, words of the summary, True if waiting does not help)
 VERSIONS: list[tuple[ControllerPods, str, str, bool]] = [
     (seen(*GOOD), OK, "all 2 pods .* run 8.7.0, according to their logs, and a leads", False),
     (seen(*GOOD, leader=LeaderState(is_elected=False)), OK, "according to their logs$", False),
@@ -213,7 +213,7 @@ VERSIONS: list[tuple[ControllerPods, str, str, bool]] = [
         "pod a .* has an image of release 8.4.0, not 8.7.0",
         True,
     ),
-    # A digest's own tag may lie; what runs does not.
+    # The tag of a digest may be wrong. The log is right.
     (seen(*with_first(tag=OLD)), OK, "according to their logs", False),
     (seen(*with_first(is_ready=False)), FAILED, "1 of 2 pods", False),
     (seen(GOOD[0]), FAILED, "1 of 2 pods", False),
@@ -254,7 +254,7 @@ VERSIONS: list[tuple[ControllerPods, str, str, bool]] = [
 
 
 @pytest.mark.parametrize(("running", "verdict", "words", "lasting"), VERSIONS)
-def test_which_release_runs(running: ControllerPods, verdict: str, words: str, lasting: bool) -> None:
+def test_the_judgement_of_the_pods(running: ControllerPods, verdict: str, words: str, lasting: bool) -> None:
     found = version_check.judge_pods(running)
     assert (found.verdict, found.is_lasting) == (verdict, lasting), found
     assert re.search(words, found.summary), found.summary
@@ -278,7 +278,7 @@ def answers(**other: str) -> list[tuple[str, str]]:
         (answers(first='volumesnapshots is forbidden: User "x" cannot create'), UNPROVEN, "User"),
     ],
 )
-def test_rules(given: list[tuple[str, str]], verdict: str, words: str) -> None:
+def test_the_judgement_of_the_rules(given: list[tuple[str, str]], verdict: str, words: str) -> None:
     found = checks.judge_rules(given)
     assert found.verdict == verdict
     assert words in found.summary
@@ -296,7 +296,7 @@ def test_rules(given: list[tuple[str, str]], verdict: str, words: str) -> None:
         ("", False),
     ],
 )
-def test_what_a_controller_says(message: str, is_said: bool) -> None:
+def test_the_error_in_a_status(message: str, is_said: bool) -> None:
     assert bool(checks.status_error({"status": {"error": {"message": message}}}, "x-1")) is is_said
     assert checks.status_error(None, "x-1") == checks.status_error({}, "x-1") == ""
 
@@ -304,15 +304,22 @@ def test_what_a_controller_says(message: str, is_said: bool) -> None:
 @pytest.mark.parametrize(
     ("verdict", "before", "broken", "words"),
     [
-        (FAILED, {"verdict": FAILED, "summary": "nobody"}, True, "already broken before this run: nobody"),
+        (
+            FAILED,
+            {"verdict": FAILED, "summary": "no answer"},
+            True,
+            "already broken before this run: no answer",
+        ),
         (FAILED, {"verdict": OK}, False, "worked before this run"),
         (FAILED, {"verdict": UNPROVEN}, None, ""),
         (FAILED, {}, None, ""),
-        (OK, {"verdict": FAILED, "summary": "nobody"}, True, ""),
+        (OK, {"verdict": FAILED, "summary": "no answer"}, True, ""),
         (UNPROVEN, {"verdict": OK}, False, ""),
     ],
 )
-def test_broken_before_or_now(verdict: str, before: dict[str, str], broken: bool | None, words: str) -> None:
+def test_a_failure_tells_if_it_is_older_than_the_run(
+    verdict: str, before: dict[str, str], broken: bool | None, words: str
+) -> None:
     found, logged = checks.history(verdict, before)
     assert found is broken
     assert words in logged
@@ -325,7 +332,7 @@ def test_a_driver_with_a_default_class() -> None:
     assert checks.default_driver([plain, default]) == "b"
 
 
-def test_of_several_webhooks_the_one_that_is_asked() -> None:
+def test_the_webhook_that_is_called_for_a_resource() -> None:
     def entry(name: str, resource: str) -> dict[str, Any]:
         return {"name": name, "rules": [{"resources": [resource]}]}
 

@@ -72,7 +72,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._upgrade.steps
 )
 
 from tests.unit.plugins.module_utils._snapshot.world import NOTHING, ours, upstream, with_groups
-from tests.unit.plugins.module_utils._upgrade.test_cut_off import cluster
+from tests.unit.plugins.module_utils._upgrade.test_interrupted_runs import cluster
 
 if TYPE_CHECKING:
     from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client import Client
@@ -575,14 +575,14 @@ def test_the_words_of_a_defect_are_not_shown(rig: Rigs) -> None:
     assert "KeyError" in error.cause
 
 
-def test_a_hop_that_must_not_be_undone_is_left(rig: Rigs) -> None:
+def test_undo_false_leaves_the_failed_hop(rig: Rigs) -> None:
     here = rig(upstream("7.0.2"))
     here.fails["controller"] = fails(RolloutError("it does not become available"))
     found = values(failed(here.upgrade("8.7.0", undo=False)))
     assert (found["undone"]["is_back"], [one for one in found["steps"] if one["undoes"]]) == (False, [])
 
 
-def test_a_new_installation_is_left(rig: Rigs) -> None:
+def test_a_new_installation_is_not_undone(rig: Rigs) -> None:
     here = rig(NOTHING)
     here.fails["controller"] = fails(RolloutError("it does not become available"))
     found = values(failed(here.upgrade("8.7.0")))

@@ -152,7 +152,9 @@ PLACES: dict[str, tuple[list[Object], list[str]]] = {
 
 
 @pytest.mark.parametrize(("given", "expected"), PLACES.values(), ids=list(PLACES))
-def test_a_webhook_in_another_namespace_is_a_stranger(given: list[Object], expected: list[str]) -> None:
+def test_a_webhook_in_another_namespace_belongs_to_another_installation(
+    given: list[Object], expected: list[str]
+) -> None:
     here = cluster(*TWO, validating=given)
     assert [one.namespace for one in here.running(VALIDATION)] == expected
     assert {one.namespace for one in here.strangers} == {"hooks", "team"} - set(expected)
@@ -392,7 +394,7 @@ def test_a_write_between_read_and_delete_is_not_lost() -> None:
     assert api.answers[SECRET.path]["data"]["added"]
 
 
-def test_an_object_that_is_written_again_and_again_is_tried_again() -> None:
+def test_a_deletion_is_repeated_after_a_write_of_another_client() -> None:
     """A Deployment's status changes all the time. The deletion is then repeated."""
     api: Any = secret_api()
     api.writes_between = apply_manifests.ATTEMPTS - 1

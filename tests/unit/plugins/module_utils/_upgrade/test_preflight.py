@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Name the missing permissions for the Lease before the first write."""
+"""The preflight: missing permissions, and the objects that a hop changes."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_certificate_alone_needs_the_lease_too(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(preflight, "try_actions", lambda *_given, **_more: Preflight())
     monkeypatch.setattr(certificate_step, "signer_of", lambda *_given: "example.com/ca")
     monkeypatch.setattr(preflight, "_is_due", lambda *_given: is_due)
-    monkeypatch.setattr(access_review, "missing", missing)
+    monkeypatch.setattr(access_review, "find_missing", missing)
     found = preflight.try_plan(cast("Any", SimpleNamespace()), request, hop.context, hop.steps)
     assert bool(found.due) is bool(found.problems) is bool(asked) is is_due
 

@@ -82,7 +82,7 @@ def test_an_object_without_annotations(obj: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("number", "total"), [(0, 21), (-1, 21), (22, 21), (1, 0), (10**9, 10**9), (True, 21), (1.5, 21)]
 )
-def test_numbers_out_of_range_are_no_record(number: Any, total: Any) -> None:
+def test_numbers_out_of_range_are_not_a_record(number: Any, total: Any) -> None:
     """A run counts its steps from 1 on, and a hop has fewer than a thousand."""
     assert found(number=number, total=total) is None
 

@@ -51,7 +51,7 @@ from tests.unit.plugins.module_utils._snapshot.world import (
     with_groups,
     with_workload,
 )
-from tests.unit.plugins.module_utils._upgrade.test_cut_off import JUMPS, MOST_HOPS, cluster
+from tests.unit.plugins.module_utils._upgrade.test_interrupted_runs import JUMPS, MOST_HOPS, cluster
 
 BUDGET = ("kube-system", "snapshot-validation-deployment")
 

@@ -23,7 +23,7 @@ from tests.unit.plugins.module_utils._snapshot.plan.ways_back import (
     pairs,
 )
 from tests.unit.plugins.module_utils._snapshot.world import found, ours, planned
-from tests.unit.plugins.module_utils._upgrade.test_cut_off import cluster, finished, steps
+from tests.unit.plugins.module_utils._upgrade.test_interrupted_runs import cluster, finished, steps
 
 TARGETS = [release for release in RELEASES[:-1] if not release.never]
 # What goes back. The CRDs stay.

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whose fields are moved, and what an apply would leave after the move."""
+"""The fields that are moved, and the object that an apply leaves after the move."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ B: Fields = {"f:spec": {"f:b": {}}}
 BOTH: Fields = {"f:spec": {"f:a": {}, "f:b": {}}}
 OURS = field_ownership.MANAGER
 
-# what it shows: managedFields, and what they are after the move
+# A case: managedFields, and managedFields after the move.
 MOVES: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str, dict[str, Any]]]]] = {
     "one of kubectl's": ([entry("kubectl-create", A)], [(OURS, "Apply", A)]),
     "several, and ours": (
@@ -44,8 +44,8 @@ MOVES: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str, dict[str, Any]
         [(OURS, "Apply", BOTH)],
     ),
     "others stay, before and after": (
-        [entry("somebody", A), entry("kubectl-set", B), entry("else", A)],
-        [(OURS, "Apply", B), ("somebody", "Update", A), ("else", "Update", A)],
+        [entry("operator", A), entry("kubectl-set", B), entry("else", A)],
+        [(OURS, "Apply", B), ("operator", "Update", A), ("else", "Update", A)],
     ),
     "a subresource's stay": (
         [entry("kubectl", A, subresource="status"), entry("kubectl", B)],
@@ -74,7 +74,7 @@ def test_the_move(case: str) -> None:
     assert field_ownership.move_fields(moved, V1) == moved
 
 
-def test_a_deployer_is_moved_only_where_it_is_taken_over() -> None:
+def test_fields_of_a_deployment_tool_are_moved_only_if_it_is_adopted() -> None:
     entries = [entry("helm", A)]
     assert (
         field_ownership.move_fields(entries, V1, field_ownership.managers_to_move(take_over=False)) == entries
@@ -83,7 +83,7 @@ def test_a_deployer_is_moved_only_where_it_is_taken_over() -> None:
     assert moved["manager"] == OURS
 
 
-def test_the_patch_is_bound_to_what_was_read_and_takes_kubectls_annotation_along() -> None:
+def test_the_patch_has_the_resource_version_and_removes_the_annotation_of_kubectl() -> None:
     metadata = {
         "resourceVersion": "7",
         "annotations": {LAST_APPLIED: "{}", "mine": ""},
@@ -97,13 +97,13 @@ def test_the_patch_is_bound_to_what_was_read_and_takes_kubectls_annotation_along
 
 
 def test_nothing_to_move() -> None:
-    metadata = {"resourceVersion": "7", "managedFields": [entry("somebody", A), entry(OURS, B, "Apply")]}
+    metadata = {"resourceVersion": "7", "managedFields": [entry("operator", A), entry(OURS, B, "Apply")]}
     assert field_ownership.patch_to_move({"apiVersion": V1, "metadata": metadata}) == []
     assert field_ownership.patch_to_move({"apiVersion": V1, "metadata": {"resourceVersion": "7"}}) == []
 
 
-def test_what_an_apply_leaves_after_the_move() -> None:
-    """Gone is what kubectl wrote and nobody else has; a field with all below it, an item of a list by its key."""
+def test_the_object_after_the_move_and_the_apply() -> None:
+    """The apply removes the fields that only kubectl owned: a field with its children, and an item of a list by its key."""
     key_a, key_b = 'k:{"name":"a"}', 'k:{"name":"b"}'
     old = entry(
         "kubectl",
@@ -135,7 +135,7 @@ def test_what_an_apply_leaves_after_the_move() -> None:
     assert left["spec"] == {"list": [{"name": "a"}, {"name": "c"}], "set": ["s"]}
 
 
-def test_what_is_left_to_others() -> None:
+def test_the_fields_of_other_managers() -> None:
     entries = [
         entry("team", {"f:spec": {"f:a": {}, "f:list": {'k:{"name":"x"}': {".": {}, "f:y": {}}}}}),
         entry("manager", {"f:status": {}}, subresource="status"),

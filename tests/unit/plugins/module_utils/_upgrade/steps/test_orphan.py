@@ -147,7 +147,7 @@ REQUESTS = 40  # more than there are
 
 
 @pytest.mark.parametrize("lag", [0, 1, 3, 7])
-def test_a_pod_that_is_made_meanwhile_has_the_label_too(lag: int) -> None:
+def test_a_pod_that_is_created_meanwhile_has_the_label_too(lag: int) -> None:
     for evict in range(1, REQUESTS):
         cluster = Cluster(evict=evict, lag=lag)
         detach(cluster)
@@ -156,7 +156,7 @@ def test_a_pod_that_is_made_meanwhile_has_the_label_too(lag: int) -> None:
         assert (unlabelled(cluster), len(cluster.pods), cluster.rollouts) == ([], PODS, 0), evict
 
 
-def test_a_run_that_is_cut_off_anywhere_is_completed() -> None:
+def test_the_next_run_completes_an_interrupted_run() -> None:
     class Cut(Cluster):
         end = REQUESTS
 
@@ -179,7 +179,7 @@ def test_a_run_that_is_cut_off_anywhere_is_completed() -> None:
         assert not set(LABELS) & set(cluster.set["metadata"]["labels"])
 
 
-def test_check_mode_foresees_what_is_done() -> None:
+def test_check_mode_returns_the_same_outcomes() -> None:
     foreseen = detach(Cluster(), check_mode=True)
     assert foreseen == detach(Cluster())
     assert {one.reference.kind for one in foreseen} == {"ReplicaSet", "Pod", "Deployment"}

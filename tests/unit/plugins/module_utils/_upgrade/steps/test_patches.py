@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Changes of one object in one place: which operations, and that what is there already needs none."""
+"""The JSON patch operations of each change. An object that needs no change gets none."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def _service(port: int | str = 443) -> Object:
     return {"spec": {"selector": {"app": "hook"}, "ports": [{"port": 443, "targetPort": port}]}}
 
 
-# What it shows: what is decided, and what should be.
+# A case: the operations, and the expected ones.
 CASES: dict[str, tuple[list[Object], list[Object]]] = {
     "a conversion webhook goes as a whole": (
         patches.disable_conversion(_crd(WEBHOOK)), [{"op": "replace", "path": "/spec/conversion", "value": NONE}],
@@ -85,7 +85,7 @@ def test_operations(case: str) -> None:
     assert decided == wanted
 
 
-def test_rules_of_a_webhook_that_is_not_there() -> None:
+def test_rules_of_a_webhook_that_does_not_exist() -> None:
     with pytest.raises(NotYetError, match="oth has no webhook third"):
         patches.replace_rules(_configuration(), {"third": RULES})
 

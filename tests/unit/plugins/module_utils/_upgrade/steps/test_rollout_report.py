@@ -45,7 +45,7 @@ def _of(owner: str) -> Object:
 
 
 def deployment(*, replicas: int = 2, revision: str = "2", observed: int = 5, **status: Any) -> Object:
-    """counts: updated, available and all pods, as its status has them; all wanted where none are given."""
+    """counts: updated, available and all pods in its status, by default all that the spec requires."""
     counts = {"updatedReplicas": replicas, "availableReplicas": replicas, "replicas": replicas}
     return {
         "metadata": {"uid": "deployment", "generation": 5, "annotations": {REVISION: revision}},
@@ -115,7 +115,7 @@ TROUBLES: dict[str, tuple[Object, list[RolloutTrouble]]] = {
         box({"waiting": {"reason": "CrashLoopBackOff"}}, restartCount=3, lastState={"terminated": {"exitCode": 2}}),
         [RolloutTrouble("pod a: container hook ended 4 times, the last time with exit code 2", True, LOG)],
     ),
-    # Its log does not tell it.
+    # Its log does not show the reason.
     "it exceeds its memory limit": (
         box({"waiting": {"reason": "CrashLoopBackOff"}}, restartCount=1, lastState={"terminated": {"reason": "OOMKilled", "exitCode": 137}}),
         [RolloutTrouble("pod a: container hook ended 2 times, the last time with exit code 137 (OOMKilled)", remedy=MORE_MEMORY)],
@@ -260,7 +260,7 @@ def test_the_newest_five_events_are_reported() -> None:
     assert found[0] == {"reason": "R7", "message": "m 7", "count": 2, "last_seen": TIME.format(7)}
 
 
-# How an event says when it was seen and how often: events.k8s.io and its older form.
+# The time and the count of an event, in the form of events.k8s.io and in the older form.
 @pytest.mark.parametrize(
     ("fields", "count", "last_seen"),
     [
@@ -302,7 +302,7 @@ def test_at_most_five_pods_of_the_newest_template_the_worst_first() -> None:
 
 
 def test_no_pods_while_the_newest_template_is_not_known() -> None:
-    """Its controller has not read it: the revision on the Deployment is still that of the old pods."""
+    """The controller has not read the template, so the revision of the Deployment is still that of the old pods."""
     assert select_worst_pods(deployment(observed=4), SETS, TWO) == []
     assert find_refused_sets(deployment(observed=4), [refusing("new", "2")]) == []
 
@@ -425,7 +425,7 @@ UP = box({"running": {}}, ready=True)
 
 
 def ended_at(second: int, **more: Any) -> Object:
-    """The status of a ready pod whose container ended and runs again."""
+    """Return the status of a ready pod whose container ended and runs again."""
     end = {"reason": "Error", "exitCode": 1, "finishedAt": TIME.format(second)}
     return {
         **READY,
@@ -491,10 +491,8 @@ LOOPS = [
 
 
 @pytest.mark.parametrize(("restarts", "first", "reason", "is_loop"), LOOPS)
-def test_a_container_that_restarts_again_and_again(
-    restarts: int, first: int, reason: str, is_loop: bool
-) -> None:
-    """It is ready at the moment: between two ends it always is."""
+def test_a_container_that_restarts_repeatedly(restarts: int, first: int, reason: str, is_loop: bool) -> None:
+    """The container is ready between two ends."""
     end = {"terminated": {"reason": reason, "exitCode": 1}}
     pods = [pod("a", **READY, **box({"running": {}}, ready=True, restartCount=restarts, lastState=end))]
     found = find_crash_loops(deployment(), SETS, pods, {("a", "hook"): first})
@@ -509,7 +507,7 @@ def test_a_pod_that_was_not_there_at_the_first_look_began_without_restarts() -> 
 
 
 class Changing(Cluster):
-    """A client whose pods change from look to look; the last state stays. The clock goes on by a second with each look."""
+    """A client whose pods change with each look until the last state. The clock advances by a second with each look."""
 
     def __init__(
         self, monkeypatch: pytest.MonkeyPatch, *looks: list[Object], conditions: list[Object]
@@ -554,7 +552,7 @@ def test_a_restart_ends_the_watch_at_once(monkeypatch: pytest.MonkeyPatch, looks
 
 
 def test_the_watch_waits_for_a_replacement(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A node is drained meanwhile: its pod is replaced. It is watched until the replacement is available."""
+    """A node is drained meanwhile. The watch lasts until the replacement of its pod is available."""
     fresh = created(pod("c", **box({"waiting": {"reason": "ContainerCreating"}})), 9)
     drained = [GOOD[0], fresh]
     cluster = Changing(

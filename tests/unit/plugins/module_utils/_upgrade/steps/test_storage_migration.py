@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Storage migration where a real API server can hardly be brought to it: conflicts, lists that change while they are read."""
+"""Storage migration with conflicts, and with lists that change while they are read. A real API server rarely shows them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def thing(name: str) -> Object:
 
 
 class Server:
-    """What of an API server a migration meets. answers: path to what the next writes are answered with; None: yes."""
+    """The part of an API server that a migration uses. answers: for a path, the errors of the next writes."""
 
     deadline = float("inf")
 
@@ -78,7 +78,7 @@ class Server:
         return thing(name)
 
     def pages(self, _path: str) -> Iterator[Object]:
-        """Each round's objects on pages of one; the last round is what there is from then on."""
+        """Yield the objects of each round on pages of one. The last round is repeated."""
         this = self.rounds.pop(0) if len(self.rounds) > 1 else self.rounds[0]
         if isinstance(this, ApiError):
             raise this
@@ -120,7 +120,7 @@ def conflict() -> Conflict:
     return Conflict("changed", status=409)
 
 
-# What it shows: the definition, what is listed round by round, what writes are answered, and what was written.
+# A case: the definition, the lists of each round, the answers to writes, and the writes.
 CASES: dict[str, tuple[Object, list[list[str] | ApiError], dict[str, list[ApiError]], list[str]]] = {
     "everything is written before a version is forgotten": (definition(), [["a", "b"]], {}, ["storage", "a", "b", "storedVersions"]),
     "the storage version is the right one already": (
@@ -154,14 +154,14 @@ def test_migrate(case: str) -> None:
     assert [one["name"] for one in server.crd["spec"]["versions"] if one["storage"]] == ["v1"]
 
 
-def test_check_mode_asks_and_writes_nothing() -> None:
+def test_check_mode_tries_and_writes_nothing() -> None:
     server = Server(definition(), [["a"]])
     done = migrate(server, check_mode=True)
     assert server.written == []
     assert [change.after for one in done for change in one.changes][-1] == ["v1"]
 
 
-# What it shows: as above, without what was written, and what is said.
+# A case: as above, with the error and its message instead of the writes.
 REFUSED: dict[
     str, tuple[Object | None, list[list[str] | ApiError], dict[str, list[ApiError]], type[Exception], str]
 ] = {
@@ -183,7 +183,7 @@ REFUSED: dict[
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_nothing_is_forgotten_where_one_object_is_not_written(case: str) -> None:
+def test_stored_versions_stay_if_an_object_is_not_written(case: str) -> None:
     crd, rounds, answers, error, said = REFUSED[case]
     server = Server(copy.deepcopy(crd), list(rounds), **{key: list(value) for key, value in answers.items()})
     with pytest.raises(error, match=said.replace(".", r"\.")):
@@ -193,14 +193,14 @@ def test_nothing_is_forgotten_where_one_object_is_not_written(case: str) -> None
 
 
 class SwitchedBack(Server):
-    """Somebody sets another storage version while the objects are written."""
+    """Another client changes the storage version while the objects are written."""
 
     def replace(self, path: str, body: Mapping[str, Any], *, dry_run: bool) -> Object:
         self.crd = definition("v1beta1", ("v1beta1", "v1"))
         return super().replace(path, body, dry_run=dry_run)
 
 
-def test_a_storage_version_that_somebody_switched_back() -> None:
+def test_a_storage_version_that_another_client_changed_back() -> None:
     server = SwitchedBack(definition(), [["a"]])
     with pytest.raises(MigrationError, match="was changed while its objects were written back"):
         migrate(server)

@@ -2,8 +2,8 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every plan, done step by step on a model of a cluster: nothing breaks on the way, and a run that is cut off anywhere is
-completed by the plan that is made then."""
+"""Carry out every plan step by step on a model of a cluster. No step breaks anything, and the next run completes a run that was
+interrupted at any step."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ MOST_HOPS = 4
 
 
 def cluster(start: InstalledState) -> Cluster:
-    """The model of a cluster, its rights those of what runs there."""
+    """Return the model of a cluster, with the permissions of the controller that runs there."""
     controllers = start.running(CONTROLLER)
     rights = controllers[0].version if controllers and controllers[0].version else (0, 0, 0)
     made = Cluster(start, rights)
@@ -49,7 +49,7 @@ def cluster(start: InstalledState) -> Cluster:
 
 
 def steps(here: Cluster, target: str, **given: Any) -> Iterator[Any]:
-    """Do what is planned, hop by hop, each planned anew; yields after every step."""
+    """Carry out the plan hop by hop. Plan again before each hop. Yield after every step."""
     for _hop in range(MOST_HOPS):
         plan = planned(here.seen(release_table.get(target)), target, **given)
         assert plan.refused == (), plan.refused
@@ -65,7 +65,7 @@ def steps(here: Cluster, target: str, **given: Any) -> Iterator[Any]:
 
 
 def finished(here: Cluster) -> dict[str, Any]:
-    """What a cluster has in the end, whichever way it went."""
+    """Return the parts of the final state that must not depend on interruptions."""
     one = here.installed
     return {
         "crds": {
@@ -127,7 +127,7 @@ JUMPS: list[tuple[str, InstalledState, str, dict[str, Any]]] = [
 @pytest.mark.parametrize(
     ("start", "target", "given"), [row[1:] for row in JUMPS], ids=[row[0] for row in JUMPS]
 )
-def test_nothing_breaks_and_a_run_that_is_cut_off_anywhere_is_completed(
+def test_the_next_run_completes_a_run_that_was_interrupted_at_any_step(
     start: InstalledState, target: str, given: dict[str, Any]
 ) -> None:
     whole = cluster(start)
@@ -135,16 +135,16 @@ def test_nothing_breaks_and_a_run_that_is_cut_off_anywhere_is_completed(
     assert whole.installed.running(CONTROLLER)[0].version == release_table.get(target).version
     assert set(whole.faults()) == set()
     for end in range(1, count):
-        cut = cluster(start)
-        for number, _step in enumerate(steps(cut, target, **given), 1):
+        interrupted = cluster(start)
+        for number, _step in enumerate(steps(interrupted, target, **given), 1):
             if number == end:
                 break
-        list(steps(cut, target, **given))
-        assert finished(cut) == finished(whole), end
+        list(steps(interrupted, target, **given))
+        assert finished(interrupted) == finished(whole), end
 
 
-# A start, the target of a run that is cut off, and the target of the one after it.
-MINDS: list[tuple[str, str, str]] = [
+# The installed release, the target of the interrupted run, and the target of the next run.
+OTHER_TARGETS: list[tuple[str, str, str]] = [
     ("6.2.2", "7.0.2", "8.1.1"),
     ("6.2.2", "7.0.2", "6.2.2"),
     ("4.2.1", "6.2.2", "8.7.0"),
@@ -152,33 +152,33 @@ MINDS: list[tuple[str, str, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("start", "first", "second"), MINDS)
-def test_another_target_after_a_run_that_was_cut_off(start: str, first: str, second: str) -> None:
+@pytest.mark.parametrize(("start", "first", "second"), OTHER_TARGETS)
+def test_a_run_to_another_release_after_an_interrupted_run(start: str, first: str, second: str) -> None:
     count = len(list(steps(cluster(upstream(start)), first)))
     for end in range(1, count):
-        cut = cluster(upstream(start))
-        for number, _step in enumerate(steps(cut, first), 1):
+        interrupted = cluster(upstream(start))
+        for number, _step in enumerate(steps(interrupted, first), 1):
             if number == end:
                 break
-        list(steps(cut, second))
-        assert cut.installed.running(CONTROLLER)[0].version == release_table.get(second).version
-        assert (cut.installed.orphan_sets, set(cut.faults())) == ((), set()), end
+        list(steps(interrupted, second))
+        assert interrupted.installed.running(CONTROLLER)[0].version == release_table.get(second).version
+        assert (interrupted.installed.orphan_sets, set(interrupted.faults())) == ((), set()), end
 
 
 @pytest.mark.parametrize("second", ["6.2.2", "7.0.2", "8.1.1"])
 def test_a_webhook_that_never_answered_is_not_called(second: str) -> None:
-    """Its image does not exist; the next run goes back, on, or tries again."""
-    cut = cluster(upstream("6.2.2"))
-    for step in steps(cut, "7.0.2"):
+    """The image does not exist. The next run goes back, goes on, or tries again."""
+    interrupted = cluster(upstream("6.2.2"))
+    for step in steps(interrupted, "7.0.2"):
         if step.id == "webhook-deployment":
             break
-    cut.installed = changed(cut.installed, VALIDATION, available=0)
-    assert set(cut.faults()) == set()
-    list(steps(cut, second))
-    assert (cut.installed.orphan_sets, set(cut.faults())) == ((), set())
+    interrupted.installed = changed(interrupted.installed, VALIDATION, available=0)
+    assert set(interrupted.faults()) == set()
+    list(steps(interrupted, second))
+    assert (interrupted.installed.orphan_sets, set(interrupted.faults())) == ((), set())
 
 
-# What is left out of 7.0.2 to 8.1.0, or of 4.2.1 to 6.2.2, and what the model says then.
+# The installed release, the target, the step that is left out, and words of the fault that the model finds.
 LEFT_OUT = [
     ("7.0.2", "8.1.0", "narrow-snapshot", "denies"),
     ("7.0.2", "8.1.0", "webhook-hold", "connection refused"),
@@ -189,7 +189,7 @@ LEFT_OUT = [
 
 
 @pytest.mark.parametrize(("start", "target", "left_out", "words"), LEFT_OUT)
-def test_the_model_sees_a_step_that_is_left_out(start: str, target: str, left_out: str, words: str) -> None:
+def test_the_model_finds_a_missing_step(start: str, target: str, left_out: str, words: str) -> None:
     here = cluster(upstream(start))
     seen: set[str] = set()
     for step in planned(here.seen(release_table.get(target)), target).hops[0].steps:
@@ -199,8 +199,8 @@ def test_the_model_sees_a_step_that_is_left_out(start: str, target: str, left_ou
     assert any(words in fault for fault in seen), seen
 
 
-def test_upstreams_order_breaks_the_webhook() -> None:
-    """kubectl apply of 8.1's objects without a hand-over: another port, old rules."""
+def test_the_model_finds_a_service_that_is_applied_too_early() -> None:
+    """The Service of 8.1 has another port, and the old pods still run."""
     here = cluster(upstream("7.0.2"))
     here.do(
         next(step for step in planned(here.installed, "8.1.0").hops[0].steps if step.id == "webhook-service")
@@ -208,7 +208,7 @@ def test_upstreams_order_breaks_the_webhook() -> None:
     assert any("connection refused" in fault for fault in here.faults())
 
 
-def test_conversion_none_too_early_is_seen() -> None:
+def test_the_model_finds_a_conversion_that_is_disabled_too_early() -> None:
     here = cluster(V1BETA2)
     early = [step for step in planned(here.installed, "8.7.0").hops[0].steps if step.id == "conversion-none"]
     here.do(early[0])
@@ -238,21 +238,21 @@ def test_the_service_leads_to_the_old_pods_again_if_the_new_ones_end(
     second: str, available: int, first: list[str]
 ) -> None:
     """The old pods still run. The failed ones are not called again, although some of them may be available at the moment."""
-    cut = cluster(upstream("6.2.2"))
-    for step in steps(cut, "7.0.2"):
+    interrupted = cluster(upstream("6.2.2"))
+    for step in steps(interrupted, "7.0.2"):
         if step.id == "webhook-verify-first":
             break
-    (service,) = [one for one in cut.ports if one[1] == NAMES[VALIDATION][1]]
-    assert [one.version for one in cut._called(VALIDATION, service)] == [(7, 0, 2)]
-    cut.installed = changed(cut.installed, VALIDATION, available=available)
+    (service,) = [one for one in interrupted.ports if one[1] == NAMES[VALIDATION][1]]
+    assert [one.version for one in interrupted._called(VALIDATION, service)] == [(7, 0, 2)]
+    interrupted.installed = changed(interrupted.installed, VALIDATION, available=available)
     seen, every = [], []
-    for step in steps(cut, second):
+    for step in steps(interrupted, second):
         every.append(step.id)
         if step.id.startswith("webhook-") and step.id != "webhook-rbac":
             seen.append(step.id)
-            called = {one.version for one in cut._called(VALIDATION, service)}
+            called = {one.version for one in interrupted._called(VALIDATION, service)}
             assert called and (7, 0, 2) not in called, step.id
     assert seen[: len(first)] == first
     if first == SETTLE:  # the API servers call pods that end, so nothing comes before it
         assert every[: len(first)] == first
-    assert (cut.installed.orphan_sets, set(cut.faults())) == ((), set())
+    assert (interrupted.installed.orphan_sets, set(interrupted.faults())) == ((), set())
