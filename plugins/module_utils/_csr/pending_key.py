@@ -223,20 +223,6 @@ def store(client: Client, secret: SecretSpec, csr: Mapping[str, Any], key: Priva
     return PendingRequest(stored["metadata"]["uid"], owner["name"], csr, key)
 
 
-def find_spent(client: Client, secret: SecretSpec, public_key_sha256: str) -> str:
-    """UID of the Secret that still keeps this key although its certificate is stored; "" where there is none.
-
-    A run that was killed between the two leaves it.
-    """
-    try:
-        obj = client.find(path(secret))
-    except Forbidden:
-        return ""
-    metadata = obj["metadata"] if obj and markers.is_ours(obj) else {}
-    is_spent = (metadata.get("annotations") or {}).get(markers.PENDING_PUBLIC_KEY) == public_key_sha256
-    return str(metadata["uid"]) if is_spent else ""
-
-
 def discard(client: Client, secret: SecretSpec, uid: str) -> None:
     """Delete the key's Secret: its certificate is stored, or its request is of no use any more."""
     with contextlib.suppress(NotFound, Conflict, Forbidden):  # it went, or goes, with its request
