@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api
-from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import signer_probe
+from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import probe_signers, signer_probe
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import access_review
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_signer_probe
 from cryptography import x509
@@ -270,7 +270,7 @@ def test_what_cannot_be_deleted_is_told(rig: CsrRig) -> None:
     role = {**without(PROBE, "certificatesigningrequests", "delete"), "metadata": {"name": "keeps"}}
     user = User(rig, role)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(access_review, "missing", lambda *_: [])
+        patch.setattr(access_review, "find_missing", lambda *_: [])
         result = probe(rig, KUBELET_SERVING, kubeconfig=user.kubeconfig)
     assert by_signer(result)[KUBELET_SERVING]["issued"]
     assert result["changed"]
@@ -282,7 +282,7 @@ def test_what_cannot_be_deleted_is_told(rig: CsrRig) -> None:
 
 def test_what_a_killed_run_left_goes_with_the_next_once_it_is_old(rig: CsrRig) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(k8s_signer_probe, "_cleaned", lambda *_: [])
+        patch.setattr(probe_signers, "_delete_requests", lambda *_: [])
         probe(rig, KUBELET_SERVING)
     [name] = left_over(rig.cluster)
     probe(rig, KUBELET_SERVING)
