@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api
-from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import probe_signers, signer_probe
+from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import (
+    probe_signers,
+    signer_probe,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import access_review
 from ansible_collections.certflow.kubernetes.plugins.module_utils._operations import k8s_signer_probe
 from cryptography import x509

@@ -99,7 +99,7 @@ def test_older_backups_are_removed_and_a_part_of_the_full_size_is_accepted(
     cluster: Cluster, client: Client, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     texts = iter([os.urandom(backups.PART_BYTES + 1).hex(), *["small"] * backups.KEPT])
-    monkeypatch.setattr(backups, "_document", lambda *_given: next(texts))
+    monkeypatch.setattr(backups, "_render", lambda *_given: next(texts))
     path = f"/api/v1/namespaces/{namespace}/configmaps"
     other = {"metadata": {"name": f"{NAME}-20250101t000000z"}, "data": {"a": "b"}}
     cluster.api("POST", path, other)
