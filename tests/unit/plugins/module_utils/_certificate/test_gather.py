@@ -1,0 +1,129 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The state before a decision, and the decision to keep the certificate or to obtain one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate import gather
+from ansible_collections.certflow.kubernetes.plugins.module_utils._certificate.certificate_run import (
+    CertificateInUse,
+    CertificateRun,
+    CertificateState,
+    StateChanged,
+)
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_api
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.certificate_rules import IssueReason
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.trust_anchors import TrustAnchor
+from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import bundle_targets
+
+from tests.unit.plugins.module_utils._certificate.runs import (
+    CSR_NAME,
+    HOOK,
+    PATH,
+    PENDING,
+    api_with,
+    its_csr,
+    newer,
+    waiting,
+    webhook,
+)
+from tests.unit.plugins.module_utils._csr.flow import Api, ca, found, intent, leaf, secret_object
+from tests.unit.plugins.module_utils._x509.authority import DAY, NOW
+
+pytestmark = pytest.mark.quick
+
+USABLE = found()
+IN_USE = CertificateInUse(USABLE, TrustAnchor("test", ca().pem))
+DECISIONS: dict[str, tuple[CertificateState, str]] = {
+    "no Secret": (CertificateState(None, (), NOW), "NoSecret"),
+    "a certificate in use": (CertificateState(USABLE, (), NOW, in_use=IN_USE), ""),
+    "a certificate in use that is due": (
+        CertificateState(
+            found(leaf(not_before=NOW - 300 * DAY, not_after=NOW + DAY)), (), NOW, in_use=IN_USE
+        ),
+        "RenewalDue",
+    ),
+    "no anchor": (CertificateState(USABLE, (), NOW, anchor_problem="no CA"), "Untrusted"),
+}
+
+
+@pytest.mark.parametrize("case", DECISIONS)
+def test_a_decision_is_a_reason_or_the_certificate_in_use(case: str) -> None:
+    state, code = DECISIONS[case]
+    decision = gather.decide(intent(), state)
+    assert (decision.code if isinstance(decision, IssueReason) else decision) == (code or IN_USE)
+
+
+@pytest.mark.parametrize(
+    ("issued", "is_in_use", "reads"),
+    [
+        (leaf(), True, 0),
+        (leaf(by=ca("strange")), False, 2),
+        (leaf(not_after=NOW), False, 0),
+        (leaf("hook"), False, 0),
+    ],
+)
+def test_candidates_are_read_only_for_a_certificate_that_can_stay_in_use(
+    issued: Any, is_in_use: bool, reads: int
+) -> None:
+    """A ConfigMap is read only if the CA of the connection does not verify the certificate."""
+    api = Api({PATH: secret_object(issued)}, ca_pem=ca().pem)
+    state = gather.gather(CertificateRun(api, intent(take_over=True)))  # type: ignore[arg-type]
+    assert bool(state.in_use) is is_in_use
+    assert bool(state.anchor_problem) is bool(reads)
+    assert len([path for _verb, path in api.asked if "configmaps" in path]) == reads
+
+
+@pytest.mark.parametrize(("approve", "paths"), [(True, []), (False, [PENDING, csr_api.path(CSR_NAME)])])
+def test_a_run_that_approves_reads_no_waiting_request(approve: bool, paths: list[str]) -> None:
+    api = api_with(waiting(), its_csr())
+    state = gather.gather(CertificateRun(api, intent(approve=approve)))  # type: ignore[arg-type]
+    assert [path for _verb, path in api.asked] == [PATH, *paths]
+    assert bool(state.waiting) is not approve
+
+
+class AcquiredLease:
+    """A Lease that the run has to wait for."""
+
+    is_tried, problem = False, ""
+
+    def acquire(self) -> None:
+        self.is_tried = True
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "the Secret was written": {PATH: newer(secret_object())},
+    "the Secret was deleted": {PATH: None},
+    "the target was written": {
+        bundle_targets.path(HOOK): {**webhook(), "metadata": {"resourceVersion": "2"}}
+    },
+    "the waiting request was approved": {csr_api.path(CSR_NAME): newer(its_csr(), "2")},
+    "the waiting key was deleted": {PENDING: None},
+}
+
+
+@pytest.mark.parametrize("case", ["no change", *CHANGES])
+def test_a_state_that_changed_during_the_wait_for_the_lease_is_detected(case: str) -> None:
+    api = api_with(waiting(), its_csr())
+    api.objects.update({PATH: secret_object(), bundle_targets.path(HOOK): webhook()})
+    for obj in (
+        api.objects[bundle_targets.path(HOOK)],
+        *(entry.get(bundle_targets.path(HOOK)) for entry in CHANGES.values()),
+    ):
+        if obj:
+            obj["metadata"]["uid"] = "u"
+    run = CertificateRun(api, intent(approve=False), (HOOK,), lease=AcquiredLease())  # type: ignore[arg-type]
+    state = gather.gather(run)
+    if case == "no change":
+        gather.acquire_lease(run, state)
+        return
+    api.objects.update(CHANGES[case])
+    with pytest.raises(StateChanged):
+        gather.acquire_lease(run, state)
+    gather.acquire_lease(replace(run, lease=None), state)
