@@ -160,7 +160,7 @@ FAULTS = (
         at="verify-version",
         do=_unbind_controller,
         given=SHORTLY,
-        code="unproven",
+        code="verification-failed",
     ),
     UpgradeFault("storedVersions that refuse", (REFUSES,), do=_store_at_unknown, mend=_forget_unknown, code="upgrade-refused"),
     UpgradeFault(
@@ -308,6 +308,7 @@ def killed_at_every_step(rig: Lab, jump: Jump, say: Callable[[str], None]) -> Ki
     """
     upgrade = UpgradePath(rig, jump.first, jump.policies, say)
     named: list[Mapping[str, Any] | None] = []
+    last: Mapping[str, Any] | None = None
     with upgrade.under_load(jump.last):
         moments = []
         while True:
@@ -318,13 +319,16 @@ def killed_at_every_step(rig: Lab, jump: Jump, say: Callable[[str], None]) -> Ki
                 break
             assert outcome.run.status == -signal.SIGKILL, outcome.run.output
             named.append(upgrade.check_records(outcome)[HERE])
+            if named[-1]:
+                last = named[-1]
+            elif records.ends([one for one in outcome.moments if one.host == HERE]):
+                last = None  # that run had released the Lease
             say(
                 f"killed after {len(named)} steps and {seconds} s, on record: {(named[-1] or {}).get('step')}\n"
             )
             upgrade.let_turns_lapse()
     upgrade.tell(f"{jump.last}, killed {len(named)} times", moments)
     assert upgrade.load[HERE].wrong() == []
-    last = next((one for one in reversed(named) if one), None)
     assert not records.wrong_previous(outcome.result, last), outcome.run.output
     made, refused, *_invalid = counts(upgrade.load[HERE])
     upgrade.check(jump.last, jump.groups[1], **jump.given)

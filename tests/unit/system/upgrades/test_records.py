@@ -51,6 +51,10 @@ def test_a_run_that_only_looks_has_no_lease() -> None:
     assert records.wrong(None, [SHOWN[1], TaskStart(3.0, "verify-webhook", "onprem", 3)]) == ""
 
 
+def test_a_run_that_came_to_its_last_step_may_have_released_its_lease() -> None:
+    assert records.wrong(None, [*SHOWN, TaskStart(3.0, "verify-controller", "onprem", 3)]) == ""
+
+
 def test_the_next_run_reports_the_killed_one() -> None:
     last = record("crds", 1)
     assert records.wrong_previous({"previous_run": {"record": last}}, last) == ""
