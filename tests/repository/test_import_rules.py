@@ -40,6 +40,8 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "_upgrade": (*KNOWLEDGE, "_certificate"),
     "_operations": (*KNOWLEDGE, "_ansible", "_certificate", "_upgrade"),
 }
+# The files behind _x509.verify.
+PARTS_OF_VERIFY = ("chain_candidate", "hostnames", "name_constraints")
 # The only folder of module_utils that imports Ansible.
 KNOWS_ANSIBLE = "_ansible"
 FILES = sorted(PLUGINS.rglob("*.py"))
@@ -87,6 +89,18 @@ def test_a_room_imports_only_rooms_below_it(name: str) -> None:
         if target and target not in (name, *MAY_IMPORT[name])
     }
     assert not arrows
+
+
+def test_other_rooms_verify_certificates_only_by_verify() -> None:
+    parts = {f"{COLLECTION}module_utils._x509.{name}" for name in PARTS_OF_VERIFY}
+    users = {
+        f"{path.relative_to(PLUGINS)} imports {module}"
+        for path in FILES
+        if room(name_of(path)) != "_x509"
+        for module in imported(path)
+        if any(module == part or module.startswith(f"{part}.") for part in parts)
+    }
+    assert not users
 
 
 def test_only_one_room_imports_ansible() -> None:

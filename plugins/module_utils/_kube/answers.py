@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""What an answer of the API server means: errors by status, and when to ask again. Pure."""
+"""Turn answers of the API server into objects and errors, and decide when to repeat a request. Pure functions."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ ERRORS: dict[int, type[ApiError]] = {
     410: ListExpired,
     422: InvalidObject,
 }
-# What an API server says without an object, of a path that it does not know at all (net/http NotFound).
+# The answer of an API server to an unknown path is not a Status object (net/http NotFound).
 PLAIN_NOT_FOUND = b"404 page not found"
-# Overload and a server in the middle of a restart: the same request can succeed a moment later.
+# An overloaded or restarting server. The same request may succeed later.
 TRANSIENT = frozenset((429, 500, 502, 503, 504))
 # Answers with status 500 that stay the same until the cause is repaired. The first is a refused certificate of a webhook (words of
 # Go's crypto/x509). The second is an applied value that the type of its field cannot hold, such as a quantity (words of
@@ -46,28 +46,30 @@ LONGEST_DELAY_SECONDS = 10.0
 
 
 def delay(attempt: int, retry_after: str | None = None) -> float:
-    """Seconds to wait before asking again; ``attempt`` counts from 0. Retry-After (in seconds) is a lower bound."""
+    """Return the seconds to wait before the next attempt.
+
+    attempt: the number of earlier attempts.
+    retry_after: the header Retry-After in seconds, which is a lower bound.
+    """
     backoff = min(FIRST_DELAY_SECONDS * 2.0**attempt, LONGEST_DELAY_SECONDS)
     asked = float(retry_after) if retry_after and re.fullmatch(r"\s*[0-9]+\s*", retry_after) else 0.0
     return max(backoff, asked)
 
 
-# What to do about an answer that no caller knows better about.
+# HTTP status -> remedy. Callers that know more replace it.
 REMEDIES: dict[int, str] = {
     400: "correct what the message names, such as a selector",
     403: "grant the permission, or change the policy, that the message names",
     404: "check the name and the namespace",
-    409: "somebody else writes the same object: run the task again",
+    409: "another client writes the same object. Run the task again",
     422: "change what the message names",
 }
-OTHER_REMEDY = "see what the API server logs about it, and run the task again"
-FOREIGN_REMEDY = (
-    "see who answered: the address may be another server's, or a proxy or load balancer stands between"
-)
+OTHER_REMEDY = "read the log of the API server, and run the task again"
+FOREIGN_REMEDY = "check which server answered: the address may belong to another server, or a proxy or load balancer answered"
 
 
 def is_transient(error: KubeError, *, idempotent: bool) -> bool:
-    """Whether to repeat a request that was answered so. 429 means that it was not processed at all."""
+    """Return True if the request may be repeated after this answer. 429 means that it was not processed."""
     if error.status == 429:
         return True
     passes = error.status in TRANSIENT and not any(words in error.message for words in LASTING)
@@ -75,7 +77,7 @@ def is_transient(error: KubeError, *, idempotent: bool) -> bool:
 
 
 def object_from(method: str, path: str, status: int, body: bytes) -> dict[str, Any]:
-    """The JSON object of a good answer. Raises CutShort for the beginning of one, ApiError for something else."""
+    """Return the object of an answer without an error. Raises TruncatedAnswer for a part of it, ApiError for other content."""
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):
@@ -93,7 +95,7 @@ def object_from(method: str, path: str, status: int, body: bytes) -> dict[str, A
 
 
 def error_from(method: str, path: str, status: int, body: bytes, *, auth_source: str) -> KubeError:
-    """The error for an answer with a status of 400 or more, in the API server's own words."""
+    """Return the error for an answer with a status of 300 or more. It quotes the API server's message."""
     answer = _status_object(body)
     if _is_cut_short(body):
         return _cut_short(method, path, status)
@@ -103,7 +105,7 @@ def error_from(method: str, path: str, status: int, body: bytes, *, auth_source:
         return AuthenticationError(
             f"the API server refused the credentials of {auth_source}",
             evidence=(f"HTTP {status}: {message}",),
-            remedy="renew the token, the client certificate or the kubeconfig: they have expired, or are another cluster's",
+            remedy="renew the token, the client certificate or the kubeconfig: they have expired, or belong to another cluster",
             status=status,
             reason=reason,
             message=message,
@@ -121,7 +123,7 @@ def error_from(method: str, path: str, status: int, body: bytes, *, auth_source:
 
 
 def _is_cut_short(body: bytes) -> bool:
-    """Whether it begins as an object and does not end as one."""
+    """Return True if the text is the beginning of a JSON object."""
     try:
         json.loads(body)
     except ValueError:
@@ -134,7 +136,7 @@ def _is_cut_short(body: bytes) -> bool:
 def _cut_short(method: str, path: str, status: int) -> TruncatedAnswer:
     return TruncatedAnswer(
         f"{method} {path} was answered with {status} and half of a JSON object",
-        remedy="see what stands between here and the API server, and run the task again",
+        remedy="check the proxies between this host and the API server, and run the task again",
         status=status,
     )
 
@@ -154,10 +156,10 @@ def _foreign_words(body: bytes) -> str:
 
 
 def warning_texts(header: str | None) -> list[str]:
-    """The texts of a Warning header (RFC 7234 section 5.5, as Kubernetes sends it: 299 - "text")."""
+    """Return the texts of a Warning header (RFC 7234 section 5.5). Kubernetes sends: 299 - "text"."""
     found = _QUOTED.findall(header or "")
     return [re.sub(r"\\(.)", r"\1", text, flags=re.DOTALL) for text in found]
 
 
-# Each character is looked at once: a quote that never ends leaves no place to try again from.
+# The pattern reads each character once, also if a quote does not end.
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)(?:"|\\?\Z)', re.DOTALL)

@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Requests to one API server on fixed paths: retried where that is safe, inside one deadline.
+"""Send requests to one API server within one deadline, and repeat them if that is safe.
 
-The generated classes of the kubernetes package are not used: they load hundreds of modules on first use, in each
-forked process anew, and write client keys to temporary files.
+The generated classes of the kubernetes package are not used. They load hundreds of modules on first use in each forked
+process, and write client keys to temporary files.
 """
 
 from __future__ import annotations
@@ -54,20 +54,20 @@ try:
     )
     from urllib3.util import make_headers
     from urllib3.util.ssl_match_hostname import CertificateError
-except ImportError:  # reported by _run, with the interpreter's path
+except ImportError:  # reported by _ansible, with the interpreter's path
     pass
 
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 30.0
-# A webhook may take 30 s to time out, and a create may call several; the API server itself ends a request after 60 s.
+# A webhook may take 30 s to time out, and a create may call several. The API server ends a request after 60 s.
 PATIENT_SECONDS = 65.0
-# A server that has answered once is expected to come back; one that never did has the wrong address.
+# A server that has answered once is expected to come back. A server that never did probably has the wrong address.
 FIRST_CONTACT_SECONDS = 5.0
-# An API server that has just come up refuses what it allows once it has read its roles and ServiceAccounts.
+# An API server that has just started refuses permitted requests until it has read its roles and ServiceAccounts.
 STARTING_SECONDS = 20.0
 PAGE = "500"
 JSON_PATCH = "application/json-patch+json"
-APPLY_PATCH = "application/apply-patch+yaml"  # of which JSON is a part
+APPLY_PATCH = "application/apply-patch+yaml"  # JSON is YAML too
 SLOW_REMEDY = (
     "raise wait_timeout if the connection is slow, or check which server answers at the API server's address"
 )
@@ -84,31 +84,32 @@ class HttpAnswer:
 
 @dataclass(frozen=True)
 class _HttpCall:
-    """A request without its headers. patience: the longest pause in the answer, in seconds."""
+    """A request without its headers."""
 
     method: str
     path: str
     query: Mapping[str, str] | None
     payload: bytes | None
+    #: The type of the payload.
     content: str
+    #: The longest pause in the answer, in seconds.
     patience: float
 
 
 @dataclass(frozen=True)
 class _FailedAttempt:
-    """The failure of one attempt.
-
-    is_answered: True if the server answered.
-    is_sent: True if the request may have reached the server.
-    is_final: True if another attempt fails too.
-    is_uncertain: True if the request may have taken effect.
-    """
+    """The failure of one attempt."""
 
     error: KubeError
+    #: True if the server answered.
     is_answered: bool = False
+    #: True if the request may have reached the server.
     is_sent: bool = True
+    #: True if another attempt would fail too.
     is_final: bool = False
+    #: True if the request may have taken effect.
     is_uncertain: bool = False
+    #: The header Retry-After, in seconds.
     retry_after: str | None = None
 
     def may_repeat(self, idempotent: bool) -> bool:
@@ -119,14 +120,16 @@ class _FailedAttempt:
 
 
 class Client:
-    """One connection, one deadline.
+    """A connection to one API server, with one deadline. Its methods raise the errors of ``errors``.
 
-    ``deadline`` is a time of ``time.monotonic()``. After it the client retries nothing, stops reading an answer that has
-    begun, and reads no further page of a list. A request that begins later has LEAST_SECONDS.
-    ``warnings`` collects the texts of Warning headers, ``written`` each write that took effect ("PUT /api/...").
-    A signal does not cut a write (see shield): its answer is read, and ``written`` has it, before the signal interrupts.
-    ``hooks`` are called in turn before each request. Requests that a hook makes call no hooks.
-    Methods raise the errors of ``_errors``.
+    A signal does not cut a write (see shield). The client reads the answer and adds it to ``written`` before the signal
+    interrupts the run.
+
+    deadline: a time of ``time.monotonic()``. After it the client does not repeat requests, does not read the rest of an answer,
+      and does not read further pages of a list. A request that begins later has LEAST_SECONDS.
+    warnings: the texts of Warning headers.
+    written: each write that took effect, such as "PUT /api/...".
+    hooks: called in turn before each request. Requests of a hook call no hooks.
     """
 
     def __init__(self, connection: Connection, *, user_agent: str, deadline: float) -> None:
@@ -148,11 +151,6 @@ class Client:
         self._broken_at = float("-inf")
         self._clock = ServerClock()
 
-    def answered_before(self) -> None:
-        """Its API server answered this run a moment ago: if it does not now, it is taken for one that restarts."""
-        self._answered = True
-        self._broken_at = time.monotonic()
-
     def for_thread(self) -> Client:
         """Return a client for another thread: the same server and credentials, but its own connection and no hooks."""
         other = Client(self.connection, user_agent=self._user_agent, deadline=self.deadline)
@@ -168,18 +166,18 @@ class Client:
         return self._request("GET", path, query)
 
     def find(self, path: str) -> dict[str, Any] | None:
-        """The object, or None where there is none."""
+        """Return the object, None if it does not exist."""
         try:
             return self.get(path)
         except NotFound:
             return None
 
     def text(self, path: str, query: Mapping[str, str] | None = None) -> str:
-        """What is no object, such as a pod's log."""
+        """Return an answer that is not an object, such as a pod's log."""
         return str(self._request("GET", path, query, plain=True)["text"])
 
     def list_all(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """The whole List object: all pages in ``items``, the first page's metadata."""
+        """Return the whole list: the first page with the items of all pages."""
         pages: list[dict[str, Any]] = []
         size = 0
         try:
@@ -187,9 +185,7 @@ class Client:
                 pages.append(page)
                 size += self._bounds.received
                 self._bounds.check_size(size)
-        except (
-            ListExpired
-        ):  # the other pages are not kept any more: all at once, as client-go's pager does then
+        except ListExpired:  # read all items at once, as client-go's pager does
             pages = [self.get(path, query)]
         return {**pages[0], "items": [item for page in pages for item in page.get("items") or []]}
 
@@ -223,37 +219,40 @@ class Client:
     def create(
         self, path: str, body: Mapping[str, Any], *, dry_run: bool = False, idempotent: bool = False
     ) -> dict[str, Any]:
-        """POST. ``idempotent``: repeat it after a lost answer; the caller knows its object again (AlreadyExists)."""
+        """Create an object with POST and return it.
+
+        idempotent: True to repeat the request after a lost answer. The caller recognises its own object (AlreadyExists).
+        """
         return self._request("POST", path, _dry(dry_run), body, idempotent=dry_run or idempotent)
 
     def try_create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """POST as a server dry run, once and with patience: what goes wrong is what the caller wants to hear."""
+        """Create an object by a dry run. Do not repeat the request, because the caller wants to know each failure."""
         return self._request("POST", path, _dry(True), body, once=True)
 
     def try_get(self, path: str) -> dict[str, Any]:
-        """GET, once and with patience."""
+        """Return an object. Do not repeat the request, and wait longer for the answer."""
         return self._request("GET", path, once=True)
 
     def reconnect(self) -> None:
-        """Forget the open connection: the next request makes one of its own, perhaps to another API server."""
+        """Close the open connection. The next request opens another one, perhaps to another API server."""
         self.close()
 
     def review(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """POST of a question, such as SelfSubjectAccessReview: it stores nothing."""
+        """Return the answer to a review, such as SelfSubjectAccessReview, which stores nothing."""
         return self._request("POST", path, None, body, stores=False)
 
     def replace(self, path: str, body: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
-        """PUT of an object that carries the resourceVersion it was read with."""
+        """Replace an object with PUT. The object has the resourceVersion with which it was read."""
         return self._request("PUT", path, _dry(dry_run), body)
 
     def patch(self, path: str, operations: list[dict[str, Any]], *, dry_run: bool = False) -> dict[str, Any]:
-        """JSON patch (RFC 6902)."""
+        """Change an object by a JSON patch (RFC 6902) and return it."""
         return self._request("PATCH", path, _dry(dry_run), operations, content=JSON_PATCH)
 
     def apply(
         self, path: str, body: Mapping[str, Any], *, manager: str, dry_run: bool = False
     ) -> dict[str, Any]:
-        """Server-side apply: create, or change what ``manager`` is to own, taken over from others where they differ."""
+        """Create or change an object by server-side apply. ``manager`` takes fields over from other managers."""
         query = {"fieldManager": manager, "force": "true", **(_dry(dry_run) or {})}
         return self._request("PATCH", path, query, body, content=APPLY_PATCH)
 
@@ -266,11 +265,11 @@ class Client:
         propagation: str = "",
         dry_run: bool = False,
     ) -> None:
-        """Delete; with ``uid`` only that very object (409 when another one has taken its name).
+        """Delete an object.
 
-        ``resource_version``: delete it only at this version. A later write leads to 409.
-
-        ``propagation``: what becomes of what it owns, "Orphan", "Foreground" or "Background"; the kind's default without.
+        uid: delete only the object with this UID. Another object of the name leads to Conflict.
+        resource_version: delete the object only at this version. A later write leads to Conflict.
+        propagation: what happens to the objects that it owns: "Orphan", "Foreground", "Background", "" for the kind's default.
         """
         body: dict[str, Any] = {"kind": "DeleteOptions", "apiVersion": "v1"}
         read = {"uid": uid, "resourceVersion": resource_version}
@@ -278,23 +277,23 @@ class Client:
         if propagation:
             body["propagationPolicy"] = propagation
         if dry_run:
-            body["dryRun"] = ["All"]  # the query says it too, but is not read where there is a body
+            body["dryRun"] = ["All"]  # the API server ignores the query if there is a body
         self._request("DELETE", path, _dry(dry_run), body)
 
     def send(self, method: str, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """A write beside the work, such as one of a Lease: ``written`` does not tell it. Repeated after a lost answer."""
+        """Send a write that ``written`` omits, such as a write of a Lease. Repeat it after a lost answer."""
         return self._request(method, path, None, body, is_noted=False)
 
     def watch(self, path: str, query: Mapping[str, str], *, seconds: float) -> Iterator[dict[str, Any]]:
-        """Events until the server ends the watch after ``seconds`` (at least 1), or the connection breaks.
+        """Yield events until the server ends the watch after ``seconds`` (at least 1), or until the connection breaks.
 
-        Silence is no error here: proxies buffer watches, so callers look again with a GET afterwards.
+        A watch without events is not an error. Proxies buffer watches, so callers read the objects again afterwards.
         """
+        headers = self._headers()
         self.prepare()
         seconds = max(1.0, seconds)
         target = self._url(path, {**query, "watch": "true", "timeoutSeconds": str(int(seconds))})
         timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=seconds + 1.0)
-        headers = self._headers()
         self._bounds.start(f"GET {path}: the watch", until=time.monotonic() + seconds + 1.0)
         try:
             response = self._open("GET", target, headers, timeout)
@@ -374,8 +373,9 @@ class Client:
         is_write = stores and method != "GET" and "dryRun" not in (query or {})
         attempt, renewed, uncertain = 0, False, False
         while True:
-            self.prepare()
+            # An exec plugin may take a minute, so the hooks check the Lease after it.
             headers = self._headers()
+            self.prepare()
             with shield.shield(is_write):
                 outcome = self._attempt(call, headers, plain=plain)
                 if not isinstance(outcome, _FailedAttempt):
@@ -421,11 +421,11 @@ class Client:
             return _FailedAttempt(exc, is_answered=True, is_uncertain=is_uncertain, retry_after=retry_after)
 
     def _is_starting(self, error: KubeError) -> bool:
-        """Whether a refusal may be that of an API server which was restarted in the middle of this run."""
+        """Return True if the error may come from an API server that was restarted during this run."""
         return error.status in (401, 403) and time.monotonic() < self._broken_at + STARTING_SECONDS
 
     def _taken(self, method: str, path: str, response: HttpAnswer, *, plain: bool) -> dict[str, Any]:
-        """What a good answer holds. Raises the error that another one is."""
+        """Return the content of the answer. Raises KubeError for an answer with an error."""
         if response.status >= 300:
             raise error_from(method, path, response.status, response.body, auth_source=self.auth_source)
         if plain:
@@ -478,7 +478,7 @@ class Client:
         return b"".join(response.stream(transport.READ_BYTES, decode_content=False))
 
     def _open(self, method: str, url: str, headers: Any, timeout: Any, **options: Any) -> Any:
-        """One request, neither repeated nor redirected: a token must not follow a redirect to somebody else."""
+        """Send one request. urllib3 must not follow a redirect, because the token would go to another server."""
         certificate = self._credentials.client_certificate
         if self._pool is None or certificate != self._pool_certificate:
             self.close()  # a renewed certificate needs a new handshake
@@ -495,13 +495,13 @@ class Client:
         )
 
     def _url(self, path: str, query: Mapping[str, str] | None) -> str:
-        # A name that a user mistyped must not lead to another path: "..", "?" and the like are part of no name.
+        # A mistyped name must not lead to another path. Names do not contain "..", "?" and so on.
         if {".", ".."} & set(path.split("/")):
             raise ConfigurationError(f"no object can have the path {path}", remedy="check the names")
         return f"{self.host}{quote(path)}" + (f"?{urlencode(query)}" if query else "")
 
     def _headers(self) -> Any:
-        """urllib3's own dictionary, which may hold a name twice: several Impersonate-Group headers."""
+        """Return urllib3's dictionary, which may have a name twice. Several groups need several Impersonate-Group headers."""
         headers = HTTPHeaderDict({"Accept": "application/json", "User-Agent": self._user_agent})
         authorization = self._credentials.header(max(LEAST_SECONDS, self.deadline - time.monotonic()))
         if authorization:
@@ -519,14 +519,13 @@ class Client:
             arguments["ssl_context"] = context = context_for(connection, certificate)
             context.sslsocket_class = transport.tls_class(self._bounds)
             if URLLIB3_VERSION.startswith("1."):
-                context.check_hostname = (
-                    False  # urllib3 1.26 compares the name itself: it gives OpenSSL no IP address
-                )
+                # urllib3 1.26 compares the name itself, because it does not give OpenSSL IP addresses.
+                context.check_hostname = False
             if connection.tls_server_name:
                 arguments["server_hostname"] = arguments["assert_hostname"] = connection.tls_server_name
             if not connection.verify:
                 arguments.update(cert_reqs="CERT_NONE", assert_hostname=False)
-                urllib3.disable_warnings(InsecureRequestWarning)  # the user has asked for it
+                urllib3.disable_warnings(InsecureRequestWarning)  # the user turned the verification off
         proxy = proxy_for(connection)
         if proxy is None:
             return self._bounded(urllib3.PoolManager(**arguments))
@@ -553,7 +552,7 @@ class Client:
                 f"the server's certificate was not accepted: {_tls_words(words)}",
                 code="server-untrusted",
                 remedy=f"check the address and the CA of {self.auth_source}: they belong to different clusters, or a "
-                "proxy stands between",
+                "proxy answered",
             )
         via = " through the proxy" if isinstance(exc, ProxyError) else ""
         return ConnectionFailed(
@@ -595,13 +594,13 @@ def _events(response: Any) -> Iterator[dict[str, Any]]:
 
 
 def _root(exc: BaseException) -> BaseException:
-    """The innermost reason: urllib3 wraps (MaxRetryError, ProxyError) what happened."""
+    """Return the original error, which urllib3 wraps in MaxRetryError or ProxyError."""
     inner = getattr(exc, "original_error", None) or getattr(exc, "reason", None)
     return _root(inner) if isinstance(inner, BaseException) else exc
 
 
 def _distrusted(exc: Exception) -> bool:
-    """Whether the server's certificate is the reason: that does not pass by itself."""
+    """Return True if the server's certificate was refused. Another attempt would fail too."""
     root = _root(exc)
     reason = root.args[0] if isinstance(root, SSLError) and root.args else None
     return isinstance(reason, (ssl.SSLCertVerificationError, CertificateError))
@@ -612,12 +611,12 @@ def _never_sent(exc: Exception) -> bool:
 
 
 def _tls_words(words: str) -> str:
-    """OpenSSL's reason without its source line, e.g. "certificate verify failed: unable to get ..."."""
+    """Return OpenSSL's reason without its source line, such as "certificate verify failed: unable to get ..."."""
     text = words.partition("] ")[2] or words
     return text.split(" (_ssl.c")[0].strip()
 
 
 def _short(words: str) -> str:
-    """urllib3's message without its connection object and the rest of the deadline."""
+    """Return urllib3's message without its connection object and its time-outs."""
     text = words.partition(">: ")[2] or words.partition("): ")[2] or words
     return text.partition(" (read timeout=")[0].partition(" (connect timeout=")[0]

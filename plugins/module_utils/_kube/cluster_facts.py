@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Its UID is the identity of a cluster.
 _KUBE_SYSTEM = "/api/v1/namespaces/kube-system"
-# Objects whose existence is a provider's mark: (fact, name that the rules see, path).
+# Objects whose existence identifies a provider: fact, name that the rules see, path.
 _MARKS = (
     (
         "cluster_roles",
@@ -122,13 +122,16 @@ def read_cluster_uid(client: Client) -> str:
 
 
 def read_cluster_facts(client: Client) -> dict[str, Any]:
-    """Return what the cluster shows of itself, by seven reads.
+    """Read the facts that the rules of the providers use.
 
-    version: {"gitVersion"}; api_host: host name of the API server's address; api_groups: names; nodes: at most five,
-    each {"name", "labels", "annotations", "addresses", "provider_id", "os_image", "kubelet_version"};
-    cluster_roles, config_maps ("namespace/name"): those that exist of the few that are a provider's mark;
-    service_networks: CIDRs, empty before Kubernetes 1.33; unreadable: {fact: reason} for what this user may not read.
-    Raises ConnectionFailed and AuthenticationError; any other refusal is a reason in unreadable.
+    version: a mapping with gitVersion.
+    api_host: the host name of the API server's address.
+    api_groups: names.
+    nodes: at most five mappings with name, labels, annotations, addresses, provider_id, os_image and kubelet_version.
+    cluster_roles, config_maps: the names ("NAMESPACE/NAME" for ConfigMaps) of _MARKS that exist.
+    service_networks: CIDRs, empty before Kubernetes 1.33.
+    unreadable: fact -> the reason why it cannot be read.
+    Raises ConnectionFailed and AuthenticationError.
     """
     unreadable: dict[str, str] = {}
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from .errors import ConfigurationError
 
-# Option -> environment variables, first one set wins: the names of kubernetes.core's K8S_AUTH_* variables.
+# Option -> environment variables with the names of kubernetes.core. The first variable with a value counts.
 ENVIRONMENT: dict[str, tuple[str, ...]] = {
     "kubeconfig": ("K8S_AUTH_KUBECONFIG",),
     "context": ("K8S_AUTH_CONTEXT",),
@@ -43,7 +43,7 @@ PROXY_HEADERS: dict[str, str] = {
 KUBECONFIG_OPTIONS = ("kubeconfig", "context")
 CREDENTIAL_OPTIONS = ("api_key", "username", "password", "client_cert", "client_key")
 DIRECT_OPTIONS = ("host", *CREDENTIAL_OPTIONS)
-# These say how to talk, not to whom: the environment may add them to the task's bundle.
+# These options do not name a cluster or an identity, so the environment may add them to the task's bundle.
 TRANSPORT_OPTIONS = (
     "validate_certs",
     "ca_cert",
@@ -59,26 +59,25 @@ FALSE = frozenset(("0", "false", "no", "off", "n", "f", "disabled"))
 
 @dataclass(frozen=True)
 class ExecPlugin:
-    """A credential plugin of a kubeconfig, with the directory its relative command starts from.
+    """A credential plugin of a kubeconfig."""
 
-    ``config`` is the user's ``exec`` entry, ``cluster`` the cluster entry (passed on by provideClusterInfo).
-    """
-
+    #: The user's ``exec`` entry.
     config: Mapping[str, Any] = field(repr=False)
+    #: The directory from which a relative command starts.
     directory: str = ""
+    #: The cluster entry, which provideClusterInfo passes on.
     cluster: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
 class Connection:
-    """One cluster and one identity. Secrets are kept out of ``repr``.
+    """One cluster and one identity. ``repr`` omits secrets. Certificates and keys are PEM text."""
 
-    ``auth_source`` says in words where this came from; it is part of every result.
-    ``ca_pem`` None means the system's trust store. Certificates and keys are PEM text.
-    """
-
+    #: The URL of the API server.
     host: str
+    #: The source of the connection in words, for results and errors.
     auth_source: str
+    #: None for the system's trust store.
     ca_pem: str | None = None
     verify: bool = True
     tls_server_name: str | None = None
@@ -97,17 +96,20 @@ class Connection:
 
 @dataclass(frozen=True)
 class ConnectionSources:
-    """The bundle that was chosen: ``values`` by option, ``origins`` says in words where each came from."""
+    """The chosen bundle."""
 
-    kind: str  # "kubeconfig", "direct", or "default" (KUBECONFIG, in a pod, ~/.kube/config)
+    #: "kubeconfig", "direct", or "default" (KUBECONFIG, a pod's service account, ~/.kube/config).
+    kind: str
+    #: Option -> value.
     values: Mapping[str, Any]
+    #: Option -> the source of the value in words.
     origins: Mapping[str, str]
 
 
 def choose(options: Mapping[str, Any], environ: Mapping[str, str]) -> ConnectionSources:
     """Choose one bundle. Empty values count as unset.
 
-    Raises ConfigurationError that names both sides of a mixture, or what is missing or unreadable in a bundle.
+    Raises ConfigurationError for a mixture of bundles and for an incomplete bundle.
     """
     task = {name: options[name] for name in ENVIRONMENT if options.get(name) not in (None, "", [])}
     variables = {name: next(filter(environ.get, ENVIRONMENT[name]), "") for name in ENVIRONMENT}
@@ -146,11 +148,11 @@ def _kind(names: Mapping[str, Any]) -> str | None:
 
 
 def _completing(task: Mapping[str, Any], env: Mapping[str, str]) -> tuple[str, ...]:
-    """The options of an identity that the environment may add to the task's."""
+    """Return the options of an identity that the environment may add to the task's options."""
     if _kind(task) is None:
         return (*KUBECONFIG_OPTIONS, *DIRECT_OPTIONS)
     if _kind(task) == "kubeconfig":
-        # The contexts of the environment's file say nothing about the task's file.
+        # A context of the environment belongs to the environment's file, not to the task's file.
         return () if "kubeconfig" in task else ("kubeconfig",)
     own = any(name in task for name in CREDENTIAL_OPTIONS)
     return CREDENTIAL_OPTIONS if _same_host(task, env) and not own else ()
@@ -163,12 +165,12 @@ def _same_host(task: Mapping[str, Any], env: Mapping[str, str]) -> bool:
 def _refuse(
     first: Mapping[str, str], names: Iterable[str], second: Mapping[str, str], other_names: Iterable[str]
 ) -> None:
-    """Refuse a mixture: an option among ``names`` in ``first`` beside one among ``other_names`` in ``second``."""
+    """Raise ConfigurationError if ``first`` has one of ``names`` and ``second`` has one of ``other_names``."""
     one = next((first[name] for name in names if name in first), None)
     other = next((second[name] for name in other_names if name in second), None)
     if one and other:
         raise ConfigurationError(
-            f"two sources name a cluster: {one} and {other}; a request or a token could reach the wrong one",
+            f"two sources name a cluster: {one} and {other}. A request or a token could reach the wrong one",
             remedy=f"give the whole connection in one place: take {other} away, or {one}",
         )
 
@@ -189,7 +191,7 @@ def _require_complete(values: Mapping[str, Any], origins: Mapping[str, str]) -> 
 
 
 def _boolean(value: Any, origin: str) -> bool:
-    """kubernetes.core takes "off" and "disabled" for true; here a word that is neither is an error."""
+    """Return the boolean of a word. Raise ConfigurationError for other words, which kubernetes.core treats as true."""
     text = str(value).strip().lower()
     if text in TRUE or text in FALSE:
         return text in TRUE
@@ -207,7 +209,7 @@ def _proxy_headers(option: Mapping[str, Any], environ: Mapping[str, str]) -> dic
 
 
 def is_content(kubeconfig: Any) -> bool:
-    """Whether the option holds a kubeconfig itself, as a dictionary or as text, and not a path: it is secret then."""
+    """Return True if the value is the content of a kubeconfig, as a dictionary or text, and not a path. Content is secret."""
     if isinstance(kubeconfig, str):
         return any(mark in kubeconfig for mark in ("\n", "{", ": "))
     return isinstance(kubeconfig, (Mapping, list))

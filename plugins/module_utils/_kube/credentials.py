@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""What proves a connection's identity: tokens, token files, and exec plugins that fail loudly.
+"""Provide the credentials of a connection: tokens, token files, and exec plugins.
 
-The kubernetes package runs the plugins. Its own loader of kubeconfigs would only log a failure and go on as
-system:anonymous.
+The kubernetes package runs the plugins. Its loader of kubeconfigs only logs the failure of a plugin and continues as
+system:anonymous, so it is not used.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ _SUBCOMMAND = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 
 class Credentials:
-    """Gives the header for each request, made anew before it expires; ``renew`` after a 401. Threads may share it.
+    """The credentials of a connection, renewed before they expire. Threads may share them.
 
-    ``client_certificate`` is the (certificate, key), PEM text, of the connection or of its exec plugin, else None.
+    client_certificate: the certificate and key of the connection or of its exec plugin, as PEM text. None without one.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -85,11 +85,11 @@ class Credentials:
             return self._header
 
     def renew(self) -> None:
-        """Forget what is known: the next header is made anew."""
+        """Renew the credentials before the next request."""
         self._expires = float("-inf")
 
     def _load(self, seconds: float) -> float:
-        """Set header and certificate; return when they expire, in seconds since the epoch."""
+        """Load the header and the certificate. Return the time at which they expire, in seconds since the epoch."""
         connection = self._connection
         if connection.exec_plugin:
             return self._take(_run(connection.exec_plugin, connection, min(seconds, PLUGIN_SECONDS)))
@@ -103,12 +103,12 @@ class Credentials:
         return float("inf")
 
     def _bearer(self, token: str) -> str:
-        """http.client would refuse other characters, and quote them."""
+        """Return the header. http.client quotes characters that it refuses, so check them here."""
         text = token.strip()
         if not re.fullmatch(r"[!-~]+", text):
             raise AuthenticationError(
-                f"{self._connection.auth_source}: the token holds characters that a token cannot hold",
-                remedy="check where it comes from: a line break or a blank inside, or another encoding",
+                f"{self._connection.auth_source}: the token contains characters that a token cannot contain",
+                remedy="check its source for a line break, a blank or another encoding",
             )
         return f"Bearer {text}"
 
@@ -142,13 +142,14 @@ class Credentials:
 
 
 def _run(plugin: ExecPlugin, connection: Connection, seconds: float) -> Mapping[str, Any]:
-    """The status that the plugin prints (https://kubernetes.io/docs/reference/config-api/client-authentication.v1/).
+    """Return the status that the plugin prints.
 
-    Its standard output is a secret, and no message quotes it. Messages quote its standard error without the values of its
-    arguments and variables, which a usage text repeats.
+    Its standard output is secret, so messages do not quote it. They quote its standard error without the values of its
+    arguments and variables, because a usage text repeats them.
+    Source: https://kubernetes.io/docs/reference/config-api/client-authentication.v1/
     """
     try:
-        # On a terminal the package would leave the plugin's words there, and then fail over their absence.
+        # On a terminal the package does not capture the plugin's output, and then fails because it is missing.
         with redirect_stdout(io.StringIO()):
             status = _in_time(_provider(plugin, connection).run, connection, seconds)
     except ConfigException as exc:
@@ -165,7 +166,7 @@ def _run(plugin: ExecPlugin, connection: Connection, seconds: float) -> Mapping[
         raise _plugin_error(connection, f"cannot be started: {exc.strerror}") from exc
     except (AttributeError, KeyError, TypeError, ValueError):
         raise _plugin_error(
-            connection, "is not described as Kubernetes wants it, or answers so", "repair the kubeconfig"
+            connection, "or its answer does not have the format of Kubernetes", "repair the kubeconfig"
         ) from None
     if not isinstance(status, Mapping):
         raise _plugin_error(connection, "printed no status")
@@ -173,7 +174,7 @@ def _run(plugin: ExecPlugin, connection: Connection, seconds: float) -> Mapping[
 
 
 def _in_time(run: Callable[[], Any], connection: Connection, seconds: float) -> Any:
-    """What ``run`` returns or raises. The kubernetes package would wait for ever for a plugin that waits for a person."""
+    """Call ``run`` within a time limit. The kubernetes package has no limit for a plugin that waits for input."""
     outcome: list[Any] = []
 
     def work() -> None:
@@ -203,9 +204,9 @@ def _provider(plugin: ExecPlugin, connection: Connection) -> Any:
         cluster["certificate-authority-data"] = base64.b64encode(connection.ca_pem.encode()).decode()
     try:
         return ExecProvider(config, directory, ConfigNode("cluster", cluster))
-    except TypeError:  # the package knows clusters of plugins only since version 32
+    except TypeError:  # the package supports it since version 32
         raise _plugin_error(
-            connection, "wants to be told the cluster (provideClusterInfo)", "install kubernetes >= 32"
+            connection, "needs the cluster (provideClusterInfo)", "install kubernetes >= 32"
         ) from None
 
 

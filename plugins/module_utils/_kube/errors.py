@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""What can go wrong between this process and an API server."""
+"""Errors of requests to an API server."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from .._errors import CertflowError
 
 
 class KubeError(CertflowError):
-    """The root of this room's errors.
+    """A failed request.
 
-    ``status`` is the HTTP status (None where there was no answer), ``reason`` and ``message`` are the
-    API server's own words (https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/).
+    status: the HTTP status, None without an answer.
+    reason, message: fields of the API server's Status object
+      (https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/).
     """
 
     code = "api-error"
@@ -39,19 +40,19 @@ class KubeError(CertflowError):
 
 
 class ConfigurationError(KubeError):
-    """The options, the environment or the kubeconfig do not say clearly which cluster is meant, and as whom."""
+    """The options, the environment or the kubeconfig do not name one cluster and one identity."""
 
     code = "invalid-connection"
 
 
 class KubeconfigError(ConfigurationError):
-    """The kubeconfig cannot be read, or an entry or a field has another type than Kubernetes describes."""
+    """The kubeconfig cannot be read, or an entry or a field has the wrong type."""
 
     code = "invalid-kubeconfig"
 
 
 class AuthenticationError(KubeError):
-    """The credentials are missing, expired or refused, or the plugin that makes them failed."""
+    """The credentials are missing, expired or refused, or the exec plugin failed."""
 
     code = "authentication-failed"
 
@@ -69,13 +70,13 @@ class PluginMissing(AuthenticationError):
 
 
 class ConnectionFailed(KubeError):
-    """No answer: the server cannot be reached, or is not the one that its CA vouches for."""
+    """The server did not answer, or its certificate did not verify."""
 
     code = "unreachable"
 
 
 class ApiError(KubeError):
-    """An answer with an error that has no class of its own."""
+    """An answer with an error. Subclasses exist for the common ones."""
 
 
 class TimedOut(KubeError):
@@ -91,25 +92,25 @@ class AnswerTooLarge(KubeError):
 
 
 class Forbidden(ApiError):
-    """403: authenticated, and not allowed."""
+    """403: the identity does not have the permission, or a policy refuses the request."""
 
     code = "forbidden"
 
 
 class NotFound(ApiError):
-    """404, in the API server's own words: a page of a load balancer says nothing of the object."""
+    """404 with a Status object. A page of a load balancer does not prove that the object does not exist."""
 
     code = "not-found"
 
 
 class ListExpired(ApiError):
-    """410: the page of a list, or the version that a watch was to begin at, is not kept any more."""
+    """410: the API server no longer keeps the page of a list, or the version at which a watch begins."""
 
     code = "list-expired"
 
 
 class TruncatedAnswer(ApiError):
-    """An answer whose end is missing."""
+    """The end of the answer is missing."""
 
     code = "answer-cut-short"
 
@@ -133,6 +134,6 @@ class InvalidObject(ApiError):
 
 
 class MissingPermissions(KubeError):
-    """Rights that the operation needs are missing; found before anything was written."""
+    """Permissions are missing. The check ran before the first write."""
 
     code = "missing-permissions"

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""From the chosen sources to a Connection.
+"""Make a Connection from the chosen sources.
 
 This file reads and merges kubeconfigs itself. The kubernetes package would expand aliases without a limit, treat the string
 "false" as true, quote an entry with its token in some errors, and write client keys to temporary files.
@@ -32,11 +32,11 @@ except ImportError:  # reported by _run, with the interpreter's path
     pass
 
 
-# What an address may consist of (RFC 3986, and names in other scripts), and a name or address in a certificate.
+# The characters of an address (RFC 3986, and names in other scripts), and of a name or address in a certificate.
 _PRINTED = re.compile(r"[^\s\x00-\x1f\x7f]+")
 _SERVER_NAME = re.compile(r"[A-Za-z0-9_.:-]+")
 DEFAULT_KUBECONFIG = "~/.kube/config"
-# What Kubernetes mounts into a pod: https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/
+# The directory that Kubernetes mounts into a pod: https://kubernetes.io/docs/tasks/run-application/access-api-from-pod/
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 VAULT_HEADER = "$ANSIBLE_VAULT"
 SECTIONS = {"clusters": "cluster", "contexts": "context", "users": "user"}
@@ -56,22 +56,25 @@ TRANSPORT_FIELDS = {
 
 @dataclass(frozen=True)
 class KubeconfigEntry:
-    """What a kubeconfig says under one name, and the directory that its relative paths start from."""
+    """An entry of a kubeconfig."""
 
     value: Mapping[str, Any] = field(repr=False)
+    #: The directory from which its relative paths start.
     directory: str
 
 
 @dataclass(frozen=True)
 class Kubeconfig:
-    """Several files, merged as kubectl does it: the first to use a name keeps it. ``where`` names them in words."""
+    """The content of one or several files, merged as kubectl does it: the first entry with a name counts."""
 
+    #: The files in words.
     where: str
-    entries: Mapping[str, Mapping[str, KubeconfigEntry]]  # section -> name -> entry
+    #: Section -> name -> entry.
+    entries: Mapping[str, Mapping[str, KubeconfigEntry]]
     current_contexts: tuple[str, ...]
 
     def entry(self, section: str, name: str) -> KubeconfigEntry:
-        """Raises ConfigurationError that lists the names there are."""
+        """Return the entry with a name. Raises ConfigurationError, which lists the existing names."""
         found = self.entries[section].get(name)
         if found is None:
             known = ", ".join(sorted(self.entries[section])) or "none"
@@ -85,9 +88,9 @@ class Kubeconfig:
 
 
 def resolve(options: Mapping[str, Any], environ: Mapping[str, str]) -> Connection:
-    """The connection that ``options`` and ``environ`` name.
+    """Return the connection that the task's options and the environment name.
 
-    Raises ConfigurationError for mixtures, missing or broken files and unknown contexts, AuthenticationError for a
+    Raises ConfigurationError for a mixture, a missing or broken file or an unknown context. Raises AuthenticationError for a
     user without credentials.
     """
     connection = _resolved(choose(options, environ), environ)
@@ -97,7 +100,7 @@ def resolve(options: Mapping[str, Any], environ: Mapping[str, str]) -> Connectio
             f"{connection.auth_source}: tls-server-name is not a host name: {quoted(server_name)}",
             remedy=REPAIR,
         )
-    if connection.impersonate_groups and not connection.impersonate_user:  # answered 400 by every API server
+    if connection.impersonate_groups and not connection.impersonate_user:  # API servers answer 400
         raise ConfigurationError(
             f"{connection.auth_source}: groups to impersonate are given, and no user",
             remedy="give impersonate_user too",
@@ -147,7 +150,7 @@ def _is_in_pod(environ: Mapping[str, str]) -> bool:
 
 
 def _transport(sources: ConnectionSources) -> dict[str, Any]:
-    """The fields of a Connection, by option, that the task or the environment gives."""
+    """Return the transport options that the task or the environment gives."""
     given = {
         option: sources.values[option]
         for option in TRANSPORT_FIELDS
@@ -206,7 +209,7 @@ def _from_kubeconfig(source: Any, origin: str, sources: ConnectionSources) -> Co
     user = config.entry("users", context.value.get("user") or "")
     check_fields("user", user.value, problem)
     own = {**_cluster_fields(cluster, problem), **_user_fields(user, cluster, problem)}
-    # The task overrides a kubeconfig; the environment only completes it.
+    # The task overrides a kubeconfig. The environment only completes it.
     given = {
         option: value
         for option, value in _transport(sources).items()
@@ -223,7 +226,7 @@ def _current_context(config: Kubeconfig) -> str:
     if len(config.current_contexts) == 1:
         return config.current_contexts[0]
     names = ", ".join(config.current_contexts)
-    # kubectl takes the first file's, the kubernetes package the last one's.
+    # kubectl uses that of the first file, the kubernetes package that of the last file.
     problem = f"names several current contexts: {names}" if names else "has no current-context"
     raise ConfigurationError(f"kubeconfig {config.where} {problem}", remedy="give context")
 
@@ -274,7 +277,7 @@ def _content(path: str, where: str) -> Mapping[str, Any]:
 def _kubeconfig(
     items: Mapping[str, Iterable[tuple[Any, str]]], current: Iterable[Any], where: str
 ) -> Kubeconfig:
-    """items: section -> (entry as it stands in the file, directory)."""
+    """Return the merged kubeconfig. items: section -> entries as the files have them, each with its directory."""
     entries: dict[str, dict[str, KubeconfigEntry]] = {section: {} for section in SECTIONS}
     for section, key in SECTIONS.items():
         for item, directory in items[section]:
@@ -292,7 +295,7 @@ def _kubeconfig(
 
 
 def _list(value: Any) -> list[Any]:
-    """What is no list is one bad entry."""
+    """Return the list. Another value counts as one invalid entry."""
     return value if isinstance(value, list) else [] if value is None else [None]
 
 
@@ -330,7 +333,7 @@ def _user_fields(user: KubeconfigEntry, cluster: KubeconfigEntry, problem: str) 
 
 
 def _auth_provider_token(provider: Any, problem: str) -> str:
-    """The token of a legacy auth-provider (oidc, gcp), made by the kubernetes package."""
+    """Return the token of a legacy auth-provider (oidc, gcp), from the kubernetes package."""
     config = {
         "current-context": "c",
         "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
@@ -340,14 +343,16 @@ def _auth_provider_token(provider: Any, problem: str) -> str:
     configuration = Configuration()
     try:
         kube_config.KubeConfigLoader(config).load_and_set(configuration)
-    except Exception as exc:  # whatever the provider's own library raises; its words may quote the entry
+    except (
+        Exception
+    ) as exc:  # the provider's library may raise any error, and its message may quote the entry
         raise AuthenticationError(f"{problem}: its auth-provider failed: {type(exc).__name__}") from None
     finally:
-        kube_config._cleanup_temp_files()  # noqa: SLF001  # the package leaves that to atexit, which forks may never reach
-    # Clients from version 36 on name it BearerToken, older ones authorization.
+        kube_config._cleanup_temp_files()  # noqa: SLF001  # the package removes them at exit, which forks do not reach
+    # The package calls it BearerToken since version 36, and authorization before.
     token = configuration.api_key.get("BearerToken") or configuration.api_key.get("authorization")
     if not token:
-        raise AuthenticationError(f"{problem}: its auth-provider gave no token", remedy="sign in anew")
+        raise AuthenticationError(f"{problem}: its auth-provider gave no token", remedy="sign in again")
     return str(token).split(" ", 1)[-1]
 
 
@@ -356,7 +361,7 @@ def _path(entry: KubeconfigEntry, path: str) -> str:
 
 
 def _pem(entry: KubeconfigEntry, key: str, problem: str) -> str | None:
-    """PEM text of ``key``-data (base64), else of the file that ``key`` names."""
+    """Return the PEM text of the field KEY-data (base64), or of the file that the field KEY names."""
     data, path = entry.value.get(f"{key}-data"), entry.value.get(key)
     if not data:
         return _read(_path(entry, path), f"{problem}: {key}") if path else None
@@ -375,8 +380,8 @@ def _host(value: Any, origin: str) -> str:
         parts, is_url = urlsplit(""), False
     if parts.username or parts.password:
         raise ConfigurationError(
-            f"{origin}: the server's address holds a user name or a password",
-            remedy="take them out of the address and give username and password",
+            f"{origin}: the server's address contains a user name or a password",
+            remedy="remove them from the address, and give username and password",
         )
     if not is_url or not _PRINTED.fullmatch(host):
         shown = "" if "@" in host else f": {quoted(host)}"  # the part before the @ may hold a password

@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""A byte stream to a port of a pod, through the API server: what `kubectl port-forward` does.
+"""Open a byte stream to a port of a pod through the API server, as `kubectl port-forward` does.
 
-So an endpoint can be looked at from wherever the API server can be reached, and no address of the cluster's network is
-ever dialled from here, where it may be somebody else's.
+So every host that reaches the API server can check an endpoint. The collection does not connect to addresses of the cluster's
+network, because on this host they may belong to another network.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .transport import ReadLimits
 if TYPE_CHECKING:
     from types import TracebackType
 
-with contextlib.suppress(ImportError):  # it comes with the kubernetes package: reported by _run
+with contextlib.suppress(ImportError):  # it comes with the kubernetes package: reported by _ansible
     import websocket
 
 # The kubelet's WebSocket protocol: each message begins with its channel, two channels for each port, and the first
@@ -34,12 +34,12 @@ DATA, ERROR = 0, 1
 
 
 def permissions(namespace: str) -> list[Permission]:
-    """The upgrade is a GET; Kubernetes 1.35 and newer ask for create as well (kubernetes/kubernetes#134577)."""
+    """Return the permissions to open a stream. Kubernetes 1.35 and newer need create too (kubernetes/kubernetes#134577)."""
     return [Permission(verb, "", "pods/portforward", namespace) for verb in ("get", "create")]
 
 
 class PortForwardStream:
-    """An open stream. ``send`` and ``recv`` raise ConnectionFailed; ``recv`` returns b"" at its end."""
+    """An open stream. ``send`` and ``recv`` raise ConnectionFailed. ``recv`` returns b"" at the end."""
 
     def __init__(self, socket: Any, port: int) -> None:
         self._socket = socket
@@ -52,7 +52,7 @@ class PortForwardStream:
     def __exit__(
         self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        self._socket.shutdown()  # without a farewell, which the other side may be slow to answer
+        self._socket.shutdown()  # without a closing handshake, for which the server may be slow
 
     def send(self, data: bytes) -> None:
         try:
@@ -82,7 +82,7 @@ class PortForwardStream:
 
 
 def connect(client: Client, namespace: str, pod: str, port: int, bounds: ReadLimits) -> PortForwardStream:
-    """Open a stream to the pod's port. The bounds apply to everything that is read, from the first byte on.
+    """Open a stream to the pod's port. The bounds apply to all reads.
 
     Raises Forbidden, NotFound, ApiError, AuthenticationError, ConnectionFailed, TimedOut, AnswerTooLarge.
     """

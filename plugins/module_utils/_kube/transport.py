@@ -44,7 +44,7 @@ _T = TypeVar("_T", bound="int | bytes")
 
 
 class ReadLimits:
-    """The bounds of the current exchange. ``start`` begins the next one.
+    """The limits of the current exchange. ``start`` begins the next one.
 
     subject: the name of the answer, for the errors.
     until: the deadline, a time of ``time.monotonic()``.
@@ -181,13 +181,14 @@ def tunnel(connection: socket.socket, host: str, port: int, headers: Mapping[str
 
 
 def context_for(connection: Connection, client_certificate: tuple[str, str] | None) -> ssl.SSLContext:
-    """A context with the connection's CA and this (certificate, key), PEM text.
+    """Return a TLS context with the connection's CA and this client certificate.
 
-    Raises ConfigurationError where either cannot be parsed.
+    client_certificate: certificate and key as PEM text.
+    Raises ConfigurationError if the CA, the certificate or the key cannot be parsed.
     """
     authorities = None
     if connection.ca_pem is not None:
-        # Only ASCII is taken, where comments may hold more; and nothing at all would mean the system's trust store.
+        # The ssl module accepts only ASCII, and comments may contain other characters. An empty text means the system's trust store.
         authorities = connection.ca_pem.encode("ascii", "ignore").decode() or "\n"
     try:
         context = ssl.create_default_context(cadata=authorities)
@@ -196,9 +197,9 @@ def context_for(connection: Connection, client_certificate: tuple[str, str] | No
             f"{connection.auth_source}: the CA certificate is not valid PEM",
             remedy="check ca_cert, or certificate-authority of the kubeconfig",
         ) from exc
-    # What the API server's Go clients accept: a CA without key identifiers, and an intermediate as anchor.
+    # Clients in Go accept a CA without key identifiers, and an intermediate certificate as the anchor.
     context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0x20)
-    context.verify_flags |= 0x80000  # X509_V_FLAG_PARTIAL_CHAIN, named in the ssl module from Python 3.10 on
+    context.verify_flags |= 0x80000  # X509_V_FLAG_PARTIAL_CHAIN, a name of the ssl module since Python 3.10
     if not connection.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -208,10 +209,10 @@ def context_for(connection: Connection, client_certificate: tuple[str, str] | No
 
 
 def _load(context: ssl.SSLContext, certificate: str, key: str, origin: str) -> None:
-    """Load the pair from memory: the ssl module takes paths only, and a forked process may never run clean-up."""
+    """Load the pair from memory. The ssl module accepts only paths, and a forked process may end without a clean-up."""
     with _private_file(f"{certificate}\n{key}\n".encode()) as path:
         try:
-            # Without a password OpenSSL would ask the terminal for that of an encrypted key, and wait.
+            # Without a password OpenSSL would ask the terminal for it if the key is encrypted.
             context.load_cert_chain(path, password="")
         except (ssl.SSLError, ValueError) as exc:
             raise ConfigurationError(
@@ -222,7 +223,7 @@ def _load(context: ssl.SSLContext, certificate: str, key: str, origin: str) -> N
 
 @contextmanager
 def _private_file(content: bytes) -> Iterator[str]:
-    """A path that holds ``content`` for as long as the block runs: anonymous memory on Linux, else mode 0600."""
+    """Yield the path of a file with the content: anonymous memory on Linux, a file with mode 0600 elsewhere."""
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("certflow")
         path, on_disk = f"/proc/self/fd/{descriptor}", False
@@ -239,11 +240,11 @@ def _private_file(content: bytes) -> Iterator[str]:
 
 
 def proxy_for(connection: Connection) -> str | None:
-    """The proxy to use: the connection's own, else HTTPS_PROXY and NO_PROXY as the kubernetes package reads them."""
+    """Return the URL of the proxy: the connection's own, or HTTPS_PROXY and NO_PROXY as the kubernetes package reads them."""
     target = urlsplit(connection.host)
     environment = getproxies_environment()
     proxy = connection.proxy or environment.get(target.scheme)
-    # NO_PROXY is the environment's word about the environment's proxy.
+    # The environment's NO_PROXY applies only to the environment's proxy.
     exceptions = connection.no_proxy or ("" if connection.proxy else environment.get("no", ""))
     if not proxy or (exceptions and proxy_bypass_environment(target.netloc, {"no": exceptions})):
         return None
@@ -251,7 +252,7 @@ def proxy_for(connection: Connection) -> str | None:
 
 
 def _checked(proxy: str) -> str:
-    """The address of a proxy. It may hold a password, so that no error quotes it."""
+    """Return the URL of a proxy if it is valid. The error does not quote the URL, because it may contain a password."""
     try:
         parts = urlsplit(proxy)
         parse_url(proxy)
@@ -267,7 +268,7 @@ def _checked(proxy: str) -> str:
 
 
 def user_info(url: str) -> str | None:
-    """As make_headers takes it: it encodes the text as Latin-1, a password is UTF-8 (RFC 7617)."""
+    """Return user name and password for make_headers, which encodes them as Latin-1. A password is UTF-8 (RFC 7617)."""
     parts = urlsplit(url)
     if not parts.username:
         return None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from .._times import format_time
 from .._x509 import certificate_facts, pem_text, strict_der
-from .._x509.errors import BundleError, CertificateError, converted
+from .._x509.errors import BundleError, CertificateError, convert_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -127,7 +127,7 @@ def _anchor(block: pem_text.PemBlock) -> BundleCertificate | None:
     if block.label != certificate_facts.LABEL:
         return None
     try:
-        with converted("the certificate cannot be read"):
+        with convert_errors("the certificate cannot be read"):
             certificate = certificate_facts.load_block(block)
             return BundleCertificate(
                 subject=certificate.subject.rfc4514_string(),

@@ -115,21 +115,19 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 @dataclass
 class RequestContents:
-    """The content of a canonical request.
+    """The content of a canonical request."""
 
-    relative_names: the subject, one entry for each RDN, each a list of (type, value), types as in SUBJECT_TYPES.
-    public_key: SubjectPublicKeyInfo, DER.
-    usages: key usages and extended usages in the words of the Kubernetes CSR API, or a dotted OID.
-    wants_ca: True if basicConstraints has cA.
-    """
-
+    #: The subject: for each RDN a list of types and values, with the types of SUBJECT_TYPES.
     relative_names: list[list[tuple[str, str]]]
+    #: SubjectPublicKeyInfo, DER.
     public_key: bytes
     dns_names: list[str] = field(default_factory=list)
     ip_addresses: list[str] = field(default_factory=list)
     emails: list[str] = field(default_factory=list)
     uris: list[str] = field(default_factory=list)
+    #: Key usages and extended usages in the words of the Kubernetes CSR API, or a dotted OID.
     usages: list[str] = field(default_factory=list)
+    #: True if basicConstraints has cA.
     wants_ca: bool = False
 
     def values(self, name: str) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Certificates: read, write, describe."""
+"""Read, write and describe certificates."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._times import format_time
 from . import pem_text, private_keys, subject_names
-from .errors import CertificateError, converted
+from .errors import CertificateError, convert_errors
 
 try:
     from cryptography import x509
@@ -27,10 +27,9 @@ if TYPE_CHECKING:
     from cryptography.x509 import Certificate, Extensions, ObjectIdentifier
 
 LABEL = "CERTIFICATE"
-#: RFC 3339, UTC.
 
 # Attribute of x509.KeyUsage -> word. Source: kubernetes/api certificates/v1/types.go, KeyUsage. Its "signing" and
-# "s/mime" are second words for "digital signature" and "email protection" and never come out of a certificate.
+# "s/mime" are second words for "digital signature" and "email protection". A certificate is never described with them.
 KEY_USAGES: dict[str, str] = {
     "digital_signature": "digital signature",
     "content_commitment": "content commitment",
@@ -41,13 +40,13 @@ KEY_USAGES: dict[str, str] = {
     "crl_sign": "crl sign",
 }
 
-# Only readable where key_agreement is set (RFC 5280 section 4.2.1.3). Same source.
+# cryptography can read them only if key_agreement is set (RFC 5280 section 4.2.1.3). Same source.
 KEY_AGREEMENT_USAGES: dict[str, str] = {
     "encipher_only": "encipher only",
     "decipher_only": "decipher only",
 }
 
-# Dotted OID -> word. Same source for the words; the OIDs as in Go's crypto/x509, extKeyUsageOIDs.
+# Dotted OID -> word. Source of the words: as above. Source of the OIDs: Go's crypto/x509, extKeyUsageOIDs.
 EXTENDED_USAGES: dict[str, str] = {
     "2.5.29.37.0": "any",
     "1.3.6.1.5.5.7.3.1": "server auth",
@@ -66,22 +65,24 @@ EXTENDED_USAGES: dict[str, str] = {
 
 @dataclass(frozen=True)
 class CertificateFacts(subject_names.SubjectFacts):
-    """What a certificate says.
+    """The content of a certificate."""
 
-    issuer: RFC 4514 text. not_before, not_after: aware, UTC. serial: lowercase hex as openssl prints it, without
-    colons. fingerprint: SHA-256 of the certificate, public_key_sha256: of its SubjectPublicKeyInfo, both in lowercase
-    hex. usages: key usages, then extended ones, in the words of the Kubernetes CSR API; an extended one that has no
-    word there is its dotted OID. is_self_issued: issuer and subject are the same name.
-    """
-
+    #: RFC 4514 text.
     issuer: str
+    #: UTC.
     not_before: datetime
+    #: UTC.
     not_after: datetime
+    #: Lowercase hex as openssl prints it, without colons.
     serial: str
+    #: SHA-256 of the certificate, lowercase hex.
     fingerprint: str
+    #: SHA-256 of the SubjectPublicKeyInfo, lowercase hex.
     public_key_sha256: str
     is_ca: bool
+    #: Key usages, then extended usages, in the words of the Kubernetes CSR API. An extended usage without a word is a dotted OID.
     usages: tuple[str, ...]
+    #: True if issuer and subject are the same name.
     is_self_issued: bool
 
     def as_result(self) -> dict[str, Any]:
@@ -99,9 +100,9 @@ class CertificateFacts(subject_names.SubjectFacts):
 
 
 def load(pem: str) -> tuple[Certificate, ...]:
-    """Read every CERTIFICATE block of a text, in order; none gives an empty tuple.
+    """Return the certificate of every CERTIFICATE block of a text, in order.
 
-    Raises CertificateError that says which block (counted from 1) does not parse.
+    Raises CertificateError with the number of the block that does not parse.
     """
     wanted = [block for block in pem_text.blocks(pem) if block.label == LABEL]
     found: list[Certificate] = []
@@ -112,13 +113,13 @@ def load(pem: str) -> tuple[Certificate, ...]:
 
 
 def load_block(block: pem_text.PemBlock, which: str = "the certificate") -> Certificate:
-    """Read one CERTIFICATE block. Raises CertificateError that begins with which."""
-    with converted(f"{which} cannot be read"):
+    """Return the certificate of a block. Raises CertificateError. which: the certificate in words, for the error."""
+    with convert_errors(f"{which} cannot be read"):
         return x509.load_der_x509_certificate(pem_text.der(block))
 
 
 def load_leaf_and_chain(pem: str) -> tuple[Certificate, tuple[Certificate, ...]]:
-    """Read a certificate and the intermediates after it. Raises CertificateError, also where there is none."""
+    """Return the first certificate of a text and the certificates after it. Raises CertificateError, also without one."""
     found = load(pem)
     if not found:
         raise CertificateError("no certificate found in the PEM text", code="no-certificate")
@@ -126,8 +127,8 @@ def load_leaf_and_chain(pem: str) -> tuple[Certificate, tuple[Certificate, ...]]
 
 
 def describe(certificate: Certificate) -> CertificateFacts:
-    """Raises CertificateError where a part of the certificate is malformed."""
-    with converted("the certificate cannot be read"):
+    """Return the content of a certificate. Raises CertificateError if a part of it is malformed."""
+    with convert_errors("the certificate cannot be read"):
         extensions = certificate.extensions
         return CertificateFacts(
             **vars(subject_names.describe(certificate.subject, extensions)),
@@ -146,7 +147,7 @@ def describe(certificate: Certificate) -> CertificateFacts:
 
 
 def describe_pem(pem: str) -> CertificateFacts:
-    """Describe the first certificate of a text. Raises CertificateError, also where there is none."""
+    """Return the content of the first certificate of a text. Raises CertificateError, also without one."""
     return describe(load_leaf_and_chain(pem)[0])
 
 
@@ -161,7 +162,7 @@ def to_pem(certificate: Certificate) -> str:
 
 
 def extended_usages(oids: Iterable[ObjectIdentifier]) -> list[str]:
-    """Return the word of each extended usage, or its dotted OID where Kubernetes has none."""
+    """Return the word of each extended usage, or its dotted OID if Kubernetes has no word for it."""
     return [EXTENDED_USAGES.get(oid.dotted_string, oid.dotted_string) for oid in oids]
 
 

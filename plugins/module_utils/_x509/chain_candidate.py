@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""A certificate as Go's crypto/x509 sees it while it looks for a chain.
+"""Read a certificate as Go's crypto/x509 reads it when it builds a chain.
 
-Names of issuers are compared as encoded bytes, as Go does: "kubernetes" as UTF8String and as PrintableString are two
-different names, although cryptography calls them equal.
+Go compares the names of issuers as encoded bytes. "kubernetes" as UTF8String and as PrintableString are two names, although
+cryptography calls them equal.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import certificate_facts, name_constraints
-from .errors import CertificateError, converted
+from .errors import CertificateError, convert_errors
 
 try:
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -39,7 +39,7 @@ AUTHORITY_KEY_ID = "2.5.29.35"
 EXTENDED_KEY_USAGE = "2.5.29.37"
 AUTHORITY_INFO_ACCESS = "1.3.6.1.5.5.7.1.1"
 
-# Extensions that may be critical: Go acts on them. Source of this and the next two tables: Go 1.26 crypto/x509,
+# Extensions that Go handles, so they may be critical. Source of this and the next two tables: Go 1.26 crypto/x509,
 # processExtensions, parsePublicKey, signatureAlgorithmDetails.
 UNDERSTOOD = frozenset(
     [
@@ -60,10 +60,12 @@ CURVES = frozenset(["secp224r1", "secp256r1", "secp384r1", "secp521r1"])
 
 
 class SignatureAlgorithm(NamedTuple):
-    """A signature algorithm. key_kind: the kind of key that makes it; is_secure: Go verifies it at all."""
+    """A signature algorithm."""
 
     name: str
+    #: The kind of the key that signs.
     key_kind: str
+    #: True if Go verifies such signatures.
     is_secure: bool
 
 
@@ -89,13 +91,17 @@ GO_KEY_TYPES = {"RSA": "*rsa.PublicKey", "ECDSA": "*ecdsa.PublicKey", "Ed25519":
 
 @dataclass(frozen=True)
 class ChainCandidate:
-    """subject, issuer: encoded names. key_kind: "RSA", "ECDSA", "Ed25519", "DSA" or None. extensions: by dotted OID."""
+    """A certificate that may be a member of a chain."""
 
     certificate: Certificate
     facts: CertificateFacts
+    #: The encoded name.
     subject: bytes
+    #: The encoded name.
     issuer: bytes
+    #: "RSA", "ECDSA", "Ed25519", "DSA" or None.
     key_kind: str | None
+    #: Dotted OID -> extension.
     extensions: dict[str, Extension[Any]]
 
     def value(self, oid: str) -> Any:
@@ -105,7 +111,7 @@ class ChainCandidate:
 
     @property
     def label(self) -> str:
-        """What Go calls an authority in its messages."""
+        """Return the name of an authority in Go's messages."""
         organization = self.facts.organizations[0] if self.facts.organizations else ""
         return self.facts.common_name or organization or f"serial:{self.certificate.serial_number}"
 
@@ -129,9 +135,9 @@ class ChainCandidate:
 
 
 def read(certificate: Certificate) -> ChainCandidate:
-    """Raises CertificateError where Go would not even parse the certificate."""
+    """Return the certificate. Raises CertificateError if Go does not parse it."""
     facts = certificate_facts.describe(certificate)
-    with converted("malformed certificate"):
+    with convert_errors("malformed certificate"):
         subject, issuer = certificate.subject.public_bytes(), certificate.issuer.public_bytes()
         extensions = {extension.oid.dotted_string: extension for extension in certificate.extensions}
         key_kind = _key_kind(certificate.public_key())
@@ -158,7 +164,7 @@ def _key_kind(public_key: CertificatePublicKeyTypes) -> str | None:
 
 
 def is_same_entity(one: ChainCandidate, other: ChainCandidate) -> bool:
-    """Same subject, key and alternative names: a cross-signed twin, which a chain must not hold twice."""
+    """Return True if subject, key and alternative names are the same. A chain must not contain two such certificates."""
     return (
         one.subject == other.subject
         and one.facts.public_key_sha256 == other.facts.public_key_sha256
@@ -167,7 +173,7 @@ def is_same_entity(one: ChainCandidate, other: ChainCandidate) -> bool:
 
 
 def signature_error(child: ChainCandidate, parent: ChainCandidate) -> str:
-    """Say in Go's words why the parent's key did not sign the child, or may not have; empty where it did."""
+    """Return Go's reason why the parent's signature on the child is not valid, "" if it is valid."""
     basic, usage = parent.value(BASIC_CONSTRAINTS), parent.value(KEY_USAGE)
     is_version_3 = parent.certificate.version.name == "v3"
     if (basic is None and is_version_3) or (basic is not None and not basic.ca) or not _may_sign(usage):
@@ -185,7 +191,7 @@ def signature_error(child: ChainCandidate, parent: ChainCandidate) -> str:
 
 
 def _may_sign(usage: Any) -> bool:
-    """A keyUsage without any bit counts as none."""
+    """Return True if the key may sign certificates. A keyUsage without a bit counts as a missing keyUsage."""
     if usage is None or usage.key_cert_sign:
         return True
     return not (

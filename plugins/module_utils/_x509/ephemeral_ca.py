@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""A certificate authority for one signature: its key is made, used once and dropped inside one function.
+"""Make a certificate authority for one signature. One function makes its key, uses it once and drops it.
 
-Whoever trusts this CA trusts one certificate: nobody can sign another with it, so it needs no name constraints, no
-revocation and no safe place for its key.
+A client that trusts this CA trusts one certificate, because another one cannot be signed. So the CA needs no name constraints,
+no revocation and no safe place for its key.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from . import certificate_facts, private_keys, subject_names
-from .errors import converted
+from .errors import convert_errors
 
 try:
     from cryptography import x509
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
 
 ORGANIZATION = "certflow.kubernetes"
 _NAME = "ephemeral-ca"
-# As kube-controller-manager does (k/k pkg/controller/certificates/signer, backdate): clocks differ.
+# As kube-controller-manager does (k/k pkg/controller/certificates/signer, backdate), because clocks differ.
 BACKDATED = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
 class SignedCertificate:
-    """A certificate and the CA that signed it, each one PEM block."""
+    """A certificate and the CA that signed it, as PEM."""
 
     certificate_pem: str
     ca_pem: str
@@ -59,14 +59,15 @@ def sign_once(
     lifetime: timedelta,
     now: datetime,
 ) -> SignedCertificate:
-    """Make a CA with a key of the same kind as ``key``, and let it sign one certificate for ``key``.
+    """Make a CA with a key of the same kind as ``key``, and sign one certificate for ``key``.
 
-    usages: in the words of the Kubernetes CSR API. Both end ``lifetime`` after ``now`` (aware).
-    Raises CertificateError for a name that a certificate cannot hold.
+    usages: in the words of the Kubernetes CSR API.
+    lifetime: the time from ``now`` to the end of both certificates.
+    Raises CertificateError for a name that a certificate cannot contain.
     """
     start = now.replace(microsecond=0)
     validity = start - BACKDATED, start + lifetime
-    with converted("the certificate cannot be made"):
+    with convert_errors("the certificate cannot be made"):
         ca_key = _new_like(key)
         ca = _ca(ca_key, validity)
         builder = (
@@ -86,12 +87,12 @@ def sign_once(
 
 
 def is_made_here(subject: str) -> bool:
-    """Whether a subject (RFC 4514 text) is that of such a CA: it vouches for one certificate, this one's or none in use."""
+    """Return True if a subject (RFC 4514 text) is that of an ephemeral CA."""
     return f"O={ORGANIZATION}" in subject and f"CN={_NAME} " in subject
 
 
 def _ca(key: PrivateKey, validity: tuple[datetime, datetime]) -> Certificate:
-    # A name of its own: of several CAs in one bundle each is found at once, and a person can tell them apart.
+    # Each CA has another name, so that clients and users can tell several CAs in a bundle apart.
     name = subject_names.subject_name(f"{_NAME} {secrets.token_hex(8)}", [ORGANIZATION])
     return (
         _builder(name, name, key, validity)
@@ -116,12 +117,12 @@ def _builder(
 
 
 def _new_like(key: PrivateKey) -> PrivateKey:
-    """Whoever asks for a kind of key means the whole chain."""
+    """Make a key of the same type. Use the leaf's key type for the CA too."""
     return private_keys.generate(private_keys.type_of(key) or "ecdsa-p256")
 
 
 def _digest(key: PrivateKey) -> hashes.SHA256 | None:
-    """RFC 8032: Ed25519 hashes by itself."""
+    """Return the digest for a signature, None for Ed25519, which has its own (RFC 8032)."""
     return None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
 
 
@@ -136,10 +137,10 @@ def _extended(usages: Collection[str]) -> x509.ExtendedKeyUsage:
 
 
 def _key_usage(usages: Collection[str], key: PrivateKey) -> x509.KeyUsage | None:
-    """What was asked for and this kind of key can do: RSA alone enciphers keys (RFC 8813, RFC 8410 section 5)."""
+    """Return the wanted usages that the key supports. Only RSA enciphers keys (RFC 8813, RFC 8410 section 5)."""
     can = {"digital_signature"} | ({"key_encipherment"} if isinstance(key, rsa.RSAPrivateKey) else set())
     wanted = [bit for bit, word in certificate_facts.KEY_USAGES.items() if word in usages and bit in can]
-    return _bits(*wanted) if wanted else None  # RFC 5280 section 4.2.1.3: one without any bit must not be
+    return _bits(*wanted) if wanted else None  # RFC 5280 section 4.2.1.3: at least one bit must be set
 
 
 def _bits(*wanted: str) -> x509.KeyUsage:

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Errors of this room, and the one place where the library's exceptions become them."""
+"""Errors of keys, requests and certificates. The errors of cryptography become these errors here."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class RequestNotCanonical(CertificateError):
 
 
 @contextmanager
-def converted(what: str, remedy: str = "") -> Iterator[None]:
-    """Raise CertificateError in place of whatever cryptography raises on bad data.
+def convert_errors(what: str, remedy: str = "") -> Iterator[None]:
+    """Raise CertificateError if the block raises an error of cryptography for invalid data.
 
-    what: the clause that the error begins with, such as "the certificate cannot be read".
+    what: the beginning of the error, such as "the certificate cannot be read".
     """
     try:
         yield

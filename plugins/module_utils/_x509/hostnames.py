@@ -3,7 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Does a certificate hold a name? The rules of Go's crypto/x509 VerifyHostname; the common name never counts."""
+"""Compare a host name with the names of a certificate, by the rules of Go's crypto/x509 VerifyHostname.
+
+The common name does not count.
+"""
 
 from __future__ import annotations
 
@@ -17,14 +20,14 @@ if TYPE_CHECKING:
 
 Address = Union[ipaddress.IPv4Address, ipaddress.IPv6Address]
 
-# A label takes no leading hyphen; underscores are tolerated, as in Go.
+# A label does not begin with a hyphen. Underscores are accepted, as in Go.
 _HOST = re.compile(r"[a-z0-9_][a-z0-9_-]*(\.[a-z0-9_][a-z0-9_-]*)*")
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 _MOST_NAMES_SHOWN = 100
 
 
 def holds(facts: SubjectFacts, name: str) -> bool:
-    """Tell whether a host name (any case) or an address (IPv6 with or without brackets) is among the names."""
+    """Return True if the certificate is for this host name or address. IPv6 addresses may have brackets."""
     address = parse_address(_unbracketed(name))
     if address is not None:
         return any(parse_address(candidate) == address for candidate in facts.ip_addresses)
@@ -32,7 +35,7 @@ def holds(facts: SubjectFacts, name: str) -> bool:
 
 
 def mismatch(facts: SubjectFacts, name: str, *, has_alternative_names: bool) -> str:
-    """Say in Go's words why a certificate does not hold the name."""
+    """Return Go's reason why the certificate is not for the name."""
     name = _unbracketed(name) if parse_address(_unbracketed(name)) else name
     if not has_alternative_names and _matches_labels(facts.common_name, name):
         return "certificate relies on legacy Common Name field, use SANs instead"
@@ -52,7 +55,7 @@ def mismatch(facts: SubjectFacts, name: str, *, has_alternative_names: bool) -> 
 
 
 def parse_address(text: str) -> Address | None:
-    """Read an address without a zone; an IPv4 address inside IPv6 (::ffff:0:0/96) is the IPv4 address."""
+    """Return the address, None for another text and for a zone. ::ffff:0:0/96 becomes the IPv4 address."""
     if "%" in text:
         return None
     try:
@@ -68,7 +71,7 @@ def _unbracketed(name: str) -> str:
 
 
 def _matches(pattern: str, name: str) -> bool:
-    """Wildcards and a trailing dot are for valid host names; anything else matches only itself."""
+    """Return True if the name matches. Only valid host names may have a wildcard or a trailing dot."""
     if _is_pattern(pattern) and _HOST.fullmatch(_lower(name.removesuffix("."))):
         return _matches_labels(pattern, name)
     return _lower(pattern) == _lower(name) and name not in ("", ".")
@@ -88,5 +91,5 @@ def _is_pattern(pattern: str) -> bool:
 
 
 def _lower(text: str) -> str:
-    """Lower ASCII alone: a Unicode rule may turn one name into another."""
+    """Return the text with ASCII letters in lower case. Unicode rules may turn one name into another."""
     return text.translate(_LOWER)

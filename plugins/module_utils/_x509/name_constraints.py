@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""nameConstraints (RFC 5280 section 4.2.1.10) by the rules of Go's crypto/x509."""
+"""Check nameConstraints (RFC 5280 section 4.2.1.10) by the rules of Go's crypto/x509."""
 
 from __future__ import annotations
 
@@ -29,24 +29,26 @@ if TYPE_CHECKING:
     from cryptography.x509 import GeneralName, NameConstraints
 
 
-# Names times subtrees of a chain. Go before 1.26 gives up here too; later ones have an algorithm for it.
+# The largest product of names and subtrees of a chain. Go before 1.26 has the same limit.
 MOST_COMPARISONS = 250_000
 
 
 class ConstraintRule(NamedTuple):
-    """How one kind of name is constrained. word: Go's word for it; is_within: does a name lie in a subtree."""
+    """The rule for one kind of name."""
 
+    #: Go's word for the kind.
     word: str
+    #: Returns True if a name is in a subtree. The last argument is True for excluded subtrees.
     is_within: Callable[[Any, Any, bool], bool]
 
 
 def are_understood(constraints: NameConstraints) -> bool:
-    """Tell whether Go acts on every subtree: it ignores directory names, unless the extension is critical."""
+    """Return True if Go handles every subtree. It ignores directory names, unless the extension is critical."""
     return all(_kind(name) for name in _subtrees(constraints))
 
 
 def check(constraints: NameConstraints) -> None:
-    """Raises CertificateError for a subtree that Go does not parse."""
+    """Raise CertificateError for a subtree that Go does not parse."""
     for name in _subtrees(constraints):
         kind = _kind(name)
         if kind in ("dns", "email", "uri") and not _is_domain(
@@ -56,9 +58,9 @@ def check(constraints: NameConstraints) -> None:
 
 
 def refusal(chain: Sequence[tuple[tuple[GeneralName, ...], NameConstraints | None]]) -> str:
-    """Say in Go's words which name of a chain a certificate above it does not allow; empty where all are.
+    """Return Go's reason if a certificate of the chain does not allow a name of a certificate below it, else "".
 
-    chain: leaf first; of each certificate its alternative names and its constraints.
+    chain: the alternative names and the constraints of each certificate. The leaf is the first one.
     """
     comparisons = 0
     for position, (names, _own) in enumerate(chain):
@@ -110,7 +112,7 @@ def _kind(name: GeneralName) -> str:
 
 
 def _comparable(kind: str, value: Any) -> Any:
-    """Return what a subtree is compared with. Raises CertificateError for a name that no constraint can judge."""
+    """Return the part of a name that is compared with a subtree. Raises CertificateError for an invalid name."""
     if kind == "ip":
         return value
     local, domain = "", value
@@ -146,7 +148,7 @@ def _host(uri: str) -> str:
 
 
 def _is_domain(text: str, *, leading_dot: bool) -> bool:
-    """Go's domainNameValid: no empty label, no trailing dot, printable ASCII; the empty name is everything."""
+    """Return True for a domain that Go accepts (domainNameValid). The empty domain contains every name."""
     if not text:
         return True
     if leading_dot and text.startswith("."):
@@ -155,15 +157,15 @@ def _is_domain(text: str, *, leading_dot: bool) -> bool:
 
 
 def _domain_within(name: str, subtree: str, is_excluded: bool) -> bool:
-    """Tell whether a lowercase name is in a subtree.
+    """Return True if a lowercase name is in a subtree.
 
-    "example.com" holds itself and what is below it, ".example.com" only what is below.
+    "example.com" contains itself and its subdomains, ".example.com" only the subdomains.
     """
     subtree = subtree.lower()
     if name.endswith(subtree):
         rest = name[: len(name) - len(subtree)]
         return not subtree or not rest or subtree.startswith(".") or rest.endswith(".")
-    # "*.example.com" stands for the excluded "a.example.com" too.
+    # "*.example.com" includes the excluded "a.example.com".
     below = subtree.partition(".")
     return is_excluded and name.startswith("*") and bool(below[1]) and name.partition(".")[1:] == below[1:]
 

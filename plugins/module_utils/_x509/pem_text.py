@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""PEM text (RFC 7468): find its blocks, in linear time."""
+"""Find the blocks of PEM text (RFC 7468) in linear time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _MARKER = re.compile(r"-----(BEGIN|END) (.*)-----")
 _BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 _ONLY_BLOCK = r"(?:[ \t\r\n]*\n)?-----BEGIN {0}-----\r?\n((?:[A-Za-z0-9+/=]+\r?\n)+)-----END {0}-----[ \t]*(?:\r?\n[ \t\r\n]*)?"
-# Wider than the grammar on purpose: text pasted with an indent or cut off still holds the secret.
+# Wider than the grammar, because text that was indented or cut off still contains the secret.
 _PRIVATE_KEY = re.compile(r"-----BEGIN [^-\n]*PRIVATE KEY")
 _WHOLE_KEY = re.compile(r"-----BEGIN [^-\n]*PRIVATE KEY.*?(?:-----END [^-\n]*PRIVATE KEY-----|\Z)", re.DOTALL)
 # As the API shows the data of a Secret. It may be cut off.
@@ -29,9 +29,11 @@ _ENCODED = re.compile(r"[A-Za-z0-9+/]{48,}={0,2}")
 
 @dataclass(frozen=True)
 class PemBlock:
-    """One complete block. label: "CERTIFICATE", ...; text: the block with its markers, lines ended by LF."""
+    """One complete block."""
 
+    #: "CERTIFICATE", for example.
     label: str
+    #: The block with its BEGIN and END lines. Lines end with LF.
     text: str
 
 
@@ -79,7 +81,7 @@ def only_block(text: str, label: str) -> bytes | None:
 
 
 def has_private_key(text: str) -> bool:
-    """Tell whether the text holds a private key of any kind: PKCS#1, SEC 1, PKCS#8, encrypted, OpenSSH."""
+    """Return True if the text contains a private key of any kind: PKCS#1, SEC 1, PKCS#8, encrypted, OpenSSH."""
     return _PRIVATE_KEY.search(text) is not None
 
 

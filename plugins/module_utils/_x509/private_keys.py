@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Private keys: make, read, write, name."""
+"""Make, read, write and name private keys."""
 
 from __future__ import annotations
 
@@ -29,9 +29,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class KeyType:
-    """A kind of key. algorithm: "ecdsa", "rsa" or "ed25519"; size: bits of the field or the modulus."""
+    """A type of key."""
 
+    #: "ecdsa", "rsa" or "ed25519".
     algorithm: str
+    #: The bits of the field or of the modulus.
     size: int
     source: str
 
@@ -70,7 +72,7 @@ def load(pem: str) -> PrivateKey:
     try:
         key = serialization.load_pem_private_key(block.text.encode(), password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
-        # Without the library's own words: no part of a key may reach a log.
+        # The library's message may quote a part of the key, so it is omitted.
         raise CertificateError("the private key cannot be read: damaged, or of an unknown kind") from None
     if not isinstance(key, (ec.EllipticCurvePrivateKey, rsa.RSAPrivateKey, ed25519.Ed25519PrivateKey)):
         raise CertificateError("the private key is neither ECDSA, RSA nor Ed25519", code="unsupported-key")
@@ -85,7 +87,7 @@ def to_pem(key: PrivateKey) -> str:
 
 
 def type_of(key: PrivateKey) -> str | None:
-    """Return the key's name in KEY_TYPES, or None where the table does not list it."""
+    """Return the key's name in KEY_TYPES, None if the table does not have it."""
     if isinstance(key, ed25519.Ed25519PrivateKey):
         return "ed25519"
     if isinstance(key, rsa.RSAPrivateKey):

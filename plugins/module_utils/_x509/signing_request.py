@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Certificate signing requests (PKCS#10, RFC 2986)."""
+"""Make and read certificate signing requests (PKCS#10, RFC 2986)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from . import canonical_request, pem_text, subject_names
-from .errors import CertificateError, RequestNotCanonical, converted
+from .errors import CertificateError, RequestNotCanonical, convert_errors
 
 try:
     from cryptography import x509
@@ -39,18 +39,15 @@ LARGEST_EXPONENT = 2**31 - 1
 
 @dataclass(frozen=True)
 class RequestFacts(subject_names.SubjectFacts):
-    """What a request asks for.
+    """The content of a request."""
 
-    public_key_sha256: SHA-256 of its SubjectPublicKeyInfo, lowercase hex.
-    usages: the key usages and extended usages inside the request, in the words of the Kubernetes CSR API. An extended
-      usage without such a word is a dotted OID.
-    wants_ca: True if it asks to become a certificate authority.
-    is_signature_valid: True if the signature proves that its sender holds the private key.
-    """
-
+    #: SHA-256 of its SubjectPublicKeyInfo, lowercase hex.
     public_key_sha256: str
+    #: True if it asks to become a certificate authority.
     wants_ca: bool
+    #: True if the signature proves that its sender has the private key.
     is_signature_valid: bool
+    #: Key usages and extended usages in the words of the Kubernetes CSR API. An extended usage without a word is a dotted OID.
     usages: tuple[str, ...] = ()
 
 
@@ -66,10 +63,10 @@ def build(
     dns_names: Sequence[str] = (),
     ip_addresses: Sequence[str] = (),
 ) -> str:
-    """Return a signed request as PEM. Raises CertificateError for a name that a certificate cannot hold."""
+    """Return a signed request as PEM. Raises CertificateError for a name that a certificate cannot contain."""
     # RFC 8032: Ed25519 hashes by itself.
     digest: hashes.SHA256 | None = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
-    with converted("the certificate request cannot be built"):
+    with convert_errors("the certificate request cannot be built"):
         subject = subject_names.subject_name(common_name, organizations)
         names = subject_names.general_names(dns_names, ip_addresses)
         builder = x509.CertificateSigningRequestBuilder().subject_name(subject)
@@ -80,7 +77,7 @@ def build(
 
 
 def parse(pem: str) -> RequestFacts:
-    """Describe the request that a PEM text consists of.
+    """Return the content of the only request of a PEM text.
 
     Raises RequestNotCanonical if it is not in canonical form, because another program could then read other content.
     """
@@ -89,7 +86,7 @@ def parse(pem: str) -> RequestFacts:
         raise RequestNotCanonical(f"{NOT_CANONICAL}: it is not one PEM block {LABEL} and nothing else")
     try:
         contents = canonical_request.read(data)
-        with converted("its key or signature cannot be read"):
+        with convert_errors("its key or signature cannot be read"):
             request = x509.load_der_x509_csr(data)
             _check_key(request.public_key(), contents.public_key)
             is_signature_valid = request.is_signature_valid

@@ -32,17 +32,15 @@ _PRINTABLE = re.compile(rb"[A-Za-z0-9 '()+,\-./:=?]*")
 
 @dataclass(frozen=True)
 class DerElement:
-    """One value.
+    """One value."""
 
-    tag: its identifier octet.
-    content: its content octets.
-    raw: the complete encoding.
-    children: the values inside a constructed value, else empty.
-    """
-
+    #: The identifier octet.
     tag: int
+    #: The content octets.
     content: bytes
+    #: The complete encoding.
     raw: bytes
+    #: The values inside a constructed value.
     children: tuple[DerElement, ...]
 
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The names that a request asks for and a certificate carries: subject and subjectAltName."""
+"""Read and write the names of requests and certificates: subject and subjectAltName."""
 
 from __future__ import annotations
 
@@ -27,9 +27,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SubjectFacts:
-    """Names as text. subject: RFC 4514. common_name: the last one, as Go reads it, or empty."""
+    """The names of a request or certificate as text."""
 
+    #: RFC 4514 text.
     subject: str
+    #: The last common name, as in Go, or "".
     common_name: str
     organizations: tuple[str, ...]
     dns_names: tuple[str, ...]
@@ -39,7 +41,7 @@ class SubjectFacts:
 
 
 def describe(subject: Name, extensions: Extensions) -> SubjectFacts:
-    """Raises what cryptography raises on malformed names; the caller converts it."""
+    """Return the names. Raises the errors of cryptography for malformed names, which the caller converts."""
     names = alternative_names(extensions)
     return SubjectFacts(
         subject=subject.rfc4514_string(),
@@ -70,7 +72,7 @@ def attributes(subject: Name, oid: ObjectIdentifier) -> tuple[str, ...]:
 
 
 def subject_name(common_name: str, organizations: Iterable[str]) -> Name:
-    """Build a subject: organizations first, then the common name, the order that Kubernetes' own clients send.
+    """Return a subject with the organizations before the common name, as the clients of Kubernetes send it.
 
     Raises CertificateError for a part that is empty or longer than 64 bytes.
     """
@@ -81,7 +83,7 @@ def subject_name(common_name: str, organizations: Iterable[str]) -> Name:
 
 
 def _part(what: str, text: str) -> str:
-    """ub-common-name, ub-organization-name (RFC 5280 appendix A.1), which cryptography 42 does not check."""
+    """Return the part if its length is valid (RFC 5280 appendix A.1). cryptography 42 does not check that."""
     size = len(text.encode())
     if not 1 <= size <= 64:
         raise CertificateError(f"the {what} {text!r} has {size} bytes, a certificate takes 1 to 64")
@@ -89,7 +91,7 @@ def _part(what: str, text: str) -> str:
 
 
 def general_names(dns_names: Iterable[str], ip_addresses: Iterable[str]) -> list[GeneralName]:
-    """Raises ValueError for a DNS name that is not ASCII or an address that is none."""
+    """Return the subjectAltName entries. Raises ValueError for a DNS name that is not ASCII and for an invalid address."""
     return [
         *(x509.DNSName(name) for name in dns_names),
         *(x509.IPAddress(ipaddress.ip_address(address)) for address in ip_addresses),

@@ -3,11 +3,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Does a Go TLS client trust this certificate? The API server is one, so its rules decide, not OpenSSL's.
+"""Verify a certificate as the API server does, which is a TLS client in Go. Its rules differ from OpenSSL's.
 
-Go takes any certificate of a bundle as an anchor (a leaf, an intermediate, a CA without keyUsage), skips what it
-cannot parse, matches issuers by encoded name and signature, and stops after 100 signature checks. The rules, their
-order and their wording follow Go 1.26 crypto/x509, Certificate.Verify. Not covered: certificate policies.
+Go accepts any certificate of a bundle as an anchor: a leaf, an intermediate, a CA without keyUsage. It skips certificates that
+it cannot parse, compares issuers by encoded name and signature, and stops after 100 signature checks. The rules, their order
+and their messages are those of Certificate.Verify in Go 1.26 crypto/x509. Certificate policies are not checked.
+
+Other rooms call only ``verify``. The files chain_candidate, hostnames and name_constraints are parts of it.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 
 Chain = tuple[ChainCandidate, ...]
 
-# Code of a verdict -> Go's words.
+# Code of a verdict -> Go's message.
 REASONS: dict[str, str] = {
     "ok": "",
     "no_anchor": "unable to load root certificates: no valid certificate authority data seen",
@@ -51,15 +53,14 @@ MOST_SIGNATURE_CHECKS = 100  # Go: maxChainSignatureChecks
 
 @dataclass(frozen=True)
 class Verdict:
-    """code: a key of REASONS. reason: what Go says, without its "x509: ".
-
-    anchors: fingerprints (SHA-256, hex) of the certificates of the bundle through which the leaf verifies, in the order
-    found; the leaf's own, alone, where the bundle holds the leaf.
-    """
+    """The result of a verification."""
 
     ok: bool
+    #: A key of REASONS.
     code: str
+    #: Go's message without "x509: ".
     reason: str
+    #: Fingerprints (SHA-256, hex) of the anchors of all valid chains. If the bundle contains the leaf, only the leaf's fingerprint.
     anchors: tuple[str, ...]
 
 
@@ -77,11 +78,13 @@ def verify(
     now: datetime,
     usage: str = "server auth",
 ) -> Verdict:
-    """Verify a leaf against a bundle; nothing that the certificates hold raises.
+    """Verify a leaf against a bundle. The content of the certificates does not raise errors.
 
-    name: the host name or address that the client dials, None to check none. intermediates: what the server sends after
-    the leaf. now: aware. usage: an extended usage in the words of the Kubernetes CSR API; "any" checks none. An empty
-    bundle is refused: that a webhook without caBundle means the system's roots is the caller's knowledge.
+    bundle_pem: the anchors. An empty bundle is refused. Callers handle the case that it means the system's roots.
+    name: the host name or address to which the client connects. None skips the check.
+    intermediates: the certificates that the server sends after the leaf.
+    now: an aware time.
+    usage: an extended usage in the words of the Kubernetes CSR API. "any" skips the check.
     """
     roots = _Pool(_readable(bundle_pem))
     if not roots.members:
@@ -102,7 +105,7 @@ def verify(
 
 
 def _judge(chains: Sequence[Chain], refusal: _Refusal | None, usage: str) -> Verdict:
-    """Weed out chains by usage and name constraints; a refusal by constraint outranks one by usage."""
+    """Keep the chains that usage and name constraints allow. A name constraint is reported before a usage."""
     if refusal:
         return _refused(refusal)
     usable = [chain for chain in chains if _allows(chain, usage)]
@@ -128,7 +131,7 @@ def _refused(refusal: _Refusal) -> Verdict:
 
 
 def _readable(bundle_pem: str) -> Iterator[ChainCandidate]:
-    """Yield what Go's AppendCertsFromPEM would take from a bundle: it skips what does not parse."""
+    """Yield the certificates of a bundle that Go parses (AppendCertsFromPEM)."""
     for block in pem_text.blocks(bundle_pem):
         if block.label == certificate_facts.LABEL:
             try:
@@ -138,7 +141,7 @@ def _readable(bundle_pem: str) -> Iterator[ChainCandidate]:
 
 
 class _Pool:
-    """Certificates, each once, by fingerprint and by encoded subject."""
+    """A set of certificates, with an index by encoded subject."""
 
     def __init__(self, candidates: Iterable[ChainCandidate]) -> None:
         self.members = {candidate.facts.fingerprint: candidate for candidate in candidates}
@@ -147,7 +150,7 @@ class _Pool:
             self._by_subject.setdefault(candidate.subject, []).append(candidate)
 
     def parents(self, child: ChainCandidate) -> list[ChainCandidate]:
-        """Return who may have signed the child, the likeliest first: the key identifiers agree, are unknown, differ."""
+        """Return the possible issuers of the child. Equal key identifiers come first, then unknown and different ones."""
         wanted = getattr(child.value(chain_candidate.AUTHORITY_KEY_ID), "key_identifier", None) or b""
 
         def rank(parent: ChainCandidate) -> int:
@@ -159,7 +162,7 @@ class _Pool:
 
 @dataclass
 class _Search:
-    """Builds every chain from a leaf to an anchor, with a bound on the signature checks of the whole search."""
+    """A search for every chain from a leaf to an anchor, with a limit for its signature checks."""
 
     roots: _Pool
     sent: _Pool
@@ -167,7 +170,7 @@ class _Search:
     checks: int = field(default=0)
 
     def chains(self, chain: Chain) -> tuple[list[Chain], _Refusal | None]:
-        """Return the complete chains that begin with this one; where there is none, why."""
+        """Return the complete chains that begin with this one. If no chain is complete, return the reason."""
         found: list[Chain] = []
         last: _Refusal | None = None
         hint = ""
@@ -207,7 +210,7 @@ def _hint(problem: str, parent: ChainCandidate) -> str:
 def _validity_refusal(
     candidate: ChainCandidate, chain: Chain, now: datetime, *, is_root: bool = True
 ) -> _Refusal | None:
-    """Judge a certificate as the next of a chain; an empty chain: as the leaf."""
+    """Return why the certificate cannot be the next member of the chain, None if it can. The leaf is the first member."""
     if candidate.has_unknown_critical:
         return _refusal("unknown_critical_extension")
     facts = candidate.facts
@@ -232,7 +235,7 @@ def _name_refusal(leaf: ChainCandidate, name: str | None) -> _Refusal | None:
 
 
 def _allows(chain: Chain, usage: str) -> bool:
-    """Extended usages nest: each certificate that lists any must list this one, or "any"."""
+    """Return True if each certificate with extended usages lists this one or "any"."""
     if usage == "any":
         return True
     return all(

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is drawn: real texts and objects, damaged in a few places, and what was never one."""
+"""Draw random input: real texts and objects with damage in a few places, and other values."""
 
 from __future__ import annotations
 

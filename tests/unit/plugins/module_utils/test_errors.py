@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The text of an error: one clear line, whatever it was made of."""
+"""The text of an error is one clear line for every cause."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The client against a stand-in server: what is repeated and what is not, and what failures say."""
+"""The client against a stand-in server: repeated requests, requests sent once, and the errors."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ MADE: list[Client] = []
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Without the proxies of whoever runs this, and with each client closed in the end."""
+    """Run each test without the proxies of the environment, and close its clients."""
     for name in ("http_proxy", "https_proxy", "no_proxy", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
@@ -124,6 +124,17 @@ def test_a_hook_refuses_every_request() -> None:
             with pytest.raises(Forbidden):
                 own.get(PATH)
     assert server.requests == []
+
+
+def test_hooks_run_after_the_exec_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    with serving(DONE) as server:
+        own = client(server)
+        monkeypatch.setattr(own._credentials, "header", lambda _seconds: order.append("plugin"))
+        own.hooks.append(lambda: order.append("hook"))
+        own.get(PATH)
+        list(own.watch(PATH, {}, seconds=1.0))
+    assert order == ["plugin", "hook"] * 2
 
 
 def test_a_client_for_a_thread_has_its_own_connection_and_the_same_credentials(
@@ -336,7 +347,7 @@ def test_what_is_certain_in_the_end_is_not_doubted(pauses: list[float]) -> None:
 
 @pytest.mark.parametrize("status", [403, 404])
 def test_the_page_of_a_load_balancer_says_nothing_of_an_object(status: int) -> None:
-    """A Secret is neither absent nor forbidden because somebody on the way says so."""
+    """A proxy's answer does not prove that a Secret does not exist or is forbidden."""
     with serving(Answer(status, b"<html><h1>default backend</h1>")) as server:
         own = client(server)
         with fails("not-kubernetes", "<html><h1>default") as caught:
@@ -534,7 +545,7 @@ def test_no_tls_there(pauses: list[float]) -> None:
             own.get(PATH)
 
 
-def test_nobody_listens(pauses: list[float]) -> None:
+def test_a_closed_port(pauses: list[float]) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # and no listen
         own = client(f"https://127.0.0.1:{closed.getsockname()[1]}")
@@ -549,7 +560,7 @@ def test_a_server_that_answered_before_is_waited_for(pauses: list[float]) -> Non
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         own = client(f"https://127.0.0.1:{closed.getsockname()[1]}")
-        own.answered_before()
+        own._answered, own._broken_at = True, time.monotonic()
         with pytest.raises(ConnectionFailed):
             own.get(PATH)
     assert sum(pauses) > client_module.FIRST_CONTACT_SECONDS
@@ -559,7 +570,7 @@ def test_a_server_that_answered_before_may_not_have_read_its_roles_yet(pauses: l
     refusal = Answer(403, {"kind": "Status", "reason": "Forbidden", "message": "forbidden"})
     with serving(refusal, refusal, DONE, refusal) as server:
         own = client(server)
-        own.answered_before()
+        own._answered, own._broken_at = True, time.monotonic()
         assert own.get(PATH) == {"kind": "Done"}
         with pytest.raises(Forbidden):
             own.get(PATH)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which bundle a mixture of task options and environment variables stands for, or both sides of its error."""
+"""Task options and environment variables give one bundle, or an error that names both sources."""
 
 from __future__ import annotations
 

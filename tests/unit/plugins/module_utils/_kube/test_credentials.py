@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Exec plugins, token files and headers; a plugin that fails says so itself."""
+"""Exec plugins, token files and headers. The error of a plugin quotes the plugin's message."""
 
 from __future__ import annotations
 

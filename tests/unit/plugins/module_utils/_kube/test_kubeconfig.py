@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""From options, environment and kubeconfigs to a Connection, or to one line that says why not."""
+"""Options, environment and kubeconfigs give a Connection, or an error of one line."""
 
 from __future__ import annotations
 

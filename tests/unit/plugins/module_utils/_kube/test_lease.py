@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A Lease: what its object says, who gets it, how it is kept, given back, lost, and done without."""
+"""A Lease: its content, its acquisition, renewal, release and loss, and runs without it."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The controller-manager's Lease and flags, as the API server shows them."""
+"""Read the Lease and the flags of kube-controller-manager."""
 
 from __future__ import annotations
 

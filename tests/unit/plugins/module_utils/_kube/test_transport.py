@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""TLS contexts: what they hold, and that no key touches a disk."""
+"""The content of TLS contexts. Keys do not touch a disk."""
 
 from __future__ import annotations
 

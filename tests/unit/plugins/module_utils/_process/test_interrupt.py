@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Signals: the cleaning runs, a write in flight ends first, and then the signal takes its effect or ends the operation."""
+"""Signals: a write in flight ends first, then the cleaning runs, then the signal ends the process or the operation."""
 
 from __future__ import annotations
 

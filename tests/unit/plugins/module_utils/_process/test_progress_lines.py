@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The lines of a long operation: at once, repeated while nothing else is printed, and none after its end."""
+"""The lines of a long operation: printed at once, repeated after a pause, and not after its end."""
 
 from __future__ import annotations
 

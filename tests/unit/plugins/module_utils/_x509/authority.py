@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Certificates for tests, made in memory, good or bad in any way that a test names."""
+"""Make certificates for tests in memory, valid ones and ones with the fault that a test names."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _VERSION_3 = bytes.fromhex("a003020102")
 
 @dataclass(frozen=True)
 class Issued:
-    """A certificate and its key. issuer and serial number come from whoever made it."""
+    """A certificate and its key. The CA sets the issuer and the serial number."""
 
     certificate: x509.Certificate
     key: Any

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Rows of verification: what a server sends, what a bundle holds, and what the verdict must be."""
+"""Cases of verification: the certificates of a server, the certificates of a bundle, and the expected verdict."""
 
 from __future__ import annotations
 
@@ -480,7 +480,7 @@ def all_rows() -> tuple[Case, ...]:
 
 
 def random_cases(count: int, seed: int) -> list[Case]:
-    """Cases whose parts are drawn anew each, mostly good, so that about every second one verifies."""
+    """Return random cases. Most parts are valid, so about every second case verifies."""
     draw = random.Random(seed)
     keys = [new_key() for _ in range(6)]
     return [_random_case(draw, keys, number) for number in range(count)]

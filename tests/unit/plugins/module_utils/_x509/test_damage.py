@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Damaged and hostile input: CertificateError or an answer, never anything else, and never slow."""
+"""Damaged and hostile input gives a result or a CertificateError, in a short time."""
 
 from __future__ import annotations
 

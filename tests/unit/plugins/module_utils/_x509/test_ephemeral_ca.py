@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A CA for one signature: what both certificates hold, and what Go and our own verdict say of them."""
+"""A CA for one signature: the content of both certificates, and the verdicts of Go and of this collection."""
 
 from __future__ import annotations
 

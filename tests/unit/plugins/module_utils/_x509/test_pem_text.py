@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""PEM blocks: what counts as one."""
+"""PEM blocks: texts that are blocks, and texts that are not."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Certificate signing requests: built and read."""
+"""Certificate signing requests are made and read."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_every_kind_of_name_and_the_wish_to_be_a_ca() -> None:
     assert facts.wants_ca
 
 
-def test_signature_of_somebody_else() -> None:
+def test_a_signature_of_another_key() -> None:
     data = bytearray(pem_text.der(pem_text.blocks(signing_request.build(new_key(), common_name="hook"))[0]))
     position = data.index(b"hook")
     data[position : position + 4] = b"hack"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The verdict on a chain: each rule by itself, and against Go's own."""
+"""The verdict on a chain: each rule alone, and compared with Go."""
 
 from __future__ import annotations
 
