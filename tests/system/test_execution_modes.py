@@ -56,7 +56,7 @@ HOOKS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
 # Keys in which the two modes may differ: ansible-core 2.22 says whether a module's output was parsed, cores before 2.19
 # add the arguments to a module's result, and the duration of each task differs.
 MAY_DIFFER = {"ansible_parsed", "invocation", "start", "end", "delta"}
-# Text that is API data, and would be a template if anybody took it for one.
+# Data of the API that must not be evaluated as a template.
 HOSTILE = "{{ 6007 * 7 }}"
 EVALUATED = "42049"
 VAULT_PASSWORD = "not a secret at all"
@@ -458,7 +458,7 @@ def test_action_group_reaches_kubernetes_core(rig: ModesRig) -> None:
 
 def test_no_secret_is_ever_printed(rig: ModesRig) -> None:
     """A kubeconfig as a dictionary, in both modes, good, failing and refused, at the highest verbosity."""
-    token = "a-token-that-nobody-may-see"
+    token = "a-token-that-must-stay-hidden"
     bearer = {**rig.content, "users": [{"name": "onprem", "user": {"token": token}}]}
     given = {"name": rig.name, "kubeconfig": "{{ content }}"}
     texts = [{"content": rig.content}, {"content": bearer}]
@@ -624,7 +624,7 @@ def test_an_operation_in_a_fork_imports_nothing(rig: ModesRig) -> None:
         "signer_name": "kubernetes.io/kubelet-serving",
         "targets": [target],
     }
-    absent, nobody = "no context named 'absent'", f"no Service default/{rig.name}"
+    absent, no_service = "no context named 'absent'", f"no Service default/{rig.name}"
     own_ca = {**csr, "signer_name": "ephemeral-ca"}
     asked = {"target": target, "object": {"apiVersion": "v1", "kind": "Namespace"}}
     # (operation, arguments, whether it changes something, words of its failure)
@@ -637,7 +637,7 @@ def test_an_operation_in_a_fork_imports_nothing(rig: ModesRig) -> None:
         ("k8s_csr_approve", {**where, "name": rig.name, "decision": "deny"}, True, ""),
         ("k8s_csr", {**where, **csr, "state": "absent"}, True, ""),
         ("k8s_csr", {**where, **own_ca}, True, ""),
-        ("webhook_probe", {**where, **asked}, False, nobody),
+        ("webhook_probe", {**where, **asked}, False, no_service),
         ("k8s_csr", {**where, **own_ca, "state": "absent"}, True, ""),
         ("k8s_signer_probe", {**where, "signers": [csr["signer_name"]]}, False, ""),
         ("snapshot_controller_info", {**where, "version": "8.7.0"}, False, ""),

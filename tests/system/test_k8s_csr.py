@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""k8s_csr on real control planes: from request to Secret and webhooks, by one person or two, and back."""
+"""k8s_csr on real control planes: request, approval by the same or another identity, Secret, webhooks, removal."""
 
 from __future__ import annotations
 
@@ -86,12 +86,12 @@ def names_of(certificate: x509.Certificate) -> set[str]:
     return set(extension.get_values_for_type(x509.DNSName))
 
 
-# One person, one run
+# A run that approves its own request
 
 
 @pytest.mark.quick
 @both_clusters
-def test_a_first_run_and_a_second_that_only_reads(either: CsrRig) -> None:
+def test_the_first_run_writes_and_the_second_one_only_reads(either: CsrRig) -> None:
     rig, targets = either, [either.hook("one"), either.hook("two")]
     first = rig.run(targets=targets)
     assert first["changed"], first
@@ -111,7 +111,7 @@ def test_a_first_run_and_a_second_that_only_reads(either: CsrRig) -> None:
         ("patch", "validatingwebhookconfigurations"),
         ("create", "secrets"),
         ("delete", "leases"),
-    ], "the bundle first, the Secret second, and nobody else's run between"
+    ], "the bundle first, then the Secret, under one Lease"
 
     start = since(rig)
     second = rig.run(targets=targets)
@@ -126,7 +126,7 @@ def test_check_mode_on_a_first_run_writes_nothing(rig: CsrRig) -> None:
     assert {verb for verb, _ in rig.asked()} == {"get", "review", "dry"}
 
 
-def test_check_mode_says_what_a_changed_task_would_do(rig: CsrRig) -> None:
+def test_check_mode_reports_the_changes_of_a_changed_task(rig: CsrRig) -> None:
     rig.run()
     before, target = rig.secret(), rig.hook()
     kept = rig.run(targets=[target], secret={"labels": {"tier": "edge"}}, check_mode=True)
@@ -196,7 +196,7 @@ def test_more_names(rig: CsrRig) -> None:
     assert rig.run(**more, allow_names=allow)["changed"] is False
 
 
-def test_the_clusters_own_names_only_where_they_are_spelled_out_and_with_a_warning(rig: CsrRig) -> None:
+def test_names_of_the_cluster_need_allow_names_and_give_a_warning(rig: CsrRig) -> None:
     options: dict[str, Any] = {"ip_addresses": ["10.96.0.1"], "dns_names": ["kubernetes.default.svc"]}
     names = ["10.96.0.1", "kubernetes.default.svc"]
     result = rig.run(**options, allow_names=names)
@@ -205,7 +205,7 @@ def test_the_clusters_own_names_only_where_they_are_spelled_out_and_with_a_warni
     assert any("API server's name" in text for text in result["warnings"])
 
 
-def test_a_service_that_is_called_like_a_node(rig: CsrRig) -> None:
+def test_a_service_with_the_name_of_a_node_is_refused(rig: CsrRig) -> None:
     rig.make("/api/v1/nodes", {"metadata": {"name": f"node-{rig.name}"}})
     rig.refused("invalid-request", f"'node-{rig.name}'", "allow_names:", service=f"node-{rig.name}")
     assert rig.run(service=f"node-{rig.name}", allow_names=[f"node-{rig.name}"])["changed"]
@@ -250,8 +250,8 @@ def test_a_kubelets_client_certificate(either: CsrRig) -> None:
 # What the Secret holds already
 
 
-def rsa_pair_of_somebody(rig: CsrRig) -> dict[str, str]:
-    """What create-cert.sh makes: an RSA key, kubelet-serving; in an unmarked Secret with kubectl's annotation."""
+def rsa_pair_of_script(rig: CsrRig) -> dict[str, str]:
+    """Create the Secret of create-cert.sh: an RSA key and a kubelet-serving certificate, with kubectl's annotation and no labels."""
     rig.run(secret={"name": "made"}, key_type="rsa-2048")
     pair = rig.data("made")
     rig.run(state="absent", secret={"name": "made"})
@@ -260,7 +260,7 @@ def rsa_pair_of_somebody(rig: CsrRig) -> dict[str, str]:
 
 
 def test_a_secret_of_the_script_is_adopted_as_it_is(rig: CsrRig) -> None:
-    pair, target = rsa_pair_of_somebody(rig), rig.hook()
+    pair, target = rsa_pair_of_script(rig), rig.hook()
     first = rig.run(targets=[target])
     assert first["changed"], "the target lacked the anchor"
     for _run in range(2):
@@ -322,7 +322,7 @@ def test_more_names_are_a_reason_for_a_new_certificate(rig: CsrRig) -> None:
     assert longer in names_of(rig.certificate())
 
 
-def test_somebody_elses_secret_is_left_alone_unless_taken_over(rig: CsrRig) -> None:
+def test_a_secret_of_another_client_is_written_only_with_take_over(rig: CsrRig) -> None:
     rig.run(service="other", secret={"name": "theirs"})
     theirs = {**rig.data("theirs"), "ca.crt": "x"}
     rig.put_secret(theirs)
@@ -357,7 +357,7 @@ def test_secrets_that_are_not_written(rig: CsrRig, there: dict[str, Any], names:
     assert rig.data() == data
 
 
-def test_what_others_put_beside_the_certificate_survives_a_renewal(rig: CsrRig) -> None:
+def test_other_data_in_the_secret_survives_a_renewal(rig: CsrRig) -> None:
     rig.run()
     extra = [{"op": "add", "path": "/data/extra", "value": base64.b64encode(b"theirs").decode()}]
     rig.cluster.api("PATCH", f"{rig.secrets}/hook-tls", extra, "application/json-patch+json")
@@ -375,7 +375,9 @@ def pending_of(rig: CsrRig) -> dict[str, Any]:
 
 
 @both_clusters
-def test_somebody_else_approves_and_the_next_run_completes_it_with_the_same_key(either: CsrRig) -> None:
+def test_another_identity_approves_and_the_next_run_completes_the_request_with_the_same_key(
+    either: CsrRig,
+) -> None:
     rig, target = either, either.hook()
     first = rig.run(**TWO_STEP, targets=[target])
     name = first["csr"]["name"]
@@ -401,7 +403,7 @@ def test_somebody_else_approves_and_the_next_run_completes_it_with_the_same_key(
     assert rig.run(**TWO_STEP, targets=[target])["changed"] is False
 
 
-def test_while_a_renewal_waits_the_certificate_in_use_is_told(rig: CsrRig) -> None:
+def test_while_a_renewal_waits_the_result_has_the_certificate_in_use(rig: CsrRig) -> None:
     hour: dict[str, Any] = {"expiration_seconds": 3600}
     first, target = rig.run(**hour), rig.hook()
     due: dict[str, Any] = {**hour, **TWO_STEP, "renew_before": "61m", "targets": [target]}
@@ -439,7 +441,7 @@ def test_a_run_waits_for_the_approver(rig: CsrRig) -> None:
     assert_pair(rig)
 
 
-def test_nobody_approves(rig: CsrRig) -> None:
+def test_a_request_that_is_never_approved_stays_with_its_key(rig: CsrRig) -> None:
     """After the wait the request and its key stay. A run that approves removes both and makes its own request."""
     result = rig.run(approve=False, wait_timeout=2)
     assert_one_line(result, "not-issued")
@@ -454,7 +456,7 @@ def test_nobody_approves(rig: CsrRig) -> None:
     assert rig.secret("hook-tls-pending") is None
 
 
-def test_a_waiting_request_that_was_deleted_is_made_anew(rig: CsrRig) -> None:
+def test_a_deleted_waiting_request_is_replaced(rig: CsrRig) -> None:
     first = rig.run(**TWO_STEP)["csr"]
     rig.cluster.api("DELETE", f"{CSRS}/{first['name']}")
     second = rig.run(**TWO_STEP)
@@ -463,13 +465,13 @@ def test_a_waiting_request_that_was_deleted_is_made_anew(rig: CsrRig) -> None:
     assert pending_of(rig)["metadata"]["ownerReferences"][0]["uid"] == second["csr"]["uid"]
 
 
-def test_the_key_goes_with_its_request(rig: CsrRig) -> None:
+def test_the_key_is_collected_with_its_request(rig: CsrRig) -> None:
     name = rig.run(**TWO_STEP)["csr"]["name"]
     rig.cluster.api("DELETE", f"{CSRS}/{name}")
     wait_for(lambda: rig.secret("hook-tls-pending") is None)
 
 
-def test_what_is_wanted_otherwise_supersedes_a_waiting_request(rig: CsrRig) -> None:
+def test_a_changed_task_replaces_a_waiting_request(rig: CsrRig) -> None:
     first = rig.run(**TWO_STEP)["csr"]
     second = rig.run(**TWO_STEP, dns_names=[f"hook.{rig.name}.svc.cluster.local"])
     assert second["changed"]
@@ -477,7 +479,7 @@ def test_what_is_wanted_otherwise_supersedes_a_waiting_request(rig: CsrRig) -> N
     assert pending_of(rig)["metadata"]["ownerReferences"][0]["name"] == second["csr"]["name"]
 
 
-def test_a_denial_is_told_once_then_it_is_asked_anew(rig: CsrRig) -> None:
+def test_a_denial_is_reported_once_and_the_next_run_sends_a_new_request(rig: CsrRig) -> None:
     name = rig.run(**TWO_STEP)["csr"]["name"]
     rig.decide(name, "Denied")
     result = rig.run(**TWO_STEP)
@@ -490,7 +492,7 @@ def test_a_denial_is_told_once_then_it_is_asked_anew(rig: CsrRig) -> None:
 
 
 def meanwhile(rig: CsrRig, act: Callable[[str], object], **options: Any) -> dict[str, Any]:
-    """A run that waits, while somebody does something to its request."""
+    """Start a run that waits, and change its request meanwhile."""
 
     def other() -> None:
         wait_for(lambda: bool(rig.csrs()))
@@ -506,7 +508,7 @@ def meanwhile(rig: CsrRig, act: Callable[[str], object], **options: Any) -> dict
 
 
 def test_a_policy_controller_that_denies_ends_the_wait_at_once(rig: CsrRig) -> None:
-    """In the words of kubelet-csr-approver, which denies what is no node's (postfinance/kubelet-csr-approver#61)."""
+    """With the message of kubelet-csr-approver, which denies every request that is not a node's (postfinance/kubelet-csr-approver#61)."""
     words = {
         "manager": "kubelet-csr-approver",
         "reason": "kubelet-serving cert denied",
@@ -532,13 +534,13 @@ def test_a_request_that_is_deleted_ends_the_wait_at_once(rig: CsrRig) -> None:
 # A signer that does not issue
 
 
-def test_what_nobody_signs_is_not_claimed_to_be_known(rig: CsrRig) -> None:
+def test_the_diagnosis_of_an_unknown_signer_has_no_false_certainty(rig: CsrRig) -> None:
     result = rig.run(signer_name="example.com/nobody", common_name="x", wait_timeout=5)
     assert result["diagnosis"]["certainty"] == "one of"
     assert_one_line(result, "not-issued", "example.com/nobody")
 
 
-def test_a_stopped_controller_manager_is_told_as_soon_as_its_lease_proves_it(rig: CsrRig) -> None:
+def test_a_stopped_controller_manager_is_reported_as_soon_as_its_lease_proves_it(rig: CsrRig) -> None:
     rig.cluster.stop("kube-controller-manager")
     started = time.monotonic()
     try:
@@ -557,14 +559,14 @@ def test_a_stopped_controller_manager_is_told_as_soon_as_its_lease_proves_it(rig
 
 
 def leads(cluster: Cluster) -> bool:
-    """Whether a controller-manager has renewed its Lease within the last seconds."""
+    """Return True if a controller-manager has renewed its Lease within the last seconds."""
     path = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-controller-manager"
     renewed = cluster.api("GET", path)["spec"]["renewTime"].replace("Z", "+00:00")
     return now() - datetime.datetime.fromisoformat(renewed) < datetime.timedelta(seconds=4)
 
 
-def test_a_ca_that_nobody_knows_is_not_trusted_by_itself(rig: CsrRig) -> None:
-    """The chain that comes along counts only where the task says so; each run finds what it added before."""
+def test_an_unknown_ca_is_trusted_only_with_trust_chain(rig: CsrRig) -> None:
+    """The chain of the certificate counts only with trust: chain. A later run finds the anchor that it added."""
     ca, target = pki.make_ca("its own"), rig.hook()
     pem, signer = ca.certificate_pem.decode(), f"example.com/{rig.name}"
     options: dict[str, Any] = {"signer_name": signer, "common_name": "x", "targets": [target]}
@@ -585,7 +587,7 @@ def test_a_ca_that_nobody_knows_is_not_trusted_by_itself(rig: CsrRig) -> None:
         assert leaf["ca_bundle"] == rig.data("leaf")["tls.crt"][: len(leaf["ca_bundle"])]
 
 
-# Others who write
+# Other writers
 
 
 def test_a_target_of_another_writer_is_refused_before_the_request(rig: CsrRig) -> None:
@@ -611,7 +613,7 @@ def test_two_runs_at_once_end_with_one_good_certificate(rig: CsrRig) -> None:
     assert {result["certificate"]["serial"].lstrip("0") for result in results} >= {stored}
     assert rig.run(targets=[target])["changed"] is False
     assert rig.run(state="absent", targets=[target])["changed"]
-    assert rig.bundle(target) == "", "whoever added the anchor, it is recorded"
+    assert rig.bundle(target) == "", "the run that added the anchor recorded it"
 
 
 def test_two_runs_that_ask_at_once_share_one_request(rig: CsrRig) -> None:
@@ -642,10 +644,10 @@ def test_a_webhook_that_is_called_by_another_name(rig: CsrRig) -> None:
     assert rig.run(**{**options, "dns_names": ["hooks.example.com"]})["changed"]
 
 
-# And back
+# Removal
 
 
-def test_taking_back_removes_what_was_made_and_nothing_else(rig: CsrRig) -> None:
+def test_state_absent_removes_only_objects_of_this_collection(rig: CsrRig) -> None:
     added, had = rig.hook("added"), rig.hook("had")
     foreign = pki.make_ca("foreign").certificate_pem.decode()
     rig.set_bundle(had, foreign + rig.cluster.ca_pem)
@@ -673,7 +675,7 @@ def test_taking_back_removes_what_was_made_and_nothing_else(rig: CsrRig) -> None
 
 
 def test_the_ca_that_another_secret_of_the_service_needs_stays(rig: CsrRig) -> None:
-    """The way out of a Secret of the wrong type: another one, and then the first is removed."""
+    """A Secret of the wrong type is replaced by another Secret, and then removed."""
     target = rig.hook()
     rig.run(targets=[target])
     rig.run(targets=[target], secret={**OPAQUE, "name": "hook-opaque"})
@@ -683,7 +685,7 @@ def test_the_ca_that_another_secret_of_the_service_needs_stays(rig: CsrRig) -> N
     assert rig.bundle(target) == rig.cluster.ca_pem
 
 
-def test_what_others_put_beside_the_certificate_is_not_deleted(rig: CsrRig) -> None:
+def test_a_secret_with_other_data_is_not_deleted(rig: CsrRig) -> None:
     target = rig.hook()
     rig.run(targets=[target])
     extra = [{"op": "add", "path": "/data/extra", "value": base64.b64encode(b"theirs").decode()}]
@@ -694,7 +696,7 @@ def test_what_others_put_beside_the_certificate_is_not_deleted(rig: CsrRig) -> N
     assert rig.run(state="absent", targets=[target])["changed"] is False
 
 
-def test_somebody_elses_secret_is_not_taken_back(rig: CsrRig) -> None:
+def test_an_adopted_secret_is_not_deleted(rig: CsrRig) -> None:
     rig.put_secret({"tls.crt": "x", "tls.key": "y"})
     result = rig.run(state="absent")
     assert result["changed"] is False

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""k8s_signer_probe on real control planes: who issues, under which CA - and nothing stays, whatever ends the run."""
+"""k8s_signer_probe on real control planes: which signers issue, under which CA. No request stays after a run."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_on_premises(rig: CsrRig) -> None:
 
 
 def test_on_eks(eks: CsrRig) -> None:
-    """The other way round, by the default list; and a signer that nobody knows."""
+    """On EKS, by the default list, with an unknown signer."""
     found = issues(eks, {APP_SERVING: True, KUBELET_SERVING: False})
     assert found[APP_SERVING]["ca_fingerprints"] == [fingerprint(eks.cluster.ca_pem)]
     assert found[KUBELET_SERVING]["diagnosis"]["code"] == "signer-not-served"
@@ -145,7 +145,7 @@ def test_what_an_auditor_sees(rig: CsrRig) -> None:
     ]
 
 
-def test_check_mode_asks_nobody(rig: CsrRig) -> None:
+def test_check_mode_sends_no_request(rig: CsrRig) -> None:
     result = probe(rig, KUBELET_SERVING, CLIENT, check_mode=True)
     found = by_signer(result)
     assert (result["changed"], [entry["issued"] for entry in found.values()]) == (False, [None, None])
@@ -181,10 +181,10 @@ def test_a_signer_that_may_not_be_approved_for_does_not_stop_the_others(rig: Csr
     assert diagnosis["code"] == "may-not-approve"
     rig.grant(user.name, rule_in(diagnosis))
     assert by_signer(probe(rig, CLIENT, kubeconfig=user.kubeconfig))[CLIENT]["issued"]
-    nobody = User(rig, without(PROBE, "signers", "approve"))
-    result = probe(rig, kubeconfig=nobody.kubeconfig)
+    user = User(rig, without(PROBE, "signers", "approve"))
+    result = probe(rig, kubeconfig=user.kubeconfig)
     assert_one_line(result, "missing-permissions", "approve", "signers.certificates.k8s.io", KUBELET_SERVING)
-    assert nobody.writes() == []
+    assert user.writes() == []
 
 
 @pytest.mark.parametrize(
@@ -268,8 +268,8 @@ def test_a_request_that_others_delete_or_deny(rig: CsrRig, act: Any, code: str) 
     )
 
 
-def test_what_cannot_be_deleted_is_told(rig: CsrRig) -> None:
-    """The right went away in the meantime: a warning, and a change, for something stays."""
+def test_a_request_that_cannot_be_deleted_is_reported(rig: CsrRig) -> None:
+    """The permission was removed meanwhile. The result is a change with a warning, because a request stays."""
     role = {**without(PROBE, "certificatesigningrequests", "delete"), "metadata": {"name": "keeps"}}
     user = User(rig, role)
     with pytest.MonkeyPatch.context() as patch:
@@ -283,13 +283,13 @@ def test_what_cannot_be_deleted_is_told(rig: CsrRig) -> None:
     rig.cluster.api("DELETE", f"{CSRS}/{name}")
 
 
-def test_what_a_killed_run_left_goes_with_the_next_once_it_is_old(rig: CsrRig) -> None:
+def test_an_old_request_of_a_killed_run_is_deleted_by_the_next_run(rig: CsrRig) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(probe_signers, "_delete_requests", lambda *_: [])
         probe(rig, KUBELET_SERVING)
     [name] = left_over(rig.cluster)
     probe(rig, KUBELET_SERVING)
-    assert left_over(rig.cluster) == [name], "it may be that of another run, which goes on at this moment"
+    assert left_over(rig.cluster) == [name], "it may belong to another run that is still active"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(signer_probe, "ABANDONED_AFTER", timedelta(minutes=-1))
         probe(rig, check_mode=True)

@@ -177,7 +177,7 @@ def test_it_is_held_while_an_approver_is_waited_for(rig: CsrRig) -> None:
     other = rig.run(wait_timeout=1)
     assert_one_line(other, "lease-held", held(rig)["spec"]["holderIdentity"])
     asked = rig.run(**TWO_STEP)
-    assert (asked["pending"], asked["changed"]) == (True, False), "it writes nothing, and needs no turn"
+    assert (asked["pending"], asked["changed"]) == (True, False), "it writes nothing, and acquires no Lease"
     rig.decide(asked["csr"]["name"])
     first.join()
     assert results[0].get("changed"), results

@@ -80,7 +80,7 @@ class Secrets:
 
     @property
     def bearer(self) -> dict[str, Any]:
-        """A token that nobody issued."""
+        """Return a token that no API server issued."""
         return {**self.content, "users": [{"name": "onprem", "user": {"token": self.password}}]}
 
     @property
@@ -168,7 +168,12 @@ def rows(stage: SecretsRig, mode: str) -> list[Row]:
     own_ca = {"signer_name": "ephemeral-ca", "key_type": "rsa-2048", "renew_before": "1000d"}
     two = {**base, "secret": {"name": f"{name}-two"}, "approve": False}
     host = {"kubeconfig": None, "host": cluster.url, "validate_certs": False}
-    nobody = {**base, "secret": {"name": f"{name}-x"}, "signer_name": "example.com/nobody", "wait_timeout": 1}
+    unknown_signer = {
+        **base,
+        "secret": {"name": f"{name}-x"},
+        "signer_name": "example.com/nobody",
+        "wait_timeout": 1,
+    }
     proxy = {"proxy": "http://ada:{{ password }}@127.0.0.1:1", "wait_timeout": 1}
     asked = {"target": target, "wait_timeout": 1, "object": {"apiVersion": "v1", "kind": "Namespace"}}
     # No cluster of this test has a controller, and no release is fetched from here.
@@ -189,7 +194,7 @@ def rows(stage: SecretsRig, mode: str) -> list[Row]:
         Row("k8s_csr_info", {"kubeconfig": "{{ bearer }}", "colour": "blue"}, "colour"),
         Row("k8s_csr_info", proxy, "unreachable", is_daily=False),
         Row("k8s_csr", {**csr, "secret": {"name": name, "type": "Opaque"}}, "secret-unusable", is_daily=False),
-        Row("k8s_csr", nobody, "not-issued", is_daily=False),
+        Row("k8s_csr", unknown_signer, "not-issued", is_daily=False),
         Row("k8s_signer_probe", {"signers": [KUBELET_SERVING]}),
         Row("webhook_cabundle", bundle),
         Row("webhook_probe", asked, "webhook-unproven"),
@@ -232,7 +237,7 @@ def play(stage: SecretsRig, mode: str, chosen: list[Row]) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def contents(place: Path) -> Iterator[set[bytes]]:
-    """What stands in the files below a directory while the block runs, and after it."""
+    """Collect the content of the files below a directory while the block runs, and after it."""
     seen: set[bytes] = set()
     known: set[tuple[str, int, int]] = set()
     over = threading.Event()

@@ -116,13 +116,13 @@ def at_address(pem: str) -> ServedChain:
 
 
 BALANCED_FRESH, BALANCED_STALE = EndpointScan((at_address(NEW.pem),)), EndpointScan((at_address(OLD.pem),))
-NOBODY, BLIND = (
+NO_ENDPOINT, BLIND = (
     EndpointScan((), "no ready endpoint"),
     EndpointScan((endpoint(problem="no right", blind=True),)),
 )
 
 
-class Scene:
+class RotationRig:
     """The API server with an open record, and looks that follow each other. The last look repeats."""
 
     def __init__(
@@ -151,7 +151,7 @@ class Scene:
         volumes = [{"name": "v", "secret": {"secretName": SPEC.name}}]
         return {"volumes": volumes, "containers": [{"name": "c", "volumeMounts": [{"name": "v", **mount}]}]}
 
-    def settle(
+    def complete(
         self,
         rollout: ServingOptions | None = None,
         *,
@@ -181,186 +181,184 @@ class Scene:
         self.slept += seconds
 
 
-Make = Callable[..., Scene]
+Make = Callable[..., RotationRig]
 
 
 @pytest.fixture
-def scene(monkeypatch: pytest.MonkeyPatch) -> Make:
-    return lambda *looks, **options: Scene(monkeypatch, *looks, **options)
+def make_rig(monkeypatch: pytest.MonkeyPatch) -> Make:
+    return lambda *looks, **options: RotationRig(monkeypatch, *looks, **options)
 
 
-def test_a_certificate_in_use_everywhere_removes_the_old_anchor_and_closes_the_record(scene: Make) -> None:
-    stage = scene(FRESH)
-    result = stage.settle()
-    assert stage.patched == [bundle_targets.path(TARGET), SPEC.path]
-    assert stage.api.sent[0][-1]["value"] == encoded(NEW_CA.pem)
-    assert {"op": "remove", "path": "/metadata/annotations/certflow.kubernetes~1unproven"} in stage.api.sent[
-        1
-    ]
+def test_a_certificate_in_use_everywhere_removes_the_old_anchor_and_closes_the_record(make_rig: Make) -> None:
+    rig = make_rig(FRESH)
+    result = rig.complete()
+    assert rig.patched == [bundle_targets.path(TARGET), SPEC.path]
+    assert rig.api.sent[0][-1]["value"] == encoded(NEW_CA.pem)
+    assert {"op": "remove", "path": "/metadata/annotations/certflow.kubernetes~1unproven"} in rig.api.sent[1]
     assert (result.values["proof"]["verdict"], result.values["proof"]["dropped"]) == ("ok", 1)
     assert result.values["targets"][0]["webhooks"][0]["after"] == [NEW_CA.fingerprint]
     assert result.values["targets"][0]["changed"]
 
 
-def test_it_waits_for_the_last_endpoint_and_touches_each_pod_once(scene: Make) -> None:
-    stage = scene(STALE, STALE, STALE, FRESH)
-    assert stage.settle().values["proof"]["verdict"] == "ok"
-    assert stage.looked == 4
-    assert stage.patched == [POD, bundle_targets.path(TARGET), SPEC.path]
+def test_it_waits_for_the_last_endpoint_and_touches_each_pod_once(make_rig: Make) -> None:
+    rig = make_rig(STALE, STALE, STALE, FRESH)
+    assert rig.complete().values["proof"]["verdict"] == "ok"
+    assert rig.looked == 4
+    assert rig.patched == [POD, bundle_targets.path(TARGET), SPEC.path]
 
 
 @pytest.mark.parametrize(
     ("scan", "seconds"),
     [
-        (NOBODY, 10),
+        (NO_ENDPOINT, 10),
         (EndpointScan((endpoint(problem="refused"),)), 10),
         (BLIND, 0),
         (EndpointScan((), "no right", is_known=False), 0),
     ],
 )
 def test_endpoints_that_cannot_be_seen_keep_the_old_anchor(
-    scene: Make, scan: EndpointScan, seconds: float
+    make_rig: Make, scan: EndpointScan, seconds: float
 ) -> None:
-    stage = scene(scan)
-    result = stage.settle()
+    rig = make_rig(scan)
+    result = rig.complete()
     assert result.values["proof"]["verdict"] == "unproven"
     assert result.values["proof"]["evidence"]
     assert ["no proof" in warning for warning in result.warnings] == [True]
-    assert stage.patched == []
-    assert seconds <= stage.slept <= seconds + 2
+    assert rig.patched == []
+    assert seconds <= rig.slept <= seconds + 2
 
 
-def test_one_look_at_an_address_leaves_the_old_anchor(scene: Make) -> None:
+def test_one_look_at_an_address_leaves_the_old_anchor(make_rig: Make) -> None:
     """Alternate between two backends behind a URL. One has reloaded, and the other one has not."""
-    stage = scene(BALANCED_STALE, BALANCED_FRESH, BALANCED_STALE)
-    result = stage.settle()
+    rig = make_rig(BALANCED_STALE, BALANCED_FRESH, BALANCED_STALE)
+    result = rig.complete()
     proof = result.values["proof"]
     assert (proof["verdict"], proof["dropped"], proof["kept"]) == ("unproven", 0, 1)
     assert "hooks.example.com:443" in proof["evidence"][0]
-    assert stage.patched == [SPEC.path], "nothing is left to look at, so that the record is closed"
+    assert rig.patched == [SPEC.path], "nothing is left to look at, so that the record is closed"
     [warning] = result.warnings
     assert "webhook_cabundle" in warning
     assert result.values["targets"][0]["webhooks"][0]["after"] == [OLD_CA.fingerprint, NEW_CA.fingerprint]
 
 
-def test_an_address_without_an_old_anchor_is_reported_too(scene: Make) -> None:
-    result = scene(BALANCED_FRESH, record="0a").settle()
+def test_an_address_without_an_old_anchor_is_reported_too(make_rig: Make) -> None:
+    result = make_rig(BALANCED_FRESH, record="0a").complete()
     assert (result.values["proof"]["verdict"], result.values["proof"]["kept"]) == ("unproven", 0)
     [warning] = result.warnings
     assert "hooks.example.com:443" in warning
     assert "webhook_cabundle" not in warning
 
 
-def test_an_address_that_stays_stale_is_named(scene: Make) -> None:
-    stage = scene(BALANCED_STALE)
+def test_an_address_that_stays_stale_is_named(make_rig: Make) -> None:
+    rig = make_rig(BALANCED_STALE)
     with fails("certificate-not-served", "hooks.example.com:443"):
-        stage.settle()
-    assert stage.patched == []
+        rig.complete()
+    assert rig.patched == []
 
 
-def test_each_webhook_loses_the_anchors_of_its_own_endpoints(scene: Make) -> None:
+def test_each_webhook_loses_the_anchors_of_its_own_endpoints(make_rig: Make) -> None:
     """A Service whose pods were all seen loses its old anchor, and a URL beside it keeps its anchor."""
-    stage = scene(
+    rig = make_rig(
         FRESH, BALANCED_FRESH, record=f"0a {MARK}{OLD_CA.fingerprint} {OTHER_MARK}{OLD_CA.fingerprint}"
     )
-    obj = configuration(stage.bundle)
-    url = {"url": "https://hook.apps.svc/x", "caBundle": encoded(stage.bundle)}
+    obj = configuration(rig.bundle)
+    url = {"url": "https://hook.apps.svc/x", "caBundle": encoded(rig.bundle)}
     obj["webhooks"].append({"name": "v", "clientConfig": url})
-    stage.objects[bundle_targets.path(TARGET)] = stage.api.objects[bundle_targets.path(TARGET)] = obj
-    proof = stage.settle(wanted=without_a_service()).values["proof"]
+    rig.objects[bundle_targets.path(TARGET)] = rig.api.objects[bundle_targets.path(TARGET)] = obj
+    proof = rig.complete(wanted=without_a_service()).values["proof"]
     assert (proof["verdict"], proof["dropped"], proof["kept"]) == ("unproven", 1, 1)
-    paths = [operation["path"] for operation in stage.api.sent[0]]
+    paths = [operation["path"] for operation in rig.api.sent[0]]
     assert paths == ["/metadata/resourceVersion", "/webhooks/0/name", "/webhooks/0/clientConfig/caBundle"]
-    assert stage.patched == [bundle_targets.path(TARGET), SPEC.path]
+    assert rig.patched == [bundle_targets.path(TARGET), SPEC.path]
 
 
-def test_an_endpoint_that_stays_stale_is_named(scene: Make) -> None:
-    stage = scene(STALE)
+def test_an_endpoint_that_stays_stale_is_named(make_rig: Make) -> None:
+    rig = make_rig(STALE)
     with fails("certificate-not-served", "1", "(pod") as caught:
-        stage.settle()
-    assert 28 <= stage.slept <= 30
+        rig.complete()
+    assert 28 <= rig.slept <= 30
     assert certificate_facts.describe_pem(OLD.pem).serial in " ".join(caught.value.evidence)
     assert "on_stale: restart" in caught.value.remedy
-    assert stage.patched == [POD]
+    assert rig.patched == [POD]
 
 
-def test_a_frozen_pod_is_not_waited_for(scene: Make) -> None:
-    stage = scene(STALE)
-    stage.objects[POD]["spec"] = stage.api.objects[POD]["spec"] = stage.pod(subPath="tls.crt")
+def test_a_frozen_pod_is_not_waited_for(make_rig: Make) -> None:
+    rig = make_rig(STALE)
+    rig.objects[POD]["spec"] = rig.api.objects[POD]["spec"] = rig.pod(subPath="tls.crt")
     with pytest.raises(StaleError) as caught:
-        stage.settle()
-    assert (stage.slept, stage.patched) == (0, [])
+        rig.complete()
+    assert (rig.slept, rig.patched) == (0, [])
     assert any("by subPath, which is never updated" in text for text in caught.value.evidence)
 
 
-def test_a_new_certificate_without_its_chain_has_a_code_of_its_own(scene: Make) -> None:
+def test_a_new_certificate_without_its_chain_has_a_code_of_its_own(make_rig: Make) -> None:
     """Its program sends no intermediate certificates, for example. Neither waiting nor a restart helps then."""
-    stage = scene(FRESH)
-    stage.api.objects[bundle_targets.path(TARGET)] = configuration(OLD_CA.pem)
+    rig = make_rig(FRESH)
+    rig.api.objects[bundle_targets.path(TARGET)] = configuration(OLD_CA.pem)
     with fails("certificate-untrusted"):
-        stage.settle()
+        rig.complete()
 
 
-def test_without_permission_to_look_the_rule_that_grants_it_is_named(scene: Make) -> None:
-    stage = scene(BLIND)
-    stage.api.lacking |= {("get", "pods/portforward"), ("create", "pods/portforward")}
-    evidence = stage.settle().values["proof"]["evidence"]
+def test_without_permission_to_look_the_rule_that_grants_it_is_named(make_rig: Make) -> None:
+    rig = make_rig(BLIND)
+    rig.api.lacking |= {("get", "pods/portforward"), ("create", "pods/portforward")}
+    evidence = rig.complete().values["proof"]["evidence"]
     assert evidence[-1].startswith("to see what is served, grant them")
     assert "resources: [pods/portforward], verbs: [get, create]" in evidence[-1]
 
 
-def test_on_stale_restart_restarts_the_workload(scene: Make) -> None:
-    stage = scene(*[STALE] * 20, NOBODY, FRESH)
-    result = stage.settle(ServingOptions(WORKLOAD, "restart", timeout=30))
+def test_on_stale_restart_restarts_the_workload(make_rig: Make) -> None:
+    rig = make_rig(*[STALE] * 20, NO_ENDPOINT, FRESH)
+    result = rig.complete(ServingOptions(WORKLOAD, "restart", timeout=30))
     assert result.values["proof"]["verdict"] == "ok"
-    assert stage.patched == [POD, WORKLOAD.path, bundle_targets.path(TARGET), SPEC.path]
+    assert rig.patched == [POD, WORKLOAD.path, bundle_targets.path(TARGET), SPEC.path]
 
 
-def test_a_restart_without_effect_is_an_error(scene: Make) -> None:
-    stage = scene(STALE)
+def test_a_restart_without_effect_is_an_error(make_rig: Make) -> None:
+    rig = make_rig(STALE)
     with fails("certificate-not-served", "apps/hook", "1"):
-        stage.settle(ServingOptions(WORKLOAD, "restart", timeout=30))
-    assert stage.patched == [POD, WORKLOAD.path]
+        rig.complete(ServingOptions(WORKLOAD, "restart", timeout=30))
+    assert rig.patched == [POD, WORKLOAD.path]
 
 
-def test_the_permissions_for_a_restart_are_checked_first(scene: Make) -> None:
-    stage = scene(STALE)
-    stage.api.lacking.add(("patch", "deployments"))
+def test_the_permissions_for_a_restart_are_checked_first(make_rig: Make) -> None:
+    rig = make_rig(STALE)
+    rig.api.lacking.add(("patch", "deployments"))
     with fails("missing-permissions", "patch", "deployments.apps", "hook"):
-        stage.settle(ServingOptions(WORKLOAD, "restart"))
-    assert stage.patched == []
+        rig.complete(ServingOptions(WORKLOAD, "restart"))
+    assert rig.patched == []
 
 
-def test_a_restart_is_a_change_with_or_without_proof(scene: Make) -> None:
-    stage = scene(*[STALE] * 20, NOBODY)
-    result = stage.settle(ServingOptions(WORKLOAD, "restart", timeout=30), changed=False)
+def test_a_restart_is_a_change_with_or_without_proof(make_rig: Make) -> None:
+    rig = make_rig(*[STALE] * 20, NO_ENDPOINT)
+    result = rig.complete(ServingOptions(WORKLOAD, "restart", timeout=30), changed=False)
     assert (result.values["proof"]["verdict"], result.changed) == ("unproven", True)
 
 
-def test_without_wait_it_looks_once(scene: Make) -> None:
-    stage = scene(STALE)
-    result = stage.settle(ServingOptions(WORKLOAD, "restart", wait=False))
+def test_without_wait_it_looks_once(make_rig: Make) -> None:
+    rig = make_rig(STALE)
+    result = rig.complete(ServingOptions(WORKLOAD, "restart", wait=False))
     assert result.values["proof"]["verdict"] == "unproven"
-    assert (stage.looked, stage.slept, stage.patched) == (1, 0, [])
+    assert (rig.looked, rig.slept, rig.patched) == (1, 0, [])
 
 
-def test_pods_that_this_identity_may_not_read_are_waited_for(scene: Make) -> None:
-    stage = scene(STALE, FRESH)
-    stage.api.objects[POD] = api_error(Forbidden)
-    assert stage.settle().values["proof"]["verdict"] == "ok"
+def test_pods_that_this_identity_may_not_read_are_waited_for(make_rig: Make) -> None:
+    rig = make_rig(STALE, FRESH)
+    rig.api.objects[POD] = api_error(Forbidden)
+    assert rig.complete().values["proof"]["verdict"] == "ok"
 
 
-def test_check_mode_writes_nothing(scene: Make) -> None:
-    stage = scene(FRESH)
-    result = stage.settle(check_mode=True, changed=False)
-    assert (result.changed, result.values["proof"], stage.looked, stage.patched) == (True, None, 0, [])
+def test_check_mode_writes_nothing(make_rig: Make) -> None:
+    rig = make_rig(FRESH)
+    result = rig.complete(check_mode=True, changed=False)
+    assert (result.changed, result.values["proof"], rig.looked, rig.patched) == (True, None, 0, [])
 
 
-def test_a_run_without_open_record_sends_no_request(scene: Make) -> None:
-    stage = scene(FRESH)
-    del stage.objects[SPEC.path]["metadata"]["annotations"]["certflow.kubernetes/unproven"]
-    result = stage.settle(changed=False)
-    assert (result.changed, result.values["proof"], stage.api.asked) == (False, None, [])
+def test_a_run_without_open_record_sends_no_request(make_rig: Make) -> None:
+    rig = make_rig(FRESH)
+    del rig.objects[SPEC.path]["metadata"]["annotations"]["certflow.kubernetes/unproven"]
+    result = rig.complete(changed=False)
+    assert (result.changed, result.values["proof"], rig.api.asked) == (False, None, [])
 
 
 # The probe
@@ -382,71 +380,71 @@ def probed(monkeypatch: pytest.MonkeyPatch, *answers: str | Exception) -> None:
     monkeypatch.setattr(probe_webhook, "prove", prove)
 
 
-def test_the_probe_runs_before_and_after_the_removal(scene: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    stage = scene(FRESH)
+def test_the_probe_runs_before_and_after_the_removal(make_rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = make_rig(FRESH)
     probed(monkeypatch, "ok", "ok")
-    assert stage.settle(PROBED).values["proof"]["verdict"] == "ok"
-    assert stage.patched == [bundle_targets.path(TARGET), SPEC.path]
+    assert rig.complete(PROBED).values["proof"]["verdict"] == "ok"
+    assert rig.patched == [bundle_targets.path(TARGET), SPEC.path]
 
 
-def test_an_unproven_probe_keeps_the_old_anchor(scene: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    stage = scene(FRESH)
+def test_an_unproven_probe_keeps_the_old_anchor(make_rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = make_rig(FRESH)
     probed(monkeypatch, "hidden-by-ignore")
-    proof = stage.settle(PROBED).values["proof"]
+    proof = rig.complete(PROBED).values["proof"]
     assert (proof["verdict"], proof["evidence"]) == ("unproven", ["cause of hidden-by-ignore"])
-    assert stage.patched == []
+    assert rig.patched == []
 
 
 @pytest.mark.parametrize("code", ["not-asked", "perhaps-not-asked"])
 def test_at_least_one_webhook_has_to_be_called(
-    scene: Make, monkeypatch: pytest.MonkeyPatch, code: str
+    make_rig: Make, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
-    stage = scene(FRESH)
+    rig = make_rig(FRESH)
     probed(monkeypatch, code)
-    assert stage.settle(PROBED).values["proof"]["verdict"] == "unproven"
+    assert rig.complete(PROBED).values["proof"]["verdict"] == "unproven"
 
 
-def test_a_failed_probe_keeps_the_old_anchor(scene: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    stage = scene(FRESH)
+def test_a_failed_probe_keeps_the_old_anchor(make_rig: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    rig = make_rig(FRESH)
     probed(monkeypatch, ProofError("it says something else"))
     with pytest.raises(ProofError):
-        stage.settle(PROBED)
-    assert stage.patched == []
+        rig.complete(PROBED)
+    assert rig.patched == []
 
 
 def test_a_probe_that_fails_after_the_removal_restores_the_anchor(
-    scene: Make, monkeypatch: pytest.MonkeyPatch
+    make_rig: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage = scene(FRESH)
+    rig = make_rig(FRESH)
     probed(monkeypatch, "ok", ProofError("it says something else"))
 
     def write(_method: str, path: str, operations: Any) -> Any:
         if path == bundle_targets.path(TARGET):
-            stage.api.objects[path]["webhooks"][0]["clientConfig"]["caBundle"] = operations[-1]["value"]
+            rig.api.objects[path]["webhooks"][0]["clientConfig"]["caBundle"] = operations[-1]["value"]
         return operations
 
-    stage.api.on_write = write
+    rig.api.on_write = write
     with pytest.raises(ProofError):
-        stage.settle(PROBED)
-    assert stage.patched == [bundle_targets.path(TARGET)] * 2
-    assert stage.api.sent[1][-1]["value"] == encoded(NEW_CA.pem + OLD_CA.pem)
+        rig.complete(PROBED)
+    assert rig.patched == [bundle_targets.path(TARGET)] * 2
+    assert rig.api.sent[1][-1]["value"] == encoded(NEW_CA.pem + OLD_CA.pem)
 
 
 def test_the_failed_probe_is_reported_if_the_anchor_cannot_be_restored(
-    scene: Make, monkeypatch: pytest.MonkeyPatch
+    make_rig: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stage = scene(FRESH)
+    rig = make_rig(FRESH)
     probed(monkeypatch, "ok", ProofError("it says something else"))
     answers = [{}, api_error(Forbidden, "not any more")]
 
     def write(_method: str, path: str, _operations: Any) -> Any:
-        stage.api.objects[path]["webhooks"][0]["clientConfig"].pop("caBundle", None)
+        rig.api.objects[path]["webhooks"][0]["clientConfig"].pop("caBundle", None)
         return answers.pop(0)
 
-    stage.api.objects[bundle_targets.path(TARGET)] = configuration(stage.bundle)
-    stage.api.on_write = write
+    rig.api.objects[bundle_targets.path(TARGET)] = configuration(rig.bundle)
+    rig.api.on_write = write
     with fails("webhook-unproven") as caught:
-        stage.settle(PROBED)
+        rig.complete(PROBED)
     [evidence] = caught.value.evidence
     assert evidence.endswith("not any more"), "the API server's own words"
 
