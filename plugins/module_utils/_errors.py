@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The root of every error that this collection raises on purpose."""
+"""The base class of the errors that this collection raises."""
 
 from __future__ import annotations
 
@@ -19,15 +19,13 @@ if TYPE_CHECKING:
 
 
 class CertflowError(Exception):
-    """Something that the user can act on.
+    """An error that the user can act on. Its text is one line without hidden characters: the cause, then the remedy.
 
-    code: a stable word for programs in kebab-case, a key of _codes.CODES. A class has a default for its errors.
-    cause: what is wrong, as one clause that names the object.
-    evidence: what was seen, one fact an entry; shown beside the error, not in its text.
-    remedy: what to do about it, as a sentence; empty where nothing certain can be said.
+    code: a key of _codes.CODES, for programs. A class has a default for its errors.
+    cause: the failure as one clause, with the name of the object.
+    evidence: observed facts. The result shows them beside the text.
+    remedy: the next action of the user as an imperative sentence, "" if it is not known.
     values: further keys of the failed result.
-
-    str() is always one line without hidden characters: the cause, then the remedy.
     """
 
     code = "invalid-input"
@@ -46,20 +44,20 @@ class CertflowError(Exception):
 
 
 class MalformedObject(CertflowError):
-    """An object of the API that lacks what its description promises, or holds something else there."""
+    """An object of the API lacks a field, or a field has the wrong type."""
 
     code = "malformed-object"
 
 
 @contextmanager
 def check_shape(what: object) -> Iterator[None]:
-    """Raise MalformedObject in place of what reading an object of another shape raises. Its content is not quoted."""
+    """Raise MalformedObject if the block fails because the object has another shape. The error does not quote the object."""
     try:
         yield
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise MalformedObject(
             f"{what} is not shaped as the Kubernetes API describes it ({type(error).__name__})",
-            remedy="See who answers at the API server's address, and which program wrote the object",
+            remedy="Check which server answers at the API server's address, and which program wrote the object",
         ) from error
 
 

@@ -45,7 +45,7 @@ def work(client, parameters, check_mode):
     with progress_lines.start_progress(0.3) as progress, interrupt.stop_on_signal():
         pathlib.Path(parameters["pid_file"]).write_text(str(os.getpid()))
         progress.say("1/2  begin")
-        progress.now("2/2  write")
+        progress.set_activity("2/2  write")
         with interrupt.clean_up_with(lambda: client.send("DELETE", "/lease", {})):
             client.replace("/thing", {})
             time.sleep(parameters["seconds"])

@@ -43,7 +43,7 @@ _MOST_LETTERS = 100
 
 
 class LeaseHeldError(KubeError):
-    """Another run holds the Lease, and did not give it back in time."""
+    """Another run holds the Lease, and did not release it in time."""
 
     code = "lease-held"
 
@@ -87,7 +87,7 @@ class Lease:
         is_optional: bool = True,
         on_wait: Callable[[LeaseState], None] | None = None,
     ) -> None:
-        # As the controllers of Kubernetes name themselves: the object alone tells whose it is.
+        # The controllers of Kubernetes use such names too. The name identifies the run.
         self.holder = holder or f"{socket.gethostname()}_{uuid.uuid4()}"
         self._seconds = seconds
         self._is_optional = is_optional
@@ -115,7 +115,7 @@ class Lease:
         self._is_doubtful = False
         self._is_known = False
         self._is_sent = False
-        self._seen = "", 0.0
+        self._version_seen = "", 0.0
 
     def acquire(self) -> None:
         """Wait until the Lease is free, at most until the client's deadline, and acquire it.
@@ -124,11 +124,11 @@ class Lease:
         """
         self.is_tried = True
         try:
-            while (other := self._try()) is not None:
+            while (other := self._try_to_acquire()) is not None:
                 if other.holder and self._on_wait is not None:
                     self._on_wait(other)
                 if time.monotonic() >= self._client.deadline:
-                    raise self._refused(other)
+                    raise self._held_error(other)
                 time.sleep(LOOK_SECONDS)
         except ApiError as exc:
             self._go_on_without(exc)
@@ -182,10 +182,12 @@ class Lease:
     def _start_thread(self) -> None:
         self._ended = threading.Event()
         arguments = self._client.for_thread(), self._ended
-        self._thread = threading.Thread(target=self._keep, args=arguments, name=self._title, daemon=True)
+        self._thread = threading.Thread(
+            target=self._renew_in_thread, args=arguments, name=self._title, daemon=True
+        )
         self._thread.start()
 
-    def _keep(self, client: Client, ended: threading.Event) -> None:
+    def _renew_in_thread(self, client: Client, ended: threading.Event) -> None:
         """Renew the Lease until it is released or lost. Leave every other failure to the main thread, which sees it in time."""
         pause = RENEW_SECONDS
         while not ended.wait(pause):
@@ -204,12 +206,12 @@ class Lease:
         client.close()
 
     def _add_hook(self) -> None:
-        if self._check not in self._client.hooks:
-            self._client.hooks.append(self._check)
+        if self._check_held not in self._client.hooks:
+            self._client.hooks.append(self._check_held)
 
     def _remove_hook(self) -> None:
-        if self._check in self._client.hooks:
-            self._client.hooks.remove(self._check)
+        if self._check_held in self._client.hooks:
+            self._client.hooks.remove(self._check_held)
 
     def _delete(self, held: Mapping[str, Any] | None, end: float) -> None:
         """Delete the object if it is still this run's, also if another Lease of the client is lost.
@@ -241,7 +243,7 @@ class Lease:
         self._client.send("DELETE", self._path, options)
         self._is_sent = False
 
-    def _try(self) -> LeaseState | None:
+    def _try_to_acquire(self) -> LeaseState | None:
         """Try to acquire it. Return None on success, else the content of the other run's Lease."""
         found = self._client.find(self._path) if self._is_known else None
         if found is None:
@@ -249,7 +251,7 @@ class Lease:
             try:
                 body = {**self._body, "spec": lease_spec(self.holder, now, now, 0, self._seconds)}
                 self._is_sent = True
-                self._take(self._client.send("POST", self._collection, body), begun)
+                self._record_held(self._client.send("POST", self._collection, body), begun)
                 return None
             except AlreadyExists:
                 self._is_known = True
@@ -257,41 +259,41 @@ class Lease:
         return self._take_over(found) if found else LeaseState()
 
     def _take_over(self, found: Mapping[str, Any]) -> LeaseState | None:
-        there, now, begun = read_lease(found), self._client.now(), time.monotonic()
-        if there.holder == self.holder:
-            self._take(found, begun)  # the answer to this run's own write was lost
+        state, now, begun = read_lease(found), self._client.now(), time.monotonic()
+        if state.holder == self.holder:
+            self._record_held(found, begun)  # the answer to this run's own write was lost
             self._renewed -= self._seconds  # the time of that write is not known
             return None
         self._is_sent = False
-        if not there.is_free(now, self._unchanged(found), self._seconds):
-            return there
-        spec = lease_spec(self.holder, now, now, there.transitions + 1, self._seconds)
+        if not state.is_free(now, self._seconds_unchanged(found), self._seconds):
+            return state
+        spec = lease_spec(self.holder, now, now, state.transitions + 1, self._seconds)
         # The annotations of the other run would be taken for those of this run later.
         own: Mapping[str, Any] = self._body["metadata"]
         metadata = {**(found.get("metadata") or {}), "annotations": {}, **own}
         try:
             self._is_sent = True
-            self._take(
+            self._record_held(
                 self._client.send("PUT", self._path, {**found, "metadata": metadata, "spec": spec}), begun
             )
         except (Conflict, NotFound):
             return LeaseState()  # another run was faster
-        self.previous = found if there.holder else None
+        self.previous = found if state.holder else None
         return None
 
-    def _take(self, obj: Mapping[str, Any], begun: float) -> None:
+    def _record_held(self, obj: Mapping[str, Any], begun: float) -> None:
         """Record the held Lease. ``begun`` is the time of the request, from which other runs may count."""
         self._held, self._renewed = obj, begun
         self._is_sent = self._is_doubtful = False
 
-    def _unchanged(self, found: Mapping[str, Any]) -> float:
+    def _seconds_unchanged(self, found: Mapping[str, Any]) -> float:
         """Return the seconds by our own clock for which this run has seen the Lease unchanged."""
         version, now = read_metadata(found, "resourceVersion"), time.monotonic()
-        if version != self._seen[0]:
-            self._seen = version, now
-        return now - self._seen[1]
+        if version != self._version_seen[0]:
+            self._version_seen = version, now
+        return now - self._version_seen[1]
 
-    def _check(self) -> None:
+    def _check_held(self) -> None:
         """Renew the Lease if it is not certain that it is held. Raises LeaseLostError if this run lost it, KubeError."""
         if self._is_certain():
             return
@@ -314,19 +316,21 @@ class Lease:
 
         Raises LeaseLostError, KubeError.
         """
-        for _try in range(RENEW_TRIES):
+        for _attempt in range(RENEW_TRIES):
             held = self._held or {}
-            there, now, begun = read_lease(held), client.now(), time.monotonic()
-            spec = lease_spec(self.holder, there.since or now, now, there.transitions, self._seconds)
+            state, now, begun = read_lease(held), client.now(), time.monotonic()
+            spec = lease_spec(self.holder, state.since or now, now, state.transitions, self._seconds)
             try:
-                self._take(client.send("PUT", self._path, {**self._annotated(held), "spec": spec}), begun)
+                self._record_held(
+                    client.send("PUT", self._path, {**self._annotated(held), "spec": spec}), begun
+                )
             except Conflict:
                 self._held = self._still_held(client, held)
             except NotFound:
-                raise self._lost(None) from None
+                raise self._lost_error(None) from None
             else:
                 return
-        raise self._lost(self._held)
+        raise self._lost_error(self._held)
 
     def _annotated(self, held: Mapping[str, Any]) -> dict[str, Any]:
         metadata = held.get("metadata") or {}
@@ -337,14 +341,14 @@ class Lease:
         """Read the Lease again after a conflict. Its labels may have changed, or the answer to a renewal was lost."""
         found = client.find(self._path)
         if found is None or read_token(found) != read_token(held):
-            raise self._lost(found)
+            raise self._lost_error(found)
         return found
 
     def _go_on_without(self, exc: ApiError) -> None:
         """Raise the error, unless the Lease is optional and the API server refuses it to this identity."""
         is_refused = exc.status is not None and 400 <= exc.status < 500
         if is_refused and not self._is_optional:
-            raise self._denied(exc) from exc
+            raise self._denied_error(exc) from exc
         if not is_refused or exc.status == TOO_MANY_REQUESTS:
             raise exc
         self._is_sent = False
@@ -360,8 +364,8 @@ class Lease:
             f"{exc.message or exc.cause}. Grant the permissions of docs/rbac.md to prevent that"
         )
 
-    def _denied(self, exc: KubeError) -> LeaseLostError:
-        return self._stop(
+    def _denied_error(self, exc: KubeError) -> LeaseLostError:
+        return self._stop_client(
             LeaseLostError(
                 f"the {self._title}, which prevents other runs on the {self._purpose}, cannot be held: "
                 f"{exc.message or exc.cause}",
@@ -371,7 +375,7 @@ class Lease:
             )
         )
 
-    def _lost(self, found: Mapping[str, Any] | None) -> LeaseLostError:
+    def _lost_error(self, found: Mapping[str, Any] | None) -> LeaseLostError:
         self._held = None
         holder = read_lease(found or {}).holder
         if holder in ("", self.holder):
@@ -379,9 +383,9 @@ class Lease:
         else:
             cause = f"this run lost the {self._title}: another run, {_short(holder)}, holds it now"
         remedy = f"Run again. The next run continues from the current state of the {self._purpose}"
-        return self._stop(LeaseLostError(cause, remedy=remedy))
+        return self._stop_client(LeaseLostError(cause, remedy=remedy))
 
-    def _stop(self, error: LeaseLostError) -> LeaseLostError:
+    def _stop_client(self, error: LeaseLostError) -> LeaseLostError:
         """Return the error, which every request of the client raises from now on, until ``release``."""
         self._ended.set()
         error.path = self._path
@@ -389,7 +393,7 @@ class Lease:
         self._add_hook()
         return error
 
-    def _refused(self, other: LeaseState) -> LeaseHeldError:
+    def _held_error(self, other: LeaseState) -> LeaseHeldError:
         since = f" since {other.since:%Y-%m-%d %H:%M:%S} UTC" if other.since else ""
         lasts = f" {other.seconds or self._seconds} seconds after its last renewal"
         until = f" ({other.until:%Y-%m-%d %H:%M:%S} UTC)" if other.until else ""

@@ -3,11 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Ctrl-C, termination and the task's timeout while there is something to put away.
+"""Handle Ctrl-C, termination and the task's timeout while an operation has objects to clean up.
 
-On these signals a forked worker of Ansible ends at once (since ansible-core 2.19 by a handler of its own, before that
-because its parent terminates it), and so does any process on SIGTERM: without ``finally``. Ansible's handler of SIGALRM raises
-at any line. The handlers here let the client finish a write in flight, run the cleaning, and pass the signal on afterwards.
+On these signals a forked worker of Ansible ends at once and skips ``finally``. Since ansible-core 2.19 its own handler does that,
+before that its parent terminates it. SIGTERM ends every other process in the same way. Ansible's handler of SIGALRM raises an
+error at any line. The handlers here let the client finish a write in flight, run the cleaning, and pass the signal on after that.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class RunInterrupted(BaseException):
-    """A signal came. No Exception, so that nothing on its way takes it for an error.
+    """A signal ended the run. It is not an Exception, so handlers of errors do not catch it.
 
     signum: the signal. SIGALRM is the end of the task's timeout.
     """
@@ -48,17 +48,15 @@ class RunInterrupted(BaseException):
 
 @dataclass
 class _SignalWatch:
-    """The signals that came since the outermost block began.
+    """The signals since the outermost block began."""
 
-    received: the signals in their order.
-    is_cleaning: True while no signal interrupts.
-    is_raised: True if the first signal has interrupted the block.
-    is_stoppable: True if the first signal ends the work with a failed result, so that it is not passed on.
-    """
-
+    #: The signals in their order.
     received: list[int] = field(default_factory=list)
+    #: True while signals do not interrupt.
     is_cleaning: bool = True
+    #: True if the first signal has interrupted the block.
     is_raised: bool = False
+    #: True if the first signal ends the operation with a failed result. It is not passed on then.
     is_stoppable: bool = False
 
     def handle(self, signum: int, _frame: FrameType | None) -> None:
@@ -84,7 +82,7 @@ class _SignalWatch:
 
 
 class _InterruptState:
-    """The state of the process. watch: that of the outermost block. stopped_by: the signal that stopped an operation, or 0."""
+    """The state of the process. watch: the watch of the outermost block. stopped_by: the signal that stopped an operation, or 0."""
 
     watch: _SignalWatch | None = None
     stopped_by = 0
@@ -117,7 +115,7 @@ def watch_signals() -> Iterator[_SignalWatch]:
 
 @contextmanager
 def clean_up_with(clean: Callable[[], None]) -> Iterator[None]:
-    """Run the block and then ``clean``, whatever ends the block. A signal ends it too, and takes its effect afterwards."""
+    """Run the block and then ``clean``, also after an error or a signal. A signal takes its effect after ``clean``."""
     with watch_signals() as watch:
         before = watch.is_cleaning
         try:

@@ -105,7 +105,7 @@ class ProgressPrinter:
         if self._is_detailed:
             self.say(line)
 
-    def now(self, text: str) -> None:
+    def set_activity(self, text: str) -> None:
         """Set the current activity. It is printed with its seconds, ``every`` seconds after the last line."""
         with shield.shield(), self._changed:
             if text != self._text:
@@ -123,6 +123,6 @@ class ProgressPrinter:
                     self._printed = now
 
     def _print(self, line: str) -> None:
-        with suppress(OSError, ValueError):  # the reader has gone, which is no reason to end the work
+        with suppress(OSError, ValueError):  # the work continues if the reader has ended
             self._write(_COLUMN.join(visible(part) for part in line.split(_COLUMN)))
         self._printed = time.monotonic()

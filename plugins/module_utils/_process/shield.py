@@ -17,7 +17,7 @@ from contextlib import contextmanager
 
 
 class _ShieldState:
-    """The shields of the main thread. depth: their number. waiting: the error to raise when the last one ends."""
+    """The shields of the main thread. depth: their number. waiting: the error that the end of the last one raises."""
 
     depth = 0
     waiting: BaseException | None = None

@@ -158,7 +158,7 @@ class Upgrade:
 
     def _preflight(self, current: ClusterPlan, steps: Sequence[Step]) -> Preflight:
         self._set_deadline(self.request.step_timeout)
-        self.progress.now("Try every step by dry runs")
+        self.progress.set_activity("Try every step by dry runs")
         found = preflight.try_plan(self.client, self.request, current.context, steps)
         try:
             preflight.refuse(found, self._lead)
@@ -185,7 +185,7 @@ class Upgrade:
         """
         for step in checks_before.plan_checks(current.context):
             self._set_deadline(seconds)
-            self.progress.now(step.title)
+            self.progress.set_activity(step.title)
             result, undeleted = run_checks.run_check(
                 self.client, step, namespace=self.request.probe_namespace, check_mode=check_mode
             )
@@ -384,7 +384,7 @@ class Upgrade:
         if text != self._waited_for:
             self._waited_for = text
             self.progress.say(text)
-        self.progress.now(text)
+        self.progress.set_activity(text)
 
     def _set_deadline(self, seconds: int) -> None:
         self.client.deadline = min(self._steps.end, time.monotonic() + seconds)

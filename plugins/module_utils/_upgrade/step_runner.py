@@ -129,7 +129,7 @@ class StepRunner:
         seconds = self._time_limit(step)
         self._check_time(step, min(seconds, LEAST_SECONDS) if position.undoes else seconds)
         self.client.deadline = min(self.end, time.monotonic() + seconds)
-        self.progress.now(f"{position.number}/{position.total}  {step.title}")
+        self.progress.set_activity(f"{position.number}/{position.total}  {step.title}")
         self.progress.detail(
             f"{position.number}/{position.total}  {step.id}{' (undo)' if position.undoes else ''}"
         )

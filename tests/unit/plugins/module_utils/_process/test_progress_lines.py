@@ -45,7 +45,7 @@ class Screen:
 def test_a_line_is_printed_at_once() -> None:
     screen = Screen()
     with ProgressPrinter(screen, LONG) as progress:
-        progress.now("wait")
+        progress.set_activity("wait")
         progress.say("1/2  first")
         progress.say("2/2  second")
     assert screen.lines == ["1/2  first", "2/2  second"]
@@ -54,7 +54,7 @@ def test_a_line_is_printed_at_once() -> None:
 def test_the_activity_is_repeated_while_nothing_else_is_printed() -> None:
     screen = Screen(3)
     with ProgressPrinter(screen, SOON) as progress:
-        progress.now("7/21  Wait for the pods")
+        progress.set_activity("7/21  Wait for the pods")
         assert screen.enough.wait(30)
     assert all(re.fullmatch(r"7/21  Wait for the pods  \d+ s", line) for line in screen.lines)
 
@@ -64,9 +64,9 @@ def test_the_same_activity_keeps_its_beginning(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(time, "monotonic", lambda: clock() + passed[0])
     screen = Screen()
     with ProgressPrinter(screen, SOON + 100) as progress:
-        progress.now("wait")
+        progress.set_activity("wait")
         passed[0] = 90
-        progress.now("wait")
+        progress.set_activity("wait")
         passed[0] = 190
         progress.say("wake up")  # the thread measures from this line
         passed[0] = 300
@@ -87,7 +87,7 @@ def test_nothing_is_repeated_without_an_activity() -> None:
 def test_no_line_follows_the_end() -> None:
     screen = Screen()
     with ProgressPrinter(screen, SOON) as progress:
-        progress.now("wait")
+        progress.set_activity("wait")
         assert screen.enough.wait(30)
     number = len(screen.lines)
     assert not progress._thread.is_alive()
@@ -107,7 +107,7 @@ def test_a_reader_that_has_gone_does_not_end_the_work() -> None:
         raise BrokenPipeError
 
     with ProgressPrinter(broken, SOON) as progress:
-        progress.now("wait")
+        progress.set_activity("wait")
         progress.say("line")
 
 
@@ -135,6 +135,6 @@ def test_the_operation_finds_the_writer_that_the_plugin_sets() -> None:
 
 def test_a_module_prints_nothing_and_starts_no_thread() -> None:
     with progress_lines.start_progress(SOON) as progress:
-        progress.now("wait")
+        progress.set_activity("wait")
         progress.say("line")
         assert not progress._thread.is_alive()

@@ -142,7 +142,9 @@ class Rig:
             {"version": version, "adopt": ["kubectl"], **given}
         )
         assert not checked.error_messages, checked.error_messages
-        silent = SimpleNamespace(say=lambda _line: None, now=lambda _line: None, detail=lambda _line: None)
+        silent = SimpleNamespace(
+            say=lambda _line: None, set_activity=lambda _line: None, detail=lambda _line: None
+        )
         request = snapshot_controller.parse_request(checked.validated_parameters)
         return Upgrade(cast("Client", self.client), request, cast("ProgressPrinter", silent))
 
