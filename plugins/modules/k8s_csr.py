@@ -455,7 +455,7 @@ diagnosis:
   type: dict
   sample:
     code: signer-not-served
-    cause: "The signer kubernetes.io/kubelet-serving will not issue request x on this cluster (eks): ..."
+    cause: "The signer kubernetes.io/kubelet-serving does not issue request x on this cluster (eks): ..."
     certainty: likely
     evidence: ["eks: ClusterRole eks:certificate-controller-signer"]
     remedy: "Use signer_name: beta.eks.amazonaws.com/app-serving."

@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 
 import pytest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import signers
+from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import causes
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.hazards import table
 
 from tools.ci.venvs import REPOSITORY
-from tools.docs import hazards, pages, ways_back
+from tools.docs import cause_pages, hazards, pages, ways_back
 
 
 @pytest.mark.parametrize("name", pages.PAGES)
@@ -43,3 +45,15 @@ def test_the_table_of_ways_back_is_as_the_plans_are() -> None:
 
 def test_every_hazard_has_its_releases() -> None:
     assert list(hazards.BETWEEN) == [row.id for row in table.HAZARDS]
+
+
+def test_every_cause_and_symptom_has_a_text() -> None:
+    assert set(cause_pages.CAUSES) == {cause.code for cause in causes.CAUSES}
+    assert set(cause_pages.SYMPTOMS) == {cause.symptom for cause in causes.CAUSES}
+
+
+def test_every_signer_with_a_table_of_refusals_has_a_source() -> None:
+    refusing = {
+        name for name, row in signers.SIGNERS.items() if name.startswith("kubernetes.io/") and row.rules
+    }
+    assert set(cause_pages.SIGNER_SOURCES) == refusing

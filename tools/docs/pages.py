@@ -15,20 +15,20 @@ from typing import TYPE_CHECKING
 
 from ansible_collections.certflow.kubernetes.plugins.module_utils import _codes
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import providers, signers
-from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import causes, diagnosis, ended
+from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import causes, ended
+from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.diagnosis import show_span
 
 from tools.ci.venvs import REPOSITORY
-from tools.docs import hazards, managers, ways_back
+from tools.docs import cause_pages, hazards, managers, ways_back
 
 if TYPE_CHECKING:
     from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.providers import Provider
     from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.signers import Signer, SignerRule
-    from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.causes import Cause
 
 FIRST_LOOK = """\
 # Why is my CSR not issued?
 
-<!-- Made by `make docs` from the tables in plugins/module_utils/_csr: change those. -->
+<!-- Made by `make docs` from the tables in plugins/module_utils/_csr and _diagnosis, and from tools/docs/cause_pages.py: change those. -->
 
 The last column of this output shows the state of the request:
 
@@ -94,8 +94,8 @@ kube-controller-manager checks once an hour and deletes old requests.
 def why_not_issued() -> str:
     """Return docs/why-not-issued.md."""
     parts = [FIRST_LOOK, *_symptom_rows(), BY_THE_MODULE]
-    for symptom in causes.SYMPTOMS:
-        parts += [f"\n## {symptom}\n\n{causes.SYMPTOMS[symptom]}\n", *map(_cause, _of(symptom))]
+    for symptom, meaning in cause_pages.SYMPTOMS.items():
+        parts += [f"\n## {symptom}\n\n{meaning}\n", *map(_cause_section, _codes_of(symptom))]
     parts += [TABLES, *map(_provider_row, providers.PROVIDERS)]
     parts += [REFUSALS, *_refusals(), AT_CREATE, *_at_create(), COLLECTED, *_collected_rows()]
     return "".join(parts)
@@ -127,22 +127,25 @@ PAGES: dict[str, Callable[[], str]] = {
 }
 
 
-def _of(symptom: str) -> list[Cause]:
-    return [cause for cause in causes.CAUSES if cause.symptom == symptom]
+def _codes_of(symptom: str) -> list[str]:
+    return [cause.code for cause in causes.CAUSES if cause.symptom == symptom]
 
 
 def _symptom_rows() -> Iterator[str]:
-    for symptom, meaning in causes.SYMPTOMS.items():
-        links = ", ".join(f"[{cause.code}](#{_anchor(cause.title)})" for cause in _of(symptom))
+    for symptom, meaning in cause_pages.SYMPTOMS.items():
+        links = ", ".join(
+            f"[{code}](#{_anchor(cause_pages.CAUSES[code].title)})" for code in _codes_of(symptom)
+        )
         yield _row(f"[`{symptom}`](#{_anchor(symptom)})", meaning, links)
 
 
-def _cause(cause: Cause) -> str:
+def _cause_section(code: str) -> str:
+    text = cause_pages.CAUSES[code]
     return (
-        f"\n### {cause.title}\n\n`{cause.code}`: {cause.means}\n\n"
-        f"- **How to tell.** {cause.tell}\n"
-        f"- **What to do.** {cause.remedy}\n"
-        f"- Source: {'; '.join(map(_linked, cause.sources))}\n"
+        f"\n### {text.title}\n\n`{code}`: {text.meaning}\n\n"
+        f"- **How to recognise it.** {text.signs}\n"
+        f"- **Remedy.** {text.remedy}\n"
+        f"- **Sources.** {'; '.join(map(_linked, text.sources))}\n"
     )
 
 
@@ -158,10 +161,10 @@ def _refusals() -> Iterator[str]:
         if signer.rules:
             yield f"\n### {signer.name}\n\n| Message | Remedy |\n|---|---|\n"
             yield from _rule_rows(rule for rule in signer.rules if not _is_at_create(rule))
-            yield f"\nSource: {_linked(signer.source)}\n"
+            yield f"\nSource: {_linked(cause_pages.SIGNER_SOURCES[signer.name])}\n"
     yield "\n### cert-manager\n\n| Reason | Meaning | Remedy |\n|---|---|---|\n"
-    for word in ended.REFUSALS:
-        yield _row(f"`{word.text}`", word.says, word.remedy)
+    for refusal in ended.REFUSALS:
+        yield _row(f"`{refusal.text}`", refusal.meaning, refusal.remedy)
 
 
 def _at_create() -> Iterator[str]:
@@ -189,7 +192,7 @@ def _rule_rows(rules: Iterable[SignerRule]) -> Iterator[str]:
 
 def _collected_rows() -> Iterator[str]:
     for row in ended.COLLECTED:
-        yield _row(f"`{row.symptom}`", diagnosis.span(row.after), row.since, row.note)
+        yield _row(f"`{row.symptom}`", show_span(row.after), row.since, row.note)
 
 
 def _row(*cells: str) -> str:

@@ -89,7 +89,7 @@ def is_left_waiting(intent: Intent, csr: Mapping[str, Any]) -> bool:
 
 def collected(waiting: PendingRequest) -> IssueReason:
     """Return the reason for a new request after the cluster has collected one. No run fetched its certificate."""
-    return IssueReason("RequestCollected", f"{ended.gone(waiting.csr_name)}; it is requested again")
+    return IssueReason("RequestCollected", f"{ended.describe_gone(waiting.csr_name)}; it is requested again")
 
 
 def send(run: CertificateRun, state: CertificateState, waiting: PendingRequest | None) -> SentRequest:

@@ -21,7 +21,7 @@ from .._csr.errors import SecretError
 from .._csr.intent import Intent
 from .._csr.secret_content import ExistingSecret, SecretContent
 from .._csr.trust_anchors import TrustAnchor
-from .._diagnosis import shortened
+from .._diagnosis import ended
 from .._kube import access_review
 from .._result import Result
 from .._webhook.bundle_patch import TargetChange
@@ -141,7 +141,7 @@ def use(
     offered = trust_anchors.candidates(client, intent, issued.pem, own=issued.own_ca)
     anchor = trust_anchors.choose(intent, issued.pem, offered, now)
     warnings += _renews_every_run(intent, facts, now)
-    warnings += shortened.warnings(intent.signer, intent.request, facts.not_after - now)
+    warnings += ended.lifetime_warnings(intent.signer, intent.request, facts.not_after - now)
     changes = target_anchors.plan(intent, state.targets, anchor, leaf_pem=issued.pem, now=now)
     changes = target_anchors.write(client, intent, changes, anchor, leaf_pem=issued.pem, now=now)
     unproven = _unproven(run, state, facts, changes, anchor)

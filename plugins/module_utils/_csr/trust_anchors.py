@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Which CA vouches for a certificate: found by verifying, never assumed.
+"""Find the CA that vouches for a certificate, by verifying the certificate against candidates.
 
-The CA that signs requests is not the one in kube-root-ca.crt by right (KEP-1513): OpenShift, Gardener and old k3s
-sign with another one. So each candidate is tried, and only certificates through which the leaf verifies are used.
+The CA that signs requests need not be the one in kube-root-ca.crt (KEP-1513). OpenShift, Gardener and old k3s sign with
+another one. So each candidate is tried, and only the certificates through which the leaf verifies are used.
 """
 
 from __future__ import annotations
@@ -26,10 +26,12 @@ from .intent import Intent
 
 @dataclass(frozen=True)
 class AnchorCandidate:
-    """A bundle that may vouch, and where it was found. ``problem`` says why there is none to try."""
+    """A bundle that may vouch for the certificate."""
 
+    #: Where it was found.
     source: str
     pem: str = ""
+    #: The reason why there is no bundle to try, or "".
     problem: str = ""
 
 
@@ -41,15 +43,21 @@ class TrustAnchor:
     pem: str
 
 
-# ConfigMaps in which clusters publish CAs: (namespace, "" for the Secret's own; name; key; source).
-CONFIG_MAPS: tuple[tuple[str, str, str, str], ...] = (
-    ("", "kube-root-ca.crt", "ca.crt", "root-ca-cert-publisher of kube-controller-manager"),
-    (
-        "openshift-config-managed",
-        "csr-controller-ca",
-        "ca-bundle.crt",
-        "OpenShift's cluster-kube-controller-manager-operator",
-    ),
+@dataclass(frozen=True)
+class CaConfigMap:
+    """A ConfigMap in which clusters publish a CA."""
+
+    #: "" for the namespace of the Secret.
+    namespace: str
+    name: str
+    key: str
+
+
+CONFIG_MAPS = (
+    # root-ca-cert-publisher of kube-controller-manager
+    CaConfigMap("", "kube-root-ca.crt", "ca.crt"),
+    # OpenShift's cluster-kube-controller-manager-operator
+    CaConfigMap("openshift-config-managed", "csr-controller-ca", "ca-bundle.crt"),
 )
 
 _RECORDED = "the anchor that an earlier run added to the targets"
@@ -58,16 +66,16 @@ _RECORDED = "the anchor that an earlier run added to the targets"
 def candidates(
     client: Client, intent: Intent, certificate_pem: str, recorded: str = "", *, own: str = ""
 ) -> Iterator[AnchorCandidate]:
-    """Candidates in the order in which they count; each is read only when the ones before it did not do.
+    """Yield the candidates in their order of precedence. Each is read only if the ones before it did not verify.
 
-    recorded: the PEM text of anchors that earlier runs found and added, where they still stand.
-    own: that of the CA that this collection made for the certificate, "" where a signer of the cluster was asked.
+    recorded: the PEM text of anchors that earlier runs added and that are still in the targets.
+    own: the PEM text of the CA that this collection made for the certificate, or "" for a signer of the cluster.
     """
     if not intent.signer.is_asked:
-        # Nobody but this collection knows its CA, and trusting that is as narrow as trusting the certificate: it
-        # signs nothing else. So neither trust nor ca_bundle has a meaning.
+        # This CA signs nothing else, so trust in it is as narrow as trust in the certificate. The options trust and
+        # ca_bundle have no effect.
         if own:
-            yield AnchorCandidate(f"the CA made for this certificate alone, kept in {intent.secret}", own)
+            yield AnchorCandidate(f"the CA made only for this certificate, stored in {intent.secret}", own)
         if recorded:
             yield AnchorCandidate(_RECORDED, recorded)
         return
@@ -79,10 +87,10 @@ def candidates(
         yield AnchorCandidate("the task's ca_bundle", intent.ca_bundle)
     if client.connection.ca_pem:
         yield AnchorCandidate(f"the API server's CA in {client.auth_source}", client.connection.ca_pem)
-    if recorded:  # saves the requests below on clusters that sign with a CA of its own (OpenShift)
+    if recorded:  # This saves the requests below on clusters with another signing CA (OpenShift).
         yield AnchorCandidate(_RECORDED, recorded)
-    for namespace, name, key, _source in CONFIG_MAPS:
-        yield _published(client, namespace or intent.secret.namespace, name, key)
+    for config_map in CONFIG_MAPS:
+        yield _read_published(client, config_map, intent.secret.namespace)
     if intent.trust == "chain":
         _leaf, chain = certificate_facts.load_leaf_and_chain(certificate_pem)
         text = "".join(certificate_facts.to_pem(certificate) for certificate in chain)
@@ -94,7 +102,7 @@ def candidates(
 def choose(
     intent: Intent, certificate_pem: str, offered: Iterable[AnchorCandidate], now: datetime
 ) -> TrustAnchor:
-    """The first candidate that vouches. Raises AnchorError that lists all of them and why each did not do."""
+    """Return the first candidate that verifies. Raise AnchorError that lists why each candidate does not."""
     leaf, chain = certificate_facts.load_leaf_and_chain(certificate_pem)
     usage = "client auth" if intent.is_client else "server auth"
     tried: list[str] = []
@@ -105,35 +113,36 @@ def choose(
                 leaf, candidate.pem, name=intent.verified_name, intermediates=chain, now=now, usage=usage
             )
             if verdict.ok:
-                return TrustAnchor(candidate.source, _only(candidate.pem, verdict.anchors))
+                return TrustAnchor(candidate.source, _select(candidate.pem, verdict.anchors))
             reason = verdict.reason
         tried.append(f"{candidate.source}: {reason}")
     raise AnchorError(
-        f"no CA that is known here vouches for the {intent}, issued by {leaf.issuer.rfc4514_string()}",
+        f"no known CA vouches for the {intent}, issued by {leaf.issuer.rfc4514_string()}",
         evidence=tried,
-        remedy="give that CA in ca_bundle; or choose trust: chain where the signer sends its CA along, or trust: leaf "
-        "to trust the certificate alone",
+        remedy="Set ca_bundle to that CA. If the signer sends its CA with the certificate, trust: chain accepts it. "
+        "trust: leaf trusts only the certificate itself",
     )
 
 
-def _published(client: Client, namespace: str, name: str, key: str) -> AnchorCandidate:
-    source = f"ConfigMap {namespace}/{name}"
+def _read_published(client: Client, config_map: CaConfigMap, own_namespace: str) -> AnchorCandidate:
+    namespace = config_map.namespace or own_namespace
+    source = f"ConfigMap {namespace}/{config_map.name}"
     try:
-        config_map = client.find(f"/api/v1/namespaces/{namespace}/configmaps/{name}")
+        obj = client.find(f"/api/v1/namespaces/{namespace}/configmaps/{config_map.name}")
     except Forbidden:
-        return AnchorCandidate(source, problem="not readable for this identity")
-    text = str(((config_map or {}).get("data") or {}).get(key) or "")
-    return AnchorCandidate(source, text, "" if text else "there is none")
+        return AnchorCandidate(source, problem="this identity has no permission to read it")
+    text = str(((obj or {}).get("data") or {}).get(config_map.key) or "")
+    return AnchorCandidate(source, text, "" if text else "it does not exist")
 
 
-def _only(pem: str, fingerprints: Iterable[str]) -> str:
-    """The certificates with these fingerprints, in the order of the bundle, each once."""
+def _select(pem: str, fingerprints: Iterable[str]) -> str:
+    """Return the certificates with these fingerprints, in the order of the bundle, each once."""
     wanted, kept = set(fingerprints), {}
     for block in pem_text.blocks(pem):
         try:
             certificate = certificate_facts.load_block(block)
         except CertificateError:
-            continue  # Go skips what it cannot parse
+            continue  # Go skips blocks that it cannot parse.
         if certificate_facts.fingerprint(certificate) in wanted:
             kept[certificate_facts.fingerprint(certificate)] = certificate_facts.to_pem(certificate)
     return "".join(kept.values())

@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""What the cluster shows around a request, read for the rules that explain it. The edge of diagnosing.
+"""Read the facts about a request and its cluster for the rules that explain the request.
 
-Each fact is read once, and only when a request needs it. What this identity may not read is a sentence in the
-observation, never a failure.
+Each fact is read once, and only if a request needs it. A fact that this identity may not read is a sentence in the
+observation, and never an error.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from .._kube.cluster_facts import (
 from .._kube.errors import ApiError
 from .._x509 import certificate_facts, pem_text
 from .._x509.errors import CertificateError
-from . import shortened, signer_stats
-from .diagnose import diagnose
+from . import ended, signer_stats
+from .causes import diagnose
 from .diagnosis import Diagnosis
 from .observation import (
     APPROVED,
+    BUILT_IN_SIGNERS,
     CERT_MANAGER,
-    CONTROLLED,
     ISSUED,
     PENDING,
     CertManagerIssuer,
@@ -46,18 +46,19 @@ from .observation import (
     SignerEvent,
 )
 from .signer_stats import SignerStats
-from .unissued import unserved
+from .unissued import find_unserved
 
-EVENTS = "/api/v1/namespaces/default/events"  # where those of cluster-wide objects are
+EVENTS = "/api/v1/namespaces/default/events"  # the namespace of Events on cluster-wide objects
 CERT_MANAGER_API = "/apis/cert-manager.io"
-PEERS_PAGE = "500"
+PAGE_SIZE = "500"
 T = TypeVar("T")
 
 
 class ClusterEvidence:
-    """The facts around the requests of one cluster.
+    """The facts about the requests of one cluster.
 
-    provider: where it is known already. listed: all requests of the cluster, where they have been read.
+    provider: the provider, if it is known already.
+    listed: all requests of the cluster, if they have been read already.
     """
 
     def __init__(
@@ -74,92 +75,91 @@ class ClusterEvidence:
         self._lease: ManagerLease | None = None
 
     def explain(self, csr: Mapping[str, Any]) -> Diagnosis | None:
-        """Why the request is not issued, or not as asked for; None where all is well."""
+        """Return why the request is not issued, or not as it was requested. Return None if there is no fault."""
         return diagnose(self.observe(csr))
 
     def observe(self, csr: Mapping[str, Any]) -> CsrObservation:
-        """What is known of the request, after reading what its state and its signer call for."""
+        """Read the facts that the state and the signer of the request require."""
         self._used = []
         facts = dict(self._facts(csr))
         faults = (self._faults[fact] for fact in self._used if fact in self._faults)
         return CsrObservation(csr, self._client.now(), **facts, unreadable=tuple(dict.fromkeys(faults)))
 
-    def look_again(self, *, everything: bool) -> None:
-        """Forget what changes while a request is waited for: the Lease, or with it the requests of others and Events."""
+    def forget(self, *, everything: bool) -> None:
+        """Forget facts that change during a wait: the Lease, or everything: also the other requests and the Events."""
         changing = ("Lease", "requests", "Events") if everything else ("Lease",)
         for fact in [fact for fact in self._known if fact.startswith(changing)]:
             del self._known[fact]
             self._faults.pop(fact, None)
 
-    def seconds_to_the_next_proof(self, csr: Mapping[str, Any]) -> float:
-        """When a look at the Lease of the controller-manager may tell more than the last one did."""
+    def seconds_until_lease_expires(self, csr: Mapping[str, Any]) -> float:
+        """Return the seconds until the Lease of the controller manager can prove more than it did, or infinity."""
         lease = self._lease
         if (
             lease is None
-            or csr["spec"]["signerName"] not in CONTROLLED
+            or csr["spec"]["signerName"] not in BUILT_IN_SIGNERS
             or lease.runs_out <= self._client.now()
         ):
             return float("inf")
         return (lease.runs_out - self._client.now()).total_seconds() + 1.0
 
     def _facts(self, csr: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-        seen = CsrObservation(csr, self._client.now())
-        if seen.symptom == ISSUED and shortened.is_noteworthy(csr, seen.now):
-            yield "authorities", self._authorities()
+        request = CsrObservation(csr, self._client.now())
+        if request.symptom == ISSUED and ended.is_noteworthy(csr, request.now):
+            yield "authorities", self._read_authorities()
             yield "provider", self._known.get("provider")
-        if seen.symptom not in (PENDING, APPROVED):
+        if request.symptom not in (PENDING, APPROVED):
             return
-        provider = self._provider()
+        provider = self._read_provider()
         yield "provider", provider
-        peers = self._peers(seen.signer)
-        yield "peers", peers.beside(csr, seen.now) if peers else None
-        if seen.symptom == PENDING:
-            yield "lacking", self._lacking(seen.signer)
-        # Where the table says who else serves this signer, the controller-manager has no part in it.
-        if not unserved(CsrObservation(csr, seen.now, provider=provider)):
-            yield from self._facts_of_signer(csr, seen.signer, peers)
+        stats = self._read_stats(request.signer)
+        yield "stats", stats.without(csr, request.now) if stats else None
+        if request.symptom == PENDING:
+            yield "lacking", self._review_approval(request.signer)
+        # If the provider does not serve this signer, the controller manager has no part in it.
+        if not find_unserved(CsrObservation(csr, request.now, provider=provider)):
+            yield from self._signer_facts(csr, request.signer, stats)
 
-    def _facts_of_signer(
-        self, csr: Mapping[str, Any], signer: str, peers: SignerStats | None
+    def _signer_facts(
+        self, csr: Mapping[str, Any], signer: str, stats: SignerStats | None
     ) -> Iterator[tuple[str, Any]]:
-        if signer in CONTROLLED:
+        if signer in BUILT_IN_SIGNERS:
             yield "lease", self._read_lease()
-            yield "flags", self._flags()
+            yield "flags", self._read_flags()
         else:
-            yield "reports", self._reports().get(csr["metadata"]["uid"], ())
-        if signer in CONTROLLED or (peers and peers.issuers):
-            yield "authorities", self._authorities()
+            yield "events", self._read_events().get(csr["metadata"]["uid"], ())
+        if signer in BUILT_IN_SIGNERS or (stats and stats.issuers):
+            yield "authorities", self._read_authorities()
         if signer.startswith(CERT_MANAGER):
-            yield "issuer", self._issuer(signer)
+            yield "issuer", self._read_issuer(signer)
 
-    # The facts, each under the name by which a failure to read it is told
-
-    def _once(self, fact: str, read: Callable[[], T], otherwise: T) -> T:
+    def _once(self, fact: str, read: Callable[[], T], default: T) -> T:
+        """Return a fact, which is read once. fact: its name in the sentence about a failure to read it."""
         self._used.append(fact)
         if fact not in self._known:
             try:
                 self._known[fact] = read()
             except ApiError as error:
-                self._known[fact] = otherwise
+                self._known[fact] = default
                 self._faults[fact] = f"cannot read {fact}: {error.message or error.cause}"
         value: T = self._known[fact]
         return value
 
-    def _provider(self) -> ProviderVerdict:
-        if "provider" not in self._known:  # what of it cannot be read stands in its evidence
+    def _read_provider(self) -> ProviderVerdict:
+        if "provider" not in self._known:  # Its evidence names what could not be read.
             self._known["provider"] = providers.detect(read_cluster_facts(self._client))
         verdict: ProviderVerdict = self._known["provider"]
         return verdict
 
-    def _peers(self, signer: str) -> SignerStats | None:
+    def _read_stats(self, signer: str) -> SignerStats | None:
         def read() -> SignerStats | None:
-            found: Iterable[Mapping[str, Any]]
+            csrs: Iterable[Mapping[str, Any]]
             if self._listed is not None:
-                found = self._listed.get(signer, ())
+                csrs = self._listed.get(signer, ())
             else:
-                query = {"fieldSelector": f"spec.signerName={signer}", "limit": PEERS_PAGE}
-                found = self._client.get(COLLECTION, query).get("items") or ()
-            return signer_stats.count_requests(signer_stats.without_nodes(found), self._client.now())
+                query = {"fieldSelector": f"spec.signerName={signer}", "limit": PAGE_SIZE}
+                csrs = self._client.get(COLLECTION, query).get("items") or ()
+            return signer_stats.count_requests(signer_stats.without_nodes(csrs), self._client.now())
 
         return self._once(f"requests of the signer {signer}", read, None)
 
@@ -171,43 +171,46 @@ class ClusterEvidence:
         )
         return self._lease
 
-    def _flags(self) -> tuple[ManagerFlags, ...]:
+    def _read_flags(self) -> tuple[ManagerFlags, ...]:
         return self._once("pods in kube-system", lambda: read_manager_flags(self._client), ())
 
-    def _lacking(self, signer: str) -> tuple[Permission, ...] | None:
-        def ask(permission: Permission) -> tuple[Permission, ...] | None:
+    def _review_approval(self, signer: str) -> tuple[Permission, ...] | None:
+        """Return the permissions that this identity lacks to approve, or None if a review failed."""
+
+        def review(permission: Permission) -> tuple[Permission, ...] | None:
             return self._once(
-                f"the right to {permission.verb} {permission.resource} {permission.name}".rstrip(),
+                f"the permission to {permission.verb} {permission.resource} {permission.name}".rstrip(),
                 lambda: tuple(find_missing(self._client, [permission])),
                 None,
             )
 
-        answers = [ask(permission) for permission in approval_permissions(signer)]
+        answers = [review(permission) for permission in approval_permissions(signer)]
         return (
             None
             if None in answers
             else tuple(permission for answer in answers for permission in answer or ())
         )
 
-    def _authorities(self) -> tuple[PublishedCa, ...]:
+    def _read_authorities(self) -> tuple[PublishedCa, ...]:
         source = f"the API server's CA in {self._client.auth_source}"
-        found = list(_read_authorities(source, self._client.connection.ca_pem or "", False))
-        for namespace, name, key, _source in trust_anchors.CONFIG_MAPS:
-            where = f"{namespace or 'kube-system'}/{name}"
-            text = self._once(f"ConfigMap {where}", partial(self._config_map, where, key), "")
-            found += _read_authorities(f"ConfigMap {where}", text, bool(namespace))
+        found = list(_parse_authorities(source, self._client.connection.ca_pem or "", False))
+        for config_map in trust_anchors.CONFIG_MAPS:
+            where = f"{config_map.namespace or 'kube-system'}/{config_map.name}"
+            read = partial(self._read_config_map, where, config_map.key)
+            text = self._once(f"ConfigMap {where}", read, "")
+            found += _parse_authorities(f"ConfigMap {where}", text, bool(config_map.namespace))
         return tuple(found)
 
-    def _config_map(self, where: str, key: str) -> str:
+    def _read_config_map(self, where: str, key: str) -> str:
         namespace, name = where.split("/")
         obj = self._client.find(f"/api/v1/namespaces/{namespace}/configmaps/{name}")
         return str(((obj or {}).get("data") or {}).get(key) or "")
 
-    def _reports(self) -> Mapping[str, tuple[SignerEvent, ...]]:
-        """Events on certificate signing requests, by UID, the oldest first."""
-        return self._once("Events", lambda: dict(_by_uid(self._client)), {})
+    def _read_events(self) -> Mapping[str, tuple[SignerEvent, ...]]:
+        """Return the Events on certificate signing requests, by the UID of the request, the oldest first."""
+        return self._once("Events", lambda: dict(_events_by_uid(self._client)), {})
 
-    def _issuer(self, signer: str) -> CertManagerIssuer:
+    def _read_issuer(self, signer: str) -> CertManagerIssuer:
         kind, name = signer.split(".", 1)[0], signer.partition("/")[2]
         namespace, _dot, bare = name.partition(".")
         path = (
@@ -215,33 +218,35 @@ class ClusterEvidence:
         )
         text = f"ClusterIssuer {name}" if kind == "clusterissuers" else f"Issuer {namespace}/{bare}"
         exists = self._once(text, partial(self._exists, f"{CERT_MANAGER_API}/v1/{path}"), None)
-        installed = exists or self._once("cert-manager's API", partial(self._exists, CERT_MANAGER_API), None)
-        return CertManagerIssuer(text, installed, False if installed is False else exists)
+        is_installed = exists or self._once(
+            "cert-manager's API", partial(self._exists, CERT_MANAGER_API), None
+        )
+        return CertManagerIssuer(text, is_installed, False if is_installed is False else exists)
 
     def _exists(self, path: str) -> bool | None:
         return self._client.find(path) is not None
 
 
-def _read_authorities(source: str, pem: str, for_requests: bool) -> Iterator[PublishedCa]:
+def _parse_authorities(source: str, pem: str, signs_requests: bool) -> Iterator[PublishedCa]:
     for block in pem_text.blocks(pem):
         try:
             facts = certificate_facts.describe(certificate_facts.load_block(block))
         except CertificateError:
             continue
-        yield PublishedCa(source, facts.subject, facts.not_after, for_requests)
+        yield PublishedCa(source, facts.subject, facts.not_after, signs_requests)
 
 
-def _by_uid(client: Client) -> Iterator[tuple[str, tuple[SignerEvent, ...]]]:
-    query = {"fieldSelector": "involvedObject.kind=CertificateSigningRequest", "limit": "500"}
-    found: dict[str, list[Mapping[str, Any]]] = {}
+def _events_by_uid(client: Client) -> Iterator[tuple[str, tuple[SignerEvent, ...]]]:
+    query = {"fieldSelector": "involvedObject.kind=CertificateSigningRequest", "limit": PAGE_SIZE}
+    by_uid: dict[str, list[Mapping[str, Any]]] = {}
     for event in client.get(EVENTS, query).get("items") or ():
-        found.setdefault(event["involvedObject"].get("uid", ""), []).append(event)
-    for uid, events in found.items():
+        by_uid.setdefault(event["involvedObject"].get("uid", ""), []).append(event)
+    for uid, events in by_uid.items():
         events.sort(key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
-        yield uid, tuple(map(_report, events))
+        yield uid, tuple(map(_parse_event, events))
 
 
-def _report(event: Mapping[str, Any]) -> SignerEvent:
+def _parse_event(event: Mapping[str, Any]) -> SignerEvent:
     reporter = event.get("reportingComponent") or (event.get("source") or {}).get("component") or ""
     reason, message = (" ".join(str(event.get(key) or "").split()) for key in ("reason", "message"))
     return SignerEvent(reporter, reason, message, event.get("type") == "Warning")

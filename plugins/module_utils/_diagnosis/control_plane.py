@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Rules about the signers inside kube-controller-manager: does it run, has it a CA for this signer, has that expired."""
+"""Rules about the signers inside kube-controller-manager: it is stopped, it has no CA, or its CA has expired."""
 
 from __future__ import annotations
 
@@ -13,153 +13,157 @@ from datetime import timedelta
 
 from .._csr.signers import EPHEMERAL_CA
 from .._kube.cluster_facts import ManagerFlags
-from .diagnosis import LIKELY, PROVEN, Diagnosis, approval, moment, span
-from .observation import CONTROLLED, CsrObservation, PublishedCa
+from .diagnosis import LIKELY, PROVEN, Diagnosis, approval_evidence, show_span, show_time
+from .observation import BUILT_IN_SIGNERS, CsrObservation, PublishedCa
 
 # The controller that signs, by its name and by the older one (k/k cmd/kube-controller-manager/names).
 SIGNING_CONTROLLER = ("certificatesigningrequest-signing-controller", "csrsigning")
-# Leader election may have been switched off since a Lease was left; that is unlikely within a day.
+# Leader election may have been switched off after the Lease was written. Within a day that is unlikely.
 FRESH = timedelta(days=1)
 
 
 @dataclass(frozen=True)
-class ControllerManager:
-    """What is known of the one that serves a request's signer; all False where nothing is, or where none does."""
+class ControllerManagerState:
+    """The state of the controller manager that serves a request's signer. False also means: not known."""
 
     is_alive: bool = False
-    gives_a_ca: bool = False
+    #: True if its flags name a CA for the signer.
+    has_ca: bool = False
 
 
-def of(seen: CsrObservation) -> ControllerManager:
-    if seen.signer not in CONTROLLED:
-        return ControllerManager()
-    return ControllerManager(
-        is_alive=seen.lease is not None and seen.lease.runs_out >= seen.now,
-        gives_a_ca=any(serves(flags, seen.signer) for flags in seen.flags),
+def manager_state(observation: CsrObservation) -> ControllerManagerState:
+    if observation.signer not in BUILT_IN_SIGNERS:
+        return ControllerManagerState()
+    return ControllerManagerState(
+        is_alive=observation.lease is not None and observation.lease.runs_out >= observation.now,
+        has_ca=any(_serves(flags, observation.signer) for flags in observation.flags),
     )
 
 
-def serves(flags: ManagerFlags, signer: str) -> bool:
-    """Whether a controller-manager with these flags issues for the signer.
+def _serves(flags: ManagerFlags, signer: str) -> bool:
+    """Return True if a controller manager with these flags issues for the signer.
 
-    One pair of files for one signer takes the general pair from all others (k/k cmd/kube-controller-manager/app/
-    certificates.go, getKubeletServingSignerFiles and its like).
+    If one signer has a pair of files of its own, the general pair does not count for any signer (k/k
+    cmd/kube-controller-manager/app/certificates.go, getKubeletServingSignerFiles and similar functions).
     """
-    pairs = {name: _pair(flags, f"{part}-") for name, part in CONTROLLED.items()}
-    cert, key = pairs[signer] if any(map(any, pairs.values())) else _pair(flags, "")
+    pairs = {name: _file_pair(flags, f"{part}-") for name, part in BUILT_IN_SIGNERS.items()}
+    cert, key = pairs[signer] if any(map(any, pairs.values())) else _file_pair(flags, "")
     return bool(cert and key) and _is_enabled(flags.values.get("controllers", "*"))
 
 
-def switched_off(seen: CsrObservation) -> Diagnosis | None:
-    if (
-        seen.signer not in CONTROLLED
-        or not seen.flags
-        or any(serves(flags, seen.signer) for flags in seen.flags)
-    ):
+def switched_off(observation: CsrObservation) -> Diagnosis | None:
+    signer = observation.signer
+    if signer not in BUILT_IN_SIGNERS or not observation.flags or manager_state(observation).has_ca:
         return None
-    served = [name for name in CONTROLLED if any(serves(flags, name) for flags in seen.flags)]
+    served = [name for name in BUILT_IN_SIGNERS if any(_serves(flags, name) for flags in observation.flags)]
     return Diagnosis(
         "signer-switched-off",
-        f"kube-controller-manager has no CA for the signer {seen.signer}, so nobody issues request {seen.name}: it runs "
-        f"with an external CA, or without the flags --cluster-signing-{CONTROLLED[seen.signer]}-cert-file and -key-file.",
+        f"kube-controller-manager has no CA for the signer {signer}, so it does not issue request {observation.name}: it "
+        f"runs with an external CA, or without the flags --cluster-signing-{BUILT_IN_SIGNERS[signer]}-cert-file and "
+        "-key-file.",
         PROVEN,
         (
-            *approval(seen.csr),
-            *(f"flags of pod kube-system/{flags.pod}: {_shown(flags)}" for flags in seen.flags),
+            *approval_evidence(observation.csr),
+            *_flag_evidence(observation),
             f"it issues for: {', '.join(served) or 'no signer'}",
         ),
-        f"{_other_signer(seen)}Give kube-controller-manager the CA's certificate and key by these flags, or ask "
-        f"another signer; for a webhook signer_name: {EPHEMERAL_CA} asks none. Where the key is kept outside the cluster, "
-        "sign the request there.",
+        f"{_other_signer(observation)}Give kube-controller-manager the CA's certificate and key by these flags, or use "
+        f"another signer. For a webhook, signer_name: {EPHEMERAL_CA} needs no signer. If the key must stay outside the "
+        "cluster, sign the request there.",
     )
 
 
-def stopped(seen: CsrObservation) -> Diagnosis | None:
-    lease = seen.lease
-    if seen.signer not in CONTROLLED or lease is None or seen.now <= lease.runs_out or _contradicted(seen):
+def stopped(observation: CsrObservation) -> Diagnosis | None:
+    lease = observation.lease
+    if observation.signer not in BUILT_IN_SIGNERS or lease is None or observation.now <= lease.runs_out:
         return None
-    age = seen.now - lease.renewed
+    if _works_without_lease(observation):
+        return None
+    age = observation.now - lease.renewed
     return Diagnosis(
         "controller-manager-stopped",
-        f"kube-controller-manager does not run, so nobody issues request {seen.name}: it renewed its Lease {span(age)} ago "
-        "for the last time.",
+        f"kube-controller-manager does not run, so it does not issue request {observation.name}: it last renewed its Lease "
+        f"{show_span(age)} ago.",
         PROVEN if age < FRESH else LIKELY,
         (
-            *approval(seen.csr),
+            *approval_evidence(observation.csr),
             (
-                f"Lease kube-system/kube-controller-manager: last renewed at {moment(lease.renewed)}, holds for "
-                f"{span(lease.length)}, holder {lease.holder or 'none: it was given back'}; the API server's clock says "
-                f"{moment(seen.now)}"
+                f"Lease kube-system/kube-controller-manager: last renewed at {show_time(lease.renewed)}, valid for "
+                f"{show_span(lease.length)}, holder {lease.holder or 'none, because it was released'}, and the API "
+                f"server's clock shows {show_time(observation.now)}"
             ),
         ),
-        "Start kube-controller-manager, or see in its log why it ends; it issues what is approved within seconds of its "
-        "start. On a managed cluster that is the provider's to do.",
+        "Start kube-controller-manager, or find in its log why it ends. It issues approved requests within seconds after "
+        "its start. On a managed cluster, ask the provider.",
     )
 
 
-def _contradicted(seen: CsrObservation) -> bool:
-    """It works without renewing a Lease: leader election is off, and the Lease is an old one."""
-    lease, peers = seen.lease, seen.peers
-    without = any(flags.values.get("leader-elect") == "false" for flags in seen.flags)
-    return without or bool(lease and peers and peers.last_issued and peers.last_issued > lease.runs_out)
+def _works_without_lease(observation: CsrObservation) -> bool:
+    """Return True if leader election is off, so that the Lease is an old one."""
+    lease, stats = observation.lease, observation.stats
+    is_off = any(flags.values.get("leader-elect") == "false" for flags in observation.flags)
+    return is_off or bool(lease and stats and stats.last_issued and stats.last_issued > lease.runs_out)
 
 
-def expired_ca(seen: CsrObservation) -> Diagnosis | None:
-    suspects = suspected(seen)
-    if not suspects or any(authority.not_after > seen.now for authority in suspects):
+def expired_ca(observation: CsrObservation) -> Diagnosis | None:
+    authorities = _signing_authorities(observation)
+    if not authorities or any(ca.not_after > observation.now for ca in authorities):
         return None
-    first = suspects[0]
-    issued = seen.peers is not None and first.subject in seen.peers.issuers
+    first = authorities[0]
+    has_issued = observation.stats is not None and first.subject in observation.stats.issuers
     return Diagnosis(
         "signing-ca-expired",
-        f"The CA that signs for {seen.signer} expired at {moment(first.not_after)} ({first.subject}), so request {seen.name} "
-        "is not issued.",
+        f"The CA that signs for {observation.signer} expired at {show_time(first.not_after)} ({first.subject}), so request "
+        f"{observation.name} is not issued.",
         LIKELY,
         (
-            *approval(seen.csr),
-            *(f"{one.source}: {one.subject}, until {moment(one.not_after)}" for one in suspects),
-            *(("it issued this signer's earlier certificates",) if issued else ()),
+            *approval_evidence(observation.csr),
+            *(f"{ca.source}: {ca.subject}, until {show_time(ca.not_after)}" for ca in authorities),
+            *(("it issued this signer's earlier certificates",) if has_issued else ()),
         ),
-        "Renew the signing CA: kube-controller-manager refuses to sign with an expired one and says so in its log alone "
-        "(the signer has expired). Then distribute the new CA; what is approved is issued at once.",
+        "Renew the signing CA. kube-controller-manager refuses to sign with an expired CA, and reports that only in its log "
+        "(the signer has expired). Then distribute the new CA. Approved requests are issued at once.",
     )
 
 
-def suspected(seen: CsrObservation) -> list[PublishedCa]:
-    """The published CAs that sign for this request's signer, as far as can be told; none where nothing tells.
+def _signing_authorities(observation: CsrObservation) -> list[PublishedCa]:
+    """Return the published CAs that probably sign for this signer: those that issued its earlier certificates.
 
-    Those that issued its earlier certificates; for signers of kube-controller-manager else those that are published
-    for requests (OpenShift), else the cluster's.
+    Without such a certificate, a signer of kube-controller-manager uses the CAs that are published for requests
+    (OpenShift), else those of the cluster. For other signers the list is empty.
     """
-    issuers = seen.peers.issuers if seen.peers else ()
-    named = [one for one in seen.authorities if one.subject in issuers]
-    if named or issuers or seen.signer not in CONTROLLED:
+    issuers = observation.stats.issuers if observation.stats else ()
+    named = [ca for ca in observation.authorities if ca.subject in issuers]
+    if named or issuers or observation.signer not in BUILT_IN_SIGNERS:
         return named
-    return [one for one in seen.authorities if one.for_requests] or list(seen.authorities)
+    return [ca for ca in observation.authorities if ca.signs_requests] or list(observation.authorities)
 
 
-def evidence(seen: CsrObservation) -> Iterator[str]:
-    """What is known of the controller-manager, where that explains nothing."""
-    if of(seen).is_alive and seen.lease:
-        yield f"kube-controller-manager runs: it renewed its Lease at {moment(seen.lease.renewed)}"
-    for flags in seen.flags:
-        yield f"flags of pod kube-system/{flags.pod}: {_shown(flags)}"
+def manager_evidence(observation: CsrObservation) -> Iterator[str]:
+    """Yield the facts about the controller manager for a request that they do not explain."""
+    if manager_state(observation).is_alive and observation.lease:
+        yield f"kube-controller-manager runs: it renewed its Lease at {show_time(observation.lease.renewed)}"
+    yield from _flag_evidence(observation)
 
 
-def _pair(flags: ManagerFlags, part: str) -> tuple[str, str]:
+def _flag_evidence(observation: CsrObservation) -> Iterator[str]:
+    return (f"flags of pod kube-system/{flags.pod}: {_signing_flags(flags)}" for flags in observation.flags)
+
+
+def _file_pair(flags: ManagerFlags, part: str) -> tuple[str, str]:
     cert, key = (flags.values.get(f"cluster-signing-{part}{kind}-file", "") for kind in ("cert", "key"))
     return cert, key
 
 
 def _is_enabled(controllers: str) -> bool:
-    """k8s.io/controller-manager app.IsControllerEnabled: by name, else as the star says."""
+    """Return True if the flag --controllers enables the signing controller (k8s.io/controller-manager IsControllerEnabled)."""
     listed = controllers.split(",")
     if any(f"-{name}" in listed for name in SIGNING_CONTROLLER):
         return False
     return "*" in listed or any(name in listed for name in SIGNING_CONTROLLER)
 
 
-def _shown(flags: ManagerFlags) -> str:
+def _signing_flags(flags: ManagerFlags) -> str:
     wanted = (
         f"--{name}={value}"
         for name, value in flags.values.items()
@@ -168,6 +172,7 @@ def _shown(flags: ManagerFlags) -> str:
     return " ".join(wanted) or "none about signing"
 
 
-def _other_signer(seen: CsrObservation) -> str:
-    known = seen.provider.signer if seen.provider else ""
-    return f"Use signer_name: {known}. " if known and known != seen.signer and known not in CONTROLLED else ""
+def _other_signer(observation: CsrObservation) -> str:
+    signer = observation.provider.signer if observation.provider else ""
+    is_usable = signer not in ("", observation.signer, *BUILT_IN_SIGNERS)
+    return f"Use signer_name: {signer}. " if is_usable else ""

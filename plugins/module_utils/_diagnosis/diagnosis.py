@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""What an explanation is made of, and the words that several rules share."""
+"""The form of a diagnosis, and the phrases that several rules share."""
 
 from __future__ import annotations
 
@@ -19,33 +19,38 @@ PROVEN, LIKELY, ONE_OF = "proven", "likely", "one of"
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """code: stable, for programs. cause: one sentence. certainty: "proven", "likely" or "one of"."""
+    """The explanation of a request that is not issued, or not as it was requested."""
 
+    #: Stable, for programs.
     code: str
+    #: One sentence.
     cause: str
+    #: PROVEN, LIKELY or ONE_OF.
     certainty: str
+    #: Clauses.
     evidence: tuple[str, ...] = ()
+    #: One or more sentences.
     remedy: str = ""
 
     @property
     def is_settled(self) -> bool:
-        """Whether it is worth acting on: more than a list of what it may be."""
+        """True if the diagnosis names one cause, so that a longer wait is useless."""
         return self.certainty in (PROVEN, LIKELY)
 
     def as_dict(self) -> dict[str, Any]:
         return {**asdict(self), "evidence": list(self.evidence)}
 
 
-def words(entry: Mapping[str, Any]) -> str:
-    """Reason and message of a condition, as one clause without a full stop."""
+def describe_condition(entry: Mapping[str, Any]) -> str:
+    """Return reason and message of a condition, as one clause without a full stop."""
     parts = (" ".join(str(entry.get(key, "")).split()) for key in ("reason", "message"))
     return ": ".join(filter(None, parts)).rstrip(".") or "no reason given"
 
 
-def decision(csr: Mapping[str, Any], entry: Mapping[str, Any]) -> tuple[str, ...]:
-    """When a decision was written and by which client: the object names no user.
+def decision_evidence(csr: Mapping[str, Any], entry: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the time of a decision, and the client program that wrote it. The object does not name the user.
 
-    A CSR that was created without labels and annotations has no managedFields (seen on 1.36.3), thus no client.
+    A CSR that was created without labels and annotations has no managedFields (seen on 1.36.3), so no client is known.
     """
     clients = [
         str(field.get("manager"))
@@ -53,20 +58,21 @@ def decision(csr: Mapping[str, Any], entry: Mapping[str, Any]) -> tuple[str, ...
         if field.get("subresource") == "approval"
     ]
     by = f" by the client {', '.join(clients)}" if clients else ""
-    return (f"{entry['type']} at {entry.get('lastUpdateTime', 'an unknown time')}{by} ({words(entry)})",)
+    time = entry.get("lastUpdateTime", "an unknown time")
+    return (f"{entry['type']} at {time}{by} ({describe_condition(entry)})",)
 
 
-def approval(csr: Mapping[str, Any]) -> tuple[str, ...]:
+def approval_evidence(csr: Mapping[str, Any]) -> tuple[str, ...]:
     approved = condition_of(csr, "Approved")
-    return decision(csr, approved) if approved else ()
+    return decision_evidence(csr, approved) if approved else ()
 
 
-def moment(at: datetime) -> str:
+def show_time(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S} UTC"
 
 
-def span(length: timedelta) -> str:
-    """Roughly, in the largest unit that gives at least two: "90 seconds", "3 hours", "12 days"; but "1 hour"."""
+def show_span(length: timedelta) -> str:
+    """Return a length of time in the largest unit of which it has at least two: "90 seconds", "3 hours". But "1 hour"."""
     seconds = round(length.total_seconds())
     if seconds == 3600:
         return "1 hour"

@@ -3,81 +3,107 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Requests that will never be issued: denied, refused by their signer, gone."""
+"""Rules for requests that have ended: denied, failed, issued for a shorter time, or gone."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from .._csr.csr_content import condition_of
-from .._csr.signers import remedy_for
+from .._csr import signers
+from .._csr.csr_content import certificate_of, condition_of
+from .._csr.errors import RequestError
+from .._csr.signers import CertificateRequest, Signer
 from .._times import parse_time
-from .diagnosis import LIKELY, ONE_OF, PROVEN, Diagnosis, decision, moment, span, words
-from .observation import APPROVED, DENIED, FAILED, ISSUED, PENDING, CsrObservation, symptom_of
+from .._x509 import certificate_facts
+from .._x509.certificate_facts import CertificateFacts
+from .._x509.errors import CertificateError
+from .diagnosis import (
+    LIKELY,
+    ONE_OF,
+    PROVEN,
+    Diagnosis,
+    decision_evidence,
+    describe_condition,
+    show_span,
+    show_time,
+)
+from .observation import (
+    APPROVED,
+    DENIED,
+    FAILED,
+    ISSUED,
+    PENDING,
+    CsrObservation,
+    PublishedCa,
+    symptom_of,
+)
 from .signer_stats import approved_at
 
 
 @dataclass(frozen=True)
 class KnownMessage:
-    """What a controller writes into a condition, and what to do about it. text: part of its reason or message."""
+    """A message that a controller writes into a condition."""
 
+    #: A part of the reason or the message.
     text: str
-    says: str
+    #: Its meaning, as a clause.
+    meaning: str
     remedy: str
-    source: str
 
 
-# Who denies what nobody would expect it to.
+# Controllers that deny requests which are not meant for them.
 DENIALS = (
+    # postfinance/kubelet-csr-approver#61, #70; kubespray installs it with kubelet_rotate_server_certificates
     KnownMessage(
         "kubelet-csr-approver",
-        "kubelet-csr-approver decides about kubelets' requests and denies what is no node's",
-        "Let it leave the requests of others alone (its flag --ignore-non-system-node), or use a signer other than "
+        "kubelet-csr-approver decides about the requests of kubelets, and denies every request that does not come from a node",
+        "Set its flag --ignore-non-system-node, so that it ignores other requests, or use a signer other than "
         "kubernetes.io/kubelet-serving.",
-        "postfinance/kubelet-csr-approver#61, #70; kubespray installs it with kubelet_rotate_server_certificates",
     ),
+    # certflow.kubernetes.k8s_csr
     KnownMessage(
         "CertflowSubstituted",
-        "certflow.kubernetes denied it: under the name of its own request stood another one",
-        "Find out who replaced it (the API server's audit log names the user), then run the task again.",
-        "certflow.kubernetes.k8s_csr",
+        "certflow.kubernetes denied it, because another request had replaced its own request under this name",
+        "Find the user who replaced it in the audit log of the API server, then run the task again.",
     ),
 )
-# Refusals of signers that are not part of Kubernetes; what Kubernetes' own say is in _signers.
+# Refusals by signers that are not part of Kubernetes. The refusals by the signers of Kubernetes are in _csr/signers.
+# cert-manager website content/docs/usage/kube-csr.md
 REFUSALS = (
     KnownMessage(
         "DeniedReference",
-        "cert-manager: the requester may not refer to this issuer",
+        "cert-manager: the requester has no permission to refer to this issuer",
         "Grant the requester the verb reference on signers.cert-manager.io, by the issuer's name, in its namespace.",
-        "cert-manager website content/docs/usage/kube-csr.md",
     ),
     KnownMessage(
         "InvalidDuration",
-        "cert-manager: the lifetime that is asked for is too short",
-        "Ask for 600 seconds or more (expiration_seconds; the annotation experimental.cert-manager.io/request-duration "
-        "goes before it).",
-        "cert-manager website content/docs/usage/kube-csr.md",
+        "cert-manager: the requested lifetime is too short",
+        "Ask for 600 seconds or more (expiration_seconds). The annotation experimental.cert-manager.io/request-duration "
+        "takes precedence.",
     ),
 )
 
 
 @dataclass(frozen=True)
 class CollectionRule:
-    """When kube-controller-manager deletes a request in this state. since: what its age is measured from."""
+    """The age at which kube-controller-manager deletes a request with a symptom."""
 
     symptom: str
     after: timedelta
+    #: The event from which the age is counted.
     since: str
     note: str = ""
 
 
-# k/k pkg/controller/certificates/cleaner/cleaner.go; it looks once an hour.
+# k/k pkg/controller/certificates/cleaner/cleaner.go. It checks once an hour.
 COLLECTED = (
     CollectionRule(PENDING, timedelta(hours=24), "its creation"),
     CollectionRule(DENIED, timedelta(hours=1), "the denial"),
     CollectionRule(FAILED, timedelta(hours=1), "the refusal"),
-    CollectionRule(ISSUED, timedelta(hours=1), "the approval", "at once where the certificate has expired"),
+    CollectionRule(ISSUED, timedelta(hours=1), "the approval", "at once if the certificate has expired"),
     CollectionRule(
         APPROVED,
         timedelta(hours=24),
@@ -86,101 +112,205 @@ COLLECTED = (
     ),
 )
 
+# kube-controller-manager backdates by five minutes. If eight hours or more are requested, the certificate then ends five
+# minutes earlier (k/k pkg/controller/certificates/authority/policies.go). One more minute is for the clocks, and a
+# hundredth for rounding.
+ALLOWANCE = timedelta(minutes=6)
+SOON = timedelta(days=30)
 
-def denied(seen: CsrObservation) -> Diagnosis | None:
-    entry = condition_of(seen.csr, "Denied") or {}
-    known = _known(DENIALS, words(entry))
+
+# Denied and failed requests
+
+
+def denied(observation: CsrObservation) -> Diagnosis | None:
+    entry = condition_of(observation.csr, "Denied") or {}
+    known = _find_known(DENIALS, describe_condition(entry))
     return Diagnosis(
         "denied",
-        f"Request {seen.name} was denied: {words(entry)}.",
+        f"Request {observation.name} was denied: {describe_condition(entry)}.",
         PROVEN,
         (
-            *decision(seen.csr, entry),
-            *((known.says,) if known else ()),
-            "who denied it stands in the API server's audit log alone",
+            *decision_evidence(observation.csr, entry),
+            *((known.meaning,) if known else ()),
+            "only the audit log of the API server names the user who denied it",
         ),
         f"{known.remedy} Then make a new request."
         if known
-        else "A denial is final: settle what it objects to, then make a new request.",
+        else "Correct what the message names, then make a new request. A denial is final.",
     )
 
 
-def failed(seen: CsrObservation) -> Diagnosis | None:
-    entry = condition_of(seen.csr, "Failed") or {}
-    known = _known(REFUSALS, words(entry))
-    specific = remedy_for(seen.signer, entry.get("message", "")) or (known.remedy if known else "")
+def failed(observation: CsrObservation) -> Diagnosis | None:
+    entry = condition_of(observation.csr, "Failed") or {}
+    known = _find_known(REFUSALS, describe_condition(entry))
+    specific = signers.remedy_for(observation.signer, entry.get("message", "")) or (
+        known.remedy if known else ""
+    )
     return Diagnosis(
         "failed",
-        f"The signer {seen.signer} refused request {seen.name}: {words(entry)}.",
+        f"The signer {observation.signer} refused request {observation.name}: {describe_condition(entry)}.",
         PROVEN,
         (
             f"condition Failed since {entry.get('lastUpdateTime', 'an unknown time')}",
-            *((known.says,) if known else ()),
+            *((known.meaning,) if known else ()),
         ),
-        f"{specific or 'Change what the signer objects to.'} A failed request is spent: make a new one.",
+        f"{specific or 'Correct what the message of the signer names.'} Then make a new request. A failed request is final.",
     )
 
 
-def deleted(seen: CsrObservation) -> Diagnosis | None:
-    """Gone before kube-controller-manager would have collected it, as it was last seen."""
-    due = _due(seen)
-    if due is None or seen.now >= due:
+def _find_known(table: tuple[KnownMessage, ...], text: str) -> KnownMessage | None:
+    return next((row for row in table if row.text in text), None)
+
+
+# Requests that are gone
+
+
+def deleted(observation: CsrObservation) -> Diagnosis | None:
+    """Explain a request that is gone before kube-controller-manager would have deleted it."""
+    due = _collection_time(observation)
+    if due is None or observation.now >= due:
         return None
+    symptom = symptom_of(observation.csr)
     return Diagnosis(
         "deleted",
-        f"Request {seen.name} was deleted before its certificate was fetched.",
+        f"Request {observation.name} was deleted before its certificate was fetched.",
         LIKELY,
         (
-            (
-                f"it was {symptom_of(seen.csr)} when it was last seen; the cluster itself deletes such a request at "
-                f"{moment(due)} at the earliest"
-            ),
+            f"it was {symptom} when it was last read; the cluster deletes such a request not before {show_time(due)}",
         ),
-        "Make the request again; who deleted it stands in the API server's audit log alone.",
+        "Make the request again. Only the audit log of the API server names the user who deleted it.",
     )
 
 
-def collected(seen: CsrObservation) -> Diagnosis | None:
-    due = _due(seen)
-    if due and seen.now < due:
+def collected(observation: CsrObservation) -> Diagnosis | None:
+    due = _collection_time(observation)
+    if due and observation.now < due:
         return None
+    symptom = symptom_of(observation.csr)
     return Diagnosis(
         "collected",
-        gone(seen.name) + ("." if due else ", or somebody deleted it, or there never was one of that name."),
+        describe_gone(observation.name) + ("." if due else ". Or a user deleted it, or it never existed."),
         LIKELY if due else ONE_OF,
         tuple(
-            f"a request that is {row.symptom} is collected {span(row.after)} after {row.since}"
+            f"the cluster deletes a request that is {row.symptom} {show_span(row.after)} after {row.since}"
             + (f", {row.note}" if row.note else "")
             for row in COLLECTED
-            if not due or row.symptom == symptom_of(seen.csr)
+            if not due or row.symptom == symptom
         ),
-        "Make the request again, and fetch the certificate within the hour after it was issued.",
+        "Make the request again, and fetch the certificate within an hour after it is issued.",
     )
 
 
-def gone(name: str) -> str:
-    """The words for a request that is not there any more."""
+def describe_gone(name: str) -> str:
+    """Return the sentence for a request that does not exist any more, without its full stop."""
     return (
-        f"Request {name} is gone before its certificate was fetched: the cluster collects an issued one after an hour, "
-        "an undecided one after 24"
+        f"Request {name} was deleted before its certificate was fetched: the cluster deletes an issued request after an "
+        "hour, and a request without a decision after 24 hours"
     )
 
 
-def _due(seen: CsrObservation) -> datetime | None:
-    """When the cluster would have collected it; None where its last state is not known."""
-    if "creationTimestamp" not in seen.csr["metadata"]:
+def _collection_time(observation: CsrObservation) -> datetime | None:
+    """Return the time at which the cluster would have deleted it. Return None if its last state is not known."""
+    if "creationTimestamp" not in observation.csr["metadata"]:
         return None
-    symptom = symptom_of(seen.csr)
+    symptom = symptom_of(observation.csr)
     after = next(row.after for row in COLLECTED if row.symptom == symptom)
     kind = {DENIED: "Denied", FAILED: "Failed"}.get(symptom)
-    entry = condition_of(seen.csr, kind) if kind else None
-    since = (
-        parse_time(entry["lastUpdateTime"])
-        if entry and entry.get("lastUpdateTime")
-        else approved_at(seen.csr)
+    entry = condition_of(observation.csr, kind) if kind else None
+    stamp = entry.get("lastUpdateTime") if entry else None
+    return (parse_time(stamp) if stamp else approved_at(observation.csr)) + after
+
+
+# Issued requests with a short lifetime
+
+
+def is_noteworthy(csr: Mapping[str, Any], now: datetime) -> bool:
+    """Return True if the certificate has less time than requested, or expires soon, so that the CAs should be read."""
+    facts = _facts_of(csr)
+    if facts is None:
+        return False
+    return _is_shorter(csr, facts) or (not _requested(csr) and now < facts.not_after < now + SOON)
+
+
+def ca_expiring(observation: CsrObservation) -> Diagnosis | None:
+    """Explain a certificate that ends with its CA. Signers do that (k/k authority.go)."""
+    facts = _facts_of(observation.csr)
+    ca = _ca_with_same_end(observation, facts) if facts else None
+    if facts is None or ca is None or not is_noteworthy(observation.csr, observation.now):
+        return None
+    left = show_span(max(ca.not_after - observation.now, timedelta()))
+    return Diagnosis(
+        "signing-ca-expiring",
+        f"The CA that signed request {observation.name} expires in {left}, at {show_time(ca.not_after)}, and its "
+        "certificate expires at the same time.",
+        PROVEN,
+        (
+            *_lifetime_evidence(observation, facts),
+            f"{ca.source}: {ca.subject}, until {show_time(ca.not_after)}",
+        ),
+        f"Renew the CA of the signer {observation.signer} before that time. After it the signer issues nothing, and every "
+        "certificate that the CA signed is invalid.",
     )
-    return since + after
 
 
-def _known(table: tuple[KnownMessage, ...], text: str) -> KnownMessage | None:
-    return next((row for row in table if row.text in text), None)
+def shortened(observation: CsrObservation) -> Diagnosis | None:
+    facts = _facts_of(observation.csr)
+    if facts is None or not _is_shorter(observation.csr, facts):
+        return None
+    granted = facts.not_after - approved_at(observation.csr)
+    row = observation.provider_row
+    limit: tuple[str, ...] = ()
+    if row and row.longest_lifetime_seconds:
+        limit = (
+            f"{row.name} issues for at most {show_span(timedelta(seconds=row.longest_lifetime_seconds))}",
+        )
+    return Diagnosis(
+        "lifetime-shortened",
+        f"Request {observation.name} asked for {show_span(_requested(observation.csr))} and was issued for "
+        f"{show_span(granted)}, because a signer may shorten expirationSeconds.",
+        PROVEN,
+        (*_lifetime_evidence(observation, facts), *limit),
+        "Renew by the expiry of the certificate. For a longer lifetime, raise kube-controller-manager's "
+        "--cluster-signing-duration, which is its default and its limit (365 days), or use another signer.",
+    )
+
+
+def lifetime_warnings(signer: Signer, request: CertificateRequest, granted: timedelta) -> tuple[str, ...]:
+    """Return a warning for a certificate with less time than requested, unless the table of signers foresaw it."""
+    requested = timedelta(seconds=request.expiration_seconds or 0)
+    if not _is_less(granted, requested) or signers.warnings(signer, request):
+        return ()
+    return (
+        f"the signer {signer.name} issued for {show_span(granted)}, and {show_span(requested)} were requested",
+    )
+
+
+def _lifetime_evidence(observation: CsrObservation, facts: CertificateFacts) -> Iterator[str]:
+    yield f"certificate by {facts.issuer}, until {show_time(facts.not_after)}"
+    if _requested(observation.csr):
+        yield f"spec.expirationSeconds {observation.csr['spec']['expirationSeconds']}"
+
+
+def _ca_with_same_end(observation: CsrObservation, facts: CertificateFacts) -> PublishedCa | None:
+    """Return the published CA that issued the certificate and expires in the same second."""
+    wanted = facts.issuer, facts.not_after
+    return next((ca for ca in observation.authorities if (ca.subject, ca.not_after) == wanted), None)
+
+
+def _is_shorter(csr: Mapping[str, Any], facts: CertificateFacts) -> bool:
+    return _is_less(facts.not_after - approved_at(csr), _requested(csr))
+
+
+def _is_less(granted: timedelta, requested: timedelta) -> bool:
+    return bool(requested) and granted < requested - ALLOWANCE - requested / 100
+
+
+def _requested(csr: Mapping[str, Any]) -> timedelta:
+    return timedelta(seconds=csr["spec"].get("expirationSeconds") or 0)
+
+
+def _facts_of(csr: Mapping[str, Any]) -> CertificateFacts | None:
+    try:
+        return certificate_facts.describe_pem(certificate_of(csr))
+    except (CertificateError, RequestError):
+        return None

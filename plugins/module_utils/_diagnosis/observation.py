@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""What is known of one request and of its surroundings: plain data for the rules that explain it."""
+"""The facts about one request and its cluster: plain data for the rules that explain the request."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from .._kube.access_review import Permission
 from .._kube.cluster_facts import ManagerFlags, ManagerLease
 from .signer_stats import SignerStats
 
-# What an operator sees: the column CONDITION of `kubectl get csr`, reduced to what matters.
+# The symptoms: the column CONDITION of `kubectl get csr`, reduced to the parts that matter.
 PENDING, APPROVED, FAILED, DENIED, ISSUED, GONE = (
     "Pending", "Approved", "Approved,Failed", "Denied", "Approved,Issued", "NotFound",
 )  # fmt: skip
-# Signers inside kube-controller-manager -> the part of its flags that is theirs:
-# --cluster-signing-PART-cert-file (k/k cmd/kube-controller-manager/app/certificates.go).
-CONTROLLED: Mapping[str, str] = {
+#: The signers inside kube-controller-manager, and the part of its flags that belongs to each:
+#: --cluster-signing-PART-cert-file (k/k cmd/kube-controller-manager/app/certificates.go).
+BUILT_IN_SIGNERS: Mapping[str, str] = {
     KUBELET_SERVING: "kubelet-serving",
     KUBE_APISERVER_CLIENT: "kube-apiserver-client",
     KUBE_APISERVER_CLIENT_KUBELET: "kubelet-client",
@@ -41,52 +41,64 @@ CERT_MANAGER = ("issuers.cert-manager.io/", "clusterissuers.cert-manager.io/")
 
 @dataclass(frozen=True)
 class PublishedCa:
-    """A CA that the cluster publishes. subject: RFC 4514 text. for_requests: published as the one that signs requests."""
+    """A CA certificate that the cluster publishes."""
 
+    #: Where it was read.
     source: str
+    #: RFC 4514 text.
     subject: str
     not_after: datetime
-    for_requests: bool = False
+    #: True if it is published as the CA that signs requests.
+    signs_requests: bool = False
 
 
 @dataclass(frozen=True)
 class SignerEvent:
-    """An Event on the request: what a controller says of it, in one line."""
+    """An Event on the request."""
 
+    #: The controller that wrote it.
     reporter: str
     reason: str
+    #: In one line.
     message: str
-    warning: bool
+    is_warning: bool
 
 
 @dataclass(frozen=True)
 class CertManagerIssuer:
-    """The cert-manager issuer that the signer's name stands for. exists: None where it may not be read."""
+    """The cert-manager issuer that the signer name refers to."""
 
+    #: Kind and name.
     text: str
-    installed: bool | None
+    #: True if cert-manager's API exists, None if it could not be read.
+    is_installed: bool | None
+    #: None if it could not be read.
     exists: bool | None
 
 
 @dataclass(frozen=True)
 class CsrObservation:
-    """What is known. csr: the object, where it is gone as it was last seen; None, empty: nobody looked, or may.
+    """The facts about one request. None or an empty value: not read, or not readable for this identity."""
 
-    lacking: rights that this identity lacks to approve it. unreadable: a sentence for each fact that could not be read.
-    """
-
+    #: The object. If it is gone, as it was last read.
     csr: Mapping[str, Any]
+    #: The API server's time.
     now: datetime
     provider: ProviderVerdict | None = None
-    peers: SignerStats | None = None
+    #: The other requests of its signer.
+    stats: SignerStats | None = None
+    #: The Lease of kube-controller-manager.
     lease: ManagerLease | None = None
+    #: The flags of each kube-controller-manager.
     flags: tuple[ManagerFlags, ...] = ()
     authorities: tuple[PublishedCa, ...] = ()
     issuer: CertManagerIssuer | None = None
-    reports: tuple[SignerEvent, ...] = ()
+    events: tuple[SignerEvent, ...] = ()
+    #: The permissions that this identity lacks to approve it.
     lacking: tuple[Permission, ...] | None = None
+    #: A sentence for each fact that could not be read.
     unreadable: tuple[str, ...] = ()
-    gone: bool = False
+    is_gone: bool = False
 
     @property
     def name(self) -> str:
@@ -97,16 +109,16 @@ class CsrObservation:
         return str((self.csr.get("spec") or {}).get("signerName", ""))
 
     @property
-    def row(self) -> Provider | None:
+    def provider_row(self) -> Provider | None:
         return self.provider.row if self.provider else None
 
     @property
     def symptom(self) -> str:
-        return GONE if self.gone else symptom_of(self.csr)
+        return GONE if self.is_gone else symptom_of(self.csr)
 
 
 def symptom_of(csr: Mapping[str, Any]) -> str:
-    """One of PENDING, APPROVED, FAILED, DENIED, ISSUED: what the request's conditions come to."""
+    """Return the symptom that the conditions of a request amount to: PENDING, APPROVED, FAILED, DENIED or ISSUED."""
     parts = condition_text(csr).split(",")
     if "Issued" in parts:
         return ISSUED

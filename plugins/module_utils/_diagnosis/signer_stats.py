@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""A signer's requests, counted: what others got from it is the best evidence there is."""
+"""The requests of one signer, counted. Its answers to other requests are the best evidence."""
 
 from __future__ import annotations
 
@@ -18,29 +18,30 @@ from .._times import parse_time
 from .._x509 import certificate_facts
 from .._x509.errors import CertificateError
 
-# Signers answer within seconds; an approved request without a certificate after this time is stuck.
+# Signers answer within seconds. An approved request without a certificate after this time is stuck.
 STUCK_AFTER = timedelta(minutes=10)
-# So many of the newest certificates are read for the names of their issuers.
+# The issuers are read from this number of the newest certificates.
 READ_ISSUERS_OF = 20
 
 
 @dataclass(frozen=True)
 class SignerStats:
-    """Requests of one signer. stuck: approved long ago, without result. issued_at, oldest_stuck: times of approvals.
-
-    issuers: subjects of the CAs that issued the newest ones, as RFC 4514 text.
-    """
+    """The number of requests of one signer in each state."""
 
     issued: int = 0
     pending: int = 0
+    #: Approved long ago and not issued.
     stuck: int = 0
+    #: The approval of the newest issued request.
     last_issued: datetime | None = None
+    #: The approval of the oldest stuck request.
     oldest_stuck: datetime | None = None
+    #: The subjects of the CAs that issued the newest certificates, as RFC 4514 text.
     issuers: tuple[str, ...] = ()
 
-    def beside(self, csr: Mapping[str, Any], now: datetime) -> SignerStats:
-        """Those other than this one, which was counted; the times stay those of all."""
-        own = "" if is_node(csr) else state_of(csr, now)
+    def without(self, csr: Mapping[str, Any], now: datetime) -> SignerStats:
+        """Return the numbers without this request, which was counted. The times stay those of all requests."""
+        own = "" if is_from_node(csr) else state_of(csr, now)
         return SignerStats(
             max(0, self.issued - (own == "issued")),
             max(0, self.pending - (own == "pending")),
@@ -53,59 +54,60 @@ class SignerStats:
 
 def count_requests(csrs: Iterable[Mapping[str, Any]], now: datetime) -> SignerStats:
     """Count the requests of one signer."""
-    found: dict[str, list[tuple[datetime, Mapping[str, Any]]]] = {
+    by_state: dict[str, list[tuple[datetime, Mapping[str, Any]]]] = {
         "issued": [],
         "pending": [],
         "stuck": [],
         "": [],
     }
     for csr in csrs:
-        found[state_of(csr, now)].append((approved_at(csr), csr))
-    newest = sorted(found["issued"], key=lambda entry: entry[0], reverse=True)
+        by_state[state_of(csr, now)].append((approved_at(csr), csr))
+    newest = sorted(by_state["issued"], key=lambda entry: entry[0], reverse=True)
+    issuers = (_issuer_of(csr) for _at, csr in newest[:READ_ISSUERS_OF])
     return SignerStats(
-        issued=len(found["issued"]),
-        pending=len(found["pending"]),
-        stuck=len(found["stuck"]),
+        issued=len(newest),
+        pending=len(by_state["pending"]),
+        stuck=len(by_state["stuck"]),
         last_issued=newest[0][0] if newest else None,
-        oldest_stuck=min((at for at, _csr in found["stuck"]), default=None),
-        issuers=tuple(dict.fromkeys(filter(None, (_issuer(csr) for _at, csr in newest[:READ_ISSUERS_OF])))),
+        oldest_stuck=min((at for at, _csr in by_state["stuck"]), default=None),
+        issuers=tuple(dict.fromkeys(filter(None, issuers))),
     )
 
 
 def without_nodes(csrs: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Those that are not a node's own: signers treat kubelets otherwise than anybody else."""
-    return [csr for csr in csrs if not is_node(csr)]
+    """Return the requests that do not come from nodes. Signers treat the requests of kubelets differently."""
+    return [csr for csr in csrs if not is_from_node(csr)]
 
 
 def group_by_signer(csrs: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
-    """The requests by the name of their signer."""
-    found: dict[str, list[Mapping[str, Any]]] = {}
+    """Return the requests of each signer name."""
+    groups: dict[str, list[Mapping[str, Any]]] = {}
     for csr in csrs:
-        found.setdefault(str(csr["spec"]["signerName"]), []).append(csr)
-    return found
+        groups.setdefault(str(csr["spec"]["signerName"]), []).append(csr)
+    return groups
 
 
 def state_of(csr: Mapping[str, Any], now: datetime) -> str:
-    """ "issued", "pending", "stuck", or "" for what was refused and for what its signer may still answer."""
-    what = condition_text(csr)
-    if what.endswith("Issued"):
+    """Return "issued", "pending" or "stuck". Return "" if it was refused, or if its signer may still answer."""
+    condition = condition_text(csr)
+    if condition.endswith("Issued"):
         return "issued"
-    if what == "Approved":
+    if condition == "Approved":
         return "stuck" if now - approved_at(csr) > STUCK_AFTER else ""
-    return "pending" if what == "Pending" else ""
+    return "pending" if condition == "Pending" else ""
 
 
 def approved_at(csr: Mapping[str, Any]) -> datetime:
-    """When it was approved; when it was made, where that is not known."""
+    """Return the time of the approval. If that is not known, return the time of the creation."""
     approved = condition_of(csr, "Approved") or {}
     return parse_time(approved.get("lastUpdateTime") or csr["metadata"]["creationTimestamp"])
 
 
-def is_node(csr: Mapping[str, Any]) -> bool:
+def is_from_node(csr: Mapping[str, Any]) -> bool:
     return str(csr["spec"].get("username", "")).startswith("system:node:")
 
 
-def _issuer(csr: Mapping[str, Any]) -> str:
+def _issuer_of(csr: Mapping[str, Any]) -> str:
     try:
         return certificate_facts.describe_pem(certificate_of(csr)).issuer
     except (CertificateError, RequestError):

@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Requests that are approved and not issued. What will keep a request that nobody has approved yet from it, too.
+"""Rules for requests that are not approved, and for approved requests that are not issued.
 
-The object looks the same for a signer that does not exist, one that refuses silently, a stopped controller-manager, an
-expired CA and a slow signer. So each rule says how certain it is, and none claims more than its evidence.
+The object looks the same for a signer that does not exist, a signer that refuses silently, a stopped controller manager,
+an expired CA and a slow signer. So each rule says how certain it is, and no rule claims more than its evidence.
 """
 
 from __future__ import annotations
@@ -16,206 +16,306 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Callable
 
+from .._csr.csr_content import content_of
 from .._csr.providers import PROVIDERS, UnservedSigner
 from .._csr.signers import EKS_APP_SERVING, KUBELET_SERVING, LEGACY_UNKNOWN
+from .._errors import CertflowError
+from .._kube.access_review import rule_for
 from . import control_plane
-from .diagnosis import LIKELY, ONE_OF, PROVEN, Diagnosis, approval, moment, span
-from .observation import CERT_MANAGER, CONTROLLED, CsrObservation
-from .signer_stats import approved_at, is_node
+from .diagnosis import LIKELY, ONE_OF, PROVEN, Diagnosis, approval_evidence, show_span, show_time
+from .observation import BUILT_IN_SIGNERS, CERT_MANAGER, CsrObservation
+from .signer_stats import approved_at, is_from_node
 
-# A request that waits this long waits for nobody.
+# After this time no client waits for the certificate any more.
 LEFT_OVER_AFTER = timedelta(days=1)
-SIMILAR = 0.8  # of difflib: one or two letters in a name
+# The ratio of difflib for names that differ in one or two letters.
+SIMILAR = 0.8
 
 
-def legacy_unknown(seen: CsrObservation) -> Diagnosis | None:
-    if seen.signer != LEGACY_UNKNOWN:
+# Requests that are not approved
+
+
+def no_permission_to_approve(observation: CsrObservation) -> Diagnosis | None:
+    if not observation.lacking:
+        return None
+    missing = ", ".join(
+        f"{permission.verb} {permission.resource} {permission.name}".strip()
+        for permission in observation.lacking
+    )
+    return Diagnosis(
+        "no-right-to-approve",
+        f"Request {observation.name} is not approved, and this identity has no permission to approve it: it lacks "
+        f"{missing}.",
+        PROVEN,
+        tuple(_pending_evidence(observation)),
+        _comparison_remedy(observation)
+        or f"Ask an identity with the permission to compare and approve it (kubectl certificate approve {observation.name}), "
+        f"or grant the permission, bound to this identity, by kubectl apply of: {rule_for(observation.lacking)}",
+    )
+
+
+def never_approved(observation: CsrObservation) -> Diagnosis | None:
+    is_permitted = observation.lacking is not None
+    review = (
+        f"this identity has the permission to approve requests for {observation.signer}"
+        if is_permitted
+        else ""
+    )
+    return Diagnosis(
+        "never-approved",
+        f"Request {observation.name} is not approved yet.",
+        PROVEN,
+        tuple(filter(None, (*_pending_evidence(observation), review))),
+        _approval_remedy(observation),
+    )
+
+
+def _approval_remedy(observation: CsrObservation) -> str:
+    """Return the remedy for a request without a decision. A request that cannot be compared must not be approved."""
+    remedy = _comparison_remedy(observation)
+    if remedy:
+        return remedy
+    later = foresee(observation)
+    if later:
+        return later.remedy
+    return (
+        f"Compare what it asks for, then approve it (kubectl certificate approve {observation.name}), or set approve: true in "
+        "the k8s_csr task that made it. The cluster deletes it 24 hours after its creation."
+    )
+
+
+def _comparison_remedy(observation: CsrObservation) -> str:
+    """Return the remedy for a request that cannot be compared, or ""."""
+    try:
+        fault = content_of(observation.csr).fault
+    except CertflowError as error:
+        fault = error.cause
+    if not fault:
+        return ""
+    return f"Do not approve it: {fault}. Find out who made it, and deny it (kubectl certificate deny {observation.name})."
+
+
+def _pending_evidence(observation: CsrObservation) -> Iterator[str]:
+    created = observation.csr["metadata"].get("creationTimestamp", "an unknown time")
+    yield f"no condition since it was created at {created}"
+    later = foresee(observation)
+    if later:
+        yield f"an approval is not enough: {later.cause}"
+    yield from observation.unreadable
+
+
+# Approved requests without a certificate: causes that were seen
+
+
+def legacy_unknown(observation: CsrObservation) -> Diagnosis | None:
+    if observation.signer != LEGACY_UNKNOWN:
         return None
     return Diagnosis(
         "legacy-unknown",
-        f"Request {seen.name} asks the signer {LEGACY_UNKNOWN}, which is of the API version v1beta1 that Kubernetes 1.22 "
-        "removed.",
+        f"Request {observation.name} asks the signer {LEGACY_UNKNOWN}, which belongs to the API version v1beta1 that "
+        "Kubernetes 1.22 removed.",
         LIKELY,
-        approval(seen.csr),
+        approval_evidence(observation.csr),
         f"Make a new request with signer_name: {KUBELET_SERVING}, on Amazon EKS {EKS_APP_SERVING}.",
     )
 
 
-def not_served(seen: CsrObservation) -> Diagnosis | None:
-    fault = unserved(seen)
-    # What others got from this signer outweighs any table.
-    if fault is None or seen.provider is None or (seen.peers and seen.peers.issued):
+def not_served(observation: CsrObservation) -> Diagnosis | None:
+    fault = find_unserved(observation)
+    provider, stats = observation.provider, observation.stats
+    # A certificate that this signer issued outweighs any table.
+    if fault is None or provider is None or (stats and stats.issued):
         return None
-    stuck = seen.peers.stuck if seen.peers else 0
-    others = (
-        (f"{stuck} other approved requests of this signer were never issued, and none was",) if stuck else ()
-    )
+    stuck = stats.stuck if stats else 0
+    others = f"{stuck} other approved requests of this signer were never issued, and none was issued"
     return Diagnosis(
         "signer-not-served",
-        f"The signer {fault.signer} will not issue request {seen.name} on this cluster ({seen.provider.name}): "
-        f"{fault.why}.",
+        f"The signer {fault.signer} does not issue request {observation.name} on this cluster ({provider.name}): {fault.why}.",
         PROVEN if stuck else LIKELY,
         (
-            *approval(seen.csr),
-            *(f"{seen.provider.name}: {text}" for text in seen.provider.evidence),
-            *others,
+            *approval_evidence(observation.csr),
+            *(f"{provider.name}: {text}" for text in provider.evidence),
+            *((others,) if stuck else ()),
         ),
         fault.remedy,
     )
 
 
-def unserved(seen: CsrObservation) -> UnservedSigner | None:
-    """The row that says so: of this provider, or of another one that keeps the signer to itself."""
-    if seen.row is None or seen.provider is None or seen.signer == seen.provider.signer or is_node(seen.csr):
+def find_unserved(observation: CsrObservation) -> UnservedSigner | None:
+    """Return the row that says that the provider does not serve the signer, or that only other providers have it."""
+    provider, row = observation.provider, observation.provider_row
+    if (
+        row is None
+        or provider is None
+        or observation.signer == provider.signer
+        or is_from_node(observation.csr)
+    ):
         return None
-    for fault in seen.row.not_served:
-        if fault.signer == seen.signer:
+    for fault in row.not_served:
+        if fault.signer == observation.signer:
             return fault
-    owners = [row.name for row in PROVIDERS if row.serving_signer == seen.signer]
-    if seen.signer.startswith("kubernetes.io/") or not owners:
+    owners = [row.name for row in PROVIDERS if row.serving_signer == observation.signer]
+    if observation.signer.startswith("kubernetes.io/") or not owners:
         return None
-    remedy = f"Use signer_name: {seen.provider.signer}." if seen.provider.signer else ""
-    return UnservedSigner(seen.signer, f"only {' and '.join(owners)} has it", remedy)
+    remedy = f"Use signer_name: {provider.signer}." if provider.signer else ""
+    return UnservedSigner(observation.signer, f"only {' and '.join(owners)} has it", remedy)
 
 
-def no_such_signer(seen: CsrObservation) -> Diagnosis | None:
-    """The API server takes any name: a slip of the pen waits for ever."""
-    if not seen.signer.startswith("kubernetes.io/") or seen.signer in CONTROLLED:
+def no_such_signer(observation: CsrObservation) -> Diagnosis | None:
+    """Explain a misspelt signer of Kubernetes. The API server accepts any name."""
+    if not observation.signer.startswith("kubernetes.io/") or observation.signer in BUILT_IN_SIGNERS:
         return None
-    usable = [name for name in CONTROLLED if name != LEGACY_UNKNOWN]
-    meant = difflib.get_close_matches(seen.signer, usable, 1, SIMILAR)
+    usable = [name for name in BUILT_IN_SIGNERS if name != LEGACY_UNKNOWN]
+    similar = difflib.get_close_matches(observation.signer, usable, 1, SIMILAR)
     return Diagnosis(
         "no-such-signer",
-        f"No signer of Kubernetes is called {seen.signer}, so nobody issues request {seen.name}.",
+        f"Kubernetes has no signer {observation.signer}, so no signer issues request {observation.name}.",
         LIKELY,
-        (*approval(seen.csr), f"names under kubernetes.io/ are reserved for: {', '.join(CONTROLLED)}"),
-        f"Make a new request; meant may be {meant[0]}."
-        if meant
+        (
+            *approval_evidence(observation.csr),
+            f"names under kubernetes.io/ are reserved for: {', '.join(BUILT_IN_SIGNERS)}",
+        ),
+        f"Make a new request, perhaps with signer_name: {similar[0]}."
+        if similar
         else "Make a new request for a signer that exists.",
     )
 
 
-def issuer_absent(seen: CsrObservation) -> Diagnosis | None:
-    issuer = seen.issuer
+def issuer_absent(observation: CsrObservation) -> Diagnosis | None:
+    issuer = observation.issuer
     if issuer is None or issuer.exists is not False:
         return None
     absent = (
-        "cert-manager is not installed here" if issuer.installed is False else f"there is no {issuer.text}"
+        "cert-manager is not installed here"
+        if issuer.is_installed is False
+        else f"there is no {issuer.text} in this cluster"
     )
     return Diagnosis(
         "issuer-absent",
-        f"The signer {seen.signer} is cert-manager's {issuer.text}, and {absent}, so nobody issues request {seen.name}.",
+        f"The signer {observation.signer} is cert-manager's {issuer.text}, and {absent}, so no signer issues request "
+        f"{observation.name}.",
         PROVEN,
-        approval(seen.csr),
-        "Create that issuer, or make a new request for a signer that is there.",
+        approval_evidence(observation.csr),
+        "Create that issuer, or make a new request for a signer that exists.",
     )
 
 
-def gate_off(seen: CsrObservation) -> Diagnosis | None:
-    """With the gate on, cert-manager answers at once: by an Event where it does not issue."""
-    if not seen.signer.startswith(CERT_MANAGER) or seen.reports or (seen.peers and seen.peers.issued):
+def gate_off(observation: CsrObservation) -> Diagnosis | None:
+    """Explain the silence of cert-manager. With the feature gate on it answers at once, at least by an Event."""
+    stats = observation.stats
+    if not observation.signer.startswith(CERT_MANAGER) or observation.events or (stats and stats.issued):
         return None
     return Diagnosis(
         "cert-manager-gate-off",
-        f"cert-manager does not look at request {seen.name}: its controllers for certificate signing requests are "
+        f"cert-manager ignores request {observation.name}, because its controllers for certificate signing requests are "
         "experimental and off by default.",
         LIKELY,
-        (*approval(seen.csr), "no Event of cert-manager on the request"),
+        (*approval_evidence(observation.csr), "no Event of cert-manager on the request"),
         "Start cert-manager's controller with --feature-gates=ExperimentalCertificateSigningRequestControllers=true, or "
         "use its Certificate resources, with cainjector for the caBundle.",
     )
 
 
-def reported(seen: CsrObservation) -> Diagnosis | None:
-    """Warnings alone: that it waits for the approval, cert-manager says of every request."""
-    found = [report for report in seen.reports if report.warning]
-    if not found:
+def reported(observation: CsrObservation) -> Diagnosis | None:
+    """Explain the request by its last Warning Event. cert-manager writes a Normal Event about every request."""
+    warnings = [event for event in observation.events if event.is_warning]
+    if not warnings:
         return None
-    last = found[-1]
-    said = f"{last.reason}: {last.message.rstrip('.')}"
+    last = warnings[-1]
+    message = f"{last.reason}: {last.message.rstrip('.')}"
     return Diagnosis(
         "signer-reports",
-        f"{last.reporter or 'A controller'} says of request {seen.name}: {said}.",
+        f"{last.reporter or 'A controller'} reports about request {observation.name}: {message}.",
         LIKELY,
-        (*approval(seen.csr), *(f"Event {report.reason}: {report.message}" for report in seen.reports)),
-        "Settle what the signer objects to; kubectl describe csr shows its Events.",
+        (*approval_evidence(observation.csr), *_event_evidence(observation)),
+        "Correct what the signer reports. kubectl describe csr shows its Events.",
     )
 
 
-def forbidden_prefix(seen: CsrObservation) -> Diagnosis | None:
-    prefixes = seen.row.forbidden_prefixes if seen.row else ()
-    prefix = next((prefix for prefix in prefixes if seen.name.startswith(prefix)), None)
-    if prefix is None or seen.row is None:
+def forbidden_prefix(observation: CsrObservation) -> Diagnosis | None:
+    row = observation.provider_row
+    prefixes = row.forbidden_prefixes if row else ()
+    prefix = next((prefix for prefix in prefixes if observation.name.startswith(prefix)), None)
+    if prefix is None or row is None:
         return None
     return Diagnosis(
         "name-never-issued",
-        f"Request {seen.name} has a name that {seen.row.name} never issues: it begins with {prefix!r}.",
+        f"Request {observation.name} has a name that {row.name} never issues: it begins with {prefix!r}.",
         LIKELY,
-        (*approval(seen.csr), f"source: {seen.row.source}"),
+        (*approval_evidence(observation.csr), f"source: {row.source}"),
         f"Make a new request under a name that does not begin with {prefix!r}.",
     )
 
 
-def left_over(seen: CsrObservation) -> Diagnosis | None:
-    age = seen.now - approved_at(seen.csr)
+# Approved requests without a certificate: causes that remain
+
+
+def left_over(observation: CsrObservation) -> Diagnosis | None:
+    age = observation.now - approved_at(observation.csr)
     if age < LEFT_OVER_AFTER:
         return None
     return Diagnosis(
         "left-over",
-        f"Request {seen.name} was approved {span(age)} ago and {seen.signer} has not issued it: nobody waits for it any "
-        f"more, and {_one_of(seen)} kept it from being issued.",
+        f"Request {observation.name} was approved {show_span(age)} ago, {observation.signer} has not issued it, and no "
+        f"client waits for it any more: the cause is {_possible_causes(observation)}.",
         ONE_OF,
-        tuple(_evidence(seen)),
-        f"Delete it (kubectl delete csr {seen.name}): before Kubernetes 1.35 nothing collects it, and there it is a day. "
-        "Then find out why this signer does not issue.",
+        tuple(_evidence(observation)),
+        f"Delete it (kubectl delete csr {observation.name}): Kubernetes before 1.35 never deletes it, and later versions do "
+        "after a day. Then find out why this signer does not issue.",
     )
 
 
-def unexplained(seen: CsrObservation) -> Diagnosis:
-    log = "kube-controller-manager's" if seen.signer in CONTROLLED else "the signer's"
+def unexplained(observation: CsrObservation) -> Diagnosis:
+    program = "kube-controller-manager" if observation.signer in BUILT_IN_SIGNERS else "the signer"
     return Diagnosis(
         "approved-not-issued",
-        f"Request {seen.name} is approved and {seen.signer} has not issued it: {_one_of(seen)}.",
+        f"Request {observation.name} is approved, and {observation.signer} has not issued it: the cause is "
+        f"{_possible_causes(observation)}.",
         ONE_OF,
-        tuple(_evidence(seen)),
-        f"Look into {log} log: for most of these that is the only place where it stands.",
+        tuple(_evidence(observation)),
+        f"Read the log of {program}. Most of these causes appear only there.",
     )
 
 
-def _one_of(seen: CsrObservation) -> str:
-    """What it may be, without what the evidence excludes."""
-    manager = control_plane.of(seen)
-    possible = (
-        ("no such signer here", not (manager.gives_a_ca or (seen.peers and seen.peers.issued))),
+def _possible_causes(observation: CsrObservation) -> str:
+    """Return the causes that the evidence does not exclude."""
+    manager = control_plane.manager_state(observation)
+    has_issued = bool(observation.stats and observation.stats.issued)
+    causes = (
+        ("a signer that does not exist here", not (manager.has_ca or has_issued)),
         ("a signer that does not run", not manager.is_alive),
-        ("a signing CA that is missing", not manager.gives_a_ca),
+        ("a signing CA that is missing", not manager.has_ca),
         ("a signing CA that cannot be read or has expired", True),
         ("a slow signer", True),
     )
-    left = [text for text, is_possible in possible if is_possible]
-    return f"one of {', '.join(left[:-1])}, or {left[-1]}"
+    possible = [text for text, is_possible in causes if is_possible]
+    return f"one of {', '.join(possible[:-1])}, or {possible[-1]}"
 
 
-def _evidence(seen: CsrObservation) -> Iterator[str]:
-    yield from approval(seen.csr)
-    peers = seen.peers
-    if peers and peers.issued and peers.last_issued:
+def _evidence(observation: CsrObservation) -> Iterator[str]:
+    yield from approval_evidence(observation.csr)
+    stats = observation.stats
+    if stats and stats.issued and stats.last_issued:
         yield (
-            f"{peers.issued} other requests of this signer were issued, the last one approved at "
-            f"{moment(peers.last_issued)}"
+            f"{stats.issued} other requests of this signer were issued, the last one approved at "
+            f"{show_time(stats.last_issued)}"
         )
-    if peers and peers.stuck and peers.oldest_stuck:
+    if stats and stats.stuck and stats.oldest_stuck:
         yield (
-            f"{peers.stuck} other requests of this signer are stuck too, the oldest one approved at "
-            f"{moment(peers.oldest_stuck)}"
+            f"{stats.stuck} other requests of this signer are stuck too, the oldest one approved at "
+            f"{show_time(stats.oldest_stuck)}"
         )
-    yield from (f"Event {report.reason}: {report.message}" for report in seen.reports)
-    yield from control_plane.evidence(seen)
+    yield from _event_evidence(observation)
+    yield from control_plane.manager_evidence(observation)
+
+
+def _event_evidence(observation: CsrObservation) -> Iterator[str]:
+    return (f"Event {event.reason}: {event.message}" for event in observation.events)
 
 
 Rule = Callable[[CsrObservation], "Diagnosis | None"]
-# What can be foreseen of a request that is not approved yet.
-FORESEEING: tuple[Rule, ...] = (
+#: The rules that also apply to a request that is not approved yet.
+FORESEEABLE: tuple[Rule, ...] = (
     legacy_unknown,
     not_served,
     no_such_signer,
@@ -227,6 +327,6 @@ FORESEEING: tuple[Rule, ...] = (
 )
 
 
-def foreseen(seen: CsrObservation) -> Diagnosis | None:
-    """What would become of the request once it is approved, None where nothing speaks against it."""
-    return next((found for rule in FORESEEING if (found := rule(seen))), None)
+def foresee(observation: CsrObservation) -> Diagnosis | None:
+    """Return the reason why the request will not be issued after its approval, or None if no reason is known."""
+    return next((diagnosis for rule in FORESEEABLE if (diagnosis := rule(observation))), None)

@@ -16,7 +16,7 @@ from .._csr.csr_api import is_over
 from .._csr.csr_content import COLLECTION, certificate_of, condition_text
 from .._csr.errors import IssueError
 from .._kube.client import Client
-from . import diagnose
+from .causes import diagnose
 from .cluster_evidence import ClusterEvidence
 from .diagnosis import Diagnosis
 from .observation import CsrObservation
@@ -48,7 +48,7 @@ def wait(client: Client, subject: object, csr: Mapping[str, Any], *, until: floa
             explain_at = now + EXPLAINED_SECONDS
         is_last = now >= until
         if is_last or (explain_at is not None and now >= explain_at):
-            evidence.look_again(everything=is_last)
+            evidence.forget(everything=is_last)
             diagnosis = evidence.explain(current)
             if diagnosis and (is_last or diagnosis.is_settled):
                 # The diagnosis takes a moment, in which the signer may have answered.
@@ -57,7 +57,7 @@ def wait(client: Client, subject: object, csr: Mapping[str, Any], *, until: floa
                     raise _not_issued(subject, current, diagnosis)
                 current = latest
                 continue
-            explain_at = time.monotonic() + evidence.seconds_to_the_next_proof(current)
+            explain_at = time.monotonic() + evidence.seconds_until_lease_expires(current)
         seconds = min(until, explain_at or until, now + LOOK_SECONDS) - now
         current, version = _watch_or_list(client, subject, current, version, seconds)
     return current
@@ -115,7 +115,7 @@ def _replaced(name: str) -> IssueError:
 
 
 def _gone(client: Client, csr: Mapping[str, Any], subject: object) -> IssueError:
-    diagnosis = diagnose.diagnose(CsrObservation(csr, client.now(), gone=True))
+    diagnosis = diagnose(CsrObservation(csr, client.now(), is_gone=True))
     return _not_issued(
         subject, csr, cast("Diagnosis", diagnosis)
     )  # a rule always explains a request that is gone

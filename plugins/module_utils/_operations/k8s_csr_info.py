@@ -18,8 +18,8 @@ from .._csr import csr_api
 from .._csr.csr_content import certificate_of, content_of
 from .._csr.requester import Requester, requester_of
 from .._diagnosis import signer_stats
+from .._diagnosis.causes import diagnose
 from .._diagnosis.cluster_evidence import ClusterEvidence
-from .._diagnosis.diagnose import diagnose
 from .._diagnosis.diagnosis import Diagnosis
 from .._diagnosis.observation import GONE, CsrObservation
 from .._errors import CertflowError
@@ -121,7 +121,7 @@ def _entry(csr: dict[str, Any], diagnosis: Diagnosis | None) -> dict[str, Any]:
 
 def _missing_entry(name: str, now: datetime) -> dict[str, Any]:
     """Return the entry for a request that does not exist, or no longer exists."""
-    diagnosis = diagnose(CsrObservation({"metadata": {"name": name}}, now, gone=True))
+    diagnosis = diagnose(CsrObservation({"metadata": {"name": name}}, now, is_gone=True))
     empty = dict.fromkeys(("uid", "signer_name", "subject", "created"), "")
     return {
         **empty,

@@ -148,7 +148,7 @@ def test_an_ephemeral_ca_needs_no_request_and_no_permission_for_one() -> None:
     }
     result = issue_here(api)
     assert result.values["csr"] is None
-    assert result.values["ca_source"].startswith("the CA made for this certificate alone")
+    assert result.values["ca_source"].startswith("the CA made only for this certificate")
     assert not [path for _verb, path in api.asked if "certificatesigningrequests" in path]
     patched, stored = api.sent[-2:]
     assert patched[2]["value"] == encoded(pem("old") + result.values["ca_bundle"]), "the bundle first"

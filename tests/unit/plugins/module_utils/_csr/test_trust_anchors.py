@@ -117,8 +117,8 @@ def test_none_vouches_and_all_are_listed() -> None:
         "ConfigMap openshift-config-managed/csr-controller-ca",
     ]
     assert "unknown authority" in evidence[0]
-    assert "not readable" in evidence[2]
-    assert "there is none" in evidence[3]
+    assert "no permission to read it" in evidence[2]
+    assert "it does not exist" in evidence[3]
     assert "CN=cluster" in str(caught.value)
     assert "ca_bundle" in caught.value.remedy
 
@@ -153,7 +153,7 @@ def test_a_ca_that_was_made_here_is_not_searched_for() -> None:
     anchor = own(leaf().pem, own=ca().pem, recorded=OTHER)
     assert (anchor.pem, anchor.source) == (
         ca().pem,
-        "the CA made for this certificate alone, kept in Secret apps/hook-tls",
+        "the CA made only for this certificate, stored in Secret apps/hook-tls",
     )
     assert own(leaf().pem, own=OTHER, recorded=ca().pem).source.startswith("the anchor that an earlier run")
     with pytest.raises(AnchorError) as caught:

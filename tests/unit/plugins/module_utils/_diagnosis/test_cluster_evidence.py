@@ -82,9 +82,9 @@ NEEDS: list[tuple[dict[str, Any], set[str], int]] = [
 def test_only_what_the_state_and_the_signer_call_for_is_read(
     obj: dict[str, Any], wanted: set[str], reviews: int
 ) -> None:
-    surroundings, api = around({})
+    evidence, api = around({})
     for _time in range(2):
-        surroundings.observe(obj)
+        evidence.observe(obj)
     assert paths(api) == wanted
     assert len(api.asked) == len(set(api.asked)), "each once"
     assert api.reviews == reviews
@@ -92,8 +92,8 @@ def test_only_what_the_state_and_the_signer_call_for_is_read(
 
 def test_where_the_provider_does_not_serve_the_signer_its_control_plane_says_nothing() -> None:
     roles: dict[str, Any] = {f"{ROLES}/{role}": {"metadata": {}} for role in EKS_ROLES}
-    surroundings, api = around({**roles, "/version": {"gitVersion": "v1.36.3-eks-3c42bf9"}})
-    found = surroundings.explain(csr(approved()))
+    evidence, api = around({**roles, "/version": {"gitVersion": "v1.36.3-eks-3c42bf9"}})
+    found = evidence.explain(csr(approved()))
     assert found is not None
     assert found.code == "signer-not-served"
     assert paths(api) == {CSRS}
@@ -104,12 +104,12 @@ def observe(objects: dict[str, Any], obj: dict[str, Any], **options: Any) -> Csr
 
 
 def test_rights_to_approve_by_name_or_by_domain() -> None:
-    surroundings, api = around({})
-    assert surroundings.observe(csr()).lacking == ()
+    evidence, api = around({})
+    assert evidence.observe(csr()).lacking == ()
     for lacking in ([("approve", "signers")], [("update", "certificatesigningrequests/approval")]):
-        surroundings, api = around({})
+        evidence, api = around({})
         api.lacking = set(lacking)
-        found = surroundings.observe(csr()).lacking
+        found = evidence.observe(csr()).lacking
         assert found is not None
         assert [(permission.verb, permission.resource) for permission in found] == lacking
 
@@ -123,7 +123,7 @@ def test_authorities_of_all_places_and_of_each_certificate() -> None:
         csr(approved()),
         ca_pem=ca("api").pem,
     )
-    assert [(one.source, one.subject, one.for_requests) for one in found.authorities] == [
+    assert [(one.source, one.subject, one.signs_requests) for one in found.authorities] == [
         ("the API server's CA in test", "CN=api", False),
         ("ConfigMap kube-system/kube-root-ca.crt", "CN=cluster", False),
         ("ConfigMap openshift-config-managed/csr-controller-ca", "CN=other", True),
@@ -133,28 +133,28 @@ def test_authorities_of_all_places_and_of_each_certificate() -> None:
 
 def test_the_authorities_of_a_custom_signer_matter_where_it_has_issued() -> None:
     page = {"items": [csr(approved(), name="x", certificate=leaf().pem, signerName="example.com/x")]}
-    surroundings, _api = around({CSRS: page}, ca_pem=ca().pem)
-    found = surroundings.observe(csr(approved(), signerName="example.com/x"))
-    assert found.peers is not None
-    assert found.peers.issuers == (found.authorities[0].subject,)
+    evidence, _api = around({CSRS: page}, ca_pem=ca().pem)
+    found = evidence.observe(csr(approved(), signerName="example.com/x"))
+    assert found.stats is not None
+    assert found.stats.issuers == (found.authorities[0].subject,)
 
 
 @pytest.mark.parametrize(
     ("objects", "issuer"),
     [
-        ({}, CertManagerIssuer("ClusterIssuer main.x", installed=False, exists=False)),
-        ({GROUP: {}}, CertManagerIssuer("ClusterIssuer main.x", installed=True, exists=False)),
+        ({}, CertManagerIssuer("ClusterIssuer main.x", is_installed=False, exists=False)),
+        ({GROUP: {}}, CertManagerIssuer("ClusterIssuer main.x", is_installed=True, exists=False)),
         (
             {GROUP: {}, f"{GROUP}/v1/clusterissuers/main.x": {}},
-            CertManagerIssuer("ClusterIssuer main.x", installed=True, exists=True),
+            CertManagerIssuer("ClusterIssuer main.x", is_installed=True, exists=True),
         ),
         (
             {GROUP: {}, f"{GROUP}/v1/clusterissuers/main.x": api_error(Forbidden)},
-            CertManagerIssuer("ClusterIssuer main.x", installed=True, exists=None),
+            CertManagerIssuer("ClusterIssuer main.x", is_installed=True, exists=None),
         ),
         (
             {f"{GROUP}/v1/clusterissuers/main.x": api_error(Forbidden)},
-            CertManagerIssuer("ClusterIssuer main.x", installed=False, exists=False),
+            CertManagerIssuer("ClusterIssuer main.x", is_installed=False, exists=False),
         ),
     ],
 )
@@ -182,8 +182,8 @@ def test_events_of_the_request_in_their_order() -> None:
         event("another", "Other", "2026-09-01T11:01:00Z"),
         event(uid, "Early", "2026-09-01T11:01:00Z", "Normal"),
     ]
-    found = observe({EVENTS: {"items": events}}, obj).reports
-    assert [(report.reason, report.warning) for report in found] == [("Early", False), ("Late", True)]
+    found = observe({EVENTS: {"items": events}}, obj).events
+    assert [(report.reason, report.is_warning) for report in found] == [("Early", False), ("Late", True)]
     assert (found[0].reporter, found[0].message) == ("signer", "not ready")
 
 
@@ -193,25 +193,25 @@ def lease(seconds: float) -> dict[str, Any]:
 
 
 def test_when_the_lease_may_tell_more() -> None:
-    surroundings, api = around({MANAGER_LEASE: lease(5)})
-    assert surroundings.seconds_to_the_next_proof(csr(approved())) == float("inf"), "nobody has looked yet"
-    surroundings.observe(csr(approved()))
-    assert surroundings.seconds_to_the_next_proof(csr(approved())) == 11.0
-    assert surroundings.seconds_to_the_next_proof(csr(approved(), signerName=APP_SERVING)) == float("inf")
+    evidence, api = around({MANAGER_LEASE: lease(5)})
+    assert evidence.seconds_until_lease_expires(csr(approved())) == float("inf"), "nobody has looked yet"
+    evidence.observe(csr(approved()))
+    assert evidence.seconds_until_lease_expires(csr(approved())) == 11.0
+    assert evidence.seconds_until_lease_expires(csr(approved(), signerName=APP_SERVING)) == float("inf")
     api.objects[MANAGER_LEASE] = lease(400)
-    surroundings.observe(csr(approved()))
-    assert surroundings.seconds_to_the_next_proof(csr(approved())) == 11.0, "it is not read again by itself"
-    surroundings.look_again(everything=False)
-    surroundings.observe(csr(approved()))
-    assert surroundings.seconds_to_the_next_proof(csr(approved())) == float("inf")
+    evidence.observe(csr(approved()))
+    assert evidence.seconds_until_lease_expires(csr(approved())) == 11.0, "it is not read again by itself"
+    evidence.forget(everything=False)
+    evidence.observe(csr(approved()))
+    assert evidence.seconds_until_lease_expires(csr(approved())) == float("inf")
     assert [path for _verb, path in api.asked].count(MANAGER_PODS) == 1
 
 
 def test_looking_at_everything_again() -> None:
-    surroundings, api = around({})
-    surroundings.observe(csr(approved(), signerName="example.com/x"))
-    surroundings.look_again(everything=True)
-    surroundings.observe(csr(approved(), signerName="example.com/x"))
+    evidence, api = around({})
+    evidence.observe(csr(approved(), signerName="example.com/x"))
+    evidence.forget(everything=True)
+    evidence.observe(csr(approved(), signerName="example.com/x"))
     asked = [path for _verb, path in api.asked]
     assert (asked.count(CSRS), asked.count(EVENTS), asked.count("/version")) == (2, 2, 1)
 
@@ -224,6 +224,6 @@ def test_all_requests_that_were_listed_save_the_look_at_a_signer() -> None:
     ]
     api = Api()
     found = ClusterEvidence(api, None, listed).observe(listed[0])  # type: ignore[arg-type]
-    assert found.peers is not None
-    assert found.peers.stuck == 1
+    assert found.stats is not None
+    assert found.stats.stuck == 1
     assert CSRS not in [path for _verb, path in api.asked]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Why a request is not issued."""
+"""The diagnosis of each state of a request, and its words."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import pr
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.approval import approval_permissions
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis import (
     causes,
-    diagnose,
     ended,
-    shortened,
     signer_stats,
 )
-from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.diagnosis import Diagnosis, span
+from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.diagnosis import (
+    Diagnosis,
+    show_span,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._diagnosis.observation import (
     CertManagerIssuer,
     CsrObservation,
@@ -70,12 +71,12 @@ def later(**span: float) -> datetime:
 
 
 def lease(**age: float) -> ManagerLease:
-    """Of 15 seconds, renewed that long ago."""
+    """Return a Lease of 15 seconds that was renewed so long ago."""
     return ManagerLease(ago(**age), timedelta(seconds=15), "one_1a2b")
 
 
 def flags(*parts: str, **others: str) -> ManagerFlags:
-    """With a pair of files for each part ("" for the general one)."""
+    """Return flags with a pair of files for each part. "" stands for the general pair."""
     pairs = {
         f"cluster-signing-{part + '-' if part else ''}{kind}-file": f"/pki/{kind}"
         for part in parts
@@ -93,7 +94,7 @@ def stamp(at: datetime) -> str:
 
 
 def issued(asked: int | None, *, until: datetime, at: datetime = NOW, **options: Any) -> dict[str, Any]:
-    """A request that was issued until then, by CN=cluster."""
+    """Return a request whose certificate is from CN=cluster and valid until then."""
     pem = leaf(not_before=min(at, until) - timedelta(minutes=5), not_after=until).pem
     spec: dict[str, Any] = {} if asked is None else {"expirationSeconds": asked}
     return csr(approved(stamp(at)), certificate=pem, **{**spec, **options})
@@ -105,33 +106,33 @@ def made(at: datetime) -> dict[str, Any]:
     return obj
 
 
-def diagnosed(obj: dict[str, Any], **seen: Any) -> Diagnosis:
-    found = diagnose.diagnose(CsrObservation(obj, NOW, **seen))
+def diagnosed(obj: dict[str, Any], **known: Any) -> Diagnosis:
+    found = causes.diagnose(CsrObservation(obj, NOW, **known))
     assert found is not None
     return found
 
 
 WELL = [
     ("issued", csr(approved(), name="csr-x", certificate="PEM"), {"provider": ON_EKS}),
-    ("as long as was asked", issued(3600, until=later(hours=1)), {}),
+    ("the requested lifetime", issued(3600, until=later(hours=1)), {}),
     ("backdated", issued(86400, until=later(hours=23, minutes=55)), {}),
-    ("longer than was asked", issued(600, until=later(hours=1)), {}),
+    ("longer than requested", issued(600, until=later(hours=1)), {}),
     (
-        "nothing asked, and soon over",
+        "no requested lifetime, expires soon",
         issued(None, until=later(days=20)),
         {"authorities": (authority(later(days=99)),)},
     ),
     (
-        "to the end of a CA that has long to go",
+        "same end as a CA that is valid for long",
         issued(None, until=later(days=90)),
         {"authorities": (authority(later(days=90), subject="CN=cluster"),)},
     ),
 ]
 
 
-@pytest.mark.parametrize(("obj", "seen"), [row[1:] for row in WELL], ids=[row[0] for row in WELL])
-def test_what_is_well_needs_no_diagnosis(obj: dict[str, Any], seen: dict[str, Any]) -> None:
-    assert diagnose.diagnose(CsrObservation(obj, NOW, **seen)) is None
+@pytest.mark.parametrize(("obj", "known"), [row[1:] for row in WELL], ids=[row[0] for row in WELL])
+def test_a_request_without_fault_has_no_diagnosis(obj: dict[str, Any], known: dict[str, Any]) -> None:
+    assert causes.diagnose(CsrObservation(obj, NOW, **known)) is None
 
 
 CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
@@ -146,19 +147,19 @@ CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
     ("approved on kubeadm", csr(approved()), {"provider": ON_KUBEADM}, ("approved-not-issued", "one of")),
     ("kubelet-serving on EKS", csr(approved()), {"provider": ON_EKS}, ("signer-not-served", "likely")),
     (
-        "kubelet-serving on EKS, as others before",
+        "kubelet-serving on EKS, other requests are stuck",
         csr(approved()),
-        {"provider": ON_EKS, "peers": SignerStats(issued=0, stuck=3)},
+        {"provider": ON_EKS, "stats": SignerStats(issued=0, stuck=3)},
         ("signer-not-served", "proven"),
     ),
     (
-        "kubelet-serving on EKS, where it has been issued",
+        "kubelet-serving on EKS, other requests were issued",
         csr(approved()),
-        {"provider": ON_EKS, "peers": SignerStats(issued=1, stuck=3)},
+        {"provider": ON_EKS, "stats": SignerStats(issued=1, stuck=3)},
         ("approved-not-issued", "one of"),
     ),
     (
-        "a kubelet's own on EKS",
+        "a request of a kubelet on EKS",
         csr(approved(), username="system:node:one"),
         {"provider": ON_EKS},
         ("approved-not-issued", "one of"),
@@ -203,37 +204,37 @@ CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
     (
         "csr- and a signer proven wrong",
         csr(approved(), name="csr-x"),
-        {"provider": ON_EKS, "peers": SignerStats(stuck=1)},
+        {"provider": ON_EKS, "stats": SignerStats(stuck=1)},
         ("signer-not-served", "proven"),
     ),
     (
-        "the user's row says that it is right",
+        "the user's row names this signer",
         csr(approved()),
         {"provider": replace(ON_EKS, signer=KUBELET_SERVING)},
         ("approved-not-issued", "one of"),
     ),
     # kube-controller-manager
     (
-        "its Lease has run out",
+        "its Lease has expired",
         csr(approved()),
         {"lease": lease(seconds=16)},
         ("controller-manager-stopped", "proven"),
     ),
     (
-        "its Lease was given back",
+        "its Lease was released",
         csr(approved()),
         {"lease": ManagerLease(ago(seconds=16), timedelta(seconds=1), "")},
         ("controller-manager-stopped", "proven"),
     ),
     (
-        "given back just now, a standby takes it",
+        "its Lease was released a moment ago",
         csr(approved()),
         {"lease": ManagerLease(ago(seconds=3), timedelta(seconds=1), "")},
         ("approved-not-issued", "one of"),
     ),
-    ("its Lease holds", csr(approved()), {"lease": lease(seconds=14)}, ("approved-not-issued", "one of")),
+    ("its Lease is valid", csr(approved()), {"lease": lease(seconds=14)}, ("approved-not-issued", "one of")),
     (
-        "its Lease is days old: leader election may have been switched off",
+        "its Lease is days old, leader election may be off",
         csr(approved()),
         {"lease": lease(days=3)},
         ("controller-manager-stopped", "likely"),
@@ -241,23 +242,23 @@ CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
     (
         "it issues without a Lease",
         csr(approved()),
-        {"lease": lease(hours=2), "peers": SignerStats(issued=1, last_issued=ago(minutes=5))},
+        {"lease": lease(hours=2), "stats": SignerStats(issued=1, last_issued=ago(minutes=5))},
         ("approved-not-issued", "one of"),
     ),
     (
-        "its flags say: no leader election",
+        "its flags disable leader election",
         csr(approved()),
         {"lease": lease(hours=2), "flags": (flags("", **{"leader-elect": "false"}),)},
         ("approved-not-issued", "one of"),
     ),
     (
-        "its Lease says nothing of another signer",
+        "its Lease says nothing about another signer",
         csr(approved(), signerName=CUSTOM),
         {"lease": lease(hours=2)},
         ("approved-not-issued", "one of"),
     ),
     (
-        "stopped or not, EKS does not serve it",
+        "EKS does not serve it, no Lease",
         csr(approved()),
         {"provider": ON_EKS, "lease": None},
         ("signer-not-served", "likely"),
@@ -289,19 +290,19 @@ CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
         ("approved-not-issued", "one of"),
     ),
     (
-        "the controller is switched off",
+        "the controller is disabled",
         csr(approved()),
         {"flags": (flags("", controllers="*,-csrsigning"),)},
         ("signer-switched-off", "proven"),
     ),
     (
-        "the controller is not among those that run",
+        "the controller is not in the list",
         csr(approved()),
         {"flags": (flags("", controllers="namespace,serviceaccount"),)},
         ("signer-switched-off", "proven"),
     ),
     (
-        "the controller is among those that run",
+        "the controller is in the list",
         csr(approved()),
         {"flags": (flags("", controllers="certificatesigningrequest-signing-controller"),)},
         ("approved-not-issued", "one of"),
@@ -310,15 +311,15 @@ CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
     (
         "the CA of earlier certificates has expired",
         csr(approved()),
-        {"authorities": (authority(ago(days=1)),), "peers": SignerStats(issued=1, issuers=(CA,))},
+        {"authorities": (authority(ago(days=1)),), "stats": SignerStats(issued=1, issuers=(CA,))},
         ("signing-ca-expired", "likely"),
     ),
     (
-        "it has a valid successor of its name",
+        "a valid CA has the same name",
         csr(approved()),
         {
             "authorities": (authority(ago(days=1)), authority(later(days=9))),
-            "peers": SignerStats(issued=1, issuers=(CA,)),
+            "stats": SignerStats(issued=1, issuers=(CA,)),
         },
         ("approved-not-issued", "one of"),
     ),
@@ -327,7 +328,7 @@ CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
         csr(approved()),
         {
             "authorities": (authority(ago(days=1), subject="CN=z"),),
-            "peers": SignerStats(issued=1, issuers=(CA,)),
+            "stats": SignerStats(issued=1, issuers=(CA,)),
         },
         ("approved-not-issued", "one of"),
     ),
@@ -338,7 +339,7 @@ CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
             "provider": ON_OPENSHIFT,
             "authorities": (
                 authority(later(days=9), subject="CN=api"),
-                authority(ago(days=1), for_requests=True),
+                authority(ago(days=1), signs_requests=True),
             ),
         },
         ("signing-ca-expired", "likely"),
@@ -349,21 +350,21 @@ CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
         {
             "authorities": (
                 authority(ago(days=9), subject="CN=api"),
-                authority(later(days=1), for_requests=True),
+                authority(later(days=1), signs_requests=True),
             )
         },
         ("approved-not-issued", "one of"),
     ),
     (
-        "nothing tells which CA a custom signer has",
+        "the CA of a custom signer is not known",
         csr(approved(), signerName=CUSTOM),
         {"authorities": (authority(ago(days=1)),)},
         ("approved-not-issued", "one of"),
     ),
     (
-        "a custom signer's earlier certificates do",
+        "earlier certificates show the CA of a custom signer",
         csr(approved(), signerName=CUSTOM),
-        {"authorities": (authority(ago(days=1)),), "peers": SignerStats(issued=1, issuers=(CA,))},
+        {"authorities": (authority(ago(days=1)),), "stats": SignerStats(issued=1, issuers=(CA,))},
         ("signing-ca-expired", "likely"),
     ),
     # other signers
@@ -374,7 +375,7 @@ CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
         ("legacy-unknown", "likely"),
     ),
     (
-        "a slip of the pen",
+        "a misspelt signer",
         csr(approved(), signerName="kubernetes.io/kublet-serving"),
         {"provider": ON_KUBEADM},
         ("no-such-signer", "likely"),
@@ -382,43 +383,43 @@ CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
     (
         "cert-manager is not installed",
         csr(approved(), signerName=CLUSTER_ISSUER),
-        {"issuer": CertManagerIssuer("ClusterIssuer main", installed=False, exists=False)},
+        {"issuer": CertManagerIssuer("ClusterIssuer main", is_installed=False, exists=False)},
         ("issuer-absent", "proven"),
     ),
     (
         "its issuer does not exist",
         csr(approved(), signerName=CLUSTER_ISSUER),
-        {"issuer": CertManagerIssuer("ClusterIssuer main", installed=True, exists=False)},
+        {"issuer": CertManagerIssuer("ClusterIssuer main", is_installed=True, exists=False)},
         ("issuer-absent", "proven"),
     ),
     (
         "its issuer exists",
         csr(approved(), signerName=CLUSTER_ISSUER),
-        {"issuer": CertManagerIssuer("ClusterIssuer main", installed=True, exists=True)},
+        {"issuer": CertManagerIssuer("ClusterIssuer main", is_installed=True, exists=True)},
         ("cert-manager-gate-off", "likely"),
     ),
     (
-        "whether its issuer exists is not known",
+        "its issuer cannot be read",
         csr(approved(), signerName=CLUSTER_ISSUER),
-        {"issuer": CertManagerIssuer("ClusterIssuer main", installed=None, exists=None)},
+        {"issuer": CertManagerIssuer("ClusterIssuer main", is_installed=None, exists=None)},
         ("cert-manager-gate-off", "likely"),
     ),
     (
         "it has issued before",
         csr(approved(), signerName=CLUSTER_ISSUER),
-        {"peers": SignerStats(issued=1)},
+        {"stats": SignerStats(issued=1)},
         ("approved-not-issued", "one of"),
     ),
     (
-        "it says why",
+        "a Warning Event",
         csr(approved(), signerName=CLUSTER_ISSUER),
-        {"reports": (SignerEvent("cert-manager", "IssuerNotReady", "not ready yet.", warning=True),)},
+        {"events": (SignerEvent("cert-manager", "IssuerNotReady", "not ready yet.", is_warning=True),)},
         ("signer-reports", "likely"),
     ),
     (
-        "it says that it waits",
+        "a Normal Event",
         csr(approved(), signerName=CLUSTER_ISSUER),
-        {"reports": (SignerEvent("cert-manager", "WaitingApproval", "waiting", warning=False),)},
+        {"events": (SignerEvent("cert-manager", "WaitingApproval", "waiting", is_warning=False),)},
         ("approved-not-issued", "one of"),
     ),
     # days later
@@ -429,56 +430,68 @@ CODES: list[tuple[str, dict[str, Any], dict[str, Any], tuple[str, str]]] = [
         {"provider": ON_EKS},
         ("signer-not-served", "likely"),
     ),
-    # issued, but
-    ("half of what was asked", issued(7200, until=later(hours=1)), {}, ("lifetime-shortened", "proven")),
+    # issued
+    (
+        "half of the requested lifetime",
+        issued(7200, until=later(hours=1)),
+        {},
+        ("lifetime-shortened", "proven"),
+    ),
     ("ten minutes of twenty", issued(1200, until=later(minutes=10)), {}, ("lifetime-shortened", "proven")),
     (
-        "cut to the end of the CA",
+        "same end as its CA",
         issued(7200, until=later(hours=1)),
         {"authorities": (authority(later(hours=1), subject="CN=cluster"),)},
         ("signing-ca-expiring", "proven"),
     ),
     (
-        "nothing asked, and cut",
+        "no requested lifetime, same end as its CA",
         issued(None, until=later(days=20)),
         {"authorities": (authority(later(days=20), subject="CN=cluster"),)},
         ("signing-ca-expiring", "proven"),
     ),
     # gone
-    ("nothing known of it", {"metadata": {"name": "x"}}, {"gone": True}, ("collected", "one of")),
-    ("too young to be collected", csr(), {"gone": True}, ("deleted", "likely")),
-    ("undecided for a day", made(ago(hours=25)), {"gone": True}, ("collected", "likely")),
+    (
+        "a request that was never read",
+        {"metadata": {"name": "x"}},
+        {"is_gone": True},
+        ("collected", "one of"),
+    ),
+    ("too young to be collected", csr(), {"is_gone": True}, ("deleted", "likely")),
+    ("undecided for a day", made(ago(hours=25)), {"is_gone": True}, ("collected", "likely")),
     (
         "denied long ago",
         csr(condition("Denied", at=stamp(ago(hours=2)))),
-        {"gone": True},
+        {"is_gone": True},
         ("collected", "likely"),
     ),
     (
-        "denied lately",
+        "denied recently",
         csr(condition("Denied", at=stamp(ago(minutes=9)))),
-        {"gone": True},
+        {"is_gone": True},
         ("deleted", "likely"),
     ),
     (
         "failed long ago",
         csr(approved(), condition("Failed", at=stamp(ago(hours=2)))),
-        {"gone": True},
+        {"is_gone": True},
         ("collected", "likely"),
     ),
-    ("approved lately", csr(approved(stamp(ago(hours=2)))), {"gone": True}, ("deleted", "likely")),
+    ("approved recently", csr(approved(stamp(ago(hours=2)))), {"is_gone": True}, ("deleted", "likely")),
     (
         "issued long ago",
         issued(None, until=later(days=9), at=ago(hours=2)),
-        {"gone": True},
+        {"is_gone": True},
         ("collected", "likely"),
     ),
 ]
 
 
-@pytest.mark.parametrize(("obj", "seen", "answer"), [row[1:] for row in CODES], ids=[row[0] for row in CODES])
-def test_code_and_certainty(obj: dict[str, Any], seen: dict[str, Any], answer: tuple[str, str]) -> None:
-    found = diagnosed(obj, **seen)
+@pytest.mark.parametrize(
+    ("obj", "known", "answer"), [row[1:] for row in CODES], ids=[row[0] for row in CODES]
+)
+def test_code_and_certainty(obj: dict[str, Any], known: dict[str, Any], answer: tuple[str, str]) -> None:
+    found = diagnosed(obj, **known)
     assert (found.code, found.certainty) == answer
     assert found.evidence
     assert found.remedy
@@ -492,8 +505,8 @@ def test_every_cause_has_a_row() -> None:
 
 
 def test_a_diagnosis_has_the_code_of_its_row() -> None:
-    for _title, obj, seen, _answer in CODES:
-        observed = CsrObservation(obj, NOW, **seen)
+    for _title, obj, known, _answer in CODES:
+        observed = CsrObservation(obj, NOW, **known)
         found = [
             (cause.code, diagnosis.code)
             for cause in causes.CAUSES
@@ -503,19 +516,19 @@ def test_a_diagnosis_has_the_code_of_its_row() -> None:
         assert all(code == of_diagnosis for code, of_diagnosis in found)
 
 
-def test_kubelet_serving_on_eks_in_words() -> None:
+def test_words_for_kubelet_serving_on_eks() -> None:
     found = diagnosed(csr(approved()), provider=ON_EKS)
     assert found.cause == (
-        "The signer kubernetes.io/kubelet-serving will not issue request hook-apps-1a2b on this cluster (eks): "
+        "The signer kubernetes.io/kubelet-serving does not issue request hook-apps-1a2b on this cluster (eks): "
         "Amazon EKS issues it to real kubelets alone, whose names it checks."
     )
     assert found.remedy == f"Use signer_name: {APP_SERVING}."
     assert "eks: version v1.36.3-eks-3c42bf9" in found.evidence
 
 
-def test_never_approved_tells_how() -> None:
+def test_never_approved_shows_the_command() -> None:
     found = diagnosed(csr())
-    assert found.cause == "Nobody has approved request hook-apps-1a2b yet."
+    assert found.cause == "Request hook-apps-1a2b is not approved yet."
     assert "kubectl certificate approve hook-apps-1a2b" in found.remedy
 
 
@@ -528,35 +541,38 @@ def test_a_request_that_cannot_be_compared_is_to_be_denied(permissions: dict[str
     assert "kubectl certificate approve" not in found.remedy
 
 
-def test_who_may_not_approve_gets_the_rule() -> None:
+def test_a_missing_permission_comes_with_its_rule() -> None:
     found = diagnosed(csr(), lacking=LACKING)
-    assert "lacks the right to approve signers kubernetes.io/kubelet-serving" in found.cause
+    assert "it lacks approve signers kubernetes.io/kubelet-serving" in found.cause
     assert found.remedy.endswith("resourceNames: ['kubernetes.io/kubelet-serving'], verbs: [approve]}]}")
     may = diagnosed(csr(), lacking=())
-    assert "this identity may approve requests for kubernetes.io/kubelet-serving" in may.evidence
+    assert (
+        "this identity has the permission to approve requests for kubernetes.io/kubelet-serving"
+        in may.evidence
+    )
     unread = diagnosed(csr(), unreadable=("cannot read the right to approve",))
     assert "cannot read the right to approve" in unread.evidence
 
 
 FORESEEN: list[tuple[dict[str, Any], str]] = [
-    ({"provider": ON_EKS}, "The signer kubernetes.io/kubelet-serving will not issue"),
+    ({"provider": ON_EKS}, "The signer kubernetes.io/kubelet-serving does not issue"),
     ({"lease": lease(hours=1)}, "kube-controller-manager does not run"),
     ({"flags": (flags(),)}, "kube-controller-manager has no CA"),
     ({"authorities": (authority(ago(days=1)),)}, "expired"),
 ]
 
 
-@pytest.mark.parametrize(("seen", "words"), FORESEEN)
-def test_never_approved_warns_when_approval_would_not_help(seen: dict[str, Any], words: str) -> None:
+@pytest.mark.parametrize(("known", "words"), FORESEEN)
+def test_never_approved_warns_if_an_approval_is_not_enough(known: dict[str, Any], words: str) -> None:
     for permissions in ({}, {"lacking": LACKING}):
-        found = diagnosed(csr(), **seen, **permissions)
+        found = diagnosed(csr(), **known, **permissions)
         assert found.code in ("never-approved", "no-right-to-approve")
-        [warning] = [text for text in found.evidence if text.startswith("approval alone will not help: ")]
+        [warning] = [text for text in found.evidence if text.startswith("an approval is not enough: ")]
         assert words in warning
-    assert "kubectl certificate approve" not in diagnosed(csr(), **seen).remedy
+    assert "kubectl certificate approve" not in diagnosed(csr(), **known).remedy
 
 
-def test_denied_names_the_client_and_claims_no_more() -> None:
+def test_denied_names_only_the_client() -> None:
     fields = [
         {"manager": "deployer", "operation": "Update"},
         {"manager": "kubelet-csr-approver", "operation": "Update", "subresource": "approval"},
@@ -569,7 +585,7 @@ def test_denied_names_the_client_and_claims_no_more() -> None:
     assert "audit log" in found.evidence[1]
 
 
-def test_denied_without_a_word() -> None:
+def test_denied_without_a_reason() -> None:
     assert diagnosed(csr(condition("Denied"))).cause == "Request hook-apps-1a2b was denied: no reason given."
 
 
@@ -578,7 +594,7 @@ def test_denials_of_known_controllers(row: ended.KnownMessage) -> None:
     found = diagnosed(
         csr(condition("Denied", "kubelet-serving cert denied", f"not complying with {row.text} rules"))
     )
-    assert row.says in found.evidence
+    assert row.meaning in found.evidence
     assert found.remedy.startswith(row.remedy)
 
 
@@ -587,7 +603,7 @@ def test_refusals_of_other_signers(row: ended.KnownMessage) -> None:
     found = diagnosed(
         csr(approved(), condition("Failed", row.text, "as they say"), signerName=CLUSTER_ISSUER)
     )
-    assert row.says in found.evidence
+    assert row.meaning in found.evidence
     assert found.remedy.startswith(row.remedy)
 
 
@@ -605,13 +621,13 @@ def test_failed_with_a_known_message_has_its_own_remedy(signer_name: str, messag
     found = diagnosed(csr(approved(), failed, signerName=signer_name))
     assert " ".join(message.split()) in found.cause
     assert found.remedy.startswith(signers.remedy_for(signer_name, message))
-    assert "Change what the signer objects to" not in found.remedy
-    assert found.remedy.endswith("A failed request is spent: make a new one.")
+    assert "Correct what the message" not in found.remedy
+    assert found.remedy.endswith("A failed request is final.")
 
 
 def test_failed_with_an_unknown_message() -> None:
     found = diagnosed(csr(approved(), condition("Failed", "X", "the dog ate it")))
-    assert found.remedy.startswith("Change what the signer objects to.")
+    assert found.remedy.startswith("Correct what the message of the signer names.")
     assert "the dog ate it" in found.cause
 
 
@@ -623,31 +639,31 @@ def test_likely_causes_are_listed_together() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seen", "there", "absent"),
+    ("known", "present", "absent"),
     [
-        ({}, ["no such signer", "does not run", "missing", "slow"], []),
+        ({}, ["does not exist here", "does not run", "missing", "slow"], []),
         ({"lease": lease(seconds=2)}, ["missing"], ["does not run"]),
-        ({"flags": (flags(""),)}, ["does not run", "has expired"], ["no such signer", "missing"]),
-        ({"peers": SignerStats(issued=3)}, ["slow"], ["no such signer"]),
+        ({"flags": (flags(""),)}, ["does not run", "has expired"], ["does not exist here", "missing"]),
+        ({"stats": SignerStats(issued=3)}, ["slow"], ["does not exist here"]),
     ],
 )
-def test_what_the_evidence_excludes_is_not_named(
-    seen: dict[str, Any], there: list[str], absent: list[str]
+def test_causes_that_the_evidence_excludes_are_not_named(
+    known: dict[str, Any], present: list[str], absent: list[str]
 ) -> None:
-    found = diagnosed(csr(approved()), **seen)
-    assert [word for word in there if word not in found.cause] == []
+    found = diagnosed(csr(approved()), **known)
+    assert [word for word in present if word not in found.cause] == []
     assert [word for word in absent if word in found.cause] == []
 
 
-def test_the_unexplained_tells_all_that_was_seen() -> None:
+def test_an_unexplained_request_has_all_evidence() -> None:
     peers = SignerStats(issued=2, stuck=3, last_issued=ago(hours=1), oldest_stuck=ago(days=2))
-    seen = {
+    known = {
         "lease": lease(seconds=2),
         "flags": (flags(""),),
-        "peers": peers,
+        "stats": peers,
         "unreadable": ("cannot read x: no",),
     }
-    text = " | ".join(diagnosed(csr(approved()), **seen).evidence)
+    text = " | ".join(diagnosed(csr(approved()), **known).evidence)
     for part in (
         "2 other requests of this signer were issued, the last one approved at 2026-09-01 11:00:00 UTC",
         "3 other requests of this signer are stuck too, the oldest one approved at 2026-08-30 12:00:00 UTC",
@@ -658,44 +674,42 @@ def test_the_unexplained_tells_all_that_was_seen() -> None:
         assert part in text
 
 
-def test_a_stopped_controller_manager_in_words() -> None:
+def test_words_for_a_stopped_controller_manager() -> None:
     found = diagnosed(csr(approved()), lease=lease(minutes=3))
-    assert "renewed its Lease 3 minutes ago for the last time" in found.cause
+    assert "last renewed its Lease 3 minutes ago" in found.cause
     assert any(
-        "last renewed at 2026-09-01 11:57:00 UTC, holds for 15 seconds, holder one_1a2b" in e
+        "last renewed at 2026-09-01 11:57:00 UTC, valid for 15 seconds, holder one_1a2b" in e
         for e in found.evidence
     )
 
 
-def test_an_external_ca_tells_which_signers_are_served() -> None:
+def test_an_external_ca_names_the_served_signers() -> None:
     found = diagnosed(csr(approved()), flags=(flags("kubelet-client"),))
     assert "it issues for: kubernetes.io/kube-apiserver-client-kubelet" in found.evidence
     assert "--cluster-signing-kubelet-serving-cert-file" in found.cause
 
 
-def test_a_slip_of_the_pen_is_corrected() -> None:
+def test_a_misspelt_signer_is_corrected() -> None:
     found = diagnosed(csr(approved(), signerName="kubernetes.io/kubelet-servings"))
     assert KUBELET_SERVING in found.remedy
     assert "signer that exists" in diagnosed(csr(approved(), signerName="kubernetes.io/xyz")).remedy
 
 
-def test_a_shortened_lifetime_in_words() -> None:
+def test_words_for_a_shortened_lifetime() -> None:
     obj = issued(2 * 365 * 86400, until=later(days=365), signerName=APP_SERVING)
     found = diagnosed(obj, provider=ON_EKS)
     assert "asked for 730 days and was issued for 365 days" in found.cause
-    assert "eks issues for 365 days at most" in found.evidence
+    assert "eks issues for at most 365 days" in found.evidence
 
 
-def test_a_warning_for_what_no_table_foresaw() -> None:
+def test_a_short_lifetime_is_a_warning_unless_the_table_foresees_it() -> None:
     serving, eks = (signers.find_signer(name) for name in (KUBELET_SERVING, APP_SERVING))
     week, years = (signers.CertificateRequest(expiration_seconds=days * 86400) for days in (7, 730))
-    [text] = shortened.warnings(serving, week, timedelta(days=1))
-    assert text == (
-        "the signer kubernetes.io/kubelet-serving issued for 24 hours, not for the 7 days that were asked for"
-    )
-    assert shortened.warnings(serving, week, timedelta(days=7, minutes=-5)) == ()
-    assert shortened.warnings(serving, signers.CertificateRequest(), timedelta(days=1)) == ()
-    assert shortened.warnings(eks, years, timedelta(days=365)) == (), "that was told before"
+    [text] = ended.lifetime_warnings(serving, week, timedelta(days=1))
+    assert text == ("the signer kubernetes.io/kubelet-serving issued for 24 hours, and 7 days were requested")
+    assert ended.lifetime_warnings(serving, week, timedelta(days=7, minutes=-5)) == ()
+    assert ended.lifetime_warnings(serving, signers.CertificateRequest(), timedelta(days=1)) == ()
+    assert ended.lifetime_warnings(eks, years, timedelta(days=365)) == (), "the table of signers foresees it"
 
 
 @pytest.mark.parametrize(
@@ -711,18 +725,18 @@ def test_a_warning_for_what_no_table_foresaw() -> None:
         (3 * 86400, "3 days"),
     ],
 )
-def test_spans(seconds: int, text: str) -> None:
-    assert span(timedelta(seconds=seconds)) == text
+def test_format_span(seconds: int, text: str) -> None:
+    assert show_span(timedelta(seconds=seconds)) == text
 
 
 def requests() -> Iterator[dict[str, Any]]:
-    long_ago, lately = "2026-09-01T11:00:00Z", "2026-09-01T11:59:00Z"
+    long_ago, recently = "2026-09-01T11:00:00Z", "2026-09-01T11:59:00Z"
     yield csr(approved(long_ago), name="me")
     yield csr(approved(long_ago), name="a", certificate=leaf().pem)
     yield csr(approved("2026-09-01T10:00:00Z"), name="a2", certificate=leaf(by=ca("other")).pem)
     yield csr(approved("2026-09-01T09:00:00Z"), name="a3", certificate="PEM")
     yield csr(approved("2026-08-30T11:00:00Z"), name="b")
-    yield csr(approved(lately), name="c")
+    yield csr(approved(recently), name="c")
     yield csr(approved(long_ago), condition("Failed"), name="d")
     yield csr(condition("Denied"), name="e")
     yield csr(name="f")
@@ -732,7 +746,7 @@ def requests() -> Iterator[dict[str, Any]]:
     yield undated
 
 
-def test_peers() -> None:
+def test_signer_stats() -> None:
     all_csrs = list(requests())
     me, at_eleven = all_csrs[0], NOW - timedelta(hours=1)
     counted = signer_stats.count_requests(signer_stats.without_nodes(all_csrs), NOW)
@@ -744,8 +758,8 @@ def test_peers() -> None:
         oldest_stuck=ago(days=2, hours=1),
         issuers=("CN=cluster", "CN=other"),
     )
-    assert counted.beside(me, NOW) == replace(counted, stuck=2)
-    assert counted.beside(csr(approved(), username="system:node:one"), NOW) == counted, "it was not counted"
-    assert signer_stats.count_requests((), NOW).beside(me, NOW) == SignerStats(), "it is not on that page"
+    assert counted.without(me, NOW) == replace(counted, stuck=2)
+    assert counted.without(csr(approved(), username="system:node:one"), NOW) == counted, "it was not counted"
+    assert signer_stats.count_requests((), NOW).without(me, NOW) == SignerStats(), "it is not on that page"
     assert signer_stats.count_requests(all_csrs, NOW).issued == 4, "with nodes"
     assert signer_stats.count_requests(all_csrs, NOW - timedelta(minutes=55)).stuck == 1

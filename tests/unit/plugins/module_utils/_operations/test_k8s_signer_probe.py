@@ -169,7 +169,7 @@ def test_no_ca_is_assumed() -> None:
     found = entry(api)
     assert (found["issued"], found["ca_source"], found["ca_fingerprints"]) == (True, None, [])
     assert "the API server's CA in test" in found["ca_problem"]
-    assert "ConfigMap kube-system/kube-root-ca.crt: there is none" in found["ca_problem"]
+    assert "ConfigMap kube-system/kube-root-ca.crt: it does not exist" in found["ca_problem"]
 
 
 def test_a_certificate_that_differs_from_the_request_is_diagnosed() -> None:
