@@ -19,12 +19,11 @@ from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import urlsplit
 
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.providers import detect_by_kubeconfig
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import kubeconfig_parsing
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import KubeconfigError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._text import is_hidden, quoted
-
-UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -35,50 +34,8 @@ class Context:
     file: str
     #: Address of the API server, "" if it may hold a password.
     server: str
-    #: Name of a row of _csr/providers.py, or UNKNOWN.
+    #: The name of a row of _csr/providers.py, or "unknown".
     provider: str
-
-
-@dataclass(frozen=True)
-class Mark:
-    """A mark in a kubeconfig that shows the provider."""
-
-    #: "host": the API server's host name, in the address or in tls-server-name. "cluster": the name of the cluster's entry.
-    #: "command": the words of the user's exec plugin, with the program without its directory.
-    where: str
-    #: Pattern as in a shell.
-    pattern: str
-    #: Name of a row of _csr/providers.py.
-    provider: str
-    #: Document that the mark comes from.
-    source: str
-
-
-# Names that users choose freely, such as the name of a context, do not count.
-MARKS = (
-    Mark(
-        "host",
-        "*.eks.amazonaws.com",
-        "eks",
-        "Amazon EKS user guide, 'Amazon EKS cluster endpoint access control'",
-    ),
-    Mark("host", "*.eks.amazonaws.com.cn", "eks", "Amazon Web Services in China, 'Endpoints and ARNs'"),
-    Mark(
-        "host",
-        "*.api.aws",
-        "eks",
-        "Amazon EKS user guide: dual-stack clusters are at *.eks-cluster.REGION.api.aws",
-    ),
-    Mark(
-        "cluster",
-        "arn:aws*:eks:*:cluster/*",
-        "eks",
-        "aws eks update-kubeconfig names the entry by the cluster's ARN",
-    ),
-    Mark("command", "aws *eks get-token*", "eks", "aws eks update-kubeconfig"),
-    Mark("command", "aws-iam-authenticator token*", "eks", "eksctl utils write-kubeconfig"),
-    Mark("cluster", "kind-*", "kubeadm", "kubernetes-sigs/kind pkg/cluster/internal/kubeconfig"),
-)
 
 
 def contexts(file: str, content: Any) -> list[Context]:
@@ -146,15 +103,13 @@ def _server(cluster: Mapping[str, Any]) -> str:
 
 
 def _provider(name: str, cluster: Mapping[str, Any], user: Mapping[str, Any]) -> str:
-    seen = {
-        "host": (_host(cluster), cluster.get("tls-server-name") or ""),
-        "cluster": (name,),
-        "command": (_command(user),),
-    }
-    found = {
-        mark.provider for mark in MARKS if any(fnmatchcase(value, mark.pattern) for value in seen[mark.where])
-    }
-    return found.pop() if len(found) == 1 else UNKNOWN
+    return detect_by_kubeconfig(
+        {
+            "host": (_host(cluster), cluster.get("tls-server-name") or ""),
+            "cluster": (name,),
+            "command": (_command(user),),
+        }
+    )
 
 
 def _host(cluster: Mapping[str, Any]) -> str:

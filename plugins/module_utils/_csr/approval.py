@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Whether a request may be approved, and what an approval looks like.
+"""Decide whether a request may be approved, and build the approval.
 
-RequestContent is compared before anything is written: whoever may create CSRs could have put another request under
-the name that is waited for, and the signer does not look at who asked.
+The content is compared before anything is written. An identity that may create CSRs could have replaced the expected
+request by another one of the same name, and signers do not check the requester.
 """
 
 from __future__ import annotations
@@ -28,30 +28,28 @@ _SAME_USAGE = {"signing": "digital signature", "s/mime": "email protection"}
 # of the key can do nothing with it that "digital signature" does not permit.
 _HARMLESS_USAGES = ("content commitment",)
 # cert-manager's signers obey these annotations of a CSR (pkg/apis/experimental/v1alpha1). The first one makes the certificate
-# a certificate authority, whatever the PKCS#10 says. The second one goes before spec.expirationSeconds.
+# a certificate authority, whatever the PKCS#10 says. The second one takes precedence over
+# spec.expirationSeconds.
 _WANTS_CA = "experimental.cert-manager.io/request-is-ca"
 _LIFETIME = "experimental.cert-manager.io/request-duration"
 
 
 def approval_permissions(signer_name: str) -> list[Permission]:
-    """Both are needed: the update, and the CertificateApproval admission's verb approve on the signer."""
+    """Return the two permissions of an approval: the update, and the verb approve on the signer (admission plugin)."""
     return [Permission("update", GROUP, "certificatesigningrequests/approval"), permission_for(signer_name)]
 
 
 def permission_for(signer_name: str) -> Permission:
-    """To approve for a signer, by its name or by its domain (k/k pkg/certauthorization)."""
+    """Return the permission to approve for a signer, by its name or by its domain (k/k pkg/certauthorization)."""
     domain = signer_name.partition("/")[0]
     return Permission("approve", GROUP, "signers", name=signer_name, or_name=f"{domain}/*")
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """What a request must look like to be approved. None: not compared.
+    """The content that a request must have to be approved. The value None is not compared.
 
-    service, namespace, allow_names: whose names it may carry (see name_policy.forbidden_names); this always applies.
-    dns_names, ip_addresses, usages: compared as sets. longest_seconds: an upper bound for expirationSeconds,
-    which a request without one does not keep to; expiration_seconds: the exact value.
-    allow_client_identity: it may be a client certificate, given that common_name and organizations are set.
+    Usages, organizations and names are compared as sets.
     """
 
     public_key_sha256: str | None = None
@@ -62,25 +60,33 @@ class Expectation:
     organizations: tuple[str, ...] | None = None
     dns_names: tuple[str, ...] | None = None
     ip_addresses: tuple[str, ...] | None = None
+    #: The exact expirationSeconds.
     expiration_seconds: int | None = None
+    #: The upper bound of expirationSeconds. A request without expirationSeconds exceeds it.
     longest_seconds: int | None = None
+    #: The Service whose names the request may have (see name_policy.forbidden_names). This is always checked.
     service: str = ""
     namespace: str = ""
+    #: More names that the request may have.
     allow_names: tuple[str, ...] = ()
+    #: True if it may be for a client certificate. Then common_name and organizations must be set.
     allow_client_identity: bool = False
+    #: The names and addresses of the cluster itself.
     cluster: name_policy.GuardedNames = name_policy.NOTHING_GUARDED
 
 
 @dataclass(frozen=True)
 class Mismatch:
-    """reason: one word in CamelCase, stable; message: a clause for people."""
+    """A difference between a request and the expectation."""
 
+    #: Stable, in CamelCase.
     reason: str
+    #: A clause for people.
     message: str
 
 
 def decision_of(csr: Mapping[str, Any]) -> str:
-    """Return "Approved", "Denied", or "" while nobody has decided."""
+    """Return the decision about a request: "Approved", "Denied", or "" without a decision."""
     return next((kind for kind in ("Denied", "Approved") if condition_of(csr, kind)), "")
 
 
@@ -89,12 +95,14 @@ def approval_body(
 ) -> dict[str, Any]:
     """Return the object to PUT to /approval, with the UID and the resourceVersion that were read.
 
-    decision: "Approved" or "Denied". Raises RequestError where somebody has decided already: that is final.
+    decision: "Approved" or "Denied".
+
+    Raises RequestError if the request is approved or denied already, because a decision is final.
     """
     earlier = decision_of(csr)
     if earlier:
         raise RequestError(
-            f"CSR {csr['metadata']['name']!r} is {earlier} already, which cannot be changed",
+            f"CSR {csr['metadata']['name']!r} is {earlier} already, and a decision cannot be changed",
             code="already-decided",
             remedy="Make a new request.",
         )
@@ -117,7 +125,7 @@ def _integrity(content: RequestContent, _expected: Expectation) -> Iterator[str]
         yield content.fault
         return
     if not content.request.is_signature_valid:
-        yield "its signature is not made by the key that it carries"
+        yield "its signature was not made with its key"
     if content.request.wants_ca:
         yield "it asks to become a certificate authority"
 
@@ -152,7 +160,7 @@ def _inner_usages(content: RequestContent, _expected: Expectation) -> Iterator[s
 def _public_key(content: RequestContent, expected: Expectation) -> Iterator[str]:
     wanted, found = expected.public_key_sha256, content.request.public_key_sha256
     if wanted is not None and found != wanted:
-        yield f"it carries another public key (sha256 {found}, expected {wanted})"
+        yield f"it has another public key (sha256 {found}, expected {wanted})"
 
 
 def _signer(content: RequestContent, expected: Expectation) -> Iterator[str]:
@@ -201,7 +209,7 @@ def _requested_names(content: RequestContent, expected: Expectation) -> Iterator
 def _nameless(content: RequestContent, _expected: Expectation) -> Iterator[str]:
     request = content.request
     if signers.SERVER_AUTH in content.usages and not request.dns_names and not request.ip_addresses:
-        # Some clients fall back to the common name then, which no rule here has looked at.
+        # Some clients then use the common name, which no rule here checks.
         yield "it asks for a serving certificate without DNS name or IP address"
 
 
@@ -222,7 +230,7 @@ def _forbidden_names(content: RequestContent, expected: Expectation) -> Iterator
 def _host_in_subject(content: RequestContent, expected: Expectation) -> tuple[str, ...]:
     """Return the common name of a serving certificate if it is one more host name that the task does not spell out.
 
-    Vault, some ACME servers and old clients take it for a name of the server.
+    Vault, some ACME servers and old clients use it as a name of the server.
     """
     name, request = content.request.common_name, content.request
     names = {name_policy.normalize(text) for text in (*request.dns_names, *request.ip_addresses)}
@@ -234,7 +242,7 @@ def _host_in_subject(content: RequestContent, expected: Expectation) -> tuple[st
 def _lifetime(content: RequestContent, expected: Expectation) -> Iterator[str]:
     annotated = content.annotations.get(_LIFETIME)
     if annotated is not None and (expected.expiration_seconds, expected.longest_seconds) != (None, None):
-        yield f"its annotation {_LIFETIME}: {annotated!r} goes before its expirationSeconds"
+        yield f"its annotation {_LIFETIME}: {annotated!r} takes precedence over its expirationSeconds"
     found, longest = content.expiration_seconds, expected.longest_seconds
     if expected.expiration_seconds is not None and found != expected.expiration_seconds:
         yield f"its expirationSeconds is {found}, expected {expected.expiration_seconds}"
@@ -242,9 +250,9 @@ def _lifetime(content: RequestContent, expected: Expectation) -> Iterator[str]:
         yield f"its expirationSeconds is {found}, more than {longest} is not accepted"
 
 
-# Adding a check is adding a row: (reason, rule that yields a clause for each difference).
+# Rows of reason and rule. A rule yields a clause for each difference.
 Rules = tuple[tuple[str, Callable[[RequestContent, Expectation], Iterator[str]]], ...]
-# What the task says it expects.
+# Differences to the expectation of the task.
 EXPECTED: Rules = (
     ("Integrity", _comparable),
     ("PublicKey", _public_key),
@@ -255,7 +263,7 @@ EXPECTED: Rules = (
     ("Names", _requested_names),
     ("Lifetime", _lifetime),
 )
-# What nobody approves without saying so.
+# Content that needs explicit consent.
 SAFETY: Rules = (
     ("Integrity", _integrity),
     ("Integrity", _authority),
@@ -288,7 +296,7 @@ def _differs(what: str, found: str, expected: str | None) -> Iterator[str]:
 
 
 def _differ(what: str, found: Iterable[str], expected: Iterable[str] | None) -> Iterator[str]:
-    """Both as sets, names in one spelling."""
+    """Compare two sets. Names are compared in their normal spelling."""
     have = {name_policy.normalize(text) for text in found}
     if expected is not None and have != (want := {name_policy.normalize(text) for text in expected}):
         yield f"its {what} are {sorted(have)}, expected {sorted(want)}"

@@ -32,9 +32,12 @@ if TYPE_CHECKING:
     from .._x509.private_keys import PrivateKey
 
 GROUP, COLLECTION = csr_content.GROUP, csr_content.COLLECTION
-ATTEMPTS = 10  # as many as kubectl certificate approve retries
+# The number of tries to write a decision. kubectl certificate approve makes as many.
+ATTEMPTS = 10
+# The shortest time for which another run is assumed to wait for its request.
 SHORTEST_PATIENCE_SECONDS = 600.0
-REFUSALS = frozenset(range(400, 500)) - {429}  # 429: too many requests at once
+# The statuses with which the API server refuses a request. 429 means that it is overloaded.
+REFUSALS = frozenset(range(400, 500)) - {429}
 _PLAIN_NAME = re.compile("[a-z0-9][a-z0-9.-]{0,252}")
 
 
@@ -43,7 +46,7 @@ def path(name: str) -> str:
 
 
 def name_for(intent: Intent, public_key_sha256: str) -> str:
-    """Unique for each key, never beginning with csr-: EKS does not issue those (aws/containers-roadmap#2079)."""
+    """Return a name that is unique for each key. EKS never issues names with csr- (aws/containers-roadmap#2079)."""
     return f"certflow-{intent.service or 'client'}-{intent.namespace}-{public_key_sha256[:10]}"
 
 
@@ -60,7 +63,7 @@ def delete_command(name: str) -> str:
 def select(
     client: Client, labels: Iterable[str] | None, fields: Iterable[str] | None
 ) -> list[dict[str, Any]]:
-    """All requests that the label and field selectors ("key=value") find."""
+    """Return the requests that match the label and field selectors ("key=value"). Raise MissingPermissions."""
     query = {"labelSelector": ",".join(labels or ()), "fieldSelector": ",".join(fields or ())}
     try:
         items: list[dict[str, Any]] = client.list_all(
@@ -73,7 +76,7 @@ def select(
 
 
 def find(client: Client, name: str) -> dict[str, Any] | None:
-    """The request of that name, None where there is none. Raises MissingPermissions."""
+    """Return the request of that name, or None. Raise MissingPermissions."""
     try:
         return client.find(path(name))
     except Forbidden as exc:
@@ -82,7 +85,7 @@ def find(client: Client, name: str) -> dict[str, Any] | None:
 
 
 def permissions(intent: Intent) -> list[Permission]:
-    """What requesting and, where the task approves, approving need; nothing where no request is sent."""
+    """Return the permissions to request, and to approve if the task does. Return none if no request is sent."""
     if not intent.signer.is_asked:
         return []
     wanted = [Permission("create", GROUP, "certificatesigningrequests"), *wait_permissions()]
@@ -94,7 +97,7 @@ def wait_permissions() -> list[Permission]:
 
 
 def build_pkcs10(intent: Intent, key: PrivateKey) -> str:
-    """What is asked for, signed by the key, as PEM text."""
+    """Return the PKCS#10 request of the intent, signed by the key, as PEM text."""
     request = intent.request
     return signing_request.build(
         key,
@@ -133,19 +136,19 @@ def send(client: Client, intent: Intent, request_pem: str, metadata: Mapping[str
     try:
         return client.create(COLLECTION, body, idempotent=True)
     except AlreadyExists:
-        return _recognised(client, metadata["name"])
+        return _find_sent(client, metadata["name"])
 
 
 _HEAD = {"apiVersion": f"{GROUP}/v1", "kind": "CertificateSigningRequest"}
-_ASKED = ("request", "signerName", "usages", "expirationSeconds")
+_SPEC_FIELDS = ("request", "signerName", "usages", "expirationSeconds")
 
 
-def _recognised(client: Client, name: str) -> dict[str, Any]:
+def _find_sent(client: Client, name: str) -> dict[str, Any]:
     csr = client.get(path(name))
     own, requester = read_own_identity(client, csr), requester_of(csr)
     if not is_same(own, requester):
         raise RequestError(
-            f"CSR {name}, which this run was about to create, exists already and was requested by {requester}",
+            f"CSR {name}, which this run wanted to create, exists already and was requested by {requester}",
             code="requested-by-another-identity",
             evidence=(describe_identity(own),),
             remedy=f"Delete it ({delete_command(name)}) and run the task again",
@@ -154,23 +157,23 @@ def _recognised(client: Client, name: str) -> dict[str, Any]:
 
 
 def describe_identity(own: Requester | None) -> str:
-    """Return a clause that says who this task is."""
+    """Return a clause that names the identity of this task."""
     if own is None:
         return "the API server refused the dry run that shows the identity of this task"
     return f"this identity is {own}"
 
 
 def read_own_identity(client: Client, csr: Mapping[str, Any]) -> Requester | None:
-    """Return the identity that the API server stamps on requests of this task, None if it refuses to tell it.
+    """Return the identity that the API server stamps on requests of this task, or None if it refuses the dry run.
 
-    The answer comes from a dry run that asks for the same as ``csr``, which the API server has accepted before. Unlike a
+    The answer comes from a dry run of a copy of ``csr``, which the API server has accepted before. Unlike a
     SelfSubjectReview, a dry run exists in every version and is correct under impersonation.
     """
     metadata = {key: csr["metadata"][key] for key in ("labels", "annotations") if csr["metadata"].get(key)}
     body = {
         **_HEAD,
         "metadata": {**metadata, "generateName": "certflow-requester-"},
-        "spec": {key: csr["spec"][key] for key in _ASKED if key in csr["spec"]},
+        "spec": {key: csr["spec"][key] for key in _SPEC_FIELDS if key in csr["spec"]},
     }
     warnings = list(client.warnings)
     try:
@@ -210,9 +213,11 @@ def expectation_for(intent: Intent, public_key_sha256: str, *, requester: str | 
 def approve_own(
     client: Client, csr: Mapping[str, Any], expected: Expectation, decision: Decision | None = None
 ) -> dict[str, Any]:
-    """Approve a request of this run, unless somebody has decided. One that was put in its place is denied.
+    """Approve a request of this run, unless it is approved or denied already. Deny a request that replaced it.
 
-    decision: what is written, where it is not that of a request for a Secret.
+    decision: the decision to write. Its default is that for the request of a Secret.
+
+    Raises IssueError if another request replaced it.
     """
     name, uid = csr["metadata"]["name"], csr["metadata"]["uid"]
 
@@ -229,8 +234,9 @@ def approve_own(
 
 @dataclass(frozen=True)
 class Decision:
-    """What is written to /approval. kind: "Approved" or "Denied"; reason, message: for an auditor."""
+    """The condition that is written to /approval. An auditor reads its reason and message."""
 
+    #: "Approved" or "Denied".
     kind: str
     reason: str
     message: str
@@ -239,21 +245,23 @@ class Decision:
 def decide(
     client: Client, csr: Mapping[str, Any], decision: Decision, judge: Callable[[Mapping[str, Any]], None]
 ) -> dict[str, Any]:
-    """Approve or deny what ``judge`` lets pass (it raises otherwise, and may write), again on each fresh read after a 409.
+    """Write the decision and return the request. Return it unchanged if it has a decision already.
 
-    Returns the request as somebody else has decided it where that came first.
+    judge: is called before each attempt with the current request. It raises an error if the decision must not be written.
+
+    Raises RequestError after ATTEMPTS conflicts, and IssueError if the request was deleted.
     """
     name = csr["metadata"]["name"]
 
     def read() -> Mapping[str, Any]:
-        return find(client, name) or _vanished(csr)
+        return find(client, name) or _refuse_deleted(csr)
 
     def write(current: Mapping[str, Any]) -> dict[str, Any]:
         try:
             judge(current)
             return dict(current) if decision_of(current) else _write(client, current, decision)
         except NotFound:
-            _vanished(csr)
+            _refuse_deleted(csr)
 
     return retry_on_conflict(
         csr,
@@ -268,11 +276,11 @@ def decide(
     )
 
 
-def _vanished(csr: Mapping[str, Any]) -> NoReturn:
+def _refuse_deleted(csr: Mapping[str, Any]) -> NoReturn:
     raise IssueError(
-        f"CSR {csr['metadata']['name']} was deleted before it was decided on",
+        f"CSR {csr['metadata']['name']} was deleted before the decision was written",
         code="request-deleted",
-        remedy="run the task again; who did it stands in the audit log of the API server",
+        remedy="Run the task again. The audit log of the API server names the user who deleted it",
     )
 
 
@@ -284,36 +292,36 @@ def _write(client: Client, csr: Mapping[str, Any], decision: Decision) -> dict[s
 
 def _deny_substitute(client: Client, csr: Mapping[str, Any], faults: list[str]) -> None:
     if not decision_of(csr):
-        message = f"Not what {markers.MANAGER} requested under this name: {'; '.join(faults)}"
+        message = f"{markers.MANAGER} made another request under this name: {'; '.join(faults)}"
         csr = _write(client, csr, Decision("Denied", "CertflowSubstituted", message))
     raise IssueError(
-        f"CSR {csr['metadata']['name']} was replaced by another request while it waited for its approval; "
-        f"that one is {decision_of(csr)}",
+        f"CSR {csr['metadata']['name']} was replaced by another request while it waited for its approval. "
+        f"The other request is {decision_of(csr)}",
         code="request-replaced",
         evidence=faults,
-        remedy="find out who did that: the audit log of the API server names the user",
+        remedy="Find the user who replaced it in the audit log of the API server",
     )
 
 
 def is_over(csr: Mapping[str, Any]) -> bool:
-    """Denied or Failed: this object will never be issued."""
+    """Return True if the request is denied or failed, so that it will never be issued."""
     return bool({"Denied", "Failed"} & set(condition_text(csr).split(",")))
 
 
 def read_guarded_names(client: Client, names: Iterable[str], addresses: Iterable[str] = ()) -> GuardedNames:
-    """Read the cluster's own names and addresses among ``names``: API server, nodes, service networks."""
+    """Return the cluster's own names and addresses: API server, the nodes among ``names``, service networks."""
     wanted = [name_policy.normalize(name) for name in names]
     nodes: list[str] = []
     networks: list[str] = []
     unreadable: list[str] = []
-    looks: list[tuple[str, list[str], Iterator[str]]] = [("nodes", nodes, _nodes(client, wanted))]
+    reads: list[tuple[str, list[str], Iterator[str]]] = [("nodes", nodes, _nodes(client, wanted))]
     # Addresses are rare, so listing all nodes is cheap. A DNS name may also be an address.
     if any(addresses) or any(map(name_policy.is_address, wanted)):
-        looks.append(("the nodes' addresses", nodes, _node_addresses(client)))
-        looks.append(("servicecidrs", networks, _service_networks(client)))
-    for what, found, look in looks:
+        reads.append(("the nodes' addresses", nodes, _node_addresses(client)))
+        reads.append(("servicecidrs", networks, _service_networks(client)))
+    for what, found, entries in reads:
         try:
-            found.extend(look)
+            found.extend(entries)
         except Forbidden:
             unreadable.append(what)
     return GuardedNames((client.host_name,), tuple(nodes), tuple(networks), tuple(unreadable))
@@ -331,14 +339,14 @@ def _node_addresses(client: Client) -> Iterator[str]:
 
 
 def _service_networks(client: Client) -> Iterator[str]:
-    """Since Kubernetes 1.33 (KEP-1880); before that, nothing that can be read says it."""
+    """Yield the service networks. Before Kubernetes 1.33 (KEP-1880) no object has them."""
     ranges = client.find("/apis/networking.k8s.io/v1/servicecidrs") or {}
     for entry in ranges.get("items") or ():
         yield from entry["spec"].get("cidrs") or ()
 
 
 def summarize(csr: Mapping[str, Any]) -> dict[str, Any]:
-    """What a result says of a request."""
+    """Return the part of a result that describes a request."""
     return {
         "name": csr["metadata"]["name"],
         "uid": csr["metadata"]["uid"],
@@ -348,7 +356,10 @@ def summarize(csr: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def list_unissued(client: Client, secret: SecretSpec) -> list[dict[str, Any]]:
-    """This Secret's requests that were not issued. Issued ones stay: auditors want them, the cluster collects them."""
+    """Return the requests for this Secret that were not issued.
+
+    Issued requests are kept for auditors. The cluster deletes them.
+    """
     labels = (f"{key}={value}" for key, value in markers.labels_for(secret).items())
     return [csr for csr in select(client, labels, None) if not certificate_of(csr)]
 
@@ -365,14 +376,12 @@ def is_left_over(csr: Mapping[str, Any], signer_name: str, patience: float, now:
 
 
 def remove(client: Client, csr: Mapping[str, Any]) -> str:
-    """Delete that very object. Returns a warning where the right to delete is missing, else ""."""
+    """Delete this object. Return a warning if the permission to delete is missing, else ""."""
     name = csr["metadata"]["name"]
     try:
         client.delete(path(name), uid=csr["metadata"]["uid"])
     except (NotFound, Conflict):
         return ""
     except Forbidden:
-        return (
-            f"CSR {name} is left over: this identity may not delete it; the cluster collects it within a day"
-        )
+        return f"CSR {name} is left over, because this identity has no permission to delete it. The cluster deletes it within a day"
     return ""

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""What a CertificateSigningRequest object says, for people and for comparing."""
+"""Read the fields of a CertificateSigningRequest object."""
 
 from __future__ import annotations
 
@@ -67,10 +67,9 @@ def _content(spec: Mapping[str, Any], metadata: Mapping[str, Any]) -> RequestCon
 
 
 def certificate_of(csr: Mapping[str, Any]) -> str:
-    """Return status.certificate as PEM text, "" where none is issued. Raises RequestError where it is no base64.
+    """Return status.certificate as PEM text, or "" if there is no certificate. Raise RequestError if it is not base64.
 
-    Bytes outside its blocks may be anything (k/k pkg/apis/certificates/validation); one inside is found by whoever
-    reads the block.
+    The API server accepts any bytes outside the PEM blocks (k/k pkg/apis/certificates/validation).
     """
     with check_shape("the CSR object"):
         encoded = (csr.get("status") or {}).get("certificate") or ""
@@ -78,7 +77,7 @@ def certificate_of(csr: Mapping[str, Any]) -> str:
 
 
 def conditions(csr: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
-    """Return the conditions that are True; v1 knows no other status for Approved and Denied."""
+    """Return the conditions that are True. In v1, Approved and Denied have no other status."""
     with check_shape("the CSR object"):
         found = (csr.get("status") or {}).get("conditions") or ()
         return tuple(entry for entry in found if entry.get("status", "True") == "True")
@@ -90,7 +89,7 @@ def condition_of(csr: Mapping[str, Any], kind: str) -> Mapping[str, Any] | None:
 
 
 def condition_text(csr: Mapping[str, Any]) -> str:
-    """Return the CONDITION column of `kubectl get csr`, such as "Pending" or "Approved,Issued"."""
+    """Return the column CONDITION of `kubectl get csr`, such as "Pending" or "Approved,Issued"."""
     kinds = [entry.get("type") for entry in conditions(csr)]
     parts = ["Denied" if "Denied" in kinds else "Approved" if "Approved" in kinds else "Pending"]
     if "Failed" in kinds:
@@ -105,5 +104,5 @@ def _decoded(text: str, what: str, *, errors: str) -> str:
         return base64.b64decode(text, validate=True).decode("ascii", errors)
     except (TypeError, ValueError) as error:
         raise RequestError(
-            f"{what} is not PEM in base64", remedy="see who made it, and delete it if nobody needs it"
+            f"{what} is not PEM in base64", remedy="Find out who made it, and delete it if it is not needed"
         ) from error

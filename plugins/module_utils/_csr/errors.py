@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""What can be wrong with a request before anything is sent."""
+"""The errors of requests, providers, Secrets and certificates."""
 
 from __future__ import annotations
 
@@ -14,31 +14,34 @@ from .._errors import CertflowError
 
 
 class RequestError(CertflowError):
-    """What the task asks for cannot be requested: a name, a usage, a lifetime, a signer."""
+    """The task asks for a name, a usage, a lifetime or a signer that cannot be requested."""
 
     code = "invalid-request"
 
 
 class ProviderError(CertflowError):
-    """A provider's row is wrong, or names a provider that no row describes."""
+    """A provider's row is wrong, or the task names a provider without a row."""
 
     code = "invalid-provider"
 
 
 class SecretError(CertflowError):
-    """The Secret that is there must not, or cannot, be written."""
+    """The existing Secret must not or cannot be written."""
 
     code = "secret-unusable"
 
 
 class AnchorError(CertflowError):
-    """No CA that is known here vouches for the certificate."""
+    """No known CA vouches for the certificate."""
 
     code = "no-trust-anchor"
 
 
 class IssueError(CertflowError):
-    """The signer's answer cannot be used, or there is none; ``values`` go into the failed result as they are."""
+    """The signer did not answer, or its certificate cannot be used.
+
+    values: more keys of the failed result.
+    """
 
     code = "not-issued"
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""What the task wants, checked before anything is read or sent."""
+"""Read the options of a task into an Intent, and check it before anything is read or sent."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .errors import RequestError
 from .name_policy import RefusedName
 from .signers import CertificateRequest, Signer
 
-# How this collection knows its own objects again (see _marks).
+# The label and the prefix by which this collection recognises its own objects (see markers.py).
 MANAGED_BY = "app.kubernetes.io/managed-by"
 PREFIX = "certflow.kubernetes/"
 PENDING_SUFFIX = "-pending"
@@ -30,13 +30,16 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 @dataclass(frozen=True)
 class SecretSpec:
-    """The Secret that the workload reads. ``*_key`` are keys of its data; ``ca_key`` "" means no CA in it."""
+    """The Secret that the workload reads."""
 
     namespace: str
     name: str
     type: str = TLS_TYPE
+    #: The key of its data for the certificate.
     certificate_key: str = "tls.crt"
+    #: The key of its data for the private key.
     private_key_key: str = "tls.key"
+    #: The key of its data for the CA, or "" for no CA.
     ca_key: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
@@ -59,13 +62,9 @@ class SecretSpec:
 
 @dataclass(frozen=True)
 class Intent:
-    """One certificate: for whom, from which signer, and where it goes.
+    """One certificate: its Service or user, its signer, and its Secret."""
 
-    service: "" for a certificate that is not a Service's. renew_before: None for the default of _decide.
-    requesters: user names that count as the task's own identity.
-    trust: "verified", "chain" or "leaf"; wait_timeout: seconds; ca_bundle: the user's own candidates, PEM text, "" for none.
-    """
-
+    #: "" for a certificate that does not belong to a Service.
     service: str
     namespace: str
     signer: Signer
@@ -73,23 +72,28 @@ class Intent:
     secret: SecretSpec
     allow_names: tuple[str, ...] = ()
     allow_client_identity: bool = False
+    #: None for the default of certificate_rules.renewal_margin.
     renew_before: timedelta | None = None
+    #: "verified", "chain" or "leaf".
     trust: str = "verified"
+    #: CAs that may vouch for the certificate, as PEM text.
     ca_bundle: str = ""
     take_over: bool = False
     approve: bool = True
+    #: More user names of this task's identity.
     requesters: tuple[str, ...] = ()
     wait: bool = True
+    #: Seconds.
     wait_timeout: int = 120
 
     @property
     def is_client(self) -> bool:
-        """Whether nobody verifies it under a name."""
+        """True for a client certificate, which has no host name to verify."""
         return signers.SERVER_AUTH not in self.request.usages
 
     @property
     def verified_name(self) -> str | None:
-        """The name under which clients verify the certificate: what the API server calls, else the first one."""
+        """The name under which clients verify the certificate: the one that the API server calls, else the first one."""
         if self.is_client:
             return None
         names = (*self.request.dns_names, *self.request.ip_addresses)
@@ -104,9 +108,9 @@ class Intent:
 
 
 def intent_from(parameters: Mapping[str, Any]) -> Intent:
-    """Read the options of k8s_csr. Raises RequestError for whatever cannot be asked for, with the remedy.
+    """Read the options of k8s_csr. Raise RequestError for a request that cannot be made.
 
-    What is taken back (state: absent) is not asked for: it needs no signer, and nothing of the request is checked.
+    With ``state: absent`` no certificate is requested, so no signer is needed and no request is checked.
     """
     service, namespace = parameters.get("service") or "", parameters["namespace"]
     is_asked_for = parameters.get("state") != "absent"
@@ -139,11 +143,12 @@ def intent_from(parameters: Mapping[str, Any]) -> Intent:
 
 
 def parse_duration(text: str) -> timedelta:
-    """Read "30d", "12h", "90m", or seconds without a unit. Raises RequestError."""
+    """Read a duration such as "30d", "12h" or "90m". Without a unit it is in seconds. Raise RequestError."""
     match = re.fullmatch(r"([0-9]{1,9})([smhd]?)", str(text).strip())
     if match is None:
         raise RequestError(
-            f"the renew_before {text!r} is no duration", remedy="use a number with s, m, h or d, such as 30d"
+            f"the renew_before {text!r} is not a duration",
+            remedy="Use a number with s, m, h or d, such as 30d",
         )
     return timedelta(seconds=int(match[1]) * _UNITS[match[2] or "s"])
 
@@ -154,7 +159,7 @@ def _request(parameters: Mapping[str, Any], row: Signer, service: str, namespace
     common_name, organizations = signers.subject_for(
         row, service, namespace, parameters.get("common_name") or "", parameters.get("organizations")
     )
-    # One spelling, or the certificate would differ from what was asked for at every run.
+    # Without the normal spelling, the certificate would differ from the request at every run.
     dns_names = map(name_policy.normalize, (*own, *(parameters.get("dns_names") or ())))
     return CertificateRequest(
         common_name=common_name,
@@ -174,15 +179,15 @@ def _check(
     name_policy.check_names(request.dns_names, request.ip_addresses)
     if not row.is_asked:
         _check_approval(parameters, row)
-        _refuse(row, request)  # before anything is said about client certificates, which it does not make
+        _refuse(row, request)  # Before the check of client certificates, which it does not issue.
     if not {signers.SERVER_AUTH, signers.CLIENT_AUTH} & set(request.usages):
         raise RequestError(
             f"the usages {', '.join(request.usages)} make neither a serving nor a client certificate",
-            remedy="leave usages out for the signer's default, or add server auth or client auth",
+            remedy="Remove usages to get the signer's default, or add server auth or client auth",
         )
     if signers.SERVER_AUTH in request.usages and not (request.dns_names or request.ip_addresses):
         raise RequestError(
-            "a serving certificate needs a name", remedy="give service, or dns_names or ip_addresses"
+            "a serving certificate needs a name", remedy="Set service, dns_names or ip_addresses"
         )
     for name in name_policy.forbidden_names(
         request.dns_names,
@@ -213,30 +218,30 @@ def _refuse(row: Signer, request: CertificateRequest) -> None:
 
 
 def _check_approval(parameters: Mapping[str, Any], row: Signer) -> None:
-    """Two people cannot share what one does alone: silently going on would pass by the second."""
+    """Raise RequestError for ``approve: false`` with a signer that needs no approval: no second person could check it."""
     if not parameters.get("approve", True):
         raise RequestError(
-            f"{row.name} sends no request that somebody else could approve (approve: false)",
-            remedy="leave approve out, or give the signer_name of a signer of the cluster",
+            f"{row.name} sends no request, so no other person can approve it (approve: false)",
+            remedy="Remove approve, or set signer_name to a signer of the cluster",
         )
 
 
 def _check_waiting_key(parameters: Mapping[str, Any], secret: SecretSpec) -> None:
-    """Where somebody else approves, the key waits in a Secret with a longer name."""
+    """Raise RequestError if the Secret for the waiting key would have a name that is too long."""
     longest = name_policy.LONGEST_DNS_NAME - len(PENDING_SUFFIX)
     if not parameters.get("approve", True) and len(secret.name) > longest:
         raise RequestError(
             f"{secret} has a name of {len(secret.name)} characters: with approve: false its key waits in a Secret whose "
             f"name ends in {PENDING_SUFFIX}, which would be too long",
-            remedy=f"give a secret.name of at most {longest} characters",
+            remedy=f"Set secret.name to a name of at most {longest} characters",
         )
 
 
 def forbidden_name_error(refusal: RefusedName) -> RequestError:
-    """The error for a name that is not asked for unless the task spells it out."""
+    """Return the error for a name that is requested only if the task lists it in allow_names."""
     return RequestError(
-        f"the name {refusal.name!r} is not asked for: {refusal.reason}",
-        remedy=f"if it is really meant, spell it out in allow_names: [{refusal.name!r}]",
+        f"the name {refusal.name!r} is not requested: {refusal.reason}",
+        remedy=f"If the certificate needs this name, add it to allow_names: [{refusal.name!r}]",
     )
 
 
@@ -262,19 +267,19 @@ def _check_data_keys(spec: SecretSpec) -> None:
     keys = [spec.certificate_key, spec.private_key_key, *filter(None, [spec.ca_key])]
     if len(set(keys)) != len(keys):
         raise RequestError(
-            f"{spec}: two parts would be stored under one key of its data: {', '.join(keys)}",
-            remedy="give certificate_key, private_key_key and ca_key different names",
+            f"{spec}: two parts would have the same key of its data: {', '.join(keys)}",
+            remedy="Set certificate_key, private_key_key and ca_key to different names",
         )
     for key in keys:
         # k/k pkg/apis/core/validation: IsConfigMapKey
         if not re.fullmatch(r"[-._a-zA-Z0-9]{1,253}", key) or key in (".", ".."):
             raise RequestError(
-                f"{spec}: {key!r} cannot be a key of its data", remedy="use letters, digits, -, _ and ."
+                f"{spec}: {key!r} cannot be a key of its data", remedy="Use letters, digits, -, _ and ."
             )
     if spec.type == TLS_TYPE and (spec.certificate_key, spec.private_key_key) != TLS_KEYS:
         raise RequestError(
             f"{spec}: type {TLS_TYPE} holds tls.crt and tls.key, not {spec.certificate_key} and {spec.private_key_key}",
-            remedy="set secret.type: Opaque for other keys",
+            remedy="Set secret.type: Opaque for other keys",
         )
 
 
@@ -282,11 +287,11 @@ def _check_metadata(spec: SecretSpec, place: str, entries: Mapping[Any, Any]) ->
     for key, value in entries.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise RequestError(
-                f"{spec}: {place} hold text only, and {key}: {value} is none",
-                remedy=f"quote it in secret.{place}: '{key}': '{value}'",
+                f"{spec}: {place} must be text, and {key}: {value} is not",
+                remedy=f"Quote it in secret.{place}: '{key}': '{value}'",
             )
         if key == MANAGED_BY or key.startswith(PREFIX):
             raise RequestError(
-                f"{spec}: {key} in {place} is how this collection knows its own Secrets",
-                remedy=f"take it out of secret.{place}",
+                f"{spec}: {key} in {place} is reserved, because this collection recognises its own Secrets by it",
+                remedy=f"Remove it from secret.{place}",
             )

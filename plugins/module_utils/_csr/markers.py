@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Labels and annotations by which this collection knows its own objects again."""
+"""The labels and annotations by which this collection recognises its own objects."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from typing import Any
 from .intent import MANAGED_BY, PREFIX, Intent, SecretSpec
 
 MANAGER = "certflow.kubernetes"
-SECRET_LABEL = f"{PREFIX}secret-hash"  # label values hold 63 characters: too few for names
+SECRET_LABEL = (
+    f"{PREFIX}secret-hash"  # A label value has at most 63 characters, which is too short for names.
+)
 SERVICE = f"{PREFIX}service"
 SIGNER = f"{PREFIX}signer-name"
 SECRET = f"{PREFIX}secret"
-# Which anchors this collection added, as "kind/name/webhook=fingerprint ...": state absent removes those and no other.
+# The anchors that this collection added, as "kind/name/webhook=fingerprint ...". state: absent removes only these.
 ANCHORS = f"{PREFIX}added-anchors"
-# A certificate that was not seen in use everywhere yet: its serial, then the anchors that go once it was, as above.
+# A certificate that not every endpoint was seen to serve: its serial, then the anchors to remove after that, as above.
 UNPROVEN = f"{PREFIX}unproven"
-# A throw-away request: the run that made it, and what it is for, in words.
+# A throw-away request: the run that made it, and its purpose in words.
 PROBE = f"{PREFIX}signer-probe"
 PURPOSE = f"{PREFIX}purpose"
 PENDING_CSR = f"{PREFIX}csr"

@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Which names may stand in a certificate, and whether they are well-formed.
+"""Decide which names a certificate may have, and check their form.
 
-The cluster's CA signs whatever is approved, names of the API server included, so what may be asked for is
-decided here, for requests of our own and for those of others that are to be approved.
+The cluster's CA signs every approved request, even with the names of the API server. So these rules apply to the requests
+of this collection and to every request that it approves.
 """
 
 from __future__ import annotations
@@ -33,14 +33,13 @@ LONGEST_DNS_NAME = 253
 
 @dataclass(frozen=True)
 class GuardedNames:
-    """Names and addresses of the cluster itself. networks: the service network's, as CIDRs.
-
-    unreadable: what of it this identity may not read, so that it is not guarded.
-    """
+    """The names and addresses of the cluster itself, which a request must not have."""
 
     api_server: tuple[str, ...] = ()
     nodes: tuple[str, ...] = ()
+    #: The service networks, as CIDRs.
     networks: tuple[str, ...] = ()
+    #: The resources that this identity may not read, so that their names are not guarded.
     unreadable: tuple[str, ...] = ()
 
 
@@ -49,10 +48,11 @@ NOTHING_GUARDED = GuardedNames()
 
 @dataclass(frozen=True)
 class RefusedName:
-    """A name that may not stand in the certificate. is_critical: it is the cluster's own, or matches many."""
+    """A name that a certificate must not have."""
 
     name: str
     reason: str
+    #: True if the cluster itself has the name, or if it matches many names.
     is_critical: bool
 
     def __str__(self) -> str:
@@ -74,9 +74,10 @@ def forbidden_names(
     cluster: GuardedNames = NOTHING_GUARDED,
     other_names: Iterable[str] = (),
 ) -> tuple[RefusedName, ...]:
-    """Return the names that may not be asked for or approved, each with its reason.
+    """Return the names that must not be requested or approved, each with its reason.
 
-    service, namespace: whose names are fine; without them none is. allow: names that are fine, each spelled out.
+    service, namespace: the Service whose names are permitted.
+    allow: more permitted names.
     other_names: e-mail addresses and URIs.
     """
     spelled_out = {normalize(name) for name in allow}
@@ -88,26 +89,26 @@ def forbidden_names(
 
 
 def is_critical(name: str, *, cluster: GuardedNames = NOTHING_GUARDED) -> bool:
-    """Tell whether a name is the cluster's own or a wildcard: it takes allow_names to ask for it or to approve it."""
+    """Return True if the cluster itself has the name, or if it is a wildcard. Only allow_names permits such a name."""
     refusal = _refusal(name, "", "", cluster)
     return refusal is not None and refusal.is_critical
 
 
 def warnings(allow: Iterable[str], *, cluster: GuardedNames = NOTHING_GUARDED) -> tuple[str, ...]:
-    """Return a warning for each name in allow that is the cluster's own or a wildcard, and for what is not guarded."""
+    """Return a warning for each critical name in ``allow``, and for each resource whose names are not guarded."""
     found = (_refusal(name, "", "", cluster) for name in allow)
     return (
         *(f"allow_names permits {refusal}" for refusal in found if refusal and refusal.is_critical),
         *(
-            f"this identity may not read {what}, so names and addresses were not compared with them (docs/rbac.md)"
+            f"this identity has no permission to read {what}, so names and addresses were not compared with them (docs/rbac.md)"
             for what in cluster.unreadable
         ),
     )
 
 
-# What is refused, in this order: (does the name match, reason). The name is in lower case, addresses in normal form.
+# Rows of a predicate and the reason for a refusal. The predicate gets the normal spelling of the name.
 _CRITICAL: tuple[tuple[Callable[[str, GuardedNames], bool], str], ...] = (
-    (lambda name, _cluster: "*" in name, "a wildcard stands for names that nobody looked at"),
+    (lambda name, _cluster: "*" in name, "a wildcard permits names that no rule has checked"),
     (
         lambda name, _cluster: _API_SERVER.fullmatch(name) is not None,
         "it is the API server's name inside the cluster",
@@ -134,10 +135,8 @@ def _refusal(name: str, service: str, namespace: str, cluster: GuardedNames) -> 
         own = service_names(service, namespace)
         if text in own or text.startswith(f"{own[-1]}."):
             return None
-        return RefusedName(
-            name, f"it is none of the names of Service {namespace}/{service}", is_critical=False
-        )
-    return RefusedName(name, "no Service and no allow_names says whose it is", is_critical=False)
+        return RefusedName(name, f"it does not belong to Service {namespace}/{service}", is_critical=False)
+    return RefusedName(name, "it belongs neither to the Service nor to allow_names", is_critical=False)
 
 
 def normalize(name: str) -> str:
@@ -182,7 +181,7 @@ def _is_in(name: str, network: str) -> bool:
 
 
 def is_dns_name(name: str) -> bool:
-    """Tell whether it is a DNS name in lower case by RFC 1123: labels of at most 63, 253 characters in all."""
+    """Return True for a DNS name of RFC 1123: lower case, labels of at most 63 characters, 253 characters in all."""
     return len(name) <= LONGEST_DNS_NAME and _DNS_NAME.fullmatch(name) is not None
 
 
@@ -193,13 +192,13 @@ def check_names(dns_names: Sequence[str], ip_addresses: Sequence[str]) -> None:
         if not is_dns_name(bare.lower()):
             raise RequestError(
                 f"the name {name!r} in dns_names is not valid: {_dns_fault(bare)}",
-                remedy="correct it: a DNS name is made of labels of lower case letters, digits and inner hyphens",
+                remedy="Correct it. A DNS name has labels of lower case letters, digits and inner hyphens",
             )
     for address in ip_addresses:
         if not is_address(address):
             raise RequestError(
                 f"the entry {address!r} in ip_addresses is not an IP address",
-                remedy="give an IPv4 or IPv6 address without a mask; names belong in dns_names",
+                remedy="Give an IPv4 or IPv6 address without a mask. Names belong in dns_names",
             )
 
 
@@ -209,7 +208,7 @@ def check_object_names(*, service: str, namespace: str, secret: str) -> None:
     Service: RFC 1035 label (it begins with a letter); Namespace: RFC 1123 label; Secret: RFC 1123 subdomain.
     """
     for fault in _object_name_faults(service, namespace, secret):
-        raise RequestError(fault, remedy="give the name of an object as kubectl shows it")
+        raise RequestError(fault, remedy="Give the name of the object as kubectl shows it")
 
 
 def _object_name_faults(service: str, namespace: str, secret: str) -> Iterator[str]:

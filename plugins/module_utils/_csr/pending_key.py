@@ -3,12 +3,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Requests that another identity approves later: the key waits in an immutable Secret that the request owns.
+"""The key of a request that another identity approves later. It waits in an immutable Secret that the request owns.
 
-Kubernetes collects the Secret with the request: 24 hours after it was made without a decision, an hour after it was
-issued. So a key that can lead to nothing does not stay.
+Kubernetes deletes the Secret with the request: 24 hours after its creation without a decision, or an hour after it was
+issued. So no useless key stays.
 
-Any identity that may create requests and Secrets can plant both. So a later run uses them only if the API server stamped
+Any identity that may create requests and Secrets can create a false pair. So a later run uses them only if the API server stamped
 this identity on the request, the request owns the Secret, and the Secret holds the request's key.
 """
 
@@ -69,7 +69,7 @@ def path(secret: SecretSpec) -> str:
 
 
 def permissions(secret: SecretSpec) -> list[Permission]:
-    """To keep a key for later and to find it again."""
+    """Return the permissions to store a key for later and to find it again."""
     return [
         Permission("get", "", "secrets", secret.namespace, name(secret)),
         Permission("create", "", "secrets", secret.namespace),
@@ -77,18 +77,18 @@ def permissions(secret: SecretSpec) -> list[Permission]:
 
 
 def find(client: Client, secret: SecretSpec) -> dict[str, Any] | None:
-    """The Secret that keeps the waiting key, None where there is none that this identity may see."""
+    """Return the Secret with the waiting key, or None if it does not exist or this identity may not read it."""
     try:
         obj = client.find(path(secret))
     except Forbidden:
-        return None  # where a key is to be kept, the right is demanded beforehand
+        return None  # A run that stores a key has checked the permission before.
     return obj if obj is None or markers.is_ours(obj) else _refuse(secret)
 
 
 def load(client: Client, secret: SecretSpec) -> PendingRequest | None:
-    """The request that waits for this Secret, None where there is none.
+    """Return the request that waits for this Secret, or None.
 
-    Raises SecretError for a Secret of that name which this collection did not make.
+    Raises SecretError for a Secret of that name that this collection did not make.
     """
     obj = find(client, secret)
     if obj is None:
@@ -195,9 +195,9 @@ def refuse_foreign(
 
 
 def store(client: Client, secret: SecretSpec, csr: Mapping[str, Any], key: PrivateKey) -> PendingRequest:
-    """Keep the key for a later run. The owner makes it go when the request goes.
+    """Store the key for a later run. Kubernetes deletes the Secret with the request, which owns it.
 
-    Raises AlreadyExists: by another request's key, or by this one whose answer was lost.
+    Raises AlreadyExists if a key is stored: of another request, or of this one if the answer was lost.
     """
     owner = {"apiVersion": csr["apiVersion"], "kind": csr["kind"]}
     owner.update({field: csr["metadata"][field] for field in ("name", "uid")})
@@ -224,13 +224,13 @@ def store(client: Client, secret: SecretSpec, csr: Mapping[str, Any], key: Priva
 
 
 def discard(client: Client, secret: SecretSpec, uid: str) -> None:
-    """Delete the key's Secret: its certificate is stored, or its request is of no use any more."""
-    with contextlib.suppress(NotFound, Conflict, Forbidden):  # it went, or goes, with its request
+    """Delete the Secret of the key, because its certificate is stored or its request is useless."""
+    with contextlib.suppress(NotFound, Conflict, Forbidden):  # It is deleted with its request.
         client.delete(path(secret), uid=uid)
 
 
 def _refuse(secret: SecretSpec) -> NoReturn:
     raise SecretError(
-        f"Secret {secret.namespace}/{name(secret)} has the name of the Secret for a waiting key, but holds none",
+        f"Secret {secret.namespace}/{name(secret)} has the name of the Secret for a waiting key, but has no such key",
         remedy="Delete it if it is not needed, or set another secret.name",
     )

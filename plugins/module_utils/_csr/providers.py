@@ -3,17 +3,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Which provider a cluster is from, and which signer issues serving certificates there, as a table.
+"""The table of providers: how each is detected, and which signer issues serving certificates there.
 
-No single mark decides: `-eks-` in the version is Amazon EKS and EKS Anywhere alike, providerIDs name the cloud and
-not who runs the control plane. Each row lists marks with points, and ENOUGH of them make a match. No match, or two,
-is "unknown", with everything that was seen.
+No single mark is enough. `-eks-` in the version means Amazon EKS or EKS Anywhere, and a providerID names the cloud, not the
+operator of the control plane. Each row lists marks with points, and ENOUGH points make a match. Without a match, or with
+more than one, the provider is "unknown", and the evidence lists all marks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 from .errors import ProviderError
@@ -22,73 +23,84 @@ from .signers import EKS_APP_SERVING, EPHEMERAL_CA, KUBE_APISERVER_CLIENT, KUBEL
 try:
     import jmespath
     from jmespath.exceptions import JMESPathError
-except ImportError:  # reported by _run, with the interpreter's path
+except ImportError:  # The check of libraries reports it with the path of the interpreter.
     pass
 
 ENOUGH = 3
 STRONG = 2
 UNKNOWN = "unknown"
-# The entry of a dictionary of signers that holds where the provider is unknown.
+# The entry of a dictionary of signers for an unknown provider.
 DEFAULT = "default"
 
 
 @dataclass(frozen=True)
 class ProviderSignal:
-    """One mark of a provider.
+    """One mark of a provider in the facts about a cluster."""
 
-    rule: JMESPath over the facts of _kube._cluster.cluster_facts, true unless null, false, 0 or empty.
-    shows: what the mark is, with {} for what the rule found.
-    """
-
+    #: JMESPath over the result of _kube.cluster_facts.read_cluster_facts. It holds unless null, false, 0 or empty.
     rule: str
     points: int
+    #: The words for the evidence, with {} for the value of the rule.
     shows: str
 
 
 @dataclass(frozen=True)
+class KubeconfigMark:
+    """One mark of a provider in a kubeconfig."""
+
+    #: "host": the host name of the API server, in its address or in tls-server-name. "cluster": the name of the cluster's
+    #: entry. "command": the command line of the user's exec plugin, with the program's name without its directory.
+    field: str
+    #: A pattern as in a shell.
+    pattern: str
+
+
+@dataclass(frozen=True)
 class UnservedSigner:
-    """A signer that leaves a request for a Service's names Approved for ever."""
+    """A signer that never issues a request for a Service's names, so that the request stays Approved."""
 
     signer: str
+    #: A clause.
     why: str
     remedy: str
 
 
 @dataclass(frozen=True)
 class Provider:
-    """One provider.
-
-    serving_signer: which signer issues a certificate for a Service's names, once approved; ephemeral-ca where none
-      does; "" where none is known.
-    requires: JMESPath rules that must hold, whatever the points.
-    ca: where the CA that signs is published.
-    longest_lifetime_seconds: None where the cluster's flags set it.
-    forbidden_prefixes: of CSR object names.
-    """
+    """One provider."""
 
     name: str
+    #: The signer for a Service's names. ephemeral-ca: no signer of the cluster issues them. "": not known.
     serving_signer: str
+    #: Its marks in the facts about a cluster.
     signals: tuple[ProviderSignal, ...]
+    #: Where the CA that signs is published.
     ca: str
     source: str
+    #: JMESPath rules that must hold, whatever the points.
     requires: tuple[str, ...] = ()
+    #: Its marks in a kubeconfig.
+    kubeconfig_marks: tuple[KubeconfigMark, ...] = ()
     not_served: tuple[UnservedSigner, ...] = ()
+    #: None if the flags of the cluster set it.
     longest_lifetime_seconds: int | None = None
+    #: Prefixes of names of CSR objects that its signers ignore.
     forbidden_prefixes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class ProviderVerdict:
-    """name: a row's, or "unknown". signer: its serving signer, "" where unknown. row: None where unknown.
+    """The provider of a cluster."""
 
-    evidence: what speaks for the name; where it is unknown, all that was seen and what could not be read.
-    contradictions: what speaks for another row.
-    """
-
+    #: The name of its row, or "unknown".
     name: str
+    #: Its serving signer, or "".
     signer: str
+    #: The marks of this provider. If it is unknown: all marks, and the facts that could not be read.
     evidence: tuple[str, ...]
+    #: The marks of other providers.
     contradictions: tuple[str, ...] = ()
+    #: None if it is unknown.
     row: Provider | None = None
 
 
@@ -112,10 +124,18 @@ def _listed(fact: str, prefix: str, points: int, shows: str) -> ProviderSignal:
     return ProviderSignal(f"{fact}[?starts_with(@, '{prefix}')]", points, f"{shows} {{}}")
 
 
+def _api_host(ends: Iterable[str], points: int) -> ProviderSignal:
+    rules = (f"ends_with(api_host, '{end}')" for end in ends)
+    return ProviderSignal(f"({' || '.join(rules)}) && api_host", points, "API server {}")
+
+
 _KUBEADM_SIGNALS = (
     _listed("config_maps", "kube-system/kubeadm-config", 2, "ConfigMap"),
     _node_key("annotation", "kubeadm.alpha.kubernetes.io/cri-socket", 2),
 )
+# The ends of the host names of EKS API servers: Amazon EKS user guide, "Amazon EKS cluster endpoint access control"; Amazon
+# Web Services in China, "Endpoints and ARNs"; dual-stack clusters are at *.eks-cluster.REGION.api.aws.
+_EKS_HOSTS = (".eks.amazonaws.com", ".eks.amazonaws.com.cn", ".api.aws")
 _CLUSTER_CA = "the cluster's CA: the kubeconfig's, and ConfigMap kube-root-ca.crt of every namespace"
 
 PROVIDERS: tuple[Provider, ...] = (
@@ -123,16 +143,16 @@ PROVIDERS: tuple[Provider, ...] = (
         "eks",
         serving_signer=EKS_APP_SERVING,
         signals=(
-            _version("-eks-", 1),  # EKS Distro and EKS Anywhere have it too
+            _version("-eks-", 1),  # EKS Distro and EKS Anywhere also have it.
             _listed("cluster_roles", "eks:certificate-controller-", 2, "ClusterRole"),
-            ProviderSignal("contains(api_host, '.eks.amazonaws.com') && api_host", 2, "API server {}"),
+            _api_host(_EKS_HOSTS, 2),
             _node_key("label", "eks.amazonaws.com/", 2),
-            _node_value("provider_id", "aws:///", 1),  # any cluster on EC2 has it
+            _node_value("provider_id", "aws:///", 1),  # Every cluster on EC2 has it.
         ),
         not_served=(
             UnservedSigner(
                 KUBELET_SERVING,
-                "Amazon EKS issues it to real kubelets alone, whose names it checks",
+                "Amazon EKS issues it only to kubelets, whose names it checks",
                 f"Use signer_name: {EKS_APP_SERVING}.",
             ),
             UnservedSigner(
@@ -144,6 +164,14 @@ PROVIDERS: tuple[Provider, ...] = (
         ca="the cluster's CA in practice (kubeconfig, describe-cluster); AWS documents none",
         longest_lifetime_seconds=365 * 24 * 3600,
         forbidden_prefixes=("csr-",),
+        kubeconfig_marks=(
+            *(KubeconfigMark("host", f"*{end}") for end in _EKS_HOSTS),
+            # aws eks update-kubeconfig names the entry by the cluster's ARN, and runs the program aws.
+            KubeconfigMark("cluster", "arn:aws*:eks:*:cluster/*"),
+            KubeconfigMark("command", "aws *eks get-token*"),
+            # eksctl utils write-kubeconfig
+            KubeconfigMark("command", "aws-iam-authenticator token*"),
+        ),
         source="https://docs.aws.amazon.com/eks/latest/userguide/cert-signing.html; "
         "aws/amazon-eks-pod-identity-webhook#133; aws/containers-roadmap#1604, #2079; kubernetes/kubernetes#108633",
     ),
@@ -173,7 +201,7 @@ PROVIDERS: tuple[Provider, ...] = (
         "openshift/installer#3124",
     ),
     Provider(
-        "kubeadm",  # and what is made with it: kind, minikube, kubespray
+        "kubeadm",  # Also for kind, minikube and kubespray, which use it.
         serving_signer=KUBELET_SERVING,
         signals=(
             ProviderSignal(
@@ -186,6 +214,8 @@ PROVIDERS: tuple[Provider, ...] = (
             _node_key("label", "minikube.k8s.io/", 2),
         ),
         requires=("!contains(version.gitVersion, '-eks-')",),
+        # kubernetes-sigs/kind pkg/cluster/internal/kubeconfig
+        kubeconfig_marks=(KubeconfigMark("cluster", "kind-*"),),
         ca=_CLUSTER_CA,
         source="kubernetes cmd/kubeadm/app/phases/controlplane/manifests.go (an external CA issues nothing); "
         "kind pkg/cluster/internal/kubeadm/config.go; minikube ktmpl/v1beta4.go",
@@ -208,7 +238,7 @@ PROVIDERS: tuple[Provider, ...] = (
         "rke1",
         serving_signer=EPHEMERAL_CA,
         signals=(
-            # Not by the prefix alone: Rancher marks the machines of its RKE2 and k3s clusters with others of it.
+            # The prefix is not enough, because Rancher uses it for the machines of RKE2 and k3s clusters too.
             _node_key("annotation", "rke.cattle.io/internal-ip", 3),
             _node_key("annotation", "rke.cattle.io/external-ip", 3),
         ),
@@ -224,7 +254,7 @@ PROVIDERS: tuple[Provider, ...] = (
                 (KUBE_APISERVER_CLIENT, "Name the signing CA there."),
             )
         ),
-        ca="none signs; ephemeral-ca keeps its own CA in the Secret",
+        ca="No CA signs. ephemeral-ca stores its own CA in the Secret",
         source="rancher/rke cluster/plan.go BuildKubeControllerProcess, k8s/node.go; kubernetes/website#28450",
     ),
     Provider(
@@ -274,28 +304,48 @@ _NO_FACTS: Mapping[str, Any] = {
     "unreadable": {},
 }
 _NO_NODE: Mapping[str, Any] = {"labels": {}, "annotations": {}, "provider_id": "", "os_image": ""}
-# What a row of the user may say, beside its name.
+# The keys that a row of the user may have, beside its name.
 _OPTIONS = ("rule", "serving_signer", "ca", "longest_lifetime_seconds", "forbidden_prefixes", "source")
 
 
-def detect(facts: Mapping[str, Any], overrides: Sequence[Mapping[str, Any]] = ()) -> ProviderVerdict:
-    """Return the provider that the facts of _kube._cluster.cluster_facts show.
+def detect_by_kubeconfig(fields: Mapping[str, Iterable[str]]) -> str:
+    """Return the name of the provider that a kubeconfig shows, or "unknown".
 
-    overrides: rows of the user, see merge_rows(). Where the rule of one holds, built-in rows are not asked.
+    fields: the values of each KubeconfigMark.field. Names that people choose freely, such as that of a context, are no marks.
+    """
+    found = {
+        row.name
+        for row in PROVIDERS
+        for mark in row.kubeconfig_marks
+        if any(fnmatchcase(value, mark.pattern) for value in fields[mark.field])
+    }
+    return found.pop() if len(found) == 1 else UNKNOWN
+
+
+def detect(facts: Mapping[str, Any], overrides: Sequence[Mapping[str, Any]] = ()) -> ProviderVerdict:
+    """Return the provider that the facts about a cluster show.
+
+    facts: the result of _kube.cluster_facts.read_cluster_facts.
+    overrides: rows of the user, see merge_rows(). If the rule of such a row holds, built-in rows are ignored.
+
     Raises ProviderError for a row of the user that cannot be used.
     """
     nodes = [{**_NO_NODE, **node} for node in facts.get("nodes", ())]
     complete = {**_NO_FACTS, **facts, "nodes": nodes}
-    seen = [_look(row, complete) for row in merge_rows(overrides)]
+    candidates = [_match(row, complete) for row in merge_rows(overrides)]
     of_user = {override["name"] for override in overrides if override.get("rule")}
-    matches = [one for one in seen if one.row.name in of_user and one.points >= ENOUGH]
+    matches = [match for match in candidates if match.row.name in of_user and match.points >= ENOUGH]
     if not matches:
-        matches = [one for one in seen if one.points >= ENOUGH]
+        matches = [match for match in candidates if match.points >= ENOUGH]
     if len(matches) != 1:
         cannot = tuple(f"cannot read {fact}: {reason}" for fact, reason in complete["unreadable"].items())
-        return ProviderVerdict(UNKNOWN, "", _named(seen) + cannot, _named(matches))
+        return ProviderVerdict(UNKNOWN, "", _named(candidates) + cannot, _named(matches))
     (found,) = matches
-    others = [] if found.row.name in of_user else [one for one in seen if one is not found and one.is_strong]
+    others = (
+        []
+        if found.row.name in of_user
+        else [match for match in candidates if match is not found and match.is_strong]
+    )
     return ProviderVerdict(
         found.row.name, found.row.serving_signer, found.evidence, _named(others), found.row
     )
@@ -306,7 +356,7 @@ def named_by_user(
 ) -> ProviderVerdict:
     """Return the verdict for a provider that the user names.
 
-    Raises ProviderError for a name without a row; where that is not required, the verdict is "unknown".
+    Raises ProviderError for a name without a row. If ``required`` is false, the verdict is then "unknown".
     """
     table = merge_rows(overrides)
     row = next((row for row in table if row.name == name), None)
@@ -315,19 +365,19 @@ def named_by_user(
     cause = f"no provider is called {name!r}"
     if required:
         raise ProviderError(
-            cause, code="unknown-provider", remedy=f"Known are: {', '.join(row.name for row in table)}."
+            cause, code="unknown-provider", remedy=f"Use one of: {', '.join(row.name for row in table)}."
         )
     return ProviderVerdict(UNKNOWN, "", (cause,))
 
 
 def rows_for_signers(signers: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return rows for merge_rows(), from the user's signers by provider. An empty entry counts as none.
+    """Return rows for merge_rows(), from the user's signers by provider. An empty entry is ignored.
 
-    Raises ProviderError for a signer that is not a text.
+    Raises ProviderError for a signer that is not a string.
     """
     for name, signer in signers.items():
         if not isinstance(signer or "", str):
-            raise ProviderError(f"the signer of provider {name!r} is not a text: {signer!r}")
+            raise ProviderError(f"the signer of provider {name!r} is not a string: {signer!r}")
     return [
         {"name": name, "serving_signer": signer}
         for name, signer in signers.items()
@@ -336,9 +386,9 @@ def rows_for_signers(signers: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def signer_for(verdict: ProviderVerdict, default: str = "") -> str:
-    """Return the signer of serving certificates there, or ``default`` where nobody knows one.
+    """Return the signer of serving certificates of this provider, or ``default`` if it is not known.
 
-    Raises ProviderError, with all that was seen, where there is no default either.
+    Raises ProviderError with all marks if there is no default either.
     """
     signer = verdict.signer or default
     if signer:
@@ -346,23 +396,24 @@ def signer_for(verdict: ProviderVerdict, default: str = "") -> str:
     if verdict.row is not None:
         cause = f"the provider {verdict.name} has no serving_signer"
     elif verdict.contradictions:
-        cause = "marks of several providers contradict each other here, so which signer issues is not known"
+        cause = "this cluster has marks of several providers, so its signer is not known"
     else:
-        cause = "this cluster's provider is not recognised, so which signer issues here is not known"
+        cause = "the provider of this cluster is not recognised, so its signer is not known"
     raise ProviderError(
         cause,
         code="signer-not-known",
         evidence=tuple(dict.fromkeys((*verdict.contradictions, *verdict.evidence)))
         or ("no mark of any provider",),
-        remedy="name the provider, give signers an entry for it or an entry default, or give signer_name",
+        remedy="Set provider, add an entry for the provider or an entry default to signers, or set signer_name",
     )
 
 
 def merge_rows(overrides: Sequence[Mapping[str, Any]] = ()) -> tuple[Provider, ...]:
-    """Return the table with the user's rows put in, by name.
+    """Return the table with the rows of the user merged in, by name.
 
-    A row of the user has `name`, and `rule` (JMESPath), `serving_signer`, `ca`, `longest_lifetime_seconds`,
-    `forbidden_prefixes`, `source`: what it leaves out stays as the built-in row of that name has it.
+    A row of the user has `name`, and any of `rule` (JMESPath), `serving_signer`, `ca`, `longest_lifetime_seconds`,
+    `forbidden_prefixes`, `source`. The other fields are those of the built-in row of that name.
+
     Raises ProviderError for a row without a name or with another key.
     """
     table = {row.name: row for row in PROVIDERS}
@@ -374,10 +425,10 @@ def merge_rows(overrides: Sequence[Mapping[str, Any]] = ()) -> tuple[Provider, .
         if unknown:
             raise ProviderError(
                 f"the row of provider {name!r} has unknown keys: {', '.join(unknown)}",
-                remedy=f"Known are: name, {', '.join(_OPTIONS)}.",
+                remedy=f"Use only these keys: name, {', '.join(_OPTIONS)}.",
             )
         if not isinstance(override.get("rule") or "", str):
-            raise ProviderError(f"the rule of provider {name!r} is not a text: {override['rule']!r}")
+            raise ProviderError(f"the rule of provider {name!r} is not a string: {override['rule']!r}")
         table[name] = _overridden(table.get(name) or Provider(name, "", (), "", "the user"), override)
     return tuple(table.values())
 
@@ -389,7 +440,7 @@ def _overridden(row: Provider, override: Mapping[str, Any]) -> Provider:
     if "forbidden_prefixes" in changes:
         changes["forbidden_prefixes"] = tuple(changes["forbidden_prefixes"])
     if override.get("rule"):
-        # One rule that the user wrote outweighs any sum of marks.
+        # A rule of the user outweighs any sum of marks.
         changes.update(
             requires=(), signals=(ProviderSignal(override["rule"], ENOUGH, "the user's rule holds: {}"),)
         )
@@ -397,8 +448,8 @@ def _overridden(row: Provider, override: Mapping[str, Any]) -> Provider:
 
 
 @dataclass(frozen=True)
-class _Look:
-    """What the facts say about one row."""
+class _Match:
+    """The marks of one row that hold."""
 
     row: Provider
     points: int
@@ -406,19 +457,19 @@ class _Look:
     evidence: tuple[str, ...]
 
 
-def _look(row: Provider, facts: Mapping[str, Any]) -> _Look:
-    if not all(_found(rule, facts, row) for rule in row.requires):
-        return _Look(row, 0, False, ())
-    holding = [(signal, found) for signal in row.signals if (found := _found(signal.rule, facts, row))]
-    return _Look(
+def _match(row: Provider, facts: Mapping[str, Any]) -> _Match:
+    if not all(_search(rule, facts, row) for rule in row.requires):
+        return _Match(row, 0, False, ())
+    holding = [(signal, value) for signal in row.signals if (value := _search(signal.rule, facts, row))]
+    return _Match(
         row,
-        points=sum(signal.points for signal, _what in holding),
-        is_strong=any(signal.points >= STRONG for signal, _what in holding),
-        evidence=tuple(signal.shows.format(_text(found)) for signal, found in holding),
+        points=sum(signal.points for signal, _value in holding),
+        is_strong=any(signal.points >= STRONG for signal, _value in holding),
+        evidence=tuple(signal.shows.format(_text(value)) for signal, value in holding),
     )
 
 
-def _found(rule: str, facts: Mapping[str, Any], row: Provider) -> Any:
+def _search(rule: str, facts: Mapping[str, Any], row: Provider) -> Any:
     try:
         return jmespath.search(rule, facts)
     except JMESPathError as error:
@@ -436,5 +487,5 @@ def _text(found: Any) -> str:
     return str(found)
 
 
-def _named(looks: Iterable[_Look]) -> tuple[str, ...]:
-    return tuple(f"{look.row.name}: {text}" for look in looks for text in look.evidence)
+def _named(matches: Iterable[_Match]) -> tuple[str, ...]:
+    return tuple(f"{match.row.name}: {text}" for match in matches for text in match.evidence)

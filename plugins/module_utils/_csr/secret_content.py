@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The Secret as found and as it becomes; whose it is. Pure."""
+"""Read a Secret, decide if this task may write it, and build the patches. Pure."""
 
 from __future__ import annotations
 
@@ -23,17 +23,13 @@ from . import markers, name_policy
 from .errors import SecretError
 from .intent import MANAGED_BY, Intent, SecretSpec
 
-# kubectl apply leaves the whole Secret, the old private key too, in an annotation; create-cert.sh does that.
+# The key under which tools store a CA beside the certificate.
 CONVENTIONAL_CA_KEY = "ca.crt"
 
 
 @dataclass(frozen=True)
 class ExistingSecret:
-    """A Secret that is there. ``key_sha256`` is the hash of the public half: the key itself is not kept.
-
-    ca_pem: what stands under the task's ca_key. owners: "Kind name" of each owner. managers: other programs that write it.
-    problem: why the certificate or the key cannot be used, "" where both are readable.
-    """
+    """A Secret in the cluster. Its private key is not kept."""
 
     uid: str
     resource_version: str
@@ -42,24 +38,29 @@ class ExistingSecret:
     data_keys: frozenset[str]
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
+    #: "Kind name" of each owner.
     owners: tuple[str, ...] = ()
+    #: The other programs that write it.
     managers: tuple[_managers.DetectedManager, ...] = ()
     certificate_pem: str = ""
     certificate: CertificateFacts | None = None
+    #: The hash of the public key that belongs to its private key.
     key_sha256: str = ""
     key_type: str = ""
+    #: The value of the task's ca_key.
     ca_pem: str = ""
+    #: The reason why the certificate or the key cannot be read, or "".
     problem: str = ""
 
     @property
     def is_ours(self) -> bool:
-        """Whether this collection wrote what it holds; an adopted Secret is not marked before that."""
+        """True if this collection wrote its certificate. An adopted Secret gets the label at the next renewal."""
         return self.labels.get(MANAGED_BY) == markers.MANAGER
 
 
 @dataclass(frozen=True)
 class SecretContent:
-    """What is written: PEM texts, and the records for the Secret's annotations: anchors, and what is unproven yet."""
+    """The content to write: PEM texts, and the annotations markers.ANCHORS and markers.UNPROVEN."""
 
     certificate_pem: str
     key_pem: str
@@ -68,14 +69,14 @@ class SecretContent:
     unproven: str = ""
 
 
-# The shape of a Secret, for a server dry run.
+# The content for a server dry run.
 EMPTY_CONTENT = SecretContent("", "", "", "")
 
 
 def read_secret(obj: Mapping[str, Any], spec: SecretSpec) -> ExistingSecret:
-    """Read a Secret object. Never raises for what it holds: a broken certificate is a finding.
+    """Read a Secret object. A certificate that cannot be read is not an error. It is in the field ``problem``.
 
-    Raises MalformedObject for what is no Secret.
+    Raises MalformedObject if the object is not a Secret.
     """
     with check_shape(spec):
         return _found(obj, spec)
@@ -99,7 +100,7 @@ def _found(obj: Mapping[str, Any], spec: SecretSpec) -> ExistingSecret:
 
 
 def _pair(data: Mapping[str, Any], spec: SecretSpec) -> dict[str, Any]:
-    """The fields of ExistingSecret that describe certificate and key, as far as they can be read."""
+    """Return the fields of ExistingSecret that describe certificate and key, as far as they can be read."""
     pem, problem = _text(data, spec.certificate_key)
     key_pem, key_problem = _text(data, spec.private_key_key)
     fields: dict[str, Any] = {"certificate_pem": pem, "problem": problem or key_problem}
@@ -116,28 +117,26 @@ def _pair(data: Mapping[str, Any], spec: SecretSpec) -> dict[str, Any]:
 
 
 def refuse_foreign(secret: ExistingSecret, intent: Intent) -> None:
-    """Raise SecretError where the Secret must not be written: what cannot be changed, and what is somebody else's."""
+    """Raise SecretError if the Secret cannot be changed, or if it does not belong to this task."""
     spec = intent.secret
     if secret.type != spec.type:
         raise SecretError(
             f"{spec} has type {secret.type}, which cannot be changed to {spec.type}",
-            remedy="give a new secret.name, point the workload at it, and delete the old Secret afterwards"
-            f" - or keep the type with secret.type: {secret.type}",
+            remedy="Set a new secret.name, let the workload use it, and then delete the old Secret. "
+            f"Or keep the type with secret.type: {secret.type}",
         )
     if secret.immutable:
-        raise SecretError(
-            f"{spec} is immutable", remedy="give a new secret.name and point the workload at it"
-        )
+        raise SecretError(f"{spec} is immutable", remedy="Set a new secret.name, and let the workload use it")
     reason = "" if intent.take_over else foreign_reason(secret, intent)
     if reason:
         raise SecretError(
-            f"{spec} is somebody else's: {reason}",
-            remedy="give another secret.name, or take_over: true to replace its certificate",
+            f"{spec} does not belong to this task: {reason}",
+            remedy="Set another secret.name, or take_over: true to replace its certificate",
         )
 
 
 def foreign_reason(secret: ExistingSecret, intent: Intent) -> str:
-    """Why the Secret is not this Service's, "" where it may be adopted."""
+    """Return the reason why the Secret does not belong to this task, or "" if it may be adopted."""
     if secret.managers:
         first = secret.managers[0]
         return f"{first.manager.name} writes it ({'; '.join(first.evidence)}); {first.manager.for_secrets}"
@@ -152,13 +151,13 @@ def foreign_reason(secret: ExistingSecret, intent: Intent) -> str:
         )
     others = secret.data_keys - intent.secret.data_keys - {CONVENTIONAL_CA_KEY}
     if others:
-        return f"it also holds {', '.join(sorted(others))}"
-    strangers = _strangers(secret.certificate, intent) if secret.certificate else []
-    return f"its certificate is for {', '.join(strangers)}" if strangers else ""
+        return f"it also has the keys {', '.join(sorted(others))}"
+    foreign = _foreign_names(secret.certificate, intent) if secret.certificate else []
+    return f"its certificate is for {', '.join(foreign)}" if foreign else ""
 
 
 def is_for(secret: ExistingSecret, intent: Intent) -> bool:
-    """Whether it holds this Service's certificate, whoever made it: then its record of anchors is this Service's."""
+    """Return True if the Secret has this Service's certificate, so that its record of anchors belongs to this Service."""
     owner = secret.annotations.get(markers.SERVICE)
     return (
         owner == markers.annotations_for(intent)[markers.SERVICE]
@@ -168,16 +167,16 @@ def is_for(secret: ExistingSecret, intent: Intent) -> bool:
 
 
 def find_own_ca(secret: ExistingSecret, intent: Intent) -> str:
-    """The CA beside the certificate as PEM text, where this collection made that CA, and no signer of the cluster did.
+    """Return the CA in the Secret as PEM text if this collection made it, else "".
 
-    Elsewhere a CA in the Secret is whatever somebody put there, and vouches for nothing.
+    A CA that another program stored vouches for nothing.
     """
     is_made_here = secret.is_ours and secret.annotations.get(markers.SIGNER) == intent.signer.name
     return secret.ca_pem if is_made_here and not intent.signer.is_asked else ""
 
 
-def _strangers(certificate: CertificateFacts, intent: Intent) -> list[str]:
-    """Whose the certificate is, beside this Service or user; a certificate without names is known by its subject."""
+def _foreign_names(certificate: CertificateFacts, intent: Intent) -> list[str]:
+    """Return the names in the certificate that do not belong to this task. Without names, compare its subject."""
     names = (*certificate.dns_names, *certificate.ip_addresses)
     if intent.is_client or not names:
         # create-cert.sh of external-snapshotter makes system:node:hook.demo.svc; with the semicolon.
@@ -193,7 +192,7 @@ def _strangers(certificate: CertificateFacts, intent: Intent) -> list[str]:
 
 
 def new_secret(intent: Intent, content: SecretContent) -> dict[str, Any]:
-    """The Secret to create."""
+    """Return the Secret to create."""
     spec = intent.secret
     metadata = {
         "name": spec.name,
@@ -208,7 +207,7 @@ def new_secret(intent: Intent, content: SecretContent) -> dict[str, Any]:
 def patch_content(
     secret: ExistingSecret, intent: Intent, content: SecretContent | None
 ) -> list[dict[str, Any]]:
-    """JSON patch for another certificate; other keys, labels and annotations stay. Without content: its metadata."""
+    """Return the JSON patch that writes the content, or only the metadata without content. Other keys stay."""
     anchors = content.anchors if content else ""
     data = _data(intent.secret, content) if content else {}
     record = _open(content) if content else {}
@@ -229,15 +228,15 @@ def patch_content(
 def patch_metadata(
     secret: ExistingSecret, intent: Intent, *, ca_pem: str, anchors: str
 ) -> list[dict[str, Any]]:
-    """JSON patch for what stands around a certificate that stays; empty where nothing is missing.
+    """Return the JSON patch that updates labels, annotations and CA of a certificate that stays. It may be empty.
 
-    The key is neither read nor sent again. A Secret that somebody else made is not marked as ours: its key stays as it
-    is, and state absent leaves it.
+    The private key is neither read nor sent. An adopted Secret does not get this collection's label, because its key
+    stays, and ``state: absent`` must keep it.
     """
     own_labels = markers.labels_for(intent.secret) if secret.is_ours else {}
     own_annotations = {
         **(_annotations(intent, "") if secret.is_ours else intent.secret.annotations),
-        # Who issued what stays: while another signer's certificate is waited for, the task names that one.
+        # The signer of the certificate that stays. The task may name another signer and wait for it.
         **{key: text for key, text in secret.annotations.items() if key == markers.SIGNER},
     }
     record = {markers.ANCHORS: anchors} if anchors or markers.ANCHORS in secret.annotations else {}
@@ -256,13 +255,13 @@ def patch_metadata(
 
 
 def patch_anchor_record(secret: ExistingSecret, anchors: str) -> list[dict[str, Any]]:
-    """JSON patch for the record of anchors; empty where it is so already."""
+    """Return the JSON patch for the record of anchors. It is empty if the record is up to date."""
     operations = _record(secret, anchors)
     return [_lock(secret), *operations] if operations else []
 
 
 def patch_proven(secret: ExistingSecret, anchors: str) -> list[dict[str, Any]]:
-    """JSON patch once the certificate is proven to be in use; empty where nothing was open."""
+    """Return the JSON patch after every endpoint was seen to serve the certificate. It is empty if that is recorded."""
     if markers.UNPROVEN not in secret.annotations:
         return []
     return [_lock(secret), *_record(secret, anchors), _without(markers.UNPROVEN)]
@@ -293,7 +292,7 @@ def _annotations(intent: Intent, anchors: str) -> dict[str, str]:
 
 
 def _data(spec: SecretSpec, content: SecretContent) -> dict[str, str]:
-    """Without ``ca_key`` a CA beside the certificate is whatever somebody else keeps there: for clients, perhaps."""
+    """Return the keys to write. Without ``ca_key``, a CA in the Secret belongs to another program and stays."""
     parts = {spec.certificate_key: content.certificate_pem, spec.private_key_key: content.key_pem}
     return {**parts, spec.ca_key: content.ca_pem} if spec.ca_key else parts
 
@@ -310,7 +309,7 @@ def _merge(place: str, present: Mapping[str, str], wanted: Mapping[str, str]) ->
 
 
 def _holds(bundle: str, pem: str) -> bool:
-    """Whether every certificate of ``pem`` stands in the bundle, which may hold others."""
+    """Return True if the bundle has every certificate of ``pem``."""
     try:
         held = {certificate_facts.fingerprint(entry) for entry in certificate_facts.load(bundle)}
     except CertificateError:
@@ -323,10 +322,10 @@ def _encoded(text: str) -> str:
 
 
 def _text(data: Mapping[str, Any], key: str) -> tuple[str, str]:
-    """The decoded text and "", or "" and why it cannot be had."""
+    """Return the decoded text and "", or "" and the reason why it cannot be read."""
     if not data.get(key):
         return "", f"it lacks {key}"
     try:
         return base64.b64decode(data[key]).decode(), ""
-    except ValueError:  # no base64, or no text
+    except ValueError:  # It is not base64, or not text.
         return "", f"its {key} is not text"

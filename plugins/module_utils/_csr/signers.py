@@ -146,7 +146,7 @@ class Signer:
 
     @property
     def is_asked(self) -> bool:
-        """Whether a request is sent to it. Otherwise nobody approves, and the CA is known to this process alone."""
+        """True if it takes requests. False for ephemeral-ca, whose CA only this process knows."""
         return self.own_lifetime_seconds is None
 
 
@@ -384,8 +384,8 @@ SIGNERS: dict[str, Signer] = {
             rules=_EPHEMERAL_RULES,
             longest_lifetime_seconds=None,
             source="_x509/_authority.py",
-            own_lifetime_seconds=YEAR_SECONDS,  # as kube-controller-manager's default
-            ca_key="ca.crt",  # nobody else publishes it, and the next run has to find it again
+            own_lifetime_seconds=YEAR_SECONDS,  # The default of kube-controller-manager.
+            ca_key="ca.crt",  # The next run finds the CA there. It is published nowhere else.
         ),
     )
 }

@@ -18,7 +18,6 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible_collections.certflow.kubernetes.plugins.inventory import kubeconfig
-from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.providers import PROVIDERS
 from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import CertflowError
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import kubeconfig_parsing
 from ansible_collections.certflow.kubernetes.plugins.plugin_utils import _content, _contexts
@@ -75,10 +74,6 @@ def found(*names: str, file: str = "a.yml") -> list[_contexts.Context]:
 def test_the_provider_is_what_the_kubeconfig_shows(given: dict[str, Any], provider: str) -> None:
     (context,) = _contexts.contexts("a.yml", config("c", **given))
     assert context.provider == provider
-
-
-def test_every_mark_is_of_a_provider_that_the_modules_know() -> None:
-    assert {mark.provider for mark in _contexts.MARKS} <= {row.name for row in PROVIDERS}
 
 
 def test_a_password_in_an_address_is_not_shown() -> None:

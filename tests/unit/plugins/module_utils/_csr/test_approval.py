@@ -382,7 +382,7 @@ def test_mails_and_uris_are_names_too() -> None:
     other = replace(content, request=replace(content.request, emails=("a@b",), uris=("spiffe://x",)))
     expected = Expectation(service="hook", namespace="apps", allow_names=("a@b",))
     assert [one.message for one in approval.compare(other, expected)] == [
-        "it asks for the name 'spiffe://x': it is none of the names of Service apps/hook"
+        "it asks for the name 'spiffe://x': it does not belong to Service apps/hook"
     ]
 
 
@@ -436,7 +436,7 @@ def test_words_outside_the_blocks_of_a_certificate_may_be_any_bytes() -> None:
     assert csr_content.certificate_of(obj).endswith("PEM")
 
 
-def test_encoded_certificate_that_is_none() -> None:
+def test_a_certificate_that_is_not_base64() -> None:
     obj = csr(approved(), certificate="PEM")
     assert obj["status"]["certificate"] == encoded("PEM")
     obj["status"]["certificate"] = "***"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Requests on the API server: created once, approved once, waited for without a storm, removed when nobody waits."""
+"""Requests are created once, approved once, and removed when no run waits for them."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_names_are_new_for_each_key_and_never_begin_with_csr(wanted: Any) -> Non
 # Creating
 
 
-def test_it_is_created_once_and_marked_with_its_secret() -> None:
+def test_a_request_is_created_once_and_names_its_secret() -> None:
     api = Api()
     body = csr_api.create(api, intent(expiration_seconds=3600), request(), HASH)  # type: ignore[arg-type]
     assert api.asked == [("POST", CSRS)]
@@ -204,7 +204,7 @@ def test_conflicts_do_not_go_on_for_ever() -> None:
 
 
 @pytest.mark.parametrize("fresh", [csr(approved()), DENIED], ids=["approved", "denied"])
-def test_who_decides_first_decides(fresh: dict[str, Any]) -> None:
+def test_the_first_decision_is_kept(fresh: dict[str, Any]) -> None:
     """An approver that denies (kubelet-csr-approver) may be faster: the wait says so, no second write is tried."""
     api = Api({f"{CSRS}/{NAME}": fresh})
     api.on_write = conflicts(1)
@@ -230,7 +230,7 @@ def test_a_substitute_is_denied(substitute: dict[str, Any]) -> None:
     assert api.sent[-1]["status"]["conditions"][-1]["reason"] == "CertflowSubstituted"
 
 
-def test_a_substitute_that_somebody_writes_meanwhile_is_denied_all_the_same() -> None:
+def test_a_substitute_is_denied_despite_conflicts() -> None:
     substitute = csr(username="mallory")
     api = Api({f"{CSRS}/{NAME}": substitute})
     api.on_write = conflicts(2)
@@ -263,13 +263,13 @@ YOUNG, OLD = "2026-09-01T11:51:00Z", CREATED
         ([approved(), FAILED], YOUNG, KUBELET_SERVING, True),
     ],
 )
-def test_what_nobody_waits_for(state: list[Any], created: str, signer: str, is_left: bool) -> None:
+def test_requests_that_are_left_over(state: list[Any], created: str, signer: str, is_left: bool) -> None:
     obj = csr(*state, signerName=signer)
     obj["metadata"]["creationTimestamp"] = created
     assert csr_api.is_left_over(obj, KUBELET_SERVING, 120, NOW) is is_left
 
 
-def test_a_patient_run_counts_with_patient_others() -> None:
+def test_a_long_wait_timeout_also_counts_for_other_runs() -> None:
     assert csr_api.is_left_over(csr(approved()), KUBELET_SERVING, 3000, NOW)
     assert not csr_api.is_left_over(csr(approved()), KUBELET_SERVING, 4000, NOW)
 
@@ -279,10 +279,10 @@ def test_issued_requests_are_never_left_over() -> None:
     assert csr_api.list_unissued(api, intent().secret) == [csr()]  # type: ignore[arg-type]
 
 
-def test_removing_needs_no_right_to_succeed() -> None:
+def test_a_missing_permission_to_delete_is_a_warning() -> None:
     api = Api()
     api.on_write = lambda *_: api_error(Forbidden)
-    assert "may not delete it" in csr_api.remove(api, csr())  # type: ignore[arg-type]
+    assert "no permission to delete it" in csr_api.remove(api, csr())  # type: ignore[arg-type]
     assert api.sent == ["3d0b8a6e"], "only that very object"
     api.on_write = lambda *_: api_error(Conflict)
     assert csr_api.remove(api, csr()) == ""  # type: ignore[arg-type]
@@ -317,7 +317,7 @@ def test_nodes_and_service_networks_are_looked_up() -> None:
     assert guarded.unreadable == ()
 
 
-def test_who_may_not_see_nodes_asks_once() -> None:
+def test_a_missing_permission_to_read_nodes_is_asked_once() -> None:
     api = Api({"/api/v1/nodes/hook": api_error(Forbidden)})
     guarded = csr_api.read_guarded_names(api, ["hook", "hook.apps"])  # type: ignore[arg-type]
     assert (guarded.nodes, guarded.unreadable) == ((), ("nodes",))

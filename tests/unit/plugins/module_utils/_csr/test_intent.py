@@ -127,7 +127,7 @@ def test_the_defaults_of_a_service() -> None:
     assert str(wanted) == "certificate of Service apps/hook"
 
 
-def test_a_ca_that_nobody_publishes_is_stored() -> None:
+def test_the_ephemeral_ca_is_stored() -> None:
     assert intent(**OWN_HAND).secret.ca_key == "ca.crt"
     assert intent(**OWN_HAND, secret={**OPAQUE, "ca_key": "ca.pem"}).secret.ca_key == "ca.pem"
     assert intent().secret.ca_key == ""

@@ -20,13 +20,13 @@ CLUSTER = GuardedNames(
     networks=("10.96.0.0/12", "fd00:10:96::/112"),
 )
 
-WILDCARD = "a wildcard stands for names that nobody looked at"
+WILDCARD = "a wildcard permits names that no rule has checked"
 INSIDE = "it is the API server's name inside the cluster"
 API = "it is the API server's"
 NODE = "it is a node's"
 NETWORK = "it is an address of the service network"
 AMBIGUOUS = "it is a number, which programs read as different addresses"
-OUTSIDE = "it is none of the names of Service apps/hook"
+OUTSIDE = "it does not belong to Service apps/hook"
 
 NAMES = [
     ("hook.apps", ""),
@@ -122,7 +122,7 @@ def test_a_notation_does_not_hide_the_warning() -> None:
 def test_without_a_service_no_name_is_fine() -> None:
     found = name_policy.forbidden_names(["hook"], ["10.0.0.1"], other_names=["a@b"])
     assert [refusal.name for refusal in found] == ["hook", "10.0.0.1", "a@b"]
-    assert {refusal.reason for refusal in found} == {"no Service and no allow_names says whose it is"}
+    assert {refusal.reason for refusal in found} == {"it belongs neither to the Service nor to allow_names"}
 
 
 def test_service_called_kubernetes() -> None:
@@ -140,7 +140,7 @@ def test_warnings_name_what_is_the_clusters_own() -> None:
 
 def test_what_is_not_guarded_is_said() -> None:
     [text] = name_policy.warnings((), cluster=GuardedNames(unreadable=("nodes",)))
-    assert "may not read nodes" in text
+    assert "no permission to read nodes" in text
 
 
 def test_service_names() -> None:

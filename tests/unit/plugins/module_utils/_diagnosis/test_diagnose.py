@@ -520,7 +520,7 @@ def test_words_for_kubelet_serving_on_eks() -> None:
     found = diagnosed(csr(approved()), provider=ON_EKS)
     assert found.cause == (
         "The signer kubernetes.io/kubelet-serving does not issue request hook-apps-1a2b on this cluster (eks): "
-        "Amazon EKS issues it to real kubelets alone, whose names it checks."
+        "Amazon EKS issues it only to kubelets, whose names it checks."
     )
     assert found.remedy == f"Use signer_name: {APP_SERVING}."
     assert "eks: version v1.36.3-eks-3c42bf9" in found.evidence

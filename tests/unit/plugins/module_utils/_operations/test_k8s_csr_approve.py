@@ -130,4 +130,4 @@ def test_the_permissions_for_the_wait_are_checked_before_the_first_decision(verb
 def test_names_that_cannot_be_compared_are_a_warning() -> None:
     api = api_with(csr())
     api.objects["/api/v1/nodes/hook"] = api_error(Forbidden)
-    assert "may not read nodes" in decide(api).warnings[0]
+    assert "no permission to read nodes" in decide(api).warnings[0]
