@@ -97,12 +97,12 @@ class SnapshotRig(ClusterRig):
         def act(client: Client, given: Mapping[str, Any], check_mode: bool) -> Result:
             context = replace(self._context(client, given, check_mode=check_mode), take_over=take_over)
             outcomes = actions.ACTIONS[action](context, parameters)
-            changed = [one for one in outcomes if one.changed]
+            changed = [one for one in outcomes if one.is_changed]
             return Result(
                 bool(changed),
                 {"objects": [actions.report(one) for one in outcomes]},
                 diff=actions.diff(changed) if changed else None,
-                warnings=tuple(one.note for one in outcomes if one.note and not one.changed),
+                warnings=tuple(one.note for one in outcomes if one.note and not one.is_changed),
             )
 
         operation = replace(snapshot_controller.OPERATION, run=act)

@@ -146,7 +146,7 @@ def test_a_second_run_writes_nothing(cluster: Cluster, client: Client, namespace
     kubectl(cluster, "apply", "-f-", manifest=old_deployment(namespace))
     for changed in (True, False):
         (seen,) = apply_manifests.preview(client, [new_deployment(namespace)])
-        assert apply_manifests.write(client, seen).changed is changed
+        assert apply_manifests.write(client, seen).is_changed is changed
     assert len(client.written) == 2  # the move and the apply
 
 
@@ -206,7 +206,7 @@ def test_a_ca_bundle_survives_what_does_not_hold_it(
     cluster.api("DELETE", outcome.reference.path)
     assert webhook["clientConfig"]["caBundle"] == bundle
     assert webhook["failurePolicy"] == "Ignore"
-    assert not outcome.changed
+    assert not outcome.is_changed
 
 
 def test_another_writers_object_is_refused(cluster: Cluster, client: Client, namespace: str) -> None:

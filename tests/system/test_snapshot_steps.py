@@ -311,7 +311,7 @@ def test_a_deployment_leaves_its_pods_and_a_new_one_of_its_selector_comes_beside
 ) -> None:
     """As for 4.2.1 to 6.2.2: the selector is the same, and the pods of old know no draining."""
     before = _pods(installed)
-    result = installed.done("detach", namespace="default", name=DEPLOYMENT)
+    result = installed.done("orphan", namespace="default", name=DEPLOYMENT)
     assert {(one["kind"], one["change"]) for one in result["objects"]} == {
         ("ReplicaSet", "changed"), ("Pod", "changed"), ("Deployment", "deleted"),
     }  # fmt: skip
@@ -339,7 +339,7 @@ def test_an_interrupted_detachment_goes_on(installed: SnapshotRig) -> None:
     """Killed between the deletion of the Deployment and the change of its ReplicaSets."""
     before = _pods(installed)
     lab.kubectl(installed.cluster, "delete", "deployment", DEPLOYMENT, "--cascade=orphan")
-    result = installed.done("detach", namespace="default", name=DEPLOYMENT)
+    result = installed.done("orphan", namespace="default", name=DEPLOYMENT)
     assert {one["kind"] for one in result["objects"]} == {"ReplicaSet", "Pod"}
     installed.done("apply", release="7.0.2", namespace="default", parts=["webhook_rbac", "webhook"])
     wait_for(lambda: len(_pods(installed, "app.kubernetes.io/name")) == 3)  # the selector of 7.0
@@ -474,7 +474,7 @@ def test_what_is_refused_is_one_line_and_writes_nothing(defined: SnapshotRig, ca
 
 
 def test_check_mode_writes_nothing(installed: SnapshotRig) -> None:
-    """By the audit log nothing but dry runs, and by what is still there: a dry run that is none looks alike there."""
+    """The audit log shows only dry runs, and the objects still exist. A real write could look like a dry run in the log."""
     rig = _another_user(installed)
     steps: tuple[tuple[str, Object], ...] = (
         (
@@ -482,7 +482,7 @@ def test_check_mode_writes_nothing(installed: SnapshotRig) -> None:
             {"release": "8.7.0", "parts": ["crds", "controller_rbac", "controller"], "namespace": "new"},
         ),
         ("apply", {"release": "6.2.2", "parts": EVERYTHING, "namespace": "default"}),
-        ("detach", {"namespace": "kube-system", "name": "snapshot-controller"}),
+        ("orphan", {"namespace": "kube-system", "name": "snapshot-controller"}),
         ("delete", {"objects": [{"kind": "Service", "namespace": "default", "name": SERVICE}]}),
     )
     for action, parameters in steps:
@@ -496,9 +496,9 @@ def test_check_mode_writes_nothing(installed: SnapshotRig) -> None:
 
 
 def test_a_step_is_tried_as_if_the_steps_before_it_had_been_done(installed: SnapshotRig) -> None:
-    """The Deployment of 4.2.1 has another selector than 8.7.0's: the plan detaches it first."""
+    """The Deployment of 4.2.1 has another selector than 8.7.0's: the plan orphans its pods first."""
     apply: tuple[str, Object] = ("apply", {"release": "8.7.0", "parts": ["controller_rbac", "controller"]})
-    detach = ("detach", {"namespace": "kube-system", "name": "snapshot-controller"})
+    orphan = ("orphan", {"namespace": "kube-system", "name": "snapshot-controller"})
     later: tuple[str, Object] = (
         "migrate_storage",
         {"crd": GROUP_CRDS[1].replace("contents", "others"), "version": "v1beta2"},
@@ -509,14 +509,14 @@ def test_a_step_is_tried_as_if_the_steps_before_it_had_been_done(installed: Snap
     assert installed.run(apply[0], check_mode=True, **apply[1])["code"] == "object-refused"
 
     rig = _another_user(installed)
-    foreseen = rig.foresee(detach, apply, later)
+    foreseen = rig.foresee(orphan, apply, later)
     assert foreseen.problems == ()
-    _detached, applied, migrated = foreseen.tried
+    _orphaned, applied, migrated = foreseen.tried
     (deployment,) = [one for one in applied.outcomes if one.reference.kind == "Deployment"]
     assert "spec.selector" in deployment.note
     (change,) = [one for one in deployment.changes if one.path.endswith("[snapshot-controller].image")]
     assert change.after == "registry.k8s.io/sig-storage/snapshot-controller:v8.7.0"
-    assert (migrated.outcomes, migrated.due, later[1]["crd"] in migrated.note) == ((), True, True)
+    assert (migrated.outcomes, migrated.is_due, later[1]["crd"] in migrated.note) == ((), True, True)
     assert rig.writes() == []
 
     for check_mode in (True, False):

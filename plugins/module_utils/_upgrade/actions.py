@@ -276,7 +276,7 @@ def diff(outcomes: Iterable[ObjectOutcome]) -> dict[str, Any]:
     """
     before: dict[str, Any] = {}
     after: dict[str, Any] = {}
-    for outcome in (one for one in outcomes if one.changed):
+    for outcome in (one for one in outcomes if one.is_changed):
         name = str(outcome.reference)
         if outcome.change == "deleted":
             before[name], after[name] = "exists", "deleted"

@@ -65,9 +65,9 @@ class TriedStep:
     note: str = ""
 
     @property
-    def due(self) -> bool:
+    def is_due(self) -> bool:
         """Return True if the step would write, or if that is not known yet."""
-        return bool(self.note) or any(outcome.changed for outcome in self.outcomes)
+        return bool(self.note) or any(outcome.is_changed for outcome in self.outcomes)
 
 
 @dataclass(frozen=True)
@@ -90,12 +90,12 @@ class Preflight:
     @property
     def due(self) -> list[str]:
         """Return the ids of the steps that would write."""
-        return [*(one.step.id for one in self.tried if one.due), *self.certificates]
+        return [*(one.step.id for one in self.tried if one.is_due), *self.certificates]
 
     def touched_in(self, hop: Hop) -> list[Reference]:
         """Return the objects that the hop would change, also those of steps that could not be tried."""
         due = set(self.due)
-        tried = [outcome.reference for one in self.tried if one.due for outcome in one.outcomes]
+        tried = [outcome.reference for one in self.tried if one.is_due for outcome in one.outcomes]
         planned = [one for line in plan_changes.lines(hop) if line.step in due for one in line.objects]
         return list(dict.fromkeys((*tried, *planned)))
 
@@ -103,7 +103,7 @@ class Preflight:
         """Return the preflight as results carry it."""
         return {
             "due": self.due,
-            "foreseen": [_report(one) for one in self.tried if one.due],
+            "foreseen": [_report(one) for one in self.tried if one.is_due],
             "problems": [
                 {"step": one.step, "cause": one.cause, "evidence": list(one.evidence), "remedy": one.remedy}
                 for one in self.problems
@@ -183,7 +183,7 @@ def try_actions(
     problems: list[PreflightProblem] = []
     notes: list[str] = []
     for step in (one for one in steps if one.action in table):
-        pending = any(one.due for one in tried)
+        pending = any(one.is_due for one in tried)
         trial = replace(context, check_mode=True, pending=pending)
         try:
             tried.append(TriedStep(step, tuple(table[step.action](trial, step.parameters))))
@@ -197,7 +197,7 @@ def try_actions(
             tried.append(TriedStep(step, note=exc.cause))
         except CertflowError as exc:
             problems.append(problem_of(step, exc))
-    if any(one.due for one in tried):
+    if any(one.is_due for one in tried):
         needed = [*required_permissions.collect(steps, context.namespace, probe_namespace), *permissions]
         problems += find_lacking(context.client, needed, "complete and verify the upgrade")
     return Preflight(tuple(tried), problems=tuple(problems), notes=tuple(dict.fromkeys(notes)))
@@ -306,5 +306,5 @@ def _note_images(client: Client, deployment: Object) -> list[str]:
 
 
 def _report(one: TriedStep) -> dict[str, Any]:
-    objects = [actions.report(outcome) for outcome in one.outcomes if outcome.changed]
+    objects = [actions.report(outcome) for outcome in one.outcomes if outcome.is_changed]
     return {"id": one.step.id, "title": one.step.title, "objects": objects, "note": one.note}

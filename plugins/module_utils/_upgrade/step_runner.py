@@ -214,9 +214,9 @@ class StepRunner:
 
     def _run_action(self, step: Step, context: ActionContext, record: StepRecord) -> None:
         outcomes = ACTIONS[step.action](context, step.parameters)
-        changed = [one for one in outcomes if one.changed]
+        changed = [one for one in outcomes if one.is_changed]
         self.outcomes += changed
         record.objects = [actions.report(one) for one in changed]
-        self.warnings += [one.note for one in outcomes if one.note and not one.changed]
+        self.warnings += [one.note for one in outcomes if one.note and not one.is_changed]
         if not changed and step.action not in WAITS:
             record.reason = "the objects are already in the state of this step"

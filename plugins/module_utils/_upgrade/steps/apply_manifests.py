@@ -53,7 +53,7 @@ class ObjectOutcome:
     note: str = ""
 
     @property
-    def changed(self) -> bool:
+    def is_changed(self) -> bool:
         return self.change != "unchanged"
 
 
@@ -64,7 +64,7 @@ class Preview:
     manifest: the manifest.
     live: the current object, None if it does not exist.
     foreseen: the object after the write.
-    due: True if a write is needed.
+    is_due: True if a write is needed.
     managers: the field managers whose fields are moved.
     foreign_fields: see ObjectOutcome.
     note: see ObjectOutcome.
@@ -73,7 +73,7 @@ class Preview:
     manifest: Object
     live: Object | None
     foreseen: Object
-    due: bool
+    is_due: bool
     managers: frozenset[str]
     foreign_fields: tuple[str, ...] = ()
     note: str = ""
@@ -81,7 +81,7 @@ class Preview:
     @property
     def outcome(self) -> ObjectOutcome:
         """Return the outcome of the write."""
-        kind = "created" if self.live is None else "changed" if self.due else "unchanged"
+        kind = "created" if self.live is None else "changed" if self.is_due else "unchanged"
         return ObjectOutcome(
             reference(self.manifest), kind, self.changes_to(self.foreseen), self.foreign_fields, self.note
         )
@@ -142,7 +142,7 @@ def _lacks_permission(error: RefusedObjectError) -> bool:
 
 def write(client: Client, one: Preview) -> ObjectOutcome:
     """Apply the manifest if that is due, and return the outcome. Raises the errors of ``preview``."""
-    if not one.due:
+    if not one.is_due:
         return one.outcome
     with _naming_the_object(one.manifest):
         answer = _move_and_apply(client, one)

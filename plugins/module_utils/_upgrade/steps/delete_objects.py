@@ -61,7 +61,7 @@ def delete_planned(
             check_mode=check_mode,
             why_kept=partial(_why_kept, client, target, entry),
         )
-        if outcome.changed and not check_mode:
+        if outcome.is_changed and not check_mode:
             waits.until_gone(client, target, uid)
         outcomes.append(outcome)
     return outcomes

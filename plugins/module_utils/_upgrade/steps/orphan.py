@@ -111,7 +111,7 @@ def _reference(kind: str, obj: Object, target: Reference) -> Reference:
 def _merge(outcomes: Sequence[ObjectOutcome]) -> list[ObjectOutcome]:
     """Return one outcome per changed object."""
     found: dict[Reference, ObjectOutcome] = {}
-    for one in (one for one in outcomes if one.changed):
+    for one in (one for one in outcomes if one.is_changed):
         before = found.get(one.reference)
         found[one.reference] = replace(one, changes=(*before.changes, *one.changes)) if before else one
     return list(found.values())

@@ -50,13 +50,13 @@ class RolloutTrouble:
     """A cause that keeps a pod or the Deployment from becoming available.
 
     words: a clause for a reader.
-    lasting: waiting does not help.
+    is_lasting: waiting does not help.
     log: the pod and the container whose log may say more.
     remedy: a sentence, "" if the words do not tell what to do.
     """
 
     words: str
-    lasting: bool = False
+    is_lasting: bool = False
     log: tuple[str, str] | None = None
     remedy: str = ""
 
@@ -65,13 +65,13 @@ class RolloutTrouble:
 class RolloutProgress:
     """The state of a rollout.
 
-    done: every replica is of the newest template and available, and all other pods are being deleted.
+    is_complete: every replica is of the newest template and available, and all other pods are being deleted.
     words: a clause for a reader.
     troubles: of the Deployment and of pods of the newest template.
     ending: UIDs of pods that are being deleted.
     """
 
-    done: bool
+    is_complete: bool
     words: str
     troubles: tuple[RolloutTrouble, ...] = ()
     ending: frozenset[str] = frozenset()
@@ -93,7 +93,7 @@ def rollout_progress(
         [*_conditions(status), *(trouble for pod in newest for trouble in _troubles(pod))] if seen else []
     )
     return RolloutProgress(
-        done=seen and counts == [wanted] * 3 and len(own) == wanted,
+        is_complete=seen and counts == [wanted] * 3 and len(own) == wanted,
         words=f"{counts[0]} of {wanted} pods are of the new template, {counts[1]} available, {len(own) - counts[0]} old ones left",
         troubles=tuple(troubles),
         ending=frozenset(pod["metadata"]["uid"] for pod in every if pod not in own),
@@ -176,7 +176,7 @@ def _setback(pod: Object, complete: str, before: Mapping[ContainerKey, int]) -> 
     metadata, status = pod["metadata"], pod.get("status") or {}
     if status.get("phase") in ("Failed", "Succeeded"):
         said = f"{status.get('reason') or status['phase']}: {_line(status.get('message'))}"
-        return RolloutTrouble(f"pod {metadata['name']} ended: {said}", lasting=True)
+        return RolloutTrouble(f"pod {metadata['name']} ended: {said}", is_lasting=True)
     for container in _statuses(pod):
         if ((container.get("state") or {}).get("terminated") or {}).get("exitCode") == 0:
             continue  # an init container that is done
@@ -187,7 +187,7 @@ def _setback(pod: Object, complete: str, before: Mapping[ContainerKey, int]) -> 
     is_replacement = bool(complete) and str(metadata.get("creationTimestamp") or "") > complete
     if is_ready(pod) or is_replacement:
         return None
-    return RolloutTrouble(f"pod {metadata['name']} is no longer ready", lasting=True)
+    return RolloutTrouble(f"pod {metadata['name']} is no longer ready", is_lasting=True)
 
 
 def _completed_at(deployment: Object) -> str:
@@ -209,13 +209,13 @@ def _ended(pod: Object, container: Object, how: str) -> RolloutTrouble:
     name, end = pod["metadata"]["name"], _last_end(container)
     reason = f"{end.get('reason') or 'ended'}, exit code {end.get('exitCode')}"
     words = f"pod {name}: container {container['name']} {how}: {reason}"
-    return _crash(words, name, container, lasting=True)
+    return _crash(words, name, container, is_lasting=True)
 
 
-def _crash(words: str, pod: str, container: Object, *, lasting: bool) -> RolloutTrouble:
+def _crash(words: str, pod: str, container: Object, *, is_lasting: bool) -> RolloutTrouble:
     if _is_out_of_memory(container):
-        return RolloutTrouble(words, lasting, remedy=MORE_MEMORY)
-    return RolloutTrouble(words, lasting, (pod, container["name"]))
+        return RolloutTrouble(words, is_lasting, remedy=MORE_MEMORY)
+    return RolloutTrouble(words, is_lasting, (pod, container["name"]))
 
 
 def select_worst_pods(
@@ -359,7 +359,7 @@ def _conditions(status: Object) -> Iterator[RolloutTrouble]:
                 f"the API server refuses its pods: {message}"
             )  # quotas, PodSecurity, policies
         if kind == "Progressing" and condition["status"] == "False" and reason == "ProgressDeadlineExceeded":
-            yield RolloutTrouble(f"ProgressDeadlineExceeded: {message}", lasting=True)
+            yield RolloutTrouble(f"ProgressDeadlineExceeded: {message}", is_lasting=True)
 
 
 def _troubles(pod: Object) -> Iterator[RolloutTrouble]:
@@ -380,7 +380,7 @@ def _of_container(pod: str, container: Object) -> Iterator[RolloutTrouble]:
     if reason == "CrashLoopBackOff" or (state.get("terminated") and ended.get("exitCode")):
         reason = f" ({_OUT_OF_MEMORY})" if _is_out_of_memory(container) else ""
         words = f"ended {restarts + 1} times, the last time with exit code {ended.get('exitCode')}{reason}"
-        yield _crash(f"{where} {words}", pod, container, lasting=restarts >= MANY_RESTARTS)
+        yield _crash(f"{where} {words}", pod, container, is_lasting=restarts >= MANY_RESTARTS)
     elif reason in WAITING:
         yield RolloutTrouble(f"{where}: {reason}: {_line(waiting.get('message'))}", not WAITING[reason])
     elif state.get("running") and not container.get("ready"):

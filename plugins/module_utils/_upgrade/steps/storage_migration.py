@@ -73,7 +73,7 @@ def migrate(
         )
     else:
         reduced = _set_stored_versions(client, target, version)
-    return [one for one in (switched, reduced) if one.changed]
+    return [one for one in (switched, reduced) if one.is_changed]
 
 
 def _rewrite_all(client: Client, crd: str, collection: str, *, check_mode: bool) -> None:

@@ -69,14 +69,14 @@ def until_available(
         if now.ending - ending:
             ending |= now.ending
             on_ending()
-        if now.done:
+        if now.is_complete:
             return
         since = {trouble.words: since.get(trouble.words, time.monotonic()) for trouble in now.troubles}
         over = time.monotonic() + PAUSE_SECONDS > client.deadline
         stuck = [
             trouble
             for trouble in now.troubles
-            if over or trouble.lasting or time.monotonic() - since[trouble.words] > PATIENCE_SECONDS
+            if over or trouble.is_lasting or time.monotonic() - since[trouble.words] > PATIENCE_SECONDS
         ]
         if stuck or over:
             raise _no_further(client, target, seen, stuck)
@@ -100,7 +100,7 @@ def watch_pods(client: Client, target: Reference, seconds: float) -> None:
     watch = PodWatch(client, target)
     while True:
         seen = watch.look()
-        if time.monotonic() >= end and seen.progress.done:
+        if time.monotonic() >= end and seen.progress.is_complete:
             return
         if time.monotonic() + PAUSE_SECONDS > client.deadline:
             raise StepError(

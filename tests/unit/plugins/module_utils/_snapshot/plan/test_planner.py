@@ -457,7 +457,7 @@ def test_the_steps_before_an_upgrade_have_plain_titles() -> None:
 
 SAMPLE = ("4.2.1", "6.1.0", "6.2.3", "6.3.4", "7.0.2", "8.1.1", "8.3.0", "8.5.0", "8.7.0")
 SPECIAL = {
-    "detach",
+    "orphan",
     "narrow_rules",
     "delete",
     "migrate_storage",

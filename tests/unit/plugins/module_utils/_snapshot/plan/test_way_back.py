@@ -109,7 +109,7 @@ ACTIONS: dict[str, Callable[[ActionContext, Any], list[ObjectOutcome]]] = {
 def test_what_is_foreseen(actions: list[str], due: list[str], problems: list[str]) -> None:
     steps = [step(str(number), action) for number, action in enumerate(actions)]
     foreseen = preflight.try_actions(context(), steps, ACTIONS)
-    assert [one.step.id for one in foreseen.tried if one.due] == due
+    assert [one.step.id for one in foreseen.tried if one.is_due] == due
     assert [one.step for one in foreseen.problems] == problems
 
 

@@ -85,7 +85,7 @@ DONE: dict[str, tuple[Object, list[Object], bool]] = {
 @pytest.mark.parametrize("case", DONE)
 def test_a_rollout_is_done_or_not(case: str) -> None:
     wanted, pods, done = DONE[case]
-    assert rollout_progress(wanted, SETS, pods).done is done
+    assert rollout_progress(wanted, SETS, pods).is_complete is done
 
 
 def test_pods_that_are_being_deleted_are_listed() -> None:
@@ -152,7 +152,7 @@ CONDITIONS: dict[str, tuple[Object, list[RolloutTrouble]]] = {
     ),
     "it took too long": (
         {"type": "Progressing", "status": "False", "reason": "ProgressDeadlineExceeded", "message": "m"},
-        [RolloutTrouble("ProgressDeadlineExceeded: m", lasting=True)],
+        [RolloutTrouble("ProgressDeadlineExceeded: m", is_lasting=True)],
     ),
     "it goes on": ({"type": "Progressing", "status": "True", "reason": "ReplicaSetUpdated"}, []),
 }
@@ -462,7 +462,7 @@ def test_the_setbacks_of_pods_that_were_available(case: str) -> None:
     found = find_setbacks(deployment(conditions=[COMPLETE]), SETS, pods, before)
     assert [name for name in "ab" if any(one.words.startswith(f"pod {name}") for one in found)] == names
     assert len(found) == len(names)
-    assert all(one.lasting for one in found)
+    assert all(one.is_lasting for one in found)
 
 
 def test_without_a_time_of_completion_only_later_restarts_count() -> None:
@@ -497,7 +497,7 @@ def test_a_container_that_restarts_repeatedly(restarts: int, first: int, reason:
     pods = [pod("a", **READY, **box({"running": {}}, ready=True, restartCount=restarts, lastState=end))]
     found = find_crash_loops(deployment(), SETS, pods, {("a", "hook"): first})
     assert bool(found) is is_loop
-    assert all(one.lasting and (one.log == LOG) != (reason == "OOMKilled") for one in found)
+    assert all(one.is_lasting and (one.log == LOG) != (reason == "OOMKilled") for one in found)
 
 
 def test_a_pod_that_was_not_there_at_the_first_look_began_without_restarts() -> None:
