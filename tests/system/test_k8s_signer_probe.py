@@ -105,7 +105,7 @@ def test_on_premises(rig: CsrRig) -> None:
 
 
 def test_on_eks(eks: CsrRig) -> None:
-    """On EKS, by the default list, with an unknown signer."""
+    """Use the default list of signers, and an unknown signer."""
     found = issues(eks, {APP_SERVING: True, KUBELET_SERVING: False})
     assert found[APP_SERVING]["ca_fingerprints"] == [fingerprint(eks.cluster.ca_pem)]
     assert found[KUBELET_SERVING]["diagnosis"]["code"] == "signer-not-served"

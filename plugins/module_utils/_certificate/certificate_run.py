@@ -41,7 +41,7 @@ class CertificateRun:
     intent: Intent
     #: The webhooks that get the anchor of the certificate.
     targets: tuple[Target, ...] = ()
-    rollout: ServingOptions = field(default_factory=ServingOptions)
+    serving: ServingOptions = field(default_factory=ServingOptions)
     check_mode: bool = False
     #: None if the run writes without a Lease.
     lease: Lease | None = None

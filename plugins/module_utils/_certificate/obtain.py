@@ -163,7 +163,7 @@ def _check_preconditions(
     Return warnings. Raises CertflowError.
     """
     client, intent, secret = run.client, run.intent, state.secret
-    wanted = [*csr_api.permissions(intent), *target_anchors.permissions(changes), *run.rollout.permissions]
+    wanted = [*csr_api.permissions(intent), *target_anchors.permissions(changes), *run.serving.permissions]
     wanted.append(secret_store.permission(intent.secret, "patch" if secret else "create"))
     if not intent.approve:
         wanted += pending_key.permissions(intent.secret)

@@ -27,7 +27,7 @@ from .._result import Result
 from .._webhook.bundle_patch import TargetChange
 from .._x509 import private_keys
 from .._x509.certificate_facts import CertificateFacts
-from . import anchor_record, certificate_report, gather, rotation, secret_store, target_anchors
+from . import anchor_record, certificate_report, gather, secret_store, target_anchors, wait_until_served
 from .certificate_run import CertificateInUse, CertificateRun, CertificateState
 from .secret_store import Change
 
@@ -54,7 +54,7 @@ class IssuedCertificate:
 
 @dataclass(frozen=True)
 class AnotherRequest:
-    """What a result says of the request for another certificate, while this one stays in use."""
+    """The request for another certificate, as the result of a kept certificate shows it."""
 
     #: The request as results show it, None if none was sent.
     csr: Mapping[str, Any] | None = None
@@ -176,7 +176,7 @@ def _unproven(
         state.secret, state.targets, changes, serial=facts.serial, anchor=anchor
     )
     replaces = state.secret is not None and state.secret.certificate is not None
-    return record if record != facts.serial or (replaces and rotation.is_served(run, state)) else ""
+    return record if record != facts.serial or (replaces and wait_until_served.is_served(run, state)) else ""
 
 
 def _remove_unused(run: CertificateRun, changes: Sequence[TargetChange]) -> None:

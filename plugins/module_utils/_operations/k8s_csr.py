@@ -104,8 +104,8 @@ def _parse(client: Client, parameters: Mapping[str, Any], check_mode: bool) -> C
     probe = _probe_object(parameters)
     if probe is not None:
         _check_probe(targets, probe)
-    rollout = _rollout(parameters, intent, probe)
-    return CertificateRun(client, intent, targets, rollout, check_mode)
+    serving = _serving_options(parameters, intent, probe)
+    return CertificateRun(client, intent, targets, serving, check_mode)
 
 
 def _check_probe(targets: tuple[Target, ...], probe: ProbeObject) -> None:
@@ -122,7 +122,9 @@ def _probe_object(parameters: Mapping[str, Any]) -> ProbeObject | None:
     return ProbeObject(given["object"], given["expect"], given["denial_message"])
 
 
-def _rollout(parameters: Mapping[str, Any], intent: Intent, probe: ProbeObject | None) -> ServingOptions:
+def _serving_options(
+    parameters: Mapping[str, Any], intent: Intent, probe: ProbeObject | None
+) -> ServingOptions:
     if parameters["served_timeout"] < 0:
         raise RequestError(
             f"the option served_timeout has the value {parameters['served_timeout']}",

@@ -1,0 +1,218 @@
+# Copyright (c) certflow.kubernetes contributors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Private to this collection: it may change at any time.
+
+"""Wait until every endpoint of the webhook serves the new certificate, or until waiting cannot show more."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from .._csr.secret_content import ExistingSecret
+from .._kube.client import Client
+from .._kube.errors import Forbidden
+from .._webhook import (
+    bundle_targets,
+    served_chains,
+    serving_progress,
+    webhook_endpoints,
+    workloads,
+)
+from .._webhook.bundle_targets import ClientConfig
+from .._webhook.errors import StaleError, UntrustedLeafError
+from .._webhook.served_chains import ServedChain, ServedReport
+from .._webhook.serving_progress import ConfigScan, ServingProgress
+from .._webhook.workloads import ServingOptions
+from .._x509.certificate_facts import CertificateFacts
+from . import gather
+from .anchor_record import service_of
+from .certificate_run import CertificateRun, CertificateState, TargetState
+
+LOOK_SECONDS = 2.0
+_AFTER_RESTART = (
+    "Find out why the new pods do not become ready, mount another Secret, or are not created (a paused Deployment, "
+    "updateStrategy OnDelete). The old CA stays trusted meanwhile"
+)
+_WITHOUT_RESTART = (
+    "Restart the webhook (on_stale: restart with workload does that), or let its program reload its files. The old CA stays "
+    "trusted meanwhile, and the next run continues from here"
+)
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """A run with an open record."""
+
+    run: CertificateRun
+    state: CertificateState
+    secret: ExistingSecret
+    #: The certificate in the Secret, which every endpoint is to serve.
+    certificate: CertificateFacts
+
+    @property
+    def client(self) -> Client:
+        return self.run.client
+
+    @property
+    def serving(self) -> ServingOptions:
+        return self.run.serving
+
+    def acquire_lease(self) -> None:
+        """Raises StateChanged, LeaseHeldError, KubeError."""
+        gather.acquire_lease(self.run, self.state)
+
+
+def wait_until_served(rotation: Rotation) -> tuple[ServingProgress, tuple[ConfigScan, ...]]:
+    """Look until the certificate is in use, or until waiting cannot show more. Raises StaleError."""
+    serving = rotation.serving
+    progress, scans = _watch(rotation)
+    if progress.state != serving_progress.STALE:
+        return progress, scans
+    if serving.on_stale == "restart" and serving.workload and serving.wait:
+        rotation.acquire_lease()
+        workloads.restart(rotation.client, serving.workload, rotation.client.now())
+        progress, scans = _watch(rotation, restarted=True)
+        if progress.state != serving_progress.STALE:
+            return progress, scans
+    if not serving.wait:
+        return progress, scans
+    raise _stale(rotation, progress)
+
+
+def _watch(rotation: Rotation, *, restarted: bool = False) -> tuple[ServingProgress, tuple[ConfigScan, ...]]:
+    """Look every two seconds. End early if an endpoint shows nothing for long, or can never change."""
+    client, serving = rotation.client, rotation.serving
+    until = time.monotonic() + serving.timeout
+    client.deadline = max(client.deadline, until)
+    unseen_until = time.monotonic() + (serving.timeout if restarted else serving_progress.UNSEEN_SECONDS)
+    touched: set[str] = set()
+    while True:
+        scans = tuple(_scans(rotation, until))
+        progress = serving_progress.assess(scans, rotation.certificate.fingerprint, client.now())
+        now = time.monotonic()
+        waits = progress.state == serving_progress.STALE or (
+            progress.state == serving_progress.UNSEEN and now < unseen_until
+        )
+        if not waits or now >= until or not serving.wait:
+            return progress, scans
+        if progress.state == serving_progress.STALE and not restarted:
+            may_change = [_touch_pod(rotation, endpoint, touched) for endpoint in progress.stale]
+            if not any(may_change):
+                return progress, scans
+            unseen_until = now + serving_progress.UNSEEN_SECONDS
+        time.sleep(LOOK_SECONDS)
+
+
+def _touch_pod(rotation: Rotation, stale: ServedChain, touched: set[str]) -> bool:
+    """Make the kubelet update the volume with the Secret, once for each pod. Return False if the volume never changes."""
+    pod = _pod(rotation.client, stale)
+    if pod is None:
+        return True
+    if workloads.is_frozen(pod, rotation.run.intent.secret.name):
+        return False
+    if pod["metadata"]["uid"] not in touched:
+        touched.add(pod["metadata"]["uid"])
+        rotation.acquire_lease()
+        workloads.touch(rotation.client, pod, rotation.certificate.serial)
+    return True
+
+
+def _pod(client: Client, served: ServedChain) -> dict[str, Any] | None:
+    if served.endpoint.pod is None:
+        return None
+    namespace, name = served.endpoint.pod
+    try:
+        return client.find(f"/api/v1/namespaces/{namespace}/pods/{name}")
+    except Forbidden:
+        return None
+
+
+def _scans(rotation: Rotation, until: float) -> Iterator[ConfigScan]:
+    """Look at each address once. Several webhooks of one Service share a scan."""
+    scans: dict[Any, served_chains.EndpointScan] = {}
+    for config in _configs(rotation.run, rotation.state):
+        address = config.service, config.server_name, config.port
+        if address not in scans:
+            scans[address] = served_chains.scan(rotation.client, config, until=until, unready=True)
+        yield ConfigScan(config, scans[address])
+
+
+def is_served(run: CertificateRun, state: CertificateState) -> bool:
+    """Return True if the webhook has an endpoint that this identity may see."""
+    return any(webhook_endpoints.find(run.client, config).ready for config in _configs(run, state))
+
+
+def _configs(run: CertificateRun, state: CertificateState) -> list[ClientConfig]:
+    """Return the client configurations of the targets. Without targets return one that calls the Service by its name."""
+    intent, service = run.intent, service_of(run.intent)
+    if service and not state.targets:
+        name, pem = intent.verified_name or "", state.secret.certificate_pem if state.secret else ""
+        return [ClientConfig("", "", "", name, service, pem, webhook_endpoints.ANY_PORT)]
+    return [config for entry in state.targets for config in configs_of(run, entry)]
+
+
+def configs_of(run: CertificateRun, entry: TargetState) -> tuple[ClientConfig, ...]:
+    return bundle_targets.client_configs(entry.target, entry.obj, service=service_of(run.intent))
+
+
+def _stale(rotation: Rotation, progress: ServingProgress) -> StaleError:
+    secret, wanted, serving = rotation.run.intent.secret, rotation.certificate, rotation.serving
+    served = [endpoint.certificate for endpoint in progress.stale]
+    if all(found and found.fingerprint == wanted.fingerprint for found in served):
+        return _untrusted(rotation, progress)
+    reasons = [
+        f"{endpoint.endpoint}: {text}"
+        for endpoint in progress.stale
+        if (pod := _pod(rotation.client, endpoint))
+        for text in workloads.dead_ends(pod, secret.name)
+    ]
+    count = len(progress.stale)
+    is_restarted = serving.on_stale == "restart"
+    restarted = f"after {serving.workload} was restarted, " if is_restarted else ""
+    serve = (
+        "1 endpoint of the webhook still serves"
+        if count == 1
+        else f"{count} endpoints of the webhook still serve"
+    )
+    return StaleError(
+        f"{restarted}{serve} another certificate than the new one in {secret} ({_first_three(progress.stale)})",
+        evidence=(f"the serial of the new certificate is {wanted.serial}", *progress.evidence, *reasons),
+        remedy=_AFTER_RESTART if is_restarted else _WITHOUT_RESTART,
+    )
+
+
+def _first_three(endpoints: tuple[ServedChain, ...]) -> str:
+    """Return the first three endpoints, so that the line stays readable. The evidence has all of them."""
+    more = [f"and {len(endpoints) - 3} more"] if len(endpoints) > 3 else []
+    return "; ".join([*(str(entry.endpoint) for entry in endpoints[:3]), *more])
+
+
+def _untrusted(rotation: Rotation, progress: ServingProgress) -> StaleError:
+    """Return the error if every endpoint serves the new certificate, with a chain that does not verify."""
+    return StaleError(
+        f"the webhook serves the new certificate of {rotation.run.intent.secret}, and the API server would refuse it: "
+        f"{progress.evidence[0]}",
+        code=UntrustedLeafError.code,
+        evidence=progress.evidence,
+        remedy="Let its program send the intermediate certificates that follow the first one in the Secret. The old CA stays "
+        "trusted meanwhile",
+    )
+
+
+def report_endpoints(scans: tuple[ConfigScan, ...], now: datetime) -> Iterator[dict[str, Any]]:
+    """Return a report on each endpoint, except those that terminate."""
+    shown = set()
+    for scan in scans:
+        for served in (*scan.scan.served, *scan.scan.unready):
+            if served.endpoint in shown or served.endpoint.state == webhook_endpoints.TERMINATING:
+                continue
+            shown.add(served.endpoint)
+            config, refusal = scan.config, ""
+            if served.certificate:
+                refusal = served_chains.refusal(served, config.ca_bundle, config.server_name, now)
+            yield ServedReport(served, refusal).values
