@@ -7,27 +7,26 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: k8s_csr
-short_description: A certificate from the cluster's own signers, stored and trusted
+short_description: Request, store and renew a certificate from the signers of a cluster
 version_added: 1.0.0
 author: certflow.kubernetes contributors (@certflow)
 description:
-  - Makes a private key, sends a CertificateSigningRequest, approves it if wanted, waits for the certificate, verifies
-    it, adds the CA that vouches for it to the webhooks that present it, and stores certificate and key in a Secret.
-  - Where the certificate replaces another one, it then waits until every endpoint of the Service serves the new one, and
-    drops the CA of the old one only after that was seen. So no call fails in between, whatever the run is cut off by; the
-    next run goes on from there.
-  - The private key exists in the memory of one process and in the Secret, nowhere else.
-  - Renews inside O(renew_before), and whenever what the Secret holds is not what the task wants. Nothing renews
-    between runs; schedule the task.
+  - Makes a private key, sends a CertificateSigningRequest, approves it, waits for the certificate, and verifies it. Then it adds
+    the CA of the certificate to the CA bundles of the webhooks, and stores certificate and key in a Secret.
+  - If the certificate replaces another one, the module then waits until every endpoint of the Service serves the new one. Only then
+    it removes the CA of the old certificate. So no call of the webhook fails meanwhile, also if the run is interrupted. The next run
+    continues.
+  - The private key exists only in the memory of one process and in the Secret.
+  - The module renews a certificate in the time of O(renew_before), and if the content of the Secret does not match the task. It does
+    not run between tasks, so schedule the task.
   - Two runs for one Service do not disturb each other. A run that writes holds a Lease in the namespace until it ends.
     Another run waits for the Lease, reads again, and usually has nothing left to do. It takes over a Lease that does not
     change for a minute. A run whose Lease another run took over fails with the code C(lease-lost). Without the permission
     for Leases the run goes on with a warning.
-  - Where no signer issues, O(signer_name=ephemeral-ca) makes the certificate without any request.
-  - A request that is not issued ends the task with RV(diagnosis), one sentence that says why, not with a time-out - four
-    seconds after its approval where the cluster is known not to serve its signer, and as soon as the Lease of
-    kube-controller-manager proves that it has stopped. All causes are on the page
-    U(https://github.com/certflow/certflow.kubernetes/blob/main/docs/why-not-issued.md).
+  - If no signer issues certificates in the cluster, O(signer_name=ephemeral-ca) makes the certificate without a request.
+  - If a request is not issued, the task fails with RV(diagnosis), which names the cause. It fails four seconds after the approval if
+    the cluster is known not to serve the signer, and as soon as the Lease of kube-controller-manager proves that it has stopped.
+    The page U(https://github.com/certflow/certflow.kubernetes/blob/main/docs/why-not-issued.md) lists all causes.
 extends_documentation_fragment:
   - certflow.kubernetes._attributes
   - certflow.kubernetes._auth
@@ -37,129 +36,128 @@ options:
   state:
     description:
       - V(present) makes sure that a valid certificate is in use.
-      - V(absent) takes back what this module made for the Secret - the anchors that it added to O(targets), requests
-        that were never issued, and the Secret - and nothing else.
-      - A Secret that this module only adopted, or that holds other keys or another writer's marks, stays. Anchors stay
-        while another Secret of the same Service needs them. A warning says so.
+      - V(absent) removes the objects that this module made. They are the CA certificates that it added to O(targets), requests that
+        were never issued, and the Secret.
+      - It keeps a Secret that this module adopted, and one that has other keys or markers of another manager. It keeps CA certificates
+        that another Secret of the same Service needs. A warning names what it keeps.
     type: str
     choices: [present, absent]
     default: present
   service:
     description:
-      - The Service that presents the certificate. Its names C(<service>), C(<service>.<namespace>) and
-        C(<service>.<namespace>.svc), the one that the API server verifies, are asked for.
-      - May be left out for client certificates, and for names that O(allow_names) spells out.
+      - The Service that presents the certificate. The module requests its names C(<service>), C(<service>.<namespace>) and
+        C(<service>.<namespace>.svc). The API server verifies the last one.
+      - Not required for client certificates, and if O(allow_names) has all names.
     type: str
   namespace:
     description:
-      - Namespace of the Service and of the Secret.
+      - The namespace of the Service and of the Secret.
     type: str
     required: true
   secret:
     description:
       - The Secret that the workload reads.
-      - A Secret that C(create-cert.sh) or this module left for the same Service is adopted. One that holds other
-        keys, another writer's marks, or a certificate for other names is refused unless O(take_over=true).
-      - Keys of its data, labels and annotations that this task does not name stay as they are. So does a C(ca.crt),
-        unless O(secret.ca_key) names it.
+      - The module adopts a Secret that C(create-cert.sh) or this module made for the same Service. It refuses a Secret with other keys,
+        with markers of another manager, or with a certificate for other names, unless O(take_over=true).
+      - Other keys of its data, other labels and other annotations stay as they are. A C(ca.crt) also stays, unless O(secret.ca_key)
+        names it.
     type: dict
     required: true
     suboptions:
       name:
         description:
-          - Name of the Secret.
+          - The name of the Secret.
         type: str
         required: true
       type:
         description:
-          - Type of the Secret. It cannot be changed later.
+          - The type of the Secret. It cannot be changed later.
         type: str
         default: kubernetes.io/tls
       certificate_key:
         description:
-          - Key of the data under which the certificate is stored, such as V(cert.pem).
+          - The key of the data that holds the certificate, such as V(cert.pem).
         type: str
         default: tls.crt
       private_key_key:
         description:
-          - Key of the data under which the private key is stored, such as V(key.pem).
+          - The key of the data that holds the private key, such as V(key.pem).
         type: str
         default: tls.key
       ca_key:
         description:
-          - Key of the data under which the CA is stored, such as V(ca.crt), and kept up to date. Without it, it is not
-            stored - except with O(signer_name=ephemeral-ca), where the default is V(ca.crt).
+          - The key of the data that holds the CA certificate, such as V(ca.crt). If unset, the Secret does not hold the CA. With
+            O(signer_name=ephemeral-ca) the default is V(ca.crt).
         type: str
       labels:
         description:
-          - Labels to set. Others stay.
+          - Labels to set. Other labels stay.
         type: dict
       annotations:
         description:
-          - Annotations to set. Others stay.
+          - Annotations to set. Other annotations stay.
         type: dict
   signer_name:
     description:
-      - Who signs. V(kubernetes.io/kubelet-serving) works on most clusters that sign with their own CA,
-        V(beta.eks.amazonaws.com/app-serving) on Amazon EKS. Any C(<domain>/<path>) is accepted.
-      - It is always requested, even where this cluster is not expected to serve it.
-      - V(ephemeral-ca) is no signer of the cluster - a CA is made in memory, signs this one certificate, and its key is
-        thrown away. No request is sent and no right to requests is needed; everything after the certificate is the same.
-        For clusters where nothing signs (an external CA, RKE1, a policy that denies) and for serving certificates alone.
-      - With V(ephemeral-ca) each renewal brings a new CA, which joins the old one on O(targets). Its CA is known to the
-        Secret (O(secret.ca_key)) and the targets alone. A certificate lasts a year unless O(expiration_seconds) says
-        otherwise. O(approve=false) is refused, because there is nothing to approve. O(trust) and O(ca_bundle) have no
-        meaning, because trusting a CA that signed once is as narrow as trusting the certificate.
+      - The signer. V(kubernetes.io/kubelet-serving) issues on most clusters that sign with their own CA, and
+        V(beta.eks.amazonaws.com/app-serving) on Amazon EKS. The module accepts any C(<domain>/<path>).
+      - The module always sends the request, also if it does not expect this cluster to serve the signer.
+      - V(ephemeral-ca) is not a signer of the cluster. The module makes a CA in memory, signs this certificate, and discards the CA's
+        key. It sends no request and needs no permission for requests. Use it for serving certificates in clusters without a signer (an
+        external CA, RKE1, a policy that denies requests).
+      - With V(ephemeral-ca) each renewal makes a new CA and adds it to O(targets). Only the Secret (O(secret.ca_key)) and the targets
+        hold the CA. A certificate is valid for a year unless O(expiration_seconds) is set. O(approve=false) is refused, because there
+        is no request. O(trust) and O(ca_bundle) have no effect.
       - Required with O(state=present).
     type: str
   dns_names:
     description:
-      - DNS names beside the Service's. Any name that is not the Service's has to stand in O(allow_names) too.
+      - DNS names in addition to those of the Service. O(allow_names) must list each name that is not the Service's.
     type: list
     elements: str
   ip_addresses:
     description:
-      - IP addresses. Each has to stand in O(allow_names) too.
+      - IP addresses. O(allow_names) must list each of them.
     type: list
     elements: str
   common_name:
     description:
-      - Common name of the subject, at most 64 characters. The signer's own form by default. Required for client
-        certificates, where it is the user's name.
+      - The common name of the subject, at most 64 characters. If unset, the form that the signer requires. Required for client
+        certificates, where it is the name of the user.
     type: str
   organizations:
     description:
-      - Organizations of the subject. The signer's own form by default. Required for client certificates, where they
-        are the user's groups.
+      - The organizations of the subject. If unset, the form that the signer requires. Required for client certificates, where they
+        are the groups of the user.
     type: list
     elements: str
   usages:
     description:
-      - Usages as C(spec.usages) names them. What the signer takes by default.
+      - The usages, in the words of C(spec.usages). If unset, the usages that the signer accepts.
       - They contain C(server auth), C(client auth) or both, and key usages. The task refuses C(cert sign), C(crl sign) and
         extended usages for other purposes, such as C(code signing).
     type: list
     elements: str
   expiration_seconds:
     description:
-      - The lifetime to ask for, in seconds, at least 600. It is a hint; the signer may issue for less.
+      - The requested lifetime in seconds, at least 600. The signer may issue a shorter one.
     type: int
   key_type:
     description:
-      - Kind of the private key.
+      - The type of the private key.
     type: str
     choices: [ecdsa-p256, ecdsa-p384, rsa-2048, rsa-3072, rsa-4096, ed25519]
     default: ecdsa-p256
   allow_names:
     description:
-      - Names and addresses outside the Service's own that the certificate may carry, each spelled out. The cluster's
-        CA signs whatever is approved, so wildcards, and names of the API server and of nodes, are refused otherwise.
+      - Names and addresses that the certificate may have in addition to those of the Service. The CA of the cluster signs every
+        approved request. So the module refuses wildcards and the names of the API server and of nodes, unless this list has them.
         The notation of an address does not matter. V(::ffff:192.0.2.1) is the same as V(192.0.2.1).
     type: list
     elements: str
   allow_client_identity:
     description:
-      - Whether the certificate may log its holder in at the API server (usage C(client auth) or C(any)). Needs
+      - Whether the certificate may authenticate its holder to the API server (usage C(client auth) or C(any)). Requires
         O(common_name) and O(organizations).
     type: bool
     default: false
@@ -184,15 +182,15 @@ options:
     elements: str
   renew_before:
     description:
-      - How long before its end a certificate is renewed, such as V(30d), V(12h), or a number of seconds.
-      - By default the smaller of 30 days and a third of the certificate's real lifetime.
+      - The time before its expiry at which a certificate is renewed, such as V(30d), V(12h), or a number of seconds.
+      - If unset, the smaller of 30 days and a third of the lifetime of the issued certificate.
     type: str
   trust:
     description:
-      - V(verified) uses the first CA that vouches for the certificate - O(ca_bundle), the kubeconfig's,
-        C(kube-root-ca.crt) of the namespace, OpenShift's C(csr-controller-ca).
-      - V(chain) also takes the chain that the signer sent with it.
-      - V(leaf) trusts the certificate itself, which has to be written anew at each renewal.
+      - V(verified) trusts the first CA with which the certificate verifies. The module tries O(ca_bundle), the CA of the kubeconfig,
+        C(kube-root-ca.crt) of the namespace, and OpenShift's C(csr-controller-ca).
+      - V(chain) also tries the chain that the signer sent with the certificate.
+      - V(leaf) trusts the certificate itself, so each renewal writes the targets.
     type: str
     choices: [verified, chain, leaf]
     default: verified
@@ -202,71 +200,71 @@ options:
     type: str
   take_over:
     description:
-      - Whether to write a Secret or a target that belongs to another writer. Without it the task fails before the first
-        write, with the marks that were found and what to do instead. The page
-        U(https://github.com/certflow/certflow.kubernetes/blob/main/docs/other-writers.md) has all of them.
-      - On a target whose C(caBundle) another writer writes itself, nothing is removed but what this module added.
+      - Whether to write a Secret or a target of another manager. If V(false), the task fails before the first write, with the markers
+        that show the manager and with a remedy. The page
+        U(https://github.com/certflow/certflow.kubernetes/blob/main/docs/other-writers.md) lists the managers.
+      - If another manager writes the C(caBundle) of a target at any time, this module removes only the certificates that it added.
     type: bool
     default: false
   workload:
     description:
-      - What serves the certificate, for O(on_stale=restart).
+      - The workload that serves the certificate. Required for O(on_stale=restart).
     type: dict
     suboptions:
       kind:
         description:
-          - Its kind.
+          - The kind of the workload.
         type: str
         choices: [Deployment, DaemonSet, StatefulSet]
         default: Deployment
       name:
         description:
-          - Its name.
+          - The name of the workload.
         type: str
         required: true
       namespace:
         description:
-          - Its namespace. O(namespace) by default.
+          - The namespace of the workload. If unset, O(namespace).
         type: str
   on_stale:
     description:
-      - What to do where a certificate was replaced and an endpoint still serves the old one after O(served_timeout), or at
-        once where it can never read the new one (a mount by C(subPath), an environment variable).
-      - V(fail) says which endpoints, and why. The new certificate stays in the Secret and the old CA stays trusted.
-      - V(restart) restarts O(workload) as C(kubectl rollout restart) does, and waits as long again.
+      - The reaction if an endpoint still serves the old certificate after O(served_timeout). It comes at once if the pod can never read
+        the new one, because of a mount by C(subPath) or an environment variable.
+      - V(fail) fails and names the endpoints with the reasons. The new certificate stays in the Secret, and the old CA stays trusted.
+      - V(restart) restarts O(workload) as C(kubectl rollout restart) does, and waits for O(served_timeout) again.
     type: str
     choices: [fail, restart]
     default: fail
   served_timeout:
     description:
-      - Seconds to wait until every endpoint serves a certificate that replaced another one. The kubelet brings a changed
-        Secret to its pods within about 100 seconds, and within a few where this task may patch pods.
+      - The time in seconds to wait until every endpoint serves a certificate that replaced another one. The kubelet updates a changed
+        Secret in its pods within about 100 seconds, and within a few seconds if this task may patch pods.
       - The check of all endpoints ends when the time is over, and has at least one second. The check of one endpoint takes at
         most ten seconds. An endpoint that was not checked in time counts as one that shows no certificate.
-      - With O(wait=false) it looks once.
+      - With O(wait=false) the module checks the endpoints once.
     type: int
     default: 120
   probe:
     description:
-      - What to ask the webhooks in O(targets) through the API server, as M(certflow.kubernetes.webhook_probe) does, once every
-        endpoint serves a certificate that replaced another one, and again after the old CA was dropped.
-      - Where the answer is another one, the task fails and the old CA stays, or is put back. Where it proves nothing, the old
-        CA stays.
+      - A question to the webhooks in O(targets), see M(certflow.kubernetes.webhook_probe). The module asks it when every endpoint serves
+        a certificate that replaced another one, and again after it has removed the old CA.
+      - If the answer is not the expected one, the task fails and keeps or restores the old CA. If the answer proves nothing, the old CA
+        stays.
     type: dict
     suboptions:
       object:
         description:
-          - A manifest, sent as a server dry run and never stored. Required for admission webhooks.
+          - A manifest. The module sends it as a server dry run, so it is never stored. Required for admission webhooks.
         type: dict
       expect:
         description:
-          - What the webhook has to say to it.
+          - The expected answer of the webhook.
         type: str
         choices: [allowed, denied]
         default: allowed
       denial_message:
         description:
-          - A text that the denial has to contain.
+          - A text that the denial must contain.
         type: str
         default: ""
 seealso:
@@ -276,7 +274,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: The snapshot validation webhook has a certificate that the API server accepts
+- name: Issue and renew the certificate of the snapshot validation webhook
   certflow.kubernetes.k8s_csr:
     service: snapshot-validation-service
     namespace: kube-system
@@ -286,7 +284,7 @@ EXAMPLES = r"""
       - kind: ValidatingWebhookConfiguration
         name: validation-webhook.snapshot.storage.k8s.io
 
-- name: A renewal is proven by a refusal that only the webhook can give, and pods that do not reload are restarted
+- name: Verify each renewal by a denial of the webhook, and restart pods that do not reload the certificate
   certflow.kubernetes.k8s_csr:
     service: snapshot-validation-service
     namespace: kube-system
@@ -306,7 +304,7 @@ EXAMPLES = r"""
       expect: denied
       denial_message: Spec.VolumeSnapshotClassName must not be the empty string
 
-- name: The same for a snapshot webhook before 6.2, which reads other keys
+- name: Issue a certificate for a snapshot webhook before 6.2, which reads other keys
   certflow.kubernetes.k8s_csr:
     service: snapshot-validation-service
     namespace: kube-system
@@ -317,7 +315,7 @@ EXAMPLES = r"""
       private_key_key: key.pem
     signer_name: kubernetes.io/kubelet-serving
 
-- name: Somebody else approves; a later run of the same task completes it
+- name: Send a request that another identity approves, and complete it in a later run
   certflow.kubernetes.k8s_csr:
     service: audit-webhook
     namespace: kube-system
@@ -327,7 +325,7 @@ EXAMPLES = r"""
     wait: false
   register: request
 
-- name: A client certificate, spelled out
+- name: Issue a client certificate
   certflow.kubernetes.k8s_csr:
     namespace: kube-system
     secret: {name: backup-operator-client}
@@ -336,14 +334,14 @@ EXAMPLES = r"""
     organizations: [backup]
     allow_client_identity: true
 
-- name: A certificate where no signer issues, without any request
+- name: Make a certificate without a request in a cluster without a signer
   certflow.kubernetes.k8s_csr:
     service: policy-webhook
     namespace: kube-system
     secret: {name: policy-webhook-tls}
     signer_name: ephemeral-ca
 
-- name: Take it all back
+- name: Remove the certificate and its CA
   certflow.kubernetes.k8s_csr:
     state: absent
     service: audit-webhook
@@ -353,17 +351,17 @@ EXAMPLES = r"""
 
 RETURN = r"""
 reason:
-  description: Why something was done, or that nothing had to be.
+  description: The reason for a change, or for none.
   returned: success
   type: str
   sample: "Secret kube-system/snapshot-validation-secret does not exist"
 pending:
-  description: Whether a certificate is still to come - its request waits for approval, or this is check mode.
+  description: Whether a certificate is not issued yet, because its request waits for approval or because of check mode.
   returned: success
   type: bool
 csr:
   description: The request of this run.
-  returned: when a request was made or continued
+  returned: if the task made or continued a request
   type: dict
   sample:
     name: certflow-snapshot-validation-service-kube-system-3f0a52c1d9
@@ -372,8 +370,9 @@ csr:
     condition: Approved,Issued
 certificate:
   description:
-    - The certificate that is in use now; V(null) while there is none that fits. While RV(pending) is true it is the one
-      that stays until the new one comes, and RV(public_key_sha256), RV(ca_bundle) and RV(targets) are about that one.
+    - The certificate in the Secret. V(null) if no certificate matches the task.
+    - While RV(pending) is true, it is the current certificate, which stays until the new one is issued. RV(public_key_sha256),
+      RV(ca_bundle) and RV(targets) belong to the same certificate.
   returned: success
   type: dict
   contains:
@@ -384,17 +383,17 @@ certificate:
     not_after: {description: End of validity in UTC., type: str, returned: success}
     serial: {description: Serial number in hexadecimal., type: str, returned: success}
     fingerprint: {description: SHA-256 of the certificate., type: str, returned: success}
-    usages: {description: Usages in Kubernetes' words., type: list, elements: str, returned: success}
+    usages: {description: Usages in the words of the Kubernetes API., type: list, elements: str, returned: success}
 public_key_sha256:
-  description: SHA-256 of the public key; V(null) while there is no certificate.
+  description: SHA-256 of the public key. V(null) if no certificate exists.
   returned: success
   type: str
 ca_bundle:
-  description: The CA certificates that vouch for the certificate, as PEM text; V(null) while there is none.
+  description: The CA certificates with which the certificate verifies, as PEM text. V(null) if no certificate exists.
   returned: success
   type: str
 ca_source:
-  description: Where these were found.
+  description: The source of these CA certificates.
   returned: success
   type: str
   sample: "ConfigMap kube-system/kube-root-ca.crt"
@@ -404,14 +403,14 @@ secret:
   type: dict
   sample: {namespace: kube-system, name: snapshot-validation-secret, type: kubernetes.io/tls}
 targets:
-  description: The targets with the fingerprints in each bundle before and after.
+  description: The targets with the fingerprints of each bundle before and after the task.
   returned: success
   type: list
   elements: dict
   contains:
     kind: {description: Kind of the object., type: str, returned: always}
     name: {description: Name of the object., type: str, returned: always}
-    changed: {description: "Whether this object was written, or in check mode would be.", type: bool, returned: always}
+    changed: {description: "Whether the module wrote this object, or in check mode would write it.", type: bool, returned: always}
     webhooks:
       description: The places that hold a bundle, as M(certflow.kubernetes.webhook_cabundle) returns them.
       type: list
@@ -419,9 +418,10 @@ targets:
       returned: always
 proof:
   description:
-    - Whether a certificate that replaced another one is in use, as seen by a TLS handshake with each endpoint of the Service
-      and, where O(probe) is given, by what the webhooks answer.
-    - V(null) where none was replaced, once it is proven, and where nobody serves the webhook yet and no CA is to go.
+    - Evidence that a certificate which replaced another one is in use. It comes from a TLS handshake with each endpoint of the Service,
+      and from the answers of the webhooks if O(probe) is set.
+    - V(null) if no certificate was replaced, if an earlier run has proven it, and if the webhook has no endpoints and no CA is to be
+      removed.
   returned: success
   type: dict
   contains:
@@ -436,8 +436,8 @@ proof:
           C(mode=exactly).
       type: str
       returned: always
-    evidence: {description: What keeps it from being proven., type: list, elements: str, returned: always}
-    dropped: {description: How many CA certificates of the old one were taken out of the targets., type: int, returned: always}
+    evidence: {description: The reasons why the use is not proven., type: list, elements: str, returned: always}
+    dropped: {description: Number of CA certificates of the old one that the module removed from the targets., type: int, returned: always}
     kept: {description: Number of CA certificates of the old one that stay in the targets., type: int, returned: always}
     served:
       description: The endpoints.
@@ -446,12 +446,12 @@ proof:
       returned: always
       contains:
         endpoint: {description: Pod or address., type: str, returned: always}
-        certificate: {description: What it serves; the keys are those of RV(certificate)., type: dict, returned: always}
-        verifies: {description: Whether the API server would accept that., type: bool, returned: always}
-        problem: {description: Why nothing was seen or why the API server would refuse it., type: str, returned: always}
+        certificate: {description: The served certificate with the keys of RV(certificate)., type: dict, returned: always}
+        verifies: {description: Whether the API server would accept it., type: bool, returned: always}
+        problem: {description: The reason why the module saw no certificate or why the API server would refuse it., type: str, returned: always}
 diagnosis:
-  description: Why a request is not issued, as M(certflow.kubernetes.k8s_csr_info) says it.
-  returned: when a request was made and not issued
+  description: The reason why a request is not issued, as M(certflow.kubernetes.k8s_csr_info) returns it.
+  returned: if the task made a request and no certificate was issued
   type: dict
   sample:
     code: signer-not-served
@@ -460,7 +460,7 @@ diagnosis:
     evidence: ["eks: ClusterRole eks:certificate-controller-signer"]
     remedy: "Use signer_name: beta.eks.amazonaws.com/app-serving."
 cluster:
-  description: The API server that was spoken to, and where its address came from.
+  description: The API server, and the source of its address and credentials.
   returned: always, unless the connection could not be determined
   type: dict
   sample: {host: "https://10.0.0.1:6443", auth_source: "kubeconfig prod.yaml (the task's option kubeconfig), context c1"}
@@ -472,16 +472,16 @@ code:
   type: str
   sample: not-issued
 cause:
-  description: What is wrong.
+  description: The cause of the failure.
   returned: failure
   type: str
 evidence:
-  description: What was seen.
+  description: The observations behind it.
   returned: failure
   type: list
   elements: str
 remedy:
-  description: What to do about it.
+  description: The way to mend it.
   returned: failure
   type: str
 """

@@ -7,36 +7,36 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: k8s_csr_approve
-short_description: Approves or denies certificate signing requests after comparing their content
+short_description: Approve or deny certificate signing requests after comparing their content
 version_added: 1.0.0
 author: certflow.kubernetes contributors (@certflow)
 description:
-  - Decides on requests that others made. What each asks for is compared with O(expect) and O(allow_names) first; one
-    mismatch, and nothing is written.
+  - Approves or denies certificate signing requests of other clients. The module first compares the content of each request with
+    O(expect) and O(allow_names). If one request does not match, it writes nothing.
   - The module compares a request only if every program reads the same content in it. It refuses any other request with
     the code C(request-not-canonical), because the signer could read other names in it. A request in canonical form is one
     PEM block C(CERTIFICATE REQUEST) without text around it, in strict DER. Its subject has at most one common name and
-    otherwise only C(O), C(OU), C(C), C(ST) and C(L). Its extensions are only C(subjectAltName), C(keyUsage), C(extendedKeyUsage), C(basicConstraints) and
-    C(subjectKeyIdentifier). Its names are DNS names and IP addresses, and e-mail addresses and URIs that O(allow_names)
-    spells out. Requests of openssl, keytool, Go, kubelet and cert-manager have this form.
+    otherwise only C(O), C(OU), C(C), C(ST) and C(L). Its extensions are only C(subjectAltName), C(keyUsage), C(extendedKeyUsage),
+    C(basicConstraints) and C(subjectKeyIdentifier). Its names are DNS names and IP addresses, and the e-mail addresses and URIs that
+    O(allow_names) lists. Requests of openssl, keytool, Go, kubelet and cert-manager have this form.
   - The usages inside the request must be among the C(usages) of the object, because a signer may copy them. The only
     exception is C(content commitment) (C(nonRepudiation) in OpenSSL), which many configurations ask for. The module
     refuses a request to become a certificate authority, also if it asks for that by cert-manager's annotation
     C(experimental.cert-manager.io/request-is-ca).
-  - With selectors, only requests that nobody has decided otherwise are considered.
-  - What was approved before is compared too. One that O(name) names and that is not what is expected is an error; one
-    that selectors find is left out of the result, with a warning.
-  - Names that neither belong to the Service in O(expect) nor stand in O(expect) or O(allow_names) are a mismatch. The
-    cluster's CA signs whatever is approved. Wildcards and the cluster's own names - of its API server, its nodes, its
-    service network - have to stand in O(allow_names), and come with a warning.
+  - With selectors, the module ignores requests that already have the opposite decision.
+  - It also compares requests that were approved before. If such a request does not match, the task fails if O(name) names it. If
+    selectors found it, the module leaves it out of the result and warns.
+  - A name is a mismatch unless it belongs to the Service in O(expect), or O(expect) or O(allow_names) lists it. The CA of the cluster
+    signs every approved request. So O(allow_names) must list wildcards and the names of the cluster's API server, nodes and service
+    network. The module warns about them.
   - The usages decide what the certificate is for. The key usages C(signing), C(digital signature), C(key encipherment),
-    C(key agreement), C(data encipherment), C(content commitment), C(encipher only) and C(decipher only) say nothing
-    about that. A request whose only extended usage is C(server auth) is for a server. A request without an extended
-    usage, or with C(client auth) or C(any), is a login at the API server and needs O(allow_client_identity).
+    C(key agreement), C(data encipherment), C(content commitment), C(encipher only) and C(decipher only) do not matter
+    for that. A request whose only extended usage is C(server auth) is for a server. A request without an extended
+    usage, or with C(client auth) or C(any), is for a client of the API server and needs O(allow_client_identity).
     The module never approves a request with C(cert sign), C(crl sign) or any other extended usage.
-  - A request that O(name) names can be denied whatever it asks for; then only what O(expect) gives is compared. With
-    selectors the whole comparison counts for denials too, so that a wide one never denies a node's renewal. A request
-    that is not in canonical form can be denied by its name if O(expect) does not mention its subject, names and key.
+  - To deny a request that O(name) names, the module compares only the keys of O(expect). With selectors it compares the whole content
+    for denials too, so that a selector which matches too much never denies the renewal of a node. A request that is not in canonical
+    form can be denied by its name if O(expect) has no keys for its subject, names and public key.
 extends_documentation_fragment:
   - certflow.kubernetes._attributes
   - certflow.kubernetes._auth
@@ -44,54 +44,54 @@ extends_documentation_fragment:
 options:
   name:
     description:
-      - Name of one request.
+      - The name of one request.
     type: str
   decision:
     description:
-      - What to decide. Both are final.
+      - The decision. It is final.
     type: str
     choices: [approve, deny]
     default: approve
   decision_message:
     description:
-      - Why, for the auditor; it is stored in the request's condition.
+      - The reason for auditors. The module stores it in the condition of the request.
     type: str
   expect:
     description:
-      - What the request must look like. Only what is given is compared.
+      - The expected content. The module compares only the keys that are set.
     type: dict
     suboptions:
-      signer_name: {description: [Its signer.], type: str}
-      usages: {description: [Its usages; the order does not matter.], type: list, elements: str}
-      requester: {description: [The name of the user that created it.], type: str}
+      signer_name: {description: [The signer.], type: str}
+      usages: {description: [The usages in any order.], type: list, elements: str}
+      requester: {description: [The name of the user that created the request.], type: str}
       common_name:
         description:
-          - Common name of its subject. Without it, a common name of a serving certificate that is one more host name is
-            held to the same rules as its DNS names, because some signers make one of it.
+          - The common name of the subject. If unset, the rules for DNS names apply to the common name of a serving certificate that is a
+            host name, because some signers make a DNS name of it.
         type: str
-      organizations: {description: [Organizations of its subject; the order does not matter.], type: list, elements: str}
-      dns_names: {description: [Its DNS names; the order does not matter.], type: list, elements: str}
-      ip_addresses: {description: [Its IP addresses; the order does not matter.], type: list, elements: str}
-      public_key_sha256: {description: [SHA-256 of its public key.], type: str}
+      organizations: {description: [The organizations of the subject in any order.], type: list, elements: str}
+      dns_names: {description: [The DNS names in any order.], type: list, elements: str}
+      ip_addresses: {description: [The IP addresses in any order.], type: list, elements: str}
+      public_key_sha256: {description: [SHA-256 of the public key.], type: str}
       longest_seconds:
         description:
-          - Longest C(expirationSeconds). A request without one does not keep to it, nor does one with cert-manager's annotation
-            C(experimental.cert-manager.io/request-duration), which goes before it.
+          - The highest C(expirationSeconds). A request without C(expirationSeconds) does not match. A request with cert-manager's
+            annotation C(experimental.cert-manager.io/request-duration) does not match either, because the annotation takes precedence.
         type: int
-      service: {description: [The Service whose names it may carry; needs C(namespace)], type: str}
-      namespace: {description: [Namespace of that Service.], type: str}
+      service: {description: [The Service whose names the request may have. Requires C(namespace).], type: str}
+      namespace: {description: [The namespace of the Service.], type: str}
   allow_names:
     description:
-      - Further names and addresses that the request may carry, each spelled out. The notation of an address does not
-        matter. V(::ffff:192.0.2.1) is the same as V(192.0.2.1).
+      - Further names and addresses that the request may have. The notation of an address does not matter. V(::ffff:192.0.2.1) is the
+        same as V(192.0.2.1).
     type: list
     elements: str
   allow_client_identity:
     description:
-      - Whether the certificate may log its holder in at the API server. Needs C(expect.common_name) and
+      - Whether the certificate may authenticate its holder to the API server. Requires C(expect.common_name) and
         C(expect.organizations).
-      - Every request is such a login unless its only extended usage is C(server auth). The API server also accepts a
-        certificate without any extended usage.
+      - The option is needed for every request whose only extended usage is not C(server auth), because the API server also accepts
+        client certificates without an extended usage.
     type: bool
     default: false
   wait:
@@ -105,7 +105,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Approve what the certificate team asked for
+- name: Approve the requests for a webhook
   certflow.kubernetes.k8s_csr_approve:
     label_selectors: [app.kubernetes.io/managed-by=certflow.kubernetes]
     expect:
@@ -118,14 +118,14 @@ EXAMPLES = r"""
   certflow.kubernetes.k8s_csr_approve:
     name: somebody-elses-request
     decision: deny
-    decision_message: Nobody ordered this.
+    decision_message: This request was not ordered.
     expect:
       dns_names: [db, db.prod.svc]
 """
 
 RETURN = r"""
 csrs:
-  description: The requests that were found.
+  description: The requests that match O(name) or the selectors.
   returned: success
   type: list
   elements: dict
@@ -153,10 +153,10 @@ csrs:
       type: str
       returned: when the denied request is not in canonical form
     decision: {description: V(Approved) or V(Denied)., type: str, returned: success}
-    changed: {description: Whether this task decided it., type: bool, returned: success}
-    reason: {description: Whether it was decided now or before., type: str, returned: success}
+    changed: {description: Whether this task wrote the decision., type: bool, returned: success}
+    reason: {description: The reason for a change, or for none., type: str, returned: success}
 cluster:
-  description: The API server that was spoken to, and where its address came from.
+  description: The API server, and the source of its address and credentials.
   returned: always, unless the connection could not be determined
   type: dict
 code:
@@ -167,7 +167,7 @@ code:
   type: str
   sample: request-not-canonical
 cause:
-  description: What is wrong.
+  description: The cause of the failure.
   returned: failure
   type: str
 evidence:
@@ -176,7 +176,7 @@ evidence:
   type: list
   elements: str
 remedy:
-  description: What to do about it.
+  description: The way to mend it.
   returned: failure
   type: str
 """

@@ -7,20 +7,19 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: k8s_csr_info
-short_description: Why a certificate signing request is not issued, and which provider a cluster is
+short_description: Explain why certificate signing requests are not issued, and detect the provider of a cluster
 version_added: 1.0.0
 author: certflow.kubernetes contributors (@certflow)
 description:
-  - Reads certificate signing requests and explains each one that is not issued - the cause in one sentence, how
-    certain it is, the evidence, and what to do. All causes that it knows, and how to see each of them by hand, are on the
-    page U(https://github.com/certflow/certflow.kubernetes/blob/main/docs/why-not-issued.md).
-  - Counts the requests by signer. Requests that were approved long ago and never issued are the quickest sign of a signer
-    that does not work.
-  - Around a stuck request it reads, once for each run, the signer's other requests, the Lease and the flags of
-    kube-controller-manager, the CAs that the cluster publishes, and for signers that are not part of Kubernetes Events
-    and cert-manager's issuer. For one that nobody has approved it asks whether this identity may. What it may not read
-    stands in the evidence.
-  - Says which provider the cluster is from, by several marks, and which signer issues serving certificates there.
+  - Reads certificate signing requests and explains each one that is not issued, with the cause, the certainty, the evidence and a
+    remedy. The page U(https://github.com/certflow/certflow.kubernetes/blob/main/docs/why-not-issued.md) lists all causes and shows how
+    to check each of them with kubectl.
+  - Counts the requests by signer. Requests that were approved long ago and not issued show that a signer does not work.
+  - For a request that is not issued, the module reads the other requests of its signer, the Lease and the flags of
+    kube-controller-manager, and the CAs that the cluster publishes. For a signer that is not part of Kubernetes it reads Events and
+    cert-manager's issuer. For a request without a decision it checks whether this identity may approve it. It reads each object once
+    in a run. The evidence names the objects that it may not read.
+  - Detects the provider of the cluster, and returns the signer that issues serving certificates there.
 extends_documentation_fragment:
   - certflow.kubernetes._attributes.info
   - certflow.kubernetes._auth
@@ -28,14 +27,15 @@ extends_documentation_fragment:
 options:
   name:
     description:
-      - Name of one request. Without name and selectors, all are read. One that does not exist has an entry too, with the
-        condition V(NotFound).
+      - The name of one request. If neither name nor selectors are set, the module reads all requests. A request that does not exist
+        has an entry with the condition V(NotFound).
     type: str
   gather:
     description:
-      - What to return.
-      - V(signer) is the signer to ask for a serving certificate. It fails, with all that was seen, where no signer
-        is known and O(signers) has no entry C(default).
+      - The data to return.
+      - V(csrs) are the requests and the counts by signer, and V(provider) is the provider of the cluster.
+      - V(signer) is the signer for serving certificates. The task fails with the evidence if no signer is known and O(signers) has no
+        entry C(default).
       - V(cluster) is the identity of the cluster. It costs one request.
     type: list
     elements: str
@@ -43,21 +43,21 @@ options:
     default: [csrs, provider]
   provider:
     description:
-      - The provider, where it is known; V(auto) recognises it.
+      - The provider of the cluster. V(auto) detects it.
     type: str
     default: auto
   providers:
     description:
-      - Rows that are added to the table of providers, or replace parts of the row of the same C(name). Keys are
-        C(name), C(rule) (a JMESPath expression over the cluster's facts, which replaces all other marks),
-        C(serving_signer), C(ca), C(longest_lifetime_seconds), C(forbidden_prefixes) and C(source).
+      - Rows for the table of providers. A row replaces the keys of the row with the same C(name). Its keys are C(name), C(rule) (a
+        JMESPath expression over the facts of the cluster, which replaces all other markers), C(serving_signer), C(ca),
+        C(longest_lifetime_seconds), C(forbidden_prefixes) and C(source).
     type: list
     elements: dict
     default: []
   signers:
     description:
-      - Serving signers by the provider's name, where they differ from the table's. The entry C(default) is used where
-        the provider is unknown.
+      - Signers for serving certificates by the name of the provider. They replace those of the table. The entry C(default) is for
+        clusters of an unknown provider.
     type: dict
     default: {}
 seealso:
@@ -65,28 +65,28 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: What is stuck, and why
+- name: Read all requests
   certflow.kubernetes.k8s_csr_info:
   register: info
 
-- name: Show it
+- name: Show why requests are not issued
   ansible.builtin.debug:
     msg: "{{ info.csrs | selectattr('diagnosis') | map(attribute='diagnosis.cause') | list }}"
 
-- name: Signers that leave approved requests unanswered
+- name: Show the signers that do not answer approved requests
   ansible.builtin.debug:
     msg: "{{ info.signers | selectattr('stuck') | map(attribute='signer_name') | list }}"
 
-- name: One request, whoever made it
+- name: Read one request
   certflow.kubernetes.k8s_csr_info:
     name: audit-webhook-request
   register: one
 
-- name: Why it is not issued
+- name: Show why it is not issued
   ansible.builtin.debug:
     msg: "{{ one.csrs[0].diagnosis.cause | default('it is issued') }}"
 
-- name: Which signer issues here
+- name: Find the signer for serving certificates
   certflow.kubernetes.k8s_csr_info:
     gather: [signer]
     signers: {default: kubernetes.io/kubelet-serving}
@@ -95,7 +95,7 @@ EXAMPLES = r"""
 RETURN = r"""
 csrs:
   description: The requests.
-  returned: when O(gather) has V(csrs)
+  returned: if O(gather) has V(csrs)
   type: list
   elements: dict
   contains:
@@ -103,7 +103,7 @@ csrs:
     uid: {description: UID., type: str, returned: success}
     signer_name: {description: Signer., type: str, returned: success}
     condition:
-      description: Condition as C(kubectl get csr) prints it; V(NotFound) for a O(name) that does not exist, or no longer.
+      description: Condition as C(kubectl get csr) prints it. V(NotFound) if the request of O(name) does not exist.
       type: str
       returned: success
     requester:
@@ -127,51 +127,51 @@ csrs:
           M(certflow.kubernetes.k8s_csr_approve). Do not approve a request whose names are not shown for this reason.
       type: str
       returned: when the request is not in canonical form
-    created: {description: When it was made., type: str, returned: success}
+    created: {description: Time of its creation., type: str, returned: success}
     certificate: {description: "The issued certificate as M(certflow.kubernetes.k8s_csr) returns it.", type: dict, returned: success}
     diagnosis:
       description:
-        - Why it is not issued, or not for as long as it asked for; V(null) where all is well.
-        - Keys C(code), C(cause), C(certainty) (V(proven), V(likely) or V(one of)), C(evidence), C(remedy).
+        - The reason why it is not issued, or has another lifetime than requested. V(null) if it is issued as requested.
+        - It has the keys C(code), C(cause), C(certainty) (V(proven), V(likely) or V(one of)), C(evidence) and C(remedy).
         - Codes are stable. For issued requests they are V(lifetime-shortened) and V(signing-ca-expiring).
       type: dict
       returned: success
 signers:
-  description: How the signers do, by the requests in RV(csrs), nodes' own included; the one with most stuck requests first.
-  returned: when O(gather) has V(csrs)
+  description: The counts of the requests in RV(csrs) by signer, with those of the nodes. The signer with most stuck requests comes first.
+  returned: if O(gather) has V(csrs)
   type: list
   elements: dict
   contains:
     signer_name: {description: Signer., type: str, returned: success}
-    issued: {description: How many have a certificate. The cluster collects those after an hour., type: int, returned: success}
-    pending: {description: How many wait for a decision., type: int, returned: success}
-    stuck: {description: How many were approved ten minutes ago or earlier and never answered., type: int, returned: success}
-    oldest_stuck: {description: "When the oldest of these was approved, V(null) where there is none.", type: str, returned: success}
+    issued: {description: Number of requests with a certificate. The cluster deletes them after an hour., type: int, returned: success}
+    pending: {description: Number of requests without a decision., type: int, returned: success}
+    stuck: {description: Number of requests that were approved at least ten minutes ago and not answered., type: int, returned: success}
+    oldest_stuck: {description: "Time at which the oldest of these was approved, V(null) without such a request.", type: str, returned: success}
 provider:
-  description: Which provider the cluster is from.
-  returned: when O(gather) has V(provider)
+  description: The provider of the cluster.
+  returned: if O(gather) has V(provider)
   type: dict
   contains:
-    name: {description: "Name, V(unknown) where marks are missing or contradict each other.", type: str, returned: success}
+    name: {description: "Name. V(unknown) if markers are missing or contradict each other.", type: str, returned: success}
     signer_name:
-      description: The signer that issues serving certificates there, V(ephemeral-ca) where none does, empty where unknown.
+      description: The signer that issues serving certificates there. V(ephemeral-ca) if no signer does, empty if it is unknown.
       type: str
       returned: success
-    evidence: {description: What speaks for it., type: list, elements: str, returned: success}
-    contradictions: {description: What speaks against it., type: list, elements: str, returned: success}
-    ca: {description: "Where the CA that signs is published, empty where unknown.", type: str, returned: success}
-    longest_lifetime_seconds: {description: "Longest lifetime of a certificate, V(null) where the cluster's flags set it.", type: int, returned: success}
+    evidence: {description: The markers of this provider., type: list, elements: str, returned: success}
+    contradictions: {description: The markers of other providers., type: list, elements: str, returned: success}
+    ca: {description: "The place that publishes the signing CA, empty if it is unknown.", type: str, returned: success}
+    longest_lifetime_seconds: {description: "Longest lifetime of a certificate, V(null) if the flags of the cluster set it.", type: int, returned: success}
 signer_name:
-  description: The signer to ask for a serving certificate; V(ephemeral-ca) where none issues and none is asked.
-  returned: when O(gather) has V(signer)
+  description: The signer for serving certificates. V(ephemeral-ca) if no signer of the cluster issues them.
+  returned: if O(gather) has V(signer)
   type: str
   sample: beta.eks.amazonaws.com/app-serving
 cluster_uid:
   description: The UID of namespace kube-system, which is the cluster's identity. Empty if this user may not read it.
-  returned: when O(gather) has V(cluster)
+  returned: if O(gather) has V(cluster)
   type: str
 cluster:
-  description: The API server that was spoken to, and where its address came from.
+  description: The API server, and the source of its address and credentials.
   returned: always, unless the connection could not be determined
   type: dict
 code:
@@ -182,16 +182,16 @@ code:
   type: str
   sample: unreachable
 cause:
-  description: What is wrong.
+  description: The cause of the failure.
   returned: failure
   type: str
 evidence:
-  description: What was seen.
+  description: The observations behind it.
   returned: failure
   type: list
   elements: str
 remedy:
-  description: What to do about it.
+  description: The way to mend it.
   returned: failure
   type: str
 """

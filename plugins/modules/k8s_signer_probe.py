@@ -7,30 +7,31 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: k8s_signer_probe
-short_description: Which signers really issue certificates here, under which CA, and for how long
+short_description: Test which signers of a cluster issue certificates
 version_added: 1.0.0
 author: certflow.kubernetes contributors (@certflow)
 description:
-  - Sends one throw-away CertificateSigningRequest to each signer, approves all of them, waits for all of them together, says
-    what came back, and deletes every one of them again, whatever ends the task.
-  - The private keys are gone before anything is sent. The names are random and nobody's, the certificates are asked for
-    600 seconds, stored nowhere and not returned. Labels, annotation and approval say what the requests are for.
-  - An approval shows in the audit log and may alarm those who watch it. Announce the probe, or start in check mode, which
-    sends nothing and returns what would be approved.
-  - Reports no change, because nothing stays. Only where a request could not be deleted again it reports a change, with
-    a warning.
-  - What a probe that was killed left behind is deleted by the next one, once it is ten minutes old.
+  - Sends one temporary CertificateSigningRequest to each signer, approves all of them, and waits for the certificates. It returns
+    which signers issued a certificate, for how long, and which CA verifies it. It deletes the requests at the end, also if the task
+    fails.
+  - The module discards the private keys before it sends a request. The names are random and belong to no program. The module requests
+    600 seconds, and neither stores nor returns the certificates. Labels, an annotation and the approval show the purpose of the
+    requests.
+  - The audit log shows the approvals, which may raise an alarm. Announce the probe, or run it in check mode first. Check mode sends
+    nothing and returns the requests that it would approve.
+  - The module reports no change, because it leaves nothing behind. If it cannot delete a request, it reports a change with a warning.
+  - Requests that a killed probe left behind are deleted by the next probe when they are ten minutes old.
 extends_documentation_fragment:
   - certflow.kubernetes._attributes
   - certflow.kubernetes._auth
 attributes:
   check_mode:
     description:
-      - Sends nothing but access reviews and returns the requests that it would send and approve.
+      - Sends only access reviews, and returns the requests that it would send and approve.
     support: full
   diff_mode:
     description:
-      - Leaves nothing behind, so there is no difference to show.
+      - Leaves nothing behind, so no difference exists.
     support: N/A
   idempotent:
     description:
@@ -39,19 +40,20 @@ attributes:
 options:
   signers:
     description:
-      - The signers to ask.
-      - By default those that issue serving certificates on any provider that this collection knows -
+      - The signers to test.
+      - If unset, the signers that issue serving certificates on the providers that this collection knows. They are
         C(kubernetes.io/kubelet-serving) and C(beta.eks.amazonaws.com/app-serving).
-      - Client certificates log their holder in, so a signer of those, such as C(kubernetes.io/kube-apiserver-client), is asked
-        only where it is named here. The user of that certificate is a random name without groups.
+      - A client certificate authenticates its holder to the API server. So a signer of client certificates, such as
+        C(kubernetes.io/kube-apiserver-client), is tested only if it is listed here. The user of that certificate is a random name
+        without groups.
     type: list
     elements: str
   probe_seconds:
     description:
-      - How long to wait for all certificates together, in seconds after the approvals. Signers answer within a few seconds.
-        A signer that has not answered by then is reported as one that does not issue.
-      - Of O(wait_timeout), and of the task's own timeout, five seconds are kept for deleting the requests. Where that leaves
-        less than this, a warning says so.
+      - The time in seconds to wait for all certificates, counted from the approvals. Signers answer within a few seconds. A signer that
+        has not answered by then is reported as one that does not issue.
+      - The module keeps five seconds of O(wait_timeout) and of the C(timeout) of the task for the deletion of the requests. A warning
+        tells if less than this time is left.
     type: int
     default: 15
 seealso:
@@ -60,12 +62,12 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: What would be sent and approved
+- name: Show the requests that would be sent and approved
   certflow.kubernetes.k8s_signer_probe:
   check_mode: true
   register: plan
 
-- name: Which signers issue here
+- name: Test which signers issue certificates
   certflow.kubernetes.k8s_signer_probe:
     signers:
       - kubernetes.io/kubelet-serving
@@ -74,7 +76,7 @@ EXAMPLES = r"""
     probe_seconds: 5
   register: probe
 
-- name: Show it
+- name: Show the signers that issue
   ansible.builtin.debug:
     msg: "{{ probe.signers | selectattr('issued') | map(attribute='signer_name') | list }}"
 """
@@ -89,44 +91,44 @@ signers:
     signer_name: {description: Signer., type: str, returned: success}
     issued:
       description:
-        - Whether it issued a certificate; V(null) where it was not asked, in check mode or because this identity may not
-          approve for it.
+        - Whether the signer issued a certificate. V(null) in check mode, and if this identity may not approve requests for the signer.
       type: bool
       returned: success
-    seconds: {description: "How long it took after the approval; V(null) without an answer.", type: float, returned: success}
+    seconds: {description: "Time in seconds from the approval to the certificate. V(null) without an answer.", type: float, returned: success}
     request:
       description:
-        - What was asked for, or in check mode would be - C(name), C(common_name), C(organizations), C(names), C(usages),
-          C(expiration_seconds). Names are made anew at each run.
+        - The request, or in check mode the planned one, with C(name), C(common_name), C(organizations), C(names), C(usages) and
+          C(expiration_seconds). Each run makes new names.
       type: dict
       returned: success
     certificate:
       description:
-        - What was issued, as M(certflow.kubernetes.k8s_csr) returns it, with C(lifetime_seconds), from the request to its
-          end; the signer may have given less, or more, than the 600 that were asked for. V(null) where nothing was.
+        - The issued certificate, as M(certflow.kubernetes.k8s_csr) returns it. V(null) if no certificate was issued.
+        - C(lifetime_seconds) is the time from the request to the expiry. The signer may choose another lifetime than the requested 600
+          seconds.
       type: dict
       returned: success
     ca_source:
       description:
-        - Where the CA is published that vouches for the certificate; V(null) where none does. It is found by
-          verifying, in the places where M(certflow.kubernetes.k8s_csr) looks too.
+        - The place that publishes the CA with which the certificate verifies. V(null) if no known place does. The module tries the same
+          places as M(certflow.kubernetes.k8s_csr).
       type: str
       returned: success
       sample: ConfigMap kube-system/kube-root-ca.crt
     ca_fingerprints: {description: SHA-256 of that CA., type: list, elements: str, returned: success}
     ca_problem:
       description:
-        - Why no CA is known for a certificate that was issued, with each place that was tried; V(null) otherwise.
+        - The reason why no CA is known for the issued certificate, with each place that was tried. V(null) otherwise.
       type: str
       returned: success
     diagnosis:
       description:
-        - Why nothing was issued, or nothing that could be used; V(null) where all is well.
-        - Keys C(code), C(cause), C(certainty) (V(proven), V(likely) or V(one of)), C(evidence), C(remedy).
+        - The reason why the signer issued no certificate, or an unusable one. V(null) if the certificate is usable.
+        - It has the keys C(code), C(cause), C(certainty) (V(proven), V(likely) or V(one of)), C(evidence) and C(remedy).
       type: dict
       returned: success
 cluster:
-  description: The API server that was spoken to, and where its address came from.
+  description: The API server, and the source of its address and credentials.
   returned: always, unless the connection could not be determined
   type: dict
 code:
@@ -137,16 +139,16 @@ code:
   type: str
   sample: missing-permissions
 cause:
-  description: What is wrong.
+  description: The cause of the failure.
   returned: failure
   type: str
 evidence:
-  description: What was seen.
+  description: The observations behind it.
   returned: failure
   type: list
   elements: str
 remedy:
-  description: What to do about it.
+  description: The way to mend it.
   returned: failure
   type: str
 """

@@ -124,7 +124,7 @@ installed:
     kubernetes: {description: The version of Kubernetes., type: str, returned: success}
     crds:
       description:
-        - The CustomResourceDefinitions. Each has C(name), C(releases) (the releases that have it in this form, empty if there are none),
+        - The CustomResourceDefinitions. Each has C(name), C(releases) (the releases that have it in this form, empty if no release has),
           C(versions) (each is C(stored), C(served) or C(listed)), C(stored_versions) and C(conversion).
       type: list
       elements: dict
@@ -249,7 +249,7 @@ backup:
   type: str
   sample: /home/me/.local/state/certflow.kubernetes/backups/203.0.113.7-6443-20260301T030000Z.yaml
 backup_object:
-  description: The first ConfigMap of the last backup in the cluster. Empty if there is none.
+  description: The first ConfigMap of the last backup in the cluster. Empty without a backup.
   returned: always, once the steps were tried
   type: str
   sample: ConfigMap kube-system/certflow-snapshot-controller-backup-20260301t030000z

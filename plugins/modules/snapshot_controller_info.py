@@ -62,7 +62,7 @@ installed:
     kubernetes: {description: The version of Kubernetes., type: str, returned: success}
     crds:
       description:
-        - The CustomResourceDefinitions. Each has C(name), C(releases) (the releases that have it in this form, empty if there are none),
+        - The CustomResourceDefinitions. Each has C(name), C(releases) (the releases that have it in this form, empty if no release has),
           C(versions) (each is C(stored), C(served) or C(listed)), C(stored_versions) and C(conversion).
       type: list
       elements: dict

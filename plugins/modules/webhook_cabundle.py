@@ -7,13 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: webhook_cabundle
-short_description: Adds, sets or removes the CA bundle of webhooks
+short_description: Add, set or remove the CA bundle of webhooks
 description:
-  - Changes C(caBundle), and nothing else, on validating and mutating webhook configurations, conversion webhooks of
-    custom resource definitions, and API services, many of them in one task.
-  - All objects are read and decided on, and the right to write them is checked, before the first is written. An object
-    that somebody changes at the same time is read and decided on again.
-  - For a certificate from the cluster's own signers use M(certflow.kubernetes.k8s_csr), which writes the bundle itself.
+  - Changes C(caBundle) on validating and mutating webhook configurations, conversion webhooks of CustomResourceDefinitions, and
+    APIServices, many of them in one task. It changes no other field.
+  - The module reads all objects, plans the changes, and checks the permission to write before it writes the first object. If
+    another client changes an object at the same time, the module reads the object and plans its change again.
+  - For a certificate from the cluster's own signers use M(certflow.kubernetes.k8s_csr), which also writes the bundle.
 version_added: 1.0.0
 author: certflow.kubernetes contributors (@certflow)
 extends_documentation_fragment:
@@ -22,15 +22,15 @@ extends_documentation_fragment:
 options:
   targets:
     description:
-      - The objects. One that is named several times is written once.
+      - The objects. An object that is listed several times is written once.
     type: list
     elements: dict
     required: true
     suboptions:
       kind:
         description:
-          - The kind of the object. A C(CustomResourceDefinition) must have a conversion webhook, an C(APIService) must
-            call a Service and verify its certificate.
+          - The kind of the object. A C(CustomResourceDefinition) must have a conversion webhook. An C(APIService) must call a Service
+            and verify its certificate.
         type: str
         required: true
         choices:
@@ -45,73 +45,71 @@ options:
         required: true
       webhooks:
         description:
-          - Names of the webhooks to change inside a webhook configuration. Without it all of them are, or with
-            O(service) those that call it.
+          - The names of the webhooks to change in a webhook configuration. If unset, the module changes all webhooks, or those that
+            call O(service).
         type: list
         elements: str
   ca_bundle:
     description:
-      - One or more certificates, PEM, at most 200. Text around them is ignored; a private key among them is refused.
-      - The value is never shown, so that a key that was pasted by mistake is not either.
-      - It may be null in check mode alone, as M(certflow.kubernetes.k8s_csr) returns it before the first certificate
-        is issued. The targets are then read and checked, and reported as changed.
+      - One or more CA certificates as PEM text, at most 200. The module ignores text around them and refuses a private key.
+      - The value is never shown or logged, in case a private key was pasted by mistake.
+      - It may be null only in check mode, because M(certflow.kubernetes.k8s_csr) returns null before the first certificate is
+        issued. The module then reads and checks the targets and reports a change.
     type: str
   mode:
     description:
-      - V(add) adds the certificates to those that are there, and then drops the expired ones. Where they are there
-        already, it leaves the bundle as it is.
-      - V(exactly) makes the bundle hold these certificates and no others, in whatever order.
-      - V(absent) removes these certificates, recognised by their fingerprints, and C(caBundle) with the last of them.
-        The API server then trusts the roots of its own operating system.
-      - A bundle that is rewritten loses content that no API server can use - duplicates, text between the certificates, and
-        blocks that are cut off or hold no certificate. An empty or blank bundle, such as the placeholder C(Cg==), counts as
-        absent.
+      - V(add) adds the missing certificates. If it adds one, it also removes expired certificates.
+      - V(exactly) makes the bundle hold these certificates and no others. Their order does not matter.
+      - V(absent) removes these certificates, which it compares by fingerprint. If no certificate is left, it removes C(caBundle). The
+        API server then trusts the root certificates of its operating system.
+      - A bundle that the module writes has no duplicates, no text between the certificates, and no damaged or other blocks. An empty or
+        blank bundle counts as absent, also the placeholder C(Cg==).
     type: str
     choices: [add, exactly, absent]
     default: add
   certificate:
     description:
-      - The certificate that the webhooks serve, PEM, with the intermediate certificates that they send after it.
-      - Nothing is written unless the API server would accept it with the resulting bundle, for the name that it calls
-        each webhook by, C(service.namespace.svc) or the host of the URL, by the rules of Go.
+      - The certificate that the webhooks serve, as PEM text, followed by the intermediate certificates that they send.
+      - If set, the module fails before the first write unless the API server would accept this certificate with the new bundle. It
+        verifies the name by which the API server calls each webhook, C(service.namespace.svc) or the host of the URL, by Go's rules.
     type: str
   service:
     description:
-      - Change only what calls this Service.
+      - The Service whose webhooks are changed. If unset, the Service does not matter.
     type: dict
     suboptions:
       name:
         description:
-          - Name of the Service.
+          - The name of the Service.
         type: str
         required: true
       namespace:
         description:
-          - Namespace of the Service.
+          - The namespace of the Service.
         type: str
         required: true
   take_over:
     description:
-      - Write also to objects that carry another writer's marks. Without it they are refused, with the marks that were
-        found and what to do instead. The page
-        U(https://github.com/certflow/certflow.kubernetes/blob/main/docs/other-writers.md) has all of them.
-      - Argo CD, Flux, Helm, EKS add-ons and OLM v1 only apply manifests. What is written stays until they apply one
-        that holds a C(caBundle).
-      - cert-manager's injector, OpenShift's service CA and OLM write C(caBundle) themselves. V(add) stays beside what
-        cert-manager 1.19 or newer writes; the others, and an older cert-manager, overwrite it. V(exactly) and
-        V(absent) are refused for such objects in any case, because they would remove what only that writer could put
-        back. Take its mark off the object first.
+      - Whether to write objects of other managers. If V(false), the task fails for such an object, with the markers that show the
+        manager and with a remedy. The page U(https://github.com/certflow/certflow.kubernetes/blob/main/docs/other-writers.md) lists
+        the managers.
+      - Argo CD, Flux, Helm, EKS add-ons and OLM v1 only apply manifests. The bundle stays until they apply a manifest that has a
+        C(caBundle).
+      - cert-manager's CA injector, OpenShift's service CA and OLM write C(caBundle) at any time. cert-manager 1.19 and newer keep
+        certificates that V(add) adds. Older versions and the other two overwrite them.
+      - V(exactly) and V(absent) are always refused for an object whose C(caBundle) another manager writes at any time, because only
+        that manager can restore its certificates. First remove the manager's marker from the object.
     type: bool
     default: false
 seealso:
   - module: certflow.kubernetes.k8s_csr
 notes:
-  - It needs the rights to get and patch the objects.
-  - Objects that are as wanted are not written to, whoever owns them.
+  - The module needs the permissions to get and patch the objects.
+  - The module does not write an object that is already in the requested state, and does not check its manager.
 """
 
 EXAMPLES = r"""
-- name: Trust one CA for several objects
+- name: Add a CA to several objects
   certflow.kubernetes.webhook_cabundle:
     ca_bundle: "{{ lookup('ansible.builtin.file', 'ca.pem') }}"
     targets:
@@ -120,7 +118,7 @@ EXAMPLES = r"""
       - kind: CustomResourceDefinition
         name: volumegroupsnapshotcontents.groupsnapshot.storage.k8s.io
 
-- name: Replace the bundle of one webhook, if its certificate verifies with the new one
+- name: Replace the bundle of one webhook if its certificate verifies with the new bundle
   certflow.kubernetes.webhook_cabundle:
     ca_bundle: "{{ lookup('ansible.builtin.file', 'ca.pem') }}"
     certificate: "{{ lookup('ansible.builtin.file', 'tls.crt') }}"
@@ -130,7 +128,7 @@ EXAMPLES = r"""
         name: validation-webhook.snapshot.storage.k8s.io
         webhooks: [validation-webhook.snapshot.storage.k8s.io]
 
-- name: Remove an old CA from whatever calls one Service
+- name: Remove an old CA from the webhooks that call a Service
   certflow.kubernetes.webhook_cabundle:
     ca_bundle: "{{ lookup('ansible.builtin.file', 'old-ca.pem') }}"
     mode: absent
@@ -144,7 +142,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 targets:
-  description: What became of each object; in check mode, what would.
+  description: The objects with their changes. In check mode, the changes that a run would make.
   returned: success
   type: list
   elements: dict
@@ -160,39 +158,39 @@ targets:
       returned: always
       sample: validation-webhook.snapshot.storage.k8s.io
     changed:
-      description: Whether this object was written, or in check mode would be.
+      description: Whether the module wrote this object, or in check mode would write it.
       type: bool
       returned: always
     webhooks:
-      description: The places that hold a bundle.
+      description: The places of the object that hold a bundle.
       type: list
       elements: dict
       returned: always
       contains:
         name:
-          description: Name of the webhook, empty for custom resource definitions and API services.
+          description: The name of the webhook. Empty for CustomResourceDefinitions and APIServices.
           type: str
           returned: always
           sample: validation-webhook.snapshot.storage.k8s.io
         before:
-          description: SHA-256 fingerprints, lower case hex, of the certificates that were there.
+          description: SHA-256 fingerprints of the certificates before the task, in lower case hexadecimal.
           type: list
           elements: str
           returned: always
           sample: []
         after:
-          description: The same of those that are there now; null while the bundle is not known.
+          description: SHA-256 fingerprints of the certificates after the task. V(null) if the bundle is not known yet.
           type: list
           elements: str
           returned: always
           sample: [5d1f25c8e0dc6a3f2b6a7f6a3b3ac0a1b0a7f4e9e4d2c1b09f8e7d6c5b4a3f2e]
 reason:
-  description: Why there was something to change, or nothing.
+  description: The reason for a change, or for none.
   returned: success
   type: str
   sample: 1 of 2 targets lacked certificates of the bundle
 cluster:
-  description: Which API server this was about, and where its address and credentials came from.
+  description: The API server, and the source of its address and credentials.
   returned: always, once they are known
   type: dict
   contains:
@@ -202,7 +200,7 @@ cluster:
       returned: always
       sample: https://203.0.113.7:6443
     auth_source:
-      description: Where address and credentials came from.
+      description: The source of the address and of the credentials.
       type: str
       returned: always
       sample: kubeconfig /home/me/.kube/config, context prod
@@ -214,16 +212,16 @@ code:
   type: str
   sample: owned-by-another
 cause:
-  description: What is wrong.
+  description: The cause of the failure.
   returned: failure
   type: str
 evidence:
-  description: What was seen.
+  description: The observations behind it.
   returned: failure
   type: list
   elements: str
 remedy:
-  description: What to do about it.
+  description: The way to mend it.
   returned: failure
   type: str
 """

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: webhook_probe
-short_description: Proves through the API server that a webhook answers
+short_description: Verify through the API server that a webhook answers
 description:
-  - Has the API server call a webhook, and looks at the certificate that each of the webhook's endpoints serves.
-  - The verdict is V(ok), V(failed) or V(unproven). An API server keeps its connections to webhooks open and does not
-    verify them again, so that a call which succeeds says nothing of the certificate that is served now. V(ok) is said
-    only where a new connection would succeed too - every endpoint was seen to serve a certificate that the webhook's
-    C(caBundle) accepts, or the API servers were made to dial anew.
-  - An admission webhook is asked about O(object), as a server dry run. A conversion webhook is asked by the dry run of
-    an object at a version that is not stored; a read proves less, since lists come from the API server's cache. Of an
-    aggregated API its condition C(Available) and its discovery document are read.
-  - Failures are named, in RV(failure.code), with their cause and what to do.
+  - Makes the API server call a webhook, and reads the certificate that each endpoint of the webhook serves.
+  - The verdict is V(ok), V(failed) or V(unproven). An API server keeps connections to webhooks open and does not verify them
+    again. So a successful call does not show whether the API server accepts the certificate that is served now. The verdict is
+    V(ok) only if a new connection would succeed too. Either every endpoint serves a certificate that the C(caBundle) of the
+    webhook accepts, or the module made the API servers reconnect (O(renew_connections)).
+  - An admission webhook is asked about O(object) by a server dry run. A conversion webhook is asked by the dry run of an object at
+    a version that is served but not stored. For an aggregated API, the module reads its condition C(Available) and its discovery
+    document.
+  - RV(failure) names the failure by a code, with its cause and a remedy.
 version_added: 1.0.0
 author: certflow.kubernetes contributors (@certflow)
 extends_documentation_fragment:
@@ -32,7 +32,7 @@ options:
     suboptions:
       kind:
         description:
-          - The kind of the object that configures it.
+          - The kind of the object that configures the webhook.
         type: str
         required: true
         choices:
@@ -42,79 +42,80 @@ options:
           - APIService
       name:
         description:
-          - The name of that object.
+          - The name of this object.
         type: str
         required: true
       webhook:
         description:
-          - The name of the webhook inside a webhook configuration, where it has several.
+          - The name of the webhook in a webhook configuration. Required if the configuration has several webhooks.
         type: str
   object:
     description:
-      - A manifest, which is sent as a server dry run and never stored. Required for admission webhooks.
-      - Choose one that the webhook denies, with O(expect=denied), wherever there is one. A denial names the webhook that
-        it comes from; an object that passes does not tell who was asked about it.
-      - For a conversion webhook it has a version that is served and not stored. Without it the smallest object is sent,
-        in the namespace C(default) where it needs one; a schema that requires more than that refuses it.
-      - Without C(metadata.name) and C(metadata.generateName) a name is generated.
+      - A manifest. The module sends it as a server dry run, so it is never stored. Required for admission webhooks.
+      - Use an object that the webhook denies, with O(expect=denied), if possible. A denial names the webhook that it comes from. An
+        object that passes does not show which webhooks were asked.
+      - For a conversion webhook, the manifest must have a version that is served but not stored. If unset, the module sends the
+        smallest object, in the namespace C(default) if it needs one. Set it if the schema has required fields.
+      - If the manifest has neither C(metadata.name) nor C(metadata.generateName), the API server generates a name.
     type: dict
   expect:
     description:
-      - What the webhook has to say to O(object).
-      - With V(allowed), an object that the webhook's rules and selectors do not name, one whose match cannot be told
-        because of C(matchConditions), and C(failurePolicy Ignore) make the verdict V(unproven).
-      - With V(denied), an object that passes makes it V(failed) - that shows a webhook which is dead behind
-        C(failurePolicy Ignore).
+      - The expected answer of the webhook to O(object).
+      - With V(allowed), the verdict is V(unproven) if the webhook's rules and selectors do not match the object, if the webhook has
+        C(matchConditions), or if its C(failurePolicy) is C(Ignore).
+      - With V(denied), the verdict is V(failed) if the object passes. This reveals a webhook that cannot be called and whose
+        C(failurePolicy) is C(Ignore).
     type: str
     choices: [allowed, denied]
     default: allowed
   denial_message:
     description:
-      - A text that the denial has to contain, with O(expect=denied).
+      - A text that the denial must contain. Only with O(expect=denied).
     type: str
     default: ''
   renew_connections:
     description:
-      - Whether to make the API servers dial anew where nothing else proves the answer - where an endpoint cannot be
-        looked at from here, or this identity may not.
-      - It changes the number of line breaks at the end of the webhook's C(caBundle), which means nothing to TLS, and asks
-        again. It needs the right to patch the object, and does nothing where there is no C(caBundle).
+      - Whether to make the API servers reconnect if nothing else proves the answer, for example because this identity may not read
+        the certificates of the endpoints.
+      - The module changes the number of line breaks at the end of the webhook's C(caBundle), which has no meaning to TLS, and asks
+        again. This needs the permission to patch the object. It has no effect if the object has no C(caBundle).
     type: bool
     default: false
   take_over:
     description:
-      - Write the line break also where another writer has left its marks, as M(certflow.kubernetes.webhook_cabundle) does.
+      - Whether to write the line break to an object of another manager too, see M(certflow.kubernetes.webhook_cabundle).
     type: bool
     default: false
   require_proof:
     description:
-      - Whether the task fails with the verdict V(unproven) too. With V(failed) it always does.
+      - Whether the task also fails if the verdict is V(unproven). It always fails if the verdict is V(failed).
     type: bool
     default: false
   pending:
     description:
-      - What M(certflow.kubernetes.k8s_csr) returned as RV(certflow.kubernetes.k8s_csr#module:pending). While the
-        certificate is still to come there is nothing to prove, and the task is skipped with that reason.
+      - Whether the certificate is not issued yet. Set it to RV(certflow.kubernetes.k8s_csr#module:pending). The task is then
+        skipped.
     type: bool
     default: false
   wait:
     description:
-      - Whether to repeat the probe every other second, until the verdict is V(ok), or waiting would not change it, or
-        O(wait_timeout) is over. Without it the first verdict counts, and a failed call is not repeated.
+      - Whether to repeat the probe every two seconds. It ends when the verdict is V(ok), when waiting cannot change the verdict, or
+        after O(wait_timeout). If V(false), the module probes once.
     type: bool
     default: false
 seealso:
   - module: certflow.kubernetes.k8s_csr
   - module: certflow.kubernetes.webhook_cabundle
 notes:
-  - It needs the right to get the object, and to create what it sends. To look at endpoints it needs to get the Service and
-    its EndpointSlices, and to open a port-forward to the pods; without that it says what it could not see.
-  - API servers are counted by their Leases. Several requests are made, each over a connection of its own. Behind a load
-    balancer nobody can tell which API server answered, so nothing is ever claimed of all of them.
+  - The module needs the permissions to get the target and to create the object that it sends. To read the served certificates, it
+    needs to get the Service, to list its EndpointSlices, and to open a port-forward to the pods. If it lacks these permissions, the
+    evidence names the endpoints that it did not see.
+  - The module counts the API servers by their Leases and sends several requests, each over a new connection. Behind a load balancer
+    a client cannot see which API server answers. So no verdict covers every API server.
 """
 
 EXAMPLES = r"""
-- name: The webhook denies what it has to deny
+- name: Verify that the webhook denies an object
   certflow.kubernetes.webhook_probe:
     target:
       kind: ValidatingWebhookConfiguration
@@ -127,7 +128,7 @@ EXAMPLES = r"""
     denial_message: every ConfigMap needs a label team
     require_proof: true
 
-- name: The webhook of a release that was just rolled out gets ready in a minute, and is proven by new connections
+- name: Wait until a webhook answers on new connections
   certflow.kubernetes.webhook_probe:
     target:
       kind: ValidatingWebhookConfiguration
@@ -141,14 +142,14 @@ EXAMPLES = r"""
     wait: true
     wait_timeout: 60
 
-- name: Objects are converted
+- name: Verify that objects are converted
   certflow.kubernetes.webhook_probe:
     target:
       kind: CustomResourceDefinition
       name: teams.example.com
   register: conversion
 
-- name: What is served, and until when
+- name: Show when the served certificates expire
   ansible.builtin.debug:
     msg: "{{ conversion.served | map(attribute='certificate.not_after') | list }}"
 """
@@ -156,10 +157,10 @@ EXAMPLES = r"""
 RETURN = r"""
 verdict:
   description:
-    - V(ok) - the webhook answers as expected, and would over a new connection.
-    - V(failed) - it does not, or does not as expected.
-    - V(unproven) - nothing that was seen shows either.
-  returned: always, unless it could not be asked
+    - V(ok) if the webhook answers as expected, and would do so over a new connection.
+    - V(failed) if it does not answer, or gives another answer.
+    - V(unproven) if the evidence shows neither.
+  returned: always, unless the webhook could not be asked
   type: str
   sample: ok
 msg:
@@ -167,53 +168,57 @@ msg:
   returned: always
   type: str
 failure:
-  description: What keeps the verdict from V(ok), V(null) where nothing does.
-  returned: always, unless it could not be asked
+  description: The reason why the verdict is not V(ok), V(null) if it is.
+  returned: always, unless the webhook could not be asked
   type: dict
   contains:
     code:
       description:
-        - For programs. A call that fails - C(service-missing), C(service-port), C(service-type), C(no-endpoints), C(refused),
+        - A code for programs.
+        - Codes of a failed call are C(service-missing), C(service-port), C(service-type), C(no-endpoints), C(refused),
           C(timed-out), C(no-network-path), C(address-not-allowed), C(name-not-resolved), C(connection-closed), C(not-tls),
           C(tls-failed), C(bad-bundle), C(unknown-authority), C(wrong-name), C(expired), C(wrong-usages), C(certificate-refused),
-          C(wrong-path), C(not-let-in), C(invalid-response), C(server-error), C(conversion-refused), C(unnamed).
-        - An answer that is not the expected one - C(denied), C(other-message), C(accepted), C(not-asked).
-        - Nothing proven - C(old-connection), C(hidden-by-ignore), C(not-asked), C(perhaps-not-asked), C(nothing-to-convert),
-          C(pending), and C(another-webhook), C(policy), C(no-right), C(namespace), C(invalid-object), C(no-dry-run),
-          C(refused-elsewhere) for requests that ended before the webhook or behind it.
+          C(wrong-path), C(not-let-in), C(invalid-response), C(server-error), C(conversion-refused) and C(unnamed).
+        - Codes of an unexpected answer are C(denied), C(other-message), C(accepted) and C(not-asked).
+        - Codes of a call that proves nothing are C(old-connection), C(hidden-by-ignore), C(not-asked), C(perhaps-not-asked),
+          C(nothing-to-convert) and C(pending).
+        - Codes of a request that ended before or after the webhook are C(another-webhook), C(policy), C(no-right), C(namespace),
+          C(invalid-object), C(no-dry-run) and C(refused-elsewhere).
       type: str
       returned: always
-    cause: {description: What is wrong., type: str, returned: always}
-    remedy: {description: What to do about it., type: str, returned: always}
+    cause: {description: The cause of the failure., type: str, returned: always}
+    remedy: {description: The way to mend it., type: str, returned: always}
 evidence:
-  description: What was seen, one fact an entry - what was said to the requests, what each endpoint serves, how far it goes.
-  returned: always, unless it could not be asked
+  description:
+    - The observations, one an entry. They are the answers to the requests, the certificate of each endpoint, and the number of API
+      servers.
+  returned: always, unless the webhook could not be asked
   type: list
   elements: str
 served:
-  description: What each endpoint serves, empty where none could be seen.
-  returned: always, unless it could not be asked
+  description: The certificates of the endpoints. Empty if the module saw no endpoint.
+  returned: always, unless the webhook could not be asked
   type: list
   elements: dict
   contains:
-    endpoint: {description: "The pod, or the address.", type: str, returned: always}
+    endpoint: {description: The pod or the address., type: str, returned: always}
     certificate:
       description:
-        - Subject, names, issuer, serial, fingerprint, usages, C(not_before) and C(not_after) of the served certificate, as
-          M(certflow.kubernetes.k8s_csr) returns them; V(null) where nothing was seen.
+        - The served certificate, with C(subject), C(names), C(issuer), C(serial), C(fingerprint), C(usages), C(not_before) and
+          C(not_after) as M(certflow.kubernetes.k8s_csr) returns them. V(null) if the module saw no certificate.
       type: dict
       returned: always
     verifies:
-      description: Whether the API server would accept it on a new connection, by the C(caBundle) and the name that it calls.
+      description: Whether the API server would accept the certificate on a new connection, by the C(caBundle) and the name that it calls.
       type: bool
       returned: always
-    problem: {description: "Why not, or why nothing was seen.", type: str, returned: always}
+    problem: {description: "The reason why it would not, or why the module saw no certificate.", type: str, returned: always}
 skip_reason:
-  description: Why nothing was probed.
-  returned: with O(pending)
+  description: The reason why the webhook was not probed.
+  returned: if O(pending=true)
   type: str
 cluster:
-  description: The API server that was spoken to, and where its address came from.
+  description: The API server, and the source of its address and credentials.
   returned: always, unless the connection could not be determined
   type: dict
 code:
@@ -224,11 +229,11 @@ code:
   type: str
   sample: webhook-unproven
 cause:
-  description: What is wrong.
+  description: The cause of the failure.
   returned: failure
   type: str
 remedy:
-  description: What to do about it.
+  description: The way to mend it.
   returned: failure
   type: str
 """

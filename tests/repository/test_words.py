@@ -37,7 +37,7 @@ LONG = 25
 HIGHEST: dict[str, tuple[int, int, int]] = {
     "README": (8, 1, 9),
     "docs": (5, 2, 2),
-    "modules": (5, 5, 5),
+    "modules": (1, 1, 2),
     "roles": (1, 1, 2),
 }
 
