@@ -56,7 +56,9 @@ def find_stored_versions(context: UpgradeContext) -> Finding | None:
     )
 
 
-def _blocked(context: UpgradeContext, group: str, names: Iterable[str], there: set[str]) -> list[str]:
+def _blocked(
+    context: UpgradeContext, group: str, names: Iterable[str], listed_versions: set[str]
+) -> list[str]:
     if context.keeps(group):
         return []
     crds = [context.installed.crds[name] for name in names if name in context.installed.crds]
@@ -64,7 +66,7 @@ def _blocked(context: UpgradeContext, group: str, names: Iterable[str], there: s
         f"{crd.name} stored {version}, which {context.release} does not list"
         for crd in crds
         for version in crd.stored_versions
-        if version not in there
+        if version not in listed_versions
     ]
 
 
@@ -263,8 +265,8 @@ def find_lists_at_v1beta1(context: UpgradeContext) -> Finding | None:
     if context.release.group_crds != "8.6" or not (hidden or written):
         return None
     groups, why = context.installed.groups, context.installed.unreadable.get("group_contents")
-    seen = f"{max(groups.lists, groups.hidden)} VolumeGroupSnapshotContents list handles at v1beta1"
-    return Finding((why or seen,), via=CONVERTS)
+    evidence = f"{max(groups.lists, groups.hidden)} VolumeGroupSnapshotContents list handles at v1beta1"
+    return Finding((why or evidence,), via=CONVERTS)
 
 
 def find_stored_at_v1beta1(context: UpgradeContext) -> Finding | None:
@@ -316,9 +318,9 @@ def find_back_to_alpha(context: UpgradeContext) -> Finding | None:
     if not (context.is_back and groups and context.groups_wanted and crd):
         return None
     if groups.version not in crd.versions:
-        seen = f"{context.release} uses {groups.version}, and {crd.name} has {', '.join(crd.versions)}"
+        evidence = f"{context.release} uses {groups.version}, and {crd.name} has {', '.join(crd.versions)}"
         return Finding(
-            (seen,),
+            (evidence,),
             f"Go back no further than {BRIDGE}, or set group_snapshots: false. CRDs are never downgraded.",
         )
     if groups.version != "v1alpha1" or crd.set is None or crd.set.key == context.release.group_crds:
@@ -395,9 +397,9 @@ def find_group_crds_first(context: UpgradeContext) -> Finding | None:
     crd = context.contents
     if crd is not None and groups.version in crd.versions:
         return None
-    seen = ", ".join(crd.versions) if crd else "none"
+    versions = ", ".join(crd.versions) if crd else "none"
     return Finding(
-        (f"{context.release} needs {groups.version} of the group CRDs, and the cluster has {seen}",)
+        (f"{context.release} needs {groups.version} of the group CRDs, and the cluster has {versions}",)
     )
 
 

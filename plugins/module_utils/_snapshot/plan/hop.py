@@ -128,7 +128,7 @@ def _narrow_rules(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]
 
 
 def _both(rules: WebhookRules, hook: Hook) -> list[dict[str, object]]:
-    """Return rules for the resources that both the old and the new webhook know, [] if there are none."""
+    """Return rules for the resources that both the old and the new webhook know, [] if they share no resource."""
     common = tuple(resource for resource in rules.resources if resource in hook.resources())
     return replace(rules, resources=common).as_rules() if common else []
 

@@ -86,21 +86,25 @@ def named(objects: Sequence[Reference], end: str = "") -> str:
 
 
 def _present(context: UpgradeContext) -> Iterator[Reference]:
-    here = context.installed
-    yield from (Reference(_CRD, name) for name in here.crds)
-    yield from (Reference(workload.kind, workload.name, workload.namespace) for workload in here.workloads)
-    yield from (Reference(configuration.kind, configuration.name) for configuration in here.configurations)
-    yield from (Reference("Service", service.name, service.namespace) for service in here.services)
-    yield from (Reference("Secret", secret.name, secret.namespace) for secret in here.secrets)
-    yield from (Reference(kind, name, namespace) for kind, namespace, name in here.leftovers)
-    if here.controller_role:
+    installed = context.installed
+    yield from (Reference(_CRD, name) for name in installed.crds)
+    yield from (
+        Reference(workload.kind, workload.name, workload.namespace) for workload in installed.workloads
+    )
+    yield from (
+        Reference(configuration.kind, configuration.name) for configuration in installed.configurations
+    )
+    yield from (Reference("Service", service.name, service.namespace) for service in installed.services)
+    yield from (Reference("Secret", secret.name, secret.namespace) for secret in installed.secrets)
+    yield from (Reference(kind, name, namespace) for kind, namespace, name in installed.leftovers)
+    if installed.controller_role:
         yield from controller_rbac(context.namespace)
-    if here.webhook_account:
+    if installed.webhook_account:
         yield from _webhook_rbac(context, {"namespace": context.webhook_namespace(VALIDATION)})
     for kind in (VALIDATION, CONVERSION):  # this collection's webhooks have a budget, upstream's have none
         yield from (
             Reference("PodDisruptionBudget", workload.name, workload.namespace)
-            for workload in here.running(kind)
+            for workload in installed.running(kind)
             if not workload.origin.key
         )
 
@@ -271,10 +275,10 @@ _STORED = {
 def _migrate_storage(state: _HopProgress, step: Step) -> Iterator[PlanLine]:
     crd, version = Reference(_CRD, step.parameters["crd"]), step.parameters["version"]
     kind, plural, counted, listed = _STORED[crd.name]
-    here = state.context.installed
-    stored = here.groups
+    installed = state.context.installed
+    stored = installed.groups
     count = {"classes": stored.classes, "contents": stored.contents, "snapshots": stored.snapshots}[counted]
-    if listed in here.unreadable:
+    if listed in installed.unreadable:
         yield PlanLine(CHANGE, f"every {kind}: stored again at {version}", step.id)
     elif count:
         what = f"{count} {kind}{plural if count > 1 else ''}"
@@ -285,8 +289,8 @@ def _migrate_storage(state: _HopProgress, step: Step) -> Iterator[PlanLine]:
 def _narrow_rules(_state: _HopProgress, step: Step) -> Iterator[PlanLine]:
     configuration = Reference(_CONFIGURATION, step.parameters["name"])
     every = [rule for rules in step.parameters["rules"].values() for rule in rules]
-    left = sorted({resource for rule in every for resource in rule["resources"]})
-    text = f"rules for {', '.join(left)} only" if left else "no rules"
+    resources = sorted({resource for rule in every for resource in rule["resources"]})
+    text = f"rules for {', '.join(resources)} only" if resources else "no rules"
     yield PlanLine(CHANGE, f"{configuration}: {text}", step.id, (configuration,))
 
 

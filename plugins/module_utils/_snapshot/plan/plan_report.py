@@ -29,10 +29,10 @@ from .upgrade_context import UpgradeContext
 
 def installed(context: UpgradeContext) -> dict[str, Any]:
     """Return the installed objects of external-snapshotter."""
-    here = context.installed
+    state = context.installed
     return {
         "version": text(context.version) if context.version else "",
-        "kubernetes": here.kubernetes_version,
+        "kubernetes": state.kubernetes_version,
         "crds": [
             {
                 "name": crd.name,
@@ -41,27 +41,27 @@ def installed(context: UpgradeContext) -> dict[str, Any]:
                 "stored_versions": list(crd.stored_versions),
                 "conversion": crd.conversion.strategy,
             }
-            for crd in here.crds.values()
+            for crd in state.crds.values()
         ],
         "controllers": [
-            _workload(workload) for workload in (*here.running(CONTROLLER), *here.orphans(CONTROLLER))
+            _workload(workload) for workload in (*state.running(CONTROLLER), *state.orphans(CONTROLLER))
         ],
         "webhooks": [
             {"program": kind, "port": workload.port, **_workload(workload)}
             for kind in (VALIDATION, CONVERSION)
-            for workload in (*here.running(kind), *here.orphans(kind))
+            for workload in (*state.running(kind), *state.orphans(kind))
         ],
-        "configurations": [_configuration(configuration) for configuration in here.configurations],
-        "secrets": [_secret(secret) for secret in here.secrets],
-        "sidecars": [_workload(workload) for workload in here.running(SIDECAR)],
-        "default_classes": {driver: list(names) for driver, names in here.default_classes.items()},
+        "configurations": [_configuration(configuration) for configuration in state.configurations],
+        "secrets": [_secret(secret) for secret in state.secrets],
+        "sidecars": [_workload(workload) for workload in state.running(SIDECAR)],
+        "default_classes": {driver: list(names) for driver, names in state.default_classes.items()},
         "group_objects": {
-            "classes": here.groups.classes,
-            "snapshots": here.groups.snapshots,
-            "contents": here.groups.contents,
+            "classes": state.groups.classes,
+            "snapshots": state.groups.snapshots,
+            "contents": state.groups.contents,
         },
-        "leases": [asdict(lease) for lease in here.leases],
-        "unreadable": dict(here.unreadable),
+        "leases": [asdict(lease) for lease in state.leases],
+        "unreadable": dict(state.unreadable),
     }
 
 

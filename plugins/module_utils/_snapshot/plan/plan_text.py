@@ -146,9 +146,9 @@ def _of_manager(objects: Sequence[Reference], name: str) -> str:
 def _notes(plan: Plan) -> Iterator[str]:
     for detected in plan.hazards:
         if detected.hazard.handling == table.REPORT:
-            seen = "; ".join(detected.finding.evidence)
+            evidence = "; ".join(detected.finding.evidence)
             yield _line(
-                NOTE, f"{detected.hazard.id}: {detected.hazard.title}: {seen}. {detected.finding.remedy}"
+                NOTE, f"{detected.hazard.id}: {detected.hazard.title}: {evidence}. {detected.finding.remedy}"
             )
 
 
@@ -191,8 +191,8 @@ def _refusal_items(plan: Plan) -> Iterator[str]:
 
 
 def _note_item(detected: table.DetectedHazard) -> str:
-    seen = ", ".join(map(_code, detected.finding.evidence))
-    return f"- {_code(detected.hazard.id)}: {_prose(detected.hazard.title)}: {seen}. {_prose(detected.finding.remedy)}".strip()
+    evidence = ", ".join(map(_code, detected.finding.evidence))
+    return f"- {_code(detected.hazard.id)}: {_prose(detected.hazard.title)}: {evidence}. {_prose(detected.finding.remedy)}".strip()
 
 
 # Characters with a meaning in Markdown or in a table: https://spec.commonmark.org/0.31.2/#backslash-escapes

@@ -68,19 +68,19 @@ def plan(installed: InstalledState, target: Release, options: UpgradeOptions) ->
     refused = list(_owners(UpgradeContext(installed, target, options)))
     hops: list[Hop] = []
     every: dict[str, DetectedHazard] = {}
-    here = installed
+    state = installed
     while not hops or hops[-1].release != target:
-        context = UpgradeContext(here, target, options)
+        context = UpgradeContext(state, target, options)
         found = table.find(context)
         between = next((detected for detected in found if detected.finding.via), None)
         if between:
-            context = UpgradeContext(here, get(between.finding.via), options)
+            context = UpgradeContext(state, get(between.finding.via), options)
             found = (between, *table.find(context))
         every.update({detected.hazard.id: detected for detected in found if detected.hazard.id not in every})
         refused += _refusals(found, options)
         hops.append(_hop(context, found, between))
         if context.release != target:
-            here = state_after(context)
+            state = state_after(context)
     distinct = tuple({refusal.id: refusal for refusal in refused}.values())
     return Plan(distinct, tuple(hops), tuple(every.values()))
 
@@ -89,8 +89,8 @@ def _hop(context: UpgradeContext, found: Iterable[DetectedHazard], between: Dete
     ids = frozenset(detected.hazard.id for detected in found)
     reason = "repair" if context.version == context.release.version else ""
     if between:
-        seen = "; ".join(between.finding.evidence)
-        reason = f"{between.hazard.title}: {seen}. {between.hazard.answer}"
+        evidence = "; ".join(between.finding.evidence)
+        reason = f"{between.hazard.title}: {evidence}. {between.hazard.answer}"
     return Hop(
         text(context.version) if context.version else "",
         context.release,

@@ -549,16 +549,20 @@ class UpgradeContext:
     @property
     def origins(self) -> list[tuple[str, Origin]]:
         """Every object that a plan may write, with its origin."""
-        here = self.installed
-        named = [(f"CustomResourceDefinition {name}", origin) for name, origin in here.crd_origins.items()]
-        named += [
-            (str(workload), workload.origin) for workload in here.workloads if workload.program != SIDECAR
+        installed = self.installed
+        named = [
+            (f"CustomResourceDefinition {name}", origin) for name, origin in installed.crd_origins.items()
         ]
-        named += [(str(configuration), configuration.origin) for configuration in here.configurations]
+        named += [
+            (str(workload), workload.origin)
+            for workload in installed.workloads
+            if workload.program != SIDECAR
+        ]
+        named += [(str(configuration), configuration.origin) for configuration in installed.configurations]
         services = [service for kind in (VALIDATION, CONVERSION) for service in self.services(kind)]
         named += {str(service): (str(service), service.origin) for service in services}.values()
-        if here.controller_role:
-            named.append(("ClusterRole snapshot-controller-runner", here.controller_role))
+        if installed.controller_role:
+            named.append(("ClusterRole snapshot-controller-runner", installed.controller_role))
         return named
 
     def adopts(self, key: str) -> bool:

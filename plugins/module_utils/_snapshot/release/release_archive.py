@@ -138,14 +138,14 @@ class _Unpacked:
         self._file: io.BytesIO | gzip.GzipFile = (
             gzip.GzipFile(fileobj=packed) if data[:2] == _GZIP else packed
         )
-        self._left = MOST_BYTES_UNPACKED
+        self._remaining = MOST_BYTES_UNPACKED
         self._kept = kept
 
     def read(self, size: int) -> bytes:
         """Return the next ``size`` bytes, fewer at the end."""
         self._kept.check_time()
-        self._left -= size
-        if self._left < 0:
+        self._remaining -= size
+        if self._remaining < 0:
             raise _Refused(f"it unpacks to more than {MOST_BYTES_UNPACKED} bytes")
         return self._file.read(size)
 
@@ -157,12 +157,12 @@ class _Unpacked:
         return data[:size]
 
     def skip(self, size: int) -> None:
-        left = _blocks(size)
-        while left:
-            data = self.read(min(left, _CHUNK))
+        remaining = _blocks(size)
+        while remaining:
+            data = self.read(min(remaining, _CHUNK))
             if not data:
                 raise EOFError("it ends in the middle of an entry")
-            left -= len(data)
+            remaining -= len(data)
 
 
 def _untar(data: bytes, kept: _Kept) -> None:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A cluster on which the steps of a plan are done one by one, and what must hold after each of them.
+"""A model of a cluster that carries out the steps of a plan, and the conditions that must hold after each step.
 
 A model, of what facts say a real one does: so that every plan can be cut off after every step.
 """
@@ -62,7 +62,7 @@ PORT = 8443
 
 @dataclass
 class Cluster:
-    """installed: as the plan would read it. rights: of which release. ports: where each Service leads.
+    """The model. installed: the installed state. rights: the release whose permissions exist. ports: the target ports of Services.
 
     lists: whether contents list handles, and hidden: whether a write at another version has lost them.
     """
@@ -306,7 +306,7 @@ class Cluster:
     def _set(self, **fields: Any) -> None:
         self.installed = replace(self.installed, **fields)
 
-    # What must hold after every step.
+    # The conditions that must hold after every step.
 
     def faults(self) -> Iterator[str]:
         yield from self._webhook_faults()
@@ -385,14 +385,14 @@ class Cluster:
 
 
 def _labels(one: InstalledWorkload) -> dict[str, str]:
-    """Of its pods: only this collection's name their release."""
+    """Return the labels of its pods. Only pods of this collection have the label of their release."""
     if one.origin.key or one.version is None:
         return dict(one.selector)
     return {**one.selector, RELEASE_LABEL: release_table.text(one.version), PORT_LABEL: str(one.port)}
 
 
 def _known(version: Version | None) -> set[str]:
-    """What a validation webhook does not deny."""
+    """Return the resources that a validation webhook accepts."""
     assert version
     groups = {f"volumegroupsnapshot{part}" for part in ("s", "contents", "classes")}
     if version >= (8, 0, 0):

@@ -18,7 +18,7 @@ RULE = {"x-kubernetes-validations": [{"rule": "has(self.a)", "message": "a"}]}
 
 
 def field(manager: str, operation: str, version: str = "apps/v1", *, time: str = "") -> dict[str, Any]:
-    """An entry of metadata.managedFields."""
+    """Return an entry of metadata.managedFields."""
     return {
         "manager": manager,
         "operation": operation,
@@ -32,7 +32,7 @@ def field(manager: str, operation: str, version: str = "apps/v1", *, time: str =
 def crd(
     name: str, row: CrdSet, *, stored: tuple[str, ...] = (), conversion: tuple[str, str] | None = None
 ) -> dict[str, Any]:
-    """A CustomResourceDefinition of a set."""
+    """Return a CustomResourceDefinition of a set."""
     plural, _dot, group = name.partition(".")
     ruled = row.rules and "classes" not in plural
     spec: dict[str, Any] = {
@@ -71,7 +71,7 @@ def workload(
     secret: str = "",
     **metadata: Any,
 ) -> dict[str, Any]:
-    """A Deployment, StatefulSet or ReplicaSet with one container."""
+    """Return a Deployment, StatefulSet or ReplicaSet with one container."""
     volumes = [{"name": "certs", "secret": {"secretName": secret}}] if secret else []
     labels = dict(selector or {"app": name})
     return {
@@ -92,7 +92,7 @@ def workload(
 
 
 def configuration(name: str, group: str, *resources: str, policy: str = "Ignore") -> dict[str, Any]:
-    """A ValidatingWebhookConfiguration with one webhook."""
+    """Return a ValidatingWebhookConfiguration with one webhook."""
     return {
         "metadata": {"name": name},
         "webhooks": [
@@ -116,7 +116,7 @@ def configuration(name: str, group: str, *resources: str, policy: str = "Ignore"
 
 
 class Api:
-    """Answers reads from a dictionary of paths: objects, lists of items, and errors. Nothing can be written."""
+    """A client that reads objects, lists and errors from a dictionary of paths, and cannot write."""
 
     def __init__(self, answers: Mapping[str, Any]) -> None:
         self.answers = {"/version": {"gitVersion": "v1.36.3"}, "/apis": {"groups": []}, **answers}

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The output that the role's page shows is the output of the code."""
+"""Compare the output on the role's page with the output of the code."""
 
 from __future__ import annotations
 

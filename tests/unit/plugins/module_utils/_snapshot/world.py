@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Clusters as the plan sees them: a release as its own manifests leave it, and as this collection leaves it."""
+"""Installed states for tests of plans: releases as upstream's manifests install them, and as this collection installs them."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ ADOPT = UpgradeOptions(adopt=(KUBECTL,))
 
 
 def options(**given: Any) -> UpgradeOptions:
-    """What a user gives who adopts what kubectl installed."""
+    """Return options that adopt the objects of kubectl."""
     return UpgradeOptions(**{"adopt": (KUBECTL,), **given})
 
 
 def ours(release: str, start: InstalledState = NOTHING, **given: Any) -> InstalledState:
-    """A cluster after this collection installed the release on it."""
+    """Return the state after this collection installed the release."""
     return state_after(UpgradeContext(start, release_table.get(release), options(**given)))
 
 
 def upstream(release: str, *, policy: str = "Fail", groups: bool = False) -> InstalledState:
-    """A cluster after kubectl applied the release's manifests (images corrected), webhook included."""
+    """Return the state after kubectl applied the release's manifests with correct images, including the webhook."""
     row = release_table.get(release)
     made = ours(release, failure_policy=policy, group_snapshots=groups, conversion_webhook=groups or None)
     secret = "snapshot-validation-secret"
@@ -87,20 +87,20 @@ def upstream(release: str, *, policy: str = "Fail", groups: bool = False) -> Ins
 def with_stored(
     installed: InstalledState, *versions: str, crds: tuple[str, ...] = GROUP_CRDS
 ) -> InstalledState:
-    """The same with other storedVersions of these kinds."""
+    """Return the state with other storedVersions of these CRDs."""
     changed = {name: replace(installed.crds[name], stored_versions=versions) for name in crds}
     return replace(installed, crds={**installed.crds, **changed})
 
 
 def with_groups(installed: InstalledState, **counts: Any) -> InstalledState:
-    """The same with stored group snapshots: one of each kind, unless said."""
+    """Return the state with stored group snapshots, by default one of each kind."""
     return replace(
         installed, groups=StoredGroupSnapshots(**{"classes": 1, "snapshots": 1, "contents": 1, **counts})
     )
 
 
 def sidecar(version: str, *arguments: str) -> InstalledWorkload:
-    """A CSI driver's csi-snapshotter."""
+    """Return the csi-snapshotter of a CSI driver."""
     number = release_table.parse(version)
     image = f"registry.k8s.io/sig-storage/csi-snapshotter:v{version}"
     return InstalledWorkload(SIDECAR, "StatefulSet", "csi", "driver", image, number, arguments)
@@ -111,7 +111,7 @@ def with_workload(installed: InstalledState, *more: InstalledWorkload) -> Instal
 
 
 def changed(installed: InstalledState, program: str, **fields: Any) -> InstalledState:
-    """The same with another Workload of this program."""
+    """Return the state with changed fields of the program's workload."""
     return replace(
         installed,
         workloads=tuple(
@@ -125,7 +125,7 @@ def planned(installed: InstalledState, target: str, **given: Any) -> Plan:
 
 
 def ids(plan: Plan, hop: int = 0) -> list[str]:
-    """The steps of a hop."""
+    """Return the ids of the steps of a hop."""
     return [step.id for step in plan.hops[hop].steps]
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every row of the table of hazards: a cluster where it is there, and one where it is not."""
+"""Test every hazard with a cluster that has it and a cluster that does not."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def kubernetes(start: InstalledState, minor: int) -> InstalledState:
 
 
 def configured(start: InstalledState, **fields: Any) -> InstalledState:
-    """With another first webhook in every configuration."""
+    """Return the state with a changed first webhook in every configuration."""
     return replace(
         start,
         configurations=tuple(
@@ -481,7 +481,7 @@ def _names(side: int) -> list[str]:
 
 
 @pytest.mark.parametrize(("name", "case"), _rows(0), ids=_names(0))
-def test_it_is_there(name: str, case: Case) -> None:
+def test_the_hazard_is_found(name: str, case: Case) -> None:
     start, target, given = case
     plan = planned(start, target, **given)
     row = next(row for row in table.HAZARDS if row.id == name)
@@ -499,13 +499,13 @@ def test_it_is_there(name: str, case: Case) -> None:
 
 
 @pytest.mark.parametrize(("name", "case"), _rows(1), ids=_names(1))
-def test_it_is_not_there(name: str, case: Case) -> None:
+def test_the_hazard_is_not_found(name: str, case: Case) -> None:
     start, target, given = case
     assert name not in found(planned(start, target, **given))
 
 
 @pytest.mark.parametrize("name", [row.id for row in table.HAZARDS if row.handling == table.ASK])
-def test_what_is_asked_can_be_accepted(name: str) -> None:
+def test_a_hazard_that_asks_can_be_accepted(name: str) -> None:
     start, target, given = CASES[name][0][0]
     plan = planned(start, target, accept=(name,), **given)
     assert name in found(plan)
@@ -518,7 +518,7 @@ def test_kubesprays_objects_are_adopted_by_its_name_only() -> None:
     assert planned(FROM_KUBESPRAY, "8.7.0").refused == ()
 
 
-def test_a_row_is_written_for_people() -> None:
+def test_a_row_has_sentences_and_a_source() -> None:
     for row in table.HAZARDS:
         assert row.answer.endswith("."), row.id
         assert not row.title.endswith("."), row.id

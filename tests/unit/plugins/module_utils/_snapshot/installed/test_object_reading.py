@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is read of a cluster, and what it says: objects in, Installed out."""
+"""Test the installed state that is made from the objects of a cluster."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_a_digest_and_a_label_tell_the_release() -> None:
     assert here.workloads[0].version == (8, 1, 0)
 
 
-def test_crds_and_what_they_store() -> None:
+def test_crds_with_their_stored_versions() -> None:
     here = installed({**crds("4.1", stored=("v1beta1", "v1")), **crds("7.0", GROUP)})
     one = here.crds[SNAPSHOT_CRDS[0]]
     assert (one.set and one.set.key, one.stored_versions, one.storage) == ("4.1", ("v1beta1", "v1"), "v1")
@@ -151,7 +151,7 @@ def certificate() -> str:
     return base64.b64encode(signed.public_bytes(serialization.Encoding.PEM)).decode()
 
 
-def test_the_webhook_and_all_that_belongs_to_it() -> None:
+def test_the_objects_of_a_webhook() -> None:
     core = "/api/v1/namespaces/hooks"
     secret = {"cert.pem": certificate(), "key.pem": "c2VjcmV0"}
     service = {
@@ -234,7 +234,7 @@ def test_pods_without_their_deployment() -> None:
     assert here.workloads == ()
 
 
-def test_rights_that_the_target_needs() -> None:
+def test_permissions_that_the_target_release_needs() -> None:
     rules = [
         {"apiGroups": [SNAPSHOT], "resources": ["volumesnapshots"], "verbs": ["get", "patch"]},
         {
@@ -258,7 +258,7 @@ def snapshot(name: str, spec: dict[str, Any], **metadata: Any) -> dict[str, Any]
     return {"metadata": {"namespace": "a", "name": name, **metadata}, "spec": spec}
 
 
-def test_stored_objects_are_read_where_a_rule_needs_them() -> None:
+def test_stored_objects_are_read_if_a_rule_needs_them() -> None:
     old = objects.field("velero", "Update", f"{SNAPSHOT}/v1beta1")
     stored = {
         f"{STORED}/volumesnapshots": [
@@ -292,8 +292,8 @@ def content(name: str, **status: Any) -> dict[str, Any]:
     return {"metadata": {"name": name}, "spec": {"source": {"volumeHandles": ["a"]}}, "status": status}
 
 
-def test_group_objects_and_lists_that_nobody_shows() -> None:
-    """8.6's CRDs convert nothing: at v1beta2 an object that is stored at v1beta1 has no list."""
+def test_group_objects_and_hidden_lists() -> None:
+    """The CRDs of 8.6 convert nothing. So an object that is stored at v1beta1 has no list at v1beta2."""
     base = f"/apis/{GROUP}"
     answers = {
         **crds("8.6", GROUP, stored=("v1beta1", "v1beta2")),
@@ -312,7 +312,7 @@ def test_group_objects_and_lists_that_nobody_shows() -> None:
     assert (groups.contents, groups.lists, groups.hidden) == (2, 1, 1)
 
 
-def test_a_conversion_that_fails_is_said() -> None:
+def test_a_failing_conversion_is_reported() -> None:
     path = f"/apis/{GROUP}/v1beta2/volumegroupsnapshotcontents"
     here = installed(
         {**crds("8.4", GROUP, conversion=("default", "gone")), path: objects.forbidden("conversion")}, "8.7.0"
@@ -320,7 +320,7 @@ def test_a_conversion_that_fails_is_said() -> None:
     assert "group_contents" in here.unreadable
 
 
-def test_what_may_not_be_read_is_said() -> None:
+def test_lists_that_cannot_be_read_are_reported() -> None:
     here = installed(
         {
             f"{CRDS}/{GROUP_CONTENTS}": objects.forbidden("customresourcedefinitions"),
@@ -345,7 +345,7 @@ def test_objects_of_owners() -> None:
 
 
 def test_a_cluster_of_kubespray() -> None:
-    """Its ClusterRoleBinding tells. A run that may not read it goes on without."""
+    """kubespray's ClusterRoleBinding shows it. A run without the permission to read it continues."""
     name = "kubespray:system:node"
     applied = [objects.field("kubectl-client-side-apply", "Update")]
     given = deployments(

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Plans of several situations as a page, plans.md: the golden text of the renderer, and an example of each kind.
+"""Write plans of several situations to plans.md, the golden page of the renderer.
 
 `python3 -m tools.ci.enter dev -m tests.unit.plugins.module_utils._snapshot.plan.plans` writes it, a test compares.
 """
@@ -33,7 +33,7 @@ HELM = Origin(
 
 
 def _of_helm() -> Plan:
-    """The controller and its CRDs belong to a chart. The rest is this collection's."""
+    """The controller and its CRDs belong to a chart. The other objects belong to this collection."""
     here = changed(ours("8.3.0"), CONTROLLER, origin=HELM)
     return planned(replace(here, crd_origins=dict.fromkeys(here.crds, HELM)), "8.7.0")
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What counts as a change of an object."""
+"""Test the comparison of objects by meaning."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_changes(case: str) -> None:
     assert list(changes(thing(before), thing(after))) == [FieldChange(*one) for one in wanted]
 
 
-def test_what_every_write_changes_does_not_count() -> None:
+def test_fields_that_every_write_changes_do_not_count() -> None:
     noise = {
         "uid": "1",
         "resourceVersion": "2",
@@ -59,13 +59,13 @@ def test_what_every_write_changes_does_not_count() -> None:
     assert changes(before, thing({})) == ()
 
 
-def test_an_object_that_comes() -> None:
+def test_a_created_object() -> None:
     assert FieldChange("metadata.name", None, "n") in changes(None, thing({}))
     assert FieldChange("spec.a", 1, None) in changes(thing({"a": 1}), None)
 
 
 @pytest.mark.parametrize("field", ["caBundle", "openAPIV3Schema"])
-def test_what_is_long_is_shown_by_its_fingerprint(field: str) -> None:
+def test_long_values_are_shown_by_their_fingerprints(field: str) -> None:
     (change,) = changes(thing({field: "A" * 999}), thing({field: "B" * 999}))
     assert change.path == f"spec.{field}"
     assert change.before != change.after

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The plan as text: each situation's lines, a line for every write, and hostile names of a cluster."""
+"""Test the text of plans: the lines of each situation, a line for every write, and hostile names."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ SUMMARIES: list[tuple[Plan, str]] = [
 
 
 @pytest.mark.parametrize(("plan", "text"), SUMMARIES, ids=[text for _plan, text in SUMMARIES])
-def test_the_first_line_says_the_way(plan: Plan, text: str) -> None:
+def test_the_first_line_names_the_releases(plan: Plan, text: str) -> None:
     assert plan_text.lines(plan)[0] == plan_text.summary(plan) == text
 
 
@@ -99,7 +99,7 @@ def test_refusals_come_first_and_notes_last() -> None:
 
 
 @pytest.mark.parametrize(("key", "start"), [("helm", "With adopt: [helm], the"), ("openshift", "The")])
-def test_a_refusal_says_what_an_adoption_changes(key: str, start: str) -> None:
+def test_a_refusal_lists_the_objects_that_an_adoption_changes(key: str, start: str) -> None:
     """The manager has the controller, which is changed, and the Service, which is deleted."""
     origin = Origin(key, ("annotation meta.helm.sh/release-name: snapshots",))
     here = changed(ours("8.1.1"), CONTROLLER, origin=origin)
@@ -139,7 +139,7 @@ def test_every_action_part_and_subject_has_its_text() -> None:
 
 
 def _objects(here: InstalledState) -> dict[Reference, Any]:
-    """The objects of a cluster with their state."""
+    """Return the objects of a cluster with their state."""
     found: dict[Reference, Any] = {
         Reference("CustomResourceDefinition", name): crd for name, crd in here.crds.items()
     }
@@ -151,7 +151,7 @@ def _objects(here: InstalledState) -> dict[Reference, Any]:
 
 
 def _verbs(before: Mapping[Reference, Any], after: Mapping[Reference, Any]) -> dict[Reference, str]:
-    """The writes of a step, as a cluster shows them."""
+    """Return the verbs of a step's writes by comparing two states."""
     found = {one: CREATE for one in after if one not in before}
     found.update({one: DELETE for one in before if one not in after})
     found.update({one: CHANGE for one in after if one in before and before[one] != after[one]})
@@ -185,12 +185,12 @@ def test_every_write_has_a_line_with_its_verb(
             return
 
 
-def _sets(detached: tuple[OrphanReplicaSet, ...]) -> list[tuple[str, str]]:
-    return [(one.workload.namespace, one.workload.name) for one in detached]
+def _sets(orphans: tuple[OrphanReplicaSet, ...]) -> list[tuple[str, str]]:
+    return [(one.workload.namespace, one.workload.name) for one in orphans]
 
 
 @pytest.mark.parametrize("name", [row[0] for row in JUMPS])
-def test_later_hops_are_told_from_the_state_before_them(name: str) -> None:
+def test_later_hops_are_described_from_the_state_before_them(name: str) -> None:
     """A later hop of a plan has the same lines as the first hop of the plan that is made then."""
     start, target, given = next(row[1:] for row in JUMPS if row[0] == name)
     plan = planned(start, target, **given)
@@ -237,7 +237,7 @@ HOSTILE = "x`` ```\n# Owned\r\n| a | b |\\| @admins <img src=x> [a](http://evil.
 
 
 def _hostile() -> Plan:
-    """A cluster whose marks, names and messages are hostile. A plan shows them in refusals, notes and lines."""
+    """Return the plan of a cluster with hostile marks, names and messages in refusals, notes and lines."""
     origin = Origin("helm", (f"annotation meta.helm.sh/release-name: {HOSTILE}",))
     here = changed(upstream("7.0.2"), CONTROLLER, origin=origin, arguments=(f"--{HOSTILE}=1",))
     here = replace(

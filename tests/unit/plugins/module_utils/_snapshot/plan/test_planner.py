@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The plan: every hop and jump in its order, repair, resume, refusals - and what holds for every pair of releases."""
+"""Test plans: the order of hops and steps, repairs, resumed runs, refusals, and every pair of releases."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_the_chain() -> None:
         here = state_after(UpgradeContext(here, release_table.get(target), options()))
 
 
-def test_the_first_verification_of_a_new_webhook_looks_at_its_pods() -> None:
+def test_the_first_verification_of_a_new_webhook_watches_its_pods() -> None:
     (step,) = (
         one for one in planned(upstream("6.2.2"), "7.0.2").hops[0].steps if one.id == "webhook-verify-first"
     )
@@ -120,7 +120,7 @@ def test_the_chain_with_group_snapshots() -> None:
     assert controller.parameters["arguments"] == ["--feature-gates=CSIVolumeGroupSnapshot=true"]
 
 
-# (what is there, target, hops)
+# (installed state, target, hops)
 JUMPS: list[tuple[str, InstalledState, str, list[str]]] = [
     ("4.2.1 to 8.7.0", upstream("4.2.1"), "8.7.0", ["8.7.0"]),
     ("7.0.2 to 8.6.0", upstream("7.0.2"), "8.6.0", ["8.6.0"]),
@@ -144,7 +144,7 @@ JUMPS: list[tuple[str, InstalledState, str, list[str]]] = [
 @pytest.mark.parametrize(
     ("start", "target", "hops"), [row[1:] for row in JUMPS], ids=[row[0] for row in JUMPS]
 )
-def test_jumps_have_no_more_stages_than_a_hazard_demands(
+def test_a_jump_has_only_the_hops_that_hazards_require(
     start: InstalledState, target: str, hops: list[str]
 ) -> None:
     plan = planned(start, target)
@@ -172,8 +172,8 @@ def test_lists_behind_a_broken_webhook_are_rescued_first() -> None:
     assert "lists-at-v1beta1" in found(plan)
 
 
-def test_lists_that_nobody_shows_are_rescued_first() -> None:
-    """8.6's CRDs convert nothing, and objects are stored at v1beta1 still."""
+def test_hidden_lists_are_rescued_first() -> None:
+    """The CRDs of 8.6 convert nothing, and objects are still stored at v1beta1."""
     start = with_groups(with_stored(upstream("8.7.0", groups=True), "v1beta1", "v1beta2"), hidden=1)
     plan = planned(start, "8.7.0")
     assert [str(hop.release) for hop in plan.hops] == ["8.4.0", "8.7.0"]
@@ -182,7 +182,7 @@ def test_lists_that_nobody_shows_are_rescued_first() -> None:
 
 
 def test_the_way_to_8_7_at_once() -> None:
-    """From 4.2.1 without group snapshots: what a person at night reads."""
+    """From 4.2.1 without group snapshots."""
     plan = planned(upstream("4.2.1"), "8.7.0")
     assert ids(plan) == [
         "crds", "configurations-delete", "controller-rbac", *REPLACE, *PROVE_RULES, "validation-clean",
@@ -200,7 +200,7 @@ def test_the_way_to_8_7_at_once() -> None:
     assert ("Secret", "snapshot-validation-secret") in gone
 
 
-def test_narrower_rules_are_what_both_webhooks_know() -> None:
+def test_narrowed_rules_have_the_resources_that_both_webhooks_know() -> None:
     def rules(start: str, target: str) -> list[dict[str, object]]:
         plan = planned(upstream(start), target)
         narrow = next(step for step in plan.hops[0].steps if step.action == "narrow_rules")
@@ -215,7 +215,7 @@ def test_narrower_rules_are_what_both_webhooks_know() -> None:
     ]
 
 
-def test_nothing_there_is_an_installation() -> None:
+def test_an_empty_cluster_gets_an_installation() -> None:
     assert ids(planned(NOTHING, "8.7.0")) == ["crds", "controller-rbac", *PLAIN, *PROVE_RULES]
     plan = planned(NOTHING, "7.0.2", failure_policy="Fail")
     assert ids(plan) == [
@@ -227,7 +227,7 @@ def test_nothing_there_is_an_installation() -> None:
     assert steps["failure-policy"].parameters["policy"] == "Fail"
 
 
-def test_the_policy_that_is_live_stays() -> None:
+def test_the_present_failure_policy_is_kept() -> None:
     for policy in ("Ignore", "Fail"):
         plan = planned(upstream("6.2.2", policy=policy), "7.0.2")
         step = next(step for step in plan.hops[0].steps if step.id == "webhook-configurations")
@@ -236,7 +236,7 @@ def test_the_policy_that_is_live_stays() -> None:
 
 
 SNAPSHOT_NAME, GROUP_NAME = (f"validation-webhook.{group}" for group in (SNAPSHOT, GROUP))
-# failurePolicy of both configurations now, the options, the result, and those that change after the proof.
+# failurePolicy of both configurations, the options, the result, and the policies that change after the verification.
 POLICIES: list[tuple[tuple[str, str], dict[str, object], tuple[str, str], list[str]]] = [
     (("Fail", "Ignore"), {}, ("Fail", "Ignore"), []),
     (("Ignore", "Fail"), {}, ("Ignore", "Fail"), []),
@@ -325,7 +325,7 @@ def test_the_same_release_is_a_repair(start: InstalledState, target: str, step: 
 
 
 def _orphan_sets(start: InstalledState, program: str, *, labelled: bool) -> InstalledState:
-    """The run was cut off after the Deployment was deleted without its pods."""
+    """The run was interrupted after the Deployment was deleted without its pods."""
     old = replace(start.running(program)[0], kind="ReplicaSet", selector={"pod-template-hash": "5d8"})
     rest = tuple(one for one in start.workloads if one.program != program)
     return replace(
@@ -334,7 +334,7 @@ def _orphan_sets(start: InstalledState, program: str, *, labelled: bool) -> Inst
 
 
 @pytest.mark.parametrize("labelled", [False, True])
-def test_a_run_that_was_cut_off_in_a_hand_over_goes_on(labelled: bool) -> None:
+def test_the_next_run_continues_an_interrupted_hand_over(labelled: bool) -> None:
     plan = planned(_orphan_sets(upstream("6.2.2"), VALIDATION, labelled=labelled), "7.0.2")
     assert plan.refused == ()
     assert [step for step in ids(plan) if step in HAND_OVER] == HAND_OVER[labelled:]
@@ -343,7 +343,7 @@ def test_a_run_that_was_cut_off_in_a_hand_over_goes_on(labelled: bool) -> None:
 
 
 def test_a_controller_without_its_deployment_is_still_the_controller() -> None:
-    """Its release, its arguments and its gate are not lost; and it is no hosted one."""
+    """Its release, arguments and feature gate are kept, and it is not a hosted controller."""
     start = _orphan_sets(with_groups(upstream("7.0.2", groups=True)), CONTROLLER, labelled=True)
     plan = planned(start, "8.1.1")
     assert plan.refused == ()
@@ -353,7 +353,7 @@ def test_a_controller_without_its_deployment_is_still_the_controller() -> None:
 
 
 def test_the_way_back() -> None:
-    """CRDs stay, rights come last, the webhook comes back."""
+    """CRDs stay, permissions come last, and the webhook is restored."""
     plan = planned(upstream("8.7.0"), "7.0.2")
     assert plan.refused == ()
     assert ids(plan) == [
@@ -437,7 +437,7 @@ def _is_plain(step: step_types.Step) -> bool:
     )
 
 
-def test_a_step_says_what_it_does_and_why() -> None:
+def test_a_step_has_an_imperative_title_and_a_reason() -> None:
     starts = [upstream("4.2.1"), upstream("7.0.2"), NOTHING, upstream("8.7.0")]
     starts += [with_groups(upstream("8.3.0", groups=True), lists=1)]
     starts += [with_groups(upstream(start, groups=True)) for start in ("7.0.2", "8.1.0")]
@@ -471,7 +471,7 @@ PAIRS = [(start, target, False) for start in SAMPLE for target in SAMPLE] + [
 
 
 @pytest.mark.parametrize("start", SAMPLE)
-def test_what_holds_for_every_pair(start: str) -> None:
+def test_every_pair_of_releases(start: str) -> None:
     for target, groups in [(target, groups) for one, target, groups in PAIRS if one == start]:
         here = upstream(start, groups=groups)
         if groups:
@@ -483,7 +483,7 @@ def test_what_holds_for_every_pair(start: str) -> None:
         _check(plan)
         for hop in plan.hops:
             here = state_after(UpgradeContext(here, hop.release, options()))
-        again = planned(here, target)  # a finished cluster: nothing special is left to do
+        again = planned(here, target)  # a finished cluster needs no special step
         assert ([*again.refused], len(again.hops)) == ([], 1)
         assert [step.id for step in again.hops[0].steps if step.action in SPECIAL] == []
 
@@ -492,7 +492,7 @@ def _check(plan: Plan) -> None:
     steps = [step for hop in plan.hops for step in hop.steps]
     assert [fault for step in steps for fault in find_faults(step)] == []
     answered = {one for step in steps for one in step.hazards}
-    # What is answered by a hop of its own has its reason there.
+    # A hazard that a separate hop handles is the reason of that hop.
     by_hop = {"lists-at-v1beta1"} if len(plan.hops) > 1 else set()
     handled = {one.hazard.id for one in plan.hazards if one.hazard.handling == table.STEP}
     assert handled - answered - by_hop == set()
@@ -520,13 +520,13 @@ def _in_order(order: list[str], *wanted: str) -> None:
     assert places == sorted(places), (order, wanted)
 
 
-def test_rights_come_before_the_controller_and_last_on_the_way_back() -> None:
+def test_permissions_come_before_the_controller_and_last_on_the_way_back() -> None:
     assert ids(planned(upstream("4.2.1"), "8.7.0")).index("controller-rbac") < 3
     back = ids(planned(upstream("8.1.1"), "4.2.1"))
     assert back.index("controller-rbac") > back.index("controller-wait")
 
 
-def test_the_projection_is_like_what_is_read() -> None:
+def test_the_predicted_state_equals_the_state_that_is_read() -> None:
     """The first release that was installed is what the second run finds."""
     here = ours("7.0.2")
     assert here.running(CONTROLLER)[0].version == (7, 0, 2)

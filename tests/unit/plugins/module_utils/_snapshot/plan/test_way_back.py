@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is known and kept before the first write: dry runs of a plan, the backup, Deployments that are put back."""
+"""Test the work before the first write and the way back: dry runs, the backup, restored Deployments."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ TARGET = Reference("Service", "hook", "default")
 
 
 class Cluster:
-    """Of a client, what reads one object."""
+    """A client that reads one object."""
 
     def __init__(self, *objects: Object) -> None:
         self.objects = {f"{one['kind']} {one['metadata']['name']}": one for one in objects}
@@ -106,7 +106,7 @@ ACTIONS: dict[str, Callable[[ActionContext, Any], list[ObjectOutcome]]] = {
         (["verify", "certificate", "keeps"], [], []),  # others' to do
     ],
 )
-def test_what_is_foreseen(actions: list[str], due: list[str], problems: list[str]) -> None:
+def test_dry_runs_of_steps(actions: list[str], due: list[str], problems: list[str]) -> None:
     steps = [step(str(number), action) for number, action in enumerate(actions)]
     foreseen = preflight.try_actions(context(), steps, ACTIONS)
     assert [one.step.id for one in foreseen.tried if one.is_due] == due
@@ -122,7 +122,7 @@ def test_what_is_foreseen(actions: list[str], due: list[str], problems: list[str
         ('pods "x" is forbidden: exceeded quota: small', True),
     ],
 )
-def test_a_refused_pod_tells_of_its_deployment(message: str, tells: bool) -> None:
+def test_a_refused_pod_is_a_problem_of_its_deployment(message: str, tells: bool) -> None:
     refused = Forbidden("no", message=message, remedy="", status=403)
     assert preflight._is_about_something_else(refused) is not tells
 
@@ -192,7 +192,7 @@ def test_a_backup_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_deployment_is_put_back_as_it_was() -> None:
-    """But for the labels by which a Service tells its pods from those of the release that failed."""
+    """Only the labels differ by which a Service tells its pods from those of the failed release."""
     (now, *_rest) = render("webhook")
     pod = {
         "hostNetwork": True,

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every way back that docs/upgrades.md calls supported, carried out on the model of a cluster."""
+"""Carry out every supported way back of docs/upgrades.md on the model of a cluster."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.unit.plugins.module_utils._snapshot.world import found, ours, planned
 from tests.unit.plugins.module_utils._upgrade.test_interrupted_runs import cluster, finished, steps
 
 TARGETS = [release for release in RELEASES[:-1] if not release.never]
-# What goes back. The CRDs stay.
+# The parts of the state that go back. The CRDs stay.
 PARTS = {"workloads", "detached", "configurations", "services", "ports", "secrets", "rights"}
 
 
@@ -53,7 +53,7 @@ def test_a_supported_way_back_ends_as_a_fresh_installation(target: Release, colu
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=map(str, TARGETS))
-def test_an_upgrade_and_the_way_back_end_where_they_began(target: Release) -> None:
+def test_an_upgrade_and_its_way_back_restore_the_state(target: Release) -> None:
     given: dict[str, Any] = {"failure_policy": "Fail"}
     for start in (one for one, other in pairs() if other is target):
         if start.unpublished or outcome(start, target, COLUMNS[0]) != SUPPORTED:
@@ -67,7 +67,7 @@ def test_an_upgrade_and_the_way_back_end_where_they_began(target: Release) -> No
 
 
 def test_the_outcomes_name_hazards() -> None:
-    """The table is made of these words only."""
+    """The table has only these words."""
     seen = {outcome(start, target, column) for start, target in pairs() for column in COLUMNS}
     assert seen == {
         "",
@@ -80,7 +80,7 @@ def test_the_outcomes_name_hazards() -> None:
 
 
 def test_with_a_conversion_webhook_the_way_back_leads_by_way_of_8_6() -> None:
-    """As docs/upgrades.md says."""
+    """docs/upgrades.md describes this way."""
     given = {"group_snapshots": False}
     refused = planned(V1BETA2, "8.3.0", **given)
     assert [one.id for one in refused.refused] == ["back-without-lists"]

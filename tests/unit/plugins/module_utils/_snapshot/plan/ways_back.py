@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Ways back after a successful upgrade, and the outcome of each by the plan. docs/upgrades.md has them as a table."""
+"""Return the outcome of each way back after a successful upgrade. docs/upgrades.md has them as a table."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SUPPORTED, UNATTENDED = "supported", "groups-unattended"
 
 @dataclass(frozen=True)
 class Column:
-    """A kind of cluster. groups: whether group snapshots are on, and some are stored. given: the user's options."""
+    """A kind of cluster. groups: True if group snapshots are on and some are stored. given: the user's options."""
 
     title: str
     groups: bool = False
@@ -55,7 +55,7 @@ def pairs() -> Iterator[tuple[Release, Release]]:
 
 
 def outcome(start: Release, target: Release, column: Column) -> str:
-    """Return what the plan says of a way back: supported, or the hazards that refuse it. "" if the start has no groups."""
+    """Return "supported" or the hazards that refuse the way back, "" if the start has no group snapshots."""
     installed = column.start(start)
     if installed is None:
         return ""

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Where manifests come from: each way there, and one clear line for each way to fail."""
+"""Test each source of manifests, and the error of each source that cannot be used."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ TAGGED = under("external-snapshotter-9.1.2/")
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[str, Path, list[str]]]:
-    """A server on loopback: its URL, the directory that it serves, and what it was asked for."""
+    """Serve a directory on loopback. Yield the URL, the directory, and the requested paths."""
     directory, asked = tmp_path / "served", list[str]()
 
     class Handler(http.server.SimpleHTTPRequestHandler):
@@ -125,7 +125,7 @@ def test_an_archive(tmp_path: Path, name: str) -> None:
     assert get(tmp_path, (tmp_path / name).as_uri()) == TEXTS
 
 
-def test_what_was_fetched_once_is_kept(tmp_path: Path, served: tuple[str, Path, list[str]]) -> None:
+def test_a_fetched_archive_is_kept(tmp_path: Path, served: tuple[str, Path, list[str]]) -> None:
     url, directory, asked = served
     (directory / "v9.1.2.tar.gz").write_bytes(tar(TAGGED))
     for _time in range(2):
@@ -146,7 +146,7 @@ def _archive_of(data: bytes) -> Callable[[Path], str]:
 
 
 def _linked(tmp_path: Path) -> str:
-    """A directory whose file is a link to one outside."""
+    """Return a directory with a link to a file outside."""
     write(tmp_path / "d", FILES)
     (tmp_path / "outside").write_bytes(FILES[CRD])
     (tmp_path / "d" / CRD).unlink()
@@ -155,7 +155,7 @@ def _linked(tmp_path: Path) -> str:
 
 
 CHANGED = {**FILES, CRD: b"kind: Other\n"}
-# What is wrong: how it is made, and what is said.
+# For each fault: the function that makes it, and the message.
 FAULTS: dict[str, tuple[Callable[[Path], str], str]] = {
     "a changed file": (lambda p: str(write(p / "d", CHANGED)), rf"{CRD} from .* is not that of release 9.1.2: its SHA-256 sum is \w+, not \w+"),
     "a changed file in an archive": (_archive_of(tar(under("x/", CHANGED))), "is not that of release"),
@@ -173,13 +173,13 @@ FAULTS: dict[str, tuple[Callable[[Path], str], str]] = {
     "a missing archive": (lambda p: str(p / "nothing.zip"), "nothing.zip cannot be read: No such file"),
     "another scheme": (lambda _p: "oci://registry.invalid/x", "scheme oci is not file, http or https"),
     "a password in the URL": (lambda _p: "https://me:secret@mirror.invalid", "he URL of mirror.invalid has a user name"),
-    "nobody listens": (lambda _p: "http://127.0.0.1:9/x.zip", "cannot be fetched: Connection refused"),
+    "no server": (lambda _p: "http://127.0.0.1:9/x.zip", "cannot be fetched: Connection refused"),
     "a directory as a file URL": (lambda p: p.as_uri(), "cannot be read: Is a directory"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_one_clear_line_for(tmp_path: Path, fault: str) -> None:
+def test_a_source_that_cannot_be_used_fails_with_one_line(tmp_path: Path, fault: str) -> None:
     make, said = FAULTS[fault]
     with pytest.raises(SourceError, match=said) as caught:
         get(tmp_path, make(tmp_path))
@@ -188,7 +188,7 @@ def test_one_clear_line_for(tmp_path: Path, fault: str) -> None:
     assert not [*(tmp_path / "cache").glob("external-snapshotter/*/*")]
 
 
-def test_a_server_that_has_it_not(tmp_path: Path, served: tuple[str, Path, list[str]]) -> None:
+def test_a_server_without_the_release(tmp_path: Path, served: tuple[str, Path, list[str]]) -> None:
     with pytest.raises(SourceError, match=r"was answered with 404 .*Check that the server has this release"):
         get(tmp_path, f"{served[0]}/v9.1.2.tar.gz")
 
@@ -427,7 +427,7 @@ def test_a_proxy_that_never_answers_is_ended(tmp_path: Path, monkeypatch: pytest
             raw.guarded(lambda: get(tmp_path, "https://manifests.invalid/v{version}.tar.gz"))
 
 
-def test_who_waits_for_another_download_says_so_in_the_end(
+def test_a_process_that_waits_too_long_for_a_download_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path / "served", {"a.tar.gz": tar(TAGGED)})

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""From a release's manifests to the objects as they are wanted, and their pods."""
+"""Test the objects that are rendered from a release's manifests."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _workload(name: str, namespace: str, container: Object) -> Object:
 
 
 def files() -> dict[str, str]:
-    """A release as small as can be; JSON is YAML."""
+    """Return the files of a minimal release, in JSON, which is YAML too."""
     controller = {
         "name": "snapshot-controller",
         "image": "gcr.io/k8s-staging-sig-storage/snapshot-controller:v5.0.1",
@@ -110,7 +110,7 @@ def render(*parts: str, settings: ReleaseSettings | None = None, **parameters: A
 
 
 def at(obj: Any, path: str) -> Any:
-    """A field by its path; numbers are indices."""
+    """Return a field by its path. Numbers are indexes of lists."""
     for word in path.split("."):
         obj = obj[int(word)] if isinstance(obj, list) else obj.get(word)
         if obj is None:
@@ -234,7 +234,7 @@ LIVE = {"webhooks": [{"name": "snapshots", "failurePolicy": "Fail"}]}
         ({"failure_policies": {"groups": "Ignore"}}, LIVE, "Fail"),
     ],
 )
-def test_a_failure_policy_is_the_steps_or_the_live_one_or_harmless(
+def test_a_failure_policy_is_the_steps_or_the_present_one_or_ignore(
     given: Object, live: Object | None, policy: str
 ) -> None:
     assert _policies(given, live) == [policy]

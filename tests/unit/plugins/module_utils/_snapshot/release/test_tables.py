@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The tables that the plan rests on: releases, sets of CRDs, flags, rules of stored objects, managers."""
+"""Test the tables of releases, sets of CRDs, flags, rules of stored objects and managers."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_fingerprint_without_the_generator_is_the_oldest_that_fits() -> None:
         assert found and found.key == wanted
 
 
-def test_what_no_release_shipped_has_no_fingerprint() -> None:
+def test_crds_of_no_release_have_no_fingerprint() -> None:
     obj = objects.crd("volumesnapshots.snapshot.storage.k8s.io", crd_sets.row("8.0", SNAPSHOT))
     obj["spec"]["versions"][1]["served"] = True  # as RKE2 kept it for a while
     crd = crd_sets.parse(obj)
@@ -165,7 +165,7 @@ def test_flags_that_a_release_does_not_know(
     assert flags.unknown(program, arguments, release_table.get(release)) == wrong
 
 
-def test_what_a_sidecar_will_lose() -> None:
+def test_arguments_that_newer_sidecars_lack() -> None:
     lost = flags.lost(SIDECAR, ["--enable-volume-group-snapshots=true", "--v=5", "-alsologtostderr"])
     assert [(argument, flag.instead) for argument, flag in lost] == [
         ("--enable-volume-group-snapshots=true", "--feature-gates=CSIVolumeGroupSnapshot=true"),
@@ -185,7 +185,7 @@ GATES = [
 
 
 @pytest.mark.parametrize(("release", "arguments", "on"), GATES)
-def test_whether_groups_are_on(release: str, arguments: list[str], on: bool) -> None:
+def test_groups_are_on_or_off(release: str, arguments: list[str], on: bool) -> None:
     assert flags.groups_on(arguments, release_table.get(release)) is on
 
 
