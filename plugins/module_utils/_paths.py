@@ -16,7 +16,7 @@ def expand(path: str) -> str:
     """Return the path with its ~ or ~user replaced.
 
     Raises CertflowError if the home directory is not known. Otherwise the file would be read or written below a directory
-    with the name "~". A container whose user has no entry in /etc/passwd often has no HOME either.
+    with the name "~". A container often has neither HOME nor an entry for its user in /etc/passwd.
     """
     expanded = os.path.expanduser(path)
     if expanded.startswith("~"):

@@ -61,7 +61,7 @@ def _is_error(function: ast.expr) -> bool:
     name = ast.unparse(function).rpartition(".")[2]
     return bool(
         re.search(
-            r"(Error|Failed|Forbidden|NotFound|Expired|Conflict|Exists|InvalidObject|Missing\w+)$", name
+            r"(Error|Failed|Forbidden|NotFound|Expired|Conflict|Exists|UnprocessableObject|Missing\w+)$", name
         )
     )
 

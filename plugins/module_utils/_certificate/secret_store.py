@@ -16,7 +16,7 @@ from .._csr.secret_content import ExistingSecret
 from .._kube import access_review
 from .._kube.access_review import Permission
 from .._kube.client import Client
-from .._kube.errors import AlreadyExists, ApiError, Conflict, Forbidden, InvalidObject, NotFound
+from .._kube.errors import AlreadyExists, ApiError, Conflict, Forbidden, NotFound, UnprocessableObject
 from .._kube.update_object import retry_on_conflict
 
 ATTEMPTS = 5
@@ -73,7 +73,7 @@ def write(
             code="conflict",
             remedy="Find the client that writes it (metadata.managedFields), and run the task again",
         ),
-        conflicts=(Conflict, AlreadyExists, InvalidObject, NotFound),
+        conflicts=(Conflict, AlreadyExists, UnprocessableObject, NotFound),
         is_refusal=is_refusal,
     )
 
@@ -93,7 +93,7 @@ def try_out(client: Client, spec: SecretSpec, wanted: Change) -> None:
             code="not-found",
             remedy=f"Create it first: kubectl create namespace {spec.namespace}",
         ) from exc
-    except (Forbidden, InvalidObject) as exc:
+    except (Forbidden, UnprocessableObject) as exc:
         raise SecretError(
             f"the API server would refuse {spec}: {exc.message}",
             remedy="Change what it refuses: secret.type, keys, labels or annotations, or the policy that it names",

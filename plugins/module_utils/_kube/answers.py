@@ -19,11 +19,11 @@ from .errors import (
     AuthenticationError,
     Conflict,
     Forbidden,
-    InvalidObject,
     KubeError,
     ListExpired,
     NotFound,
     TruncatedAnswer,
+    UnprocessableObject,
 )
 
 ERRORS: dict[int, type[ApiError]] = {
@@ -31,7 +31,7 @@ ERRORS: dict[int, type[ApiError]] = {
     404: NotFound,
     409: Conflict,
     410: ListExpired,
-    422: InvalidObject,
+    422: UnprocessableObject,
 }
 # The answer of an API server to an unknown path is not a Status object (net/http NotFound).
 PLAIN_NOT_FOUND = b"404 page not found"

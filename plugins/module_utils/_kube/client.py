@@ -393,7 +393,7 @@ class Client:
                 give_up = self.deadline if self._answered else min(self.deadline, first_contact)
                 if once or not again or shield.is_waiting() or time.monotonic() + pause > give_up:
                     if uncertain and is_write:
-                        error.evidence += (f"{method} {path} was sent; whether it took effect is not known",)
+                        error.evidence += (f"{method} {path} was sent. It is not known if it took effect",)
                     raise error
             time.sleep(pause)
             attempt += 1

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Its UID is the identity of a cluster.
 _KUBE_SYSTEM = "/api/v1/namespaces/kube-system"
-# Objects whose existence identifies a provider: fact, name that the rules see, path.
+# Objects that identify a provider: fact, name that the rules see, path.
 _MARKS = (
     (
         "cluster_roles",
@@ -42,7 +42,7 @@ _MARKS = (
 )
 MANAGER_LEASE = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-controller-manager"
 MANAGER_PODS = "/api/v1/namespaces/kube-system/pods"
-# kubeadm and most others run it as a static pod with this label; its mirror can be read (k/k cmd/kubeadm/app/util/staticpod).
+# kubeadm and most others run it as a static pod with this label. Its mirror pod can be read (k/k cmd/kubeadm/app/util/staticpod).
 _MANAGER_SELECTOR = {"labelSelector": "component=kube-controller-manager", "limit": "20"}
 # ManagerFlags that tell what it signs, and if it holds a Lease. Other flags are not returned.
 _MANAGER_FLAGS = ("cluster-signing-", "controllers", "leader-elect", "root-ca-file")
@@ -112,8 +112,8 @@ def _listed_flags(pod: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         for word, following in zip(words, [*words[1:], ""]):
             name, equals, value = word.lstrip("-").partition("=")
             if word.startswith("--") and name.startswith(_MANAGER_FLAGS):
-                alone = "true" if following.startswith("--") or not following else following
-                yield name, value if equals else alone
+                next_word = "true" if following.startswith("--") or not following else following
+                yield name, value if equals else next_word
 
 
 def read_cluster_uid(client: Client) -> str:

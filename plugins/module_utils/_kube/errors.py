@@ -127,7 +127,7 @@ class AlreadyExists(ApiError):
     code = "already-exists"
 
 
-class InvalidObject(ApiError):
+class UnprocessableObject(ApiError):
     """422: the API server's validation refused the object."""
 
     code = "object-invalid"

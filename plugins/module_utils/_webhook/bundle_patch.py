@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Callable
 from .._errors import CertflowError
 from .._kube import json_patch
 from .._kube.access_review import require
-from .._kube.errors import ApiError, Conflict, InvalidObject, NotFound
+from .._kube.errors import ApiError, Conflict, NotFound, UnprocessableObject
 from .._kube.update_object import retry_on_conflict
 from .._x509 import certificate_facts, pem_text
 from .._x509.errors import CertificateError
@@ -181,7 +181,7 @@ def write(
 
     def is_refusal(error: ApiError, known: TargetChange, fresh: TargetChange) -> bool:
         # 422 also means that a guard failed because webhooks were moved or removed, so the object has another version then.
-        return isinstance(error, InvalidObject) and fresh.resource_version == known.resource_version
+        return isinstance(error, UnprocessableObject) and fresh.resource_version == known.resource_version
 
     return retry_on_conflict(
         change,
@@ -193,7 +193,7 @@ def write(
             code="conflict",
             remedy="Find the client that writes it (metadata.managedFields names the clients), and run the task again",
         ),
-        conflicts=(Conflict, InvalidObject, NotFound),
+        conflicts=(Conflict, UnprocessableObject, NotFound),
         is_refusal=is_refusal,
     )
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ... import _managers
-from ..._kube.errors import Conflict, Forbidden, InvalidObject
+from ..._kube.errors import Conflict, Forbidden, UnprocessableObject
 from ..._kube.update_object import retry_on_conflict
 from ..._snapshot.errors import OwnedObjectError, RefusedObjectError, StepError
 from ..._snapshot.kinds import KINDS, Reference, reference
@@ -246,7 +246,7 @@ def _naming_the_object(manifest: Object) -> Iterator[None]:
     """Name the object that the API server refuses, because its own message may name only a field."""
     try:
         yield
-    except (Forbidden, InvalidObject) as exc:
+    except (Forbidden, UnprocessableObject) as exc:
         raise RefusedObjectError(
             f"the API server refuses {reference(manifest)}: {exc.message}",
             evidence=(exc.cause,),

@@ -19,8 +19,8 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors i
     AlreadyExists,
     Conflict,
     Forbidden,
-    InvalidObject,
     NotFound,
+    UnprocessableObject,
 )
 
 from tests.support.failures import fails
@@ -65,7 +65,7 @@ def test_a_secret_that_went_away_is_created_and_one_that_came_is_patched() -> No
     assert api.writes() == [("POST", COLLECTION), ("PATCH", PATH)]
 
 
-@pytest.mark.parametrize(("seen", "error"), [(True, InvalidObject), (False, NotFound)])
+@pytest.mark.parametrize(("seen", "error"), [(True, UnprocessableObject), (False, NotFound)])
 def test_a_refusal_is_not_a_race(seen: bool, error: Any) -> None:
     """422 for an unchanged Secret, 404 for a namespace that went away."""
     api = Api({PATH: secret_object()} if seen else {})
@@ -93,7 +93,7 @@ def test_warnings_of_the_dry_run_are_dropped() -> None:
 
 @pytest.mark.parametrize(
     ("error", "code"),
-    [(NotFound, "not-found"), (InvalidObject, "secret-unusable"), (Forbidden, "secret-unusable")],
+    [(NotFound, "not-found"), (UnprocessableObject, "secret-unusable"), (Forbidden, "secret-unusable")],
 )
 def test_errors_of_the_dry_run(error: Any, code: str) -> None:
     api = Api()

@@ -40,7 +40,7 @@ ANONYMOUS = 'secrets is forbidden: User "system:anonymous" cannot list resource 
         (404, status("NotFound", "gone"), errors.NotFound),
         (409, status("Conflict", "modified"), errors.Conflict),
         (409, status("AlreadyExists", "exists"), errors.AlreadyExists),
-        (422, status("Invalid", "invalid"), errors.InvalidObject),
+        (422, status("Invalid", "invalid"), errors.UnprocessableObject),
         (429, status("TooManyRequests", "later"), errors.ApiError),
         (503, b"<html><body>Bad\n Gateway</body></html>", errors.ApiError),
     ],

@@ -332,7 +332,7 @@ def test_a_write_that_may_have_taken_effect_is_said(name: str, pauses: list[floa
         own = client(server, seconds=5)
         with pytest.raises((ConnectionFailed, ApiError)) as caught:
             call(own)
-    words = (f"{request} was sent; whether it took effect is not known",) if request else ()
+    words = (f"{request} was sent. It is not known if it took effect",) if request else ()
     assert caught.value.evidence == words
     assert own.written == []
 

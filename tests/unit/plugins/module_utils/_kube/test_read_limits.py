@@ -94,7 +94,7 @@ def test_every_kind_of_read_ends_at_the_deadline(read: str) -> None:
         error = failed(own, READS[read])
         assert error.code == "timed-out"
         assert server.connections == 1
-        is_told = any("whether it took effect is not known" in text for text in error.evidence)
+        is_told = any("not known if it took effect" in text for text in error.evidence)
         assert is_told is (read == "create")
 
 

@@ -11,7 +11,7 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._errors import
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
     Conflict,
     Forbidden,
-    InvalidObject,
+    UnprocessableObject,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.update_object import retry_on_conflict
 
@@ -58,12 +58,12 @@ def test_the_attempts_are_bounded(exhausted: CertflowError | None, kind: type[Ce
     assert store.written == [1, 2, 3]
 
 
-@pytest.mark.parametrize(("fresh", "kind"), [(1, InvalidObject), (2, CertflowError)])
+@pytest.mark.parametrize(("fresh", "kind"), [(1, UnprocessableObject), (2, CertflowError)])
 def test_an_object_that_did_not_change_was_refused(fresh: int, kind: type[CertflowError]) -> None:
     known = iter((fresh, fresh + 1))
 
     def refuse(_known: int) -> None:
-        raise InvalidObject("a policy refuses it")
+        raise UnprocessableObject("a policy refuses it")
 
     with pytest.raises(CertflowError) as found:
         retry_on_conflict(
@@ -72,8 +72,10 @@ def test_an_object_that_did_not_change_was_refused(fresh: int, kind: type[Certfl
             lambda: next(known),
             attempts=2,
             exhausted=CONTENDED,
-            conflicts=(Conflict, InvalidObject),
-            is_refusal=lambda error, before, after: isinstance(error, InvalidObject) and before == after,
+            conflicts=(Conflict, UnprocessableObject),
+            is_refusal=lambda error, before, after: (
+                isinstance(error, UnprocessableObject) and before == after
+            ),
         )
     assert type(found.value) is kind
 

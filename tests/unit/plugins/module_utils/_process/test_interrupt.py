@@ -300,7 +300,7 @@ def test_an_interrupted_write_is_not_repeated_and_its_doubt_is_told(monkeypatch:
         result = run(warmed, server.url)
         assert server.paths() == ["GET /first", "PUT /p"]
     assert result["code"] == "interrupted"
-    assert result["evidence"] == ["PUT /p was sent; whether it took effect is not known"]
+    assert result["evidence"] == ["PUT /p was sent. It is not known if it took effect"]
 
 
 @pytest.mark.usefixtures("_not_stopped")

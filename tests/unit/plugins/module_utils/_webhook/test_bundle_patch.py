@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
     Conflict,
     Forbidden,
-    InvalidObject,
+    UnprocessableObject,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import (
     bundle_content,
@@ -245,7 +245,7 @@ def test_an_undisturbed_write_is_one_request(check_mode: bool) -> None:
     assert server.calls == [("patch", ("7", check_mode))]
 
 
-@pytest.mark.parametrize("error", [Conflict("moved"), InvalidObject("a test operation failed")])
+@pytest.mark.parametrize("error", [Conflict("moved"), UnprocessableObject("a test operation failed")])
 def test_an_object_that_moved_is_read_and_decided_again(error: Exception) -> None:
     server = Server(error, versioned("8", B.pem), {})
     change = write(server)
@@ -260,7 +260,7 @@ def test_a_write_whose_answer_was_lost_is_a_change() -> None:
 
 
 def test_a_refused_bundle_is_not_tried_again() -> None:
-    server = Server(InvalidObject("caBundle: Invalid value"), versioned("7"))
+    server = Server(UnprocessableObject("caBundle: Invalid value"), versioned("7"))
     with fails("object-invalid"):
         write(server)
 

@@ -13,8 +13,8 @@ import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
     Conflict,
     Forbidden,
-    InvalidObject,
     NotFound,
+    UnprocessableObject,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook import serving_progress, workloads
 from ansible_collections.certflow.kubernetes.plugins.module_utils._webhook.bundle_targets import ClientConfig
@@ -214,7 +214,7 @@ def test_a_restart_is_tried_again_on_what_somebody_else_has_written() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "done"), [(None, True), (Forbidden, False), (NotFound, False), (InvalidObject, False)]
+    ("error", "done"), [(None, True), (Forbidden, False), (NotFound, False), (UnprocessableObject, False)]
 )
 def test_a_touch_is_no_must(error: Any, done: bool) -> None:
     api: Any = Api()

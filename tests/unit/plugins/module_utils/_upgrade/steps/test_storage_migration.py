@@ -15,9 +15,9 @@ from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.client i
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import (
     ApiError,
     Conflict,
-    InvalidObject,
     ListExpired,
     NotFound,
+    UnprocessableObject,
 )
 from ansible_collections.certflow.kubernetes.plugins.module_utils._snapshot.errors import (
     MigrationError,
@@ -166,7 +166,7 @@ REFUSED: dict[
     str, tuple[Object | None, list[list[str] | ApiError], dict[str, list[ApiError]], type[Exception], str]
 ] = {
     "one object is refused": (
-        definition(), [["a", "b"]], {"a": [InvalidObject("no", status=422, message="spec is wrong")]}, MigrationError,
+        definition(), [["a", "b"]], {"a": [UnprocessableObject("no", status=422, message="spec is wrong")]}, MigrationError,
         "1 of 2 objects of things.example.com cannot be written back: default/a: spec is wrong",
     ),
     "one is changed by another writer at each attempt": (
