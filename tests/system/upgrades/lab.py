@@ -202,7 +202,8 @@ class UpgradePath:
         """
         with self.under_load(release):
             moments: list[TaskStart] = []
-            last: dict[str, Mapping[str, Any] | None] = {}
+            # A run that lost its permissions could not release its Lease.
+            last = {name: records.on_lease(self.cluster(name), since=0) or None for name in self.policies}
             for meet in killed_at:
                 killed = self.rig.attempt(release, *self.policies, meet=meet, **given)
                 assert killed.run.status == -signal.SIGKILL, killed.run.output
