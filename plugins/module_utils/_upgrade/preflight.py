@@ -164,7 +164,7 @@ def refuse(found: Preflight, lead: str = NOTHING_WRITTEN) -> None:
 def try_actions(
     context: ActionContext,
     steps: Sequence[Step],
-    table: Mapping[str, Action] = ACTIONS,
+    table: Mapping[str, Action] | None = None,
     *,
     probe_namespace: str = "",
     permissions: Sequence[Permission] = (),
@@ -172,21 +172,22 @@ def try_actions(
     """Try each step that changes objects, as if the steps before it had been carried out.
 
     Args:
-        table: the actions that are tried. Of verifications only the permissions are checked.
+        table: the actions that are tried, by default all. Of verifications only the permissions are checked.
         probe_namespace: where verifications create a snapshot, if not where their step says.
         permissions: further ones that the upgrade needs.
 
     Raises:
         KubeError: the API server does not answer.
     """
+    actions = ACTIONS if table is None else table
     tried: list[TriedStep] = []
     problems: list[PreflightProblem] = []
     notes: list[str] = []
-    for step in (one for one in steps if one.action in table):
+    for step in (one for one in steps if one.action in actions):
         pending = any(one.is_due for one in tried)
         trial = replace(context, check_mode=True, pending=pending)
         try:
-            tried.append(TriedStep(step, tuple(table[step.action](trial, step.parameters))))
+            tried.append(TriedStep(step, tuple(actions[step.action](trial, step.parameters))))
             if step.action == "apply":
                 found, unknown = _try_pods(trial, step)
                 problems += found

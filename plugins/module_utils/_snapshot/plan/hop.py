@@ -338,8 +338,11 @@ def _certificate_of(context: UpgradeContext, kind: str, targets: list[dict[str, 
 
 def _controller_rights(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
     if not context.is_back:
-        yield _rights(context, hazards, "A newer controller needs permissions that an older one does not need, and fails without "
-                                  "them. The new permissions include the old ones, so they come first.")  # fmt: skip
+        reason = (
+            "A newer controller needs permissions that an older one does not need, and fails without them. "
+            "The new permissions include the old ones, so they come first."
+        )
+        yield _rights(context, hazards, reason)
 
 
 def _controller_rights_last(context: UpgradeContext, hazards: HazardIds) -> Iterator[Step]:
