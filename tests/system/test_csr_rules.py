@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import csr_content, providers, signers
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.errors import RequestError
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.usages import (
+    USAGES,
+    is_client_identity,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube import cluster_facts
 from ansible_collections.certflow.kubernetes.plugins.module_utils._kube.errors import AuthenticationError
 
@@ -91,8 +95,8 @@ def test_what_the_table_takes_is_issued(fleet: Fleet) -> None:
 # All pairs with server auth, and other usages that a signer might accept.
 COMBINATIONS = [
     (),
-    *((name,) for name in signers.USAGES),
-    *(("server auth", name) for name in signers.USAGES if name != "server auth"),
+    *((name,) for name in USAGES),
+    *(("server auth", name) for name in USAGES if name != "server auth"),
     ("digital signature", "key encipherment"),
     ("code signing", "client auth"),
     ("timestamping", "any"),
@@ -103,10 +107,8 @@ COMBINATIONS = [
 def test_the_api_server_accepts_the_logins_of_the_table(fleet: Fleet) -> None:
     cluster = fleet["onprem"]
     ca = pki.KeyPair.read(cluster.directory / "pki", "ca")
-    ours = {usages: signers.is_client_identity(usages) for usages in COMBINATIONS}
-    assert {name: ours[name,] for name in signers.USAGES} == {
-        name: row.is_login for name, row in signers.USAGES.items()
-    }
+    ours = {usages: is_client_identity(usages) for usages in COMBINATIONS}
+    assert {name: ours[name,] for name in USAGES} == {name: row.is_login for name, row in USAGES.items()}
     theirs = {usages: _logs_in(cluster, with_usages(ca, "mallory", usages)) for usages in COMBINATIONS}
     assert theirs == ours
 

@@ -18,9 +18,10 @@ from typing import Any, Callable
 
 from .._kube.access_review import Permission
 from .._times import format_time
-from . import name_policy, signers
+from . import name_policy
 from .csr_content import GROUP, RequestContent, condition_of
 from .errors import RequestError
+from .usages import SERVER_AUTH, is_client_identity, unexpected_usages
 
 # Synonyms in certificates.k8s.io/v1: usages with the same bit or OID.
 _SAME_USAGE = {"signing": "digital signature", "s/mime": "email protection"}
@@ -177,7 +178,7 @@ def _usages(content: RequestContent, expected: Expectation) -> Iterator[str]:
 
 def _client_identity(content: RequestContent, expected: Expectation) -> Iterator[str]:
     """Require consent to a login. Every request that is not only for a server is a login."""
-    if not signers.is_client_identity(content.usages):
+    if not is_client_identity(content.usages):
         return
     usages = ", ".join(content.usages) or "none"
     if not expected.allow_client_identity:
@@ -189,7 +190,7 @@ def _client_identity(content: RequestContent, expected: Expectation) -> Iterator
 
 
 def _unexpected_usages(content: RequestContent, _expected: Expectation) -> Iterator[str]:
-    for usage in signers.unexpected_usages(content.usages):
+    for usage in unexpected_usages(content.usages):
         yield f"it asks for the usage {usage!r}, which this module never approves"
 
 
@@ -208,7 +209,7 @@ def _requested_names(content: RequestContent, expected: Expectation) -> Iterator
 
 def _nameless(content: RequestContent, _expected: Expectation) -> Iterator[str]:
     request = content.request
-    if signers.SERVER_AUTH in content.usages and not request.dns_names and not request.ip_addresses:
+    if SERVER_AUTH in content.usages and not request.dns_names and not request.ip_addresses:
         # Some clients then use the common name, which no rule here checks.
         yield "it asks for a serving certificate without DNS name or IP address"
 
@@ -236,7 +237,7 @@ def _host_in_subject(content: RequestContent, expected: Expectation) -> tuple[st
     names = {name_policy.normalize(text) for text in (*request.dns_names, *request.ip_addresses)}
     is_judged = expected.common_name is not None or name_policy.normalize(name) in names
     is_host = name_policy.is_host_name(name) or name_policy.is_critical(name, cluster=expected.cluster)
-    return (name,) if signers.SERVER_AUTH in content.usages and is_host and not is_judged else ()
+    return (name,) if SERVER_AUTH in content.usages and is_host and not is_judged else ()
 
 
 def _lifetime(content: RequestContent, expected: Expectation) -> Iterator[str]:

@@ -17,10 +17,11 @@ from typing import Callable
 from .._x509 import certificate_facts
 from .._x509.certificate_facts import CertificateFacts
 from .._x509.errors import CertificateError
-from . import markers, signers
+from . import markers
 from .errors import IssueError
 from .intent import Intent
 from .secret_content import ExistingSecret
+from .usages import is_client_identity, usage_fault
 
 RENEWAL_DUE = "RenewalDue"
 LONGEST_RENEWAL_MARGIN = timedelta(days=30)
@@ -104,7 +105,7 @@ def _stored_subject(case: _StoredCase) -> str:
 
 def _stored_usages(case: _StoredCase) -> str:
     """Apply the same rule as to an issued certificate. Another rule would renew the certificate at every run."""
-    fault = signers.usage_fault(case.intent.request.usages, case.certificate.usages)
+    fault = usage_fault(case.intent.request.usages, case.certificate.usages)
     return f"its certificate does not fit: {fault}" if fault else ""
 
 
@@ -225,7 +226,7 @@ def _issued_subject(case: _IssuedCase) -> str:
 
 
 def _issued_usages(case: _IssuedCase) -> str:
-    return signers.usage_fault(case.intent.request.usages, case.certificate.usages)
+    return usage_fault(case.intent.request.usages, case.certificate.usages)
 
 
 def _issued_validity(case: _IssuedCase) -> str:
@@ -271,7 +272,7 @@ ISSUED_RULES: tuple[Callable[[_IssuedCase], str], ...] = (
 def _is_other_user(case: _StoredCase | _IssuedCase) -> bool:
     """Return True if a client certificate has another subject than the request. Servers are known by their names."""
     request, held = case.intent.request, case.certificate
-    if not signers.is_client_identity(request.usages):
+    if not is_client_identity(request.usages):
         return False
     wanted = request.common_name, set(request.organizations)
     return wanted != (held.common_name, set(held.organizations))

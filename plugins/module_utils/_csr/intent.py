@@ -17,6 +17,7 @@ from . import name_policy, signers
 from .errors import RequestError
 from .name_policy import RefusedName
 from .signers import CertificateRequest, Signer
+from .usages import CLIENT_AUTH, SERVER_AUTH
 
 # The label and the prefix by which this collection recognises its own objects (see markers.py).
 MANAGED_BY = "app.kubernetes.io/managed-by"
@@ -89,7 +90,7 @@ class Intent:
     @property
     def is_client(self) -> bool:
         """True for a client certificate, which has no host name to verify."""
-        return signers.SERVER_AUTH not in self.request.usages
+        return SERVER_AUTH not in self.request.usages
 
     @property
     def verified_name(self) -> str | None:
@@ -155,7 +156,7 @@ def parse_duration(text: str) -> timedelta:
 
 def _request(parameters: Mapping[str, Any], row: Signer, service: str, namespace: str) -> CertificateRequest:
     usages = tuple(parameters.get("usages") or row.usages)
-    own = name_policy.service_names(service, namespace) if service and signers.SERVER_AUTH in usages else ()
+    own = name_policy.service_names(service, namespace) if service and SERVER_AUTH in usages else ()
     common_name, organizations = signers.subject_for(
         row, service, namespace, parameters.get("common_name") or "", parameters.get("organizations")
     )
@@ -180,12 +181,12 @@ def _check(
     if not row.is_asked:
         _check_approval(parameters, row)
         _refuse(row, request)  # Before the check of client certificates, which it does not issue.
-    if not {signers.SERVER_AUTH, signers.CLIENT_AUTH} & set(request.usages):
+    if not {SERVER_AUTH, CLIENT_AUTH} & set(request.usages):
         raise RequestError(
             f"the usages {', '.join(request.usages)} make neither a serving nor a client certificate",
             remedy="Remove usages to get the signer's default, or add server auth or client auth",
         )
-    if signers.SERVER_AUTH in request.usages and not (request.dns_names or request.ip_addresses):
+    if SERVER_AUTH in request.usages and not (request.dns_names or request.ip_addresses):
         raise RequestError(
             "a serving certificate needs a name", remedy="Set service, dns_names or ip_addresses"
         )

@@ -12,6 +12,14 @@ from typing import Any
 import pytest
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr import signers
 from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.signers import CertificateRequest
+from ansible_collections.certflow.kubernetes.plugins.module_utils._csr.usages import (
+    CLIENT_USAGES,
+    KNOWN_USAGES,
+    SERVING_USAGES,
+    USAGES,
+    is_client_identity,
+    unexpected_usages,
+)
 from ansible_collections.certflow.kubernetes.plugins.module_utils._x509 import private_keys
 
 from tests.support.failures import fails
@@ -30,19 +38,17 @@ GOOD: dict[str, CertificateRequest] = {
         common_name="system:node:hook.apps.svc",
         organizations=("system:nodes",),
         dns_names=("hook.apps.svc",),
-        usages=signers.SERVING_USAGES,
+        usages=SERVING_USAGES,
     ),
-    CLIENT: CertificateRequest(
-        common_name="jane", organizations=("developers",), usages=signers.CLIENT_USAGES
-    ),
+    CLIENT: CertificateRequest(common_name="jane", organizations=("developers",), usages=CLIENT_USAGES),
     KUBELET_CLIENT: CertificateRequest(
-        common_name="system:node:one", organizations=("system:nodes",), usages=signers.CLIENT_USAGES
+        common_name="system:node:one", organizations=("system:nodes",), usages=CLIENT_USAGES
     ),
     APP_SERVING: CertificateRequest(
-        common_name="anything", organizations=("any",), dns_names=("hook",), usages=signers.SERVING_USAGES
+        common_name="anything", organizations=("any",), dns_names=("hook",), usages=SERVING_USAGES
     ),
     CUSTOM: CertificateRequest(dns_names=("hook",), usages=("code signing",)),
-    OWN_HAND: CertificateRequest(common_name="hook", dns_names=("hook",), usages=signers.SERVING_USAGES),
+    OWN_HAND: CertificateRequest(common_name="hook", dns_names=("hook",), usages=SERVING_USAGES),
 }
 
 SIX = [
@@ -62,7 +68,7 @@ REFUSED: list[tuple[str, dict[str, Any], list[str]]] = [
     (KUBELET_SERVING, {"emails": ("a@example.com",)}, SIX[2:3]),
     (KUBELET_SERVING, {"uris": ("spiffe://a/b",)}, SIX[3:4]),
     (KUBELET_SERVING, {"usages": ("server auth",)}, SIX[4:5]),
-    (KUBELET_SERVING, {"usages": (*signers.SERVING_USAGES, "client auth")}, SIX[4:5]),
+    (KUBELET_SERVING, {"usages": (*SERVING_USAGES, "client auth")}, SIX[4:5]),
     (KUBELET_SERVING, {"common_name": "hook.apps.svc"}, SIX[5:]),
     (
         KUBELET_SERVING,
@@ -83,7 +89,7 @@ REFUSED: list[tuple[str, dict[str, Any], list[str]]] = [
     ),
     (
         CLIENT,
-        {"usages": signers.SERVING_USAGES},
+        {"usages": SERVING_USAGES},
         [
             "invalid usage for client certificate: server auth",
             "missing required usage for client certificate: client auth",
@@ -101,7 +107,7 @@ REFUSED: list[tuple[str, dict[str, Any], list[str]]] = [
     ),
     (
         APP_SERVING,
-        {"usages": (*signers.SERVING_USAGES, "client auth")},
+        {"usages": (*SERVING_USAGES, "client auth")},
         [f"{APP_SERVING} issues no certificate with the usage client auth"],
     ),
     (APP_SERVING, {"key_type": "ed25519"}, [f"{APP_SERVING} is not known to take keys of type ed25519"]),
@@ -118,7 +124,7 @@ REFUSED: list[tuple[str, dict[str, Any], list[str]]] = [
     (
         OWN_HAND,
         {"usages": ("client auth",)},
-        ["it makes serving certificates for webhooks alone, none with the usage client auth"],
+        ["it makes only serving certificates for webhooks, and none with the usage client auth"],
     ),
     (CUSTOM, {"usages": ()}, ["spec.usages: Required value"]),
     (CUSTOM, {"usages": ("server-auth",)}, ["spec.usages: Unsupported value: server-auth"]),
@@ -166,7 +172,7 @@ def test_defaults_are_taken_by_the_signer_itself(name: str) -> None:
         key_type="ecdsa-p256",
     )
     assert signers.list_refusals(row, request) == []
-    assert signers.is_client_identity(row.usages) == (row.purpose == "client")
+    assert is_client_identity(row.usages) == (row.purpose == "client")
 
 
 def test_every_key_type_is_taken_by_the_controller_manager() -> None:
@@ -238,13 +244,13 @@ def test_client_signer_has_no_default_user() -> None:
 @pytest.mark.parametrize(
     ("usages", "allowed", "common_name", "organizations", "code"),
     [
-        (signers.CLIENT_USAGES, False, "jane", ["dev"], "client-identity-not-allowed"),
+        (CLIENT_USAGES, False, "jane", ["dev"], "client-identity-not-allowed"),
         (("any",), False, "jane", ["dev"], "client-identity-not-allowed"),
         ((), False, "jane", ["dev"], "client-identity-not-allowed"),
         (("digital signature", "key encipherment"), False, "jane", ["dev"], "client-identity-not-allowed"),
         (("digital signature", "key encipherment"), True, "", ["dev"], "invalid-request"),
-        (signers.CLIENT_USAGES, True, "", ["dev"], "invalid-request"),
-        (signers.CLIENT_USAGES, True, "jane", None, "invalid-request"),
+        (CLIENT_USAGES, True, "", ["dev"], "invalid-request"),
+        (CLIENT_USAGES, True, "jane", None, "invalid-request"),
     ],
 )
 def test_client_identity_is_refused(
@@ -257,8 +263,8 @@ def test_client_identity_is_refused(
 
 
 def test_client_identity_is_granted() -> None:
-    signers.check_client_identity(signers.CLIENT_USAGES, allowed=True, common_name="jane", organizations=[])
-    signers.check_client_identity(signers.SERVING_USAGES, allowed=False, common_name="", organizations=None)
+    signers.check_client_identity(CLIENT_USAGES, allowed=True, common_name="jane", organizations=[])
+    signers.check_client_identity(SERVING_USAGES, allowed=False, common_name="", organizations=None)
 
 
 # (usages, is it a login?, the usages that are never asked for and never approved)
@@ -292,17 +298,17 @@ PURPOSES: list[tuple[tuple[str, ...], bool, tuple[str, ...]]] = [
 def test_usages_decide_the_purpose(
     usages: tuple[str, ...], is_login: bool, unexpected: tuple[str, ...]
 ) -> None:
-    assert signers.is_client_identity(usages) == is_login
-    assert signers.unexpected_usages(usages) == unexpected
+    assert is_client_identity(usages) == is_login
+    assert unexpected_usages(usages) == unexpected
 
 
 def test_each_usage_of_the_api_is_in_the_table_of_purposes() -> None:
-    assert len(signers.USAGES) == 23
-    assert {usage for usages, _login, _unexpected in PURPOSES for usage in usages} >= signers.KNOWN_USAGES
+    assert len(USAGES) == 23
+    assert {usage for usages, _login, _unexpected in PURPOSES for usage in usages} >= KNOWN_USAGES
 
 
 def test_usages_that_are_never_asked_for() -> None:
-    signers.check_usages(signers.SERVING_USAGES)
+    signers.check_usages(SERVING_USAGES)
     with fails("invalid-request", "usages") as caught:
         signers.check_usages(("server auth", "cert sign", "code signing"))
     assert caught.value.evidence == ("cert sign", "code signing")
@@ -330,7 +336,3 @@ def test_one_signer_alone_is_not_asked() -> None:
 
 def test_unknown_words_have_no_remedy() -> None:
     assert signers.remedy_for(KUBELET_SERVING, "the dog ate it") == ""
-
-
-def test_each_row_has_a_source() -> None:
-    assert all(row.source for row in (*signers.SIGNERS.values(), signers.GENERIC))
