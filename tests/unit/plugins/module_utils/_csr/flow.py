@@ -122,7 +122,7 @@ def found(issued: Issued | None = None, *, of: Intent | None = None, **changed: 
 
 
 class Api:
-    """What _kube._client.Client offers, over scripted answers.
+    """A client of the API server with scripted answers.
 
     ``objects`` are found by path; a function as value is called, an exception raised. ``watched`` holds what each watch
     yields in turn. ``asked`` records every call. ``lacking``: (verb, resource) of the rights that are missing.

@@ -121,7 +121,7 @@ def test_everything_as_expected() -> None:
     assert mismatches(obj, public_key_sha256=sha256, **FULL) == []
 
 
-def test_nothing_expected_but_the_names() -> None:
+def test_an_expectation_of_only_the_names() -> None:
     assert mismatches(csr()) == []
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the options of k8s_csr become, and every bad one: one clear line with its remedy."""
+"""Options of k8s_csr become an Intent. An invalid option is refused with a remedy."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_a_waiting_key_has_room_for_its_name() -> None:
 @pytest.mark.parametrize(
     "options", [{}, {"service": None}, {"secret": {"name": "a" * 253}, "approve": False}]
 )
-def test_what_is_taken_back_needs_no_signer(options: dict[str, Any]) -> None:
+def test_state_absent_needs_no_signer(options: dict[str, Any]) -> None:
     wanted = intent(state="absent", signer_name=None, **options)
     assert "hook" in str(wanted) or "Secret apps/" in str(wanted)
 

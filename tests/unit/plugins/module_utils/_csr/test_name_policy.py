@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which names may be asked for."""
+"""Names that may be requested, and names that are refused."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_warnings_name_what_is_the_clusters_own() -> None:
     assert [text.split(": ")[0] for text in texts] == [f"allow_names permits {name}" for name in allowed[:3]]
 
 
-def test_what_is_not_guarded_is_said() -> None:
+def test_unreadable_names_are_a_warning() -> None:
     [text] = name_policy.warnings((), cluster=GuardedNames(unreadable=("nodes",)))
     assert "no permission to read nodes" in text
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which Secrets are adopted, which are refused, and what is written into them."""
+"""Secrets are adopted or refused, and patched."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_refused_unless_taken_over(changed: dict[str, Any], names: tuple[str, ..
         ({"immutable": True}, ("immutable", "secret.name")),
     ],
 )
-def test_what_cannot_be_changed_is_refused_even_when_taken_over(
+def test_a_secret_that_cannot_be_changed_is_refused_despite_take_over(
     changed: dict[str, Any], names: tuple[str, ...]
 ) -> None:
     with fails("secret-unusable", *names):
@@ -141,7 +141,7 @@ PROBLEMS = [
 
 
 @pytest.mark.parametrize(("data", "problem"), PROBLEMS)
-def test_what_is_broken_is_a_finding(data: dict[str, Any], problem: str) -> None:
+def test_unreadable_content_is_a_problem(data: dict[str, Any], problem: str) -> None:
     seen = found(data=data)
     assert problem in seen.problem
     assert seen.certificate is None or not seen.key_sha256
@@ -233,7 +233,7 @@ def ours(**changed: Any) -> secret_content.ExistingSecret:
     return found(**{**MARKED, "labels": labels, **changed})
 
 
-def test_nothing_is_patched_where_nothing_is_missing() -> None:
+def test_a_complete_secret_is_not_patched() -> None:
     assert secret_content.patch_metadata(ours(), intent(), ca_pem=ca().pem, anchors="") == []
     assert secret_content.patch_metadata(found(), intent(), ca_pem=ca().pem, anchors="") == []
 

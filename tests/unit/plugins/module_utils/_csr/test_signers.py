@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What each signer refuses, before it is asked."""
+"""The refusals of each signer are known before a request is sent."""
 
 from __future__ import annotations
 

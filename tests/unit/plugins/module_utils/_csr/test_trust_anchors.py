@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which CA vouches for a certificate, and in which order candidates are asked."""
+"""The CA that vouches for a certificate, and the order of the candidates."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is read around a request: what its signer calls for, and no more."""
+"""Only the facts that a request requires are read."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def lease(seconds: float) -> dict[str, Any]:
 
 def test_when_the_lease_may_tell_more() -> None:
     evidence, api = around({MANAGER_LEASE: lease(5)})
-    assert evidence.seconds_until_lease_expires(csr(approved())) == float("inf"), "nobody has looked yet"
+    assert evidence.seconds_until_lease_expires(csr(approved())) == float("inf"), "the Lease was not read yet"
     evidence.observe(csr(approved()))
     assert evidence.seconds_until_lease_expires(csr(approved())) == 11.0
     assert evidence.seconds_until_lease_expires(csr(approved(), signerName=APP_SERVING)) == float("inf")
