@@ -263,7 +263,10 @@ def report(outcome: ObjectOutcome) -> dict[str, Any]:
         "namespace": target.namespace,
         "name": target.name,
         "change": outcome.change,
-        "changes": [{"path": one.path, "before": one.before, "after": one.after} for one in outcome.changes],
+        "changes": [
+            {"path": change.path, "before": change.before, "after": change.after}
+            for change in outcome.changes
+        ],
         "left": list(outcome.foreign_fields),
         "note": outcome.note,
     }
@@ -283,10 +286,10 @@ def diff(outcomes: Iterable[ObjectOutcome]) -> dict[str, Any]:
             continue
         if not isinstance(after.get(name), dict):
             before[name], after[name] = {}, {}
-        for one in outcome.changes:
-            if one.path not in after[name] and one.before is not None:
-                before[name][one.path] = one.before
-            after[name][one.path] = one.after
+        for change in outcome.changes:
+            if change.path not in after[name] and change.before is not None:
+                before[name][change.path] = change.before
+            after[name][change.path] = change.after
     return {"before": before, "after": {name: _without_none(value) for name, value in after.items()}}
 
 
