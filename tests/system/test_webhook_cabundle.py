@@ -166,7 +166,7 @@ def between(monkeypatch: pytest.MonkeyPatch, action: Callable[[], None]) -> None
     monkeypatch.setattr(bundle_patch, "require", lambda *_arguments: action())
 
 
-def test_a_change_by_somebody_else_survives(rig: BundleRig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_change_by_another_client_survives(rig: BundleRig, monkeypatch: pytest.MonkeyPatch) -> None:
     target = rig.webhooks(VALIDATING, None)
     theirs = {
         "op": "add",

@@ -77,7 +77,7 @@ def test_an_answer_that_a_new_connection_would_get_too(rig: ProbeRig) -> None:
     assert served["problem"] == ""
     assert served["certificate"]["names"] == [rig.server_name]
     assert served["endpoint"] == f"localhost:{rig.server.port}"
-    assert "1 API server by Lease; 3 requests, each over a connection of its own" in result["evidence"][-1]
+    assert "1 API server by Lease, 3 requests, each over a new connection" in result["evidence"][-1]
     assert rig.writes() == []
 
 
@@ -166,7 +166,7 @@ def test_what_was_proven_otherwise_is_not_written(rig: ProbeRig) -> None:
     assert rig.writes() == []
 
 
-def test_a_bundle_that_somebody_sets_back_proves_nothing(
+def test_a_bundle_that_another_client_restores_proves_nothing(
     rig: ProbeRig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It brings the old connections back, between our write and our question."""

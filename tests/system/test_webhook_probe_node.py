@@ -92,7 +92,7 @@ def test_pods_that_serve_what_the_bundle_accepts(
 def test_a_certificate_that_changed_behind_open_connections(
     node: Cluster, webhook: NodeWebhook, kubeconfig: Path, ca: pki.KeyPair
 ) -> None:
-    """The pods take up a certificate that nobody trusts, and the API server goes on as if nothing had happened."""
+    """The pods load a certificate without a trusted CA, and the API server continues to use old connections."""
     secret = f"/api/v1/namespaces/{webhook.namespace}/secrets/{webhook.name}"
 
     def serve(pair: pki.KeyPair, mark: str, verdict: str) -> dict[str, Any]:

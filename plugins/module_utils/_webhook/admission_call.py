@@ -5,9 +5,10 @@
 
 """The request that makes an API server call a webhook. Pure.
 
-Admission: the creation of an object, as a server dry run. Conversion: the same at a version that is not stored: the
-API server converts the object before it would store it. Reads prove less: a list comes from the API server's cache.
-An aggregated API: a read of its discovery document, which the API server fetches from it.
+- Admission: the creation of an object, as a server dry run.
+- Conversion: the same at a version that is not stored, so that the API server converts the object. A read proves less, because
+  lists come from the API server's cache.
+- Aggregation: a read of the API's discovery document, which the API server fetches from the webhook.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class ProbeObject:
 
 @dataclass(frozen=True)
 class ApiResource:
-    """What objects of a kind are called in paths. group: "" for the core group."""
+    """A kind of objects as paths name it. The core group is ""."""
 
     group: str
     version: str
@@ -58,16 +59,18 @@ class ApiResource:
 
 @dataclass(frozen=True)
 class ProbeCall:
-    """kind: of call_failures. body: what is created as a dry run; None: the path is read. words: the request, for people.
+    """One request to the API server."""
 
-    webhook: its name, for admission. creation: the same as the API server's rules see it, None for a read.
-    """
-
+    #: ADMISSION, CONVERSION or AGGREGATION of call_failures.
     kind: str
     path: str
+    #: The request in words.
     words: str
+    #: The object to create as a dry run, None for a read of the path.
     body: Object | None = None
+    #: The name of an admission webhook.
     webhook: str = ""
+    #: The creation as the API server compares it with rules, None for a read.
     creation: ObjectCreation | None = None
 
     @property
@@ -98,16 +101,18 @@ def check_object(target: Target, asked: ProbeObject) -> None:
 
 
 def _check_shape(manifest: Object) -> None:
-    """Only what is read here before the API server, which knows the whole schema, sees it."""
+    """Check the fields that are read here. The API server checks the whole schema later."""
     metadata = manifest.get("metadata") or {}
     if not isinstance(metadata, Mapping):
-        raise ProbeError("the object's metadata is no dictionary", remedy="Give a whole manifest")
+        raise ProbeError("the object's metadata is not a dictionary", remedy="Give a whole manifest")
     if not isinstance(metadata.get("labels") or {}, Mapping):
-        raise ProbeError("the object's metadata.labels is no dictionary", remedy="Give labels as NAME: VALUE")
+        raise ProbeError(
+            "the object's metadata.labels is not a dictionary", remedy="Give labels as NAME: VALUE"
+        )
 
 
 def group_version(manifest: Object) -> tuple[str, str]:
-    """Group ("" for the core one) and version of a manifest."""
+    """Return group and version of a manifest. The core group is ""."""
     group, _slash, version = str(manifest["apiVersion"]).rpartition("/")
     return group, version
 
@@ -117,7 +122,7 @@ def discovery_path(group: str, version: str) -> str:
 
 
 def resource_of(manifest: Object, discovery: Object | None) -> ApiResource:
-    """Find the manifest's kind in the discovery document of its version. Raises ProbeError where it is not served."""
+    """Find the manifest's kind in the discovery document of its version. Raises ProbeError if it is not served."""
     group, version = group_version(manifest)
     for entry in (discovery or {}).get("resources") or ():
         if entry["kind"] == manifest["kind"] and "/" not in entry["name"]:
@@ -136,14 +141,14 @@ def resource_of_definition(definition: Object, version: str) -> ApiResource:
 
 
 def unstored(definition: Object) -> list[str]:
-    """The versions that are served and not stored: objects of theirs are converted."""
+    """Return the versions that are served but not stored. The API server converts their objects."""
     return [
         entry["name"] for entry in definition["spec"]["versions"] if entry["served"] and not entry["storage"]
     ]
 
 
 def sample(definition: Object) -> dict[str, Any]:
-    """The smallest object at a version that is converted: enough where the schema requires nothing."""
+    """Return the smallest object at a version that is converted. It is valid if the schema has no required fields."""
     spec = definition["spec"]
     namespace = {"namespace": "default"} if spec["scope"] == "Namespaced" else {}
     version = unstored(definition)[0]
@@ -151,7 +156,7 @@ def sample(definition: Object) -> dict[str, Any]:
 
 
 def check_converted(definition: Object, manifest: Object) -> None:
-    """Raise ProbeError for an object that this definition would not convert."""
+    """Raise ProbeError for an object that the API server would not convert by this definition."""
     spec = definition["spec"]
     group, version = group_version(manifest)
     name, versions = definition["metadata"]["name"], unstored(definition)
@@ -169,7 +174,7 @@ def check_converted(definition: Object, manifest: Object) -> None:
 
 
 def creation(resource: ApiResource, manifest: Object, kind: str, webhook: str = "") -> ProbeCall:
-    """The dry run of a manifest. Raises ProbeError where its namespace is missing, or should be."""
+    """Return the dry run of a manifest. Raises ProbeError if it lacks a namespace, or has one that it must not have."""
     body = {**manifest, "metadata": dict(manifest.get("metadata") or {})}
     metadata = body["metadata"]
     if not metadata.get("name") and not metadata.get("generateName"):
@@ -201,14 +206,14 @@ def creation(resource: ApiResource, manifest: Object, kind: str, webhook: str = 
 
 
 def discovery_of(api_service: Object) -> ProbeCall:
-    """The read that an aggregated API answers itself."""
+    """Return the read of the discovery document, which the aggregated API itself answers."""
     spec = api_service["spec"]
     path = f"/apis/{spec['group']}/{spec['version']}"
     return ProbeCall(call_failures.AGGREGATION, path, f"GET {path}")
 
 
 def availability(api_service: Object) -> tuple[bool, str]:
-    """Whether the condition Available is True, and what it says."""
+    """Return whether the condition Available is True, and its message."""
     for entry in (api_service.get("status") or {}).get("conditions") or ():
         if entry["type"] == "Available":
             return entry["status"] == "True", str(entry.get("message") or entry.get("reason") or "")

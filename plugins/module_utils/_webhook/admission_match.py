@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Does the API server ask this webhook about the creation of this object? Pure.
+"""Decide if the API server asks a webhook about the creation of an object. Pure.
 
-An object that is created without complaint proves nothing where the webhook is not asked. The rules are those of
+A created object proves nothing if the webhook is not asked about it. The rules are those of
 k8s.io/apiserver pkg/admission/plugin/webhook (generic/webhook.go ShouldCallHook, predicates/); conditions in CEL are
 not evaluated here.
 """
@@ -20,7 +20,7 @@ from .._errors import check_shape
 
 Object = Mapping[str, Any]
 
-# Kinds that no webhook is ever asked about, so that a bad one can be repaired: predicates/rules/rules.go.
+# The API server asks no webhook about these kinds, so that a broken webhook can be repaired: predicates/rules/rules.go.
 EXEMPT_GROUP = "admissionregistration.k8s.io"
 EXEMPT_KINDS = frozenset(
     f"{effect}{suffix}"

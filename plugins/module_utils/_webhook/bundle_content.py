@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""The content of a caBundle: what is in it, what may go in, and how two of them become one."""
+"""The certificates of a caBundle: read, check and merge them."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def certificates(bundle: str) -> tuple[BundleCertificate, ...]:
 
 
 def check(bundle: str) -> None:
-    """Raise BundleError for a text that is no bundle to give to an API server. It never quotes the text."""
+    """Raise BundleError for a text that must not be given to an API server. The error never quotes the text."""
     if pem_text.has_private_key(bundle):
         raise BundleError(
             "the CA bundle holds a private key, which would become readable for everyone who may read the object",
             code="contains-private-key",
-            remedy="Give certificates only; if the key was shown to anybody, replace it",
+            remedy="Give only certificates. Replace the key if another person may have seen it",
         )
     try:
         found = certificate_facts.load(bundle)

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""From a wanted bundle to one JSON patch an object."""
+"""Plan and write the change of caBundles, one JSON patch for each object."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
     from .._kube.client import Client
 
-# Each attempt reads the object anew, so losing five times in a row means that somebody writes it in a loop.
+# Each attempt reads the object again. Five conflicts in a row mean that another client writes it in a loop.
 ATTEMPTS = 5
 
-# Code of a verdict (_x509._verify.REASONS) -> what helps, where that is not the right CA.
+# Code of a verdict (_x509.verify.REASONS) -> remedy, if it is not the right CA.
 _LEAF_REMEDIES = {
     "expired": "Renew what has expired; the CA bundle and the certificate have to be valid now",
     "no_alternative_names": "Give a certificate with the subject alternative name {name}",
@@ -43,7 +43,7 @@ _LEAF_REMEDIES = {
 
 @dataclass(frozen=True)
 class BundleChange:
-    """One caBundle. after: the PEM text it becomes; None while the certificate to trust is not issued yet."""
+    """The change of one caBundle. after: its new PEM text, None while the certificate to trust is not issued yet."""
 
     config: bundle_targets.ClientConfig
     after: str | None
@@ -67,11 +67,11 @@ class BundleChange:
 
     @property
     def left(self) -> list[str]:
-        """Fingerprints of the certificates that it holds then."""
+        """Return the fingerprints of the certificates after the change."""
         return _prints(self.after) or []
 
     def operations(self) -> list[dict[str, Any]]:
-        """Return the JSON patch of this caBundle, guarded by the webhook's name where it has one."""
+        """Return the JSON patch of this caBundle, guarded by the webhook's name if it has one."""
         config, pointer = self.config, f"{self.config.pointer}/caBundle"
         guard = json_patch.test(config.name_pointer, config.webhook)
         value = base64.b64encode((self.after or "").encode()).decode()
@@ -81,7 +81,7 @@ class BundleChange:
 
 @dataclass(frozen=True)
 class TargetChange:
-    """What happens to one object, decided on the version of it that was read."""
+    """The change of one object, planned for the version that was read."""
 
     target: bundle_targets.Target
     resource_version: str
@@ -105,12 +105,12 @@ class TargetChange:
 
 
 def check_leaf(leaf_pem: str) -> None:
-    """Raise CertificateError for a text that is no certificate to verify. It never quotes the text."""
+    """Raise CertificateError for a text without a certificate to verify. The error never quotes the text."""
     if pem_text.has_private_key(leaf_pem):
         raise CertificateError(
             "the certificate comes with a private key in the same text",
             code="contains-private-key",
-            remedy="Give the certificate only; if the key was shown to anybody, replace it",
+            remedy="Give only the certificate. Replace the key if another person may have seen it",
         )
     try:
         certificate_facts.load_leaf_and_chain(leaf_pem)
@@ -134,14 +134,14 @@ def plan(
     leaf_pem: str | None = None,
     now: datetime,
 ) -> TargetChange:
-    """Decide what happens to an object.
+    """Plan the change of an object.
 
     wanted: PEM text that passed bundle_content.check, or None while it is not known. mode: see bundle_content.merge.
-    service: see bundle_targets.client_configs. leaf_pem: the certificate that the webhook serves, intermediates after it.
-    take_over: write also where another writer's marks are, see bundle_targets.check_managers. recorded: the wanted certificates are on
-    record as our own additions, so that taking them away takes nothing of another writer's.
-    Raises TargetError, OwnedTargetError where another writer would be overruled, UntrustedLeafError where the leaf
-    would not be accepted, BundleError, CertificateError.
+    service: see bundle_targets.client_configs. leaf_pem: the certificate that the webhook serves, followed by its intermediates.
+    take_over: also write an object of another manager, see bundle_targets.check_managers. recorded: the wanted certificates are
+    recorded as additions of this collection, so that their removal removes no certificate of another manager.
+    Raises TargetError, OwnedTargetError for an object of another manager, UntrustedLeafError if the API server would refuse the
+    leaf, BundleError, CertificateError.
     """
     configs = bundle_targets.client_configs(target, obj, service=service)
     after = [
@@ -228,7 +228,7 @@ def write_all(
 def report(change: TargetChange) -> dict[str, Any]:
     """Return the change for a result: kind, name, changed, and the fingerprints before and after of each webhook.
 
-    ``name`` of a webhook is empty for kinds that have one place only; ``after`` is None while it is not known.
+    ``name`` of a webhook is empty for kinds with one place. ``after`` is None while it is not known.
     """
     webhooks = [
         {

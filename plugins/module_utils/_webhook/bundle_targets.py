@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Objects that hold a caBundle: which ones, where in them, and who else writes there."""
+"""Objects that hold a caBundle: their kinds, the places of the bundle, and their other managers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ServiceName = tuple[str, str]
 
 @dataclass(frozen=True)
 class Target:
-    """One object. webhooks: names inside a *WebhookConfiguration; empty means all, or those of the wanted Service."""
+    """One object. webhooks: names in a *WebhookConfiguration. Empty means all, or those of the wanted Service."""
 
     kind: str
     name: str
@@ -44,35 +44,36 @@ class Target:
 
 @dataclass(frozen=True)
 class ClientConfig:
-    """One place that holds a caBundle.
+    """One place that holds a caBundle."""
 
-    webhook: the webhook's name, empty where the object has none (CustomResourceDefinition, APIService).
-    pointer: JSON pointer of the place. name_pointer: that of the webhook's name, empty as above.
-    server_name: the name the API server verifies. service: the Service it calls, None for a URL.
-    ca_bundle: PEM text, empty where there is none. port: of the Service, or of the URL.
-    """
-
+    #: The name of the webhook, "" for a CustomResourceDefinition or an APIService.
     webhook: str
+    #: JSON pointer of the place.
     pointer: str
+    #: JSON pointer of the webhook's name, "" if it has no name.
     name_pointer: str
+    #: The name that the API server verifies.
     server_name: str
+    #: The Service that the API server calls, None for a URL.
     service: ServiceName | None
+    #: PEM text, "" if the place has no bundle.
     ca_bundle: str
+    #: Of the Service, or of the URL.
     port: int = 443
 
 
 @dataclass(frozen=True)
 class TargetKind:
-    """group, version, resource: of the fixed path. expression: the jq path of every caBundle.
-
-    locate: checks the object and yields (webhook, JSON pointer, client configuration).
-    """
+    """A kind of objects that hold a caBundle."""
 
     group: str
     version: str
     resource: str
+    #: The jq path of every caBundle.
     expression: str
+    #: Check the object and yield (webhook, JSON pointer, client configuration).
     locate: Callable[[Target, Object], Iterator[tuple[str, str, Object]]]
+    #: Where the API defines the field.
     source: str
 
 
@@ -86,7 +87,7 @@ def _conversion(target: Target, obj: Object) -> Iterator[tuple[str, str, Object]
     if conversion.get("strategy") != "Webhook":
         raise TargetError(
             f"{target} has no conversion webhook (its conversion strategy is {conversion.get('strategy', 'None')})",
-            remedy="Take it off the targets, or set spec.conversion.strategy to Webhook with its clientConfig first",
+            remedy="Remove it from the targets, or set spec.conversion.strategy to Webhook with its clientConfig first",
         )
     yield "", "/spec/conversion/webhook/clientConfig", conversion["webhook"]["clientConfig"]
 
@@ -96,17 +97,16 @@ def _api_service(target: Target, obj: Object) -> Iterator[tuple[str, str, Object
     if not spec.get("service"):
         raise TargetError(
             f"{target} is served by the API server itself (it has no spec.service) and takes no caBundle",
-            remedy="Take it off the targets",
+            remedy="Remove it from the targets",
         )
     if spec.get("insecureSkipTLSVerify"):
         raise TargetError(
             f"{target} has insecureSkipTLSVerify: true, which excludes a caBundle",
-            remedy="Set spec.insecureSkipTLSVerify to false first; calls fail until the caBundle is there",
+            remedy="Set spec.insecureSkipTLSVerify to false first. Calls fail until the object has a caBundle",
         )
     yield "", "/spec", spec
 
 
-# source: where the API says which field holds the bundle.
 KINDS = {
     "ValidatingWebhookConfiguration": TargetKind(
         "admissionregistration.k8s.io",
@@ -147,21 +147,21 @@ _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
 
 
 def targets_from(option: Sequence[Mapping[str, Any]]) -> tuple[Target, ...]:
-    """Read the option ``targets``: dictionaries with kind, name and, if wanted, webhooks.
+    """Read the option ``targets``: dictionaries with kind, name and optionally webhooks.
 
-    An object that is named several times becomes one target, so that it is written once.
-    Raises TargetError for an unknown kind, and for a name or a list of webhooks that cannot be.
+    An object that is listed several times becomes one target, so that it is written once.
+    Raises TargetError for an unknown kind, an invalid name, and webhooks of a kind that has none.
     """
     merged: dict[tuple[str, str], tuple[str, ...]] = {}
     for entry in option:
         kind, name, webhooks = entry["kind"], entry["name"], tuple(entry.get("webhooks") or ())
         if kind not in KINDS:
             raise TargetError(
-                f"{kind} is no kind that holds a caBundle", remedy=f"Use one of {_listed(KINDS)}"
+                f"the kind {kind} does not hold a caBundle", remedy=f"Use one of {_listed(KINDS)}"
             )
         if not _NAME.fullmatch(name):
             raise TargetError(
-                f"{name!r} is no name of a {kind}",
+                f"{name!r} is not a valid name of a {kind}",
                 remedy="A name consists of lower case letters, digits, '-' and '.', at most 253 in all",
             )
         if webhooks and KINDS[kind].locate is not _webhooks:
@@ -169,7 +169,7 @@ def targets_from(option: Sequence[Mapping[str, Any]]) -> tuple[Target, ...]:
                 f"{kind} {name} has no named webhooks", remedy="Leave webhooks out of this target"
             )
         known = merged.get((kind, name))
-        # No webhooks means all, and all and some are all.
+        # An empty list selects every webhook, also when merged with a subset.
         merged[kind, name] = (
             webhooks if known is None else _union(known, webhooks) if known and webhooks else ()
         )
@@ -189,9 +189,9 @@ def permission(target: Target, verb: str) -> Permission:
 
 
 def read(client: Client, target: Target, *, writes: bool = True) -> dict[str, Any]:
-    """Read the object. ``writes``: whether it may be written afterwards, so that both rights are named at once.
+    """Read the object. ``writes``: also name the permission to write in the error of a missing permission.
 
-    Raises TargetError where it is absent, MissingPermissions where it may not be read, KubeError.
+    Raises TargetError if it does not exist, MissingPermissions if this identity may not read it, KubeError.
     """
     try:
         obj = client.find(path(target))
@@ -212,8 +212,8 @@ def client_configs(
 ) -> tuple[ClientConfig, ...]:
     """Return the wanted client configurations of an object, at least one.
 
-    service: take only those that call this Service. Raises TargetError for a webhook name that the object lacks,
-    one that calls another Service, and where nothing is left; MalformedObject.
+    service: take only those that call this Service. Raises TargetError if the object lacks a named webhook, if a named webhook
+    calls another Service, or if no client configuration is left, and MalformedObject.
     """
     with check_shape(target):
         found = [_client_config(*place) for place in KINDS[target.kind].locate(target, obj)]
@@ -227,7 +227,7 @@ def client_configs(
     named = [config for config in found if not target.webhooks or config.webhook in target.webhooks]
     if not named:
         raise TargetError(
-            f"{target} has no webhooks", remedy="Take it off the targets, or add its webhooks first"
+            f"{target} has no webhooks", remedy="Remove it from the targets, or add its webhooks first"
         )
     fitting = [config for config in named if service is None or config.service == service]
     strangers = [config for config in named if service is not None and config.service != service]
@@ -248,7 +248,7 @@ def find_managers(target: Target, obj: Object) -> tuple[DetectedManager, ...]:
 
 
 def find_bundle_writer(target: Target, obj: Object) -> DetectedManager | None:
-    """Return the manager that writes the object's caBundle at any time, None if there is none.
+    """Return the manager that writes the object's caBundle at any time, or None.
 
     Only this manager can restore its certificates, so they are not ours to remove.
     """
@@ -307,7 +307,7 @@ def _client_config(webhook: str, pointer: str, place: Object) -> ClientConfig:
 
 
 def _decoded(ca_bundle: str | None) -> str:
-    # Bytes that are no text can be no PEM either: they need not survive, only not hurt.
+    # Bytes that are not text are not PEM either, so they may be lost.
     try:
         return base64.b64decode(ca_bundle or "").decode("utf-8", "replace")
     except ValueError:

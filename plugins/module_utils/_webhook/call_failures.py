@@ -3,10 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Why a call of a webhook failed, named from the API server's own words. Pure: tables, and two look-ups in them.
+"""Name the cause of a failed webhook call from the API server's message. Pure: tables and two look-ups.
 
-The words are Go's and the API server's, and there is no code beside them: Kubernetes reports every failed call as an
-internal error with a text.
+Kubernetes reports every failed call as an internal error with a text of Go or of the API server, and without a code.
 """
 
 from __future__ import annotations
@@ -14,28 +13,33 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-# What a failure speaks of: the call of the webhook, its own refusal, or something else that ended the request.
+# The subject of a failure: the call of the webhook, its own refusal, or something else that ended the request.
 CALL, REFUSAL, ELSEWHERE = "call", "refusal", "elsewhere"
-# How a webhook is called: by admission, to convert objects, or as an aggregated API.
+# The kinds of calls: admission, conversion of objects, or a request to an aggregated API.
 ADMISSION, CONVERSION, AGGREGATION = "admission", "conversion", "aggregation"
 _LONGEST_QUOTE = 400
 
 
 @dataclass(frozen=True)
 class CallFailure:
-    """code: stable, for programs. about: CALL, REFUSAL or ELSEWHERE. cause: a clause; remedy: a sentence."""
+    """A named failure of a request."""
 
+    #: Stable, for programs.
     code: str
+    #: CALL, REFUSAL or ELSEWHERE.
     about: str
+    #: A clause.
     cause: str
+    #: A sentence.
     remedy: str
 
 
 @dataclass(frozen=True)
 class FailureRow:
-    """pattern: a regular expression that is searched for. cause and remedy may hold {words}, what was said."""
+    """One known failure. cause may hold {words}, the quoted message."""
 
     code: str
+    #: A regular expression to search in the message.
     pattern: str
     cause: str
     remedy: str
@@ -44,7 +48,7 @@ class FailureRow:
 
 @dataclass(frozen=True)
 class MessageFrame:
-    """How the API server begins to tell of a webhook. Groups: name, the webhook's; detail, what happened."""
+    """How a message of the API server about a webhook begins. Groups: name (of the webhook) and detail (the failure)."""
 
     pattern: str
     kind: str
@@ -105,7 +109,7 @@ _AVAILABILITY = "k8s.io/kube-aggregator pkg/controllers/status/remote/remote_ava
 _GO_X509 = "Go 1.26 crypto/x509 verify.go"
 _REST_ERRORS = "k8s.io/apimachinery pkg/api/errors/errors.go NewGenericServerResponse"
 
-# In this order: an unknown authority may quote in parentheses what was wrong with a certificate of the same name.
+# The order matters: the message of an unknown authority may quote the fault of a certificate of the same name in parentheses.
 CALLS = (
     FailureRow(
         "service-missing",
@@ -125,8 +129,8 @@ CALLS = (
         "no-endpoints",
         r"no endpoints available|cannot find endpointslices|have no addresses with port name|has no ready endpoint",
         "no pod is ready behind its Service",
-        "Start the webhook and let its pods become ready; if they are, compare the Service's selector and target "
-        "port with theirs",
+        "Start the webhook and let its pods become ready. If they are ready, compare the Service's selector and target "
+        "port with the pods",
         source=f"{_RESOLVER}; {_AVAILABILITY}",
     ),
     FailureRow(
@@ -146,8 +150,8 @@ CALLS = (
     FailureRow(
         "unknown-authority",
         r"x509: certificate signed by unknown authority",
-        "no certificate of its caBundle vouches for the certificate that it serves: {words}",
-        "Add the CA that issued the served certificate to the caBundle; if the certificate was renewed, see that "
+        "the certificate that it serves does not verify with its caBundle: {words}",
+        "Add the CA that issued the served certificate to the caBundle. If the certificate was renewed, make sure that "
         "every pod serves the new one with its intermediates",
         source=_GO_X509,
     ),
@@ -163,13 +167,13 @@ CALLS = (
         "expired",
         r"x509: certificate has expired or is not yet valid",
         "a certificate is not valid now: {words}",
-        "Renew what has expired, the served certificate or its CA; if neither has, compare the clocks",
+        "Renew the expired certificate, the served one or its CA. If neither has expired, compare the clocks",
         source=_GO_X509,
     ),
     FailureRow(
         "wrong-usages",
         r"x509: certificate specifies an incompatible key usage",
-        "the certificate that it serves is not for servers: {words}",
+        "the certificate that it serves does not allow server authentication: {words}",
         "Issue one with the usage 'server auth'",
         source=_GO_X509,
     ),
@@ -177,13 +181,13 @@ CALLS = (
         "certificate-refused",
         r"x509: |failed to parse certificate",
         "the API server does not accept the certificate that it serves: {words}",
-        "Issue another one; the words are those of Go's TLS client",
+        "Issue another certificate that Go's TLS client accepts",
         source=_GO_X509,
     ),
     FailureRow(
         "not-tls",
         r"first record does not look like a TLS handshake|gave HTTP response to HTTPS client",
-        "what listens there speaks no TLS: {words}",
+        "the server at its address speaks no TLS: {words}",
         "Correct the port, or let the webhook serve HTTPS",
         source="Go 1.26 crypto/tls conn.go; net/http transport.go",
     ),
@@ -191,23 +195,23 @@ CALLS = (
         "tls-failed",
         r"tls: |TLS handshake failed",
         "the TLS handshake failed: {words}",
-        "See what the webhook logs; it must not ask for a client certificate that the API server has not got, and "
+        "Read the logs of the webhook. It must not require a client certificate that the API server does not have, and "
         "must speak TLS 1.2 or newer",
         source="Go 1.26 crypto/tls alert.go",
     ),
     FailureRow(
         "refused",
         r"connection refused",
-        "nobody accepts connections at its address: {words}",
-        "See that the pods are ready and listen on the Service's target port. A Service without ready pods refuses "
+        "no server accepts connections at its address: {words}",
+        "Make sure that the pods are ready and listen on the Service's target port. A Service without ready pods refuses "
         "connections too",
-        source="Linux connect(2); kube-proxy rejects what is meant for a Service without endpoints",
+        source="Linux connect(2); kube-proxy rejects connections to a Service without endpoints",
     ),
     FailureRow(
         "address-not-allowed",
         r"Address is not allowed",
-        "the control plane of Amazon EKS does not send to this address: the pods are in a network of their own, not "
-        "in the VPC",
+        "the control plane of Amazon EKS does not send to this address, because the pods are in their own network and "
+        "not in the VPC",
         "Run the webhook with hostNetwork: true and dnsPolicy: ClusterFirstWithHostNet, or in the VPC's network",
         source="https://github.com/piraeusdatastore/helm-charts/issues/42",
     ),
@@ -215,23 +219,23 @@ CALLS = (
         "no-network-path",
         r"no route to host|network is unreachable|No agent available",
         "the API server has no network path to it: {words}",
-        "Open the way from the control plane to the pods; where it leads through Konnectivity, see that its agents run",
+        "Open the network path from the control plane to the pods. If it uses Konnectivity, make sure that its agents run",
         source="Linux connect(2); kubernetes-sigs/apiserver-network-proxy; cert-manager/cert-manager#6457",
     ),
     FailureRow(
         "timed-out",
         r"context deadline exceeded|i/o timeout|TLS handshake timeout|Client\.Timeout|timed out",
         "it did not answer in time: {words}",
-        "Either it is slow or stuck (see its logs, and timeoutSeconds), or the API server cannot reach it: look for "
+        "Read the logs of the webhook and compare timeoutSeconds. If it is not slow, the API server cannot reach it, so check "
         "firewalls and NetworkPolicies. On Amazon EKS with another CNI than Amazon's, the control plane cannot reach "
-        "pods: run the webhook with hostNetwork: true",
+        "pods, so run the webhook with hostNetwork: true",
         source="Go net/http; https://github.com/aws/containers-roadmap/issues/1215",
     ),
     FailureRow(
         "name-not-resolved",
         r"no such host|server misbehaving",
         "the API server cannot resolve its name: {words}",
-        "Correct the URL or the Service's externalName; the API server asks the DNS of its own machine, not the "
+        "Correct the URL or the Service's externalName. The API server asks the DNS of its own machine, not the "
         "cluster's",
         source="Go net dnsclient",
     ),
@@ -239,21 +243,21 @@ CALLS = (
         "connection-closed",
         r"\bEOF\b|connection reset by peer|broken pipe|malformed HTTP|closed the connection",
         "it closes the connection without an answer: {words}",
-        "See what the webhook, or a proxy or service mesh before it, logs",
+        "Read the logs of the webhook, and of a proxy or service mesh in front of it",
         source="Go net/http transport.go",
     ),
     FailureRow(
         "wrong-path",
         r"could not find the requested resource|does not allow this method|404 page not found|: 404\b",
         "it does not know the path that it is called at",
-        "Correct the path in the client configuration, or the Service: it may belong to another program",
+        "Correct the path in the client configuration, or the Service, which may belong to another program",
         source=_REST_ERRORS,
     ),
     FailureRow(
         "not-let-in",
         r"has asked for the client to provide credentials|(?:webhook|failed): unknown$|: 40[13]\b",
         "it does not let the API server in (401 or 403)",
-        "See which client it expects: the API server presents no credentials unless an AdmissionConfiguration gives "
+        "Find out which client it expects. The API server presents no credentials unless an AdmissionConfiguration has "
         "them",
         source=_REST_ERRORS,
     ),
@@ -262,8 +266,8 @@ CALLS = (
         r"received invalid webhook response|json parse error|unknown conversion|undecodable patch|attempted to modify"
         r"|returned \d+ objects|returned invalid|no response provided|expected (?:webhook )?response"
         r"|response\.result\.status was|rejected our request|status code [23]\d\d|unsupported patch type",
-        "what it answers is no review that the API server understands: {words}",
-        "See that the path is the right one, and that the webhook speaks a version that its configuration lists "
+        "the API server does not understand its answer: {words}",
+        "Correct the path, and make sure that the webhook answers in a version that its configuration lists "
         "(admissionReviewVersions, conversionReviewVersions)",
         source="k8s.io/apiserver pkg/admission/plugin/webhook/request/admissionreview.go; k8s.io/apiextensions-apiserver",
     ),
@@ -271,7 +275,7 @@ CALLS = (
         "server-error",
         r"an error on the server|currently unable to handle|too many requests|status code|has panicked|: [45]\d\d\b",
         "it answers with an error: {words}",
-        "See what the webhook logs",
+        "Read the logs of the webhook",
         source=_REST_ERRORS,
     ),
 )
@@ -280,15 +284,15 @@ OTHERS = (
     FailureRow(
         "no-dry-run",
         r"does not support dry run",
-        "it takes no dry runs, because its sideEffects is neither None nor NoneOnDryRun",
-        "Nothing proves it without writing an object; set sideEffects where it has none",
+        "it does not support dry runs, because its sideEffects is neither None nor NoneOnDryRun",
+        "Set sideEffects to None if it has none. Without it only a written object proves that it answers",
         source=_DISPATCHER,
     ),
     FailureRow(
         "policy",
         r"AdmissionPolicy '[^']*' with binding|exceeded quota|violates PodSecurity|LimitRange",
         "a policy of the cluster refuses the object: {words}",
-        "Give an object that the policy lets pass",
+        "Give an object that the policy allows",
         source="k8s.io/apiserver pkg/admission/plugin/policy; kubernetes plugin/pkg/admission",
     ),
     FailureRow(
@@ -308,7 +312,7 @@ OTHERS = (
     FailureRow(
         "invalid-object",
         r"is invalid: |strict decoding error|cannot be handled as|unable to decode|ValidationError",
-        "the object itself is refused, before a validating webhook is asked about it: {words}",
+        "the API server refuses the object before it asks a validating webhook: {words}",
         "Give an object that the API server accepts",
         source="k8s.io/apiserver pkg/registry/generic/registry/store.go Create",
     ),
@@ -316,9 +320,9 @@ OTHERS = (
 
 
 def of_answer(words: str, kind: str, webhook: str = "") -> CallFailure:
-    """Name what the API server says about a request that it did not carry out.
+    """Name the failure of a request from the API server's message.
 
-    kind: how the probed webhook is called. webhook: its name, for admission; another one's failure says nothing of it.
+    kind: how the probed webhook is called. webhook: the name of an admission webhook. A failure of another webhook proves nothing.
     """
     for frame in FRAMES:
         found = re.match(frame.pattern, words, re.DOTALL)
@@ -334,12 +338,12 @@ def of_answer(words: str, kind: str, webhook: str = "") -> CallFailure:
 
 
 def of_call(words: str) -> CallFailure:
-    """Name why a webhook cannot be used, from words that are about nothing else."""
+    """Name the failure of a webhook call from a message about this call."""
     return _first(CALLS, words, None)
 
 
 def said_by_webhook(words: str) -> str:
-    """Return what a webhook gave as the reason of its denial, "" where the words are no denial."""
+    """Return the reason that a webhook gave for its denial, "" if the message is not a denial."""
     found = re.match(next(frame for frame in FRAMES if frame.about == REFUSAL).pattern, words, re.DOTALL)
     return found["detail"].lstrip(": ").strip() if found else ""
 
@@ -354,18 +358,18 @@ def _first(rows: tuple[FailureRow, ...], words: str, frame: MessageFrame | None)
             said = quote(_without_prefix(words))
             return CallFailure(row.code, about, row.cause.format(words=said), row.remedy)
     if frame and frame.kind == CONVERSION:
-        # Its own words are told as they are, behind "failed: ".
+        # The message quotes the webhook's own words after "failed: ".
         return CallFailure(
             "conversion-refused",
             about,
             f"it does not convert the object: {quote(_without_prefix(words))}",
-            "Give an object that it can convert, or see what it logs",
+            "Give an object that it can convert, or read the logs of the webhook",
         )
     return CallFailure(
         "unnamed",
         about,
         f"the API server cannot use it: {quote(_without_prefix(words))}",
-        "See what the webhook and the API server log",
+        "Read the logs of the webhook and of the API server",
     )
 
 
@@ -374,7 +378,7 @@ def _of_another(words: str) -> CallFailure:
         "another-webhook",
         ELSEWHERE,
         f"another webhook ended the request: {quote(words)}",
-        "Probe that one, or give an object that it lets pass",
+        "Probe the other webhook, or give an object that it allows",
     )
 
 
@@ -391,7 +395,7 @@ def _of_others(words: str) -> CallFailure:
 
 
 def _without_prefix(words: str) -> str:
-    """What happened, without the address that was called: that is the client configuration's, and long."""
+    """Return the message without the called address, which is long and known from the client configuration."""
     text = re.sub(r"^(?:failed: )?(?:failed to call webhook: )?(?:could not get REST client: )?", "", words)
     text = re.sub(r"^(?:failing or missing response from \S+: )?(?:(?:Post|Get) \"[^\"]*\": )?", "", text)
     text = re.sub(r" from https://\S+(?=: \d)", "", text)
@@ -399,6 +403,6 @@ def _without_prefix(words: str) -> str:
 
 
 def quote(words: str) -> str:
-    """On one line, and not longer than a reader reads."""
+    """Return the text on one line, cut at _LONGEST_QUOTE characters."""
     line = " ".join(words.split())
     return line if len(line) <= _LONGEST_QUOTE else f"{line[:_LONGEST_QUOTE]}..."

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Errors of this room."""
+"""Errors of webhooks and their CA bundles."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from .._errors import CertflowError
 
 
 class TargetError(CertflowError):
-    """An object that cannot take a caBundle: absent, without a fitting client configuration, or badly named."""
+    """An object cannot take a caBundle: it does not exist, has no fitting client configuration, or has an invalid name."""
 
     code = "invalid-target"
 
 
 class OwnedTargetError(TargetError):
-    """An object whose caBundle is another writer's."""
+    """The caBundle of an object belongs to another manager."""
 
     code = "owned-by-another"
 
 
 class StaleError(TargetError):
-    """A webhook goes on serving another certificate than the one that its Secret holds now."""
+    """A webhook still serves another certificate than the one in its Secret."""
 
     code = "certificate-not-served"
 
 
 class UntrustedLeafError(TargetError):
-    """A bundle that would leave the API server unable to verify the webhook's certificate.
+    """With this bundle the API server would refuse the webhook's certificate.
 
-    verdict: the code of the verification's verdict, a key of _x509._verify.REASONS.
+    verdict: the code of the verification, a key of _x509.verify.REASONS.
     """
 
     code = "certificate-untrusted"
@@ -42,12 +42,12 @@ class UntrustedLeafError(TargetError):
 
 
 class ProbeError(CertflowError):
-    """What is asked of a probe cannot be asked of this webhook."""
+    """The webhook cannot be probed in this way."""
 
     code = "probe-impossible"
 
 
 class ProofError(CertflowError):
-    """A webhook failed its proof, or was not proven where that is required; ``values`` go into the failed result."""
+    """A webhook failed its probe, or the probe proves nothing although a proof is required. ``values`` are keys of the result."""
 
     code = "webhook-unproven"

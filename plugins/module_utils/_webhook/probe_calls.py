@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Asks API servers to call a webhook, and what they say."""
+"""Send the requests of a probe to the API servers, and read their answers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-system/leases"
 # KEP-1965: each API server holds one; k8s.io/kubernetes pkg/controlplane/instance.go.
 LEASE_LABEL = "apiserver.kubernetes.io/identity=kube-apiserver"
-# Behind a load balancer nobody can tell which API server a connection reaches: a few for each of them.
+# A load balancer hides which API server a connection reaches, so make several connections for each API server.
 PER_SERVER, MOST_REQUESTS = 3, 12
 
 
@@ -44,7 +44,7 @@ def api_servers(client: Client) -> ApiServers:
 
 
 def requests_for(servers: ApiServers) -> int:
-    """How many connections to make."""
+    """Return how many connections to make."""
     return min(MOST_REQUESTS, PER_SERVER * (servers.count or 1))
 
 
@@ -55,7 +55,7 @@ def resource(client: Client, manifest: Object) -> ApiResource:
 
 
 def namespace_labels(client: Client, creation: ObjectCreation) -> dict[str, str] | None:
-    """Labels of the object's namespace; None where they may not be read."""
+    """Return the labels of the object's namespace, None if this identity may not read them."""
     if not creation.namespace:
         return {}
     try:
@@ -66,9 +66,9 @@ def namespace_labels(client: Client, creation: ObjectCreation) -> dict[str, str]
 
 
 def ask(client: Client, call: ProbeCall, count: int) -> tuple[WebhookAnswer, ...]:
-    """Send the request several times, each over a connection of its own; a failed call ends it.
+    """Send the request several times, each over a new connection, until a call fails.
 
-    Raises ConnectionFailed and AuthenticationError: the API server itself did not answer.
+    Raises ConnectionFailed and AuthenticationError if the API server itself does not answer.
     """
     answers: list[WebhookAnswer] = []
     for _connection in range(count):
@@ -83,7 +83,7 @@ def ask(client: Client, call: ProbeCall, count: int) -> tuple[WebhookAnswer, ...
 def describe_endpoints(
     scan: EndpointScan, config: ClientConfig, now: datetime
 ) -> tuple[EndpointEvidence, ...]:
-    """Return the certificate of each endpoint, with the verdict of a new connection."""
+    """Return the certificate of each endpoint, and why the API server would refuse it on a new connection."""
     return tuple(_describe_endpoint(one, config, now) for one in scan.served)
 
 
@@ -103,7 +103,7 @@ def _ask(client: Client, call: ProbeCall) -> WebhookAnswer:
 def _answer(error: KubeError, call: ProbeCall) -> WebhookAnswer:
     words = error.message or error.cause
     if isinstance(error, AlreadyExists) and re.match(r'[^"]*"[^"]*" already exists$', words):
-        # The last thing that is looked at, behind admission and conversion (k8s.io/apiserver store.go Create).
+        # The API server checks this last, after admission and conversion (k8s.io/apiserver store.go Create).
         return WebhookAnswer(words=f"accepted ({words})")
     failure = call_failures.of_answer(words, call.kind, call.webhook)
     return WebhookAnswer(failure, words)

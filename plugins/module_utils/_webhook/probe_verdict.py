@@ -3,11 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""What was seen of a webhook, and what that proves. Pure: small rules over one observation, the first that applies wins.
+"""Judge the evidence about a webhook. Pure: an ordered list of rules, of which the first that applies wins.
 
-The API server keeps connections to webhooks open and does not verify them again, so that a request which passes says
-nothing of the certificate that is served now. It counts only where every endpoint was seen to serve a certificate that
-a new connection accepts, or where the API server was made to dial anew. docs/proof.md has this for operators.
+The API server keeps connections to webhooks open and does not verify them again. So a request that passes does not show which
+certificate is served now. It counts only if every endpoint serves a certificate that a new connection accepts, or if the API
+servers were made to reconnect. docs/proof.md explains this to operators.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .call_failures import ELSEWHERE, REFUSAL, CallFailure
 
 OK, FAILED, UNPROVEN = "ok", "failed", "unproven"
 ALLOWED, DENIED = "allowed", "denied"
-# Codes of verdicts that stay what they are while nobody changes the task, a right or the webhook's configuration.
+# Codes of verdicts that stay the same until the task, a permission or the webhook's configuration changes.
 LASTING = frozenset(
     (
         "another-webhook",
@@ -40,7 +40,7 @@ LASTING = frozenset(
 
 @dataclass(frozen=True)
 class WebhookAnswer:
-    """What one request, over a connection of its own to the API server, was told. failure: None where it passed."""
+    """The answer to one request over a new connection to the API server. failure: None if it passed."""
 
     failure: CallFailure | None = None
     words: str = ""
@@ -48,15 +48,14 @@ class WebhookAnswer:
 
 @dataclass(frozen=True)
 class EndpointEvidence:
-    """One endpoint of the webhook.
-
-    certificate: in words what it serves, "" where nothing was seen. problem: why not. refusal: why the API server
-    would not accept it on a new connection, in the words of Go; "" where it would.
-    """
+    """One endpoint of the webhook."""
 
     endpoint: str
+    #: The served certificate in words, "" if none was seen.
     certificate: str = ""
+    #: The reason why no certificate was seen.
     problem: str = ""
+    #: The reason why the API server would refuse it on a new connection, in the words of Go. "" if it would accept it.
     refusal: str = ""
 
     @property
@@ -66,7 +65,7 @@ class EndpointEvidence:
 
 @dataclass(frozen=True)
 class ApiServers:
-    """How many hold a Lease; None where that is not known, with the reason in problem."""
+    """The number of API servers with a Lease. None if it is not known, with the reason in ``problem``."""
 
     count: int | None = None
     problem: str = "the number of API servers is not known"
@@ -74,26 +73,28 @@ class ApiServers:
 
 @dataclass(frozen=True)
 class ProbeEvidence:
-    """What is known when a verdict is due.
+    """The evidence about one webhook."""
 
-    request: what was sent, in words ("dry run of ConfigMap x"). expect: ALLOWED or DENIED. message: a text that the
-    denial must hold. fails_open: failurePolicy Ignore. endpoints_problem: why none were seen at all, "" where some
-    were; are_endpoints_known: whether that means that there are none. is_blind: looking again would show no more.
-    has_bundle: without one the API server trusts its machine's roots. is_reconnected: the bundle's bytes were changed
-    just before the requests, and were still the same after them.
-    """
-
+    #: The request in words, such as "dry run of ConfigMap x".
     request: str
     answers: tuple[WebhookAnswer, ...]
+    #: ALLOWED or DENIED.
     expect: str = ALLOWED
+    #: A text that the denial must contain.
     message: str = ""
     match: AdmissionMatch = ASKED
+    #: The failurePolicy is Ignore.
     fails_open: bool = False
     endpoints: tuple[EndpointEvidence, ...] = ()
+    #: The reason why no endpoint was seen, "" if one was.
     endpoints_problem: str = ""
+    #: No endpoint was seen because the webhook has none.
     are_endpoints_known: bool = True
+    #: Another scan would show no more.
     is_blind: bool = False
+    #: Without a bundle the API server trusts the root certificates of its machine.
     has_bundle: bool = True
+    #: The bundle's bytes were changed just before the requests, and were still the same after them.
     is_reconnected: bool = False
     api_servers: ApiServers = ApiServers()
     notes: tuple[str, ...] = ()
@@ -105,22 +106,23 @@ class ProbeEvidence:
 
     @property
     def all_endpoints_verify(self) -> bool:
-        """Whether every endpoint serves what a new connection accepts."""
+        """Return True if every endpoint serves a certificate that a new connection accepts."""
         return self.has_bundle and bool(self.endpoints) and all(one.verifies for one in self.endpoints)
 
 
 @dataclass(frozen=True)
 class ProbeVerdict:
-    """verdict: OK, FAILED or UNPROVEN. code: stable, for programs. cause: one clause; for OK, what is proven.
+    """The result of a probe."""
 
-    is_lasting: waiting alone changes nothing.
-    """
-
+    #: OK, FAILED or UNPROVEN.
     verdict: str
+    #: Stable, for programs.
     code: str
+    #: A clause. With OK, the proven fact.
     cause: str
     remedy: str = ""
     evidence: tuple[str, ...] = ()
+    #: Waiting does not change the verdict.
     is_lasting: bool = False
 
     @property
@@ -129,7 +131,7 @@ class ProbeVerdict:
 
 
 def judge(evidence: ProbeEvidence) -> ProbeVerdict:
-    """Return the verdict of the first rule that applies, with everything that was seen as evidence."""
+    """Return the verdict of the first rule that applies, with all observations as evidence."""
     found = next(verdict for rule in RULES if (verdict := rule(evidence)))
     lasting = found.is_lasting or found.code in LASTING
     return ProbeVerdict(
@@ -138,18 +140,18 @@ def judge(evidence: ProbeEvidence) -> ProbeVerdict:
 
 
 def _served_is_refused(evidence: ProbeEvidence) -> ProbeVerdict | None:
-    """An endpoint serves what a new connection would refuse: that outweighs whatever passed over an old one."""
+    """A new connection would refuse the certificate of an endpoint. Requests over old connections do not matter then."""
     bad = next((one for one in evidence.endpoints if one.refusal and evidence.has_bundle), None)
     if bad is None:
         return None
     failure = call_failures.of_call(f"x509: {bad.refusal}")
     passed = any(answer.failure is None or answer.failure.about == REFUSAL for answer in evidence.answers)
-    hidden = "; it still answers over a connection that was opened before" if passed else ""
+    hidden = ". It still answers over a connection that was opened before" if passed else ""
     return ProbeVerdict(FAILED, failure.code, f"{bad.endpoint}: {failure.cause}{hidden}", failure.remedy)
 
 
 def _no_endpoint(evidence: ProbeEvidence) -> ProbeVerdict | None:
-    """No endpoint, known for certain. A request may still pass: over an old connection, or by failurePolicy Ignore."""
+    """The webhook has no endpoint. A request may still pass, over an old connection or by failurePolicy Ignore."""
     if not evidence.has_no_endpoint:
         return None
     failure = call_failures.of_call(evidence.endpoints_problem)
@@ -167,7 +169,9 @@ def _ended_elsewhere(evidence: ProbeEvidence) -> ProbeVerdict | None:
     failure = _failure(evidence, ELSEWHERE)
     if failure is None:
         return None
-    return ProbeVerdict(UNPROVEN, failure.code, f"nothing is said of it: {failure.cause}", failure.remedy)
+    return ProbeVerdict(
+        UNPROVEN, failure.code, f"the request does not show if it answers: {failure.cause}", failure.remedy
+    )
 
 
 def _denied_unexpectedly(evidence: ProbeEvidence) -> ProbeVerdict | None:
@@ -189,7 +193,7 @@ def _denied_otherwise(evidence: ProbeEvidence) -> ProbeVerdict | None:
 
 
 def _accepted_unexpectedly(evidence: ProbeEvidence) -> ProbeVerdict | None:
-    """The one thing that shows a webhook which is dead behind failurePolicy Ignore."""
+    """Only this rule reveals a webhook that cannot be called and has failurePolicy Ignore."""
     if evidence.expect != DENIED or not _passed(evidence):
         return None
     if evidence.match.is_asked is False:
@@ -203,25 +207,25 @@ def _accepted_unexpectedly(evidence: ProbeEvidence) -> ProbeVerdict | None:
         evidence.endpoints_problem,
     )
     cause = f"the object was accepted: {', '.join(reasons)}" + (f" ({problem})" if problem else "")
-    remedy = "See whether its pods run, and what they log"
+    remedy = "Check that its pods run, and read their logs"
     return ProbeVerdict(
         FAILED,
         "accepted",
         cause,
-        f"{remedy}; the API server logs 'failing open'" if evidence.fails_open else remedy,
+        f"{remedy}. The API server logs 'failing open'" if evidence.fails_open else remedy,
     )
 
 
 def _not_asked(evidence: ProbeEvidence) -> ProbeVerdict | None:
-    """A denial names the webhook that it comes from; an object that passed does not tell who was asked."""
+    """A denial names the webhook that it comes from. An object that passed does not show which webhooks were asked."""
     if evidence.match.is_asked or not _passed(evidence):
         return None
     code, start = (
         ("not-asked", "the API server does not ask it about this object")
         if evidence.match.is_asked is False
-        else ("perhaps-not-asked", "it cannot be told whether the API server asks it about this object")
+        else ("perhaps-not-asked", "it is not known if the API server asks it about this object")
     )
-    remedy = "Give an object that its rules and selectors name; one that it denies, with expect: denied, leaves no doubt"
+    remedy = "Give an object that its rules and selectors match. The best proof is an object that it denies, with expect: denied"
     return ProbeVerdict(UNPROVEN, code, f"{start}: {evidence.match.reason}", remedy)
 
 
@@ -229,7 +233,7 @@ def _hidden_by_ignore(evidence: ProbeEvidence) -> ProbeVerdict | None:
     if not evidence.fails_open or not _passed(evidence):
         return None
     cause = "failurePolicy Ignore lets the object pass as well when it cannot be called"
-    remedy = "Give an object that it denies, with expect: denied: only a refusal shows that it was asked"
+    remedy = "Give an object that it denies, with expect: denied. Only a denial shows that it was asked"
     return ProbeVerdict(UNPROVEN, "hidden-by-ignore", cause, remedy)
 
 
@@ -250,7 +254,7 @@ def _old_connection(evidence: ProbeEvidence) -> ProbeVerdict | None:
 
 _NO_BUNDLE = "Write a caBundle, with certflow.kubernetes.webhook_cabundle for example"
 _BLIND = (
-    "Set renew_connections: true, which makes the API servers dial anew, or grant the rights to look at its endpoints "
+    "Set renew_connections: true, which makes the API servers reconnect, or grant the permissions to read its endpoints "
     "(docs/rbac/prove.yaml)"
 )
 
@@ -260,7 +264,7 @@ def _proven(evidence: ProbeEvidence) -> ProbeVerdict:
     how = (
         "over a connection that was opened just now"
         if evidence.is_reconnected
-        else f"and what it serves on {_many(len(evidence.endpoints), 'endpoint')} is accepted on a new connection"
+        else f"and the API server accepts its certificate on {_many(len(evidence.endpoints), 'endpoint')} on a new connection"
     )
     return ProbeVerdict(OK, "ok", f"it {did}, {how}")
 
@@ -303,19 +307,19 @@ def _evidence_lines(evidence: ProbeEvidence) -> Iterator[str]:
     if evidence.endpoints_problem:
         yield f"endpoints: {evidence.endpoints_problem}"
     if evidence.is_reconnected:
-        yield "the caBundle's bytes were changed before the last requests, so that the API servers dialled anew"
+        yield "the caBundle's bytes were changed before the last requests, so that the API servers reconnected"
     yield _reach(evidence)
     yield from evidence.notes
 
 
 def _reach(evidence: ProbeEvidence) -> str:
-    """How far it goes; nothing is ever claimed of all API servers."""
+    """Return how many API servers and requests the verdict covers. No verdict covers all API servers."""
     made = _many(len(evidence.answers), "request")
     servers = evidence.api_servers
     known = f"{_many(servers.count, 'API server')} by Lease" if servers.count else servers.problem
     if not evidence.answers:
-        return f"{known}; none was asked"
-    return f"{known}; {made}, each over a connection of its own; which API server answered cannot be seen"
+        return f"{known}, none was asked"
+    return f"{known}, {made}, each over a new connection. The answers do not show which API server gave them"
 
 
 def _many(count: int, noun: str) -> str:

@@ -3,12 +3,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Make API servers dial a webhook anew, by a line break at the end of its caBundle.
+"""Make API servers reconnect to a webhook, by a line break at the end of its caBundle.
 
-An API server keeps one client, with its open connections, for each client configuration, the bundle's bytes included
-(k8s.io/apiserver pkg/util/webhook/client.go; client-go transport/cache.go for aggregated APIs). Other bytes, another
-client. Bytes that were there before bring the old client back, and with it a connection that may still be open: so the
-number of line breaks goes round, and does not toggle.
+An API server keeps one client with open connections for each client configuration. The bytes of the bundle are part of the
+configuration (k8s.io/apiserver pkg/util/webhook/client.go; client-go transport/cache.go for aggregated APIs). With other bytes
+it makes another client. With bytes that it knows it uses the old client and perhaps an old connection. So the number of line
+breaks counts up and starts again, instead of toggling.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
     from .._kube.client import Client
     from .bundle_targets import Object, Target
 
-# Far more than are written in the 90 s after which an unused connection is closed (client-go, IdleConnTimeout).
+# Far more changes than in the 90 s after which an unused connection is closed (client-go, IdleConnTimeout).
 MOST_BREAKS = 32
-# The moment that each API server needs to see a change: its watch brings it within milliseconds.
+# The time for every API server to see a change. Its watch needs milliseconds.
 SETTLE_SECONDS = 1.0
 
 
 def with_other_line_breaks(bundle: str) -> str:
-    """The same bundle for whoever reads certificates, and another one for whoever compares bytes."""
+    """Return a bundle with the same certificates and other bytes."""
     text = bundle.rstrip("\n")
     return text + "\n" * ((len(bundle) - len(text)) % MOST_BREAKS + 1)
 
 
 def plan(client: Client, target: Target, obj: Object, *, take_over: bool) -> TargetChange:
-    """Decide on the change of one webhook's bundle, which writes nothing.
+    """Plan the change of one webhook's bundle without writing it.
 
-    Raises OwnedTargetError where another writer would be overruled, MissingPermissions, TargetError.
+    Raises OwnedTargetError if another manager owns the object, MissingPermissions, TargetError.
     """
     change = _decided(target, obj, take_over)
     access_review.require(
@@ -49,7 +49,7 @@ def plan(client: Client, target: Target, obj: Object, *, take_over: bool) -> Tar
 
 
 def write(client: Client, change: TargetChange, *, take_over: bool) -> str:
-    """Write the change, give API servers time to see it, and return the bundle that stands there now."""
+    """Write the change, give the API servers time to see it, and return the new bundle."""
 
     def replan(fresh: dict[str, Any]) -> TargetChange:
         return _decided(change.target, fresh, take_over)
@@ -67,6 +67,6 @@ def _decided(target: Target, obj: Object, take_over: bool) -> TargetChange:
 
 
 def is_bundle_unchanged(client: Client, target: Target, bundle: str) -> bool:
-    """Whether these bytes are still there: whoever sets the old ones brings the old connections back."""
+    """Return True if the object still has this bundle. With the old bundle the API servers use old connections again."""
     (config,) = bundle_targets.client_configs(target, bundle_targets.read(client, target))
     return config.ca_bundle == bundle

@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""What a webhook serves: the certificate chain that each of its endpoints sends, seen by a TLS handshake.
+"""Read the certificate chain that each endpoint of a webhook serves, by a TLS handshake.
 
-The API server keeps connections open and verifies none of them again, so that a call that succeeds says nothing of the
-certificate that is served now. A handshake does.
+The API server keeps connections open and does not verify them again. So a successful call does not show which certificate is
+served now. A handshake does.
 """
 
 from __future__ import annotations
@@ -40,29 +40,28 @@ if TYPE_CHECKING:
 HANDSHAKE_SECONDS = 10.0
 # Go's TLS refuses a longer chain (crypto/tls maxHandshakeCertificateMsg), and so does every API server.
 HANDSHAKE_BYTES = 256 * 1024
-# Before, the ssl module shows the leaf alone (bpo-18233).
+# Older versions of the ssl module show only the leaf (bpo-18233).
 SHOWS_CHAINS = sys.version_info >= (3, 10)
 _DER = 2  # _ssl.ENCODING_DER
 
 
 @dataclass(frozen=True)
 class ServedChain:
-    """What one endpoint sent.
-
-    chain_pem: leaf first, then what came after it; "" where nothing was seen. problem: why not, "" where it was.
-    is_blind: nothing could be seen for a reason of ours (a missing right), which says nothing of the endpoint.
-    """
+    """The chain that one endpoint sent."""
 
     endpoint: Endpoint
+    #: The leaf first, "" if no chain was seen.
     chain_pem: str = ""
     certificate: CertificateFacts | None = None
+    #: The reason why no chain was seen, "" if one was.
     problem: str = ""
+    #: The reason lies with this run, such as a missing permission, and not with the endpoint.
     is_blind: bool = False
 
 
 @dataclass(frozen=True)
 class ServedReport:
-    """What one endpoint serves."""
+    """The chain of one endpoint, and if the API server would accept it."""
 
     served: ServedChain
     #: Why the API server would not accept it on a new connection, "" if it would.
@@ -82,24 +81,24 @@ class ServedReport:
 
 @dataclass(frozen=True)
 class EndpointScan:
-    """All endpoints at one moment. problem: why there is none, or why they are not known; is_known: which of it.
+    """The chains of all endpoints at one moment."""
 
-    unready: those that are not ready or terminating, where they were to be looked at.
-    """
-
+    #: Of the ready endpoints.
     served: tuple[ServedChain, ...] = ()
+    #: The reason why no endpoint is ready, or why the endpoints are not known.
     problem: str = ""
     is_known: bool = True
+    #: Of the endpoints that are not ready or terminating, if they were scanned.
     unready: tuple[ServedChain, ...] = ()
 
     @property
     def is_complete(self) -> bool:
-        """Whether a certificate was seen on every endpoint, and there is one."""
+        """Return True if at least one endpoint is ready and a certificate was seen on every ready endpoint."""
         return bool(self.served) and all(one.certificate for one in self.served)
 
     @property
     def is_blind(self) -> bool:
-        """Whether looking again, as this identity, would show no more."""
+        """Return True if another scan by this identity would show no more."""
         return not self.is_known or any(one.is_blind for one in self.served)
 
 
@@ -114,14 +113,14 @@ class ByteStream(Protocol):
 
 
 def permissions(namespace: str) -> list[Permission]:
-    """What looking needs; without it nothing is seen, and nothing can be proven."""
+    """Return the permissions for a scan."""
     return [*webhook_endpoints.permissions(namespace), *port_forward.permissions(namespace)]
 
 
 def scan(client: Client, config: ClientConfig, *, until: float, unready: bool = False) -> EndpointScan:
-    """Look at every ready endpoint until ``until`` (time.monotonic()), but for at least LEAST_SECONDS.
+    """Read the chain of every ready endpoint until ``until`` (time.monotonic()), but for at least LEAST_SECONDS.
 
-    ``unready``: at those too that get no new connections now. Raises KubeError where the API server itself does not answer.
+    unready: also scan endpoints that get no new connections now. Raises KubeError if the API server itself does not answer.
     """
     endpoints = webhook_endpoints.find(client, config)
     until = max(until, time.monotonic() + LEAST_SECONDS)
@@ -136,13 +135,13 @@ def scan(client: Client, config: ClientConfig, *, until: float, unready: bool = 
 
 
 def refusal(served: ServedChain, bundle: str, server_name: str, now: datetime) -> str:
-    """Why the API server would not accept what was seen, with this caBundle and under this name; "" where it would."""
+    """Return why the API server would refuse the chain with this caBundle and under this name, "" if it would accept it."""
     leaf, chain = certificate_facts.load_leaf_and_chain(served.chain_pem)
     return verify(leaf, bundle, name=server_name, intermediates=chain, now=now).reason
 
 
 def _judgeable(seen: ServedChain, config: ClientConfig) -> ServedChain:
-    """What was seen, or that it cannot be judged: what was sent beside a leaf may be what makes it verify."""
+    """Return the chain, or a problem if Python hides intermediate certificates without which the leaf does not verify."""
     if SHOWS_CHAINS or seen.certificate is None:
         return seen
     leaf, _chain = certificate_facts.load_leaf_and_chain(seen.chain_pem)
@@ -155,7 +154,7 @@ def _judgeable(seen: ServedChain, config: ClientConfig) -> ServedChain:
 
 def _see(client: Client, endpoint: Endpoint, server_name: str, until: float) -> ServedChain:
     if not (endpoint.pod or endpoint.is_outside):
-        words = "no pod is behind it, and no address of the cluster's network is dialled from here"
+        words = "no pod is behind it, and this run does not connect to addresses of the cluster's network"
         return ServedChain(endpoint, problem=words, is_blind=True)
     client.prepare()  # renew the Lease before each endpoint
     now = time.monotonic()
@@ -231,14 +230,14 @@ def handshake(stream: ByteStream, server_name: str) -> list[bytes]:
                 raise OSError(None, "it closed the connection during the TLS handshake") from None
             incoming.write(theirs)
         else:
-            # The rest of TLS 1.3's handshake, so that nobody logs one that was broken off.
+            # The rest of TLS 1.3's handshake, so that the server does not log a broken handshake.
             with contextlib.suppress(OSError, KubeError):
                 stream.send(outgoing.read())
             return _sent(tls)
 
 
 def _sent(tls: Any) -> list[bytes]:
-    """The chain as sent: public from Python 3.13 on; before 3.10 the ssl module shows the leaf alone."""
+    """Return the chain as sent. The method is public since Python 3.13. Before 3.10 the ssl module shows only the leaf."""
     if hasattr(tls, "get_unverified_chain"):
         return list(tls.get_unverified_chain())
     inner: Any = getattr(tls, "_sslobj", None)

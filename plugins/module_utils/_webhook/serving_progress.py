@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Whether a new certificate is in use: what a look at all endpoints says, and what to do about it. Pure."""
+"""Decide from the scans of all endpoints if a new certificate is in use. Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .bundle_targets import ClientConfig
 from .served_chains import EndpointScan, ServedChain, refusal
 from .webhook_endpoints import TERMINATING
 
-# An endpoint that answers nothing serves no old certificate either: it may be starting, or stopping.
+# An endpoint without an answer serves no old certificate either. It may be starting or stopping.
 UNSEEN_SECONDS = 10.0
 
 IN_USE, PARTLY_SEEN, STALE, UNSEEN, HIDDEN = "in use", "partly seen", "stale", "unseen", "hidden"
@@ -23,7 +23,7 @@ IN_USE, PARTLY_SEEN, STALE, UNSEEN, HIDDEN = "in use", "partly seen", "stale", "
 
 @dataclass(frozen=True)
 class ConfigScan:
-    """One client configuration with the look at its endpoints."""
+    """One client configuration with the scan of its endpoints."""
 
     config: ClientConfig
     scan: EndpointScan
@@ -42,8 +42,8 @@ class ServingProgress:
     stale: endpoints that serve another certificate, or a chain that does not verify.
     evidence: sentences for people.
 
-    An endpoint that is not ready counts: it would come back with what it serves, perhaps from a node that is cut off
-    now. One that is terminating counts while it serves: some kube-proxy may still send calls there.
+    An endpoint that is not ready counts, because it may become ready again with its current certificate. A terminating endpoint
+    counts while it serves, because some kube-proxy may still send calls to it.
     """
 
     state: str

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""Who answers for a webhook: the pods behind its Service, or the one address that it has."""
+"""Find the endpoints of a webhook: the pods behind its Service, or the address of its URL."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from .bundle_targets import ClientConfig
 
 SLICES = "discovery.k8s.io"
-# Only a ready one gets new connections. One that is not may become ready at any moment; one that is terminating never,
-# but gets connections until each node's kube-proxy knows (KEP-1669).
+# Only a ready endpoint gets new connections. An endpoint that is not ready may become ready at any time. A terminating endpoint
+# never becomes ready, but gets connections until kube-proxy on each node knows (KEP-1669).
 READY, NOT_READY, TERMINATING = "ready", "not ready", "terminating"
 ANY_PORT, HTTPS = 0, 443
 _SERVICE_NAME = "kubernetes.io/service-name"
@@ -51,14 +51,14 @@ class Endpoint:
 
 @dataclass(frozen=True)
 class Endpoints:
-    """ready: those that are called now. problem: why they are not known, or why there are none; "" where there are.
+    """The endpoints of a webhook."""
 
-    unready: those that are not ready or terminating.
-    """
-
+    #: The endpoints that get new connections.
     ready: tuple[Endpoint, ...] = ()
+    #: The reason why no endpoint is ready, or why the endpoints are not known. "" if one is ready.
     problem: str = ""
     is_known: bool = True
+    #: The endpoints that are not ready, and those that are terminating.
     unready: tuple[Endpoint, ...] = ()
 
 
@@ -70,7 +70,7 @@ def permissions(namespace: str) -> list[Permission]:
 
 
 def find(client: Client, config: ClientConfig) -> Endpoints:
-    """Read who is called. What may not be read is a problem in the answer; other errors are raised."""
+    """Find the endpoints. A missing permission is the problem of the result. Raises KubeError for other errors."""
     if config.service is None:
         return _at_address(client, config.server_name, config.port)
     namespace, name = config.service
@@ -83,14 +83,14 @@ def find(client: Client, config: ClientConfig) -> Endpoints:
         path = f"/apis/{SLICES}/v1/namespaces/{namespace}/endpointslices"
         slices = client.list_all(path, {"labelSelector": f"{_SERVICE_NAME}={name}"})["items"]
     except Forbidden as exc:
-        return Endpoints(problem=f"this identity may not read who is called: {exc.message}", is_known=False)
+        return Endpoints(problem=f"this identity may not read the endpoints: {exc.message}", is_known=False)
     return of_service(service, slices, config.port)
 
 
 def of_service(service: Mapping[str, Any], slices: Iterable[Mapping[str, Any]], port: int) -> Endpoints:
-    """The endpoints of a Service's port; a pod with two addresses (dual stack) is one.
+    """Return the endpoints of a Service's port. A pod with two addresses (dual stack) is one endpoint.
 
-    port: ANY_PORT for the only one, or the one that HTTPS has by default. Raises MalformedObject.
+    port: ANY_PORT for the only port of the Service, or else port 443. Raises MalformedObject.
     """
     with check_shape("the Service, or one of its EndpointSlices,"):
         return _of_service(service, slices, port)
@@ -106,7 +106,7 @@ def _of_service(service: Mapping[str, Any], slices: Iterable[Mapping[str, Any]],
     found: dict[Any, Endpoint] = {}
     for endpoint in _of_slices(slices, service["metadata"]["namespace"], wanted.get("name") or ""):
         key = endpoint.pod or endpoint.host
-        # While slices are reordered an endpoint may stand in two of them.
+        # While slices are reordered, two of them may list the same endpoint.
         known = found.get(key)
         if known is None or (known.state != READY and endpoint.state == READY):
             found[key] = endpoint
@@ -116,7 +116,7 @@ def _of_service(service: Mapping[str, Any], slices: Iterable[Mapping[str, Any]],
 
 
 def _of_slices(slices: Iterable[Mapping[str, Any]], namespace: str, port_name: str) -> Iterator[Endpoint]:
-    """A Service's pods are of its own namespace; a slice that names others was written by hand, and leads nobody there."""
+    """Yield the endpoints. A Service's pods are in its own namespace, so ignore other pods in slices written by hand."""
     for part in slices:
         ports = [
             entry.get("port") for entry in part.get("ports") or () if (entry.get("name") or "") == port_name
@@ -131,14 +131,14 @@ def _of_slices(slices: Iterable[Mapping[str, Any]], namespace: str, port_name: s
 
 
 def _state(conditions: Mapping[str, Any]) -> str:
-    """k8s.io/api discovery/v1 EndpointConditions: what is not said means ready, and not terminating."""
+    """Source: k8s.io/api discovery/v1 EndpointConditions. A missing condition means ready, and not terminating."""
     if conditions.get("ready") is not False:
         return READY
     return TERMINATING if conditions.get("terminating") else NOT_READY
 
 
 def _at_address(client: Client, host: str, port: int) -> Endpoints:
-    """An address outside of the cluster's network; a loopback one is the API server's own, not ours."""
+    """Return the endpoint at an address outside of the cluster's network. A loopback address is the API server's, not ours."""
     if _is_loopback(host) and not _is_loopback(client.host_name):
         return Endpoints(problem=f"{host} means the API server's own machine", is_known=False)
     return Endpoints((Endpoint(host, port, is_outside=True),))

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Private to this collection: it may change at any time.
 
-"""What runs a webhook: how its pods see the Secret, how a change reaches them sooner, and its restart."""
+"""The workload of a webhook: how its pods read the Secret, how they get a change sooner, and its restart."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .admission_call import ProbeObject
 
 RESOURCES = {"Deployment": "deployments", "DaemonSet": "daemonsets", "StatefulSet": "statefulsets"}
-# What `kubectl rollout restart` writes, so that those who ignore its writes in a template ignore ours as well.
+# The annotation of `kubectl rollout restart`. Tools that ignore it in a template ignore ours too.
 RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
 TOUCHED = "certflow.kubernetes/certificate"
 RESTART_ATTEMPTS = 2
@@ -31,7 +31,7 @@ RESTART_ATTEMPTS = 2
 
 @dataclass(frozen=True)
 class WebhookWorkload:
-    """kind: a key of RESOURCES."""
+    """A workload whose pods serve a webhook. kind: a key of RESOURCES."""
 
     kind: str
     namespace: str
@@ -55,16 +55,16 @@ class WebhookWorkload:
 
 @dataclass(frozen=True)
 class ServingOptions:
-    """How a certificate comes into use. workload: what serves it, None where nobody said. on_stale: "fail" or "restart".
+    """How a run makes sure that the endpoints serve a new certificate."""
 
-    timeout: seconds for the endpoints to serve it, and as many again after a restart. wait: whether to wait at all.
-    probe: the object to ask the webhook with afterwards, None for no probe.
-    """
-
+    #: The workload that serves it, None if the task names none.
     workload: WebhookWorkload | None = None
+    #: "fail" or "restart".
     on_stale: str = "fail"
+    #: Seconds for the endpoints to serve the certificate, and again after a restart.
     timeout: int = 120
     wait: bool = True
+    #: The object with which the webhook is probed afterwards, None for no probe.
     probe: ProbeObject | None = None
 
     @property
@@ -74,7 +74,7 @@ class ServingOptions:
 
 
 def restart(client: Client, workload: WebhookWorkload, now: datetime) -> None:
-    """Let its pods be replaced by its own strategy, as `kubectl rollout restart` does. Raises KubeError."""
+    """Replace the pods by the workload's own strategy, as `kubectl rollout restart` does. Raises KubeError."""
     stamp = format_time(now)
 
     def read() -> Mapping[str, Any]:
@@ -87,9 +87,9 @@ def restart(client: Client, workload: WebhookWorkload, now: datetime) -> None:
 
 
 def touch(client: Client, pod: Mapping[str, Any], serial: str) -> bool:
-    """Write an annotation, upon which the kubelet brings the pod's volumes up to date at once, not within minutes.
+    """Write an annotation to the pod, so that the kubelet updates its volumes at once instead of within minutes.
 
-    Returns False where this identity may not, a policy refuses, or the pod is gone: then it takes the time it takes.
+    Return False if the API server refuses the write. The kubelet then updates the volumes at its own time.
     """
     metadata = pod["metadata"]
     path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
@@ -101,10 +101,10 @@ def touch(client: Client, pod: Mapping[str, Any], serial: str) -> bool:
 
 
 def is_frozen(pod: Mapping[str, Any], secret: str) -> bool:
-    """Whether no change of the Secret reaches the pod while it lives, so that waiting is in vain.
+    """Return True if no change of the Secret can reach the running pod, so that a run need not wait.
 
-    It is not where one container has a mount that changes, or where no volume holds the Secret: a program may read it
-    from the API server.
+    Return False if one container has a mount that is updated, or if no container uses the Secret: the program may read it from
+    the API server.
     """
     volumes, containers = _mounts(pod, secret)
     mounts = [mount for container in containers for mount in container.get("volumeMounts") or ()]
@@ -113,14 +113,14 @@ def is_frozen(pod: Mapping[str, Any], secret: str) -> bool:
 
 
 def dead_ends(pod: Mapping[str, Any], secret: str) -> tuple[str, ...]:
-    """Why a change of the Secret may never reach the pod while it lives, for people; empty where nothing speaks for it."""
+    """Return the reasons why a change of the Secret may never reach the running pod, as sentences."""
     volumes, containers = _mounts(pod, secret)
     found = tuple(text for container in containers for text in _frozen(container, volumes, secret))
     return found if volumes or found else (f"no volume of the pod holds Secret {secret}",)
 
 
 def _mounts(pod: Mapping[str, Any], secret: str) -> tuple[set[str], list[Mapping[str, Any]]]:
-    """The names of the volumes that hold the Secret, and all containers."""
+    """Return the names of the volumes that hold the Secret, and all containers."""
     spec = pod["spec"]
     volumes = {volume["name"] for volume in spec.get("volumes") or () if _holds(volume, secret)}
     return volumes, [*(spec.get("initContainers") or ()), *(spec.get("containers") or ())]
@@ -137,7 +137,10 @@ def _holds(volume: Mapping[str, Any], secret: str) -> bool:
 
 
 def _frozen(container: Mapping[str, Any], volumes: set[str], secret: str) -> Iterator[str]:
-    """https://kubernetes.io/docs/concepts/configuration/secret/: both are set once, when the container starts."""
+    """Yield the uses of the Secret that are set once, when the container starts.
+
+    Source: https://kubernetes.io/docs/concepts/configuration/secret/.
+    """
     where = f"container {container['name']}"
     for mount in container.get("volumeMounts") or ():
         if mount["name"] in volumes and _is_part(mount):
@@ -151,9 +154,9 @@ def _frozen(container: Mapping[str, Any], volumes: set[str], secret: str) -> Ite
 
 
 def _annotate(obj: Mapping[str, Any], place: str, key: str, value: str) -> list[dict[str, Any]]:
-    """JSON patch for an annotation at ``place`` ("" or a path to a template).
+    """Return the JSON patch for an annotation at ``place`` ("" or a path to a template).
 
-    Where there are none yet, all of them are written, so only over the object as it was read.
+    If the object has no annotations yet, the patch writes all of them, so it also names the resourceVersion that was read.
     """
     part: Mapping[str, Any] = obj
     for name in filter(None, place.split("/")):

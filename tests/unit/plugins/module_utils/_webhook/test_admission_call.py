@@ -89,7 +89,7 @@ def test_a_creation() -> None:
     assert (call.creation.namespace, call.creation.labels) == ("shop", {"app": "web"})
 
 
-def test_a_name_is_made_where_there_is_none() -> None:
+def test_a_name_is_generated() -> None:
     call = admission_call.creation(NODES, {"apiVersion": "v1", "kind": "Node"}, "admission")
     assert call.body == {"apiVersion": "v1", "kind": "Node", "metadata": {"generateName": "certflow-probe-"}}
     assert (call.path, call.words) == ("/api/v1/nodes", "dry run of Node certflow-probe-*")

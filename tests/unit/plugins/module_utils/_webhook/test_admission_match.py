@@ -101,7 +101,7 @@ def test_a_namespace_selector_leaves_no_cluster_object_out() -> None:
     assert match(webhook, replace(red, labels={})).is_asked is False
 
 
-def test_nobody_is_asked_about_webhooks() -> None:
+def test_no_webhook_is_asked_about_webhooks() -> None:
     everything = rule(apiGroups=["*"], apiVersions=["*"], operations=["*"], resources=["*"])
     group = "admissionregistration.k8s.io"
     configuration = ObjectCreation(

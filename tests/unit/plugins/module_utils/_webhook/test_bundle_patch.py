@@ -176,7 +176,7 @@ def test_the_name_is_that_of_each_webhook() -> None:
 @pytest.mark.parametrize(
     ("text", "code"), [(GOOD + private_key(), "contains-private-key"), ("", "no-certificate")]
 )
-def test_a_certificate_that_is_none_is_refused(text: str, code: str) -> None:
+def test_a_text_without_a_certificate_is_refused(text: str, code: str) -> None:
     with fails(code) as caught:
         bundle_patch.check_leaf(text)
     assert "-----" not in str(caught.value)
@@ -208,7 +208,7 @@ def test_a_bundle_that_is_not_known_yet_is_a_change() -> None:
 
 
 class Server:
-    """Stands in for a client whose object others write: each answer is an object to read or an error to raise."""
+    """A client of an object that other clients write. Each answer is an object to read or an error to raise."""
 
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)

@@ -56,7 +56,7 @@ ANSWERS = [
     (
         X509 + "certificate signed by unknown authority",
         "unknown-authority",
-        "that it serves: certificate signed by unknown authority",
+        "caBundle: certificate signed by unknown authority",
     ),
     (
         X509
@@ -90,7 +90,11 @@ ANSWERS = [
         "expired",
         "is not valid now: certificate has expired or is not yet valid: current time A is after B",
     ),
-    (X509 + "certificate specifies an incompatible key usage", "wrong-usages", "is not for servers"),
+    (
+        X509 + "certificate specifies an incompatible key usage",
+        "wrong-usages",
+        "does not allow server authentication",
+    ),
     (X509 + "unhandled critical extension", "certificate-refused", "unhandled critical extension"),
     (POST + "tls: first record does not look like a TLS handshake", "not-tls", "speaks no TLS"),
     (POST + "http: server gave HTTP response to HTTPS client", "not-tls", "speaks no TLS"),
@@ -132,7 +136,7 @@ ANSWERS = [
     (
         CALLING + "the server rejected our request for an unknown reason",
         "invalid-response",
-        "no review that the API server understands",
+        "does not understand its answer",
     ),
     (
         CALLING + "the server responded with the status code 301 but did not return more information",
@@ -201,7 +205,7 @@ CONVERSIONS = [
             "by unknown authority"
         ),
         "unknown-authority",
-        "serves: certificate signed by unknown authority",
+        "caBundle: certificate signed by unknown authority",
     ),
     ("failed: the server could not find the requested resource", "wrong-path", "does not know the path"),
     ("returned 0 objects, expected 1", "invalid-response", "returned 0 objects, expected 1"),

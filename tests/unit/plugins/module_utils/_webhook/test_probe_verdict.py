@@ -49,7 +49,7 @@ HIDDEN = EndpointEvidence("pod a/3", problem="the pod cannot be reached")
 NOT_ASKED = AdmissionMatch(False, "its rules do not name it")
 PERHAPS = AdmissionMatch(None, "its matchConditions are not evaluated here")
 BLIND: dict[str, Any] = {
-    "endpoints_problem": "this identity may not read who is called",
+    "endpoints_problem": "this identity may not read the endpoints",
     "are_endpoints_known": False,
     "is_blind": True,
 }
@@ -196,14 +196,14 @@ def test_evidence_tells_what_was_seen_and_how_far_it_goes() -> None:
         "pod a/1: serial 01, which its caBundle accepts",
         "pod a/2: serial 02, which is refused: certificate signed by unknown authority",
         "pod a/3: not seen, the pod cannot be reached",
-        "the caBundle's bytes were changed before the last requests, so that the API servers dialled anew",
-        "2 API servers by Lease; 3 requests, each over a connection of its own; which API server answered cannot be seen",
+        "the caBundle's bytes were changed before the last requests, so that the API servers reconnected",
+        "2 API servers by Lease, 3 requests, each over a new connection. The answers do not show which API server gave them",
         "one more",
     )
 
 
 def test_an_unknown_number_of_api_servers_is_said() -> None:
-    assert "the number of API servers is not known; 1 request," in judge(evidence()).evidence[-1]
+    assert "the number of API servers is not known, 1 request," in judge(evidence()).evidence[-1]
 
 
 @pytest.mark.parametrize("row", ROWS)

@@ -89,7 +89,7 @@ def state(*scans: EndpointScan, bundle: str = CA.pem) -> serving_progress.Servin
         ([EndpointScan((at_address(NEW),)), EndpointScan((served(OLD),))], serving_progress.STALE),
         ([EndpointScan((at_address(NEW),)), EndpointScan((unseen(),))], serving_progress.UNSEEN),
         ([EndpointScan((at_address(NEW),)), EndpointScan((unseen(blind=True),))], serving_progress.HIDDEN),
-        # Until every kube-proxy knows that it goes, an API server that dials anew may reach it.
+        # An API server that reconnects may reach it until every kube-proxy knows that it terminates.
         ([unready(served(OLD, "b"), "terminating")], serving_progress.UNSEEN),
         ([unready(unseen(), "terminating")], serving_progress.IN_USE),
     ],
@@ -187,7 +187,7 @@ LOCK = {"op": "replace", "path": "/metadata/resourceVersion", "value": "9"}
     ],
 )
 def test_a_restart_is_what_kubectl_writes(metadata: Any, first: list[Any]) -> None:
-    """Without annotations all of them are written: only over the object that was read, or somebody's would be lost."""
+    """Without annotations the patch writes all of them, so it names the version that was read and loses no other annotation."""
     template = {"spec": {}, **({} if metadata is None else {"metadata": metadata})}
     api: Any = Api({WORKLOAD.path: {"metadata": {"resourceVersion": "9"}, "spec": {"template": template}}})
     workloads.restart(api, WORKLOAD, pki.NOW)
@@ -201,7 +201,7 @@ def test_a_restart_is_what_kubectl_writes(metadata: Any, first: list[Any]) -> No
         assert last["path"] == "/spec/template/metadata/annotations"
 
 
-def test_a_restart_is_tried_again_on_what_somebody_else_has_written() -> None:
+def test_a_restart_is_tried_again_after_a_conflict() -> None:
     obj = {"metadata": {"resourceVersion": "9"}, "spec": {"template": {}}}
     api: Any = Api({WORKLOAD.path: obj})
     answers = iter([api_error(Conflict), {}])

@@ -154,7 +154,7 @@ def test_what_may_not_be_read_is_not_known() -> None:
         ("localhost", "127.0.0.1", True),
         ("127.0.0.1", "localhost", True),
         ("::1", "127.0.0.1", True),
-        # The API server's own loopback is not ours: whoever listens on ours is somebody else.
+        # The API server's loopback address is not ours. Another program listens on ours.
         ("localhost", "10.0.0.1", False),
         ("LOCALHOST.", "10.0.0.1", False),
         ("127.0.0.1", "api.example.com", False),
