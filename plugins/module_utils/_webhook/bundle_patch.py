@@ -228,7 +228,7 @@ def write_all(
 def report(change: TargetChange) -> dict[str, Any]:
     """Return the change for a result: kind, name, changed, and the fingerprints before and after of each webhook.
 
-    ``name`` of a webhook is empty for kinds with one place. ``after`` is None while it is not known.
+    ``name`` of a webhook is empty for kinds with one place. ``after`` is null while it is not known.
     """
     webhooks = [
         {
