@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Objects with caBundles and a user of one test's own on a test cluster, and what webhook_cabundle did there."""
+"""Objects with caBundles and a user for one test on a test cluster, and the operations of webhook_cabundle."""
 
 from __future__ import annotations
 
@@ -74,7 +74,10 @@ class BundleRig(ClusterRig):
         by: OtherClient = KUBECTL,
         **metadata: Any,
     ) -> dict[str, Any]:
-        """A webhook configuration with one webhook a bundle (PEM text, None for no key), as a target."""
+        """Create a webhook configuration with one webhook for each bundle (PEM text, None without the key).
+
+        Return its target.
+        """
         entries = [
             {
                 "name": f"hook{number}.certflow.test",
@@ -124,7 +127,7 @@ class BundleRig(ClusterRig):
         return self.cluster.api("GET", f"{PATHS[target['kind']]}/{target['name']}")
 
     def bundles(self, target: dict[str, Any]) -> list[str | None]:
-        """The bundles of an object: PEM text, None where there is no such key."""
+        """Return the bundles of an object as PEM text, None for a missing key."""
         obj = self.read(target)
         return [
             base64.b64decode(place["caBundle"]).decode() if "caBundle" in place else None
@@ -161,7 +164,7 @@ def places(obj: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def without_bundles(obj: dict[str, Any]) -> dict[str, Any]:
-    """What a change of bundles must leave alone."""
+    """Return the object without its bundles and without the fields that every write changes."""
     rest = copy.deepcopy(obj)
     for place in places(rest):
         place.pop("caBundle", None)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Programs that start test clusters, and the processes that they leave."""
+"""Processes that start test clusters, and the processes and files that they leave."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 RUN = """
 import signal
-from tests import clusters
+from tests.support import clusters
 with clusters.running({"c": "onprem"}):
     print("ready", flush=True)
     signal.pause()
@@ -37,7 +37,7 @@ COMMAND = [sys.executable, "-m", "tests.support.clusters"]
 
 @pytest.fixture
 def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A directory for temporary files, of this test alone: here and in the processes that it starts."""
+    """A directory for the temporary files of one test and of the processes that it starts."""
     clusters.programs()
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -46,7 +46,7 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @contextlib.contextmanager
 def owner(run: str = RUN) -> Iterator[subprocess.Popen[str]]:
-    """A process that runs a cluster until it is told to end."""
+    """Yield a process that runs a cluster until it is stopped."""
     with subprocess.Popen([sys.executable, "-c", run], stdout=subprocess.PIPE, text=True) as process:
         try:
             yield process
@@ -55,7 +55,7 @@ def owner(run: str = RUN) -> Iterator[subprocess.Popen[str]]:
 
 
 def processes_of(temporary: Path) -> list[int]:
-    """The processes that have something to do with clusters under this directory."""
+    """Return the ids of the processes whose command line names this directory."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
@@ -78,7 +78,7 @@ def when_ready(process: subprocess.Popen[str], temporary: Path) -> None:
 
 
 def kill_with_its_janitor(process: subprocess.Popen[str]) -> None:
-    """The worst crash: the owner dies, and the janitor that would clean up after it died before."""
+    """Kill the owner and, before it, the janitor that would clean up after it."""
     for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
         if b"janitor" in Path(f"/proc/{child}/cmdline").read_bytes():
             os.kill(int(child), signal.SIGKILL)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Requests made, decided and looked at by hand, of any shape: the collection's own are only ever good ones."""
+"""Requests of any shape, created, decided and read without the collection, which sends only valid ones."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from tests.support.clusters import Cluster
 
 CSRS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
-SECONDS = 15.0  # a signer answers within one
-# The OIDs and bits with which the built-in signers write a usage into a certificate: k/k staging client-go
-# util/certificate/csr and pkg/controller/certificates/authority.
+SECONDS = 15.0  # a signer answers within one second
+# OIDs and bits that the built-in signers write for a usage: k/k staging client-go util/certificate/csr and
+# pkg/controller/certificates/authority.
 KEY_USAGES = {
     "signing": "digital_signature",
     "digital signature": "digital_signature",
@@ -74,7 +74,9 @@ KEYS = {
 
 
 def pem(request: CertificateRequest) -> str:
-    """PKCS#10 of any shape; the collection itself never sends e-mail addresses and URIs."""
+    """Return a PKCS#10 request of any shape, also with e-mail addresses and URIs, which the collection never
+    sends.
+    """
     subject = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, name) for name in request.organizations]
     subject.append(x509.NameAttribute(NameOID.COMMON_NAME, request.common_name or "none"))
     names = [
@@ -118,21 +120,21 @@ def decide(
     *,
     ago: datetime.timedelta = datetime.timedelta(),
 ) -> dict[str, Any]:
-    """Approve or deny; the time of a decision is the decider's to say."""
+    """Approve or deny. `ago` moves the time of the decision, which the client sets, into the past."""
     now = datetime.datetime.now(datetime.timezone.utc) - ago
     body = approval.approval_body(csr, decision, reason="RulesTest", message="as the test wants it.", now=now)
     path = f"{CSRS}/{csr['metadata']['name']}"
     try:
         return cluster.api("PUT", f"{path}/approval", body)
     except AdminApiError:
-        # The controller-manager approves kubelets' client certificates itself, and may have been faster.
+        # The controller-manager approves kubelets' client certificates itself, maybe earlier.
         found = cluster.api("GET", path)
         assert approval.decision_of(found) == decision
         return found
 
 
 def settled(cluster: Cluster, csr: dict[str, Any], seconds: float = SECONDS) -> dict[str, Any]:
-    """The object once its signer has answered, or as it is after that time."""
+    """Return the request once its signer has answered, or as it is after that time."""
     until = time.monotonic() + seconds
     while True:
         found = cluster.api("GET", f"{CSRS}/{csr['metadata']['name']}")
@@ -174,7 +176,7 @@ def with_usages(ca: pki.KeyPair, user: str, usages: Iterable[str]) -> pki.KeyPai
         .add_extension(pki.authority(ca), critical=False)
     )
     bits = {KEY_USAGES[usage] for usage in usages if usage in KEY_USAGES}
-    # The last two bits mean something only beside key agreement.
+    # The last two bits have a meaning only together with key agreement.
     bits |= {"key_agreement"} if bits & {"encipher_only", "decipher_only"} else set()
     purposes = [EXTENDED_USAGES[usage] for usage in usages if usage in EXTENDED_USAGES]
     if bits:
@@ -186,7 +188,7 @@ def with_usages(ca: pki.KeyPair, user: str, usages: Iterable[str]) -> pki.KeyPai
 
 @contextlib.contextmanager
 def signing(cluster: Cluster, signer: str, ca: pki.KeyPair, chain: str = "") -> Iterator[None]:
-    """A signer of its own CA, until the block ends."""
+    """Sign requests for a signer with its own CA until the block ends."""
     stop = threading.Event()
 
     def serve() -> None:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A namespace, a user and targets of one test's own on a test cluster, and what the modules did there."""
+"""A namespace, a user and targets for one test on a test cluster, and the operations on requests there."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ class CsrRig(ClusterRig):
         for csr in self.csrs():
             self.cluster.api("DELETE", f"{CSRS}/{csr['metadata']['name']}")
 
-    # The modules
+    # Operations
 
     def run(self, *, check_mode: bool = False, **options: Any) -> dict[str, Any]:
-        """k8s_csr for Service hook of the namespace, into Secret hook-tls."""
+        """Run k8s_csr for Service hook of the namespace, with Secret hook-tls."""
         secret = {"name": "hook-tls", **options.pop("secret", {})}
         given = {"service": "hook", "namespace": self.name, "signer_name": self.signer, "secret": secret}
         return self.operate(k8s_csr.OPERATION, check_mode=check_mode, **{**given, **options})
@@ -67,17 +67,19 @@ class CsrRig(ClusterRig):
         return self.operate(k8s_csr_info.OPERATION, **options)
 
     def refused(self, code: str, *names: str, **options: Any) -> dict[str, Any]:
-        """Run. It fails with this code, one line that names the cluster and holds these names, and writes nothing."""
+        """Run, and check that it fails with this code and one line with cluster and names, and writes
+        nothing.
+        """
         result = self.run(**options)
         assert_one_line(result, code, self.cluster.url, *names)
         assert result["changed"] is False, result
         assert self.writes() == []
         return result
 
-    # The objects
+    # Objects
 
     def hook(self, name: str = "hook", *, service: str = "hook", **metadata: Any) -> dict[str, Any]:
-        """A webhook configuration that calls the Service, as a target."""
+        """Create a webhook configuration that calls the Service. Return its target."""
         webhook = {
             "name": "hook.certflow.test",
             "clientConfig": {"service": {"namespace": self.name, "name": service}},
@@ -152,7 +154,7 @@ class CsrRig(ClusterRig):
         return f"/api/v1/namespaces/{self.name}/secrets"
 
     def csrs(self) -> list[dict[str, Any]]:
-        """The requests for this namespace's Services."""
+        """Return the requests for Services of this namespace."""
         marker = f"-{self.name}-"
         return [csr for csr in self.cluster.api("GET", CSRS)["items"] if marker in csr["metadata"]["name"]]
 
@@ -172,7 +174,7 @@ class CsrRig(ClusterRig):
         reason: str = "ByHand",
         message: str = "by a person.",
     ) -> None:
-        """What kubectl certificate approve and deny write, or another client."""
+        """Approve or deny a request as kubectl certificate or another client does."""
         csr = self.cluster.api("GET", f"{CSRS}/{name}")
         body = approval.approval_body(csr, decision, reason=reason, message=message, now=now())
         self.cluster.api("PUT", f"{CSRS}/{name}/approval?fieldManager={manager}", body)
@@ -204,7 +206,7 @@ def assert_one_line(result: dict[str, Any], code: str, *names: str) -> None:
 
 
 def rule_in(result: dict[str, Any]) -> dict[str, Any]:
-    """The role that a failure for missing rights prints, ready to apply."""
+    """Return the role that a failure for missing permissions prints, ready to apply."""
     text = result["remedy"].partition("kubectl apply of: ")[2]
     role: dict[str, Any] = yaml.safe_load(text)
     return role
@@ -221,7 +223,9 @@ TWO_STEP = {"approve": False, "wait": False}
 def assert_pair(
     rig: CsrRig, name: str = "hook-tls", *, certificate: str = "tls.crt", key: str = "tls.key"
 ) -> None:
-    """Key and certificate of the Secret belong together, and its cluster's CA vouches for them."""
+    """Check that key and certificate of the Secret belong together, and that the cluster's CA issued the
+    certificate.
+    """
     data = rig.data(name)
     leaf = x509.load_pem_x509_certificate(data[certificate].encode())
     private = serialization.load_pem_private_key(data[key].encode(), None)
@@ -230,5 +234,5 @@ def assert_pair(
 
 
 def since(rig: CsrRig) -> datetime.datetime:
-    """The moment after the last request of the rig's user."""
+    """Return the time just after the last request of the rig's user."""
     return audit.received(rig.cluster.requests(user=rig.user)[-1]) + datetime.timedelta(microseconds=1)

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def kubeconfig(parts: Mapping[str, Path]) -> dict[str, Any]:
-    """One kubeconfig with a context for each host, in this order; at the address of `dead` no server listens."""
+    """Return one kubeconfig with a context for each host, in this order.
+
+    No server listens at the address of `dead`.
+    """
     merged: dict[str, Any] = {"contexts": [], "clusters": [], "users": []}
     for host, path in parts.items():
         part = yaml.safe_load(path.read_text())
@@ -32,7 +35,7 @@ def kubeconfig(parts: Mapping[str, Path]) -> dict[str, Any]:
 DEPLOYMENTS = "/apis/apps/v1/namespaces/{}/deployments"
 
 
-# As `helm install` leaves it, as far as it says whose it is.
+# The markers that `helm install` leaves.
 BY_HELM = {
     "metadata": {
         "name": "snapshot-controller",

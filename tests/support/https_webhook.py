@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""An HTTPS server on loopback that keeps its connections open, changes its certificate, and fails as it is told."""
+"""An HTTPS server on loopback that keeps connections open, changes its certificate, and fails on demand."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _review(review: dict[str, Any], **response: Any) -> Reply:
 
 
 class CertificateWithKey(Protocol):
-    """A certificate, with what is sent along, and its key, such as a pki.KeyPair."""
+    """A certificate with its chain and key, such as a pki.KeyPair."""
 
     @property
     def certificate_pem(self) -> bytes: ...
@@ -71,11 +71,11 @@ class _WebhookHandler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, *arguments: object) -> None:
-        """Tests look at `calls`."""
+        """Print nothing, because tests read `calls`."""
 
 
 class WebhookServer(ThreadingHTTPServer):
-    """On a free loopback port, from `serve` until `close`. `connections` counts handshakes that were begun."""
+    """A server on a free loopback port, from `serve` until `close`. `connections` counts TLS handshakes."""
 
     daemon_threads = True
 
@@ -92,7 +92,7 @@ class WebhookServer(ThreadingHTTPServer):
         return int(self.server_address[1])
 
     def present(self, pair: CertificateWithKey | None) -> None:
-        """From the next connection on, present this certificate; None: speak no TLS. Open connections stay."""
+        """Present this certificate from the next connection on. None disables TLS. Open connections stay."""
         self._tls = _context(pair) if pair else None
 
     def serve(self) -> WebhookServer:
@@ -112,12 +112,13 @@ class WebhookServer(ThreadingHTTPServer):
         self.connections += 1
         if self._tls is None:
             return connection, address
-        # The handshake belongs to the thread of its connection: a caller that hangs up must not stop the others.
+        # The handshake runs in the thread of its connection, so that a client that hangs up does not stop the
+        # others.
         tls = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         return tls, address
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A caller that does not trust the certificate hangs up, and says so itself."""
+        """Print nothing. A client that does not trust the certificate hangs up and reports that itself."""
 
 
 class BalancedServer(WebhookServer):
@@ -132,7 +133,10 @@ class BalancedServer(WebhookServer):
 
 
 def _context(pair: CertificateWithKey) -> ssl.SSLContext:
-    """The ssl module takes paths only, and a key has no place on a disk: anonymous memory has a path too."""
+    """Return a server context.
+
+    The ssl module reads only paths, so anonymous memory keeps the key off the disk.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     descriptor = os.memfd_create("webhook")
     try:

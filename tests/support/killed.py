@@ -2,10 +2,11 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""`python -m tests.support.killed AFTER [SIGNAL]` runs k8s_csr with the options on standard input, and kills itself.
+"""`python -m tests.support.killed AFTER [SIGNAL]` runs k8s_csr with the options on standard input, and kills
+itself.
 
-It does so right after the answer of the AFTER-th request that writes, as a power cut would: nothing is cleaned up - or
-with another signal, such as Ctrl-C's INT. With fewer writes it ends with 0 and the result on standard output.
+It kills itself right after the answer of the AFTER-th write, without cleaning up, as after a power failure.
+SIGNAL is another signal, such as INT for Ctrl-C. With fewer writes it ends with 0 and prints the result.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from tests.support.rig import operate
 
 
 def main(after: int, kind: signal.Signals = signal.SIGKILL) -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts its background jobs without
+    # a shell starts its background jobs with SIGINT ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     noted = Client._note
 
     def note(client: Client, method: str, path: str) -> None:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The Leases of a namespace, and time that passes for those whose holder is dead."""
+"""The Leases of a namespace, and the expiry of those whose holder is dead."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def leases(cluster: Cluster, namespace: str) -> list[dict[str, Any]]:
 
 
 def lapse(cluster: Cluster, namespace: str, starting: str = "") -> None:
-    """A minute later: what nobody renews has ended. A test that killed its holder need not wait for that.
+    """Let Leases expire now, so that a test that killed their holder does not wait.
 
-    starting: how the names of Leases begin that this is about.
+    starting: only Leases whose names begin with this text.
     """
     past = [{"op": "replace", "path": "/spec/renewTime", "value": "2020-01-01T00:00:00.000000Z"}]
     for lease in leases(cluster, namespace):

@@ -40,7 +40,7 @@ class User:
 
 
 def without(role: dict[str, Any], resource: str, verb: str) -> dict[str, Any]:
-    """The role without one verb on one resource, in every rule."""
+    """Return the role without one verb on one resource, in every rule."""
     rest = copy.deepcopy(role)
     for rule in rest["rules"]:
         if resource in rule["resources"]:
@@ -51,13 +51,16 @@ def without(role: dict[str, Any], resource: str, verb: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Grant:
-    """One verb on one resource in one rule; name: one of its signers. ``rule``: its number in the file."""
+    """One verb on one resource in one rule of a role."""
 
     role: str
+    #: Number of the rule in the file.
     rule: int
     resource: str
     verb: str
+    #: True if the comment above the rule says so.
     is_optional: bool
+    #: One of the rule's signers.
     name: str = ""
 
     def __str__(self) -> str:
@@ -77,7 +80,7 @@ class Grant:
 
 
 def grants(name: str, role: dict[str, Any], text: str) -> Iterator[Grant]:
-    """What a role grants. A comment speaks of the rules below it, up to the next one."""
+    """Yield the grants of a role. A comment is about the rules below it, up to the next comment."""
     marks, is_optional, comment = [], False, ""
     for line in text.partition("rules:\n")[2].splitlines():
         if line.startswith("  # "):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Calls of a webhook while something happens to it: how many were made, and which of them failed."""
+"""Calls of a webhook while a test changes it: their number, and those that failed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONNECTIONS = 4
 
 
 class Load:
-    """Makes so many calls a second from CONNECTIONS threads while its block runs."""
+    """Send this number of calls a second from CONNECTIONS threads while the block runs."""
 
     def __init__(self, call: Callable[[], Any], per_second: int = PER_SECOND) -> None:
         self._call = call
@@ -34,7 +34,7 @@ class Load:
     def __enter__(self) -> Load:
         for thread in self._threads:
             thread.start()
-            time.sleep(self._pause)  # not all at the same moment
+            time.sleep(self._pause)  # spread the calls
         return self
 
     def __exit__(self, *_error: object) -> None:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The test webhook in pods of a real node: its manifests, and what a test does with it."""
+"""The test webhook in pods of a real node: its manifests and its life in a test."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 IMAGE = "certflow.invalid/webhook:1"
 PORT = 8443
-#: What it says to an object with `refuse: "yes"` among its labels, annotations or data.
+#: The answer to an object with `refuse: "yes"` among its labels, annotations or data.
 REFUSAL = "the test webhook refuses this"
 DEFINITIONS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
@@ -28,22 +28,20 @@ CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigu
 
 @dataclass(frozen=True)
 class NodeWebhook:
-    """A Deployment of the test webhook and what belongs to it; all of its objects are called `name`.
-
-    `reload`: "poll" reads the Secret's files every second, "never" only at its start. `sub_path` mounts them in
-    the way that never shows a change.
-    """
+    """A Deployment of the test webhook and its other objects, which all have the name `name`."""
 
     name: str
     namespace: str = "default"
     replicas: int = 2
+    #: "poll" reads the Secret's files every second, "never" only at the start.
     reload: Literal["poll", "never"] = "poll"
+    #: Mounts the files with subPath, which never shows a change.
     sub_path: bool = False
     failure_policy: Literal["Fail", "Ignore"] = "Fail"
 
     @property
     def server_name(self) -> str:
-        """The name that the API server wants in its certificate."""
+        """The DNS name for which the API server requires a certificate."""
         return f"{self.name}.{self.namespace}.svc"
 
     @property
@@ -51,7 +49,7 @@ class NodeWebhook:
         return f"/apis/apps/v1/namespaces/{self.namespace}/deployments/{self.name}"
 
     def secret(self, pair: pki.KeyPair) -> dict[str, Any]:
-        """The Secret that the pods mount."""
+        """Return the Secret that the pods mount."""
         data = {"tls.crt": pair.certificate_pem, "tls.key": pair.key_pem}
         return {
             "metadata": {"name": self.name},
@@ -100,7 +98,7 @@ class NodeWebhook:
         }
 
     def configuration(self, ca_pem: str = "") -> dict[str, Any]:
-        """The ValidatingWebhookConfiguration: it is asked about ConfigMaps with the label `webhook: NAME` alone."""
+        """Return the ValidatingWebhookConfiguration for ConfigMaps with the label `webhook: NAME`."""
         client = self._client("/validate", ca_pem)
         rule = {
             "apiGroups": [""],
@@ -121,7 +119,7 @@ class NodeWebhook:
         return {"metadata": {"name": self.name}, "webhooks": [webhook]}
 
     def definition(self, ca_pem: str = "") -> dict[str, Any]:
-        """A CustomResourceDefinition that it converts: `things`, of the versions v1 (stored) and v2."""
+        """Return a CustomResourceDefinition with conversion: `things`, of the versions v1 (stored) and v2."""
         client = self._client("/convert", ca_pem)
         schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
         versions = [
@@ -143,12 +141,12 @@ class NodeWebhook:
         }
 
     def asked_about(self, *, refuse: bool = False) -> dict[str, Any]:
-        """A ConfigMap that the webhook is asked about."""
+        """Return a ConfigMap for which the API server calls the webhook."""
         labels = {"webhook": self.name} | ({"refuse": "yes"} if refuse else {})
         return {"metadata": {"generateName": "asked-", "labels": labels}}
 
     def thing(self, version: str) -> dict[str, Any]:
-        """An object of that definition: v2 is converted when it is written, v1 is not."""
+        """Return an object of that definition. The webhook converts v2 on a write, but not v1."""
         return {
             "apiVersion": f"{self.name}.certflow.invalid/{version}",
             "kind": "Thing",
@@ -162,7 +160,7 @@ class NodeWebhook:
 
 
 def deploy(cluster: clusters.Cluster, webhook: NodeWebhook) -> None:
-    """Namespace, Service and Deployment. The pods start once their Secret is there."""
+    """Create Namespace, Service and Deployment. The pods start once their Secret exists."""
     cluster.load_image(IMAGE, image.program("webhook"))
     core, name = "/api/v1/namespaces", webhook.namespace
     if name not in {entry["metadata"]["name"] for entry in cluster.api("GET", core)["items"]}:
@@ -182,12 +180,12 @@ def configure(cluster: clusters.Cluster, webhook: NodeWebhook, ca_pem: str = "")
 
 
 def certificate(webhook: NodeWebhook, ca: pki.KeyPair) -> pki.KeyPair:
-    """A serving certificate that suits the webhook."""
+    """Return a serving certificate for the webhook."""
     return pki.issue(ca, webhook.server_name, names=(webhook.server_name,))
 
 
 def wait_until_ready(cluster: clusters.Cluster, webhook: NodeWebhook) -> None:
-    """All replicas are of the newest revision, and ready; no other pod is left."""
+    """Wait until all replicas have the newest revision and are ready, and no other pod is left."""
 
     def ready() -> bool:
         deployment = cluster.api("GET", webhook.deployment_path)
@@ -203,20 +201,20 @@ def wait_until_ready(cluster: clusters.Cluster, webhook: NodeWebhook) -> None:
 
 
 def pods(cluster: clusters.Cluster, webhook: NodeWebhook) -> list[dict[str, Any]]:
-    """The pods of the webhook, those included that are being deleted."""
+    """Return the pods of the webhook, including those that are being deleted."""
     selector = f"/api/v1/namespaces/{webhook.namespace}/pods?labelSelector=app%3D{webhook.name}"
     found: list[dict[str, Any]] = cluster.api("GET", selector)["items"]
     return found
 
 
 def dry_run(cluster: clusters.Cluster, webhook: NodeWebhook, *, refuse: bool = False) -> None:
-    """Ask the webhook through the API server, and write nothing. Raises ApiError when the answer is no."""
+    """Call the webhook by a dry run of the API server. Raises AdminApiError after a refusal."""
     path = f"/api/v1/namespaces/{webhook.namespace}/configmaps?dryRun=All"
     cluster.api("POST", path, webhook.asked_about(refuse=refuse))
 
 
 def touch(cluster: clusters.Cluster, webhook: NodeWebhook, value: str) -> None:
-    """Change an annotation of each pod: the kubelet then looks after its volumes at once."""
+    """Change an annotation of each pod, so that the kubelet updates its volumes at once."""
     for pod in pods(cluster, webhook):
         path = f"/api/v1/namespaces/{webhook.namespace}/pods/{pod['metadata']['name']}"
         patch = {"metadata": {"annotations": {"certflow.invalid/touched": value}}}
@@ -224,16 +222,16 @@ def touch(cluster: clusters.Cluster, webhook: NodeWebhook, value: str) -> None:
 
 
 def remove(cluster: clusters.Cluster, webhook: NodeWebhook) -> None:
-    """Its configuration, and its namespace with all that is in it."""
+    """Delete its configuration, and its namespace with all objects."""
     cluster.api("DELETE", f"{CONFIGURATIONS}/{webhook.name}")
     cluster.api("DELETE", f"/api/v1/namespaces/{webhook.namespace}")
 
 
 @contextlib.contextmanager
 def custom_resource(cluster: clusters.Cluster, webhook: NodeWebhook, ca_pem: str) -> Iterator[str]:
-    """A custom resource of the versions v1 (stored) and v2, which the webhook converts.
+    """Create a custom resource of the versions v1 (stored) and v2, which the webhook converts.
 
-    Gives the path of its objects, with `{}` for the version.
+    Yield the path of its objects, with `{}` for the version.
     """
     definition = webhook.definition(ca_pem)
     group, name = definition["spec"]["group"], definition["metadata"]["name"]

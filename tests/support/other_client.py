@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Other writers' ways to write."""
+"""Writes of other clients."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OtherClient:
-    """How somebody else writes: under which field manager, and whether by server-side apply."""
+    """A client that writes under a field manager."""
 
+    #: Name of the field manager.
     manager: str = "kubectl"
+    #: True if it writes by server-side apply.
     applies: bool = False
 
     def write(self, cluster: Cluster, collection: str, obj: dict[str, Any]) -> None:
-        """Create an object that is not there yet."""
+        """Create an object."""
         query = f"fieldManager={self.manager}"
         if self.applies:
             path = f"{collection}/{obj['metadata']['name']}?force=true&{query}"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Runs ansible-playbook of the environment that runs the tests."""
+"""Run ansible-playbook from the environment of the tests."""
 
 from __future__ import annotations
 
@@ -22,35 +22,33 @@ from typing import Any, NamedTuple
 import yaml
 
 SECONDS = 900
-# The line with which a step begins, under -v: its host, its place in the hop, and its id.
+# The line with which a step begins, under -v: its host, its number in the hop, and its id.
 STEP = re.compile(r"(\S+)  (\d+)/\d+  ([a-z0-9-]+( \(undo\))?)")
 Meet = Callable[[str, "subprocess.Popen[str]"], None]
 
 
 class TaskStart(NamedTuple):
-    """The beginning of a task or of a step.
+    """The beginning of a task or of a step."""
 
-    at: the time (time.time).
-    name: the name of the task, or the id of the step.
-    host: the host of the step, "" for a task.
-    number: the place of the step among the steps of its hop, from 1 on.
-    """
-
+    #: Time (time.time).
     at: float
+    #: Name of the task, or id of the step.
     name: str
+    #: Host of the step, "" for a task.
     host: str = ""
+    #: Number of the step among the steps of its hop, from 1 on.
     number: int = 0
 
 
 @dataclass(frozen=True)
 class PlaybookRun:
-    """What a playbook printed, and how it ended."""
+    """Output and exit status of a playbook."""
 
     status: int
     output: str
 
     def recap(self, word: str) -> int:
-        """The sum over all hosts of a number of the recap, such as "changed"."""
+        """Return the sum over all hosts of a number in the recap, such as "changed"."""
         tail = self.output.rpartition("PLAY RECAP")[2]
         return sum(int(part.partition("=")[2]) for part in tail.split() if part.startswith(f"{word}="))
 
@@ -64,7 +62,7 @@ def play(
 ) -> PlaybookRun:
     """Run plays (or a file of them, or a playbook of a collection by its name) in ``directory``.
 
-    ``environment`` is added to the process's own.
+    ``environment`` is added to the environment of this process.
     """
     done = subprocess.run(
         _command(program, directory, plays, arguments),
@@ -87,9 +85,11 @@ def followed(
     seconds: float = SECONDS,
     meet: Meet | None = None,
 ) -> tuple[PlaybookRun, list[TaskStart]]:
-    """The same, and when each task began.
+    """Run plays as `play` does, and return also when each task began.
 
-    With -v also when each step of an upgrade began, with its id. A step that puts the previous release back has " (undo)" after it.
+    With -v, also return when each step of an upgrade began, with its id. A step of a rollback has " (undo)"
+    after its id.
+
     meet: called with each of these names when it begins, and with the process, which does not wait for it.
     """
     lines: list[str] = []
@@ -127,14 +127,15 @@ def _begun(line: str) -> TaskStart | None:
 
 
 def is_step(name: str) -> bool:
-    """Return True if the name of a moment is the id of a step. Names of tasks begin with a capital letter."""
+    """Return True if a name is the id of a step. Names of tasks begin with a capital letter."""
     return name[:1].islower()
 
 
 def kill(process: subprocess.Popen[str]) -> None:
-    """End a process of `followed`, and all that it started, as a machine does that fails.
+    """Kill a process of `followed` and all that it started, as a power failure does.
 
-    Workers of ansible-core have a session of their own since 2.19, so a signal to the process group does not reach them.
+    Workers of ansible-core have their own sessions since 2.19, so a signal to the process group does not
+    reach them.
     """
     tree = _descendants(process.pid)
     for pid in tree:
@@ -143,7 +144,10 @@ def kill(process: subprocess.Popen[str]) -> None:
 
 
 def _descendants(root: int) -> list[int]:
-    """Stop a process and its descendants, the parents first, so that none of them starts another. Return their ids."""
+    """Stop a process and its descendants, parents first, so that none of them starts another.
+
+    Return their ids.
+    """
     found: list[int] = []
     new = [root]
     while new:

@@ -56,7 +56,7 @@ def encoded(text: str) -> str:
 
 
 class ProbeRig(ClusterRig):
-    """A namespace with Service hook, which leads to this machine, and a server."""
+    """A namespace with Service hook, which leads to a server on this machine."""
 
     def __init__(self, cluster: Cluster) -> None:
         super().__init__(cluster, "probe")
@@ -77,12 +77,12 @@ class ProbeRig(ClusterRig):
     def leaf(self, *names: str, issuer: str = "good", **options: Any) -> pki.KeyPair:
         return pki.issue(ca(issuer), "hook", names=names or (self.server_name,), **options)
 
-    # What is probed
+    # Probed objects
 
     def webhook(
         self, *, port: int = 0, bundle: str = "", service: str = "hook", name: str = "", **fields: Any
     ) -> dict[str, Any]:
-        """One webhook that is asked about ConfigMaps of this namespace with the label probe, as the API has it."""
+        """Return a webhook for ConfigMaps of this namespace with the label probe, as the API returns it."""
         client = {
             "service": {"namespace": self.name, "name": service, "port": port or self.server.port},
             "caBundle": encoded(bundle or pem("good")),
@@ -106,7 +106,7 @@ class ProbeRig(ClusterRig):
         }
 
     def configure(self, *webhooks: dict[str, Any], hooks: str = HOOKS, **metadata: Any) -> dict[str, Any]:
-        """A configuration that the API server follows already, as a target."""
+        """Create a configuration and wait until the API server uses it. Return its target."""
         name = f"hooks{len(self.made)}-{self.name}"
         self.make(hooks, {"metadata": {"name": name, **metadata}, "webhooks": list(webhooks)})
         kind = VALIDATING if hooks == HOOKS else "MutatingWebhookConfiguration"
@@ -120,7 +120,7 @@ class ProbeRig(ClusterRig):
         return target
 
     def dry_run(self) -> str:
-        """What a dry run of the ConfigMap is told."""
+        """Return the answer to a dry run of the ConfigMap."""
         path = f"/api/v1/namespaces/{self.name}/configmaps?dryRun=All"
         try:
             self.cluster.api("POST", path, config_map(self.name))
@@ -129,7 +129,9 @@ class ProbeRig(ClusterRig):
         return "accepted"
 
     def definition(self, **versions: bool) -> dict[str, Any]:
-        """A CustomResourceDefinition with a conversion webhook; version=whether its schema takes anything."""
+        """Create a CustomResourceDefinition with a conversion webhook. versions: version -> True if its
+        schema is open.
+        """
         group = f"{self.name}.certflow.test"
         client = {
             "service": {"namespace": self.name, "name": "hook", "port": self.server.port, "path": "/convert"},
@@ -156,7 +158,7 @@ class ProbeRig(ClusterRig):
         return {"kind": "CustomResourceDefinition", "name": name}
 
     def api_service(self, **spec: Any) -> dict[str, Any]:
-        """An aggregated API that this rig's server serves; ``spec`` is about the Service."""
+        """Create an aggregated API that this rig's server serves. ``spec`` describes the Service."""
         group = f"aggregated.{self.name}.certflow.test"
         service = {"namespace": self.name, "name": "hook", "port": self.server.port, **spec}
         resources = {
@@ -186,7 +188,7 @@ class ProbeRig(ClusterRig):
         config = self.cluster.api("GET", f"{HOOKS}/{target['name']}")["webhooks"][0]["clientConfig"]
         return base64.b64decode(config["caBundle"]).decode()
 
-    # The module
+    # Operations
 
     def probe(self, target: dict[str, Any], *, check_mode: bool = False, **options: Any) -> dict[str, Any]:
         is_admission = target["kind"].endswith("WebhookConfiguration")
@@ -205,7 +207,7 @@ class ProbeRig(ClusterRig):
         return sum(verb == "dry" for verb, _resource in self.asked())
 
     def become(self, *rules: tuple[str, str, list[str]]) -> None:
-        """Another user, who may do this much: (group, resource, verbs)."""
+        """Switch to a user with only these permissions: (group, resource, verbs)."""
         self.become_by(
             [
                 {"apiGroups": [group], "resources": [resource], "verbs": verbs}
@@ -214,7 +216,7 @@ class ProbeRig(ClusterRig):
         )
 
     def become_by(self, rules: list[dict[str, Any]]) -> None:
-        """Another user, with the rules of a ClusterRole."""
+        """Switch to a user with the rules of a ClusterRole."""
         self.user = f"limited-{uuid.uuid4().hex[:8]}"
         self.make(f"{RBAC}/clusterroles", {"metadata": {"name": self.user}, "rules": rules})
         group = "rbac.authorization.k8s.io"
@@ -227,7 +229,7 @@ class ProbeRig(ClusterRig):
         self.kubeconfig = self.cluster.kubeconfig_for(self.user)
 
     def become_blind(self, *verbs: str) -> None:
-        """Someone who may probe, and not look at endpoints."""
+        """Switch to a user who may probe, but not read endpoints."""
         self.become(
             ("admissionregistration.k8s.io", "*", ["get", *verbs]),
             ("apiextensions.k8s.io", "*", ["get", *verbs]),
@@ -248,7 +250,7 @@ def config_map(namespace: str, **labels: str) -> dict[str, Any]:
 
 
 def schema(is_open: bool) -> dict[str, Any]:
-    """Of an object that may hold anything, or that must have a size."""
+    """Return the schema of an object that may contain anything, or must have a size."""
     closed = {"properties": {"size": {"type": "integer"}}, "required": ["size"]}
     return {"openAPIV3Schema": {"type": "object", **({} if is_open else closed)}}
 

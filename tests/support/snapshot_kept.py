@@ -2,10 +2,10 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What an upgrade must not touch, and what it must leave: users' snapshots, and the objects of a release.
+"""Objects that an upgrade must keep: users' snapshots, and the objects of a release.
 
-Snapshots that were there before keep UID and spec and can be changed and deleted; everything of the release is as on a
-cluster where it was installed afresh.
+Snapshots from before keep UID and spec, and can be changed and deleted. All objects of the release are as on
+a cluster with a fresh installation.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 Object = dict[str, Any]
 GROUPS = "/apis/groupsnapshot.storage.k8s.io"
-# A list of handles in the status of a group content, and the name of the list by version. v1alpha1 has no such list.
+# A list of handles in the status of a group content, and the name of the list in each version. v1alpha1 has
+# no list.
 HANDLES = [{"snapshotHandle": "handle-1", "volumeHandle": "volume-1"}]
 LISTS = {
     "v1beta1": "volumeSnapshotHandlePairList",
@@ -38,14 +39,17 @@ _ROOT = "/apis/snapshot.storage.k8s.io"
 
 
 class Kept:
-    """Snapshots that were there before: by path, what has to stay of each."""
+    """Snapshots from before the upgrade: the fields that must stay, by path."""
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.essences: dict[str, Object] = {}
 
     def make(self, *, beta: bool) -> None:
-        """A class, a content and the snapshot that is bound to it, a snapshot of a claim; one made through v1beta1."""
+        """Create a class, a content with the snapshot that is bound to it, and a snapshot of a claim.
+
+        One uses v1beta1.
+        """
         bound = lab.snapshot("kept")
         bound["spec"]["source"] = {"volumeSnapshotContentName": "kept"}
         spaced = "namespaces/default/volumesnapshots"
@@ -99,7 +103,9 @@ class Kept:
         self._note(f"{GROUPS}/{version}/{plural}/kept" for plural, _body in made)
 
     def check(self, group_version: str = "") -> None:
-        """All have UID and spec as they had; each can be changed, and a dry run can delete it."""
+        """Check that all objects have their UID and spec, and that each can be changed, and deleted by a dry
+        run.
+        """
         for path, essence in self.essences.items():
             now = path
             if path.startswith(GROUPS) and group_version:
@@ -144,10 +150,9 @@ _SPACED = (
     "/apis/rbac.authorization.k8s.io/v1/rolebindings",
     "/apis/policy/v1/poddisruptionbudgets",
 )
-# The last words of paths (of _changes) of what no two clusters have in common, or what the user decides.
+# Last words of paths (of _changes) that differ between clusters, or that the user decides.
 _OWN = ("caBundle", "clusterIP", "clusterIPs", "nodePort", "failurePolicy")
-# Annotations of a certificate's Secret: where its CA was added, and who issued it.
-# Of a certificate, and of the name of its Secret.
+# Annotations of a certificate's Secret (added CAs, signer), and of pod templates (name of the Secret).
 _OWN_MARKS = (
     "certflow.kubernetes/added-anchors",
     "certflow.kubernetes/signer-name",
@@ -156,7 +161,9 @@ _OWN_MARKS = (
 
 
 def objects(cluster: Cluster) -> dict[str, Object]:
-    """Everything of external-snapshotter on a cluster, by collection, namespace and name; but what others own."""
+    """Return all objects of external-snapshotter, by collection, namespace and name, without those that have
+    an owner.
+    """
     return {
         f"{collection} {obj['metadata'].get('namespace', '')}/{obj['metadata']['name']}": _comparable(obj)
         for collection in (*_CLUSTER_WIDE, *_SPACED)
@@ -166,7 +173,7 @@ def objects(cluster: Cluster) -> dict[str, Object]:
 
 
 def differences(found: dict[str, Object], wanted: dict[str, Object]) -> list[str]:
-    """In what a cluster's objects differ from those of a fresh install, one line each."""
+    """Return one line for each difference between a cluster's objects and those of a fresh installation."""
     lines = [f"{name}: is left" for name in found if name not in wanted]
     lines += [f"{name}: is missing" for name in wanted if name not in found]
     for name in found.keys() & wanted.keys():
@@ -179,13 +186,13 @@ def differences(found: dict[str, Object], wanted: dict[str, Object]) -> list[str
 
 
 def _comparable(obj: Object) -> Object:
-    """What a fresh install has too: of a Secret which keys it has."""
+    """Return the fields that a fresh installation has too. For a Secret these are its keys."""
     own = meaning(obj)
     return {**own, "data": sorted(own["data"])} if "data" in own else own
 
 
 def remove(cluster: Cluster) -> None:
-    """Everything of external-snapshotter goes, users' objects too: the cluster is empty again."""
+    """Delete everything of external-snapshotter, including users' objects."""
     for name in sorted(objects(cluster), key=lambda one: one.startswith(_DEFINITIONS)):
         collection, _space, place = name.partition(" ")
         namespace, _slash, own = place.partition("/")
@@ -196,13 +203,13 @@ def remove(cluster: Cluster) -> None:
 
 
 def _left(cluster: Cluster) -> dict[str, Object]:
-    """What is left; users' objects lose the finalizers that only a driver would remove, and so can go."""
+    """Return the objects that are left. Remove finalizers of users' objects, as a driver would."""
     left = objects(cluster)
     for obj in (obj for name, obj in left.items() if name.startswith(_DEFINITIONS)):
         lab.remind(cluster, f"crd/{obj['metadata']['name']}")
         group, plural = obj["spec"]["group"], obj["spec"]["names"]["plural"]
         version = next(one["name"] for one in obj["spec"]["versions"] if one["storage"])
-        with contextlib.suppress(AdminApiError):  # gone meanwhile
+        with contextlib.suppress(AdminApiError):  # deleted meanwhile
             for one in cluster.api("GET", f"/apis/{group}/{version}/{plural}")["items"]:
                 place, name = one["metadata"].get("namespace"), one["metadata"]["name"]
                 spaced = f"namespaces/{place}/{plural}" if place else plural

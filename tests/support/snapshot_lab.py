@@ -2,11 +2,11 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A release of external-snapshotter on a cluster with a node, installed as people do: its manifests, kubectl.
+"""A release of external-snapshotter on a cluster with a node, installed with its manifests and kubectl.
 
-What differs from upstream's text: the images' tags are the release's own, minReadySeconds is short, and the
-certificate is made here (create-cert.sh of 4.2.1 speaks an API that is gone, later ones an EKS-like cluster's signer
-never answers). All pods are real programs.
+Three things differ from upstream's text. The images' tags are the release's own. minReadySeconds is short.
+The certificate is made here: create-cert.sh of 4.2.1 uses an API that no longer exists, and later ones use a
+signer that never issues on an EKS-like cluster. All pods are real programs.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from tests.support.clusters import Cluster
 
 REGISTRY = "registry.k8s.io/sig-storage"
-WEBHOOK_NAMESPACE = "default"  # where upstream's manifests put it
+WEBHOOK_NAMESPACE = "default"  # the namespace of upstream's manifests
 CONTROLLER = "/apis/apps/v1/namespaces/kube-system/deployments/snapshot-controller"
 CONFIGURATION = "validation-webhook.snapshot.storage.k8s.io"
 CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
@@ -42,8 +42,9 @@ GROUP_CONTENTS = "volumegroupsnapshotcontents.groupsnapshot.storage.k8s.io"
 
 @dataclass(frozen=True)
 class Era:
-    """What a release's webhook is called. kind: "validation", "conversion", or "" where it has none."""
+    """The names of a release's webhook."""
 
+    #: "validation", "conversion", or "" without a webhook.
     kind: str
     deployment: str = ""
     service: str = ""
@@ -60,7 +61,11 @@ class Era:
 
 
 def era(release: str) -> Era:
-    """Of 4.2 to 8.7. The Secret's format changed at 6.2; the validation webhook ended at 8.2, conversion began at 8.4."""
+    """Return the names for a release from 4.2 to 8.7.
+
+    The Secret's format changed at 6.2. The validation webhook ended at 8.2, and the conversion webhook began
+    at 8.4.
+    """
     number = _number(release)
     if number < (8, 2):
         files = ("cert.pem", "key.pem") if number < (6, 2) else ("tls.crt", "tls.key")
@@ -73,7 +78,7 @@ def era(release: str) -> Era:
 
 
 def load_images(cluster: Cluster, release: str) -> None:
-    """Give the node the release's programs as the images that upstream's registry would have."""
+    """Load the release's programs into the node as images with upstream's names."""
     directory = build.snapshot_programs(release)
     for program in sorted(directory.iterdir()):
         cluster.load_image(f"{REGISTRY}/{program.name}:v{release}", program)
@@ -90,11 +95,15 @@ def install(
     wait: bool = True,
     pods: bool = True,
 ) -> pki.KeyPair:
-    """Install a release, and return when its pods are available and the webhook is called.
+    """Install a release on a cluster without it. Return when its pods are available and the webhook is
+    called.
 
-    groups: with group snapshots: CustomResourceDefinitions, the controller's flag; from 8.4 with the conversion webhook.
-    pods: without them its objects alone, on a cluster that has no node. Returns the CA that signed the webhook's
-    certificate. Use it on a cluster that has nothing of it yet.
+    groups: install group snapshots too: CustomResourceDefinitions, the controller's flag, from 8.4 on the
+    conversion webhook.
+
+    pods: False installs only the objects, on a cluster without a node.
+
+    Return the CA that signed the webhook's certificate.
     """
     if pods:
         load_images(cluster, release)
@@ -130,7 +139,9 @@ def install(
 
 
 def apply_crds(cluster: Cluster, directory: Path, *, groups: bool, bundle: str = "") -> None:
-    """kubectl apply of a release's CustomResourceDefinitions; bundle: the caBundle of a conversion webhook in them."""
+    """Run kubectl apply of a release's CustomResourceDefinitions. bundle: caBundle of their conversion
+    webhook.
+    """
     names = ["snapshot.storage.k8s.io_", *(["groupsnapshot.storage.k8s.io_"] if groups else [])]
     documents = [
         yaml.safe_load(path.read_text()) for name in names for path in sorted(directory.glob(f"{name}*"))
@@ -147,7 +158,7 @@ def apply_crds(cluster: Cluster, directory: Path, *, groups: bool, bundle: str =
 
 
 def wait_until_available(cluster: Cluster, release: str, *, webhook: bool = True) -> None:
-    """All pods of the newest templates are available; a webhook refuses what it has to."""
+    """Wait until all pods of the newest templates are available and the webhook refuses invalid objects."""
     paths = [CONTROLLER, *([era(release).deployment_path] if webhook and era(release).kind else [])]
     wait_for(lambda: all(_is_available(cluster, path) for path in paths), seconds=180)
     if webhook and era(release).kind == "validation":
@@ -155,9 +166,10 @@ def wait_until_available(cluster: Cluster, release: str, *, webhook: bool = True
 
 
 def webhook_refuses(cluster: Cluster, release: str) -> bool:
-    """Whether the validation webhook is called: by a refusal that only it can give.
+    """Return True if the API server calls the validation webhook. Only that webhook gives the refusal.
 
-    To 7.0 an empty class name; from 8.0 the schema refuses that first, and only a second default class is left.
+    Up to 7.0 it refuses an empty class name. From 8.0 on the schema refuses that, so the test uses a second
+    default class.
     """
     if _number(release) < (8, 0):
         said = _dry_run(
@@ -176,7 +188,7 @@ def webhook_refuses(cluster: Cluster, release: str) -> bool:
 def snapshot(
     name: str, *, snapshot_class: str | None = None, claim: str = "data", version: str = "v1"
 ) -> dict[str, Any]:
-    """A VolumeSnapshot of a claim."""
+    """Return a VolumeSnapshot of a claim."""
     spec: dict[str, Any] = {"source": {"persistentVolumeClaimName": claim}}
     if snapshot_class is not None:
         spec["volumeSnapshotClassName"] = snapshot_class
@@ -189,7 +201,7 @@ def snapshot(
 
 
 def content(name: str, *, version: str = "v1") -> dict[str, Any]:
-    """A VolumeSnapshotContent that was provisioned beforehand, for a VolumeSnapshot of its name that nobody made."""
+    """Return a pre-provisioned VolumeSnapshotContent for a VolumeSnapshot of its name that does not exist."""
     spec = {
         "deletionPolicy": "Retain",
         "driver": "test.certflow.invalid",
@@ -205,7 +217,7 @@ def content(name: str, *, version: str = "v1") -> dict[str, Any]:
 
 
 def default_class(name: str, *, driver: str = "test.certflow.invalid") -> dict[str, Any]:
-    """A VolumeSnapshotClass that is its driver's default."""
+    """Return a VolumeSnapshotClass that is its driver's default."""
     annotations = {"snapshot.storage.kubernetes.io/is-default-class": "true"}
     return {
         "apiVersion": "snapshot.storage.k8s.io/v1",
@@ -230,17 +242,17 @@ def delete(cluster: Cluster, *names: str) -> None:
 
 
 def remind(cluster: Cluster, name: str) -> None:
-    """Change a definition that is to go.
+    """Change a definition that is being deleted.
 
-    An API server that has just begun to serve it may fail to empty it ("storage is (re)initializing"), and look at it again
-    only once it changes.
+    An API server that has just begun to serve it may fail to empty it ("storage is (re)initializing"). It
+    tries again only after a change.
     """
-    with contextlib.suppress(AssertionError):  # it is gone
+    with contextlib.suppress(AssertionError):  # deleted meanwhile
         kubectl(cluster, "annotate", "--overwrite", name, f"reminded={time.time_ns()}")
 
 
 def kubectl(cluster: Cluster, *arguments: str, stdin: str | None = None) -> str:
-    """kubectl as administrator; it has to succeed."""
+    """Run kubectl as administrator. It must succeed. Return its output."""
     done = subprocess.run(
         [str(clusters.programs() / "kubectl"), f"--kubeconfig={cluster.kubeconfig}", *arguments],
         input=stdin,
@@ -289,13 +301,13 @@ def _controller(release: str, deploy: Path, *, groups: bool, min_ready_seconds: 
 
 
 def _configurations(template: str, bundle: str, *, groups: bool) -> str:
-    """The webhook's configuration; that of group snapshots only with them: its path answers 404 without a flag."""
+    """Return the webhook's configuration. That of group snapshots is included only with groups."""
     documents = template.replace("${CA_BUNDLE}", bundle).split("\n---")
     return "\n---".join(documents if groups else documents[:1])
 
 
 def _own_image(text: str, release: str) -> str:
-    """Upstream's manifests name the image of an older release, in a registry of the time."""
+    """Use the release's own image. Upstream's manifests name that of an older release."""
     return re.sub(r"image: \S+/(snapshot-[-a-z]+):v\S+", rf"image: {REGISTRY}/\1:v{release}", text)
 
 
@@ -311,7 +323,7 @@ def _dry_run(cluster: Cluster, collection: str, body: dict[str, Any]) -> str:
 
 
 def _message(cluster: Cluster, method: str, path: str, body: dict[str, Any] | None = None) -> str:
-    """What an error says; "" where there is none."""
+    """Return the message of an error, "" after a success."""
     try:
         cluster.api(method, path, body)
     except clusters.AdminApiError as error:

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Valid and invalid dry-run creates of snapshots while a release is upgraded: what was answered, and when.
+"""Valid and invalid dry-run creates of snapshots during an upgrade, and their answers with times.
 
-A valid one has to be accepted at any moment. An invalid one is what the release that is being installed refuses, by its
-webhook or by its schema; whether it is refused before is counted by phase.
+A valid object must always be accepted. An invalid object is one that the new release refuses, by its webhook
+or its schema. Before the upgrade it may be accepted, so accepted ones are counted by phase.
 """
 
 from __future__ import annotations
@@ -28,25 +28,27 @@ if TYPE_CHECKING:
 
     from tests.support.clusters import Cluster
 
-PER_SECOND = 10  # of each: valid ones and invalid ones
+PER_SECOND = 10  # of each kind, valid and invalid
 DRIVER = "load.certflow.invalid"
 _IN_DEFAULT = f"{lab.SNAPSHOTS}/namespaces/default/volumesnapshots"
 _CONTENTS = f"{lab.SNAPSHOTS}/volumesnapshotcontents"
 _CLASSES = f"{lab.SNAPSHOTS}/volumesnapshotclasses"
 _FOREVER = (99,)
-# Upstream's webhooks are given 2 s. Where so many programs want each core, that passes without anybody being at fault.
+# Upstream's webhooks have 2 s. With so many programs for each core a call may take longer without a fault.
 _BUSY = 6.0
 _TIMED_OUT = "context deadline exceeded"
 
 
 @dataclass(frozen=True)
 class LoadRequest:
-    """One object that is created over and over. since, until: releases that refuse it, the last not included."""
+    """One object that is created repeatedly."""
 
     what: str
     collection: str
     body: dict[str, Any]
+    #: First release that refuses it.
     since: tuple[int, ...] = ()
+    #: First release that accepts it again.
     until: tuple[int, ...] = _FOREVER
 
 
@@ -69,9 +71,9 @@ VALID = (
 )
 INVALID = (
     LoadRequest("snapshot with an empty class", _IN_DEFAULT, lab.snapshot("load", snapshot_class="")),
-    # The schema of 8.0 takes "" for a name, and its webhook is not asked about contents.
+    # The schema of 8.0 accepts "" as a name, and its webhook does not check contents.
     LoadRequest("content without a namespace", _CONTENTS, _without_namespace("load"), until=(8, 0)),
-    # Only the webhook sees two objects at once, and 8.2 has none.
+    # Only the webhook compares two objects, and 8.2 has none.
     LoadRequest(
         "second default class", _CLASSES, lab.default_class("load", driver=DRIVER), since=(6, 0), until=(8, 2)
     ),
@@ -80,29 +82,32 @@ INVALID = (
 
 @dataclass(frozen=True)
 class LoadAnswer:
-    """To one dry run. said: "" where it was accepted. valid: whether it had to be. load: of the machine, per core."""
+    """The answer to one dry run."""
 
     at: float
     what: str
+    #: True if it must be accepted.
     valid: bool
+    #: Message of the refusal, "" if it was accepted.
     said: str
+    #: Load of the machine for each core.
     load: float = 0.0
 
     @property
     def failed(self) -> bool:
-        """Whether nobody decided: the webhook could not be asked, or the API server did not answer."""
+        """True if there was no decision: the webhook could not be called, or the API server did not answer."""
         return "failed calling webhook" in self.said or self.said.startswith("no answer")
 
     @property
     def late(self) -> bool:
-        """Whether the webhook's time passed on a machine that had none to give: this proves nothing."""
+        """True if the call timed out on an overloaded machine, which proves nothing."""
         return self.failed and _TIMED_OUT in self.said and self.load > _BUSY
 
 
 class SnapshotLoad:
-    """Makes PER_SECOND valid and as many invalid creates a second while its block runs.
+    """Send PER_SECOND valid and as many invalid creates a second while the block runs.
 
-    release: the one that is being installed, which says what is invalid.
+    release: the release that is being installed. It decides which creates are invalid.
     """
 
     def __init__(self, cluster: Cluster, release: str) -> None:
@@ -118,7 +123,7 @@ class SnapshotLoad:
         self.answers: list[LoadAnswer] = []
 
     def __enter__(self) -> SnapshotLoad:
-        with contextlib.suppress(AdminApiError):  # there since the last upgrade
+        with contextlib.suppress(AdminApiError):  # left from the last upgrade
             self._cluster.api("POST", _CLASSES, lab.default_class("load-default", driver=DRIVER))
         for load in self._loads:
             self._stack.enter_context(load)
@@ -128,15 +133,15 @@ class SnapshotLoad:
         self._stack.close()
 
     def wrong(self) -> list[LoadAnswer]:
-        """Valid creates that were not accepted, and creates of either kind that nobody decided about; but late ones."""
+        """Return valid creates that were not accepted, and creates without a decision, except late ones."""
         return [one for one in self.answers if ((one.valid and one.said) or one.failed) and not one.late]
 
     def accepted(self, since: float = 0.0) -> list[LoadAnswer]:
-        """Invalid creates that were accepted, of those that were sent after a moment (time.time)."""
+        """Return invalid creates that were accepted, of those that were sent after a time (time.time)."""
         return [one for one in self.answers if not one.valid and not one.said and one.at >= since]
 
     def table(self, moments: Sequence[tuple[float, str]]) -> str:
-        """The numbers by phase: moments are when each began, and its name, in order."""
+        """Return the numbers by phase. moments: begin and name of each phase, in order."""
         lines = [f"{'phase':60} {'valid':>6} {'refused':>8} {'invalid':>8} {'accepted':>9} {'failed':>7}"]
         names = ["before", *(name for _at, name in moments)]
         phases = [self._phase(one, [at for at, _name in moments]) for one in self.answers]

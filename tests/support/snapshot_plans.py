@@ -34,7 +34,7 @@ DEFAULTS = {name: spec.get("default") for name, spec in OPERATION.argument_spec.
 
 
 def clean(cluster: Cluster) -> None:
-    """Everything of it goes."""
+    """Delete all objects of the snapshot controller."""
     selected = ("-A", "-l", "app notin (x)", "--wait=false", "--ignore-not-found")
     kubectl(cluster, "delete", "deployments,statefulsets", *selected)
     names = kubectl(cluster, "get", "crds,validatingwebhookconfigurations", "-oname").split()
@@ -61,7 +61,7 @@ def plan(cluster: Cluster, version: str, kubeconfig: Path | None = None, **given
 
 
 def install(cluster: Cluster, release: str, *, webhook: bool = True) -> None:
-    """The release's own manifests, the images those of the release."""
+    """Apply the release's own manifests, with images of the release."""
     deploy, crds = build.snapshot_manifests(release)
     apply_crds(cluster, crds, groups=False)
     files = [*sorted((deploy / "snapshot-controller").glob("*-snapshot-controller.yaml"))]
@@ -84,7 +84,7 @@ def hazards(result: dict[str, Any]) -> set[str]:
     return {row["id"] for row in result["hazards"]}
 
 
-# Hazards that are in the way from 4.2.1 to 8.7.0, and with group snapshots from 6.2.2 to 8.7.0.
+# Hazards between 4.2.1 and 8.7.0, and with group snapshots between 6.2.2 and 8.7.0.
 MET_ON_THE_WAY = {
     "v1beta1-unserved", "webhook-rights", "webhook-first", "v1beta1-rules", "secret-type", "no-drain", "webhook-port",
     "policy-reset", "rights-first", "manifest-images", "leaders-gap", "webhook-selector", "volume-mode",

@@ -140,7 +140,7 @@ class SnapshotRig(ClusterRig):
         return actions.make_context(client, request, state, check_mode=check_mode)
 
     def done(self, action: str, **parameters: Any) -> dict[str, Any]:
-        """Foreseen by check mode, done, and no change the second time."""
+        """Run an action in check mode, run it, and run it again without a change. Return the result."""
         foreseen = self.run(action, check_mode=True, **parameters)
         assert not foreseen.get("failed"), foreseen["msg"]
         result = self.run(action, **parameters)
@@ -156,5 +156,5 @@ class SnapshotRig(ClusterRig):
 
 
 def difference(one: dict[str, Any], other: dict[str, Any]) -> list[FieldChange]:
-    """What two objects differ in, but for certificates' bytes."""
+    """Return the fields in which two objects differ, except certificates."""
     return [change for change in changes(one, other) if not change.path.endswith("caBundle")]

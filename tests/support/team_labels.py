@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The webhook that the examples of webhook_probe are about: it judges ConfigMaps, converts Teams, and is real."""
+"""The webhook of the examples of webhook_probe. It judges ConfigMaps and converts Teams."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ TEAMS = "teams.example.com"
 
 
 def start(cluster: Cluster) -> WebhookServer:
-    """Everything that the examples name, once the API server follows it. The caller closes the server."""
+    """Create all objects that the examples name, and wait until the API server uses them.
+
+    The caller closes the server.
+    """
     ca = pki.make_ca("team-labels")
     server = WebhookServer(_answer)
     server.present(pki.issue(ca, "hook", names=[f"{objects.SERVICE}.{objects.NAMESPACE}.svc"]))
@@ -67,7 +70,7 @@ def _definition(client: dict[str, Any]) -> dict[str, Any]:
 
 
 def _wait(cluster: Cluster) -> None:
-    """Until ConfigMaps are judged and Teams are served."""
+    """Wait until ConfigMaps are judged and Teams are served."""
     deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
         try:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A page of docs/ whose tables come from runs: they are written in their places, and can be read again and compared."""
+"""A page of docs/ with tables that runs write, and that tests read again and compare."""
 
 from __future__ import annotations
 
@@ -20,23 +20,25 @@ _END = "<!-- end -->"
 
 @dataclass(frozen=True)
 class Page:
-    """path: the file. by: the command that writes its tables, as the page says it."""
+    """A page."""
 
+    #: The file.
     path: Path
+    #: The command that writes its tables, as the page names it.
     by: str
 
     def write(self, name: str, text: str) -> None:
-        """Put a table, and what stands around it, in the place of the one of that name."""
+        """Replace the table of that name and the text around it."""
         before, begin, rest = self.path.read_text().partition(self._begin(name))
         _old, end, after = rest.partition(_END)
         self.path.write_text(f"{before}{begin}\n{text}{end}{after}")
 
     def part(self, name: str) -> str:
-        """What stands in that place."""
+        """Return the text between the marks of a table."""
         return self.path.read_text().partition(self._begin(name))[2].partition(_END)[0]
 
     def read(self, name: str) -> dict[str, dict[str, str]]:
-        """The table of that name: a dictionary by head for each row, by the row's first cell."""
+        """Return the table of that name: for each row, by its first cell, a dictionary by column."""
         text = self.part(name)
         if not text.strip():
             return {}
@@ -48,7 +50,7 @@ class Page:
     def put(
         self, name: str, head: Sequence[str], rows: Mapping[str, Sequence[str]], order: Iterable[str]
     ) -> None:
-        """Put rows in the place of those with the same first cell; the others stay, in this order.
+        """Replace the rows with the same first cell. Other rows stay, in this order.
 
         In a row that stays, a column that the table did not have before is empty.
         """
@@ -61,7 +63,7 @@ class Page:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Alone with the page: runs of its parts may stand beside each other."""
+        """Lock the page, because several runs may write their tables at the same time."""
         with self.path.open() as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield

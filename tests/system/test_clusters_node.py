@@ -37,7 +37,7 @@ NODES = "/api/v1/nodes"
 # A cluster with one pod, until its process is told to end.
 RUN = """
 import signal
-from tests import clusters
+from tests.support import clusters
 from tests.support.clusters import image
 pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "p", "image": image.PAUSE}]}}
 pods = "/api/v1/namespaces/default/pods"

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Real Kubernetes control planes on loopback, for tests, the demo and the benchmark. See docs/clusters.md.
 
-from tests import clusters
+from tests.support import clusters
 
 with clusters.running({"onprem-1": "onprem", "eks-1": "eks"}) as fleet:
     fleet["eks-1"].kubeconfig

@@ -1,7 +1,7 @@
 # Copyright (c) certflow.kubernetes contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command for people: up, down, list, kubeconfig, build."""
+"""The command for users: up, down, list, kubeconfig, build."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.clusters.profiles import PROFILES
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """One line instead of a page of usage."""
+        """Print one line instead of a page of usage."""
         self.exit(2, f"{self.prog}: {message}\n")
 
 
@@ -76,7 +76,7 @@ def _up(options: argparse.Namespace) -> None:
             raise UsageError(f"{name!r} is asked for twice")
         wanted[name] = profile or name
     check(wanted)
-    prepare(wanted)  # its minutes are not part of the seconds below
+    prepare(wanted)  # Build before the clock of `up` starts.
     fleet = by_hand.up(wanted)
     say(f"{', '.join(fleet)}: ready after {fleet.ready_after:.1f} s")
     say(f"export KUBECONFIG={by_hand.kubeconfig_of(None)}")

@@ -1,7 +1,7 @@
 # Copyright (c) certflow.kubernetes contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What an API server was asked, from its audit log."""
+"""Read the requests of an API server from its audit log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-# One line a request, once it is answered; metadata only, so no Secret gets into the log.
+# One line for each answered request, metadata only, so that the log contains no Secret.
 POLICY = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
@@ -24,7 +24,7 @@ POLICY = {
 def requests(
     log: Path, *, since: datetime.datetime | None = None, user: str | None = None
 ) -> list[dict[str, Any]]:
-    """The audit events of answered requests, in the order of the log.
+    """Return the audit events of answered requests, in the order of the log.
 
     `since` (with a time zone) is compared with the time at which the server received the request.
     """
@@ -32,7 +32,7 @@ def requests(
 
 
 def received(event: dict[str, Any]) -> datetime.datetime:
-    """When the server received the request."""
+    """Return the time at which the server received the request."""
     return datetime.datetime.fromisoformat(event["requestReceivedTimestamp"].replace("Z", "+00:00"))
 
 
@@ -45,6 +45,6 @@ def _wanted(event: dict[str, Any], since: datetime.datetime | None, user: str | 
 
 
 def _events(log: Path) -> list[dict[str, Any]]:
-    """All complete lines; the server may be in the middle of writing the last."""
+    """Return all complete lines. The server may be writing the last one."""
     whole, _newline, _rest = log.read_text().rpartition("\n")
     return [json.loads(line) for line in whole.splitlines()]

@@ -1,7 +1,7 @@
 # Copyright (c) certflow.kubernetes contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Build the programs of a control plane from Go modules, once, into a cache that every clone shares."""
+"""Build the programs of a control plane from Go modules once, into a cache that all clones share."""
 
 from __future__ import annotations
 
@@ -39,10 +39,11 @@ from tests.support.clusters.pins import (
 
 Report = Callable[[str], None]
 
-# Static programs need no C compiler; -buildvcs=false: a cache under a dotfiles repository is nobody's checkout.
+# Static programs need no C compiler. Without -buildvcs=false, go looks for a checkout around the cache
+# directory.
 GO_ENV = {"CGO_ENABLED": "0", "GOWORK": "off"}
 GO_FLAGS = (
-    "-v",  # names each package that it compiles: how far it is
+    "-v",  # names each compiled package, which shows the progress
     "-mod=mod",
     "-buildvcs=false",
     "-trimpath",
@@ -52,42 +53,51 @@ REPORT_EVERY = 15.0
 
 
 def say(message: str) -> None:
-    """Progress goes to stderr, so that stdout stays fit for a pipe."""
+    """Print progress to stderr. Results go to stdout."""
     print(message, file=sys.stderr, flush=True)
 
 
 def programs(report: Report = say) -> Path:
-    """The directory with etcd, kube-apiserver, kube-controller-manager and kubectl; built if it is not cached."""
+    """Return the directory with etcd, kube-apiserver, kube-controller-manager and kubectl.
+
+    Build them if they are not cached.
+    """
     return _cached(CONTROL_PLANE, report)
 
 
 def node_programs(report: Report = say) -> Path:
-    """The directory with kubelet, kube-proxy and kube-scheduler; built if it is not cached."""
+    """Return the directory with kubelet, kube-proxy and kube-scheduler. Build them if they are not cached."""
     return _cached(NODE, report)
 
 
 def cainjector(report: Report = say) -> Path:
-    """cert-manager's cainjector as one program, with the flags of cainjector/main.go; built if it is not cached."""
+    """Return cert-manager's cainjector as one program with the flags of cainjector/main.go.
+
+    Build it if it is not cached.
+    """
     return _cached(CAINJECTOR, report) / "cainjector"
 
 
 def cert_manager_dir() -> Path:
-    """The unpacked cert-manager module; its CustomResourceDefinitions are in deploy/crds."""
+    """Return the unpacked cert-manager module. Its CustomResourceDefinitions are in deploy/crds."""
     return _download(CERT_MANAGER)
 
 
 def helm(report: Report = say) -> Path:
-    """Helm's program; built if it is not cached."""
+    """Return Helm's program. Build it if it is not cached."""
     return _cached(HELM_PROGRAM, report) / "helm"
 
 
 def snapshot_programs(release: str, report: Report = say) -> Path:
-    """The directory with snapshot-controller and the webhook of a release, as "8.7.0"; built if it is not cached."""
+    """Return the directory with snapshot-controller and webhook of a release such as "8.7.0".
+
+    Build them if not cached.
+    """
     return _cached(SNAPSHOT_PROGRAMS[release], report)
 
 
 def snapshot_manifests(release: str) -> tuple[Path, Path]:
-    """The directories of a release's deploy/kubernetes and client/config/crd, as its modules hold them."""
+    """Return the directories deploy/kubernetes and client/config/crd of a release."""
     wanted = SNAPSHOT_PROGRAMS[release]
     assert wanted.sibling
     main = _download(_main_pin(wanted))
@@ -114,9 +124,9 @@ def release_archives(*releases: str) -> Path:
 
 
 def static_program(source: Path) -> Path:
-    """The program that DIRECTORY/main.go makes, with the standard library alone; built if it is not cached.
+    """Return the program of DIRECTORY/main.go, named like the directory. Build it if it is not cached.
 
-    It is called like the directory.
+    The source uses only the standard library.
     """
     flags = ("-buildvcs=false", "-trimpath", "-ldflags=-s -w")
     recipe = json.dumps([source.read_text(), flags, os.uname().machine])
@@ -133,12 +143,15 @@ def static_program(source: Path) -> Path:
 
 
 def snapshotter_dir() -> Path:
-    """The unpacked external-snapshotter module; its scripts are in deploy/kubernetes/webhook-example."""
+    """Return the unpacked external-snapshotter module.
+
+    Its scripts are in deploy/kubernetes/webhook-example.
+    """
     return _download(SNAPSHOTTER)
 
 
 def cache_directory() -> Path:
-    """$CERTFLOW_CACHE, else certflow.kubernetes under $XDG_CACHE_HOME or ~/.cache."""
+    """Return $CERTFLOW_CACHE, or certflow.kubernetes under $XDG_CACHE_HOME or ~/.cache."""
     own = os.environ.get("CERTFLOW_CACHE")
     if own:
         return Path(own).absolute()
@@ -147,7 +160,7 @@ def cache_directory() -> Path:
 
 
 def build_key(wanted: ProgramSet = CONTROL_PLANE) -> str:
-    """A directory name that changes whenever the programs would: versions, packages, flags, environment."""
+    """Return a directory name that depends on versions, packages, flags, environment and architecture."""
     recipe = json.dumps(
         [
             [(name, pin.version, pin.checksum, package) for name, (pin, package) in wanted.programs.items()],
@@ -163,16 +176,16 @@ def build_key(wanted: ProgramSet = CONTROL_PLANE) -> str:
 
 
 def flags(wanted: ProgramSet) -> tuple[str, ...]:
-    """The flags of `go build`."""
+    """Return the flags of `go build`."""
     return (*GO_FLAGS, f"-ldflags=-s -w -X {wanted.version}")
 
 
 def go_mod(upstream: str, kubernetes: Pin = KUBERNETES, etcd: Pin = ETCD) -> str:
-    """A go.mod that can build Kubernetes from outside its repository.
+    """Return a go.mod that can build Kubernetes from outside its repository.
 
-    Kubernetes requires its staging modules at v0.0.0 and replaces them by paths, which only works inside
-    its own tree; each is also published, as v0.MINOR.PATCH of the same release. `upstream` is the text of
-    Kubernetes' own go.mod. Raises ClusterError when no staging module or no Go version is found in it.
+    Kubernetes requires its staging modules at v0.0.0 and replaces them by paths, which works only in its own
+    tree. Each is also published as v0.MINOR.PATCH of the same release. `upstream` is the text of Kubernetes'
+    go.mod. Raises ClusterError if it has no staging module or no Go version.
     """
     staging = re.findall(r"^\s*(?:replace\s+)?(\S+) => \./staging/src/", upstream, re.MULTILINE)
     if not staging:
@@ -183,9 +196,9 @@ def go_mod(upstream: str, kubernetes: Pin = KUBERNETES, etcd: Pin = ETCD) -> str
 
 
 def sibling_go_mod(upstream: str, main: Pin, sibling: Pin) -> str:
-    """A go.mod that can build a module from outside its repository, where it replaces another module by a directory.
+    """Return a go.mod that can build a module whose repository replaces another module by a directory.
 
-    The other one is published too; what else the module replaces is replaced alike.
+    The other module is published too. The module's other replacements are kept.
     """
     others = re.findall(r"^\s*(?:replace\s+)?(\S+ => [^\s.]\S* \S+)$", upstream, re.MULTILINE)
     replaced = [f"{sibling.module} => {sibling.module} {sibling.version}", *others]
@@ -193,7 +206,10 @@ def sibling_go_mod(upstream: str, main: Pin, sibling: Pin) -> str:
 
 
 def own_go_mod(upstream: str, *pins: Pin) -> str:
-    """A go.mod that requires these modules, with the Go version of the first one's go.mod, `upstream`."""
+    """Return a go.mod that requires these modules.
+
+    `upstream` is the go.mod of the first one and has the Go version.
+    """
     go = re.search(r"^go \S+$", upstream, re.MULTILINE)
     if not go:
         raise _unexpected(pins[0])
@@ -211,14 +227,17 @@ def _cached(wanted: ProgramSet, report: Report) -> Path:
     if target.is_dir():
         return target
     with lock(target.parent / ".lock", report):
-        if not target.is_dir():  # else another builder has just made it
+        if not target.is_dir():  # another process may have built it meanwhile
             _build(wanted, target, report)
     return target
 
 
 def _build(wanted: ProgramSet, target: Path, report: Report) -> None:
-    """Build into a temporary directory beside `target` and rename: the cache never shows half a build."""
-    for stale in target.parent.glob(".building-*"):  # we hold the lock: nobody builds there any more
+    """Build in a temporary directory beside `target` and rename it, so that the cache contains only complete
+    builds.
+    """
+    # this process holds the lock, so no other build uses them
+    for stale in target.parent.glob(".building-*"):
         shutil.rmtree(stale, ignore_errors=True)
     log = target.parent / f"{target.name}.log"
     with tempfile.TemporaryDirectory(prefix=".building-", dir=target.parent) as scratch:
@@ -243,9 +262,9 @@ def _build(wanted: ProgramSet, target: Path, report: Report) -> None:
 
 
 def _lay_out(wanted: ProgramSet, upstream: Path, source: Path) -> None:
-    """Write the module that is built: what it requires, what pins its content, and its own files."""
+    """Write go.mod, go.sum and own files of the module that is built."""
     (source / "go.mod").write_text(_go_mod_for(wanted, (upstream / "go.mod").read_text()))
-    shutil.copyfile(upstream / "go.sum", source / "go.sum")  # pins the content of all that it depends on
+    shutil.copyfile(upstream / "go.sum", source / "go.sum")  # pins the content of all dependencies
     (source / "go.sum").chmod(0o644)  # files of the module cache are read-only
     for path in _own_files(wanted):
         shutil.copyfile(path, source / path.name)
@@ -259,7 +278,7 @@ def _go_mod_for(wanted: ProgramSet, upstream: str) -> str:
 
 
 def _main_pin(wanted: ProgramSet) -> Pin:
-    """The module whose go.mod and go.sum the build starts from."""
+    """Return the module whose go.mod and go.sum the build starts from."""
     pins = [pin for pin, _package in wanted.programs.values()]
     return KUBERNETES if KUBERNETES in pins else pins[0]
 
@@ -276,7 +295,7 @@ def _run_with_progress(
         process = subprocess.Popen(
             command,
             cwd=directory,
-            # GOTMPDIR: go leaves its temporary files behind when it is killed.
+            # go leaves its temporary files in GOTMPDIR when it is killed.
             env=os.environ | GO_ENV | {"GOTMPDIR": str(directory.parent)},
             stdout=out,
             stderr=out,
@@ -297,22 +316,22 @@ def _run_with_progress(
 
 
 def _end_with_parent() -> None:
-    """Runs in the child: a build does not go on for minutes when its builder is killed (prctl(2))."""
+    """Let the kernel stop the build when its parent is killed (prctl(2)). Runs in the child."""
     pr_set_pdeathsig = 1
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def _verify(binary: Path, pin: Pin) -> None:
-    """What was built says which module it comes from; compare with the table."""
+    """Compare the module that a built program names with the table of versions."""
     info = _go("version", "-m", str(binary))
-    # dep: a module whose packages a main package of our own uses.
+    # dep: a module whose packages a main package of this project uses
     found = re.findall(r"^\s*(?:mod|dep)\s+(\S+)\s+(\S+)(?:\s+(\S+))?", info, re.MULTILINE)
     if (pin.module, pin.version, pin.checksum) not in found:
         raise ClusterError(f"{binary.name} was built from {found[:1]}, the table of versions says {pin}")
 
 
 def _download(pin: Pin) -> Path:
-    """Fetch a module through the go command, compare its checksum, give its unpacked directory."""
+    """Download a module with the go command, compare its checksum, and return its unpacked directory."""
     info = json.loads(_go("mod", "download", "-json", f"{pin.module}@{pin.version}"))
     if info.get("Sum") != pin.checksum:
         raise ClusterError(
@@ -329,20 +348,20 @@ def _go(*arguments: str) -> str:
     except FileNotFoundError:
         raise ClusterError("the test clusters are built with Go 1.26 or newer: no `go` on PATH") from None
     if done.returncode != 0:
-        # `go mod download -json` reports failure inside its JSON, everything else on stderr.
+        # `go mod download -json` reports a failure in its JSON, other commands on stderr.
         reason = re.search(r'"Error": "(.*)"', done.stdout)
         raise ClusterError(f"go {' '.join(arguments)}: {reason[1] if reason else done.stderr.strip()}")
     return done.stdout
 
 
 def _binary_name(package: str) -> str:
-    """go build names a program after its package's last element; a version suffix does not count."""
+    """Return the last element of a package's path, without a version suffix, as go build does."""
     return next(part for part in reversed(package.split("/")) if not re.fullmatch(r"v\d+", part))
 
 
 @contextlib.contextmanager
 def lock(path: Path, report: Report = say) -> Iterator[None]:
-    """One builder at a time; it says so when it has to wait."""
+    """Hold a lock while the block runs. Report a wait."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as lock:
         try:
@@ -358,10 +377,10 @@ def _estimate(wanted: ProgramSet) -> str:
 
 
 def _progress(log: str, elapsed: float, wanted: ProgramSet = CONTROL_PLANE) -> str:
-    """How far a build is, from the packages that its log names; `elapsed` in seconds."""
+    """Return the progress of a build from the packages that its log names. `elapsed` is in seconds."""
     done = sum(not line.startswith("go: ") for line in log.splitlines())
     clock = f"{int(elapsed) // 60}:{int(elapsed) % 60:02d}"
-    if done < wanted.packages / 20:  # too early to tell, or still downloading
+    if done < wanted.packages / 20:  # too early to estimate, or still downloading
         return f"  {clock} so far; {_estimate(wanted)} in all"
     left = max(1, round(elapsed * (wanted.packages / done - 1) / 60))
     return f"  {clock} so far; {done} of {wanted.packages} packages compiled; about {left} min left"

@@ -1,7 +1,7 @@
 # Copyright (c) certflow.kubernetes contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Clusters that somebody starts at a terminal, and that stay until they are told to go."""
+"""Clusters that a user starts in a terminal. They run until the user stops them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,10 @@ def up(clusters: Mapping[str, str]) -> Fleet:
 
 
 def down(names: Sequence[str]) -> list[str]:
-    """Stop these clusters, or all without a name, and what crashed runs left. Returns the names of the stopped."""
+    """Stop these clusters, or all without a name, and the leftovers of crashed runs.
+
+    Return the names of stopped clusters.
+    """
     with _alone():
         present = clusters_up()
         _expect(names, present)
@@ -50,12 +53,12 @@ def down(names: Sequence[str]) -> list[str]:
 
 
 def clusters_up() -> dict[str, Cluster]:
-    """The clusters that were started by hand, by name."""
+    """Return the clusters that were started by hand, by name."""
     return {name: cluster for fleet in directories.kept() for name, cluster in Fleet(fleet).items()}
 
 
 def kubeconfig_of(name: str | None) -> Path:
-    """The administrator's kubeconfig of one cluster; without a name, of all in one file."""
+    """Return the administrator's kubeconfig of one cluster, or of all clusters without a name."""
     present = clusters_up()
     if not present:
         raise UsageError("no cluster is up")
@@ -77,12 +80,12 @@ def _merged() -> Path:
 
 @contextlib.contextmanager
 def _alone() -> Iterator[None]:
-    """One `up` or `down` at a time; the lock goes with its process, whatever becomes of it."""
+    """Hold a lock during `up` or `down`. The kernel releases it when the process ends."""
     handle = os.open(directories.root(), os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)
-        with contextlib.suppress(OSError):  # not empty: there are clusters
+        with contextlib.suppress(OSError):  # not empty, because clusters run
             directories.root().rmdir()

@@ -1,7 +1,7 @@
 # Copyright (c) certflow.kubernetes contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Control groups, of version 1 and 2 alike: a group by its name, in all hierarchies at once."""
+"""Control groups of version 1 and 2. A group with a name exists in all hierarchies at the same time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.clusters.errors import ClusterError
 
 
 class Hierarchy(NamedTuple):
-    """One mounted hierarchy: with version 1 there is one for each controller, which its options name."""
+    """A mounted hierarchy. Version 1 has one for each controller, which its options name."""
 
     path: str
     type: str
@@ -23,7 +23,7 @@ class Hierarchy(NamedTuple):
 
 
 def hierarchies() -> list[Hierarchy]:
-    """The hierarchies that this process sees."""
+    """Return the hierarchies that this process sees."""
     found = {}
     for line in Path("/proc/self/mounts").read_text().splitlines():
         _device, path, kind, options, *_rest = line.split()
@@ -33,13 +33,14 @@ def hierarchies() -> list[Hierarchy]:
 
 
 def make(name: str) -> None:
-    """Make a group directly below the root."""
+    """Create a group below the root."""
     for hierarchy in hierarchies():
         root = Path(hierarchy.path)
         if hierarchy.type == "cgroup2":
             _delegate(root)
         (root / name).mkdir(exist_ok=True)
-        for file in ("cpuset.cpus", "cpuset.mems"):  # version 1 begins with none, and then takes no process
+        # version 1 begins with empty files, and then accepts no process
+        for file in ("cpuset.cpus", "cpuset.mems"):
             if hierarchy.type == "cgroup" and (root / file).exists():
                 (root / name / file).write_text((root / file).read_text())
 
@@ -51,13 +52,17 @@ def join(name: str) -> None:
 
 
 def remove(name: str) -> None:
-    """Remove a group and all below it. Its processes have been killed. Raises ClusterError if it does not go."""
+    """Remove a group and all groups below it.
+
+    Their processes have been killed. Raises ClusterError if a group stays.
+    """
     for hierarchy in hierarchies():
         top = Path(hierarchy.path, name)
         deadline = time.monotonic() + 10
         while top.exists():
             for group, _below, _files in os.walk(top, topdown=False):
-                with contextlib.suppress(OSError):  # a process in it is just ending, or somebody was faster
+                # a process in it is just ending, or another process removed it
+                with contextlib.suppress(OSError):
                     os.rmdir(group)
             if time.monotonic() > deadline:
                 raise ClusterError(f"the control group {top} does not go")
@@ -65,14 +70,14 @@ def remove(name: str) -> None:
 
 
 def _mountable(options: str) -> str:
-    """Without what the kernel shows, and takes from nobody but the machine's own first process."""
+    """Remove the options that only the machine's first process may set."""
     return ",".join(
         word for word in options.split(",") if not word.startswith(("release_agent=", "seclabel"))
     )
 
 
 def _delegate(root: Path) -> None:
-    """Groups below a root of version 2 have the controllers that it hands down."""
+    """Enable the root's controllers for groups below it (version 2)."""
     there = set((root / "cgroup.subtree_control").read_text().split())
     wanted = set((root / "cgroup.controllers").read_text().split()) & {
         "cpu",
@@ -81,7 +86,7 @@ def _delegate(root: Path) -> None:
         "memory",
         "pids",
     }
-    with contextlib.suppress(OSError):  # the root is in a container, and holds processes
+    with contextlib.suppress(OSError):  # the root is in a container and contains processes
         if wanted - there:
             text = " ".join(f"+{controller}" for controller in sorted(wanted - there))
             (root / "cgroup.subtree_control").write_text(text)

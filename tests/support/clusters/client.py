@@ -1,7 +1,7 @@
 # Copyright (c) certflow.kubernetes contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A client for the Kubernetes API that is small enough to be above suspicion in a test."""
+"""A small client for the Kubernetes API, independent of the collection's own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class AdminApiError(Exception):
-    """The API server answered with an error: its HTTP status and its Status object's message."""
+    """The API server answered with an error. It has the HTTP status and the message of the Status object."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(f"{status}: {message}")
@@ -27,7 +27,7 @@ class AdminApiError(Exception):
 
 
 class AdminClient:
-    """One API server, one client certificate. Knows no proxy and no retry."""
+    """A client for one API server with one client certificate. It uses no proxy and does not retry."""
 
     def __init__(
         self,
@@ -48,19 +48,22 @@ class AdminClient:
     def request(
         self, method: str, path: str, body: object = None, content_type: str = "application/json"
     ) -> bytes:
-        """One request, the body of its answer. Raises AdminApiError, or OSError when there is no server."""
+        """Send a request and return the body of the answer.
+
+        Raises AdminApiError, or OSError without a server.
+        """
         with self._open(method, path, body, content_type) as answer:
             return answer.read()
 
     def api(
         self, method: str, path: str, body: object = None, content_type: str = "application/json"
     ) -> dict[str, Any]:
-        """One request, its answer as an object."""
+        """Send a request and return the object in the answer."""
         answer: dict[str, Any] = json.loads(self.request(method, path, body, content_type))
         return answer
 
     def watch(self, path: str) -> Iterator[dict[str, Any]]:
-        """The events of a watch, until the server ends it. The path carries `watch=1`."""
+        """Yield the events of a watch until the server ends it. The path contains `watch=1`."""
         with self._open("GET", path) as answer:
             for line in answer:
                 yield json.loads(line)
@@ -77,7 +80,7 @@ class AdminClient:
             if answer.status >= 400:
                 raise AdminApiError(answer.status, _message(answer.read()))
             yield answer
-        except http.client.HTTPException as error:  # the server went away in the middle
+        except http.client.HTTPException as error:  # the server closed the connection during the answer
             raise ConnectionError(f"{self._address}: {error!r}") from error
         finally:
             connection.close()

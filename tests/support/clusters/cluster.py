@@ -1,7 +1,7 @@
 # Copyright (c) certflow.kubernetes contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One control plane: its files, its programs, and the ways in."""
+"""One control plane: its files, its programs, and its clients."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-READY_TIMEOUT = 90.0  # on a machine that does much else; the usual is below 10
+READY_TIMEOUT = 90.0  # on a busy machine. The usual time is below 10.
 _SERVER_NAMES = (
     "kubernetes",
     "kubernetes.default",
@@ -43,13 +43,14 @@ _SERVER_NAMES = (
 
 
 class PortTakenError(ClusterError):
-    """Somebody else took a port between our looking and our listening."""
+    """Another process took a port between the check and the start."""
 
 
 class Cluster:
-    """A control plane in a directory: etcd, kube-apiserver, kube-controller-manager, and the signer of its kind.
+    """A control plane in a directory: etcd, kube-apiserver, kube-controller-manager, and the profile's
+    signer.
 
-    Made by `create` and `boot`; `Cluster(directory)` opens one that runs already.
+    `create` and `boot` start one. `Cluster(directory)` opens one that runs already.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -62,7 +63,7 @@ class Cluster:
 
     @classmethod
     def create(cls, directory: Path, name: str, profile_name: str) -> Cluster:
-        """Lay out the directory of a cluster that is not started yet."""
+        """Write the files of a cluster that is not started yet."""
         directory.mkdir(mode=0o700)
         _describe(directory, name, profile_name, free_ports())
         (directory / "audit-policy.yaml").write_text(yaml.safe_dump(audit.POLICY))
@@ -71,7 +72,7 @@ class Cluster:
             node_files.write(directory)
         return cls(directory)
 
-    # What a test wants to know
+    # Properties
 
     @property
     def url(self) -> str:
@@ -79,12 +80,16 @@ class Cluster:
 
     @property
     def kubeconfig(self) -> Path:
-        """Of the cluster's administrator (user kubernetes-admin, group system:masters); mode 0600."""
+        """The administrator's kubeconfig (user kubernetes-admin, group system:masters). Its mode is 0600."""
         return self.directory / "kubeconfig"
 
     @property
     def ca_pem(self) -> str:
-        """The cluster's CA: serves the API, signs clients, is kube-root-ca.crt and, unless another does, signs CSRs."""
+        """The cluster's CA.
+
+        It signs the serving certificate and clients, and also CSRs unless the profile has another CA for
+        them.
+        """
         return (self.directory / "pki" / "ca.crt").read_text()
 
     @property
@@ -92,10 +97,10 @@ class Cluster:
         return self.directory / "audit.log"
 
     def log(self, component: str) -> Path:
-        """What etcd, kube-apiserver, kube-controller-manager or eks-signer printed."""
+        """Return the log of etcd, kube-apiserver, kube-controller-manager or eks-signer."""
         return self.directory / f"{component}.log"
 
-    # Ways in
+    # Clients
 
     @property
     def client(self) -> AdminClient:
@@ -105,7 +110,10 @@ class Cluster:
     def api(
         self, method: str, path: str, body: object = None, content_type: str = "application/json"
     ) -> dict[str, Any]:
-        """One request as administrator. Raises AdminApiError (with `.status`), or OSError when nobody answers."""
+        """Send a request as administrator.
+
+        Raises AdminApiError (with `.status`), or OSError without a server.
+        """
         return self.client.api(method, path, body, content_type)
 
     def kubeconfig_for(
@@ -116,14 +124,20 @@ class Cluster:
         namespace: str = "default",
         lifetime: datetime.timedelta = pki.YEAR,
     ) -> Path:
-        """A kubeconfig for another user, by client certificate; a negative lifetime gives an expired one."""
+        """Return a kubeconfig with a client certificate of another user.
+
+        A negative lifetime makes an expired certificate.
+        """
         pair = pki.issue(self._ca, user, groups, lifetime=lifetime)
         return self._write_kubeconfig(self._fresh_path(), kubeconfig.with_certificate(pair), namespace)
 
     def token_kubeconfig(
         self, service_account: str, namespace: str = "default", *, seconds: int = 3600
     ) -> Path:
-        """A kubeconfig with a token of a ServiceAccount, which is created if it does not exist."""
+        """Return a kubeconfig with a token of a ServiceAccount.
+
+        Create the ServiceAccount if it does not exist.
+        """
         accounts = f"/api/v1/namespaces/{namespace}/serviceaccounts"
         try:
             self.api("POST", accounts, {"metadata": {"name": service_account}})
@@ -138,10 +152,10 @@ class Cluster:
     def requests(
         self, *, since: datetime.datetime | None = None, user: str | None = None
     ) -> list[dict[str, Any]]:
-        """The audit events of all requests that were answered before this call, as `audit.requests`.
+        """Return the audit events of all requests that were answered before this call, as `audit.requests`.
 
-        The server may write an answer's line just after the client has it; so a marked request goes last,
-        and once its line is there the others are too.
+        The server may write the line of a request just after its answer. So this sends a marked request last.
+        Once the log has its line, it also has the earlier ones.
         """
         mark = f"/version?mark={uuid.uuid4()}"
         self.api("GET", mark)
@@ -152,10 +166,13 @@ class Cluster:
             if "/version?mark=" not in event["requestURI"]
         ]
 
-    # On a node
+    # Node
 
     def load_image(self, name: str, program: Path) -> None:
-        """Give the node an image that runs one static program. Pods find it with imagePullPolicy IfNotPresent."""
+        """Load an image with one static program into the node.
+
+        Pods use it with imagePullPolicy IfNotPresent.
+        """
         done = self.run_inside(
             "ctr",
             "--namespace=k8s.io",
@@ -169,17 +186,20 @@ class Cluster:
             raise ClusterError(f"cluster {self.name}: image {name}: {done.stderr.decode().strip()}")
 
     def run_inside(self, *command: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
-        """Run a command of the machine, or `ctr`, in the node's namespaces. Raises ClusterError without a node."""
+        """Run a command of the machine, or `ctr`, in the node's namespaces.
+
+        Raises ClusterError without a node.
+        """
         return node.run_inside(self.directory, command, stdin)
 
-    # Its programs
+    # Programs
 
     def boot(self) -> None:
-        """Start everything and return when the cluster can be used. Raises ClusterError with the reason."""
+        """Start all programs and return when the cluster can be used. Raises ClusterError with the reason."""
         if self._profile.node:
             self._start_namespaces()
         self._start_api()
-        for path, body in self._profile.objects:  # a namespace may be younger than readiness, so insist
+        for path, body in self._profile.objects:  # a namespace may appear after readiness, so retry
             self._wait_for(path, partial(self.api, "POST", path, body))
         self.start("kube-controller-manager")
         if self._profile.signer:
@@ -193,18 +213,18 @@ class Cluster:
     def start(self, component: str) -> None:
         """Start one program: etcd, kube-apiserver, kube-controller-manager, eks-signer, or one of a node's.
 
-        Does not wait.
+        Return without waiting for it.
         """
         self.start_program(component, *self._command(component))
 
     def start_program(
         self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None
     ) -> None:
-        """Start a program that ends with the cluster, or with `stop(name)`; `log(name)` is where it prints."""
+        """Start a program that ends with the cluster, or with `stop(name)`. It prints to `log(name)`."""
         self._children[name] = processes.start(command, self._record(name), self.log(name), environment)
 
     def stop(self, component: str, number: signal.Signals = signal.SIGTERM) -> None:
-        """Stop one program and wait until it has ended; SIGKILL follows if it takes its time."""
+        """Stop one program and wait for its end. Send SIGKILL if it does not end in time."""
         process = processes.recorded(self._record(component))
         if process is not None:
             process.kill(number)
@@ -215,7 +235,7 @@ class Cluster:
         self.collect(component)
 
     def collect(self, *names: str) -> None:
-        """Take note of programs that have ended (all of them without a name): no zombie stays."""
+        """Wait for programs that have ended (all of them without a name), so that no zombie stays."""
         for name in names or tuple(self._children):
             if name in self._children:
                 self._children.pop(name).wait()
@@ -229,7 +249,7 @@ class Cluster:
             if (process := processes.recorded(record)) and process.alive
         )
 
-    # Inside
+    # Internals
 
     @property
     def _profile(self) -> Profile:
@@ -266,7 +286,7 @@ class Cluster:
     def _start_namespaces(self) -> None:
         self.start("namespace")
         self._wait_for("its namespaces", (self.directory / "namespace.ready").exists)
-        self.start("containerd")  # it is ready by the time that the API server is
+        self.start("containerd")  # it is ready before the API server is
 
     def _start_node(self) -> None:
         self.start("kube-scheduler")
@@ -276,7 +296,8 @@ class Cluster:
         self._wait_for("its node", self._node_is_ready)
         self.start("kube-proxy")
         accounts = "/api/v1/namespaces/default/serviceaccounts/default"
-        self._wait_for(accounts, partial(self.api, "GET", accounts))  # no pod is admitted without
+        # no pod is admitted without this ServiceAccount
+        self._wait_for(accounts, partial(self.api, "GET", accounts))
 
     def _node_is_ready(self) -> bool:
         status = self.api("GET", f"/api/v1/nodes/{self._profile.node}")["status"]
@@ -286,14 +307,17 @@ class Cluster:
         )
 
     def _start_api(self) -> None:
-        """etcd and the API server; on other ports if somebody takes ours at the last moment."""
+        """Start etcd and the API server.
+
+        Use other ports if another process takes one of them before the start.
+        """
         for _attempt in range(3):
             self._write_own_kubeconfigs()
             if self._profile.node:
                 self.start("relay")
             self.start("etcd")
             self.start("kube-apiserver")
-            # It listens long before it serves: a connection would hang meanwhile, and longer if it never will.
+            # The server listens long before it serves, so a connection may hang meanwhile.
             client = self._admin(timeout=2)
             try:
                 self._wait_for("its API server", partial(client.request, "GET", "/readyz"))
@@ -307,7 +331,7 @@ class Cluster:
         raise ClusterError(f"cluster {self.name}: no free ports on loopback, tried three times")
 
     def _move(self) -> None:
-        """To other ports, as if it had never run."""
+        """Use other ports and an empty etcd."""
         self._ports = free_ports()
         _describe(self.directory, self.name, self.profile_name, self._ports)
         shutil.rmtree(self.directory / "etcd", ignore_errors=True)
@@ -325,7 +349,10 @@ class Cluster:
         return AdminClient(self.url, *paths, timeout=timeout)
 
     def _wait_for(self, what: str, condition: Callable[[], object]) -> None:
-        """Ask until it is true; an error means not yet. Fails at once when a program of the cluster has ended."""
+        """Wait until a condition is true.
+
+        Errors mean "not yet". Fail at once if a program of the cluster has ended.
+        """
         deadline = time.monotonic() + READY_TIMEOUT
         answer = ""
         while time.monotonic() < deadline:
@@ -349,7 +376,7 @@ class Cluster:
 
 
 def free_ports() -> Ports:
-    """Three loopback ports that nobody listens on, below the range from which outgoing connections are made."""
+    """Return three free loopback ports below the range of outgoing connections."""
     names = list(Ports.__dataclass_fields__)
     found: dict[str, int] = {}
     held: list[socket.socket] = []
@@ -374,7 +401,7 @@ def _describe(directory: Path, name: str, profile_name: str, ports: Ports) -> No
 
 
 def _make_pki(directory: Path, profile: Profile) -> None:
-    """All keys and certificates of a cluster, in files named as in kubeadm's pki directory."""
+    """Write all keys and certificates of a cluster, in files named as in kubeadm's pki directory."""
     directory.mkdir(mode=0o700)
     ca, etcd_ca = pki.make_ca("kubernetes"), pki.make_ca("etcd-ca")
     pairs = {

@@ -1,7 +1,7 @@
 # Copyright (c) certflow.kubernetes contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command line of each program of a cluster. Pure: paths, ports and a profile in, arguments out."""
+"""The command line of each program of a cluster. Pure functions of paths, ports and a profile."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 
     from tests.support.clusters.profiles import Profile
 
-# The same for every cluster: each is in a network of its own. Outside all Service ranges, or kube-proxy drops it.
+# The same for every cluster, because each has its own network. It is outside all Service ranges, or
+# kube-proxy drops it.
 NODE_IP = "10.240.0.1"
 POD_CIDR = "10.244.0.0/24"
-# Not bound, only published as the endpoint of Service kubernetes, which may not be a loopback address (RFC 5737).
+# Published as the endpoint of Service kubernetes, which must not be a loopback address (RFC 5737). No server
+# binds it.
 ADVERTISED = "192.0.2.1"
 
 
@@ -30,7 +32,10 @@ class Ports:
 
 
 def etcd(directory: Path, ports: Ports) -> list[str]:
-    """One member. Other users of the machine reach loopback too, so both of its ports ask for a certificate."""
+    """Return the arguments of the only member.
+
+    Both ports require a client certificate, because other users reach loopback.
+    """
     pki = directory / "pki"
     client, peer = (f"https://127.0.0.1:{port}" for port in (ports.etcd, ports.etcd_peer))
     return [
@@ -88,10 +93,14 @@ def _version(profile: Profile) -> tuple[str, ...]:
 
 
 def _with_node(directory: Path) -> tuple[str, ...]:
-    """Pods reach the API server at the node's address; it reaches webhooks in pods and, as kubeadm's, the kubelet."""
+    """Return the flags for a cluster with a node.
+
+    Pods reach the API server at the node's address. The API server reaches webhooks in pods, and the kubelet
+    as in kubeadm clusters.
+    """
     pki = directory / "pki"
     return (
-        "--bind-address=0.0.0.0",  # of the cluster's own network
+        "--bind-address=0.0.0.0",  # in the cluster's own network
         f"--advertise-address={NODE_IP}",
         "--enable-aggregator-routing",
         "--kubelet-preferred-address-types=InternalIP",
@@ -111,7 +120,8 @@ def controller_manager(directory: Path, profile: Profile) -> list[str]:
         f"--service-account-private-key-file={pki}/sa.key",
         f"--root-ca-file={pki}/ca.crt",
         f"--service-cluster-ip-range={profile.service_cidr}",
-        f"--flex-volume-plugin-dir={directory}/volume-plugins",  # it makes the directory; the usual one is in /usr
+        # the program creates this directory, by default in /usr
+        f"--flex-volume-plugin-dir={directory}/volume-plugins",
         *(flag.format(pki=pki) for flag in profile.controller_manager),
     ]
 

@@ -1,7 +1,7 @@
 # Copyright (c) certflow.kubernetes contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Programs from Debian packages, unpacked into the cache: nothing is installed, no file of the machine changes."""
+"""Programs from Debian packages, unpacked into the cache. The machine's own files do not change."""
 
 from __future__ import annotations
 
@@ -22,12 +22,15 @@ from tests.support.clusters.pins import DEBIAN_PACKAGES
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# What must start, or the packages do not fit together; each prints its version.
+# Programs that must start if the packages fit together. Each prints its version.
 _PROBES = ("usr/bin/containerd", "usr/sbin/runc", "usr/sbin/nft")
 
 
 def unpacked(report: Report = say) -> Path:
-    """The directory that DEBIAN_PACKAGES are unpacked into, as if it were /. Raises ClusterError with the reason."""
+    """Return the directory with the unpacked DEBIAN_PACKAGES, laid out like /.
+
+    Raises ClusterError with the reason.
+    """
     target = cache_directory() / "debian" / _key()
     if target.is_dir():
         return target
@@ -38,7 +41,7 @@ def unpacked(report: Report = say) -> Path:
 
 
 def environment(root: Path, base: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """`base` so that programs below `root` find each other and their libraries."""
+    """Return `base` with PATH and library path for the programs below `root`."""
     libraries = sorted({str(path.parent) for path in root.glob("**/*-linux-gnu*/*.so.*")})
     programs = [str(root / directory) for directory in ("usr/bin", "usr/sbin")]
     places = {
@@ -49,7 +52,7 @@ def environment(root: Path, base: Mapping[str, str] = os.environ) -> dict[str, s
 
 
 def _key() -> str:
-    """Changes with the distribution's release and the names of the packages."""
+    """Return a key of the distribution's release and the names of the packages."""
     try:
         release = platform.freedesktop_os_release()
     except OSError:
@@ -64,7 +67,7 @@ def _unpack(target: Path, report: Report) -> None:
     if missing:
         raise ClusterError(f"its programs come from Debian packages, and there is no {missing[0]} on PATH")
     report("Downloading containerd, runc, the CNI plugins and nftables, once (35 MB).")
-    for stale in target.parent.glob(".unpacking-*"):  # we hold the lock
+    for stale in target.parent.glob(".unpacking-*"):  # this process holds the lock
         shutil.rmtree(stale)
     with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=target.parent) as scratch:
         packages, root = Path(scratch, "packages"), Path(scratch, "root")
@@ -73,7 +76,8 @@ def _unpack(target: Path, report: Report) -> None:
         apt = [
             "apt-get",
             "-q",
-            f"-oDir::State::lists={scratch}/lists",  # lists of its own: those of the machine stay as they are
+            # own package lists, so that those of the machine do not change
+            f"-oDir::State::lists={scratch}/lists",
             f"-oDir::Cache={scratch}/cache",
             "-oAPT::Sandbox::User=root",  # the user _apt may not enter the cache
             "-oAcquire::Languages=none",

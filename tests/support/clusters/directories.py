@@ -1,11 +1,11 @@
 # Copyright (c) certflow.kubernetes contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where running clusters live, who owns them, and how they go away whatever became of their owner.
+"""The directories of running clusters, their owners, and their removal after any end of the owner.
 
-A fleet is one directory, named after the process that owns it; each cluster is a directory inside. A fleet
-is alive while its owner runs or, if it holds the file `kept` (somebody started it by hand), while any of its
-programs runs. Everything else is a leftover of a crash, and whoever comes next removes it.
+A fleet is one directory, named after the process that owns it. Each cluster is a directory inside. A fleet is
+alive while its owner runs. A fleet with the file `kept` was started by hand, and is alive while any of its
+programs runs. All other directories are leftovers of a crash. The next process removes them.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _FLEET = re.compile(r"fleet-(\d+)-(\d+)-\w+")
-# In the order in which they are stopped: an apiserver that loses its etcd first hangs for a minute.
+# In the order in which they are stopped. An API server that loses its etcd first hangs for a minute.
 COMPONENTS = (
-    "namespace",  # with it goes all that is inside
+    "namespace",  # ends all programs inside the node
     "kubelet",
     "containerd",
     "kube-proxy",
@@ -43,23 +43,26 @@ COMPONENTS = (
 
 
 def root() -> Path:
-    """The directory of all fleets of this user. Raises ClusterError if somebody else could write in it."""
+    """Return the directory of all fleets of this user.
+
+    Raises ClusterError if other users could write in it.
+    """
     _location().mkdir(mode=0o700, exist_ok=True)
     return _ours(_location())
 
 
 def new_fleet() -> Path:
-    """An empty directory that belongs to this process."""
+    """Return an empty directory that belongs to this process."""
     owner = Process.current()
     while True:
         try:
             return Path(tempfile.mkdtemp(prefix=f"fleet-{owner.pid}-{owner.started}-", dir=root()))
-        except FileNotFoundError:  # the last fleet went, and with it the root, just now
+        except FileNotFoundError:  # another process removed the root with the last fleet
             continue
 
 
 def keep(fleet: Path) -> None:
-    """Let a fleet outlive its owner, for as long as any of its programs runs."""
+    """Let a fleet outlive its owner for as long as any of its programs runs."""
     (fleet / "kept").touch()
 
 
@@ -68,12 +71,12 @@ def is_kept(fleet: Path) -> bool:
 
 
 def kept() -> list[Path]:
-    """The fleets that somebody started by hand."""
+    """Return the fleets that were started by hand."""
     return sorted(path for path in _entries() if is_kept(path))
 
 
 def remove_leftovers() -> None:
-    """Stop and remove what crashed runs left: fleets without a living owner, half-finished removals."""
+    """Stop and remove leftovers of crashed runs: fleets without a living owner, and unfinished removals."""
     for path in _entries():
         fleet = _FLEET.fullmatch(path.name)
         owned = fleet is not None and Process(int(fleet[1]), int(fleet[2])).alive
@@ -84,13 +87,13 @@ def remove_leftovers() -> None:
 def remove(directory: Path) -> None:
     """Stop every process of a fleet or a cluster and remove its directory.
 
-    The processes are killed, not asked: all that they could still write is about to be deleted. The directory
-    is renamed first, so that nothing starts in it any more (`processes.start` needs its path).
+    The processes are killed, because their files are deleted anyway. The directory is renamed first, so that
+    no new process starts in it (`processes.start` needs its path).
     """
     if not directory.is_dir():
         return
     gone = Path(tempfile.mkdtemp(prefix=".gone-", dir=root()))
-    with contextlib.suppress(FileNotFoundError):  # somebody else was faster
+    with contextlib.suppress(FileNotFoundError):  # another process removed it
         directory.rename(gone)
     processes = list(_processes(gone))
     for process in processes:
@@ -101,15 +104,15 @@ def remove(directory: Path) -> None:
     for name in _cgroups(gone):
         cgroups.remove(name)
     while gone.exists():
-        with contextlib.suppress(FileNotFoundError):  # two of us at the same leftover
+        with contextlib.suppress(FileNotFoundError):  # another process removes the same leftover
             shutil.rmtree(gone)
-    with contextlib.suppress(OSError):  # not empty: others have clusters
+    with contextlib.suppress(OSError):  # not empty, because other clusters exist
         gone.parent.rmdir()
 
 
 def _processes(directory: Path) -> Iterator[Process]:
     for component in COMPONENTS:
-        for pattern in (f"{component}.process", f"*/{component}.process"):  # of a cluster, of a fleet
+        for pattern in (f"{component}.process", f"*/{component}.process"):  # of a cluster, and of a fleet
             for record in directory.glob(pattern):
                 if process := recorded(record):
                     yield process
@@ -118,7 +121,7 @@ def _processes(directory: Path) -> Iterator[Process]:
 def _cgroups(directory: Path) -> Iterator[str]:
     for pattern in ("cgroup", "*/cgroup"):
         for file in directory.glob(pattern):
-            with contextlib.suppress(FileNotFoundError):  # two of us at the same leftover
+            with contextlib.suppress(FileNotFoundError):  # another process removes the same leftover
                 yield file.read_text()
 
 

@@ -1,17 +1,18 @@
 # Copyright (c) certflow.kubernetes contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A stand-in for Amazon EKS' signer beta.eks.amazonaws.com/app-serving.
+"""A signer that works like beta.eks.amazonaws.com/app-serving of Amazon EKS.
 
 The limits are those of the EKS user guide, 'Secure workloads with Kubernetes certificates':
 
-* nothing is approved here: somebody has to;
-* any subject; the subjectAltName is honoured, every other requested extension is dropped;
-* usages come from spec.usages and may not exceed key encipherment, digital signature, server auth. The guide
-  does not say what becomes of others; this signer marks them Failed, as the built-in signers of Kubernetes do;
-* at most one year, less if spec.expirationSeconds says so;
-* never a CA;
-* a request whose object name starts with `csr-` is passed over without a word (aws/containers-roadmap#2079).
+* It approves no request.
+* It accepts any subject. It uses the requested subjectAltName and drops all other requested extensions.
+* Usages come from spec.usages. Allowed are key encipherment, digital signature and server auth. The guide
+  does not describe other usages. This signer marks such requests as Failed, as the built-in signers of
+  Kubernetes do.
+* The lifetime is at most one year, or spec.expirationSeconds if that is shorter.
+* It issues no CA certificate.
+* It ignores requests whose name starts with `csr-` (aws/containers-roadmap#2079).
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _BACKDATE = datetime.timedelta(minutes=5)
 
 
 def is_ours(request: dict[str, Any]) -> bool:
-    """Approved, not yet answered, and not of the names that EKS passes over."""
+    """Return True if a request is approved, not answered, and not ignored because of its name."""
     conditions = {condition["type"] for condition in request["status"].get("conditions", ())}
     return (
         request["spec"]["signerName"] == APP_SERVING
@@ -50,7 +51,7 @@ def is_ours(request: dict[str, Any]) -> bool:
 
 
 def status_for(request: dict[str, Any], ca: KeyPair, now: datetime.datetime) -> dict[str, Any]:
-    """The status that answers an approved request: a certificate, or the condition Failed."""
+    """Return the status that answers an approved request: a certificate, or the condition Failed."""
     status: dict[str, Any] = request["status"]
     excess = sorted(set(request["spec"]["usages"]) - PERMITTED)
     if excess:
@@ -67,7 +68,7 @@ def status_for(request: dict[str, Any], ca: KeyPair, now: datetime.datetime) -> 
 
 
 def sign(spec: dict[str, Any], ca: KeyPair, now: datetime.datetime) -> x509.Certificate:
-    """The certificate for a CSR's spec. `now` has a time zone."""
+    """Return the certificate for a CSR's spec. `now` has a time zone."""
     asked = x509.load_pem_x509_csr(base64.b64decode(spec["request"]))
     lifetime = min(datetime.timedelta(seconds=spec.get("expirationSeconds", YEAR.total_seconds())), YEAR)
     builder = (
@@ -95,21 +96,21 @@ def sign(spec: dict[str, Any], ca: KeyPair, now: datetime.datetime) -> x509.Cert
 
 
 def serve(client: AdminClient, ca: KeyPair) -> None:
-    """List, then watch, and begin again when the watch ends."""
+    """List and watch requests. List again when the watch ends."""
     while True:
         listed = client.api("GET", REQUESTS)
         for request in listed["items"]:
             _answer(client, ca, request)
         version = listed["metadata"]["resourceVersion"]
         for event in client.watch(f"{REQUESTS}?watch=1&timeoutSeconds=50&resourceVersion={version}"):
-            if event["type"] == "ERROR":  # the resourceVersion is too old: list again
+            if event["type"] == "ERROR":  # the resourceVersion is too old, so list again
                 break
             if event["type"] != "DELETED":
                 _answer(client, ca, event["object"])
 
 
 def _answer(client: AdminClient, ca: KeyPair, request: dict[str, Any]) -> None:
-    """One request; one that cannot be answered is logged and must not keep the others waiting."""
+    """Answer one request. Log it if that fails, so that other requests are answered."""
     if not is_ours(request):
         return
     name = request["metadata"]["name"]
@@ -118,11 +119,11 @@ def _answer(client: AdminClient, ca: KeyPair, request: dict[str, Any]) -> None:
         client.api("PUT", f"{REQUESTS}/{name}/status", request | {"status": status})
         print(f"{name}: {'issued' if 'certificate' in status else 'failed'}", flush=True)
     except (ValueError, x509.InvalidVersion, x509.DuplicateExtension, UnsupportedAlgorithm) as error:
-        print(f"{name}: {error}", flush=True)  # nothing that can be signed
+        print(f"{name}: {error}", flush=True)  # the request cannot be signed
     except AdminApiError as error:
         if error.status == 429 or error.status >= 500:
             raise
-        print(f"{name}: {error}", flush=True)  # changed meanwhile, and then its event is on the way; or gone
+        print(f"{name}: {error}", flush=True)  # changed meanwhile, so its event will come, or deleted
 
 
 def main() -> None:
@@ -143,7 +144,7 @@ def main() -> None:
         except (
             AdminApiError,
             OSError,
-        ) as error:  # not allowed yet (RBAC is young), or the API server restarts
+        ) as error:  # RBAC does not allow it yet, or the API server restarts
             print(error, file=sys.stderr, flush=True)
             time.sleep(0.2)
 

@@ -1,7 +1,7 @@
 # Copyright (c) certflow.kubernetes contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one error that starting, using or stopping a test cluster raises on purpose."""
+"""The error that starting, using or stopping a test cluster raises."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 
 class ClusterError(Exception):
-    """What went wrong, in words for the person who reads the terminal."""
+    """What failed, as a sentence for the user at the terminal."""
 
 
 class UsageError(ClusterError):
-    """What was asked for cannot be: a wrong name, profile or option."""
+    """The arguments are invalid, for example a name, a profile or an option."""
 
 
 def tail(log: Path, lines: int = 5) -> str:
-    """The last lines of a log, indented, to follow an error message; empty if there is no log."""
+    """Return the last lines of a log, indented, as the end of an error message. Empty without a log."""
     try:
         text = log.read_text(errors="replace")
     except OSError:

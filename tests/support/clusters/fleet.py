@@ -1,7 +1,7 @@
 # Copyright (c) certflow.kubernetes contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Several clusters at once, and the promise that they are gone afterwards."""
+"""Several clusters at once, and their removal afterwards."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Fleet(Mapping[str, Cluster]):
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.ready_after = 0.0  # seconds that the start took
+        self.ready_after = 0.0  # seconds from the start until all clusters were ready
         self._clusters = {
             path.parent.name: Cluster(path.parent) for path in sorted(directory.glob("*/cluster.json"))
         }
@@ -45,7 +45,7 @@ class Fleet(Mapping[str, Cluster]):
 
     @property
     def merged_kubeconfig(self) -> Path:
-        """One kubeconfig with a context per cluster, named like it; mode 0600."""
+        """One kubeconfig with a context for each cluster, named like it. Its mode is 0600."""
         return kubeconfig.merge(
             self.directory / "kubeconfig", [cluster.kubeconfig for cluster in self.values()]
         )
@@ -53,9 +53,10 @@ class Fleet(Mapping[str, Cluster]):
 
 @contextlib.contextmanager
 def running(clusters: Mapping[str, str], report: Report = say) -> Iterator[Fleet]:
-    """Clusters by name and profile (`onprem`, `eks`), ready to use; gone when the block ends, however it ends.
+    """Yield clusters by name and profile (`onprem`, `eks`), ready to use. They are removed when the block
+    ends.
 
-    They also go when this process is killed: a janitor watches it. Raises ClusterError.
+    A janitor removes them if this process is killed. Raises ClusterError.
     """
     check(clusters)
     prepare(clusters, report)
@@ -69,7 +70,7 @@ def running(clusters: Mapping[str, str], report: Report = say) -> Iterator[Fleet
         yield fleet
     finally:
         if not directories.is_kept(directory):
-            directories.remove(directory)  # interrupted again here: the janitor does it when we have ended
+            directories.remove(directory)  # after another interrupt here, the janitor removes it
             for cluster in fleet.values() if fleet else ():
                 cluster.collect()
         janitor.kill()
@@ -77,14 +78,14 @@ def running(clusters: Mapping[str, str], report: Report = say) -> Iterator[Fleet
 
 
 def prepare(clusters: Mapping[str, str], report: Report = say) -> None:
-    """Build what these clusters run, before anything is started: it may take minutes."""
+    """Build the programs of these clusters before the start. This may take minutes."""
     programs(report)
     if any(PROFILES[profile].node for profile in clusters.values()):
         node.prepare(report)
 
 
 def check(clusters: Mapping[str, str]) -> None:
-    """Raises UsageError for a name or a profile that cannot be."""
+    """Raise UsageError for an invalid name or an unknown profile."""
     if sys.platform != "linux":
         raise ClusterError("test clusters need Linux: they find their processes through /proc")
     for name, profile in clusters.items():
@@ -103,7 +104,10 @@ def _lay_out(directory: Path, clusters: Mapping[str, str]) -> Fleet:
 
 
 def _boot(fleet: Fleet) -> None:
-    """Start all at once. If one fails, or we are interrupted, the directory goes first: that ends the others."""
+    """Start all clusters at once.
+
+    After a failure or an interrupt, remove the directory, which stops the others.
+    """
     begin = time.monotonic()
     with ThreadPoolExecutor(max_workers=len(fleet)) as pool:
         started = [pool.submit(cluster.boot) for cluster in fleet.values()]
@@ -117,7 +121,7 @@ def _boot(fleet: Fleet) -> None:
 
 
 def _start_janitor() -> subprocess.Popen[bytes]:
-    """A process that outlives a crash of this one and cleans up after it."""
+    """Start a process that outlives a crash of this one and cleans up after it."""
     owner = processes.Process.current()
     command, environment = processes.python("janitor", str(owner.pid), str(owner.started))
     return subprocess.Popen(

@@ -1,7 +1,7 @@
 # Copyright (c) certflow.kubernetes contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Container images of one static program, and where the sources of the test programs are."""
+"""Container images of one static program, and the directory of the test programs' sources."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from pathlib import Path
 from tests.support.clusters.build import static_program
 
 SOURCES = Path(__file__).parent / "images"
-PAUSE = "certflow.invalid/pause:1"  # .invalid: no registry has it (RFC 2606)
+PAUSE = "certflow.invalid/pause:1"  # .invalid: no registry can have it (RFC 2606)
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def program(name: str) -> Path:
-    """One of the test programs, built: `pause`, `webhook`."""
+    """Build one of the test programs, `pause` or `webhook`, and return its path."""
     return static_program(SOURCES / name / "main.go")
 
 
 def archive(name: str, program: Path) -> bytes:
-    """A docker-archive that holds one image, `name`, which runs this program, a static one."""
+    """Return a docker-archive with one image, `name`, that runs a static program."""
     entrypoint = f"/{program.name}"
     layer = _tar({entrypoint.lstrip("/"): program.read_bytes()})
     machine = os.uname().machine

@@ -1,7 +1,7 @@
 # Copyright (c) certflow.kubernetes contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Waits for the owner of a fleet to end, however it ends, and removes what it left running."""
+"""Wait for the end of a fleet's owner, and remove what it left running."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 # Copyright (c) certflow.kubernetes contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Kubeconfig files with everything embedded, so that one file is enough."""
+"""Kubeconfig files with embedded certificates and keys."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def with_certificate(pair: KeyPair) -> dict[str, Any]:
-    """The `user` of a kubeconfig who shows a client certificate."""
+    """Return the `user` entry of a kubeconfig with a client certificate."""
     return {
         "client-certificate-data": base64.b64encode(pair.certificate_pem).decode(),
         "client-key-data": base64.b64encode(pair.key_pem).decode(),
@@ -28,7 +28,7 @@ def with_certificate(pair: KeyPair) -> dict[str, Any]:
 def write(
     path: Path, cluster: str, url: str, ca_pem: str, *, user: dict[str, Any], namespace: str = "default"
 ) -> Path:
-    """A kubeconfig whose only context, cluster and user are all called like the cluster. Mode 0600."""
+    """Write a kubeconfig whose context, cluster and user have the cluster's name. Its mode is 0600."""
     server = {"server": url, "certificate-authority-data": base64.b64encode(ca_pem.encode()).decode()}
     return _write(
         path,
@@ -46,7 +46,7 @@ def write(
 
 
 def merge(path: Path, parts: Iterable[Path]) -> Path:
-    """One file with the contexts of all; the first is the current one."""
+    """Write one file with the contexts of all parts. The first context is the current one."""
     loaded = [yaml.safe_load(part.read_text()) for part in parts]
     merged = {"apiVersion": "v1", "kind": "Config", "current-context": loaded[0]["current-context"]}
     for kind in ("clusters", "users", "contexts"):
@@ -55,7 +55,7 @@ def merge(path: Path, parts: Iterable[Path]) -> Path:
 
 
 def _write(path: Path, content: dict[str, Any]) -> Path:
-    """Replace the file in one step: a reader never sees half of it."""
+    """Replace the file in one step, so that readers see either the old or the new one."""
     draft = path.with_name(f".{path.name}.new")
     write_private(draft, yaml.safe_dump(content, sort_keys=False).encode())
     return draft.rename(path)

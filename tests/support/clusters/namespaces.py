@@ -1,13 +1,14 @@
 # Copyright (c) certflow.kubernetes contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The namespaces of a node, and programs inside them: run as a process of its own.
+"""The namespaces of a node, and programs inside them. It runs as a process of its own.
 
-A node has a network, mounts, processes and control groups of its own. Its first process holds them: when that one is killed,
-the kernel ends every process inside - containers and what looks after them - and with the last of them the
-mounts and the network go. So a node is removed by killing one process.
+A node has its own network, mounts, processes and control groups. Its first process holds them. When that
+process is killed, the kernel ends every process inside, including containers, and removes the mounts and the
+network. So killing one process removes a node.
 
-What a node's programs write to fixed places lands in the cluster's directory: HIDDEN names those places.
+HIDDEN names the fixed directories to which a node's programs write. Their files are in the cluster's
+directory.
 """
 
 from __future__ import annotations
@@ -30,14 +31,15 @@ if TYPE_CHECKING:
 
 # sched.h
 _NEW_MOUNTS, _NEW_CGROUPS, _NEW_PROCESSES, _NEW_NETWORK = 0x00020000, 0x02000000, 0x20000000, 0x40000000
-_INIT = "init"  # the control group of all that is not in a container
-# Everything else in these directories stays visible: somebody's home or checkout may be there.
+_INIT = "init"  # the control group of all processes outside containers
+# All other entries of these directories stay visible, because a home directory or a checkout may be there.
 HIDDEN = {
     "/run": ("containerd", "netns"),
     "/var/lib": ("cni", "containerd", "kubelet"),
     "/var/log": ("containers", "pods"),
 }
-# Kernel settings of the whole machine that a kubelet writes unless they are so already. It is shown that they are.
+# Kernel settings of the whole machine. A kubelet writes them unless it finds these values, so it is shown
+# these values.
 SETTINGS = {
     "vm/overcommit_memory": 1,
     "vm/panic_on_oom": 0,
@@ -46,7 +48,7 @@ SETTINGS = {
     "kernel/keys/root_maxkeys": 1000000,
     "kernel/keys/root_maxbytes": 25000000,
 }
-# Both ends of the cable are inside: nothing that a node sends leaves the machine, nor reaches its own network.
+# Both ends of the veth pair are inside. Packets of the node never leave the machine or reach its network.
 NETWORK = (
     "link set lo up",
     "link add node0 type veth peer name node1",
@@ -58,13 +60,16 @@ NETWORK = (
 
 
 def hold(directory: Path) -> None:
-    """Become the first process of new namespaces. `namespace.ready` in `directory` says that they are complete."""
+    """Become the first process of new namespaces.
+
+    Write `namespace.ready` in `directory` when they are complete.
+    """
     _call("unshare", _NEW_PROCESSES)
     _supervise(directory / "namespace.process", lambda: _first_process(directory))
 
 
 def enter(holder: Process, record: Path, command: list[str]) -> None:
-    """Run a program inside; `record` gets its identity as it is seen from outside."""
+    """Run a program inside. `record` gets its identity as seen from outside."""
     handle = os.pidfd_open(holder.pid)
     if not holder.alive:
         raise ClusterError("the node's namespaces are gone")
@@ -79,7 +84,10 @@ def enter(holder: Process, record: Path, command: list[str]) -> None:
 
 
 def enter_network(holder: Process) -> None:
-    """Sockets that this process opens from now on are inside; those it has stay outside. For one thread alone."""
+    """Enter the node's network.
+
+    New sockets are inside, existing ones stay outside. Call it with one thread only.
+    """
     handle = os.pidfd_open(holder.pid)
     if not holder.alive:
         raise ClusterError("the node's namespaces are gone")
@@ -88,17 +96,17 @@ def enter_network(holder: Process) -> None:
 
 
 def _supervise(record: Path, child: Callable[[], object]) -> NoReturn:
-    """Run `child` in another process, which starts once its identity is on record; end as it ends."""
+    """Run `child` in another process after its identity is recorded. End with its exit status."""
     waits, release = os.pipe()
     pid = os.fork()
     if pid == 0:
         os.close(release)
-        if os.read(waits, 1):  # nothing: the other side gave up
+        if os.read(waits, 1):  # the other process has ended
             child()
         os._exit(1)
     draft = record.with_suffix(".new")
     draft.write_text(Path(f"/proc/{pid}/stat").read_text())
-    draft.rename(record)  # fails when the directory has been moved away, to be removed
+    draft.rename(record)  # fails if the directory was renamed for its removal
     os.write(release, b"x")
     _pid, status = os.waitpid(pid, 0)
     os._exit(os.waitstatus_to_exitcode(status) % 256)
@@ -109,10 +117,10 @@ def _first_process(directory: Path) -> None:
     cgroups.make(group)
     cgroups.join(group)
     _call("unshare", _NEW_MOUNTS | _NEW_NETWORK | _NEW_CGROUPS)
-    _run("mount", "--make-rprivate", "/")  # nothing of what follows is seen outside
+    _run("mount", "--make-rprivate", "/")  # mounts below are invisible outside
     _run("mount", "-t", "proc", "proc", "/proc")
     for hierarchy in cgroups.hierarchies():  # its own group is the root of what it sees
-        _run("umount", "--lazy", hierarchy.path)  # the kernel refuses a second one over it
+        _run("umount", "--lazy", hierarchy.path)  # the kernel refuses a second mount over it
         _run("mount", "-t", hierarchy.type, "-o", hierarchy.options, "cgroup", hierarchy.path)
     cgroups.make(_INIT)  # a group with groups below it may hold no process
     cgroups.join(_INIT)
@@ -128,13 +136,13 @@ def _first_process(directory: Path) -> None:
         _run("ip", *words.split())
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
     (directory / "namespace.ready").touch()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # orphans come to the first process: none stays as a zombie
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # reap orphans, which become children of the first process
     while True:
         signal.pause()
 
 
 def _hide(base: Path, names: tuple[str, ...], own: Path) -> None:
-    """Put a directory over `base` that shows all of it but `names`, which are new and empty."""
+    """Mount a directory over `base` that shows all entries except `names`. Those are new and empty."""
     own.mkdir(parents=True)
     for name in names:
         (own / name).mkdir()
@@ -155,14 +163,14 @@ def _run(*command: str | Path) -> None:
 
 
 def _call(function: str, *arguments: int) -> None:
-    """unshare(2) and setns(2), which Python has from 3.12 on."""
+    """Call unshare(2) or setns(2), which Python has from 3.12 on."""
     libc = ctypes.CDLL(None, use_errno=True)
     if getattr(libc, function)(*arguments) != 0:
         raise OSError(ctypes.get_errno(), f"{function}: {os.strerror(ctypes.get_errno())}")
 
 
 def main() -> None:
-    """`hold DIRECTORY` or `enter PID START RECORD PROGRAM ...`."""
+    """Run `hold DIRECTORY` or `enter PID START RECORD PROGRAM ...`."""
     if sys.argv[1] == "hold":
         hold(Path(sys.argv[2]))
     enter(Process(int(sys.argv[2]), int(sys.argv[3])), Path(sys.argv[4]), sys.argv[5:])

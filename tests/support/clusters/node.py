@@ -1,7 +1,7 @@
 # Copyright (c) certflow.kubernetes contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a cluster with a node needs beside a control plane, and whether it can run here. See docs/clusters.md."""
+"""The programs and files of a cluster with a node, and the check if it can run here. See docs/clusters.md."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ if TYPE_CHECKING:
     from tests.support.clusters.components import Ports
     from tests.support.clusters.profiles import Profile
 
-# The programs that a node adds.
+# The programs of a node.
 COMPONENTS = ("namespace", "relay", "containerd", "kube-scheduler", "kubelet", "kube-proxy")
-# Those that work with the mounts and processes of pods; the others share the network alone.
+# Programs that use the mounts and processes of pods. The others share only the network.
 _AMONG_PODS = ("containerd", "kubelet")
 _TOOLS = ("ip", "mount", "nsenter", "unshare")
-# Makes namespaces of each kind and a cable in them, and leaves nothing.
+# Creates namespaces of each kind with a veth pair, and leaves nothing.
 _PROBE = "unshare --mount --net --pid --fork --cgroup ip link add name a type veth peer name b"
-# In there no proxy is reached: what a program would send to one is for a pod or a kubelet.
+# Programs inside reach no proxy. Their requests go to pods or to a kubelet.
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
 def why_no_node() -> str:
-    """Why no node can run here, as a clause; empty where one can. The first call may download packages."""
+    """Return the reason why no node can run here, "" if one can. The first call may download packages."""
     try:
         _check()
         debian.unpacked()
@@ -44,7 +44,7 @@ def why_no_node() -> str:
 
 
 def prepare(report: Report = say) -> None:
-    """Build and download all that a node runs. Raises ClusterError where no node can run."""
+    """Build and download all programs of a node. Raises ClusterError if no node can run."""
     _check()
     debian.unpacked(report)
     node_programs(report)
@@ -52,7 +52,7 @@ def prepare(report: Report = say) -> None:
 
 
 def _check() -> None:
-    """Raises ClusterError if this user, machine or kernel cannot."""
+    """Raise ClusterError if the user, the machine or the kernel cannot run a node."""
     if os.geteuid() != 0:
         raise ClusterError("a cluster with a node needs root")
     missing = [tool for tool in _TOOLS if not shutil.which(tool)]
@@ -67,7 +67,7 @@ def _check() -> None:
 
 
 def pairs(ca: pki.KeyPair, name: str) -> dict[str, pki.KeyPair]:
-    """The certificates that a node adds to a cluster's; the kubelet is client and server with the same."""
+    """Return the certificates of a node. The kubelet uses the same one as client and server."""
     return {
         "kubelet": pki.issue(ca, f"system:node:{name}", ("system:nodes",), names=(name, components.NODE_IP)),
         "apiserver-kubelet-client": pki.issue(ca, "kube-apiserver-kubelet-client", ("system:masters",)),
@@ -79,7 +79,7 @@ def pairs(ca: pki.KeyPair, name: str) -> dict[str, pki.KeyPair]:
 def command(
     component: str, directory: Path, ports: Ports, profile: Profile
 ) -> tuple[list[str], dict[str, str] | None]:
-    """The command and the environment that start one of COMPONENTS. Raises ClusterError without `namespace`."""
+    """Return command and environment of one of COMPONENTS. Raises ClusterError without `namespace`."""
     if component == "namespace":
         return processes.python("namespaces", "hold", str(directory))
     if component == "relay":
@@ -94,14 +94,14 @@ def command(
 
 
 def in_network(directory: Path, command: list[str]) -> list[str]:
-    """A command that runs in the cluster's network, and otherwise as it would outside."""
+    """Return a command that runs in the cluster's network, with the machine's mounts and processes."""
     return ["nsenter", f"--net=/proc/{_holder(directory).pid}/ns/net", *command]
 
 
 def run_inside(
     directory: Path, command: Sequence[str], stdin: bytes | None = None
 ) -> subprocess.CompletedProcess[bytes]:
-    """Run a command among the node's programs and wait for it. Raises ClusterError without `namespace`."""
+    """Run a command in the node's namespaces and wait for it. Raises ClusterError without `namespace`."""
     enter = ["nsenter", f"--target={_holder(directory).pid}", "--net", "--mount", "--pid", "--cgroup"]
     return subprocess.run(
         [*enter, *command], input=stdin, env=environment(), capture_output=True, check=False
@@ -109,7 +109,7 @@ def run_inside(
 
 
 def environment(base: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """`base` for programs on a node: those of the Debian packages are found, and no proxy is asked."""
+    """Return `base` for programs on a node, with the programs of the Debian packages and without proxies."""
     found = debian.environment(debian.unpacked(), base)
     return {name: value for name, value in found.items() if name.lower() not in _PROXIES}
 

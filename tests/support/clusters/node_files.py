@@ -1,7 +1,7 @@
 # Copyright (c) certflow.kubernetes contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The configuration of a node: of containerd, of its network plugins, of the kubelet."""
+"""Configuration files of a node: containerd, its network plugins, and kubelet."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 def write(directory: Path) -> None:
-    """All files, in the directory of a cluster; `cgroup` has the name of its control group."""
+    """Write all files into the directory of a cluster.
+
+    The file `cgroup` has the name of its control group.
+    """
     plugins = debian.unpacked() / "usr/lib/cni"
     (directory / "cgroup").write_text(f"certflow-{directory.parent.name}-{directory.name}")
     (directory / "cni").mkdir()
@@ -43,9 +46,9 @@ _NETWORK = {
     ],
 }
 
-# The native snapshotter works on every filesystem, overlay does not. Root may lack CAP_SYS_RESOURCE, and runc then
-# dies with `can't get final child's PID from pipe` unless oom scores are restricted. The plugin opt would create
-# /opt/containerd, and a profile of AppArmor would be loaded into the machine's kernel.
+# The native snapshotter works on every filesystem, overlay does not. Root may lack CAP_SYS_RESOURCE. Then
+# runc fails with `can't get final child's PID from pipe` unless oom scores are restricted. The plugin opt
+# would create /opt/containerd. An AppArmor profile would be loaded into the machine's kernel.
 _CONTAINERD = """\
 version = 2
 disabled_plugins = ["io.containerd.internal.v1.opt"]
@@ -74,16 +77,17 @@ def _kubelet(pki: Path) -> dict[str, Any]:
         "authorization": {"mode": "Webhook"},
         "tlsCertFile": f"{pki}/kubelet.crt",
         "tlsPrivateKeyFile": f"{pki}/kubelet.key",
-        "volumePluginDir": "/var/lib/kubelet/volume-plugins",  # it makes the directory; the usual one is in /usr
-        "resolvConf": "",  # there is no name server
-        # Both versions of control groups will do, in whatever state the machine's are.
+        # the kubelet creates this directory, by default in /usr
+        "volumePluginDir": "/var/lib/kubelet/volume-plugins",
+        "resolvConf": "",  # the node has no name server
+        # Both versions of control groups work, in any state of the machine.
         "cgroupDriver": "cgroupfs",
         "cgroupsPerQOS": False,
         "enforceNodeAllocatable": [],
         "failCgroupV1": False,
         "failSwapOn": False,
         "localStorageCapacityIsolation": False,
-        # The machine's disk and memory are not this node's to guard.
+        # The node does not protect the disk and memory of the machine.
         "evictionHard": dict.fromkeys(("memory.available", "nodefs.available", "imagefs.available"), "0%"),
         "imageGCHighThresholdPercent": 100,
     }

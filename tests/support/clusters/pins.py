@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Pin:
-    """One Go module: path, version, and the checksum of its content as in go.sum."""
+    """A Go module: path, version, the checksum of its content as in go.sum, and its use."""
 
     module: str
     version: str
@@ -43,7 +43,7 @@ CERT_MANAGER = Pin(
     "cainjector, another writer of caBundles, and the CustomResourceDefinitions that it reads",
 )
 
-# program name -> (the module it comes from, its package)
+# Program name -> its module and its package
 PROGRAMS: dict[str, tuple[Pin, str]] = {
     "etcd": (ETCD, "go.etcd.io/etcd/server/v3"),
     "kube-apiserver": (KUBERNETES, "k8s.io/kubernetes/cmd/kube-apiserver"),
@@ -58,27 +58,27 @@ NODE_PROGRAMS: dict[str, tuple[Pin, str]] = {
 
 @dataclass(frozen=True)
 class ProgramSet:
-    """Programs that are built and cached together.
-
-    cpu_seconds and packages are of one build, measured, for estimates. own: the directory, beside this file, of a main
-    package of our own that is built from a module's packages. version: the variable that makes the programs say their
-    version. sibling: a module that the programs' module replaces by a directory of its repository.
-    """
+    """Programs that are built and cached together."""
 
     title: str
     programs: dict[str, tuple[Pin, str]]
+    #: Measured CPU seconds of one build, for estimates.
     cpu_seconds: int
+    #: Measured number of packages of one build, for estimates.
     packages: int
+    #: Directory beside this file with a main package that is built from the module's packages.
     own: str = ""
+    #: The variable that makes the programs report their version.
     version: str = f"k8s.io/component-base/version.gitVersion={KUBERNETES.version}"
+    #: A module that the programs' module replaces by a directory of its repository.
     sibling: Pin | None = None
 
 
 CONTROL_PLANE = ProgramSet(f"kubernetes-{KUBERNETES.version}-etcd-{ETCD.version}", PROGRAMS, 600, 2715)
-# After the control plane, whose packages Go has compiled by then.
+# Measured after the control plane, whose packages Go has compiled by then.
 NODE = ProgramSet(f"node-{KUBERNETES.version}", NODE_PROGRAMS, 60, 132)
-# cert-manager's commands are modules of their own, which are not published; the packages that they start are. Measured
-# after the control plane.
+# cert-manager's commands are modules that are not published. Their packages are. Measured after the control
+# plane.
 CAINJECTOR = ProgramSet(
     f"cert-manager-{CERT_MANAGER.version}",
     {"cainjector": (CERT_MANAGER, "certflow.invalid/clusters")},
@@ -88,7 +88,7 @@ CAINJECTOR = ProgramSet(
 )
 
 
-# Who else deploys the snapshot controller: a release made by the real program.
+# Installs the snapshot controller as a Helm release.
 HELM = Pin(
     "helm.sh/helm/v3",
     "v3.22.0",
@@ -101,7 +101,7 @@ HELM_PROGRAM = ProgramSet(f"helm-{HELM.version}", {"helm": (HELM, "helm.sh/helm/
 def _snapshot_programs(
     release: str, checksum: str, client: tuple[str, str], cpu_seconds: int, packages: int
 ) -> ProgramSet:
-    """The snapshot controller of a release, and its webhook where it has one; client: the API module, with its checksum."""
+    """Return the programs of a release of the snapshot controller. client: the API module with its checksum."""
     major = release.partition(".")[0]
     module, minor = (
         f"github.com/kubernetes-csi/external-snapshotter/v{major}",
@@ -132,7 +132,7 @@ def _snapshot_programs(
     )
 
 
-# Release of external-snapshotter -> its programs. The proxy serves no other client modules than these.
+# Release of external-snapshotter -> its programs. The Go module proxy has no other client modules than these.
 SNAPSHOT_PROGRAMS: dict[str, ProgramSet] = {
     "4.2.1": _snapshot_programs("4.2.1", "h1:DnvJBgRLGceADE8xyvjiUbX1GB/oVF+eVSwgXPhnp6o=", ("4.2.0", "h1:nHHjmvjitIiyPlUHk/ofpgvBcNcawJLtf4PYHORLjAA="), 130, 419),
     "6.2.2": _snapshot_programs("6.2.2", "h1:yL6UagRINyje0QJTzYEqFFOKAVlZOIeYBoa6E+ZkEQg=", ("6.2.0", "h1:cMM5AB37e9aRGjErygVT6EuBPB6s5a+l95OPERmSlVM="), 160, 472),
@@ -145,8 +145,8 @@ SNAPSHOT_PROGRAMS: dict[str, ProgramSet] = {
     "8.7.0": _snapshot_programs("8.7.0", "h1:sYxyBXffG+pc2QfvFkP6uJqtYVFVRvkrxAHi8WjD5fU=", ("8.7.0", "h1:HVaSUeRRHPu49aSiL8eXOjS9Re9G6pM0NzdTGI7mM14="), 200, 700),
 }  # fmt: skip
 
-# What else a node runs, and the libraries of it that a small system lacks. Their versions are those of the
-# distribution's current release: it serves no older ones.
+# Other programs of a node, and their libraries that a small system lacks. The distribution decides their
+# versions.
 DEBIAN_PACKAGES = (
     "containerd",
     "runc",

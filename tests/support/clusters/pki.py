@@ -1,7 +1,7 @@
 # Copyright (c) certflow.kubernetes contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The certificates of a test cluster, made as kubeadm makes them."""
+"""The certificates of a test cluster, laid out as kubeadm does."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class KeyPair:
         return private_pem(self.key)
 
     def write(self, directory: Path, name: str) -> None:
-        """NAME.crt and NAME.key."""
+        """Write NAME.crt and NAME.key."""
         (directory / f"{name}.crt").write_bytes(self.certificate_pem)
         write_private(directory / f"{name}.key", self.key_pem)
 
@@ -52,7 +52,10 @@ class KeyPair:
 
 
 def make_ca(name: str, *, lifetime: datetime.timedelta = 10 * YEAR, issuer: KeyPair | None = None) -> KeyPair:
-    """A CA: RSA 2048, like the one of kubeadm and of EKS. Self-signed, or an intermediate of `issuer`."""
+    """Return a CA with an RSA 2048 key, as kubeadm and EKS use.
+
+    It is self-signed, or an intermediate of `issuer`.
+    """
     key = rsa.generate_private_key(65537, 2048)
     subject = _name(name)
     not_after = datetime.datetime.now(datetime.timezone.utc) + lifetime
@@ -77,9 +80,9 @@ def issue(
     names: Sequence[str] = (),
     lifetime: datetime.timedelta = YEAR,
 ) -> KeyPair:
-    """A certificate for clients and, for the DNS names and addresses in `names`, servers.
+    """Return a client certificate. With DNS names and addresses in `names` it is also a serving certificate.
 
-    A negative `lifetime` gives one that has expired that long ago.
+    A negative `lifetime` makes a certificate that expired that long ago.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     not_after = datetime.datetime.now(datetime.timezone.utc) + lifetime
@@ -97,7 +100,7 @@ def issue(
 
 
 def make_service_account_key(directory: Path) -> None:
-    """sa.key signs the tokens of ServiceAccounts, sa.pub verifies them."""
+    """Write sa.key, which signs tokens of ServiceAccounts, and sa.pub, which verifies them."""
     key = rsa.generate_private_key(65537, 2048)
     write_private(directory / "sa.key", private_pem(key))
     (directory / "sa.pub").write_bytes(
@@ -108,7 +111,7 @@ def make_service_account_key(directory: Path) -> None:
 
 
 def key_usage(*usages: str) -> x509.KeyUsage:
-    """The KeyUsage extension with these bits set; names as in cryptography."""
+    """Return the KeyUsage extension with these bits, named as in cryptography."""
     bits = (
         "digital_signature",
         "content_commitment",
@@ -124,7 +127,7 @@ def key_usage(*usages: str) -> x509.KeyUsage:
 
 
 def authority(ca: KeyPair) -> x509.AuthorityKeyIdentifier:
-    """The link to the CA's key; Python 3.13 and newer refuse a chain without it."""
+    """Return the link to the CA's key. Python 3.13 and newer refuse a chain without it."""
     ski = ca.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ski)
 
@@ -157,7 +160,7 @@ def _builder(
 
 
 def _name(user: str, groups: Sequence[str] = ()) -> x509.Name:
-    """Kubernetes reads the user from CN and the groups from O."""
+    """Return a subject for Kubernetes, which reads the user from CN and the groups from O."""
     return x509.Name(
         [x509.NameAttribute(NameOID.ORGANIZATION_NAME, group) for group in groups]
         + [x509.NameAttribute(NameOID.COMMON_NAME, user)]

@@ -1,7 +1,7 @@
 # Copyright (c) certflow.kubernetes contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Processes that can be found again, and stopped without ever hitting a stranger that got a recycled id."""
+"""Processes that can be found again and stopped. A later process with the same id is never stopped."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-# The shell records its own identity before it becomes the program, so there is no moment at which a program
-# runs and is not on record. If the directory is gone (somebody cleans up behind us), nothing is started.
+# The shell records its own identity before it becomes the program, so every running program is on record. If
+# the directory is gone because another process cleans up, nothing is started.
 _LAUNCHER = 'cat "/proc/$$/stat" > "$0" && exec "$@"'
 _IMPORT_ROOT = str(Path(__file__).resolve().parents[len(__name__.split(".")) - 1])
 
 
 @dataclass(frozen=True)
 class Process:
-    """A process id with the start time (clock ticks since boot) that tells it from a later owner of the id."""
+    """A process id with the start time (clock ticks since boot), which distinguishes it from later processes
+    with this id.
+    """
 
     pid: int
     started: int
@@ -37,30 +39,30 @@ class Process:
 
     @classmethod
     def from_stat(cls, stat: str) -> Process:
-        """Parse /proc/PID/stat. The program's name, in parentheses, may itself hold spaces and parentheses."""
+        """Parse /proc/PID/stat. The program's name, in parentheses, may contain spaces and parentheses."""
         pid, rest = stat.split(" (", 1)
         return cls(int(pid), int(rest.rsplit(")", 1)[1].split()[19]))  # field 22 of proc(5)
 
     @property
     def alive(self) -> bool:
-        """Is this very process running? A zombie is not."""
+        """True if this process runs. A zombie does not run."""
         stat = _stat(self.pid)
         return stat is not None and Process.from_stat(stat) == self and _state(stat) not in "ZX"
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send a signal to this process, and to no other that has its id by now."""
+        """Send a signal to this process. Never send it to a later process with its id."""
         with self._handle() as handle, contextlib.suppress(ProcessLookupError):
             if handle is not None:
                 signal.pidfd_send_signal(handle, number)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it has ended; False if it has not within `timeout` seconds."""
+        """Wait for the end of the process. Return False if it still runs after `timeout` seconds."""
         with self._handle() as handle:
             return handle is None or bool(select.select([handle], [], [], timeout)[0])
 
     @contextlib.contextmanager
     def _handle(self) -> Iterator[int | None]:
-        """A pidfd, which cannot come to mean another process; None if this one has ended."""
+        """Yield a pidfd, which always means this process, or None if it has ended."""
         try:
             handle = os.pidfd_open(self.pid)
         except ProcessLookupError:
@@ -75,7 +77,7 @@ class Process:
 def start(
     command: Sequence[str], record: Path, log: Path, environment: Mapping[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start a program in a session of its own, out of reach of Ctrl-C; `record` gets its identity."""
+    """Start a program in its own session, so that Ctrl-C does not reach it. `record` gets its identity."""
     with log.open("ab") as out:
         return subprocess.Popen(
             ["/bin/sh", "-c", _LAUNCHER, str(record), *command],
@@ -89,7 +91,7 @@ def start(
 
 
 def recorded(record: Path) -> Process | None:
-    """The process that `start` recorded; None if it never came so far."""
+    """Return the process that `start` recorded, None if it ended before."""
     try:
         return Process.from_stat(record.read_text())
     except (FileNotFoundError, ValueError, IndexError):  # ended before or while it wrote the record
@@ -97,7 +99,7 @@ def recorded(record: Path) -> Process | None:
 
 
 def python(module: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
-    """The command and the environment that run a module of this package in another process."""
+    """Return command and environment that run a module of this package in another process."""
     command = [sys.executable, "-m", f"{__package__}.{module}", *arguments]
     return command, os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [_IMPORT_ROOT, *sys.path]))}
 

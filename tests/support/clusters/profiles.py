@@ -1,7 +1,7 @@
 # Copyright (c) certflow.kubernetes contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The kinds of clusters there are, as data: a new kind is a new row."""
+"""The kinds of clusters as data. A new kind is a new row."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from tests.support.clusters.pins import KUBERNETES
 
 APP_SERVING = "beta.eks.amazonaws.com/app-serving"
 EKS_VERSION = f"{KUBERNETES.version}-eks-3c42bf9"
-EKS_CONTROLLER = "eks:certificate-controller"  # the user name that EKS' own controller shows in audit logs
+EKS_CONTROLLER = "eks:certificate-controller"  # the user name of EKS' own controller in audit logs
 
 
 @dataclass(frozen=True)
 class Profile:
-    """How one kind of cluster differs from the next.
+    """The properties of one kind of cluster.
 
-    Flags may hold `{pki}`, the directory of the cluster's certificates. `objects` are (path, object) pairs,
-    created once the API server is ready. `signer` starts eks_signer.py beside the controller-manager.
+    Flags may contain `{pki}`, the directory of the cluster's certificates. `objects` are (path, object)
+    pairs, created once the API server is ready. `signer` starts eks_signer.py beside the controller-manager.
     """
 
     description: str
@@ -31,13 +31,13 @@ class Profile:
     objects: tuple[tuple[str, dict[str, Any]], ...]
     signer: bool
     source: str
-    version: str = ""  # what its programs say that they are, if not the truth
-    node: str = ""  # the name of a real node, which runs pods
-    signing_ca: str = ""  # the name of a second CA, in {pki}/signing-ca.crt and .key
+    version: str = ""  # version that the programs report, "" for the real one
+    node: str = ""  # name of a node that runs pods
+    signing_ca: str = ""  # name of a second CA, in {pki}/signing-ca.crt and .key
 
     @property
     def usual(self) -> bool:
-        """Whether `up` starts one where nobody says which."""
+        """True if `up` without arguments starts one."""
         return not (self.node or self.signing_ca)
 
 
@@ -97,7 +97,8 @@ def _status_rule(subresource: str) -> dict[str, Any]:
     }
 
 
-# The names are those of EKS; the rules are what such a controller needs (EKS' own are not published).
+# The names are those of EKS. Its rules are not published, so these are the rules that such a controller
+# needs.
 _EKS_ROLES = (
     _cluster_role(
         "eks:certificate-controller-approver",
@@ -172,7 +173,7 @@ PROFILES: dict[str, Profile] = {
         service_cidr="10.100.0.0/16",
         service_ip="10.100.0.1",
         apiserver=(),
-        # One specific pair switches the other three built-in signers off.
+        # Setting one pair of flags disables the other three built-in signers.
         controller_manager=(
             "--cluster-signing-kubelet-client-cert-file={pki}/ca.crt",
             "--cluster-signing-kubelet-client-key-file={pki}/ca.key",
@@ -204,6 +205,6 @@ PROFILES |= {
     "eks-node": replace(
         PROFILES["eks"],
         description="eks with a real node that runs pods (root only)",
-        node=_EKS_NODE["metadata"]["name"],  # the kubelet takes over the Node object that is there
+        node=_EKS_NODE["metadata"]["name"],  # the kubelet adopts the existing Node object
     ),
 }

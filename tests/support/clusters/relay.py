@@ -1,7 +1,7 @@
 # Copyright (c) certflow.kubernetes contributors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Carries connections from a loopback port of the machine to the same port inside a node's network."""
+"""Forward connections from a loopback port of the machine to the same port in a node's network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _AT_ONCE = struct.pack("ii", 1, 0)  # struct linger: on, 0 s
 
 
 def run(listener: socket.socket, port: int) -> None:
-    """Serve until killed. Bytes pass both ways as they are, for as long as both sides keep the connection."""
+    """Serve until killed. Bytes pass in both directions until one side closes the connection."""
     asyncio.run(_serve(listener, port))
 
 
@@ -28,7 +28,7 @@ async def _serve(listener: socket.socket, port: int) -> None:
         try:
             inside = await asyncio.open_connection("127.0.0.1", port)
         except OSError:
-            _reset(writer)  # nobody listens there
+            _reset(writer)  # no server listens there
             return
         await asyncio.gather(_carry(reader, inside[1]), _carry(inside[0], writer))
         for end in (writer, inside[1]):
@@ -39,7 +39,7 @@ async def _serve(listener: socket.socket, port: int) -> None:
 
 
 async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """One direction; its end is passed on, so that the other direction may go on."""
+    """Forward one direction. Pass its end on, because the other direction may continue."""
     try:
         while data := await reader.read(_CHUNK):
             writer.write(data)
@@ -52,7 +52,7 @@ async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 def _reset(writer: asyncio.StreamWriter) -> None:
-    """End a connection as one ends whose server has gone: not in order."""
+    """End a connection by a reset, as if the server had died."""
     with contextlib.suppress(OSError):  # closed already
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
     writer.transport.abort()
@@ -60,7 +60,7 @@ def _reset(writer: asyncio.StreamWriter) -> None:
 
 def main() -> None:
     pid, started, port = map(int, sys.argv[1:4])
-    listener = socket.create_server(("127.0.0.1", port))  # belongs to the network in which it is made
+    listener = socket.create_server(("127.0.0.1", port))  # it belongs to the network in which it is created
     enter_network(Process(pid, started))
     run(listener, port)
 

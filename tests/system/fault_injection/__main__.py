@@ -101,7 +101,7 @@ def chosen(arguments: Sequence[str]) -> Names:
     unknown = set(arguments) - {*tables, *tasks, *(fault.name for fault in faults)}
     if unknown:
         known = (*page.TABLES, *NAMED, *(fault.name for fault in transport.FAULTS))
-        sys.exit(f"nothing is called {', '.join(sorted(unknown))}; there are: {'; '.join(known)}")
+        sys.exit(f"unknown: {', '.join(sorted(unknown))}. Known names: {'; '.join(known)}")
     if not tables:
         tables = [page.TRANSPORT] if faults else [*page.TABLES[:2], *([] if tasks else [page.FALSE_ANSWERS])]
     return Names(tables, tasks, faults or transport.FAULTS)
@@ -119,7 +119,7 @@ def main() -> int:
             run.faults(rig, names)
         if page.FALSE_ANSWERS in names.tables:
             run.false_answers(fleet["onprem"])
-    print(f"{run.bad} cases did not end as they have to")
+    print(f"{run.bad} cases did not end as expected")
     return int(run.bad > 0)
 
 
