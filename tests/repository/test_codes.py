@@ -2,7 +2,9 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The table of failure codes and the code agree: every code that is raised has a row, and every row is raised."""
+"""Check that the table of failure codes and the code agree: every raised code has a row, and every row is
+raised.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the collection's own files promise about each other."""
+"""Check the files of the collection against each other."""
 
 from __future__ import annotations
 
@@ -32,32 +32,32 @@ HEADER = [
 
 
 def load(*path: str) -> Any:
-    """Reads a YAML file of the repository."""
+    """Read a YAML file of the repository."""
     return yaml.safe_load(REPOSITORY.joinpath(*path).read_text())
 
 
 def test_every_module_is_in_the_action_group() -> None:
-    """A module outside it gets no group defaults and may talk to another cluster than the play means."""
+    """A module outside the group gets no group defaults, so it might use another cluster than the play says."""
     extended, *members = load("meta", "runtime.yml")["action_groups"]["k8s"]
     assert extended == {"metadata": {"extend_group": ["kubernetes.core.k8s"]}}
     assert members == MODULES != []
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_every_role_passes_its_connection_to_the_modules_it_uses(role: str) -> None:
-    """By a group of the role's name, which is a group of no other module."""
+def test_every_role_passes_its_connection_to_its_modules(role: str) -> None:
+    """A role has an action group of its own name, with exactly the modules that it uses."""
     tasks = "".join(path.read_text() for path in REPOSITORY.glob(f"roles/{role}/tasks/*.yml"))
     used = set(re.findall(r"^ +certflow\.kubernetes\.(\w+):$", tasks, re.MULTILINE))
     assert load("meta", "runtime.yml")["action_groups"][role] == sorted(used)
 
 
 def test_every_module_has_both_execution_modes() -> None:
-    """An action plugin of the same name, and none without a module."""
+    """Each module has an action plugin of the same name, and each action plugin has a module."""
     assert sorted(path.stem for path in (REPOSITORY / "plugins" / "action").glob("*.py")) == MODULES
 
 
-def test_every_role_can_be_read() -> None:
-    """The importer refuses a role without a README; argument_specs is what `ansible-doc` shows."""
+def test_every_role_has_the_files_that_tools_read() -> None:
+    """The importer refuses a role without a README. `ansible-doc` shows argument_specs."""
     wanted = ("README.md", "meta/main.yml", "meta/argument_specs.yml", "defaults/main.yml")
     assert ROLES
     assert [
@@ -70,15 +70,15 @@ def test_every_role_can_be_read() -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_role_defaults_equal_its_argument_specs(role: str) -> None:
-    """Ansible takes defaults from the one file and shows those of the other."""
+    """Ansible takes defaults from one file and shows those of the other."""
     options = load("roles", role, "meta", "argument_specs.yml")["argument_specs"]["main"]["options"]
     shown = {name: option["default"] for name, option in options.items() if "default" in option}
     assert (load("roles", role, "defaults", "main.yml") or {}) == shown
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_role_readme_has_every_variable_with_its_default(role: str) -> None:
-    """In its one table."""
+def test_a_role_readme_lists_every_variable_with_its_default(role: str) -> None:
+    """The README has exactly one table."""
     options = load("roles", role, "meta", "argument_specs.yml")["argument_specs"]["main"]["options"]
     text = (REPOSITORY / "roles" / role / "README.md").read_text()
     rows = dict(re.findall(r"^\| `(\w+)` \| (.+?) \|", text, re.MULTILINE))
@@ -88,15 +88,15 @@ def test_role_readme_has_every_variable_with_its_default(role: str) -> None:
     assert shown == {name: option.get("default", "required") for name, option in options.items()}
 
 
-def test_the_change_log_knows_the_version() -> None:
-    """What is built next is described."""
+def test_the_change_log_has_the_version() -> None:
+    """The version that is built next has an entry."""
     version = load("galaxy.yml")["version"]
     assert version in load("changelogs", "changelog.yaml")["releases"]
     assert f"v{version.replace('.', chr(92) + '.')}" in (REPOSITORY / "CHANGELOG.md").read_text()
 
 
-def test_the_floors_are_what_is_tested() -> None:
-    """An execution environment asks for no client older than the oldest tested one."""
+def test_the_required_clients_are_the_oldest_tested_ones() -> None:
+    """An execution environment requires no client older than the oldest tested one."""
     lines = (REPOSITORY / "meta" / "ee-requirements.txt").read_text().splitlines()
     floors = [line.replace(">=", "==") for line in lines if line and not line.startswith("#")]
     assert floors == list(environments.OLDEST_CLIENTS)
@@ -104,7 +104,7 @@ def test_the_floors_are_what_is_tested() -> None:
 
 @pytest.mark.parametrize("name", PYTHON_FILES)
 def test_every_file_names_its_licence(name: str) -> None:
-    """And every private one says that it is private."""
+    """Files of module_utils and plugin_utils also say that they are private."""
     lines = (REPOSITORY / name).read_text().splitlines()
     shebang = ["#!/usr/bin/python"] if name.startswith("plugins/modules/") else []
     assert lines[: len(shebang) + 3] == shebang + HEADER
@@ -113,8 +113,8 @@ def test_every_file_names_its_licence(name: str) -> None:
         assert "# Private to this collection: it may change at any time." in lines[:8]
 
 
-def test_no_file_depends_on_one_place() -> None:
-    """No package index by name (pip and go know theirs), and no path of a developer's machine."""
+def test_no_file_names_a_package_index_or_a_developers_path() -> None:
+    """pip and go know their package indexes. Paths of a developer's machine do not exist elsewhere."""
     # Each pattern is written so that it does not match itself.
     pattern = re.compile(r"py[p]i\.org|python[h]osted\.org|proxy\.go[l]ang|/w[o]rk/|/r[o]ot/")
     texts = {name: (REPOSITORY / name).read_text(errors="replace") for name in listed_files()}
@@ -146,7 +146,7 @@ def test_no_loop_of_includes_has_a_label(name: str) -> None:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_every_module_documents_what_a_failure_returns(name: str) -> None:
-    """Playbooks decide by these keys, which the result of every failed operation has."""
+    """Playbooks use these keys, which every failed result has."""
     text = (REPOSITORY / "plugins" / "modules" / f"{name}.py").read_text()
     page = yaml.safe_load(text.partition('RETURN = r"""')[2].partition('"""')[0])
     assert {"code", "cause", "evidence", "remedy"} <= page.keys()

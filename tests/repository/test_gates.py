@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The runner of the gates judges rightly: a gate that cannot fail would be worse than none."""
+"""Test the runner of the gates, above all that it reports failures."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ REPORT = """<testsuites><testsuite>
 
 
 def run(tmp_path: Path, program: str, timeout: float = 30) -> tuple[int, str]:
-    """Runs a line of Python as a gate would; its exit code and log."""
+    """Run a line of Python as a gate does. Return its exit code and log."""
     log = tmp_path / "log"
     code = process.run([sys.executable, "-c", program], log, os.environ, tmp_path, timeout)
     return code, log.read_text()
 
 
 def test_counts_of_a_report(tmp_path: Path) -> None:
-    """An error in a fixture is a failed test; a skip tells its reason."""
+    """An error in a fixture counts as a failed test, and a skip has its reason."""
     report = tmp_path / "report.xml"
     report.write_text(REPORT)
     assert of_junit(report, 1) == GateResult(2, 2, 1, ("skipped: no tool",))
@@ -45,8 +45,8 @@ def test_counts_of_a_report(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "code"), [(None, 4), ("<testsuites/>", 5), ('<t><testcase name="a"/></t>', 124)]
 )
-def test_a_run_that_ended_badly_has_failed(tmp_path: Path, content: str | None, code: int) -> None:
-    """No report, no test, or an end from outside: pytest's own counts would all say 0 failed."""
+def test_a_run_with_a_bad_end_has_failed(tmp_path: Path, content: str | None, code: int) -> None:
+    """There is no report, no test, or a time-out. pytest's own counts would be 0 failed in each case."""
     report = tmp_path / "report.xml"
     if content:
         report.write_text(content)
@@ -54,13 +54,13 @@ def test_a_run_that_ended_badly_has_failed(tmp_path: Path, content: str | None, 
 
 
 def test_the_closing_line() -> None:
-    """Skips are named only if there are any."""
+    """The line has a number of skips only if there are any."""
     assert str(of_exit(0) + of_exit(0) + of_exit(2)) == "2 passed, 1 failed"
     assert str(GateResult(1, 0, 3)) == "1 passed, 0 failed, 3 skipped"
 
 
 def test_output_and_exit_code_are_kept(tmp_path: Path) -> None:
-    """A gate is judged by the one and explained by the other."""
+    """The exit code decides, and the log explains."""
     code, log = run(tmp_path, "import sys; print('said'); sys.exit(3)")
     assert code == 3
     assert log.endswith("said\n")
@@ -69,7 +69,7 @@ def test_output_and_exit_code_are_kept(tmp_path: Path) -> None:
 def test_a_hanging_program_is_ended_with_its_children(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it started is gone too, though it ignores Ctrl-C, and the log says why."""
+    """Its child ends too, although it ignores Ctrl-C, and the log says why."""
     monkeypatch.setattr(process, "_PATIENCE", ((signal.SIGINT, 1.0), (signal.SIGTERM, 5.0)))
     child = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)"
     program = f"import subprocess, sys; c = subprocess.Popen([sys.executable, '-c', {child!r}]); print(c.pid, flush=True); c.wait()"
@@ -84,7 +84,7 @@ def test_a_hanging_program_is_ended_with_its_children(
 
 
 def test_a_shim_is_not_an_interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next one on PATH is taken; with none there, the answer is None."""
+    """`find` takes the next interpreter on PATH, and returns None without one."""
     minor = "{}.{}".format(*sys.version_info)
     shims, real = tmp_path / "shims", tmp_path / "real"
     for folder in (shims, real):
@@ -107,14 +107,17 @@ def test_a_shim_is_not_an_interpreter(tmp_path: Path, monkeypatch: pytest.Monkey
         interpreters.find.cache_clear()
 
 
-def test_an_environment_without_python_says_so() -> None:
-    """The text that a run prints for what it leaves out."""
+def test_an_environment_without_python_is_reported() -> None:
+    """A run prints this text for a gate that it skips."""
     with pytest.raises(venvs.PythonUnavailable, match=r"^core 0: no Python 0\.1 or 0\.2 found$"):
         venvs.python_for(Environment("x", "core 0", ("0.1", "0.2"), ()))
 
 
 def test_merged_locks() -> None:
-    """A pin holds where it was resolved; the newest block stays open to later Pythons."""
+    """A pin applies to the Pythons for which it was resolved.
+
+    The newest block applies to later Pythons too.
+    """
     resolved = {
         "3.9": {"same": "1", "backport": "1", "moved": "1"},
         "3.10": {"same": "1", "moved": "2"},
@@ -130,14 +133,14 @@ def test_merged_locks() -> None:
 
 
 @pytest.mark.parametrize("env", ENVIRONMENTS.values(), ids=str)
-def test_locks_hold_what_is_asked_for(env: Environment) -> None:
-    """A change of environments.py without `make locks` would test something else than it says."""
+def test_locks_contain_the_requirements(env: Environment) -> None:
+    """After a change of environments.py without `make locks`, a run would test other versions."""
     pins = {line.partition(" ;")[0] for line in venvs.lock_file(env).read_text().lower().splitlines()}
     assert [need for need in env.requirements if "==" in need and need.lower() not in pins] == []
 
 
 def test_every_core_and_the_oldest_python_run_the_unit_tests() -> None:
-    """A row of the table without a gate would be a promise without a test."""
+    """Every supported ansible-core and the oldest Python have a gate."""
     names = [gate.name for gate in (*ALL, *QUICK)]
     assert {f"unit-{env.name}" for env in (*CORES, PYTHON_39)} <= set(names)
 
@@ -158,13 +161,13 @@ def test_every_core_and_the_oldest_python_run_the_unit_tests() -> None:
         ("docs/decisions/README.md", False),
     ],
 )
-def test_what_is_shipped(name: str, expected: bool) -> None:
-    """The gate that looks into the built file asks this."""
+def test_shipped_files(name: str, expected: bool) -> None:
+    """The gate galaxy-importer uses this function for the built file."""
     assert tree.shipped(name) is expected
 
 
-def test_a_lock_is_held_by_one(tmp_path: Path) -> None:
-    """Two clones that make one environment do it one after the other."""
+def test_a_lock_has_one_holder(tmp_path: Path) -> None:
+    """Two clones that create the same environment do so one after the other."""
     order: list[str] = []
 
     def second() -> None:

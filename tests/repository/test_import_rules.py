@@ -2,7 +2,9 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Imports go one way through the folders of plugins/, and no two files import each other."""
+"""Check that imports go one way through the folders of plugins/ and tests/, and that no two files import each
+other.
+"""
 
 from __future__ import annotations
 

@@ -74,8 +74,8 @@ def _distance(one: str, other: str) -> int:
     return row[-1]
 
 
-def test_no_variable_of_kubespray_looks_like_a_misspelled_one_of_the_role() -> None:
-    """Two names that differ by two letters or fewer are mistaken for each other."""
+def test_no_variable_of_kubespray_looks_like_a_variable_of_the_role() -> None:
+    """Users may confuse two names that differ by two letters or fewer."""
     close = {
         (one, known) for one in KUBESPRAY - _options() for known in _options() if _distance(one, known) <= 2
     }

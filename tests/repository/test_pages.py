@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Pages that are made from tables are as the tables are."""
+"""Check that generated pages agree with their tables."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tools.docs import cause_pages, hazards, pages, ways_back
 
 
 @pytest.mark.parametrize("name", pages.PAGES)
-def test_a_page_is_as_its_tables_are(name: str) -> None:
+def test_a_page_agrees_with_its_tables(name: str) -> None:
     assert (REPOSITORY / "docs" / name).read_text() == pages.PAGES[name](), "run `make docs`"
 
 
 @pytest.mark.parametrize("name", pages.PAGES)
-def test_every_link_inside_a_page_leads_somewhere(name: str) -> None:
+def test_every_link_inside_a_page_has_a_target(name: str) -> None:
     text = pages.PAGES[name]()
     headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     anchors = [re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings]
@@ -34,11 +34,11 @@ def test_every_link_inside_a_page_leads_somewhere(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", pages.PAGES)
-def test_the_readme_names_the_page(name: str) -> None:
+def test_the_readme_links_the_page(name: str) -> None:
     assert f"docs/{name}" in (REPOSITORY / "README.md").read_text()
 
 
-def test_the_table_of_ways_back_is_as_the_plans_are() -> None:
+def test_the_table_of_ways_back_agrees_with_the_plans() -> None:
     told = ways_back.PAGE.part(ways_back.NAME)
     assert told.strip() == ways_back.ways_back().strip(), "run `make docs`"
 

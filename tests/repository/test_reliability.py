@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""docs/reliability.md tells the result of a whole run: every task, every fault, and none that ended wrongly."""
+"""Check that docs/reliability.md has the result of a complete run: every task, every fault, and no wrong end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def test_every_task_was_killed_at_every_request() -> None:
         assert (killed, completes + says, left) == (2 * requests, killed, 0), name
 
 
-def test_every_task_met_every_fault() -> None:
+def test_every_task_has_every_fault() -> None:
     rows = page.PAGE.read(page.TRANSPORT)
     assert list(rows) == [fault.name for fault in transport.FAULTS]
     for fault in transport.FAULTS:
@@ -27,14 +27,14 @@ def test_every_task_met_every_fault() -> None:
         assert not empty or fault.meets, (
             fault.name,
             empty,
-        )  # a task that watches nothing meets no fault of watches
+        )  # a task without a watch has no fault of watches
 
 
-def test_no_case_ended_wrongly() -> None:
+def test_no_case_has_a_wrong_end() -> None:
     assert page.WRONG not in page.PAGE.path.read_text()
 
 
-def test_a_fault_that_passes_never_ends_a_task() -> None:
+def test_a_task_survives_every_temporary_fault() -> None:
     rows = page.PAGE.read(page.TRANSPORT)
     said = [
         fault.name for fault in transport.FAULTS if fault.passes and "+" in "".join(rows[fault.name].values())

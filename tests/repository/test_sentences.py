@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Tests find failures by codes, ids and names, so that every sentence is free to change."""
+"""Check that tests find failures by codes, ids and names, so that sentences may change."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tools.ci.venvs import REPOSITORY
 
 TESTS = REPOSITORY / "tests"
 
-#: Tests of sentences: the text is what they test. A file, or one function of it.
+#: Tests whose subject is a sentence: a file, or one function of it, and the reason.
 OF_SENTENCES: dict[str, str] = {
     "unit/plugins/module_utils/_diagnosis/test_diagnose.py": "diagnoses in words; its tables find causes by code",
     "unit/plugins/module_utils/_kube/test_answers.py": "the cleaning of an API server's answer",
@@ -29,7 +29,7 @@ OF_SENTENCES: dict[str, str] = {
     "system/test_role.py::execution_modes": "lines that name the execution mode",
 }
 
-#: The upgrade of the snapshot controller: its tests follow with its one module.
+#: Tests of the upgrade, which still compare sentences.
 NOT_YET = (
     "unit/plugins/module_utils/_snapshot/",
     "unit/plugins/module_utils/_upgrade/",
@@ -43,7 +43,7 @@ NOT_YET = (
 #: Errors without codes: those of the test rig and of Python.
 WITHOUT_CODES = {"ClusterError", "PythonUnavailable", "Unavailable", "OSError", "ValueError"}
 
-#: What holds the text of a failure: keys of a result, attributes of an error or of a finished program.
+#: Places of a failure's text: keys of a result, and attributes of an error or of a finished program.
 KEYS = {"cause", "msg"}
 ATTRIBUTES = {"cause", "output", "stderr"}
 #: Variables that hold an error, and variables that hold a sentence.
@@ -92,7 +92,7 @@ def is_sentence(node: ast.AST) -> bool:
 
 
 def searches(function: ast.AST) -> Iterator[ast.AST]:
-    """Yield the places of a function that find a failure by a sentence."""
+    """Yield the expressions of a function that find a failure by a sentence."""
     texts = frozenset(
         target.id
         for node in ast.walk(function)

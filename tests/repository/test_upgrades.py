@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""docs/upgrades.md has the result of every row, and no row that ended wrongly."""
+"""Check that docs/upgrades.md has the result of every row, and no row with a wrong end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_every_damage_was_repaired() -> None:
     assert list(page.PAGE.read(page.REPAIRED)) == [one.name for one in repairs.DAMAGES]
 
 
-def test_every_fault_was_met() -> None:
+def test_every_fault_was_injected() -> None:
     rows = page.PAGE.read(page.MET)
     assert list(rows) == [one.name for one in faults.FAULTS]
     for fault in faults.FAULTS:
@@ -36,11 +36,11 @@ def test_every_fault_was_met() -> None:
         assert fault.may_refuse or rows[fault.name]["... refused"] == "0"
 
 
-def test_runs_were_killed_all_along() -> None:
+def test_runs_were_killed_at_every_step() -> None:
     rows = page.PAGE.read(page.KILLED)
     assert list(rows) == [str(jump) for jump in faults.KILLED_ALL_ALONG]
     assert {row["... refused"] for row in rows.values()} == {"0"}
 
 
-def test_no_row_ended_wrongly() -> None:
+def test_no_row_has_a_wrong_end() -> None:
     assert page.WRONG not in page.PAGE.path.read_text()

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Check that prose is plain: no forbidden words, no more semicolons and long sentences than today.
+"""Check that prose is plain: no forbidden words, and no higher rate of semicolons and long sentences.
 
 `python -m tests.repository.test_words` prints every forbidden word with its sentence, and the rates.
 """

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Every quality gate of the repository, and the virtual environments that they run in.
+"""Every quality gate of the repository, and the virtual environments of the gates.
 
-Runs under any Python 3.11 or newer with the standard library alone: `python3 -m tools.ci`.
+`python3 -m tools.ci` runs with Python 3.11 or newer and needs only the standard library.
 """

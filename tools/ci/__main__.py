@@ -2,7 +2,9 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""`python3 -m tools.ci [--quick | --all] [GATE...]` runs the gates two at a time and prints one line for each."""
+"""`python3 -m tools.ci [--quick | --all] [GATE...]` runs the gates two at a time and prints one line for
+each.
+"""
 
 from __future__ import annotations
 
@@ -31,14 +33,14 @@ def _arguments() -> tuple[Gate, ...]:
     extent.add_argument("--quick", action="store_true", help="only what takes under 3 minutes together")
     extent.add_argument("--all", action="store_true", help="also the tests with the marker full")
     parser.add_argument("--list", action="store_true", help="print the names of all gates and end")
-    parser.add_argument("gates", nargs="*", metavar="GATE", help="run these alone")
+    parser.add_argument("gates", nargs="*", metavar="GATE", help="run only these gates")
     given = parser.parse_args()
     known = {gate.name: gate for gate in (*ALL, *FULL, *QUICK)}
     if given.list:
         print("\n".join(known))
         sys.exit()
     if unknown := [name for name in given.gates if name not in known]:
-        parser.error(f"no such gate: {', '.join(unknown)}; --list names them all")
+        parser.error(f"unknown gate: {', '.join(unknown)}. --list prints all names")
     if given.gates:
         return tuple(known[name] for name in given.gates)
     if given.quick:
@@ -47,7 +49,7 @@ def _arguments() -> tuple[Gate, ...]:
 
 
 class GateRun:
-    """One run: what is done, and the lines it prints."""
+    """One run of gates: its total, and the lines that it prints."""
 
     def __init__(self) -> None:
         self.total = GateResult()
@@ -57,11 +59,11 @@ class GateRun:
         self._printing = threading.Lock()
 
     def say(self, text: str) -> None:
-        """Prints a line with the time since the start."""
+        """Print a line with the time since the start."""
         print(f"[{time.monotonic() - self._start:5.0f} s] {text}", flush=True)
 
     def gate(self, gate: Gate) -> None:
-        """Runs one gate and adds it to the total; a defect in it is its failure, not the run's end."""
+        """Run one gate and add its result to the total. An error inside the gate counts as its failure."""
         log = self._logs / f"{gate.name}.log"
         log.write_text("")
         start = time.monotonic()
@@ -104,14 +106,14 @@ class GateRun:
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
-    # Waiting for threads is not interruptible: children are ended here, which lets the threads return.
+    # Waiting for threads is not interruptible. Ending the children lets the threads return.
     print("\nended by a signal: stopping what was started ...", file=sys.stderr, flush=True)
     process.end_all()
     os._exit(128 + number)
 
 
 def main() -> int:
-    """Returns the exit code: 0 only if something passed and nothing failed."""
+    """Return the exit code: 0 if at least one test passed and none failed, else 1."""
     gates = _arguments()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _on_signal)

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""`python3 -m tools.ci.enter ENVIRONMENT ARGUMENT...` runs Python inside an environment, made if missing.
+"""`python3 -m tools.ci.enter ENVIRONMENT ARGUMENT...` runs Python inside an environment, created if missing.
 
-`dev` is the newest core that this machine has a Python for. `make demo` is `enter dev -m examples.demo`.
+`dev` is the newest core for which this machine has a Python. `make demo` runs `enter dev -m examples.demo`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tools.ci.environments import ENVIRONMENTS
 
 
 def main(arguments: list[str]) -> NoReturn:
-    """Replaces this process by the wanted one, or ends it with the reason."""
+    """Replace this process by Python of the environment, or end it with the reason."""
     if not arguments or arguments[0] not in {"dev", *ENVIRONMENTS}:
         sys.exit(f"usage: python3 -m tools.ci.enter {{dev,{','.join(ENVIRONMENTS)}}} ARGUMENT...")
     try:

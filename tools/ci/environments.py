@@ -13,25 +13,25 @@ class Environment(NamedTuple):
     """One virtual environment."""
 
     name: str
-    #: What it stands for, as printed when it cannot be made.
+    #: Title that is printed if the environment cannot be created.
     title: str
-    #: Versions of Python that it may be made with, the preferred one first.
+    #: Versions of Python for the environment, the preferred one first.
     pythons: tuple[str, ...]
-    #: What is asked for; the lock file holds what that resolves to.
+    #: Requirements. The lock file has the resolved versions.
     requirements: tuple[str, ...]
-    #: Installed beside them although their metadata refuses this Python; without their dependencies.
+    #: Packages that are installed without dependencies, although their metadata refuses this Python.
     forced: tuple[str, ...] = ()
 
 
-# The floors that README and meta/ee-requirements.txt promise, and the newest releases that were tried.
+# The oldest clients that README and meta/ee-requirements.txt promise, and the newest tested releases.
 OLDEST_CLIENTS = ("kubernetes==24.2.0", "cryptography==42.0.0", "jmespath==1.0.0")
 NEWEST_CLIENTS = ("kubernetes==37.0.2", "cryptography==50.0.2", "jmespath==1.1.0")
-# The last hypothesis for Python 3.9, everywhere: what it draws is then the same on all of them.
+# The last hypothesis for Python 3.9, in all environments, so that all of them draw the same examples.
 HYPOTHESIS = "hypothesis==6.141.1"
 TESTING = ("pytest", HYPOTHESIS, "PyYAML", "types-PyYAML", "types-jmespath")
 
-# Each core with the Pythons its own release notes allow for a controller. The oldest one carries the
-# oldest clients, so that real clusters are reached through them too.
+# Each core with the Pythons that its release notes allow for a controller. The oldest core has the oldest
+# clients, so that tests on real clusters use them too.
 CORES = (
     Environment(
         "core-2.16",
@@ -77,8 +77,8 @@ CORES = (
     ),
 )
 
-# The oldest Python of a managed node. No supported core has its controller there, but all of them ship
-# their module_utils to it: so core is installed for its code alone.
+# The oldest Python of a managed node. No supported core runs its controller there, but all of them send
+# module_utils to it. So this environment has core's code only.
 PYTHON_39 = Environment(
     "python-3.9",
     "Python 3.9 with the oldest clients",
@@ -100,7 +100,7 @@ LINT = Environment(
     ),
 )
 
-# Other collections come from the package `ansible`, since a Galaxy server may be out of reach.
+# Other collections come from the package `ansible`, because a Galaxy server may be unreachable.
 BENCH = Environment(
     "bench",
     "the collections that are compared with",
@@ -108,8 +108,8 @@ BENCH = Environment(
     ("ansible==14.5.0", "ansible-core==2.21.5", *NEWEST_CLIENTS, *TESTING),
 )
 
-# What runs a job of AWX inside its execution environment, and what makes such an environment. AWX 24 does not get
-# along with the facts that ansible-core 2.19 and newer cache.
+# Runs a job of AWX inside its execution environment, and builds such an environment. AWX 24 cannot read the
+# facts that ansible-core 2.19 and newer cache.
 AWX = Environment(
     "awx",
     "ansible-runner and ansible-builder",
@@ -117,8 +117,8 @@ AWX = Environment(
     ("ansible-core==2.18.19", "ansible-runner==2.4.3", "ansible-builder==3.2.0", *NEWEST_CLIENTS),
 )
 
-# A small environment of its own, so that its dependencies do not limit those of the other tools. reuse uses charset-normalizer
-# if the machine has no libmagic.
+# A small environment, so that its dependencies do not limit those of the other tools. reuse uses
+# charset-normalizer if the machine has no libmagic.
 REUSE = Environment(
     "reuse",
     "the checker of licences",

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The gates. Each is a function from a log file to a Result; ALL says in which order they start."""
+"""The gates. Each is a function from a log file to a result. ALL has the order in which they start."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ class Gate(NamedTuple):
     """One named step of a run."""
 
     name: str
-    #: Its output goes to the log that it is given. May raise Unavailable, BuildFailed.
+    #: Function that writes to the given log. May raise PythonUnavailable, BuildFailed.
     run: Callable[[Path], GateResult]
-    #: Starts real clusters. Two such gates run at a time only at the end, because two cores carry no more.
+    #: True if it starts real clusters. Two such gates run together only at the end, because two cores carry
+    #: no more.
     clusters: bool = False
 
 
@@ -33,7 +34,7 @@ def _program(env: Environment, arguments: Sequence[str | Path], log: Path) -> in
 
 
 def ruff(log: Path) -> GateResult:
-    """Lint rules and form."""
+    """Check lint rules and format."""
     wanted = (("ruff", "check", "."), ("ruff", "format", "--check", "."))
     return of_exit(max(_program(LINT, command, log) for command in wanted))
 
@@ -47,7 +48,7 @@ def reuse(log: Path) -> GateResult:
 
 
 def mypy(log: Path) -> GateResult:
-    """Strict types: plugins by the oldest Python that mypy knows, the rest by the one that runs it."""
+    """Check types strictly: plugins with the oldest Python that mypy knows, the rest with the running one."""
     libraries = venvs.ensure(venvs.newest_core()) / "bin" / "python"
     common = ("mypy", "--python-executable", libraries)
     plugins = "ansible_collections.certflow.kubernetes.plugins"
@@ -58,7 +59,7 @@ def mypy(log: Path) -> GateResult:
 def pytest(
     choose: Callable[[], Environment], arguments: Sequence[str], timeout: float, log: Path
 ) -> GateResult:
-    """Runs tests inside an environment."""
+    """Run tests inside an environment."""
     venv = venvs.ensure(choose())
     report = log.with_suffix(".xml")
     report.unlink(missing_ok=True)
@@ -105,7 +106,7 @@ _STATIC = (
     Gate("mypy", mypy),
     _tests("repository", venvs.newest_core, "tests/repository"),
 )
-# What differs between cores: tests that go through ansible-playbook. The others call operations from Python.
+# Tests that use ansible-playbook, and so depend on the core. The others call operations from Python.
 THROUGH_ANSIBLE = [
     f"tests/system/test_{name}.py"
     for name in ("execution_modes", "role", "snapshot_role", "snapshot_stops", "examples", "fleet", "readme")
@@ -126,7 +127,7 @@ def _integration(name: str, choose: Callable[[], Environment], *targets: str) ->
     return Gate(name, functools.partial(integration.check, choose, targets), clusters=True)
 
 
-# The long ones first: they decide how long the whole takes.
+# Long gates first, because they decide the total time.
 ALL = (
     _real("real-newest", venvs.newest_core, "tests/system"),
     Gate("sanity-oldest", functools.partial(sanity.check, venvs.oldest_core)),
@@ -141,9 +142,9 @@ ALL = (
     Gate("ansible-doc", package.ansible_doc),
     *map(_unit, (*CORES, PYTHON_39)),
 )
-# What `make test` leaves out: tests with the marker full, wherever they stand.
+# Tests that `make test` leaves out: those with the marker full.
 FULL = (_real("full", venvs.newest_core, "tests", "-m", "full", timeout=6 * 3600),)
-# What daily work needs, in under 3 minutes.
+# The gates of daily work, in less than 3 minutes.
 QUICK = (
     _real("real-quick", venvs.newest_core, "tests/system", "-m", "quick"),
     *_STATIC,

@@ -21,7 +21,7 @@ import yaml
 from examples.demo import objects
 from tests.support import clusters, snapshot_lab, snapshot_rig, team_labels
 
-# The releases of external-snapshotter that the targets name, and those that they install with pods.
+# The releases of external-snapshotter in the targets, and those that targets install with pods.
 SNAPSHOT_RELEASES = ("7.0.2", "8.1.0", "8.3.0", "8.4.0", "8.7.0")
 SNAPSHOT_IMAGES = ("8.1.0", "8.7.0")
 # The cluster with a node, which only root can start.

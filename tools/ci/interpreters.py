@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Finds the Python interpreters of this machine."""
+"""Find the Python interpreters of this machine."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-# `_base_executable` is the real interpreter behind a virtual environment or a version manager's shim.
-# Debian splits ensurepip into a package of its own: an interpreter without it makes no environment.
+# `_base_executable` is the real interpreter of a virtual environment or of a version manager's shim. Debian
+# has ensurepip in a separate package. An interpreter without it cannot create an environment.
 _PROBE = """
 import ensurepip, json, sys
 print(json.dumps([getattr(sys, "_base_executable", sys.executable), sys.version.split()[0]]))
@@ -24,15 +24,15 @@ print(json.dumps([getattr(sys, "_base_executable", sys.executable), sys.version.
 
 
 class Interpreter(NamedTuple):
-    """A Python that runs and can make virtual environments."""
+    """A Python that runs and can create virtual environments."""
 
     path: Path
-    #: Complete, such as "3.12.1".
+    #: Full version such as "3.12.1".
     version: str
 
     @property
     def minor(self) -> str:
-        """Such as "3.12"."""
+        """Version such as "3.12"."""
         return ".".join(self.version.split(".")[:2])
 
 
@@ -45,16 +45,16 @@ def _candidates(minor: str) -> Iterator[Path]:
         yield Path(directory, f"python{minor}")
     roots = [Path(os.environ["PYENV_ROOT"])] if os.environ.get("PYENV_ROOT") else []
     for root in [*roots, Path.home() / ".pyenv"]:
-        # By number, since 3.13.10 is newer than 3.13.9.
+        # Sort by number, because 3.13.10 is newer than 3.13.9.
         found = root.glob(f"versions/{minor}.*/bin/python{minor}")
         yield from sorted(found, key=_version_key, reverse=True)
 
 
 @functools.cache
 def find(minor: str) -> Interpreter | None:
-    """The first working interpreter of a version such as "3.12".
+    """Return the first working interpreter of a version such as "3.12".
 
-    A name on PATH proves nothing: a version manager's shim exits with 127 until its version is selected.
+    A program on PATH may not work: a version manager's shim ends with 127 until its version is selected.
     """
     for candidate in _candidates(minor):
         if not candidate.is_file():
@@ -72,5 +72,5 @@ def find(minor: str) -> Interpreter | None:
 
 
 def first(minors: tuple[str, ...]) -> Interpreter | None:
-    """The interpreter of the first of these versions that this machine has."""
+    """Return the interpreter of the first of these versions that this machine has."""
     return next((found for found in map(find, minors) if found), None)

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Writes tools/ci/locks: what each environment's requirements resolve to, on every Python found here.
+"""Write tools/ci/locks: the resolved requirements of each environment, for every Python on this machine.
 
-`make locks` runs it by hand, on a machine with all the Pythons of environments.py; nothing else does.
+Run `make locks` by hand, on a machine with all the Pythons of environments.py. No gate runs it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ def _resolve(found: Interpreter, requirements: tuple[str, ...]) -> dict[str, str
 
 
 def _marker(minors: list[str], wanted: list[str]) -> str:
-    """Says on which of `minors`, oldest first, a line holds; the newest block stays open to later Pythons."""
+    """Return the marker for the Pythons `wanted` of `minors`, oldest first.
+
+    The newest block has no upper limit.
+    """
     if minors == wanted:
         return ""
     low, high = wanted[0], wanted[-1]
@@ -40,7 +43,7 @@ def _marker(minors: list[str], wanted: list[str]) -> str:
 
 
 def merge(resolved: dict[str, dict[str, str]]) -> list[str]:
-    """Lock lines from {minor: {package: version}}, the oldest Python first."""
+    """Return lock lines from {minor: {package: version}}, the oldest Python first."""
     minors = list(resolved)
     where: dict[str, list[str]] = defaultdict(list)
     for minor, packages in resolved.items():
@@ -50,7 +53,7 @@ def merge(resolved: dict[str, dict[str, str]]) -> list[str]:
 
 
 def write(env: Environment) -> None:
-    """Resolves one environment anew."""
+    """Resolve the requirements of one environment."""
     found = [item for item in map(find, sorted(env.pythons, key=lambda text: int(text[2:]))) if item]
     resolved = {item.minor: _resolve(item, env.requirements) for item in found}
     text = _HEADER.format(", ".join(item.version for item in found)) + "\n".join(merge(resolved)) + "\n"

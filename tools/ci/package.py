@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The gates about what users get: ansible-lint, the built file, its import, its pages."""
+"""Gates for the built collection: ansible-lint, the built file, its import, its pages."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tools.ci import process, tree, venvs
 from tools.ci.environments import LINT
 from tools.ci.result import GateResult, of_exit
 
-# What Automation Hub switches on, but for ansible-test and flake8: the one is a gate of its own; the other's
+# The settings of Automation Hub, without ansible-test and flake8. ansible-test is a gate of its own. flake8's
 # W503 and E203 contradict the formatter, and ruff checks the rest.
 _IMPORTER_SETTINGS = """\
 [galaxy-importer]
@@ -31,7 +31,7 @@ RUN_FLAKE8 = False
 
 
 def ansible_lint(log: Path) -> GateResult:
-    """Profile production, offline, on a copy (it leaves a cache in the tree that it checks)."""
+    """Run ansible-lint with profile production, offline, on a copy, because it leaves a cache in the tree."""
     place = tree.copy("ansible-lint")
     return of_exit(_lint_tool(("ansible-lint", "--offline", "--strict", "--nocolor"), place, log))
 
@@ -42,7 +42,7 @@ def _lint_tool(command: Sequence[str | Path], place: Path, log: Path, **variable
 
 
 def _build(name: str, log: Path) -> Path | None:
-    """Builds the collection from a copy; the file, or None when the log says why not."""
+    """Build the collection from a copy. Return the file, or None after a failure, which the log explains."""
     place = tree.copy(name)
     output = place.parents[2] / "dist"
     if _lint_tool(("ansible-galaxy", "collection", "build", "--output-path", output), place, log):
@@ -51,7 +51,9 @@ def _build(name: str, log: Path) -> Path | None:
 
 
 def galaxy_importer(log: Path) -> GateResult:
-    """The built file holds what is meant, and Galaxy's importer takes it without an error or warning."""
+    """Check that the built file has the expected files, and that Galaxy's importer accepts it without a
+    warning.
+    """
     built = _build("galaxy-importer", log)
     if built is None:
         return of_exit(1)
@@ -71,7 +73,7 @@ def galaxy_importer(log: Path) -> GateResult:
 
 
 def ansible_doc(log: Path) -> GateResult:
-    """Every page can be read from the installed file: modules, roles, inventory and lookup plugins."""
+    """Check that the pages of all modules, roles and plugins can be read from the installed file."""
     built = _build("ansible-doc", log)
     if built is None:
         return of_exit(1)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Runs a gate's programs: output into a log file, everything ended with the run."""
+"""Run a gate's programs with their output in a log file, and end all of them with the run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-# A test of real clusters needs some seconds after Ctrl-C to stop what it started.
+# A test on real clusters needs some seconds after Ctrl-C to stop what it started.
 _PATIENCE = ((signal.SIGINT, 20.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))
 
 _lock = threading.Lock()
@@ -24,16 +24,16 @@ _stopping = threading.Event()
 
 
 class RunInterrupted(Exception):
-    """The run is being ended: nothing more is started."""
+    """The run is ending, so no program may start."""
 
 
 def run(
     command: Sequence[str | Path], log: Path, env: Mapping[str, str], cwd: Path, timeout: float = 900.0
 ) -> int:
-    """Runs one program and returns its exit code; its output is appended to `log`.
+    """Run a program, append its output to `log`, and return its exit code.
 
-    A program that outlives `timeout` (seconds) is ended with all its children, which the log says, and
-    counts as exit code 124. Raises RunInterrupted.
+    A program that outlives `timeout` (seconds) is ended with all its children. The log says so, and the exit
+    code is 124. Raises RunInterrupted.
     """
     with log.open("ab") as output:
         output.write(f"$ {' '.join(map(str, command))}\n".encode())
@@ -62,7 +62,7 @@ def _start(
     with _lock:
         if _stopping.is_set():
             raise RunInterrupted
-        # A session of its own, so that its children can be ended as one group.
+        # Its own session, so that its children can be ended as one group.
         child = subprocess.Popen(
             list(map(str, command)),
             stdin=subprocess.DEVNULL,
@@ -77,7 +77,7 @@ def _start(
 
 
 def _alive(child: subprocess.Popen[bytes]) -> bool:
-    """Whether anything of a program's group is left, the program itself or what it started."""
+    """Return True if the program or one of its children still runs."""
     child.poll()
     try:
         os.killpg(child.pid, 0)
@@ -87,7 +87,7 @@ def _alive(child: subprocess.Popen[bytes]) -> bool:
 
 
 def end(*children: subprocess.Popen[bytes]) -> None:
-    """Ends programs with their groups: first politely, all at once, then for good."""
+    """End programs with their groups, all at once: first with SIGINT, then with SIGTERM, then with SIGKILL."""
     for sent, patience in _PATIENCE:
         for child in children:
             with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -101,7 +101,7 @@ def end(*children: subprocess.Popen[bytes]) -> None:
 
 
 def end_all() -> None:
-    """Ends what is running and lets nothing start any more."""
+    """End all running programs, and prevent the start of others."""
     with _lock:
         _stopping.set()
         children = tuple(_running)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a gate says when it has run."""
+"""The result of a gate."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from xml.etree import ElementTree
 
 @dataclass(frozen=True)
 class GateResult:
-    """Counts of one gate: tests where it runs some, else one for the gate itself."""
+    """Counts of one gate: its tests, or 1 for a gate without tests."""
 
     passed: int = 0
     failed: int = 0
     skipped: int = 0
-    #: One line each: why something was skipped, or what a reader should know of a gate that passed.
+    #: Lines to print: reasons of skips, and remarks about a gate that passed.
     notes: tuple[str, ...] = ()
 
     def __add__(self, other: GateResult) -> GateResult:
@@ -30,7 +30,7 @@ class GateResult:
         )
 
     def __str__(self) -> str:
-        """Such as "3 passed, 0 failed, 1 skipped"."""
+        """Return a text such as "3 passed, 0 failed, 1 skipped"."""
         skipped = f", {self.skipped} skipped" if self.skipped else ""
         return f"{self.passed} passed, {self.failed} failed{skipped}"
 
@@ -40,15 +40,15 @@ FAILED = GateResult(failed=1)
 
 
 def of_exit(code: int) -> GateResult:
-    """The result of a gate that counts as one."""
+    """Return the result of a gate that counts as one."""
     return FAILED if code else PASSED
 
 
 def of_junit(report: Path, code: int) -> GateResult:
-    """Counts pytest's tests from its XML report.
+    """Count pytest's tests in its XML report.
 
-    A run that ended badly without a failed test (nothing collected, an internal error, a time-out) is one
-    failure.
+    A run with a bad end but without a failed test (no test collected, an internal error, a time-out) counts
+    as one failure.
     """
     if not report.exists():
         return FAILED

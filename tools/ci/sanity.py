@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""ansible-test sanity, all of it and without ignore entries, as far as it runs without a container."""
+"""Run ansible-test sanity: all tests that need no container, without ignore entries."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from tools.ci import interpreters, process, tree, venvs
 from tools.ci.environments import ENVIRONMENTS, Environment
 from tools.ci.result import FAILED, PASSED, GateResult
 
-# The releases of pip that ansible-test puts into its environments (ansible_test/_internal/
-# python_requirements.py, get_venv_packages): 2.16 takes the first three, depending on the Python.
+# The releases of pip that ansible-test installs into its environments
+# (ansible_test/_internal/python_requirements.py, get_venv_packages). 2.16 uses one of the first three,
+# depending on the Python.
 _PIPS = ("20.3.4", "21.3.1", "23.1.2", "24.2", "25.0.1", "25.2", "25.3", "26.0", "26.1")
 
-# ansible-test fetches get-pip.py from a server of its own unless it finds it in its cache. pip itself comes
-# from the package index that pip is configured with, like everything else.
+# ansible-test downloads get-pip.py from its own server unless its cache has the file. It installs pip and all
+# other packages from the package index in pip's configuration.
 _GET_PIP = """\
 import subprocess, sys
 wanted = [word for word in sys.argv[1:] if word not in ("--no-setuptools", "--no-wheel")]
@@ -28,8 +29,8 @@ subprocess.check_call([sys.executable, "-m", "ensurepip", "--default-pip"], stdo
 subprocess.check_call([sys.executable, "-m", "pip", "install", "--quiet", *wanted])
 """
 
-# 2.22.0rc1 takes one library of pylint from a source archive on the web, for the sake of Python 3.15. The
-# release that 2.21 pins does as well on the Pythons before it, and comes from the package index.
+# 2.22.0rc1 downloads one library of pylint as a source archive, for Python 3.15. The release that 2.21 pins
+# works with older Pythons and is on the package index.
 _FROM_INDEX = (re.compile(r"^dill @ https:.*$", re.MULTILINE), "dill==0.4.1")
 
 
@@ -40,7 +41,7 @@ def _use_index(venv: Path) -> None:
 
 
 def _home(env: Environment) -> Path:
-    """A home directory for ansible-test, which keeps its virtual environments there: cached like ours."""
+    """Return a cached home directory for ansible-test, which keeps its virtual environments there."""
     home = venvs.cache() / "ansible-test" / venvs.key(env)
     stand_ins = home / ".ansible" / "test" / "cache"
     stand_ins.mkdir(parents=True, exist_ok=True)
@@ -50,9 +51,9 @@ def _home(env: Environment) -> Path:
 
 
 def _path(env: Environment, path: str) -> str:
-    """PATH with the directories of the real interpreters in front of a version manager's shims.
+    """Return PATH with the directories of real interpreters before a version manager's shims.
 
-    ansible-test takes the first `pythonX.Y` that it sees; a shim of a version that is not selected fails.
+    ansible-test uses the first `pythonX.Y` on PATH. A shim fails if its version is not selected.
     """
     minors = {minor for other in ENVIRONMENTS.values() for minor in other.pythons} - {
         venvs.python_for(env).minor
@@ -63,17 +64,17 @@ def _path(env: Environment, path: str) -> str:
 
 
 def check(choose: Callable[[], Environment], log: Path) -> GateResult:
-    """Runs the tests of one core on a copy of what users get; counts as one."""
+    """Run the tests of one core on a copy of the built files. They count as one test."""
     env = choose()
     venv = venvs.ensure(env)
     home = _home(env)
     place = tree.copy(f"sanity-{env.name}", lambda name: tree.shipped(name) or name == "galaxy.yml")
     variables = tree.environ(venv) | {"HOME": str(home)}
     variables["PATH"] = _path(env, variables["PATH"])
-    # ansible-test finds the collection by its own path, and refuses to be told another one.
+    # ansible-test finds the collection by its own path, and refuses another one.
     for name in ("PYTHONPATH", "ANSIBLE_COLLECTIONS_PATH", "ANSIBLE_HOME", "ANSIBLE_REMOTE_TEMP"):
         del variables[name]
-    # Two runs in one home would make the same environments at the same time.
+    # Two runs with one home would create the same environments at the same time.
     with venvs.locked(home / "in-use"):
         _use_index(venv)
         code = process.run(

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Puts the collection where Ansible, Python and the checkers look for it."""
+"""Put the collection where Ansible, Python and the checkers look for it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from pathlib import Path
 from tools.ci.venvs import REPOSITORY
 
 WORK = REPOSITORY / ".work"
-# What a person's own shell may hold and no run may depend on.
+# Variables of a user's shell on which no run may depend.
 _FOREIGN = ("ANSIBLE_", "K8S_AUTH_", "KUBECONFIG", "PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "MYPYPATH")
-# What may stand at the top of the built file.
+# Files and folders that the built file may have at the top.
 _SHIPPED = ("changelogs", "docs", "meta", "playbooks", "plugins", "roles")
 _SHIPPED_FILES = ("CHANGELOG.md", "FILES.json", "LICENSE", "MANIFEST.json", "README.md", "tests/config.yml")
 # Files and folders inside these that are only for contributors. galaxy.yml leaves them out too.
@@ -38,7 +38,7 @@ def shipped(name: str) -> bool:
 
 
 def link() -> Path:
-    """Makes the link tree, .work/ansible_collections/certflow/kubernetes -> the repository; returns .work."""
+    """Create the link .work/ansible_collections/certflow/kubernetes to the repository. Return .work."""
     place = WORK / "ansible_collections" / "certflow" / "kubernetes"
     place.parent.mkdir(parents=True, exist_ok=True)
     if not place.is_symlink() or place.resolve() != REPOSITORY:
@@ -48,10 +48,10 @@ def link() -> Path:
 
 
 def environ(venv: Path) -> dict[str, str]:
-    """The environment variables for a program of this virtual environment.
+    """Return the environment variables for a program of this virtual environment.
 
-    Ansible's own files (its home, a task's temporary files) go below .work as well: a run leaves nothing
-    in the user's home.
+    Ansible's own files (its home, temporary files of tasks) go below .work too, so a run leaves no file in
+    the user's home.
     """
     work = link()
     kept = {name: value for name, value in os.environ.items() if not name.startswith(_FOREIGN)}
@@ -69,18 +69,17 @@ def environ(venv: Path) -> dict[str, str]:
 
 
 def listed_files() -> list[str]:
-    """The repository's files, new ones included, as git lists them."""
+    """Return the repository's files as git lists them, including new ones."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     listing = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
     return [name for name in listing.split("\0") if name and (REPOSITORY / name).is_file()]
 
 
 def copy(name: str, wanted: Callable[[str], bool] = bool) -> Path:
-    """A real copy of the collection's `wanted` files for one gate, in a git repository of its own.
+    """Copy the collection's `wanted` files for one gate into a new git repository. Return its directory.
 
-    It replaces the one before.
-
-    ansible-test refuses links and asks git for the files; ansible-lint leaves its cache in the tree.
+    It replaces the copy of an earlier run. ansible-test refuses links and asks git for the files.
+    ansible-lint leaves its cache in the tree.
     """
     place = WORK / "copies" / name / "ansible_collections" / "certflow" / "kubernetes"
     shutil.rmtree(WORK / "copies" / name, ignore_errors=True)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Makes the virtual environments, once for all clones of this user."""
+"""Create the virtual environments once for all clones of this user."""
 
 from __future__ import annotations
 
@@ -25,25 +25,22 @@ LOCKS = Path(__file__).with_name("locks")
 
 
 class PythonUnavailable(Exception):
-    """No Python for this environment on this machine: the text is ready to be printed."""
+    """This machine has no Python for an environment. The text can be printed as it is."""
 
 
 class BuildFailed(Exception):
-    """An environment could not be made: the text holds what pip said."""
+    """An environment could not be created. The text has the output of pip."""
 
 
 def cache() -> Path:
-    """Where everything that later runs can use again is kept."""
+    """Return the directory for all that later runs can use again."""
     own = os.environ.get("CERTFLOW_CACHE")
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(own).absolute() if own else base / "certflow.kubernetes"
 
 
 def python_for(env: Environment) -> Interpreter:
-    """The interpreter that `env` is made with.
-
-    Raises PythonUnavailable.
-    """
+    """Return the interpreter for `env`. Raises PythonUnavailable."""
     found = first(env.pythons)
     if found is None:
         raise PythonUnavailable(f"{env.title}: no Python {' or '.join(env.pythons)} found")
@@ -58,22 +55,22 @@ def _available(envs: tuple[Environment, ...]) -> Environment:
 
 
 def newest_core() -> Environment:
-    """The environment of daily work: the newest core that this machine has a Python for."""
+    """Return the environment of daily work: the newest core for which this machine has a Python."""
     return _available(CORES[::-1])
 
 
 def oldest_core() -> Environment:
-    """The oldest core that this machine has a Python for."""
+    """Return the oldest core for which this machine has a Python."""
     return _available(CORES)
 
 
 def lock_file(env: Environment) -> Path:
-    """The pins of an environment."""
+    """Return the lock file of an environment."""
     return LOCKS / f"{env.name}.txt"
 
 
 def key(env: Environment) -> str:
-    """Names an environment's content: another lock or another interpreter is another directory."""
+    """Return the name of an environment's directory. Another lock file or interpreter has another name."""
     found = python_for(env)
     pins = [line for line in lock_file(env).read_text().splitlines() if not line.startswith("#")]
     content = "\n".join([*pins, *env.forced, str(found.path), found.version])
@@ -81,13 +78,13 @@ def key(env: Environment) -> str:
 
 
 def beside(root: Path, suffix: str) -> Path:
-    """A file next to a directory whose own name may hold dots."""
+    """Return a path next to a directory. The directory's name may contain dots."""
     return root.with_name(f"{root.name}.{suffix}")
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Holds a lock file: several clones may want the same directory at once."""
+    """Hold a lock file, because several clones may need the same directory at the same time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -95,7 +92,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def ensure(env: Environment) -> Path:
-    """The directory of a ready virtual environment, made if it is missing.
+    """Return the directory of a virtual environment. Create it if it is missing.
 
     Raises PythonUnavailable, BuildFailed.
     """
@@ -115,8 +112,8 @@ def _build(env: Environment, found: Interpreter, root: Path) -> None:
     count = sum("==" in line for line in lock_file(env).read_text().splitlines())
     say(f"making the environment {env.name} (Python {found.version}, {count} packages; up to 2 minutes) ...")
     start = time.monotonic()
-    # What an interrupted run left has no mark `ready`. An environment cannot be moved (its scripts name its
-    # path), so it is made in place.
+    # An environment of an interrupted run has no file `ready`. An environment cannot be moved, because its
+    # scripts contain its path, so it is created in place.
     shutil.rmtree(root, ignore_errors=True)
     python = str(root / "bin" / "python")
     pip = [python, *"-m pip --disable-pip-version-check install --quiet --no-input --no-deps".split()]
@@ -135,5 +132,5 @@ def _build(env: Environment, found: Interpreter, root: Path) -> None:
 
 
 def say(text: str) -> None:
-    """Progress, for people: standard output belongs to results."""
+    """Print progress to stderr. Results go to stdout."""
     print(text, file=sys.stderr, flush=True)

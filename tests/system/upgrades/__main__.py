@@ -2,10 +2,11 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""`python -m tests.system.upgrades` (`make upgrades`) runs the rows of docs/upgrades.md, and writes its tables.
+"""`python -m tests.system.upgrades` (`make upgrades`) runs the rows of docs/upgrades.md and writes its
+tables.
 
-It prints the rows that did not end as they have to, and then ends with 1. Arguments choose rows: names of tables (jumps, kills,
-faults, repairs, chains), or words of rows. All other rows stay on the page as they are.
+It prints the rows that did not end as expected, and then ends with 1. Arguments select rows: names of tables
+(jumps, kills, faults, repairs, chains), or words of rows. Other rows stay on the page.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def rows() -> Iterator[Row]:
         yield page.KILLED, str(jump), partial(_kills, jump)
     for fault in faults.FAULTS:
         yield page.MET, fault.name, partial(_fault, fault)
-    for damage in repairs.DAMAGES:  # each leaves the release that the next one damages
+    for damage in repairs.DAMAGES:  # each row leaves the release that the next row damages
         yield page.REPAIRED, damage.name, partial(_repair, damage)
     for chain in jumps.CHAINS:
         yield page.CHAINED, str(chain), partial(_chain, jumps.go_chain, chain)
@@ -93,7 +94,7 @@ def main() -> int:
             previous = table
             if table != page.REPAIRED or not is_good:
                 rig.empty()
-    print(f"{wrong} of {len(chosen)} rows did not end as they have to")
+    print(f"{wrong} of {len(chosen)} rows did not end as expected")
     return int(wrong > 0)
 
 

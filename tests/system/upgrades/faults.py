@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Faults in the middle of an upgrade, as data, and the end of that run and of the next one."""
+"""Faults during an upgrade as data, and the ends of that run and of the next one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Deed = Callable[["Cluster"], object]
 HERE = "onprem"
 COMPLETES, REFUSES = "completes", "writes nothing, and says why"
-BACK, STOPS = "fails, and what ran before is back", "fails, and says what is left to do"
+BACK, STOPS = "fails, and the old release runs again", "fails, and says what is left to do"
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/volumesnapshots.snapshot.storage.k8s.io"
 JSON_PATCH, MERGE_PATCH = "application/json-patch+json", "application/merge-patch+json"
 USUAL = Jump("6.2.2", "7.0.2", ONE)
@@ -45,26 +45,26 @@ def nothing(_cluster: Cluster) -> None:
 
 @dataclass(frozen=True)
 class UpgradeFault:
-    """A row.
+    """A row of the table of faults."""
 
-    ends: how the run that meets it may end.
-    at: the id of the step with which it happens, "" if it happens before the run.
-    do: the fault. mend: its repair, before the next run.
-    given: variables of the run that meets it.
-    is_outage: True if valid creates are refused because the API server or the only node does not answer.
-    outage: the first and the last step of a time in which valid creates are refused, ("", "") if there is none.
-    code: the code of the failure, "" for any.
-    """
-
+    #: Name in the table.
     name: str
+    #: Allowed ends of the run.
     ends: tuple[str, ...]
+    #: Id of the step at which the fault happens, "" if it happens before the run.
     at: str = ""
+    #: Injects the fault.
     do: Deed = nothing
+    #: Repairs it before the next run.
     mend: Deed = nothing
+    #: Variables of the run.
     given: Mapping[str, Any] = field(default_factory=dict)
     jump: Jump = USUAL
+    #: True if valid creates are refused because the API server or the only node does not answer.
     is_outage: bool = False
+    #: First and last step of a time in which valid creates are refused, ("", "") without such a time.
     outage: tuple[str, str] = ("", "")
+    #: Failure code, "" for any.
     code: str = ""
 
     @property
@@ -76,7 +76,7 @@ def _unbind_controller(cluster: Cluster) -> None:
     cluster.api("DELETE", f"{BINDINGS}/snapshot-controller-role")
 
 
-def _take_rights(cluster: Cluster) -> None:
+def _remove_permissions(cluster: Cluster) -> None:
     cluster.api("DELETE", f"{BINDINGS}/{UPGRADERS}")
 
 
@@ -107,7 +107,7 @@ def _forbid_group_updates(cluster: Cluster) -> None:
     binding = {"policyName": _NAME["metadata"]["name"], "validationActions": ["Deny"]}
     cluster.api("POST", f"{_POLICIES}ies", {**_NAME, "spec": spec})
     cluster.api("POST", f"{_POLICIES}ybindings", {**_NAME, "spec": binding})
-    time.sleep(5)  # it is compiled, and then asked
+    time.sleep(5)  # the API server compiles the policy and then applies it
 
 
 def _allow_group_updates(cluster: Cluster) -> None:
@@ -131,7 +131,7 @@ def _forget_unknown(cluster: Cluster) -> None:
     cluster.api("PUT", CRD, found)
 
 
-# The webhook of 7.0.2 starts and answers with so much memory, and is killed under load.
+# With this memory the webhook of 7.0.2 starts and answers. It is killed under load.
 LIMITED = {"resources": {"limits": {"memory": "6Mi"}}}
 
 FAULTS = (
@@ -155,22 +155,22 @@ FAULTS = (
         outage=("webhook-switch", "webhook-settle-reconnect (undo)"),
     ),
     UpgradeFault(
-        "a proof that fails",
+        "a check that fails",
         (BACK,),
         at="verify-version",
         do=_unbind_controller,
         given=SHORTLY,
         code="verification-failed",
     ),
-    UpgradeFault("storedVersions that refuse", (REFUSES,), do=_store_at_unknown, mend=_forget_unknown, code="upgrade-refused"),
+    UpgradeFault("storedVersions with an unknown version", (REFUSES,), do=_store_at_unknown, mend=_forget_unknown, code="upgrade-refused"),
     UpgradeFault(
-        "an object that refuses its migration",
+        "an object that cannot be migrated",
         (REFUSES, STOPS, BACK),
         do=_forbid_group_updates,
         mend=_allow_group_updates,
         jump=FROM_BETA,
     ),
-    UpgradeFault("a right taken away in the middle", (STOPS,), at="webhook-switch", do=_take_rights, mend=grant),
+    UpgradeFault("the user's permissions are removed during the run", (STOPS,), at="webhook-switch", do=_remove_permissions, mend=grant),
     UpgradeFault(
         "the API server killed, and started again",
         (COMPLETES,),
@@ -179,7 +179,7 @@ FAULTS = (
         is_outage=True,
     ),
     UpgradeFault(
-        "the node gone",
+        "the node stops",
         (STOPS,),
         at="webhook-wait",
         do=_stop_kubelet,
@@ -192,24 +192,27 @@ FAULTS = (
 
 @dataclass(frozen=True)
 class Met:
-    """The result of a fault.
-
-    end: of the run that met it. code: of its failure.
-    made, refused: the valid creates meanwhile.
-    wrong: a line for each thing that is not as it has to be.
-    """
+    """The result of a fault."""
 
     fault: str
     jump: str
+    #: End of the run.
     end: str
+    #: Code of its failure.
     code: str
+    #: Number of valid creates during the run.
     made: int
+    #: Number of refused ones among them.
     refused: int
+    #: A line for each unexpected result.
     wrong: tuple[str, ...]
 
 
 def meet(rig: Lab, fault: UpgradeFault, say: Callable[[str], None]) -> Met:
-    """Run the role into a fault, mend it, and run the role again. Raises AssertionError if the second run fails."""
+    """Run the role with a fault, repair it, and run the role again.
+
+    Raises AssertionError if the second run fails.
+    """
     jump = fault.jump
     upgrade = UpgradePath(rig, jump.first, jump.policies, say, jump.groups[0])
     cluster, before = rig.fleet[HERE], pods(rig.fleet[HERE])
@@ -224,14 +227,14 @@ def meet(rig: Lab, fault: UpgradeFault, say: Callable[[str], None]) -> Met:
     wrong = _wrong(fault, outcome, upgrade.load[HERE])
     wrong += ["other pods run than before"] if end in (BACK, REFUSES) and pods(cluster) != before else []
     upgrade.kept[HERE].check(_served(cluster, jump))
-    upgrade.let_turns_lapse()
+    upgrade.let_leases_expire()
     upgrade.to(jump.last, jump.groups[1], **jump.given)
     code = outcome.result.get("code", "")
     return Met(fault.name, str(jump), end, code, made, refused, tuple(wrong))
 
 
 def _wrong(fault: UpgradeFault, outcome: RoleOutcome, load: SnapshotLoad) -> list[str]:
-    """Return a line for each thing that is not as the fault wants it."""
+    """Return a line for each result that the fault does not allow."""
     end, result = end_of(outcome), outcome.result
     lines = [] if end in fault.ends else [f"it {end}", outcome.run.output]
     if fault.code and result["code"] != fault.code:
@@ -281,30 +284,31 @@ def end_of(outcome: RoleOutcome) -> str:
     return BACK if result["undone"]["is_back"] else STOPS
 
 
-# The webhook ends on the one, and is handed over from pods to pods on the other.
+# In the first jump the webhook ends, in the second its pods are replaced.
 KILLED_ALL_ALONG = (Jump("4.2.1", "8.7.0", ONE), USUAL)
-# Seconds from the beginning of a step to the kill. The runs take turns with them.
+# Seconds from the beginning of a step to the kill. Runs use them in turn.
 KILL_SECONDS = (0.0, 0.3, 1.0)
 
 
 @dataclass(frozen=True)
 class Kills:
-    """The result of runs that were killed until one completed.
+    """The result of runs that were killed until one completed."""
 
-    killed: their number. records: the ids of the steps that their Leases named, in order.
-    made, refused: the valid creates meanwhile.
-    """
-
+    #: Number of killed runs.
     killed: int
+    #: Ids of the steps on their Leases, in order.
     records: tuple[str, ...]
+    #: Number of valid creates meanwhile.
     made: int
+    #: Number of refused ones among them.
     refused: int
 
 
 def killed_at_every_step(rig: Lab, jump: Jump, say: Callable[[str], None]) -> Kills:
-    """Kill each run one step later than the one before, until one completes.
+    """Kill each run one step later than the previous one, until one completes.
 
-    The Lease of each has to name the step at which it was killed, and the run that completes has to report the last of them.
+    The Lease of each run must name the step at which it was killed. The run that completes must report the
+    last of them.
     """
     upgrade = UpgradePath(rig, jump.first, jump.policies, say)
     named: list[Mapping[str, Any] | None] = []
@@ -326,7 +330,7 @@ def killed_at_every_step(rig: Lab, jump: Jump, say: Callable[[str], None]) -> Ki
             say(
                 f"killed after {len(named)} steps and {seconds} s, on record: {(named[-1] or {}).get('step')}\n"
             )
-            upgrade.let_turns_lapse()
+            upgrade.let_leases_expire()
     upgrade.tell(f"{jump.last}, killed {len(named)} times", moments)
     assert upgrade.load[HERE].wrong() == []
     assert not records.wrong_previous(outcome.result, last), outcome.run.output
@@ -336,7 +340,7 @@ def killed_at_every_step(rig: Lab, jump: Jump, say: Callable[[str], None]) -> Ki
 
 
 def kill_after(steps: int, seconds: float) -> playbook.Meet:
-    """Kill a run that long after it began the step that so many others precede."""
+    """Return a hook that kills a run this time after it began the step with this number of steps before it."""
     seen = [0]
 
     def met(name: str, process: subprocess.Popen[str]) -> None:
@@ -351,7 +355,7 @@ def kill_after(steps: int, seconds: float) -> playbook.Meet:
 
 
 def kill_at(step: str) -> playbook.Meet:
-    """Kill a run when this step begins."""
+    """Return a hook that kills a run when this step begins."""
 
     def met(name: str, process: subprocess.Popen[str]) -> None:
         if name == step:

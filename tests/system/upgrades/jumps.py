@@ -2,7 +2,10 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Jumps and chains from release to release, as data. Each jump is one run of the role under load, each chain several."""
+"""Jumps and chains from release to release as data.
+
+A jump is one run of the role under load, a chain is several.
+"""
 
 from __future__ import annotations
 
@@ -24,17 +27,15 @@ ONE = {"onprem": "Fail"}
 
 @dataclass(frozen=True)
 class Jump:
-    """A row.
-
-    policies: cluster to failurePolicy.
-    groups: the version of stored group snapshots, before and after.
-    given: the role's variables.
-    """
+    """A row of the table of jumps."""
 
     first: str
     last: str
+    #: Cluster -> failurePolicy.
     policies: Mapping[str, str] = field(default_factory=lambda: BOTH)
+    #: Version of stored group snapshots, before and after.
     groups: tuple[str, str] = ("", "")
+    #: Variables of the role.
     given: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -46,7 +47,8 @@ CHAIN = ("4.2.1", "6.2.2", "7.0.2", "8.1.0", "8.4.0", "8.7.0")
 STEPS = tuple(Jump(first, last) for first, last in itertools.pairwise(CHAIN))
 GROUPS: Mapping[str, Any] = {"snapshot_controller_group_snapshots": True}
 FAIL: Mapping[str, Any] = {"snapshot_controller_failure_policy": "Fail"}
-# Stored at v1beta1 with lists that only the conversion webhook of 8.4 keeps: there is no way past it.
+# Group snapshots are stored at v1beta1 with lists that only the conversion webhook of 8.4 keeps, so 8.4
+# cannot be skipped.
 FROM_BETA = Jump("8.2.0", "8.7.0", ONE, ("v1beta1", "v1"), GROUPS)
 JUMPS = (
     Jump("4.2.1", "8.7.0"),
@@ -55,29 +57,32 @@ JUMPS = (
     Jump("4.2.1", "7.0.2"),
     Jump("8.4.0", "8.7.0", ONE, ("v1beta1", "v1"), GROUPS),
     FROM_BETA,
-    # 8.7.0 does not list v1alpha1, so its objects are rewritten on the way.
+    # 8.7.0 does not list v1alpha1, so its objects are rewritten during the upgrade.
     Jump("8.1.0", "8.7.0", ONE, ("v1alpha1", "v1"), GROUPS),
 )
-# CRDs and rights stay as they are, so afterwards the release is not as a fresh one.
+# A downgrade keeps CRDs and permissions, so the result differs from a fresh installation.
 WAYS_BACK = (Jump("7.0.2", "6.2.2", ONE), Jump("8.7.0", "8.6.0", ONE))
 
 
 @dataclass(frozen=True)
 class Link:
-    """One run of a chain. groups: the version of stored group snapshots afterwards. given: the role's variables."""
+    """One run of a chain."""
 
     release: str
+    #: Version of stored group snapshots afterwards.
     groups: str = ""
+    #: Variables of the role.
     given: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Chain:
-    """A row: several runs on the same clusters. groups: the version at which group snapshots are stored after the first link."""
+    """A row of several runs on the same clusters."""
 
     first: str
     links: tuple[Link, ...]
     policies: Mapping[str, str] = field(default_factory=lambda: BOTH)
+    #: Version at which group snapshots are stored after the first link.
     groups: str = ""
 
     def __str__(self) -> str:
@@ -87,7 +92,8 @@ class Chain:
 
 CHAINS = (
     Chain(CHAIN[0], tuple(map(Link, CHAIN[1:]))),
-    # 7.0 adds a configuration for group snapshots, which is Ignore without FAIL. 8.4 converts them by its webhook. 8.7 needs no conversion.
+    # 7.0 adds a configuration for group snapshots, which is Ignore without FAIL. 8.4 converts them with its
+    # webhook. 8.7 needs no conversion.
     Chain(
         "6.2.2",
         (
@@ -104,9 +110,10 @@ CHAINS = (
 
 @dataclass(frozen=True)
 class Until:
-    """A row: a way of two hops, and a run for each of them. release: of the hop after which the first run stops."""
+    """A row of two hops with one run for each."""
 
     jump: Jump
+    #: Release of the hop after which the first run stops.
     release: str
 
     @property
@@ -123,7 +130,7 @@ WAYS: tuple[Chain | Until, ...] = (*CHAINS, UNTIL)
 
 @dataclass(frozen=True)
 class Gone:
-    """The result of a jump, or of a chain, on one cluster."""
+    """The result of a jump or a chain on one cluster."""
 
     cluster: str
     policy: str
@@ -135,14 +142,14 @@ class Gone:
 
 
 def go(rig: Lab, jump: Jump, say: Callable[[str], None]) -> list[Gone]:
-    """Go the way of a jump. Raises AssertionError if something does not hold."""
+    """Run a jump. Raises AssertionError for an unexpected result."""
     upgrade = UpgradePath(rig, jump.first, jump.policies, say, jump.groups[0])
     upgrade.to(jump.last, jump.groups[1], **jump.given)
     return gone(upgrade)
 
 
 def go_chain(rig: Lab, chain: Chain, say: Callable[[str], None]) -> list[Gone]:
-    """Go from link to link. Raises AssertionError if something does not hold."""
+    """Run a chain link by link. Raises AssertionError for an unexpected result."""
     upgrade = UpgradePath(rig, chain.first, chain.policies, say)
     runs: list[list[Gone]] = []
     for number, link in enumerate(chain.links):
@@ -155,14 +162,14 @@ def go_chain(rig: Lab, chain: Chain, say: Callable[[str], None]) -> list[Gone]:
 
 
 def _sum(runs: Sequence[Gone]) -> Gone:
-    """Return the result of a chain, from those of its runs on one cluster."""
+    """Return the result of a chain from those of its runs on one cluster."""
     totals = (sum(getattr(one, name) for one in runs) for name in ("made", "refused", "invalid", "accepted"))
     hops = tuple(hop for one in runs for hop in one.hops)
     return Gone(runs[0].cluster, runs[0].policy, hops, *totals)
 
 
 def go_until(rig: Lab, way: Until, say: Callable[[str], None]) -> list[Gone]:
-    """Stop between the hops, then go the rest of the way. Raises AssertionError if something does not hold."""
+    """Stop between two hops, then run the rest. Raises AssertionError for an unexpected result."""
     jump, release = way.jump, way.release
     upgrade = UpgradePath(rig, jump.first, jump.policies, say, jump.groups[0])
     given = {**jump.given, "snapshot_controller_until_version": release}
@@ -181,7 +188,10 @@ def go_until(rig: Lab, way: Until, say: Callable[[str], None]) -> list[Gone]:
 
 
 def go_back(rig: Lab, jump: Jump, say: Callable[[str], None]) -> list[Gone]:
-    """The older release runs, users' objects are as they were, and no valid create failed."""
+    """Run a downgrade.
+
+    Check that the older release runs, users' objects are kept, and no valid create failed.
+    """
     upgrade = UpgradePath(rig, jump.first, jump.policies, say)
     with upgrade.under_load(jump.last):
         outcome = rig.role(jump.last, *jump.policies, **jump.given)
@@ -206,7 +216,7 @@ def gone(upgrade: UpgradePath) -> list[Gone]:
 
 
 def counts(load: SnapshotLoad) -> tuple[int, int, int, int]:
-    """Valid creates: made, and not accepted; invalid ones: made, and accepted."""
+    """Return the numbers of valid creates and refused ones, and of invalid creates and accepted ones."""
     valid = [one for one in load.answers if one.valid]
     refused = sum(one.valid for one in load.wrong())
     return len(valid), refused, len(load.answers) - len(valid), len(load.accepted())

@@ -41,13 +41,13 @@ if TYPE_CHECKING:
 
 RELEASES = ("4.2.1", "6.2.2", "7.0.2", "8.1.0", "8.2.0", "8.3.0", "8.4.0", "8.6.0", "8.7.0")
 CONVERTS = "8.4.0"  # the release whose webhook converts group snapshots
-FRESH = "fresh"  # the cluster on which a release is installed afresh, and removed again
+FRESH = "fresh"  # the cluster for fresh installations, which are removed again
 PROFILES = {"onprem": "onprem-node", "eks": "eks-node", FRESH: "onprem-node"}
-# A release that fails leaves its pods until then.
+# After a failure, pods of a release may stay until then.
 SECONDS = 1200
-UPGRADERS = "upgraders"  # the group whose right to everything can be taken away
+UPGRADERS = "upgraders"  # the group whose permissions a test may take away
 BINDINGS = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
-# What is the same on every cluster: the old one was installed with kubectl, in upstream's namespaces.
+# Variables of all clusters: kubectl installed the old release, in upstream's namespaces.
 VARIABLES = {
     "ansible_connection": "local",
     "ansible_python_interpreter": "{{ ansible_playbook_python }}",
@@ -57,21 +57,19 @@ VARIABLES = {
     "snapshot_controller_controller": {"min_ready_seconds": 3},
 }
 
-# The result of each cluster, if the run fails too.
+# The result of each cluster, also after a failure.
 REPORT = "REPORT {{ [inventory_hostname, snapshot_controller_result] | to_json }}"
 
 
 @dataclass(frozen=True)
 class RoleOutcome:
-    """The end of a run.
+    """The end of a run."""
 
-    run: the output and the exit status.
-    moments: when each task and each step began.
-    results: the published result of each cluster. A killed run has none.
-    """
-
+    #: Output and exit status.
     run: PlaybookRun
+    #: Beginnings of tasks and steps.
     moments: list[TaskStart]
+    #: Published result of each cluster. A killed run has none.
     results: Mapping[str, Mapping[str, Any]]
 
     @property
@@ -90,7 +88,7 @@ class Lab:
 
     def __init__(self, fleet: Fleet, source: str, directory: Path) -> None:
         self.fleet = fleet
-        self.hazards: set[str] = set()  # all that plans named
+        self.hazards: set[str] = set()  # ids of all hazards in plans
         self._directory = directory
         self._fresh: dict[str, dict[str, Any]] = {}
         for cluster in fleet.values():
@@ -106,7 +104,7 @@ class Lab:
         (directory / "inventory.ini").write_text("\n".join(fleet))
 
     def role(self, release: str, *names: str, **given: Any) -> RoleOutcome:
-        """Run the role once on these clusters. It has to succeed."""
+        """Run the role once on these clusters. It must succeed."""
         outcome = self.attempt(release, *names, **given)
         assert outcome.run.status == 0, outcome.run.output
         assert set(outcome.results) == set(names), outcome.run.output
@@ -118,7 +116,7 @@ class Lab:
         return outcome
 
     def attempt(self, release: str, *names: str, meet: Meet | None = None, **given: Any) -> RoleOutcome:
-        """Run the role once, however it ends. meet: see playbook.followed."""
+        """Run the role once. It may fail. meet: see playbook.followed."""
         for name in names:
             lab.load_images(self.fleet[name], release)
         variables = {**self._variables, "snapshot_controller_version": release, **given}
@@ -134,7 +132,10 @@ class Lab:
         return RoleOutcome(run, moments, dict(_reported(run)))
 
     def fresh(self, release: str, **given: Any) -> dict[str, Any]:
-        """The objects of a release that the role installed on an empty cluster; made once, kept as plain data."""
+        """Return the objects of a release that the role installed on an empty cluster.
+
+        They are kept for later calls.
+        """
         key = json.dumps([release, given])
         if key not in self._fresh:
             self.role(release, FRESH, **given)
@@ -143,7 +144,7 @@ class Lab:
         return self._fresh[key]
 
     def empty(self) -> None:
-        """Every cluster has nothing of it any more."""
+        """Remove everything of the snapshot controller from every cluster."""
         with ThreadPoolExecutor() as pool:
             list(pool.map(snapshot_kept.remove, self.fleet.values()))
 
@@ -160,7 +161,7 @@ def running() -> Iterator[Lab]:
 
 
 def grant(cluster: Cluster) -> None:
-    """The role's user may do everything."""
+    """Give the role's user all permissions."""
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"}
     subject = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": UPGRADERS}
     cluster.api("POST", BINDINGS, {"metadata": {"name": UPGRADERS}, "roleRef": role, "subjects": [subject]})
@@ -177,10 +178,10 @@ def _place(step: Mapping[str, Any]) -> tuple[str, str]:
 
 
 class UpgradePath:
-    """A way from release to release, on some clusters at once.
+    """A series of upgrades on some clusters at once.
 
-    policies: cluster to the failurePolicy that its webhook has from the beginning. groups: the version at which group
-    snapshots are there from the beginning, if any.
+    policies: cluster -> failurePolicy of its webhook at the beginning. groups: version of group snapshots at
+    the beginning, if any.
     """
 
     def __init__(
@@ -189,16 +190,16 @@ class UpgradePath:
         self.rig, self.here, self.policies, self.say = rig, first, policies, say
         self._groups = groups
         self.load: dict[str, SnapshotLoad] = {}  # of the last run
-        self.results: Mapping[str, Mapping[str, Any]] = {}  # of the last run that succeeded
+        self.results: Mapping[str, Mapping[str, Any]] = {}  # of the last successful run
         with ThreadPoolExecutor() as pool:
             self.kept = dict(zip(policies, pool.map(self._begin, policies), strict=True))
 
     def to(
         self, release: str, group_version: str = "", *, killed_at: Sequence[Meet] = (), **given: Any
     ) -> None:
-        """Run the role once, and check what has to hold meanwhile and afterwards.
+        """Run the role once, and check the load during the run and the objects afterwards.
 
-        killed_at: what kills runs before it, one after the other.
+        killed_at: hooks that kill earlier runs, one for each.
         """
         with self.under_load(release):
             moments: list[TaskStart] = []
@@ -208,7 +209,7 @@ class UpgradePath:
                 killed = self.rig.attempt(release, *self.policies, meet=meet, **given)
                 assert killed.run.status == -signal.SIGKILL, killed.run.output
                 last |= {name: one for name, one in self.check_records(killed).items() if one}
-                self.let_turns_lapse()
+                self.let_leases_expire()
                 moments += killed.moments
             outcome = self.rig.role(release, *self.policies, **given)
         for name, result in outcome.results.items():
@@ -233,12 +234,12 @@ class UpgradePath:
 
     @contextlib.contextmanager
     def under_load(self, release: str) -> Iterator[None]:
-        """A client works while the block does; what it saw is in ``load`` afterwards."""
+        """Run a client while the block runs. Its results are in ``load`` afterwards."""
         self.load = {name: SnapshotLoad(self.cluster(name), release) for name in self.policies}
         with ExitStack() as stack:
             for load in self.load.values():
                 stack.enter_context(load)
-            time.sleep(2)  # so that something is counted before
+            time.sleep(2)  # count some creates before the block
             yield
             time.sleep(2)
 
@@ -248,7 +249,7 @@ class UpgradePath:
             self.say(f"{name}, {self.policies[name]}: {self.here} to {what}\n{load.table(own)}\n")
 
     def check(self, release: str, group_version: str = "", **given: Any) -> None:
-        """Users' objects are as they were, all else as on a cluster that got the release afresh."""
+        """Check that users' objects are unchanged, and that all others are as after a fresh installation."""
         fresh = self.rig.fresh(release, **given)
         for name, kept in self.kept.items():
             kept.check(group_version)
@@ -257,13 +258,13 @@ class UpgradePath:
             assert policies(self.cluster(name)) <= {self.policies[name]}, name
         self.here = release
 
-    def let_turns_lapse(self) -> None:
-        """Two minutes later: the turn of a run that was killed has ended."""
+    def let_leases_expire(self) -> None:
+        """Let the Leases of a killed run expire now."""
         for name in self.policies:
             leases.lapse(self.cluster(name), "kube-system", starting="certflow-")
 
     def hops(self, name: str) -> tuple[str, ...]:
-        """Return the releases on the way of the last run."""
+        """Return the releases of the last run's hops."""
         return tuple(hop["release"] for hop in self.results[name]["hops"])
 
     def cluster(self, name: str) -> Cluster:
@@ -272,10 +273,10 @@ class UpgradePath:
     def _begin(self, name: str) -> Kept:
         cluster = self.cluster(name)
         lab.install(cluster, self.here, groups=bool(self._groups), failure_policy=self.policies[name])
-        if self._groups:  # lists of handles may need this release in between
+        if self._groups:  # lists of handles may need this release between two hops
             lab.load_images(cluster, CONVERTS)
         kept = Kept(cluster)
-        kept.make(beta=self.here == "4.2.1")  # later ones do not serve v1beta1
+        kept.make(beta=self.here == "4.2.1")  # later releases do not serve v1beta1
         if self._groups:
             # The CRD of 8.1.0 refuses the write by which its own controller binds a content.
             kept.make_groups(self._groups, is_bound=self.here != "8.1.0")
@@ -283,7 +284,10 @@ class UpgradePath:
 
 
 def _with_usual_secret(cluster: Cluster) -> dict[str, Any]:
-    """The objects that are there; a Secret that the webhook of upstream's manifests can go on with keeps its name."""
+    """Return the objects of a cluster.
+
+    The Secret of upstream's manifests, which the webhook may keep, has its usual name.
+    """
     text, theirs, usual = (
         json.dumps(snapshot_kept.objects(cluster)),
         "snapshot-validation-secret",
@@ -294,13 +298,13 @@ def _with_usual_secret(cluster: Cluster) -> dict[str, Any]:
 
 
 def policies(cluster: Cluster) -> set[str]:
-    """The failurePolicies of the snapshot webhooks that are there."""
+    """Return the failurePolicies of the snapshot webhooks."""
     found = cluster.api("GET", lab.CONFIGURATIONS)["items"]
     return {hook["failurePolicy"] for one in found for hook in one["webhooks"] if "snapshot" in hook["name"]}
 
 
 def pods(cluster: Cluster) -> list[tuple[str, list[str]]]:
-    """Image and arguments of every pod of a controller or webhook that is there to stay."""
+    """Return image and arguments of every pod of a controller or webhook that is not being deleted."""
     found = cluster.api("GET", "/api/v1/pods")["items"]
     containers = [one["spec"]["containers"][0] for one in found if "deletionTimestamp" not in one["metadata"]]
     return sorted((one["image"], one["args"]) for one in containers if "/snapshot-" in one["image"])

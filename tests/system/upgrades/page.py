@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""docs/upgrades.md: its tables come from runs."""
+"""Write the tables of docs/upgrades.md."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Damage to a release that is installed, as data, and the role that brings the same release again."""
+"""Damage to an installed release as data, and its repair by a run of the role for the same release."""
 
 from __future__ import annotations
 
@@ -26,16 +26,17 @@ RELEASE = "7.0.2"
 HERE = "onprem"
 CONTROLLER = ("-n", "kube-system", "deployment/snapshot-controller")
 OWN = lab.era(RELEASE)
-SECRET = "snapshot-validation-tls"  # as the role calls it
+SECRET = "snapshot-validation-tls"  # the role's name for it
 SERVER = f"{OWN.service}.{lab.WEBHOOK_NAMESPACE}.svc"
 
 
 @dataclass(frozen=True)
 class Damage:
-    """A row. given: what a person has to say of it, in the role's variables."""
+    """A row of the table of repairs."""
 
     name: str
     do: Callable[[Cluster], object]
+    #: Variables of the role that the repair needs.
     given: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -44,7 +45,7 @@ def _kubectl(*arguments: str) -> Callable[[Cluster], str]:
 
 
 def _serve(cluster: Cluster, lifetime: datetime.timedelta) -> None:
-    """The webhook's Secret gets a certificate of a CA that nobody knows."""
+    """Put a certificate of an unknown CA into the webhook's Secret."""
     pair = pki.issue(pki.make_ca("foreign"), SERVER, names=(SERVER,), lifetime=lifetime)
     data = {"tls.crt": pair.certificate_pem, "tls.key": pair.key_pem}
     patch = {"data": {key: base64.b64encode(value).decode() for key, value in data.items()}}
@@ -61,7 +62,7 @@ def _another_controller(cluster: Cluster) -> None:
     lab.kubectl(cluster, "create", "-f-", stdin=json.dumps(body))
 
 
-# 8.2 brought it; a program ends at once that does not know one of its arguments.
+# 8.2 added this argument. A program ends at once if it does not know an argument.
 _UNKNOWN = "--feature-gates=CSIVolumeGroupSnapshot=false"
 _ADDED = [{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": _UNKNOWN}]
 DAMAGES = (
@@ -75,16 +76,16 @@ DAMAGES = (
         "the webhook's certificate has expired", lambda cluster: _serve(cluster, -datetime.timedelta(days=1))
     ),
     Damage(
-        "the webhook's certificate is of a foreign CA",
+        "the webhook's certificate is of an unknown CA",
         lambda cluster: _serve(cluster, datetime.timedelta(days=90)),
     ),
     Damage(
-        "the webhook's Deployment is gone, its configuration stays",
+        "the webhook's Deployment is deleted, its configuration stays",
         _kubectl("delete", "-n", lab.WEBHOOK_NAMESPACE, f"deployment/{OWN.deployment}"),
         {"snapshot_controller_validation_webhook": True},
     ),
     Damage(
-        "the controller's rights are gone", _kubectl("delete", "clusterrolebinding/snapshot-controller-role")
+        "the controller's permissions are deleted", _kubectl("delete", "clusterrolebinding/snapshot-controller-role")
     ),
     Damage(
         "the controller has an argument that its release does not know",
@@ -100,7 +101,10 @@ DAMAGES = (
 
 
 def repaired(rig: Lab, damage: Damage) -> list[str]:
-    """The role's own release, damaged, and the role again. Returns in what it differs afterwards, a line each."""
+    """Install a release with the role, damage it, and run the role again.
+
+    Return each difference as a line.
+    """
     cluster = rig.fleet[HERE]
     if lab.era(RELEASE).deployment_path not in _found(cluster):
         lab.load_images(cluster, "6.2.2")
